@@ -128,4 +128,5 @@ def _set_up_process() -> None:
         gc.enable()
 
 
-defs = build_defs(get_settings())
+SETTINGS = get_settings()
+defs = build_defs(SETTINGS)

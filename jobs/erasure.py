@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -30,18 +30,18 @@ from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.erased import Erasure, Rewrite, begin, erasures_of, finish, record
 from irt_assets.responses.lake_upkeep import attempts_of, forget
 from irt_assets.responses.observe import answer_versions_of
+from irt_assets.responses.observed_days import reads_own_tables
 from irt_assets.responses.row_hash import sums_of_table
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,
-    StoredFile,
     is_manifest,
     read_manifest,
     store_manifest,
     store_parquet,
     stored_parts,
 )
-from irt_assets.responses.window import SNAPSHOT
+from irt_assets.responses.window import SNAPSHOT, digest_of
 from jobs.erasure_mentions import drop_mentions, drop_rejected_rows
 from jobs.retention import WEEK
 from jobs.stuck_runs import fail_lost_runs
@@ -61,6 +61,16 @@ POOLED = "recalibration"
 """The folder of snapshots over several months: a learner of each is a person, `2026-09/u1`."""
 MONTH_AND_SLASH = 8
 Session = psycopg.Connection
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """A snapshot without the learner. `lost`: their answers in it, by scale and reason; `data_hash`: of those that are
+    left, as `window.data_hash` has it of a log that holds these; empty for a snapshot over several months."""
+
+    rewrite: Rewrite
+    lost: Counter[tuple[str, str]]
+    data_hash: str
 
 
 @dataclass(frozen=True)
@@ -120,21 +130,21 @@ def erase(
     """Remove all that is stored about a learner, or what an interrupted erasure has left. Returns the tombstone, and
     how many of the deleted files the bucket keeps as old versions.
 
-    Raises PermanentFailure while a run is under way, which may have read the learner already, and where answers come
-    from tables of somebody else's; TransientFailure where what is stored changed meanwhile. Then every row and file of
-    the learner is still there, or is found by repeating the call.
+    Raises PermanentFailure while a run is under way, which may have read the learner already, and while tables that are
+    not ours still have their answers; TransientFailure where what is stored changed meanwhile. Then every row and file
+    of the learner is still there, or is found by repeating the call.
     """
     refuse_while_running(instance)
     with database.connect() as only_one:
         advisory_lock(only_one, "erasure")
         erasure_id = _open_tombstone(database, held, by, reason)
+        _refuse_while_in_own_tables(database, held.user_id)
         rewritten = [_rewrite_snapshot(store, name, held) for name in held.snapshots if name in held.cited]
         with database.connect() as connection:
             removed = _remove_rows(connection, held, rewritten, f"erasure {erasure_id}")
             files = {"snapshots rewritten": len(rewritten), "reports": len(held.reports)}
-            record(
-                connection, erasure_id, removed | {k: n for k, n in files.items() if n}, [one for one, _ in rewritten]
-            )
+            rewrites = [one.rewrite for one in rewritten]
+            record(connection, erasure_id, removed | {k: n for k, n in files.items() if n}, rewrites)
             refuse_while_running(instance)
         old_versions = sum(store.delete(name) for name in (*held.snapshots, *held.parts, *held.reports))
         try:
@@ -162,6 +172,17 @@ def refuse_while_running(instance: dg.DagsterInstance) -> None:
             f"{len(runs)} runs are under way and may have read the learner: {names}. Nothing of the learner was "
             "deleted yet. Wait for their end (`irt runs list`), and erase again"
         )
+
+
+def _refuse_while_in_own_tables(database: Database, user_id: str) -> None:
+    with database.connect() as connection:
+        if reads_own_tables(connection) and one_value(
+            connection, "SELECT EXISTS (SELECT FROM attempt WHERE user_id = %s)", (user_id,)
+        ):
+            raise PermanentFailure(
+                "the view `attempt` still has answers of the learner: it reads tables of your own. Nothing was "
+                "deleted: erase the learner there, then here again"
+            )
 
 
 def _record(database: Database, erasure_id: int, removed: Mapping[str, int]) -> None:
@@ -211,31 +232,35 @@ def _is_of(name: str, users: pa.ChunkedArray, user_id: str) -> pa.ChunkedArray:
     return pc.equal(texts, user_id)
 
 
-def _rewrite_snapshot(store: ObjectStore, name: str, held: Holdings) -> tuple[Rewrite, Counter[tuple[str, str]]]:
-    """A snapshot without the learner; how many answers it lost, by scale and reason."""
+def _rewrite_snapshot(store: ObjectStore, name: str, held: Holdings) -> Rewritten:
+    """A snapshot without the learner."""
     folder = name.removeprefix("snapshots/").rpartition("/")[0]
     old = name.rpartition("/")[2].partition(".")[0]
     if not is_manifest(name):
-        new, theirs = _rewrite_file(store, folder, name, held)
-        return Rewrite(old, new.sha256, name, new.key), _counted(theirs)
+        others, theirs = _read_apart(store, name, held.user_id)
+        new = store_parquet(store, folder, others)
+        data = "" if folder == POOLED else digest_of([others.num_rows, *sums_of_table(others, SNAPSHOT)])
+        return Rewritten(Rewrite(old, new.sha256, name, new.key), _counted(theirs), data)
     manifest = read_manifest(name, store.get(name))
     parts, lost = [], Counter[tuple[str, str]]()
     for part in manifest.parts:
         if part.key in held.parts:
-            new, theirs = _rewrite_file(store, folder, part.key, held)
+            others, theirs = _read_apart(store, part.key, held.user_id)
             lost += _counted(theirs)
+            new = store_parquet(store, folder, others)
             part = part.without(sums_of_table(theirs, SNAPSHOT), theirs.num_rows, *new)
         parts.append(part)
-    new_uri, digest = store_manifest(store, folder, Manifest.over(manifest.month, parts, manifest.columns))
-    return Rewrite(old, digest, name, new_uri), lost
+    left = Manifest.over(manifest.month, parts, manifest.columns)
+    new_uri, digest = store_manifest(store, folder, left)
+    return Rewritten(Rewrite(old, digest, name, new_uri), lost, left.data_hash)
 
 
-def _rewrite_file(store: ObjectStore, folder: str, name: str, held: Holdings) -> tuple[StoredFile, pa.Table]:
-    """A Parquet file without the learner, and the learner's attempts."""
+def _read_apart(store: ObjectStore, name: str, user_id: str) -> tuple[pa.Table, pa.Table]:
+    """The attempts of a Parquet file: those of all others, and the learner's."""
     with open_hashed(store, name, keep=False)[0] as file:
         table = pq.read_table(file)
-    theirs = _is_of(name, table["user_id"], held.user_id)
-    return store_parquet(store, folder, table.filter(pc.invert(theirs))), table.filter(theirs)
+    theirs = _is_of(name, table["user_id"], user_id)
+    return table.filter(pc.invert(theirs)), table.filter(theirs)
 
 
 def _counted(attempts: pa.Table) -> Counter[tuple[str, str]]:
@@ -251,64 +276,37 @@ def _count(connection: Session, table: str, user_id: str) -> int:
     return int(connection.execute(query, (user_id,)).fetchall()[0][0])
 
 
-def _remove_rows(
-    connection: Session,
-    held: Holdings,
-    rewritten: list[tuple[Rewrite, Counter[tuple[str, str]]]],
-    instead: str,
-) -> dict[str, int]:
+def _remove_rows(connection: Session, held: Holdings, rewritten: list[Rewritten], instead: str) -> dict[str, int]:
     """Everything in the database, in the caller's transaction; how many rows, by table. What the rewritten snapshots
     are completed with goes into `rewritten`."""
     user_id = held.user_id
     advisory_lock(connection, "response_log", "import")
     advisory_lock(connection, "theta", user_id)
-    months = _months(connection, user_id)
-    for month in months:
+    for month in _months(connection, user_id, [one.rewrite.old for one in rewritten]):
         for asset in ("scored_responses", "item_calibration", "linked_item_parameters"):
             advisory_lock(connection, asset, month)
     if cited_names(connection, "snapshots").keys() != held.cited:
         raise TransientFailure("snapshots were taken or deleted meanwhile: erase again to continue from there")
-    true_months = _months_as_taken(connection, months)
     true_days = _current_days(connection, user_id)
     removed = {}
     for table in OF_LEARNERS:
         delete = sql.SQL("DELETE FROM {} WHERE user_id = %s").format(sql.Identifier(table))
         removed[table] = connection.execute(delete, (user_id,)).rowcount
-    if one_value(connection, "SELECT EXISTS (SELECT FROM attempt WHERE user_id = %s)", (user_id,)):
-        raise PermanentFailure(
-            "the view `attempt` still has answers of the learner: it reads tables of your own. Nothing was deleted: "
-            "erase the learner there, then here again"
-        )
-    new_data = _hashes(connection, true_months)
-    for place, (one, lost) in enumerate(rewritten):
-        rewritten[place] = (_replace_snapshot(connection, one, lost, true_months, new_data), lost)
+    for place, one in enumerate(rewritten):
+        rewritten[place] = replace(one, rewrite=_replace_snapshot(connection, one))
     record_sources(connection, FEATURES, answer_versions_of(connection, true_days))
     removed |= drop_mentions(connection, user_id, instead)
     return {table: n for table, n in removed.items() if n}
 
 
-def _months(connection: Session, user_id: str) -> list[str]:
+def _months(connection: Session, user_id: str, snapshots: list[str]) -> list[str]:
+    """The months of the learner's answers in the log and in snapshots with these hashes."""
     return first_column(
         connection,
-        """SELECT DISTINCT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') FROM response_log
-           WHERE user_id = %s ORDER BY 1""",
-        (user_id,),
+        """SELECT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') AS month FROM response_log WHERE user_id = %s
+           UNION SELECT month FROM scored_snapshot WHERE snapshot_hash = ANY(%s) ORDER BY month""",
+        (user_id, snapshots),
     )
-
-
-def _hashes(connection: Session, months: Iterable[str]) -> dict[str, str]:
-    scales = read_scales(connection)
-    return {month: data_version(connection, month, scales) for month in months}
-
-
-def _months_as_taken(connection: Session, months: list[str]) -> dict[str, str]:
-    """The months whose answers are those of their snapshot, and their hash: only these may stay green."""
-    taken: dict[str, str] = dict(
-        connection.execute(
-            "SELECT month, data_hash FROM scored_snapshot WHERE superseded_at IS NULL AND month = ANY(%s)", (months,)
-        ).fetchall()
-    )
-    return {month: now for month, now in _hashes(connection, taken).items() if now == taken[month]}
 
 
 def _current_days(connection: Session, user_id: str) -> list[str]:
@@ -321,23 +319,20 @@ def _current_days(connection: Session, user_id: str) -> list[str]:
     return [day for day, version in versions.items() if sources.get(day) == version]
 
 
-def _replace_snapshot(
-    connection: Session,
-    one: Rewrite,
-    lost: Counter[tuple[str, str]],
-    true_months: Mapping[str, str],
-    new_data: Mapping[str, str],
-) -> Rewrite:
-    """Replace the old file by the new one in every row that names it."""
+def _replace_snapshot(connection: Session, of: Rewritten) -> Rewrite:
+    """Replace the old file by the new one in every row that names it. A month whose log has now what the new file has
+    was made from what the log has, and so it stays: its hash is the new one."""
+    one = of.rewrite
     rows = connection.execute(
         "SELECT month, data_hash, counts, superseded_at IS NULL FROM scored_snapshot WHERE snapshot_hash = %s",
         (one.old,),
     ).fetchall()
     for month, old_data, counts, current in rows:
-        for (scale_id, reason), n in lost.items():
+        for (scale_id, reason), n in of.lost.items():
             counts[scale_id][reason] -= n
-        data = new_data[month] if current and true_months.get(month) == old_data else old_data
-        if data != old_data:
+        data = old_data
+        if current and data_version(connection, month, read_scales(connection)) == of.data_hash:
+            data = of.data_hash
             one = replace(one, old_data=old_data, new_data=data)
         twin = connection.execute(
             "SELECT superseded_at IS NULL FROM scored_snapshot WHERE (month, snapshot_hash) = (%s, %s)",
@@ -350,7 +345,7 @@ def _replace_snapshot(
         connection.execute(
             """UPDATE scored_snapshot SET snapshot_hash = %s, uri = %s, data_hash = %s, counts = %s,
                  n_attempts = n_attempts - %s WHERE (month, snapshot_hash) = (%s, %s)""",
-            (one.new, one.new_uri, data, json.dumps(counts), lost.total(), month, one.old),
+            (one.new, one.new_uri, data, json.dumps(counts), of.lost.total(), month, one.old),
         )
     for table, column in (("mirt_fit_meta", "model_spec"), ("fit_staging", "spec")):
         connection.execute(

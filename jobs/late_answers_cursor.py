@@ -31,7 +31,7 @@ class Memory:
 
     Attributes:
         since: how far back it looks at `recorded_at`; a full hour.
-        seen: attempts and live ones of the days and hours that it has handled.
+        seen: the counts of the days and hours that it has handled.
         noticed: when it first saw the answers that it holds back.
         months: months that are still to be compared with their snapshots.
         fresh: nothing was seen before.
@@ -51,12 +51,12 @@ class Memory:
         return TypeAdapter(Memory).dump_json(self).decode()
 
     def new(self, arrived: Iterable[Arrival]) -> list[Arrival]:
-        """The new arrivals; a day and hour that was seen before with fewer answers is returned whole."""
-        return [one for one in arrived if self.seen.get(_cell(one)) != (one.attempts, one.live)]
+        """The new arrivals; a day and hour that was seen before with other counts is returned whole."""
+        return [one for one in arrived if self.seen.get(_cell(one)) != one.counts]
 
     def live_days(self, new: Iterable[Arrival]) -> set[str]:
-        """The days with new answers in live mode."""
-        return {one.day for one in new if self.seen.get(_cell(one), (0, 0))[1] != one.live}
+        """The days with new answers in live mode, or with changes."""
+        return {one.day for one in new if self.seen.get(_cell(one), (0, 0))[1] != one.counts[1]}
 
     def waiting(self, now: datetime) -> Memory:
         return replace(self, noticed=self.noticed or now)
@@ -64,7 +64,7 @@ class Memory:
     def mark_handled(self, arrived: Iterable[Arrival], months: Iterable[str], now: datetime) -> Memory:
         since = _looks_back_to(now)
         hour = since.strftime("%Y-%m-%dT%H")
-        seen = {_cell(one): (one.attempts, one.live) for one in arrived if one.hour >= hour}
+        seen = {_cell(one): one.counts for one in arrived if one.hour >= hour}
         return Memory(since, seen, None, tuple(sorted(months)))
 
 

@@ -16,9 +16,8 @@ from irt_assets.common.partitions import Month, day_bounds, month_of, spans
 from irt_assets.common.run_progress import RANGE_TAGS
 from irt_assets.gates.month_status import unsettled_months
 from irt_assets.responses.lake import days_behind
-from irt_assets.responses.late_months import arrivals, changed_hash, months_concerned
+from irt_assets.responses.late_months import Arrival, arrivals, changed_hash, months_concerned
 from irt_assets.responses.observe import answer_versions_of
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshots
 from jobs.late_answers_cursor import Memory, digest, late_days, waits, weeks_to_ask
 from jobs.schedules import Job
@@ -67,7 +66,7 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
             )
         behind = _not_in_lake(read, whole, {one.day for one in new})
         if behind:
-            key = f"lake {digest(*(f'{one.day} {one.hour} {one.attempts}' for one in new))}"
+            key = f"lake {digest(*(f'{one.day} {one.hour} {one.counts[0]}' for one in new))}"
             return dg.SensorResult(
                 run_requests=[dg.RunRequest(run_key=key, job_name=EXPORT)],
                 cursor=memory.waiting(now).write(),
@@ -82,7 +81,7 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
                 for week, why in weeks_to_ask(late, made).items()
             ),
         ]
-        months = set(memory.months) | _months(read, memory.since, {one.day for one in new})
+        months = set(memory.months) | _months(read, memory.since, new)
         if months:
             found, months = _compare(read, months, unsettled_months(context.instance), now)
             asked += found
@@ -152,19 +151,16 @@ def _versions(read: _Reader, days: Collection[str], now: datetime) -> dict[str, 
     )
 
 
-def _months(read: _Reader, since: datetime, days: set[str]) -> set[str]:
-    """The months that have a snapshot, and that the new answers of these days may concern."""
-    if not days:
+def _months(read: _Reader, since: datetime, new: Collection[Arrival]) -> set[str]:
+    """The months that have a snapshot, and that the new arrivals may concern."""
+    if not new:
         return set()
-    taken = set(read.run_in_time(current_snapshots, set[str]()))
+    days = {one.day for one in new}
     earliest = month_of(day_bounds(min(days))[0] - timedelta(days=1))
-
-    def affected_months(connection: psycopg.Connection) -> set[str]:
-        scales = read_scales(connection).values()
-        lookback = max((scale.rules.eligibility.lookback_months for scale in scales), default=0)
-        return months_concerned(connection, since, days, lookback)
-
-    return taken & read.run_in_time(affected_months, {month for month in taken if month >= earliest})
+    later = {month for month in read.run_in_time(current_snapshots, set[str]()) if month >= earliest}
+    if not all(one.attempts for one in new):  # what was changed or deleted by hand names no learner
+        return later
+    return later & read.run_in_time(partial(months_concerned, since=since, days=days), later)
 
 
 def _compare(

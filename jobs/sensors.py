@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from irt_assets.abilities.batch import stale_months
-from irt_assets.abilities.sweep import sweep
+from irt_assets.abilities.sweep import online_updates_are_on, sweep
 from irt_assets.gates.month_status import unsettled_months
 from irt_assets.ledger.steps import Step, pending_steps
 from resources.postgres.database import Database
@@ -74,14 +74,14 @@ def ledger(
 def build_theta_sensor(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         name="theta_sweep",
-        description="With ENABLE_IRT_ONLINE_UPDATE: updates learners whose answers are newer than their θ on request, "
-        "one minute after the answers came.",
+        description="With ENABLE_IRT_ONLINE_UPDATE, here or on the θ API: updates learners whose answers are newer "
+        "than their θ on request, one minute after the answers came.",
         minimum_interval_seconds=60,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def theta_sweep(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SensorResult:
-        if not settings.enable_irt_online_update:
-            return dg.SensorResult(skip_reason="ENABLE_IRT_ONLINE_UPDATE is off")
+        if not (settings.enable_irt_online_update or online_updates_are_on(database)):
+            return dg.SensorResult(skip_reason="ENABLE_IRT_ONLINE_UPDATE is off, here and on the θ API")
         swept = sweep(database, context.cursor, settings.irt_theta_lookback_days, SWEEP_S)
         summary = swept.why or f"theta: {swept.updated} of {swept.looked_at} learners with newer answers were updated"
         context.log.info(summary)

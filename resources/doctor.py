@@ -31,7 +31,9 @@ from resources.files.object_store import BucketStore, FolderStore, object_store
 from resources.files.typesetting import pdf_problem
 from resources.postgres.database import Database, embedded_postgres
 from resources.postgres.elsewhere import not_ours
-from resources.postgres.schema import drift
+from resources.postgres.log_months import months_ahead_missing
+from resources.postgres.own_log import read_mapping
+from resources.postgres.schema import drift, log_difference
 from resources.postgres.schema_version import schema_version
 from resources.serving import traces
 from resources.serving.listening import bound_port
@@ -206,6 +208,28 @@ def _schema(database: Database) -> Iterator[Finding]:
     if others := list(not_ours(database)):
         fix = 'Read ours: psql "$(irt db url)", or make views of them: irt db views --in SCHEMA'
         yield Finding("tables of our names", "warn", "; ".join(others), fix)
+    if current and not version.fault:
+        yield from _log(database)
+
+
+def _log(database: Database) -> Iterator[Finding]:
+    """What answers are read from, and whether answers of the next months can be written there."""
+    with database.connect() as connection:
+        mapping = read_mapping(connection)
+        missing = ", ".join(months_ahead_missing(connection, datetime.now(UTC)))
+    if mapping is None:
+        if missing:
+            what = f"response_log has no partition for {missing}: an INSERT of an answer of that time fails"
+            yield Finding("log", "warn", what, "irt db upgrade")
+        else:
+            yield Finding("log", "ok", "response_log takes answers of this month and the next two")
+        return
+    of = f"{mapping.source}, connected by {mapping.made_by} on {mapping.made_at:%Y-%m-%d}"
+    if difference := log_difference(database):
+        fix = "irt db upgrade makes the view again; where the tables are others now: irt connect log"
+        yield Finding("log", "error", f"{of}, but {difference}", fix)
+    else:
+        yield Finding("log", "ok", of)
 
 
 def _store(settings: Settings) -> Iterator[Finding]:

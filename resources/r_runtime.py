@@ -14,7 +14,7 @@ from functools import lru_cache
 from resources.version import installed_version, way_to_install
 
 INSTALL_R = "apt install r-base-core r-base-dev"
-RPY2 = "rpy2-rinterface"
+RPY2 = "rpy2"
 _ASK = """cat(as.character(getRversion()), sapply(commandArgs(TRUE), function(package)
   if (nzchar(system.file(package = package))) as.character(packageVersion(package)) else "-"))"""
 _SECONDS = 60  # an idle machine takes a quarter of a second, a loaded one several

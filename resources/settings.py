@@ -186,7 +186,9 @@ class Settings(BaseSettings):
         30, ge=1, le=365, description="days of answers from which theta_sweep updates θ"
     )
     enable_irt_online_update: bool = Field(
-        False, description="update θ after each session; theta_sweep then updates what the session hook lost"
+        False,
+        description="update θ after each session; theta_sweep then updates what the session hook lost. "
+        "Enough on the exam service or the θ API",
     )
     irt_theta_connections: int = Field(4, ge=1, le=64, description="connections and threads of the θ API")
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")

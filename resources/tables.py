@@ -117,10 +117,24 @@ response_log = _table(
     _opt("response_time_ms", BigInteger, "response time", unit="ms", ge=0),
     _opt("hints_used", Integer, "hints taken; null where unknown", ge=0),
     _req("mode", Text, "live or sandbox", sa.text("'live'")),
-    _req("recorded_at", UTC, "when it reached this database", NOW),
+    _req("recorded_at", UTC, "when it reached this database, or was last corrected", NOW),
+    _req("revision", BigInteger, "of two rows with one attempt_id the higher one holds", sa.text("0"), ge=0),
     Index("response_log_user", "user_id", "completed_at"),
     Index("response_log_recorded", "recorded_at", postgresql_using="brin"),
     postgresql_partition_by="RANGE (completed_at)",
+)
+
+attempt_correction = _table(
+    "attempt_correction",
+    "What an answer was before it was corrected or withdrawn: its former row, and who changed it, when and why.",
+    *(Column(was.name, was.type, nullable=was.nullable, comment=was.comment) for was in response_log.columns),
+    Column("correction_id", BigInteger, Identity(always=True), primary_key=True, comment="order of correction"),
+    _req("how", Text, "import, rescore, withdraw, or double: another row with the id stayed"),
+    _req("corrected_by", Text, "who; of an import or a double, the role of the database"),
+    _req("reason", Text, "why; of an import, the file"),
+    _req("corrected_at", UTC, "when", NOW),
+    Index("attempt_correction_attempt", "attempt_id"),
+    Index("attempt_correction_at", "corrected_at"),
 )
 
 features_topic_daily = _table(
@@ -155,8 +169,8 @@ weekly_kpi = _table(
 partition_source = _table(
     "partition_source",
     "What the days of features and the item times were computed from: another hash now means that they are stale.",
-    _key("asset", Text, "features_topic_daily or item_response_time"),
-    _key("partition", Text, "a day of features; as_of/since of item times"),
+    _key("asset", Text, "features_topic_daily, item_response_time, or attempts: the days of a company's own tables"),
+    _key("partition", Text, "a day; as_of/since of item times"),
     _req("data_hash", Text, "hash of the answers that were read"),
     _req("computed_at", UTC, "when", NOW),
 )
@@ -193,6 +207,7 @@ data_change = _table(
     Column("change_id", BigInteger, Identity(always=True), primary_key=True, comment="order of writing"),
     _req("part", Text, "a day of the log (UTC), question or learner"),
     _req("changes", BigInteger, "transactions that changed it; rows of a part add up"),
+    _req("changed_at", UTC, "when, the last time; -infinity: before that was noted", NOW),
     Index("data_change_part", "part"),
 )
 
@@ -241,7 +256,7 @@ mirt_fit_meta = _table(
     _req("window_end", UTC, "end of the window (exclusive)"),
     _req("engine", Text, "em, pymc, mirt or brms"),
     _req("engine_version", Text, "its version"),
-    _req("model", Text, "rasch, 1pl, 2pl or 3pl"),
+    _req("model", Text, "rasch, 1pl, 2pl or 3pl; where items have several models, these joined by +"),
     _req("n_persons", Integer, "learners", None, ge=0),
     _req("n_items", Integer, "items with parameters", None, ge=0),
     _req("n_responses", BigInteger, "responses", None, ge=0),
@@ -290,8 +305,8 @@ mirt_item_params = _table(
     _req(
         "params",
         JSONB,
-        "a, b, c, a_se, b_se, c_se, cov_ab on the bank's scale, of a 3PL cov_logit_c (of logit c with a, b, itself); "
-        "the unlinked ones under raw; of a night provisional: true where nothing is published for the item",
+        "model; a, b, c, a_se, b_se, c_se, cov_ab on the bank's scale, of a 3PL cov_logit_c (of logit c with a, b, "
+        "itself); the unlinked ones under raw; of a night provisional: true where nothing is published for the item",
     ),
     _req("n_responses", Integer, "responses", None, ge=0),
     _opt("p_value", Double, "proportion correct", ge=0, le=1),
@@ -689,6 +704,14 @@ backup = _table(
     _req("seconds", Double, "how long it took", None, unit="s", ge=0),
 )
 
+server_setting = _table(
+    "server_setting",
+    "What one server is set to, for others that have no such setting themselves.",
+    _key("name", Text, "ENABLE_IRT_ONLINE_UPDATE of the θ API, or of the session hook that asks it"),
+    _req("value", Text, "true or false"),
+    _req("recorded_at", UTC, "when the θ API was ready, or the hook first asked it", NOW),
+)
+
 erasure = _table(
     "erasure",
     "Who was erased, when, by whom and why, without the id. Append-only.",
@@ -708,6 +731,17 @@ erasure = _table(
         sa.text("'[]'::jsonb"),
     ),
     Index("erasure_learner", "learner_hash"),
+)
+
+log_mapping = _table(
+    "log_mapping",
+    "How the company's own tables become the log; no row: the log is response_log.",
+    _key("target", Text, "log"),
+    _req("source", Text, "the table, or the file of the SELECT"),
+    _req("query", Text, "SELECT over the company's tables, with columns of the view attempt"),
+    _req("options", JSONB, "as irt connect log was called: map, zone"),
+    _req("made_by", Text, "account that connected them"),
+    _req("made_at", UTC, "when", NOW),
 )
 
 VIEWS = {

@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+import psycopg
+
 from irt_assets.abilities.online import read_measures, update
 from resources.postgres.database import Database, one_value
 
@@ -17,6 +19,24 @@ GRACE = timedelta(minutes=1)
 """Minimum age of answers: by then the session hook has asked for θ and the answers are committed."""
 OLDEST = timedelta(days=1)
 """Maximum age of answers: older ones come from imports, and the next night measures their learners."""
+
+
+def record_online_updates(connection: psycopg.Connection, on: bool) -> None:
+    """Say whether the exam service asks the θ API after each session, so that a sweep makes up for lost requests."""
+    connection.execute(
+        """INSERT INTO server_setting (name, value) VALUES ('ENABLE_IRT_ONLINE_UPDATE', %s)
+           ON CONFLICT (name) DO UPDATE SET value = excluded.value, recorded_at = now()""",
+        (str(on).lower(),),
+    )
+
+
+def online_updates_are_on(database: Database) -> bool:
+    """What the θ API recorded last."""
+    with database.connect() as connection:
+        return one_value(
+            connection,
+            "SELECT EXISTS (SELECT FROM server_setting WHERE name = 'ENABLE_IRT_ONLINE_UPDATE' AND value = 'true')",
+        )
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class Contents(Rows):
 
 class Manifest(BaseModel):
     """`store`: the address that all files of the object store begin with. `missing`: files that rows cite and that were
-    not there."""
+    not there. `log_tables`: those of the company's own that the view `attempt` reads, which are not in the backup."""
 
     format: int
     made_at: datetime
@@ -67,6 +67,7 @@ class Manifest(BaseModel):
     objects: int
     object_bytes: int
     missing: int
+    log_tables: list[str] = []
     contents: Contents
 
     @property

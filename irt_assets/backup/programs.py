@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -89,10 +90,22 @@ def dump(url: str, version: int, schemas: Collection[str], snapshot: str, target
     _run("pg_dump", version, url, *arguments, *(f"--schema={sql.Identifier(schema).as_string()}" for schema in schemas))
 
 
-def load(url: str, made_with: int, schemas: Collection[str], source: Path) -> None:
-    """Restore `schemas` from what `dump` wrote, all of it or, with a failure, nothing; they exist and are empty."""
+def load(url: str, made_with: int, schemas: Collection[str], source: Path, *, without: str | None = None) -> None:
+    """Restore `schemas` from what `dump` wrote, all of it or, with a failure, nothing; they exist and are empty.
+
+    without: a view of the first schema that is there already.
+    """
     arguments = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
-    _run("pg_restore", made_with, url, *arguments, *(f"--schema={schema}" for schema in schemas), str(source))
+    arguments += [f"--schema={schema}" for schema in schemas]
+    with tempfile.NamedTemporaryFile("w", suffix=".list") as chosen:
+        if without is not None:
+            program = program_for("pg_restore", made_with).path
+            listed = subprocess.run([program, "--list", source], capture_output=True, text=True, check=True).stdout
+            view = f" VIEW {next(iter(schemas))} {without} "
+            chosen.writelines(line for line in listed.splitlines(keepends=True) if view not in line)
+            chosen.flush()
+            arguments.append(f"--use-list={chosen.name}")
+        _run("pg_restore", made_with, url, *arguments, str(source))
 
 
 def _run(name: str, version: int, url: str, *arguments: str) -> None:

@@ -38,6 +38,7 @@ from resources.failures import PermanentFailure
 from resources.files.folder_claim import adopt_folder
 from resources.files.object_store import FolderStore, ObjectStore, object_store
 from resources.postgres.database import Database
+from resources.postgres.own_log import empty_view, make_log_view_again
 from resources.postgres.own_schema import relations_in
 from resources.postgres.schema import upgrade
 from resources.postgres.schema_version import schema_version
@@ -111,17 +112,25 @@ def _load(database: Database, manifest: Manifest, source: Path) -> None:
             f"{' and '.join(here)}: set IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA to the backup's names"
         )
     with database.connect() as connection:
-        if there := relations_in(connection, *here):
+        there = [name for name in relations_in(connection, *here) if not name.endswith(".attempt")]
+        if there:  # beside the view of a restore that was killed
             raise PermanentFailure(
                 f"The database is not empty: it holds {len(there)} tables, views and sequences, such as {there[0]}. "
                 "Restore into a new one (CREATE DATABASE …, or another IRT_HOME), or into schemas of other names; "
                 "nothing was changed"
             )
     made = make_schemas(database)
+    if manifest.log_tables:
+        with database.connect() as connection:
+            connection.execute(f"CREATE OR REPLACE VIEW attempt AS {empty_view()}".encode())
     try:
-        programs.load(database.url, manifest.pg_dump, manifest.schemas, source)
+        programs.load(
+            database.url, manifest.pg_dump, manifest.schemas, source, without="attempt" if manifest.log_tables else None
+        )
     except BaseException:
         with database.connect() as connection:
+            if manifest.log_tables:
+                connection.execute("DROP VIEW attempt")
             for schema in made:
                 connection.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(schema)))
         raise
@@ -136,6 +145,10 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Man
     if version.fault:
         upgrade(database)
         yield f"the schema was brought from {version.revision} to {schema_version(database).revision}"
+    if manifest.log_tables:
+        with database.connect() as connection:
+            if fault := make_log_view_again(connection):
+                yield fault
     store = object_store(settings)
     root = store.uri("reports").removesuffix("reports")
     if root != manifest.store:

@@ -44,6 +44,7 @@ class Noun(TyperCommand):
 NOUNS = {
     "Set up and serve": (
         Noun("doctor", "What is installed, reachable and misconfigured."),
+        Noun("connect", "The company's own tables as the log of answers."),
         Noun("simulate", "Simulate a log with planted faults: import files, and truth.json next to them."),
         Noun("serve", "Start the Dagster UI, its daemon and code server, until interrupted."),
         Noun("demo", "Four months with planted faults, or your own log: calibrated, published, compared, served."),
@@ -77,7 +78,10 @@ NOUNS = {
     "Operation": (
         Noun("alerts", "How people are alerted."),
         Noun("db", "The database in use: the embedded one, or DATABASE_URL."),
-        Noun("attempts", "The log of answers in a lake, where Spark reads it (IRT_ATTEMPTS)."),
+        Noun(
+            "attempts",
+            "Answers that change, and the log in a lake, where Spark reads it (IRT_ATTEMPTS).",
+        ),
         Noun("learner", "The data stored about a learner."),
         Noun(
             "prune",

@@ -1,28 +1,80 @@
 """`irt attempts …`: parses, calls, prints.
 
 Exit codes: 0 done, and the lake is sound; 1 days were left as they were, or the lake is not sound; 2 the request is
-wrong.
+wrong, or no answer is as it says.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, print_error, print_json, progress_bar, say
-from irt_assets.cli.installation import current_database, current_settings
-from irt_assets.common.wording import counted
+from irt_assets.cli.console import AsJson, By, Reason, print_error, print_json, progress_bar, say
+from irt_assets.cli.installation import current_database, current_settings, signed
+from irt_assets.common.wording import counted, listed
+from irt_assets.decisions.release import require_text
+from irt_assets.responses.corrections import Answers, Correction, Rescoring
+from irt_assets.responses.corrections import rescore as rescore_answers
+from irt_assets.responses.corrections import withdraw as withdraw_answers
 from irt_assets.responses.lake import compare_days, export_days, lake_of
 from irt_assets.responses.lake_upkeep import faults
 from irt_assets.responses.lake_upkeep import prune as delete_unnamed
 from resources.cluster.lake import Lake
+from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
 Since = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="First day (UTC).")]
 Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="Last day (UTC).")]
+
+First = Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DAY", help="First day (UTC).")]
+Last = Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DAY", help="Last day (UTC).")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")]
+
+
+@app.command()
+def rescore(
+    item: Annotated[str, typer.Option("--item", metavar="ID", help="The item.")],
+    key: Annotated[str, typer.Option("--key", help="The option that is right, as it is stored.")],
+    by: By,
+    reason: Reason,
+    first: First = None,
+    last: Last = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score an item's answers again by another key, where the chosen options are stored. What they were is kept."""
+    by, reason = signed(by), require_text("reason", reason)
+    which = Answers(item, None, *_period(first, last))
+    _print(rescore_answers(current_database(), which, key, by=by, reason=reason, dry_run=dry_run), as_json)
+
+
+@app.command()
+def withdraw(
+    by: By,
+    reason: Reason,
+    ids: Annotated[
+        Path | None, typer.Option("--ids", metavar="FILE", exists=True, dir_okay=False, help="Ids, one a line.")
+    ] = None,
+    item: Annotated[str | None, typer.Option("--item", metavar="ID", help="All answers to this item.")] = None,
+    first: First = None,
+    last: Last = None,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take answers out of the log: those with the ids in a file, or an item's. They no longer count, and are kept."""
+    by, reason = signed(by), require_text("reason", reason)
+    if (ids is None) == (item is None) or (ids is not None and (first or last)):
+        raise PermanentFailure("say which answers: --ids FILE, or --item ID with or without --from and --to")
+    named = {line.strip() for line in (ids.read_text("utf-8") if ids else "").splitlines() if line.strip()}
+    which = Answers(item, sorted(named), *_period(first, last))
+    done = withdraw_answers(current_database(), which, by=by, reason=reason, dry_run=dry_run)
+    _print(done, as_json)
+    if len(named) > done.answers:
+        print_error("warning: ", f"ids of which the log has no answer: {len(named) - done.answers:,}")
 
 
 @app.command()
@@ -93,6 +145,24 @@ def prune() -> None:
 
 def _lake() -> Lake:
     return lake_of(Lake.at(current_settings()))
+
+
+def _period(first: datetime | None, last: datetime | None) -> tuple[datetime | None, datetime | None]:
+    return first and _utc(first), last and _utc(last) + timedelta(days=1)
+
+
+def _print(done: Correction, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(done))
+        return
+    if isinstance(done, Rescoring):
+        say(
+            f"{done.with_choice:,} answers with a stored choice: {done.right_before:,} were right, "
+            f"{done.right_after:,} are; {done.without_choice:,} without one stay as they are"
+        )
+    say(f"changed: {counted(done.answers, 'answer')} of {counted(done.days, 'day')}")
+    stale = listed(done.stale_months, len(done.stale_months))
+    say(f"stale, and made again by the daemon or irt calibrate: {stale}" if stale else "no month is stale by it")
 
 
 def _utc(day: datetime) -> datetime:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import confirm, out, say
+from irt_assets.cli.console import confirm, out, print_error, say
 from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
 from irt_assets.common.wording import counted
 from resources.failures import PermanentFailure
@@ -15,6 +15,7 @@ from resources.postgres import elsewhere, schema
 from resources.postgres.database import embedded_postgres
 from resources.postgres.database_url import with_search_path
 from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.own_log import make_log_view_again
 from resources.postgres.roles import role_statements
 from resources.postgres.schema_version import schema_version
 from resources.settings import private_home
@@ -28,6 +29,9 @@ def upgrade() -> None:
     database = database_as_it_is()
     schema.upgrade(database)
     out.print(f"schema is at {schema_version(database).revision}, with its tables in {database.schema}")
+    with database.connect() as connection:
+        if fault := make_log_view_again(connection):
+            print_error("", fault)
 
 
 @app.command()

@@ -21,7 +21,7 @@ from irt_assets.file_commands import fit as fitting
 from irt_assets.file_commands import link as linking
 from irt_assets.file_commands import score as scoring
 from irt_assets.file_commands import simulate as simulation
-from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.item_models import model_of
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, LatentRule, Method, Model
 from irt_assets.responses.importing.scoring import read_key
@@ -246,7 +246,7 @@ def _print_fit(result: dict[str, Any]) -> None:
             rows = [tuple(one[name] for name in names) for one in compared]
             print_blocks(table(("model", "θ", *formats), rows, numbers=formats))
     elif normality is not None and normality["p"] < DOUBTFUL:
-        guessed = "" if item_model(result["model"]).guesses else GUESSED
+        guessed = "" if model_of(result["model"]).guesses else GUESSED
         out.print(
             f"θ is not normal under this model (score test: χ²(2) = {normality['statistic']:.1f}, p ="
             f" {normality['p']:.1g}): {_shape(normality)}{guessed}. Parameters are"

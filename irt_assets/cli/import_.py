@@ -84,8 +84,8 @@ def _print_import(report: ImportReport, as_json: bool) -> None:
         for note in report.notes:
             say(note)
         say(
-            f"{report.read:,} rows read, {report.accepted:,} accepted, {report.duplicates:,} duplicates, "
-            f"{sum(report.rejected.values()):,} rejected"
+            f"{report.read:,} rows read, {report.accepted:,} accepted, {report.corrected:,} corrected, "
+            f"{report.duplicates:,} duplicates, {sum(report.rejected.values()):,} rejected"
         )
         if report.new_items or report.new_learners:
             say(f"  not known before: {report.new_items:,} items, {report.new_learners:,} learners")

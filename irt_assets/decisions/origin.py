@@ -217,7 +217,7 @@ def write_origin_fit(
     if not usable:
         first = next((f": {item}: {why}" for item, why in left_out.items()), "")
         most = max((item.n for item in linked.items.values()), default=0)
-        needed = rules.eligibility.min_published_responses(fitted.calibration.model)
+        needed = max(map(rules.eligibility.min_published_responses, fitted.calibration.models))
         rule = "min_responses" if needed == rules.eligibility.min_responses else "min_responses_3pl"
         most_text = (
             f". They have at most {most} responses each, and {needed} are needed ({rule})" if most < needed else ""

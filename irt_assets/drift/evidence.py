@@ -22,9 +22,9 @@ from irt_assets.ledger.anchors import read_every_anchor
 from irt_assets.ledger.cited_fits import (
     calibration_of,
     constants_of,
+    fitted_of,
     guessing_errors,
     guessing_errors_of_origins,
-    learners_of,
 )
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.fits import linked_fit
@@ -126,7 +126,7 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
     """Each value with the model it was fitted under and, for a 3PL, the errors of c; values from the bank with the
     model that the bank names."""
     fits = sorted({row.fit_id for row in rows.values() if row.fit_id})
-    of_fits = learners_of(connection, fits)
+    of_fits = fitted_of(connection, fits, rows)
     guessing = guessing_errors(connection, fits, rows)
     of_bank: dict[str, str] = dict(
         connection.execute(
@@ -138,7 +138,7 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
     cov = published.cov_with_guessing[:, 2].copy()
     for j, item in enumerate(published.item_ids):
         fit_id = rows[item].fit_id or ""
-        fitted.append(of_fits.get(fit_id) or _of_bank(of_bank.get(item)))
+        fitted.append(of_fits.get((fit_id, item)) or _of_bank(of_bank.get(item)))
         if (fit_id, item) in guessing:
             cov[j] = guessing[fit_id, item]
     return replace(published, fitted=tuple(fitted), guessing_cov=cov)

@@ -63,7 +63,8 @@ def fit_mirt(
     is 10⁵ times what it were with known abilities,
     n·p·(1 − p) standing for that information.
     """
-    priors = checked_priors(model, priors)
+    of = item_model(model)
+    priors = checked_priors(of, priors)
     if priors.a is not None or priors.b is not None or not isinstance(priors.c, LogitNormal | None):
         raise PsychometricsError(
             "the mirt engine takes a LogitNormal prior on c and no other; for priors on a and b take em or pymc"
@@ -71,8 +72,8 @@ def fit_mirt(
     persons = Persons.of(responses, None, None, None)
     counts = Counts.of(responses, persons.weight)
     given = given_parameters(responses, anchors)
-    keep = counts.estimable(item_model(model)) | (given.items & (counts.n > 0))
-    kept = usable(responses, counts, persons, keep, given, model)
+    keep = counts.estimable(of) | (given.items & (counts.n > 0))
+    kept = usable(responses, counts, persons, keep, given, of)
     held = given.items[keep]
     require_connected(links(kept), kept.item_ids, held)
     origin = origin_of(given)
@@ -90,7 +91,7 @@ def fit_mirt(
     found = _oriented(Answer.of(call("irt_calibrate", payload), kept.n_items), model, anchored=bool(held.any()))
     slope, whose = largest_scaled_gradient(
         kept,
-        model,
+        of,
         a=found.a,
         d=found.d,
         c=found.c,
@@ -109,20 +110,19 @@ def fit_mirt(
     J, at = responses.n_items, np.flatnonzero(keep)
     values = np.stack([given.a, given.d + given.a * origin, given.c])
     values[:, at] = found.a, found.d, found.c
-    cov = np.full((J, 3, 3), np.nan)
+    cov = np.full((J, *found.cov.shape[1:]), np.nan)
     cov[given.items] = 0.0
-    size = found.cov.shape[1]
-    cov[at, :size, :size] = judged.cov
+    cov[at] = judged.cov
     version, software = found.software_versions(ENGINE)
     calibration = Calibration(
         item_ids=responses.item_ids,
-        model=model,
+        models=(model,) * J,
         engine=ENGINE,
         engine_version=version,
         a=values[0],
         d=values[1],
         c=values[2],
-        cov=cov[:, :2, :2],
+        cov=cov,
         joint_cov=None,
         n=np.rint(counts.n).astype(np.int64),
         n_correct=np.rint(counts.correct).astype(np.int64),
@@ -140,7 +140,6 @@ def fit_mirt(
             reason="; ".join(judged.reasons),
         ),
         data_hash=data_hash,
-        guessing_cov=cov[:, 2] if size == 3 else None,
         priors=priors.as_dict(),
         anchored=tuple(item for item, fixed in zip(responses.item_ids, given.items, strict=True) if fixed),
         software=software,

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import rpy2.rinterface as ri
+from rpy2 import robjects
 
 from irt_assets.engines.child import die_with_parent
 
@@ -26,9 +27,8 @@ CAUGHT = """function(call, request) tryCatch(
 def main(folder: Path) -> None:
     die_with_parent()
     payload = json.loads((folder / "request.json").read_text(encoding="utf-8"))
-    ri.initr()
-    ri.baseenv["source"](ri.StrSexpVector([payload["source"]]))
-    outcome = ri.evalr(CAUGHT)(ri.globalenv[payload["function"]], to_r(payload["argument"]))
+    robjects.r.source(payload["source"])
+    outcome = robjects.r(CAUGHT)(robjects.globalenv[payload["function"]], to_r(payload["argument"]))
     unfinished = folder / "result.unfinished"
     unfinished.write_text(json.dumps(from_r(outcome), allow_nan=False), encoding="utf-8")
     unfinished.rename(folder / "result.json")
@@ -39,7 +39,7 @@ def to_r(value: Any) -> Any:
     if value is None:
         return ri.NULL
     if isinstance(value, dict):
-        return _named_list([to_r(member) for member in value.values()], list(value))
+        return robjects.ListVector({name: to_r(member) for name, member in value.items()})
     values = value if isinstance(value, list) else [value]
     if not values:
         return ri.NULL
@@ -68,12 +68,6 @@ def from_r(value: Any) -> Any:
     if shape is not None:
         return np.array(members, dtype=object).reshape(tuple(shape), order="F").tolist()
     return members[0] if len(members) == 1 else members
-
-
-def _named_list(values: list[Any], names: list[str]) -> Any:
-    made = ri.ListSexpVector(values)
-    made.names = ri.StrSexpVector(names)
-    return made
 
 
 def _plain(member: Any) -> Any:

@@ -137,7 +137,7 @@ def _as_calibration(table: ParameterTable, common: list[str], weighted: bool) ->
     many = np.ones(len(common), dtype=np.int64)
     return Calibration(
         item_ids=tuple(common),
-        model=(RASCH if slopes_fixed else TWO_PL).name,
+        models=((RASCH if slopes_fixed else TWO_PL).name,) * len(common),
         engine="table",
         engine_version="",
         a=a,

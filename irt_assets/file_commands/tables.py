@@ -18,7 +18,7 @@ import numpy as np
 from irt_assets.file_commands.files import faults, is_blank, rows_of
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import of_errors
-from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.item_models import model_of
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL
 from irt_assets.psychometrics.linking.linking import assumed_errors
@@ -83,7 +83,7 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
         located = [(f"line {line}", row) for line, row in rows]
     else:
         latent = _latent(path, fit["latent"])
-        item_model(fit.get("model", DEFAULT_MODEL)).require_logistic(f"what is done with {path}")
+        model_of(fit.get("model", DEFAULT_MODEL)).require_logistic(f"what is done with {path}")
         columns = ["item", *NUMBERS]
         located = [(f"items[{k}]", _cells(path, k, row, columns)) for k, row in enumerate(_items(path, fit["items"]))]
     lacking = [name for name in ("item", "a", "b") if name not in columns]

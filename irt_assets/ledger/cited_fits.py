@@ -31,14 +31,18 @@ def calibration_of(connection: psycopg.Connection, fit_id: str) -> Calibration |
     return None if stored is None else decode(stored)
 
 
-def learners_of(connection: psycopg.Connection, fit_ids: Collection[str]) -> dict[str, Fitted]:
-    """The model of each fit, and its learners on the bank's scale."""
+def fitted_of(
+    connection: psycopg.Connection, fit_ids: Collection[str], items: Collection[str]
+) -> dict[tuple[str, str], Fitted]:
+    """The model of each item in each fit, and the fit's learners on the bank's scale. Of a fit of an earlier release,
+    whose items had one model, this is known of the fit."""
     rows = connection.execute(
-        """SELECT fit_id, model, (model_spec->'latent'->>'mean')::float, (model_spec->'latent'->>'sd')::float
-           FROM mirt_fit_meta WHERE fit_id = ANY(%s)""",
-        ([*fit_ids],),
+        """SELECT fit_id, item_id, coalesce(params->>'model', model),
+                  (model_spec->'latent'->>'mean')::float, (model_spec->'latent'->>'sd')::float
+           FROM mirt_fit_meta JOIN mirt_item_params USING (fit_id) WHERE fit_id = ANY(%s) AND item_id = ANY(%s)""",
+        ([*fit_ids], [*items]),
     )
-    return {fit_id: Fitted(model, mean, sd) for fit_id, model, mean, sd in rows}
+    return {(fit_id, item): Fitted(model, mean, sd) for fit_id, item, model, mean, sd in rows}
 
 
 def guessing_errors(

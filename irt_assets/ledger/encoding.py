@@ -12,11 +12,12 @@ from typing import Any, LiteralString
 
 import numpy as np
 
+from irt_assets.psychometrics.core.covariances import with_third
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
-_NOT_OF_ALL = ("joint_cov", "guessing_cov", "categories", "further", "further_cov")
+_NOT_OF_ALL = ("joint_cov", "categories", "further")
 KEPT_BYTES = 2**28
 """The most that the arrays of kept fits take: as much as eight fits of 1000 items with all their covariances."""
 
@@ -25,9 +26,14 @@ _STRICT = json.JSONEncoder(allow_nan=False)
 
 
 def encode(calibration: Calibration) -> bytes:
-    """A Calibration as compressed bytes; `decode` gives it back to the last bit."""
+    """A Calibration as compressed bytes; `decode` gives it back to the last bit. Of items of one model with at most
+    three parameters it is what earlier releases read."""
     header = {name: value for name, value in vars(calibration).items() if name not in (*_ARRAYS, *_NOT_OF_ALL)}
     arrays = {name: getattr(calibration, name) for name in _ARRAYS}
+    models = header.pop("models")
+    header["model"] = models[0] if len(set(models)) == 1 else models
+    if calibration.cov.shape[1] == 3:
+        arrays |= {"cov": calibration.cov[:, :2, :2], "guessing_cov": calibration.cov[:, 2]}
     arrays |= {name: value for name in _NOT_OF_ALL if (value := getattr(calibration, name)) is not None}
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -67,9 +73,13 @@ def _decoded(content: bytes) -> Calibration:
         header = json.loads(stored["header"].tobytes())
         arrays = {name: stored[name] for name in _ARRAYS}
         arrays |= {name: stored.get(name) for name in _NOT_OF_ALL}
+        if "guessing_cov" in stored:
+            arrays["cov"] = with_third(arrays["cov"], stored["guessing_cov"])
     for array in filter(lambda array: array is not None, arrays.values()):
         array.setflags(write=False)
     header["item_ids"] = tuple(header["item_ids"])
+    model = header.pop("model")
+    header["models"] = (model,) * len(header["item_ids"]) if isinstance(model, str) else tuple(model)
     header["flags"] = tuple(tuple(Flag(f) for f in flags) for flags in header["flags"])
     header["convergence"] = Convergence(**header["convergence"])
     header["populations"] = tuple(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fit_spec import FitStatistics, SetStatistics, StagedSpec, Testlets
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Flag
 from irt_assets.psychometrics.linking.placement import Linking
 
@@ -43,18 +44,20 @@ def item_rows(
     statistics = spec.fit_statistics.items if spec.fit_statistics else {}
     provisional, unpublished = set(spec.provisional), set(spec.never_published)
     cov_ab, c_se = linked.cov_ab, linked.c_se
-    with_logit_c = linked.third_cov_ab
+    with_third = linked.third_cov_ab
     rows = []
     for j, item_id in enumerate(raw.item_ids):
+        model = item_model(linked.models[j])
         params: dict[str, Any] = {
+            "model": model.name,
             "a": finite(linked.a[j]),
             "b": finite(linked.b[j]),
             "c": finite(linked.c[j]),
             "a_se": finite(linked.a_se[j]),
             "b_se": finite(linked.b_se[j]),
-            "c_se": finite(c_se[j]) if linked.item_model.guesses else None,
+            "c_se": finite(c_se[j]) if model.guesses else None,
             "cov_ab": finite(cov_ab[j, 0, 1]),
-            "cov_logit_c": None if with_logit_c is None else [finite(x) for x in with_logit_c[j]],
+            "cov_logit_c": None if with_third is None or not model.more_than_a_and_b else [*map(finite, with_third[j])],
             "raw": {
                 "a": finite(raw.a[j]),
                 "b": finite(raw.b[j]),

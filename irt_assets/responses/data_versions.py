@@ -17,7 +17,8 @@ or look-back. So these hold:
 3. A transaction that has itself changed the data stores nothing, as a part that it changes twice is counted once.
 4. Where the log is in a lake (`relational.on_log`), the hashes of its days are its state; of the bank and the learners
    it is PostgreSQL's.
-5. Where the states prove nothing (a view over other tables, a trigger that is missing, a table of Spark's
+5. Where `attempt` is a view over other tables, its state is what the nights have found (see `observed_days`).
+6. Where the states prove nothing (such a view before the first night, a trigger that is missing, a table of Spark's
    catalogue) every answer is hashed, each time.
 
 What does not belong here: how answers are hashed (see `window.data_hash`).
@@ -27,7 +28,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -37,12 +37,12 @@ import psycopg
 from irt_assets.common.partitions import Month, day_of
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import LATER, USUAL_LOOKBACK_MONTHS, lookback_start
+from irt_assets.responses.observed_days import is_our_view, state_between
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import data_hash, data_hash_by, whole_log
 from resources.cluster.relational import holds_log, lake, on_postgres
 from resources.postgres.database import LOCK, lock_key, one_value
 from resources.postgres.relations import LEARNER
-from resources.tables import VIEWS
 
 TRIGGERS = {
     "response_log": ["log_changed"],
@@ -143,7 +143,7 @@ def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, S
         log = None if days is None else "\n".join(f"{day} {digest}" for day, digest in sorted(days.items()))
     else:
         view = rows[0][3]
-        log = found.get("response_log") if _words(view or "") == _words(VIEWS["attempt"]) else None
+        log = found.get("response_log") if is_our_view(view) else state_between(connection, since, until)
     if log is None or not found.keys() >= {"question", "learner"}:
         return None
     lookbacks = {one.scale_id: one.rules.eligibility.lookback_months for one in scales.values()}
@@ -191,9 +191,11 @@ def merge_changes(connection: psycopg.Connection) -> int:
             connection,
             """WITH gone AS (
              DELETE FROM data_change
-             WHERE part IN (SELECT part FROM data_change GROUP BY part HAVING count(*) > 1) RETURNING part, changes
+             WHERE part IN (SELECT part FROM data_change GROUP BY part HAVING count(*) > 1)
+             RETURNING part, changes, changed_at
            ), kept AS (
-             INSERT INTO data_change (part, changes) SELECT part, sum(changes) FROM gone GROUP BY part RETURNING part)
+             INSERT INTO data_change (part, changes, changed_at)
+             SELECT part, sum(changes), max(changed_at) FROM gone GROUP BY part RETURNING part)
            SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM kept)""",
         )
     )
@@ -244,11 +246,6 @@ def _may_store(connection: psycopg.Connection, month: str) -> bool:
              AND current_setting('irt.changes', true) IS DISTINCT FROM 'yes' AND pg_try_advisory_xact_lock({LOCK})""",
         (lock_key("data_version", month),),
     )
-
-
-def _words(query: str) -> str:
-    """What a query says, however it is written: only of the registry's view `attempt` changes are counted."""
-    return re.sub(r'::text|[\s();"]', "", query.lower())
 
 
 def _digest(text: str) -> str:

@@ -14,10 +14,10 @@ from functools import lru_cache
 
 import dagster as dg
 
+from irt_assets import definitions
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.retries import first_cause, says_held, why_it_failed
 from irt_assets.common.run_progress import RANGE_TAGS, under_way
-from irt_assets.definitions import build_defs
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.month_judged import MONTHLY_ASSETS
 from irt_assets.gates.month_status import latest_evaluations, unsettled_months
@@ -31,24 +31,22 @@ from resources.settings import Settings
 
 LOG = logging.getLogger("irt.run")
 NO_STEP = "the run failed before its first step"
-SENSORS = (
-    "ledger",
-    "late_answers",
-    "theta_sweep",
-    "alerts_of_runs",
-    "alerts_of_checks",
-    "ready_months",
-    "alert_delivery",
-)
-"""In the order of evaluation: sensors that open alerts follow those that launch runs, and delivery comes last. The
+LAUNCHING = ("ledger", "late_answers")
+"""Sensors that ask for runs."""
+SENSORS = (*LAUNCHING, "theta_sweep", "alerts_of_runs", "alerts_of_checks", "ready_months", "alert_delivery")
+"""In the order of evaluation: those that tell what the runs did follow the last run, and delivery comes last. The
 others are useful only with a daemon."""
 NOT_A_CAUSE = "linked_item_parameters"
 """A held month is fitted and linked like any other: see `jobs.automation`."""
 MOST_ROUNDS = 5
 """At most this many rounds, as a run may cause another: drift, then its report."""
 CURSOR = "irt without a daemon: {}"
-_graph = lru_cache(maxsize=1)(build_defs)
-"""The graph of these settings, which a command asks for up to ten times."""
+
+
+@lru_cache(maxsize=1)
+def _graph(settings: Settings) -> dg.Definitions:
+    """The graph of these settings, which a command asks for up to ten times."""
+    return definitions.defs if settings == definitions.SETTINGS else definitions.build_defs(settings)
 
 
 @dataclass(frozen=True)
@@ -207,14 +205,16 @@ class Asked:
 
 
 def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Outcome]:
-    """Run what sensors and automation ask for, until they ask for nothing more."""
+    """Run what sensors and automation ask for, until they ask for nothing more; then evaluate the other sensors."""
+    defs = _graph(settings)
     for _ in range(MOST_ROUNDS):
-        defs = _graph(settings)
-        asked = [*_automation_requests(instance, defs), *_sensor_requests(instance, defs, SENSORS)]
+        asked = [*_automation_requests(instance, defs), *_sensor_requests(instance, defs, LAUNCHING)]
         if not asked:
-            return
+            break
         for one in asked:
             yield _run(instance, settings, one)
+    for one in _sensor_requests(instance, defs, SENSORS[len(LAUNCHING) :]):
+        yield _run(instance, settings, one)
 
 
 def evaluate(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> Iterator[Outcome]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.item_models import model_of
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL
 from irt_assets.psychometrics.estimation.em import FitOptions, fit_source
@@ -52,7 +52,7 @@ def fit_on_spark(
     """
     if "weight" in frame.columns:
         raise PsychometricsError("weights of learners are not carried over to Spark: fit on one machine")
-    model = item_model(how.get("model", DEFAULT_MODEL))
+    model = model_of(how.get("model", DEFAULT_MODEL))
     if not model.logistic:
         raise PsychometricsError(f"a {model.spoken} is not fitted on Spark yet: fit it on one machine")
     answers = SparkAnswers(session, frame, settings, reference, report)

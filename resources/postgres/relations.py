@@ -34,8 +34,10 @@ def relation(table: sa.Table) -> ir.Table:
 
 
 def _attempt() -> ir.Table:
-    """The view `attempt`: the log's columns, the id under its own name, the topic, whether a hint was used."""
+    """The view `attempt`: the log's columns but the revision, the id under its own name, the topic, whether a hint was
+    used."""
     columns = _columns(tables.response_log)
+    del columns["revision"]
     return ibis.table(
         {"id": columns.pop("attempt_id"), **columns, "topic_id": "string", "hint_used": "boolean"}, name="attempt"
     )

@@ -1,14 +1,15 @@
-"""The schema in a database: brought up to date, extended by months, compared with the registry.
+"""The schema in a database: brought up to date, and compared with the registry.
 
-What does not belong here: what the schema is (see `tables`), and its history (see `migrations`).
+What does not belong here: what the schema is (see `tables`), its history (see `migrations`), and the months of the log
+(see `log_months`).
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -20,10 +21,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg import sql
 
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, advisory_lock, first_column
+from resources.postgres.database import Database, one_value
+from resources.postgres.log_months import make_months_ahead
+from resources.postgres.own_log import read_mapping, wanted_view
 from resources.postgres.schema_version import number, schema_version
 from resources.tables import METADATA, VIEWS
 
@@ -31,12 +33,11 @@ KEPT = (
     *("question", "learner", "response_log", "calibration_scale", "anchor_set", "mirt_fit_meta", "mirt_item_params"),
     *("item_parameter_publication", "item_parameter_proposal", "release_decision", "publication_step"),
     *("testlet_sd_publication", "month_impact"),
-    *("item_status", "scale_decision", "erasure"),
+    *("item_status", "scale_decision", "erasure", "log_mapping", "attempt_correction"),
 )
 """Tables that nothing can make again: the bank, the answers, the ledger, and the fits that it cites."""
 COMPUTED = "Computed default"
 """How Alembic's warnings begin of columns that the server computes: it compares them and lists no difference."""
-INCOMING = "response_log_incoming"  # only ever seen by the transaction that fills new months
 
 
 def is_ours(_object: Any, name: str | None, type_: str, _reflected: bool, _compare_to: Any) -> bool:
@@ -44,8 +45,15 @@ def is_ours(_object: Any, name: str | None, type_: str, _reflected: bool, _compa
     return type_ != "table" or name in METADATA.tables
 
 
+def driver_of(connection: sa.Connection) -> psycopg.Connection:
+    """The driver's connection below SQLAlchemy's."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    return driver
+
+
 def upgrade(database: Database) -> None:
-    """`alembic upgrade head`: bring `database` to the newest schema. Safe to repeat, and for two at once.
+    """`alembic upgrade head`, and the next months' partitions of the log. Safe to repeat, and for two at once.
 
     A newer schema that serves this code stays as it is. PermanentFailure where it does not, and where the schema is
     from before the first migration.
@@ -58,6 +66,8 @@ def upgrade(database: Database) -> None:
     config = _alembic()
     config.attributes["database"] = database
     alembic.command.upgrade(config, "head")
+    with database.connect() as connection:
+        make_months_ahead(connection, datetime.now(UTC))
 
 
 def downgrade(database: Database, revision: str) -> str:
@@ -118,33 +128,6 @@ def _values(connection: sa.Connection) -> dict[str, int]:
     return found
 
 
-@contextmanager
-def filling_new_months(connection: psycopg.Connection, months: Iterable[str]) -> Iterator[list[str]]:
-    """Those of `months` that response_log has no partition for: fill the table INCOMING with their answers.
-
-    At the end they become partitions of response_log and are indexed, all at once, which takes a fraction of
-    the time that an index takes to grow. Other makers of partitions wait until the caller's transaction ends.
-    """
-    advisory_lock(connection, "response_log", "partitions")
-    missing = _missing(connection, sorted(months))
-    if not missing:
-        yield missing
-        return
-    like = sql.SQL("(LIKE response_log INCLUDING ALL EXCLUDING INDEXES)")
-    incoming = sql.Identifier(INCOMING)
-    connection.execute(sql.SQL("CREATE TABLE {} {} PARTITION BY RANGE (completed_at)").format(incoming, like))
-    for month in missing:
-        connection.execute(sql.SQL("CREATE TABLE {} {}").format(sql.Identifier(_partition(month)), like))
-        _attach(connection, month, to=INCOMING)
-    yield missing
-    for month in missing:
-        partition = sql.Identifier(_partition(month))
-        connection.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(incoming, partition))
-        _attach(connection, month, to="response_log")
-        connection.execute(sql.SQL("ANALYZE {}").format(partition))
-    connection.execute(sql.SQL("DROP TABLE {}").format(incoming))
-
-
 def drift(database: Database) -> list[str]:
     """Every difference between `database` and the registry, in words; empty where there is none."""
     engine = database.engine()
@@ -158,40 +141,26 @@ def drift(database: Database) -> list[str]:
             differences = [_in_words(change) for change in flat]
         said = [str(one.message) for one in noted]
         differences += [one.replace("cannot be modified", "differs") for one in said if one.startswith(COMPUTED)]
-        differences += _key_differences(connection) + _view_differences(connection)
+        differences += _key_differences(connection) + _view_differences(driver_of(connection))
         transaction.rollback()
     engine.dispose()
     return differences
+
+
+def log_difference(database: Database) -> str | None:
+    """How the view `attempt` differs from the mapping of the company's own tables, if there is one and it does."""
+    with database.connect() as connection:
+        if read_mapping(connection) is None:
+            return None
+        found = _view_difference(connection, "attempt", None)
+        connection.rollback()
+    return found
 
 
 def _alembic() -> Config:
     config = Config()
     config.set_main_option("script_location", "resources:migrations")
     return config
-
-
-def _missing(connection: psycopg.Connection, months: list[str]) -> list[str]:
-    existing = first_column(
-        connection,
-        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
-        " WHERE i.inhparent = 'response_log'::regclass",
-    )
-    return [month for month in months if _partition(month) not in existing]
-
-
-def _attach(connection: psycopg.Connection, month: str, *, to: str) -> None:
-    first = date.fromisoformat(f"{month}-01")
-    last = (first + timedelta(days=31)).replace(day=1)
-    start, end = (sql.Literal(f"{day} 00:00:00+00") for day in (first, last))
-    connection.execute(
-        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-            sql.Identifier(to), sql.Identifier(_partition(month)), start, end
-        )
-    )
-
-
-def _partition(month: str) -> str:
-    return f"response_log_{month.replace('-', '_')}"
 
 
 def _in_words(change: tuple[Any, ...]) -> str:
@@ -235,21 +204,24 @@ def _key_differences(connection: sa.Connection) -> list[str]:
     return differences
 
 
-def _view_differences(connection: sa.Connection) -> list[str]:
-    """The server's own wording of each view, paired with its wording of the registry's."""
-    differences = []
-    for name, query in VIEWS.items():
-        there = connection.scalar(sa.text("SELECT pg_get_viewdef(to_regclass(:name))"), {"name": name})
-        if there is None:
-            differences.append(f"view {name} is missing")
-            continue
-        try:
-            with connection.begin_nested():
-                connection.exec_driver_sql(f"CREATE TEMPORARY VIEW registry_{name} AS {query}")
-        except sa.exc.ProgrammingError as error:
-            differences.append(f"view {name} cannot be made as the registry says: {error.orig}")
-            continue
-        here = connection.scalar(sa.text(f"SELECT pg_get_viewdef('registry_{name}'::regclass)"))
-        if there != here:
-            differences.append(f"view {name} is:\n{there}\nthe registry says:\n{here}")
-    return differences
+def _view_differences(connection: psycopg.Connection) -> list[str]:
+    """Those of the registry's views; a log in the company's own tables has no view of the registry."""
+    own = {"attempt"} if read_mapping(connection) else set()
+    found = [_view_difference(connection, name, query) for name, query in VIEWS.items() if name not in own]
+    return [one for one in found if one]
+
+
+def _view_difference(connection: psycopg.Connection, name: str, query: str | None) -> str | None:
+    """The server's own wording of a view, if it is another than its wording of `query` (None: the mapping's)."""
+    says = "the registry says" if query else "the mapping says"
+    there = one_value(connection, "SELECT pg_get_viewdef(to_regclass(%s))", (name,))
+    if there is None:
+        return f"view {name} is missing"
+    try:
+        with connection.transaction():
+            wanted = query or wanted_view(connection)
+            connection.execute(f"CREATE TEMPORARY VIEW registry_{name} AS {wanted}".encode())
+    except psycopg.ProgrammingError as error:
+        return f"view {name} cannot be made as {says}: {error}"
+    here = one_value(connection, f"SELECT pg_get_viewdef('registry_{name}'::regclass)")
+    return None if there == here else f"view {name} is:\n{there}\n{says}:\n{here}"

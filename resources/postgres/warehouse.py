@@ -21,6 +21,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from resources.failures import PermanentFailure
 from resources.postgres.database import advisory_lock
+from resources.postgres.own_log import as_guest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,7 +167,9 @@ def _parts(
     """The columns of a query, and its rows in tables of about CHUNK bytes of CSV, one that is empty first."""
     text = psycopg.ClientCursor(connection).mogrify(query, params or None)  # type: ignore[arg-type]
     # Sends no row and plans only; it also opens the transaction that the raw COPY below belongs to.
-    description = connection.execute(f"SELECT * FROM ({text}\n) AS described LIMIT 0".encode()).description or []
+    with as_guest(connection):
+        described = connection.execute(f"SELECT * FROM ({text}\n) AS described LIMIT 0".encode())
+    description = described.description or []
     names = [column.name for column in description]
     if len(set(names)) < len(names):
         raise ValueError(f"the query gives two columns one name: {names}")
@@ -184,8 +187,9 @@ def _parts(
 
     def parts() -> Iterator[pa.Table]:
         yield schema.empty_table()
-        for chunk in _copy_out(connection, f"COPY ({text}\n) TO STDOUT (FORMAT csv)"):
-            yield pa.csv.read_csv(pa.BufferReader(chunk), read, parse, convert)
+        with as_guest(connection):
+            for chunk in _copy_out(connection, f"COPY ({text}\n) TO STDOUT (FORMAT csv)"):
+                yield pa.csv.read_csv(pa.BufferReader(chunk), read, parse, convert)
 
     return description, parts()
 

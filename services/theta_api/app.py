@@ -37,6 +37,8 @@ from services.theta_api.shapes import Answer, Asked, History, LatestLook, Looks,
 
 LOG = logging.getLogger("services.theta_api")
 PREFIX = "/api/seedtest/analysis/irt"
+HOOK = "irt-theta-client"
+"""How the session hook names itself."""
 LARGEST_BODY = 16 * 1024
 QUEUE_PER_WORKER = 4
 WAIT_S = 0.15
@@ -109,9 +111,14 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         try:
             _caller(request).require_update(asked.user_id)
             measures = _measures(ledger)
-            found, learner = await work(
-                asked.user_id, lambda connection: _update(connection, measures, asked, ledger.clock())
-            )
+
+            def measure(connection: psycopg.Connection) -> tuple[dict[str, Theta], online.Learner]:
+                updated = _update(connection, measures, asked, ledger.clock())
+                if request.headers.get("user-agent") == HOOK:
+                    ledger.record_online_updates(connection)
+                return updated
+
+            found, learner = await work(asked.user_id, measure)
             answer = _answer(learner, found, measures)
             result = "updated"
         except Problem as problem:

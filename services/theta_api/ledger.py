@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from irt_assets.abilities.batch import estimate
 from irt_assets.abilities.online import Measures, read_measures
+from irt_assets.abilities.sweep import record_online_updates
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.scales import Scale
@@ -60,6 +61,7 @@ class Ledger:
         self._pool: ConnectionPool | None = None
         self._measures: Measures | None = None
         self._read_at = 0.0
+        self._online_updates = database.settings.enable_irt_online_update
         self._stopped, self._wanted, self._looked = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._keep_reading, name="theta-ledger", daemon=True)
         self.why_away = "the API is starting: the published parameters are not read yet"
@@ -118,11 +120,19 @@ class Ledger:
             raise PermanentFailure(fault)
         with self._database.connect() as connection:
             measures = read_measures(connection, self.clock())
+            if self._measures is None:
+                record_online_updates(connection, self._online_updates)
         if self._measures is None:
             _compile()
         if self._pool is None:
             self._pool = self._open()
         self._measures, self._read_at, self.why_away = measures, time.monotonic(), ""
+
+    def record_online_updates(self, connection: psycopg.Connection) -> None:
+        """Once: the exam service's session hook is on, whatever the setting of this process."""
+        if not self._online_updates:
+            record_online_updates(connection, True)
+            self._online_updates = True
 
     def _open(self) -> ConnectionPool:
         return ConnectionPool(

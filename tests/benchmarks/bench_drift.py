@@ -25,7 +25,7 @@ import numpy as np
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.drift.errors import Comparison, Published, compare
+from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.drift.kinds import Answers, Kind, classify_changes
 from irt_assets.psychometrics.drift.trends import trends
@@ -105,7 +105,7 @@ def known_scale(old: Calibration, first: Calibration, new: Calibration, is_ancho
     known = Published(ids, a[k], -d[k] / a[k], y.c[k], cov_ab[k], with_anchors=np.zeros((k.size, 2, 0)))
     return Comparison(
         y.select(k).items, known, delta_ad, (y.cov + cov)[k], (y.cov_ab + cov_ab)[k],
-        np.zeros((k.size, 2, 0)), tests_slopes=True,
+        np.zeros((k.size, 2, 0)), (Fitted("2pl"),) * k.size,
     )  # fmt: skip
 
 

@@ -231,6 +231,7 @@ def _line(who: str, seconds: list[float], cpu: list[float], base: list[float], p
 def likelihood(design: tuple[int, int, int]) -> Any:
     """The marginal log-likelihood as a function of (a, d)."""
     from irt_assets.psychometrics.core import kernels
+    from irt_assets.psychometrics.core.item_models import TWO_PL
     from irt_assets.psychometrics.core.models import Responses
     from irt_assets.psychometrics.core.quadrature import Grid
     from irt_assets.psychometrics.estimation.marginal import Problem
@@ -242,7 +243,7 @@ def likelihood(design: tuple[int, int, int]) -> Any:
 
     def at(a: np.ndarray, d: np.ndarray) -> float:
         with kernels.runner(None) as run:
-            problem = Problem(data, ParameterLayout.of("2pl", design[1]), Grid.spanning(NODES), run)
+            problem = Problem(data, ParameterLayout.of(TWO_PL, design[1]), Grid.spanning(NODES), run)
             return problem.evaluate(np.concatenate([a, d])).loglik
 
     return at

@@ -66,6 +66,7 @@ def measure(settings: Settings, on_time: int, late: int) -> int:
             (ITEMS - 1,),
         )
         insert(connection, "a", on_time, start, today, "completed_at")
+        connection.execute("UPDATE data_change SET changed_at = '-infinity'")
         record_sources(connection, "features_topic_daily", answer_versions(connection, start, today))
         for month in MONTHS_MADE:
             connection.execute(
@@ -84,6 +85,9 @@ def measure(settings: Settings, on_time: int, late: int) -> int:
         sensor.tick("nothing late")
         with database.connect() as connection:
             insert(connection, "l", late, today - timedelta(days=LATE_DAYS), today, "now() - interval '10 minutes'")
+            connection.execute(
+                "UPDATE data_change SET changed_at = now() - interval '10 minutes' WHERE isfinite(changed_at)"
+            )
         ticks = [sensor.tick("all of it late")]
         while sensor.months_left():
             ticks.append(sensor.tick("its further months"))
@@ -120,7 +124,7 @@ class Sensor:
         return own + theirs.children_user + theirs.children_system
 
     def months_left(self) -> bool:
-        return '"months": []' not in (self.cursor or "")
+        return '"months":[]' not in (self.cursor or "")
 
 
 def insert(connection: psycopg.Connection, name: str, n: int, start: datetime, end: datetime, recorded_at: str) -> None:

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.marginal import Problem
@@ -74,7 +75,7 @@ def peak_mb() -> int:
 def steps(answers: Answers, threads: int, repeats: int) -> tuple[float, float]:
     """Median seconds of an E-step at the starting values, and its log-likelihood."""
     with kernels.runner(threads) as run:
-        problem = Problem(answers, ParameterLayout.of("2pl", ITEMS), Grid.spanning(), run)
+        problem = Problem(answers, ParameterLayout.of(item_model("2pl"), ITEMS), Grid.spanning(), run)
         x = problem.start()
         problem.evaluate(x)
         found = []

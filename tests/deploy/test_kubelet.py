@@ -245,7 +245,7 @@ def harness(platform: Platform) -> Iterator[Harness]:
 
 def test_the_servers_become_ready_by_their_own_probes(platform: Platform) -> None:
     """From an empty cluster and an empty database."""
-    servers = {"dagster-daemon", "dagster-webserver", "irt-code-server", "irt-exporter", "seedtest-api"}
+    servers = {"dagster-daemon", "dagster-webserver", "irt-code-server", "irt-exporter", "irt-theta-api"}
     assert platform.ready_after.keys() == servers
     for server in servers:
         said = platform.cluster.must(f'kubectl -n seedtest exec deployment/{server} -- sh -c "{CONFINED}"')
@@ -354,7 +354,7 @@ def _overlay(cluster: Cluster, image: str) -> Path:
         "namespace": "seedtest",
         "resources": [os.path.relpath(ROOT / SEEDTEST, folder)],
         "images": [{"name": "irt-assets", "newName": image, "newTag": "latest"}],
-        "replicas": [{"name": "seedtest-api", "count": 1}],
+        "replicas": [{"name": "irt-theta-api", "count": 1}],
         "patches": [
             patch("CronJob", "/spec/suspend", True),
             patch("Deployment", "/spec/template/spec/hostAliases", alias),

@@ -194,8 +194,9 @@ def prepared(site: Platform) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def platform(site: Platform, prepared: dict[str, str]) -> Platform:
-    """The site with a daemon that runs. Where it does not come up, its tests fail at once with what its pods said.
+    """The site with a daemon that runs, by the documents' names in a namespace of its own.
 
+    Where it does not come up, its tests fail at once with what its pods said.
     θ API, dashboard and exporter are left out, and no schedule ticks: their ports and times are this machine's.
     """
     overlay = site.cluster.folder / "overlay"
@@ -203,7 +204,8 @@ def platform(site: Platform, prepared: dict[str, str]) -> Platform:
         f"kubectl -n seedtest create configmap irt-config --from-literal=IRT_FIRST_MONTH={site.months[0]}"
     )
     left_out = [{"name": name, "count": 0} for name in ("seedtest-api", "shiny-dashboard", "irt-exporter")]
-    _write_overlay(overlay, [K8S / "overlays/seedtest"], replicas=left_out)
+    components = [_from(overlay, K8S / "components" / name) for name in ("own-namespace", "seedtest-api")]
+    _write_overlay(overlay, [K8S / "overlays/seedtest"], components=components, replicas=left_out)
     began = time.monotonic()
     try:
         site.type("Platform", overlay=str(overlay))
@@ -235,12 +237,16 @@ def test_every_object_is_created(cluster: Cluster, tmp_path: Path) -> None:
     held = {Path(each).name for each in seedtest["components"]}
     others = sorted(each for each in (K8S / "components").iterdir() if each.name not in held)
     _write_overlay(everything, [K8S / "overlays/seedtest"], components=[_from(everything, each) for each in others])
+    cluster.must("kubectl create namespace seedtest --save-config")
     spaces = {"dev": "irt-dev", "seedtest": "seedtest", str(everything): "seedtest"}
     for overlay, space in spaces.items():
         rendered = tmp_path / "all.yaml"
         cluster.must(f"kubectl kustomize {K8S / 'overlays' / overlay} > {rendered}")
         said = cluster.must(f"kubectl apply --validate=strict -f {rendered}")
         assert "Warning" not in said
+        namespace = cluster.get(f"/api/v1/namespaces/{space}")["metadata"]["labels"]
+        restricted = namespace.get("pod-security.kubernetes.io/enforce") == "restricted"
+        assert restricted == (overlay != "seedtest"), "a namespace that may be shared keeps its labels"
         given = list(yaml.safe_load_all(rendered.read_text("utf-8")))
         assert len(said.splitlines()) == len(given) > 10
         missing = {each["metadata"]["name"] for each in given if each["kind"] == "Deployment"}
@@ -281,6 +287,9 @@ def test_suspending_resuming_and_rescheduling(site: Platform, prepared: dict[str
 
 def test_the_platform_starts(platform: Platform) -> None:
     assert platform.server("dagster-daemon") != ("", 0)
+    namespace = platform.cluster.get("/api/v1/namespaces/seedtest")["metadata"]["labels"]
+    assert namespace["pod-security.kubernetes.io/enforce"] == "restricted"
+    assert "seedtest-api" in platform.type("The θ API")
 
 
 def test_a_cronjob_fires_and_its_night_is_calibrated(platform: Platform) -> None:

@@ -14,7 +14,7 @@ def known(a, d, c=None, *, model="2pl", sd=1.0) -> Calibration:
     J = len(a)
     return Calibration(
         item_ids=tuple(f"i{j + 1}" for j in range(J)),
-        model=model,
+        models=(model,) * J,
         engine="known",
         engine_version="1",
         a=np.asarray(a, dtype=float),

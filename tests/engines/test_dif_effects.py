@@ -31,7 +31,7 @@ def one_thread() -> Iterator[None]:
 def fit(a: np.ndarray, d: np.ndarray, error: float = ERROR) -> Calibration:
     cov, counts = np.tile(error**2 * np.eye(2), (J, 1, 1)), np.full(J, 1000)
     return Calibration(
-        IDS, "2pl", "test", "0", a, d, np.zeros(J), cov, None, counts, counts // 2, ((),) * J, 0.0, 1.0, 1000,
+        IDS, ("2pl",) * J, "test", "0", a, d, np.zeros(J), cov, None, counts, counts // 2, ((),) * J, 0.0, 1.0, 1000,
         Convergence(True, 1, 0.0, 0.0, -1.0, 2 * J),
     )  # fmt: skip
 
@@ -107,7 +107,7 @@ def test_a_common_slope_has_errors_of_difficulty_alone() -> None:
     a = np.full(J, 0.8)
     deltas, ses = [], []
     for _ in range(60):
-        fits = [replace(fit(a, 0.05 * rng.normal(size=J) - a * B, 0.05), model="1pl") for _ in range(2)]
+        fits = [replace(fit(a, 0.05 * rng.normal(size=J) - a * B, 0.05), models=("1pl",) * J) for _ in range(2)]
         found = compare_by_anchors(fits, ["ko", "en"], IDS)
         deltas.append(found.delta[0, :, 1])
         ses.append(found.se[0, :, 1])

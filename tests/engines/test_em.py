@@ -11,6 +11,7 @@ from scipy.special import log_expit, logsumexp
 
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation import standard_errors
@@ -68,7 +69,7 @@ def test_value_and_gradient_are_those_of_a_plain_likelihood_away_from_the_maximu
     rng = np.random.default_rng(11)
     x, _, _ = simulated(rng, 60, 6, seen=0.7)
     data = ResponseLayout.of(Responses.from_wide(x))
-    structure = ParameterLayout.of(model, 6)
+    structure = ParameterLayout.of(item_model(model), 6)
     free = rng.normal(0.3, 0.4, structure.size)
     with kernels.runner(2) as run:
         point = Problem(data, structure, Grid.spanning(), run).evaluate(free)

@@ -10,6 +10,7 @@ from scipy.special import expit, logit, logsumexp
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, LogNormal, Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -73,7 +74,7 @@ def test_value_and_gradient_are_those_of_a_plain_posterior_away_from_its_mode(pr
     free = np.concatenate([a, d, rng.normal(-1.4, 0.3, 6)]) + rng.normal(0, 0.1, 18)
     data = ResponseLayout.of(Responses.from_wide(x), rarer=rarer)
     with kernels.runner(2) as run:
-        point = Problem(data, ParameterLayout.of("3pl", 6), Grid.spanning(), run, priors).evaluate(free)
+        point = Problem(data, ParameterLayout.of(item_model("3pl"), 6), Grid.spanning(), run, priors).evaluate(free)
     plain = plain_objective(x, priors)
     assert (point.loglik, point.objective) == pytest.approx(plain(free), abs=1e-9)  # sums of 80 logs
     # central differences of step 1e-5 are good to about 1e-7 here
@@ -162,7 +163,7 @@ def test_guessing_without_a_prior_and_without_information_has_no_errors_and_is_n
     assert named.any()
     sure = np.isfinite(fit.c_se)
     # what is not flagged is known better than a c that is uniform on (0, 1), whose logit has variance π²/3
-    assert np.all(fit.guessing_cov[~named, 2] < np.pi**2 / 3)
+    assert np.all(fit.cov[~named, 2, 2] < np.pi**2 / 3)
     assert np.all(sure[~named])
 
 

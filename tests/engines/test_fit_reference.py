@@ -37,7 +37,7 @@ def calibration(reference, key) -> Calibration:
     J = len(rows)
     return Calibration(
         item_ids=tuple(row["item"] for row in rows),
-        model=key.split("_")[1],
+        models=(key.split("_")[1],) * len(rows),
         engine="mirt",
         engine_version="1.46.1",
         a=a,

@@ -7,6 +7,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -25,7 +26,7 @@ def test_every_item_goes_to_the_maximum_of_its_expected_posterior():
     p = 0.2 + 0.8 * expit(a * (rng.normal(size=(1500, 1)) - b))
     data = ResponseLayout.of(Responses.from_wide((rng.random(p.shape) < p).astype(float)), rarer=True)
     with kernels.runner(1) as run:
-        problem = Problem(data, ParameterLayout.of("3pl", ITEMS), Grid.spanning(), run, GUESSING_PRIOR)
+        problem = Problem(data, ParameterLayout.of(item_model("3pl"), ITEMS), Grid.spanning(), run, GUESSING_PRIOR)
         point = problem.evaluate(problem.start())
         moved = (point.x + em_step(problem, point, point.gradient, np.zeros(len(point.x), bool))).reshape(3, ITEMS)
     theta = problem.grid.nodes

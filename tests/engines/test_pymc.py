@@ -16,6 +16,7 @@ from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -82,9 +83,9 @@ def test_the_density_is_the_marginal_likelihood_times_the_priors_and_its_gradien
     log_a, b = rng.normal(0, 0.3, J), rng.normal(size=J)
     value, gradient = density(np.concatenate([log_a, b]))
     with kernels.runner(1) as run:
-        point = Problem(ResponseLayout.of(responses), ParameterLayout.of("2pl", J), Grid.spanning(61), run).evaluate(
-            np.concatenate([np.exp(log_a), -np.exp(log_a) * b])
-        )
+        point = Problem(
+            ResponseLayout.of(responses), ParameterLayout.of(item_model("2pl"), J), Grid.spanning(61), run
+        ).evaluate(np.concatenate([np.exp(log_a), -np.exp(log_a) * b]))
     # the density of log a is that of a times the Jacobian a
     priors = lognorm.logpdf(np.exp(log_a), 0.5).sum() + log_a.sum() + norm.logpdf(b).sum()
     assert value == pytest.approx(point.loglik + priors, abs=1e-6)

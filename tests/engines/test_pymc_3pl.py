@@ -17,6 +17,7 @@ from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -73,7 +74,9 @@ def test_the_density_is_the_marginal_likelihood_times_the_priors_and_its_gradien
     value, gradient = density(x)
     a, c = np.exp(log_a), expit(logit_c)
     with kernels.runner(1) as run:
-        problem = Problem(ResponseLayout.of(responses), ParameterLayout.of("3pl", J), Grid.spanning(61), run)
+        problem = Problem(
+            ResponseLayout.of(responses), ParameterLayout.of(item_model("3pl"), J), Grid.spanning(61), run
+        )
         point = problem.evaluate(np.concatenate([a, -a * b, logit_c]))
     # the density of log a is that of a times the Jacobian a, that of logit c the one of c times c(1 − c)
     expected = lognorm.logpdf(a, 0.5).sum() + log_a.sum() + norm.logpdf(b).sum()
@@ -116,7 +119,7 @@ def test_draws_of_c_are_kept_and_summarised(posterior):
     fit, q = posterior.calibration, posterior.quantities
     by_item = table.groupby("item_id", observed=True)["c"]
     np.testing.assert_allclose(by_item.mean()[list(posterior.item_ids)], fit.c)
-    np.testing.assert_allclose(fit.guessing_cov[:, 2], logit(q.c).var((0, 1)))
+    np.testing.assert_allclose(fit.cov[:, 2, 2], logit(q.c).var((0, 1)))
     # the delta method against the SD of c itself, which it misses by the curvature of the logit
     np.testing.assert_allclose(fit.c_se, q.c.std((0, 1)), rtol=0.3)
     assert np.all(np.linalg.eigvalsh(cov_adc(fit)) > 0)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation import sums
@@ -62,7 +63,7 @@ def test_shards_hold_every_person_once_by_their_key():
 
 @pytest.mark.parametrize("shards", [1, 3, 70])
 def test_an_e_step_in_shards_is_that_of_all_persons_for_any_number_of_threads(shards):
-    responses, structure, found = drawn(800), ParameterLayout.of("2pl", ITEMS), []
+    responses, structure, found = drawn(800), ParameterLayout.of(item_model("2pl"), ITEMS), []
     x = np.random.default_rng(1).normal(0.5, 0.2, structure.size)
     for threads in (1, 3):
         with kernels.runner(threads) as run:

@@ -9,7 +9,7 @@ from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.drift.errors import Comparison, Published, compare
+from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.linking.linking import assumed_errors, link
 from tests.testbed.made_anchors import anchor_set_of
 
@@ -34,8 +34,8 @@ def fit(a: np.ndarray, b: np.ndarray, cov_ad: np.ndarray, model: Model = "2pl") 
     k = len(a)
     own = cov_ad.reshape(k, 2, k, 2)[np.arange(k), :, np.arange(k), :]
     return Calibration(
-        item_ids=IDS[:k], model=model, engine="em", engine_version="test", a=a, d=-a * b, c=np.zeros(k), cov=own,
-        joint_cov=cov_ad, n=np.full(k, LEARNERS), n_correct=np.full(k, LEARNERS // 2), flags=((),) * k,
+        item_ids=IDS[:k], models=(model,) * k, engine="em", engine_version="test", a=a, d=-a * b, c=np.zeros(k),
+        cov=own, joint_cov=cov_ad, n=np.full(k, LEARNERS), n_correct=np.full(k, LEARNERS // 2), flags=((),) * k,
         latent_mean=0.0, latent_sd=1.0, n_persons=LEARNERS, convergence=Convergence(True, 9, 0.0, 0.0, -1.0, 2 * k),
     )  # fmt: skip
 
@@ -101,5 +101,5 @@ def compared(delta_a: np.ndarray, delta_b: np.ndarray, se: float, tests_slopes: 
     delta_ad = np.stack([delta_a, -a * b], axis=1)
     return Comparison(
         ItemParameters(old.item_ids, a, b, np.zeros(k), 0.5 * cov), old, delta_ad, cov, cov, np.zeros((k, 2, 2)),
-        tests_slopes,
+        fitted=(Fitted("2pl" if tests_slopes else "1pl"),) * k,
     )  # fmt: skip

@@ -41,7 +41,7 @@ def calibration(
             big[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] = g[j]
         joint = big @ joint_ab @ big.T
     return Calibration(
-        item_ids=ids(k), model=model, engine="em", engine_version="test", a=a, d=-a * b, c=np.full(k, c),
+        item_ids=ids(k), models=(model,) * k, engine="em", engine_version="test", a=a, d=-a * b, c=np.full(k, c),
         cov=g @ cov_ab @ g.transpose(0, 2, 1), joint_cov=joint, n=np.full(k, n), n_correct=np.full(k, n // 2),
         flags=((),) * k, latent_mean=0.0, latent_sd=1.0, n_persons=2 * n,
         convergence=Convergence(True, 10, 0.0, 0.0, -1.0, 2 * k),

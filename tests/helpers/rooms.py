@@ -200,7 +200,7 @@ def made_up_calibration(
     sample = np.full(len(items), n)
     return Calibration(
         item_ids=tuple(items),
-        model="2pl",
+        models=("2pl",) * len(items),
         engine="em",
         engine_version="made up",
         a=a,

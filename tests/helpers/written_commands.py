@@ -157,11 +157,17 @@ def make_targets() -> set[str]:
 
 @cache
 def cluster() -> tuple[frozenset[tuple[str, str]], str]:
-    """Kind and name of every object of deploy/k8s, and the text of all of its files."""
+    """Kind and name of every object of deploy/k8s, also by the documents' name, and the text of all of its files."""
     texts = [path.read_text() for path in sorted(CLUSTER.rglob("*.yaml"))]
     found = [part for text in texts for part in yaml.safe_load_all(text) if isinstance(part, dict) and "kind" in part]
-    named = frozenset((part["kind"], part.get("metadata", {}).get("name", "")) for part in found)
-    return named, "\n".join(texts)
+    named = {(part["kind"], part.get("metadata", {}).get("name", "")) for part in found}
+    folder = CLUSTER / "components" / "seedtest-api"
+    for patch in yaml.safe_load((folder / "kustomization.yaml").read_text())["patches"]:
+        for operation in yaml.safe_load((folder / patch["path"]).read_text()):
+            key, value = operation["path"].rpartition("/")[2], operation["value"]
+            texts.append(f"{key}: {value}")
+            named |= {(patch["target"]["kind"], value)} if operation["path"] == "/metadata/name" else set()
+    return frozenset(named), "\n".join(texts)
 
 
 def fault_of_kubectl(command: str) -> str:

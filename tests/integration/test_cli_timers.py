@@ -188,7 +188,7 @@ def test_a_job_makes_what_a_tick_would_ask_for_and_then_nothing(
 def test_a_sensor_is_evaluated_once_where_there_is_no_daemon(world: Settings, irt: IrtOf) -> None:
     done = irt(world)("job", "theta_sweep")
     assert (done.code, done.out) == (0, "theta_sweep: done\n")
-    assert "ENABLE_IRT_ONLINE_UPDATE is off" in done.err
+    assert "ENABLE_IRT_ONLINE_UPDATE is off, here and on the θ API" in done.err
 
 
 def test_whether_the_invariants_are_fresh_is_a_matter_of_when_and_not_of_what(world: Settings, irt: IrtOf) -> None:

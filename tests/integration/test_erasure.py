@@ -31,6 +31,7 @@ from irt_assets.kpis.weekly import write_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.learner_week import key
 from irt_assets.responses.importing.report import UNFINISHED
+from irt_assets.responses.importing.staging import FORMER
 from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.observe import answer_versions
 from irt_assets.servers.instance import dagster_instance
@@ -71,6 +72,12 @@ def everything_of_user(settings: Settings) -> Path:
             (USER, start, end),
         )
     run_sql(database, "INSERT INTO learner (user_id, target_scale_id, target_theta) VALUES (%s, %s, 1)", (USER, SCALE))
+    run_sql(
+        database,
+        f"""INSERT INTO attempt_correction ({FORMER}, how, corrected_by, reason)
+            SELECT {FORMER}, 'rescore', 'Ann', 'another key' FROM response_log WHERE user_id = %s LIMIT 2""",
+        (USER,),
+    )
     initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
     for month in MONTHS:
         calibrate(settings, month)
@@ -363,16 +370,33 @@ def test_it_waits_for_runs_that_may_have_read_the_learner(world: Settings, irt: 
     assert rows(database, "SELECT count(*) FROM erasure") == [(0,)]
 
 
-def test_answers_in_tables_of_somebody_elses_are_erased_there_first(world: Settings, irt: IrtOf) -> None:
+@pytest.mark.parametrize("stale", [[], ["2026-07"]], ids=["months as taken", "a stale month"])
+def test_answers_in_tables_that_are_not_ours_are_erased_there_first(
+    stale: list[str], world: Settings, irt: IrtOf
+) -> None:
+    """Then months that were made from what the log has stay as they are, and those that were not stay stale."""
     database = Database(world)
     run_sql(
         database,
         """CREATE TABLE theirs AS SELECT * FROM attempt;
-           CREATE OR REPLACE VIEW attempt AS SELECT * FROM theirs""",
+           CREATE OR REPLACE VIEW attempt AS SELECT * FROM theirs;
+           DELETE FROM response_log""",
     )
+    if stale:
+        run_sql(
+            database,
+            """DELETE FROM theirs WHERE id = (SELECT min(id) FROM theirs WHERE user_id <> %s
+                 AND completed_at >= '2026-07-05' AND completed_at < '2026-07-20')""",
+            (USER,),
+        )
     refused = irt(world)("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
     assert (refused.code, "erase the learner there" in refused.err.replace("\n", " ")) == (2, True)
     assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(1,)]
+    run_sql(database, "DELETE FROM theirs WHERE user_id = %s", (USER,))
+    erase(irt(world), "--yes")
+    with database.connect() as connection:
+        assert [month for month in MONTHS if changed_hash(connection, month)] == stale
+    assert named_in(world) == []
 
 
 # -- files in a bucket -------------------------------------------------------------------------------

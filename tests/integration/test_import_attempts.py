@@ -31,6 +31,7 @@ from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.settings import Settings
+from tests.helpers.rooms import run_sql
 from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 
@@ -144,6 +145,7 @@ def test_every_column_arrives(database: Database, imported: Import, tmp_path: Pa
     assert report.as_dict() == {
         "read": 1,
         "accepted": 1,
+        "corrected": 0,
         "duplicates": 0,
         "rejected": {},
         "new_items": 1,
@@ -237,6 +239,110 @@ def test_of_answers_with_one_id_the_first_stays_wherever_it_is(
         ("a2", "u2", False),
     ]
     assert query(database, "SELECT count(*) FROM learner WHERE user_id = 'somebody else'") == [(0,)]
+
+
+CORRECTIONS = """SELECT attempt_id, revision, user_id, correct, completed_at::text, how, corrected_by, reason
+                 FROM attempt_correction ORDER BY correction_id"""
+STORED = "SELECT attempt_id, revision, user_id, correct, completed_at::date::text FROM response_log ORDER BY 1, 5"
+
+
+def test_a_higher_revision_replaces_an_answer_and_what_it_was_is_kept(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """Wherever its time moves to: within the month, to a month that is there, and to one that is not."""
+    imported(write(tmp_path / "log.csv", [answer(n) for n in range(4)]))
+    run_sql(database, "UPDATE response_log SET recorded_at = '2026-09-01'")
+    moved = ["2026-07-01T12:00:00Z", "2026-07-05T12:00:00Z", "2026-06-05T12:00:00Z"]
+    fixed = [answer(n, correct="1", completed_at=moved[n], revision="1") for n in range(3)]
+    again = write(tmp_path / "again.csv", [*fixed, answer(3, revision=""), answer(5, revision="7")])
+    dry = imported(again, dry_run=True)
+    report = imported(again)
+    assert (report.accepted, report.corrected, report.duplicates, report.rejected) == (1, 3, 1, {})
+    assert dry.as_dict() == report.as_dict()
+    assert query(database, STORED) == [
+        ("a0", 1, "u0", True, "2026-07-01"),
+        ("a1", 1, "u1", True, "2026-07-05"),
+        ("a2", 1, "u2", True, "2026-06-05"),
+        ("a3", 0, "u0", True, "2026-07-01"),
+        ("a5", 7, "u2", True, "2026-09-01"),
+    ]
+    [(role,)] = query(database, "SELECT session_user")
+    assert query(database, CORRECTIONS) == [
+        ("a0", 0, "u0", False, "2026-07-01 12:00:00+00", "import", role, str(again)),
+        ("a1", 0, "u1", True, "2026-08-01 12:01:00+00", "import", role, str(again)),
+        ("a2", 0, "u2", False, "2026-09-01 12:02:00+00", "import", role, str(again)),
+    ]
+    fresh = "SELECT attempt_id FROM response_log WHERE recorded_at > '2026-09-02' ORDER BY 1"
+    assert [one for (one,) in query(database, fresh)] == ["a0", "a1", "a2", "a5"]
+    assert query(database, "SELECT DISTINCT recorded_at::date::text FROM attempt_correction") == [("2026-09-01",)]
+    before = everything(database)
+    assert imported(again).duplicates == 5
+    assert everything(database) == before
+
+
+def test_the_highest_revision_holds_wherever_the_others_are(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """A lower one is a duplicate whatever it says, an equal one that says something else a conflict."""
+    imported(write(tmp_path / "log.csv", [answer(0, revision="3"), answer(1)]))
+    rows = [
+        answer(0, correct="1", revision="2"),
+        answer(0, correct="1", revision="3"),
+        answer(1, correct="0", revision="1"),
+        answer(1, correct="", revision="4"),
+        answer(1, correct="1", revision="4"),
+        answer(2, correct="1"),
+        answer(2, correct="0", revision="1"),
+        answer(2, revision="1.5x"),
+    ]
+    report = imported(write(tmp_path / "more.csv", rows))
+    assert (report.accepted, report.corrected, report.duplicates) == (1, 1, 3)
+    assert report.rejected == {"conflicting_duplicate": 2, "bad_revision": 1}
+    assert query(database, STORED) == [
+        ("a0", 3, "u0", False, "2026-07-01"),
+        ("a1", 4, "u1", None, "2026-08-01"),
+        ("a2", 1, "u2", False, "2026-09-01"),
+    ]
+
+
+def test_a_mapping_may_name_the_revision(database: Database, imported: Import, tmp_path: Path) -> None:
+    imported(write(tmp_path / "log.csv", [answer(0), answer(1)]))
+    mapping = tmp_path / "theirs.yaml"
+    mapping.write_text("columns: {attempt_id: id, user_id: u, item_id: i, completed_at: t, correct: c, revision: v}")
+    theirs = tmp_path / "theirs.csv"
+    theirs.write_text("id,u,i,t,c,v\na0,u0,q0,2026-07-01T12:00:00Z,1,12\n")
+    assert imported(theirs, mapping=mapping).corrected == 1
+    assert query(database, STORED)[0] == ("a0", 12, "u0", True, "2026-07-01")
+
+
+def test_one_id_at_two_times_is_one_answer_after_a_higher_revision(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """Whoever writes into the log alone can store it twice: the key of a partitioned table holds the time, too."""
+    imported(write(tmp_path / "log.csv", [answer(0)]))
+    run_sql(
+        database,
+        """INSERT INTO response_log (attempt_id, user_id, item_id, completed_at, correct)
+           VALUES ('a0', 'u0', 'q0', '2026-07-02+00', true)""",
+    )
+    assert imported(write(tmp_path / "same.csv", [answer(0)])).duplicates == 1
+    report = imported(write(tmp_path / "right.csv", [answer(0, correct="1", revision="1")]))
+    assert (report.accepted, report.corrected) == (0, 1)
+    assert query(database, STORED) == [("a0", 1, "u0", True, "2026-07-01")]
+    assert len(query(database, CORRECTIONS)) == 2
+
+
+def test_two_imports_with_one_id_at_two_times_bring_one_answer(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    files = [
+        write(tmp_path / f"{month}.csv", [answer(n, completed_at=f"2026-0{month}-01T12:00:00Z") for n in range(2_000)])
+        for month in (7, 8)
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(imported, files))
+    assert sorted(report.accepted for report in reports) == [0, 2_000]
+    assert query(database, "SELECT count(*) FROM response_log") == [(2_000,)]
 
 
 def test_the_reject_file_holds_the_row_as_it_was(imported: Import, tmp_path: Path) -> None:

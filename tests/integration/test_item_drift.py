@@ -121,6 +121,7 @@ def test_items_published_as_another_model_are_compared_by_their_curves_and_named
         (named,),
     )
     run_sql(database, "UPDATE mirt_fit_meta SET model = 'rasch' WHERE window_start < '2026-06-15'")
+    run_sql(database, "UPDATE mirt_item_params SET params = params - 'model'")  # as earlier releases wrote them
     try:
         (judged,) = drift_of_month(database, store, MONTHS[1])
         assert run_drift(settings, MONTHS[1]).success, "the page shows items that have no change of b"

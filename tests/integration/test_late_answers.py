@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from irt_assets.common.job_names import KPI_JOB
-from irt_assets.common.partitions import WEEKS, Month, day_bounds, day_of, month_of, week_of
+from irt_assets.common.partitions import WEEKS, Month, day_bounds, day_of, month_of, spans, week_of
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
+from irt_assets.responses.corrections import Answers, rescore, withdraw
+from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.late_months import months_concerned
+from irt_assets.responses.observed_days import look_again
 from irt_assets.responses.snapshot import take_snapshot
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.postgres.database import Database
@@ -46,15 +50,19 @@ class World:
             if month != self.months[0]:
                 self.arrive(attempt("u1", "q1", first + timedelta(days=3)))
         run_sql(self.database, "UPDATE response_log SET recorded_at = completed_at")
+        run_sql(self.database, "UPDATE data_change SET changed_at = '-infinity'")
 
     def arrive(self, *attempts: dict[str, Any], recorded_ago: timedelta = QUIET) -> None:
+        [(last,)] = rows(self.database, "SELECT coalesce(max(change_id), 0) FROM data_change")
         add_attempts(self.database, attempts)
         ids = [one["attempt_id"] for one in attempts]
-        run_sql(
-            self.database,
-            "UPDATE response_log SET recorded_at = now() - %s WHERE attempt_id = ANY(%s)",
-            (recorded_ago, ids),
-        )
+        with self.database.connect() as connection:
+            connection.execute(
+                "UPDATE response_log SET recorded_at = now() - %s WHERE attempt_id = ANY(%s)", (recorded_ago, ids)
+            )
+            connection.execute(
+                "UPDATE data_change SET changed_at = now() - %s WHERE change_id > %s", (recorded_ago, last)
+            )
 
     def make_days(self, until: datetime | None = None) -> None:
         """Features of the days from the first month to the day of `until`, which is left out."""
@@ -142,6 +150,7 @@ def test_answers_that_keep_coming_are_waited_for(made: World) -> None:
     assert made.tick() == {}
     assert made.said == "answers of 1 days keep coming"
     run_sql(made.database, "UPDATE response_log SET recorded_at = recorded_at - interval '5 minutes'")
+    run_sql(made.database, "UPDATE data_change SET changed_at = now() - interval '6 minutes'")
     made.arrive(attempt("u2", "q3", day + timedelta(days=1)))
     assert made.tick()["aggregate_features_daily"] == [f"{day_of(day)}…{day_of(day + timedelta(days=1))}"]
     assert made.tick() == {}
@@ -223,6 +232,137 @@ def test_a_month_that_cannot_be_read_in_time_is_taken_to_have_changed(
     assert made.tick()["monthly_calibration"] == [made.months[1]]
 
 
+# -- answers that change ----------------------------------------------------------------------------
+
+CROWD = 220
+"""Learners with an answer to q3 on each of ten days of the second month: 2,200 wrong answers by the option B."""
+
+
+@pytest.fixture
+def crowded(world: World) -> World:
+    """A crowd's answers, and all that is made of them; the sensor has looked."""
+    first = Month(world.months[1]).start + timedelta(days=4) + NOON
+    crowd = [
+        attempt(f"c{n:03d}", "q3", first + timedelta(days=day, seconds=n), correct=False, response="B")
+        | {"attempt_id": f"{day}-{n:03d}"}
+        for day in range(10)
+        for n in range(CROWD)
+    ]
+    world.arrive(*crowd)
+    run_sql(world.database, "UPDATE response_log SET recorded_at = completed_at")
+    run_sql(world.database, "UPDATE data_change SET changed_at = '-infinity'")
+    world.make_days()
+    world.make_weeks([*WEEKS.back(world.now, 20), week_of(world.now)])
+    world.make_months(*world.months)
+    assert world.tick() == {}
+    return world
+
+
+def exported(world: World, folder: Path, condition: str, changes: str) -> None:
+    """The answers imported once more with a higher revision, and with changes."""
+    log = folder / "log.csv"
+    with world.database.connect() as connection, log.open("wb") as file:
+        query = f"""COPY (SELECT attempt_id, user_id, item_id, 1 AS revision, {changes} FROM response_log
+                          WHERE {condition}) TO STDOUT (FORMAT csv, HEADER)"""
+        with connection.cursor().copy(query.encode()) as copy:
+            file.writelines(copy)
+    report = import_attempts(world.database, [log], first_month=world.months[0], reject_dir=folder)
+    assert (report.corrected, report.accepted, report.rejected) == (report.read, 0, {})
+
+
+def sql(statement: str) -> Callable[[World, Path], None]:
+    return lambda world, _: run_sql(world.database, statement)
+
+
+MOST, FEW = "user_id BETWEEN 'c000' AND 'c199'", "user_id BETWEEN 'c000' AND 'c009'"
+EARLIER = "(completed_at - interval '1 month')"
+BY = {"by": "Ann", "reason": "why"}
+CHANGES: dict[str, tuple[Callable[[World, Path], None], int]] = {
+    "2,000 regraded by a revision": (
+        lambda world, folder: exported(world, folder, MOST, "completed_at, true AS correct"),
+        1,
+    ),
+    "2,000 regraded by SQL": (sql(f"UPDATE response_log SET correct = true WHERE {MOST}"), 1),
+    "all scored again": (lambda world, _: _done(rescore(world.database, Answers("q3"), "B", **BY).answers), 1),
+    "100 deleted": (sql(f"DELETE FROM response_log WHERE {FEW}"), 1),
+    "100 withdrawn": (
+        lambda world, _: _done(
+            withdraw(world.database, Answers(ids=[f"{d}-{n:03d}" for d in range(10) for n in range(10)]), **BY).answers
+        ),
+        1,
+    ),
+    "100 moved by a revision": (
+        lambda world, folder: exported(world, folder, FEW, f"{EARLIER} AS completed_at, correct"),
+        2,
+    ),
+    "100 moved by SQL": (sql(f"UPDATE response_log SET completed_at = {EARLIER} WHERE {FEW}"), 2),
+}
+"""Each with the number of months that it concerns."""
+
+
+def _done(answers: int) -> None:
+    assert answers >= 100
+
+
+@pytest.mark.parametrize(("change", "months"), CHANGES.values(), ids=CHANGES.keys())
+def test_what_changes_is_stale_by_day_week_and_month_until_it_is_made_again(
+    crowded: World, tmp_path: Path, change: Callable[[World, Path], None], months: int
+) -> None:
+    """Whoever changed it, and however; deleted answers count as changed."""
+    days = [day_of(Month(crowded.months[1]).start + timedelta(days=4 + n)) for n in range(10)]
+    if months == 2:
+        before = f"SELECT DISTINCT ({EARLIER} AT TIME ZONE 'UTC')::date::text FROM response_log WHERE {FEW}"
+        days += [day for (day,) in rows(crowded.database, before)]
+    change(crowded, tmp_path)
+    assert (crowded.tick(), crowded.said) == ({}, f"answers of {len(days)} days keep coming")
+    with crowded.database.connect() as connection:
+        connection.execute(
+            "UPDATE response_log SET recorded_at = recorded_at - %s WHERE recorded_at > now() - %s", (QUIET, QUIET)
+        )
+        connection.execute("UPDATE attempt_correction SET corrected_at = corrected_at - %s", (QUIET,))
+        connection.execute("UPDATE data_change SET changed_at = now() - %s WHERE isfinite(changed_at)", (QUIET,))
+    asked = crowded.tick()
+    assert sorted(asked["aggregate_features_daily"]) == sorted("…".join(dict.fromkeys(span)) for span in spans(days))
+    assert asked[KPI_JOB] == sorted({week for day in days for week in crowded.weeks_after(day_bounds(day)[0])})
+    assert asked["monthly_calibration"] == crowded.months[2 - months : 2]
+    crowded.make_days()
+    crowded.make_months(*crowded.months)
+    assert crowded.tick() == {}
+
+
+@pytest.mark.parametrize("change", ["correct = true", "deleted", f"completed_at = {EARLIER}"])
+def test_what_changes_in_own_tables_is_found_by_the_night_and_made_again(crowded: World, change: str) -> None:
+    """No trigger counts there, and `recorded_at` may stay as it was."""
+    run_sql(
+        crowded.database,
+        "CREATE TABLE theirs AS SELECT * FROM attempt; CREATE OR REPLACE VIEW attempt AS SELECT * FROM theirs",
+    )
+    night(crowded)
+    assert crowded.tick() == {}
+    days = [day_of(Month(crowded.months[1]).start + timedelta(days=4 + n)) for n in range(10)]
+    if change == "deleted":
+        run_sql(crowded.database, f"DELETE FROM theirs WHERE {FEW}")
+    else:
+        run_sql(crowded.database, f"UPDATE theirs SET {change} WHERE {FEW}")
+    assert crowded.tick() == {}
+    night(crowded)
+    with crowded.database.connect() as connection:
+        connection.execute("UPDATE data_change SET changed_at = now() - %s WHERE isfinite(changed_at)", (QUIET,))
+    asked = crowded.tick()
+    assert "…".join([days[0], days[-1]]) in asked["aggregate_features_daily"]
+    assert {week for day in days for week in crowded.weeks_after(day_bounds(day)[0])} <= set(asked[KPI_JOB])
+    assert asked["monthly_calibration"] == crowded.months[0 if "completed_at" in change else 1 : 2]
+    crowded.make_days()
+    crowded.make_months(*crowded.months)
+    assert crowded.tick() == {}
+
+
+def night(world: World) -> None:
+    """That of a Sunday, which looks at all days."""
+    with world.database.connect() as connection:
+        look_again(connection, world.now - timedelta(days=(world.now.weekday() + 1) % 7))
+
+
 def test_an_answer_that_makes_an_earlier_one_omitted_concerns_the_months_of_that_one(world: World) -> None:
     """An exam over midnight: what was left open in the old month counts as wrong once a later answer is known."""
     end = Month(world.months[0]).end
@@ -234,7 +374,7 @@ def test_an_answer_that_makes_an_earlier_one_omitted_concerns_the_months_of_that
     world.tick()
     world.arrive(attempt("u1", "q2", late, position=2, **exam))
     with world.database.connect() as connection:
-        found = months_concerned(connection, world.now - timedelta(hours=2), {day_of(late)}, 12)
+        found = months_concerned(connection, world.now - timedelta(hours=2), {day_of(late)})
     assert {world.months[0], world.months[1], world.months[2]} <= found
     assert set(world.tick()["monthly_calibration"]) == set(world.months)
     assert month_of(late) == world.months[1]

@@ -23,12 +23,14 @@ import pytest
 import requests
 
 from irt_assets.abilities.batch import measure
+from irt_assets.abilities.sweep import online_updates_are_on
 from irt_assets.common.partitions import Month
 from resources.postgres.database import Database, lock_key
 from resources.settings import Settings
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
+from services.theta_client import api as client
 from services.theta_client.api import PATH
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.door import ROOT, free_port, served
@@ -126,6 +128,28 @@ def test_the_documents_request_has_the_documents_answer_and_the_months_theta(api
     (before,) = rows(api.database, online, (someone,))
     assert api.update(someone).json() == answer
     assert rows(api.database, online, (someone,)) == [before]
+
+
+def test_a_request_of_the_session_hook_switches_the_sweep_on_and_no_other_does(
+    api: Api, someone: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exam service alone may have the setting."""
+    assert api.update(someone).status_code == 200
+    assert not online_updates_are_on(api.database)
+    monkeypatch.setattr(client, "_address", client._address.__wrapped__)  # else it keeps the first address
+    monkeypatch.setenv("IRT_THETA_URL", api.url)
+    monkeypatch.setenv("IRT_THETA_TOKEN", TOKEN)
+    monkeypatch.setenv("IRT_THETA_LOOKBACK_DAYS", "365")
+
+    def sent() -> bool:
+        try:
+            client.update_theta(someone)
+        except client.UpdateFailed:
+            return False
+        return True
+
+    wait_for("an answer within the second that the hook waits", sent)
+    assert online_updates_are_on(api.database)
 
 
 def test_it_shows_the_latest_and_those_before_it(api: Api, someone: str) -> None:

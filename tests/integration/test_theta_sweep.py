@@ -13,6 +13,7 @@ from irt_assets.runs.in_process_runs import SENSORS
 from jobs.sensors import build_theta_sensor
 from resources.postgres.database import Database
 from resources.settings import Settings
+from services.theta_api.ledger import Ledger
 from tests.helpers.rooms import add_attempts, add_learners, attempt, rows, run_sql
 
 
@@ -82,12 +83,28 @@ def test_where_nothing_is_published_it_waits(database: Database) -> None:
     assert sweep(database, None, 30, 60).why == "nothing is published"
 
 
-def test_the_sensor_works_only_where_it_is_switched_on(answered: Database, world: Settings) -> None:
+@pytest.mark.parametrize(
+    ("of_the_daemon", "of_the_api", "works"),
+    [
+        (False, (), False),
+        (True, (), True),
+        (False, (True,), True),
+        (False, (True, False), False),
+        (True, (False,), True),
+    ],
+)
+def test_the_sensor_works_only_where_it_or_the_theta_api_that_started_last_is_switched_on(
+    of_the_daemon: bool, of_the_api: tuple[bool, ...], works: bool, answered: Database, world: Settings
+) -> None:
     assert "theta_sweep" in SENSORS
-    for on, found in ((False, []), (True, ["ann", "bob", "eve"])):
-        sensor = build_theta_sensor(world.model_copy(update={"enable_irt_online_update": on}))
-        context = dg.build_sensor_context(resources={"database": answered}, sensor_name="theta_sweep")
-        with context:
-            tick = sensor.evaluate_tick(context)
-        assert not tick.run_requests
-        assert online(answered) == found
+    for on in of_the_api:
+        ledger = Ledger(Database(world.model_copy(update={"enable_irt_online_update": on})), 1)
+        ledger.start()
+        ledger.wait_for_first_look()
+        ledger.stop()
+    sensor = build_theta_sensor(world.model_copy(update={"enable_irt_online_update": of_the_daemon}))
+    context = dg.build_sensor_context(resources={"database": answered}, sensor_name="theta_sweep")
+    with context:
+        tick = sensor.evaluate_tick(context)
+    assert not tick.run_requests
+    assert online(answered) == (["ann", "bob", "eve"] if works else [])

@@ -12,6 +12,7 @@ import pytest
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation import standard_errors, sums
@@ -126,7 +127,7 @@ def test_groups_of_shards_and_waves_change_nothing(spark, frame, small, monkeypa
     monkeypatch.setattr(sums, "MOST_GROUPS", 3)
     monkeypatch.setattr(spark_sums, "WAVE_BYTES", 1)
     assert sums.number_of_shards(small.responses.n_responses) == 7
-    everything, structure, found = np.ones(ITEMS, dtype=bool), ParameterLayout.of("2pl", ITEMS), []
+    everything, structure, found = np.ones(ITEMS, dtype=bool), ParameterLayout.of(item_model("2pl"), ITEMS), []
     x = np.random.default_rng(2).normal(0.5, 0.2, structure.size)
     there = SparkAnswers(spark, frame(small), at("executors"), None)
     here = InMemory(small.responses, Persons.of(small.responses, None, None, None))

@@ -10,7 +10,6 @@ from irt_assets.psychometrics.core.models import Calibration, Floats
 def cov_adc(fit: Calibration) -> Floats:
     """Shape (J, 3, 3), covariance of (a, d, logit c); the last row and column are 0 for models without guessing."""
     out = np.zeros((fit.n_items, 3, 3))
-    out[:, :2, :2] = fit.cov
-    if fit.guessing_cov is not None:
-        out[:, 2] = out[:, :, 2] = fit.guessing_cov
+    size = fit.cov.shape[1]
+    out[:, :size, :size] = fit.cov
     return out

@@ -6,7 +6,7 @@ import numpy as np
 import psycopg
 
 from resources.postgres.database import one_value
-from resources.postgres.schema import filling_new_months
+from resources.postgres.log_months import filling_new_months
 
 
 def ensure_month_partitions(connection: psycopg.Connection, first_month: str, last_month: str) -> list[str]:

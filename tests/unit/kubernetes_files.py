@@ -51,7 +51,7 @@ def kustomizations() -> list[Path]:
 
 def resources(folder: Path) -> list[Path]:
     (kustomization,) = documents(folder / "kustomization.yaml")
-    return [folder / name for name in kustomization["resources"]]
+    return [folder / name for name in kustomization.get("resources", [])]
 
 
 def pods() -> list[Pod]:

@@ -22,7 +22,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def arrival(at: datetime, n: int = 5) -> Arrival:
-    return Arrival("2026-11-10", at.strftime("%Y-%m-%dT%H"), n, n, at)
+    return Arrival("2026-11-10", at.strftime("%Y-%m-%dT%H"), n, n, 0, at)
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])

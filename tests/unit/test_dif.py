@@ -31,8 +31,8 @@ def fit(a: np.ndarray, b: np.ndarray, *, model: Model = "2pl", error: float = 0.
         cov[:, 0] = cov[:, :, 0] = 0.0
     ids, counts = tuple(f"item{j:02d}" for j in range(len(a))), np.full(len(a), n)
     return Calibration(
-        ids, model, "test", "0", a, -a * b, np.zeros(len(a)), cov, None, counts, counts // 2, ((),) * len(a), 0.0, 1.0,
-        n, Convergence(True, 1, 0.0, 0.0, -1.0, 2 * len(a)),
+        ids, (model,) * len(a), "test", "0", a, -a * b, np.zeros(len(a)), cov, None, counts, counts // 2,
+        ((),) * len(a), 0.0, 1.0, n, Convergence(True, 1, 0.0, 0.0, -1.0, 2 * len(a)),
     )  # fmt: skip
 
 

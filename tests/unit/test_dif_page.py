@@ -18,7 +18,7 @@ from irt_assets.psychometrics.dif.wald import compare_groups
 from tests.helpers.drift_facts import WHOLE
 
 SOUND = Calibration(
-    tuple("abcdef"), "2pl", "test", "0", np.ones(6), np.linspace(-1, 1, 6), np.zeros(6),
+    tuple("abcdef"), ("2pl",) * 6, "test", "0", np.ones(6), np.linspace(-1, 1, 6), np.zeros(6),
     np.tile(0.0025 * np.eye(2), (6, 1, 1)),
     None, np.full(6, 900), np.full(6, 450), ((),) * 6, 0.0, 1.0, 900, Convergence(True, 1, 0.0, 0.0, -1.0, 12),
 )  # fmt: skip

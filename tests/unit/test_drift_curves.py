@@ -52,7 +52,7 @@ def compared(
     change = now[:, :2] - old[:, :2]
     c_errs = np.column_stack([np.zeros((k, 2)), np.full(k, 0.1**2)]) if window.model == "3pl" else None
     return Comparison(
-        ItemParameters(ids, *now.T, cov, c_errs), values, change, 2 * cov, 2 * cov, none, True, fitted=window
+        ItemParameters(ids, *now.T, cov, c_errs), values, change, 2 * cov, 2 * cov, none, fitted=(window,) * k
     )
 
 

@@ -25,7 +25,7 @@ def populations() -> st.SearchStrategy[Population]:
 
 @st.composite
 def calibrations(draw: st.DrawFn) -> Calibration:
-    n = draw(st.integers(0, 5))
+    n, size = draw(st.integers(0, 5)), draw(st.integers(2, 4))
     seed = draw(st.integers(0, 2**32 - 1))
     rng = np.random.default_rng(seed)
     values = rng.standard_normal((3, n))
@@ -34,15 +34,17 @@ def calibrations(draw: st.DrawFn) -> Calibration:
     ids = draw(st.lists(st.text(min_size=1), min_size=n, max_size=n, unique=True))
     flags = draw(st.lists(st.lists(st.sampled_from(list(Flag)), max_size=2).map(tuple), min_size=n, max_size=n))
     converged = draw(st.booleans())
+    symmetric = rng.standard_normal((n, size, size))
+    symmetric = symmetric + symmetric.transpose(0, 2, 1)
     return Calibration(
         item_ids=tuple(ids),
-        model=draw(st.sampled_from(["rasch", "1pl", "2pl", "3pl"])),
+        models=tuple(draw(st.lists(st.sampled_from(["rasch", "1pl", "2pl", "3pl"]), min_size=n, max_size=n))),
         engine="em",
         engine_version=draw(st.text()),
         a=values[0],
         d=values[1],
         c=values[2],
-        cov=rng.standard_normal((n, 2, 2)),
+        cov=symmetric,
         joint_cov=rng.standard_normal((2 * n, 2 * n)) if draw(st.booleans()) else None,
         n=rng.integers(0, 10**12, n),
         n_correct=rng.integers(0, 10**12, n),
@@ -52,7 +54,6 @@ def calibrations(draw: st.DrawFn) -> Calibration:
         n_persons=draw(st.integers(0, 10**9)),
         convergence=Convergence(converged, 3, draw(ANY_FLOAT), draw(ANY_FLOAT), draw(ANY_FLOAT), 7, draw(st.text())),
         data_hash=draw(st.text()),
-        guessing_cov=rng.standard_normal((n, 3)) if draw(st.booleans()) else None,
         populations=tuple(draw(st.lists(populations(), max_size=2))),
         priors=draw(st.sampled_from([{}, GUESSING_PRIOR.as_dict()])),
         anchored=tuple(ids[: n // 2]),
@@ -75,7 +76,7 @@ def test_what_is_stored_cannot_run_code() -> None:
 def made_up() -> Calibration:
     one = np.ones(1)
     return Calibration(
-        ("i",), "2pl", "em", "1", one, one, one, np.eye(2)[None], None, one.astype(int), one.astype(int), ((),),
+        ("i",), ("2pl",), "em", "1", one, one, one, np.eye(2)[None], None, one.astype(int), one.astype(int), ((),),
         0.0, 1.0, 1, Convergence(True, 1, 0.0, 0.0, -1.0, 2),
     )  # fmt: skip
 

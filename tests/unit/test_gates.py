@@ -42,8 +42,9 @@ from tests.helpers.fit_specs import CONSTANTS, PARALLEL, SET
 def calibration(converged: bool = True) -> Calibration:
     one = np.ones(1)
     return Calibration(
-        ("i",), "2pl", "em", "1", one, 0 * one, 0 * one, np.eye(2)[None] * 0.01, None, one.astype(int), one.astype(int),
-        ((),), 0.0, 1.0, 1, Convergence(converged, 12, 1e-7, 1e-5, -9.0, 2, "" if converged else "500 iterations"),
+        ("i",), ("2pl",), "em", "1", one, 0 * one, 0 * one, np.eye(2)[None] * 0.01, None, one.astype(int),
+        one.astype(int), ((),), 0.0, 1.0, 1,
+        Convergence(converged, 12, 1e-7, 1e-5, -9.0, 2, "" if converged else "500 iterations"),
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from scipy.stats import norm
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.drift.errors import Comparison, Published
+from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_assets.psychometrics.information.functions import (
     Abilities,
     conditional_se,
@@ -48,8 +48,14 @@ def comparison(new, old, cov_new, cov_old=None) -> Comparison:
     published = Published(ids, *old.T, cov=cov_old, with_anchors=none)
     both = cov_new + cov_old
     return Comparison(
-        ItemParameters(ids, *new.T, cov_new), published, none[:, :, :0].sum(axis=2), both, both, none, tests_slopes=True
-    )
+        ItemParameters(ids, *new.T, cov_new),
+        published,
+        none[:, :, :0].sum(axis=2),
+        both,
+        both,
+        none,
+        (Fitted("2pl"),) * len(new),
+    )  # fmt: skip
 
 
 def linking(slope: float = 1.0, intercept: float = 0.0, cov: np.ndarray | None = None, anchors=()) -> Linking:

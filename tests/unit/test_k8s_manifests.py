@@ -46,8 +46,8 @@ DOCUMENTED = {
         "generate-weekly-report",
         "detect-inactivity",
     },
-    "Deployment": {"seedtest-api", "r-irt-plumber"},
-    "Service": {"seedtest-api", "r-irt-plumber"},
+    "Deployment": {"r-irt-plumber"},
+    "Service": {"r-irt-plumber"},
     "ServiceMonitor": {"seedtest-cronjobs"},
     "ExternalSecret": {"seedtest-db-credentials", "r-irt-credentials", "aws-s3-credentials"},
 }
@@ -68,16 +68,40 @@ def test_every_file_is_named_where_it_belongs_and_no_other() -> None:
 def test_the_names_that_people_know() -> None:
     for kind, wanted in DOCUMENTED.items():
         assert wanted <= names(kind)
-    (api,) = [one for one in objects("Service") if one["metadata"]["name"] == "seedtest-api"]
-    assert api["metadata"]["labels"]["app"] == "seedtest-api"
+    (api,) = [one for one in objects("Service") if one["metadata"]["name"] == "irt-theta-api"]
     assert [(port["name"], port["port"]) for port in api["spec"]["ports"]] == [("http", 80), ("metrics", 9090)]
     (r_service,) = [one for one in objects("Service") if one["metadata"]["name"] == "r-irt-plumber"]
     assert [port["port"] for port in r_service["spec"]["ports"]] == [80]
-    for name in ("seedtest-api", "r-irt-plumber"):
-        assert PODS[name].labels["app"] == name
+    assert PODS["r-irt-plumber"].labels["app"] == "r-irt-plumber"
     assert (CRON / "calibrate-irt.yaml").is_file()
     for name in DOCUMENTED["CronJob"] - {"calibrate-irt-nightly"}:
         assert (CRON / f"{name}.yaml").is_file()
+
+
+def test_the_documents_name_of_the_theta_api_is_taken_only_where_it_is_asked_for() -> None:
+    """An exam API may have it, and its label, in the same namespace: `kubectl apply` would write over it."""
+    plain = yaml.safe_dump([one for one in objects() if one["kind"] != "ServiceMonitor"])
+    assert "app: seedtest-api" not in plain
+    assert "name: seedtest-api" not in plain
+    folder = K8S / "components" / "seedtest-api"
+    (component,) = documents(folder / "kustomization.yaml")
+    for patch in component["patches"]:
+        target, (operations,) = patch["target"], documents(folder / patch["path"])
+        (patched,) = [one for one in objects(target["kind"]) if one["metadata"]["name"] == target["name"]]
+        for operation in operations:
+            assert operation["value"] == "seedtest-api"
+            assert value_at(patched, operation["path"]) == target["name"]
+    for overlay in (K8S / "overlays").iterdir():
+        (kustomization,) = documents(overlay / "kustomization.yaml")
+        taken = {Path(name).name for name in kustomization["components"]}
+        assert "seedtest-api" not in taken
+        assert ("own-namespace" in taken) == (overlay.name == "dev")
+
+
+def value_at(one: Any, path: str) -> Any:
+    for key in path.strip("/").split("/"):
+        one = one[key]
+    return one
 
 
 def made_by_hand(kind: str) -> dict[str, set[str]]:
@@ -163,7 +187,7 @@ def test_every_pod_of_ours_is_closed_and_only_ours_reach_the_code_server() -> No
 
 
 def test_only_pods_and_namespaces_with_the_label_reach_the_theta_api() -> None:
-    (policy,) = [one["spec"] for one in objects("NetworkPolicy") if one["metadata"]["name"] == "seedtest-api"]
+    (policy,) = [one["spec"] for one in objects("NetworkPolicy") if one["metadata"]["name"] == "irt-theta-api"]
     labelled = {"matchLabels": {"irt-assets/asks": "theta"}}
     (rule,) = policy["ingress"]
     assert rule["from"] == [{"podSelector": labelled}, {"namespaceSelector": labelled}]
@@ -188,8 +212,7 @@ def test_every_page_of_metrics_is_scraped() -> None:
             if selects(spec["selector"], service["metadata"]["labels"]):
                 assert endpoint["port"] in ports
                 found.add(service["metadata"]["name"])
-    assert found == {"seedtest-api", "irt-exporter", "shiny-dashboard", "jwt-verifier"}
-    assert monitors["seedtest-cronjobs"]["selector"] == {"matchLabels": {"app": "seedtest-api"}}
+    assert found == {"irt-theta-api", "irt-exporter", "shiny-dashboard", "jwt-verifier"}
     assert monitors["seedtest-cronjobs"]["endpoints"][0]["honorLabels"] is True
 
 
@@ -222,14 +245,15 @@ def kubectl(require: Callable[[bool, str], None]) -> None:
 @pytest.mark.parametrize(("overlay", "schedules"), [("seedtest", "external"), ("dev", "stopped")])
 def test_an_overlay_is_whole(overlay: str, schedules: str) -> None:
     built = kustomize(K8S / "overlays" / overlay)
-    (namespace,) = [one["metadata"] for one in built if one["kind"] == "Namespace"]
-    assert namespace["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
-    assert {one["metadata"].get("namespace", namespace["name"]) for one in built} == {namespace["name"]}
+    (namespace,) = {one["metadata"]["namespace"] for one in built if one["kind"] != "Namespace"}
+    own = [one["metadata"] for one in built if one["kind"] == "Namespace"]
+    assert [one["name"] for one in own] == ([] if overlay == "seedtest" else [namespace])
+    assert all(one["labels"]["pod-security.kubernetes.io/enforce"] == "restricted" for one in own)
     (settings,) = [one["data"] for one in built if one["kind"] == "ConfigMap"]
     assert settings["IRT_SCHEDULES"] == schedules
     assert settings["IRT_CODE_SERVER"]
     (binding,) = [one for one in built if one["kind"] == "RoleBinding"]
-    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "irt-runs", "namespace": namespace["name"]}]
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "irt-runs", "namespace": namespace}]
     assert ("CronJob" in {one["kind"] for one in built}) == (overlay == "seedtest")
     assert "shiny-dashboard" in {one["metadata"]["name"] for one in built if one["kind"] == "Deployment"}
 
@@ -251,9 +275,21 @@ def test_all_components_go_together(tmp_path: Path) -> None:
     }
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
     built = kustomize(tmp_path)
-    assert len(built) == len(objects()) + 1  # the namespace
+    assert len(built) == len(objects())
     (api,) = [one for one in built if (one["kind"], one["metadata"]["name"]) == ("Deployment", "seedtest-api")]
     assert "replicas" not in api["spec"]  # the autoscaler's
+    (autoscaler,) = [one for one in built if one["kind"] == "HorizontalPodAutoscaler"]
+    assert autoscaler["spec"]["scaleTargetRef"]["name"] == "seedtest-api"
+    labels = api["spec"]["template"]["metadata"]["labels"]
+    assert labels["app"] == "seedtest-api"
+    assert selects(api["spec"]["selector"], labels)
+    documented = [one for one in built if one["metadata"].get("labels", {}).get("app") == "seedtest-api"]
+    services = {one["metadata"]["name"]: one["spec"] for one in documented if one["kind"] == "Service"}
+    assert services.keys() == {"seedtest-api", "irt-exporter"}
+    assert all("metrics" in {port["name"] for port in one["ports"]} for one in services.values())
+    assert selects({"matchLabels": services["seedtest-api"]["selector"]}, labels)
+    (namespace,) = [one["metadata"]["name"] for one in built if one["kind"] == "Namespace"]
+    assert namespace == "seedtest"
     (ui,) = [one for one in built if (one["kind"], one["metadata"]["name"]) == ("Deployment", "dagster-webserver")]
     (container,) = ui["spec"]["template"]["spec"]["containers"]
     assert container["envFrom"][-1] == {"configMapRef": {"name": "irt-login"}}

@@ -17,7 +17,7 @@ SECOND = timedelta(seconds=1)
 def arrival(
     day: str = "2026-07-01", hour: str = "2026-07-17T10", n: int = 5, live: int = 5, ago: int = 7200
 ) -> Arrival:
-    return Arrival(day, hour, n, live, NOW - timedelta(seconds=ago))
+    return Arrival(day, hour, n, live, 0, NOW - timedelta(seconds=ago))
 
 
 def remembered(*arrived: Arrival) -> Memory:

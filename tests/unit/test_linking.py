@@ -171,7 +171,7 @@ def test_the_constants_follow_each_anchor_as_their_derivatives_say(method: Metho
     a, b = rng.lognormal(0, 0.3, 6), rng.normal(0, 1, 6)
     cov = np.tile(np.eye(2) * 0.01, (6, 1, 1))
     new = ItemParameters(ids(6), a * SLOPE, (b - INTERCEPT) / SLOPE, np.zeros(6), cov)
-    pairs = Pairs(new, ItemParameters(ids(6), a, b, np.zeros(6), cov), "2pl")
+    pairs = Pairs(new, ItemParameters(ids(6), a, b, np.zeros(6), cov), ("2pl",) * 6)
     pairs = on_both_scales(pairs, symmetric)
     stated = getattr(solve(pairs, method, weighted=False), f"by_{side}")
     step = 1e-5
@@ -478,7 +478,7 @@ def test_errors_item_by_item_say_what_their_matrix_says(model: Model, method: Me
     new, anchors = month(np.random.default_rng(3), moved=2, shift=0.7)
     if model != "2pl":
         slopes = np.full(new.n_items, 1.0)
-        new = replace(new, model=model, a=slopes, d=-slopes * new.b)
+        new = replace(new, models=(model,) * new.n_items, a=slopes, d=-slopes * new.b)
         anchors = replace(anchors, a=slopes.copy())
     whole_new, whole_anchors = joint(new, anchors)
     other = (new if sides == "old" else whole_new), (anchors if sides == "new" else whole_anchors)
@@ -606,7 +606,7 @@ def test_the_constants_change_with_c_as_their_derivatives_say(symmetric: bool) -
     cov = errors(a, b, 1000)
     a_new, b_new = a * SLOPE * np.exp(rng.normal(0, 0.01, k)), (b - INTERCEPT) / SLOPE + rng.normal(0, 0.01, k)
     new = ItemParameters(ids(k), a_new, b_new, c, cov)
-    pairs = on_both_scales(Pairs(new, ItemParameters(ids(k), a, b, c, cov), "3pl"), symmetric)
+    pairs = on_both_scales(Pairs(new, ItemParameters(ids(k), a, b, c, cov), ("3pl",) * k), symmetric)
     found = solve(pairs, "stocking-lord", weighted=False)
     assert found is not None
     for side, derivatives in (("new", found.by_c_new), ("old", found.by_c_old)):

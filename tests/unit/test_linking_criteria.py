@@ -41,7 +41,7 @@ def pairs_of(new: tuple[np.ndarray, ...], old: tuple[np.ndarray, ...], theta: np
     weights = weights / weights.sum()
     ids = tuple(f"i{j}" for j in range(k))
     return Pairs(
-        ItemParameters(ids, *new, no_errors), ItemParameters(ids, *old, no_errors), "3pl", theta, weights
+        ItemParameters(ids, *new, no_errors), ItemParameters(ids, *old, no_errors), ("3pl",) * k, theta, weights
     )  # fmt: skip
 
 
@@ -127,9 +127,9 @@ def world(model: Model, seed: int, populations: tuple[Population, ...] = ()) -> 
     se = np.full(k, 0.1)
     cov = np.tile(np.diag([0.0 if model == "rasch" else 0.01, 0.01]), (k, 1, 1))
     fit = Calibration(
-        item_ids=ids, model=model, engine="em", engine_version="test", a=a_new, d=-a_new * b_new, c=c_new, cov=cov,
-        joint_cov=None, n=np.full(k, 999), n_correct=np.full(k, 500), flags=((),) * k, latent_mean=0.3, latent_sd=1.3,
-        n_persons=999, convergence=Convergence(True, 9, 0.0, 0.0, -1.0, 2 * k), populations=populations,
+        item_ids=ids, models=(model,) * k, engine="em", engine_version="test", a=a_new, d=-a_new * b_new, c=c_new,
+        cov=cov, joint_cov=None, n=np.full(k, 999), n_correct=np.full(k, 500), flags=((),) * k, latent_mean=0.3,
+        latent_sd=1.3, n_persons=999, convergence=Convergence(True, 9, 0.0, 0.0, -1.0, 2 * k), populations=populations,
     )  # fmt: skip
     a_se = np.zeros(k) if model == "rasch" else se
     anchors = anchor_set_of(
@@ -175,7 +175,7 @@ def disagreeing(model: Model, seed: int = 3) -> tuple[Pairs, np.ndarray]:
     cov_new, cov_old = (np.tile([[0.01, s], [s, 0.02]], (k, 1, 1)) for s in (0.004, -0.003))
     ids = tuple(f"i{j}" for j in range(k))
     new, old = ((a_new, b_new, np.zeros(k), cov_new), (a_old, b_old, np.zeros(k), cov_old))
-    return Pairs(ItemParameters(ids, *new), ItemParameters(ids, *old), model), rng.normal(0, 0.3, k)
+    return Pairs(ItemParameters(ids, *new), ItemParameters(ids, *old), (model,) * k), rng.normal(0, 0.3, k)
 
 
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])

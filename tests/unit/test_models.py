@@ -16,7 +16,7 @@ def calibration(a, d, cov):
         joint[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] = cov[j]
     return Calibration(
         item_ids=tuple(f"i{j}" for j in range(J)),
-        model="2pl",
+        models=("2pl",) * J,
         engine="em",
         engine_version="0",
         a=np.array(a),

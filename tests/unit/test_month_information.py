@@ -83,7 +83,7 @@ def test_new_items_have_a_row_and_no_part_in_the_test() -> None:
 
 @pytest.mark.parametrize(("learners", "trusted"), [(1000, False), (1999, False), (2000, True)])
 def test_the_flag_of_a_3pl_test_is_trusted_from_2000_learners_on(learners: int, trusted: bool) -> None:
-    raw = replace(estimated(np.random.default_rng(8)), model="3pl", n_persons=learners)
+    raw = replace(estimated(np.random.default_rng(8)), models=("3pl",) * ITEMS, n_persons=learners)
     found = informed(month(raw))
     assert found.trusted is trusted
     caution = test_row(found)["details"]["caution"]

@@ -32,8 +32,8 @@ def fit(k: int, *, flagged: tuple[int, ...] = (), shift: float = 0.0, seed: int 
     cov[:, 0, 1] = cov[:, 1, 0] = -b * a_se**2 - a * cov_ab
     cov[:, 1, 1] = (b * a_se) ** 2 + (a * b_se) ** 2 + 2 * a * b * cov_ab
     return Calibration(
-        item_ids=tuple(f"i{j}" for j in range(k)), model="2pl", engine="em", engine_version="test", a=a, d=-a * b,
-        c=np.zeros(k), cov=cov, joint_cov=None, n=np.full(k, 500), n_correct=np.full(k, 250),
+        item_ids=tuple(f"i{j}" for j in range(k)), models=("2pl",) * k, engine="em", engine_version="test", a=a,
+        d=-a * b, c=np.zeros(k), cov=cov, joint_cov=None, n=np.full(k, 500), n_correct=np.full(k, 250),
         flags=tuple((Flag.NEGATIVE_DISCRIMINATION,) if j in flagged else () for j in range(k)),
         latent_mean=0.0, latent_sd=1.0, n_persons=500, convergence=Convergence(True, 5, 0.0, 0.0, -1.0, 2 * k),
     )  # fmt: skip

@@ -27,7 +27,7 @@ def fit() -> Calibration:
     a, d = np.array([1.0, 0.5, np.nan]), np.array([1.0, -0.5, np.nan])
     cov = np.tile(np.eye(2) * 0.01, (3, 1, 1))
     return Calibration(
-        ("easy", "hard", "gone"), "2pl", "em", "1", a, d, 0 * np.ones(3), cov, None, np.array([900, 800, 3]),
+        ("easy", "hard", "gone"), ("2pl",) * 3, "em", "1", a, d, 0 * np.ones(3), cov, None, np.array([900, 800, 3]),
         np.array([600, 300, 3]), ((), (), (Flag.ALL_CORRECT,)), 0.0, 1.0, 900,
         Convergence(True, 12, 1e-7, 1e-5, -851.5, 4),
     )  # fmt: skip

@@ -72,7 +72,7 @@ def fit() -> Calibration:
 
 def test_a_fit_finds_the_simulated_parameters(fit: Calibration) -> None:
     assert fit.convergence.converged, fit.convergence.reason
-    errors = np.sqrt(np.stack([*np.diagonal(fit.cov, axis1=1, axis2=2).T, fit.third_cov[:, 2]]))
+    errors = np.sqrt(np.diagonal(fit.cov, axis1=1, axis2=2).T)
     z = (fit.parameters - TRUTH) / errors
     inside = np.isfinite(z)
     assert inside.mean() > 0.9, "few items stop at a bound"
@@ -84,7 +84,7 @@ def test_what_is_stored_gives_it_back_and_shows_u_with_its_error(fit: Calibratio
     np.testing.assert_array_equal(back.parameters, fit.parameters)
     shown = back.further_of(0)
     assert shown["u"] == pytest.approx(expit(fit.further[0, 0]))
-    assert shown["u_se"] == pytest.approx(shown["u"] * (1 - shown["u"]) * fit.third_cov[0, 2] ** 0.5)
+    assert shown["u_se"] == pytest.approx(shown["u"] * (1 - shown["u"]) * fit.cov[0, 2, 2] ** 0.5)
     estimated, categories = MODEL.estimated(shown)
     np.testing.assert_allclose(estimated, fit.further[0])
     assert categories == 2

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.items import ItemParameters
@@ -60,13 +60,19 @@ class AnchorSet(ItemParameters):
 
     @property
     def cov_with_guessing(self) -> Floats:
-        """Shape (3K, 3K), of a₁, b₁, a₂, b₂, …, and then every logit c; 0 where a c is held."""
-        k = len(self.item_ids)
-        out = np.zeros((3 * k, 3 * k))
-        out[: 2 * k, : 2 * k] = self.joint_cov
-        if self.guessing_cov is not None:
-            for p in range(2):
-                out[np.arange(k) * 2 + p, 2 * k + np.arange(k)] = self.guessing_cov[:, p]
-                out[2 * k + np.arange(k), np.arange(k) * 2 + p] = self.guessing_cov[:, p]
-            out[2 * k + np.arange(k), 2 * k + np.arange(k)] = self.guessing_cov[:, 2]
+        """Shape (PK, PK), of a₁, b₁, a₂, b₂, …, and then, where errors of c are known, of every logit c; 0 where it is
+        held."""
+        if self.guessing_cov is None:
+            return self.joint_cov
+        places = self.places_of_parameters
+        out = np.zeros((places.size, places.size))
+        out[: len(self.joint_cov), : len(self.joint_cov)] = self.joint_cov
+        for p, own in enumerate(places.T):
+            out[own, places[:, 2]] = out[places[:, 2], own] = self.guessing_cov[:, p]
         return out
+
+    @property
+    def places_of_parameters(self) -> Ints:
+        """Shape (K, P): where `cov_with_guessing` has each anchor's."""
+        pairs = np.arange(2 * len(self.item_ids)).reshape(-1, 2)
+        return pairs if self.guessing_cov is None else np.column_stack([pairs, pairs.size + np.arange(len(pairs))])

@@ -27,6 +27,15 @@ def block_diagonal(blocks: Floats) -> Floats:
     return full.reshape(k * n, k * n)
 
 
+def with_third(cov: Floats, third: Floats | None) -> Floats:
+    """Shape (K, 3, 3): (K, 2, 2) with a row and a column (K, 3) for a third parameter; None: 0."""
+    out = np.zeros((len(cov), 3, 3))
+    out[:, :2, :2] = cov
+    if third is not None:
+        out[:, 2] = out[:, :, 2] = third
+    return out
+
+
 def of_each(cov: Floats) -> Floats:
     """Shape (K, 2, 2): each item's own covariance."""
     if cov.shape[1] == 2:
@@ -54,6 +63,12 @@ def added(one: Floats, other: Floats) -> Floats:
     if one.shape == other.shape:
         return one + other
     return (block_diagonal(one) + block_diagonal(other))[None]
+
+
+def times_both_sides(by: Floats, cov: Floats) -> Floats:
+    """by · cov · byᵀ of each item, (K, n, n); what is not known makes not known only what `by` (n, n) takes from it."""
+    unknown, used = np.isnan(cov), by != 0
+    return np.where(used @ unknown @ used.T, np.nan, by @ np.where(unknown, 0.0, cov) @ by.T)
 
 
 def times(by: Floats, cov: Floats) -> Floats:

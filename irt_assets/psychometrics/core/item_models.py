@@ -11,7 +11,7 @@ the numbers of categories, which are scored 0, 1, …; arrays over C categories 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from scipy.special import expit, logit
 from irt_assets.psychometrics.core import curves
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
 
 SLOPE_BOUND = 10.0
@@ -78,7 +78,7 @@ class ItemModel(ABC):
 
     @property
     def default_priors(self) -> Priors:
-        return Priors()
+        return GUESSING_PRIOR if self.guesses else Priors()
 
     @property
     def without_guessing(self) -> ItemModel:
@@ -144,6 +144,14 @@ class ItemModel(ABC):
         names = self.parameter_names(categories)[2:]
         found = [(name.startswith(_LOGIT), values[name.removeprefix(_LOGIT)]) for name in names]
         return np.array([logit(value) if is_share else value for is_share, value in found]), categories
+
+    def parts(self, parameters: Floats, categories: Ints) -> list[OtherItems]:
+        """The items (P, J) of each model."""
+        return [OtherItems.at_places(self, np.arange(len(categories)), parameters, categories)]
+
+    def common_slopes(self, n_items: int) -> Mask:
+        """Shape (J,): the items that have a slope in common."""
+        return np.full(n_items, self.common_slope)
 
     @abstractmethod
     def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
@@ -230,10 +238,6 @@ class LogisticModel(ItemModel):
     logistic = True
 
     @property
-    def default_priors(self) -> Priors:
-        return GUESSING_PRIOR if self.guesses else Priors()
-
-    @property
     def without_guessing(self) -> ItemModel:
         return TWO_PL if self.guesses else self
 
@@ -287,6 +291,93 @@ class LogisticModel(ItemModel):
 
 
 @dataclass(frozen=True)
+class MixedModel(ItemModel):
+    """Items of several models, `of` each (J,): together they need what any of them needs. Slopes that are not an item's
+    own are one slope, common to the items that have none of their own; their names are those of the most parameters."""
+
+    of: tuple[ItemModel, ...]
+    name: Model
+    spoken: str
+    slopes: Literal["own", "common", "fixed"]
+    guesses: bool
+    min_items: int
+    priors_on: tuple[str, ...]
+    anchors: bool
+    two_categories: bool
+    logistic: bool
+
+    @classmethod
+    def combining(cls, of: Sequence[ItemModel]) -> MixedModel:
+        kinds = [model for model in ITEM_MODELS.values() if model in of]
+        name: Any = "+".join(model.name for model in kinds)
+        return cls(
+            of=tuple(of),
+            name=name,
+            spoken=" and ".join(model.spoken for model in kinds),
+            slopes="own" if any(model.own_slopes for model in kinds) else "common",
+            guesses=any(model.guesses for model in kinds),
+            min_items=max(model.min_items for model in kinds),
+            priors_on=tuple(dict.fromkeys(name for model in kinds for name in model.priors_on)),
+            anchors=all(model.anchors for model in kinds),
+            two_categories=all(model.two_categories for model in kinds),
+            logistic=all(model.logistic for model in kinds),
+        )
+
+    def parameter_names(self, categories: int) -> tuple[str, ...]:
+        return max((model.parameter_names(categories) for model in self.of), key=len)
+
+    def bounds(self, parameter: str) -> tuple[float, float]:
+        low, high = zip(*(model.bounds(parameter) for model in self.of), strict=True)
+        return max(low), min(high)
+
+    def parts(self, parameters: Floats, categories: Ints) -> list[OtherItems]:
+        places = {model: np.flatnonzero([one is model for one in self.of]) for model in self.of}
+        return [OtherItems.at_places(model, at, parameters, categories) for model, at in places.items()]
+
+    def common_slopes(self, n_items: int) -> Mask:  # noqa: ARG002
+        return np.array([not model.own_slopes for model in self.of])
+
+    def free(self, categories: Ints) -> Mask:
+        names = self.parameter_names(int(categories.max(initial=2)))
+        has = np.zeros((len(names), len(categories)), dtype=bool)
+        for some in self.parts(np.zeros(has.shape), categories):
+            has[: 2 + len(some.further), some.at] = some.model.free(some.categories)
+        has[0] = True
+        return has
+
+    def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
+        out = np.zeros(self.free(categories).shape)
+        for some in self.parts(out, categories):
+            out[: 2 + len(some.further), some.at] = some.model.start(shares[some.at], some.categories, priors)
+        return out
+
+    def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        return self._of_parts(lambda model: model.log_probabilities, theta, parameters, categories, blank=-np.inf)[0]
+
+    def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        return self._of_parts(lambda model: model.by_parameters, theta, parameters, categories)
+
+    def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
+        return self._of_parts(lambda model: model.by_theta, theta, parameters, categories)[0]
+
+    def _of_parts(
+        self,
+        asked: Callable[[ItemModel], Callable[[Floats, Floats, Ints], Floats]],
+        theta: Floats,
+        parameters: Floats,
+        categories: Ints,
+        blank: float = 0.0,
+    ) -> Floats:
+        """Shape (P, J, Q, C): what each model is asked of its own items, `blank` where they have nothing."""
+        out = np.full((len(parameters), len(categories), len(theta), categories.max(initial=2)), blank)
+        for some in self.parts(parameters, categories):
+            found = asked(some.model)(theta, some.parameters(*parameters[:2]), some.categories)
+            found = found.reshape(-1, *found.shape[-3:])
+            out[: len(found), some.at, :, : found.shape[3]] = found
+        return out
+
+
+@dataclass(frozen=True)
 class OtherItems:
     """Items whose curves a, d and c do not make up: n of one model, at the places `at` (n,) among J. `further` (M, n)
     are the parameters that it adds to a and d, as they are estimated; `categories` (n,)."""
@@ -309,6 +400,12 @@ class OtherItems:
             padded = np.stack([np.pad(x, (0, widest - len(x))) for x in values], axis=1)
             found.append(cls(ITEM_MODELS[name], np.array(places), padded, np.array(categories)))
         return tuple(found)
+
+    @classmethod
+    def at_places(cls, model: ItemModel, at: npt.NDArray[np.intp], parameters: Floats, categories: Ints) -> OtherItems:
+        """Those of J items, from the parameters (P, J) and categories (J,) of all."""
+        size = len(model.parameter_names(int(categories[at].max(initial=2))))
+        return cls(model, at, parameters[2:size, at], categories[at])
 
     def parameters(self, a: Floats, d: Floats) -> Floats:
         """Shape (2 + M, n), from a and d of all J."""
@@ -425,6 +522,19 @@ def model_with(shown: Mapping[str, float]) -> ItemModel:
         if sorted(names) == sorted(name.removeprefix(_LOGIT) for name in own):
             return model
     raise PsychometricsError(f"no item model has the parameters {', '.join(names)} besides a and b")
+
+
+def model_of(models: str | Sequence[str]) -> ItemModel:
+    """The model of these items, or of several models a `MixedModel`, also by its name. Raises PsychometricsError as
+    `item_model`."""
+    names = models.split("+") if isinstance(models, str) else models
+    of = [item_model(name) for name in names or (DEFAULT_MODEL,)]
+    return of[0] if all(model is of[0] for model in of) else MixedModel.combining(of)
+
+
+def which(models: Sequence[Model], is_so: Callable[[ItemModel], bool]) -> Mask:
+    """Shape (J,): the items of which this is so by their model."""
+    return np.array([is_so(item_model(name)) for name in models], dtype=bool)
 
 
 def item_model(name: str) -> ItemModel:

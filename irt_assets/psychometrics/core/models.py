@@ -21,9 +21,17 @@ from scipy.special import logit
 
 from irt_assets.psychometrics.core.arrays import Floats as Floats
 from irt_assets.psychometrics.core.arrays import Ints, Mask
-from irt_assets.psychometrics.core.covariances import block_diagonal
+from irt_assets.psychometrics.core.covariances import block_diagonal, times_both_sides
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemCurves, ItemModel, OtherItems, item_model
+from irt_assets.psychometrics.core.item_models import (
+    ItemCurves,
+    ItemModel,
+    OtherItems,
+    chosen,
+    item_model,
+    model_of,
+    which,
+)
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.meanings import Meaning, NameWithMeaning
 from irt_assets.psychometrics.core.options import Model as Model
@@ -278,27 +286,25 @@ class Calibration:
     """One engine's estimates for J items, on the fit's own scale or (after linking) on the bank's.
 
     Attributes:
+        models: J names of item models.
         a, d, c: shape (J,). Slope, intercept, lower asymptote; NaN where an item could not be estimated.
-        cov: shape (J, 2, 2), covariance of (a_j, d_j); NaN where there is none.
-        joint_cov: shape (2J, 2J) in the order a_1, d_1, a_2, d_2, …; None where only the blocks are kept.
+        cov: shape (J, P, P), covariance of each item's parameters as they are estimated: a, d, and what its model adds
+            to them, logit c among it. NaN where there is none, 0 for parameters that the item does not have.
+        joint_cov: shape (2J, 2J), of a_1, d_1, a_2, d_2, …; None where only the blocks are kept.
         n, n_correct: shape (J,), responses and correct responses per item, those of the highest category.
         flags: J tuples of `Flag`.
         latent_mean, latent_sd: of θ on this scale, in the population that was fitted (all its groups together).
-        guessing_cov: shape (J, 3), covariances of logit c_j with a_j and d_j, and its variance; NaN where c was not
-            estimated. None for models without guessing.
         populations: the ability distribution of each group, the reference group first; empty where an engine has none.
         priors: of the item parameters, where an engine had any; as `Priors.as_dict`.
         anchored: the items whose parameters were given and held. Their errors are 0: they are not part of this fit.
         software: versions of what an engine runs in, besides `engine_version`; empty where that says all.
         categories: shape (J,), of items that may have more than two; None for models of two.
-        further: shape (J, M), the parameters that such a model adds to a and d, in the order of its `parameter_names`;
-            NaN for those that an item does not have. None for models of two categories.
-        further_cov: shape (J, 2 + M, M), their covariances with a, d and each other; 0 for those that an item does not
-            have.
+        further: shape (J, M), the parameters besides a, d and c, in the order of `ItemModel.parameter_names`; NaN for
+            those that an item does not have. None where no item has any.
     """
 
     item_ids: tuple[str, ...]
-    model: Model
+    models: tuple[Model, ...]
     engine: str
     engine_version: str
     a: Floats
@@ -314,14 +320,12 @@ class Calibration:
     n_persons: int
     convergence: Convergence
     data_hash: str = ""
-    guessing_cov: Floats | None = None
     populations: tuple[Population, ...] = ()
     priors: dict[str, Any] = field(default_factory=dict)
     anchored: tuple[str, ...] = ()
     software: dict[str, str] = field(default_factory=dict)
     categories: Ints | None = None
     further: Floats | None = None
-    further_cov: Floats | None = None
 
     @property
     def n_items(self) -> int:
@@ -332,8 +336,14 @@ class Calibration:
         return int(self.n.sum())
 
     @property
+    def model(self) -> Model:
+        """One name for people and tables: that of all items, or those of their models joined by +."""
+        return self.item_model.name
+
+    @property
     def item_model(self) -> ItemModel:
-        return item_model(self.model)
+        """The model of all items; of several models, what they have in common."""
+        return model_of(self.models)
 
     @property
     def latent(self) -> tuple[Population, ...]:
@@ -348,11 +358,13 @@ class Calibration:
     @property
     def parameters(self) -> Floats:
         """Shape (P, J), as `item_models` has them; 0 for those that an item does not have."""
-        if self.further is not None:
-            return np.concatenate([np.stack([self.a, self.d]), np.nan_to_num(self.further.T)])
-        with np.errstate(divide="ignore"):
-            values = np.stack([self.a, self.d, logit(self.c)])
-        return values if self.item_model.guesses else values[:2]
+        more = [] if self.further is None else [*np.nan_to_num(self.further.T)]
+        guessed = which(self.models, lambda model: model.guesses)
+        if guessed.any():
+            with np.errstate(divide="ignore"):
+                third = logit(self.c)
+            more[:1] = [np.where(guessed, third, more[0]) if more else third]
+        return np.stack([self.a, self.d, *more])
 
     @property
     def curves(self) -> ItemCurves:
@@ -360,25 +372,16 @@ class Calibration:
 
     @property
     def _others(self) -> tuple[OtherItems, ...]:
-        if self.further is None:
-            return ()
-        at = np.flatnonzero(self.estimated)
-        return (OtherItems(self.item_model, at, self.parameters[2:, at], self.n_categories[at]),)
-
-    @property
-    def third_cov(self) -> Floats | None:
-        """Shape (J, 3), covariances with (a, d) of the third parameter of items of two categories, as it is estimated,
-        and its variance; NaN where it was not estimated. None for models without."""
-        if self.further_cov is None or not self.item_model.two_categories:
-            return self.guessing_cov
-        return self.further_cov[:, :, 0]
+        parts = self.item_model.parts(self.parameters, self.n_categories)
+        places = np.where(self.estimated, np.arange(self.n_items), -1)
+        return chosen((some for some in parts if not some.model.logistic), places, self.n_items)
 
     def further_of(self, j: int) -> dict[str, float]:
         """An item's parameters besides a, d and c, and their errors, as they are shown and stored: `u` and `u_se`."""
-        if self.further is None or self.further_cov is None:
+        if self.further is None:
             return {}
-        errors = _root(self.further_cov[j, 2:].diagonal())
-        return self.item_model.shown(self.further[j], errors, int(self.n_categories[j]))
+        errors = _root(self.cov[j].diagonal()[2:])
+        return item_model(self.models[j]).shown(self.further[j], errors, int(self.n_categories[j]))
 
     @property
     def estimated(self) -> Mask:
@@ -402,29 +405,23 @@ class Calibration:
     @property
     def c_se(self) -> Floats:
         """Shape (J,), by the delta method: dc/d logit c = c(1 − c). 0 where c is fixed at 0."""
-        if self.guessing_cov is None:
-            return np.where(np.isfinite(self.c), 0.0, np.nan)
-        return self.c * (1 - self.c) * _root(self.guessing_cov[:, 2])
+        return self.c * (1 - self.c) * (_root(self.cov[:, 2, 2]) if self.cov.shape[1] > 2 else 0.0)
 
     @property
     def cov_ab(self) -> Floats:
         """Shape (J, 2, 2), covariance of (a, b) by the delta method."""
         with np.errstate(divide="ignore", invalid="ignore"):
             g = ab_by_ad(self.a, self.d)
-            return g @ self.cov @ g.transpose(0, 2, 1)
-
-    def with_third_cov(self, third: Floats) -> Calibration:
-        if self.guessing_cov is not None:
-            return replace(self, guessing_cov=third)
-        return replace(self, further_cov=third[:, :, None])
+            return g @ self.cov[:, :2, :2] @ g.transpose(0, 2, 1)
 
     @property
     def third_cov_ab(self) -> Floats | None:
-        """As `third_cov`, of (a, b); 0 where the parameter was not estimated."""
-        if self.third_cov is None:
+        """Shape (J, 3), covariances with (a, b) of the third parameter of items of two categories, as it is estimated,
+        and its variance; 0 where it was not estimated. None where no item has one."""
+        if self.cov.shape[1] == 2:
             return None
         with np.errstate(divide="ignore", invalid="ignore"):
-            with_a, with_d, variance = self.third_cov.T
+            with_a, with_d, variance = self.cov[:, 2, :3].T
             with_b = self.d / self.a**2 * with_a - with_d / self.a
         return np.nan_to_num(np.stack([with_a, with_b, variance], axis=1))
 
@@ -457,6 +454,7 @@ class Calibration:
         return replace(
             self,
             item_ids=tuple(self.item_ids[i] for i in idx),
+            models=tuple(self.models[i] for i in idx),
             a=self.a[idx],
             d=self.d[idx],
             c=self.c[idx],
@@ -465,11 +463,9 @@ class Calibration:
             n=self.n[idx],
             n_correct=self.n_correct[idx],
             flags=tuple(self.flags[i] for i in idx),
-            guessing_cov=None if self.guessing_cov is None else self.guessing_cov[idx],
             anchored=tuple(item for item in self.anchored if item in {self.item_ids[i] for i in idx}),
             categories=None if self.categories is None else self.categories[idx],
             further=None if self.further is None else self.further[idx],
-            further_cov=None if self.further_cov is None else self.further_cov[idx],
         )
 
     def rescaled(self, slope: float, intercept: float) -> Calibration:
@@ -480,28 +476,22 @@ class Calibration:
             J = self.n_items
             joint = (own @ joint.reshape(J, 2, 2 * J)).reshape(2 * J, 2 * J)  # every row pair, then every column pair
             joint = (own @ joint.T.reshape(J, 2, 2 * J)).reshape(2 * J, 2 * J).T
-        guessing = self.guessing_cov
-        if guessing is not None:
-            guessing = np.column_stack([guessing[:, :2] @ own.T, guessing[:, 2]])
-        further, further_cov = self.further, self.further_cov
-        if further is not None and further_cov is not None:
-            values = np.concatenate([np.stack([self.a, self.d]), further.T])
-            further = self.item_model.transformed(values, slope, intercept)[2:].T
-            whole = np.concatenate([self.cov, further_cov[:, :2].transpose(0, 2, 1)], axis=1)
-            by = self.item_model.jacobian(slope, intercept, len(values))
-            further_cov = (by @ np.concatenate([whole, further_cov], axis=2) @ by.T)[:, :, 2:]
+        cov, further = self.cov.copy(), np.zeros((self.n_items, 0)) if self.further is None else self.further.copy()
+        for some in self.item_model.parts(np.stack([self.a, self.d, *further.T]), self.n_categories):
+            by = some.model.jacobian(slope, intercept, cov.shape[1])
+            cov[some.at] = times_both_sides(by, cov[some.at])
+            moved = some.rescaled(self.a, self.d, slope, intercept).further
+            further[some.at, : len(moved)] = moved.T
         return replace(
             self,
             a=self.a / slope,
             d=self.d - self.a * intercept / slope,
-            cov=own @ self.cov @ own.T,
+            cov=cov,
             joint_cov=joint,
-            guessing_cov=guessing,
             latent_mean=slope * self.latent_mean + intercept,
             latent_sd=slope * self.latent_sd,
             populations=tuple(population.rescaled(slope, intercept) for population in self.populations),
-            further=further,
-            further_cov=further_cov,
+            further=None if self.further is None else further,
         )
 
 

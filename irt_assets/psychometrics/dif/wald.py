@@ -157,7 +157,7 @@ def _in_logits(fit: Calibration) -> tuple[float, float]:
 def _check(fits: Sequence[Calibration], groups: Sequence[str]) -> None:
     if len(fits) != len(groups) or len(fits) < 2:
         raise PsychometricsError(f"two groups or more are compared, each with its fit; got {len(groups)} groups")
-    models = sorted({fit.model for fit in fits})
+    models = sorted({model for fit in fits for model in fit.models})
     if len(models) > 1 or fits[0].item_model.guesses:
         raise PsychometricsError(
             f"groups are compared by fits of one model without guessing, got {', '.join(models)}: what guessing and"

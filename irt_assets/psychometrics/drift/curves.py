@@ -38,9 +38,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, which
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted
 
@@ -76,21 +75,22 @@ class CurveDifferences:
 
 def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> CurveDifferences:
     """Comparison of all items; N(mean, sd²) is the scale's population."""
-    old, window = comparison.published, comparison.fitted or Fitted(DEFAULT_MODEL)
-    across, by_model = comparison.across_models, list(ITEM_MODELS)
+    old, windows, across = comparison.published, comparison.fitted, comparison.across_models
+    by_model = list(ITEM_MODELS)
     simpler = [
         min(window, of or Fitted(model), key=lambda fit: by_model.index(fit.model)) if is_across else Fitted(model)
-        for of, model, is_across in zip(old.fitted, old.models(window.model), across, strict=True)
+        for window, of, model, is_across in zip(windows, old.fitted, comparison.models_published, across, strict=True)
     ]
     learners = np.array([[mean if f.mean is None else f.mean, sd if f.sd is None else f.sd] for f in simpler])
     learners = learners.reshape(-1, 2)
     of_window, of_published = learners.copy(), learners.copy()
-    df = np.array([2 if item_model(fit.model).own_slopes else 1 for fit in simpler], dtype=np.int64)
+    df = 1 + which([fit.model for fit in simpler], lambda model: model.own_slopes)
     for fit in {fit for fit, is_across in zip(simpler, across, strict=True) if is_across}:
         some = across & np.array([one == fit for one in simpler])
-        theirs = of_published if fit is window else of_window
+        of_the_window = fit in windows
+        theirs = of_published if of_the_window else of_window
         if some.sum() >= FEWEST:
-            theirs[some] = _placed(comparison.select(some), learners[some], df[some], window_moves=fit is not window)
+            theirs[some] = _placed(comparison.select(some), learners[some], df[some], window_moves=not of_the_window)
     t, cov, _, _ = _differences(comparison, of_window, of_published)
     return CurveDifferences(t, cov, df)
 
@@ -123,10 +123,8 @@ def _differences(
     old = comparison.published
     now, by_now, now_by_place = _moments(comparison.window, of_window)
     published, by_published, published_by_place = _moments(old, of_published)
-    if comparison.shared is None:
-        both = by_now[:, :, :2] @ comparison.shared_ab @ by_published[:, :, :2].transpose(0, 2, 1)
-    else:
-        both = by_now[:, :, :2] @ comparison.shared @ by_published.transpose(0, 2, 1)
+    shared = comparison.shared
+    both = by_now[:, :, :2] @ shared @ by_published[:, :, : shared.shape[2]].transpose(0, 2, 1)
     cov = by_now @ comparison.cov_window @ by_now.transpose(0, 2, 1)
     cov += by_published @ old.cov_with_guessing @ by_published.transpose(0, 2, 1)
     return now - published, cov - both - both.transpose(0, 2, 1), now_by_place, published_by_place

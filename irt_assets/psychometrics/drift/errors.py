@@ -28,14 +28,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.covariances import with_third
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import THREE_PL, item_model
+from irt_assets.psychometrics.core.item_models import THREE_PL, item_model, which
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, ab_by_ad
 from irt_assets.psychometrics.core.options import Model
@@ -63,8 +65,8 @@ class Fitted:
     sd: float | None = None
 
     @classmethod
-    def of(cls, raw: Calibration, linking: Linking) -> Fitted:
-        return cls(raw.model, linking.slope * raw.latent_mean + linking.intercept, linking.slope * raw.latent_sd)
+    def of_each(cls, linked: Calibration) -> tuple[Fitted, ...]:
+        return tuple(cls(model, linked.latent_mean, linked.latent_sd) for model in linked.models)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +75,13 @@ class Published(ItemParameters):
 
     Attributes:
         guessing_cov: as of items; also 0 where errors of c are not known.
-        with_anchors: shape (J, 2, 2K), covariance of (a, b) with the anchors' frozen values.
+        with_anchors: shape (J, P, PK), covariance of (a, b), or of (a, b, logit c), with the anchors' frozen values as
+            `AnchorSet.cov_with_guessing` has them.
         fitted: of J values; None where it is not known, () where it is of none.
-        guessing_with_anchors: shape (J, 3, 3K), covariance of (a, b, logit c) with `AnchorSet.cov_with_guessing`'s;
-            None: only `with_anchors` is known.
     """
 
     with_anchors: Floats
     fitted: tuple[Fitted | None, ...] = ()
-    guessing_with_anchors: Floats | None = None
 
     def __post_init__(self) -> None:
         if not self.fitted:
@@ -90,56 +90,31 @@ class Published(ItemParameters):
     @property
     def cov_with_guessing(self) -> Floats:
         """Shape (J, 3, 3), of (a, b, logit c)."""
-        return _with_guessing(self.cov, self.guessing_cov)
-
-    @property
-    def with_anchors_and_guessing(self) -> Floats:
-        """Shape (J, 3, 3K), as `guessing_with_anchors`."""
-        if self.guessing_with_anchors is not None:
-            return self.guessing_with_anchors
-        j, _, two_k = self.with_anchors.shape
-        out = np.zeros((j, 3, two_k * 3 // 2))
-        out[:, :2, :two_k] = self.with_anchors
-        return out
+        return with_third(self.cov, self.guessing_cov)
 
     @classmethod
     def of_anchors(cls, anchors: AnchorSet) -> Published:
         """The frozen values themselves, published when the scale began."""
-        k = len(anchors.item_ids)
-        rows = anchors.joint_cov.reshape(k, 2, 2 * k)
         values = anchors.item_ids, anchors.a, anchors.b, anchors.c, anchors.cov_of_each, anchors.guessing_cov
-        frozen = cls(*values, anchors.others, with_anchors=rows)
-        if anchors.guessing_cov is None:
-            return frozen
-        places = np.column_stack([2 * np.arange(k), 2 * np.arange(k) + 1, 2 * k + np.arange(k)])
-        return replace(frozen, guessing_with_anchors=anchors.cov_with_guessing[places])
+        return cls(*values, anchors.others, with_anchors=anchors.cov_with_guessing[anchors.places_of_parameters])
 
     @classmethod
     def of_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> Published:
         """All items that a fit could estimate, linked to the anchors."""
         y = _Linked.of(raw, linking, anchors)
-        fit, to_ab = y.fit, y.to_ab
-        values = vars(fit.items) | {"fitted": (Fitted.of(raw, linking),) * fit.n_items}
-        if y.by_anchors_and_guessing is None:
-            return cls(**values, with_anchors=to_ab @ y.by_anchors @ anchors.joint_cov)
-        k = len(anchors.item_ids)
-        with_all = np.zeros((fit.n_items, 3, 3 * k))
-        with_all[:, :2] = to_ab @ y.by_anchors_and_guessing @ anchors.cov_with_guessing
-        return cls(**values, with_anchors=with_all[:, :2, : 2 * k], guessing_with_anchors=with_all)
+        with_anchors = _nothing_shared(y.fit.n_items, anchors)
+        with_anchors[:, :2] = y.to_ab @ y.by_anchors @ anchors.cov_with_guessing
+        return cls(**vars(y.fit.items), with_anchors=with_anchors, fitted=Fitted.of_each(y.fit))
 
     @classmethod
     def of_values(cls, items: ItemParameters, anchors: AnchorSet) -> Published:
         """Values with known errors but unknown covariances: taken as independent of the anchors'."""
-        return cls(**vars(items), with_anchors=np.zeros((len(items.item_ids), 2, 2 * len(anchors.item_ids))))
+        return cls(**vars(items), with_anchors=_nothing_shared(len(items.item_ids), anchors))
 
     def select(self, item_ids: Sequence[str]) -> Published:
-        j, all_of_it = self.places(item_ids), self.guessing_with_anchors
-        return Published(
-            **vars(super().select(item_ids)),
-            with_anchors=self.with_anchors[j],
-            fitted=tuple(self.fitted[k] for k in j),
-            guessing_with_anchors=None if all_of_it is None else all_of_it[j],
-        )
+        j = self.places(item_ids)
+        fitted = tuple(self.fitted[k] for k in j)
+        return Published(**vars(super().select(item_ids)), with_anchors=self.with_anchors[j], fitted=fitted)
 
     def then(self, other: Published) -> Published:
         """Both sets merged, the items of `other` in place of those here that it publishes, too."""
@@ -149,22 +124,18 @@ class Published(ItemParameters):
             for name in ("a", "b", "c", "cov", "with_anchors")
         )
         guessing = np.concatenate([one.cov_with_guessing[:, 2] for one in (kept, other)])
-        with_all = None
-        if self.guessing_with_anchors is not None or other.guessing_with_anchors is not None:
-            with_all = np.concatenate([one.with_anchors_and_guessing for one in (kept, other)])
         return Published(
             kept.item_ids + other.item_ids, a, b, c, cov, guessing,
             kept.others + tuple(some.moved(len(kept.item_ids)) for some in other.others), with_anchors=with_anchors,
-            fitted=kept.fitted + other.fitted, guessing_with_anchors=with_all,
+            fitted=kept.fitted + other.fitted,
         )  # fmt: skip
 
-    def models(self, window: Model) -> tuple[Model, ...]:
+    def models(self, window: Sequence[Model]) -> tuple[Model, ...]:
         """Models of J values. An unknown one is the window's, unless the parameters are of another."""
-        unknown: dict[bool, Model] = {True: THREE_PL.name, False: item_model(window).without_guessing.name}
         own: dict[int, Model] = {j: some.model.name for some in self.others for j in some.at.tolist()}
         return tuple(
-            of.model if of else own.get(j, unknown[c > 0])
-            for j, (of, c) in enumerate(zip(self.fitted, self.c.tolist(), strict=True))
+            of.model if of else own.get(j, THREE_PL.name if c > 0 else item_model(model).without_guessing.name)
+            for j, (of, c, model) in enumerate(zip(self.fitted, self.c.tolist(), window, strict=True))
         )
 
     @property
@@ -177,41 +148,33 @@ class Published(ItemParameters):
 
 @dataclass(frozen=True)
 class _Linked:
-    """A fit's compared items on the bank's scale; `by_anchors` (J, 2, 2K), derivatives of their (a, d) by the anchors'
-    frozen (a, b), and, under a 3PL, `by_anchors_and_guessing` (J, 2, 3K), as `AnchorSet.cov_with_guessing` has them."""
+    """A fit's compared items on the bank's scale; `by_anchors` (J, 2, PK), derivatives of their (a, d) by the anchors'
+    frozen values as `AnchorSet.cov_with_guessing` has them."""
 
     fit: Calibration
     by_anchors: Floats
-    by_anchors_and_guessing: Floats | None
 
     @classmethod
     def of(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> _Linked:
         raw = raw.select(_compared(raw))
         linking, constants, frozen = _again(raw, linking, anchors)
         by_constants = ad_by_constants(raw.a, linking)
-        by_value = np.zeros((raw.n_items, 2, len(anchors.item_ids), 2))
-        by_value[:, :, frozen] = (by_constants @ constants.by_old).reshape(raw.n_items, 2, -1, 2)
-        by_anchors = by_value.reshape(raw.n_items, 2, -1)
-        by_all = None
-        if raw.third_cov is not None:
-            by_c = np.zeros((raw.n_items, 2, len(anchors.item_ids)))
-            if constants.by_c_old is not None:
-                by_c[:, :, frozen] = by_constants @ constants.by_c_old
-            by_all = np.concatenate([by_anchors, by_c], axis=2)
-        return cls(transform(replace(raw, joint_cov=None), linking), by_anchors, by_all)
+        places = anchors.places_of_parameters[frozen]
+        by_anchors = np.zeros((raw.n_items, 2, anchors.places_of_parameters.size))
+        by_anchors[:, :, places[:, :2].ravel()] = by_constants @ constants.by_old
+        if constants.by_c_old is not None and anchors.guessing_cov is not None:
+            by_anchors[:, :, places[:, 2]] = by_constants @ constants.by_c_old
+        return cls(transform(replace(raw, joint_cov=None), linking), by_anchors)
 
     @property
     def to_ab(self) -> Floats:
         return ab_by_ad(self.fit.a, self.fit.d)
 
 
-def _with_guessing(cov: Floats, guessing: Floats | None) -> Floats:
-    """Shape (J, 3, 3): `cov` of (a, b), shape (J, 2, 2), with a row and a column for the third parameter, logit c."""
-    out = np.zeros((len(cov), 3, 3))
-    out[:, :2, :2] = cov
-    if guessing is not None:
-        out[:, 2] = out[:, :, 2] = guessing
-    return out
+def _nothing_shared(n_items: int, anchors: AnchorSet) -> Floats:
+    """`Published.with_anchors` of values that share nothing with the anchors'."""
+    places = anchors.places_of_parameters
+    return np.zeros((n_items, places.shape[1], places.size))
 
 
 def _compared(raw: Calibration) -> Mask:
@@ -251,11 +214,8 @@ class Comparison:
         window, published: the values of the same items; `shift`, `shared` and `by_anchors` say what they share.
         delta_ad, cov_ad: shape (J, 2) and (J, 2, 2): change of (a, d), and its covariance.
         cov: shape (J, 2, 2), covariance of the change of (a, b).
-        by_anchors: shape (J, 2, 2K), derivatives of the window's (a, b) by the anchors' frozen values.
-        tests_slopes: whether the model gives each item a slope of its own.
-        fitted: of the window; None: published values are of its model.
-        shared: shape (J, 2, 3), covariance of the window's (a, b) with the published (a, b, logit c); None: it follows
-            from `by_anchors`.
+        by_anchors: shape (J, 2, PK), derivatives of the window's (a, b) by the anchors' frozen values.
+        fitted: of the window's J items.
         shift: shape (J, 2), by how much d moved with a second ability that the scale lives with, and the standard
             error of that (`Linking.q_shifts`); 0 for items that are not published as the anchor they are. Part of
             `delta_ad`. None: 0 for all.
@@ -267,9 +227,7 @@ class Comparison:
     cov_ad: Floats
     cov: Floats
     by_anchors: Floats
-    tests_slopes: bool
-    fitted: Fitted | None = None
-    shared: Floats | None = None
+    fitted: tuple[Fitted, ...]
     shift: Floats | None = None
 
     @property
@@ -285,27 +243,36 @@ class Comparison:
     @property
     def across_models(self) -> Mask:
         """Shape (J,): whose published values are of another model than the window's."""
-        if self.fitted is None:
-            return np.zeros(len(self.item_ids), dtype=bool)
-        model = self.fitted.model
-        return np.array([published != model for published in self.published.models(model)], dtype=bool)
+        return np.array([old != new for old, new in zip(self.models_published, self.models, strict=True)], dtype=bool)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """J names: the model of each of the window's items."""
+        return tuple(of.model for of in self.fitted)
+
+    @property
+    def models_published(self) -> tuple[Model, ...]:
+        return self.published.models(self.models)
+
+    @property
+    def tests_slopes(self) -> Mask:
+        """Shape (J,): the items that have a slope of their own."""
+        return which(self.models, lambda model: model.own_slopes)
 
     @property
     def by_curves(self) -> Mask:
         """Shape (J,): whose curves are compared and not their parameters, across models and under a 3PL."""
-        return self.across_models | (self.fitted is not None and item_model(self.fitted.model).more_than_a_and_b)
+        return self.across_models | which(self.models, lambda model: model.more_than_a_and_b)
 
     @property
-    def shared_ab(self) -> Floats:
-        """Shape (J, 2, 2): covariance of the window's (a, b) with the published."""
-        if self.shared is not None:
-            return self.shared[:, :, :2]
+    def shared(self) -> Floats:
+        """Shape (J, 2, P), covariance of the window's (a, b) with the published (a, b) or (a, b, logit c)."""
         return self.by_anchors @ self.published.with_anchors.transpose(0, 2, 1)
 
     @property
     def cov_window(self) -> Floats:
         """Shape (J, 3, 3), of the window's (a, b, logit c)."""
-        return _with_guessing(self.window.cov, self.window.guessing_cov)
+        return with_third(self.window.cov, self.window.guessing_cov)
 
     def select(self, keep: Mask) -> Comparison:
         """The same for some items only; keep: shape (J,)."""
@@ -315,7 +282,7 @@ class Comparison:
             self,
             window=self.window.select(kept),
             published=self.published.select(kept),
-            shared=None if self.shared is None else self.shared[keep],
+            fitted=tuple(compress(self.fitted, keep)),
             shift=None if self.shift is None else self.shift[keep],
             **{name: getattr(self, name)[keep] for name in arrays},
         )
@@ -333,17 +300,14 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
     j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
     old = published.select([y.fit.item_ids[k] for k in j])
     by_anchors, to_ab, to_ad = y.by_anchors[j], y.to_ab[j], old.to_ad
-    shared = None
-    if y.by_anchors_and_guessing is not None:
-        shared = y.by_anchors_and_guessing[j] @ old.with_anchors_and_guessing.transpose(0, 2, 1)
+    shared = by_anchors @ old.with_anchors[:, :2].transpose(0, 2, 1)
 
     def covariance(new_side: Floats, old_side: Floats) -> Floats:
         """The same in the coordinates to which the sides' Jacobians lead from (a, d) and from (a, b)."""
-        if shared is None:
-            both = new_side @ by_anchors @ (old_side @ old.with_anchors).transpose(0, 2, 1)
-        else:
-            both = new_side @ shared[:, :, :2] @ old_side.transpose(0, 2, 1)
-        cov = new_side @ y.fit.cov[j] @ new_side.transpose(0, 2, 1) + old_side @ old.cov @ old_side.transpose(0, 2, 1)
+        both = new_side @ shared @ old_side.transpose(0, 2, 1)
+        cov = new_side @ y.fit.cov[j, :2, :2] @ new_side.transpose(0, 2, 1) + old_side @ old.cov @ old_side.transpose(
+            0, 2, 1
+        )
         return cov - both - both.transpose(0, 2, 1)
 
     as_it_is = np.broadcast_to(np.eye(2), to_ab.shape)
@@ -354,9 +318,7 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
         cov_ad=covariance(as_it_is, to_ad),
         cov=covariance(to_ab, as_it_is),
         by_anchors=to_ab @ by_anchors,
-        tests_slopes=raw.item_model.own_slopes,
-        fitted=Fitted.of(raw, linking),
-        shared=None if shared is None else to_ab @ shared,
+        fitted=Fitted.of_each(y.fit.select(j)),
         shift=_shift(old, linking, anchors) if linking.q_shifts else None,
     )
 

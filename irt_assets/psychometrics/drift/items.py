@@ -95,14 +95,8 @@ class Drift:
     def across_models(self) -> dict[str, tuple[Model, Model]]:
         """Item → the model it was published as, and the one it was fitted as, where these differ."""
         of = self.comparison
-        if of.fitted is None:
-            return {}
-        models = of.published.models(of.fitted.model)
-        return {
-            item: (published, of.fitted.model)
-            for item, published in zip(of.item_ids, models, strict=True)
-            if published != of.fitted.model
-        }
+        models = zip(of.item_ids, of.models_published, of.models, strict=True)
+        return {item: (published, fitted) for item, published, fitted in models if published != fitted}
 
     def beyond_limits(self, parameter: Literal["a", "b", "c"]) -> tuple[Severity, ...]:
         """Class of |Δ| by the documents' limits, whatever its error; "none" across models."""
@@ -141,23 +135,22 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
     1.69 times their median under no drift), something moves them that no item is guilty of, and the errors are inflated
     by that SD.
     """
-    if comparison.tests_slopes:
-        difference, cov, df = comparison.delta_ad, comparison.cov_ad, 2
-    else:
-        difference, cov, df = (comparison.window.b - comparison.published.b)[:, None], comparison.cov[:, 1:, 1:], 1
+    slopes, published = comparison.tests_slopes, comparison.published
+    of_b = np.stack([np.zeros(len(slopes)), comparison.window.b - published.b], axis=1)
+    difference = np.where(slopes[:, None], comparison.delta_ad, of_b)
+    cov, degrees = comparison.cov_ad.copy(), 1 + slopes
+    cov[~slopes] = np.eye(2)
+    cov[~slopes, 1, 1] = comparison.cov[~slopes, 1, 1]
     if comparison.shift is not None:
-        by_shift = np.array([0.0, 1.0]) if comparison.tests_slopes else -1 / comparison.published.a[:, None]
-        by_shift = np.broadcast_to(by_shift, difference.shape)
+        by_shift = np.stack([np.zeros(len(slopes)), np.where(slopes, 1.0, -1 / published.a)], axis=1)
         difference = difference - by_shift * comparison.shift[:, :1]
         cov = cov + np.einsum("jx,jy,j->jxy", by_shift, by_shift, comparison.shift[:, 1] ** 2)
     wald = np.einsum("jk,jk->j", difference, np.linalg.solve(cov, difference[:, :, None])[:, :, 0])
-    degrees = np.full(wald.shape, df)
     curves = None
     if (by_curves := comparison.by_curves).any():
         curves = curve_differences(comparison, mean=mean, sd=sd)
         wald[by_curves], degrees[by_curves] = curves.wald[by_curves], curves.df[by_curves]
-    middle = chdtri(df, 0.5)
-    spread = float(np.sqrt(np.median(wald * (middle / chdtri(degrees, 0.5))) / middle)) if wald.size else 1.0
+    spread = float(np.sqrt(np.median(wald / chdtri(degrees, 0.5)))) if wald.size else 1.0
     inflation = spread if spread > MOST_SPREAD else 1.0
     p = chdtrc(degrees, np.maximum(wald, 0) / inflation**2)
     q = q_values(p)

@@ -77,8 +77,8 @@ def _line(item: str, found: list[tuple[float, Comparison, int]], of_frozen: Floa
     t = np.array([time for time, _, _ in found])
     delta = np.array([c.delta[j, 1] for _, c, j in found])
     _, first, j = found[0]
-    p_b, with_frozen = first.published.cov[j, 1, 1], first.published.with_anchors[j, 1]
-    by_frozen = np.stack([c.by_anchors[j, 1] for _, c, j in found])
+    p_b, with_frozen = first.published.cov[j, 1, 1], first.published.with_anchors[j, 1, : len(of_frozen)]
+    by_frozen = np.stack([c.by_anchors[j, 1, : len(of_frozen)] for _, c, j in found])
     common = by_frozen @ with_frozen
     cov = p_b - common[:, None] - common + by_frozen @ of_frozen @ by_frozen.T
     cov[np.diag_indices(t.size)] = [c.cov[j, 1, 1] for _, c, j in found]

@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from itertools import compress
 from typing import TypedDict, Unpack
 
 import numpy as np
@@ -39,7 +40,7 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, model_of
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population, Responses, spread
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.core.priors import Normal, Priors
@@ -92,7 +93,7 @@ fit need not converge."""
 class FitOptions(TypedDict, total=False):
     """What a fit may be asked, wherever its answers are. `fit_em` explains them, `fit_source` has the defaults."""
 
-    model: Model
+    model: Model | Sequence[Model]
     priors: Priors | None
     anchors: AnchorSet | None
     latent: Latent
@@ -118,7 +119,8 @@ def fit_em(
 
     Args:
         responses: sparse responses; any pattern of missing responses, ignorable given the observed ones.
-        model: the name of one of `ITEM_MODELS`.
+        model: the name of one of `ITEM_MODELS`, or a name for each item. Where models are mixed, items without a slope
+            of their own share one, and θ has an SD of 1.
         priors: of a, b and c. None: none, but for a 3PL `GUESSING_PRIOR`; `Priors()` requests a 3PL without any.
         anchors: items that keep their parameters a, b and c (their errors are not used). All others come out on their
             scale, and the latent mean and SD are estimated. Anchors that are not among the items are left out.
@@ -173,7 +175,7 @@ def fit_source(
     source_of: Callable[[], Source],
     items: Items,
     *,
-    model: Model = DEFAULT_MODEL,
+    model: Model | Sequence[Model] = DEFAULT_MODEL,
     priors: Priors | None = None,
     anchors: AnchorSet | None = None,
     latent: Latent = "normal",
@@ -187,24 +189,26 @@ def fit_source(
     likelihood_only: bool = False,
 ) -> Calibration:
     """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
-    if model not in ITEM_MODELS:
-        raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {model!r}")
+    models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
+    if unknown := set(models).difference(ITEM_MODELS):
+        raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {min(unknown)!r}")
     if latent not in ("normal", "histogram"):
         raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {latent!r}")
-    of = checked_model(model, items, anchors, share_testlets(items.item_ids, testlets or {}))
-    given_priors = priors = checked_priors(model, priors)
+    of = checked_model(models, items, anchors, share_testlets(items.item_ids, testlets or {}))
+    given_priors = priors = checked_priors(of, priors)
     source = source_of()
     counts = source.counts()
     given = given_parameters(items, anchors)
     keep = counts.estimable(of) | (given.items & (counts.n > 0))
-    require_items(items, counts, keep, given, model)
+    require_items(items, counts, keep, given, of)
     origin = origin_of(given)
     held = Fixed(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
     if priors.b is not None:
         priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
     kept_ids = tuple(np.array(items.item_ids, dtype=object)[keep])
+    of = model_of([*compress(models, keep)])
     structure = ParameterLayout.of(
-        model,
+        of,
         len(kept_ids),
         given=held,
         n_groups=len(source.names),
@@ -223,7 +227,7 @@ def fit_source(
             return _then(near, maximise(problem, near.point.x, tolerance, max_iterations, near.pairs, least_gain=gain))
 
         begun = None if start is None else start.select(keep)
-        if latent == "histogram" and begun is not None and begun.model == model:
+        if latent == "histogram" and begun is not None and begun.item_model == of:
             grid = _wide_enough(nodes, begun.latent_mean, begun.latent_sd)
             problem = Problem(data, structure, grid, run, priors)
             problem = _dense_enough(problem, problem.start(begun))
@@ -260,6 +264,7 @@ def fit_source(
         source.names,
         doubt,
         data_hash,
+        models,
     )
     calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
     calibration = replace(calibration, priors=given_priors.as_dict())
@@ -364,7 +369,7 @@ def _with_free_weights(
     structure: ParameterLayout, data: Answers, nodes: int, held: Fixed, roughness: float
 ) -> ParameterLayout:
     return ParameterLayout.of(
-        structure.model,
+        structure.item_model,
         structure.n_items,
         given=held,
         n_groups=structure.n_groups,
@@ -393,6 +398,7 @@ def _calibration(
     names: Sequence[str],
     doubt: str,
     data_hash: str,
+    models: tuple[Model, ...],
 ) -> Calibration:
     """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
     J, point, structure = items.n_items, solution.point, problem.structure
@@ -405,7 +411,7 @@ def _calibration(
         joint[np.ix_(both, both)] = found.joint
     at_bound = structure.items_using(solution.at_bound)
     estimable = counts.estimable(structure.item_model)[kept]
-    own_slope = structure.index[structure.block(0)] >= 0 if structure.item_model.own_slopes else False
+    own_slope = (structure.index[structure.block(0)] >= 0) & ~structure.common_slopes
     reversed_ = np.where(own_slope, point.a < 0, (point.expected.association < 0) & estimable)
     reversed_ &= ~at_bound | (
         counts.rarer[kept] >= ENOUGH_FOR_SIGN
@@ -418,7 +424,7 @@ def _calibration(
         Flag.GUESSING_UNIDENTIFIED: found.guessing_unidentified,
     }
     further = None
-    if found.further is not None:
+    if structure.n_curve > 2:
         own = slice(2 * len(kept), structure.means.start)
         values = np.where(structure.index[own] >= 0, structure.expand(point.x)[own], np.nan)
         further = spread(values.reshape(-1, len(kept)).T, kept, J)
@@ -430,7 +436,7 @@ def _calibration(
     mean, sd = _pooled(populations)
     return Calibration(
         item_ids=items.item_ids,
-        model=structure.model,
+        models=models,
         engine=ENGINE,
         engine_version=engine_version(),
         a=a,
@@ -454,12 +460,10 @@ def _calibration(
             reason="; ".join(reasons),
         ),
         data_hash=data_hash,
-        guessing_cov=None if found.guessing is None else spread(found.guessing, kept, J),
         populations=populations,
         priors=problem.priors.as_dict(),
         categories=None if further is None else items.n_categories,
         further=further,
-        further_cov=None if found.further is None else spread(found.further, kept, J),
     )
 
 
@@ -492,17 +496,14 @@ def _with_anchors(calibration: Calibration, given: Fixed) -> Calibration:
         np.where(given.items, known, found)
         for known, found in ((given.a, calibration.a), (given.d, calibration.d), (given.c, calibration.c))
     )
-    cov, joint, guessing = calibration.cov.copy(), calibration.joint_cov, calibration.guessing_cov
+    cov, joint = calibration.cov.copy(), calibration.joint_cov
     cov[given.items] = 0.0
     if joint is not None:
         joint = joint.copy()
         joint[np.repeat(given.items, 2)] = 0.0
         joint[:, np.repeat(given.items, 2)] = 0.0
-    if guessing is not None:
-        guessing = guessing.copy()
-        guessing[given.items] = 0.0
     names = tuple(calibration.item_ids[j] for j in np.flatnonzero(given.items))
-    return replace(calibration, a=a, d=d, c=c, cov=cov, joint_cov=joint, guessing_cov=guessing, anchored=names)
+    return replace(calibration, a=a, d=d, c=c, cov=cov, joint_cov=joint, anchored=names)
 
 
 def _reasons(
@@ -516,9 +517,8 @@ def _reasons(
     """Sentences that say why the fit as a whole is not a result; empty where it is one. `doubt`: the data's."""
     reasons = [solution.reason] if solution.reason else []
     data, structure = problem.data, problem.structure
-    if structure.common_slope and solution.at_bound[0]:
-        at = float(structure.expand(solution.point.x)[structure.index == 0][0])
-        reasons.append(_stopped("common slope", at))
+    if (alike := structure.common_slopes).any() and solution.at_bound[structure.common_place]:
+        reasons.append(_stopped("common slope", float(solution.point.a[alike][0])))
     for g in np.flatnonzero(structure.marked(solution.at_bound, structure.log_sds)).tolist():
         whose = f" of group {groups[g]}" if len(groups) > 1 else ""
         reasons.append(_stopped(f"latent SD{whose}", float(solution.point.sds[g])))
@@ -527,8 +527,8 @@ def _reasons(
             f"the latent mean of group {groups[g]} stopped at its bound of {solution.point.means[g]:.3g} from the "
             f"middle of the anchors: its learners answer nearly all of them alike"
         )
-    held = structure.marked(solution.at_bound, structure.block(0))
-    if held.any() and not structure.common_slope:
+    held = structure.marked(solution.at_bound, structure.block(0)) & ~alike
+    if held.any():
         split = np.minimum(data.correct, data.n - data.correct) / data.n_persons
         ruling = held & (split > RULING_SHARE)
         if ruling.any():

@@ -16,7 +16,7 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemModel, item_model
+from irt_assets.psychometrics.core.item_models import ItemModel, model_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import Priors
@@ -82,21 +82,25 @@ class Persons:
         return cls(tuple(labels[order]), np.argsort(order)[group].astype(np.int64), weight)
 
 
-def checked_priors(model: Model, priors: Priors | None) -> Priors:
+def checked_priors(model: ItemModel, priors: Priors | None) -> Priors:
     if priors is None:
-        return item_model(model).default_priors
-    if "a" not in item_model(model).priors_on and priors.a is not None:
+        return model.default_priors
+    if "a" not in model.priors_on and priors.a is not None:
         raise PsychometricsError("a rasch model has no slope for the prior on a; leave it out or fit a 1pl or 2pl")
-    if "c" not in item_model(model).priors_on and priors.c is not None:
-        raise PsychometricsError(f"a {model} model has no guessing for the prior on c; leave it out or fit a 3pl")
-    if "b" not in item_model(model).priors_on and priors.b is not None:
-        raise PsychometricsError(f"a {model} model has no difficulty for the prior on b; leave it out")
+    if "c" not in model.priors_on and priors.c is not None:
+        raise PsychometricsError(f"a {model.name} model has no guessing for the prior on c; leave it out or fit a 3pl")
+    if "b" not in model.priors_on and priors.b is not None:
+        raise PsychometricsError(f"a {model.name} model has no difficulty for the prior on b; leave it out")
     return priors
 
 
-def checked_model(model: Model, items: Items, anchors: AnchorSet | None, testlets: bool) -> ItemModel:
+def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | None, testlets: bool) -> ItemModel:
     """The model; raises where it does not go with the categories of the items or with what else is asked for."""
-    found = item_model(model)
+    if len(models) != items.n_items:
+        raise PsychometricsError(f"models must be {items.n_items} names, one per item; got {len(models)}")
+    found = model_of(models)
+    if found.guesses and not found.logistic:
+        raise PsychometricsError(f"items with and without c + (1 − c)·L are fitted apart; got a {found.spoken}")
     found.require_categories(items.item_ids, items.n_categories)
     if anchors is not None and not found.anchors:
         raise PsychometricsError(f"anchors have a, b and c, which do not make up the curves of a {found.spoken}")
@@ -133,7 +137,9 @@ def origin_of(given: Fixed) -> float:
     return middle if abs(middle) > FAR_ANCHORS else 0.0
 
 
-def usable(responses: Responses, counts: Counts, persons: Persons, keep: Mask, given: Fixed, model: Model) -> Responses:
+def usable(
+    responses: Responses, counts: Counts, persons: Persons, keep: Mask, given: Fixed, model: ItemModel
+) -> Responses:
     """Responses to anchors and to items that were answered both ways; raises where they are too few."""
     require_items(responses, counts, keep, given, model)
     kept = responses if keep.all() else responses.of_items(keep)
@@ -143,18 +149,18 @@ def usable(responses: Responses, counts: Counts, persons: Persons, keep: Mask, g
     return kept
 
 
-def require_items(items: Items, counts: Counts, keep: Mask, given: Fixed, model: Model) -> None:
+def require_items(items: Items, counts: Counts, keep: Mask, given: Fixed, model: ItemModel) -> None:
     """Raises where too few items can be estimated, or no anchor was answered."""
     if counts.n.sum() == 0:
         raise PsychometricsError("a calibration needs learners who answered items, got no responses")
-    least = item_model(model).min_items
-    ways = "both correctly and wrongly" if item_model(model).two_categories else "in each of their categories"
+    least = model.min_items
+    ways = "both correctly and wrongly" if model.two_categories else "in each of their categories"
     if keep.sum() < least:
         flags = counts.flags(keep, {})
         left_out = [f"{items.item_ids[j]} ({flags[j][0].value})" for j in np.flatnonzero(~keep)]
         because = f"; left out: {some(left_out)}" if left_out else ""
         raise PsychometricsError(
-            f"a {model} model needs at least {least} items that were answered {ways}, "
+            f"a {model.name} model needs at least {least} items that were answered {ways}, "
             f"found {keep.sum()}{because}. With fewer it has more parameters than the answers determine"
         )
     if given.items.any() and not (given.items & keep).any():

@@ -13,9 +13,8 @@ from scipy.special import expit, logit
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats, Mask
-from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND
+from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel, which
 from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.latent_distribution import Histograms, NormalGroups
@@ -97,8 +96,8 @@ class Problem:
         if self.priors.only is not None:
             self.prior_share[:, :2] *= self.priors.slopes_held(data.item_ids)[:, None]
         self.latent = (Histograms if structure.n_weights else NormalGroups)(structure, grid)
-        if structure.common_slope:
-            self.prior_share[:, 0] /= self.prior_share[:, 0].sum()
+        alike = structure.common_slopes
+        self.prior_share[alike, 0] /= max(self.prior_share[alike, 0].sum(), 1.0)
 
     def start(self, begun: Calibration | None = None) -> Floats:
         """Latent distributions N(0, 1) and the model's start; or the curves of a fit `begun` of the same items with one
@@ -123,16 +122,17 @@ class Problem:
         before = np.minimum(unit.c, _MIDDLE)
         c = np.zeros(J)
         if s.item_model.guesses:
-            full[s.block(2)][known] = logit(before[known]) if unit.item_model.guesses else full[s.block(2)][known]
+            guessed = known & which(unit.models, lambda model: model.guesses)
+            full[s.block(2)][guessed] = logit(before[guessed])
             c = np.minimum(expit(full[s.block(2)]), _MIDDLE)
         steeper = (0.5 - before) / (1 - before) * (1 - c) / (0.5 - c)
         a, d = steeper * unit.a, steeper * (unit.d - logit((0.5 - before) / (1 - before))) + logit((0.5 - c) / (1 - c))
         if not s.item_model.own_slopes:
-            common = a[known].mean() if s.common_slope else 1.0
+            common = a[known].mean() if s.common_slopes.any() else 1.0
             d *= np.sqrt((1 + (common / 1.7) ** 2) / (1 + (a / 1.7) ** 2))
             a = np.full(J, common)
         full[s.block(0)][known], full[s.block(1)][known] = a[known], d[known]
-        if unit.further is not None and unit.model == s.model:
+        if unit.further is not None and unit.item_model == s.item_model:
             further = unit.parameters[2:]
             full[2 * J : s.means.start].reshape(further.shape)[:, known] = further[:, known]
 
@@ -294,17 +294,16 @@ class Problem:
         full = np.where(free, gradient[s.index], 0.0)
         step = np.zeros_like(full)
         own = free[: K * J].reshape(K, J).T.copy()
-        shared = s.common_slope and not frozen[0]
-        if s.common_slope:
-            own[:, 0] = False
+        using = s.common_slopes
+        shared = using.any() and not frozen[s.common_place]
+        own[using, 0] = False
         matrix = held(point.information, own)
         sides = np.where(own, full[: K * J].reshape(K, J).T, 0.0)[:, :, None]
         if shared:
-            using = s.index[s.block(0)] == 0
             coupling = np.where(own & using[:, None], point.information[:, :, 0], 0.0)[:, :, None]
             solved = np.linalg.solve(matrix, np.concatenate([sides, coupling], axis=2))
             schur = point.information[using, 0, 0].sum() - np.sum(coupling[:, :, 0] * solved[:, :, 1])
-            slope = (gradient[0] - np.sum(coupling[:, :, 0] * solved[:, :, 0])) / schur
+            slope = (gradient[s.common_place] - np.sum(coupling[:, :, 0] * solved[:, :, 0])) / schur
             items = solved[:, :, 0] - slope * solved[:, :, 1]
             items[using, 0] = slope
         else:
@@ -342,7 +341,7 @@ def held(matrix: Floats, free: Mask) -> Floats:
 
 def largest_scaled_gradient(
     responses: Responses,
-    model: Model,
+    model: ItemModel,
     *,
     a: Floats,
     d: Floats,

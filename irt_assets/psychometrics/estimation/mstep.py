@@ -52,9 +52,8 @@ def _move_items(problem: Problem, point: Point, step: Floats) -> None:
     low[s.free], high[s.free] = (bound[s.index[s.free]] for bound in s.bounds)
     start, lower, upper = (values[items].reshape(3, J) for values in (full, low, high))
     free = (s.index[items] >= 0).reshape(3, J)
-    moved = np.where(free, _maximum(problem, point, start, free, lower, upper) - start, 0.0).ravel()
-    places = s.index[items]
-    step[places[places >= 0]] = moved[places >= 0]
+    free[0] &= ~s.common_slopes
+    step[s.index[items][free.ravel()]] = _maximum(problem, point, start, free, lower, upper)[free] - start[free]
 
 
 def _maximum(problem: Problem, point: Point, start: Floats, free: Mask, low: Floats, high: Floats) -> Floats:

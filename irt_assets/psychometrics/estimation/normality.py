@@ -45,8 +45,9 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
 
     Raises PsychometricsError for other calibrations.
     """
-    calibration.item_model.require_logistic("the test of normality")
-    if len(calibration.populations) > 1 or calibration.anchored or calibration.item_model.fixed_slopes:
+    of = calibration.item_model
+    of.require_logistic("the test of normality")
+    if len(calibration.populations) > 1 or calibration.anchored or of.fixed_slopes:
         raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
     if calibration.joint_cov is None:
         raise PsychometricsError(
@@ -54,10 +55,10 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         )
     persons = Persons.of(responses, None, None, None)
     counts = Counts.of(responses, persons.weight)
-    keep = np.isfinite(calibration.a) & counts.estimable(calibration.item_model)
+    keep = np.isfinite(calibration.a) & counts.estimable(of)
     unknown = np.full(responses.n_items, np.nan)
-    kept = usable(responses, counts, persons, keep, Fixed(unknown, unknown, unknown), calibration.model)
-    structure = ParameterLayout.of(calibration.model, kept.n_items)
+    kept = usable(responses, counts, persons, keep, Fixed(unknown, unknown, unknown), of)
+    structure = ParameterLayout.of(calibration.select(keep).item_model, kept.n_items)
     full = np.zeros(len(structure.index))
     with np.errstate(divide="ignore"):
         values = (calibration.a, calibration.d, logit(calibration.c))

@@ -10,8 +10,7 @@ from scipy.sparse import csr_array
 from scipy.special import logit
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
-from irt_assets.psychometrics.core.item_models import LOGIT_C, ItemModel, item_model
-from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.item_models import LOGIT_C, ItemModel
 
 COMMON_SLOPE_FLOOR = 0.01
 """A common slope stops here: below it the answers to different items are unrelated and difficulty has no unit. So do
@@ -56,7 +55,7 @@ class ParameterLayout:
     `roughness`: the price of a histogram's.
     """
 
-    model: Model
+    item_model: ItemModel
     n_items: int
     n_groups: int
     names: tuple[str, ...]
@@ -69,7 +68,7 @@ class ParameterLayout:
     @classmethod
     def of(
         cls,
-        model: Model,
+        of: ItemModel,
         n_items: int,
         *,
         given: Fixed | None = None,
@@ -85,7 +84,6 @@ class ParameterLayout:
         `positive_slopes`: (J,), items whose slopes stay above 0. `categories`: (J,), of the items; None: 2."""
         J, G = n_items, n_groups
         anchored = given.items if given is not None else np.zeros(J, dtype=bool)
-        of = item_model(model)
         categories = np.full(J, 2) if categories is None else categories
         names, own = of.parameter_names(int(categories.max(initial=2))), of.free(categories) & ~anchored
         fixed_at = of.fixed_at(categories)
@@ -98,10 +96,10 @@ class ParameterLayout:
         free.append(np.full(G, normal) & (anchored.any() | of.fixed_slopes | (np.arange(G) > 0)))
         free.append(np.ones(G * histogram_nodes, dtype=bool))
         mask = np.concatenate(free)
-        index = np.where(mask, np.cumsum(mask) - 1, -1)
-        if of.common_slope and slopes.any():
-            index[:J][slopes] = 0
-            index[J:][mask[J:]] -= slopes.sum() - 1
+        shared, places = np.flatnonzero(slopes & of.common_slopes(J)), mask.copy()
+        places[shared[1:]] = False
+        index = np.where(mask, np.cumsum(places) - 1, -1)
+        index[shared] = index[shared[:1]]
         fixed = np.zeros(len(mask))
         fixed[: own.size] = np.repeat(fixed_at, J)
         if given is not None:
@@ -110,11 +108,7 @@ class ParameterLayout:
             for k, value in enumerate(values):
                 fixed[k * J : (k + 1) * J][anchored] = value[anchored]
         positive = np.zeros(J, dtype=bool) if positive_slopes is None else positive_slopes
-        return cls(model, J, G, names, histogram_nodes, index, fixed, positive, roughness)
-
-    @property
-    def item_model(self) -> ItemModel:
-        return item_model(self.model)
+        return cls(of, J, G, names, histogram_nodes, index, fixed, positive, roughness)
 
     @property
     def K(self) -> int:  # noqa: N802
@@ -145,9 +139,15 @@ class ParameterLayout:
         """Whether items are held, which then fix origin, unit and direction of θ."""
         return bool((self.index[self.block(1)] < 0).any())
 
+    @cached_property
+    def common_slopes(self) -> Mask:
+        """Shape (J,): the items that have one free slope in common."""
+        return self.item_model.common_slopes(self.n_items) & (self.index[self.block(0)] >= 0)
+
     @property
-    def common_slope(self) -> bool:
-        return self.item_model.common_slope and self.n_slopes == 1
+    def common_place(self) -> int:
+        """The place in x of that slope."""
+        return int(self.index[self.block(0)][self.common_slopes][0])
 
     @cached_property
     def free(self) -> Ints:
@@ -190,7 +190,7 @@ class ParameterLayout:
 
     @cached_property
     def bounds(self) -> tuple[Floats, Floats]:
-        held = self.positive_slopes | self.common_slope
+        held = self.positive_slopes | self.common_slopes
         floor = np.where(held, COMMON_SLOPE_FLOOR, self.item_model.bounds("a")[0])
         low, high = np.full(len(self.index), -np.inf), np.full(len(self.index), np.inf)
         for k, name in enumerate(self.names):

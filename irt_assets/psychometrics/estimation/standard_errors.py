@@ -26,24 +26,19 @@ _SHARE = 0.01  # an item answers for a singular direction if it holds more than 
 @dataclass(frozen=True)
 class Errors:
     """Attributes:
-    cov: shape (J, 2, 2), covariance of (a, d) per item.
-    joint: shape (2J, 2J), jointly, in the order a_1, d_1, a_2, …; None where only the blocks are kept.
-    guessing: shape (J, 3), covariance of logit c with a, d and itself; None without guessing.
+    cov: shape (J, K, K), covariance of each item's parameters.
+    joint: shape (2J, 2J), of a_1, d_1, a_2, …; None where only the blocks are kept.
     latent: shape (G, 2), variance of each group's mean and log SD, 0 where fixed, NaN where not determined.
     unidentified, guessing_unidentified: shape (J,), items whose a or d, and whose c, the answers do not determine.
     weights: how many parameters the weights of histograms are worth, which their price leaves less free.
-    further: shape (J, 2 + M, M), covariance of an item's M further parameters with a, d and each other; None where
-        there are none.
     """
 
     cov: Floats
     joint: Floats | None
-    guessing: Floats | None
     latent: Floats
     unidentified: Mask
     guessing_unidentified: Mask
     weights: float = 0.0
-    further: Floats | None = None
 
 
 def errors(problem: Problem, point: Point, at_bound: Mask, *, robust: bool = False) -> Errors:
@@ -67,14 +62,12 @@ def no_errors(problem: Problem, point: Point) -> Errors:
     """Errors of a fit made for its likelihood: NaN, and nothing is called unidentified. What the weights of histograms
     are worth is known."""
     s, J = problem.structure, problem.data.n_items
-    guessing, none = np.full((J, 3), np.nan) if s.guessing else None, np.zeros(J, dtype=bool)
-    worth = 0.0
+    none, worth = np.zeros(J, dtype=bool), 0.0
     if problem.latent.n_free_weights:
         free, _ = problem.histograms.free_directions(point.log_weights)
         own = free.T @ block_diag(*problem.information_of_weights(point)) @ free
         worth = _worth(_scaled_inverse(own), problem.histograms.price(point.log_weights, free))
-    latent, further = np.full((s.n_groups, 2), np.nan), np.full((J, s.K, s.K - 2), np.nan) if s.n_curve > 2 else None
-    return Errors(np.full((J, 2, 2), np.nan), None, guessing, latent, none, none.copy(), worth, further)
+    return Errors(np.full((J, s.K, s.K), np.nan), None, np.full((s.n_groups, 2), np.nan), none, none.copy(), worth)
 
 
 def affords_whole_matrix(problem: Problem) -> bool:
@@ -107,23 +100,23 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Erro
     missing = unidentified | s.items_using(at_bound)
     joint[np.repeat(missing, 2)] = np.nan
     joint[:, np.repeat(missing, 2)] = np.nan
-    own = 2 * np.arange(J)[:, None] + np.arange(2)
-    guessing, further, vague, items = None, None, np.zeros(J, dtype=bool), np.arange(J)
-    if s.n_curve > 2:
-        whole = full[: s.means.start, : s.means.start].reshape(s.K, J, s.K, J)[:, items, :, items]
-        further = whole[:, :, 2:].copy()
-        further[missing] = np.nan
+    vague, items = np.zeros(J, dtype=bool), np.arange(J)
+    cov = full[: s.means.start, : s.means.start].reshape(s.K, J, s.K, J)[:, items, :, items]
     if s.guessing:
-        guessing = np.stack([full[k * J + items, 2 * J + items] for k in range(3)], axis=1)
-        vague = _guessing_weakly_identified(problem, point, guessing[:, 2], at_bound) | (share[s.block(2)] > _SHARE)
-        guessing[missing | (share[s.block(2)] > _SHARE) | s.marked(at_bound, s.block(2))] = np.nan
+        lost_c = share[s.block(2)] > _SHARE
+        vague = _guessing_weakly_identified(problem, point, cov[:, 2, 2], at_bound) | lost_c
+        _forget_guessing(cov, lost_c | s.marked(at_bound, s.block(2)))
+    cov[missing] = np.nan
     latent = np.where(share[s.means.start :] > _SHARE, np.nan, np.diag(full)[s.means.start :])
     latent[s.marked(at_bound, slice(s.means.start, s.weights.start))] = np.nan
     if profile is not None:
         latent = profile.of_latent(full)
-    blocks = joint[own[:, :, None], own[:, None, :]]
     worth = 0.0 if profile is None else _worth(profile.own, profile.price)
-    return Errors(blocks, joint, guessing, latent.reshape(2, -1).T, unidentified, vague, worth, further)
+    return Errors(cov, joint, latent.reshape(2, -1).T, unidentified, vague, worth)
+
+
+def _forget_guessing(cov: Floats, of: Mask) -> None:
+    cov[of, 2] = cov[of, :, 2] = np.nan
 
 
 @dataclass(frozen=True)
@@ -208,9 +201,10 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     free = (s.index >= 0) & ~at_bound[s.index]
     shared = np.unique(s.index[s.means.start : s.weights.start][free[s.means.start : s.weights.start]])
     own = free[: K * J].reshape(K, J).T.copy()
-    if s.common_slope:
-        own[:, 0] = False
-        shared = np.concatenate([[0], shared]) if not at_bound[0] else shared
+    alike = s.common_slopes
+    own[alike, 0] = False
+    if alike.any() and not at_bound[s.common_place]:
+        shared = np.concatenate([[s.common_place], shared])
     inverted = np.linalg.inv(held(problem.observed_blocks(point), own))
     cov: Floats = np.where(own[:, :, None] & own[:, None, :], inverted, 0.0)
     latent = np.zeros(2 * s.n_groups)
@@ -218,8 +212,8 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
         information, coupling = _shared(problem, point, shared, own)
         moved = -cov @ coupling
         covariance = np.linalg.inv(information + np.einsum("jkp,jkq->pq", coupling, moved))
-        if s.common_slope and shared[0] == 0:
-            moved[s.index[s.block(0)] == 0, 0, 0] = 1.0
+        if alike.any() and shared[0] == s.common_place:
+            moved[alike, 0, 0] = 1.0
         cov = cov + moved @ covariance @ moved.transpose(0, 2, 1)
         places = s.index[s.means.start : s.weights.start]
         position = np.searchsorted(shared, places)
@@ -230,13 +224,12 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     unidentified = ~sound[:, :2].all(axis=1)
     stopped = s.items_using(at_bound)
     cov[stopped | unidentified] = np.nan
-    guessing, vague = None, np.zeros(J, dtype=bool)
+    vague = np.zeros(J, dtype=bool)
     if s.guessing:
-        guessing = cov[:, :, 2].copy()
-        vague = _guessing_weakly_identified(problem, point, guessing[:, 2], at_bound) | ~sound[:, 2]
-        guessing[~sound[:, 2] | s.marked(at_bound, s.block(2))] = np.nan
+        vague = _guessing_weakly_identified(problem, point, cov[:, 2, 2], at_bound) | ~sound[:, 2]
+        _forget_guessing(cov, ~sound[:, 2] | s.marked(at_bound, s.block(2)))
     shape, worth = latent.reshape(2, -1).T, problem.latent.n_free_weights
-    return Errors(cov[:, :2, :2].copy(), None, guessing, shape, unidentified & ~stopped, vague, worth)
+    return Errors(cov, None, shape, unidentified & ~stopped, vague, worth)
 
 
 def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tuple[Floats, Floats]:

@@ -16,9 +16,8 @@ import numpy as np
 from scipy.special import xlogy
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.item_models import ONE_PL, TWO_PL
+from irt_assets.psychometrics.core.item_models import ONE_PL, TWO_PL, ItemModel
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em_request import Persons
 from irt_assets.psychometrics.estimation.marginal import Problem
@@ -53,14 +52,14 @@ def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], prob
             f"likelihood ratio statistic of only {ratio:.1f}, and there are too many to compare with shuffled ones"
         )
     responses, persons = found
-    reached = _reached(responses, persons, TWO_PL.name, problem.run)
+    reached = _reached(responses, persons, TWO_PL, problem.run)
     if reached is None:
         return ""
     chance = (
         f"they are likelier than without by a likelihood ratio statistic of {ratio:.1f}, and answers shuffled among "
         f"the learners of each item gain as much (shuffle {reached} of {SHUFFLES} did)"
     )
-    if _reached(responses, persons, ONE_PL.name, problem.run) is None:
+    if _reached(responses, persons, ONE_PL, problem.run) is None:
         return (
             f"the answers do not distinguish slopes of items' own from chance: with such slopes {chance}. One slope "
             f"for all items gains more than in any shuffle: fit a rasch or 1pl model, or give more answers"
@@ -72,7 +71,7 @@ def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], prob
     )
 
 
-def _reached(responses: Responses, persons: Persons, model: Model, run: kernels.Run) -> int | None:
+def _reached(responses: Responses, persons: Persons, model: ItemModel, run: kernels.Run) -> int | None:
     """Which shuffle, counted from 1, was the first to gain as much as the real answers; None where none did."""
     real = _gain(responses, persons, model, run)
     for number, shuffled in enumerate(_shuffles(responses, persons), start=1):
@@ -95,7 +94,7 @@ def _shuffles(responses: Responses, persons: Persons) -> Iterator[Responses]:
         yield replace(responses, score=score)
 
 
-def _gain(responses: Responses, persons: Persons, model: Model, run: kernels.Run) -> float:
+def _gain(responses: Responses, persons: Persons, model: ItemModel, run: kernels.Run) -> float:
     data = ResponseLayout.of(responses, group=persons.group, weights=persons.weight)
     problem = Problem(
         data, ParameterLayout.of(model, responses.n_items, n_groups=len(persons.names)), Grid.spanning(_NODES), run

@@ -32,6 +32,7 @@ import numpy as np
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.curves import complement_at, weight_at
 from irt_assets.psychometrics.core.design import row_starts
+from irt_assets.psychometrics.core.item_models import which
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.significance import normal_score
 from irt_assets.psychometrics.fit import fit_kernels
@@ -143,9 +144,10 @@ class _Tables:
         tiny = np.finfo(float).tiny
         p, q = np.maximum(p, tiny), np.maximum(q, tiny)
         intercept = weight_at(eta, 1.0 - c, c)
-        own = [intercept, intercept * theta] if fit.item_model.own_slopes else [intercept]
-        if fit.item_model.guesses:
-            own.append(1.0 / p)
+        slopes = which(fit.models, lambda model: model.own_slopes)
+        guessed = which(fit.models, lambda model: model.guesses)
+        columns = intercept, intercept * theta * slopes[:, None], guessed[:, None] / p
+        own = [column for column in columns if column.any()]
         return cls(p, q, np.stack(own, axis=1) * whole.estimated_here[:, None, None])
 
     def sums(self, whole: Fitted, run: kernels.Run, kernel, shapes, *extra) -> list[Floats]:  # type: ignore[no-untyped-def]

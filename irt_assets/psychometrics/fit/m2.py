@@ -14,6 +14,7 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.special import chdtrc
 
 from irt_assets.psychometrics.core.curves import by_asymptote_at, slope_at
+from irt_assets.psychometrics.core.item_models import which
 from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
 from irt_assets.psychometrics.fit.model_replicates import Fitted, Form, complete_forms
 
@@ -145,28 +146,29 @@ def _derivatives(
     J = fit.n_items
     eta = np.multiply.outer(theta, fit.a) + fit.d
     by_logit = slope_at(eta, fit.c)
-    curves = [by_logit]
-    if fit.item_model.own_slopes:
-        curves.append(by_logit * theta[:, None])
-    if fit.item_model.guesses:
-        curves.append(by_asymptote_at(eta))
     free = ~np.isin(fit.item_ids, fit.anchored)
+    curves = [
+        (by_logit, free),
+        (by_logit * theta[:, None], free & which(fit.models, lambda model: model.own_slopes)),
+        (by_asymptote_at(eta), free & which(fit.models, lambda model: model.guesses)),
+    ]
     rows = np.arange(len(first))
     columns = []
-    for curve in curves:
+    for curve, has in curves:
         block = np.zeros((J + len(first), J))
         block[np.arange(J), np.arange(J)] = weights @ curve
         cross = curve.T @ (weights[:, None] * p)
         block[J + rows, first] = cross[first, second]
         block[J + rows, second] = cross[second, first]
-        columns.append(block[:, free])
+        columns.append(block[:, has])
 
     def of_all(curve: Floats) -> Floats:
         pair = curve[:, first] * p[:, second] + curve[:, second] * p[:, first]
         return (weights @ np.hstack([curve, pair]))[:, None]
 
-    if fit.item_model.common_slope and free.any():
-        columns.append(of_all(by_logit * theta[:, None]))
+    alike = free & fit.item_model.common_slopes(J)
+    if alike.any():
+        columns.append(of_all(by_logit * theta[:, None] * alike))
     if population.mean_se != 0:  # moving the latent mean moves θ of everybody
         columns.append(of_all(by_logit * fit.a))
     if population.sd_se != 0 or fit.item_model.fixed_slopes:

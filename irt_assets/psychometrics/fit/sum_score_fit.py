@@ -14,6 +14,7 @@ import numpy.typing as npt
 from scipy.special import chdtrc
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.fit.model_replicates import Fitted, complete_forms
 from irt_assets.psychometrics.scoring.sum_scores import expected_proportions
@@ -72,7 +73,7 @@ def sum_score_fit(
             statistic[j] += value
             cells[j] += number
             n[j] += len(answers)
-    parameters = fit.item_model.n_own * whole.estimated_here
+    parameters = np.array([item_model(name).n_own for name in fit.models]) * whole.estimated_here
     df = np.maximum(cells - parameters, 0)
     statistic = np.where(df > 0, statistic, np.nan)
     all_df, all_n = np.zeros(whole.n_all, dtype=np.int64), np.zeros(whole.n_all, dtype=np.int64)

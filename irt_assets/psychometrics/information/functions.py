@@ -360,7 +360,7 @@ def _require_published(published: Published, information: Floats) -> None:
 def _variance(comparison: Comparison, by_now: Floats, by_published: Floats) -> Floats:
     """Variance of what has these gradients by the window's and the published (a, b), shape (…, J, 2); shape (…, J)."""
     old = comparison.published
-    both = comparison.shared_ab  # Cov(y, p)
+    both = comparison.shared[:, :, :2]  # Cov(y, p)
     now = comparison.window.cov  # Cov(y)
     return (
         np.einsum("...jk,jkl,...jl->...j", by_now, now, by_now)

@@ -101,13 +101,14 @@ def _starts(pairs: Pairs) -> list[Constants]:
     median, _ = medians(pairs)
     found = []
     for k in range(0, pairs.size, -(-pairs.size // _MOST_STARTS)):
-        for slope in (median, float(pairs.new.a[k] / pairs.old.a[k]))[: 2 if pairs.tests_slopes else 1]:
+        for slope in (median, float(pairs.new.a[k] / pairs.old.a[k]))[: 1 + int(pairs.tests_slopes[k])]:
             found.append((slope, float(pairs.old.b[k] - slope * pairs.new.b[k])))
     return found
 
 
-def _limit(pairs: Pairs) -> float:
-    return float(chdtri(2 if pairs.tests_slopes else 1, 2 * ndtr(-ROBUST_Z)))
+def _limit(pairs: Pairs) -> Floats:
+    """Shape (K,)."""
+    return np.asarray(chdtri(1 + pairs.tests_slopes, 2 * ndtr(-ROBUST_Z)))
 
 
 def _scores(pairs: Pairs, d: Floats, block: Floats) -> tuple[Floats, Floats]:
@@ -115,9 +116,9 @@ def _scores(pairs: Pairs, d: Floats, block: Floats) -> tuple[Floats, Floats]:
 
     Where slopes testify nothing, of D₂ alone, with 0 and 1 in the place of D₁.
     """
-    if not pairs.tests_slopes:
-        zero, one, precision = np.zeros(pairs.size), np.ones(pairs.size), 1 / block[:, 1, 1]
-        return np.stack([zero, d[:, 1] * precision], axis=1), np.stack([one, precision], axis=1)
+    d, block, silent = d.copy(), block.copy(), ~pairs.tests_slopes
+    d[silent, 0], block[silent, 0], block[silent, :, 0] = 0.0, 0.0, 0.0
+    block[silent, 0, 0] = 1.0
     inverse = np.linalg.inv(block)
     return np.einsum("kij,kj->ki", inverse, d), np.einsum("kii->ki", inverse)
 

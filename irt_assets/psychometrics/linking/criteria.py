@@ -13,13 +13,14 @@ slope but says nothing about a single anchor, so there, too, only D₂ is tested
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import compress
 
 import numpy as np
 
 from irt_assets.psychometrics.core.arrays import Floats, Mask
-from irt_assets.psychometrics.core.covariances import added, of_each, scaled, times
+from irt_assets.psychometrics.core.covariances import added, block_diagonal, of_each, scaled, times
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.item_models import which
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.options import Method, Model
 
@@ -42,7 +43,7 @@ class Pairs:
 
     new: ItemParameters
     old: ItemParameters
-    model: Model
+    models: tuple[Model, ...]
     nodes: Floats = field(default_factory=lambda: NODES)
     weights: Floats = field(default_factory=lambda: WEIGHTS)
     nodes_new: Floats = field(default_factory=lambda: NOWHERE)
@@ -50,7 +51,8 @@ class Pairs:
 
     def keep(self, mask: Mask) -> Pairs:
         ids = [i for i, kept in zip(self.ids, mask, strict=True) if kept]
-        return replace(self, new=self.new.select(ids), old=self.old.select(ids))
+        models = tuple(compress(self.models, mask))
+        return replace(self, new=self.new.select(ids), old=self.old.select(ids), models=models)
 
     def rmse(self, slope: float, intercept: float) -> float:
         """Root mean squared difference of both sides' curves, the constants given, over θ ~ N(0, 1)."""
@@ -67,16 +69,17 @@ class Pairs:
 
     @property
     def free_slope(self) -> bool:
-        return not item_model(self.model).fixed_slopes
+        return not which(self.models, lambda model: model.fixed_slopes).all()
 
     @property
-    def tests_slopes(self) -> bool:
-        return item_model(self.model).own_slopes
+    def tests_slopes(self) -> Mask:
+        """Shape (K,): the anchors that have a slope of their own."""
+        return which(self.models, lambda model: model.own_slopes)
 
     @property
     def tested(self) -> Mask:
         """Shape (2K,): which of D₁, D₂ of the first anchor, of the second, … say something about a single anchor."""
-        return np.tile([self.tests_slopes, True], self.size)
+        return np.stack([self.tests_slopes, np.ones(self.size, dtype=bool)], axis=1).ravel()
 
     def differences(self, slope: float, intercept: float) -> Floats:
         """Shape (K, 2): D₁ and D₂ of each anchor."""
@@ -98,8 +101,8 @@ class Pairs:
 
     def errors_of_tested(self, slope: float) -> Floats:
         """The part of `covariance_of_differences` that is of the differences that are `tested`, K or 2K of them."""
-        cov = self.covariance_of_differences(slope)
-        return cov if self.tests_slopes else cov[:, 1::2, 1::2]
+        cov, tested = self.covariance_of_differences(slope), self.tested
+        return cov if tested.all() else block_diagonal(cov)[None][:, tested][:, :, tested]
 
 
 def medians(pairs: Pairs) -> tuple[float, float]:
@@ -244,7 +247,7 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
 
     by_new, by_old = _delta_by_parameters(pairs, beta)
     constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old))
-    if not item_model(pairs.model).more_than_a_and_b:
+    if not which(pairs.models, lambda model: model.more_than_a_and_b).any():
         return constants
     theta_old, theta_new = _compared_at(pairs, beta)
     by_c_new, by_c_old = -pairs.new.by_third(theta_new), pairs.old.by_third(theta_old)

@@ -19,6 +19,7 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import of_each
 from irt_assets.psychometrics.core.curves import probability_at, slope_at
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError
+from irt_assets.psychometrics.core.item_models import which
 from irt_assets.psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -184,7 +185,7 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
     new.item_model.require_two_categories("linking through anchors")
     place = {item: j for j, item in enumerate(new.item_ids)}
     cov_ab = new.cov_ab
-    slopes_fixed = new.item_model.fixed_slopes
+    slopes_fixed = which(new.models, lambda model: model.fixed_slopes)
     dropped: dict[str, str] = {}
     rows, used = [], []
     for k, item in enumerate(anchors.item_ids):
@@ -204,12 +205,13 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
             dropped[item] = f"Its discrimination in this fit is {new.a[j]:.3f}, not above 0: check its key."
         elif not anchors.a[k] > 0:
             dropped[item] = f"Its discrimination in the anchor set is {anchors.a[k]:.3f}, not above 0."
-        elif not (np.isfinite(cov_ab[j]).all() and cov_ab[j, 1, 1] > 0 and (slopes_fixed or cov_ab[j, 0, 0] > 0)):
+        elif not (np.isfinite(cov_ab[j]).all() and cov_ab[j, 1, 1] > 0 and (slopes_fixed[j] or cov_ab[j, 0, 0] > 0)):
             dropped[item] = "This fit gave it no standard errors."
         else:
             rows.append(j)
             used.append(item)
-    return Pairs(new.select(np.array(rows, dtype=int)).items, anchors.select(used), new.model), dropped
+    some = new.select(np.array(rows, dtype=int))
+    return Pairs(some.items, anchors.select(used), some.models), dropped
 
 
 def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> Pairs:
@@ -235,17 +237,16 @@ def with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
     place = {item: j for j, item in enumerate(new.item_ids)}
     used = np.array([place[item] for item in pairs.ids])
     by_ad = constants.by_new.reshape(2, -1, 2).swapaxes(0, 1) @ ab_by_ad(new.a[used], new.d[used])
-    shared = np.zeros((new.n_items, 3, 2))
-    if new.joint_cov is None or len(pairs.new.cov) == pairs.size:
-        shared[used, :2] = new.cov[used] @ by_ad.swapaxes(1, 2)
-    else:
+    own, by_own = np.nan_to_num(new.cov[used]), np.zeros((pairs.size, new.cov.shape[1], 2))
+    by_own[:, :2] = by_ad.swapaxes(1, 2)
+    if constants.by_c_new is not None and by_own.shape[1] > 2:
+        by_own[:, 2] = constants.by_c_new.T
+    shared = np.zeros((new.n_items, *by_own.shape[1:]))
+    if not (new.joint_cov is None or len(pairs.new.cov) == pairs.size):
         with_used = new.joint_cov.reshape(new.n_items, 2, new.n_items, 2)[:, :, used]
         shared[:, :2] = np.einsum("jxky,kiy->jxi", with_used, by_ad, optimize=True)
-    if new.third_cov is not None:
-        of_c = np.nan_to_num(new.third_cov)[used]
-        by_c = np.zeros((pairs.size, 2)) if constants.by_c_new is None else constants.by_c_new.T
-        shared[used, :2] += of_c[:, :2, None] * by_c[:, None]
-        shared[used, 2] = np.einsum("kix,kx->ki", by_ad, of_c[:, :2]) + of_c[:, 2:] * by_c
+        own[:, :2, :2] = 0.0  # is among these
+    shared[used] += own @ by_own
     return shared
 
 
@@ -259,12 +260,14 @@ def _purify(pairs: Pairs, dropped: dict[str, str]) -> Pairs:
     while pairs.size != n_before:
         n_before = pairs.size
         for column, name in ((0, "ln a"), (1, "b")):
-            if pairs.size < 3 or (column == 0 and not pairs.tests_slopes):
+            looked_at = np.flatnonzero(pairs.tested[column::2])
+            if looked_at.size < 3:
                 continue
             slope, intercept = medians(pairs)
             d = pairs.differences(slope, intercept)[:, column]
             se = np.sqrt(of_each(pairs.covariance_of_differences(slope))[:, column, column])
-            z = _robust_z(d / se)
+            z = np.zeros(pairs.size)
+            z[looked_at] = _robust_z((d / se)[looked_at])
             for k in np.flatnonzero(np.abs(z) > ROBUST_Z):
                 dropped[pairs.ids[k]] = (
                     f"Its {name} differs by {d[k]:+.2f} (SE {se[k]:.2f}) from the anchor set's:"
@@ -300,20 +303,16 @@ def transform(calibration: Calibration, linking: Linking) -> Calibration:
     both with a sign that takes error away. `drift.errors.with_errors` makes both again for a linking that was stored.
     """
     slope, intercept = linking.slope, linking.intercept
-    by_constants = ad_by_constants(calibration.a, linking)
     moved = calibration.rescaled(slope, intercept)
-    shared = np.zeros((calibration.n_items, 3, 2)) if linking.with_items is None else linking.with_items
-    of_items = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]]) @ shared[:, :2]
-    cross = of_items @ by_constants.transpose(0, 2, 1)
+    by_constants = np.zeros((*moved.cov.shape[:2], 2))
+    by_constants[:, :2] = ad_by_constants(calibration.a, linking)
+    shared = np.zeros(by_constants.shape) if linking.with_items is None else linking.with_items.copy()
+    shared[:, :2] = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]]) @ shared[:, :2]
+    cross = shared @ by_constants.transpose(0, 2, 1)
     cov = moved.cov + by_constants @ linking.cov @ by_constants.transpose(0, 2, 1) + cross + cross.transpose(0, 2, 1)
-    joint, third = moved.joint_cov, moved.third_cov
+    joint = moved.joint_cov
     if joint is not None:
-        all_constants = by_constants.reshape(-1, 2)
-        between = of_items.reshape(-1, 2) @ all_constants.T
+        all_constants = by_constants[:, :2].reshape(-1, 2)
+        between = shared[:, :2].reshape(-1, 2) @ all_constants.T
         joint = joint + all_constants @ linking.cov @ all_constants.T + between + between.T
-    moved = replace(moved, cov=cov, joint_cov=joint)
-    if third is None:
-        return moved
-    third = third.copy()
-    third[:, :2] += np.einsum("jxi,ji->jx", by_constants, shared[:, 2])
-    return moved.with_third_cov(third)
+    return replace(moved, cov=cov, joint_cov=joint)

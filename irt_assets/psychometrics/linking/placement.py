@@ -29,7 +29,7 @@ class Linking:
         symmetric: whether curves were compared on both scales.
         q_shifts: where Q allows for a second ability: item id → how far its d moved with that (`shift`), and the
             standard error of it (`se`), of every anchor that leans on it.
-        with_items: shape (J, 3, 2), covariance of each item's (a, d, logit c) in the fit with (slope, intercept); None
+        with_items: shape (J, P, 2), covariance of each item's parameters in the fit with (slope, intercept); None
             in what is stored, to which `drift.errors.with_errors` gives it back.
         suspects, diagnosis: for people, where the anchors disagree: item id → how far it moved against the others,
             and a sentence (anchor_diagnosis.py). Nothing is linked or judged by them.

@@ -31,6 +31,7 @@ WHOLE_NUMBERS = {  # smallest, largest, and what a value outside is called
     "response_time_ms": (0, 2**53, "bad_response_time"),
     "position": (1, 2**31 - 1, "bad_position"),
     "hints_used": (0, 2**31 - 1, "bad_hints"),
+    "revision": (0, 2**53, "bad_revision"),
 }
 DAY = 86_400 * 10**6  # microseconds
 IDS = ("attempt_id", "user_id", "item_id")
@@ -206,6 +207,8 @@ class Cleaner:
                 inside = (numbers >= smallest) & (numbers <= largest)
                 verdicts.refuse(~inside & np.asarray(pc.is_valid(columns[ours])), reason, columns[ours])
                 answers[ours] = pa.array(np.rint(np.where(inside, numbers, 0)).astype(np.int64), mask=~inside)
+        if "revision" in columns:
+            answers["revision"] = pc.fill_null(answers["revision"], 0)
         if "mode" in columns:
             modes = pc.fill_null(columns["mode"], "live")
             verdicts.refuse(pc.invert(pc.is_in(modes, MODES)), "bad_mode", modes)

@@ -22,7 +22,7 @@ from resources.failures import PermanentFailure
 AUTO = "auto"
 ATTEMPT_COLUMNS = (
     *("attempt_id", "user_id", "item_id", "topic_id", "session_id", "form_id", "position"),
-    *("started_at", "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode"),
+    *("started_at", "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", "revision"),
 )
 REQUIRED_OF_ATTEMPTS = ("user_id", "item_id", "correct")
 
@@ -80,6 +80,11 @@ class Mapping(_Rules):
     recognised_by: Texts = ()
     preset: bool = False
 
+    @property
+    def named(self) -> set[str]:
+        """Our columns that it knows by some name."""
+        return {*self.columns, *self.also_called}
+
     def find(self, ours: str, columns: Sequence[str]) -> tuple[str, ...] | None:
         """Which of the file's columns make ours."""
         candidates = [self.columns.get(ours, ()), *((name,) for name in self.also_called.get(ours, ()))]
@@ -96,9 +101,12 @@ class Binding:
 
 @cache
 def _presets() -> dict[str, Mapping]:
-    folder = resources.files(__package__) / "presets"
-    names = ["own", "datashop", "assistments", "wide"]
-    return {name: _parse((folder / f"{name}.yaml").read_text("utf-8"), name, preset=True) for name in names}
+    return {name: _preset(name) for name in ("own", "datashop", "assistments", "wide")}
+
+
+def _preset(name: str) -> Mapping:
+    path = resources.files(__package__) / "presets" / f"{name}.yaml"
+    return _parse(path.read_text("utf-8"), name, preset=True)
 
 
 def presets() -> dict[str, str]:
@@ -140,11 +148,23 @@ def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) ->
     return bind(mapping, file, columns, ATTEMPT_COLUMNS, required)
 
 
+def named_alike(columns: Sequence[str]) -> dict[str, str]:
+    """For columns of the view `attempt`, the column of a company's own table that its name says is the same."""
+    fitting = [one for one in _presets().values() if one.recognised_by and _recognises(one, columns)]
+    known = [_presets()["own"], _preset("own_tables"), *fitting]
+    return {
+        "id" if ours == "attempt_id" else ours: names[0]
+        for preset in reversed(known)
+        for ours in preset.named
+        if (names := preset.find(ours, columns)) and len(names) == 1
+    }
+
+
 def bind(
     mapping: Mapping, file: str, columns: Sequence[str], allowed: Sequence[str], required: Sequence[str]
 ) -> Binding:
     """The mapping on a file with these columns. Only a preset may name optional columns that the file lacks."""
-    for ours in {*mapping.columns, *mapping.also_called, *mapping.constants, *mapping.values}:
+    for ours in mapping.named | {*mapping.constants, *mapping.values}:
         if ours not in allowed:
             raise PermanentFailure(f"{mapping.name}: unknown column {ours!r} of ours; known are {', '.join(allowed)}.")
     found = {ours: names for ours in mapping.columns if (names := mapping.find(ours, columns))}

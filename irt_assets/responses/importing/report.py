@@ -20,6 +20,7 @@ from irt_assets.common.spreadsheets import no_formula
 UNFINISHED = ".part"
 ERASED = "erased_learner"
 """Why a row of an erased learner is refused; nothing else of such a row is written anywhere."""
+WITHDRAWN = "withdrawn_attempt"
 COLUMNS = ("file", "line", "reason", "value", "row")
 
 
@@ -35,6 +36,7 @@ WAYS_OUT = {
     "unknown_item": "Import the items first (irt import questions), or leave --strict out.",
     "unknown_learner": "Import the learners first (irt import learners), or leave --strict out.",
     ERASED: "Learners who were erased do not come back (irt learner erasures): take their rows out of the file.",
+    WITHDRAWN: "Their answers were withdrawn (irt attempts withdraw): a row with a higher revision brings one back.",
     "ragged_row": "Rows have another number of cells than the header: is a delimiter inside a value, without quotes?",
     "bad_json": "Each line is one JSON object.",
 }
@@ -47,10 +49,11 @@ def refused_as_erased(rows: int, erasures: Sequence[str]) -> str:
 
 @dataclass
 class ImportReport:
-    """read = accepted + duplicates + all rejected. `notes`: what the reader of the report should know."""
+    """read = accepted + corrected + duplicates + all rejected. `notes`: what the reader of the report should know."""
 
     read: int = 0
     accepted: int = 0
+    corrected: int = 0
     duplicates: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     new_items: int = 0
@@ -71,7 +74,7 @@ class ImportReport:
         reason, lost = max(losses.items(), key=lambda loss: loss[1], default=("", 0))
         if 2 * lost > self.read:
             return f"{lost:,} of {self.read:,} rows were rejected as {reason}. {WAYS_OUT.get(reason, SEE_REJECTS)}"
-        if self.read and self.accepted + self.duplicates:
+        if self.read and self.accepted + self.corrected + self.duplicates:
             return None
         return f"nothing was accepted. {SEE_REJECTS}" if self.read else "nothing was accepted: the files hold no rows."
 
@@ -79,6 +82,7 @@ class ImportReport:
         return {
             "read": self.read,
             "accepted": self.accepted,
+            "corrected": self.corrected,
             "duplicates": self.duplicates,
             "rejected": dict(sorted(self.rejected.items())),
             "new_items": self.new_items,

@@ -21,9 +21,25 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from irt_assets.responses.erased import OF_LEARNER
-from irt_assets.responses.importing.report import ERASED
+from irt_assets.responses.importing.report import ERASED, WITHDRAWN
 from resources.postgres.database import one_value
-from resources.postgres.schema import INCOMING, filling_new_months
+from resources.postgres.log_months import INCOMING, filling_new_months
+from resources.tables import response_log
+
+FORMER = ", ".join(column.name for column in response_log.columns)
+
+
+def kept_as_corrections(changed: str, *, how: str, by: str = "%(by)s") -> str:
+    """The statement that keeps the rows which `changed` returns, with their `reason`; it gives the number of answers.
+
+    by: an expression for who changed them.
+    """
+    return f"""
+        WITH changed AS ({changed}), kept AS (
+            INSERT INTO attempt_correction ({FORMER}, how, corrected_by, reason)
+            SELECT {FORMER}, '{how}', {by}, reason FROM changed)
+        SELECT count(DISTINCT attempt_id) FROM changed"""
+
 
 # Answers without an id are identified by who, what and when, so that a longer export of the same log adds
 # only what is new. The text of an epoch does not depend on the session's settings.
@@ -33,6 +49,7 @@ CREATE = r"""
         user_id text NOT NULL, item_id text NOT NULL, topic_id text, completed_at timestamptz NOT NULL,
         correct boolean, session_id text, form_id text, position bigint, started_at timestamptz,
         response text, response_time_ms bigint, hints_used bigint, mode text NOT NULL DEFAULT 'live',
+        revision bigint NOT NULL DEFAULT 0,
         attempt_id text NOT NULL GENERATED ALWAYS AS (coalesce(given_id, md5(user_id || E'\x1f' || item_id
             || E'\x1f' || extract(epoch FROM completed_at - timestamptz '1970-01-01 00:00:00+00')::text))) STORED
     ) ON COMMIT DROP;
@@ -40,7 +57,7 @@ CREATE = r"""
 """
 LOGGED = (
     "attempt_id, completed_at, user_id, item_id, session_id, form_id, position, started_at, correct, response,"
-    " response_time_ms, hints_used, mode"
+    " response_time_ms, hints_used, mode, revision"
 )
 UNJUDGED = "NOT EXISTS (SELECT FROM verdict v WHERE v.row_at = s.ctid)"
 ERASED_LEARNERS = f"""
@@ -59,23 +76,30 @@ JUDGE_UNKNOWN = f"""
 """
 JUDGE_AGAINST_LOG = f"""
     INSERT INTO verdict
-    SELECT s.ctid, CASE WHEN bool_or((r.user_id, r.item_id, r.completed_at, r.correct) IS NOT DISTINCT FROM
-                                     (s.user_id, s.item_id, s.completed_at, s.correct))
-                        THEN 'duplicate' ELSE 'conflicting_duplicate' END
-    FROM staged s JOIN response_log r ON r.attempt_id = s.attempt_id
-    WHERE {UNJUDGED} GROUP BY s.ctid
+    SELECT s.ctid, CASE WHEN NOT bool_or(r.stands) THEN '{WITHDRAWN}'
+                        WHEN s.revision < max(r.revision) OR bool_or(
+                            (r.revision, r.user_id, r.item_id, r.completed_at, r.correct) IS NOT DISTINCT FROM
+                            (s.revision, s.user_id, s.item_id, s.completed_at, s.correct)) THEN 'duplicate'
+                        ELSE 'conflicting_duplicate' END
+    FROM staged s JOIN (
+        SELECT attempt_id, revision, user_id, item_id, completed_at, correct, true AS stands FROM response_log
+        UNION ALL
+        SELECT attempt_id, revision, user_id, item_id, completed_at, correct, false FROM attempt_correction
+    ) r ON r.attempt_id = s.attempt_id
+    WHERE {UNJUDGED} GROUP BY s.ctid, s.revision HAVING s.revision <= max(r.revision)
 """
 JUDGE_WITHIN_INPUT = f"""
     INSERT INTO verdict
-    SELECT row_at, CASE WHEN same THEN 'duplicate' ELSE 'conflicting_duplicate' END
+    SELECT row_at, CASE WHEN same OR lower THEN 'duplicate' ELSE 'conflicting_duplicate' END
     FROM (
         SELECT s.ctid AS row_at, row_number() OVER first > 1 AS later,
+               s.revision < first_value(s.revision) OVER first AS lower,
                (s.user_id, s.item_id, s.completed_at, s.correct) IS NOT DISTINCT FROM
                (first_value(s.user_id) OVER first, first_value(s.item_id) OVER first,
                 first_value(s.completed_at) OVER first, first_value(s.correct) OVER first) AS same
         FROM staged s
         WHERE attempt_id IN (SELECT attempt_id FROM staged GROUP BY attempt_id HAVING count(*) > 1) AND {UNJUDGED}
-        WINDOW first AS (PARTITION BY attempt_id ORDER BY source, line, s.ctid)
+        WINDOW first AS (PARTITION BY attempt_id ORDER BY revision DESC, source, line, s.ctid)
     ) compared
     WHERE later
 """
@@ -85,6 +109,12 @@ ADD_ITEMS = """
     ON CONFLICT DO NOTHING
 """
 ADD_LEARNERS = "INSERT INTO learner (user_id) SELECT DISTINCT user_id FROM staged ON CONFLICT DO NOTHING"
+REPLACE_CORRECTED = kept_as_corrections(
+    """DELETE FROM response_log r USING staged s WHERE r.attempt_id = s.attempt_id
+       RETURNING r.*, (%(names)s::text[])[s.source + 1] AS reason""",
+    how="import",
+    by="session_user",
+)
 ADD_ANSWERS = f"""
     INSERT INTO {{table}} ({LOGGED}) SELECT {LOGGED} FROM staged
     WHERE ctid >= format('(%%s,0)', %(start)s::int)::tid AND ctid < format('(%%s,0)', %(end)s::int)::tid
@@ -127,7 +157,8 @@ class Staging:
                     copy.write(copy_rows(answers.append_column("source", pa.repeat(source, answers.num_rows))))
 
     def judge(self, *, strict: bool) -> Counter[str]:
-        """Find erased learners, if `strict` unknown items and learners, and duplicates; how many of each verdict."""
+        """Find erased learners, if `strict` unknown items and learners, what was withdrawn, and duplicates; how many of
+        each verdict."""
         run = self._connection.execute
         run("ANALYZE staged (attempt_id, user_id, item_id)")
         run(JUDGE_ERASED)
@@ -166,6 +197,13 @@ class Staging:
         """How many were new. What has a verdict leaves the staging table, so read `refusals` before."""
         self._connection.execute(DROP_JUDGED)
         return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
+
+    def replace_corrected(self, names: list[str]) -> int:
+        """Take from the log the answers of which a higher revision is staged, and keep what they were; how many.
+
+        names: of the sources.
+        """
+        return int(one_value(self._connection, REPLACE_CORRECTED.encode(), {"names": names}))
 
     def recorded(self, name: str) -> dict[str, str]:
         """What the items' records say under that name."""

@@ -33,6 +33,7 @@ from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
 from resources.failures import PermanentFailure
 from resources.postgres.database import advisory_lock, one_value
+from resources.postgres.own_log import require_response_log
 
 Progress = Callable[[int, int | None], None]
 Reject = Callable[[Iterable[tuple[str, int, str, str, str]]], None]
@@ -57,6 +58,7 @@ def take(
     The parameters are those of `import_attempts`. Raises PermanentFailure where a source is at fault; the caller's
     transaction then has to end.
     """
+    require_response_log(connection)
     rows = sum(given.source.rows for given in sources)
     report_share = progress or (lambda _done, _total: None)
     limits = _limits(connection, first_month, zone, at)
@@ -90,6 +92,9 @@ def take(
     if report.accepted:
         report.new_items, report.new_learners = staging.add_items_and_learners()
         staging.record({item: record for item, record in records.items() if record})
+        if any(given.has_revisions for given in sources):
+            report.corrected = staging.replace_corrected([given.name for given in sources])
+            report.accepted -= report.corrected
         staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
     report_share(2 * rows, 2 * rows)
 
@@ -165,6 +170,11 @@ class AnswerSource:
             raise PermanentFailure(
                 f"{self.name}: --dichotomise at={scoring.at:g} leaves no answer right: the highest score is {highest:g}"
             )
+
+    @property
+    def has_revisions(self) -> bool:
+        """Whether its rows may be corrections of answers in the log."""
+        return "revision" in {*self._binding.columns, *self._mapping.constants}
 
     def count(self, limits: Limits, scoring: Scoring) -> Tally:
         """Tally the scores of the whole source."""

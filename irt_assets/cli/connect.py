@@ -1,0 +1,110 @@
+"""`irt connect …`: the company's own tables as the log. Parses, calls, prints.
+
+Exit codes: 0 done, or nothing is wrong; 1 the check found something, or nothing was confirmed; 2 the request is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from psycopg import Connection
+
+from irt_assets.blocks import table as table_of
+from irt_assets.cli.console import Yes, confirm, print_blocks, say
+from irt_assets.cli.installation import current_database, os_user
+from irt_assets.common.wording import counted
+from irt_assets.responses.own_tables import Proposal, first_rows, propose, table_named
+from irt_assets.responses.own_tables_check import check as check_rows
+from resources.failures import PermanentFailure
+from resources.postgres.database import one_value
+from resources.postgres.own_log import column_types, connect_log, disconnect_log, read_mapping, sql_type
+
+app = typer.Typer(no_args_is_help=True)
+SHOWN = 20
+
+
+@app.command()
+def log(
+    table: Annotated[str | None, typer.Argument(metavar="SCHEMA.TABLE", help="Table of answers, one row each.")] = None,
+    mapped: Annotated[
+        list[str] | None,
+        typer.Option("--map", metavar="OURS=THEIRS", help="What a column of ours is: a column of theirs, or SQL."),
+    ] = None,
+    zone: Annotated[str | None, typer.Option(help="Time zone of times that name none, e.g. Asia/Seoul.")] = None,
+    sql: Annotated[
+        Path | None, typer.Option("--sql", help="File with a SELECT, where a row is not an answer; ours by its names.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Say what is wrong with the rows; store nothing.")] = False,
+    drop: Annotated[bool, typer.Option("--drop", help="Let go of the tables: the log is response_log again.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Make the company's own table the log: proposed and shown, then stored. Nothing is changed in the table."""
+    database = current_database()
+    if drop:
+        confirm("Is the log response_log from now on? First stop what makes months, which would find no answers.", yes)
+        with database.connect() as connection:
+            disconnect_log(connection)
+        say("the log is response_log; the tables of your own are as they were")
+        return
+    if check and table is None and sql is None:
+        with database.connect() as connection:
+            if (stored := read_mapping(connection)) is None:
+                raise PermanentFailure("the log is response_log: name the table to check, SCHEMA.TABLE, or --sql FILE")
+            _check(connection, stored.query, list(column_types(connection, stored.query)))
+    with database.connect() as connection:
+        if (table is None) == (sql is None):
+            raise PermanentFailure("name the table of answers, SCHEMA.TABLE, or a SELECT with --sql FILE")
+        source = table_named(connection, table) if table else str(sql)
+        given = _given(mapped or [])
+        proposal = propose(connection, _select(sql) if sql else source, given=given, zone=zone)
+        say(f"{source} as the log:")
+        _show(proposal, first_rows(connection, proposal, SHOWN))
+        if check:
+            _check(connection, proposal.query, list(proposal.cells))
+        here = one_value(connection, "SELECT count(*) FROM response_log")
+        connected = read_mapping(connection)
+    if here:
+        say(f"response_log holds {here:,} answers, which nobody reads from then on: an installation has one log")
+    instead = f", in the place of {connected.source}" if connected else ""
+    confirm(f"Is {source} the log from now on{instead}?", yes)
+    with database.connect() as connection:
+        connect_log(connection, source, proposal.query, {"map": given, "zone": zone}, os_user())
+    say(f"the log is {source}: irt connect log --check says what is wrong with it, and what to do")
+
+
+def _select(path: Path) -> str:
+    try:
+        return f"({path.read_text('utf-8').strip().rstrip(';')}\n)"
+    except (OSError, UnicodeError) as error:
+        raise PermanentFailure(f"--sql {path}: {error}") from error
+
+
+def _given(mapped: Sequence[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in mapped]
+    if wrong := [text for text, (_, equals, _) in zip(mapped, pairs, strict=True) if not equals]:
+        raise PermanentFailure(f"--map takes OURS=THEIRS, such as user_id=student_id, not {wrong[0]!r}")
+    return {ours.strip(): theirs.strip() for ours, _, theirs in pairs}
+
+
+def _check(connection: Connection, query: str, given: Sequence[str]) -> NoReturn:
+    """Exits with 1 where something is wrong, with 0 where nothing is."""
+    found = check_rows(connection, query, given, say)
+    connection.rollback()
+    for number, finding in enumerate(found, 1):
+        say(f"\n{number}. {finding.what}\n   {finding.consequence}")
+        for line in filter(None, (finding.row, finding.statement)):
+            say(f"   {line}")
+    say(f"\n{counted(len(found), 'fault')} found; nothing was changed, and no statement was run")
+    raise typer.Exit(1 if found else 0)
+
+
+def _show(proposal: Proposal, rows: Sequence[dict[str, object]]) -> None:
+    cells = [(ours, value, sql_type(ours)) for ours, value in proposal.cells.items()]
+    print_blocks(table_of(("ours", "theirs", "type"), cells))
+    shown = list(proposal.cells)
+    print_blocks(
+        table_of(shown, [tuple("" if row[name] is None else str(row[name]) for name in shown) for row in rows])
+    )

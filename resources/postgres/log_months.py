@@ -1,0 +1,78 @@
+"""The months of the log: each is a partition of `response_log`, made by the import that fills it or ahead of time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+
+import psycopg
+from psycopg import sql
+
+from resources.postgres.database import advisory_lock, first_column
+
+INCOMING = "response_log_incoming"  # only ever seen by the transaction that fills new months
+
+
+@contextmanager
+def filling_new_months(connection: psycopg.Connection, months: Iterable[str]) -> Iterator[list[str]]:
+    """Those of `months` that response_log has no partition for: fill the table INCOMING with their answers.
+
+    At the end they become partitions of response_log and are indexed, all at once, which takes a fraction of
+    the time that an index takes to grow. Other makers of partitions wait until the caller's transaction ends.
+    """
+    advisory_lock(connection, "response_log", "partitions")
+    missing = _missing(connection, sorted(months))
+    if not missing:
+        yield missing
+        return
+    like = sql.SQL("(LIKE response_log INCLUDING ALL EXCLUDING INDEXES)")
+    incoming = sql.Identifier(INCOMING)
+    connection.execute(sql.SQL("CREATE TABLE {} {} PARTITION BY RANGE (completed_at)").format(incoming, like))
+    for month in missing:
+        connection.execute(sql.SQL("CREATE TABLE {} {}").format(sql.Identifier(_partition(month)), like))
+        _attach(connection, month, to=INCOMING)
+    yield missing
+    for month in missing:
+        partition = sql.Identifier(_partition(month))
+        connection.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(incoming, partition))
+        _attach(connection, month, to="response_log")
+        connection.execute(sql.SQL("ANALYZE {}").format(partition))
+    connection.execute(sql.SQL("DROP TABLE {}").format(incoming))
+
+
+def make_months_ahead(connection: psycopg.Connection, now: datetime) -> None:
+    """Make the partitions that an exam service will write to: no INSERT makes one, and without it fails."""
+    if missing := months_ahead_missing(connection, now):
+        with filling_new_months(connection, missing):
+            pass  # no answer of theirs is there yet
+
+
+def months_ahead_missing(connection: psycopg.Connection, now: datetime) -> list[str]:
+    """Those of the month of `now` (UTC) and the next two that the log has no partition for."""
+    first = now.astimezone(UTC).replace(day=1)
+    return _missing(connection, [f"{first + timedelta(days=days):%Y-%m}" for days in (0, 31, 62)])
+
+
+def _missing(connection: psycopg.Connection, months: list[str]) -> list[str]:
+    existing = first_column(
+        connection,
+        "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
+        " WHERE i.inhparent = 'response_log'::regclass",
+    )
+    return [month for month in months if _partition(month) not in existing]
+
+
+def _attach(connection: psycopg.Connection, month: str, *, to: str) -> None:
+    first = date.fromisoformat(f"{month}-01")
+    last = (first + timedelta(days=31)).replace(day=1)
+    start, end = (sql.Literal(f"{day} 00:00:00+00") for day in (first, last))
+    connection.execute(
+        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
+            sql.Identifier(to), sql.Identifier(_partition(month)), start, end
+        )
+    )
+
+
+def _partition(month: str) -> str:
+    return f"response_log_{month.replace('-', '_')}"

@@ -1,0 +1,200 @@
+"""The log in tables of the company's own: the view `attempt` over them, made from the mapping that is stored.
+
+What does not belong here: proposing a mapping, and judging what it reads (see `irt_assets.responses.own_tables`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import psycopg
+import sqlalchemy as sa
+from psycopg.pq import TransactionStatus
+from psycopg.types.json import Jsonb
+from sqlalchemy.dialects import postgresql
+
+from resources.failures import PermanentFailure
+from resources.postgres.database import first_column, one_value, record
+from resources.tables import VIEWS, response_log
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Reader = Callable[Concatenate[psycopg.Connection, P], T]
+READ = re.findall(r"\br\.(\w+)", VIEWS["attempt"])
+CONTRACT = {"id" if name == "attempt_id" else name: response_log.columns[name] for name in READ}
+"""The columns that a mapping gives, by their names in the view `attempt`."""
+GUEST_MS = {"lock_timeout": 2_000, "statement_timeout": 300_000}
+"""How long a read of the company's tables waits for a lock, and lasts: what queues behind would stop their service."""
+
+
+@dataclass(frozen=True)
+class LogMapping:
+    """`source`: the table, or the file of a SELECT. `query`: a SELECT over it with columns of CONTRACT."""
+
+    source: str
+    query: str
+    made_by: str
+    made_at: datetime
+
+
+def sql_type(name: str) -> str:
+    """The type that a column of the view has."""
+    return CONTRACT[name].type.compile(dialect=postgresql.dialect()).lower()
+
+
+def answers_query(query: str, given: Collection[str]) -> str:
+    """The rows of `query`, which has the columns `given`, with all columns of CONTRACT in their types."""
+    defaults = {
+        name: str(column.server_default.arg)
+        for name, column in CONTRACT.items()
+        if not column.nullable and isinstance(column.server_default, sa.DefaultClause)
+    }
+    defaults["recorded_at"] = "m.completed_at" if "completed_at" in given else "NULL"
+    values = {name: f'm."{name}"' if name in given else defaults.get(name, "NULL") for name in CONTRACT}
+    cells = ", ".join(f'({value})::{sql_type(name)} AS "{name}"' for name, value in values.items())
+    return f"SELECT {cells} FROM ({query}\n) m"
+
+
+def log_view(query: str, given: Collection[str]) -> str:
+    """The view `attempt` over a mapping, with the columns that it has over `response_log`."""
+    named = VIEWS["attempt"].replace("r.attempt_id AS id", "r.id")
+    return named.replace("response_log r", f"({answers_query(query, given)}) r")
+
+
+def empty_view() -> str:
+    """The view `attempt` without rows, which reads no table."""
+    nobody = "(SELECT NULL::text AS item_id, NULL::text AS topic_id) q"
+    return log_view("SELECT WHERE false", ()).replace("question q", nobody)
+
+
+def column_types(connection: psycopg.Connection, query: str) -> dict[str, str]:
+    """The columns of a query and their types, with nothing read."""
+    cursor = connection.execute(f"SELECT * FROM ({query}\n) described LIMIT 0".encode())
+    columns = cursor.description or []
+    names = first_column(
+        connection, "SELECT format_type(oid, NULL) FROM unnest(%s::oid[]) oid", ([c.type_code for c in columns],)
+    )
+    return {column.name: name for column, name in zip(columns, names, strict=True)}
+
+
+def read_mapping(connection: psycopg.Connection) -> LogMapping | None:
+    """The mapping of the log; None where the log is `response_log`."""
+    if one_value(connection, "SELECT to_regclass('log_mapping')") is None:
+        return None  # a schema from before it
+    return record(
+        connection, LogMapping, "SELECT source, query, made_by, made_at FROM log_mapping WHERE target = 'log'"
+    )
+
+
+def wanted_view(connection: psycopg.Connection) -> str:
+    """The view `attempt` as it should be. Raises psycopg.ProgrammingError where the mapping's tables are others now."""
+    mapping = read_mapping(connection)
+    if mapping is None:
+        return VIEWS["attempt"]
+    return log_view(mapping.query, column_types(connection, mapping.query))
+
+
+def connect_log(connection: psycopg.Connection, source: str, query: str, options: Mapping[str, Any], by: str) -> None:
+    """Store a mapping in the place of any other, and make the view."""
+    connection.execute("DELETE FROM log_mapping WHERE target = 'log'")
+    connection.execute(
+        "INSERT INTO log_mapping (target, source, query, options, made_by) VALUES ('log', %s, %s, %s, %s)",
+        (source, query, Jsonb(options), by),
+    )
+    _make_view(connection, wanted_view(connection))
+
+
+def disconnect_log(connection: psycopg.Connection) -> None:
+    """Make the log `response_log` again. Raises PermanentFailure where it is."""
+    if not connection.execute("DELETE FROM log_mapping WHERE target = 'log'").rowcount:
+        raise PermanentFailure("the log is response_log already: no table of your own is connected")
+    _make_view(connection, VIEWS["attempt"])
+
+
+def make_log_view_again(connection: psycopg.Connection) -> str | None:
+    """Make the view that the mapping says; where its tables are not there, one without rows, and the reason."""
+    mapping = read_mapping(connection)
+    if mapping is None:
+        return None
+    try:
+        with connection.transaction():
+            _make_view(connection, wanted_view(connection))
+    except psycopg.ProgrammingError as error:
+        _make_view(connection, empty_view())
+        return (
+            f"the log is read from {mapping.source}, and that cannot be read as it was connected "
+            f"({error.diag.message_primary}): until `irt db upgrade` finds it, or `irt connect log` names another, the "
+            "view attempt has no rows"
+        )
+    return None
+
+
+def _make_view(connection: psycopg.Connection, query: str) -> None:
+    try:
+        with connection.transaction():
+            connection.execute(f"CREATE OR REPLACE VIEW attempt AS {query}".encode())
+    except psycopg.errors.InvalidTableDefinition:  # one that was made by hand may have other types
+        connection.execute(f"DROP VIEW attempt; CREATE VIEW attempt AS {query}".encode())
+
+
+@contextmanager
+def as_guest(connection: psycopg.Connection) -> Iterator[None]:
+    """Within the block, where the log is in the company's tables, no statement of the caller's transaction waits longer
+    for a lock, nor takes longer, than GUEST_MS."""
+    if read_mapping(connection) is None:
+        yield
+        return
+    before: dict[str, int] = dict(
+        connection.execute("SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", ([*GUEST_MS],)).fetchall()
+    )
+    set_limits(connection, {name: min(limit, before[name] or limit) for name, limit in GUEST_MS.items()})
+    try:
+        yield
+    finally:
+        if connection.info.transaction_status == TransactionStatus.INTRANS:
+            set_limits(connection, before)
+
+
+def reads_log(function: Reader[P, T]) -> Reader[P, T]:
+    """A function of a connection that reads the log, `as_guest`."""
+
+    @wraps(function)
+    def reading(connection: psycopg.Connection, *args: P.args, **kwargs: P.kwargs) -> T:
+        with as_guest(connection):
+            return function(connection, *args, **kwargs)
+
+    return reading
+
+
+def set_limits(connection: psycopg.Connection, values: Mapping[str, int]) -> None:
+    """For the rest of the caller's transaction, in ms."""
+    for name, value in values.items():
+        connection.execute("SELECT set_config(%s, %s, true)", (name, str(value)))
+
+
+def own_relations(connection: psycopg.Connection) -> list[str]:
+    """The tables and views outside this schema that the view `attempt` reads."""
+    return first_column(
+        connection,
+        """SELECT DISTINCT format('%I.%I', nspname, relname) FROM pg_depend d
+             JOIN pg_rewrite w ON w.oid = d.objid AND w.ev_class = to_regclass('attempt')
+             JOIN pg_class c ON c.oid = d.refobjid JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE d.refclassid = 'pg_class'::regclass AND nspname <> current_schema() ORDER BY 1""",
+    )
+
+
+def require_response_log(connection: psycopg.Connection) -> None:
+    """Raises PermanentFailure where the log is not `response_log`: what is written there would be read by nobody."""
+    mapping = read_mapping(connection)
+    if mapping is not None:
+        raise PermanentFailure(
+            f"The log of this installation is {mapping.source} (irt connect log), and it has one log: answers that are "
+            "stored here would be read by nobody. Write them there; or let go of it first, if answers are to be "
+            "imported from now on: irt connect log --drop"
+        )

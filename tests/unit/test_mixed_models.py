@@ -1,0 +1,363 @@
+"""A fit whose items are of several models: all that is done with it gives an item what a fit of its model alone gives.
+
+The models are the 2PL, the 3PL and the trial model with an upper asymptote, which no file of the product knows.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+
+from irt_assets.ledger.encoding import decode, encode
+from irt_assets.ledger.fit_rows import item_rows
+from irt_assets.ledger.fit_spec import StagedSpec
+from irt_assets.ledger.fitted_items import FittedItem
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, TWO_PL, item_model, model_of
+from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Responses
+from irt_assets.psychometrics.dif.wald import compare_groups
+from irt_assets.psychometrics.drift.curves import curve_differences
+from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
+from irt_assets.psychometrics.drift.items import judge
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit.item_fit import item_fit
+from irt_assets.psychometrics.linking.anchor_diagnosis import diagnose
+from irt_assets.psychometrics.linking.linking import link, transform
+from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
+from tests.helpers.trial_item_model import MODEL
+from tests.testbed.made_anchors import anchors_of_items
+
+EACH = 8
+MODELS = ("2pl", "3pl", MODEL.name)
+SLOPE, INTERCEPT = 1.2, -0.4
+THETA = np.linspace(-3, 3, 13)
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ITEM_MODELS, MODEL.name, MODEL)
+
+
+def of_one_model(name: str) -> Calibration:
+    """Items of one model with errors that depend on each other, as an engine gives them."""
+    rng = np.random.default_rng(MODELS.index(name))
+    a, b = np.exp(rng.normal(0.2, 0.2, EACH)), rng.normal(0, 0.8, EACH)
+    size = 2 if name == "2pl" else 3
+    root = rng.normal(0, 0.02, (EACH, size, size)) + 0.06 * np.eye(size)
+    return Calibration(
+        item_ids=tuple(f"{name}-{j}" for j in range(EACH)), models=(name,) * EACH, engine="em", engine_version="test",
+        a=a, d=-a * b, c=rng.uniform(0.1, 0.3, EACH) if name == "3pl" else np.zeros(EACH),
+        cov=root @ root.transpose(0, 2, 1), joint_cov=None, n=np.full(EACH, 900), n_correct=np.full(EACH, 500),
+        flags=((),) * EACH, latent_mean=0.1, latent_sd=1.1, n_persons=900,
+        convergence=Convergence(True, 9, 0.0, 0.0, -1.0, size * EACH),
+        further=logit(rng.uniform(0.7, 0.9, (EACH, 1))) if name == MODEL.name else None,
+    )  # fmt: skip
+
+
+def together(*parts: Calibration) -> Calibration:
+    """The same items as one fit."""
+    J = sum(part.n_items for part in parts)
+    cov, further = np.zeros((J, 3, 3)), np.full((J, 1), np.nan)
+    end = 0
+    for part in parts:
+        rows, size = slice(end, end + part.n_items), part.cov.shape[1]
+        cov[rows, :size, :size] = part.cov
+        if part.further is not None:
+            further[rows] = part.further
+        end += part.n_items
+    whole = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in ("a", "d", "c", "n", "n_correct")
+    }
+    named = {name: sum((getattr(part, name) for part in parts), ()) for name in ("item_ids", "models", "flags")}
+    return replace(parts[0], **whole, **named, cov=cov, further=further)
+
+
+@pytest.fixture
+def parts() -> list[Calibration]:
+    return [of_one_model(name) for name in MODELS]
+
+
+@pytest.fixture
+def mixed(parts: list[Calibration]) -> Calibration:
+    return together(*parts)
+
+
+def places(part: int) -> slice:
+    return slice(part * EACH, (part + 1) * EACH)
+
+
+def assert_the_same(mixed: Calibration, parts: list[Calibration]) -> None:
+    for k, part in enumerate(parts):
+        at, size = places(k), part.cov.shape[1]
+        for name in ("a", "b", "c", "a_se", "b_se", "c_se", "d_se", "cov_ab", "n"):
+            np.testing.assert_allclose(getattr(mixed, name)[at], getattr(part, name), rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(mixed.cov[at, :size, :size], part.cov, rtol=1e-10)
+        assert not mixed.cov[at, size:].any()
+        assert not mixed.cov[at, :, size:].any()
+        np.testing.assert_allclose(mixed.parameters[: len(part.parameters), at], part.parameters, rtol=1e-12)
+        np.testing.assert_allclose(mixed.curves.probability(THETA)[:, at], part.curves.probability(THETA), rtol=1e-12)
+        np.testing.assert_allclose(mixed.curves.information(THETA)[:, at], part.curves.information(THETA), rtol=1e-12)
+        assert [mixed.further_of(at.start + j) for j in range(EACH)] == [part.further_of(j) for j in range(EACH)]
+
+
+def test_a_fit_has_one_name_and_each_item_its_model(mixed: Calibration, parts: list[Calibration]) -> None:
+    assert [part.model for part in parts] == list(MODELS)
+    assert mixed.model == "2pl+3pl+2plu"
+    assert mixed.item_model.spoken == "2PL and 3PL and 2PL with an upper asymptote"
+    assert model_of(mixed.model).name == mixed.model
+    assert mixed.select(np.arange(EACH)).item_model is TWO_PL
+    with pytest.raises(PsychometricsError, match="got model '4pl'"):
+        model_of("2pl+4pl")
+    logs = mixed.item_model.log_probabilities(THETA, mixed.parameters, mixed.n_categories)
+    np.testing.assert_allclose(np.exp(logs[:, :, 1]).T, mixed.curves.probability(THETA), rtol=1e-10)
+    by_theta, step = mixed.item_model.by_theta(THETA, mixed.parameters, mixed.n_categories), 1e-6
+    up, down = (
+        mixed.item_model.log_probabilities(THETA + by, mixed.parameters, mixed.n_categories) for by in (step, -step)
+    )
+    np.testing.assert_allclose(by_theta, (up - down) / (2 * step), atol=1e-7)
+
+
+def test_its_items_are_selected_and_placed_on_another_scale_as_those_of_fits_of_one_model(
+    mixed: Calibration, parts: list[Calibration]
+) -> None:
+    assert_the_same(mixed, parts)
+    assert_the_same(mixed.rescaled(SLOPE, INTERCEPT), [part.rescaled(SLOPE, INTERCEPT) for part in parts])
+    turned = mixed.select(np.arange(3 * EACH)[::-1])
+    assert_the_same(turned.select(np.arange(3 * EACH)[::-1]), parts)
+    for k, part in enumerate(parts):
+        items = turned.items.select(part.item_ids)
+        np.testing.assert_allclose(items.by_third(THETA), part.items.by_third(THETA), atol=1e-12)
+        np.testing.assert_allclose(items.cov, part.items.cov, rtol=1e-12)
+        third = part.items.guessing_cov
+        np.testing.assert_allclose(items.guessing_cov, np.zeros((EACH, 3)) if third is None else third, rtol=1e-12)
+        assert [some.model.name for some in items.others] == [MODEL.name] * (k == 2)
+
+
+def test_what_is_not_known_of_one_parameter_stays_so_on_another_scale(mixed: Calibration) -> None:
+    cov = mixed.cov.copy()
+    cov[EACH, 2] = cov[EACH, :, 2] = np.nan
+    moved = replace(mixed, cov=cov).rescaled(SLOPE, INTERCEPT)
+    assert np.isnan(moved.cov[EACH, 2]).all()
+    np.testing.assert_allclose(moved.cov[EACH, :2, :2], mixed.rescaled(SLOPE, INTERCEPT).cov[EACH, :2, :2], rtol=1e-12)
+
+
+def test_stored_bytes_give_it_back(mixed: Calibration, parts: list[Calibration]) -> None:
+    assert decode(encode(mixed)).models == mixed.models
+    assert_the_same(decode(encode(mixed)), parts)
+
+
+def test_a_fit_that_an_earlier_release_stored_is_read(parts: list[Calibration]) -> None:
+    """It has one model, and what is known of c apart from a and d. An earlier release reads the same of this one."""
+    _, fit, _ = parts
+    with np.load(io.BytesIO(encode(fit))) as stored:
+        header = json.loads(stored["header"].tobytes())
+        assert header["model"] == "3pl"
+        assert "models" not in header
+        np.testing.assert_array_equal(stored["cov"], fit.cov[:, :2, :2])
+        np.testing.assert_array_equal(stored["guessing_cov"], fit.cov[:, 2])
+    back = decode(encode(fit))
+    assert back.models == ("3pl",) * EACH
+    np.testing.assert_array_equal(back.cov, fit.cov)
+
+
+def test_rows_and_exports_are_those_of_fits_of_one_model(mixed: Calibration, parts: list[Calibration]) -> None:
+    at = datetime(2026, 7, 1, tzinfo=UTC)
+
+    def rows(fit: Calibration) -> list[dict[str, object]]:
+        return item_rows("fit", fit, fit.rescaled(SLOPE, INTERCEPT), at, StagedSpec()).to_dict("records")
+
+    found, alone = rows(mixed), [row for part in parts for row in rows(part)]
+    assert [row["params"]["model"] for row in found] == [name for name in MODELS for _ in range(EACH)]
+    for one, other in zip(found, alone, strict=True):
+        assert one["params"].keys() == other["params"].keys()
+        assert (one["params"]["cov_logit_c"] is None) == (one["params"]["model"] == "2pl")
+        for name, value in one["params"].items():
+            if isinstance(value, float | list):
+                assert value == pytest.approx(other["params"][name], rel=1e-12), name
+            else:
+                assert value == other["params"][name], name
+    read = [FittedItem.of(row).values for row in found]
+    items = ItemParameters.of_rows(mixed.item_ids, read)
+    np.testing.assert_allclose(items.curve(THETA), mixed.rescaled(SLOPE, INTERCEPT).items.curve(THETA), rtol=1e-9)
+
+
+def test_abilities_are_those_of_the_items_curves(mixed: Calibration) -> None:
+    rng = np.random.default_rng(1)
+    p = mixed.curves.probability(rng.standard_normal(200))
+    responses = Responses.from_wide((rng.random(p.shape) < p).astype(float), mixed.item_ids)
+    scored, by_model = (
+        eap_by(responses, of(mixed)) for of in (lambda fit: Curves.of(fit.curves), Curves.of_calibration)
+    )
+    np.testing.assert_allclose(scored.theta, by_model.theta, atol=1e-10)
+
+
+def test_it_is_linked_to_anchors_of_any_model_and_its_errors_go_along(
+    mixed: Calibration, parts: list[Calibration]
+) -> None:
+    anchors = anchors_of_items(mixed.rescaled(SLOPE, INTERCEPT).items)
+    found = link(mixed, anchors)
+    assert (found.slope, found.intercept) == (pytest.approx(SLOPE, abs=1e-8), pytest.approx(INTERCEPT, abs=1e-8))
+    assert found.anchors_used == mixed.item_ids
+    linked = transform(mixed, found)
+    for k, part in enumerate(parts):
+        at, size = places(k), part.cov.shape[1]
+        alone = transform(part, replace(found, with_items=found.with_items[at, :size]))
+        np.testing.assert_allclose(linked.cov[at, :size, :size], alone.cov, rtol=1e-10)
+        np.testing.assert_allclose(linked.b[at], alone.b, rtol=1e-12)
+    by_differences = np.zeros((3, 2))  # of an item's own parameters, of which the constants are functions
+    step, j = 1e-5, EACH
+    for p, change in enumerate(("a", "d", "c")):
+        found_of = []
+        for by in (step, -step):
+            values = getattr(mixed, change).copy()
+            values[j] = expit(logit(values[j]) + by) if change == "c" else values[j] + by
+            constants = link(replace(mixed, **{change: values}), anchors, purify=False)
+            found_of.append([constants.slope, constants.intercept])
+        by_differences[p] = (np.array(found_of[0]) - found_of[1]) / (2 * step)
+    np.testing.assert_allclose(found.with_items[j], mixed.cov[j] @ by_differences, rtol=2e-2, atol=1e-8)
+
+
+def test_drift_compares_parameters_of_a_2pl_and_curves_of_the_others(
+    mixed: Calibration, parts: list[Calibration]
+) -> None:
+    anchors = anchors_of_items(mixed.rescaled(SLOPE, INTERCEPT).items)
+    moved = mixed.d.copy()
+    moved[[1, EACH + 1, 2 * EACH + 1]] -= 0.6
+    raw = replace(mixed, d=moved)
+    comparison = compare(raw, link(raw, anchors), anchors, Published.of_anchors(anchors))
+    assert comparison.models == comparison.models_published == mixed.models
+    assert comparison.by_curves.tolist() == [False] * EACH + [True] * 2 * EACH
+    judged = judge(comparison)
+    assert judged.flagged == ("2pl-1", "3pl-1", f"{MODEL.name}-1")
+    assert judged.across_models == {}
+    differences = curve_differences(comparison, mean=0.0, sd=1.0)
+    for k in range(3):
+        at = np.arange(3 * EACH) // EACH == k
+        alone = comparison.select(at)
+        of_part = curve_differences(alone, mean=0.0, sd=1.0)
+        np.testing.assert_allclose(differences.t[at], of_part.t, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(differences.cov[at], of_part.cov, rtol=1e-12)
+    of_unknown_model = replace(comparison.published, fitted=(None,) * 3 * EACH)
+    assert of_unknown_model.models(mixed.models) == mixed.models
+    as_2pl = replace(comparison.published, fitted=(Fitted("2pl", 0.0, 1.0),) * 3 * EACH)
+    across = replace(comparison, published=as_2pl)
+    assert across.across_models.tolist() == [False] * EACH + [True] * 2 * EACH
+    assert across.by_curves.tolist() == comparison.by_curves.tolist()
+    assert judge(across).across_models == {
+        item: ("2pl", model) for item, model in zip(mixed.item_ids, mixed.models, strict=True) if model != "2pl"
+    }
+
+
+def with_common_slopes(of: Comparison, common: np.ndarray) -> Comparison:
+    return replace(of, fitted=tuple(Fitted("1pl" if one else "2pl") for one in common))
+
+
+def test_slopes_that_items_have_in_common_say_nothing_of_an_item(parts: list[Calibration]) -> None:
+    """Half of the items are of a 1PL: they are tested on b alone, in drift and among anchors, the others on both."""
+    plain, _, _ = parts
+    common = np.arange(EACH) % 2 == 0
+    half = replace(plain, models=tuple("1pl" if one else "2pl" for one in common))
+    anchors = anchors_of_items(half.items)
+    fits = {fit.model: fit for fit in (plain, replace(plain, models=("1pl",) * EACH), half)}
+    found = {name: link(fit, anchors, purify=False) for name, fit in fits.items()}
+    assert [found[name].q_df for name in ("2pl", "1pl", "1pl+2pl")] == [
+        2 * EACH - 2,
+        EACH - 2,
+        2 * EACH - EACH // 2 - 2,
+    ]
+    steeper = np.where(np.arange(EACH) < 2, 1.5, 1.0)  # the first is of the 1PL, the second of the 2PL
+    moved = {name: replace(fit, a=steeper * fit.a, d=steeper * fit.d) for name, fit in fits.items()}
+    waldes = {
+        name: judge(compare(fit, found[name], anchors, Published.of_anchors(anchors))).wald
+        for name, fit in moved.items()
+    }
+    assert waldes["1pl+2pl"][1] > 10
+    assert waldes["1pl+2pl"][0] < 1e-6
+    assert waldes["2pl"][0] > 10
+    assert "moved against the others" in diagnose(moved["2pl"], anchors).sentence
+    suspects = diagnose(replace(moved["1pl+2pl"], n=np.full(EACH, 900)), anchors).suspects
+    assert list(suspects) == ["2pl-1"]
+
+
+def test_groups_are_compared_by_fits_of_one_model(parts: list[Calibration]) -> None:
+    half = replace(parts[0], models=("1pl",) + ("2pl",) * (EACH - 1))
+    with pytest.raises(PsychometricsError, match="fits of one model without guessing, got 1pl, 2pl"):
+        compare_groups([half, half], ["ko", "en"])
+
+
+# --- estimation -------------------------------------------------------------------------------------------------------
+
+
+def answers(models: tuple[str, ...], seed: int = 1, learners: int = 6000) -> tuple[np.ndarray, Responses]:
+    """True parameters as they are estimated (3, J), and what learners of N(0, 1) answer."""
+    rng = np.random.default_rng(seed)
+    J = len(models)
+    shared = np.array([not item_model(name).own_slopes for name in models])
+    a = np.where(shared, 1.3, np.exp(rng.normal(0.2, 0.25, J)))
+    b, c = rng.normal(0, 0.9, J), np.where([name == "3pl" for name in models], 0.2, 0.0)
+    theta = rng.standard_normal((learners, 1))
+    u = np.where([name == MODEL.name for name in models], 0.8, 1.0)
+    p = c + (u - c) * expit(a * (theta - b))
+    with np.errstate(divide="ignore"):
+        third = np.where(u < 1, logit(u), logit(c))
+    return np.stack([a, -a * b, third]), Responses.from_wide((rng.random(p.shape) < p).astype(float))
+
+
+@pytest.mark.parametrize(
+    "models", [("2pl", "3pl") * 8, ("rasch", "2pl") * 8, ("1pl", "3pl", "2pl", "rasch") * 4, ("2pl", MODEL.name) * 8]
+)
+def test_models_are_mixed_in_one_fit(models: tuple[str, ...]) -> None:
+    truth, responses = answers(models)
+    fit = fit_em(responses, model=models, threads=1)
+    assert fit.convergence.converged, fit.convergence.reason
+    assert fit.models == models
+    errors = np.sqrt(np.diagonal(fit.cov, axis1=1, axis2=2).T)
+    known = errors > 0
+    size = len(fit.parameters)
+    z = (fit.parameters[known] - truth[:size][known]) / errors[known]
+    assert np.abs(z[np.isfinite(z)]).max() < 4
+    assert np.mean(z[np.isfinite(z)] ** 2) < 1.6
+    common = np.array([not item_model(name).own_slopes for name in models])
+    assert len(set(fit.a[common])) == common.any()
+    assert len(set(fit.a[~common])) == (~common).sum()
+    assert (fit.c[[not item_model(name).guesses for name in models]] == 0).all()
+    own = sum(item_model(name).n_own for name in models) + common.any() + sum(name == MODEL.name for name in models)
+    assert fit.convergence.n_parameters == own
+
+
+def test_models_of_one_formula_give_the_fit_of_the_wider_one() -> None:
+    """Rasch and 1PL items share a slope: a 1PL."""
+    _, responses = answers(("1pl",) * 10, learners=1500)
+    one = fit_em(responses, model="1pl", threads=1, tolerance=1e-7)
+    mixed = fit_em(responses, model=("rasch", "1pl") * 5, threads=1, tolerance=1e-7)
+    # two ascents to one maximum, each to 1e-7 of a standard error
+    np.testing.assert_allclose([mixed.a, mixed.d], [one.a, one.d], atol=1e-6)
+    np.testing.assert_allclose(mixed.cov, one.cov, rtol=1e-5)
+    assert mixed.convergence.loglik == pytest.approx(one.convergence.loglik, abs=1e-8)
+
+
+def test_fit_statistics_of_mixed_items_take_what_each_model_estimates() -> None:
+    """Of each item as many parameters as its model has, so that p-values of a true model are spread evenly."""
+    models = ("2pl", "3pl") * 8
+    _, responses = answers(models, seed=3)
+    fit = fit_em(responses, model=models, threads=1)
+    found = item_fit(responses, fit)
+    assert np.isfinite([found.infit, found.outfit, found.rmsd]).all()
+    assert np.abs(found.infit - 1).max() < 0.05
+
+
+def test_what_cannot_be_mixed_is_refused() -> None:
+    _, responses = answers(("2pl",) * 6, learners=50)
+    with pytest.raises(PsychometricsError, match="models must be 6 names, one per item; got 2"):
+        fit_em(responses, model=("2pl", "3pl"))
+    with pytest.raises(PsychometricsError, match="got model '4pl'"):
+        fit_em(responses, model=("2pl", "4pl") * 3)
+    with pytest.raises(PsychometricsError, match="are fitted apart; got a 3PL and 2PL with an upper asymptote"):
+        fit_em(responses, model=("3pl", MODEL.name) * 3)
