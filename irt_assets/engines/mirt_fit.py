@@ -13,6 +13,7 @@ import numpy as np
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Mask
+from irt_assets.psychometrics.core.covariances import mirrored
 from irt_assets.psychometrics.core.design import duplicate_items, links, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, item_model
@@ -112,7 +113,7 @@ def fit_mirt(
     values[:, at] = found.a, found.d, found.c
     cov = np.full((J, *found.cov.shape[1:]), np.nan)
     cov[given.items] = 0.0
-    cov[at] = judged.cov
+    cov[at] = mirrored(judged.cov)
     version, software = found.software_versions(ENGINE)
     calibration = Calibration(
         item_ids=responses.item_ids,

@@ -36,6 +36,16 @@ def with_third(cov: Floats, third: Floats | None) -> Floats:
     return out
 
 
+def mirrored(cov: Floats) -> Floats:
+    """Covariances (K, P, P) with those of further parameters equal to the last bit on both sides of the diagonal, as
+    they are stored once; inverting a matrix leaves them apart there."""
+    rows, columns = np.tril_indices(cov.shape[1], -1)
+    further = rows > 1
+    out = cov.copy()
+    out[:, columns[further], rows[further]] = cov[:, rows[further], columns[further]]
+    return out
+
+
 def of_each(cov: Floats) -> Floats:
     """Shape (K, 2, 2): each item's own covariance."""
     if cov.shape[1] == 2:

@@ -38,6 +38,7 @@ from scipy.special import expit
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.covariances import mirrored
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS, model_of
@@ -442,7 +443,7 @@ def _calibration(
         a=a,
         d=d,
         c=c,
-        cov=spread(found.cov, kept, J),
+        cov=spread(mirrored(found.cov), kept, J),
         joint_cov=joint,
         n=np.rint(counts.n).astype(np.int64),
         n_correct=np.rint(counts.correct).astype(np.int64),
