@@ -75,6 +75,8 @@ def withdraw(
     _print(done, as_json)
     if len(named) > done.answers:
         print_error("warning: ", f"ids of which the log has no answer: {len(named) - done.answers:,}")
+    if current_settings().irt_attempts:
+        print_error("warning: ", "the lake has them until its days are exported again with --replace")
 
 
 @app.command()

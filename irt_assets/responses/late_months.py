@@ -49,18 +49,18 @@ def arrivals(connection: psycopg.Connection, since: datetime, until: datetime) -
         connection,
         Arrival,
         """WITH happened AS (
-               SELECT (completed_at AT TIME ZONE 'UTC')::date AS day, date_trunc('hour', recorded_at, 'UTC') AS hour,
-                      count(*) AS attempts, count(*) FILTER (WHERE mode = 'live') AS live, 0 AS changes,
-                      max(recorded_at) AS latest
+               SELECT (completed_at AT TIME ZONE 'UTC')::date AS day,
+                      date_trunc('hour', recorded_at AT TIME ZONE 'UTC') AS hour, count(*) AS attempts,
+                      count(*) FILTER (WHERE mode = 'live') AS live, 0 AS changes, max(recorded_at) AS latest
                FROM attempt WHERE recorded_at >= %(since)s AND completed_at < %(today)s GROUP BY 1, 2
                UNION ALL
-               SELECT (completed_at AT TIME ZONE 'UTC')::date, date_trunc('hour', corrected_at, 'UTC'),
+               SELECT (completed_at AT TIME ZONE 'UTC')::date, date_trunc('hour', corrected_at AT TIME ZONE 'UTC'),
                       count(*), count(*) FILTER (WHERE mode = 'live'), 0, max(corrected_at)
                FROM attempt_correction WHERE corrected_at >= %(since)s AND completed_at < %(today)s GROUP BY 1, 2
                UNION ALL
-               SELECT part::date, date_trunc('hour', changed_at, 'UTC'), 0, 0, changes, changed_at
+               SELECT part::date, date_trunc('hour', changed_at AT TIME ZONE 'UTC'), 0, 0, changes, changed_at
                FROM data_change WHERE changed_at >= %(since)s AND part ~ '^[0-9]' AND part < %(day)s)
-           SELECT to_char(day, 'YYYY-MM-DD') AS day, to_char(hour AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24') AS hour,
+           SELECT to_char(day, 'YYYY-MM-DD') AS day, to_char(hour, 'YYYY-MM-DD"T"HH24') AS hour,
                   sum(attempts)::bigint AS attempts, sum(live)::bigint AS live, sum(changes)::bigint AS changes,
                   max(latest) AS latest
            FROM happened h GROUP BY h.day, h.hour ORDER BY 1, 2""",

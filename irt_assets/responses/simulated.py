@@ -68,7 +68,7 @@ def write(
 
 
 def attempts_table(log: SimulatedLog, rows: npt.NDArray[np.bool_]) -> pa.Table:
-    """The attempts of `rows`, shape (R,), with the columns of `response_log`."""
+    """The attempts of `rows`, shape (R,), with the columns of `response_log` but the revision, which is 0."""
 
     def pick(labels: Iterable[str], index: npt.NDArray[Any]) -> pa.Array:
         """Labels by index; null where the index is negative."""

@@ -12,12 +12,15 @@ from resources.postgres.database import LOCK, Database
 from resources.postgres.own_log import make_log_view_again
 from resources.postgres.own_schema import VERSION_TABLE
 from resources.postgres.schema import driver_of, is_ours
+from resources.postgres.schemas import make_schemas
 from resources.settings import get_settings
 from resources.tables import METADATA
 
 KEY = 0x697274  # two upgrades at once: the second waits, and finds the work done
 
-engine = (context.config.attributes.get("database") or Database(get_settings())).engine()
+database = context.config.attributes.get("database") or Database(get_settings())
+make_schemas(database)
+engine = database.engine()
 try:
     with engine.connect() as connection:
         context.configure(

@@ -27,7 +27,6 @@ from resources.postgres.database import Database, one_value
 from resources.postgres.log_months import make_months_ahead
 from resources.postgres.own_log import read_mapping, wanted_view
 from resources.postgres.schema_version import number, schema_version
-from resources.postgres.schemas import make_schemas
 from resources.tables import METADATA, VIEWS
 
 KEPT = (
@@ -54,8 +53,7 @@ def driver_of(connection: sa.Connection) -> psycopg.Connection:
 
 
 def upgrade(database: Database) -> None:
-    """Make the schemas, `alembic upgrade head`, and the next months' partitions of the log. Safe to repeat, and for two
-    at once.
+    """`alembic upgrade head`, and the next months' partitions of the log. Safe to repeat, and for two at once.
 
     A newer schema that serves this code stays as it is. PermanentFailure where it does not, and where the schema is
     from before the first migration.
@@ -65,7 +63,6 @@ def upgrade(database: Database) -> None:
         if version.fault:
             raise PermanentFailure(version.fault)
         return
-    make_schemas(database)
     config = _alembic()
     config.attributes["database"] = database
     alembic.command.upgrade(config, "head")

@@ -16,13 +16,7 @@ import pyarrow.compute as pc
 
 from irt_assets.responses.importing.cells import as_ids, as_text
 from irt_assets.responses.importing.mapping import Binding
-from irt_assets.responses.importing.scoring import (
-    NUMBER,
-    AsGiven,
-    ByKey,
-    Scoring,
-    Tally,
-)
+from irt_assets.responses.importing.scoring import NUMBER, AsGiven, ByKey, Scoring, Tally
 from irt_assets.responses.importing.sources import Batch, plain
 from irt_assets.responses.importing.times import MISSING, parse_times
 

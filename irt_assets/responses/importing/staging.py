@@ -30,10 +30,7 @@ FORMER = ", ".join(column.name for column in response_log.columns)
 
 
 def kept_as_corrections(changed: str, *, how: str, by: str = "%(by)s") -> str:
-    """The statement that keeps the rows which `changed` returns, with their `reason`; it gives the number of answers.
-
-    by: an expression for who changed them.
-    """
+    """The statement that keeps what `changed` returns, former rows and a `reason`; it gives the number of answers."""
     return f"""
         WITH changed AS ({changed}), kept AS (
             INSERT INTO attempt_correction ({FORMER}, how, corrected_by, reason)
@@ -111,7 +108,7 @@ ADD_ITEMS = """
 ADD_LEARNERS = "INSERT INTO learner (user_id) SELECT DISTINCT user_id FROM staged ON CONFLICT DO NOTHING"
 REPLACE_CORRECTED = kept_as_corrections(
     """DELETE FROM response_log r USING staged s WHERE r.attempt_id = s.attempt_id
-       RETURNING r.*, (%(names)s::text[])[s.source + 1] AS reason""",
+       RETURNING r.*, (%(sources)s::text[])[s.source + 1] AS reason""",
     how="import",
     by="session_user",
 )
@@ -157,8 +154,7 @@ class Staging:
                     copy.write(copy_rows(answers.append_column("source", pa.repeat(source, answers.num_rows))))
 
     def judge(self, *, strict: bool) -> Counter[str]:
-        """Find erased learners, if `strict` unknown items and learners, what was withdrawn, and duplicates; how many of
-        each verdict."""
+        """Find erased learners, if `strict` unknown items and learners, and known answers; how many of each verdict."""
         run = self._connection.execute
         run("ANALYZE staged (attempt_id, user_id, item_id)")
         run(JUDGE_ERASED)
@@ -198,12 +194,9 @@ class Staging:
         self._connection.execute(DROP_JUDGED)
         return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
 
-    def replace_corrected(self, names: list[str]) -> int:
-        """Take from the log the answers of which a higher revision is staged, and keep what they were; how many.
-
-        names: of the sources.
-        """
-        return int(one_value(self._connection, REPLACE_CORRECTED.encode(), {"names": names}))
+    def replace_corrected(self, sources: list[str]) -> int:
+        """Take from the log the answers of which a higher revision is staged, and keep what they were; how many."""
+        return int(one_value(self._connection, REPLACE_CORRECTED.encode(), {"sources": sources}))
 
     def recorded(self, name: str) -> dict[str, str]:
         """What the items' records say under that name."""

@@ -19,15 +19,7 @@ from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.responses.importing.matrix import item_columns
 from irt_assets.responses.importing.report import ERASED, ImportReport, refused_as_erased
-from irt_assets.responses.importing.scoring import (
-    WAYS_OUT,
-    AsGiven,
-    ByKey,
-    FromPoints,
-    Scoring,
-    Tally,
-    refusal,
-)
+from irt_assets.responses.importing.scoring import WAYS_OUT, AsGiven, ByKey, FromPoints, Scoring, Tally, refusal
 from irt_assets.responses.importing.sources import Batch, Source, plain_rows
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
