@@ -104,10 +104,10 @@ def learner(
 def _copy(target: str, table: str | None, mapped: list[str] | None, sql: Path | None, drop: bool, yes: bool) -> None:
     database = current_database()
     if drop:
-        confirm(f"Is the table {target} no copy from now on? Its rows stay as they are.", yes)
+        confirm(f"Does {target} stop being a copy? Its rows stay as they are.", yes)
         with database.connect() as connection:
             drop_mapping(connection, target)
-        say(f"{target} is no copy any more; the tables of your own are as they were")
+        say(f"{target} is not copied any more; the tables of your own are as they were")
         return
     with database.connect() as connection:
         source, given = _source(connection, table, sql), _given(mapped or [])

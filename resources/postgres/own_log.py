@@ -86,7 +86,7 @@ def column_types(connection: psycopg.Connection, query: str) -> dict[str, str]:
 
 
 def read_mapping(connection: psycopg.Connection, target: str = "log") -> LogMapping | None:
-    """The mapping of the log, or of a copy; None where the log is `response_log`, or the table is no copy."""
+    """The mapping of the log, or of a copy; None where the log is `response_log`, or the table is not copied."""
     if one_value(connection, "SELECT to_regclass('log_mapping')") is None:
         return None  # a schema from before it
     return record(
