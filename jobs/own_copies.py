@@ -63,7 +63,6 @@ def own_tables(context: dg.SensorEvaluationContext, database: dg.ResourceParam[D
             if not step.mark or step.mark != marks.get(target):
                 _tell(connection, target, step.alert)
     said = "; ".join(step.summary for step in steps.values()) or "no table of the company's own is connected"
-    context.log.info(said)
     cursor = json.dumps({target: step.mark for target, step in steps.items()})
     return dg.SensorResult(skip_reason=said, cursor=cursor)
 
