@@ -29,6 +29,7 @@ from irt_assets.responses.item_times import ITEM_TIMES
 from jobs.alert_sensors import build_alert_sensors
 from jobs.automation import build_automation_sensor
 from jobs.late_sensor import build_late_sensor
+from jobs.own_copies import own_tables
 from jobs.plans import PLANS
 from jobs.prune import build_prune_job
 from jobs.ready_months import ready_months
@@ -157,6 +158,7 @@ def build_sensors(jobs: dict[str, Job], settings: Settings) -> list[dg.SensorDef
         killed_runs,
         build_late_sensor(jobs, settings),
         build_theta_sensor(settings),
+        own_tables,
         build_automation_sensor(),
         *build_alert_sensors(PLANS, settings),
         ready_months,

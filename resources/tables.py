@@ -735,11 +735,11 @@ erasure = _table(
 
 log_mapping = _table(
     "log_mapping",
-    "How the company's own tables become the log; no row: the log is response_log.",
-    _key("target", Text, "log"),
+    "How the company's own tables become the log, or are copied; no row 'log': the log is response_log.",
+    _key("target", Text, "log, question or learner"),
     _req("source", Text, "the table, or the file of the SELECT"),
-    _req("query", Text, "SELECT over the company's tables, with columns of the view attempt"),
-    _req("options", JSONB, "as irt connect log was called: map, zone"),
+    _req("query", Text, "SELECT over the company's tables, with columns of the view attempt, or of an import"),
+    _req("options", JSONB, "as irt connect was called: map, zone"),
     _req("made_by", Text, "account that connected them"),
     _req("made_at", UTC, "when", NOW),
 )

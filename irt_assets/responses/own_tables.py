@@ -1,4 +1,4 @@
-"""A company's own table as the log: what its columns are of ours.
+"""A company's own table as the log, the item bank or the learners: what its columns are of ours.
 
 What does not belong here: the view over it (see `resources.postgres.own_log`), and what is wrong with its rows (see
 `own_tables_check`).
@@ -14,11 +14,12 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from irt_assets.responses.importing.bank import LEARNERS, Kind
 from irt_assets.responses.importing.mapping import named_alike
 from irt_assets.responses.importing.take import check_zone
 from resources.failures import PermanentFailure
 from resources.postgres.database import named_rows, one_value
-from resources.postgres.own_log import CONTRACT, GUEST_MS, answers_query, column_types, set_limits, sql_type
+from resources.postgres.own_log import CONTRACT, GUEST_MS, column_types, set_limits, sql_type
 from resources.tables import METADATA, VIEWS
 
 REQUIRED = ("id", "user_id", "item_id", "completed_at", "correct")
@@ -27,6 +28,10 @@ WHOLE = ("smallint", "integer", "bigint")
 NUMBERS = (*WHOLE, "numeric", "real", "double precision")
 SECONDS = re.compile(r"sec|_s$")
 """Columns of times that are seconds by their names."""
+ID_ADVICE = (
+    ", or --map \"id=exam_id || '/' || question_no\". An id is made of what names the answer for ever, never of a row "
+    "number"
+)
 IN_SQL = {
     "boolean": "{column} = 1",
     WITH_ZONE: "to_timestamp({column} / 1000.0)",
@@ -66,39 +71,50 @@ def table_named(connection: psycopg.Connection, name: str) -> str:
     return str(found)
 
 
-def propose(connection: psycopg.Connection, relation: str, *, given: Mapping[str, str], zone: str | None) -> Proposal:
+def propose(
+    connection: psycopg.Connection,
+    relation: str,
+    *,
+    given: Mapping[str, str],
+    zone: str | None = None,
+    kind: Kind | None = None,
+) -> Proposal:
     """What the columns of `relation` are of ours: as `given` (ours: a column or SQL; empty: none), else by their names.
 
-    zone: of times that carry none. Raises PermanentFailure, with the way out, where a column is missing or of a type
-    that does not say what it means.
+    zone: of times that carry none. kind: of which it becomes a copy, all as text; None: it becomes the log.
+    Raises PermanentFailure, with the way out, where a column is missing or of a type that does not say what it means.
     """
     check_zone(zone, f"--zone {zone}: unknown")
-    if unknown := sorted(given.keys() - CONTRACT.keys()):
-        raise PermanentFailure(f"--map {unknown[0]}=…: no column of ours; they are {', '.join(CONTRACT)}")
+    ours_all = tuple(CONTRACT) if kind is None else kind.known
+    if unknown := sorted(given.keys() - {*ours_all} if kind is not LEARNERS else ()):
+        raise PermanentFailure(f"--map {unknown[0]}=…: no column of ours; they are {', '.join(ours_all)}")
     set_limits(connection, GUEST_MS)
     columns = _types(connection, f"SELECT * FROM {relation} s")
     alike = named_alike(list(columns))
-    theirs = {ours: given.get(ours, ours if ours in columns else alike.get(ours, "")) for ours in CONTRACT}
-    raw = {ours: _expression(connection, ours, text, columns) for ours, text in theirs.items() if text}
-    if missing := [ours for ours in REQUIRED if ours not in raw]:
+    if kind is not None:
+        also = {ours: name for ours, names in kind.also_called.items() for name in names if name in columns}
+        alike = ({kind.key: "id"} if "id" in columns else {}) | also | alike
+    named = {ours: ours if ours in columns else alike.get(ours, "") for ours in ours_all}
+    raw = {ours: _expression(connection, ours, text, columns) for ours, text in {**named, **given}.items() if text}
+    if missing := [ours for ours in (REQUIRED if kind is None else (kind.key,)) if ours not in raw]:
+        advice = "" if kind else ID_ADVICE
         raise PermanentFailure(
             f"None of the columns is {', '.join(missing)} by its name.\n"
             f"Columns: {', '.join(columns)}\n"
-            f"Say what it is, a column or SQL over the columns: --map {missing[0]}=COLUMN, or "
-            "--map \"id=exam_id || '/' || question_no\". An id is made of what names the answer for ever, never of a "
-            "row number"
+            f"Say what it is, a column or SQL over the columns: --map {missing[0]}=COLUMN{advice}"
         )
-    kinds = _types(connection, Proposal(relation, raw).query)
-    return Proposal(relation, {ours: _converted(ours, value, kinds[ours], zone) for ours, value in raw.items()})
+    types = _types(connection, Proposal(relation, raw).query)
+    if kind is not None:
+        return Proposal(relation, {ours: _as_text(value, types[ours]) for ours, value in raw.items()})
+    return Proposal(relation, {ours: _converted(ours, value, types[ours], zone) for ours, value in raw.items()})
 
 
-def first_rows(connection: psycopg.Connection, proposal: Proposal, n: int) -> list[dict[str, Any]]:
-    """`n` answers as we would read them. Raises PermanentFailure where a value is none of its column."""
+def first_rows(connection: psycopg.Connection, query: str, n: int) -> list[dict[str, Any]]:
+    """`n` rows as we would read them. Raises PermanentFailure where a value is none of its column."""
     try:
-        answers = answers_query(proposal.query, proposal.cells)
-        return named_rows(connection, f"SELECT * FROM ({answers}) a LIMIT {n}".encode())
+        return named_rows(connection, f"SELECT * FROM ({query}) a LIMIT {n}".encode())
     except (psycopg.DataError, psycopg.ProgrammingError) as error:
-        raise PermanentFailure(f"the answers cannot be read so: {error}") from error
+        raise PermanentFailure(f"the rows cannot be read so: {error}") from error
 
 
 def _types(connection: psycopg.Connection, query: str) -> dict[str, str]:
@@ -120,6 +136,11 @@ def _expression(connection: psycopg.Connection, ours: str, text: str, columns: M
     column = sql.Identifier(text).as_string(connection)
     in_seconds = ours == "response_time_ms" and columns[text] in NUMBERS and SECONDS.search(text)
     return f"{column} * 1000" if in_seconds else column
+
+
+def _as_text(value: str, kind: str) -> str:
+    """SQL of the text that an import reads: JSON of an array."""
+    return f"to_jsonb({value})::text" if kind.endswith("[]") else f"({value})::text"
 
 
 def _converted(ours: str, value: str, kind: str, zone: str | None) -> str:

@@ -33,7 +33,10 @@ LOG = logging.getLogger("irt.run")
 NO_STEP = "the run failed before its first step"
 LAUNCHING = ("ledger", "late_answers")
 """Sensors that ask for runs."""
-SENSORS = (*LAUNCHING, "theta_sweep", "alerts_of_runs", "alerts_of_checks", "ready_months", "alert_delivery")
+SENSORS = (
+    *(*LAUNCHING, "own_tables", "theta_sweep"),
+    *("alerts_of_runs", "alerts_of_checks", "ready_months", "alert_delivery"),
+)
 """In the order of evaluation: those that tell what the runs did follow the last run, and delivery comes last. The
 others are useful only with a daemon."""
 NOT_A_CAUSE = "linked_item_parameters"

@@ -1,4 +1,4 @@
-"""The log in tables of the company's own: the view `attempt` over them, made from the mapping that is stored.
+"""Tables of the company's own: the mappings that are stored, and the view `attempt` over those that are the log.
 
 What does not belong here: proposing a mapping, and judging what it reads (see `irt_assets.responses.own_tables`).
 """
@@ -35,8 +35,10 @@ GUEST_MS = {"lock_timeout": 2_000, "statement_timeout": 300_000}
 
 @dataclass(frozen=True)
 class LogMapping:
-    """`source`: the table, or the file of a SELECT. `query`: a SELECT over it with columns of CONTRACT."""
+    """`target`: log, question or learner. `source`: the table, or the file of a SELECT. `query`: a SELECT over it with
+    columns of CONTRACT, or of the copy."""
 
+    target: str
     source: str
     query: str
     made_by: str
@@ -83,12 +85,15 @@ def column_types(connection: psycopg.Connection, query: str) -> dict[str, str]:
     return {column.name: name for column, name in zip(columns, names, strict=True)}
 
 
-def read_mapping(connection: psycopg.Connection) -> LogMapping | None:
-    """The mapping of the log; None where the log is `response_log`."""
+def read_mapping(connection: psycopg.Connection, target: str = "log") -> LogMapping | None:
+    """The mapping of the log, or of a copy; None where the log is `response_log`, or the table is not copied."""
     if one_value(connection, "SELECT to_regclass('log_mapping')") is None:
         return None  # a schema from before it
     return record(
-        connection, LogMapping, "SELECT source, query, made_by, made_at FROM log_mapping WHERE target = 'log'"
+        connection,
+        LogMapping,
+        "SELECT target, source, query, made_by, made_at FROM log_mapping WHERE target = %s",
+        (target,),
     )
 
 
@@ -100,21 +105,26 @@ def wanted_view(connection: psycopg.Connection) -> str:
     return log_view(mapping.query, column_types(connection, mapping.query))
 
 
-def connect_log(connection: psycopg.Connection, source: str, query: str, options: Mapping[str, Any], by: str) -> None:
-    """Store a mapping in the place of any other, and make the view."""
-    connection.execute("DELETE FROM log_mapping WHERE target = 'log'")
+def store_mapping(
+    connection: psycopg.Connection, target: str, source: str, query: str, options: Mapping[str, Any], by: str
+) -> None:
+    """Store a mapping in the place of any other; of the log, make the view."""
+    connection.execute("DELETE FROM log_mapping WHERE target = %s", (target,))
     connection.execute(
-        "INSERT INTO log_mapping (target, source, query, options, made_by) VALUES ('log', %s, %s, %s, %s)",
-        (source, query, Jsonb(options), by),
+        "INSERT INTO log_mapping (target, source, query, options, made_by) VALUES (%s, %s, %s, %s, %s)",
+        (target, source, query, Jsonb(options), by),
     )
-    _make_view(connection, wanted_view(connection))
+    if target == "log":
+        _make_view(connection, wanted_view(connection))
 
 
-def disconnect_log(connection: psycopg.Connection) -> None:
-    """Make the log `response_log` again. Raises PermanentFailure where it is."""
-    if not connection.execute("DELETE FROM log_mapping WHERE target = 'log'").rowcount:
-        raise PermanentFailure("the log is response_log already: no table of your own is connected")
-    _make_view(connection, VIEWS["attempt"])
+def drop_mapping(connection: psycopg.Connection, target: str) -> None:
+    """Let go of the company's tables; of the log, make the view over ours. Raises PermanentFailure where there are
+    none."""
+    if not connection.execute("DELETE FROM log_mapping WHERE target = %s", (target,)).rowcount:
+        raise PermanentFailure(f"no table of your own is connected as the {target}")
+    if target == "log":
+        _make_view(connection, VIEWS["attempt"])
 
 
 def make_log_view_again(connection: psycopg.Connection) -> str | None:

@@ -163,7 +163,7 @@ def test_a_bank_and_a_list_of_learners_are_counted_or_refused(given_: tuple[Any,
     def read(path: Path) -> ImportReport:
         report = ImportReport()
         with RejectFile(path.parent, path) as rejects:
-            rows = read_rows(path, "auto", kind, report, rejects)
+            rows = read_rows(open_source(path), "auto", kind, report, rejects)
         assert len(rows) <= report.read - report.rejected.total()
         for row in rows:
             for cell in row:

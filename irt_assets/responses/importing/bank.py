@@ -1,7 +1,8 @@
 """Importing the item bank and the learners: files of one row each, all of a file or nothing.
 
 A row adds its item or learner, or changes what its filled cells say; empty cells leave what is there, and the
-same file again changes nothing. Parameters stay as given, together with `D`: they are converted where they
+same file again changes nothing. A copy of a company's own table is written in the same way, but there an empty cell is
+emptied. Parameters stay as given, together with `D`: they are converted where they
 are read, not here.
 """
 
@@ -10,11 +11,12 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from irt_assets.psychometrics.core.options import Model
@@ -25,7 +27,7 @@ from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, load_map
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ERASED, ImportReport, RejectFile
 from irt_assets.responses.importing.scoring import NUMBER, SCORES
-from irt_assets.responses.importing.sources import plain_rows
+from irt_assets.responses.importing.sources import Source, plain_rows
 from resources.postgres.database import Database, advisory_lock
 
 Cells = dict[str, str | None]
@@ -44,6 +46,8 @@ PARAMETERS = {  # smallest and largest value
 }
 QUESTION_COLUMNS = ("item_id", "scale_id", "topic_id", "testlet_id", "tags", *PARAMETERS, "model", "key", "meta")
 LEARNER_COLUMNS = ("user_id", "attributes", "is_test", "target_scale_id", "target_theta")
+DEFAULTS = {"scale_id": "'default'", "is_test": "false"}
+"""What an empty cell of a new row is, in SQL."""
 
 
 class _Refusal(Exception):
@@ -54,7 +58,7 @@ class _Refusal(Exception):
 
 
 @dataclass(frozen=True)
-class _Kind:
+class Kind:
     """What items and learners differ in. `also_called`: other names of our columns that are taken without a mapping."""
 
     table: str
@@ -74,7 +78,7 @@ def import_questions(
     In the report, `duplicates` are rows that say what the bank says already.
     Raises PermanentFailure where the file or the mapping is at fault.
     """
-    return _import(database, file, mapping, dry_run, reject_dir, QUESTIONS)
+    return take_rows(database, open_source(Path(file)), QUESTIONS, reject_dir, mapping=mapping, dry_run=dry_run)
 
 
 def import_learners(
@@ -85,15 +89,24 @@ def import_learners(
     With a mapping file only the columns that it names are read. In the report, `duplicates` are rows that
     change nothing. Raises PermanentFailure where the file or the mapping is at fault.
     """
-    return _import(database, file, mapping, dry_run, reject_dir, LEARNERS)
+    return take_rows(database, open_source(Path(file)), LEARNERS, reject_dir, mapping=mapping, dry_run=dry_run)
 
 
-def _import(
-    database: Database, file: Path, mapping: str | Path, dry_run: bool, reject_dir: Path, kind: _Kind
+def take_rows(
+    database: Database,
+    source: Source,
+    kind: Kind,
+    reject_dir: Path,
+    *,
+    mapping: str | Path = AUTO,
+    dry_run: bool = False,
+    given: Collection[str] = (),
 ) -> ImportReport:
+    """Write the rows of `source` that are new or change something. given: columns of ours whose empty cells count, too,
+    where the source is a copy's. Raises PermanentFailure where the source or the mapping is at fault."""
     report = ImportReport()
-    with RejectFile(reject_dir, Path(file)) as rejects:
-        rows = read_rows(Path(file), mapping, kind, report, rejects, _erased(database) if kind is LEARNERS else None)
+    with RejectFile(reject_dir, source.path) as rejects:
+        rows = read_rows(source, mapping, kind, report, rejects, _erased(database) if kind is LEARNERS else None)
         with database.connect() as connection:
             advisory_lock(connection, "response_log", "import")
             listed = ", ".join(kind.columns)
@@ -103,7 +116,7 @@ def _import(
             with connection.cursor().copy(f"COPY staged ({listed}) FROM STDIN") as copy:
                 for row in rows:
                     copy.write_row(row)
-            changed = connection.execute(_update(kind)).rowcount
+            changed = connection.execute(_update(kind, given)).rowcount
             added = connection.execute(_insert(kind)).rowcount
             if dry_run:
                 connection.rollback()
@@ -115,25 +128,25 @@ def _import(
 
 
 def read_rows(
-    file: Path,
+    source: Source,
     mapping: str | Path,
-    kind: _Kind,
+    kind: Kind,
     report: ImportReport,
     rejects: RejectFile,
     erased: Callable[[str], str] | None = None,
 ) -> list[tuple[Any, ...]]:
-    """The table's rows that a file makes, each item or learner once; the others are counted and written.
+    """The table's rows that a source makes, each item or learner once; the others are counted and written.
 
     `erased` names the erasure of a learner, or is empty.
     """
-    source = open_source(file)
+    file = source.name
     rules = load_mapping(mapping)
     allowed: Sequence[str] = kind.known
     if rules is None:
         rules = _own(kind, source.columns)
     if kind is LEARNERS:
         allowed = [*kind.known, *rules.columns, *rules.constants]
-    binding = bind(rules, str(file), source.columns, allowed, [kind.key])
+    binding = bind(rules, file, source.columns, allowed, [kind.key])
     columns = Columns(binding)
     names = [*binding.columns, *(name for name in rules.constants if name not in binding.columns)]
     report.notes.append(f"{file}: {source.kind}, {source.encoding}, columns {', '.join(names)}")
@@ -144,7 +157,7 @@ def read_rows(
 
     def refuse(line: int, reason: str, value: str, raw: str) -> None:
         report.rejected[reason] += 1
-        rejects.add([(str(file), line, reason, value, raw)])
+        rejects.add([(file, line, reason, value, raw)])
 
     for batch in source.batches():
         report.read += len(batch.bad)
@@ -173,7 +186,7 @@ def _erased(database: Database) -> Callable[[str], str]:
         return names_of_erased(connection)
 
 
-def _own(kind: _Kind, columns: Sequence[str]) -> Mapping:
+def _own(kind: Kind, columns: Sequence[str]) -> Mapping:
     """The mapping of a file with our names; a learner's other columns are attributes."""
     names: dict[str, tuple[str, ...]] = {name: (name,) for name in kind.known}
     if kind is LEARNERS:
@@ -184,7 +197,7 @@ def _own(kind: _Kind, columns: Sequence[str]) -> Mapping:
     return Mapping(name="own", columns=names, also_called=kind.also_called, preset=True)
 
 
-def _judged(kind: _Kind, cells: Cells, seen: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
+def _judged(kind: Kind, cells: Cells, seen: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
     """The table's row; the last word of a file on an item or learner that comes twice must be the first."""
     key = cells[kind.key]
     if key is None:
@@ -292,10 +305,14 @@ def _tags(text: str) -> list[str]:
     return list(tags)
 
 
-def _update(kind: _Kind) -> str:
-    """Rows that are there and change. The document is merged, every other column replaced where a cell is filled."""
+def _update(kind: Kind, given: Collection[str] = ()) -> str:
+    """Rows that are there and change. The document is merged, every other column replaced where a cell is filled.
+
+    given: columns that are also emptied, as the source speaks for all of their cells.
+    """
     after = {name: f"coalesce(s.{name}, t.{name})" for name in kind.columns[1:]}
-    after[kind.document] = f"t.{kind.document} || s.{kind.document}"
+    after |= {name: f"coalesce(s.{name}, {DEFAULTS.get(name, 'NULL')})" for name in after if name in given}
+    after[kind.document] = f"t.{kind.document} - {_spoken_for(kind, given)} || s.{kind.document}"
     sets = ", ".join(f"{name} = {value}" for name, value in after.items())
     before = ", ".join(f"t.{name}" for name in after)
     return (
@@ -304,17 +321,27 @@ def _update(kind: _Kind) -> str:
     )
 
 
-def _insert(kind: _Kind) -> str:
+def _spoken_for(kind: Kind, given: Collection[str]) -> str:
+    """The document's keys that a copy replaces, as an array in SQL: of a whole document all, but an item's key only
+    where it is given, as keys are made here, too (`irt attempts rescore`)."""
+    if kind.document in given:
+        every = kind is LEARNERS or "key" in given
+        return f"ARRAY(SELECT k FROM jsonb_object_keys(t.{kind.document}) k WHERE {every} OR k <> 'key')"
+    irt = {*PARAMETERS, "model"} if kind is QUESTIONS else set()
+    keys = {"irt" if name in irt else name for name in given if name not in kind.columns}
+    return f"ARRAY[{', '.join(map(sql.quote, sorted(keys)))}]::text[]"
+
+
+def _insert(kind: Kind) -> str:
     """Rows that are not there; empty cells get the columns' defaults."""
-    defaults = {"scale_id": "'default'", "is_test": "false"}
-    values = [f"coalesce({name}, {defaults[name]})" if name in defaults else name for name in kind.columns]
+    values = [f"coalesce({name}, {DEFAULTS[name]})" if name in DEFAULTS else name for name in kind.columns]
     return (
         f"INSERT INTO {kind.table} ({', '.join(kind.columns)}) SELECT {', '.join(values)} FROM staged"
         " ON CONFLICT DO NOTHING"
     )
 
 
-QUESTIONS = _Kind(
+QUESTIONS = Kind(
     "question",
     "item_id",
     QUESTION_COLUMNS,
@@ -323,7 +350,7 @@ QUESTIONS = _Kind(
     "meta",
     _question,
 )
-LEARNERS = _Kind(
+LEARNERS = Kind(
     "learner",
     "user_id",
     LEARNER_COLUMNS,
@@ -332,3 +359,5 @@ LEARNERS = _Kind(
     "attributes",
     _learner,
 )
+COPIES = {kind.table: kind for kind in (QUESTIONS, LEARNERS)}
+"""What may be a copy of a company's own table."""

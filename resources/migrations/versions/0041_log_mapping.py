@@ -14,12 +14,12 @@ def upgrade() -> None:
             target text NOT NULL, source text NOT NULL, query text NOT NULL, options jsonb NOT NULL,
             made_by text NOT NULL, made_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (target));
         COMMENT ON TABLE log_mapping IS
-            'How the company''s own tables become the log; no row: the log is response_log.';
-        COMMENT ON COLUMN log_mapping.target IS 'log';
+            'How the company''s own tables become the log, or are copied; no row ''log'': the log is response_log.';
+        COMMENT ON COLUMN log_mapping.target IS 'log, question or learner';
         COMMENT ON COLUMN log_mapping.source IS 'the table, or the file of the SELECT';
         COMMENT ON COLUMN log_mapping.query IS
-            'SELECT over the company''s tables, with columns of the view attempt';
-        COMMENT ON COLUMN log_mapping.options IS 'as irt connect log was called: map, zone';
+            'SELECT over the company''s tables, with columns of the view attempt, or of an import';
+        COMMENT ON COLUMN log_mapping.options IS 'as irt connect was called: map, zone';
         COMMENT ON COLUMN log_mapping.made_by IS 'account that connected them';
         COMMENT ON COLUMN log_mapping.made_at IS 'when';
         COMMENT ON COLUMN partition_source.asset IS

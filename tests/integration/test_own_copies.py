@@ -1,0 +1,271 @@
+"""`question` and `learner` as copies of own tables: connected by `irt connect`, kept in step by a sensor."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from irt_assets.decisions.withdrawal import restore, withdraw
+from jobs import own_copies
+from jobs.own_copies import own_tables
+from resources.postgres.database import Database
+from resources.settings import Settings
+from tests.helpers.rooms import rows, run_sql
+from tests.helpers.typed import Irt, IrtOf
+
+COMPANY = """
+    CREATE SCHEMA company;
+    CREATE TABLE company.items (
+        id integer PRIMARY KEY, topic text, labels text[], answer_key text, meta jsonb DEFAULT '{}', price numeric);
+    INSERT INTO company.items VALUES
+        (1, 'sums', '{anchor,old}', 'B', '{"irt": {"a": 1.5, "b": 0.25, "D": 1.0}, "source": "2019"}', 3),
+        (2, 'sums', NULL, NULL, '{}', 3), (3, NULL, '{}', 'C', '{}', 3);
+    CREATE TABLE company.students (student_id text PRIMARY KEY, is_test boolean, country text, mail text);
+    INSERT INTO company.students VALUES ('ann', false, 'KR', 'a@x'), ('bob', NULL, 'DE', 'b@x');
+"""
+QUESTION = ("connect", "question", "company.items", "--map", "tags=labels", "--map", "key=answer_key", "--yes")
+LEARNER = ("connect", "learner", "company.students", "--map", "country=country", "--yes")
+BANK = "SELECT item_id, scale_id, topic_id, meta FROM question ORDER BY 1"
+USE = "SELECT item_id, state, decided_by FROM item_status ORDER BY status_id"
+ALERTS = "SELECT key, severity FROM alert WHERE resolved_at IS NULL ORDER BY 1"
+
+
+class Copies:
+    """A database whose `question` and `learner` are copies, and what the sensor does there tick by tick."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.cursor: str | None = None
+
+    def tick(self, *statements: str) -> str:
+        """What the sensor says after the company has run some statements."""
+        for statement in statements:
+            run_sql(self.database, statement)
+        with dg.build_sensor_context(
+            cursor=self.cursor, resources={"database": self.database}, sensor_name="own_tables"
+        ) as context:
+            tick = own_tables.evaluate_tick(context)
+        assert not tick.run_requests
+        self.cursor = tick.cursor
+        assert tick.skip_message
+        return tick.skip_message
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        return rows(self.database, query)
+
+    @property
+    def changes(self) -> dict[str, int]:
+        return dict(self.rows("SELECT part, sum(changes)::int FROM data_change GROUP BY 1"))
+
+
+@pytest.fixture
+def typed(settings: Settings, database: Database, irt: IrtOf) -> Irt:
+    run_sql(database, COMPANY)
+    return irt(settings)
+
+
+@pytest.fixture
+def copies(typed: Irt, database: Database) -> Copies:
+    for words in (QUESTION, LEARNER):
+        done = typed(*words)
+        assert done.code == 0, done.err
+    made = Copies(database)
+    made.tick()
+    return made
+
+
+def test_nothing_is_connected(database: Database) -> None:
+    assert Copies(database).tick() == "no table of the company's own is connected"
+
+
+def test_a_copy_is_shown_before_it_is_stored(typed: Irt, database: Database) -> None:
+    shown = typed(*QUESTION[:-1])
+    assert (shown.code, "--yes" in shown.err) == (2, True)
+    assert '["anchor", "old"]' in shown.out
+    assert rows(database, "SELECT count(*) FROM log_mapping") == rows(database, "SELECT count(*) FROM question")
+    assert typed("connect", "question", "--drop", "--yes").code == 2
+
+
+def test_the_copy_has_tags_key_and_anchors_and_only_what_is_mapped(copies: Copies) -> None:
+    irt = {"a": 1.5, "b": 0.25, "D": 1.0}
+    assert copies.rows(BANK) == [
+        ("1", "default", "sums", {"tags": ["anchor", "old"], "key": "B", "irt": irt, "source": "2019"}),
+        ("2", "default", "sums", {}),
+        ("3", "default", None, {"tags": [], "key": "C"}),
+    ]
+    assert copies.rows("SELECT user_id, is_test, attributes FROM learner ORDER BY 1") == [
+        ("ann", False, {"country": "KR"}),
+        ("bob", False, {"country": "DE"}),
+    ]
+    queries = " ".join(query for (query,) in copies.rows("SELECT query FROM log_mapping"))
+    assert not {"price", "mail"} & set(queries.replace('"', " ").split())
+
+
+def test_a_second_pass_changes_nothing(copies: Copies) -> None:
+    before = copies.changes, copies.rows(BANK), copies.rows(USE)
+    assert copies.tick() == "question: unchanged; learner: unchanged"
+    copies.cursor = None
+    said = copies.tick()
+    assert "question: 3 rows read, 0 new or changed, 0 retired, 0 active again" in said
+    assert "learner: 2 rows read, 0 new or changed" in said
+    assert (copies.changes, copies.rows(BANK), copies.rows(USE)) == before
+
+
+def test_changed_and_emptied_cells_arrive_and_nothing_else_is_written(copies: Copies) -> None:
+    run_sql(copies.database, "UPDATE question SET testlet_id = 'ours' WHERE item_id = '1'")
+    copies.tick()
+    untouched = copies.rows("SELECT item_id, xmin::text FROM question WHERE item_id <> '1'")
+    said = copies.tick(
+        "UPDATE company.items SET topic = NULL, answer_key = NULL, labels = '{anchor}', "
+        """meta = '{"irt": {"a": 1.5, "b": 0.5}}' WHERE id = 1"""
+    )
+    assert "3 rows read, 1 new or changed" in said
+    irt = {"a": 1.5, "b": 0.5}
+    assert copies.rows(
+        f"SELECT topic_id, meta, testlet_id FROM ({BANK.replace('meta', 'meta, testlet_id')}) b LIMIT 1"
+    ) == [(None, {"tags": ["anchor"], "irt": irt}, "ours")]
+    assert copies.rows("SELECT item_id, xmin::text FROM question WHERE item_id <> '1'") == untouched
+
+
+def test_a_change_here_is_undone_where_the_company_speaks_for_it(copies: Copies) -> None:
+    assert "1 new or changed" in copies.tick("UPDATE question SET topic_id = 'mine', meta = '{}' WHERE item_id = '3'")
+    assert copies.rows(BANK)[2] == ("3", "default", None, {"tags": [], "key": "C"})
+
+
+def test_a_key_that_was_given_here_stays_where_the_companys_document_has_none(typed: Irt, database: Database) -> None:
+    typed("connect", "question", "company.items", "--yes")
+    copies = Copies(database)
+    copies.tick('UPDATE question SET meta = meta || \'{"key": "D", "note": 1}\' WHERE item_id = \'2\'')
+    assert copies.rows(BANK)[1][3] == {"key": "D"}
+
+
+def test_a_new_item_arrives(copies: Copies) -> None:
+    before = copies.changes["question"]
+    assert "4 rows read, 1 new or changed" in copies.tick("INSERT INTO company.items (id, topic) VALUES (4, 'limits')")
+    assert copies.rows(BANK)[3] == ("4", "default", "limits", {})
+    assert copies.changes["question"] > before
+
+
+def test_a_vanished_item_is_retired_and_never_deleted_and_active_when_it_is_back(copies: Copies) -> None:
+    said = copies.tick("DELETE FROM company.items WHERE id = 2")
+    assert "1 retired, 0 active again" in said
+    assert len(copies.rows(BANK)) == 3
+    assert copies.rows(USE) == [("2", "withdrawn", "irt connect question")]
+    assert "unchanged" in copies.tick()
+    assert "0 retired, 1 active again" in copies.tick("INSERT INTO company.items (id, topic) VALUES (2, 'sums')")
+    assert copies.rows(USE)[1:] == [("2", "restored", "irt connect question")]
+    assert copies.rows("SELECT item_id FROM item_withdrawal WHERE until IS NULL OR until > since") == []
+    copies.tick("DELETE FROM company.items WHERE id = 2")
+    assert len(copies.rows(USE)) == 3
+
+
+def test_an_item_is_retired_in_the_last_minute_of_a_day_too(copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Late(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime(2030, 3, 1, 23, 59, 40, tzinfo=tz)
+
+    monkeypatch.setattr(own_copies, "datetime", Late)
+    copies.tick("DELETE FROM company.items WHERE id = 2")
+    assert [str(day) for (day,) in copies.rows("SELECT effective_from::date FROM item_status")] == ["2030-03-03"]
+
+
+def test_what_a_person_decided_on_an_items_use_stays(copies: Copies) -> None:
+    now = datetime.now(UTC)
+    withdraw(copies.database, ["1"], by="Kim", reason="leaked", now=now)
+    copies.cursor = None
+    assert "0 retired, 0 active again" in copies.tick()
+    copies.tick("DELETE FROM company.items WHERE id = 2")
+    restore(copies.database, ["2"], by="Kim", reason="still on paper", now=now)
+    copies.cursor = None
+    assert "0 retired, 0 active again" in copies.tick()
+    assert copies.rows(USE) == [
+        ("1", "withdrawn", "Kim"),
+        ("2", "withdrawn", "irt connect question"),
+        ("2", "restored", "Kim"),
+    ]
+
+
+def test_an_anchor_that_vanished_is_named_until_a_person_drops_it(copies: Copies) -> None:
+    of_anchor = '{"model": "2pl", "a": 1, "b": 0, "c": 0, "a_se": 0.1, "b_se": 0.1}'
+    copies.tick(
+        "INSERT INTO calibration_scale (scale_id, origin, anchor_version) VALUES ('default', '{}', 1)",
+        f"""INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, anchor_hash)
+            VALUES ('default', 1, '1', '{of_anchor}', true, '')""",
+    )
+    assert "0 retired" in copies.tick("DELETE FROM company.items WHERE id = 1")
+    assert copies.rows(ALERTS) == [("rows of question", "warning")]
+    [(fix,)] = copies.rows("SELECT fix FROM alert")
+    assert "irt release drop-anchors 1" in fix
+    assert "1 retired" in copies.tick("UPDATE calibration_scale SET anchor_version = 2")
+    assert copies.rows(ALERTS) == []
+
+
+def test_a_flagged_test_account_is_a_change_by_which_past_months_become_stale(copies: Copies) -> None:
+    before = copies.changes.get("learner", 0)
+    assert "1 new or changed" in copies.tick("UPDATE company.students SET is_test = true WHERE student_id = 'bob'")
+    assert copies.rows("SELECT is_test FROM learner WHERE user_id = 'bob'") == [(True,)]
+    assert copies.changes["learner"] > before
+
+
+def test_a_bad_row_is_refused_and_the_others_are_copied(copies: Copies) -> None:
+    said = copies.tick(
+        """UPDATE company.items SET meta = '{"irt": {"a": 1.5}}' WHERE id = 1""",
+        "UPDATE company.items SET topic = 'limits' WHERE id = 2",
+    )
+    assert "3 rows read, 1 new or changed, 0 retired, 0 active again, rejected: 1 × incomplete_parameters" in said
+    assert copies.rows(BANK)[1][2] == "limits"
+    assert copies.rows(ALERTS) == [("rows of question", "warning")]
+    [(fix,)] = copies.rows("SELECT fix FROM alert")
+    assert ".rejected.csv" in fix
+    assert copies.tick() == "question: unchanged; learner: unchanged"
+    copies.tick("""UPDATE company.items SET meta = '{"irt": {"a": 1.5, "b": 1}}' WHERE id = 1""")
+    assert copies.rows(ALERTS) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "mending", "said"),
+    [
+        ("ALTER TABLE company.items RENAME topic TO theme", "ALTER TABLE company.items RENAME theme TO topic", "topic"),
+        ("ALTER TABLE company.items RENAME TO gone", "ALTER TABLE company.gone RENAME TO items", "company.items"),
+        (
+            "CREATE TABLE kept AS TABLE company.items; DELETE FROM company.items",
+            "INSERT INTO company.items TABLE kept",
+            "no",
+        ),
+    ],
+    ids=["column", "table", "empty"],
+)
+def test_a_table_that_cannot_be_read_opens_an_alert_and_the_other_copy_goes_on(
+    damage: str, mending: str, said: str, copies: Copies
+) -> None:
+    bank = copies.rows(BANK)
+    told = copies.tick(damage, "UPDATE company.students SET country = 'US' WHERE student_id = 'bob'")
+    assert said in told
+    assert "learner: 2 rows read, 1 new or changed" in told
+    assert copies.rows(ALERTS) == [("copy of question", "error")]
+    assert (copies.rows(BANK), copies.rows(USE)) == (bank, [])
+    copies.tick(mending)
+    assert copies.rows(ALERTS) == []
+
+
+def test_a_locked_table_is_read_the_next_time(copies: Copies) -> None:
+    with copies.database.connect() as theirs:
+        theirs.execute("LOCK TABLE company.items IN ACCESS EXCLUSIVE MODE")
+        assert "question: the company's table is locked" in copies.tick()
+    assert copies.tick() == "question: unchanged; learner: unchanged"
+    assert copies.rows(ALERTS) == []
+
+
+def test_a_select_may_be_the_table_and_a_copy_let_go(copies: Copies, typed: Irt, tmp_path: Any) -> None:
+    file = tmp_path / "people.sql"
+    file.write_text("SELECT student_id, is_test OR mail LIKE '%@x' AS is_test FROM company.students -- all\n;")
+    assert typed("connect", "learner", "--sql", file, "--yes").code == 0
+    assert copies.rows("SELECT is_test FROM learner") == [(True,), (True,)]
+    copies.tick("ALTER TABLE company.students RENAME TO gone")
+    assert copies.rows(ALERTS) == [("copy of learner", "error")]
+    assert typed("connect", "learner", "--drop", "--yes").code == 0
+    assert (copies.tick(), copies.rows(ALERTS)) == ("question: unchanged", [])
