@@ -146,6 +146,7 @@ def test_dirty_assistments_rows_are_told_apart(database: Database, imported: Imp
     assert report.as_dict() == {
         "read": 2_007,
         "accepted": len(kept),
+        "corrected": 0,
         "duplicates": duplicates,
         "rejected": reasons,
         "new_items": len({item for _, item, _ in kept.values()}),
