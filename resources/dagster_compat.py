@@ -73,6 +73,7 @@ from dagster._utils.interrupts import capture_interrupts
 from dagster._utils.log import configure_loggers
 from dagster._utils.schedules import schedule_execution_time_iterator
 from dagster_shared.error import SerializableErrorInfo
+from psycopg2 import Error as DriverError  # SQLAlchemy does not wrap it where a connection is set up
 from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp
 
@@ -240,7 +241,7 @@ class _Transactions:
                     if number is None or not _is_committed(connection, number):
                         result = call()
                         number = connection.exec_driver_sql(NUMBER).scalar()
-            except (DBAPIError, TransientFailure) as error:
+            except (DBAPIError, DriverError, TransientFailure) as error:
                 self._wait_after(error)
             else:
                 self._outage.has_written = self._outage.has_written or number is not None
@@ -257,7 +258,7 @@ class _Transactions:
             finally:
                 del self._of_thread.connection
 
-    def _wait_after(self, error: DBAPIError | TransientFailure) -> None:
+    def _wait_after(self, error: DBAPIError | DriverError | TransientFailure) -> None:
         """Raise the error where another attempt would not help, or the database is away for too long."""
         self._storage._engine.dispose()  # one that is kept may only read where others may write again
         now = time.monotonic()
