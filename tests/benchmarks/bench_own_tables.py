@@ -30,7 +30,7 @@ from irt_assets.responses.own_tables_check import check
 from irt_assets.responses.scales import read_scales
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.own_log import connect_log
+from resources.postgres.own_log import store_mapping
 from resources.postgres.schema import upgrade
 from resources.settings import Settings
 
@@ -43,7 +43,7 @@ MADE = """
       SELECT 'a' || n AS id, 'u' || n % 40000 AS user_id, 'q' || n * 7 % 2000 AS item_id,
              t.at AS completed_at, n % 3 > 0 AS correct, 5000 + n % 50000 AS response_time_ms, t.at AS updated_at
       FROM generate_series(1, {answers}) n,
-        LATERAL (SELECT timestamptz '{start}' + n * (timestamptz '{end}' - '{start}') / {answers} AS at) t;
+        LATERAL (SELECT timestamptz '{start}' + n / {answers}.0 * (timestamptz '{end}' - '{start}') AS at) t;
     CREATE INDEX ON exam.answers (completed_at);
     CREATE INDEX ON exam.answers (updated_at);
     CREATE INDEX ON exam.answers (user_id, completed_at);
@@ -71,7 +71,7 @@ def measure(database: Database, answers: int, months: list[str]) -> int:
     with database.connect() as connection:
         connection.execute(MADE.format(answers=answers, start=start, end=end).encode())
         proposal = propose(connection, "exam.answers", given={}, zone=None)
-        connect_log(connection, "exam.answers", proposal.query, {}, "benchmark")
+        store_mapping(connection, "log", "exam.answers", proposal.query, {}, "benchmark")
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
     print(f"{answers:,} answers of {len(months)} months; load {os.getloadavg()[0]:.1f}", flush=True)
