@@ -32,7 +32,7 @@ from irt_assets.responses.lake_upkeep import attempts_of, forget
 from irt_assets.responses.observe import answer_versions_of
 from irt_assets.responses.observed_days import reads_own_tables
 from irt_assets.responses.row_hash import sums_of_table
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,
     is_manifest,
@@ -292,8 +292,9 @@ def _remove_rows(connection: Session, held: Holdings, rewritten: list[Rewritten]
     for table in OF_LEARNERS:
         delete = sql.SQL("DELETE FROM {} WHERE user_id = %s").format(sql.Identifier(table))
         removed[table] = connection.execute(delete, (user_id,)).rowcount
+    scales = read_scales(connection)
     for place, one in enumerate(rewritten):
-        rewritten[place] = replace(one, rewrite=_replace_snapshot(connection, one))
+        rewritten[place] = replace(one, rewrite=_replace_snapshot(connection, one, scales))
     record_sources(connection, FEATURES, answer_versions_of(connection, true_days))
     removed |= drop_mentions(connection, user_id, instead)
     return {table: n for table, n in removed.items() if n}
@@ -319,7 +320,7 @@ def _current_days(connection: Session, user_id: str) -> list[str]:
     return [day for day, version in versions.items() if sources.get(day) == version]
 
 
-def _replace_snapshot(connection: Session, of: Rewritten) -> Rewrite:
+def _replace_snapshot(connection: Session, of: Rewritten, scales: Mapping[str, Scale]) -> Rewrite:
     """Replace the old file by the new one in every row that names it. A month whose log has now what the new file has
     was made from what the log has, and so it stays: its hash is the new one."""
     one = of.rewrite
@@ -331,7 +332,7 @@ def _replace_snapshot(connection: Session, of: Rewritten) -> Rewrite:
         for (scale_id, reason), n in of.lost.items():
             counts[scale_id][reason] -= n
         data = old_data
-        if current and data_version(connection, month, read_scales(connection)) == of.data_hash:
+        if current and data_version(connection, month, scales) == of.data_hash:
             data = of.data_hash
             one = replace(one, old_data=old_data, new_data=data)
         twin = connection.execute(

@@ -118,8 +118,7 @@ def check(since: Since = None, until: Until = None, as_json: AsJson = False) -> 
     Without --since, the last 366 days are compared, which the database keeps; files are read of all days.
     """
     lake, database = _lake(), current_database()
-    end = None if until is None else _utc(until) + timedelta(days=1)
-    start = None if since is None else _utc(since)
+    start, end = _period(since, until)
     with database.connect() as connection:
         different = compare_days(connection, lake, start, end)
     with progress_bar("reading days", as_json) as progress:

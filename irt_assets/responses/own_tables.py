@@ -110,7 +110,7 @@ def propose(
 
 
 def first_rows(connection: psycopg.Connection, query: str, n: int) -> list[dict[str, Any]]:
-    """`n` rows as we would read them. Raises PermanentFailure where a value is none of its column."""
+    """`n` rows as we would read them. Raises PermanentFailure where a value does not fit its column."""
     try:
         return named_rows(connection, f"SELECT * FROM ({query}) a LIMIT {n}".encode())
     except (psycopg.DataError, psycopg.ProgrammingError) as error:

@@ -166,7 +166,7 @@ def test_an_erasure_covers_what_was_corrected_and_withdrawn(typed: Irt, database
 
 
 def test_2000_regraded_answers_change_abilities_and_the_ledger_only_proposes(calibrated: Settings) -> None:
-    """Wrong answers to items that are no anchors turn out to be right."""
+    """Wrong answers to items that are not anchors turn out to be right."""
     database = Database(calibrated)
     theta = "SELECT user_id, theta FROM mirt_ability WHERE kind = 'monthly' ORDER BY 1"
     published = "SELECT * FROM item_parameter_publication ORDER BY publication_id"
