@@ -120,7 +120,8 @@ def keep_one_of_each(connection: psycopg.Connection) -> int:
     others = """
         DELETE FROM response_log r USING response_log one
         WHERE one.attempt_id = r.attempt_id AND r.attempt_id IN (
-                SELECT attempt_id FROM response_log WHERE recorded_at >= now() - interval '7 days')
+                SELECT attempt_id FROM response_log
+                GROUP BY attempt_id HAVING count(*) > 1 AND max(recorded_at) >= now() - interval '7 days')
           AND (-one.revision, one.recorded_at, one.completed_at) < (-r.revision, r.recorded_at, r.completed_at)
         RETURNING r.*, 'another row with this id is in the log' AS reason"""
     return int(one_value(connection, kept_as_corrections(others, how="double", by="session_user").encode()))
