@@ -26,7 +26,7 @@ from apprise.plugins.pagerduty import NotifyPagerDuty
 from pydantic import SecretStr
 
 from resources.alerts import outbox
-from resources.alerts.outbox import Due
+from resources.alerts.outbox import Due, Event
 from resources.failures import PermanentFailure
 from resources.postgres.database import LOCK, Database, lock_key, one_value
 from resources.serving.logs import passwords_of
@@ -159,7 +159,7 @@ def channels(settings: Settings) -> dict[str, Channel]:
 
 def problems(settings: Settings) -> list[str]:
     """Faults in the channels' configuration, found without connecting."""
-    sample = Due(0, "opened", "", "error", "a test", "nothing", "", "", [], "")
+    sample = Due("test", "error", "a test", "nothing")
     configured = channels(settings)
     absent = [name for name in settings.info_channels if name not in configured]
     faults = [f"{name}: ALERT_INFO_TO names it, and it is not configured" for name in absent]
@@ -177,9 +177,8 @@ def send_test(settings: Settings, who: str) -> dict[str, str | None]:
     `who` asked for it: the name shown in the alert.
     """
     what = "Test alert: someone is checking whether alerts arrive"
-    ends = [
-        Due(0, event, "", "warning", what, "nothing", f"sent by {who}", "", [], "") for event in ("opened", "resolved")
-    ]
+    events: tuple[Event, ...] = ("opened", "resolved")
+    ends = [Due("test", "warning", what, "nothing", f"sent by {who}", event=event) for event in events]
     return {
         name: next(filter(None, (channel.send(Message(due, settings.env_name, settings.ui_url)) for due in ends)), None)
         for name, channel in channels(settings).items()

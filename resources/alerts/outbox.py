@@ -39,38 +39,24 @@ class Alert:
     fix: str
     partition: str = ""
     kind: str = ""
-    subjects: tuple[str, ...] = ()
+    subjects: Sequence[str] = ()
     link: str = ""
 
 
-@dataclass(frozen=True)
-class Due:
-    """A message that is to be tried now."""
+@dataclass(frozen=True, kw_only=True)
+class Due(Alert):
+    """A message that is to be tried now; without a channel, past the outbox."""
 
-    alert_id: int
-    event: Event
-    channel: str
-    severity: Severity
-    what: str
-    fix: str
-    partition: str
-    kind: str
-    subjects: list[str]
-    link: str
+    alert_id: int = 0
+    event: Event = "opened"
+    channel: str = ""
 
 
-@dataclass(frozen=True)
-class RecordedAlert:
+@dataclass(frozen=True, kw_only=True)
+class RecordedAlert(Alert):
     """An alert from the table. `deliveries`: each message's channel and event, whether it arrived, and why not."""
 
     alert_id: int
-    key: str
-    severity: Severity
-    what: str
-    fix: str
-    partition: str
-    kind: str
-    link: str
     opened_at: datetime
     resolved_at: datetime | None
     deliveries: list[dict[str, Any]]
@@ -149,7 +135,7 @@ def due(connection: psycopg.Connection, channels: Sequence[str], limit: int) -> 
         found[channel] = records(
             connection,
             Due,
-            """SELECT alert_id, event, channel, severity, what, fix, partition, kind, subjects, link
+            """SELECT alert_id, event, channel, key, severity, what, fix, partition, kind, subjects, link
                    FROM alert_delivery d JOIN alert USING (alert_id)
                    WHERE channel = %s AND delivered_at IS NULL AND next_attempt_at <= now()
                      AND (event = 'opened' OR EXISTS (

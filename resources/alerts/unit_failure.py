@@ -24,16 +24,13 @@ PATIENCE_S = 20
 def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
     """Notify every channel that systemd gave up on `unit`. None: arrived; else why not."""
     due = Due(
+        key=f"unit {unit}",
         alert_id=zlib.crc32(unit.encode()),  # the same at every failure, so that it opens one incident
-        event="opened",
-        channel="",
         severity="error",
         what=f"{unit} failed on {socket.gethostname()}: {_output('systemctl', 'show', '-P', 'Result', unit)}",
         fix=f"systemctl status {unit}, journalctl -u {unit}; once fixed: systemctl reset-failed {unit}, then start it",
-        partition="",
         kind="last words",
         subjects=[hide(_output("journalctl", "-u", unit, "-n", str(LAST_WORDS), "-o", "cat", "--no-pager"))],
-        link="",
     )
     message = Message(due, settings.env_name, settings.ui_url)
     return {name: channel.send(message) for name, channel in channels(settings).items()}
