@@ -125,11 +125,11 @@ def health(
     settings = current_settings()
     wanted = [name for name, given in (("config", config), ("schema", schema)) if given]
     wanted += [probe.value] if probe else []
-    looks = {"config": _config, "schema": _schema} | {one.value: _LOOKS[one] for one in Server}
+    looks = {"config": _config, "schema": _schema, **_LOOKS}
     if host is not None:
         if probe not in _TOLD_THEIR_HOST:
             raise typer.BadParameter(f"goes with --probe {', '.join(_TOLD_THEIR_HOST)}", param_hint="--host")
-        looks[probe] = partial(_code_server, host=host) if probe is Server.CODE_SERVER else _service(probe, host)
+        looks[probe] = partial(looks[probe], host=host)
     faults = {name: looks[name](settings) for name in wanted or ("config", "schema", *Server.of_the_stack())}
     if as_json:
         print_json([{"name": name, "well": fault is None, "fault": fault} for name, fault in faults.items()])
@@ -172,13 +172,6 @@ def _code_server(settings: Settings, host: str | None = None) -> str | None:
     return probes.code_server(f"{host or named}:{port}" if port else f"unix:{code_server_socket(settings)}")
 
 
-def _service(server: Server, host: str | None = None) -> Callable[[Settings], str | None]:
-    def look(settings: Settings) -> str | None:
-        return service_fault(server.replace("-", "_"), settings, host=host, ready=True)
-
-    return look
-
-
 def _embedded_is_down(settings: Settings) -> str | None:
     """Probes start nothing, so they must not start PostgreSQL either."""
     if settings.database_url is not None:
@@ -188,12 +181,6 @@ def _embedded_is_down(settings: Settings) -> str | None:
 
 
 _TOLD_THEIR_HOST = (Server.CODE_SERVER, Server.DASHBOARD, Server.EXPORTER, Server.JWT_VERIFIER)
-_LOOKS: dict[Server, Callable[[Settings], str | None]] = {
-    Server.WEBSERVER: _webserver,
-    Server.DAEMON: _daemon,
-    Server.CODE_SERVER: _code_server,
-    Server.THETA_API: _service(Server.THETA_API),
-    Server.JWT_VERIFIER: _service(Server.JWT_VERIFIER),
-    Server.EXPORTER: _service(Server.EXPORTER),
-    Server.DASHBOARD: _service(Server.DASHBOARD),
-}
+_LOOKS: dict[Server, Callable[..., str | None]] = {
+    server: partial(service_fault, server.replace("-", "_")) for server in Server
+} | {Server.WEBSERVER: _webserver, Server.DAEMON: _daemon, Server.CODE_SERVER: _code_server}

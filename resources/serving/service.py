@@ -24,7 +24,7 @@ from resources.serving import logs
 from resources.serving.listening import listening, restart_process_with
 from resources.serving.service_manager import (
     LOOPBACK,
-    http_answers,
+    http_health,
     report_to_service_manager,
     service_address,
     service_fault,
@@ -53,8 +53,8 @@ def run_service(package: str, serve: Callable[[Settings], None], host: str | Non
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves
     try:
         settings = get_settings()
-        answers = partial(http_answers, service_address(package, settings, host))
-        report_to_service_manager(answers, ready=partial(service_fault, package, settings, host=host, ready=True))
+        answers = partial(http_health, service_address(package, settings, host), any_answer=True)
+        report_to_service_manager(answers, ready=partial(service_fault, package, settings, host=host))
         serve(settings)
     except PermanentFailure as failure:
         sys.exit(str(failure))

@@ -74,42 +74,23 @@ def report_to_service_manager(probe: Probe, ready: Probe | None = None) -> None:
         threading.Thread(target=_tell, args=(probe, ready or probe), daemon=True, name="service manager").start()
 
 
-def http_health(address: str, page: str = "health") -> str | None:
-    """A probe of one of our services: why its `/health`, or another page, does not answer 200."""
-    try:
-        return _refusal(address, page)
-    except OSError as error:
-        return _silence(address, error)
-
-
-def http_answers(address: str) -> str | None:
-    """A probe of one of our services: why nothing answers at `address`. The answer's content does not matter."""
-    try:
-        _refusal(address, "health")
-    except OSError as error:
-        return _silence(address, error)
-    return None
-
-
-def _refusal(address: str, page: str) -> str | None:
-    """What a page answers instead of 200. Raises OSError where nothing answers."""
+def http_health(address: str, page: str = "health", *, any_answer: bool = False) -> str | None:
+    """A probe of one of our services: why its `/health`, or another page, does not answer 200, or nothing at all."""
     from resources.serving.own_servers import ask  # here, as every command that needs the database imports this module
 
-    with ask(f"{address}/{page}", PATIENCE_S) as answer:
-        if answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
-            return None
-        beginning: bytes = next(answer.iter_content(200), b"")
-        return f"{address}/{page} answers {answer.status_code}: {beginning.decode(errors='replace')}"
+    try:
+        with ask(f"{address}/{page}", PATIENCE_S) as answer:
+            if any_answer or answer.status_code < HTTPStatus.MULTIPLE_CHOICES:
+                return None
+            beginning: bytes = next(answer.iter_content(200), b"")
+            return f"{address}/{page} answers {answer.status_code}: {beginning.decode(errors='replace')}"
+    except OSError as error:
+        return f"nothing answers at {address} ({root_cause(error)})"
 
 
-def _silence(address: str, error: Exception) -> str:
-    return f"nothing answers at {address} ({root_cause(error)})"
-
-
-def service_fault(package: str, settings: Settings, *, host: str | None = None, ready: bool = False) -> str | None:
-    """A probe of a package of `services` on this machine. ready: whether it can already do its work."""
-    page = "ready" if ready and package in SAYS_READY else "health"
-    return http_health(service_address(package, settings, host), page)
+def service_fault(package: str, settings: Settings, *, host: str | None = None) -> str | None:
+    """A probe of a package of `services` on this machine: whether it can already do its work."""
+    return http_health(service_address(package, settings, host), "ready" if package in SAYS_READY else "health")
 
 
 def service_address(package: str, settings: Settings, host: str | None = None) -> str:

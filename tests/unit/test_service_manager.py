@@ -22,7 +22,6 @@ from resources.postgres.database import Database, embedded_postgres
 from resources.serving import service, service_manager
 from resources.serving.service_manager import (
     Probe,
-    http_answers,
     http_health,
     notify,
     report_to_service_manager,
@@ -116,11 +115,11 @@ def test_a_service_that_says_it_is_not_well_is_not_dead() -> None:
     thread.start()
     address = f"http://127.0.0.1:{server.server_port}"
     assert http_health(address)
-    assert http_answers(address) is None
+    assert http_health(address, any_answer=True) is None
     server.shutdown()
     server.server_close()
     thread.join()
-    assert "nothing answers" in str(http_answers(address))
+    assert "nothing answers" in str(http_health(address, any_answer=True))
 
 
 def test_a_part_of_the_daemon_that_ended_is_named() -> None:
