@@ -1,58 +1,20 @@
-"""What pages are built of: tables, links, badges of a state, numbers and times as text.
+"""What pages are built of besides blocks: sections among elements, and forms.
 
 Markup comes from htmltools, which escapes every text. What does not belong here: what a page shows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlencode
 
 from htmltools import Tag, TagChild, TagList, tags
 from markupsafe import Markup
 
-from irt_assets import blocks
 from irt_assets.blocks import DASH as DASH
-from irt_assets.blocks import Block, Column, Span, Table
-from irt_assets.blocks import number as number
-from irt_assets.common.dashboard_pages import address
+from irt_assets.blocks import Block
 from irt_assets.common.wording import shortened as shortened
 from services.dashboard.figures import shown
-from services.dashboard.page import file_address
-
-TONES = {
-    "green": "success",
-    "pending": "info",
-    "running": "info",
-    "stale": "warning",
-    "missing": "secondary",
-    "red": "danger",
-}
-"""Bootstrap's colour of each state of a month; a badge always has the word too."""
-
-
-def link(text: TagChild, view: str, **fields: str | None) -> Tag:
-    return tags.a(text, href=address(view, **fields))
-
-
-def badge(text: str, tone: str | None = None) -> Tag:
-    """A word in a coloured field. tone: one of Bootstrap's; None: that of the month's state `text`."""
-    return tags.span(text, class_=f"badge text-bg-{tone or TONES.get(text, 'secondary')}")
-
-
-def table(
-    caption: str,
-    headers: Sequence[TagChild],
-    rows: Iterable[Sequence[TagChild]],
-    *,
-    numbers: str = "",
-    sorted_by: tuple[int, Literal["ascending", "descending"]] | None = None,
-) -> Tag:
-    """A table of elements (one of text and numbers is a block). numbers: a letter a column, `n` for one of numbers, any
-    other for text. sorted_by: the column by which the rows are sorted, and how."""
-    columns = [Column(markup(name), number=numbers[k : k + 1] == "n") for k, name in enumerate(headers)]
-    body = tuple(tuple(map(markup, row)) for row in rows)
-    return tags.div(shown(Table(tuple(columns), body, caption, narrow="scroll", sorted_by=sorted_by)))
 
 
 def markup(child: TagChild) -> Markup:
@@ -71,15 +33,6 @@ def text_field(label: str, name: str, value: str) -> Tag:
 
 def section(title: str, *body: Block | TagChild) -> Tag:
     return tags.section(tags.h2(title, class_="h4 mt-4"), shown(*body))
-
-
-def notice(*body: TagChild, tone: str = "info") -> Tag:
-    return tags.div(*body, class_=f"alert alert-{tone}", role="status")
-
-
-def prose(text: str) -> TagList:
-    """A sentence; what stands between backticks is a command."""
-    return TagList(*(tags.code(part.text) if isinstance(part, Span) else part for part in blocks.prose(text)))
 
 
 def choice(label: str, name: str, options: Iterable[str] | Mapping[str, str], chosen: str) -> Tag:
@@ -137,5 +90,8 @@ def asking_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = N
 def table_files(text: str, what: str, **fields: str | None) -> Tag:
     """Links to a table as a file of each kind."""
     kinds = {"csv": "CSV", "xlsx": "Excel", "parquet": "Parquet"}
-    links = [tags.a(name, href=file_address(what, kind, **fields), download="") for kind, name in kinds.items()]
+    wanted = {"what": what} | {name: value for name, value in fields.items() if value}
+    links = [
+        tags.a(name, href=f"download?{urlencode(wanted | {'to': kind})}", download="") for kind, name in kinds.items()
+    ]
     return tags.p(text, *(TagList(" ", one) for one in links))

@@ -34,12 +34,6 @@ def _element_of(block: Block) -> TagList:
     return TagList(HTML(part), head_content(script) if " data-figure=" in part else None)
 
 
-def figure(chart: Chart, numbers: TagChild = None) -> TagList:
-    """The figure, described by the chart's sentence. numbers: a folded table of its values."""
-    folded = tags.details(tags.summary("The numbers"), numbers) if numbers is not None else None
-    return TagList(shown(Figure(chart)), folded)
-
-
 def stack(*parts: Tag | TagList) -> Tag:
     """Figures side by side if the window is wide enough."""
     return tags.div(*(tags.div(part, class_="col-lg-6") for part in parts), class_="row")

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from urllib.parse import urlencode
 
 from htmltools import TagChild
 from shiny import Inputs, Outputs, Session
@@ -61,9 +60,3 @@ class View:
     page: Callable[[Asked], Page]
     menu: str = ""
     server: Callable[[Asked, Inputs, Outputs, Session], None] | None = None
-
-
-def file_address(what: str, kind: str, **fields: str | None) -> str:
-    """The address of a table as a file (see `downloads`)."""
-    named = {"what": what, "to": kind} | {name: value for name, value in fields.items() if value}
-    return f"download?{urlencode(named)}"

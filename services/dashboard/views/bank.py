@@ -10,30 +10,21 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from htmltools import Tag, TagChild, TagList, tags
+from htmltools import Tag, TagChild, tags
 
-from irt_assets.blocks import value_with_error
-from irt_assets.common.dashboard_pages import address
+from irt_assets.blocks import DASH, Badge, Cell, Column, Paragraph, Span, Table, Text, Tone, value_with_error
+from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.wording import counted
 from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
 from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard.chosen import require_known, whole_number
-from services.dashboard.elements import (
-    DASH,
-    asking_form,
-    badge,
-    choice,
-    link,
-    shortened,
-    table,
-    table_files,
-    text_field,
-)
+from services.dashboard.elements import asking_form, choice, shortened, table_files, text_field
+from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotFound, Page
 
 PAGE_SIZE = 50
-STATUS_TONES = {IN_USE: "success", NOT_PUBLISHED: "secondary", WITHDRAWN: "dark"}
+STATUS_TONES: Mapping[str, Tone] = {IN_USE: "good", NOT_PUBLISHED: "neutral", WITHDRAWN: "dark"}
 FLAGS: Mapping[str, tuple[str, Callable[[BankItem], bool]]] = {
     "any": ("any", lambda item: bool(item.drifted or item.dif or item.problems or item.proposal)),
     "drift": ("drift", lambda item: item.drifted is not None),
@@ -116,85 +107,83 @@ def in_order(items: Sequence[BankItem], sort: str) -> list[BankItem]:
 
 
 def page(asked: Asked) -> Page:
-    shown = chosen(asked, asked.reader.now())
-    pages = max(1, -(-len(shown.items) // PAGE_SIZE))
+    found = chosen(asked, asked.reader.now())
+    pages = max(1, -(-len(found.items) // PAGE_SIZE))
     number_of_page = whole_number(asked, "page", "page", 1, 1, pages)
     first = (number_of_page - 1) * PAGE_SIZE
-    rows = shown.items[first : first + PAGE_SIZE]
-    place = list(COLUMNS).index(shown.sort.removeprefix("-"))
-    caption = f"Items {first + 1}–{first + len(rows)} of {len(shown.items)}" if rows else "No item matches"
+    rows = found.items[first : first + PAGE_SIZE]
+    place = list(COLUMNS).index(found.sort.removeprefix("-"))
+    caption = f"Items {first + 1}–{first + len(rows)} of {len(found.items)}" if rows else "No item matches"
+    table = Table(
+        tuple(Column(_header(asked, name, found.sort), number=kind == "n") for name, (_, kind, _) in COLUMNS.items()),
+        tuple(_row(item, found.scale.scale_id) for item in rows),
+        f"{caption}. Answers are those of {found.window or 'no month yet'}; ± is the standard error.",
+        narrow="scroll",
+        sorted_by=(place, "descending" if found.sort.startswith("-") else "ascending"),
+    )
     return Page(
-        f"Bank of scale {shown.scale.scale_id}",
-        TagList(
-            tags.p(summary(shown), class_="lead"),
-            form(asked, shown),
-            table(
-                f"{caption}. Answers are those of {shown.window or 'no month yet'}; ± is the standard error.",
-                [_header(asked, name, shown.sort) for name in COLUMNS],
-                [_row(item, shown.scale.scale_id) for item in rows],
-                numbers="".join(kind for _, kind, _ in COLUMNS.values()),
-                sorted_by=(place, "descending" if shown.sort.startswith("-") else "ascending"),
-            ),
+        f"Bank of scale {found.scale.scale_id}",
+        shown(
+            Paragraph(summary(found), "lead"),
+            form(asked, found),
+            table,
             _pages(asked, number_of_page, pages),
-            _files(asked, shown),
+            _files(asked, found),
         ),
         wide=True,
     )
 
 
-def summary(shown: Chosen) -> TagList:
+def summary(found: Chosen) -> Text:
     """Counts of the scale's items, with links to them."""
-    scale = shown.scale.scale_id
-    n = {name: sum(item.status == status for item in shown.all) for name, status in STATUSES.items()}
-    waiting = sum(item.proposal is not None for item in shown.all)
-    drifted = sum(item.drifted is not None for item in shown.all)
-    parts = [f"{n['use']} of {counted(len(shown.all), 'item')} are in use"]
+    scale = found.scale.scale_id
+    n = {name: sum(item.status == status for item in found.all) for name, status in STATUSES.items()}
+    waiting = sum(item.proposal is not None for item in found.all)
+    drifted = sum(item.drifted is not None for item in found.all)
+    parts = [f"{n['use']} of {counted(len(found.all), 'item')} are in use"]
     parts += [f"{n['unpublished']} not published"] * bool(n["unpublished"])
     parts += [f"{n['withdrawn']} withdrawn"] * bool(n["withdrawn"])
-    return TagList(
-        ", ".join(parts) + "; ",
-        link(f"{drifted} drifted", "bank", scale=scale, flag="drift") if drifted else "none has drifted",
+    waits = page_link(f"{waiting} wait for a decision", "decisions", scale=scale), "."
+    return (
+        f"{', '.join(parts)}; ",
+        page_link(f"{drifted} drifted", "bank", scale=scale, flag="drift") if drifted else "none has drifted",
         ", ",
-        TagList(link(f"{waiting} wait for a decision", "decisions", scale=scale), ".")
-        if waiting
-        else "nothing waits for a decision.",
+        waits if waiting else "nothing waits for a decision.",
     )
 
 
-def form(asked: Asked, shown: Chosen) -> Tag:
-    sort = "" if shown.sort == "item" else shown.sort
-    fields = [
+def form(asked: Asked, found: Chosen) -> Tag:
+    sort = "" if found.sort == "item" else found.sort
+    return asking_form(
+        "bank",
+        choice("Scale", "scale", found.scales, found.scale.scale_id) if len(found.scales) > 1 else None,
         text_field("Item or topic", "search", asked.field("search")),
         choice("Status", "status", {"": "all"} | STATUSES, asked.field("status")),
         choice("Flag", "flag", {"": "all"} | {k: v for k, (v, _) in FLAGS.items()}, asked.field("flag")),
-    ]
-    if len(shown.scales) > 1:
-        fields.insert(0, choice("Scale", "scale", shown.scales, shown.scale.scale_id))
-    return asking_form("bank", *fields, kept={"sort": sort})
+        kept={"sort": sort},
+    )
 
 
-def flags(item: BankItem) -> TagChild:
+def flags(item: BankItem) -> Text:
     """Everything that needs review, the gravest first."""
-    proposal, drifted = item.proposal, item.drifted
-    found = [
-        tags.span(link(f"decision waits ({proposal.window})", "proposal", proposal=str(proposal.reference)))
-        if proposal
-        else None,
-        badge(drifted.sentence, "danger" if drifted.severity == "high" else "warning") if drifted else None,
-        badge(f"large DIF: {', '.join(item.dif)}", "warning") if item.dif else None,
-        *(badge(problem.partition(":")[0].replace("_", " "), "secondary") for problem in item.problems),
-    ]
-    return tags.div(*found, class_="d-flex flex-wrap gap-1") if any(flag is not None for flag in found) else DASH
+    found: list[Text] = []
+    if (p := item.proposal) is not None:
+        found.append(page_link(f"decision waits ({p.window})", "proposal", proposal=str(p.reference)))
+    if (drifted := item.drifted) is not None:
+        found.append(Badge(drifted.sentence, "bad" if drifted.severity == "high" else "warning"))
+    if item.dif:
+        found.append(Badge(f"large DIF: {', '.join(item.dif)}", "warning"))
+    found += [Badge(problem.partition(":")[0].replace("_", " ")) for problem in item.problems]
+    return tuple((flag, " ") for flag in found) or DASH
 
 
-def state(item: BankItem) -> TagChild:
+def state(item: BankItem) -> Text:
     """Its status, and a decision on it that has not begun."""
-    word = badge(item.status, STATUS_TONES[item.status])
+    word = Badge(item.status, STATUS_TONES[item.status])
     last = item.decided
     if last is None or last.is_withdrawn == item.withdrawn:
-        since = f" since {last.effective_from:%Y-%m-%d}" if last is not None and item.withdrawn else ""
-        return TagList(word, since)
-    return TagList(word, f" {last.state} from {last.effective_from:%Y-%m-%d} on")
+        return word, f" since {last.effective_from:%Y-%m-%d}" if last is not None and item.withdrawn else ""
+    return word, f" {last.state} from {last.effective_from:%Y-%m-%d} on"
 
 
 FILE_COLUMNS = (
@@ -217,10 +206,10 @@ def as_row(item: BankItem, scale: str) -> tuple[Any, ...]:
     )
 
 
-def _row(item: BankItem, scale: str) -> tuple[TagChild, ...]:
+def _row(item: BankItem, scale: str) -> tuple[Cell, ...]:
     v = item.values
     return (
-        link(shortened(item.item_id), "item", scale=scale, item=item.item_id),
+        page_link(item.item_id, "item", scale=scale, item=item.item_id),
         state(item),
         flags(item),
         *((value_with_error(v.a, v.a_se), value_with_error(v.b, v.b_se)) if v else (DASH, DASH)),
@@ -237,13 +226,13 @@ def _gravity(item: BankItem) -> tuple[int, int]:
     return severity, (item.proposal is not None) + len(item.dif) + len(item.problems)
 
 
-def _header(asked: Asked, name: str, sort: str) -> Tag:
+def _header(asked: Asked, name: str, sort: str) -> Span:
     """A link that sorts by this column; if it is sorted by it, the other way round."""
     mark = {name: " ▲", f"-{name}": " ▼"}.get(sort, "")
     text, kind, _ = COLUMNS[name]
     first = f"-{name}" if kind == "n" or name in ("flags", "anchor", "since") else name
     other = {f"-{name}": name, name: f"-{name}"}
-    return tags.a(text + mark, href=_same(asked, sort=other.get(sort, first), page=None), class_="text-nowrap")
+    return Span(text + mark, link=_same(asked, sort=other.get(sort, first), page=None))
 
 
 def _same(asked: Asked, **changes: str | None) -> str:
@@ -271,7 +260,7 @@ def _pages(asked: Asked, current: int, pages: int) -> TagChild:
     return tags.nav(tags.ul(*entries, class_="pagination flex-wrap"), aria_label="Pages of the table")
 
 
-def _files(asked: Asked, shown: Chosen) -> Tag:
+def _files(asked: Asked, found: Chosen) -> Tag:
     chosen_by = {name: asked.field(name) for name in ("search", "status", "flag")}
-    text = f"{counted(len(shown.items), 'item').capitalize()} as a file, as chosen here:"
-    return table_files(text, "bank", scale=shown.scale.scale_id, sort=shown.sort, **chosen_by)
+    text = f"{counted(len(found.items), 'item').capitalize()} as a file, as chosen here:"
+    return table_files(text, "bank", scale=found.scale.scale_id, sort=found.sort, **chosen_by)

@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import psycopg
-from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.abilities.batch import Measured, measured_in
-from irt_assets.blocks import value_with_error
+from irt_assets.blocks import (
+    DASH,
+    Badge,
+    Block,
+    Cell,
+    Figure,
+    Figures,
+    Paragraph,
+    Section,
+    Text,
+    Tone,
+    notice,
+    number,
+    table,
+    value_with_error,
+)
 from irt_assets.charts.chart import ends_of
 from irt_assets.charts.pictures import against
+from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, in_words, is_or_are, listed
 from irt_assets.gates.gates import SET_GATES
@@ -28,12 +43,13 @@ from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.core.items import ItemParameters, wabc
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.reports.item_shown import parameters
+from irt_assets.reports.month_shown import OUTCOMES
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
-from services.dashboard.elements import DASH, asking_form, badge, choice, link, notice, number, section, table
-from services.dashboard.figures import figure, stack
+from services.dashboard.elements import asking_form, choice
+from services.dashboard.figures import shown
 from services.dashboard.page import Asked, Page
-from services.dashboard.views.month import GATE_WORDS, gate_of
+from services.dashboard.views.month import gate_of
 
 MOVERS_SHOWN = 15
 CHANGES_SHOWN = 50
@@ -90,25 +106,24 @@ def page(asked: Asked) -> Page:
         button="Compare",
     )
     if first == second:
-        return Page("Two months side by side", TagList(choose, notice("Choose two different months.", tone="warning")))
+        return Page("Two months side by side", shown(choose, notice("Choose two different months.", "warning")))
     gates = {
         name: {gate: gate_of(by_scale, scale_id) for gate, by_scale in gate_statuses(reader.instance, name).items()}
         for name in (first, second)
     }
     with reader.connect() as connection:
-        sides = [_side(connection, state_of(overview, name, scale_id), gates[name]) for name in (first, second)]
-    one, other = sides
+        one, other = [_side(connection, state_of(overview, name, scale_id), gates[name]) for name in (first, second)]
     pairs = pairs_of(one, other)
     return Page(
         f"What changed from {first} to {second}?",
-        TagList(
-            _answer(one, other, pairs),
+        shown(
+            Paragraph(_answer(one, other, pairs), "lead"),
             choose,
-            _numbers(one, other),
+            Section("In numbers", (_numbers(one, other),)),
             _gates(one, other),
             _movers(pairs, one, other),
-            _in_force(one, other),
-            _flags(one, other),
+            Section("Published parameters that differ", tuple(_in_force(one, other))),
+            Section("Flagged items, new and gone", tuple(_flags(one, other))),
         ),
         as_of=overview.now,
     )
@@ -137,7 +152,7 @@ def pairs_of(one: Side, other: Side) -> Pairs:
     return Pairs((old, new), wabc(new, old, one.scale.mu, one.scale.sigma))
 
 
-def _answer(one: Side, other: Side, pairs: Pairs) -> Tag:
+def _answer(one: Side, other: Side, pairs: Pairs) -> str:
     new, gone = other.flags.keys() - one.flags.keys(), one.flags.keys() - other.flags.keys()
     changed = len(changes_in_force(one, other))
     states = (one.state.state, other.state.state)
@@ -153,12 +168,12 @@ def _answer(one: Side, other: Side, pairs: Pairs) -> Tag:
         else "the same items are flagged",
     ]
     moved = f" The curve of {pairs.items[pairs.movers[0]]} moved most." if pairs.items else ""
-    return tags.p(f"{'; '.join(parts)}.{moved}", class_="lead")
+    return f"{'; '.join(parts)}.{moved}"
 
 
-def _numbers(one: Side, other: Side) -> Tag:
-    rows: list[list[TagChild]] = [[name, *(value(side) for side in (one, other))] for name, value in _ROWS]
-    return section("In numbers", table("Both months", ("", one.month, other.month), rows, numbers="tnn"))
+def _numbers(one: Side, other: Side) -> Block:
+    rows = [(name, value(one), value(other)) for name, value in _ROWS]
+    return table(("", one.month, other.month), rows, numbers=(one.month, other.month), caption="Both months")
 
 
 def _constant(side: Side, name: str) -> str:
@@ -166,7 +181,7 @@ def _constant(side: Side, name: str) -> str:
 
 
 _ROWS: Sequence[tuple[str, Any]] = (
-    ("state", lambda s: badge(s.state.state)),
+    ("state", lambda s: s.state.state.badge),
     ("gates passed", lambda s: f"{sum(g.passed is True for g in s.gates.values())} of {len(SET_GATES)}"),
     ("answers fitted", lambda s: f"{s.linked.n_responses:,}" if s.linked else DASH),
     ("learners", lambda s: f"{s.linked.n_persons:,}" if s.linked else DASH),
@@ -186,42 +201,43 @@ _ROWS: Sequence[tuple[str, Any]] = (
 )
 
 
-def _gates(one: Side, other: Side) -> Tag:
+def _gates(one: Side, other: Side) -> Section:
     differ = [gate for gate in SET_GATES if one.gates[gate.name].passed is not other.gates[gate.name].passed]
     if not differ:
-        return section("Gates", tags.p("Every gate came to the same in both months."))
-    rows: list[list[TagChild]] = [
-        [gate.explanation, *(badge(*GATE_WORDS[side.gates[gate.name].passed]) for side in (one, other))]
-        for gate in differ
-    ]
-    return section("Gates that differ", table("Gates that differ", ("gate", one.month, other.month), rows))
+        return Section("Gates", (Paragraph("Every gate came to the same in both months."),))
+    rows = [(gate.explanation, *(OUTCOMES[side.gates[gate.name].passed] for side in (one, other))) for gate in differ]
+    headers = ("gate", one.month, other.month)
+    return Section("Gates that differ", (table(headers, rows, caption="Gates that differ"),))
 
 
-def _movers(pairs: Pairs, one: Side, other: Side) -> Tag:
+def _movers(pairs: Pairs, one: Side, other: Side) -> Section:
     if not pairs.items:
-        return section("Parameters", tags.p("No item was put on the scale by both months, so none can be compared."))
-    rows: list[list[TagChild]] = [
-        [
-            link(pairs.items[k], "item", item=pairs.items[k], scale=one.scale.scale_id),
+        none = "No item was put on the scale by both months, so none can be compared."
+        return Section("Parameters", (Paragraph(none),))
+    rows = [
+        (
+            _link(pairs.items[k], one),
             *_values([of.b[k] for of in pairs.sides], [of.b_se[k] for of in pairs.sides]),
             *_values([of.a[k] for of in pairs.sides], [of.a_se[k] for of in pairs.sides]),
             number(pairs.apart[k], 3),
-        ]
+        )
         for k in pairs.movers
     ]
-    headers = ("item", f"b {one.month}", f"b {other.month}", "change", f"a {one.month}", f"a {other.month}", "change")
-    return section(
-        "Parameters that moved most",
-        tags.p(
-            f"{len(pairs.items):,} items were put on the scale by both months. Named are the {len(rows)} whose curves "
-            "lie furthest apart (wABC: the area between them over the scale's learners); changes with their errors."
-        ),
-        stack(
-            _scatter("difficulty b", pairs, [of.b for of in pairs.sides], one, other),
-            _scatter("discrimination a", pairs, [of.a for of in pairs.sides], one, other),
-        ),
-        table("The items that moved most", (*headers, "wABC"), rows, numbers="tnnnnnnn"),
+    numbers = (f"b {one.month}", f"b {other.month}", "change", f"a {one.month}", f"a {other.month}", "change", "wABC")
+    named = (
+        f"{len(pairs.items):,} items were put on the scale by both months. Named are the {len(rows)} whose curves "
+        "lie furthest apart (wABC: the area between them over the scale's learners); changes with their errors."
     )
+    scatters = (
+        _scatter("difficulty b", pairs, [of.b for of in pairs.sides], one, other),
+        _scatter("discrimination a", pairs, [of.a for of in pairs.sides], one, other),
+    )
+    moved = table(("item", *numbers), rows, numbers=numbers, caption="The items that moved most", narrow="scroll")
+    return Section("Parameters that moved most", (Paragraph(named), Figures(scatters), moved))
+
+
+def _link(item: str, side: Side) -> Text:
+    return page_link(item, "item", item=item, scale=side.scale.scale_id)
 
 
 def _values(values: Sequence[float], errors: Sequence[float]) -> list[str]:
@@ -230,10 +246,10 @@ def _values(values: Sequence[float], errors: Sequence[float]) -> list[str]:
     return [*map(value_with_error, values, errors), change]
 
 
-def _scatter(name: str, pairs: Pairs, values: Sequence[Floats], one: Side, other: Side) -> TagList:
+def _scatter(name: str, pairs: Pairs, values: Sequence[Floats], one: Side, other: Side) -> Figure:
     movers = pairs.movers
     correlation = number(float(np.corrcoef(values[0], values[1])[0, 1])) if len(pairs.items) > 2 else DASH
-    return figure(
+    return Figure(
         against(
             (f"{name}, {one.month}", f"{name}, {other.month}"),
             f"{name.capitalize()} of {len(pairs.items):,} items, {one.month} against {other.month}: correlation "
@@ -258,51 +274,34 @@ def changes_in_force(one: Side, other: Side) -> list[str]:
     return sorted(item for item in items if scored(one, item) != scored(other, item))
 
 
-def _in_force(one: Side, other: Side) -> Tag:
+def _in_force(one: Side, other: Side) -> Iterator[Block]:
     changed = changes_in_force(one, other)
-    rows: list[list[TagChild]] = [
-        [
-            link(item, "item", item=item, scale=one.scale.scale_id),
-            *(_published(side.in_force.get(item)) for side in (one, other)),
-        ]
+    yield Paragraph(f"{counted(len(changed), 'item').capitalize()} of those in use at the end of either month.")
+    rows = [
+        (_link(item, one), *(_published(side.in_force.get(item)) for side in (one, other)))
         for item in changed[:CHANGES_SHOWN]
     ]
-    more = len(changed) - len(rows)
-    return section(
-        "Published parameters that differ",
-        tags.p(f"{counted(len(changed), 'item').capitalize()} of those in use at the end of either month."),
-        table("Published parameters at the end of each month", ("item", one.month, other.month), rows)
-        if rows
-        else None,
-        tags.p(f"{more:,} more are in ", link("the item bank", "bank", scale=one.scale.scale_id), ".")
-        if more
-        else None,
-    )
+    if rows:
+        caption = "Published parameters at the end of each month"
+        yield table(("item", one.month, other.month), rows, caption=caption)
+    if more := len(changed) - len(rows):
+        yield Paragraph((f"{more:,} more are in ", page_link("the item bank", "bank", scale=one.scale.scale_id), "."))
 
 
 def _published(one: ItemInForce | None) -> str:
     return f"{parameters(one.values)} since {one.effective_from:%Y-%m-%d}" if one else "not in use"
 
 
-def _flags(one: Side, other: Side) -> Tag:
-    rows: list[tuple[TagChild, ...]] = []
-    for what, items, side, tone in (
-        ("new", other.flags.keys() - one.flags.keys(), other, "danger"),
-        ("gone", one.flags.keys() - other.flags.keys(), one, "success"),
-    ):
-        rows += [
-            (
-                link(item, "item", item=item, scale=one.scale.scale_id),
-                badge(what, tone),
-                "; ".join(side.flags[item]),
-            )
-            for item in sorted(items)
-        ]
+def _flags(one: Side, other: Side) -> Iterator[Block]:
     both = len(one.flags.keys() & other.flags.keys())
-    more = len(rows) - CHANGES_SHOWN
-    return section(
-        "Flagged items, new and gone",
-        tags.p(f"{counted(both, 'item').capitalize()} {is_or_are(both)} flagged in both months."),
-        table("Flags that are new or gone", ("item", "", "what was found"), rows[:CHANGES_SHOWN]) if rows else None,
-        tags.p(f"{more:,} more are on the months' own pages.") if more > 0 else None,
-    )
+    yield Paragraph(f"{counted(both, 'item').capitalize()} {is_or_are(both)} flagged in both months.")
+    news: tuple[tuple[str, Side, Side, Tone], ...] = (("new", other, one, "bad"), ("gone", one, other, "good"))
+    rows: list[tuple[Cell, ...]] = [
+        (_link(item, one), Badge(what, tone), "; ".join(side.flags[item]))
+        for what, side, beside, tone in news
+        for item in sorted(side.flags.keys() - beside.flags.keys())
+    ]
+    if rows:
+        yield table(("item", "", "what was found"), rows[:CHANGES_SHOWN], caption="Flags that are new or gone")
+    if len(rows) > CHANGES_SHOWN:
+        yield Paragraph(f"{len(rows) - CHANGES_SHOWN:,} more are on the months' own pages.")

@@ -17,7 +17,7 @@ from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.deciding import Form, Outcome, What
-from services.dashboard.elements import asking_form, choice, link, section, shortened
+from services.dashboard.elements import asking_form, choice, section, shortened
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.views.bank import scale_asked
@@ -50,7 +50,8 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
         return Form(what, (Reference("", name),), reason, since)
 
     def after(_form: Form, outcome: Outcome) -> TagChild:
-        return link("Reload this page", "item", scale=asked.field("scale"), item=name) if outcome.ok else None
+        again = page_link("Reload this page", "item", scale=asked.field("scale"), item=name)
+        return shown(Paragraph(again)) if outcome.ok else None
 
     decision_form.converse(asked, inputs, fill, after, USE_KINDS)
 

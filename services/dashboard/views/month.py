@@ -13,7 +13,6 @@ from htmltools import TagChild
 from shiny import Inputs, Outputs, Session
 
 from irt_assets.blocks import Box, Paragraph, Span, Text, Tone, prose
-from irt_assets.blocks.html import BOOTSTRAP
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.gates.gates import SET_GATES
@@ -37,7 +36,6 @@ MARKS: dict[State, tuple[str, Tone]] = {
     State.RED: ("No", "bad"),
     State.ORIGIN: ("It is released with the scale", "info"),
 }
-GATE_WORDS = {passed: (one.text, BOOTSTRAP[one.tone]) for passed, one in month_shown.OUTCOMES.items()}
 TAKE_OUT = ": take out those that really changed (a leak, a wrong key, an edited text), then make the month again."
 
 

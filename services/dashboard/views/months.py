@@ -25,6 +25,7 @@ from irt_assets.blocks import (
     prose,
     table,
 )
+from irt_assets.blocks.html import BOOTSTRAP
 from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.environment import CODE_LOCATION
 from irt_assets.common.job_names import MONTHLY_JOB
@@ -36,7 +37,7 @@ from irt_assets.ledger.steps import step_of
 from jobs.overview import Overview
 from services.dashboard import making
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
-from services.dashboard.elements import badge, markup
+from services.dashboard.elements import markup
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, Page
 from services.dashboard.safety import in_short, next_step, verdict
@@ -208,7 +209,8 @@ def _origins(asked: Asked, scales: Sequence[str]) -> Iterator[Section]:
 def _light(state: MonthState, overview: Overview) -> Text:
     waiting = decisions_waiting(overview, state.month, state.scale_id)
     label = f"{state.month} of {state.scale_id}: {state.state}"
-    light = markup(tags.a(badge(state.state), href=address("month", **_where(state)), aria_label=label))
+    word = tags.span(state.state, class_=f"badge text-bg-{BOOTSTRAP[state.state.badge.tone]}")
+    light = markup(tags.a(word, href=address("month", **_where(state)), aria_label=label))
     more = (" ", next_step(state, waiting)) if waiting or state.state is not State.GREEN else ()
     return light, " ", Span(in_short(state.why), "quiet"), *more
 
