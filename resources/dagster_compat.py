@@ -313,17 +313,6 @@ def execute_started_run(begin: Callable[[], None], *arguments: Any) -> None:
         atexit._run_exitfuncs()  # a process of that context ends without
 
 
-def code_server_answers(socket: str) -> bool:
-    """Whether a code server answers on a socket."""
-    from dagster._grpc.client import DagsterGrpcClient
-
-    try:
-        DagsterGrpcClient(socket=socket, host="localhost").ping("")
-    except Exception:  # noqa: BLE001 - any failure means: not yet
-        return False
-    return True
-
-
 def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[DaemonStatus]:
     """The status of each part of the daemon that this instance needs; healthy: heard of within `silent_s`."""
     from dagster._daemon.controller import get_daemon_statuses

@@ -21,7 +21,6 @@ from irt_assets.servers.claims import Claims, StackError
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.servers.server_commands import DAEMON, DEFINITIONS, Service, commands
 from irt_assets.servers.supervisor import Supervisor
-from resources.dagster_compat import code_server_answers
 from resources.files.folder_claim import open_store
 from resources.postgres.daemon_lock import PATIENCE_S, DaemonLock
 from resources.postgres.database import Database, embedded_postgres
@@ -155,7 +154,7 @@ class Stack:
 
     def _start_children(self, port: int) -> None:
         begun, supervisor = time.monotonic(), self.supervisor
-        socket_path = supervisor.environment["IRT_CODE_SERVER_SOCKET"]
+        code_server = f"unix:{supervisor.environment['IRT_CODE_SERVER_SOCKET']}"
         started = commands(
             self.settings,
             supervisor.environment,
@@ -167,7 +166,7 @@ class Stack:
         for name, arguments in started.items():
             supervisor.start(name, arguments)
             if name == "code server":  # else the others load the location when it does not answer yet
-                supervisor.wait_until(lambda: code_server_answers(socket_path), begun)
+                supervisor.wait_until(lambda: probes.code_server(code_server) is None, begun)
         for service in self.services:
             supervisor.start(service.package, service.command)
         supervisor.wait_until(self._is_loaded, begun)

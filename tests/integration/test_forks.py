@@ -11,11 +11,11 @@ pytestmark = pytest.mark.ci
 
 PROGRAM = """
 import os, subprocess
+from irt_assets.common import probes
 from irt_assets.servers import supervisor
-from resources.dagster_compat import code_server_answers
 for _ in range(400):
     for _ in range(3):
-        assert not code_server_answers("/nowhere/code-server.sock")
+        assert probes.code_server("unix:/nowhere/code-server.sock")
     subprocess.run(["true"], preexec_fn=supervisor.prepare_server, check=True)
 """
 AT_MOST_S = 300
