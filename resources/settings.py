@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 from zoneinfo import available_timezones
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -221,6 +221,12 @@ class Settings(BaseSettings):
         url = f"postgresql://{account}{'@' if account else ''}{server}/{quote(name, safe='')}"
         return {**values, "database_url": url}
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object, info: ValidationInfo) -> object:
+        may_be_unset = cls.model_fields[str(info.field_name)].default is None
+        return None if value == "" and may_be_unset else value
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _any_case(cls, value: object) -> object:
@@ -283,11 +289,10 @@ class Settings(BaseSettings):
     @field_validator("irt_code_server")
     @classmethod
     def _host_and_port(cls, value: str | None) -> str | None:
-        if value:
-            address = parse_address(value)
-            if address is None or address.port is None:
-                raise ValueError("must be HOST:PORT, such as irt-code-server:4266")
-        return value or None
+        address = parse_address(value or "")
+        if value is not None and (address is None or address.port is None):
+            raise ValueError("must be HOST:PORT, such as irt-code-server:4266")
+        return value
 
     @field_validator("irt_spark")
     @classmethod
@@ -365,48 +370,6 @@ class Settings(BaseSettings):
         """CPU and memory of the kinds of runs that have been given some."""
         found = [RUN_SIZE.fullmatch(entry) for entry in _entries(self.irt_run_resources)]
         return {one["kind"]: (one["cpu"], one["memory"]) for one in found if one}
-
-    @field_validator(
-        "irt_run_key",
-        "irt_spark",
-        "irt_attempts",
-        "pod_name",
-        "pod_namespace",
-        "database_url",
-        "pghost",
-        "pguser",
-        "pgpassword",
-        "pgdatabase",
-        "irt_db_schema",
-        "log_format",
-        "s3_bucket",
-        "s3_sse",
-        "s3_sse_kms_key_id",
-        "report_output_dir",
-        "r_irt_base_url",
-        "r_irt_internal_token",
-        "irt_ui_url",
-        "irt_dashboard_url",
-        "irt_source_url",
-        "irt_ui_learner_reports",
-        "irt_org_id",
-        "irt_theta_token",
-        "jwt_issuer",
-        "jwt_audience",
-        "jwt_public_key_path",
-        "jwt_jwks_url",
-        "jwt_algorithm",
-        "slack_webhook_url",
-        "discord_webhook_url",
-        "alert_email",
-        "alert_from",
-        "pd_routing_key",
-        "alert_webhook_url",
-        mode="before",
-    )
-    @classmethod
-    def _empty_is_unset(cls, value: object) -> object:
-        return None if value == "" else value
 
     @property
     def info_channels(self) -> tuple[str, ...]:
