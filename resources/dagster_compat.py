@@ -1,9 +1,9 @@
 """Private parts of Dagster, for one version of it: no other module imports or replaces them.
 
-First the names that others take from here, then its servers, the logs of runs, its page as an application, its queue,
-its monitor and its run worker. What `import dagster` does not load is imported inside the function that needs it: it
-takes seconds. Other modules hold only what a subclass inherits (`INHERITED_IN`). What does not belong here: what
-`dagster` itself exports, and the layer of our own around the page (see `irt_assets.webserver`).
+First what others take from here unchanged, which is imported, then its servers, the logs of runs, its page as an
+application, its queue, its monitor and its run worker. What `import dagster` does not load is imported inside the
+function that needs it: it takes seconds. Other modules hold only what a subclass inherits (`INHERITED_IN`). What does
+not belong here: what `dagster` itself exports, and the layer of our own around the page (see `irt_assets.webserver`).
 """
 
 from __future__ import annotations
@@ -85,59 +85,6 @@ if TYPE_CHECKING:
     from dagster._daemon.types import DaemonStatus
 
 LOG = logging.getLogger(__name__)
-__all__ = [
-    "ASSET_PARTITION_RANGE_END_TAG",
-    "ASSET_PARTITION_RANGE_START_TAG",
-    "AUTO_RETRY_RUN_ID_TAG",
-    "BULK_ACTION_TERMINAL_STATUSES",
-    "FINISHED_STATUSES",
-    "HIDDEN_TAG_PREFIX",
-    "IO_TYPE_EXTENSION",
-    "MAX_RETRIES_TAG",
-    "NOT_FINISHED_STATUSES",
-    "PARENT_BACKFILL_ID_TAG",
-    "PARENT_RUN_ID_TAG",
-    "PARTITION_NAME_TAG",
-    "PRIORITY_TAG",
-    "RETRY_NUMBER_TAG",
-    "RUN_FAILURE_REASON_TAG",
-    "RUN_KEY_TAG",
-    "SCHEDULE_NAME_TAG",
-    "SENSOR_NAME_TAG",
-    "AssetCheckExecutionRecord",
-    "AssetCheckExecutionRecordStatus",
-    "BulkActionStatus",
-    "CapturedLogSubscription",
-    "CheckRunHealthResult",
-    "CloudStorageComputeLogManager",
-    "ComputeIOType",
-    "ConfigurableClass",
-    "ConfigurableClassData",
-    "DagsterUserCodeUnreachableError",
-    "EngineEventData",
-    "ErrorSource",
-    "InstigatorState",
-    "InstigatorTick",
-    "InstigatorType",
-    "LaunchRunContext",
-    "LocalComputeLogManager",
-    "PartitionBackfill",
-    "PartitionKeyFilter",
-    "PollingComputeLogSubscriptionManager",
-    "RunFailureReason",
-    "RunLauncher",
-    "ScheduleInstigatorData",
-    "StepFailureData",
-    "TickStatus",
-    "UnresolvedAssetJobDefinition",
-    "WorkerStatus",
-    "auto_reexecution_should_retry_run",
-    "coerce_valid_log_level",
-    "ensure_file",
-    "schedule_execution_time_iterator",
-]
-"""What other modules use from here unchanged."""
-
 DAGSTER = "1.13.27"
 """The version whose private parts this module knows; `pyproject.toml` pins the same."""
 INHERITED_IN = ("jobs/launcher.py", "jobs/kubernetes_launcher.py", "jobs/launched_by.py", "jobs/stored_logs.py")
