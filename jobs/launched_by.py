@@ -16,12 +16,7 @@ from resources.dagster_compat import PARENT_BACKFILL_ID_TAG
 LAUNCHED_BY = "irt/launched_by"
 """Run tag: the verified name; empty if a name was typed but not verified."""
 CALLER_HEADER = "irt-caller"
-"""Header that names the caller to Dagster. The layer before it removes the header from requests from outside."""
-
-
-def header_of(name: str) -> str:
-    """The verified caller's name, in ASCII."""
-    return json.dumps(name)
+"""Header that names the caller to Dagster, as JSON. The layer before it removes it from requests from outside."""
 
 
 def tags_of_backfill(headers: Mapping[str, str]) -> dict[str, str]:

@@ -27,21 +27,22 @@ from irt_assets.webserver.operations import (
     required_role,
     signs_for_another,
 )
-from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY, header_of
-from resources.serving.guard import DEBUG_FILES, POLICY_VIOLATION, PROBE, READING, path_within
+from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY
+from resources.serving.guard import (
+    DEBUG_FILES,
+    POLICY_VIOLATION,
+    PROBE,
+    READING,
+    Refusal,
+    challenge,
+    path_within,
+    refuse,
+)
 from services.jwt_verifier.tokens import Identity, Role, TokenRefused, Verifier, sent_token
 
 LOG = logging.getLogger("irt_assets.webserver")
 LARGEST_BODY = 16 * 1024 * 1024
 """As in nginx."""
-
-
-class Refusal(Exception):
-    """Why a request is refused after it was read."""
-
-    def __init__(self, status: HTTPStatus, why: str) -> None:
-        super().__init__(why)
-        self.status = status
 
 
 @dataclass(eq=False)
@@ -84,7 +85,9 @@ class Identified:
                 scope, receive = _normalise_scope(scope), _with_body(body, receive)
             await self.app(scope, receive, send)
         except (TokenRefused, Unreadable, Refusal) as refused:
-            await _refuse(HTTPStatus(refused.status), str(refused), scope, receive, send)
+            shown = {"data": None, "errors": [{"message": str(refused)}]}  # as GraphQL has it, which the page shows
+            answer = JSONResponse(shown, refused.status, challenge(refused.status))
+            await refuse(str(refused), answer, scope, receive, send)
         except ClientDisconnect:
             return
 
@@ -173,7 +176,7 @@ def _scope_of_caller(scope: Scope, identity: Identity | None) -> Scope:
     """The request with the verified caller's name, and without any that came from outside."""
     headers = [(name, value) for name, value in scope["headers"] if name.lower() != CALLER_HEADER.encode()]
     if identity is not None:
-        headers.append((CALLER_HEADER.encode(), header_of(identity.sub).encode("ascii")))
+        headers.append((CALLER_HEADER.encode(), json.dumps(identity.sub).encode("ascii")))
     return {**scope, "headers": headers}
 
 
@@ -212,16 +215,3 @@ def _with_body(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
-
-
-async def _refuse(status: HTTPStatus, why: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer in the shape of a GraphQL error, so that the page shows the sentence."""
-    LOG.warning("refused %s %r: %s", scope.get("method", "WebSocket"), scope["path"], why)
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": POLICY_VIOLATION})
-        return
-    headers = {"Cache-Control": "no-store"}
-    if status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = 'Bearer realm="irt"'
-    answer = JSONResponse({"data": None, "errors": [{"message": why}]}, status, headers)
-    await answer(scope, receive, send)

@@ -15,7 +15,7 @@ from email.message import Message as Header
 from http import HTTPMethod, HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders, QueryParams
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resources.addresses import Address, Names, parse_address, parse_origin
@@ -39,13 +39,12 @@ POLICY_VIOLATION = 1008
 """Close code of a WebSocket (policy violation). One not yet accepted gets a 403 without a body."""
 
 
-@dataclass(frozen=True)
-class Refusal:
-    """Why a request is refused, in a sentence, with the HTTP status."""
+class Refusal(Exception):
+    """Why a request is refused, in a sentence, with the HTTP status. `allow`: the methods that are allowed."""
 
-    status: HTTPStatus
-    why: str
-    allow: str = ""
+    def __init__(self, status: HTTPStatus, why: str, allow: str = "") -> None:
+        super().__init__(why)
+        self.status, self.allow = status, allow
 
 
 @dataclass(eq=False)
@@ -71,13 +70,9 @@ class Guard:
         if refusal is None:
             await self.app(scope, receive, _with_headers(send))
             return
-        LOG.warning("refused %s %r: %s", scope.get("method", "WebSocket"), scope["path"], refusal.why)
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
-            return
         headers = {"Allow": refusal.allow} if refusal.allow else {}
-        answer = PlainTextResponse(f"{refusal.why}\n", refusal.status, headers)
-        await answer(scope, receive, _with_headers(send))
+        answer = PlainTextResponse(f"{refusal}\n", refusal.status, headers)
+        await refuse(str(refusal), answer, scope, receive, _with_headers(send))
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
@@ -131,6 +126,21 @@ class Guard:
             f"A page of {(origin or 'several origins')[:LONGEST_NAME]!r} may not use this one. If people reach this "
             "one there, set IRT_UI_URL to its address.",
         )
+
+
+async def refuse(why: str, answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Log why, and send the answer; a WebSocket is closed."""
+    LOG.warning("refused %s %r: %s", scope.get("method", "WebSocket"), scope["path"], why)
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+    else:
+        await answer(scope, receive, send)
+
+
+def challenge(status: int) -> dict[str, str]:
+    """The headers of a refusal that is not kept, and that asks for a token where there is none that is good."""
+    asked = {"WWW-Authenticate": 'Bearer realm="irt"'} if status == HTTPStatus.UNAUTHORIZED else {}
+    return {"Cache-Control": "no-store", **asked}
 
 
 def path_within(prefix: str, path: str) -> str:

@@ -5,7 +5,6 @@ What does not belong here: what a role may do (see `jwt_verifier.tokens`), and w
 
 from __future__ import annotations
 
-import logging
 import math
 
 from starlette.concurrency import run_in_threadpool
@@ -14,10 +13,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from resources.serving.guard import POLICY_VIOLATION
+from resources.serving.guard import POLICY_VIOLATION, challenge, refuse
 from services.jwt_verifier.tokens import Identity, Role, TokenRefused, Verifier, sent_token
 
-LOG = logging.getLogger("services.dashboard")
 OPEN_PATHS = ("/health", "/metrics", "/ready")
 LOWEST_ROLE: Role = "viewer"
 DEMO = Identity("demo psychometrician", "demo", ("psychometrician",), frozenset(), math.inf)
@@ -38,7 +36,8 @@ class Login:
         try:
             identity = await run_in_threadpool(self._identity, Headers(scope=scope))
         except TokenRefused as refused:
-            await _refuse(refused, scope, receive, send)
+            answer = PlainTextResponse(f"{refused}\n", refused.status, challenge(refused.status))
+            await refuse(refused.reason, answer, scope, receive, send)
             return
         scope = {**scope, "state": {**scope.get("state", {}), "identity": identity}}
 
@@ -67,14 +66,3 @@ def identity_of(connection: HTTPConnection) -> Identity:
     """The identity of a request or WebSocket that came through `Login`."""
     identity: Identity = connection.scope["state"]["identity"]
     return identity
-
-
-async def _refuse(refused: TokenRefused, scope: Scope, receive: Receive, send: Send) -> None:
-    LOG.warning("refused %s %r: %s", scope.get("method", "WebSocket"), scope["path"], refused.reason)
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": POLICY_VIOLATION})
-        return
-    headers = {"Cache-Control": "no-store"}
-    if refused.status == 401:
-        headers["WWW-Authenticate"] = 'Bearer realm="irt"'
-    await PlainTextResponse(f"{refused}\n", refused.status, headers)(scope, receive, send)

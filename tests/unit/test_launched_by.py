@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY, NamingRunCoordinator, header_of, tags_of_backfill
+from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY, NamingRunCoordinator, tags_of_backfill
 from resources.dagster_compat import PARENT_BACKFILL_ID_TAG
 from tests.helpers.dagster_private import create_run_for_test
 
@@ -18,7 +19,7 @@ def test_runs_of_a_backfill_have_its_name_and_those_of_a_repeated_one_none(
     of_backfill: dict[str, str], expected: str
 ) -> None:
     """The daemon launches them. A backfill that is repeated has the tags of the first one, whoever repeats it."""
-    tags = tags_of_backfill({CALLER_HEADER: header_of("ann")}) | of_backfill
+    tags = tags_of_backfill({CALLER_HEADER: json.dumps("ann")}) | of_backfill
     with dg.DagsterInstance.ephemeral() as instance:
         coordinator = NamingRunCoordinator()
         coordinator.register_instance(instance)
