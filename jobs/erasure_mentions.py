@@ -92,13 +92,9 @@ def _read(file: Path) -> Iterator[list[str]]:
 
 def _holds(row: list[str], named: re.Pattern[str]) -> bool:
     """Whether the value or the row that was refused holds the id, as it is or as CSV or JSON writes it."""
-    return any(named.search(text) for cell in row[2:] for text in _readings(cell))
-
-
-def _readings(cell: str) -> Iterator[str]:
-    for text in (cell, cell.replace('""', '"')):
-        yield text
-        yield ESCAPED.sub(lambda escaped: json.loads(f'"{escaped[0]}"'), text)
+    cells = [text for cell in row[2:] for text in (cell, cell.replace('""', '"'))]
+    read = (ESCAPED.sub(lambda escaped: json.loads(f'"{escaped[0]}"'), text) for text in cells)
+    return any(map(named.search, [*cells, *read]))
 
 
 def _subjects(connection: psycopg.Connection, user_id: str) -> list[str]:

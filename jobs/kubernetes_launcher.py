@@ -334,9 +334,6 @@ def _copy_fields(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _copy_fields(one) for name, one in value.items() if one is not None}
     if isinstance(value, list):
-        return [_copy_fields(one) for one in value if not _is_of_the_token(one)]
+        named = [(one, one.get("name", "") if isinstance(one, dict) else "") for one in value]
+        return [_copy_fields(one) for one, name in named if not str(name).startswith(TOKEN_VOLUME)]
     return value
-
-
-def _is_of_the_token(value: Any) -> bool:
-    return isinstance(value, dict) and str(value.get("name", "")).startswith(TOKEN_VOLUME)

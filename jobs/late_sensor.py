@@ -71,7 +71,12 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
                 run_requests=[dg.RunRequest(run_key=key, job_name=EXPORT)],
                 cursor=memory.waiting(now).write(),
             )
-        late = late_days(_versions(read, memory.live_days(new), now), sources, now, fresh=memory.fresh)
+        days = memory.live_days(new)
+        versions = read.run_in_time(  # of PostgreSQL, which has their answers whatever else holds the log
+            lambda connection: answer_versions_of(connection, days, on_postgres(connection)),
+            otherwise=dict.fromkeys(days, _unread(now)),
+        )
+        late = late_days(versions, sources, now, fresh=memory.fresh)
         made = context.instance.get_materialized_partitions(dg.AssetKey("weekly_kpi"))
         begin = Month(settings.irt_first_month).start
         asked = [
@@ -140,14 +145,6 @@ def _not_in_lake(read: _Reader, whole: Lake | CatalogTable | None, days: Collect
             for day in days_behind(connection, whole, day_bounds(first)[0], day_bounds(last)[1])
         ],
         otherwise=sorted(days),
-    )
-
-
-def _versions(read: _Reader, days: Collection[str], now: datetime) -> dict[str, str]:
-    """The hash of the answers of each day now, read in PostgreSQL, which has them whatever else holds the log."""
-    return read.run_in_time(
-        lambda connection: answer_versions_of(connection, days, on_postgres(connection)),
-        otherwise=dict.fromkeys(days, _unread(now)),
     )
 
 

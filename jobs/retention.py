@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import psycopg
@@ -191,10 +191,8 @@ def prune_files(database: Database, store: ObjectStore, now: datetime, *, dry_ru
 
 def prune_unfinished(store: ObjectStore, now: datetime, *, dry_run: bool) -> Gone:
     """Delete what processes that were killed had half written."""
-    names = [
-        name for folder in CITATIONS for name in store.drop_unfinished(folder, now - BEING_WRITTEN, dry_run=dry_run)
-    ]
-    return Gone("half-written files", tuple(sorted(names)))
+    begun = (store.drop_unfinished(folder, now - BEING_WRITTEN, dry_run=dry_run) for folder in CITATIONS)
+    return Gone("half-written files", tuple(sorted(chain.from_iterable(begun))))
 
 
 def _months(window: str) -> Iterator[str]:

@@ -30,18 +30,11 @@ def unmade_partitions(wanted: Sequence[str], made: Collection[str], under_way: C
     return [key for key in wanted if key not in made and key not in under_way]
 
 
-def made_partitions(instance: dg.DagsterInstance, plan: Plan, partitions: Sequence[str]) -> set[str]:
-    """The partitions that were made after their end; one that is not over does not count."""
-    asset = dg.AssetKey(plan.asset)
-    return {key for key in partitions if materialized_since(instance, asset, key, plan.period.bounds(key)[1])}
-
-
 def missing(instance: dg.DagsterInstance, plan: Plan, tick: datetime, first_month: str) -> tuple[list[str], list[str]]:
     """The partitions that should be there after a tick, and those of them to be asked for."""
-    wanted = plan.partitions_due(tick, first_month)
-    return wanted, unmade_partitions(
-        wanted, made_partitions(instance, plan, wanted), under_way(instance, plan.job, [plan.asset])
-    )
+    wanted, asset = plan.partitions_due(tick, first_month), dg.AssetKey(plan.asset)
+    made = {key for key in wanted if materialized_since(instance, asset, key, plan.period.bounds(key)[1])}
+    return wanted, unmade_partitions(wanted, made, under_way(instance, plan.job, [plan.asset]))
 
 
 def ran_since(instance: dg.DagsterInstance, plan: Plan, tick: datetime) -> bool:

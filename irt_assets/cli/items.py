@@ -86,14 +86,12 @@ def list_(
         )
         return
     if shown:
-        rows = [(item, scale, topic, _use(status.get(item))) for item, scale, topic in shown]
+        rows = [
+            (item, scale, topic, status[item].sentence if item in status else "in use") for item, scale, topic in shown
+        ]
         print_blocks(table(("item", "scale", "topic", "use"), rows))
     out_of_use = sum(one.is_withdrawn for one in status.values())
     say(f"{len(bank):,} items, {out_of_use:,} of them withdrawn")
-
-
-def _use(status: Status | None) -> str:
-    return status.sentence if status else "in use"
 
 
 def _print(decided: Sequence[Status]) -> None:

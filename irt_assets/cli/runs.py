@@ -19,7 +19,7 @@ from irt_assets.common.job_names import INVARIANT_REPORT, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
 from irt_assets.invariants.open_violations import open_violations
 from irt_assets.runs.in_process_runs import SENSORS, Outcome, evaluate
-from irt_assets.runs.start import start, wait_for_the_daemon
+from irt_assets.runs.start import start, with_daemon
 from jobs.daemons import daemon_alive
 from jobs.plans import plan_of
 from jobs.stuck_runs import SHOWN_OF_AN_ID, cancel_run, fail_lost_runs, stuck_runs
@@ -97,7 +97,7 @@ def _tick(settings: Settings, database: Database, sensor: str) -> None:
     """Evaluate the sensor here, unless the daemon does; in a pod it has to."""
     with current_instance(database) as instance:
         if in_a_pod():
-            wait_for_the_daemon(instance)
+            with_daemon(instance, lambda: None)
         if daemon_alive(instance):
             say(f"{sensor}: the daemon is running and evaluates it")
             return

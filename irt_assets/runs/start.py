@@ -132,11 +132,6 @@ def partitions_to_run(
     return [] if by_the_clock and ran_since(instance, plan, last_tick_before(now, plan)) else [None]
 
 
-def wait_for_the_daemon(instance: dg.DagsterInstance) -> None:
-    """Raises PermanentFailure where there is none for ten minutes."""
-    _with_daemon(instance, lambda: None)
-
-
 def _through_the_daemon(
     instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None, *, pod: bool
 ) -> Iterator[Outcome]:
@@ -145,7 +140,7 @@ def _through_the_daemon(
     A run that a daemon left in the queue, as it was stopped meanwhile, is made here, though not in a pod.
     """
     ask = partial(_asked_for, instance, settings, database, plan, asked)
-    runs = _with_daemon(instance, ask) if pod else ask()
+    runs = with_daemon(instance, ask) if pod else ask()
     for partition, run_id in runs.items():
         outcome = _through_outages(
             partial(await_run, instance, run_id, plan.job, partition, PATIENCE_S if pod else 0.0)
@@ -301,8 +296,9 @@ def _say(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
     LOG.handle(record)
 
 
-def _with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
-    """Call `do` once a daemon runs, again until it reaches what it needs."""
+def with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
+    """Call `do` once a daemon runs, again until it reaches what it needs. Raises PermanentFailure where for ten minutes
+    there is none."""
     given_up, why = time.monotonic() + PATIENCE_S, ""
     while True:
         before, why = why, "there was no daemon"

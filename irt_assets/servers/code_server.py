@@ -8,6 +8,7 @@ not belong here: what it serves (see `definitions`).
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from functools import partial
@@ -19,7 +20,7 @@ from irt_assets.common.probes import code_server
 from irt_assets.servers import run_workers
 from resources.dagster_compat import fork_runs, have_the_last_word_on_logs, run_code_server
 from resources.serving import logs, metrics
-from resources.serving.service_manager import report_to_service_manager, restart_on_hangup
+from resources.serving.service_manager import report_to_service_manager, restart_process
 from resources.settings import get_settings
 
 
@@ -30,23 +31,18 @@ def code_server_registry() -> CollectorRegistry:
     return registry
 
 
-def _load(module: str) -> None:
-    """Load the definitions as Dagster does next, which reports what is wrong with them."""
-    with suppress(Exception):
-        import_module(module).defs.get_repository_def().load_all_definitions()
-
-
 def main() -> None:
     os.umask(0o077)
     logs.configure()
     have_the_last_word_on_logs(logs.configure)
     if get_settings().irt_run_launcher == "process":
-        _load(sys.argv[sys.argv.index("-m") + 1])
+        with suppress(Exception):  # Dagster loads them next, and reports what is wrong with them
+            import_module(sys.argv[sys.argv.index("-m") + 1]).defs.get_repository_def().load_all_definitions()
         run_workers.fork_them_from_here()
     fork_runs(run_workers.begin)
     port = get_settings().irt_code_server_metrics_port
     metrics.show(code_server_registry(), port, "IRT_CODE_SERVER_METRICS_PORT")
-    restart_on_hangup()
+    signal.signal(signal.SIGHUP, restart_process)
     tcp, socket = os.environ["IRT_CODE_SERVER_PORT"], os.environ["IRT_CODE_SERVER_SOCKET"]
     report_to_service_manager(partial(code_server, f"127.0.0.1:{tcp}" if tcp else f"unix:{socket}"))
     run_code_server()

@@ -204,7 +204,8 @@ def _started(master: str) -> SparkSession:
             _drop_what_is_left()
             if failure := explain_spark(error):
                 raise failure from error
-            raise PermanentFailure(f"Spark does not start at {master}: {_first_line(error)}") from error
+            [first_line, *_] = str(error).strip().splitlines() or [type(error).__name__]
+            raise PermanentFailure(f"Spark does not start at {master}: {first_line}") from error
     if not is_remote(session) and _same_disks(master) and "PYSPARK_PYTHON" not in os.environ:
         session.sparkContext.pythonExec = sys.executable
     return session
@@ -476,7 +477,3 @@ def _leave_half_read_connection(session: SparkSession) -> None:
         connection = gateway._gateway_client.get_thread_connection() if gateway is not None else None
         if connection is not None:
             connection.socket = None
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

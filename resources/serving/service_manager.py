@@ -145,11 +145,6 @@ def restart_process(*_: object) -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def restart_on_hangup() -> None:
-    """Let SIGHUP, systemd's `reload`, restart this process at once."""
-    signal.signal(signal.SIGHUP, restart_process)
-
-
 def stop_on_hangup(stop: Callable[[], None]) -> threading.Event:
     """Let SIGHUP call `stop` and set the returned event, upon which the process calls `restart_process`."""
     again = threading.Event()

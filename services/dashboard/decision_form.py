@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 
 from htmltools import Tag, TagChild, TagList, tags
@@ -85,12 +84,6 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
     )
 
 
-@dataclass(frozen=True)
-class _Pending:
-    form: Form
-    outcome: Outcome
-
-
 def converse(
     asked: Asked,
     inputs: Inputs,
@@ -103,7 +96,7 @@ def converse(
     fill: the form from kind, reason, day, and whether the box is ticked. after: what follows the sentences of an
     outcome, such as links to see that it took effect.
     """
-    pending: reactive.Value[_Pending | None] = reactive.Value(None)
+    pending: reactive.Value[tuple[Form, Outcome] | None] = reactive.Value(None)
     outcome_shown: reactive.Value[TagChild] = reactive.Value(None)
 
     @render.ui
@@ -118,7 +111,7 @@ def converse(
                 what, _text(inputs, "reason"), _text(inputs, "since"), bool(_value(inputs, "although_it_leaked"))
             )
             outcome = await asyncio.to_thread(review, asked, filled)
-            pending.set(_Pending(filled, outcome) if outcome.ok else None)
+            pending.set((filled, outcome) if outcome.ok else None)
             outcome_shown.set(_question(asked, filled, outcome) if outcome.ok else _message(outcome, tone="warning"))
 
     for what in kinds:
@@ -131,8 +124,9 @@ def converse(
         if reviewed is None:
             return  # the second click of a double one
         pending.set(None)
-        outcome = await asyncio.to_thread(decide, asked, reviewed.form, reviewed.outcome.seen)
-        follows = await asyncio.to_thread(after, reviewed.form, outcome)
+        filled, before = reviewed
+        outcome = await asyncio.to_thread(decide, asked, filled, before.seen)
+        follows = await asyncio.to_thread(after, filled, outcome)
         outcome_shown.set(_message(outcome, follows, tone="success" if outcome.ok else "warning"))
 
     @reactive.effect
@@ -157,16 +151,10 @@ def _question(asked: Asked, filled: Form, outcome: Outcome) -> Tag:
     )
 
 
-def _message(outcome: Outcome, follows: TagChild = None, *, tone: str) -> TagList:
+def _message(outcome: Outcome, follows: TagChild = None, *, tone: str) -> Tag:
     """The outcome's sentences. The class `decided` closes the form."""
-    return TagList(
-        tags.div(
-            _sentences(outcome),
-            follows,
-            class_=f"alert alert-{tone}" + (" decided" if outcome.ok else ""),
-            data_seen="",
-        )
-    )
+    decided = " decided" if outcome.ok else ""
+    return tags.div(_sentences(outcome), follows, class_=f"alert alert-{tone}{decided}", data_seen="")
 
 
 def _sentences(outcome: Outcome) -> TagList:

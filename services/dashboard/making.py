@@ -72,7 +72,8 @@ def _look(asked: Asked, watched: set[str]) -> Look:
     """The button with the runs of the months that are `watched`; a month that runs is watched from now on."""
     overview = asked.reader.overview()
     watched.update(one.month for one in overview.months if one.state is State.RUNNING)
-    runs = [run for month in sorted(watched) for run in _newest_run(asked.reader.instance, month)]
+    chosen = [dg.RunsFilter(job_name=MONTHLY_JOB, tags={PARTITION_TAG: month}) for month in sorted(watched)]
+    runs = [run for one in chosen for run in asked.reader.instance.get_run_records(one, limit=1)]
     if any(run.end_time and run.end_time > overview.now.timestamp() for run in runs):
         asked.reader.forget()
         overview = asked.reader.overview()
@@ -91,11 +92,6 @@ def _look(asked: Asked, watched: set[str]) -> Look:
         older if rows and not goes_on else None,
     )
     return Look(seen, stale, goes_on)
-
-
-def _newest_run(instance: dg.DagsterInstance, month: str) -> Sequence[dg.RunRecord]:
-    chosen = dg.RunsFilter(job_name=MONTHLY_JOB, tags={PARTITION_TAG: month})
-    return instance.get_run_records(chosen, limit=1)
 
 
 def _button(months: Sequence[str], *, daemon_alive: bool) -> TagChild:

@@ -55,8 +55,11 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
 
     def refusal(refused: TokenRefused) -> Response:
         verifications.labels("refused", refused.reason).inc()
-        headers = {"WWW-Authenticate": _challenge(refused)} if refused.status == 401 else {}
-        return PlainTextResponse(f"{refused}\n", refused.status, {**NOT_STORED, **headers})
+        headers = dict(NOT_STORED)
+        if refused.status == 401:  # RFC 6750: a request without a token gets no error code
+            error = "" if refused.reason == "no_token" else ', error="invalid_token"'
+            headers["WWW-Authenticate"] = f"{CHALLENGE}{error}"
+        return PlainTextResponse(f"{refused}\n", refused.status, headers)
 
     async def verify(request: Request) -> Response:
         try:
@@ -128,8 +131,3 @@ async def _identity(verifier: Verifier, token: str) -> Identity:
         if refused.reason not in ("unknown_key", "keys_unavailable") or not verifier.keys.is_fetching:
             raise
     return await run_in_threadpool(verifier.verify, token)
-
-
-def _challenge(refused: TokenRefused) -> str:
-    """RFC 6750: a request without a token gets no error code."""
-    return CHALLENGE if refused.reason == "no_token" else f'{CHALLENGE}, error="invalid_token"'

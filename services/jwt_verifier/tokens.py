@@ -184,7 +184,8 @@ class Verifier:
                 options={"require": REQUIRED},
             )
         except jwt.PyJWTError as error:
-            raise TokenRefused(_reason(error)) from None
+            reason = next((reason for kind, reason in BY_ERROR if isinstance(error, kind)), "malformed")
+            raise TokenRefused(reason) from None
         return self._identity(claims)
 
     def _identity(self, claims: dict[str, Any]) -> Identity:
@@ -288,7 +289,3 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _is_time(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LATEST
-
-
-def _reason(error: jwt.PyJWTError) -> Reason:
-    return next((reason for kind, reason in BY_ERROR if isinstance(error, kind)), "malformed")

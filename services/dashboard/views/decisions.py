@@ -55,7 +55,14 @@ def page(asked: Asked) -> Page:
         "What waits for a decision?",
         shown(
             Paragraph(_answer(waiting, anchors, month), "lead"),
-            _filter(months, list(scales), month, scale, every),
+            asking_form(
+                "decisions",
+                choice("Month", "month", {"": "all"} | {name: name for name in months}, month),
+                choice("Scale", "scale", {"": "all"} | {name: shortened(name) for name in scales}, scale)
+                if len(scales) > 1
+                else None,
+                tick_box("Also proposals that need no decision", "all", ticked=every),
+            ),
             section(
                 f"Every proposal of {month}" if every else "Proposals that need a decision",
                 *_proposal_list(listed, asked, month, scale, every),
@@ -88,17 +95,6 @@ def _answer(waiting: Sequence[Proposal], anchors: Moved, month: str) -> str:
     summary = " and ".join(parts)
     one = len(waiting) + sum(map(len, anchors.values())) == 1
     return f"{with_capital(summary)} {'waits' if one else 'wait'} for a decision."
-
-
-def _filter(months: Sequence[str], scales: Sequence[str], month: str, scale: str, every: bool) -> Tag:
-    return asking_form(
-        "decisions",
-        choice("Month", "month", {"": "all"} | {name: name for name in months}, month),
-        choice("Scale", "scale", {"": "all"} | {name: shortened(name) for name in scales}, scale)
-        if len(scales) > 1
-        else None,
-        tick_box("Also proposals that need no decision", "all", ticked=every),
-    )
 
 
 def _proposal_list(

@@ -28,11 +28,12 @@ def page(asked: Asked) -> Page:
     n_weeks = whole_number(asked, "weeks", "number of weeks", WEEKS_SHOWN, FEWEST, MOST)
     with asked.reader.connect() as connection:
         found = [one for week in last_weeks(connection, n_weeks) for one in _of_week(asked, connection, week)]
+    offered = [str(n) for n in sorted({4, WEEKS_SHOWN, 13, MOST, n_weeks})]
     return Page(
         "KPIs of all learners",
         shown(
             Paragraph(_answer(found), "lead"),
-            asking_form("kpis", choice("Weeks shown", "weeks", _choices(n_weeks), str(n_weeks))),
+            asking_form("kpis", choice("Weeks shown", "weeks", offered, str(n_weeks))),
             *(_kpi(name, [one for one in found if one.name == name]) for name in RANGES if found),
             Paragraph(("Single learners: ", page_link("find one by id", "learners"), ".")),
         ),
@@ -59,10 +60,6 @@ def _answer(found: Sequence[Quartiles]) -> str:
         f"In the week from {newest.week_start}, of {newest.of:,} learners, the median's engagement is "
         f"{number(newest.median)}{change}; its churn risk is {number(risk.median)}."
     )
-
-
-def _choices(asked_for: int) -> list[str]:
-    return [str(n) for n in sorted({4, WEEKS_SHOWN, 13, MOST, asked_for})]
 
 
 def _kpi(name: str, weeks: Sequence[Quartiles]) -> Tag:
