@@ -126,18 +126,8 @@ def simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> Demo
 
 def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles, dict[str, Any]]:
     """Simulate (or take what an earlier demo simulated) and write the settings that fit it."""
-    files = SimulatedFiles(
-        *(
-            folder / name
-            for name in (
-                "questions.jsonl",
-                "learners.jsonl",
-                "attempts.parquet",
-                "late_attempts.parquet",
-                "truth.json",
-            )
-        )
-    )
+    names = ("questions.jsonl", "learners.jsonl", "attempts.parquet", "late_attempts.parquet", "truth.json")
+    files = SimulatedFiles(*(folder / name for name in names))
     if not files.truth.exists():
         say("simulating four months and the running one …")
         files = write(*simulate(demo_scenario(datetime.now(UTC))), folder)
@@ -270,32 +260,34 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
 def compare(database: Database, truth: dict[str, Any], months: list[str], states: list[MonthState]) -> list[Finding]:
     """Planted against found."""
     with database.connect() as connection:
-        findings = [_finding(connection, fault, states, months) for fault in truth["faults"]]
-        findings.append(_false_alarms(connection, truth, months))
+        flags = {month: _flags(connection, month) for month in months}
+        findings = [_finding(connection, fault, states, flags) for fault in truth["faults"]]
+    findings.append(_false_alarms(truth, flags))
     bad = {m for f in truth["faults"] if f["kind"] == "anchors_moved" for m in f["months"]}
     for state in states:
-        expected = State.RED if state.month in bad else State.GREEN
-        findings.append(
-            Finding(
-                f"state of {state.month}",
-                f"{expected}",
-                f"{state.state}",
-                state.state is expected,
-            )
-        )
+        wanted = State.RED if state.month in bad else State.GREEN
+        findings.append(Finding(f"state of {state.month}", f"{wanted}", f"{state.state}", state.state is wanted))
     return findings
+
+
+def _flags(connection: psycopg.Connection, month: str) -> dict[str, tuple[Flag, ...]]:
+    """Those of each item in the month's fits."""
+    found: dict[str, tuple[Flag, ...]] = {}
+    for scale in read_scales(connection, Month(month).start).values():
+        if fit := load_evidence(connection, MonthFile.unread(connection, month), month, scale).calibration:
+            found |= zip(fit.item_ids, fit.flags, strict=True)
+    return found
 
 
 def _finding(
     connection: psycopg.Connection,
     fault: dict[str, Any],
     states: list[MonthState],
-    months: list[str],
+    flags: dict[str, dict[str, tuple[Flag, ...]]],
 ) -> Finding:
     kind, items = fault["kind"], fault["item_ids"]
-    active = [m for m in fault["months"] if m in months]
-    planted = some_of(items, 3)
-    planted += f" in {active[0]}" if len(active) == 1 else f" from {active[0]}"
+    active = [m for m in fault["months"] if m in flags]
+    planted = some_of(items, 3) + (f" in {active[0]}" if len(active) == 1 else f" from {active[0]}")
     judged = [m for m in active if any(s.month == m and s.state is State.GREEN for s in states)]
     if kind == "dif":
         return _dif_finding(connection, planted, set(items), judged)
@@ -311,30 +303,17 @@ def _finding(
         return Finding(kind, planted, found + (f", as {', '.join(others)} too" if others else ""), rightly == judged)
     if kind == "anchors_moved":
         scale = next(iter(read_scales(connection, Month(active[0]).start).values()))
-        constants = anchors_agree(
-            load_evidence(connection, MonthFile.unread(connection, active[0]), active[0], scale)
-        ).details
-        named = set(constants.get("anchors_dropped", ())) | set(constants.get("suspects", ()))
+        evidence = load_evidence(connection, MonthFile.unread(connection, active[0]), active[0], scale)
+        constants = anchors_agree(evidence).details
+        named = {*constants.get("anchors_dropped", ()), *constants.get("suspects", ())}
         right = len(named & set(items))
         state = next(s.state for s in states if s.month == active[0])
-        return Finding(
-            "anchors moved",
-            planted,
-            f"{right} of {len(items)} named, {len(named) - right} others; month is {state}",
-            state is State.RED and right >= SHARE_NAMED * len(items),
-        )
+        found = f"{right} of {len(items)} named, {len(named) - right} others; month is {state}"
+        return Finding("anchors moved", planted, found, state is State.RED and right >= SHARE_NAMED * len(items))
     wanted = Flag.NEGATIVE_DISCRIMINATION if kind == "wrong_key" else Flag.ALL_CORRECT
-    flagged = []
-    for month in active:
-        scale = next(iter(read_scales(connection, Month(month).start).values()))
-        calibration = load_evidence(connection, MonthFile.unread(connection, month), month, scale).calibration
-        if calibration is None:
-            continue
-        flags = dict(zip(calibration.item_ids, calibration.flags, strict=True))
-        if all(wanted in flags.get(item, ()) for item in items):
-            flagged.append(month)
-    summary = f"{wanted.value} in {len(flagged)} of {len(active)} months"
-    return Finding(kind, planted, summary, len(flagged) == len(active))
+    flagged = sum(all(wanted in flags[month].get(item, ()) for item in items) for month in active)
+    found = f"{wanted.value} in {flagged} of {len(active)} months"
+    return Finding(kind, planted, found, flagged == len(active))
 
 
 def _dif_finding(connection: psycopg.Connection, planted: str, items: set[str], judged: list[str]) -> Finding:
@@ -350,14 +329,9 @@ def _dif_finding(connection: psycopg.Connection, planted: str, items: set[str], 
     return Finding("dif", planted, found, rightly == judged and not others)
 
 
-def _false_alarms(connection: psycopg.Connection, truth: dict[str, Any], months: list[str]) -> Finding:
+def _false_alarms(truth: dict[str, Any], flags: dict[str, dict[str, tuple[Flag, ...]]]) -> Finding:
     planted = {item for fault in truth["faults"] for item in fault["item_ids"]}
-    flagged: set[str] = set()
-    for month in months:
-        for scale in read_scales(connection, Month(month).start).values():
-            calibration = load_evidence(connection, MonthFile.unread(connection, month), month, scale).calibration
-            if calibration is not None:
-                flagged |= {i for i, f in zip(calibration.item_ids, calibration.flags, strict=True) if f}
+    flagged = {item for of_month in flags.values() for item, found in of_month.items() if found}
     wrong = sorted(flagged - planted)
     return Finding("sound items", "none flagged", ", ".join(wrong[:5]) or "none flagged", not wrong)
 
@@ -365,8 +339,8 @@ def _false_alarms(connection: psycopg.Connection, truth: dict[str, Any], months:
 def _refuse_foreign_data(database: Database, files: SimulatedFiles) -> None:
     bank = {json.loads(line)["item_id"] for line in files.questions.read_text("utf-8").splitlines()}
     with database.connect() as connection:
-        present = {row[0] for row in connection.execute("SELECT item_id FROM question")}
-    if present - bank:
+        present = first_column(connection, "SELECT item_id FROM question")
+    if not bank.issuperset(present):
         raise PermanentFailure(FOREIGN_DATA)
 
 
