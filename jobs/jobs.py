@@ -71,6 +71,19 @@ DAILY_LIFE = (
         "Every learner's report on a completed week, as HTML and PDF.",
     ),
     ("detect_inactivity", ("inactivity",), DAILY, "Goal probability and churn risk of learners who have gone quiet."),
+    (
+        DRIFT_REPORT_JOB,
+        (DRIFT_REPORT,),
+        _tags("report", 2, 5),
+        "The drift report of a month, HTML and PDF; requested by itself after the month's drift.",
+    ),
+    (
+        "invariants",
+        (INVARIANT_REPORT,),
+        UPKEEP,
+        "Checks everything that is stored against the invariants, and names every violation.",
+    ),
+    ("observe_bank", ("question_bank",), UPKEEP, "Notes the present version of the item bank."),
 )
 """Name, assets, tags, description."""
 
@@ -85,67 +98,41 @@ def build_jobs(
 
     `comparison_engines`: the assets that fit a month with other engines than the scales' own.
     """
-    assets = dg.AssetSelection.assets(
-        *MONTHLY_ASSETS, *comparison_engines, "abilities", "engine_agreement"
-    ).without_checks()
-    checks = _selection(monthly_checks)
-    jobs: tuple[Job, ...] = (
-        dg.define_asset_job(
+    month = dg.AssetSelection.assets(*MONTHLY_ASSETS, *comparison_engines, "abilities", "engine_agreement")
+    observed = dg.AssetSelection.assets("attempts", *([LAKE] if lake_that_we_write(settings) else []))
+    rows: list[tuple[str, dg.AssetSelection, dict[str, str], str]] = [
+        (
             MONTHLY_JOB,
-            selection=assets | checks,
-            tags=MONTHLY,
-            description="A month from its answers to published parameters and abilities.",
+            month.without_checks() | _selection(monthly_checks),
+            MONTHLY,
+            "A month from its answers to published parameters and abilities.",
         ),
-        dg.define_asset_job(
-            "inventory",
-            selection=_selection([inventory]),
-            tags=UPKEEP,
-            description="Which months are missing, stale, running, waiting or red.",
-        ),
-        *(
-            dg.define_asset_job(
-                name,
-                selection=dg.AssetSelection.assets(*made),
-                tags=tags,
-                description=description if name == job else f"The documents' name of `{job}`.",
-            )
-            for job, made, tags, description in DAILY_LIFE
-            for name in same_job(job)
-        ),
-        dg.define_asset_job(
+        ("inventory", _selection([inventory]), UPKEEP, "Which months are missing, stale, running, waiting or red."),
+        *((name, dg.AssetSelection.assets(*made), tags, description) for name, made, tags, description in DAILY_LIFE),
+        (
             DRIFT_JOB,
-            selection=dg.AssetSelection.groups(DRIFT_GROUP),
-            tags=_tags("drift", 2, 5),
-            description="A month's drift, DIF and information; requested by itself when the month turns green.",
+            dg.AssetSelection.groups(DRIFT_GROUP),
+            _tags("drift", 2, 5),
+            "A month's drift, DIF and information; requested by itself when the month turns green.",
         ),
-        dg.define_asset_job(
-            DRIFT_REPORT_JOB,
-            selection=dg.AssetSelection.assets(DRIFT_REPORT),
-            tags=_tags("report", 2, 5),
-            description="The drift report of a month, HTML and PDF; requested by itself after the month's drift.",
-        ),
-        dg.define_asset_job(
-            "invariants",
-            selection=dg.AssetSelection.assets(INVARIANT_REPORT),
-            tags=UPKEEP,
-            description="Checks everything that is stored against the invariants, and names every violation.",
-        ),
-        dg.define_asset_job(
-            "observe_bank",
-            selection=dg.AssetSelection.assets("question_bank"),
-            tags=UPKEEP,
-            description="Notes the present version of the item bank.",
-        ),
-        dg.define_asset_job(
+        (
             "observe_attempts",
-            selection=dg.AssetSelection.assets("attempts", *([LAKE] if lake_that_we_write(settings) else [])),
-            tags=UPKEEP,
-            description="Writes the days that are over to the lake, where there is one, and notes the present version "
-            "of every day's answers.",
+            observed,
+            UPKEEP,
+            "Writes the days that are over to the lake, if there is one, and notes the version of every day's answers.",
         ),
-        build_prune_job(UPKEEP),
-    )
-    return {job.name: job for job in jobs}
+    ]
+    jobs: list[Job] = [
+        dg.define_asset_job(
+            name,
+            selection=selection,
+            tags=tags,
+            description=description if name == job else f"The documents' name of `{job}`.",
+        )
+        for job, selection, tags, description in rows
+        for name in same_job(job)
+    ]
+    return {job.name: job for job in [*jobs, build_prune_job(UPKEEP)]}
 
 
 def _selection(checks: list[dg.AssetChecksDefinition]) -> dg.AssetSelection:
