@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -15,7 +16,7 @@ from urllib.parse import quote, urlsplit
 from zoneinfo import available_timezones
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -24,18 +25,10 @@ from resources.failures import PermanentFailure
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 SchemaName = Annotated[str, Field(pattern="^[a-z_][a-z0-9_]{0,62}$")]
-COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-ROLE_NAMES = re.compile(r".+=[a-z]+")
 OWNER_ALONE = 0o700
 RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "upkeep", "other")
 """Kinds of runs by the tag irt/kind; `other` are untagged: assets that somebody chose, or automation."""
 RUN_SIZE = re.compile(r"(?P<kind>[a-z]+)=(?P<cpu>\d+m|\d+(\.\d+)?)/(?P<memory>\d+[MG]i)")
-SPARK_MASTER = re.compile(
-    r"local\[(\*|[1-9]\d*)\]"
-    r"|spark://[^\s/:,]+:\d+(,[^\s/:,]+:\d+)*"
-    r"|sc://[^\s/:;]+(:\d+)?(/(;[^\s;=]+=[^\s;]*)*)?"
-    r"|k8s://\S+"
-)
 KUBERNETES = "KUBERNETES_SERVICE_HOST"
 """Set in every container of every pod."""
 INFO_CHANNELS = ("slack", "discord", "email", "webhook")
@@ -46,12 +39,88 @@ time_zones = cache(available_timezones)
 """Read from the machine's disk, which takes 20 ms."""
 
 
+def _entries(value: str) -> list[str]:
+    return [entry for part in value.split(",") if (entry := part.strip())]
+
+
+def _such(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
+    """What a text has to be, where it is set, and what is said of one that is not."""
+
+    def check(value: str | None) -> str | None:
+        if value is not None and not fits(value):
+            raise ValueError(otherwise)
+        return value
+
+    return AfterValidator(check)
+
+
+def _each(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
+    """What each entry of a text has to be, which has commas between them."""
+    return _such(lambda value: all(map(fits, _entries(value))), otherwise)
+
+
+def _is_encrypted(url: str) -> bool:
+    parts = urlsplit(url)
+    origin = parse_origin(f"{parts.scheme}://{parts.netloc}")
+    return bool(origin and not parts.fragment and (origin.scheme == "https" or origin.address.is_loopback))
+
+
+def _is_run_size(entry: str) -> bool:
+    found = RUN_SIZE.fullmatch(entry)
+    return bool(found and found["kind"] in RUN_KINDS)
+
+
+TIME_ZONE = _such(lambda zone: zone in time_zones(), "not a time zone: write a name such as Europe/Berlin")
+ADDRESS = _such(split_url, "")
+"""`split_url` says itself what it takes."""
+REVISION = _such(
+    re.compile(r"https?://[^/\s]+/\S+/tree/\S+").fullmatch,
+    "must be a repository at a revision, such as https://github.com/ORG/REPO/tree/REVISION",
+)
+ENCRYPTED_ADDRESS = _such(
+    _is_encrypted, "must be https://HOST/PATH (http only for this machine), without a user name or a #"
+)
+COOKIE_NAME = _such(
+    re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch, "not a cookie name: use letters, digits, - and _"
+)
+HOST_AND_PORT = _such(
+    lambda value: (address := parse_address(value)) and address.port is not None,
+    "must be HOST:PORT, such as irt-code-server:4266",
+)
+SPARK_MASTER = _such(
+    re.compile(
+        r"local\[(\*|[1-9]\d*)\]"
+        r"|spark://[^\s/:,]+:\d+(,[^\s/:,]+:\d+)*"
+        r"|sc://[^\s/:;]+(:\d+)?(/(;[^\s;=]+=[^\s;]*)*)?"
+        r"|k8s://\S+"
+    ).fullmatch,
+    "must be local[N] or local[*], spark://HOST:PORT, sc://HOST or sc://HOST:PORT (Spark Connect), or "
+    "k8s://https://HOST:PORT",
+)
+CHANNELS = _each(
+    INFO_CHANNELS.__contains__,
+    f"must be some of {', '.join(INFO_CHANNELS)}, with commas between them (PagerDuty would open an incident, which "
+    "someone must close)",
+)
+RUN_SIZES = _each(
+    _is_run_size,
+    "must be KIND=CPU/MEMORY with commas, such as monthly=4/16Gi,daily=500m/2Gi; kinds: " + ", ".join(RUN_KINDS),
+)
+ROLE_NAMES = _each(
+    re.compile(r".+=[a-z]+").fullmatch,
+    "must be THEIRS=OURS with commas between them, such as admin=operator,teacher=viewer",
+)
+HOST_NAMES = _each(parse_address, "must be host names with commas between them, such as irt.example.org, 10.0.0.5:3000")
+
+
 class Settings(BaseSettings):
     """Typed settings. Field names are the environment variables' names in lower case."""
 
     model_config = SettingsConfigDict(extra="ignore", env_file_encoding="utf-8", frozen=True, hide_input_in_errors=True)
 
-    irt_home: Path = Field(Path(".irt"), description="folder of the embedded database, snapshots and logs")
+    irt_home: Annotated[Path, AfterValidator(lambda home: home.expanduser().absolute())] = Field(
+        Path(".irt"), description="folder of the embedded database, snapshots and logs"
+    )
     database_url: SecretStr | None = Field(None, description="PostgreSQL; unset: an embedded server under IRT_HOME")
     pghost: str | None = Field(
         None, description="PostgreSQL host; used with PGDATABASE or PGUSER if DATABASE_URL is not set"
@@ -76,17 +145,19 @@ class Settings(BaseSettings):
     irt_first_month: Annotated[str, Field(pattern=MONTH_PATTERN)] = Field(
         "2025-01", description="first month of the partitions, e.g. 2026-07"
     )
-    irt_time_zone: str = Field("UTC", description="time zone of displays; partitions are always UTC")
+    irt_time_zone: Annotated[str, TIME_ZONE] = Field(
+        "UTC", description="time zone of displays; partitions are always UTC"
+    )
     irt_run_launcher: Literal["process", "kubernetes"] = Field(
         "process", description="how runs are started: as children of the code server, or each as a Job of the cluster"
     )
-    irt_run_resources: str = Field(
+    irt_run_resources: Annotated[str, RUN_SIZES] = Field(
         "", description="what kinds of runs get in a cluster, KIND=CPU/MEMORY with commas, e.g. monthly=4/16Gi"
     )
     irt_run_key: str | None = Field(
         None, description="name under which `irt job` asks for runs: asked again under it, it waits for the same ones"
     )
-    irt_code_server: str | None = Field(
+    irt_code_server: Annotated[str | None, HOST_AND_PORT] = Field(
         None, description="HOST:PORT of the code server on another host; unset: a socket under IRT_HOME"
     )
     pod_name: str | None = Field(None, description="in a pod: its name, from the downward API")
@@ -96,7 +167,7 @@ class Settings(BaseSettings):
         "running",
         description="state of schedules until someone sets it; external: stopped, as CronJobs ask at their times",
     )
-    irt_spark: str | None = Field(
+    irt_spark: Annotated[str | None, SPARK_MASTER] = Field(
         None, description="Apache Spark that reads the log: local[2], spark://, k8s:// or sc://HOST; unset: PostgreSQL"
     )
     irt_attempts: str | None = Field(
@@ -132,14 +203,14 @@ class Settings(BaseSettings):
     irt_ui_address: str = Field(
         "127.0.0.1", description="address on which `irt run webserver` listens; any other address needs a login (JWT_…)"
     )
-    irt_ui_url: str | None = Field(
+    irt_ui_url: Annotated[str | None, ADDRESS] = Field(
         None,
         description="where people reach the UI, e.g. https://example.org/dagster; unset: http://localhost:IRT_UI_PORT",
     )
-    irt_ui_hosts: str = Field(
+    irt_ui_hosts: Annotated[str, HOST_NAMES] = Field(
         "", description="further host names under which the UI answers, HOST or HOST:PORT, with commas"
     )
-    irt_source_url: str | None = Field(
+    irt_source_url: Annotated[str | None, REVISION] = Field(
         None,
         description="the repository of this code at a revision, such as https://github.com/ORG/REPO/tree/REVISION (of "
         "GitLab …/-/tree/…): assets in the UI link to it; unset: they name the installed file",
@@ -152,17 +223,21 @@ class Settings(BaseSettings):
     jwt_issuer: str | None = Field(None, description="issuer that a token must come from (iss)")
     jwt_audience: str | None = Field(None, description="audience that a token must be issued for (aud)")
     jwt_public_key_path: Path | None = Field(None, description="PEM file of the issuer's public key")
-    jwt_jwks_url: str | None = Field(None, description="instead: https URL where the issuer publishes its keys")
+    jwt_jwks_url: Annotated[str | None, ENCRYPTED_ADDRESS] = Field(
+        None, description="instead: https URL where the issuer publishes its keys"
+    )
     jwt_algorithm: Literal["RS256", "ES256", "EdDSA"] | None = Field(
         None, description="the only algorithm that is accepted; unset: the one of each key's type"
     )
     jwt_max_age_hours: float = Field(24, gt=0, description="hours after which a token is too old, whatever its exp")
-    jwt_roles: str = Field(
+    jwt_roles: Annotated[str, ROLE_NAMES] = Field(
         "",
         description="roles of the company's login = roles here, with commas, such as admin=operator,teacher=viewer; "
         "a role that is not listed grants nothing; unset: tokens have the names of the roles here",
     )
-    jwt_cookie_name: str = Field("__Host-irt", description="cookie in which browsers send the token")
+    jwt_cookie_name: Annotated[str, COOKIE_NAME] = Field(
+        "__Host-irt", description="cookie in which browsers send the token"
+    )
     irt_exporter_metrics_port: int = Field(9464, ge=1, le=65535, description="port of the exporter's metrics")
     prometheus_metrics_port: int | None = Field(
         None, ge=1, le=65535, description="port where the θ API serves its metrics, besides its own /metrics"
@@ -177,7 +252,7 @@ class Settings(BaseSettings):
     irt_theta_host: str = Field("127.0.0.1", description="address on which the θ API listens")
     irt_theta_port: int = Field(8001, ge=1, le=65535, description="port of the θ API")
     irt_dashboard_port: int = Field(8080, ge=1, le=65535, description="port of the dashboard")
-    irt_dashboard_url: str | None = Field(
+    irt_dashboard_url: Annotated[str | None, ADDRESS] = Field(
         None,
         description="where people reach the dashboard; assets, alerts and reports of months to decide on link to it",
     )
@@ -201,7 +276,9 @@ class Settings(BaseSettings):
     )
     pd_routing_key: SecretStr | None = Field(None, description="alerts to PagerDuty: an Events API v2 integration key")
     alert_webhook_url: SecretStr | None = Field(None, description="alerts as JSON, posted to this http(s) URL")
-    alert_info_to: str = Field("", description="channels that also hear of months that are ready, e.g. slack,email")
+    alert_info_to: Annotated[str, CHANNELS] = Field(
+        "", description="channels that also hear of months that are ready, e.g. slack,email"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -231,103 +308,6 @@ class Settings(BaseSettings):
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
-
-    @field_validator("irt_home")
-    @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
-
-    @field_validator("irt_time_zone")
-    @classmethod
-    def _known_zone(cls, value: str) -> str:
-        if value not in time_zones():
-            raise ValueError("not a time zone: write a name such as Europe/Berlin")
-        return value
-
-    @field_validator("alert_info_to")
-    @classmethod
-    def _known_channels(cls, value: str) -> str:
-        if not set(_entries(value)) <= set(INFO_CHANNELS):
-            raise ValueError(
-                f"must be some of {', '.join(INFO_CHANNELS)}, with commas between them (PagerDuty would open an "
-                "incident, which someone must close)"
-            )
-        return value
-
-    @field_validator("irt_ui_url", "irt_dashboard_url")
-    @classmethod
-    def _address(cls, value: str | None) -> str | None:
-        if value is not None:
-            split_url(value)
-        return value
-
-    @field_validator("irt_source_url")
-    @classmethod
-    def _at_a_revision(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"https?://[^/\s]+/\S+/tree/\S+", value):
-            raise ValueError("must be a repository at a revision, such as https://github.com/ORG/REPO/tree/REVISION")
-        return value
-
-    @field_validator("jwt_jwks_url")
-    @classmethod
-    def _encrypted_address(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        parts = urlsplit(value)
-        origin = parse_origin(f"{parts.scheme}://{parts.netloc}")
-        if origin is None or parts.fragment or (origin.scheme == "http" and not origin.address.is_loopback):
-            raise ValueError("must be https://HOST/PATH (http only for this machine), without a user name or a #")
-        return value
-
-    @field_validator("jwt_cookie_name")
-    @classmethod
-    def _cookie_name(cls, value: str) -> str:
-        if not COOKIE_NAME.fullmatch(value):
-            raise ValueError("not a cookie name: use letters, digits, - and _")
-        return value
-
-    @field_validator("irt_code_server")
-    @classmethod
-    def _host_and_port(cls, value: str | None) -> str | None:
-        address = parse_address(value or "")
-        if value is not None and (address is None or address.port is None):
-            raise ValueError("must be HOST:PORT, such as irt-code-server:4266")
-        return value
-
-    @field_validator("irt_spark")
-    @classmethod
-    def _spark_master(cls, value: str | None) -> str | None:
-        if value is not None and not SPARK_MASTER.fullmatch(value):
-            raise ValueError(
-                "must be local[N] or local[*], spark://HOST:PORT, sc://HOST or sc://HOST:PORT (Spark Connect), or "
-                "k8s://https://HOST:PORT"
-            )
-        return value
-
-    @field_validator("irt_run_resources")
-    @classmethod
-    def _sizes(cls, value: str) -> str:
-        for entry in _entries(value):
-            if not (found := RUN_SIZE.fullmatch(entry)) or found["kind"] not in RUN_KINDS:
-                raise ValueError(
-                    f"must be KIND=CPU/MEMORY with commas, such as monthly=4/16Gi,daily=500m/2Gi; kinds: "
-                    f"{', '.join(RUN_KINDS)}"
-                )
-        return value
-
-    @field_validator("jwt_roles")
-    @classmethod
-    def _role_names(cls, value: str) -> str:
-        if not all(ROLE_NAMES.fullmatch(entry) for entry in _entries(value)):
-            raise ValueError("must be THEIRS=OURS with commas between them, such as admin=operator,teacher=viewer")
-        return value
-
-    @field_validator("irt_ui_hosts")
-    @classmethod
-    def _host_names(cls, value: str) -> str:
-        if not all(map(parse_address, _entries(value))):
-            raise ValueError("must be host names with commas between them, such as irt.example.org, 10.0.0.5:3000")
-        return value
 
     @model_validator(mode="after")
     def _keys_encrypt(self) -> Self:
@@ -424,10 +404,6 @@ def refuse_in_a_pod(setting: str, what: str, way_out: str) -> None:
 
 def _plain(value: object) -> str | None:
     return value.get_secret_value() if isinstance(value, SecretStr) else None if value is None else str(value)
-
-
-def _entries(value: str) -> list[str]:
-    return [entry for part in value.split(",") if (entry := part.strip())]
 
 
 @cache
