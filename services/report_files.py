@@ -1,6 +1,6 @@
 """Reports by id: the file that a row of `report_file` names, from a folder or from a bucket.
 
-`Reports` answers requests of any server; `ReportFiles` puts it before Dagster's UI, under `/reports/<id>`.
+`answer` is for requests to any server; `ReportFiles` puts it before Dagster's UI, under `/reports/<id>`.
 An id and never a path, so that nothing else in the store can be requested. A report runs no scripts and loads nothing
 from elsewhere: an item may be called `<script>`. What does not belong here: who may ask (see `guard`).
 """
@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from http import HTTPStatus
 from itertools import chain
 from urllib.parse import quote
@@ -29,6 +29,7 @@ from resources.postgres.database import Database
 from resources.serving.guard import path_within
 
 LOG = logging.getLogger("irt_assets.webserver")
+Connect = Callable[[], AbstractContextManager[psycopg.Connection]]
 ID = re.compile(r"[0-9]{1,18}", re.ASCII)
 TYPES = {"html": "text/html; charset=utf-8", "pdf": "application/pdf"}
 HEADERS = {
@@ -55,85 +56,70 @@ NOT_HANDED_OUT = (
 )
 
 
-class Reports:
-    """The files of the rows that `connect` reads, from `store`."""
+def answer(connect: Connect, store: ObjectStore, name: str, *, no_learners: str = "", saved: bool = False) -> Response:
+    """The report of the row with the id `name`, or a sentence that says why there is none.
 
-    def __init__(self, connect: Callable[[], AbstractContextManager[psycopg.Connection]], store: ObjectStore) -> None:
-        self.connect = connect
-        self.store = store
-
-    def answer(self, name: str, *, no_learners: str = "", saved: bool = False) -> Response:
-        """The report of the row with the id `name`, or a sentence that says why there is none.
-
-        no_learners: why learners' reports are not handed out; empty where they are. saved: as a download, a page too.
-        """
-        try:
-            report = self._report_file(int(name)) if ID.fullmatch(name) else None
-            if report is None:
-                return _reply(
-                    HTTPStatus.NOT_FOUND, f"There is no report {name[:18]!r}; it may have been deleted since."
-                )
-            if report.of_learner and no_learners:
-                return _reply(HTTPStatus.FORBIDDEN, no_learners)
-            return self._file(report, saved=saved)
-        except (TransientFailure, psycopg.OperationalError):
-            LOG.exception("report %s", name)
-            return _reply(
-                HTTPStatus.SERVICE_UNAVAILABLE, "The database or the object store does not answer; try again."
-            )
-        except PermanentFailure:
-            LOG.exception("report %s", name)
-            return _reply(HTTPStatus.BAD_GATEWAY, "The object store refuses the report; this service's log says why.")
-
-    def _report_file(self, artifact_id: int) -> ReportFile | None:
-        with self.connect() as connection:
-            row = connection.execute(
-                'SELECT url, format, user_id, week_start, "window" FROM report_file WHERE artifact_id = %s',
-                (artifact_id,),
-            ).fetchone()
-        if row is None:
-            return None
-        url, kind, user, week, window = row
-        name = f"drift_{window}" if user is None else f"week_{week}_{user}"
-        return ReportFile(url, kind, user is not None, f"{name}.{kind}".replace("/", "_"))
-
-    def _file(self, report: ReportFile, *, saved: bool) -> Response:
-        key = self.store.key(report.url)
-        gone = _reply(
-            HTTPStatus.NOT_FOUND,
-            f"The file {report.name} is no longer in the object store; materialise the report again.",
-        )
-        if key is None:
-            return gone
-        pieces = self.store.stream(key)
-        try:
-            first = next(pieces, b"")
-        except (NothingThere, ValueError):  # ValueError: a key that leads out of the store
-            return gone
-        how = "attachment" if saved or report.format == "pdf" else "inline"
-        headers = HEADERS | {"Content-Disposition": f"{how}; filename*=utf-8''{quote(report.name, safe='')}"}
-        return StreamingResponse(chain((first,), pieces), headers=headers, media_type=TYPES[report.format])
+    no_learners: why learners' reports are not handed out; empty where they are. saved: as a download, a page too.
+    """
+    try:
+        report = _report_file(connect, int(name)) if ID.fullmatch(name) else None
+        if report is None:
+            return _reply(HTTPStatus.NOT_FOUND, f"There is no report {name[:18]!r}; it may have been deleted since.")
+        if report.of_learner and no_learners:
+            return _reply(HTTPStatus.FORBIDDEN, no_learners)
+        return _file(store, report, saved=saved)
+    except (TransientFailure, psycopg.OperationalError):
+        LOG.exception("report %s", name)
+        return _reply(HTTPStatus.SERVICE_UNAVAILABLE, "The database or the object store does not answer; try again.")
+    except PermanentFailure:
+        LOG.exception("report %s", name)
+        return _reply(HTTPStatus.BAD_GATEWAY, "The object store refuses the report; this service's log says why.")
 
 
+def _report_file(connect: Connect, artifact_id: int) -> ReportFile | None:
+    query = 'SELECT url, format, user_id, week_start, "window" FROM report_file WHERE artifact_id = %s'
+    with connect() as connection:
+        row = connection.execute(query, (artifact_id,)).fetchone()
+    if row is None:
+        return None
+    url, kind, user, week, window = row
+    name = f"drift_{window}" if user is None else f"week_{week}_{user}"
+    return ReportFile(url, kind, user is not None, f"{name}.{kind}".replace("/", "_"))
+
+
+def _file(store: ObjectStore, report: ReportFile, *, saved: bool) -> Response:
+    try:
+        if (key := store.key(report.url)) is None:
+            raise NothingThere(report.url)
+        pieces = store.stream(key)
+        first = next(pieces, b"")
+    except (NothingThere, ValueError):  # ValueError: a key that leads out of the store
+        gone = f"The file {report.name} is no longer in the object store; materialise the report again."
+        return _reply(HTTPStatus.NOT_FOUND, gone)
+    how = "attachment" if saved or report.format == "pdf" else "inline"
+    headers = HEADERS | {"Content-Disposition": f"{how}; filename*=utf-8''{quote(report.name, safe='')}"}
+    return StreamingResponse(chain((first,), pieces), headers=headers, media_type=TYPES[report.format])
+
+
+@dataclass(eq=False)
 class ReportFiles:
     """`app`, and before it the reports. `learners`: whether learners' reports are handed out too."""
 
-    def __init__(
-        self, app: ASGIApp, database: Database, store: ObjectStore, *, prefix: str = "", learners: bool = False
-    ) -> None:
-        self.app = app
-        self.reports = Reports(database.connect, store)
-        self.prefix = prefix
-        self.no_learners = "" if learners else NOT_HANDED_OUT
+    app: ASGIApp
+    database: Database
+    store: ObjectStore
+    _: KW_ONLY
+    prefix: str = ""
+    learners: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = path_within(self.prefix, scope["path"]) if scope["type"] == "http" else ""
         if not path.startswith(SERVED_UNDER):
             await self.app(scope, receive, send)
             return
-        name = path.removeprefix(SERVED_UNDER)
-        answer = await run_in_threadpool(self.reports.answer, name, no_learners=self.no_learners)
-        await answer(scope, receive, send)
+        name, no_learners = path.removeprefix(SERVED_UNDER), "" if self.learners else NOT_HANDED_OUT
+        found = await run_in_threadpool(answer, self.database.connect, self.store, name, no_learners=no_learners)
+        await found(scope, receive, send)
 
 
 def _reply(status: HTTPStatus, sentence: str) -> Response:

@@ -6,6 +6,7 @@ What does not belong here: what a role may do (see `jwt_verifier.tokens`), and w
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
@@ -21,13 +22,13 @@ LOWEST_ROLE: Role = "viewer"
 DEMO = Identity("demo psychometrician", "demo", ("psychometrician",), frozenset(), math.inf)
 
 
+@dataclass(eq=False)
 class Login:
     """`app` for those whose token is good, each with its identity; without a verifier, everybody is `DEMO`."""
 
-    def __init__(self, app: ASGIApp, verifier: Verifier | None, cookie_name: str) -> None:
-        self.app = app
-        self.verifier = verifier
-        self.cookie_name = cookie_name
+    app: ASGIApp
+    verifier: Verifier | None
+    cookie_name: str
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket") or scope["path"] in OPEN_PATHS:

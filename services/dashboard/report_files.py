@@ -13,15 +13,13 @@ from starlette.responses import Response
 from irt_assets.reports.artifacts import Recorded
 from services.dashboard.elements import DASH
 from services.dashboard.page import Asked
-from services.report_files import Reports
+from services.report_files import answer
 
 
 def report(asked: Asked) -> Response:
     """The file of a row; or a sentence why there is none."""
-    reports = Reports(asked.reader.connect, asked.reader.store)
-    return reports.answer(
-        asked.field("id"), no_learners=no_learner_reports(asked), saved=asked.field("save") not in ("", "0")
-    )
+    saved, no_learners = asked.field("save") not in ("", "0"), no_learner_reports(asked)
+    return answer(asked.reader.connect, asked.reader.store, asked.field("id"), no_learners=no_learners, saved=saved)
 
 
 def no_learner_reports(asked: Asked) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -55,12 +55,12 @@ AGAIN = tags.span(data_again="2000", hidden="")
 """Milliseconds after which the browser reloads a page that is not ready, or old."""
 
 
+@dataclass(eq=False)
 class Pages:
     """Shiny's `app`; the page of each request is made before, in a thread, with its status."""
 
-    def __init__(self, app: ASGIApp, reader: Reader) -> None:
-        self.app = app
-        self.reader = reader
+    app: ASGIApp
+    reader: Reader
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] != "/":

@@ -142,12 +142,12 @@ class Rules:
     roles: Mapping[str, Role] = field(default_factory=lambda: {role: role for role in ROLES})
 
 
+@dataclass(frozen=True)
 class Verifier:
     """Verifies tokens by the keys of `keys` and by `rules`."""
 
-    def __init__(self, keys: KeySource, rules: Rules) -> None:
-        self.keys = keys
-        self.rules = rules
+    keys: KeySource
+    rules: Rules
 
     def verify(self, token: str, wait_s: float = LONGEST_WAIT_S) -> Identity:
         """The token's identity. Raises TokenRefused, and nothing else. `wait_s`: for keys that are being fetched."""
