@@ -63,21 +63,14 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     assets = [
         *build_response_assets(months, days, judge_on_spark),
         *build_lake_assets(settings),
-        *build_calibration_assets(
-            build=make,
-            comparison_engines=comparison_engines,
-            months=months,
-        ),
+        *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
         build_nightly_asset(build=make, days=days),
         *build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads),
         *build_report_assets(months, AFTER_A_MONTH, ui_prefix=settings.ui_prefix),
         *build_feature_assets(days),
         *build_kpi_assets(weeks, days),
         *build_learner_report_assets(
-            weeks_over,
-            zone=settings.irt_time_zone,
-            processes=settings.irt_threads,
-            ui_prefix=settings.ui_prefix,
+            weeks_over, zone=settings.irt_time_zone, processes=settings.irt_threads, ui_prefix=settings.ui_prefix
         ),
         *build_invariant_assets(days, settings.irt_first_month),
     ]

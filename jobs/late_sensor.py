@@ -68,8 +68,7 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
         if behind:
             key = f"lake {digest(*(f'{one.day} {one.hour} {one.counts[0]}' for one in new))}"
             return dg.SensorResult(
-                run_requests=[dg.RunRequest(run_key=key, job_name=EXPORT)],
-                cursor=memory.waiting(now).write(),
+                run_requests=[dg.RunRequest(run_key=key, job_name=EXPORT)], cursor=memory.waiting(now).write()
             )
         days = memory.live_days(new)
         versions = read.run_in_time(  # of PostgreSQL, which has their answers whatever else holds the log

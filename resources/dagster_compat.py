@@ -358,10 +358,7 @@ def webserver_app(
     with DagsterInstance.get() as instance:
         keep_connections(instance)
         with Process(
-            instance,
-            version=DAGSTER,
-            read_only=read_only,
-            workspace_load_target=WorkspaceFileTarget([str(workspace)]),
+            instance, version=DAGSTER, read_only=read_only, workspace_load_target=WorkspaceFileTarget([str(workspace)])
         ) as context:
             yield create_app_from_workspace_process_context(
                 context, path_prefix, LIVE_DATA_POLL_MS, lifespan=_end_quietly

@@ -75,10 +75,7 @@ def _grid(block: Table | Pairs) -> Grid:
     grid = Grid(box=None, pad_edge=False, show_header=any(plain(column.name) for column in columns))
     for column in columns:
         grid.add_column(
-            _words(column.name),
-            justify="right" if column.number else "left",
-            overflow="fold",
-            no_wrap=column.number,
+            _words(column.name), justify="right" if column.number else "left", overflow="fold", no_wrap=column.number
         )
     for row in block.body("-") if isinstance(block, Table) else block.rows:
         grid.add_row(*map(_words, row))

@@ -38,11 +38,7 @@ def over_ability(
 
 
 def response_curves(
-    theta: Floats,
-    described: str,
-    curves: Iterable[Line],
-    observed: Observed | None = None,
-    learners: str = "",
+    theta: Floats, described: str, curves: Iterable[Line], observed: Observed | None = None, learners: str = ""
 ) -> Chart:
     """Probabilities correct, and the observed proportions with their intervals; `learners`: whose they are."""
     chart = over_ability(theta, "probability correct", described, curves, 1.0)

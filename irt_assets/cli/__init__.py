@@ -51,11 +51,7 @@ NOUNS = {
         Noun("scale", "Scales, their origin, their model and their rules."),
     ),
     "Every month": (
-        Noun(
-            "calibrate",
-            "Materialise one month: responses, fit, linking, publication, abilities.",
-            "months",
-        ),
+        Noun("calibrate", "Materialise one month: responses, fit, linking, publication, abilities.", "months"),
         Noun(
             "backfill", "Materialise every month from one to another, oldest first, as `irt calibrate` does.", "months"
         ),
@@ -78,10 +74,7 @@ NOUNS = {
     "Operation": (
         Noun("alerts", "How people are alerted."),
         Noun("db", "The database in use: the embedded one, or DATABASE_URL."),
-        Noun(
-            "attempts",
-            "Answers that change, and the log in a lake, where Spark reads it (IRT_ATTEMPTS).",
-        ),
+        Noun("attempts", "Answers that change, and the log in a lake, where Spark reads it (IRT_ATTEMPTS)."),
         Noun("learner", "The data stored about a learner."),
         Noun(
             "prune",

@@ -22,14 +22,7 @@ from irt_assets.responses.own_tables_check import check as check_rows
 from jobs.own_copies import bring_in_step
 from resources.failures import PermanentFailure
 from resources.postgres.database import one_value
-from resources.postgres.own_log import (
-    answers_query,
-    column_types,
-    drop_mapping,
-    read_mapping,
-    sql_type,
-    store_mapping,
-)
+from resources.postgres.own_log import answers_query, column_types, drop_mapping, read_mapping, sql_type, store_mapping
 
 app = typer.Typer(no_args_is_help=True)
 SHOWN = 20

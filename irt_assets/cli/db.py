@@ -46,9 +46,7 @@ def downgrade(
 
 
 @app.command()
-def adopt_folder(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
+def adopt_folder(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
     """Let the files of the database lie in this IRT_HOME from now on, as they were moved here or are lost elsewhere."""
     settings = current_settings()
     confirm(f"Do the snapshots and reports of this database lie in {settings.irt_home} from now on?", yes)
@@ -65,8 +63,7 @@ def url() -> None:
 @app.command()
 def roles(
     own_table: Annotated[
-        list[str] | None,
-        typer.Option(help="A table of yours, SCHEMA.TABLE, that the owner reads; may be repeated."),
+        list[str] | None, typer.Option(help="A table of yours, SCHEMA.TABLE, that the owner reads; may be repeated.")
     ] = None,
     owner: Annotated[str, typer.Option(help="Role of migrations, daemon and imports.")] = "irt_owner",
     service: Annotated[str, typer.Option(help="Role of θ API and dashboard, which make no table.")] = "irt_service",

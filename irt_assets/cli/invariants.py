@@ -53,10 +53,7 @@ def run(
 
 
 @app.command()
-def fresh(
-    max_age: MaxAge = "25h",
-    as_json: AsJson = False,
-) -> None:
+def fresh(max_age: MaxAge = "25h", as_json: AsJson = False) -> None:
     """Check that the invariants were evaluated recently, whatever the result: for monitors."""
     limit = duration(max_age)
     with current_database().connect() as connection:

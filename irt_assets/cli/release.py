@@ -67,11 +67,7 @@ def list_(
 
 
 @app.command()
-def show(
-    names: Names,
-    effective_from: EffectiveFrom = None,
-    as_json: AsJson = False,
-) -> None:
+def show(names: Names, effective_from: EffectiveFrom = None, as_json: AsJson = False) -> None:
     """The evidence on proposals, and what accepting them together would do to the last month's learners."""
     with current_database().connect() as connection:
         found = find_proposals(connection, [parse_reference(name) for name in names])
@@ -94,13 +90,7 @@ def show(
 
 
 @app.command()
-def accept(
-    names: Names,
-    by: By,
-    reason: Reason,
-    effective_from: EffectiveFrom = None,
-    yes: Yes = False,
-) -> None:
+def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom = None, yes: Yes = False) -> None:
     """Publish what is proposed, from a future date on."""
     by, reason = signed(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
@@ -214,13 +204,7 @@ def restore_anchors(
 
 
 def _change_anchors(
-    what: anchor_versions.What,
-    items: list[str],
-    by: str,
-    reason: str,
-    first_month: str | None,
-    scale: str,
-    yes: bool,
+    what: anchor_versions.What, items: list[str], by: str, reason: str, first_month: str | None, scale: str, yes: bool
 ) -> None:
     by, reason = signed(by), release.require_text("reason", reason)
     month = first_month or month_of(release.next_month(datetime.now(UTC)))

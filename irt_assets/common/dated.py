@@ -29,12 +29,7 @@ def partition_check(
         def with_date(context: dg.AssetCheckExecutionContext, *args: Any, **resources: Any) -> dg.AssetCheckResult:
             return dated_result(check(context, *args, **resources), context, key)
 
-        return dg.asset_check(
-            asset=asset,
-            name=name,
-            description=description,
-            partitions_def=partitions_def,
-        )(with_date)
+        return dg.asset_check(asset=asset, name=name, description=description, partitions_def=partitions_def)(with_date)
 
     return decorate
 

@@ -30,10 +30,7 @@ from irt_assets.psychometrics.fit.item_fit import ItemFit, item_fit
 from irt_assets.psychometrics.scoring.reliability import fitted_reliability
 from resources.failures import PermanentFailure
 
-ITEM_COLUMNS = (
-    *("item", "a", "b", "c", "a_se", "b_se", "c_se"),
-    *("n", "p_value", "infit", "outfit", "rmsd", "flags"),
-)
+ITEM_COLUMNS = (*("item", "a", "b", "c", "a_se", "b_se", "c_se"), *("n", "p_value", "infit", "outfit", "rmsd", "flags"))
 
 
 def columns_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:

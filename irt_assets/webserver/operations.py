@@ -31,13 +31,7 @@ from jobs.launched_by import LAUNCHED_BY
 from services.jwt_verifier.tokens import Role
 
 LAUNCHING_RUNS = frozenset(
-    {
-        "launchPipelineExecution",
-        "launchRun",
-        "launchMultipleRuns",
-        "launchPipelineReexecution",
-        "launchRunReexecution",
-    }
+    {"launchPipelineExecution", "launchRun", "launchMultipleRuns", "launchPipelineReexecution", "launchRunReexecution"}
 )
 LAUNCHING_BACKFILLS = frozenset({"launchPartitionBackfill", "resumePartitionBackfill", "reexecutePartitionBackfill"})
 ENDING = frozenset({"terminatePipelineExecution", "terminateRun", "terminateRuns", "cancelPartitionBackfill"})

@@ -53,10 +53,7 @@ ALWAYS = {
     "spark.sql.files.ignoreCorruptFiles": "false",
     "spark.sql.files.ignoreMissingFiles": "false",
 }
-UNLESS_SET = {
-    "spark.ui.showConsoleProgress": "false",
-    "spark.log.level": "WARN",
-}
+UNLESS_SET = {"spark.ui.showConsoleProgress": "false", "spark.log.level": "WARN"}
 """What spark-defaults.conf may say otherwise."""
 END_WITHOUT_MEMORY = "-XX:+ExitOnOutOfMemoryError"
 """Else only the thread ends, such as the one that launches tasks, and a job waits for ever."""

@@ -47,9 +47,4 @@ def _links(of: str, one: Recorded) -> list[Tag]:
 
 
 def _link(text: str, of: str, **fields: str) -> Tag:
-    return tags.a(
-        text,
-        aria_label=f"{text}: {of}",
-        href=f"report?{urlencode(fields)}",
-        class_="me-3 text-nowrap",
-    )
+    return tags.a(text, aria_label=f"{text}: {of}", href=f"report?{urlencode(fields)}", class_="me-3 text-nowrap")

@@ -120,11 +120,7 @@ def _next_steps(
 
 
 def _invariants(
-    asked: Asked,
-    latest: Latest | None,
-    counts: Mapping[str, OpenViolation],
-    looks: Sequence[Latest],
-    zone: str,
+    asked: Asked, latest: Latest | None, counts: Mapping[str, OpenViolation], looks: Sequence[Latest], zone: str
 ) -> Iterator[Block]:
     if latest is None:
         yield Paragraph(prose("They were never evaluated: `irt invariants run`."))
@@ -149,12 +145,7 @@ def _invariants(
 
 
 def _row(
-    asked: Asked,
-    one: Invariant,
-    verdict: Latest | None,
-    untested: str,
-    counts: Mapping[str, OpenViolation],
-    zone: str,
+    asked: Asked, one: Invariant, verdict: Latest | None, untested: str, counts: Mapping[str, OpenViolation], zone: str
 ) -> tuple[Cell, ...]:
     found = counts.get(one.name)
     since = min((violation["opened_at"] for violation in verdict["violations"]), default=None) if verdict else None

@@ -20,14 +20,7 @@ from irt_assets.charts.pictures import NOW, PUBLISHED, response_curves
 from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions import release_undo
-from irt_assets.decisions.proposals import (
-    Proposal,
-    Reference,
-    State,
-    find_proposals,
-    parse_reference,
-    why_superseded,
-)
+from irt_assets.decisions.proposals import Proposal, Reference, State, find_proposals, parse_reference, why_superseded
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
 from irt_assets.decisions.shown import proposal, proposals_table
