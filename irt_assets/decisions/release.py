@@ -212,4 +212,3 @@ def _ends_before_it_begins(proposal: Proposal, since: datetime) -> bool:
     """Whether the old value would end before it begins. A value that an undo published may."""
     old = proposal.old_since
     return old is not None and (old > since or (old == since and proposal.old_rule != "undo"))
-
