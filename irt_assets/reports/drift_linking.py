@@ -42,8 +42,10 @@ def since_last_month(facts: Facts) -> Iterator[Block]:
     rows: list[tuple[str, Text]] = [
         (
             "answers",
-            f"{facts.fit.n_responses:,} of {facts.fit.n_persons:,} learners"
-            + f" ({before.n_responses:,} of {before.n_persons:,} in {before.month})",
+            (
+                f"{facts.fit.n_responses:,} of {facts.fit.n_persons:,} learners"
+                f" ({before.n_responses:,} of {before.n_persons:,} in {before.month})"
+            ),
         )
     ]
     flagged, flagged_before = set(), set()
