@@ -21,6 +21,7 @@ from irt_assets.abilities.batch import ScaleAbilities, measure_at
 from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.request import build_fit_request, calibrate, fit_spec_extras, nothing_scored
 from irt_assets.common.partitions import day_bounds, day_of, month_of
+from irt_assets.common.wording import by_scale
 from irt_assets.engines import Calibrator
 from irt_assets.gates.early_warning import EarlyWarning, read_warning
 from irt_assets.gates.month_status import no_origin
@@ -88,8 +89,7 @@ class Night:
         if transient:
             return transient[0]
         if errors and not any(o.warning for o in self.outcomes):
-            failed = self.failed
-            return PermanentFailure("; ".join(failed.values()) if len(failed) == 1 else _by_scale(failed))
+            return PermanentFailure("; ".join(by_scale(self.failed)))
         return None
 
 
@@ -130,7 +130,8 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
         measured = measure_at(connection, end, "nightly", run_id)
     night = Night(day, outcomes, measured, share)
     if night.failed:
-        _log.warning("IRT calibration failed: %s", _by_scale(night.failed))
+        failed = "; ".join(f"{scale}: {why}" for scale, why in night.failed.items())
+        _log.warning("IRT calibration failed: %s", failed)
     elif any(o.warning for o in outcomes):
         _log.info("IRT calibration completed successfully")
     return night
@@ -227,7 +228,3 @@ def _key(start: datetime, end: datetime) -> str:
 
 def _window_text(end: datetime) -> str:
     return f"the window of {WINDOW.days} days to {day_of(end - timedelta(days=1))}"
-
-
-def _by_scale(failed: dict[str, str]) -> str:
-    return "; ".join(f"{scale}: {why}" for scale, why in failed.items())

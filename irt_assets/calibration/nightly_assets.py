@@ -4,7 +4,7 @@ Thin: the night is made in `nightly`. Dagster reads the annotations of the decor
 postpone them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import dagster as dg
 
@@ -111,15 +111,17 @@ def _sample(night: Night) -> str:
 
 def night_metadata(night: Night) -> Metadata:
     """What the UI shows of a night."""
-    linked = [o for o in night.outcomes if o.warning is not None]
+    linked = [(o, o.warning) for o in night.outcomes if o.warning is not None]
+    unpublished = [(o.scale_id, o.provisional) for o, _ in linked if o.provisional]
+    provisional = [f"{scale}: {len(items)}: {some_of(items, _MOST_SHOWN)}" for scale, items in unpublished]
     found = metadata(
         {
             "night": _night_table(night.outcomes),
             "linking against the last month": _shift_table(linked),
             "difficulties against the published": tuple(_difficulties(linked)),
-            "provisional items": _provisional(linked),
+            "provisional items": "; ".join(provisional) or "none: every fitted item is published",
             **ability_metadata(night.measured),
-            "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o in linked if o.raw)),
+            "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o, _ in linked if o.raw)),
             "fitted to": _sample(night) if night.share < 1 else None,
         }
     )
@@ -158,9 +160,9 @@ def _night_table(outcomes: list[NightOutcome]) -> Table:
     return table(("scale", "engine", *numbers, "dropped", ""), rows, numbers=numbers)
 
 
-def _shift_table(linked: list[NightOutcome]) -> Table:
+def _shift_table(linked: Sequence[tuple[NightOutcome, EarlyWarning]]) -> Table:
     rows = []
-    for o, warning in _warned(linked):
+    for o, warning in linked:
         for shift in warning.shifts:
             by, se = shift.difference
             moved = shift.month[0], shift.night[0], f"{by:+.3f} ± {se:.3f}"
@@ -169,10 +171,10 @@ def _shift_table(linked: list[NightOutcome]) -> Table:
     return table(("scale", "month", "", *formats, ""), rows, numbers=formats, empty="no month is linked yet")
 
 
-def _difficulties(linked: list[NightOutcome]) -> Iterator[Block]:
+def _difficulties(linked: Sequence[tuple[NightOutcome, EarlyWarning]]) -> Iterator[Block]:
     rows = []
     compared = moved = 0
-    for o, warning in _warned(linked):
+    for o, warning in linked:
         d = warning.difficulties
         is_moved, by, se = d.moved, d.difference, d.se
         compared += len(d.item_ids)
@@ -184,15 +186,3 @@ def _difficulties(linked: list[NightOutcome]) -> Iterator[Block]:
         yield Paragraph(f"{moved} of {compared} published items moved; furthest, in standard errors:")
     formats = {"published b": "+.3f", "tonight": "+.3f", "moved by": ""}
     yield table(("scale", "item", *formats, ""), rows, numbers=formats, empty="no published item was fitted")
-
-
-def _provisional(linked: list[NightOutcome]) -> str:
-    parts = []
-    for o in linked:
-        if o.provisional:
-            parts.append(f"{o.scale_id}: {len(o.provisional)}: {some_of(o.provisional, _MOST_SHOWN)}")
-    return "; ".join(parts) or "none: every fitted item is published"
-
-
-def _warned(linked: list[NightOutcome]) -> list[tuple[NightOutcome, EarlyWarning]]:
-    return [(o, o.warning) for o in linked if o.warning is not None]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 
@@ -59,36 +60,22 @@ def publish_ready_months(
         settled = before is not None and before.state == "done" and before.fit_id == fit_id
         if evidence.linked and not settled:
             evidence = replace(evidence, impact=current_impact(connection, of_month, candidate, evidence.linked))
+        about: dict[str, Any] = {"month": candidate, "scale_id": scale.scale_id, "fit_id": fit_id}
+        about["settled_at"] = before.settled_at if before else None
         problems = gates.failures(evidence)
         if problems:
-            step = _held(evidence, gates.why_held(problems), before)
+            step = Step(**about, state="held", why=gates.why_held(problems))
         elif before and settled:
             step = before
         elif blocking:
             why = f"waits for {', '.join(blocking[:3])}{' and more' if len(blocking) > 3 else ''}, not settled yet"
-            settled_at = before.settled_at if before else None
-            step = Step(
-                month=candidate, scale_id=scale.scale_id, fit_id=fit_id, state="pending", why=why, settled_at=settled_at
-            )
+            step = Step(**about, state="pending", why=why)
         else:
             later = [m for m, s in (known | taken).items() if m > candidate and s.settled_at is not None]
             step = _publish(connection, evidence, before, later, run_id)
         write_step(connection, step, run_id)
         taken[candidate] = step
     return taken
-
-
-def _held(evidence: Evidence, why: str, before: Step | None) -> Step:
-    settled_at = before.settled_at if before else None
-    fit_id = evidence.linked.fit_id if evidence.linked else None
-    return Step(
-        month=evidence.month,
-        scale_id=evidence.scale.scale_id,
-        fit_id=fit_id,
-        state="held",
-        why=why,
-        settled_at=settled_at,
-    )
 
 
 def _publish(

@@ -98,14 +98,8 @@ class ModelChange:
     @property
     def lines(self) -> list[str]:
         """What a person reads before deciding."""
-        changes = [
-            f"{name} {old} → {new}"
-            for name, old, new in (
-                ("model", self.before.model, self.after.model),
-                *((subject, *_both(self.before, self.after, name)) for subject, name in PRIORS.items()),
-            )
-            if old != new
-        ]
+        before, after = _decided(self.before), _decided(self.after)
+        changes = [f"{name} {before[name]} → {new}" for name, new in after.items() if before[name] != new]
         what = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
         if not self.values:
             return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
@@ -118,9 +112,12 @@ class ModelChange:
         return [*lines, f"{stale}; published values stay"]
 
 
-def _both(before: Scale, after: Scale, parameter: str) -> tuple[str, str]:
-    old, new = (prior_as_text(getattr(scale.priors or Priors(), parameter)) for scale in (before, after))
-    return old, new
+def _decided(scale: Scale) -> dict[Subject, str]:
+    """The model and the priors, as they are stored."""
+    priors: dict[Subject, str] = {
+        subject: prior_as_text(getattr(scale.priors or Priors(), name)) for subject, name in PRIORS.items()
+    }
+    return {"model": scale.model, **priors}
 
 
 def _anchor_lines(anchors: RefrozenAnchors, model: Model, first_month: str) -> list[str]:
@@ -254,8 +251,7 @@ def _requested_change(
     later = {d.subject for d in read_decisions(connection, scale_id) if d.effective_from > start}
     after = _laid_over(before, wanted)
     _require_parameters(after, month)
-    now: dict[Subject, str] = {"model": before.model}
-    now |= {subject: prior_as_text(getattr(before.priors or Priors(), name)) for subject, name in PRIORS.items()}
+    now = _decided(before)
     new = {subject: value for subject, value in wanted.items() if subject in later or value != now[subject]}
     newest = _newest_decision(connection, scale_id)
     return ModelChange(scale_id, month, new, before, after, by_default=first_month is None, newest_decision=newest)

@@ -322,7 +322,9 @@ def _proposal(row: dict[str, Any], area: float | None, use: Status | None) -> Pr
         wabc=area,
         window_end=row["window_end"],
         drift={name: row[name] for name in ("severity", "delta_b", "change")} if row["severity"] else {},
-        dif=None if row["dif"] is None else tuple(_dif(one) for one in row["dif"] if _differs(one)),
+        dif=None
+        if row["dif"] is None
+        else tuple(_dif(one) for one in row["dif"] if one["size"] in ("medium", "high") or one["ets"] == "C"),
         fit={name: row[name] for name in ("infit", "outfit", "rmsd")} | {"flags": row["flags"] or []},
         lineage={name: row[name] for name in ("data_hash", "anchor_hash", "created_at")},
         superseded=row["superseded"],
@@ -341,10 +343,6 @@ def _settled(row: Mapping[str, Any], new: ItemRow, old: ItemRow | None, use: Sta
     if in_use_since and ItemRow.of(leak).agrees_with(new):
         return f"the leak of {leak['month']} that {leak['decided_by']} rejected"
     return ""
-
-
-def _differs(found: Mapping[str, Any]) -> bool:
-    return found["size"] in ("medium", "high") or found["ets"] == "C"
 
 
 def _dif(found: Mapping[str, Any]) -> str:

@@ -56,7 +56,6 @@ def accept(
     reason: str,
     effective_from: datetime | None,
     now: datetime,
-    run_id: str | None = None,
     seen: Sequence[Proposal] = (),
 ) -> list[Proposal]:
     """Record that `by` accepted these proposals, and publish them from `effective_from` (None: next month) on.
@@ -71,7 +70,26 @@ def accept(
         found = acceptable(connection, references, since, now)
         _require_as_seen(found, seen)
         record(connection, [p.decided_on for p in found], "accept", by, reason, since)
-        _publish(connection, found, by, reason, since, run_id)
+        publish(
+            connection,
+            [
+                Publication(
+                    p.scale_id,
+                    p.item_id,
+                    p.new,
+                    effective_from=since,
+                    rule="decision",
+                    reason=reason,
+                    anchor_hash=p.lineage["anchor_hash"],
+                    data_hash=p.lineage["data_hash"],
+                    month=p.window,
+                    fit_id=p.fit_id,
+                    decided_by=by,
+                    replaces=p.replaces,
+                )
+                for p in found
+            ],
+        )
     return found
 
 
@@ -85,7 +103,12 @@ def acceptable(
             f"The start of next month is {next_month(now):%Y-%m-%d}"
         )
     found = open_proposals(connection, references)
-    problems = [_later(p, since) for p in found if _ends_before_it_begins(p, since)]
+    problems = [
+        f"{p.item_id} has a publication in force from {p.old_since:%Y-%m-%d}, which would end before this one of "
+        f"{since:%Y-%m-%d} begins: name a later date"
+        for p in found
+        if _ends_before_it_begins(p, since)
+    ]
     items = [p.item_id for p in found]
     problems += [f"{item} is named more than once" for item in sorted(set(items)) if items.count(item) > 1]
     if problems:
@@ -134,7 +157,11 @@ def open_proposals(connection: psycopg.Connection, references: Sequence[Referenc
     """
     lock_ledgers(connection, references)
     found = find_proposals(connection, references)  # read under the lock
-    problems = [_closed(connection, p) for p in found if p.state is not State.OPEN]
+    problems = [
+        why_superseded(connection, p) if p.state is State.SUPERSEDED else f"{p.reference} was {p.decided}"
+        for p in found
+        if p.state is not State.OPEN
+    ]
     if problems:
         raise PermanentFailure("nothing was decided: " + "; ".join(problems))
     return found
@@ -181,52 +208,7 @@ def _require_as_seen(found: Sequence[Proposal], seen: Sequence[Proposal]) -> Non
         )
 
 
-def _closed(connection: psycopg.Connection, proposal: Proposal) -> str:
-    if proposal.state is State.SUPERSEDED:
-        return why_superseded(connection, proposal)
-    return f"{proposal.reference} was {proposal.decided}"
-
-
 def _ends_before_it_begins(proposal: Proposal, since: datetime) -> bool:
     """Whether the old value would end before it begins. A value that an undo published may."""
     old = proposal.old_since
     return old is not None and (old > since or (old == since and proposal.old_rule != "undo"))
-
-
-def _later(proposal: Proposal, since: datetime) -> str:
-    assert proposal.old_since is not None
-    return (
-        f"{proposal.item_id} has a publication in force from {proposal.old_since:%Y-%m-%d}, which would end before "
-        f"this one of {since:%Y-%m-%d} begins: name a later date"
-    )
-
-
-def _publish(
-    connection: psycopg.Connection,
-    found: Sequence[Proposal],
-    by: str,
-    reason: str,
-    since: datetime,
-    run_id: str | None,
-) -> None:
-    publish(
-        connection,
-        [
-            Publication(
-                p.scale_id,
-                p.item_id,
-                p.new,
-                effective_from=since,
-                rule="decision",
-                reason=reason,
-                anchor_hash=p.lineage["anchor_hash"],
-                data_hash=p.lineage["data_hash"],
-                month=p.window,
-                fit_id=p.fit_id,
-                decided_by=by,
-                replaces=p.replaces,
-            )
-            for p in found
-        ],
-        run_id,
-    )

@@ -106,7 +106,6 @@ def undo(
     reason: str,
     effective_from: datetime | None = None,
     now: datetime,
-    run_id: str | None = None,
 ) -> list[Undo]:
     """Record that `by` undoes what was decided on these proposals. All of them or none.
 
@@ -132,7 +131,7 @@ def undo(
                     reason=reason,
                     replaces=one.replaces,
                 )
-                publish(connection, [again], run_id)
+                publish(connection, [again])
     return found
 
 

@@ -77,7 +77,7 @@ def proposals_table(
             str(p.old or "nothing"),
             str(p.new),
             p.wabc,
-            drift_in_a_word(p),
+            p.severity + (f" ({p.kind})" if p.kind else ""),
             p.n,
             p.standing if states else "; ".join(remarks(p)) or None,
         )
@@ -178,10 +178,6 @@ def evidence(proposal: Proposal) -> list[tuple[str, str]]:
         ("not published by itself", proposal.why),
         ("fit id", proposal.fit_id),
     ]
-
-
-def drift_in_a_word(proposal: Proposal) -> str:
-    return proposal.severity + (f" ({proposal.kind})" if proposal.kind else "")
 
 
 def remarks(proposal: Proposal) -> list[str]:

@@ -74,29 +74,27 @@ def settle_alerts(connection: psycopg.Connection, scale_id: str) -> None:
         """SELECT item_id, month, severity, details FROM item_drift WHERE scale_id = %s ORDER BY item_id, month""",
         (scale_id,),
     ).fetchall()
-    wanted = {(e.item_id, e.opened_month): e for e in episodes(rows)}
-    present = {
-        (item, month): alert_id
-        for alert_id, item, month in connection.execute(
-            "SELECT alert_id, item_id, opened_month FROM drift_alerts WHERE scale_id = %s", (scale_id,)
-        )
-    }
-    for key, alert_id in present.items():
-        if key not in wanted:
-            connection.execute("DELETE FROM drift_alerts WHERE alert_id = %s", (alert_id,))
-    for key, episode in wanted.items():
-        values = (episode.kind, episode.severity, episode.closed_month, json.dumps(episode.details))
-        if key in present:
-            connection.execute(
-                """UPDATE drift_alerts SET kind = %s, severity = %s, closed_month = %s, details = %s,
-                     closed_at = CASE WHEN %s::text IS NULL THEN NULL ELSE coalesce(closed_at, now()) END
-                   WHERE alert_id = %s""",
-                (*values, episode.closed_month, present[key]),
-            )
-        else:
+    wanted = episodes(rows)
+    connection.execute(
+        """DELETE FROM drift_alerts WHERE scale_id = %s
+             AND (item_id, opened_month) NOT IN (SELECT * FROM unnest(%s::text[], %s::text[]))""",
+        (scale_id, [e.item_id for e in wanted], [e.opened_month for e in wanted]),
+    )
+    for episode in wanted:
+        values = vars(episode) | {"scale_id": scale_id, "details": json.dumps(episode.details)}
+        known = connection.execute(
+            """UPDATE drift_alerts SET kind = %(kind)s, severity = %(severity)s, closed_month = %(closed_month)s,
+                 details = %(details)s,
+                 closed_at = CASE WHEN %(closed_month)s::text IS NULL THEN NULL ELSE coalesce(closed_at, now()) END
+               WHERE (scale_id, item_id, opened_month) = (%(scale_id)s, %(item_id)s, %(opened_month)s)""",
+            values,
+        ).rowcount
+        if not known:
             connection.execute(
                 """INSERT INTO drift_alerts (kind, severity, closed_month, details, closed_at, scale_id, item_id,
                                              opened_month)
-                   VALUES (%s, %s, %s, %s, CASE WHEN %s::text IS NULL THEN NULL ELSE now() END, %s, %s, %s)""",
-                (*values, episode.closed_month, scale_id, *key),
+                   VALUES (%(kind)s, %(severity)s, %(closed_month)s, %(details)s,
+                           CASE WHEN %(closed_month)s::text IS NULL THEN NULL ELSE now() END,
+                           %(scale_id)s, %(item_id)s, %(opened_month)s)""",
+                values,
             )

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.linking.placement import Suspect
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,9 @@ def anchor_shifts(anchors: AnchorSet, linked: Mapping[str, ItemRow], constants: 
     slope, intercept = 1.0, 0.0
     for item, suspect in suspects.items():
         if item in frozen:
-            slope, intercept = _of_the_others(suspect, linked[item], *frozen[item][:2])
+            a, b, _ = frozen[item]  # its changes were computed by the constants of the others
+            slope = linked[item].a / (a + suspect.delta_a)
+            intercept = b + suspect.delta_b - slope * linked[item].b
             break
     found = [
         AnchorShift(
@@ -54,9 +55,3 @@ def anchor_shifts(anchors: AnchorSet, linked: Mapping[str, ItemRow], constants: 
         for item, (_, b, b_se) in frozen.items()
     ]
     return sorted(found, key=lambda shift: (-abs(shift.delta_b), shift.item_id))
-
-
-def _of_the_others(suspect: Suspect, linked: ItemRow, a: float, b: float) -> tuple[float, float]:
-    """Slope and intercept from the month's scale to the one by which the suspect's changes were computed."""
-    slope = linked.a / (a + suspect.delta_a)
-    return slope, b + suspect.delta_b - slope * linked.b

@@ -8,7 +8,7 @@ from statistics import fmean, stdev
 
 from irt_assets.gates.month_judged import State
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
-from irt_assets.ledger.linked_windows import PlacedMonth, placed_months
+from irt_assets.ledger.linked_windows import placed_months
 from irt_assets.ledger.overview import last_night
 from irt_assets.psychometrics.eligibility.attempts import rejected
 from irt_assets.responses.snapshot import current_snapshots
@@ -44,7 +44,7 @@ def every_month_is_green(look: InvariantContext) -> Found:
 )
 def samples_stay_as_they_were(look: InvariantContext) -> Found:
     latent: dict[str, dict[str, tuple[float, float]]] = {}
-    for one in _placed(look):
+    for one in placed_months(look.connection):
         if one.mean is not None and one.sd is not None:
             latent.setdefault(one.scale_id, {})[one.month] = (one.mean, one.sd)
     snapshots = current_snapshots(look.connection)
@@ -107,17 +107,11 @@ def shares_of_the_sample_stay_as_they_were(look: InvariantContext) -> Found:
 )
 def the_linking_intercept_stays_near_its_history(look: InvariantContext) -> Found:
     intercepts: dict[str, dict[str, float]] = {scale_id: {} for scale_id in look.scales}
-    for one in _placed(look):
-        if one.method != "fixed" and one.intercept is not None:
+    for one in placed_months(look.connection):
+        if one.scale_id in intercepts and one.method != "fixed" and one.intercept is not None:
             intercepts[one.scale_id][one.month] = one.intercept
     for scale_id, values in intercepts.items():
         yield from _compared("intercept", values, scale_id)
-
-
-def _placed(look: InvariantContext) -> list[PlacedMonth]:
-    """The months that each scale's own engine placed."""
-    own = {(scale_id, scale.engine) for scale_id, scale in look.scales.items()}
-    return [one for one in placed_months(look.connection) if (one.scale_id, one.engine) in own]
 
 
 def _compared(quantity: str, by_month: dict[str, float], subject: str) -> Found:

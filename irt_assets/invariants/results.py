@@ -9,11 +9,10 @@ from typing import Any
 
 import psycopg
 
-from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.invariants.open_violations import SEVERITY
 from resources.postgres.database import named_rows
 
 MOST_RUNS, MOST_VIOLATIONS = 60, 500
-SEVERITIES = {one.name: one.severity for one in INVARIANTS}
 
 
 def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
@@ -33,7 +32,7 @@ def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
         "invariants": [
             {
                 "name": name,
-                "severity": SEVERITIES.get(name),
+                "severity": SEVERITY.get(name),
                 "passed": passed,
                 "violations": [one for one in violations if one["invariant"] == name],
             }

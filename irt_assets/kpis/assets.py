@@ -50,7 +50,11 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
                 "dagster/row_count": written.learners,
                 **application(database.settings),
                 "KPIs": md(kpi_table(written)),
-                **_medians(written),
+                **{
+                    f"median {name}": dg.MetadataValue.float(median(values))
+                    for name in MEANINGS
+                    if (values := written.values[name])
+                },
                 "without a value": md(_reason_table(written)),
                 "plot: distributions": md(Figure(_distributions(written), alt="how the KPIs are distributed")),
             }
@@ -83,14 +87,6 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         )
 
     return [weekly_kpi, inactivity]
-
-
-def _medians(written: Summary) -> dict[str, dg.MetadataValue]:
-    return {
-        f"median {name}": dg.MetadataValue.float(median(values))
-        for name in MEANINGS
-        if (values := written.values[name])
-    }
 
 
 def kpi_table(written: Summary) -> Table:

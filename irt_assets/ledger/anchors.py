@@ -43,13 +43,8 @@ def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) ->
 def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
     """The anchors of all versions of the set up to `version`, each with its newest values; None where the scale has not
     been initialised."""
-    rows = named_rows(
-        connection,
-        f"""SELECT DISTINCT ON (item_id) {_ROW} FROM anchor_set n WHERE scale_id = %s AND version <= %s
-               ORDER BY item_id, version DESC""",
-        (scale_id, version),
-    )
-    return _anchor_set(scale_id, rows)
+    wanted = {"scale": scale_id, "version": version, "items": None}
+    return _anchor_set(scale_id, named_rows(connection, _SET_OF.encode(), wanted))
 
 
 def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
@@ -166,8 +161,9 @@ def _covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, 
 
 _SET_OF = f"""
     SELECT DISTINCT ON (item_id) {_ROW}, parameters FROM anchor_set n
-    WHERE scale_id = %(scale)s AND version <= %(version)s AND item_id = ANY(%(items)s) ORDER BY item_id, version DESC"""
-"""These items, each as it was last frozen."""
+    WHERE scale_id = %(scale)s AND version <= %(version)s
+      AND (%(items)s::text[] IS NULL OR item_id = ANY(%(items)s)) ORDER BY item_id, version DESC"""
+"""These items (null: all), each as it was last frozen."""
 
 
 def set_of(connection: psycopg.Connection, scale: Scale, items: Collection[str]) -> tuple[AnchorSet | None, str]:

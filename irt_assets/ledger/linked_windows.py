@@ -62,11 +62,10 @@ class Linked:
 
 @dataclass(frozen=True)
 class PlacedMonth:
-    """Where an engine's linked fit in use placed a month's learners, and how; None where it does not say."""
+    """Where the linked fit in use placed a month's learners, and how; None where it does not say."""
 
     scale_id: str
     month: str
-    engine: str
     mean: float | None
     sd: float | None
     method: str | None
@@ -209,13 +208,13 @@ def last_sound_month(connection: psycopg.Connection, scale: Scale, end: datetime
 
 
 def placed_months(connection: psycopg.Connection) -> list[PlacedMonth]:
-    """Every month, scale and engine with a linked fit in use."""
+    """Every month and scale with a linked fit in use by the scale's own engine."""
     return records(
         connection,
         PlacedMonth,
-        f"""SELECT scale_id, month, engine, (model_spec->'latent'->>'mean')::float8 AS mean,
+        f"""SELECT scale_id, month, (model_spec->'latent'->>'mean')::float8 AS mean,
                        (model_spec->'latent'->>'sd')::float8 AS sd,
                        model_spec->'linking_constants'->>'method' AS method,
                        (model_spec->'linking_constants'->>'intercept')::float8 AS intercept
-                FROM {MONTHS_IN_USE} m""",
+                FROM {MONTHS_IN_USE} m JOIN calibration_scale USING (scale_id, engine)""",
     )

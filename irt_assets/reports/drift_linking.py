@@ -6,7 +6,6 @@ What does not belong here: how a month is linked (calibration.placing).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from irt_assets.blocks import (
     Block,
@@ -43,7 +42,10 @@ def since_last_month(facts: Facts) -> Iterator[Block]:
     rows: list[tuple[str, Text]] = [
         (
             "answers",
-            f"{facts.fit.n_responses:,} of {facts.fit.n_persons:,} learners ({_then(before)} in {before.month})",
+            (
+                f"{facts.fit.n_responses:,} of {facts.fit.n_persons:,} learners"
+                f" ({before.n_responses:,} of {before.n_persons:,} in {before.month})"
+            ),
         )
     ]
     flagged, flagged_before = set(), set()
@@ -64,10 +66,6 @@ def since_last_month(facts: Facts) -> Iterator[Block]:
         rows.append(("anchors used again", listed(sorted(back))))
     rows.append(("linking", jumped(facts) or f"slope and intercept are about those of {before.month}."))
     yield Pairs(tuple(rows))
-
-
-def _then(before: Any) -> str:
-    return f"{before.n_responses:,} of {before.n_persons:,}"
 
 
 def jumped(facts: Facts) -> str:

@@ -73,7 +73,9 @@ def load_facts(
     run, published = _copy_log(connection, end, scales, only_of), {s: in_force(connection, s, end) for s in scales}
     everybody = on_postgres(connection) if only_of is not None else run
     now = abilities(run, end, scales, published, everybody)
-    levels, kpis = _levels(connection, end, now, only_of), _kpis(connection, week)
+    query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s"
+    kpis = dict[str, dict[str, Any]](connection.execute(query, (date.fromisoformat(week),)).fetchall())
+    levels = _levels(connection, end, now, only_of)
     activity, counts = _activity(connection, week), _topic_counts(connection, week)
     on_scale = {user: scales.get(people.get(user, {}).get("target_scale_id") or only or "") for user in activity}
     theta = {
@@ -188,13 +190,6 @@ def _topic_names(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
            WHERE topic_id IS NOT NULL AND value <> '' GROUP BY 1, 2"""
     ).fetchall()
     return {(topic, language): name for topic, language, name in rows}
-
-
-def _kpis(connection: psycopg.Connection, week: str) -> dict[str, dict[str, Any]]:
-    rows = connection.execute(
-        "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s", (date.fromisoformat(week),)
-    ).fetchall()
-    return dict(rows)
 
 
 def _copy_log(

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from functools import cache
 from statistics import NormalDist
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -59,7 +58,7 @@ class Facts:
 
 def document(facts: Facts) -> Document:
     """The report as blocks, in the learner's language."""
-    words = _words(language_of(facts.lang))
+    words = Words(language_of(facts.lang))
     until = facts.end.astimezone(ZoneInfo(facts.zone))
     steps = next_steps(facts.kpis, facts.topics, answered=facts.answers > 0)
     texts = (words(f"steps.{key}", topic=topic) for key, topic in steps)
@@ -82,11 +81,6 @@ def document(facts: Facts) -> Document:
             Paragraph(f"{made} {words('foot.private')}", "quiet"),
         ),
     )
-
-
-@cache
-def _words(language: str) -> Words:
-    return Words(language)
 
 
 def _headline(facts: Facts, words: Words) -> str:

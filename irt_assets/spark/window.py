@@ -118,7 +118,8 @@ def _judged_parts(
     dealt = _dealt(run.connection.sql(hashed), math.ceil(n / ROWS_OF_A_PART))
     facts = dealt.sortWithinPartitions("user_id", "completed_at", "attempt_id").persist()
     try:
-        total, *sums = _added(facts.select("h").mapInArrow(_sums, "rows bigint, first string, second string").toArrow())
+        added = facts.select("h").mapInArrow(_sums, "rows bigint, first string, second string").toArrow()
+        total, *sums = (sum(map(int, column.to_pylist())) for column in added.columns)
         _refuse_twice(facts)
         # After the answers, so that the times are of no fewer than these.
         times = compute_item_times(run, end, lookback_start(start, scales))
@@ -220,11 +221,6 @@ def _require_stored(store: ObjectStore, parts: Sequence[Part]) -> None:
                 f"an executor wrote {part.key}, and it is not at {store.uri(part.key)}: executors on other machines "
                 "need a bucket (S3_BUCKET), or a folder that all machines share under the same path"
             )
-
-
-def _added(sums: pa.Table) -> list[int]:
-    """The sum of each column."""
-    return [sum(map(int, column.to_pylist())) for column in sums.columns]
 
 
 # -- on the executors --------------------------------------------------------------------------------

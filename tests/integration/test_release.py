@@ -487,12 +487,12 @@ from irt_assets.decisions import release
 from irt_assets.decisions.proposals import Reference
 from resources.postgres.database import Database
 from resources.settings import get_settings
-publish = release._publish
+publish = release.publish
 def slowly(*args):
     publish(*args)
     print("written", flush=True)
     time.sleep(600)
-release._publish = slowly
+release.publish = slowly
 release.accept(Database(get_settings()), [Reference("2026-02", "moved")], by="Ann", reason="it moved",
                effective_from=None, now=datetime(2026, 3, 10, tzinfo=UTC))
 """

@@ -41,12 +41,11 @@ _MOST_STEPS = 50
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The anchors that agree with each other, the suspects (largest |z| first), and both in words.
+    """The anchors that moved against the others, the suspects (largest |z| first), and that in words.
 
     `suspects` is empty where no group is a clear majority; `sentence` says why.
     """
 
-    agreeing: tuple[str, ...]
     suspects: dict[str, Suspect]
     sentence: str
 
@@ -68,7 +67,7 @@ def diagnose(new: Calibration, anchors: AnchorSet, rules: Rules | None = None) -
     """
     pairs, _ = match(new, anchors, rules or Rules())
     if pairs.size < _FEWEST:
-        return Diagnosis((), {}, f"{pairs.size} anchors are too few to find out which of them moved")
+        return Diagnosis({}, f"{pairs.size} anchors are too few to find out which of them moved")
     groups = _groups(pairs)
     homes = _homes(pairs, groups)
     sizes = [int((homes == g).sum()) for g in range(len(groups))]
@@ -77,12 +76,11 @@ def diagnose(new: Calibration, anchors: AnchorSet, rules: Rules | None = None) -
     if 2 * n <= pairs.size or n_rival > CLEAR_MAJORITY * n:
         two = f" and {n_rival} others agree with each other, too" if n_rival > 1 else ""
         what = f"which anchors moved cannot be determined: of {pairs.size}, {n} agree with each other{two}"
-        return Diagnosis((), {}, what)
+        return Diagnosis({}, what)
     suspects = _suspects(pairs, homes == largest, groups[largest])
-    agreeing = tuple(item for item in pairs.ids if item not in suspects)
     named = [f"{item} ({suspect.shown})" for item, suspect in suspects.items()]
     sentence = f"moved against the others: {', '.join(named)}" if named else "no anchor stands out"
-    return Diagnosis(agreeing, suspects, sentence)
+    return Diagnosis(suspects, sentence)
 
 
 def _groups(pairs: Pairs) -> list[Constants]:
