@@ -30,7 +30,6 @@ from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.erased import Erasure, Rewrite, begin, erasures_of, finish, record
 from irt_assets.responses.lake_upkeep import attempts_of, forget
 from irt_assets.responses.observe import answer_versions_of
-from irt_assets.responses.observed_days import reads_own_tables
 from irt_assets.responses.row_hash import sums_of_table
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (

@@ -17,7 +17,6 @@ from irt_assets.responses.answers import attempts_between, live_answers
 from irt_assets.responses.row_hash import row_hash, sums_by
 from resources.cluster.relational import Run, lake, on_log
 from resources.postgres.database import one_value
-from resources.postgres.own_log import reads_log
 from resources.postgres.relations import ATTEMPT
 
 
@@ -27,7 +26,6 @@ def bank_version(connection: psycopg.Connection) -> str:
     return one_value(connection, query) or "empty"
 
 
-@reads_log
 def day_versions(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, str]:
     """A hash of the answers of every day in [start, end), by day (UTC, YYYY-MM-DD); days without are absent.
 
@@ -54,7 +52,6 @@ def day_versions(connection: psycopg.Connection, start: datetime, end: datetime)
     return {day: _short(f"{n} {total}") for day, n, total in rows}
 
 
-@reads_log
 def answer_versions(
     connection: psycopg.Connection, start: datetime, end: datetime, run: Run | None = None
 ) -> dict[str, str]:

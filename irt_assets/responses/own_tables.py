@@ -19,7 +19,8 @@ from irt_assets.responses.importing.mapping import named_alike
 from irt_assets.responses.importing.take import check_zone
 from resources.failures import PermanentFailure
 from resources.postgres.database import named_rows, one_value
-from resources.postgres.own_log import CONTRACT, GUEST_MS, column_types, set_limits, sql_type
+from resources.postgres.guest_reads import GUEST_MS, set_limits
+from resources.postgres.own_log import CONTRACT, column_types, sql_type
 from resources.tables import METADATA, VIEWS
 
 REQUIRED = ("id", "user_id", "item_id", "completed_at", "correct")

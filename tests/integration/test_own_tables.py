@@ -17,7 +17,8 @@ from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.own_log import as_guest, empty_view, make_log_view_again
+from resources.postgres.guest_reads import as_guest
+from resources.postgres.own_log import empty_view, make_log_view_again
 from resources.postgres.warehouse import read_arrow
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
