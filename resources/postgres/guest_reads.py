@@ -27,8 +27,8 @@ FROM pg_depend
 WHERE classid = 'pg_rewrite'::regclass AND objid = (SELECT oid FROM pg_rewrite WHERE ev_class = to_regclass('attempt'))
   AND refclassid = 'pg_class'::regclass AND refobjid <> to_regclass('attempt')
 """
-"""True where `attempt` reads our table, and no other than that and the bank. It has no joins, which some servers of ours
-may only hash."""
+"""True where `attempt` reads our table, and no other than that and the bank. The θ API may only hash joins, and it
+has none."""
 _LIMIT = """
 SELECT set_config(name, (1000 * extract(epoch FROM least(nullif(current_setting(name)::interval, '0'),
                                                          most * interval '1 ms')))::bigint::text, true)

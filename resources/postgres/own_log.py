@@ -26,6 +26,10 @@ CONTRACT = {"id" if name == "attempt_id" else name: response_log.columns[name] f
 """The columns that a mapping gives, by their names in the view `attempt`."""
 
 
+PARAMETER = r"(?<![:\w]):"
+"""How the name of a parameter begins; `::text` and `12:30` have none."""
+
+
 @dataclass(frozen=True)
 class LogMapping:
     """`target`: log, question or learner. `source`: the table, or the file of a SELECT. `query`: a SELECT over it with
@@ -34,8 +38,14 @@ class LogMapping:
     target: str
     source: str
     query: str
+    options: dict[str, Any]
     made_by: str
     made_at: datetime
+
+    @property
+    def erase_with(self) -> str | None:
+        """The DELETE that removes a learner from the company's tables."""
+        return self.options.get("erase_with")
 
 
 def sql_type(name: str) -> str:
@@ -85,9 +95,14 @@ def read_mapping(connection: psycopg.Connection, target: str = "log") -> LogMapp
     return record(
         connection,
         LogMapping,
-        "SELECT target, source, query, made_by, made_at FROM log_mapping WHERE target = %s",
+        "SELECT target, source, query, options, made_by, made_at FROM log_mapping WHERE target = %s",
         (target,),
     )
+
+
+def delete_of_learner(text: str) -> bytes:
+    """A DELETE with the parameter `:user_id`, as psycopg runs it."""
+    return re.sub(f"{PARAMETER}user_id\\b", "%(user_id)s", text.replace("%", "%%")).encode()
 
 
 def wanted_view(connection: psycopg.Connection) -> str:

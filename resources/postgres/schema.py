@@ -157,7 +157,6 @@ def log_difference(database: Database) -> str | None:
     with database.connect() as connection:
         if read_mapping(connection) is None:
             return None
-        set_limits(connection, GUEST_MS)
         found = _view_difference(connection, "attempt", None)
         connection.rollback()
     return found
@@ -220,6 +219,7 @@ def _view_differences(connection: psycopg.Connection) -> list[str]:
 def _view_difference(connection: psycopg.Connection, name: str, query: str | None) -> str | None:
     """The server's own wording of a view, if it is another than its wording of `query` (None: the mapping's)."""
     says = "the registry says" if query else "the mapping says"
+    set_limits(connection, GUEST_MS)  # to write out a view, the server locks what it reads
     there = one_value(connection, "SELECT pg_get_viewdef(to_regclass(%s))", (name,))
     if there is None:
         return f"view {name} is missing"
