@@ -1,9 +1,10 @@
 """Erasing a learner: answers, features, KPIs, abilities, reports and the learner's row; snapshots are written again.
 
 In this order, an interruption at any point loses nothing, and the next attempt finds what is left. First the tombstone,
-so that no import brings the learner back. Then each snapshot that holds the learner is stored once more, without them.
-Then, in one transaction, every row is deleted, and rows that name a snapshot name the new one. Last, the old files are
-deleted.
+so that no import brings the learner back. Then, where the log is the company's own tables, the DELETE there that the
+mapping names; without one, the learner has to be gone. Then each snapshot that holds the learner is stored once more,
+without them. Then, in one transaction, every row is deleted, and rows that name a snapshot name the new one. Last, the
+old files are deleted.
 
 Published parameters, fits and other numbers over many learners stay. What does not belong here: what is kept of who was
 erased (see `responses.erased`), and where else a learner is named (see `erasure_mentions`).
@@ -30,7 +31,7 @@ from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.erased import Erasure, Rewrite, begin, erasures_of, finish, record
 from irt_assets.responses.lake_upkeep import attempts_of, forget
 from irt_assets.responses.observe import answer_versions_of
-from irt_assets.responses.observed_days import reads_own_tables
+from irt_assets.responses.one_learner import answered_at_all
 from irt_assets.responses.row_hash import sums_of_table
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
@@ -49,7 +50,9 @@ from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import ObjectStore
 from resources.files.stored_copies import open_hashed
-from resources.postgres.database import Database, advisory_lock, first_column, one_value
+from resources.postgres.database import Database, advisory_lock, first_column
+from resources.postgres.guest_reads import GUEST_MS, reads_own_tables, set_limits
+from resources.postgres.own_log import delete_of_learner, read_mapping
 from resources.postgres.sources import record_sources, recorded_sources
 from resources.tables import METADATA
 
@@ -94,10 +97,12 @@ class Holdings:
 
 
 def holdings(database: Database, store: ObjectStore, user_id: str, lake: Lake | None = None) -> Holdings:
-    """All that is stored about a learner; reads every snapshot, and every file of the lake. Raises PermanentFailure for
-    an id that no learner has or had."""
+    """All that is stored about a learner, or is in the company's tables; reads every snapshot, and every file of the
+    lake. Raises PermanentFailure for an id that no learner has or had."""
     with database.connect() as connection:
         counted = {table: _count(connection, table, user_id) for table in OF_LEARNERS}
+        if reads_own_tables(connection):
+            counted["attempt"] = _count(connection, "attempt", user_id)
         rows = {table: n for table, n in counted.items() if n}
         earlier = tuple(erasures_of(connection, user_id))
         named = frozenset(cited_names(connection, "snapshots"))
@@ -138,7 +143,7 @@ def erase(
     with database.connect() as only_one:
         advisory_lock(only_one, "erasure")
         erasure_id = _open_tombstone(database, held, by, reason)
-        _refuse_while_in_own_tables(database, held.user_id)
+        remove_from_own_tables(database, held.user_id, f"erasure {erasure_id}")
         rewritten = [_rewrite_snapshot(store, name, held) for name in held.snapshots if name in held.cited]
         with database.connect() as connection:
             removed = _remove_rows(connection, held, rewritten, f"erasure {erasure_id}")
@@ -174,15 +179,32 @@ def refuse_while_running(instance: dg.DagsterInstance) -> None:
         )
 
 
-def _refuse_while_in_own_tables(database: Database, user_id: str) -> None:
+def remove_from_own_tables(database: Database, user_id: str, erasure: str) -> None:
+    """Run the DELETE that the mapping of the company's tables names, in a transaction of its own, after noting which
+    days' features are of what the log has: from its end on nobody can tell."""
     with database.connect() as connection:
-        if reads_own_tables(connection) and one_value(
-            connection, "SELECT EXISTS (SELECT FROM attempt WHERE user_id = %s)", (user_id,)
-        ):
-            raise PermanentFailure(
-                "the view `attempt` still has answers of the learner: it reads tables of your own. Nothing was "
-                "deleted: erase the learner there, then here again"
-            )
+        if not reads_own_tables(connection) or not answered_at_all(connection, user_id):
+            return
+        current = _current_days(connection, user_id)
+        left = answer_versions_of(connection, current, without=user_id)
+        record_sources(connection, erasure, {day: f"{version} {left[day]}" for day, version in current.items()})
+        mapping = read_mapping(connection)
+    if mapping is None or mapping.erase_with is None:
+        raise PermanentFailure(
+            "the view `attempt` still has answers of the learner: it reads tables of your own. Nothing was deleted: "
+            "erase the learner there, then here again; or name the DELETE: irt connect log … --erase-with SQL"
+        )
+    try:
+        with database.connect() as connection:
+            set_limits(connection, GUEST_MS)
+            connection.execute(delete_of_learner(mapping.erase_with), {"user_id": user_id})
+            if answered_at_all(connection, user_id):
+                raise PermanentFailure(f"{mapping.erase_with} leaves answers of the learner: nothing was deleted")
+    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.IntegrityError) as error:
+        raise PermanentFailure(
+            f"{mapping.erase_with} fails: {error.diag.message_primary or error}. Nothing was deleted: correct that, or "
+            "erase the learner there, then here again"
+        ) from error
 
 
 def _record(database: Database, erasure_id: int, removed: Mapping[str, int]) -> None:
@@ -296,6 +318,7 @@ def _remove_rows(connection: Session, held: Holdings, rewritten: list[Rewritten]
     for place, one in enumerate(rewritten):
         rewritten[place] = replace(one, rewrite=_replace_snapshot(connection, one, scales))
     record_sources(connection, FEATURES, answer_versions_of(connection, true_days))
+    _keep_noted_days(connection, instead)
     removed |= drop_mentions(connection, user_id, instead)
     return {table: n for table, n in removed.items() if n}
 
@@ -310,14 +333,24 @@ def _months(connection: Session, user_id: str, snapshots: list[str]) -> list[str
     )
 
 
-def _current_days(connection: Session, user_id: str) -> list[str]:
-    """The learner's days whose features were computed from the answers that the log has now."""
+def _current_days(connection: Session, user_id: str) -> dict[str, str]:
+    """The learner's days whose features were computed from the answers that the log has now, with their hash."""
     sources = recorded_sources(connection, FEATURES)
     rows = connection.execute(
-        "SELECT DISTINCT (completed_at AT TIME ZONE 'UTC')::date FROM response_log WHERE user_id = %s", (user_id,)
+        "SELECT DISTINCT (completed_at AT TIME ZONE 'UTC')::date FROM attempt WHERE user_id = %s", (user_id,)
     )
     versions = answer_versions_of(connection, (str(day) for (day,) in rows if str(day) in sources))
-    return [day for day, version in versions.items() if sources.get(day) == version]
+    return {day: version for day, version in versions.items() if sources.get(day) == version}
+
+
+def _keep_noted_days(connection: Session, erasure: str) -> None:
+    """The features of a day that was noted before the learner went from the company's tables stay current, if they were
+    not made again and the log has what the others answered."""
+    noted, made_from = recorded_sources(connection, erasure), recorded_sources(connection, FEATURES)
+    now = answer_versions_of(connection, noted)
+    kept = {day: version for day, version in now.items() if noted[day] == f"{made_from.get(day)} {version}"}
+    record_sources(connection, FEATURES, kept)
+    connection.execute("DELETE FROM partition_source WHERE asset = %s", (erasure,))
 
 
 def _replace_snapshot(connection: Session, of: Rewritten, scales: Mapping[str, Scale]) -> Rewrite:

@@ -27,7 +27,8 @@ from irt_assets.responses.item_status import item_status
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, first_column, one_value
-from resources.postgres.own_log import GUEST_MS, LogMapping, read_mapping, set_limits
+from resources.postgres.guest_reads import GUEST_MS, set_limits
+from resources.postgres.own_log import LogMapping, read_mapping
 from resources.postgres.warehouse import read_arrow
 
 BY = "irt connect question"

@@ -49,8 +49,10 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
             server = connection.info.server_version // 10000
             schemas = [database.schema, settings.irt_dagster_schema]
             snapshot = one_value(connection, "SELECT pg_export_snapshot()")  # its name, for other connections
-            programs.dump(database.url, server, schemas, snapshot, folder / DATABASE)
             log_tables = own_relations(connection)
+            # To write the view out would lock the company's tables as long as the dump lasts.
+            without = "attempt" if log_tables else None
+            programs.dump(database.url, server, schemas, snapshot, folder / DATABASE, without=without)
             contents = Contents(**read_rows(connection).model_dump(), sets=read_sets(connection, now))
         files = with_hashes(cited, store)
         write_listing(folder / OBJECTS, files)

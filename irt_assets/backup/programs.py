@@ -84,9 +84,16 @@ def program_for(name: str, version: int) -> Program:
     return min(fitting, key=lambda one: one.version)
 
 
-def dump(url: str, version: int, schemas: Collection[str], snapshot: str, target: Path) -> None:
-    """Write `schemas`, as the exported `snapshot` shows them, to the file `target`."""
+def dump(
+    url: str, version: int, schemas: Collection[str], snapshot: str, target: Path, *, without: str | None = None
+) -> None:
+    """Write `schemas`, as the exported `snapshot` shows them, to the file `target`.
+
+    without: a view of the first schema, of which nothing is read.
+    """
+    left_out = [f"--exclude-table={sql.Identifier(next(iter(schemas)), without).as_string()}"] if without else []
     arguments = ["--format=custom", f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_WAIT}", f"--file={target}"]
+    arguments += left_out
     _run("pg_dump", version, url, *arguments, *(f"--schema={sql.Identifier(schema).as_string()}" for schema in schemas))
 
 

@@ -42,7 +42,6 @@ from irt_assets.responses.item_status import read_withdrawals
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses
 from resources.postgres.database import Database, advisory_lock
-from resources.postgres.own_log import reads_log
 
 MOST_LEARNERS = 20_000
 FEWEST_ITEMS = 3
@@ -181,7 +180,6 @@ def _answers_to(responses: Responses, wanted: np.ndarray) -> Responses:
     return Responses(responses.person[kept], item, responses.score[kept], responses.n_persons, ids)
 
 
-@reads_log
 def _some_learners(connection: psycopg.Connection, month: str, items: list[str]) -> list[str] | None:
     """20,000 of the month's learners, the same ones whenever it is asked; None where it has no more than these."""
     start, end = Month(month).bounds

@@ -17,7 +17,7 @@ from irt_assets.cli.console import Yes, confirm, print_blocks, say
 from irt_assets.cli.installation import current_database, os_user
 from irt_assets.common.wording import counted
 from irt_assets.responses.importing.bank import COPIES
-from irt_assets.responses.own_tables import Proposal, first_rows, propose, table_named
+from irt_assets.responses.own_tables import Proposal, check_delete, first_rows, propose, table_named
 from irt_assets.responses.own_tables_check import check as check_rows
 from jobs.own_copies import bring_in_step
 from resources.failures import PermanentFailure
@@ -43,6 +43,10 @@ def log(
     mapped: Mapped = None,
     zone: Annotated[str | None, typer.Option(help="Time zone of times that name none, e.g. Asia/Seoul.")] = None,
     sql: Select = None,
+    erase_with: Annotated[
+        str | None,
+        typer.Option(metavar="SQL", help="DELETE that irt learner erase runs: … WHERE student_id = :user_id."),
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Say what is wrong with the rows; store nothing.")] = False,
     drop: Annotated[bool, typer.Option("--drop", help="Let go of the tables: the log is response_log again.")] = False,
     yes: Yes = False,
@@ -64,6 +68,8 @@ def log(
         source, given = _source(connection, table, sql), _given(mapped or [])
         proposal = propose(connection, _select(sql) if sql else source, given=given, zone=zone)
         types = {ours: sql_type(ours) for ours in proposal.cells}
+        if erase_with is not None:
+            check_delete(connection, erase_with)
         _show(connection, f"{source} as the log:", proposal, answers_query(proposal.query, proposal.cells), types)
         if check:
             _check(connection, proposal.query, list(proposal.cells))
@@ -72,9 +78,12 @@ def log(
     if here:
         say(f"response_log holds {here:,} answers, which nobody reads from then on: an installation has one log")
     instead = f", in the place of {connected.source}" if connected else ""
+    if erase_with is not None:
+        say(f"irt learner erase deletes there from then on, and nothing else does: {erase_with}")
     confirm(f"Is {source} the log from now on{instead}?", yes)
+    options = {"map": given, "zone": zone, "erase_with": erase_with}
     with database.connect() as connection:
-        store_mapping(connection, "log", source, proposal.query, {"map": given, "zone": zone}, os_user())
+        store_mapping(connection, "log", source, proposal.query, options, os_user())
     say(f"the log is {source}: irt connect log --check says what is wrong with it, and what to do")
 
 

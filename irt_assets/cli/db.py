@@ -15,7 +15,6 @@ from resources.postgres import elsewhere, schema
 from resources.postgres.database import embedded_postgres
 from resources.postgres.database_url import with_search_path
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.own_log import make_log_view_again
 from resources.postgres.roles import role_statements
 from resources.postgres.schema_version import schema_version
 from resources.settings import private_home
@@ -27,11 +26,10 @@ app = typer.Typer(no_args_is_help=True)
 def upgrade() -> None:
     """Bring the schema to the newest version (the same as `alembic upgrade head`)."""
     database = database_as_it_is()
-    schema.upgrade(database)
+    fault = schema.upgrade(database)
     out.print(f"schema is at {schema_version(database).revision}, with its tables in {database.schema}")
-    with database.connect() as connection:
-        if fault := make_log_view_again(connection):
-            print_error("", fault)
+    if fault:
+        print_error("", fault)
 
 
 @app.command()

@@ -38,7 +38,6 @@ from resources.cluster.relational import lake
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
 from resources.dagster_schema import rows_of
 from resources.postgres.database import Database, first_column
-from resources.postgres.own_log import reads_log
 
 
 def month_states(
@@ -79,7 +78,6 @@ def month_states(
     return found
 
 
-@reads_log
 def _with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]:
     """The months of which the log has an answer; all of them where the log is in a lake, which is not asked."""
     if lake(connection) is not None:

@@ -12,12 +12,13 @@ from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
 from irt_assets.responses.corrections import keep_one_of_each
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
-from irt_assets.responses.observed_days import look_again, reads_own_tables
+from irt_assets.responses.observed_days import look_again
 from irt_assets.responses.snapshot import Judge, take_snapshot
 from resources.cluster.relational import application, lake
 from resources.dagster_schema import column_schema, rows_shown
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
+from resources.postgres.guest_reads import reads_own_tables
 from resources.postgres.log_months import make_months_ahead
 from resources.tables import item_response_time as item_response_time_table
 from resources.tables import question, response_log

@@ -19,7 +19,6 @@ from irt_assets.responses.data_versions import mark_of_change
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
 from resources.postgres.database import first_column, records
-from resources.postgres.own_log import reads_log
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,6 @@ class Arrival:
         return self.attempts + self.changes, self.live + self.changes
 
 
-@reads_log
 def arrivals(connection: psycopg.Connection, since: datetime, until: datetime) -> list[Arrival]:
     """What was recorded or changed from `since` (a full hour) on, of the days before that of `until`."""
     return records(
@@ -68,7 +66,6 @@ def arrivals(connection: psycopg.Connection, since: datetime, until: datetime) -
     )
 
 
-@reads_log
 def months_concerned(connection: psycopg.Connection, since: datetime, days: Collection[str]) -> set[str]:
     """Months (YYYY-MM) whose facts of eligibility may have changed with answers of `days` that came from `since` on.
 

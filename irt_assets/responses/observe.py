@@ -17,7 +17,6 @@ from irt_assets.responses.answers import attempts_between, live_answers
 from irt_assets.responses.row_hash import row_hash, sums_by
 from resources.cluster.relational import Run, lake, on_log
 from resources.postgres.database import one_value
-from resources.postgres.own_log import reads_log
 from resources.postgres.relations import ATTEMPT
 
 
@@ -27,7 +26,6 @@ def bank_version(connection: psycopg.Connection) -> str:
     return one_value(connection, query) or "empty"
 
 
-@reads_log
 def day_versions(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, str]:
     """A hash of the answers of every day in [start, end), by day (UTC, YYYY-MM-DD); days without are absent.
 
@@ -54,9 +52,8 @@ def day_versions(connection: psycopg.Connection, start: datetime, end: datetime)
     return {day: _short(f"{n} {total}") for day, n, total in rows}
 
 
-@reads_log
 def answer_versions(
-    connection: psycopg.Connection, start: datetime, end: datetime, run: Run | None = None
+    connection: psycopg.Connection, start: datetime, end: datetime, run: Run | None = None, without: str | None = None
 ) -> dict[str, str]:
     """A hash of the live answers of every day of [start, end), two midnights, by day (UTC, YYYY-MM-DD).
 
@@ -65,6 +62,7 @@ def answer_versions(
     the same without Spark and with it.
 
     run: where it is read with Spark, the same wherever the same answers are; None: `on_log`.
+    without: a learner whose answers in PostgreSQL do not count.
     """
     if lake(connection) is not None:
         rows = live_answers(start, end, "topic_id")
@@ -72,22 +70,26 @@ def answer_versions(
         hashed = rows.select("day", h=row_hash(rows, [name for name in rows.columns if name != "day"]))
         sums = sums_by(run or on_log(connection, start, end), hashed, "day")
         return _of_days(start, end, {str(day): text for day, text in sums.items()})
-    answers = ibis.to_sql(live_answers(start, end, "topic_id"), dialect="postgres")
+    answers = ibis.to_sql(live_answers(start, end, "topic_id"), dialect="postgres").replace("%", "%%")
     # Rows are hashed as they are and not as text, which takes a quarter of the time.
     rows = connection.execute(
         f"""
         SELECT to_char(day, 'YYYY-MM-DD'), n, total
-        FROM (SELECT day, count(*) AS n, sum(hash_record_extended(a, 0)) AS total FROM ({answers}) a GROUP BY 1) hashed
-        """.encode()
+        FROM (SELECT day, count(*) AS n, sum(hash_record_extended(a, 0)) AS total FROM ({answers}) a
+              WHERE user_id IS DISTINCT FROM %s GROUP BY 1) hashed
+        """.encode(),
+        (without,),
     ).fetchall()
     return _of_days(start, end, {day: f"{n} {total}" for day, n, total in rows})
 
 
-def answer_versions_of(connection: psycopg.Connection, days: Iterable[str], run: Run | None = None) -> dict[str, str]:
+def answer_versions_of(
+    connection: psycopg.Connection, days: Iterable[str], run: Run | None = None, without: str | None = None
+) -> dict[str, str]:
     """`answer_versions` of some days."""
     found: dict[str, str] = {}
     for first, last in spans(days):
-        found |= answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1], run)
+        found |= answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1], run, without)
     return found
 
 

@@ -18,7 +18,6 @@ import psycopg
 from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.responses.observe import day_versions
 from resources.postgres.database import one_value
-from resources.postgres.own_log import reads_log
 from resources.postgres.sources import record_sources, recorded_sources
 from resources.tables import VIEWS
 
@@ -32,11 +31,6 @@ LONGEST_WRITE = timedelta(hours=1)
 def is_our_view(text: str | None) -> bool:
     """Whether the view `attempt` with this text is that of the registry, over `response_log`."""
     return _words(text or "") == _words(VIEWS["attempt"])
-
-
-def reads_own_tables(connection: psycopg.Connection) -> bool:
-    """Whether `attempt` is a view over tables that are not ours."""
-    return not is_our_view(one_value(connection, "SELECT pg_get_viewdef(to_regclass('attempt'))"))
 
 
 def look_again(connection: psycopg.Connection, now: datetime) -> dict[str, str]:
@@ -62,7 +56,6 @@ def look_again(connection: psycopg.Connection, now: datetime) -> dict[str, str]:
     return known | looked_at
 
 
-@reads_log
 def state_between(connection: psycopg.Connection, since: datetime, until: datetime) -> str | None:
     """What the log has in [since, until), two midnights: as nights found it, and what was recorded since; None where no
     night has looked.

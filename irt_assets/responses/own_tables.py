@@ -19,7 +19,8 @@ from irt_assets.responses.importing.mapping import named_alike
 from irt_assets.responses.importing.take import check_zone
 from resources.failures import PermanentFailure
 from resources.postgres.database import named_rows, one_value
-from resources.postgres.own_log import CONTRACT, GUEST_MS, column_types, set_limits, sql_type
+from resources.postgres.guest_reads import GUEST_MS, set_limits
+from resources.postgres.own_log import CONTRACT, PARAMETER, column_types, delete_of_learner, sql_type
 from resources.tables import METADATA, VIEWS
 
 REQUIRED = ("id", "user_id", "item_id", "completed_at", "correct")
@@ -115,6 +116,29 @@ def first_rows(connection: psycopg.Connection, query: str, n: int) -> list[dict[
         return named_rows(connection, f"SELECT * FROM ({query}) a LIMIT {n}".encode())
     except (psycopg.DataError, psycopg.ProgrammingError) as error:
         raise PermanentFailure(f"the rows cannot be read so: {error}") from error
+
+
+def check_delete(connection: psycopg.Connection, text: str) -> None:
+    """Raises PermanentFailure where `text` is not one DELETE with the parameter `:user_id` alone, or not one that this
+    user may run. It is explained, and not run."""
+    if {*re.findall(rf"{PARAMETER}([a-z_]\w*)", text)} != {"user_id"}:
+        raise PermanentFailure(f"--erase-with: the learner's id is :user_id, and there is no other parameter: {text}")
+    try:
+        with connection.transaction(force_rollback=True):
+            set_limits(connection, GUEST_MS)
+            connection.execute("SET LOCAL search_path = ''")
+            explain = b"EXPLAIN (FORMAT JSON) " + delete_of_learner(text)
+            plans = [one_value(connection, explain, {"user_id": None})[0]["Plan"]]
+    except psycopg.ProgrammingError as error:
+        raise PermanentFailure(
+            f"--erase-with: {error.diag.message_primary or error}. It is one DELETE; tables are named with their "
+            "schema, and the user may delete there (GRANT DELETE ON …)"
+        ) from error
+    for plan in plans:
+        plans += plan.get("Plans", [])
+    writes = [plan["Operation"] for plan in plans if plan["Node Type"] == "ModifyTable"]
+    if plans[0].get("Operation") != "Delete" or len(writes) > 1:
+        raise PermanentFailure(f"--erase-with takes one DELETE, and nothing that writes more: {text}")
 
 
 def _types(connection: psycopg.Connection, query: str) -> dict[str, str]:

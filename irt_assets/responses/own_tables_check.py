@@ -19,7 +19,8 @@ import psycopg
 from irt_assets.common.partitions import month_of
 from irt_assets.common.wording import counted
 from resources.postgres.database import named_rows, one_value
-from resources.postgres.own_log import GUEST_MS, answers_query, set_limits
+from resources.postgres.guest_reads import GUEST_MS, set_limits
+from resources.postgres.own_log import answers_query
 
 SAMPLE = 1_000_000
 """Rows that are looked at where all of them would take longer than COUNT_S."""

@@ -34,7 +34,7 @@ try:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})", (KEY,))
             with context.config.attributes.get("guard", nullcontext)(connection):
                 context.run_migrations()
-            make_log_view_again(driver_of(connection))
+            context.config.attributes["log_fault"] = make_log_view_again(driver_of(connection))
             if revision := context.get_context().get_current_revision():
                 oldest_code = context.script.get_revision(revision).module.oldest_code
                 connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET oldest_code = %s", (oldest_code,))

@@ -6,31 +6,28 @@ What does not belong here: proposing a mapping, and judging what it reads (see `
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
-from psycopg.pq import TransactionStatus
 from psycopg.types.json import Jsonb
 from sqlalchemy.dialects import postgresql
 
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column, one_value, record
+from resources.postgres.guest_reads import reads_own_tables
 from resources.tables import VIEWS, response_log
 
-P = ParamSpec("P")
-T = TypeVar("T")
-Reader = Callable[Concatenate[psycopg.Connection, P], T]
 READ = re.findall(r"\br\.(\w+)", VIEWS["attempt"])
 CONTRACT = {"id" if name == "attempt_id" else name: response_log.columns[name] for name in READ}
 """The columns that a mapping gives, by their names in the view `attempt`."""
-GUEST_MS = {"lock_timeout": 2_000, "statement_timeout": 300_000}
-"""How long a read of the company's tables waits for a lock, and lasts: what queues behind would stop their service."""
+
+
+PARAMETER = r"(?<![:\w]):"
+"""How the name of a parameter begins; `::text` and `12:30` have none."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,14 @@ class LogMapping:
     target: str
     source: str
     query: str
+    options: dict[str, Any]
     made_by: str
     made_at: datetime
+
+    @property
+    def erase_with(self) -> str | None:
+        """The DELETE that removes a learner from the company's tables."""
+        return self.options.get("erase_with")
 
 
 def sql_type(name: str) -> str:
@@ -92,9 +95,14 @@ def read_mapping(connection: psycopg.Connection, target: str = "log") -> LogMapp
     return record(
         connection,
         LogMapping,
-        "SELECT target, source, query, made_by, made_at FROM log_mapping WHERE target = %s",
+        "SELECT target, source, query, options, made_by, made_at FROM log_mapping WHERE target = %s",
         (target,),
     )
+
+
+def delete_of_learner(text: str) -> bytes:
+    """A DELETE with the parameter `:user_id`, as psycopg runs it."""
+    return re.sub(f"{PARAMETER}user_id\\b", "%(user_id)s", text.replace("%", "%%")).encode()
 
 
 def wanted_view(connection: psycopg.Connection) -> str:
@@ -119,9 +127,10 @@ def store_mapping(
 
 
 def drop_mapping(connection: psycopg.Connection, target: str) -> None:
-    """Let go of the company's tables; of the log, make the view over ours. Raises PermanentFailure where there are
-    none."""
-    if not connection.execute("DELETE FROM log_mapping WHERE target = %s", (target,)).rowcount:
+    """Let go of the company's tables; of the log, make the view over ours, also where one was made by hand. Raises
+    PermanentFailure where there are none."""
+    by_hand = target == "log" and reads_own_tables(connection)
+    if not connection.execute("DELETE FROM log_mapping WHERE target = %s", (target,)).rowcount and not by_hand:
         raise PermanentFailure(f"no table of your own is connected as the {target}")
     if target == "log":
         _make_view(connection, VIEWS["attempt"])
@@ -153,41 +162,6 @@ def _make_view(connection: psycopg.Connection, query: str) -> None:
         connection.execute(f"DROP VIEW attempt; CREATE VIEW attempt AS {query}".encode())
 
 
-@contextmanager
-def as_guest(connection: psycopg.Connection) -> Iterator[None]:
-    """Within the block, where the log is in the company's tables, no statement of the caller's transaction waits longer
-    for a lock, nor takes longer, than GUEST_MS."""
-    if read_mapping(connection) is None:
-        yield
-        return
-    before: dict[str, int] = dict(
-        connection.execute("SELECT name, setting::int FROM pg_settings WHERE name = ANY(%s)", ([*GUEST_MS],)).fetchall()
-    )
-    set_limits(connection, {name: min(limit, before[name] or limit) for name, limit in GUEST_MS.items()})
-    try:
-        yield
-    finally:
-        if connection.info.transaction_status == TransactionStatus.INTRANS:
-            set_limits(connection, before)
-
-
-def reads_log(function: Reader[P, T]) -> Reader[P, T]:
-    """A function of a connection that reads the log, `as_guest`."""
-
-    @wraps(function)
-    def reading(connection: psycopg.Connection, *args: P.args, **kwargs: P.kwargs) -> T:
-        with as_guest(connection):
-            return function(connection, *args, **kwargs)
-
-    return reading
-
-
-def set_limits(connection: psycopg.Connection, values: Mapping[str, int]) -> None:
-    """For the rest of the caller's transaction, in ms."""
-    for name, value in values.items():
-        connection.execute("SELECT set_config(%s, %s, true)", (name, str(value)))
-
-
 def own_relations(connection: psycopg.Connection) -> list[str]:
     """The tables and views outside this schema that the view `attempt` reads."""
     return first_column(
@@ -201,10 +175,11 @@ def own_relations(connection: psycopg.Connection) -> list[str]:
 
 def require_response_log(connection: psycopg.Connection) -> None:
     """Raises PermanentFailure where the log is not `response_log`: what is written there would be read by nobody."""
-    mapping = read_mapping(connection)
-    if mapping is not None:
+    if reads_own_tables(connection):
+        mapping = read_mapping(connection)
+        source = f"{mapping.source} (irt connect log)" if mapping else "read by a view attempt that was made by hand"
         raise PermanentFailure(
-            f"The log of this installation is {mapping.source} (irt connect log), and it has one log: answers that are "
-            "stored here would be read by nobody. Write them there; or let go of it first, if answers are to be "
-            "imported from now on: irt connect log --drop"
+            f"The log of this installation is {source}, and it has one log: answers that are stored here would be "
+            "read by nobody. Write them there; or let go of it first, if answers are to be imported from now on: irt "
+            "connect log --drop"
         )

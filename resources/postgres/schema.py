@@ -24,8 +24,9 @@ from alembic.script import ScriptDirectory
 
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, one_value
+from resources.postgres.guest_reads import GUEST_MS, set_limits
 from resources.postgres.log_months import make_months_ahead
-from resources.postgres.own_log import read_mapping, wanted_view
+from resources.postgres.own_log import make_log_view_again, read_mapping, wanted_view
 from resources.postgres.schema_version import number, schema_version
 from resources.tables import METADATA, VIEWS
 
@@ -52,8 +53,9 @@ def driver_of(connection: sa.Connection) -> psycopg.Connection:
     return driver
 
 
-def upgrade(database: Database) -> None:
-    """`alembic upgrade head`, and the next months' partitions of the log. Safe to repeat, and for two at once.
+def upgrade(database: Database) -> str | None:
+    """`alembic upgrade head`, and the next months' partitions of the log. Safe to repeat, and for two at once. Returns
+    why the log cannot be read where it is in the company's tables; None where it can.
 
     A newer schema that serves this code stays as it is. PermanentFailure where it does not, and where the schema is
     from before the first migration.
@@ -62,12 +64,15 @@ def upgrade(database: Database) -> None:
     if not version.can_be_upgraded:
         if version.fault:
             raise PermanentFailure(version.fault)
-        return
+        with database.connect() as connection:
+            return make_log_view_again(connection)
     config = _alembic()
     config.attributes["database"] = database
     alembic.command.upgrade(config, "head")
     with database.connect() as connection:
         make_months_ahead(connection, datetime.now(UTC))
+    fault: str | None = config.attributes["log_fault"]
+    return fault
 
 
 def downgrade(database: Database, revision: str) -> str:
@@ -214,6 +219,7 @@ def _view_differences(connection: psycopg.Connection) -> list[str]:
 def _view_difference(connection: psycopg.Connection, name: str, query: str | None) -> str | None:
     """The server's own wording of a view, if it is another than its wording of `query` (None: the mapping's)."""
     says = "the registry says" if query else "the mapping says"
+    set_limits(connection, GUEST_MS)  # to write out a view, the server locks what it reads
     there = one_value(connection, "SELECT pg_get_viewdef(to_regclass(%s))", (name,))
     if there is None:
         return f"view {name} is missing"

@@ -9,6 +9,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -21,7 +22,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from resources.failures import PermanentFailure
 from resources.postgres.database import advisory_lock
-from resources.postgres.own_log import as_guest
+from resources.postgres.guest_reads import as_guest, reads_log
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 CHUNK = 2**25  # bytes of CSV parsed at once
 ROWS_AT_ONCE = 50_000  # rows written as CSV at once
+HELD = 2**28  # bytes of CSV of the company's tables that are held in memory; more are in a file
 UTC_TIME = pa.timestamp("us", "UTC")
 JSON_OIDS = (114, 3802)
 BYTEA_OID = 17
@@ -167,8 +169,7 @@ def _parts(
     """The columns of a query, and its rows in tables of about CHUNK bytes of CSV, one that is empty first."""
     text = psycopg.ClientCursor(connection).mogrify(query, params or None)  # type: ignore[arg-type]
     # Sends no row and plans only; it also opens the transaction that the raw COPY below belongs to.
-    with as_guest(connection):
-        described = connection.execute(f"SELECT * FROM ({text}\n) AS described LIMIT 0".encode())
+    described = connection.execute(f"SELECT * FROM ({text}\n) AS described LIMIT 0".encode())
     description = described.description or []
     names = [column.name for column in description]
     if len(set(names)) < len(names):
@@ -187,11 +188,27 @@ def _parts(
 
     def parts() -> Iterator[pa.Table]:
         yield schema.empty_table()
-        with as_guest(connection):
-            for chunk in _copy_out(connection, f"COPY ({text}\n) TO STDOUT (FORMAT csv)"):
-                yield pa.csv.read_csv(pa.BufferReader(chunk), read, parse, convert)
+        for chunk in _chunks(connection, text):
+            yield pa.csv.read_csv(pa.BufferReader(chunk), read, parse, convert)
 
     return description, parts()
+
+
+def _chunks(connection: psycopg.Connection, query: str) -> Iterator[bytearray | bytes]:
+    """The rows of a query as CSV in pieces of whole rows. Those of the company's tables are all here before the first
+    one is given: the tables are not held while somebody computes."""
+    found = _copy_out(connection, f"COPY ({query}\n) TO STDOUT (FORMAT csv)")
+    if not reads_log(query):
+        yield from found
+        return
+    with SpooledTemporaryFile(HELD) as held:
+        with as_guest(connection) as is_guest:
+            if not is_guest:
+                yield from found
+                return
+            sizes = [held.write(chunk) for chunk in found]
+        held.seek(0)
+        yield from (held.read(size) for size in sizes)
 
 
 def _copy_out(connection: psycopg.Connection, statement: str) -> Iterator[bytearray]:

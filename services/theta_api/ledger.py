@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 import numpy as np
 import psycopg
 from psycopg.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
+from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from irt_assets.abilities.batch import estimate
@@ -25,6 +26,7 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.scales import Scale
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 from resources.postgres.database import Database
+from resources.postgres.guest_reads import GuestCursor
 from resources.postgres.schema_version import schema_version
 from resources.serving import traces
 from resources.serving.traced_sql import TracedCursor
@@ -46,6 +48,10 @@ OPTIONS = (
 )
 """One plan for each statement and connection: to plan a learner's query takes longer than to run it. That plan must
 suit learners with thousands of answers too: with 400 omissions in 2,000, nested loops took 170 ms, hashes take 30."""
+
+
+class TracedGuestCursor(TracedCursor, GuestCursor[TupleRow]):
+    """Each statement has a span, with what a guest waits for."""
 
 
 class Away(TransientFailure):
@@ -143,7 +149,7 @@ class Ledger:
                 tcp_user_timeout=5000,
                 keepalives_idle=3,
                 keepalives_interval=2,
-                cursor_factory=TracedCursor if traces.are_sent() else None,
+                cursor_factory=TracedGuestCursor if traces.are_sent() else GuestCursor,
             ),
             min_size=self._connections,
             max_size=self._connections,

@@ -399,6 +399,101 @@ def test_answers_in_tables_that_are_not_ours_are_erased_there_first(
     assert named_in(world) == []
 
 
+def give_answers_to_the_company(world: Settings, irt: IrtOf, *words: str) -> Irt:
+    """The log moves to a table of theirs, which is connected; features and months are made from it."""
+    database, typed = Database(world), irt(world)
+    run_sql(
+        database,
+        """CREATE SCHEMA exam; CREATE TABLE exam.answers AS SELECT * FROM attempt;
+           TRUNCATE response_log""",
+    )
+    done = typed("connect", "log", "exam.answers", *words, "--yes")
+    assert done.code == 0, done.err
+    with database.connect() as connection:
+        write_features(connection, Month(MONTHS[0]).start, Month(NEXT).end)
+    return typed
+
+
+def assert_current(database: Database, *but: str) -> None:
+    """Months, and the features of all days `but` some, are made from what the log has."""
+    with database.connect() as connection:
+        assert {month: changed_hash(connection, month) for month in MONTHS} == dict.fromkeys(MONTHS)
+        now = answer_versions(connection, Month(MONTHS[0]).start, Month(NEXT).end)
+        made_from = recorded_sources(connection, "features_topic_daily")
+        assert [day for day, version in now.items() if made_from.get(day) != version] == list(but)
+        assert rows(database, "SELECT DISTINCT asset FROM partition_source WHERE asset LIKE 'erasure%%'") == []
+
+
+DELETE = "DELETE FROM exam.answers WHERE user_id = :user_id"
+
+
+def test_the_delete_of_the_mapping_erases_the_learner_there_and_all_stays_current(world: Settings, irt: IrtOf) -> None:
+    database, typed = Database(world), give_answers_to_the_company(world, irt, "--erase-with", DELETE)
+    [(others,)] = rows(database, "SELECT count(*) FROM exam.answers WHERE user_id <> %s", (USER,))
+    erase(typed, "--yes")
+    assert rows(database, "SELECT count(*) FROM exam.answers") == [(others,)]
+    assert_current(database)
+    assert named_in(world) == []
+
+
+def test_features_stay_current_where_the_company_deletes_and_a_day_that_changed_otherwise_does_not(
+    world: Settings, irt: IrtOf
+) -> None:
+    database, typed = Database(world), give_answers_to_the_company(world, irt)
+    refused = typed("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
+    assert (refused.code, "--erase-with" in refused.err.replace("\n", " ")) == (2, True), refused.err
+    [(day,)] = rows(
+        database,
+        "SELECT to_char(max(completed_at AT TIME ZONE 'UTC'), 'YYYY-MM-DD') FROM attempt WHERE user_id = %s",
+        (USER,),
+    )
+    run_sql(database, "DELETE FROM exam.answers WHERE user_id = %s", (USER,))
+    run_sql(
+        database,
+        """UPDATE exam.answers SET correct = NOT correct WHERE id = (
+             SELECT min(id) FROM exam.answers WHERE mode = 'live' AND correct IS NOT NULL AND user_id NOT IN (
+               SELECT user_id FROM learner WHERE is_test)
+               AND (completed_at AT TIME ZONE 'UTC')::date = %s::date)""",
+        (day,),
+    )
+    erase(typed, "--yes")
+    assert day > MONTHS[-1]  # a day of the month that is not calibrated yet
+    assert_current(database, day)
+
+
+def test_where_the_delete_is_refused_nothing_is_half_done_and_the_next_call_goes_on(
+    world: Settings, irt: IrtOf
+) -> None:
+    database, typed = Database(world), give_answers_to_the_company(world, irt, "--erase-with", DELETE)
+    run_sql(
+        database,
+        """CREATE FUNCTION exam.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE insufficient_privilege; END';
+           CREATE TRIGGER no BEFORE DELETE ON exam.answers FOR EACH ROW EXECUTE FUNCTION exam.no()""",
+    )
+    kept = (
+        "SELECT (SELECT count(*) FROM exam.answers), (SELECT count(*) FROM learner), (SELECT count(*) FROM report_file)"
+    )
+    before = rows(database, kept)
+    refused = typed("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
+    said = " ".join(refused.err.split())
+    assert (refused.code, "fails" in said, "Nothing was deleted" in said) == (2, True, True), refused.err
+    assert rows(database, kept) == before
+    run_sql(database, "DROP TRIGGER no ON exam.answers")
+    erase(typed, "--yes")
+    assert_current(database)
+
+
+@pytest.mark.ci
+def test_killed_after_the_delete_there_the_next_call_finishes(world: Settings, irt: IrtOf) -> None:
+    database, typed = Database(world), give_answers_to_the_company(world, irt, "--erase-with", DELETE)
+    kill_erasure(world, "put", 0)
+    assert rows(database, "SELECT count(*) FROM exam.answers WHERE user_id = %s", (USER,)) == [(0,)]
+    assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(1,)]
+    assert "is erased: erasure 1" in erase(typed, "--yes")
+    assert_current(database)
+    assert named_in(world) == []
+
+
 # -- files in a bucket -------------------------------------------------------------------------------
 
 

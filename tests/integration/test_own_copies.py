@@ -11,6 +11,7 @@ import pytest
 from irt_assets.decisions.withdrawal import restore, withdraw
 from jobs import own_copies
 from jobs.own_copies import own_tables
+from resources.doctor import Finding, diagnose
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
@@ -269,3 +270,23 @@ def test_a_select_may_be_the_table_and_a_copy_let_go(copies: Copies, typed: Irt,
     assert copies.rows(ALERTS) == [("copy of learner", "error")]
     assert typed("connect", "learner", "--drop", "--yes").code == 0
     assert (copies.tick(), copies.rows(ALERTS)) == ("question: unchanged", [])
+
+
+def test_doctor_names_the_column_that_is_gone(copies: Copies, settings: Settings) -> None:
+    def found() -> dict[str, Finding]:
+        return {one.subject: one for one in diagnose(settings) if one.subject.startswith("copy of")}
+
+    assert {subject: one.state for subject, one in found().items()} == {
+        "copy of question": "ok",
+        "copy of learner": "ok",
+    }
+    run_sql(copies.database, "ALTER TABLE company.items DROP COLUMN labels")
+    gone = found()
+    assert (gone["copy of question"].state, gone["copy of learner"].state) == ("error", "ok")
+    assert "labels" in gone["copy of question"].detail
+    run_sql(copies.database, "DROP TABLE company.students")
+    assert "company.students" in found()["copy of learner"].detail
+    with copies.database.connect() as theirs:
+        theirs.execute("ALTER TABLE company.items ADD COLUMN labels text[]")
+        assert (found()["copy of question"].state, "locked" in found()["copy of question"].detail) == ("warn", True)
+        theirs.rollback()

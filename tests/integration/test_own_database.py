@@ -19,7 +19,9 @@ from irt_assets.backup import programs
 from irt_assets.backup.make import make_backup
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
+from irt_assets.responses.own_tables import check_delete
 from irt_assets.servers.instance import dagster_instance
+from jobs.erasure import remove_from_own_tables
 from resources.doctor import diagnose
 from resources.failures import PermanentFailure
 from resources.files.object_store import object_store
@@ -27,6 +29,7 @@ from resources.postgres import elsewhere, schema
 from resources.postgres.daemon_lock import DaemonLock
 from resources.postgres.database import Database, advisory_lock
 from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.own_log import store_mapping
 from resources.postgres.own_schema import VERSION_TABLE
 from resources.postgres.roles import role_statements
 from resources.postgres.schemas import make_schemas
@@ -209,6 +212,29 @@ def test_each_role_does_what_it_is_for_and_no_more(company: Company, shared: Pat
         for refused in ("DELETE FROM weekly_kpi", "INSERT INTO question VALUES ('q')", "SELECT * FROM dagster.runs"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
                 connection.execute(refused.encode())
+
+
+def test_an_erasure_deletes_in_their_table_only_where_the_owner_may(company: Company) -> None:
+    """It is refused when the DELETE is named, and again where the right was taken back since; nothing is deleted."""
+    company.with_roles("irt", "public.exam_results")
+    database = Database(company.settings(ROLES["owner"]))
+    schema.upgrade(database)
+    delete = "DELETE FROM public.exam_results WHERE user_id = :user_id"
+    with database.connect() as connection:
+        with pytest.raises(PermanentFailure, match=r"permission denied.*GRANT DELETE"):
+            check_delete(connection, delete)
+        company.run(f"GRANT DELETE ON public.exam_results TO {ROLES['owner']}")
+        check_delete(connection, delete)
+        query = """SELECT id::text AS id, user_id, 'q'::text AS item_id, '2026-07-01+00'::timestamptz AS completed_at,
+                          true AS correct FROM public.exam_results"""
+        store_mapping(connection, "log", "public.exam_results", query, {"erase_with": delete}, "Kim")
+    company.run(f"REVOKE DELETE ON public.exam_results FROM {ROLES['owner']}")
+    with pytest.raises(PermanentFailure, match=r"permission denied.*Nothing was deleted"):
+        remove_from_own_tables(database, "ann", "erasure 1")
+    assert company.read("SELECT count(*) FROM exam_results") == [(1,)]
+    company.run(f"GRANT DELETE ON public.exam_results TO {ROLES['owner']}")
+    remove_from_own_tables(database, "ann", "erasure 1")
+    assert company.read("SELECT count(*) FROM exam_results") == [(0,)]
 
 
 def test_the_printed_address_and_the_printed_roles_are_for_psql(company: Company, irt: IrtOf) -> None:

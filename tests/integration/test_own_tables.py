@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.pq import TransactionStatus
 
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
+from irt_assets.common.partitions import Month
+from irt_assets.responses.answers import attempts_between
+from irt_assets.responses.data_versions import data_version
+from irt_assets.responses.late_months import months_concerned
+from irt_assets.responses.observe import answer_versions, day_versions
+from irt_assets.responses.observed_days import look_again
+from irt_assets.responses.one_learner import answered_at_all
 from irt_assets.responses.own_tables import propose, table_named
 from irt_assets.responses.own_tables_check import Finding as Fault
 from irt_assets.responses.own_tables_check import check
+from resources.cluster.relational import on_postgres
 from resources.doctor import Finding, diagnose
 from resources.failures import PermanentFailure
-from resources.postgres import schema
+from resources.postgres import own_log, schema
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.own_log import as_guest, empty_view, make_log_view_again
-from resources.postgres.warehouse import read_arrow
+from resources.postgres.guest_reads import as_guest
+from resources.postgres.own_log import empty_view, make_log_view_again, require_response_log
+from resources.postgres.warehouse import read_arrow, read_parts
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.typed import Irt, IrtOf
 from tests.integration.backups import back_up, empty_database
+from tests.testbed.patience import patient
 
 ANSWERS = """
     CREATE SCHEMA exam;
@@ -303,3 +316,147 @@ def test_a_read_of_the_view_waits_two_seconds_for_a_lock_and_then_gives_way(conn
 
 def shown(connection: psycopg.Connection) -> tuple[str, str]:
     return tuple(connection.execute(f"SHOW {name}").fetchone()[0] for name in ("lock_timeout", "statement_timeout"))
+
+
+def all_rows(connection: psycopg.Connection) -> None:
+    assert read_arrow(connection, "SELECT * FROM attempt").num_rows == 1000
+
+
+def first_part(connection: psycopg.Connection) -> None:
+    parts = read_parts(connection, "SELECT * FROM attempt")
+    assert [next(parts).num_rows, next(parts).num_rows] == [0, 1000]
+
+
+JUNE = Month("2026-06").bounds
+READS = {
+    "one learner": lambda c: c.execute("SELECT count(*) FROM attempt WHERE user_id = %s", ("u1",), prepare=True),
+    "whether there is a learner": lambda c: answered_at_all(c, "nobody"),
+    "all rows": all_rows,
+    "rows in parts": first_part,
+    "versions of days": lambda c: day_versions(c, *JUNE),
+    "answers of days": lambda c: answer_versions(c, *JUNE),
+    "a month's hash": lambda c: data_version(c, "2026-06", {}),
+    "the look for late answers": lambda c: months_concerned(c, JUNE[0], ["2026-06-02"]),
+    "a night": lambda c: look_again(c, JUNE[1]),
+    "an expression": lambda c: on_postgres(c)(attempts_between(*JUNE).select("item_id").distinct()),
+}
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS.keys())
+def test_their_change_waits_for_no_transaction_that_has_read(
+    read: Callable[[psycopg.Connection], object], connected: Irt, database: Database
+) -> None:
+    with database.connect() as ours, database.connect() as theirs:
+        ours.execute("INSERT INTO learner (user_id) VALUES ('new')")
+        read(ours)
+        theirs.execute("SET LOCAL lock_timeout = '1s'; ALTER TABLE exam.answers ADD COLUMN marked_by text")
+        assert shown(ours) == ("0", "0")
+        ours.execute("UPDATE learner SET is_test = true WHERE user_id = 'new'")
+    assert rows(database, "SELECT is_test FROM learner WHERE user_id = 'new'") == [(True,)]
+
+
+@pytest.mark.parametrize("read", READS.values(), ids=READS.keys())
+def test_every_read_gives_way_after_two_seconds(
+    read: Callable[[psycopg.Connection], object], connected: Irt, database: Database
+) -> None:
+    with database.connect() as theirs, database.connect() as ours:
+        theirs.execute("ALTER TABLE exam.answers ADD COLUMN marked_by text")
+        began = time.monotonic()
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            read(ours)
+        assert 1.9 < time.monotonic() - began < patient(4)
+        assert ours.execute("SELECT count(*) FROM learner").fetchone() == (0,)  # the transaction goes on
+        theirs.rollback()
+
+
+def test_an_import_hears_at_once_that_the_log_is_theirs(connected: Irt, database: Database) -> None:
+    with database.connect() as theirs, database.connect() as ours:
+        theirs.execute("ALTER TABLE exam.answers ADD COLUMN marked_by text")
+        ours.execute("SET LOCAL lock_timeout = '1ms'")
+        with pytest.raises(PermanentFailure, match=r"exam\.answers"):
+            require_response_log(ours)
+        theirs.rollback()
+
+
+def test_what_is_read_as_a_guest_writes_nothing_and_keeps_what_is_prepared(connected: Irt, database: Database) -> None:
+    with database.connect() as ours:
+        for _ in range(2):
+            ours.execute("SELECT count(*) FROM attempt WHERE user_id = %s", ("u1",), prepare=True)
+        assert "FROM attempt" in str(ours.execute("SELECT statement FROM pg_prepared_statements").fetchall())
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            ours.execute(
+                "WITH new AS (INSERT INTO learner (user_id) SELECT user_id FROM attempt RETURNING 1) TABLE new"
+            )
+    with database.open() as alone:
+        alone.autocommit = True
+        assert alone.execute("SELECT count(*) FROM attempt").fetchone() == (1000,)
+        assert alone.info.transaction_status == TransactionStatus.IDLE
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        "SELECT id::text, student_id AS user_id FROM exam.answers",
+        "SELECT 'x' AS id, 'u' AS user_id",
+        "SELECT attempt_id AS id, user_id FROM response_log UNION ALL SELECT id::text, student_id FROM exam.answers",
+    ],
+    ids=["theirs", "nothing", "both"],
+)
+def test_an_import_under_a_view_that_was_made_by_hand_is_refused(
+    view: str, typed: Irt, database: Database, tmp_path: Path
+) -> None:
+    run_sql(database, f"DROP VIEW attempt; CREATE VIEW attempt AS {view}")
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,completed_at,correct\nu1,q1,2026-07-01T08:00:00Z,1\n")
+    refused = typed("import", "attempts", log)
+    assert (refused.code, "made by hand" in " ".join(refused.err.split())) == (2, True), refused.err
+    assert typed("connect", "log", "--drop", "--yes").code == 0
+    assert typed("import", "attempts", log).code == 0
+    assert rows(database, OWN)[0][0] == 1
+
+
+def test_an_upgrade_makes_the_view_once(connected: Irt, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    make = own_log._make_view
+    monkeypatch.setattr(own_log, "_make_view", lambda connection, query: made.append(make(connection, query)))
+    assert connected("db", "upgrade").code == 0
+    assert len(made) == 1
+
+
+def test_a_backup_holds_nothing_of_theirs(
+    connected: Irt, settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    with database.connect() as theirs:
+        theirs.execute("ALTER TABLE exam.answers ADD COLUMN marked_by text")
+        assert back_up(settings, tmp_path / "backups").size > 0
+        theirs.rollback()
+
+
+DELETE = "DELETE FROM exam.answers WHERE student_id = :user_id"
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        ("DELETE FROM exam.answers", ":user_id"),
+        ("DELETE FROM exam.answers WHERE student_id = :user_id AND id = :id", ":user_id"),
+        (f"{DELETE}; DROP TABLE exam.answers", "multiple commands"),
+        ("UPDATE exam.answers SET student_id = '' WHERE student_id = :user_id", "one DELETE"),
+        ("WITH gone AS (DELETE FROM exam.answers WHERE student_id = :user_id RETURNING 1) TABLE gone", "one DELETE"),
+        ("WITH gone AS (DELETE FROM exam.answers RETURNING 1) " + DELETE, "one DELETE"),
+        ("DELETE FROM answers WHERE student_id = :user_id", "does not exist"),
+        ("DELETE FROM exam.answers WHERE learner = :user_id", "learner"),
+    ],
+)
+def test_the_delete_of_an_erasure_is_one_delete_of_the_learners_rows(
+    statement: str, said: str, typed: Irt, database: Database
+) -> None:
+    refused = typed("connect", "log", "exam.answers", "--erase-with", statement, "--yes")
+    assert (refused.code, said in " ".join(refused.err.split())) == (2, True), refused.err
+    assert rows(database, "SELECT count(*) FROM log_mapping") == [(0,)]
+
+
+def test_the_delete_of_an_erasure_is_shown_and_stored_and_not_run(typed: Irt, database: Database) -> None:
+    done = typed("connect", "log", "exam.answers", "--erase-with", f"{DELETE} AND id::text <> '12:30%'", "--yes")
+    assert (done.code, DELETE in done.out) == (0, True), done.err
+    assert rows(database, OWN)[0][0] == 1000

@@ -271,6 +271,28 @@ def test_a_learner_whom_somebody_else_holds_is_a_503_and_holds_nobody_up(world: 
         assert api.update("ann").status_code == 200
 
 
+def test_where_the_companys_table_is_locked_the_answer_is_a_503_after_two_seconds(world: Settings) -> None:
+    database = Database(world)
+    run_sql(
+        database,
+        """CREATE TABLE theirs AS SELECT * FROM attempt;
+           CREATE OR REPLACE VIEW attempt AS SELECT * FROM theirs""",
+    )
+    someone = str(rows(database, "SELECT min(user_id) FROM attempt")[0][0])
+    with running(world) as api:
+        assert api.update(someone).status_code == 200
+        with database.connect() as theirs:
+            theirs.execute("ALTER TABLE theirs ADD COLUMN marked_by text")
+            began = time.monotonic()
+            refused = api.update_at_once(someone)
+            assert time.monotonic() - began < patient(3)
+            assert kind(refused) == (503, "database_away")
+            assert int(refused.headers["Retry-After"]) >= 1
+            assert api.is_ready
+            theirs.rollback()
+        assert api.update(someone).status_code == 200
+
+
 def test_the_invariants_page_is_what_was_stored(world: Settings) -> None:
     database = Database(world)
     run_sql(
