@@ -31,7 +31,7 @@ SECONDS = re.compile(r"sec|_s$")
 """Columns of times that are seconds by their names."""
 ID_ADVICE = (
     ", or --map \"id=exam_id || '/' || question_no\". An id is made of what names the answer for ever, never of a row "
-    "number"
+    "number. Where a row holds several answers, as in JSON, give a SELECT that makes a row of each: --sql FILE"
 )
 IN_SQL = {
     "boolean": "{column} = 1",
@@ -147,6 +147,10 @@ def _types(connection: psycopg.Connection, query: str) -> dict[str, str]:
         with connection.transaction(force_rollback=True):
             connection.execute("SET LOCAL search_path = ''")
             return column_types(connection, query)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise PermanentFailure(
+            f"{error.diag.message_primary}: the administrator runs what irt db roles --own-table SCHEMA.TABLE prints"
+        ) from error
     except psycopg.ProgrammingError as error:
         raise PermanentFailure(
             f"{error.diag.message_primary or error}. Tables are named with their schema; columns, and SQL over them, "

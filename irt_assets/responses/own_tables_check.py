@@ -272,10 +272,8 @@ def _of_reading(look: Look, counts: Mapping[str, Any], given: Sequence[str], not
         read = look.within(LOOK_S, f"SELECT sum(length(a::text)) FROM {look.answers} WHERE {condition}")
         took = time.monotonic() - began
         lasts = f"{took * 1000:.0f} ms" if read else f"more than {LOOK_S} s"
-        note(
-            f"{what}: {lasts} to read"
-            + f"; with its look-back {took * MONTHS_READ / 60:.1f} minutes" * (what == "a month")
-        )
+        with_look_back = f"; with its look-back about {took * MONTHS_READ:,.0f} s" if what == "a month" else ""
+        note(f"{what}: {lasts} to read{with_look_back}")
 
 
 def _counts(sample: str) -> str:

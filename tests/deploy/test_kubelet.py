@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dagster import DagsterRunStatus, RunsFilter
 from pydantic import SecretStr
 
@@ -244,8 +245,9 @@ def harness(platform: Platform) -> Iterator[Harness]:
 
 
 def test_the_servers_become_ready_by_their_own_probes(platform: Platform) -> None:
-    """From an empty cluster and an empty database."""
-    servers = {"dagster-daemon", "dagster-webserver", "irt-code-server", "irt-exporter", "irt-theta-api"}
+    """Those of the overlay, from an empty cluster and an empty database."""
+    overlay = yaml.safe_load_all(platform.cluster.must(f"kubectl kustomize {ROOT / SEEDTEST}"))
+    servers = {each["metadata"]["name"] for each in overlay if each["kind"] == "Deployment"}
     assert platform.ready_after.keys() == servers
     for server in servers:
         said = platform.cluster.must(f'kubectl -n seedtest exec deployment/{server} -- sh -c "{CONFINED}"')

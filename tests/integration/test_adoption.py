@@ -1,0 +1,122 @@
+"""A company adopts the platform beside its own database: from the roles to the restored backup, in the pages' order.
+
+What each step does otherwise is tested where it belongs; here they follow each other in one database, typed by the
+owner that `irt db roles` makes, with exams as JSON for answers.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from irt_assets.decisions.origin import initialise
+from irt_assets.responses.late_months import changed_hash
+from resources.postgres import schema
+from resources.postgres.database import Database
+from resources.settings import Settings
+from tests.helpers import rooms
+from tests.helpers.rooms import rows
+from tests.helpers.typed import Irt, IrtOf
+from tests.integration.test_exam_results import FILLED, SELECT, TABLE
+from tests.integration.test_own_database import ROLES, Company
+from tests.integration.test_own_database import company as company
+
+JUNE, JULY = rooms.MONTHS
+OWN = ("exam.exam_results", "exam.questions", "exam.students")
+BANK = """
+    CREATE TABLE exam.questions AS SELECT item_id AS id, topic_id, meta FROM question;
+    CREATE TABLE exam.students AS SELECT user_id AS id, is_test FROM learner
+"""
+REGRADED = """
+    UPDATE exam.exam_results SET result_json = jsonb_build_object('questions', (
+        SELECT jsonb_agg(q || jsonb_build_object(CASE WHEN q ? 'correct' THEN 'correct' ELSE 'is_correct' END, true)
+                         ORDER BY n)
+        FROM jsonb_array_elements(result_json -> 'questions') WITH ORDINALITY AS answer (q, n)))
+    WHERE id IN (SELECT id FROM exam.exam_results WHERE created_at < '2026-07-01+00' ORDER BY id LIMIT 60)
+"""
+PUBLISHED = "SELECT * FROM item_parameter_publication ORDER BY publication_id"
+SOMEBODY = "SELECT min(user_id) FROM exam.exam_results WHERE created_at < '2026-07-01+00'"
+
+
+@pytest.fixture
+def adopting(company: Company) -> Company:
+    """The documents' tables, and exams, items and learners in a schema of the company's; nothing of ours."""
+    made = company.settings(irt_db_schema="made", irt_dagster_schema="made_too")
+    schema.upgrade(Database(made))
+    rooms.load_small_world(Database(made))
+    company.run(f"CREATE SCHEMA exam; {TABLE}; SET search_path = made; {FILLED}; {BANK}")
+    company.run("DROP SCHEMA made, made_too CASCADE")
+    return company
+
+
+@pytest.fixture
+def select(tmp_path: Path) -> Path:
+    path = tmp_path / "answers.sql"
+    path.write_text(SELECT)
+    return path
+
+
+def stale(settings: Settings) -> set[str]:
+    with Database(settings).connect() as connection:
+        return {month for month in rooms.MONTHS if changed_hash(connection, month)}
+
+
+def done(typed: Irt, *words: object) -> str:
+    ran = typed(*words)
+    assert ran.code == 0, (words, ran.out, ran.err)
+    return ran.out
+
+
+@pytest.mark.ci
+def test_a_company_adopts_it_regrades_erases_backs_up_and_restores(
+    adopting: Company, irt: IrtOf, select: Path, tmp_path: Path
+) -> None:
+    company = adopting
+    company.with_roles("irt", *OWN)
+    owner = company.settings(ROLES["owner"], irt_first_month=JUNE)
+    database, typed = Database(owner), irt(owner)
+    before = company.dump("irt", "dagster")
+    for _ in range(2):
+        done(typed, "db", "upgrade")
+    refused = typed("connect", "log", "public.attempt", "--check")
+    assert (refused.code, "irt db roles --own-table" in refused.err) == (2, True)
+    pointed = typed("connect", "log", OWN[0])
+    assert (pointed.code, "--sql FILE" in " ".join(pointed.err.split())) == (2, True)
+    assert typed("connect", "log", "--sql", select, "--check").code == 1  # their indexes are missing
+    done(typed, "connect", "log", "--sql", select, "--yes")
+    done(typed, "connect", "question", OWN[1], "--yes")
+    done(typed, "connect", "learner", OWN[2], "--yes")
+    initialise(database, rooms.SCALE, first_month=JUNE, thresholds=rooms.LOWERED)
+    steps = [rooms.calibrate(owner, month) for month in rooms.MONTHS]
+    assert [(step.state, step.n_published > 0) for step in steps] == [("done", True), ("done", False)]
+    assert stale(owner) == set()
+    assert company.dump("irt", "dagster") == before
+
+    published = rows(database, PUBLISHED)
+    company.run(f"DELETE FROM {OWN[0]} WHERE id IN (SELECT max(id) FROM {OWN[0]} WHERE created_at >= '2026-07-10+00')")
+    assert stale(owner) == {JULY}
+    company.run(REGRADED)
+    assert stale(owner) == {JUNE, JULY}
+    for month in rooms.MONTHS:
+        assert rooms.calibrate(owner, month).n_published == 0
+    assert (stale(owner), rows(database, PUBLISHED)) == (set(), published)
+
+    [(user,)] = company.read(SOMEBODY)
+    erase = ("learner", "erase", user, "--by", "Kim", "--reason", "asked", "--yes")
+    assert "erase the learner there" in " ".join(typed(*erase).err.split())
+    company.run(f"DELETE FROM {OWN[0]} WHERE user_id = '{user}'; DELETE FROM {OWN[2]} WHERE id = '{user}'")
+    done(typed, *erase)
+    assert stale(owner) == set()
+
+    before = company.dump("irt", "dagster")
+    done(typed, "backup", "--out", tmp_path / "backups")
+    [backup] = (tmp_path / "backups").glob("irt-*")
+    answers, in_force = rows(database, "SELECT count(*) FROM attempt"), rows(database, PUBLISHED)
+    company.run("DROP SCHEMA irt, dagster CASCADE")
+    company.with_roles("irt", *OWN)
+    done(typed, "restore", backup)
+    there = Database(owner)
+    assert (rows(there, "SELECT count(*) FROM attempt"), rows(there, PUBLISHED)) == (answers, in_force)
+    assert stale(owner) == set()
+    assert company.dump("irt", "dagster") == before
