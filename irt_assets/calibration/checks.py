@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.common.dated import dated_result, partition_check
+from irt_assets.common.dated import dated_result, failing_before, partition_check
 from irt_assets.common.partitions import Month, last_complete_month, months_between
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted
@@ -94,8 +94,9 @@ def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsD
         except Exception as error:  # noqa: BLE001 – whatever it is, the month must not look unjudged
             _log.exception("what is known of %s cannot be read", context.partition_key)
             evidence = explanation(error)
+        failing = failing_before(context.instance, context.selected_asset_check_keys, context.partition_key)
         for key in sorted(context.selected_asset_check_keys):
-            yield dated_result(_result(by_name[key.name], evidence), context, key)
+            yield dated_result(_result(by_name[key.name], evidence), context, key, failing[key])
 
     return judge
 

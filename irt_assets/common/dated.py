@@ -5,7 +5,7 @@ So each begins with its partition, and ends with the earlier partitions in which
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import wraps
 from typing import Any
 
@@ -27,7 +27,8 @@ def partition_check(
     def decorate(check: Check) -> dg.AssetChecksDefinition:
         @wraps(check)
         def with_date(context: dg.AssetCheckExecutionContext, *args: Any, **resources: Any) -> dg.AssetCheckResult:
-            return dated_result(check(context, *args, **resources), context, key)
+            still = failing_before(context.instance, [key], _partition(context))
+            return dated_result(check(context, *args, **resources), context, key, still[key])
 
         return dg.asset_check(asset=asset, name=name, description=description, partitions_def=partitions_def)(with_date)
 
@@ -35,28 +36,23 @@ def partition_check(
 
 
 def dated_result(
-    found: dg.AssetCheckResult, context: dg.AssetCheckExecutionContext, key: dg.AssetCheckKey
+    found: dg.AssetCheckResult, context: dg.AssetCheckExecutionContext, key: dg.AssetCheckKey, failing: list[str]
 ) -> dg.AssetCheckResult:
     """The result of the check `key`, its description with the partition before it and those that still fail after."""
-    partition = _partition(context)
-    still = _still(failing_before(context.instance, key, partition))
-    return found._replace(
-        asset_key=key.asset_key, check_name=key.name, description=f"{partition}: {found.description}{still}"
-    )
+    description = f"{_partition(context)}: {found.description}{_still(failing)}"
+    return found._replace(asset_key=key.asset_key, check_name=key.name, description=description)
 
 
-def failing_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str) -> list[str]:
-    """The earlier partitions whose latest evaluation failed, newest first."""
-    known = instance.event_log_storage.get_asset_check_partition_info([key])
-    failed = AssetCheckExecutionRecordStatus.FAILED
-    return sorted(
-        (
-            one.partition_key
-            for one in known
-            if one.partition_key and one.partition_key < partition and one.latest_execution_status is failed
-        ),
-        reverse=True,
-    )
+def failing_before(
+    instance: dg.DagsterInstance, keys: Collection[dg.AssetCheckKey], partition: str
+) -> dict[dg.AssetCheckKey, list[str]]:
+    """The earlier partitions whose latest evaluation failed, newest first, of each check."""
+    failing: dict[dg.AssetCheckKey, list[str]] = {key: [] for key in keys}
+    for one in instance.event_log_storage.get_asset_check_partition_info([*keys]):
+        failed = one.latest_execution_status is AssetCheckExecutionRecordStatus.FAILED
+        if failed and one.partition_key and one.partition_key < partition:
+            failing[one.check_key].append(one.partition_key)
+    return {key: sorted(earlier, reverse=True) for key, earlier in failing.items()}
 
 
 def _still(earlier: list[str]) -> str:

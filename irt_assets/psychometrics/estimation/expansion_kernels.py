@@ -88,7 +88,7 @@ def expand(row, theta, p, smooth, polynomials, moments, found, into, expected): 
         expected[0], expected[1] = moments[0, 0] * found[0] + moments[1, 1] * found[1], found[0]
     else:
         expected[0] = deviations(row, theta, p, into[:, 0])
-        expected[1] = deviations(row, np.ones_like(p), p, into[:, 1])
+        expected[1] = deviations(row, np.ones(p.size), p, into[:, 1])
 
 
 @_inlined
@@ -99,7 +99,7 @@ def expand_alone(row, p, smooth, polynomials, found, into):  # type: ignore[no-u
         for m in range(1, into.size + 1):
             into[m - 1] = found[m]
     else:
-        deviations(row, np.ones_like(p), p, into)
+        deviations(row, np.ones(p.size), p, into)
 
 
 @_inlined

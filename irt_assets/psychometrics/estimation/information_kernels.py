@@ -82,16 +82,120 @@ def add_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ig
     """Adds half the loss of runs of persons, without guessing, to `out`: (J + G, J + G, 2, 2). Of each run its first
     person and the one after its last; runs: (R, 2)."""
     place = np.full(out.shape[0], -1)
-    for k in range(len(runs)):
-        _add_run(runs[k, 0], runs[k, 1], people, curves, nodes, log_weights, scores, place, out)
+    for run in range(len(runs)):
+        first, last = runs[run, 0], runs[run, 1]
+        s = people.set_of[first]
+        Q, group = nodes.size, people.set_group[s]
+        items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
+        n = items.size
+        for k in range(n):
+            place[items[k]] = k
+        base, post, current = np.empty(Q), np.empty((1, Q)), NO_SET
+        p, row, positions = post[0], np.zeros(Q + n), np.empty(n, dtype=np.int64)
+        shared, K, mass = np.zeros((n, Q + n)), np.zeros((Q, Q)), np.zeros(Q)
+        for i in range(first, last):
+            _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
+            mean, variance = 0.0, 0.0
+            for q in range(Q):
+                mean += p[q] * nodes[q]
+            for q in range(Q):
+                counted = people.weight[i] * p[q]
+                mass[q] += counted
+                row[q] = counted * (nodes[q] - mean)
+                variance += row[q] * (nodes[q] - mean)
+            for k in range(Q):
+                counted = people.weight[i] * p[k]
+                for q in range(Q):
+                    K[k, q] -= counted * p[q]
+            begin, end = people.right_start[i], people.right_start[i + 1]
+            for r in range(begin, end):
+                positions[r - begin] = place[people.right_items[r]]
+                row[Q + positions[r - begin]] = variance
+            _scatter(row, positions, 0, end - begin, shared)
+            for r in range(end - begin):
+                row[Q + positions[r]] = 0.0
+        for k in range(n):
+            for t in range(n):
+                out[items[k], items[t], 0, 0] += 0.5 * shared[k, Q + t]
+            place[items[k]] = -1
+        _spread(items, group, nodes, scores, K, mass, shared[:, :Q].copy().reshape(n, 1, Q), out)
 
 
 @_compiled
 def add_guessed_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
     """Like `add_runs`, with guessing: (J + G, J + G, 3, 3)."""
     place = np.full(out.shape[0], -1)
-    for k in range(len(runs)):
-        _add_guessed_run(runs[k, 0], runs[k, 1], people, curves, nodes, log_weights, scores, place, out)
+    for run in range(len(runs)):
+        first, last = runs[run, 0], runs[run, 1]
+        s = people.set_of[first]
+        Q = nodes.size
+        items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
+        n = items.size
+        gain = np.empty((n, Q))
+        for k in range(n):
+            place[items[k]] = k
+            for q in range(Q):
+                gain[k, q] = scores.right[items[k], q] - scores.wrong[items[k], q]
+        base, post, current = np.empty(Q), np.empty((1, Q)), NO_SET
+        row, positions = post[0], np.empty(n, dtype=np.int64)
+        K, mass, linear, pairs = np.zeros((Q, Q)), np.zeros(Q), np.zeros((n, 3, Q)), np.zeros((n, n, 4))
+        polynomials, moments = np.empty((MORE + 4, Q)), np.empty((MORE + 4, 2))
+        parts, sums, found, expected = np.empty((Q + 6, 2 * n)), np.zeros((2, 2 * n)), np.empty(MORE + 4), np.empty(2)
+        for i in range(first, last):
+            _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
+            weight = people.weight[i]
+            for k in range(Q):
+                counted = weight * row[k]
+                mass[k] += counted
+                for q in range(Q):
+                    K[k, q] -= counted * row[q]
+            begin, end = people.right_start[i], people.right_start[i + 1]
+            steepest = 0.0
+            for r in range(begin, end):
+                positions[r - begin] = place[people.right_items[r]]
+                steepest = max(steepest, abs(curves.slope[people.right_items[r]]))
+            low, high, terms, smooth = window(row, nodes, steepest)
+            p, theta = row[low:high], nodes[low:high]
+            if smooth:
+                orthonormal(p, theta, terms + 2, polynomials, moments)
+            for k in range(end - begin):
+                at = positions[k]
+                into = parts[:terms, 2 * k : 2 * k + 2]
+                expand(gain[at, low:high], theta, p, smooth, polynomials, moments, found, into, expected)
+                for q in range(Q):
+                    counted = weight * row[q]
+                    linear[at, 0, q] += expected[0] * counted
+                    linear[at, 1, q] += expected[1] * counted
+                    linear[at, 2, q] += counted
+            for k in range(end - begin):
+                into = pairs[positions[k]]
+                for c in range(2):
+                    products(
+                        parts[:, : 2 * (end - begin)], terms, 2 * k + c, 2 * k, weight, sums[c, : 2 * (end - begin)]
+                    )
+                for t in range(k, end - begin):
+                    at = positions[t]
+                    into[at, 0] += sums[0, 2 * t]
+                    into[at, 1] += sums[0, 2 * t + 1]
+                    into[at, 2] += sums[1, 2 * t]
+                    into[at, 3] += sums[1, 2 * t + 1]
+        for k in range(n):
+            place[items[k]] = -1
+            own = scores.guess_gain[items[k]]
+            for q in range(Q):
+                counted = gain[k, q] * linear[k, 2, q]
+                linear[k, 0, q] = nodes[q] * counted - linear[k, 0, q]
+                linear[k, 1, q] = counted - linear[k, 1, q]
+                linear[k, 2, q] = own * linear[k, 1, q]
+            for t in range(n):
+                half = 0.5 if t == k else 1.0
+                other = scores.guess_gain[items[t]]
+                block = out[items[k], items[t]]
+                for c in range(3):
+                    for e in range(3):
+                        factor = half * (own if c == 2 else 1.0) * (other if e == 2 else 1.0)
+                        block[c, e] += factor * pairs[k, t, 2 * min(c, 1) + min(e, 1)]
+        _spread(items, people.set_group[s], nodes, scores, K, mass, linear, out)
 
 
 @_compiled
@@ -99,56 +203,52 @@ def add_persons(sets, people, curves, nodes, log_weights, scores, whole, out):  
     """Adds half the loss of persons, each by himself, to `out`; where `whole` is False each item's own block alone:
     (J, 1, C, C). sets: as `runs`, of any length."""
     place = np.full(out.shape[0], -1)
-    for k in range(len(sets)):
-        _add_persons(sets[k, 0], sets[k, 1], people, curves, nodes, log_weights, scores, place, whole, out)
-
-
-@_inlined
-def _add_persons(first, last, people, curves, nodes, log_weights, scores, place, whole, out):  # type: ignore[no-untyped-def]
-    s, Q, C = people.set_of[first], nodes.size, out.shape[2]
-    group = people.set_group[s]
-    items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
-    n = items.size
-    steepest = 0.0
-    for k in range(n):
-        steepest = max(steepest, abs(curves.slope[items[k]]))
-    base, post, current = np.empty(Q), np.empty((1, Q)), NO_SET
-    polynomials, moments = np.empty((MORE + 4, Q)), np.empty((MORE + 4, 2))
-    parts, found, expected = np.empty((Q + 6, C * (n + 1))), np.empty(MORE + 4), np.empty(2)
-    for i in range(first, last):
-        _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
-        low, high, terms, smooth = window(post[0], nodes, (BEND if C == 3 else 1.0) * steepest)
-        p, theta = post[0, low:high], nodes[low:high]
-        if smooth:
-            orthonormal(p, theta, terms + 2, polynomials, moments)
-        for r in range(people.right_start[i], people.right_start[i + 1]):
-            place[people.right_items[r]] = 1
+    for one in range(len(sets)):
+        first, last = sets[one, 0], sets[one, 1]
+        s, Q, C = people.set_of[first], nodes.size, out.shape[2]
+        group = people.set_group[s]
+        items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
+        n = items.size
+        steepest = 0.0
         for k in range(n):
-            j = items[k]
-            right = place[j] == 1
-            place[j] = -1
-            row = (scores.right if right else scores.wrong)[j, low:high]
-            into = parts[:terms, C * k : C * k + 2]
-            expand(row, theta, p, smooth, polynomials, moments, found, into, expected)
-            if C == 3:
-                row = (scores.guess_right if right else scores.guess_wrong)[j, low:high]
-                expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * k + 2])
-        if whole:
-            for c in range(C):
-                if c < 2:
-                    row = scores.latent[group, c, low:high]
-                    expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * n + c])
-                else:
-                    parts[:terms, C * n + c] = 0.0
-            _add_pairs(items, out.shape[0] - scores.latent.shape[0] + group, parts, terms, people.weight[i], out)
-        else:
+            steepest = max(steepest, abs(curves.slope[items[k]]))
+        base, post, current = np.empty(Q), np.empty((1, Q)), NO_SET
+        polynomials, moments = np.empty((MORE + 4, Q)), np.empty((MORE + 4, 2))
+        parts, found, expected = np.empty((Q + 6, C * (n + 1))), np.empty(MORE + 4), np.empty(2)
+        for i in range(first, last):
+            _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
+            low, high, terms, smooth = window(post[0], nodes, (BEND if C == 3 else 1.0) * steepest)
+            p, theta = post[0, low:high], nodes[low:high]
+            if smooth:
+                orthonormal(p, theta, terms + 2, polynomials, moments)
+            for r in range(people.right_start[i], people.right_start[i + 1]):
+                place[people.right_items[r]] = 1
             for k in range(n):
+                j = items[k]
+                right = place[j] == 1
+                place[j] = -1
+                row = (scores.right if right else scores.wrong)[j, low:high]
+                into = parts[:terms, C * k : C * k + 2]
+                expand(row, theta, p, smooth, polynomials, moments, found, into, expected)
+                if C == 3:
+                    row = (scores.guess_right if right else scores.guess_wrong)[j, low:high]
+                    expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * k + 2])
+            if whole:
                 for c in range(C):
-                    for e in range(C):
-                        total = 0.0
-                        for m in range(terms):
-                            total += parts[m, C * k + c] * parts[m, C * k + e]
-                        out[items[k], 0, c, e] += 0.5 * people.weight[i] * total
+                    if c < 2:
+                        row = scores.latent[group, c, low:high]
+                        expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * n + c])
+                    else:
+                        parts[:terms, C * n + c] = 0.0
+                _add_pairs(items, out.shape[0] - scores.latent.shape[0] + group, parts, terms, people.weight[i], out)
+            else:
+                for k in range(n):
+                    for c in range(C):
+                        for e in range(C):
+                            total = 0.0
+                            for m in range(terms):
+                                total += parts[m, C * k + c] * parts[m, C * k + e]
+                            out[items[k], 0, c, e] += 0.5 * people.weight[i] * total
 
 
 @_inlined
@@ -187,116 +287,6 @@ def _combine(by, rows, factor, into):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def _add_run(first, last, people, curves, nodes, log_weights, scores, place, out):  # type: ignore[no-untyped-def]
-    s = people.set_of[first]
-    Q, group = nodes.size, people.set_group[s]
-    items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
-    n = items.size
-    for k in range(n):
-        place[items[k]] = k
-    base, post, current = np.empty(Q), np.empty((1, Q)), NO_SET
-    p, row, positions = post[0], np.zeros(Q + n), np.empty(n, dtype=np.int64)
-    shared, K, mass = np.zeros((n, Q + n)), np.zeros((Q, Q)), np.zeros(Q)
-    for i in range(first, last):
-        _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
-        mean, variance = 0.0, 0.0
-        for q in range(Q):
-            mean += p[q] * nodes[q]
-        for q in range(Q):
-            counted = people.weight[i] * p[q]
-            mass[q] += counted
-            row[q] = counted * (nodes[q] - mean)
-            variance += row[q] * (nodes[q] - mean)
-        for k in range(Q):
-            counted = people.weight[i] * p[k]
-            for q in range(Q):
-                K[k, q] -= counted * p[q]
-        begin, end = people.right_start[i], people.right_start[i + 1]
-        for r in range(begin, end):
-            positions[r - begin] = place[people.right_items[r]]
-            row[Q + positions[r - begin]] = variance
-        _scatter(row, positions, 0, end - begin, shared)
-        for r in range(end - begin):
-            row[Q + positions[r]] = 0.0
-    for k in range(n):
-        for t in range(n):
-            out[items[k], items[t], 0, 0] += 0.5 * shared[k, Q + t]
-        place[items[k]] = -1
-    _spread(items, group, nodes, scores, K, mass, shared[:, :Q].copy().reshape(n, 1, Q), out)
-
-
-@_inlined
-def _add_guessed_run(first, last, people, curves, nodes, log_weights, scores, place, out):  # type: ignore[no-untyped-def]
-    s = people.set_of[first]
-    Q = nodes.size
-    items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
-    n = items.size
-    gain = np.empty((n, Q))
-    for k in range(n):
-        place[items[k]] = k
-        for q in range(Q):
-            gain[k, q] = scores.right[items[k], q] - scores.wrong[items[k], q]
-    base, post, current = np.empty(Q), np.empty((1, Q)), NO_SET
-    row, positions = post[0], np.empty(n, dtype=np.int64)
-    K, mass, linear, pairs = np.zeros((Q, Q)), np.zeros(Q), np.zeros((n, 3, Q)), np.zeros((n, n, 4))
-    polynomials, moments = np.empty((MORE + 4, Q)), np.empty((MORE + 4, 2))
-    parts, sums, found, expected = np.empty((Q + 6, 2 * n)), np.zeros((2, 2 * n)), np.empty(MORE + 4), np.empty(2)
-    for i in range(first, last):
-        _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
-        weight = people.weight[i]
-        for k in range(Q):
-            counted = weight * row[k]
-            mass[k] += counted
-            for q in range(Q):
-                K[k, q] -= counted * row[q]
-        begin, end = people.right_start[i], people.right_start[i + 1]
-        steepest = 0.0
-        for r in range(begin, end):
-            positions[r - begin] = place[people.right_items[r]]
-            steepest = max(steepest, abs(curves.slope[people.right_items[r]]))
-        low, high, terms, smooth = window(row, nodes, steepest)
-        p, theta = row[low:high], nodes[low:high]
-        if smooth:
-            orthonormal(p, theta, terms + 2, polynomials, moments)
-        for k in range(end - begin):
-            at = positions[k]
-            into = parts[:terms, 2 * k : 2 * k + 2]
-            expand(gain[at, low:high], theta, p, smooth, polynomials, moments, found, into, expected)
-            for q in range(Q):
-                counted = weight * row[q]
-                linear[at, 0, q] += expected[0] * counted
-                linear[at, 1, q] += expected[1] * counted
-                linear[at, 2, q] += counted
-        for k in range(end - begin):
-            into = pairs[positions[k]]
-            for c in range(2):
-                products(parts[:, : 2 * (end - begin)], terms, 2 * k + c, 2 * k, weight, sums[c, : 2 * (end - begin)])
-            for t in range(k, end - begin):
-                at = positions[t]
-                into[at, 0] += sums[0, 2 * t]
-                into[at, 1] += sums[0, 2 * t + 1]
-                into[at, 2] += sums[1, 2 * t]
-                into[at, 3] += sums[1, 2 * t + 1]
-    for k in range(n):
-        place[items[k]] = -1
-        own = scores.guess_gain[items[k]]
-        for q in range(Q):
-            counted = gain[k, q] * linear[k, 2, q]
-            linear[k, 0, q] = nodes[q] * counted - linear[k, 0, q]
-            linear[k, 1, q] = counted - linear[k, 1, q]
-            linear[k, 2, q] = own * linear[k, 1, q]
-        for t in range(n):
-            half = 0.5 if t == k else 1.0
-            other = scores.guess_gain[items[t]]
-            block = out[items[k], items[t]]
-            for c in range(3):
-                for e in range(3):
-                    factor = half * (own if c == 2 else 1.0) * (other if e == 2 else 1.0)
-                    block[c, e] += factor * pairs[k, t, 2 * min(c, 1) + min(e, 1)]
-    _spread(items, people.set_group[s], nodes, scores, K, mass, linear, out)
-
-
-@_inlined
 def _spread(items, group, nodes, scores, K, mass, linear, out):  # type: ignore[no-untyped-def]
     """Adds half of BᵀKB and, in the rows of an item k's first scores, linear[k]·B; K still without its diagonal."""
     C, n, Q = out.shape[2], items.size, nodes.size
@@ -310,7 +300,7 @@ def _spread(items, group, nodes, scores, K, mass, linear, out):  # type: ignore[
             if C == 3:
                 B[q, C * k + 2] = scores.guess_wrong[items[k], q]
         B[q, C * n], B[q, C * n + 1] = scores.latent[group, 0, q], scores.latent[group, 1, q]
-    KB = np.zeros_like(B)
+    KB = np.zeros((Q, C * n + 2))
     for q in range(Q):
         _combine(K[q], B, 0.5, KB[q])
     sums, column = np.empty(C * n + 2), np.empty(Q)

@@ -36,12 +36,12 @@ def posterior(first, last, item, score, log_right, log_wrong, log_weights, post)
         low += 1
     while post[high - 1] - top < NEGLIGIBLE:
         high -= 1
-    total = 0.0
-    for q in range(low, high):
-        post[q] = np.exp(post[q] - top)
-        total += post[q]
-    for q in range(low, high):
-        post[q] /= total
+    counting, total = post[low:high], 0.0
+    for q in range(counting.size):
+        counting[q] = np.exp(counting[q] - top)
+        total += counting[q]
+    for q in range(counting.size):
+        counting[q] /= total
     return low, high
 
 
@@ -68,9 +68,10 @@ def residual_counts(  # type: ignore[no-untyped-def]
         low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
         for r in range(start[i], start[i + 1]):
             j, x = item[r], score[r]
-            for q in range(low, high):
-                seen[j, q] += post[q]
-                residual[j, q] += (x - p[j, q]) * post[q]
+            curve, share, persons, into = p[j, low:high], post[low:high], seen[j, low:high], residual[j, low:high]
+            for q in range(share.size):
+                persons[q] += share[q]
+                into[q] += (x - curve[q]) * share[q]
 
 
 @_compiled
@@ -92,8 +93,9 @@ def residual_products(  # type: ignore[no-untyped-def]
             for q in range(low, high):
                 u[q] = (x - p[j, q]) * post[q]
             for q in range(low, high):
-                for k in range(q, high):
-                    products[j, q, k] += u[q] * u[k]
+                others, into = u[q:high], products[j, q, q:high]
+                for k in range(others.size):
+                    into[k] += u[q] * others[k]
 
 
 @_compiled
@@ -108,10 +110,11 @@ def direction_moments(  # type: ignore[no-untyped-def]
         low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
         for r in range(start[i], start[i + 1]):
             j, x = item[r], score[r]
+            curve, share = p[j, low:high], post[low:high]
             for k in range(K):
-                t = 0.0
-                for q in range(low, high):
-                    t += direction[k, j, q] * (x - p[j, q]) * post[q]
+                along, t = direction[k, j, low:high], 0.0
+                for q in range(share.size):
+                    t += along[q] * (x - curve[q]) * share[q]
                 power = t
                 for m in range(3):
                     moments[k, j, m] += power
