@@ -26,7 +26,6 @@ Sums = tuple[Array, ...]
 Piece = tuple[kernels.People, int, int]
 """A run of the persons of a shard: first … last − 1."""
 
-
 RESPONSES_PER_SHARD, MOST_SHARDS = 100_000, 16
 LARGEST_SHARD = 20_000_000
 """Shards are of this many responses at least, up to this many shards; beyond, of this many at most."""
