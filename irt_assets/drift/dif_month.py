@@ -59,17 +59,6 @@ class Answers:
     sample: str = ""
 
 
-@dataclass(frozen=True)
-class AttributeDif:
-    """An attribute's groups; `n_unreadable` of the learners without one have a value that makes no group. `by_level`:
-    items were assigned by what was known about the learner. `sample`: as of `Answers`."""
-
-    dif: Dif
-    n_unreadable: int
-    by_level: bool = False
-    sample: str = ""
-
-
 def dif_of_month(
     database: Database, store: ObjectStore, month: str, threads: int | None = None
 ) -> dict[str, list[Row]]:
@@ -94,7 +83,7 @@ def dif_of_month(
         for name, (groups, n_unreadable) in attributes.items():
             dif = _compared(name, answers, groups, scale, threads)
             sample = "" if isinstance(answers, Refused) else answers.sample
-            rows += rows_of(AttributeDif(dif, n_unreadable, scale.rules.fit.assignment == "by_level", sample))
+            rows += rows_of(dif, n_unreadable, scale.rules.fit.assignment == "by_level", sample)
         found[scale.scale_id] = [{"month": month, "scale_id": scale.scale_id} | row for row in rows]
     with database.connect() as connection:
         for scale_id, rows in found.items():
@@ -171,9 +160,13 @@ def group_of(value: object) -> str | None:
     return name if 0 < len(name) <= LONGEST_GROUP else None
 
 
-def rows_of(found: AttributeDif) -> list[Row]:
-    """The rows of an attribute as `resources.tables` describes them, without month and scale."""
-    dif, reference = found.dif, found.dif.reference
+def rows_of(dif: Dif, n_unreadable: int, by_level: bool, sample: str) -> list[Row]:
+    """The rows of an attribute as `resources.tables` describes them, without month and scale.
+
+    `n_unreadable` of the learners without a group have a value that makes none. `by_level`: items were assigned by what
+    was known about the learner. `sample`: as of `Answers`.
+    """
+    reference = dif.reference
     large = [group for group in dif.groups if group.n_learners >= TESTABLE]
     small = [group for group in dif.groups if group.n_learners < TESTABLE]
     named = large + small[:SMALL_GROUPS_NAMED]
@@ -185,7 +178,7 @@ def rows_of(found: AttributeDif) -> list[Row]:
         for j in range(len(dif.item_ids))
     ]
     tested = [row["details"] for row in items if not row["details"]["why_not"]]
-    sampled = [f"judged on {found.sample}"] if found.sample else []
+    sampled = [f"judged on {sample}"] if sample else []
     whole = {
         "why_not": dif.reason,
         "groups": [_group(group, dif.wald) for group in named],
@@ -194,9 +187,9 @@ def rows_of(found: AttributeDif) -> list[Row]:
             "learners": sum(group.n_learners for group in small[SMALL_GROUPS_NAMED:]),
         },
         "n_unknown": dif.n_unknown,
-        "n_unreadable": found.n_unreadable,
+        "n_unreadable": n_unreadable,
         "anchors": list(dif.wald.anchors) if dif.wald else [],
-        "warnings": [*dif.wald.warnings, *[BY_LEVEL] * found.by_level, *sampled] if dif.wald else [],
+        "warnings": [*dif.wald.warnings, *[BY_LEVEL] * by_level, *sampled] if dif.wald else [],
         "sittings": {"complete": dif.within_forms.n_sittings, "incomplete": dif.within_forms.n_incomplete}
         if dif.within_forms
         else None,

@@ -8,7 +8,7 @@ import pytest
 from irt_assets.blocks.markdown import markdown
 from irt_assets.charts.chart import Points
 from irt_assets.charts.svg import as_markdown
-from irt_assets.drift.dif_month import AttributeDif, group_of, rows_of
+from irt_assets.drift.dif_month import group_of, rows_of
 from irt_assets.drift.dif_page import dif_said, groups_table, items_blocks
 from irt_assets.drift.plots import differences_plot
 from irt_assets.drift.rows import DifRow
@@ -70,7 +70,7 @@ def test_where_items_were_assigned_by_level_the_page_warns() -> None:
     wald = compare_groups([SOUND, SOUND], ["ko", "en"])
     groups = tuple(Group(name, 900, np.full(6, 900)) for name in wald.groups)
     for by_level in (False, True):
-        made = rows_of(AttributeDif(Dif("lang", wald.item_ids, groups, 0, wald, None), 0, by_level))
+        made = rows_of(Dif("lang", wald.item_ids, groups, 0, wald, None), 0, by_level, "")
         assert ("assigned by level" in dif_said([*map(DifRow.of, made)])) is by_level
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,6 @@ Array = npt.NDArray[Any]
 Sums = tuple[Array, ...]
 Piece = tuple[kernels.People, int, int]
 """A run of the persons of a shard: first … last − 1."""
-T = TypeVar("T")
 
 RESPONSES_PER_SHARD, MOST_SHARDS = 100_000, 16
 LARGEST_SHARD = 20_000_000
