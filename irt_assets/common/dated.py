@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from irt_assets.common.run_progress import RANGE_TAGS
+from irt_assets.common.wording import some_of
 from resources.dagster_compat import AssetCheckExecutionRecordStatus
 
 MOST_NAMED = 6
@@ -39,7 +40,8 @@ def dated_result(
 ) -> dg.AssetCheckResult:
     """The result of the check `key`, its description with the partition before it and those that still fail after."""
     partition = _partition(context)
-    still = _still(failing_before(context.instance, key, partition))
+    earlier = failing_before(context.instance, key, partition)
+    still = f". Still fails: {some_of(earlier, MOST_NAMED)}" if earlier else ""
     return found._replace(
         asset_key=key.asset_key, check_name=key.name, description=f"{partition}: {found.description}{still}"
     )
@@ -57,13 +59,6 @@ def failing_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, partitio
         ),
         reverse=True,
     )
-
-
-def _still(earlier: list[str]) -> str:
-    if not earlier:
-        return ""
-    more = f" and {len(earlier) - MOST_NAMED} before" if len(earlier) > MOST_NAMED else ""
-    return f". Still fails: {', '.join(earlier[:MOST_NAMED])}{more}"
 
 
 def _partition(context: dg.AssetCheckExecutionContext) -> str:
