@@ -142,7 +142,7 @@ class Rules:
     roles: Mapping[str, Role] = field(default_factory=lambda: {role: role for role in ROLES})
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Verifier:
     """Verifies tokens by the keys of `keys` and by `rules`."""
 
