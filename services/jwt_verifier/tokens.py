@@ -184,7 +184,7 @@ class Verifier:
                 options={"require": REQUIRED},
             )
         except jwt.PyJWTError as error:
-            reason = next((reason for kind, reason in BY_ERROR if isinstance(error, kind)), "malformed")
+            reason: Reason = next((reason for kind, reason in BY_ERROR if isinstance(error, kind)), "malformed")
             raise TokenRefused(reason) from None
         return self._identity(claims)
 
