@@ -52,12 +52,8 @@ def name_of(run: dg.DagsterRun) -> str:
     return "+".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
 
 
-def run_key(run: dg.DagsterRun) -> str:
-    """One alert for a job and a partition, whichever run failed; the run is named after the bar."""
-    return f"{run_prefix(run)}{run.run_id}"
-
-
 def run_prefix(run: dg.DagsterRun) -> str:
+    """One alert for a job and a partition, whichever run failed; the run is named after the bar."""
     return f"run {documents_name(name_of(run))} {partition_of(run)}|"
 
 
@@ -81,7 +77,7 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: s
     else:
         why = " ".join(event.message or "" for event in _events(instance, run, dg.DagsterEventType.RUN_FAILURE))
     return Alert(
-        key=run_key(run),
+        key=f"{run_prefix(run)}{run.run_id}",
         severity="error",
         what=f"the run of {name_of(run)} failed: {_short(why)}",
         fix=f"Open the run and {look}; when its cause is gone, launch the partition again."

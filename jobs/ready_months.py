@@ -17,7 +17,7 @@ from irt_assets.decisions.proposals import latest_waiting, proposals
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.steps import done_and_not_announced
-from resources.alerts.outbox import Alert, announce
+from resources.alerts.outbox import Alert, open_alert
 from resources.postgres.database import Database
 
 LOOK_BACK = timedelta(days=1)
@@ -51,7 +51,7 @@ def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: 
                 waiting = [proposal.item_id for proposal in latest_waiting(asked)]
                 page = month_page(database.settings.dashboard_url, month) if database.settings.dashboard_url else ""
                 alert = _ready(month, scale_id, waiting, is_one_of_several, page)
-                announce(connection, alert)
+                open_alert(connection, alert, is_over=True)
                 sentences.append(alert.what)
     return sentences
 

@@ -75,8 +75,7 @@ def install(settings: Settings) -> dg.LoggerDefinition:
         logger = logging.Logger(context.logger_config["name"])
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logs.formatter())
-        handler.setLevel(logs.level())
-        handler.setLevel(max(level, handler.level))
+        handler.setLevel(max(level, coerce_valid_log_level(logs.level())))
         logger.addHandler(handler)
         if traces.start("run", settings):
             logger.addHandler(RunSpans())  # last, so that the line of a failure has the ids of what failed

@@ -125,7 +125,7 @@ def health(
     settings = current_settings()
     wanted = [name for name, given in (("config", config), ("schema", schema)) if given]
     wanted += [probe.value] if probe else []
-    looks = {"config": _config, "schema": _schema, **_LOOKS}
+    looks: dict[str, Callable[..., str | None]] = {"config": _config, "schema": _schema, **_LOOKS}
     if host is not None:
         if probe not in _TOLD_THEIR_HOST:
             raise typer.BadParameter(f"goes with --probe {', '.join(_TOLD_THEIR_HOST)}", param_hint="--host")
@@ -181,6 +181,6 @@ def _embedded_is_down(settings: Settings) -> str | None:
 
 
 _TOLD_THEIR_HOST = (Server.CODE_SERVER, Server.DASHBOARD, Server.EXPORTER, Server.JWT_VERIFIER)
-_LOOKS: dict[Server, Callable[..., str | None]] = {
+_LOOKS: dict[str, Callable[..., str | None]] = {
     server: partial(service_fault, server.replace("-", "_")) for server in Server
 } | {Server.WEBSERVER: _webserver, Server.DAEMON: _daemon, Server.CODE_SERVER: _code_server}

@@ -12,6 +12,7 @@ from typing import Any
 import dagster as dg
 
 from irt_assets.common.run_progress import RANGE_TAGS
+from irt_assets.common.wording import some_of
 from resources.dagster_compat import AssetCheckExecutionRecordStatus
 
 MOST_NAMED = 6
@@ -39,7 +40,8 @@ def dated_result(
     found: dg.AssetCheckResult, context: dg.AssetCheckExecutionContext, key: dg.AssetCheckKey, failing: list[str]
 ) -> dg.AssetCheckResult:
     """The result of the check `key`, its description with the partition before it and those that still fail after."""
-    description = f"{_partition(context)}: {found.description}{_still(failing)}"
+    still = f". Still fails: {some_of(failing, MOST_NAMED)}" if failing else ""
+    description = f"{_partition(context)}: {found.description}{still}"
     return found._replace(asset_key=key.asset_key, check_name=key.name, description=description)
 
 
@@ -53,13 +55,6 @@ def failing_before(
         if failed and one.partition_key and one.partition_key < partition:
             failing[one.check_key].append(one.partition_key)
     return {key: sorted(earlier, reverse=True) for key, earlier in failing.items()}
-
-
-def _still(earlier: list[str]) -> str:
-    if not earlier:
-        return ""
-    more = f" and {len(earlier) - MOST_NAMED} before" if len(earlier) > MOST_NAMED else ""
-    return f". Still fails: {', '.join(earlier[:MOST_NAMED])}{more}"
 
 
 def _partition(context: dg.AssetCheckExecutionContext) -> str:

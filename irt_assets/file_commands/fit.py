@@ -157,10 +157,14 @@ def fit(
         known = anchors.anchors(anchors.item_ids, with_errors=complete)
     began = time.perf_counter()
     shape = None
-    if latent == "normal":
-        calibration = _calibrate(answers.responses, model, engine, known, groups)
-    else:
+    if latent != "normal":
         calibration, shape = _fit_with_shape(answers.responses, model, engine, known, groups, latent)
+    elif engine is None:
+        calibration = fit_em(answers.responses, model=model, anchors=known, groups=groups)
+    elif groups is not None:
+        raise PermanentFailure(f"engine {engine.name} fits one population; for --groups take --engine {DEFAULT}")
+    else:
+        calibration = engine.calibrate(answers.responses, model=model, data_hash="", anchors=known)
     seconds = time.perf_counter() - began
     item_fits = None
     if calibration.convergence.converged and calibration.item_model.logistic:
@@ -196,20 +200,6 @@ def _fit_with_shape(
         return fit_em(some, model=model, anchors=anchors, groups=groups, latent=latent, **how)
 
     return fit_with_shape(fit, responses, model, latent)
-
-
-def _calibrate(
-    responses: Responses,
-    model: Model,
-    engine: Calibrator | None,
-    anchors: AnchorSet | None,
-    groups: Sequence[str] | None,
-) -> Calibration:
-    if engine is None:
-        return fit_em(responses, model=model, anchors=anchors, groups=groups)
-    if groups is not None:
-        raise PermanentFailure(f"engine {engine.name} fits one population; for --groups take --engine {DEFAULT}")
-    return engine.calibrate(responses, model=model, data_hash="", anchors=anchors)
 
 
 def _group(population: Population) -> dict[str, Any]:

@@ -5,7 +5,6 @@ A log with dates, sessions and planted faults is `irt simulate`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +34,7 @@ class SimulatedResponses:
 
     @property
     def person_ids(self) -> tuple[str, ...]:
-        width = len(str(len(self.theta)))
-        return tuple(f"p{k + 1:0{width}}" for k in range(len(self.theta)))
+        return _names("p", len(self.theta))
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -96,7 +94,7 @@ def simulate_responses(
 
     Raises PermanentFailure for numbers that are out of range.
     """
-    ids = params.item_ids if params is not None else tuple(_names("i", items))
+    ids = params.item_ids if params is not None else _names("i", items)
     for name, value, least in (("persons", persons, 1), ("items", len(ids), 1)):
         if value < least:
             raise PermanentFailure(f"--{name} must be at least {least}, not {value}")
@@ -120,6 +118,5 @@ def simulate_responses(
     return SimulatedResponses(ids, a, b, c, theta, score)
 
 
-def _names(letter: str, n: int) -> Sequence[str]:
-    width = len(str(n))
-    return [f"{letter}{k + 1:0{width}}" for k in range(n)]
+def _names(letter: str, n: int) -> tuple[str, ...]:
+    return tuple(f"{letter}{k + 1:0{len(str(n))}}" for k in range(n))

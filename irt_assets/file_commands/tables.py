@@ -84,8 +84,10 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
     else:
         latent = _latent(path, fit["latent"])
         model_of(fit.get("model", DEFAULT_MODEL)).require_logistic(f"what is done with {path}")
+        if not isinstance(fit["items"], list):
+            raise _unreadable_fit(path, "items is not a list")
         columns = ["item", *NUMBERS]
-        located = [(f"items[{k}]", _cells(path, k, row, columns)) for k, row in enumerate(_items(path, fit["items"]))]
+        located = [(f"items[{k}]", _cells(path, k, row, columns)) for k, row in enumerate(fit["items"])]
     lacking = [name for name in ("item", "a", "b") if name not in columns]
     if lacking:
         raise PermanentFailure(
@@ -193,12 +195,6 @@ def _latent(path: Path, latent: Any) -> dict[str, float]:
     if mean is None or sd is None or not sd > 0:
         raise _unreadable_fit(path, "latent has no mean and SD that are numbers")
     return {"mean": mean, "sd": sd}
-
-
-def _items(path: Path, items: Any) -> list[Any]:
-    if not isinstance(items, list):
-        raise _unreadable_fit(path, "items is not a list")
-    return items
 
 
 def _cells(path: Path, place: int, row: Any, columns: Sequence[str]) -> dict[str, str]:

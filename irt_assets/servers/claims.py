@@ -57,18 +57,15 @@ class Claims:
 
         The claim is a name in Linux's abstract socket namespace.
         """
+        claim = socket.socket(socket.AF_UNIX)
         try:
             bound_port(wanted)
-        except OSError:
-            return False
-        if sys.platform == "linux":
-            claim = socket.socket(socket.AF_UNIX)
-            try:
+            if sys.platform == "linux":
                 claim.bind(f"\0irt-ui-port-{wanted}")
-            except OSError:
-                claim.close()
-                return False
-            self._held.enter_context(claim)
+        except OSError:
+            claim.close()
+            return False
+        self._held.enter_context(claim)
         return True
 
     def claim_next_port(self, first: int, variable: str) -> int:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from http import HTTPMethod, HTTPStatus
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
+from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -78,7 +80,7 @@ class Identified:
                     await self._converse(identity, scope, receive, send)
                     return
             if scope.get("method") == HTTPMethod.POST:
-                body = await _body(receive)
+                body = await _body(scope, receive)
                 request = read_body(body)
                 if identity is not None:
                     _require_allowed(request, identity)
@@ -165,10 +167,9 @@ def _object(message: Message) -> dict[str, object]:
 
 def _error(message: Message, why: str) -> Message:
     """The answer of graphql-ws to an operation that cannot be started."""
-    try:
+    of = None
+    with suppress(Unreadable):
         of = _object(message).get("id")
-    except Unreadable:
-        of = None
     return {"type": "websocket.send", "text": json.dumps({"type": "error", "id": of, "payload": {"message": why}})}
 
 
@@ -189,15 +190,11 @@ def _normalise_scope(scope: Scope) -> Scope:
     return {**scope, "query_string": b"", "headers": [*headers, (b"content-type", b"application/json")]}
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(scope: Scope, receive: Receive) -> bytes:
     """Raises Refusal if it is too large, ClientDisconnect if the client has gone."""
-    body, more = b"", True
-    while more:
-        message = await receive()
-        if message["type"] != "http.request":
-            raise ClientDisconnect
-        body += message.get("body", b"")
-        more = message.get("more_body", False)
+    body = b""
+    async for piece in HttpRequest(scope, receive).stream():
+        body += piece
         if len(body) > LARGEST_BODY:
             raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {LARGEST_BODY} bytes.")
     return body
@@ -205,13 +202,9 @@ async def _body(receive: Receive) -> bytes:
 
 def _with_body(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
     """A `receive` that gives Dagster the body that was read here."""
-    given = False
+    given = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def again() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return next(given, None) or await receive()
 
     return again

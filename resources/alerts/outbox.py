@@ -62,17 +62,11 @@ class RecordedAlert(Alert):
     deliveries: list[dict[str, Any]]
 
 
-def open_alert(connection: psycopg.Connection, alert: Alert) -> bool:
-    """Open `alert` unless one with its key is open; returns whether it was opened."""
-    return _insert(connection, alert, is_over=False)
+def open_alert(connection: psycopg.Connection, alert: Alert, *, is_over: bool = False) -> bool:
+    """Open `alert` unless one with its key is open; returns whether it was opened.
 
-
-def announce(connection: psycopg.Connection, alert: Alert) -> None:
-    """Open an alert and resolve it at once: nothing stays open, and no channel is notified of its end."""
-    _insert(connection, alert, is_over=True)
-
-
-def _insert(connection: psycopg.Connection, alert: Alert, *, is_over: bool) -> bool:
+    is_over: it is resolved at once: nothing stays open, and no channel is notified of its end.
+    """
     inserted = connection.execute(
         """INSERT INTO alert (key, severity, what, partition, kind, subjects, fix, link, resolved_at)
            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, CASE WHEN %s THEN now() END)

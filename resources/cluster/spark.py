@@ -414,15 +414,13 @@ def spark_jobs(session: SparkSession, description: str) -> Iterator[None]:
                 session.sparkContext.setJobDescription(before)
 
 
-def cancel_jobs(session: SparkSession, tag: str | None = None) -> None:
-    """Cancel the session's jobs, or those of a tag. Waits ten seconds at most for Spark to hear it."""
+def cancel_jobs(session: SparkSession, tag: str) -> None:
+    """Cancel the session's jobs of a tag. Waits ten seconds at most for Spark to hear it."""
 
     def cancel() -> None:
         with suppress(Exception):  # of a session that has ended there is nothing to cancel
             if is_remote(session):
-                session.interruptAll() if tag is None else session.interruptTag(tag)
-            elif tag is None:
-                session.sparkContext.cancelAllJobs()
+                session.interruptTag(tag)
             else:
                 session.sparkContext.cancelJobsWithTag(tag)
 

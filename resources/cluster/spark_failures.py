@@ -32,118 +32,114 @@ JAVA_PART = re.compile(r"\n+(?:\s+at |Driver stacktrace|JVM stacktrace|\s*Caused
 
 
 class Meaning(NamedTuple):
-    """`sentence` may name the groups of `words`."""
+    """`words`: a regular expression, whose groups `sentence` may name."""
 
-    words: re.Pattern[str]
+    words: str
     kind: type[Failure]
     sentence: str
 
 
-def _meaning(words: str, kind: type[Failure], sentence: str) -> Meaning:
-    return Meaning(re.compile(words, re.DOTALL), kind, sentence)
-
-
 READING = r"FAILED_READ_FILE\.{0}\].*?(?:reading|read) file (?P<file>\S+?)\.?\s"
 MEANINGS = [
-    _meaning(
+    Meaning(
         READING.format("PARQUET_COLUMN_DATA_TYPE_MISMATCH")
         + r".*?column \[(?P<column>.*?)\]. Expected Spark type (?P<expected>[\w()<>, ]+), "
         + r"actual Parquet type (?P<actual>\w+)",
         PermanentFailure,
         f"{{file}}: the column {{column}} has the type {{actual}}, where {{expected}} is expected: {LAKE}",
     ),
-    _meaning(
+    Meaning(
         READING.format("FILE_NOT_EXIST"),
         PermanentFailure,
         f"{{file}} is missing, and a manifest or a table names it: {LAKE}",
     ),
-    _meaning(
+    Meaning(
         READING.format(r"\w+"),
         PermanentFailure,
         f"{{file}} cannot be read, it is cut short, spoilt or no Parquet file: {LAKE}",
     ),
-    _meaning(
+    Meaning(
         r"PATH_NOT_FOUND\] Path does not exist: (?P<path>\S+?)\.?\s",
         PermanentFailure,
         "there is nothing at {path}: see IRT_ATTEMPTS, and that the cluster sees the same folders",
     ),
-    _meaning(
+    Meaning(
         r"TABLE_OR_VIEW_NOT_FOUND\] The table or view (?P<table>\S+)",
         PermanentFailure,
         "Spark's catalogue has no table {table}: see IRT_ATTEMPTS, and the catalogue of spark-defaults.conf",
     ),
-    _meaning(
+    Meaning(
         r"UNABLE_TO_INFER_SCHEMA",
         PermanentFailure,
         "there is no Parquet file where IRT_ATTEMPTS points: set it to the lake's folder, or fill that "
         "(`irt attempts export`)",
     ),
-    _meaning(
+    Meaning(
         r'No FileSystem for scheme "(?P<scheme>\w+)"|Class (?P<class>org\.apache\.hadoop\.fs\.s3a\.\w+) not found',
         PermanentFailure,
         "Spark cannot read this kind of address: for s3:// set spark.jars.packages "
         "org.apache.hadoop:hadoop-aws:3.4.1 and spark.hadoop.fs.s3.impl org.apache.hadoop.fs.s3a.S3AFileSystem "
         f"{CONFIGURE}",
     ),
-    _meaning(
+    Meaning(
         r"Status Code: 403|AccessDenied|InvalidAccessKeyId|SignatureDoesNotMatch|NoAuthWithAWSException",
         PermanentFailure,
         "the object store refuses Spark: give its executors credentials of a user that may read the bucket",
     ),
-    _meaning(
+    Meaning(
         r"bigger than (?:spark\.driver\.maxResultSize|local maxResultSize)",
         PermanentFailure,
         "a result is larger than what the driver takes: set spark.driver.maxResultSize and spark.driver.memory higher "
         f"{CONFIGURE}",
     ),
-    _meaning(
+    Meaning(
         r"No space left on device|DISK_FULL|Disk quota exceeded",
         PermanentFailure,
         "a disk of the cluster is full: make room, or set spark.local.dir (workers: SPARK_LOCAL_DIRS) to a larger one",
     ),
-    _meaning(
+    Meaning(
         r"PYTHON_VERSION_MISMATCH|Python in worker has different version.*?(?P<worker>[\d.]+)",
         PermanentFailure,
         "an executor's Python has another version than this process's: install the same version there, and name it by "
         "PYSPARK_PYTHON",
     ),
-    _meaning(
+    Meaning(
         r'Cannot run program "(?P<program>[^"]+)"',
         PermanentFailure,
         "an executor has no Python at {program}: set PYSPARK_PYTHON to where it is on the cluster's hosts",
     ),
-    _meaning(
+    Meaning(
         r"(?:^|\n)(?:MemoryError|numpy\.[\w.]*ArrayMemoryError|pyarrow\.[\w.]*ArrowMemoryError)\b",
         PermanentFailure,
         "the Python of an executor got no memory for its share of the answers: where spark.executor.pyspark.memory is "
         f"set, set it higher, else spark.executor.memoryOverhead {CONFIGURE}, or give the machine more",
     ),
-    _meaning(
+    Meaning(
         r"Could not find/load shared object file|failed to map segment from shared object|LLVM ERROR: out of memory",
         PermanentFailure,
         "the Python of an executor cannot load numba, most often because spark.executor.pyspark.memory leaves it less "
         f"than 1g: set that higher {CONFIGURE}, and see that `import numba` works on the cluster's hosts",
     ),
-    _meaning(
+    Meaning(
         r"OutOfMemoryError|SparkOutOfMemoryError|UNABLE_TO_ACQUIRE_MEMORY"
         r"|(?:exit|exited with) code:? (?:52|137)\b"
         r"|exceeding memory limits|OOMKilled|container (?:was )?killed.*?memory",
         PermanentFailure,
         f"an executor ran out of memory: {MEMORY}",
     ),
-    _meaning(
+    Meaning(
         r"ExecutorLostFailure|Max number of executor failures|FetchFailed.*?has failed the maximum allowable",
         PermanentFailure,
         "a task's executors were lost again and again, most often as they had too little memory; their logs say why: "
         f"{MEMORY}",
     ),
-    _meaning(
+    Meaning(
         r"Python worker exited unexpectedly",
         PermanentFailure,
         "a Python process of an executor was killed, most often for want of memory: set "
         f"spark.executor.memoryOverhead (the room beside Java's) higher {CONFIGURE}, or give the machine more",
     ),
-    _meaning(
+    Meaning(
         r"All masters are unresponsive|Master removed our application|stopped SparkContext|SparkContext was shut down"
         r"|SparkContext has been shut ?down|Disconnected from Spark cluster|SESSION_CHANGED|SESSION_NOT_FOUND"
         r"|SESSION_CLOSED|OPERATION_NOT_FOUND",
@@ -151,17 +147,17 @@ MEANINGS = [
         "the Spark application has ended, as its master or its driver went away: the next attempt starts a new one; "
         "see that the cluster runs, and runs Spark 4.0, as a master of another version does not answer",
     ),
-    _meaning(
+    Meaning(
         r"StatusCode\.UNAVAILABLE|<_MultiThreadedRendezvous|RETRIES_EXCEEDED|UNAVAILABLE: ",
         TransientFailure,
         "the Spark Connect server does not answer any more: see that it runs",
     ),
-    _meaning(
+    Meaning(
         r"JAVA_GATEWAY_EXITED",
         PermanentFailure,
         "Java ended while Spark started, and the log says why: see spark-defaults.conf and JAVA_HOME",
     ),
-    _meaning(
+    Meaning(
         r"InvalidClassException|RpcEndpointNotFoundException|local class incompatible",
         PermanentFailure,
         "the cluster runs another version of Spark than this program's pyspark: use a cluster of that version",
@@ -190,7 +186,7 @@ def explain_spark(error: BaseException) -> Failure | None:
     if type(error).__name__ == "PythonException" and (failure := _of_python(text)):
         return failure
     for meaning in MEANINGS:
-        if found := meaning.words.search(f"{text}\n"):
+        if found := re.search(meaning.words, f"{text}\n", re.DOTALL):
             return meaning.kind(f"{meaning.sentence.format(**found.groupdict())}\nSpark: {_essence(text)}")
     return None
 

@@ -47,7 +47,10 @@ def _claim(store: FolderStore, database: Database) -> None:
             advisory_lock(connection, "object folder")
             known = connection.execute(_KNOWN).fetchone()  # another process may have been first
         if known is None:
-            known = (_mark(store) or _write_folder_id(store), str(store.root), socket.gethostname())
+            if not (mine := _mark(store)):
+                mine = uuid.uuid4().hex
+                store.put(ID_FILE, mine.encode())
+            known = (mine, str(store.root), socket.gethostname())
             connection.execute("INSERT INTO object_folder (folder_id, path, host) VALUES (%s, %s, %s)", known)
     mine = _mark(store)
     folder_id, path, host = known
@@ -62,9 +65,3 @@ def _claim(store: FolderStore, database: Database) -> None:
 def _mark(store: FolderStore) -> str | None:
     file = store.root / ID_FILE
     return file.read_text("ascii").strip() if file.exists() else None
-
-
-def _write_folder_id(store: FolderStore) -> str:
-    made = uuid.uuid4().hex
-    store.put(ID_FILE, made.encode())
-    return made

@@ -82,8 +82,7 @@ def formatter() -> logging.Formatter:
     settings = _settings()
     wanted = settings.log_format if settings else None
     as_text = for_people() if wanted is None else wanted == "text"
-    lines = TextFormatter() if as_text else JsonFormatter()
-    return JournalFormatter(lines) if is_journal() else lines
+    return Formatter(as_text=as_text, in_journal=is_journal())
 
 
 def is_journal() -> bool:
@@ -101,32 +100,20 @@ def with_priority(text: str, level: int) -> str:
     return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
 
 
-class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON, without secrets."""
+class Formatter(logging.Formatter):
+    """A record without secrets, as one line of JSON or as a line for people; in the journal with its priority, so that
+    `journalctl -p err` finds errors."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(dict(_fields(record, self)), ensure_ascii=False)
-
-
-class TextFormatter(logging.Formatter):
-    """A record as a line for people, without secrets."""
-
-    def __init__(self) -> None:
+    def __init__(self, *, as_text: bool = False, in_journal: bool = False) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+        self._as_text, self._in_journal = as_text, in_journal
 
     def format(self, record: logging.LogRecord) -> str:
-        return hide(super().format(record))
-
-
-class JournalFormatter(logging.Formatter):
-    """Lines of another formatter, each with the priority of its record, so that `journalctl -p err` finds errors."""
-
-    def __init__(self, lines: logging.Formatter) -> None:
-        super().__init__()
-        self._lines = lines
-
-    def format(self, record: logging.LogRecord) -> str:
-        return with_priority(self._lines.format(record), record.levelno)
+        if self._as_text:
+            line = hide(super().format(record))
+        else:
+            line = json.dumps(dict(_fields(record, self)), ensure_ascii=False)
+        return with_priority(line, record.levelno) if self._in_journal else line
 
 
 def hide(text: str) -> str:

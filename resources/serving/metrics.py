@@ -6,8 +6,19 @@ What does not belong here: what the state of the platform is (see `services.expo
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, start_http_server
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    ProcessCollector,
+    generate_latest,
+    start_http_server,
+)
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resources.version import code_version
@@ -34,6 +45,11 @@ def show(registry: CollectorRegistry, port: int, setting: str, *, host: str = "1
         LOG.warning(
             "metrics are not served: port %d of %s: %s. Set %s to a free one", port, host, error.strerror, setting
         )
+
+
+def page(registry: CollectorRegistry) -> Callable[[Request], Response]:
+    """What answers `/metrics` of a server over HTTP."""
+    return lambda _: Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class Counted:

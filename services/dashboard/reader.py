@@ -49,7 +49,7 @@ class Reader:
         self.settings = settings
         self.instance = instance
         self.database = Database(settings)
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()
         self._reading: Future[Overview] | None = None
         self._remembering = threading.Lock()
         self._remembered: dict[tuple[str, ...], object] = {}
@@ -86,13 +86,10 @@ class Reader:
     def begin(self) -> Future[Overview]:
         """Read the overview in another thread, unless one is being read; the result of that reading."""
         with self._turn:
-            return self._begin()
-
-    def _begin(self) -> Future[Overview]:
-        if self._reading is None or self._reading.done():
-            self._reading = Future()
-            threading.Thread(target=self._read, args=(self._reading,), name="overview", daemon=True).start()
-        return self._reading
+            if self._reading is None or self._reading.done():
+                self._reading = Future()
+                threading.Thread(target=self._read, args=(self._reading,), name="overview", daemon=True).start()
+            return self._reading
 
     def overview(self) -> Overview:
         """The state of everything, read again where it is not `FRESH`.
@@ -104,7 +101,7 @@ class Reader:
             known = self._overview
             if known is not None and self.age(known.now) <= FRESH:
                 return known
-            reading = self._begin()
+            reading = self.begin()
         patience = PATIENCE_OLD_S if known else PATIENCE_LATER_S if self.is_ready else PATIENCE_S
         try:
             return reading.result(timeout=patience)

@@ -15,7 +15,6 @@ from typing import Any
 
 import psycopg
 from htmltools import Tag, TagChild, tags
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from shiny import App, Inputs, Outputs, Session, reactive
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
@@ -172,16 +171,13 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
 
     registry = metrics.server_registry()
 
-    def send_metrics(_request: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
     def send_report(request: Request) -> Response:
         return report(parse_request(request.query_params, identity_of(request), reader))
 
     routes = [
-        Route("/health", _health),
+        Route("/health", lambda _: JSONResponse({"status": "ok"})),
         Route("/ready", ready),
-        Route("/metrics", send_metrics),
+        Route("/metrics", metrics.page(registry)),
         Route("/plotly.min.js", _file(PLOTLY_JS, KEPT)),
         *(Route(f"/{path.name}", _file(path, NOT_KEPT)) for path in sorted(STATIC.iterdir())),
         Route("/download", send_download),
@@ -220,10 +216,6 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
 
 def _sorry(title: str, why: str, *more: TagChild) -> Page:
     return Page(title, shown(notice(why, "warning"), Paragraph(page_link("All months", VIEWS[0].name)), *more))
-
-
-def _health(_request: Request) -> Response:
-    return JSONResponse({"status": "ok"})
 
 
 def _file(path: Path, headers: dict[str, str]) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from resources.postgres.database import Database
+from resources.serving import metrics
 from resources.serving.service import serve_http
 from resources.settings import Settings
 from services.exporter.collector import StateCollector
@@ -19,13 +19,8 @@ def build_app(collector: StateCollector) -> Starlette:
     registry.register(collector)
     ProcessCollector(registry=registry)
 
-    def metrics(_request: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-    def health(_request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
-
-    return Starlette(routes=[Route("/metrics", metrics), Route("/health", health)])
+    health = Route("/health", lambda _: JSONResponse({"status": "ok"}))
+    return Starlette(routes=[Route("/metrics", metrics.page(registry)), health])
 
 
 def serve(settings: Settings, *, host: str = "127.0.0.1") -> None:

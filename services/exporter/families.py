@@ -51,21 +51,4 @@ HEARTBEAT_AGE = Family(
 UP = Family("irt_exporter_up", "1: everything could be read from the database; 0: not everything.")
 BUILD_INFO = Family(*metrics.BUILD_INFO, ("version",))
 
-FAMILIES = (
-    LAST_SUCCESS,
-    LATE,
-    OVERDUE,
-    RUNS,
-    MONTH_STATE,
-    PUBLISHED,
-    SLOPE,
-    INTERCEPT,
-    VIOLATIONS,
-    INVARIANTS_LAST,
-    NIGHTLY_LAST,
-    BACKUP_LAST,
-    UNDELIVERED,
-    HEARTBEAT_AGE,
-    UP,
-    BUILD_INFO,
-)
+FAMILIES = tuple(one for one in list(vars().values()) if isinstance(one, Family))

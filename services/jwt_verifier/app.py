@@ -15,11 +15,11 @@ from http import HTTPMethod
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
+from prometheus_client import Counter, Gauge
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from resources.serving.metrics import server_registry
+from resources.serving.metrics import page, server_registry
 from resources.serving.service import serve_http
 from resources.settings import Settings
 from services.jwt_verifier.keys import OLDEST_S
@@ -92,10 +92,7 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
             return JSONResponse({"status": "no keys: the issuer's JWKS has not been read within a day"}, 503)
         return JSONResponse({"status": "ok"})
 
-    @app.get("/metrics")
-    async def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
+    app.add_route("/metrics", page(registry))
     return app
 
 

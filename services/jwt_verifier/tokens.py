@@ -142,7 +142,7 @@ class Rules:
     roles: Mapping[str, Role] = field(default_factory=lambda: {role: role for role in ROLES})
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Verifier:
     """Verifies tokens by the keys of `keys` and by `rules`."""
 
@@ -184,7 +184,7 @@ class Verifier:
                 options={"require": REQUIRED},
             )
         except jwt.PyJWTError as error:
-            reason = next((reason for kind, reason in BY_ERROR if isinstance(error, kind)), "malformed")
+            reason: Reason = next((reason for kind, reason in BY_ERROR if isinstance(error, kind)), "malformed")
             raise TokenRefused(reason) from None
         return self._identity(claims)
 

@@ -35,7 +35,7 @@ def test_a_request_is_a_trace_down_to_its_statements_and_names_nobody(
     add_attempts(database, [attempt(ANN, item, rows(database, "SELECT now() - interval '1 hour'")[0][0])])
     written = io.StringIO()
     handler = logging.StreamHandler(written)
-    handler.setFormatter(logs.JsonFormatter())
+    handler.setFormatter(logs.Formatter())
     log = logging.getLogger("services.theta_api")
     monkeypatch.setattr(log, "handlers", [handler])
     monkeypatch.setattr(log, "level", logging.INFO)

@@ -45,22 +45,8 @@ def test_the_last_complete_month_ends_where_the_running_one_begins(time: datetim
     assert last_complete_month(time).end == month_of(time).start
 
 
-@pytest.mark.parametrize(
-    ("month", "days"), [("2024-02", 29), ("2026-02", 28), ("2000-02", 29), ("2100-02", 28), ("2026-12", 31)]
-)
-def test_months_have_their_days(month: str, days: int) -> None:
-    start, end = Month(month).bounds
-    assert end - start == timedelta(days=days)
-
-
 def test_months_are_utc_whatever_zone_a_time_is_given_in() -> None:
     assert month_of(datetime(2026, 7, 1, 3, tzinfo=timezone(timedelta(hours=9)))) == "2026-06"
-
-
-def test_a_month_is_complete_at_its_very_end() -> None:
-    end = Month("2026-06").end
-    assert last_complete_month(end) == "2026-06"
-    assert last_complete_month(end - TINY) == "2026-05"
 
 
 def test_months_between_cross_the_year_and_include_both_ends() -> None:

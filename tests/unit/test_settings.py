@@ -106,6 +106,12 @@ def test_an_empty_value_is_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> 
         ("irt_threads", "0"),
         ("irt_time_zone", "Europe/Atlantis"),
         ("irt_time_zone", "../../etc/passwd"),
+        *(("irt_code_server", value) for value in ("irt-code-server", "http://irt-code-server:4266", ":4266", "a b:1")),
+        *(("irt_run_resources", value) for value in ("monthly", "monthly=4", "monthly=4/16GB", "yearly=1/1Gi")),
+        ("irt_run_resources", "monthly=-1/1Gi"),
+        *(("jwt_cookie_name", value) for value in ("", "a b", "a=b", "a;b", "é")),
+        *(("jwt_jwks_url", value) for value in ("http://login.example.org/jwks", "ftp://x/y", "https://u:p@x/y")),
+        *(("jwt_jwks_url", value) for value in ("x", "https://", "file:///k")),
     ],
 )
 def test_values_that_cannot_be_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

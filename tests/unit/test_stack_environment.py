@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import yaml
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from irt_assets.common.environment import CONFIGURATION, LONGEST_SOCKET_PATH, WORKSPACE_OVER_TCP, instance_environment
 from irt_assets.servers.server_commands import commands
@@ -109,16 +109,7 @@ def test_a_code_server_elsewhere_is_named_by_host_and_port(tmp_path: Path) -> No
     assert str(WORKSPACE_OVER_TCP) in started["daemon"]
 
 
-@pytest.mark.parametrize("wrong", ["irt-code-server", "http://irt-code-server:4266", ":4266", "a b:1"])
-def test_a_code_server_without_host_and_port_is_refused(wrong: str) -> None:
-    with pytest.raises(ValidationError, match="must be HOST:PORT"):
-        Settings(irt_code_server=wrong)
-
-
-@pytest.mark.parametrize("wrong", ["monthly", "monthly=4", "monthly=4/16GB", "yearly=1/1Gi", "monthly=-1/1Gi"])
-def test_what_runs_get_is_checked(wrong: str) -> None:
-    with pytest.raises(ValidationError, match="must be KIND=CPU/MEMORY"):
-        Settings(irt_run_resources=wrong)
+def test_kinds_of_runs_get_what_the_settings_say() -> None:
     assert Settings(irt_run_resources="monthly=4/16Gi, daily=500m/2Gi").run_sizes == {
         "monthly": ("4", "16Gi"),
         "daily": ("500m", "2Gi"),

@@ -23,7 +23,7 @@ def guard(prefix: str = "", debug_files: bool = False, **settings: Any) -> Guard
 def test_a_person_s_requests_go_through() -> None:
     for path in ("/", "/assets/abilities", "/graphql", "/logs/run/compute_logs/step/err", "/server_info"):
         assert ask(guard(), "GET", path).text == "the page"
-    own = {**JSON, "origin": "http://localhost:3000"}
+    own = {"content-type": "application/json; charset=utf-8", "origin": "http://localhost:3000"}
     assert ask(guard(), "POST", "/graphql", own).text == "the page"
     assert open_socket(guard(), "/graphql", own).status == 101
 
@@ -73,13 +73,16 @@ def test_what_a_form_can_send_is_refused(content_type: str | None) -> None:
     assert ask(guard(), "POST", "/graphql", headers).status == 415
 
 
-def test_two_content_types_are_none() -> None:
-    both = [("content-type", "application/json"), ("content-type", "text/plain")]
-    assert ask(guard(), "POST", "/graphql", both).status == 415
-
-
-def test_json_may_name_its_characters() -> None:
-    assert ask(guard(), "POST", "/graphql", {"content-type": "application/json; charset=utf-8"}).status == 200
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ([("content-type", "application/json"), ("content-type", "text/plain")], 415),
+        ([*JSON.items(), ("host", "localhost"), ("host", "evil.example")], 403),
+        ([*JSON.items(), ("origin", "http://localhost:3000"), ("origin", EVIL)], 403),
+    ],
+)
+def test_a_header_that_is_there_twice_counts_as_none(sent: list[tuple[str, str]], status: int) -> None:
+    assert ask(guard(), "POST", "/graphql", sent).status == status
 
 
 @pytest.mark.parametrize(
@@ -113,10 +116,6 @@ def test_a_foreign_host_is_refused_everywhere_but_by_the_probe(host: str) -> Non
     assert ask(guard(), "POST", "/server_info", {**JSON, **named}).status == 403
 
 
-def test_two_hosts_are_none() -> None:
-    assert ask(guard(), "GET", "/", [("host", "localhost"), ("host", "evil.example")]).status == 403
-
-
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:4711", "127.9.9.9", "[::1]:3000", "[::1]"])
 def test_this_machine_s_own_names_are_answered_at_any_port(host: str) -> None:
     own = {**JSON, "host": host, "origin": f"http://{host}"}
@@ -131,11 +130,6 @@ def test_this_machine_s_own_names_are_answered_at_any_port(host: str) -> None:
 def test_a_foreign_page_neither_writes_nor_listens(origin: str) -> None:
     assert ask(guard(), "POST", "/graphql", {**JSON, "origin": origin}).status == 403
     assert open_socket(guard(), "/graphql", {"origin": origin}).status == 403
-
-
-def test_two_origins_are_foreign() -> None:
-    both = [("origin", "http://localhost:3000"), ("origin", EVIL)]
-    assert ask(guard(), "POST", "/graphql", [*JSON.items(), *both]).status == 403
 
 
 def test_a_program_that_names_no_origin_is_let_in() -> None:

@@ -205,7 +205,8 @@ def _gates(one: Side, other: Side) -> Section:
     differ = [gate for gate in SET_GATES if one.gates[gate.name].passed is not other.gates[gate.name].passed]
     if not differ:
         return Section("Gates", (Paragraph("Every gate came to the same in both months."),))
-    rows = [(gate.explanation, *(OUTCOMES[side.gates[gate.name].passed] for side in (one, other))) for gate in differ]
+    verdicts = [[OUTCOMES[side.gates[gate.name].passed] for gate in differ] for side in (one, other)]
+    rows: list[tuple[Cell, ...]] = list(zip([gate.explanation for gate in differ], *verdicts, strict=True))
     headers = ("gate", one.month, other.month)
     return Section("Gates that differ", (table(headers, rows, caption="Gates that differ"),))
 
