@@ -20,7 +20,7 @@ from irt_assets.responses.importing.report import UNFINISHED, delete_unfinished,
 from resources.dagster_tables import replace_in_texts
 from resources.failures import TransientFailure
 
-MENTIONING = ("invariant_result", "alert")
+MENTIONING = ("invariant_result", "alert", "intake_reject")
 """Our tables that may name a learner in text instead of in a column of its own."""
 KIND = "learners"
 SHORTEST = 4
