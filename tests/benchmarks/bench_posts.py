@@ -2,9 +2,9 @@
 
     python -m tests.benchmarks.bench_posts --attempts 1000000 --seconds 60
 
-A year's log in an embedded PostgreSQL, which waits for its disk. Posts of 10 and requests for θ come as Poisson processes
-that wait for nobody, and times are from the planned arrival. PostgreSQL, both servers and this generator share the
-machine's cores.
+A year's log in an embedded PostgreSQL, which waits for its disk. Posts of 10 and requests for θ come as Poisson
+processes that wait for nobody, and times are from the planned arrival. PostgreSQL, both servers and this generator
+share the machine's cores.
 """
 
 from __future__ import annotations

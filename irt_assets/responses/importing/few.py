@@ -51,11 +51,9 @@ LOCK_IDS = f"""{STAGED}
     SELECT pg_advisory_xact_lock({LOCK.replace("%s", "%(key)s")} # bucket)
     FROM (SELECT DISTINCT (hashtext(attempt_id) & {BUCKETS - 1})::bigint AS bucket FROM staged ORDER BY bucket) ordered
 """
-SHARE = f"SELECT pg_advisory_xact_lock_shared({LOCK})"
-WAIT = "SET LOCAL lock_timeout = '4s'"
-"""For the end of an import, with nothing in hand."""
-WAIT_WITH_LOCKS = "SET LOCAL lock_timeout = '500ms'"
-"""Less than the import's WAIT_FOR_POSTS_MS: where each waits for the other, the post gives up and is sent again."""
+SHARE = f"SELECT pg_advisory_xact_lock_shared({LOCK}), set_config('lock_timeout', '500ms', true)"
+"""The end of an import is waited for with nothing in hand. From then on a post waits for less than the import's
+WAIT_FOR_POSTS_MS: where each waits for the other, the post gives up and is sent again."""
 CLAMPED = LOGGED.replace("completed_at", "least(completed_at, now())").replace("started_at", "least(started_at, now())")
 ADD_FEW = f"""
     , added AS (
@@ -91,9 +89,7 @@ class Few(Staging):
 
     def lock(self) -> None:
         """Each id is compared by one post at a time, in a fixed order; imports are not waited for."""
-        self._connection.execute(WAIT)
         self._connection.execute(SHARE, (lock_key(*POSTS),))
-        self._connection.execute(WAIT_WITH_LOCKS)
         self._run(LOCK_IDS, key=lock_key("response_log", "ids"))
 
     def judge(self, *, strict: bool) -> Counter[str]:
