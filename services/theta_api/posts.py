@@ -66,6 +66,8 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         began = time.perf_counter()
         caller = request.state.caller
         caller.require_post()
+        if set(request.query_params) - {"dry_run"}:
+            raise Problem(400, "bad_request", "The one parameter is dry_run: a misspelt one would store what it tries.")
         lines = _is_lines(request)
         unpack = _encoding(request)
         body = await request.body()

@@ -164,6 +164,7 @@ def test_a_dry_run_stores_nothing(replicas: list[str], database: Database) -> No
     answer = post(replicas[0], [attempt(1)], params={"dry_run": "true"})
     assert results(answer) == ["accepted"]
     assert answer.json()["dry_run"] is True
+    assert kind(post(replicas[0], [attempt(1)], params={"dryrun": "true"})) == (400, "bad_request")
     assert not stored(database)
     assert rows(database, "SELECT count(*) FROM intake") == [(0,)]
 
