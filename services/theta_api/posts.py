@@ -42,7 +42,7 @@ BODY = {
             "schema": {"type": "array", "minItems": 1, "maxItems": MOST_ROWS, "items": ATTEMPT},
             "example": [EXAMPLE],
         },
-        LINES: {"schema": {"type": "string", "minLength": 1, "description": "an attempt a line"}},
+        LINES: {"schema": {"description": "an attempt a line; a line that is none is refused by itself"}},
     },
 }
 Run = Callable[[str, Callable[[], Any]], Awaitable[Any]]

@@ -67,6 +67,13 @@ CONFIG = {
         "positive_data_acceptance": {"expected-statuses": ["2xx", "404", "422", "503"]},
     },
 }
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(_context: object, value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
 SCHEMA = schemathesis.openapi.from_dict(
     build_app(Access(TOKEN, None), cast(Ledger, None), 1).openapi(), config=SchemathesisConfig.from_dict(CONFIG)
 )
