@@ -16,6 +16,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -29,6 +30,8 @@ from irt_assets.ledger.citations import cited_names
 from irt_assets.reports.learner_week import FORMATS, key
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.erased import Erasure, Rewrite, begin, erasures_of, finish, record
+from irt_assets.responses.importing.arrivals import drop_refused
+from irt_assets.responses.importing.staging import wait_for_posts
 from irt_assets.responses.lake_upkeep import attempts_of, forget
 from irt_assets.responses.observe import answer_versions_of
 from irt_assets.responses.one_learner import answered_at_all
@@ -43,7 +46,7 @@ from irt_assets.responses.snapshot_files import (
     stored_parts,
 )
 from irt_assets.responses.window import SNAPSHOT, digest_of
-from jobs.erasure_mentions import drop_mentions, drop_rejected_rows
+from jobs.erasure_mentions import drop_mentions, drop_rejected_rows, holds
 from jobs.retention import WEEK
 from jobs.stuck_runs import fail_lost_runs
 from resources.cluster.lake import Lake
@@ -143,6 +146,8 @@ def erase(
     with database.connect() as only_one:
         advisory_lock(only_one, "erasure")
         erasure_id = _open_tombstone(database, held, by, reason)
+        with database.connect() as connection:
+            wait_for_posts(connection)  # later ones know of the tombstone
         remove_from_own_tables(database, held.user_id, f"erasure {erasure_id}")
         rewritten = [_rewrite_snapshot(store, name, held) for name in held.snapshots if name in held.cited]
         with database.connect() as connection:
@@ -160,7 +165,10 @@ def erase(
                 lost = {"answers in the lake": sum(days.values()), "days of the lake rewritten": len(days)}
                 _record(database, erasure_id, lost)
         finally:
-            _record(database, erasure_id, {"rejected rows": drop_rejected_rows(rejects, held.user_id)})
+            with database.connect() as connection:
+                in_database = drop_refused(connection, partial(holds, held.user_id))
+            dropped = in_database + drop_rejected_rows(rejects, held.user_id)
+            _record(database, erasure_id, {"rejected rows": dropped})
         with database.connect() as connection:
             finish(connection, erasure_id)
             done = next(one for one in erasures_of(connection, held.user_id) if one.erasure_id == erasure_id)

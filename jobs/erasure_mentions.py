@@ -10,7 +10,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -20,7 +20,7 @@ from irt_assets.responses.importing.report import UNFINISHED, delete_unfinished,
 from resources.dagster_tables import replace_in_texts
 from resources.failures import TransientFailure
 
-MENTIONING = ("invariant_result", "alert")
+MENTIONING = ("invariant_result", "alert", "intake_reject")
 """Our tables that may name a learner in text instead of in a column of its own."""
 KIND = "learners"
 SHORTEST = 4
@@ -60,10 +60,9 @@ def drop_rejected_rows(folder: Path, user_id: str) -> int:
 
     Raises TransientFailure while an import is under way that has refused rows, and may refuse the learner's.
     """
-    named = re.compile(rf"(?<![\w-]){re.escape(user_id)}(?![\w-])")
     dropped = 0
     for file in sorted(folder.glob("*.csv")):
-        theirs = [k for k, row in enumerate(_read(file)) if k and _holds(row, named)]  # the first is the header
+        theirs = [k for k, row in enumerate(_read(file)) if k and holds(user_id, row[2:])]  # the first is the header
         if not theirs:
             continue
         part, gone = file.with_suffix(UNFINISHED), set(theirs)
@@ -90,9 +89,10 @@ def _read(file: Path) -> Iterator[list[str]]:
         csv.field_size_limit(limit)
 
 
-def _holds(row: list[str], named: re.Pattern[str]) -> bool:
+def holds(user_id: str, refused: Iterable[str]) -> bool:
     """Whether the value or the row that was refused holds the id, as it is or as CSV or JSON writes it."""
-    cells = [text for cell in row[2:] for text in (cell, cell.replace('""', '"'))]
+    named = re.compile(rf"(?<![\w-]){re.escape(user_id)}(?![\w-])")
+    cells = [text for cell in refused for text in (cell, cell.replace('""', '"'))]
     read = (ESCAPED.sub(lambda escaped: json.loads(f'"{escaped[0]}"'), text) for text in cells)
     return any(map(named.search, [*cells, *read]))
 

@@ -21,6 +21,7 @@ from irt_assets.decisions.proposals import waiting_proposals
 from irt_assets.gates.month_judged import MonthState
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.open_violations import LastBackup, OpenViolation, last_backup, open_violations
+from irt_assets.responses.importing.arrivals import SourceState, source_states
 from jobs import alerts
 from jobs.daemons import daemon_state
 from jobs.lateness import Lateness, read_lateness
@@ -89,7 +90,7 @@ class OnSpark:
 class Overview:
     """`daemon_seen`: the daemon's oldest heartbeat that counts, if it ever ran. `waiting`: what needs a decision,
     `waiting_by_month`: how many; a recalibration's count under its last month. `last_backup`: None where none was ever
-    made. `on_spark`: None where neither Spark nor a lake is set."""
+    made. `on_spark`: None where neither Spark nor a lake is set. `intake`: sources of answers."""
 
     now: datetime
     daemon_alive: bool
@@ -103,6 +104,7 @@ class Overview:
     waiting_by_month: list[Waiting] = field(default_factory=list)
     last_backup: LastBackup | None = None
     on_spark: OnSpark | None = None
+    intake: list[SourceState] = field(default_factory=list)
 
 
 def collect_overview(
@@ -123,6 +125,7 @@ def collect_overview(
         waiting = waiting_proposals(connection)
         backup = last_backup(connection)
         late = read_lateness(connection, PLANS, settings.irt_first_month, now)
+        intake = source_states(connection)
     return Overview(
         now,
         daemon_alive=alive,
@@ -139,6 +142,7 @@ def collect_overview(
         ],
         last_backup=backup,
         on_spark=_on_spark(instance, settings),
+        intake=intake,
     )
 
 

@@ -266,6 +266,12 @@ class Settings(BaseSettings):
         "Enough on the exam service or the θ API",
     )
     irt_theta_connections: int = Field(4, ge=1, le=64, description="connections and threads of the θ API")
+    irt_posts_connections: int = Field(
+        2, ge=1, le=64, description="connections and threads of the θ API for posted answers, besides those for θ"
+    )
+    irt_posts_strict: bool = Field(
+        False, description="refuse posted answers of items and learners that are not known, instead of adding them"
+    )
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
     slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")
     discord_webhook_url: SecretStr | None = Field(None, description="alerts to Discord: a channel's webhook")

@@ -119,6 +119,7 @@ response_log = _table(
     _req("mode", Text, "live or sandbox", sa.text("'live'")),
     _req("recorded_at", UTC, "when it reached this database, or was last corrected", NOW),
     _req("revision", BigInteger, "of two rows with one attempt_id the higher one holds", sa.text("0"), ge=0),
+    _opt("sent_at", UTC, "completed_at as it was sent, where the sender's clock was ahead; null: as it is"),
     Index("response_log_user", "user_id", "completed_at"),
     Index("response_log_recorded", "recorded_at", postgresql_using="brin"),
     postgresql_partition_by="RANGE (completed_at)",
@@ -710,6 +711,37 @@ server_setting = _table(
     _key("name", Text, "ENABLE_IRT_ONLINE_UPDATE of the θ API, or of the session hook that asks it"),
     _req("value", Text, "true or false"),
     _req("recorded_at", UTC, "when the θ API was ready, or the hook first asked it", NOW),
+)
+
+intake = _table(
+    "intake",
+    "What came into the log: each import, and each minute of posts.",
+    _key("source", Text, "the file, or who posted: service (the static token) or a JWT's sub"),
+    _key("kind", Text, "file or http"),
+    _key("arrived_at", UTC, "when; of posts, the minute"),
+    _key("writer", Integer, "process of the database that wrote it, so that none waits for another"),
+    _req("read", BigInteger, "rows that came", None),
+    _req("accepted", BigInteger, "rows that were new", None),
+    _req("corrected", BigInteger, "rows that replaced an answer by a higher revision", None),
+    _req("duplicates", BigInteger, "rows that were known", None),
+    _req("clock_ahead", BigInteger, "rows accepted whose clock was up to five minutes ahead", None),
+    _req("rejected", JSONB, "rows that were refused, by reason"),
+    _opt("latest", UTC, "the latest completed_at that came"),
+    Index("intake_arrived", "arrived_at"),
+)
+
+intake_reject = _table(
+    "intake_reject",
+    "Rows that were refused: at most 10,000 a source and day, for 30 days, without those of erased learners.",
+    Column("reject_id", BigInteger, Identity(always=True), primary_key=True, comment="order of refusal"),
+    _req("source", Text, "the file, or who posted"),
+    _req("kind", Text, "file or http"),
+    _req("arrived_at", UTC, "when", NOW),
+    _req("line", BigInteger, "line of the file, or place in the post, from 1"),
+    _req("reason", Text, "why it was refused"),
+    _req("value", Text, "the value that is the reason"),
+    _req("row", Text, "the row as it came"),
+    Index("intake_reject_source", "source", "arrived_at"),
 )
 
 erasure = _table(

@@ -70,6 +70,11 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
     print_blocks(table(("schedule", "", "last tick", "its runs", "next tick", "newest"), rows))
     for late in filter(None, (s.late for s in overview.schedules)):
         out.print(f"[red]late[/red] {escape(late)}")
+    for source in overview.intake:
+        out.print(
+            f"answers: {escape(source.source)} last {at(source.last)}; in 24 h {source.read:,} rows, "
+            f"{source.stored:,} stored, {source.refused:,} refused"
+        )
     out.print()
     print_blocks(table(("month", "scale", "state", "why"), [*_months(overview.months)]))
     if overview.waiting:

@@ -10,6 +10,7 @@ from irt_assets.common.partitions import day_bounds, day_of, existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
 from irt_assets.responses.corrections import keep_one_of_each
+from irt_assets.responses.importing.arrivals import forget_old_rejects
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
 from irt_assets.responses.observed_days import look_again
@@ -58,6 +59,7 @@ def build_response_assets(
                 found = look_again(connection, now)
                 return dg.DataVersionsByPartition({day: v for day, v in found.items() if day >= day_of(days.start)})
             make_months_ahead(connection, now)
+            forget_old_rejects(connection)
             if n := keep_one_of_each(connection):
                 context.log.warning(f"{n:,} ids stood in the log at two times: see attempt_correction for what went")
         with classify_failures(), database.connect() as connection:

@@ -48,6 +48,12 @@ HEARTBEAT_AGE = Family(
     "irt_daemon_heartbeat_age_seconds",
     "Age of the oldest heartbeat among the daemon's parts, or how far ahead one is; +Inf if one never sent any.",
 )
+INTAKE_LAST = Family("irt_intake_last_arrival_timestamp_seconds", "When the source last brought answers.", ("source",))
+INTAKE_ROWS = Family(
+    "irt_intake_rows_last_day",
+    "Rows that the source brought in the last 24 hours, by result: stored, duplicate or refused.",
+    ("source", "result"),
+)
 UP = Family("irt_exporter_up", "1: everything could be read from the database; 0: not everything.")
 BUILD_INFO = Family(*metrics.BUILD_INFO, ("version",))
 

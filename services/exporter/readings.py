@@ -19,6 +19,7 @@ from irt_assets.gates.month_judged import GateStatus, Newer, State, classify_mon
 from irt_assets.invariants.open_violations import SEVERITY, last_backup, last_evaluated, open_violations
 from irt_assets.ledger.overview import SettledMonth, decided_since, last_linkings, last_night, settled_months
 from irt_assets.ledger.steps import Step
+from irt_assets.responses.importing.arrivals import source_states
 from jobs.lateness import read_lateness
 from jobs.plans import PLANS
 from resources.alerts.notifier import channels
@@ -125,6 +126,13 @@ def daemon(look: Look) -> Iterator[Sample]:
     yield Sample(families.HEARTBEAT_AGE, farthest)
 
 
+def intake(look: Look) -> Iterator[Sample]:
+    for one in source_states(look.connection):
+        yield Sample(families.INTAKE_LAST, one.last.timestamp(), (one.source,))
+        for result, n in (("stored", one.stored), ("duplicate", one.duplicates), ("refused", one.refused)):
+            yield Sample(families.INTAKE_ROWS, n, (one.source, result))
+
+
 READINGS: tuple[Callable[[Look], Iterator[Sample]], ...] = (
     daemon,
     runs,
@@ -134,4 +142,5 @@ READINGS: tuple[Callable[[Look], Iterator[Sample]], ...] = (
     violations,
     last_times,
     undelivered,
+    intake,
 )

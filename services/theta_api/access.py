@@ -2,6 +2,7 @@
 
 A service has the static token (IRT_THETA_TOKEN). Everybody else has a JWT of the company's login: people and services
 with a role of this platform ask for anyone, a learner for their own `sub`; updating needs the scope `exam:write`.
+Answers are posted with the static token, or with a role and the scope `attempts:write`: nobody grades themselves.
 What does not belong here: what makes a JWT good (see `services.jwt_verifier`).
 """
 
@@ -20,6 +21,7 @@ from services.jwt_verifier.tokens import TokenRefused, Verifier, build_verifier,
 from services.theta_api.problems import Problem, unavailable
 
 SCOPE = "exam:write"
+POSTS = "attempts:write"
 STATIC_TOKEN = re.compile(r"[!-~]{16,}")
 
 
@@ -30,6 +32,7 @@ class Caller:
     name: str
     only: str | None
     may_update: bool
+    may_post: bool = False
 
     def require(self, user_id: str) -> None:
         if self.only is not None and self.only != user_id:
@@ -44,6 +47,14 @@ class Caller:
         self.require(user_id)
         if not self.may_update:
             raise Problem(403, "scope", f"To update θ the token needs the scope {SCOPE}: ask the login for it.")
+
+    def require_post(self) -> None:
+        if self.only is not None:
+            raise Problem(
+                403, "role", "A learner's own token posts no answers: use the service's token, or one with a role."
+            )
+        if not self.may_post:
+            raise Problem(403, "scope", f"To post answers the token needs the scope {POSTS}: ask the login for it.")
 
     def require_anyone(self) -> None:
         if self.only is not None:
@@ -71,7 +82,7 @@ class Access:
         try:
             token = sent_token(authorization, (), "")
             if self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
-                return Caller("service", None, True)
+                return Caller("service", None, may_update=True, may_post=True)
             if self.verifier is None:
                 raise Problem(401, "bad_token", "The token is not the one in IRT_THETA_TOKEN of the API.")
             identity = await run_in_threadpool(self.verifier.verify, token)
@@ -79,7 +90,8 @@ class Access:
             if refused.reason == "keys_unavailable":
                 raise unavailable(f"{refused} Try again soon.", refused.reason) from None
             raise Problem(refused.status, refused.reason, str(refused)) from None
-        return Caller(identity.sub, None if identity.roles else identity.sub, SCOPE in identity.scope)
+        only = None if identity.roles else identity.sub
+        return Caller(identity.sub, only, SCOPE in identity.scope, POSTS in identity.scope)
 
 
 def build_access(settings: Settings) -> Access:

@@ -32,6 +32,7 @@ from resources.serving.metrics import server_registry
 from services.theta_api.access import Access, Caller
 from services.theta_api.admission import Admission, LoopClock, Shed, TooSlow
 from services.theta_api.ledger import Away, Ledger
+from services.theta_api.posts import LARGEST_POST, POSTS_PATH, add_posts
 from services.theta_api.problems import Problem, described, unavailable
 from services.theta_api.shapes import Answer, Asked, History, LatestLook, Looks, UserId
 
@@ -42,6 +43,9 @@ HOOK = "irt-theta-client"
 LARGEST_BODY = 16 * 1024
 QUEUE_PER_WORKER = 4
 WAIT_S = 0.15
+POSTS_PER_WORKER = 16
+POSTS_WAIT_S = 2.0
+POSTS_LIMIT_S = 15.0
 LATE_S = 0.05
 """If the event loop reads requests this late, answers would come too late to be useful, whatever the queue."""
 LIMIT_S = 5.0
@@ -50,8 +54,9 @@ LOCKED = [Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or
 """For the API's description only: `Door` decides who may pass."""
 
 
-def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
+def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -> FastAPI:
     admission = Admission(workers, queue=QUEUE_PER_WORKER * workers, wait_s=WAIT_S, limit_s=LIMIT_S)
+    to_post = Admission(posts, queue=POSTS_PER_WORKER * posts, wait_s=POSTS_WAIT_S, limit_s=POSTS_LIMIT_S)
     clock = LoopClock()
 
     @asynccontextmanager
@@ -64,6 +69,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         yield
         watching.cancel()
         admission.close()
+        to_post.close()
         ledger.stop()
         if access.verifier is not None:
             access.verifier.keys.close()
@@ -79,7 +85,11 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
     Gauge("irt_theta_in_flight", "Requests at work or waiting", registry=registry).set_function(
         lambda: admission.present
     )
-    app.add_middleware(Door, access=access, full=lambda: admission.full or clock.late_s > LATE_S, shed=shed.inc)
+
+    def full(path: str) -> bool:
+        return to_post.full if path == POSTS_PATH else admission.full or clock.late_s > LATE_S
+
+    app.add_middleware(Door, access=access, full=full, shed=shed.inc)
 
     async def work(user_id: str, task: Callable[[psycopg.Connection], Any]) -> Any:
         """Run `task` on a connection, in a thread; rolled back if it raises."""
@@ -88,8 +98,11 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
             with ledger.connect() as connection:
                 return task(connection)
 
+        return await admitted(admission, user_id, in_transaction)
+
+    async def admitted(through: Admission, turn: str, task: Callable[[], Any]) -> Any:
         try:
-            return await admission.run(user_id, in_transaction)
+            return await through.run(turn, task)
         except Shed:
             shed.inc()
             raise _too_much() from None
@@ -145,6 +158,8 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         answer = _answer(learner, online.latest(known), measures)
         history = [_ability_body(one, measures) | {"scale_id": one.scale_id} for one in known]
         return JSONResponse(answer | {"history": history}, headers={"Cache-Control": "no-store"})
+
+    add_posts(app, ledger, lambda turn, task: admitted(to_post, turn, task))
 
     @app.get("/health")
     @app.get("/healthz")
@@ -209,7 +224,7 @@ class Door:
     ten end here.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, full: Callable[[], bool], shed: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, access: Access, full: Callable[[str], bool], shed: Callable[[], None]) -> None:
         self._app, self._access = app, access
         self._full, self._shed = full, shed
         self._too_much = _too_much().response()
@@ -219,14 +234,14 @@ class Door:
         if not guarded:
             await self._app(scope, receive, send)
             return
-        if self._full():
+        if self._full(scope["path"]):
             self._shed()
             await self._too_much(scope, receive, send)
             return
         try:
             sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
             scope.setdefault("state", {})["caller"] = await self._access.caller(sent)
-            body = await _body(receive)
+            body = await _body(receive, LARGEST_POST if scope["path"] == POSTS_PATH else LARGEST_BODY)
         except Problem as problem:
             await problem.response()(scope, receive, send)
             return
@@ -238,15 +253,15 @@ class Door:
         await self._app(scope, replay, send)
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive, largest: int) -> bytes:
     body = b""
     more = True
     while more:
         message = await receive()
         body += message.get("body", b"")
         more = message.get("more_body", False)
-        if len(body) > LARGEST_BODY:
-            raise Problem(413, "too_large", f"The body is larger than {LARGEST_BODY // 1024} KiB.")
+        if len(body) > largest:
+            raise Problem(413, "too_large", f"The body is larger than {largest // 1024} KiB.")
     return body
 
 

@@ -50,6 +50,12 @@ OPTIONS = (
 suit learners with thousands of answers too: with 400 omissions in 2,000, nested loops took 170 ms, hashes take 30."""
 
 
+POST_OPTIONS = (
+    "-c statement_timeout=5s -c lock_timeout=4s -c idle_in_transaction_session_timeout=10s "
+    "-c plan_cache_mode=force_generic_plan -c jit=off"
+)
+
+
 class TracedGuestCursor(TracedCursor, GuestCursor[TupleRow]):
     """Each statement has a span, with what a guest waits for."""
 
@@ -61,10 +67,19 @@ class Away(TransientFailure):
 class Ledger:
     """Opens connections and reads `measures`, from `start` to `stop`, again whenever the database comes back."""
 
-    def __init__(self, database: Database, connections: int, clock: Callable[[], datetime] | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        connections: int,
+        clock: Callable[[], datetime] | None = None,
+        *,
+        posts: int = 2,
+    ) -> None:
         self.clock = clock or (lambda: datetime.now(UTC))
-        self._database, self._connections = database, connections
+        self.settings = database.settings
+        self._database, self._connections, self._posts = database, connections, posts
         self._pool: ConnectionPool | None = None
+        self._post_pool: ConnectionPool | None = None
         self._measures: Measures | None = None
         self._read_at = 0.0
         self._online_updates = database.settings.enable_irt_online_update
@@ -85,8 +100,9 @@ class Ledger:
         self._stopped.set()
         self._wanted.set()
         self._thread.join(5)
-        if self._pool is not None:
-            self._pool.close(timeout=2)
+        for pool in (self._pool, self._post_pool):
+            if pool is not None:
+                pool.close(timeout=2)
 
     @property
     def ready(self) -> bool:
@@ -106,12 +122,13 @@ class Ledger:
         return self._measures
 
     @contextmanager
-    def connect(self) -> Iterator[psycopg.Connection]:
-        """A connection of the pool, and one transaction. Raises Away where there is none in time."""
-        if self._pool is None:
+    def connect(self, *, to_post: bool = False) -> Iterator[psycopg.Connection]:
+        """A connection of θ's pool, or of the posts', and one transaction. Raises Away where there is none in time."""
+        pool = self._post_pool if to_post else self._pool
+        if pool is None:
             raise Away(self.why_away)
         try:
-            with traces.span("transaction"), self._pool.connection(CONNECT_S) as connection:
+            with traces.span("transaction"), pool.connection(CONNECT_S) as connection:
                 try:
                     yield connection
                 except ReadOnlySqlTransaction:
@@ -131,7 +148,8 @@ class Ledger:
         if self._measures is None:
             _compile()
         if self._pool is None:
-            self._pool = self._open()
+            self._post_pool = self._open(POST_OPTIONS, self._posts, "irt posts")
+            self._pool = self._open(OPTIONS, self._connections, "irt theta-api")
         self._measures, self._read_at, self.why_away = measures, time.monotonic(), ""
 
     def record_online_updates(self, connection: psycopg.Connection) -> None:
@@ -140,19 +158,19 @@ class Ledger:
             record_online_updates(connection, True)
             self._online_updates = True
 
-    def _open(self) -> ConnectionPool:
+    def _open(self, options: str, connections: int, name: str) -> ConnectionPool:
         return ConnectionPool(
             kwargs=self._database.arguments(
-                OPTIONS,
-                application_name="irt theta-api",
+                options,
+                application_name=name,
                 connect_timeout=CONNECT_S,
                 tcp_user_timeout=5000,
                 keepalives_idle=3,
                 keepalives_interval=2,
                 cursor_factory=TracedGuestCursor if traces.are_sent() else GuestCursor,
             ),
-            min_size=self._connections,
-            max_size=self._connections,
+            min_size=connections,
+            max_size=connections,
             check=ConnectionPool.check_connection,
             reconnect_timeout=CONNECT_S,
             open=True,

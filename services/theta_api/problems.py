@@ -21,6 +21,7 @@ TITLES = {
     405: "The page does not take this method",
     409: "Nothing is published",
     413: "The request is too large",
+    415: "The body is of another kind",
     422: "There is nothing to measure",
     500: "The API has failed",
     503: "No answer at the moment",

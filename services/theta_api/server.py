@@ -27,7 +27,8 @@ KEPT_S = 75
 def theta_app(settings: Settings) -> FastAPI:
     """Raises PermanentFailure where settings are missing or unfit; connects to nothing yet."""
     access = build_access(settings)
-    app = build_app(access, Ledger(Database(settings), settings.irt_theta_connections), settings.irt_theta_connections)
+    ledger = Ledger(Database(settings), settings.irt_theta_connections, posts=settings.irt_posts_connections)
+    app = build_app(access, ledger, settings.irt_theta_connections, posts=settings.irt_posts_connections)
     traces.trace_routes(app)
     return app
 

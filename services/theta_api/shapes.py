@@ -141,3 +141,25 @@ class Looks(BaseModel):
 
     runs: list[Look]
     violations: list[ViolationShown]
+
+
+class AttemptTaken(BaseModel):
+    """What became of an attempt."""
+
+    result: str = Field(description="accepted, duplicate, corrected or rejected")
+    attempt_id: str | None = Field(None, description="as it is stored; not of a rejected attempt")
+    reason: str | None = Field(None, description="of a rejected attempt")
+    value: str | None = Field(None, description="the value that is the reason")
+    what_to_do: str | None = Field(None, description="of a rejected attempt")
+
+
+class AttemptsTaken(BaseModel):
+    """`attempts`: in the order sent. Nothing is stored where `dry_run` is true."""
+
+    dry_run: bool
+    accepted: int
+    duplicate: int
+    corrected: int
+    rejected: int
+    clock_ahead: int = Field(description="accepted with the time of arrival, as theirs was up to five minutes ahead")
+    attempts: list[AttemptTaken]

@@ -38,7 +38,7 @@ class Address(NamedTuple):
 
     host: str
     port: int
-    path: str
+    base: str
     tls: ssl.SSLContext | None
     token: str
     lookback_days: int
@@ -46,7 +46,7 @@ class Address(NamedTuple):
 
 def update_theta(user_id: str) -> None:
     """Asks the API to update one learner's θ. Raises `UpdateFailed` if it does not."""
-    address = _address()
+    address = read_address()
     deadline = time.monotonic() + SECONDS
     try:
         with contextlib.closing(_connect(address, deadline)) as connection:
@@ -64,7 +64,7 @@ def update_theta(user_id: str) -> None:
 
 
 @cache
-def _address() -> Address:
+def read_address() -> Address:
     """From the environment, at the first use. A bad setting fails each update, as another value would be a guess."""
     url = os.environ.get("IRT_THETA_URL", "http://127.0.0.1:8001").strip()
     token = os.environ.get("IRT_THETA_TOKEN", "").strip()
@@ -82,7 +82,7 @@ def _address() -> Address:
     if not re.fullmatch(r"[0-9]{1,3}", days) or not 1 <= int(days) <= 365:
         raise UpdateFailed("IRT_THETA_LOOKBACK_DAYS must be between 1 and 365")
     tls = ssl.create_default_context() if parts.scheme == "https" else None
-    return Address(cast(str, parts.hostname), port, parts.path.rstrip("/") + PATH, tls, token, int(days))
+    return Address(cast(str, parts.hostname), port, parts.path.rstrip("/"), tls, token, int(days))
 
 
 def _connect(address: Address, deadline: float) -> socket.socket:
@@ -108,7 +108,7 @@ def _request(address: Address, user_id: str) -> bytes:
     body = json.dumps({"user_id": user_id, "lookback_days": address.lookback_days}).encode()
     host = f"[{address.host}]" if ":" in address.host else address.host
     head = [
-        f"POST {address.path} HTTP/1.1",
+        f"POST {address.base}{PATH} HTTP/1.1",
         f"Host: {host}:{address.port}",
         "Content-Type: application/json",
         f"Content-Length: {len(body)}",

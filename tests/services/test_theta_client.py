@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from services import theta_client
 from services.theta_client import counters, on_session_complete, updates
-from services.theta_client.api import PATH, UpdateFailed, _address, update_theta
+from services.theta_client.api import PATH, UpdateFailed, read_address, update_theta
 from services.theta_client.updates import MOST_WAITING, Updates
 from tests.services.fake_api import fake_api, floods, hangs, says, sends, theta, trickles
 from tests.testbed.patience import patient
@@ -40,7 +40,7 @@ def fresh_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("IRT_THETA_URL", NOBODY)
     monkeypatch.delenv("IRT_THETA_TOKEN", raising=False)
     monkeypatch.delenv("IRT_THETA_LOOKBACK_DAYS", raising=False)
-    _address.cache_clear()
+    read_address.cache_clear()
     theta_client._forget_the_parent()
     yield
     theta_client._updates.finish(0)
@@ -167,7 +167,7 @@ SLOW = {
 def test_a_slow_answer_is_given_up_after_a_second(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with fake_api(SLOW[slow]) as server:
         monkeypatch.setenv("IRT_THETA_URL", server.url.replace("http:", "https:" if slow == "TLS" else "http:"))
-        _address()  # reading the certificates of the system is done once, and not part of a request
+        read_address()  # reading the certificates of the system is done once, and not part of a request
         began = time.monotonic()
         with pytest.raises(UpdateFailed, match="did not answer within 1 s"):
             update_theta("u1")
@@ -197,7 +197,7 @@ def test_no_other_host_sees_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
             with fake_api(says(status, b"", f"Location: {other.url}{PATH}")) as server:
                 monkeypatch.setenv("IRT_THETA_URL", server.url)
                 monkeypatch.setenv("IRT_THETA_TOKEN", "a-secret")
-                _address.cache_clear()
+                read_address.cache_clear()
                 with pytest.raises(UpdateFailed, match=f"redirects \\({status}\\)"):
                     update_theta("u1")
             assert len(server.requests) == 1
@@ -523,7 +523,9 @@ def test_the_wheel_needs_nothing_and_serves_the_module_of_the_documents(tmp_path
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
-    modules = {f"irt_theta_client/{name}" for name in ("__init__.py", "api.py", "updates.py", "py.typed")}
+    modules = {
+        f"irt_theta_client/{name}" for name in ("__init__.py", "api.py", "attempts.py", "updates.py", "py.typed")
+    }
     assert {name for name in names if ".dist-info/" not in name} == modules
     assert "Requires-Dist" not in metadata
     assert "Requires-Python: >=3.9" in metadata

@@ -21,6 +21,7 @@ from resources.settings import Settings
 from services.theta_api import app
 from services.theta_api.access import Access, build_access
 from services.theta_api.ledger import Away
+from services.theta_api.posts import EXAMPLE, POSTS_PATH
 from services.theta_client.api import PATH
 from tests.helpers.door import served
 from tests.testbed.issuer import ATTACKS, Issuer
@@ -35,6 +36,7 @@ class Untouched:
     """A ledger whose database nobody may ask."""
 
     ready, age_s, why_away = False, 1.0, "it is a test"
+    settings = Settings(_env_file=None)
 
     def __init__(self) -> None:
         self.asked = 0
@@ -55,7 +57,7 @@ class Untouched:
         return Measures(self.clock(), {})
 
     @contextmanager
-    def connect(self) -> Iterator[None]:
+    def connect(self, *, to_post: bool = False) -> Iterator[None]:
         self.asked += 1
         raise Away("it is a test")
         yield
@@ -197,6 +199,26 @@ def test_who_may_update_and_who_may_read(who: str, url: str) -> None:
     assert answer.status_code == read
 
 
+POSTERS = {
+    "a service": ({"sub": "exam", "roles": ["viewer"], "scope": "exam:write attempts:write"}, 503),
+    "a role without the scope": ({"sub": "exam", "roles": ["admin"], "scope": "exam:write"}, 403),
+    "a learner with the scope": ({"sub": "ann", "roles": [], "scope": "attempts:write exam:write"}, 403),
+    "a scope that only begins so": ({"sub": "exam", "roles": ["viewer"], "scope": "attempts:writer"}, 403),
+}
+
+
+@pytest.mark.parametrize("who", POSTERS)
+def test_who_may_post_answers(who: str, url: str, ledger: Untouched) -> None:
+    """503: the caller was let in to the database, which is away here."""
+    claims, status = POSTERS[who]
+    headers = {"Authorization": f"Bearer {Issuer().token(**claims)}"}
+    before = ledger.asked
+    answer = requests.post(url + POSTS_PATH, json=[EXAMPLE], headers=headers, timeout=10)
+    assert answer.status_code == status
+    assert ledger.asked - before == (status == 503)
+    assert requests.post(url + POSTS_PATH, json=[EXAMPLE], timeout=10).status_code == 401
+
+
 def test_a_learner_reads_no_invariants(url: str) -> None:
     for roles, status in (([], 403), (["viewer"], 503)):
         headers = {"Authorization": f"Bearer {Issuer().token(roles=roles)}"}
@@ -234,7 +256,7 @@ def test_where_the_queue_is_full_everybody_is_turned_away_before_anything_is_rea
     async def send(message: Any) -> None:
         sent.append(message)
 
-    door = app.Door(nobody, Access(TOKEN, None), full=lambda: True, shed=lambda: counted.append(None))  # type: ignore[arg-type]
+    door = app.Door(nobody, Access(TOKEN, None), full=lambda _path: True, shed=lambda: counted.append(None))  # type: ignore[arg-type]
     for path in (PATH, HISTORY, "/invariants/latest"):
         scope = {"type": "http", "method": "POST", "path": path, "headers": []}
         asyncio.run(door(scope, nobody, send))  # type: ignore[arg-type]

@@ -81,7 +81,7 @@ class JsonLinesSource(TextSource):
             if not raw.strip():
                 continue
             try:
-                rows.append({name: _text(value) for name, value in _parsed(raw).items()})
+                rows.append({name: as_cell(value) for name, value in _parsed(raw).items()})
                 lines.append(number)
             except NotKept as error:
                 bad.append(BadRow(number, "bad_json", str(error), raw))
@@ -204,7 +204,8 @@ def _is_text(document: Any) -> bool:
     return True
 
 
-def _text(value: Any) -> str | None:
+def as_cell(value: Any) -> str | None:
+    """A value as a file's cell has it. Raises NotKept for a number that is none."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, _Number):

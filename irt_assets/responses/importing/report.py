@@ -55,6 +55,7 @@ class ImportReport:
     accepted: int = 0
     corrected: int = 0
     duplicates: int = 0
+    clock_ahead: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     new_items: int = 0
     new_learners: int = 0

@@ -74,7 +74,26 @@ class ByKey:
         return {"key": self.keys[item]}
 
 
-Scoring = AsGiven | FromPoints | ByKey
+@dataclass(frozen=True)
+class AsRecorded:
+    """Scores are 0 and 1; of items whose record names a mark (`marks`), numbers are points and right from it on."""
+
+    marks: Map[str, float]
+
+    def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
+        given = AsGiven().right(items, cells)
+        if not self.marks:
+            return given
+        marks = pa.array(self.marks.values(), pa.float64()).take(pc.index_in(items, pa.array(self.marks, pa.string())))
+        numbers = pc.fill_null(pc.match_substring_regex(cells, NUMBER), False)
+        return pc.if_else(pc.and_(numbers, pc.is_valid(marks)), pc.greater_equal(points(cells), marks), given)
+
+    def record(self, item: str) -> dict[str, str]:  # noqa: ARG002
+        """The record stays as it is."""
+        return {}
+
+
+Scoring = AsGiven | FromPoints | ByKey | AsRecorded
 
 
 def scoring_of(dichotomise: str | None, key: Path | None) -> Scoring:

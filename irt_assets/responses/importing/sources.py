@@ -28,7 +28,7 @@ class BadRow:
     """A row that cannot be read as one."""
 
     line: int
-    reason: Literal["ragged_row", "bad_json"]
+    reason: Literal["ragged_row", "bad_json", "unknown_field", "missing_field", "bad_time"]
     value: str
     raw: str
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
@@ -22,33 +24,36 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.responses.erased import OF_LEARNER
 from irt_assets.responses.importing.report import ERASED, WITHDRAWN
-from resources.postgres.database import one_value
+from resources.postgres.database import advisory_lock, first_column, one_value
 from resources.postgres.log_months import INCOMING, filling_new_months
 from resources.tables import response_log
 
 FORMER = ", ".join(column.name for column in response_log.columns)
 
 
-def kept_as_corrections(changed: str, *, how: str, by: str = "%(by)s") -> str:
+def kept_as_corrections(
+    changed: str, *, how: str, by: str = "%(by)s", result: str = "count(DISTINCT attempt_id)"
+) -> str:
     """The statement that keeps what `changed` returns, former rows and a `reason`; it gives the number of answers."""
     return f"""
         WITH changed AS ({changed}), kept AS (
             INSERT INTO attempt_correction ({FORMER}, how, corrected_by, reason)
             SELECT {FORMER}, '{how}', {by}, reason FROM changed)
-        SELECT count(DISTINCT attempt_id) FROM changed"""
+        SELECT {result} FROM changed"""
 
 
 # Answers without an id are identified by who, what and when, so that a longer export of the same log adds
 # only what is new. The text of an epoch does not depend on the session's settings.
-CREATE = r"""
+ATTEMPT_ID = r"""coalesce(given_id, md5(user_id || E'\x1f' || item_id
+            || E'\x1f' || extract(epoch FROM completed_at - timestamptz '1970-01-01 00:00:00+00')::text))"""
+CREATE = f"""
     CREATE TEMPORARY TABLE staged (
         source bigint NOT NULL, line bigint NOT NULL, given_id text,
         user_id text NOT NULL, item_id text NOT NULL, topic_id text, completed_at timestamptz NOT NULL,
         correct boolean, session_id text, form_id text, position bigint, started_at timestamptz,
         response text, response_time_ms bigint, hints_used bigint, mode text NOT NULL DEFAULT 'live',
         revision bigint NOT NULL DEFAULT 0,
-        attempt_id text NOT NULL GENERATED ALWAYS AS (coalesce(given_id, md5(user_id || E'\x1f' || item_id
-            || E'\x1f' || extract(epoch FROM completed_at - timestamptz '1970-01-01 00:00:00+00')::text))) STORED
+        attempt_id text NOT NULL GENERATED ALWAYS AS ({ATTEMPT_ID}) STORED
     ) ON COMMIT DROP;
     CREATE TEMPORARY TABLE verdict (row_at tid, reason text) ON COMMIT DROP
 """
@@ -62,31 +67,35 @@ ERASED_LEARNERS = f"""
     JOIN erasure e ON {OF_LEARNER.format(user_id="l.user_id")}
 """
 JUDGE_ERASED = f"""
-    INSERT INTO verdict SELECT s.ctid, '{ERASED}' FROM staged s
+    SELECT s.ctid AS row_at, '{ERASED}' AS reason FROM staged s
     WHERE EXISTS (SELECT FROM erasure) AND user_id IN (SELECT user_id FROM ({ERASED_LEARNERS}) erased)
 """
-JUDGE_UNKNOWN = f"""
-    INSERT INTO verdict SELECT s.ctid, 'unknown_item' FROM staged s
-    WHERE NOT EXISTS (SELECT FROM question q WHERE q.item_id = s.item_id) AND {UNJUDGED};
-    INSERT INTO verdict SELECT s.ctid, 'unknown_learner' FROM staged s
+JUDGE_UNKNOWN = (
+    f"""
+    SELECT s.ctid, 'unknown_item' FROM staged s
+    WHERE NOT EXISTS (SELECT FROM question q WHERE q.item_id = s.item_id) AND {UNJUDGED}
+""",
+    f"""
+    SELECT s.ctid, 'unknown_learner' FROM staged s
     WHERE NOT EXISTS (SELECT FROM learner l WHERE l.user_id = s.user_id) AND {UNJUDGED}
-"""
+""",
+)
 JUDGE_AGAINST_LOG = f"""
-    INSERT INTO verdict
     SELECT s.ctid, CASE WHEN NOT bool_or(r.stands) THEN '{WITHDRAWN}'
                         WHEN s.revision < max(r.revision) OR bool_or(
-                            (r.revision, r.user_id, r.item_id, r.completed_at, r.correct) IS NOT DISTINCT FROM
+                            (r.revision, r.user_id, r.item_id, r.sent_at, r.correct) IS NOT DISTINCT FROM
                             (s.revision, s.user_id, s.item_id, s.completed_at, s.correct)) THEN 'duplicate'
                         ELSE 'conflicting_duplicate' END
     FROM staged s JOIN (
-        SELECT attempt_id, revision, user_id, item_id, completed_at, correct, true AS stands FROM response_log
+        SELECT attempt_id, revision, user_id, item_id, coalesce(sent_at, completed_at) AS sent_at, correct,
+               true AS stands FROM response_log
         UNION ALL
-        SELECT attempt_id, revision, user_id, item_id, completed_at, correct, false FROM attempt_correction
+        SELECT attempt_id, revision, user_id, item_id, coalesce(sent_at, completed_at), correct, false
+        FROM attempt_correction
     ) r ON r.attempt_id = s.attempt_id
     WHERE {UNJUDGED} GROUP BY s.ctid, s.revision HAVING s.revision <= max(r.revision)
 """
 JUDGE_WITHIN_INPUT = f"""
-    INSERT INTO verdict
     SELECT row_at, CASE WHEN same OR lower THEN 'duplicate' ELSE 'conflicting_duplicate' END
     FROM (
         SELECT s.ctid AS row_at, row_number() OVER first > 1 AS later,
@@ -102,16 +111,15 @@ JUDGE_WITHIN_INPUT = f"""
 """
 ADD_ITEMS = """
     INSERT INTO question (item_id, topic_id)
-    SELECT item_id, min(topic_id) FROM staged GROUP BY item_id
+    SELECT item_id, min(topic_id) FROM staged GROUP BY item_id ORDER BY item_id
     ON CONFLICT DO NOTHING
 """
-ADD_LEARNERS = "INSERT INTO learner (user_id) SELECT DISTINCT user_id FROM staged ON CONFLICT DO NOTHING"
-REPLACE_CORRECTED = kept_as_corrections(
-    """DELETE FROM response_log r USING staged s WHERE r.attempt_id = s.attempt_id
-       RETURNING r.*, (%(sources)s::text[])[s.source + 1] AS reason""",
-    how="import",
-    by="session_user",
-)
+ADD_LEARNERS = """
+    INSERT INTO learner (user_id) SELECT DISTINCT user_id FROM staged ORDER BY user_id ON CONFLICT DO NOTHING
+"""
+REPLACED = """DELETE FROM response_log r USING staged s WHERE r.attempt_id = s.attempt_id AND r.revision < s.revision
+       RETURNING r.*, (%(sources)s::text[])[s.source + 1] AS reason"""
+REPLACE_CORRECTED = kept_as_corrections(REPLACED, how="import", by="session_user")
 ADD_ANSWERS = f"""
     INSERT INTO {{table}} ({LOGGED}) SELECT {LOGGED} FROM staged
     WHERE ctid >= format('(%%s,0)', %(start)s::int)::tid AND ctid < format('(%%s,0)', %(end)s::int)::tid
@@ -125,6 +133,22 @@ REFUSALS = f"""
     WHERE v.reason <> 'duplicate' ORDER BY s.source, s.line, s.ctid
 """
 DROP_JUDGED = "DELETE FROM staged s USING verdict v WHERE v.row_at = s.ctid"
+FOUND_BESIDE = """
+    SELECT DISTINCT s.attempt_id FROM response_log r
+    JOIN staged s ON hashtextextended(s.attempt_id, 0) = hashtextextended(r.attempt_id, 0)
+                 AND s.attempt_id = r.attempt_id
+    WHERE r.recorded_at >= now() - interval '1 minute' AND r.recorded_at < now() OR r.recorded_at > now()
+"""
+"""Staged answers that somebody else has written into the log since they were compared with it."""
+WITHOUT_OTHERS = """
+    DELETE FROM response_log WHERE attempt_id = ANY(%(ids)s) AND recorded_at = now();
+    DELETE FROM staged WHERE attempt_id <> ALL(%(ids)s);
+    DELETE FROM verdict
+"""
+POSTS = ("response_log", "posts")
+"""The lock that each post shares: who holds it alone knows that no post is under way."""
+WAIT_FOR_POSTS_MS = 900
+"""Less than PostgreSQL waits before it looks for a deadlock: a post that waits for a row of ours gives up first."""
 COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_EPOCH = round(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 10**6
 CHUNK = 8_192  # pages of the staging table: 64 MB, about half a million answers, a few seconds
@@ -132,6 +156,9 @@ CHUNK = 8_192  # pages of the staging table: 64 MB, about half a million answers
 
 class Staging:
     """Temporary tables in the transaction of `connection`; they end with it."""
+
+    kind = "file"
+    clock_ahead = 0
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
@@ -153,18 +180,26 @@ class Staging:
                 if answers.num_rows:
                     copy.write(copy_rows(answers.append_column("source", pa.repeat(source, answers.num_rows))))
 
+    def lock(self) -> None:
+        """One import at a time compares its answers with the log."""
+        advisory_lock(self._connection, "response_log", "import")
+
     def judge(self, *, strict: bool) -> Counter[str]:
         """Find erased learners, if `strict` unknown items and learners, and known answers; how many of each verdict."""
-        run = self._connection.execute
-        run("ANALYZE staged (attempt_id, user_id, item_id)")
-        run(JUDGE_ERASED)
-        if strict:
-            run(JUDGE_UNKNOWN)
-        run(JUDGE_AGAINST_LOG)
+        self._connection.execute("ANALYZE staged (attempt_id, user_id, item_id)")
+        for judgement in (JUDGE_ERASED, *(JUDGE_UNKNOWN if strict else ()), JUDGE_AGAINST_LOG):
+            self._judge_by(judgement)
         if self._ids_repeat():
-            run(JUDGE_WITHIN_INPUT)
-        run("ANALYZE verdict")
-        return Counter(dict(run("SELECT reason, count(*) FROM verdict GROUP BY reason").fetchall()))
+            self._judge_by(JUDGE_WITHIN_INPUT)
+        self._connection.execute("ANALYZE verdict")
+        return self._verdicts()
+
+    def _judge_by(self, judgement: str) -> None:
+        self._connection.execute(f"INSERT INTO verdict {judgement}".encode())
+
+    def _verdicts(self) -> Counter[str]:
+        found = self._connection.execute("SELECT reason, count(*) FROM verdict GROUP BY reason")
+        return Counter(dict(found.fetchall()))
 
     def _ids_repeat(self) -> bool:
         """Whether two staged answers have one id, or one hash of it.
@@ -189,10 +224,29 @@ class Staging:
             cursor.itersize = 10_000
             yield from cursor.execute(REFUSALS)
 
-    def add_items_and_learners(self) -> tuple[int, int]:
-        """How many were new. What has a verdict leaves the staging table, so read `refusals` before."""
+    def drop_judged(self) -> None:
+        """What has a verdict leaves the staging table, so read `refusals` before."""
         self._connection.execute(DROP_JUDGED)
+
+    def add_items_and_learners(self) -> tuple[int, int]:
+        """How many were new."""
         return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
+
+    def judge_beside_posts(self, sources: list[str]) -> Beside | None:
+        """Whether posts have stored some of the answers meanwhile, which are then taken back and compared with theirs.
+        From here to the end of the transaction posts wait."""
+        wait_for_posts(self._connection)
+        ids = first_column(self._connection, FOUND_BESIDE)
+        if not ids:
+            return None
+        for statement in WITHOUT_OTHERS.split(";"):
+            self._connection.execute(statement.encode(), {"ids": ids})
+        self._judge_by(JUDGE_AGAINST_LOG)
+        verdicts = self._verdicts()
+        self._connection.execute(DROP_JUDGED)
+        corrected = self.replace_corrected(sources)
+        self._connection.execute(f"INSERT INTO response_log ({LOGGED}) SELECT {LOGGED} FROM staged".encode())
+        return Beside(len(ids), corrected, verdicts)
 
     def replace_corrected(self, sources: list[str]) -> int:
         """Take from the log the answers of which a higher revision is staged, and keep what they were; how many."""
@@ -224,8 +278,36 @@ class Staging:
                 for table, of_table in targets.items():
                     if of_table:
                         values = {"start": start, "end": start + CHUNK, "months": sorted(of_table)}
-                        self._connection.execute(ADD_ANSWERS.format(table=table) + mixed, values)
+                        self._insert(ADD_ANSWERS.format(table=table) + mixed, values)
                 report_share(min(1.0, (start + CHUNK) / pages))
+
+    def _insert(self, statement: str, values: dict[str, Any]) -> None:
+        """Without those that a post has stored meanwhile, where there are any: to look for them takes longer."""
+        try:
+            with self._connection.transaction():
+                self._connection.execute(statement.encode(), values)
+        except psycopg.errors.UniqueViolation:
+            self._connection.execute(f"{statement} ON CONFLICT DO NOTHING".encode(), values)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What came of answers that posts stored during the import."""
+
+    found: int
+    corrected: int
+    verdicts: Counter[str]
+
+
+def wait_for_posts(connection: psycopg.Connection) -> None:
+    """Until none is under way; new ones wait for the end of the transaction."""
+    before = one_value(connection, "SELECT current_setting('lock_timeout')")
+    while True:
+        with suppress(psycopg.errors.LockNotAvailable), connection.transaction():
+            connection.execute(f"SET LOCAL lock_timeout = {WAIT_FOR_POSTS_MS}")
+            advisory_lock(connection, *POSTS)
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", (before,))
+            return
 
 
 def copy_rows(answers: pa.RecordBatch) -> memoryview:

@@ -8,13 +8,15 @@ files), what is wrong with one answer (`clean`), and the statements that compare
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.responses.erased import names_of_erased
+from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.responses.importing.matrix import item_columns
@@ -24,7 +26,7 @@ from irt_assets.responses.importing.sources import Batch, Source, plain_rows
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
 from resources.failures import PermanentFailure
-from resources.postgres.database import advisory_lock, one_value
+from resources.postgres.database import one_value
 from resources.postgres.own_log import require_response_log
 
 Progress = Callable[[int, int | None], None]
@@ -44,50 +46,69 @@ def take(
     scoring: Scoring = AsGiven(),  # noqa: B008 - it is frozen and holds nothing
     strict: bool = False,
     progress: Progress | None = None,
+    staging: Staging | None = None,
+    ahead: timedelta = timedelta(0),
 ) -> None:
     """Add the answers of `sources` to the log, in the transaction of `connection`, and to `report` what became of each.
 
-    The parameters are those of `import_attempts`. Raises PermanentFailure where a source is at fault; the caller's
-    transaction then has to end.
+    `staging`: where answers are held while they are compared, if they are few (`few.Few`); `ahead`: how far the clocks
+    of senders may go ahead of the database's. The other parameters are those of `import_attempts`. Raises
+    PermanentFailure where a source is at fault; the caller's transaction then has to end.
     """
     require_response_log(connection)
     rows = sum(given.source.rows for given in sources)
     report_share = progress or (lambda _done, _total: None)
-    limits = _limits(connection, first_month, zone, at)
-    staging = Staging(connection)
-    scoring = _with_tops(scoring, sources, limits, staging.recorded("dichotomise"))
+    limits = _limits(connection, first_month, zone, at, ahead)
+    staging = staging or Staging(connection)
+    arrival = Arrival(connection, staging.kind, [given.name for given in sources])
+    refuse = arrival.keeping(reject)
+    scoring = _with_tops(scoring, sources, limits, staging)
     records: dict[str, dict[str, str]] = {}
     months: set[str] = set()
     read = 0
 
     def cleaned(given: AnswerSource) -> Iterator[pa.RecordBatch]:
         nonlocal read
-        for batch, answers in given.answers(limits, report, reject, scoring):
+        for batch, answers in given.answers(limits, report, refuse, scoring):
             yield answers
+            arrival.saw(answers["completed_at"])
             days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
             months.update(f"{day:%Y-%m}" for day in days.to_pylist())
             read += batch.rows.num_rows
             report_share(read, 2 * rows)
 
+    erasure_of = names_of_erased(connection)
     for number, given in enumerate(sources):
+        given.erasure_of = erasure_of
         staging.add(number, cleaned(given))
         records |= {item: scoring.record(item) for item in given.tally.answers}
     _check_records(staging, records)
-    advisory_lock(connection, "response_log", "import")
+    staging.lock()
     verdicts = staging.judge(strict=strict)
     if verdicts[ERASED]:
         report.notes.append(refused_as_erased(verdicts[ERASED], staging.erasures()))
-    _reject_judged(staging, sources, reject)
+    _reject_judged(staging, sources, refuse)
     report.duplicates = verdicts.pop("duplicate", 0)
     report.rejected.update(verdicts)
     report.accepted = report.read - report.duplicates - report.rejected.total()
     if report.accepted:
-        report.new_items, report.new_learners = staging.add_items_and_learners()
-        staging.record({item: record for item, record in records.items() if record})
+        staging.drop_judged()
+        names = [given.name for given in sources]
         if any(given.has_revisions for given in sources):
-            report.corrected = staging.replace_corrected([given.name for given in sources])
+            report.corrected = staging.replace_corrected(names)
             report.accepted -= report.corrected
         staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
+        # After the answers: a post of the same new learner waits for the end of the transaction.
+        report.new_items, report.new_learners = staging.add_items_and_learners()
+        staging.record({item: record for item, record in records.items() if record})
+        if beside := staging.judge_beside_posts(names):
+            _reject_judged(staging, sources, refuse)
+            report.accepted -= beside.found
+            report.corrected += beside.corrected
+            report.duplicates += beside.verdicts.pop("duplicate", 0)
+            report.rejected.update(beside.verdicts)
+    report.clock_ahead = staging.clock_ahead
+    arrival.note(report)
     report_share(2 * rows, 2 * rows)
 
 
@@ -104,6 +125,7 @@ class AnswerSource:
         self.source = source
         self.tally = Tally()
         self.name = source.name
+        self.erasure_of: Callable[[str], str] = lambda _user_id: ""
         self._guessed = rules is None
         self._binding = bind_attempts(rules, self.name, source.columns)
         self._mapping = self._binding.mapping
@@ -186,8 +208,11 @@ class AnswerSource:
         rows = plain_rows(batch.rows.take(pa.array(refused.places)))
         lines = batch.lines[refused.places].tolist()
         refusals = zip(lines, refused.reasons, refused.values, rows, strict=True)
+        column = self._binding.columns.get("user_id", ("",))[0]
         reject(
-            (self.name, line, reason, value, "" if reason == ERASED else self.source.raw(row))
+            (self.name, line, reason, "", "")
+            if reason == ERASED or self.erasure_of(str(row.get(column)))
+            else (self.name, line, reason, value, self.source.raw(row))
             for line, reason, value, row in refusals
         )
 
@@ -214,11 +239,12 @@ class AnswerSource:
         return items
 
 
-def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits, recorded: dict[str, str]) -> Scoring:
+def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits, staging: Staging) -> Scoring:
     """Full marks are the highest of all sources, or the higher one that an earlier import knew."""
     if not isinstance(scoring, FromPoints) or scoring.at is not None:
         return scoring
-    tops = {item: float(rule.removeprefix("full=")) for item, rule in recorded.items() if rule.startswith("full=")}
+    recorded = staging.recorded("dichotomise").items()
+    tops = {item: float(rule.removeprefix("full=")) for item, rule in recorded if rule.startswith("full=")}
     for given in sources:
         tally = given.count(limits, scoring)
         for item in tally.answers:
@@ -239,11 +265,13 @@ def _check_records(staging: Staging, records: dict[str, dict[str, str]]) -> None
                 )
 
 
-def _limits(connection: psycopg.Connection, first_month: str, zone: str | None, at: date | None) -> Limits:
+def _limits(
+    connection: psycopg.Connection, first_month: str, zone: str | None, at: date | None, ahead: timedelta
+) -> Limits:
     now: datetime = one_value(connection, "SELECT now()")
     first = datetime.fromisoformat(f"{first_month}-01").replace(tzinfo=UTC)
     if at is None:
-        return Limits(_micros(first), _micros(now), zone)
+        return Limits(_micros(first), _micros(now + ahead), zone)
     start = datetime(at.year, at.month, at.day, tzinfo=UTC)
     if not first <= start <= now:
         raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}.")

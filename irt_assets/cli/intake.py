@@ -1,0 +1,53 @@
+"""`irt intake …`: parses, calls, prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from irt_assets.blocks import table
+from irt_assets.cli.console import AsJson, print_blocks, print_json, say
+from irt_assets.cli.installation import current_database
+from irt_assets.common.wording import counted
+from irt_assets.responses.importing.arrivals import arrivals, refused_rows, write_csv
+
+app = typer.Typer(no_args_is_help=True)
+COLUMNS = ("source", "read", "accepted", "corrected", "duplicates", "rejected")
+MOST_SHOWN = 20
+
+
+@app.command("list")
+def list_(
+    most: Annotated[int, typer.Option("--last", min=1, help="How many arrivals.")] = MOST_SHOWN, as_json: AsJson = False
+) -> None:
+    """The last arrivals: each import, and each minute of posts."""
+    with current_database().connect() as connection:
+        found = arrivals(connection, most)
+    if as_json:
+        print_json(found)
+        return
+    rows = [(f"{one['arrived_at']:%Y-%m-%d %H:%M}", *(str(one[name]) for name in COLUMNS)) for one in found]
+    print_blocks(table(("arrived (UTC)", *COLUMNS), rows))
+
+
+@app.command()
+def rejects(
+    source: Annotated[str | None, typer.Option(help="Of this source only, as `irt intake list` names it.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write them to this file.", dir_okay=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The refused rows of the last 30 days, each with its reason; at most 10,000 of a source and day are kept."""
+    with current_database().connect() as connection:
+        if csv is not None:
+            say(f"{counted(write_csv(refused_rows(connection, source), csv), 'row')} written: {csv}")
+            return
+        found = list(refused_rows(connection, source))
+    if as_json:
+        print_json([dict(zip(("source", "line", "reason", "value", "row"), row, strict=True)) for row in found])
+        return
+    shown = [(who, str(line), reason, value) for who, line, reason, value, _ in found[-MOST_SHOWN:]]
+    print_blocks(table(("source", "line", "reason", "value"), shown))
+    if len(found) > MOST_SHOWN:
+        say(f"these are the last of {len(found):,}: --csv FILE writes all, with the rows")

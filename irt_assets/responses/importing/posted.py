@@ -1,0 +1,192 @@
+"""Answers that a program posts: from the text of its request to what became of each.
+
+What belongs here: what is wrong with a row before its values are looked at. What does not: HTTP (see
+`services.theta_api`), and everything that files are judged by too (`take`).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+
+from irt_assets.responses.importing.few import Few, recorded_rules
+from irt_assets.responses.importing.jsonlines import NotKept, as_cell, parse
+from irt_assets.responses.importing.mapping import ATTEMPT_COLUMNS, Mapping
+from irt_assets.responses.importing.report import WAYS_OUT, ImportReport
+from irt_assets.responses.importing.scoring import AsRecorded
+from irt_assets.responses.importing.sources import BadRow, Batch, Source
+from irt_assets.responses.importing.take import AnswerSource, take
+from irt_assets.responses.importing.times import WITHOUT_ZONE
+
+MOST_ROWS = 1_000
+CLOCKS_AHEAD = timedelta(minutes=5)
+FILLED = ("user_id", "item_id", "completed_at")
+WHAT_TO_DO = WAYS_OUT | {
+    "bad_json": "Each attempt is one JSON object, in JSON lines on a line of its own.",
+    "unknown_field": "Send the fields that the page names, and no others: a misspelt one would be lost.",
+    "missing_field": "Send user_id, item_id, completed_at and correct, which is null where nothing was answered.",
+    "bad_time": "Write times as 2026-11-20T08:00:31.250Z, with a zone.",
+    "bad_score": "Send true or false, 1 or 0, or null where the item was not answered.",
+    "time_in_future": "Is the clock right, and the zone? It may be five minutes ahead.",
+    "missing_user": "Send the learner's id as user_id.",
+    "missing_item": "Send the item's id as item_id.",
+    "unknown_item": "Import the item first (irt import questions): IRT_POSTS_STRICT refuses unknown ones.",
+    "unknown_learner": "Import the learner first (irt import learners): IRT_POSTS_STRICT refuses unknown ones.",
+    "erased_learner": "The learner was erased and does not come back: stop sending these answers.",
+    "conflicting_duplicate": "The log has another answer with this attempt_id. If this one is the right one, send it "
+    "with a higher revision; if it is another answer, with an id of its own.",
+    "id_too_long": "An id may have at most 600 bytes.",
+    "bad_character": "A text must not contain the character NUL.",
+    "completed_before_started": "started_at must not be after completed_at.",
+    "bad_response_time": "Send whole milliseconds from 0, or null where the time is not known.",
+    "bad_position": "Send a whole number from 1.",
+    "bad_hints": "Send a whole number from 0, or null where it is not known.",
+    "bad_revision": "Send a whole number from 0.",
+    "bad_mode": "Send live or sandbox.",
+    "month_not_there": "The log has no such month yet: irt import attempts makes it.",
+}
+"""By reason, for a program's author."""
+
+
+class UnreadablePost(Exception):
+    """The body is not attempts; the message says why. `too_many`: it is, and has more than MOST_ROWS."""
+
+    def __init__(self, reason: str, *, too_many: bool = False) -> None:
+        super().__init__(reason)
+        self.too_many = too_many
+
+
+@dataclass(frozen=True)
+class Posted:
+    """`results`: what became of each attempt, in the order sent."""
+
+    report: ImportReport
+    results: list[dict[str, str]]
+
+
+class Post(Source):
+    """The attempts of a request; a line is an attempt's place, from 1."""
+
+    kind = "post"
+
+    def __init__(self, sender: str, body: bytes, *, lines: bool) -> None:
+        super().__init__(Path(sender))
+        self._sender = sender
+        rows = _rows(body, lines)
+        if not rows:
+            raise UnreadablePost("it holds no attempt")
+        if len(rows) > MOST_ROWS:
+            raise UnreadablePost(f"it holds {len(rows):,} attempts", too_many=True)
+        shaped = [_shaped(row, place) for place, row in enumerate(rows, start=1)]
+        self._bad = [row for row in shaped if isinstance(row, BadRow)]
+        self._sound = {place: row for place, row in enumerate(shaped, start=1) if not isinstance(row, BadRow)}
+        named = {name for row in self._sound.values() for name in row} | {*FILLED, "correct"}
+        self.columns = [name for name in ATTEMPT_COLUMNS if name in named]
+        self.rows = len(rows)
+
+    @property
+    def name(self) -> str:
+        return self._sender
+
+    @property
+    def items(self) -> list[str]:
+        named = {str(row["item_id"]) for row in self._sound.values()}
+        return sorted(item for item in named if "\0" not in item)
+
+    def batches(self) -> Iterator[Batch]:
+        schema = pa.schema([(name, pa.string()) for name in self.columns])
+        rows = pa.RecordBatch.from_pylist([*self._sound.values()], schema)
+        yield Batch(rows, np.array([*self._sound], dtype=np.int64), self._bad)
+
+    def raw(self, row: dict[str, Any]) -> str:
+        return json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
+
+
+def take_post(connection: psycopg.Connection, post: Post, *, first_month: str, strict: bool = False) -> Posted:
+    """Store a post's attempts, in the transaction of `connection`, which is on disk when its commit returns.
+
+    Raises PermanentFailure where the log is not `response_log`.
+    """
+    connection.execute("SET LOCAL synchronous_commit = on")
+    report, staging = ImportReport(), Few(connection)
+    refused: dict[int, tuple[str, str]] = {}
+    given = AnswerSource(post, Mapping(name="post", columns={name: (name,) for name in post.columns}), None)
+
+    take(
+        connection,
+        [given],
+        report,
+        lambda rows: refused.update({line: (reason, value) for _, line, reason, value, _ in rows}),
+        first_month=first_month,
+        scoring=AsRecorded(recorded_rules(connection, post.items)),
+        strict=strict,
+        staging=staging,
+        ahead=CLOCKS_AHEAD,
+    )
+    return Posted(report, [*map(partial(_result, refused, staging), range(1, post.rows + 1))])
+
+
+def _result(refused: dict[int, tuple[str, str]], staging: Few, line: int) -> dict[str, str]:
+    if line in refused:
+        reason, value = refused[line]
+        way_out = WHAT_TO_DO.get(reason, "See the reasons on the page for answers by HTTP.")
+        return {"result": "rejected", "reason": reason, "value": value, "what_to_do": way_out}
+    attempt_id, verdict = staging.outcomes[line]
+    result = "corrected" if verdict is None and attempt_id in staging.corrected else verdict or "accepted"
+    return {"result": result, "attempt_id": attempt_id}
+
+
+def _rows(body: bytes, lines: bool) -> list[Any]:
+    """The parsed attempts; NotKept in the place of a line that is none. Raises UnreadablePost."""
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise UnreadablePost("it is not UTF-8") from None
+    if lines:
+        return [_parsed_or_not(line) for line in text.split("\n") if line.strip()]
+    try:
+        parsed = parse(text)
+    except NotKept as error:
+        raise UnreadablePost(str(error)) from None
+    if not isinstance(parsed, list):
+        raise UnreadablePost("it is not an array of attempts")
+    return parsed
+
+
+def _parsed_or_not(line: str) -> Any:
+    try:
+        return parse(line)
+    except NotKept as error:
+        return BadRow(0, "bad_json", str(error), line)
+
+
+def _shaped(row: Any, place: int) -> dict[str, str | None] | BadRow:
+    """The attempt's fields as text, or what is wrong with it."""
+    if isinstance(row, BadRow):
+        return BadRow(place, row.reason, row.value, row.raw)
+    raw = json.dumps(row, ensure_ascii=False)
+    if not isinstance(row, dict):
+        return BadRow(place, "bad_json", "not a JSON object", raw)
+    if unknown := [name for name in row if name not in ATTEMPT_COLUMNS]:
+        return BadRow(place, "unknown_field", unknown[0], raw)
+    missing = [name for name in FILLED if row.get(name) in (None, "")] + ["correct"] * ("correct" not in row)
+    if missing:
+        return BadRow(place, "missing_field", missing[0], raw)
+    try:
+        cells = {name: as_cell(value) for name, value in row.items()}
+    except NotKept as error:
+        return BadRow(place, "bad_json", str(error), raw)
+    for name in ("completed_at", "started_at"):
+        if re.match(WITHOUT_ZONE, cells.get(name) or ""):
+            return BadRow(place, "bad_time", cells[name] or "", raw)
+    return cells

@@ -1,0 +1,146 @@
+"""Answers that programs post: read, unpacked and stored before they are acknowledged, each row with its own answer.
+
+What belongs here: HTTP. What does not: what is wrong with a row, and how it is stored once (see
+`responses.importing.posted`), and who may post (see `access`). Bodies and ids are in no log.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+import zlib
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+from uuid import uuid4
+
+from fastapi import FastAPI, Query, Request, Response, Security
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+from prometheus_client import Counter, Histogram
+from psycopg.errors import IntegrityError
+
+from irt_assets.responses.importing.mapping import ATTEMPT_COLUMNS
+from irt_assets.responses.importing.posted import MOST_ROWS, Post, Posted, UnreadablePost, take_post
+from resources.failures import PermanentFailure
+from services.theta_api.ledger import Ledger
+from services.theta_api.problems import Problem, described, unavailable
+from services.theta_api.shapes import AttemptsTaken
+
+LOG = logging.getLogger("services.theta_api")
+POSTS_PATH = "/api/seedtest/attempts"
+LARGEST_POST = 2 * 2**20
+"""Bytes, unpacked."""
+LINES = "application/x-ndjson"
+SECONDS = (0.005, 0.01, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0)
+EXAMPLE = {"user_id": "u42", "item_id": "q7", "completed_at": "2026-11-20T08:00:31Z", "correct": True}
+ATTEMPT = {"description": f"an object with some of {', '.join(ATTEMPT_COLUMNS)}; others are refused, each by itself"}
+BODY = {
+    "required": True,
+    "content": {
+        "application/json": {
+            "schema": {"type": "array", "minItems": 1, "maxItems": MOST_ROWS, "items": ATTEMPT},
+            "example": [EXAMPLE],
+        },
+        LINES: {"schema": {"description": "an attempt a line; a line that is none is refused by itself"}},
+    },
+}
+Run = Callable[[str, Callable[[], Any]], Awaitable[Any]]
+
+
+def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
+    """The page to which answers are posted. `run` runs the work in a thread of the posts."""
+    registry = app.state.registry
+    attempts = Counter("irt_posted_attempts", "Attempts that were posted", ["result"], registry=registry)
+    seconds = Histogram("irt_posts_seconds", "From post to its answer", buckets=SECONDS, registry=registry)
+
+    @app.post(
+        POSTS_PATH,
+        responses={200: {"model": AttemptsTaken}, **described(400, 401, 403, 409, 413, 415, 503)},
+        response_model=None,
+        openapi_extra={"requestBody": BODY},
+        dependencies=[Security(HTTPBearer(auto_error=False))],
+    )
+    async def post_attempts(request: Request, dry_run: Annotated[bool, Query()] = False) -> Response:
+        """Store 1 to 1,000 attempts, each once. `dry_run`: say what would become of them."""
+        began = time.perf_counter()
+        caller = request.state.caller
+        caller.require_post()
+        if set(request.query_params) - {"dry_run"}:
+            raise Problem(400, "bad_request", "The one parameter is dry_run: a misspelt one would store what it tries.")
+        lines = _is_lines(request)
+        unpack = _encoding(request)
+        body = await request.body()
+
+        def work() -> Posted:
+            post = _post(caller.name, unpack(body), lines)
+            settings = ledger.settings
+            with ledger.connect(to_post=True) as connection:
+                done = take_post(
+                    connection, post, first_month=settings.irt_first_month, strict=settings.irt_posts_strict
+                )
+                if dry_run:
+                    connection.rollback()
+            return done
+
+        try:
+            done: Posted = await run(uuid4().hex, work)
+        except PermanentFailure as failure:
+            raise Problem(409, "no_log", str(failure)) from None
+        except IntegrityError:
+            raise unavailable("An answer was stored by somebody else meanwhile: send it again.", "busy") from None
+        counts = {
+            "accepted": done.report.accepted,
+            "duplicate": done.report.duplicates,
+            "corrected": done.report.corrected,
+            "rejected": done.report.rejected.total(),
+        }
+        if not dry_run:
+            for result, n in counts.items():
+                attempts.labels(result).inc(n)
+        taken = time.perf_counter() - began
+        seconds.observe(taken)
+        LOG.info("posts: %d attempts in %.1f ms", done.report.read, 1000 * taken)
+        content = {"dry_run": dry_run, **counts, "clock_ahead": done.report.clock_ahead}
+        return JSONResponse(content | {"attempts": done.results}, headers={"Cache-Control": "no-store"})
+
+
+def _is_lines(request: Request) -> bool:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in BODY["content"]:  # type: ignore[operator]
+        raise Problem(415, "wrong_type", f"Send application/json, an array of attempts, or {LINES}, one a line.")
+    return kind == LINES
+
+
+def _encoding(request: Request) -> Callable[[bytes], bytes]:
+    named = request.headers.get("content-encoding", "identity").strip().lower()
+    if named not in ("identity", "gzip"):
+        raise Problem(415, "wrong_encoding", "Send the body as it is, or gzipped (Content-Encoding: gzip).")
+    return _unpacked if named == "gzip" else bytes
+
+
+def _unpacked(body: bytes) -> bytes:
+    """Never more than LARGEST_POST of it is made."""
+    unpacking = zlib.decompressobj(wbits=31)
+    try:
+        text = unpacking.decompress(body, LARGEST_POST + 1)
+    except zlib.error:
+        raise Problem(400, "bad_request", "The body is not gzip, as its Content-Encoding says.") from None
+    if len(text) > LARGEST_POST:
+        raise Problem(413, "too_large", f"The body is larger than {LARGEST_POST // 1024} KiB once it is unpacked.")
+    if not unpacking.eof or unpacking.unused_data:
+        raise Problem(400, "bad_request", "The body is not one whole gzip member.")
+    return text
+
+
+def _post(sender: str, body: bytes, lines: bool) -> Post:
+    try:
+        return Post(sender, body, lines=lines)
+    except UnreadablePost as fault:
+        if fault.too_many:
+            raise Problem(413, "too_many", f"Send at most {MOST_ROWS:,} attempts at once: {fault}.") from None
+        example = json.dumps(
+            [{"user_id": "u42", "item_id": "q7", "completed_at": "2026-11-20T08:00:31Z", "correct": 1}]
+        )
+        detail = f"The body cannot be read, and nothing was stored: {fault}. Send such as {example}"
+        raise Problem(400, "bad_request", detail) from None

@@ -1,0 +1,81 @@
+"""Answers sent to the θ API: each call waits until they are stored, or raises.
+
+Unlike the session hook this is no background work: whoever loses the rows of a failed call loses answers.
+"""
+
+from __future__ import annotations
+
+import json
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Any
+from uuid import uuid4
+
+from .api import Address, UpdateFailed, read_address
+
+PATH = "/api/seedtest/attempts"
+SECONDS = 20.0
+MOST_ROWS = 1_000
+LARGEST_BODY = 2 * 2**20
+
+
+class AttemptsNotSent(Exception):
+    """Says why it is not known that all rows are stored: send the same rows again, after `pause` seconds.
+
+    `again`: whether that can help; otherwise the setting or the rows are at fault.
+    """
+
+    def __init__(self, reason: str, pause: float = 1.0, again: bool = True) -> None:
+        super().__init__(reason)
+        self.pause = pause
+        self.again = again
+
+
+def send_attempts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What became of each row, in the order given; all of them are stored, known or refused when it returns.
+
+    A row without `attempt_id` is given one, in place, so that the same rows can be sent again after an error and each
+    is stored once. Raises `AttemptsNotSent`.
+    """
+    try:
+        address = read_address()
+    except UpdateFailed as error:
+        raise AttemptsNotSent(str(error), again=False) from None
+    for row in rows:
+        if not row.get("attempt_id"):
+            row["attempt_id"] = uuid4().hex
+    results: list[dict[str, Any]] = []
+    for start in range(0, len(rows), MOST_ROWS):
+        results += _send(address, rows[start : start + MOST_ROWS])
+    return results
+
+
+def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    body = json.dumps(rows, allow_nan=False).encode()
+    if len(body) > LARGEST_BODY and len(rows) > 1:
+        half = len(rows) // 2
+        return _send(address, rows[:half]) + _send(address, rows[half:])
+    headers = {"Content-Type": "application/json", "User-Agent": "irt-theta-client"}
+    if address.token:
+        headers["Authorization"] = f"Bearer {address.token}"
+    if address.tls is None:
+        connection = HTTPConnection(address.host, address.port, timeout=SECONDS)
+    else:
+        connection = HTTPSConnection(address.host, address.port, timeout=SECONDS, context=address.tls)
+    where = f"{address.host}:{address.port}"
+    try:
+        connection.request("POST", address.base + PATH, body, headers)
+        answer = connection.getresponse()
+        content = json.loads(answer.read())
+        status, asked = answer.status, answer.getheader("Retry-After") or "1"
+    except (OSError, HTTPException, ValueError) as error:
+        raise AttemptsNotSent(f"{where}: {ascii(error)[:200]}") from None
+    finally:
+        connection.close()
+    if status != 200:
+        detail = content.get("detail") if isinstance(content, dict) else ""
+        pause = float(asked) if asked.isdigit() else 1.0
+        raise AttemptsNotSent(f"{where} answered {status}: {detail}", pause, again=status >= 500)
+    results = content.get("attempts") if isinstance(content, dict) else None
+    if not isinstance(results, list) or len(results) != len(rows):
+        raise AttemptsNotSent(f"{where} is not the θ API", again=False)
+    return results

@@ -1,0 +1,114 @@
+"""Answers by HTTP: attempts a second in batches of 100, and latencies of small posts and of θ beside them.
+
+    python -m tests.benchmarks.bench_posts --attempts 1000000 --seconds 60
+
+A year's log in an embedded PostgreSQL, which waits for its disk. Posts of 10 and requests for θ come as Poisson
+processes that wait for nobody, and times are from the planned arrival. PostgreSQL, both servers and this generator
+share the machine's cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+import requests
+from pydantic import SecretStr
+
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import upgrade
+from resources.settings import Settings
+from services.theta_api.posts import POSTS_PATH
+from tests.benchmarks.bench_theta_api import API_PORT, HELLO_PORT, show
+from tests.testbed.theta_load import TOKEN, Log, load, load_log, servers
+
+numbers = count(1)
+
+
+def body(users: list[str], size: int) -> list[dict[str, object]]:
+    now = datetime.now(UTC).isoformat()
+    return [
+        {"attempt_id": f"bench-{n}", "user_id": users[n % len(users)], "item_id": f"i{n % 500}"}
+        | {"completed_at": now, "correct": n % 3 > 0}
+        for n in (next(numbers) for _ in range(size))
+    ]
+
+
+class Poster:
+    """Posts over kept connections, in threads."""
+
+    def __init__(self, users: list[str], size: int) -> None:
+        self.users, self.size = users, size
+        self.session = requests.Session()
+        self.session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=64))
+        self.session.headers["Authorization"] = f"Bearer {TOKEN}"
+        self.statuses: Counter[int] = Counter()
+        self.seconds: list[float] = []
+
+    def post(self, planned: float) -> None:
+        answer = self.session.post(f"http://127.0.0.1:{API_PORT}{POSTS_PATH}", json=body(self.users, self.size))
+        self.statuses[answer.status_code] += 1
+        self.seconds.append(time.perf_counter() - planned)
+
+    def at_rate(self, rate: float, seconds: float) -> None:
+        arrivals = np.cumsum(np.random.default_rng(2).exponential(1 / rate, int(rate * seconds)))
+        began = time.perf_counter()
+        with ThreadPoolExecutor(64) as pool:
+            for arrival in arrivals:
+                time.sleep(max(0.0, began + arrival - time.perf_counter()))
+                pool.submit(self.post, began + arrival)
+
+    def say(self, what: str) -> None:
+        p50, p99 = np.percentile(1000 * np.array(self.seconds), [50, 99])
+        print(f"{what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, {dict(self.statuses)}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--attempts", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=60)
+    asked = parser.parse_args()
+    rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as home:
+        server = EmbeddedPostgres(Path(home) / "postgres")
+        url = server.start()
+        try:
+            database = Database(Settings(irt_home=Path(home), database_url=SecretStr(url), _env_file=None))
+            upgrade(database)
+            log = Log(database, load_log(database, asked.attempts, rng))
+            users = [str(user) for user in log.users]
+            with servers(url, Path(home), api=API_PORT, hello=HELLO_PORT):
+                Poster(users, 100).at_rate(5, 5)
+                full = Poster(users, 100)
+                began = time.perf_counter()
+                with ThreadPoolExecutor(2) as pool:
+                    while time.perf_counter() - began < asked.seconds:
+                        list(pool.map(full.post, [time.perf_counter()] * 2))
+                taken = 100 * full.statuses[200] / (time.perf_counter() - began)
+                full.say(f"batches of 100: {taken:,.0f} attempts/s")
+                small = Poster(users, 10)
+                small.at_rate(100, asked.seconds)
+                small.say("posts of 10 at 100/s")
+                for theta, posts in ((25, 5), (100, 20)):
+                    beside = Poster(users, 100)
+                    asking = [str(user) for user in rng.choice(log.users, int(theta * asked.seconds))]
+                    with ThreadPoolExecutor(1) as pool:
+                        done = pool.submit(beside.at_rate, posts, asked.seconds)
+                        show("θ API", theta, asyncio.run(load(API_PORT, asking, theta, None)))
+                        done.result()
+                    beside.say(f"posts of 100 at {posts}/s beside it")
+        finally:
+            server.stop()
+
+
+if __name__ == "__main__":
+    main()
