@@ -1,0 +1,115 @@
+"""The line between two samples: right where items vary, where some moved, and against a published meta-analysis."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from irt_assets.psychometrics.alignment.align import Alignment, Differences, align
+from irt_assets.psychometrics.core.errors import BreakdownError
+from tests.helpers.linked_months import INTERCEPT, SLOPE, exact
+from tests.testbed.aligned import World, aligned, month
+
+# Trials of the BCG vaccine (Colditz et al. 1994): cases and others among the vaccinated, the same among the controls
+BCG = np.array([
+    (4, 119, 11, 128), (6, 300, 29, 274), (3, 228, 11, 209), (62, 13536, 248, 12619), (33, 5036, 47, 5761),
+    (180, 1361, 372, 1079), (8, 2537, 10, 619), (505, 87886, 499, 87892), (29, 7470, 45, 7232), (17, 1699, 65, 1600),
+    (186, 50448, 141, 27197), (5, 2493, 3, 2338), (27, 16886, 29, 17825),
+])  # fmt: skip
+
+
+def meta_analysis(y: np.ndarray, v: np.ndarray) -> Alignment:
+    """One number an item, and no slope: a random-effects meta-analysis of the mean of y."""
+    k = y.size
+    cov = np.diag(np.stack([np.ones(k), v], axis=1).ravel())
+    by_intercept = np.stack([np.zeros(k), np.ones(k)], axis=1)[:, :, None]
+
+    def at(slope: float, intercept: float) -> Differences:
+        return Differences(np.stack([np.zeros(k), intercept + y], axis=1), by_intercept, cov, np.ones(k))
+
+    starts = np.column_stack([np.ones(k), -y])
+    return align(at, starts, own_slopes=np.zeros(k, dtype=bool), expected_variation=1.0)
+
+
+def months(world: World, n: int, seed: int) -> list[Alignment]:
+    return [aligned(*month(np.random.default_rng([seed, s]), world))[1] for s in range(n)]
+
+
+def covered(found: list[Alignment]) -> np.ndarray:
+    """Shares of months whose intervals hold ln slope and intercept."""
+    truth = np.array([np.log(SLOPE), INTERCEPT])
+    at = np.array([(np.log(one.slope), one.intercept) for one in found])
+    half = np.array([one.quantile * np.sqrt(np.diag(one.cov)) for one in found])
+    return np.mean(np.abs(at - truth) < half, axis=0)
+
+
+def test_variation_and_its_limits_are_those_of_a_published_meta_analysis() -> None:
+    """Viechtbauer (2007) and the manual of metafor: Q = 152.233 on 12 df, I² = 92.1 %, τ² of the Q-profile .1197 to
+    1.1115. All 13 trials are kept; those within the 95 % point too, so τ² solves Q = 12 · E(χ² | χ² < 3.84) / 1."""
+    risks = np.log(BCG[:, 0] / (BCG[:, 0] + BCG[:, 1])) - np.log(BCG[:, 2] / (BCG[:, 2] + BCG[:, 3]))
+    v = 1 / BCG[:, 0] - 1 / (BCG[:, 0] + BCG[:, 1]) + 1 / BCG[:, 2] - 1 / (BCG[:, 2] + BCG[:, 3])
+    found = meta_analysis(risks, v)
+    assert found.kept.all()
+    assert (found.wald < 3.84).all()
+    assert (found.q_df, found.q) == (12, pytest.approx(152.233, abs=5e-3))
+    assert found.i_squared == pytest.approx(0.9212, abs=5e-5)
+    assert found.tau_low**2 == pytest.approx(0.1197, abs=5e-5)
+    assert found.tau_high**2 == pytest.approx(1.1115, abs=5e-5)
+    assert found.tau**2 > 0.3181  # Paule and Mandel's, for which no tails are cut off
+
+
+def test_exact_items_give_the_line_and_no_variation() -> None:
+    _, found = aligned(*exact(k=12))
+    assert found.slope == pytest.approx(SLOPE, rel=1e-9)
+    assert found.intercept == pytest.approx(INTERCEPT, abs=1e-9)
+    assert (found.tau, found.tau_low, found.i_squared) == (0.0, 0.0, 0.0)
+    assert found.kept.all()
+
+
+@pytest.mark.parametrize("variation", [0.0, 0.10])
+def test_intervals_cover_the_line_where_items_vary(variation: float) -> None:
+    found = months(World(n=10_000, variation=variation), 100, seed=1)
+    # 95 % less three binomial standard errors of 100 months
+    assert (covered(found) > 0.95 - 3 * np.sqrt(0.95 * 0.05 / 100)).all()
+    taus = np.array([one.tau for one in found])
+    # τ of 30 items has a standard error of τ/√58; at τ = 0 errors of b of .03 leave that much unexplained
+    assert np.mean(taus) == pytest.approx(variation, abs=0.02)
+    assert np.mean([one.tau_low > 0.15 for one in found]) < 0.05
+
+
+def test_items_that_moved_are_named_and_leave_the_line_where_it_is() -> None:
+    world = World(n=2000, variation=0.05, moved=4, by=0.5)
+    found = months(world, 60, seed=2)
+    named = np.array([~one.kept for one in found])
+    assert named[:, :4].mean() > 0.85
+    assert named[:, 4:].mean() < 0.02
+    # two Monte-Carlo errors of 60 months with an intercept's error of .045
+    assert abs(np.mean([one.intercept for one in found]) - INTERCEPT) < 0.01 + 2 * 0.045 / np.sqrt(60)
+
+
+def test_twelve_of_thirty_are_named_and_not_taken_for_variation() -> None:
+    found = months(World(moved=12, by=(0.5, 0.9)), 40, seed=3)
+    assert np.mean([(~one.kept[:12]).mean() for one in found]) > 0.9
+    assert np.mean([one.kept.mean() < 0.7 for one in found]) > 0.95
+
+
+def test_half_and_half_hardly_ever_looks_sound() -> None:
+    found = months(World(moved=15, by=0.6), 60, seed=4)
+    # 3 % may look sound: 1.8 of 60 months, P(> 5) = .01
+    assert sum(one.kept.mean() >= 0.7 and one.tau_low <= 0.15 for one in found) <= 5
+
+
+def test_items_that_scatter_share_no_line() -> None:
+    rng = np.random.default_rng(5)
+    y = np.array([-40.0, -10.0, 0.0, 30.0, 75.0])
+    with pytest.raises(BreakdownError, match="of 5 items no 3 lie on one line"):
+        meta_analysis(y + rng.normal(0, 0.01, 5), np.full(5, 1e-4))
+
+
+def test_the_order_of_items_is_irrelevant() -> None:
+    new, anchors = month(np.random.default_rng(6), World(variation=0.05, moved=4, by=0.5))
+    order = np.random.default_rng(7).permutation(new.n_items)
+    (_, one), (_, other) = aligned(new, anchors), aligned(new.select(order), anchors)
+    assert one.slope == pytest.approx(other.slope, rel=1e-9)
+    assert one.tau == pytest.approx(other.tau, rel=1e-6)
+    assert (one.kept == other.kept).all()
