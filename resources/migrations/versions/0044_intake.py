@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision = "0045_intake"
+revision = "0044_intake"
 down_revision = "0043_server_setting"
 oldest_code = "0039_learner_reports"
 
