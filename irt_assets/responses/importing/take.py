@@ -7,7 +7,7 @@ files), what is wrong with one answer (`clean`), and the statements that compare
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
