@@ -1,6 +1,6 @@
 """Answers sent to the θ API: each call waits until they are stored, or raises.
 
-Unlike the session hook this is no background work: whoever loses the rows of a failed call loses answers.
+Unlike the session hook it does not work in the background: whoever loses the rows of a failed call loses answers.
 """
 
 from __future__ import annotations

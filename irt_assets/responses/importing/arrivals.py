@@ -10,11 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
-import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg.types.json import Jsonb
 
 from irt_assets.common.spreadsheets import no_formula
@@ -28,7 +26,6 @@ DAYS_KEPT = 30
 LONGEST_ROW = 10_000
 UNREAD = ("bad_json", "ragged_row", "unknown_field", "missing_field")
 """Reasons of rows whose learner was not looked for."""
-Refused = tuple[str, int, str, str, str]
 ADD = """
     INSERT INTO intake AS i VALUES (
         %(source)s, %(kind)s, CASE %(kind)s WHEN 'http' THEN date_trunc('minute', now()) ELSE now() END,
@@ -46,6 +43,16 @@ ADD = """
 """
 
 
+class Refused(NamedTuple):
+    """A refused row as it is kept."""
+
+    source: str
+    line: int
+    reason: str
+    value: str
+    row: str
+
+
 class Arrival:
     """What one call of `take` brings, kept in its transaction."""
 
@@ -53,22 +60,15 @@ class Arrival:
         self._connection, self._kind = connection, kind
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         self._source = f"{names[0]}{more}"
-        self._refused: list[Refused] = []
+        self._refused: list[tuple[str, int, str, str, str]] = []
         self._latest: datetime | None = None
 
-    def saw(self, times: pa.Array) -> None:
-        latest = pc.max(times).as_py()
+    def saw(self, latest: datetime | None) -> None:
         self._latest = max(filter(None, (self._latest, latest)), default=None)
 
-    def keeping(self, reject: Callable[[Iterable[Refused]], None]) -> Callable[[Iterable[Refused]], None]:
-        """`reject`, and what it is given kept to be stored."""
-
-        def keep(rows: Iterable[Refused]) -> None:
-            given = list(rows)
-            self._refused += given[: MOST_A_DAY - len(self._refused)]
-            reject(given)
-
-        return keep
+    def keep(self, rows: Sequence[tuple[str, int, str, str, str]]) -> None:
+        """Refused rows: source, line, reason, value, and the row as it was."""
+        self._refused += rows[: MOST_A_DAY - len(self._refused)]
 
     def note(self, report: ImportReport) -> None:
         """Store the counts of the report, and the refused rows for which the day has room."""
@@ -149,11 +149,12 @@ def arrivals(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
 def refused_rows(connection: psycopg.Connection, source: str | None = None) -> Iterator[Refused]:
     """The refused rows that are kept, of all sources or one, in the order in which they came."""
     with connection.cursor(name="refused") as cursor:
-        yield from cursor.execute(
+        kept = cursor.execute(
             """SELECT source, line, reason, value, "row" FROM intake_reject
                WHERE %(source)s::text IS NULL OR source = %(source)s ORDER BY reject_id""",
             {"source": source},
         )
+        yield from (Refused(*row) for row in kept)
 
 
 def write_csv(rows: Iterable[Refused], path: Path) -> int:

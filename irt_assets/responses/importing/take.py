@@ -61,17 +61,21 @@ def take(
     limits = _limits(connection, first_month, zone, at, ahead)
     staging = staging or Staging(connection)
     arrival = Arrival(connection, staging.kind, [given.name for given in sources])
-    refuse = arrival.keeping(reject)
     scoring = _with_tops(scoring, sources, limits, staging)
     records: dict[str, dict[str, str]] = {}
     months: set[str] = set()
     read = 0
 
+    def refuse(rows: Iterable[tuple[str, int, str, str, str]]) -> None:
+        refused = list(rows)
+        arrival.keep(refused)
+        reject(refused)
+
     def cleaned(given: AnswerSource) -> Iterator[pa.RecordBatch]:
         nonlocal read
         for batch, answers in given.answers(limits, report, refuse, scoring):
             yield answers
-            arrival.saw(answers["completed_at"])
+            arrival.saw(pc.max(answers["completed_at"]).as_py())
             days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
             months.update(f"{day:%Y-%m}" for day in days.to_pylist())
             read += batch.rows.num_rows
