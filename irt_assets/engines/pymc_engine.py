@@ -110,6 +110,14 @@ class PymcEngine:
     tune: int = 300
     chains: int = 4
     seed: int = 61
+    name: str = ENGINE
+
+    def calibrate(
+        self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
+    ) -> Calibration:
+        """`anchors`: in place of the engine's own."""
+        engine = self if anchors is None else replace(self, anchors=anchors)
+        return engine.sample(responses, model=model, data_hash=data_hash).calibration
 
     def sample(self, responses: Responses, *, model: Model = DEFAULT_MODEL, data_hash: str = "") -> Posterior:
         """The calibration and its draws.

@@ -49,7 +49,7 @@ def one(n_persons: int, n_items: int, rng: np.random.Generator) -> Agreement | N
         errors_assumed=np.zeros(K, dtype=bool),
     )
     em = fit_em(responses, model="2pl")
-    pymc = PymcEngine().sample(responses, model="2pl").calibration
+    pymc = PymcEngine().calibrate(responses, model="2pl", data_hash="")
     try:
         first, second = (transform(fit, link(fit, anchors)) for fit in (em, pymc))
     except LinkingError:

@@ -197,7 +197,7 @@ def test_the_reference_2pl_differs_by_what_the_priors_explain(shared):
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["sim2000x50_2pl"]
     mirt = np.array([[row["a1"], row["d"]] for row in reference["slope_intercept"]])
     responses = Responses.from_wide(pd.read_csv(shared / "reference" / "sim2000x50.csv").to_numpy(dtype=float))
-    fit = PymcEngine(draws=400, tune=200, chains=2).sample(responses, model="2pl").calibration
+    fit = PymcEngine(draws=400, tune=200, chains=2).calibrate(responses, model="2pl", data_hash="")
     a, d = mirt.T
     b = -d / a
     slope_of_log_prior = np.stack([-(1 + np.log(a) / 0.25) / a - b * d / a**2, b / a], axis=1)
@@ -213,7 +213,7 @@ def test_models_with_one_slope_agree_with_em(model):
     rng = np.random.default_rng(8)
     b = np.linspace(-1.5, 1.5, 12)
     responses = Responses.from_wide(answers(rng, rng.normal(0, 1.3, 1500), np.ones(12), b))
-    fit = PymcEngine(draws=300, tune=200, chains=2).sample(responses, model=model).calibration
+    fit = PymcEngine(draws=300, tune=200, chains=2).calibrate(responses, model=model, data_hash="")
     em = fit_em(responses, model=model)
     np.testing.assert_array_less(np.abs(fit.d - em.d), 0.5 * em.d_se)
     np.testing.assert_allclose(fit.d_se, em.d_se, rtol=0.15)  # an SD from 600 draws: 3 %, worst of 12, and the prior
@@ -331,7 +331,7 @@ def test_two_identical_items_do_not_pass_for_an_ability_scale(model):
     rng = np.random.default_rng(5)
     x = answers(rng, rng.normal(size=300), np.full(8, 1.0), np.linspace(-1, 1, 8))
     x[:, 4] = x[:, 3]
-    fit = PymcEngine(draws=60, tune=100, chains=2).sample(Responses.from_wide(x), model=model).calibration
+    fit = PymcEngine(draws=60, tune=100, chains=2).calibrate(Responses.from_wide(x), model=model, data_hash="")
     assert not fit.convergence.converged
     assert "i4" in fit.convergence.reason
     assert "i5" in fit.convergence.reason

@@ -174,7 +174,7 @@ def test_five_items_of_a_published_set_give_the_curves_of_mirt(shared, name):
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())[f"{name}_3pl_normprior"]
     mirt = np.array([[row["a1"], row["d"], expit(row["logit(g)"])] for row in reference["slope_intercept"]])
     responses = Responses.from_wide(pd.read_csv(shared / "reference" / f"{name}.csv").to_numpy(dtype=float))
-    fit = PymcEngine(draws=500, tune=300, chains=2).sample(responses, model="3pl").calibration
+    fit = PymcEngine(draws=500, tune=300, chains=2).calibrate(responses, model="3pl", data_hash="")
     theta = np.linspace(-1.5, 1.5, 7)[:, None]
     a, d, c = mirt.T
     off = fit.c + (1 - fit.c) * expit(fit.a * theta + fit.d) - (c + (1 - c) * expit(a * theta + d))
@@ -188,7 +188,7 @@ def test_the_posterior_is_that_of_em_where_it_is_nearly_normal():
     rng = np.random.default_rng(9)
     b = np.linspace(0.2, 1.4, 10)
     x = answers(rng, rng.normal(size=6000), np.full(10, 1.8), b, np.full(10, 0.2))
-    fit = PymcEngine(draws=1000, tune=300, chains=2).sample(Responses.from_wide(x), model="3pl").calibration
+    fit = PymcEngine(draws=1000, tune=300, chains=2).calibrate(Responses.from_wide(x), model="3pl", data_hash="")
     em = fit_em(Responses.from_wide(x), model="3pl", priors=Priors(ITEM_PRIORS.a, ITEM_PRIORS.b, GUESSING_PRIOR.c))
     for name in ("a", "d", "c"):
         se = getattr(em, f"{name}_se")
@@ -206,7 +206,7 @@ def test_an_item_that_says_nothing_of_guessing_is_named_as_the_em_engine_names_i
     rng = np.random.default_rng(10)
     b = np.concatenate([np.linspace(-0.5, 1.5, 9), [-3.0, -3.2]])
     x = answers(rng, rng.normal(size=1500), np.full(11, 1.5), b, np.full(11, 0.2))
-    fit = PymcEngine(draws=500, tune=300, chains=2).sample(Responses.from_wide(x), model="3pl").calibration
+    fit = PymcEngine(draws=500, tune=300, chains=2).calibrate(Responses.from_wide(x), model="3pl", data_hash="")
     vague = [item for item, flags in zip(fit.item_ids, fit.flags, strict=True) if Flag.GUESSING_UNIDENTIFIED in flags]
     assert {"i10", "i11"} <= set(vague)
     assert not set(vague) & {"i5", "i6", "i7", "i8", "i9"}
