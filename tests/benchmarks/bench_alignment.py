@@ -21,8 +21,8 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.psychometrics.linking.placement import LinkingError
-from tests.helpers.linked_months import INTERCEPT, SLOPE, ids
 from tests.testbed.aligned import World, aligned, month
+from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
 
 ROWS = (
     *(World(n=n) for n in (2000, 10_000)),

@@ -7,8 +7,8 @@ import pytest
 
 from irt_assets.psychometrics.alignment.align import Alignment, Differences, align
 from irt_assets.psychometrics.core.errors import BreakdownError
-from tests.helpers.linked_months import INTERCEPT, SLOPE, exact
 from tests.testbed.aligned import World, aligned, month
+from tests.testbed.linked_months import INTERCEPT, SLOPE, exact
 
 # Trials of the BCG vaccine (Colditz et al. 1994): cases and others among the vaccinated, the same among the controls
 BCG = np.array([

@@ -17,7 +17,7 @@ from irt_assets.ledger.fits import LinkedFit, StagedFit
 from irt_assets.psychometrics.linking.anchor_diagnosis import Diagnosis, diagnose
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.responses.scales import Scale
-from tests.helpers.linked_months import anchor_set, calibration, covariance, exact, ids, month
+from tests.testbed.linked_months import anchor_set, calibration, covariance, exact, ids, month
 
 
 def diagnoses(n: int, seed: int, **options: object) -> list[Diagnosis]:

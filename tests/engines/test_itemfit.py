@@ -19,8 +19,8 @@ from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
 from irt_assets.psychometrics.scoring.abilities import eap
 from tests.engines.fit_worlds import planned, two_sided
-from tests.helpers.linked_months import anchor_set
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from tests.testbed.linked_months import anchor_set
 
 pytestmark = WHERE_STATISTICS_CHANGE
 

@@ -13,7 +13,7 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import Pairs, medians
 from irt_assets.psychometrics.linking.linking import match
-from tests.helpers.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
+from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
 
 LOST = 1.2
 """Variances of estimates with θ integrated out over those with θ known, about, in tests of 30 to 60 items."""

@@ -23,7 +23,7 @@ from irt_assets.psychometrics.linking.anchor_diagnosis import diagnose
 from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, solve
 from irt_assets.psychometrics.linking.linking import assumed_errors, link, match, transform
 from irt_assets.psychometrics.linking.placement import Linking, LinkingError
-from tests.helpers.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, covariance, errors, exact, ids, month
+from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, covariance, errors, exact, ids, month
 
 METHODS = get_args(Method)
 CRITERIA = [*((method, False) for method in METHODS), ("stocking-lord", True), ("haebara", True)]

@@ -141,11 +141,12 @@ def align(
         at = differences(slope, intercept)
         variation = _Variation.of(at, np.repeat(inner, 2) & usable)
         tau2 = max(variation.at_q(variation.df * _within(edge[inner], df[inner])), least)
-        step, cov, by_d = _line(at, np.repeat(kept, 2) & usable, tau2)
-        slope, intercept = slope * float(np.exp(step[0])) if step.size == 2 else slope, intercept + float(step[-1])
-        wald = _distances_from_line(differences(slope, intercept), own_slopes, tau2, by_d)
+        line = _Line.through(at, np.repeat(kept, 2) & usable, tau2)
+        slope *= float(np.exp(line.step[0])) if line.step.size == 2 else 1.0
+        intercept += float(line.step[-1])
+        wald = _distances_from_line(differences(slope, intercept), own_slopes, tau2, line.by_d)
         before, kept = kept, wald <= limit
-        if (kept == before).all() and np.abs(step).max() < 1e-6:
+        if (kept == before).all() and np.abs(line.step).max() < 1e-6:
             break
     at = differences(slope, intercept)
     q = _Variation.of(at, np.repeat(kept, 2) & usable)
@@ -153,7 +154,7 @@ def align(
     return Alignment(
         slope=float(slope),
         intercept=float(intercept),
-        cov=cov,
+        cov=line.cov,
         kept=kept,
         wald=wald,
         tau=float(np.sqrt(tau2)),
@@ -180,7 +181,7 @@ class _Variation:
 
     @classmethod
     def of(cls, at: Differences, usable: Mask) -> _Variation:
-        """Of the numbers that are `usable`, shape (2K,)."""
+        """What the numbers that are `usable`, shape (2K,), say."""
         free = null_space(at.by_constants.reshape(usable.size, -1)[usable].T)
         by_delta = np.diag(_of_second(at.by_variation))[:, 1::2][usable]
         moved = free.T @ by_delta
@@ -209,15 +210,23 @@ def _of_second(x: Floats) -> Floats:
     return np.stack([np.zeros_like(x), x], axis=1).ravel()
 
 
-def _line(at: Differences, usable: Mask, tau2: float) -> tuple[Floats, Floats, Floats]:
-    """The step to the least-squares constants, their covariance, and shape (m, 2K), the step's derivatives by d."""
-    x = at.by_constants.reshape(usable.size, -1)[usable]
-    v = (at.cov + tau2 * np.diag(_of_second(at.by_variation) ** 2))[np.ix_(usable, usable)]
-    solved = np.linalg.solve(v, x)
-    cov = np.linalg.inv(x.T @ solved)
-    by_d = np.zeros((x.shape[1], usable.size))
-    by_d[:, usable] = -cov @ solved.T
-    return by_d @ at.d.ravel(), cov, by_d
+@dataclass(frozen=True)
+class _Line:
+    """The step to the least-squares constants (m,), their covariance (m, m), and its derivatives by d (m, 2K)."""
+
+    step: Floats
+    cov: Floats
+    by_d: Floats
+
+    @classmethod
+    def through(cls, at: Differences, usable: Mask, tau2: float) -> _Line:
+        x = at.by_constants.reshape(usable.size, -1)[usable]
+        v = (at.cov + tau2 * np.diag(_of_second(at.by_variation) ** 2))[np.ix_(usable, usable)]
+        solved = np.linalg.solve(v, x)
+        cov = np.linalg.inv(x.T @ solved)
+        by_d = np.zeros((x.shape[1], usable.size))
+        by_d[:, usable] = -cov @ solved.T
+        return cls(by_d @ at.d.ravel(), cov, by_d)
 
 
 def _distances(at: Differences, own_slopes: Mask, tau2: float) -> Floats:
