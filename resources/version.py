@@ -23,7 +23,7 @@ def way_to_install(extra: str = "") -> str:
 
 @cache
 def code_version() -> str:
-    """E.g. `0.1.0+g1a2b3c4`, or `0.1.0` where there is no checkout; `.dirty` marks uncommitted changes."""
+    """E.g. `1.0.0+g1a2b3c4`, or `1.0.0` where there is no checkout; `.dirty` marks uncommitted changes."""
     release = version("irt-assets")
     if not (ROOT / ".git").exists():
         return release
