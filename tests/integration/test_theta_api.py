@@ -136,7 +136,7 @@ def test_a_request_of_the_session_hook_switches_the_sweep_on_and_no_other_does(
     """The exam service alone may have the setting."""
     assert api.update(someone).status_code == 200
     assert not online_updates_are_on(api.database)
-    monkeypatch.setattr(client, "_address", client._address.__wrapped__)  # else it keeps the first address
+    monkeypatch.setattr(client, "read_address", client.read_address.__wrapped__)  # else it keeps the first address
     monkeypatch.setenv("IRT_THETA_URL", api.url)
     monkeypatch.setenv("IRT_THETA_TOKEN", TOKEN)
     monkeypatch.setenv("IRT_THETA_LOOKBACK_DAYS", "365")

@@ -25,6 +25,7 @@ FLAG_ABOVE_MEAN = 0.20
 """Q3 less the mean Q3 of all pairs (Christensen, Makransky & Horton 2017)."""
 MOST_PERSONS = 5_000
 """Learners drawn from a larger set for eigenvalues: their noise is already small."""
+_ROUNDING = 1e-9
 _HALVINGS = 5
 _CELLS = 4_000_000
 """Learners × items of a dense block of the residuals."""
@@ -215,9 +216,13 @@ def disagreement_of_halves(
 
 
 def _apart(whole: Fitted, threads: int | None) -> float:
-    """Mean square difference of the two EAPs."""
+    """Mean square difference of the two EAPs.
+
+    Items that nobody saw together with those that disagree have a loading of 0 but for rounding: they go to one half.
+    """
     vector = np.linalg.eigh(_Dependence.of(whole, threads).q3)[1][:, -1]
-    one, other = (_eap(whole.on(half), threads) for half in (vector > 0, vector <= 0))
+    one_side = vector * np.sign(vector[np.abs(vector).argmax()]) > _ROUNDING
+    one, other = (_eap(whole.on(half), threads) for half in (one_side, ~one_side))
     return float(np.mean((one - other) ** 2))
 
 
