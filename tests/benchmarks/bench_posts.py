@@ -11,25 +11,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import count
-from pathlib import Path
 
 import numpy as np
 import requests
-from pydantic import SecretStr
 
-from resources.postgres.database import Database
-from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import upgrade
-from resources.settings import Settings
 from services.theta_api.posts import POSTS_PATH
 from tests.benchmarks.bench_theta_api import API_PORT, HELLO_PORT, show
-from tests.testbed.theta_load import TOKEN, Log, load, load_log, servers
+from tests.testbed.theta_load import TOKEN, embedded_log, load, servers
 
 numbers = count(1)
 
@@ -78,36 +71,28 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60)
     asked = parser.parse_args()
     rng = np.random.default_rng(1)
-    with tempfile.TemporaryDirectory() as home:
-        server = EmbeddedPostgres(Path(home) / "postgres")
-        url = server.start()
-        try:
-            database = Database(Settings(irt_home=Path(home), database_url=SecretStr(url), _env_file=None))
-            upgrade(database)
-            log = Log(database, load_log(database, asked.attempts, rng))
-            users = [str(user) for user in log.users]
-            with servers(url, Path(home), api=API_PORT, hello=HELLO_PORT):
-                Poster(users, 100).at_rate(5, 5)
-                full = Poster(users, 100)
-                began = time.perf_counter()
-                with ThreadPoolExecutor(2) as pool:
-                    while time.perf_counter() - began < asked.seconds:
-                        list(pool.map(full.post, [time.perf_counter()] * 2))
-                taken = 100 * full.statuses[200] / (time.perf_counter() - began)
-                full.say(f"batches of 100: {taken:,.0f} attempts/s")
-                small = Poster(users, 10)
-                small.at_rate(100, asked.seconds)
-                small.say("posts of 10 at 100/s")
-                for theta, posts in ((25, 5), (100, 20)):
-                    beside = Poster(users, 100)
-                    asking = [str(user) for user in rng.choice(log.users, int(theta * asked.seconds))]
-                    with ThreadPoolExecutor(1) as pool:
-                        done = pool.submit(beside.at_rate, posts, asked.seconds)
-                        show("θ API", theta, asyncio.run(load(API_PORT, asking, theta, None)))
-                        done.result()
-                    beside.say(f"posts of 100 at {posts}/s beside it")
-        finally:
-            server.stop()
+    with embedded_log(asked.attempts, rng) as (database, log):
+        users = [str(user) for user in log.users]
+        with servers(database.url, database.settings.irt_home, api=API_PORT, hello=HELLO_PORT):
+            Poster(users, 100).at_rate(5, 5)
+            full = Poster(users, 100)
+            began = time.perf_counter()
+            with ThreadPoolExecutor(2) as pool:
+                while time.perf_counter() - began < asked.seconds:
+                    list(pool.map(full.post, [time.perf_counter()] * 2))
+            taken = 100 * full.statuses[200] / (time.perf_counter() - began)
+            full.say(f"batches of 100: {taken:,.0f} attempts/s")
+            small = Poster(users, 10)
+            small.at_rate(100, asked.seconds)
+            small.say("posts of 10 at 100/s")
+            for theta, posts in ((25, 5), (100, 20)):
+                beside = Poster(users, 100)
+                asking = [str(user) for user in rng.choice(log.users, int(theta * asked.seconds))]
+                with ThreadPoolExecutor(1) as pool:
+                    done = pool.submit(beside.at_rate, posts, asked.seconds)
+                    show("θ API", theta, asyncio.run(load(API_PORT, asking, theta, None)))
+                    done.result()
+                beside.say(f"posts of 100 at {posts}/s beside it")
 
 
 if __name__ == "__main__":

@@ -12,17 +12,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import tempfile
-from pathlib import Path
 
 import numpy as np
-from pydantic import SecretStr
 
-from resources.postgres.database import Database
-from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import upgrade
-from resources.settings import Settings
-from tests.testbed.theta_load import Answered, Log, compare, load, load_log, memory_mb, servers, some
+from tests.testbed.theta_load import Answered, Log, compare, embedded_log, load, memory_mb, servers, some
 
 API_PORT, HELLO_PORT = 18001, 18002
 
@@ -48,26 +41,18 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=100)
     asked = parser.parse_args()
     rng = np.random.default_rng(1)
-    with tempfile.TemporaryDirectory() as home:
-        server = EmbeddedPostgres(Path(home) / "postgres")
-        url = server.start()
-        try:
-            database = Database(Settings(irt_home=Path(home), database_url=SecretStr(url), _env_file=None))
-            upgrade(database)
-            log = Log(database, load_log(database, asked.attempts, rng))
-            users = [str(u) for u in rng.choice(log.users, int(asked.rate * asked.seconds))]
-            ports = {"api": API_PORT, "hello": HELLO_PORT}
-            with servers(url, Path(home), **ports) as api:
-                asyncio.run(measure(log, users[:200], 20, **ports))
-                before = memory_mb(api)
-                usual = asyncio.run(measure(log, users, asked.rate, **ports))
-                tenfold = asyncio.run(measure(log, users[: int(asked.rate * 100)], 10 * asked.rate, **ports))
-                print(f"memory of the API {before:.0f} MB before, {memory_mb(api):.0f} MB after")
-            taken = some(usual.taken, 800) + some(tenfold.taken, 200)
-            worst = compare(database, log, taken)
-            print(f"{len(taken)} θ taken meanwhile: at most {worst:.1e} from the batch's on the same answers")
-        finally:
-            server.stop()
+    with embedded_log(asked.attempts, rng) as (database, log):
+        users = [str(u) for u in rng.choice(log.users, int(asked.rate * asked.seconds))]
+        ports = {"api": API_PORT, "hello": HELLO_PORT}
+        with servers(database.url, database.settings.irt_home, **ports) as api:
+            asyncio.run(measure(log, users[:200], 20, **ports))
+            before = memory_mb(api)
+            usual = asyncio.run(measure(log, users, asked.rate, **ports))
+            tenfold = asyncio.run(measure(log, users[: int(asked.rate * 100)], 10 * asked.rate, **ports))
+            print(f"memory of the API {before:.0f} MB before, {memory_mb(api):.0f} MB after")
+        taken = some(usual.taken, 800) + some(tenfold.taken, 200)
+        worst = compare(database, log, taken)
+        print(f"{len(taken)} θ taken meanwhile: at most {worst:.1e} from the batch's on the same answers")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -23,6 +24,7 @@ import pandas as pd
 import psutil
 import psycopg
 import requests
+from pydantic import SecretStr
 
 from irt_assets.abilities.batch import estimate
 from irt_assets.decisions.origin import initialise
@@ -33,6 +35,9 @@ from irt_assets.responses.window import scoring_responses
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import upgrade
+from resources.settings import Settings
 from tests.testbed.partitions import ensure_month_partitions
 
 ROOT = Path(__file__).parents[2]
@@ -132,6 +137,20 @@ class Log:
                 )
                 self._more[user] = k + 1
                 self._wanted.task_done()
+
+
+@contextmanager
+def embedded_log(n_attempts: int, rng: np.random.Generator) -> Iterator[tuple[Database, Log]]:
+    """A year's log in an embedded PostgreSQL of its own, which waits for its disk."""
+    with tempfile.TemporaryDirectory() as home:
+        server = EmbeddedPostgres(Path(home) / "postgres")
+        url = server.start()
+        try:
+            database = Database(Settings(irt_home=Path(home), database_url=SecretStr(url), _env_file=None))
+            upgrade(database)
+            yield database, Log(database, load_log(database, n_attempts, rng))
+        finally:
+            server.stop()
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,10 @@ class Differences:
     cov: Floats
     by_variation: Floats
 
+    def cov_with(self, tau2: float) -> Floats:
+        """Shape (2K, 2K), of d where the items vary by τ²."""
+        return self.cov + tau2 * np.diag(_of_second(self.by_variation) ** 2)
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -221,7 +225,7 @@ class _Line:
     @classmethod
     def through(cls, at: Differences, usable: Mask, tau2: float) -> _Line:
         x = at.by_constants.reshape(usable.size, -1)[usable]
-        v = (at.cov + tau2 * np.diag(_of_second(at.by_variation) ** 2))[np.ix_(usable, usable)]
+        v = at.cov_with(tau2)[np.ix_(usable, usable)]
         solved = np.linalg.solve(v, x)
         cov = np.linalg.inv(x.T @ solved)
         by_d = np.zeros((x.shape[1], usable.size))
@@ -231,13 +235,13 @@ class _Line:
 
 def _distances(at: Differences, own_slopes: Mask, tau2: float) -> Floats:
     """Shape (K,): Wald distances from constants that are given."""
-    return _quadratic(at.d, _blocks(at.cov + tau2 * np.diag(_of_second(at.by_variation) ** 2)), own_slopes)
+    return _quadratic(at.d, _blocks(at.cov_with(tau2)), own_slopes)
 
 
 def _distances_from_line(at: Differences, own_slopes: Mask, tau2: float, by_d: Floats) -> Floats:
     """Shape (K,): those from a line found by least squares. With variances known, a residual over its own error is the
     difference from the line of the others over that error (Cook & Weisberg 1982)."""
-    v = at.cov + tau2 * np.diag(_of_second(at.by_variation) ** 2)
+    v = at.cov_with(tau2)
     residual = np.eye(len(v)) + at.by_constants.reshape(len(v), -1) @ by_d
     return _quadratic(at.d, _blocks(residual @ v @ residual.T), own_slopes)
 
