@@ -44,7 +44,7 @@ def _entries(value: str) -> list[str]:
 
 
 def _such(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
-    """What a text has to be, where it is set, and what is said of one that is not."""
+    """What a text has to be, where it is set, and the sentence for one that breaks this."""
 
     def check(value: str | None) -> str | None:
         if value is not None and not fits(value):

@@ -26,7 +26,7 @@ def pending(month: str, scale: str = "default", fit_id: str = "fit", stepped: da
         ),
         pytest.param(["2026-01", "2026-03"], {}, {"2026-02"}, [("2026-01", True)], id="not while an earlier one runs"),
         pytest.param(["2026-03"], {}, {"2026-03"}, [], id="not while it runs itself"),
-        pytest.param(["2026-03"], {}, {"2026-04"}, [("2026-03", True)], id="a later one that runs is no hindrance"),
+        pytest.param(["2026-03"], {}, {"2026-04"}, [("2026-03", True)], id="a later one that runs holds nothing up"),
         pytest.param([], {"2026-03": "set"}, {"2026-01"}, [("2026-03", False)], id="stale abilities alone"),
         pytest.param(["2026-03"], {"2026-03": "set"}, (), [("2026-03", True)], id="waiting and stale, once"),
         pytest.param([], {"2026-03": "set"}, {"2026-03"}, [], id="a stale month that runs is left to its run"),

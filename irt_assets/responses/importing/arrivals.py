@@ -175,7 +175,8 @@ def forget_old_rejects(connection: psycopg.Connection) -> None:
 
 def drop_refused(connection: psycopg.Connection, holds: Callable[[Sequence[str]], bool]) -> int:
     """Delete the refused rows of which `holds` says so, given value and row; how many."""
-    rows = connection.execute('SELECT reject_id, value, "row" FROM intake_reject').fetchall()
-    theirs = [number for number, *texts in rows if holds(texts)]
+    with connection.cursor(name="refused") as cursor:
+        rows = cursor.execute('SELECT reject_id, value, "row" FROM intake_reject')
+        theirs = [number for number, *texts in rows if holds(texts)]
     connection.execute("DELETE FROM intake_reject WHERE reject_id = ANY(%s)", (theirs,))
     return len(theirs)
