@@ -151,9 +151,9 @@ def take_post(connection: psycopg.Connection, post: Post, *, first_month: str, s
     report, staging = ImportReport(), Few(connection)
     refused: dict[int, tuple[str, str]] = {}
     given = AnswerSource(post, Mapping(name="post", columns={name: (name,) for name in post.columns}), None)
-    require_response_log(connection)
     ids = [*post.voided.values()]
     if ids:
+        require_response_log(connection)
         post.refuse_voids(first_column(connection, KNOWN, {"ids": ids}))
     if not post.is_empty:
         take(

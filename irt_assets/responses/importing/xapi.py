@@ -23,7 +23,7 @@ DURATION = re.compile(
     rf"(?:T(?=.)(?:{NUMBER}H)?(?:{NUMBER}M)?(?:{NUMBER}S)?)?)"
 )
 MS = (604_800_000, 86_400_000, 3_600_000, 60_000, 1_000)
-"""Of a week, a day, an hour, a minute and a second."""
+"""How long a week, a day, an hour, a minute and a second are."""
 WAYS_OUT = {
     "bad_statement": "The statement is not as xAPI 1.0.3 has it: value names the property.",
     "not_an_account": "The actor has to be an Agent with an account (homePage and name). For mailboxes set "
