@@ -22,12 +22,14 @@ LARGEST_BODY = 2 * 2**20
 class AttemptsNotSent(Exception):
     """Says why it is not known that all rows are stored: send the same rows again, after `pause` seconds.
 
-    `again`: whether that can help; otherwise the setting or the rows are at fault.
+    `again`: whether that can help; otherwise the setting or the rows are at fault. `retry_after`: the seconds that the
+    API asked for, if it did.
     """
 
-    def __init__(self, reason: str, pause: float = 1.0, again: bool = True) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, again: bool = True) -> None:
         super().__init__(reason)
-        self.pause = pause
+        self.retry_after = retry_after
+        self.pause = 1.0 if retry_after is None else retry_after
         self.again = again
 
 
@@ -65,7 +67,7 @@ def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     try:
         connection.request("POST", address.base + PATH, body, headers)
         answer = connection.getresponse()
-        status, asked = answer.status, answer.getheader("Retry-After") or "1"
+        status, asked = answer.status, answer.getheader("Retry-After") or ""
         content = parsed_object(answer.read()) or {}
     except (OSError, HTTPException) as error:
         raise AttemptsNotSent(f"{where}: {ascii(error)[:200]}") from None
@@ -76,10 +78,9 @@ def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if status == 413:
         return [{"result": "rejected", "reason": "too_large", "what_to_do": "The API takes no answer so large."}]
     if status != 200:
-        pause = float(asked) if asked.isdigit() else 1.0
-        raise AttemptsNotSent(
-            f"{where} answered {status}: {content.get('detail', '')}", pause, again=status >= 500 or status == 429
-        )
+        retry_after = float(asked) if asked.isdigit() else None
+        reason = f"{where} answered {status}: {content.get('detail', '')}"
+        raise AttemptsNotSent(reason, retry_after, again=status >= 500 or status == 429)
     results = content.get("attempts")
     if not isinstance(results, list) or len(results) != len(rows):
         raise AttemptsNotSent(f"{where} is not the θ API", again=False)

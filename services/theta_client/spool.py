@@ -125,13 +125,15 @@ class AttemptSpool:
                     self._rest()
                 continue
             except AttemptsNotSent as failure:
-                wait, reason = max(failure.pause, pause) if failure.again else LONGEST_PAUSE, str(failure)
+                wait = (failure.retry_after or pause) if failure.again else LONGEST_PAUSE
+                self._warn("answers wait on disk: %s", str(failure))
             except Exception as error:  # noqa: BLE001 - whatever it is, the answers stay and are tried again
-                wait, reason = pause, getattr(error, "strerror", None) or type(error).__name__
-            self._warn("answers wait on disk: %s", reason)
+                wait = pause
+                self._warn("answers wait on disk: %s", getattr(error, "strerror", None) or type(error).__name__)
             pause = min(2 * pause, LONGEST_PAUSE)
+            wait = min(wait, LONGEST_PAUSE) * random.uniform(1, 1.2)  # noqa: S311
             with self._changed:
-                self._changed.wait_for(lambda: self._is_over, min(wait, LONGEST_PAUSE) * random.uniform(1, 1.2))  # noqa: S311
+                self._changed.wait_for(lambda: self._is_over, wait)
 
     def _rest(self) -> None:
         """Waits for another answer, or until it is time to look at the folder."""

@@ -12,12 +12,15 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from irt_assets.responses.importing.load import import_attempts
+from resources.postgres.database import Database
 from services.theta_client import AttemptSpool, spool
 from services.theta_client.api import read_address
 from tests.testbed.patience import patient
@@ -224,7 +227,7 @@ def test_refused_answers_are_kept_with_the_reason_and_counted_and_the_log_names_
     assert "a0" not in caplog.text
 
 
-def test_the_pause_that_the_api_asks_for_is_kept_and_pauses_grow(
+def test_the_pause_is_what_the_api_asks_for_and_grows_where_it_asks_for_none(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     waits: list[float] = []
@@ -238,17 +241,17 @@ def test_the_pause_that_the_api_asks_for_is_kept_and_pauses_grow(
         return usual(self, probe, 0.01)
 
     monkeypatch.setattr(threading.Condition, "wait_for", wait_for_it)
-    asked = iter("7" + "1" * 7)
+    asked: Iterator[dict[str, str]] = iter([{"Retry-After": "7"}, {"Retry-After": "1"}, *[{}] * 6])
 
     def judge(_rows: list[dict[str, Any]]) -> Answer | None:
-        after = next(asked, None)
-        return after and (503, {"Retry-After": after}, {"detail": "busy"})
+        headers = next(asked, None)
+        return None if headers is None else (503, headers, {"detail": "busy"})
 
     server.judge = judge
     sending = AttemptSpool(tmp_path)
     sending.add([answer(1)])
     assert sending.close(patient(30))
-    assert waits == [7, 2, 4, 8, 16, 32, 60, 60]
+    assert waits == [7, 1, 4, 8, 16, 32, 60, 60]
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 409])
@@ -332,3 +335,15 @@ def test_a_long_outage_makes_files_of_bounded_size_and_reads_one_chunk_at_a_time
     server.judge = lambda _rows: None
     assert sending.close(patient(30))
     assert (len(server.ids), max(map(len, server.received)) <= 1000) == (600, True)
+
+
+def test_an_import_takes_the_files_of_an_outage(away: None, tmp_path: Path, database: Database) -> None:
+    sending = AttemptSpool(tmp_path / "spool")
+    now = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    sending.add([answer(k) | {"completed_at": now.isoformat(), "response": None} for k in range(3)])
+    assert not sending.close(0)
+    files = [*(tmp_path / "spool").glob("0*.jsonl")]
+    report = import_attempts(database, files, first_month=f"{now:%Y-%m}", reject_dir=tmp_path)
+    assert (report.accepted, report.rejected.total()) == (3, 0)
+    again = import_attempts(database, files, first_month=f"{now:%Y-%m}", reject_dir=tmp_path)
+    assert again.duplicates == 3
