@@ -335,7 +335,6 @@ def _ability_body(one: Theta, measures: Measures) -> dict[str, Any]:
     return {
         "theta": one.theta,
         "se": one.se,
-        "se_total": one.se_total,
         "model": measure.scale.model.upper() if measure else None,
         "version": f"v{one.scale_version}",
         "updated_at": _z(one.fitted_at),
@@ -343,6 +342,7 @@ def _ability_body(one: Theta, measures: Measures) -> dict[str, Any]:
         "n_items": one.n_items,
         "set_hash": one.set_hash,
         "kind": one.kind,
+        "se_total": one.se_total,
     }
 
 

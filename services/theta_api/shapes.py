@@ -57,9 +57,6 @@ class OfScale(BaseModel):
 
     theta: float
     se: float
-    se_total: float | None = Field(
-        description="with the errors of the item parameters and of their linking; null: they are not known"
-    )
     model: str | None = Field(description="2PL, 3PL or RASCH; null: nothing is in force on the scale any more")
     version: str = Field(description="of the scale's anchors, e.g. v1")
     updated_at: str
@@ -67,6 +64,9 @@ class OfScale(BaseModel):
     n_items: int
     set_hash: str = Field(description="of the published parameters that were used")
     kind: str = Field(description="monthly, nightly or online")
+    se_total: float | None = Field(
+        description="with the errors of the item parameters and of their linking; null: they are not known"
+    )
 
 
 class Answer(OfScale):
