@@ -272,6 +272,13 @@ class Settings(BaseSettings):
     irt_posts_strict: bool = Field(
         False, description="refuse posted answers of items and learners that are not known, instead of adding them"
     )
+    irt_xapi_home_page: str | None = Field(
+        None, description="homePage of the accounts whose names are learners' ids, in statements of xAPI"
+    )
+    irt_xapi_item_prefix: str = Field("", description="what stands before the item's id in the id of xAPI's activity")
+    irt_xapi_mbox_key: SecretStr | None = Field(
+        None, description="learners whom xAPI names by a mailbox have its HMAC by this key as their id; unset: refused"
+    )
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
     slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")
     discord_webhook_url: SecretStr | None = Field(None, description="alerts to Discord: a channel's webhook")
