@@ -75,12 +75,14 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         def work() -> Posted:
             post = _post(caller.name, unpack(body), lines)
             settings = ledger.settings
-            with ledger.connect(to_post=True) as connection:
+            with ledger.connect(to_post=True) as connection, connection.pipeline():
                 done = take_post(
                     connection, post, first_month=settings.irt_first_month, strict=settings.irt_posts_strict
                 )
                 if dry_run:
                     connection.rollback()
+                else:
+                    connection.commit()
             return done
 
         try:

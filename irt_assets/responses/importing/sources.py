@@ -23,12 +23,15 @@ BLOCK = 8 * 2**20  # bytes of text a batch: about 80,000 answers, tens of megaby
 HEAD = 2**20
 
 
+Fault = Literal["ragged_row", "bad_json", "unknown_field", "missing_field", "bad_time"]
+
+
 @dataclass(frozen=True)
 class BadRow:
     """A row that cannot be read as one."""
 
     line: int
-    reason: Literal["ragged_row", "bad_json", "unknown_field", "missing_field", "bad_time"]
+    reason: Fault
     value: str
     raw: str
 
