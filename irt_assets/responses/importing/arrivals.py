@@ -21,6 +21,8 @@ from resources.postgres.database import one_value, records
 
 FILES = "irt import"
 """How all files together are called where sources are listed."""
+SOURCE = f"CASE kind WHEN 'file' THEN '{FILES}' WHEN 'inbox' THEN 'inbox' ELSE source END"
+"""The source of a row of `intake`, as people know it."""
 MOST_A_DAY = 10_000
 DAYS_KEPT = 30
 LONGEST_ROW = 10_000
@@ -121,15 +123,14 @@ def source_states(connection: psycopg.Connection) -> list[SourceState]:
     return records(
         connection,
         SourceState,
-        """SELECT CASE kind WHEN 'file' THEN %(files)s ELSE source END AS source, kind, max(arrived_at) AS last,
+        f"""SELECT {SOURCE} AS source, kind, max(arrived_at) AS last,
              max(latest) AS latest, coalesce(sum(read) FILTER (WHERE today), 0)::bigint AS read,
              coalesce(sum(accepted + corrected) FILTER (WHERE today), 0)::bigint AS stored,
              coalesce(sum(duplicates) FILTER (WHERE today), 0)::bigint AS duplicates,
              coalesce(sum(read - accepted - corrected - duplicates) FILTER (WHERE today), 0)::bigint AS refused
            FROM (SELECT *, arrived_at > now() - interval '1 day' AS today FROM intake
                  WHERE arrived_at > now() - interval '28 days') recent
-           GROUP BY 1, 2 ORDER BY last DESC""",
-        {"files": FILES},
+           GROUP BY 1, 2 ORDER BY last DESC""".encode(),
     )
 
 
