@@ -81,5 +81,5 @@ def test_the_setting_takes_names_with_any_character_and_says_what_it_wants(monke
     settings = Settings(irt_silent_after="x%2Cy=90m, a=b=2h,irt import=7d,z=never", _env_file=None)
     assert settings.silent_after == {"x,y": 1.5 * HOUR, "a=b": 2 * HOUR, "irt import": 7 * DAY, "z": None}
     monkeypatch.setenv("IRT_SILENT_AFTER", "x=soon")
-    with pytest.raises(PermanentFailure, match="IRT_SILENT_AFTER.*service=2h"):
+    with pytest.raises(PermanentFailure, match=r"IRT_SILENT_AFTER.*service=2h"):
         get_settings()

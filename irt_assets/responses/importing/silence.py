@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import psycopg
 
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import lasting
 from irt_assets.responses.importing.arrivals import FILES, SOURCE
 from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.settings import Settings
@@ -44,20 +44,20 @@ class Silence:
 
     def sentence(self, now: datetime) -> str:
         why = (
-            f"IRT_SILENT_AFTER allows {_length(self.allowed)}"
+            f"IRT_SILENT_AFTER allows {lasting(self.allowed)}"
             if self.usual is None
-            else f"its longest pause in 28 days from that hour of the week on was {_length(self.usual)}"
+            else f"its longest pause in 28 days from that hour of the week on was {lasting(self.usual)}"
         )
         since = f"{self.since:%Y-%m-%d %H:%M} UTC"
-        return f"{self.source} has brought no answers since {since}, for {_length(now - self.since)}; {why}"
+        return f"{self.source} has brought no answers since {since}, for {lasting(now - self.since)}; {why}"
 
     def alert(self, now: datetime) -> Alert:
         return Alert(
             key=f"{KEY}{self.source}",
             severity="warning",
             what=self.sentence(now),
-            fix="See whether it runs and what it is answered: its own log says so, and irt intake list what came. If"
-            f" nothing was to come, allow longer pauses: IRT_SILENT_AFTER={quote(self.source)}=3d, or =never.",
+            fix="See whether it runs and what it is answered: its own log says so, and `irt intake list` what came. If"
+            f" nothing was to come, allow longer pauses, `IRT_SILENT_AFTER={quote(self.source)}=3d`, or `never`.",
             kind="sources",
             subjects=(self.source,),
         )
@@ -89,12 +89,17 @@ def silent_sources(connection: psycopg.Connection, settings: Settings, now: date
     came = defaultdict[str, list[datetime]](list)
     for source, at in connection.execute(ARRIVALS.encode(), {"now": now, "back": LOOK_BACK}):
         came[source].append(at)
-    set_for = {FILES: None} | settings.silent_after
-    unwatched = {source for source, after in set_for.items() if after is None}
+    ignored = unwatched(settings)
     return {
-        source: None if source in unwatched else silence(source, arrivals, now, set_for.get(source))
+        source: None if source in ignored else silence(source, arrivals, now, settings.silent_after.get(source))
         for source, arrivals in came.items()
     }
+
+
+def unwatched(settings: Settings) -> set[str]:
+    """Sources of which nothing is expected."""
+    allowed = {FILES: None} | settings.silent_after
+    return {source for source, after in allowed.items() if after is None}
 
 
 def alert_on_silence(connection: psycopg.Connection, settings: Settings) -> list[str]:
@@ -102,9 +107,9 @@ def alert_on_silence(connection: psycopg.Connection, settings: Settings) -> list
     which are silent. A source that has not come for four weeks keeps its alert."""
     now = datetime.now(UTC)
     found = silent_sources(connection, settings, now)
-    never = {source: None for source, after in settings.silent_after.items() if after is None}
+    over = unwatched(settings) | {source for source, one in found.items() if one is None}
     for key in open_keys(connection, KEY):
-        if (found | never).get(key.removeprefix(KEY), key) is None:
+        if key.removeprefix(KEY) in over:
             resolve_alert(connection, key)
     silent = [one for one in found.values() if one is not None]
     for one in silent:
@@ -115,8 +120,3 @@ def alert_on_silence(connection: psycopg.Connection, settings: Settings) -> list
 def _hour_of_week(at: datetime) -> tuple[int, int]:
     utc = at.astimezone(UTC)
     return utc.weekday(), utc.hour
-
-
-def _length(pause: timedelta) -> str:
-    hours = round(pause / timedelta(hours=1))
-    return counted(hours, "hour") if hours > 1 else counted(round(pause / timedelta(minutes=1)), "minute")
