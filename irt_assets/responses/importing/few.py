@@ -92,7 +92,7 @@ class Few(Staging):
         self._connection.execute(SHARE, (lock_key(*POSTS),))
         self._run(LOCK_IDS, key=lock_key("response_log", "ids"))
 
-    def judge(self, *, strict: bool) -> Counter[str]:
+    def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:
         judged = JUDGE_ERASED
         unknown = JUDGE_UNKNOWN if strict else ()
         for judgement in (*unknown, JUDGE_MONTH, JUDGE_AGAINST_LOG, JUDGE_WITHIN_INPUT):
@@ -105,7 +105,7 @@ class Few(Staging):
         )
         self._judged = [(self._rows[place], attempt_id, reason) for place, attempt_id, reason in found]
         self.outcomes = {row["line"]: (attempt_id, reason) for row, attempt_id, reason in self._judged}
-        return Counter(reason for *_, reason in self._judged if reason is not None)
+        return Counter((row["source"], reason) for row, _, reason in self._judged if reason is not None)
 
     def erasures(self) -> list[str]:
         return []  # whoever posts is told by row
@@ -120,11 +120,11 @@ class Few(Staging):
     def drop_judged(self) -> None:
         self._rows = [row for row, _, reason in self._judged if reason is None]
 
-    def replace_corrected(self, sources: list[str]) -> int:
+    def replace_corrected(self, sources: list[str]) -> Counter[int]:
         statement = kept_as_corrections(REPLACED, how="import", by="session_user", result="DISTINCT attempt_id")
         changed = statement.strip().removeprefix("WITH")
         self.corrected = {row[0] for row in self._run(f"{STAGED}, {changed}", sources=sources)}
-        return len(self.corrected)
+        return Counter({0: len(self.corrected)})
 
     def recorded(self, name: str) -> dict[str, str]:  # noqa: ARG002
         """None: a post is scored by the records themselves."""
