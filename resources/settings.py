@@ -272,6 +272,9 @@ class Settings(BaseSettings):
     irt_posts_strict: bool = Field(
         False, description="refuse posted answers of items and learners that are not known, instead of adding them"
     )
+    irt_pull_sources: Path | None = Field(
+        None, description="file of the databases and lake tables that irt pull reads, mode 600, /etc/irt/sources.yaml"
+    )
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
     slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")
     discord_webhook_url: SecretStr | None = Field(None, description="alerts to Discord: a channel's webhook")

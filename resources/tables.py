@@ -123,7 +123,7 @@ response_log = _table(
     Column(
         "pulled_from",
         Integer,
-        server_default=sa.text("NULLIF(current_setting('irt.pull'::text, true), ''::text)::integer"),
+        server_default=sa.text("(NULLIF(current_setting('irt.pull'::text, true), ''::text))::integer"),
         comment="pull_source.number of the pull that brought it; null: none did",
     ),
     Index("response_log_user", "user_id", "completed_at"),

@@ -144,11 +144,11 @@ class Few(Staging):
         return None
 
 
-def recorded_rules(connection: psycopg.Connection, items: list[str]) -> dict[str, float]:
-    """From how many points on an answer to each of these items is right, where the item's record says so."""
+def recorded_rules(connection: psycopg.Connection, items: list[str] | None = None) -> dict[str, float]:
+    """From how many points on an answer is right, of those of these items, or of all, whose record says so."""
     rules = connection.execute(
         "SELECT item_id, meta->>'dichotomise' FROM question"
-        " WHERE item_id = ANY(%s) AND jsonb_exists(meta, 'dichotomise')",
-        (items,),
+        " WHERE (%(items)s::text[] IS NULL OR item_id = ANY(%(items)s)) AND jsonb_exists(meta, 'dichotomise')",
+        {"items": items},
     )
     return {item: float(rule.partition("=")[2]) for item, rule in rules}
