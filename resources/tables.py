@@ -772,7 +772,7 @@ pull_source = _table(
     ),
     _req("notices_regrading", Boolean, "whether its cursor is the time of the last write"),
     _opt("stopped", Text, "why it is not pulled; null: it is"),
-    _req("pulled_at", UTC, "when it was last read to its end", NOW),
+    _req("pulled_at", UTC, "when it was last read", NOW),
 )
 
 pull_day = _table(

@@ -7,8 +7,10 @@ import os
 import signal
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from irt_assets.responses.pulling import nightly
@@ -16,12 +18,14 @@ from irt_assets.responses.pulling import pull as pulling
 from irt_assets.responses.pulling import rows as source_rows
 from irt_assets.responses.pulling.nightly import Comparison
 from irt_assets.responses.pulling.pull import Pull, SourceStopped
-from irt_assets.responses.pulling.standing import Compared
+from irt_assets.responses.pulling.standing import Compared, begin, first_pull_under_way, pulls_in_words, store
+from jobs import pulls
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.pulled import NAME, TABLE, Company, pull, source
 from tests.helpers.rooms import rows
+from tests.helpers.typed import IrtOf
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 LOG = "SELECT attempt_id, user_id, item_id, correct FROM response_log ORDER BY 1"
@@ -284,3 +288,89 @@ def test_a_night_that_is_killed_leaves_the_day_as_it_was(company: Company, lms: 
     assert rows(database, "SELECT count(*) FROM attempt_correction") == [(0,)]
     [found] = _compared(database, lms)
     assert (found.vanished, found.waits, found.here) == (1, False, 300)
+
+
+def test_the_sensor_pulls_tells_of_a_source_that_is_stopped_and_of_a_day_that_waits(
+    company: Company, lms: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(lms)
+    assert "lms: 3 rows, 3 new, 0 corrected" in _tick(database)
+    company.run("DELETE FROM company.answers WHERE id = 2")
+    later = NOW.replace(hour=3) + timedelta(days=1)
+    monkeypatch.setattr(pulls, "datetime", SimpleNamespace(now=lambda _zone: later))
+    _tick(database)
+    company.run("ALTER TABLE company.answers ALTER learner TYPE text")
+    assert "learner was varchar(40)" in _tick(database)
+    assert "stopped" in _tick(database)
+    open_alerts = rows(database, "SELECT key, severity FROM alert WHERE resolved_at IS NULL ORDER BY 1")
+    day = (NOW - timedelta(days=3)).date()
+    assert open_alerts == [("pull lms", "error"), (f"pull lms {day}", "warning")]
+    with database.connect() as connection:
+        state, waiting = pulls_in_words(connection)
+    assert state.startswith("lms: stopped: its columns are not those of the first pull")
+    assert waiting.startswith(
+        f"lms {day}: 0 rows there, 1 answers here; 0 missing are to be fetched, 1 vanished are to"
+    )
+    assert pull(database, lms, accept=True).read == 0
+    _tick(database)
+    assert rows(database, "SELECT key FROM alert WHERE resolved_at IS NULL") == [(f"pull lms {day}",)]
+
+
+def _tick(database: Database) -> str:
+    with dg.build_sensor_context(resources={"database": database}, sensor_name="pull") as context:
+        return str(pulls.pull.evaluate_tick(context).skip_message)
+
+
+def test_a_person_pulls_and_reads_how_it_stands(
+    company: Company, lms: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = irt(lms)
+    monkeypatch.setenv("IRT_PULL_SOURCES", str(company.file))
+    done = typed("pull", "--newest-first")
+    first, last = ((NOW - timedelta(**ago)).strftime("%Y-%m") for ago in ({"days": 40}, {"hours": 2}))
+    assert "lms: 3 rows read, 3 accepted, 0 corrected, 0 duplicates, rejected: none" in done.out
+    assert f"months that it filled: irt backfill --from {first} --to {last}" in done.out
+    assert "rows, " in done.out
+    assert " left\n" in done.out
+    company.run("DELETE FROM company.answers WHERE id = 2")
+    done = typed("pull", "lms", "--compare")
+    day = (NOW - timedelta(days=3)).date()
+    assert f"→ irt pull lms --confirm {day}" in done.out
+    assert "1 vanished were withdrawn" in typed("pull", "lms", "--confirm", str(day)).out
+    assert typed("pull", "nothing").code == 2
+    assert "pull: lms: read 20" in typed("status").out
+    assert typed("job", "pull").out == "pull: done\n"
+
+
+def test_a_source_without_the_time_of_the_last_write_is_shown_as_one(
+    company: Company, settings: Settings, database: Database
+) -> None:
+    lms = company.write_file(settings, table="company.answers")
+    pull(database, lms)
+    company.run(f"UPDATE company.answers SET score = 1, written = {at()} WHERE id = 2")
+    assert pull(database, lms).rejected == {"conflicting_duplicate": 1}
+    with database.connect() as connection:
+        [said] = pulls_in_words(connection)
+    assert said.endswith("regrading is not noticed (no `revision: cursor`)")
+
+
+def test_late_answers_wait_for_the_end_of_a_first_pull(company: Company, lms: Settings, database: Database) -> None:
+    with database.connect() as connection:
+        assert not first_pull_under_way(connection)
+        standing = begin(connection, NAME, {}, True)
+        standing.first_pull = {"days": ["2026-01-01"], "behind": None}
+        store(connection, standing)
+        assert first_pull_under_way(connection)
+        connection.execute("UPDATE pull_source SET pulled_at = now() - interval '2 hours'")
+        assert not first_pull_under_way(connection)
+
+
+def test_own_tables_as_the_log_refuse_a_pull(company: Company, lms: Settings, database: Database, irt: IrtOf) -> None:
+    company.run(
+        "CREATE VIEW company.log AS SELECT id::text AS id, learner AS user_id, question AS item_id,"
+        " answered AS completed_at, score = 1 AS correct FROM company.answers"
+    )
+    done = irt(lms)("connect", "log", "company.log", "--yes")
+    assert done.code == 0, done.err
+    with pytest.raises(PermanentFailure, match=r"irt connect log"):
+        pull(database, lms)

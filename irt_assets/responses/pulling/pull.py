@@ -156,9 +156,9 @@ class Pull:
             if self.report.read > before or not first["days"]:
                 with self.database.connect() as connection:
                     store(connection, standing)
-            took = time.monotonic() - begun
-            left = timedelta(seconds=round(took / done * (total - done)))
-            self.tell(f"{day}: {self.report.read:,} rows, {self.report.read / took:,.0f}/s, {left} left")
+                took = time.monotonic() - begun
+                left = timedelta(seconds=round(took / done * (total - done)))
+                self.tell(f"{day}: {self.report.read:,} rows, {self.report.read / took:,.0f}/s, {left} left")
         return True
 
     # -- from then on ------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class Pull:
             if not self.in_time:
                 return
             standing.move(self._clamped(reader, chunk[-1].last, at), at)
-            self._take(reader, standing, chunk)
+            self._take(reader, standing, chunk, again=before.key is None)
         if not self.in_time:
             return
         again = Part(behind=Place(reader.earlier(standing.stood[0][1], before.cursor, OUT_OF_ORDER)), up_to=before)

@@ -63,7 +63,6 @@ class Standing:
         older = [one for one in self.stood if one[0] <= since]
         self.stood = older[-1:] + [one for one in self.stood if one[0] > since]
         self.refused = {row: when for row, when in self.refused.items() if when > (at - 3 * OUT_OF_ORDER).isoformat()}
-        self.pulled_at = at
 
 
 @contextmanager
@@ -92,6 +91,7 @@ def begin(connection: psycopg.Connection, name: str, columns: Mapping[str, str],
 
 
 def store(connection: psycopg.Connection, standing: Standing) -> None:
+    standing.pulled_at = datetime.now(UTC)
     documents = {
         name: Jsonb(value)
         for name, value in vars(standing).items()
@@ -111,10 +111,12 @@ def stop(database: Database, name: str, why: str) -> None:
 
 
 def first_pull_under_way(connection: psycopg.Connection) -> bool:
-    """Whether a source's first pull is not over: what follows from its days is made once, at its end."""
+    """Whether a source's first pull goes on: what follows from its days is made once, at its end."""
     return bool(
         one_value(
-            connection, "SELECT EXISTS (SELECT FROM pull_source WHERE first_pull IS NOT NULL AND stopped IS NULL)"
+            connection,
+            """SELECT EXISTS (SELECT FROM pull_source WHERE first_pull IS NOT NULL AND stopped IS NULL
+                              AND pulled_at > now() - interval '1 hour')""",
         )
     )
 
@@ -164,7 +166,7 @@ def pulls_in_words(connection: psycopg.Connection) -> list[str]:
         elif one.first_pull is not None:
             state = f"the first pull has {len(one.first_pull['days']):,} days to read → irt pull {one.name}"
         else:
-            state = f"read to its end {one.pulled_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+            state = f"read {one.pulled_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
         blind = "" if one.notices_regrading else "; regrading is not noticed (no `revision: cursor`)"
         lines.append(f"{one.name}: {state}{blind}")
     waiting = records(connection, Compared, "SELECT * FROM pull_day WHERE waits ORDER BY name, day")

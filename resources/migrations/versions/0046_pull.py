@@ -30,7 +30,7 @@ def upgrade() -> None:
             'hashes of refused rows that are read again, each with the time: they count once';
         COMMENT ON COLUMN pull_source.notices_regrading IS 'whether its cursor is the time of the last write';
         COMMENT ON COLUMN pull_source.stopped IS 'why it is not pulled; null: it is';
-        COMMENT ON COLUMN pull_source.pulled_at IS 'when it was last read to its end';
+        COMMENT ON COLUMN pull_source.pulled_at IS 'when it was last read';
         CREATE TABLE pull_day (
             name text NOT NULL REFERENCES pull_source ON DELETE CASCADE, day date NOT NULL, there bigint NOT NULL,
             here bigint NOT NULL, missing bigint NOT NULL, vanished bigint NOT NULL, waits boolean NOT NULL,
