@@ -291,6 +291,9 @@ class Settings(BaseSettings):
         description="after how long without answers a source is silent (an alert), instead of twice its longest usual "
         "pause, e.g. service=2h,other=never; m, h or d; names as irt status has them, a comma as %2C",
     )
+    irt_pull_sources: Path | None = Field(
+        None, description="file of the databases and lake tables that irt pull reads, mode 600, /etc/irt/sources.yaml"
+    )
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
     slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")
     discord_webhook_url: SecretStr | None = Field(None, description="alerts to Discord: a channel's webhook")

@@ -156,10 +156,12 @@ class Few(Staging):
         return None
 
 
-def recorded_rules(connection: psycopg.Connection, items: list[str]) -> psycopg.Cursor[Any]:
-    """By which rule an answer to each of these items is right, where the item's record says so (see `AsRecorded`)."""
+def recorded_rules(connection: psycopg.Connection, items: list[str] | None = None) -> psycopg.Cursor[Any]:
+    """By which rule an answer to each of these items, or to any, is right, where the item's record says so (see
+    `AsRecorded`)."""
     return connection.execute(
         """SELECT item_id, meta->>'dichotomise', meta->>'key' FROM question
-           WHERE item_id = ANY(%s) AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key'))""",
-        (items,),
+           WHERE (%(items)s::text[] IS NULL OR item_id = ANY(%(items)s))
+             AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key'))""",
+        {"items": items},
     )
