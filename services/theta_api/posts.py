@@ -85,12 +85,14 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         def work() -> Posted:
             settings = ledger.settings
             post = _post(caller.name, unpack(body), lines, _naming(settings) if kind else None)
-            with ledger.connect(to_post=True) as connection:
+            with ledger.connect(to_post=True) as connection, connection.pipeline():
                 done = take_post(
                     connection, post, first_month=settings.irt_first_month, strict=settings.irt_posts_strict
                 )
                 if dry_run:
                     connection.rollback()
+                else:
+                    connection.commit()
             return done
 
         try:

@@ -64,6 +64,9 @@ class OfScale(BaseModel):
     n_items: int
     set_hash: str = Field(description="of the published parameters that were used")
     kind: str = Field(description="monthly, nightly or online")
+    se_total: float | None = Field(
+        description="with the errors of the item parameters and of their linking; null: they are not known"
+    )
 
 
 class Answer(OfScale):

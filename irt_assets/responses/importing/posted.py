@@ -53,6 +53,7 @@ WHAT_TO_DO = WAYS_OUT | {
     "id_too_long": "An id may have at most 600 bytes.",
     "bad_character": "A text must not contain the character NUL.",
     "completed_before_started": "started_at must not be after completed_at.",
+    "missing_response": "The item is scored by the key in its record: send the option that was chosen as response.",
     "bad_response_time": "Send whole milliseconds from 0, or null where the time is not known.",
     "bad_position": "Send a whole number from 1.",
     "bad_hints": "Send a whole number from 0, or null where it is not known.",
@@ -146,13 +147,13 @@ def take_post(connection: psycopg.Connection, post: Post, *, first_month: str, s
 
     Raises PermanentFailure where the log is not `response_log`.
     """
-    connection.execute("SET LOCAL synchronous_commit = on")
     report, staging = ImportReport(), Few(connection)
     refused: dict[int, tuple[str, str]] = {}
     given = AnswerSource(post, Mapping(name="post", columns={name: (name,) for name in post.columns}), None)
     ids = [*post.voided.values()]
     if ids:
         require_response_log(connection)
+        connection.execute("SET LOCAL synchronous_commit = on")
         post.refuse_voids(first_column(connection, KNOWN, {"ids": ids}))
     if not post.is_empty:
         take(
@@ -221,21 +222,26 @@ def _shaped(row: Any, place: int) -> dict[str, str | None] | BadRow:
     """The attempt's fields as text, or what is wrong with it."""
     if isinstance(row, BadRow):
         return BadRow(place, row.reason, row.value, row.raw)
-    raw = json.dumps(row, ensure_ascii=False)
+    found = _cells(row)
+    return found if isinstance(found, dict) else BadRow(place, *found, json.dumps(row, ensure_ascii=False))
+
+
+def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
+    """The attempt's fields as text, or why they are none, and the value that is the reason."""
     if not isinstance(row, dict):
-        return BadRow(place, "bad_json", "not a JSON object", raw)
+        return "bad_json", "not a JSON object"
     if unknown := [name for name in row if name not in ATTEMPT_COLUMNS]:
-        return BadRow(place, "unknown_field", unknown[0], raw)
+        return "unknown_field", unknown[0]
     missing = [name for name in FILLED if row.get(name) in (None, "")] + ["correct"] * ("correct" not in row)
     if missing:
-        return BadRow(place, "missing_field", missing[0], raw)
+        return "missing_field", missing[0]
     try:
         cells = {name: as_cell(value) for name, value in row.items()}
     except NotKept as error:
-        return BadRow(place, "bad_json", str(error), raw)
+        return "bad_json", str(error)
     for name in ("completed_at", "started_at"):
         if re.match(WITHOUT_ZONE, cells.get(name) or ""):
-            return BadRow(place, "bad_time", cells[name] or "", raw)
+            return "bad_time", cells[name] or ""
     return cells
 
 
