@@ -279,10 +279,20 @@ class Settings(BaseSettings):
     irt_posts_strict: bool = Field(
         False, description="refuse posted answers of items and learners that are not known, instead of adding them"
     )
+    irt_xapi_home_page: str | None = Field(
+        None, description="homePage of the accounts whose names are learners' ids, in statements of xAPI"
+    )
+    irt_xapi_item_prefix: str = Field("", description="what stands before the item's id in the id of xAPI's activity")
+    irt_xapi_mbox_key: SecretStr | None = Field(
+        None, description="learners whom xAPI names by a mailbox have its HMAC by this key as their id; unset: refused"
+    )
     irt_silent_after: Annotated[str, SILENCES] = Field(
         "",
         description="after how long without answers a source is silent (an alert), instead of twice its longest usual "
         "pause, e.g. service=2h,other=never; m, h or d; names as irt status has them, a comma as %2C",
+    )
+    irt_pull_sources: Path | None = Field(
+        None, description="file of the databases and lake tables that irt pull reads, mode 600, /etc/irt/sources.yaml"
     )
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
     slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")

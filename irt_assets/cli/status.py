@@ -77,6 +77,8 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
         )
     for silent in overview.silent:
         out.print(f"[red]silent[/red] {escape(silent.sentence(overview.now))}")
+    for line in overview.pulls:
+        out.print(f"pull: {escape(line)}")
     out.print()
     print_blocks(table(("month", "scale", "state", "why"), [*_months(overview.months)]))
     if overview.waiting:

@@ -96,7 +96,7 @@ class Few(Staging):
         """Each id is compared by one post at a time, in a fixed order; imports are not waited for."""
         self._run(LOCK_IDS, posts=lock_key(*POSTS), ids=lock_key("response_log", "ids"))
 
-    def judge(self, *, strict: bool) -> Counter[str]:
+    def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:
         judged = JUDGE_ERASED
         unknown = JUDGE_UNKNOWN if strict else ()
         for judgement in (*unknown, JUDGE_MONTH, JUDGE_AGAINST_LOG, JUDGE_WITHIN_INPUT):
@@ -110,7 +110,7 @@ class Few(Staging):
         self._judged = [(self._rows[place], *verdict) for place, *verdict in found]
         self.outcomes = {row["line"]: (attempt_id, reason) for row, attempt_id, reason, _ in self._judged}
         self.clock_ahead = sum(ahead for *_, reason, ahead in self._judged if reason is None)
-        return Counter(reason for *_, reason, _ in self._judged if reason is not None)
+        return Counter((row["source"], reason) for row, _, reason, _ in self._judged if reason is not None)
 
     def erasures(self) -> list[str]:
         return []  # whoever posts is told by row
@@ -126,11 +126,11 @@ class Few(Staging):
         if any(reason is not None for *_, reason, _ in self._judged):
             self._hold([row for row, _, reason, _ in self._judged if reason is None])
 
-    def replace_corrected(self, sources: list[str]) -> int:
+    def replace_corrected(self, sources: list[str]) -> Counter[int]:
         statement = kept_as_corrections(REPLACED, how="import", by="session_user", result="DISTINCT attempt_id")
         changed = statement.strip().removeprefix("WITH")
         self.corrected = {row[0] for row in self._run(f"{STAGED}, {changed}", sources=sources)}
-        return len(self.corrected)
+        return Counter({0: len(self.corrected)})
 
     def names_of_erased(self) -> Callable[[str], str]:
         """They are read when the first row is refused."""
@@ -156,10 +156,12 @@ class Few(Staging):
         return None
 
 
-def recorded_rules(connection: psycopg.Connection, items: list[str]) -> psycopg.Cursor[Any]:
-    """By which rule an answer to each of these items is right, where the item's record says so (see `AsRecorded`)."""
+def recorded_rules(connection: psycopg.Connection, items: list[str] | None = None) -> psycopg.Cursor[Any]:
+    """By which rule an answer to each of these items, or to any, is right, where the item's record says so (see
+    `AsRecorded`)."""
     return connection.execute(
         """SELECT item_id, meta->>'dichotomise', meta->>'key' FROM question
-           WHERE item_id = ANY(%s) AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key'))""",
-        (items,),
+           WHERE (%(items)s::text[] IS NULL OR item_id = ANY(%(items)s))
+             AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key'))""",
+        {"items": items},
     )
