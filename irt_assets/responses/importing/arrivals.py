@@ -171,7 +171,8 @@ def days_of_sources(connection: psycopg.Connection, first: date) -> list[dict[st
               sum(accepted)::bigint AS accepted, sum(corrected)::bigint AS corrected,
               sum(duplicates)::bigint AS duplicates,
               sum(read - accepted - corrected - duplicates)::bigint AS rejected
-            FROM intake WHERE arrived_at >= %(first)s::timestamp AT TIME ZONE 'UTC' AND kind NOT IN ('question', 'learner')
+            FROM intake
+            WHERE arrived_at >= %(first)s::timestamp AT TIME ZONE 'UTC' AND kind NOT IN ('question', 'learner')
             GROUP BY 1, 2""".encode(),
         {"first": first},
     )
