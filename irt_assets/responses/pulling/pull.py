@@ -99,6 +99,7 @@ class Pull:
                 raise SourceStopped(f"{self.source.name} was stopped: {standing.stopped}")
             if reader.is_empty:
                 return None
+            reader.check_clocks()
             columns = reader.columns | {"zone": str(self.source.zone)}
             standing = standing or begin(connection, self.source.name, columns, reader.notices_regrading)
             if accept:
@@ -192,7 +193,8 @@ class Pull:
     def _take(self, reader: Reader, standing: Standing, chunk: Sequence[Read], *, again: bool = False) -> None:
         """Store rows, and where the pull then stands. `again`: they were read before, and what is known of them is not
         counted."""
-        rows = [_without(read.rows, standing.refused, reader.identity) for read in chunk]
+        refused_before = standing.refused if again else {}
+        rows = [_without(read.rows, refused_before, reader.identity) for read in chunk]
         source = Rows(self.source.name, rows[0].schema.names, sum(map(len, rows)), lambda: iter(rows))
         with self.database.connect() as connection:
             report, refused = take_rows(connection, self.database, self.source, reader, source, standing.number)
@@ -206,8 +208,7 @@ class Pull:
                 )
             if again:
                 _count_only_new(connection, self.source.name)
-            if standing.first_pull is None:
-                standing.refuse(_hash_of(rows, line, reader.identity) for line in refused)
+            standing.refuse(_hash_of(rows, line, reader.identity) for line in refused)
             store(connection, standing)
         if again:
             report.read, report.duplicates = report.read - report.duplicates, 0

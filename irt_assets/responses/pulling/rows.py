@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
@@ -27,7 +27,7 @@ from irt_assets.responses.pulling.clocks import Clock, clock_of
 from irt_assets.responses.pulling.sources_file import PullSource
 from resources.failures import PermanentFailure, TransientFailure
 
-BATCH = 50_000
+BATCH, BATCHES = 50_000, 10
 AS_THEY_ARE = (str, bool, int, float, datetime)
 IN_UTC = {
     "postgresql": "SET TIME ZONE 'UTC'",
@@ -178,7 +178,8 @@ class SqlRows(AbstractContextManager["SqlRows"]):
         """The time and the cursor of some row; None where there is no row."""
         time, cursor = self._time, self._table.c[self.cursor.column]
         some = sa.select(time, cursor).where(time.is_not(None), cursor.is_not(None)).limit(1)
-        return next((rows[0] for rows in self._fetch(some)), (None, None))
+        found = [row for rows in self._fetch(some) for row in rows]  # to the end, so that the connection is free again
+        return found[0] if found else (None, None)
 
     @property
     def is_empty(self) -> bool:
@@ -228,6 +229,10 @@ class SqlRows(AbstractContextManager["SqlRows"]):
 
     # -- rows --------------------------------------------------------------------------------------
 
+    def check_clocks(self) -> None:
+        """Raises PermanentFailure where it is not known how times are to be read; the source is not empty."""
+        _ = self.clock, self.cursor_clock
+
     @property
     def has_times(self) -> bool:
         """Whether its cursor is a time."""
@@ -257,13 +262,20 @@ class SqlRows(AbstractContextManager["SqlRows"]):
         return Span(*(at_micros(clock.micros(value)) for value in (first, last)), self._place(greatest, None).cursor)
 
     def read(self, part: Part) -> Iterator[Read]:
-        """In the order of cursor and key."""
+        """In the order of cursor and key. No statement has more rows than can be read to the end when nobody wants them
+        any more, as some drivers do."""
         cursor, key = self._table.c[self.cursor.column], self._table.c[self.cursor.key]
-        statement = sa.select(*self._table.c).where(*self._where(part)).order_by(cursor, key)
         places = [[*self.columns].index(name) for name in (self.cursor.column, self.cursor.key)]
-        for rows in self._fetch(statement):
-            last = rows[-1]
-            yield Read(self._arrow(rows), self._place(*(last[place] for place in places)))
+        most, n = BATCHES * BATCH, -1
+        while n:
+            ordered = sa.select(*self._table.c).where(*self._where(part)).order_by(cursor, key).limit(most)
+            n = 0
+            for rows in self._fetch(ordered):
+                n += len(rows)
+                part = replace(part, behind=self._place(*(rows[-1][place] for place in places)))
+                assert part.behind is not None
+                yield Read(self._arrow(rows), part.behind)
+            n = n if n == most else 0
 
     def _where(self, part: Part) -> Iterator[sa.ColumnElement[bool]]:
         cursor, key = self._table.c[self.cursor.column], self._table.c[self.cursor.key]
@@ -310,10 +322,6 @@ class SqlRows(AbstractContextManager["SqlRows"]):
             result = streaming.execute(statement)
             try:
                 yield from result.partitions()
-            except GeneratorExit:
-                if self._engine.dialect.driver == "pymysql":  # which would first read all that is left
-                    self._connection.invalidate()
-                raise
             finally:
                 result.close()
             self._connection.commit()
