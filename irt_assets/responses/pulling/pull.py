@@ -29,6 +29,7 @@ from irt_assets.responses.importing.scoring import AsRecorded
 from irt_assets.responses.importing.sources import Batch, Source
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.take import AnswerSource, take
+from irt_assets.responses.pulling.lake import IcebergRows
 from irt_assets.responses.pulling.open_source import Reader, open_source
 from irt_assets.responses.pulling.rows import Part, Place, Read
 from irt_assets.responses.pulling.sources_file import PullSource
@@ -36,6 +37,7 @@ from irt_assets.responses.pulling.standing import (
     OUT_OF_ORDER,
     Standing,
     begin,
+    compare_again,
     one_at_a_time,
     standing_of,
     stop,
@@ -173,6 +175,11 @@ class Pull:
             self._take(reader, standing, chunk, again=before.key is None)
         if not self.in_time:
             return
+        if isinstance(reader, IcebergRows) and reader.place.cursor != before.cursor:
+            if reader.rewritten_since(before.cursor):
+                with self.database.connect() as connection:
+                    compare_again(connection, self.source.name)
+            standing.move(reader.place, at)
         again = Part(behind=Place(reader.earlier(standing.stood[0][1], before.cursor, OUT_OF_ORDER)), up_to=before)
         for chunk in _chunks(reader.read(again)):
             self._take(reader, standing, chunk, again=True)
