@@ -22,6 +22,7 @@ from irt_assets.gates.month_judged import MonthState
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.open_violations import LastBackup, OpenViolation, last_backup, open_violations
 from irt_assets.responses.importing.arrivals import SourceState, source_states
+from irt_assets.responses.importing.silence import Silence, silent_sources
 from irt_assets.responses.pulling.standing import pulls_in_words
 from jobs import alerts
 from jobs.daemons import daemon_state
@@ -91,8 +92,8 @@ class OnSpark:
 class Overview:
     """`daemon_seen`: the daemon's oldest heartbeat that counts, if it ever ran. `waiting`: what needs a decision,
     `waiting_by_month`: how many; a recalibration's count under its last month. `last_backup`: None where none was ever
-    made. `on_spark`: None where neither Spark nor a lake is set. `intake`: sources of answers;
-    `pulls`: how those that are pulled stand."""
+    made. `on_spark`: None where neither Spark nor a lake is set. `intake`: sources of answers, `silent`: those
+    silent for too long, `pulls`: how those that are pulled stand."""
 
     now: datetime
     daemon_alive: bool
@@ -107,6 +108,7 @@ class Overview:
     last_backup: LastBackup | None = None
     on_spark: OnSpark | None = None
     intake: list[SourceState] = field(default_factory=list)
+    silent: list[Silence] = field(default_factory=list)
     pulls: list[str] = field(default_factory=list)
 
 
@@ -129,6 +131,7 @@ def collect_overview(
         backup = last_backup(connection)
         late = read_lateness(connection, PLANS, settings.irt_first_month, now)
         intake = source_states(connection)
+        silences = silent_sources(connection, settings, now)
         pulls = pulls_in_words(connection)
     return Overview(
         now,
@@ -147,6 +150,7 @@ def collect_overview(
         last_backup=backup,
         on_spark=_on_spark(instance, settings),
         intake=intake,
+        silent=[one for one in silences.values() if one is not None],
         pulls=pulls,
     )
 
