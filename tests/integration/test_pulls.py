@@ -104,6 +104,22 @@ def test_rows_of_one_cursor_value_that_no_time_is_left_for_are_pulled_next(
     assert taken == [4, 4, 2]
 
 
+def test_what_is_read_once_more_goes_on_where_no_time_was_left(
+    company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irt_assets.responses.pulling.rows.BATCH", 2)
+    company.run(*(row(n, answered=at(minutes=5)) for n in range(10, 20)))
+    pull(database, lms)
+    in_time, budget = Pull.in_time, iter([True, True])
+    monkeypatch.setattr(Pull, "in_time", property(lambda _self: next(budget, False)))
+    pull(database, lms)
+    [(again,)] = rows(database, "SELECT again FROM pull_source")
+    assert again["behind"][1] == 13
+    company.run(row(20, answered=at(minutes=6)))
+    monkeypatch.setattr(Pull, "in_time", in_time)
+    assert (pull(database, lms).accepted, pull(database, lms).accepted) == (0, 1)
+
+
 def test_a_refused_row_counts_once_however_often_it_is_read(
     company: Company, lms: Settings, database: Database
 ) -> None:
@@ -327,9 +343,9 @@ def test_a_person_pulls_and_reads_how_it_stands(
     typed = irt(lms)
     monkeypatch.setenv("IRT_PULL_SOURCES", str(company.file))
     done = typed("pull", "--newest-first")
-    first, last = ((NOW - timedelta(**ago)).strftime("%Y-%m") for ago in ({"days": 40}, {"hours": 2}))
+    first = (NOW - timedelta(days=40)).strftime("%Y-%m")
     assert "lms: 3 rows read, 3 accepted, 0 corrected, 0 duplicates, rejected: none" in done.out
-    assert f"months that it filled: irt backfill --from {first} --to {last}" in done.out
+    assert f"months that the first pull filled: irt backfill --from {first} --to " in done.out
     assert "rows, " in done.out
     assert " left\n" in done.out
     company.run("DELETE FROM company.answers WHERE id = 2")

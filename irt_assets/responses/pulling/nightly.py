@@ -9,17 +9,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from irt_assets.common.partitions import day_bounds
 from irt_assets.responses.corrections import Answers, take_out
-from irt_assets.responses.pulling.open_source import Reader, open_source
+from irt_assets.responses.pulling.open_source import open_source
 from irt_assets.responses.pulling.pull import Pull, PullStaging, Rows, take_rows
 from irt_assets.responses.pulling.rows import Part
 from irt_assets.responses.pulling.sources_file import PullSource
 from irt_assets.responses.pulling.standing import Compared, Standing, compared_days, one_at_a_time, store_day
 from resources.postgres.database import Database
+
+if TYPE_CHECKING:
+    from irt_assets.responses.pulling.open_source import Reader
 
 DAYS = 35
 SHARE = 0.01

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from irt_assets.responses.pulling.lake import IcebergRows, ParquetRows
+from typing import TYPE_CHECKING
+
 from irt_assets.responses.pulling.rows import SqlRows
 from irt_assets.responses.pulling.sources_file import PARQUET, PullSource
+from resources.failures import PermanentFailure
 
-Reader = SqlRows | IcebergRows
+if TYPE_CHECKING:
+    from irt_assets.responses.pulling.iceberg import IcebergRows
+
+    Reader = SqlRows | IcebergRows
 
 
 def open_source(source: PullSource) -> Reader:
     """Raises TransientFailure where the source cannot be reached."""
     if source.is_iceberg:
+        try:
+            from irt_assets.responses.pulling.iceberg import IcebergRows  # of the extra lake
+        except ImportError:
+            raise PermanentFailure(f"{source.name} is an Iceberg table: install the extra lake (pyiceberg)") from None
         return IcebergRows(source)
-    return ParquetRows(source) if source.address.get_secret_value().startswith(PARQUET) else SqlRows(source)
+    if source.address.get_secret_value().startswith(PARQUET):
+        from irt_assets.responses.pulling.parquet_folder import ParquetRows  # DuckDB says at every exit what it left
+
+        return ParquetRows(source)
+    return SqlRows(source)

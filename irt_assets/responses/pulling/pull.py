@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psycopg
@@ -29,8 +29,7 @@ from irt_assets.responses.importing.scoring import AsRecorded
 from irt_assets.responses.importing.sources import Batch, Source
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.take import AnswerSource, take
-from irt_assets.responses.pulling.lake import IcebergRows
-from irt_assets.responses.pulling.open_source import Reader, open_source
+from irt_assets.responses.pulling.open_source import open_source
 from irt_assets.responses.pulling.rows import Part, Place, Read
 from irt_assets.responses.pulling.sources_file import PullSource
 from irt_assets.responses.pulling.standing import (
@@ -46,6 +45,9 @@ from irt_assets.responses.pulling.standing import (
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, one_value
 from resources.postgres.own_log import require_response_log
+
+if TYPE_CHECKING:
+    from irt_assets.responses.pulling.open_source import Reader
 
 BATCHES = 2
 """In one transaction: the rows by whose scores a source is judged."""
@@ -144,6 +146,10 @@ class Pull:
         assert first is not None
         begun, done, total = time.monotonic(), 0, len(first["days"])
         while first["days"]:
+            if not self.in_time:
+                with self.database.connect() as connection:
+                    store(connection, standing)
+                return False
             before, (start, end) = self.report.read, day_bounds(first["days"][0])
             behind = Place(*first["behind"]) if first["behind"] else None
             for chunk in _chunks(reader.read(Part(behind=behind, start=start, end=end))):
@@ -175,15 +181,20 @@ class Pull:
             self._take(reader, standing, chunk, again=before.key is None)
         if not self.in_time:
             return
-        if isinstance(reader, IcebergRows) and reader.place.cursor != before.cursor:
+        if reader.snapshot is not None and reader.snapshot.cursor != before.cursor:
             if reader.rewritten_since(before.cursor):
                 with self.database.connect() as connection:
                     compare_again(connection, self.source.name)
-            standing.move(reader.place, at)
-        again = Part(behind=Place(reader.earlier(standing.stood[0][1], before.cursor, OUT_OF_ORDER)), up_to=before)
-        for chunk in _chunks(reader.read(again)):
+            standing.move(reader.snapshot, at)
+        since = reader.earlier(standing.stood[0][1], before.cursor, OUT_OF_ORDER)
+        again = standing.again or {"behind": [since, None], "up_to": [*before], "at": at.isoformat()}
+        for chunk in _chunks(reader.read(Part(behind=Place(*again["behind"]), up_to=Place(*again["up_to"])))):
+            if not self.in_time:
+                return
+            standing.again = again | {"behind": [*chunk[-1].last]}
             self._take(reader, standing, chunk, again=True)
-        standing.settle(at)
+        standing.again = None
+        standing.settle(datetime.fromisoformat(again["at"]))
         with self.database.connect() as connection:
             store(connection, standing)
 
@@ -219,7 +230,7 @@ class Pull:
             store(connection, standing)
         if again:
             report.read, report.duplicates = report.read - report.duplicates, 0
-        _add(self.report, report)
+        self.report.include(report)
 
 
 class Rows(Source):
@@ -324,12 +335,6 @@ def _without(rows: pa.RecordBatch, refused: dict[str, str], identity: Sequence[s
     if not refused:
         return rows
     return rows.filter(pa.array([row not in refused for row in _hashes(rows, identity)]))
-
-
-def _add(total: ImportReport, one: ImportReport) -> None:
-    for name in ("read", "accepted", "corrected", "duplicates", "new_items", "new_learners"):
-        setattr(total, name, getattr(total, name) + getattr(one, name))
-    total.rejected.update(one.rejected)
 
 
 def _reversed(month: str) -> int:

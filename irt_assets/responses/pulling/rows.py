@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
+from itertools import chain
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -79,6 +80,12 @@ class SqlRows(AbstractContextManager["SqlRows"]):
     of sources says.
     """
 
+    snapshot: Place | None = None
+    """Of a source that has snapshots, the one that is read."""
+
+    def rewritten_since(self, _snapshot: int) -> bool:
+        return False
+
     def __init__(self, source: PullSource) -> None:
         assert source.cursor is not None
         self.source, self.cursor = source, source.cursor
@@ -117,16 +124,15 @@ class SqlRows(AbstractContextManager["SqlRows"]):
     def _describe(self, statement: sa.Select[Any]) -> dict[str, str]:
         try:
             with self._connection.execute(statement) as result:
-                return {one[0]: self._type_name(one) for one in result.cursor.description}  # type: ignore[union-attr]
+                return {one[0]: self._type_name(one) for one in result.cursor.description}
         except sa.exc.DBAPIError as error:
             raise self._away(error) from None
 
     def _type_name(self, column: Any) -> str:
         if self._engine.dialect.driver != "pymysql":
             return str(getattr(column, "type_display", column[1]))
-        from pymysql.constants import FIELD_TYPE  # where it is the driver
-
-        return next((name for name, code in vars(FIELD_TYPE).items() if code == column[1]), str(column[1]))
+        codes = vars(self._engine.dialect.dbapi.constants.FIELD_TYPE)  # type: ignore[union-attr]
+        return next((name for name, code in codes.items() if code == column[1]), str(column[1]))
 
     def _relation(self, names: Sequence[str]) -> sa.FromClause:
         if self.source.table is not None:
@@ -149,10 +155,7 @@ class SqlRows(AbstractContextManager["SqlRows"]):
     @cached_property
     def columns(self) -> dict[str, str]:
         """The columns that are read, and their types."""
-        time = self.binding.mapping.time
-        used = {name for names in self.binding.columns.values() for name in names}
-        used |= {*self.binding.mapping.skip_rows_where, self.cursor.column, self.cursor.key}
-        used |= {name for name in (time.zone_column, time.order) if name}
+        used = used_columns(self.binding) | {self.cursor.column, self.cursor.key}
         return {name: type_ for name, type_ in self._described.items() if name in used}
 
     @property
@@ -166,10 +169,7 @@ class SqlRows(AbstractContextManager["SqlRows"]):
 
     @cached_property
     def _time(self) -> sa.ColumnElement[Any]:
-        names = self.binding.columns.get("completed_at", ())
-        if len(names) != 1:
-            raise PermanentFailure(f"{self.source.name}: the mapping names one column of times as completed_at")
-        return self._table.c[names[0]]
+        return self._table.c[time_column(self.source, self.binding)]
 
     # -- clocks ------------------------------------------------------------------------------------
 
@@ -259,7 +259,8 @@ class SqlRows(AbstractContextManager["SqlRows"]):
         [[(first, last, greatest)]] = self._fetch(statement)
         if first is None:
             return Span(None, None, None)
-        return Span(*(at_micros(clock.micros(value)) for value in (first, last)), self._place(greatest, None).cursor)
+        first, last = (at_micros(clock.micros(value)) for value in (first, last))
+        return Span(first, last, self._place(greatest, None).cursor)
 
     def read(self, part: Part) -> Iterator[Read]:
         """In the order of cursor and key. No statement has more rows than can be read to the end when nobody wants them
@@ -286,8 +287,7 @@ class SqlRows(AbstractContextManager["SqlRows"]):
                 yield sa.or_(cursor > value, key > part.behind.key)
         if part.up_to is not None:
             yield cursor <= self.cursor_value(part.up_to.cursor)
-        since = datetime(*self.source.since.timetuple()[:3], tzinfo=UTC) if self.source.since else None
-        if start := max(filter(None, (part.start, since)), default=None):
+        if start := max(filter(None, (part.start, self.source.begins)), default=None):
             yield self._time >= self.clock.theirs(start)
         if part.end is not None:
             yield self._time < self.clock.theirs(part.end)
@@ -342,6 +342,21 @@ class SqlRows(AbstractContextManager["SqlRows"]):
         texts = cursors if pa.types.is_timestamp(cursors.type) else as_text(cursors, self.cursor.column)
         micros = parse_times(texts, TimeRules(unit=self.cursor.unit), zone, None)
         return pa.array(micros, mask=micros == MISSING)
+
+
+def used_columns(binding: Binding) -> set[str]:
+    """The source's columns that the mapping reads."""
+    rules = binding.mapping
+    used = {*rules.skip_rows_where, rules.time.zone_column, rules.time.order, *chain(*binding.columns.values())}
+    return {name for name in used if name}
+
+
+def time_column(source: PullSource, binding: Binding) -> str:
+    """Which column says when an answer was given, by which days are read and counted."""
+    names = binding.columns.get("completed_at", ())
+    if len(names) != 1:
+        raise PermanentFailure(f"{source.name}: the mapping names one column of times as completed_at")
+    return names[0]
 
 
 def _cells(values: Sequence[Any], type_name: str) -> pa.Array:

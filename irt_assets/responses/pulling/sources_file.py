@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping as Map
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
 import sqlalchemy as sa
@@ -77,6 +77,10 @@ class PullSource(_Strict):
     @property
     def is_iceberg(self) -> bool:
         return self.address.get_secret_value().startswith(ICEBERG)
+
+    @property
+    def begins(self) -> datetime | None:
+        return datetime(*self.since.timetuple()[:3], tzinfo=UTC) if self.since else None
 
     @property
     def url(self) -> sa.URL:

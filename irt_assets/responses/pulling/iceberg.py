@@ -1,7 +1,7 @@
-"""Lake tables as sources: a folder of Parquet files, which DuckDB reads, and an Iceberg table.
+"""An Iceberg table as a source; needs the extra `lake`.
 
-An Iceberg table's cursor is its snapshot. Of those that only appended, the new files are read; what others changed is
-found by comparing days.
+The cursor is the snapshot. Of snapshots that only appended, the new files are read; what others changed is found by
+comparing days.
 """
 
 from __future__ import annotations
@@ -13,79 +13,34 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, reduce
 from itertools import takewhile
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql
+from pyiceberg.catalog import load_catalog
+from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, In, LessThan
+from pyiceberg.table import DataScan, Table
+from pyiceberg.table.snapshots import ancestors_of
 
 from irt_assets.responses.importing.cells import as_text
-from irt_assets.responses.importing.mapping import Binding, bind_attempts
-from irt_assets.responses.importing.times import TimeRules, parse_times
+from irt_assets.responses.importing.mapping import Binding, TimeRules, bind_attempts
+from irt_assets.responses.importing.times import parse_times
 from irt_assets.responses.pulling.clocks import Clock, clock_of
-from irt_assets.responses.pulling.rows import BATCH, Part, Place, Read, Span, SqlRows, at_micros
-from irt_assets.responses.pulling.sources_file import ICEBERG, PARQUET, PullSource
+from irt_assets.responses.pulling.rows import BATCH, Part, Place, Read, Span, at_micros, time_column, used_columns
+from irt_assets.responses.pulling.sources_file import ICEBERG, PullSource
 from resources.failures import PermanentFailure, TransientFailure
-
-if TYPE_CHECKING:
-    from pyiceberg.table import DataScan, Table
-
-AS_POSTGRESQL = postgresql.dialect(paramstyle="qmark")
-"""DuckDB reads its SQL."""
-
-
-class ParquetRows(SqlRows):
-    """All files `*.parquet` of a folder and the folders in it, as one table. A file that is written there in place is
-    refused until it is whole."""
-
-    def _open(self) -> None:
-        self._duckdb = duckdb.connect()
-        self._duckdb.execute("SET TimeZone = 'UTC'")
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._duckdb.close()
-
-    def _relation(self, names: Sequence[str]) -> sa.FromClause:
-        folder = self.source.address.get_secret_value().removeprefix(PARQUET).replace("'", "''").replace(":", r"\:")
-        files = f"SELECT * FROM read_parquet('{folder}/**/*.parquet', union_by_name = true, hive_partitioning = false)"
-        return sa.text(files).columns(*(sa.column(name) for name in names or ["*"])).subquery("pulled")
-
-    def _run(self, statement: sa.Select[Any]) -> duckdb.DuckDBPyRelation:
-        compiled = statement.compile(dialect=AS_POSTGRESQL)
-        values = [compiled.params[name] for name in compiled.positiontup or ()]
-        try:
-            return self._duckdb.sql(str(compiled), params=values)
-        except duckdb.Error as error:
-            raise TransientFailure(f"{self.source.name}: the folder cannot be read: {error}") from None
-
-    def _describe(self, statement: sa.Select[Any]) -> dict[str, str]:
-        found = self._run(statement)
-        return {name: str(type_).lower() for name, type_ in zip(found.columns, found.types, strict=True)}
-
-    def _fetch(self, statement: sa.Select[Any]) -> Iterator[Sequence[Any]]:
-        try:
-            for batch in self._run(statement).to_arrow_reader(BATCH):
-                yield [*zip(*(column.to_pylist() for column in batch.columns), strict=True)]
-        except duckdb.Error as error:
-            raise TransientFailure(f"{self.source.name}: the folder cannot be read: {error}") from None
 
 
 class IcebergRows(AbstractContextManager["IcebergRows"]):
     """The snapshot of a table that is its newest when it is opened.
 
-    Raises TransientFailure where the catalogue cannot be reached, PermanentFailure where pyiceberg is not installed or
-    the columns are not as the file of sources says.
+    Raises TransientFailure where the catalogue cannot be reached, PermanentFailure where the columns are not as the
+    file of sources says.
     """
 
     has_times, notices_regrading = False, False
 
     def __init__(self, source: PullSource) -> None:
-        try:
-            from pyiceberg.catalog import load_catalog  # of the extra lake
-        except ImportError:
-            raise PermanentFailure(f"{source.name} is an Iceberg table: install the extra lake (pyiceberg)") from None
         self.source = source
         try:
             told = {name: value.get_secret_value() for name, value in source.catalog.items()}
@@ -109,9 +64,7 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
 
     @cached_property
     def columns(self) -> dict[str, str]:
-        time = self.binding.mapping.time
-        used = {name for names in self.binding.columns.values() for name in names}
-        used |= {*self.binding.mapping.skip_rows_where} | {name for name in (time.zone_column, time.order) if name}
+        used = used_columns(self.binding)
         return {field.name: str(field.field_type) for field in self._table.schema().fields if field.name in used}
 
     @property
@@ -124,10 +77,7 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
 
     @cached_property
     def _time(self) -> str:
-        names = self.binding.columns.get("completed_at", ())
-        if len(names) != 1:
-            raise PermanentFailure(f"{self.source.name}: the mapping names one column of times as completed_at")
-        return names[0]
+        return time_column(self.source, self.binding)
 
     @cached_property
     def clock(self) -> Clock:
@@ -151,11 +101,11 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
         for micros in self._times(self._scan(Part(), [self._time])):
             low, high = micros.min(), micros.max()
             first, last = min(first or low, low), max(last or high, high)
-        times = (None if one is None else at_micros(int(one)) for one in (first, last))
-        return Span(*times, self._snapshot.snapshot_id)
+        low, high = (None if one is None else at_micros(int(one)) for one in (first, last))
+        return Span(low, high, self._snapshot.snapshot_id)
 
     @property
-    def place(self) -> Place:
+    def snapshot(self) -> Place:
         assert self._snapshot is not None
         return Place(self._snapshot.snapshot_id, "")
 
@@ -167,7 +117,7 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
         elif part.up_to is None and part.behind is not None and self._is_behind(part.behind.cursor):
             appended = self._table.incremental_append_scan(
                 from_snapshot_id_exclusive=part.behind.cursor,
-                to_snapshot_id_inclusive=self.place.cursor,
+                to_snapshot_id_inclusive=self.snapshot.cursor,
                 selected_fields=tuple(self.given),
             )
             batches = iter(appended.to_arrow_batch_reader())
@@ -175,13 +125,11 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
             return  # no snapshot is committed late
         for batch in batches:
             for start in range(0, batch.num_rows, BATCH):
-                yield Read(batch.slice(start, BATCH), part.behind or self.place)
+                yield Read(batch.slice(start, BATCH), part.behind or self.snapshot)
 
     @cached_property
     def _since(self) -> list[tuple[int, str]]:
         """The snapshots that led to this one, the newest first, and what each did."""
-        from pyiceberg.table.snapshots import ancestors_of
-
         ancestors = ancestors_of(self._snapshot, self._table.metadata)
         return [(one.snapshot_id, one.summary.operation.value if one.summary else "") for one in ancestors]
 
@@ -201,8 +149,6 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
         return [found[begin.date()] for begin in bounds[:-1]]
 
     def present(self, ids: Sequence[str]) -> set[str]:
-        from pyiceberg.expressions import In
-
         names = self.binding.columns.get("attempt_id", ())
         if len(names) != 1 or not ids:
             return set()
@@ -211,11 +157,8 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
         return set(as_text(found[names[0]].combine_chunks(), names[0]).to_pylist())
 
     def _scan(self, part: Part, names: Iterable[str]) -> DataScan:
-        from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, GreaterThanOrEqual, LessThan
-
-        since = datetime(*self.source.since.timetuple()[:3], tzinfo=UTC) if self.source.since else None
         conditions: list[BooleanExpression] = []
-        if start := max(filter(None, (part.start, since)), default=None):
+        if start := max(filter(None, (part.start, self.source.begins)), default=None):
             conditions.append(GreaterThanOrEqual(self._time, self._literal(start)))
         if part.end is not None:
             conditions.append(LessThan(self._time, self._literal(part.end)))
