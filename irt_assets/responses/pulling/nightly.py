@@ -62,19 +62,25 @@ class Comparison:
             with self.database.connect() as connection:
                 here = dict(connection.execute(HERE, (standing.number, bounds[0], bounds[-1])).fetchall())
                 known = compared_days(connection, self.source.name)
+            as_they_were: list[Compared] = []
             for begin, there in zip(bounds, reader.count_days(bounds), strict=False):
                 day, was = begin.date(), known.get(begin.date())
                 if was is not None and was.compared_at >= today and day != confirm:
                     continue
                 if time.monotonic() > ends:
-                    return
+                    break
                 found = Compared(self.source.name, day, there, here.get(day, 0), 0, 0, waits=False, compared_at=now)
                 if was is not None and (was.there, was.here) == (found.there, found.here) and day != confirm:
-                    found = replace(was, compared_at=now)
-                elif found.there != found.here or day == confirm:
+                    as_they_were.append(replace(was, compared_at=now))
+                elif found.there == found.here and day != confirm:
+                    as_they_were.append(found)
+                else:
                     found = self._look_into(reader, standing, found, confirmed=day == confirm)
+                    with self.database.connect() as connection:
+                        store_day(connection, found)
                     yield found
-                with self.database.connect() as connection:
+            with self.database.connect() as connection:
+                for found in as_they_were:
                     store_day(connection, found)
 
     def _look_into(self, reader: Reader, standing: Standing, day: Compared, *, confirmed: bool) -> Compared:
