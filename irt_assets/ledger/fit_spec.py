@@ -33,7 +33,7 @@ from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.psychometrics.estimation.shape import Shape
 from irt_assets.psychometrics.fit.measure import Measure
-from irt_assets.psychometrics.linking.placement import Linking, Suspect
+from irt_assets.psychometrics.linking.placement import ALIGNED, Linking, Suspect
 from resources.failures import PermanentFailure
 
 VERSION = 1
@@ -332,7 +332,6 @@ class ComparedMisfit(Part):
 # -- how it came to the scale --------------------------------------------------------------------------
 
 
-_ALIGNED = frozenset({"tau", "tau_slope", "tau_low", "i2", "weights"})
 _ALPHA_BEFORE = 0.01
 """What releases before τ called a disagreement by the p of Q."""
 
@@ -347,7 +346,7 @@ class LeaningShift(Part):
 class LinkingConstants(Part):
     """How a fit was placed on the scale (see `psychometrics.linking.placement.Linking`). An origin defines the scale:
     its constants have no test of agreement, as nothing can disagree. What releases stored that knew of no variation of
-    anchors lacks what `_ALIGNED` names, and is written as it was.
+    anchors lacks what `ALIGNED` names, and is written as it was.
     """
 
     slope: float
@@ -378,15 +377,15 @@ class LinkingConstants(Part):
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:
-        known = self.model_fields_set & _ALIGNED
-        if known and (known != _ALIGNED or self.tau_low is None):
-            raise ValueError(f"{', '.join(sorted(_ALIGNED))} stand together, and tau_low is a number")
+        known = self.model_fields_set.intersection(ALIGNED)
+        if known and (len(known) < len(ALIGNED) or self.tau_low is None):
+            raise ValueError(f"{', '.join(ALIGNED)} stand together, and tau_low is a number")
         return self
 
     @model_serializer(mode="wrap")
     def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = whole(self)
-        return {key: value for key, value in stored.items() if self.tau_low is not None or key not in _ALIGNED}
+        return {key: value for key, value in stored.items() if self.tau_low is not None or key not in ALIGNED}
 
     @property
     def cov(self) -> Floats:

@@ -12,6 +12,9 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Method
 
+ALIGNED = ("tau", "tau_slope", "tau_low", "i2", "weights")
+"""What is known of anchors that were aligned, and of none that an engine held or an earlier release linked by."""
+
 
 @dataclass(frozen=True)
 class Linking:
@@ -30,7 +33,7 @@ class Linking:
         q_shifts: where the scale lives with a second ability: item id → how far its d moved with that (`shift`), and
             the standard error of it (`se`), of every anchor that leans on it.
         tau, tau_slope: SD by which the b, and the ln a, of anchors vary beyond errors; part of `cov`. tau_low: lower
-            95 % limit of τ; None where an earlier release linked, which did not estimate it. i2: I², the share of the
+            95 % limit of τ; None where it was not estimated. i2: I², the share of the
             anchors' differences beyond errors. weights: item id → what an anchor used counts, 1 on average.
         with_items: shape (J, P, 2), covariance of each item's parameters in the fit with (slope, intercept); None
             in what is stored, to which `drift.errors.with_errors` gives it back.
@@ -70,7 +73,7 @@ class Linking:
         constants = {
             f.name: list(value) if isinstance(value := getattr(self, f.name), tuple) else value
             for f in fields(self)
-            if f.name not in ("cov", "with_items")
+            if f.name not in ("cov", "with_items", *(ALIGNED if self.tau_low is None else ()))
         }
         return constants | {"slope_intercept_cov": float(self.cov[0, 1])}
 
