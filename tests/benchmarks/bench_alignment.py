@@ -6,8 +6,8 @@
 Each month is linked and judged as the platform does: `link`, and the gate `anchors_agree` for a bank with its 10th and
 90th percentile of b at ± 1.28. Anchors' estimates are drawn as their errors say (`tests.testbed.aligned`), on both
 sides, or (`--fits`) are fitted to the answers of as many learners to these anchors and as many other items. Columns:
-months held, for whatever reason; by τ; intervals (t with one degree of freedom fewer than anchors used) that cover slope and
-intercept; moved anchors that are named, and others; bias of the intercept in months that are not held. ± is the
+months held, for whatever reason; by τ; intervals that cover slope and intercept (t, a degree fewer than anchors used);
+moved anchors that are named, and others; bias of the intercept in months that are not held. ± is the
 Monte-Carlo error of a share of a half; that of a share p is √(4p(1 − p)) of it.
 """
 

@@ -178,8 +178,7 @@ def align(
 
     Raises NoLineError where no FEWEST items lie on one line, LinAlgError where the errors are not a covariance matrix.
     """
-    slope, intercept, kept = _first(differences, starts, expected_variation**2)
-    found = _settled(differences, (slope, intercept), kept, 0.0)
+    found = _settled(differences, *_first(differences, starts, expected_variation**2), 0.0)
     for _ in range(_MOST_ROUNDS):
         at, before = differences(found.slope, found.intercept), found.kept
         variation = _Variation.of(at.keep(before), SLOPES, found.tau**2)
@@ -187,7 +186,7 @@ def align(
             break
         limit, df = _limits(at.own_slopes)[0][before], 1 + at.own_slopes[before].astype(np.int64)
         tau2_slope = variation.at_q(variation.df * _within(limit, df))
-        found = _settled(differences, (found.slope, found.intercept), before, tau2_slope)
+        found = _settled(differences, (found.slope, found.intercept), found.wald, tau2_slope)
         if (found.kept == before).all():
             break
     return found
@@ -214,26 +213,26 @@ def _limits(own_slopes: Mask) -> tuple[Floats, Floats]:
 
 def _first(
     differences: Callable[[float, float], Differences], starts: Floats, tau2: float
-) -> tuple[float, float, Mask]:
-    """The best of the lines to begin with, and the items on it."""
-    losses, on_it = [], []
+) -> tuple[tuple[float, float], Floats]:
+    """The best of the lines to begin with, and the items' distances from it."""
+    distances = []
     limit, _ = _limits(differences(*starts[0]).own_slopes)
     for start in starts:
         at = differences(*start)
         wald = _quadratic(at.d, of_each(at.cov) + np.diag([0.0, tau2]), at.own_slopes)
-        losses.append(float(np.minimum(wald, limit).sum()))
-        on_it.append(wald <= limit)
-    best = int(np.argmin(losses))
-    return float(starts[best, 0]), float(starts[best, 1]), on_it[best]
+        distances.append(wald)
+    best = int(np.argmin([np.minimum(each, limit).sum() for each in distances]))
+    return (float(starts[best, 0]), float(starts[best, 1])), distances[best]
 
 
 def _settled(
-    differences: Callable[[float, float], Differences], line: tuple[float, float], kept: Mask, tau2_slope: float
+    differences: Callable[[float, float], Differences], line: tuple[float, float], wald: Floats, tau2_slope: float
 ) -> Alignment:
-    """The line through the items kept, and those kept by the line, in turn until both stay."""
+    """The line through the items kept, and those kept by the line, in turn until both stay; wald: their distances from
+    the line to begin with."""
     slope, intercept = line
     limit, core = _limits(differences(*line).own_slopes)
-    inner = kept
+    kept, inner = wald <= limit, wald <= core
     for _ in range(_MOST_ROUNDS):
         if kept.sum() < FEWEST:
             raise NoLineError(f"of {kept.size} items no {FEWEST} lie on one line within their errors")
