@@ -34,9 +34,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import chi2
-from scipy.stats import t as student
+from scipy.special import chdtr, chdtri, stdtrit
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.covariances import added, of_each, of_some, times
@@ -92,8 +90,8 @@ class Differences:
 
     def only(self, used: Mask) -> Differences:
         """The same with zeros, which say nothing, in the place of what is not `used` (K, 2)."""
-        said = used.reshape(self.cov.shape[:2])
-        cov = np.where(said[:, :, None] & said[:, None], self.cov, np.eye(said.shape[1]))
+        said = used.reshape(len(self.cov), -1)
+        cov = np.where(said[:, :, None] & said[:, None], self.cov, np.eye(self.cov.shape[1]))
         return replace(self, d=self.d * used, by_constants=self.by_constants * used[:, :, None], cov=cov)
 
     def white(self, *columns: Floats) -> Floats:
@@ -124,7 +122,7 @@ class Agreement:
     def of(cls, at: Differences) -> Agreement:
         q, q_df = at.least(at.used)
         variation = _Variation.of(at, DIFFICULTIES)
-        low, high = (float(np.sqrt(variation.at_q(chi2.isf(p, variation.df)))) for p in (0.025, 0.975))
+        low, high = (float(np.sqrt(variation.at_q(chdtri(variation.df, p)))) for p in (0.025, 0.975))
         return cls(q, q_df, low, high)
 
     @property
@@ -165,7 +163,7 @@ class Alignment:
     @property
     def quantile(self) -> float:
         """Half the width of a 95 % interval of a constant, in its standard errors: τ is estimated from few items."""
-        return float(student.ppf(0.975, max(int(self.kept.sum()) - 1, 1)))
+        return float(stdtrit(max(int(self.kept.sum()) - 1, 1), 0.975))
 
 
 def align(
@@ -182,7 +180,7 @@ def align(
     for _ in range(_MOST_ROUNDS):
         at, before = differences(found.slope, found.intercept), found.kept
         variation = _Variation.of(at.keep(before), SLOPES, found.tau**2)
-        if variation.df == 0 or variation.at_q(chi2.isf(0.025, variation.df)) == 0:
+        if variation.df == 0 or variation.at_q(chdtri(variation.df, 0.025)) == 0:
             break
         limit, df = _limits(at.own_slopes)[0][before], 1 + at.own_slopes[before].astype(np.int64)
         tau2_slope = variation.at_q(variation.df * _within(limit, df))
@@ -208,7 +206,7 @@ def shift_along(at: Differences, tau2: Floats, by: Floats) -> tuple[float, float
 def _limits(own_slopes: Mask) -> tuple[Floats, Floats]:
     """Shape (K,) each: the distances beyond which an item moved, and up to which it says what τ is."""
     df = 1 + own_slopes.astype(np.int64)
-    return chi2.isf(_MOVED_OF_FEW if own_slopes.size < _FEW else _MOVED, df), chi2.isf(_CORE, df)
+    return chdtri(df, _MOVED_OF_FEW if own_slopes.size < _FEW else _MOVED), chdtri(df, _CORE)
 
 
 def _first(
@@ -226,12 +224,12 @@ def _first(
 
 
 def _settled(
-    differences: Callable[[float, float], Differences], line: tuple[float, float], wald: Floats, tau2_slope: float
+    differences: Callable[[float, float], Differences], start: tuple[float, float], wald: Floats, tau2_slope: float
 ) -> Alignment:
     """The line through the items kept, and those kept by the line, in turn until both stay; wald: their distances from
-    the line to begin with."""
-    slope, intercept = line
-    limit, core = _limits(differences(*line).own_slopes)
+    the line to `start` with."""
+    slope, intercept = start
+    limit, core = _limits(differences(*start).own_slopes)
     kept, inner = wald <= limit, wald <= core
     for _ in range(_MOST_ROUNDS):
         if kept.sum() < FEWEST:
@@ -244,22 +242,22 @@ def _settled(
         df = 1 + at.own_slopes[inner].astype(np.int64)
         least = _LEAST_OF_FEW**2 if kept.size < _FEW else 0.0
         tau2 = np.array([tau2_slope, max(variation.at_q(variation.df * _within(edge[inner], df)), least)])
-        step, cov, by_d = _line(at, kept, tau2)
-        slope *= float(np.exp(step[0])) if step.size == 2 else 1.0
-        intercept += float(step[-1])
+        line = _Line.through(at, kept, tau2)
+        slope *= float(np.exp(line.step[0])) if line.step.size == 2 else 1.0
+        intercept += float(line.step[-1])
         at = differences(slope, intercept)
-        d_cov = _from_the_others(at.varying(tau2), by_d)
+        d_cov = _from_the_others(at.varying(tau2), line.by_d)
         wald = _quadratic(at.d, d_cov, at.own_slopes)
         inner = wald <= core
         before, kept = kept, wald <= limit
-        if (kept == before).all() and np.abs(step).max() < 1e-6:
+        if (kept == before).all() and np.abs(line.step).max() < 1e-6:
             break
     if kept.sum() < FEWEST:
         raise NoLineError(f"of {kept.size} items no {FEWEST} lie on one line within their errors")
     return Alignment(
         slope=float(slope),
         intercept=float(intercept),
-        cov=cov,
+        cov=line.cov,
         kept=kept,
         d=at.d,
         d_cov=d_cov,
@@ -273,7 +271,7 @@ def _settled(
 
 def _within(limit: Floats, df: Ints) -> float:
     """Mean of χ² cut off at `limit` over that of χ², of several items, shape (K,) each."""
-    return float((df * chi2.cdf(limit, df + 2) / chi2.cdf(limit, df)).sum() / df.sum())
+    return float((df * chdtr(df + 2, limit) / chdtr(df, limit)).sum() / df.sum())
 
 
 @dataclass(frozen=True)
@@ -298,6 +296,7 @@ class _Variation:
 
     def at_q(self, q: float) -> float:
         """τ² at which the difference is q; 0 where it is less already at 0."""
+        from scipy.optimize import brentq  # takes an eighth of a second to load, and fits read this module
 
         def excess(tau2: float) -> float:
             varying = self.at.varying(tau2 * np.eye(2)[self.of_number])
@@ -308,17 +307,24 @@ class _Variation:
         return float(brentq(excess, 0.0, _MOST_VARIATION)) if excess(_MOST_VARIATION) < 0 else _MOST_VARIATION
 
 
-def _line(at: Differences, kept: Mask, tau2: Floats) -> tuple[Floats, Floats, Floats]:
+@dataclass(frozen=True)
+class _Line:
     """The step to the least-squares constants (m,), their covariance (m, m), and its derivatives by d (m, 2K)."""
-    inside = at.keep(kept).varying(tau2)
-    inside = inside.only(inside.used)
-    x = inside.by_constants.reshape(2 * len(inside.d), -1)
-    solved = np.linalg.solve(inside.cov, x.reshape(*inside.cov.shape[:2], -1)).reshape(x.shape)
-    cov = np.linalg.inv(x.T @ solved)
-    by_d = np.zeros((len(cov), kept.size, 2))
-    by_d[:, kept] = -(cov @ solved.T).reshape(len(cov), -1, 2)
-    by_d = by_d.reshape(len(cov), -1)
-    return by_d @ at.d.ravel(), cov, by_d
+
+    step: Floats
+    cov: Floats
+    by_d: Floats
+
+    @classmethod
+    def through(cls, at: Differences, kept: Mask, tau2: Floats) -> _Line:
+        inside = at.keep(kept).varying(tau2)
+        inside = inside.only(inside.used)
+        x = inside.by_constants.reshape(2 * len(inside.d), -1)
+        solved = np.linalg.solve(inside.cov, x.reshape(*inside.cov.shape[:2], -1)).reshape(x.shape)
+        cov = np.linalg.inv(x.T @ solved)
+        by_d = np.zeros((len(cov), 2 * kept.size))
+        by_d[:, np.repeat(kept, 2)] = -cov @ solved.T
+        return cls(by_d @ at.d.ravel(), cov, by_d)
 
 
 def _from_the_others(at: Differences, by_d: Floats) -> Floats:
