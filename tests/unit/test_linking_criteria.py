@@ -231,6 +231,7 @@ def test_anchors_of_a_3pl_differ_by_what_moved_their_curves() -> None:
     a, b, c = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k), rng.uniform(0.1, 0.3, k)
     cov = np.tile(np.diag([0.01, 0.01]), (k, 1, 1))
     ids = tuple(f"i{j}" for j in range(k))
+    a[4], b[4] = 3000.0, 0.1  # a step between two nodes: ln a and b are compared
     harder = b.copy()
     harder[2] += 0.01
     new = ItemParameters(ids, a * 1.2, (harder - 0.5) / 1.2, c, cov)

@@ -40,6 +40,7 @@ _DENSITIES = np.exp(-(NODES**2) / 2.0) / np.sqrt(2.0 * np.pi)
 WEIGHTS = _DENSITIES / _DENSITIES.sum()
 NOWHERE = np.empty(0)
 _OF_CURVES = ("stocking-lord", "haebara")
+_MOST_ALIKE = 1e8
 _MAX_LOG_SLOPE = np.log(20.0)  # two populations whose SDs differ twentyfold share no useful anchors
 
 
@@ -103,6 +104,20 @@ class Pairs:
         old[:, 0, 0], old[:, 1, 1] = 1 / self.old.a, 1.0
         return turned(of_each(self.new.cov), new) + turned(of_each(self.old_cov), old)
 
+    @property
+    def _units(self) -> Floats:
+        """J of the module's text, shape (K, 2, 2)."""
+        by_ab = np.stack([self.weights, self.weights * self.nodes]) @ self.old.curve_by_ab(self.nodes)
+        return by_ab * np.stack([self.old.a, np.ones(self.size)], axis=1)[:, None]
+
+    @property
+    def _by_moments(self) -> Mask:
+        """Shape (K,): the anchors of which the moments of curves are compared; not of a curve so steep that both say
+        one thing."""
+        further = which(self.models, lambda model: model.more_than_a_and_b)
+        further[further] = np.linalg.cond(self.keep(further)._units) < _MOST_ALIKE
+        return further
+
     def differences(self, slope: float, intercept: float) -> Differences:
         """D₁ and D₂ of each anchor, with what these owe to errors, but nothing to `variation`."""
         new, old = self.new, self.old
@@ -111,14 +126,14 @@ class Pairs:
         by_constants[:, 0, 0], by_constants[:, 1, 0], by_constants[:, 1, 1] = -1.0, slope * new.b, 1.0
         by_new[:, 0, 0], by_new[:, 1, 1] = 1 / new.a, slope
         by_old[:, 0, 0], by_old[:, 1, 1] = -1 / old.a, -1.0
-        curved = which(self.models, lambda model: model.more_than_a_and_b)
+        curved = self._by_moments
         by_third_new, by_third_old = np.zeros((2, self.size, 2))
         if curved.any():
             some, beta = self.keep(curved), np.array([np.log(slope), intercept])
             moments = -np.stack([some.weights, some.weights * some.nodes])
             some = replace(some, nodes_new=NOWHERE, weights_new=NOWHERE)
             of_new, of_old = (moments @ by for by in _delta_by_parameters(some, beta))
-            to_units = np.linalg.inv(-of_old * np.stack([some.old.a, np.ones(some.size)], axis=1)[:, None])
+            to_units = np.linalg.inv(some._units)
             theta_old, theta_new = _compared_at(some, beta)
             d[curved] = (to_units @ (moments @ _delta(some, beta)[:, :, None]))[:, :, 0]
             by_constants[curved] = to_units @ moments @ _delta_by_beta(some, beta)
