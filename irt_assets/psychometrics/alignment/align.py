@@ -17,7 +17,7 @@ squares.
     Q(τ²) − Q₁
 
 is χ² with the difference of their degrees of freedom at the true τ²: what D says of b given what it says of the slopes.
-τ² makes it equal to these (Paule & Mandel 1982), and the quantiles of χ² give its interval (Q-profile, Viechtbauer
+τ² makes it equal to these (Paule & Mandel 1982), and the quantiles of χ² give its interval (Q-profile: Viechtbauer
 2007). In the same way ln a has a variation of its own, τ_a, which is taken as 0 unless its lower 95 % limit is above.
 
 **Who moved.** τ estimated over all items takes the moved ones in and names none. So the line is found first, as the one
