@@ -42,6 +42,7 @@ from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.reports.drift_linking import linking
 from irt_assets.reports.month_items import flagged_items
+from irt_assets.responses.late_answers import n_left_out
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot
 
@@ -58,8 +59,8 @@ def sections(
     ui_url: str = "",
     zone: str = "UTC",
 ) -> Iterator[Section]:
-    """All that is known of a month of the scale; its answers are not read. gates: the status of each; dashboard: see
-    `page_link`; ui_url: of Dagster."""
+    """All that is known of a month of the scale; of its answers only late ones are read. gates: the status of each;
+    dashboard: see `page_link`; ui_url: of Dagster."""
     month, is_red = state.month, state.state is State.RED
     step = step_of(connection, scale.scale_id, month)
     fits = linkings_of(connection, scale, month)
@@ -67,6 +68,7 @@ def sections(
     proposed = proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None)
     snapshot = current_snapshot(connection, month)
     counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
+    n_late = n_left_out(connection, month, scale, sum(counts.values())) if counts else 0
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
     so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."
     red = Paragraph("While the month is red its items are not compared with what is published.")
@@ -77,7 +79,7 @@ def sections(
         ("Anchors and linking", linked(connection, scale, month, dashboard)),
         ("What was published", published(step, proposed)),
         ("Flagged items", flagged),
-        ("Answers and learners", [*answers(fit, counts), learners(measured)]),
+        ("Answers and learners", [*answers(fit, counts), *late(scale, n_late), learners(measured)]),
         ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
         ("Where the numbers come from", provenance(fit, scale, ui_url, zone)),
     ):
@@ -138,6 +140,17 @@ def answers(fit: Linked | None, counts: Mapping[str, int]) -> Iterator[Block]:
         numbers={"answers": ",", "share": ".1%"},
         caption="Answers that were left out",
     )
+
+
+def late(scale: Scale, n: int) -> Iterator[Block]:
+    """That so many new answers came too late for the month."""
+    if n:
+        days = counted(scale.rules.answers.late_days or 0, "day")
+        yield Paragraph(
+            f"{counted(n, 'answer')} came more than {days} after the month's end, and it is made without them. They "
+            "count for θ, features and later months. Were they more than one for a thousand of its other answers, the "
+            "month would be stale."
+        )
 
 
 def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:
