@@ -372,10 +372,8 @@ def _replace_snapshot(connection: Session, of: Rewritten, scales: Mapping[str, S
     for month, old_data, counts, current in rows:
         for (scale_id, reason), n in of.lost.items():
             counts[scale_id][reason] -= n
-        connection.execute(
-            "UPDATE scored_snapshot SET counts = %s WHERE (month, snapshot_hash) = (%s, %s)",
-            (json.dumps(counts), month, one.old),
-        )
+        has = "UPDATE scored_snapshot SET counts = %s WHERE (month, snapshot_hash) = (%s, %s)"
+        connection.execute(has, (json.dumps(counts), month, one.old))
         data = old_data
         if current and data_version(connection, month, scales) == of.data_hash:
             data = of.data_hash

@@ -68,7 +68,6 @@ def sections(
     proposed = proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None)
     snapshot = current_snapshot(connection, month)
     counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
-    n_late = n_left_out(connection, month, scale, sum(counts.values())) if counts else 0
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
     so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."
     red = Paragraph("While the month is red its items are not compared with what is published.")
@@ -79,7 +78,10 @@ def sections(
         ("Anchors and linking", linked(connection, scale, month, dashboard)),
         ("What was published", published(step, proposed)),
         ("Flagged items", flagged),
-        ("Answers and learners", [*answers(fit, counts), *late(scale, n_late), learners(measured)]),
+        (
+            "Answers and learners",
+            [*answers(fit, counts), *late(scale, n_left_out(connection, month, scale)), learners(measured)],
+        ),
         ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
         ("Where the numbers come from", provenance(fit, scale, ui_url, zone)),
     ):
@@ -143,13 +145,11 @@ def answers(fit: Linked | None, counts: Mapping[str, int]) -> Iterator[Block]:
 
 
 def late(scale: Scale, n: int) -> Iterator[Block]:
-    """That so many new answers came too late for the month."""
+    """That `n` new answers came too late for the month."""
     if n:
-        days = counted(scale.rules.answers.late_days or 0, "day")
         yield Paragraph(
-            f"{counted(n, 'answer')} came more than {days} after the month's end, and it is made without them. They "
-            "count for θ, features and later months. Were they more than one for a thousand of its other answers, the "
-            "month would be stale."
+            f"{counted(n, 'answer')} came more than {scale.rules.answers.late_days} days after the month's end and are "
+            "left out: see late_days. They count for θ, features and later months."
         )
 
 

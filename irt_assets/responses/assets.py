@@ -110,18 +110,14 @@ def build_response_assets(
         with classify_failures():
             snapshot, window = take_snapshot(database, store, context.partition_key, context.run.run_id, judge=judge)
             with database.connect() as connection:
-                late = {
-                    scale_id: n_left_out(connection, snapshot.month, scale, sum(snapshot.counts[scale_id].values()))
-                    for scale_id, scale in read_scales(connection).items()
-                    if scale_id in snapshot.counts
-                }
+                late = [n_left_out(connection, snapshot.month, one) for one in read_scales(connection).values()]
         rejections = {scale: rejected(snapshot.counts.get(scale, {})) for scale in snapshot.rules}
         return dg.MaterializeResult(
             metadata={
                 "counts by reason": md(counts_table(snapshot.counts)),
                 "dagster/row_count": snapshot.n_attempts,
                 "scored": sum(c.get("scored", 0) for c in snapshot.counts.values()),
-                "late answers left out": sum(late.values()),
+                "late answers left out": sum(late),
                 "items left out": rows_shown(
                     ("scale", "item", "answers"),
                     [(scale, item, n) for scale, items in window.left_out.items() for item, n in items.items()],

@@ -146,8 +146,8 @@ def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, S
     lookbacks = {one.scale_id: one.rules.eligibility.lookback_months for one in scales.values()}
     unusual = sorted((scale, months) for scale, months in lookbacks.items() if months != USUAL_LOOKBACK_MONTHS)
     late_days = {one.scale_id: one.rules.answers.late_days for one in scales.values()}
-    unusual += sorted((scale, f"late {days}") for scale, days in late_days.items() if days != USUAL_LATE_DAYS)
-    log = f"{QUERY} {unusual}\n{since} {start} {end}\n{view}\n{log}"
+    changed = sorted((scale, str(days)) for scale, days in late_days.items() if days != USUAL_LATE_DAYS)
+    log = f"{QUERY} {unusual}{changed or ''}\n{since} {start} {end}\n{view}\n{log}"
     return States(_digest(log), _digest(found["question"]), _digest(found["learner"]))
 
 

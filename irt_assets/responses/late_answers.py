@@ -30,18 +30,13 @@ OTHERS_FOR_ONE = 1000
 
 @dataclass(frozen=True)
 class Made:
-    """What a month's snapshot was made from: its attempts by scale and reason, and when."""
+    """What a month was last made from: attempts by scale and reason, and when."""
 
     counts: dict[str, dict[str, int]]
     created_at: datetime
 
-
-@dataclass(frozen=True)
-class LeftOut:
-    """How many new answers a month of a scale is made without: those recorded after `until`."""
-
-    n: int
-    until: datetime
+    def attempts(self, scale_id: str) -> int:
+        return sum(self.counts.get(scale_id, {}).values())
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,7 @@ class Late:
 
     Attributes:
         n: how many they are, and `attempts` how many answers there are with them.
-        made: how many the month was last made from, None where it never was; `made_at`: when.
+        made: how many the month was last made from, 0 where it never was; `made_at`: when.
         newer: how many of the late ones have come since then.
         new_for_sure: none of them is an earlier answer that was corrected. Where a company's own table does not say so,
             only answers that the month was made without are new.
@@ -59,23 +54,21 @@ class Late:
     n: int
     attempts: int
     since: datetime
-    newer: int = 0
-    made: int | None = None
-    made_at: datetime = BEGIN
+    newer: int
+    made: int
+    made_at: datetime
     new_for_sure: bool = True
 
-    def left_out(self, *, again: bool) -> LeftOut | None:
-        """Those that the month is made without; None: it is made with all of them.
+    def limit(self, *, again: bool) -> datetime | None:
+        """The time after which those that the month is made without were recorded; None: it is made with all of them.
 
-        again: the month is being made. Else those with which it was made once, by another rule, are not left out.
+        again: the month is being made. Else it keeps those with which it was made once, by another rule.
         """
         if self.n * OTHERS_FOR_ONE > self.attempts - self.n:
             return None
         if self.made == self.attempts - self.newer and not again:
-            return LeftOut(self.newer, max(self.since, self.made_at)) if self.newer else None
-        if self.new_for_sure or self.made == self.attempts - self.n:
-            return LeftOut(self.n, self.since)
-        return None
+            return max(self.since, self.made_at)
+        return self.since if self.new_for_sure or self.made == self.attempts - self.n else None
 
 
 def late_since(scale: Scale, month: str) -> datetime | None:
@@ -84,79 +77,60 @@ def late_since(scale: Scale, month: str) -> datetime | None:
     return None if days is None else Month(month).end + timedelta(days=days)
 
 
-def late_answers(
-    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], run: Run | None = None
-) -> dict[str, Late]:
-    """The late answers of a month by scale; scales without any are absent. `run`: where the log is read; None:
-    `whole_log`."""
+def scales_of_month(
+    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], run: Run | None = None, again: bool = False
+) -> dict[str, Scale]:
+    """The scales, with `answers_until` where the month is made without late answers.
+
+    run: where the log is read; None: `whole_log`. again: as in `Late.limit`.
+    """
     bounds, now = Month(month).bounds, datetime.now(UTC)
     limits = {scale_id: late_since(scale, month) for scale_id, scale in scales.items()}
     closed = {scale_id: since for scale_id, since in limits.items() if since and since < now}
     if not closed:
-        return {}
-    made = record(
-        connection,
-        Made,
-        "SELECT counts, created_at FROM scored_snapshot WHERE month = %s AND superseded_at IS NULL",
-        (month,),
-    )
-    made_at = made.created_at if made else BEGIN
-    run = run or whole_log(connection, *bounds, scales)
+        return {**scales}
+    made, run = _made(connection, month), run or whole_log(connection, *bounds, scales)
     late = late_attempts(*bounds, closed)
-    newer = (late.recorded_at > instant(made_at)).sum()
-    found = run(late.group_by("scale_id").agg(n=late.count(), newer=newer)).to_pylist()
-    if not found:
-        return {}
+    newer = (late.recorded_at > instant(made.created_at)).sum()
+    counted = run(late.group_by("scale_id").agg(n=late.count(), newer=newer)).to_pylist()
+    if not counted:
+        return {**scales}
     answers = with_scale(attempts_between(*bounds).select("item_id"))
-    rows = run(answers.group_by("scale_id").agg(n=answers.count())).to_pylist()
-    attempts = {row["scale_id"]: int(row["n"]) for row in rows}
+    attempts = run(answers.group_by("scale_id").agg(n=answers.count()))
+    attempts_of = dict(zip(attempts["scale_id"].to_pylist(), attempts["n"].to_pylist(), strict=True))
     new_for_sure = lake(connection) is not None or not reads_own_tables(connection)
-    return {
-        row["scale_id"]: Late(
-            n=int(row["n"]),
-            attempts=attempts[row["scale_id"]],
-            since=closed[row["scale_id"]],
-            newer=int(row["newer"]),
-            made=sum(made.counts.get(row["scale_id"], {}).values()) if made else None,
-            made_at=made_at,
+    found = {**scales}
+    for scale_id, n, newer_ones in (row.values() for row in counted):
+        of_scale = Late(
+            n=int(n),
+            attempts=attempts_of[scale_id],
+            since=closed[scale_id],
+            newer=int(newer_ones),
+            made=made.attempts(scale_id),
+            made_at=made.created_at,
             new_for_sure=new_for_sure,
         )
-        for row in found
-    }
+        found[scale_id] = replace(scales[scale_id], answers_until=of_scale.limit(again=again))
+    return found
 
 
-def n_left_out(connection: psycopg.Connection, month: str, scale: Scale, made: int) -> int:
-    """How many late answers a month, which was made from `made` answers of the scale, is made without; 0 where
-    PostgreSQL does not have its log. Quick even where all are late."""
-    bounds, since = Month(month).bounds, late_since(scale, month)
+def n_left_out(connection: psycopg.Connection, month: str, scale: Scale) -> int:
+    """How many late answers the month is made without; 0 where PostgreSQL does not have its log. Quick for a page, even
+    where all of a large month are late."""
+    bounds, since, made = Month(month).bounds, late_since(scale, month), _made(connection, month)
     if since is None or not holds_log(connection, *bounds):
         return 0
-    run, most = on_postgres(connection), made // OTHERS_FOR_ONE
-    if not 0 < run(late_attempts(*bounds, {scale.scale_id: since}).limit(most + 1)).num_rows <= most:
+    run, most = on_postgres(connection), made.attempts(scale.scale_id) // OTHERS_FOR_ONE
+    late = late_attempts(*bounds, {scale.scale_id: since}).select("recorded_at")
+    times = run(late.limit(most + 1))["recorded_at"].to_pylist()
+    if not 0 < len(times) <= most:
         return 0
-    [late] = late_answers(connection, month, {scale.scale_id: scale}, run).values()
-    left_out = late.left_out(again=False)
-    return left_out.n if left_out else 0
+    if min(times) > made.created_at and not reads_own_tables(connection):
+        return len(times)  # as it was made before they came
+    until = scales_of_month(connection, month, {scale.scale_id: scale}, run)[scale.scale_id].answers_until
+    return sum(time > until for time in times) if until else 0
 
 
-def scales_of_month(
-    connection: psycopg.Connection,
-    month: str,
-    scales: Mapping[str, Scale],
-    run: Run | None = None,
-    *,
-    again: bool = False,
-) -> dict[str, Scale]:
-    """The scales, with `answers_until` where the month is made without late answers.
-
-    run: as in `late_answers`. again: as in `Late.left_out`.
-    """
-    without = {
-        scale_id: left_out.until
-        for scale_id, late in late_answers(connection, month, scales, run).items()
-        if (left_out := late.left_out(again=again))
-    }
-    return {
-        scale_id: replace(scale, answers_until=without[scale_id]) if scale_id in without else scale
-        for scale_id, scale in scales.items()
-    }
+def _made(connection: psycopg.Connection, month: str) -> Made:
+    query = "SELECT counts, created_at FROM scored_snapshot WHERE month = %s AND superseded_at IS NULL"
+    return record(connection, Made, query, (month,)) or Made({}, BEGIN)

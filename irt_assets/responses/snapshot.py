@@ -292,12 +292,10 @@ def months_of_other_rules(connection: psycopg.Connection, scale: Scale) -> list[
 def months_of_other_answers(connection: psycopg.Connection, scale: Scale) -> list[str]:
     """The months that are made without other late answers by the scale's rules than by those that are stored."""
     stored = read_scales(connection)[scale.scale_id]
-    months = current_snapshots(connection)
-    made = {month: sum(one.counts.get(scale.scale_id, {}).values()) for month, one in months.items()}
     return [
         month
-        for month, n in made.items()
-        if n_left_out(connection, month, stored, n) != n_left_out(connection, month, scale, n)
+        for month in current_snapshots(connection)
+        if n_left_out(connection, month, stored) != n_left_out(connection, month, scale)
     ]
 
 

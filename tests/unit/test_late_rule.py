@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.late_answers import Late, LeftOut, late_since
+from irt_assets.responses.late_answers import Late, late_since
 from irt_assets.responses.scales import Scale
 
 SINCE = datetime(2026, 9, 15, tzinfo=UTC)
@@ -31,20 +31,20 @@ def test_a_month_closes_to_new_answers_so_many_days_after_its_end(days: int | No
 def test_one_late_answer_for_a_thousand_in_time_is_left_out_and_no_more(
     n: int, in_time: int, is_left_out: bool
 ) -> None:
-    for made in (None, in_time):
+    for made in (0, in_time):
         late = Late(n, in_time + n, SINCE, newer=n, made=made, made_at=SINCE - timedelta(days=1))
         for again in (True, False):
-            assert late.left_out(again=again) == (LeftOut(n, SINCE) if is_left_out else None)
+            assert late.limit(again=again) == (SINCE if is_left_out else None)
 
 
 def test_a_month_keeps_what_it_was_made_with_until_it_is_made_again() -> None:
     """By an earlier release, or by another rule."""
     late = Late(3, 10_003, SINCE, newer=0, made=10_003, made_at=MADE_AT)
-    assert late.left_out(again=False) is None
+    assert late.limit(again=False) == MADE_AT, "all three came before"
     two_more = replace(late, n=5, attempts=10_005, newer=2)
-    assert two_more.left_out(again=False) == LeftOut(2, MADE_AT)
-    assert two_more.left_out(again=True) == LeftOut(5, SINCE)
-    assert replace(two_more, made=10_000).left_out(again=False) == LeftOut(5, SINCE), "it was made without all of them"
+    assert two_more.limit(again=False) == MADE_AT
+    assert two_more.limit(again=True) == SINCE
+    assert replace(two_more, made=10_000).limit(again=False) == SINCE, "it was made without all of them"
 
 
 def test_where_a_table_says_only_when_a_row_was_last_written_none_is_new_that_the_month_was_made_with() -> None:
@@ -52,8 +52,9 @@ def test_where_a_table_says_only_when_a_row_was_last_written_none_is_new_that_th
     regraded = replace(new, attempts=10_000)
     both = replace(new, attempts=10_001)
     for again in (True, False):
-        assert new.left_out(again=again) == LeftOut(2, SINCE)
-        assert regraded.left_out(again=again) is None
-        assert both.left_out(again=again) is None
-        assert replace(new, made=None).left_out(again=again) is None
-    assert replace(regraded, newer=0, made_at=MADE_AT).left_out(again=False) is None, "made again with them"
+        assert new.limit(again=again) == SINCE
+        assert regraded.limit(again=again) is None
+        assert both.limit(again=again) is None
+        assert replace(new, made=0).limit(again=again) is None
+    made_again = replace(regraded, newer=0, made_at=MADE_AT)
+    assert made_again.limit(again=False) == MADE_AT, "with them"
