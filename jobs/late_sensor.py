@@ -140,7 +140,6 @@ def _not_in_lake(read: _Reader, whole: Lake | CatalogTable | None, days: Collect
     """The days whose answers Spark does not see yet: what they concern is made without them until they are exported."""
     if not isinstance(whole, Lake):
         return []
-
     return read.run_in_time(
         lambda connection: [
             day

@@ -80,7 +80,7 @@ def sections(
         ("Flagged items", flagged),
         (
             "Answers and learners",
-            [*answers(fit, counts), *late(scale, n_left_out(connection, month, scale)), learners(measured)],
+            [*answers(fit, counts, n_left_out(connection, month, scale)), learners(measured)],
         ),
         ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
         ("Where the numbers come from", provenance(fit, scale, ui_url, zone)),
@@ -121,8 +121,9 @@ def provenance(fit: Linked | None, scale: Scale, ui_url: str, zone: str) -> Iter
         yield Details("Fit, hashes, code and run", (pairs(fit_facts(fit, scale, ui_url, zone)),))
 
 
-def answers(fit: Linked | None, counts: Mapping[str, int]) -> Iterator[Block]:
-    """How many answers were fitted, and which were left out and why. counts: answers of the scale by their reason."""
+def answers(fit: Linked | None, counts: Mapping[str, int], late: int = 0) -> Iterator[Block]:
+    """How many answers were fitted, and which were left out and why. counts: answers of the scale by their reason;
+    late: new ones that came too late for the month."""
     why = {str(reason): reason.explanation for reason in Reason}
     left_out = {reason: n for reason, n in counts.items() if n and reason in why}
     total = sum(counts.values())
@@ -142,15 +143,9 @@ def answers(fit: Linked | None, counts: Mapping[str, int]) -> Iterator[Block]:
         numbers={"answers": ",", "share": ".1%"},
         caption="Answers that were left out",
     )
-
-
-def late(scale: Scale, n: int) -> Iterator[Block]:
-    """That `n` new answers came too late for the month."""
-    if n:
-        yield Paragraph(
-            f"{counted(n, 'answer')} came more than {scale.rules.answers.late_days} days after the month's end and are "
-            "left out: see late_days. They count for θ, features and later months."
-        )
+    if late:
+        came = f"{counted(late, 'more answer')} came too late for the month, by the scale's rule late_days"
+        yield Paragraph(f"{came}. They count for θ, features and later months.")
 
 
 def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:
