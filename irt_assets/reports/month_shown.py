@@ -203,4 +203,4 @@ def fit_facts(fit: Linked, scale: Scale, ui_url: str = "", zone: str = "UTC") ->
 
 
 def settings_in_words(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in values.items())
+    return ", ".join(f"{name} = {'empty' if value is None else value}" for name, value in values.items())

@@ -13,8 +13,14 @@ from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.late_answers import n_left_out
 from irt_assets.responses.late_months import changed_hash
-from irt_assets.responses.scales import Scale, change_rules, read_scales, store_scale
-from irt_assets.responses.snapshot import Snapshot, current_snapshots, read_snapshot, take_snapshot
+from irt_assets.responses.scales import Scale, change_rules, consider_rules, read_scales, store_scale
+from irt_assets.responses.snapshot import (
+    Snapshot,
+    current_snapshots,
+    months_of_other_answers,
+    read_snapshot,
+    take_snapshot,
+)
 from irt_assets.responses.window import scoring_responses
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -192,6 +198,10 @@ def test_a_month_that_was_made_with_late_answers_stays_as_it_is_until_it_is_made
     assert (log.stale, log.left_out()) == (set(), 1)
     assert log.make().n_attempts == 2100
     assert (log.stale, log.left_out()) == (set(), 2)
+    with log.database.connect() as connection:
+        for days, months in ((None, [MONTH]), (30, [MONTH]), (15, [])):
+            change = consider_rules(connection, rooms.SCALE, {"late_days": days})
+            assert months_of_other_answers(connection, change.after) == months, "as `irt scale set` says"
     change_rules(log.database, rooms.SCALE, EMPTY)
     assert (log.stale, log.left_out()) == ({MONTH}, 0)
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.reports import month_shown
 from irt_assets.responses.late_answers import Late, late_since
 from irt_assets.responses.scales import Scale
 
@@ -58,3 +59,9 @@ def test_where_a_table_says_only_when_a_row_was_last_written_none_is_new_that_th
         assert replace(new, made=0).limit(again=again) is None
     made_again = replace(regraded, newer=0, made_at=MADE_AT)
     assert made_again.limit(again=False) == MADE_AT, "with them"
+
+
+def test_the_months_page_says_how_many_came_too_late() -> None:
+    with_late, without = ([*month_shown.answers(None, {"scored": 3000}, n)] for n in (3, 0))
+    assert with_late[:-1] == without
+    assert "3 more answers came too late for the month" in str(with_late[-1])
