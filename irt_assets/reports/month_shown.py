@@ -144,8 +144,10 @@ def answers(fit: Linked | None, counts: Mapping[str, int], late: int = 0) -> Ite
         caption="Answers that were left out",
     )
     if late:
-        came = f"{counted(late, 'more answer')} came too late for the month, by the scale's rule late_days"
-        yield Paragraph(f"{came}. They count for θ, features and later months.")
+        yield Paragraph(
+            f"New answers that came too late for the month, by the scale's rule late_days: {late:,}. They count for θ, "
+            "features and later months."
+        )
 
 
 def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:

@@ -292,11 +292,8 @@ def months_of_other_rules(connection: psycopg.Connection, scale: Scale) -> list[
 def months_of_other_answers(connection: psycopg.Connection, scale: Scale) -> list[str]:
     """The months that are made without other late answers by the scale's rules than by those that are stored."""
     stored = read_scales(connection)[scale.scale_id]
-    return [
-        month
-        for month in current_snapshots(connection)
-        if n_left_out(connection, month, stored) != n_left_out(connection, month, scale)
-    ]
+    n = partial(n_left_out, connection)
+    return [month for month in current_snapshots(connection) if n(month, stored) != n(month, scale)]
 
 
 def store_attempts(store: ObjectStore, folder: str, table: pa.Table) -> tuple[str, str]:
