@@ -340,7 +340,7 @@ def test_an_import_takes_the_files_of_an_outage(away: None, tmp_path: Path, data
     sending.add([answer(k) | {"completed_at": now.isoformat(), "response": None} for k in range(3)])
     assert not sending.close(0)
     files = [*(tmp_path / "spool").glob("0*.jsonl")]
-    report = import_attempts(database, files, first_month=f"{now:%Y-%m}", reject_dir=tmp_path)
+    report = import_attempts(database, files, first_month=f"{now:%Y-%m}")
     assert (report.accepted, report.rejected.total()) == (3, 0)
-    again = import_attempts(database, files, first_month=f"{now:%Y-%m}", reject_dir=tmp_path)
+    again = import_attempts(database, files, first_month=f"{now:%Y-%m}")
     assert again.duplicates == 3

@@ -106,7 +106,7 @@ class Post(Source):
         }
         self._bad = [row for row in shaped.values() if isinstance(row, BadRow)]
         self._sound = {place: row for place, row in shaped.items() if isinstance(row, dict)}
-        self.voided = {place: row for place, row in shaped.items() if isinstance(row, str)}
+        self.voided = {place: row.attempt_id for place, row in shaped.items() if isinstance(row, xapi.Void)}
         named = {name for row in self._sound.values() for name in row} | {*FILLED, "correct"}
         self.columns = [name for name in ATTEMPT_COLUMNS if name in named]
         self.rows = len(rows)
@@ -245,7 +245,7 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
     return cells
 
 
-def _of_statement(row: Any, place: int, naming: xapi.Naming) -> dict[str, str | None] | BadRow | str | None:
+def _of_statement(row: Any, place: int, naming: xapi.Naming) -> dict[str, str | None] | BadRow | xapi.Void | None:
     """What `attempt_of` gives, fields as text. Of what is refused the id is kept, as no erasure would find persons."""
     if not isinstance(row, dict):
         return BadRow(place, "bad_json", "not a JSON object", "")

@@ -43,6 +43,13 @@ class Naming:
     mailbox_key: str | None = None
 
 
+@dataclass(frozen=True)
+class Void:
+    """What a voiding statement does: it withdraws this attempt."""
+
+    attempt_id: str
+
+
 class NotTaken(Exception):
     """Why a statement is refused, and the property or value that is the reason."""
 
@@ -51,8 +58,8 @@ class NotTaken(Exception):
         self.reason, self.value = reason, value
 
 
-def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | str | None:
-    """The attempt's fields, or the id of the attempt that the statement voids; None where its verb is another one.
+def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | Void | None:
+    """The attempt's fields, or the attempt that the statement voids; None where its verb is another one.
 
     Raises NotTaken.
     """
@@ -64,7 +71,7 @@ def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | st
     if _needed(statement, "object.objectType") != "StatementRef":
         raise NotTaken("bad_statement", "object.objectType")
     _needed(statement, "object.id")
-    return _uuid(statement, "object.id")
+    return Void(_uuid(statement, "object.id"))
 
 
 def _attempt(statement: dict[str, Any], naming: Naming) -> dict[str, Any]:
