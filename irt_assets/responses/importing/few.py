@@ -159,9 +159,9 @@ class Few(Staging):
 def recorded_rules(connection: psycopg.Connection, items: list[str] | None = None) -> psycopg.Cursor[Any]:
     """By which rule an answer to each of these items, or to any, is right, where the item's record says so (see
     `AsRecorded`)."""
+    these = "true" if items is None else "item_id = ANY(%(items)s)"
     return connection.execute(
-        """SELECT item_id, meta->>'dichotomise', meta->>'key' FROM question
-           WHERE (%(items)s::text[] IS NULL OR item_id = ANY(%(items)s))
-             AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key'))""",
+        f"""SELECT item_id, meta->>'dichotomise', meta->>'key' FROM question
+            WHERE {these} AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key'))""".encode(),
         {"items": items},
     )

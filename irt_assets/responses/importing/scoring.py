@@ -12,6 +12,7 @@ from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -75,27 +76,35 @@ class ByKey:
         return {"key": self.keys[item]}
 
 
+class Recorded(NamedTuple):
+    """What an item's record says of its scoring."""
+
+    item_id: str
+    dichotomise: str | None
+    key: str | None
+
+
 @dataclass(frozen=True)
 class AsRecorded:
     """Scores are 0 and 1; of items whose record names a mark, numbers are points and right from it on; of items whose
     record names a key, the chosen option is scored and no score is read (see `clean`).
 
-    `records`: of items the id, the rule (`dichotomise`) and the key, as far as there are any; read when first needed.
+    `records`: rows of `Recorded`; read when first needed.
     """
 
-    records: Iterable[tuple[str, str | None, str | None]]
+    records: Iterable[Sequence[str | None]]
 
     @cached_property
-    def _known(self) -> list[tuple[str, str | None, str | None]]:
-        return list(self.records)
+    def _known(self) -> list[Recorded]:
+        return [Recorded(*row) for row in self.records]  # type: ignore[arg-type]
 
     @cached_property
     def marks(self) -> dict[str, float]:
-        return {item: float(rule.partition("=")[2]) for item, rule, _ in self._known if rule}
+        return {one.item_id: float(one.dichotomise.partition("=")[2]) for one in self._known if one.dichotomise}
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        return {item: key for item, _, key in self._known if key}
+        return {one.item_id: one.key for one in self._known if one.key}
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         given = AsGiven().right(items, cells)

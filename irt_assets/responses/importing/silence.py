@@ -1,7 +1,7 @@
 """Whether a source of answers has been silent for longer than it usually is, and the alert that says so.
 
 What is usual follows from its own arrivals: the longest pause of four weeks that began in the same hour of the week, so
-that nights and weekends are no surprise. What does not belong here: what the arrivals brought (see `arrivals`).
+that nights and weekends do not surprise. What does not belong here: what the arrivals brought (see `arrivals`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ARRIVALS = f"""
     WHERE arrived_at > %(now)s::timestamptz - %(back)s AND arrived_at <= %(now)s AND kind NOT IN ('question', 'learner')
     GROUP BY 1, floor(extract(epoch FROM arrived_at) / 300) ORDER BY 1, 2
 """
-"""Of five minutes the last, so that a pause is at most five minutes too long, and a busy source few rows."""
+"""The last of each five minutes: a pause is then at most five minutes too long, and a busy source few rows."""
 
 
 @dataclass(frozen=True)
