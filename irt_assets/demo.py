@@ -145,11 +145,10 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
     if known and all(scale.initialised for scale in known):
         say("questions, learners and answers are already there")
         return
-    rejects = settings.irt_home / "rejects"
     say("importing questions, learners and answers …")
-    import_questions(database, files.questions, reject_dir=rejects)
-    import_learners(database, files.learners, reject_dir=rejects)
-    report = import_attempts(database, [files.attempts], first_month=settings.irt_first_month, reject_dir=rejects)
+    import_questions(database, files.questions)
+    import_learners(database, files.learners)
+    report = import_attempts(database, [files.attempts], first_month=settings.irt_first_month)
     say(f"  {report.accepted:,} answers imported, {report.duplicates:,} were there already")
     with database.connect() as connection:
         new = [s.scale_id for s in read_scales(connection).values() if not s.initialised]
@@ -382,7 +381,6 @@ def own_log(
         dichotomise=dichotomise,
         key=key,
         first_month=EARLIEST_MONTH,
-        reject_dir=settings.irt_home / "rejects",
     )
     say(f"{report.accepted:,} answers imported, {report.duplicates:,} already there, rejected: {report.reasons}")
     if report.complaint and not report.accepted + report.duplicates:

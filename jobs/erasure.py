@@ -13,6 +13,7 @@ erased (see `responses.erased`), and where else a learner is named (see `erasure
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -46,7 +47,7 @@ from irt_assets.responses.snapshot_files import (
     stored_parts,
 )
 from irt_assets.responses.window import SNAPSHOT, digest_of
-from jobs.erasure_mentions import drop_mentions, drop_rejected_rows, holds
+from jobs.erasure_mentions import drop_mentions, holds
 from jobs.retention import WEEK
 from jobs.stuck_runs import fail_lost_runs
 from resources.cluster.lake import Lake
@@ -138,6 +139,7 @@ def erase(
     """Remove all that is stored about a learner, or what an interrupted erasure has left. Returns the tombstone, and
     how many of the deleted files the bucket keeps as old versions.
 
+    `rejects`: the folder of rejected rows that imports of early versions wrote, which goes as a whole.
     Raises PermanentFailure while a run is under way, which may have read the learner already, and while tables that are
     not ours still have their answers; TransientFailure where what is stored changed meanwhile. Then every row and file
     of the learner is still there, or is found by repeating the call.
@@ -166,9 +168,9 @@ def erase(
                 _record(database, erasure_id, lost)
         finally:
             with database.connect() as connection:
-                in_database = drop_refused(connection, partial(holds, held.user_id))
-            dropped = in_database + drop_rejected_rows(rejects, held.user_id)
+                dropped = drop_refused(connection, partial(holds, held.user_id))
             _record(database, erasure_id, {"rejected rows": dropped})
+            shutil.rmtree(rejects, ignore_errors=True)
         with database.connect() as connection:
             finish(connection, erasure_id)
             done = next(one for one in erasures_of(connection, held.user_id) if one.erasure_id == erasure_id)

@@ -1,4 +1,4 @@
-"""Where else a learner may be named when one is erased: violations, alerts, Dagster's events, files of rejected rows.
+"""Where else a learner may be named when one is erased: violations, alerts, Dagster's events, rejected rows.
 
 In tables whose structure shows which values are learners' ids, any id is found. In running text only a distinctive id
 is searched for: at least four characters, not digits alone, and not an item's id.
@@ -6,19 +6,14 @@ is searched for: at least four characters, not digits alone, and not an item's i
 
 from __future__ import annotations
 
-import csv
 import json
 import re
-import sys
-from collections.abc import Iterable, Iterator
-from pathlib import Path
+from collections.abc import Iterable
 
 import psycopg
 
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.responses.importing.report import UNFINISHED, delete_unfinished, open_unfinished
 from resources.dagster_tables import replace_in_texts
-from resources.failures import TransientFailure
 
 MENTIONING = ("invariant_result", "alert", "intake_reject")
 """Our tables that may name a learner in text instead of in a column of its own."""
@@ -53,40 +48,6 @@ def is_distinctive(connection: psycopg.Connection, user_id: str) -> bool:
     """Whether the id can be distinguished from other words in running text."""
     taken = connection.execute("SELECT EXISTS (SELECT FROM question WHERE item_id = %s)", (user_id,)).fetchone()
     return len(user_id) >= SHORTEST and not user_id.isdigit() and taken == (False,)
-
-
-def drop_rejected_rows(folder: Path, user_id: str) -> int:
-    """Take the rows that hold the id out of the files of rejected rows on this machine; how many there were.
-
-    Raises TransientFailure while an import is under way that has refused rows, and may refuse the learner's.
-    """
-    dropped = 0
-    for file in sorted(folder.glob("*.csv")):
-        theirs = [k for k, row in enumerate(_read(file)) if k and holds(user_id, row[2:])]  # the first is the header
-        if not theirs:
-            continue
-        part, gone = file.with_suffix(UNFINISHED), set(theirs)
-        with open_unfinished(part) as new:
-            csv.writer(new).writerows(row for k, row in enumerate(_read(file)) if k not in gone)
-            new.flush()
-            part.replace(file)
-        dropped += len(theirs)
-    if in_use := delete_unfinished(folder):
-        raise TransientFailure(
-            f"an import is under way ({in_use[0].name}) and may refuse rows of the learner: erase again once it has "
-            "ended"
-        )
-    return dropped
-
-
-def _read(file: Path) -> Iterator[list[str]]:
-    """The rows of a file. One that an import refused is of any length, while other readers keep their limit."""
-    limit = csv.field_size_limit(sys.maxsize)
-    try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            yield from csv.reader(opened)
-    finally:
-        csv.field_size_limit(limit)
 
 
 def holds(user_id: str, refused: Iterable[str]) -> bool:

@@ -113,8 +113,7 @@ def bring_in_step(database: Database, target: str, mark: str = "") -> Step:
             raise PermanentFailure(f"{mapping.source} cannot be read as it was connected: {message}") from error
     if not table.num_rows:
         raise PermanentFailure(f"{mapping.source} has no rows: nothing was changed")
-    source, rejects = TableSource(mapping.source, table), database.settings.irt_home / "rejects"
-    report = take_rows(database, source, kind, rejects, given=table.column_names)
+    report = take_rows(database, TableSource(mapping.source, table), kind, given=table.column_names)
     said, left = f"{target}: {report.read:,} rows read, {report.accepted:,} new or changed", ""
     if target == "question":
         names = pc.ascii_trim_whitespace(table[kind.key].drop_null()).to_pylist()
@@ -123,7 +122,8 @@ def bring_in_step(database: Database, target: str, mark: str = "") -> Step:
     said += f", rejected: {report.reasons}" if report.rejected else ""
     alert = None
     if left or report.rejected.keys() - {ERASED}:
-        fix = f"Each refused row, with its reason: {report.reject_file or 'none'}. {left}"
+        see = f"{shlex.join(['irt', 'intake', 'rejects', '--source', mapping.source])} shows each refused row. "
+        fix = f"{see if report.rejected else ''}{left}"
         alert = Alert(f"rows of {target}", "warning", f"not all of {mapping.source} was copied: {said}", fix)
     with database.connect() as connection:
         return Step("" if left else f"{theirs} {_hash(connection, target)}", said, alert)

@@ -20,7 +20,6 @@ from irt_assets.ledger import pruning
 from irt_assets.ledger.citations import CITATIONS, cited_names
 from irt_assets.ledger.decisions import decided_windows
 from irt_assets.reports.artifacts import recorded_keys
-from irt_assets.responses.importing.report import UNFINISHED, delete_unfinished
 from irt_assets.responses.item_times import NIGHTS_KEPT
 from irt_assets.responses.snapshot_files import is_manifest, stored_parts
 from resources import tables
@@ -36,8 +35,8 @@ SUPERSEDED = timedelta(days=100)
 HISTORY = timedelta(days=365)
 """How long resolved alerts, resolved violations and verdicts are kept."""
 REJECTS = timedelta(days=180)
-LEARNER_REPORTS = timedelta(days=400)
-"""A school year and the holidays around it; what they were made from stays."""
+LEARNER_REPORTS = INTAKE = timedelta(days=400)
+"""A school year and the holidays around it; what reports were made from stays."""
 BEING_WRITTEN = timedelta(days=1)
 """Younger files stay, as a file is written before the row that cites it."""
 LOOKED_UP_TOGETHER = 1000
@@ -108,6 +107,12 @@ RULES = (
         LEARNER_REPORTS,
         "SELECT artifact_id::text FROM report_file WHERE user_id IS NOT NULL AND week_start < %(before)s",
         ("DELETE FROM report_file WHERE artifact_id = ANY(%(names)s::bigint[])",),
+    ),
+    _Rule(
+        "arrivals",
+        INTAKE,
+        "SELECT DISTINCT source FROM intake WHERE arrived_at < %(before)s",
+        ("DELETE FROM intake WHERE source = ANY(%(names)s) AND arrived_at < %(before)s",),
     ),
     _Rule(
         "alerts that are over",
@@ -231,15 +236,8 @@ def _wait_for_writers(connection: psycopg.Connection, key: str) -> None:
 
 
 def prune_rejects(folder: Path, now: datetime, *, dry_run: bool) -> Gone:
-    """Delete old files of rows that imports refused, and whatever killed imports had half written."""
-    old = {
-        file
-        for file in folder.glob("*.csv")
-        if file.is_file() and datetime.fromtimestamp(file.stat().st_mtime, UTC) < now - REJECTS
-    }
-    if not dry_run:
-        for file in old:
-            file.unlink(missing_ok=True)
-    unfinished = {*folder.glob(f"*{UNFINISHED}")}
-    gone = old | unfinished.difference(delete_unfinished(folder, dry_run=dry_run))
-    return Gone("files of rejected rows", tuple(sorted(file.name for file in gone)))
+    """Delete old files of rejected rows, which imports of early versions wrote."""
+    old = sorted(file for file in folder.glob("*") if datetime.fromtimestamp(file.stat().st_mtime, UTC) < now - REJECTS)
+    for file in () if dry_run else old:
+        file.unlink(missing_ok=True)
+    return Gone("files of rejected rows", tuple(file.name for file in old))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +12,7 @@ from irt_assets.cli.console import AsJson, err, escape, print_json, progress_bar
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.responses.importing.bank import import_learners, import_questions
 from irt_assets.responses.importing.load import import_attempts
-from irt_assets.responses.importing.report import ImportReport
+from irt_assets.responses.importing.report import ImportReport, csv_of_refused
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -23,6 +22,9 @@ Dichotomise = Annotated[
     str | None, typer.Option(help="How to score points: `full` (right is an item's highest) or `at=K` (K or more).")
 ]
 ScoringKey = Annotated[Path | None, typer.Option("--key", help="Table item,key: scores a matrix of choices.")]
+Csv = Annotated[
+    Path | None, typer.Option("--csv", help="Write the rejected rows to this file, also of a dry run.", dir_okay=False)
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and store nothing.")]
 
 
@@ -36,11 +38,12 @@ def attempts(
     key: ScoringKey = None,
     strict: Strict = False,
     dry_run: DryRun = False,
+    csv: Csv = None,
     as_json: AsJson = False,
 ) -> None:
     """Import answers. Re-importing a file changes nothing; an interrupted import stores nothing."""
     settings = current_settings()
-    with progress_bar("importing", as_json) as progress:
+    with progress_bar("importing", as_json) as progress, csv_of_refused(csv) as reject:
         report = import_attempts(
             current_database(),
             files,
@@ -52,31 +55,33 @@ def attempts(
             strict=strict,
             dry_run=dry_run,
             first_month=settings.irt_first_month,
-            reject_dir=settings.irt_home / "rejects",
+            reject=reject,
             progress=progress,
         )
-    _print_import(report, as_json)
+    _print_import(report, csv, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
-def questions(file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, as_json: AsJson = False) -> None:
+def questions(
+    file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, csv: Csv = None, as_json: AsJson = False
+) -> None:
     """Import the item bank: scales, topics, tags, keys, parameters."""
-    _import_rows(import_questions, file, mapping, dry_run, as_json)
+    with csv_of_refused(csv) as reject:
+        report = import_questions(current_database(), file, mapping=mapping, dry_run=dry_run, reject=reject)
+    _print_import(report, csv, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
-def learners(file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, as_json: AsJson = False) -> None:
+def learners(
+    file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, csv: Csv = None, as_json: AsJson = False
+) -> None:
     """Import learners: attributes, test accounts, goals."""
-    _import_rows(import_learners, file, mapping, dry_run, as_json)
+    with csv_of_refused(csv) as reject:
+        report = import_learners(current_database(), file, mapping=mapping, dry_run=dry_run, reject=reject)
+    _print_import(report, csv, dry_run=dry_run, as_json=as_json)
 
 
-def _import_rows(importer: Callable[..., ImportReport], file: Path, mapping: str, dry_run: bool, as_json: bool) -> None:
-    rejects = current_settings().irt_home / "rejects"
-    report = importer(current_database(), file, mapping=mapping, dry_run=dry_run, reject_dir=rejects)
-    _print_import(report, as_json)
-
-
-def _print_import(report: ImportReport, as_json: bool) -> None:
+def _print_import(report: ImportReport, csv: Path | None, *, dry_run: bool, as_json: bool) -> None:
     """Exits with 1 after an import that took nothing or lost more than half for one reason."""
     if as_json:
         print_json(report.as_dict())
@@ -91,8 +96,9 @@ def _print_import(report: ImportReport, as_json: bool) -> None:
             say(f"  not known before: {report.new_items:,} items, {report.new_learners:,} learners")
         for reason, n in sorted(report.rejected.items()):
             say(f"  {n:,} × {reason}")
-        if report.reject_file:
-            say(f"  the rejected rows, with line and reason: {report.reject_file}")
+        if report.rejected:
+            see = csv or ("--csv FILE writes them" if dry_run else "irt intake rejects --csv FILE writes them")
+            say(f"  the rejected rows, with line and reason: {see}")
     if report.complaint:
         err.print(f"[yellow]{escape(report.complaint)}[/yellow]")
         raise typer.Exit(1)

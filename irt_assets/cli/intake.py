@@ -10,8 +10,8 @@ import typer
 from irt_assets.blocks import table
 from irt_assets.cli.console import AsJson, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database
-from irt_assets.common.wording import counted
-from irt_assets.responses.importing.arrivals import arrivals, refused_rows, write_csv
+from irt_assets.responses.importing.arrivals import arrivals, refused_rows
+from irt_assets.responses.importing.report import csv_of_refused
 
 app = typer.Typer(no_args_is_help=True)
 COLUMNS = ("source", "read", "accepted", "corrected", "duplicates", "rejected")
@@ -22,7 +22,7 @@ MOST_SHOWN = 20
 def list_(
     most: Annotated[int, typer.Option("--last", min=1, help="How many arrivals.")] = MOST_SHOWN, as_json: AsJson = False
 ) -> None:
-    """The last arrivals: each import, and each minute of posts."""
+    """The last arrivals: each file, and each minute of posts."""
     with current_database().connect() as connection:
         found = arrivals(connection, most)
     if as_json:
@@ -41,7 +41,9 @@ def rejects(
     """The refused rows of the last 30 days, each with its reason; at most 10,000 of a source and day are kept."""
     with current_database().connect() as connection:
         if csv is not None:
-            say(f"{counted(write_csv(refused_rows(connection, source), csv), 'row')} written: {csv}")
+            with csv_of_refused(csv) as write:
+                write(refused_rows(connection, source))
+            say(f"the rows were written: {csv}")
             return
         found = list(refused_rows(connection, source))
     if as_json:

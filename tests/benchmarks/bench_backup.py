@@ -41,7 +41,7 @@ def main() -> None:
             database = _database(home)
             upgrade(database)
             write_log(Path(folder, "log.csv"), rows)
-            import_attempts(database, [Path(folder, "log.csv")], first_month="2026-05", reject_dir=home / "rejects")
+            import_attempts(database, [Path(folder, "log.csv")], first_month="2026-05")
             with database.connect() as connection:
                 (size,) = connection.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)
             print(f"{rows:,} answers, {size / 2**20:,.0f} MB in the database; load {os.getloadavg()[0]:.1f} on "

@@ -116,7 +116,7 @@ def the_import(url: str, log: Path, result: multiprocessing.Queue) -> None:
     """In a process of its own, so that its peak memory is its own."""
     database = Database(Settings(database_url=SecretStr(url), _env_file=None))
     start = time.perf_counter()
-    report = import_attempts(database, [log], first_month=FIRST_MONTH, reject_dir=log.parent)
+    report = import_attempts(database, [log], first_month=FIRST_MONTH)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     result.put((seconds, peak, report.accepted))

@@ -131,7 +131,7 @@ def test_withdrawn_answers_stay_out_unless_a_higher_revision_comes(
             "attempt_id,user_id,item_id,completed_at,correct,revision\n"
             f"a0,u0,q1,2026-06-03T00:00:00Z,1,{revision}\na2,u2,q1,2026-06-03T00:02:00Z,0,{revision}\n"
         )
-        return import_attempts(database, [log], first_month=MONTH, reject_dir=tmp_path / "rejects")
+        return import_attempts(database, [log], first_month=MONTH)
 
     assert (imported(0).rejected, imported(0).duplicates) == ({"withdrawn_attempt": 1}, 1)
     back = imported(1)
@@ -152,7 +152,7 @@ def test_an_import_of_what_was_scored_again_is_a_duplicate(typed: Irt, database:
     typed("attempts", "rescore", "--item", "q1", "--key", "B", *BY)
     log = tmp_path / "log.csv"
     log.write_text("attempt_id,user_id,item_id,completed_at,correct\na0,u0,q1,2026-06-03T00:00:00Z,1\n")
-    report = import_attempts(database, [log], first_month=MONTH, reject_dir=tmp_path / "rejects")
+    report = import_attempts(database, [log], first_month=MONTH)
     assert (report.duplicates, right(database)["a0"]) == (1, False)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import subprocess
@@ -30,7 +29,6 @@ from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.kpis.weekly import write_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.learner_week import key
-from irt_assets.responses.importing.report import UNFINISHED
 from irt_assets.responses.importing.staging import FORMER
 from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.observe import answer_versions
@@ -136,12 +134,14 @@ def mention(settings: Settings) -> None:
     )
     rejects = settings.irt_home / "rejects"
     rejects.mkdir(parents=True)
-    with (rejects / "log-1.rejected.csv").open("w", encoding="utf-8", newline="") as file:
-        as_they_came = (f"{USER},x", '"' + USER.replace('"', '""') + '",x', json.dumps({"user": USER}))
-        csv.writer(file).writerows(
-            [("file", "line", "reason", "value", "row"), *(("log", 2, "bad_time", "", row) for row in as_they_came)]
+    for row in (f"{USER},x", '"' + USER.replace('"', '""') + '",x', json.dumps({"user": USER})):
+        run_sql(
+            database,
+            """INSERT INTO intake_reject (source, kind, line, reason, value, "row")
+               VALUES ('log', 'file', 2, 'bad_time', '', %s)""",
+            (row,),
         )
-    (rejects / f"log-2.rejected{UNFINISHED}").write_text(f"file,line,reason,value,row\nlog,2,bad_time,,{USER}")
+    (rejects / "log-2.rejected.part").write_text(f"file,line,reason,value,row\nlog,2,bad_time,,{USER}")
 
 
 @pytest.fixture

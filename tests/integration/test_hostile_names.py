@@ -31,6 +31,7 @@ from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.responses.importing.load import import_attempts
+from irt_assets.responses.importing.report import csv_of_refused
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
@@ -166,9 +167,10 @@ def test_the_file_of_refused_rows_has_no_formula(hostile: Settings, tmp_path: Pa
         csv.writer(file).writerows(
             [["user_id", "item_id", "completed_at", "correct"], *([name, name, name, "1"] for name in NAMES)]
         )
-    report = import_attempts(Database(hostile), [log], zone="UTC", first_month=FIRST, reject_dir=tmp_path / "rejects")
+    with csv_of_refused(tmp_path / "rejects.csv") as reject:
+        report = import_attempts(Database(hostile), [log], zone="UTC", first_month=FIRST, reject=reject)
     assert report.rejected["bad_time"] == len(NAMES)
-    with report.reject_file.open(encoding="utf-8", newline="") as file:
+    with (tmp_path / "rejects.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))[1:]
     assert [row[3].removeprefix("'") for row in rows] == list(NAMES)
     assert [cell for row in rows for cell in row if cell.startswith(FORMULA)] == []

@@ -22,8 +22,9 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
+from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.load import import_attempts
-from irt_assets.responses.importing.report import ImportReport
+from irt_assets.responses.importing.report import ImportReport, Refused, csv_of_refused, unseen
 from irt_assets.responses.importing.sources import Batch, Source
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.take import AnswerSource, take
@@ -45,9 +46,8 @@ def imported(database: Database, tmp_path: Path) -> Import:
     """Import files into the test's database."""
 
     def run(*files: Path, **options: Any) -> ImportReport:
-        return import_attempts(
-            database, files, **{"first_month": FIRST_MONTH, "reject_dir": tmp_path / "rejects"} | options
-        )
+        with csv_of_refused(tmp_path / "rejects.csv") as reject:
+            return import_attempts(database, files, **{"first_month": FIRST_MONTH, "reject": reject} | options)
 
     return run
 
@@ -86,10 +86,11 @@ def everything(database: Database) -> list[list[tuple[Any, ...]]]:
     ]
 
 
-def rejects(report: ImportReport) -> list[dict[str, str]]:
-    assert report.reject_file is not None
-    assert report.reject_file.stat().st_mode & 0o077 == 0, "names and answers of learners are nobody else's to read"
-    with report.reject_file.open(encoding="utf-8", newline="") as file:
+def rejects(folder: Path) -> list[dict[str, str]]:
+    """What the import that `imported` did last refused."""
+    written = folder / "rejects.csv"
+    assert written.stat().st_mode & 0o077 == 0, "names and answers of learners are nobody else's to read"
+    with written.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -150,7 +151,6 @@ def test_every_column_arrives(database: Database, imported: Import, tmp_path: Pa
         "rejected": {},
         "new_items": 1,
         "new_learners": 1,
-        "reject_file": None,
     }
     columns = (
         "attempt_id, user_id, item_id, session_id, form_id, position, response, response_time_ms, hints_used, mode"
@@ -226,13 +226,20 @@ def test_of_answers_with_one_id_the_first_stays_wherever_it_is(
     report = imported(*files)
     assert (report.read, report.accepted, report.duplicates) == (10, 1, 4)
     assert report.rejected == {"conflicting_duplicate": 5}
-    assert [(row["file"], row["line"], row["value"]) for row in rejects(report)] == [
+    assert [(row["file"], row["line"], row["value"]) for row in rejects(tmp_path)] == [
         (str(files[0]), "3", "a0"),
         (str(files[0]), "4", "a1"),
         (str(files[0]), "7", "a2"),
         (str(files[0]), "8", "a2"),
         (str(files[1]), "3", "a2"),
     ]
+    counted = "SELECT source, read, accepted, duplicates, rejected FROM intake ORDER BY arrived_at, read DESC"
+    assert query(database, counted)[1:] == [
+        (str(files[0]), 8, 1, 3, {"conflicting_duplicate": 4}),
+        (str(files[1]), 2, 0, 1, {"conflicting_duplicate": 1}),
+    ]
+    kept = "SELECT source, line, value FROM intake_reject ORDER BY reject_id"
+    assert query(database, kept) == [(row["file"], int(row["line"]), row["value"]) for row in rejects(tmp_path)]
     assert query(database, "SELECT attempt_id, user_id, correct FROM response_log ORDER BY 1") == [
         ("a0", "u0", False),
         ("a1", "u1", True),
@@ -345,7 +352,7 @@ def test_two_imports_with_one_id_at_two_times_bring_one_answer(
     assert query(database, "SELECT count(*) FROM response_log") == [(2_000,)]
 
 
-def test_the_reject_file_holds_the_row_as_it_was(imported: Import, tmp_path: Path) -> None:
+def test_the_csv_of_rejected_rows_holds_them_as_they_were(imported: Import, tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_text(
         "attempt_id,user_id,item_id,completed_at,correct\n"
@@ -355,7 +362,7 @@ def test_the_reject_file_holds_the_row_as_it_was(imported: Import, tmp_path: Pat
     )
     report = imported(log)
     assert report.rejected == {"bad_score": 1, "ragged_row": 1, "time_in_future": 1}
-    rows = {row["line"]: (row["reason"], row["value"], row["row"]) for row in rejects(report)}
+    rows = {row["line"]: (row["reason"], row["value"], row["row"]) for row in rejects(tmp_path)}
     assert rows == {
         "2": ("bad_score", "maybe", 'a1,"o\'brien, x",q1,2026-07-01T12:00:00Z,maybe'),
         "3": ("ragged_row", "3 columns, not 5", "a2,ann,q1"),
@@ -415,6 +422,19 @@ def test_a_day_outside_the_log_is_refused(imported: Import, tmp_path: Path, day:
         imported(log, at=day)
 
 
+def test_what_was_refused_before_an_erasure_began_is_kept_without_its_text(database: Database) -> None:
+    """An import that has read the learner's rows already stores them after the erasure has looked for them."""
+    with database.connect() as connection:
+        arrival = Arrival(connection, "file", "log.csv", unseen)
+        arrival.refuse([Refused("log.csv", 2, "bad_time", "never", "ann,q1,never")])
+        with database.connect() as beside:
+            beside.execute(
+                "INSERT INTO erasure (learner_hash, salt, erased_by, reason) VALUES ('x', 'salt', 'me', 'asked')"
+            )
+        arrival.note()
+    assert query(database, 'SELECT line, reason, value, "row" FROM intake_reject') == [(2, "bad_time", "", "")]
+
+
 def test_times_without_a_zone_are_asked_about_and_nothing_is_half_in(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:
@@ -424,7 +444,7 @@ def test_times_without_a_zone_are_asked_about_and_nothing_is_half_in(
     with pytest.raises(PermanentFailure, match=r"naive\.csv.*2026-07-01 21:00:00.*--zone"):
         imported(sound, naive)
     assert everything(database) == before
-    assert not (tmp_path / "rejects").exists() or not list((tmp_path / "rejects").iterdir())
+    assert query(database, "SELECT (SELECT count(*) FROM intake), (SELECT count(*) FROM intake_reject)") == [(0, 0)]
     assert imported(sound, naive, zone="Asia/Seoul").accepted == 21
     assert query(database, "SELECT completed_at FROM response_log WHERE attempt_id = 'a21'") == [
         (datetime(2026, 7, 1, 12, tzinfo=UTC),)
@@ -445,7 +465,7 @@ def test_strict_refuses_what_is_not_known(database: Database, imported: Import, 
     report = imported(log, strict=True)
     assert (report.accepted, report.new_items, report.new_learners) == (1, 0, 0)
     assert report.rejected == {"unknown_item": 2, "unknown_learner": 1}
-    assert [(row["line"], row["reason"], row["value"]) for row in rejects(report)] == [
+    assert [(row["line"], row["reason"], row["value"]) for row in rejects(tmp_path)] == [
         ("3", "unknown_item", "new"),
         ("4", "unknown_learner", "new"),
         ("5", "unknown_item", "new"),
@@ -457,9 +477,11 @@ def test_strict_refuses_what_is_not_known(database: Database, imported: Import, 
 def test_a_dry_run_tells_the_same_and_leaves_nothing(database: Database, imported: Import, tmp_path: Path) -> None:
     log = write(tmp_path / "log.csv", [answer(n) for n in range(20)] + [answer(3), answer(4, correct="2")])
     before = everything(database)
-    dry = imported(log, dry_run=True)
-    assert everything(database) == before
-    assert dry.as_dict() | {"reject_file": None} == imported(log).as_dict() | {"reject_file": None}
+    dry, refused = imported(log, dry_run=True), rejects(tmp_path)
+    assert (everything(database), query(database, "SELECT FROM intake_reject")) == (before, [])
+    assert [row["line"] for row in refused] == ["23"]
+    assert dry.as_dict() == imported(log).as_dict()
+    assert refused == rejects(tmp_path)
 
 
 def test_months_that_exist_and_months_that_do_not_are_filled_alike(
@@ -605,7 +627,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 import_attempts(
     Database(Settings(database_url=sys.argv[1], _env_file=None)),
-    [Path(sys.argv[2])], first_month="2026-06", reject_dir=Path(sys.argv[3]),
+    [Path(sys.argv[2])], first_month="2026-06",
 )
 """
 
@@ -621,7 +643,7 @@ def test_an_import_that_is_killed_leaves_nothing_and_can_be_repeated(
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     with database.connect() as gate:
         gate.execute(f"LOCK TABLE {blocked} IN SHARE MODE")
-        process = subprocess.Popen([sys.executable, "-c", KILLED, database.url, log, tmp_path / "rejects"])
+        process = subprocess.Popen([sys.executable, "-c", KILLED, database.url, log])
         try:
             deadline = time.monotonic() + patient(30)
             while query(database, waiting) == [(0,)]:

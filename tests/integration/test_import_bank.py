@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from irt_assets.responses.importing.arrivals import arrivals, refused_rows
 from irt_assets.responses.importing.bank import import_learners, import_questions
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -39,7 +39,7 @@ def file(tmp_path: Path, content: str) -> Path:
 
 
 def test_parameters_are_stored_as_given_with_their_metric(database: Database, tmp_path: Path) -> None:
-    report = import_questions(database, file(tmp_path, BANK), reject_dir=tmp_path)
+    report = import_questions(database, file(tmp_path, BANK))
     assert (report.read, report.accepted, report.new_items, report.rejected) == (2, 2, 2, {})
     irt = {"a": 1.2, "b": -0.3, "c": 0.1, "a_se": 0.11, "b_se": 0.08, "n": 1000, "D": 1.7, "model": "3pl"}
     assert bank(database) == {
@@ -49,17 +49,17 @@ def test_parameters_are_stored_as_given_with_their_metric(database: Database, tm
 
 
 def test_the_same_bank_again_changes_nothing(database: Database, tmp_path: Path) -> None:
-    import_questions(database, file(tmp_path, BANK), reject_dir=tmp_path)
+    import_questions(database, file(tmp_path, BANK))
     before = bank(database)
-    report = import_questions(database, file(tmp_path, BANK), reject_dir=tmp_path)
+    report = import_questions(database, file(tmp_path, BANK))
     assert (report.accepted, report.duplicates, report.new_items) == (0, 2, 0)
     assert bank(database) == before
 
 
 def test_empty_cells_and_absent_columns_leave_what_is_there(database: Database, tmp_path: Path) -> None:
-    import_questions(database, file(tmp_path, BANK), reject_dir=tmp_path)
+    import_questions(database, file(tmp_path, BANK))
     later = file(tmp_path, "item_id,topic_id,key,tags\nq1,,C,\nq2,fractions,,\n")
-    report = import_questions(database, later, reject_dir=tmp_path)
+    report = import_questions(database, later)
     assert (report.accepted, report.new_items) == (2, 0)
     after = bank(database)
     assert after["q1"][:3] == ("algebra", "sums", "t1")
@@ -82,15 +82,19 @@ def test_empty_cells_and_absent_columns_leave_what_is_there(database: Database, 
 def test_an_item_that_cannot_be_is_refused_with_its_line(
     database: Database, tmp_path: Path, row: str, reason: str
 ) -> None:
-    report = import_questions(database, file(tmp_path, f"item_id,a,b,c,model\n{row}\nok,1,0,,\n"), reject_dir=tmp_path)
+    content = file(tmp_path, f"item_id,a,b,c,model\n{row}\nok,1,0,,\n")
+    report = import_questions(database, content)
     assert (report.accepted, report.rejected) == (1, {reason: 1})
-    with report.reject_file.open(newline="") as rejects:
-        assert [(line["line"], line["reason"], line["row"]) for line in csv.DictReader(rejects)] == [("2", reason, row)]
+    with database.connect() as connection:
+        refused = [(one.source, one.line, one.reason, one.row) for one in refused_rows(connection)]
+        assert refused == [(str(content), 2, reason, row)]
+        [arrived] = arrivals(connection, 9)
+    assert (arrived["kind"], arrived["accepted"], arrived["rejected"]) == ("question", 1, 1)
 
 
 def test_an_item_that_comes_twice_must_be_the_same(database: Database, tmp_path: Path) -> None:
     content = "item_id,key\nq,A\nq,A\nq,B\n"
-    report = import_questions(database, file(tmp_path, content), reject_dir=tmp_path)
+    report = import_questions(database, file(tmp_path, content))
     assert (report.accepted, report.duplicates, report.rejected) == (1, 1, {"conflicting_duplicate": 1})
     assert bank(database)["q"][3] == {"key": "A"}
 
@@ -98,28 +102,28 @@ def test_an_item_that_comes_twice_must_be_the_same(database: Database, tmp_path:
 def test_json_lines_bring_lists_and_numbers(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "bank.jsonl"
     path.write_text(json.dumps({"item_id": "q", "tags": ["anchor", "x;y"], "a": 1, "b": 0.5, "D": 1}))
-    import_questions(database, path, reject_dir=tmp_path)
+    import_questions(database, path)
     assert bank(database)["q"][3] == {"tags": ["anchor", "x;y"], "irt": {"a": 1.0, "b": 0.5, "D": 1.0}}
 
 
 def test_a_mapping_file_names_the_columns(database: Database, tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text("columns: {item_id: Frage, topic_id: Thema}\nconstants: {scale_id: mathe}")
-    import_questions(database, file(tmp_path, "Frage,Thema\n1,Brüche\n"), mapping=mapping, reject_dir=tmp_path)
+    import_questions(database, file(tmp_path, "Frage,Thema\n1,Brüche\n"), mapping=mapping)
     assert bank(database) == {"1": ("mathe", "Brüche", None, {})}
     with pytest.raises(PermanentFailure, match="Columns of the file: Frage"):
-        import_questions(database, file(tmp_path, "Frage\n1\n"), reject_dir=tmp_path)
+        import_questions(database, file(tmp_path, "Frage\n1\n"))
 
 
 def test_other_columns_of_a_learner_are_attributes(database: Database, tmp_path: Path) -> None:
     content = "user_id,is_test,lang,target_scale_id,target_theta,tier\nann,,de,algebra,1.5,\nbob,true,,,,gold\n"
-    report = import_learners(database, file(tmp_path, content), reject_dir=tmp_path)
+    report = import_learners(database, file(tmp_path, content))
     assert (report.accepted, report.new_learners) == (2, 2)
     assert learners(database) == {
         "ann": ({"lang": "de"}, False, "algebra", 1.5),
         "bob": ({"tier": "gold"}, True, None, None),
     }
-    later = import_learners(database, file(tmp_path, "user_id,lang,is_test\nann,fr,\nbob,en,\n"), reject_dir=tmp_path)
+    later = import_learners(database, file(tmp_path, "user_id,lang,is_test\nann,fr,\nbob,en,\n"))
     assert (later.accepted, later.new_learners) == (2, 0)
     assert learners(database)["ann"] == ({"lang": "fr"}, False, "algebra", 1.5)
     assert learners(database)["bob"] == ({"tier": "gold", "lang": "en"}, True, None, None)
@@ -129,7 +133,7 @@ def test_with_a_mapping_only_named_columns_are_attributes(database: Database, tm
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text("columns: {user_id: person, sex: gender}")
     content = "person,gender,item_1,item_2\np1,female,1,0\n"
-    import_learners(database, file(tmp_path, content), mapping=mapping, reject_dir=tmp_path)
+    import_learners(database, file(tmp_path, content), mapping=mapping)
     assert learners(database) == {"p1": ({"sex": "female"}, False, None, None)}
 
 
@@ -137,7 +141,7 @@ def test_with_a_mapping_only_named_columns_are_attributes(database: Database, tm
     ("row", "reason"), [(",true,", "missing_user"), ("u,maybe,", "bad_is_test"), ("u,,x", "bad_number")]
 )
 def test_a_learner_that_cannot_be_is_refused(database: Database, tmp_path: Path, row: str, reason: str) -> None:
-    report = import_learners(database, file(tmp_path, f"user_id,is_test,target_theta\n{row}\n"), reject_dir=tmp_path)
+    report = import_learners(database, file(tmp_path, f"user_id,is_test,target_theta\n{row}\n"))
     assert (report.accepted, report.rejected) == (0, {reason: 1})
 
 
@@ -158,7 +162,7 @@ def test_what_the_database_cannot_hold_is_refused_by_row(database: Database, tmp
     sound = '{"user_id": "bob", "lang": "\\\\u0000", "attributes": {"deep": ' + "[" * 90 + "]" * 90 + "}}"
     path = tmp_path / "learners.jsonl"
     path.write_text("\n".join([*refused, sound]))
-    report = import_learners(database, path, reject_dir=tmp_path)
+    report = import_learners(database, path)
     assert (report.read, report.accepted, report.rejected) == (11, 1, Counter(refused.values()))
     assert learners(database)["bob"][0]["lang"] == "\\u0000"
 
@@ -166,9 +170,9 @@ def test_what_the_database_cannot_hold_is_refused_by_row(database: Database, tmp
 def test_a_learner_with_the_number_nought_is_one(database: Database, tmp_path: Path) -> None:
     """In a column of numbers, rows of nothing but noughts were taken for empty lines."""
     pq.write_table(pa.table({"user_id": [0, 1], "is_test": [False, False]}), tmp_path / "learners.parquet")
-    assert import_learners(database, tmp_path / "learners.parquet", reject_dir=tmp_path).accepted == 2
+    assert import_learners(database, tmp_path / "learners.parquet").accepted == 2
 
 
 def test_a_dry_run_leaves_nothing(database: Database, tmp_path: Path) -> None:
-    assert import_questions(database, file(tmp_path, BANK), dry_run=True, reject_dir=tmp_path).accepted == 2
+    assert import_questions(database, file(tmp_path, BANK), dry_run=True).accepted == 2
     assert bank(database) == {}

@@ -271,7 +271,7 @@ def exported(world: World, folder: Path, condition: str, changes: str) -> None:
                           WHERE {condition}) TO STDOUT (FORMAT csv, HEADER)"""
         with connection.cursor().copy(query.encode()) as copy:
             file.writelines(copy)
-    report = import_attempts(world.database, [log], first_month=world.months[0], reject_dir=folder)
+    report = import_attempts(world.database, [log], first_month=world.months[0])
     assert (report.corrected, report.accepted, report.rejected) == (report.read, 0, {})
 
 

@@ -161,7 +161,7 @@ def test_a_late_correction_is_read_with_its_new_value_beside_late_answers_that_a
     [(attempt_id, at)] = rows(log.database, "SELECT attempt_id, completed_at FROM response_log WHERE user_id = 'u3' AND item_id = 'q4'")  # fmt: skip  # noqa: E501
     file = tmp_path / "log.csv"
     file.write_text(f"attempt_id,user_id,item_id,completed_at,correct,revision\n{attempt_id},u3,q4,{at},true,1\n")
-    report = import_attempts(log.database, [file], first_month=MONTH, reject_dir=tmp_path)
+    report = import_attempts(log.database, [file], first_month=MONTH)
     assert report.corrected == 1
     assert log.stale == {MONTH}
     table = read_snapshot(log.store, log.make())

@@ -22,10 +22,11 @@ import pytest
 import requests
 
 from irt_assets.responses.corrections import Answers, withdraw
-from irt_assets.responses.importing.arrivals import arrivals, refused_rows, source_states, write_csv
+from irt_assets.responses.importing.arrivals import arrivals, refused_rows, source_states
 from irt_assets.responses.importing.few import Few
 from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.importing.posted import Post, take_post
+from irt_assets.responses.importing.report import csv_of_refused
 from irt_assets.responses.importing.staging import Staging, wait_for_posts
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -156,7 +157,7 @@ def test_json_lines_and_gzip_are_read_and_a_row_without_an_id_gets_the_imports(
     assert results(answer) == ["accepted", "rejected", "accepted"]
     file = tmp_path / "log.jsonl"
     file.write_text(json.dumps(whole) + "\n" + json.dumps(attempt(2)) + "\n")
-    again = import_attempts(database, [file], first_month="2026-06", reject_dir=tmp_path)
+    again = import_attempts(database, [file], first_month="2026-06")
     assert (again.accepted, again.duplicates) == (0, 2)
 
 
@@ -247,6 +248,29 @@ def test_points_are_read_by_the_items_recorded_rule(replicas: list[str], databas
     assert [row[0] for row in found] == [False, False, True, True, None]
 
 
+def test_an_item_with_a_key_is_scored_from_the_chosen_option(replicas: list[str], database: Database) -> None:
+    run_sql(
+        database,
+        """INSERT INTO question (item_id, meta) VALUES ('k', '{"key": "B"}'),
+             ('both', '{"key": "B", "dichotomise": "at=2"}')""",
+    )
+    sent = [
+        attempt(1, item_id="k", correct=False, response="B"),
+        attempt(2, item_id="k", correct=True, response="C"),
+        attempt(3, item_id="k", correct=None, response=" B "),
+        attempt(4, item_id="k", correct=None),
+        attempt(5, item_id="both", correct=7, response="b"),
+        attempt(6, item_id="k", correct=True),
+        attempt(7, item_id="k", correct=True, response=""),
+        attempt(8, item_id="free", correct=True),
+    ]
+    given = post(replicas[0], sent).json()["attempts"]
+    assert [one.get("reason") for one in given] == [*[None] * 5, "missing_response", "missing_response", None]
+    assert "response" in given[5]["what_to_do"]
+    found = rows(database, "SELECT correct FROM response_log ORDER BY attempt_id")
+    assert [row[0] for row in found] == [True, False, True, None, False, True]
+
+
 def test_unknown_items_are_refused_where_a_setting_says_so(database: Database) -> None:
     run_sql(database, "INSERT INTO question (item_id) VALUES ('i1'); INSERT INTO learner (user_id) VALUES ('u1')")
     body = json.dumps([attempt(1), attempt(2, user_id="u1"), attempt(3, item_id="i1")]).encode()
@@ -292,7 +316,7 @@ def test_posts_go_on_beside_an_import_and_an_answer_in_both_is_there_once(
         return verdicts
 
     monkeypatch.setattr(Staging, "judge", judge)
-    report = import_attempts(database, [file], first_month="2026-06", reject_dir=tmp_path)
+    report = import_attempts(database, [file], first_month="2026-06")
     assert results(posted[0]) == ["accepted"] * 5
     assert (report.accepted, report.corrected, report.duplicates, dict(report.rejected)) == (
         *(1, 1, 2),
@@ -314,8 +338,8 @@ def test_posts_wait_for_the_end_of_an_import_and_not_longer(replicas: list[str],
 
 def test_refused_rows_are_written_as_the_imports_file(replicas: list[str], database: Database, tmp_path: Path) -> None:
     post(replicas[0], [attempt(1, correct="=1+1")])
-    with database.connect() as connection:
-        assert write_csv(refused_rows(connection, "service"), tmp_path / "r.csv") == 1
+    with database.connect() as connection, csv_of_refused(tmp_path / "r.csv") as write:
+        write(refused_rows(connection, "service"))
     header, row = (tmp_path / "r.csv").read_text().splitlines()
     assert header == "file,line,reason,value,row"
     assert row.startswith("service,1,bad_score,'=1+1,")

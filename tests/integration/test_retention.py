@@ -20,7 +20,6 @@ from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.snapshots import snapshots_match_their_hash
 from irt_assets.ledger.citations import cited_names
 from irt_assets.reports.artifacts import Artifact, record, store_report
-from irt_assets.responses.importing.report import open_unfinished
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.servers.instance import dagster_instance
@@ -393,12 +392,9 @@ def test_old_files_of_rejected_rows_go(settings: Settings, now: datetime) -> Non
     for name, age in (("old.csv", 181), ("new.csv", 179)):
         (folder / name).write_text("x")
         os.utime(folder / name, times=((now - timedelta(days=age)).timestamp(),) * 2)
-    open_unfinished(folder / "killed.rejected.part").close()
-    with open_unfinished(folder / "under-way.rejected.part"):
-        os.utime(folder / "under-way.rejected.part", times=((now - timedelta(days=2)).timestamp(),) * 2)
-        for dry_run in (True, False):
-            assert prune_rejects(folder, now, dry_run=dry_run).names == ("killed.rejected.part", "old.csv")
-        assert sorted(file.name for file in folder.iterdir()) == ["new.csv", "under-way.rejected.part"]
+    for dry_run in (True, False):
+        assert prune_rejects(folder, now, dry_run=dry_run).names == ("old.csv",)
+    assert [file.name for file in folder.iterdir()] == ["new.csv"]
 
 
 @pytest.mark.on_change("jobs/**", "irt_assets/ledger/**", "irt_assets/invariants/**", "irt_assets/backup/cited.py")

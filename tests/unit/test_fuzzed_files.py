@@ -20,7 +20,7 @@ from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, read_rows
 from irt_assets.responses.importing.clean import Limits
 from irt_assets.responses.importing.mapping import load_mapping
 from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.report import ImportReport, RejectFile
+from irt_assets.responses.importing.report import ImportReport, csv_of_refused, unseen
 from irt_assets.responses.importing.staging import copy_rows
 from irt_assets.responses.importing.take import AnswerSource
 from resources.failures import PermanentFailure
@@ -79,16 +79,13 @@ def read_log(path: Path, mapping: str | Path = "auto") -> tuple[ImportReport, in
     """An import of answers as far as the database."""
     report = ImportReport()
     accepted = 0
-    with RejectFile(path.parent, path) as rejects:
-        for _, answers in AnswerSource(open_source(path), load_mapping(mapping), None).answers(
-            LIMITS, report, rejects.add
-        ):
+    written = path.with_suffix(".rejected.csv")
+    with csv_of_refused(written) as reject:
+        for _, answers in AnswerSource(open_source(path), load_mapping(mapping), None).answers(LIMITS, report, reject):
             accepted += answers.num_rows
             answers.validate(full=True)
             copy_rows(answers)
-    if report.rejected:
-        assert rejects.path is not None
-        rejects.path.read_text("utf-8")
+    written.read_text("utf-8")
     return report, accepted
 
 
@@ -162,8 +159,7 @@ def test_a_bank_and_a_list_of_learners_are_counted_or_refused(given_: tuple[Any,
 
     def read(path: Path) -> ImportReport:
         report = ImportReport()
-        with RejectFile(path.parent, path) as rejects:
-            rows = read_rows(open_source(path), "auto", kind, report, rejects)
+        rows = read_rows(open_source(path), "auto", kind, report, unseen)
         assert len(rows) <= report.read - report.rejected.total()
         for row in rows:
             for cell in row:

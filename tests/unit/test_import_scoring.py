@@ -11,7 +11,7 @@ import pytest
 from irt_assets.responses.importing.clean import Limits
 from irt_assets.responses.importing.mapping import load_mapping
 from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.report import ImportReport, RejectFile
+from irt_assets.responses.importing.report import ImportReport, unseen
 from irt_assets.responses.importing.scoring import AsGiven, ByKey, FromPoints, Scoring, read_key, scoring_of
 from irt_assets.responses.importing.take import AnswerSource
 from resources.failures import PermanentFailure
@@ -28,10 +28,9 @@ def read(
     found: dict[tuple[str, str], bool | None] = {}
     report = ImportReport()
     given = AnswerSource(open_source(path), load_mapping(mapping), date(2026, 7, 1), scoring)
-    with RejectFile(folder, path) as rejects:
-        for _, answers in given.answers(LIMITS, report, rejects.add, scoring):
-            columns = (answers[name].to_pylist() for name in ("user_id", "item_id", "correct"))
-            found |= {(user, item): right for user, item, right in zip(*columns, strict=True)}
+    for _, answers in given.answers(LIMITS, report, unseen, scoring):
+        columns = (answers[name].to_pylist() for name in ("user_id", "item_id", "correct"))
+        found |= {(user, item): right for user, item, right in zip(*columns, strict=True)}
     return found, report
 
 

@@ -5,27 +5,28 @@ What belongs here: their SQL. What does not: why a row is refused (see `clean` a
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from pathlib import Path
-from typing import Any, NamedTuple
+from datetime import date, datetime
+from typing import Any
 
 import psycopg
 from psycopg.types.json import Jsonb
 
-from irt_assets.common.spreadsheets import no_formula
-from irt_assets.responses.importing.report import COLUMNS, ImportReport
+from irt_assets.responses.importing.report import ImportReport, Refused, Reject
 from resources.postgres.database import one_value, records
 
 FILES = "irt import"
 """How all files together are called where sources are listed."""
+SOURCE = f"CASE kind WHEN 'file' THEN '{FILES}' WHEN 'inbox' THEN 'inbox' ELSE source END"
+"""The source of a row of `intake`, as people know it."""
 MOST_A_DAY = 10_000
 DAYS_KEPT = 30
 LONGEST_ROW = 10_000
 UNREAD = ("bad_json", "ragged_row", "unknown_field", "missing_field")
 """Reasons of rows whose learner was not looked for."""
+ERASURES = "SELECT count(*) FROM erasure"
+"""Rows that were read while there were fewer may be of a learner who was erased since."""
 ADD = """
     INSERT INTO intake AS i VALUES (
         %(source)s, %(kind)s, CASE %(kind)s WHEN 'http' THEN date_trunc('minute', now()) ELSE now() END,
@@ -43,37 +44,28 @@ ADD = """
 """
 
 
-class Refused(NamedTuple):
-    """A refused row as it is kept."""
-
-    source: str
-    line: int
-    reason: str
-    value: str
-    row: str
-
-
 class Arrival:
-    """What one call of `take` brings, kept in its transaction."""
+    """What a source brings, kept in the transaction of `connection`; `reject` gets the refused rows, too."""
 
-    def __init__(self, connection: psycopg.Connection, kind: str, names: Sequence[str]) -> None:
-        self._connection, self._kind = connection, kind
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        self._source = f"{names[0]}{more}"
-        self._refused: list[tuple[str, int, str, str, str]] = []
+    def __init__(self, connection: psycopg.Connection, kind: str, source: str, reject: Reject) -> None:
+        self._connection, self._kind, self._source, self._reject = connection, kind, source, reject
+        self._refused: list[Refused] = []
         self._latest: datetime | None = None
+        self._erasures = one_value(connection, ERASURES)
+        self.report = ImportReport()
 
     def saw(self, latest: datetime | None) -> None:
         self._latest = max(filter(None, (self._latest, latest)), default=None)
 
-    def keep(self, rows: Sequence[tuple[str, int, str, str, str]]) -> None:
-        """Refused rows: source, line, reason, value, and the row as it was."""
-        self._refused += rows[: MOST_A_DAY - len(self._refused)]
+    def refuse(self, rows: Iterable[Refused]) -> None:
+        refused = list(rows)
+        self._refused += refused[: MOST_A_DAY - len(self._refused)]
+        self._reject(refused)
 
-    def note(self, report: ImportReport) -> None:
+    def note(self) -> None:
         """Store the counts of the report, and the refused rows for which the day has room."""
-        values = vars(report) | {"source": self._source, "kind": self._kind, "latest": self._latest}
-        self._connection.execute(ADD, values | {"rejected": Jsonb(report.rejected)})
+        values = vars(self.report) | {"source": self._source, "kind": self._kind, "latest": self._latest}
+        self._connection.execute(ADD, values | {"rejected": Jsonb(self.report.rejected)})
         if self._refused:
             self._store_refused()
 
@@ -83,10 +75,11 @@ class Arrival:
             "SELECT count(*) FROM intake_reject WHERE source = %s AND arrived_at >= date_trunc('day', now())",
             (self._source,),
         )
-        erased = one_value(self._connection, "SELECT EXISTS (SELECT FROM erasure)")
+        erasures = one_value(self._connection, ERASURES)
+        unread = frozenset(UNREAD if erasures == self._erasures else {one.reason for one in self._refused})
         rows = [
             (self._source, self._kind, line, reason, "", "")
-            if erased and reason in UNREAD
+            if erasures and reason in unread
             else (self._source, self._kind, line, reason, _storable(value), _storable(row))
             for _, line, reason, value, row in self._refused[: max(0, MOST_A_DAY - today)]
         ]
@@ -117,24 +110,23 @@ class SourceState:
 
 
 def source_states(connection: psycopg.Connection) -> list[SourceState]:
-    """Each source that brought anything within 28 days, the last one first."""
+    """Each source that brought answers within 28 days, the last one first."""
     return records(
         connection,
         SourceState,
-        """SELECT CASE kind WHEN 'file' THEN %(files)s ELSE source END AS source, kind, max(arrived_at) AS last,
+        f"""SELECT {SOURCE} AS source, kind, max(arrived_at) AS last,
              max(latest) AS latest, coalesce(sum(read) FILTER (WHERE today), 0)::bigint AS read,
              coalesce(sum(accepted + corrected) FILTER (WHERE today), 0)::bigint AS stored,
              coalesce(sum(duplicates) FILTER (WHERE today), 0)::bigint AS duplicates,
              coalesce(sum(read - accepted - corrected - duplicates) FILTER (WHERE today), 0)::bigint AS refused
            FROM (SELECT *, arrived_at > now() - interval '1 day' AS today FROM intake
-                 WHERE arrived_at > now() - interval '28 days') recent
-           GROUP BY 1, 2 ORDER BY last DESC""",
-        {"files": FILES},
+                 WHERE arrived_at > now() - interval '28 days' AND kind NOT IN ('question', 'learner')) recent
+           GROUP BY 1, 2 ORDER BY last DESC""".encode(),
     )
 
 
 def arrivals(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
-    """The last arrivals, each import and each minute of posts, the newest first."""
+    """The last arrivals, each file and each minute of posts, the newest first."""
     cursor = connection.cursor(row_factory=psycopg.rows.dict_row).execute(
         """SELECT arrived_at, source, kind, sum(read)::bigint AS read, sum(accepted)::bigint AS accepted,
              sum(corrected)::bigint AS corrected, sum(duplicates)::bigint AS duplicates,
@@ -157,18 +149,6 @@ def refused_rows(connection: psycopg.Connection, source: str | None = None) -> I
         yield from (Refused(*row) for row in kept)
 
 
-def write_csv(rows: Iterable[Refused], path: Path) -> int:
-    """Write refused rows as the import's file has them; how many."""
-    n = 0
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for row in rows:
-            writer.writerow(map(no_formula, row))
-            n += 1
-    return n
-
-
 def forget_old_rejects(connection: psycopg.Connection) -> None:
     connection.execute("DELETE FROM intake_reject WHERE arrived_at < now() - make_interval(days => %s)", (DAYS_KEPT,))
 
@@ -180,3 +160,51 @@ def drop_refused(connection: psycopg.Connection, holds: Callable[[Sequence[str]]
         theirs = [number for number, *texts in rows if holds(texts)]
     connection.execute("DELETE FROM intake_reject WHERE reject_id = ANY(%s)", (theirs,))
     return len(theirs)
+
+
+@dataclass(frozen=True)
+class DayOfSource:
+    """What a source brought on a day (UTC)."""
+
+    source: str
+    day: date
+    read: int
+    accepted: int
+    corrected: int
+    duplicates: int
+    refused: int
+
+
+def days_of_sources(connection: psycopg.Connection, first: date) -> list[DayOfSource]:
+    """Each source and day, from the first day on, on which anything came."""
+    return records(
+        connection,
+        DayOfSource,
+        f"""SELECT {SOURCE} AS source, (arrived_at AT TIME ZONE 'UTC')::date AS day, sum(read)::bigint AS read,
+              sum(accepted)::bigint AS accepted, sum(corrected)::bigint AS corrected,
+              sum(duplicates)::bigint AS duplicates,
+              sum(read - accepted - corrected - duplicates)::bigint AS refused
+            FROM intake WHERE arrived_at >= %(first)s::timestamp AT TIME ZONE 'UTC' GROUP BY 1, 2""".encode(),
+        {"first": first},
+    )
+
+
+@dataclass(frozen=True)
+class RefusedFor:
+    """How many rows of a source are kept that were refused for a reason, and when the last one came."""
+
+    source: str
+    kind: str
+    reason: str
+    rows: int
+    last: datetime
+
+
+def refused_by_reason(connection: psycopg.Connection) -> list[RefusedFor]:
+    """Each source and reason of the rows that are kept, the last one first."""
+    return records(
+        connection,
+        RefusedFor,
+        f"""SELECT {SOURCE} AS source, kind, reason, count(*) AS rows, max(arrived_at) AS last
+            FROM intake_reject GROUP BY 1, 2, 3 ORDER BY last DESC, 1, 3""".encode(),
+    )

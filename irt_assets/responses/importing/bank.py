@@ -16,16 +16,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.responses.erased import names_of_erased
+from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.clean import LONGEST_ID, NAMES, Columns
 from irt_assets.responses.importing.jsonlines import NotKept, parse
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, load_mapping
 from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.report import ERASED, ImportReport, RejectFile
+from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, unseen
 from irt_assets.responses.importing.scoring import NUMBER, SCORES
 from irt_assets.responses.importing.sources import Source, plain_rows
 from resources.postgres.database import Database, advisory_lock
@@ -71,59 +73,75 @@ class Kind:
 
 
 def import_questions(
-    database: Database, file: Path, *, mapping: str | Path = AUTO, dry_run: bool = False, reject_dir: Path
+    database: Database, file: Path, *, mapping: str | Path = AUTO, dry_run: bool = False, reject: Reject = unseen
 ) -> ImportReport:
     """Items: item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their errors, n, D, model, key.
 
     In the report, `duplicates` are rows that say what the bank says already.
     Raises PermanentFailure where the file or the mapping is at fault.
     """
-    return take_rows(database, open_source(Path(file)), QUESTIONS, reject_dir, mapping=mapping, dry_run=dry_run)
+    return take_rows(database, open_source(Path(file)), QUESTIONS, mapping=mapping, dry_run=dry_run, reject=reject)
 
 
 def import_learners(
-    database: Database, file: Path, *, mapping: str | Path = AUTO, dry_run: bool = False, reject_dir: Path
+    database: Database, file: Path, *, mapping: str | Path = AUTO, dry_run: bool = False, reject: Reject = unseen
 ) -> ImportReport:
     """Learners: user_id, is_test, target_scale_id, target_theta; every other column is an attribute.
 
     With a mapping file only the columns that it names are read. In the report, `duplicates` are rows that
     change nothing. Raises PermanentFailure where the file or the mapping is at fault.
     """
-    return take_rows(database, open_source(Path(file)), LEARNERS, reject_dir, mapping=mapping, dry_run=dry_run)
+    return take_rows(database, open_source(Path(file)), LEARNERS, mapping=mapping, dry_run=dry_run, reject=reject)
 
 
 def take_rows(
     database: Database,
     source: Source,
     kind: Kind,
-    reject_dir: Path,
     *,
     mapping: str | Path = AUTO,
     dry_run: bool = False,
     given: Collection[str] = (),
+    reject: Reject = unseen,
 ) -> ImportReport:
     """Write the rows of `source` that are new or change something. given: columns of ours whose empty cells count, too,
-    where the source is a copy's. Raises PermanentFailure where the source or the mapping is at fault."""
-    report = ImportReport()
-    with RejectFile(reject_dir, source.path) as rejects:
-        rows = read_rows(source, mapping, kind, report, rejects, _erased(database) if kind is LEARNERS else None)
-        with database.connect() as connection:
-            advisory_lock(connection, "response_log", "import")
-            listed = ", ".join(kind.columns)
-            connection.execute(f"CREATE TEMPORARY TABLE staged (LIKE {kind.table}) ON COMMIT DROP")
-            for column in kind.columns[1:]:
-                connection.execute(f"ALTER TABLE staged ALTER {column} DROP NOT NULL")
-            with connection.cursor().copy(f"COPY staged ({listed}) FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(row)
-            changed = connection.execute(_update(kind, given)).rowcount
-            added = connection.execute(_insert(kind)).rowcount
-            if dry_run:
-                connection.rollback()
-        report.accepted = changed + added
-        report.duplicates = report.read - report.rejected.total() - report.accepted
-        report.new_items, report.new_learners = (added, 0) if kind is QUESTIONS else (0, added)
-        report.reject_file = rejects.path
+    where the source is a copy's; `reject` gets the refused rows. Raises PermanentFailure where the source or the
+    mapping is at fault."""
+    with database.connect() as connection:
+        report = add_rows(connection, source, kind, mapping=mapping, given=given, reject=reject)
+        if dry_run:
+            connection.rollback()
+    return report
+
+
+def add_rows(
+    connection: psycopg.Connection,
+    source: Source,
+    kind: Kind,
+    *,
+    mapping: str | Path = AUTO,
+    given: Collection[str] = (),
+    reject: Reject = unseen,
+) -> ImportReport:
+    """`take_rows` in the transaction of `connection`."""
+    arrival = Arrival(connection, kind.table, source.name, reject)
+    erased = names_of_erased(connection) if kind is LEARNERS else None
+    rows = read_rows(source, mapping, kind, arrival.report, arrival.refuse, erased)
+    advisory_lock(connection, "response_log", "import")
+    listed = ", ".join(kind.columns)
+    connection.execute(f"CREATE TEMPORARY TABLE staged (LIKE {kind.table}) ON COMMIT DROP")
+    for column in kind.columns[1:]:
+        connection.execute(f"ALTER TABLE staged ALTER {column} DROP NOT NULL")
+    with connection.cursor().copy(f"COPY staged ({listed}) FROM STDIN") as copy:
+        for row in rows:
+            copy.write_row(row)
+    changed = connection.execute(_update(kind, given)).rowcount
+    added = connection.execute(_insert(kind)).rowcount
+    report = arrival.report
+    report.accepted = changed + added
+    report.duplicates = report.read - report.rejected.total() - report.accepted
+    report.new_items, report.new_learners = (added, 0) if kind is QUESTIONS else (0, added)
+    arrival.note()
     return report
 
 
@@ -132,10 +150,10 @@ def read_rows(
     mapping: str | Path,
     kind: Kind,
     report: ImportReport,
-    rejects: RejectFile,
+    reject: Reject,
     erased: Callable[[str], str] | None = None,
 ) -> list[tuple[Any, ...]]:
-    """The table's rows that a source makes, each item or learner once; the others are counted and written.
+    """The table's rows that a source makes, each item or learner once; the others are counted and handed to `reject`.
 
     `erased` names the erasure of a learner, or is empty.
     """
@@ -157,7 +175,7 @@ def read_rows(
 
     def refuse(line: int, reason: str, value: str, raw: str) -> None:
         report.rejected[reason] += 1
-        rejects.add([(file, line, reason, value, raw)])
+        reject([Refused(file, line, reason, value, raw)])
 
     for batch in source.batches():
         report.read += len(batch.bad)
@@ -179,11 +197,6 @@ def read_rows(
             else:
                 seen[row[0]] = row
     return list(seen.values())
-
-
-def _erased(database: Database) -> Callable[[str], str]:
-    with database.connect() as connection:
-        return names_of_erased(connection)
 
 
 def _own(kind: Kind, columns: Sequence[str]) -> Mapping:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from irt_assets.responses.importing.mapping import AUTO, load_mapping
 from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.report import ImportReport, RejectFile
+from irt_assets.responses.importing.report import ImportReport, Reject, unseen
 from irt_assets.responses.importing.scoring import scoring_of
 from irt_assets.responses.importing.take import AnswerSource, Progress, check_zone, take
 from resources.postgres.database import Database
@@ -26,7 +26,7 @@ def import_attempts(
     dichotomise: str | None = None,
     key: Path | None = None,
     first_month: str,
-    reject_dir: Path,
+    reject: Reject = unseen,
     progress: Progress | None = None,
 ) -> ImportReport:
     """Import answers: all of `files` or, on any error, nothing.
@@ -35,7 +35,7 @@ def import_attempts(
     the day of a log that has no times; `strict`: unknown items and learners are refused instead of added;
     `dichotomise`: "full" or "at=K", for points; `key`: a table item,key, for a matrix of choices; either is kept
     in the items' records. `first_month` ("2026-07"): earlier answers are refused; `dry_run`: everything but the commit;
-    `progress(done, total)`: in rows, each counted when read and again when stored.
+    `reject` gets the refused rows; `progress(done, total)`: in rows, each counted when read and again when stored.
     Raises PermanentFailure where the files or the arguments are at fault; the message says the way out.
     """
     check_zone(zone, f"--zone {zone}: unknown")
@@ -45,12 +45,12 @@ def import_attempts(
     report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
     if report.scoring:
         report.notes.append(f"scored by --{report.scoring}; each item's record says so")
-    with RejectFile(reject_dir, Path(files[0])) as rejects, database.connect() as connection:
+    with database.connect() as connection:
         take(
             connection,
             sources,
             report,
-            rejects.add,
+            reject,
             scoring=scoring,
             first_month=first_month,
             zone=zone,
@@ -60,5 +60,4 @@ def import_attempts(
         )
         if dry_run:
             connection.rollback()
-        report.reject_file = rejects.path
     return report

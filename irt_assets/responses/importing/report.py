@@ -1,30 +1,24 @@
-"""What an import did: the counts, and the file of what it refused."""
+"""What an import did: the counts, why rows were refused, and the file of these."""
 
 from __future__ import annotations
 
 import csv
-import fcntl
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TextIO
+from typing import Any, NamedTuple
 
 from irt_assets.common.spreadsheets import no_formula
 
-UNFINISHED = ".part"
 ERASED = "erased_learner"
 """Why a row of an erased learner is refused; nothing else of such a row is written anywhere."""
 WITHDRAWN = "withdrawn_attempt"
 COLUMNS = ("file", "line", "reason", "value", "row")
-
-
-SEE_REJECTS = "The file of rejected rows names each with its line and the value that is the reason."
+SEE_REJECTS = "--csv FILE, or irt intake rejects, names each with its line and the value that is the reason."
 WAYS_OUT = {
     "time_before_first_month": "Set IRT_FIRST_MONTH to the month in which the log begins, and import it again.",
     "time_in_future": "Is the zone (--zone, or time: {zone: …} in a mapping file) or the unit of the times right?",
@@ -40,6 +34,36 @@ WAYS_OUT = {
     "ragged_row": "Rows have another number of cells than the header: is a delimiter inside a value, without quotes?",
     "bad_json": "Each line is one JSON object.",
 }
+
+
+class Refused(NamedTuple):
+    """A refused row: its source, and the row as it was."""
+
+    source: str
+    line: int
+    reason: str
+    value: str
+    row: str
+
+
+Reject = Callable[[Iterable[Refused]], None]
+"""Takes refused rows."""
+
+
+def unseen(rows: Iterable[Refused]) -> None:
+    """Nobody looks at them now."""
+
+
+@contextmanager
+def csv_of_refused(path: Path | None) -> Iterator[Reject]:
+    """Writes refused rows to a file that is its owner's alone; None: nowhere."""
+    if path is None:
+        yield unseen
+        return
+    with open(path, "w", encoding="utf-8", newline="", opener=partial(os.open, mode=0o600)) as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        yield lambda rows: writer.writerows(map(no_formula, row) for row in rows)
 
 
 def refused_as_erased(rows: int, erasures: Sequence[str]) -> str:
@@ -59,7 +83,6 @@ class ImportReport:
     rejected: Counter[str] = field(default_factory=Counter)
     new_items: int = 0
     new_learners: int = 0
-    reject_file: Path | None = None
     notes: list[str] = field(default_factory=list)
     scoring: str = ""  # how scores that are not 0 and 1 became right and wrong
 
@@ -67,6 +90,23 @@ class ImportReport:
     def reasons(self) -> str:
         """Why rows were rejected, the commonest reason first: `12 × bad_score, 3 × bad_time`."""
         return ", ".join(f"{n:,} × {reason}" for reason, n in self.rejected.most_common()) or "none"
+
+    def judged(self, reason: str, rows: int) -> None:
+        """Count answers that were compared with others; `duplicate` is no fault."""
+        if reason == "duplicate":
+            self.duplicates += rows
+        else:
+            self.rejected[reason] += rows
+
+    def close(self) -> None:
+        """What was neither refused, nor known, nor a correction was accepted."""
+        self.accepted = self.read - self.duplicates - self.corrected - self.rejected.total()
+
+    def include(self, other: ImportReport) -> None:
+        """Add what another report counts."""
+        for name in ("read", "accepted", "corrected", "duplicates", "clock_ahead"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.rejected.update(other.rejected)
 
     @property
     def complaint(self) -> str | None:
@@ -88,75 +128,5 @@ class ImportReport:
             "rejected": dict(sorted(self.rejected.items())),
             "new_items": self.new_items,
             "new_learners": self.new_learners,
-            "reject_file": None if self.reject_file is None else str(self.reject_file),
             **({"scoring": self.scoring} if self.scoring else {}),
         }
-
-
-def open_unfinished(path: Path) -> TextIO:
-    """A new file for text, in use until it is closed or its process ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        file = open(path, "w", encoding="utf-8", newline="", opener=partial(os.open, mode=0o600))  # noqa: SIM115
-        fcntl.flock(file, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if os.path.samestat(path.stat(), os.fstat(file.fileno())):
-                return file
-        file.close()  # `delete_unfinished` came before the lock
-
-
-def delete_unfinished(folder: Path, *, dry_run: bool = False) -> list[Path]:
-    """Delete what killed processes had half written; files in use, or of another account, stay and are returned."""
-    staying = []
-    for path in sorted(folder.glob(f"*{UNFINISHED}")):
-        try:
-            with path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if not dry_run:
-                    path.unlink()
-        except (BlockingIOError, PermissionError):
-            staying.append(path)
-        except FileNotFoundError:
-            pass
-    return staying
-
-
-class RejectFile:
-    """A CSV of the refused rows: file, line, reason, value, row. It appears when all is written, if anything is.
-
-    As a context: what was written so far is thrown away when an error leaves it. What a killed import left in the
-    folder goes.
-    """
-
-    def __init__(self, folder: Path, source: Path) -> None:
-        delete_unfinished(folder)
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-        self._path = folder / f"{source.name.partition('.')[0]}-{stamp}.rejected.csv"
-        self._part = self._path.with_suffix(UNFINISHED)
-        self._file: TextIO | None = None
-
-    def add(self, rows: Iterable[tuple[str, int, str, str, str]]) -> None:
-        for row in rows:
-            if self._file is None:
-                self._file = open_unfinished(self._part)
-                self._writer = csv.writer(self._file)
-                self._writer.writerow(COLUMNS)
-            self._writer.writerow(map(no_formula, row))
-
-    def __enter__(self) -> RejectFile:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if self._file is None:
-            return
-        with self._file:
-            self._file.flush()
-            if kind is None:
-                self._part.replace(self._path)
-            else:
-                self._part.unlink()
-
-    @property
-    def path(self) -> Path | None:
-        """Address of the file, now or once it is written; None if nothing was refused."""
-        return None if self._file is None else self._path

@@ -22,7 +22,7 @@ from psycopg.copy import QueuedLibpqWriter
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from irt_assets.responses.erased import OF_LEARNER
+from irt_assets.responses.erased import HASHED, names_of_erased
 from irt_assets.responses.importing.report import ERASED, WITHDRAWN
 from resources.postgres.database import advisory_lock, first_column, one_value
 from resources.postgres.log_months import INCOMING, filling_new_months
@@ -63,8 +63,9 @@ LOGGED = (
 )
 UNJUDGED = "NOT EXISTS (SELECT FROM verdict v WHERE v.row_at = s.ctid)"
 ERASED_LEARNERS = f"""
-    SELECT l.user_id, e.erasure_id, e.begun_at FROM (SELECT DISTINCT user_id FROM staged) l
-    JOIN erasure e ON {OF_LEARNER.format(user_id="l.user_id")}
+    SELECT l.user_id, e.erasure_id, e.begun_at
+    FROM (SELECT DISTINCT user_id FROM staged) l CROSS JOIN (SELECT DISTINCT salt FROM erasure) s
+    JOIN erasure e ON e.salt = s.salt AND e.learner_hash = {HASHED.format(salt="s.salt", user_id="l.user_id")}
 """
 JUDGE_ERASED = f"""
     SELECT s.ctid AS row_at, '{ERASED}' AS reason FROM staged s
@@ -118,8 +119,10 @@ ADD_LEARNERS = """
     INSERT INTO learner (user_id) SELECT DISTINCT user_id FROM staged ORDER BY user_id ON CONFLICT DO NOTHING
 """
 REPLACED = """DELETE FROM response_log r USING staged s WHERE r.attempt_id = s.attempt_id AND r.revision < s.revision
-       RETURNING r.*, (%(sources)s::text[])[s.source + 1] AS reason"""
-REPLACE_CORRECTED = kept_as_corrections(REPLACED, how="import", by="session_user")
+       RETURNING r.*, (%(sources)s::text[])[s.source + 1] AS reason, s.source"""
+REPLACE_CORRECTED = kept_as_corrections(
+    REPLACED, how="import", by="session_user", result="source, count(DISTINCT attempt_id)"
+)
 ADD_ANSWERS = f"""
     INSERT INTO {{table}} ({LOGGED}) SELECT {LOGGED} FROM staged
     WHERE ctid >= format('(%%s,0)', %(start)s::int)::tid AND ctid < format('(%%s,0)', %(end)s::int)::tid
@@ -159,6 +162,7 @@ class Staging:
 
     kind = "file"
     clock_ahead = 0
+    _sources = 0
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
@@ -168,6 +172,7 @@ class Staging:
 
     def add(self, source: int, tables: Iterator[pa.RecordBatch]) -> None:
         """Stage the cleaned answers of source number `source`, each table while the next one is cleaned."""
+        self._sources += 1
         first = next(tables, None)
         if first is None:
             return
@@ -184,8 +189,9 @@ class Staging:
         """One import at a time compares its answers with the log."""
         advisory_lock(self._connection, "response_log", "import")
 
-    def judge(self, *, strict: bool) -> Counter[str]:
-        """Find erased learners, if `strict` unknown items and learners, and known answers; how many of each verdict."""
+    def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:
+        """Find erased learners, if `strict` unknown items and learners, and known answers; how many of each source and
+        verdict."""
         self._connection.execute("ANALYZE staged (attempt_id, user_id, item_id)")
         for judgement in (JUDGE_ERASED, *(JUDGE_UNKNOWN if strict else ()), JUDGE_AGAINST_LOG):
             self._judge_by(judgement)
@@ -197,9 +203,10 @@ class Staging:
     def _judge_by(self, judgement: str) -> None:
         self._connection.execute(f"INSERT INTO verdict {judgement}".encode())
 
-    def _verdicts(self) -> Counter[str]:
-        found = self._connection.execute("SELECT reason, count(*) FROM verdict GROUP BY reason")
-        return Counter(dict(found.fetchall()))
+    def _verdicts(self) -> Counter[tuple[int, str]]:
+        of = "s.source FROM verdict v JOIN staged s ON s.ctid = v.row_at" if self._sources > 1 else "0 FROM verdict v"
+        found = self._connection.execute(f"SELECT count(*), v.reason, {of} GROUP BY 2, 3".encode())
+        return Counter({(source, reason): n for n, reason, source in found})
 
     def _ids_repeat(self) -> bool:
         """Whether two staged answers have one id, or one hash of it.
@@ -246,11 +253,17 @@ class Staging:
         self._connection.execute(DROP_JUDGED)
         corrected = self.replace_corrected(sources)
         self._connection.execute(f"INSERT INTO response_log ({LOGGED}) SELECT {LOGGED} FROM staged".encode())
-        return Beside(len(ids), corrected, verdicts)
+        return Beside(corrected, verdicts)
 
-    def replace_corrected(self, sources: list[str]) -> int:
-        """Take from the log the answers of which a higher revision is staged, and keep what they were; how many."""
-        return int(one_value(self._connection, REPLACE_CORRECTED.encode(), {"sources": sources}))
+    def replace_corrected(self, sources: list[str]) -> Counter[int]:
+        """Take from the log the answers of which a higher revision is staged, and keep what they were; how many of
+        each source."""
+        found = self._connection.execute(f"{REPLACE_CORRECTED} GROUP BY source".encode(), {"sources": sources})
+        return Counter(dict(found.fetchall()))
+
+    def names_of_erased(self) -> Callable[[str], str]:
+        """A function of a learner's id that names the erasure, or gives nothing where there is none."""
+        return names_of_erased(self._connection)
 
     def recorded(self, name: str) -> dict[str, str]:
         """What the items' records say under that name."""
@@ -292,11 +305,10 @@ class Staging:
 
 @dataclass(frozen=True)
 class Beside:
-    """What came of answers that posts stored during the import."""
+    """What came of answers that posts stored during the import, by source."""
 
-    found: int
-    corrected: int
-    verdicts: Counter[str]
+    corrected: Counter[int]
+    verdicts: Counter[tuple[int, str]]
 
 
 def wait_for_posts(connection: psycopg.Connection) -> None:

@@ -7,7 +7,8 @@ files), what is wrong with one answer (`clean`), and the statements that compare
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -15,23 +16,19 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.responses.erased import names_of_erased
 from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.responses.importing.matrix import item_columns
-from irt_assets.responses.importing.report import ERASED, ImportReport, refused_as_erased
+from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, refused_as_erased
 from irt_assets.responses.importing.scoring import WAYS_OUT, AsGiven, ByKey, FromPoints, Scoring, Tally, refusal
 from irt_assets.responses.importing.sources import Batch, Source, plain_rows
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
 from resources.failures import PermanentFailure
-from resources.postgres.database import one_value
 from resources.postgres.own_log import require_response_log
 
 Progress = Callable[[int, int | None], None]
-Reject = Callable[[Iterable[tuple[str, int, str, str, str]]], None]
-"""Takes refused rows: source, line, reason, value, and the row as it was."""
 
 
 def take(
@@ -55,25 +52,21 @@ def take(
     of senders may go ahead of the database's. The other parameters are those of `import_attempts`. Raises
     PermanentFailure where a source is at fault; the caller's transaction then has to end.
     """
+    clock = connection.execute("SELECT now()")
     require_response_log(connection)
     rows = sum(given.source.rows for given in sources)
     report_share = progress or (lambda _done, _total: None)
-    limits = _limits(connection, first_month, zone, at, ahead)
+    limits = _limits(clock.fetchall()[0][0], first_month, zone, at, ahead)
     staging = staging or Staging(connection)
-    arrival = Arrival(connection, staging.kind, [given.name for given in sources])
+    arrivals = [Arrival(connection, staging.kind, given.name, reject) for given in sources]
     scoring = _with_tops(scoring, sources, limits, staging)
     records: dict[str, dict[str, str]] = {}
     months: set[str] = set()
     read = 0
 
-    def refuse(rows: Iterable[tuple[str, int, str, str, str]]) -> None:
-        refused = list(rows)
-        arrival.keep(refused)
-        reject(refused)
-
-    def cleaned(given: AnswerSource) -> Iterator[pa.RecordBatch]:
+    def cleaned(given: AnswerSource, arrival: Arrival) -> Iterator[pa.RecordBatch]:
         nonlocal read
-        for batch, answers in given.answers(limits, report, refuse, scoring):
+        for batch, answers in given.answers(limits, arrival.report, arrival.refuse, scoring):
             yield answers
             arrival.saw(pc.max(answers["completed_at"]).as_py())
             days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
@@ -81,38 +74,34 @@ def take(
             read += batch.rows.num_rows
             report_share(read, 2 * rows)
 
-    erasure_of = names_of_erased(connection)
-    for number, given in enumerate(sources):
+    erasure_of = staging.names_of_erased()
+    for number, (given, arrival) in enumerate(zip(sources, arrivals, strict=True)):
         given.erasure_of = erasure_of
-        staging.add(number, cleaned(given))
+        staging.add(number, cleaned(given, arrival))
+        report.notes += arrival.report.notes
         records |= {item: scoring.record(item) for item in given.tally.answers}
     _check_records(staging, records)
     staging.lock()
     verdicts = staging.judge(strict=strict)
-    if verdicts[ERASED]:
-        report.notes.append(refused_as_erased(verdicts[ERASED], staging.erasures()))
-    _reject_judged(staging, sources, refuse)
-    report.duplicates = verdicts.pop("duplicate", 0)
-    report.rejected.update(verdicts)
-    report.accepted = report.read - report.duplicates - report.rejected.total()
-    if report.accepted:
+    if erased := sum(n for (_, reason), n in verdicts.items() if reason == ERASED):
+        report.notes.append(refused_as_erased(erased, staging.erasures()))
+    _count_judged(staging, sources, arrivals, verdicts)
+    if any(arrival.report.accepted for arrival in arrivals):
         staging.drop_judged()
         names = [given.name for given in sources]
         if any(given.has_revisions for given in sources):
-            report.corrected = staging.replace_corrected(names)
-            report.accepted -= report.corrected
+            _count_corrected(arrivals, staging.replace_corrected(names))
         staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
         # After the answers: a post of the same new learner waits for the end of the transaction.
         report.new_items, report.new_learners = staging.add_items_and_learners()
         staging.record({item: record for item, record in records.items() if record})
         if beside := staging.judge_beside_posts(names):
-            _reject_judged(staging, sources, refuse)
-            report.accepted -= beside.found
-            report.corrected += beside.corrected
-            report.duplicates += beside.verdicts.pop("duplicate", 0)
-            report.rejected.update(beside.verdicts)
-    report.clock_ahead = staging.clock_ahead
-    arrival.note(report)
+            _count_corrected(arrivals, beside.corrected)
+            _count_judged(staging, sources, arrivals, beside.verdicts)
+    arrivals[0].report.clock_ahead = staging.clock_ahead  # of a post: files' clocks are not asked
+    for arrival in arrivals:
+        arrival.note()
+        report.include(arrival.report)
     report_share(2 * rows, 2 * rows)
 
 
@@ -178,7 +167,7 @@ class AnswerSource:
             report.read += cleaned.read + len(batch.bad)
             report.rejected.update(bad.reason for bad in batch.bad)
             report.rejected.update(cleaned.refused.reasons)
-            reject((self.name, bad.line, bad.reason, bad.value, bad.raw) for bad in batch.bad)
+            reject(Refused(self.name, bad.line, bad.reason, bad.value, bad.raw) for bad in batch.bad)
             self.refuse(batch, cleaned.refused, reject)
             yield batch, cleaned.answers
         if isinstance(scoring, AsGiven):
@@ -214,9 +203,9 @@ class AnswerSource:
         refusals = zip(lines, refused.reasons, refused.values, rows, strict=True)
         column = self._binding.columns.get("user_id", ("",))[0]
         reject(
-            (self.name, line, reason, "", "")
+            Refused(self.name, line, reason, "", "")
             if reason == ERASED or self.erasure_of(str(row.get(column)))
-            else (self.name, line, reason, value, self.source.raw(row))
+            else Refused(self.name, line, reason, value, self.source.raw(row))
             for line, reason, value, row in refusals
         )
 
@@ -269,10 +258,7 @@ def _check_records(staging: Staging, records: dict[str, dict[str, str]]) -> None
                 )
 
 
-def _limits(
-    connection: psycopg.Connection, first_month: str, zone: str | None, at: date | None, ahead: timedelta
-) -> Limits:
-    now: datetime = one_value(connection, "SELECT now()")
+def _limits(now: datetime, first_month: str, zone: str | None, at: date | None, ahead: timedelta) -> Limits:
     first = datetime.fromisoformat(f"{first_month}-01").replace(tzinfo=UTC)
     if at is None:
         return Limits(_micros(first), _micros(now + ahead), zone)
@@ -282,8 +268,20 @@ def _limits(
     return Limits(_micros(first), _micros(now), zone, _micros(start))
 
 
-def _reject_judged(staging: Staging, sources: Sequence[AnswerSource], reject: Reject) -> None:
-    """Read the sources once more for the rows that the database refused, if there are any."""
+def _count_corrected(arrivals: Sequence[Arrival], corrected: Counter[int]) -> None:
+    for number, n in corrected.items():
+        arrivals[number].report.corrected += n
+        arrivals[number].report.close()
+
+
+def _count_judged(
+    staging: Staging, sources: Sequence[AnswerSource], arrivals: Sequence[Arrival], verdicts: Counter[tuple[int, str]]
+) -> None:
+    """Count the verdicts, and read the sources once more for the rows that the database refused, if there are any."""
+    for (number, reason), n in verdicts.items():
+        arrivals[number].report.judged(reason, n)
+    for arrival in arrivals:
+        arrival.report.close()
     refusals = staging.refusals()
     pending = next(refusals, None)
     for number, given in enumerate(sources):
@@ -298,7 +296,7 @@ def _reject_judged(staging: Staging, sources: Sequence[AnswerSource], reject: Re
                 values.append(pending["value"])
                 pending = next(refusals, None)
             places = np.searchsorted(batch.lines, np.array(lines, dtype=np.int64))
-            given.refuse(batch, RefusedRows(places, reasons, values), reject)
+            given.refuse(batch, RefusedRows(places, reasons, values), arrivals[number].refuse)
 
 
 def _micros(time: datetime) -> int:
