@@ -126,13 +126,6 @@ def test_the_share_is_that_of_the_scale(log: Log) -> None:
     assert (log.stale, log.left_out("other"), log.left_out()) == (set(), 0, 2)
 
 
-def test_where_the_rule_is_empty_each_late_answer_makes_the_month_stale(log: Log) -> None:
-    change_rules(log.database, rooms.SCALE, EMPTY)
-    log.make()
-    log.come(1, days=60)
-    assert (log.stale, log.left_out()) == ({MONTH}, 0)
-
-
 def test_a_late_answer_changes_no_other_of_the_month(log: Log) -> None:
     """It would make a later one a repeat, and one that was left open in an exam wrong."""
     exam = {"form_id": "f", "session_id": "s"}
@@ -186,10 +179,12 @@ def test_a_withdrawn_or_deleted_answer_makes_the_month_stale_and_a_withdrawn_lat
     assert (log.stale, log.left_out()) == ({MONTH}, 1)
 
 
-def test_a_month_that_was_made_with_late_answers_stays_as_it_is_until_it_is_made_again(log: Log) -> None:
-    """As months were by earlier releases."""
+def test_where_the_rule_is_empty_each_late_answer_is_read_and_stays_until_the_month_is_made_by_the_rule(log: Log) -> None:
+    """As months were made by earlier releases."""
     change_rules(log.database, rooms.SCALE, EMPTY)
+    log.make()
     log.come(1)
+    assert (log.stale, log.left_out()) == ({MONTH}, 0)
     made = log.make()
     change_rules(log.database, rooms.SCALE, {"late_days": 14})
     assert (made.n_attempts, log.stale, log.left_out()) == (2101, set(), 0)
