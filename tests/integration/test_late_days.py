@@ -179,7 +179,7 @@ def test_a_withdrawn_or_deleted_answer_makes_the_month_stale_and_a_withdrawn_lat
     assert (log.stale, log.left_out()) == ({MONTH}, 1)
 
 
-def test_where_the_rule_is_empty_each_late_answer_is_read_and_stays_until_the_month_is_made_by_another(log: Log) -> None:
+def test_where_the_rule_is_empty_each_late_answer_is_read_and_stays_until_the_next_time(log: Log) -> None:
     """As months were made by earlier releases."""
     change_rules(log.database, rooms.SCALE, EMPTY)
     log.make()
