@@ -156,6 +156,11 @@ class LinkingRules(Stage):
     min_anchor_responses: Count = Field(
         default=200, description="An anchor with fewer responses in the window is not used for linking."
     )
+    item_variation: Share = Field(
+        default=0.10,
+        description="The SD by which an item's b is expected to vary from month to month beyond errors; anchors far "
+        "beyond it and their errors have moved.",
+    )
 
 
 class PublicationRules(Stage):
@@ -188,13 +193,18 @@ class PublicationRules(Stage):
     )
     # Two constants fit two anchors whatever these are.
     min_anchors: int = Field(
-        default=5, ge=3, le=10_000, description="Set gate: how many usable anchors purification must leave."
+        default=5, ge=3, le=10_000, description="Set gate: how many usable anchors must not have moved."
     )
     min_anchor_share: Share = Field(
-        default=0.70, description="Set gate: which share of the usable anchors purification must leave."
+        default=0.70, description="Set gate: which share of the usable anchors must not have moved."
     )
-    anchor_q_alpha: Share = Field(
-        default=0.01, description="Set gate: anchors disagree where the p of the Q test is below this."
+    max_item_variation: Share = Field(
+        default=0.15,
+        description="Set gate: anchors whose b vary by a larger SD from month to month (its lower 95 % limit) have no "
+        "scale in common.",
+    )
+    max_linking_error: UpTo100 = Field(
+        default=0.20, description="Set gate on the standard error that linking gives b at either end of the bank."
     )
     demanded_engines: str = Field(
         default="", title="engines", description="Set gate: engines whose fit of the month there must be."
@@ -215,6 +225,10 @@ class WarningRules(Stage):
 
     warn_anchor_share: Share = Field(
         default=0.85, description="A check warns where a smaller share of the usable anchors is left."
+    )
+    warn_linking_error: UpTo100 = Field(
+        default=0.10,
+        description="A check warns where linking gives b at an end of the bank a larger standard error.",
     )
     agreement_max_se: UpTo100 = Field(
         default=1.5, description="A check warns where two engines differ by more standard errors in a or b of one item."
