@@ -66,11 +66,7 @@ class Memory:
         return replace(self, noticed=self.noticed or now)
 
     def months_due(self, changed: Collection[str], late: Collection[str], now: datetime) -> tuple[set[str], set[str]]:
-        """The months to compare now, and those to compare when the next night begins.
-
-        Months that new answers have made stale, `late`, are made again once a night; those that `changed` at once, as
-        somebody has corrected or withdrawn answers and waits for the result.
-        """
+        """The months to compare now, and those that new answers alone concern (`late`): they wait for the night."""
         now_due, tonight = {*self.months, *changed}, {*self.tonight, *late}
         return (now_due, tonight) if self.night == night_of(now) else (now_due | tonight, set())
 

@@ -8,6 +8,7 @@ What does not belong here: whether the month is safe to release in a sentence, t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 import psycopg
 
@@ -78,10 +79,7 @@ def sections(
         ("Anchors and linking", linked(connection, scale, month, dashboard)),
         ("What was published", published(step, proposed)),
         ("Flagged items", flagged),
-        (
-            "Answers and learners",
-            [*answers(fit, counts, n_left_out(connection, month, scale)), learners(measured)],
-        ),
+        ("Answers and learners", [*answers(fit, counts, _late(connection, month, scale)), learners(measured)]),
         ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
         ("Where the numbers come from", provenance(fit, scale, ui_url, zone)),
     ):
@@ -148,6 +146,15 @@ def answers(fit: Linked | None, counts: Mapping[str, int], late: int = 0) -> Ite
             f"New answers that came too late for the month, by the scale's rule late_days: {late:,}. They count for θ, "
             "features and later months."
         )
+
+
+def _late(connection: psycopg.Connection, month: str, scale: Scale) -> int:
+    """`n_left_out`; 0 where the log cannot be read at once, for which no page waits."""
+    not_at_once = psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled
+    with suppress(*not_at_once), connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '1s'")
+        return n_left_out(connection, month, scale)
+    return 0
 
 
 def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:

@@ -115,8 +115,7 @@ def scales_of_month(
 
 
 def n_left_out(connection: psycopg.Connection, month: str, scale: Scale) -> int:
-    """How many late answers the month is made without; 0 where PostgreSQL does not have its log. Quick for a page, even
-    where all of a large month are late."""
+    """How many late answers the month is made without; 0 where PostgreSQL does not have its log."""
     bounds, since, made = Month(month).bounds, late_since(scale, month), _made(connection, month)
     if since is None or not holds_log(connection, *bounds):
         return 0

@@ -188,10 +188,12 @@ def test_one_query_finds_the_months_without_answers(graph: Graph, monkeypatch: p
     assert sum("EXISTS (SELECT FROM attempt" in query for query in asked) == 1
 
 
-def test_an_answer_that_came_late_makes_its_month_stale(graph: Graph) -> None:
+def test_an_answer_that_came_weeks_late_makes_its_month_stale_where_the_rule_is_empty(graph: Graph) -> None:
     late = rooms.attempt("someone", "A01", datetime(2026, 6, 15, tzinfo=UTC))
     rooms.add_attempts(graph.database, [late])
-    found = graph.state(MONTH)
+    assert graph.state(MONTH).state is State.GREEN
+    with ruled(graph, {"late_days": None}):
+        found = graph.state(MONTH)
     rooms.run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = %s", (late["attempt_id"],))
     assert (found.state, "answers have changed" in found.why) == (State.STALE, True)
     assert graph.state(MONTH).state is State.GREEN

@@ -52,9 +52,7 @@ UpTo100 = Annotated[float, Field(ge=0, le=100)]
 class AnswerRules(Stage):
     """Which answers a month is made from."""
 
-    change: ClassVar[str] = (
-        "A change makes those months stale that were made without late answers which it lets in, or the reverse."
-    )
+    change: ClassVar[str] = "A change makes stale the months whose late answers it lets in, or leaves out."
 
     late_days: int | None = Field(
         default=14,
