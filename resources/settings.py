@@ -113,6 +113,12 @@ ROLE_NAMES = _each(
 HOST_NAMES = _each(parse_address, "must be host names with commas between them, such as irt.example.org, 10.0.0.5:3000")
 
 
+INBOX = _such(
+    re.compile(r"/.+|s3://[^/\s]+(/.*)?").fullmatch,
+    "must be the whole path of a folder, such as /srv/irt-inbox, or s3://BUCKET/PREFIX",
+)
+
+
 class Settings(BaseSettings):
     """Typed settings. Field names are the environment variables' names in lower case."""
 
@@ -156,6 +162,14 @@ class Settings(BaseSettings):
     )
     irt_run_key: str | None = Field(
         None, description="name under which `irt job` asks for runs: asked again under it, it waits for the same ones"
+    )
+    irt_inbox: Annotated[str | None, INBOX] = Field(
+        None, description="folder, or s3://BUCKET/PREFIX, whose files of answers, items and learners are taken"
+    )
+    irt_inbox_done: str | None = Field(
+        None,
+        description="what becomes of a file of the inbox that was taken: `delete`, or the folder or s3://BUCKET/PREFIX "
+        "to which it is moved; unset: it stays",
     )
     irt_code_server: Annotated[str | None, HOST_AND_PORT] = Field(
         None, description="HOST:PORT of the code server on another host; unset: a socket under IRT_HOME"
@@ -319,6 +333,18 @@ class Settings(BaseSettings):
     def _keys_encrypt(self) -> Self:
         if self.s3_sse_kms_key_id and self.s3_sse != "aws:kms":
             raise ValueError("S3_SSE_KMS_KEY_ID is used with S3_SSE=aws:kms alone: set that, or unset the key")
+        return self
+
+    @model_validator(mode="after")
+    def _taken_files_leave_the_inbox(self) -> Self:
+        done, inbox = self.irt_inbox_done, f"{(self.irt_inbox or '').rstrip('/')}/"
+        if done in (None, "delete"):
+            return self
+        if f"{done}/".startswith(inbox) or done.startswith("s3://") != inbox.startswith("s3://") or "/" not in done:
+            raise ValueError(
+                "IRT_INBOX_DONE must be `delete`, or outside IRT_INBOX and of its kind: the whole path of a folder, or "
+                "s3://BUCKET/PREFIX"
+            )
         return self
 
     @model_validator(mode="after")

@@ -55,7 +55,9 @@ def nightly(
 def job(
     name: Annotated[
         str,
-        typer.Argument(help="Job that has a schedule, e.g. compute_weekly_kpis, or a sensor: theta_sweep, own_tables."),
+        typer.Argument(
+            help="Job that has a schedule, e.g. compute_weekly_kpis, or a sensor: intake, theta_sweep, own_tables."
+        ),
     ],
     partition: Annotated[
         str | None, typer.Option(help="This day, week or month, even if it has been made already.")

@@ -16,8 +16,8 @@ from psycopg.types.json import Jsonb
 from irt_assets.responses.importing.report import ImportReport, Refused, Reject
 from resources.postgres.database import one_value, records
 
-FILES = "irt import"
-"""How all files together are called where sources are listed."""
+FILES, INBOX = "irt import", "inbox"
+"""How all files of a kind together are called where sources are listed."""
 MOST_A_DAY = 10_000
 DAYS_KEPT = 30
 LONGEST_ROW = 10_000
@@ -112,15 +112,16 @@ def source_states(connection: psycopg.Connection) -> list[SourceState]:
     return records(
         connection,
         SourceState,
-        """SELECT CASE kind WHEN 'file' THEN %(files)s ELSE source END AS source, kind, max(arrived_at) AS last,
-             max(latest) AS latest, coalesce(sum(read) FILTER (WHERE today), 0)::bigint AS read,
+        """SELECT CASE kind WHEN 'file' THEN %(files)s WHEN 'inbox' THEN %(inbox)s ELSE source END AS source, kind,
+             max(arrived_at) AS last, max(latest) AS latest,
+             coalesce(sum(read) FILTER (WHERE today), 0)::bigint AS read,
              coalesce(sum(accepted + corrected) FILTER (WHERE today), 0)::bigint AS stored,
              coalesce(sum(duplicates) FILTER (WHERE today), 0)::bigint AS duplicates,
              coalesce(sum(read - accepted - corrected - duplicates) FILTER (WHERE today), 0)::bigint AS refused
            FROM (SELECT *, arrived_at > now() - interval '1 day' AS today FROM intake
                  WHERE arrived_at > now() - interval '28 days' AND kind NOT IN ('question', 'learner')) recent
            GROUP BY 1, 2 ORDER BY last DESC""",
-        {"files": FILES},
+        {"files": FILES, "inbox": INBOX},
     )
 
 

@@ -119,7 +119,7 @@ def add_rows(
     source: Source,
     kind: Kind,
     *,
-    mapping: str | Path = AUTO,
+    mapping: str | Path | Mapping = AUTO,
     given: Collection[str] = (),
     reject: Reject = unseen,
 ) -> ImportReport:
@@ -147,7 +147,7 @@ def add_rows(
 
 def read_rows(
     source: Source,
-    mapping: str | Path,
+    mapping: str | Path | Mapping,
     kind: Kind,
     report: ImportReport,
     reject: Reject,

@@ -1,0 +1,426 @@
+"""Taking the files of the inbox: what waits, in which order, how far each was taken, and what is set aside.
+
+What belongs here: the table `inbox_file`, and what `_import.yaml` says. What does not: how a file is read (`take` and
+`bank` do that, as for `irt import`), and where the files lie (see `resources.files.inbox_files`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, add_rows
+from irt_assets.responses.importing.clean import Limits
+from irt_assets.responses.importing.mapping import AUTO, Mapping, bind_attempts, load_mapping, presets
+from irt_assets.responses.importing.readers import open_source
+from irt_assets.responses.importing.report import WAYS_OUT, ImportReport, Refused
+from irt_assets.responses.importing.scoring import Scoring, scoring_of
+from irt_assets.responses.importing.sources import Batch, Source
+from irt_assets.responses.importing.staging import Staging
+from irt_assets.responses.importing.take import AnswerSource, check_zone, take
+from resources.alerts.outbox import Alert, open_alert, resolve_alert
+from resources.failures import PermanentFailure, TransientFailure
+from resources.files.inbox_files import FOLDERS, IGNORED, Inbox, InboxFile
+from resources.files.s3_failures import NothingThere
+from resources.postgres.database import LOCK, Database, lock_key, named_rows, one_value, records
+
+OPTIONS_FILE = "_import.yaml"
+MOST_ROWS = 1_000_000
+"""Of a transaction."""
+BEGINNING = 100_000
+"""Rows by which a file is judged."""
+SETTLED = timedelta(seconds=60)
+REMEMBERED = "400 days"
+"""How long a file that was taken is known after it has vanished."""
+NOT_MOVED = "inbox done"
+"""Key of the alert."""
+AGAIN = "irt intake again {}"
+
+
+class _BankOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    mapping: str = AUTO
+
+
+class _AnswerOptions(_BankOptions):
+    zone: str | None = None
+    dichotomise: str | None = None
+    key: str | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class Known:
+    """A row of `inbox_file`. `settled`: it has been as it is for long enough; `forgotten`: it was taken long ago."""
+
+    path: str
+    size: int
+    version: str
+    last_line: int
+    sha256: str | None
+    problem: str | None
+    options: str | None
+    taken: bool
+    settled: bool
+    forgotten: bool
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a look at the inbox found. `options`: by folder, a version of the options that its files have."""
+
+    waiting: list[InboxFile]
+    taken: list[InboxFile]
+    known: dict[str, Known]
+    options: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file; `why`, where it was not taken."""
+
+    path: str
+    what: Literal["taken", "unchanged", "set aside", "vanished", "not moved"]
+    why: str = ""
+    report: ImportReport = field(default_factory=ImportReport)
+
+
+class _Part(Source):
+    """Some of a file's batches, held in memory."""
+
+    def __init__(self, whole: Source, batches: Sequence[Batch]) -> None:
+        super().__init__(whole.path)
+        self.kind, self.encoding, self.address = whole.kind, whole.encoding, whole.address
+        self.columns, self.raw = whole.columns, whole.raw  # type: ignore[method-assign]
+        self._batches = batches
+        self.rows = sum(batch.rows.num_rows for batch in batches)
+
+    def batches(self) -> Iterator[Batch]:
+        yield from self._batches
+
+
+def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = SETTLED) -> Seen:
+    """Note which files there are, and say which are to be taken, in that order.
+
+    Raises PermanentFailure where the inbox cannot be read.
+    """
+    listed = sorted(inbox.list(), key=lambda file: file.name)
+    options = {folder: _version([one for one in listed if one.name.startswith(f"{folder}/_")]) for folder in FOLDERS}
+    files = {
+        inbox.path(file.name): file
+        for folder in FOLDERS
+        for file in listed
+        if file.name.startswith(f"{folder}/") and not IGNORED.search(file.name)
+    }
+    known = _known(connection, inbox, settled)
+    gone = [path for path, one in known.items() if path not in files and (one.forgotten or not one.taken)]
+    connection.execute("DELETE FROM inbox_file WHERE path = ANY(%s)", (gone,))
+    for path in gone:
+        resolve_alert(connection, _alert_key(path))
+    changed = [
+        (path, file.size, file.version)
+        for path, file in files.items()
+        if path not in known or (known[path].size, known[path].version) != (file.size, file.version)
+    ]
+    if changed:
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                """INSERT INTO inbox_file AS i (path, size, version) VALUES (%s, %s, %s)
+                   ON CONFLICT (path) DO UPDATE SET size = excluded.size, version = excluded.version, seen_at = now(),
+                       last_line = 0, taken_at = NULL, problem = NULL""",
+                changed,
+            )
+        known = _known(connection, inbox, settled)
+    waiting = [
+        file
+        for path, file in files.items()
+        if not (one := known[path]).taken
+        and (one.problem is None or one.options != options[_folder(file)])
+        and (inbox.at_once or one.settled)
+    ]
+    return Seen(waiting, [file for path, file in files.items() if known[path].taken], known, options)
+
+
+def take_waiting(
+    database: Database,
+    inbox: Inbox,
+    *,
+    first_month: str,
+    done: str | None = None,
+    settled: timedelta = SETTLED,
+    most_rows: int = MOST_ROWS,
+) -> Iterator[Outcome]:
+    """Take every file that waits, and say what became of each. Nothing, while another process does so.
+
+    `done`: IRT_INBOX_DONE; `most_rows`: of a transaction. Raises PermanentFailure where the inbox cannot be read, and
+    whatever is not the fault of a file; what was taken until then stays.
+    """
+    with database.open(autocommit=True) as guard:
+        if not one_value(guard, f"SELECT pg_try_advisory_lock({LOCK})", (lock_key("inbox"),)):
+            return
+        with database.connect() as connection:
+            seen = look(connection, inbox, settled)
+        for file in seen.taken if done else ():
+            yield from _finish(database, inbox, file, done or "")
+        for folder in FOLDERS:
+            options = inbox.path(f"{folder}/{OPTIONS_FILE}")
+            if files := [file for file in seen.waiting if _folder(file) == folder]:
+                try:
+                    how = _How.read(inbox, folder, first_month, most_rows)
+                except PermanentFailure as failure:
+                    waiting = [inbox.path(file.name) for file in files]
+                    yield _set_aside(database, options, failure, seen.options[folder], waiting)
+                    continue
+                with database.connect() as connection:
+                    resolve_alert(connection, _alert_key(options))
+                for file in files:
+                    yield _take_file(database, inbox, file, how, seen)
+                    if done:
+                        yield from _finish(database, inbox, file, done)
+
+
+@dataclass(frozen=True)
+class _How:
+    """What a folder's `_import.yaml` says of its files."""
+
+    rules: Mapping | None
+    scoring: Scoring
+    zone: str | None
+    strict: bool
+    first_month: str
+    most_rows: int
+
+    @classmethod
+    def read(cls, inbox: Inbox, folder: str, first_month: str, most_rows: int) -> _How:
+        """Raises PermanentFailure that names the key at fault."""
+        name = f"{folder}/{OPTIONS_FILE}"
+        kind = _AnswerOptions if folder == "attempts" else _BankOptions
+        try:
+            with inbox.on_disk(name) as path:
+                options = kind(**(yaml.safe_load(path.read_text("utf-8-sig")) or {}))
+        except NothingThere:
+            options = kind()
+        except ValidationError as error:
+            what = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise PermanentFailure(f"{what}. It takes {', '.join(kind.model_fields)}.") from error
+        except (yaml.YAMLError, UnicodeError, TypeError) as error:
+            raise PermanentFailure(f"it is not YAML with a line `name: value` for each option: {error}") from error
+        with ExitStack() as stack:
+
+            def beside(file: str) -> Path:
+                return stack.enter_context(inbox.on_disk(f"{folder}/{file}"))
+
+            mapping = options.mapping
+            rules = load_mapping(mapping if mapping in (AUTO, *presets()) else beside(mapping))
+            if not isinstance(options, _AnswerOptions):
+                return cls(rules, scoring_of(None, None), None, False, first_month, most_rows)
+            check_zone(options.zone, f"zone: {options.zone}: unknown")
+            scoring = scoring_of(options.dichotomise, beside(options.key) if options.key else None)
+            return cls(rules, scoring, options.zone, options.strict, first_month, most_rows)
+
+
+def _take_file(database: Database, inbox: Inbox, file: InboxFile, how: _How, seen: Seen) -> Outcome:
+    path, folder = inbox.path(file.name), _folder(file)
+    known, report = seen.known[path], ImportReport()
+    try:
+        with inbox.on_disk(file.name) as local:
+            source = open_source(local)
+            source.address = path
+            if known.sha256 == source.sha256:
+                what: Literal["taken", "unchanged"] = "unchanged"
+            else:
+                what = "taken"
+                for taken in _steps(database, source, folder, how, known):
+                    report.include(taken)
+        with database.connect() as connection:
+            connection.execute(
+                """UPDATE inbox_file SET taken_at = now(), sha256 = %s, problem = NULL
+                   WHERE path = %s AND version = %s""",
+                (source.sha256, path, file.version),
+            )
+            resolve_alert(connection, _alert_key(path))
+        return Outcome(path, what, report=report)
+    except NothingThere as failure:
+        return Outcome(path, "vanished", str(failure))
+    except (PermanentFailure, psycopg.DataError) as failure:
+        return _set_aside(database, path, failure, seen.options[folder], [path])
+
+
+def _steps(database: Database, source: Source, folder: str, how: _How, known: Known) -> Iterator[ImportReport]:
+    """Take a file in as many transactions as it needs, and yield what each brought."""
+    if folder != "attempts":
+        with database.connect() as connection:
+            kind = QUESTIONS if folder == "questions" else LEARNERS
+            yield add_rows(connection, source, kind, mapping=how.rules or AUTO)
+        return
+    columns = bind_attempts(how.rules, source.name, source.columns).columns
+    if not {"completed_at", "attempt_id"} & set(columns):
+        raise PermanentFailure(
+            "its rows have neither ids nor times, so that a longer copy of it would count twice. Write a column of "
+            "either; or import it once by hand (irt import attempts FILE --at DATE)"
+        )
+    whole = AnswerSource(source, how.rules, None, how.scoring)
+    parts: Iterable[Source] = [source] if known.last_line == 0 else []
+    tally = None
+    if source.rows > how.most_rows and not whole.is_matrix:
+        tally = whole.tally = whole.count(Limits(0, 0), how.scoring)
+        whole.check_scores(how.scoring)
+        parts = _parts(source, known.last_line, how.most_rows)
+    last_line = known.last_line
+    for part in parts:
+        report, beginning = ImportReport(), _Beginning()
+        with database.connect() as connection:
+            staging = Staging(connection)
+            staging.kind = "inbox"
+            take(
+                connection,
+                [AnswerSource(part, how.rules, None, how.scoring, tally)],
+                report,
+                beginning.add,
+                first_month=how.first_month,
+                zone=how.zone,
+                scoring=how.scoring,
+                strict=how.strict,
+                staging=staging,
+            )
+            if last_line == 0:
+                beginning.check(report, is_matrix=whole.is_matrix)
+            reached = max(map(_last_line, part.batches())) if tally else source.rows + 1
+            moved = connection.execute(
+                """UPDATE inbox_file SET last_line = %s
+                   WHERE path = %s AND version = %s AND last_line = %s AND taken_at IS NULL""",
+                (reached, known.path, known.version, last_line),
+            )
+            if moved.rowcount != 1:
+                raise TransientFailure(f"another process takes {known.path}")
+        last_line = reached
+        yield report
+
+
+def _parts(source: Source, after: int, most_rows: int) -> Iterator[Source]:
+    """The rows after a line, so many at a time as a transaction may have, or a few more."""
+    held: list[Batch] = []
+    for batch in source.batches():
+        if _last_line(batch) > after:
+            held.append(batch)
+        if sum(one.rows.num_rows for one in held) >= most_rows:
+            yield _Part(source, held)
+            held = []
+    if held:
+        yield _Part(source, held)
+
+
+def _last_line(batch: Batch) -> int:
+    return max([int(batch.lines.max(initial=0)), *(bad.line for bad in batch.bad)])
+
+
+class _Beginning:
+    """Why rows at the beginning of a file were refused."""
+
+    def __init__(self) -> None:
+        self._reasons: Counter[str] = Counter()
+        self._first: dict[str, Refused] = {}
+
+    def add(self, rows: Iterable[Refused]) -> None:
+        for row in rows:
+            if row.line <= BEGINNING:
+                self._reasons[row.reason] += 1
+                self._first.setdefault(row.reason, row)
+
+    def check(self, report: ImportReport, *, is_matrix: bool) -> None:
+        """Raises PermanentFailure where more than half were refused for one reason."""
+        reasons = Counter(report.rejected) if is_matrix else self._reasons
+        del reasons["skipped_by_mapping"]
+        read = report.read if is_matrix else min(report.read, BEGINNING)
+        for reason, n in reasons.most_common(1):
+            if 2 * n > read:
+                row = self._first[reason]
+                raise PermanentFailure(
+                    f"{n:,} of the first {read:,} rows were refused as {reason}, as in line {row.line}"
+                    f"{f' ({row.value})' if row.value else ''}. {WAYS_OUT.get(reason, '')}".rstrip()
+                )
+
+
+def set_aside(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    """The files that were set aside: path, problem, and up to which line each was taken before."""
+    return named_rows(
+        connection, "SELECT path, problem, last_line FROM inbox_file WHERE problem IS NOT NULL ORDER BY path"
+    )
+
+
+def take_again(connection: psycopg.Connection, paths: Sequence[str]) -> list[str]:
+    """Let files wait as if they were new; without `paths`, all that were set aside. Returns which these are."""
+    found = connection.execute(
+        """UPDATE inbox_file SET last_line = 0, taken_at = NULL, sha256 = NULL, problem = NULL
+           WHERE CASE WHEN %(paths)s::text[] = '{}' THEN problem IS NOT NULL ELSE path = ANY(%(paths)s) END
+           RETURNING path""",
+        {"paths": list(paths)},
+    )
+    return sorted(path for (path,) in found)
+
+
+def _finish(database: Database, inbox: Inbox, file: InboxFile, done: str) -> Iterator[Outcome]:
+    """Move or delete a file if it was taken."""
+    path = inbox.path(file.name)
+    with database.connect() as connection:
+        taken = "SELECT sha256 FROM inbox_file WHERE path = %s AND version = %s AND taken_at IS NOT NULL"
+        sha256 = one_value(connection, taken, (path, file.version))
+        if sha256 is None:
+            return
+        try:
+            inbox.finish(file.name, done, sha256[:8])
+        except PermanentFailure as failure:
+            open_alert(connection, Alert(NOT_MOVED, "error", str(failure), "Give the right to write there."))
+            yield Outcome(path, "not moved", str(failure))
+        else:
+            connection.execute("DELETE FROM inbox_file WHERE path = %s", (path,))
+            resolve_alert(connection, NOT_MOVED)
+
+
+def _set_aside(database: Database, path: str, failure: Exception, options: str, waiting: Sequence[str]) -> Outcome:
+    """Note and tell why a file, or the options of a folder, cannot be used: until they change, `waiting` files wait."""
+    why = str(failure).strip()
+    if "--" in why:
+        why = f"{why.rstrip('.')}. Options stand in the folder's {OPTIONS_FILE}, such as zone: Europe/Berlin"
+    fix = f"Correct it, or what {OPTIONS_FILE} says: it is then taken by itself. Otherwise: {AGAIN.format(path)}"
+    with database.connect() as connection:
+        connection.execute(
+            "UPDATE inbox_file SET problem = %s, options = %s WHERE path = ANY(%s)", (why, options, list(waiting))
+        )
+        resolve_alert(connection, _alert_key(path))
+        open_alert(connection, Alert(_alert_key(path), "error", f"{path} was set aside: {why}", fix))
+    return Outcome(path, "set aside", why)
+
+
+def _known(connection: psycopg.Connection, inbox: Inbox, settled: timedelta) -> dict[str, Known]:
+    found = records(
+        connection,
+        Known,
+        f"""SELECT path, size, version, last_line, sha256, problem, options, taken_at IS NOT NULL AS taken,
+              seen_at <= now() - %s AS settled, coalesce(taken_at < now() - interval '{REMEMBERED}', false) AS forgotten
+            FROM inbox_file WHERE starts_with(path, %s)""".encode(),
+        (settled, f"{inbox.address}/"),
+    )
+    return {one.path: one for one in found}
+
+
+def _folder(file: InboxFile) -> str:
+    return file.name.partition("/")[0]
+
+
+def _version(files: Iterable[InboxFile]) -> str:
+    return hashlib.sha256(repr([(one.name, one.version) for one in files]).encode()).hexdigest()
+
+
+def _alert_key(path: str) -> str:
+    return f"inbox {path}"
