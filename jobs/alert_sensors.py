@@ -16,6 +16,7 @@ from irt_assets.common.job_names import INVARIANT_REPORT
 from irt_assets.common.run_progress import to_be_repeated, was_repeated
 from irt_assets.invariants.history import resolve_told_by_checks
 from irt_assets.invariants.open_violations import last_backup
+from irt_assets.responses.importing.silence import alert_on_silence
 from jobs import alerts
 from jobs.lateness import read_lateness
 from jobs.plans import Plan
@@ -122,8 +123,8 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     @dg.sensor(
         name="alerts_of_schedules",
         description="Opens an alert for a schedule that is switched on and did not tick, or whose runs did not make "
-        "its newest partition within 25 hours, for a sensor that always fails, and for a backup that is late; resolves "
-        "it when that is over.",
+        "its newest partition within 25 hours, for a sensor that always fails, for a backup that is late, and for a "
+        "source of answers that is silent; resolves it when that is over.",
         minimum_interval_seconds=600,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -149,6 +150,7 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
             else:
                 late.append("backup")
                 open_alert(connection, late_backup)
+            late += alert_on_silence(connection, database.settings)
         return dg.SkipReason(f"late: {', '.join(late)}" if late else "every schedule that is switched on is in time")
 
     return alerts_of_schedules

@@ -33,6 +33,7 @@ from jobs.late_sensor import build_late_sensor
 from jobs.own_copies import own_tables
 from jobs.plans import PLANS
 from jobs.prune import build_prune_job
+from jobs.pulls import pull
 from jobs.ready_months import ready_months
 from jobs.requeue_lost_retries import killed_runs
 from jobs.schedules import Job
@@ -148,6 +149,7 @@ def build_sensors(jobs: dict[str, Job], settings: Settings) -> list[dg.SensorDef
         build_theta_sensor(settings),
         own_tables,
         intake,
+        pull,
         build_automation_sensor(),
         *build_alert_sensors(PLANS, settings),
         ready_months,

@@ -18,6 +18,7 @@ from irt_assets.gates.month_status import unsettled_months
 from irt_assets.responses.lake import days_behind
 from irt_assets.responses.late_months import Arrival, arrivals, changed_hash, months_concerned
 from irt_assets.responses.observe import answer_versions_of
+from irt_assets.responses.pulling.standing import first_pull_under_way
 from irt_assets.responses.snapshot import current_snapshots
 from jobs.late_answers_cursor import Memory, digest, late_days, waits, weeks_to_ask
 from jobs.schedules import Job
@@ -53,6 +54,8 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
     def late_answers(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SensorResult:
         read = _Reader(database)
         with database.connect() as connection:
+            if first_pull_under_way(connection):
+                return dg.SensorResult(skip_reason="a first pull is under way: what follows from it is asked for once")
             now: datetime = one_value(connection, "SELECT now()")
             whole = lake(connection)
             memory = Memory.read(context.cursor, now)

@@ -22,6 +22,8 @@ from irt_assets.gates.month_judged import MonthState
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.open_violations import LastBackup, OpenViolation, last_backup, open_violations
 from irt_assets.responses.importing.arrivals import SourceState, source_states
+from irt_assets.responses.importing.silence import Silence, silent_sources
+from irt_assets.responses.pulling.standing import pulls_in_words
 from jobs import alerts
 from jobs.daemons import daemon_state
 from jobs.lateness import Lateness, read_lateness
@@ -90,7 +92,8 @@ class OnSpark:
 class Overview:
     """`daemon_seen`: the daemon's oldest heartbeat that counts, if it ever ran. `waiting`: what needs a decision,
     `waiting_by_month`: how many; a recalibration's count under its last month. `last_backup`: None where none was ever
-    made. `on_spark`: None where neither Spark nor a lake is set. `intake`: sources of answers."""
+    made. `on_spark`: None where neither Spark nor a lake is set. `intake`: sources of answers, `silent`: those
+    silent for too long, `pulls`: how those that are pulled stand."""
 
     now: datetime
     daemon_alive: bool
@@ -105,6 +108,8 @@ class Overview:
     last_backup: LastBackup | None = None
     on_spark: OnSpark | None = None
     intake: list[SourceState] = field(default_factory=list)
+    silent: list[Silence] = field(default_factory=list)
+    pulls: list[str] = field(default_factory=list)
 
 
 def collect_overview(
@@ -126,6 +131,8 @@ def collect_overview(
         backup = last_backup(connection)
         late = read_lateness(connection, PLANS, settings.irt_first_month, now)
         intake = source_states(connection)
+        silences = silent_sources(connection, settings, now)
+        pulls = pulls_in_words(connection)
     return Overview(
         now,
         daemon_alive=alive,
@@ -143,6 +150,8 @@ def collect_overview(
         last_backup=backup,
         on_spark=_on_spark(instance, settings),
         intake=intake,
+        silent=[one for one in silences.values() if one is not None],
+        pulls=pulls,
     )
 
 

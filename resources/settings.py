@@ -9,10 +9,11 @@ import os
 import re
 import stat
 from collections.abc import Callable
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 from zoneinfo import available_timezones
 
 from dotenv import dotenv_values
@@ -29,6 +30,8 @@ OWNER_ALONE = 0o700
 RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "upkeep", "other")
 """Kinds of runs by the tag irt/kind; `other` are untagged: assets that somebody chose, or automation."""
 RUN_SIZE = re.compile(r"(?P<kind>[a-z]+)=(?P<cpu>\d+m|\d+(\.\d+)?)/(?P<memory>\d+[MG]i)")
+SILENT_AFTER = re.compile(r"(?P<source>.+)=(?:never|(?P<n>[1-9]\d{0,4})(?P<unit>[mhd]))")
+TIME_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 KUBERNETES = "KUBERNETES_SERVICE_HOST"
 """Set in every container of every pod."""
 INFO_CHANNELS = ("slack", "discord", "email", "webhook")
@@ -105,6 +108,10 @@ CHANNELS = _each(
 RUN_SIZES = _each(
     _is_run_size,
     "must be KIND=CPU/MEMORY with commas, such as monthly=4/16Gi,daily=500m/2Gi; kinds: " + ", ".join(RUN_KINDS),
+)
+SILENCES = _each(
+    SILENT_AFTER.fullmatch,
+    "must be SOURCE=TIME with commas between them, such as service=2h,other=never; a comma in a name is %2C",
 )
 ROLE_NAMES = _each(
     re.compile(r".+=[a-z]+").fullmatch,
@@ -286,6 +293,21 @@ class Settings(BaseSettings):
     irt_posts_strict: bool = Field(
         False, description="refuse posted answers of items and learners that are not known, instead of adding them"
     )
+    irt_xapi_home_page: str | None = Field(
+        None, description="homePage of the accounts whose names are learners' ids, in statements of xAPI"
+    )
+    irt_xapi_item_prefix: str = Field("", description="what stands before the item's id in the id of xAPI's activity")
+    irt_xapi_mbox_key: SecretStr | None = Field(
+        None, description="learners whom xAPI names by a mailbox have its HMAC by this key as their id; unset: refused"
+    )
+    irt_silent_after: Annotated[str, SILENCES] = Field(
+        "",
+        description="after how long without answers a source is silent (an alert), instead of twice its longest usual "
+        "pause, e.g. service=2h,other=never; m, h or d; names as irt status has them, a comma as %2C",
+    )
+    irt_pull_sources: Path | None = Field(
+        None, description="file of the databases and lake tables that irt pull reads, mode 600, /etc/irt/sources.yaml"
+    )
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
     slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")
     discord_webhook_url: SecretStr | None = Field(None, description="alerts to Discord: a channel's webhook")
@@ -382,6 +404,15 @@ class Settings(BaseSettings):
         """CPU and memory of the kinds of runs that have been given some."""
         found = [RUN_SIZE.fullmatch(entry) for entry in _entries(self.irt_run_resources)]
         return {one["kind"]: (one["cpu"], one["memory"]) for one in found if one}
+
+    @property
+    def silent_after(self) -> dict[str, timedelta | None]:
+        """How long sources may be silent; None: for ever."""
+        found = filter(None, map(SILENT_AFTER.fullmatch, _entries(self.irt_silent_after)))
+        return {
+            unquote(one["source"]): timedelta(**{TIME_UNITS[one["unit"]]: int(one["n"])}) if one["n"] else None
+            for one in found
+        }
 
     @property
     def info_channels(self) -> tuple[str, ...]:

@@ -120,6 +120,12 @@ response_log = _table(
     _req("recorded_at", UTC, "when it reached this database, or was last corrected", NOW),
     _req("revision", BigInteger, "of two rows with one attempt_id the higher one holds", sa.text("0"), ge=0),
     _opt("sent_at", UTC, "completed_at as it was sent, where the sender's clock was ahead; null: as it is"),
+    Column(
+        "pulled_from",
+        Integer,
+        server_default=sa.text("(NULLIF(current_setting('irt.pull'::text, true), ''::text))::integer"),
+        comment="pull_source.number of the pull that brought it; null: none did",
+    ),
     Index("response_log_user", "user_id", "completed_at"),
     Index("response_log_recorded", "recorded_at", postgresql_using="brin"),
     postgresql_partition_by="RANGE (completed_at)",
@@ -270,6 +276,7 @@ mirt_fit_meta = _table(
     _opt("min_ess", Double, "smallest effective sample size of a sampled fit", ge=0),
     _req("model_spec", JSONB, "linking_constants, priors, quadrature, eligibility, excluded items"),
     _opt("calibration", LargeBinary, "of an origin window: the Calibration, compressed"),
+    _opt("common_errors", JSONB, "[4], covariance of (stretch, shift) that all items' errors share; null: unknown"),
     _req("data_hash", Text, "hash of the window's answers as eligibility saw them"),
     _req("snapshot_hash", Text, "snapshot it was fitted on; empty for a night, which keeps none"),
     _req("anchor_hash", Text, "hash of the anchor set it was linked to"),
@@ -327,6 +334,7 @@ mirt_ability = _table(
     _scale(),
     _req("theta", Double, "ability on the bank's scale", unit="θ"),
     _req("se", Double, "standard error", None, unit="θ", ge=0),
+    _opt("se_total", Double, "with the errors of item parameters and linking; null: unknown", unit="θ", ge=0),
     _req("method", Text, "eap, map or wle"),
     _req("n_items", Integer, "answers to published items that were used", None, ge=1),
     _req("kind", Text, "monthly, nightly or online"),
@@ -717,7 +725,7 @@ intake = _table(
     "intake",
     "What came into the log: each import, and each minute of posts.",
     _key("source", Text, "the file, or who posted: service (the static token) or a JWT's sub"),
-    _key("kind", Text, "file, inbox or http; question, learner: a file of these"),
+    _key("kind", Text, "file, inbox, pull or http; question, learner: a file of these"),
     _key("arrived_at", UTC, "when; of posts, the minute"),
     _key("writer", Integer, "process of the database that wrote it, so that none waits for another"),
     _req("read", BigInteger, "rows that came", None),
@@ -756,6 +764,44 @@ inbox_file = _table(
     _opt("sha256", Text, "hash of what was taken, unpacked"),
     _opt("problem", Text, "why it was set aside; null: it was not"),
     _opt("options", Text, "version of the options with which it was set aside"),
+)
+
+pull_source = _table(
+    "pull_source",
+    "Where each pull stands, in the transaction of the answers that it brought.",
+    _key("name", Text, "as the file of sources has it"),
+    Column("number", Integer, Identity(always=True), nullable=False, comment="response_log.pulled_from"),
+    _req("columns", JSONB, "names and types of its columns, and its zone, as the first pull had them"),
+    _req("position", JSONB, "cursor and key of the last row that was taken; of an Iceberg table the snapshot"),
+    _req(
+        "stood",
+        JSONB,
+        "where it stood before, each with the time, for as long as rows may commit out of order",
+        sa.text("'[]'::jsonb"),
+    ),
+    _opt("first_pull", JSONB, "days of the first pull that are to be read, in order; null: it is over"),
+    _req(
+        "refused",
+        JSONB,
+        "hashes of refused rows that are read again, each with the time: they count once",
+        sa.text("'{}'::jsonb"),
+    ),
+    _req("notices_regrading", Boolean, "whether its cursor is the time of the last write"),
+    _opt("stopped", Text, "why it is not pulled; null: it is"),
+    _req("pulled_at", UTC, "when it was last read", NOW),
+)
+
+pull_day = _table(
+    "pull_day",
+    "Days of a source compared with the log: what was missing, and what it no longer has.",
+    Column("name", Text, sa.ForeignKey("pull_source.name", ondelete="CASCADE"), primary_key=True, comment="source"),
+    _key("day", Date, "day of the answers (UTC)"),
+    _req("there", BigInteger, "rows of the source"),
+    _req("here", BigInteger, "answers of the log that came from it"),
+    _req("missing", BigInteger, "answers that were fetched, or are to be"),
+    _req("vanished", BigInteger, "answers that were withdrawn, or are to be"),
+    _req("waits", Boolean, "nothing was changed: it is more than 1 % of the day, and a person has to confirm it"),
+    _req("compared_at", UTC, "when", NOW),
 )
 
 erasure = _table(

@@ -7,7 +7,7 @@ What does not belong here: how θ is estimated (see `psychometrics.scoring`) and
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -18,6 +18,7 @@ import psycopg
 import pyarrow as pa
 
 from irt_assets.common.partitions import Month, month_of
+from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.ledger.steps import done_months
 from irt_assets.ledger.testlets import InTestlets
@@ -36,8 +37,16 @@ from resources.postgres.database import Database, advisory_lock, records
 
 LEARNERS_WRITTEN = 100_000
 """Learners whose abilities are written at once."""
-SCORED = pa.schema({"user_id": pa.string(), "theta": pa.float64(), "se": pa.float64(), "n_items": pa.int64()})
-SCORED_ON_SPARK = "user_id string, theta double, se double, n_items bigint"
+SCORED = pa.schema(
+    {
+        "user_id": pa.string(),
+        "theta": pa.float64(),
+        "se": pa.float64(),
+        "se_total": pa.float64(),
+        "n_items": pa.int64(),
+    }
+)
+SCORED_ON_SPARK = "user_id string, theta double, se double, se_total double, n_items bigint"
 
 
 @dataclass(frozen=True)
@@ -75,7 +84,7 @@ def measure_at(
     connection.execute("DELETE FROM mirt_ability WHERE kind = %s AND window_end = %s", (kind, end))
     measured = []
     for scale in read_scales(connection, end).values():
-        published = in_force(connection, scale.scale_id, end)
+        published = set_with_errors(connection, scale.scale_id, end)
         if not published.items:
             nothing = np.array([])
             why = f"no parameters of scale {scale.scale_id} are in force at {end:%Y-%m-%d %H:%M} UTC"
@@ -128,9 +137,20 @@ def scored(
     learners: npt.NDArray[np.object_],
 ) -> pa.Table:
     """A row of `SCORED` for each of the learners."""
-    scores = estimate(responses, published.items, scale, published.testlets, threads)
+    scores = estimate_with_errors(responses, published, scale, threads)
     n_items = np.bincount(responses.person, minlength=len(learners))
-    return pa.table([pa.array(learners, pa.string()), scores.theta, scores.se, n_items], schema=SCORED)
+    total = pa.array(scores.se_total, pa.float64(), from_pandas=True)
+    return pa.table([pa.array(learners, pa.string()), scores.theta, scores.se, total, n_items], schema=SCORED)
+
+
+def estimate_with_errors(
+    responses: Responses, published: PublishedSet, scale: Scale, threads: int | None = None
+) -> Scores:
+    """`estimate`, with the errors of the parameters in force."""
+    scores = estimate(responses, published.items, scale, published.testlets, threads)
+    errors = published.errors.among(responses.item_ids) if published.errors else None
+    total = errors.total_se(scores, responses, scale.sigma) if errors else np.full(responses.n_persons, np.nan)
+    return replace(scores, se_total=total)
 
 
 def estimate(

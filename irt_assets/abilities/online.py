@@ -16,9 +16,11 @@ import numpy as np
 import psycopg
 
 from irt_assets.abilities.batch import curves_of
-from irt_assets.ledger.publications import PublishedSet, in_force
+from irt_assets.ledger.item_errors import set_with_errors
+from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
+from irt_assets.psychometrics.scoring.total_error import ParameterErrors
 from irt_assets.responses.item_times import (
     ItemTimes,
     ability_times_of_last_night,
@@ -43,13 +45,15 @@ class Measure:
     published: PublishedSet
     items: ScoredItems
     curves: Curves
+    errors: ParameterErrors | None
     query: str
 
     @classmethod
     def of(cls, scale: Scale, published: PublishedSet, times: ItemTimes) -> Measure:
         items = ScoredItems.of(published.items, times, published.withdrawn)
         curves = curves_of(items.item_ids, published.items, scale, published.testlets)
-        return cls(scale, published, items, curves, learner_query(scale))
+        errors = published.errors.among(items.item_ids) if published.errors else None
+        return cls(scale, published, items, curves, errors, learner_query(scale))
 
 
 @dataclass(frozen=True)
@@ -62,11 +66,12 @@ class Measures:
 
 @dataclass(frozen=True)
 class Score:
-    """θ and its standard error, and the responses on which they rest."""
+    """θ and its standard errors, as in `Scores`, and the responses on which they rest."""
 
     responses: Responses
     theta: float
     se: float
+    se_total: float | None
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,7 @@ class Theta:
     scale_id: str
     theta: float
     se: float
+    se_total: float | None
     n_items: int
     kind: str
     window_end: datetime
@@ -102,7 +108,7 @@ def read_measures(connection: psycopg.Connection, now: datetime) -> Measures:
     """
     measures = {}
     for scale in read_scales(connection, now).values():
-        published = in_force(connection, scale.scale_id, now)
+        published = set_with_errors(connection, scale.scale_id, now)
         if published.items:
             measures[scale.scale_id] = Measure.of(scale, published, _item_times(connection, scale, now))
     return Measures(now, measures)
@@ -112,7 +118,7 @@ def read_past_measure(connection: psycopg.Connection, scale: Scale, at: datetime
     """What the month or night that ended then was measured with; None where nothing was in force on the scale, or
     where the item times of then are not stored any more."""
     published, times = (
-        in_force(connection, scale.scale_id, at),
+        set_with_errors(connection, scale.scale_id, at),
         item_times(connection, at, ability_times_since(at, scale)),
     )
     if not published.items or times is None:
@@ -179,7 +185,9 @@ def read_score(
     if not responses.n_responses:
         return None
     scores = eap_by(responses, measure.curves, threads=1)
-    return Score(responses, float(scores.theta[0]), float(scores.se[0]))
+    total = measure.errors.total_se(scores, responses, measure.scale.sigma)[0] if measure.errors else np.nan
+    known = None if np.isnan(total) else float(total)
+    return Score(responses, float(scores.theta[0]), float(scores.se[0]), known)
 
 
 def _keep(
@@ -195,12 +203,12 @@ def _keep(
     update_id = _update_id(user_id, measure, score.responses)
     n_items = score.responses.n_responses
     row = connection.execute(
-        """INSERT INTO mirt_ability AS known (update_id, user_id, scale_id, theta, se, method, n_items, kind,
-             window_end, published_as_of, set_hash, scale_version, fitted_at)
-           VALUES (%(id)s, %(user)s, %(scale)s, %(theta)s, %(se)s, 'eap', %(n)s, 'online',
+        """INSERT INTO mirt_ability AS known (update_id, user_id, scale_id, theta, se, se_total, method, n_items,
+             kind, window_end, published_as_of, set_hash, scale_version, fitted_at)
+           VALUES (%(id)s, %(user)s, %(scale)s, %(theta)s, %(se)s, %(total)s, 'eap', %(n)s, 'online',
              %(now)s, %(as_of)s, %(set)s, %(version)s, %(now)s)
            ON CONFLICT (update_id, user_id, scale_id) DO UPDATE
-           SET theta = excluded.theta, se = excluded.se, window_end = excluded.window_end,
+           SET theta = excluded.theta, se = excluded.se, se_total = excluded.se_total, window_end = excluded.window_end,
              published_as_of = excluded.published_as_of, fitted_at = excluded.fitted_at
            WHERE known.fitted_at < (SELECT max(o.fitted_at) FROM mirt_ability o
              WHERE o.user_id = %(user)s AND o.scale_id = %(scale)s AND o.kind = 'online')
@@ -211,6 +219,7 @@ def _keep(
             "scale": scale.scale_id,
             "theta": score.theta,
             "se": score.se,
+            "total": score.se_total,
             "n": n_items,
             "now": now,
             "as_of": published_as_of,
@@ -230,6 +239,7 @@ def _keep(
         scale_id=scale.scale_id,
         theta=score.theta,
         se=score.se,
+        se_total=score.se_total,
         n_items=n_items,
         kind="online",
         window_end=row[0],
@@ -252,7 +262,7 @@ def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MOST_H
     return records(
         connection,
         Theta,
-        """SELECT scale_id, theta, se, n_items, kind, window_end, set_hash, scale_version, fitted_at
+        """SELECT scale_id, theta, se, se_total, n_items, kind, window_end, set_hash, scale_version, fitted_at
                FROM mirt_ability WHERE user_id = %s
                ORDER BY window_end DESC, fitted_at DESC, scale_id LIMIT %s""",
         (user_id, most),
@@ -261,7 +271,7 @@ def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MOST_H
 
 def latest_of(connection: psycopg.Connection, user_ids: Collection[str]) -> dict[str, dict[str, Theta]]:
     """The θ of the latest answers, by learner and scale; meant for a few learners, as each costs a query."""
-    fields = "scale_id, theta, se, n_items, kind, window_end, set_hash, scale_version, fitted_at"
+    fields = "scale_id, theta, se, se_total, n_items, kind, window_end, set_hash, scale_version, fitted_at"
     rows = connection.execute(
         f"""SELECT DISTINCT ON (user_id, scale_id) user_id, {fields} FROM mirt_ability WHERE user_id = ANY(%s)
             ORDER BY user_id, scale_id, window_end DESC, fitted_at DESC""".encode(),

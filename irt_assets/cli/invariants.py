@@ -17,6 +17,7 @@ from irt_assets.blocks import Pairs, table
 from irt_assets.cli.console import AsJson, MaxAge, duration, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.invariants.open_violations import last_evaluated
+from irt_assets.responses.importing.silence import alert_on_silence
 from resources.alerts.notifier import deliver
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ def run(
         report = take_report(
             database, current_store(database), instance, first_month=database.settings.irt_first_month, run=name
         )
+    with database.connect() as connection:
+        alert_on_silence(connection, database.settings)
     deliver(database)
     if as_json:
         print_json(as_dict(report, name))

@@ -75,6 +75,10 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
             f"answers: {escape(source.source)} last {at(source.last)}; in 24 h {source.read:,} rows, "
             f"{source.stored:,} stored, {source.refused:,} refused"
         )
+    for silent in overview.silent:
+        out.print(f"[red]silent[/red] {escape(silent.sentence(overview.now))}")
+    for line in overview.pulls:
+        out.print(f"pull: {escape(line)}")
     out.print()
     print_blocks(table(("month", "scale", "state", "why"), [*_months(overview.months)]))
     if overview.waiting:

@@ -6,6 +6,7 @@ What does not belong here: sentences about a month or an item, and how a report 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 
 _IN_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -13,6 +14,14 @@ _IN_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eig
 def counted(n: int, what: str) -> str:
     """A count in words: no item, one item, two items, 13 items."""
     return f"{in_words(n) if n else 'no'} {what}{'' if n == 1 else 's'}"
+
+
+def lasting(time: timedelta) -> str:
+    """A length of time in the words of whoever waits: ten minutes, 36 hours, four days."""
+    minutes = round(time / timedelta(minutes=1))
+    if minutes < 120:
+        return counted(minutes, "minute")
+    return counted(round(minutes / 60), "hour") if minutes < 5_760 else counted(round(minutes / 1_440), "day")
 
 
 def is_or_are(n: int) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from irt_assets.abilities.batch import estimate
+from irt_assets.abilities.batch import estimate_with_errors
 from irt_assets.kpis.behaviour import YEAR, microseconds
 from irt_assets.kpis.meaning import LEAST_ANSWERS
 from irt_assets.ledger.publications import PublishedSet
@@ -33,6 +33,7 @@ COLUMNS = {
     "improvement": np.float64,
     "theta": np.float64,
     "se": np.float64,
+    "se_total": np.float64,
     "weeks": np.float64,
 }
 
@@ -47,8 +48,8 @@ def abilities(
     """A row per learner and scale with an eligible answer, in the 365 days before `end`, to a published item.
 
     n_recent, n_previous: eligible answers of the last 14 days and of the 14 before; improvement: see
-    `progress.improvement`, NaN unless both are at least 5; theta, se: EAP; weeks: since the last eligible answer.
-    `everybody`: see `EligibleAnswers.read`.
+    `progress.improvement`, NaN unless both are at least 5; theta, se, se_total: EAP; weeks: since the last eligible
+    answer. `everybody`: see `EligibleAnswers.read`.
     """
     parts = []
     for eligible in EligibleAnswers.in_parts(run, end - YEAR, end, scales, everybody):
@@ -70,7 +71,7 @@ def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publi
     recent = age <= microseconds(FORTNIGHT)
     previous = ~recent & (age <= microseconds(2 * FORTNIGHT))
     counts = [np.bincount(responses.person[rows], minlength=user_ids.size) for rows in (recent, previous)]
-    scores = estimate(responses, published.items, scale, published.testlets)
+    scores = estimate_with_errors(responses, published, scale)
     enough = np.minimum(*counts) >= LEAST_ANSWERS
     return pd.DataFrame(
         {
@@ -83,6 +84,7 @@ def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publi
             ),
             "theta": scores.theta,
             "se": scores.se,
+            "se_total": scores.se_total,
             "weeks": np.minimum.reduceat(age, first) / microseconds(timedelta(weeks=1)),
         }
     )

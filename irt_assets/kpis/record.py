@@ -71,8 +71,13 @@ def progress(rows: pd.DataFrame, published: Collection[str]) -> dict[str, Judged
 
 
 def goal(rows: pd.DataFrame, published: Collection[str]) -> Judged:
-    """P of learners on scales, from scale_id, target_theta and theta, se and weeks of `ability.abilities`."""
-    theta, se, weeks, target = (rows[name].to_numpy(dtype=float) for name in ("theta", "se", "weeks", "target_theta"))
+    """P of learners on scales, from scale_id, target_theta and the columns of `ability.abilities`.
+
+    θ meets a mark here, so its error is the total one; where that is not known, the error of measurement.
+    """
+    names = ("theta", "se_total", "se", "weeks", "target_theta")
+    theta, total, measured, weeks, target = (rows[name].to_numpy(dtype=float) for name in names)
+    se = np.where(np.isnan(total), measured, total)
     no_scale, unpublished = _scale_reasons(rows, published)
     return _judged(
         goal_probability(theta, se, weeks, target),

@@ -28,7 +28,8 @@ from irt_assets.kpis.behaviour import (
 from irt_assets.kpis.meaning import RANGES, Why
 from irt_assets.kpis.record import Record, churn, engagement, goal, progress, records
 from irt_assets.kpis.summary import Summary
-from irt_assets.ledger.publications import PublishedSet, in_force
+from irt_assets.ledger.item_errors import set_with_errors
+from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start
 from irt_assets.responses.scales import Scale, read_scales
@@ -96,7 +97,7 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     monday = {"week_start": start.date()}
     warehouse.own(connection, tables.weekly_kpi, monday)
     end, scales = min(end, now), read_scales(connection)
-    published = {scale_id: in_force(connection, scale_id, end) for scale_id in scales}
+    published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
     parts = kpi_parts(_log_until(connection, end, scales), end, scales, published)
     connection.execute("DELETE FROM weekly_kpi WHERE week_start = %s", (start.date(),))
     written = Summary()
@@ -128,7 +129,7 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     start, end = week_bounds(week)
     warehouse.own(connection, tables.weekly_kpi, {"week_start": start.date()})
     end, scales = min(end, now), read_scales(connection)
-    published = {scale_id: in_force(connection, scale_id, end) for scale_id in scales}
+    published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
     frame = quiet(_log_until(connection, end, scales), end, scales, published)
     others = [name for name in (*RANGES, "R_t_coverage") if name not in ("P", "S")]
     blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, Why.NOT_COMPUTED)}

@@ -36,6 +36,7 @@ from irt_assets.psychometrics.core.priors import Priors, prior_as_text
 from irt_assets.psychometrics.eligibility.rules import STAGE_OF, Rules
 from irt_assets.psychometrics.linking.placement import Linking
 from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
+from irt_assets.psychometrics.scoring.total_error import common_errors
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, differs
 from resources import tables
@@ -314,6 +315,7 @@ def save_linked_fit(
         "run_id": run_id,
         "fitted_at": fitted_at,
         "calibration": calibration,
+        "common_errors": None if (gamma := common_errors(linked)) is None else gamma.ravel().tolist(),
     }
     import pandas as pd  # takes half a second, only for writers
 

@@ -18,6 +18,7 @@ import psycopg
 from irt_assets.ledger.encoding import item_as_json, item_columns
 from irt_assets.ledger.testlets import InTestlets, effects_in_force
 from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.scoring.total_error import ParameterErrors
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
 from resources.postgres.database import first_column, named_rows
 from resources.postgres.warehouse import read_frame
@@ -30,12 +31,19 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class PublishedSet:
     """The parameters in force on a scale at a time, by item; which answers to them do not count; and what answers in
-    one testlet have in common, None where that is not known."""
+    one testlet have in common, None where that is not known.
+
+    Attributes:
+        fits: item → the fit that its values come from, None for the bank's.
+        errors: of the items in their order (`item_errors.with_errors`); None: not asked for.
+    """
 
     items: dict[str, ItemRow]
     set_hash: str
     withdrawn: Withdrawals = field(default_factory=Withdrawals)
     testlets: InTestlets | None = None
+    fits: dict[str, str | None] = field(default_factory=dict)
+    errors: ParameterErrors | None = None
 
 
 @dataclass(frozen=True)
@@ -71,13 +79,14 @@ def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> Pub
 
     Where no SD of testlet effects is in force the hash is of the parameters alone.
     """
-    rows = _last_published(connection, scale_id, at, item_columns("p"))
+    rows = _last_published(connection, scale_id, at, f"fit_id, {item_columns('p')}")
     items = {row["item_id"]: ItemRow.of(row) for row in rows}
     content = [(item, *values.scored_with) for item, values in items.items()]
     testlets = effects_in_force(connection, scale_id, at, items)
     hashed: Any = content if testlets is None else [content, testlets.sd, testlets.of]
     digest = hashlib.sha256(json.dumps(hashed).encode()).hexdigest()
-    return PublishedSet(items, digest, read_withdrawals(connection), testlets)
+    fits = {row["item_id"]: row["fit_id"] for row in rows}
+    return PublishedSet(items, digest, read_withdrawals(connection), testlets, fits)
 
 
 def in_force_at(columns: LiteralString) -> LiteralString:

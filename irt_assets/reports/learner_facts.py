@@ -20,7 +20,8 @@ from irt_assets.features.checks import unconserved
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, YEAR
 from irt_assets.kpis.meaning import RANGES, Why
-from irt_assets.ledger.publications import PublishedSet, in_force
+from irt_assets.ledger.item_errors import set_with_errors
+from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.scoring.progress import topic_differences
 from irt_assets.reports.learner_curve import Level
@@ -70,7 +71,10 @@ def load_facts(
     scales = read_scales(connection)
     only = next(iter(scales)) if len(scales) == 1 else None
     people = _people(connection)
-    run, published = _copy_log(connection, end, scales, only_of), {s: in_force(connection, s, end) for s in scales}
+    run, published = (
+        _copy_log(connection, end, scales, only_of),
+        {s: set_with_errors(connection, s, end) for s in scales},
+    )
     everybody = on_postgres(connection) if only_of is not None else run
     now = abilities(run, end, scales, published, everybody)
     query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s"

@@ -116,13 +116,20 @@ def ago(last: datetime, now: datetime) -> str:
 
 
 def thetas_table(thetas: Sequence[Theta], zone: str, caption: str) -> Table:
-    formats = {"θ": ".2f", "standard error": ".2f", "95 % interval": "", "answers": ","}
+    formats = {
+        "θ": ".2f",
+        "standard error": ".2f",
+        "95 % interval": "",
+        "with errors of the items": ".2f",
+        "answers": ",",
+    }
     rows = [
         (
             one.scale_id,
             one.theta,
             one.se,
             f"{number(one.theta - Z95 * one.se)} … {number(one.theta + Z95 * one.se)}",
+            one.se_total,
             one.n_items,
             Moment(one.window_end, zone),
             KINDS.get(one.kind, one.kind),

@@ -99,18 +99,23 @@ def rescore(database: Database, which: Answers, key: str, *, by: str, reason: st
 
 def withdraw(database: Database, which: Answers, *, by: str, reason: str, dry_run: bool = False) -> Correction:
     """Take answers out of the log. Raises PermanentFailure where there are none."""
-    changed = f"DELETE FROM response_log r WHERE {OF_ANSWERS} RETURNING r.*, %(reason)s::text AS reason"
     with database.connect() as connection:
         require_response_log(connection)
         advisory_lock(connection, "response_log", "import")
-        values = vars(which) | {"by": by, "reason": reason}
-        n = one_value(connection, kept_as_corrections(changed, how="withdraw").encode(), values)
+        n = take_out(connection, which, by=by, reason=reason)
         if not n:
             raise PermanentFailure("the log has no such answers")
         done = Correction(n, *_concerned(connection))
         if dry_run:
             connection.rollback()
         return done
+
+
+def take_out(connection: psycopg.Connection, which: Answers, *, by: str, reason: str) -> int:
+    """Withdraw answers in the transaction of `connection`, which holds the lock of imports; how many."""
+    changed = f"DELETE FROM response_log r WHERE {OF_ANSWERS} RETURNING r.*, %(reason)s::text AS reason"
+    values = vars(which) | {"by": by, "reason": reason}
+    return int(one_value(connection, kept_as_corrections(changed, how="withdraw").encode(), values))
 
 
 def keep_one_of_each(connection: psycopg.Connection) -> int:

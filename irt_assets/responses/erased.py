@@ -18,8 +18,8 @@ import psycopg
 
 from resources.postgres.database import one_value, records
 
-OF_LEARNER = "encode(sha256(e.salt || convert_to({user_id}, 'UTF8')), 'hex') = e.learner_hash"
-"""Whether the row `e` of `erasure` is of the learner whose id the expression gives."""
+HASHED = "encode(sha256({salt} || convert_to({user_id}, 'UTF8')), 'hex')"
+"""What is kept of a learner's id, both given as expressions."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def erasures(connection: psycopg.Connection) -> list[Erasure]:
 
 def erasures_of(connection: psycopg.Connection, user_id: str) -> list[Erasure]:
     """The erasures of a learner, the first one first."""
-    return _read(connection, OF_LEARNER.format(user_id="%s::text"), user_id)
+    return _read(connection, f"learner_hash = {HASHED.format(salt='salt', user_id='%s::text')}", user_id)
 
 
 def _read(connection: psycopg.Connection, condition: str, *values: Any) -> list[Erasure]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Self
 
 import psycopg
@@ -51,6 +52,7 @@ class GuestCursor(psycopg.Cursor[Row]):
             return super().execute(query, params, prepare=prepare, binary=binary)
 
 
+@lru_cache(256)
 def reads_log(query: str) -> bool:
     """Whether a statement is a SELECT of the view `attempt`."""
     return "attempt" in query and bool(_BEGINS.match(query) and _LOG.search(query))

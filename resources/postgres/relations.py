@@ -37,7 +37,7 @@ def _attempt() -> ir.Table:
     """The view `attempt`: the log's columns but what only a new row is compared with, the id under its own name, the
     topic, whether a hint was used."""
     columns = _columns(tables.response_log)
-    del columns["revision"], columns["sent_at"]
+    del columns["revision"], columns["sent_at"], columns["pulled_from"]
     return ibis.table(
         {"id": columns.pop("attempt_id"), **columns, "topic_id": "string", "hint_used": "boolean"}, name="attempt"
     )

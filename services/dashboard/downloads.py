@@ -24,7 +24,7 @@ from resources.failures import PermanentFailure, explain
 from services.dashboard.chosen import require_known
 from services.dashboard.elements import shortened
 from services.dashboard.page import Asked, NotFound
-from services.dashboard.views import bank
+from services.dashboard.views import arrivals, bank
 from services.jwt_verifier.tokens import Role, TokenRefused
 
 LOG = logging.getLogger("services.dashboard")
@@ -130,4 +130,5 @@ DOWNLOADS: Mapping[str, Download] = {
     "parameters": Download(_export("parameters")),
     "flags": Download(_export("flags")),
     "abilities": Download(_export("abilities"), role="analyst"),
+    "refused": Download(arrivals.refused_table, role="analyst"),
 }

@@ -54,6 +54,9 @@ INTAKE_ROWS = Family(
     "Rows that the source brought in the last 24 hours, by result: stored, duplicate or refused.",
     ("source", "result"),
 )
+INTAKE_SILENT = Family(
+    "irt_intake_silent", "1: the source has brought nothing for longer than it usually pauses; 0: it has.", ("source",)
+)
 UP = Family("irt_exporter_up", "1: everything could be read from the database; 0: not everything.")
 BUILD_INFO = Family(*metrics.BUILD_INFO, ("version",))
 

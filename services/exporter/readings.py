@@ -20,6 +20,7 @@ from irt_assets.invariants.open_violations import SEVERITY, last_backup, last_ev
 from irt_assets.ledger.overview import SettledMonth, decided_since, last_linkings, last_night, settled_months
 from irt_assets.ledger.steps import Step
 from irt_assets.responses.importing.arrivals import source_states
+from irt_assets.responses.importing.silence import silent_sources
 from jobs.lateness import read_lateness
 from jobs.plans import PLANS
 from resources.alerts.notifier import channels
@@ -131,6 +132,8 @@ def intake(look: Look) -> Iterator[Sample]:
         yield Sample(families.INTAKE_LAST, one.last.timestamp(), (one.source,))
         for result, n in (("stored", one.stored), ("duplicate", one.duplicates), ("refused", one.refused)):
             yield Sample(families.INTAKE_ROWS, n, (one.source, result))
+    for source, silence in silent_sources(look.connection, look.settings, look.now).items():
+        yield Sample(families.INTAKE_SILENT, int(silence is not None), (source,))
 
 
 READINGS: tuple[Callable[[Look], Iterator[Sample]], ...] = (

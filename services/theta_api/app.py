@@ -342,6 +342,7 @@ def _ability_body(one: Theta, measures: Measures) -> dict[str, Any]:
         "n_items": one.n_items,
         "set_hash": one.set_hash,
         "kind": one.kind,
+        "se_total": one.se_total,
     }
 
 

@@ -10,19 +10,23 @@ import json
 import logging
 import time
 import zlib
+from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 from fastapi import FastAPI, Query, Request, Response, Security
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter as Counting
+from prometheus_client import Histogram
 from psycopg.errors import IntegrityError
 
 from irt_assets.responses.importing.mapping import ATTEMPT_COLUMNS
 from irt_assets.responses.importing.posted import MOST_ROWS, Post, Posted, UnreadablePost, take_post
+from irt_assets.responses.importing.xapi import Naming
 from resources.failures import PermanentFailure
+from resources.settings import Settings
 from services.theta_api.ledger import Ledger
 from services.theta_api.problems import Problem, described, unavailable
 from services.theta_api.shapes import AttemptsTaken
@@ -45,13 +49,14 @@ BODY = {
         LINES: {"schema": {"description": "an attempt a line; a line that is none is refused by itself"}},
     },
 }
+RESULTS = ("accepted", "duplicate", "corrected", "rejected", "withdrawn", "left_out")
 Run = Callable[[str, Callable[[], Any]], Awaitable[Any]]
 
 
 def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
     """The page to which answers are posted. `run` runs the work in a thread of the posts."""
     registry = app.state.registry
-    attempts = Counter("irt_posted_attempts", "Attempts that were posted", ["result"], registry=registry)
+    attempts = Counting("irt_posted_attempts", "Attempts that were posted", ["result"], registry=registry)
     seconds = Histogram("irt_posts_seconds", "From post to its answer", buckets=SECONDS, registry=registry)
 
     @app.post(
@@ -61,26 +66,33 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         openapi_extra={"requestBody": BODY},
         dependencies=[Security(HTTPBearer(auto_error=False))],
     )
-    async def post_attempts(request: Request, dry_run: Annotated[bool, Query()] = False) -> Response:
-        """Store 1 to 1,000 attempts, each once. `dry_run`: say what would become of them."""
+    async def post_attempts(
+        request: Request,
+        dry_run: Annotated[bool, Query()] = False,
+        kind: Annotated[Literal["xapi"] | None, Query(alias="as")] = None,
+    ) -> Response:
+        """Store 1 to 1,000 attempts, each once. `dry_run`: say what would become of them; `as=xapi`: they come as a
+        statement or an array of statements of xAPI."""
         began = time.perf_counter()
         caller = request.state.caller
         caller.require_post()
-        if set(request.query_params) - {"dry_run"}:
-            raise Problem(400, "bad_request", "The one parameter is dry_run: a misspelt one would store what it tries.")
+        if set(request.query_params) - {"dry_run", "as"}:
+            raise Problem(400, "bad_request", "There is dry_run, and as: a misspelt one would store what it tries.")
         lines = _is_lines(request)
         unpack = _encoding(request)
         body = await request.body()
 
         def work() -> Posted:
-            post = _post(caller.name, unpack(body), lines)
             settings = ledger.settings
-            with ledger.connect(to_post=True) as connection:
+            post = _post(caller.name, unpack(body), lines, _naming(settings) if kind else None)
+            with ledger.connect(to_post=True) as connection, connection.pipeline():
                 done = take_post(
                     connection, post, first_month=settings.irt_first_month, strict=settings.irt_posts_strict
                 )
                 if dry_run:
                     connection.rollback()
+                else:
+                    connection.commit()
             return done
 
         try:
@@ -89,18 +101,14 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
             raise Problem(409, "no_log", str(failure)) from None
         except IntegrityError:
             raise unavailable("An answer was stored by somebody else meanwhile: send it again.", "busy") from None
-        counts = {
-            "accepted": done.report.accepted,
-            "duplicate": done.report.duplicates,
-            "corrected": done.report.corrected,
-            "rejected": done.report.rejected.total(),
-        }
+        found = Counter(one["result"] for one in done.results)
+        counts = {result: found[result] for result in RESULTS}
         if not dry_run:
             for result, n in counts.items():
                 attempts.labels(result).inc(n)
         taken = time.perf_counter() - began
         seconds.observe(taken)
-        LOG.info("posts: %d attempts in %.1f ms", done.report.read, 1000 * taken)
+        LOG.info("posts: %d attempts in %.1f ms", len(done.results), 1000 * taken)
         content = {"dry_run": dry_run, **counts, "clock_ahead": done.report.clock_ahead}
         return JSONResponse(content | {"attempts": done.results}, headers={"Cache-Control": "no-store"})
 
@@ -133,9 +141,14 @@ def _unpacked(body: bytes) -> bytes:
     return text
 
 
-def _post(sender: str, body: bytes, lines: bool) -> Post:
+def _naming(settings: Settings) -> Naming:
+    key = settings.irt_xapi_mbox_key
+    return Naming(settings.irt_xapi_home_page, settings.irt_xapi_item_prefix, key.get_secret_value() if key else None)
+
+
+def _post(sender: str, body: bytes, lines: bool, statements: Naming | None) -> Post:
     try:
-        return Post(sender, body, lines=lines)
+        return Post(sender, body, lines=lines, statements=statements)
     except UnreadablePost as fault:
         if fault.too_many:
             raise Problem(413, "too_many", f"Send at most {MOST_ROWS:,} attempts at once: {fault}.") from None

@@ -64,6 +64,9 @@ class OfScale(BaseModel):
     n_items: int
     set_hash: str = Field(description="of the published parameters that were used")
     kind: str = Field(description="monthly, nightly or online")
+    se_total: float | None = Field(
+        description="with the errors of the item parameters and of their linking; null: they are not known"
+    )
 
 
 class Answer(OfScale):
@@ -146,8 +149,8 @@ class Looks(BaseModel):
 class AttemptTaken(BaseModel):
     """What became of an attempt."""
 
-    result: str = Field(description="accepted, duplicate, corrected or rejected")
-    attempt_id: str | None = Field(None, description="as it is stored; not of a rejected attempt")
+    result: str = Field(description="accepted, duplicate, corrected or rejected; of xAPI also withdrawn or left_out")
+    attempt_id: str | None = Field(None, description="as it is stored; not of one that is rejected or left out")
     reason: str | None = Field(None, description="of a rejected attempt")
     value: str | None = Field(None, description="the value that is the reason")
     what_to_do: str | None = Field(None, description="of a rejected attempt")
@@ -161,5 +164,7 @@ class AttemptsTaken(BaseModel):
     duplicate: int
     corrected: int
     rejected: int
+    withdrawn: int = Field(description="voided by a statement of xAPI")
+    left_out: int = Field(description="statements of xAPI with other verbs than answered and voided")
     clock_ahead: int = Field(description="accepted with the time of arrival, as theirs was up to five minutes ahead")
     attempts: list[AttemptTaken]

@@ -1,5 +1,5 @@
 """The exam service calls this when a session is over; the learner's θ is then updated in the background. It may also
-send its answers, and then waits until they are stored (`send_attempts`).
+send its answers: `send_attempts` waits until they are stored, an `AttemptSpool` until they are on this machine's disk.
 
 Standard library only, Python 3.9 or newer: this runs inside another program's process and must never harm it. The
 sensor `theta_sweep` makes up for updates lost here. See docs/how-to/session-hook.md.
@@ -15,9 +15,10 @@ from uuid import UUID
 
 from .api import update_theta
 from .attempts import AttemptsNotSent, send_attempts
+from .spool import AttemptSpool
 from .updates import Updates
 
-__all__ = ["AttemptsNotSent", "counters", "on_session_complete", "send_attempts"]
+__all__ = ["AttemptSpool", "AttemptsNotSent", "counters", "on_session_complete", "send_attempts"]
 
 ON = {"1", "true", "t", "yes", "y", "on"}
 LONGEST_ID = 1000  # characters; a longer id is not a learner's, and thousands of them would fill the memory

@@ -1,6 +1,7 @@
 """Answers sent to the θ API: each call waits until they are stored, or raises.
 
 Unlike the session hook it does not work in the background: whoever loses the rows of a failed call loses answers.
+`spool` keeps them.
 """
 
 from __future__ import annotations
@@ -21,12 +22,14 @@ LARGEST_BODY = 2 * 2**20
 class AttemptsNotSent(Exception):
     """Says why it is not known that all rows are stored: send the same rows again, after `pause` seconds.
 
-    `again`: whether that can help; otherwise the setting or the rows are at fault.
+    `again`: whether that can help; otherwise the setting or the rows are at fault. `retry_after`: the seconds that the
+    API asked for, if it did.
     """
 
-    def __init__(self, reason: str, pause: float = 1.0, again: bool = True) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, again: bool = True) -> None:
         super().__init__(reason)
-        self.pause = pause
+        self.retry_after = retry_after
+        self.pause = 1.0 if retry_after is None else retry_after
         self.again = again
 
 
@@ -50,10 +53,9 @@ def send_attempts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    body = json.dumps(rows, allow_nan=False).encode()
+    body = json.dumps(rows, allow_nan=False, ensure_ascii=False).encode()
     if len(body) > LARGEST_BODY and len(rows) > 1:
-        half = len(rows) // 2
-        return _send(address, rows[:half]) + _send(address, rows[half:])
+        return _send_halves(address, rows)
     headers = {"Content-Type": "application/json", "User-Agent": "irt-theta-client"}
     if address.token:
         headers["Authorization"] = f"Bearer {address.token}"
@@ -65,17 +67,35 @@ def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     try:
         connection.request("POST", address.base + PATH, body, headers)
         answer = connection.getresponse()
-        content = json.loads(answer.read())
-        status, asked = answer.status, answer.getheader("Retry-After") or "1"
-    except (OSError, HTTPException, ValueError) as error:
+        status, asked = answer.status, answer.getheader("Retry-After") or ""
+        content = parsed_object(answer.read()) or {}
+    except (OSError, HTTPException) as error:
         raise AttemptsNotSent(f"{where}: {ascii(error)[:200]}") from None
     finally:
         connection.close()
+    if status == 413 and len(rows) > 1:
+        return _send_halves(address, rows)
+    if status == 413:
+        return [{"result": "rejected", "reason": "too_large", "what_to_do": "The API takes no answer so large."}]
     if status != 200:
-        detail = content.get("detail") if isinstance(content, dict) else ""
-        pause = float(asked) if asked.isdigit() else 1.0
-        raise AttemptsNotSent(f"{where} answered {status}: {detail}", pause, again=status >= 500)
-    results = content.get("attempts") if isinstance(content, dict) else None
+        retry_after = float(asked) if asked.isdigit() else None
+        reason = f"{where} answered {status}: {content.get('detail', '')}"
+        raise AttemptsNotSent(reason, retry_after, again=status >= 500 or status == 429)
+    results = content.get("attempts")
     if not isinstance(results, list) or len(results) != len(rows):
         raise AttemptsNotSent(f"{where} is not the θ API", again=False)
     return results
+
+
+def _send_halves(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    half = len(rows) // 2
+    return _send(address, rows[:half]) + _send(address, rows[half:])
+
+
+def parsed_object(text: bytes) -> dict[str, Any] | None:
+    """The JSON object; None where it is none."""
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return parsed if isinstance(parsed, dict) else None

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from irt_assets.abilities.batch import measure, stale_months
+from irt_assets.abilities.batch import measure, measure_at, stale_months
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
@@ -148,6 +148,26 @@ def test_a_run_replaces_the_month_that_it_measures_and_no_other(answered: Databa
 def stale(database: Database) -> set[str]:
     with database.connect() as connection:
         return set(stale_months(connection))
+
+
+def test_errors_of_items_are_known_from_a_fit_that_has_what_they_share_and_not_from_an_earlier_one(
+    months: Database,
+) -> None:
+    """`se_total` of a month with items of a linked fit, and of the same once the fit is as 1.0.0 left it."""
+    unknown = "SELECT count(*) FROM mirt_ability WHERE window_end = %s AND scale_id = %s AND se_total IS NULL"
+    measure(months, LATER, "run")
+    everybody = len(stored(months))
+    assert rows(months, unknown, (END, SCALE)) == [(0,)]
+    between = "SELECT min(se_total / se), max(se_total / se) FROM mirt_ability WHERE window_end = %s AND scale_id = %s"
+    [(least, most)] = rows(months, between, (END, SCALE))
+    assert 1.0 < least < most < 2.0
+    with months.connect() as connection:
+        connection.execute("UPDATE mirt_fit_meta SET common_errors = NULL")
+        [scored] = measure_at(connection, END, "monthly", "run")
+        [(missing,)] = connection.execute(unknown, (END, SCALE)).fetchall()
+        assert len(scored.theta) == everybody
+        assert missing > 0
+        connection.rollback()
 
 
 def test_months_whose_set_has_changed_since_are_stale(answered: Database) -> None:

@@ -568,6 +568,25 @@ def test_a_late_backup_is_one_alert_until_the_next_was_made(real_world: World) -
     assert real_world.alerts() == [("backup", "error", "", False)]
 
 
+def test_a_silent_source_is_one_alert_until_it_comes_again(real_world: World) -> None:
+    database = Database(real_world.settings)
+    in_time = "every schedule that is switched on is in time"
+    came = """INSERT INTO intake SELECT 'exam', 'http', now() - n * interval '1 hour', 1, 1, 1, 0, 0, 0, '{}', now()
+              FROM generate_series(%s::int, %s) n"""
+    run_sql(database, came, [3, 120])
+    assert real_world.tick("alerts_of_schedules") == in_time  # it is its first week
+    run_sql(database, came, [121, 200])
+    for _ in range(2):
+        assert real_world.tick("alerts_of_schedules") == "late: exam"
+    assert real_world.alerts() == [("silent exam", "warning", "", True)]
+    run_sql(database, "UPDATE intake SET arrived_at = arrived_at - interval '40 days'")
+    assert real_world.tick("alerts_of_schedules") == in_time
+    assert real_world.alerts() == [("silent exam", "warning", "", True)]  # nothing came
+    run_sql(database, came, [0, 0])
+    assert real_world.tick("alerts_of_schedules") == in_time
+    assert real_world.alerts() == [("silent exam", "warning", "", False)]
+
+
 # -- sensors -----------------------------------------------------------------------------------------
 
 

@@ -90,6 +90,7 @@ def test_a_calibrated_world(calibrated: Settings) -> None:
         # Nothing was imported: the answers were written into the log.
         "irt_intake_last_arrival_timestamp_seconds",
         "irt_intake_rows_last_day",
+        "irt_intake_silent",
         "irt_alerts_undelivered",
     }
 
@@ -120,6 +121,21 @@ def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, insta
     rooms.run_sql(database, "UPDATE fit_staging SET error = 'no anchors' WHERE fit_id = %s", (fit_id,))
     assert states(read(world))["2026-06"] == "red"
     assert [one.state for one in month_states(database, instance, ["2026-06"])] == ["red"]
+
+
+def test_silent_sources_are_those_of_the_status(world: Settings, instance: dg.DagsterInstance) -> None:
+    """All came each minute of eight days until two hours ago; files of people are not expected."""
+    rooms.run_sql(
+        Database(world),
+        """INSERT INTO intake SELECT source, kind, now() - n * interval '1 minute', w, 1, 1, 0, 0, 0, '{}', now()
+           FROM generate_series(120, 11520) n, generate_series(1, 2) w, (VALUES ('exam, "new"', 'http'),
+             ('quiet', 'http'), ('log-1.csv', 'file'), ('exams/a.csv', 'inbox')) AS source (source, kind)""",
+    )
+    world = world.model_copy(update={"irt_silent_after": "quiet=3h"})
+    found = read(world)["irt_intake_silent"]
+    assert found == {('exam, "new"',): 1.0, ("quiet",): 0.0, ("irt import",): 0.0, ("inbox",): 1.0}
+    overview = collect_overview(Database(world), instance, world)
+    assert [one.source for one in overview.silent] == ['exam, "new"', "inbox"]
 
 
 def test_late_schedules_are_those_of_the_status(world: Settings, instance: dg.DagsterInstance, now: datetime) -> None:

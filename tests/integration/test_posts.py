@@ -248,6 +248,29 @@ def test_points_are_read_by_the_items_recorded_rule(replicas: list[str], databas
     assert [row[0] for row in found] == [False, False, True, True, None]
 
 
+def test_an_item_with_a_key_is_scored_from_the_chosen_option(replicas: list[str], database: Database) -> None:
+    run_sql(
+        database,
+        """INSERT INTO question (item_id, meta) VALUES ('k', '{"key": "B"}'),
+             ('both', '{"key": "B", "dichotomise": "at=2"}')""",
+    )
+    sent = [
+        attempt(1, item_id="k", correct=False, response="B"),
+        attempt(2, item_id="k", correct=True, response="C"),
+        attempt(3, item_id="k", correct=None, response=" B "),
+        attempt(4, item_id="k", correct=None),
+        attempt(5, item_id="both", correct=7, response="b"),
+        attempt(6, item_id="k", correct=True),
+        attempt(7, item_id="k", correct=True, response=""),
+        attempt(8, item_id="free", correct=True),
+    ]
+    given = post(replicas[0], sent).json()["attempts"]
+    assert [one.get("reason") for one in given] == [*[None] * 5, "missing_response", "missing_response", None]
+    assert "response" in given[5]["what_to_do"]
+    found = rows(database, "SELECT correct FROM response_log ORDER BY attempt_id")
+    assert [row[0] for row in found] == [True, False, True, None, False, True]
+
+
 def test_unknown_items_are_refused_where_a_setting_says_so(database: Database) -> None:
     run_sql(database, "INSERT INTO question (item_id) VALUES ('i1'); INSERT INTO learner (user_id) VALUES ('u1')")
     body = json.dumps([attempt(1), attempt(2, user_id="u1"), attempt(3, item_id="i1")]).encode()

@@ -114,13 +114,14 @@ def test_the_documents_request_has_the_documents_answer_and_the_months_theta(api
     answer = api.update(someone).json()
     monthly = rows(
         api.database,
-        "SELECT theta, se, n_items, set_hash FROM mirt_ability WHERE user_id = %s AND kind = 'monthly'",
+        "SELECT theta, se, se_total, n_items, set_hash FROM mirt_ability WHERE user_id = %s AND kind = 'monthly'",
         (someone,),
     )[0]
     assert list(answer)[:6] == ["user_id", "theta", "se", "model", "version", "updated_at"]
     assert answer["user_id"] == someone
-    assert (answer["theta"], answer["se"]) == pytest.approx(monthly[:2], abs=1e-12, rel=0)
-    assert (answer["n_items"], answer["set_hash"]) == monthly[2:]
+    assert (answer["theta"], answer["se"], answer["se_total"]) == pytest.approx(monthly[:3], abs=1e-12, rel=0)
+    assert answer["se"] < answer["se_total"] < 1.5 * answer["se"]
+    assert (answer["n_items"], answer["set_hash"]) == monthly[3:]
     assert (answer["model"], answer["version"]) == ("2PL", "v1")
     assert (answer["updated_at"], answer["scale_id"]) == ("2026-08-01T00:00:00Z", SCALE)
     assert answer["by_scale"][SCALE]["theta"] == answer["theta"]

@@ -30,11 +30,13 @@ from resources.alerts.outbox import record as record_delivery
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
+from services.dashboard.downloads import download
 from services.dashboard.login import DEMO
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.report_files import report
 from services.dashboard.server import build_app, make_page
+from services.dashboard.views.arrivals import refused_table
 from services.jwt_verifier.tokens import Identity, Role
 from tests.helpers.asgi import Answer, ask
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
@@ -363,3 +365,37 @@ def test_a_viewer_reads_of_checks_without_learners(page: Page, looked: str) -> N
     for fields in ({}, {"invariant": "kpis_are_whole"}):
         text = page("health", person("viewer"), **fields)
         assert (looked in text, "analysts and higher roles" in text) == (False, True)
+
+
+def test_arrivals_are_shown_with_what_is_silent_and_refused_and_rows_for_analysts_alone(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    def asked(role: Role, view: str = "arrivals", **fields: str) -> Asked:
+        return Asked(view, fields, person(role), Reader(settings, instance))
+
+    def text(role: Role) -> str:
+        return unescape(str(make_page(asked(role))[1].body))
+
+    assert "Nothing came in the last 28 days" in text("viewer")
+    run_sql(
+        Database(settings),
+        """INSERT INTO intake SELECT source, kind, now() - n * interval '1 hour', 1, 5, 2, 1, 1, 0, '{}', now()
+             FROM generate_series(20, 400) n, (VALUES ('exam <b>', 'http'), ('/data/a.csv', 'file')) s (source, kind);
+           INSERT INTO intake_reject (source, kind, line, reason, value, "row")
+             VALUES ('exam <b>', 'http', 1, 'bad_time', 'noon', '{"user_id": "u-secret"}')""",
+    )
+    seen = text("viewer")
+    assert not unsaid(
+        seen,
+        "Two sources brought 40 rows in the last 24 hours, of which eight were refused; exam <b> is silent.",
+        "exam <b> has brought no answers since",
+        ">not expected<",
+        "Write times as 2026-11-20T08:00:31.250Z",
+        "analysts and higher roles can download them",
+    )
+    assert "u-secret" not in seen
+    days = dict(rows(Database(settings), "SELECT arrived_at::date, sum(read)::int FROM intake GROUP BY 1 ORDER BY 1"))
+    assert all(f">{n // 2}<" in seen for day, n in days.items() if day > max(days) - timedelta(days=6))
+    assert "download?what=refused" in text("analyst")
+    assert download(asked("viewer", what="refused")).status_code == 403
+    assert refused_table(asked("analyst")).row.tolist() == ['{"user_id": "u-secret"}']

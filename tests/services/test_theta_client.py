@@ -523,9 +523,8 @@ def test_the_wheel_needs_nothing_and_serves_the_module_of_the_documents(tmp_path
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
-    modules = {
-        f"irt_theta_client/{name}" for name in ("__init__.py", "api.py", "attempts.py", "updates.py", "py.typed")
-    }
+    files = ("__init__.py", "api.py", "attempts.py", "spool.py", "updates.py", "py.typed")
+    modules = {f"irt_theta_client/{name}" for name in files}
     assert {name for name in names if ".dist-info/" not in name} == modules
     assert "Requires-Dist" not in metadata
     assert "Requires-Python: >=3.9" in metadata

@@ -115,6 +115,8 @@ def url(database_of_it: Database) -> Iterator[str]:
 @EXAMPLES
 def test_whatever_is_made_up_is_answered_as_declared(case: schemathesis.Case, url: str) -> None:
     """With what the description allows and what it does not, by every method, with and without the token."""
+    # A description cannot say that a body may be an object only with as=xapi.
+    hypothesis.assume(not (isinstance(case.body, dict) and (case.query or {}).get("as") == "xapi"))
     case.call_and_validate(base_url=url, headers=HEADERS)
 
 

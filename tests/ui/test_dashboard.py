@@ -224,6 +224,7 @@ def views(dashboard: Dashboard) -> dict[str, str]:
         "learners": "view=learners&search=L",
         "learner": f"view=learner&user={row[0]}",
         "kpis": "view=kpis",
+        "arrivals": "view=arrivals",
         "health": "view=health",
         "reports": "view=reports",
         "not found": "view=item&item=nothing",

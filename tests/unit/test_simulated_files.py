@@ -43,8 +43,9 @@ def lines(path):
 
 
 def test_columns_are_those_of_the_tables(files):
-    """Without `revision` and `sent_at`: nothing of it is corrected, and no clock is ahead."""
-    assert set(pq.read_schema(files.attempts).names) == {c.name for c in response_log.columns} - {"revision", "sent_at"}
+    """Nothing of it is corrected or pulled, and no clock is ahead."""
+    without = {"revision", "sent_at", "pulled_from"}
+    assert set(pq.read_schema(files.attempts).names) == {c.name for c in response_log.columns} - without
     assert all(set(line) == {c.name for c in question.columns} for line in lines(files.questions))
     assert all(set(line) == {c.name for c in learner.columns} for line in lines(files.learners))
 

@@ -17,7 +17,7 @@ NᵀBBᵀN u = μ NᵀVN u (z_i = uᵢᵀNᵀD, uᵀNᵀVN u = 1),
     Q(τ²) = Σ z_i² / (1 + τ² μ_i)  over the μ_i > 0
 
 is χ² with as many degrees of freedom at the true τ²: what D says of b given what it says of the slopes. τ² solves
-Q(τ²) = its degrees of freedom (Paule & Mandel 1982), and the quantiles of χ² give its interval (Q-profile, Viechtbauer
+Q(τ²) = its degrees of freedom (Paule & Mandel 1982), and the quantiles of χ² give its interval (Q-profile: Viechtbauer
 2007).
 
 **Who moved.** τ estimated over all items takes the moved ones in and names none. So the line is found first, as the one

@@ -6,8 +6,9 @@ it is (kinds.py).
 
 An item is flagged when its change is *certain*, that is q < 0.05 after Benjamini & Hochberg (1995) over the scale's
 items of a joint Wald test of both its parameters, and when it *matters*: wABC, the area between the two response curves
-weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or 0.10 (high). A wABC of 0.05 means
-that the expected score differs by 5 percentage points on average.
+weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or 0.10 (high), the limits of
+standardised differences of proportions (Dorans & Kulick 1986). A wABC of 0.05 means that the expected score differs by
+5 percentage points on average.
 
 Items of a 3PL, and those whose published values are of another model, are tested on what their two curves say of the
 same learners (curves.py). Parameters of two models are not compared, and their changes are NaN.

@@ -48,10 +48,16 @@ _EQUATIONS = {
 
 @dataclass(frozen=True)
 class Scores:
-    """Ability and its standard error, both shape (n_persons,), on the scale of the item parameters."""
+    """Ability and its standard error, shape (n_persons,), on the scale of the item parameters.
+
+    Attributes:
+        se_total: with the errors of the item parameters (`total_error`); NaN where these are not known. None: not asked
+            for.
+    """
 
     theta: Floats
     se: Floats
+    se_total: Floats | None = None
 
 
 def score(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import psycopg
@@ -16,8 +16,10 @@ from psycopg.types.json import Jsonb
 from irt_assets.responses.importing.report import ImportReport, Refused, Reject
 from resources.postgres.database import one_value, records
 
-FILES, INBOX = "irt import", "inbox"
-"""How all files of a kind together are called where sources are listed."""
+FILES = "irt import"
+"""How all files together are called where sources are listed."""
+SOURCE = f"CASE kind WHEN 'file' THEN '{FILES}' WHEN 'inbox' THEN 'inbox' ELSE source END"
+"""The source of a row of `intake`, as people know it."""
 MOST_A_DAY = 10_000
 DAYS_KEPT = 30
 LONGEST_ROW = 10_000
@@ -112,16 +114,14 @@ def source_states(connection: psycopg.Connection) -> list[SourceState]:
     return records(
         connection,
         SourceState,
-        """SELECT CASE kind WHEN 'file' THEN %(files)s WHEN 'inbox' THEN %(inbox)s ELSE source END AS source, kind,
-             max(arrived_at) AS last, max(latest) AS latest,
-             coalesce(sum(read) FILTER (WHERE today), 0)::bigint AS read,
+        f"""SELECT {SOURCE} AS source, kind, max(arrived_at) AS last,
+             max(latest) AS latest, coalesce(sum(read) FILTER (WHERE today), 0)::bigint AS read,
              coalesce(sum(accepted + corrected) FILTER (WHERE today), 0)::bigint AS stored,
              coalesce(sum(duplicates) FILTER (WHERE today), 0)::bigint AS duplicates,
              coalesce(sum(read - accepted - corrected - duplicates) FILTER (WHERE today), 0)::bigint AS refused
            FROM (SELECT *, arrived_at > now() - interval '1 day' AS today FROM intake
                  WHERE arrived_at > now() - interval '28 days' AND kind NOT IN ('question', 'learner')) recent
-           GROUP BY 1, 2 ORDER BY last DESC""",
-        {"files": FILES, "inbox": INBOX},
+           GROUP BY 1, 2 ORDER BY last DESC""".encode(),
     )
 
 
@@ -160,3 +160,51 @@ def drop_refused(connection: psycopg.Connection, holds: Callable[[Sequence[str]]
         theirs = [number for number, *texts in rows if holds(texts)]
     connection.execute("DELETE FROM intake_reject WHERE reject_id = ANY(%s)", (theirs,))
     return len(theirs)
+
+
+@dataclass(frozen=True)
+class DayOfSource:
+    """What a source brought on a day (UTC)."""
+
+    source: str
+    day: date
+    read: int
+    accepted: int
+    corrected: int
+    duplicates: int
+    refused: int
+
+
+def days_of_sources(connection: psycopg.Connection, first: date) -> list[DayOfSource]:
+    """Each source and day, from the first day on, on which anything came."""
+    return records(
+        connection,
+        DayOfSource,
+        f"""SELECT {SOURCE} AS source, (arrived_at AT TIME ZONE 'UTC')::date AS day, sum(read)::bigint AS read,
+              sum(accepted)::bigint AS accepted, sum(corrected)::bigint AS corrected,
+              sum(duplicates)::bigint AS duplicates,
+              sum(read - accepted - corrected - duplicates)::bigint AS refused
+            FROM intake WHERE arrived_at >= %(first)s::timestamp AT TIME ZONE 'UTC' GROUP BY 1, 2""".encode(),
+        {"first": first},
+    )
+
+
+@dataclass(frozen=True)
+class RefusedFor:
+    """How many rows of a source are kept that were refused for a reason, and when the last one came."""
+
+    source: str
+    kind: str
+    reason: str
+    rows: int
+    last: datetime
+
+
+def refused_by_reason(connection: psycopg.Connection) -> list[RefusedFor]:
+    """Each source and reason of the rows that are kept, the last one first."""
+    return records(
+        connection,
+        RefusedFor,
+        f"""SELECT {SOURCE} AS source, kind, reason, count(*) AS rows, max(arrived_at) AS last
+            FROM intake_reject GROUP BY 1, 2, 3 ORDER BY last DESC, 1, 3""".encode(),
+    )

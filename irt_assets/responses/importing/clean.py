@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from irt_assets.responses.importing.cells import as_ids, as_text
 from irt_assets.responses.importing.mapping import Binding
-from irt_assets.responses.importing.scoring import NUMBER, AsGiven, ByKey, Scoring, Tally
+from irt_assets.responses.importing.scoring import NUMBER, AsGiven, AsRecorded, ByKey, Scoring, Tally
 from irt_assets.responses.importing.sources import Batch, plain
 from irt_assets.responses.importing.times import MISSING, parse_times
 
@@ -174,6 +174,12 @@ class Cleaner:
         self._count(raw, verdicts)
         _refuse_texts(columns, verdicts)
         right = self._scoring.right(columns["item_id"], columns["correct"])
+        if isinstance(self._scoring, AsRecorded) and (keys := self._scoring.keys):
+            chosen = columns.get("response", pa.nulls(count, pa.string()))
+            keyed = pc.is_in(columns["item_id"], pa.array(keys, pa.string()))
+            right = pc.if_else(keyed, ByKey(keys).right(columns["item_id"], chosen), right)
+            unknown = pc.and_(pc.is_valid(columns["correct"]), pc.is_null(chosen))
+            verdicts.refuse(pc.and_(keyed, unknown), "missing_response", columns["item_id"])
         verdicts.refuse(pc.and_(pc.is_null(right), pc.is_valid(columns["correct"])), "bad_score", columns["correct"])
         if isinstance(self._scoring, ByKey):
             columns["response"] = columns["correct"]

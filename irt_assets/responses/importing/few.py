@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import cache
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -45,21 +47,22 @@ JUDGE_MONTH = f"""
         WHERE i.inhparent = 'response_log'::regclass AND c.relname = 'response_log_' ||
             to_char(least(s.completed_at, now()) AT TIME ZONE 'UTC', 'YYYY_MM'))
 """
-BUCKETS = 128
+BUCKETS = 512
 """Locks that ids share. A lock for each id would fill the table of locks, which all connections share."""
-LOCK_IDS = f"""{STAGED}
-    SELECT pg_advisory_xact_lock({LOCK.replace("%s", "%(key)s")} # bucket)
-    FROM (SELECT DISTINCT (hashtext(attempt_id) & {BUCKETS - 1})::bigint AS bucket FROM staged ORDER BY bucket) ordered
+LOCK_IDS = f"""{STAGED}, shared AS MATERIALIZED (
+        SELECT pg_advisory_xact_lock_shared({LOCK.replace("%s", "%(posts)s")}),
+            set_config('lock_timeout', '500ms', true), set_config('synchronous_commit', 'on', true))
+    SELECT pg_advisory_xact_lock({LOCK.replace("%s", "%(ids)s")} # bucket) FROM (
+        SELECT DISTINCT (hashtext(attempt_id) & {BUCKETS - 1})::bigint AS bucket
+        FROM shared CROSS JOIN staged ORDER BY bucket) ordered
 """
-SHARE = f"SELECT pg_advisory_xact_lock_shared({LOCK}), set_config('lock_timeout', '500ms', true)"
 """The end of an import is waited for with nothing in hand. From then on a post waits for less than the import's
-WAIT_FOR_POSTS_MS: where each waits for the other, the post gives up and is sent again."""
+WAIT_FOR_POSTS_MS: where each waits for the other, the post gives up and is sent again. It is on disk when it commits,
+whatever the role's default."""
 CLAMPED = LOGGED.replace("completed_at", "least(completed_at, now())").replace("started_at", "least(started_at, now())")
-ADD_FEW = f"""
-    , added AS (
-        INSERT INTO response_log ({LOGGED}, sent_at)
-        SELECT {CLAMPED}, CASE WHEN completed_at > now() THEN completed_at END FROM staged RETURNING sent_at)
-    SELECT count(sent_at) FROM added
+ADD_FEW = f"""{STAGED}, items AS ({ADD_ITEMS}), learners AS ({ADD_LEARNERS})
+    INSERT INTO response_log ({LOGGED}, sent_at)
+    SELECT {CLAMPED}, CASE WHEN completed_at > now() THEN completed_at END FROM staged
 """
 
 
@@ -72,25 +75,26 @@ class Few(Staging):
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
         self._rows: list[dict[str, Any]] = []
-        self._judged: list[tuple[dict[str, Any], str, str | None]] = []
+        self._text = "[]"
+        self._judged: list[tuple[dict[str, Any], str, str | None, bool]] = []
         self.outcomes: dict[int, tuple[str, str | None]] = {}
         self.corrected: set[str] = set()
         self.clock_ahead = 0
 
     def _run(self, statement: str, **values: Any) -> psycopg.Cursor[Any]:
-        rows = json.dumps(self._rows, default=str, ensure_ascii=False)
-        return self._connection.execute(statement.encode(), {"rows": rows} | values)
+        return self._connection.execute(statement.encode(), {"rows": self._text} | values)
+
+    def _hold(self, rows: list[dict[str, Any]]) -> None:
+        self._rows, self._text = rows, json.dumps(rows, default=str, ensure_ascii=False)
 
     def add(self, source: int, tables: Iterator[pa.RecordBatch]) -> None:
-        for table in tables:
-            for row in table.to_pylist():
-                defaults = {"mode": "live", "revision": 0, "ctid": len(self._rows), "source": source}
-                self._rows.append(defaults | row | {"given_id": row["attempt_id"]})
+        rows = chain(self._rows, *(table.to_pylist() for table in tables))
+        defaults = {"mode": "live", "revision": 0, "source": source}
+        self._hold([defaults | row | {"given_id": row["attempt_id"], "ctid": n} for n, row in enumerate(rows)])
 
     def lock(self) -> None:
         """Each id is compared by one post at a time, in a fixed order; imports are not waited for."""
-        self._connection.execute(SHARE, (lock_key(*POSTS),))
-        self._run(LOCK_IDS, key=lock_key("response_log", "ids"))
+        self._run(LOCK_IDS, posts=lock_key(*POSTS), ids=lock_key("response_log", "ids"))
 
     def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:
         judged = JUDGE_ERASED
@@ -100,31 +104,38 @@ class Few(Staging):
                 f"WITH verdict AS MATERIALIZED ({judged}) SELECT row_at, reason FROM verdict UNION ALL ({judgement})"
             )
         found = self._run(
-            f"""{STAGED} SELECT s.ctid, s.attempt_id, v.reason
+            f"""{STAGED} SELECT s.ctid, s.attempt_id, v.reason, s.completed_at > now()
                 FROM staged s LEFT JOIN ({judged}) v ON v.row_at = s.ctid ORDER BY s.ctid"""
         )
-        self._judged = [(self._rows[place], attempt_id, reason) for place, attempt_id, reason in found]
-        self.outcomes = {row["line"]: (attempt_id, reason) for row, attempt_id, reason in self._judged}
-        return Counter((row["source"], reason) for row, _, reason in self._judged if reason is not None)
+        self._judged = [(self._rows[place], *verdict) for place, *verdict in found]
+        self.outcomes = {row["line"]: (attempt_id, reason) for row, attempt_id, reason, _ in self._judged}
+        self.clock_ahead = sum(ahead for *_, reason, ahead in self._judged if reason is None)
+        return Counter((row["source"], reason) for row, _, reason, _ in self._judged if reason is not None)
 
     def erasures(self) -> list[str]:
         return []  # whoever posts is told by row
 
     def refusals(self) -> Iterator[dict[str, Any]]:
-        for row, attempt_id, reason in self._judged:
+        for row, attempt_id, reason, _ in self._judged:
             if reason not in (None, "duplicate"):
                 value = {"unknown_item": row["item_id"], "unknown_learner": row["user_id"], ERASED: ""}
                 shown = value.get(reason or "", attempt_id)
                 yield {"source": row["source"], "line": row["line"], "reason": reason, "value": shown}
 
     def drop_judged(self) -> None:
-        self._rows = [row for row, _, reason in self._judged if reason is None]
+        if any(reason is not None for *_, reason, _ in self._judged):
+            self._hold([row for row, _, reason, _ in self._judged if reason is None])
 
     def replace_corrected(self, sources: list[str]) -> Counter[int]:
         statement = kept_as_corrections(REPLACED, how="import", by="session_user", result="DISTINCT attempt_id")
         changed = statement.strip().removeprefix("WITH")
         self.corrected = {row[0] for row in self._run(f"{STAGED}, {changed}", sources=sources)}
         return Counter({0: len(self.corrected)})
+
+    def names_of_erased(self) -> Callable[[str], str]:
+        """They are read when the first row is refused."""
+        known = cache(super().names_of_erased)
+        return lambda user_id: known()(user_id)
 
     def recorded(self, name: str) -> dict[str, str]:  # noqa: ARG002
         """None: a post is scored by the records themselves."""
@@ -134,21 +145,23 @@ class Few(Staging):
         """Nothing new is known of items."""
 
     def add_answers(self, months: set[str], report_share: Callable[[float], None]) -> None:  # noqa: ARG002
-        [(self.clock_ahead,)] = self._run(STAGED + ADD_FEW)
+        self._run(ADD_FEW)
 
     def add_items_and_learners(self) -> tuple[int, int]:
-        return self._run(STAGED + ADD_ITEMS).rowcount, self._run(STAGED + ADD_LEARNERS).rowcount
+        """They come with the answers, and are not counted: whoever posts is not told."""
+        return 0, 0
 
     def judge_beside_posts(self, sources: list[str]) -> Beside | None:  # noqa: ARG002
         """None: no other post has had these ids since they were compared."""
         return None
 
 
-def recorded_rules(connection: psycopg.Connection, items: list[str]) -> dict[str, float]:
-    """From how many points on an answer to each of these items is right, where the item's record says so."""
-    rules = connection.execute(
-        "SELECT item_id, meta->>'dichotomise' FROM question"
-        " WHERE item_id = ANY(%s) AND jsonb_exists(meta, 'dichotomise')",
-        (items,),
+def recorded_rules(connection: psycopg.Connection, items: list[str] | None = None) -> psycopg.Cursor[Any]:
+    """By which rule an answer to each of these items, or to any, is right, where the item's record says so (see
+    `AsRecorded`)."""
+    return connection.execute(
+        """SELECT item_id, meta->>'dichotomise', meta->>'key' FROM question
+           WHERE (%(items)s::text[] IS NULL OR item_id = ANY(%(items)s))
+             AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key'))""",
+        {"items": items},
     )
-    return {item: float(rule.partition("=")[2]) for item, rule in rules}

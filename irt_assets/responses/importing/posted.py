@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -19,19 +19,24 @@ import numpy as np
 import psycopg
 import pyarrow as pa
 
+from irt_assets.responses.importing import xapi
 from irt_assets.responses.importing.few import Few, recorded_rules
 from irt_assets.responses.importing.jsonlines import NotKept, as_cell, parse
 from irt_assets.responses.importing.mapping import ATTEMPT_COLUMNS, Mapping
 from irt_assets.responses.importing.report import WAYS_OUT, ImportReport
 from irt_assets.responses.importing.scoring import AsRecorded
 from irt_assets.responses.importing.sources import BadRow, Batch, Source
+from irt_assets.responses.importing.staging import kept_as_corrections
 from irt_assets.responses.importing.take import AnswerSource, take
 from irt_assets.responses.importing.times import WITHOUT_ZONE
+from resources.postgres.database import first_column
+from resources.postgres.own_log import require_response_log
 
 MOST_ROWS = 1_000
 CLOCKS_AHEAD = timedelta(minutes=5)
 FILLED = ("user_id", "item_id", "completed_at")
 WHAT_TO_DO = WAYS_OUT | {
+    **xapi.WAYS_OUT,
     "bad_json": "Each attempt is one JSON object, in JSON lines on a line of its own.",
     "unknown_field": "Send the fields that the page names, and no others: a misspelt one would be lost.",
     "missing_field": "Send user_id, item_id, completed_at and correct, which is null where nothing was answered.",
@@ -48,6 +53,7 @@ WHAT_TO_DO = WAYS_OUT | {
     "id_too_long": "An id may have at most 600 bytes.",
     "bad_character": "A text must not contain the character NUL.",
     "completed_before_started": "started_at must not be after completed_at.",
+    "missing_response": "The item is scored by the key in its record: send the option that was chosen as response.",
     "bad_response_time": "Send whole milliseconds from 0, or null where the time is not known.",
     "bad_position": "Send a whole number from 1.",
     "bad_hints": "Send a whole number from 0, or null where it is not known.",
@@ -56,6 +62,10 @@ WHAT_TO_DO = WAYS_OUT | {
     "month_not_there": "The log has no such month yet: irt import attempts makes it.",
 }
 """By reason, for a program's author."""
+VOIDED = """DELETE FROM response_log r WHERE attempt_id = ANY(%(ids)s)
+            RETURNING r.*, 'voided by an xAPI statement' AS reason"""
+KNOWN = """SELECT attempt_id FROM response_log WHERE attempt_id = ANY(%(ids)s)
+           UNION SELECT attempt_id FROM attempt_correction WHERE attempt_id = ANY(%(ids)s)"""
 
 
 class UnreadablePost(Exception):
@@ -75,21 +85,28 @@ class Posted:
 
 
 class Post(Source):
-    """The attempts of a request; a line is an attempt's place, from 1."""
+    """The attempts of a request; a line is an attempt's place, from 1.
+
+    `statements`: it holds xAPI statements, whose names mean this. `voided`: by place, the attempts that they void.
+    """
 
     kind = "post"
 
-    def __init__(self, sender: str, body: bytes, *, lines: bool) -> None:
+    def __init__(self, sender: str, body: bytes, *, lines: bool, statements: xapi.Naming | None = None) -> None:
         super().__init__(Path(sender))
         self._sender = sender
-        rows = _rows(body, lines)
+        rows = _rows(body, lines, alone=statements is not None)
         if not rows:
             raise UnreadablePost("it holds no attempt")
         if len(rows) > MOST_ROWS:
             raise UnreadablePost(f"it holds {len(rows):,} attempts", too_many=True)
-        shaped = [_shaped(row, place) for place, row in enumerate(rows, start=1)]
-        self._bad = [row for row in shaped if isinstance(row, BadRow)]
-        self._sound = {place: row for place, row in enumerate(shaped, start=1) if not isinstance(row, BadRow)}
+        shaped = {
+            place: _shaped(row, place) if statements is None else _of_statement(row, place, statements)
+            for place, row in enumerate(rows, start=1)
+        }
+        self._bad = [row for row in shaped.values() if isinstance(row, BadRow)]
+        self._sound = {place: row for place, row in shaped.items() if isinstance(row, dict)}
+        self.voided = {place: row.attempt_id for place, row in shaped.items() if isinstance(row, xapi.Void)}
         named = {name for row in self._sound.values() for name in row} | {*FILLED, "correct"}
         self.columns = [name for name in ATTEMPT_COLUMNS if name in named]
         self.rows = len(rows)
@@ -108,35 +125,62 @@ class Post(Source):
         rows = pa.RecordBatch.from_pylist([*self._sound.values()], schema)
         yield Batch(rows, np.array([*self._sound], dtype=np.int64), self._bad)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it holds nothing for the log."""
+        return not self._sound and not self._bad
+
+    def refuse_voids(self, known: Collection[str]) -> None:
+        """Those of attempts that are neither known nor in this post become refused rows."""
+        here = {row.get("attempt_id") for row in self._sound.values()}
+        for place, attempt_id in [*self.voided.items()]:
+            if attempt_id not in known and attempt_id not in here:
+                del self.voided[place]
+                self._bad.append(BadRow(place, "nothing_to_void", attempt_id, ""))
+
     def raw(self, row: dict[str, Any]) -> str:
         return json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
 
 
 def take_post(connection: psycopg.Connection, post: Post, *, first_month: str, strict: bool = False) -> Posted:
-    """Store a post's attempts, in the transaction of `connection`, which is on disk when its commit returns.
+    """Store a post's attempts, in the transaction of `connection`, which is on disk when its commit returns; then
+    withdraw those that it voids.
 
     Raises PermanentFailure where the log is not `response_log`.
     """
-    connection.execute("SET LOCAL synchronous_commit = on")
     report, staging = ImportReport(), Few(connection)
     refused: dict[int, tuple[str, str]] = {}
     given = AnswerSource(post, Mapping(name="post", columns={name: (name,) for name in post.columns}), None)
-
-    take(
-        connection,
-        [given],
-        report,
-        lambda rows: refused.update({line: (reason, value) for _, line, reason, value, _ in rows}),
-        first_month=first_month,
-        scoring=AsRecorded(recorded_rules(connection, post.items)),
-        strict=strict,
-        staging=staging,
-        ahead=CLOCKS_AHEAD,
-    )
-    return Posted(report, [*map(partial(_result, refused, staging), range(1, post.rows + 1))])
+    ids = [*post.voided.values()]
+    if ids:
+        require_response_log(connection)
+        connection.execute("SET LOCAL synchronous_commit = on")
+        post.refuse_voids(first_column(connection, KNOWN, {"ids": ids}))
+    if not post.is_empty:
+        take(
+            connection,
+            [given],
+            report,
+            lambda rows: refused.update({line: (reason, value) for _, line, reason, value, _ in rows}),
+            first_month=first_month,
+            scoring=AsRecorded(recorded_rules(connection, post.items)),
+            strict=strict,
+            staging=staging,
+            ahead=CLOCKS_AHEAD,
+        )
+    results = [*map(partial(_result, refused, staging), range(1, post.rows + 1))]
+    if ids:
+        withdrawing = kept_as_corrections(VOIDED, how="withdraw", result="DISTINCT attempt_id")
+        withdrawn = first_column(connection, withdrawing, {"ids": ids, "by": post.name})
+        for place, attempt_id in post.voided.items():
+            result = "withdrawn" if attempt_id in withdrawn else "duplicate"
+            results[place - 1] = {"result": result, "attempt_id": attempt_id}
+    return Posted(report, results)
 
 
 def _result(refused: dict[int, tuple[str, str]], staging: Few, line: int) -> dict[str, str]:
+    if line not in refused and line not in staging.outcomes:
+        return {"result": "left_out"}
     if line in refused:
         reason, value = refused[line]
         way_out = WHAT_TO_DO.get(reason, "See the reasons on the page for answers by HTTP.")
@@ -146,8 +190,11 @@ def _result(refused: dict[int, tuple[str, str]], staging: Few, line: int) -> dic
     return {"result": result, "attempt_id": attempt_id}
 
 
-def _rows(body: bytes, lines: bool) -> list[Any]:
-    """The parsed attempts; NotKept in the place of a line that is none. Raises UnreadablePost."""
+def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
+    """The parsed attempts; a BadRow in the place of a line that is none. `alone`: one may come without an array.
+
+    Raises UnreadablePost.
+    """
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -158,6 +205,8 @@ def _rows(body: bytes, lines: bool) -> list[Any]:
         parsed = parse(text)
     except NotKept as error:
         raise UnreadablePost(str(error)) from None
+    if alone and isinstance(parsed, dict):
+        return [parsed]
     if not isinstance(parsed, list):
         raise UnreadablePost("it is not an array of attempts")
     return parsed
@@ -174,19 +223,34 @@ def _shaped(row: Any, place: int) -> dict[str, str | None] | BadRow:
     """The attempt's fields as text, or what is wrong with it."""
     if isinstance(row, BadRow):
         return BadRow(place, row.reason, row.value, row.raw)
-    raw = json.dumps(row, ensure_ascii=False)
+    found = _cells(row)
+    return found if isinstance(found, dict) else BadRow(place, *found, json.dumps(row, ensure_ascii=False))
+
+
+def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
+    """The attempt's fields as text, or why they are none, and the value that is the reason."""
     if not isinstance(row, dict):
-        return BadRow(place, "bad_json", "not a JSON object", raw)
+        return "bad_json", "not a JSON object"
     if unknown := [name for name in row if name not in ATTEMPT_COLUMNS]:
-        return BadRow(place, "unknown_field", unknown[0], raw)
+        return "unknown_field", unknown[0]
     missing = [name for name in FILLED if row.get(name) in (None, "")] + ["correct"] * ("correct" not in row)
     if missing:
-        return BadRow(place, "missing_field", missing[0], raw)
+        return "missing_field", missing[0]
     try:
         cells = {name: as_cell(value) for name, value in row.items()}
     except NotKept as error:
-        return BadRow(place, "bad_json", str(error), raw)
+        return "bad_json", str(error)
     for name in ("completed_at", "started_at"):
         if re.match(WITHOUT_ZONE, cells.get(name) or ""):
-            return BadRow(place, "bad_time", cells[name] or "", raw)
+            return "bad_time", cells[name] or ""
     return cells
+
+
+def _of_statement(row: Any, place: int, naming: xapi.Naming) -> dict[str, str | None] | BadRow | xapi.Void | None:
+    """The attempt's fields as text; None where the statement is of another verb. What is refused is kept by its ids."""
+    if not isinstance(row, dict):
+        return BadRow(place, "bad_json", "not a JSON object", "")
+    attempt = xapi.attempt_of(row, naming)
+    if isinstance(attempt, xapi.NotTaken):
+        return BadRow(place, attempt.reason, attempt.value, json.dumps(xapi.ids_of(row), ensure_ascii=False))
+    return _shaped(attempt, place) if isinstance(attempt, dict) else attempt

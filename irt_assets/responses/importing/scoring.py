@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,25 @@ class ByKey:
 
 @dataclass(frozen=True)
 class AsRecorded:
-    """Scores are 0 and 1; of items whose record names a mark (`marks`), numbers are points and right from it on."""
+    """Scores are 0 and 1; of items whose record names a mark, numbers are points and right from it on; of items whose
+    record names a key, the chosen option is scored and no score is read (see `clean`).
 
-    marks: Map[str, float]
+    `records`: of items the id, the rule (`dichotomise`) and the key, as far as there are any; read when first needed.
+    """
+
+    records: Iterable[tuple[str, str | None, str | None]]
+
+    @cached_property
+    def _known(self) -> list[tuple[str, str | None, str | None]]:
+        return list(self.records)
+
+    @cached_property
+    def marks(self) -> dict[str, float]:
+        return {item: float(rule.partition("=")[2]) for item, rule, _ in self._known if rule}
+
+    @cached_property
+    def keys(self) -> dict[str, str]:
+        return {item: key for item, _, key in self._known if key}
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         given = AsGiven().right(items, cells)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ class BadRow:
     """A row that cannot be read as one."""
 
     line: int
-    reason: Literal["ragged_row", "bad_json", "unknown_field", "missing_field", "bad_time"]
+    reason: str
     value: str
     raw: str
 

@@ -22,7 +22,7 @@ from psycopg.copy import QueuedLibpqWriter
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
-from irt_assets.responses.erased import OF_LEARNER
+from irt_assets.responses.erased import HASHED, names_of_erased
 from irt_assets.responses.importing.report import ERASED, WITHDRAWN
 from resources.postgres.database import advisory_lock, first_column, one_value
 from resources.postgres.log_months import INCOMING, filling_new_months
@@ -63,8 +63,9 @@ LOGGED = (
 )
 UNJUDGED = "NOT EXISTS (SELECT FROM verdict v WHERE v.row_at = s.ctid)"
 ERASED_LEARNERS = f"""
-    SELECT l.user_id, e.erasure_id, e.begun_at FROM (SELECT DISTINCT user_id FROM staged) l
-    JOIN erasure e ON {OF_LEARNER.format(user_id="l.user_id")}
+    SELECT l.user_id, e.erasure_id, e.begun_at
+    FROM (SELECT DISTINCT user_id FROM staged) l CROSS JOIN (SELECT DISTINCT salt FROM erasure) s
+    JOIN erasure e ON e.salt = s.salt AND e.learner_hash = {HASHED.format(salt="s.salt", user_id="l.user_id")}
 """
 JUDGE_ERASED = f"""
     SELECT s.ctid AS row_at, '{ERASED}' AS reason FROM staged s
@@ -259,6 +260,10 @@ class Staging:
         each source."""
         found = self._connection.execute(f"{REPLACE_CORRECTED} GROUP BY source".encode(), {"sources": sources})
         return Counter(dict(found.fetchall()))
+
+    def names_of_erased(self) -> Callable[[str], str]:
+        """A function of a learner's id that names the erasure, or gives nothing where there is none."""
+        return names_of_erased(self._connection)
 
     def recorded(self, name: str) -> dict[str, str]:
         """What the items' records say under that name."""

@@ -16,7 +16,6 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.responses.erased import names_of_erased
 from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
@@ -27,7 +26,6 @@ from irt_assets.responses.importing.sources import Batch, Source, plain_rows
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
 from resources.failures import PermanentFailure
-from resources.postgres.database import one_value
 from resources.postgres.own_log import require_response_log
 
 Progress = Callable[[int, int | None], None]
@@ -54,10 +52,11 @@ def take(
     of senders may go ahead of the database's. The other parameters are those of `import_attempts`. Raises
     PermanentFailure where a source is at fault; the caller's transaction then has to end.
     """
+    clock = connection.execute("SELECT now()")
     require_response_log(connection)
     rows = sum(given.source.rows for given in sources)
     report_share = progress or (lambda _done, _total: None)
-    limits = _limits(connection, first_month, zone, at, ahead)
+    limits = _limits(clock.fetchall()[0][0], first_month, zone, at, ahead)
     staging = staging or Staging(connection)
     arrivals = [Arrival(connection, staging.kind, given.name, reject) for given in sources]
     scoring = _with_tops(scoring, sources, limits, staging)
@@ -75,7 +74,7 @@ def take(
             read += batch.rows.num_rows
             report_share(read, 2 * rows)
 
-    erasure_of = names_of_erased(connection)
+    erasure_of = staging.names_of_erased()
     for number, (given, arrival) in enumerate(zip(sources, arrivals, strict=True)):
         given.erasure_of = erasure_of
         staging.add(number, cleaned(given, arrival))
@@ -271,10 +270,7 @@ def _check_records(staging: Staging, records: dict[str, dict[str, str]]) -> None
                 )
 
 
-def _limits(
-    connection: psycopg.Connection, first_month: str, zone: str | None, at: date | None, ahead: timedelta
-) -> Limits:
-    now: datetime = one_value(connection, "SELECT now()")
+def _limits(now: datetime, first_month: str, zone: str | None, at: date | None, ahead: timedelta) -> Limits:
     first = datetime.fromisoformat(f"{first_month}-01").replace(tzinfo=UTC)
     if at is None:
         return Limits(_micros(first), _micros(now + ahead), zone)

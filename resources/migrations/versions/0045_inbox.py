@@ -24,7 +24,7 @@ def upgrade() -> None:
         COMMENT ON COLUMN inbox_file.sha256 IS 'hash of what was taken, unpacked';
         COMMENT ON COLUMN inbox_file.problem IS 'why it was set aside; null: it was not';
         COMMENT ON COLUMN inbox_file.options IS 'version of the options with which it was set aside';
-        COMMENT ON COLUMN intake.kind IS 'file, inbox or http; question, learner: a file of these';
+        COMMENT ON COLUMN intake.kind IS 'file, inbox, pull or http; question, learner: a file of these';
         COMMENT ON COLUMN intake_reject.kind IS 'as in intake';
         """
     )

@@ -3,6 +3,7 @@
 from services.dashboard.page import View
 from services.dashboard.views import (
     anchors,
+    arrivals,
     bank,
     compare,
     decisions,
@@ -30,5 +31,6 @@ VIEWS: tuple[View, ...] = (
     View("learner", learner.page),
     View("kpis", kpis.page, menu="KPIs"),
     View("reports", reports.page, menu="Reports"),
+    View("arrivals", arrivals.page, menu="Arrivals"),
     View("health", health.page, menu="Checks and alerts"),
 )

@@ -1,0 +1,76 @@
+"""`irt pull`: parses, calls, prints."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from irt_assets.cli.console import print_error, say
+from irt_assets.cli.installation import current_database, current_settings
+from irt_assets.responses.pulling.nightly import Comparison
+from irt_assets.responses.pulling.pull import Pull
+from irt_assets.responses.pulling.sources_file import read_sources, source_named
+from irt_assets.responses.pulling.standing import Standing, standing_of
+from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres.database import Database
+
+app = typer.Typer()
+
+
+@app.command()
+def pull(
+    source: Annotated[str | None, typer.Argument(help="As the file of sources calls it; without: all of them.")] = None,
+    newest_first: Annotated[
+        bool, typer.Option("--newest-first", help="Of a first pull, the newest month first.")
+    ] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Then compare the last 35 days, as each night does.")
+    ] = False,
+    confirm: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="Fetch and withdraw what a day's comparison found."),
+    ] = None,
+    accept: Annotated[
+        bool, typer.Option("--accept", help="Go on with a source that was stopped: it is right as it is.")
+    ] = False,
+) -> None:
+    """Pull answers from the databases and lake tables of IRT_PULL_SOURCES: what was written since the last pull.
+
+    A first pull goes day by day, and goes on where it was interrupted.
+    """
+    database, settings = current_database(), current_settings()
+    names = [source] if source is not None else [*read_sources(settings)]
+    if not names or (source is None and (confirm or accept)):
+        raise PermanentFailure("name a source: irt pull SOURCE" if names else "IRT_PULL_SOURCES names no source")
+    failed = False
+    for name in names:
+        wanted = source_named(settings, name)
+        try:
+            done = Pull(database, wanted, tell=say)
+            was = _standing(database, name)
+            done.run(newest_first=newest_first, accept=accept)
+            report = done.report
+            say(
+                f"{name}: {report.read:,} rows read, {report.accepted:,} accepted, {report.corrected:,} corrected, "
+                f"{report.duplicates:,} duplicates, rejected: {report.reasons}"
+            )
+            if (was is None or was.first_pull is not None) and done.months:
+                say(f"months that it filled: irt backfill --from {min(done.months)} --to {max(done.months)}")
+            if compare or confirm:
+                day = confirm.date() if confirm else None
+                for line in Comparison(database, wanted).run(datetime.now(UTC), confirm=day):
+                    say(str(line))
+        except (PermanentFailure, TransientFailure) as error:
+            if source is not None:
+                raise
+            print_error("error: ", str(error))
+            failed = True
+    if failed:
+        raise typer.Exit(1)
+
+
+def _standing(database: Database, name: str) -> Standing | None:
+    with database.connect() as connection:
+        return standing_of(connection, name)

@@ -1,0 +1,56 @@
+"""How well a published set is known: its items' errors, and what those of one fit have in common.
+
+What does not belong here: what these errors do to a θ (see `psychometrics.scoring.total_error`), and what a month's fit
+shares with the anchors (see `drift.evidence`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+import numpy as np
+import psycopg
+
+from irt_assets.ledger.cited_fits import guessing_errors
+from irt_assets.ledger.publications import PublishedSet, in_force
+from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.scoring.total_error import ParameterErrors
+
+
+def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime) -> PublishedSet:
+    """The set in force at `at`, with the errors of its items.
+
+    They are unknown, too, of values from a fit that stored none in common, as fits of earlier releases did, and of a
+    lower asymptote that was estimated without its covariances.
+    """
+    published = in_force(connection, scale_id, at)
+    if not published.items:
+        return published
+    cited = sorted({fit for fit in published.fits.values() if fit})
+    stored = connection.execute(
+        """SELECT fit_id, kind = 'origin', common_errors FROM mirt_fit_meta
+           WHERE fit_id = ANY(%s) OR (scale_id, kind) = (%s, 'origin') AND superseded_at IS NULL""",
+        (cited, scale_id),
+    ).fetchall()
+    common = {fit: np.array(gamma or [np.nan] * 4).reshape(2, 2) for fit, _, gamma in stored}
+    shared = [common[fit] for fit, is_origin, gamma in stored if is_origin and gamma]
+    items = ItemParameters.of_rows(list(published.items), published.items.values())
+    third = guessing_errors(connection, cited, published.items)
+    guessing = np.zeros((len(published.items), 3))
+    for j, (item, values) in enumerate(published.items.items()):
+        if values.c_se is not None:
+            guessing[j] = third.get((published.fits.get(item) or "", item), [np.nan] * 3)
+    place = {fit: k for k, fit in enumerate(common)}
+    origin = np.array([place.get(published.fits.get(item) or "", -1) for item in published.items])
+    unknown = [bool(fit) and fit not in common for fit in map(published.fits.get, published.items)]
+    cov = np.where(np.array(unknown)[:, None, None], np.nan, items.cov_of_each)
+    return replace(
+        published,
+        errors=ParameterErrors(
+            replace(items, cov=cov, guessing_cov=guessing),
+            origin,
+            list(common.values()),
+            shared[0] if shared else np.zeros((2, 2)),
+        ),
+    )

@@ -1,0 +1,135 @@
+"""The standard error of θ with the errors of the item parameters and of the linking by which θ is estimated.
+
+Belongs here: what errors of published values do to a learner's θ. Does not belong here: θ and its error of measurement
+(`abilities`), and how published values came to their errors (`linking`, `drift.errors`).
+
+θ̂ solves Σ_j ω_j (x_j − P_j) = (θ − μ)/σ², ω_j = P'_j/(P_j Q_j), so an error ε_j of an item's parameters
+η_j = (a, b, logit c) moves it, to first order, by
+
+    g_jᵀ ε_j,    g_j = ((x_j − P_j) ∂ω_j/∂η_j − ω_j ∂P_j/∂η_j)/(Σ_k I_k + 1/σ²)
+
+(delta method; Cheng & Yuan 2010; Yang, Hansen & Cai 2012): answers are weighted wrongly, and stand for another θ.
+Errors of items that one fit estimated have something in common: a fit that is stretched and moved as a whole stretches
+and moves θ. With γ = (stretch, shift) of θ,
+
+    ε_j = own_j + B_j γ,    B_j γ = (−a_j γ₁, b_j γ₁ + γ₂, 0),
+
+and, as Σ_j g_jᵀB_j = w·(θ, 1) but for the residuals, w = Σ_j I_j/(Σ_k I_k + 1/σ²) over the items of the fit,
+
+    Var θ̂ = se² + Σ_j g_jᵀ Cov(own_j) g_j + Σ_fits w² (θ, 1) Γ (θ, 1)ᵀ,    Γ = Cov γ.
+
+Γ is computed once for each fit (`common_errors`), so that a learner costs as much as he has answers. What the fits of a
+scale have in common, the errors of the frozen anchors, counts once: it is `shared`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.covariances import with_third
+from irt_assets.psychometrics.core.curves import (
+    by_asymptote_at,
+    information_at,
+    probability_at,
+    slope_at,
+    weight_at,
+)
+from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.scoring.abilities import Scores
+
+FEWEST = 3
+"""Fewest items whose errors can be divided into what they have in common, two numbers, and their own."""
+_TINY = float(np.finfo(float).tiny)
+
+
+def common_errors(fit: Calibration) -> Floats | None:
+    """Γ, shape (2, 2), of a fit on the bank's scale; None where its joint covariance is not known.
+
+    γ̂ is the generalised least-squares line through the errors of (a, d), B_j = −a_j on the diagonal, each item weighted
+    by its own covariance; from Cov γ̂ goes what the items' own errors give to it. Slopes that are not estimated say
+    nothing of a stretch, which is then 0. Γ need not be positive definite: errors of anchors that determine a linking
+    cancel.
+    """
+    used = np.isfinite(fit.cov[:, :2, :2]).all(axis=(1, 2)) & (fit.cov[:, 1, 1] > 0)
+    if fit.joint_cov is None or used.sum() < FEWEST:
+        return None
+    of = np.flatnonzero(used)
+    a, pairs = fit.a[of], np.stack([2 * of, 2 * of + 1], axis=1).ravel()
+    joint = fit.joint_cov[np.ix_(pairs, pairs)]
+    j = np.arange(of.size)
+    own = joint.reshape(of.size, 2, of.size, 2)[j, :, j, :]
+    to_gamma = -a[:, None, None] * np.linalg.pinv(own, hermitian=True)
+    parts = np.linalg.pinv((-a[:, None, None] * to_gamma).sum(0), hermitian=True) @ to_gamma
+    weights = parts.transpose(1, 0, 2).reshape(2, -1)
+    between = weights @ joint @ weights.T - np.einsum("jxp,jpq,jyq->xy", parts, own, parts)
+    shares = parts * -a[:, None, None]
+    seen = np.eye(4) - np.einsum("jxp,jyq->xypq", shares, shares).reshape(4, 4)
+    gamma: Floats = np.linalg.solve(seen, between.ravel()).reshape(2, 2)
+    return gamma if np.isfinite(gamma).all() else None
+
+
+@dataclass(frozen=True)
+class ParameterErrors:
+    """How well the items that θ is estimated by are known.
+
+    Attributes:
+        items: J items; NaN in their covariances where errors are not known.
+        origin: shape (J,), the fit that an item's values come from, a place in `common`; −1: its errors are its own.
+        common: Γ of each fit, (2, 2), all NaN where it is not known. shared: the part of them that is one error.
+    """
+
+    items: ItemParameters
+    origin: Ints
+    common: Sequence[Floats]
+    shared: Floats
+
+    def among(self, item_ids: Sequence[str]) -> ParameterErrors:
+        """Of `item_ids` in their order, unknown where they are not of these."""
+        place = {item: j for j, item in enumerate(self.items.item_ids)}
+        at = [place.get(item, -1) for item in item_ids]
+        items = self.items.among(item_ids)
+        if self.items.guessing_cov is not None:
+            items = replace(items, guessing_cov=np.append(self.items.guessing_cov, np.full((1, 3), np.nan), axis=0)[at])
+        return replace(self, items=items, origin=np.append(self.origin, -1)[at])
+
+    def total_se(self, scores: Scores, responses: Responses, prior_sd: float) -> Floats:
+        """Shape (n_persons,), ≥ `scores.se`; NaN where errors of an item that was answered are not known.
+
+        scores: of `responses`, whose items are those here, under a prior with the SD `prior_sd`. Answers to items
+        without parameters say nothing.
+        """
+        known = np.isfinite(self.items.a + self.items.b)[responses.item]
+        person, item = responses.person[known], responses.item[known]
+        theta, n = scores.theta[person], responses.n_persons
+
+        def of_learners(of_answers: Floats) -> Floats:
+            return np.bincount(person, of_answers, minlength=n).astype(np.float64)
+
+        a, c, off = self.items.a[item], self.items.c[item], theta - self.items.b[item]
+        eta, by_logit_c = a * off, c * (1 - c)
+        p, by_eta, omega = probability_at(eta, c), slope_at(eta, c), weight_at(eta, a, c)
+        information = information_at(eta, a, c)
+        total = (of_learners(information) + prior_sd**-2)[person]
+        moves = -omega * np.stack([by_eta * off, -by_eta * a, by_asymptote_at(eta) * by_logit_c])
+        bend = by_eta / (1 - c) / np.maximum(p, _TINY) ** 2  # −∂(ω/a)/∂c, and ∂(ω/a)/∂η but for a factor c
+        weighs = np.stack([omega / a + eta * c * bend, -(a**2) * c * bend, -a * bend * by_logit_c])
+        by = ((responses.score[known] - p) * weighs + moves).T / total[:, None]
+        cov = with_third(self.items.cov_of_each, self.items.guessing_cov)[item]
+        variance = of_learners(np.einsum("rx,rxy,ry->r", by, cov, by))
+        at = np.stack([scores.theta**2, 2 * scores.theta, np.ones(n)])
+        everything, one_by_one = np.zeros(n), np.zeros(n)
+        share = information / total
+        for k, gamma in enumerate(self.common):
+            mine = np.where(self.origin[item] == k, share, 0.0)
+            of_fit = of_learners(mine)
+            if (answered := of_fit > 0).any():
+                common = (of_fit**2 - of_learners(mine**2)) * (gamma[[0, 0, 1], [0, 1, 1]] @ at)
+                variance += np.where(answered, common, 0.0)
+            everything, one_by_one = everything + of_fit, one_by_one + of_fit**2
+        variance += (everything**2 - one_by_one) * (self.shared[[0, 0, 1], [0, 1, 1]] @ at)
+        return np.sqrt(scores.se**2 + np.maximum(variance, 0.0))

@@ -1,0 +1,181 @@
+"""An xAPI statement (1.0.x, or 2.0 as IEEE 9274.1.1 has it) as the attempt that it tells of.
+
+What belongs here: what of a statement is an answer, and why another statement is none. What does not: what is wrong
+with an attempt's values, and how it is stored (see `posted` and `take`). The page is docs/how-to/xapi.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+ANSWERED = "http://adlnet.gov/expapi/verbs/answered"
+VOIDED = "http://adlnet.gov/expapi/verbs/voided"
+UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+MAILBOX = re.compile(r"mailto:([^@\s]+)@([^@\s]+)")
+NUMBER = r"(\d{1,9}(?:[.,]\d{1,9})?)"
+DURATION = re.compile(
+    rf"P(?=.)(?:{NUMBER}W|(?:{NUMBER}Y)?(?:{NUMBER}M)?(?:{NUMBER}D)?"
+    rf"(?:T(?=.)(?:{NUMBER}H)?(?:{NUMBER}M)?(?:{NUMBER}S)?)?)"
+)
+MS = (604_800_000, 86_400_000, 3_600_000, 60_000, 1_000)
+"""How long a week, a day, an hour, a minute and a second are."""
+WAYS_OUT = {
+    "bad_statement": "The statement is not as xAPI 1.0.3 has it: value names the property.",
+    "not_an_account": "The actor has to be an Agent with an account (homePage and name). For mailboxes set "
+    "IRT_XAPI_MBOX_KEY: learners are then known by the HMAC of theirs.",
+    "other_home_page": "Names of accounts are ids at one home page, that in IRT_XAPI_HOME_PAGE.",
+    "other_activity": "The id of the object has to begin with IRT_XAPI_ITEM_PREFIX.",
+    "no_success": "Send result.success, or a result.score.scaled of 0 or 1: nothing else says whether it is right.",
+    "nothing_to_void": "No answer in the log has this id: send the statement first, then what voids it.",
+}
+
+
+@dataclass(frozen=True)
+class Naming:
+    """Whose names learners have, and what stands before the id of an item."""
+
+    home_page: str | None = None
+    item_prefix: str = ""
+    mailbox_key: str | None = None
+
+
+@dataclass(frozen=True)
+class NotTaken:
+    """Why a statement is refused, and the property or value that is the reason."""
+
+    reason: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Void:
+    """The statement voids this one."""
+
+    attempt_id: str
+
+
+class _Fault(Exception):
+    """Its arguments are those of NotTaken."""
+
+
+def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | Void | NotTaken | None:
+    """The attempt's fields; None where the statement is of another verb than *answered* and *voided*."""
+    try:
+        verb = _needed(statement, "verb.id")
+        if verb == VOIDED:
+            return _voided(statement)
+        return _attempt(statement, naming) if verb == ANSWERED else None
+    except _Fault as fault:
+        return NotTaken(*fault.args)
+
+
+def ids_of(statement: dict[str, Any]) -> dict[str, str]:
+    """What is kept of a refused statement: nothing of persons, whom no erasure would find in it."""
+    found = {}
+    for name in ("id", "object.id"):
+        with suppress(_Fault):
+            found[name] = _needed(statement, name)
+    return found
+
+
+def _voided(statement: dict[str, Any]) -> Void:
+    if _needed(statement, "object.objectType") != "StatementRef":
+        raise _Fault("bad_statement", "object.objectType")
+    _needed(statement, "object.id")
+    return Void(_uuid(statement, "object.id"))
+
+
+def _attempt(statement: dict[str, Any], naming: Naming) -> dict[str, Any]:
+    if (_optional(statement, "object.objectType") or "Activity") != "Activity":
+        raise _Fault("bad_statement", "object.objectType")
+    activity = _needed(statement, "object.id")
+    if not activity.startswith(naming.item_prefix):
+        raise _Fault("other_activity", activity)
+    return {
+        "attempt_id": _uuid(statement, "id"),
+        "user_id": _learner(statement, naming),
+        "item_id": activity[len(naming.item_prefix) :],
+        "completed_at": _optional(statement, "timestamp") or _optional(statement, "stored"),
+        "correct": _correct(statement),
+        "response": _optional(statement, "result.response"),
+        "response_time_ms": _milliseconds(_optional(statement, "result.duration")),
+        "session_id": _uuid(statement, "context.registration"),
+    }
+
+
+def _learner(statement: dict[str, Any], naming: Naming) -> str:
+    actor = _needed(statement, "actor", dict)
+    if actor.get("objectType", "Agent") != "Agent":
+        raise _Fault("not_an_account", "a group")
+    if "account" in actor:
+        home_page = _needed(statement, "actor.account.homePage")
+        if home_page != naming.home_page:
+            raise _Fault("other_home_page", home_page)
+        return _needed(statement, "actor.account.name")
+    if naming.mailbox_key is None or "mbox" not in actor:
+        raise _Fault("not_an_account", "mbox" if "mbox" in actor else "no account")
+    parts = MAILBOX.fullmatch(_needed(statement, "actor.mbox"))
+    if parts is None:
+        raise _Fault("bad_statement", "actor.mbox")
+    mailbox = f"mailto:{parts[1]}@{parts[2].lower()}"
+    return hmac.new(naming.mailbox_key.encode(), mailbox.encode(), hashlib.sha256).hexdigest()
+
+
+def _correct(statement: dict[str, Any]) -> bool:
+    """Never by the pattern of correct responses, which says nothing of how a program scores."""
+    success = _optional(statement, "result.success", bool)
+    if success is not None:
+        return success
+    scaled = _optional(statement, "result.score.scaled", (int, float))
+    if scaled is None:
+        raise _Fault("no_success", "result")
+    if isinstance(scaled, bool) or scaled not in (0, 1):
+        raise _Fault("bad_score", f"{scaled}")
+    return bool(scaled)
+
+
+def _milliseconds(duration: str | None) -> int | None:
+    """None where it is not known, also because months and years have no fixed length."""
+    if duration is None:
+        return None
+    found = DURATION.fullmatch(duration)
+    if found is None:
+        raise _Fault("bad_response_time", duration)
+    weeks, years, months, *rest = (float((part or "0").replace(",", ".")) for part in found.groups())
+    if years or months:
+        return None
+    return round(sum(count * ms for count, ms in zip((weeks, *rest), MS, strict=True)))
+
+
+def _uuid(statement: dict[str, Any], path: str) -> Any:
+    """In lower case, as one in capitals is the same."""
+    text = _optional(statement, path)
+    if text is not None and UUID.fullmatch(text) is None:
+        raise _Fault("bad_statement", path)
+    return text and text.lower()
+
+
+def _needed(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
+    """The value at `a.b.c`. Raises _Fault where it is left out, empty, or of another kind."""
+    found = _optional(statement, path, kind)
+    if found in (None, ""):
+        raise _Fault("bad_statement", path)
+    return found
+
+
+def _optional(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
+    """The value at `a.b.c`, None where one of them is left out. Raises _Fault where it is of another kind."""
+    found: Any = statement
+    *parents, last = path.split(".")
+    for name in parents:
+        found = found.get(name, {})
+        if not isinstance(found, dict):
+            raise _Fault("bad_statement", name)
+    if last in found and not isinstance(found[last], kind):
+        raise _Fault("bad_statement", path)
+    return found.get(last)

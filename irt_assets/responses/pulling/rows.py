@@ -1,0 +1,373 @@
+"""The rows of a source that speaks SQL, in batches: by cursor and key, or by day.
+
+What belongs here: the statements, sent to whatever SQLAlchemy or DuckDB reaches, and cells as Arrow has them. What does
+not: where a pull stands (see `standing`), and what is done with the rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from types import TracebackType
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from irt_assets.responses.importing.cells import as_text
+from irt_assets.responses.importing.mapping import Binding, TimeRules, bind_attempts
+from irt_assets.responses.importing.times import MISSING, parse_times
+from irt_assets.responses.pulling.clocks import Clock, clock_of
+from irt_assets.responses.pulling.sources_file import PullSource
+from resources.failures import PermanentFailure, TransientFailure
+
+BATCH = 50_000
+AS_THEY_ARE = (str, bool, int, float, datetime)
+IN_UTC = {
+    "postgresql": "SET TIME ZONE 'UTC'",
+    "mysql": "SET time_zone = '+00:00'",
+    "mariadb": "SET time_zone = '+00:00'",
+}
+MARIADB_TIMESTAMP, MARIADB_BIT = "TIMESTAMP", "BIT"
+
+
+class Place(NamedTuple):
+    """Where a pull stands: cursor, of a time in microseconds since 1970, and key of the last row; a key of None: before
+    the rows with this cursor."""
+
+    cursor: Any
+    key: Any = None
+
+
+@dataclass(frozen=True)
+class Read:
+    """Rows, and the place of the last."""
+
+    rows: pa.RecordBatch
+    last: Place
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which rows: those behind one place and up to another, or of an answer in [start, end)."""
+
+    behind: Place | None = None
+    up_to: Place | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """The first and the last answer, and the greatest cursor; None where there are none."""
+
+    first: datetime | None
+    last: datetime | None
+    cursor: Any
+
+
+class SqlRows(AbstractContextManager["SqlRows"]):
+    """A source with a connection of its own, which reads and changes nothing.
+
+    Raises TransientFailure where the source cannot be reached, PermanentFailure where its columns are not as the file
+    of sources says.
+    """
+
+    def __init__(self, source: PullSource) -> None:
+        assert source.cursor is not None
+        self.source, self.cursor = source, source.cursor
+        self._rules = source.rules
+        self._open()
+
+    def _open(self) -> None:
+        url = self.source.url
+        options = {"connect_timeout": 10} if url.drivername.partition("+")[0] in IN_UTC else {}
+        self._engine = sa.create_engine(url, poolclass=NullPool, connect_args=options)
+        try:
+            self._connection = self._engine.connect()
+            if in_utc := IN_UTC.get(self._engine.dialect.name):
+                self._connection.exec_driver_sql(in_utc)
+        except sa.exc.DBAPIError as error:
+            raise self._away(error) from None
+
+    def _away(self, error: sa.exc.DBAPIError) -> TransientFailure | PermanentFailure:
+        kind = (
+            TransientFailure if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) else PermanentFailure
+        )
+        where = self.source.url.set(username=None, password=None, query={})
+        return kind(f"{self.source.name}: {where} cannot be read: {str(error.orig).strip()}")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._connection.close()
+        self._engine.dispose()
+
+    # -- columns -----------------------------------------------------------------------------------
+
+    @cached_property
+    def _described(self) -> dict[str, str]:
+        """Every column of the table or the SELECT, and its type."""
+        return self._describe(sa.select(sa.text("*")).select_from(self._relation([])).where(sa.false()))
+
+    def _describe(self, statement: sa.Select[Any]) -> dict[str, str]:
+        try:
+            with self._connection.execute(statement) as result:
+                return {one[0]: self._type_name(one) for one in result.cursor.description}  # type: ignore[union-attr]
+        except sa.exc.DBAPIError as error:
+            raise self._away(error) from None
+
+    def _type_name(self, column: Any) -> str:
+        if self._engine.dialect.driver != "pymysql":
+            return str(getattr(column, "type_display", column[1]))
+        from pymysql.constants import FIELD_TYPE  # where it is the driver
+
+        return next((name for name, code in vars(FIELD_TYPE).items() if code == column[1]), str(column[1]))
+
+    def _relation(self, names: Sequence[str]) -> sa.FromClause:
+        if self.source.table is not None:
+            schema, _, table = self.source.table.rpartition(".")
+            return sa.table(table, *map(sa.column, names), schema=schema or None)
+        query = str(self.source.select).strip().rstrip(";").replace(":", r"\:")
+        return sa.text(query).columns(*(sa.column(name) for name in names or ["*"])).subquery("pulled")
+
+    @cached_property
+    def binding(self) -> Binding:
+        """What the columns mean. Raises PermanentFailure where one that is named is not there."""
+        there = [*self._described, *["revision"] * (self.source.revision is not None)]
+        for name in (self.cursor.column, self.cursor.key):
+            if name not in self._described:
+                raise PermanentFailure(f"{self.source.name}: the cursor names {name!r}; columns: {', '.join(there)}")
+        if self.source.revision and "revision" in self._described:
+            raise PermanentFailure(f"{self.source.name} has a column revision: leave `revision: cursor` out")
+        return bind_attempts(self._rules, self.source.name, there)
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """The columns that are read, and their types."""
+        time = self.binding.mapping.time
+        used = {name for names in self.binding.columns.values() for name in names}
+        used |= {*self.binding.mapping.skip_rows_where, self.cursor.column, self.cursor.key}
+        used |= {name for name in (time.zone_column, time.order) if name}
+        return {name: type_ for name, type_ in self._described.items() if name in used}
+
+    @property
+    def given(self) -> list[str]:
+        """The columns of its batches."""
+        return [*self.columns, *["revision"] * (self.source.revision is not None)]
+
+    @cached_property
+    def _table(self) -> sa.FromClause:
+        return self._relation([*self.columns])
+
+    @cached_property
+    def _time(self) -> sa.ColumnElement[Any]:
+        names = self.binding.columns.get("completed_at", ())
+        if len(names) != 1:
+            raise PermanentFailure(f"{self.source.name}: the mapping names one column of times as completed_at")
+        return self._table.c[names[0]]
+
+    # -- clocks ------------------------------------------------------------------------------------
+
+    @cached_property
+    def _sample(self) -> Sequence[Any]:
+        """The time and the cursor of some row; None where there is no row."""
+        time, cursor = self._time, self._table.c[self.cursor.column]
+        some = sa.select(time, cursor).where(time.is_not(None), cursor.is_not(None)).limit(1)
+        return next((rows[0] for rows in self._fetch(some)), (None, None))
+
+    @property
+    def is_empty(self) -> bool:
+        return self._sample[1] is None
+
+    @cached_property
+    def clock(self) -> Clock:
+        """Of `completed_at`."""
+        rules, name = self.binding.mapping.time, self._time.name
+        clock = self._clock(name, self._sample[0], rules.unit, self.source.zone or rules.zone)
+        if clock is None:
+            raise PermanentFailure(
+                f"{self.source.name}: {name} is {self.columns[name]}, and days are counted by it: it has to be a time "
+                "(CAST it in a SELECT), or a number with time: {unit: s} or {unit: ms} in the mapping"
+            )
+        return clock
+
+    @cached_property
+    def cursor_clock(self) -> Clock | None:
+        """None where the cursor is no time."""
+        zone = self.source.zone or self.binding.mapping.time.zone
+        clock = self._clock(self.cursor.column, self._sample[1], self.cursor.unit, zone)
+        if clock is None and self.source.revision:
+            raise PermanentFailure(
+                f"{self.source.name}: {self.cursor.column} is no time, so it cannot be the revision; where it counts "
+                "seconds or milliseconds, say unit: s or unit: ms"
+            )
+        return clock
+
+    def _clock(self, name: str, value: Any, unit: str | None, zone: str | None) -> Clock | None:
+        what = f"{self.source.name}: {name} ({self.columns[name]})"
+        return clock_of(value, what, unit, zone, in_utc=self.columns[name] == MARIADB_TIMESTAMP)
+
+    def _place(self, cursor: Any, key: Any) -> Place:
+        if self.cursor_clock is not None:
+            cursor = self.cursor_clock.micros(cursor)
+        return Place(_storable(cursor), _storable(key))
+
+    def cursor_value(self, cursor: Any, *, early: bool = False) -> Any:
+        """A place's cursor as the source writes it. `early`: or before it, where clocks were set back meanwhile."""
+        if self.cursor_clock is None:
+            return cursor
+        if self.cursor_clock.unit is not None:
+            return cursor * self.cursor_clock.unit // 1_000_000
+        at = at_micros(cursor)
+        return self.cursor_clock.not_after(at) if early else self.cursor_clock.theirs(at)
+
+    # -- rows --------------------------------------------------------------------------------------
+
+    @property
+    def has_times(self) -> bool:
+        """Whether its cursor is a time."""
+        return self.cursor_clock is not None
+
+    @property
+    def notices_regrading(self) -> bool:
+        return self.source.revision is not None
+
+    @property
+    def identity(self) -> list[str]:
+        """The columns by which a row as it is now is known."""
+        return [self.cursor.column, self.cursor.key]
+
+    def earlier(self, stood: Any, cursor: Any, by: timedelta) -> Any:
+        """The smaller of two cursors, of which the second is moved back by some time if it is one."""
+        return min(stood, cursor - by // timedelta(microseconds=1)) if self.has_times else stood
+
+    def span(self) -> Span:
+        """Of a source that is not empty."""
+        time, cursor = self._time, self._table.c[self.cursor.column]
+        clock, where = self.clock, self._where(Part())
+        statement = sa.select(sa.func.min(time), sa.func.max(time), sa.func.max(cursor)).where(*where)
+        [[(first, last, greatest)]] = self._fetch(statement)
+        if first is None:
+            return Span(None, None, None)
+        return Span(*(at_micros(clock.micros(value)) for value in (first, last)), self._place(greatest, None).cursor)
+
+    def read(self, part: Part) -> Iterator[Read]:
+        """In the order of cursor and key."""
+        cursor, key = self._table.c[self.cursor.column], self._table.c[self.cursor.key]
+        statement = sa.select(*self._table.c).where(*self._where(part)).order_by(cursor, key)
+        places = [[*self.columns].index(name) for name in (self.cursor.column, self.cursor.key)]
+        for rows in self._fetch(statement):
+            last = rows[-1]
+            yield Read(self._arrow(rows), self._place(*(last[place] for place in places)))
+
+    def _where(self, part: Part) -> Iterator[sa.ColumnElement[bool]]:
+        cursor, key = self._table.c[self.cursor.column], self._table.c[self.cursor.key]
+        if part.behind is not None:
+            value = self.cursor_value(part.behind.cursor, early=part.behind.key is None)
+            yield cursor >= value
+            if part.behind.key is not None:
+                yield sa.or_(cursor > value, key > part.behind.key)
+        if part.up_to is not None:
+            yield cursor <= self.cursor_value(part.up_to.cursor)
+        since = datetime(*self.source.since.timetuple()[:3], tzinfo=UTC) if self.source.since else None
+        if start := max(filter(None, (part.start, since)), default=None):
+            yield self._time >= self.clock.theirs(start)
+        if part.end is not None:
+            yield self._time < self.clock.theirs(part.end)
+
+    def count_days(self, bounds: Sequence[datetime]) -> list[int]:
+        """How many rows each day has; `bounds` are their beginnings, and the end of the last."""
+        whens = [(self._time < self.clock.theirs(end), n) for n, end in enumerate(bounds[1:])]
+        days = sa.select(sa.case(*whens).label("day")).where(*self._where(Part(start=bounds[0], end=bounds[-1])))
+        numbered = days.subquery("days")
+        counted = sa.select(numbered.c.day, sa.func.count()).group_by(numbered.c.day)
+        found = {int(day): int(n) for rows in self._fetch(counted) for day, n in rows}
+        return [found.get(n, 0) for n in range(len(bounds) - 1)]
+
+    def present(self, ids: Sequence[str]) -> set[str]:
+        """Which of the answers are in the source on any day, whatever became of them; none where they have no ids."""
+        names = self.binding.columns.get("attempt_id", ())
+        if len(names) != 1:
+            return set()
+        column = self._table.c[names[0]]
+        found = set[str]()
+        for start in range(0, len(ids), 1000):
+            some: list[Any] = list(ids[start : start + 1000])
+            whole = "INT" in self.columns[names[0]].upper() or "LONG" in self.columns[names[0]]
+            some = [int(one) for one in some] if whole else some
+            found |= {str(row[0]) for rows in self._fetch(sa.select(column).where(column.in_(some))) for row in rows}
+        return found
+
+    def _fetch(self, statement: sa.Select[Any]) -> Iterator[Sequence[Any]]:
+        """The rows, as the server has them ready; the connection serves nothing else meanwhile."""
+        try:
+            streaming = self._connection.execution_options(stream_results=True, yield_per=BATCH)
+            result = streaming.execute(statement)
+            try:
+                yield from result.partitions()
+            except GeneratorExit:
+                if self._engine.dialect.driver == "pymysql":  # which would first read all that is left
+                    self._connection.invalidate()
+                raise
+            finally:
+                result.close()
+            self._connection.commit()
+        except sa.exc.DBAPIError as error:
+            raise self._away(error) from None
+
+    def _arrow(self, rows: Sequence[Any]) -> pa.RecordBatch:
+        cells = {
+            name: _cells(values, self.columns[name])
+            for name, values in zip(self.columns, zip(*rows, strict=True), strict=True)
+        }
+        if self.source.revision:
+            cells["revision"] = self._revisions(cells[self.cursor.column])
+        return pa.record_batch(cells)
+
+    def _revisions(self, cursors: pa.Array) -> pa.Array:
+        zone = self.source.zone or self.binding.mapping.time.zone
+        texts = cursors if pa.types.is_timestamp(cursors.type) else as_text(cursors, self.cursor.column)
+        micros = parse_times(texts, TimeRules(unit=self.cursor.unit), zone, None)
+        return pa.array(micros, mask=micros == MISSING)
+
+
+def _cells(values: Sequence[Any], type_name: str) -> pa.Array:
+    """A column of Python's values; whatever is no plain one, as text."""
+    first = next((value for value in values if value is not None), None)
+    if type_name == MARIADB_BIT:
+        values = [None if value is None else int.from_bytes(value) for value in values]
+    elif first is not None and not isinstance(first, AS_THEY_ARE):
+        values = [*map(_text, values)]
+    try:
+        cells = pa.array(values, pa.string() if first is None else None)
+    except (pa.ArrowException, OverflowError):
+        cells = pa.array([*map(_text, values)], pa.string())
+    if type_name == MARIADB_TIMESTAMP and pa.types.is_timestamp(cells.type):
+        return cells.cast(pa.timestamp("us", "UTC"))
+    return cells
+
+
+def _text(value: Any) -> str | None:
+    """1.0000000 of a decimal as 1."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
+    if isinstance(value, bytes):
+        return value.hex()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, Decimal) and value == value.to_integral_value():
+        return int(value)
+    return value if isinstance(value, int | float | str | None) else str(value)
+
+
+def at_micros(micros: int) -> datetime:
+    return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)

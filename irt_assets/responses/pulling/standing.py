@@ -1,0 +1,173 @@
+"""Where each pull stands: the tables `pull_source` and `pull_day`.
+
+What belongs here: their SQL. What does not: how a source is read (see `rows`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from operator import itemgetter
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from irt_assets.responses.pulling.rows import Place
+from resources.failures import PermanentFailure
+from resources.postgres.database import LOCK, Database, lock_key, one_value, record, records
+
+OUT_OF_ORDER = timedelta(minutes=10)
+"""So much later than its cursor says a row may be committed."""
+MOST_REFUSED = 10_000
+
+
+class UnderWay(PermanentFailure):
+    """Another process pulls this source."""
+
+
+@dataclass
+class Standing:
+    """A row of `pull_source`."""
+
+    name: str
+    number: int
+    columns: dict[str, str]
+    position: list[Any]
+    stood: list[list[Any]]
+    first_pull: dict[str, Any] | None
+    refused: dict[str, str]
+    notices_regrading: bool
+    stopped: str | None
+    pulled_at: datetime
+
+    @property
+    def place(self) -> Place:
+        return Place(*self.position)
+
+    def move(self, place: Place, at: datetime) -> None:
+        """Stand at `place`, as the source was at `at`."""
+        self.position = [*place]
+        self.stood.append([at.isoformat(), place.cursor])
+
+    def refuse(self, rows: Iterable[str]) -> None:
+        """Remember refused rows, the last that there is room for."""
+        self.refused |= dict.fromkeys(rows, datetime.now(UTC).isoformat())
+        self.refused = dict(sorted(self.refused.items(), key=itemgetter(1))[-MOST_REFUSED:])
+
+    def settle(self, at: datetime) -> None:
+        """What was passed before is read to its end, as the source was at `at`: forget what is not needed any more."""
+        since = (at - OUT_OF_ORDER).isoformat()
+        older = [one for one in self.stood if one[0] <= since]
+        self.stood = older[-1:] + [one for one in self.stood if one[0] > since]
+        self.refused = {row: when for row, when in self.refused.items() if when > (at - 3 * OUT_OF_ORDER).isoformat()}
+
+
+@contextmanager
+def one_at_a_time(database: Database, name: str) -> Iterator[None]:
+    """Raises UnderWay where another process pulls the source."""
+    with database.connect() as guard:
+        if not one_value(guard, f"SELECT pg_try_advisory_xact_lock({LOCK})", (lock_key("pull", name),)):
+            raise UnderWay(f"{name}: a pull is under way")
+        yield
+
+
+def standing_of(connection: psycopg.Connection, name: str) -> Standing | None:
+    """None where the source was never pulled."""
+    return record(connection, Standing, "SELECT * FROM pull_source WHERE name = %s", (name,))
+
+
+def begin(connection: psycopg.Connection, name: str, columns: Mapping[str, str], notices_regrading: bool) -> Standing:
+    """A source that was never pulled."""
+    connection.execute(
+        "INSERT INTO pull_source (name, columns, position, notices_regrading) VALUES (%s, %s, '[null, null]', %s)",
+        (name, Jsonb(columns), notices_regrading),
+    )
+    made = standing_of(connection, name)
+    assert made is not None
+    return made
+
+
+def store(connection: psycopg.Connection, standing: Standing) -> None:
+    standing.pulled_at = datetime.now(UTC)
+    documents = {
+        name: Jsonb(value)
+        for name, value in vars(standing).items()
+        if name in ("columns", "position", "stood", "first_pull", "refused") and value is not None
+    }
+    connection.execute(
+        """UPDATE pull_source SET columns = %(columns)s, position = %(position)s, stood = %(stood)s,
+             first_pull = %(first_pull)s, refused = %(refused)s, notices_regrading = %(notices_regrading)s,
+             stopped = %(stopped)s, pulled_at = %(pulled_at)s WHERE name = %(name)s""",
+        vars(standing) | documents,
+    )
+
+
+def stop(database: Database, name: str, why: str) -> None:
+    with database.connect() as connection:
+        connection.execute("UPDATE pull_source SET stopped = %s WHERE name = %s", (why, name))
+
+
+def first_pull_under_way(connection: psycopg.Connection) -> bool:
+    """Whether a source's first pull goes on: what follows from its days is made once, at its end."""
+    return bool(
+        one_value(
+            connection,
+            """SELECT EXISTS (SELECT FROM pull_source WHERE first_pull IS NOT NULL AND stopped IS NULL
+                              AND pulled_at > now() - interval '1 hour')""",
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A row of `pull_day`."""
+
+    name: str
+    day: date
+    there: int
+    here: int
+    missing: int
+    vanished: int
+    waits: bool
+    compared_at: datetime
+
+    def __str__(self) -> str:
+        verb = "are to be" if self.waits else "were"
+        confirm = f" → irt pull {self.name} --confirm {self.day}" if self.waits else ""
+        return (
+            f"{self.name} {self.day}: {self.there:,} rows there, {self.here:,} answers here; {self.missing:,} missing "
+            f"{verb} fetched, {self.vanished:,} vanished {verb} withdrawn{confirm}"
+        )
+
+
+def compared_days(connection: psycopg.Connection, name: str) -> dict[date, Compared]:
+    found = records(connection, Compared, "SELECT * FROM pull_day WHERE name = %s ORDER BY day", (name,))
+    return {one.day: one for one in found}
+
+
+def store_day(connection: psycopg.Connection, day: Compared) -> None:
+    connection.execute("DELETE FROM pull_day WHERE (name, day) = (%(name)s, %(day)s)", vars(day))
+    connection.execute(
+        """INSERT INTO pull_day VALUES (
+             %(name)s, %(day)s, %(there)s, %(here)s, %(missing)s, %(vanished)s, %(waits)s, %(compared_at)s)""",
+        vars(day),
+    )
+
+
+def pulls_in_words(connection: psycopg.Connection) -> list[str]:
+    """A line for each source, and for each day that waits for a person."""
+    lines = []
+    for one in records(connection, Standing, "SELECT * FROM pull_source ORDER BY name"):
+        if one.stopped:
+            state = f"stopped: {one.stopped}"
+        elif one.first_pull is not None:
+            state = f"the first pull has {len(one.first_pull['days']):,} days to read → irt pull {one.name}"
+        else:
+            state = f"read {one.pulled_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        blind = "" if one.notices_regrading else "; regrading is not noticed (no `revision: cursor`)"
+        lines.append(f"{one.name}: {state}{blind}")
+    waiting = records(connection, Compared, "SELECT * FROM pull_day WHERE waits ORDER BY name, day")
+    return [*lines, *map(str, waiting)]

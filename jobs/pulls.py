@@ -1,0 +1,72 @@
+"""Pulls answers from other databases and lake tables (`irt pull`), each minute, and compares them each night.
+
+A sensor does it and no job: a run a minute would be 1,440 a day. It is evaluated by the daemon and, where timers
+replace it, by `irt job pull`. What does not belong here: what a pull does (see `responses.pulling`).
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+import time
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from irt_assets.responses.pulling.nightly import Comparison
+from irt_assets.responses.pulling.pull import Pull
+from irt_assets.responses.pulling.sources_file import PullSource, read_sources
+from irt_assets.responses.pulling.standing import UnderWay
+from resources.alerts.outbox import Alert, open_alert, resolve_alert
+from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres.database import Database
+
+SECONDS_A_TICK = 40
+"""Dagster allows 60; what is left is for the next tick."""
+NIGHT = 2
+"""The hour (UTC) from which a night's comparison may begin."""
+
+
+@dg.sensor(
+    name="pull",
+    description="Pulls what was written since the last tick from the databases and lake tables of IRT_PULL_SOURCES, "
+    "and compares the last 35 days with them each night.",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def pull(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SensorResult:
+    try:
+        sources = [*read_sources(database.settings).values()]
+    except PermanentFailure as failure:
+        return dg.SensorResult(skip_reason=str(failure))
+    turn = int(context.cursor or 0)  # whoever had no time is the first the next time
+    began, said = time.monotonic(), []
+    for n in range(len(sources)):
+        left = SECONDS_A_TICK - (time.monotonic() - began)
+        if left > 0:
+            said.append(_pulled(database, sources[(turn + n) % len(sources)], left))
+    return dg.SensorResult(skip_reason="; ".join(said) or "IRT_PULL_SOURCES names no source", cursor=str(turn + 1))
+
+
+def _pulled(database: Database, source: PullSource, seconds: float) -> str:
+    """What came of it; an alert stays open while the source cannot be pulled."""
+    key, began = f"pull {source.name}", time.monotonic()
+    found = []
+    try:
+        report = Pull(database, source, seconds).run()
+        now = datetime.now(UTC)
+        left = seconds - (time.monotonic() - began)
+        if now.hour >= NIGHT and left > 0:
+            found = [*Comparison(database, source, left).run(now)]
+    except UnderWay as held:
+        return str(held)
+    except (PermanentFailure, TransientFailure) as failure:
+        alert = Alert(key, "error", str(failure), f"irt pull {source.name} says whether it is mended.")
+        with database.connect() as connection:
+            open_alert(connection, alert)
+        return str(failure)
+    with database.connect() as connection:
+        resolve_alert(connection, key)
+        for day in found:
+            if day.waits:
+                fix = "Look at the source, then confirm."
+                open_alert(connection, Alert(f"{key} {day.day}", "warning", str(day), fix))
+    return f"{source.name}: {report.read:,} rows, {report.accepted:,} new, {report.corrected:,} corrected"

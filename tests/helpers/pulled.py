@@ -1,0 +1,74 @@
+"""A company's table of answers in some database, the file of sources that names it, and pulls from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+import yaml
+from sqlalchemy.pool import NullPool
+
+from irt_assets.responses.importing.report import ImportReport
+from irt_assets.responses.pulling.pull import Pull
+from irt_assets.responses.pulling.sources_file import PullSource, source_named
+from resources.postgres.database import Database
+from resources.settings import Settings
+
+NAME = "lms"
+TABLE = """CREATE TABLE answers (
+    id bigint PRIMARY KEY, learner varchar(40), question varchar(40), answered {time}, score {score},
+    written {time})"""
+MAPPING = {
+    "columns": {
+        "attempt_id": "id",
+        "user_id": "learner",
+        "item_id": "question",
+        "completed_at": "answered",
+        "correct": "score",
+    }
+}
+
+
+class Company:
+    """The company's side: its database, by SQLAlchemy's address."""
+
+    def __init__(self, address: str, file: Path) -> None:
+        self.address, self.file = address, file
+        self._engine = sa.create_engine(address.replace("postgresql:", "postgresql+psycopg:"), poolclass=NullPool)
+
+    def run(self, *statements: str) -> None:
+        with self._engine.begin() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+
+    @contextmanager
+    def open_transaction(self, *statements: str) -> Iterator[None]:
+        """What is written here is committed at the end of the block."""
+        with self._engine.begin() as connection:
+            for statement in statements:
+                connection.exec_driver_sql(statement)
+            yield
+
+    def write_file(self, settings: Settings, name: str = NAME, **keys: Any) -> Settings:
+        """The file of sources, with one source; the settings that name it."""
+        given = {
+            "address": self.address,
+            "table": "answers",
+            "mapping": MAPPING,
+            "cursor": {"column": "written", "key": "id"},
+        }
+        source = {key: value for key, value in (given | keys).items() if value is not None}
+        self.file.write_text(yaml.safe_dump({name: source}), "utf-8")
+        self.file.chmod(0o600)
+        return settings.model_copy(update={"irt_pull_sources": self.file})
+
+
+def pull(database: Database, settings: Settings, **how: Any) -> ImportReport:
+    return Pull(database, source(settings)).run(**how)
+
+
+def source(settings: Settings) -> PullSource:
+    return source_named(settings, NAME)

@@ -1,0 +1,376 @@
+"""`irt pull` from PostgreSQL: what was written since, once; what stops a source; what a night finds."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from irt_assets.responses.pulling import nightly
+from irt_assets.responses.pulling import pull as pulling
+from irt_assets.responses.pulling import rows as source_rows
+from irt_assets.responses.pulling.nightly import Comparison
+from irt_assets.responses.pulling.pull import Pull, SourceStopped
+from irt_assets.responses.pulling.standing import Compared, begin, first_pull_under_way, pulls_in_words, store
+from jobs import pulls
+from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres.database import Database
+from resources.settings import Settings
+from tests.helpers.pulled import NAME, TABLE, Company, pull, source
+from tests.helpers.rooms import rows
+from tests.helpers.typed import IrtOf
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+LOG = "SELECT attempt_id, user_id, item_id, correct FROM response_log ORDER BY 1"
+
+
+def at(**ago: float) -> str:
+    return f"'{(NOW - timedelta(**ago)).isoformat()}'"
+
+
+def row(number: int, score: Any = 1, *, item: str = "q1", answered: str, written: str | None = None) -> str:
+    cells = f"{number}, 'u{number}', '{item}', {answered}, {score}, {written or answered}"
+    return f"INSERT INTO company.answers VALUES ({cells})"
+
+
+@pytest.fixture
+def company(database: Database, tmp_path: Path) -> Company:
+    made = Company(database.url, tmp_path / "sources.yaml")
+    made.run(
+        "CREATE SCHEMA company",
+        TABLE.format(time="timestamptz", score="smallint").replace("answers", "company.answers"),
+        row(1, answered=at(days=40)),
+        row(2, 0, answered=at(days=3)),
+        row(3, answered=at(hours=2)),
+    )
+    return made
+
+
+@pytest.fixture
+def lms(company: Company, settings: Settings) -> Settings:
+    return company.write_file(settings, table="company.answers", revision="cursor")
+
+
+def test_each_answer_comes_once_and_a_regraded_one_replaces_it(
+    company: Company, lms: Settings, database: Database
+) -> None:
+    assert pull(database, lms).accepted == 3
+    company.run(row(4, answered=at(minutes=1)), f"UPDATE company.answers SET score = 1, written = {at()} WHERE id = 2")
+    second = pull(database, lms)
+    assert (second.read, second.accepted, second.corrected) == (2, 1, 1)
+    third = pull(database, lms)
+    assert (third.read, third.accepted) == (0, 0)  # what is read once more because rows commit out of order
+    assert rows(database, LOG) == [
+        ("1", "u1", "q1", True),
+        ("2", "u2", "q1", True),
+        ("3", "u3", "q1", True),
+        ("4", "u4", "q1", True),
+    ]
+    assert rows(database, "SELECT source, kind, sum(accepted)::int FROM intake GROUP BY 1, 2") == [(NAME, "pull", 4)]
+
+
+@pytest.mark.parametrize("cursor", ["written", "id"])
+def test_a_row_that_was_committed_late_is_not_passed_by(
+    company: Company, settings: Settings, database: Database, cursor: str
+) -> None:
+    lms = company.write_file(settings, table="company.answers", cursor={"column": cursor, "key": "id"})
+    pull(database, lms)
+    with company.open_transaction(row(4, answered=at(minutes=2))):
+        company.run(row(5, answered=at(minutes=1)))
+        assert pull(database, lms).accepted == 1
+    assert pull(database, lms).accepted == 1
+    assert [one[0] for one in rows(database, LOG)] == ["1", "2", "3", "4", "5"]
+
+
+def test_rows_of_one_cursor_value_that_no_time_is_left_for_are_pulled_next(
+    company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irt_assets.responses.pulling.rows.BATCH", 2)
+    pull(database, lms)
+    company.run(*(row(n, answered=at(minutes=5)) for n in range(10, 20)))
+    taken = []
+    for _ in range(3):
+        one = Pull(database, source(lms), seconds=60)
+        budget = iter([True, False])
+        monkeypatch.setattr(Pull, "in_time", property(lambda _self, budget=budget: next(budget, False)))
+        taken.append(one.run().accepted)
+    assert taken == [4, 4, 2]
+
+
+def test_a_refused_row_counts_once_however_often_it_is_read(
+    company: Company, lms: Settings, database: Database
+) -> None:
+    pull(database, lms)
+    company.run(*(row(n, 1 if n > 10 else 2, answered=at(minutes=1)) for n in range(10, 130)))
+    assert pull(database, lms).rejected == {"bad_score": 1}
+    assert pull(database, lms).rejected == {}
+    assert rows(database, "SELECT source, kind, reason, value FROM intake_reject") == [(NAME, "pull", "bad_score", "2")]
+    company.run(f"UPDATE company.answers SET score = 0, written = {at()} WHERE id = 10")
+    assert pull(database, lms).accepted == 1
+
+
+def test_a_source_whose_scores_are_points_is_stopped_and_nothing_is_stored(
+    company: Company, lms: Settings, database: Database
+) -> None:
+    company.run(*(row(n, 2, answered=at(days=80)) for n in (10, 11)))
+    with pytest.raises(SourceStopped, match=r"2 of its first 2 rows are bad_score.*--accept"):
+        pull(database, lms)
+    with pytest.raises(SourceStopped, match="was stopped"):
+        pull(database, lms)
+    assert rows(database, LOG) == []
+    company.run("DELETE FROM company.answers WHERE id IN (10, 11)")
+    assert pull(database, lms, accept=True).accepted == 3
+
+
+def test_another_type_of_a_column_stops_the_source_with_its_name(
+    company: Company, lms: Settings, database: Database
+) -> None:
+    pull(database, lms)
+    company.run("ALTER TABLE company.answers ALTER learner TYPE text", row(4, answered=at(minutes=1)))
+    with pytest.raises(SourceStopped, match=r"learner was varchar\(40\) and is text"):
+        pull(database, lms)
+    assert len(rows(database, LOG)) == 3
+    assert pull(database, lms, accept=True).accepted == 1
+
+
+def test_a_first_pull_goes_on_after_a_break_with_the_newest_month_first(
+    company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Pull, "in_time", property(lambda self: self.report.read < 1))
+    assert pull(database, lms, newest_first=True).accepted == 1
+    assert [one[0] for one in rows(database, LOG)] in (
+        ["2"],
+        ["3"],
+    )  # of this month, or of the last days of the one before
+    company.run(row(4, answered=at(minutes=1)))
+    monkeypatch.setattr(Pull, "in_time", property(lambda self: True))
+    assert pull(database, lms).accepted == 3
+    assert rows(database, "SELECT first_pull FROM pull_source") == [(None,)]
+
+
+def test_a_night_fetches_what_is_missing_and_withdraws_what_is_gone(
+    company: Company, lms: Settings, database: Database
+) -> None:
+    day = (NOW - timedelta(days=3)).replace(hour=10).isoformat()
+    company.run(*(row(n, n % 2, answered=f"'{day}'") for n in range(100, 400)))
+    pull(database, lms)
+    assert _compared(database, lms) == []
+    company.run("DELETE FROM company.answers WHERE id = 100", row(400, answered=f"'{day}'", written="'2020-01-01'"))
+    company.run("UPDATE company.answers SET score = 7 WHERE id = 101")  # still there, and no answer
+    assert _compared(database, lms, later=1) == []  # as many as before
+    company.run("DELETE FROM company.answers WHERE id = 102")
+    [found] = _compared(database, lms, later=2)
+    assert (found.missing, found.vanished, found.waits) == (1, 2, False)
+    gone = rows(database, "SELECT attempt_id, how, corrected_by, reason FROM attempt_correction ORDER BY 1")
+    assert gone == [(n, "withdraw", "irt pull", "lms has it no more") for n in ("100", "102")]
+    assert ("400",) in rows(database, "SELECT attempt_id FROM response_log")
+    assert ("101",) in rows(database, "SELECT attempt_id FROM response_log")
+    assert _compared(database, lms, later=3) == []
+
+
+def test_more_than_one_percent_of_a_day_waits_for_a_person(company: Company, lms: Settings, database: Database) -> None:
+    pull(database, lms)
+    company.run("DELETE FROM company.answers WHERE id = 2")
+    [found] = _compared(database, lms)
+    assert (found.vanished, found.waits) == (1, True)
+    assert str(found).endswith(f"→ irt pull lms --confirm {found.day}")
+    assert len(rows(database, LOG)) == 3
+    [done] = Comparison(database, source(lms)).run(NOW, confirm=found.day)
+    assert (done.vanished, done.waits, len(rows(database, LOG))) == (1, False, 2)
+
+
+def test_answers_of_other_ways_are_never_withdrawn(company: Company, lms: Settings, database: Database) -> None:
+    company.run("DELETE FROM company.answers WHERE id = 2")
+    pull(database, lms)
+    other = f"('x', {at(days=3)}, 'u', 'q')"
+    company.run(f"INSERT INTO public.response_log (attempt_id, completed_at, user_id, item_id) VALUES {other}")
+    assert _compared(database, lms) == []
+
+
+def _compared(database: Database, settings: Settings, later: int = 0) -> list[Compared]:
+    return [*Comparison(database, source(settings)).run(NOW + timedelta(days=later))]
+
+
+def test_a_source_that_is_away_is_named_without_its_password(
+    company: Company, settings: Settings, database: Database
+) -> None:
+    lms = company.write_file(settings, address="postgresql://irt:hush@127.0.0.1:1/lms")
+    with pytest.raises(TransientFailure, match="lms: postgresql") as raised:
+        pull(database, lms)
+    assert "hush" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"zonee": "UTC"}, "lms: zonee: Extra inputs are not permitted"),
+        ({"zone": "Mars"}, "zone: .*not a time zone"),
+        ({"cursor": None}, "cursor is missing"),
+        ({"cursor": {"column": "nope", "key": "id"}}, "the cursor names 'nope'"),
+        ({"cursor": {"column": "id", "key": "id"}, "revision": "cursor"}, "id is no time"),
+        ({"select": "SELECT 1"}, "either a table or a select"),
+        ({"address": "nonsense:hush"}, "address is none"),
+    ],
+)
+def test_what_is_wrong_in_the_file_is_named(
+    company: Company, settings: Settings, database: Database, keys: dict[str, Any], says: str
+) -> None:
+    wrong = company.write_file(settings, **({"table": "company.answers"} | keys))
+    with pytest.raises(PermanentFailure, match=says) as raised:
+        pull(database, wrong)
+    assert "hush" not in str(raised.value)
+
+
+def test_a_file_that_others_may_read_is_refused(company: Company, lms: Settings, database: Database) -> None:
+    company.file.chmod(0o640)
+    with pytest.raises(PermanentFailure, match="chmod 600"):
+        pull(database, lms)
+
+
+def _killed(settings: Settings, where: str, nth: int) -> None:
+    """In a process of its own: pull, or compare, and die by SIGKILL at the nth call of a function, which is done."""
+    module, name = {"store": (pulling, "store"), "take": (pulling, "take"), "withdraw": (nightly, "take_out")}[where]
+    calls, real = 0, getattr(module, name)
+
+    def dying(*given: Any, **named: Any) -> Any:
+        nonlocal calls
+        done = real(*given, **named)
+        calls += 1
+        if calls == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return done
+
+    setattr(module, name, dying)
+    source_rows.BATCH = 2
+    if where == "withdraw":
+        list(Comparison(Database(settings), source(settings)).run(NOW))
+    else:
+        Pull(Database(settings), source(settings)).run()
+
+
+def _kill(settings: Settings, where: str, nth: int) -> None:
+    process = multiprocessing.get_context("fork").Process(target=_killed, args=(settings, where, nth))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("where", "nth"), [("take", 1), ("store", 3), ("take", 2), ("store", 5)])
+def test_a_pull_that_is_killed_loses_and_doubles_nothing(
+    company: Company, lms: Settings, database: Database, where: str, nth: int
+) -> None:
+    """Before a commit, and after one between batches: in the first pull, and in one that goes on."""
+    company.run(*(row(n, n % 2, answered=at(days=3)) for n in range(10, 20)))
+    _kill(lms, where, nth)
+    counted = rows(database, "SELECT coalesce(sum(accepted), 0)::int FROM intake WHERE kind = 'pull'")
+    assert counted == rows(database, "SELECT count(*)::int FROM response_log")
+    pull(database, lms)
+    company.run(*(row(n, n % 2, answered=at(minutes=2)) for n in range(30, 40)))
+    _kill(lms, where, 1)
+    pull(database, lms)
+    ids = [one[0] for one in rows(database, "SELECT attempt_id FROM response_log ORDER BY attempt_id::int")]
+    assert ids == [str(n) for n in (1, 2, 3, *range(10, 20), *range(30, 40))]
+    assert rows(database, "SELECT sum(accepted)::int, sum(duplicates)::int FROM intake")[0][0] == len(ids)
+
+
+def test_a_night_that_is_killed_leaves_the_day_as_it_was(company: Company, lms: Settings, database: Database) -> None:
+    company.run(*(row(n, n % 2, answered=at(days=3)) for n in range(100, 400)))
+    pull(database, lms)
+    company.run("DELETE FROM company.answers WHERE id = 100")
+    _kill(lms, "withdraw", 1)
+    assert rows(database, "SELECT count(*) FROM attempt_correction") == [(0,)]
+    [found] = _compared(database, lms)
+    assert (found.vanished, found.waits, found.here) == (1, False, 300)
+
+
+def test_the_sensor_pulls_tells_of_a_source_that_is_stopped_and_of_a_day_that_waits(
+    company: Company, lms: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(lms)
+    assert "lms: 3 rows, 3 new, 0 corrected" in _tick(database)
+    company.run("DELETE FROM company.answers WHERE id = 2")
+    later = NOW.replace(hour=3) + timedelta(days=1)
+    monkeypatch.setattr(pulls, "datetime", SimpleNamespace(now=lambda _zone: later))
+    _tick(database)
+    company.run("ALTER TABLE company.answers ALTER learner TYPE text")
+    assert "learner was varchar(40)" in _tick(database)
+    assert "stopped" in _tick(database)
+    open_alerts = rows(database, "SELECT key, severity FROM alert WHERE resolved_at IS NULL ORDER BY 1")
+    day = (NOW - timedelta(days=3)).date()
+    assert open_alerts == [("pull lms", "error"), (f"pull lms {day}", "warning")]
+    with database.connect() as connection:
+        state, waiting = pulls_in_words(connection)
+    assert state.startswith("lms: stopped: its columns are not those of the first pull")
+    assert waiting.startswith(
+        f"lms {day}: 0 rows there, 1 answers here; 0 missing are to be fetched, 1 vanished are to"
+    )
+    assert pull(database, lms, accept=True).read == 0
+    _tick(database)
+    assert rows(database, "SELECT key FROM alert WHERE resolved_at IS NULL") == [(f"pull lms {day}",)]
+
+
+def _tick(database: Database) -> str:
+    with dg.build_sensor_context(resources={"database": database}, sensor_name="pull") as context:
+        return str(pulls.pull.evaluate_tick(context).skip_message)
+
+
+def test_a_person_pulls_and_reads_how_it_stands(
+    company: Company, lms: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = irt(lms)
+    monkeypatch.setenv("IRT_PULL_SOURCES", str(company.file))
+    done = typed("pull", "--newest-first")
+    first, last = ((NOW - timedelta(**ago)).strftime("%Y-%m") for ago in ({"days": 40}, {"hours": 2}))
+    assert "lms: 3 rows read, 3 accepted, 0 corrected, 0 duplicates, rejected: none" in done.out
+    assert f"months that it filled: irt backfill --from {first} --to {last}" in done.out
+    assert "rows, " in done.out
+    assert " left\n" in done.out
+    company.run("DELETE FROM company.answers WHERE id = 2")
+    done = typed("pull", "lms", "--compare")
+    day = (NOW - timedelta(days=3)).date()
+    assert f"→ irt pull lms --confirm {day}" in done.out
+    assert "1 vanished were withdrawn" in typed("pull", "lms", "--confirm", str(day)).out
+    assert typed("pull", "nothing").code == 2
+    assert "pull: lms: read 20" in typed("status").out
+    assert typed("job", "pull").out == "pull: done\n"
+
+
+def test_a_source_without_the_time_of_the_last_write_is_shown_as_one(
+    company: Company, settings: Settings, database: Database
+) -> None:
+    lms = company.write_file(settings, table="company.answers")
+    pull(database, lms)
+    company.run(f"UPDATE company.answers SET score = 1, written = {at()} WHERE id = 2")
+    assert pull(database, lms).rejected == {"conflicting_duplicate": 1}
+    with database.connect() as connection:
+        [said] = pulls_in_words(connection)
+    assert said.endswith("regrading is not noticed (no `revision: cursor`)")
+
+
+def test_late_answers_wait_for_the_end_of_a_first_pull(company: Company, lms: Settings, database: Database) -> None:
+    with database.connect() as connection:
+        assert not first_pull_under_way(connection)
+        standing = begin(connection, NAME, {}, True)
+        standing.first_pull = {"days": ["2026-01-01"], "behind": None}
+        store(connection, standing)
+        assert first_pull_under_way(connection)
+        connection.execute("UPDATE pull_source SET pulled_at = now() - interval '2 hours'")
+        assert not first_pull_under_way(connection)
+
+
+def test_own_tables_as_the_log_refuse_a_pull(company: Company, lms: Settings, database: Database, irt: IrtOf) -> None:
+    company.run(
+        "CREATE VIEW company.log AS SELECT id::text AS id, learner AS user_id, question AS item_id,"
+        " answered AS completed_at, score = 1 AS correct FROM company.answers"
+    )
+    done = irt(lms)("connect", "log", "company.log", "--yes")
+    assert done.code == 0, done.err
+    with pytest.raises(PermanentFailure, match=r"irt connect log"):
+        pull(database, lms)

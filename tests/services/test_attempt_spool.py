@@ -1,0 +1,349 @@
+"""`AttemptSpool`: what `add` took reaches the API, whoever is killed, as real processes show."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irt_assets.responses.importing.load import import_attempts
+from resources.postgres.database import Database
+from services.theta_client import AttemptSpool, spool
+from services.theta_client.api import read_address
+from tests.testbed.patience import patient
+from tests.testbed.stack_harness import wait_for
+
+pytestmark = pytest.mark.xdist_group("send attempts")
+
+ROOT = Path(__file__).parents[2]
+ADDING = """
+import sys
+from services.theta_client import AttemptSpool
+spool = AttemptSpool(sys.argv[1])
+for k in range(int(sys.argv[3])):
+    row = {"attempt_id": f"{sys.argv[2]}-{k}", "user_id": "a learner", "item_id": "i", "correct": True}
+    spool.add([row])
+    print(row["attempt_id"], flush=True)
+sys.stdin.read()
+"""
+Answer = tuple[int, dict[str, str], Any]
+
+
+class Server(ThreadingHTTPServer):
+    """An API that stores each id, and answers by `judge` instead where that is set."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.received: list[list[dict[str, Any]]] = []
+        self.judge: Callable[[list[dict[str, Any]]], Answer | None] = lambda _rows: None
+
+    @property
+    def ids(self) -> Counter[str]:
+        return Counter(row["attempt_id"] for rows in self.received for row in rows)
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        rows = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        stored = [{"result": "accepted", "attempt_id": row["attempt_id"]} for row in rows]
+        judged = self.server.judge(rows)
+        if judged is None or judged[0] == 200:
+            self.server.received.append(rows)
+        status, headers, content = judged or (200, {}, {"attempts": stored})
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    read_address.cache_clear()
+    with Server() as made:
+        monkeypatch.setenv("IRT_THETA_URL", f"http://127.0.0.1:{made.server_port}")
+        threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
+        yield made
+        made.shutdown()
+    read_address.cache_clear()
+
+
+@pytest.fixture
+def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    read_address.cache_clear()
+    monkeypatch.setenv("IRT_THETA_URL", "http://127.0.0.1:9")
+    yield
+    read_address.cache_clear()
+
+
+def answer(number: int) -> dict[str, Any]:
+    return {"attempt_id": f"a{number}", "user_id": "u", "item_id": "i", "correct": number % 2 == 0}
+
+
+def adding(folder: Path, name: str, count: int) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", ADDING, str(folder), name, str(count)]
+    return subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def kept(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / spool.REFUSED).read_text().splitlines()]
+
+
+def test_answers_of_many_threads_are_sent_once_and_the_folder_is_then_empty(server: Server, tmp_path: Path) -> None:
+    sending = AttemptSpool(tmp_path / "made")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda k: sending.add([answer(k), {"user_id": "u"}]), range(100)))
+    assert sending.close(patient(30))
+    assert server.ids.total() == len(server.ids) == 200
+    assert {f"a{k}" for k in range(100)} < server.ids.keys()
+    assert not list((tmp_path / "made").iterdir())
+    with pytest.raises(ValueError, match="closed"):
+        sending.add([answer(1)])
+
+
+def test_add_returns_when_the_rows_are_on_disk_and_one_call_serves_all_who_wait(
+    away: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    usual = os.fsync
+
+    def fsync(file: int) -> None:
+        usual(file)
+        opened = Path(f"/proc/self/fd/{file}")
+        if opened.readlink().suffix == ".part":
+            synced.append(opened.read_text())
+
+    monkeypatch.setattr(spool.os, "fsync", fsync)
+    sending = AttemptSpool(tmp_path)
+    for k in range(3):
+        sending.add([answer(k)])
+        assert synced[-1].count("\n") == k + 1
+    sending.close(0)
+
+
+@pytest.mark.parametrize("killed_while", ["nobody sends", "all is sent"])
+def test_what_add_took_before_kill_9_is_sent_by_the_next_process(
+    server: Server, tmp_path: Path, killed_while: str
+) -> None:
+    if killed_while == "nobody sends":
+        server.judge = lambda _rows: (503, {"Retry-After": "1"}, {})
+    processes = [adding(tmp_path, name, 100_000) for name in "xy"]
+    taken: set[str] = set()
+    for process in processes:
+        assert process.stdout is not None
+        taken.update(process.stdout.readline().strip() for _ in range(150))
+        process.send_signal(signal.SIGKILL)
+        taken.update(line.strip() for line in process.stdout if line.endswith("\n"))
+        process.communicate()
+    assert len(taken) >= 300
+    with next(tmp_path.glob("*.part")).open("ab") as file:
+        file.write(b'{"attempt_id": "torn", "us')
+    server.judge = lambda _rows: None
+    sending = AttemptSpool(tmp_path)
+    assert sending.close(patient(60))
+    assert taken <= server.ids.keys()
+    assert [row["reason"] for row in kept(tmp_path)] == ["torn_line"]
+    assert '"torn"' in kept(tmp_path)[0]["line"]
+    assert [path.name for path in tmp_path.iterdir()] == [spool.REFUSED]
+
+
+def test_the_file_of_a_living_process_is_left_alone_and_that_of_a_closed_one_is_sent(
+    server: Server, tmp_path: Path
+) -> None:
+    server.judge = lambda _rows: (503, {}, {})
+    living = adding(tmp_path, "living", 3)
+    assert living.stdout is not None
+    lines = [living.stdout.readline() for _ in range(3)]
+    assert lines[-1] == "living-2\n"
+    closed = AttemptSpool(tmp_path)
+    closed.add([answer(1)])
+    assert not closed.close(0)
+    assert Counter(path.suffix for path in tmp_path.iterdir()) == {".part": 1, ".jsonl": 1}
+    living.send_signal(signal.SIGSTOP)
+    server.judge = lambda _rows: None
+    assert AttemptSpool(tmp_path).close(patient(30))
+    assert server.ids == {"a1": 1}
+    living.send_signal(signal.SIGCONT)
+    wait_for("its own answers to be sent", lambda: "living-2" in server.ids)
+    living.communicate()
+    assert living.returncode == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_forked_child_has_a_file_and_a_thread_of_its_own(server: Server, tmp_path: Path) -> None:
+    server.judge = lambda _rows: (503, {}, {})
+    sending = AttemptSpool(tmp_path)
+    sending.add([answer(1)])
+    child = os.fork()
+    if child == 0:
+        try:
+            sending.add([answer(2)])
+            os._exit(len([*tmp_path.glob("*.part")]))
+        finally:
+            os._exit(77)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 2
+    server.judge = lambda _rows: None
+    assert sending.close(patient(30))
+    assert server.ids == {"a1": 1, "a2": 1}
+
+
+def test_refused_answers_are_kept_with_the_reason_and_counted_and_the_log_names_none(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    bad = {"result": "rejected", "reason": "bad_score", "value": "7", "what_to_do": "Send 0 or 1."}
+    server.judge = lambda rows: (
+        200,
+        {},
+        {"attempts": [bad if row["correct"] else {"result": "accepted"} for row in rows]},
+    )
+    sending = AttemptSpool(tmp_path)
+    for k in range(6):
+        sending.add([answer(k)])
+    assert sending.close(patient(30))
+    assert (sending.refused, [row["attempt_id"] for row in kept(tmp_path)]) == (3, ["a0", "a2", "a4"])
+    assert kept(tmp_path)[0] == answer(0) | {"reason": "bad_score", "what_to_do": "Send 0 or 1."}
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "a0" not in caplog.text
+
+
+def test_the_pause_is_what_the_api_asks_for_and_grows_where_it_asks_for_none(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    usual = threading.Condition.wait_for
+    monkeypatch.setattr(spool.random, "uniform", lambda *_: 1.0)
+
+    def wait_for_it(self: threading.Condition, probe: Callable[[], bool], timeout: float | None = None) -> bool:
+        if threading.current_thread().name != "irt-attempt-spool":
+            return usual(self, probe, timeout)
+        waits.append(timeout or 0)
+        return usual(self, probe, 0.01)
+
+    monkeypatch.setattr(threading.Condition, "wait_for", wait_for_it)
+    asked: Iterator[dict[str, str]] = iter([{"Retry-After": "7"}, {"Retry-After": "1"}, *[{}] * 6])
+
+    def judge(_rows: list[dict[str, Any]]) -> Answer | None:
+        headers = next(asked, None)
+        return None if headers is None else (503, headers, {"detail": "busy"})
+
+    server.judge = judge
+    sending = AttemptSpool(tmp_path)
+    sending.add([answer(1)])
+    assert sending.close(patient(30))
+    assert waits == [7, 1, 4, 8, 16, 32, 60, 60]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 409])
+def test_where_a_setting_is_at_fault_the_rows_stay_and_it_says_so_once_a_minute(
+    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    asked = []
+
+    def judge(rows: list[dict[str, Any]]) -> Answer:
+        asked.append(rows)
+        return status, {}, {"detail": "mend it"}
+
+    server.judge = judge
+    sending = AttemptSpool(tmp_path)
+    sending.add([answer(1)])
+    wait_for("it to be refused", lambda: caplog.records)
+    assert not sending.close(0.3)
+    assert len(asked) == 1
+    assert [record.getMessage().endswith(f"answered {status}: mend it") for record in caplog.records] == [True]
+    [file] = tmp_path.iterdir()
+    assert (file.suffix, json.loads(file.read_text())) == (".jsonl", answer(1))
+
+
+def test_a_body_that_is_too_large_is_halved_and_a_row_that_is_is_refused(server: Server, tmp_path: Path) -> None:
+    def judge(rows: list[dict[str, Any]]) -> Answer | None:
+        return (413, {}, None) if len(rows) > 2 or rows[0]["attempt_id"] == "a3" else None
+
+    server.judge = judge
+    sending = AttemptSpool(tmp_path)
+    sending.add([answer(k) for k in range(7)])
+    assert sending.close(patient(30))
+    assert server.ids == Counter(f"a{k}" for k in (0, 1, 2, 4, 5, 6))
+    assert [(row["attempt_id"], row["reason"]) for row in kept(tmp_path)] == [("a3", "too_large")]
+
+
+@pytest.mark.parametrize(
+    "row", [{"x": float("nan")}, {"x": "\ud800"}, {"x": [1]}, {"x": {"y": 1}}, {1: "x"}, {"x": "y" * 2**20}]
+)
+def test_a_row_that_the_api_could_not_read_is_refused_at_the_door(away: None, tmp_path: Path, row: Any) -> None:
+    sending = AttemptSpool(tmp_path)
+    with pytest.raises(ValueError):  # noqa: PT011 - of json, of a codec, or of the spool
+        sending.add([answer(1), row])
+    assert not list(tmp_path.iterdir())
+    sending.close(0)
+
+
+def test_a_full_disk_is_the_callers_error_and_the_rows_before_it_stay_whole(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.judge = lambda _rows: (503, {}, {})
+    sending = AttemptSpool(tmp_path)
+    sending.add([answer(1)])
+    usual, room = os.pwrite, [20]
+    monkeypatch.setattr(spool.os, "pwrite", lambda file, text, at: usual(file, text[: room[0]], at))
+    with pytest.raises(OSError, match="No space left"):
+        sending.add([answer(2)])
+    room[0] = 10_000
+    sending.add([answer(2)])
+    monkeypatch.setattr(spool.os, "fsync", lambda _file: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+    with pytest.raises(OSError, match="output error"):
+        sending.add([answer(3)])
+    monkeypatch.undo()
+    os.environ["IRT_THETA_URL"] = f"http://127.0.0.1:{server.server_port}"
+    sending.add([answer(3)])
+    server.judge = lambda _rows: None
+    assert sending.close(patient(30))
+    assert {"a1", "a2", "a3"} == server.ids.keys()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_long_outage_makes_files_of_bounded_size_and_reads_one_chunk_at_a_time(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool, "LARGEST_FILE", 10_000)
+    server.judge = lambda _rows: (503, {}, {})
+    sending = AttemptSpool(tmp_path)
+    for k in range(30):
+        sending.add([answer(1000 * k + j) for j in range(20)])
+    assert len([*tmp_path.glob("*.jsonl")]) >= 4
+    assert all(path.stat().st_size < 12_000 for path in tmp_path.iterdir())
+    server.judge = lambda _rows: None
+    assert sending.close(patient(30))
+    assert (len(server.ids), max(map(len, server.received)) <= 1000) == (600, True)
+
+
+def test_an_import_takes_the_files_of_an_outage(away: None, tmp_path: Path, database: Database) -> None:
+    sending = AttemptSpool(tmp_path / "spool")
+    now = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
+    sending.add([answer(k) | {"completed_at": now.isoformat(), "response": None} for k in range(3)])
+    assert not sending.close(0)
+    files = [*(tmp_path / "spool").glob("0*.jsonl")]
+    report = import_attempts(database, files, first_month=f"{now:%Y-%m}", reject_dir=tmp_path)
+    assert (report.accepted, report.rejected.total()) == (3, 0)
+    again = import_attempts(database, files, first_month=f"{now:%Y-%m}", reject_dir=tmp_path)
+    assert again.duplicates == 3

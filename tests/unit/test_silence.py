@@ -1,0 +1,85 @@
+"""When a source of answers is silent: by the weeks before, hour by hour."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from irt_assets.responses.importing.silence import silence, usual_pause
+from resources.failures import PermanentFailure
+from resources.settings import Settings, get_settings
+
+MONDAY = datetime(2026, 11, 2, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+
+
+def office_hours(weeks: int = 3) -> list[datetime]:
+    """Every ten minutes from 8:00 to 16:50 on working days, for some weeks and up to a Monday's noon."""
+    noon = MONDAY + weeks * 7 * DAY + 12 * HOUR
+    minutes = (MONDAY + k * timedelta(minutes=10) for k in range(weeks * 7 * 144 + 73))
+    return [at for at in minutes if at.weekday() < 5 and 8 <= at.hour < 17 and at <= noon]
+
+
+def is_silent(arrivals: list[datetime], after: timedelta, setting: timedelta | None = None) -> bool:
+    return silence("s", arrivals, arrivals[-1] + after, setting) is not None
+
+
+def test_by_day_an_hour_is_silence_and_pauses_of_minutes_are_not() -> None:
+    arrivals = office_hours()
+    assert not is_silent(arrivals, 1 * HOUR)  # twice ten minutes is less than the shortest, an hour
+    assert is_silent(arrivals, 1 * HOUR + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(("days_before", "pause"), [(3, 63), (4, 15)])
+def test_nights_and_weekends_are_expected(days_before: int, pause: int) -> None:
+    """Three days before a Monday is a Friday, after which comes a weekend, and a Thursday has one night."""
+    end = MONDAY + 21 * DAY - (days_before - 1) * DAY
+    arrivals = [at for at in office_hours() if at < end]
+    usual = usual_pause(arrivals, arrivals[-1] + HOUR)
+    assert usual == timedelta(hours=pause, minutes=10)
+    assert not is_silent(arrivals, 2 * usual)
+    assert is_silent(arrivals, 2 * usual + timedelta(seconds=1))
+
+
+def test_none_is_silent_in_its_first_week_or_after_one_arrival() -> None:
+    arrivals = [at for at in office_hours() if at < MONDAY + 6 * DAY]
+    assert not is_silent(arrivals, DAY)
+    assert is_silent(arrivals, 6 * DAY)
+    assert not is_silent(arrivals[:1], 300 * DAY)
+
+
+def test_an_hour_without_a_pause_of_its_own_is_measured_by_the_longest_of_all() -> None:
+    odd = [*office_hours(), MONDAY + 21 * DAY + 12.5 * HOUR + 8 * HOUR]
+    assert usual_pause(odd, odd[-1] + HOUR) == timedelta(hours=63, minutes=10)
+
+
+def test_a_setting_counts_instead_from_the_first_day_on() -> None:
+    first = [MONDAY]
+    assert not is_silent(first, 2 * HOUR, 2 * HOUR)
+    assert is_silent(first, 2 * HOUR + timedelta(seconds=1), 2 * HOUR)
+    said = silence("s", first, MONDAY + DAY, 2 * HOUR)
+    assert said is not None
+    assert said.sentence(MONDAY + DAY) == (
+        "s has brought no answers since 2026-11-02 00:00 UTC, for 24 hours; IRT_SILENT_AFTER allows two hours"
+    )
+
+
+def test_the_alert_names_source_time_usual_pause_and_the_way_out() -> None:
+    arrivals = office_hours()
+    now = arrivals[-1] + 90 * timedelta(minutes=1)
+    said = silence("a,b=c d", arrivals, now, None)
+    assert said is not None
+    alert = said.alert(now)
+    assert "a,b=c d has brought no answers since 2026-11-23 12:00 UTC" in alert.what
+    assert "longest pause in 28 days from that hour of the week on was ten minutes" in alert.what
+    assert "IRT_SILENT_AFTER=a%2Cb%3Dc%20d=3d" in alert.fix
+    assert Settings(irt_silent_after="a%2Cb%3Dc%20d=3d", _env_file=None).silent_after == {"a,b=c d": 3 * DAY}
+
+
+def test_the_setting_takes_names_with_any_character_and_says_what_it_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(irt_silent_after="x%2Cy=90m, a=b=2h,irt import=7d,z=never", _env_file=None)
+    assert settings.silent_after == {"x,y": 1.5 * HOUR, "a=b": 2 * HOUR, "irt import": 7 * DAY, "z": None}
+    monkeypatch.setenv("IRT_SILENT_AFTER", "x=soon")
+    with pytest.raises(PermanentFailure, match=r"IRT_SILENT_AFTER.*service=2h"):
+        get_settings()

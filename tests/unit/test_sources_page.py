@@ -1,0 +1,54 @@
+"""docs/reference/sources.md has every publication that the code and the pages cite, and no other."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs/reference/sources.md"
+SURNAME = r"(?:(?:van der|von|de|De) )?[A-ZÅÉÖÜ][\w\-]*[a-zé](?: Falcón)?"
+YEARS = r"(?:19|20)\d\d(?:(?:, | and )(?:19|20)\d\d)*"
+CITED = re.compile(rf"({SURNAME})((?:,? (?:& |and )?{SURNAME})*)(?: et al\.)?(?:'s?|’s)?,? \(?({YEARS})(?![-–\d/:])")
+NO_AUTHORS = re.compile(
+    r"All|At|Beyond|From|Make|Simulated|With|In|On|By|Since|Until|Of|The|Version|Debian|R"
+    r"|January|February|March|April|May|June|July|August|September|October|November|December"
+)
+"""Words that stand before a year, or before a number that looks like one."""
+
+
+def cited() -> dict[tuple[str, str], str]:
+    """(first author, year) → a file that cites them."""
+    named = subprocess.run(
+        ["git", "ls-files", "irt_assets", "jobs", "resources", "services", "docs"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split()  # fmt: skip
+    found = {}
+    for name in named:
+        if name.endswith((".py", ".md")) and ROOT / name != PAGE:
+            text = re.sub(r"^#+ .*", ". ", (ROOT / name).read_text(encoding="utf-8"), flags=re.MULTILINE)
+            for match in CITED.finditer(re.sub(r"\s+", " ", text)):
+                first, _, years = match.groups()
+                if not NO_AUTHORS.fullmatch(first):
+                    found |= {(first, year): name for year in re.findall(r"\d{4}", years) if int(year) <= 2024}
+    return found
+
+
+def listed() -> set[tuple[str, str]]:
+    entries = re.findall(r"^- \*\*(.+?) (\d{4})\.\*\* .+", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    return {(re.split(r", | & ", authors)[0], year) for authors, year in entries}
+
+
+def test_every_publication_that_is_cited_is_listed():
+    missing = {key: where for key, where in cited().items() if key not in listed()}
+    assert not missing, f"add them to {PAGE.name}, or the word to NO_AUTHORS: {missing}"
+
+
+def test_every_publication_that_is_listed_is_cited():
+    assert not listed() - set(cited())
+
+
+def test_the_list_is_in_order_and_names_none_twice():
+    entries = re.findall(r"^- \*\*(.+?)\.\*\*", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(entries) == len(set(entries)) > 70

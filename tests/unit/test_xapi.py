@@ -1,0 +1,224 @@
+"""What an xAPI statement tells: the attempt, or why it is none."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irt_assets.responses.importing.xapi import ANSWERED, VOIDED, Naming, NotTaken, Void, attempt_of, ids_of
+
+HOME = "https://exam.example.org/accounts"
+NAMING = Naming(HOME, "https://exam.example.org/items/")
+ID = "6c2f1a34-90ab-4f6e-8f0e-2d1f2c3b4a59"
+SESSION = "b7f0d3de-5a55-4d4c-9c5e-0b8f6f3f9a11"
+
+
+def statement(**more: Any) -> dict[str, Any]:
+    """As the specification's examples are built, for an item of ours."""
+    made = {
+        "id": ID,
+        "actor": {"objectType": "Agent", "name": "Ada", "account": {"homePage": HOME, "name": "u42"}},
+        "verb": {"id": ANSWERED, "display": {"en-US": "answered"}},
+        "object": {
+            "objectType": "Activity",
+            "id": "https://exam.example.org/items/q7",
+            "definition": {
+                "type": "http://adlnet.gov/expapi/activities/cmi.interaction",
+                "interactionType": "choice",
+                "correctResponsesPattern": ["golf[,]tetris"],
+                "choices": [{"id": "golf", "description": {"en": "Golf"}}],
+            },
+        },
+        "result": {
+            "score": {"scaled": 1, "raw": 1, "min": 0, "max": 1},
+            "success": True,
+            "completion": True,
+            "response": "golf[,]tetris",
+            "duration": "PT1M0.25S",
+            "extensions": {"https://exam.example.org/x/hints": 1},
+        },
+        "context": {"registration": SESSION, "instructor": {"mbox": "mailto:kim@example.org"}, "language": "en"},
+        "timestamp": "2026-11-20T08:00:31.250Z",
+        "stored": "2026-11-20T08:00:32.000Z",
+        "authority": {"objectType": "Agent", "mbox": "mailto:lrs@example.org"},
+        "version": "1.0.3",
+    }
+    return {name: value for name, value in (made | more).items() if value is not None}
+
+
+def taken(**more: Any) -> dict[str, Any]:
+    attempt = attempt_of(statement(**more), NAMING)
+    assert isinstance(attempt, dict), attempt
+    return attempt
+
+
+def refused(naming: Naming = NAMING, **more: Any) -> tuple[str, str]:
+    found = attempt_of(statement(**more), naming)
+    assert isinstance(found, NotTaken), found
+    return found.reason, found.value
+
+
+def test_every_column_that_a_statement_knows() -> None:
+    assert taken() == {
+        "attempt_id": ID,
+        "user_id": "u42",
+        "item_id": "q7",
+        "completed_at": "2026-11-20T08:00:31.250Z",
+        "correct": True,
+        "response": "golf[,]tetris",
+        "response_time_ms": 60_250,
+        "session_id": SESSION,
+    }
+
+
+def test_what_may_be_left_out() -> None:
+    least = taken(id=None, context=None, result={"success": False}, object={"id": "https://exam.example.org/items/q7"})
+    assert {name: value for name, value in least.items() if value is None} == dict.fromkeys(
+        ("attempt_id", "response", "response_time_ms", "session_id")
+    )
+    assert least["correct"] is False
+    assert taken(timestamp=None)["completed_at"] == "2026-11-20T08:00:32.000Z"
+    assert taken(timestamp=None, stored=None)["completed_at"] is None
+    assert attempt_of(statement(), Naming(HOME)) == taken() | {"item_id": "https://exam.example.org/items/q7"}
+
+
+def test_an_id_in_capitals_is_the_same() -> None:
+    assert taken(id=ID.upper()) == taken()
+
+
+@pytest.mark.parametrize(
+    ("result", "correct"),
+    [
+        ({"success": False, "score": {"scaled": 1}}, False),
+        ({"success": True, "score": {"scaled": 0.4}}, True),
+        ({"score": {"scaled": 0}}, False),
+        ({"score": {"scaled": 1.0}}, True),
+    ],
+)
+def test_success_says_whether_it_is_right_and_else_a_whole_score(result: Any, correct: bool) -> None:
+    assert taken(result=result)["correct"] is correct
+
+
+@pytest.mark.parametrize(
+    ("result", "reason"),
+    [
+        (None, ("no_success", "result")),
+        ({"response": "golf[,]tetris"}, ("no_success", "result")),
+        ({"score": {"raw": 1, "max": 1}}, ("no_success", "result")),
+        ({"score": {"scaled": 0.5}}, ("bad_score", "0.5")),
+        ({"score": {"scaled": -1}}, ("bad_score", "-1")),
+        ({"score": {"scaled": True}}, ("bad_score", "True")),
+        ({"success": 1}, ("bad_statement", "result.success")),
+        ({"success": None}, ("bad_statement", "result.success")),
+        ([], ("bad_statement", "result")),
+    ],
+)
+def test_nothing_else_says_it_not_even_the_pattern_of_correct_responses(result: Any, reason: tuple[str, str]) -> None:
+    assert refused(result=result) == reason
+
+
+@pytest.mark.parametrize(
+    ("duration", "ms"),
+    [
+        *(("PT0S", 0), ("PT12.34S", 12_340), ("PT1,5S", 1_500), ("PT1H30M", 5_400_000), ("P1DT1S", 86_401_000)),
+        *(("P2W", 1_209_600_000), ("P0Y0M0DT0H0M7S", 7_000), ("P1M", None), ("P1Y2DT3S", None)),
+    ],
+)
+def test_a_duration_in_milliseconds_or_none_where_a_month_or_a_year_is_in_it(duration: str, ms: int | None) -> None:
+    assert taken(result={"success": True, "duration": duration})["response_time_ms"] == ms
+
+
+@pytest.mark.parametrize(
+    "duration", ["", "P", "PT", "12", "P1S", "PT1", "P1DT", "PT-1S", "1:30", "PT" + "9" * 400 + "S"]
+)
+def test_what_is_no_duration_is_refused(duration: str) -> None:
+    assert refused(result={"success": True, "duration": duration}) == ("bad_response_time", duration)
+
+
+def test_one_name_at_two_home_pages_is_two_people() -> None:
+    other = {"account": {"homePage": HOME + "/", "name": "u42"}}
+    assert refused(actor=other) == ("other_home_page", HOME + "/")
+    assert refused(Naming(item_prefix=NAMING.item_prefix)) == ("other_home_page", HOME)
+
+
+def test_a_mailbox_is_refused_unless_a_key_hides_it() -> None:
+    actor = {"objectType": "Agent", "mbox": "mailto:Ada@Example.org"}
+    assert refused(actor=actor) == ("not_an_account", "mbox")
+    keyed = Naming(HOME, NAMING.item_prefix, "a key")
+    first = attempt_of(statement(actor=actor), keyed)
+    same = attempt_of(statement(actor=actor | {"mbox": "mailto:Ada@example.ORG"}), keyed)
+    other = attempt_of(statement(actor=actor | {"mbox": "mailto:ada@example.org"}), keyed)
+    assert isinstance(first, dict)
+    # printf mailto:Ada@example.org | openssl dgst -sha256 -hmac 'a key'
+    assert first["user_id"] == "b69050f18169637a72b4c861a7dc8d8240627b7e27bbe168bdc8bd3ea8ecb61b"
+    assert first == same != other
+    for mbox in ("ada@example.org", "mailto:", "mailto:a b@c"):
+        assert refused(keyed, actor={"mbox": mbox}) == ("bad_statement", "actor.mbox")
+
+
+@pytest.mark.parametrize(
+    ("actor", "value"),
+    [
+        ({"objectType": "Group", "member": [{"account": {"homePage": HOME, "name": "u"}}]}, "a group"),
+        ({"mbox_sha1sum": "ebd31e95054c018b10727ccffd2ef2ec3a016ee9"}, "no account"),
+        ({"openid": "https://openid.example.org/ada"}, "no account"),
+        ({"name": "Ada"}, "no account"),
+    ],
+)
+def test_other_actors_are_refused(actor: Any, value: str) -> None:
+    assert refused(actor=actor) == ("not_an_account", value)
+
+
+def test_other_verbs_are_left_out_and_a_voiding_statement_names_what_it_voids() -> None:
+    for verb in ("http://adlnet.gov/expapi/verbs/completed", "http://adlnet.gov/expapi/verbs/experienced", "answered"):
+        assert attempt_of(statement(verb={"id": verb}, actor={"mbox": 7}), NAMING) is None
+    voiding = {"objectType": "StatementRef", "id": ID.upper()}
+    assert attempt_of(statement(verb={"id": VOIDED}, actor={"mbox": "x"}, object=voiding), NAMING) == Void(ID)
+    assert refused(verb={"id": VOIDED}) == ("bad_statement", "object.objectType")
+    assert refused(verb={"id": VOIDED}, object=voiding | {"id": "1"}) == ("bad_statement", "object.id")
+
+
+@pytest.mark.parametrize(
+    ("more", "value"),
+    [
+        *(({"verb": None}, "verb.id"), ({"verb": {"display": {}}}, "verb.id"), ({"verb": ANSWERED}, "verb")),
+        *(({"actor": None}, "actor"), ({"actor": []}, "actor"), ({"object": None}, "object.id")),
+        *(
+            ({"object": {"objectType": "Agent", "id": "x"}}, "object.objectType"),
+            ({"id": "1"}, "id"),
+            ({"id": 1}, "id"),
+        ),
+        *(({"actor": {"account": {"homePage": HOME, "name": 42}}}, "actor.account.name"), ({"context": 1}, "context")),
+        *(({"actor": {"account": {"homePage": HOME}}}, "actor.account.name"), ({"timestamp": 1}, "timestamp")),
+        ({"context": {"registration": "42"}}, "context.registration"),
+    ],
+)
+def test_a_malformed_statement_is_refused_by_the_property(more: Any, value: str) -> None:
+    assert refused(**more) == ("bad_statement", value)
+
+
+def test_an_activity_elsewhere_is_refused() -> None:
+    assert refused(object={"id": "https://elsewhere.org/q7"}) == ("other_activity", "https://elsewhere.org/q7")
+
+
+def test_what_is_kept_of_a_refused_statement_names_nobody() -> None:
+    assert ids_of(statement()) == {"id": ID, "object.id": "https://exam.example.org/items/q7"}
+    assert ids_of({"object": {"objectType": "Agent", "mbox": "mailto:ada@example.org"}}) == {}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["id", "actor", "verb", "object", "result", "context", "timestamp"]), JSON))
+def test_whatever_is_sent_is_a_refusal_and_no_error(changed: dict[str, Any]) -> None:
+    found = attempt_of(statement() | changed, NAMING)
+    assert found is None or isinstance(found, dict | NotTaken)
+    json.dumps(ids_of(statement() | changed))
