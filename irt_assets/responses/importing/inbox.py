@@ -7,6 +7,7 @@ What belongs here: the table `inbox_file`, and what `_import.yaml` says. What do
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -264,10 +265,11 @@ def _steps(database: Database, source: Source, folder: str, how: _How, known: Kn
             yield add_rows(connection, source, kind, mapping=how.rules or AUTO)
         return
     columns = bind_attempts(how.rules, source.name, source.columns).columns
-    if not {"completed_at", "attempt_id"} & set(columns):
+    if "completed_at" not in columns:
+        twice = "neither ids nor times, so that a longer copy of it would count twice"
         raise PermanentFailure(
-            "its rows have neither ids nor times, so that a longer copy of it would count twice. Write a column of "
-            "either; or import it once by hand (irt import attempts FILE --at DATE)"
+            f"its rows have {'no times' if 'attempt_id' in columns else twice}. Write a column completed_at; or import "
+            "it once by hand (irt import attempts FILE --at DATE)"
         )
     whole = AnswerSource(source, how.rules, None, how.scoring)
     parts: Iterable[Source] = [source] if known.last_line == 0 else []
@@ -390,7 +392,7 @@ def _finish(database: Database, inbox: Inbox, file: InboxFile, done: str) -> Ite
 def _set_aside(database: Database, path: str, failure: Exception, options: str, waiting: Sequence[str]) -> Outcome:
     """Note and tell why a file, or the options of a folder, cannot be used: until they change, `waiting` files wait."""
     why = str(failure).strip()
-    if "--" in why:
+    if re.search("--(mapping|zone|dichotomise|key)", why):
         why = f"{why.rstrip('.')}. Options stand in the folder's {OPTIONS_FILE}, such as zone: Europe/Berlin"
     fix = f"Correct it, or what {OPTIONS_FILE} says: it is then taken by itself. Otherwise: {AGAIN.format(path)}"
     with database.connect() as connection:
