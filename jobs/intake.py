@@ -35,7 +35,7 @@ def intake(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Datab
         return dg.SkipReason("IRT_INBOX is not set")
     try:
         with database.connect() as connection:
-            waiting = look(connection, inbox).waiting
+            waiting = [file for file in look(connection, inbox) if not file.taken]
             resolve_alert(connection, UNREADABLE)
     except PermanentFailure as failure:
         fix = "Correct IRT_INBOX, or the rights of the account under which the daemon runs."

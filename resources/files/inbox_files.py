@@ -10,13 +10,11 @@ import os
 import re
 import shutil
 import tempfile
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NoReturn
 
 from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, bucket_store
@@ -39,56 +37,32 @@ class InboxFile:
     version: str
 
 
-class Inbox(ABC):
-    """`address`: of the inbox, as people know it; `at_once`: a file that is there is whole."""
+class FolderInbox:
+    """`at_once`: a file that is there is whole. What cannot be read or written is a PermanentFailure."""
 
-    address: str
-    at_once: bool
-
-    @abstractmethod
-    def list(self) -> Iterator[InboxFile]:
-        """Every file of the folders, also those to ignore. Raises PermanentFailure where the inbox cannot be read."""
-
-    @abstractmethod
-    def on_disk(self, name: str) -> AbstractContextManager[Path]:
-        """The file on this disk, while the context lasts. Raises NothingThere where it has vanished, PermanentFailure
-        where it cannot be opened."""
-
-    @abstractmethod
-    def finish(self, name: str, done: str, mark: str) -> None:
-        """Delete a file, or move it to `done` under its name with `mark` before it. Raises PermanentFailure."""
-
-    def path(self, name: str) -> str:
-        return f"{self.address}/{name}"
-
-
-class FolderInbox(Inbox):
     at_once = False
 
     def __init__(self, root: Path) -> None:
-        self._root, self.address = root, str(root)
+        self.root, self.address = root, str(root)
 
     def list(self) -> Iterator[InboxFile]:
+        """Every file of the folders, also those to ignore."""
         try:
-            there = [one.name for one in os.scandir(self._root) if one.name in FOLDERS]
+            there = {path.name for path in self.root.iterdir()}.intersection(FOLDERS)
+            walks = (os.walk(self.root / folder, onerror=_raise) for folder in there)
+            for folder, _, names in chain.from_iterable(walks):
+                for path in (Path(folder, name) for name in names):
+                    with suppress(FileNotFoundError):  # it has vanished, or is a link to nowhere
+                        now, readable = path.stat(), os.access(path, os.R_OK)
+                        version = f"{now.st_mtime_ns} {now.st_ctime_ns} {readable}"
+                        yield InboxFile(path.relative_to(self.root).as_posix(), now.st_size, version)
         except OSError as error:
-            self._unreadable(error)
-        for folder, _, names in chain.from_iterable(
-            os.walk(self._root / name, onerror=self._unreadable) for name in there
-        ):
-            for name in names:
-                path = Path(folder, name)
-                try:
-                    now = path.stat()
-                except FileNotFoundError:  # it has vanished, or is a link to nowhere
-                    continue
-                readable = "" if os.access(path, os.R_OK) else " unreadable"
-                version = f"{now.st_mtime_ns} {now.st_ctime_ns}{readable}"
-                yield InboxFile(path.relative_to(self._root).as_posix(), now.st_size, version)
+            raise PermanentFailure(f"IRT_INBOX: {error.filename} cannot be read: {error.strerror}.") from error
 
     @contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:
-        path = self._root / name
+        """The file on this disk. Raises NothingThere where it has vanished."""
+        path = self.root / name
         try:
             path.open("rb").close()
         except FileNotFoundError as error:
@@ -98,7 +72,8 @@ class FolderInbox(Inbox):
         yield path
 
     def finish(self, name: str, done: str, mark: str) -> None:
-        path, target = self._root / name, Path(done, name)
+        """Delete a file, or move it to `done` with `mark` before its name."""
+        path, target = self.root / name, Path(done, name)
         try:
             if done == DELETE:
                 path.unlink(missing_ok=True)
@@ -108,56 +83,63 @@ class FolderInbox(Inbox):
         except OSError as error:
             raise PermanentFailure(f"IRT_INBOX_DONE={done}: {error}. The file was taken.") from error
 
-    def _unreadable(self, error: OSError) -> NoReturn:
-        raise PermanentFailure(f"IRT_INBOX: {error.filename} cannot be read: {error.strerror}.") from error
 
+class BucketInbox:
+    """As a folder."""
 
-class BucketInbox(Inbox):
     at_once = True
 
     def __init__(self, store: BucketStore, prefix: str) -> None:
-        self._store, self._prefix = store, prefix
+        self._store, self._prefix = store, f"{prefix}/" if prefix else ""
         self.address = f"s3://{store.bucket}/{prefix}".rstrip("/")
 
     def list(self) -> Iterator[InboxFile]:
-        found = (self._store.described(self._key(folder)) for folder in FOLDERS)
-        for key, size, version in chain.from_iterable(found):
-            if not key.endswith("/"):  # a folder, as consoles make it
-                yield InboxFile(key.removeprefix(f"{self._prefix}/" if self._prefix else ""), size, version)
+        for folder in FOLDERS:
+            for key, size, version in self._store.described(f"{self._prefix}{folder}"):
+                if not key.endswith("/"):  # a folder, as consoles make it
+                    yield InboxFile(key.removeprefix(self._prefix), size, version)
 
     @contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, name.rpartition("/")[2])
+            path = Path(folder, "object")
             try:
                 with path.open("wb") as file:
-                    file.writelines(self._store.stream(self._key(name)))
+                    file.writelines(self._store.stream(f"{self._prefix}{name}"))
             except ValueError as error:
-                raise PermanentFailure(f"{self.path(name)} has a name that is no path: {error}") from error
-            yield path
+                raise PermanentFailure(str(error)) from error
+            try:
+                yield path
+            except PermanentFailure as error:
+                why = str(error).replace(str(path), f"{self.address}/{name}")
+                raise PermanentFailure(why) from error
 
     def finish(self, name: str, done: str, mark: str) -> None:
         if done != DELETE:
-            bucket, prefix = bucket_and_prefix(done)
+            bucket, prefix = _bucket_and_prefix(done)
             folder, _, last = name.rpartition("/")
-            key = "/".join(filter(None, (prefix, folder, f"{mark}-{last}")))
-            self._store.copy(self._key(name), bucket, key)
-        self._store.delete(self._key(name))
-
-    def _key(self, name: str) -> str:
-        return f"{self._prefix}/{name}" if self._prefix else name
+            self._store.copy(f"{self._prefix}{name}", bucket, f"{prefix}/{folder}/{mark}-{last}".lstrip("/"))
+        self._store.delete(f"{self._prefix}{name}")
 
 
-def bucket_and_prefix(url: str) -> tuple[str, str]:
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
-    return bucket, prefix.strip("/")
+Inbox = FolderInbox | BucketInbox
 
 
 def inbox_of(settings: Settings) -> Inbox | None:
     """The inbox that IRT_INBOX names; None where it is unset."""
     if settings.irt_inbox is None:
         return None
-    if settings.irt_inbox.startswith("s3://"):
-        bucket, prefix = bucket_and_prefix(settings.irt_inbox)
-        return BucketInbox(bucket_store(bucket, settings), prefix)
-    return FolderInbox(Path(settings.irt_inbox))
+    if not settings.irt_inbox.startswith("s3://"):
+        return FolderInbox(Path(settings.irt_inbox))
+    bucket, prefix = _bucket_and_prefix(settings.irt_inbox)
+    return BucketInbox(bucket_store(bucket, settings), prefix)
+
+
+def _bucket_and_prefix(url: str) -> tuple[str, str]:
+    bucket, _, prefix = url.removeprefix("s3://").partition("/")
+    return bucket, prefix.strip("/")
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
 import yaml
+from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, add_rows
@@ -33,7 +35,7 @@ from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.inbox_files import FOLDERS, IGNORED, Inbox, InboxFile
 from resources.files.s3_failures import NothingThere
-from resources.postgres.database import LOCK, Database, lock_key, named_rows, one_value, records
+from resources.postgres.database import LOCK, Database, first_column, lock_key, named_rows, one_value, records
 
 OPTIONS_FILE = "_import.yaml"
 MOST_ROWS = 1_000_000
@@ -41,11 +43,32 @@ MOST_ROWS = 1_000_000
 BEGINNING = 100_000
 """Rows by which a file is judged."""
 SETTLED = timedelta(seconds=60)
-REMEMBERED = "400 days"
-"""How long a file that was taken is known after it has vanished."""
+FILES = """
+    WITH listed AS MATERIALIZED (
+        SELECT *, %(inbox)s || name AS path FROM ROWS FROM (
+            jsonb_to_recordset(%(files)s) AS (name text, size bigint, version text, options text)
+        ) WITH ORDINALITY AS given(name, size, version, options, place))
+"""
+FORGET = f"""{FILES}
+    DELETE FROM inbox_file i WHERE starts_with(path, %(inbox)s) AND path NOT IN (SELECT path FROM listed)
+        AND (taken_at IS NULL OR taken_at < now() - interval '400 days') RETURNING path
+"""
+"""What was taken is known for long after it has vanished: it may be back."""
+NOTE = f"""{FILES}
+    INSERT INTO inbox_file (path, size, version)
+    SELECT path, l.size, l.version FROM listed l LEFT JOIN inbox_file i USING (path)
+    WHERE (i.size, i.version) IS DISTINCT FROM (l.size, l.version)
+    ON CONFLICT (path) DO UPDATE SET size = excluded.size, version = excluded.version, seen_at = now(), last_line = 0,
+        taken_at = NULL, problem = NULL
+"""
+WAITING = f"""{FILES}
+    SELECT name, path, l.version, l.options, last_line, sha256, taken_at IS NOT NULL AS taken
+    FROM listed l JOIN inbox_file i USING (path)
+    WHERE taken_at IS NOT NULL OR ((problem IS NULL OR i.options IS DISTINCT FROM l.options)
+                                   AND (%(at_once)s OR seen_at <= now() - %(settled)s)) ORDER BY place
+"""
 NOT_MOVED = "inbox done"
 """Key of the alert."""
-AGAIN = "irt intake again {}"
 
 
 class _BankOptions(BaseModel):
@@ -61,29 +84,20 @@ class _AnswerOptions(_BankOptions):
 
 
 @dataclass(frozen=True)
-class Known:
-    """A row of `inbox_file`. `settled`: it has been as it is for long enough; `forgotten`: it was taken long ago."""
+class Listed:
+    """A file of the inbox, and what is known of it. `options`: the version of those that its folder has now."""
 
+    name: str
     path: str
-    size: int
     version: str
+    options: str
     last_line: int
     sha256: str | None
-    problem: str | None
-    options: str | None
     taken: bool
-    settled: bool
-    forgotten: bool
 
-
-@dataclass(frozen=True)
-class Seen:
-    """What a look at the inbox found. `options`: by folder, a version of the options that its files have."""
-
-    waiting: list[InboxFile]
-    taken: list[InboxFile]
-    known: dict[str, Known]
-    options: dict[str, str]
+    @property
+    def folder(self) -> str:
+        return self.name.partition("/")[0]
 
 
 @dataclass(frozen=True)
@@ -110,46 +124,24 @@ class _Part(Source):
         yield from self._batches
 
 
-def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = SETTLED) -> Seen:
-    """Note which files there are, and say which are to be taken, in that order.
+def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = SETTLED) -> list[Listed]:
+    """Note which files there are, and return those that are to be taken, in that order, and those that were.
 
     Raises PermanentFailure where the inbox cannot be read.
     """
     listed = sorted(inbox.list(), key=lambda file: file.name)
-    options = {folder: _version([one for one in listed if one.name.startswith(f"{folder}/_")]) for folder in FOLDERS}
-    files = {
-        inbox.path(file.name): file
+    options = {folder: _version(file for file in listed if file.name.startswith(f"{folder}/_")) for folder in FOLDERS}
+    files = [
+        {"name": file.name, "size": file.size, "version": file.version, "options": options[folder]}
         for folder in FOLDERS
         for file in listed
         if file.name.startswith(f"{folder}/") and not IGNORED.search(file.name)
-    }
-    known = _known(connection, inbox, settled)
-    gone = [path for path, one in known.items() if path not in files and (one.forgotten or not one.taken)]
-    connection.execute("DELETE FROM inbox_file WHERE path = ANY(%s)", (gone,))
-    for path in gone:
-        resolve_alert(connection, _alert_key(path))
-    changed = [
-        (path, file.size, file.version)
-        for path, file in files.items()
-        if path not in known or (known[path].size, known[path].version) != (file.size, file.version)
     ]
-    if changed:
-        with connection.cursor() as cursor:
-            cursor.executemany(
-                """INSERT INTO inbox_file AS i (path, size, version) VALUES (%s, %s, %s)
-                   ON CONFLICT (path) DO UPDATE SET size = excluded.size, version = excluded.version, seen_at = now(),
-                       last_line = 0, taken_at = NULL, problem = NULL""",
-                changed,
-            )
-        known = _known(connection, inbox, settled)
-    waiting = [
-        file
-        for path, file in files.items()
-        if not (one := known[path]).taken
-        and (one.problem is None or one.options != options[_folder(file)])
-        and (inbox.at_once or one.settled)
-    ]
-    return Seen(waiting, [file for path, file in files.items() if known[path].taken], known, options)
+    values = {"files": Jsonb(files), "inbox": f"{inbox.address}/", "settled": settled, "at_once": inbox.at_once}
+    for gone in first_column(connection, FORGET, values):
+        resolve_alert(connection, _alert_key(gone))
+    connection.execute(NOTE, values)
+    return records(connection, Listed, WAITING, values)
 
 
 def take_waiting(
@@ -170,24 +162,23 @@ def take_waiting(
         if not one_value(guard, f"SELECT pg_try_advisory_lock({LOCK})", (lock_key("inbox"),)):
             return
         with database.connect() as connection:
-            seen = look(connection, inbox, settled)
-        for file in seen.taken if done else ():
+            listed = look(connection, inbox, settled)
+        for folder, files in groupby(listed, key=lambda file: file.folder):
+            waiting = [file for file in files if not file.taken]
+            if not waiting:
+                continue
+            options = f"{inbox.address}/{folder}/{OPTIONS_FILE}"
+            try:
+                how = _How.read(inbox, folder, first_month, most_rows)
+            except PermanentFailure as failure:
+                yield _set_aside(database, options, failure, waiting)
+                continue
+            with database.connect() as connection:
+                resolve_alert(connection, _alert_key(options))
+            for file in waiting:
+                yield _take_file(database, inbox, file, how)
+        for file in listed if done else ():
             yield from _finish(database, inbox, file, done or "")
-        for folder in FOLDERS:
-            options = inbox.path(f"{folder}/{OPTIONS_FILE}")
-            if files := [file for file in seen.waiting if _folder(file) == folder]:
-                try:
-                    how = _How.read(inbox, folder, first_month, most_rows)
-                except PermanentFailure as failure:
-                    waiting = [inbox.path(file.name) for file in files]
-                    yield _set_aside(database, options, failure, seen.options[folder], waiting)
-                    continue
-                with database.connect() as connection:
-                    resolve_alert(connection, _alert_key(options))
-                for file in files:
-                    yield _take_file(database, inbox, file, how, seen)
-                    if done:
-                        yield from _finish(database, inbox, file, done)
 
 
 @dataclass(frozen=True)
@@ -230,38 +221,34 @@ class _How:
             return cls(rules, scoring, options.zone, options.strict, first_month, most_rows)
 
 
-def _take_file(database: Database, inbox: Inbox, file: InboxFile, how: _How, seen: Seen) -> Outcome:
-    path, folder = inbox.path(file.name), _folder(file)
-    known, report = seen.known[path], ImportReport()
+def _take_file(database: Database, inbox: Inbox, file: Listed, how: _How) -> Outcome:
+    report = ImportReport()
     try:
         with inbox.on_disk(file.name) as local:
             source = open_source(local)
-            source.address = path
-            if known.sha256 == source.sha256:
-                what: Literal["taken", "unchanged"] = "unchanged"
-            else:
-                what = "taken"
-                for taken in _steps(database, source, folder, how, known):
-                    report.include(taken)
+            source.address = file.path
+            is_new = file.sha256 != source.sha256
+            for taken in _steps(database, source, file, how) if is_new else ():
+                report.include(taken)
         with database.connect() as connection:
             connection.execute(
                 """UPDATE inbox_file SET taken_at = now(), sha256 = %s, problem = NULL
                    WHERE path = %s AND version = %s""",
-                (source.sha256, path, file.version),
+                (source.sha256, file.path, file.version),
             )
-            resolve_alert(connection, _alert_key(path))
-        return Outcome(path, what, report=report)
+            resolve_alert(connection, _alert_key(file.path))
+        return Outcome(file.path, "taken" if is_new else "unchanged", report=report)
     except NothingThere as failure:
-        return Outcome(path, "vanished", str(failure))
+        return Outcome(file.path, "vanished", str(failure))
     except (PermanentFailure, psycopg.DataError) as failure:
-        return _set_aside(database, path, failure, seen.options[folder], [path])
+        return _set_aside(database, file.path, failure, [file])
 
 
-def _steps(database: Database, source: Source, folder: str, how: _How, known: Known) -> Iterator[ImportReport]:
+def _steps(database: Database, source: Source, file: Listed, how: _How) -> Iterator[ImportReport]:
     """Take a file in as many transactions as it needs, and yield what each brought."""
-    if folder != "attempts":
+    if file.folder != "attempts":
         with database.connect() as connection:
-            kind = QUESTIONS if folder == "questions" else LEARNERS
+            kind = QUESTIONS if file.folder == "questions" else LEARNERS
             yield add_rows(connection, source, kind, mapping=how.rules or AUTO)
         return
     columns = bind_attempts(how.rules, source.name, source.columns).columns
@@ -272,13 +259,13 @@ def _steps(database: Database, source: Source, folder: str, how: _How, known: Kn
             "it once by hand (irt import attempts FILE --at DATE)"
         )
     whole = AnswerSource(source, how.rules, None, how.scoring)
-    parts: Iterable[Source] = [source] if known.last_line == 0 else []
+    parts: Iterable[Source] = [source] if file.last_line == 0 else []
     tally = None
     if source.rows > how.most_rows and not whole.is_matrix:
         tally = whole.tally = whole.count(Limits(0, 0), how.scoring)
         whole.check_scores(how.scoring)
-        parts = _parts(source, known.last_line, how.most_rows)
-    last_line = known.last_line
+        parts = _parts(source, file.last_line, how.most_rows)
+    last_line = file.last_line
     for part in parts:
         report, beginning = ImportReport(), _Beginning()
         with database.connect() as connection:
@@ -301,10 +288,10 @@ def _steps(database: Database, source: Source, folder: str, how: _How, known: Kn
             moved = connection.execute(
                 """UPDATE inbox_file SET last_line = %s
                    WHERE path = %s AND version = %s AND last_line = %s AND taken_at IS NULL""",
-                (reached, known.path, known.version, last_line),
+                (reached, file.path, file.version, last_line),
             )
             if moved.rowcount != 1:
-                raise TransientFailure(f"another process takes {known.path}")
+                raise TransientFailure(f"another process takes {file.path}")
         last_line = reached
         yield report
 
@@ -371,53 +358,37 @@ def take_again(connection: psycopg.Connection, paths: Sequence[str]) -> list[str
     return sorted(path for (path,) in found)
 
 
-def _finish(database: Database, inbox: Inbox, file: InboxFile, done: str) -> Iterator[Outcome]:
+def _finish(database: Database, inbox: Inbox, file: Listed, done: str) -> Iterator[Outcome]:
     """Move or delete a file if it was taken."""
-    path = inbox.path(file.name)
     with database.connect() as connection:
         taken = "SELECT sha256 FROM inbox_file WHERE path = %s AND version = %s AND taken_at IS NOT NULL"
-        sha256 = one_value(connection, taken, (path, file.version))
+        sha256 = one_value(connection, taken, (file.path, file.version))
         if sha256 is None:
             return
         try:
             inbox.finish(file.name, done, sha256[:8])
         except PermanentFailure as failure:
             open_alert(connection, Alert(NOT_MOVED, "error", str(failure), "Give the right to write there."))
-            yield Outcome(path, "not moved", str(failure))
+            yield Outcome(file.path, "not moved", str(failure))
         else:
-            connection.execute("DELETE FROM inbox_file WHERE path = %s", (path,))
+            connection.execute("DELETE FROM inbox_file WHERE path = %s", (file.path,))
             resolve_alert(connection, NOT_MOVED)
 
 
-def _set_aside(database: Database, path: str, failure: Exception, options: str, waiting: Sequence[str]) -> Outcome:
-    """Note and tell why a file, or the options of a folder, cannot be used: until they change, `waiting` files wait."""
+def _set_aside(database: Database, path: str, failure: Exception, files: Sequence[Listed]) -> Outcome:
+    """Note and tell why a file, or the options of a folder, cannot be used: until they change, `files` wait."""
     why = str(failure).strip()
     if re.search("--(mapping|zone|dichotomise|key)", why):
         why = f"{why.rstrip('.')}. Options stand in the folder's {OPTIONS_FILE}, such as zone: Europe/Berlin"
-    fix = f"Correct it, or what {OPTIONS_FILE} says: it is then taken by itself. Otherwise: {AGAIN.format(path)}"
+    fix = f"Correct it, or what {OPTIONS_FILE} says: it is then taken by itself. Otherwise: irt intake again {path}"
     with database.connect() as connection:
         connection.execute(
-            "UPDATE inbox_file SET problem = %s, options = %s WHERE path = ANY(%s)", (why, options, list(waiting))
+            "UPDATE inbox_file SET problem = %s, options = %s WHERE path = ANY(%s)",
+            (why, files[0].options, [file.path for file in files]),
         )
         resolve_alert(connection, _alert_key(path))
         open_alert(connection, Alert(_alert_key(path), "error", f"{path} was set aside: {why}", fix))
     return Outcome(path, "set aside", why)
-
-
-def _known(connection: psycopg.Connection, inbox: Inbox, settled: timedelta) -> dict[str, Known]:
-    found = records(
-        connection,
-        Known,
-        f"""SELECT path, size, version, last_line, sha256, problem, options, taken_at IS NOT NULL AS taken,
-              seen_at <= now() - %s AS settled, coalesce(taken_at < now() - interval '{REMEMBERED}', false) AS forgotten
-            FROM inbox_file WHERE starts_with(path, %s)""".encode(),
-        (settled, f"{inbox.address}/"),
-    )
-    return {one.path: one for one in found}
-
-
-def _folder(file: InboxFile) -> str:
-    return file.name.partition("/")[0]
 
 
 def _version(files: Iterable[InboxFile]) -> str:
