@@ -10,16 +10,12 @@ import dagster as dg
 from irt_assets.common.partitions import day_of
 from irt_assets.responses.importing.inbox import look
 from irt_assets.responses.intake_assets import INTAKE
-from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.dagster_compat import NOT_FINISHED_STATUSES, SENSOR_NAME_TAG
-from resources.failures import PermanentFailure
 from resources.files.inbox_files import inbox_of
 from resources.postgres.database import Database
 
 PAUSE = timedelta(minutes=10)
 """After a run that failed: what it met is most often not the files' fault."""
-UNREADABLE = "inbox"
-"""Key of the alert."""
 
 
 @dg.sensor(
@@ -33,15 +29,8 @@ def intake(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Datab
     inbox = inbox_of(database.settings)
     if inbox is None:
         return dg.SkipReason("IRT_INBOX is not set")
-    try:
-        with database.connect() as connection:
-            waiting = [file for file in look(connection, inbox) if not file.taken]
-            resolve_alert(connection, UNREADABLE)
-    except PermanentFailure as failure:
-        fix = "Correct IRT_INBOX, or the rights of the account under which the daemon runs."
-        with database.connect() as connection:
-            open_alert(connection, Alert(UNREADABLE, "error", f"the inbox cannot be read: {failure}", fix))
-        return dg.SkipReason(str(failure))
+    with database.connect() as connection:
+        waiting = [file for file in look(connection, inbox) if not file.taken]
     if not waiting:
         return dg.SkipReason("no file waits, or each may still be being written")
     now = datetime.now(UTC)

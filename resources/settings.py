@@ -359,14 +359,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _taken_files_leave_the_inbox(self) -> Self:
-        done, inbox = self.irt_inbox_done, f"{(self.irt_inbox or '').rstrip('/')}/"
-        if done in (None, "delete"):
-            return self
-        if f"{done}/".startswith(inbox) or done.startswith("s3://") != inbox.startswith("s3://") or "/" not in done:
-            raise ValueError(
-                "IRT_INBOX_DONE must be `delete`, or outside IRT_INBOX and of its kind: the whole path of a folder, or "
-                "s3://BUCKET/PREFIX"
-            )
+        done, inbox = f"{self.irt_inbox_done or 'delete'}/", f"{self.irt_inbox or ''}/"
+        if done != "delete/" and (done[0] != inbox[0] or done.startswith(inbox)):
+            raise ValueError("IRT_INBOX_DONE must be `delete`, or a folder or s3:// URL as IRT_INBOX is, outside it")
         return self
 
     @model_validator(mode="after")

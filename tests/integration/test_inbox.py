@@ -51,10 +51,11 @@ class Desk:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return str(path)
 
-    def take(self, **options: Any) -> dict[str, Outcome]:
+    def take(self, *, done: str | None = None, **options: Any) -> dict[str, Outcome]:
         """By name, what became of each file."""
-        how = {"first_month": FIRST, "settled": AT_ONCE} | options
-        found = take_waiting(self.database, FolderInbox(self.root), **how)
+        said = {"irt_first_month": FIRST, "irt_inbox_done": done}
+        database = Database(self.database.settings.model_copy(update=said))
+        found = take_waiting(database, FolderInbox(self.root), **{"settled": AT_ONCE} | options)
         return {str(Path(one.path).relative_to(self.root)): one for one in found}
 
     def query(self, text: str) -> list[tuple[Any, ...]]:
@@ -261,7 +262,7 @@ def test_a_file_that_vanishes_or_cannot_be_opened_is_named(desk: Desk, monkeypat
 
 def test_an_inbox_that_cannot_be_read_is_named(database: Database, tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match=r"nowhere cannot be read: No such file"):
-        list(take_waiting(database, FolderInbox(tmp_path / "nowhere"), first_month=FIRST))
+        list(take_waiting(database, FolderInbox(tmp_path / "nowhere")))
 
 
 def test_the_log_in_tables_of_ones_own_takes_no_files(desk: Desk) -> None:
@@ -297,10 +298,8 @@ def dies(*arguments, **options):
     if not left:
         os.kill(os.getpid(), signal.SIGKILL)
 inbox.take = dies
-database = Database(Settings(database_url=sys.argv[1], _env_file=None))
-for one in inbox.take_waiting(
-    database, FolderInbox(Path(sys.argv[2])), first_month="2026-06", settled=timedelta(0), most_rows=500
-):
+database = Database(Settings(database_url=sys.argv[1], irt_first_month="2026-06", _env_file=None))
+for one in inbox.take_waiting(database, FolderInbox(Path(sys.argv[2])), settled=timedelta(0), most_rows=500):
     print(one.what, one.report.accepted, one.report.duplicates)
 """
 
@@ -363,10 +362,12 @@ def test_a_prefix_of_a_bucket_is_taken_at_once_and_known_by_its_etag(
     def put(name: str, text: str) -> None:
         s3.owner().put_object(Bucket=BUCKET, Key=f"in/{name}", Body=text.encode())
 
-    def take(**options: Any) -> dict[str, str]:
-        inbox = inbox_of(settings.model_copy(update={"irt_inbox": f"s3://{BUCKET}/in"}))
+    def take(done: str | None = None) -> dict[str, str]:
+        said = {"irt_inbox": f"s3://{BUCKET}/in", "irt_first_month": FIRST, "irt_inbox_done": done}
+        bucket = settings.model_copy(update=said)
+        inbox = inbox_of(bucket)
         assert inbox is not None
-        found = take_waiting(desk.database, inbox, first_month=FIRST, **options)
+        found = take_waiting(Database(bucket), inbox)
         return {one.path: f"{one.what} {one.report.accepted} {one.report.duplicates}" for one in found}
 
     at = f"s3://{BUCKET}/in"

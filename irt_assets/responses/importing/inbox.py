@@ -22,7 +22,7 @@ import yaml
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, add_rows
+from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, take_rows
 from irt_assets.responses.importing.clean import Limits
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind_attempts, load_mapping, presets
 from irt_assets.responses.importing.readers import open_source
@@ -37,6 +37,7 @@ from resources.files.inbox_files import FOLDERS, IGNORED, Inbox, InboxFile
 from resources.files.s3_failures import NothingThere
 from resources.postgres.database import LOCK, Database, first_column, lock_key, named_rows, one_value, records
 
+KINDS = {"questions": QUESTIONS, "learners": LEARNERS}
 OPTIONS_FILE = "_import.yaml"
 MOST_ROWS = 1_000_000
 """Of a transaction."""
@@ -145,19 +146,14 @@ def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = SETT
 
 
 def take_waiting(
-    database: Database,
-    inbox: Inbox,
-    *,
-    first_month: str,
-    done: str | None = None,
-    settled: timedelta = SETTLED,
-    most_rows: int = MOST_ROWS,
+    database: Database, inbox: Inbox, *, settled: timedelta = SETTLED, most_rows: int = MOST_ROWS
 ) -> Iterator[Outcome]:
     """Take every file that waits, and say what became of each. Nothing, while another process does so.
 
-    `done`: IRT_INBOX_DONE; `most_rows`: of a transaction. Raises PermanentFailure where the inbox cannot be read, and
-    whatever is not the fault of a file; what was taken until then stays.
+    `most_rows`: of a transaction. Raises PermanentFailure where the inbox cannot be read, and whatever is not the fault
+    of a file; what was taken until then stays.
     """
+    done = database.settings.irt_inbox_done
     with database.open(autocommit=True) as guard:
         if not one_value(guard, f"SELECT pg_try_advisory_lock({LOCK})", (lock_key("inbox"),)):
             return
@@ -169,14 +165,14 @@ def take_waiting(
                 continue
             options = f"{inbox.address}/{folder}/{OPTIONS_FILE}"
             try:
-                how = _How.read(inbox, folder, first_month, most_rows)
+                how = _How.read(inbox, folder)
             except PermanentFailure as failure:
                 yield _set_aside(database, options, failure, waiting)
                 continue
             with database.connect() as connection:
                 resolve_alert(connection, _alert_key(options))
             for file in waiting:
-                yield _take_file(database, inbox, file, how)
+                yield _take_file(database, inbox, file, how, most_rows)
         for file in listed if done else ():
             yield from _finish(database, inbox, file, done or "")
 
@@ -189,11 +185,9 @@ class _How:
     scoring: Scoring
     zone: str | None
     strict: bool
-    first_month: str
-    most_rows: int
 
     @classmethod
-    def read(cls, inbox: Inbox, folder: str, first_month: str, most_rows: int) -> _How:
+    def read(cls, inbox: Inbox, folder: str) -> _How:
         """Raises PermanentFailure that names the key at fault."""
         name = f"{folder}/{OPTIONS_FILE}"
         kind = _AnswerOptions if folder == "attempts" else _BankOptions
@@ -215,20 +209,20 @@ class _How:
             mapping = options.mapping
             rules = load_mapping(mapping if mapping in (AUTO, *presets()) else beside(mapping))
             if not isinstance(options, _AnswerOptions):
-                return cls(rules, scoring_of(None, None), None, False, first_month, most_rows)
+                return cls(rules, scoring_of(None, None), None, False)
             check_zone(options.zone, f"zone: {options.zone}: unknown")
             scoring = scoring_of(options.dichotomise, beside(options.key) if options.key else None)
-            return cls(rules, scoring, options.zone, options.strict, first_month, most_rows)
+            return cls(rules, scoring, options.zone, options.strict)
 
 
-def _take_file(database: Database, inbox: Inbox, file: Listed, how: _How) -> Outcome:
+def _take_file(database: Database, inbox: Inbox, file: Listed, how: _How, most_rows: int) -> Outcome:
     report = ImportReport()
     try:
         with inbox.on_disk(file.name) as local:
             source = open_source(local)
             source.address = file.path
             is_new = file.sha256 != source.sha256
-            for taken in _steps(database, source, file, how) if is_new else ():
+            for taken in _steps(database, source, file, how, most_rows) if is_new else ():
                 report.include(taken)
         with database.connect() as connection:
             connection.execute(
@@ -244,12 +238,10 @@ def _take_file(database: Database, inbox: Inbox, file: Listed, how: _How) -> Out
         return _set_aside(database, file.path, failure, [file])
 
 
-def _steps(database: Database, source: Source, file: Listed, how: _How) -> Iterator[ImportReport]:
+def _steps(database: Database, source: Source, file: Listed, how: _How, most_rows: int) -> Iterator[ImportReport]:
     """Take a file in as many transactions as it needs, and yield what each brought."""
-    if file.folder != "attempts":
-        with database.connect() as connection:
-            kind = QUESTIONS if file.folder == "questions" else LEARNERS
-            yield add_rows(connection, source, kind, mapping=how.rules or AUTO)
+    if file.folder in KINDS:
+        yield take_rows(database, source, KINDS[file.folder], mapping=how.rules or AUTO)
         return
     columns = bind_attempts(how.rules, source.name, source.columns).columns
     if "completed_at" not in columns:
@@ -261,10 +253,10 @@ def _steps(database: Database, source: Source, file: Listed, how: _How) -> Itera
     whole = AnswerSource(source, how.rules, None, how.scoring)
     parts: Iterable[Source] = [source] if file.last_line == 0 else []
     tally = None
-    if source.rows > how.most_rows and not whole.is_matrix:
+    if source.rows > most_rows and not whole.is_matrix:
         tally = whole.tally = whole.count(Limits(0, 0), how.scoring)
         whole.check_scores(how.scoring)
-        parts = _parts(source, file.last_line, how.most_rows)
+        parts = _parts(source, file.last_line, most_rows)
     last_line = file.last_line
     for part in parts:
         report, beginning = ImportReport(), _Beginning()
@@ -276,7 +268,7 @@ def _steps(database: Database, source: Source, file: Listed, how: _How) -> Itera
                 [AnswerSource(part, how.rules, None, how.scoring, tally)],
                 report,
                 beginning.add,
-                first_month=how.first_month,
+                first_month=database.settings.irt_first_month,
                 zone=how.zone,
                 scoring=how.scoring,
                 strict=how.strict,
@@ -313,31 +305,19 @@ def _last_line(batch: Batch) -> int:
     return max([int(batch.lines.max(initial=0)), *(bad.line for bad in batch.bad)])
 
 
-class _Beginning:
-    """Why rows at the beginning of a file were refused."""
-
-    def __init__(self) -> None:
-        self._reasons: Counter[str] = Counter()
-        self._first: dict[str, Refused] = {}
+class _Beginning(Counter[str]):
+    """How many of a file's first rows were refused, by reason."""
 
     def add(self, rows: Iterable[Refused]) -> None:
-        for row in rows:
-            if row.line <= BEGINNING:
-                self._reasons[row.reason] += 1
-                self._first.setdefault(row.reason, row)
+        self.update(row.reason for row in rows if row.line <= BEGINNING)
 
     def check(self, report: ImportReport, *, is_matrix: bool) -> None:
         """Raises PermanentFailure where more than half were refused for one reason."""
-        reasons = Counter(report.rejected) if is_matrix else self._reasons
-        del reasons["skipped_by_mapping"]
-        read = report.read if is_matrix else min(report.read, BEGINNING)
-        for reason, n in reasons.most_common(1):
-            if 2 * n > read:
-                row = self._first[reason]
-                raise PermanentFailure(
-                    f"{n:,} of the first {read:,} rows were refused as {reason}, as in line {row.line}"
-                    f"{f' ({row.value})' if row.value else ''}. {WAYS_OUT.get(reason, '')}".rstrip()
-                )
+        reasons, read = (report.rejected, report.read) if is_matrix else (self, min(report.read, BEGINNING))
+        for reason, n in reasons.items():
+            if 2 * n > read and reason != "skipped_by_mapping":
+                see = WAYS_OUT.get(reason, "See them: irt import attempts FILE --dry-run --csv REJECTED.")
+                raise PermanentFailure(f"{n:,} of the first {read:,} rows were refused as {reason}. {see}")
 
 
 def set_aside(connection: psycopg.Connection) -> list[dict[str, Any]]:
