@@ -25,6 +25,7 @@ from resources.files.inbox_files import FOLDERS, FolderInbox, inbox_of
 from resources.postgres.database import LOCK, Database, lock_key
 from resources.settings import Settings
 from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.helpers.typed import IrtOf
 
 pytestmark = pytest.mark.ci
 
@@ -290,7 +291,7 @@ from irt_assets.responses.importing import inbox, sources
 from resources.files.inbox_files import FolderInbox
 from resources.postgres.database import Database
 from resources.settings import Settings
-sources.BLOCK, left, real = 4096, int(sys.argv[3]), inbox.take
+sources.BLOCK, left, real = 4096, 3, inbox.take
 def dies(*arguments, **options):
     global left
     left -= 1
@@ -299,24 +300,21 @@ def dies(*arguments, **options):
         os.kill(os.getpid(), signal.SIGKILL)
 inbox.take = dies
 database = Database(Settings(database_url=sys.argv[1], irt_first_month="2026-06", _env_file=None))
-for one in inbox.take_waiting(database, FolderInbox(Path(sys.argv[2])), settled=timedelta(0), most_rows=500):
-    print(one.what, one.report.accepted, one.report.duplicates)
+list(inbox.take_waiting(database, FolderInbox(Path(sys.argv[2])), settled=timedelta(0), most_rows=500))
 """
 
 
-def test_a_large_file_is_taken_in_parts_and_goes_on_after_kill_9(desk: Desk) -> None:
+def test_a_large_file_is_taken_in_parts_and_goes_on_after_kill_9(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.write("attempts/large.csv", HEADER + answers(0, 3000))
-
-    def run(parts: int) -> subprocess.CompletedProcess[str]:
-        arguments = [sys.executable, "-c", IN_PARTS, desk.database.url, str(desk.root), str(parts)]
-        return subprocess.run(arguments, capture_output=True, text=True, check=False)
-
-    assert run(3).returncode == -signal.SIGKILL
+    arguments = [sys.executable, "-c", IN_PARTS, desk.database.url, str(desk.root)]
+    killed = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     [(stored, last_line)] = desk.query("SELECT (SELECT count(*) FROM response_log), last_line FROM inbox_file")
     assert 1000 <= stored < 1300, "two parts, and nothing of the third"
     assert last_line == stored + 1
-    done = run(99)
-    assert done.stdout == f"taken {3000 - stored} 0\n", done.stderr
+    monkeypatch.setattr("irt_assets.responses.importing.sources.BLOCK", 4096)
+    report = desk.take(most_rows=500)["attempts/large.csv"].report
+    assert (report.accepted, report.duplicates) == (3000 - stored, 0)
     assert desk.query("SELECT count(*), count(DISTINCT attempt_id) FROM response_log") == [(3000, 3000)]
     assert desk.query("SELECT count(*) > 4, sum(accepted) FROM intake") == [(True, 3000)]
 
@@ -353,6 +351,21 @@ def test_the_sensor_asks_for_one_run_that_takes_all_that_waits(
         assert made == f"{datetime.now(UTC):%Y-%m-%d}"
         assert list(evaluate(instance, with_inbox, "intake")) == []
     assert desk.query("SELECT count(*) FROM response_log") == [(3,)]
+
+
+def test_the_command_names_what_was_set_aside_and_lets_it_be_taken_again(
+    desk: Desk, settings: Settings, irt: IrtOf
+) -> None:
+    bad = desk.write("attempts/bad.csv", HEADER + answers(0, 3, "2026-05-31T12:00:00Z"))
+    desk.take()
+    typed = irt(settings.model_copy(update={"irt_inbox": str(desk.root)}))
+    listed = typed("intake", "list").out
+    assert "set aside" in listed
+    assert "time_before_first_month" in listed.replace("\n", "")
+    assert typed("intake", "again", "/nowhere.csv").code == 2
+    assert desk.query("SELECT count(*) FROM inbox_file WHERE problem IS NULL") == [(0,)]
+    assert bad in typed("intake", "again", bad).out.replace("\n", "")
+    assert desk.query("SELECT path FROM inbox_file WHERE problem IS NULL") == [(bad,)]
 
 
 @pytest.mark.xdist_group("s3")

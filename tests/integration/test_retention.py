@@ -270,6 +270,19 @@ def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_the
     assert kept == [("r1", "item open"), ("r2", "")]
 
 
+def test_arrivals_go_after_a_school_year(database: Database, now: datetime) -> None:
+    for source, age in (("old.csv", 401), ("both.csv", 401), ("both.csv", 399)):
+        rooms.run_sql(
+            database,
+            """INSERT INTO intake (source, kind, arrived_at, writer, read, accepted, corrected, duplicates, clock_ahead,
+                 rejected) VALUES (%s, 'file', %s, 1, 1, 1, 0, 0, 0, '{}')""",
+            (source, now - timedelta(days=age)),
+        )
+    for dry_run in (True, False):
+        assert pruned(database, now, dry_run=dry_run) == {"arrivals": ("both.csv", "old.csv")}
+    assert rooms.rows(database, "SELECT source FROM intake") == [("both.csv",)]
+
+
 def test_what_an_interrupted_prune_left_is_found_the_next_time(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
