@@ -24,8 +24,8 @@ from resources.settings import Settings
 FOLDERS = ("questions", "learners", "attempts")
 """In the order in which they are taken: answers then find their items."""
 DELETE = "delete"
-IGNORED = re.compile(r"(^|/)[._]|(\.part|\.tmp|~)$")
-"""Names of files that are still being written, or that are none of ours."""
+IGNORED = re.compile(r"(^|/)[._]|(\.part|\.tmp|~)$|[\0\ud800-\udfff]")
+"""Names of files that are still being written, or that are none of ours; and names that are no text."""
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,9 @@ def test_a_file_that_grew_is_read_again_and_what_is_known_is_a_duplicate(desk: D
     assert desk.query("SELECT count(*) FROM intake") == [(2,)]
 
 
-@pytest.mark.parametrize("name", [".a.csv", "_a.csv", "a.csv.part", "a.tmp", "a.csv~", "_temporary/a.csv"])
+@pytest.mark.parametrize(
+    "name", [".a.csv", "_a.csv", "a.csv.part", "a.tmp", "a.csv~", "_temporary/a.csv", "\udcff.csv"]
+)
 def test_names_of_files_that_are_not_ready_are_left_alone(desk: Desk, name: str) -> None:
     desk.write(f"attempts/{name}", HEADER + answers(0, 3))
     desk.write("notes.csv", "nobody looks here")
