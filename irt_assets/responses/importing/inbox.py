@@ -283,7 +283,7 @@ def _steps(database: Database, source: Source, file: Listed, how: _How, most_row
                 (reached, file.path, file.version, last_line),
             )
             if moved.rowcount != 1:
-                raise TransientFailure(f"another process takes {file.path}")
+                raise TransientFailure(f"{file.path} was written again while it was taken, or another process takes it")
         last_line = reached
         yield report
 
