@@ -32,6 +32,7 @@ from irt_assets.kpis.checks import build_kpi_checks
 from irt_assets.reports.assets import build_report_assets
 from irt_assets.reports.learner_assets import build_learner_report_assets, build_learner_report_checks
 from irt_assets.responses.assets import build_response_assets
+from irt_assets.responses.intake_assets import build_intake_asset
 from irt_assets.responses.lake_assets import build_lake_assets
 from irt_assets.spark.window import judge_on_spark
 from jobs import run_logs
@@ -62,6 +63,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
     assets = [
         *build_response_assets(months, days, judge_on_spark),
+        build_intake_asset(daily(settings.irt_first_month, running=True)),
         *build_lake_assets(settings),
         *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
         build_nightly_asset(build=make, days=days),

@@ -15,7 +15,7 @@ import psycopg
 from irt_assets.invariants.registry import INVARIANTS
 from resources.dagster_tables import replace_in_texts
 
-MENTIONING = ("invariant_result", "alert", "intake_reject")
+MENTIONING = ("invariant_result", "alert", "intake_reject", "inbox_file")
 """Our tables that may name a learner in text instead of in a column of its own."""
 KIND = "learners"
 SHORTEST = 4
@@ -39,6 +39,10 @@ def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) ->
                                 subjects = regexp_replace(subjects::text, %(in_json)s, %(instead)s, 'g')::jsonb
                WHERE concat_ws(' ', what, key) ~ %(id)s OR subjects::text ~ %(in_json)s""",
             {"id": pattern, "in_json": _pattern(_in_json(user_id, ensure_ascii=False)), "instead": instead},
+        ).rowcount
+        changed["inbox_file"] = connection.execute(
+            "UPDATE inbox_file SET problem = regexp_replace(problem, %(id)s, %(instead)s, 'g') WHERE problem ~ %(id)s",
+            {"id": pattern, "instead": instead},
         ).rowcount
     changed |= replace_in_texts(connection, _in_events(user_id, instead, pattern))
     return {table: n for table, n in changed.items() if n}

@@ -28,6 +28,7 @@ from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from irt_assets.responses.item_times import ITEM_TIMES
 from jobs.alert_sensors import build_alert_sensors
 from jobs.automation import build_automation_sensor
+from jobs.intake import intake
 from jobs.late_sensor import build_late_sensor
 from jobs.own_copies import own_tables
 from jobs.plans import PLANS
@@ -147,6 +148,7 @@ def build_sensors(jobs: dict[str, Job], settings: Settings) -> list[dg.SensorDef
         build_late_sensor(jobs, settings),
         build_theta_sensor(settings),
         own_tables,
+        intake,
         pull,
         build_automation_sensor(),
         *build_alert_sensors(PLANS, settings),

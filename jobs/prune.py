@@ -13,7 +13,7 @@ import dagster as dg
 from irt_assets.common.job_names import PRUNE_JOB
 from irt_assets.common.retries import classify_failures
 from irt_assets.responses.data_versions import merge_changes
-from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
+from jobs.retention import Gone, prune_files, prune_rows, prune_unfinished
 from jobs.run_retention import prune_runs
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
@@ -28,7 +28,6 @@ def prune(database: Database, store: ObjectStore, instance: dg.DagsterInstance, 
     yield from prune_rows(database, now, dry_run=dry_run)
     yield prune_files(database, store, now, dry_run=dry_run)
     yield prune_unfinished(store, now, dry_run=dry_run)
-    yield prune_rejects(database.settings.irt_home / "rejects", now, dry_run=dry_run)
     yield from prune_runs(database, instance, now, dry_run=dry_run)
 
 

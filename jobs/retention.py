@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from itertools import chain, islice
-from pathlib import Path
 
 import psycopg
 
@@ -34,7 +33,6 @@ SUPERSEDED = timedelta(days=100)
 """A quarter, so that what the last three months' schedules requested can still be examined."""
 HISTORY = timedelta(days=365)
 """How long resolved alerts, resolved violations and verdicts are kept."""
-REJECTS = timedelta(days=180)
 LEARNER_REPORTS = INTAKE = timedelta(days=400)
 """A school year and the holidays around it; what reports were made from stays."""
 BEING_WRITTEN = timedelta(days=1)
@@ -233,11 +231,3 @@ def _wait_for_writers(connection: psycopg.Connection, key: str) -> None:
         advisory_lock(connection, *rest[:2])
     elif WEEK.fullmatch(rest[0]):
         warehouse.own(connection, tables.report_file, {"week_start": date.fromisoformat(rest[0])})
-
-
-def prune_rejects(folder: Path, now: datetime, *, dry_run: bool) -> Gone:
-    """Delete old files of rejected rows, which imports of early versions wrote."""
-    old = sorted(file for file in folder.glob("*") if datetime.fromtimestamp(file.stat().st_mtime, UTC) < now - REJECTS)
-    for file in () if dry_run else old:
-        file.unlink(missing_ok=True)
-    return Gone("files of rejected rows", tuple(file.name for file in old))

@@ -120,6 +120,12 @@ ROLE_NAMES = _each(
 HOST_NAMES = _each(parse_address, "must be host names with commas between them, such as irt.example.org, 10.0.0.5:3000")
 
 
+INBOX = _such(
+    re.compile(r"/.+|s3://[^/\s]+(/.*)?").fullmatch,
+    "must be the whole path of a folder, such as /srv/irt-inbox, or s3://BUCKET/PREFIX",
+)
+
+
 class Settings(BaseSettings):
     """Typed settings. Field names are the environment variables' names in lower case."""
 
@@ -163,6 +169,14 @@ class Settings(BaseSettings):
     )
     irt_run_key: str | None = Field(
         None, description="name under which `irt job` asks for runs: asked again under it, it waits for the same ones"
+    )
+    irt_inbox: Annotated[str | None, INBOX] = Field(
+        None, description="folder, or s3://BUCKET/PREFIX, whose files of answers, items and learners are taken"
+    )
+    irt_inbox_done: str | None = Field(
+        None,
+        description="what becomes of a file of the inbox that was taken: `delete`, or the folder or s3://BUCKET/PREFIX "
+        "to which it is moved; unset: it stays",
     )
     irt_code_server: Annotated[str | None, HOST_AND_PORT] = Field(
         None, description="HOST:PORT of the code server on another host; unset: a socket under IRT_HOME"
@@ -341,6 +355,13 @@ class Settings(BaseSettings):
     def _keys_encrypt(self) -> Self:
         if self.s3_sse_kms_key_id and self.s3_sse != "aws:kms":
             raise ValueError("S3_SSE_KMS_KEY_ID is used with S3_SSE=aws:kms alone: set that, or unset the key")
+        return self
+
+    @model_validator(mode="after")
+    def _taken_files_leave_the_inbox(self) -> Self:
+        done, inbox = f"{self.irt_inbox_done or 'delete'}/", f"{self.irt_inbox or ''}/"
+        if done != "delete/" and (done[0] != inbox[0] or done.startswith(inbox)):
+            raise ValueError("IRT_INBOX_DONE must be `delete`, or a folder or s3:// URL as IRT_INBOX is, outside it")
         return self
 
     @model_validator(mode="after")

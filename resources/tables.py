@@ -725,7 +725,7 @@ intake = _table(
     "intake",
     "What came into the log: each import, and each minute of posts.",
     _key("source", Text, "the file, or who posted: service (the static token) or a JWT's sub"),
-    _key("kind", Text, "file or http"),
+    _key("kind", Text, "file, inbox, pull or http; question, learner: a file of these"),
     _key("arrived_at", UTC, "when; of posts, the minute"),
     _key("writer", Integer, "process of the database that wrote it, so that none waits for another"),
     _req("read", BigInteger, "rows that came", None),
@@ -743,13 +743,27 @@ intake_reject = _table(
     "Rows that were refused: at most 10,000 a source and day, for 30 days, without those of erased learners.",
     Column("reject_id", BigInteger, Identity(always=True), primary_key=True, comment="order of refusal"),
     _req("source", Text, "the file, or who posted"),
-    _req("kind", Text, "file or http"),
+    _req("kind", Text, "as in intake"),
     _req("arrived_at", UTC, "when", NOW),
     _req("line", BigInteger, "line of the file, or place in the post, from 1"),
     _req("reason", Text, "why it was refused"),
     _req("value", Text, "the value that is the reason"),
     _req("row", Text, "the row as it came"),
     Index("intake_reject_source", "source", "arrived_at"),
+)
+
+inbox_file = _table(
+    "inbox_file",
+    "The files of the inbox, and what became of each.",
+    _key("path", Text, "the file, or the address of the object"),
+    _req("size", BigInteger, "its bytes"),
+    _req("version", Text, "its times, or its ETag: another one once it was written again"),
+    _req("seen_at", UTC, "since when it has this size and version", NOW),
+    _req("last_line", BigInteger, "up to this line it was taken", sa.text("0")),
+    _opt("taken_at", UTC, "when all of it was taken; null: it was not yet"),
+    _opt("sha256", Text, "hash of what was taken, unpacked"),
+    _opt("problem", Text, "why it was set aside; null: it was not"),
+    _opt("options", Text, "version of the options with which it was set aside"),
 )
 
 pull_source = _table(

@@ -88,10 +88,7 @@ def _print_import(report: ImportReport, csv: Path | None, *, dry_run: bool, as_j
     else:
         for note in report.notes:
             say(note)
-        say(
-            f"{report.read:,} rows read, {report.accepted:,} accepted, {report.corrected:,} corrected, "
-            f"{report.duplicates:,} duplicates, {sum(report.rejected.values()):,} rejected"
-        )
+        say(report.counts)
         if report.new_items or report.new_learners:
             say(f"  not known before: {report.new_items:,} items, {report.new_learners:,} learners")
         for reason, n in sorted(report.rejected.items()):

@@ -11,7 +11,9 @@ from irt_assets.blocks import table
 from irt_assets.cli.console import AsJson, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database
 from irt_assets.responses.importing.arrivals import arrivals, refused_rows
+from irt_assets.responses.importing.inbox import set_aside, take_again
 from irt_assets.responses.importing.report import csv_of_refused
+from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)
 COLUMNS = ("source", "read", "accepted", "corrected", "duplicates", "rejected")
@@ -24,12 +26,28 @@ def list_(
 ) -> None:
     """The last arrivals: each file, and each minute of posts."""
     with current_database().connect() as connection:
-        found = arrivals(connection, most)
+        found, aside = arrivals(connection, most), set_aside(connection)
     if as_json:
         print_json(found)
         return
     rows = [(f"{one['arrived_at']:%Y-%m-%d %H:%M}", *(str(one[name]) for name in COLUMNS)) for one in found]
     print_blocks(table(("arrived (UTC)", *COLUMNS), rows))
+    if aside:
+        say("\nset aside; a file that is written again is taken by itself, others by irt intake again FILE:")
+        print_blocks(table(("file", "why"), [(one["path"], one["problem"]) for one in aside]))
+
+
+@app.command()
+def again(
+    files: Annotated[list[str] | None, typer.Argument(help="As `irt intake list` names them; none: all.")] = None,
+) -> None:
+    """Let files of the inbox that were set aside, or taken, be taken again."""
+    with current_database().connect() as connection:
+        waiting = take_again(connection, files or [])
+        if missing := sorted({*(files or [])} - {*waiting}):
+            raise PermanentFailure(f"the inbox has no file {', '.join(missing)}: see irt intake list")
+    for path in waiting:
+        say(f"{path} waits: the daemon takes it within two minutes, or irt job intake does")
 
 
 @app.command()

@@ -56,7 +56,7 @@ def job(
     name: Annotated[
         str,
         typer.Argument(
-            help="Job that has a schedule, e.g. compute_weekly_kpis, or a sensor: theta_sweep, own_tables, pull."
+            help="Job that has a schedule, e.g. compute_weekly_kpis, or sensor: intake, pull, own_tables, theta_sweep."
         ),
     ],
     partition: Annotated[

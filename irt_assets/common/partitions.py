@@ -20,9 +20,9 @@ def monthly(first_month: str) -> dg.MonthlyPartitionsDefinition:
     return dg.MonthlyPartitionsDefinition(start_date=first_month, fmt=MONTH_FORMAT)
 
 
-def daily(first_month: str) -> dg.DailyPartitionsDefinition:
-    """Complete days from the first of `first_month` on."""
-    return dg.DailyPartitionsDefinition(start_date=f"{first_month}-01")
+def daily(first_month: str, *, running: bool = False) -> dg.DailyPartitionsDefinition:
+    """Days from the first of `first_month` on, up to the `running` one or to yesterday."""
+    return dg.DailyPartitionsDefinition(start_date=f"{first_month}-01", end_offset=int(running))
 
 
 def weekly(first_month: str, *, running: bool) -> dg.WeeklyPartitionsDefinition:

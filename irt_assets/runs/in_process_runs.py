@@ -34,7 +34,7 @@ NO_STEP = "the run failed before its first step"
 LAUNCHING = ("ledger", "late_answers")
 """Sensors that ask for runs."""
 SENSORS = (
-    *(*LAUNCHING, "own_tables", "pull", "theta_sweep"),
+    *(*LAUNCHING, "intake", "own_tables", "pull", "theta_sweep"),
     *("alerts_of_runs", "alerts_of_checks", "ready_months", "alert_delivery"),
 )
 """In the order of evaluation: those that tell what the runs did follow the last run, and delivery comes last. The
@@ -231,7 +231,7 @@ def _run(instance: dg.DagsterInstance, settings: Settings, one: Asked) -> Outcom
     job = defs.resolve_job_def(one.job) if one.job else defs.resolve_implicit_job_def_def_for_assets(one.assets)
     assert job is not None
     result = _execute(job, instance, one.partition, one.assets, one.tags)
-    name = one.job or ", ".join(key.to_user_string() for key in one.assets)
+    name = ", ".join(key.to_user_string() for key in one.assets) or one.job or ""
     return outcome_of(name, one.partition, result.run_id, result.success, result.all_events)
 
 

@@ -261,6 +261,17 @@ class BucketStore(_Store):
         """Every key below `folder`, and the bytes under it."""
         return {one["Key"]: one["Size"] for one in self._objects(folder)}
 
+    def described(self, prefix: str) -> Iterator[tuple[str, int, str]]:
+        """Every key below `prefix`, its bytes, and a text that is another after the object was written again."""
+        for one in self._objects(prefix):
+            yield one["Key"], one["Size"], f"{one['ETag']} {one['LastModified']}"
+
+    def copy(self, key: str, bucket: str, to: str) -> None:
+        """Copy an object to another key, of this bucket or of another."""
+        with self._translate_errors(key):
+            source = {"Bucket": self.bucket, "Key": _validate_key(key)}
+            self._client.copy(source, bucket, _validate_key(to), ExtraArgs=self.encryption)
+
     def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
         """End the uploads in parts below `folder` that were begun before `before` and whose process is gone.
 

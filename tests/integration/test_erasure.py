@@ -141,6 +141,11 @@ def mention(settings: Settings) -> None:
                VALUES ('log', 'file', 2, 'bad_time', '', %s)""",
             (row,),
         )
+    run_sql(
+        database,
+        "INSERT INTO inbox_file (path, size, version, problem) VALUES ('/in/a.csv', 1, '1', %s)",
+        (f"/in/a.csv: no preset fits. Columns: {USER}, q1, 1.",),
+    )
     (rejects / "log-2.rejected.part").write_text(f"file,line,reason,value,row\nlog,2,bad_time,,{USER}")
 
 

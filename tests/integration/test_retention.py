@@ -24,7 +24,7 @@ from irt_assets.responses.item_times import current_ability_times
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.servers.instance import dagster_instance
 from jobs.prune import prune
-from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
+from jobs.retention import Gone, prune_files, prune_rows, prune_unfinished
 from resources import tables
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.files.object_store import PART, FolderStore, ObjectStore
@@ -270,6 +270,19 @@ def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_the
     assert kept == [("r1", "item open"), ("r2", "")]
 
 
+def test_arrivals_go_after_a_school_year(database: Database, now: datetime) -> None:
+    for source, age in (("old.csv", 401), ("both.csv", 401), ("both.csv", 399)):
+        rooms.run_sql(
+            database,
+            """INSERT INTO intake (source, kind, arrived_at, writer, read, accepted, corrected, duplicates, clock_ahead,
+                 rejected) VALUES (%s, 'file', %s, 1, 1, 1, 0, 0, 0, '{}')""",
+            (source, now - timedelta(days=age)),
+        )
+    for dry_run in (True, False):
+        assert pruned(database, now, dry_run=dry_run) == {"arrivals": ("both.csv", "old.csv")}
+    assert rooms.rows(database, "SELECT source FROM intake") == [("both.csv",)]
+
+
 def test_what_an_interrupted_prune_left_is_found_the_next_time(
     database: Database, store: ObjectStore, now: datetime
 ) -> None:
@@ -383,18 +396,6 @@ def test_a_file_that_only_an_attempt_at_a_fit_names_is_kept_and_backed_up(
     with database.connect() as connection:
         assert {file.key: file.sha256 for file in cited_files(connection, store)}.items() >= files.items()
         assert cited_names(connection, "snapshots").keys() >= {"snapshots/recalibration/math/abc.parquet"}
-
-
-def test_old_files_of_rejected_rows_go(settings: Settings, now: datetime) -> None:
-    folder = settings.irt_home / "rejects"
-    assert prune_rejects(folder, now, dry_run=False).names == ()
-    folder.mkdir(parents=True)
-    for name, age in (("old.csv", 181), ("new.csv", 179)):
-        (folder / name).write_text("x")
-        os.utime(folder / name, times=((now - timedelta(days=age)).timestamp(),) * 2)
-    for dry_run in (True, False):
-        assert prune_rejects(folder, now, dry_run=dry_run).names == ("old.csv",)
-    assert [file.name for file in folder.iterdir()] == ["new.csv"]
 
 
 @pytest.mark.on_change("jobs/**", "irt_assets/ledger/**", "irt_assets/invariants/**", "irt_assets/backup/cited.py")

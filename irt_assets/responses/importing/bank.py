@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -99,7 +98,7 @@ def take_rows(
     source: Source,
     kind: Kind,
     *,
-    mapping: str | Path = AUTO,
+    mapping: str | Path | Mapping = AUTO,
     dry_run: bool = False,
     given: Collection[str] = (),
     reject: Reject = unseen,
@@ -108,46 +107,32 @@ def take_rows(
     where the source is a copy's; `reject` gets the refused rows. Raises PermanentFailure where the source or the
     mapping is at fault."""
     with database.connect() as connection:
-        report = add_rows(connection, source, kind, mapping=mapping, given=given, reject=reject)
+        arrival = Arrival(connection, kind.table, source.name, reject)
+        erased = names_of_erased(connection) if kind is LEARNERS else None
+        rows = read_rows(source, mapping, kind, arrival.report, arrival.refuse, erased)
+        advisory_lock(connection, "response_log", "import")
+        listed = ", ".join(kind.columns)
+        connection.execute(f"CREATE TEMPORARY TABLE staged (LIKE {kind.table}) ON COMMIT DROP")
+        for column in kind.columns[1:]:
+            connection.execute(f"ALTER TABLE staged ALTER {column} DROP NOT NULL")
+        with connection.cursor().copy(f"COPY staged ({listed}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        changed = connection.execute(_update(kind, given)).rowcount
+        added = connection.execute(_insert(kind)).rowcount
+        report = arrival.report
+        report.accepted = changed + added
+        report.duplicates = report.read - report.rejected.total() - report.accepted
+        report.new_items, report.new_learners = (added, 0) if kind is QUESTIONS else (0, added)
+        arrival.note()
         if dry_run:
             connection.rollback()
     return report
 
 
-def add_rows(
-    connection: psycopg.Connection,
-    source: Source,
-    kind: Kind,
-    *,
-    mapping: str | Path = AUTO,
-    given: Collection[str] = (),
-    reject: Reject = unseen,
-) -> ImportReport:
-    """`take_rows` in the transaction of `connection`."""
-    arrival = Arrival(connection, kind.table, source.name, reject)
-    erased = names_of_erased(connection) if kind is LEARNERS else None
-    rows = read_rows(source, mapping, kind, arrival.report, arrival.refuse, erased)
-    advisory_lock(connection, "response_log", "import")
-    listed = ", ".join(kind.columns)
-    connection.execute(f"CREATE TEMPORARY TABLE staged (LIKE {kind.table}) ON COMMIT DROP")
-    for column in kind.columns[1:]:
-        connection.execute(f"ALTER TABLE staged ALTER {column} DROP NOT NULL")
-    with connection.cursor().copy(f"COPY staged ({listed}) FROM STDIN") as copy:
-        for row in rows:
-            copy.write_row(row)
-    changed = connection.execute(_update(kind, given)).rowcount
-    added = connection.execute(_insert(kind)).rowcount
-    report = arrival.report
-    report.accepted = changed + added
-    report.duplicates = report.read - report.rejected.total() - report.accepted
-    report.new_items, report.new_learners = (added, 0) if kind is QUESTIONS else (0, added)
-    arrival.note()
-    return report
-
-
 def read_rows(
     source: Source,
-    mapping: str | Path,
+    mapping: str | Path | Mapping,
     kind: Kind,
     report: ImportReport,
     reject: Reject,

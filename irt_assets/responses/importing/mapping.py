@@ -114,10 +114,12 @@ def presets() -> dict[str, str]:
     return {name: mapping.description for name, mapping in _presets().items()}
 
 
-def load_mapping(mapping: str | Path) -> Mapping | None:
-    """The preset or mapping file of that name; None for "auto", which the file's header decides."""
+def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
+    """The preset or mapping file of that name, or itself; None for "auto", which the file's header decides."""
     if mapping == AUTO:
         return None
+    if isinstance(mapping, Mapping):
+        return mapping
     if (preset := _presets().get(str(mapping))) is not None:
         return preset
     path = Path(mapping)

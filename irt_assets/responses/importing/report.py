@@ -87,6 +87,13 @@ class ImportReport:
     scoring: str = ""  # how scores that are not 0 and 1 became right and wrong
 
     @property
+    def counts(self) -> str:
+        return (
+            f"{self.read:,} rows read, {self.accepted:,} accepted, {self.corrected:,} corrected, "
+            f"{self.duplicates:,} duplicates, {self.rejected.total():,} rejected"
+        )
+
+    @property
     def reasons(self) -> str:
         """Why rows were rejected, the commonest reason first: `12 × bad_score, 3 × bad_time`."""
         return ", ".join(f"{n:,} × {reason}" for reason, n in self.rejected.most_common()) or "none"

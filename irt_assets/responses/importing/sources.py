@@ -47,6 +47,7 @@ class Source(ABC):
 
     kind: str
     encoding: str = "utf-8"
+    address: str = ""  # where it comes from, if `path` is a copy
     columns: list[str]
     rows: int  # an estimate, for progress
 
@@ -56,7 +57,7 @@ class Source(ABC):
     @property
     def name(self) -> str:
         """As reports and messages call it."""
-        return str(self.path)
+        return self.address or str(self.path)
 
     @cached_property
     def sha256(self) -> str:

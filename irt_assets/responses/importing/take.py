@@ -114,8 +114,11 @@ class AnswerSource:
         rules: Mapping | None,
         at: date | None,
         scoring: Scoring = AsGiven(),  # noqa: B008
+        whole: Tally | None = None,
     ) -> None:
+        """`whole`: the scores of the whole file, which were checked, where the source is a part of it."""
         self.source = source
+        self._whole = whole
         self.tally = Tally()
         self.name = source.name
         self.erasure_of: Callable[[str], str] = lambda _user_id: ""
@@ -170,13 +173,12 @@ class AnswerSource:
             reject(Refused(self.name, bad.line, bad.reason, bad.value, bad.raw) for bad in batch.bad)
             self.refuse(batch, cleaned.refused, reject)
             yield batch, cleaned.answers
-        if isinstance(scoring, AsGiven):
-            self._check_scores()
-        highest = max(self.tally.tops.values(), default=1.0)
-        if isinstance(scoring, FromPoints) and scoring.at is not None and highest < scoring.at:
-            raise PermanentFailure(
-                f"{self.name}: --dichotomise at={scoring.at:g} leaves no answer right: the highest score is {highest:g}"
-            )
+        if self._whole is None:
+            self.check_scores(scoring)
+
+    @property
+    def is_matrix(self) -> bool:
+        return self._mapping.wide is not None
 
     @property
     def has_revisions(self) -> bool:
@@ -185,14 +187,24 @@ class AnswerSource:
 
     def count(self, limits: Limits, scoring: Scoring) -> Tally:
         """Tally the scores of the whole source."""
+        if self._whole is not None:
+            return self._whole
         cleaner = Cleaner(self._binding, limits, "", self._items(scoring, ImportReport()), scoring)
         for batch in self.source.batches():
             cleaner.count(batch)
         return cleaner.tally
 
-    def _check_scores(self) -> None:
+    def check_scores(self, scoring: Scoring) -> None:
+        """Raises PermanentFailure where the scores of the tally are not those that the rule reads."""
+        highest = max(self.tally.tops.values(), default=1.0)
+        if isinstance(scoring, FromPoints) and scoring.at is not None and highest < scoring.at:
+            raise PermanentFailure(
+                f"{self.name}: --dichotomise at={scoring.at:g} leaves no answer right: the highest score is {highest:g}"
+            )
+        if not isinstance(scoring, AsGiven):
+            return
         what = self.tally.half_read()
-        if self._mapping.wide is not None:  # a column of a matrix is an item with all its cells, or none
+        if self.is_matrix:  # a column of a matrix is an item with all its cells, or none
             what = what or [f"item {item} has scores up to {self.tally.tops[item]:g}" for item in self.tally.beyond]
         if what:
             raise refusal(self.name, what)

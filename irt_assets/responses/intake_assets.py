@@ -1,0 +1,54 @@
+"""The asset of what came in: taking what waits in the inbox, and what each source brought, by day of arrival."""
+
+import dagster as dg
+
+from irt_assets.common.partitions import day_bounds
+from irt_assets.common.retries import classify_failures
+from irt_assets.responses.importing.inbox import take_waiting
+from resources.dagster_schema import column_schema, rows_shown
+from resources.files.inbox_files import inbox_of
+from resources.postgres.database import Database
+from resources.tables import intake
+
+INTAKE = "attempts_intake"
+COUNTS = ("read", "accepted", "corrected", "duplicates", "refused")
+MOST_SHOWN = 500
+OF_DAY = """
+    SELECT source, kind, sum(read)::bigint, sum(accepted)::bigint, sum(corrected)::bigint, sum(duplicates)::bigint,
+      sum(read - accepted - corrected - duplicates)::bigint
+    FROM intake WHERE arrived_at >= %s AND arrived_at < %s GROUP BY 1, 2 ORDER BY 3 DESC, 1
+"""
+
+
+def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """`attempts_intake`; `days`: with the running one."""
+
+    @dg.asset(
+        name=INTAKE,
+        group_name="responses",
+        partitions_def=days,
+        description="What came in, by day of arrival: files, pulls, and posts by who posted. Takes first what waits in "
+        "the inbox (IRT_INBOX), of whatever day.",
+        kinds={"postgres"},
+        owners=["team:psychometrics"],
+        metadata={"dagster/column_schema": column_schema(intake)},
+    )
+    def attempts_intake(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        inbox, files = inbox_of(database.settings), []
+        with classify_failures():
+            for one in take_waiting(database, inbox) if inbox else ():
+                context.log.info(f"{one.path}: {one.what}. {one.why or one.report.counts}")
+                files.append((one.path, one.what, one.why or one.report.counts))
+            with database.connect() as connection:
+                came = connection.execute(OF_DAY, day_bounds(context.partition_key)).fetchall()
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": sum(row[3] for row in came),
+                "sources": rows_shown(("source", "kind", *COUNTS), came[:MOST_SHOWN]),
+                "files of the inbox, in this run": rows_shown(("file", "what", "why"), files[:MOST_SHOWN]),
+            }
+        )
+
+    return attempts_intake

@@ -1,0 +1,400 @@
+"""The inbox: what is taken from a folder or a bucket, what is left, and what is set aside."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from irt_assets.responses.importing import inbox as room
+from irt_assets.responses.importing.arrivals import source_states
+from irt_assets.responses.importing.inbox import Outcome, look, set_aside, take_again, take_waiting
+from irt_assets.responses.intake_assets import INTAKE
+from irt_assets.runs.in_process_runs import evaluate
+from irt_assets.servers.instance import dagster_instance
+from resources.failures import PermanentFailure
+from resources.files.inbox_files import FOLDERS, FolderInbox, inbox_of
+from resources.postgres.database import LOCK, Database, lock_key
+from resources.settings import Settings
+from tests.helpers.seaweed import BUCKET, SeaweedFS
+from tests.helpers.typed import IrtOf
+
+pytestmark = pytest.mark.ci
+
+FIRST = "2026-06"
+AT_ONCE = timedelta(0)
+HEADER = "attempt_id,user_id,item_id,completed_at,correct\n"
+
+
+def answers(first: int, last: int, time_of: str = "2026-07-01T12:00:00Z") -> str:
+    return "".join(f"a{k},u{k % 7},q{k % 5},{time_of},{k % 2}\n" for k in range(first, last))
+
+
+class Desk:
+    """An inbox in a folder, and a database that takes what is in it."""
+
+    def __init__(self, database: Database, root: Path) -> None:
+        self.database, self.root = database, root
+        for folder in FOLDERS:
+            (root / folder).mkdir(parents=True)
+
+    def write(self, name: str, text: str | bytes) -> str:
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return str(path)
+
+    def take(self, *, done: str | None = None, **options: Any) -> dict[str, Outcome]:
+        """By name, what became of each file."""
+        said = {"irt_first_month": FIRST, "irt_inbox_done": done}
+        database = Database(self.database.settings.model_copy(update=said))
+        found = take_waiting(database, FolderInbox(self.root), **{"settled": AT_ONCE} | options)
+        return {str(Path(one.path).relative_to(self.root)): one for one in found}
+
+    def query(self, text: str) -> list[tuple[Any, ...]]:
+        with self.database.connect() as connection:
+            return connection.execute(text.encode()).fetchall()
+
+    def alerts(self) -> list[str]:
+        """Keys of the open ones, below the inbox."""
+        found = self.query("SELECT key FROM alert WHERE resolved_at IS NULL ORDER BY key")
+        return [key.replace(f"{self.root}/", "") for (key,) in found]
+
+
+@pytest.fixture
+def desk(database: Database, tmp_path: Path) -> Desk:
+    return Desk(database, tmp_path / "inbox")
+
+
+def whats(found: dict[str, Outcome]) -> dict[str, str]:
+    return {name: one.what for name, one in found.items()}
+
+
+def test_questions_learners_and_answers_are_taken_in_one_run_in_order_of_name(desk: Desk) -> None:
+    desk.write("attempts/_import.yaml", "strict: true\n")
+    desk.write("attempts/b.csv.gz", gzip.compress((HEADER + answers(10, 20)).encode()))
+    desk.write("attempts/2026/07/a.csv", HEADER + answers(0, 10))
+    desk.write("questions/bank.csv", "item_id\n" + "".join(f"q{k}\n" for k in range(5)))
+    desk.write("learners/all.csv", "user_id\n" + "".join(f"u{k}\n" for k in range(7)))
+    found = desk.take()
+    assert list(found) == ["questions/bank.csv", "learners/all.csv", "attempts/2026/07/a.csv", "attempts/b.csv.gz"]
+    assert set(whats(found).values()) == {"taken"}
+    assert [one.report.accepted for one in found.values()] == [5, 7, 10, 10]
+    assert desk.query("SELECT source, kind, accepted FROM intake ORDER BY arrived_at") == [
+        (str(desk.root / "questions/bank.csv"), "question", 5),
+        (str(desk.root / "learners/all.csv"), "learner", 7),
+        (str(desk.root / "attempts/2026/07/a.csv"), "inbox", 10),
+        (str(desk.root / "attempts/b.csv.gz"), "inbox", 10),
+    ]
+    with desk.database.connect() as connection:
+        [source] = source_states(connection)
+    assert (source.source, source.stored) == ("inbox", 20)
+    assert desk.take() == {}
+
+
+def test_a_file_that_grew_is_read_again_and_what_is_known_is_a_duplicate(desk: Desk) -> None:
+    path = desk.write("attempts/day.csv", HEADER + answers(0, 10))
+    desk.take()
+    desk.write("attempts/day.csv", HEADER + answers(0, 15))
+    report = desk.take()["attempts/day.csv"].report
+    assert (report.accepted, report.duplicates) == (5, 10)
+    os.utime(path)
+    assert whats(desk.take()) == {"attempts/day.csv": "unchanged"}
+    assert desk.query("SELECT count(*) FROM intake") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "name", [".a.csv", "_a.csv", "a.csv.part", "a.tmp", "a.csv~", "_temporary/a.csv", "\udcff.csv"]
+)
+def test_names_of_files_that_are_not_ready_are_left_alone(desk: Desk, name: str) -> None:
+    desk.write(f"attempts/{name}", HEADER + answers(0, 3))
+    desk.write("notes.csv", "nobody looks here")
+    assert desk.take() == {}
+
+
+def test_a_file_is_taken_once_it_has_not_changed_for_a_minute(desk: Desk) -> None:
+    desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    assert desk.take(settled=room.SETTLED) == {}
+    desk.query("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' RETURNING 1")
+    desk.write("attempts/a.csv", HEADER + answers(0, 5))
+    assert desk.take(settled=room.SETTLED) == {}
+    desk.query("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' RETURNING 1")
+    assert desk.take(settled=room.SETTLED)["attempts/a.csv"].report.accepted == 5
+
+
+BAD = {
+    "garbage.csv": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, ""),
+    "broken.csv.gz": (gzip.compress(os.urandom(5000))[:2000], "cannot be read"),
+    "naive.csv": (HEADER + answers(0, 3, "2026-07-01 12:00:00"), "zone: Europe/Berlin"),
+    "no-ids.csv": ("user_id,item_id,correct\nann,q1,1\n", "neither ids nor times"),
+    "points.csv": (HEADER + answers(0, 30).replace(",1\n", ",4\n"), "scores are not 0 and 1"),
+    "mostly.csv": (HEADER + answers(0, 4) + answers(4, 10, "never"), "6 of the first 10 rows were refused as bad_time"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_file_that_cannot_be_taken_is_set_aside_whole_and_holds_up_no_other(desk: Desk, name: str) -> None:
+    content, why = BAD[name]
+    path = desk.write(f"attempts/{name}", content)
+    desk.write("attempts/z.csv", HEADER + answers(100, 103))
+    found = desk.take()
+    assert whats(found) == {f"attempts/{name}": "set aside", "attempts/z.csv": "taken"}
+    assert why in found[f"attempts/{name}"].why
+    assert desk.alerts() == [f"inbox attempts/{name}"]
+    assert desk.query("SELECT count(*) FROM response_log") == [(3,)]
+    assert desk.take() == {}, "it is not tried again as it is"
+    with desk.database.connect() as connection:
+        [aside] = set_aside(connection)
+        assert (aside["path"], why in aside["problem"]) == (path, True)
+        assert take_again(connection, []) == [path]
+    assert whats(desk.take()) == {f"attempts/{name}": "set aside"}
+    desk.write(f"attempts/{name}", HEADER + answers(200, 202))
+    assert whats(desk.take()) == {f"attempts/{name}": "taken"}
+    assert desk.alerts() == []
+
+
+def test_what_was_set_aside_is_taken_once_its_options_say_how(desk: Desk) -> None:
+    desk.write("attempts/a.csv", HEADER + answers(0, 4, "01.07.2026 21:00").replace(",1\n", ",4\n"))
+    assert whats(desk.take()) == {"attempts/a.csv": "set aside"}
+    columns = "".join(f"  {name}: {name}\n" for name in HEADER.strip().split(","))
+    desk.write("attempts/_map.yaml", f"name: ours\ncolumns:\n{columns}time: {{format: '%d.%m.%Y %H:%M'}}\n")
+    desk.write("attempts/_import.yaml", "mapping: _map.yaml\nzone: Asia/Seoul\ndichotomise: at=2\n")
+    assert whats(desk.take()) == {"attempts/a.csv": "taken"}
+    assert desk.query("SELECT DISTINCT completed_at FROM response_log") == [(datetime(2026, 7, 1, 12, tzinfo=UTC),)]
+    assert desk.query("SELECT count(*) FROM response_log WHERE correct") == [(2,)]
+    assert desk.alerts() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("zoen: Europe/Berlin", "zoen"),
+        ("zone: Berlin", "zone: Berlin: unknown"),
+        ("mapping: _none.yaml", "_none.yaml"),
+        ("dichotomise: half", "half"),
+        ("- zone", "YAML"),
+        ("strict: perhaps", "strict"),
+    ],
+)
+def test_an_option_that_is_wrong_is_named_and_its_files_wait(desk: Desk, text: str, why: str) -> None:
+    desk.write("attempts/_import.yaml", text)
+    desk.write("attempts/a.csv", HEADER + answers(0, 4))
+    desk.write("questions/bank.csv", "item_id\nq1\n")
+    found = desk.take()
+    assert whats(found) == {"questions/bank.csv": "taken", "attempts/_import.yaml": "set aside"}
+    assert why in found["attempts/_import.yaml"].why
+    assert (desk.alerts(), desk.take()) == (["inbox attempts/_import.yaml"], {})
+    desk.write("attempts/_import.yaml", "")
+    assert whats(desk.take()) == {"attempts/a.csv": "taken"}
+    assert desk.alerts() == []
+
+
+def test_the_key_scores_a_matrix_of_choices(desk: Desk) -> None:
+    desk.write("attempts/_import.yaml", "key: _key.csv\nmapping: _map.yaml\n")
+    desk.write("attempts/_key.csv", "item,key\ni1,B\ni2,C\n")
+    desk.write("attempts/_map.yaml", "name: ours\ncolumns: {user_id: person, completed_at: at}\nwide: {items: 'i*'}\n")
+    desk.write("attempts/m.csv", "person,at,i1,i2\nann,2026-07-01T12:00:00Z,B,B\nbob,2026-07-01T12:00:00Z,A,C\n")
+    assert whats(desk.take()) == {"attempts/m.csv": "taken"}
+    assert desk.query("SELECT user_id, item_id FROM response_log WHERE correct ORDER BY 1") == [
+        ("ann", "i1"),
+        ("bob", "i2"),
+    ]
+
+
+def test_a_read_only_inbox_works(desk: Desk) -> None:
+    desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    places = [desk.root, *(desk.root / folder for folder in FOLDERS)]
+    for place in places:
+        place.chmod(0o500)
+    try:
+        before = [(place.stat().st_mtime_ns, sorted(place.iterdir())) for place in places]
+        assert whats(desk.take()) == {"attempts/a.csv": "taken"}
+        assert [(place.stat().st_mtime_ns, sorted(place.iterdir())) for place in places] == before
+    finally:
+        for place in places:
+            place.chmod(0o700)
+
+
+def test_files_that_were_taken_are_moved_or_deleted(desk: Desk, tmp_path: Path) -> None:
+    done = tmp_path / "done"
+    desk.write("attempts/x/a.csv", HEADER + answers(0, 3))
+    bad = desk.write("attempts/bad.csv", HEADER + answers(0, 3, "never"))
+    assert desk.take(done=str(done))["attempts/x/a.csv"].what == "taken"
+    [moved] = done.rglob("*.csv")
+    assert (moved.parent, moved.name.partition("-")[2]) == (done / "attempts/x", "a.csv")
+    assert Path(bad).exists()
+    assert desk.query("SELECT path FROM inbox_file") == [(bad,)]
+    desk.write("attempts/x/a.csv", HEADER + answers(0, 4))
+    desk.take()
+    desk.take(done="delete")  # it was taken by a run that was killed before it could delete it
+    assert not (desk.root / "attempts/x/a.csv").exists()
+    done.chmod(0o500)
+    desk.write("questions/q.csv", "item_id\nq1\n")
+    if os.geteuid():
+        assert whats(desk.take(done=str(done)))["questions/q.csv"] == "not moved"
+
+
+def test_a_file_that_vanishes_or_cannot_be_opened_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone, closed = desk.write("attempts/gone.csv", HEADER), desk.write("attempts/shut.csv", HEADER + answers(0, 2))
+    real = Path.open
+
+    def as_another_account(path: Path, *options: Any, **more: Any) -> Any:
+        if str(path) == gone:
+            path.unlink()
+        if str(path) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return real(path, *options, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", as_another_account)
+        found = desk.take()
+    assert whats(found) == {"attempts/gone.csv": "vanished", "attempts/shut.csv": "set aside"}
+    assert "Permission denied" in found["attempts/shut.csv"].why
+    Path(closed).chmod(0o640)
+    assert whats(desk.take()) == {"attempts/shut.csv": "taken"}
+    assert desk.query("SELECT path FROM inbox_file") == [(closed,)]
+
+
+def test_an_inbox_that_cannot_be_read_is_named(database: Database, tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match=r"nowhere cannot be read: No such file"):
+        list(take_waiting(database, FolderInbox(tmp_path / "nowhere")))
+
+
+def test_the_log_in_tables_of_ones_own_takes_no_files(desk: Desk) -> None:
+    with desk.database.connect() as connection:
+        connection.execute("DROP VIEW attempt; CREATE VIEW attempt AS SELECT 1 AS id")
+    desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    found = desk.take()
+    assert whats(found) == {"attempts/a.csv": "set aside"}
+    assert "attempt" in found["attempts/a.csv"].why
+
+
+def test_while_one_process_takes_the_files_another_does_nothing(desk: Desk) -> None:
+    desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    with desk.database.open(autocommit=True) as other:
+        other.execute(f"SELECT pg_advisory_lock({LOCK})".encode(), (lock_key("inbox"),))
+        assert desk.take() == {}
+    assert whats(desk.take()) == {"attempts/a.csv": "taken"}
+
+
+IN_PARTS = """
+import os, signal, sys
+from datetime import timedelta
+from pathlib import Path
+from irt_assets.responses.importing import inbox, sources
+from resources.files.inbox_files import FolderInbox
+from resources.postgres.database import Database
+from resources.settings import Settings
+sources.BLOCK, left, real = 4096, 3, inbox.take
+def dies(*arguments, **options):
+    global left
+    left -= 1
+    real(*arguments, **options)
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+inbox.take = dies
+database = Database(Settings(database_url=sys.argv[1], irt_first_month="2026-06", _env_file=None))
+list(inbox.take_waiting(database, FolderInbox(Path(sys.argv[2])), settled=timedelta(0), most_rows=500))
+"""
+
+
+def test_a_large_file_is_taken_in_parts_and_goes_on_after_kill_9(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write("attempts/large.csv", HEADER + answers(0, 3000))
+    arguments = [sys.executable, "-c", IN_PARTS, desk.database.url, str(desk.root)]
+    killed = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    [(stored, last_line)] = desk.query("SELECT (SELECT count(*) FROM response_log), last_line FROM inbox_file")
+    assert 1000 <= stored < 1300, "two parts, and nothing of the third"
+    assert last_line == stored + 1
+    monkeypatch.setattr("irt_assets.responses.importing.sources.BLOCK", 4096)
+    report = desk.take(most_rows=500)["attempts/large.csv"].report
+    assert (report.accepted, report.duplicates) == (3000 - stored, 0)
+    assert desk.query("SELECT count(*), count(DISTINCT attempt_id) FROM response_log") == [(3000, 3000)]
+    assert desk.query("SELECT count(*) > 4, sum(accepted) FROM intake") == [(True, 3000)]
+
+
+def test_scores_of_a_large_file_are_judged_by_the_whole_before_the_first_part(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irt_assets.responses.importing.sources.BLOCK", 4096)
+    points = answers(2000, 3000).replace(",1\n", ",3\n")
+    desk.write("attempts/points.csv", HEADER + answers(0, 2000) + points)
+    assert "scores are not 0 and 1" in desk.take(most_rows=500)["attempts/points.csv"].why
+    assert desk.query("SELECT count(*) FROM response_log") == [(0,)]
+    desk.write("attempts/_import.yaml", "dichotomise: full\n")
+    assert whats(desk.take(most_rows=500)) == {"attempts/points.csv": "taken"}
+    assert desk.query("SELECT count(*) FILTER (WHERE correct), count(*) FROM response_log") == [(500, 3000)]
+
+
+def test_the_sensor_asks_for_one_run_that_takes_all_that_waits(
+    desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irt_assets.responses.importing.inbox.SETTLED", AT_ONCE)
+    with_inbox = settings.model_copy(update={"irt_inbox": str(desk.root), "irt_first_month": FIRST})
+    database = Database(with_inbox)
+    with dagster_instance(with_inbox, database) as instance:
+        assert list(evaluate(instance, with_inbox, "intake")) == []
+        desk.write("attempts/a.csv", HEADER + answers(0, 3))
+        desk.write("attempts/bad.csv", HEADER + answers(0, 3, "never"))
+        with database.connect() as connection:
+            look(connection, FolderInbox(desk.root))
+            connection.execute("UPDATE inbox_file SET seen_at = seen_at - interval '61 s'")
+        [outcome] = evaluate(instance, with_inbox, "intake")
+        assert outcome.success, outcome.why
+        [made] = instance.get_materialized_partitions(dg.AssetKey(INTAKE))
+        assert made == f"{datetime.now(UTC):%Y-%m-%d}"
+        assert list(evaluate(instance, with_inbox, "intake")) == []
+    assert desk.query("SELECT count(*) FROM response_log") == [(3,)]
+
+
+def test_the_command_names_what_was_set_aside_and_lets_it_be_taken_again(
+    desk: Desk, settings: Settings, irt: IrtOf
+) -> None:
+    bad = desk.write("attempts/bad.csv", HEADER + answers(0, 3, "2026-05-31T12:00:00Z"))
+    desk.take()
+    typed = irt(settings.model_copy(update={"irt_inbox": str(desk.root)}))
+    listed = typed("intake", "list").out
+    assert "set aside" in listed
+    assert "time_before_first_month" in listed.replace("\n", "")
+    assert typed("intake", "again", "/nowhere.csv").code == 2
+    assert desk.query("SELECT count(*) FROM inbox_file WHERE problem IS NULL") == [(0,)]
+    assert bad in typed("intake", "again", bad).out.replace("\n", "")
+    assert desk.query("SELECT path FROM inbox_file WHERE problem IS NULL") == [(bad,)]
+
+
+@pytest.mark.xdist_group("s3")
+def test_a_prefix_of_a_bucket_is_taken_at_once_and_known_by_its_etag(
+    s3: SeaweedFS, desk: Desk, settings: Settings
+) -> None:
+    def put(name: str, text: str) -> None:
+        s3.owner().put_object(Bucket=BUCKET, Key=f"in/{name}", Body=text.encode())
+
+    def take(done: str | None = None) -> dict[str, str]:
+        said = {"irt_inbox": f"s3://{BUCKET}/in", "irt_first_month": FIRST, "irt_inbox_done": done}
+        bucket = settings.model_copy(update=said)
+        inbox = inbox_of(bucket)
+        assert inbox is not None
+        found = take_waiting(Database(bucket), inbox)
+        return {one.path: f"{one.what} {one.report.accepted} {one.report.duplicates}" for one in found}
+
+    at = f"s3://{BUCKET}/in"
+    put("attempts/_import.yaml", "zone: UTC\n")
+    put("attempts/a.csv", HEADER + answers(0, 3, "2026-07-01 12:00:00"))
+    put("attempts/b.csv.part", "x")
+    put("attempts/bad.csv", "nothing,of,ours\n1,2,3\n")
+    assert take() == {f"{at}/attempts/a.csv": "taken 3 0", f"{at}/attempts/bad.csv": "set aside 0 0"}
+    [(problem,)] = desk.query("SELECT problem FROM inbox_file WHERE problem IS NOT NULL")
+    assert f"{at}/attempts/bad.csv" in problem
+    put("attempts/a.csv", HEADER + answers(0, 5, "2026-07-01 12:00:00"))
+    assert take(done=f"s3://{BUCKET}/done") == {f"{at}/attempts/a.csv": "taken 2 3"}
+    keys = [one["Key"] for one in s3.owner().list_objects_v2(Bucket=BUCKET)["Contents"]]
+    assert [key for key in keys if key.startswith("done/attempts/") and key.endswith("-a.csv")]
+    assert "in/attempts/a.csv" not in keys
