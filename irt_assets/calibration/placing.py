@@ -1,4 +1,4 @@
-"""Placing a fit on its scale: the frozen anchors, the linking, and who moved where the anchors disagree.
+"""Placing a fit on its scale: the frozen anchors and the linking.
 
 What does not belong here: where fits come from and where they go (see `month`, `nightly`, `fits`).
 """
@@ -6,18 +6,18 @@ What does not belong here: where fits come from and where they go (see `month`, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.gates.month_status import no_origin
 from irt_assets.ledger.anchors import read_anchors
+from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.month_state import find_reference
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.linking.anchor_diagnosis import diagnose
 from irt_assets.psychometrics.linking.linking import link, transform
 from irt_assets.psychometrics.linking.placement import Linking, LinkingError
 from irt_assets.responses.scales import Scale, accepted_subjects
@@ -25,14 +25,14 @@ from irt_assets.responses.scales import Scale, accepted_subjects
 
 @dataclass(frozen=True)
 class LinkResult:
-    """A fit on the bank's scale, or the reason why it is not there; the linking as far as it came.
+    """A fit on the bank's scale, or the reason why it is not there.
 
-    anchors_agree: whether the anchors in use agree, as the scale's `anchor_q_alpha` judges it.
+    disagreement: why its anchors do not carry it, as the rules of the scale judge them; empty where they do.
     """
 
     anchors: AnchorSet | None
     linking: Linking | None = None
-    anchors_agree: bool = False
+    disagreement: str = ""
     linked: Calibration | None = None
     error: PsychometricsError | None = None
 
@@ -65,21 +65,9 @@ def accepted_loadings(connection: psycopg.Connection, scale: Scale, month: str) 
 
 
 def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet, loadings: Mapping[str, float]) -> LinkResult:
-    alpha = scale.rules.publication.anchor_q_alpha
     try:
         linking = link(raw, anchors, rules=scale.rules, loadings=loadings)
     except LinkingError as error:
-        if error.linking is None:
-            return LinkResult(anchors, error=error)
-        partial = _diagnosed(error.linking, raw, anchors, scale)
-        return LinkResult(anchors, partial, partial.agrees(alpha), error=error)
-    agree = linking.agrees(alpha)
-    if not agree:
-        linking = _diagnosed(linking, raw, anchors, scale)
-    return LinkResult(anchors, linking, agree, transform(raw, linking))
-
-
-def _diagnosed(linking: Linking, raw: Calibration, anchors: AnchorSet, scale: Scale) -> Linking:
-    """The linking with the names of the anchors that moved; its constants stay as they are."""
-    diagnosis = diagnose(raw, anchors, scale.rules)
-    return replace(linking, suspects=diagnosis.as_constants(), diagnosis=diagnosis.sentence)
+        return LinkResult(anchors, error=error)
+    disagreement = LinkingConstants.of(linking).disagreement(scale.rules.publication)
+    return LinkResult(anchors, linking, disagreement, transform(raw, linking))

@@ -162,7 +162,8 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
         + (f", {dropped} left out (orange crosses)" if dropped > 0 else "")
         + (f", {kinds.count('moved')} moved (orange triangles)" if "moved" in kinds else "")
         + (f", {unseen} without estimate" if unseen else "")
-        + f"; they {'agree' if agree else 'DISAGREE'} (Q = {linking.q:.0f}, df {linking.q_df}, p {_p(linking.q_p)})\n"
+        + f"; they {'agree' if agree else 'DISAGREE'} (Q = {linking.q:.0f}, df {linking.q_df}, p {_p(linking.q_p)}, "
+        f"τ {linking.tau:.2f})\n"
         f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ±"
         f" {linking.intercept_se:.3f} (standard errors), {linking.method}",
         charts,

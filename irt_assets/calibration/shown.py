@@ -157,7 +157,7 @@ def _link_shown(o: LinkOutcome, linking: Linking) -> Iterator[tuple[str, Shown]]
     assert o.placed is not None
     yield "anchors that disagree", linking.diagnosis
     if o.raw is not None and o.placed.anchors is not None:
-        drawn = plots.linking_scatter(o.raw, o.placed.anchors, linking, agree=o.placed.anchors_agree)
+        drawn = plots.linking_scatter(o.raw, o.placed.anchors, linking, agree=not o.placed.disagreement)
         yield "plot: linking", Figure(drawn, alt="anchors against the month's estimates")
     if (linked := o.placed.linked) is not None:
         parameters = plots.parameters_with_intervals(linked)
@@ -177,6 +177,8 @@ def link_numbers(linking: Linking) -> dict[str, Shown]:
         "RMSE of the anchors' curves": linking.rmse,
         "Q": linking.q,
         "p of Q": linking.q_p,
+        "τ of the anchors' b": linking.tau,
+        "I²": linking.i2,
     }
 
 

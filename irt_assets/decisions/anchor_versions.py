@@ -30,6 +30,7 @@ from irt_assets.ledger.anchors import (
     set_of,
 )
 from irt_assets.ledger.decisions import Decided, record
+from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.steps import step_of
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import BreakdownError, breakdowns_explained
@@ -63,7 +64,8 @@ class AnchorChange:
     Attributes:
         kept: the anchors that there are then.
         shown_on: the last month that is linked, fit `fit_id`; empty where there is none.
-        before, after: its linking as the anchors are now, and then; None where it cannot be linked, `why_not` says why.
+        before, after: its linking as the anchors are now, and then; None where it cannot be linked. why_not: why it
+            cannot be then, or why its anchors do not carry it; empty where they do.
         mean_shift, largest_shift: of b of its items, in θ.
         stale: months that are linked to the version before and would have to be materialised again.
     """
@@ -103,7 +105,7 @@ class AnchorChange:
             effect = (
                 f"{self.shown_on} would be linked with {_constants(self.after)} instead of {_constants(self.before)}; "
                 f"b moves by {self.mean_shift:+.3f} on average and {self.largest_shift:+.3f} at most"
-            )
+            ) + (f"; the month would be held: {self.why_not}" if self.why_not else "")
         again = f"; to be made again: {', '.join(self.stale)}" if self.stale else "; no month is to be made again"
         return f"{changed}: {effect}; published values stay{again}"
 
@@ -218,7 +220,8 @@ def freeze(connection: psycopg.Connection, change: AnchorChange) -> None:
 def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:
     try:
         with breakdowns_explained("the anchors do not determine the linking"):
-            return link(raw, anchors, rules=scale.rules), ""
+            linking = link(raw, anchors, rules=scale.rules)
+        return linking, LinkingConstants.of(linking).disagreement(scale.rules.publication)
     except (LinkingError, BreakdownError) as error:
         return None, str(error)
 

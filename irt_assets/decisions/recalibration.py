@@ -143,9 +143,9 @@ def recalibrate(
         placed = link_to_scale(connection, scale, raw, window, first)
     if placed.linking is None or placed.linked is None:
         raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
-    if not placed.anchors_agree:
+    if placed.disagreement:
         diagnosis = placed.linking.diagnosis or "which of them moved is unknown"
-        raise PermanentFailure(f"the anchors of {window} disagree: {diagnosis}")
+        raise PermanentFailure(f"the anchors of {window} disagree: {placed.disagreement}; {diagnosis}")
     with database.connect() as connection:
         advisory_lock(connection, "ledger", scale_id)
         basis.require_same(_read_basis(connection, scale_id, months), window)

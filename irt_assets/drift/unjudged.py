@@ -55,7 +55,7 @@ def _red(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month
         held = why_held(failures(load_evidence(connection, file, month, scale)))
     else:
         held = step.why if step.state == "held" else ""
-    if held and linked.constants.q_p < scale.rules.publication.anchor_q_alpha:
+    if held and linked.constants.disagreement(scale.rules.publication):
         drop = command("drop_anchor", linked.constants.moved, scale.scale_id, month)
         return (
             f"the month is red: its anchors disagree. {FIND_OUT_FIRST} Those that did change: {drop}, then "

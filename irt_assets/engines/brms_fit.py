@@ -33,12 +33,12 @@ def fit_brms(
 ) -> Calibration:
     """Posterior means and covariances of a and d, for Rasch, 1PL and 2PL. `options`: how Stan samples.
 
-    Scale, priors, anchors (purified, then with normal priors as wide as their errors) and what is left out are those
-    of `PymcEngine`: the em engine goes first, what it refuses is refused, items with a negative slope get no number,
-    and where the responses make no scale this fit has not converged either. `convergence.loglik` is the marginal
-    log-likelihood at the posterior means; `iterations` counts those of all chains.
+    Scale, priors, anchors (those that did not move, with normal priors as wide as their errors) and what is left out
+    are those of `PymcEngine`: the em engine goes first, what it refuses is refused, items with a negative slope get no
+    number, and where the responses make no scale this fit has not converged either. `convergence.loglik` is the
+    marginal log-likelihood at the posterior means; `iterations` counts those of all chains.
 
-    Raises PsychometricsError for what is refused and LinkingError where too few anchors agree with the responses.
+    Raises PsychometricsError for what is refused and LinkingError where the anchors determine no line.
     """
     em, kept = screen_items(responses, model, None, data_hash)
     names = [em.item_ids[j] for j in kept]

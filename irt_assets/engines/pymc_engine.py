@@ -88,7 +88,7 @@ class PymcEngine:
     """Posterior means by NUTS, for Rasch, 1PL, 2PL and 3PL.
 
     Without anchors the scale is that of the em engine: θ ~ N(0, 1), for Rasch slopes of 1 and a free latent SD. With
-    anchors it is theirs: log a and b of those that survive the purification of `linking` have a bivariate normal prior
+    anchors it is theirs: log a and b of those that `linking` keeps have a bivariate normal prior
     around their values, with the covariance that these have by the delta method; their c is held at its value; and the
     latent mean and SD are free.
 
@@ -126,7 +126,7 @@ class PymcEngine:
         estimate, and items with a negative slope, which the prior of `a` rules out, are left out, NaN and flagged; and
         where it says that the responses do not make a scale, the fit here has not converged either.
 
-        Raises LinkingError where too few anchors agree with the responses.
+        Raises LinkingError where the anchors determine no line.
         """
         from irt_assets.engines import pymc_model, pymc_sampling, pymc_summary  # import PyMC
 

@@ -69,7 +69,7 @@ def link(
     """Puts `new` on the scale of `old` through the items that both have.
 
     Where both tables have errors, items are weighted by them, and those without are left out; else the criteria are
-    the classical, unweighted ones, and purification takes the errors of a calibration with 500 persons. Fewer than
+    the classical, unweighted ones, and who moved is judged by the errors of a calibration with 500 persons. Fewer than
     five common items are linked as they are, with a warning. The slope is fixed at 1 where the errors of all a of
     `new` are 0, as in a Rasch fit. `symmetric`: as in `psychometrics.linking.linking`.
 

@@ -100,7 +100,7 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
     if evidence.linked is None:
         return Verdict(True, "the month is not linked: see the check 'linked'")
     constants = evidence.linked.constants
-    uncovered = gaps(constants, evidence.bank)
+    uncovered = gaps(constants, evidence.bank, evidence.scale.rules.warnings.warn_linking_error)
     sentence = "; ".join(dict.fromkeys([*constants.warnings, *uncovered]))
     enough = constants.share_kept >= evidence.scale.rules.warnings.warn_anchor_share
     n = len(constants.anchors_used)

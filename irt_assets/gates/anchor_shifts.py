@@ -1,7 +1,7 @@
 """How far each anchor of a linked month lies from the anchor set.
 
-If some anchors moved, all are placed by the others alone: linking constants that include moved anchors would hide how
-far these moved. What does not belong here: finding which moved (see `anchor_diagnosis`).
+All are placed by the anchors that did not move, of which the constants are made: releases before τ linked by some that
+had moved, and their suspects tell the others' line. What does not belong here: finding which moved (see `alignment`).
 """
 
 from __future__ import annotations

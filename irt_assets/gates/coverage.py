@@ -19,8 +19,6 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.publications import bank_in_force
 from irt_assets.psychometrics.core.arrays import Floats
 
-MAX_LINKING_SE = 0.10
-"""Largest standard error that linking may give b at either end of the bank; drift in b is reported from 0.25 on."""
 _ENDS = (0.1, 0.9)
 _BIG_TOPIC = 0.10
 _ANCHORS_A_TOPIC = 2
@@ -50,8 +48,8 @@ def read_bank(connection: psycopg.Connection, scale_id: str, at: datetime) -> Ba
     )
 
 
-def gaps(constants: LinkingConstants, bank: Bank) -> list[str]:
-    """What the anchors used by a linking do not cover of the bank, a sentence each."""
+def gaps(constants: LinkingConstants, bank: Bank, max_error: float) -> list[str]:
+    """What the anchors used by a linking do not cover of the bank, a sentence each; max_error: of b at an end."""
     if not bank.has_more_than_anchors:
         return []
     return gaps_in_coverage(
@@ -61,7 +59,18 @@ def gaps(constants: LinkingConstants, bank: Bank) -> list[str]:
         [bank.topics[item] for item in constants.anchors_used if item in bank.topics],
         bank.b,
         list(bank.topics.values()),
+        max_error,
     )
+
+
+def ends_of(constants: LinkingConstants, bank: Bank) -> list[tuple[float, float]]:
+    """b at both ends of what was published besides anchors and with them, and the error that linking gives it; empty
+    where there is nothing but anchors."""
+    known = [b for b in bank.b.values() if np.isfinite(b)]
+    if not known or not bank.has_more_than_anchors:
+        return []
+    ends = np.quantile(known, _ENDS)
+    return list(zip(ends, error_of_linking(constants.slope, constants.intercept, constants.cov, ends), strict=True))
 
 
 def error_of_linking(slope: float, intercept: float, cov: Floats, b: npt.ArrayLike) -> Floats:
@@ -81,6 +90,7 @@ def gaps_in_coverage(
     kept_topics: Collection[str | None],
     published_b: Mapping[str, float],
     bank_topics: Collection[str | None],
+    max_error: float,
 ) -> list[str]:
     """A sentence for each part of the bank that the kept anchors hardly cover: at the ends of its published b, and in
     topics.
@@ -95,10 +105,10 @@ def gaps_in_coverage(
     if known:
         ends = np.quantile(list(known.values()), _ENDS)
         for share, b, error in zip(_ENDS, ends, error_of_linking(slope, intercept, cov, ends), strict=True):
-            if not error <= MAX_LINKING_SE:
+            if not error <= max_error:
                 gaps.append(
                     f"the anchors used place b = {b:.2f}, the {100 * share:.0f}th percentile of the published b, with a"
-                    f" standard error of {error:.2f}, limit {MAX_LINKING_SE:.2f}"
+                    f" standard error of {error:.2f}, limit {max_error:.2f}"
                 )
     items, kept = Counter(bank_topics), Counter(kept_topics)
     large = sorted(topic for topic, n in items.items() if topic is not None and n >= _BIG_TOPIC * len(bank_topics))

@@ -21,6 +21,7 @@ from irt_assets.ledger.linked_windows import last_sound_month
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.significance import q_values
+from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.responses.scales import Scale
 
 LARGEST_SHIFT = {"slope": 0.20, "intercept": 0.30}
@@ -120,9 +121,9 @@ class EarlyWarning:
 
 
 def compare(
-    night: LinkedFit, month: tuple[str, LinkedFit] | None, published: Mapping[str, Value], alpha: float
+    night: LinkedFit, month: tuple[str, LinkedFit] | None, published: Mapping[str, Value], limits: PublicationRules
 ) -> EarlyWarning:
-    """`published`: b and its SE of every item in force; those without an SE are not compared. `alpha`: of the rules."""
+    """`published`: b and its SE of every item in force; those without an SE are not compared."""
     usable = {
         item: (values.b, values.b_se) for item, values in night.values.items() if values.b_se and item in published
     }
@@ -136,7 +137,7 @@ def compare(
         if month
         else (),
         Difficulties(item_ids, *b[kept].T),
-        (constants.diagnosis or "no single one stands out") if constants.q_p < alpha else "",
+        (constants.diagnosis or "no single one stands out") if constants.disagreement(limits) else "",
     )
 
 
@@ -149,4 +150,4 @@ def read_warning(connection: psycopg.Connection, scale: Scale, night: LinkedFit,
         one.item_id: (one.values.b, np.nan if one.values.b_se is None else one.values.b_se)
         for one in publications_in_force(connection, scale.scale_id, end)
     }
-    return compare(night, month, published, scale.rules.publication.anchor_q_alpha)
+    return compare(night, month, published, scale.rules.publication)

@@ -203,17 +203,17 @@ SET_GATES: tuple[SetGate, ...] = (
         "The month's fit stands on the scale.",
         "Follow the reason: answers to more anchors are needed, or `irt scale init` has not been run.",
         linked,
-        ("min_anchors", "min_anchor_share"),
     ),
     SetGate(
         "anchors_agree",
         "linked_item_parameters",
-        "The anchors kept their relation to each other.",
+        "Most anchors kept their relation to each other, and place the bank well enough.",
         "Take the anchors that changed (a leak, a wrong key, an edited text) out of the linking, in the dashboard or "
         "with `irt release drop-anchors`, or leave the month red. Those off the line in `plot: linking` "
-        "have changed; where half of them moved together, compare the month's forms with those before.",
+        "have changed; where half of them moved together, or all vary, compare the month's forms with those before. "
+        "Where they place an end of the bank imprecisely, link through more anchors or more answers.",
         anchors_agree,
-        ("anchor_q_alpha",),
+        ("min_anchors", "min_anchor_share", "max_item_variation", "max_linking_error"),
     ),
     SetGate(
         "linking_stays_near_its_history",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from irt_assets.gates.coverage import Bank, ends_of
 from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, needs_fit
 from irt_assets.gates.month_judged import NOT_JUDGED
 from irt_assets.ledger.fit_spec import LinkingConstants
@@ -21,36 +22,25 @@ def linked(evidence: Evidence) -> Verdict:
     if evidence.on_the_scale is None:
         why = evidence.staged.error or "it has not been linked yet: materialise linked_item_parameters"
         return Verdict(False, f"fit {evidence.staged.fit_id} is not on the scale: {why}", _details(evidence.constants))
-    constants, limits = evidence.on_the_scale.constants, evidence.scale.rules.publication
-    used, share = len(constants.anchors_used), constants.share_kept
-    if used < limits.min_anchors or share < limits.min_anchor_share:
-        why = (
-            f"it is linked by {used} anchors, {share:.0%} of those with enough responses; needed are "
-            f"{limits.min_anchors} and {limits.min_anchor_share:.0%}"
-        )
-        return Verdict(False, why, _details(constants))
-    return Verdict(
-        True,
-        f"θ* = {constants.slope:.3f}·θ {constants.intercept:+.3f} from {used} anchors",
-        _details(constants),
-    )
+    constants = evidence.on_the_scale.constants
+    why = f"θ* = {constants.slope:.3f}·θ {constants.intercept:+.3f} from {len(constants.anchors_used)} anchors"
+    return Verdict(True, why, _details(constants))
 
 
 def anchors_agree(evidence: Evidence) -> Verdict:
-    """Anchors agree; if they do not, every anchor that moved is named, the largest change first."""
+    """Enough anchors lie on one line, vary little around it, and place both ends of the bank; those that moved are
+    named, the largest change first."""
     constants = evidence.constants
     if constants is None:
         return Verdict(False, f"{NOT_JUDGED}: the month's fit has no linking constants, see the check `linked`")
     dropped, suspects = constants.anchors_dropped, constants.moved
     n_used = len(constants.anchors_used)
-    n = n_used + len(dropped)
+    n, limits = n_used + len(dropped), evidence.scale.rules.publication
     if evidence.on_the_scale is None:
-        agree, why = False, f"only {n_used} of {n} anchors agree"
+        problem = f"only {n_used} of {n} anchors agree"
     else:
-        alpha = evidence.scale.rules.publication.anchor_q_alpha
-        agree = constants.q_p >= alpha
-        test = f"Q = {constants.q:.1f} on {constants.q_df} df, p = {constants.q_p:.3g}, limit {alpha:g}"
-        why = f"{n_used} anchors {'agree' if agree else 'disagree'} ({test}{_second_ability(constants)})"
+        problem = constants.disagreement(limits) or _imprecise(constants, evidence.bank, limits.max_linking_error)
+    why = f"{problem or f'{n_used} anchors agree'} ({constants.variation}{_second_ability(constants)})"
     if suspects:
         named = ", ".join(f"{item} ({suspect.shown})" for item, suspect in suspects.items())
         why = f"{len(suspects)} of {n} anchors moved against the others: {named}; {why}"
@@ -58,18 +48,27 @@ def anchors_agree(evidence: Evidence) -> Verdict:
         why += f"; {constants.diagnosis}"
     others = [item for item in dropped if item not in suspects]
     return Verdict(
-        agree, why + (f"; left out of the linking: {', '.join(others)}" if others else ""), _details(constants)
+        not problem, why + (f"; left out of the linking: {', '.join(others)}" if others else ""), _details(constants)
     )
 
 
+def _imprecise(constants: LinkingConstants, bank: Bank, limit: float) -> str:
+    """Which end of the bank linking places with too large an error; empty where none."""
+    found = [
+        f"b = {b:.2f} with a standard error of {error:.2f}" for b, error in ends_of(constants, bank) if error > limit
+    ]
+    return f"the anchors place {' and '.join(found)}, limit {limit:g}" if found else ""
+
+
 def _second_ability(constants: LinkingConstants) -> str:
-    """What Q allows for where the misfit of the reference was accepted, with the item that moved most by it."""
+    """How far anchors moved with a second ability where the misfit of the reference was accepted, by the one that moved
+    most."""
     if not constants.q_shifts:
         return ""
     item, most = max(constants.q_shifts.items(), key=lambda one: abs(one[1].shift))
     return (
-        "; misfit is accepted, so Q allows for items that lean on a second ability, "
-        f"{item} most: d {most.shift:+.2f}, SE {most.se:.2f}"
+        "; misfit is accepted, and of the items that lean on a second ability "
+        f"{item} moved most with it: d {most.shift:+.2f}, SE {most.se:.2f}"
     )
 
 

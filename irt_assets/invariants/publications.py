@@ -167,10 +167,10 @@ def anchors_agree(look: InvariantContext) -> Found:
         if not constants.tested:
             continue
         tested.add(scale_id)
-        if constants.q_p < scale.rules.publication.anchor_q_alpha:
+        if problem := constants.disagreement(scale.rules.publication):
             dropped = ", ".join(sorted(constants.anchors_dropped)[:10]) or "none"
-            observed = f"Q = {constants.q:.1f} on {constants.q_df} df, p = {constants.q_p:.2g}; dropped: {dropped}"
-            yield Violation(scale_id, observed, f"p ≥ {scale.rules.publication.anchor_q_alpha:g}", month)
+            observed = f"{problem} ({constants.variation}); dropped: {dropped}"
+            yield Violation(scale_id, observed, "anchors that agree", month)
     for scale_id in sorted(set(look.scales) - tested):
         yield NotTested(f"no month of scale {scale_id} is linked by anchors yet", subject=scale_id)
 

@@ -19,7 +19,10 @@ from pydantic import (
     ConfigDict,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
+    model_validator,
 )
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -27,9 +30,10 @@ from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Method, Model
 from irt_assets.psychometrics.core.priors import Priors
+from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.psychometrics.estimation.shape import Shape
 from irt_assets.psychometrics.fit.measure import Measure
-from irt_assets.psychometrics.linking.placement import Linking, Suspect
+from irt_assets.psychometrics.linking.placement import ALIGNED, Linking, Suspect
 from resources.failures import PermanentFailure
 
 VERSION = 1
@@ -328,6 +332,10 @@ class ComparedMisfit(Part):
 # -- how it came to the scale --------------------------------------------------------------------------
 
 
+_ALPHA_BEFORE = 0.01
+"""What releases before τ called a disagreement by the p of Q."""
+
+
 class LeaningShift(Part):
     """How far an anchor's d moved with a second ability, and the standard error of that."""
 
@@ -336,8 +344,9 @@ class LeaningShift(Part):
 
 
 class LinkingConstants(Part):
-    """How a fit was placed on the scale (see `psychometrics.linking.linking.Linking`). An origin defines the scale: its
-    constants have no test of agreement, as nothing can disagree.
+    """How a fit was placed on the scale (see `psychometrics.linking.placement.Linking`). An origin defines the scale:
+    its constants have no test of agreement, as nothing can disagree. What releases stored that knew of no variation of
+    anchors lacks what `ALIGNED` names, and is written as it was.
     """
 
     slope: float
@@ -360,6 +369,23 @@ class LinkingConstants(Part):
     diagnosis: str = ""
     q_shifts: dict[str, LeaningShift] = {}
     slope_intercept_cov: float = 0.0
+    tau: float = 0.0
+    tau_slope: float = 0.0
+    tau_low: float | None = None
+    i2: float = 0.0
+    weights: dict[str, float] = {}
+
+    @model_validator(mode="after")
+    def _all_or_none(self) -> Self:
+        known = self.model_fields_set.intersection(ALIGNED)
+        if known and (len(known) < len(ALIGNED) or self.tau_low is None):
+            raise ValueError(f"{', '.join(ALIGNED)} stand together, and tau_low is a number")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        stored: dict[str, Any] = whole(self)
+        return {key: value for key, value in stored.items() if self.tau_low is not None or key not in ALIGNED}
 
     @property
     def cov(self) -> Floats:
@@ -389,6 +415,31 @@ class LinkingConstants(Part):
     def tested(self) -> bool:
         """Whether it is known how well the anchors agree."""
         return self.method != "origin"
+
+    def disagreement(self, limits: PublicationRules) -> str:
+        """Why the anchors do not carry a month, a clause; empty where they do."""
+        if not self.tested:
+            return ""
+        used, share = len(self.anchors_used), self.share_kept
+        if used < limits.min_anchors or share < limits.min_anchor_share:
+            return (
+                f"only {used} anchors agree with each other, {share:.0%} of those with enough responses; needed are"
+                f" {limits.min_anchors} and {limits.min_anchor_share:.0%}"
+            )
+        if self.tau_low is None:
+            return "" if self.q_p >= _ALPHA_BEFORE else f"{used} anchors disagree"
+        if self.tau_low > limits.max_item_variation:
+            return (
+                f"b of {used} anchors varies by more than items of one scale do: τ = {self.tau:.2f}, at least"
+                f" {self.tau_low:.2f}, limit {limits.max_item_variation:g}"
+            )
+        return ""
+
+    @property
+    def variation(self) -> str:
+        """How much the anchors used vary beyond errors, in words."""
+        q = f"Q = {self.q:.1f} on {self.q_df} df, p = {self.q_p:.3g}"
+        return q if self.tau_low is None else f"{q}; τ = {self.tau:.3f}, I² = {self.i2:.0%}"
 
     @property
     def moved(self) -> dict[str, Suspect]:

@@ -170,7 +170,16 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         anchor_shifts=tuple(anchor_shifts(anchors, now, fit.constants)) if anchors and fit else (),
         linking_history=tuple(read_history(connection, scale, month)),
         linking_warnings=tuple(
-            dict.fromkeys([*fit.constants.warnings, *gaps(fit.constants, read_bank(connection, scale.scale_id, start))])
+            dict.fromkeys(
+                [
+                    *fit.constants.warnings,
+                    *gaps(
+                        fit.constants,
+                        read_bank(connection, scale.scale_id, start),
+                        scale.rules.warnings.warn_linking_error,
+                    ),
+                ]
+            )
         )
         if fit
         else (),

@@ -26,6 +26,7 @@ from irt_assets.common.wording import counted, listed
 from irt_assets.decisions.shown import moved_table
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.drift_facts import Facts
 from irt_assets.responses.scales import Scale
@@ -87,7 +88,7 @@ def jumped(facts: Facts) -> str:
     if not jumps:
         return ""
     summary = " ".join(sentence for sentence, _ in jumps)
-    if now.constants.q_p < facts.scale.rules.publication.anchor_q_alpha:
+    if now.constants.disagreement(facts.scale.rules.publication):
         return (
             f"{summary} The anchors disagree with each other, so anchors that moved may be the cause: decide on them "
             "first."
@@ -117,7 +118,7 @@ def linking(
     """How the month came to the scale, its anchors, and the months before it. said: what to bear in mind; dashboard:
     see `page_link`."""
     if constants is not None:
-        yield _linked(constants, scale.rules.publication.anchor_q_alpha)
+        yield _linked(constants, scale.rules.publication)
     yield from map(Paragraph, said)
     if constants is not None:
 
@@ -137,7 +138,7 @@ def linking(
         yield Details("Linking month by month", (history_table(history),))
 
 
-def _linked(constants: LinkingConstants, alpha: float) -> Paragraph:
+def _linked(constants: LinkingConstants, limits: PublicationRules) -> Paragraph:
     """How the month's learners came to the scale, and whether the anchors agree."""
     used, dropped, suspects = len(constants.anchors_used), len(constants.anchors_dropped), len(constants.suspects)
     moved = f"{counted(suspects, 'anchor')} moved against the others" if suspects else "none moved against the others"
@@ -145,7 +146,7 @@ def _linked(constants: LinkingConstants, alpha: float) -> Paragraph:
         f"θ on the scale = {value_with_error(*constants.value('slope'), 3)} · θ of the fit "
         f"{signed(constants.intercept, 3)} ± {number(constants.intercept_se, 3)} ({constants.method}): the spread and "
         f"the mean of the month's learners. {used} of {used + dropped} anchors were used; {moved}."
-        f"{_agreement(constants, alpha)}"
+        f"{_agreement(constants, limits)}"
     )
 
 
@@ -162,10 +163,9 @@ def _anchors_figure(shifts: Sequence[AnchorShift]) -> Figure:
     )
 
 
-def _agreement(constants: LinkingConstants, alpha: float) -> str:
+def _agreement(constants: LinkingConstants, limits: PublicationRules) -> str:
     agreement = ""
     if constants.tested:
-        agree = "agree" if constants.q_p >= alpha else "DISAGREE"
-        q, p = number(constants.q, 1), f"{constants.q_p:.3g}".replace("-", "−")
-        agreement = f" They {agree}: Q = {q} on {constants.q_df} df, p = {p}."
+        agree = "DISAGREE" if constants.disagreement(limits) else "agree"
+        agreement = f" They {agree}: {constants.variation.replace('-', '−')}."
     return agreement + (f" Diagnosis: {constants.diagnosis}." if constants.diagnosis else "")

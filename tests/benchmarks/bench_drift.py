@@ -29,10 +29,10 @@ from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published,
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.drift.kinds import Answers, Kind, classify_changes
 from irt_assets.psychometrics.drift.trends import trends
-from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.psychometrics.linking.placement import LinkingError
+from tests.testbed.aligned import disagree
 from tests.testbed.made_anchors import anchor_set_of, with_errors_of
 
 MEAN, SD = 0.5, 1.2
@@ -88,7 +88,7 @@ def month(rng: np.random.Generator, n_old: int, n_new: int, design: Design, move
     except LinkingError:
         return Month(None, judge(known_scale(old, first, new, is_anchor)), True)
     drift = judge(compare(new, linking, anchors, published))
-    held = not linking.agrees(Rules().publication.anchor_q_alpha)
+    held = disagree(linking)
     return Month(drift, judge(known_scale(old, first, new, is_anchor)), held)
 
 

@@ -33,6 +33,7 @@ from irt_assets.psychometrics.linking.placement import Linking, LinkingError
 from irt_assets.psychometrics.scoring.scale_shift import MonthImpact, Placement
 from irt_assets.responses.scales import Scale
 from tests.benchmarks.bench_three_parameter import Truth, usable
+from tests.testbed.aligned import disagree
 from tests.testbed.anchors import anchors_of
 
 # -- jump --------------------------------------------------------------------------------------------
@@ -187,7 +188,7 @@ def world(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
             _placement(linking),
             scale,
         )
-        return Judged(impact, not linking.agrees(0.01))
+        return Judged(impact, disagree(linking))
 
     easier = truth.b - np.where(items < row.anchors, EASIER, 0.0)
     return judge(truth), judge(replace(truth, b=easier))

@@ -28,6 +28,7 @@ from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
 from irt_assets.psychometrics.linking.linking import link, transform
 from tests.benchmarks.bench_normality import month
 from tests.testbed.abilities import abilities
+from tests.testbed.aligned import disagree
 from tests.testbed.anchors import anchors_of
 
 SLOPE, INTERCEPT = 1.2, 0.5
@@ -114,7 +115,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
         for found, truth, se in ((linked.a, a, linked.a_se), (linked.b, b, linked.b_se))
     )
     errors = linking.slope_se, linking.intercept_se
-    return Month(histogram, guessing, linking.slope, linking.intercept, *errors, *within, not linking.agrees(0.01))
+    return Month(histogram, guessing, linking.slope, linking.intercept, *errors, *within, disagree(linking))
 
 
 COSTS: tuple[tuple[int, int, float, Model], ...] = (

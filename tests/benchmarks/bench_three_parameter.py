@@ -22,7 +22,7 @@ from multiprocessing import Pool
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.gates.coverage import MAX_LINKING_SE, error_of_linking
+from irt_assets.gates.coverage import error_of_linking
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.items import ItemParameters
@@ -30,6 +30,7 @@ from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Method, Model
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.drift.items import judge
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.information.functions import Abilities, losses_of_items
 from irt_assets.psychometrics.linking.linking import link, transform
@@ -254,7 +255,7 @@ def of_criterion(linkings: list[Linking]) -> str:
     said = np.array([error_of_linking(x.slope, x.intercept, x.cov, ENDS) for x in linkings])
     for sd, se in zip(placed.std(axis=0), np.sqrt(np.mean(said**2, axis=0)), strict=True):
         cells += [f"{sd:.4f}", f"{se:.4f}"]
-    cells.append(mean((said > MAX_LINKING_SE).any(axis=1)))
+    cells.append(mean((said > Rules().warnings.warn_linking_error).any(axis=1)))
     return " | ".join(cells)
 
 

@@ -43,7 +43,7 @@ from resources.settings import Settings
 from tests.testbed.partitions import ensure_month_partitions
 
 SCALES = ("algebra", "geometry", "numbers")
-THRESHOLDS = {"min_responses": 20, "min_anchor_responses": 15, "min_anchors": 10, "anchor_q_alpha": 1e-12}
+THRESHOLDS = {"min_responses": 20, "min_anchor_responses": 15, "min_anchors": 10}
 ONE_IN = 20
 """Of the items of a month this share drifted."""
 

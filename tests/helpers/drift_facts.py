@@ -107,7 +107,7 @@ _CONSTANTS = CONSTANTS | {
     "slope_se": 0.03,
     "intercept": 0.1,
     "intercept_se": 0.03,
-    "anchors_used": ["K1"],
+    "anchors_used": ["K1", "K3", "K4", "K5", "K6"],
     "anchors_dropped": {"K2": "Its b differs by +0.60 (SE 0.10) from the anchor set's."},
 }
 FIT = Linked(

@@ -26,7 +26,14 @@ CONSTANTS: dict[str, Any] = {
     "diagnosis": "",
     "q_shifts": {},
     "slope_intercept_cov": 0.0001,
+    "tau": 0.05,
+    "tau_slope": 0.0,
+    "tau_low": 0.0,
+    "i2": 0.2,
+    "weights": {"k1": 1.1, "k2": 0.9, "k3": 1.0, "k4": 1.0, "k5": 1.0},
 }
+BEFORE_TAU = {name: CONSTANTS[name] for name in CONSTANTS.keys() - {"tau", "tau_slope", "tau_low", "i2", "weights"}}
+"""Constants of a linking by a release that did not know of anchors that vary."""
 PARALLEL: dict[str, Any] = {
     "eigenvalue": 1.5,
     "expected": 1.4,

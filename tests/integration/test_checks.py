@@ -91,11 +91,11 @@ def test_a_gate_that_one_of_two_scales_passes_is_an_error_and_names_both(calibra
 
 
 def test_a_gate_that_no_scale_passes_is_an_error(calibrated: Settings) -> None:
-    run_sql(Database(calibrated), "UPDATE calibration_scale SET rules = rules || '{\"anchor_q_alpha\": 1}'")
+    run_sql(Database(calibrated), "UPDATE calibration_scale SET rules = rules || '{\"min_anchors\": 1000}'")
     found = evaluate(calibrated, "anchors_agree")
-    run_sql(Database(calibrated), "UPDATE calibration_scale SET rules = rules - 'anchor_q_alpha'")
+    run_sql(Database(calibrated), "UPDATE calibration_scale SET rules = rules - 'min_anchors'")
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert "anchors disagree" in (found.description or "")
+    assert "anchors agree with each other" in (found.description or "")
 
 
 def test_a_check_that_breaks_down_fails_with_the_reason_and_leaves_the_others_judged(

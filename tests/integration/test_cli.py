@@ -111,25 +111,25 @@ def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
     calibrated = typed("calibrate", "--month", "2026-06")
     assert calibrated.code == 0, calibrated.out + calibrated.err
     assert "2026-06 default: green" in calibrated.out
-    tried = typed("calibrate", "--month", "2026-06", "--try", "anchor_q_alpha=1.0", "--try", "max_abs_b=0.5")
+    tried = typed("calibrate", "--month", "2026-06", "--try", "min_anchors=1000", "--try", "max_abs_b=0.5")
     assert tried.code == 1, tried.err
     assert not unsaid(
         tried.out,
-        "max_abs_b 6.0 → 0.5, anchor_q_alpha 0.01 → 1.0",
+        "max_abs_b 6.0 → 0.5, min_anchors 5 → 1000",
         "its stored fit was judged again in ",
         "anchors_agree: passes → fails: ",
     )
     both = typed("calibrate", "--try", "max_rmsd=0.1", "--set", "max_rmsd=0.1")
     assert (both.code, "leave out --set" in both.err) == (2, True)
     decided = ("--by", "ann", "--reason", "to see", "--yes")
-    tightened = typed("scale", "set", "anchor_q_alpha=1.0", *decided)
+    tightened = typed("scale", "set", "min_anchors=1000", *decided)
     assert tightened.out.splitlines() == [
-        "scale default: anchor_q_alpha 0.01 → 1.0",
+        "scale default: min_anchors 5 → 1000",
         "it holds for every month from now on; no other month becomes stale",
         "  judged again by what is stored of 2026-06 to 2026-06: anchors_agree",
         "  2026-06: anchors_agree fails now",
     ], tightened.err
-    assert "2026-06: anchors_agree passes now" in typed("scale", "set", "anchor_q_alpha=0.01", *decided).out
+    assert "2026-06: anchors_agree passes now" in typed("scale", "set", "min_anchors=5", *decided).out
     item = next(
         i for j, i in enumerate(truth.bank.item_ids) if not truth.bank.anchor[j] and i not in faulty(truth.as_dict())
     )

@@ -230,7 +230,8 @@ def test_a_changed_rule_makes_a_month_stale_from_its_stage_on(
 
 LIMITS: dict[str, Any] = {
     "max_abs_b": 5.0, "max_b_se": 0.9, "max_rmsd": 0.08, "min_anchors": 4, "min_anchor_share": 0.6,
-    "anchor_q_alpha": 0.02, "max_rejected_share": 0.2, "second_dimension": "hold", "new_misfit": "warn",
+    "max_item_variation": 0.2, "max_linking_error": 0.3, "warn_linking_error": 0.2,
+    "max_rejected_share": 0.2, "second_dimension": "hold", "new_misfit": "warn",
     "demanded_engines": "pymc", "warn_anchor_share": 0.8, "agreement_max_se": 2.0, "agreement_max_rms": 1.0,
     "dif_attributes": "lang",
 }  # fmt: skip
@@ -346,7 +347,7 @@ def test_the_steps_of_a_month_decode_each_fit_once(graph: Graph, monkeypatch: py
 
 
 def test_a_failed_gate_is_red_and_the_runs_last_words_say_why(graph: Graph) -> None:
-    with ruled(graph, {"anchor_q_alpha": 1.0}):  # no anchors agree so well
+    with ruled(graph, {"min_anchors": 1000}):
         result = graph.run(LATER)
         found = graph.state(LATER)
     assert (result.success, found.state) == (False, State.RED)
@@ -356,7 +357,8 @@ def test_a_failed_gate_is_red_and_the_runs_last_words_say_why(graph: Graph) -> N
     assert failed.step_key == "published_item_parameters"
     said = failed.step_failure_data.user_failure_data
     assert re.fullmatch(
-        f"{LATER} is held: .* anchors disagree .*; decide: take the anchors that changed .*", said.description or ""
+        f"{LATER} is held: .* anchors agree with each other.*; decide: take the anchors that changed .*",
+        said.description or "",
     )
     assert said.metadata["decide in"].value == "the dashboard, or `irt release`"
     seen = graph.instance.fetch_observations(dg.AssetKey("published_item_parameters"), limit=1).records[0]

@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import expit
 
-from irt_assets.psychometrics.alignment.align import Alignment, Differences, align
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.psychometrics.alignment.align import Alignment
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal, of_each
-from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.criteria import Pairs, medians
-from irt_assets.psychometrics.linking.linking import match
-from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.linking.linking import _aligned, match
+from irt_assets.psychometrics.linking.placement import Linking
+from tests.testbed.anchors import anchors_of
+from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors, ids
 
 LOST = 1.2
 """Variances of estimates with θ integrated out over those with θ known, about, in tests of 30 to 60 items."""
@@ -22,24 +28,28 @@ LOST = 1.2
 @dataclass(frozen=True)
 class World:
     """K anchors, the first `moved` of which have b + `by`; a pair: drawn between both. `variation`: SD of the others'
-    b from one sample to the other."""
+    b from one sample to the other. `model`: of months that are fitted."""
 
     k: int = 30
     n: int = 2000
     variation: float = 0.0
     moved: int = 0
     by: float | tuple[float, float] = 0.0
+    model: Model = "2pl"
+
+    def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """a and b of the anchors, and b in the month."""
+        a, b = rng.lognormal(0.1, 0.3, self.k), rng.normal(0, 1, self.k)
+        moved = b + rng.normal(0, self.variation, self.k) if self.variation else b.copy()
+        moved[: self.moved] += rng.uniform(*(self.by if isinstance(self.by, tuple) else (self.by,) * 2), self.moved)
+        return a, b, moved
 
 
 def month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSet]:
     """Estimates of both sides as `world.n` learners each give them: the errors have a part of the items' own and what
     the sample's mean and SD of θ give all items in common."""
     while True:
-        a, b = rng.lognormal(0.1, 0.3, world.k), rng.normal(0, 1, world.k)
-        moved = b + rng.normal(0, world.variation, world.k) if world.variation else b.copy()
-        moved[: world.moved] += rng.uniform(
-            *(world.by if isinstance(world.by, tuple) else (world.by,) * 2), world.moved
-        )
+        a, b, moved = world.draw(rng)
         sides = []
         for of_a, of_b in ((a * SLOPE, (moved - INTERCEPT) / SLOPE), (a, b)):
             own = block_diagonal(LOST * errors(of_a, of_b, world.n))
@@ -57,20 +67,26 @@ def month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSe
     )
 
 
-def seen(pairs: Pairs, slope: float, intercept: float) -> Differences:
-    """ln a and b of anchors, the constants given."""
-    cov = pairs.covariance_of_differences(slope)
-    return Differences(
-        d=pairs.differences(slope, intercept),
-        by_constants=pairs.differences_by_constants(slope).reshape(pairs.size, 2, -1),
-        cov=cov[0] if len(cov) == 1 else block_diagonal(cov),
-        by_variation=np.ones(pairs.size),
-    )
+def fitted_month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSet]:
+    """The same from fits of answers to these anchors and as many other items; c is .2 in a 3PL."""
+    a, b, moved = world.draw(rng)
+    c = 0.2 if item_model(world.model).guesses else 0.0
+    fits = []
+    for of_anchors, mean, sd in ((b, 0.0, 1.0), (moved, INTERCEPT, SLOPE)):
+        of_b = np.r_[of_anchors, rng.normal(mean, 1, world.k)]
+        of_a = np.r_[a, rng.lognormal(0.1, 0.3, world.k)]
+        theta = rng.normal(mean, sd, (world.n, 1))
+        right = rng.random((world.n, 2 * world.k)) < c + (1 - c) * expit(of_a * (theta - of_b))
+        names = (*ids(world.k), *(f"other{j:02d}" for j in range(world.k)))
+        fits.append(fit_em(Responses.from_wide(right.astype(float), item_ids=names), model=world.model, threads=1))
+    return fits[1], anchors_of(fits[0], ids(world.k))
 
 
-def aligned(new: Calibration, anchors: AnchorSet, **options: float) -> tuple[Pairs, Alignment]:
+def aligned(new: Calibration, anchors: AnchorSet) -> Alignment:
     pairs, _ = match(new, anchors, Rules())
-    slope, _ = medians(pairs)
-    starts = np.column_stack([np.full(pairs.size, slope), pairs.old.b - slope * pairs.new.b])
-    found = align(lambda s, i: seen(pairs, s, i), starts, own_slopes=pairs.tests_slopes, **options)
-    return pairs, found
+    return _aligned(pairs, Rules())
+
+
+def disagree(linking: Linking) -> bool:
+    """Whether the gate on agreement holds the month, wherever its bank ends."""
+    return bool(LinkingConstants.of(linking).disagreement(Rules().publication))

@@ -18,12 +18,12 @@ from irt_assets.psychometrics.fit.dependence import local_dependence
 from irt_assets.psychometrics.fit.second_ability import loadings
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.psychometrics.linking.placement import Linking
+from tests.testbed.aligned import disagree
 from tests.testbed.anchors import anchors_of
 from tests.testbed.made_anchors import with_errors_of
 from tests.testbed.misfit import ANCHORS, INTERCEPT, ITEMS, SLOPE, Bank, World, fitted
 
 MOVED, BY = 5, 0.5
-LEVEL = 0.01
 LOOSE = Rules.from_settings({"min_anchor_responses": 1, "min_anchors": 3, "min_anchor_share": 0.1})
 """Months that too few anchors hold are counted here, and linked all the same."""
 
@@ -63,7 +63,7 @@ class Judged:
 
 
 def _held(linking: Linking) -> bool:
-    return linking.q_p < LEVEL or linking.share_kept < Rules().publication.min_anchor_share
+    return disagree(linking)
 
 
 def simulate(row: Row, seed: list[int]) -> tuple[Judged, Judged]:

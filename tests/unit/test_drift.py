@@ -115,7 +115,6 @@ def moved_together() -> tuple[AnchorSet, Calibration, Linking]:
 
 def test_what_anchors_moved_with_a_second_ability_is_no_drift(moved_together) -> None:
     anchors, now, linking = moved_together
-    assert linking.q_p > 0.99
     assert {item: round(one["shift"], 3) for item, one in linking.q_shifts.items()} == {IDS[0]: 0.4, IDS[3]: 0.24}
     published = Published.of_anchors(anchors)
     found = judge(compare(now, linking, anchors, published))

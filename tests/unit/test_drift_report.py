@@ -122,7 +122,7 @@ def test_the_first_page_counts_drift_dif_information_anchors_and_alerts() -> Non
         "1 of 2 items lost information (B1); the test keeps at least 75% of its own (θ = −1.5, 95 % 70% to 80%): more "
         "than a fifth is lost; without B1 the set in force keeps 90% on average and at least 80% (θ = −1.0)"
     )
-    assert figures["anchors"] == "one of 2 used, one left out: K2"
+    assert figures["anchors"] == "five of 6 used, one left out: K2"
     assert figures["alerts"] == "one opened, one closed, one open"
 
 
@@ -203,7 +203,7 @@ def linked(month: str, intercept: float, **changes: Any) -> Linked:
             linked("2026-10", 0.4),
             "The anchors agree with each other, so the learners are the cause: their mean ability differs.",
         ),
-        (linked("2026-10", 0.4, q_p=1e-9), "anchors that moved may be the cause: decide on them first."),
+        (linked("2026-10", 0.4, share_kept=0.6), "anchors that moved may be the cause: decide on them first."),
         (linked("2026-10", 0.1, slope=1.5), "The slope jumped from 1.05 in 2026-09 to 1.50, 10.6 standard errors."),
     ],
 )

@@ -12,9 +12,10 @@ from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants, Spread
 from irt_assets.ledger.fits import LinkedFit
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from tests.helpers.fit_specs import CONSTANTS
 
-ALPHA = 0.01
+LIMITS = PublicationRules()
 
 
 def linked(
@@ -31,7 +32,7 @@ def linked(
 
 def test_a_sound_night_says_nothing() -> None:
     items = {f"i{k}": (k / 10, 0.1) for k in range(10)}
-    warning = compare(linked(items), ("2026-07", linked({})), items, ALPHA)
+    warning = compare(linked(items), ("2026-07", linked({})), items, LIMITS)
     assert warning.problems() == []
     assert len(warning.difficulties.item_ids) == 10
 
@@ -39,20 +40,20 @@ def test_a_sound_night_says_nothing() -> None:
 def test_an_item_that_moved_is_named_with_both_values() -> None:
     published = {f"i{k}": (k / 10, 0.1) for k in range(10)}
     night = published | {"i3": (1.2, 0.1), "i4": (-0.6, 0.1)}
-    (problem,) = compare(linked(night), None, published, ALPHA).problems()
+    (problem,) = compare(linked(night), None, published, LIMITS).problems()
     assert problem == "b differs from the published value of two items: i4 (+0.40 to -0.60), i3 (+0.30 to +1.20)"
 
 
 def test_a_large_difference_with_a_large_error_is_no_news_nor_is_a_sure_one_that_is_small() -> None:
     published = {"vague": (0.0, 0.6), "small": (0.0, 0.01)}
     night = {"vague": (1.0, 0.6), "small": (0.2, 0.01)}
-    assert compare(linked(night), None, published, ALPHA).problems() == []
+    assert compare(linked(night), None, published, LIMITS).problems() == []
 
 
 @pytest.mark.parametrize("gone", [{"i0": (None, None)}, {"i0": (0.0, None)}, {"other": (0.0, 0.1)}])
 def test_an_item_without_an_estimate_an_error_or_a_published_value_is_not_compared(gone: dict[str, Any]) -> None:
     published = {"i0": (0.0, 0.1), "i1": (0.0, float("nan"))}
-    warning = compare(linked(gone | {"i1": (2.0, 0.1)}), None, published, ALPHA)
+    warning = compare(linked(gone | {"i1": (2.0, 0.1)}), None, published, LIMITS)
     assert warning.difficulties.item_ids == ()
     assert warning.problems() == []
 
@@ -75,7 +76,7 @@ def test_few_sound_nights_name_an_item_and_every_night_names_one_that_moved() ->
 
 
 def shifted(night: Value, month: Value, name: str = "intercept") -> EarlyWarning:
-    return compare(linked({}, **{name: night}), ("2026-07", linked({}, **{name: month})), {}, ALPHA)
+    return compare(linked({}, **{name: night}), ("2026-07", linked({}, **{name: month})), {}, LIMITS)
 
 
 def test_constants_that_went_far_are_said_with_the_month_they_are_compared_with() -> None:
@@ -93,11 +94,11 @@ def test_constants_within_the_limit_or_within_their_errors_are_not() -> None:
 
 
 def test_without_a_month_there_is_nothing_to_compare_constants_with() -> None:
-    warning = compare(linked({}, slope=(3.0, 0.1)), None, {}, ALPHA)
+    warning = compare(linked({}, slope=(3.0, 0.1)), None, {}, LIMITS)
     assert (warning.month, warning.shifts, warning.problems()) == (None, (), [])
 
 
 def test_anchors_that_disagree_are_said_with_the_diagnosis() -> None:
-    warning = compare(linked({}, q_p=0.001, diagnosis="A01 moved by +0.6"), None, {}, ALPHA)
+    warning = compare(linked({}, share_kept=0.5, diagnosis="A01 moved by +0.6"), None, {}, LIMITS)
     assert warning.problems() == ["the anchors disagree: A01 moved by +0.6"]
-    assert compare(linked({}, q_p=ALPHA), None, {}, ALPHA).problems() == []
+    assert compare(linked({}, q_p=0.001), None, {}, LIMITS).problems() == []

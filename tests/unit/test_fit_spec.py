@@ -16,13 +16,13 @@ from irt_assets.psychometrics.core.priors import LogNormal, Priors
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from resources.failures import PermanentFailure
-from tests.helpers.fit_specs import CONSTANTS, MISFIT, SET, linked_json, staged_json
+from tests.helpers.fit_specs import BEFORE_TAU, CONSTANTS, MISFIT, SET, linked_json, staged_json
 from tests.unit.test_gates import evidence, linked, staged
 
 FIT = "2026-06-default-em-1 (2026-06, default, em)"
 RULES = Rules.from_settings({"second_dimension": "hold", "new_misfit": "hold", "latent": "auto"})
 SCALE = Scale("default", priors=Priors(a=LogNormal(0.0, 0.5)), rules=RULES)
-OF_NAMES = {"left_out", "of", "loadings", "eligibility", "scale_priors", "priors"}
+OF_NAMES = {"left_out", "of", "loadings", "weights", "eligibility", "scale_priors", "priors"}
 """Objects whose keys are items, rules or parameters, or statistics of items."""
 
 
@@ -34,7 +34,7 @@ def test_a_spec_is_written_as_it_was_read() -> None:
 def test_keys_are_in_the_order_in_which_jsonb_keeps_them() -> None:
     """By length, then by bytes (`compareJsonbScalarValue` and `lengthCompareJsonbStringValue` in jsonb_util.c)."""
     written = LinkedSpec.from_json(linked_json(), FIT).as_json()["linking_constants"]
-    assert list(written)[:6] == ["q", "q_p", "q_df", "rmse", "slope", "method"]
+    assert list(written)[:6] == ["q", "i2", "q_p", "tau", "q_df", "rmse"]
 
 
 def test_an_attempt_that_failed_stores_that_nothing_is_known() -> None:
@@ -76,7 +76,7 @@ def test_what_cannot_be_read_is_named_with_the_fit_the_key_and_the_way_out(chang
 def test_constants_of_an_origin_have_no_test() -> None:
     origin = LinkingConstants.of_origin()
     assert LinkingConstants.from_json(origin.as_json(), FIT) == origin
-    assert (origin.tested, origin.as_json().keys()) == (False, CONSTANTS.keys())
+    assert (origin.tested, origin.as_json().keys()) == (False, BEFORE_TAU.keys())
 
 
 def test_a_linked_fit_keeps_what_was_staged() -> None:

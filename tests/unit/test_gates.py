@@ -13,6 +13,7 @@ import pytest
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.common.partitions import monthly
 from irt_assets.gates.advisory_checks import one_ability_explains_the_answers, published_items_are_fitted
+from irt_assets.gates.coverage import Bank
 from irt_assets.gates.evidence import Evidence, Verdict
 from irt_assets.gates.gates import SET_GATES, demanded_engines_fitted, failures, item_problems
 from irt_assets.gates.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
@@ -36,7 +37,7 @@ from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
-from tests.helpers.fit_specs import CONSTANTS, PARALLEL, SET
+from tests.helpers.fit_specs import BEFORE_TAU, CONSTANTS, PARALLEL, SET
 
 
 def calibration(converged: bool = True) -> Calibration:
@@ -93,6 +94,11 @@ def linked(**constants: Any) -> LinkedFit:
         latent=Spread(mean=0.0, sd=1.0),
     )
     return LinkedFit("fit", "hash", "data", "anchors", True, spec, {})
+
+
+def linked_before(**constants: Any) -> LinkedSpec:
+    known = LinkingConstants.from_json(BEFORE_TAU | constants, "fit")
+    return LinkedSpec(linking_constants=known, latent=Spread(mean=0.0, sd=1.0))
 
 
 def test_a_sound_month_fails_no_gate() -> None:
@@ -167,9 +173,29 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
             ),
         },
         OF_A_LINKED_MONTH,
-        "only 1 of 3 anchors agree; left out of the linking: k2, k3",
+        "only 1 of 3 anchors agree (Q = 3.0 on 4 df, p = 0.5; τ = 0.050, I² = 20%); left out of the linking: k2, k3",
     ),
-    "the anchors disagree": ({"linked": linked(q_p=0.0099)}, {"anchors_agree"}, "5 anchors disagree (Q = 3.0 on 4 df"),
+    "few anchors of many are left": (
+        {"linked": linked(share_kept=0.69)},
+        {"anchors_agree"},
+        "only 5 anchors agree with each other, 69% of those with enough responses; needed are 5 and 70% (Q = 3.0",
+    ),
+    "few anchors are left": ({"linked": linked(anchors_used=["k1"] * 4)}, {"anchors_agree"}, "only 4 anchors agree"),
+    "the anchors vary too much": (
+        {"linked": linked(tau=0.3, tau_low=0.16)},
+        {"anchors_agree"},
+        "b of 5 anchors varies by more than items of one scale do: τ = 0.30, at least 0.16, limit 0.15 (Q",
+    ),
+    "an end of the bank is placed badly": (
+        {"linked": linked(slope_se=0.1), "bank": Bank({}, {f"i{k}": k - 5.0 for k in range(11)}, frozenset(["i0"]))},
+        {"anchors_agree"},
+        "the anchors place b = -4.00 with a standard error of 0.35 and b = 4.00 with a standard error of 0.38",
+    ),
+    "an earlier release linked, and its anchors disagree": (
+        {"linked": LinkedFit("fit", "hash", "data", "anchors", True, linked_before(q_p=0.0099), {})},
+        {"anchors_agree"},
+        "5 anchors disagree (Q = 3.0 on 4 df",
+    ),
 }
 
 
@@ -181,8 +207,20 @@ def test_a_month_fails_the_gates_that_its_fault_concerns(case: str) -> None:
     assert why in " ".join(found.values())
 
 
-def test_anchors_agree_at_the_limit_itself() -> None:
-    assert failures(evidence(linked=linked(q_p=0.01))) == {}
+@pytest.mark.parametrize(
+    "constants",
+    [{"share_kept": 0.70}, {"tau": 0.3, "tau_low": 0.15}, {"q_p": 1e-9, "i2": 0.9}],
+    ids=["share", "variation", "Q alone"],
+)
+def test_anchors_agree_at_the_limits_themselves_and_q_alone_holds_nothing(constants: dict[str, Any]) -> None:
+    assert failures(evidence(linked=linked(**constants))) == {}
+
+
+def test_what_an_earlier_release_linked_is_read_judged_and_written_as_it_was() -> None:
+    spec = linked_before(q_p=0.01)
+    assert spec.linking_constants.as_json() == LinkingConstants.from_json(BEFORE_TAU | {"q_p": 0.01}, "fit").as_json()
+    assert set(spec.linking_constants.as_json()) == set(BEFORE_TAU)
+    assert failures(evidence(linked=LinkedFit("fit", "hash", "data", "anchors", True, spec, {}))) == {}
 
 
 @pytest.mark.parametrize(

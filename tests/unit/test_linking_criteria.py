@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
+from scipy.special import expit, logit
 
+from irt_assets.psychometrics.alignment.align import shift_along
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Population
 from irt_assets.psychometrics.core.options import Method, Model
-from irt_assets.psychometrics.linking.criteria import Pairs, q_test, solve
+from irt_assets.psychometrics.linking.criteria import Pairs, solve
 from irt_assets.psychometrics.linking.linking import link
 from tests.testbed.made_anchors import anchor_set_of
 
@@ -163,11 +166,11 @@ def test_a_symmetric_criterion_is_over_the_windows_histogram_on_the_windows_scal
     assert (found.slope, found.intercept) == pytest.approx(expected, abs=1e-5)  # as above
 
 
-# --- Q, and a second ability -------------------------------------------------------------------------------------
+# --- Q, and a shift of some anchors together ----------------------------------------------------------------------
 
 
 def disagreeing(model: Model, seed: int = 3) -> tuple[Pairs, np.ndarray]:
-    """Nine anchors with correlated errors of a and b, and loadings."""
+    """Nine anchors with correlated errors of a and b, and by how much each leans on something else."""
     rng = np.random.default_rng(seed)
     k = 9
     a_old, b_old = np.ones(k) if model == "rasch" else rng.lognormal(0, 0.3, k), rng.normal(0, 1, k)
@@ -175,52 +178,101 @@ def disagreeing(model: Model, seed: int = 3) -> tuple[Pairs, np.ndarray]:
     cov_new, cov_old = (np.tile([[0.01, s], [s, 0.02]], (k, 1, 1)) for s in (0.004, -0.003))
     ids = tuple(f"i{j}" for j in range(k))
     new, old = ((a_new, b_new, np.zeros(k), cov_new), (a_old, b_old, np.zeros(k), cov_old))
-    return Pairs(ItemParameters(ids, *new), ItemParameters(ids, *old), (model,) * k), rng.normal(0, 0.3, k)
+    along = np.stack([np.zeros(k), rng.normal(0, 0.3, k)], axis=1)
+    return Pairs(ItemParameters(ids, *new), ItemParameters(ids, *old), (model,) * k), along
 
 
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
-@pytest.mark.parametrize("with_loadings", [False, True])
-def test_q_is_the_least_that_its_constants_leave(model: Model, with_loadings: bool) -> None:
-    """Against a minimiser over the differences as they are, V and the slope's derivative held where Q takes them. It
-    stops where nothing moves by 1e-9; Q is flat there."""
-    pairs, loadings = disagreeing(model)
+@pytest.mark.parametrize("tau", [0.0, 0.2])
+def test_q_and_a_shift_are_where_an_independent_minimiser_finds_them(model: Model, tau: float) -> None:
+    """Over the differences as they are, V and the slope's derivative held where Q takes them. It stops where nothing
+    moves by 1e-9; Q is flat there."""
+    pairs, along = disagreeing(model)
     slope, intercept = (1.0 if model == "rasch" else 0.95), 0.1
-    use = pairs.tested
-    v = np.linalg.inv(block_diagonal(pairs.errors_of_tested(slope)))
     at = pairs.differences(slope, intercept)
+    used = at.used.ravel()
+    v = block_diagonal(at.cov) + np.diag(np.tile([0.0, tau**2], pairs.size))
+    weight = np.linalg.inv(v[np.ix_(used, used)])
+    d1 = np.log(pairs.new.a) - np.log(slope) - np.log(pairs.old.a)
+    d2 = slope * pairs.new.b + intercept - pairs.old.b
 
     def left(x: np.ndarray) -> float:
         log_slope, more, shift = x
         log_slope *= pairs.free_slope
-        moved = np.stack([at[:, 0] - log_slope, at[:, 1] + slope * log_slope * pairs.new.b + more], axis=1)
-        moved[:, 1] += with_loadings * shift * loadings / pairs.old.a
-        return float(moved.ravel()[use] @ v @ moved.ravel()[use])
+        moved = np.stack([d1 - log_slope, d2 + slope * log_slope * pairs.new.b + more], axis=1) - shift * along
+        return float(moved.ravel()[used] @ weight @ moved.ravel()[used])
 
-    found = q_test(pairs, slope, intercept, loadings if with_loadings else None)
+    q, df = at.varying(np.array([0.0, tau**2])).least(at.used)
+    without = minimize(lambda x: left(np.append(x, 0.0)), np.zeros(2), method="Nelder-Mead", options=FINE)
+    assert q == pytest.approx(without.fun, rel=1e-6)
+    assert df == used.sum() - (1 if model == "rasch" else 2)
+    shift, se = shift_along(at, np.array([0.0, tau**2]), along)
     least = minimize(left, np.zeros(3), method="Nelder-Mead", options=FINE | {"maxiter": 2000})
-    assert found.q == pytest.approx(least.fun, rel=1e-6)
-    assert found.df == use.sum() - (1 if model == "rasch" else 2) - with_loadings
-    if with_loadings:
-        # its standard error leads to where Q is higher by 1
-        assert found.shift == pytest.approx(least.x[2], abs=1e-5)
-        beyond = minimize(
-            lambda x: left(np.append(x, found.shift + found.shift_se)), np.zeros(2), method="Nelder-Mead", options=FINE
-        )
-        assert beyond.fun == pytest.approx(found.q + 1, rel=1e-5)
-
-
-def test_a_shift_along_the_loadings_leaves_no_disagreement() -> None:
-    """d is higher by λ·0.4, that is b lower by λ·0.4/a."""
-    pairs, loadings = disagreeing("2pl")
-    shifted = replace(pairs.new, a=pairs.old.a, b=pairs.old.b - 0.4 * loadings / pairs.old.a)
-    exact = replace(pairs, new=shifted)
-    assert q_test(exact, 1.0, 0.0).q > 1
-    found = q_test(exact, 1.0, 0.0, loadings)
-    assert (found.q, found.shift) == (pytest.approx(0, abs=1e-9), pytest.approx(0.4))
+    assert shift == pytest.approx(least.x[2], abs=1e-5)
+    beyond = minimize(lambda x: left(np.append(x, shift + se)), np.zeros(2), method="Nelder-Mead", options=FINE)
+    assert beyond.fun == pytest.approx(least.fun + 1, rel=1e-5)  # its standard error leads to where Q is higher by 1
 
 
 @pytest.mark.parametrize("none", [np.zeros(9), np.ones(9)])
-def test_loadings_that_say_nothing_beside_the_constants_cost_no_degree_of_freedom(none: np.ndarray) -> None:
-    """Equal loadings in a Rasch fit are the intercept."""
+def test_a_shift_that_says_nothing_beside_the_constants_is_none(none: np.ndarray) -> None:
+    """A common one in a Rasch fit is the intercept."""
     pairs, _ = disagreeing("rasch")
-    assert q_test(pairs, 1.0, 0.0, none) == q_test(pairs, 1.0, 0.0)
+    along = np.stack([np.zeros(9), none], axis=1)
+    assert shift_along(pairs.differences(1.0, 0.0), np.zeros(2), along) == (0.0, 0.0)
+
+
+# --- curves of a 3PL ----------------------------------------------------------------------------------------------
+
+
+def test_anchors_of_a_3pl_differ_by_what_moved_their_curves() -> None:
+    """Curves that the constants lead to each other differ by nothing, whatever the constants; and to first order an
+    anchor whose b moved by .01 differs by .01 in b and by nothing in ln a."""
+    rng, k = np.random.default_rng(5), 6
+    a, b, c = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k), rng.uniform(0.1, 0.3, k)
+    cov = np.tile(np.diag([0.01, 0.01]), (k, 1, 1))
+    ids = tuple(f"i{j}" for j in range(k))
+    a[4], b[4] = 3000.0, 0.1  # a step between two nodes: ln a and b are compared
+    harder = b.copy()
+    harder[2] += 0.01
+    new = ItemParameters(ids, a * 1.2, (harder - 0.5) / 1.2, c, cov)
+    pairs = Pairs(new, ItemParameters(ids, a, b, c, cov), ("3pl",) * k)
+    d = pairs.differences(1.2, 0.5).d
+    others = np.arange(k) != 2
+    np.testing.assert_allclose(d[others], 0, atol=1e-12)
+    np.testing.assert_allclose(d[2], [0, 0.01], atol=3e-4)
+
+
+@pytest.mark.parametrize("model", ["2pl", "3pl"])
+def test_differences_and_their_errors_follow_parameters_and_constants_as_derivatives_say(model: Model) -> None:
+    """Against central differences; at anchors that agree, so that terms of the order of the errors are nothing."""
+    rng, k = np.random.default_rng(6), 3
+    a, b = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k)
+    c = rng.uniform(0.1, 0.3, k) if model == "3pl" else np.zeros(k)
+    ids, step = tuple(f"i{j}" for j in range(k)), 1e-5
+    own = np.array([[0.02, 0.004, 0.01], [0.004, 0.03, -0.02], [0.01, -0.02, 0.3]])
+    sides = []
+    for side_a, side_b in ((a * 1.2, (b - 0.5) / 1.2), (a, b)):
+        guessing = np.tile(own[2], (k, 1)) if model == "3pl" else None
+        sides.append(ItemParameters(ids, side_a, side_b, c, np.tile(own[:2, :2], (k, 1, 1)), guessing))
+    pairs = Pairs(*sides, (model,) * k)
+    at = pairs.differences(1.2, 0.5)
+
+    def derivative(of: Callable[[float], np.ndarray]) -> np.ndarray:
+        return (of(step) - of(-step)) / (2 * step)
+
+    by_slope = derivative(lambda h: pairs.differences(1.2 * np.exp(h), 0.5).d)
+    by_intercept = derivative(lambda h: pairs.differences(1.2, 0.5 + h).d)
+    np.testing.assert_allclose(at.by_constants, np.stack([by_slope, by_intercept], axis=2), atol=1e-6)
+    cov = np.zeros((k, 2, 2))
+    for side in ("new", "old"):
+        items = getattr(pairs, side)
+
+        def moved(h: float, name: str, side: str = side, items: ItemParameters = items) -> np.ndarray:
+            values = getattr(items, name)
+            to = expit(logit(values) + h) if name == "c" else values + h
+            return replace(pairs, **{side: replace(items, **{name: to})}).differences(1.2, 0.5).d
+
+        names = "abc" if model == "3pl" else "ab"
+        by = np.stack([derivative(lambda h, name=name: moved(h, name)) for name in names], axis=2)
+        cov += by @ own[: len(names), : len(names)] @ by.swapaxes(1, 2)
+    np.testing.assert_allclose(at.cov, cov, rtol=1e-5, atol=1e-7)

@@ -28,7 +28,6 @@ from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published,
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit.item_fit import item_fit
-from irt_assets.psychometrics.linking.anchor_diagnosis import diagnose
 from irt_assets.psychometrics.linking.linking import link, transform
 from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
 from tests.helpers.trial_item_model import MODEL
@@ -281,8 +280,8 @@ def test_slopes_that_items_have_in_common_say_nothing_of_an_item(parts: list[Cal
     assert waldes["1pl+2pl"][1] > 10
     assert waldes["1pl+2pl"][0] < 1e-6
     assert waldes["2pl"][0] > 10
-    assert "moved against the others" in diagnose(moved["2pl"], anchors).sentence
-    suspects = diagnose(replace(moved["1pl+2pl"], n=np.full(EACH, 900)), anchors).suspects
+    assert "moved against the others" in link(moved["2pl"], anchors).diagnosis
+    suspects = link(replace(moved["1pl+2pl"], n=np.full(EACH, 900)), anchors).suspects
     assert list(suspects) == ["2pl-1"]
 
 

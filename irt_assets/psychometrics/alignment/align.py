@@ -1,24 +1,24 @@
 """The line that puts one sample's items on another's scale, where items vary a little and some moved.
 
-Belongs here: arithmetic on two numbers an item and their covariance. Does not belong here: what the numbers are (a
-caller has ln a and b, or the moments of curves), which items take part, and what a gate makes of the result.
+Belongs here: arithmetic on two numbers an item and their covariance. Does not belong here: what the numbers come from
+(a caller has ln a and b, or the moments of curves), which items take part, and what a gate makes of the result.
 
-**Model.** Item j's two differences between the samples, D_j, are 0 in expectation at the right constants but for
-errors, with covariance V, and for its own variation on b, δ_j ~ N(0, τ²), a random effect of linking (Haberman 2009;
-De Boeck 2008; Robitzsch 2021):
+**Model.** Item j's two differences between the samples, D_j, in ln a and in b, are 0 in expectation at the right
+constants but for errors, with covariance V, and for its own variation on b, δ_j ~ N(0, τ²), a random effect of linking
+(Haberman 2009; De Boeck 2008; Robitzsch 2021):
 
     D ~ N(X β, V + τ² B Bᵀ),
 
-X being the derivatives of D by the constants and B those by δ. The constants are found by generalised least squares.
+X being the derivatives of D by the constants and B the places of b. The constants are found by generalised least
+squares.
 
-**τ.** With N a basis of the differences that no constants explain, and μ_i, z_i from the eigenproblem
-NᵀBBᵀN u = μ NᵀVN u (z_i = uᵢᵀNᵀD, uᵀNᵀVN u = 1),
+**τ.** With Q(τ²) the least of Dᵀ (V + τ² B Bᵀ)⁻¹ D over the constants, and Q₁ that of the slopes' differences alone,
 
-    Q(τ²) = Σ z_i² / (1 + τ² μ_i)  over the μ_i > 0
+    Q(τ²) − Q₁
 
-is χ² with as many degrees of freedom at the true τ²: what D says of b given what it says of the slopes. τ² solves
-Q(τ²) = its degrees of freedom (Paule & Mandel 1982), and the quantiles of χ² give its interval (Q-profile: Viechtbauer
-2007).
+is χ² with the difference of their degrees of freedom at the true τ²: what D says of b given what it says of the slopes.
+τ² makes it equal to these (Paule & Mandel 1982), and the quantiles of χ² give its interval (Q-profile: Viechtbauer
+2007). In the same way ln a has a variation of its own, τ_a, which is taken as 0 unless its lower 95 % limit is above.
 
 **Who moved.** τ estimated over all items takes the moved ones in and names none. So the line is found first, as the one
 with the least Σ min(W, limit) over lines through one item's b with the median slope, W being an item's Wald distance
@@ -31,15 +31,13 @@ inner limit matters: with τ from all kept items, moves that are barely kept rai
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import eigh, null_space
-from scipy.optimize import brentq
-from scipy.stats import chi2
-from scipy.stats import t as student
+from scipy.special import chdtr, chdtri, stdtrit
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
+from irt_assets.psychometrics.core.covariances import added, of_each, of_some, times
 from irt_assets.psychometrics.core.errors import BreakdownError
 
 FEWEST = 3
@@ -54,6 +52,11 @@ _CORE = 0.05
 _MOST_ROUNDS = 20
 _MOST_VARIATION = 4.0
 """Largest τ² looked for: items that vary by two SDs of ability have no scale in common."""
+SLOPES, DIFFICULTIES = 0, 1
+
+
+class NoLineError(BreakdownError):
+    """No `FEWEST` items lie on one line within their errors."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +64,71 @@ class Differences:
     """What two samples say of K items at some constants.
 
     Attributes:
-        d: shape (K, 2); the first number does not depend on δ.
+        d: shape (K, 2), differences in ln a and in b.
         by_constants: shape (K, 2, m), derivatives by (ln slope, intercept), m = 2, or by the intercept alone, m = 1.
-        cov: shape (2K, 2K), of the errors of d.
-        by_variation: shape (K,), derivative of the second number by δ.
+        cov: of the errors of d, in the form of `covariances`.
+        own_slopes: shape (K,), the items whose first number says something about them alone; that of others is not
+            used.
     """
 
     d: Floats
     by_constants: Floats
     cov: Floats
-    by_variation: Floats
+    own_slopes: Mask
 
-    def cov_with(self, tau2: float) -> Floats:
-        """Shape (2K, 2K), of d where the items vary by τ²."""
-        return self.cov + tau2 * np.diag(_of_second(self.by_variation) ** 2)
+    def keep(self, mask: Mask) -> Differences:
+        return Differences(self.d[mask], self.by_constants[mask], of_some(self.cov, mask), self.own_slopes[mask])
+
+    def varying(self, tau2: Floats) -> Differences:
+        """The same with the items' own variances of ln a and b, shape (2,), among the errors."""
+        return replace(self, cov=added(self.cov, np.broadcast_to(np.diag(tau2), (len(self.d), 2, 2))))
+
+    @property
+    def used(self) -> Mask:
+        """Shape (K, 2): the numbers that say something about a single item."""
+        return np.stack([self.own_slopes, np.ones(len(self.d), dtype=bool)], axis=1)
+
+    def only(self, used: Mask) -> Differences:
+        """The same with zeros, which say nothing, in the place of what is not `used` (K, 2)."""
+        said = used.reshape(len(self.cov), -1)
+        cov = np.where(said[:, :, None] & said[:, None], self.cov, np.eye(self.cov.shape[1]))
+        return replace(self, d=self.d * used, by_constants=self.by_constants * used[:, :, None], cov=cov)
+
+    def white(self, *columns: Floats) -> Floats:
+        """`columns` (K, 2, n), side by side as (2K, n), for errors that are independent and of variance 1."""
+        factor = np.linalg.cholesky(self.cov)
+        both = np.concatenate(columns, axis=2)
+        return np.linalg.solve(factor, both.reshape(*factor.shape[:2], -1)).reshape(2 * len(both), -1)
+
+    def least(self, used: Mask) -> tuple[float, int]:
+        """Q, the least dᵀ cov⁻¹ d over the constants by what is `used`, and its degrees of freedom."""
+        said = self.only(used)
+        white = said.white(said.d[:, :, None], said.by_constants)
+        found, _, rank, _ = np.linalg.lstsq(white[:, 1:], white[:, 0], rcond=1e-10)
+        rest = white[:, 0] - white[:, 1:] @ found
+        return float(rest @ rest), int(used.sum() - rank)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Q with its degrees of freedom, the test that items do not vary, and the 95 % limits of τ among them."""
+
+    q: float
+    q_df: int
+    tau_low: float
+    tau_high: float
+
+    @classmethod
+    def of(cls, at: Differences) -> Agreement:
+        q, q_df = at.least(at.used)
+        variation = _Variation.of(at, DIFFICULTIES)
+        low, high = (float(np.sqrt(variation.at_q(chdtri(variation.df, p)))) for p in (0.025, 0.975))
+        return cls(q, q_df, low, high)
+
+    @property
+    def i_squared(self) -> float:
+        """Share of the items' differences beyond errors (Higgins & Thompson 2002), 0 … 1."""
+        return max(0.0, 1.0 - self.q_df / self.q) if self.q > 0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -85,133 +139,172 @@ class Alignment:
         slope, intercept: θ on the one scale = slope · θ on the other + intercept.
         cov: shape (m, m), of (ln slope, intercept), or of the intercept where the slope is fixed; holds τ.
         kept: shape (K,), the items that determine the line.
-        wald: shape (K,), each item's distance from the line that the other kept ones determine, χ² with 2 degrees of
-            freedom, or 1 where the slope of an item says nothing, if it varies as the others do.
-        tau: SD of δ among the items kept.
-        tau_low, tau_high: its 95 % limits.
-        q, q_df: the test of τ = 0 among the items kept.
+        d, d_cov: shape (K, 2) and (K, 2, 2), how far each item is off the line, and the covariance of that where it
+            varies as the others do.
+        own: shape (K, 2), which of both numbers say something about a single item.
+        wald: shape (K,), dᵀ d_cov⁻¹ d, the distance from the line of the other kept ones: χ² with 2 degrees of
+            freedom, or 1 where the slope of an item says nothing.
+        tau, tau_slope: SDs of the items' own b and ln a among those kept.
+        agreement: of the items kept.
     """
 
     slope: float
     intercept: float
     cov: Floats
     kept: Mask
+    d: Floats
+    d_cov: Floats
+    own: Mask
     wald: Floats
     tau: float
-    tau_low: float
-    tau_high: float
-    q: float
-    q_df: int
-
-    @property
-    def i_squared(self) -> float:
-        """Share of the kept items' differences beyond errors (Higgins & Thompson 2002), 0 … 1."""
-        return max(0.0, 1.0 - self.q_df / self.q) if self.q > 0 else 0.0
+    tau_slope: float
+    agreement: Agreement
 
     @property
     def quantile(self) -> float:
         """Half the width of a 95 % interval of a constant, in its standard errors: τ is estimated from few items."""
-        return float(student.ppf(0.975, max(int(self.kept.sum()) - 1, 1)))
+        return float(stdtrit(max(int(self.kept.sum()) - 1, 1), 0.975))
 
 
 def align(
-    differences: Callable[[float, float], Differences],
-    starts: Floats,
-    *,
-    own_slopes: Mask,
-    expected_variation: float = 0.10,
+    differences: Callable[[float, float], Differences], starts: Floats, *, expected_variation: float = 0.10
 ) -> Alignment:
     """The line of the items that did not move.
 
     differences: of all K items, by (slope, intercept). starts: shape (S, 2), constants to begin with, lines through
-    one item each. own_slopes: shape (K,), the items whose first number says something about them alone.
+    one item each.
 
-    Raises BreakdownError where the errors are not a covariance matrix or no FEWEST items lie on one line.
+    Raises NoLineError where no FEWEST items lie on one line, LinAlgError where the errors are not a covariance matrix.
     """
-    usable = np.stack([own_slopes, np.ones(own_slopes.size, dtype=bool)], axis=1).ravel()
-    df = 1 + own_slopes.astype(np.int64)
-    few = own_slopes.size < _FEW
-    limit, core = chi2.isf(_MOVED_OF_FEW if few else _MOVED, df), chi2.isf(_CORE, df)
-    least = _LEAST_OF_FEW**2 if few else 0.0
+    found = _settled(differences, *_first(differences, starts, expected_variation**2), 0.0)
+    for _ in range(_MOST_ROUNDS):
+        at, before = differences(found.slope, found.intercept), found.kept
+        variation = _Variation.of(at.keep(before), SLOPES, found.tau**2)
+        if variation.df == 0 or variation.at_q(chdtri(variation.df, 0.025)) == 0:
+            break
+        limit, df = _limits(at.own_slopes)[0][before], 1 + at.own_slopes[before].astype(np.int64)
+        tau2_slope = variation.at_q(variation.df * _within(limit, df))
+        found = _settled(differences, (found.slope, found.intercept), found.wald, tau2_slope)
+        if (found.kept == before).all():
+            break
+    return found
 
-    distances = [_distances(differences(*start), own_slopes, expected_variation**2) for start in starts]
+
+def shift_along(at: Differences, tau2: Floats, by: Floats) -> tuple[float, float]:
+    """How far the items moved in common along `by` (K, 2), beyond the constants, and the standard error of that; (0, 0)
+    where the constants do what it would. A moderator of their differences, in terms of meta-analysis."""
+    said = at.varying(tau2).only(at.used)
+    white = said.white(said.d[:, :, None], by[:, :, None] * at.used[:, :, None], said.by_constants)
+    d, along, x = white[:, 0], white[:, 1], white[:, 2:]
+    own, rest = (y - x @ np.linalg.lstsq(x, y, rcond=None)[0] for y in (along, d))
+    squared_norm = float(own @ own)
+    if squared_norm <= 1e-8 * float(along @ along):
+        return 0.0, 0.0
+    return float(own @ rest) / squared_norm, squared_norm**-0.5
+
+
+def _limits(own_slopes: Mask) -> tuple[Floats, Floats]:
+    """Shape (K,) each: the distances beyond which an item moved, and up to which it says what τ is."""
+    df = 1 + own_slopes.astype(np.int64)
+    return chdtri(df, _MOVED_OF_FEW if own_slopes.size < _FEW else _MOVED), chdtri(df, _CORE)
+
+
+def _first(
+    differences: Callable[[float, float], Differences], starts: Floats, tau2: float
+) -> tuple[tuple[float, float], Floats]:
+    """The best of the lines to begin with, and the items' distances from it."""
+    distances = []
+    limit, _ = _limits(differences(*starts[0]).own_slopes)
+    for start in starts:
+        at = differences(*start)
+        wald = _quadratic(at.d, of_each(at.cov) + np.diag([0.0, tau2]), at.own_slopes)
+        distances.append(wald)
     best = int(np.argmin([np.minimum(each, limit).sum() for each in distances]))
-    (slope, intercept), wald = starts[best], distances[best]
-    kept = wald <= limit
+    return (float(starts[best, 0]), float(starts[best, 1])), distances[best]
+
+
+def _settled(
+    differences: Callable[[float, float], Differences], start: tuple[float, float], wald: Floats, tau2_slope: float
+) -> Alignment:
+    """The line through the items kept, and those kept by the line, in turn until both stay; wald: their distances from
+    the line to `start` with."""
+    slope, intercept = start
+    limit, core = _limits(differences(*start).own_slopes)
+    kept, inner = wald <= limit, wald <= core
     for _ in range(_MOST_ROUNDS):
         if kept.sum() < FEWEST:
-            raise BreakdownError(f"of {own_slopes.size} items no {FEWEST} lie on one line within their errors")
-        inner, edge = (wald <= core, core) if (wald <= core).sum() >= FEWEST else (kept, limit)
+            raise NoLineError(f"of {kept.size} items no {FEWEST} lie on one line within their errors")
         at = differences(slope, intercept)
-        variation = _Variation.of(at, np.repeat(inner, 2) & usable)
-        tau2 = max(variation.at_q(variation.df * _within(edge[inner], df[inner])), least)
-        line = _Line.through(at, np.repeat(kept, 2) & usable, tau2)
+        edge = core
+        if inner.sum() < FEWEST:
+            inner, edge = kept, limit
+        variation = _Variation.of(at.keep(inner), DIFFICULTIES, tau2_slope)
+        df = 1 + at.own_slopes[inner].astype(np.int64)
+        least = _LEAST_OF_FEW**2 if kept.size < _FEW else 0.0
+        tau2 = np.array([tau2_slope, max(variation.at_q(variation.df * _within(edge[inner], df)), least)])
+        line = _Line.through(at, kept, tau2)
         slope *= float(np.exp(line.step[0])) if line.step.size == 2 else 1.0
         intercept += float(line.step[-1])
-        wald = _distances_from_line(differences(slope, intercept), own_slopes, tau2, line.by_d)
+        at = differences(slope, intercept)
+        d_cov = _from_the_others(at.varying(tau2), line.by_d)
+        wald = _quadratic(at.d, d_cov, at.own_slopes)
+        inner = wald <= core
         before, kept = kept, wald <= limit
         if (kept == before).all() and np.abs(line.step).max() < 1e-6:
             break
-    at = differences(slope, intercept)
-    q = _Variation.of(at, np.repeat(kept, 2) & usable)
-    low, high = (variation.at_q(float(chi2.isf(p, variation.df))) for p in (0.025, 0.975))
+    if kept.sum() < FEWEST:
+        raise NoLineError(f"of {kept.size} items no {FEWEST} lie on one line within their errors")
     return Alignment(
         slope=float(slope),
         intercept=float(intercept),
         cov=line.cov,
         kept=kept,
+        d=at.d,
+        d_cov=d_cov,
+        own=at.used,
         wald=wald,
-        tau=float(np.sqrt(tau2)),
-        tau_low=float(np.sqrt(low)),
-        tau_high=float(np.sqrt(high)),
-        q=q.all,
-        q_df=q.all_df,
+        tau=float(np.sqrt(tau2[DIFFICULTIES])),
+        tau_slope=float(np.sqrt(tau2_slope)),
+        agreement=Agreement.of(at.keep(kept)),
     )
 
 
 def _within(limit: Floats, df: Ints) -> float:
     """Mean of χ² cut off at `limit` over that of χ², of several items, shape (K,) each."""
-    return float((df * chi2.cdf(limit, df + 2) / chi2.cdf(limit, df)).sum() / df.sum())
+    return float((df * chdtr(df + 2, limit) / chdtr(df, limit)).sum() / df.sum())
 
 
 @dataclass(frozen=True)
 class _Variation:
-    """μ_i > 0 and z_i of the module's text; `all`, `all_df`: Q at τ = 0 with the slopes' part."""
+    """Q(τ²) − Q₁ of the module's text for the variation of one of the items' two numbers, `of_number`; `others`: Q₁;
+    df: how many degrees of freedom the difference has."""
 
-    mu: Floats
-    z: Floats
-    all: float
-    all_df: int
+    at: Differences
+    of_number: int
+    others: float
+    df: int
 
     @classmethod
-    def of(cls, at: Differences, usable: Mask) -> _Variation:
-        """What the numbers that are `usable`, shape (2K,), say."""
-        free = null_space(at.by_constants.reshape(usable.size, -1)[usable].T)
-        by_delta = np.diag(_of_second(at.by_variation))[:, 1::2][usable]
-        moved = free.T @ by_delta
-        mu, u = eigh(moved @ moved.T, free.T @ at.cov[np.ix_(usable, usable)] @ free)
-        z = u.T @ (free.T @ at.d.ravel()[usable])
-        varies = mu > 1e-9 * mu[-1]
-        return cls(mu[varies], z[varies], float(z @ z), z.size)
-
-    @property
-    def df(self) -> int:
-        return self.mu.size
+    def of(cls, at: Differences, number: int, tau2_of_other: float = 0.0) -> _Variation:
+        """`tau2_of_other`: how the other number varies."""
+        tau2 = np.full(2, tau2_of_other)
+        tau2[number] = 0.0
+        at = at.varying(tau2)
+        without = at.used & (np.arange(2) != number)
+        others, df = at.least(without)
+        return cls(at, number, others, at.least(at.used)[1] - df)
 
     def at_q(self, q: float) -> float:
-        """τ² at which Q is q; 0 where it is less already at 0."""
+        """τ² at which the difference is q; 0 where it is less already at 0."""
+        from scipy.optimize import brentq  # takes an eighth of a second to load, and fits read this module
 
         def excess(tau2: float) -> float:
-            return float((self.z**2 / (1 + tau2 * self.mu)).sum()) - q
+            varying = self.at.varying(tau2 * np.eye(2)[self.of_number])
+            return varying.least(varying.used)[0] - self.others - q
 
         if excess(0.0) <= 0:
             return 0.0
         return float(brentq(excess, 0.0, _MOST_VARIATION)) if excess(_MOST_VARIATION) < 0 else _MOST_VARIATION
-
-
-def _of_second(x: Floats) -> Floats:
-    """Shape (2K,): x, shape (K,), at the items' second numbers, 0 at the first."""
-    return np.stack([np.zeros_like(x), x], axis=1).ravel()
 
 
 @dataclass(frozen=True)
@@ -223,36 +316,30 @@ class _Line:
     by_d: Floats
 
     @classmethod
-    def through(cls, at: Differences, usable: Mask, tau2: float) -> _Line:
-        x = at.by_constants.reshape(usable.size, -1)[usable]
-        v = at.cov_with(tau2)[np.ix_(usable, usable)]
-        solved = np.linalg.solve(v, x)
+    def through(cls, at: Differences, kept: Mask, tau2: Floats) -> _Line:
+        inside = at.keep(kept).varying(tau2)
+        inside = inside.only(inside.used)
+        x = inside.by_constants.reshape(2 * len(inside.d), -1)
+        solved = np.linalg.solve(inside.cov, x.reshape(*inside.cov.shape[:2], -1)).reshape(x.shape)
         cov = np.linalg.inv(x.T @ solved)
-        by_d = np.zeros((x.shape[1], usable.size))
-        by_d[:, usable] = -cov @ solved.T
+        by_d = np.zeros((len(cov), 2 * kept.size))
+        by_d[:, np.repeat(kept, 2)] = -cov @ solved.T
         return cls(by_d @ at.d.ravel(), cov, by_d)
 
 
-def _distances(at: Differences, own_slopes: Mask, tau2: float) -> Floats:
-    """Shape (K,): Wald distances from constants that are given."""
-    return _quadratic(at.d, _blocks(at.cov_with(tau2)), own_slopes)
-
-
-def _distances_from_line(at: Differences, own_slopes: Mask, tau2: float, by_d: Floats) -> Floats:
-    """Shape (K,): those from a line found by least squares. With variances known, a residual over its own error is the
-    difference from the line of the others over that error (Cook & Weisberg 1982)."""
-    v = at.cov_with(tau2)
-    residual = np.eye(len(v)) + at.by_constants.reshape(len(v), -1) @ by_d
-    return _quadratic(at.d, _blocks(residual @ v @ residual.T), own_slopes)
-
-
-def _blocks(v: Floats) -> Floats:
-    k = np.arange(len(v) // 2)
-    return v.reshape(k.size, 2, k.size, 2)[k, :, k, :]
+def _from_the_others(at: Differences, by_d: Floats) -> Floats:
+    """Shape (K, 2, 2), of the items' distances from a line found by least squares, whose derivatives are `by_d`. With
+    variances known, a residual over its own error is the difference from the line of the others over that error (Cook &
+    Weisberg 1982)."""
+    moved = times(by_d, at.cov)
+    shared = at.by_constants @ moved.reshape(len(moved), -1, 2).swapaxes(0, 1)
+    of_line = at.by_constants @ (moved @ by_d.T) @ at.by_constants.swapaxes(1, 2)
+    return of_each(at.cov) + shared + shared.swapaxes(1, 2) + of_line
 
 
 def _quadratic(d: Floats, v: Floats, own_slopes: Mask) -> Floats:
-    """Dᵀ V⁻¹ D of each item, of the second number alone where slopes say nothing."""
-    alone = d[:, 1] ** 2 / v[:, 1, 1]
-    both = np.einsum("kx,kx->k", d, np.linalg.solve(v, d[:, :, None])[:, :, 0])
-    return np.where(own_slopes, both, alone)
+    """dᵀ v⁻¹ d of each item, of the second number alone where slopes say nothing."""
+    wald: Floats = d[:, 1] ** 2 / v[:, 1, 1]
+    d, v = d[own_slopes], v[own_slopes]
+    wald[own_slopes] = np.einsum("kx,kx->k", d, np.linalg.solve(v, d[:, :, None])[:, :, 0])
+    return wald

@@ -68,6 +68,16 @@ def scaled(cov: Floats, by: Floats) -> Floats:
     return factors[:, :, None] * cov * factors[:, None]
 
 
+def turned(cov: Floats, by: Floats) -> Floats:
+    """The covariance of by · x of each item, by (K, 2, 2), from that of x."""
+    if cov.shape[1] == 2:
+        return by @ cov @ by.swapaxes(1, 2)
+    k = len(by)
+    left = (by @ cov.reshape(k, 2, -1)).reshape(2 * k, k, 2)
+    both = left.swapaxes(0, 1) @ by.swapaxes(1, 2)
+    return both.swapaxes(0, 1).reshape(1, 2 * k, 2 * k)
+
+
 def added(one: Floats, other: Floats) -> Floats:
     """The covariance of sums of independent terms."""
     if one.shape == other.shape:

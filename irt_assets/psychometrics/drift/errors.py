@@ -186,7 +186,8 @@ def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Link
     """A linking with its covariances, which were not stored, its constants with their derivatives, and the places of
     the anchors that it used in their set, shape (K_used,)."""
     pairs, _ = match(raw, anchors, Rules.from_settings({"min_anchor_responses": 1}))
-    pairs = pairs.keep(np.isin(pairs.ids, linking.anchors_used))
+    kept = pairs.keep(np.isin(pairs.ids, linking.anchors_used))
+    pairs = replace(kept, variation=(linking.tau_slope, linking.tau))
     whole = pairs.size == len(linking.anchors_used)
     compared = weighted_by_populations(pairs, raw, linking.symmetric)
     found = solve(compared, linking.method, linking.weighted) if whole else None

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
@@ -46,6 +47,27 @@ class Stage(BaseModel):
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 UpTo100 = Annotated[float, Field(ge=0, le=100)]
+
+
+class AnswerRules(Stage):
+    """Which answers a month is made from."""
+
+    change: ClassVar[str] = (
+        "A change makes those months stale that were made without late answers which it lets in, or the reverse."
+    )
+
+    late_days: int | None = Field(
+        default=14,
+        ge=0,
+        le=3650,
+        description="New answers that are recorded more than this many days after their month's end are left out of it "
+        "while they are at most one for a thousand of its other answers. Where empty, each of them makes it stale.",
+    )
+
+    @field_validator("late_days", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: Any) -> Any:
+        return None if value == "" else value
 
 
 class EligibilityRules(Stage):
@@ -134,6 +156,11 @@ class LinkingRules(Stage):
     min_anchor_responses: Count = Field(
         default=200, description="An anchor with fewer responses in the window is not used for linking."
     )
+    item_variation: Share = Field(
+        default=0.10,
+        description="The SD by which an item's b is expected to vary from month to month beyond errors; anchors far "
+        "beyond it and their errors have moved.",
+    )
 
 
 class PublicationRules(Stage):
@@ -166,13 +193,18 @@ class PublicationRules(Stage):
     )
     # Two constants fit two anchors whatever these are.
     min_anchors: int = Field(
-        default=5, ge=3, le=10_000, description="Set gate: how many usable anchors purification must leave."
+        default=5, ge=3, le=10_000, description="Set gate: how many usable anchors must not have moved."
     )
     min_anchor_share: Share = Field(
-        default=0.70, description="Set gate: which share of the usable anchors purification must leave."
+        default=0.70, description="Set gate: which share of the usable anchors must not have moved."
     )
-    anchor_q_alpha: Share = Field(
-        default=0.01, description="Set gate: anchors disagree where the p of the Q test is below this."
+    max_item_variation: Share = Field(
+        default=0.15,
+        description="Set gate: anchors whose b vary by a larger SD from month to month (its lower 95 % limit) have no "
+        "scale in common.",
+    )
+    max_linking_error: UpTo100 = Field(
+        default=0.20, description="Set gate on the standard error that linking gives b at either end of the bank."
     )
     demanded_engines: str = Field(
         default="", title="engines", description="Set gate: engines whose fit of the month there must be."
@@ -193,6 +225,10 @@ class WarningRules(Stage):
 
     warn_anchor_share: Share = Field(
         default=0.85, description="A check warns where a smaller share of the usable anchors is left."
+    )
+    warn_linking_error: UpTo100 = Field(
+        default=0.10,
+        description="A check warns where linking gives b at an end of the bank a larger standard error.",
     )
     agreement_max_se: UpTo100 = Field(
         default=1.5, description="A check warns where two engines differ by more standard errors in a or b of one item."
@@ -215,6 +251,7 @@ class Rules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    answers: AnswerRules = AnswerRules()
     eligibility: EligibilityRules = EligibilityRules()
     fit: FitRules = FitRules()
     linking: LinkingRules = LinkingRules()
@@ -265,6 +302,7 @@ class Rules(BaseModel):
 
 
 STAGES: dict[str, type[Stage]] = {
+    "answers": AnswerRules,
     "eligibility": EligibilityRules,
     "fit": FitRules,
     "linking": LinkingRules,
@@ -283,12 +321,13 @@ def of_stage(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def allowed(rule: FieldInfo) -> str:
     """The values of a rule in words: its range, its choices, or what its list names."""
-    if choices := get_args(rule.annotation):
-        return f"one of {', '.join(choices)}"
+    kinds = get_args(rule.annotation)
+    if kinds and NoneType not in kinds:
+        return f"one of {', '.join(kinds)}"
     if rule.annotation is str:
         return f"{rule.title}, with commas"
     low, high = (getattr(limit, name) for limit, name in zip(rule.metadata, ("ge", "le"), strict=True))
-    return f"from {low:,.10g} to {high:,.10g}"
+    return f"from {low:,.10g} to {high:,.10g}{', or empty' if kinds else ''}"
 
 
 def _explanation(error: ErrorDetails) -> str:

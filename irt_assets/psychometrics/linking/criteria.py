@@ -1,13 +1,23 @@
-"""The two constants that put one set of anchors on another: four criteria, their errors, and the test of agreement.
+"""The two constants that put one set of anchors on another: four criteria and their errors; what anchors differ by.
 
-Belongs here: arithmetic on K anchors seen from both sides. Does not belong here: which anchors take part, and what
-is done with the constants (`linking`).
+Belongs here: arithmetic on K anchors seen from both sides. Does not belong here: which anchors take part (`alignment`),
+and what is done with the constants (`linking`).
 
 An anchor has a* = a/slope and b* = slope·b + intercept, so with errors only in the estimates
     D₁ = ln a_new − ln slope − ln a_old  and  D₂ = slope·b_new + intercept − b_old
-are zero in expectation. Everything here is about these 2K differences; c is held at its value on both sides.
+are zero in expectation.
 A Rasch fit has its unit from a = 1, so its slope is 1 and only D₂ is used; the one common a of a 1PL fit gives the
-slope but says nothing about a single anchor, so there, too, only D₂ is tested.
+slope but says nothing about a single anchor, so there, too, only D₂ is.
+
+Under a 3PL, a, b and c of one item are traded for each other at little cost to its curve. So of such an anchor the
+moments of its curve over the criterion's distribution g are compared,
+
+    T = ∫ (1, θ)ᵀ (P_new − P_old) g(θ) dθ = 0,
+
+as drift does (drift/curves.py), in units of the two numbers: D = J⁻¹ T, J = ∂T/∂(ln a, b) of the old curve. What the
+errors of an item's c share with other items is not kept, so that with them the errors of items count as independent.
+
+What the anchors' own b and ln a vary by from one sample to the other (`variation`) counts as an error of the old ones.
 """
 
 from __future__ import annotations
@@ -17,8 +27,9 @@ from itertools import compress
 
 import numpy as np
 
+from irt_assets.psychometrics.alignment.align import Differences
 from irt_assets.psychometrics.core.arrays import Floats, Mask
-from irt_assets.psychometrics.core.covariances import added, block_diagonal, of_each, scaled, times
+from irt_assets.psychometrics.core.covariances import added, of_each, times, turned
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import which
 from irt_assets.psychometrics.core.items import ItemParameters
@@ -29,6 +40,7 @@ _DENSITIES = np.exp(-(NODES**2) / 2.0) / np.sqrt(2.0 * np.pi)
 WEIGHTS = _DENSITIES / _DENSITIES.sum()
 NOWHERE = np.empty(0)
 _OF_CURVES = ("stocking-lord", "haebara")
+_MOST_ALIKE = 1e8
 _MAX_LOG_SLOPE = np.log(20.0)  # two populations whose SDs differ twentyfold share no useful anchors
 
 
@@ -38,7 +50,7 @@ class Pairs:
 
     `nodes` and `weights`, shape (Q,): the distribution on the old scale over which curves are compared. `nodes_new` and
     `weights_new`, shape (R,): the one on the new scale, where a symmetric criterion compares them as well; empty for a
-    criterion of one direction.
+    criterion of one direction. `variation`: SDs of the anchors' own ln a and b.
     """
 
     new: ItemParameters
@@ -48,6 +60,7 @@ class Pairs:
     weights: Floats = field(default_factory=lambda: WEIGHTS)
     nodes_new: Floats = field(default_factory=lambda: NOWHERE)
     weights_new: Floats = field(default_factory=lambda: NOWHERE)
+    variation: tuple[float, float] = (0.0, 0.0)
 
     def keep(self, mask: Mask) -> Pairs:
         ids = [i for i, kept in zip(self.ids, mask, strict=True) if kept]
@@ -77,32 +90,72 @@ class Pairs:
         return which(self.models, lambda model: model.own_slopes)
 
     @property
-    def tested(self) -> Mask:
-        """Shape (2K,): which of D₁, D₂ of the first anchor, of the second, … say something about a single anchor."""
-        return np.stack([self.tests_slopes, np.ones(self.size, dtype=bool)], axis=1).ravel()
+    def old_cov(self) -> Floats:
+        """Covariance of the old (a, b) with what these vary by, in the form of `covariances`."""
+        of_a, of_b = self.variation
+        varying = np.zeros((self.size, 2, 2))
+        varying[:, 0, 0], varying[:, 1, 1] = (self.old.a * of_a) ** 2, of_b**2
+        return added(self.old.cov, varying)
 
-    def differences(self, slope: float, intercept: float) -> Floats:
-        """Shape (K, 2): D₁ and D₂ of each anchor."""
-        d1 = np.log(self.new.a) - np.log(slope) - np.log(self.old.a)
-        return np.stack([d1, slope * self.new.b + intercept - self.old.b], axis=1)
+    def errors_of_each(self, slope: float) -> Floats:
+        """Shape (K, 2, 2): covariance of D₁ and D₂ of an anchor, the constants given."""
+        new, old = np.zeros((2, self.size, 2, 2))
+        new[:, 0, 0], new[:, 1, 1] = 1 / self.new.a, slope
+        old[:, 0, 0], old[:, 1, 1] = 1 / self.old.a, 1.0
+        return turned(of_each(self.new.cov), new) + turned(of_each(self.old_cov), old)
 
-    def differences_by_constants(self, slope: float) -> Floats:
-        """Shape (2K, m): ∂D/∂(ln slope, intercept), without ln slope where the slope is fixed."""
-        by_constants = np.zeros((self.size, 2, 2))
-        by_constants[:, 0, 0] = -1.0
-        by_constants[:, 1, 0], by_constants[:, 1, 1] = slope * self.new.b, 1.0
-        return by_constants.reshape(-1, 2)[:, 0 if self.free_slope else 1 :]
+    @property
+    def _units(self) -> Floats:
+        """J of the module's text, shape (K, 2, 2)."""
+        by_ab = np.stack([self.weights, self.weights * self.nodes]) @ self.old.curve_by_ab(self.nodes)
+        return by_ab * np.stack([self.old.a, np.ones(self.size)], axis=1)[:, None]
 
-    def covariance_of_differences(self, slope: float) -> Floats:
-        """Covariance of the anchors' D₁ and D₂, the constants given, in the form of `covariances`."""
-        from_new = np.stack([1 / self.new.a, np.full(self.size, slope)], axis=1).ravel()
-        from_old = np.stack([1 / self.old.a, np.ones(self.size)], axis=1).ravel()
-        return added(scaled(self.new.cov, from_new), scaled(self.old.cov, from_old))
+    @property
+    def _by_moments(self) -> Mask:
+        """Shape (K,): the anchors of which the moments of curves are compared; not of a curve so steep that both say
+        one thing."""
+        further = which(self.models, lambda model: model.more_than_a_and_b)
+        further[further] = np.linalg.cond(self.keep(further)._units) < _MOST_ALIKE
+        return further
 
-    def errors_of_tested(self, slope: float) -> Floats:
-        """The part of `covariance_of_differences` that is of the differences that are `tested`, K or 2K of them."""
-        cov, tested = self.covariance_of_differences(slope), self.tested
-        return cov if tested.all() else block_diagonal(cov)[None][:, tested][:, :, tested]
+    def differences(self, slope: float, intercept: float) -> Differences:
+        """D₁ and D₂ of each anchor, with what these owe to errors, but nothing to `variation`."""
+        new, old = self.new, self.old
+        d = np.stack([np.log(new.a / (slope * old.a)), slope * new.b + intercept - old.b], axis=1)
+        by_constants, by_new, by_old = np.zeros((3, self.size, 2, 2))
+        by_constants[:, 0, 0], by_constants[:, 1, 0], by_constants[:, 1, 1] = -1.0, slope * new.b, 1.0
+        by_new[:, 0, 0], by_new[:, 1, 1] = 1 / new.a, slope
+        by_old[:, 0, 0], by_old[:, 1, 1] = -1 / old.a, -1.0
+        curved = self._by_moments
+        by_third_new, by_third_old = np.zeros((2, self.size, 2))
+        if curved.any():
+            some, beta = self.keep(curved), np.array([np.log(slope), intercept])
+            moments = -np.stack([some.weights, some.weights * some.nodes])
+            some = replace(some, nodes_new=NOWHERE, weights_new=NOWHERE)
+            of_new, of_old = (moments @ by for by in _delta_by_parameters(some, beta))
+            to_units = np.linalg.inv(some._units)
+            theta_old, theta_new = _compared_at(some, beta)
+            d[curved] = (to_units @ (moments @ _delta(some, beta)[:, :, None]))[:, :, 0]
+            by_constants[curved] = to_units @ moments @ _delta_by_beta(some, beta)
+            by_new[curved], by_old[curved] = to_units @ of_new, to_units @ of_old
+            by_third_new[curved] = np.einsum("kij,jq,kq->ki", to_units, -moments, some.new.by_third(theta_new))
+            by_third_old[curved] = np.einsum("kij,jq,kq->ki", to_units, moments, some.old.by_third(theta_old))
+        sides = []
+        for side, by, by_third in ((new, by_new, by_third_new), (old, by_old, by_third_old)):
+            cov = turned(side.cov, by)
+            if side.guessing_cov is not None and curved.any():
+                cov = of_each(cov) + _of_third(by, by_third, side.guessing_cov)
+            sides.append(cov)
+        return Differences(d, by_constants[:, :, 0 if self.free_slope else 1 :], added(*sides), self.tests_slopes)
+
+
+def _of_third(by: Floats, by_third: Floats, guessing: Floats) -> Floats:
+    """Shape (K, 2, 2): what errors of a third parameter, `guessing` (K, 3) as in `of_guessing`, add to two numbers of
+    each item; by: shape (K, 2, 2), by_third: shape (K, 2), their derivatives."""
+    both = (by @ guessing[:, :2, None]) @ by_third[:, None, :]
+    own = guessing[:, 2, None, None] * by_third[:, :, None] * by_third[:, None, :]
+    together: Floats = both + both.swapaxes(1, 2) + own
+    return together
 
 
 def medians(pairs: Pairs) -> tuple[float, float]:
@@ -113,19 +166,21 @@ def medians(pairs: Pairs) -> tuple[float, float]:
 @dataclass(frozen=True)
 class Constants:
     """slope and intercept; `by_new`, `by_old`, shape (2, 2K): their derivatives by (a₁, b₁, a₂, b₂, …) of each side;
-    `by_c_new`, `by_c_old`, shape (2, K), by logit c or what another model has as its third parameter: None where the
-    criterion has none, or the model."""
+    `weights`, shape (K,), mean 1: what an anchor's curve or b counts; `by_c_new`, `by_c_old`, shape (2, K), by logit c
+    or what another model has as its third parameter: None where the criterion has none, or the model."""
 
     slope: float
     intercept: float
     by_new: Floats
     by_old: Floats
+    weights: Floats
     by_c_new: Floats | None = None
     by_c_old: Floats | None = None
 
     def covariance(self, pairs: Pairs) -> Floats:
-        """Shape (2, 2): of (slope, intercept), by the delta method from both sides' errors; the old c is held."""
-        cov = times(self.by_new, pairs.new.cov) @ self.by_new.T + times(self.by_old, pairs.old.cov) @ self.by_old.T
+        """Shape (2, 2): of (slope, intercept), by the delta method from both sides' errors and the anchors' variation;
+        the old c is held."""
+        cov = times(self.by_new, pairs.new.cov) @ self.by_new.T + times(self.by_old, pairs.old_cov) @ self.by_old.T
         if self.by_c_new is None or pairs.new.guessing_cov is None:
             return cov
         return cov + of_guessing(self.by_new, self.by_c_new, pairs.new.guessing_cov)
@@ -160,7 +215,7 @@ def _by_moments(pairs: Pairs, method: Method, weighted: bool) -> Constants | Non
     """Mean-mean and mean-sigma: slope from the anchors' mean a or the SD of their b, intercept from their mean b."""
     start, _ = medians(pairs)
     var_a, var_b = (
-        of_each(pairs.new.cov)[:, k, k] * scale**2 + of_each(pairs.old.cov)[:, k, k]
+        of_each(pairs.new.cov)[:, k, k] * scale**2 + of_each(pairs.old_cov)[:, k, k]
         for k, scale in ((0, 1 / start), (1, start))
     )  # of a_new/slope − a_old and of D₂
     w_b = 1 / var_b if weighted else np.ones(pairs.size)
@@ -189,6 +244,7 @@ def _by_moments(pairs: Pairs, method: Method, weighted: bool) -> Constants | Non
         float(mean_old - slope * mean_new),
         np.stack([slope_new.ravel(), intercept_new.ravel()]),
         np.stack([slope_old.ravel(), intercept_old.ravel()]),
+        w_b * pairs.size,
     )
 
 
@@ -246,7 +302,7 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
         return by_constant
 
     by_new, by_old = _delta_by_parameters(pairs, beta)
-    constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old))
+    constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old), omega)
     if not which(pairs.models, lambda model: model.more_than_a_and_b).any():
         return constants
     theta_old, theta_new = _compared_at(pairs, beta)
@@ -304,55 +360,7 @@ def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float)
     between = replace(pairs.old, a=a, b=b, c=(pairs.old.c + pairs.new.c) / 2)  # others keep the old further parameters
     by_x = between.curve_by_ab(theta)
     by_d = by_x * np.stack([a, np.ones_like(a)], axis=1)[:, None, :]  # D₁ is a difference of ln a
-    cov = of_each(pairs.covariance_of_differences(slope))
+    cov = pairs.errors_of_each(slope)
     v = np.einsum("q,kqx,kxy,kqy->k", weights, by_d, cov, by_d)
     omega: Floats = 1 / v if method == "haebara" else np.sqrt(by_d[:, :, 1] ** 2 @ weights) / v
     return omega / omega.mean()
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """Q and its degrees of freedom; `shift`, `shift_se`: what `q_test` calls t, 0 without loadings."""
-
-    q: float
-    df: int
-    shift: float = 0.0
-    shift_se: float = 0.0
-
-
-def q_test(pairs: Pairs, slope: float, intercept: float, loadings: Floats | None = None) -> Agreement:
-    """Q = min over the two constants of Dᵀ V⁻¹ D, and its degrees of freedom (2K − 2 for 2PL and 3PL).
-
-    D and V are the differences and their covariance, so that D₁ and D₂ of an anchor, which are correlated, are not
-    counted as two witnesses. The minimum (a step of Gauss-Newton away) makes Q the same for every method: what no
-    slope and intercept can explain. χ² where the anchors moved by error only.
-
-    With `loadings` λ, shape (K,), on a second ability, Q is minimised over one constant more, t: learners whose mean on
-    that ability is not where their θ predicts it have logits that are higher by λt, that is b lower by λt/a.
-    """
-    use = pairs.tested
-    x = pairs.differences_by_constants(slope)[use]
-    factor = np.linalg.cholesky(pairs.errors_of_tested(slope))
-
-    def white(y: Floats) -> Floats:
-        return np.linalg.solve(factor, y.reshape(*factor.shape[:2], -1)).reshape(y.shape)
-
-    white_d = white(pairs.differences(slope, intercept).ravel()[use])
-    white_x = white(x)
-    rest = _unexplained(white_d, white_x)
-    agreement = Agreement(float(rest @ rest), int(use.sum()) - x.shape[1])
-    if loadings is None:
-        return agreement
-    by_shift = np.column_stack([np.zeros(pairs.size), -loadings / pairs.old.a]).ravel()[use]
-    white_shift = white(by_shift)
-    own = _unexplained(white_shift, white_x)
-    squared_norm = float(own @ own)
-    if squared_norm <= 1e-8 * float(white_shift @ white_shift):  # two constants do already what the shift would
-        return agreement
-    shift = float(own @ rest) / squared_norm
-    return Agreement(max(agreement.q - squared_norm * shift**2, 0.0), agreement.df - 1, shift, squared_norm**-0.5)
-
-
-def _unexplained(y: Floats, x: Floats) -> Floats:
-    """What of y (n,) no combination of the columns of x (n, m) explains."""
-    return y - x @ np.linalg.lstsq(x, y, rcond=None)[0]

@@ -1,43 +1,41 @@
 """Linking puts a fit (NEW) on a bank's scale (OLD) through anchors: θ* = slope·θ + intercept.
 
-Belongs here: which anchors take part (purification), whether they agree, and the
-transformation of a `Calibration`. Does not belong here: the criteria's arithmetic (`criteria`), where
-anchors are stored, which origin a scale has, and what a gate does with the answer.
+Belongs here: which anchors take part, which of them moved, and the transformation of a `Calibration`. Does not belong
+here: the arithmetic of the alignment (`alignment`) and of the criteria (`criteria`), where anchors are stored, which
+origin a scale has, and what a gate does with the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import chdtrc
 
+from irt_assets.psychometrics.alignment.align import (
+    FEWEST,
+    Agreement,
+    Alignment,
+    Differences,
+    NoLineError,
+    align,
+    shift_along,
+)
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import of_each
 from irt_assets.psychometrics.core.curves import probability_at, slope_at
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError
 from irt_assets.psychometrics.core.item_models import which
 from irt_assets.psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.criteria import (
-    NODES,
-    WEIGHTS,
-    Agreement,
-    Constants,
-    Pairs,
-    medians,
-    q_test,
-    solve,
-)
-from irt_assets.psychometrics.linking.placement import Linking, LinkingError
+from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Constants, Pairs, medians, solve
+from irt_assets.psychometrics.linking.placement import Linking, LinkingError, Suspect
 
 ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with this many learners
-ROBUST_Z = 2.7  # Huynh & Meyer 2010
-_FEWEST = 3  # two constants fit two anchors whatever they are
+_MOST_STARTS = 100
 
 
 def assumed_errors(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -80,13 +78,13 @@ def link(
     differences where every anchor's own errors are known; where some are assumed, the classical criterion is used.
     Standard errors come from both sides' errors through the criterion (delta method on the implicit function); with
     `new.joint_cov` they include what the fit's items have in common, without it they do not.
-    `loadings`, item → λ (second_ability.py), of a second ability that the scale lives with: Q allows for learners whose
-    mean on it is not where their θ predicts it (`q_test`). Nothing else changes by it.
+    Which anchors moved, and by how much the others vary (τ), is found by `alignment`; without `purify` all are used,
+    and τ is taken as 0. Constants and their errors depend on the fit and the frozen anchors alone.
+    `loadings`, item → λ (second_ability.py), of a second ability that the scale lives with: how far the anchors used
+    moved along it, which `q_shifts` tells and which changes nothing else.
 
-    Raises LinkingError, with what could be computed in its attribute `linking`, where fewer than the rule
-    min_anchors or less than min_anchor_share of the anchors with enough responses are left; BreakdownError where the
-    errors of either side are not a covariance matrix; PsychometricsError for an unknown method or a symmetric one of
-    moments.
+    Raises LinkingError where no line can be found; BreakdownError where the errors of either side are not a covariance
+    matrix; PsychometricsError for an unknown method or a symmetric one of moments.
     """
     if method not in get_args(Method):
         raise PsychometricsError(f"no such linking method: {method!r}; the methods are {', '.join(get_args(Method))}")
@@ -96,10 +94,18 @@ def link(
     n_candidates = sum(answers.get(item, -1) >= rules.linking.min_anchor_responses for item in anchors.item_ids)
     assumed = dict(zip(anchors.item_ids, anchors.errors_assumed.tolist(), strict=True))
     n_assumed = sum(assumed[item] for item in pairs.ids)
+    if pairs.size < FEWEST:
+        raise _not_linked(anchors, rules, n_candidates, dropped, f"{pairs.size} of these can be used")
+    found = None
     if purify:
-        pairs = _purify(pairs, dropped)
-    share = pairs.size / n_candidates if n_candidates else 0.0
-    enough = pairs.size >= rules.publication.min_anchors and share >= rules.publication.min_anchor_share
+        try:
+            found = _aligned(pairs, rules)
+        except NoLineError as error:
+            raise _not_linked(anchors, rules, n_candidates, dropped, str(error)) from None
+    kept = pairs
+    if found is not None:
+        kept = replace(pairs.keep(found.kept), variation=(found.tau_slope, found.tau))
+    share = kept.size / n_candidates
 
     warnings = []
     if n_assumed:
@@ -110,74 +116,133 @@ def link(
     if share < rules.warnings.warn_anchor_share:
         warnings.append(f"only {share:.0%} of the anchors with enough responses are used: review those dropped")
 
-    linking = None
-    if pairs.size >= _FEWEST:
-        pairs = weighted_by_populations(pairs, new, symmetric)
-    constants = solve(pairs, method, weighted=n_assumed == 0) if pairs.size >= _FEWEST else None
-    if constants is not None:
-        cov = constants.covariance(pairs)
-        leaning = np.array([loadings.get(item, 0.0) for item in pairs.ids]) if loadings else None
-        agreement = q_test(pairs, constants.slope, constants.intercept, leaning)
-        if not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all() and np.isfinite(agreement.q)):
-            raise BreakdownError(
-                f"the linking of scale {anchors.scale_id} has no standard errors: those of the fit or of its anchors"
-                " are not a covariance matrix. Fit the month again, or leave out the anchors with few answers"
-            )
-        linking = Linking(
-            slope=constants.slope,
-            intercept=constants.intercept,
-            slope_se=float(np.sqrt(cov[0, 0])),
-            intercept_se=float(np.sqrt(cov[1, 1])),
-            cov=cov,
-            method=method,
-            rmse=pairs.rmse(constants.slope, constants.intercept),
-            anchors_used=pairs.ids,
-            anchors_dropped=dropped,
-            q=agreement.q,
-            q_df=agreement.df,
-            q_p=float(chdtrc(agreement.df, agreement.q)),
-            share_kept=share,
-            warnings=tuple(warnings),
-            anchor_set=anchors.version,
-            weighted=n_assumed == 0,
-            symmetric=symmetric,
-            q_shifts=_shifts(anchors, loadings or {}, agreement),
-            with_items=with_items(new, pairs, constants),
+    compared = weighted_by_populations(kept, new, symmetric)
+    constants = solve(compared, method, weighted=n_assumed == 0)
+    if constants is None:
+        why = f"the {method} criterion has no minimum for the {kept.size} that can be used"
+        raise _not_linked(anchors, rules, n_candidates, dropped, why)
+    cov = constants.covariance(kept)
+    at = kept.differences(constants.slope, constants.intercept)
+    agreement = found.agreement if found else Agreement.of(at)
+    if not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all() and np.isfinite(agreement.q)):
+        raise BreakdownError(
+            f"the linking of scale {anchors.scale_id} has no standard errors: those of the fit or of its anchors"
+            " are not a covariance matrix. Fit the month again, or leave out the anchors with few answers"
         )
-    if enough and linking is not None:
-        return linking
-    named = "; ".join(f"{item}: {why}" for item, why in list(dropped.items())[:5])
-    needed = rules.publication
-    what = (
-        f"{pairs.size} of these can be used; needed are {needed.min_anchors} and {needed.min_anchor_share:.0%}"
-        if not enough
-        else f"the {method} criterion has no minimum for the {pairs.size} that can be used"
+    suspects, diagnosis = _moved(pairs, found, constants) if found else ({}, "")
+    if found:
+        dropped |= _off_the_line(pairs, found)
+    return Linking(
+        slope=constants.slope,
+        intercept=constants.intercept,
+        slope_se=float(np.sqrt(cov[0, 0])),
+        intercept_se=float(np.sqrt(cov[1, 1])),
+        cov=cov,
+        method=method,
+        rmse=compared.rmse(constants.slope, constants.intercept),
+        anchors_used=kept.ids,
+        anchors_dropped=dropped,
+        q=agreement.q,
+        q_df=agreement.q_df,
+        q_p=float(chdtrc(agreement.q_df, agreement.q)),
+        share_kept=share,
+        warnings=tuple(warnings),
+        anchor_set=anchors.version,
+        weighted=n_assumed == 0,
+        symmetric=symmetric,
+        suspects={item: asdict(suspect) for item, suspect in suspects.items()},
+        diagnosis=diagnosis,
+        q_shifts=_shifts(anchors, kept, at, loadings or {}),
+        tau=kept.variation[1],
+        tau_slope=kept.variation[0],
+        tau_low=agreement.tau_low,
+        i2=agreement.i_squared,
+        weights=dict(zip(kept.ids, constants.weights.tolist(), strict=True)),
+        with_items=with_items(new, kept, constants),
     )
-    if n_candidates < needed.min_anchors:
+
+
+def _not_linked(
+    anchors: AnchorSet, rules: Rules, n_candidates: int, dropped: Mapping[str, str], why: str
+) -> LinkingError:
+    named = "; ".join(f"{item}: {reason}" for item, reason in list(dropped.items())[:5])
+    needed = rules.publication.min_anchors
+    if n_candidates < needed:
         first = (
             f"collect answers to more anchors (rules min_anchor_responses = {rules.linking.min_anchor_responses} and"
-            f" min_anchors = {needed.min_anchors})"
+            f" min_anchors = {needed})"
         )
     else:
         first = "recalibrate or replace the anchors that moved and freeze a new anchor set"
-    raise LinkingError(
+    return LinkingError(
         f"scale {anchors.scale_id}: the fit cannot be linked to anchor set {anchors.version}. Of its"
         f" {len(anchors.item_ids)} anchors {n_candidates} have ≥ {rules.linking.min_anchor_responses} responses in the"
-        f" fit, and {what}. Dropped ({len(dropped)}): {named or 'none.'} Two ways out: {first}, or declare a window the"
-        " new origin of the scale (irt scale init).",
-        linking,
+        f" fit, and {why}. Dropped ({len(dropped)}): {named or 'none.'} Two ways out: {first}, or declare a window the"
+        " new origin of the scale (irt scale init)."
     )
 
 
-def _shifts(anchors: AnchorSet, loadings: Mapping[str, float], agreement: Agreement) -> dict[str, dict[str, float]]:
-    """See `Linking.q_shifts`."""
-    if agreement.shift_se == 0:
-        return {}
-    leaning = {item: loadings[item] for item in anchors.item_ids if loadings.get(item)}
-    return {
-        item: {"shift": loading * agreement.shift, "se": abs(loading) * agreement.shift_se}
-        for item, loading in leaning.items()
+def _aligned(pairs: Pairs, rules: Rules) -> Alignment:
+    """The line of the anchors that did not move. It begins at lines through one anchor's b with the median slope."""
+    slope, _ = medians(pairs)
+    some = np.arange(0, pairs.size, -(-pairs.size // _MOST_STARTS))
+    starts = np.column_stack([np.full(some.size, slope), (pairs.old.b - slope * pairs.new.b)[some]])
+    return align(pairs.differences, starts, expected_variation=rules.linking.item_variation)
+
+
+def _off_the_line(pairs: Pairs, found: Alignment) -> dict[str, str]:
+    """Why anchors are not used that moved."""
+    reasons = {}
+    for k in np.flatnonzero(~found.kept):
+        df = 1 + int(pairs.tests_slopes[k])
+        p = chdtrc(df, found.wald[k])
+        reasons[pairs.ids[k]] = (
+            f"It lies off the line of the anchors that are kept: b by {found.d[k, 1]:+.2f}"
+            + (f", ln a by {found.d[k, 0]:+.2f}" if df == 2 else "")
+            + f", Wald distance {found.wald[k]:.1f} (df {df}, p = {p:.1g})."
+        )
+    return reasons
+
+
+def _moved(pairs: Pairs, found: Alignment, constants: Constants) -> tuple[dict[str, Suspect], str]:
+    """The anchors that moved against the others, largest |z| first, and that in words.
+
+    Answers show how far anchors moved against each other, never which of two groups stood still (Bechger & Maris 2015):
+    only a majority can name the others.
+    """
+    n = int(found.kept.sum())
+    if n == pairs.size:
+        return {}, ""
+    if 2 * n <= pairs.size:
+        return {}, f"which anchors moved cannot be determined: of {pairs.size}, {n} agree with each other"
+    inverse = np.linalg.inv(np.where(found.own[:, :, None] & found.own[:, None], found.d_cov, np.eye(2)))
+    d = found.d * found.own
+    alone = np.einsum("kij,kj->ki", inverse, d) / np.sqrt(np.einsum("kii->ki", inverse))
+    parameter = np.abs(alone).argmax(axis=1)
+    z = alone[np.arange(pairs.size), parameter]
+    delta_a = pairs.new.a / constants.slope - pairs.old.a
+    delta_b = constants.slope * pairs.new.b + constants.intercept - pairs.old.b
+    moved = np.flatnonzero(~found.kept)
+    suspects = {
+        pairs.ids[k]: Suspect(float(delta_b[k]), float(delta_a[k]), float(z[k]), "b" if parameter[k] else "a")
+        for k in moved[np.argsort(-np.abs(z[moved]), kind="stable")]
     }
+    named = ", ".join(f"{item} ({suspect.shown})" for item, suspect in suspects.items())
+    return suspects, f"moved against the others: {named}"
+
+
+def _shifts(
+    anchors: AnchorSet, kept: Pairs, at: Differences, loadings: Mapping[str, float]
+) -> dict[str, dict[str, float]]:
+    """See `Linking.q_shifts`. Learners whose mean on a second ability is not where their θ predicts it have logits that
+    are higher by λt, that is b lower by λt/a."""
+    leaning = {item: loadings[item] for item in anchors.item_ids if loadings.get(item)}
+    along = np.zeros((kept.size, 2))
+    along[:, 1] = [-leaning.get(item, 0.0) for item in kept.ids] / kept.old.a
+    if not along.any():
+        return {}
+    shift, se = shift_along(at, np.square(kept.variation), along)
+    return {item: {"shift": of * shift, "se": abs(of) * se} for item, of in leaning.items()} if se else {}
 
 
 def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, dict[str, str]]:
@@ -248,43 +313,6 @@ def with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
         own[:, :2, :2] = 0.0  # is among these
     shared[used] += own @ by_own
     return shared
-
-
-def _purify(pairs: Pairs, dropped: dict[str, str]) -> Pairs:
-    """Drop anchors whose difference stands out, on ln a and then on b, until none does; says why in `dropped`.
-
-    z = (x − median)/(0.74·IQR) of x = D/SE (Huynh & Meyer 2010). D is taken at medians, which a few moved anchors
-    cannot pull, and not at the criterion's constants.
-    """
-    n_before = -1
-    while pairs.size != n_before:
-        n_before = pairs.size
-        for column, name in ((0, "ln a"), (1, "b")):
-            looked_at = np.flatnonzero(pairs.tested[column::2])
-            if looked_at.size < 3:
-                continue
-            slope, intercept = medians(pairs)
-            d = pairs.differences(slope, intercept)[:, column]
-            se = np.sqrt(of_each(pairs.covariance_of_differences(slope))[:, column, column])
-            z = np.zeros(pairs.size)
-            z[looked_at] = _robust_z((d / se)[looked_at])
-            for k in np.flatnonzero(np.abs(z) > ROBUST_Z):
-                dropped[pairs.ids[k]] = (
-                    f"Its {name} differs by {d[k]:+.2f} (SE {se[k]:.2f}) from the anchor set's:"
-                    f" robust z {z[k]:+.1f}, limit {ROBUST_Z}."
-                )
-            pairs = pairs.keep(np.abs(z) <= ROBUST_Z)
-    return pairs
-
-
-def _robust_z(x: Floats) -> Floats:
-    """(x − median)/(0.74·IQR), the spread never below 1, which is what errors alone give x = D/SE.
-
-    Without that floor the sampling error of the IQR itself drops sound anchors: in simulated sound months with 10
-    anchors it left less than 70 % of them in one month of seven (with 30 anchors in one of seventy), with it in none.
-    """
-    low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
-    return (x - middle) / max(0.74 * (high - low), 1.0)
 
 
 def ad_by_constants(a: Floats, linking: Linking) -> Floats:

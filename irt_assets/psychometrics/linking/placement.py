@@ -12,6 +12,9 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Method
 
+ALIGNED = ("tau", "tau_slope", "tau_low", "i2", "weights")
+"""What is known of anchors that were aligned, and of none that an engine held or an earlier release linked by."""
+
 
 @dataclass(frozen=True)
 class Linking:
@@ -27,12 +30,15 @@ class Linking:
         anchor_set: version of the anchor set.
         weighted: whether anchors were weighted by their errors.
         symmetric: whether curves were compared on both scales.
-        q_shifts: where Q allows for a second ability: item id → how far its d moved with that (`shift`), and the
-            standard error of it (`se`), of every anchor that leans on it.
+        q_shifts: where the scale lives with a second ability: item id → how far its d moved with that (`shift`), and
+            the standard error of it (`se`), of every anchor that leans on it.
+        tau, tau_slope: SD by which the b, and the ln a, of anchors vary beyond errors; part of `cov`. tau_low: lower
+            95 % limit of τ; None where it was not estimated. i2: I², the share of the
+            anchors' differences beyond errors. weights: item id → what an anchor used counts, 1 on average.
         with_items: shape (J, P, 2), covariance of each item's parameters in the fit with (slope, intercept); None
             in what is stored, to which `drift.errors.with_errors` gives it back.
-        suspects, diagnosis: for people, where the anchors disagree: item id → how far it moved against the others,
-            and a sentence (anchor_diagnosis.py). Nothing is linked or judged by them.
+        suspects, diagnosis: for people, where anchors moved: item id → how far it moved against the others, and a
+            sentence. Nothing is linked or judged by them.
     """
 
     slope: float
@@ -55,36 +61,30 @@ class Linking:
     suspects: dict[str, dict[str, Any]] = field(default_factory=dict)
     diagnosis: str = ""
     q_shifts: dict[str, dict[str, float]] = field(default_factory=dict)
+    tau: float = 0.0
+    tau_slope: float = 0.0
+    tau_low: float | None = None
+    i2: float = 0.0
+    weights: dict[str, float] = field(default_factory=dict)
     with_items: Floats | None = field(default=None, compare=False)
-
-    def agrees(self, alpha: float) -> bool:
-        """Whether Q leaves it open that one slope and one intercept explain all kept anchors."""
-        return self.q_p >= alpha
 
     def as_constants(self) -> dict[str, Any]:
         """What `linking_constants` stores: plain numbers, lists and text."""
         constants = {
             f.name: list(value) if isinstance(value := getattr(self, f.name), tuple) else value
             for f in fields(self)
-            if f.name not in ("cov", "with_items")
+            if f.name not in ("cov", "with_items", *(ALIGNED if self.tau_low is None else ()))
         }
         return constants | {"slope_intercept_cov": float(self.cov[0, 1])}
 
 
 class LinkingError(PsychometricsError):
-    """The fit cannot be placed on the scale: too few anchors are left to link with.
-
-    `linking` keeps what was tried, for the plot and the record; None where no constants could be computed.
-    """
-
-    def __init__(self, message: str, linking: Linking | None = None) -> None:
-        super().__init__(message)
-        self.linking = linking
+    """The fit cannot be placed on the scale: its anchors determine no line."""
 
 
 @dataclass(frozen=True)
 class Suspect:
-    """An anchor outside the group: linked by the group's constants, its b and a are off from the anchor set's.
+    """An anchor that moved: by the constants of those that did not, its b and a are off from the anchor set's.
 
     `parameter` is the one whose change alone explains more of it, and `z` that change over its error, the other
     parameter (ln a or b) taken as unchanged: errors of a and b are correlated, so neither is judged by itself.
