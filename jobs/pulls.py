@@ -59,7 +59,7 @@ def _pulled(database: Database, source: PullSource, seconds: float) -> str:
     except UnderWay as held:
         return str(held)
     except (PermanentFailure, TransientFailure) as failure:
-        alert = Alert(key, "error", str(failure), f"irt pull {source.name} says whether it is mended.")
+        alert = Alert(key, "error", str(failure), f"irt pull {source.name} says whether it works again.")
         with database.connect() as connection:
             open_alert(connection, alert)
         return str(failure)

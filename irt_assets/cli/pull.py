@@ -35,9 +35,9 @@ def pull(
         bool, typer.Option("--accept", help="Go on with a source that was stopped: it is right as it is.")
     ] = False,
 ) -> None:
-    """Pull answers from the databases and lake tables of IRT_PULL_SOURCES: what was written since the last pull.
+    """Pull answers from other databases and lake tables: what was written since the last pull.
 
-    A first pull goes day by day, and goes on where it was interrupted.
+    IRT_PULL_SOURCES names the file that says which. A first pull goes day by day, and goes on where it was interrupted.
     """
     database, settings = current_database(), current_settings()
     names = [source] if source is not None else [*read_sources(settings)]

@@ -228,7 +228,7 @@ def test_a_source_that_is_away_is_named_without_its_password(
         ({"zone": "Mars"}, "zone: .*not a time zone"),
         ({"cursor": None}, "cursor is missing"),
         ({"cursor": {"column": "nope", "key": "id"}}, "the cursor names 'nope'"),
-        ({"cursor": {"column": "id", "key": "id"}, "revision": "cursor"}, "id is no time"),
+        ({"cursor": {"column": "id", "key": "id"}, "revision": "cursor"}, "id cannot be the revision"),
         ({"select": "SELECT 1"}, "either a table or a select"),
         ({"address": "nonsense:hush"}, "address is none"),
     ],

@@ -43,8 +43,8 @@ class Clock:
 
 
 def clock_of(value: Any, what: str, unit: str | None, zone: str | None, *, in_utc: bool) -> Clock | None:
-    """How a column is written, of which this is a value; None where it is no time. `in_utc`: it is in UTC, though it
-    does not say so. Raises PermanentFailure where nothing says which zone it is in."""
+    """How a column is written, of which this is a value; None where it holds other things than times. `in_utc`: it is
+    in UTC, though it does not say so. Raises PermanentFailure where nothing says which zone it is in."""
     if isinstance(value, datetime):
         if value.tzinfo:
             return Clock()

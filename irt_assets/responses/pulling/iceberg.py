@@ -26,8 +26,9 @@ from irt_assets.responses.importing.cells import as_text
 from irt_assets.responses.importing.mapping import Binding, TimeRules, bind_attempts
 from irt_assets.responses.importing.times import parse_times
 from irt_assets.responses.pulling.clocks import Clock, clock_of
-from irt_assets.responses.pulling.rows import BATCH, Part, Place, Read, Span, at_micros, time_column, used_columns
+from irt_assets.responses.pulling.rows import BATCH, Part, Read, Span, at_micros, time_column, used_columns
 from irt_assets.responses.pulling.sources_file import ICEBERG, PullSource
+from irt_assets.responses.pulling.standing import Place
 from resources.failures import PermanentFailure, TransientFailure
 
 
@@ -110,7 +111,7 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
         return Place(self._snapshot.snapshot_id, "")
 
     def read(self, part: Part) -> Iterator[Read]:
-        """Of a day all rows, else those that were appended since the snapshot of `part.behind`, which stays the place
+        """All rows of a day, else those that were appended since the snapshot of `part.behind`, which stays the place
         until all of them are stored."""
         if part.start is not None:
             batches = iter(self._scan(part, self.given).to_arrow_batch_reader())

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 DAYS = 35
 SHARE = 0.01
-"""Of a day's answers; more are not changed before a person confirms it."""
+"""The share of a day's answers of which more are not changed before a person confirms it."""
 BY = "irt pull"
 HERE = """
     SELECT (completed_at AT TIME ZONE 'UTC')::date, count(*) FROM response_log

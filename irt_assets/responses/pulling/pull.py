@@ -30,10 +30,11 @@ from irt_assets.responses.importing.sources import Batch, Source
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.take import AnswerSource, take
 from irt_assets.responses.pulling.open_source import open_source
-from irt_assets.responses.pulling.rows import Part, Place, Read
+from irt_assets.responses.pulling.rows import Part, Read
 from irt_assets.responses.pulling.sources_file import PullSource
 from irt_assets.responses.pulling.standing import (
     OUT_OF_ORDER,
+    Place,
     Standing,
     begin,
     compare_again,

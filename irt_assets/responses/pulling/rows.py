@@ -15,7 +15,7 @@ from decimal import Decimal
 from functools import cached_property
 from itertools import chain
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 import sqlalchemy as sa
@@ -26,6 +26,7 @@ from irt_assets.responses.importing.mapping import Binding, TimeRules, bind_atte
 from irt_assets.responses.importing.times import MISSING, parse_times
 from irt_assets.responses.pulling.clocks import Clock, clock_of
 from irt_assets.responses.pulling.sources_file import PullSource
+from irt_assets.responses.pulling.standing import Place
 from resources.failures import PermanentFailure, TransientFailure
 
 BATCH, BATCHES = 50_000, 10
@@ -36,14 +37,6 @@ IN_UTC = {
     "mariadb": "SET time_zone = '+00:00'",
 }
 MARIADB_TIMESTAMP, MARIADB_BIT = "TIMESTAMP", "BIT"
-
-
-class Place(NamedTuple):
-    """Where a pull stands: cursor, of a time in microseconds since 1970, and key of the last row; a key of None: before
-    the rows with this cursor."""
-
-    cursor: Any
-    key: Any = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +74,7 @@ class SqlRows(AbstractContextManager["SqlRows"]):
     """
 
     snapshot: Place | None = None
-    """Of a source that has snapshots, the one that is read."""
+    """The snapshot that is read, where the source has any."""
 
     def rewritten_since(self, _snapshot: int) -> bool:
         return False
@@ -187,7 +180,7 @@ class SqlRows(AbstractContextManager["SqlRows"]):
 
     @cached_property
     def clock(self) -> Clock:
-        """Of `completed_at`."""
+        """How `completed_at` is written."""
         rules, name = self.binding.mapping.time, self._time.name
         clock = self._clock(name, self._sample[0], rules.unit, self.source.zone or rules.zone)
         if clock is None:
@@ -199,13 +192,13 @@ class SqlRows(AbstractContextManager["SqlRows"]):
 
     @cached_property
     def cursor_clock(self) -> Clock | None:
-        """None where the cursor is no time."""
+        """None where the cursor counts something else than time."""
         zone = self.source.zone or self.binding.mapping.time.zone
         clock = self._clock(self.cursor.column, self._sample[1], self.cursor.unit, zone)
         if clock is None and self.source.revision:
             raise PermanentFailure(
-                f"{self.source.name}: {self.cursor.column} is no time, so it cannot be the revision; where it counts "
-                "seconds or milliseconds, say unit: s or unit: ms"
+                f"{self.source.name}: {self.cursor.column} cannot be the revision, as it holds no times; where it "
+                "counts seconds or milliseconds, say unit: s or unit: ms"
             )
         return clock
 
@@ -252,7 +245,7 @@ class SqlRows(AbstractContextManager["SqlRows"]):
         return min(stood, cursor - by // timedelta(microseconds=1)) if self.has_times else stood
 
     def span(self) -> Span:
-        """Of a source that is not empty."""
+        """How far the answers reach; the source is not empty."""
         time, cursor = self._time, self._table.c[self.cursor.column]
         clock, where = self.clock, self._where(Part())
         statement = sa.select(sa.func.min(time), sa.func.max(time), sa.func.max(cursor)).where(*where)
@@ -360,7 +353,7 @@ def time_column(source: PullSource, binding: Binding) -> str:
 
 
 def _cells(values: Sequence[Any], type_name: str) -> pa.Array:
-    """A column of Python's values; whatever is no plain one, as text."""
+    """A column of Python's values, with dictionaries and the like as text."""
     first = next((value for value in values if value is not None), None)
     if type_name == MARIADB_BIT:
         values = [None if value is None else int.from_bytes(value) for value in values]

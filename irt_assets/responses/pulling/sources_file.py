@@ -35,7 +35,7 @@ class _Strict(BaseModel):
 
 
 class Cursor(_Strict):
-    """`column` grows when a row is written; `key` tells rows apart that have one value there. `unit`: it counts seconds
+    """`column` grows when a row is written; `key` differs between rows with one value there. `unit`: it counts seconds
     or milliseconds since 1970."""
 
     column: str

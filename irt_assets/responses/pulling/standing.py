@@ -10,18 +10,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.types.json import Jsonb
 
-from irt_assets.responses.pulling.rows import Place
 from resources.failures import PermanentFailure
 from resources.postgres.database import LOCK, Database, lock_key, one_value, record, records
 
 OUT_OF_ORDER = timedelta(minutes=10)
 """So much later than its cursor says a row may be committed."""
 MOST_REFUSED = 10_000
+
+
+class Place(NamedTuple):
+    """Where a pull stands: cursor, of a time in microseconds since 1970, and key of the last row; a key of None: before
+    the rows with this cursor."""
+
+    cursor: Any
+    key: Any = None
 
 
 class UnderWay(PermanentFailure):
