@@ -152,7 +152,7 @@ def test_linking_again_by_other_rules_leaves_the_fit_that_was_published_as_it_wa
 def test_a_linking_that_fails_leaves_the_month_held_and_the_earlier_fit_in_place(world: Settings) -> None:
     database, store = Database(world), folder_store(world)
     first = calibrate(world)[SCALE]
-    change_rules(database, SCALE, {"min_anchors": 100})
+    change_rules(database, SCALE, {"min_anchor_responses": 1_000_000})
     with pytest.raises(UnlinkedMonthError, match="cannot be placed on scale default"):
         link_month(database, MONTH, None)
     assert publish_month(database, store, MONTH, (), None)[SCALE][MONTH].state == "held"
