@@ -374,6 +374,8 @@ def _replace_snapshot(connection: Session, of: Rewritten, scales: Mapping[str, S
     for month, old_data, counts, current in rows:
         for (scale_id, reason), n in of.lost.items():
             counts[scale_id][reason] -= n
+        has = "UPDATE scored_snapshot SET counts = %s WHERE (month, snapshot_hash) = (%s, %s)"
+        connection.execute(has, (json.dumps(counts), month, one.old))
         data = old_data
         if current and data_version(connection, month, scales) == of.data_hash:
             data = of.data_hash
@@ -387,9 +389,9 @@ def _replace_snapshot(connection: Session, of: Rewritten, scales: Mapping[str, S
             gone = one.new if current else one.old
             connection.execute("DELETE FROM scored_snapshot WHERE (month, snapshot_hash) = (%s, %s)", (month, gone))
         connection.execute(
-            """UPDATE scored_snapshot SET snapshot_hash = %s, uri = %s, data_hash = %s, counts = %s,
+            """UPDATE scored_snapshot SET snapshot_hash = %s, uri = %s, data_hash = %s,
                  n_attempts = n_attempts - %s WHERE (month, snapshot_hash) = (%s, %s)""",
-            (one.new, one.new_uri, data, json.dumps(counts), of.lost.total(), month, one.old),
+            (one.new, one.new_uri, data, of.lost.total(), month, one.old),
         )
     for table, column in (("mirt_fit_meta", "model_spec"), ("fit_staging", "spec")):
         connection.execute(

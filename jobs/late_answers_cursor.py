@@ -34,6 +34,8 @@ class Memory:
         seen: the counts of the days and hours that it has handled.
         noticed: when it first saw the answers that it holds back.
         months: months that are still to be compared with their snapshots.
+        tonight: months that are to be, when the next night begins.
+        night: the last night that has begun: the day before it.
         fresh: nothing was seen before.
     """
 
@@ -41,6 +43,8 @@ class Memory:
     seen: Mapping[str, tuple[int, int]]
     noticed: datetime | None = None
     months: tuple[str, ...] = ()
+    tonight: tuple[str, ...] = ()
+    night: str = ""
     fresh: bool = False
 
     @classmethod
@@ -61,11 +65,27 @@ class Memory:
     def waiting(self, now: datetime) -> Memory:
         return replace(self, noticed=self.noticed or now)
 
-    def mark_handled(self, arrived: Iterable[Arrival], months: Iterable[str], now: datetime) -> Memory:
+    def months_due(self, changed: Collection[str], late: Collection[str], now: datetime) -> tuple[set[str], set[str]]:
+        """The months to compare now, and those to compare when the next night begins.
+
+        Months that new answers have made stale, `late`, are made again once a night; those that `changed` at once, as
+        somebody has corrected or withdrawn answers and waits for the result.
+        """
+        now_due, tonight = {*self.months, *changed}, {*self.tonight, *late}
+        return (now_due, tonight) if self.night == night_of(now) else (now_due | tonight, set())
+
+    def mark_handled(
+        self, arrived: Iterable[Arrival], now: datetime, months: Iterable[str] = (), tonight: Iterable[str] = ()
+    ) -> Memory:
         since = _looks_back_to(now)
         hour = since.strftime("%Y-%m-%dT%H")
         seen = {_cell(one): one.counts for one in arrived if one.hour >= hour}
-        return Memory(since, seen, None, tuple(sorted(months)))
+        return Memory(since, seen, None, tuple(sorted(months)), tuple(sorted(tonight)), night_of(now))
+
+
+def night_of(now: datetime) -> str:
+    """The night that has last begun, by the day that is over: at 03:00, with the nightly calibration."""
+    return day_of(now - CLOSED_AFTER - timedelta(days=1))
 
 
 def waits(new: Sequence[Arrival], noticed: datetime | None, now: datetime) -> bool:
@@ -80,7 +100,7 @@ def late_days(versions: Mapping[str, str], sources: Mapping[str, str], now: date
         versions: of days with new answers, the hash of their answers now. sources: the hashes that days of features
             were computed from. fresh: nothing is known about earlier answers, so only a hash can decide.
     """
-    closed = day_of(now - CLOSED_AFTER - timedelta(days=1))
+    closed = night_of(now)
     return {
         day: version
         for day, version in versions.items()

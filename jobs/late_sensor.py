@@ -45,8 +45,8 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
 
     @dg.sensor(
         name="late_answers",
-        description="Asks again for the days, weeks and months that answers which came late concern, when no more of "
-        "them have come for five minutes, or after an hour.",
+        description="Asks again for the days and weeks that answers which came late concern, when no more of them have "
+        "come for five minutes, or after an hour, and for their months once a night.",
         jobs=[jobs[FEATURES], jobs[KPI_JOB], jobs[MONTHLY_JOB], jobs[EXPORT]],
         minimum_interval_seconds=120,
         default_status=dg.DefaultSensorStatus.STOPPED if stopped else dg.DefaultSensorStatus.RUNNING,
@@ -88,14 +88,18 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
                 for week, why in weeks_to_ask(late, made).items()
             ),
         ]
-        months = set(memory.months) | _months(read, memory.since, new)
+        months, tonight = memory.months_due(
+            _months(read, memory.since, [one for one in new if not one.is_new]),
+            _months(read, memory.since, [one for one in new if one.is_new]),
+            now,
+        )
         if months:
             found, months = _compare(read, months, unsettled_months(context.instance), now)
             asked += found
         return dg.SensorResult(
             run_requests=asked,
-            skip_reason=None if asked else f"{len(new)} new arrivals, nothing is stale",
-            cursor=memory.mark_handled(arrived, months, now).write(),
+            skip_reason=None if asked else f"{len(new)} new arrivals, nothing is to be made again before the night",
+            cursor=memory.mark_handled(arrived, now, months, tonight).write(),
         )
 
     return late_answers
@@ -139,7 +143,6 @@ def _not_in_lake(read: _Reader, whole: Lake | CatalogTable | None, days: Collect
     """The days whose answers Spark does not see yet: what they concern is made without them until they are exported."""
     if not isinstance(whole, Lake):
         return []
-
     return read.run_in_time(
         lambda connection: [
             day

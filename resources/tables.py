@@ -765,6 +765,7 @@ pull_source = _table(
         "where it stood before, each with the time, for as long as rows may commit out of order",
         sa.text("'[]'::jsonb"),
     ),
+    _opt("again", JSONB, "what is to be read once more, from where to where, and since when; null: nothing is begun"),
     _opt("first_pull", JSONB, "days of the first pull that are to be read, in order; null: it is over"),
     _req(
         "refused",

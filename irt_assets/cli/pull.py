@@ -9,12 +9,11 @@ import typer
 
 from irt_assets.cli.console import print_error, say
 from irt_assets.cli.installation import current_database, current_settings
+from irt_assets.common.partitions import last_complete_month
 from irt_assets.responses.pulling.nightly import Comparison
 from irt_assets.responses.pulling.pull import Pull
 from irt_assets.responses.pulling.sources_file import read_sources, source_named
-from irt_assets.responses.pulling.standing import Standing, standing_of
 from resources.failures import PermanentFailure, TransientFailure
-from resources.postgres.database import Database
 
 app = typer.Typer()
 
@@ -49,15 +48,14 @@ def pull(
         wanted = source_named(settings, name)
         try:
             done = Pull(database, wanted, tell=say)
-            was = _standing(database, name)
-            done.run(newest_first=newest_first, accept=accept)
-            report = done.report
+            report = done.run(newest_first=newest_first, accept=accept)
             say(
                 f"{name}: {report.read:,} rows read, {report.accepted:,} accepted, {report.corrected:,} corrected, "
                 f"{report.duplicates:,} duplicates, rejected: {report.reasons}"
             )
-            if (was is None or was.first_pull is not None) and done.months:
-                say(f"months that it filled: irt backfill --from {min(done.months)} --to {max(done.months)}")
+            over = [month for month in done.months if month <= last_complete_month(datetime.now(UTC))]
+            if over:
+                say(f"months that the first pull filled: irt backfill --from {min(over)} --to {max(over)}")
             if compare or confirm:
                 day = confirm.date() if confirm else None
                 for line in Comparison(database, wanted).run(datetime.now(UTC), confirm=day):
@@ -69,8 +67,3 @@ def pull(
             failed = True
     if failed:
         raise typer.Exit(1)
-
-
-def _standing(database: Database, name: str) -> Standing | None:
-    with database.connect() as connection:
-        return standing_of(connection, name)

@@ -37,6 +37,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 
 DONE_AGAIN = {
+    "answers": "its answers were read, judged, fitted and linked again",
     "eligibility": "its answers were judged, fitted and linked again",
     "fit": "it was fitted and linked again",
     "linking": "its stored fit was linked again",
@@ -151,14 +152,14 @@ def try_rules(
         began = time.perf_counter()
         stage = next(iter(change.stages), "warnings")
         change_rules(within, scale_id, settings)
-        if stage == "eligibility":
+        if stage in ("answers", "eligibility"):
             take_snapshot(within, apart, month, None, judge=judge_on_spark)
         # Why a scale cannot be fitted or linked stands in its fit, where the gates read it.
-        if stage in ("eligibility", "fit"):
+        if stage in ("answers", "eligibility", "fit"):
             engine = build(change.after.engine)
             with contextlib.suppress(PermanentFailure):
                 fit_month(within, apart, month, engine, None, build, scales=(scale_id,))
-        if stage in ("eligibility", "fit", "linking"):
+        if stage in ("answers", "eligibility", "fit", "linking"):
             with contextlib.suppress(PermanentFailure):
                 link_month(within, month, None)
                 measure_month(within, month)

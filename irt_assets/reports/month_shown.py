@@ -42,6 +42,7 @@ from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.reports.drift_linking import linking
 from irt_assets.reports.month_items import flagged_items
+from irt_assets.responses.late_answers import n_left_out
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot
 
@@ -58,8 +59,8 @@ def sections(
     ui_url: str = "",
     zone: str = "UTC",
 ) -> Iterator[Section]:
-    """All that is known of a month of the scale; its answers are not read. gates: the status of each; dashboard: see
-    `page_link`; ui_url: of Dagster."""
+    """All that is known of a month of the scale; of its answers only late ones are read. gates: the status of each;
+    dashboard: see `page_link`; ui_url: of Dagster."""
     month, is_red = state.month, state.state is State.RED
     step = step_of(connection, scale.scale_id, month)
     fits = linkings_of(connection, scale, month)
@@ -77,7 +78,10 @@ def sections(
         ("Anchors and linking", linked(connection, scale, month, dashboard)),
         ("What was published", published(step, proposed)),
         ("Flagged items", flagged),
-        ("Answers and learners", [*answers(fit, counts), learners(measured)]),
+        (
+            "Answers and learners",
+            [*answers(fit, counts, n_left_out(connection, month, scale)), learners(measured)],
+        ),
         ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
         ("Where the numbers come from", provenance(fit, scale, ui_url, zone)),
     ):
@@ -117,8 +121,9 @@ def provenance(fit: Linked | None, scale: Scale, ui_url: str, zone: str) -> Iter
         yield Details("Fit, hashes, code and run", (pairs(fit_facts(fit, scale, ui_url, zone)),))
 
 
-def answers(fit: Linked | None, counts: Mapping[str, int]) -> Iterator[Block]:
-    """How many answers were fitted, and which were left out and why. counts: answers of the scale by their reason."""
+def answers(fit: Linked | None, counts: Mapping[str, int], late: int = 0) -> Iterator[Block]:
+    """How many answers were fitted, and which were left out and why. counts: answers of the scale by their reason;
+    late: new ones that came too late for the month."""
     why = {str(reason): reason.explanation for reason in Reason}
     left_out = {reason: n for reason, n in counts.items() if n and reason in why}
     total = sum(counts.values())
@@ -138,6 +143,11 @@ def answers(fit: Linked | None, counts: Mapping[str, int]) -> Iterator[Block]:
         numbers={"answers": ",", "share": ".1%"},
         caption="Answers that were left out",
     )
+    if late:
+        yield Paragraph(
+            f"New answers that came too late for the month, by the scale's rule late_days: {late:,}. They count for θ, "
+            "features and later months."
+        )
 
 
 def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:
@@ -195,4 +205,4 @@ def fit_facts(fit: Linked, scale: Scale, ui_url: str = "", zone: str = "UTC") ->
 
 
 def settings_in_words(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{name} = {value}" for name, value in values.items())
+    return ", ".join(f"{name} = {'empty' if value is None else value}" for name, value in values.items())

@@ -25,13 +25,15 @@ from resources.postgres.database import first_column, records
 class Arrival:
     """What happened within one hour to the answers of a day (YYYY-MM-DD); `latest`: when the last of it began.
 
-    `attempts` are all that were recorded or corrected, `live` those in live mode, `changes` transactions.
+    `attempts` are all that were recorded or corrected, `live` those in live mode, `corrected` former rows of those that
+    were corrected or withdrawn, `changes` transactions.
     """
 
     day: str
     hour: str
     attempts: int
     live: int
+    corrected: int
     changes: int
     latest: datetime
 
@@ -39,6 +41,11 @@ class Arrival:
     def counts(self) -> tuple[int, int]:
         """Another pair: something has happened since; another second number: perhaps to live answers."""
         return self.attempts + self.changes, self.live + self.changes
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no earlier answer was corrected, withdrawn, or changed by hand."""
+        return self.attempts > 0 and not self.corrected
 
 
 def arrivals(connection: psycopg.Connection, since: datetime, until: datetime) -> list[Arrival]:
@@ -49,18 +56,19 @@ def arrivals(connection: psycopg.Connection, since: datetime, until: datetime) -
         """WITH happened AS (
                SELECT (completed_at AT TIME ZONE 'UTC')::date AS day,
                       date_trunc('hour', recorded_at AT TIME ZONE 'UTC') AS hour, count(*) AS attempts,
-                      count(*) FILTER (WHERE mode = 'live') AS live, 0 AS changes, max(recorded_at) AS latest
+                      count(*) FILTER (WHERE mode = 'live') AS live, 0 AS corrected, 0 AS changes,
+                      max(recorded_at) AS latest
                FROM attempt WHERE recorded_at >= %(since)s AND completed_at < %(today)s GROUP BY 1, 2
                UNION ALL
                SELECT (completed_at AT TIME ZONE 'UTC')::date, date_trunc('hour', corrected_at AT TIME ZONE 'UTC'),
-                      count(*), count(*) FILTER (WHERE mode = 'live'), 0, max(corrected_at)
+                      count(*), count(*) FILTER (WHERE mode = 'live'), count(*), 0, max(corrected_at)
                FROM attempt_correction WHERE corrected_at >= %(since)s AND completed_at < %(today)s GROUP BY 1, 2
                UNION ALL
-               SELECT part::date, date_trunc('hour', changed_at AT TIME ZONE 'UTC'), 0, 0, changes, changed_at
+               SELECT part::date, date_trunc('hour', changed_at AT TIME ZONE 'UTC'), 0, 0, 0, changes, changed_at
                FROM data_change WHERE changed_at >= %(since)s AND part ~ '^[0-9]' AND part < %(day)s)
            SELECT to_char(day, 'YYYY-MM-DD') AS day, to_char(hour, 'YYYY-MM-DD"T"HH24') AS hour,
-                  sum(attempts)::bigint AS attempts, sum(live)::bigint AS live, sum(changes)::bigint AS changes,
-                  max(latest) AS latest
+                  sum(attempts)::bigint AS attempts, sum(live)::bigint AS live, sum(corrected)::bigint AS corrected,
+                  sum(changes)::bigint AS changes, max(latest) AS latest
            FROM happened h GROUP BY h.day, h.hour ORDER BY 1, 2""",
         {"since": since, "today": day_bounds(day_of(until))[0], "day": day_of(until)},
     )

@@ -38,6 +38,7 @@ class Scale:
     this scale. `model` and `priors` are those of the window that the scale was read for: `model_since` is from when on
     a decision has set the model (None: it is that of the origin), `priors` are the scale's own (None: it has none).
     A scale that occurs in the bank but has no origin yet has `initialised` false and the default rules.
+    `answers_until`: new answers that were recorded later are left out of the window (see `late_answers`).
     """
 
     scale_id: str
@@ -51,6 +52,7 @@ class Scale:
     pass_theta: float | None = None
     model_since: datetime | None = None
     priors: Priors | None = None
+    answers_until: datetime | None = None
 
 
 def read_scales(connection: psycopg.Connection, window_start: datetime | None = None) -> dict[str, Scale]:
@@ -159,7 +161,8 @@ class RuleChange:
     def sentence(self) -> str:
         """Which rules would change, and from what to what."""
         old = self.before.rules.settings()
-        changes = [f"{name} {old[name]} → {value}" for name, value in self.rules.items()]
+        spoken = {None: "empty"}
+        changes = [f"{name} {spoken.get(old[name], old[name])} → {spoken.get(v, v)}" for name, v in self.rules.items()]
         return f"scale {self.before.scale_id}: " + (", ".join(changes) or "its rules have these values already")
 
 

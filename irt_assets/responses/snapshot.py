@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.data_versions import states_of, store_version
+from irt_assets.responses.late_answers import n_left_out, scales_of_month
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,
@@ -80,6 +81,7 @@ def take_snapshot(
         scales = read_scales(connection)
         states = states_of(connection, month, scales)
         run = log or whole_log(connection, start, end, scales)
+        scales = scales_of_month(connection, month, scales, run, again=True)
         if judge is not None and run.backend is on_spark:
             totals, manifest = judge(run, store, folder, start, end, scales)
             store_it = partial(store_manifest, store, folder, manifest)
@@ -285,6 +287,13 @@ def months_of_other_rules(connection: psycopg.Connection, scale: Scale) -> list[
         for month, snapshot in current_snapshots(connection).items()
         if differs(snapshot.rules.get(scale.scale_id, {}), scale.rules, "eligibility")
     ]
+
+
+def months_of_other_answers(connection: psycopg.Connection, scale: Scale) -> list[str]:
+    """The months that are made without other late answers by the scale's rules than by those that are stored."""
+    stored = read_scales(connection)[scale.scale_id]
+    n = partial(n_left_out, connection)
+    return [month for month in current_snapshots(connection) if n(month, stored) != n(month, scale)]
 
 
 def store_attempts(store: ObjectStore, folder: str, table: pa.Table) -> tuple[str, str]:

@@ -152,8 +152,5 @@ def _post(sender: str, body: bytes, lines: bool, statements: Naming | None) -> P
     except UnreadablePost as fault:
         if fault.too_many:
             raise Problem(413, "too_many", f"Send at most {MOST_ROWS:,} attempts at once: {fault}.") from None
-        example = json.dumps(
-            [{"user_id": "u42", "item_id": "q7", "completed_at": "2026-11-20T08:00:31Z", "correct": 1}]
-        )
-        detail = f"The body cannot be read, and nothing was stored: {fault}. Send such as {example}"
+        detail = f"The body cannot be read, and nothing was stored: {fault}. Send such as {json.dumps([EXAMPLE])}"
         raise Problem(400, "bad_request", detail) from None

@@ -54,8 +54,9 @@ def send_attempts(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     body = json.dumps(rows, allow_nan=False, ensure_ascii=False).encode()
-    if len(body) > LARGEST_BODY and len(rows) > 1:
-        return _send_halves(address, rows)
+    half = len(rows) // 2
+    if len(body) > LARGEST_BODY and half:
+        return _send(address, rows[:half]) + _send(address, rows[half:])
     headers = {"Content-Type": "application/json", "User-Agent": "irt-theta-client"}
     if address.token:
         headers["Authorization"] = f"Bearer {address.token}"
@@ -73,8 +74,8 @@ def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         raise AttemptsNotSent(f"{where}: {ascii(error)[:200]}") from None
     finally:
         connection.close()
-    if status == 413 and len(rows) > 1:
-        return _send_halves(address, rows)
+    if status == 413 and half:
+        return _send(address, rows[:half]) + _send(address, rows[half:])
     if status == 413:
         return [{"result": "rejected", "reason": "too_large", "what_to_do": "The API takes no answer so large."}]
     if status != 200:
@@ -85,11 +86,6 @@ def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     if not isinstance(results, list) or len(results) != len(rows):
         raise AttemptsNotSent(f"{where} is not the θ API", again=False)
     return results
-
-
-def _send_halves(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    half = len(rows) // 2
-    return _send(address, rows[:half]) + _send(address, rows[half:])
 
 
 def parsed_object(text: bytes) -> dict[str, Any] | None:

@@ -30,13 +30,11 @@ with contextlib.suppress(ImportError):  # absent on Windows, where only the hook
 log = logging.getLogger("irt_theta_client")
 
 REFUSED = "refused.jsonl"
-LARGEST_FILE = 2 * 2**20
-"""Bytes after which a process begins another file."""
+LARGEST_FILE = LARGEST_BODY
 LARGEST_LINE = LARGEST_BODY // 2
-LONGEST_PAUSE = 60.0
+LONGEST_PAUSE = SECONDS_BETWEEN_WARNINGS = 60.0
 SECONDS_BETWEEN_LOOKS = 5.0
 """How often a process with nothing to send looks for files of processes that died."""
-SECONDS_BETWEEN_WARNINGS = 60.0
 SCALARS = (str, int, float, bool, type(None))
 
 
@@ -54,6 +52,7 @@ class AttemptSpool:
         self._changed = threading.Condition()
         self._own: _OwnFile | None = None
         self._is_over = self._is_idle = False
+        self._progress = ("", 0)
         self._warn_at: dict[str, float] = {}
         self._start()
         atexit.register(self.close, 0)
@@ -69,21 +68,15 @@ class AttemptSpool:
         with self._changed:
             if self._is_over:
                 raise ValueError("the spool is closed")
-            if self._own is None or self._own.size > LARGEST_FILE:
+            if self._own is not None and (self._own.is_lost or self._own.size > LARGEST_FILE):
                 self._close_own()
-                self._own = _OwnFile(self.folder)
-            own, end = self._own, self._own.write(lines)
+            own = self._own = self._own or _OwnFile(self.folder)
+            end = own.write(lines)
             self._is_idle = False
             if not self._worker.is_alive():  # in a child after a fork
                 self._start()
             self._changed.notify_all()
-        try:
-            own.sync(end)
-        except OSError:
-            with self._changed:
-                if self._own is own:
-                    self._close_own()  # what is cached of it may never reach the disk
-            raise
+        own.sync(end)
 
     def close(self, timeout: float = 5.0) -> bool:
         """Waits until all is sent, for `timeout` seconds at most, and says whether it is. The next process that opens
@@ -92,9 +85,8 @@ class AttemptSpool:
             done = self._changed.wait_for(lambda: self._is_idle, timeout)
             self._is_over = True
             self._changed.notify_all()
-        self._worker.join(1.0)
-        with self._changed:
             self._close_own()
+        self._worker.join(1.0)
         atexit.unregister(self.close)
         return done
 
@@ -102,10 +94,12 @@ class AttemptSpool:
         self._worker = threading.Thread(target=self._work, name="irt-attempt-spool", daemon=True)
         self._worker.start()
 
-    def _close_own(self) -> None:
-        if self._own is not None:
-            self._own.close()
-            self._own = None
+    def _close_own(self) -> bool:
+        """Whether there was a file to close."""
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
+        return own is not None
 
     def _forget_the_parent(self) -> None:
         """In a child after a fork, which has no thread: its parent sends what it wrote."""
@@ -119,10 +113,10 @@ class AttemptSpool:
         pause = 1.0
         while not self._is_over:
             try:
-                if self._send_closed() or self._send_own():
+                if self._send_oldest():
                     pause = 1.0
                 else:
-                    self._rest()
+                    self._close_or_rest()
                 continue
             except AttemptsNotSent as failure:
                 wait = (failure.retry_after or pause) if failure.again else LONGEST_PAUSE
@@ -135,57 +129,45 @@ class AttemptSpool:
             with self._changed:
                 self._changed.wait_for(lambda: self._is_over, wait)
 
-    def _rest(self) -> None:
-        """Waits for another answer, or until it is time to look at the folder."""
+    def _close_or_rest(self) -> None:
+        """Closes this process's file, so that it is sent; where there is none, waits for one, or to look once more."""
         with self._changed:
-            self._is_idle = self._own is None or self._own.is_sent
-            self._changed.notify_all()
-            if self._is_idle and not self._is_over:
+            if not self._close_own() and not self._is_over:
+                self._is_idle = True
+                self._changed.notify_all()
                 self._changed.wait(SECONDS_BETWEEN_LOOKS)
 
-    def _send_closed(self) -> bool:
-        """Sends the oldest file that no other process has; False if there is none."""
+    def _send_oldest(self) -> bool:
+        """Sends the oldest file that no process has; False if there is none."""
         for path in sorted([*self.folder.glob("*.jsonl"), *self.folder.glob("*.part")]):
-            if path.name == REFUSED:
-                continue
             with _locked(path) as file:
-                if file is None:
+                if file is None or path.name == REFUSED:
                     continue
-                closed = path.with_suffix(".jsonl")
-                path.rename(closed)  # of a process that died
-                place, end = 0, os.fstat(file).st_size
+                closed = path.rename(path.with_suffix(".jsonl"))  # it was of a process that died
+                name, place = self._progress
+                place, end = place if name == closed.name else 0, os.fstat(file).st_size
                 while place < end and not self._is_over:
                     place += self._send(os.pread(file, LARGEST_BODY, place))
+                    self._progress = closed.name, place
                 if place >= end:
                     closed.unlink()
                 return True
         return False
 
-    def _send_own(self) -> bool:
-        """Sends what this process wrote; False if nothing is left of that."""
-        with self._changed:
-            own = self._own
-            if own is None or own.is_sent:
-                return False
-            chunk = os.pread(own.file, min(own.size - own.sent, LARGEST_BODY), own.sent)
-        sent = self._send(chunk)
-        with self._changed:
-            if self._own is own:
-                own.mark_sent(sent)
-        return True
-
     def _send(self, chunk: bytes) -> int:
         """Sends the answers at the beginning of a chunk; how many bytes they are."""
         lines = chunk[: chunk.rfind(b"\n") + 1].splitlines(keepends=True)[:MOST_ROWS] or [chunk]
-        parsed = [(line, parsed_object(line)) for line in lines]
-        rows = [row for _, row in parsed if row is not None]
-        torn = [line.decode("utf-8", "replace") for line, row in parsed if row is None]
-        refused: list[dict[str, Any]] = [{"reason": "torn_line", "line": line} for line in torn]
-        refused += [
-            {**row, "reason": result.get("reason"), "what_to_do": result.get("what_to_do")}
-            for row, result in zip(rows, send_attempts(rows))
-            if result["result"] == "rejected"
-        ]
+        rows = []
+        refused: list[dict[str, Any]] = []
+        for line in lines:
+            row = parsed_object(line)
+            if row is None:
+                refused.append({"reason": "torn_line", "line": line.decode("utf-8", "replace")})
+            else:
+                rows.append(row)
+        for row, result in zip(rows, send_attempts(rows)):
+            if result["result"] == "rejected":
+                refused.append({**row, "reason": result.get("reason"), "what_to_do": result.get("what_to_do")})
         if refused:
             self._keep_refused(refused)
         return sum(map(len, lines))
@@ -210,12 +192,11 @@ class AttemptSpool:
 
 
 class _OwnFile:
-    """The file to which a process writes. `size` and `sent`: how many bytes were written, and the API has of them."""
+    """The file to which a process writes, of `size` bytes; `is_lost`: what is written may never reach the disk."""
 
     def __init__(self, folder: Path) -> None:
-        self.size = self.sent = 0
-        self._written = self._synced = 0  # since the file was made
-        self._is_lost = False
+        self.size = self._synced = 0
+        self.is_lost = False
         self._sync_lock = threading.Lock()
         while True:
             self._path = folder / f"{time.time_ns():020}-{uuid4().hex[:8]}.part"
@@ -224,59 +205,41 @@ class _OwnFile:
             if _is_at(self._path, self.file):  # nobody took it for a dead process's before it was locked
                 break
             os.close(self.file)
-        _sync_folder(folder)
-
-    @property
-    def is_sent(self) -> bool:
-        return self.sent == self.size
 
     def write(self, lines: bytes) -> int:
-        """Appends all or nothing; what `sync` needs to know."""
+        """Appends all or nothing; how far `sync` has to go for it."""
         try:
             if os.pwrite(self.file, lines, self.size) < len(lines):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
-            with contextlib.suppress(OSError):
-                os.ftruncate(self.file, self.size)
+            os.ftruncate(self.file, self.size)
             raise
         self.size += len(lines)
-        self._written += len(lines)
-        return self._written
+        return self.size
 
     def sync(self, until: int) -> None:
         """All who wait for the disk wait for it once."""
         with self._sync_lock:
-            if self._synced < until:
-                self._sync()
-
-    def _sync(self) -> None:
-        if self._is_lost:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        written = self._written
-        try:
-            os.fsync(self.file)
-        except OSError:
-            self._is_lost = True  # asked again, the system would say that all is well
-            raise
-        self._synced = written
-
-    def mark_sent(self, count: int) -> None:
-        self.sent += count
-        if self.is_sent:
-            os.ftruncate(self.file, 0)
-            self.sent = self.size = 0
+            if self._synced >= until:
+                return
+            if self.is_lost:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            size = self.size
+            try:
+                os.fsync(self.file)
+                if not self._synced:
+                    _sync_folder(self._path.parent)
+            except OSError:
+                self.is_lost = True  # asked once more, the system would say that all is well
+                raise
+            self._synced = size
 
     def close(self) -> None:
-        """Leaves what is not sent to whoever locks the file next."""
-        with self._sync_lock:
-            with contextlib.suppress(OSError):
-                self._sync()
-            self._is_lost = True
-            if self.is_sent:
-                self._path.unlink()
-            else:
-                self._path.rename(self._path.with_suffix(".jsonl"))
-            os.close(self.file)
+        """Leaves it to whoever locks it next. Of what is not on disk then, `sync` says so to those who wait."""
+        with contextlib.suppress(OSError):
+            self.sync(self.size)
+        self._path.rename(self._path.with_suffix(".jsonl"))
+        _unlock(self.file)
 
 
 def _line(row: dict[str, Any]) -> bytes:
@@ -293,32 +256,28 @@ def _line(row: dict[str, Any]) -> bytes:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[int | None]:
-    """The file, locked; None where another has it, or it is gone or another account's."""
-    file = None
-    try:
-        with contextlib.suppress(FileNotFoundError, PermissionError):
+    """The file, locked; None where another has it, or it is gone."""
+    with contextlib.ExitStack() as ending:
+        found = None
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
             file = os.open(path, os.O_RDWR)
-        yield file if file is not None and _lock_at_once(file) and _is_at(path, file) else None
-    finally:
-        if file is not None:
-            fcntl.flock(file, fcntl.LOCK_UN)  # a child that was forked meanwhile has the file open, too
-            os.close(file)
+            ending.callback(_unlock, file)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = file if _is_at(path, file) else None
+        yield found
 
 
-def _lock_at_once(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _unlock(file: int) -> None:
+    """Closes the file, and unlocks it where a child that was forked meanwhile has it open, too."""
+    fcntl.flock(file, fcntl.LOCK_UN)
+    os.close(file)
 
 
 def _is_at(path: Path, file: int) -> bool:
     """Whether the open file is still the one of that name."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         return os.path.samestat(path.stat(), os.fstat(file))
-    except FileNotFoundError:
-        return False
+    return False
 
 
 def _sync_folder(folder: Path) -> None:

@@ -16,6 +16,7 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -26,6 +27,7 @@ import psycopg
 from irt_assets.common.partitions import MONTHS, WEEKS, Month, day_bounds, day_of, week_of
 from irt_assets.definitions import build_defs
 from irt_assets.responses.observe import answer_versions
+from jobs.late_answers_cursor import Memory
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -89,6 +91,8 @@ def measure(settings: Settings, on_time: int, late: int) -> int:
                 "UPDATE data_change SET changed_at = now() - interval '10 minutes' WHERE isfinite(changed_at)"
             )
         ticks = [sensor.tick("all of it late")]
+        sensor.cursor = replace(Memory.read(sensor.cursor, NOW), night="").write()
+        ticks.append(sensor.tick("its months, at night"))
         while sensor.months_left():
             ticks.append(sensor.tick("its further months"))
         idle = sensor.tick("idle, the day after")
@@ -101,7 +105,8 @@ class Sensor:
     def __init__(self, settings: Settings, database: Database, instance: dg.DagsterInstance) -> None:
         resources = {"database": database, "store": object_store(settings)}
         self.defs, self.instance = build_defs(settings, resources=resources), instance
-        self.resources, self.cursor = {"database": database}, None
+        self.resources = {"database": database}
+        self.cursor: str | None = None
         self.server = EmbeddedPostgres(settings.irt_home / "postgres")
 
     def tick(self, what: str) -> float:

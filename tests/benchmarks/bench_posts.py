@@ -1,7 +1,9 @@
 """Answers by HTTP: attempts a second in batches of 100, and latencies of small posts and of θ beside them.
 
     python -m tests.benchmarks.bench_posts --attempts 1000000 --seconds 60
+    python -m tests.benchmarks.bench_posts --beside-import 5000000
 
+The second posts 20 times 10 answers a second, from the start of an import of as many rows to its end: p99 ≤ 1 s.
 A year's log in an embedded PostgreSQL, which waits for its disk. Posts of 10 and requests for θ come as Poisson
 processes that wait for nobody, and times are from the planned arrival. PostgreSQL, both servers and this generator
 share the machine's cores.
@@ -11,6 +13,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +25,9 @@ from itertools import count
 import numpy as np
 import requests
 
+from resources.postgres.database import Database
 from services.theta_api.posts import POSTS_PATH
+from tests.benchmarks.bench_import import FIRST_MONTH, write_log
 from tests.benchmarks.bench_theta_api import API_PORT, HELLO_PORT, show
 from tests.testbed.theta_load import TOKEN, embedded_log, load, servers
 
@@ -65,14 +72,35 @@ class Poster:
         print(f"{what}: p50 {p50:.1f} ms, p99 {p99:.1f} ms, {dict(self.statuses)}", flush=True)
 
 
+def beside_import(database: Database, users: list[str], rows: int) -> None:
+    home = database.settings.irt_home
+    write_log(home / "log.csv", rows)
+    environment = os.environ | {"DATABASE_URL": database.url, "IRT_HOME": str(home), "IRT_FIRST_MONTH": FIRST_MONTH}
+    with servers(database.url, home, api=API_PORT, hello=HELLO_PORT):
+        small = Poster(users, 10)
+        small.at_rate(20, 5)
+        small.seconds.clear()
+        command = [sys.executable, "-m", "irt_assets.cli", "import", "attempts", str(home / "log.csv")]
+        began = time.perf_counter()
+        importing = subprocess.Popen(command, env=environment)
+        while importing.poll() is None:
+            small.at_rate(20, 5)
+        small.say(f"posts of 10 at 20/s beside an import of {rows:,} rows ({time.perf_counter() - began:.0f} s)")
+        print(f"the longest took {1000 * max(small.seconds):.0f} ms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--attempts", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--beside-import", type=int, default=0, metavar="ROWS")
     asked = parser.parse_args()
     rng = np.random.default_rng(1)
     with embedded_log(asked.attempts, rng) as (database, log):
         users = [str(user) for user in log.users]
+        if asked.beside_import:
+            beside_import(database, users, asked.beside_import)
+            return
         with servers(database.url, database.settings.irt_home, api=API_PORT, hello=HELLO_PORT):
             Poster(users, 100).at_rate(5, 5)
             full = Poster(users, 100)

@@ -48,9 +48,10 @@ COPY = (
 from pathlib import Path
 import pyarrow.parquet as pq
 from resources.cluster.relational import on_postgres
-from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
+from resources.postgres.relations import ATTEMPT, CORRECTION, LEARNER, QUESTION
 with database.connect() as connection:
-    for name, relation in (("attempt", ATTEMPT), ("question", QUESTION), ("learner", LEARNER)):
+    for relation in (ATTEMPT, QUESTION, LEARNER, CORRECTION):
+        name = relation.get_name()
         pq.write_table(on_postgres(connection)(relation), Path(sys.argv[1], name + ".parquet"))
 print("{}")
 """
@@ -65,7 +66,7 @@ from resources.settings import Settings
 from resources.cluster.spark import spark_session
 began = time.monotonic()
 session = spark_session(Settings(irt_spark="local[2]", _env_file=None))
-for name in ("attempt", "question", "learner"):
+for name in ("attempt", "question", "learner", "attempt_correction"):
     session.read.parquet(str(Path(sys.argv[1], name + ".parquet"))).createOrReplaceTempView(name)
 started = time.monotonic() - began
 def java():

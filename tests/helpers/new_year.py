@@ -3,6 +3,8 @@ comes so many seconds after its start.
 
     python -m tests.helpers.new_year 60 pytest tests/unit
 
+A `Clock` is set by the test that has it, for the servers that it starts, as often as it likes.
+
 A library that is loaded before libc's adds the difference to what the time of day is, and to nothing else: libfaketime
 does more, and `time.sleep` of Python 3.11 fails or never ends under it. What does not belong here: what is run.
 """
@@ -10,9 +12,10 @@ does more, and `time.sleep` of Python 3.11 fails or never ends under it. What do
 from __future__ import annotations
 
 import os
+import struct
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from tests.testbed.kept import fingerprint, kept
@@ -23,13 +26,18 @@ VARIABLES = ("LD_PRELOAD", AHEAD)
 SOURCE = f"""
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 #include <time.h>
 
 static time_t ahead(void) {{
+    static volatile long *shared;
     const char *seconds = getenv("{AHEAD}");
-    return seconds ? atol(seconds) : 0;
+    if (!seconds || *seconds != '/') return seconds ? atol(seconds) : 0;
+    if (!shared) shared = mmap(NULL, sizeof(long), PROT_READ, MAP_SHARED, open(seconds, O_RDONLY), 0);
+    return *shared;
 }}
 
 int clock_gettime(clockid_t clock, struct timespec *now) {{
@@ -63,11 +71,34 @@ def compile_into(folder: Path) -> None:
     subprocess.run(command, input=SOURCE, text=True, check=True)
 
 
-def main(before_s: int, command: list[str]) -> None:
+def environment(ahead: str) -> dict[str, str]:
+    """What is to be in the environment of a process whose clock is so many seconds ahead, or as many as a file says."""
     library = kept("clock", fingerprint(SOURCE), compile_into) / "clock.so"
+    return dict(zip(VARIABLES, (str(library), ahead), strict=True))
+
+
+class Clock:
+    """The clock of all processes that have its `environment`. Whoever runs them can read `folder`."""
+
+    def __init__(self, folder: Path, at: datetime) -> None:
+        self._path = folder / "ahead"
+        self._path.touch(0o644)
+        self.environment = environment(str(self._path))
+        self.set(at)
+
+    def set(self, at: datetime) -> None:
+        self._ahead = round((at - datetime.now(UTC)).total_seconds())
+        with self._path.open("r+b") as file:
+            file.write(struct.pack("@l", self._ahead))
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self._ahead)
+
+
+def main(before_s: int, command: list[str]) -> None:
     now = datetime.now(UTC)
     ahead = (datetime(now.year + 1, 1, 1, tzinfo=UTC) - now).total_seconds() - before_s
-    os.execvpe(command[0], command, os.environ | {"LD_PRELOAD": str(library), AHEAD: str(int(ahead))})
+    os.execvpe(command[0], command, os.environ | environment(str(int(ahead))))
 
 
 if __name__ == "__main__":

@@ -66,9 +66,9 @@ class Company:
         return settings.model_copy(update={"irt_pull_sources": self.file})
 
 
-def pull(database: Database, settings: Settings, **how: Any) -> ImportReport:
-    return Pull(database, source(settings)).run(**how)
+def pull(database: Database, settings: Settings, name: str = NAME, **how: Any) -> ImportReport:
+    return Pull(database, source(settings, name)).run(**how)
 
 
-def source(settings: Settings) -> PullSource:
-    return source_named(settings, NAME)
+def source(settings: Settings, name: str = NAME) -> PullSource:
+    return source_named(settings, name)

@@ -30,8 +30,9 @@ pytestmark = pytest.mark.ci
 
 FIRST, SECOND = rooms.MONTHS[:2]
 START = Month(SECOND).start
-ANSWER = """INSERT INTO response_log (attempt_id, user_id, item_id, completed_at, correct, response_time_ms, mode)
-            SELECT {name}, user_id, item_id, {at}, correct, 30000, 'live' FROM response_log
+ANSWER = """INSERT INTO response_log (attempt_id, user_id, item_id, completed_at, correct, response_time_ms, mode,
+                                      recorded_at)
+            SELECT {name}, user_id, item_id, {at}, correct, 30000, 'live', {at} FROM response_log
             WHERE completed_at >= '2026-07-01+00' AND correct IS NOT NULL ORDER BY attempt_id LIMIT 1"""
 
 

@@ -9,11 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,8 @@ from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.importing.posted import Post, take_post
 from irt_assets.responses.importing.report import csv_of_refused
 from irt_assets.responses.importing.staging import Staging, wait_for_posts
+from irt_assets.servers.instance import dagster_instance
+from jobs.erasure import erase, holdings
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.own_log import store_mapping
@@ -37,7 +41,7 @@ from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
 from services.theta_api.posts import POSTS_PATH
 from tests.helpers.door import ROOT, free_port, served
-from tests.helpers.rooms import copied, rows, run_sql
+from tests.helpers.rooms import copied, folder_store, rows, run_sql
 from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
@@ -324,6 +328,65 @@ def test_posts_go_on_beside_an_import_and_an_answer_in_both_is_there_once(
     )
     assert stored(database) == {f"a{k}": 1 for k in range(1, 7)}
     assert rows(database, "SELECT revision, correct FROM response_log WHERE attempt_id = 'a3'") == [(5, True)]
+
+
+def test_posts_go_on_all_through_an_import_of_the_same_and_other_answers(
+    replicas: list[str], database: Database, tmp_path: Path
+) -> None:
+    """A fifth of what is posted is in the file too, with other times: in another month, so no key is the same."""
+    file = tmp_path / "log.jsonl"
+    file.write_text("".join(json.dumps(attempt(k)) + "\n" for k in range(20_000)))
+    acknowledged: Counter[str] = Counter()
+    with ThreadPoolExecutor(3) as pool:
+        importing = pool.submit(import_attempts, database, [file], first_month="2026-06")
+        sent = 0
+        while not importing.done():
+            numbers = [20_000 + sent + k if k % 5 else (7 * sent + k) % 20_000 for k in range(10)]
+            body = [attempt(k, completed_at=MONTH_AGO.isoformat()) for k in numbers]
+            answer = post(replicas[sent % 2], body)
+            assert answer.status_code in (200, 503), answer.text
+            given = answer.json().get("attempts", [])
+            acknowledged.update(one["attempt_id"] for one in given if one["result"] == "accepted")
+            sent += 10
+        report = importing.result()
+    assert sent >= 100
+    assert set(stored(database).values()) == {1}
+    assert set(stored(database)) == {f"a{k}" for k in range(20_000)} | set(acknowledged)
+    assert set(acknowledged.values()) == {1}
+    in_both = sum(int(one[1:]) < 20_000 for one in acknowledged)
+    assert report.accepted + in_both == 20_000
+    assert dict(report.rejected) == {"conflicting_duplicate": in_both}
+
+
+def test_during_an_erasure_posts_of_others_go_on_and_the_learners_are_refused(
+    replicas: list[str], settings: Settings, database: Database
+) -> None:
+    found: dict[str, list[str]] = {"gone": [], "other": []}
+    over = threading.Event()
+
+    def go_on() -> None:
+        for k in count():
+            last = over.is_set()
+            body = [attempt(k, attempt_id=f"{user}-{k}", user_id=user) for user in found]
+            answer = post(replicas[k % 2], body)
+            assert answer.status_code == 200, answer.text
+            for given, results_of_user in zip(answer.json()["attempts"], found.values(), strict=True):
+                results_of_user.append(given.get("reason") or given["result"])
+            if last:
+                return
+
+    with dagster_instance(settings, database) as instance, ThreadPoolExecutor(1) as pool:
+        going_on = pool.submit(go_on)
+        wait_for("some posts", lambda: len(found["gone"]) > 5, pause=0.01)
+        store = folder_store(settings)
+        held, rejects = holdings(database, store, "gone"), settings.irt_home / "rejects"
+        erase(database, store, instance, held, by="me", reason="asked", rejects=rejects)
+        over.set()
+        going_on.result()
+    refused_from = found["gone"].index("erased_learner")
+    assert found["gone"] == ["accepted"] * refused_from + ["erased_learner"] * (len(found["gone"]) - refused_from)
+    assert set(found["other"]) == {"accepted"}
+    assert rows(database, "SELECT user_id, count(*) FROM response_log GROUP BY 1") == [("other", len(found["other"]))]
 
 
 def test_posts_wait_for_the_end_of_an_import_and_not_longer(replicas: list[str], database: Database) -> None:

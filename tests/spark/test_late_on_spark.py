@@ -52,9 +52,6 @@ def test_late_answers_are_written_to_the_lake_and_then_ask_for_what_they_concern
         world.arrive(attempt("u1", "q1", late))
         assert list(world.tick()) == ["observe_attempts"]
         export_days(world.database, lake)
-        assert world.tick() == {
-            "aggregate_features_daily": [day_of(late)],
-            KPI_JOB: world.weeks_after(late),
-            "monthly_calibration": world.months[:2],
-        }
+        assert world.tick() == {"aggregate_features_daily": [day_of(late)], KPI_JOB: world.weeks_after(late)}
+        assert world.at_night() == {"monthly_calibration": world.months[:2]}
         assert world.tick() == {}

@@ -22,7 +22,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def arrival(at: datetime, n: int = 5) -> Arrival:
-    return Arrival("2026-11-10", at.strftime("%Y-%m-%dT%H"), n, n, 0, at)
+    return Arrival("2026-11-10", at.strftime("%Y-%m-%dT%H"), n, n, 0, 0, at)
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
@@ -66,11 +66,11 @@ def test_late_answers_are_asked_for_in_the_end_though_the_clock_was_set_back_whi
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
 def test_late_answers_that_come_after_the_clock_was_set_are_not_passed_over(jump: timedelta) -> None:
     before = arrival(NOW - 10 * MINUTE)
-    memory = Memory.read(None, NOW).mark_handled([before], [], NOW)
+    memory = Memory.read(None, NOW).mark_handled([before], NOW)
     after = NOW + jump
     assert memory.since <= after
     came = arrival(after, 7)
     assert memory.new([before, came]) == [came]
-    again = memory.mark_handled([before, came], [], after)
+    again = memory.mark_handled([before, came], after)
     assert again.new([before, came]) == []
     assert again.since <= NOW  # set right again, the clock finds what comes then too

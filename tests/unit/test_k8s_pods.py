@@ -255,14 +255,14 @@ def test_pods_are_restricted(pod: Pod) -> None:
     assert spec["enableServiceLinks"] is False  # else the Service irt-code-server sets IRT_CODE_SERVER_…
     written = [volume for volume in spec["volumes"] if "secret" not in volume]
     assert all(set(volume) == {"name", "emptyDir"} and volume["emptyDir"]["sizeLimit"] for volume in written)
-    writable = {volume["name"] for volume in spec["volumes"]}
+    writable = {volume["name"] for volume in written}
     for container in pod.containers:
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         }
-        assert {mount["name"] for mount in container["volumeMounts"]} == writable
+        assert {mount["name"] for mount in container["volumeMounts"] if not mount.get("readOnly")} == writable
         assert set(container["resources"]["requests"]) == {"cpu", "memory"}
         assert "memory" in container["resources"]["limits"]
         assert not any("hostPort" in port for port in container.get("ports", []))

@@ -17,11 +17,11 @@ SECOND = timedelta(seconds=1)
 def arrival(
     day: str = "2026-07-01", hour: str = "2026-07-17T10", n: int = 5, live: int = 5, ago: int = 7200
 ) -> Arrival:
-    return Arrival(day, hour, n, live, 0, NOW - timedelta(seconds=ago))
+    return Arrival(day, hour, n, live, 0, 0, NOW - timedelta(seconds=ago))
 
 
 def remembered(*arrived: Arrival) -> Memory:
-    return Memory.read(None, NOW).mark_handled(arrived, (), NOW)
+    return Memory.read(None, NOW).mark_handled(arrived, NOW)
 
 
 def test_what_was_seen_is_not_new_and_what_was_added_to_it_is() -> None:
@@ -55,7 +55,7 @@ def test_the_memory_is_a_cursor_and_looks_back_over_a_full_day() -> None:
 
 def test_hours_that_are_looked_at_no_more_are_forgotten() -> None:
     memory = remembered(arrival(hour="2026-07-16T12", ago=86400))
-    assert memory.mark_handled([arrival(hour="2026-07-16T12", ago=86400)], (), NOW + timedelta(hours=1)).seen == {}
+    assert memory.mark_handled([arrival(hour="2026-07-16T12", ago=86400)], NOW + timedelta(hours=1)).seen == {}
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,28 @@ def test_while_answers_keep_coming_it_waits_but_no_longer_than_an_hour(
     new = [arrival(ago=5000), arrival(ago=youngest_s)]
     assert timedelta(seconds=300) == QUIET
     assert waits(new, NOW - noticed_ago if noticed_ago else None, NOW) is wait
+
+
+def test_months_of_new_answers_wait_for_the_night_and_those_of_changed_ones_do_not() -> None:
+    memory = remembered()
+    assert memory.months_due({"2026-06"}, {"2026-05"}, NOW) == ({"2026-06"}, {"2026-05"})
+    memory = memory.mark_handled([], NOW, ["2026-06"], ["2026-05"])
+    before, after = (datetime(2026, 7, 18, *time, tzinfo=UTC) for time in ((2, 59), (3, 0)))
+    assert memory.months_due((), {"2026-04"}, before) == ({"2026-06"}, {"2026-04", "2026-05"})
+    assert memory.months_due((), {"2026-04"}, after) == ({"2026-04", "2026-05", "2026-06"}, set())
+    assert memory.mark_handled([], after).months_due((), {"2026-04"}, after) == (set(), {"2026-04"}), "once a night"
+
+
+def test_a_cursor_of_an_earlier_release_is_read() -> None:
+    old = '{"since":"2026-07-16T12:00:00Z","seen":{},"noticed":null,"months":["2026-06"],"fresh":false}'
+    assert Memory.read(old, NOW).months_due((), {"2026-05"}, NOW) == ({"2026-05", "2026-06"}, set())
+
+
+@pytest.mark.parametrize(("attempts", "corrected", "is_new"), [(3, 0, True), (3, 1, False), (0, 0, False)])
+def test_arrivals_are_new_unless_an_earlier_answer_was_corrected_or_changed_by_hand(
+    attempts: int, corrected: int, is_new: bool
+) -> None:
+    assert Arrival("2026-07-01", "2026-07-17T10", attempts, attempts, corrected, 1, NOW).is_new is is_new
 
 
 def test_nothing_new_is_nothing_to_wait_for() -> None:

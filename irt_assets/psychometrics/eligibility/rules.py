@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
@@ -46,6 +47,27 @@ class Stage(BaseModel):
 Count = Annotated[int, Field(ge=1, le=10_000_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
 UpTo100 = Annotated[float, Field(ge=0, le=100)]
+
+
+class AnswerRules(Stage):
+    """Which answers a month is made from."""
+
+    change: ClassVar[str] = (
+        "A change makes those months stale that were made without late answers which it lets in, or the reverse."
+    )
+
+    late_days: int | None = Field(
+        default=14,
+        ge=0,
+        le=3650,
+        description="New answers that are recorded more than this many days after their month's end are left out of it "
+        "while they are at most one for a thousand of its other answers. Where empty, each of them makes it stale.",
+    )
+
+    @field_validator("late_days", mode="before")
+    @classmethod
+    def _none_if_empty(cls, value: Any) -> Any:
+        return None if value == "" else value
 
 
 class EligibilityRules(Stage):
@@ -229,6 +251,7 @@ class Rules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    answers: AnswerRules = AnswerRules()
     eligibility: EligibilityRules = EligibilityRules()
     fit: FitRules = FitRules()
     linking: LinkingRules = LinkingRules()
@@ -279,6 +302,7 @@ class Rules(BaseModel):
 
 
 STAGES: dict[str, type[Stage]] = {
+    "answers": AnswerRules,
     "eligibility": EligibilityRules,
     "fit": FitRules,
     "linking": LinkingRules,
@@ -297,12 +321,13 @@ def of_stage(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def allowed(rule: FieldInfo) -> str:
     """The values of a rule in words: its range, its choices, or what its list names."""
-    if choices := get_args(rule.annotation):
-        return f"one of {', '.join(choices)}"
+    kinds = get_args(rule.annotation)
+    if kinds and NoneType not in kinds:
+        return f"one of {', '.join(kinds)}"
     if rule.annotation is str:
         return f"{rule.title}, with commas"
     low, high = (getattr(limit, name) for limit, name in zip(rule.metadata, ("ge", "le"), strict=True))
-    return f"from {low:,.10g} to {high:,.10g}"
+    return f"from {low:,.10g} to {high:,.10g}{', or empty' if kinds else ''}"
 
 
 def _explanation(error: ErrorDetails) -> str:

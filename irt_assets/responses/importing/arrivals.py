@@ -14,7 +14,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from irt_assets.responses.importing.report import ImportReport, Refused, Reject
-from resources.postgres.database import one_value, records
+from resources.postgres.database import named_rows, one_value, records
 
 FILES = "irt import"
 """How all files together are called where sources are listed."""
@@ -51,7 +51,7 @@ class Arrival:
         self._connection, self._kind, self._source, self._reject = connection, kind, source, reject
         self._refused: list[Refused] = []
         self._latest: datetime | None = None
-        self._erasures = one_value(connection, ERASURES)
+        self._erasures = connection.execute(ERASURES)  # in a pipeline, answered with what is asked next
         self.report = ImportReport()
 
     def saw(self, latest: datetime | None) -> None:
@@ -76,7 +76,8 @@ class Arrival:
             (self._source,),
         )
         erasures = one_value(self._connection, ERASURES)
-        unread = frozenset(UNREAD if erasures == self._erasures else {one.reason for one in self._refused})
+        [(before,)] = self._erasures.fetchall()
+        unread = frozenset(UNREAD if erasures == before else {one.reason for one in self._refused})
         rows = [
             (self._source, self._kind, line, reason, "", "")
             if erasures and reason in unread
@@ -162,49 +163,25 @@ def drop_refused(connection: psycopg.Connection, holds: Callable[[Sequence[str]]
     return len(theirs)
 
 
-@dataclass(frozen=True)
-class DayOfSource:
-    """What a source brought on a day (UTC)."""
-
-    source: str
-    day: date
-    read: int
-    accepted: int
-    corrected: int
-    duplicates: int
-    refused: int
-
-
-def days_of_sources(connection: psycopg.Connection, first: date) -> list[DayOfSource]:
-    """Each source and day, from the first day on, on which anything came."""
-    return records(
+def days_of_sources(connection: psycopg.Connection, first: date) -> list[dict[str, Any]]:
+    """Each source and day (UTC), from the first day on, on which anything came, and the counts of its rows."""
+    return named_rows(
         connection,
-        DayOfSource,
         f"""SELECT {SOURCE} AS source, (arrived_at AT TIME ZONE 'UTC')::date AS day, sum(read)::bigint AS read,
               sum(accepted)::bigint AS accepted, sum(corrected)::bigint AS corrected,
               sum(duplicates)::bigint AS duplicates,
-              sum(read - accepted - corrected - duplicates)::bigint AS refused
-            FROM intake WHERE arrived_at >= %(first)s::timestamp AT TIME ZONE 'UTC' GROUP BY 1, 2""".encode(),
+              sum(read - accepted - corrected - duplicates)::bigint AS rejected
+            FROM intake
+            WHERE arrived_at >= %(first)s::timestamp AT TIME ZONE 'UTC' AND kind NOT IN ('question', 'learner')
+            GROUP BY 1, 2""".encode(),
         {"first": first},
     )
 
 
-@dataclass(frozen=True)
-class RefusedFor:
-    """How many rows of a source are kept that were refused for a reason, and when the last one came."""
-
-    source: str
-    kind: str
-    reason: str
-    rows: int
-    last: datetime
-
-
-def refused_by_reason(connection: psycopg.Connection) -> list[RefusedFor]:
-    """Each source and reason of the rows that are kept, the last one first."""
-    return records(
+def refused_by_reason(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    """source, kind and reason of the refused rows that are kept, how many (`n`), and the time of the `last`."""
+    return named_rows(
         connection,
-        RefusedFor,
-        f"""SELECT {SOURCE} AS source, kind, reason, count(*) AS rows, max(arrived_at) AS last
+        f"""SELECT {SOURCE} AS source, kind, reason, count(*) AS n, max(arrived_at) AS last
             FROM intake_reject GROUP BY 1, 2, 3 ORDER BY last DESC, 1, 3""".encode(),
     )

@@ -106,7 +106,7 @@ class Post(Source):
         }
         self._bad = [row for row in shaped.values() if isinstance(row, BadRow)]
         self._sound = {place: row for place, row in shaped.items() if isinstance(row, dict)}
-        self.voided = {place: row.attempt_id for place, row in shaped.items() if isinstance(row, xapi.Void)}
+        self.voided = {place: row for place, row in shaped.items() if isinstance(row, str)}
         named = {name for row in self._sound.values() for name in row} | {*FILLED, "correct"}
         self.columns = [name for name in ATTEMPT_COLUMNS if name in named]
         self.rows = len(rows)
@@ -125,18 +125,17 @@ class Post(Source):
         rows = pa.RecordBatch.from_pylist([*self._sound.values()], schema)
         yield Batch(rows, np.array([*self._sound], dtype=np.int64), self._bad)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether it holds nothing for the log."""
-        return not self._sound and not self._bad
-
     def refuse_voids(self, known: Collection[str]) -> None:
         """Those of attempts that are neither known nor in this post become refused rows."""
         here = {row.get("attempt_id") for row in self._sound.values()}
         for place, attempt_id in [*self.voided.items()]:
             if attempt_id not in known and attempt_id not in here:
-                del self.voided[place]
-                self._bad.append(BadRow(place, "nothing_to_void", attempt_id, ""))
+                self._bad.append(BadRow(place, "nothing_to_void", self.voided.pop(place), ""))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has nothing to take."""
+        return not self._sound and not self._bad
 
     def raw(self, row: dict[str, Any]) -> str:
         return json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
@@ -246,11 +245,14 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
     return cells
 
 
-def _of_statement(row: Any, place: int, naming: xapi.Naming) -> dict[str, str | None] | BadRow | xapi.Void | None:
-    """The attempt's fields as text; None where the statement is of another verb. What is refused is kept by its ids."""
+def _of_statement(row: Any, place: int, naming: xapi.Naming) -> dict[str, str | None] | BadRow | str | None:
+    """What `attempt_of` gives, fields as text. Of what is refused the id is kept, as no erasure would find persons."""
     if not isinstance(row, dict):
         return BadRow(place, "bad_json", "not a JSON object", "")
-    attempt = xapi.attempt_of(row, naming)
-    if isinstance(attempt, xapi.NotTaken):
-        return BadRow(place, attempt.reason, attempt.value, json.dumps(xapi.ids_of(row), ensure_ascii=False))
+    try:
+        attempt = xapi.attempt_of(row, naming)
+    except xapi.NotTaken as why:
+        return BadRow(
+            place, why.reason, why.value, json.dumps({"id": row["id"]}) if isinstance(row.get("id"), str) else ""
+        )
     return _shaped(attempt, place) if isinstance(attempt, dict) else attempt

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,58 +43,36 @@ class Naming:
     mailbox_key: str | None = None
 
 
-@dataclass(frozen=True)
-class NotTaken:
+class NotTaken(Exception):
     """Why a statement is refused, and the property or value that is the reason."""
 
-    reason: str
-    value: str
+    def __init__(self, reason: str, value: str) -> None:
+        super().__init__(reason, value)
+        self.reason, self.value = reason, value
 
 
-@dataclass(frozen=True)
-class Void:
-    """The statement voids this one."""
+def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | str | None:
+    """The attempt's fields, or the id of the attempt that the statement voids; None where its verb is another one.
 
-    attempt_id: str
-
-
-class _Fault(Exception):
-    """Its arguments are those of NotTaken."""
-
-
-def attempt_of(statement: dict[str, Any], naming: Naming) -> dict[str, Any] | Void | NotTaken | None:
-    """The attempt's fields; None where the statement is of another verb than *answered* and *voided*."""
-    try:
-        verb = _needed(statement, "verb.id")
-        if verb == VOIDED:
-            return _voided(statement)
-        return _attempt(statement, naming) if verb == ANSWERED else None
-    except _Fault as fault:
-        return NotTaken(*fault.args)
-
-
-def ids_of(statement: dict[str, Any]) -> dict[str, str]:
-    """What is kept of a refused statement: nothing of persons, whom no erasure would find in it."""
-    found = {}
-    for name in ("id", "object.id"):
-        with suppress(_Fault):
-            found[name] = _needed(statement, name)
-    return found
-
-
-def _voided(statement: dict[str, Any]) -> Void:
+    Raises NotTaken.
+    """
+    verb = _needed(statement, "verb.id")
+    if verb == ANSWERED:
+        return _attempt(statement, naming)
+    if verb != VOIDED:
+        return None
     if _needed(statement, "object.objectType") != "StatementRef":
-        raise _Fault("bad_statement", "object.objectType")
+        raise NotTaken("bad_statement", "object.objectType")
     _needed(statement, "object.id")
-    return Void(_uuid(statement, "object.id"))
+    return _uuid(statement, "object.id")
 
 
 def _attempt(statement: dict[str, Any], naming: Naming) -> dict[str, Any]:
     if (_optional(statement, "object.objectType") or "Activity") != "Activity":
-        raise _Fault("bad_statement", "object.objectType")
+        raise NotTaken("bad_statement", "object.objectType")
     activity = _needed(statement, "object.id")
     if not activity.startswith(naming.item_prefix):
-        raise _Fault("other_activity", activity)
+        raise NotTaken("other_activity", activity)
     return {
         "attempt_id": _uuid(statement, "id"),
         "user_id": _learner(statement, naming),
@@ -111,17 +88,17 @@ def _attempt(statement: dict[str, Any], naming: Naming) -> dict[str, Any]:
 def _learner(statement: dict[str, Any], naming: Naming) -> str:
     actor = _needed(statement, "actor", dict)
     if actor.get("objectType", "Agent") != "Agent":
-        raise _Fault("not_an_account", "a group")
+        raise NotTaken("not_an_account", "a group")
     if "account" in actor:
         home_page = _needed(statement, "actor.account.homePage")
         if home_page != naming.home_page:
-            raise _Fault("other_home_page", home_page)
+            raise NotTaken("other_home_page", home_page)
         return _needed(statement, "actor.account.name")
     if naming.mailbox_key is None or "mbox" not in actor:
-        raise _Fault("not_an_account", "mbox" if "mbox" in actor else "no account")
+        raise NotTaken("not_an_account", "mbox" if "mbox" in actor else "no account")
     parts = MAILBOX.fullmatch(_needed(statement, "actor.mbox"))
     if parts is None:
-        raise _Fault("bad_statement", "actor.mbox")
+        raise NotTaken("bad_statement", "actor.mbox")
     mailbox = f"mailto:{parts[1]}@{parts[2].lower()}"
     return hmac.new(naming.mailbox_key.encode(), mailbox.encode(), hashlib.sha256).hexdigest()
 
@@ -133,9 +110,9 @@ def _correct(statement: dict[str, Any]) -> bool:
         return success
     scaled = _optional(statement, "result.score.scaled", (int, float))
     if scaled is None:
-        raise _Fault("no_success", "result")
+        raise NotTaken("no_success", "result")
     if isinstance(scaled, bool) or scaled not in (0, 1):
-        raise _Fault("bad_score", f"{scaled}")
+        raise NotTaken("bad_score", f"{scaled}")
     return bool(scaled)
 
 
@@ -145,7 +122,7 @@ def _milliseconds(duration: str | None) -> int | None:
         return None
     found = DURATION.fullmatch(duration)
     if found is None:
-        raise _Fault("bad_response_time", duration)
+        raise NotTaken("bad_response_time", duration)
     weeks, years, months, *rest = (float((part or "0").replace(",", ".")) for part in found.groups())
     if years or months:
         return None
@@ -156,26 +133,26 @@ def _uuid(statement: dict[str, Any], path: str) -> Any:
     """In lower case, as one in capitals is the same."""
     text = _optional(statement, path)
     if text is not None and UUID.fullmatch(text) is None:
-        raise _Fault("bad_statement", path)
+        raise NotTaken("bad_statement", path)
     return text and text.lower()
 
 
 def _needed(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
-    """The value at `a.b.c`. Raises _Fault where it is left out, empty, or of another kind."""
+    """The value at `a.b.c`. Raises NotTaken where it is left out, empty, or of another kind."""
     found = _optional(statement, path, kind)
     if found in (None, ""):
-        raise _Fault("bad_statement", path)
+        raise NotTaken("bad_statement", path)
     return found
 
 
 def _optional(statement: dict[str, Any], path: str, kind: Any = str) -> Any:
-    """The value at `a.b.c`, None where one of them is left out. Raises _Fault where it is of another kind."""
+    """The value at `a.b.c`, None where one of them is left out. Raises NotTaken where it is of another kind."""
     found: Any = statement
     *parents, last = path.split(".")
     for name in parents:
         found = found.get(name, {})
         if not isinstance(found, dict):
-            raise _Fault("bad_statement", name)
+            raise NotTaken("bad_statement", name)
     if last in found and not isinstance(found[last], kind):
-        raise _Fault("bad_statement", path)
+        raise NotTaken("bad_statement", path)
     return found.get(last)

@@ -9,17 +9,21 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from irt_assets.common.partitions import day_bounds
 from irt_assets.responses.corrections import Answers, take_out
-from irt_assets.responses.pulling.open_source import Reader, open_source
+from irt_assets.responses.pulling.open_source import open_source
 from irt_assets.responses.pulling.pull import Pull, PullStaging, Rows, take_rows
 from irt_assets.responses.pulling.rows import Part
 from irt_assets.responses.pulling.sources_file import PullSource
 from irt_assets.responses.pulling.standing import Compared, Standing, compared_days, one_at_a_time, store_day
 from resources.postgres.database import Database
+
+if TYPE_CHECKING:
+    from irt_assets.responses.pulling.open_source import Reader
 
 DAYS = 35
 SHARE = 0.01
@@ -58,19 +62,25 @@ class Comparison:
             with self.database.connect() as connection:
                 here = dict(connection.execute(HERE, (standing.number, bounds[0], bounds[-1])).fetchall())
                 known = compared_days(connection, self.source.name)
+            as_they_were: list[Compared] = []
             for begin, there in zip(bounds, reader.count_days(bounds), strict=False):
                 day, was = begin.date(), known.get(begin.date())
                 if was is not None and was.compared_at >= today and day != confirm:
                     continue
                 if time.monotonic() > ends:
-                    return
+                    break
                 found = Compared(self.source.name, day, there, here.get(day, 0), 0, 0, waits=False, compared_at=now)
                 if was is not None and (was.there, was.here) == (found.there, found.here) and day != confirm:
-                    found = replace(was, compared_at=now)
-                elif found.there != found.here or day == confirm:
+                    as_they_were.append(replace(was, compared_at=now))
+                elif found.there == found.here and day != confirm:
+                    as_they_were.append(found)
+                else:
                     found = self._look_into(reader, standing, found, confirmed=day == confirm)
+                    with self.database.connect() as connection:
+                        store_day(connection, found)
                     yield found
-                with self.database.connect() as connection:
+            with self.database.connect() as connection:
+                for found in as_they_were:
                     store_day(connection, found)
 
     def _look_into(self, reader: Reader, standing: Standing, day: Compared, *, confirmed: bool) -> Compared:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psycopg
@@ -29,13 +29,14 @@ from irt_assets.responses.importing.scoring import AsRecorded
 from irt_assets.responses.importing.sources import Batch, Source
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.take import AnswerSource, take
-from irt_assets.responses.pulling.open_source import Reader, open_source
+from irt_assets.responses.pulling.open_source import open_source
 from irt_assets.responses.pulling.rows import Part, Place, Read
 from irt_assets.responses.pulling.sources_file import PullSource
 from irt_assets.responses.pulling.standing import (
     OUT_OF_ORDER,
     Standing,
     begin,
+    compare_again,
     one_at_a_time,
     standing_of,
     stop,
@@ -44,6 +45,9 @@ from irt_assets.responses.pulling.standing import (
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, one_value
 from resources.postgres.own_log import require_response_log
+
+if TYPE_CHECKING:
+    from irt_assets.responses.pulling.open_source import Reader
 
 BATCHES = 2
 """In one transaction: the rows by whose scores a source is judged."""
@@ -99,6 +103,7 @@ class Pull:
                 raise SourceStopped(f"{self.source.name} was stopped: {standing.stopped}")
             if reader.is_empty:
                 return None
+            reader.check_clocks()
             columns = reader.columns | {"zone": str(self.source.zone)}
             standing = standing or begin(connection, self.source.name, columns, reader.notices_regrading)
             if accept:
@@ -141,6 +146,10 @@ class Pull:
         assert first is not None
         begun, done, total = time.monotonic(), 0, len(first["days"])
         while first["days"]:
+            if not self.in_time:
+                with self.database.connect() as connection:
+                    store(connection, standing)
+                return False
             before, (start, end) = self.report.read, day_bounds(first["days"][0])
             behind = Place(*first["behind"]) if first["behind"] else None
             for chunk in _chunks(reader.read(Part(behind=behind, start=start, end=end))):
@@ -172,10 +181,20 @@ class Pull:
             self._take(reader, standing, chunk, again=before.key is None)
         if not self.in_time:
             return
-        again = Part(behind=Place(reader.earlier(standing.stood[0][1], before.cursor, OUT_OF_ORDER)), up_to=before)
-        for chunk in _chunks(reader.read(again)):
+        if reader.snapshot is not None and reader.snapshot.cursor != before.cursor:
+            if reader.rewritten_since(before.cursor):
+                with self.database.connect() as connection:
+                    compare_again(connection, self.source.name)
+            standing.move(reader.snapshot, at)
+        since = reader.earlier(standing.stood[0][1], before.cursor, OUT_OF_ORDER)
+        again = standing.again or {"behind": [since, None], "up_to": [*before], "at": at.isoformat()}
+        for chunk in _chunks(reader.read(Part(behind=Place(*again["behind"]), up_to=Place(*again["up_to"])))):
+            if not self.in_time:
+                return
+            standing.again = again | {"behind": [*chunk[-1].last]}
             self._take(reader, standing, chunk, again=True)
-        standing.settle(at)
+        standing.again = None
+        standing.settle(datetime.fromisoformat(again["at"]))
         with self.database.connect() as connection:
             store(connection, standing)
 
@@ -192,7 +211,8 @@ class Pull:
     def _take(self, reader: Reader, standing: Standing, chunk: Sequence[Read], *, again: bool = False) -> None:
         """Store rows, and where the pull then stands. `again`: they were read before, and what is known of them is not
         counted."""
-        rows = [_without(read.rows, standing.refused, reader.identity) for read in chunk]
+        refused_before = standing.refused if again else {}
+        rows = [_without(read.rows, refused_before, reader.identity) for read in chunk]
         source = Rows(self.source.name, rows[0].schema.names, sum(map(len, rows)), lambda: iter(rows))
         with self.database.connect() as connection:
             report, refused = take_rows(connection, self.database, self.source, reader, source, standing.number)
@@ -206,12 +226,11 @@ class Pull:
                 )
             if again:
                 _count_only_new(connection, self.source.name)
-            if standing.first_pull is None:
-                standing.refuse(_hash_of(rows, line, reader.identity) for line in refused)
+            standing.refuse(_hash_of(rows, line, reader.identity) for line in refused)
             store(connection, standing)
         if again:
             report.read, report.duplicates = report.read - report.duplicates, 0
-        _add(self.report, report)
+        self.report.include(report)
 
 
 class Rows(Source):
@@ -316,12 +335,6 @@ def _without(rows: pa.RecordBatch, refused: dict[str, str], identity: Sequence[s
     if not refused:
         return rows
     return rows.filter(pa.array([row not in refused for row in _hashes(rows, identity)]))
-
-
-def _add(total: ImportReport, one: ImportReport) -> None:
-    for name in ("read", "accepted", "corrected", "duplicates", "new_items", "new_learners"):
-        setattr(total, name, getattr(total, name) + getattr(one, name))
-    total.rejected.update(one.rejected)
 
 
 def _reversed(month: str) -> int:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
+from itertools import chain
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from irt_assets.responses.pulling.clocks import Clock, clock_of
 from irt_assets.responses.pulling.sources_file import PullSource
 from resources.failures import PermanentFailure, TransientFailure
 
-BATCH = 50_000
+BATCH, BATCHES = 50_000, 10
 AS_THEY_ARE = (str, bool, int, float, datetime)
 IN_UTC = {
     "postgresql": "SET TIME ZONE 'UTC'",
@@ -79,6 +80,12 @@ class SqlRows(AbstractContextManager["SqlRows"]):
     of sources says.
     """
 
+    snapshot: Place | None = None
+    """Of a source that has snapshots, the one that is read."""
+
+    def rewritten_since(self, _snapshot: int) -> bool:
+        return False
+
     def __init__(self, source: PullSource) -> None:
         assert source.cursor is not None
         self.source, self.cursor = source, source.cursor
@@ -117,16 +124,15 @@ class SqlRows(AbstractContextManager["SqlRows"]):
     def _describe(self, statement: sa.Select[Any]) -> dict[str, str]:
         try:
             with self._connection.execute(statement) as result:
-                return {one[0]: self._type_name(one) for one in result.cursor.description}  # type: ignore[union-attr]
+                return {one[0]: self._type_name(one) for one in result.cursor.description}
         except sa.exc.DBAPIError as error:
             raise self._away(error) from None
 
     def _type_name(self, column: Any) -> str:
         if self._engine.dialect.driver != "pymysql":
             return str(getattr(column, "type_display", column[1]))
-        from pymysql.constants import FIELD_TYPE  # where it is the driver
-
-        return next((name for name, code in vars(FIELD_TYPE).items() if code == column[1]), str(column[1]))
+        codes = vars(self._engine.dialect.dbapi.constants.FIELD_TYPE)  # type: ignore[union-attr]
+        return next((name for name, code in codes.items() if code == column[1]), str(column[1]))
 
     def _relation(self, names: Sequence[str]) -> sa.FromClause:
         if self.source.table is not None:
@@ -149,10 +155,7 @@ class SqlRows(AbstractContextManager["SqlRows"]):
     @cached_property
     def columns(self) -> dict[str, str]:
         """The columns that are read, and their types."""
-        time = self.binding.mapping.time
-        used = {name for names in self.binding.columns.values() for name in names}
-        used |= {*self.binding.mapping.skip_rows_where, self.cursor.column, self.cursor.key}
-        used |= {name for name in (time.zone_column, time.order) if name}
+        used = used_columns(self.binding) | {self.cursor.column, self.cursor.key}
         return {name: type_ for name, type_ in self._described.items() if name in used}
 
     @property
@@ -166,10 +169,7 @@ class SqlRows(AbstractContextManager["SqlRows"]):
 
     @cached_property
     def _time(self) -> sa.ColumnElement[Any]:
-        names = self.binding.columns.get("completed_at", ())
-        if len(names) != 1:
-            raise PermanentFailure(f"{self.source.name}: the mapping names one column of times as completed_at")
-        return self._table.c[names[0]]
+        return self._table.c[time_column(self.source, self.binding)]
 
     # -- clocks ------------------------------------------------------------------------------------
 
@@ -178,7 +178,8 @@ class SqlRows(AbstractContextManager["SqlRows"]):
         """The time and the cursor of some row; None where there is no row."""
         time, cursor = self._time, self._table.c[self.cursor.column]
         some = sa.select(time, cursor).where(time.is_not(None), cursor.is_not(None)).limit(1)
-        return next((rows[0] for rows in self._fetch(some)), (None, None))
+        found = [row for rows in self._fetch(some) for row in rows]  # to the end, so that the connection is free again
+        return found[0] if found else (None, None)
 
     @property
     def is_empty(self) -> bool:
@@ -228,6 +229,10 @@ class SqlRows(AbstractContextManager["SqlRows"]):
 
     # -- rows --------------------------------------------------------------------------------------
 
+    def check_clocks(self) -> None:
+        """Raises PermanentFailure where it is not known how times are to be read; the source is not empty."""
+        _ = self.clock, self.cursor_clock
+
     @property
     def has_times(self) -> bool:
         """Whether its cursor is a time."""
@@ -254,16 +259,24 @@ class SqlRows(AbstractContextManager["SqlRows"]):
         [[(first, last, greatest)]] = self._fetch(statement)
         if first is None:
             return Span(None, None, None)
-        return Span(*(at_micros(clock.micros(value)) for value in (first, last)), self._place(greatest, None).cursor)
+        first, last = (at_micros(clock.micros(value)) for value in (first, last))
+        return Span(first, last, self._place(greatest, None).cursor)
 
     def read(self, part: Part) -> Iterator[Read]:
-        """In the order of cursor and key."""
+        """In the order of cursor and key. No statement has more rows than can be read to the end when nobody wants them
+        any more, as some drivers do."""
         cursor, key = self._table.c[self.cursor.column], self._table.c[self.cursor.key]
-        statement = sa.select(*self._table.c).where(*self._where(part)).order_by(cursor, key)
         places = [[*self.columns].index(name) for name in (self.cursor.column, self.cursor.key)]
-        for rows in self._fetch(statement):
-            last = rows[-1]
-            yield Read(self._arrow(rows), self._place(*(last[place] for place in places)))
+        most, n = BATCHES * BATCH, -1
+        while n:
+            ordered = sa.select(*self._table.c).where(*self._where(part)).order_by(cursor, key).limit(most)
+            n = 0
+            for rows in self._fetch(ordered):
+                n += len(rows)
+                part = replace(part, behind=self._place(*(rows[-1][place] for place in places)))
+                assert part.behind is not None
+                yield Read(self._arrow(rows), part.behind)
+            n = n if n == most else 0
 
     def _where(self, part: Part) -> Iterator[sa.ColumnElement[bool]]:
         cursor, key = self._table.c[self.cursor.column], self._table.c[self.cursor.key]
@@ -274,8 +287,7 @@ class SqlRows(AbstractContextManager["SqlRows"]):
                 yield sa.or_(cursor > value, key > part.behind.key)
         if part.up_to is not None:
             yield cursor <= self.cursor_value(part.up_to.cursor)
-        since = datetime(*self.source.since.timetuple()[:3], tzinfo=UTC) if self.source.since else None
-        if start := max(filter(None, (part.start, since)), default=None):
+        if start := max(filter(None, (part.start, self.source.begins)), default=None):
             yield self._time >= self.clock.theirs(start)
         if part.end is not None:
             yield self._time < self.clock.theirs(part.end)
@@ -310,10 +322,6 @@ class SqlRows(AbstractContextManager["SqlRows"]):
             result = streaming.execute(statement)
             try:
                 yield from result.partitions()
-            except GeneratorExit:
-                if self._engine.dialect.driver == "pymysql":  # which would first read all that is left
-                    self._connection.invalidate()
-                raise
             finally:
                 result.close()
             self._connection.commit()
@@ -334,6 +342,21 @@ class SqlRows(AbstractContextManager["SqlRows"]):
         texts = cursors if pa.types.is_timestamp(cursors.type) else as_text(cursors, self.cursor.column)
         micros = parse_times(texts, TimeRules(unit=self.cursor.unit), zone, None)
         return pa.array(micros, mask=micros == MISSING)
+
+
+def used_columns(binding: Binding) -> set[str]:
+    """The source's columns that the mapping reads."""
+    rules = binding.mapping
+    used = {*rules.skip_rows_where, rules.time.zone_column, rules.time.order, *chain(*binding.columns.values())}
+    return {name for name in used if name}
+
+
+def time_column(source: PullSource, binding: Binding) -> str:
+    """Which column says when an answer was given, by which days are read and counted."""
+    names = binding.columns.get("completed_at", ())
+    if len(names) != 1:
+        raise PermanentFailure(f"{source.name}: the mapping names one column of times as completed_at")
+    return names[0]
 
 
 def _cells(values: Sequence[Any], type_name: str) -> pa.Array:

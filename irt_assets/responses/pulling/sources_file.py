@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Mapping as Map
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal, Self
 
 import sqlalchemy as sa
@@ -45,7 +45,8 @@ class Cursor(_Strict):
 
 class PullSource(_Strict):
     """A source. `since`: earlier answers are left where they are. `revision`: the cursor is the time of the last write,
-    so that a row that was written again replaces the answer."""
+    so that a row that was written again replaces the answer. `catalog`: of an Iceberg table, what pyiceberg is told of
+    its catalogue besides the address, such as name and token."""
 
     name: str
     address: SecretStr
@@ -56,6 +57,7 @@ class PullSource(_Strict):
     cursor: Cursor | None = None
     since: date | None = None
     revision: Literal["cursor"] | None = None
+    catalog: dict[str, SecretStr] = {}
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -75,6 +77,10 @@ class PullSource(_Strict):
     @property
     def is_iceberg(self) -> bool:
         return self.address.get_secret_value().startswith(ICEBERG)
+
+    @property
+    def begins(self) -> datetime | None:
+        return datetime(*self.since.timetuple()[:3], tzinfo=UTC) if self.since else None
 
     @property
     def url(self) -> sa.URL:

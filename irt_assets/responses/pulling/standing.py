@@ -37,6 +37,7 @@ class Standing:
     columns: dict[str, str]
     position: list[Any]
     stood: list[list[Any]]
+    again: dict[str, Any] | None
     first_pull: dict[str, Any] | None
     refused: dict[str, str]
     notices_regrading: bool
@@ -95,10 +96,10 @@ def store(connection: psycopg.Connection, standing: Standing) -> None:
     documents = {
         name: Jsonb(value)
         for name, value in vars(standing).items()
-        if name in ("columns", "position", "stood", "first_pull", "refused") and value is not None
+        if name in ("columns", "position", "stood", "again", "first_pull", "refused") and value is not None
     }
     connection.execute(
-        """UPDATE pull_source SET columns = %(columns)s, position = %(position)s, stood = %(stood)s,
+        """UPDATE pull_source SET columns = %(columns)s, position = %(position)s, stood = %(stood)s, again = %(again)s,
              first_pull = %(first_pull)s, refused = %(refused)s, notices_regrading = %(notices_regrading)s,
              stopped = %(stopped)s, pulled_at = %(pulled_at)s WHERE name = %(name)s""",
         vars(standing) | documents,
@@ -146,6 +147,11 @@ class Compared:
 def compared_days(connection: psycopg.Connection, name: str) -> dict[date, Compared]:
     found = records(connection, Compared, "SELECT * FROM pull_day WHERE name = %s ORDER BY day", (name,))
     return {one.day: one for one in found}
+
+
+def compare_again(connection: psycopg.Connection, name: str) -> None:
+    """Forget what was found of each day, so that the next comparison looks at all of them."""
+    connection.execute("DELETE FROM pull_day WHERE name = %s", (name,))
 
 
 def store_day(connection: psycopg.Connection, day: Compared) -> None:

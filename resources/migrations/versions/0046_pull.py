@@ -12,7 +12,7 @@ def upgrade() -> None:
         """
         CREATE TABLE pull_source (
             name text PRIMARY KEY, number integer GENERATED ALWAYS AS IDENTITY, columns jsonb NOT NULL,
-            "position" jsonb NOT NULL, stood jsonb NOT NULL DEFAULT '[]', first_pull jsonb,
+            "position" jsonb NOT NULL, stood jsonb NOT NULL DEFAULT '[]', again jsonb, first_pull jsonb,
             refused jsonb NOT NULL DEFAULT '{}', notices_regrading boolean NOT NULL, stopped text,
             pulled_at timestamptz NOT NULL DEFAULT now());
         COMMENT ON TABLE pull_source IS 'Where each pull stands, in the transaction of the answers that it brought.';
@@ -24,6 +24,8 @@ def upgrade() -> None:
             'cursor and key of the last row that was taken; of an Iceberg table the snapshot';
         COMMENT ON COLUMN pull_source.stood IS
             'where it stood before, each with the time, for as long as rows may commit out of order';
+        COMMENT ON COLUMN pull_source.again IS
+            'what is to be read once more, from where to where, and since when; null: nothing is begun';
         COMMENT ON COLUMN pull_source.first_pull IS
             'days of the first pull that are to be read, in order; null: it is over';
         COMMENT ON COLUMN pull_source.refused IS

@@ -16,8 +16,6 @@ import pandas as pd
 from irt_assets.blocks import DASH, Badge, Block, Moment, Paragraph, Section, Table, Text, notice, prose, table
 from irt_assets.common.wording import counted, in_words, is_or_are, lasting, listed, sentence
 from irt_assets.responses.importing.arrivals import (
-    DayOfSource,
-    RefusedFor,
     SourceState,
     arrivals,
     days_of_sources,
@@ -34,7 +32,7 @@ from services.dashboard.figures import shown
 from services.dashboard.page import Asked, Page
 
 DAYS, ARRIVALS_SHOWN, MOST_ROWS = 7, 15, 100_000
-BROUGHT = ("read", "accepted", "corrected", "duplicates", "refused")
+BROUGHT = ("read", "accepted", "corrected", "duplicates", "rejected")
 
 
 def page(asked: Asked) -> Page:
@@ -98,12 +96,12 @@ def _sources(asked: Asked, states: Sequence[SourceState], silent: Mapping[str, S
     )
 
 
-def _week(days: Sequence[DayOfSource], first: date) -> Table:
+def _week(days: Sequence[Mapping[str, Any]], first: date) -> Table:
     week = [first + timedelta(days=k) for k in range(DAYS)]
     names = (*(f"{day:%a %d}" for day in week), *BROUGHT[1:])
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for one in days:
-        counts[one.source] += Counter({f"{one.day:%a %d}": one.read} | {name: getattr(one, name) for name in BROUGHT})
+        counts[one["source"]] += Counter({f"{one['day']:%a %d}": one["read"]} | {name: one[name] for name in BROUGHT})
     return table(
         ("source", *names),
         [(source, *(brought[name] for name in names)) for source, brought in sorted(counts.items())],
@@ -117,22 +115,18 @@ def _week(days: Sequence[DayOfSource], first: date) -> Table:
 def _last(found: Sequence[Mapping[str, Any]], zone: str) -> Table:
     return table(
         ("arrived", "source", *BROUGHT),
-        [
-            (Moment(one["arrived_at"], zone), one["source"])
-            + tuple(one[name] for name in ("read", "accepted", "corrected", "duplicates", "rejected"))
-            for one in found
-        ],
+        [(Moment(one["arrived_at"], zone), one["source"], *(one[name] for name in BROUGHT)) for one in found],
         numbers=dict.fromkeys(BROUGHT, ","),
         caption=f"Each file, each pull and each minute of posts, the newest first; at most {ARRIVALS_SHOWN}",
     )
 
 
-def _refused(asked: Asked, refused: Sequence[RefusedFor], zone: str) -> Iterator[Block]:
+def _refused(asked: Asked, refused: Sequence[Mapping[str, Any]], zone: str) -> Iterator[Block]:
     yield table(
         ("source", "reason", "rows", "last", "what to do"),
         [
-            (one.source, one.reason, one.rows, Moment(one.last, zone))
-            + ((WHAT_TO_DO if one.kind == "http" else WAYS_OUT).get(one.reason),)
+            (one["source"], one["reason"], one["n"], Moment(one["last"], zone))
+            + ((WHAT_TO_DO if one["kind"] == "http" else WAYS_OUT).get(one["reason"]),)
             for one in refused
         ],
         numbers={"rows": ","},

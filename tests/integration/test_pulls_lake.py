@@ -1,0 +1,95 @@
+"""`irt pull` from a folder of Parquet and from an Iceberg table."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.expressions import EqualTo
+
+from irt_assets.responses.pulling.nightly import Comparison
+from resources.failures import TransientFailure
+from resources.postgres.database import Database
+from resources.settings import Settings
+from tests.helpers.pulled import Company, pull, source
+from tests.helpers.rooms import rows
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+LOG = "SELECT attempt_id, correct FROM response_log ORDER BY attempt_id::int"
+
+
+def table(*numbers: int, score: int = 1, ago: timedelta = timedelta(days=2)) -> pa.Table:
+    when = pa.array([NOW - ago + timedelta(milliseconds=n) for n in numbers], pa.timestamp("us", "UTC"))
+    return pa.table(
+        {
+            "id": pa.array(numbers, pa.int64()),
+            "learner": pa.array([f"u{n}" for n in numbers], pa.string()),
+            "question": pa.array(["q1"] * len(numbers), pa.string()),
+            "answered": when,
+            "score": pa.array([score] * len(numbers), pa.int32()),
+            "written": when,
+        }
+    )
+
+
+@pytest.fixture
+def company(database: Database, tmp_path: Path) -> Company:
+    return Company(database.url, tmp_path / "sources.yaml")
+
+
+def test_a_folder_of_parquet_is_a_source_like_any_other(
+    company: Company, settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    folder = tmp_path / "it's: a lake"
+    (folder / "day=1").mkdir(parents=True)
+    lms = company.write_file(settings, address=f"parquet:{folder}", table=None, revision="cursor")
+    with pytest.raises(TransientFailure, match="the folder cannot be read"):
+        pull(database, lms)
+    pq.write_table(table(1, 2), folder / "day=1/a.parquet")
+    assert pull(database, lms).accepted == 2
+    pq.write_table(table(2, 3, score=0, ago=timedelta(hours=1)), folder / "b.parquet")
+    report = pull(database, lms)
+    assert (report.accepted, report.corrected, pull(database, lms).read) == (1, 1, 0)
+    assert rows(database, LOG) == [("1", True), ("2", False), ("3", False)]
+    pq.write_table(table(1, 9, score=1), folder / "day=1/a.parquet")
+    [found] = Comparison(database, source(lms)).run(NOW, confirm=(NOW - timedelta(days=2)).date())
+    assert (found.missing, found.vanished) == (1, 0)  # 2 is in the folder, with its newer row
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Any:
+    (tmp_path / "lake").mkdir()
+    catalog = load_catalog("made", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/lake")
+    catalog.create_namespace("exams")
+    yield catalog
+    catalog.close()
+
+
+def test_of_an_iceberg_table_new_files_are_read(
+    company: Company, settings: Settings, database: Database, tmp_path: Path, lake: Catalog
+) -> None:
+    made = lake.create_table("exams.answers", schema=table().schema)
+    address = f"iceberg:sqlite:///{tmp_path}/catalog.db"
+    lms = company.write_file(settings, address=address, table="exams.answers", catalog={"name": "made"}, cursor=None)
+    assert pull(database, lms).read == 0
+    made.append(table(*range(1, 301)))
+    assert pull(database, lms).accepted == 300
+    made.append(table(301, score=0))
+    report = pull(database, lms)
+    assert (report.read, report.accepted, pull(database, lms).read) == (1, 1, 0)
+    assert [*Comparison(database, source(lms)).run(NOW)] == []
+    made.append(table(303))
+    pull(database, lms)
+    assert len(rows(database, "SELECT day FROM pull_day")) == 35
+    made.delete(EqualTo("id", 7))  # rewrites the file of 300
+    made.append(table(302))
+    assert pull(database, lms).accepted == 1
+    [found] = Comparison(database, source(lms)).run(NOW)  # once more on that day, as the table was rewritten
+    assert (found.there, found.missing, found.vanished, found.waits) == (302, 0, 1, False)
+    assert ("7", True) not in rows(database, LOG)
+    assert len(rows(database, LOG)) == 302

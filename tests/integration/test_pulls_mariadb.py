@@ -1,0 +1,184 @@
+"""`irt pull` from MariaDB: Moodle's quiz tables as the page has them, and what its types do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+import yaml
+
+from irt_assets.responses.pulling.pull import Pull
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database
+from resources.settings import Settings
+from tests.helpers.mariadb import mariadb
+from tests.helpers.pulled import TABLE, Company, pull, source
+from tests.helpers.rooms import rows
+
+pytestmark = pytest.mark.ci
+PAGE = Path(__file__).parents[2] / "docs/how-to/pull.md"
+NOW = datetime.now(UTC).replace(microsecond=0)
+BERLIN = ZoneInfo("Europe/Berlin")
+LOG = "SELECT attempt_id, user_id, item_id, completed_at, correct FROM response_log ORDER BY attempt_id"
+MOODLE = """
+    CREATE TABLE mdl_question_attempts (
+        id bigint(10) NOT NULL AUTO_INCREMENT PRIMARY KEY, questionusageid bigint(10) NOT NULL,
+        slot bigint(10) NOT NULL,
+        questionid bigint(10) NOT NULL, maxmark decimal(12,7) NOT NULL, responsesummary longtext,
+        timemodified bigint(10) NOT NULL);
+    CREATE TABLE mdl_question_attempt_steps (
+        id bigint(10) NOT NULL AUTO_INCREMENT PRIMARY KEY, questionattemptid bigint(10) NOT NULL,
+        sequencenumber bigint(10) NOT NULL, state varchar(13) NOT NULL, fraction decimal(12,7),
+        timecreated bigint(10) NOT NULL, userid bigint(10));
+    CREATE TABLE mdl_quiz_attempts (
+        id bigint(10) NOT NULL AUTO_INCREMENT PRIMARY KEY, quiz bigint(10) NOT NULL, userid bigint(10) NOT NULL,
+        uniqueid bigint(10) NOT NULL, preview smallint(3) NOT NULL DEFAULT 0, timefinish bigint(10) NOT NULL DEFAULT 0);
+    INSERT INTO mdl_quiz_attempts VALUES (1, 7, 42, 100, 0, 0), (2, 7, 43, 101, 1, 0)
+"""
+
+STEP = "questionattemptid, sequencenumber, state, fraction, timecreated, userid"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    with mariadb() as address:
+        yield address
+
+
+@pytest.fixture
+def company(server: str, database: Database, tmp_path: Path) -> Company:
+    made = Company(server.replace("mysql:", "mysql+pymysql:"), tmp_path / "sources.yaml")
+    made.run("DROP DATABASE lms", "CREATE DATABASE lms")
+    return made
+
+
+def table(company: Company, time: str = "datetime(6)", score: str = "tinyint(1)", id_: str = "bigint") -> None:
+    company.run(TABLE.format(time=time, score=score).replace("bigint", id_))
+
+
+def at(zone: Any = UTC, **ago: float) -> str:
+    return f"'{(NOW - timedelta(**ago)).astimezone(zone):%Y-%m-%d %H:%M:%S}'"
+
+
+def row(number: int, score: Any = 1, *, time: str, item: str = "q1") -> str:
+    return f"INSERT INTO answers VALUES ({number}, 'u1', '{item}', {time}, {score}, {time})"
+
+
+def test_moodles_quiz_answers_come_as_the_page_says(company: Company, settings: Settings, database: Database) -> None:
+    company.run(*filter(str.strip, MOODLE.split(";")))
+    then = round((NOW - timedelta(days=2)).timestamp())
+
+    def answer(number: int, *steps: tuple[str, str, int]) -> None:
+        usage = 101 if number == 9 else 100
+        company.run(
+            f"INSERT INTO mdl_question_attempts VALUES ({number}, {usage}, 1, {number + 500}, 1, 'B', {steps[-1][2]})"
+        )
+        for sequence, (state, fraction, time) in enumerate(steps):
+            company.run(
+                f"INSERT INTO mdl_question_attempt_steps ({STEP}) VALUES"
+                f" ({number}, {sequence}, '{state}', {fraction}, {time}, 42)"
+            )
+
+    answer(1, ("todo", "NULL", then), ("complete", "NULL", then + 5), ("gradedright", "1.0000000", then + 9))
+    answer(2, ("todo", "NULL", then), ("gradedwrong", "0.0000000", then + 9))
+    answer(3, ("todo", "NULL", then), ("gaveup", "NULL", then + 9))
+    answer(4, ("todo", "NULL", then))  # not over
+    answer(9, ("todo", "NULL", then), ("gradedright", "1.0000000", then + 9))  # a preview
+    given = yaml.safe_load(re.search(r"```yaml\n(moodle:.*?)```", PAGE.read_text("utf-8"), re.S)[1])  # type: ignore[index]
+    lms = company.write_file(settings, **(given["moodle"] | {"address": company.address, "table": None}))
+    assert pull(database, lms).accepted == 3
+    stored = """SELECT attempt_id, user_id, item_id, extract(epoch FROM completed_at)::int, correct, revision
+                FROM response_log ORDER BY 1"""
+    assert rows(database, stored) == [
+        ("1", "42", "501", then + 9, True, (then + 9) * 10**6),
+        ("2", "42", "502", then + 9, False, (then + 9) * 10**6),
+        ("3", "42", "503", then + 9, None, (then + 9) * 10**6),
+    ]
+    company.run(
+        f"UPDATE mdl_question_attempts SET timemodified = {then + 500} WHERE id = 2",
+        f"INSERT INTO mdl_question_attempt_steps ({STEP}) VALUES (2, 2, 'mangrright', 1, {then + 500}, 42)",
+    )
+    assert pull(database, lms).corrected == 1
+    assert ("2", True) in rows(database, "SELECT attempt_id, correct FROM response_log")
+
+
+def test_a_datetime_is_read_in_the_zone_that_is_named_and_a_timestamp_in_utc(
+    company: Company, settings: Settings, database: Database
+) -> None:
+    table(company)
+    company.run(row(1, time=at(BERLIN, days=1)))
+    with pytest.raises(PermanentFailure, match=r"answered \(DATETIME\) holds times without a zone"):
+        pull(database, company.write_file(settings))
+    pull(database, company.write_file(settings, zone="Europe/Berlin"))
+    company.run("DROP TABLE answers")
+    table(company, time="timestamp(6)")
+    company.run("SET time_zone = '+00:00'", row(2, time=f"FROM_UNIXTIME({round(NOW.timestamp()) - 86400})"))
+    pull(database, company.write_file(settings, name="other"), name="other")
+    assert [one[3] for one in rows(database, LOG)] == [NOW - timedelta(days=1)] * 2
+
+
+def test_an_hour_that_clocks_repeat_is_read_whole(company: Company, settings: Settings, database: Database) -> None:
+    """On 25 October 2026 Berlin has 02:00 to 03:00 twice: times without a zone then go back."""
+    table(company)
+    company.run(row(1, time="'2026-10-25 02:55:00'"))
+    lms = company.write_file(settings, zone="Europe/Berlin")
+    pull(database, lms)
+    company.run(row(2, time="'2026-10-25 02:05:00'"))
+    assert pull(database, lms).accepted == 1
+
+
+def test_tinyint_is_a_score_where_it_is_0_or_1(company: Company, settings: Settings, database: Database) -> None:
+    table(company)
+    company.run(*(row(n, score, time=at(days=1)) for n, score in ((1, 0), (2, 1), (3, 2), (4, "NULL"))))
+    report = pull(database, company.write_file(settings, zone="UTC"))
+    assert report.rejected == {"bad_score": 1}
+    assert [one[4] for one in rows(database, LOG)] == [False, True, None]
+
+
+def test_bits_are_scores_and_decimals_whole(company: Company, settings: Settings, database: Database) -> None:
+    table(company, score="bit(1)")
+    company.run(*(row(n, score, time=at(days=1)) for n, score in ((1, "b'0'"), (2, "b'1'"))))
+    pull(database, company.write_file(settings, zone="UTC"))
+    assert [one[4] for one in rows(database, LOG)] == [False, True]
+
+
+def test_unsigned_ids_beyond_the_signed_are_ids(company: Company, settings: Settings, database: Database) -> None:
+    table(company, id_="bigint unsigned")
+    largest = 2**64 - 1
+    company.run(row(1, time=at(days=1)), row(largest, time=at(days=1)))
+    lms = company.write_file(settings, zone="UTC", cursor={"column": "id", "key": "id"})
+    assert pull(database, lms).accepted == 2
+    company.run(row(largest - 1, time=at(days=1)))
+    assert pull(database, lms).accepted == 0  # not behind the greatest id: a night finds it
+    assert [one[0] for one in rows(database, LOG)] == ["1", str(largest)]
+
+
+def test_ids_that_differ_in_case_alone_are_two_here(company: Company, settings: Settings, database: Database) -> None:
+    table(company)
+    company.run(row(1, time=at(days=1), item="Q1"), row(2, time=at(days=1), item="q1"))
+    pull(database, company.write_file(settings, zone="UTC"))
+    assert [one[2] for one in rows(database, LOG)] == ["Q1", "q1"]
+    lower = "SELECT id, learner, lower(question) AS question, answered, score, written FROM answers"
+    pull(database, company.write_file(settings, name="other", zone="UTC", table=None, select=lower), name="other")
+    assert rows(database, "SELECT item_id FROM question ORDER BY 1") == [("Q1",), ("q1",)]
+
+
+def test_what_is_left_of_a_large_result_is_not_read(
+    company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irt_assets.responses.pulling.rows.BATCH", 2)
+    table(company)
+    company.run(row(0, time=at(days=1)))
+    lms = company.write_file(settings, zone="UTC")
+    pull(database, lms)
+    company.run(*(row(n, time=at(minutes=1)) for n in range(1, 12)))
+    budget = iter([True, False])
+    monkeypatch.setattr(Pull, "in_time", property(lambda _self: next(budget, False)))
+    assert Pull(database, source(lms), seconds=60).run().accepted == 4
+    monkeypatch.setattr(Pull, "in_time", property(lambda _self: True))
+    assert pull(database, lms).accepted == 7
