@@ -400,7 +400,7 @@ CASES = [
     Case(
         "anchors_agree",
         sql(
-            """UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants,q_p}', '0.001')
+            """UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants,share_kept}', '0.5')
                WHERE window_start = '2026-07-01Z'"""
         ),
         {SCALE},
