@@ -16,8 +16,6 @@ from irt_assets.psychometrics.core.models import Calibration, Flag
 from irt_assets.psychometrics.linking.placement import Linking
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from irt_assets.psychometrics.fit.fit_summary import FitSummary
 
 STATISTIC_COLUMNS = ("point_biserial", "infit", "outfit", "rmsd")
@@ -38,14 +36,12 @@ def item_rows(
     linked: Calibration,
     fitted_at: datetime,
     spec: StagedSpec,
-) -> pd.DataFrame:
-    import pandas as pd  # takes half a second, only for writers
-
+) -> list[dict[str, Any]]:
     statistics = spec.fit_statistics.items if spec.fit_statistics else {}
     provisional, unpublished = set(spec.provisional), set(spec.never_published)
     cov_ab, c_se = linked.cov_ab, linked.c_se
     with_third = linked.third_cov_ab
-    rows = []
+    rows: list[dict[str, Any]] = []
     for j, item_id in enumerate(raw.item_ids):
         model = item_model(linked.models[j])
         params: dict[str, Any] = {
@@ -82,7 +78,7 @@ def item_rows(
             }
             | {name: statistics[name][j] if statistics else None for name in STATISTIC_COLUMNS}
         )
-    return pd.DataFrame(rows)
+    return rows
 
 
 def testlets_on_the_scale(found: Testlets, linking: Linking | None) -> Testlets:

@@ -320,7 +320,8 @@ def save_linked_fit(
     import pandas as pd  # takes half a second, only for writers
 
     warehouse.append(connection, tables.mirt_fit_meta, pd.DataFrame([meta]))
-    warehouse.append(connection, tables.mirt_item_params, item_rows(fit_id, raw, linked, fitted_at, spec))
+    items = pd.DataFrame(item_rows(fit_id, raw, linked, fitted_at, spec))
+    warehouse.append(connection, tables.mirt_item_params, items)
 
 
 def forget(connection: psycopg.Connection, scale_id: str, kind: str, window_start: datetime) -> None:

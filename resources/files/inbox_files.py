@@ -25,7 +25,7 @@ FOLDERS = ("questions", "learners", "attempts")
 """In the order in which they are taken: answers then find their items."""
 DELETE = "delete"
 IGNORED = re.compile(r"(^|/)[._]|(\.part|\.tmp|~)$|[\0\ud800-\udfff]")
-"""Names of files that are still being written, or that are none of ours; and names that are no text."""
+"""Names of files that are still being written, or that are none of ours; and names that are not text."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,9 @@ class BucketInbox:
 
     def list(self) -> Iterator[InboxFile]:
         for folder in FOLDERS:
-            for key, size, version in self._store.described(f"{self._prefix}{folder}"):
-                if not key.endswith("/"):  # a folder, as consoles make it
-                    yield InboxFile(key.removeprefix(self._prefix), size, version)
+            for one in self._store.described(f"{self._prefix}{folder}"):
+                if not one.key.endswith("/"):  # a folder, as consoles make it
+                    yield InboxFile(one.key.removeprefix(self._prefix), one.size, one.version)
 
     @contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:

@@ -23,7 +23,7 @@ from functools import cached_property
 from http import HTTPStatus
 from io import BufferedReader
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote, unquote, urlsplit
 
 from resources.failures import PermanentFailure
@@ -45,6 +45,14 @@ TOLD_BOTO3 = (
 LONGEST_PREFIX = 64
 LINK_LIFETIME = timedelta(hours=1)
 LONGEST_LINK = timedelta(days=7)
+
+
+class StoredObject(NamedTuple):
+    """`version`: a text that is another after the object was written again."""
+
+    key: str
+    size: int
+    version: str
 
 
 class _Store(ABC):
@@ -261,10 +269,10 @@ class BucketStore(_Store):
         """Every key below `folder`, and the bytes under it."""
         return {one["Key"]: one["Size"] for one in self._objects(folder)}
 
-    def described(self, prefix: str) -> Iterator[tuple[str, int, str]]:
-        """Every key below `prefix`, its bytes, and a text that is another after the object was written again."""
+    def described(self, prefix: str) -> Iterator[StoredObject]:
+        """Every object below `prefix`."""
         for one in self._objects(prefix):
-            yield one["Key"], one["Size"], f"{one['ETag']} {one['LastModified']}"
+            yield StoredObject(one["Key"], one["Size"], f"{one['ETag']} {one['LastModified']}")
 
     def copy(self, key: str, bucket: str, to: str) -> None:
         """Copy an object to another key, of this bucket or of another."""

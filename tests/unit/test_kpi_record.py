@@ -25,6 +25,7 @@ ROWS = st.fixed_dictionaries(
         "n_previous": COUNTS,
         "improvement": st.none() | st.floats(-1, 1),
         "theta": NUMBERS,
+        "se_total": NUMBERS,
         "se": st.floats(1e-3, 3),
         "weeks": st.floats(0, 52.2),
         "timed_recent": COUNTS,

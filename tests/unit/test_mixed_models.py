@@ -170,7 +170,7 @@ def test_rows_and_exports_are_those_of_fits_of_one_model(mixed: Calibration, par
     at = datetime(2026, 7, 1, tzinfo=UTC)
 
     def rows(fit: Calibration) -> list[dict[str, object]]:
-        return item_rows("fit", fit, fit.rescaled(SLOPE, INTERCEPT), at, StagedSpec()).to_dict("records")
+        return item_rows("fit", fit, fit.rescaled(SLOPE, INTERCEPT), at, StagedSpec())
 
     found, alone = rows(mixed), [row for part in parts for row in rows(part)]
     assert [row["params"]["model"] for row in found] == [name for name in MODELS for _ in range(EACH)]

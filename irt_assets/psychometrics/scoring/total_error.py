@@ -89,7 +89,7 @@ class ParameterErrors:
     shared: Floats
 
     def among(self, item_ids: Sequence[str]) -> ParameterErrors:
-        """Of `item_ids` in their order, unknown where they are not of these."""
+        """The errors of `item_ids` in their order, unknown where they are not of these."""
         place = {item: j for j, item in enumerate(self.items.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
         items = self.items.among(item_ids)

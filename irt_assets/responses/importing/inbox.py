@@ -40,7 +40,7 @@ from resources.postgres.database import LOCK, Database, first_column, lock_key, 
 KINDS = {"questions": QUESTIONS, "learners": LEARNERS}
 OPTIONS_FILE = "_import.yaml"
 MOST_ROWS = 1_000_000
-"""Of a transaction."""
+"""How many rows a transaction has at most."""
 BEGINNING = 100_000
 """Rows by which a file is judged."""
 SETTLED = timedelta(seconds=60)

@@ -99,7 +99,7 @@ class ImportReport:
         return ", ".join(f"{n:,} × {reason}" for reason, n in self.rejected.most_common()) or "none"
 
     def judged(self, reason: str, rows: int) -> None:
-        """Count answers that were compared with others; `duplicate` is no fault."""
+        """Count answers that were compared with others; a `duplicate` is not a fault."""
         if reason == "duplicate":
             self.duplicates += rows
         else:
