@@ -795,7 +795,7 @@ pull_source = _table(
 pull_day = _table(
     "pull_day",
     "Days of a source compared with the log: what was missing, and what it no longer has.",
-    Column("name", Text, sa.ForeignKey("pull_source.name", ondelete="CASCADE"), primary_key=True, comment="source"),
+    _key("name", Text, "source"),
     _key("day", Date, "day of the answers (UTC)"),
     _req("there", BigInteger, "rows of the source"),
     _req("here", BigInteger, "answers of the log that came from it"),

@@ -68,8 +68,8 @@ def test_a_drifted_item_is_estimated_on_its_answers_after_the_change_alone(fault
     assert set(found) == set(done.proposed)
     estimate = found[drifted].new
     truth = faulty.truth.bank.b[1][faulty.truth.bank.item_ids.index(drifted)]
-    # Two standard errors of 0.17. An estimate from both months would lie 0.6 away.
-    assert abs(estimate.b - truth) < 0.34
+    # Two and a half standard errors of 0.17. An estimate from both months would lie 0.6 away.
+    assert abs(estimate.b - truth) < 0.42
     assert estimate.b_se == pytest.approx(0.17, abs=0.02)
     assert found[drifted].n == last[drifted].n
     sound = [item for item in found if item in last and item not in done.changed]

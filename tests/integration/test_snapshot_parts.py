@@ -17,8 +17,8 @@ import pytest
 
 from irt_assets.backup.cited import cited_files
 from irt_assets.calibration.month import fit_month
-from irt_assets.common.partitions import Month
 from irt_assets.engines.em import EmEngine
+from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.row_hash import sums_of_table
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import (
@@ -30,7 +30,7 @@ from irt_assets.responses.snapshot import (
     take_snapshot,
 )
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, read_manifest, store_manifest, store_parquet
-from irt_assets.responses.window import SNAPSHOT, data_hash
+from irt_assets.responses.window import SNAPSHOT
 from jobs.erasure import erase, holdings
 from jobs.retention import prune_files
 from resources.failures import PermanentFailure
@@ -224,7 +224,7 @@ def test_an_erased_learner_is_in_no_part_and_the_month_stays_current(
     erase(database, store, instance, held, by="me", reason="asked", rejects=tmp_path / "rejects")
     with database.connect() as connection:
         after = current_snapshot(connection, MONTH)
-        now = data_hash(connection, *Month(MONTH).bounds, read_scales(connection))
+        now = data_version(connection, MONTH, read_scales(connection), read_again=True)
     manifest = manifest_of(store, after)
     assert (manifest.data_hash, manifest.rows, after.data_hash) == (after.data_hash, after.n_attempts, now)
     assert len(old & {part.key for part in manifest.parts}) == N_PARTS - 1

@@ -75,7 +75,7 @@ def test_the_page_of_the_asset_says_so_and_leads_to_where_it_is_decided(
 def test_its_check_says_why_and_what_to_do(platform: Platform, page: Page, picture: Picture) -> None:
     open_check(platform, page)
     page.get_by_text(platform.bad, exact=True).first.click()
-    expect(page.get_by_text("anchors disagree").first).to_be_visible()
+    expect(page.get_by_text("anchors moved against the others").first).to_be_visible()
     (fix,) = (gate.fix for gate in SET_GATES if gate.name == "anchors_agree")
     expect(page.get_by_role("row").filter(has_text="how to fix it").get_by_text(fix)).to_be_visible()
     picture(page, "red-4-why")

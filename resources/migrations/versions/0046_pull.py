@@ -34,7 +34,7 @@ def upgrade() -> None:
         COMMENT ON COLUMN pull_source.stopped IS 'why it is not pulled; null: it is';
         COMMENT ON COLUMN pull_source.pulled_at IS 'when it was last read';
         CREATE TABLE pull_day (
-            name text NOT NULL REFERENCES pull_source ON DELETE CASCADE, day date NOT NULL, there bigint NOT NULL,
+            name text NOT NULL, day date NOT NULL, there bigint NOT NULL,
             here bigint NOT NULL, missing bigint NOT NULL, vanished bigint NOT NULL, waits boolean NOT NULL,
             compared_at timestamptz NOT NULL DEFAULT now(), PRIMARY KEY (name, day));
         COMMENT ON TABLE pull_day IS
