@@ -30,11 +30,11 @@ def filling_new_months(connection: psycopg.Connection, months: Iterable[str]) ->
     incoming = sql.Identifier(INCOMING)
     connection.execute(sql.SQL("CREATE TABLE {} {} PARTITION BY RANGE (completed_at)").format(incoming, like))
     for month in missing:
-        connection.execute(sql.SQL("CREATE TABLE {} {}").format(sql.Identifier(_partition(month)), like))
+        connection.execute(sql.SQL("CREATE TABLE {} {}").format(sql.Identifier(partition_of(month)), like))
         _attach(connection, month, to=INCOMING)
     yield missing
     for month in missing:
-        partition = sql.Identifier(_partition(month))
+        partition = sql.Identifier(partition_of(month))
         connection.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(incoming, partition))
         _attach(connection, month, to="response_log")
         connection.execute(sql.SQL("ANALYZE {}").format(partition))
@@ -54,13 +54,23 @@ def months_ahead_missing(connection: psycopg.Connection, now: datetime) -> list[
     return _missing(connection, [f"{first + timedelta(days=days):%Y-%m}" for days in (0, 31, 62)])
 
 
-def _missing(connection: psycopg.Connection, months: list[str]) -> list[str]:
-    existing = first_column(
+def partitions_of_log(connection: psycopg.Connection) -> list[str]:
+    """The names of response_log's partitions."""
+    return first_column(
         connection,
         "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid"
         " WHERE i.inhparent = 'response_log'::regclass",
     )
-    return [month for month in months if _partition(month) not in existing]
+
+
+def partition_of(month: str) -> str:
+    """The name of a month's partition."""
+    return f"response_log_{month.replace('-', '_')}"
+
+
+def _missing(connection: psycopg.Connection, months: list[str]) -> list[str]:
+    existing = partitions_of_log(connection)
+    return [month for month in months if partition_of(month) not in existing]
 
 
 def _attach(connection: psycopg.Connection, month: str, *, to: str) -> None:
@@ -69,10 +79,6 @@ def _attach(connection: psycopg.Connection, month: str, *, to: str) -> None:
     start, end = (sql.Literal(f"{day} 00:00:00+00") for day in (first, last))
     connection.execute(
         sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-            sql.Identifier(to), sql.Identifier(_partition(month)), start, end
+            sql.Identifier(to), sql.Identifier(partition_of(month)), start, end
         )
     )
-
-
-def _partition(month: str) -> str:
-    return f"response_log_{month.replace('-', '_')}"

@@ -25,7 +25,7 @@ from psycopg.types.json import Jsonb
 from irt_assets.responses.erased import HASHED, names_of_erased
 from irt_assets.responses.importing.report import ERASED, WITHDRAWN
 from resources.postgres.database import advisory_lock, first_column, one_value
-from resources.postgres.log_months import INCOMING, filling_new_months
+from resources.postgres.log_months import INCOMING, filling_new_months, partition_of, partitions_of_log
 from resources.tables import response_log
 
 FORMER = ", ".join(column.name for column in response_log.columns)
@@ -136,13 +136,11 @@ REFUSALS = f"""
     WHERE v.reason <> 'duplicate' ORDER BY s.source, s.line, s.ctid
 """
 DROP_JUDGED = "DELETE FROM staged s USING verdict v WHERE v.row_at = s.ctid"
-FOUND_BESIDE = """
-    SELECT DISTINCT s.attempt_id FROM response_log r
-    JOIN staged s ON hashtextextended(s.attempt_id, 0) = hashtextextended(r.attempt_id, 0)
-                 AND s.attempt_id = r.attempt_id
-    WHERE r.recorded_at >= now() - interval '1 minute' AND r.recorded_at < now() OR r.recorded_at > now()
+OTHERS = """
+    SELECT attempt_id FROM {partition}
+    WHERE recorded_at >= now() - interval '1 minute' AND recorded_at < now() OR recorded_at > now()
 """
-"""Staged answers that somebody else has written into the log since they were compared with it."""
+"""What somebody else has written into a month since staged answers were compared with the log, or just before."""
 WITHOUT_OTHERS = """
     DELETE FROM response_log WHERE attempt_id = ANY(%(ids)s) AND recorded_at = now();
     DELETE FROM staged WHERE attempt_id <> ALL(%(ids)s);
@@ -241,9 +239,12 @@ class Staging:
 
     def judge_beside_posts(self, sources: list[str]) -> Beside | None:
         """Whether posts have stored some of the answers meanwhile, which are then taken back and compared with theirs.
-        From here to the end of the transaction posts wait."""
+        Posts wait from then on, when all that takes long is done, to the end of the transaction."""
+        if self._others():
+            self._connection.execute("CREATE INDEX ON staged USING hash (attempt_id)")
         wait_for_posts(self._connection)
-        ids = first_column(self._connection, FOUND_BESIDE)
+        staged = "SELECT DISTINCT attempt_id FROM staged WHERE attempt_id = ANY(%s)"
+        ids = first_column(self._connection, staged, (self._others(),))
         if not ids:
             return None
         for statement in WITHOUT_OTHERS.split(";"):
@@ -254,6 +255,12 @@ class Staging:
         corrected = self.replace_corrected(sources)
         self._connection.execute(f"INSERT INTO response_log ({LOGGED}) SELECT {LOGGED} FROM staged".encode())
         return Beside(corrected, verdicts)
+
+    def _others(self) -> list[str]:
+        """Ids of `OTHERS`. Nobody else sees the months that this transaction has made."""
+        partitions = set(partitions_of_log(self._connection)) - set(map(partition_of, self._made))
+        each = [OTHERS.format(partition=f'"{name}"') for name in sorted(partitions)]
+        return first_column(self._connection, " UNION ALL ".join(each)) if each else []
 
     def replace_corrected(self, sources: list[str]) -> Counter[int]:
         """Take from the log the answers of which a higher revision is staged, and keep what they were; how many of
@@ -285,6 +292,7 @@ class Staging:
         size = "SELECT pg_relation_size('staged') / current_setting('block_size')::int"
         pages = int(one_value(self._connection, size))
         with filling_new_months(self._connection, months) as new:
+            self._made = set(new)
             targets = {INCOMING: set(new), "response_log": months - set(new)}
             mixed = OF_MONTHS if all(targets.values()) else ""
             for start in range(0, pages, CHUNK):
