@@ -36,10 +36,12 @@ def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime)
     common = {fit: np.array(gamma or [np.nan] * 4).reshape(2, 2) for fit, _, gamma in stored}
     shared = [common[fit] for fit, is_origin, gamma in stored if is_origin and gamma]
     items = ItemParameters.of_rows(list(published.items), published.items.values())
-    third = guessing_errors(connection, cited, published.items)
+    guessed = [j for j, values in enumerate(published.items.values()) if values.c_se is not None]
     guessing = np.zeros((len(published.items), 3))
-    for j, (item, values) in enumerate(published.items.items()):
-        if values.c_se is not None:
+    if guessed:
+        third = guessing_errors(connection, cited, [items.item_ids[j] for j in guessed])
+        for j in guessed:
+            item = items.item_ids[j]
             guessing[j] = third.get((published.fits.get(item) or "", item), [np.nan] * 3)
     place = {fit: k for k, fit in enumerate(common)}
     origin = np.array([place.get(published.fits.get(item) or "", -1) for item in published.items])

@@ -122,14 +122,11 @@ class ParameterErrors:
         cov = with_third(self.items.cov_of_each, self.items.guessing_cov)[item]
         variance = of_learners(np.einsum("rx,rxy,ry->r", by, cov, by))
         at = np.stack([scores.theta**2, 2 * scores.theta, np.ones(n)])
-        everything, one_by_one = np.zeros(n), np.zeros(n)
-        share = information / total
-        for k, gamma in enumerate(self.common):
-            mine = np.where(self.origin[item] == k, share, 0.0)
-            of_fit = of_learners(mine)
-            if (answered := of_fit > 0).any():
-                common = (of_fit**2 - of_learners(mine**2)) * (gamma[[0, 0, 1], [0, 1, 1]] @ at)
-                variance += np.where(answered, common, 0.0)
-            everything, one_by_one = everything + of_fit, one_by_one + of_fit**2
-        variance += (everything**2 - one_by_one) * (self.shared[[0, 0, 1], [0, 1, 1]] @ at)
+        share, origin, fits = information / total, self.origin[item], len(self.common)
+        of_fit = origin >= 0
+        cell = (person * fits + origin)[of_fit]
+        weight, alone = (np.bincount(cell, of[of_fit], minlength=n * fits).reshape(n, fits) for of in (share, share**2))
+        gamma = np.reshape(self.common, (fits, 2, 2))[:, [0, 0, 1], [0, 1, 1]]
+        variance += np.where(weight > 0, (weight**2 - alone) * (gamma @ at).T, 0.0).sum(axis=1)
+        variance += (weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1)) * (self.shared[[0, 0, 1], [0, 1, 1]] @ at)
         return np.sqrt(scores.se**2 + np.maximum(variance, 0.0))

@@ -243,9 +243,10 @@ class Staging:
         if self._others():
             self._connection.execute("CREATE INDEX ON staged USING hash (attempt_id)")
         wait_for_posts(self._connection)
+        if not (others := self._others()):
+            return None
         staged = "SELECT DISTINCT attempt_id FROM staged WHERE attempt_id = ANY(%s)"
-        ids = first_column(self._connection, staged, (self._others(),))
-        if not ids:
+        if not (ids := first_column(self._connection, staged, (others,))):
             return None
         for statement in WITHOUT_OTHERS.split(";"):
             self._connection.execute(statement.encode(), {"ids": ids})
