@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit
-from tests.testbed.published_months import World
 
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
@@ -38,6 +37,7 @@ from tests.benchmarks.bench_three_parameter import usable
 from tests.testbed.anchors import anchors_of
 from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
 from tests.testbed.made_anchors import with_errors_of
+from tests.testbed.published_months import World
 
 LARGEST = PublicationRules().max_anchor_shift
 
