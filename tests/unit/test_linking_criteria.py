@@ -202,10 +202,10 @@ def test_q_and_a_shift_are_where_an_independent_minimiser_finds_them(model: Mode
         moved = np.stack([d1 - log_slope, d2 + slope * log_slope * pairs.new.b + more], axis=1) - shift * along
         return float(moved.ravel()[used] @ weight @ moved.ravel()[used])
 
-    q, df = at.varying(np.array([0.0, tau**2])).least(at.used)
+    found = at.varying(np.array([0.0, tau**2])).least(at.used)
     without = minimize(lambda x: left(np.append(x, 0.0)), np.zeros(2), method="Nelder-Mead", options=FINE)
-    assert q == pytest.approx(without.fun, rel=1e-6)
-    assert df == used.sum() - (1 if model == "rasch" else 2)
+    assert found.q == pytest.approx(without.fun, rel=1e-6)
+    assert found.df == used.sum() - (1 if model == "rasch" else 2)
     shift, se = shift_along(at, np.array([0.0, tau**2]), along)
     least = minimize(left, np.zeros(3), method="Nelder-Mead", options=FINE | {"maxiter": 2000})
     assert shift == pytest.approx(least.x[2], abs=1e-5)
