@@ -40,7 +40,7 @@ def anchors_agree(evidence: Evidence) -> Verdict:
         problem = f"only {n_used} of {n} anchors agree"
     else:
         problem = constants.disagreement(limits) or _imprecise(constants, evidence.bank, limits.max_linking_error)
-    why = f"{problem or f'{n_used} anchors agree'} ({constants.variation}{_second_ability(constants)})"
+    why = f"{problem or f'{n_used} anchors agree'} ({constants.variation})"
     if suspects:
         named = ", ".join(f"{item} ({suspect.shown})" for item, suspect in suspects.items())
         why = f"{len(suspects)} of {n} anchors moved against the others: {named}; {why}"
@@ -58,18 +58,6 @@ def _imprecise(constants: LinkingConstants, bank: Bank, limit: float) -> str:
         f"b = {b:.2f} with a standard error of {error:.2f}" for b, error in ends_of(constants, bank) if error > limit
     ]
     return f"the anchors place {' and '.join(found)}, limit {limit:g}" if found else ""
-
-
-def _second_ability(constants: LinkingConstants) -> str:
-    """How far anchors moved with a second ability where the misfit of the reference was accepted, by the one that moved
-    most."""
-    if not constants.q_shifts:
-        return ""
-    item, most = max(constants.q_shifts.items(), key=lambda one: abs(one[1].shift))
-    return (
-        "; misfit is accepted, and of the items that lean on a second ability "
-        f"{item} moved most with it: d {most.shift:+.2f}, SE {most.se:.2f}"
-    )
 
 
 def linking_stays_near_its_history(evidence: Evidence) -> Verdict:

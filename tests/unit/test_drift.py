@@ -11,23 +11,18 @@ import pytest
 from scipy.stats import norm
 
 from irt_assets.drift.evidence import InForce, LinkedWindow, against_published
-from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.priors import LogNormal, Priors
 from irt_assets.psychometrics.drift.errors import Published, compare, with_errors
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.drift.trends import trends
 from irt_assets.psychometrics.linking.linking import link, transform
-from irt_assets.psychometrics.linking.placement import Linking
 from tests.helpers.drift_worlds import (
     ANCHOR_BLOCKS,
     ANCHORS,
     FIT_COVARIANCE,
     IDS,
-    INTERCEPT,
-    SLOPE,
     A,
     B,
     anchor_set,
@@ -97,51 +92,6 @@ def test_an_estimate_under_a_prior_is_not_compared_with_a_value_published_since(
         found = against_published(LinkedWindow("fit", now, link(now, frozen)), anchors, at, start)
         assert len(found.item_ids) == compared_items
         assert (IDS[1] in found.item_ids) == (compared_items == ANCHORS)
-
-
-# --- a second ability --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def moved_together() -> tuple[AnchorSet, Calibration, Linking]:
-    """Two anchors that lean on a second ability, whose d moved by their loadings times 0.8, and nothing else."""
-    loadings = {IDS[0]: 0.5, IDS[3]: 0.3}
-    d = -A * (B - INTERCEPT)
-    d[[0, 3]] += 0.8 * np.array(list(loadings.values()))
-    now = fit(A * SLOPE, -d / (A * SLOPE), FIT_COVARIANCE)
-    frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
-    return frozen, now, link(now, frozen, purify=False, loadings=loadings)
-
-
-def test_what_anchors_moved_with_a_second_ability_is_no_drift(moved_together) -> None:
-    anchors, now, linking = moved_together
-    assert {item: round(one["shift"], 3) for item, one in linking.q_shifts.items()} == {IDS[0]: 0.4, IDS[3]: 0.24}
-    published = Published.of_anchors(anchors)
-    found = judge(compare(now, linking, anchors, published))
-    without = judge(compare(now, replace(linking, q_shifts={}), anchors, published))
-    assert IDS[0] in without.flagged
-    assert found.flagged == ()
-    np.testing.assert_array_equal(found.delta_b, without.delta_b)
-    of, se = found.comparison, linking.q_shifts[IDS[0]]["se"]
-    left = of.delta_ad[0] - [0, linking.q_shifts[IDS[0]]["shift"]]
-    wald = left @ np.linalg.inv(of.cov_ad[0] + np.diag([0, se**2])) @ left
-    assert found.wald[0] * found.inflation**2 == pytest.approx(wald)
-    others = [1, 2, *range(4, ANCHORS)]
-    np.testing.assert_allclose((found.wald * found.inflation**2)[others], (without.wald * without.inflation**2)[others])
-
-
-def test_an_anchor_that_was_published_anew_is_compared_as_it_is(moved_together) -> None:
-    """Its value is from other learners."""
-    anchors, now, linking = moved_together
-    before = Published.of_anchors(anchors)
-    anew = before.then(
-        Published.of_values(ItemParameters(IDS[:1], A[:1], B[:1] - 0.1, np.zeros(1), before.cov[:1]), anchors)
-    )
-    comparison = compare(now, linking, anchors, anew)
-    assert comparison.shift is not None
-    found = dict(zip(comparison.item_ids, comparison.shift[:, 0], strict=True))
-    assert (found[IDS[0]], found[IDS[1]]) == (0, 0)
-    assert found[IDS[3]] == pytest.approx(0.24, abs=0.001)  # the step to the minimum is one of Gauss-Newton
 
 
 # --- trends ------------------------------------------------------------------------------------------------------

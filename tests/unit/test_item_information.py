@@ -25,6 +25,7 @@ from irt_assets.psychometrics.information.functions import (
 )
 from irt_assets.psychometrics.linking.placement import Linking
 from tests.helpers.drift_worlds import ITEMS, world
+from tests.testbed.published_months import alone
 
 PLAIN = Abilities.normal()
 
@@ -47,15 +48,9 @@ def comparison(new, old, cov_new, cov_old=None) -> Comparison:
     cov_old = np.zeros_like(cov_new) if cov_old is None else np.tile(cov_old, (len(new), 1, 1))
     published = Published(ids, *old.T, cov=cov_old, with_anchors=none)
     both = cov_new + cov_old
-    return Comparison(
-        ItemParameters(ids, *new.T, cov_new),
-        published,
-        none[:, :, :0].sum(axis=2),
-        both,
-        both,
-        none,
-        (Fitted("2pl"),) * len(new),
-    )  # fmt: skip
+    now = ItemParameters(ids, *new.T, cov_new)
+    nothing, fitted = none[:, :, :0].sum(axis=2), (Fitted("2pl"),) * len(new)
+    return Comparison(now, published, nothing, both, both, none, fitted, **alone(now, published))
 
 
 def linking(slope: float = 1.0, intercept: float = 0.0, cov: np.ndarray | None = None, anchors=()) -> Linking:

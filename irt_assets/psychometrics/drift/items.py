@@ -128,9 +128,7 @@ class Drift:
 def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drift:
     """Judge the compared items; N(mean, sd²) is the scale's population, over which wABC is taken.
 
-    A model without slopes of items' own is tested on b alone. What an anchor moved with a second ability that the scale
-    lives with is taken off before the test, its error added as if it were independent (which errs on the large side);
-    items that are compared by their curves are tested as they are.
+    A model without slopes of items' own is tested on b alone.
 
     Where all items spread more than their errors explain (robust SD above 1.3: half of the Wald statistics lie above
     1.69 times their median under no drift), something moves them that no item is guilty of, and the errors are inflated
@@ -142,10 +140,6 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
     cov, degrees = comparison.cov_ad.copy(), 1 + slopes
     cov[~slopes] = np.eye(2)
     cov[~slopes, 1, 1] = comparison.cov[~slopes, 1, 1]
-    if comparison.shift is not None:
-        by_shift = np.stack([np.zeros(len(slopes)), np.where(slopes, 1.0, -1 / published.a)], axis=1)
-        difference = difference - by_shift * comparison.shift[:, :1]
-        cov = cov + np.einsum("jx,jy,j->jxy", by_shift, by_shift, comparison.shift[:, 1] ** 2)
     wald = np.einsum("jk,jk->j", difference, np.linalg.solve(cov, difference[:, :, None])[:, :, 0])
     curves = None
     if (by_curves := comparison.by_curves).any():
