@@ -173,7 +173,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
             ),
         },
         OF_A_LINKED_MONTH,
-        "only 1 of 3 anchors agree (Q = 3.0 on 4 df, p = 0.5; τ = 0.050, I² = 20%); left out of the linking: k2, k3",
+        "p = 0.5; variation beyond errors τ = 0.050 SD of ability, I² = 20%); left out of the linking: k2, k3",
     ),
     "few anchors of many are left": (
         {"linked": linked(share_kept=0.69)},
@@ -184,7 +184,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
     "the anchors vary too much": (
         {"linked": linked(tau=0.3, tau_low=0.16)},
         {"anchors_agree"},
-        "b of 5 anchors varies by more than items of one scale do: τ = 0.30, at least 0.16, limit 0.15 (Q",
+        "τ = 0.30 SD of ability from month to month beyond their errors, at least by 0.16; items of one scale vary by",
     ),
     "an end of the bank is placed badly": (
         {"linked": linked(slope_se=0.1), "bank": Bank({}, {f"i{k}": k - 5.0 for k in range(11)}, frozenset(["i0"]))},

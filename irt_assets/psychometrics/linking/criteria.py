@@ -23,6 +23,7 @@ What the anchors' own b and ln a vary by from one sample to the other (`variatio
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import compress
 
 import numpy as np
@@ -80,11 +81,11 @@ class Pairs:
     def size(self) -> int:
         return len(self.ids)
 
-    @property
+    @cached_property
     def free_slope(self) -> bool:
         return not which(self.models, lambda model: model.fixed_slopes).all()
 
-    @property
+    @cached_property
     def tests_slopes(self) -> Mask:
         """Shape (K,): the anchors that have a slope of their own."""
         return which(self.models, lambda model: model.own_slopes)
@@ -110,12 +111,13 @@ class Pairs:
         by_ab = np.stack([self.weights, self.weights * self.nodes]) @ self.old.curve_by_ab(self.nodes)
         return by_ab * np.stack([self.old.a, np.ones(self.size)], axis=1)[:, None]
 
-    @property
+    @cached_property
     def _by_moments(self) -> Mask:
         """Shape (K,): the anchors of which the moments of curves are compared; not of a curve so steep that both say
         one thing."""
         further = which(self.models, lambda model: model.more_than_a_and_b)
-        further[further] = np.linalg.cond(self.keep(further)._units) < _MOST_ALIKE
+        if further.any():
+            further[further] = np.linalg.cond(self.keep(further)._units) < _MOST_ALIKE
         return further
 
     def differences(self, slope: float, intercept: float) -> Differences:
