@@ -63,10 +63,10 @@ class GroupShift:
         if self.why:
             return self.why
         summary = (
-            f"the anchors as a group moved by b {-self.shift:+.2f} against the {self.items} other published items "
+            f"against the anchors, b of the {self.items} other published items moved by {self.shift:+.2f} as a group "
             f"(SE {self.shift_se:.2f}, limit {self.limit(largest):.2f})"
         )
         if self.moved(largest):
-            became = ("easier", "harder") if self.shift > 0 else ("harder", "easier")
-            summary += f": they became {became[0]}, or the others {became[1]}"
+            anchors, others = ("easier", "harder") if self.shift > 0 else ("harder", "easier")
+            summary += f": the anchors became {anchors}, or the others {others}"
         return summary + (f"; release 1.0.0 measured it by θ of {self.learners:,} learners" if self.learners else "")
