@@ -166,13 +166,6 @@ class Published(ItemParameters):
             for j, (of, c, model) in enumerate(zip(self.fitted, self.c.tolist(), window, strict=True))
         )
 
-    @property
-    def to_ad(self) -> Floats:
-        """Shape (J, 2, 2): ∂(a, d)/∂(a, b)."""
-        to_ad = np.zeros((len(self.a), 2, 2))
-        to_ad[:, 0, 0], to_ad[:, 1, 0], to_ad[:, 1, 1] = 1.0, -self.b, -self.a
-        return to_ad
-
 
 @dataclass(frozen=True)
 class _Linked:
@@ -216,6 +209,11 @@ class _Linked:
     @property
     def to_ab(self) -> Floats:
         return ab_by_ad(self.fit.a, self.fit.d)
+
+
+def ad_by_ab(items: ItemParameters) -> Floats:
+    """Shape (J, 2, 2): ∂(a, d)/∂(a, b)."""
+    return np.stack([np.stack([np.ones_like(items.a), np.zeros_like(items.a)], 1), -np.stack([items.b, items.a], 1)], 1)
 
 
 def by_place(items: ItemParameters) -> Floats:
@@ -413,6 +411,18 @@ class Comparison:
         """Shape (J, 3, 3), of the window's (a, b, logit c)."""
         return with_third(self.window.cov, self.window.guessing_cov)
 
+    def varying(self, by_log_a: float, by_b: float) -> Comparison:
+        """The same with what items vary by of themselves, SDs of ln a and of b, among the errors of the window."""
+        own = np.zeros_like(self.cov)
+        own[:, 0, 0], own[:, 1, 1] = (by_log_a * self.window.a) ** 2, by_b**2
+        to_ad = ad_by_ab(self.window)
+        return replace(
+            self,
+            window=replace(self.window, cov=self.window.cov + own),
+            cov_ad=self.cov_ad + to_ad @ own @ to_ad.transpose(0, 2, 1),
+            cov=self.cov + own,
+        )
+
     def select(self, keep: Mask) -> Comparison:
         """The same for some items only; keep: shape (J,)."""
         kept = [item for item, is_kept in zip(self.item_ids, keep, strict=True) if is_kept]
@@ -438,7 +448,7 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
     known = set(published.item_ids)
     j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
     old = published.select([y.fit.item_ids[k] for k in j])
-    by_anchors, to_ab, to_ad = y.by_anchors[j], y.to_ab[j], old.to_ad
+    by_anchors, to_ab, to_ad = y.by_anchors[j], y.to_ab[j], ad_by_ab(old)
     shared = by_anchors @ old.with_anchors[:, :2].transpose(0, 2, 1)
 
     def covariance(new_side: Floats, old_side: Floats) -> Floats:
