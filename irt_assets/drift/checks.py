@@ -16,6 +16,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted, some_of
 from irt_assets.decisions.proposals import proposals
 from irt_assets.drift.information import THE_TEST
+from irt_assets.drift.shown import too_varied
 from irt_assets.drift.unestimated import items_gone
 from irt_assets.drift.unjudged import unjudged
 from irt_assets.ledger.decisions import decisions_on_drift
@@ -73,6 +74,7 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
                 fine=f"no item of {level} severity",
                 fix=WHAT_TO_DO[level],
                 severity=severity,
+                first=_banks_that_vary,
             )
             for name, level, severity in (
                 ("no_item_drifted_far", "high", dg.AssetCheckSeverity.ERROR),
@@ -107,8 +109,10 @@ def _items_check(
     fine: str,
     fix: str,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
+    first: Callable[[psycopg.Connection, str], str] = lambda connection, month: "",
 ) -> dg.AssetChecksDefinition:
-    """A check that names the items of a month that `query` finds, a row of scale, item and what `why` puts in words."""
+    """A check that names the items of a month that `query` finds, a row of scale, item and what `why` puts in words.
+    first: what is said before them."""
 
     @partition_check(asset=asset, name=name, description=description, partitions_def=months)
     def check(
@@ -121,10 +125,22 @@ def _items_check(
             silent = unjudged(connection, store, month, asset)
             rows = connection.execute(query.encode(), (month,)).fetchall()
             known = settled_items(connection, month)
+            before = first(connection, month)
         found = [Named(scale, item, why(seen), known.get((scale, item), "")) for scale, item, seen in rows]
-        return items_result(found, fine, fix, severity=severity, silent=silent)
+        result = items_result(found, fine, fix, severity=severity, silent=silent)
+        return result._replace(description=f"{before}{result.description}")
 
     return check
+
+
+def _banks_that_vary(connection: psycopg.Connection, month: str) -> str:
+    """The scales whose items vary by more than drift allows for, as a beginning of a sentence."""
+    rows = connection.execute(
+        """SELECT DISTINCT ON (scale_id) scale_id, details FROM item_drift WHERE month = %s AND details ? 'most_tau'
+           ORDER BY scale_id, item_id""",
+        (month,),
+    ).fetchall()
+    return "".join(f"{scale}: {said}" for scale, details in rows if (said := too_varied([details])))
 
 
 def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:

@@ -211,6 +211,12 @@ class _Linked:
         return ab_by_ad(self.fit.a, self.fit.d)
 
 
+def between(one: ItemParameters, other: ItemParameters) -> ItemParameters:
+    """The middle of both sides, of which derivatives are taken by whatever moves all items: those of one side would
+    share its errors with the differences, and explain them."""
+    return replace(one, a=(one.a + other.a) / 2, b=(one.b + other.b) / 2)
+
+
 def ad_by_ab(items: ItemParameters) -> Floats:
     """Shape (J, 2, 2): ∂(a, d)/∂(a, b)."""
     return np.stack([np.stack([np.ones_like(items.a), np.zeros_like(items.a)], 1), -np.stack([items.b, items.a], 1)], 1)
@@ -281,31 +287,27 @@ class Apart:
 
     Attributes:
         window, published: shape (J, 3, 3), of (a, b, logit c), what each item has of its own.
-        by_line: shape (J, 2, 2), B of the module's text. It has the middle of both b: with one side's for the line and
-            the other's for what values have in common, the difference of both, which is error, would be explained.
         common, common_cov: shape (J, 2, r) and (r, r): U M Uᵀ is what published (a, b) have in common.
     """
 
     window: Floats
     published: Floats
-    by_line: Floats
     common: Floats
     common_cov: Floats
 
     def select(self, keep: Mask) -> Apart:
-        return Apart(self.window[keep], self.published[keep], self.by_line[keep], self.common[keep], self.common_cov)
+        return Apart(self.window[keep], self.published[keep], self.common[keep], self.common_cov)
 
     @classmethod
     def of(cls, window: Calibration, published: Published, anchors: AnchorSet) -> Apart:
         """window: on the bank's scale, its constants taken as known, with all items of `published`."""
         now = replace(window, joint_cov=None).items.select(published.item_ids)
         of_sample = _as_covariance(common_errors(window))
-        by_line = by_place(replace(published, b=(now.b + published.b) / 2))
+        by_line = by_place(between(now, published))
         common, common_cov = _in_common(published, by_line, anchors)
         return cls(
             _without(with_third(now.cov, now.guessing_cov), by_place(now), of_sample),
             _without(published.cov_with_guessing, common, common_cov),
-            by_line,
             common,
             common_cov,
         )

@@ -23,7 +23,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import chdtrc, ndtr
 
-from irt_assets.psychometrics.alignment.align import FEWEST, NoLineError
+from irt_assets.psychometrics.alignment.align import FEWEST, NoLineError, quadratic
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
 from irt_assets.psychometrics.core.items import wabc
@@ -31,7 +31,7 @@ from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.psychometrics.drift.curves import CurveDifferences, curve_differences
 from irt_assets.psychometrics.drift.errors import Comparison
-from irt_assets.psychometrics.drift.moves import moves
+from irt_assets.psychometrics.drift.moves import differences, second_line
 from irt_assets.psychometrics.eligibility.rules import Rules
 
 Severity = Literal["none", "medium", "high"]
@@ -137,40 +137,29 @@ class Drift:
 def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, rules: Rules | None = None) -> Drift:
     """Judge the compared items; N(mean, sd²) is the scale's population, over which wABC is taken.
 
-    A model without slopes of items' own is tested on b alone.
+    An item is tested by how far it lies off the line of the others. A model without slopes of items' own is tested on b
+    alone. Where no three items tell how much they vary, they are compared by the line that put the window on the scale,
+    and vary as `item_variation` expects; where they lie on no line, by as much as is allowed for.
     """
     rules = rules or Rules()
     most, expected = rules.warnings.item_variation_max, rules.linking.item_variation
-    of_slopes, tau = _variation(comparison, mean, sd, expected)
+    at, of_stored = differences(comparison, mean, sd)
+    tau, of_slopes = (expected if len(at.d) < FEWEST else np.inf), 0.0
+    try:
+        line = second_line(at, None, expected) if len(at.d) >= FEWEST else None
+    except NoLineError:
+        line = None
+    if line is None:
+        wald = quadratic(at.d, of_stored + np.diag([0.0, min(tau, most) ** 2]), at.own_slopes)
+    else:
+        wald, tau, of_slopes = line.distances(most), line.tau, line.tau_slope
     comparison = comparison.varying(min(of_slopes, most), min(tau, most))
-    slopes = comparison.tests_slopes
-    of_b = np.stack([np.zeros(len(slopes)), comparison.window.b - comparison.published.b], axis=1)
-    difference = np.where(slopes[:, None], comparison.delta_ad, of_b)
-    cov, degrees = comparison.cov_ad.copy(), 1 + slopes
-    cov[~slopes] = np.eye(2)
-    cov[~slopes, 1, 1] = comparison.cov[~slopes, 1, 1]
-    wald = np.einsum("jk,jk->j", difference, np.linalg.solve(cov, difference[:, :, None])[:, :, 0])
-    curves = None
-    if (by_curves := comparison.by_curves).any():
-        curves = curve_differences(comparison, mean=mean, sd=sd)
-        wald[by_curves], degrees[by_curves] = curves.wald[by_curves], curves.df[by_curves]
-    p = chdtrc(degrees, np.maximum(wald, 0))
+    curves = curve_differences(comparison, mean=mean, sd=sd) if comparison.by_curves.any() else None
+    p = chdtrc(1 + at.own_slopes, np.maximum(wald, 0))
     q = q_values(p)
     area = wabc(comparison.window, comparison.published, mean, sd)
     severity = graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
     return Drift(comparison, tau, most, wald, p, q, area, severity, curves)
-
-
-def _variation(comparison: Comparison, mean: float, sd: float, expected: float) -> tuple[float, float]:
-    """SDs by which ln a and b vary; of b what is `expected` where there are too few items to tell, and no limit where
-    they have no line in common."""
-    if len(comparison.item_ids) < FEWEST:
-        return 0.0, expected
-    try:
-        line = moves(comparison, mean=mean, sd=sd, expected_variation=expected).line
-    except NoLineError:
-        return 0.0, np.inf
-    return line.tau_slope, line.tau
 
 
 def graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:
