@@ -74,7 +74,6 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
                 fine=f"no item of {level} severity",
                 fix=WHAT_TO_DO[level],
                 severity=severity,
-                first=_banks_that_vary,
             )
             for name, level, severity in (
                 ("no_item_drifted_far", "high", dg.AssetCheckSeverity.ERROR),
@@ -109,10 +108,8 @@ def _items_check(
     fine: str,
     fix: str,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
-    first: Callable[[psycopg.Connection, str], str] = lambda connection, month: "",
 ) -> dg.AssetChecksDefinition:
-    """A check that names the items of a month that `query` finds, a row of scale, item and what `why` puts in words.
-    first: what is said before them."""
+    """A check that names the items of a month that `query` finds, a row of scale, item and what `why` puts in words."""
 
     @partition_check(asset=asset, name=name, description=description, partitions_def=months)
     def check(
@@ -125,10 +122,9 @@ def _items_check(
             silent = unjudged(connection, store, month, asset)
             rows = connection.execute(query.encode(), (month,)).fetchall()
             known = settled_items(connection, month)
-            before = first(connection, month)
+            first = _banks_that_vary(connection, month) if asset == "item_drift" else ""
         found = [Named(scale, item, why(seen), known.get((scale, item), "")) for scale, item, seen in rows]
-        result = items_result(found, fine, fix, severity=severity, silent=silent)
-        return result._replace(description=f"{before}{result.description}")
+        return items_result(found, fine, fix, severity=severity, silent=silent, first=first)
 
     return check
 
@@ -299,12 +295,15 @@ def items_result(
     *,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
     silent: Mapping[str, str] | None = None,
+    first: str = "",
 ) -> dg.AssetCheckResult:
     """Fails if any item is new: names it, has a row for each item, and says what to do. Warns about `silent` scales,
-    each with the reason why nothing is known about its items."""
+    each with the reason why nothing is known about its items. `first` begins the message."""
     new, known = [n for n in found if not n.known], [n for n in found if n.known]
     unknown = by_scale(silent or {})
-    description = "; ".join([*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])])
+    description = first + "; ".join(
+        [*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])]
+    )
     if known:
         description += f"; no decision needed: {', '.join(n.item_id for n in known)}"
     return dg.AssetCheckResult(

@@ -33,7 +33,8 @@ def drift_said(rows: Sequence[DriftRow]) -> str:
     """A month's comparisons in a sentence, the largest changes named first."""
     estimated = [row for row in rows if not not_estimated(row)]
     of = Counter(row.severity for row in rows)
-    said = f"{too_varied(row.details for row in rows)}{of['high']} high, {of['medium']} medium of {counted(len(estimated), 'item')} compared"
+    said = too_varied(row.details for row in rows)
+    said += f"{of['high']} high, {of['medium']} medium of {counted(len(estimated), 'item')} compared"
     if len(rows) > len(estimated):
         said += f" and {len(rows) - len(estimated)} tested by proportion correct"
     flagged = sorted(
