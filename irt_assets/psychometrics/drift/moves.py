@@ -103,7 +103,7 @@ def differences(comparison: Comparison, mean: float, sd: float) -> Differences:
         cov=by_window @ apart.window @ by_window.swapaxes(1, 2)
         + by_published @ apart.published @ by_published.swapaxes(1, 2),
         own_slopes=own_slopes,
-        common=by_published[:, :, :2] @ apart.common,
+        common=by_published @ apart.common,
         common_cov=apart.common_cov,
     )
 
