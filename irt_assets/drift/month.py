@@ -19,6 +19,7 @@ from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.encoding import finite
+from irt_assets.ledger.values_with_errors import against_published
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.item_models import item_model
@@ -100,7 +101,7 @@ def _trends(connection: psycopg.Connection, month: str, scale: Scale, compared: 
     comparisons, elapsed = [], []
     for earlier, linked in [*before.items(), (month, compared.window)]:
         begins, ends = Month(earlier).bounds
-        found = evidence.against_published(linked, anchors, at, begins)
+        found = against_published(linked, anchors, at, begins)
         found = found.select(~found.across_models)
         if found.item_ids:
             middle = begins + (ends - begins) / 2

@@ -423,8 +423,9 @@ class LinkingConstants(Part):
             return "" if self.q_p >= _ALPHA_BEFORE else f"{used} anchors disagree"
         if self.tau_low > limits.max_item_variation:
             return (
-                f"b of {used} anchors varies by more than items of one scale do: τ = {self.tau:.2f}, at least"
-                f" {self.tau_low:.2f}, limit {limits.max_item_variation:g}"
+                f"the {used} anchors used vary by τ = {self.tau:.2f} SD of ability from month to month beyond their"
+                f" errors, at least by {self.tau_low:.2f}; items of one scale vary by at most"
+                f" {limits.max_item_variation:g}"
             )
         return ""
 
@@ -432,7 +433,9 @@ class LinkingConstants(Part):
     def variation(self) -> str:
         """How much the anchors used vary beyond errors, in words."""
         q = f"Q = {self.q:.1f} on {self.q_df} df, p = {self.q_p:.3g}"
-        return q if self.tau_low is None else f"{q}; τ = {self.tau:.3f}, I² = {self.i2:.0%}"
+        if self.tau_low is None:
+            return q
+        return f"{q}; variation beyond errors τ = {self.tau:.3f} SD of ability, I² = {self.i2:.0%}"
 
     @property
     def moved(self) -> dict[str, Suspect]:

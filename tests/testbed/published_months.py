@@ -64,7 +64,7 @@ class World:
 def alone(window: ItemParameters, published: Published) -> dict[str, Any]:
     """What a `Comparison` has of anchors whose errors have nothing in common."""
     of_window, k = with_third(window.cov, window.guessing_cov), len(window.item_ids)
-    nothing = np.zeros((k, 2, 0)), np.zeros((0, 0))
+    nothing = np.zeros((k, 3, 0)), np.zeros((0, 0))
     apart = Apart(of_window, published.cov_with_guessing, *nothing)
     return {"anchors": np.ones(k, dtype=bool), "apart": apart}
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, norm
 
-from irt_assets.drift.evidence import InForce, LinkedWindow, against_published
+from irt_assets.ledger.values_with_errors import InForce, LinkedWindow, against_published
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.priors import LogNormal, Priors

@@ -207,9 +207,9 @@ def test_q_is_where_an_independent_minimiser_finds_it(model: Model, tau: float) 
     for found, constants in ((at, 2), (at.apart(others, 0.0), 3)):
         least = minimize(left, np.zeros(constants), method="Nelder-Mead", options=FINE | {"maxiter": 2000})
         in_one = replace(found, cov=v[None], common=None)
-        for q, q_df in (found.least(at.used), in_one.least(at.used)):
-            assert q == pytest.approx(least.fun, rel=1e-6)  # it stops where nothing moves by 1e-9; Q is flat there
-            assert q_df == df - (constants - 2)
+        for by in (found.least(at.used), in_one.least(at.used)):
+            assert by.q == pytest.approx(least.fun, rel=1e-6)  # it stops where nothing moves by 1e-9; Q is flat there
+            assert by.df == df - (constants - 2)
         np.testing.assert_allclose(found.cov_of_each, in_one.cov_of_each, rtol=1e-12)
         np.testing.assert_allclose(found.times_cov(by_common.T), in_one.times_cov(by_common.T), rtol=1e-12, atol=1e-15)
 

@@ -57,6 +57,7 @@ _FEW = 10
 _LEAST_OF_FEW = 0.05
 _CORE = 0.05
 _MOST_ROUNDS = 20
+_MOST_STEPS = 50
 _MOST_VARIATION = 4.0
 """Largest τ² looked for: items that vary by two SDs of ability have no scale in common."""
 SLOPES, DIFFICULTIES = 0, 1
@@ -144,13 +145,25 @@ class Differences:
         inner = np.eye(common.shape[1]) + self.common_cov @ (common.T @ own_common)
         return own - own_common @ np.linalg.solve(inner, self.common_cov @ (common.T @ own))
 
-    def least(self, used: Mask) -> tuple[float, int]:
-        """Q, the least dᵀ V⁻¹ d over the constants by what is `used`, and its degrees of freedom."""
+    def least(self, used: Mask) -> Least:
+        """Q by what is `used` (K, 2)."""
         said = self.only(used)
         columns = np.concatenate([said.d[:, :, None], said.by_constants], axis=2)
-        products = columns.reshape(2 * len(columns), -1).T @ said.weighted(columns)
+        weighted = said.weighted(columns)
+        products = columns.reshape(weighted.shape).T @ weighted
         found, _, rank, _ = np.linalg.lstsq(products[1:, 1:], products[1:, 0], rcond=1e-12)
-        return float(products[0, 0] - products[0, 1:] @ found), int(used.sum() - rank)
+        weighted_residuals = (weighted[:, 0] - weighted[:, 1:] @ found).reshape(used.shape)
+        return Least(float(products[0, 0] - products[0, 1:] @ found), int(used.sum() - rank), weighted_residuals)
+
+
+@dataclass(frozen=True)
+class Least:
+    """Q, the least dᵀ V⁻¹ d over the constants, and its degrees of freedom; weighted_residuals: shape (K, 2), V⁻¹ times
+    what the constants leave of d. As the variance of a number grows, Q falls by the square of its weighted residual."""
+
+    q: float
+    df: int
+    weighted_residuals: Floats
 
 
 def _divided(columns: Floats, factor: Floats) -> Floats:
@@ -170,10 +183,10 @@ class Agreement:
 
     @classmethod
     def of(cls, at: Differences) -> Agreement:
-        q, q_df = at.least(at.used)
+        least = at.least(at.used)
         variation = _Variation.of(at, DIFFICULTIES)
         low, high = (float(np.sqrt(variation.at_q(chdtri(variation.df, p)))) for p in (0.025, 0.975))
-        return cls(q, q_df, low, high)
+        return cls(least.q, least.df, low, high)
 
     @property
     def i_squared(self) -> float:
@@ -353,21 +366,26 @@ class _Variation:
         tau2 = np.full(2, tau2_of_other)
         tau2[number] = 0.0
         at = at.varying(tau2)
-        without = at.used & (np.arange(2) != number)
-        others, df = at.least(without)
-        return cls(at, number, others, at.least(at.used)[1] - df)
+        others = at.least(at.used & (np.arange(2) != number))
+        return cls(at, number, others.q, at.least(at.used).df - others.df)
 
     def at_q(self, q: float) -> float:
-        """τ² at which the difference is q; 0 where it is less already at 0."""
-        from scipy.optimize import brentq  # takes an eighth of a second to load, and fits read this module
+        """τ² at which the difference is q; 0 where it is less already at 0.
 
-        def excess(tau2: float) -> float:
+        Newton's steps on 1/(Q(τ²) − Q₁), which rises and is concave, stay below the root (after DerSimonian & Kacker
+        2007).
+        """
+        tau2 = 0.0
+        for _ in range(_MOST_STEPS):
             varying = self.at.varying(tau2 * np.eye(2)[self.of_number])
-            return varying.least(varying.used)[0] - self.others - q
-
-        if excess(0.0) <= 0:
-            return 0.0
-        return float(brentq(excess, 0.0, _MOST_VARIATION)) if excess(_MOST_VARIATION) < 0 else _MOST_VARIATION
+            least = varying.least(varying.used)
+            left = least.q - self.others
+            if left <= q * (1 + 1e-12):
+                return tau2
+            tau2 += (left / q - 1) * left / float((least.weighted_residuals[:, self.of_number] ** 2).sum())
+            if tau2 >= _MOST_VARIATION:
+                break
+        return min(tau2, _MOST_VARIATION)
 
 
 @dataclass(frozen=True)

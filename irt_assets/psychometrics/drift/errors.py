@@ -211,7 +211,7 @@ class _Linked:
         return ab_by_ad(self.fit.a, self.fit.d)
 
 
-def between(one: ItemParameters, other: ItemParameters) -> ItemParameters:
+def middle_of(one: ItemParameters, other: ItemParameters) -> ItemParameters:
     """The middle of both sides, of which derivatives are taken by whatever moves all items: those of one side would
     share its errors with the differences, and explain them."""
     return replace(one, a=(one.a + other.a) / 2, b=(one.b + other.b) / 2)
@@ -228,10 +228,11 @@ def by_place(items: ItemParameters) -> Floats:
 
 
 def _without(cov: Floats, by: Floats, common: Floats) -> Floats:
-    """Covariances of (a, b) and further parameters (J, P, P) without by · common · byᵀ, where that leaves any."""
-    own = cov.copy()
-    own[:, :2, :2] -= by @ common @ by.swapaxes(1, 2)
-    least = np.linalg.eigvalsh(own[:, :2, :2])[:, 0]
+    """Covariances of (a, b) and further parameters (J, P, P) without by · common · byᵀ, of as many parameters, where
+    that leaves any."""
+    own, n = cov.copy(), by.shape[1]
+    own[:, :n, :n] -= by @ common @ by.swapaxes(1, 2)
+    least = np.linalg.eigvalsh(own)[:, 0]
     sound = least >= -1e-9 * np.trace(cov, axis1=1, axis2=2)
     return np.where(sound[:, None, None], own, cov)
 
@@ -287,7 +288,7 @@ class Apart:
 
     Attributes:
         window, published: shape (J, 3, 3), of (a, b, logit c), what each item has of its own.
-        common, common_cov: shape (J, 2, r) and (r, r): U M Uᵀ is what published (a, b) have in common.
+        common, common_cov: shape (J, 3, r) and (r, r): U M Uᵀ is what published (a, b, logit c) have in common.
     """
 
     window: Floats
@@ -303,7 +304,7 @@ class Apart:
         """window: on the bank's scale, its constants taken as known, with all items of `published`."""
         now = replace(window, joint_cov=None).items.select(published.item_ids)
         of_sample = _as_covariance(common_errors(window))
-        by_line = by_place(between(now, published))
+        by_line = by_place(middle_of(now, published))
         common, common_cov = _in_common(published, by_line, anchors)
         return cls(
             _without(with_third(now.cov, now.guessing_cov), by_place(now), of_sample),
@@ -319,22 +320,23 @@ def _in_common(published: Published, by_line: Floats, anchors: AnchorSet) -> tup
     place = {item: k for k, item in enumerate(anchors.item_ids)}
     by_anchors, k = by_place(anchors), len(place)
     of_origin = _as_covariance(common_part(anchors.joint_cov, by_anchors) if len(anchors.cov) < k else None)
-    own = _without(anchors.cov_of_each, by_anchors, of_origin)
+    places, frozen = anchors.places_of_parameters, anchors.cov_with_guessing
+    own = _without(frozen[places[:, :, None], places[:, None]], by_anchors, of_origin)
     fits = [fit for fit in dict.fromkeys(published.placed) if fit is not None and fit is not FROZEN]
     n = 2 * len(fits)
-    f = np.array([fit.by_anchors[:, : 2 * k] for fit in fits]).reshape(n, 2 * k)
-    with_own = np.einsum("nkx,kxy->kyn", f.reshape(n, k, 2), own)
-    f_by_origin = f @ by_anchors.reshape(2 * k, 2)
+    f = np.array([fit.by_anchors[:, places] for fit in fits]).reshape(n, *places.shape)
+    with_own = np.einsum("nkx,kxy->kyn", f, own)
+    f_by_origin = np.einsum("nkx,kxy->ny", f[:, :, :2], by_anchors)
     with_origin = f_by_origin @ of_origin
-    between = f @ with_own.reshape(2 * k, n) + with_origin @ f_by_origin.T
+    between = np.einsum("nkx,kxm->nm", f, with_own) + with_origin @ f_by_origin.T
     between += block_diagonal(np.array([fit.cov for fit in fits]).reshape(-1, 2, 2))
-    common = np.zeros((len(published.item_ids), 2, 2 * n + 2))
+    common = np.zeros((len(published.item_ids), 3, 2 * n + 2))
     for j, (item, fit) in enumerate(zip(published.item_ids, published.placed, strict=True)):
         if fit is FROZEN:
-            common[j, :, n : n + 2], common[j, :, n + 2 :] = by_line[j], with_own[place[item]]
+            common[j, :2, n : n + 2], common[j, : places.shape[1], n + 2 :] = by_line[j], with_own[place[item]]
         elif fit is not None:
             first = 2 * fits.index(fit)
-            common[j, :, first : first + 2] = by_line[j]
+            common[j, :2, first : first + 2] = by_line[j]
     common_cov = np.block(
         [
             [between, with_origin, np.eye(n)],

@@ -19,7 +19,7 @@ from irt_assets.psychometrics.alignment.align import Alignment, Differences, ali
 from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.item_models import which
 from irt_assets.psychometrics.drift.curves import curve_differences
-from irt_assets.psychometrics.drift.errors import Comparison, ad_by_ab, between
+from irt_assets.psychometrics.drift.errors import Comparison, ad_by_ab, middle_of
 
 _MOST_STARTS = 50
 """Of each group of items."""
@@ -93,7 +93,7 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
     """Of all items on the line that put the window on the scale, with their errors apart from any line; and their
     covariances (J, 2, 2) with the errors of that line."""
     window, published, apart = comparison.window, comparison.published, comparison.apart
-    middle = between(window, published)
+    middle = middle_of(window, published)
     of_ab = np.stack([middle.a, np.ones_like(middle.a)], axis=1)[:, None]
     change, of_stored = comparison.delta_ad.copy(), comparison.cov_ad.copy()
     by_window, by_published = np.zeros((2, len(change), 2, 3))
@@ -119,7 +119,7 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
         cov=by_window @ apart.window @ by_window.swapaxes(1, 2)
         + by_published @ apart.published @ by_published.swapaxes(1, 2),
         own_slopes=own_slopes,
-        common=apart.common / of_ab.swapaxes(1, 2),
+        common=np.concatenate([np.eye(2) / of_ab.swapaxes(1, 2), by_published[:, :, 2:]], axis=2) @ apart.common,
         common_cov=apart.common_cov,
     )
     return at, to_units @ of_stored @ to_units.swapaxes(1, 2)

@@ -186,8 +186,8 @@ class PublicationRules(Stage):
     )
     new_misfit: HoldRule = Field(
         default="warn",
-        description="A month that follows the model worse than the scale's origin, whose linking jumps or whose values "
-        "move θ on the same answers is warned of, or held, from when it is next materialised.",
+        description="A month that follows the model worse than the scale's origin, whose linking jumps or whose "
+        "anchors moved against the other published items is warned of, or held, from when it is next materialised.",
     )
     # Two constants fit two anchors whatever these are.
     min_anchors: int = Field(
@@ -200,6 +200,11 @@ class PublicationRules(Stage):
         default=0.15,
         description="Set gate: anchors whose b vary by a larger SD from month to month (its lower 95 % limit) have no "
         "scale in common.",
+    )
+    max_anchor_shift: UpTo100 = Field(
+        default=0.10,
+        description="Set gate: by how many SDs of the scale's population the anchors as a group may move against the "
+        "other published items; a shift within 3 of its standard errors holds nothing.",
     )
     max_linking_error: UpTo100 = Field(
         default=0.20, description="Set gate on the standard error that linking gives b at either end of the bank."
