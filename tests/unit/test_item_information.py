@@ -202,7 +202,7 @@ def test_a_loss_is_flagged_where_it_is_large_and_certain_and_not_otherwise() -> 
     assert found.ratio[1] > 0.8
     assert found.upper[0] < 0.8
     assert losses_of_items(comparison(now, old, vague), PLAIN).flagged == ()
-    assert losses_of_items(comparison(now, old, certain), PLAIN, inflation=50.0).flagged == ()
+    assert losses_of_items(comparison(now, old, certain).varying(0.5, 0.0), PLAIN).flagged == ()
 
 
 def test_an_item_that_moved_away_from_the_learners_loses_information_though_its_slope_stays() -> None:

@@ -166,13 +166,6 @@ class Published(ItemParameters):
             for j, (of, c, model) in enumerate(zip(self.fitted, self.c.tolist(), window, strict=True))
         )
 
-    @property
-    def to_ad(self) -> Floats:
-        """Shape (J, 2, 2): ∂(a, d)/∂(a, b)."""
-        to_ad = np.zeros((len(self.a), 2, 2))
-        to_ad[:, 0, 0], to_ad[:, 1, 0], to_ad[:, 1, 1] = 1.0, -self.b, -self.a
-        return to_ad
-
 
 @dataclass(frozen=True)
 class _Linked:
@@ -216,6 +209,17 @@ class _Linked:
     @property
     def to_ab(self) -> Floats:
         return ab_by_ad(self.fit.a, self.fit.d)
+
+
+def middle_of(one: ItemParameters, other: ItemParameters) -> ItemParameters:
+    """The middle of both sides, of which derivatives are taken by whatever moves all items: those of one side would
+    share its errors with the differences, and explain them."""
+    return replace(one, a=(one.a + other.a) / 2, b=(one.b + other.b) / 2)
+
+
+def ad_by_ab(items: ItemParameters) -> Floats:
+    """Shape (J, 2, 2): ∂(a, d)/∂(a, b)."""
+    return np.stack([np.stack([np.ones_like(items.a), np.zeros_like(items.a)], 1), -np.stack([items.b, items.a], 1)], 1)
 
 
 def by_place(items: ItemParameters) -> Floats:
@@ -284,31 +288,27 @@ class Apart:
 
     Attributes:
         window, published: shape (J, 3, 3), of (a, b, logit c), what each item has of its own.
-        by_line: shape (J, 2, 2), B of the module's text. It has the middle of both b: with one side's for the line and
-            the other's for what values have in common, the difference of both, which is error, would be explained.
         common, common_cov: shape (J, 3, r) and (r, r): U M Uᵀ is what published (a, b, logit c) have in common.
     """
 
     window: Floats
     published: Floats
-    by_line: Floats
     common: Floats
     common_cov: Floats
 
     def select(self, keep: Mask) -> Apart:
-        return Apart(self.window[keep], self.published[keep], self.by_line[keep], self.common[keep], self.common_cov)
+        return Apart(self.window[keep], self.published[keep], self.common[keep], self.common_cov)
 
     @classmethod
     def of(cls, window: Calibration, published: Published, anchors: AnchorSet) -> Apart:
         """window: on the bank's scale, its constants taken as known, with all items of `published`."""
         now = replace(window, joint_cov=None).items.select(published.item_ids)
         of_sample = _as_covariance(common_errors(window))
-        by_line = by_place(replace(published, b=(now.b + published.b) / 2))
+        by_line = by_place(middle_of(now, published))
         common, common_cov = _in_common(published, by_line, anchors)
         return cls(
             _without(with_third(now.cov, now.guessing_cov), by_place(now), of_sample),
             _without(published.cov_with_guessing, common, common_cov),
-            by_line,
             common,
             common_cov,
         )
@@ -415,6 +415,18 @@ class Comparison:
         """Shape (J, 3, 3), of the window's (a, b, logit c)."""
         return with_third(self.window.cov, self.window.guessing_cov)
 
+    def varying(self, by_log_a: float, by_b: float) -> Comparison:
+        """The same with what items vary by of themselves, SDs of ln a and of b, among the errors of the window."""
+        own = np.zeros_like(self.cov)
+        own[:, 0, 0], own[:, 1, 1] = (by_log_a * self.window.a) ** 2, by_b**2
+        to_ad = ad_by_ab(self.window)
+        return replace(
+            self,
+            window=replace(self.window, cov=self.window.cov + own),
+            cov_ad=self.cov_ad + to_ad @ own @ to_ad.transpose(0, 2, 1),
+            cov=self.cov + own,
+        )
+
     def select(self, keep: Mask) -> Comparison:
         """The same for some items only; keep: shape (J,)."""
         kept = [item for item, is_kept in zip(self.item_ids, keep, strict=True) if is_kept]
@@ -440,7 +452,7 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
     known = set(published.item_ids)
     j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
     old = published.select([y.fit.item_ids[k] for k in j])
-    by_anchors, to_ab, to_ad = y.by_anchors[j], y.to_ab[j], old.to_ad
+    by_anchors, to_ab, to_ad = y.by_anchors[j], y.to_ab[j], ad_by_ab(old)
     shared = by_anchors @ old.with_anchors[:, :2].transpose(0, 2, 1)
 
     def covariance(new_side: Floats, old_side: Floats) -> Floats:

@@ -351,9 +351,10 @@ def _delta_by_parameters(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
 def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float) -> Floats:
     """ω, shape (K,), mean 1: from v, the error variance of an anchor's δ averaged over θ, and s, its mean sensitivity.
 
-    Haebara's squares are weighted by 1/v. Stocking-Lord sums before it squares: of all weighted sums, the one with
-    ω = s/v, s² = E[(∂P/∂b)²], has the least error in a shift common to all anchors. Both are taken at the middle of
-    the two sides: weights that lean on one side's errors pull the slope (simulated: by 0.3 of its standard error).
+    Weights by precision (Barrett & van der Linden 2019): Haebara's squares by 1/v. Stocking-Lord sums before it
+    squares: a common shift t moves Σ ωδ by t Σ ωs, s² = E[(∂P/∂b)²], against an error variance Σ ω²v, so that ω = s/v
+    tells t best. v and s are taken at the middle of the two sides: weights that lean on one side's errors pull the
+    slope (simulated: by 0.3 of its standard error).
     """
     a = np.sqrt(pairs.old.a * pairs.new.a / slope)
     b = (pairs.old.b + slope * pairs.new.b + intercept) / 2
