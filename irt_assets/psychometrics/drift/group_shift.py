@@ -6,6 +6,7 @@ items can. What does not belong here: the alignment of both groups (moves.py), a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from irt_assets.psychometrics.alignment.align import NoLineError
@@ -50,6 +51,8 @@ class GroupShift:
             found = moves(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
         except NoLineError as error:
             return cls(f"the anchors cannot be compared with others: {error}")
+        if math.isnan(found.shift):
+            return cls("the anchors cannot be compared with others: all items of one group moved singly")
         return cls(items=n, shift=-found.shift, shift_se=found.shift_se, sd=sd)
 
     def limit(self, largest: float) -> float:
