@@ -99,18 +99,12 @@ def known_scale(old: Calibration, first: Calibration, new: Calibration, is_ancho
     """The same estimates, each on its true scale: an anchor's published value from `old`, another's from `first`."""
     y = new.rescaled(SD, MEAN)
     a, d = np.where(is_anchor, old.a, first.a), np.where(is_anchor, old.d, first.d)
-    cov, cov_ab = (
-        np.where(is_anchor[:, None, None], x, z) for x, z in ((old.cov, first.cov), (old.cov_ab, first.cov_ab))
-    )
+    cov_ab = np.where(is_anchor[:, None, None], old.cov_ab, first.cov_ab)
     k = np.flatnonzero(np.isfinite(y.cov_ab + cov_ab).all(axis=(1, 2)))
     ids = tuple(old.item_ids[j] for j in k)
-    delta_ad = np.stack([y.a - a, y.d - d], axis=1)[k]
     known = Published(ids, a[k], -d[k] / a[k], y.c[k], cov_ab[k], with_anchors=np.zeros((k.size, 2, 0)))
     now = replace(y, joint_cov=None).select(k).items
-    return Comparison(
-        now, known, delta_ad, (y.cov + cov)[k], (y.cov_ab + cov_ab)[k], np.zeros((k.size, 2, 0)),
-        (Fitted("2pl"),) * k.size, **alone(now, known),
-    )  # fmt: skip
+    return Comparison(now, known, np.zeros((k.size, 2, 0)), (Fitted("2pl"),) * k.size, **alone(now, known))
 
 
 @dataclass
