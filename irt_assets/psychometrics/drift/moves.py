@@ -4,9 +4,11 @@ Belongs here: the second alignment of a month, by a line of its own, which drift
 not belong here: the first one, from the frozen anchors alone, whose constants put the month on the scale (`linking`);
 which moves matter (items.py); the errors (errors.py).
 
-An item's two differences are J⁻¹ΔT, in units of ln a and b: T are (a, d), in which errors are closest to normal, or the
-moments of curves where these are compared (curves.py), and J = ∂T/∂(ln a, b) in the middle of both sides. Where only
-the first moment says something, it is that over ∂T₁/∂b. They are linear in the constants, which are near 1 and 0.
+An item's two differences are J⁻¹ΔT, in units of ln a and b: T are (a, d), d = −a·b, or the moments of curves where
+these are compared (curves.py), and J = ∂T/∂(ln a, b) in the middle of both sides. Where only the first moment says
+something, it is that over ∂T₁/∂b. They are linear in the constants, which are near 1 and 0. In (a, d), each side with
+its own errors, estimates are closest to normal: at N = 500 against 5000, tested in (a, b), 11 % of sound months had a
+flag, in (a, d) 5 %.
 """
 
 from __future__ import annotations
@@ -95,7 +97,8 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
     window, published, apart = comparison.window, comparison.published, comparison.apart
     middle = middle_of(window, published)
     of_ab = np.stack([middle.a, np.ones_like(middle.a)], axis=1)[:, None]
-    change, of_stored = comparison.delta_ad.copy(), comparison.cov_ad.copy()
+    change = np.stack([window.a - published.a, published.a * published.b - window.a * window.b], axis=1)
+    of_stored = comparison.cov / (of_ab * of_ab.swapaxes(1, 2))
     by_window, by_published = np.zeros((2, len(change), 2, 3))
     by_window[:, :, :2], by_published[:, :, :2] = ad_by_ab(window), ad_by_ab(published)
     units, own_slopes, curved = ad_by_ab(middle) * of_ab, comparison.tests_slopes, comparison.by_curves
@@ -104,11 +107,13 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
         by_curves = curves.published.by_parameters[:, :, :2] * of_ab
         by_curves[curves.df == 1] = by_curves[curves.df == 1, 0, 1][:, None, None] * np.array([[0.0, 1.0], [1.0, 0.0]])
         curved = curved & (np.linalg.cond(by_curves) < _MOST_ALIKE)
-        units[curved], change[curved], of_stored[curved] = by_curves[curved], curves.t[curved], curves.cov[curved]
+        units[curved], change[curved] = by_curves[curved], curves.t[curved]
         by_window[curved] = curves.window.by_parameters[curved]
         by_published[curved] = curves.published.by_parameters[curved]
         own_slopes = np.where(curved, curves.df == 2, own_slopes)
     to_units = np.linalg.inv(units)
+    if curved.any():
+        of_stored[curved] = (to_units @ curves.cov @ to_units.swapaxes(1, 2))[curved]
     by_line = np.zeros((len(change), 2, 2))
     by_line[:, 0, 0], by_line[:, 1, 0], by_line[:, 1, 1] = -1.0, middle.b, 1.0
     slope_fixed = which(comparison.models, lambda model: model.fixed_slopes).all()
@@ -122,7 +127,7 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
         common=np.concatenate([np.eye(2) / of_ab.swapaxes(1, 2), by_published[:, :, 2:]], axis=2) @ apart.common,
         common_cov=apart.common_cov,
     )
-    return at, to_units @ of_stored @ to_units.swapaxes(1, 2)
+    return at, of_stored
 
 
 def _starts(at: Differences, others: Mask | None) -> Floats:
