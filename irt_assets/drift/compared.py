@@ -50,4 +50,4 @@ def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Sca
     if not at.published.item_ids:
         raise PsychometricsError(f"no item had published parameters on {start:%Y-%m-%d}")
     comparison = against_published(window, anchors, at, start)
-    return Compared(window, anchors, at, judge(comparison, mean=scale.mu, sd=scale.sigma))
+    return Compared(window, anchors, at, judge(comparison, mean=scale.mu, sd=scale.sigma, rules=scale.rules))

@@ -15,7 +15,7 @@ def test_a_3pl_sees_anchors_that_moved_as_a_group() -> None:
     differences' errors in common are no covariance."""
     sound, moved = fitted(Row(1500, 12, 12, model="3pl"), np.random.default_rng([3, 1]))
     for comparison in (sound, moved):
-        at = differences(comparison, 0.0, 1.0)
+        at, _ = differences(comparison, 0.0, 1.0)
         common = at.common.reshape(2 * len(at.d), -1)
         assert np.linalg.eigvalsh(block_diagonal(at.cov) + common @ at.common_cov @ common.T)[0] > 0
     before, after = (GroupShift.of(one, mean=0.0, sd=1.0, expected_variation=0.1) for one in (sound, moved))

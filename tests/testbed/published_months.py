@@ -12,7 +12,7 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal, of_each, with_third
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.drift.errors import Apart, Comparison, Published, by_place, compare
+from irt_assets.psychometrics.drift.errors import Apart, Comparison, Published, compare
 from irt_assets.psychometrics.linking.linking import link
 from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
 
@@ -65,7 +65,7 @@ def alone(window: ItemParameters, published: Published) -> dict[str, Any]:
     """What a `Comparison` has of anchors whose errors have nothing in common."""
     of_window, k = with_third(window.cov, window.guessing_cov), len(window.item_ids)
     nothing = np.zeros((k, 3, 0)), np.zeros((0, 0))
-    apart = Apart(of_window, published.cov_with_guessing, by_place(published), *nothing)
+    apart = Apart(of_window, published.cov_with_guessing, *nothing)
     return {"anchors": np.ones(k, dtype=bool), "apart": apart}
 
 

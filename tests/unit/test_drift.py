@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import chi2, norm
 
 from irt_assets.ledger.values_with_errors import InForce, LinkedWindow, against_published
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -17,6 +17,7 @@ from irt_assets.psychometrics.core.priors import LogNormal, Priors
 from irt_assets.psychometrics.drift.errors import Published, compare, with_errors
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.drift.trends import trends
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.linking import link, transform
 from tests.helpers.drift_worlds import (
     ANCHOR_BLOCKS,
@@ -105,7 +106,8 @@ def test_a_slope_is_that_of_the_line_through_the_published_value() -> None:
     for d in delta:
         month = compared(np.zeros(1), np.array([d]), se=np.sqrt(v + p))
         old = replace(month.published, cov=np.array([[[p, 0], [0, p]]]))
-        months.append(replace(month, published=old, by_anchors=np.zeros((1, 2, 2))))
+        now = replace(month.window, cov=np.array([[[v, 0], [0, v]]]))
+        months.append(replace(month, window=now, published=old, by_anchors=np.zeros((1, 2, 2))))
     found = trends(months, t.tolist(), anchor_set(A[:1], B[:1], ANCHOR_BLOCKS[:1]))
     inverse = (np.eye(3) - p / (v + 3 * p)) / v
     assert found.slope[0] == pytest.approx((t @ inverse @ delta) / (t @ inverse @ t), rel=1e-9)
@@ -163,19 +165,34 @@ def test_limits_of_the_documents_are_shown_whatever_the_error() -> None:
     assert drift.flagged == ()
 
 
-def test_a_month_in_which_everything_spreads_has_its_errors_inflated() -> None:
+def test_what_all_items_vary_by_is_an_error_of_each_up_to_a_limit() -> None:
     generator = np.random.default_rng(8)
     changes = generator.normal(0, 0.2, (2, 200))
     drift = judge(compared(changes[0], changes[1], se=0.1))
-    assert drift.inflation == pytest.approx(2.0, abs=0.25), "a robust SD from 400 values errs by a sixteenth"
-    np.testing.assert_allclose(drift.se, 0.1 * drift.inflation)
+    assert drift.tau == pytest.approx(np.sqrt(0.2**2 - 0.1**2), abs=0.03)
+    assert drift.at_the_limit
+    np.testing.assert_allclose(drift.se[:, 1], np.sqrt(0.1**2 + 0.1**2))
+    allowed = judge(drift.comparison, rules=Rules.from_settings({"item_variation_max": 0.3}))
+    assert not allowed.at_the_limit
+    assert len(allowed.flagged) < len(drift.flagged)
     calm = judge(compared(changes[0] / 2, changes[1] / 2, se=0.1))
-    assert calm.inflation == 1.0
+    assert calm.tau < 0.05
+    np.testing.assert_allclose(calm.se[:, 1], np.sqrt(0.1**2 + calm.tau**2))
+
+
+def test_items_that_are_too_few_to_tell_vary_as_is_expected_and_items_on_no_line_as_much_as_is_allowed() -> None:
+    two = judge(compared(np.zeros(2), np.array([0.3, 0.0]), se=0.1))
+    assert (two.tau, two.at_the_limit) == (0.1, False)
+    assert two.p[0] == pytest.approx(chi2.sf(0.3**2 / (0.1**2 + 0.1**2), 2))
+    apart = judge(compared(np.zeros(4), np.array([-4.0, 0.0, 3.0, 9.0]), se=0.01))
+    assert (apart.tau, apart.at_the_limit) == (np.inf, True)
+    assert apart.severity == ("high", "none", "high", "high")
 
 
 def test_models_without_slopes_of_their_own_are_tested_on_b() -> None:
+    """Against the mean of the twenty others; a Rasch fit has no errors of a, which here enter by a thousandth."""
     drift = verdict([0.06], tests_slopes=False)
-    assert drift.p[0] == pytest.approx(2 * norm.sf(3.0), rel=1e-9)
+    assert drift.p[0] == pytest.approx(2 * norm.sf(3.0 / np.sqrt(1 + 1 / 20)), rel=0.01)
 
 
 def test_bayes_factor_is_the_ratio_of_marginal_likelihoods() -> None:

@@ -50,10 +50,9 @@ def compared(
     ids, cov = tuple(f"item{j}" for j in range(k)), np.tile(se**2 * np.eye(2), (k, 1, 1))
     none = np.zeros((k, 2, 0))
     values = Published(ids, *old.T, cov, with_anchors=none, fitted=(published,) * k)
-    change = now[:, :2] - old[:, :2]
     c_errs = np.column_stack([np.zeros((k, 2)), np.full(k, 0.1**2)]) if window.model == "3pl" else None
     of_now = ItemParameters(ids, *now.T, cov, c_errs)
-    return Comparison(of_now, values, change, 2 * cov, 2 * cov, none, fitted=(window,) * k, **alone(of_now, values))
+    return Comparison(of_now, values, none, fitted=(window,) * k, **alone(of_now, values))
 
 
 def sound_items() -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +88,7 @@ def test_an_item_that_moved_is_flagged_whatever_its_published_model() -> None:
     drift = judge(compared(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
     assert drift.flagged == ("item2",)
     assert drift.curves is not None
-    said = curves_described(drift.curves, 2, drift.inflation)
+    said = curves_described(drift.curves, 2)
     assert said["right"] < -3 * said["right_se"], "harder: fewer are right"
 
 

@@ -206,6 +206,7 @@ class Alignment:
         d, d_cov: shape (K, 2) and (K, 2, 2), how far each item is off the line, and the covariance of that where it
             varies as the others do.
         own: shape (K, 2), which of both numbers say something about a single item.
+        d_by_own: shape (K, 2, 2), how far a difference of the item alone moves it off the line.
         wald: shape (K,), dᵀ d_cov⁻¹ d, the distance from the line of the other kept ones: χ² with 2 degrees of
             freedom, or 1 where the slope of an item says nothing.
         tau, tau_slope: SDs of the items' own b and ln a among those kept.
@@ -218,10 +219,16 @@ class Alignment:
     d: Floats
     d_cov: Floats
     own: Mask
+    d_by_own: Floats
     wald: Floats
     tau: float
     tau_slope: float
     agreement: Agreement
+
+    def distances(self, most: float) -> Floats:
+        """Shape (K,), as `wald`, of items that themselves vary by SDs of at most `most`."""
+        beyond = np.diag([max(tau**2 - most**2, 0.0) for tau in (self.tau_slope, self.tau)])
+        return quadratic(self.d, self.d_cov - self.d_by_own @ beyond @ self.d_by_own.swapaxes(1, 2), self.own[:, 0])
 
     @property
     def slope(self) -> float:
@@ -284,7 +291,7 @@ def _first(
     limit, _ = _limits(differences(*starts[0]).own_slopes)
     for start in starts:
         at = differences(*start)
-        distances.append(_quadratic(at.d, at.cov_of_each + np.diag([0.0, tau2]), at.own_slopes))
+        distances.append(quadratic(at.d, at.cov_of_each + np.diag([0.0, tau2]), at.own_slopes))
     groups = [np.ones(limit.size, dtype=bool)] if others is None else [~others, others]
     capped = np.minimum(distances, limit)
     best = [int(np.argmin(capped[:, group].sum(axis=1))) for group in groups]
@@ -316,7 +323,7 @@ def _settled(
         constants = constants + np.pad(line.step, (constants.size - line.step.size, 0))
         at = differences(constants)
         d_cov = _from_the_others(at.varying(tau2), line.by_d)
-        wald = _quadratic(at.d, d_cov, at.own_slopes)
+        wald = quadratic(at.d, d_cov, at.own_slopes)
         inner = wald <= core
         before, kept = kept, wald <= limit
         if (kept == before).all() and np.abs(line.step).max() < 1e-6:
@@ -330,6 +337,7 @@ def _settled(
         d=at.d,
         d_cov=d_cov,
         own=at.used,
+        d_by_own=np.eye(2) + at.by_constants @ line.by_d.reshape(len(line.by_d), -1, 2).swapaxes(0, 1),
         wald=wald,
         tau=float(np.sqrt(tau2[DIFFICULTIES])),
         tau_slope=float(np.sqrt(tau2_slope)),
@@ -411,7 +419,7 @@ def _from_the_others(at: Differences, by_d: Floats) -> Floats:
     return at.cov_of_each + shared + shared.swapaxes(1, 2) + of_line
 
 
-def _quadratic(d: Floats, v: Floats, own_slopes: Mask) -> Floats:
+def quadratic(d: Floats, v: Floats, own_slopes: Mask) -> Floats:
     """dᵀ v⁻¹ d of each item, of the second number alone where slopes say nothing."""
     wald: Floats = d[:, 1] ** 2 / v[:, 1, 1]
     d, v = d[own_slopes], v[own_slopes]

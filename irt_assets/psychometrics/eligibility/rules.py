@@ -223,7 +223,7 @@ class WarningRules(Stage):
     """What a month is warned of, and what is looked for; nothing is held for it."""
 
     change: ClassVar[str] = (
-        "A change makes nothing stale; DIF and the agreement of engines follow when a month is next materialised."
+        "A change makes nothing stale; drift, DIF and engines' agreement follow when a month is next materialised."
     )
 
     warn_anchor_share: Share = Field(
@@ -237,6 +237,11 @@ class WarningRules(Stage):
         default=1.5, description="A check warns where two engines differ by more standard errors in a or b of one item."
     )
     agreement_max_rms: UpTo100 = Field(default=0.5, description="The same, in the root mean square over all items.")
+    item_variation_max: Share = Field(
+        default=0.10,
+        description="The largest SD by which b of a bank's items may vary from month to month that is no drift; where "
+        "they vary by more, a month says so, and its items are tested as if they varied by this.",
+    )
     dif_attributes: str = Field(
         default="lang,country,tier",
         title="attributes",
