@@ -33,7 +33,6 @@ from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.anchors import AnchorSet
@@ -404,7 +403,7 @@ def _calibration(
     """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
     J, point, structure = items.n_items, solution.point, problem.structure
     kept = np.flatnonzero(keep)
-    a, d, c = (spread(values, kept, J) for values in (point.a, point.d, expit(point.logit_c)))
+    a, d, c = (spread(values, kept, J) for values in (point.a, point.d, point.c))
     both = (2 * kept[:, None] + np.arange(2)).ravel()
     joint = None
     if found.joint is not None:

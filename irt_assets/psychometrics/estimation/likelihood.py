@@ -1,8 +1,8 @@
 """What one E-step says of the items: expected counts, gradient and information, without and with guessing.
 
 `Logistic`, `Guessing` and `Categories` have one interface; all stand for J curves on Q nodes at one parameter vector. A
-complete-data score of an item (θ known) is (x − P)·V with V = (θ, 1) or, with guessing, V = (θL/P, L/P, c/P) for (a, d,
-logit c) and L the logistic part. The ability distribution, priors and the optimiser are elsewhere.
+complete-data score of an item (θ known) is (x − P)·V with V = (θ, 1) or, with guessing, the `factors` of its tables.
+Formulas of curves, the ability distribution, priors and the optimiser are elsewhere.
 
 `Categories` serves any `ItemModel`. log P(pattern) is Σ log P(0) over the items seen plus Σ log P(k)/P(0) over the
 categories k > 0 that were chosen, so that kernels take a row for each item and category where they else take an item.
@@ -13,10 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats
+from irt_assets.psychometrics.core.curves import GuessingTables, logistic_table
 from irt_assets.psychometrics.core.item_models import ItemModel
 from irt_assets.psychometrics.estimation import information_kernels, robust_kernels, tilt_kernels
 from irt_assets.psychometrics.estimation.response_layout import Answers
@@ -63,7 +63,8 @@ class Logistic:
 
     def __init__(self, data: Answers, nodes: Floats, a: Floats, d: Floats) -> None:
         self.data, self.nodes, self.d = data, nodes, d
-        log_wrong, self.p = _logistic(a, d, nodes)
+        log_wrong, self.p = logistic_table(a, d, nodes)
+        self.c = np.zeros(len(a))
         self.curves = kernels.Curves(a, _padded(log_wrong), _padded(np.empty((0, len(nodes)))))
 
     def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
@@ -94,64 +95,39 @@ class Guessing:
 
     def __init__(self, data: Answers, nodes: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
         self.data, self.nodes = data, nodes
-        log_rest, logistic = _logistic(a, d, nodes)
-        c, rest = expit(logit_c)[:, None], expit(-logit_c)[:, None]
-        self.c, self.logistic = c, logistic
-        self.p = c + rest * logistic
-        self.q = rest * np.exp(log_rest)
-        with np.errstate(divide="ignore"):
-            log_c = np.log(c)
-        log_right = np.logaddexp(log_c, np.log(rest) + a[:, None] * nodes + d[:, None] + log_rest)
-        log_wrong = np.log(rest) + log_rest
-        flip = data.flipped[:, None]
+        self.tables = tables = GuessingTables.of(nodes, a, d, logit_c)
+        self.c = tables.c[:, 0]
+        flip, log_odds = data.flipped[:, None], tables.log_right - tables.log_wrong
         self.curves = kernels.Curves(
             a,
-            _padded(np.where(flip, log_right, log_wrong)),
-            _padded(np.where(flip, log_wrong - log_right, log_right - log_wrong)),
+            _padded(np.where(flip, tables.log_right, tables.log_wrong)),
+            _padded(np.where(flip, -log_odds, log_odds)),
         )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            by_eta = np.where(c > 0, logistic / self.p, 1.0)
-            by_c = np.where(c > 0, c / self.p, 0.0)
-        self.derivatives = np.stack([by_eta * nodes, by_eta, by_c])
 
     def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
         loglik, seen, listed, mass = _counts(self, total, log_weights)
-        flip = self.data.flipped[:, None]
-        residual = listed - seen * np.where(flip, self.q, self.p)
+        flip, tables = self.data.flipped[:, None], self.tables
+        residual = listed - seen * np.where(flip, tables.q, tables.p)
         residual = np.where(flip, -residual, residual)
-        spread = seen * self.p * self.q
-        gradient = np.einsum("kjq,jq->kj", self.derivatives, residual)
-        information = np.einsum("kjq,mjq,jq->jkm", self.derivatives, self.derivatives, spread)
-        right = residual + seen * self.p
+        spread = seen * tables.p * tables.q
+        gradient = np.einsum("kjq,jq->kj", tables.factors, residual)
+        information = np.einsum("kjq,mjq,jq->jkm", tables.factors, tables.factors, spread)
+        right = residual + seen * tables.p
         association = right @ self.nodes - self.data.correct / self.data.n * (seen @ self.nodes)
         return Expectation(loglik, gradient, information, residual, mass, association, seen, right)
 
     def curvature(self, expected: Expectation) -> Floats:
         """Like that of `Logistic`."""
-        bent: Floats = np.einsum("kmjq,jq->jkm", self._bends(), expected.residual)
+        bent: Floats = np.einsum("kmjq,jq->jkm", self.tables.factor_derivatives, expected.residual)
         return expected.information - bent
 
     def scores(self, latent: Floats) -> information_kernels.Scores:
-        flip = self.data.flipped[:, None]
-        pairs = [(self.q * value, -self.p * value) for value in self.derivatives[1:]]
+        flip, tables = self.data.flipped[:, None], self.tables
+        pairs = [(tables.q * value, -tables.p * value) for value in tables.factors[1:]]
         (right, wrong), (guess_right, guess_wrong) = [
             (np.where(flip, other, one), np.where(flip, one, other)) for one, other in pairs
         ]
-        return information_kernels.Scores(right, wrong, guess_right, guess_wrong, self.c[:, 0] - 1, latent)
-
-    def _bends(self) -> Floats:
-        """Shape (3, 3, J, Q): derivatives of the factors V. With v = L/P and u = c/P: ∂v/∂η = vu(1 − L),
-        ∂v/∂logit c = ∂u/∂η = −vu(1 − P), ∂u/∂logit c = vu(1 − c)."""
-        product = self.derivatives[1] * self.derivatives[2]
-        by_eta, both, by_c = product * (1 - self.logistic), -product * self.q, product * (1 - self.c)
-        theta = self.nodes
-        return np.stack(
-            [
-                np.stack([by_eta * theta**2, by_eta * theta, both * theta]),
-                np.stack([by_eta * theta, by_eta, both]),
-                np.stack([both * theta, both, by_c]),
-            ]
-        )
+        return information_kernels.Scores(right, wrong, guess_right, guess_wrong, self.c - 1, latent)
 
 
 class Categories:
@@ -164,7 +140,7 @@ class Categories:
         self.rows = data.row_item, data.row_category
         item, category = self.rows
         logs = model.log_probabilities(nodes, parameters, data.n_categories)
-        self.p = np.exp(logs)
+        self.p, self.c = np.exp(logs), np.zeros(len(logs))
         self.by_parameters = model.by_parameters(nodes, parameters, data.n_categories)
         log_odds = logs[item, :, category] - logs[item, :, 0]
         self.curves = kernels.Curves(parameters[0].copy(), _padded(logs[:, :, 0]), _padded(log_odds))
@@ -356,9 +332,3 @@ def _missing(
     of_curves = _MissingGuessedInformation if isinstance(curves, Guessing) else _MissingInformation
     (found,) = total(of_curves((curves.curves, nodes, log_weights, scores, whole), (shape,)))
     return found
-
-
-def _logistic(a: Floats, d: Floats, theta: Floats) -> tuple[Floats, Floats]:
-    log_wrong, p = np.empty((len(a), len(theta))), np.empty((len(a), len(theta)))
-    kernels.logistic_table(a, d, theta, log_wrong, p)
-    return log_wrong, p

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import block_diag
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.curves import with_asymptote
 from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel, which
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.priors import ItemTerms, Priors, item_terms
@@ -48,7 +49,7 @@ class Point:
     """A parameter vector with all that one E-step says about it.
 
     Attributes:
-        x: the free parameters; a, d, logit_c (J,), means, sds (G,), log_weights (G, Q) of the latent distributions.
+        x: the free parameters; a, d, c (J,), means, sds (G,), log_weights (G, Q) of the latent distributions.
         objective: the marginal log-likelihood plus the log density of the priors; `gradient` is its gradient in x.
         information: (J, K, K), complete-data information expected over answers, plus the priors' curvature.
         expected: what the E-step says of the items.
@@ -58,7 +59,7 @@ class Point:
     x: Floats
     a: Floats
     d: Floats
-    logit_c: Floats
+    c: Floats
     means: Floats
     sds: Floats
     log_weights: Floats
@@ -119,14 +120,12 @@ class Problem:
         else:
             unit = begun.rescaled(1 / begun.latent_sd, -begun.latent_mean / begun.latent_sd)
         known = unit.estimated
-        before = np.minimum(unit.c, _MIDDLE)
-        c = np.zeros(J)
+        before, c = np.minimum(unit.c, _MIDDLE), np.zeros(J)
         if s.item_model.guesses:
             guessed = known & which(unit.models, lambda model: model.guesses)
             full[s.block(2)][guessed] = logit(before[guessed])
-            c = np.minimum(expit(full[s.block(2)]), _MIDDLE)
-        steeper = (0.5 - before) / (1 - before) * (1 - c) / (0.5 - c)
-        a, d = steeper * unit.a, steeper * (unit.d - logit((0.5 - before) / (1 - before))) + logit((0.5 - c) / (1 - c))
+            c = np.minimum(self.curves(full).c, _MIDDLE)
+        a, d = with_asymptote(unit.a, unit.d, before, c)
         if not s.item_model.own_slopes:
             common = a[known].mean() if s.common_slopes.any() else 1.0
             d *= np.sqrt((1 + (common / 1.7) ** 2) / (1 + (a / 1.7) ** 2))
@@ -159,8 +158,8 @@ class Problem:
         s = self.structure
         full = s.expand(x)
         means, sds = full[s.means], np.exp(full[s.log_sds])
-        log_weights = self.latent.log_weights(full)
-        found = self.curves(full).expect(self._total, log_weights)
+        log_weights, curves = self.latent.log_weights(full), self.curves(full)
+        found = curves.expect(self._total, log_weights)
         self.data.evaluated(found.loglik)
         persons = found.mass.sum(axis=1)
         scores = self.latent.scores(means, sds, log_weights)
@@ -175,7 +174,7 @@ class Problem:
             x=x,
             a=full[s.block(0)],
             d=full[s.block(1)],
-            logit_c=full[s.block(2)] if s.guessing else np.full(s.n_items, -np.inf),
+            c=curves.c,
             means=means,
             sds=sds,
             log_weights=log_weights,

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.curves import GuessingCurves
 from irt_assets.psychometrics.core.priors import item_terms
 from irt_assets.psychometrics.estimation.marginal import Point, Problem, held
 
@@ -88,16 +88,11 @@ def _maximum(problem: Problem, point: Point, start: Floats, free: Mask, low: Flo
 
 def _look(problem: Problem, point: Point, rows: np.ndarray, at: Floats) -> Look:
     """The items `rows` (n,) at parameters (3, n)."""
-    theta, seen, right = problem.grid.nodes, point.expected.seen[rows], point.expected.right[rows]
-    a, d, logit_c = at
-    eta = a[:, None] * theta + d[:, None]
-    c, rest = expit(logit_c)[:, None], expit(-logit_c)[:, None]
-    logistic, wrong = expit(eta), rest * expit(-eta)
-    p = np.maximum(c + rest * logistic, _LEAST)
-    value = (right * np.log(p) + (seen - right) * np.log(np.maximum(wrong, _LEAST))).sum(axis=1)
-    by_eta = logistic / p
-    factors = np.stack([by_eta * theta, by_eta, c / p])
-    terms = item_terms(problem.priors, a, d, logit_c, problem.prior_share[rows], 3)
-    slope = np.einsum("kjq,jq->kj", factors, right - seen * p)
-    information = np.einsum("kjq,mjq,jq->jkm", factors, factors, seen * p * wrong)
+    seen, right = point.expected.seen[rows], point.expected.right[rows]
+    curves = GuessingCurves.of(problem.grid.nodes, *at)
+    log_right, log_wrong = (np.log(np.maximum(x, _LEAST)) for x in (curves.p, curves.q))
+    terms = item_terms(problem.priors, *at, problem.prior_share[rows], 3)
+    value = (right * log_right + (seen - right) * log_wrong).sum(axis=1)
+    slope = np.einsum("kjq,jq->kj", curves.factors, right - seen * curves.p)
+    information = np.einsum("kjq,mjq,jq->jkm", curves.factors, curves.factors, seen * curves.p * curves.q)
     return Look(value + terms.value, slope + terms.gradient, information + terms.curvature)

@@ -249,7 +249,7 @@ def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tu
 def _guessing_weakly_identified(problem: Problem, point: Point, variance: Floats, at_bound: Mask) -> Mask:
     """Items with a free c that is `weakly_identified`, or at a bound."""
     s, prior = problem.structure, problem.priors.c
-    known = np.zeros(s.n_items) if prior is None else prior.terms(point.logit_c).bend
+    known = np.zeros(s.n_items) if prior is None else prior.terms(s.expand(point.x)[s.block(2)]).bend
     free = s.index[s.block(2)] >= 0
     return free & (weakly_identified(variance, known) | s.marked(at_bound, s.block(2)))
 
