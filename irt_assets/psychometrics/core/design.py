@@ -155,11 +155,11 @@ class Links:
         return sorted(parts, key=lambda part: (-len(part.items), part.items))
 
 
-def _join(together: Ints, parent: Ints) -> None:
+def _join(connected: Ints, parent: Ints) -> None:
     """Connects the items of each row."""
-    rows, width = together.shape
+    rows, width = connected.shape
     start = np.arange(rows + 1) * width
-    layout_kernels.join_items(np.arange(rows), start, together.astype(np.int32).ravel(), parent)
+    layout_kernels.join_items(np.arange(rows), start, connected.astype(np.int32).ravel(), parent)
 
 
 def links(responses: Responses) -> Links:

@@ -28,7 +28,7 @@ from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
 SLOPE_BOUND = 10.0
 """|a| stops here: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
 GUESSING_BOUNDS = (1e-4, 0.95)
-"""c stops here: one lucky answer in ten thousand, and a curve that rises by a twentieth."""
+"""c stops here: one correct guess in ten thousand, and a curve that rises by a twentieth."""
 _START_GUESSING = 0.15
 _LOGIT = "logit "
 """What the name of a parameter begins with that is estimated on this scale, and shown without."""

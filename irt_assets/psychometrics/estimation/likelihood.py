@@ -18,11 +18,11 @@ from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.curves import GuessingTables, logistic_table
 from irt_assets.psychometrics.core.item_models import ItemModel
-from irt_assets.psychometrics.estimation import information_kernels, robust_kernels, tilt_kernels
+from irt_assets.psychometrics.estimation import information_kernels, score_product_kernels
 from irt_assets.psychometrics.estimation.response_layout import Answers
 from irt_assets.psychometrics.estimation.sums import KernelSum, SumOverPersons, Sums
 
-TILT = 1e-3
+SCORE_STEP = 1e-3
 """A step for finite differences: the relative error of a second derivative is one in a million."""
 NOTHING = -1e4
 """The log weight of a node that is not in use."""
@@ -165,7 +165,7 @@ Curves = Logistic | Guessing | Categories
 def missing_information(
     curves: Logistic | Guessing, total: SumOverPersons, log_weights: Floats, latent: Floats
 ) -> Floats:
-    """Σ_i Cov(complete-data score | pattern i), shape (KJ + 2G, KJ + 2G), in the order of `Structure`; `latent`
+    """Σ_i Cov(complete-data score | pattern i), shape (KJ + 2G, KJ + 2G), in the order of `ParameterLayout`; `latent`
     (2, G, Q) are the scores of the groups' means and log SDs."""
     J, G, K = curves.data.n_items, len(log_weights), curves.K
     half = _missing(curves, total, log_weights, latent, J + G)
@@ -184,7 +184,7 @@ def missing_information_blocks(curves: Logistic | Guessing, total: SumOverPerson
 
 def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats) -> Floats:
     """Minus the second derivatives of the log-likelihood by the items' parameters and the groups' log weights, which
-    are free and not tied to a sum: shape (KJ, GQ), in the order of `Structure` (Louis 1982)."""
+    are free and not tied to a sum: shape (KJ, GQ), in the order of `ParameterLayout` (Louis 1982)."""
     J, K, (G, Q) = curves.data.n_items, curves.K, log_weights.shape
     if isinstance(curves, Categories):
         return shared_by_differences(curves, total, log_weights, np.broadcast_to(np.eye(Q), (G, Q, Q)))
@@ -194,15 +194,15 @@ def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats
     return found[..., :Q].reshape(K * J, G * Q)
 
 
-def shared_by_differences(curves: Curves, total: SumOverPersons, log_weights: Floats, tilts: Floats) -> Floats:
-    """What information the items' parameters share with `tilts` (G, M, Q) of the log weights, shape (KJ, GM), by
+def shared_by_differences(curves: Curves, total: SumOverPersons, log_weights: Floats, latent_scores: Floats) -> Floats:
+    """The same by M parameters of a group with these scores (G, M, Q) in place of the log weights: shape (KJ, GM), by
     differences of gradients."""
     columns = []
-    for g, m in np.ndindex(*tilts.shape[:2]):
+    for g, m in np.ndindex(*latent_scores.shape[:2]):
         step = np.zeros_like(log_weights)
-        step[g] = TILT * tilts[g, m]
+        step[g] = SCORE_STEP * latent_scores[g, m]
         down, up = (curves.expect(total, log_weights + move).gradient.ravel() for move in (-step, step))
-        columns.append((down - up) / (2 * TILT))
+        columns.append((down - up) / (2 * SCORE_STEP))
     return np.stack(columns, axis=1)
 
 
@@ -215,22 +215,16 @@ def products_of_posteriors(curves: Curves, total: SumOverPersons, log_weights: F
     return found[:, :Q, :Q].copy()
 
 
-def products_of_tilts(curves: Curves, total: SumOverPersons, log_weights: Floats, tilts: Floats) -> Floats:
-    """Sum of products of persons' scores of two `tilts` (G, M, Q), shape (G, M, M)."""
-    nodes, log_weights, padded = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(tilts)
-    G, M, _ = tilts.shape
-    (found,) = total(_ProductsOfTilts((curves.curves, nodes, log_weights, padded), ((G, M, M),)))
-    return found
-
-
-def score_products(curves: Logistic | Guessing, total: SumOverPersons, log_weights: Floats, tilts: Floats) -> Floats:
-    """Σ_i s_i s_iᵀ over persons, shape (KJ + GM, KJ + GM): scores of the items' parameters in the order of `Structure`,
-    then those of the M `tilts` (G, M, Q) of each group."""
-    J, (G, M, _) = curves.data.n_items, tilts.shape
+def score_products(
+    curves: Logistic | Guessing, total: SumOverPersons, log_weights: Floats, latent_scores: Floats
+) -> Floats:
+    """Σ_i s_i s_iᵀ over persons, shape (KJ + GM, KJ + GM): scores of the items' parameters in the order of
+    `ParameterLayout`, then the M `latent_scores` (G, M, Q) of each group."""
+    J, (G, M, _) = curves.data.n_items, latent_scores.shape
     scores = _padded_scores(curves.scores(np.zeros((G, 2, len(curves.nodes)))))
-    nodes, log_weights, tilts = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(tilts)
+    nodes, log_weights, latent_scores = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(latent_scores)
     size = curves.K * J + G * M
-    (once,) = total(_ScoreProducts((curves.curves, nodes, log_weights, scores, tilts), ((size, size),)))
+    (once,) = total(_ScoreProducts((curves.curves, nodes, log_weights, scores, latent_scores), ((size, size),)))
     return once + once.T - np.diag(np.diag(once))
 
 
@@ -278,19 +272,15 @@ class _MissingGuessedInformation(_MissingInformation):
 
 
 class _SharedWithNodes(KernelSum):
-    kernel = staticmethod(tilt_kernels.shared_with_nodes)
+    kernel = staticmethod(score_product_kernels.shared_with_nodes)
 
 
 class _ProductsOfPosteriors(KernelSum):
-    kernel = staticmethod(tilt_kernels.products_of_posteriors)
-
-
-class _ProductsOfTilts(KernelSum):
-    kernel = staticmethod(tilt_kernels.tilt_products)
+    kernel = staticmethod(score_product_kernels.products_of_posteriors)
 
 
 class _ScoreProducts(KernelSum):
-    kernel = staticmethod(robust_kernels.score_products)
+    kernel = staticmethod(score_product_kernels.score_products)
 
 
 def _counts(curves: Curves, total: SumOverPersons, log_weights: Floats) -> tuple[float, Floats, Floats, Floats]:

@@ -29,7 +29,6 @@ from irt_assets.psychometrics.estimation.likelihood import (
     missing_information_blocks,
     most_information,
     products_of_posteriors,
-    products_of_tilts,
     score_products,
     shared_by_differences,
     shared_with_nodes,
@@ -165,7 +164,7 @@ class Problem:
         scores = self.latent.scores(means, sds, log_weights)
         latent_gradient = np.einsum("mgq,gq->mg", scores, found.mass)
         spread = np.einsum("mgq,ngq,gq->gmn", scores, scores, np.exp(log_weights)) * persons[:, None, None]
-        cost, weight_gradient = self.latent.cost(log_weights, found.mass)
+        penalty, weight_gradient = self.latent.penalty(log_weights, found.mass)
         terms = self._prior_terms(full)
         full_gradient = np.concatenate(
             [(found.gradient + terms.gradient).ravel(), latent_gradient.ravel(), weight_gradient.ravel()]
@@ -179,7 +178,7 @@ class Problem:
             sds=sds,
             log_weights=log_weights,
             loglik=found.loglik,
-            objective=found.loglik + float(terms.value.sum()) - cost,
+            objective=found.loglik + float(terms.value.sum()) - penalty,
             gradient=s.gather(full_gradient),
             information=found.information + terms.curvature,
             expected=found,
@@ -243,22 +242,23 @@ class Problem:
         full = self.structure.expand(point.x)
         return self._logistic(full).curvature(point.expected) + self._prior_terms(full).hessian
 
-    def information_of_tilts(self, point: Point, tilts: Floats) -> tuple[Floats, Floats]:
-        """Information of few `tilts` (G, M, Q): shared with a, d (and logit c) of the items, (KJ, G, M), by differences
-        of gradients, and the sum of products of their own scores, (G, M, M)."""
+    def latent_information(self, point: Point, scores: Floats) -> tuple[Floats, Floats]:
+        """Information of few parameters of the groups' densities with these scores (G, M, Q): shared with a, d (and
+        logit c) of the items, (KJ, G, M), by differences of gradients, and the sum of products of the persons' scores,
+        (G, M, M)."""
         curves = self.curves(self.structure.expand(point.x))
-
-        shared = shared_by_differences(curves, self._total, point.log_weights, tilts)
-        return shared.reshape(-1, *tilts.shape[:2]), products_of_tilts(curves, self._total, point.log_weights, tilts)
+        shared = shared_by_differences(curves, self._total, point.log_weights, scores)
+        products = products_of_posteriors(curves, self._total, point.log_weights)
+        return shared.reshape(-1, *scores.shape[:2]), scores @ products @ scores.transpose(0, 2, 1)
 
     def score_products(self, point: Point) -> Floats:
         """Σ s sᵀ of the learners' scores in all F parameters, shape (F, F), plus what priors say of the items, as
         if these were answers, too; 0 for means and SDs of histograms."""
         s, items = self.structure, self.structure.means.start
-        tilts, places = self.latent.tilts(point.means, point.sds, point.log_weights)
+        latent, places = self.latent.scores_by_place(point.means, point.sds, point.log_weights)
         places = np.concatenate([np.arange(items), places.ravel()])
         found, full = np.zeros((len(s.index), len(s.index))), s.expand(point.x)
-        found[np.ix_(places, places)] = score_products(self._logistic(full), self._total, point.log_weights, tilts)
+        found[np.ix_(places, places)] = score_products(self._logistic(full), self._total, point.log_weights, latent)
         own, prior = np.arange(s.K)[:, None] * s.n_items + np.arange(s.n_items), self._prior_terms(full).hessian
         found[own[:, None], own] += prior.transpose(1, 2, 0)
         return found

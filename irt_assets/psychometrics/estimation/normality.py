@@ -69,10 +69,10 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     with kernels.runner(threads) as run:
         problem = Problem(data, structure, Grid.spanning(), run, Priors.from_dict(calibration.priors))
         point = problem.evaluate(full[structure.places])
-        tilts = _tilts(problem.grid.nodes, np.exp(point.log_weights[0]))
-        shared, own = problem.information_of_tilts(point, tilts[None])
+        scores = _gram_charlier_scores(problem.grid.nodes, np.exp(point.log_weights[0]))
+        shared, own = problem.latent_information(point, scores[None])
         covariance = _covariance_of_items(calibration, problem, point, keep, np.array(at_bound))
-    score, shared = tilts @ point.expected.mass[0], shared[:, 0]
+    score, shared = scores @ point.expected.mass[0], shared[:, 0]
     left = own[0] - shared.T @ covariance @ shared
     if np.linalg.eigvalsh(left).min() <= 0:
         left = own[0]
@@ -102,7 +102,7 @@ def _covariance_of_items(
     return to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
 
 
-def _tilts(z: Floats, weights: Floats) -> Floats:
+def _gram_charlier_scores(z: Floats, weights: Floats) -> Floats:
     """Shape (2, Q): He₃/6 and He₄/24 at the nodes, less their means under the weights."""
-    tilts = np.stack([(z**3 - 3 * z) / 6, (z**4 - 6 * z**2 + 3) / 24])
-    return tilts - (tilts @ weights)[:, None]
+    scores = np.stack([(z**3 - 3 * z) / 6, (z**4 - 6 * z**2 + 3) / 24])
+    return scores - (scores @ weights)[:, None]

@@ -81,7 +81,7 @@ def estimate_effect_sd(
     Given γ, a curve has the slope that makes its average over γ the calibration's curve flatter by a factor κ, one for
     the items of testlets and one for the others: dependent answers make estimated slopes too steep. The κ are estimated
     next to σ; proportions correct are the calibration's. θ and, within a testlet, γ are integrated out, so that the
-    price grows with the number of testlets and not with its exponential (Gibbons & Hedeker 1992).
+    cost grows with the number of testlets and not with its exponential (Gibbons & Hedeker 1992).
 
     Args:
         testlets: item → testlet; items without one, or alone in theirs, depend on nothing but θ.

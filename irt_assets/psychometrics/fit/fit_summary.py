@@ -21,7 +21,7 @@ from scipy.linalg import LinAlgError
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.testlets import number_testlets
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
-from irt_assets.psychometrics.fit.dependence import disagreement_of_halves, local_dependence, parallel_analysis
+from irt_assets.psychometrics.fit.dependence import local_dependence, parallel_analysis, split_half_difference
 from irt_assets.psychometrics.fit.item_fit import item_fit
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.psychometrics.fit.m2 import form_fit
@@ -81,7 +81,7 @@ def summarise(
     pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
     persons = person_fit(some, calibration, threads=threads)
     few, of_few = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
-    halves = disagreement_of_halves(few, calibration, groups=of_few, seed=seed, threads=threads)
+    split = split_half_difference(few, calibration, groups=of_few, seed=seed, threads=threads)
     places = number_testlets(calibration.item_ids, testlets or {})
     apart = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
     pairs = replace(pairs, flagged=apart)
@@ -123,7 +123,7 @@ def summarise(
         "loadings": dict(zip(names, loadings(pairs, calibration).round(4).tolist(), strict=True)),
         "parallel": _parallel(few, calibration, of_few, seed, threads),
         "m2": _forms(some, calibration, of_some),
-        "halves": None if halves is None else {"apart": halves.apart, "expected": halves.expected},
+        "halves": None if split is None else {"apart": split.apart, "expected": split.expected},
     }
     return FitSummary(items, whole)
 
@@ -148,7 +148,7 @@ def _parallel(
         "under_model": found.under_model.tolist(),
         "se": _number(found.se),
         "learners": found.learners,
-        "together": [responses.item_ids[j] for j in found.together],
+        "together": [responses.item_ids[j] for j in found.loading_items],
     }
 
 

@@ -110,7 +110,7 @@ def item_fit(
         wanted = max(SIMULATED_RESPONSES, min(_SIMULATED_PER_ITEM * len(whole.place), _MOST_SIMULATED))
         persons = max(1, round(whole.responses.n_persons * wanted / max(whole.responses.n_responses, 1)))
         copies = min(200, 1 + persons // max(whole.responses.n_persons, 1))
-        sample = whole.some_persons(persons, rng)
+        sample = whole.subsample(persons, rng)
         directions = np.stack([1 - 2 * tables.p, (1 - 2 * tables.p) / (tables.p * tables.q)])
         law = _under_the_model(sample, tables, directions, copies, rng, run)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -142,7 +142,7 @@ class Fitted:
         out[self.place] = values
         return out
 
-    def some_persons(self, most: int, rng: np.random.Generator) -> Fitted:
+    def subsample(self, most: int, rng: np.random.Generator) -> Fitted:
         """Itself, or where it has more than `most` persons, `most` drawn of them."""
         r = self.responses
         if r.n_persons <= most:
