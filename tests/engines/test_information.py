@@ -9,7 +9,7 @@ from scipy.special import expit
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation import information_kernels, likelihood
+from irt_assets.psychometrics.estimation import information_kernels
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.likelihood import (
     Guessing,
@@ -89,5 +89,5 @@ def test_a_fit_calls_no_loop_that_none_of_its_persons_needs(one_form, monkeypatc
     if one_form:
         monkeypatch.setattr(information_kernels, "add_persons", None)
     else:
-        monkeypatch.setattr(likelihood._MissingInformation, "kernel", None)
+        monkeypatch.setattr(information_kernels, "add_runs", None)
     assert np.isfinite(fit_em(Responses.from_wide(x)).a_se).all()

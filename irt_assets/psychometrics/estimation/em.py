@@ -269,7 +269,7 @@ def fit_source(
     calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
     calibration = replace(calibration, priors=given_priors.as_dict())
     if latent == "histogram" and not structure.anchored:
-        return _standardised(calibration)
+        return calibration.standardised(calibration.populations[0].mean, calibration.populations[0].sd)
     return calibration
 
 
@@ -378,13 +378,6 @@ def _with_free_weights(
         positive_slopes=structure.positive_slopes,
         categories=data.n_categories,
     )
-
-
-def _standardised(calibration: Calibration) -> Calibration:
-    """Origin and unit at mean and SD of the reference group's histogram; a Rasch model keeps its unit."""
-    reference = calibration.populations[0]
-    slope = 1.0 if calibration.item_model.fixed_slopes else 1 / reference.sd
-    return calibration.rescaled(slope, -slope * reference.mean)
 
 
 def _calibration(

@@ -85,12 +85,15 @@ class Persons:
 def checked_priors(model: ItemModel, priors: Priors | None) -> Priors:
     if priors is None:
         return model.default_priors
-    if "a" not in model.priors_on and priors.a is not None:
-        raise PsychometricsError("a rasch model has no slope for the prior on a; leave it out or fit a 1pl or 2pl")
-    if "c" not in model.priors_on and priors.c is not None:
-        raise PsychometricsError(f"a {model.name} model has no guessing for the prior on c; leave it out or fit a 3pl")
-    if "b" not in model.priors_on and priors.b is not None:
-        raise PsychometricsError(f"a {model.name} model has no difficulty for the prior on b; leave it out")
+    for parameter, what, instead in (
+        ("a", "slope", " or fit a 1pl or 2pl"),
+        ("b", "difficulty", ""),
+        ("c", "guessing", " or fit a 3pl"),
+    ):
+        if parameter not in model.priors_on and getattr(priors, parameter) is not None:
+            raise PsychometricsError(
+                f"a {model.name} model has no {what} for the prior on {parameter}; leave it out{instead}"
+            )
     return priors
 
 

@@ -190,7 +190,8 @@ def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats
         return shared_by_differences(curves, total, log_weights, np.broadcast_to(np.eye(Q), (G, Q, Q)))
     scores = _padded_scores(curves.scores(np.zeros((G, 2, Q))))
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
-    (found,) = total(_SharedWithNodes((curves.curves, nodes, log_weights, scores), ((K, J, G, len(nodes)),)))
+    tables = curves.curves, nodes, log_weights, scores
+    (found,) = total(KernelSum(score_product_kernels.shared_with_nodes, tables, ((K, J, G, len(nodes)),)))
     return found[..., :Q].reshape(K * J, G * Q)
 
 
@@ -210,8 +211,8 @@ def products_of_posteriors(curves: Curves, total: SumOverPersons, log_weights: F
     """Σ p pᵀ over the persons of each group with posterior weights p at the nodes, shape (G, Q, Q)."""
     Q = len(curves.nodes)
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
-    shape = (*log_weights.shape, len(nodes))
-    (found,) = total(_ProductsOfPosteriors((curves.curves, nodes, log_weights), (shape,)))
+    tables, shape = (curves.curves, nodes, log_weights), (*log_weights.shape, len(nodes))
+    (found,) = total(KernelSum(score_product_kernels.products_of_posteriors, tables, (shape,)))
     return found[:, :Q, :Q].copy()
 
 
@@ -223,25 +224,19 @@ def score_products(
     J, (G, M, _) = curves.data.n_items, latent_scores.shape
     scores = _padded_scores(curves.scores(np.zeros((G, 2, len(curves.nodes)))))
     nodes, log_weights, latent_scores = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(latent_scores)
-    size = curves.K * J + G * M
-    (once,) = total(_ScoreProducts((curves.curves, nodes, log_weights, scores, latent_scores), ((size, size),)))
+    tables, size = (curves.curves, nodes, log_weights, scores, latent_scores), curves.K * J + G * M
+    (once,) = total(KernelSum(score_product_kernels.score_products, tables, ((size, size),)))
     return once + once.T - np.diag(np.diag(once))
 
 
 def most_information(information: Floats, total: SumOverPersons) -> float:
     """The most that the items of one person have together at one node, rounded up; information: (J, Q), of items."""
-    (persons,) = total(_CountsByInformation((information,), ((MOST_INFORMATION,),)))
+    (persons,) = total(KernelSum(information_kernels.count_by_information, (information,), ((MOST_INFORMATION,),)))
     return float(1 + np.flatnonzero(persons)[-1])
-
-
-class _CountsByInformation(KernelSum):
-    kernel = staticmethod(information_kernels.count_by_information)
 
 
 class _ExpectedCounts(KernelSum):
     """The value first, shape (1,), which the kernel returns."""
-
-    kernel = staticmethod(kernels.expected_counts)
 
     def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
         value, *counts = into
@@ -251,8 +246,6 @@ class _ExpectedCounts(KernelSum):
 class _MissingInformation(KernelSum):
     """The loss of persons in runs and of the others, each by a kernel that is compiled where it is called; added in the
     order of the persons, so that the sum does not depend on how many kernels there are."""
-
-    kernel = staticmethod(information_kernels.add_runs)
 
     def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
         *tables, whole = self.tables
@@ -267,29 +260,14 @@ class _MissingInformation(KernelSum):
                 information_kernels.add_persons(sets[stretch], people, *tables, whole, *into)
 
 
-class _MissingGuessedInformation(_MissingInformation):
-    kernel = staticmethod(information_kernels.add_guessed_runs)
-
-
-class _SharedWithNodes(KernelSum):
-    kernel = staticmethod(score_product_kernels.shared_with_nodes)
-
-
-class _ProductsOfPosteriors(KernelSum):
-    kernel = staticmethod(score_product_kernels.products_of_posteriors)
-
-
-class _ScoreProducts(KernelSum):
-    kernel = staticmethod(score_product_kernels.score_products)
-
-
 def _counts(curves: Curves, total: SumOverPersons, log_weights: Floats) -> tuple[float, Floats, Floats, Floats]:
     """`kernels.expected_counts` over all persons: value, seen, right and mass."""
     J, Q, rows = curves.data.n_items, len(curves.nodes), len(curves.curves.log_odds)
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
     right_shape = (rows, len(nodes)) if rows else (J, 1)
     shapes = ((1,), (J, len(nodes)), right_shape, log_weights.shape)
-    value, seen, right, mass = total(_ExpectedCounts((curves.curves, nodes, log_weights), shapes))
+    tables = curves.curves, nodes, log_weights
+    value, seen, right, mass = total(_ExpectedCounts(kernels.expected_counts, tables, shapes))
     return float(value[0]), seen[:, :Q], right[:, :Q], mass[:, :Q]
 
 
@@ -319,6 +297,6 @@ def _missing(
     shape = (J + G if whole else J, width, K, K)
     scores = _padded_scores(curves.scores(np.ascontiguousarray(latent.transpose(1, 0, 2))))
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
-    of_curves = _MissingGuessedInformation if isinstance(curves, Guessing) else _MissingInformation
-    (found,) = total(of_curves((curves.curves, nodes, log_weights, scores, whole), (shape,)))
+    of_runs = information_kernels.add_guessed_runs if isinstance(curves, Guessing) else information_kernels.add_runs
+    (found,) = total(_MissingInformation(of_runs, (curves.curves, nodes, log_weights, scores, whole), (shape,)))
     return found

@@ -12,7 +12,7 @@ from scipy.linalg import block_diag
 from scipy.special import logit
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import with_asymptote
 from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel, which
 from irt_assets.psychometrics.core.models import Calibration, Responses
@@ -227,15 +227,21 @@ class Problem:
         s = self.structure
         places = np.unique(s.index[: s.weights.start], return_index=True)
         first = places[1][places[0] >= 0]
-        rows = []
-        for k in range(len(first)):
-            step = np.zeros_like(point.x)
-            step[k] = _STEP
-            down, up = self.evaluate(point.x - step).gradient, self.evaluate(point.x + step).gradient
-            rows.append((down - up)[: len(first)] / (2 * _STEP))
+        columns = self.gradient_differences(point, np.arange(len(first)))[: len(first)]
         information = np.zeros((s.weights.start, s.weights.start))
-        information[np.ix_(first, first)] = (np.array(rows) + np.array(rows).T) / 2
+        information[np.ix_(first, first)] = (columns + columns.T) / 2
         return information
+
+    def gradient_differences(self, point: Point, places: Ints) -> Floats:
+        """Minus the derivatives of the gradient by the parameters at these P places of x, shape (size, P), at the cost
+        of two E-steps for each."""
+        columns = []
+        for place in places:
+            step = np.zeros_like(point.x)
+            step[place] = _STEP
+            down, up = (self.evaluate(point.x + move).gradient for move in (-step, step))
+            columns.append((down - up) / (2 * _STEP))
+        return np.stack(columns, axis=1)
 
     def _curvature(self, point: Point) -> Floats:
         """Shape (J, K, K): complete-data information given the answers, plus minus the Hessian of the priors."""

@@ -19,7 +19,7 @@ from irt_assets.psychometrics.estimation.marginal import Point, Problem
 from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import Counts, ResponseLayout
 from irt_assets.psychometrics.estimation.shape import Normality
-from irt_assets.psychometrics.estimation.standard_errors import inverse
+from irt_assets.psychometrics.estimation.standard_errors import scaled_inverse
 
 
 def normality(responses: Responses, calibration: Calibration, *, threads: int | None = None) -> Normality:
@@ -97,9 +97,7 @@ def _covariance_of_items(
     free[s.index[items][used]] = True
     to_full = s.matrix[items, np.flatnonzero(free)]
     information = to_full.T @ (to_full.T @ problem.observed_information(point)[items, items]).T
-    scale = np.sqrt(np.diag(information))
-    covariance, _ = inverse(information / np.outer(scale, scale))
-    return to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
+    return to_full @ (to_full @ scaled_inverse(information)).T
 
 
 def _gram_charlier_scores(z: Floats, weights: Floats) -> Floats:

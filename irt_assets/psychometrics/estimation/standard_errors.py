@@ -67,7 +67,7 @@ def no_errors(problem: Problem, point: Point) -> Errors:
         free, _ = problem.histograms.free_directions(point.log_weights)
         own = free.T @ block_diag(*problem.information_of_weights(point)) @ free
         penalty = problem.histograms.penalty_information(point.log_weights, free)
-        effective_df = _effective_df(_scaled_inverse(own), penalty)
+        effective_df = _effective_df(scaled_inverse(own), penalty)
     return Errors(
         np.full((J, s.K, s.K), np.nan), None, np.full((s.n_groups, 2), np.nan), none, none.copy(), effective_df
     )
@@ -147,7 +147,7 @@ class _Profile:
         whole = problem.information_with_weights(point)
         free, moments = problem.histograms.free_directions(point.log_weights)
         shared, own = whole[: s.weights.start, s.weights] @ free, free.T @ whole[s.weights, s.weights] @ free
-        covariance = _scaled_inverse(own)
+        covariance = scaled_inverse(own)
         regression = covariance @ shared.T
         return cls(
             whole[: s.weights.start, : s.weights.start] - shared @ regression,
@@ -187,7 +187,8 @@ def _effective_df(covariance: Floats, penalty: Floats) -> float:
     return float(len(covariance) - np.sum(covariance * penalty))
 
 
-def _scaled_inverse(information: Floats) -> Floats:
+def scaled_inverse(information: Floats) -> Floats:
+    """`inverse` of an information matrix (P, P) in any units."""
     unit = 1 / np.sqrt(np.abs(np.diag(information)))
     covariance, _ = inverse(information * np.outer(unit, unit))
     return covariance * np.outer(unit, unit)
@@ -240,12 +241,7 @@ def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tu
     """Information of the P parameters that items share, (P, P), and with each item's own, (J, K, P), by differences of
     gradients."""
     s, J, K = problem.structure, problem.data.n_items, problem.structure.K
-    columns = []
-    for place in shared:
-        step = np.zeros_like(point.x)
-        step[place] = 1e-4
-        columns.append((problem.evaluate(point.x - step).gradient - problem.evaluate(point.x + step).gradient) / 2e-4)
-    table = np.stack(columns, axis=1)
+    table = problem.gradient_differences(point, shared)
     coupling = table[s.index[: K * J]].reshape(K, J, -1).transpose(1, 0, 2)
     return table[shared], np.where(own[:, :, None], coupling, 0.0)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,9 +52,9 @@ class SumOverPersons(Protocol):
 class KernelSum:
     """A `PersonSum` that a kernel adds up from `tables` into arrays of these `shapes`."""
 
+    kernel: Callable[..., Any]
     tables: tuple[Any, ...]
     shapes: tuple[tuple[int, ...], ...]
-    kernel: ClassVar[Callable[..., Any]]
 
     def zeros(self) -> Sums:
         return tuple(np.zeros(shape) for shape in self.shapes)

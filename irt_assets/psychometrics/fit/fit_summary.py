@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError
 
+from irt_assets.psychometrics.core.arrays import finite
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.testlets import number_testlets
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
@@ -103,20 +104,20 @@ def summarise(
     }
     whole = {
         "learners": {"items": (everybody or many).n_persons, "set": some.n_persons, "parallel": few.n_persons},
-        "reliability": _number(fitted_reliability(some, calibration, groups=of_some, threads=threads)),
+        "reliability": finite(fitted_reliability(some, calibration, groups=of_some, threads=threads)),
         "lz": {
             "learners": int(tested.sum()),
-            "unlikely": _number(np.mean(persons.p[tested] < PATTERN_LEVEL)) if tested.any() else None,
+            "unlikely": finite(np.mean(persons.p[tested] < PATTERN_LEVEL)) if tested.any() else None,
             "level": PATTERN_LEVEL,
-            "rare": _number(np.mean(persons.p[tested] < RARE_LEVEL)) if tested.any() else None,
+            "rare": finite(np.mean(persons.p[tested] < RARE_LEVEL)) if tested.any() else None,
         },
         "q3": {
             "pairs": n_pairs,
-            "mean": _number(pairs.mean),
+            "mean": finite(pairs.mean),
             "flagged": len(pairs.flagged),
             "clusters": [[names[j] for j in cluster] for cluster in pairs.clusters[:NAMED_CLUSTERS]],
             "largest": [
-                {"items": [names[i], names[j]], "q3": _number(pairs.q3[i, j]), "n": int(pairs.n[i, j])}
+                {"items": [names[i], names[j]], "q3": finite(pairs.q3[i, j]), "n": int(pairs.n[i, j])}
                 for i, j in pairs.flagged[:NAMED_PAIRS]
             ],
         },
@@ -141,12 +142,12 @@ def _parallel(
     if not np.isfinite(found.tail):
         return None
     return {
-        "eigenvalue": _number(found.eigenvalue),
-        "expected": _number(found.under_model.mean()),
+        "eigenvalue": finite(found.eigenvalue),
+        "expected": finite(found.under_model.mean()),
         "rounds": PARALLEL_ROUNDS,
-        "p": _number(found.tail),
+        "p": finite(found.tail),
         "under_model": found.under_model.tolist(),
-        "se": _number(found.se),
+        "se": finite(found.se),
         "learners": found.learners,
         "together": [responses.item_ids[j] for j in found.loading_items],
     }
@@ -162,10 +163,10 @@ def _forms(responses: Responses, calibration: Calibration, groups: Sequence[str]
         {
             "items": len(form.items),
             "learners": form.n,
-            "m2": _number(form.m2),
+            "m2": finite(form.m2),
             "df": form.df,
-            "p": _number(form.p),
-            "rmsea": _number(form.rmsea),
+            "p": finite(form.p),
+            "rmsea": finite(form.rmsea),
         }
         for form in found
     ]
@@ -180,7 +181,3 @@ def _some_learners(
         return responses, groups
     chosen = np.sort(rng.choice(N, max(1, round(N * most / responses.n_responses)), replace=False))
     return responses.of_persons(chosen), None if groups is None else [groups[i] for i in chosen.tolist()]
-
-
-def _number(value: float | np.floating[Any]) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -15,7 +15,7 @@ from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import probability_at
 from irt_assets.psychometrics.core.design import seen_sets
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Population, Responses
+from irt_assets.psychometrics.core.models import Calibration, Population, Responses, spread
 from irt_assets.psychometrics.core.quadrature import Grid
 
 _STEP, _REACH, _MOST_NODES = 0.2, 6.0, 241
@@ -138,9 +138,7 @@ class Fitted:
 
     def among_all(self, values: Floats) -> Floats:
         """`values`, shape (J,), at the items' places among all items, NaN for items without parameters."""
-        out = np.full(self.n_all, np.nan)
-        out[self.place] = values
-        return out
+        return spread(values, self.place, self.n_all)
 
     def subsample(self, most: int, rng: np.random.Generator) -> Fitted:
         """Itself, or where it has more than `most` persons, `most` drawn of them."""
