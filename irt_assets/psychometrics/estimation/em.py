@@ -26,7 +26,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import compress
 from typing import TypedDict, Unpack
@@ -59,7 +59,7 @@ from irt_assets.psychometrics.estimation.em_request import (
     some,
 )
 from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.optimizer import Pair, Solution, maximise
+from irt_assets.psychometrics.estimation.optimizer import Solution, maximise
 from irt_assets.psychometrics.estimation.parameter_layout import (
     ROUGHNESS,
     ROUGHNESS_WITH_GUESSING,
@@ -207,7 +207,8 @@ def fit_source(
         priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
     kept_ids = tuple(np.array(items.item_ids, dtype=object)[keep])
     of = model_of([*compress(models, keep)])
-    structure = ParameterLayout.of(
+    layout = partial(
+        ParameterLayout.of,
         of,
         len(kept_ids),
         given=held,
@@ -215,7 +216,10 @@ def fit_source(
         positive_slopes=priors.slopes_held(kept_ids),
         categories=items.n_categories[keep],
     )
-    roughness = ROUGHNESS_WITH_GUESSING if of.guesses and not likelihood_only else ROUGHNESS
+    structure = layout()
+    with_weights = partial(
+        layout, roughness=ROUGHNESS_WITH_GUESSING if of.guesses and not likelihood_only else ROUGHNESS
+    )
     laid = source.laid_out(keep, rarer=structure.guessing, by_category=not of.logistic)
     data = laid.answers
     require_persons(laid.informative, source.names)
@@ -231,12 +235,13 @@ def fit_source(
             grid = _wide_enough(nodes, begun.latent_mean, begun.latent_sd)
             problem = Problem(data, structure, grid, run, priors)
             problem = _dense_enough(problem, problem.start(begun))
-            problem, solution = _with_histogram(problem, problem.start(begun), held, max_iterations, roughness)
+            problem, solution = _with_histogram(problem, problem.start(begun), with_weights, max_iterations)
             solution = ascended(problem, solution)
         else:
             coarse = max(tolerance, COARSE_TOLERANCE)
             problem = Problem(data, structure, Grid.spanning(nodes), run, priors)
-            near = _near(data, structure, run, priors, nodes, coarse, max_iterations, begun)
+            few = Problem(data, structure, _half(problem.grid), run, priors)
+            near = _by_sample(few, lambda on: on.start(begun), coarse, max_iterations)
             solution = ascended(problem, near)
             grid = _wide_enough(nodes, solution.point.means, solution.point.sds)
             resolved = _dense_enough(Problem(data, structure, grid, run, priors), solution.point.x)
@@ -244,7 +249,7 @@ def fit_source(
                 problem = resolved
                 solution = ascended(problem, replace(solution, pairs=()))
             if latent == "histogram":
-                problem, near = _with_histogram(problem, solution.point.x, held, max_iterations, roughness)
+                problem, near = _with_histogram(problem, solution.point.x, with_weights, max_iterations)
                 solution = ascended(problem, _then(solution, near))
         solution = solution.oriented(problem)
         if likelihood_only:
@@ -273,26 +278,23 @@ def fit_source(
     return calibration
 
 
-def _near(
-    data: Answers,
-    structure: ParameterLayout,
-    run: kernels.Run,
-    priors: Priors,
-    nodes: int,
-    tolerance: float,
-    max_iterations: int,
-    begun: Calibration | None,
+def _half(grid: Grid) -> Grid:
+    """As wide, with half of the nodes."""
+    return Grid.spanning(max(8 * round(len(grid.nodes) / 16), 3), float(grid.nodes[-1]))
+
+
+def _by_sample(
+    whole: Problem, start: Callable[[Problem], Floats], tolerance: float, max_iterations: int, least_gain: float = 0.0
 ) -> Solution:
-    """The starting point: the maximum on half of the nodes, which itself starts from a fit or from that of a sample."""
-    grid = Grid.spanning(max(8 * round(nodes / 16), 3))
-    step = _sample_step(data)
-    whole = Problem(data, structure, grid, run, priors)
+    """A maximum, for which that of a sample of many learners is the start."""
+    data, step = whole.data, _sample_step(whole.data)
     if step < 2:
-        return maximise(whole, whole.start(begun), tolerance, max_iterations)
-    sample = Problem(data.thinned(step), structure, grid, run, priors)
-    first = maximise(sample, sample.start(begun), tolerance, min(SAMPLE_ITERATIONS, max_iterations))
-    alike = first.pairs if not structure.guessing else ()  # with guessing a sample bends elsewhere than the whole
-    return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, alike))
+        return maximise(whole, start(whole), tolerance, max_iterations, least_gain=least_gain)
+    sample = Problem(data.thinned(step), whole.structure, whole.grid, whole.run, whole.priors)
+    some_iterations = min(SAMPLE_ITERATIONS, max_iterations)
+    first = maximise(sample, start(sample), tolerance, some_iterations, least_gain=least_gain)
+    known = first.pairs if not whole.structure.guessing else ()  # with guessing a sample bends elsewhere than the whole
+    return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, known, least_gain=least_gain))
 
 
 def _sample_step(data: Answers) -> int:
@@ -325,27 +327,20 @@ def _dense_enough(problem: Problem, x: Floats) -> Problem:
 
 
 def _with_histogram(
-    problem: Problem, x: Floats, held: Fixed, max_iterations: int, roughness: float
+    problem: Problem, x: Floats, with_weights: Callable[..., ParameterLayout], max_iterations: int
 ) -> tuple[Problem, Solution]:
-    """The same problem with free weights, and where to start: near their maximum on half of the nodes, itself begun
-    near that of a sample of many learners, and this at x with normal distributions."""
-    old, data, Q = problem.structure, problem.data, len(problem.grid.nodes)
-    few = Grid.spanning(max(8 * round(Q / 16), 3), float(problem.grid.nodes[-1]))
-    coarse = _with_free_weights(old, data, len(few.nodes), held, roughness)
+    """The same problem with free weights, and where to start: near their maximum on half of the nodes, and this from x
+    with normal distributions. `with_weights`: the layout for so many `histogram_nodes`."""
+    old, few = problem.structure, _half(problem.grid)
+    coarse = with_weights(histogram_nodes=len(few.nodes))
     full = old.expand(x)
     normal = [few.log_weights(mean, sd) for mean, sd in zip(full[old.means], np.exp(full[old.log_sds]), strict=True)]
     x = np.concatenate([x[: coarse.n_before_weights], *normal])
-    whole, iterations = Problem(data, coarse, few, problem.run, problem.priors), 0
-    known: tuple[Pair, ...] = ()
-    step = _sample_step(data)
-    if step >= 2:
-        sample = Problem(data.thinned(step), coarse, few, problem.run, problem.priors)
-        first = maximise(sample, x, 0.0, min(SAMPLE_ITERATIONS, max_iterations), least_gain=COARSE_GAIN)
-        x, iterations, known = first.point.x, first.iterations, first.pairs if not old.guessing else ()
-    near = maximise(whole, x, 0.0, max_iterations, known, least_gain=COARSE_GAIN)
-    free = _with_free_weights(old, data, Q, held, roughness)
-    fine = Problem(data, free, problem.grid, problem.run, problem.priors)
-    return fine, replace(_on_all_nodes(near, whole, fine), iterations=iterations + near.iterations)
+    whole = Problem(problem.data, coarse, few, problem.run, problem.priors)
+    near = _by_sample(whole, lambda _: x, 0.0, max_iterations, least_gain=COARSE_GAIN)
+    free = with_weights(histogram_nodes=len(problem.grid.nodes))
+    fine = Problem(problem.data, free, problem.grid, problem.run, problem.priors)
+    return fine, _on_all_nodes(near, whole, fine)
 
 
 def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
@@ -363,21 +358,6 @@ def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
     pairs = [(spread_out(moved), spread_out(bend, persons_per_node)) for moved, bend, _ in near.pairs]
     kept = tuple((moved, bend, along) for moved, bend in pairs if (along := float(moved @ bend)) > 0)
     return replace(near, point=all_nodes.evaluate(spread_out(near.point.x)), pairs=kept)
-
-
-def _with_free_weights(
-    structure: ParameterLayout, data: Answers, nodes: int, held: Fixed, roughness: float
-) -> ParameterLayout:
-    return ParameterLayout.of(
-        structure.item_model,
-        structure.n_items,
-        given=held,
-        n_groups=structure.n_groups,
-        histogram_nodes=nodes,
-        roughness=roughness,
-        positive_slopes=structure.positive_slopes,
-        categories=data.n_categories,
-    )
 
 
 def _calibration(

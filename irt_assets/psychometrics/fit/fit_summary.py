@@ -91,13 +91,7 @@ def summarise(
     names = calibration.item_ids
     items = {
         "point_biserial": item_rest_correlation(many) if everybody is None else everybody.item_rest,
-        "infit": fit.infit,
-        "outfit": fit.outfit,
-        "infit_z": fit.infit_z,
-        "outfit_z": fit.outfit_z,
-        "rmsd": fit.rmsd,
-        "rmsd_cutoff": fit.rmsd_cutoff,
-        "rmsd_p": fit.rmsd_p,
+        **vars(fit),
         "s_x2": by_score.statistic,
         "s_x2_df": np.where(by_score.df > 0, by_score.df, np.nan),
         "s_x2_p": by_score.p,
@@ -124,7 +118,7 @@ def summarise(
         "loadings": dict(zip(names, loadings(pairs, calibration).round(4).tolist(), strict=True)),
         "parallel": _parallel(few, calibration, of_few, seed, threads),
         "m2": _forms(some, calibration, of_some),
-        "halves": None if split is None else {"apart": split.apart, "expected": split.expected},
+        "halves": None if split is None else vars(split),
     }
     return FitSummary(items, whole)
 
