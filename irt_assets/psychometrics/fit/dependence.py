@@ -341,24 +341,12 @@ def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
 
 def _eap(whole: Fitted, threads: int | None) -> Floats:
     """Shape (n_persons,), each under the distribution of the person's own group."""
-    r, fit, abilities = whole.responses, whole.calibration, whole.abilities
-    log_right, log_wrong = fit.curves.log_tables(abilities.nodes)
-    start, mean = row_starts(r), np.empty(r.n_persons)
+    abilities, mean = whole.abilities, np.empty(whole.responses.n_persons)
+    logs = whole.calibration.curves.log_tables(abilities.nodes)
+    rows, tables = whole.rows, fit_kernels.Tables(*logs, abilities.log_weights, abilities.group)
 
     def one(first: int, last: int) -> None:
-        fit_kernels.posterior_means(
-            first,
-            last,
-            start,
-            r.item,
-            r.score,
-            log_right,
-            log_wrong,
-            abilities.log_weights,
-            abilities.group,
-            abilities.nodes,
-            mean,
-        )
+        fit_kernels.posterior_means(first, last, rows, tables, abilities.nodes, mean)
 
-    over_learners(one, r, start, threads)
+    over_learners(one, whole.responses, rows.start, threads)
     return mean

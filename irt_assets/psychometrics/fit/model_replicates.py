@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import probability_at
-from irt_assets.psychometrics.core.design import seen_sets
+from irt_assets.psychometrics.core.design import row_starts, seen_sets
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Population, Responses, spread
 from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.fit.fit_kernels import Rows
 
 _STEP, _REACH, _MOST_NODES = 0.2, 6.0, 241
 """Nodes: their distance and how far they go, in SDs of the narrowest and of each group; and how many at most. Their
@@ -130,6 +131,11 @@ class Fitted:
         kept = replace(responses.of_items(keep), categories=None)
         abilities = Abilities.of(calibration, groups, responses.n_persons)
         return cls(kept, calibration.select(keep), abilities, np.flatnonzero(keep), responses.n_items)
+
+    @property
+    def rows(self) -> Rows:
+        r = self.responses
+        return Rows(row_starts(r), r.item, r.score)
 
     @property
     def estimated_here(self) -> Mask:
