@@ -47,11 +47,13 @@ from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.testlets import share_testlets
 from irt_assets.psychometrics.estimation.em_request import (
+    RULING_SHARE,
     Items,
     Persons,
     checked_model,
     checked_priors,
     given_parameters,
+    no_common_scale,
     origin_of,
     require_items,
     require_persons,
@@ -72,8 +74,6 @@ from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, 
 from irt_assets.psychometrics.estimation.unrelated import why_unrelated
 
 ENGINE = "em"
-RULING_SHARE = 0.1
-"""An item with a slope at its bound that divides more than this share of the learners has become the ability scale."""
 ENOUGH_FOR_SIGN = 5
 """With at least this many responses in the rarer category, an unbounded slope estimate still identifies its sign."""
 COARSE_TOLERANCE = 1e-2
@@ -505,11 +505,7 @@ def _reasons(
         split = np.minimum(data.correct, data.n - data.correct) / data.n_persons
         ruling = held & (split > RULING_SHARE)
         if ruling.any():
-            reasons.append(
-                f"the ability scale is not a common one: slopes without a finite maximum belong to items that separate "
-                f"more than {RULING_SHARE:.0%} of the learners ({some(list(named[ruling]))}), so that those "
-                f"answers alone decide θ. Look for duplicated or dependent items among them"
-            )
+            reasons.append(no_common_scale("slopes without a finite maximum", named[ruling]))
     reasons += [doubt] if doubt else []
     if found.unidentified.any():
         reasons.append(

@@ -5,7 +5,7 @@ Every refusal is a `PsychometricsError` that names what was seen. Nothing here e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
-from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemModel, model_of
 from irt_assets.psychometrics.core.models import Responses
@@ -28,6 +27,8 @@ MIN_PERSONS = 10
 """With fewer learners who answered at least two items, every estimate rests on a handful of answers."""
 FAR_ANCHORS = 2.0
 """If the anchors' mean difficulty is further than this from 0, the default quadrature range would miss the learners."""
+RULING_SHARE = 0.1
+"""An item with a slope at its bound that divides more than this share of the learners has become the ability scale."""
 EVERYONE = "all"
 """The name of the population of a fit without groups."""
 
@@ -140,18 +141,6 @@ def origin_of(given: Fixed) -> float:
     return middle if abs(middle) > FAR_ANCHORS else 0.0
 
 
-def usable(
-    responses: Responses, counts: Counts, persons: Persons, keep: Mask, given: Fixed, model: ItemModel
-) -> Responses:
-    """Responses to anchors and to items that were answered both ways; raises where they are too few."""
-    require_items(responses, counts, keep, given, model)
-    kept = responses if keep.all() else responses.of_items(keep)
-    several = np.diff(row_starts(kept)) >= 2
-    informative = np.bincount(persons.group[several], persons.weight[several], len(persons.names)).astype(np.float64)
-    require_persons(informative, persons.names)
-    return kept
-
-
 def require_items(items: Items, counts: Counts, keep: Mask, given: Fixed, model: ItemModel) -> None:
     """Raises where too few items can be estimated, or no anchor was answered."""
     if counts.n.sum() == 0:
@@ -191,6 +180,15 @@ def require_persons(informative: Floats, names: Sequence[str]) -> None:
 
 def some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def no_common_scale(slopes: str, names: Iterable[str]) -> str:
+    """Why a fit is not a result in which items with such slopes have become the ability scale."""
+    return (
+        f"the ability scale is not a common one: {slopes} belong to items that separate more than {RULING_SHARE:.0%} "
+        f"of the learners ({some(list(names))}), so that those answers alone decide θ. Look for duplicated or "
+        f"dependent items among them"
+    )
 
 
 def same_answers(alike: Sequence[str]) -> str:

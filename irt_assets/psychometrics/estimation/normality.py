@@ -14,9 +14,8 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Flag, Responses
 from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation.em_request import Persons, usable
 from irt_assets.psychometrics.estimation.marginal import Point, Problem
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import Counts, ResponseLayout
 from irt_assets.psychometrics.estimation.shape import Normality
 from irt_assets.psychometrics.estimation.standard_errors import scaled_inverse
@@ -53,11 +52,8 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         raise PsychometricsError(
             "normality is tested where the fit has a joint covariance: this one has too many items"
         )
-    persons = Persons.of(responses, None, None, None)
-    counts = Counts.of(responses, persons.weight)
-    keep = np.isfinite(calibration.a) & counts.estimable(of)
-    unknown = np.full(responses.n_items, np.nan)
-    kept = usable(responses, counts, persons, keep, Fixed(unknown, unknown, unknown), of)
+    keep = np.isfinite(calibration.a) & Counts.of(responses, np.ones(responses.n_persons)).estimable(of)
+    kept = responses.of_items(keep)
     structure = ParameterLayout.of(calibration.select(keep).item_model, kept.n_items)
     full = np.zeros(len(structure.index))
     with np.errstate(divide="ignore"):
