@@ -6,8 +6,6 @@ and never overflow; NaN parameters give NaN.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.special import expit, log_expit, logit
 
@@ -101,7 +99,6 @@ def logistic_table(a: Floats, d: Floats, theta: Floats) -> tuple[Floats, Floats]
     return log_wrong, p
 
 
-@dataclass(frozen=True)
 class GuessingCurves:
     """J items at Q abilities; c may be 0 for some.
 
@@ -111,53 +108,33 @@ class GuessingCurves:
             V = (θL/P, L/P, c/P).
     """
 
-    p: Floats
-    q: Floats
-    factors: Floats
-
-    @classmethod
-    def of(cls, theta: Floats, a: Floats, d: Floats, logit_c: Floats) -> GuessingCurves:
+    def __init__(self, theta: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
         eta = a[:, None] * theta + d[:, None]
         c, rest = expit(logit_c)[:, None], expit(-logit_c)[:, None]
         logistic = expit(eta)
-        p = np.maximum(c + rest * logistic, np.finfo(float).tiny)
-        by_eta = logistic / p
-        return cls(p, rest * expit(-eta), np.stack([by_eta * theta, by_eta, c / p]))
+        self.p = np.maximum(c + rest * logistic, np.finfo(float).tiny)
+        self.q = rest * expit(-eta)
+        by_eta = logistic / self.p
+        self.factors = np.stack([by_eta * theta, by_eta, c / self.p])
 
 
-@dataclass(frozen=True)
-class GuessingTables(GuessingCurves):
-    """The same with logs, and with derivatives of the factors.
+class GuessingTables:
+    """The same with logs, by the compiled table, and with derivatives of the factors.
 
-    Attributes:
-        theta: shape (Q,). c: shape (J, 1). logistic, log_right, log_wrong: L, log P and log(1 − P), shape (J, Q).
+    Attributes: p, q, factors; theta, shape (Q,); c, shape (J, 1); L, log P and log(1 − P), shape (J, Q).
     """
 
-    theta: Floats
-    c: Floats
-    logistic: Floats
-    log_right: Floats
-    log_wrong: Floats
-
-    @classmethod
-    def of(cls, theta: Floats, a: Floats, d: Floats, logit_c: Floats) -> GuessingTables:
-        log_rest, logistic = logistic_table(a, d, theta)
+    def __init__(self, theta: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
+        log_rest, self.logistic = logistic_table(a, d, theta)
         c, rest = expit(logit_c)[:, None], expit(-logit_c)[:, None]
-        p = c + rest * logistic
+        self.theta, self.c = theta, c
+        self.p, self.q = c + rest * self.logistic, rest * np.exp(log_rest)
+        self.log_wrong = np.log(rest) + log_rest
         with np.errstate(divide="ignore", invalid="ignore"):
-            log_right = np.logaddexp(np.log(c), np.log(rest) + a[:, None] * theta + d[:, None] + log_rest)
-            by_eta = np.where(c > 0, logistic / p, 1.0)
-            by_c = np.where(c > 0, c / p, 0.0)
-        return cls(
-            p=p,
-            q=rest * np.exp(log_rest),
-            factors=np.stack([by_eta * theta, by_eta, by_c]),
-            theta=theta,
-            c=c,
-            logistic=logistic,
-            log_right=log_right,
-            log_wrong=np.log(rest) + log_rest,
-        )
+            self.log_right = np.logaddexp(np.log(c), np.log(rest) + a[:, None] * theta + d[:, None] + log_rest)
+            by_eta = np.where(c > 0, self.logistic / self.p, 1.0)
+            by_c = np.where(c > 0, c / self.p, 0.0)
+        self.factors = np.stack([by_eta * theta, by_eta, by_c])
 
     @property
     def factor_derivatives(self) -> Floats:

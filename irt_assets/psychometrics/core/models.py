@@ -128,7 +128,7 @@ class Responses:
         if self.categories is not None:
             self._require_categories(self.categories)
         if np.any(np.diff(self.person) < 0):
-            raise PsychometricsError("responses must be sorted by person (use Responses.from_long)")
+            raise PsychometricsError("responses must be sorted by person")
         # compiled kernels check no bounds and are compiled again for every other type, order and read-only buffer
         for name, dtype in (("person", np.int32), ("item", np.int32), ("score", np.int8)):
             object.__setattr__(self, name, np.require(getattr(self, name), dtype, ["C", "W"]))

@@ -95,7 +95,7 @@ class Guessing:
 
     def __init__(self, data: Answers, nodes: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
         self.data, self.nodes = data, nodes
-        self.tables = tables = GuessingTables.of(nodes, a, d, logit_c)
+        self.tables = tables = GuessingTables(nodes, a, d, logit_c)
         self.c = tables.c[:, 0]
         flip, log_odds = data.flipped[:, None], tables.log_right - tables.log_wrong
         self.curves = kernels.Curves(

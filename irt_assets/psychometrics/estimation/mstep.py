@@ -90,7 +90,7 @@ def _objective(problem: Problem, point: Point, rows: np.ndarray, at: Floats) -> 
     """The items `rows` (n,) at parameters (3, n)."""
     seen, right = point.expected.seen[rows], point.expected.right[rows]
     a, d, logit_c = at
-    curves = GuessingCurves.of(problem.grid.nodes, a, d, logit_c)
+    curves = GuessingCurves(problem.grid.nodes, a, d, logit_c)
     log_right, log_wrong = (np.log(np.maximum(x, _LEAST)) for x in (curves.p, curves.q))
     terms = item_terms(problem.priors, a, d, logit_c, problem.prior_share[rows], 3)
     value = (right * log_right + (seen - right) * log_wrong).sum(axis=1)
