@@ -273,10 +273,6 @@ class PullStaging(Staging):
             self.vanished = [row[0] for row in found]
         return super().judge(strict=strict)
 
-    def recorded(self, name: str) -> dict[str, str]:  # noqa: ARG002
-        """None: rows are scored by the records themselves."""
-        return {}
-
 
 def take_rows(
     connection: psycopg.Connection,
