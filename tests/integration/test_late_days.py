@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from irt_assets.cli.status import late_answers
 from irt_assets.common.partitions import Month
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.responses.corrections import Answers, rescore, withdraw
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.importing.load import import_attempts
@@ -93,6 +95,8 @@ def test_a_phone_that_comes_back_leaves_the_month_as_it_is_and_counts_for_θ_and
     before = log.make()
     log.come(2, days=20)
     assert (log.stale, log.left_out()) == (set(), 2)
+    state = MonthState(MONTH, rooms.SCALE, State.GREEN, "")
+    assert late_answers(log.database, [state]) == [{"month": MONTH, "scale_id": rooms.SCALE, "answers": 2}]
     again = log.make()
     assert (again.data_hash, again.snapshot_hash, again.n_attempts) == (before.data_hash, before.snapshot_hash, 2100)
     with log.database.connect() as connection:

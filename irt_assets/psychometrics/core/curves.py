@@ -29,8 +29,10 @@ def complement_at(eta: Floats, c: Floats | float) -> Floats:
 
 def log_probabilities_at(eta: Floats, c: Floats | float) -> tuple[Floats, Floats]:
     """log P and log(1 − P), without cancellation."""
-    with np.errstate(divide="ignore"):
-        log_right = np.logaddexp(np.log(c), np.log1p(-c) + log_expit(eta))
+    log_right = np.log1p(-c) + log_expit(eta)
+    if np.any(c):
+        with np.errstate(divide="ignore"):
+            log_right = np.logaddexp(np.log(c), log_right)
     return log_right, np.log1p(-c) + log_expit(-eta)
 
 
