@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from irt_assets.psychometrics.linking.linking import link
 from irt_assets.psychometrics.linking.placement import LinkingError
 from tests.testbed.aligned import disagree
 from tests.testbed.made_anchors import anchor_set_of, with_errors_of
+from tests.testbed.published_months import alone
 
 MEAN, SD = 0.5, 1.2
 
@@ -103,9 +104,10 @@ def known_scale(old: Calibration, first: Calibration, new: Calibration, is_ancho
     ids = tuple(old.item_ids[j] for j in k)
     delta_ad = np.stack([y.a - a, y.d - d], axis=1)[k]
     known = Published(ids, a[k], -d[k] / a[k], y.c[k], cov_ab[k], with_anchors=np.zeros((k.size, 2, 0)))
+    now = replace(y, joint_cov=None).select(k).items
     return Comparison(
-        y.select(k).items, known, delta_ad, (y.cov + cov)[k], (y.cov_ab + cov_ab)[k],
-        np.zeros((k.size, 2, 0)), (Fitted("2pl"),) * k.size,
+        now, known, delta_ad, (y.cov + cov)[k], (y.cov_ab + cov_ab)[k], np.zeros((k.size, 2, 0)),
+        (Fitted("2pl"),) * k.size, **alone(now, known),
     )  # fmt: skip
 
 

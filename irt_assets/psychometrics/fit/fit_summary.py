@@ -28,7 +28,6 @@ from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.psychometrics.fit.m2 import form_fit
 from irt_assets.psychometrics.fit.measure import SMALLEST_PAIR
 from irt_assets.psychometrics.fit.person_fit import person_fit
-from irt_assets.psychometrics.fit.second_ability import loadings
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
 from irt_assets.psychometrics.scoring.reliability import fitted_reliability
 
@@ -115,7 +114,7 @@ def summarise(
                 for i, j in pairs.flagged[:NAMED_PAIRS]
             ],
         },
-        "loadings": dict(zip(names, loadings(pairs, calibration).round(4).tolist(), strict=True)),
+        "loadings": {},  # which earlier releases read
         "parallel": _parallel(few, calibration, of_few, seed, threads),
         "m2": _forms(some, calibration, of_some),
         "halves": None if split is None else vars(split),
