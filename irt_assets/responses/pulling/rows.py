@@ -91,7 +91,7 @@ class Rows(ABC):
 
     @property
     def zone(self) -> str | None:
-        """Of times that carry none."""
+        """The zone of times that carry none."""
         return self.source.zone or self.binding.mapping.time.zone
 
     @cached_property
