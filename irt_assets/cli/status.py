@@ -51,7 +51,7 @@ def status(
     if as_json:
         print_json(as_dict(overview) | {"late_answers": late})
     else:
-        _print(overview, late, ZoneInfo(database.settings.irt_time_zone))
+        show(overview, late, ZoneInfo(database.settings.irt_time_zone))
     if any(month.state not in ("green", "origin") for month in overview.months):
         raise typer.Exit(1)
 
@@ -64,7 +64,7 @@ def late_answers(database: Database, months: Sequence[MonthState]) -> list[dict[
     return [{"month": one.month, "scale_id": one.scale_id, "answers": n} for one, n in counted if n]
 
 
-def _print(overview: Overview, late: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> None:
+def show(overview: Overview, too_late: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> None:
     def at(time: datetime | None) -> str:
         return time.astimezone(zone).strftime("%m-%d %H:%M") if time else "–"
 
@@ -93,7 +93,7 @@ def _print(overview: Overview, late: Sequence[Mapping[str, Any]], zone: ZoneInfo
         out.print(f"pull: {escape(line)}")
     out.print()
     print_blocks(table(("month", "scale", "state", "why"), [*_months(overview.months)]))
-    for one in late:
+    for one in too_late:
         many = f"{one['answers']:,} new answers came too late for {one['month']} ({one['scale_id']})"
         out.print(f"late answers: {escape(many)} and count for θ, features and later months")
     if overview.waiting:

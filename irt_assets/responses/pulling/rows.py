@@ -7,15 +7,15 @@ not: where a pull stands (see `standing`), and what is done with the rows.
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from itertools import chain
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -67,7 +67,7 @@ class Span:
     cursor: Any
 
 
-class Rows(AbstractContextManager["Rows"]):
+class Rows(ABC):
     """What the rows of all sources have in common.
 
     Raises TransientFailure where the source cannot be reached, PermanentFailure where its columns are not as the file
@@ -75,14 +75,23 @@ class Rows(AbstractContextManager["Rows"]):
     """
 
     source: PullSource
-    binding: Binding
-    """What the columns mean."""
-    columns: dict[str, str]
-    """The columns that are read, and their types."""
+
+    @property
+    @abstractmethod
+    def binding(self) -> Binding:
+        """What the columns mean. Raises PermanentFailure where one that is named is not there."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> dict[str, str]:
+        """The columns that are read, and their types."""
+
+    def __enter__(self) -> Self:
+        return self
 
     @property
     def zone(self) -> str | None:
-        """Of times that carry none."""
+        """The zone of times that carry none."""
         return self.source.zone or self.binding.mapping.time.zone
 
     @cached_property
@@ -108,13 +117,13 @@ class Rows(AbstractContextManager["Rows"]):
         what = f"{self.source.name}: {name} ({self.columns[name]})"
         return clock_of(value, what, unit, self.zone, in_utc=self.columns[name] == MARIADB_TIMESTAMP)
 
-    def micros(self, cells: pa.Array, name: str, unit: str | None) -> np.ndarray:
+    def micros(self, cells: pa.Array, name: str, unit: Literal["s", "ms"] | None) -> np.ndarray:
         """Microseconds since 1970 of the times of a column."""
         texts = cells if pa.types.is_timestamp(cells.type) else as_text(cells, name)
         return parse_times(texts, TimeRules(unit=unit), self.zone, None)
 
     def first_of(self, part: Part) -> datetime | None:
-        """From which answer on a part is read."""
+        """The time of the earliest answer that a part reads; None: the first of all."""
         return max(filter(None, (part.start, self.source.begins)), default=None)
 
     def used(self, described: Mapping[str, str], *others: str) -> dict[str, str]:
@@ -191,7 +200,6 @@ class SqlRows(Rows):
 
     @cached_property
     def binding(self) -> Binding:
-        """What the columns mean. Raises PermanentFailure where one that is named is not there."""
         there = [*self._described, *["revision"] * (self.source.revision is not None)]
         for name in (self.cursor.column, self.cursor.key):
             if name not in self._described:
