@@ -16,7 +16,7 @@ from irt_assets.psychometrics.core.arrays import Ints, Mask
 from irt_assets.psychometrics.core.covariances import mirrored
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, item_model
+from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, ItemCurves, item_model
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import LogitNormal, Priors
@@ -36,7 +36,6 @@ from irt_assets.psychometrics.estimation.marginal import largest_scaled_gradient
 from irt_assets.psychometrics.estimation.parameter_layout import (
     COMMON_SLOPE_FLOOR,
     LATENT_SD_BOUNDS,
-    Fixed,
 )
 from irt_assets.psychometrics.estimation.source import InMemory
 from irt_assets.psychometrics.estimation.standard_errors import VARIANCE_INFLATION_LIMIT, weakly_identified
@@ -74,14 +73,14 @@ def fit_mirt(
         )
     source = InMemory(responses, Persons.of(responses, None, None, None))
     counts, given = source.counts(), given_parameters(responses, anchors)
-    keep = counts.estimable(of) | (given.items & (counts.n > 0))
+    keep = counts.estimable(of) | (given.known & (counts.n > 0))
     require_items(responses, counts, keep, given, of)
     kept, _ = source.gathered(keep)
-    laid, held = source.laid_out(keep, rarer=False, by_category=False), given.items[keep]
+    laid, held = source.laid_out(keep, rarer=False, by_category=False), given.known[keep]
     require_persons(laid.informative, source.names)
     require_connected(laid.links, kept.item_ids, held)
     origin = origin_of(given)
-    fixed = Fixed(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
+    fixed = ItemCurves(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
     known = None
     if held.any():
         known = anchors_of(np.array(kept.item_ids)[held], a=fixed.a[held], d=fixed.d[held], c=fixed.c[held])
@@ -115,7 +114,7 @@ def fit_mirt(
     values = np.stack([given.a, given.d + given.a * origin, given.c])
     values[:, at] = found.a, found.d, found.c
     cov = np.full((J, *found.cov.shape[1:]), np.nan)
-    cov[given.items] = 0.0
+    cov[given.known] = 0.0
     cov[at] = mirrored(judged.cov)
     version, software = found.software_versions(ENGINE)
     calibration = Calibration(
@@ -145,7 +144,7 @@ def fit_mirt(
         ),
         data_hash=data_hash,
         priors=priors.as_dict(),
-        anchored=tuple(item for item, fixed in zip(responses.item_ids, given.items, strict=True) if fixed),
+        anchored=tuple(item for item, fixed in zip(responses.item_ids, given.known, strict=True) if fixed),
         software=software,
     )
     return calibration.rescaled(1.0, origin) if origin else calibration

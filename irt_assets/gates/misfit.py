@@ -144,7 +144,5 @@ def kept_dimensions(statistics: SetStatistics | None, item_ids: Sequence[str]) -
     places = {item: j for j, item in enumerate(item_ids)}
     if kept is None or kept.se is None or not places.keys() >= set(kept.together):
         return None
-    under_model = np.array(kept.under_model)
-    p = (1 + int((under_model >= kept.eigenvalue).sum())) / (1 + under_model.size)
     loading_items = tuple(places[item] for item in kept.together)
-    return ParallelAnalysis(kept.eigenvalue, under_model, p, kept.se, loading_items, kept.learners)
+    return ParallelAnalysis(kept.eigenvalue, np.array(kept.under_model), kept.se, loading_items, kept.learners)

@@ -8,14 +8,14 @@ from scipy.special import expit, log_expit, logsumexp
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.item_models import ItemCurves, item_model
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.em_request import EVERYONE
 from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from tests.testbed.made_anchors import anchor_set_of
 
@@ -50,7 +50,7 @@ def test_gradient_of_groups_anchors_and_weights_is_that_of_a_plain_likelihood(mo
     x = answers(rng, rng.normal(0.3, 1.1, 60), a, b, seen=0.8)
     group, weights = rng.integers(0, 3, 60), rng.integers(0, 4, 60).astype(float)
     held = np.isin(np.arange(6), [1, 4])
-    given = Fixed(*(np.where(held, value, np.nan) for value in (a, -a * b, np.zeros(6))))
+    given = ItemCurves(*(np.where(held, value, np.nan) for value in (a, -a * b, np.zeros(6))))
     structure = ParameterLayout.of(item_model(model), 6, given=given, n_groups=3)
     data = ResponseLayout.of(Responses.from_wide(x), group=group, weights=weights, anchored=held)
     free = rng.normal(0.4, 0.2, structure.size)

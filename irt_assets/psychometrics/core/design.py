@@ -146,19 +146,16 @@ def _join(connected: Ints, parent: Ints) -> None:
     layout_kernels.join_items(np.arange(rows), start, connected.astype(np.int32).ravel(), parent)
 
 
-def links(responses: Responses) -> Links:
-    """What the persons of all responses connect."""
-    sets = seen_sets(responses)
-    alike = np.bincount(sets.of_person[sets.of_person >= 0], minlength=len(sets.person))
-    return Links.of(sets.row_start, responses.item, responses.n_items, sets.person, alike)
-
-
 def components(responses: Responses) -> list[Component]:
     """The connected components of the graph of persons and items, the one with most items first.
 
     Only what was answered counts: an item without responses and a person without responses are in no component.
     """
-    return links(responses).components(responses.item_ids)
+    sets = seen_sets(responses)
+    alike = np.bincount(sets.of_person[sets.of_person >= 0], minlength=len(sets.person))
+    return Links.of(sets.row_start, responses.item, responses.n_items, sets.person, alike).components(
+        responses.item_ids
+    )
 
 
 def require_connected(linked: Links, item_ids: Sequence[str], anchored: Mask | None = None) -> None:

@@ -40,7 +40,7 @@ from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.covariances import mirrored
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS, model_of
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, ItemCurves, model_of
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population, Responses, spread
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.core.priors import Normal, Priors
@@ -60,12 +60,12 @@ from irt_assets.psychometrics.estimation.em_request import (
     same_answers,
     some,
 )
+from irt_assets.psychometrics.estimation.latent_distribution import NormalGroups
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.optimizer import Solution, maximise
 from irt_assets.psychometrics.estimation.parameter_layout import (
     ROUGHNESS,
     ROUGHNESS_WITH_GUESSING,
-    Fixed,
     ParameterLayout,
 )
 from irt_assets.psychometrics.estimation.response_layout import Answers, Counts
@@ -199,10 +199,10 @@ def fit_source(
     source = source_of()
     counts = source.counts()
     given = given_parameters(items, anchors)
-    keep = counts.estimable(of) | (given.items & (counts.n > 0))
+    keep = counts.estimable(of) | (given.known & (counts.n > 0))
     require_items(items, counts, keep, given, of)
     origin = origin_of(given)
-    held = Fixed(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
+    held = ItemCurves(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
     if priors.b is not None:
         priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
     kept_ids = tuple(np.array(items.item_ids, dtype=object)[keep])
@@ -223,7 +223,7 @@ def fit_source(
     laid = source.laid_out(keep, rarer=structure.guessing, by_category=not of.logistic)
     data = laid.answers
     require_persons(laid.informative, source.names)
-    require_connected(laid.links, kept_ids, held.items)
+    require_connected(laid.links, kept_ids, held.known)
     with kernels.runner(threads) as run:
 
         def ascended(problem: Problem, near: Solution) -> Solution:
@@ -333,9 +333,7 @@ def _with_histogram(
     with normal distributions. `with_weights`: the layout for so many `histogram_nodes`."""
     old, few = problem.structure, _half(problem.grid)
     coarse = with_weights(histogram_nodes=len(few.nodes))
-    full = old.expand(x)
-    normal = [few.log_weights(mean, sd) for mean, sd in zip(full[old.means], np.exp(full[old.log_sds]), strict=True)]
-    x = np.concatenate([x[: coarse.n_before_weights], *normal])
+    x = np.concatenate([x[: coarse.n_before_weights], *NormalGroups(old, few).log_weights(old.expand(x))])
     whole = Problem(problem.data, coarse, few, problem.run, problem.priors)
     near = _by_sample(whole, lambda _: x, 0.0, max_iterations, least_gain=COARSE_GAIN)
     free = with_weights(histogram_nodes=len(problem.grid.nodes))
@@ -461,21 +459,21 @@ def _pooled(populations: Sequence[Population]) -> tuple[float, float]:
     return mean, float(np.sqrt(share @ (sds**2 + (means - mean) ** 2)))
 
 
-def _with_anchors(calibration: Calibration, given: Fixed) -> Calibration:
+def _with_anchors(calibration: Calibration, given: ItemCurves) -> Calibration:
     """Anchors have their given parameters, answered or not, and no error of their own."""
-    if not given.items.any():
+    if not given.known.any():
         return calibration
     a, d, c = (
-        np.where(given.items, known, found)
+        np.where(given.known, known, found)
         for known, found in ((given.a, calibration.a), (given.d, calibration.d), (given.c, calibration.c))
     )
     cov, joint = calibration.cov.copy(), calibration.joint_cov
-    cov[given.items] = 0.0
+    cov[given.known] = 0.0
     if joint is not None:
         joint = joint.copy()
-        joint[np.repeat(given.items, 2)] = 0.0
-        joint[:, np.repeat(given.items, 2)] = 0.0
-    names = tuple(calibration.item_ids[j] for j in np.flatnonzero(given.items))
+        joint[np.repeat(given.known, 2)] = 0.0
+        joint[:, np.repeat(given.known, 2)] = 0.0
+    names = tuple(calibration.item_ids[j] for j in np.flatnonzero(given.known))
     return replace(calibration, a=a, d=d, c=c, cov=cov, joint_cov=joint, anchored=names)
 
 

@@ -15,11 +15,10 @@ import numpy.typing as npt
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemModel, model_of
+from irt_assets.psychometrics.core.item_models import ItemCurves, ItemModel, model_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import Priors
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed
 from irt_assets.psychometrics.estimation.response_layout import Counts
 from irt_assets.psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_WITH_GUESSING
 
@@ -118,30 +117,28 @@ def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | No
     return found
 
 
-def given_parameters(items: Items, anchors: AnchorSet | None) -> Fixed:
-    """The anchors' parameters at their places among the items of `responses`, NaN elsewhere."""
-    a, d, c = (np.full(items.n_items, np.nan) for _ in range(3))
-    if anchors is not None:
-        place = {item: j for j, item in enumerate(items.item_ids)}
-        rows = [k for k, item in enumerate(anchors.item_ids) if item in place]
-        if not rows:
-            raise PsychometricsError(
-                f"none of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} is among the items answered "
-                f"({some(list(anchors.item_ids))}), so they cannot hold its scale. Fit without anchors and link"
-            )
-        at = [place[anchors.item_ids[k]] for k in rows]
-        a[at], d[at], c[at] = anchors.a[rows], -anchors.a[rows] * anchors.b[rows], anchors.c[rows]
-    return Fixed(a, d, c)
+def given_parameters(items: Items, anchors: AnchorSet | None) -> ItemCurves:
+    """The anchors' curves at their places among the items of `responses`, none elsewhere."""
+    if anchors is None:
+        unknown = np.full(items.n_items, np.nan)
+        return ItemCurves(unknown, unknown, unknown)
+    given = anchors.among(items.item_ids).curves
+    if not given.known.any():
+        raise PsychometricsError(
+            f"none of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} is among the items answered "
+            f"({some(list(anchors.item_ids))}), so they cannot hold its scale. Fit without anchors and link"
+        )
+    return given
 
 
-def origin_of(given: Fixed) -> float:
+def origin_of(given: ItemCurves) -> float:
     """The middle of the anchors where it is far from 0: the nodes are then laid around it."""
-    sloped = given.items & (given.a != 0)
+    sloped = given.known & (given.a != 0)
     middle = float(np.median(-given.d[sloped] / given.a[sloped])) if sloped.any() else 0.0
     return middle if abs(middle) > FAR_ANCHORS else 0.0
 
 
-def require_items(items: Items, counts: Counts, keep: Mask, given: Fixed, model: ItemModel) -> None:
+def require_items(items: Items, counts: Counts, keep: Mask, given: ItemCurves, model: ItemModel) -> None:
     """Raises where too few items can be estimated, or no anchor was answered."""
     if counts.n.sum() == 0:
         raise PsychometricsError("a calibration needs learners who answered items, got no responses")
@@ -155,9 +152,9 @@ def require_items(items: Items, counts: Counts, keep: Mask, given: Fixed, model:
             f"a {model.name} model needs at least {least} items that were answered {ways}, "
             f"found {keep.sum()}{because}. With fewer it has more parameters than the answers determine"
         )
-    if given.items.any() and not (given.items & keep).any():
+    if given.known.any() and not (given.known & keep).any():
         raise PsychometricsError(
-            f"no learner answered an anchor ({some(list(np.array(items.item_ids, dtype=object)[given.items]))}), "
+            f"no learner answered an anchor ({some(list(np.array(items.item_ids, dtype=object)[given.known]))}), "
             f"so they cannot hold the scale. Fit without anchors and link"
         )
 

@@ -14,7 +14,7 @@ from scipy.special import logit
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import with_asymptote
-from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel, which
+from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, ItemCurves, ItemModel, which
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -33,7 +33,7 @@ from irt_assets.psychometrics.estimation.likelihood import (
     shared_by_differences,
     shared_with_nodes,
 )
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import Answers, ResponseLayout
 
 _MIDDLE = 0.4
@@ -353,7 +353,7 @@ def largest_scaled_gradient(
     c: Floats,
     latent_mean: float,
     latent_sd: float,
-    given: Fixed,
+    given: ItemCurves,
     priors: Priors,
 ) -> tuple[float, str]:
     """The largest gradient of the log-likelihood (and log-prior) in a free parameter, and whose it is.
@@ -364,7 +364,7 @@ def largest_scaled_gradient(
     """
     J = responses.n_items
     structure = ParameterLayout.of(model, J, given=given)
-    data = ResponseLayout.of(responses, anchored=given.items)
+    data = ResponseLayout.of(responses, anchored=given.known)
     reach = max(6.0, float(np.ceil(abs(latent_mean) + 5 * latent_sd)))
     full = np.concatenate([a, d, logit(np.clip(c, *GUESSING_BOUNDS))[: J * (structure.K - 2)]])
     full = np.concatenate([full, [latent_mean, np.log(latent_sd)]])

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.special import logit
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
-from irt_assets.psychometrics.core.item_models import LOGIT_C, ItemModel
+from irt_assets.psychometrics.core.item_models import LOGIT_C, ItemCurves, ItemModel
 
 COMMON_SLOPE_FLOOR = 0.01
 """A common slope stops here: below it the answers to different items are unrelated and difficulty has no unit. So do
@@ -30,19 +30,6 @@ ROUGHNESS_WITH_GUESSING = 5.0
 """The same under a model with c: there, learners at chance level say nothing of how far down they are, and an ill-known
 lower tail would move the SD that all slopes are relative to. Chosen by `bench_origin_shape`. Fits that are
 compared with those of other models have the penalty of these."""
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """Items whose parameters are given: a, d and c, shape (J,), NaN for the items to be estimated."""
-
-    a: Floats
-    d: Floats
-    c: Floats
-
-    @property
-    def items(self) -> Mask:
-        return np.isfinite(self.a)
 
 
 @dataclass(frozen=True)
@@ -71,19 +58,19 @@ class ParameterLayout:
         of: ItemModel,
         n_items: int,
         *,
-        given: Fixed | None = None,
+        given: ItemCurves | None = None,
         n_groups: int = 1,
         histogram_nodes: int = 0,
         roughness: float = ROUGHNESS,
         positive_slopes: Mask | None = None,
         categories: Ints | None = None,
     ) -> ParameterLayout:
-        """`given`: items to hold; all groups then have a free mean and SD, else all but the first (its SD is free in a
-        Rasch model). `histogram_nodes`: above 0, each group has that many free weights instead of mean and SD, with a
-        penalty of weight `roughness`.
+        """`given`: curves of items to hold, none of others; all groups then have a free mean and SD, else all but the
+        first (its SD is free in a Rasch model). `histogram_nodes`: above 0, each group has that many free weights
+        instead of mean and SD, with a penalty of weight `roughness`.
         `positive_slopes`: (J,), items whose slopes stay above 0. `categories`: (J,), of the items; None: 2."""
         J, G = n_items, n_groups
-        anchored = given.items if given is not None else np.zeros(J, dtype=bool)
+        anchored = given.known if given is not None else np.zeros(J, dtype=bool)
         categories = np.full(J, 2) if categories is None else categories
         names, own = of.parameter_names(int(categories.max(initial=2))), of.free(categories) & ~anchored
         fixed_at = of.fixed_at(categories)

@@ -67,7 +67,6 @@ class ParallelAnalysis:
     Attributes:
         eigenvalue: of the data.
         under_model: shape (replications,), of data the fitted model gave to the same sets of items.
-        p: (1 + how many of these are at least as large) / (1 + replications).
         tail: p of the same question from the mean and SD of `under_model`, by Student's t for one more such value: not
             bounded by the number of replications. NaN for fewer than 3 of them.
         se: standard error of `eigenvalue`, the fit's parameters given.
@@ -79,10 +78,14 @@ class ParallelAnalysis:
 
     eigenvalue: float
     under_model: Floats
-    p: float
     se: float
     loading_items: tuple[int, ...]
     learners: int
+
+    @property
+    def p(self) -> float:
+        """(1 + how many of `under_model` are at least as large) / (1 + replications)."""
+        return (1 + int((self.under_model >= self.eigenvalue).sum())) / (1 + self.under_model.size)
 
     @property
     def ratio(self) -> float:
@@ -185,13 +188,11 @@ def parallel_analysis(
     rng = np.random.default_rng(seed)
     whole = Fitted.of(responses, calibration, groups).subsample(most_persons, rng)
     found = _Dependence.of(whole, threads)
-    observed = found.eigenvalue
     under_model = np.array([_Dependence.of(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)])
-    p = (1 + int((under_model >= observed).sum())) / (1 + replications)
     vector = np.linalg.eigh(found.q3)[1][:, -1]
     loading_items = tuple(whole.place[_loading_items(found.q3, vector)].tolist())
     se = _error_of_eigenvalue(whole, found, vector, found.counted)
-    return ParallelAnalysis(observed, under_model, p, se, loading_items, whole.responses.n_persons)
+    return ParallelAnalysis(found.eigenvalue, under_model, se, loading_items, whole.responses.n_persons)
 
 
 def split_half_difference(
