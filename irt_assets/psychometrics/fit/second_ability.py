@@ -1,4 +1,4 @@
-"""The loading of each item on what the items share beyond θ, a second ability for instance.
+"""How much each item leans on what the items share beyond θ, a second ability for instance.
 
 Where such an ability is part of a test, learners who gained in both find its items easier than their θ says: all of
 these move together against the others, by their loading times how far the learners' mean on it lies from where θ
