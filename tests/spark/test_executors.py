@@ -120,7 +120,7 @@ def test_errors_by_block_are_those_in_memory(spark, frame, large, monkeypatch):
 
 
 @pytest.mark.parametrize("partitions", [2, 50])
-def test_groups_of_shards_and_waves_change_nothing(spark, frame, small, monkeypatch, partitions):
+def test_bundles_of_shards_and_waves_change_nothing(spark, frame, small, monkeypatch, partitions):
     """Seven shards in three groups whose sums come one at a time, in so many partitions, and the same in memory."""
     monkeypatch.setattr(spark_answers, "_cores", lambda session: partitions)
     monkeypatch.setattr(sums, "RESPONSES_PER_SHARD", 5000)
