@@ -99,9 +99,8 @@ def compared(delta_a: np.ndarray, delta_b: np.ndarray, se: float, tests_slopes: 
         with_anchors=np.zeros((k, 2, 2)),
     )
     a, b = 1 + delta_a, delta_b
-    delta_ad = np.stack([delta_a, -a * b], axis=1)
     now = ItemParameters(old.item_ids, a, b, np.zeros(k), 0.5 * cov)
     return Comparison(
-        now, old, delta_ad, cov, cov, np.zeros((k, 2, 2)), fitted=(Fitted("2pl" if tests_slopes else "rasch"),) * k,
+        now, old, np.zeros((k, 2, 2)), fitted=(Fitted("2pl" if tests_slopes else "rasch"),) * k,
         **alone(now, old),
     )  # fmt: skip

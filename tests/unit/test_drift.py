@@ -106,7 +106,8 @@ def test_a_slope_is_that_of_the_line_through_the_published_value() -> None:
     for d in delta:
         month = compared(np.zeros(1), np.array([d]), se=np.sqrt(v + p))
         old = replace(month.published, cov=np.array([[[p, 0], [0, p]]]))
-        months.append(replace(month, published=old, by_anchors=np.zeros((1, 2, 2))))
+        now = replace(month.window, cov=np.array([[[v, 0], [0, v]]]))
+        months.append(replace(month, window=now, published=old, by_anchors=np.zeros((1, 2, 2))))
     found = trends(months, t.tolist(), anchor_set(A[:1], B[:1], ANCHOR_BLOCKS[:1]))
     inverse = (np.eye(3) - p / (v + 3 * p)) / v
     assert found.slope[0] == pytest.approx((t @ inverse @ delta) / (t @ inverse @ t), rel=1e-9)

@@ -50,10 +50,9 @@ def compared(
     ids, cov = tuple(f"item{j}" for j in range(k)), np.tile(se**2 * np.eye(2), (k, 1, 1))
     none = np.zeros((k, 2, 0))
     values = Published(ids, *old.T, cov, with_anchors=none, fitted=(published,) * k)
-    change = np.stack([now[:, 0] - old[:, 0], old[:, 0] * old[:, 1] - now[:, 0] * now[:, 1]], axis=1)
     c_errs = np.column_stack([np.zeros((k, 2)), np.full(k, 0.1**2)]) if window.model == "3pl" else None
     of_now = ItemParameters(ids, *now.T, cov, c_errs)
-    return Comparison(of_now, values, change, 2 * cov, 2 * cov, none, fitted=(window,) * k, **alone(of_now, values))
+    return Comparison(of_now, values, none, fitted=(window,) * k, **alone(of_now, values))
 
 
 def sound_items() -> tuple[np.ndarray, np.ndarray]:

@@ -47,10 +47,8 @@ def comparison(new, old, cov_new, cov_old=None) -> Comparison:
     cov_new = np.tile(cov_new, (len(new), 1, 1))
     cov_old = np.zeros_like(cov_new) if cov_old is None else np.tile(cov_old, (len(new), 1, 1))
     published = Published(ids, *old.T, cov=cov_old, with_anchors=none)
-    both = cov_new + cov_old
     now = ItemParameters(ids, *new.T, cov_new)
-    nothing, fitted = none[:, :, :0].sum(axis=2), (Fitted("2pl"),) * len(new)
-    return Comparison(now, published, nothing, both, both, none, fitted, **alone(now, published))
+    return Comparison(now, published, none, (Fitted("2pl"),) * len(new), **alone(now, published))
 
 
 def linking(slope: float = 1.0, intercept: float = 0.0, cov: np.ndarray | None = None, anchors=()) -> Linking:

@@ -28,9 +28,6 @@ where one fit gave it. So covariances of published values are of low rank beside
 
 A window's parameters and published ones of another model mean different things: they have no difference here, only
 their curves have (curves.py).
-
-Everything is done in (a, d), d = −a·b, in which estimates are closest to normal, each side with its own errors, and
-turned to (a, b) at the end: at N = 500 against 5000, tested in (a, b), 11 % of sound months had a flag, in (a, d) 5 %.
 """
 
 from __future__ import annotations
@@ -353,8 +350,6 @@ class Comparison:
 
     Attributes:
         window, published: the values of the same items; `shared` and `by_anchors` say what they share.
-        delta_ad, cov_ad: shape (J, 2) and (J, 2, 2): change of (a, d), and its covariance.
-        cov: shape (J, 2, 2), covariance of the change of (a, b).
         by_anchors: shape (J, 2, PK), derivatives of the window's (a, b) by the anchors' frozen values.
         fitted: of the window's J items.
         anchors: shape (J,), the items that the window was linked by, or would have been, had they not moved.
@@ -363,9 +358,6 @@ class Comparison:
 
     window: ItemParameters
     published: Published
-    delta_ad: Floats
-    cov_ad: Floats
-    cov: Floats
     by_anchors: Floats
     fitted: tuple[Fitted, ...]
     anchors: Mask
@@ -411,6 +403,12 @@ class Comparison:
         return self.by_anchors @ self.published.with_anchors.transpose(0, 2, 1)
 
     @property
+    def cov(self) -> Floats:
+        """Shape (J, 2, 2), of the change of (a, b)."""
+        both = self.shared[:, :, :2]
+        return self.window.cov + self.published.cov - both - both.transpose(0, 2, 1)
+
+    @property
     def cov_window(self) -> Floats:
         """Shape (J, 3, 3), of the window's (a, b, logit c)."""
         return with_third(self.window.cov, self.window.guessing_cov)
@@ -419,25 +417,19 @@ class Comparison:
         """The same with what items vary by of themselves, SDs of ln a and of b, among the errors of the window."""
         own = np.zeros_like(self.cov)
         own[:, 0, 0], own[:, 1, 1] = (by_log_a * self.window.a) ** 2, by_b**2
-        to_ad = ad_by_ab(self.window)
-        return replace(
-            self,
-            window=replace(self.window, cov=self.window.cov + own),
-            cov_ad=self.cov_ad + to_ad @ own @ to_ad.transpose(0, 2, 1),
-            cov=self.cov + own,
-        )
+        return replace(self, window=replace(self.window, cov=self.window.cov + own))
 
     def select(self, keep: Mask) -> Comparison:
         """The same for some items only; keep: shape (J,)."""
         kept = [item for item, is_kept in zip(self.item_ids, keep, strict=True) if is_kept]
-        arrays = ("delta_ad", "cov_ad", "cov", "by_anchors", "anchors")
         return replace(
             self,
             window=self.window.select(kept),
             published=self.published.select(kept),
             fitted=tuple(compress(self.fitted, keep)),
             apart=self.apart.select(keep),
-            **{name: getattr(self, name)[keep] for name in arrays},
+            by_anchors=self.by_anchors[keep],
+            anchors=self.anchors[keep],
         )
 
 
@@ -452,25 +444,10 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
     known = set(published.item_ids)
     j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
     old = published.select([y.fit.item_ids[k] for k in j])
-    by_anchors, to_ab, to_ad = y.by_anchors[j], y.to_ab[j], ad_by_ab(old)
-    shared = by_anchors @ old.with_anchors[:, :2].transpose(0, 2, 1)
-
-    def covariance(new_side: Floats, old_side: Floats) -> Floats:
-        """The same in the coordinates to which the sides' Jacobians lead from (a, d) and from (a, b)."""
-        both = new_side @ shared @ old_side.transpose(0, 2, 1)
-        cov = new_side @ y.fit.cov[j, :2, :2] @ new_side.transpose(0, 2, 1) + old_side @ old.cov @ old_side.transpose(
-            0, 2, 1
-        )
-        return cov - both - both.transpose(0, 2, 1)
-
-    as_it_is = np.broadcast_to(np.eye(2), to_ab.shape)
     return Comparison(
         window=y.fit.items.select(old.item_ids),
         published=old,
-        delta_ad=np.stack([y.fit.a[j] - old.a, y.fit.d[j] + old.a * old.b], axis=1),
-        cov_ad=covariance(as_it_is, to_ad),
-        cov=covariance(to_ab, as_it_is),
-        by_anchors=to_ab @ by_anchors,
+        by_anchors=(y.to_ab @ y.by_anchors)[j],
         fitted=Fitted.of_each(y.fit.select(j)),
         anchors=np.isin(old.item_ids, [*linking.anchors_used, *linking.anchors_dropped]),
         apart=Apart.of(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),

@@ -4,9 +4,11 @@ Belongs here: the second alignment of a month, by a line of its own, which drift
 not belong here: the first one, from the frozen anchors alone, whose constants put the month on the scale (`linking`);
 which moves matter (items.py); the errors (errors.py).
 
-An item's two differences are J⁻¹ΔT, in units of ln a and b: T are (a, d), in which errors are closest to normal, or the
-moments of curves where these are compared (curves.py), and J = ∂T/∂(ln a, b) in the middle of both sides. Where only
-the first moment says something, it is that over ∂T₁/∂b. They are linear in the constants, which are near 1 and 0.
+An item's two differences are J⁻¹ΔT, in units of ln a and b: T are (a, d), d = −a·b, or the moments of curves where
+these are compared (curves.py), and J = ∂T/∂(ln a, b) in the middle of both sides. Where only the first moment says
+something, it is that over ∂T₁/∂b. They are linear in the constants, which are near 1 and 0. In (a, d), each side with
+its own errors, estimates are closest to normal: at N = 500 against 5000, tested in (a, b), 11 % of sound months had a
+flag, in (a, d) 5 %.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from irt_assets.psychometrics.drift.curves import curve_differences
 from irt_assets.psychometrics.drift.errors import Comparison, ad_by_ab, middle_of
 
 _MOST_STARTS = 50
-"""Of each group of items."""
+"""Lines that the search begins with, by group of items."""
 _MOST_ALIKE = 1e8
 
 
@@ -31,9 +33,9 @@ class Moves:
     """How a window's J items lie to the published values, the anchors and the others as two groups.
 
     Attributes:
-        line: through all of them; its constants are no one's but its own. `line.d` and `line.d_cov` are the items'
-            moves in ln a and b against the others of their group, and their errors with τ.
-        others: shape (J,), the items that are no anchors.
+        line: through all of them, with constants of its own. `line.d` and `line.d_cov` are the items' moves in ln a
+            and b against the others of their group, and their errors with τ.
+        others: shape (J,), the items besides the anchors.
         shift, shift_se: by how much b of the anchors moved against that of the others, above 0: harder; from those of
             both that did not move singly. NaN where of either none are left.
     """
@@ -90,12 +92,13 @@ def second_line(at: Differences, others: Mask | None, expected_variation: float)
 
 
 def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differences, Floats]:
-    """Of all items on the line that put the window on the scale, with their errors apart from any line; and their
-    covariances (J, 2, 2) with the errors of that line."""
+    """Differences of all items on the line that put the window on the scale, with their errors apart from any line; and
+    their covariances (J, 2, 2) with the errors of that line."""
     window, published, apart = comparison.window, comparison.published, comparison.apart
     middle = middle_of(window, published)
     of_ab = np.stack([middle.a, np.ones_like(middle.a)], axis=1)[:, None]
-    change, of_stored = comparison.delta_ad.copy(), comparison.cov_ad.copy()
+    change = np.stack([window.a - published.a, published.a * published.b - window.a * window.b], axis=1)
+    of_stored = comparison.cov / (of_ab * of_ab.swapaxes(1, 2))
     by_window, by_published = np.zeros((2, len(change), 2, 3))
     by_window[:, :, :2], by_published[:, :, :2] = ad_by_ab(window), ad_by_ab(published)
     units, own_slopes, curved = ad_by_ab(middle) * of_ab, comparison.tests_slopes, comparison.by_curves
@@ -104,11 +107,13 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
         by_curves = curves.published.by_parameters[:, :, :2] * of_ab
         by_curves[curves.df == 1] = by_curves[curves.df == 1, 0, 1][:, None, None] * np.array([[0.0, 1.0], [1.0, 0.0]])
         curved = curved & (np.linalg.cond(by_curves) < _MOST_ALIKE)
-        units[curved], change[curved], of_stored[curved] = by_curves[curved], curves.t[curved], curves.cov[curved]
+        units[curved], change[curved] = by_curves[curved], curves.t[curved]
         by_window[curved] = curves.window.by_parameters[curved]
         by_published[curved] = curves.published.by_parameters[curved]
         own_slopes = np.where(curved, curves.df == 2, own_slopes)
     to_units = np.linalg.inv(units)
+    if curved.any():
+        of_stored[curved] = (to_units @ curves.cov @ to_units.swapaxes(1, 2))[curved]
     by_line = np.zeros((len(change), 2, 2))
     by_line[:, 0, 0], by_line[:, 1, 0], by_line[:, 1, 1] = -1.0, middle.b, 1.0
     slope_fixed = which(comparison.models, lambda model: model.fixed_slopes).all()
@@ -122,7 +127,7 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
         common=np.concatenate([np.eye(2) / of_ab.swapaxes(1, 2), by_published[:, :, 2:]], axis=2) @ apart.common,
         common_cov=apart.common_cov,
     )
-    return at, to_units @ of_stored @ to_units.swapaxes(1, 2)
+    return at, of_stored
 
 
 def _starts(at: Differences, others: Mask | None) -> Floats:
