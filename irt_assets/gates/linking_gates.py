@@ -5,7 +5,6 @@ Does not belong here: linking (see `placing`), nor how far anchors moved as a gr
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from irt_assets.gates.coverage import Bank, ends_of
@@ -94,8 +93,8 @@ def anchors_move_with_the_others(evidence: Evidence) -> Verdict:
     if shift is None:
         return Verdict(False, "whether the anchors moved as a group is not known: materialise linked_item_parameters")
     largest = evidence.scale.rules.publication.max_anchor_shift
-    found = Verdict(not shift.moved(largest), shift.sentence(largest), asdict(shift))
-    return as_the_scale_says(evidence, found)
+    details = {} if shift.why else {name: getattr(shift, name) for name in ("items", "shift", "shift_se")}
+    return as_the_scale_says(evidence, Verdict(not shift.moved(largest), shift.sentence(largest), details))
 
 
 def _details(constants: LinkingConstants | None) -> dict[str, Any]:

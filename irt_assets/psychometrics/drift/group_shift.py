@@ -6,6 +6,7 @@ items can. What does not belong here: the alignment of both groups (moves.py), a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from irt_assets.psychometrics.alignment.align import NoLineError
@@ -50,6 +51,8 @@ class GroupShift:
             found = moves(comparison, mean=mean, sd=sd, expected_variation=expected_variation)
         except NoLineError as error:
             return cls(f"the anchors cannot be compared with others: {error}")
+        if math.isnan(found.shift):
+            return cls("the anchors cannot be compared with others: all items of one group moved singly")
         return cls(items=n, shift=-found.shift, shift_se=found.shift_se, sd=sd)
 
     def limit(self, largest: float) -> float:
@@ -63,10 +66,10 @@ class GroupShift:
         if self.why:
             return self.why
         summary = (
-            f"the anchors as a group moved by b {-self.shift:+.2f} against the {self.items} other published items "
+            f"against the anchors, b of the {self.items} other published items moved by {self.shift:+.2f} as a group "
             f"(SE {self.shift_se:.2f}, limit {self.limit(largest):.2f})"
         )
         if self.moved(largest):
-            became = ("easier", "harder") if self.shift > 0 else ("harder", "easier")
-            summary += f": they became {became[0]}, or the others {became[1]}"
+            anchors, others = ("easier", "harder") if self.shift > 0 else ("harder", "easier")
+            summary += f": the anchors became {anchors}, or the others {others}"
         return summary + (f"; release 1.0.0 measured it by θ of {self.learners:,} learners" if self.learners else "")
