@@ -24,7 +24,7 @@ from irt_assets.psychometrics.drift.curves import curve_differences
 from irt_assets.psychometrics.drift.errors import Comparison, ad_by_ab, middle_of
 
 _MOST_STARTS = 50
-"""Of each group of items."""
+"""Lines that the search begins with, by group of items."""
 _MOST_ALIKE = 1e8
 
 
@@ -33,9 +33,9 @@ class Moves:
     """How a window's J items lie to the published values, the anchors and the others as two groups.
 
     Attributes:
-        line: through all of them; its constants are no one's but its own. `line.d` and `line.d_cov` are the items'
-            moves in ln a and b against the others of their group, and their errors with τ.
-        others: shape (J,), the items that are no anchors.
+        line: through all of them, with constants of its own. `line.d` and `line.d_cov` are the items' moves in ln a
+            and b against the others of their group, and their errors with τ.
+        others: shape (J,), the items besides the anchors.
         shift, shift_se: by how much b of the anchors moved against that of the others, above 0: harder; from those of
             both that did not move singly. NaN where of either none are left.
     """
@@ -92,8 +92,8 @@ def second_line(at: Differences, others: Mask | None, expected_variation: float)
 
 
 def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differences, Floats]:
-    """Of all items on the line that put the window on the scale, with their errors apart from any line; and their
-    covariances (J, 2, 2) with the errors of that line."""
+    """Differences of all items on the line that put the window on the scale, with their errors apart from any line; and
+    their covariances (J, 2, 2) with the errors of that line."""
     window, published, apart = comparison.window, comparison.published, comparison.apart
     middle = middle_of(window, published)
     of_ab = np.stack([middle.a, np.ones_like(middle.a)], axis=1)[:, None]

@@ -239,8 +239,8 @@ class WarningRules(Stage):
     agreement_max_rms: UpTo100 = Field(default=0.5, description="The same, in the root mean square over all items.")
     item_variation_max: Share = Field(
         default=0.10,
-        description="The largest SD by which b of a bank's items may vary from month to month that is no drift; where "
-        "they vary by more, a month says so, and its items are tested as if they varied by this.",
+        description="The largest SD by which b of a bank's items may vary from month to month before that counts as "
+        "drift; where they vary by more, a month says so, and its items are tested as if they varied by this.",
     )
     dif_attributes: str = Field(
         default="lang,country,tier",
