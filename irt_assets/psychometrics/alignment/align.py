@@ -57,7 +57,6 @@ _FEW = 10
 _LEAST_OF_FEW = 0.05
 _CORE = 0.05
 _MOST_ROUNDS = 20
-_MOST_STEPS = 50
 _MOST_VARIATION = 4.0
 """Largest τ² looked for: items that vary by two SDs of ability have no scale in common."""
 SLOPES, DIFFICULTIES = 0, 1
@@ -376,16 +375,15 @@ class _Variation:
         2007).
         """
         tau2 = 0.0
-        for _ in range(_MOST_STEPS):
+        for _ in range(_MOST_ROUNDS):
             varying = self.at.varying(tau2 * np.eye(2)[self.of_number])
             least = varying.least(varying.used)
             left = least.q - self.others
             if left <= q * (1 + 1e-12):
-                return tau2
-            tau2 += (left / q - 1) * left / float((least.weighted_residuals[:, self.of_number] ** 2).sum())
-            if tau2 >= _MOST_VARIATION:
                 break
-        return min(tau2, _MOST_VARIATION)
+            falls = float((least.weighted_residuals[:, self.of_number] ** 2).sum())
+            tau2 = min(tau2 + (left / q - 1) * left / falls, _MOST_VARIATION)
+        return tau2
 
 
 @dataclass(frozen=True)
