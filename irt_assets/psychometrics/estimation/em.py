@@ -140,8 +140,8 @@ def fit_em(
             divided by the root of its complete-data information (so in standard errors), exceeds it.
         max_iterations: quasi-Newton iterations, about one pass over the data each.
         threads: None for all processors. The result is the same, bit for bit, for any number.
-        start: a fit of these or like responses with one normal distribution, by any of the models: the ascent begins
-            there, and comes to the same maximum sooner.
+        start: a fit of these or like responses with one normal distribution or the same groups, by any of the models:
+            the ascent begins there, and comes to the same maximum sooner.
         likelihood_only: for a comparison with other fits. The log-likelihood is within .05 of its value at the maximum,
             a histogram's roughness has the same price under all models, there are no errors, and `convergence` judges
             the ascent alone, not what the answers determine.
