@@ -53,7 +53,7 @@ FEWEST_ITEMS = 4
 FARTHEST_B, FLATTEST_A = 6.0, 0.2
 """Beyond these, in either group, a difficulty is an extrapolation: Δb is not stated, and the difference of expected
 scores stands in its place."""
-_MOST_ROUNDS = 4
+_MOST_ROUNDS = 1
 _ON_THE_WAY = np.polynomial.legendre.leggauss(7)
 
 
@@ -130,7 +130,9 @@ def compare_groups(groups: Groups) -> Wald:
             f" to distinguish DIF from a difference in ability. Compare groups that answered the same items"
         )
     candidates = shared.any(axis=0)
-    anchors, fits, q = candidates, _halves(groups, candidates), np.empty(0)
+    anchors, near = groups.apart()
+    anchors, q = candidates & anchors, np.empty(0)
+    fits = _halves(groups, anchors, [near])
     for round_ in range(_MOST_ROUNDS):
         found = _tested(groups, fits)
         p = np.where(found.df > 0, chdtrc(np.maximum(found.df, 1), found.wald), np.nan)
@@ -167,7 +169,7 @@ def _halves(groups: Groups, anchors: Mask, near: Sequence[Copies] = ()) -> tuple
     second = np.zeros(len(anchors), dtype=bool)
     second[order[anchors[order]][::2]] = True
     first = groups.split(second, *near[:1])
-    return first, groups.split(anchors & ~second, first)
+    return first, groups.split(anchors & ~second, *near[:1])
 
 
 def _sound(p: Floats) -> Mask:

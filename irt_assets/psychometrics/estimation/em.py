@@ -106,6 +106,7 @@ class FitOptions(TypedDict, total=False):
     data_hash: str
     start: Calibration | None
     likelihood_only: bool
+    abilities_known: bool
 
 
 def fit_em(
@@ -145,6 +146,7 @@ def fit_em(
         likelihood_only: for a comparison with other fits. The log-likelihood is within .05 of its value at the maximum,
             a histogram's roughness has the same price under all models, there are no errors, and `convergence` judges
             the ascent alone, not what the answers determine.
+        abilities_known: whether errors are those that known abilities would give, which are too small and cost nothing.
 
     Items of several categories need a model for these. Their errors come from differences of gradients, at the cost of
     two E-steps for each parameter.
@@ -188,6 +190,7 @@ def fit_source(
     data_hash: str = "",
     start: Calibration | None = None,
     likelihood_only: bool = False,
+    abilities_known: bool = False,
 ) -> Calibration:
     """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
     models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
@@ -252,7 +255,7 @@ def fit_source(
             found = no_errors(problem, solution.point)
         else:
             shared = share_testlets(kept_ids, testlets or {})
-            found = errors(problem, solution.point, solution.at_bound, robust=shared)
+            found = errors(problem, solution.point, solution.at_bound, robust=shared, abilities_known=abilities_known)
         doubt = why_unrelated(lambda: source.gathered(keep), problem, solution.point.loglik)
     calibration = _calibration(
         items,
