@@ -167,9 +167,9 @@ def _halves(groups: Groups, anchors: Mask, near: Sequence[Copies] = ()) -> tuple
     share = right / np.maximum(np.bincount(responses.item, minlength=responses.n_items), 1)
     order = np.lexsort([share, *seen])
     second = np.zeros(len(anchors), dtype=bool)
-    second[order[anchors[order]][::2]] = True
-    first = groups.split(second, *near[:1])
-    return first, groups.split(anchors & ~second, *near[:1])
+    second[order[anchors[order]][::3]] = True
+    first = groups.split(anchors & ~second, *near[:1])
+    return first, groups.split(second, *near[:1])
 
 
 def _sound(p: Floats) -> Mask:
