@@ -22,8 +22,8 @@ from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.dif.forms import Cells, cells, sittings
 from irt_assets.psychometrics.dif.logistic import LogisticDif, logistic_dif
 from irt_assets.psychometrics.dif.mantel_haenszel import MantelHaenszel, mantel_haenszel
-from irt_assets.psychometrics.dif.split_items import Groups
-from irt_assets.psychometrics.dif.wald import FEWEST_ITEMS, Wald, compare_groups
+from irt_assets.psychometrics.dif.split_items import FEWEST_ITEMS, Groups
+from irt_assets.psychometrics.dif.wald import Wald, compare_groups, family_q
 
 TESTABLE = 200
 """Fewest learners of a group, answers to an item in it, and sittings with the item: with fewer a slope's error is as
@@ -188,6 +188,15 @@ def analyse_dif(
         turn = np.array([order.index(name) if name in order else -1 for name in names] + [-1])
         within = _within_forms(responses, forms, turn[member], tuple(order), wald.anchors if wald else None)
     return Dif(attribute, responses.item_ids, tuple(groups), n_unknown, wald, within, reason)
+
+
+def with_common_q(found: Sequence[Dif]) -> list[Dif]:
+    """The same with q over the items of all attributes together."""
+    tested = [dif.wald for dif in found if dif.wald is not None]
+    if not tested:
+        return list(found)
+    parts = iter(np.split(family_q(np.concatenate([wald.p for wald in tested])), len(tested)))
+    return [dif if dif.wald is None else replace(dif, wald=replace(dif.wald, q=next(parts))) for dif in found]
 
 
 def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, list[str]]:

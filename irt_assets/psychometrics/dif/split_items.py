@@ -6,9 +6,12 @@ together. Does not belong here: the test of copies (wald.py) and which learners 
 In a fit of several groups (`fit_em(groups=)`) items are equal across groups, and the groups' means and SDs of θ are
 free but for the reference's. An item that is split stands in it once for each group, answered by that group alone, so
 that its copies' parameters and their joint covariance are those of maximum likelihood with the unsplit items, the
-anchors, as equal. All items but the anchors are split at once, and of the anchors in one fit one half, in another the
-other half, so that each is tested while others hold the scale (Wald-2 with designated anchors: Langer 2008; Woods, Cai
-& Wang 2013).
+anchors, as equal. All items but the anchors are split at once, and of the anchors in a first fit one part, in a second
+the other, so that each is tested while others hold the scale (Wald-2 with designated anchors: Langer 2008; Woods, Cai &
+Wang 2013). The larger part holds it in the first fit, which tests all items but the anchors.
+
+**Anchors** are found by fits of each group alone: the items that agree with one line between the groups' scales, found
+in turn with them from the medians of all (Lord 1980; Candell & Drasgow 1988).
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ from irt_assets.psychometrics.linking.criteria import Pairs, medians
 
 FEWEST_ITEMS = 4
 ANCHOR_P = 0.05
-"""An item with a p below this is not an anchor. That excludes a twentieth of the items without DIF, at hardly any
-cost."""
+"""An item with a p below this, against any group, is not an anchor, but half of the items are: DIF is defined against
+the majority of items. That excludes a twentieth of the items without DIF, at hardly any cost."""
 
 
 @dataclass(frozen=True)
@@ -65,63 +68,93 @@ class Groups:
         threads: int | None,
     ) -> Groups:
         """`member`: below 0 for learners of none of the groups."""
-        of = member[responses.person]
-        rows = np.flatnonzero((of >= 0) & answered[of, responses.item])
-        rows = rows[np.argsort(of[rows], kind="stable")]
-        persons, place = np.unique(member[responses.person[rows]] * responses.n_persons + responses.person[rows], return_inverse=True)
-        own = Responses(place.astype(np.int32), responses.item[rows], responses.score[rows], len(persons), responses.item_ids)
+        group = member[responses.person]
+        rows = np.flatnonzero((group >= 0) & answered[group, responses.item])
+        rows = rows[np.argsort(group[rows], kind="stable")]  # a group's copies are then used one after the other
+        first = np.diff(responses.person[rows], prepend=-1) != 0
+        person = np.cumsum(first, dtype=np.int32) - 1
+        own = Responses(person, responses.item[rows], responses.score[rows], int(first.sum()), responses.item_ids)
         shape: Latent = latent if np.sum(member == 0) >= FEWEST_LEARNERS else "normal"
-        return cls(own, tuple(names), persons // responses.n_persons, answered, model, shape, threads)
+        return cls(own, tuple(names), group[rows[first]], answered, model, shape, threads)
 
     @property
     def sizes(self) -> Ints:
         return np.bincount(self.member, minlength=len(self.names))
 
     def apart(self) -> tuple[Mask, Copies]:
-        """The items without sign of DIF in fits of each group alone, shape (J,), and these fits on the reference's
-        scale."""
-        J, own = self.responses.n_items, []
-        for g in range(len(self.names)):
+        """The anchors, shape (J,), and the fits of each group alone, on the reference's scale."""
+        fits, least = [], np.full(self.responses.n_items, np.nan)
+        for g, name in enumerate(self.names):
             answers = self.responses.of_persons(np.flatnonzero(self.member == g))
-            own.append(fit_em(answers, model=self.model, threads=self.threads, tolerance=1e-2, abilities_known=True))
-        sound, known = self.answered[0].copy(), [f.estimated & np.isfinite(f.cov_ab).all(axis=(1, 2)) & (f.a > 0) for f in own]
-        for g in range(1, len(own)):
-            both = np.flatnonzero(known[0] & known[g])
-            if len(both) < FEWEST_ITEMS: raise PsychometricsError("few")
-            pairs = Pairs(own[g].select(both).items, own[0].select(both).items, own[0].select(both).models)
+            fit = fit_em(answers, model=self.model, threads=self.threads, tolerance=1e-2, abilities_known=True)
+            fits.append(fit)
+            known = np.isfinite(fit.cov).all(axis=(1, 2)) & (fit.a > 0)
+            if g == 0:
+                of_reference = known
+                continue
+            both = np.flatnonzero(of_reference & known)
+            if len(both) < FEWEST_ITEMS:
+                raise PsychometricsError(_too_few(len(both), self.names[0], name))
+            new, old = fit.select(both), fits[0].select(both)
+            pairs = Pairs(new.items, old.items, new.models)
             line, p = invariant(pairs.differences, medians(pairs), ANCHOR_P)
-            sound[both[p < ANCHOR_P]] = False
-            own[g] = own[g].rescaled(*line)
-        populations = tuple(f.populations[0] for f in own)
-        a, d, c = (np.concatenate([getattr(f, name) for f in own]) for name in "adc")
-        fit = replace(own[0].select(np.tile(np.arange(J), len(own))), a=a, d=d, c=c, populations=populations)
-        return sound & self.answered[1:].any(axis=0), Copies(fit, np.arange(len(a)).reshape(-1, J))
+            least[both] = np.fmin(least[both], p)
+            fits[g] = fits[g].rescaled(*line)
+        start = replace(
+            fits[0].select(np.tile(np.arange(len(least)), len(fits))),
+            a=np.concatenate([fit.a for fit in fits]),
+            d=np.concatenate([fit.d for fit in fits]),
+            c=np.concatenate([fit.c for fit in fits]),
+            populations=tuple(fit.populations[0] for fit in fits),
+        )
+        anchors = least >= min(ANCHOR_P, float(np.nanmedian(least)))
+        return anchors, Copies(start, np.arange(start.n_items).reshape(len(fits), -1))
 
-    def split(self, held: Mask, near: Copies | None = None) -> Copies:
-        """The fit in which all items but those `held` (J,) are split. `near`: one to start from.
-
-        Raises PsychometricsError where it does not converge.
-        """
-        place = np.full(self.answered.shape, -1)
-        new = np.where(held, np.arange(len(self.names))[:, None] == 0, self.answered)
-        place[new] = np.arange(new.sum())
-        place[:, held] = np.where(self.answered, place[0], -1)[:, held]
-        group, item = np.nonzero(new)
+    def split(self, held: Mask, near: Copies) -> Copies:
+        """The fit in which all items but those `held` (J,) are split, begun at others. Raises PsychometricsError where
+        it does not converge."""
+        own = np.where(held, np.arange(len(self.names))[:, None] == 0, self.answered)
+        place = np.full(own.shape, -1)
+        place[own] = np.arange(own.sum())
+        place[1:] = np.where(held & self.answered[1:], place[0], place[1:])
+        group, item = np.nonzero(own)
         ids = tuple(f"{self.responses.item_ids[j]} of group {g}" for g, j in zip(group, item, strict=True))
         responses = self.responses
-        own = replace(responses, item=place[self.member[responses.person], responses.item], item_ids=ids)
         fit = fit_em(
-            own,
+            replace(responses, item=place[self.member[responses.person], responses.item], item_ids=ids),
             groups=[f"{g:09d}" for g in self.member],
             model=self.model,
             latent=self.latent,
             threads=self.threads,
             tolerance=1e-3,
-            start=None if near is None else replace(near.fit.select(near.place[group, item]), item_ids=ids),
+            start=replace(near.fit.select(near.place[group, item]), item_ids=ids),
         )
         if not fit.convergence.converged:
             raise PsychometricsError(f"their fit did not converge: {fit.convergence.reason}")
         return Copies(fit, place)
+
+    def tested(self) -> tuple[Mask, tuple[Copies, Copies]]:
+        """The anchors, shape (J,), and the two fits in which a part of them holds the groups together: parts of like
+        difficulty that the same groups have seen."""
+        shared = int((self.answered[0] & self.answered[1:]).sum(axis=1).min())
+        if shared < FEWEST_ITEMS:
+            raise PsychometricsError(_too_few(shared, self.names[0], "another"))
+        anchors, near = self.apart()
+        responses, J = self.responses, len(anchors)
+        right = np.bincount(responses.item, responses.score, J) / np.maximum(
+            np.bincount(responses.item, minlength=J), 1
+        )
+        order = np.lexsort([right, *self.answered])
+        smaller = np.zeros(J, dtype=bool)
+        smaller[order[anchors[order]][::3]] = True
+        return anchors, (self.split(anchors & ~smaller, near), self.split(smaller, near))
+
+
+def _too_few(n: int, reference: str, focal: str) -> str:
+    return (
+        f"{n} items have answers enough in group {reference} and {focal}, and {FEWEST_ITEMS} are needed to distinguish"
+        f" DIF from a difference in ability. Compare groups that answered the same items"
+    )
 
 
 @dataclass(frozen=True)

@@ -13,21 +13,17 @@ T_f is H_f·(x_f − x_reference), H_f the mean of the derivatives of ∫ (1, z)
 curves. H_f is square where there is no c, and the test then that of the parameters themselves (Lord 1980, ch. 14); with
 c, which trades against a and d at little cost to a curve, it is of what the answers determine. Where items have no
 slope of their own, the first component alone is tested. It is also the difference of expected scores at equal ability.
-
-**Anchors** are all items at first. While an anchor is flagged, those with p < 0.05 leave, and come back when they no
-longer have it (Lord 1980; Candell & Drasgow 1988).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from scipy.special import chdtrc, expit
 
-from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
+from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.curves import (
     HIGH_WABC,
     MEDIUM_WABC,
@@ -39,21 +35,14 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.significance import q_values
-from irt_assets.psychometrics.dif.split_items import Copies, Groups
+from irt_assets.psychometrics.dif.split_items import ANCHOR_P, Copies, Groups
 
 Severity = Literal["none", "small", "medium", "high"]
 
 FALSE_DISCOVERIES = 0.05
-ANCHOR_P = 0.05
-"""An item with a p below this is not an anchor. That excludes a twentieth of the items without DIF, at hardly any
-cost."""
-LEAST_ANCHORS = 0.5
-"""Half of the items are anchors whatever their p: DIF is defined against the majority of items."""
-FEWEST_ITEMS = 4
 FARTHEST_B, FLATTEST_A = 6.0, 0.2
 """Beyond these, in either group, a difficulty is an extrapolation: Δb is not stated, and the difference of expected
 scores stands in its place."""
-_MOST_ROUNDS = 1
 _ON_THE_WAY = np.polynomial.legendre.leggauss(7)
 
 
@@ -66,7 +55,8 @@ class Wald:
         mean, sd: shape (F + 1,), of θ in each group; 0 and 1 for the reference (of a Rasch model the SD its own).
         anchors: the items that hold the scales together.
         df: shape (J,), the number of differences tested; 0 for items that cannot be compared.
-        wald, p, q: shape (J,), of "no group differs"; NaN where df is 0. q is Benjamini & Hochberg's (1995).
+        wald, p, q: shape (J,), of "no group differs"; NaN where df is 0. q is Benjamini & Hochberg's (1995), over the
+            items or over the items of several attributes (`analysis.with_common_q`).
         delta: shape (F, J, 2), focal minus reference in (a, b); NaN where a group has no estimate. b's also where
             |b| > 6 or a < 0.2 in either group: such a difficulty is an extrapolation.
         se: shape (F, J, 2), with what the errors of both copies have in common.
@@ -121,61 +111,41 @@ def compare_groups(groups: Groups) -> Wald:
 
     Raises PsychometricsError where fewer than 4 items can be compared, or the answers cannot be fitted.
     """
-    answered = groups.answered
-    shared = answered[0] & answered[1:]
-    fewest = int(shared.sum(axis=1).min())
-    if fewest < FEWEST_ITEMS:
+    anchors, fits = groups.tested()
+    found = _tested(groups, fits)
+    known = found.df > 0
+    if not known.any():
         raise PsychometricsError(
-            f"{fewest} items have answers enough in group {groups.names[0]} and another, and {FEWEST_ITEMS} are needed"
-            f" to distinguish DIF from a difference in ability. Compare groups that answered the same items"
+            "no item could be estimated in two groups. Compare groups that answered the same items"
         )
-    candidates = shared.any(axis=0)
-    anchors, near = groups.apart()
-    anchors, q = candidates & anchors, np.empty(0)
-    fits = _halves(groups, anchors, [near])
-    for round_ in range(_MOST_ROUNDS):
-        found = _tested(groups, fits)
-        p = np.where(found.df > 0, chdtrc(np.maximum(found.df, 1), found.wald), np.nan)
-        q = np.full(len(p), np.nan)
-        q[found.df > 0] = q_values(p[found.df > 0])
-        if round_ + 1 == _MOST_ROUNDS or not np.any(q[anchors] < FALSE_DISCOVERIES):
-            break
-        anchors = candidates & _sound(p)
-        fits = _halves(groups, anchors, fits)
-    warnings, n = [], int(np.isfinite(p).sum())
-    if np.nansum(p >= ANCHOR_P) < LEAST_ANCHORS * n:
-        warnings.append(
-            f"anchors disagree: {int(np.nansum(p < ANCHOR_P))} of {n} items differ between the groups, so it cannot be"
-            f" determined which of them are free of DIF. Judge by content"
-        )
+    p = np.where(known, chdtrc(np.maximum(found.df, 1), found.wald), np.nan)
+    n, n_low = int(known.sum()), int(np.sum(p < ANCHOR_P))
+    disagree = (
+        f"anchors disagree: {n_low} of {n} items differ between the groups, so it cannot be determined which of them"
+        f" are free of DIF. Judge by content"
+    )
     item_ids = groups.responses.item_ids
     unestimated = tuple(
-        {item_ids[j]: why for copies in fits for j, why in copies.unestimated(g).items()} for g in range(len(answered))
+        {item_ids[j]: why for copies in fits for j, why in copies.unestimated(g).items()}
+        for g in range(len(groups.names))
     )
-    named = tuple(item_ids[j] for j in np.flatnonzero(anchors))
     return Wald(
-        item_ids=item_ids, groups=groups.names, anchors=named, p=p, q=q, unestimated=unestimated,
-        warnings=tuple(warnings), **vars(found),
-    )  # fmt: skip
+        item_ids=item_ids,
+        groups=groups.names,
+        anchors=tuple(item_ids[j] for j in np.flatnonzero(anchors)),
+        p=p,
+        q=family_q(p),
+        unestimated=unestimated,
+        warnings=(disagree,) if 2 * n_low > n else (),
+        **vars(found),
+    )
 
 
-def _halves(groups: Groups, anchors: Mask, near: Sequence[Copies] = ()) -> tuple[Copies, Copies]:
-    """Fits in which either half of the anchors holds the groups together, of like difficulty and seen by the same
-    groups. `near`: fits with other anchors, to start from."""
-    responses, seen = groups.responses, groups.answered
-    right = np.bincount(responses.item, responses.score, responses.n_items)
-    share = right / np.maximum(np.bincount(responses.item, minlength=responses.n_items), 1)
-    order = np.lexsort([share, *seen])
-    second = np.zeros(len(anchors), dtype=bool)
-    second[order[anchors[order]][::3]] = True
-    first = groups.split(anchors & ~second, *near[:1])
-    return first, groups.split(second, *near[:1])
-
-
-def _sound(p: Floats) -> Mask:
-    least = max(int(np.ceil(LEAST_ANCHORS * np.isfinite(p).sum())), FEWEST_ITEMS)
-    limit = min(ANCHOR_P, np.sort(p[np.isfinite(p)])[::-1][:least][-1])
-    return np.nan_to_num(p, nan=-1.0) >= limit
+def family_q(p: Floats) -> Floats:
+    """q of Benjamini & Hochberg's (1995) of tests of one family, NaN where p is."""
+    q, known = np.full(len(p), np.nan), np.isfinite(p)
+    q[known] = q_values(p[known])
+    return q
 
 
 @dataclass(frozen=True)
@@ -213,7 +183,7 @@ def _tests(copies: Copies, groups: Groups) -> _Tests:
     x, cov = np.nan_to_num(copies.parameters), np.nan_to_num(copies.covariance)
     own_slopes = item_model(groups.model).own_slopes
     moments, used = (2, slice(None)) if own_slopes else (1, slice(1, 2))
-    x, cov, K = x, cov, x.shape[2]
+    K = x.shape[2]
     t, wabc = np.zeros((J, G - 1, 2)), np.zeros((G - 1, J))
     by_x = np.zeros((J, G - 1, 2, G, K))
     for f in range(G - 1):
