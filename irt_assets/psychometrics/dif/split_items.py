@@ -24,8 +24,10 @@ import numpy as np
 from irt_assets.psychometrics.alignment.align import invariant
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.latent_shape import FEWEST_LEARNERS
 from irt_assets.psychometrics.linking.criteria import Pairs, medians
@@ -34,6 +36,7 @@ FEWEST_ITEMS = 4
 ANCHOR_P = 0.05
 """An item with a p below this, against any group, is not an anchor, but half of the items are: DIF is defined against
 the majority of items. That excludes a twentieth of the items without DIF, at hardly any cost."""
+_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -126,10 +129,10 @@ class Groups:
             model=self.model,
             latent=self.latent,
             threads=self.threads,
-            tolerance=1e-3,
+            tolerance=_TOLERANCE,
             start=replace(near.fit.select(near.place[group, item]), item_ids=ids),
         )
-        if not fit.convergence.converged:
+        if not (fit.convergence.converged or (item_model(self.model).guesses and _all_but_items(fit))):
             raise PsychometricsError(f"their fit did not converge: {fit.convergence.reason}")
         return Copies(fit, place)
 
@@ -148,6 +151,13 @@ class Groups:
         smaller = np.zeros(J, dtype=bool)
         smaller[order[anchors[order]][::3]] = True
         return anchors, (self.split(anchors & ~smaller, near), self.split(smaller, near))
+
+
+def _all_but_items(fit: Calibration) -> bool:
+    """Whether what a fit could not determine is copies alone. With guessing, a copy's slope often has no finite maximum
+    in a group that hardly knows the item."""
+    known = [np.isfinite([group.mean_se, group.sd_se]).all() for group in fit.populations]
+    return all(known) and fit.convergence.max_gradient <= _TOLERANCE
 
 
 def _too_few(n: int, reference: str, focal: str) -> str:
@@ -195,5 +205,16 @@ class Copies:
                 between = joint.reshape(-1, 2, joint.shape[0] // 2, 2)
                 for h in range(G):
                     cov[:, g, :2, h, :2] = between[self.place[g], :, self.place[h], :]
-            cov[:, g, :, g, :] = self.fit.cov[self.place[g]]
+            cov[:, g, :, g, :] = self._own_covariance[self.place[g]]
         return cov
+
+    @property
+    def _own_covariance(self) -> Floats:
+        """Shape (n, K, K), the variance over samples: what the prior of c, which copies share and is not evidence,
+        seems to say is taken out."""
+        cov = self.fit.cov
+        if cov.shape[1] == 2:
+            return cov
+        assert GUESSING_PRIOR.c is not None
+        said = GUESSING_PRIOR.c.terms(self.fit.parameters[2]).bend
+        return cov - said[:, None, None] * cov[:, :, 2:] * cov[:, 2:, :]

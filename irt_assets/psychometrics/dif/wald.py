@@ -197,17 +197,18 @@ def _tests(copies: Copies, groups: Groups) -> _Tests:
     cov_t = by_x @ cov.reshape(J, G * K, G * K) @ by_x.transpose(0, 2, 1)
     cov_t = np.where(said[:, :, None] & said[:, None], cov_t, np.eye(said.shape[1]))
     t = np.where(said, t, 0.0)
-    error = np.sqrt(np.einsum("jff->jf", cov_t))
+    variance = np.einsum("jff->jf", cov_t)
+    error = np.sqrt(np.where(variance > 0, variance, np.nan))
     z = t / error
     try:
-        wald = np.einsum(
-            "jf,jf->j", z, np.linalg.solve(cov_t / (error[:, :, None] * error[:, None]), z[:, :, None])[:, :, 0]
-        )
+        solved = np.linalg.solve(cov_t / (error[:, :, None] * error[:, None]), z[:, :, None])
     except np.linalg.LinAlgError as failure:
         raise PsychometricsError(
             f"the errors of groups {', '.join(groups.names)} do not determine their differences ({failure}). Leave"
             f" out the group with the fewest answers"
         ) from failure
+    wald = np.einsum("jf,jf->j", z, solved[:, :, 0])
+    compared &= np.isfinite(wald)
     delta, se = _differences(x, cov)
     shift, shift_se = t[:, ::moments].T, error[:, ::moments].T
     shown = compared[:, :, None]
