@@ -195,7 +195,8 @@ def with_common_q(found: Sequence[Dif]) -> list[Dif]:
     tested = [dif.wald for dif in found if dif.wald is not None]
     if not tested:
         return list(found)
-    parts = iter(np.split(family_q(np.concatenate([wald.p for wald in tested])), len(tested)))
+    ends = np.cumsum([len(wald.p) for wald in tested])
+    parts = iter(np.split(family_q(np.concatenate([wald.p for wald in tested])), ends[:-1]))
     return [dif if dif.wald is None else replace(dif, wald=replace(dif.wald, q=next(parts))) for dif in found]
 
 

@@ -32,7 +32,6 @@ from irt_assets.psychometrics.core.curves import (
     slope_at,
 )
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.psychometrics.dif.split_items import ANCHOR_P, Copies, Groups
@@ -149,7 +148,7 @@ def family_q(p: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Tests:
+class Differences:
     """What copies say, as `Wald` has it."""
 
     mean: Floats
@@ -163,31 +162,31 @@ class _Tests:
     shift_se: Floats
 
 
-def _tested(groups: Groups, fits: tuple[Copies, Copies]) -> _Tests:
+def _tested(groups: Groups, fits: tuple[Copies, Copies]) -> Differences:
     """Each item where it is split: in the first fit, or else in the second."""
-    one, other = (_tests(copies, groups) for copies in fits)
+    one, other = (differences_of(copies, groups.sizes) for copies in fits)
     first = one.df > 0
     merged = {
         name: np.where(first[:, None] if values.ndim == 3 else first, values, getattr(other, name))
         for name, values in vars(one).items()
         if name not in ("mean", "sd")
     }
-    return _Tests(mean=(one.mean + other.mean) / 2, sd=(one.sd + other.sd) / 2, **merged)
+    return Differences(mean=(one.mean + other.mean) / 2, sd=(one.sd + other.sd) / 2, **merged)
 
 
-def _tests(copies: Copies, groups: Groups) -> _Tests:
+def differences_of(copies: Copies, sizes: Ints) -> Differences:
+    """The differences of all items that are split; `sizes`: shape (G,), of the groups."""
     populations = copies.fit.populations
     mean, sd = np.array([of.mean for of in populations]), np.array([of.sd for of in populations])
     known, (G, J) = copies.estimated, copies.place.shape
     compared = known[0] & known[1:] & (copies.place[1:] != copies.place[0])
     x, cov = np.nan_to_num(copies.parameters), np.nan_to_num(copies.covariance)
-    own_slopes = item_model(groups.model).own_slopes
-    moments, used = (2, slice(None)) if own_slopes else (1, slice(1, 2))
+    moments, used = (2, slice(None)) if copies.fit.item_model.own_slopes else (1, slice(1, 2))
     K = x.shape[2]
     t, wabc = np.zeros((J, G - 1, 2)), np.zeros((G - 1, J))
     by_x = np.zeros((J, G - 1, 2, G, K))
     for f in range(G - 1):
-        share = groups.sizes[1 + f] / (groups.sizes[0] + groups.sizes[1 + f])
+        share = sizes[1 + f] / (sizes[0] + sizes[1 + f])
         theta = _together(share, mean[[0, 1 + f]], sd[[0, 1 + f]])
         wabc[f], t[:, f], slopes = curve_difference(x[0], x[1 + f], theta)
         by_x[:, f, :, 0, used], by_x[:, f, :, 1 + f, used] = -slopes[:, :, used], slopes[:, :, used]
@@ -204,15 +203,15 @@ def _tests(copies: Copies, groups: Groups) -> _Tests:
         solved = np.linalg.solve(cov_t / (error[:, :, None] * error[:, None]), z[:, :, None])
     except np.linalg.LinAlgError as failure:
         raise PsychometricsError(
-            f"the errors of groups {', '.join(groups.names)} do not determine their differences ({failure}). Leave"
-            f" out the group with the fewest answers"
+            f"the errors of the groups do not determine their differences ({failure}). Leave out the group with the"
+            f" fewest answers"
         ) from failure
     wald = np.einsum("jf,jf->j", z, solved[:, :, 0])
     compared &= np.isfinite(wald)
     delta, se = _differences(x, cov)
     shift, shift_se = t[:, ::moments].T, error[:, ::moments].T
     shown = compared[:, :, None]
-    return _Tests(
+    return Differences(
         mean=mean, sd=sd, df=moments * compared.sum(axis=0), wald=np.where(compared.any(axis=0), wald, np.nan),
         delta=np.where(shown, delta, np.nan), se=np.where(shown, se, np.nan), wabc=np.where(compared, wabc, np.nan),
         shift=np.where(compared, shift, np.nan), shift_se=np.where(compared, shift_se, np.nan),
