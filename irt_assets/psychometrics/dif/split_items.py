@@ -6,9 +6,9 @@ together. Does not belong here: the test of copies (wald.py) and which learners 
 In a fit of several groups (`fit_em(groups=)`) items are equal across groups, and the groups' means and SDs of θ are
 free but for the reference's. An item that is split stands in it once for each group, answered by that group alone, so
 that its copies' parameters and their joint covariance are those of maximum likelihood with the unsplit items, the
-anchors, as equal. All items but the anchors are split at once, and of the anchors in a first fit one part, in a second
-the other, so that each is tested while others hold the scale (Wald-2 with designated anchors: Langer 2008; Woods, Cai &
-Wang 2013). The larger part holds it in the first fit, which tests all items but the anchors.
+anchors, as equal (Langer 2008; the algorithm Wald-1 of Woods, Cai & Wang 2013). All items but the anchors are split at
+once, and of the anchors in a first fit one part, in a second the other, so that each is tested while others hold the
+scale. The larger part holds it in the first fit, which tests all items but the anchors.
 
 **Anchors** are found by fits of each group alone: the items that agree with one line between the groups' scales, found
 in turn with them from the medians of all (Lord 1980; Candell & Drasgow 1988).
