@@ -15,7 +15,7 @@ from irt_assets.psychometrics.dif.analysis import Dif, with_common_q
 from irt_assets.psychometrics.dif.forms import Cells, cells, sittings
 from irt_assets.psychometrics.dif.logistic import logistic_dif
 from irt_assets.psychometrics.dif.mantel_haenszel import ets_class, mantel_haenszel
-from irt_assets.psychometrics.dif.wald import Differences, Wald, differences_of, family_q
+from irt_assets.psychometrics.dif.wald import Differences, Wald, differences_of, family_q, severity_of
 from tests.helpers.split_fits import LEARNERS, split_fit, without
 
 J = 12
@@ -49,6 +49,8 @@ def test_an_item_that_is_harder_for_a_group_is_found_with_its_size() -> None:
     area = quad(gap, -12, 12)[0]
     assert found.wabc[0, 3] == pytest.approx(area, rel=1e-6)
     assert found.shift[0, 3] == pytest.approx(-area, rel=1e-6)
+    assert severity_of(0.01, area) == ("high" if area > 0.1 else "medium")
+    assert severity_of(0.06, area) == "none"
     assert found.wald[3] == pytest.approx((0.6 * A[3]) ** 2 / (2 * 0.05**2), rel=1e-5)
 
 

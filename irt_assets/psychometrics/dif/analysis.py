@@ -105,10 +105,6 @@ class Dif:
         first = compared.groups[0] if compared else None
         return next((g for g in self.groups if first in (g.name, None)), None)
 
-    @property
-    def low_power(self) -> tuple[str, ...]:
-        return tuple(group.name for group in self.groups if group.low_power)
-
     def why_not(self, j: int, focal: Group) -> str:
         """Why the Wald test does not compare item `j` between the reference and a group; empty where it does."""
         if self.wald is None or focal.reason:

@@ -46,16 +46,13 @@ _ON_THE_WAY = np.polynomial.legendre.leggauss(7)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wald:
+class Differences:
     """J items compared between a reference group and F focal groups, on the reference group's scale.
 
     Attributes:
-        groups: F + 1 names, the reference first.
         mean, sd: shape (F + 1,), of θ in each group; 0 and 1 for the reference (of a Rasch model the SD its own).
-        anchors: the items that hold the scales together.
         df: shape (J,), the number of differences tested; 0 for items that cannot be compared.
-        wald, p, q: shape (J,), of "no group differs"; NaN where df is 0. q is Benjamini & Hochberg's (1995), over the
-            items or over the items of several attributes (`analysis.with_common_q`).
+        wald: shape (J,), of "no group differs"; NaN where df is 0.
         delta: shape (F, J, 2), focal minus reference in (a, b); NaN where a group has no estimate. b's also where
             |b| > 6 or a < 0.2 in either group: such a difficulty is an extrapolation.
         se: shape (F, J, 2), with what the errors of both copies have in common.
@@ -63,24 +60,37 @@ class Wald:
         shift: shape (F, J), the same without the bars, the difference of expected scores at equal ability: below 0 the
             item is harder for the focal group.
         shift_se: shape (F, J), its errors.
+    """
+
+    mean: Floats
+    sd: Floats
+    df: Ints
+    wald: Floats
+    delta: Floats
+    se: Floats
+    wabc: Floats
+    shift: Floats
+    shift_se: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wald(Differences):
+    """Which items differ.
+
+    Attributes:
+        groups: F + 1 names, the reference first.
+        anchors: the items that hold the groups together.
+        p, q: shape (J,), of "no group differs"; NaN where df is 0. q is Benjamini & Hochberg's (1995), over the items
+            or over the items of several attributes (`analysis.with_common_q`).
         unestimated: of each group, item → why its copy has no estimate or no error.
         warnings: sentences.
     """
 
     item_ids: tuple[str, ...]
     groups: tuple[str, ...]
-    mean: Floats
-    sd: Floats
     anchors: tuple[str, ...]
-    df: Ints
-    wald: Floats
     p: Floats
     q: Floats
-    delta: Floats
-    se: Floats
-    wabc: Floats
-    shift: Floats
-    shift_se: Floats
     unestimated: tuple[dict[str, str], ...]
     warnings: tuple[str, ...] = ()
 
@@ -88,12 +98,6 @@ class Wald:
     def flagged(self) -> tuple[str, ...]:
         """Items with q < 0.05, whatever the size of the difference."""
         return tuple(item for item, q in zip(self.item_ids, self.q, strict=True) if q < FALSE_DISCOVERIES)
-
-    @property
-    def severity(self) -> tuple[Severity, ...]:
-        """J of "none" (q ≥ 0.05), "small", "medium" (some group's wABC above 0.05) or "high" (above 0.10)."""
-        most = np.where(np.isnan(self.wabc), 0.0, self.wabc).max(axis=0)
-        return tuple(severity_of(q, area) for q, area in zip(self.q, most, strict=True))
 
 
 def severity_of(q: float, wabc: float) -> Severity:
@@ -145,21 +149,6 @@ def family_q(p: Floats) -> Floats:
     q, known = np.full(len(p), np.nan), np.isfinite(p)
     q[known] = q_values(p[known])
     return q
-
-
-@dataclass(frozen=True)
-class Differences:
-    """What copies say, as `Wald` has it."""
-
-    mean: Floats
-    sd: Floats
-    df: Ints
-    wald: Floats
-    delta: Floats
-    se: Floats
-    wabc: Floats
-    shift: Floats
-    shift_se: Floats
 
 
 def _tested(groups: Groups, fits: tuple[Copies, Copies]) -> Differences:
