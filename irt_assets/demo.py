@@ -473,6 +473,6 @@ def _log_window(database: Database) -> tuple[datetime, datetime]:
     with database.connect() as connection:
         row = connection.execute("SELECT min(completed_at), max(completed_at) FROM attempt").fetchone()
     if row is None or row[0] is None:
-        raise PermanentFailure("no answer of the log was accepted: see the reject file for the reasons")
+        raise PermanentFailure("no answer of the log was accepted: irt intake rejects names each row and the reason")
     end = month_of(row[1]).end
     return month_of(row[0]).start, end if end <= datetime.now(UTC) else row[1] + timedelta(microseconds=1)

@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import dagster as dg
 import psycopg
@@ -113,7 +114,9 @@ def bring_in_step(database: Database, target: str, mark: str = "") -> Step:
             raise PermanentFailure(f"{mapping.source} cannot be read as it was connected: {message}") from error
     if not table.num_rows:
         raise PermanentFailure(f"{mapping.source} has no rows: nothing was changed")
-    report = take_rows(database, TableSource(mapping.source, table), kind, given=table.column_names)
+    batches = partial(table.to_batches, max_chunksize=65_536)
+    source = TableSource(mapping.source, table.column_names, table.num_rows, batches)
+    report = take_rows(database, source, kind, given=table.column_names)
     said, left = f"{target}: {report.read:,} rows read, {report.accepted:,} new or changed", ""
     if target == "question":
         names = pc.ascii_trim_whitespace(table[kind.key].drop_null()).to_pylist()

@@ -288,7 +288,7 @@ class Settings(BaseSettings):
     )
     irt_theta_connections: int = Field(4, ge=1, le=64, description="connections and threads of the θ API")
     irt_posts_connections: int = Field(
-        2, ge=1, le=64, description="connections and threads of the θ API for posted answers, besides those for θ"
+        4, ge=1, le=64, description="connections and threads of the θ API for posted answers, besides those for θ"
     )
     irt_posts_strict: bool = Field(
         False, description="refuse posted answers of items and learners that are not known, instead of adding them"

@@ -289,19 +289,21 @@ mirt_fit_meta = _table(
 
 month_impact = _table(
     "month_impact",
-    "What a month's linked fit does to θ: its answers scored with the values in force and with the month's own.",
+    "How far a month's anchors as a group moved against the other published items. Release 1.0.0 measured it by θ on "
+    "the same answers, once with the values in force and once with the month's own, and counted who crossed the pass "
+    "mark.",
     _key("fit_id", Text, "fit"),
     _req("why", Text, "why nothing could be compared, else empty; the numbers are then 0"),
-    _req("learners", Integer, "learners behind the shift", None, ge=0),
+    _req("learners", Integer, "of release 1.0.0: learners behind the shift; else 0", sa.text("0"), ge=0),
     _req("items", Integer, "items behind the shift: in force, fitted again and not anchors", None, ge=0),
-    _req("shift", Double, "mean change of θ", None, unit="θ"),
+    _req("shift", Double, "by how much their b moved against that of the anchors", None, unit="θ"),
     _req("shift_se", Double, "its standard error", None, unit="θ", ge=0),
     _req("sd", Double, "SD of the scale's population", None, unit="θ"),
-    _opt("pass_theta", Double, "the scale's pass mark; null where it has none", unit="θ"),
-    _req("scored", Integer, "learners whose θ is reported", None, ge=0),
-    _req("newly_passed", Integer, "of them, who pass by the month's values alone", None, ge=0),
-    _req("newly_failed", Integer, "of them, who fail by the month's values alone", None, ge=0),
-    _req("flip_se", Double, "standard error of the net share that crosses the pass mark", None, ge=0),
+    _opt("pass_theta", Double, "of release 1.0.0: the scale's pass mark; null where it has none", unit="θ"),
+    _req("scored", Integer, "of release 1.0.0: learners whose θ is reported; else 0", sa.text("0"), ge=0),
+    _req("newly_passed", Integer, "of them, who pass by the month's values alone", sa.text("0"), ge=0),
+    _req("newly_failed", Integer, "of them, who fail by the month's values alone", sa.text("0"), ge=0),
+    _req("flip_se", Double, "standard error of the net share that crosses the pass mark", sa.text("0"), ge=0),
     _opt("compared_with", Text, "digest of the values in force that it was measured against; null where not known"),
 )
 

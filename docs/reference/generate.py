@@ -1,4 +1,4 @@
-"""Writes the reference pages that say what the code says: settings, commands, rules, checks and metrics.
+"""Writes the reference pages that say what the code says: settings, tables, commands, engines, invariants and others.
 
 python docs/reference/generate.py            # writes them
 python docs/reference/generate.py --check    # exit code 1: names those that are not up to date
@@ -14,14 +14,19 @@ from pathlib import Path
 
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from sqlalchemy.dialects import postgresql
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
 from irt_assets.calibration.checks import INVENTORY
 from irt_assets.cli import Noun, app
 from irt_assets.definitions import build_defs
+from irt_assets.engines import registry
+from irt_assets.engines.spec import EngineSpec
+from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
 from resources.settings import Settings
+from resources.tables import METADATA, VIEWS, meaning
 from services.exporter.families import FAMILIES
 
 FOLDER = Path(__file__).parent
@@ -73,6 +78,31 @@ METRICS_HEAD = """\
 
 What the exporter (`irt run exporter`) serves to Prometheus. [Monitoring](../how-to/metrics.md) explains them, lists the
 metrics of the other servers, and has the rules for alerts.
+"""
+
+TABLES_HEAD = """\
+# Tables
+
+Made from `resources/tables.py`, which describes every column once. Times are UTC.
+"""
+
+ENGINES_HEAD = """\
+# Engines
+
+Made from the specs in `irt_assets/engines`. What a month does with them is in [engines.md](../how-to/engines.md).
+"""
+
+INVARIANTS_HEAD = """\
+# Invariants
+
+Made from `irt_assets/invariants/registry.py`. Each is a function that only reads, and names every subject that
+violates it. They run every night as checks of the asset `invariant_report`, and at any time with
+`irt invariants run [--strict] [--json]` (exit code 0: all hold; 1: one is violated, with `--strict` also a warning or
+something untested; 2: one could not be evaluated).
+
+What cannot be tested (too few answers, no groups, no history yet) is listed first and makes the report *incomplete*;
+it closes no violation and makes no month red. A violation that persists is one row of `invariant_result`, from the
+run that opened it to `resolved_at`, and one alert.
 """
 
 
@@ -175,6 +205,56 @@ def exported_metrics() -> str:
     return METRICS_HEAD + "\n" + _table(("metric", "labels", "meaning"), rows)
 
 
+def tables() -> str:
+    """Every table with its columns, types, descriptions, units and ranges; then the views."""
+    parts = [TABLES_HEAD]
+    for table in METADATA.sorted_tables:
+        rows = [
+            (f"`{column.name}`", column.type.compile(postgresql.dialect()))
+            + ("key" if column.primary_key else "" if column.nullable else "required", meaning(column))
+            for column in table.columns
+        ]
+        parts.append(f"## `{table.name}`\n\n{table.comment}\n\n{_table(('column', 'type', '', 'meaning'), rows)}")
+    views = ", ".join(f"`{name}`" for name in VIEWS)
+    return "\n".join([*parts, f"## Views\n\n{views}: their SQL is in `resources/tables.py`.\n"])
+
+
+def engines() -> str:
+    """Every engine, in the order in which a month runs them."""
+    head = ("engine", "estimates", "models", "runs in", "needs", "fits a month", "asset", "kind", "pool")
+    return ENGINES_HEAD + "\n" + _table(head, map(_engine, registry.ENGINES))
+
+
+def _engine(spec: EngineSpec) -> tuple[str, ...]:
+    needs = [f"`{package.name}` ({package.install})" for package in spec.python_packages]
+    needs += [f"R package `{package.name}` ({package.install})" for package in spec.r_packages]
+    if spec.r_packages:
+        needs.append("or the R IRT service")
+    if spec.name == registry.DEFAULT:
+        months = "always"
+    else:
+        months = f"where IRT_ENGINES={spec.name}" if spec.for_comparison else "of scales that it publishes"
+    has_asset = spec.for_comparison or spec.name == registry.DEFAULT
+    return (
+        f"`{spec.name}`",
+        spec.method + ("; draws are kept" if spec.has_draws else ""),
+        ", ".join(spec.models),
+        spec.runs_in,
+        ", ".join(needs) or ("the service" if spec.runs_in == "R IRT service" else "nothing"),
+        months,
+        *((f"`{registry.asset_of(spec.name)}`", spec.kind, f"`{spec.pool}`") if has_asset else ("", "", "")),
+    )
+
+
+def invariants() -> str:
+    """Every invariant: what it protects, its severity, how to fix it."""
+    parts = [INVARIANTS_HEAD]
+    for one in INVARIANTS:
+        advice = f"Severity {one.severity}; it names {one.kind}. To fix it: {one.fix}"
+        parts.append("\n\n".join(filter(None, [f"## `{one.name}`", one.protects, one.note, f"{advice}\n"])))
+    return "\n".join(parts)
+
+
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str | None, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "".join("| " + " | ".join((cell or "").replace("|", "\\|") for cell in line) + " |\n" for line in lines)
@@ -190,6 +270,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "rules.md": rules_of_a_scale,
     "asset-checks.md": asset_checks,
     "metrics.md": exported_metrics,
+    "tables.md": tables,
+    "engine-table.md": engines,
+    "invariants.md": invariants,
 }
 
 if __name__ == "__main__":

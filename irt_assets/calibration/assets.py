@@ -12,6 +12,7 @@ import dagster as dg
 
 from irt_assets.abilities.batch import measure
 from irt_assets.calibration import shown
+from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import (
     FitOutcome,
     UnlinkedMonthError,
@@ -20,7 +21,6 @@ from irt_assets.calibration.month import (
     link_month,
     publish_month,
 )
-from irt_assets.calibration.month_impact import measure_month
 from irt_assets.common.metadata import Metadata, decide_in, md
 from irt_assets.common.partitions import Month, existing_partitions
 from irt_assets.common.retries import HELD, classify_failures

@@ -309,7 +309,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         return replace(outcome, error=staged.error if staged else missing)
     if other := fits.made_otherwise(staged.spec, scale):
         return replace(outcome, error=f"{month} of scale {scale.scale_id}: {other}: materialise item_calibration")
-    placed = link_to_scale(connection, scale, raw, month, month)
+    placed = link_to_scale(connection, scale, raw, month)
     outcome = replace(outcome, raw=raw, placed=placed)
     linking, linked = placed.linking, placed.linked
     digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)

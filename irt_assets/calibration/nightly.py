@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from irt_assets.abilities.batch import ScaleAbilities, measure_at
 from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.request import build_fit_request, calibrate, fit_spec_extras, nothing_scored
-from irt_assets.common.partitions import day_bounds, day_of, month_of
+from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.common.wording import by_scale
 from irt_assets.engines import Calibrator
 from irt_assets.gates.early_warning import EarlyWarning, read_warning
@@ -176,7 +176,7 @@ def _write(
 ) -> NightOutcome:
     """Link a fit and put it in place of the day's earlier one."""
     scale, raw = fitted.scale, fitted.raw
-    placed = link_to_scale(connection, scale, raw, _key(start, end), month_of(start))
+    placed = link_to_scale(connection, scale, raw, _key(start, end))
     if placed.error is not None:
         return NightOutcome(scale.scale_id, scale.engine, fitted.loaded, error=placed.error, raw=raw, placed=placed)
     linking, linked = placed.linking, placed.linked

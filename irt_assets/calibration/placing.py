@@ -5,22 +5,19 @@ What does not belong here: where fits come from and where they go (see `month`, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import psycopg
 
-from irt_assets.common.partitions import Month
 from irt_assets.gates.month_status import no_origin
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.ledger.month_state import find_reference
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.linking.linking import link, transform
 from irt_assets.psychometrics.linking.placement import Linking, LinkingError
-from irt_assets.responses.scales import Scale, accepted_subjects
+from irt_assets.responses.scales import Scale
 
 
 @dataclass(frozen=True)
@@ -37,11 +34,8 @@ class LinkResult:
     error: PsychometricsError | None = None
 
 
-def link_to_scale(
-    connection: psycopg.Connection, scale: Scale, raw: Calibration, window: str, month: str
-) -> LinkResult:
-    """Link `raw` to the scale's frozen anchors. `window`: as `irt scale init --origin` would name it; `month`: in which
-    it begins."""
+def link_to_scale(connection: psycopg.Connection, scale: Scale, raw: Calibration, window: str) -> LinkResult:
+    """Link `raw` to the scale's frozen anchors. `window`: as `irt scale init --origin` would name it."""
     try:
         anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
     except PsychometricsError as error:
@@ -50,23 +44,14 @@ def link_to_scale(
         return LinkResult(None, error=no_origin(scale, window))
     try:
         with breakdowns_explained("it could not be linked to the anchors"):
-            return _link_result(scale, raw, anchors, accepted_loadings(connection, scale, month))
+            return _link_result(scale, raw, anchors)
     except BreakdownError as error:
         return LinkResult(anchors, error=error)
 
 
-def accepted_loadings(connection: psycopg.Connection, scale: Scale, month: str) -> dict[str, float]:
-    """Item → loading on what the items of the month's reference share beyond the ability; empty unless its misfit was
-    accepted and its fit says them."""
-    if "misfit" not in accepted_subjects(connection, scale.scale_id, Month(month).start):
-        return {}
-    reference = find_reference(connection, scale, month)
-    return reference.statistics.loadings if reference and reference.statistics else {}
-
-
-def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet, loadings: Mapping[str, float]) -> LinkResult:
+def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet) -> LinkResult:
     try:
-        linking = link(raw, anchors, rules=scale.rules, loadings=loadings)
+        linking = link(raw, anchors, rules=scale.rules)
     except LinkingError as error:
         return LinkResult(anchors, error=error)
     disagreement = LinkingConstants.of(linking).disagreement(scale.rules.publication)

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from irt_assets.calibration.month_impact import current_impact
+from irt_assets.calibration.group_shift import current_shift
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.gates import gates
@@ -42,8 +42,8 @@ def publish_ready_months(
     Each month is judged by the model and the anchors of its own window, as they are once the ledger is locked.
     A month whose own run did not come as far as this step is not taken: its gates may not have been evaluated.
     `unsettled` are the months that are running, queued or still to come in a requested backfill, `month`
-    itself left out. `stored_file` gives a month's verified snapshot. What a month does to θ is measured again where the
-    months before it were published since. Returns the steps that were taken, by month.
+    itself left out. `stored_file` gives a month's verified snapshot. How far its anchors moved as a group is measured
+    again where the months before it were published since. Returns the steps that were taken, by month.
     """
     advisory_lock(connection, "ledger", scale.scale_id)
     known = steps(connection, scale.scale_id)
@@ -59,7 +59,7 @@ def publish_ready_months(
         blocking = sorted(m for m in unsettled if m < candidate)
         settled = before is not None and before.state == "done" and before.fit_id == fit_id
         if evidence.linked and not settled:
-            evidence = replace(evidence, impact=current_impact(connection, of_month, candidate, evidence.linked))
+            evidence = replace(evidence, group_shift=current_shift(connection, of_month, candidate, evidence.linked))
         about: dict[str, Any] = {"month": candidate, "scale_id": scale.scale_id, "fit_id": fit_id}
         about["settled_at"] = before.settled_at if before else None
         problems = gates.failures(evidence)

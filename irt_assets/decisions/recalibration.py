@@ -140,7 +140,7 @@ def recalibrate(
         )
         spec = fits.model_spec(scale) | of_window | fit_spec_extras(request, Calibrated(raw, groups, basis.shape))
     with database.connect() as connection:
-        placed = link_to_scale(connection, scale, raw, window, first)
+        placed = link_to_scale(connection, scale, raw, window)
     if placed.linking is None or placed.linked is None:
         raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
     if placed.disagreement:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import psycopg
 
+from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import fit_month, link_month
-from irt_assets.calibration.month_impact import measure_month
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, some_of
 from irt_assets.decisions.anchor_versions import AnchorChange, freeze

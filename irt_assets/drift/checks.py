@@ -16,6 +16,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted, some_of
 from irt_assets.decisions.proposals import proposals
 from irt_assets.drift.information import THE_TEST
+from irt_assets.drift.shown import too_varied
 from irt_assets.drift.unestimated import items_gone
 from irt_assets.drift.unjudged import unjudged
 from irt_assets.ledger.decisions import decisions_on_drift
@@ -121,10 +122,21 @@ def _items_check(
             silent = unjudged(connection, store, month, asset)
             rows = connection.execute(query.encode(), (month,)).fetchall()
             known = settled_items(connection, month)
+            first = _banks_that_vary(connection, month) if asset == "item_drift" else ""
         found = [Named(scale, item, why(seen), known.get((scale, item), "")) for scale, item, seen in rows]
-        return items_result(found, fine, fix, severity=severity, silent=silent)
+        return items_result(found, fine, fix, severity=severity, silent=silent, first=first)
 
     return check
+
+
+def _banks_that_vary(connection: psycopg.Connection, month: str) -> str:
+    """The scales whose items vary by more than drift allows for, as a beginning of a sentence."""
+    rows = connection.execute(
+        """SELECT DISTINCT ON (scale_id) scale_id, details FROM item_drift WHERE month = %s AND details ? 'most_tau'
+           ORDER BY scale_id, item_id""",
+        (month,),
+    ).fetchall()
+    return "".join(f"{scale}: {said}" for scale, details in rows if (said := too_varied([details])))
 
 
 def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:
@@ -283,12 +295,15 @@ def items_result(
     *,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
     silent: Mapping[str, str] | None = None,
+    first: str = "",
 ) -> dg.AssetCheckResult:
     """Fails if any item is new: names it, has a row for each item, and says what to do. Warns about `silent` scales,
-    each with the reason why nothing is known about its items."""
+    each with the reason why nothing is known about its items. `first` begins the message."""
     new, known = [n for n in found if not n.known], [n for n in found if n.known]
     unknown = by_scale(silent or {})
-    description = "; ".join([*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])])
+    description = first + "; ".join(
+        [*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])]
+    )
     if known:
         description += f"; no decision needed: {', '.join(n.item_id for n in known)}"
     return dg.AssetCheckResult(

@@ -1,7 +1,7 @@
 """A month's items next to the set in force when it began: what the assets of drift judge, made once for all of them.
 
-What does not belong here: reading the evidence (evidence.py), and what follows from the verdict (month.py,
-information.py).
+What does not belong here: reading what is compared (ledger/values_with_errors.py), and what follows from the verdict
+(month.py, information.py).
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ from dataclasses import dataclass
 import psycopg
 
 from irt_assets.common.partitions import Month
-from irt_assets.drift import evidence
-from irt_assets.drift.evidence import InForce, LinkedWindow
 from irt_assets.drift.unjudged import why_not
+from irt_assets.ledger.values_with_errors import (
+    InForce,
+    LinkedWindow,
+    against_published,
+    frozen_anchors,
+    in_force_with_errors,
+    linked_window,
+)
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.drift.items import Drift, judge
@@ -36,12 +42,12 @@ def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Sca
     if red := why_not(connection, store, scale, month):
         raise PsychometricsError(f"not judged: {red}")
     start = Month(month).start
-    window = evidence.linked_window(connection, scale, month)
-    anchors = evidence.frozen_anchors(connection, scale)
+    window = linked_window(connection, scale, month)
+    anchors = frozen_anchors(connection, scale)
     if window is None or anchors is None:
         raise PsychometricsError(f"{month} has no converged fit that was linked to the anchors")
-    at = evidence.in_force_with_errors(connection, scale, start, anchors)
+    at = in_force_with_errors(connection, scale, start, anchors)
     if not at.published.item_ids:
         raise PsychometricsError(f"no item had published parameters on {start:%Y-%m-%d}")
-    comparison = evidence.against_published(window, anchors, at, start)
-    return Compared(window, anchors, at, judge(comparison, mean=scale.mu, sd=scale.sigma))
+    comparison = against_published(window, anchors, at, start)
+    return Compared(window, anchors, at, judge(comparison, mean=scale.mu, sd=scale.sigma, rules=scale.rules))

@@ -220,8 +220,8 @@ def inform(
     people, drift = population(scale), compared.drift
     comparison = drift.comparison.select(~drift.comparison.across_models)
     linking = with_errors(compared.window.linking, compared.window.raw, compared.anchors)
-    losses = losses_of_items(comparison, people, inflation=drift.inflation)
-    test = loss_of_test(comparison, linking, people, inflation=drift.inflation) if comparison.item_ids else None
+    losses = losses_of_items(comparison, people)
+    test = loss_of_test(comparison, linking, people) if comparison.item_ids else None
     severity: dict[str, str] = dict(zip(drift.item_ids, drift.severity, strict=True))
     if unestimated.tested is not None:
         severity |= zip(unestimated.tested.item_ids, unestimated.tested.severity, strict=True)

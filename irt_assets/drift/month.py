@@ -19,6 +19,7 @@ from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.ledger.encoding import finite
+from irt_assets.ledger.values_with_errors import against_published
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.item_models import item_model
@@ -100,7 +101,7 @@ def _trends(connection: psycopg.Connection, month: str, scale: Scale, compared: 
     comparisons, elapsed = [], []
     for earlier, linked in [*before.items(), (month, compared.window)]:
         begins, ends = Month(earlier).bounds
-        found = evidence.against_published(linked, anchors, at, begins)
+        found = against_published(linked, anchors, at, begins)
         found = found.select(~found.across_models)
         if found.item_ids:
             middle = begins + (ends - begins) / 2
@@ -143,14 +144,15 @@ def _compared_rows(judged: ScaleDrift, drift: Drift) -> list[dict[str, Any]]:
             "delta_b_se": finite(drift.se[j, 1]),
             "delta_b_95": [finite(drift.delta_b[j] + sign * Z95 * drift.se[j, 1]) for sign in (-1, 1)],
             "wald": finite(drift.wald[j]),
-            "inflation": drift.inflation,
+            "tau": finite(drift.tau),
+            "most_tau": drift.most_tau,
             "limits": {name: levels[j] for name, levels in limits.items()},
             "chance_b_large": finite(drift.chance_b_large[j]),
             "chance_a_large": finite(drift.chance_a_large[j]),
             "log_bayes_factor": finite(drift.log_bayes_factor[j]),
         }
         if drift.curves is not None and drift.comparison.by_curves[j]:
-            details["curves"] = curves_described(drift.curves, j, drift.inflation)
+            details["curves"] = curves_described(drift.curves, j)
         if item in across:
             details |= {"across_models": across_models_in_words(*across[item]), "delta_b_95": None, "limits": None}
         elif judged.trends and item in place:
@@ -217,10 +219,10 @@ def across_models_in_words(published: Model, fitted: Model) -> str:
     return f"compared by curves: published as {item_model(published).spoken}, fitted as {item_model(fitted).spoken}"
 
 
-def curves_described(curves: CurveDifferences, j: int, inflation: float) -> dict[str, Any]:
+def curves_described(curves: CurveDifferences, j: int) -> dict[str, Any]:
     """What was tested of the j-th item: by how much more of the learners answer it right, and how much more their
     answers go with ability, both as differences of the window from what was published."""
-    se = inflation * np.sqrt(np.diag(curves.cov[j]))
+    se = np.sqrt(np.diag(curves.cov[j]))
     return {
         "right": finite(curves.t[j, 0]),
         "right_se": finite(se[0]),

@@ -33,7 +33,8 @@ def drift_said(rows: Sequence[DriftRow]) -> str:
     """A month's comparisons in a sentence, the largest changes named first."""
     estimated = [row for row in rows if not not_estimated(row)]
     of = Counter(row.severity for row in rows)
-    said = f"{of['high']} high, {of['medium']} medium of {counted(len(estimated), 'item')} compared"
+    said = too_varied(row.details for row in rows)
+    said += f"{of['high']} high, {of['medium']} medium of {counted(len(estimated), 'item')} compared"
     if len(rows) > len(estimated):
         said += f" and {len(rows) - len(estimated)} tested by proportion correct"
     flagged = sorted(
@@ -43,10 +44,20 @@ def drift_said(rows: Sequence[DriftRow]) -> str:
     said += f": {listed(named, NAMES)}" if flagged else ""
     if across := Counter(row.details["across_models"] for row in rows if "across_models" in row.details):
         said += "".join(f"; {n} of them {how}" for how, n in across.items())
-    inflation = max((row.details.get("inflation", 1.0) for row in rows), default=1.0)
-    if inflation > 1:
-        said += f"; all items spread more than their errors explain, which were multiplied by {inflation:.2f}"
     return said
+
+
+def too_varied(details: Iterable[Mapping[str, Any]]) -> str:
+    """That a month's items vary by more than drift allows for, to begin a sentence with; "" where they do not."""
+    of = next((one for one in details if "most_tau" in one), None)
+    if of is None or (of["tau"] is not None and of["tau"] <= of["most_tau"]):
+        return ""
+    found = "they have no line in common" if of["tau"] is None else f"τ = {of['tau']:.2f}"
+    return (
+        f"b of all items varies by more than drift allows for ({found}, item_variation_max = {of['most_tau']:g}), so "
+        "something moves the whole bank: find out what before you decide on single items, and begin with the largest "
+        "changes; "
+    )
 
 
 def drift_table(of: Sequence[str], rows: Of[DriftRow], **how: Any) -> Table:

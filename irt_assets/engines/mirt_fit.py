@@ -12,31 +12,32 @@ import numpy as np
 
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.arrays import Mask
+from irt_assets.psychometrics.core.arrays import Ints, Mask
 from irt_assets.psychometrics.core.covariances import mirrored
-from irt_assets.psychometrics.core.design import duplicate_items, links, require_connected
+from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, item_model
+from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, ItemCurves, item_model
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import LogitNormal, Priors
-from irt_assets.psychometrics.estimation.em import RULING_SHARE
 from irt_assets.psychometrics.estimation.em_request import (
+    RULING_SHARE,
     Persons,
     checked_priors,
     given_parameters,
+    no_common_scale,
     origin_of,
+    require_items,
+    require_persons,
     same_answers,
     some,
-    usable,
 )
 from irt_assets.psychometrics.estimation.marginal import largest_scaled_gradient
 from irt_assets.psychometrics.estimation.parameter_layout import (
     COMMON_SLOPE_FLOOR,
     LATENT_SD_BOUNDS,
-    Fixed,
 )
-from irt_assets.psychometrics.estimation.response_layout import Counts
+from irt_assets.psychometrics.estimation.source import InMemory
 from irt_assets.psychometrics.estimation.standard_errors import VARIANCE_INFLATION_LIMIT, weakly_identified
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
 
@@ -70,15 +71,16 @@ def fit_mirt(
         raise PsychometricsError(
             "the mirt engine takes a LogitNormal prior on c and no other; for priors on a and b take em or pymc"
         )
-    persons = Persons.of(responses, None, None, None)
-    counts = Counts.of(responses, persons.weight)
-    given = given_parameters(responses, anchors)
-    keep = counts.estimable(of) | (given.items & (counts.n > 0))
-    kept = usable(responses, counts, persons, keep, given, of)
-    held = given.items[keep]
-    require_connected(links(kept), kept.item_ids, held)
+    source = InMemory(responses, Persons.of(responses, None, None, None))
+    counts, given = source.counts(), given_parameters(responses, anchors)
+    keep = counts.estimable(of) | (given.known & (counts.n > 0))
+    require_items(responses, counts, keep, given, of)
+    kept, _ = source.gathered(keep)
+    laid, held = source.laid_out(keep, rarer=False, by_category=False), given.known[keep]
+    require_persons(laid.informative, source.names)
+    require_connected(laid.links, kept.item_ids, held)
     origin = origin_of(given)
-    fixed = Fixed(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
+    fixed = ItemCurves(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
     known = None
     if held.any():
         known = anchors_of(np.array(kept.item_ids)[held], a=fixed.a[held], d=fixed.d[held], c=fixed.c[held])
@@ -101,7 +103,7 @@ def fit_mirt(
         given=fixed,
         priors=priors,
     )
-    judged = _Judged.of(found, kept, held, model, priors)
+    judged = _Judged.of(found, kept, first_alike=laid.first_alike, held=held, model=model, priors=priors)
     if found.converged and not slope <= STEEPEST:
         judged.reasons.append(
             f"mirt stopped where the likelihood still rises, most for {whose}: the gradient is {slope:.2g} standard "
@@ -112,7 +114,7 @@ def fit_mirt(
     values = np.stack([given.a, given.d + given.a * origin, given.c])
     values[:, at] = found.a, found.d, found.c
     cov = np.full((J, *found.cov.shape[1:]), np.nan)
-    cov[given.items] = 0.0
+    cov[given.known] = 0.0
     cov[at] = mirrored(judged.cov)
     version, software = found.software_versions(ENGINE)
     calibration = Calibration(
@@ -142,7 +144,7 @@ def fit_mirt(
         ),
         data_hash=data_hash,
         priors=priors.as_dict(),
-        anchored=tuple(item for item, fixed in zip(responses.item_ids, given.items, strict=True) if fixed),
+        anchored=tuple(item for item, fixed in zip(responses.item_ids, given.known, strict=True) if fixed),
         software=software,
     )
     return calibration.rescaled(1.0, origin) if origin else calibration
@@ -166,7 +168,9 @@ class _Judged:
     reasons: list[str]
 
     @classmethod
-    def of(cls, found: Answer, kept: Responses, held: Mask, model: Model, priors: Priors) -> _Judged:
+    def of(
+        cls, found: Answer, kept: Responses, *, first_alike: Ints, held: Mask, model: Model, priors: Priors
+    ) -> _Judged:
         n = np.bincount(kept.item, minlength=kept.n_items)
         correct = np.bincount(kept.item, kept.score, minlength=kept.n_items)
         named = np.array(kept.item_ids, dtype=object)
@@ -177,7 +181,7 @@ class _Judged:
         inflation = variance.max(axis=0) * correct * (n - correct) / n
         unidentified = ~held & ~at_bound & ~(inflation < VARIANCE_INFLATION_LIMIT)
         reversed_ = np.where(own_slope, found.a < 0, ~held & (item_rest_correlation(kept) < 0))
-        alike = duplicate_items(kept, n, correct)
+        same = alike(first_alike, n, correct)
         vague = ~held & _vague_guessing(found, priors) if item_model(model).guesses else np.zeros(len(n), dtype=bool)
         cov = found.cov.copy()
         cov[at_bound | unidentified] = np.nan
@@ -187,23 +191,19 @@ class _Judged:
             reasons += _without_unit(found, model)
         split = np.minimum(correct, n - correct) / len(np.unique(kept.person))
         if (ruling := at_bound & (split > RULING_SHARE)).any():
-            reasons.append(
-                f"the ability scale is not a common one: slopes beyond {SLOPE_BOUND:g} belong to items that "
-                f"separate more than {RULING_SHARE:.0%} of the learners ({some(list(named[ruling]))}), so that those "
-                f"answers alone decide θ. Look for duplicated or dependent items among them"
-            )
+            reasons.append(no_common_scale(f"slopes beyond {SLOPE_BOUND:g}", named[ruling]))
         if unidentified.any():
             reasons.append(
                 f"the responses do not determine the parameters of {unidentified.sum()} of {len(n)} items "
                 f"({some(list(named[unidentified]))})"
             )
-        if alike.any():
-            reasons.append(same_answers(named[alike].tolist()))
+        if same.any():
+            reasons.append(same_answers(named[same].tolist()))
         marks = {
             Flag.AT_BOUND: at_bound,
             Flag.UNIDENTIFIED: unidentified,
             Flag.NEGATIVE_DISCRIMINATION: reversed_,
-            Flag.DUPLICATE: alike,
+            Flag.DUPLICATE: same,
             Flag.GUESSING_UNIDENTIFIED: vague,
         }
         return cls(marks, cov, reasons)

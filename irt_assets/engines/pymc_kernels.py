@@ -38,7 +38,7 @@ BYTE = 256
 def _fill_table(low, step, nodes, base, rows, table):  # type: ignore[no-untyped-def]
     """rows[g] (Q,) is the distribution of θ at s = low + g·step, table[g] its f, mean and variance."""
     Q = nodes.size
-    tilt = np.exp(step * nodes)
+    factor = np.exp(step * nodes)
     for g in range(rows.shape[0]):
         row = rows[g]
         if g % FRESH_ROWS == 0:
@@ -56,7 +56,7 @@ def _fill_table(low, step, nodes, base, rows, table):  # type: ignore[no-untyped
             before = rows[g - 1]
             total = 0.0
             for q in range(Q):
-                row[q] = before[q] * tilt[q]
+                row[q] = before[q] * factor[q]
                 total += row[q]
             f = table[g - 1, 0] + np.log(total)
         for q in range(Q):
@@ -137,12 +137,12 @@ def _spread(rows, table, used, nodes, mass):  # type: ignore[no-untyped-def]
     """Adds to mass (Q,) minus the derivatives by base of what `used` says was read from the table: ∂f = p, ∂f' =
     p(θ − f'), ∂f'' = p((θ − f')² − f'')."""
     for g in range(rows.shape[0]):
-        row, level, tilt, bend = rows[g], used[g, 0], used[g, 1], used[g, 2]
+        row, by_f, by_mean, by_variance = rows[g], used[g, 0], used[g, 1], used[g, 2]
         mean, variance = table[g, 1], table[g, 2]
-        if level != 0.0 or bend != 0.0 or tilt != 0.0:
+        if by_f != 0.0 or by_variance != 0.0 or by_mean != 0.0:
             for q in range(nodes.size):
                 off = nodes[q] - mean
-                mass[q] += row[q] * (level + tilt * off + bend * (off * off - variance))
+                mass[q] += row[q] * (by_f + by_mean * off + by_variance * (off * off - variance))
 
 
 @_compiled

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from irt_assets.engines.registry import DEFAULT
 from irt_assets.file_commands.files import Answers, write_whole
 from irt_assets.file_commands.tables import ParameterTable, parameter_csv
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.arrays import finite
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
@@ -79,17 +79,17 @@ class Fit:
             "engine_version": cal.engine_version,
             "converged": cal.convergence.converged,
             "iterations": cal.convergence.iterations,
-            "loglik": number(cal.convergence.loglik),
-            "aic": number(cal.aic),
-            "bic": number(cal.bic),
+            "loglik": finite(cal.convergence.loglik),
+            "aic": finite(cal.aic),
+            "bic": finite(cal.bic),
             "n_persons": cal.n_persons,
             "n_items": cal.n_items,
             "n_responses": cal.n_responses,
             "items": self._items(),
-            "latent": {"mean": number(cal.latent_mean), "sd": number(cal.latent_sd)},
+            "latent": {"mean": finite(cal.latent_mean), "sd": finite(cal.latent_sd)},
             "normality": None if self.normality is None else asdict(self.normality),
             "shape": None if self.shape is None else asdict(self.shape),
-            "reliability": number(self.reliability),
+            "reliability": finite(self.reliability),
             "seconds": round(self.seconds, 3),
         }
         if len(cal.populations) > 1:
@@ -114,8 +114,8 @@ class Fit:
         rows = []
         for j, item in enumerate(cal.item_ids):
             n = int(cal.n[j])
-            row: dict[str, Any] = {name: number(values[j]) for name, values in columns.items()}
-            row |= {"item": item, "n": n, "p_value": number(cal.n_correct[j] / n) if n else None}
+            row: dict[str, Any] = {name: finite(values[j]) for name, values in columns.items()}
+            row |= {"item": item, "n": n, "p_value": finite(cal.n_correct[j] / n) if n else None}
             row["flags"] = [flag.value for flag in cal.flags[j]]
             rows.append({name: row[name] for name in ITEM_COLUMNS} | cal.further_of(j))
         return rows
@@ -204,11 +204,5 @@ def _fit_with_shape(
 
 def _group(population: Population) -> dict[str, Any]:
     values = ("mean", "sd", "mean_se", "sd_se")
-    numbers = {name: number(getattr(population, name)) for name in values}
+    numbers = {name: finite(getattr(population, name)) for name in values}
     return {"group": population.name, "n_persons": population.n_persons, **numbers}
-
-
-def number(value: float) -> float | None:
-    """A number for JSON and CSV: None if it is not finite."""
-    value = float(value)
-    return value if math.isfinite(value) else None

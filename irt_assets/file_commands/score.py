@@ -12,8 +12,8 @@ import numpy as np
 from irt_assets.common.wording import some_of
 from irt_assets.file_commands import Scoring
 from irt_assets.file_commands.files import Answers, write_whole
-from irt_assets.file_commands.fit import number
 from irt_assets.file_commands.tables import ParameterTable, parameter_csv
+from irt_assets.psychometrics.core.arrays import finite
 from irt_assets.psychometrics.scoring.abilities import Scores
 from irt_assets.psychometrics.scoring.abilities import score as score_by
 from resources.failures import PermanentFailure
@@ -33,7 +33,7 @@ class ScoredPersons:
         """A row per person. θ is None where it is not finite: ML of an all-right or all-wrong pattern."""
         columns = (self.person_ids, self.scores.theta, self.scores.se)
         return [
-            {"person": person, "theta": number(theta), "se": number(se)}
+            {"person": person, "theta": finite(theta), "se": finite(se)}
             for person, theta, se in zip(*columns, strict=True)
         ]
 

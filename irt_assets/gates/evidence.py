@@ -16,13 +16,13 @@ import psycopg
 from irt_assets.common.partitions import Month
 from irt_assets.gates.coverage import Bank, read_bank
 from irt_assets.ledger.fit_spec import LinkingConstants, SetStatistics
-from irt_assets.ledger.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise, read_impact
+from irt_assets.ledger.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise, read_group_shift
 from irt_assets.ledger.linked_windows import released_constants
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import held_before
 from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.drift.group_shift import GroupShift
 from irt_assets.psychometrics.linking.jump import Constants
-from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.responses.scale_decisions import Subject
 from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
@@ -44,10 +44,10 @@ class Verdict:
 class Evidence:
     """All that is known of one month of one scale when it is judged.
 
-    `impact`: what the linked fit does to θ; `in_force`: items with published parameters at the month's start; `bank`:
-    the scale's items then; `accepted`: what a person has accepted of the scale; `earlier`: the linking constants of the
-    months before it that were taken to the ledger; `held_before`: items that the last of these months held back, and
-    that month.
+    `group_shift`: how far the anchors as a group moved; `in_force`: items with published parameters at the month's
+    start; `bank`: the scale's items then; `accepted`: what a person has accepted of the scale; `earlier`: the linking
+    constants of the months before it that were taken to the ledger; `held_before`: items that the last of these months
+    held back, and that month.
     """
 
     month: str
@@ -57,7 +57,7 @@ class Evidence:
     staged: StagedFit | None = None
     calibration: Calibration | None = None
     linked: LinkedFit | None = None
-    impact: MonthImpact | None = None
+    group_shift: GroupShift | None = None
     demanded: Mapping[str, StagedFit | None] = field(default_factory=dict)
     in_force: frozenset[str] = frozenset()
     bank: Bank = field(default_factory=Bank)
@@ -118,7 +118,7 @@ def load_evidence(connection: psycopg.Connection, file: MonthFile, month: str, s
         staged=staged,
         calibration=staged.decoded() if staged else None,
         linked=linked,
-        impact=read_impact(connection, linked.fit_id) if linked else None,
+        group_shift=read_group_shift(connection, linked.fit_id) if linked else None,
         demanded={
             engine: latest_staged(connection, month, scale_id, engine)
             for engine in scale.rules.publication.demands

@@ -13,9 +13,9 @@ from irt_assets.engines.registry import asset_of
 from irt_assets.gates.evidence import NO_SNAPSHOT, Evidence, Verdict, current_fit
 from irt_assets.gates.linking_gates import (
     anchors_agree,
+    anchors_move_with_the_others,
     linked,
     linking_stays_near_its_history,
-    theta_stays_on_the_same_answers,
 )
 from irt_assets.gates.model_gates import (
     MISFIT_LEVEL,
@@ -225,13 +225,14 @@ SET_GATES: tuple[SetGate, ...] = (
         linking_stays_near_its_history,
     ),
     SetGate(
-        "theta_stays_on_the_same_answers",
+        "anchors_move_with_the_others",
         "linked_item_parameters",
-        "The month's values leave θ on the same answers where it was.",
+        "The anchors as a group did not move against the other published items.",
         "Find out which group moved, the anchors or the other published items: by their proportions correct, response "
         "times and exposure. Anchors that leaked are taken out by `irt release drop-anchors`; where the others did "
         "change, calibrate them again with `irt release recalibrate` and decide on what it proposes.",
-        theta_stays_on_the_same_answers,
+        anchors_move_with_the_others,
+        ("max_anchor_shift",),
     ),
     SetGate(
         "demanded_engines_fitted",

@@ -1,6 +1,6 @@
 """The set gates on a month's place on the scale: linked, anchors that agree, and nothing that jumps.
 
-Does not belong here: linking (see `placing`), nor what a month does to θ (see `month_impact`).
+Does not belong here: linking (see `placing`), nor how far anchors moved as a group (see `group_shift`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from irt_assets.gates.coverage import Bank, ends_of
 from irt_assets.gates.evidence import Evidence, Verdict, as_the_scale_says, needs_fit
 from irt_assets.gates.month_judged import NOT_JUDGED
 from irt_assets.ledger.fit_spec import LinkingConstants
-from irt_assets.ledger.fits import LinkedFit
 from irt_assets.ledger.linked_windows import month_number
 from irt_assets.psychometrics.linking.jump import FEWEST_MONTHS, Constants, Jump, jumps
+
+NOT_ON_THE_SCALE = Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
 
 
 @needs_fit
@@ -40,7 +41,7 @@ def anchors_agree(evidence: Evidence) -> Verdict:
         problem = f"only {n_used} of {n} anchors agree"
     else:
         problem = constants.disagreement(limits) or _imprecise(constants, evidence.bank, limits.max_linking_error)
-    why = f"{problem or f'{n_used} anchors agree'} ({constants.variation}{_second_ability(constants)})"
+    why = f"{problem or f'{n_used} anchors agree'} ({constants.variation})"
     if suspects:
         named = ", ".join(f"{item} ({suspect.shown})" for item, suspect in suspects.items())
         why = f"{len(suspects)} of {n} anchors moved against the others: {named}; {why}"
@@ -60,24 +61,11 @@ def _imprecise(constants: LinkingConstants, bank: Bank, limit: float) -> str:
     return f"the anchors place {' and '.join(found)}, limit {limit:g}" if found else ""
 
 
-def _second_ability(constants: LinkingConstants) -> str:
-    """How far anchors moved with a second ability where the misfit of the reference was accepted, by the one that moved
-    most."""
-    if not constants.q_shifts:
-        return ""
-    item, most = max(constants.q_shifts.items(), key=lambda one: abs(one[1].shift))
-    return (
-        "; misfit is accepted, and of the items that lean on a second ability "
-        f"{item} moved most with it: d {most.shift:+.2f}, SE {most.se:.2f}"
-    )
-
-
 def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
     """Neither slope nor intercept lies farther from earlier months than these lie from each other."""
-    fit = _judged_by_history(evidence)
-    if isinstance(fit, Verdict):
-        return fit
-    constants = fit.constants
+    if evidence.on_the_scale is None:
+        return NOT_ON_THE_SCALE
+    constants = evidence.on_the_scale.constants
     n = len(evidence.earlier)
     if n < FEWEST_MONTHS:
         months = "1 earlier month was" if n == 1 else f"{n} earlier months were"
@@ -97,23 +85,16 @@ def _jump_sentence(jump: Jump) -> str:
     return f"{name} {'jumps' if jump.seen else 'differs'} by {jump.change:+.2f} (limit {jump.limit:.2f}{p})"
 
 
-def theta_stays_on_the_same_answers(evidence: Evidence) -> Verdict:
-    """The month's values of items in force leave learners' θ where the published values have it (see month_impact)."""
-    fit = _judged_by_history(evidence)
-    if isinstance(fit, Verdict):
-        return fit
-    impact = evidence.impact
-    assert impact is not None
-    return as_the_scale_says(evidence, Verdict(not (impact.shifts or impact.flips), impact.sentence, impact.as_dict()))
-
-
-def _judged_by_history(evidence: Evidence) -> LinkedFit | Verdict:
-    """The month's fit, or why it is not compared with what was published before it."""
+def anchors_move_with_the_others(evidence: Evidence) -> Verdict:
+    """The anchors as a group did not move against the other published items (see `group_shift`)."""
     if evidence.on_the_scale is None:
-        return Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
-    if evidence.impact is None:
-        return Verdict(False, "what the month does to θ is not known: materialise linked_item_parameters")
-    return evidence.on_the_scale
+        return NOT_ON_THE_SCALE
+    shift = evidence.group_shift
+    if shift is None:
+        return Verdict(False, "whether the anchors moved as a group is not known: materialise linked_item_parameters")
+    largest = evidence.scale.rules.publication.max_anchor_shift
+    details = {} if shift.why else {name: getattr(shift, name) for name in ("items", "shift", "shift_se")}
+    return as_the_scale_says(evidence, Verdict(not shift.moved(largest), shift.sentence(largest), details))
 
 
 def _details(constants: LinkingConstants | None) -> dict[str, Any]:

@@ -100,13 +100,13 @@ def compared(
         growth=Growth(**change.growth),
         now=Measures(**vars(change.now)),
         before=Measures(**vars(change.before)),
-        together=Together(**change.together),
+        together=Together(**change.loading_items),
     )
 
 
 def misfit_in_words(statistics: SetStatistics) -> list[str]:
     """Each fit statistic of the whole set in a sentence, for the person who decides whether the fit will do."""
-    ratio, lz, halves = eigenvalue_ratio(statistics), statistics.lz, statistics.halves
+    ratio, lz, split = eigenvalue_ratio(statistics), statistics.lz, statistics.halves
     if ratio is None:
         sentences = ["dimensions could not be tested"]
     else:
@@ -129,10 +129,10 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
             f"{lz.rare:.1%} of {lz.learners:,} learners have an unlikely response pattern (lz* below the 2 % "
             f"critical value)"
         )
-    if halves is not None:
+    if split is not None:
         sentences.append(
-            f"the two halves of the items that disagree most place a learner {halves.apart:.2f} apart in θ, and "
-            f"their standard errors explain {halves.expected:.2f}"
+            f"the two halves of the items that disagree most place a learner {split.apart:.2f} apart in θ, and "
+            f"their standard errors explain {split.expected:.2f}"
         )
     return sentences
 
@@ -144,7 +144,5 @@ def kept_dimensions(statistics: SetStatistics | None, item_ids: Sequence[str]) -
     places = {item: j for j, item in enumerate(item_ids)}
     if kept is None or kept.se is None or not places.keys() >= set(kept.together):
         return None
-    under_model = np.array(kept.under_model)
-    p = (1 + int((under_model >= kept.eigenvalue).sum())) / (1 + under_model.size)
-    together = tuple(places[item] for item in kept.together)
-    return ParallelAnalysis(kept.eigenvalue, under_model, p, kept.se, together, kept.learners)
+    loading_items = tuple(places[item] for item in kept.together)
+    return ParallelAnalysis(kept.eigenvalue, np.array(kept.under_model), kept.se, loading_items, kept.learners)

@@ -1,4 +1,4 @@
-"""A Calibration as the bytes that a row keeps, an item as its columns keep it, and numbers as JSON takes them."""
+"""A Calibration as the bytes that a row keeps, an item as its columns keep it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any, LiteralString
 
 import numpy as np
 
+from irt_assets.psychometrics.core.arrays import finite as finite
 from irt_assets.psychometrics.core.covariances import with_third
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
@@ -103,11 +104,6 @@ def alike(one: Any, other: Any) -> bool:
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-12) or (math.isnan(one) and math.isnan(other))
     return bool(one == other)
-
-
-def finite(x: float) -> float | None:
-    """JSON has no NaN or infinity: they become null."""
-    return float(x) if math.isfinite(x) else None
 
 
 def item_as_json(item: ItemRow) -> str:

@@ -254,7 +254,7 @@ class Halves(Part):
 
 class SetStatistics(Part):
     """Fit statistics of the set (see `psychometrics.fit.fit_summary`); None for what could not be tested. `loadings`:
-    item → loading on what the items share beyond θ."""
+    empty but in fits of earlier releases."""
 
     learners: LearnersUsed
     reliability: float | None
@@ -336,17 +336,10 @@ _ALPHA_BEFORE = 0.01
 """What releases before τ called a disagreement by the p of Q."""
 
 
-class LeaningShift(Part):
-    """How far an anchor's d moved with a second ability, and the standard error of that."""
-
-    shift: float
-    se: float
-
-
 class LinkingConstants(Part):
     """How a fit was placed on the scale (see `psychometrics.linking.placement.Linking`). An origin defines the scale:
     its constants have no test of agreement, as nothing can disagree. What releases stored that knew of no variation of
-    anchors lacks what `ALIGNED` names, and is written as it was.
+    anchors lacks what `ALIGNED` names, and is written as it was. `q_shifts`: empty but in fits of earlier releases.
     """
 
     slope: float
@@ -367,7 +360,7 @@ class LinkingConstants(Part):
     symmetric: bool = False
     suspects: dict[str, Suspect] = {}
     diagnosis: str = ""
-    q_shifts: dict[str, LeaningShift] = {}
+    q_shifts: dict[str, dict[str, float]] = {}
     slope_intercept_cov: float = 0.0
     tau: float = 0.0
     tau_slope: float = 0.0
@@ -430,8 +423,9 @@ class LinkingConstants(Part):
             return "" if self.q_p >= _ALPHA_BEFORE else f"{used} anchors disagree"
         if self.tau_low > limits.max_item_variation:
             return (
-                f"b of {used} anchors varies by more than items of one scale do: τ = {self.tau:.2f}, at least"
-                f" {self.tau_low:.2f}, limit {limits.max_item_variation:g}"
+                f"the {used} anchors used vary by τ = {self.tau:.2f} SD of ability from month to month beyond their"
+                f" errors, at least by {self.tau_low:.2f}; items of one scale vary by at most"
+                f" {limits.max_item_variation:g}"
             )
         return ""
 
@@ -439,7 +433,9 @@ class LinkingConstants(Part):
     def variation(self) -> str:
         """How much the anchors used vary beyond errors, in words."""
         q = f"Q = {self.q:.1f} on {self.q_df} df, p = {self.q_p:.3g}"
-        return q if self.tau_low is None else f"{q}; τ = {self.tau:.3f}, I² = {self.i2:.0%}"
+        if self.tau_low is None:
+            return q
+        return f"{q}; variation beyond errors τ = {self.tau:.3f} SD of ability, I² = {self.i2:.0%}"
 
     @property
     def moved(self) -> dict[str, Suspect]:

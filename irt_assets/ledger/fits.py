@@ -1,5 +1,5 @@
-"""Fits in the database: staged as they left the engine, then linked and visible to everyone. What a month's linked fit
-does to θ is measured later and stands in a table of its own, `month_impact`.
+"""Fits in the database: staged as they left the engine, then linked and visible to everyone. How far a month's anchors
+moved as a group is measured later and stands in a table of its own, `month_impact`.
 
 Fits are append-only. A month's earlier fit is marked superseded when a later one is linked, never changed. The
 same outcome of the same code in the same snapshot is not stored again: it is the fit that is there. Of a night, from
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -33,9 +33,9 @@ from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.priors import Priors, prior_as_text
+from irt_assets.psychometrics.drift.group_shift import GroupShift
 from irt_assets.psychometrics.eligibility.rules import STAGE_OF, Rules
 from irt_assets.psychometrics.linking.placement import Linking
-from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.psychometrics.scoring.total_error import common_errors
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, differs
@@ -349,12 +349,15 @@ def linked_fit(
     return None
 
 
-def read_impact(connection: psycopg.Connection, fit_id: str, compared_with: str | None = None) -> MonthImpact | None:
-    """What a month's linked fit does to θ; with `compared_with`, only as measured against these values in force."""
-    columns = ", ".join(one.name for one in fields(MonthImpact))
+def read_group_shift(
+    connection: psycopg.Connection, fit_id: str, compared_with: str | None = None
+) -> GroupShift | None:
+    """How far the anchors of a month's linked fit moved as a group; with `compared_with`, only as measured against
+    these values in force."""
+    columns = ", ".join(one.name for one in fields(GroupShift))
     found = records(
         connection,
-        MonthImpact,
+        GroupShift,
         f"""SELECT {columns} FROM month_impact
             WHERE fit_id = %(fit_id)s AND (%(digest)s::text IS NULL OR compared_with = %(digest)s)""",
         {"fit_id": fit_id, "digest": compared_with},
@@ -362,12 +365,14 @@ def read_impact(connection: psycopg.Connection, fit_id: str, compared_with: str 
     return found[0] if found else None
 
 
-def write_impact(connection: psycopg.Connection, fit_id: str, impact: MonthImpact, compared_with: str | None) -> None:
-    """Write what a month's linked fit does to θ in place of what was measured before. `compared_with`: a digest of the
-    values in force that it was measured against."""
+def write_group_shift(
+    connection: psycopg.Connection, fit_id: str, shift: GroupShift, compared_with: str | None
+) -> None:
+    """Write how far the anchors of a month's linked fit moved as a group in place of what was measured before.
+    `compared_with`: a digest of the values in force that it was measured against."""
     import pandas as pd  # takes half a second, only for writers
 
-    row = impact.as_dict() | {"fit_id": fit_id, "compared_with": compared_with}
+    row = asdict(shift) | {"fit_id": fit_id, "compared_with": compared_with}
     warehouse.replace(connection, tables.month_impact, {"fit_id": fit_id}, pd.DataFrame([row]))
 
 

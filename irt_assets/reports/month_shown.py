@@ -8,7 +8,6 @@ What does not belong here: whether the month is safe to release in a sentence, t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 
 import psycopg
 
@@ -43,7 +42,7 @@ from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.reports.drift_linking import linking
 from irt_assets.reports.month_items import flagged_items
-from irt_assets.responses.late_answers import n_left_out
+from irt_assets.responses.late_answers import n_left_out_at_once
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot
 
@@ -74,12 +73,13 @@ def sections(
     red = Paragraph("While the month is red its items are not compared with what is published.")
     flagged = [red] if is_red else flagged_items(connection, scale, month, step, dashboard)
     measured = measured_in(connection, scale.scale_id, Month(month).end)
+    late = n_left_out_at_once(connection, month, scale)
     for title, blocks in (
         ("What must hold before anything is published", judged_by(gates, red=is_red)),
         ("Anchors and linking", linked(connection, scale, month, dashboard)),
         ("What was published", published(step, proposed)),
         ("Flagged items", flagged),
-        ("Answers and learners", [*answers(fit, counts, _late(connection, month, scale)), learners(measured)]),
+        ("Answers and learners", [*answers(fit, counts, late), learners(measured)]),
         ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
         ("Where the numbers come from", provenance(fit, scale, ui_url, zone)),
     ):
@@ -146,15 +146,6 @@ def answers(fit: Linked | None, counts: Mapping[str, int], late: int = 0) -> Ite
             f"New answers that came too late for the month, by the scale's rule late_days: {late:,}. They count for θ, "
             "features and later months."
         )
-
-
-def _late(connection: psycopg.Connection, month: str, scale: Scale) -> int:
-    """`n_left_out`; 0 where the log cannot be read at once, for which no page waits."""
-    not_at_once = psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled
-    with suppress(*not_at_once), connection.transaction(force_rollback=True):
-        connection.execute("SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '1s'")
-        return n_left_out(connection, month, scale)
-    return 0
 
 
 def published(step: Step | None, proposed: Mapping[str, int]) -> Iterator[Block]:

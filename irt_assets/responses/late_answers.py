@@ -9,6 +9,7 @@ out what they say. What does not belong here: the reading itself, and the runs t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -117,9 +118,10 @@ def scales_of_month(
 def n_left_out(connection: psycopg.Connection, month: str, scale: Scale) -> int:
     """How many late answers the month is made without; 0 where PostgreSQL does not have its log."""
     bounds, since, made = Month(month).bounds, late_since(scale, month), _made(connection, month)
-    if since is None or not holds_log(connection, *bounds):
+    most = made.attempts(scale.scale_id) // OTHERS_FOR_ONE
+    if since is None or not most or not holds_log(connection, *bounds):
         return 0
-    run, most = on_postgres(connection), made.attempts(scale.scale_id) // OTHERS_FOR_ONE
+    run = on_postgres(connection)
     late = late_attempts(*bounds, {scale.scale_id: since}).select("recorded_at")
     times = run(late.limit(most + 1))["recorded_at"].to_pylist()
     if not 0 < len(times) <= most:
@@ -128,6 +130,15 @@ def n_left_out(connection: psycopg.Connection, month: str, scale: Scale) -> int:
         return len(times)  # as it was made before they came
     until = scales_of_month(connection, month, {scale.scale_id: scale}, run)[scale.scale_id].answers_until
     return sum(time > until for time in times) if until else 0
+
+
+def n_left_out_at_once(connection: psycopg.Connection, month: str, scale: Scale) -> int:
+    """`n_left_out`; 0 where the log cannot be read at once, for which no page and no command waits."""
+    not_at_once = psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled
+    with suppress(*not_at_once), connection.transaction(force_rollback=True):
+        connection.execute("SET LOCAL lock_timeout = '100ms'; SET LOCAL statement_timeout = '1s'")
+        return n_left_out(connection, month, scale)
+    return 0
 
 
 def _made(connection: psycopg.Connection, month: str) -> Made:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("irt_assets.calibration")
 
 MOST_IN_A_PARTITION = 50_000_000
-"""Answers of a partition that is laid out and recomputed as one, where there are groups enough for more partitions."""
+"""Answers of a partition that is laid out and recomputed as one, where there are bundles enough for more partitions."""
 MOST_SHUFFLED = 20_000_000
 """Answers that the driver reads to compare them with shuffled ones, where a fit hardly gains on chance."""
 _FACTS = {"parent": np.int64, "persons": np.int64, "code": np.uint64, "informative": np.float64}
@@ -139,16 +139,16 @@ class SparkAnswers:
         return LaidOut.of(self.there, map(_facts, known))
 
     def _shards(self, build: _Builder) -> DataFrame:
-        """One row a shard, those of consecutive groups in one partition: a Python task costs more than most sums, so
+        """One row a shard, those of consecutive bundles in one partition: a Python task costs more than most sums, so
         that there are no more partitions than cores, save where they were too large."""
         from pyspark import StorageLevel
         from pyspark.sql import functions as f
 
-        n_groups = len(sums.groups(self.n_shards))
-        n_parts = min(n_groups, max(_cores(self.session), -(-int(self._n.sum()) // MOST_IN_A_PARTITION)))
+        n_bundles = len(sums.bundles(self.n_shards))
+        n_parts = min(n_bundles, max(_cores(self.session), -(-int(self._n.sum()) // MOST_IN_A_PARTITION)))
         shard = (f.crc32(f.col("user_id").cast("binary")) % self.n_shards).cast("int")
-        group_number = f"(((shard + 1) * {n_groups} - 1) div {self.n_shards})"
-        part = f.expr(f"({group_number} * {n_parts}) div {n_groups}").cast("int")
+        bundle = f"(((shard + 1) * {n_bundles} - 1) div {self.n_shards})"
+        part = f.expr(f"({bundle} * {n_parts}) div {n_bundles}").cast("int")
         rows = self.frame.select(
             shard.alias("shard"),
             "user_id",

@@ -1,7 +1,7 @@
 """Sums over shards that lie on executors of Apache Spark, one row of a cached DataFrame each.
 
 Each sum is one `mapInArrow`: only tables of the items go out, and executors import this package, so that no kernel has
-a copy. Shards, their groups and the order of additions are those of `psychometrics.estimation.sums`.
+a copy. Shards, their bundles and the order of additions are those of `psychometrics.estimation.sums`.
 
 What does not belong here: how shards are made (see `answers`), and how a fit proceeds (see `psychometrics`).
 """
@@ -114,19 +114,19 @@ class ExecutorSums:
     def _parts(
         self, what: sums.PersonSum, shapes: Sequence[tuple[int, ...]], n_bytes: int
     ) -> Iterator[list[sums.Array]]:
-        """The groups' sums, in order, fetched a few at a time."""
-        groups = sums.groups(self.n_shards)
-        first_of = [group.start for group in groups for _ in group]
+        """The bundles' sums, in order, fetched a few at a time."""
+        bundles = sums.bundles(self.n_shards)
+        first_of = [bundle.start for bundle in bundles for _ in bundle]
         edges = np.cumsum([int(np.prod(shape)) for shape in shapes])[:-1]
 
         def add_up(batches: Batches) -> Batches:
             return summed(what, first_of, batches)
 
         at_once = max(1, WAVE_BYTES // n_bytes)
-        for first in range(0, len(groups), at_once):
-            wave = groups[first : first + at_once]
+        for first in range(0, len(bundles), at_once):
+            wave = bundles[first : first + at_once]
             rows = self.shards
-            if len(wave) < len(groups):
+            if len(wave) < len(bundles):
                 rows = rows.where(f"shard >= {wave[0].start} AND shard < {wave[-1].stop}")
             with options(self.shards.sparkSession, ONE_SHARD_A_BATCH):
                 found = (
@@ -134,15 +134,15 @@ class ExecutorSums:
                     .mapInArrow(with_same_packages(add_up), "shard int, sums binary")
                     .collect()
                 )
-            of_group = {row["shard"]: row["sums"] for row in found}
-            for group in wave:
-                values = of_group.pop(group.start, None)
+            of_bundle = {row["shard"]: row["sums"] for row in found}
+            for bundle in wave:
+                values = of_bundle.pop(bundle.start, None)
                 flat = np.frombuffer(values, dtype=np.float64) if values is not None else np.zeros(n_bytes // 8)
                 yield np.split(flat, edges)
 
 
 def summed(what: sums.PersonSum, first_of: Sequence[int], batches: Batches) -> Batches:
-    """On an executor: the sums of each group of shards, under the number of the group's first shard, which `first_of`
+    """On an executor: the sums of each bundle of shards, under the number of its first shard, which `first_of`
     (S,) has for each."""
     into: sums.Sums = ()
     current = -1
@@ -160,9 +160,9 @@ def summed(what: sums.PersonSum, first_of: Sequence[int], batches: Batches) -> B
         yield _row_of_sums(current, into)
 
 
-def _row_of_sums(group: int, into: sums.Sums) -> pa.RecordBatch:
+def _row_of_sums(bundle: int, into: sums.Sums) -> pa.RecordBatch:
     flat = np.concatenate([array.ravel() for array in into])
-    return pa.RecordBatch.from_arrays([pa.array([group], pa.int32()), as_binary(flat)], names=["shard", "sums"])
+    return pa.RecordBatch.from_arrays([pa.array([bundle], pa.int32()), as_binary(flat)], names=["shard", "sums"])
 
 
 def _mapped(shards: DataFrame, change: Callable[[kernels.People], kernels.People]) -> DataFrame:

@@ -5,6 +5,7 @@
     python tests/benchmarks/bench_drift.py many --months 100         # 12 and 20 of 60 moved, one of 30 by 0.8
     python tests/benchmarks/bench_drift.py trend --moved 300         # 0.1 a month, found by month 2, 3, …
     python tests/benchmarks/bench_drift.py kinds --moved 300         # which kind is named, N = 1000
+    python tests/benchmarks/bench_drift.py varying --months 150      # items that vary and move, by drawn estimates
 
 a ~ LogNormal(0, 0.3), b ~ N(0, 1). The published values are a fit of N learners θ ~ N(0, 1), which defines the scale
 and is the anchor set; with fewer anchors the other items are published from a second such fit, linked to these. The
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,7 +34,9 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.psychometrics.linking.placement import LinkingError
 from tests.testbed.aligned import disagree
+from tests.testbed.linked_months import ids
 from tests.testbed.made_anchors import anchor_set_of, with_errors_of
+from tests.testbed.published_months import World, alone
 
 MEAN, SD = 0.5, 1.2
 
@@ -96,17 +99,12 @@ def known_scale(old: Calibration, first: Calibration, new: Calibration, is_ancho
     """The same estimates, each on its true scale: an anchor's published value from `old`, another's from `first`."""
     y = new.rescaled(SD, MEAN)
     a, d = np.where(is_anchor, old.a, first.a), np.where(is_anchor, old.d, first.d)
-    cov, cov_ab = (
-        np.where(is_anchor[:, None, None], x, z) for x, z in ((old.cov, first.cov), (old.cov_ab, first.cov_ab))
-    )
+    cov_ab = np.where(is_anchor[:, None, None], old.cov_ab, first.cov_ab)
     k = np.flatnonzero(np.isfinite(y.cov_ab + cov_ab).all(axis=(1, 2)))
     ids = tuple(old.item_ids[j] for j in k)
-    delta_ad = np.stack([y.a - a, y.d - d], axis=1)[k]
     known = Published(ids, a[k], -d[k] / a[k], y.c[k], cov_ab[k], with_anchors=np.zeros((k.size, 2, 0)))
-    return Comparison(
-        y.select(k).items, known, delta_ad, (y.cov + cov)[k], (y.cov_ab + cov_ab)[k],
-        np.zeros((k.size, 2, 0)), (Fitted("2pl"),) * k.size,
-    )  # fmt: skip
+    now = replace(y, joint_cov=None).select(k).items
+    return Comparison(now, known, np.zeros((k.size, 2, 0)), (Fitted("2pl"),) * k.size, **alone(now, known))
 
 
 @dataclass
@@ -336,9 +334,44 @@ class Window:
         )
 
 
+def varying(options: argparse.Namespace) -> None:
+    """20 anchors and 20 other items, published by another month."""
+    some = lambda k, size: (  # noqa: E731
+        lambda rng: rng.permutation(np.r_[size * rng.choice([-1, 1], k), np.zeros(40 - k)])
+    )
+    rows = (
+        ("4 by ± .5", World(n=1000), some(4, 0.5)),
+        ("4 by ± .5", World(n=2000), some(4, 0.5)),
+        ("4 by ± .5", World(n=2000, variation=0.05), some(4, 0.5)),
+        ("none", World(n=20_000, variation=0.1), lambda rng: np.zeros(40)),
+        ("8 by .4, 8 by −.4", World(n=2000), lambda rng: rng.permutation(np.repeat([0.4, -0.4, 0.0], [8, 8, 24]))),
+        ("all, SD .3", World(n=2000), lambda rng: rng.normal(0, 0.3, 40)),
+    )
+    print("| moved | N | τ | months | moved by .4 and more: flagged | sound: flagged | mean τ found |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for row, (name, world, draw) in enumerate(rows):
+        found, false, tau = [], [], []
+        for k in range(options.months):
+            rng = np.random.default_rng([options.seed, row, k])
+            moved = draw(rng)
+            drift = judge(world.compared(rng, moved))
+            flags = np.isin(ids(40), drift.flagged)
+            found += list(flags[np.abs(moved) >= 0.4])
+            false += list(flags[moved == 0])
+            tau.append(drift.tau)
+        shares = (
+            f"{100 * np.mean(x):.2f} % ± {100 * np.std(x) / np.sqrt(len(x)):.2f}" if x else "–" for x in (found, false)
+        )
+        of = f"| {name} | {world.n} | {world.variation:g} | {options.months} |"
+        print(of, " | ".join(shares), f"| {np.mean(tau):.3f} |", flush=True)
+
+
+COMMANDS = {each.__name__: each for each in (power, sound, many, trend, kinds, varying)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["power", "sound", "many", "trend", "kinds"])
+    parser.add_argument("what", choices=[*COMMANDS])
     parser.add_argument("--items", type=int, nargs="*", default=[30, 120])
     parser.add_argument("--n", type=int, nargs="*", default=[500, 1000, 2000, 5000])
     parser.add_argument("--sizes", type=float, nargs="*", default=[0.3, 0.4, 0.5])
@@ -350,7 +383,7 @@ def main() -> None:
     options = parser.parse_args()
     options.pairs = [(500, 500), (500, 5000), (1000, 1000), (1000, 2000), (2000, 2000)]
     started = time.perf_counter()
-    {"power": power, "sound": sound, "many": many, "trend": trend, "kinds": kinds}[options.what](options)
+    COMMANDS[options.what](options)
     print(f"\n{time.perf_counter() - started:.0f} s")
 
 

@@ -69,14 +69,14 @@ def run(options: argparse.Namespace, share: float) -> None:
             except LinkingError:
                 continue
             months += 1
-            inflation = judge(found).inflation
-            items = losses_of_items(found, Abilities.normal(), inflation=inflation)
+            found = judge(found).comparison
+            items = losses_of_items(found, Abilities.normal())
             sound = shares[[int(item[1:]) for item in items.item_ids]] == 1
             for which in (True, False):
                 flags[which] += list(np.isin(items.item_ids, items.flagged)[sound == which])
                 plain[which] += list((items.ratio < 0.8)[sound == which])
             z += list((np.log(items.ratio) / items.log_se)[sound & (items.ratio > 0)])
-            test = loss_of_test(found, linking, Abilities.normal(), inflation=inflation)
+            test = loss_of_test(found, linking, Abilities.normal())
             test_z.append(np.log(test.ratio) / test.log_se)
             test_flags.append(test.flagged)
             certain.append(test.flagged and test.certain)

@@ -1,40 +1,45 @@
-"""How often the gates on a month's linking and on its effect on θ hold a sound month, and what they see.
+"""How often the gates on a month's linking and on its anchors as a group hold a sound month, and what they see.
 
     python -m tests.benchmarks.bench_month_gates jump --histories 5000 --seed 1
-    python -m tests.benchmarks.bench_month_gates impact --months 300 --seed 1
+    python -m tests.benchmarks.bench_month_gates group --months 2000 --seed 1
+    python -m tests.benchmarks.bench_month_gates group --months 300 --seed 1 --fits
 
 `jump`: histories of n months whose mean θ and SD vary as the row says, each constant with the error named, and one more
 month of the same world, or one that lies so far off it. Shares of months held by the gate.
 
-`impact`: an origin window fits the anchors, a first month publishes as many other items as the row says, and a second
-month (θ with mean .3 and SD 1.1 of the origin's, N learners who each see that share of the items) is linked and
-compared. Sound: nothing moved. Moved: all anchors are .3 easier in the second month. Rows say how often the gate holds
-the month, by the shift and by flips at a pass mark of θ = .5 alone; how often `anchors_agree` does; the mean shift, its
-SD over months and the mean of its standard errors. ± is the Monte-Carlo error.
+`group`: an origin window gives the anchors, a first month publishes as many other items as the row says, and a second
+month is linked and compared with both. b vary by τ from one window to another. Sound: nothing else moved. Moved: all
+anchors are .3 easier in the second month. Rows say how often the gate holds the month, and the shift's mean, its SD
+over months and the mean of its standard errors. Estimates are drawn as their errors say, or (`--fits`) are fitted to
+answers. ± is the Monte-Carlo error.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import expit
 
-from irt_assets.calibration.month_impact import compare, proposed_values
-from irt_assets.ledger.fitted_items import FittedItem
-from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.drift.errors import Comparison, Published, compare
+from irt_assets.psychometrics.drift.group_shift import GroupShift
+from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.jump import Constants, jumps
-from irt_assets.psychometrics.linking.linking import link, transform
-from irt_assets.psychometrics.linking.placement import Linking, LinkingError
-from irt_assets.psychometrics.scoring.scale_shift import MonthImpact, Placement
-from irt_assets.responses.scales import Scale
-from tests.benchmarks.bench_three_parameter import Truth, usable
-from tests.testbed.aligned import disagree
+from irt_assets.psychometrics.linking.linking import link
+from irt_assets.psychometrics.linking.placement import LinkingError
+from tests.benchmarks.bench_three_parameter import usable
 from tests.testbed.anchors import anchors_of
+from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
+from tests.testbed.made_anchors import with_errors_of
+from tests.testbed.published_months import World
+
+LARGEST = PublicationRules().max_anchor_shift
 
 # -- jump --------------------------------------------------------------------------------------------
 
@@ -45,7 +50,7 @@ COHORTS = np.array([0.0, 0.15, -0.1, 0.2, 0.05])
 
 
 @dataclass(frozen=True)
-class World:
+class Population:
     """Mean θ of each of `months` months, and the errors of ln slope and intercept; ln slope varies by `slope_sd`."""
 
     name: str
@@ -74,25 +79,25 @@ def _seasons(months: int, rng: np.random.Generator) -> Floats:
 
 
 WORLDS = (
-    World("one population", _cohorts(0.0), 0.0, 0.03, 0.04),
-    World("cohorts, SD .05", _cohorts(0.05), 0.03, 0.03, 0.04),
-    World("cohorts, SD .12", _cohorts(0.12), 0.05, 0.03, 0.04),
-    World("seasons ± .2", _seasons, 0.03, 0.03, 0.04),
-    World("cohorts, SD .05, rising by .02", _cohorts(0.05, 0.02), 0.03, 0.03, 0.04),
-    World("cohorts, SD .05, rising by .12", _cohorts(0.05, 0.12), 0.03, 0.03, 0.04),
-    World("rising by .05 for a year, then level", _levels_off, 0.03, 0.03, 0.04),
-    World("the demo's cohorts, rising by .12", _demo, 0.03, 0.03, 0.04),
+    Population("one population", _cohorts(0.0), 0.0, 0.03, 0.04),
+    Population("cohorts, SD .05", _cohorts(0.05), 0.03, 0.03, 0.04),
+    Population("cohorts, SD .12", _cohorts(0.12), 0.05, 0.03, 0.04),
+    Population("seasons ± .2", _seasons, 0.03, 0.03, 0.04),
+    Population("cohorts, SD .05, rising by .02", _cohorts(0.05, 0.02), 0.03, 0.03, 0.04),
+    Population("cohorts, SD .05, rising by .12", _cohorts(0.05, 0.12), 0.03, 0.03, 0.04),
+    Population("rising by .05 for a year, then level", _levels_off, 0.03, 0.03, 0.04),
+    Population("the demo's cohorts, rising by .12", _demo, 0.03, 0.03, 0.04),
 )
 
 
-def month_of(at: int, mean: float, error: float, world: World, rng: np.random.Generator) -> Constants:
+def month_of(at: int, mean: float, error: float, world: Population, rng: np.random.Generator) -> Constants:
     log_slope = rng.normal(0, world.slope_sd) + error * world.slope_se * rng.standard_normal()
     intercept = mean + error * world.intercept_se * rng.standard_normal()
     slope = float(np.exp(log_slope))
     return Constants(at, slope, slope * error * world.slope_se, float(intercept), error * world.intercept_se)
 
 
-def held(world: World, n: int, off: float, rng: np.random.Generator) -> tuple[bool, bool]:
+def held(world: Population, n: int, off: float, rng: np.random.Generator) -> tuple[bool, bool]:
     """Whether the slope's and the intercept's jump is seen; months differ in how many learners they have."""
     means = world.means(n + 1, rng)
     errors = np.exp(rng.normal(0, 0.3, n + 1))
@@ -115,9 +120,10 @@ def report_jumps(histories: int, seed: int) -> None:
             print(f"| {world.name} | {n} | " + " | ".join(cells) + " |", flush=True)
 
 
-# -- impact ------------------------------------------------------------------------------------------
+# -- the anchors as a group --------------------------------------------------------------------------
 
-MEAN, SD, EASIER, MARK = 0.3, 1.1, 0.3, 0.5
+EASIER = 0.3
+"""By so much all anchors are easier in a month whose anchors moved."""
 
 
 @dataclass(frozen=True)
@@ -125,115 +131,80 @@ class Row:
     learners: int
     anchors: int
     others: int
-    seen: float = 1.0
+    variation: float = 0.0
     model: Model = "2pl"
 
     @property
     def label(self) -> str:
-        return f"{self.model.upper()} | {self.learners:,} | {self.anchors} | {self.others} | {self.seen:.0%}"
+        return f"{self.model.upper()} | {self.learners:,} | {self.anchors} + {self.others} | {self.variation:g}"
 
 
 ROWS = (
-    Row(2000, 20, 20),
-    Row(1000, 20, 20),
-    Row(2000, 20, 20, 0.5),
-    Row(5000, 20, 20, 0.5),
-    Row(2000, 10, 10),
-    Row(2000, 30, 60, 0.33),
-    Row(2000, 20, 5),
-    Row(2000, 20, 20, model="3pl"),
+    *(Row(2000, 20, 20, tau) for tau in (0.0, 0.05, 0.10)),
+    *(Row(2000, 20, 5, tau) for tau in (0.0, 0.05)),
+    *(Row(2000, 10, 10, tau) for tau in (0.0, 0.05)),
+    Row(1000, 20, 20, 0.05),
+    Row(10_000, 20, 20, 0.05),
+    Row(2000, 30, 60, 0.05),
+    *(Row(2000, 20, 20, tau, "3pl") for tau in (0.0, 0.05)),
 )
 
 
-@dataclass(frozen=True)
-class Judged:
-    impact: MonthImpact
-    disagree: bool
+def drawn(row: Row, rng: np.random.Generator) -> tuple[Comparison, Comparison]:
+    """A sound second month and one whose anchors moved together, of estimates drawn as their errors say."""
+    world = World(row.anchors, row.others, row.learners, row.variation)
+    moved = np.where(np.arange(world.size) < row.anchors, -EASIER, 0.0)
+    return world.compared(rng, np.zeros(world.size)), world.compared(rng, moved)
 
 
-def world(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
-    """A sound second month and one whose anchors moved together, after the same origin and first month."""
-    rng = np.random.default_rng(seed)
+def fitted(row: Row, rng: np.random.Generator) -> tuple[Comparison, Comparison]:
+    """The same from fits of answers, both months after the same origin and first month."""
     n = row.anchors + row.others
-    a, b = np.exp(rng.normal(0.1, 0.3, n)), rng.normal(0, 1, n)
-    c = np.full(n, 0.2 if row.model == "3pl" else 0.0)
-    truth = Truth(tuple(f"i{j:03d}" for j in range(n)), a, b, c)
-    scale = Scale("bench", model=row.model, pass_theta=MARK)
-    items = np.arange(n)
-    origin = fit_em(
-        truth.answers(items[: row.anchors], rng.normal(size=row.learners), row.seen, rng), model=row.model, threads=1
-    )
-    frozen = anchors_of(origin, usable(origin, truth.ids[: row.anchors]))
-    first = fit_em(truth.answers(items, rng.normal(0, 1, row.learners), row.seen, rng), model=row.model, threads=1)
-    linking = link(first, frozen)
-    published = transform(first, linking)
-    columns = (frozen.a, frozen.b, frozen.c, frozen.a_se, frozen.b_se, frozen.cov_ab)
-    before = dict(zip(frozen.item_ids, map(ItemRow, *columns), strict=True))
-    later = proposed_values(_linked_items(published), scale, truth.ids[row.anchors :])
-    before |= later
-    old = {"first": _placement(linking)}
+    a, b = rng.lognormal(0.1, 0.3, n), rng.normal(0, 1, n)
+    c = 0.2 if item_model(row.model).guesses else 0.0
 
-    def judge(of: Truth) -> Judged:
-        responses = of.answers(items, rng.normal(MEAN, SD, row.learners), row.seen, rng)
-        fit = fit_em(responses, model=row.model, threads=1)
-        linking = link(fit, frozen)
-        linked = transform(fit, linking)
-        impact = compare(
-            responses,
-            before,
-            proposed_values(_linked_items(linked), scale, before),
-            set(frozen.item_ids),
-            dict.fromkeys(later, "first"),
-            old,
-            _placement(linking),
-            scale,
-        )
-        return Judged(impact, disagree(linking))
+    def fit(n_items: int, b: Floats, mean: float = 0.0, sd: float = 1.0) -> Calibration:
+        b = b + rng.normal(0, row.variation / np.sqrt(2), n)
+        p = c + (1 - c) * expit(a * (rng.normal(mean, sd, (row.learners, 1)) - b))
+        right = (rng.random(p.shape) < p)[:, :n_items].astype(float)
+        return fit_em(Responses.from_wide(right, item_ids=ids(n_items)), model=row.model, threads=1)
 
-    easier = truth.b - np.where(items < row.anchors, EASIER, 0.0)
-    return judge(truth), judge(replace(truth, b=easier))
+    def compared(b: Floats) -> Comparison:
+        month = fit(n, b, INTERCEPT, SLOPE)
+        found = compare(month, link(month, frozen), frozen, published)
+        known = usable(month, found.item_ids)
+        return found.select(np.isin(found.item_ids, known))
+
+    origin = fit(row.anchors, b)
+    frozen = with_errors_of(anchors_of(origin, usable(origin, origin.item_ids)), origin)
+    first = fit(n, b)
+    of_first = Published.of_fit(first, link(first, frozen), frozen)
+    others = usable(first, first.item_ids[row.anchors :])
+    published = Published.of_anchors(frozen).then(of_first.select(others))
+    return compared(b), compared(b - np.where(np.arange(n) < row.anchors, EASIER, 0.0))
 
 
-def _linked_items(fit: Calibration) -> dict[str, FittedItem]:
-    columns = (fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1])
-    values = (ItemRow(*row) for row in zip(*columns, strict=True))
-    items = (FittedItem(one, n, flags, {}) for one, n, flags in zip(values, fit.n, fit.flags, strict=True))
-    return dict(zip(fit.item_ids, items, strict=True))
-
-
-def _placement(linking: Linking) -> Placement:
-    """As it is stored: without the covariance of slope and intercept."""
-    return Placement(linking.slope, linking.intercept, np.diag(np.diag(linking.cov)))
-
-
-def report_impacts(rows: tuple[Row, ...], months: int, seed: int) -> None:
-    print(
-        "| model | learners | anchors | others | seen | month | held | by shift | by flips | anchors disagree | shift "
-        "| SD | SE | z > 2.33 |"
-    )
-    print("|---|--:|--:|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|")
-    for row in rows:
-        pairs, not_linked = [], 0
-        for k in range(months):
+def report_groups(rows: Iterable[int], months: int, seed: int, *, fits: bool) -> None:
+    print("| model | learners | anchors + others | τ | sound: held | shift | SD | SE | moved: held | shift | SD | SE |")
+    print("|---|--:|--:|--:" + "|--:" * 8 + "|")
+    for k in rows:
+        row, found, failed = ROWS[k], [], 0
+        if row.model != "2pl" and not fits:
+            continue
+        for month in range(months):
             try:
-                pairs.append(world(row, [seed, k]))
+                pair = (fitted if fits else drawn)(row, np.random.default_rng([seed, k, month]))
             except LinkingError:
-                not_linked += 1
-        for name, found in zip(("sound", "moved"), zip(*pairs, strict=True), strict=True):
-            impacts = [one.impact for one in found]
-            shift, se = (np.array([getattr(i, name) for i in impacts]) for name in ("shift", "shift_se"))
-            cells = [
-                _share(np.array([i.shifts or i.flips for i in impacts])),
-                _share(np.array([i.shifts for i in impacts])),
-                _share(np.array([i.flips for i in impacts])),
-                _share(np.array([one.disagree for one in found])),
-                f"{shift.mean():+.3f}",
-                f"{shift.std():.3f}",
-                f"{se.mean():.3f}",
-                _share(np.abs(shift) > 2.33 * se),
-            ]
-            note = f" ({not_linked} not linked)" if not_linked else ""
-            print(f"| {row.label} | {name}{note} | " + " | ".join(cells) + " |", flush=True)
+                failed += 1
+                continue
+            found.append([GroupShift.of(one, mean=0.0, sd=1.0, expected_variation=0.1) for one in pair])
+        cells = []
+        for shifts in zip(*found, strict=True):
+            shift, se = (np.array([getattr(one, name) for one in shifts]) for name in ("shift", "shift_se"))
+            cells += [_share(np.array([one.moved(LARGEST) for one in shifts])), f"{shift.mean():+.3f}"]
+            cells += [f"{shift.std():.3f}", f"{se.mean():.3f}"]
+        note = f" {failed} not linked" if failed else ""
+        print(f"| {row.label} | {' | '.join(cells)} |{note}", flush=True)
 
 
 def _share(of: Floats) -> str:
@@ -243,17 +214,17 @@ def _share(of: Floats) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("gate", choices=("jump", "impact"))
+    parser.add_argument("gate", choices=("jump", "group"))
     parser.add_argument("--histories", type=int, default=5000)
     parser.add_argument("--months", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rows", help="numbers of rows of `impact`, with commas; all by default")
+    parser.add_argument("--fits", action="store_true")
+    parser.add_argument("--rows", type=int, nargs="*", default=range(len(ROWS)), help="of `group`")
     asked = parser.parse_args()
     if asked.gate == "jump":
         report_jumps(asked.histories, asked.seed)
     else:
-        rows = tuple(ROWS[int(k)] for k in asked.rows.split(",")) if asked.rows else ROWS
-        report_impacts(rows, asked.months, asked.seed)
+        report_groups(asked.rows, asked.months, asked.seed, fits=asked.fits)
 
 
 if __name__ == "__main__":

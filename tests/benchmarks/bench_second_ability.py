@@ -4,15 +4,15 @@
 
 Windows are those of `bench_misfit`: an origin of 40 items, of which 20 become anchors, and months of these and 20 new
 ones, θ with mean .5 and SD 1.2 of the origin's. A first month publishes its new items, a second one is compared with
-these and the anchors, as it is and with five anchors harder by .5. Each is linked twice, without and with the origin's
-loadings on what its items share beyond θ, as where somebody accepted the origin's misfit. Columns, each without / with:
-how many sound months Q or too few anchors hold, how many have an item flagged for drift, and how many of their items
-are; how many months with moved anchors are held, and how many of these anchors are flagged. ± is the Monte-Carlo error.
+these and the anchors, as it is and with five anchors harder by .5. Columns: how many sound months the gate on the
+anchors holds, how many have an item flagged for drift, and how many of their items are; how many months with moved
+anchors are held, and how many of these anchors are flagged. ± is the Monte-Carlo error.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -26,21 +26,17 @@ ROWS = (
 )
 
 
-def report(row: Row, months: list[tuple[Judged, Judged]]) -> str:
-    def both(values: np.ndarray, digits: int = 1) -> str:
-        """(months, 2) shares, without and with."""
-        mean, error = values.mean(axis=0), values.std(axis=0, ddof=1) / np.sqrt(len(values))
-        return " / ".join(f"{100 * m:.{digits}f} % ± {100 * e:.{digits}f}" for m, e in zip(mean, error, strict=True))
-
-    def each(what: object) -> np.ndarray:
-        return np.array([[what(one) for one in month] for month in months], dtype=float)  # type: ignore[operator]
+def report(row: Row, months: list[Judged]) -> str:
+    def share(values: Iterable[float], digits: int = 1) -> str:
+        each = np.array([*values], dtype=float)
+        return f"{100 * each.mean():.{digits}f} % ± {100 * each.std(ddof=1) / np.sqrt(each.size):.{digits}f}"
 
     cells = (
-        both(each(lambda one: np.mean(one.held[:2]))),
-        both(each(lambda one: np.mean([flagged.any() for flagged in one.flagged]))),
-        both(each(lambda one: np.concatenate(one.flagged).mean()), 2),
-        both(each(lambda one: one.held[2])),
-        both(each(lambda one: one.found)),
+        share(np.mean(one.held[:2]) for one in months),
+        share(np.mean([flagged.any() for flagged in one.flagged]) for one in months),
+        share((np.concatenate(one.flagged).mean() for one in months), 2),
+        share(one.held[2] for one in months),
+        share(one.found for one in months),
     )
     return f"| {row.name} | {len(months)} | {' | '.join(cells)} |"
 

@@ -110,7 +110,7 @@ class Tested:
     z: Floats
     drifted: float
     lost: float
-    inflated: bool
+    at_the_limit: bool
     found: Floats
 
     @classmethod
@@ -124,7 +124,7 @@ class Tested:
             np.log(losses.ratio) / losses.log_se,
             float(flagged[sound].mean()),
             len(losses.flagged) / len(drift.item_ids),
-            drift.inflation > 1,
+            drift.at_the_limit,
             flagged[~sound].astype(float),
         )
 
@@ -271,7 +271,7 @@ def of_items(months: list[Month]) -> str:
 
 def of_tests(tests: list[Tested]) -> str:
     cells = [mean([np.mean(each.p < level) for each in tests]) for level in (0.05, 0.01)]
-    cells += [mean([each.drifted for each in tests]), f"{np.mean([each.inflated for each in tests]):.0%}"]
+    cells += [mean([each.drifted for each in tests]), f"{np.mean([each.at_the_limit for each in tests]):.0%}"]
     found = np.concatenate([each.found for each in tests])
     cells.append(mean(found) if found.size else "–")
     z = np.concatenate([each.z for each in tests])
@@ -290,7 +290,7 @@ OF_ITEMS = (
     "c | learners | seen | a covered | b covered | P(−1) covered | P(0) covered | P(1) covered | a off by | b off by"
 )
 OF_TESTS = (
-    "c | learners | seen | month | p < .05 | p < .01 | sound items flagged | inflated | moved found | SD of z of"
+    "c | learners | seen | month | p < .05 | p < .01 | sound items flagged | at the limit | moved found | SD of z of"
     " information | items that lost it"
 )
 

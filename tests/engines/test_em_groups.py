@@ -8,14 +8,14 @@ from scipy.special import expit, log_expit, logsumexp
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.item_models import ItemCurves, item_model
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.em_request import EVERYONE
 from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from tests.testbed.made_anchors import anchor_set_of
 
@@ -50,7 +50,7 @@ def test_gradient_of_groups_anchors_and_weights_is_that_of_a_plain_likelihood(mo
     x = answers(rng, rng.normal(0.3, 1.1, 60), a, b, seen=0.8)
     group, weights = rng.integers(0, 3, 60), rng.integers(0, 4, 60).astype(float)
     held = np.isin(np.arange(6), [1, 4])
-    given = Fixed(*(np.where(held, value, np.nan) for value in (a, -a * b, np.zeros(6))))
+    given = ItemCurves(*(np.where(held, value, np.nan) for value in (a, -a * b, np.zeros(6))))
     structure = ParameterLayout.of(item_model(model), 6, given=given, n_groups=3)
     data = ResponseLayout.of(Responses.from_wide(x), group=group, weights=weights, anchored=held)
     free = rng.normal(0.4, 0.2, structure.size)
@@ -84,7 +84,7 @@ def test_gradient_of_a_histogram_is_that_of_what_is_maximised():
         point = problem.evaluate(free)
         steps = np.eye(len(free))[::7] * 1e-5
         found = [(problem.evaluate(free + s).objective - problem.evaluate(free - s).objective) / 2e-5 for s in steps]
-    # so rough a histogram costs about 2e5, and differences of it keep eleven digits
+    # the penalty of so rough a histogram is about 2e5, and differences of it keep eleven digits
     np.testing.assert_allclose(point.gradient[::7], found, rtol=1e-6, atol=2e-4)
     logs = free[10:].reshape(2, -1)
     log_weights = (logs - logsumexp(logs, axis=1, keepdims=True))[np.arange(80) % 2]
@@ -118,7 +118,7 @@ def test_information_of_a_histogram_is_the_curvature_of_what_is_maximised(model)
 
 def test_new_items_come_out_on_the_scale_of_fixed_anchors_though_the_cohort_is_another():
     """20 cohorts N(0.5, 1.2²) of 1500; the mean error of 20 new items' b has a standard error of about 0.01 in all
-    (0.006 from the cohorts' own means, 0.004 from items). With θ ~ N(0, 1) pinned it is −0.13."""
+    (0.006 from the cohorts' own means, 0.004 from items). With θ ~ N(0, 1) held it is −0.13."""
     rng = np.random.default_rng(3)
     errors, slopes, latent = [], [], []
     for _ in range(20):

@@ -9,7 +9,7 @@ from scipy.special import expit
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation import information_kernels, likelihood
+from irt_assets.psychometrics.estimation import information_kernels
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.likelihood import (
     Guessing,
@@ -22,15 +22,15 @@ from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 ITEMS = 12
 
 
-def plain_loss(x, curves, log_weights, latent, factors):
+def plain_loss(x, p, log_weights, latent, factors):
     """Σ_i Cov(score | pattern i) with score (x − P)·V of items and `latent` of the two groups, node by node."""
     K, J, Q = factors.shape
     loss = np.zeros((K * J + 4, K * J + 4))
     for i, row in enumerate(x):
         seen, group = ~np.isnan(row), i % 2
         score = np.zeros((K, J, Q))
-        score[:, seen] = (row[seen, None] - curves.p[seen]) * factors[:, seen]
-        like = np.where(row[seen, None] == 1, curves.p[seen], 1 - curves.p[seen])
+        score[:, seen] = (row[seen, None] - p[seen]) * factors[:, seen]
+        like = np.where(row[seen, None] == 1, p[seen], 1 - p[seen])
         post = np.exp(np.log(like).sum(axis=0) + log_weights[group])
         post /= post.sum()
         whole = np.zeros((K * J + 4, Q))
@@ -59,11 +59,12 @@ def test_loss_is_that_of_louis_formula_for_every_kind_of_person(slope, design, g
     latent = rng.normal(size=(2, 2, 1)) * np.stack([grid.nodes, grid.nodes**2])[:, None]
     if guessing:
         curves = Guessing(data, grid.nodes, a, d, rng.normal(-1.4, 0.3, ITEMS))
-        factors = curves.derivatives
+        p, factors = curves.tables.p, curves.tables.factors
     else:
         curves = Logistic(data, grid.nodes, a, d)
-        factors = np.stack(np.broadcast_arrays(grid.nodes, np.ones_like(curves.p), curves.p)[:2])
-    plain = plain_loss(x, curves, log_weights, latent, factors)
+        p = curves.p
+        factors = np.stack(np.broadcast_arrays(grid.nodes, np.ones_like(p), p)[:2])
+    plain = plain_loss(x, p, log_weights, latent, factors)
     with kernels.runner(2) as run:
         total = data.sums(run)
         found = missing_information(curves, total, log_weights, latent)
@@ -88,5 +89,5 @@ def test_a_fit_calls_no_loop_that_none_of_its_persons_needs(one_form, monkeypatc
     if one_form:
         monkeypatch.setattr(information_kernels, "add_persons", None)
     else:
-        monkeypatch.setattr(likelihood._MissingInformation, "kernel", None)
+        monkeypatch.setattr(information_kernels, "add_runs", None)
     assert np.isfinite(fit_em(Responses.from_wide(x)).a_se).all()

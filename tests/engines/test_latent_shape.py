@@ -113,7 +113,7 @@ def test_a_rasch_scale_is_judged_too() -> None:
 
 
 def test_learners_at_chance_level_do_not_stretch_the_histogram_of_a_3pl() -> None:
-    """10 months with skewness −.35 and mean −.43: with the price of roughness that a 2PL's histogram has, the skewness
+    """10 months with skewness −.35 and mean −.43: with the roughness penalty that a 2PL's histogram has, the skewness
     came out as −.7 on average, with an SD of .35."""
     found = []
     for seed in range(10):
@@ -148,7 +148,7 @@ def test_a_mild_skew_that_no_test_finds_does_not_stretch_the_scale_of_a_3pl(skew
 
 @pytest.mark.parametrize(("shape_of_theta", "guessing"), [("skewed", 0.0), ("normal", 0.2)])
 def test_compared_fits_are_the_maxima_that_fits_by_themselves_come_to(shape_of_theta: str, guessing: float) -> None:
-    """Compared fits begin at others and end where a step promises 1e-5: with priors and the price of roughness beside
+    """Compared fits begin at others and end where a step promises 1e-5: with priors and a roughness penalty beside
     it, the log-likelihood itself then is within .05, many times the root of this, of its value at the maximum. At
     another maximum it would be whole units away."""
     rng = np.random.default_rng(12)
@@ -286,15 +286,15 @@ def test_fits_of_a_large_month_are_compared_on_a_sample_that_is_always_the_same(
 def test_a_histogram_is_worth_the_parameters_that_it_gains_by_where_theta_is_normal() -> None:
     """20 data sets of 1500 learners: 2Δ log L has the mean of χ² with so many degrees of freedom, with a standard error
     of about √(2·6/20) = .8."""
-    gains, worth = [], []
+    gains, effective_df = [], []
     for seed in range(20):
         rng = np.random.default_rng([11, seed])
         responses = answers(rng.normal(size=1500), *bank(20, rng), rng)
         normal, histogram = (fit_em(responses, latent=latent).convergence for latent in ("normal", "histogram"))
         gains.append(2 * (histogram.loglik - normal.loglik))
-        worth.append(histogram.n_parameters - normal.n_parameters)
-    assert set(worth) <= {4, 5, 6, 7, 8}
-    assert abs(np.mean(gains) - np.mean(worth)) < 3 * 0.8
+        effective_df.append(histogram.n_parameters - normal.n_parameters)
+    assert set(effective_df) <= {4, 5, 6, 7, 8}
+    assert abs(np.mean(gains) - np.mean(effective_df)) < 3 * 0.8
 
 
 @pytest.mark.ci

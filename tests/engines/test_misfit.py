@@ -122,7 +122,7 @@ def test_the_items_that_are_named_are_those_that_go_together(kind: str) -> None:
         then = (rng.random(z.shape) < 1 / (1 + np.exp(-before))).astype(float)
         found = new_dependence(*(fitted(Responses.from_wide(x)) for x in (now, then)), replications=2)
         assert found is not None
-        share.append(np.isin(found.together[:5], planted).mean())
+        share.append(np.isin(found.loading_items[:5], planted).mean())
     assert np.mean(share) >= 0.8
 
 

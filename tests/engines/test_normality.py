@@ -19,7 +19,7 @@ from tests.testbed.made_anchors import anchor_set_of
 pytestmark = WHERE_STATISTICS_CHANGE
 
 NODES = np.linspace(-6, 6, 61)
-TILTS = np.stack([(NODES**3 - 3 * NODES) / 6, (NODES**4 - 6 * NODES**2 + 3) / 24])
+SCORES = np.stack([(NODES**3 - 3 * NODES) / 6, (NODES**4 - 6 * NODES**2 + 3) / 24])
 
 
 def answers(theta: Floats, items: int, rng: np.random.Generator, guessing: float = 0.0) -> Floats:
@@ -33,7 +33,7 @@ def posterior(x: Floats, parameters: Floats) -> tuple[float, Floats]:
     J = x.shape[1]
     a, d, gamma = parameters[:J], parameters[J : 2 * J], parameters[2 * J :]
     eta = np.outer(NODES, a) + d
-    log_weights = -0.5 * NODES**2 + gamma @ TILTS
+    log_weights = -0.5 * NODES**2 + gamma @ SCORES
     log_weights = log_weights - np.log(np.exp(log_weights).sum())
     joint = x @ log_expit(eta).T + (1 - x) @ log_expit(-eta).T + log_weights
     top = joint.max(axis=1, keepdims=True)
@@ -55,7 +55,7 @@ def test_it_is_what_brute_force_gives() -> None:
         return sum(s * t * posterior(x, at + s * moves[i] + t * moves[j])[0] for s, t in signs) / (4 * step**2)
 
     information = -np.array([[second(i, j) for j in range(len(at))] for i in range(len(at))])
-    centred = TILTS - (TILTS @ np.exp(-0.5 * NODES**2) / np.exp(-0.5 * NODES**2).sum())[:, None]
+    centred = SCORES - (SCORES @ np.exp(-0.5 * NODES**2) / np.exp(-0.5 * NODES**2).sum())[:, None]
     scores = posterior(x, at)[1] @ centred.T
     items, shared = information[:-2, :-2], information[:-2, -2:]
     left = scores.T @ scores - shared.T @ np.linalg.solve(items, shared)

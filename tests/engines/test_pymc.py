@@ -251,7 +251,7 @@ def anchored():
 
 def test_anchors_carry_the_scale_to_new_items_of_another_cohort(anchored):
     """The error of the mean of 20 new b: 0.04/√19 from the anchors' values, 0.06/√19 from their answers, 0.06/√20 from
-    the new items' own: 0.02. Anchors pinned under θ ~ N(0, 1) would give −0.13; the moved anchor alone −0.05."""
+    the new items' own: 0.02. Anchors held under θ ~ N(0, 1) would give −0.13; the moved anchor alone −0.05."""
     a, b, anchors, responses = anchored
     found = PymcEngine(anchors=anchors, draws=400, tune=200, chains=2).sample(responses)
     new = slice(20, 40)

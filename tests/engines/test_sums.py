@@ -44,7 +44,7 @@ def test_how_many_shards():
 
 @pytest.mark.parametrize("shards", [1, 7, 64, 65, 500])
 def test_groups_are_consecutive_shards(shards):
-    found = sums.groups(shards)
+    found = sums.bundles(shards)
     assert len(found) == min(shards, 64)
     assert [shard for group in found for shard in group] == list(range(shards))
     # what Spark says of the group of a shard

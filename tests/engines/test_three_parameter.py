@@ -1,7 +1,7 @@
 """Months of a 3PL scale: linked, and judged on their items' curves, against values of a 3PL and of a 2PL before it.
 
 A cheap part of tests/benchmarks/bench_three_parameter.py, whose tables are in
-docs/explanation/linking.md and docs/explanation/drift.md.
+docs/explanation/linking-evidence.md and docs/explanation/drift-evidence.md.
 """
 
 from __future__ import annotations

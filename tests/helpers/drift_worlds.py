@@ -12,6 +12,7 @@ from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.linking.linking import assumed_errors, link
 from tests.testbed.made_anchors import anchor_set_of
+from tests.testbed.published_months import alone
 
 ITEMS, ANCHORS = 14, 9
 SLOPE, INTERCEPT = 1.2, 0.5
@@ -98,8 +99,8 @@ def compared(delta_a: np.ndarray, delta_b: np.ndarray, se: float, tests_slopes: 
         with_anchors=np.zeros((k, 2, 2)),
     )
     a, b = 1 + delta_a, delta_b
-    delta_ad = np.stack([delta_a, -a * b], axis=1)
+    now = ItemParameters(old.item_ids, a, b, np.zeros(k), 0.5 * cov)
     return Comparison(
-        ItemParameters(old.item_ids, a, b, np.zeros(k), 0.5 * cov), old, delta_ad, cov, cov, np.zeros((k, 2, 2)),
-        fitted=(Fitted("2pl" if tests_slopes else "1pl"),) * k,
+        now, old, np.zeros((k, 2, 2)), fitted=(Fitted("2pl" if tests_slopes else "rasch"),) * k,
+        **alone(now, old),
     )  # fmt: skip

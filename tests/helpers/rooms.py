@@ -31,8 +31,8 @@ from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.drift.group_shift import GroupShift
 from irt_assets.psychometrics.linking.placement import Linking
-from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.psychometrics.simulation.truth import Truth
@@ -290,7 +290,7 @@ def link_made_up(
             fit_code_version="made up",
             run_id=None,
         )
-        fits.write_impact(connection, fit_id, MonthImpact("nothing in force to compare"), None)
+        fits.write_group_shift(connection, fit_id, GroupShift("nothing in force to compare"), None)
     return fit_id
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import link_month
-from irt_assets.calibration.month_impact import measure_month
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import change_anchors, preview_change
 from irt_assets.decisions.rule_trial import try_anchors

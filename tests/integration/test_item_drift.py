@@ -8,12 +8,12 @@ import dagster as dg
 import numpy as np
 
 from irt_assets.common.partitions import Month
-from irt_assets.drift import evidence
 from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.checks import WHAT_TO_DO
 from irt_assets.drift.information import judge_information
 from irt_assets.drift.month import ScaleDrift, drift_of_month
+from irt_assets.ledger.values_with_errors import frozen_anchors, in_force_with_errors
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from jobs.alerts import check_alert
@@ -163,7 +163,7 @@ def test_what_a_published_c_errs_with_is_read_from_the_fit_that_it_came_from(
     known, start = [0.01, -0.02, 0.3], Month(MONTHS[1]).start
     with Database(settings).connect() as connection:
         scale = read_scales(connection)[SCALE]
-        anchors = evidence.frozen_anchors(connection, scale)
+        anchors = frozen_anchors(connection, scale)
         assert anchors.guessing_cov is None, "these are the bank's"
         first = anchors.item_ids[0]
         connection.execute(
@@ -171,14 +171,14 @@ def test_what_a_published_c_errs_with_is_read_from_the_fit_that_it_came_from(
                WHERE fit_id IN (SELECT fit_id FROM mirt_fit_meta WHERE window_start < %s)""",
             (json.dumps(known), start),
         )
-        in_force = evidence.in_force_with_errors(connection, scale, start, anchors).published
+        in_force = in_force_with_errors(connection, scale, start, anchors).published
         connection.execute("UPDATE mirt_fit_meta SET kind = 'origin', model = '3pl' WHERE window_start < %s", (start,))
         connection.execute(
             """UPDATE mirt_item_params SET params = params || jsonb_build_object('a', %s::float, 'b', %s::float)
                WHERE item_id = %s""",
             (float(anchors.a[0]), float(anchors.b[0]), first),
         )
-        of_window = evidence.frozen_anchors(connection, scale)
+        of_window = frozen_anchors(connection, scale)
         connection.rollback()
     by_month = np.array([of is not None and of.mean is not None for of in in_force.fitted])
     assert set(by_month) == {True, False}

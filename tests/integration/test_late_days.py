@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from irt_assets.cli import status
 from irt_assets.common.partitions import Month
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.responses.corrections import Answers, rescore, withdraw
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.importing.load import import_attempts
@@ -22,6 +25,7 @@ from irt_assets.responses.snapshot import (
     take_snapshot,
 )
 from irt_assets.responses.window import scoring_responses
+from jobs.overview import Overview
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
@@ -89,10 +93,17 @@ def log(settings: Settings) -> Log:
     return Log(settings)
 
 
-def test_a_phone_that_comes_back_leaves_the_month_as_it_is_and_counts_for_θ_and_later_months(log: Log) -> None:
+def test_a_phone_that_comes_back_leaves_the_month_as_it_is_and_counts_for_θ_and_later_months(
+    log: Log, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = log.make()
     log.come(2, days=20)
     assert (log.stale, log.left_out()) == (set(), 2)
+    state = MonthState(MONTH, rooms.SCALE, State.GREEN, "")
+    late = status.late_answers(log.database, [state])
+    assert late == [{"month": MONTH, "scale_id": rooms.SCALE, "answers": 2}]
+    status.show(Overview(datetime.now(UTC), True, None, [], [state], [], [], [], []), late, ZoneInfo("UTC"))
+    assert f"2 new answers came too late for {MONTH} ({rooms.SCALE})" in capsys.readouterr().out
     again = log.make()
     assert (again.data_hash, again.snapshot_hash, again.n_attempts) == (before.data_hash, before.snapshot_hash, 2100)
     with log.database.connect() as connection:

@@ -21,7 +21,7 @@ from irt_assets.decisions.model_change import decide_model_change, preview_model
 from irt_assets.decisions.origin import Origin, initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.engines.em import EmEngine
-from irt_assets.gates import gates, linking_gates, misfit, model_gates
+from irt_assets.gates import gates, misfit, model_gates
 from irt_assets.gates.advisory_checks import misfit_is_as_before
 from irt_assets.gates.evidence import Evidence
 from irt_assets.gates.misfit import BY_LEVEL, reference_window
@@ -238,19 +238,6 @@ def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accep
     assert (again.state, again.held_by) == ("done", {})
     assert model_gates.misfit_was_accepted(again.evidence).why.startswith("misfit is accepted; ")
     assert f"misfit accepted from {FIRST} on: Ann: short tests" in typed("scale", "decisions").out
-    assert of_second(month.evidence) == (set(), "")
-    shifts, said = of_second(again.evidence)
-    assert shifts == set(ITEMS)
-    assert "; misfit is accepted, and of the items that lean on a second ability " in said
-
-
-def of_second(evidence: Evidence) -> tuple[set[str], str]:
-    """Which anchors may lean on a second ability, and what is said of it."""
-    constants = linking_gates.linked(evidence).details
-    why = linking_gates.anchors_agree(evidence).why
-    at = why.find("; misfit is accepted")
-    said = why[at:] if at >= 0 else ""
-    return set(constants["q_shifts"]), said
 
 
 # -- misfit that is new ------------------------------------------------------------------------------

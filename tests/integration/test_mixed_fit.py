@@ -13,10 +13,10 @@ from scipy.special import logit
 from irt_assets.calibration.month import publish_month
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
-from irt_assets.drift.evidence import against_published, frozen_anchors, in_force_with_errors, linked_window
 from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import items_of_fit
 from irt_assets.ledger.publications import in_force
+from irt_assets.ledger.values_with_errors import against_published, frozen_anchors, in_force_with_errors, linked_window
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration

@@ -90,6 +90,20 @@ def test_what_is_published_is_what_was_linked(months: Database) -> None:
     assert differing == [(21, 21)]
 
 
+def test_a_month_made_before_an_earlier_one_has_the_same_numbers_to_the_last_bit(
+    world: Settings, months: Database
+) -> None:
+    """Constants and items come from its fit and the frozen anchors alone, whatever was published when it was linked."""
+    numbers = """SELECT model_spec->>'linking_constants', item_id, params::text
+                 FROM mirt_fit_meta JOIN mirt_item_params USING (fit_id)
+                 WHERE kind = 'monthly' AND window_start = %s AND superseded_at IS NULL ORDER BY item_id"""
+    start = (Month(MONTHS[1]).start,)
+    calibrate(world, MONTHS[1])
+    later_first = rows(Database(world), numbers, start)
+    assert len(later_first) == 36
+    assert later_first == rows(months, numbers, start)
+
+
 def test_a_months_fit_statistics_are_stored_beside_its_parameters(months: Database) -> None:
     """The world is sound: 36 items, each misfits at 0.1 % by chance."""
     ((fit_id, of_set),) = rows(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from irt_assets.calibration.checks import judged_by
+from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import fit_month, link_month
-from irt_assets.calibration.month_impact import measure_month
 from irt_assets.decisions.rule_trial import Judged, try_rules
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.registry import build

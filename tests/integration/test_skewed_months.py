@@ -119,7 +119,7 @@ def test_its_linked_fit_has_the_histogram_on_the_scale(skewed_month: Skewed) -> 
     with graph.database.connect() as connection:
         scale, staged = read_scales(connection)[SCALE], fits.latest_staged(connection, NEXT, SCALE, "em")
         raw = staged.decoded()
-        linked = link_to_scale(connection, scale, raw, NEXT, NEXT).linked
+        linked = link_to_scale(connection, scale, raw, NEXT).linked
     (of_raw,), (population,) = raw.populations, linked.populations
     assert (of_raw.mean, of_raw.sd) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0, abs=1e-9)), "unit and origin"
     nodes, weights = np.array(population.nodes), np.array(population.weights)

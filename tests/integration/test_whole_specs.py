@@ -1,5 +1,5 @@
 """What earlier code stored with fits has every key after the upgrade, and is read as it was; what a month does to θ,
-which it stored with them, stands in a table of its own."""
+which it stored with them, stands in a table of its own, and counts as the shift of its anchors as a group."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from irt_assets.ledger.citations import cited_names
 from irt_assets.ledger.fit_spec import LinkedSpec, StagedSpec
-from irt_assets.ledger.fits import read_impact
-from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
+from irt_assets.ledger.fits import read_group_shift
+from irt_assets.psychometrics.drift.group_shift import GroupShift
 from resources.postgres import schema
 from resources.postgres.database import Database
 from tests.helpers.fit_specs import CONSTANTS, SET, linked_json, staged_json
@@ -130,19 +130,20 @@ def test_what_was_fitted_before_misfit_and_impact_were_judged_is_not_held_for_th
     first = compared["first"]
     assert (first.was_compared, first.lost, first.why) == (False, False, "misfit was not judged when it was fitted")
     with upgraded.connect() as connection:
-        impact = read_impact(connection, "first")
-        assert impact is not None
-        assert impact.sentence == "not judged then: the month was linked before there was this gate"
-        assert read_impact(connection, "origin") is None
+        shift = read_group_shift(connection, "first")
+        assert shift == GroupShift("not judged then: the month was linked before there was this gate")
+        assert read_group_shift(connection, "origin") is None
 
 
 def test_what_a_month_does_to_theta_is_carried_over_and_back_to_the_last_bit(upgraded: Database) -> None:
     expected = {"sound": IMPACT | {"compared_with": None}, "measured": IMPACT | {"pass_theta": None}}
     with upgraded.connect() as connection:
         for fit, impact in expected.items():
-            assert read_impact(connection, fit) == MonthImpact(**without(impact, "compared_with"))
-        assert read_impact(connection, "sound", "digest") is None
-        assert read_impact(connection, "measured", "digest") is not None
+            assert read_group_shift(connection, fit) == GroupShift(
+                impact["why"], impact["items"], impact["shift"], impact["shift_se"], impact["sd"], impact["learners"]
+            )
+        assert read_group_shift(connection, "sound", "digest") is None
+        assert read_group_shift(connection, "measured", "digest") is not None
     schema.downgrade(upgraded, "0036_parameters")
     back = dict(rows(upgraded, "SELECT fit_id, model_spec->'impact' FROM mirt_fit_meta"))
     assert {fit: back[fit] for fit in expected} == expected

@@ -1,4 +1,4 @@
-"""`AttemptSpool`: what `add` took reaches the API, whoever is killed, as real processes show."""
+"""`send_attempts` and `AttemptSpool`: what was taken reaches the API, whoever is killed, as real processes show."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import pytest
 
 from irt_assets.responses.importing.load import import_attempts
 from resources.postgres.database import Database
-from services.theta_client import AttemptSpool, spool
+from services.theta_client import AttemptsNotSent, AttemptSpool, send_attempts, spool
 from services.theta_client.api import read_address
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
@@ -61,6 +61,7 @@ class Handler(BaseHTTPRequestHandler):
     server: Server
 
     def do_POST(self) -> None:
+        assert self.path == "/behind/api/seedtest/attempts"
         rows = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         stored = [{"result": "accepted", "attempt_id": row["attempt_id"]} for row in rows]
         judged = self.server.judge(rows)
@@ -82,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     read_address.cache_clear()
     with Server() as made:
-        monkeypatch.setenv("IRT_THETA_URL", f"http://127.0.0.1:{made.server_port}")
+        monkeypatch.setenv("IRT_THETA_URL", f"http://127.0.0.1:{made.server_port}/behind")
         threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
         yield made
         made.shutdown()
@@ -108,6 +109,38 @@ def adding(folder: Path, name: str, count: int) -> subprocess.Popen[str]:
 
 def kept(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / spool.REFUSED).read_text().splitlines()]
+
+
+def test_rows_without_an_id_get_one_that_stays_when_they_are_sent_again(server: Server) -> None:
+    rows: list[dict[str, Any]] = [{"user_id": "u"}, {"user_id": "u", "attempt_id": "mine"}]
+    first, again = send_attempts(rows), send_attempts(rows)
+    assert first == again
+    assert first[1]["attempt_id"] == "mine"
+    assert server.received == [rows, rows]
+
+
+def test_many_rows_go_in_parts_that_the_api_takes(server: Server) -> None:
+    assert len(send_attempts([{"user_id": "u"} for _ in range(2500)])) == 2500
+    assert [len(rows) for rows in server.received] == [1000, 1000, 500]
+    send_attempts([{"user_id": "u" * 40_000} for _ in range(100)])
+    assert all(len(json.dumps(rows)) <= 2**21 for rows in server.received)
+
+
+def test_a_refusal_says_whether_to_send_again_and_when(server: Server) -> None:
+    server.judge = lambda _rows: (503, {"Retry-After": "3"}, {"detail": "not now"})
+    with pytest.raises(AttemptsNotSent, match="not now") as busy:
+        send_attempts([{"user_id": "u"}])
+    assert (busy.value.again, busy.value.pause) == (True, 3.0)
+    server.judge = lambda _rows: (403, {}, {})
+    with pytest.raises(AttemptsNotSent) as refused:
+        send_attempts([{"user_id": "u"}])
+    assert not refused.value.again
+
+
+def test_a_server_that_is_away_is_an_error(away: None) -> None:
+    with pytest.raises(AttemptsNotSent) as failed:
+        send_attempts([{"user_id": "u"}])
+    assert failed.value.again
 
 
 def test_answers_of_many_threads_are_sent_once_and_the_folder_is_then_empty(server: Server, tmp_path: Path) -> None:
@@ -311,7 +344,7 @@ def test_a_full_disk_is_the_callers_error_and_the_rows_before_it_stay_whole(
     with pytest.raises(OSError, match="output error"):
         sending.add([answer(3)])
     monkeypatch.undo()
-    os.environ["IRT_THETA_URL"] = f"http://127.0.0.1:{server.server_port}"
+    os.environ["IRT_THETA_URL"] = f"http://127.0.0.1:{server.server_port}/behind"
     sending.add([answer(3)])
     server.judge = lambda _rows: None
     assert sending.close(patient(30))

@@ -120,11 +120,11 @@ def test_errors_by_block_are_those_in_memory(spark, frame, large, monkeypatch):
 
 
 @pytest.mark.parametrize("partitions", [2, 50])
-def test_groups_of_shards_and_waves_change_nothing(spark, frame, small, monkeypatch, partitions):
+def test_bundles_of_shards_and_waves_change_nothing(spark, frame, small, monkeypatch, partitions):
     """Seven shards in three groups whose sums come one at a time, in so many partitions, and the same in memory."""
     monkeypatch.setattr(spark_answers, "_cores", lambda session: partitions)
     monkeypatch.setattr(sums, "RESPONSES_PER_SHARD", 5000)
-    monkeypatch.setattr(sums, "MOST_GROUPS", 3)
+    monkeypatch.setattr(sums, "MOST_BUNDLES", 3)
     monkeypatch.setattr(spark_sums, "WAVE_BYTES", 1)
     assert sums.number_of_shards(small.responses.n_responses) == 7
     everything, structure, found = np.ones(ITEMS, dtype=bool), ParameterLayout.of(item_model("2pl"), ITEMS), []

@@ -27,7 +27,7 @@ SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20
 BLOCK = 10
 TESTLET = 5
-LUCK = 0.25
+CORRECT_AT_RANDOM = 0.25
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class World:
         gamma = self.testlet_sd * rng.normal(size=(n, bank.a.size // TESTLET))
         z = np.where(of_other, other[:, None], theta[:, None]) + gamma[:, items // TESTLET] - bank.b[items]
         p = self.guessing + (1 - self.guessing) * expit(bank.a[items] * z)
-        p[rng.random(n) < self.random] = LUCK
+        p[rng.random(n) < self.random] = CORRECT_AT_RANDOM
         x = (rng.random(p.shape) < p).astype(float)
         seen = np.ones(x.shape, dtype=bool)
         if forms:
@@ -103,7 +103,7 @@ class Row:
 
 SOUND = World()
 TWO = World(second=(0.2, 0.7))
-HALVES = World(second=(0.5, 0.8))
+TWO_ABILITIES = World(second=(0.5, 0.8))
 TESTLETS = World(testlet_sd=0.7)
 GUESS = World(guessing=0.2)
 
@@ -120,7 +120,7 @@ DESIGNS: dict[str, World] = {
     "sound": SOUND,
     "χ²₄": World("χ²₄"),
     "8 of 40 on a second ability (ρ .7)": TWO,
-    "20 of 40 on a second ability (ρ .8)": HALVES,
+    "20 of 40 on a second ability (ρ .8)": TWO_ABILITIES,
     "testlets, SD .7": TESTLETS,
     "guessing, c = .2": GUESS,
 }

@@ -1,4 +1,4 @@
-"""An origin and three months with the same second ability, linked without and with the origin's loadings on it.
+"""An origin and three months with the same second ability.
 
 A first month publishes its new items; a second one is compared with these and the anchors, as it is and with five
 anchors harder by .5.
@@ -14,10 +14,7 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.drift.errors import Published, compare
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.fit.dependence import local_dependence
-from irt_assets.psychometrics.fit.second_ability import loadings
 from irt_assets.psychometrics.linking.linking import link
-from irt_assets.psychometrics.linking.placement import Linking
 from tests.testbed.aligned import disagree
 from tests.testbed.anchors import anchors_of
 from tests.testbed.made_anchors import with_errors_of
@@ -38,19 +35,17 @@ class Row:
 
 @dataclass(frozen=True)
 class Judged:
-    """Of one way to link: whether each of the three months is held, of the two sound ones which items are flagged, and
-    of the third which of the moved anchors."""
+    """Whether each of the three months is held, of the two sound ones which items are flagged, and of the third which
+    of the moved anchors."""
 
     held: tuple[bool, ...]
     flagged: tuple[np.ndarray, ...]
     found: float
 
     @classmethod
-    def of(
-        cls, origin: Calibration, months: list[Calibration], moved: list[str], leaning: dict[str, float] | None
-    ) -> Judged:
+    def of(cls, origin: Calibration, months: list[Calibration], moved: list[str]) -> Judged:
         anchors = anchors_of(origin, tuple(origin.item_ids[:ANCHORS]))
-        linkings = [link(month, anchors, rules=LOOSE, loadings=leaning) for month in months]
+        linkings = [link(month, anchors, rules=LOOSE) for month in months]
         frozen = with_errors_of(anchors, origin)
         of_anchors = Published.of_anchors(frozen)
         published = Published.of_fit(months[0], linkings[0], frozen).then(of_anchors)
@@ -59,15 +54,10 @@ class Judged:
             for month, linking, known in zip(months, linkings, (of_anchors, published, published), strict=True)
         )
         flagged = tuple(np.isin(drift.item_ids, drift.flagged) for drift in (first, second))
-        return cls(tuple(map(_held, linkings)), flagged, float(np.isin(moved, third.flagged).mean()))
+        return cls(tuple(map(disagree, linkings)), flagged, float(np.isin(moved, third.flagged).mean()))
 
 
-def _held(linking: Linking) -> bool:
-    return disagree(linking)
-
-
-def simulate(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
-    """Without and with the origin's loadings."""
+def simulate(row: Row, seed: list[int]) -> Judged:
     rng = np.random.default_rng(seed)
     bank = Bank.draw(rng)
     moved = rng.choice(ANCHORS, MOVED, replace=False)
@@ -80,7 +70,4 @@ def simulate(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
         for one in (bank, bank, replace(bank, b=harder))
     ]
     origin, *fits = (fitted(window)[0] for window in (before, *months))
-    leaning = loadings(local_dependence(before, origin, threads=1), origin)
-    named = [bank.ids[j] for j in moved]
-    accepted = dict(zip(origin.item_ids, leaning.tolist(), strict=True))
-    return Judged.of(origin, fits, named, None), Judged.of(origin, fits, named, accepted)
+    return Judged.of(origin, fits, [bank.ids[j] for j in moved])

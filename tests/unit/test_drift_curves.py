@@ -11,9 +11,10 @@ from scipy.special import expit
 
 from irt_assets.drift.month import across_models_in_words, curves_described
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.drift.curves import FEWEST, CurveDifferences, curve_differences
+from irt_assets.psychometrics.drift.curves import FEWEST, CurveDifferences, Moments, curve_differences
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published
 from irt_assets.psychometrics.drift.items import judge
+from tests.testbed.published_months import alone
 
 THETA = np.linspace(-8, 8, 2001)
 A = np.array([0.8, 1.0, 1.2, 1.5, 1.8, 1.2])
@@ -49,11 +50,9 @@ def compared(
     ids, cov = tuple(f"item{j}" for j in range(k)), np.tile(se**2 * np.eye(2), (k, 1, 1))
     none = np.zeros((k, 2, 0))
     values = Published(ids, *old.T, cov, with_anchors=none, fitted=(published,) * k)
-    change = now[:, :2] - old[:, :2]
     c_errs = np.column_stack([np.zeros((k, 2)), np.full(k, 0.1**2)]) if window.model == "3pl" else None
-    return Comparison(
-        ItemParameters(ids, *now.T, cov, c_errs), values, change, 2 * cov, 2 * cov, none, fitted=(window,) * k
-    )
+    of_now = ItemParameters(ids, *now.T, cov, c_errs)
+    return Comparison(of_now, values, none, fitted=(window,) * k, **alone(of_now, values))
 
 
 def sound_items() -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +88,7 @@ def test_an_item_that_moved_is_flagged_whatever_its_published_model() -> None:
     drift = judge(compared(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
     assert drift.flagged == ("item2",)
     assert drift.curves is not None
-    said = curves_described(drift.curves, 2, drift.inflation)
+    said = curves_described(drift.curves, 2)
     assert said["right"] < -3 * said["right_se"], "harder: fewer are right"
 
 
@@ -153,5 +152,10 @@ def test_its_covariance_is_that_of_curves_drawn_with_the_items_errors() -> None:
 
 def test_the_statistic_of_one_component_needs_no_second() -> None:
     singular = np.array([[[1.0, 1.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]])
-    found = CurveDifferences(np.array([[2.0, 2.0], [1.0, 2.0]]), singular, np.array([1, 2]))
+    nothing = np.zeros((2, 2, 3))
+    now, old = (
+        Moments(np.array([[2.0, 2.0], [1.0, 2.0]]), nothing, nothing),
+        Moments(np.zeros((2, 2)), nothing, nothing),
+    )
+    found = CurveDifferences(now, old, singular, np.array([1, 2]))
     assert found.wald.tolist() == [4.0, 5.0]

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from irt_assets.invariants.invariant import Invariant
 from irt_assets.invariants.open_violations import SEVERITY
-from irt_assets.invariants.page import markdown
 from irt_assets.invariants.registry import INVARIANTS
-
-
-def test_the_page_of_the_invariants_is_the_one_the_registry_makes() -> None:
-    page = Path(__file__).parents[2] / "docs" / "reference" / "invariants.md"
-    assert page.read_text("utf-8") == markdown(), (
-        "run: python -m irt_assets.invariants.page > docs/reference/invariants.md"
-    )
 
 
 def test_every_invariant_has_a_name_of_its_own_and_every_severity_an_invariant() -> None:

@@ -25,6 +25,7 @@ from irt_assets.psychometrics.information.functions import (
 )
 from irt_assets.psychometrics.linking.placement import Linking
 from tests.helpers.drift_worlds import ITEMS, world
+from tests.testbed.published_months import alone
 
 PLAIN = Abilities.normal()
 
@@ -46,16 +47,8 @@ def comparison(new, old, cov_new, cov_old=None) -> Comparison:
     cov_new = np.tile(cov_new, (len(new), 1, 1))
     cov_old = np.zeros_like(cov_new) if cov_old is None else np.tile(cov_old, (len(new), 1, 1))
     published = Published(ids, *old.T, cov=cov_old, with_anchors=none)
-    both = cov_new + cov_old
-    return Comparison(
-        ItemParameters(ids, *new.T, cov_new),
-        published,
-        none[:, :, :0].sum(axis=2),
-        both,
-        both,
-        none,
-        (Fitted("2pl"),) * len(new),
-    )  # fmt: skip
+    now = ItemParameters(ids, *new.T, cov_new)
+    return Comparison(now, published, none, (Fitted("2pl"),) * len(new), **alone(now, published))
 
 
 def linking(slope: float = 1.0, intercept: float = 0.0, cov: np.ndarray | None = None, anchors=()) -> Linking:
@@ -207,7 +200,7 @@ def test_a_loss_is_flagged_where_it_is_large_and_certain_and_not_otherwise() -> 
     assert found.ratio[1] > 0.8
     assert found.upper[0] < 0.8
     assert losses_of_items(comparison(now, old, vague), PLAIN).flagged == ()
-    assert losses_of_items(comparison(now, old, certain), PLAIN, inflation=50.0).flagged == ()
+    assert losses_of_items(comparison(now, old, certain).varying(0.5, 0.0), PLAIN).flagged == ()
 
 
 def test_an_item_that_moved_away_from_the_learners_loses_information_though_its_slope_stays() -> None:

@@ -27,8 +27,8 @@ def test_what_is_kept_is_the_analysis_itself() -> None:
     assert found is not None
     np.testing.assert_array_equal(found.under_model, again.under_model)
     assert (found.ratio, found.ratio_se, found.p) == (again.ratio, again.ratio_se, again.p)
-    assert (found.together, found.learners) == (again.together, 500)
-    without = [item for j, item in enumerate(responses.item_ids) if j not in found.together]
+    assert (found.loading_items, found.learners) == (again.loading_items, 500)
+    without = [item for j, item in enumerate(responses.item_ids) if j not in found.loading_items]
     assert kept_dimensions(statistics, without) is None, "its items have left the scale"
 
 

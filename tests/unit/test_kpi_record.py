@@ -25,7 +25,7 @@ ROWS = st.fixed_dictionaries(
         "n_previous": COUNTS,
         "improvement": st.none() | st.floats(-1, 1),
         "theta": NUMBERS,
-        "se_total": NUMBERS,
+        "se_total": st.none() | st.floats(1e-3, 3),
         "se": st.floats(1e-3, 3),
         "weeks": st.floats(0, 52.2),
         "timed_recent": COUNTS,

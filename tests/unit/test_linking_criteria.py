@@ -10,7 +10,6 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import expit, logit
 
-from irt_assets.psychometrics.alignment.align import shift_along
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.items import ItemParameters
@@ -166,11 +165,11 @@ def test_a_symmetric_criterion_is_over_the_windows_histogram_on_the_windows_scal
     assert (found.slope, found.intercept) == pytest.approx(expected, abs=1e-5)  # as above
 
 
-# --- Q, and a shift of some anchors together ----------------------------------------------------------------------
+# --- Q ------------------------------------------------------------------------------------------------------------
 
 
-def disagreeing(model: Model, seed: int = 3) -> tuple[Pairs, np.ndarray]:
-    """Nine anchors with correlated errors of a and b, and by how much each leans on something else."""
+def disagreeing(model: Model, seed: int = 3) -> Pairs:
+    """Nine anchors with correlated errors of a and b."""
     rng = np.random.default_rng(seed)
     k = 9
     a_old, b_old = np.ones(k) if model == "rasch" else rng.lognormal(0, 0.3, k), rng.normal(0, 1, k)
@@ -178,47 +177,41 @@ def disagreeing(model: Model, seed: int = 3) -> tuple[Pairs, np.ndarray]:
     cov_new, cov_old = (np.tile([[0.01, s], [s, 0.02]], (k, 1, 1)) for s in (0.004, -0.003))
     ids = tuple(f"i{j}" for j in range(k))
     new, old = ((a_new, b_new, np.zeros(k), cov_new), (a_old, b_old, np.zeros(k), cov_old))
-    along = np.stack([np.zeros(k), rng.normal(0, 0.3, k)], axis=1)
-    return Pairs(ItemParameters(ids, *new), ItemParameters(ids, *old), (model,) * k), along
+    return Pairs(ItemParameters(ids, *new), ItemParameters(ids, *old), (model,) * k)
 
 
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
 @pytest.mark.parametrize("tau", [0.0, 0.2])
-def test_q_and_a_shift_are_where_an_independent_minimiser_finds_them(model: Model, tau: float) -> None:
-    """Over the differences as they are, V and the slope's derivative held where Q takes them. It stops where nothing
-    moves by 1e-9; Q is flat there."""
-    pairs, along = disagreeing(model)
+def test_q_is_where_an_independent_minimiser_finds_it(model: Model, tau: float) -> None:
+    """Over the differences as they are, V and the slope's derivative held where Q takes them; with an offset of some
+    items and without; and with errors that items have in common, told apart from the others or in one matrix with
+    them."""
+    pairs = disagreeing(model)
     slope, intercept = (1.0 if model == "rasch" else 0.95), 0.1
-    at = pairs.differences(slope, intercept)
-    used = at.used.ravel()
-    v = block_diagonal(at.cov) + np.diag(np.tile([0.0, tau**2], pairs.size))
+    own = pairs.differences(slope, intercept).varying(np.array([0.0, tau**2]))
+    rng = np.random.default_rng(8)
+    at = replace(own, common=rng.normal(0, 0.1, (pairs.size, 2, 3)), common_cov=np.diag([1.0, 0.5, 2.0]))
+    by_common = at.common.reshape(-1, 3)
+    v = block_diagonal(own.cov) + by_common @ at.common_cov @ by_common.T
+    used, others = at.used.ravel(), np.arange(pairs.size) % 3 == 0
     weight = np.linalg.inv(v[np.ix_(used, used)])
     d1 = np.log(pairs.new.a) - np.log(slope) - np.log(pairs.old.a)
     d2 = slope * pairs.new.b + intercept - pairs.old.b
 
     def left(x: np.ndarray) -> float:
-        log_slope, more, shift = x
-        log_slope *= pairs.free_slope
-        moved = np.stack([d1 - log_slope, d2 + slope * log_slope * pairs.new.b + more], axis=1) - shift * along
+        log_slope, more, offset = x[0] * pairs.free_slope, x[1], (x[2] if len(x) > 2 else 0.0) * others
+        moved = np.stack([d1 - log_slope, d2 + slope * log_slope * pairs.new.b + more + offset], axis=1)
         return float(moved.ravel()[used] @ weight @ moved.ravel()[used])
 
-    q, df = at.varying(np.array([0.0, tau**2])).least(at.used)
-    without = minimize(lambda x: left(np.append(x, 0.0)), np.zeros(2), method="Nelder-Mead", options=FINE)
-    assert q == pytest.approx(without.fun, rel=1e-6)
-    assert df == used.sum() - (1 if model == "rasch" else 2)
-    shift, se = shift_along(at, np.array([0.0, tau**2]), along)
-    least = minimize(left, np.zeros(3), method="Nelder-Mead", options=FINE | {"maxiter": 2000})
-    assert shift == pytest.approx(least.x[2], abs=1e-5)
-    beyond = minimize(lambda x: left(np.append(x, shift + se)), np.zeros(2), method="Nelder-Mead", options=FINE)
-    assert beyond.fun == pytest.approx(least.fun + 1, rel=1e-5)  # its standard error leads to where Q is higher by 1
-
-
-@pytest.mark.parametrize("none", [np.zeros(9), np.ones(9)])
-def test_a_shift_that_says_nothing_beside_the_constants_is_none(none: np.ndarray) -> None:
-    """A common one in a Rasch fit is the intercept."""
-    pairs, _ = disagreeing("rasch")
-    along = np.stack([np.zeros(9), none], axis=1)
-    assert shift_along(pairs.differences(1.0, 0.0), np.zeros(2), along) == (0.0, 0.0)
+    df = used.sum() - (1 if model == "rasch" else 2)
+    for found, constants in ((at, 2), (at.apart(others, 0.0), 3)):
+        least = minimize(left, np.zeros(constants), method="Nelder-Mead", options=FINE | {"maxiter": 2000})
+        in_one = replace(found, cov=v[None], common=None)
+        for by in (found.least(at.used), in_one.least(at.used)):
+            assert by.q == pytest.approx(least.fun, rel=1e-6)  # it stops where nothing moves by 1e-9; Q is flat there
+            assert by.df == df - (constants - 2)
+        np.testing.assert_allclose(found.cov_of_each, in_one.cov_of_each, rtol=1e-12)
+        np.testing.assert_allclose(found.times_cov(by_common.T), in_one.times_cov(by_common.T), rtol=1e-12, atol=1e-15)
 
 
 # --- curves of a 3PL ----------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from irt_assets.charts.chart import Chart, Line
 from irt_assets.charts.svg import drawing
 from irt_assets.drift.assets import flagged_table, sentence_on_information
 from irt_assets.drift.compared import Compared
-from irt_assets.drift.evidence import InForce, LinkedWindow
 from irt_assets.drift.information import MonthInformation, ScaleInformation, inform, item_rows, rows_of, test_row
 from irt_assets.drift.plots import item_curves, test_curves
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated import Unestimated
+from irt_assets.ledger.values_with_errors import InForce, LinkedWindow
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.drift.errors import Fitted, Published, compare

@@ -227,6 +227,15 @@ def test_a_linked_fit_has_the_same_curves_and_its_errors_follow_by_the_jacobian(
     np.testing.assert_allclose(linked.cov[j], after, rtol=1e-6)  # differences with a step of 1e-6
 
 
+def test_a_model_that_has_no_change_of_scale_for_its_further_intercepts_is_refused():
+    for change in (
+        lambda: ItemModel.transformed(MODEL, np.ones((4, 2)), 1.2, 0.1),
+        lambda: ItemModel.jacobian(MODEL, 1.2, 0.1, 4),
+    ):
+        with pytest.raises(PsychometricsError, match="a GPCM has more"):
+            change()
+
+
 def test_abilities_are_the_posterior_means_of_brute_force(world):
     _, theta, responses, fit = world
     scored = eap_by(responses, Curves.of_calibration(fit), threads=1)

@@ -39,7 +39,6 @@ from irt_assets.psychometrics.information.functions import (
 )
 from irt_assets.psychometrics.linking.linking import link, transform
 from irt_assets.psychometrics.scoring.abilities import Curves, eap_by, wle
-from irt_assets.psychometrics.scoring.scale_shift import scale_shift
 from tests.helpers.trial_item_model import MODEL
 from tests.testbed.made_anchors import anchors_of_items as anchors_of
 
@@ -246,9 +245,3 @@ def test_wle_on_nodes_is_that_of_the_compiled_equations_where_both_can_be_had() 
     # differences over nodes .02 apart are wrong by .02²/6 times third derivatives, of the order of 1e-4 of a unit
     np.testing.assert_allclose(found.theta, known.theta, atol=5e-4)
     np.testing.assert_allclose(found.se, known.se, rtol=1e-3)
-
-
-def test_the_shift_of_ability_is_what_all_difficulties_moved(fit: Calibration) -> None:
-    published = fit.items.among(fit.item_ids)
-    shift = scale_shift(answers(8), published, published.rescaled(1.0, 0.1), mean=0.0, sd=1.0)
-    assert shift.mean == pytest.approx(0.1, abs=1e-3)

@@ -26,12 +26,19 @@ with τ = `expected_variation` (Halpin 2024; He & Cui 2020). Then in turn: the i
 those within the 95 % point of χ² determine τ, both corrected for the tails cut off, until the same items are kept. The
 inner limit matters: with τ from all kept items, moves that are barely kept raise τ, which keeps them (simulated, 4 of
 30 items moved by .5: 88 % named with one limit, 97 % with two).
+
+**Two groups of items.** The items of one group may have moved as a whole against the others: a third constant, on b of
+`others` alone, is then found with the line (a moderator, in terms of meta-analysis), and each group begins with the
+intercept that suits it best. τ, and who moved singly, are told within the groups.
+
+**Errors in common.** V may be U M Uᵀ beside what each item has of its own. Woodbury's formula inverts it, so that a
+thousand items cost no more than their number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.special import chdtr, chdtrc, chdtri, stdtrit
@@ -66,18 +73,35 @@ class Differences:
     Attributes:
         d: shape (K, 2), differences in ln a and in b.
         by_constants: shape (K, 2, m), derivatives by (ln slope, intercept), m = 2, or by the intercept alone, m = 1.
-        cov: of the errors of d, in the form of `covariances`.
+        cov: of the errors of d, in the form of `covariances`, beside those in common.
         own_slopes: shape (K,), the items whose first number says something about them alone; that of others is not
             used.
+        common, common_cov: U, shape (K, 2, r), and M, shape (r, r): U M Uᵀ is what the errors have in common.
     """
 
     d: Floats
     by_constants: Floats
     cov: Floats
     own_slopes: Mask
+    common: Floats | None = None
+    common_cov: Floats = field(default_factory=lambda: np.zeros((0, 0)))
 
     def keep(self, mask: Mask) -> Differences:
-        return Differences(self.d[mask], self.by_constants[mask], of_some(self.cov, mask), self.own_slopes[mask])
+        return replace(
+            self,
+            d=self.d[mask],
+            by_constants=self.by_constants[mask],
+            cov=of_some(self.cov, mask),
+            own_slopes=self.own_slopes[mask],
+            common=None if self.common is None else self.common[mask],
+        )
+
+    def apart(self, others: Mask, by: float) -> Differences:
+        """The same with b of `others` moved by `by`, which is one constant more."""
+        of_b = np.stack([np.zeros(others.size), others], axis=1)
+        return replace(
+            self, d=self.d + by * of_b, by_constants=np.concatenate([self.by_constants, of_b[:, :, None]], axis=2)
+        )
 
     def varying(self, tau2: Floats) -> Differences:
         """The same with the items' own variances of ln a and b, shape (2,), among the errors."""
@@ -92,21 +116,59 @@ class Differences:
         """The same with zeros, which say nothing, in the place of what is not `used` (K, 2)."""
         said = used.reshape(len(self.cov), -1)
         cov = np.where(said[:, :, None] & said[:, None], self.cov, np.eye(self.cov.shape[1]))
-        return replace(self, d=self.d * used, by_constants=self.by_constants * used[:, :, None], cov=cov)
+        common = None if self.common is None else self.common * used[:, :, None]
+        return replace(self, d=self.d * used, by_constants=self.by_constants * used[:, :, None], cov=cov, common=common)
 
-    def white(self, *columns: Floats) -> Floats:
-        """`columns` (K, 2, n), side by side as (2K, n), for errors that are independent and of variance 1."""
-        factor = np.linalg.cholesky(self.cov)
-        both = np.concatenate(columns, axis=2)
-        return np.linalg.solve(factor, both.reshape(*factor.shape[:2], -1)).reshape(2 * len(both), -1)
+    @property
+    def cov_of_each(self) -> Floats:
+        """Shape (K, 2, 2)."""
+        own = of_each(self.cov)
+        return own if self.common is None else own + self.common @ self.common_cov @ self.common.swapaxes(1, 2)
 
-    def least(self, used: Mask) -> tuple[float, int]:
-        """Q, the least dᵀ cov⁻¹ d over the constants by what is `used`, and its degrees of freedom."""
+    def times_cov(self, by: Floats) -> Floats:
+        """by · V of `by`, shape (m, 2K)."""
+        own = times(by, self.cov)
+        if self.common is None:
+            return own
+        common = self.common.reshape(by.shape[1], -1)
+        return own + by @ common @ self.common_cov @ common.T
+
+    def weighted(self, columns: Floats) -> Floats:
+        """V⁻¹ · columns, shape (2K, n), of `columns`, shape (K, 2, n)."""
+        factor = np.asarray(np.linalg.cholesky(self.cov), dtype=np.float64)
+        own = _divided(columns, factor)
+        if self.common is None:
+            return own
+        common = self.common.reshape(len(own), -1)
+        own_common = _divided(self.common, factor)
+        inner = np.eye(common.shape[1]) + self.common_cov @ (common.T @ own_common)
+        return own - own_common @ np.linalg.solve(inner, self.common_cov @ (common.T @ own))
+
+    def least(self, used: Mask) -> Least:
+        """Q by what is `used` (K, 2)."""
         said = self.only(used)
-        white = said.white(said.d[:, :, None], said.by_constants)
-        found, _, rank, _ = np.linalg.lstsq(white[:, 1:], white[:, 0], rcond=1e-10)
-        rest = white[:, 0] - white[:, 1:] @ found
-        return float(rest @ rest), int(used.sum() - rank)
+        columns = np.concatenate([said.d[:, :, None], said.by_constants], axis=2)
+        weighted = said.weighted(columns)
+        products = columns.reshape(weighted.shape).T @ weighted
+        found, _, rank, _ = np.linalg.lstsq(products[1:, 1:], products[1:, 0], rcond=1e-12)
+        weighted_residuals = (weighted[:, 0] - weighted[:, 1:] @ found).reshape(used.shape)
+        return Least(float(products[0, 0] - products[0, 1:] @ found), int(used.sum() - rank), weighted_residuals)
+
+
+@dataclass(frozen=True)
+class Least:
+    """Q, the least dᵀ V⁻¹ d over the constants, and its degrees of freedom; weighted_residuals: shape (K, 2), V⁻¹ times
+    what the constants leave of d. As the variance of a number grows, Q falls by the square of its weighted residual."""
+
+    q: float
+    df: int
+    weighted_residuals: Floats
+
+
+def _divided(columns: Floats, factor: Floats) -> Floats:
+    """(L Lᵀ)⁻¹ · columns, as (2K, n), of `columns`, shape (K, 2, n); factor: L."""
+    white = np.linalg.solve(factor, columns.reshape(*factor.shape[:2], -1))
+    return np.linalg.solve(factor.swapaxes(1, 2), white).reshape(2 * len(columns), -1)
 
 
 @dataclass(frozen=True)
@@ -120,10 +182,10 @@ class Agreement:
 
     @classmethod
     def of(cls, at: Differences) -> Agreement:
-        q, q_df = at.least(at.used)
+        least = at.least(at.used)
         variation = _Variation.of(at, DIFFICULTIES)
         low, high = (float(np.sqrt(variation.at_q(chdtri(variation.df, p)))) for p in (0.025, 0.975))
-        return cls(q, q_df, low, high)
+        return cls(least.q, least.df, low, high)
 
     @property
     def i_squared(self) -> float:
@@ -136,29 +198,44 @@ class Alignment:
     """The line between two samples of K items, and what the items say of it.
 
     Attributes:
-        slope, intercept: θ on the one scale = slope · θ on the other + intercept.
-        cov: shape (m, m), of (ln slope, intercept), or of the intercept where the slope is fixed; holds τ.
+        constants: (ln slope, intercept) of θ on the one scale = slope · θ on the other + intercept; then, where there
+            are others, what takes their b to the line.
+        cov: shape (m, m), of those of `constants` that are not fixed; holds τ.
         kept: shape (K,), the items that determine the line.
         d, d_cov: shape (K, 2) and (K, 2, 2), how far each item is off the line, and the covariance of that where it
             varies as the others do.
         own: shape (K, 2), which of both numbers say something about a single item.
+        d_by_own: shape (K, 2, 2), how far a difference of the item alone moves it off the line.
         wald: shape (K,), dᵀ d_cov⁻¹ d, the distance from the line of the other kept ones: χ² with 2 degrees of
             freedom, or 1 where the slope of an item says nothing.
         tau, tau_slope: SDs of the items' own b and ln a among those kept.
         agreement: of the items kept.
     """
 
-    slope: float
-    intercept: float
+    constants: Floats
     cov: Floats
     kept: Mask
     d: Floats
     d_cov: Floats
     own: Mask
+    d_by_own: Floats
     wald: Floats
     tau: float
     tau_slope: float
     agreement: Agreement
+
+    def distances(self, most: float) -> Floats:
+        """Shape (K,), as `wald`, of items that themselves vary by SDs of at most `most`."""
+        beyond = np.diag([max(tau**2 - most**2, 0.0) for tau in (self.tau_slope, self.tau)])
+        return quadratic(self.d, self.d_cov - self.d_by_own @ beyond @ self.d_by_own.swapaxes(1, 2), self.own[:, 0])
+
+    @property
+    def slope(self) -> float:
+        return float(np.exp(self.constants[0]))
+
+    @property
+    def intercept(self) -> float:
+        return float(self.constants[1])
 
     @property
     def quantile(self) -> float:
@@ -167,24 +244,33 @@ class Alignment:
 
 
 def align(
-    differences: Callable[[float, float], Differences], starts: Floats, *, expected_variation: float = 0.10
+    differences: Callable[[float, float], Differences],
+    starts: Floats,
+    *,
+    others: Mask | None = None,
+    expected_variation: float = 0.10,
 ) -> Alignment:
     """The line of the items that did not move.
 
     differences: of all K items, by (slope, intercept). starts: shape (S, 2), constants to begin with, lines through
-    one item each.
+    one item each. others: shape (K,), some of the items, which may have moved as a whole; None: no items have.
 
     Raises NoLineError where no FEWEST items lie on one line, LinAlgError where the errors are not a covariance matrix.
     """
-    found = _settled(differences, *_first(differences, starts, expected_variation**2), 0.0)
+
+    def at_constants(constants: Floats) -> Differences:
+        at = differences(float(np.exp(constants[0])), float(constants[1]))
+        return at if others is None else at.apart(others, float(constants[2]))
+
+    found = _settled(at_constants, *_first(differences, starts, others, expected_variation**2), 0.0)
     for _ in range(_MOST_ROUNDS):
-        at, before = differences(found.slope, found.intercept), found.kept
+        at, before = at_constants(found.constants), found.kept
         variation = _Variation.of(at.keep(before), SLOPES, found.tau**2)
         if variation.df == 0 or variation.at_q(chdtri(variation.df, 0.025)) == 0:
             break
         limit, df = _limits(at.own_slopes)[0][before], 1 + at.own_slopes[before].astype(np.int64)
         tau2_slope = variation.at_q(variation.df * _within(limit, df))
-        found = _settled(differences, (found.slope, found.intercept), found.wald, tau2_slope)
+        found = _settled(at_constants, found.constants, found.wald, tau2_slope)
         if (found.kept == before).all():
             break
     return found
@@ -199,7 +285,7 @@ def invariant(
     at = differences(slope, intercept)
     df = 1 + at.own_slopes.astype(np.int64)
     kept, before = np.ones(len(df), dtype=bool), None
-    found = chdtrc(df, _quadratic(at.d, of_each(at.cov), at.own_slopes))
+    found = chdtrc(df, quadratic(at.d, at.cov_of_each, at.own_slopes))
     for _ in range(_MOST_ROUNDS):
         kept, before = found >= min(p, float(np.median(found))), kept
         if (kept == before).all():
@@ -208,21 +294,8 @@ def invariant(
         slope *= float(np.exp(line.step[0])) if line.step.size == 2 else 1.0
         intercept += float(line.step[-1])
         at = differences(slope, intercept)
-        found = chdtrc(df, _quadratic(at.d, _from_the_others(at, line.by_d), at.own_slopes))
+        found = chdtrc(df, quadratic(at.d, _from_the_others(at, line.by_d), at.own_slopes))
     return (slope, intercept), found
-
-
-def shift_along(at: Differences, tau2: Floats, by: Floats) -> tuple[float, float]:
-    """How far the items moved in common along `by` (K, 2), beyond the constants, and the standard error of that; (0, 0)
-    where the constants do what it would. A moderator of their differences, in terms of meta-analysis."""
-    said = at.varying(tau2).only(at.used)
-    white = said.white(said.d[:, :, None], by[:, :, None] * at.used[:, :, None], said.by_constants)
-    d, along, x = white[:, 0], white[:, 1], white[:, 2:]
-    own, rest = (y - x @ np.linalg.lstsq(x, y, rcond=None)[0] for y in (along, d))
-    squared_norm = float(own @ own)
-    if squared_norm <= 1e-8 * float(along @ along):
-        return 0.0, 0.0
-    return float(own @ rest) / squared_norm, squared_norm**-0.5
 
 
 def _limits(own_slopes: Mask) -> tuple[Floats, Floats]:
@@ -232,31 +305,34 @@ def _limits(own_slopes: Mask) -> tuple[Floats, Floats]:
 
 
 def _first(
-    differences: Callable[[float, float], Differences], starts: Floats, tau2: float
-) -> tuple[tuple[float, float], Floats]:
+    differences: Callable[[float, float], Differences], starts: Floats, others: Mask | None, tau2: float
+) -> tuple[Floats, Floats]:
     """The best of the lines to begin with, and the items' distances from it."""
     distances = []
     limit, _ = _limits(differences(*starts[0]).own_slopes)
     for start in starts:
         at = differences(*start)
-        wald = _quadratic(at.d, of_each(at.cov) + np.diag([0.0, tau2]), at.own_slopes)
-        distances.append(wald)
-    best = int(np.argmin([np.minimum(each, limit).sum() for each in distances]))
-    return (float(starts[best, 0]), float(starts[best, 1])), distances[best]
+        distances.append(quadratic(at.d, at.cov_of_each + np.diag([0.0, tau2]), at.own_slopes))
+    groups = [np.ones(limit.size, dtype=bool)] if others is None else [~others, others]
+    capped = np.minimum(distances, limit)
+    best = [int(np.argmin(capped[:, group].sum(axis=1))) for group in groups]
+    slope, intercept = starts[best[0]]
+    further = [starts[k, 1] - intercept for k in best[1:]]
+    wald = np.select(groups, [distances[k] for k in best])
+    return np.array([np.log(slope), intercept, *further]), wald
 
 
 def _settled(
-    differences: Callable[[float, float], Differences], start: tuple[float, float], wald: Floats, tau2_slope: float
+    differences: Callable[[Floats], Differences], constants: Floats, wald: Floats, tau2_slope: float
 ) -> Alignment:
     """The line through the items kept, and those kept by the line, in turn until both stay; wald: their distances from
-    the line to `start` with."""
-    slope, intercept = start
-    limit, core = _limits(differences(*start).own_slopes)
+    the line to start with, that of `constants`."""
+    limit, core = _limits(differences(constants).own_slopes)
     kept, inner = wald <= limit, wald <= core
     for _ in range(_MOST_ROUNDS):
         if kept.sum() < FEWEST:
             raise NoLineError(f"of {kept.size} items no {FEWEST} lie on one line within their errors")
-        at = differences(slope, intercept)
+        at = differences(constants)
         edge = core
         if inner.sum() < FEWEST:
             inner, edge = kept, limit
@@ -265,11 +341,10 @@ def _settled(
         least = _LEAST_OF_FEW**2 if kept.size < _FEW else 0.0
         tau2 = np.array([tau2_slope, max(variation.at_q(variation.df * _within(edge[inner], df)), least)])
         line = _Line.through(at, kept, tau2)
-        slope *= float(np.exp(line.step[0])) if line.step.size == 2 else 1.0
-        intercept += float(line.step[-1])
-        at = differences(slope, intercept)
+        constants = constants + np.pad(line.step, (constants.size - line.step.size, 0))
+        at = differences(constants)
         d_cov = _from_the_others(at.varying(tau2), line.by_d)
-        wald = _quadratic(at.d, d_cov, at.own_slopes)
+        wald = quadratic(at.d, d_cov, at.own_slopes)
         inner = wald <= core
         before, kept = kept, wald <= limit
         if (kept == before).all() and np.abs(line.step).max() < 1e-6:
@@ -277,13 +352,13 @@ def _settled(
     if kept.sum() < FEWEST:
         raise NoLineError(f"of {kept.size} items no {FEWEST} lie on one line within their errors")
     return Alignment(
-        slope=float(slope),
-        intercept=float(intercept),
+        constants=constants,
         cov=line.cov,
         kept=kept,
         d=at.d,
         d_cov=d_cov,
         own=at.used,
+        d_by_own=np.eye(2) + at.by_constants @ line.by_d.reshape(len(line.by_d), -1, 2).swapaxes(0, 1),
         wald=wald,
         tau=float(np.sqrt(tau2[DIFFICULTIES])),
         tau_slope=float(np.sqrt(tau2_slope)),
@@ -312,26 +387,31 @@ class _Variation:
         tau2 = np.full(2, tau2_of_other)
         tau2[number] = 0.0
         at = at.varying(tau2)
-        without = at.used & (np.arange(2) != number)
-        others, df = at.least(without)
-        return cls(at, number, others, at.least(at.used)[1] - df)
+        others = at.least(at.used & (np.arange(2) != number))
+        return cls(at, number, others.q, at.least(at.used).df - others.df)
 
     def at_q(self, q: float) -> float:
-        """τ² at which the difference is q; 0 where it is less already at 0."""
-        from scipy.optimize import brentq  # takes an eighth of a second to load, and fits read this module
+        """τ² at which the difference is q; 0 where it is less already at 0.
 
-        def excess(tau2: float) -> float:
+        Newton's steps on 1/(Q(τ²) − Q₁), which rises and is concave, stay below the root (after DerSimonian & Kacker
+        2007).
+        """
+        tau2 = 0.0
+        for _ in range(_MOST_ROUNDS):
             varying = self.at.varying(tau2 * np.eye(2)[self.of_number])
-            return varying.least(varying.used)[0] - self.others - q
-
-        if excess(0.0) <= 0:
-            return 0.0
-        return float(brentq(excess, 0.0, _MOST_VARIATION)) if excess(_MOST_VARIATION) < 0 else _MOST_VARIATION
+            least = varying.least(varying.used)
+            left = least.q - self.others
+            if left <= q * (1 + 1e-12):
+                break
+            falls = float((least.weighted_residuals[:, self.of_number] ** 2).sum())
+            tau2 = min(tau2 + (left / q - 1) * left / falls, _MOST_VARIATION)
+        return tau2
 
 
 @dataclass(frozen=True)
 class _Line:
-    """The step to the least-squares constants (m,), their covariance (m, m), and its derivatives by d (m, 2K)."""
+    """The step to the least-squares constants (m,), their covariance (m, m), and its derivatives by d (m, 2K); all 0 of
+    what takes others to the line where none of them is kept."""
 
     step: Floats
     cov: Floats
@@ -342,8 +422,8 @@ class _Line:
         inside = at.keep(kept).varying(tau2)
         inside = inside.only(inside.used)
         x = inside.by_constants.reshape(2 * len(inside.d), -1)
-        solved = np.linalg.solve(inside.cov, x.reshape(*inside.cov.shape[:2], -1)).reshape(x.shape)
-        cov = np.linalg.inv(x.T @ solved)
+        solved = inside.weighted(inside.by_constants)
+        cov = np.asarray(np.linalg.pinv(x.T @ solved, hermitian=True), dtype=np.float64)
         by_d = np.zeros((len(cov), 2 * kept.size))
         by_d[:, np.repeat(kept, 2)] = -cov @ solved.T
         return cls(by_d @ at.d.ravel(), cov, by_d)
@@ -353,13 +433,13 @@ def _from_the_others(at: Differences, by_d: Floats) -> Floats:
     """Shape (K, 2, 2), of the items' distances from a line found by least squares, whose derivatives are `by_d`. With
     variances known, a residual over its own error is the difference from the line of the others over that error (Cook &
     Weisberg 1982)."""
-    moved = times(by_d, at.cov)
+    moved = at.times_cov(by_d)
     shared = at.by_constants @ moved.reshape(len(moved), -1, 2).swapaxes(0, 1)
     of_line = at.by_constants @ (moved @ by_d.T) @ at.by_constants.swapaxes(1, 2)
-    return of_each(at.cov) + shared + shared.swapaxes(1, 2) + of_line
+    return at.cov_of_each + shared + shared.swapaxes(1, 2) + of_line
 
 
-def _quadratic(d: Floats, v: Floats, own_slopes: Mask) -> Floats:
+def quadratic(d: Floats, v: Floats, own_slopes: Mask) -> Floats:
     """dᵀ v⁻¹ d of each item, of the second number alone where slopes say nothing."""
     wald: Floats = d[:, 1] ** 2 / v[:, 1, 1]
     d, v = d[own_slopes], v[own_slopes]

@@ -36,6 +36,25 @@ def with_third(cov: Floats, third: Floats | None) -> Floats:
     return out
 
 
+def common_part(joint: Floats, by: Floats) -> Floats | None:
+    """Γ, shape (m, m), where errors with the covariance `joint` (2K, 2K) are own_k + by_k γ, the items' own independent
+    and Γ = Cov γ; by: shape (K, 2, m). None where they do not tell.
+
+    γ̂ is the generalised least-squares line through the errors, each item weighted by its own covariance; from Cov γ̂
+    goes what the items' own errors give to it. What is not estimated says nothing, and its γ is 0. Γ need not be
+    positive definite: errors of anchors that determine a linking cancel.
+    """
+    own = of_each(joint[None])
+    weight = by.swapaxes(1, 2) @ np.linalg.pinv(own, hermitian=True)
+    parts = np.linalg.pinv((weight @ by).sum(0), hermitian=True) @ weight
+    weights = parts.swapaxes(0, 1).reshape(by.shape[2], -1)
+    between = weights @ joint @ weights.T - np.einsum("kxp,kpq,kyq->xy", parts, own, parts)
+    shares = parts @ by
+    seen = np.eye(between.size) - np.einsum("kxp,kyq->xypq", shares, shares).reshape(between.size, -1)
+    gamma: Floats = np.linalg.solve(seen, between.ravel()).reshape(between.shape)
+    return gamma if np.isfinite(gamma).all() else None
+
+
 def mirrored(cov: Floats) -> Floats:
     """Covariances (K, P, P) with those of further parameters equal to the last bit on both sides of the diagonal, as
     they are stored once; inverting a matrix leaves them apart there."""

@@ -7,8 +7,9 @@ and never overflow; NaN parameters give NaN.
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import expit, log_expit
+from scipy.special import expit, log_expit, logit
 
+from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.confidence import Z95
 
@@ -28,8 +29,10 @@ def complement_at(eta: Floats, c: Floats | float) -> Floats:
 
 def log_probabilities_at(eta: Floats, c: Floats | float) -> tuple[Floats, Floats]:
     """log P and log(1 − P), without cancellation."""
-    with np.errstate(divide="ignore"):
-        log_right = np.logaddexp(np.log(c), np.log1p(-c) + log_expit(eta))
+    log_right = np.log1p(-c) + log_expit(eta)
+    if np.any(c):
+        with np.errstate(divide="ignore"):
+            log_right = np.logaddexp(np.log(c), log_right)
     return log_right, np.log1p(-c) + log_expit(-eta)
 
 
@@ -89,3 +92,70 @@ def information(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:
     Test information is the sum over items; 1/√ of it is the standard error of a maximum likelihood ability.
     """
     return information_at(np.multiply.outer(np.asarray(theta, dtype=float), a) + d, a, c)
+
+
+def logistic_table(a: Floats, d: Floats, theta: Floats) -> tuple[Floats, Floats]:
+    """log(1 − L) and L of J items at Q abilities, shape (J, Q) each, compiled."""
+    log_wrong, p = np.empty((len(a), len(theta))), np.empty((len(a), len(theta)))
+    kernels.logistic_table(a, d, theta, log_wrong, p)
+    return log_wrong, p
+
+
+class GuessingCurves:
+    """J items at Q abilities; c may be 0 for some.
+
+    Attributes:
+        p, q: P and 1 − P, shape (J, Q), without cancellation.
+        factors: V, shape (3, J, Q): where θ is known, the scores of (a, d, logit c) are (x − P)·V with
+            V = (θL/P, L/P, c/P).
+    """
+
+    def __init__(self, theta: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
+        eta = a[:, None] * theta + d[:, None]
+        c, rest = expit(logit_c)[:, None], expit(-logit_c)[:, None]
+        logistic = expit(eta)
+        self.p = np.maximum(c + rest * logistic, np.finfo(float).tiny)
+        self.q = rest * expit(-eta)
+        by_eta = logistic / self.p
+        self.factors = np.stack([by_eta * theta, by_eta, c / self.p])
+
+
+class GuessingTables:
+    """The same with logs, by the compiled table, and with derivatives of the factors.
+
+    Attributes: p, q, factors; theta, shape (Q,); c, shape (J, 1); L, log P and log(1 − P), shape (J, Q).
+    """
+
+    def __init__(self, theta: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
+        log_rest, self.logistic = logistic_table(a, d, theta)
+        c, rest = expit(logit_c)[:, None], expit(-logit_c)[:, None]
+        self.theta, self.c = theta, c
+        self.p, self.q = c + rest * self.logistic, rest * np.exp(log_rest)
+        self.log_wrong = np.log(rest) + log_rest
+        with np.errstate(divide="ignore", invalid="ignore"):
+            self.log_right = np.logaddexp(np.log(c), np.log(rest) + a[:, None] * theta + d[:, None] + log_rest)
+            by_eta = np.where(c > 0, self.logistic / self.p, 1.0)
+            by_c = np.where(c > 0, c / self.p, 0.0)
+        self.factors = np.stack([by_eta * theta, by_eta, by_c])
+
+    @property
+    def factor_derivatives(self) -> Floats:
+        """∂V by (a, d, logit c), shape (3, 3, J, Q). With v = L/P and u = c/P: ∂v/∂η = vu(1 − L),
+        ∂v/∂logit c = ∂u/∂η = −vu(1 − P), ∂u/∂logit c = vu(1 − c)."""
+        product = self.factors[1] * self.factors[2]
+        by_eta, both, by_c = product * (1 - self.logistic), -product * self.q, product * (1 - self.c)
+        theta = self.theta
+        return np.stack(
+            [
+                np.stack([by_eta * theta**2, by_eta * theta, both * theta]),
+                np.stack([by_eta * theta, by_eta, both]),
+                np.stack([both * theta, both, by_c]),
+            ]
+        )
+
+
+def with_asymptote(a: Floats, d: Floats, c: Floats, new: Floats) -> tuple[Floats, Floats]:
+    """a and d of curves with asymptotes `new` that have P = 1/2 where those with c have it, and the same slope there;
+    both asymptotes are below 1/2."""
+    steeper = (0.5 - c) / (1 - c) * (1 - new) / (0.5 - new)
+    return steeper * a, steeper * (d - logit((0.5 - c) / (1 - c))) + logit((0.5 - new) / (1 - new))

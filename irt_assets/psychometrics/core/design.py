@@ -55,34 +55,18 @@ def set_codes(row_start: Ints, item: npt.NDArray[np.int32], n_items: int) -> npt
     return code
 
 
-def duplicates(responses: Responses) -> Ints:
-    """Shape (J,): the first item that was answered by the same persons in the same way, the item itself where none is.
-
-    Distinguished as in `seen_sets`. Items without answers are all alike.
-    """
-    most = int(responses.n_categories.max(initial=2))
-    key = np.random.default_rng(67).integers(0, 2**64, size=(max(responses.n_persons, 1), most), dtype=np.uint64)
-    code = np.zeros(responses.n_items, dtype=np.uint64)
-    layout_kernels.hash_columns(responses.person, responses.item, responses.score, key, code)
-    return first_alike(code)
-
-
 def first_alike(code: npt.NDArray[np.uint64]) -> Ints:
     """Shape (J,): the first item whose answers have the same `code`, the item itself where none has."""
     _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
     return first[inverse]
 
 
-def duplicate_items(responses: Responses, n: npt.ArrayLike, correct: npt.ArrayLike) -> Mask:
+def alike(first: Ints, n: npt.ArrayLike, correct: npt.ArrayLike) -> Mask:
     """Shape (J,): items with the same answers as another, where these are too many to be alike by chance.
 
-    `n`, `correct`: shape (J,), the answers and correct answers of each item, as the fit counts them.
+    `first`: as `first_alike`; `n`, `correct`: shape (J,), the answers and correct answers of each item, as the fit
+    counts them.
     """
-    return alike(duplicates(responses), n, correct)
-
-
-def alike(first: Ints, n: npt.ArrayLike, correct: npt.ArrayLike) -> Mask:
-    """`duplicate_items` from `first_alike`."""
     several = np.bincount(first, minlength=len(first))[first] > 1
     rarer: Mask = np.minimum(correct, np.subtract(n, correct)) >= MANY_ALIKE
     return several & rarer
@@ -155,18 +139,11 @@ class Links:
         return sorted(parts, key=lambda part: (-len(part.items), part.items))
 
 
-def _join(together: Ints, parent: Ints) -> None:
+def _join(connected: Ints, parent: Ints) -> None:
     """Connects the items of each row."""
-    rows, width = together.shape
+    rows, width = connected.shape
     start = np.arange(rows + 1) * width
-    layout_kernels.join_items(np.arange(rows), start, together.astype(np.int32).ravel(), parent)
-
-
-def links(responses: Responses) -> Links:
-    """What the persons of all responses connect."""
-    sets = seen_sets(responses)
-    alike = np.bincount(sets.of_person[sets.of_person >= 0], minlength=len(sets.person))
-    return Links.of(sets.row_start, responses.item, responses.n_items, sets.person, alike)
+    layout_kernels.join_items(np.arange(rows), start, connected.astype(np.int32).ravel(), parent)
 
 
 def components(responses: Responses) -> list[Component]:
@@ -174,7 +151,11 @@ def components(responses: Responses) -> list[Component]:
 
     Only what was answered counts: an item without responses and a person without responses are in no component.
     """
-    return links(responses).components(responses.item_ids)
+    sets = seen_sets(responses)
+    alike = np.bincount(sets.of_person[sets.of_person >= 0], minlength=len(sets.person))
+    return Links.of(sets.row_start, responses.item, responses.n_items, sets.person, alike).components(
+        responses.item_ids
+    )
 
 
 def require_connected(linked: Links, item_ids: Sequence[str], anchored: Mask | None = None) -> None:

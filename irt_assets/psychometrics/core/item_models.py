@@ -28,12 +28,13 @@ from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
 SLOPE_BOUND = 10.0
 """|a| stops here: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
 GUESSING_BOUNDS = (1e-4, 0.95)
-"""c stops here: one lucky answer in ten thousand, and a curve that rises by a twentieth."""
+"""c stops here: one correct guess in ten thousand, and a curve that rises by a twentieth."""
 _START_GUESSING = 0.15
 _LOGIT = "logit "
 """What the name of a parameter begins with that is estimated on this scale, and shown without."""
 LOGIT_C = f"{_LOGIT}c"
 """The name of the parameter that is estimated for c."""
+_BY_AD = "a change of scale that moves a and d alone"
 _FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
 
 
@@ -195,8 +196,10 @@ class ItemModel(ABC):
         return np.all((counts > 0) | (np.arange(counts.shape[1]) >= categories[:, None]), axis=1)
 
     def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
-        """The parameters in θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope, and the
-        others as they are."""
+        """The parameters in θ* = slope·θ + intercept, slope > 0: of two categories a* = a/slope, d* = d −
+        a·intercept/slope, and the others as they are. A model of more has its own, with an intercept for each, and its
+        own `jacobian`; PsychometricsError where it lacks them."""
+        self.require_two_categories(_BY_AD)
         out = parameters.copy()
         out[0] = parameters[0] / slope
         out[1] = parameters[1] - parameters[0] * intercept / slope
@@ -204,6 +207,7 @@ class ItemModel(ABC):
 
     def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
         """Derivatives (size, size) of one item's `transformed` parameters by the parameters."""
+        self.require_two_categories(_BY_AD)
         out = np.eye(size)
         out[0, 0], out[1, 0] = 1 / slope, -intercept / slope
         return out

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import pkgutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -60,6 +61,9 @@ class _Kernel:
     def _numba_type_(self) -> Any:
         """What numba takes it for in another kernel."""
         return self.compiled._numba_type_
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pkgutil.resolve_name, (f"{self.function.__module__}:{self.function.__qualname__}",)
 
     @cached_property
     def compiled(self) -> Any:

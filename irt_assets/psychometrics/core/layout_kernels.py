@@ -18,15 +18,9 @@ def hash_rows(start, item, key, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def hash_columns(person, item, score, key, out):  # type: ignore[no-untyped-def]
-    """out[j] += Σ key[person, score] over the answers to item j: the same for the same answers of the same persons."""
-    for r in range(item.size):
-        out[item[r]] += key[person[r], score[r]]
-
-
-@_compiled
 def hash_answers(person, start, item, score, key, out):  # type: ignore[no-untyped-def]
-    """The same over the answers of some persons only, with key[k] that of person[k]."""
+    """out[j] += Σ key[k, score] over the answers of each person[k] to item j: the same for the same answers of the same
+    persons."""
     for k in range(person.size):
         for r in range(start[person[k]], start[person[k] + 1]):
             out[item[r]] += key[k, score[r]]

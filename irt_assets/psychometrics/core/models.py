@@ -128,7 +128,7 @@ class Responses:
         if self.categories is not None:
             self._require_categories(self.categories)
         if np.any(np.diff(self.person) < 0):
-            raise PsychometricsError("responses must be sorted by person (use Responses.from_long)")
+            raise PsychometricsError("responses must be sorted by person")
         # compiled kernels check no bounds and are compiled again for every other type, order and read-only buffer
         for name, dtype in (("person", np.int32), ("item", np.int32), ("score", np.int8)):
             object.__setattr__(self, name, np.require(getattr(self, name), dtype, ["C", "W"]))
@@ -468,6 +468,11 @@ class Calibration:
             further=None if self.further is None else self.further[idx],
         )
 
+    def standardised(self, mean: float, sd: float) -> Calibration:
+        """The same fit with θ in units of a population with this mean and SD; a Rasch model keeps its unit."""
+        slope = 1.0 if self.item_model.fixed_slopes else 1 / sd
+        return self.rescaled(slope, -slope * mean)
+
     def rescaled(self, slope: float, intercept: float) -> Calibration:
         """The same fit with θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope."""
         own = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]])  # ∂(a*, d*)/∂(a, d)
@@ -509,9 +514,9 @@ def answered_rows(responses: Responses) -> tuple[npt.NDArray[np.int32], npt.NDAr
     return chosen.astype(np.int32), (responses.score > 0).astype(np.int8)
 
 
-def spread(values: Floats, kept: npt.NDArray[np.intp], n_items: int) -> Floats:
-    """Values of the K items at the places `kept` (K,) among all, NaN elsewhere; the first axis is items."""
-    out = np.full((n_items, *values.shape[1:]), np.nan)
+def spread(values: Floats, kept: npt.NDArray[np.integer[Any]], n_items: int, blank: float = np.nan) -> Floats:
+    """Values of the K items at the places `kept` (K,) among all, `blank` elsewhere; the first axis is items."""
+    out = np.full((n_items, *values.shape[1:]), blank)
     out[kept] = values
     return out
 

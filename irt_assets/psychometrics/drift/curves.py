@@ -51,18 +51,52 @@ ROUNDS = 8
 
 
 @dataclass(frozen=True)
+class Moments:
+    """∫ (1, z)ᵀ P(θ) g(θ) dθ of J items, shape (J, 2), and its derivatives by their (a, b, logit c), shape (J, 2, 3),
+    and by mean and SD of g, shape (J, 2, 2)."""
+
+    values: Floats
+    by_parameters: Floats
+    by_place: Floats
+
+    @classmethod
+    def of(cls, items: ItemParameters, learners: Floats) -> Moments:
+        """learners: mean and SD of g, shape (J, 2)."""
+        grid = Grid.spanning()
+        z, weights = grid.nodes, np.exp(grid.log_weights())
+        theta = learners[:, :1] + learners[:, 1:] * z
+        p, by_eta = items.curve_at(theta)
+        by_b = -by_eta * items.a[:, None]
+        by_a = by_eta * (theta - items.b[:, None])
+        by_x = np.stack([by_a, by_b, items.by_third(theta), -by_b, -by_b * z], axis=2)
+        moments = np.stack([weights, weights * z])
+        by_all = np.einsum("mq,jqx->jmx", moments, by_x)
+        return cls(p @ moments.T, by_all[:, :, :3], by_all[:, :, 3:])
+
+    def turned(self, cov: Floats) -> Floats:
+        """Their covariance, shape (J, 2, 2), from that of the parameters, shape (J, 3, 3)."""
+        return self.by_parameters @ cov @ self.by_parameters.transpose(0, 2, 1)
+
+
+@dataclass(frozen=True)
 class CurveDifferences:
     """T of J items.
 
     Attributes:
-        t: shape (J, 2), a difference of probabilities, and of their covariances with z.
+        window, published: of which T, shape (J, 2), is the difference: one of probabilities, and of their covariances
+            with z.
         cov: shape (J, 2, 2).
         df: shape (J,), 2, or 1 where only the first component is 0 for a sound item.
     """
 
-    t: Floats
+    window: Moments
+    published: Moments
     cov: Floats
     df: Ints
+
+    @property
+    def t(self) -> Floats:
+        return self.window.values - self.published.values
 
     @property
     def wald(self) -> Floats:
@@ -91,8 +125,7 @@ def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> Curv
         theirs = of_published if of_the_window else of_window
         if some.sum() >= FEWEST:
             theirs[some] = _placed(comparison.select(some), learners[some], df[some], window_moves=not of_the_window)
-    t, cov, _, _ = _differences(comparison, of_window, of_published)
-    return CurveDifferences(t, cov, df)
+    return _differences(comparison, of_window, of_published, df)
 
 
 def _placed(comparison: Comparison, learners: Floats, df: Ints, *, window_moves: bool) -> Floats:
@@ -100,11 +133,10 @@ def _placed(comparison: Comparison, learners: Floats, df: Ints, *, window_moves:
     placed = learners.copy()
     for round_ in range(ROUNDS):
         sides = (placed, learners) if window_moves else (learners, placed)
-        t, cov, by_window, by_published = _differences(comparison, *sides)
-        by_place = by_window if window_moves else -by_published
-        found = CurveDifferences(t, cov, df)
-        kept = (found.wald < BEYOND) if round_ > 1 else np.ones(len(t), dtype=bool)
-        t, cov, by_place = t[kept], cov[kept], by_place[kept]
+        found = _differences(comparison, *sides, df)
+        by_place = found.window.by_place if window_moves else -found.published.by_place
+        kept = (found.wald < BEYOND) if round_ > 1 else np.ones(len(df), dtype=bool)
+        t, cov, by_place = found.t[kept], found.cov[kept], by_place[kept]
         weight = np.linalg.inv(cov)
         weight[df[kept] == 1] = 0.0
         weight[df[kept] == 1, 0, 0] = 1 / cov[df[kept] == 1, 0, 0]
@@ -115,31 +147,10 @@ def _placed(comparison: Comparison, learners: Floats, df: Ints, *, window_moves:
     return placed
 
 
-def _differences(
-    comparison: Comparison, of_window: Floats, of_published: Floats
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """T and Cov T, (J, 2) and (J, 2, 2), and the derivatives (J, 2, 2) of either side's integrals by mean and SD of the
-    learners, which are (J, 2) on the scale of each side."""
-    old = comparison.published
-    now, by_now, now_by_place = _moments(comparison.window, of_window)
-    published, by_published, published_by_place = _moments(old, of_published)
+def _differences(comparison: Comparison, of_window: Floats, of_published: Floats, df: Ints) -> CurveDifferences:
+    """of_window, of_published: mean and SD of the learners (J, 2) on the scale of each side."""
+    now, then = Moments.of(comparison.window, of_window), Moments.of(comparison.published, of_published)
     shared = comparison.shared
-    both = by_now[:, :, :2] @ shared @ by_published[:, :, : shared.shape[2]].transpose(0, 2, 1)
-    cov = by_now @ comparison.cov_window @ by_now.transpose(0, 2, 1)
-    cov += by_published @ old.cov_with_guessing @ by_published.transpose(0, 2, 1)
-    return now - published, cov - both - both.transpose(0, 2, 1), now_by_place, published_by_place
-
-
-def _moments(items: ItemParameters, learners: Floats) -> tuple[Floats, Floats, Floats]:
-    """∫ (1, z) P(θ) g(θ) dθ, shape (J, 2), and its derivatives by (a, b, logit c), shape (J, 2, 3), and by mean and SD
-    of g, shape (J, 2, 2); `learners`: (J, 2)."""
-    grid = Grid.spanning()
-    z, weights = grid.nodes, np.exp(grid.log_weights())
-    theta = learners[:, :1] + learners[:, 1:] * z
-    p, by_eta = items.curve_at(theta)
-    by_b = -by_eta * items.a[:, None]
-    by_a = by_eta * (theta - items.b[:, None])
-    by_x = np.stack([by_a, by_b, items.by_third(theta), -by_b, -by_b * z], axis=2)
-    moments = np.stack([weights, weights * z])
-    by_all = np.einsum("mq,jqx->jmx", moments, by_x)
-    return p @ moments.T, by_all[:, :, :3], by_all[:, :, 3:]
+    both = now.by_parameters[:, :, :2] @ shared @ then.by_parameters[:, :, : shared.shape[2]].transpose(0, 2, 1)
+    cov = now.turned(comparison.cov_window) + then.turned(comparison.published.cov_with_guessing)
+    return CurveDifferences(now, then, cov - both - both.transpose(0, 2, 1), df)

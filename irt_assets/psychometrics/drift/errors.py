@@ -17,11 +17,17 @@ frozen value is the published one P is its block of S and C its rows, so that th
 either side, takes from its difference what it must. For p of an earlier linked fit P is that fit's Cov y and
 C = B' β'_s S. Cov y is what `linking.transform` gives.
 
+**Between items** errors of differences are related, too. Those of a window have its sample and its constants in common,
+which is a line; a second alignment finds that anew, so it is left out here. Published values have their fits in common.
+With γ = (stretch, shift) of a fit's place on the scale and B_j γ = (−a_j γ₁, b_j γ₁ + γ₂) what it does to (a, b),
+
+    p_j = own_j + B_j γ_f,    γ_f = F_f s + ν_f
+
+for an item that fit f published (`Placed`); an anchor's frozen value is s_j itself, and S has a part B Γ Bᵀ in common
+where one fit gave it. So covariances of published values are of low rank beside what each has of its own (`Apart`).
+
 A window's parameters and published ones of another model mean different things: they have no difference here, only
 their curves have (curves.py).
-
-Everything is done in (a, d), d = −a·b, in which estimates are closest to normal, each side with its own errors, and
-turned to (a, b) at the end: at N = 500 against 5000, tested in (a, b), 11 % of sound months had a flag, in (a, d) 5 %.
 """
 
 from __future__ import annotations
@@ -35,7 +41,7 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Mask
-from irt_assets.psychometrics.core.covariances import with_third
+from irt_assets.psychometrics.core.covariances import block_diagonal, common_part, with_third
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import THREE_PL, item_model, which
 from irt_assets.psychometrics.core.items import ItemParameters
@@ -51,6 +57,7 @@ from irt_assets.psychometrics.linking.linking import (
     with_items,
 )
 from irt_assets.psychometrics.linking.placement import Linking
+from irt_assets.psychometrics.scoring.total_error import common_errors
 
 Places = npt.NDArray[np.intp]
 
@@ -69,6 +76,19 @@ class Fitted:
         return tuple(cls(model, linked.latent_mean, linked.latent_sd) for model in linked.models)
 
 
+@dataclass(frozen=True, eq=False)
+class Placed:
+    """How the place of a fit on the scale errs: F of the module's text, shape (2, PK), by the anchors' frozen values as
+    `AnchorSet.cov_with_guessing` has them, and Cov ν, shape (2, 2)."""
+
+    by_anchors: Floats
+    cov: Floats
+
+
+FROZEN = Placed(np.zeros((2, 0)), np.zeros((2, 2)))
+"""Where values are the anchors' frozen ones."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Published(ItemParameters):
     """The published set in force: J items on the bank's scale, their errors independent of each other.
@@ -77,15 +97,17 @@ class Published(ItemParameters):
         guessing_cov: as of items; also 0 where errors of c are not known.
         with_anchors: shape (J, P, PK), covariance of (a, b), or of (a, b, logit c), with the anchors' frozen values as
             `AnchorSet.cov_with_guessing` has them.
-        fitted: of J values; None where it is not known, () where it is of none.
+        fitted, placed: of J values; None where it is not known, () where it is of none.
     """
 
     with_anchors: Floats
     fitted: tuple[Fitted | None, ...] = ()
+    placed: tuple[Placed | None, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.fitted:
-            object.__setattr__(self, "fitted", (None,) * len(self.item_ids))
+        for name in ("fitted", "placed"):
+            if not getattr(self, name):
+                object.__setattr__(self, name, (None,) * len(self.item_ids))
 
     @property
     def cov_with_guessing(self) -> Floats:
@@ -96,7 +118,8 @@ class Published(ItemParameters):
     def of_anchors(cls, anchors: AnchorSet) -> Published:
         """The frozen values themselves, published when the scale began."""
         values = anchors.item_ids, anchors.a, anchors.b, anchors.c, anchors.cov_of_each, anchors.guessing_cov
-        return cls(*values, anchors.others, with_anchors=anchors.cov_with_guessing[anchors.places_of_parameters])
+        with_anchors = anchors.cov_with_guessing[anchors.places_of_parameters]
+        return cls(*values, anchors.others, with_anchors=with_anchors, placed=(FROZEN,) * len(anchors.item_ids))
 
     @classmethod
     def of_fit(cls, raw: Calibration, linking: Linking, anchors: AnchorSet) -> Published:
@@ -104,7 +127,8 @@ class Published(ItemParameters):
         y = _Linked.of(raw, linking, anchors)
         with_anchors = _nothing_shared(y.fit.n_items, anchors)
         with_anchors[:, :2] = y.to_ab @ y.by_anchors @ anchors.cov_with_guessing
-        return cls(**vars(y.fit.items), with_anchors=with_anchors, fitted=Fitted.of_each(y.fit))
+        placed = (y.placed(anchors),) * y.fit.n_items
+        return cls(**vars(y.fit.items), with_anchors=with_anchors, fitted=Fitted.of_each(y.fit), placed=placed)
 
     @classmethod
     def of_values(cls, items: ItemParameters, anchors: AnchorSet) -> Published:
@@ -113,8 +137,9 @@ class Published(ItemParameters):
 
     def select(self, item_ids: Sequence[str]) -> Published:
         j = self.places(item_ids)
-        fitted = tuple(self.fitted[k] for k in j)
-        return Published(**vars(super().select(item_ids)), with_anchors=self.with_anchors[j], fitted=fitted)
+        fitted, placed = (tuple(of[k] for k in j) for of in (self.fitted, self.placed))
+        some = vars(super().select(item_ids))
+        return Published(**some, with_anchors=self.with_anchors[j], fitted=fitted, placed=placed)
 
     def then(self, other: Published) -> Published:
         """Both sets merged, the items of `other` in place of those here that it publishes, too."""
@@ -127,7 +152,7 @@ class Published(ItemParameters):
         return Published(
             kept.item_ids + other.item_ids, a, b, c, cov, guessing,
             kept.others + tuple(some.moved(len(kept.item_ids)) for some in other.others), with_anchors=with_anchors,
-            fitted=kept.fitted + other.fitted,
+            fitted=kept.fitted + other.fitted, placed=kept.placed + other.placed,
         )  # fmt: skip
 
     def models(self, window: Sequence[Model]) -> tuple[Model, ...]:
@@ -138,19 +163,14 @@ class Published(ItemParameters):
             for j, (of, c, model) in enumerate(zip(self.fitted, self.c.tolist(), window, strict=True))
         )
 
-    @property
-    def to_ad(self) -> Floats:
-        """Shape (J, 2, 2): ∂(a, d)/∂(a, b)."""
-        to_ad = np.zeros((len(self.a), 2, 2))
-        to_ad[:, 0, 0], to_ad[:, 1, 0], to_ad[:, 1, 1] = 1.0, -self.b, -self.a
-        return to_ad
-
 
 @dataclass(frozen=True)
 class _Linked:
-    """A fit's compared items on the bank's scale; `by_anchors` (J, 2, PK), derivatives of their (a, d) by the anchors'
-    frozen values as `AnchorSet.cov_with_guessing` has them."""
+    """A fit's compared items, `raw` and as `linking`, with its covariances, puts them on the bank's scale; `by_anchors`
+    (J, 2, PK), derivatives of their (a, d) by the anchors' frozen values as `AnchorSet.cov_with_guessing` has them."""
 
+    raw: Calibration
+    linking: Linking
     fit: Calibration
     by_anchors: Floats
 
@@ -164,11 +184,63 @@ class _Linked:
         by_anchors[:, :, places[:, :2].ravel()] = by_constants @ constants.by_old
         if constants.by_c_old is not None and anchors.guessing_cov is not None:
             by_anchors[:, :, places[:, 2]] = by_constants @ constants.by_c_old
-        return cls(transform(replace(raw, joint_cov=None), linking), by_anchors)
+        return cls(raw, linking, transform(replace(raw, joint_cov=None), linking), by_anchors)
+
+    def placed(self, anchors: AnchorSet) -> Placed | None:
+        """How the fit's place errs, by what the items have in common that do not determine it, or else by its constants
+        alone."""
+        if not self.raw.n_items:
+            return None
+        linking, frozen = self.linking, anchors.cov_with_guessing
+        by_anchors = -self.by_anchors[0] / self.fit.a[0]
+        of_constants = np.array([[1.0, 0.0], [-linking.intercept, linking.slope]]) / linking.slope
+        cov = of_constants @ linking.cov @ of_constants.T - by_anchors @ frozen @ by_anchors.T
+        if self.raw.joint_cov is not None:
+            linked, by = transform(self.raw, linking), self.by_anchors.reshape(-1, len(frozen))
+            assert linked.joint_cov is not None
+            others = ~np.isin(self.raw.item_ids, linking.anchors_used)
+            told = common_errors(replace(linked, joint_cov=linked.joint_cov - by @ frozen @ by.T).select(others))
+            cov = cov if told is None else told
+        return Placed(by_anchors, _as_covariance(cov))
 
     @property
     def to_ab(self) -> Floats:
         return ab_by_ad(self.fit.a, self.fit.d)
+
+
+def middle_of(one: ItemParameters, other: ItemParameters) -> ItemParameters:
+    """The middle of both sides, of which derivatives are taken by whatever moves all items: those of one side would
+    share its errors with the differences, and explain them."""
+    return replace(one, a=(one.a + other.a) / 2, b=(one.b + other.b) / 2)
+
+
+def ad_by_ab(items: ItemParameters) -> Floats:
+    """Shape (J, 2, 2): ∂(a, d)/∂(a, b)."""
+    return np.stack([np.stack([np.ones_like(items.a), np.zeros_like(items.a)], 1), -np.stack([items.b, items.a], 1)], 1)
+
+
+def by_place(items: ItemParameters) -> Floats:
+    """B of the module's text, shape (J, 2, 2)."""
+    return np.stack([np.stack([-items.a, np.zeros_like(items.a)], 1), np.stack([items.b, np.ones_like(items.b)], 1)], 1)
+
+
+def _without(cov: Floats, by: Floats, common: Floats) -> Floats:
+    """Covariances of (a, b) and further parameters (J, P, P) without by · common · byᵀ, of as many parameters, where
+    that leaves any."""
+    own, n = cov.copy(), by.shape[1]
+    own[:, :n, :n] -= by @ common @ by.swapaxes(1, 2)
+    least = np.linalg.eigvalsh(own)[:, 0]
+    sound = least >= -1e-9 * np.trace(cov, axis1=1, axis2=2)
+    return np.where(sound[:, None, None], own, cov)
+
+
+def _as_covariance(matrix: Floats | None) -> Floats:
+    """The nearest matrix (2, 2) that is a covariance; zeros in the place of None."""
+    if matrix is None:
+        return np.zeros((2, 2))
+    values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
+    nearest: Floats = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    return nearest
 
 
 def _nothing_shared(n_items: int, anchors: AnchorSet) -> Floats:
@@ -208,28 +280,88 @@ def with_errors(linking: Linking, raw: Calibration, anchors: AnchorSet) -> Linki
 
 
 @dataclass(frozen=True)
+class Apart:
+    """The errors of differences apart from a line that all have in common (see the module's text).
+
+    Attributes:
+        window, published: shape (J, 3, 3), of (a, b, logit c), what each item has of its own.
+        common, common_cov: shape (J, 3, r) and (r, r): U M Uᵀ is what published (a, b, logit c) have in common.
+    """
+
+    window: Floats
+    published: Floats
+    common: Floats
+    common_cov: Floats
+
+    def select(self, keep: Mask) -> Apart:
+        return Apart(self.window[keep], self.published[keep], self.common[keep], self.common_cov)
+
+    @classmethod
+    def of(cls, window: Calibration, published: Published, anchors: AnchorSet) -> Apart:
+        """window: on the bank's scale, its constants taken as known, with all items of `published`."""
+        now = replace(window, joint_cov=None).items.select(published.item_ids)
+        of_sample = _as_covariance(common_errors(window))
+        by_line = by_place(middle_of(now, published))
+        common, common_cov = _in_common(published, by_line, anchors)
+        return cls(
+            _without(with_third(now.cov, now.guessing_cov), by_place(now), of_sample),
+            _without(published.cov_with_guessing, common, common_cov),
+            common,
+            common_cov,
+        )
+
+
+def _in_common(published: Published, by_line: Floats, anchors: AnchorSet) -> tuple[Floats, Floats]:
+    """`common` and `common_cov` of `Apart`: by γ of each fit, by that of the anchors' origin, and by what each frozen
+    value has of its own and gives to the fits that were linked to it."""
+    place = {item: k for k, item in enumerate(anchors.item_ids)}
+    by_anchors, k = by_place(anchors), len(place)
+    of_origin = _as_covariance(common_part(anchors.joint_cov, by_anchors) if len(anchors.cov) < k else None)
+    places, frozen = anchors.places_of_parameters, anchors.cov_with_guessing
+    own = _without(frozen[places[:, :, None], places[:, None]], by_anchors, of_origin)
+    fits = [fit for fit in dict.fromkeys(published.placed) if fit is not None and fit is not FROZEN]
+    n = 2 * len(fits)
+    f = np.array([fit.by_anchors[:, places] for fit in fits]).reshape(n, *places.shape)
+    with_own = np.einsum("nkx,kxy->kyn", f, own)
+    f_by_origin = np.einsum("nkx,kxy->ny", f[:, :, :2], by_anchors)
+    with_origin = f_by_origin @ of_origin
+    between = np.einsum("nkx,kxm->nm", f, with_own) + with_origin @ f_by_origin.T
+    between += block_diagonal(np.array([fit.cov for fit in fits]).reshape(-1, 2, 2))
+    common = np.zeros((len(published.item_ids), 3, 2 * n + 2))
+    for j, (item, fit) in enumerate(zip(published.item_ids, published.placed, strict=True)):
+        if fit is FROZEN:
+            common[j, :2, n : n + 2], common[j, : places.shape[1], n + 2 :] = by_line[j], with_own[place[item]]
+        elif fit is not None:
+            first = 2 * fits.index(fit)
+            common[j, :2, first : first + 2] = by_line[j]
+    common_cov = np.block(
+        [
+            [between, with_origin, np.eye(n)],
+            [with_origin.T, of_origin, np.zeros((2, n))],
+            [np.eye(n), np.zeros((n, 2)), np.zeros((n, n))],
+        ]
+    )
+    return common, common_cov
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The linked fit of one window against the published set, for the J items that both have.
 
     Attributes:
-        window, published: the values of the same items; `shift`, `shared` and `by_anchors` say what they share.
-        delta_ad, cov_ad: shape (J, 2) and (J, 2, 2): change of (a, d), and its covariance.
-        cov: shape (J, 2, 2), covariance of the change of (a, b).
+        window, published: the values of the same items; `shared` and `by_anchors` say what they share.
         by_anchors: shape (J, 2, PK), derivatives of the window's (a, b) by the anchors' frozen values.
         fitted: of the window's J items.
-        shift: shape (J, 2), by how much d moved with a second ability that the scale lives with, and the standard
-            error of that (`Linking.q_shifts`); 0 for items that are not published as the anchor they are. Part of
-            `delta_ad`. None: 0 for all.
+        anchors: shape (J,), the items that the window was linked by, or would have been, had they not moved.
+        apart: the errors apart from a line.
     """
 
     window: ItemParameters
     published: Published
-    delta_ad: Floats
-    cov_ad: Floats
-    cov: Floats
     by_anchors: Floats
     fitted: tuple[Fitted, ...]
-    shift: Floats | None = None
+    anchors: Mask
+    apart: Apart
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -271,21 +403,33 @@ class Comparison:
         return self.by_anchors @ self.published.with_anchors.transpose(0, 2, 1)
 
     @property
+    def cov(self) -> Floats:
+        """Shape (J, 2, 2), of the change of (a, b)."""
+        both = self.shared[:, :, :2]
+        return self.window.cov + self.published.cov - both - both.transpose(0, 2, 1)
+
+    @property
     def cov_window(self) -> Floats:
         """Shape (J, 3, 3), of the window's (a, b, logit c)."""
         return with_third(self.window.cov, self.window.guessing_cov)
 
+    def varying(self, by_log_a: float, by_b: float) -> Comparison:
+        """The same with what items vary by of themselves, SDs of ln a and of b, among the errors of the window."""
+        own = np.zeros_like(self.cov)
+        own[:, 0, 0], own[:, 1, 1] = (by_log_a * self.window.a) ** 2, by_b**2
+        return replace(self, window=replace(self.window, cov=self.window.cov + own))
+
     def select(self, keep: Mask) -> Comparison:
         """The same for some items only; keep: shape (J,)."""
         kept = [item for item, is_kept in zip(self.item_ids, keep, strict=True) if is_kept]
-        arrays = ("delta_ad", "cov_ad", "cov", "by_anchors")
         return replace(
             self,
             window=self.window.select(kept),
             published=self.published.select(kept),
             fitted=tuple(compress(self.fitted, keep)),
-            shift=None if self.shift is None else self.shift[keep],
-            **{name: getattr(self, name)[keep] for name in arrays},
+            apart=self.apart.select(keep),
+            by_anchors=self.by_anchors[keep],
+            anchors=self.anchors[keep],
         )
 
 
@@ -300,36 +444,11 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
     known = set(published.item_ids)
     j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
     old = published.select([y.fit.item_ids[k] for k in j])
-    by_anchors, to_ab, to_ad = y.by_anchors[j], y.to_ab[j], old.to_ad
-    shared = by_anchors @ old.with_anchors[:, :2].transpose(0, 2, 1)
-
-    def covariance(new_side: Floats, old_side: Floats) -> Floats:
-        """The same in the coordinates to which the sides' Jacobians lead from (a, d) and from (a, b)."""
-        both = new_side @ shared @ old_side.transpose(0, 2, 1)
-        cov = new_side @ y.fit.cov[j, :2, :2] @ new_side.transpose(0, 2, 1) + old_side @ old.cov @ old_side.transpose(
-            0, 2, 1
-        )
-        return cov - both - both.transpose(0, 2, 1)
-
-    as_it_is = np.broadcast_to(np.eye(2), to_ab.shape)
     return Comparison(
         window=y.fit.items.select(old.item_ids),
         published=old,
-        delta_ad=np.stack([y.fit.a[j] - old.a, y.fit.d[j] + old.a * old.b], axis=1),
-        cov_ad=covariance(as_it_is, to_ad),
-        cov=covariance(to_ab, as_it_is),
-        by_anchors=to_ab @ by_anchors,
+        by_anchors=(y.to_ab @ y.by_anchors)[j],
         fitted=Fitted.of_each(y.fit.select(j)),
-        shift=_shift(old, linking, anchors) if linking.q_shifts else None,
+        anchors=np.isin(old.item_ids, [*linking.anchors_used, *linking.anchors_dropped]),
+        apart=Apart.of(y.raw.rescaled(linking.slope, linking.intercept), old, anchors),
     )
-
-
-def _shift(published: Published, linking: Linking, anchors: AnchorSet) -> Floats:
-    """Like `Comparison.shift`. A republished anchor's value comes from other learners."""
-    frozen = {i: (a, b) for i, a, b in zip(anchors.item_ids, anchors.a, anchors.b, strict=True)}
-    nothing = {"shift": 0.0, "se": 0.0}
-    moved = [
-        linking.q_shifts.get(item, nothing) if item in frozen and np.allclose(frozen[item], (a, b)) else nothing
-        for item, a, b in zip(published.item_ids, published.a, published.b, strict=True)
-    ]
-    return np.array([[one["shift"], one["se"]] for one in moved]).reshape(-1, 2)

@@ -4,8 +4,9 @@ Belongs here: the test of a window's items, the severity that follows from it, a
 belong here: the errors of the differences (errors.py), trends over months (trends.py), what kind of change
 it is (kinds.py).
 
-An item is flagged when its change is *certain*, that is q < 0.05 after Benjamini & Hochberg (1995) over the scale's
-items of a joint Wald test of both its parameters, and when it *matters*: wABC, the area between the two response curves
+An item is flagged when it certainly moved more than items of its bank do, that is q < 0.05 after Benjamini & Hochberg
+(1995) over the scale's items of a joint Wald test of both its parameters, whose errors hold the variation of those that
+did not move (moves.py), and when it *matters*: wABC, the area between the two response curves
 weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or 0.10 (high), the limits of
 standardised differences of proportions (Dorans & Kulick 1986). A wABC of 0.05 means that the expected score differs by
 5 percentage points on average.
@@ -20,8 +21,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import chdtrc, chdtri, ndtr
+from scipy.special import chdtrc, ndtr
 
+from irt_assets.psychometrics.alignment.align import FEWEST, NoLineError, quadratic
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
 from irt_assets.psychometrics.core.items import wabc
@@ -29,6 +31,8 @@ from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.psychometrics.drift.curves import CurveDifferences, curve_differences
 from irt_assets.psychometrics.drift.errors import Comparison
+from irt_assets.psychometrics.drift.moves import differences, second_line
+from irt_assets.psychometrics.eligibility.rules import Rules
 
 Severity = Literal["none", "medium", "high"]
 
@@ -38,7 +42,6 @@ LIMITS = {"a": (0.2, 0.4), "b": (0.25, 0.5), "c": (0.03, np.inf)}
 LARGE_A, LARGE_B = 0.2, 0.3
 PRIOR_SD_B = 0.5
 """Under drift Δb ~ N(0, 0.5²), for the Bayes factor."""
-MOST_SPREAD = 1.3
 
 
 @dataclass(frozen=True)
@@ -46,17 +49,18 @@ class Drift:
     """The J compared items of a window.
 
     Attributes:
-        comparison: the differences, with `cov` as estimated.
-        inflation: what the errors are multiplied by everywhere here; 1 unless the items' robust spread exceeds 1.3.
-        wald, p, q: shape (J,), of "neither parameter changed"; of items compared by their curves, of "both curves say
-            the same of the learners".
+        comparison: the differences; their errors hold what the items vary by, at most `most_tau`.
+        tau: SD by which b of the items that did not move varies.
+        wald, p, q: shape (J,), of "it moved by no more than others"; of items compared by their curves, of "both curves
+            say the same of the learners".
         wabc: shape (J,), a probability.
         severity: J of "none", "medium", "high".
         curves: what was tested of items that are compared by their curves; None where none is.
     """
 
     comparison: Comparison
-    inflation: float
+    tau: float
+    most_tau: float
     wald: Floats
     p: Floats
     q: Floats
@@ -67,6 +71,11 @@ class Drift:
     @property
     def item_ids(self) -> tuple[str, ...]:
         return self.comparison.item_ids
+
+    @property
+    def at_the_limit(self) -> bool:
+        """Whether items vary by more than is allowed for, so that many may be flagged."""
+        return self.tau > self.most_tau
 
     @property
     def flagged(self) -> tuple[str, ...]:
@@ -89,7 +98,7 @@ class Drift:
     @property
     def se(self) -> Floats:
         """Shape (J, 2): standard errors of Δa and Δb; NaN across models."""
-        se = self.inflation * np.sqrt(np.einsum("jkk->jk", self.comparison.cov))
+        se = np.sqrt(np.einsum("jkk->jk", self.comparison.cov))
         return np.where(self.comparison.across_models[:, None], np.nan, se)
 
     @property
@@ -125,39 +134,32 @@ class Drift:
         return (np.log(v / wide) + d**2 * (1 / v - 1 / wide)) / 2
 
 
-def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drift:
+def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, rules: Rules | None = None) -> Drift:
     """Judge the compared items; N(mean, sd²) is the scale's population, over which wABC is taken.
 
-    A model without slopes of items' own is tested on b alone. What an anchor moved with a second ability that the scale
-    lives with is taken off before the test, its error added as if it were independent (which errs on the large side);
-    items that are compared by their curves are tested as they are.
-
-    Where all items spread more than their errors explain (robust SD above 1.3: half of the Wald statistics lie above
-    1.69 times their median under no drift), something moves them that no item is guilty of, and the errors are inflated
-    by that SD.
+    An item is tested by how far it lies off the line of the others. A model without slopes of items' own is tested on b
+    alone. Where no three items tell how much they vary, they are compared by the line that put the window on the scale,
+    and vary as `item_variation` expects; where they lie on no line, by as much as is allowed for.
     """
-    slopes, published = comparison.tests_slopes, comparison.published
-    of_b = np.stack([np.zeros(len(slopes)), comparison.window.b - published.b], axis=1)
-    difference = np.where(slopes[:, None], comparison.delta_ad, of_b)
-    cov, degrees = comparison.cov_ad.copy(), 1 + slopes
-    cov[~slopes] = np.eye(2)
-    cov[~slopes, 1, 1] = comparison.cov[~slopes, 1, 1]
-    if comparison.shift is not None:
-        by_shift = np.stack([np.zeros(len(slopes)), np.where(slopes, 1.0, -1 / published.a)], axis=1)
-        difference = difference - by_shift * comparison.shift[:, :1]
-        cov = cov + np.einsum("jx,jy,j->jxy", by_shift, by_shift, comparison.shift[:, 1] ** 2)
-    wald = np.einsum("jk,jk->j", difference, np.linalg.solve(cov, difference[:, :, None])[:, :, 0])
-    curves = None
-    if (by_curves := comparison.by_curves).any():
-        curves = curve_differences(comparison, mean=mean, sd=sd)
-        wald[by_curves], degrees[by_curves] = curves.wald[by_curves], curves.df[by_curves]
-    spread = float(np.sqrt(np.median(wald / chdtri(degrees, 0.5)))) if wald.size else 1.0
-    inflation = spread if spread > MOST_SPREAD else 1.0
-    p = chdtrc(degrees, np.maximum(wald, 0) / inflation**2)
+    rules = rules or Rules()
+    most, expected = rules.warnings.item_variation_max, rules.linking.item_variation
+    at, of_stored = differences(comparison, mean, sd)
+    tau, of_slopes = (expected if len(at.d) < FEWEST else np.inf), 0.0
+    try:
+        line = second_line(at, None, expected) if len(at.d) >= FEWEST else None
+    except NoLineError:
+        line = None
+    if line is None:
+        wald = quadratic(at.d, of_stored + np.diag([0.0, min(tau, most) ** 2]), at.own_slopes)
+    else:
+        wald, tau, of_slopes = line.distances(most), line.tau, line.tau_slope
+    comparison = comparison.varying(min(of_slopes, most), min(tau, most))
+    curves = curve_differences(comparison, mean=mean, sd=sd) if comparison.by_curves.any() else None
+    p = chdtrc(1 + at.own_slopes, np.maximum(wald, 0))
     q = q_values(p)
     area = wabc(comparison.window, comparison.published, mean, sd)
     severity = graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
-    return Drift(comparison, inflation, wald / inflation**2, p, q, area, severity, curves)
+    return Drift(comparison, tau, most, wald, p, q, area, severity, curves)
 
 
 def graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:

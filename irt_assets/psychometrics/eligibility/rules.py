@@ -186,8 +186,8 @@ class PublicationRules(Stage):
     )
     new_misfit: HoldRule = Field(
         default="warn",
-        description="A month that follows the model worse than the scale's origin, whose linking jumps or whose values "
-        "move θ on the same answers is warned of, or held, from when it is next materialised.",
+        description="A month that follows the model worse than the scale's origin, whose linking jumps or whose "
+        "anchors moved against the other published items is warned of, or held, from when it is next materialised.",
     )
     # Two constants fit two anchors whatever these are.
     min_anchors: int = Field(
@@ -200,6 +200,11 @@ class PublicationRules(Stage):
         default=0.15,
         description="Set gate: anchors whose b vary by a larger SD from month to month (its lower 95 % limit) have no "
         "scale in common.",
+    )
+    max_anchor_shift: UpTo100 = Field(
+        default=0.10,
+        description="Set gate: by how many SDs of the scale's population the anchors as a group may move against the "
+        "other published items; a shift within 3 of its standard errors holds nothing.",
     )
     max_linking_error: UpTo100 = Field(
         default=0.20, description="Set gate on the standard error that linking gives b at either end of the bank."
@@ -218,7 +223,7 @@ class WarningRules(Stage):
     """What a month is warned of, and what is looked for; nothing is held for it."""
 
     change: ClassVar[str] = (
-        "A change makes nothing stale; DIF and the agreement of engines follow when a month is next materialised."
+        "A change makes nothing stale; drift, DIF and engines' agreement follow when a month is next materialised."
     )
 
     warn_anchor_share: Share = Field(
@@ -232,6 +237,11 @@ class WarningRules(Stage):
         default=1.5, description="A check warns where two engines differ by more standard errors in a or b of one item."
     )
     agreement_max_rms: UpTo100 = Field(default=0.5, description="The same, in the root mean square over all items.")
+    item_variation_max: Share = Field(
+        default=0.10,
+        description="The largest SD by which b of a bank's items may vary from month to month before that counts as "
+        "drift; where they vary by more, a month says so, and its items are tested as if they varied by this.",
+    )
     dif_attributes: str = Field(
         default="lang,country,tier",
         title="attributes",

@@ -16,7 +16,7 @@ of the complete-data score given each pattern. It equals Oakes' (1999), to about
 What identifies the scale: θ ~ N(0, 1) in the reference group, with the sign of θ such that most slopes are positive;
 Rasch slopes of 1 and a mean of 0 there; where items are anchored, their given parameters, and every group's latent
 mean and SD are estimated. An empirical histogram (Bock & Aitkin 1981, section 4; Mislevy 1984) is estimated by its
-log weights, with a price on roughness that a normal density does not pay, and moved to mean 0 and SD 1 at the end.
+log weights, with a penalty on roughness that is 0 for a normal density, and moved to mean 0 and SD 1 at the end.
 
 The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in `standard_errors`, loops in `kernels`.
 """
@@ -26,14 +26,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import compress
 from typing import TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.anchors import AnchorSet
@@ -41,30 +40,32 @@ from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.covariances import mirrored
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS, model_of
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, ItemCurves, model_of
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population, Responses, spread
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.testlets import share_testlets
 from irt_assets.psychometrics.estimation.em_request import (
+    RULING_SHARE,
     Items,
     Persons,
     checked_model,
     checked_priors,
     given_parameters,
+    no_common_scale,
     origin_of,
     require_items,
     require_persons,
     same_answers,
     some,
 )
+from irt_assets.psychometrics.estimation.latent_distribution import NormalGroups
 from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.optimizer import Pair, Solution, maximise
+from irt_assets.psychometrics.estimation.optimizer import Solution, maximise
 from irt_assets.psychometrics.estimation.parameter_layout import (
     ROUGHNESS,
     ROUGHNESS_WITH_GUESSING,
-    Fixed,
     ParameterLayout,
 )
 from irt_assets.psychometrics.estimation.response_layout import Answers, Counts
@@ -73,8 +74,6 @@ from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, 
 from irt_assets.psychometrics.estimation.unrelated import why_unrelated
 
 ENGINE = "em"
-RULING_SHARE = 0.1
-"""An item with a slope at its bound that divides more than this share of the learners has become the ability scale."""
 ENOUGH_FOR_SIGN = 5
 """With at least this many responses in the rarer category, an unbounded slope estimate still identifies its sign."""
 COARSE_TOLERANCE = 1e-2
@@ -144,7 +143,7 @@ def fit_em(
         start: a fit of these or like responses with one normal distribution or the same groups, by any of the models:
             the ascent begins there, and comes to the same maximum sooner.
         likelihood_only: for a comparison with other fits. The log-likelihood is within .05 of its value at the maximum,
-            a histogram's roughness has the same price under all models, there are no errors, and `convergence` judges
+            a histogram's roughness has the same penalty under all models, there are no errors, and `convergence` judges
             the ascent alone, not what the answers determine.
         abilities_known: whether errors are those that known abilities would give, which are too small and cost nothing.
 
@@ -203,15 +202,16 @@ def fit_source(
     source = source_of()
     counts = source.counts()
     given = given_parameters(items, anchors)
-    keep = counts.estimable(of) | (given.items & (counts.n > 0))
+    keep = counts.estimable(of) | (given.known & (counts.n > 0))
     require_items(items, counts, keep, given, of)
     origin = origin_of(given)
-    held = Fixed(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
+    held = ItemCurves(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
     if priors.b is not None:
         priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
     kept_ids = tuple(np.array(items.item_ids, dtype=object)[keep])
     of = model_of([*compress(models, keep)])
-    structure = ParameterLayout.of(
+    layout = partial(
+        ParameterLayout.of,
         of,
         len(kept_ids),
         given=held,
@@ -219,11 +219,14 @@ def fit_source(
         positive_slopes=priors.slopes_held(kept_ids),
         categories=items.n_categories[keep],
     )
-    roughness = ROUGHNESS_WITH_GUESSING if of.guesses and not likelihood_only else ROUGHNESS
+    structure = layout()
+    with_weights = partial(
+        layout, roughness=ROUGHNESS_WITH_GUESSING if of.guesses and not likelihood_only else ROUGHNESS
+    )
     laid = source.laid_out(keep, rarer=structure.guessing, by_category=not of.logistic)
     data = laid.answers
     require_persons(laid.informative, source.names)
-    require_connected(laid.links, kept_ids, held.items)
+    require_connected(laid.links, kept_ids, held.known)
     with kernels.runner(threads) as run:
 
         def ascended(problem: Problem, near: Solution) -> Solution:
@@ -235,12 +238,13 @@ def fit_source(
             grid = _wide_enough(nodes, begun.latent_mean, begun.latent_sd)
             problem = Problem(data, structure, grid, run, priors)
             problem = _dense_enough(problem, problem.start(begun))
-            problem, solution = _with_histogram(problem, problem.start(begun), held, max_iterations, roughness)
+            problem, solution = _with_histogram(problem, problem.start(begun), with_weights, max_iterations)
             solution = ascended(problem, solution)
         else:
             coarse = max(tolerance, COARSE_TOLERANCE)
             problem = Problem(data, structure, Grid.spanning(nodes), run, priors)
-            near = _near(data, structure, run, priors, nodes, coarse, max_iterations, begun)
+            few = Problem(data, structure, _half(problem.grid), run, priors)
+            near = _by_sample(few, lambda on: on.start(begun), coarse, max_iterations)
             solution = ascended(problem, near)
             grid = _wide_enough(nodes, solution.point.means, solution.point.sds)
             resolved = _dense_enough(Problem(data, structure, grid, run, priors), solution.point.x)
@@ -248,7 +252,7 @@ def fit_source(
                 problem = resolved
                 solution = ascended(problem, replace(solution, pairs=()))
             if latent == "histogram":
-                problem, near = _with_histogram(problem, solution.point.x, held, max_iterations, roughness)
+                problem, near = _with_histogram(problem, solution.point.x, with_weights, max_iterations)
                 solution = ascended(problem, _then(solution, near))
         solution = solution.oriented(problem)
         if likelihood_only:
@@ -273,30 +277,27 @@ def fit_source(
     calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
     calibration = replace(calibration, priors=given_priors.as_dict())
     if latent == "histogram" and not structure.anchored:
-        return _standardised(calibration)
+        return calibration.standardised(calibration.populations[0].mean, calibration.populations[0].sd)
     return calibration
 
 
-def _near(
-    data: Answers,
-    structure: ParameterLayout,
-    run: kernels.Run,
-    priors: Priors,
-    nodes: int,
-    tolerance: float,
-    max_iterations: int,
-    begun: Calibration | None,
+def _half(grid: Grid) -> Grid:
+    """As wide, with half of the nodes."""
+    return Grid.spanning(max(8 * round(len(grid.nodes) / 16), 3), float(grid.nodes[-1]))
+
+
+def _by_sample(
+    whole: Problem, start: Callable[[Problem], Floats], tolerance: float, max_iterations: int, least_gain: float = 0.0
 ) -> Solution:
-    """The starting point: the maximum on half of the nodes, which itself starts from a fit or from that of a sample."""
-    grid = Grid.spanning(max(8 * round(nodes / 16), 3))
-    step = _sample_step(data)
-    whole = Problem(data, structure, grid, run, priors)
+    """A maximum, for which that of a sample of many learners is the start."""
+    data, step = whole.data, _sample_step(whole.data)
     if step < 2:
-        return maximise(whole, whole.start(begun), tolerance, max_iterations)
-    sample = Problem(data.thinned(step), structure, grid, run, priors)
-    first = maximise(sample, sample.start(begun), tolerance, min(SAMPLE_ITERATIONS, max_iterations))
-    alike = first.pairs if not structure.guessing else ()  # with guessing a sample bends elsewhere than the whole
-    return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, alike))
+        return maximise(whole, start(whole), tolerance, max_iterations, least_gain=least_gain)
+    sample = Problem(data.thinned(step), whole.structure, whole.grid, whole.run, whole.priors)
+    some_iterations = min(SAMPLE_ITERATIONS, max_iterations)
+    first = maximise(sample, start(sample), tolerance, some_iterations, least_gain=least_gain)
+    known = first.pairs if not whole.structure.guessing else ()  # with guessing a sample bends elsewhere than the whole
+    return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, known, least_gain=least_gain))
 
 
 def _sample_step(data: Answers) -> int:
@@ -329,27 +330,18 @@ def _dense_enough(problem: Problem, x: Floats) -> Problem:
 
 
 def _with_histogram(
-    problem: Problem, x: Floats, held: Fixed, max_iterations: int, roughness: float
+    problem: Problem, x: Floats, with_weights: Callable[..., ParameterLayout], max_iterations: int
 ) -> tuple[Problem, Solution]:
-    """The same problem with free weights, and where to start: near their maximum on half of the nodes, itself begun
-    near that of a sample of many learners, and this at x with normal distributions."""
-    old, data, Q = problem.structure, problem.data, len(problem.grid.nodes)
-    few = Grid.spanning(max(8 * round(Q / 16), 3), float(problem.grid.nodes[-1]))
-    coarse = _with_free_weights(old, data, len(few.nodes), held, roughness)
-    full = old.expand(x)
-    normal = [few.log_weights(mean, sd) for mean, sd in zip(full[old.means], np.exp(full[old.log_sds]), strict=True)]
-    x = np.concatenate([x[: coarse.n_before_weights], *normal])
-    whole, iterations = Problem(data, coarse, few, problem.run, problem.priors), 0
-    known: tuple[Pair, ...] = ()
-    step = _sample_step(data)
-    if step >= 2:
-        sample = Problem(data.thinned(step), coarse, few, problem.run, problem.priors)
-        first = maximise(sample, x, 0.0, min(SAMPLE_ITERATIONS, max_iterations), least_gain=COARSE_GAIN)
-        x, iterations, known = first.point.x, first.iterations, first.pairs if not old.guessing else ()
-    near = maximise(whole, x, 0.0, max_iterations, known, least_gain=COARSE_GAIN)
-    free = _with_free_weights(old, data, Q, held, roughness)
-    fine = Problem(data, free, problem.grid, problem.run, problem.priors)
-    return fine, replace(_on_all_nodes(near, whole, fine), iterations=iterations + near.iterations)
+    """The same problem with free weights, and where to start: near their maximum on half of the nodes, and this from x
+    with normal distributions. `with_weights`: the layout for so many `histogram_nodes`."""
+    old, few = problem.structure, _half(problem.grid)
+    coarse = with_weights(histogram_nodes=len(few.nodes))
+    x = np.concatenate([x[: coarse.n_before_weights], *NormalGroups(old, few).log_weights(old.expand(x))])
+    whole = Problem(problem.data, coarse, few, problem.run, problem.priors)
+    near = _by_sample(whole, lambda _: x, 0.0, max_iterations, least_gain=COARSE_GAIN)
+    free = with_weights(histogram_nodes=len(problem.grid.nodes))
+    fine = Problem(problem.data, free, problem.grid, problem.run, problem.priors)
+    return fine, _on_all_nodes(near, whole, fine)
 
 
 def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
@@ -369,28 +361,6 @@ def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
     return replace(near, point=all_nodes.evaluate(spread_out(near.point.x)), pairs=kept)
 
 
-def _with_free_weights(
-    structure: ParameterLayout, data: Answers, nodes: int, held: Fixed, roughness: float
-) -> ParameterLayout:
-    return ParameterLayout.of(
-        structure.item_model,
-        structure.n_items,
-        given=held,
-        n_groups=structure.n_groups,
-        histogram_nodes=nodes,
-        roughness=roughness,
-        positive_slopes=structure.positive_slopes,
-        categories=data.n_categories,
-    )
-
-
-def _standardised(calibration: Calibration) -> Calibration:
-    """Origin and unit at mean and SD of the reference group's histogram; a Rasch model keeps its unit."""
-    reference = calibration.populations[0]
-    slope = 1.0 if calibration.item_model.fixed_slopes else 1 / reference.sd
-    return calibration.rescaled(slope, -slope * reference.mean)
-
-
 def _calibration(
     items: Items,
     counts: Counts,
@@ -407,7 +377,7 @@ def _calibration(
     """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
     J, point, structure = items.n_items, solution.point, problem.structure
     kept = np.flatnonzero(keep)
-    a, d, c = (spread(values, kept, J) for values in (point.a, point.d, expit(point.logit_c)))
+    a, d, c = (spread(values, kept, J) for values in (point.a, point.d, point.c))
     both = (2 * kept[:, None] + np.arange(2)).ravel()
     joint = None
     if found.joint is not None:
@@ -460,7 +430,7 @@ def _calibration(
             max_change=solution.max_change,
             max_gradient=solution.max_gradient,
             loglik=point.loglik,
-            n_parameters=structure.n_before_weights + round(found.weights),
+            n_parameters=structure.n_before_weights + round(found.effective_df),
             reason="; ".join(reasons),
         ),
         data_hash=data_hash,
@@ -492,21 +462,21 @@ def _pooled(populations: Sequence[Population]) -> tuple[float, float]:
     return mean, float(np.sqrt(share @ (sds**2 + (means - mean) ** 2)))
 
 
-def _with_anchors(calibration: Calibration, given: Fixed) -> Calibration:
+def _with_anchors(calibration: Calibration, given: ItemCurves) -> Calibration:
     """Anchors have their given parameters, answered or not, and no error of their own."""
-    if not given.items.any():
+    if not given.known.any():
         return calibration
     a, d, c = (
-        np.where(given.items, known, found)
+        np.where(given.known, known, found)
         for known, found in ((given.a, calibration.a), (given.d, calibration.d), (given.c, calibration.c))
     )
     cov, joint = calibration.cov.copy(), calibration.joint_cov
-    cov[given.items] = 0.0
+    cov[given.known] = 0.0
     if joint is not None:
         joint = joint.copy()
-        joint[np.repeat(given.items, 2)] = 0.0
-        joint[:, np.repeat(given.items, 2)] = 0.0
-    names = tuple(calibration.item_ids[j] for j in np.flatnonzero(given.items))
+        joint[np.repeat(given.known, 2)] = 0.0
+        joint[:, np.repeat(given.known, 2)] = 0.0
+    names = tuple(calibration.item_ids[j] for j in np.flatnonzero(given.known))
     return replace(calibration, a=a, d=d, c=c, cov=cov, joint_cov=joint, anchored=names)
 
 
@@ -536,11 +506,7 @@ def _reasons(
         split = np.minimum(data.correct, data.n - data.correct) / data.n_persons
         ruling = held & (split > RULING_SHARE)
         if ruling.any():
-            reasons.append(
-                f"the ability scale is not a common one: slopes without a finite maximum belong to items that separate "
-                f"more than {RULING_SHARE:.0%} of the learners ({some(list(named[ruling]))}), so that those "
-                f"answers alone decide θ. Look for duplicated or dependent items among them"
-            )
+            reasons.append(no_common_scale("slopes without a finite maximum", named[ruling]))
     reasons += [doubt] if doubt else []
     if found.unidentified.any():
         reasons.append(

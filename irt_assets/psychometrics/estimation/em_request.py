@@ -5,7 +5,7 @@ Every refusal is a `PsychometricsError` that names what was seen. Nothing here e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,13 +14,11 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
-from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemModel, model_of
+from irt_assets.psychometrics.core.item_models import ItemCurves, ItemModel, model_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import Priors
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed
 from irt_assets.psychometrics.estimation.response_layout import Counts
 from irt_assets.psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_WITH_GUESSING
 
@@ -28,6 +26,8 @@ MIN_PERSONS = 10
 """With fewer learners who answered at least two items, every estimate rests on a handful of answers."""
 FAR_ANCHORS = 2.0
 """If the anchors' mean difficulty is further than this from 0, the default quadrature range would miss the learners."""
+RULING_SHARE = 0.1
+"""An item with a slope at its bound that divides more than this share of the learners has become the ability scale."""
 EVERYONE = "all"
 """The name of the population of a fit without groups."""
 
@@ -85,12 +85,15 @@ class Persons:
 def checked_priors(model: ItemModel, priors: Priors | None) -> Priors:
     if priors is None:
         return model.default_priors
-    if "a" not in model.priors_on and priors.a is not None:
-        raise PsychometricsError("a rasch model has no slope for the prior on a; leave it out or fit a 1pl or 2pl")
-    if "c" not in model.priors_on and priors.c is not None:
-        raise PsychometricsError(f"a {model.name} model has no guessing for the prior on c; leave it out or fit a 3pl")
-    if "b" not in model.priors_on and priors.b is not None:
-        raise PsychometricsError(f"a {model.name} model has no difficulty for the prior on b; leave it out")
+    for parameter, what, instead in (
+        ("a", "slope", " or fit a 1pl or 2pl"),
+        ("b", "difficulty", ""),
+        ("c", "guessing", " or fit a 3pl"),
+    ):
+        if parameter not in model.priors_on and getattr(priors, parameter) is not None:
+            raise PsychometricsError(
+                f"a {model.name} model has no {what} for the prior on {parameter}; leave it out{instead}"
+            )
     return priors
 
 
@@ -114,42 +117,28 @@ def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | No
     return found
 
 
-def given_parameters(items: Items, anchors: AnchorSet | None) -> Fixed:
-    """The anchors' parameters at their places among the items of `responses`, NaN elsewhere."""
-    a, d, c = (np.full(items.n_items, np.nan) for _ in range(3))
-    if anchors is not None:
-        place = {item: j for j, item in enumerate(items.item_ids)}
-        rows = [k for k, item in enumerate(anchors.item_ids) if item in place]
-        if not rows:
-            raise PsychometricsError(
-                f"none of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} is among the items answered "
-                f"({some(list(anchors.item_ids))}), so they cannot hold its scale. Fit without anchors and link"
-            )
-        at = [place[anchors.item_ids[k]] for k in rows]
-        a[at], d[at], c[at] = anchors.a[rows], -anchors.a[rows] * anchors.b[rows], anchors.c[rows]
-    return Fixed(a, d, c)
+def given_parameters(items: Items, anchors: AnchorSet | None) -> ItemCurves:
+    """The anchors' curves at their places among the items of `responses`, none elsewhere."""
+    if anchors is None:
+        unknown = np.full(items.n_items, np.nan)
+        return ItemCurves(unknown, unknown, unknown)
+    given = anchors.among(items.item_ids).curves
+    if not given.known.any():
+        raise PsychometricsError(
+            f"none of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} is among the items answered "
+            f"({some(list(anchors.item_ids))}), so they cannot hold its scale. Fit without anchors and link"
+        )
+    return given
 
 
-def origin_of(given: Fixed) -> float:
+def origin_of(given: ItemCurves) -> float:
     """The middle of the anchors where it is far from 0: the nodes are then laid around it."""
-    sloped = given.items & (given.a != 0)
+    sloped = given.known & (given.a != 0)
     middle = float(np.median(-given.d[sloped] / given.a[sloped])) if sloped.any() else 0.0
     return middle if abs(middle) > FAR_ANCHORS else 0.0
 
 
-def usable(
-    responses: Responses, counts: Counts, persons: Persons, keep: Mask, given: Fixed, model: ItemModel
-) -> Responses:
-    """Responses to anchors and to items that were answered both ways; raises where they are too few."""
-    require_items(responses, counts, keep, given, model)
-    kept = responses if keep.all() else responses.of_items(keep)
-    several = np.diff(row_starts(kept)) >= 2
-    informative = np.bincount(persons.group[several], persons.weight[several], len(persons.names)).astype(np.float64)
-    require_persons(informative, persons.names)
-    return kept
-
-
-def require_items(items: Items, counts: Counts, keep: Mask, given: Fixed, model: ItemModel) -> None:
+def require_items(items: Items, counts: Counts, keep: Mask, given: ItemCurves, model: ItemModel) -> None:
     """Raises where too few items can be estimated, or no anchor was answered."""
     if counts.n.sum() == 0:
         raise PsychometricsError("a calibration needs learners who answered items, got no responses")
@@ -163,9 +152,9 @@ def require_items(items: Items, counts: Counts, keep: Mask, given: Fixed, model:
             f"a {model.name} model needs at least {least} items that were answered {ways}, "
             f"found {keep.sum()}{because}. With fewer it has more parameters than the answers determine"
         )
-    if given.items.any() and not (given.items & keep).any():
+    if given.known.any() and not (given.known & keep).any():
         raise PsychometricsError(
-            f"no learner answered an anchor ({some(list(np.array(items.item_ids, dtype=object)[given.items]))}), "
+            f"no learner answered an anchor ({some(list(np.array(items.item_ids, dtype=object)[given.known]))}), "
             f"so they cannot hold the scale. Fit without anchors and link"
         )
 
@@ -188,6 +177,15 @@ def require_persons(informative: Floats, names: Sequence[str]) -> None:
 
 def some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def no_common_scale(slopes: str, names: Iterable[str]) -> str:
+    """Why a fit is not a result in which items with such slopes have become the ability scale."""
+    return (
+        f"the ability scale is not a common one: {slopes} belong to items that separate more than {RULING_SHARE:.0%} "
+        f"of the learners ({some(list(names))}), so that those answers alone decide θ. Look for duplicated or "
+        f"dependent items among them"
+    )
 
 
 def same_answers(alike: Sequence[str]) -> str:

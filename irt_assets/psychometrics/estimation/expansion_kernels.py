@@ -77,9 +77,9 @@ def project(row, polynomials, size, into):  # type: ignore[no-untyped-def]
 
 
 @_inlined
-def expand(row, theta, p, smooth, polynomials, moments, found, into, expected):  # type: ignore[no-untyped-def]
+def expand(row, theta, p, by_polynomials, polynomials, moments, found, into, expected):  # type: ignore[no-untyped-def]
     """into (terms, 2): components of θ·row and of row whose products sum up to covariances; expected (2,): means."""
-    if smooth:
+    if by_polynomials:
         terms = into.shape[0]
         project(row, polynomials, terms + 2, found)
         for m in range(1, terms + 1):
@@ -92,9 +92,9 @@ def expand(row, theta, p, smooth, polynomials, moments, found, into, expected): 
 
 
 @_inlined
-def expand_alone(row, p, smooth, polynomials, found, into):  # type: ignore[no-untyped-def]
+def expand_alone(row, p, by_polynomials, polynomials, found, into):  # type: ignore[no-untyped-def]
     """Like `expand`, for the row alone."""
-    if smooth:
+    if by_polynomials:
         project(row, polynomials, into.size + 1, found)
         for m in range(1, into.size + 1):
             into[m - 1] = found[m]

@@ -65,8 +65,9 @@ def one_step_guessing(responses: Responses, calibration: Calibration) -> tuple[F
         curves = Guessing(data, nodes, a, d, np.full(len(a), np.log(_ZERO)))
         found = curves.expect(total, log_weights[None])
         missing = missing_information_blocks(curves, total, log_weights[None])
-    squares = found.right * curves.q**2 + (found.seen - found.right) * curves.p**2
-    products = np.einsum("kjq,mjq,jq->jkm", curves.derivatives, curves.derivatives, squares) - missing
+    factors = curves.tables.factors
+    squares = found.right * curves.tables.q**2 + (found.seen - found.right) * curves.tables.p**2
+    products = np.einsum("kjq,mjq,jq->jkm", factors, factors, squares) - missing
     explained = np.linalg.solve(products[:, :2, :2], products[:, :2, 2:])[:, :, 0]
     score = found.gradient[2] - np.einsum("jk,kj->j", explained, found.gradient[:2])
     information = products[:, 2, 2] - np.einsum("jk,jk->j", explained, products[:, 2, :2])

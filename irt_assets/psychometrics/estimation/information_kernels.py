@@ -34,7 +34,7 @@ from irt_assets.psychometrics.estimation.expansion_kernels import (
 )
 
 RUN = 8
-"""Groups of at least this many persons who saw the same set are processed together."""
+"""Runs of at least this many persons who saw the same set are processed together."""
 BEND = 1.5
 """Factor by which a curve with guessing bends more than its slope suggests."""
 
@@ -43,19 +43,19 @@ BEND = 1.5
 def count_by_information(first, last, people, information, counts):  # type: ignore[no-untyped-def]
     """Adds each person to counts (M,) by the information, rounded down, that the person's items have together at the
     node where they have most; information: (J, Q) of each item."""
-    together = np.empty(information.shape[1])
+    total = np.empty(information.shape[1])
     place = 0
     for i in range(first, last):
         s = people.set_of[i]
         if i == first or s != people.set_of[i - 1]:
-            together[:] = 0.0
+            total[:] = 0.0
             for r in range(people.set_start[s], people.set_start[s + 1]):
                 own = information[people.set_items[r]]
-                for q in range(together.size):
-                    together[q] += own[q]
+                for q in range(total.size):
+                    total[q] += own[q]
             most = 0.0
-            for q in range(together.size):
-                most = max(most, together[q])
+            for q in range(total.size):
+                most = max(most, total[q])
             place = min(int(most), counts.size - 1)
         counts[place] += 1.0
 
@@ -154,14 +154,14 @@ def add_guessed_runs(runs, people, curves, nodes, log_weights, scores, out):  # 
             for r in range(begin, end):
                 positions[r - begin] = place[people.right_items[r]]
                 steepest = max(steepest, abs(curves.slope[people.right_items[r]]))
-            low, high, terms, smooth = window(row, nodes, steepest)
+            low, high, terms, by_polynomials = window(row, nodes, steepest)
             p, theta = row[low:high], nodes[low:high]
-            if smooth:
+            if by_polynomials:
                 orthonormal(p, theta, terms + 2, polynomials, moments)
             for k in range(end - begin):
                 at = positions[k]
                 into = parts[:terms, 2 * k : 2 * k + 2]
-                expand(gain[at, low:high], theta, p, smooth, polynomials, moments, found, into, expected)
+                expand(gain[at, low:high], theta, p, by_polynomials, polynomials, moments, found, into, expected)
                 for q in range(Q):
                     counted = weight * row[q]
                     linear[at, 0, q] += expected[0] * counted
@@ -217,9 +217,9 @@ def add_persons(sets, people, curves, nodes, log_weights, scores, whole, out):  
         parts, found, expected = np.empty((Q + 6, C * (n + 1))), np.empty(MORE + 4), np.empty(2)
         for i in range(first, last):
             _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
-            low, high, terms, smooth = window(post[0], nodes, (BEND if C == 3 else 1.0) * steepest)
+            low, high, terms, by_polynomials = window(post[0], nodes, (BEND if C == 3 else 1.0) * steepest)
             p, theta = post[0, low:high], nodes[low:high]
-            if smooth:
+            if by_polynomials:
                 orthonormal(p, theta, terms + 2, polynomials, moments)
             for r in range(people.right_start[i], people.right_start[i + 1]):
                 place[people.right_items[r]] = 1
@@ -229,15 +229,15 @@ def add_persons(sets, people, curves, nodes, log_weights, scores, whole, out):  
                 place[j] = -1
                 row = (scores.right if right else scores.wrong)[j, low:high]
                 into = parts[:terms, C * k : C * k + 2]
-                expand(row, theta, p, smooth, polynomials, moments, found, into, expected)
+                expand(row, theta, p, by_polynomials, polynomials, moments, found, into, expected)
                 if C == 3:
                     row = (scores.guess_right if right else scores.guess_wrong)[j, low:high]
-                    expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * k + 2])
+                    expand_alone(row, p, by_polynomials, polynomials, found, parts[:terms, C * k + 2])
             if whole:
                 for c in range(C):
                     if c < 2:
                         row = scores.latent[group, c, low:high]
-                        expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * n + c])
+                        expand_alone(row, p, by_polynomials, polynomials, found, parts[:terms, C * n + c])
                     else:
                         parts[:terms, C * n + c] = 0.0
                 _add_pairs(items, out.shape[0] - scores.latent.shape[0] + group, parts, terms, people.weight[i], out)

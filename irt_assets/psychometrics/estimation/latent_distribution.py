@@ -1,4 +1,4 @@
-"""The distribution of θ in each group of a fit: its weights on the nodes, its parameters, and what these cost.
+"""The distribution of θ in each group of a fit: its weights on the nodes, its parameters, and their penalties.
 
 `NormalGroups` has a mean and an SD for each group, `Histograms` a log weight for each group and node. Nothing here
 knows of answers: the E-step says how many persons it expects at the nodes, and the likelihood is in `marginal`.
@@ -59,14 +59,14 @@ class NormalGroups:
         raw = np.stack([z / sds[:, None], z**2])
         return raw - (raw * np.exp(log_weights)).sum(axis=2, keepdims=True)
 
-    def tilts(self, means: Floats, sds: Floats, log_weights: Floats) -> tuple[Floats, Ints]:
+    def scores_by_place(self, means: Floats, sds: Floats, log_weights: Floats) -> tuple[Floats, Ints]:
         """Scores (G, M, Q) of the M parameters of each group, and their places among all F (G, M)."""
         G = self.structure.n_groups
         places = self.structure.means.start + np.arange(2) * G + np.arange(G)[:, None]
         return np.ascontiguousarray(self.scores(means, sds, log_weights).transpose(1, 0, 2)), places
 
-    def cost(self, log_weights: Floats, at_nodes: Floats) -> tuple[float, Floats]:  # noqa: ARG002
-        """What its shape costs, and the gradient (G, Q) of the log-likelihood less this in its weights."""
+    def penalty(self, log_weights: Floats, at_nodes: Floats) -> tuple[float, Floats]:  # noqa: ARG002
+        """That on its shape, and the gradient (G, Q) of the log-likelihood less this in its weights."""
         return 0.0, np.zeros(0)
 
     def newton_step(self, gradient: Floats, log_weights: Floats, at_nodes: Floats) -> Floats:  # noqa: ARG002
@@ -87,11 +87,11 @@ class NormalGroups:
 
 
 class Histograms(NormalGroups):
-    """Log weights on the Q nodes in each of G groups.
+    """Log weights on the Q nodes in each of G groups: a penalised empirical histogram.
 
-    Their cost is their roughness and, as nothing else distinguishes a wider histogram from flatter slopes, the distance
-    of the reference group's mean and variance from 0 and 1; not under anchors, and where slopes are fixed that of the
-    mean.
+    Penalties are on roughness and, as nothing else distinguishes a wider histogram from flatter slopes, on the
+    identification constraints, the distance of the reference group's mean and variance from 0 and 1; not under anchors,
+    and where slopes are fixed that of the mean.
     """
 
     cycles, memory = 3, 30  # a Newton step would at first move log weights far too far in the tails
@@ -111,16 +111,16 @@ class Histograms(NormalGroups):
     def log_weights(self, full: Floats) -> Floats:
         return normalised(full[self.structure.weights].reshape(self.structure.n_groups, -1))
 
-    def tilts(self, means: Floats, sds: Floats, log_weights: Floats) -> tuple[Floats, Ints]:  # noqa: ARG002
+    def scores_by_place(self, means: Floats, sds: Floats, log_weights: Floats) -> tuple[Floats, Ints]:  # noqa: ARG002
         at = self.structure.weights
         places = np.arange(at.start, at.stop).reshape(self.structure.n_groups, -1)
         return np.eye(log_weights.shape[1]) - np.exp(log_weights)[:, :, None], places
 
-    def cost(self, log_weights: Floats, at_nodes: Floats) -> tuple[float, Floats]:
+    def penalty(self, log_weights: Floats, at_nodes: Floats) -> tuple[float, Floats]:
         persons = at_nodes.sum(axis=1)
-        costs = [self._cost(log_weights[g], persons[g], g) for g in range(len(at_nodes))]
-        slopes = np.stack([slope for _, slope in costs])
-        return sum(cost for cost, _ in costs), at_nodes - persons[:, None] * np.exp(log_weights) - slopes
+        found = [self._penalty(log_weights[g], persons[g], g) for g in range(len(at_nodes))]
+        slopes = np.stack([slope for _, slope in found])
+        return sum(penalty for penalty, _ in found), at_nodes - persons[:, None] * np.exp(log_weights) - slopes
 
     def newton_step(self, gradient: Floats, log_weights: Floats, at_nodes: Floats) -> Floats:
         steps = []
@@ -150,11 +150,11 @@ class Histograms(NormalGroups):
         """
         found, weights, persons = products.copy(), np.exp(log_weights), at_nodes.sum(axis=1)
         for g, w in enumerate(weights):
-            found[g] += self._bent_cost(log_weights[g], persons[g], g) + np.diag(persons[g] * w - at_nodes[g])
-        found[0] += self._bends_of_pins(weights[0], persons[0])
+            found[g] += self._penalty_information(log_weights[g], persons[g], g) + np.diag(persons[g] * w - at_nodes[g])
+        found[0] += self._constraint_curvature(weights[0], persons[0])
         return found
 
-    def price_of_shape(self, log_weights: Floats) -> Floats:
+    def shape_penalty(self, log_weights: Floats) -> Floats:
         """Shape (Q, Q): second derivatives of the penalties on roughness and upturns of a histogram."""
         upward = np.maximum(self._second @ log_weights, 0.0)
         return self._roughness + self._upturn * self._second.T @ (upward[:, None] * self._second)
@@ -169,26 +169,26 @@ class Histograms(NormalGroups):
             off = nodes - weights @ nodes
             variance = weights @ off**2
             by_mean, by_log_sd = weights * off, weights * (off**2 - variance) / (2 * variance)
-            pinned = [] if g or s.anchored else [by_mean] if s.item_model.fixed_slopes else [by_mean, by_log_sd]
-            held = np.stack([weights, *pinned], axis=1)
+            constrained = [] if g or s.anchored else [by_mean] if s.item_model.fixed_slopes else [by_mean, by_log_sd]
+            held = np.stack([weights, *constrained], axis=1)
             directions.append(np.linalg.qr(held, mode="complete")[0][:, held.shape[1] :])
             moments.append(np.stack([by_mean, by_log_sd]))
         return block_diag(*directions), block_diag(*moments)
 
-    def price(self, log_weights: Floats, free: Floats) -> Floats:
-        """Shape (W, W): what of the information of the free directions is a price."""
-        return free.T @ block_diag(*(self.price_of_shape(each) for each in log_weights)) @ free
+    def penalty_information(self, log_weights: Floats, free: Floats) -> Floats:
+        """Shape (W, W): what of the information of the free directions comes from the penalties on shape."""
+        return free.T @ block_diag(*(self.shape_penalty(each) for each in log_weights)) @ free
 
     def _maximum(self, log_weights: Floats, at_nodes: Floats, group: int) -> Floats:
-        """The log weights (Q,) of a group that its expected persons at the nodes and the price of its shape give."""
-        value, slope = self._look(log_weights, at_nodes, group)
+        """The log weights (Q,) of a group that its expected persons at the nodes and the penalties give."""
+        value, slope = self._objective(log_weights, at_nodes, group)
         for _ in range(_STEPS):
             step = np.linalg.solve(self._complete_information(log_weights, at_nodes.sum(), group), slope)
             if step @ slope < _ENOUGH:
                 break
             for _ in range(_HALVINGS):
                 there = normalised(log_weights + step)
-                found = self._look(there, at_nodes, group)
+                found = self._objective(there, at_nodes, group)
                 if found[0] > value:
                     break
                 step *= 0.5
@@ -197,57 +197,57 @@ class Histograms(NormalGroups):
             log_weights, (value, slope) = there, found
         return log_weights
 
-    def _cost(self, log_weights: Floats, persons: float, group: int) -> tuple[float, Floats]:
-        """What the histogram of a group costs, and its derivatives (Q,) by the log weights (Q,)."""
+    def _penalty(self, log_weights: Floats, persons: float, group: int) -> tuple[float, Floats]:
+        """All penalties on the histogram of a group, and their derivatives (Q,) by the log weights (Q,)."""
         # By differences: sums of all log weights times the roughness lose the digits that an ascent ends by.
-        rough, upward = self._third @ log_weights, np.maximum(self._second @ log_weights, 0.0)
-        cost = float(0.5 * (rough @ rough) + self._upturn / 6 * (upward**3).sum())
-        slope = rough @ self._third + 0.5 * self._upturn * upward**2 @ self._second
-        for off, by_weights in self._pins(np.exp(log_weights), persons) if group == 0 else []:
-            cost += 0.5 * off**2
+        third, upward = self._third @ log_weights, np.maximum(self._second @ log_weights, 0.0)
+        penalty = float(0.5 * (third @ third) + self._upturn / 6 * (upward**3).sum())
+        slope = third @ self._third + 0.5 * self._upturn * upward**2 @ self._second
+        for off, by_weights in self._constraints(np.exp(log_weights), persons) if group == 0 else []:
+            penalty += 0.5 * off**2
             slope = slope + off * by_weights
-        return cost, slope
+        return penalty, slope
 
-    def _look(self, log_weights: Floats, at_nodes: Floats, group: int) -> tuple[float, Floats]:
-        """What the expected persons at the nodes (Q,) say of a group's log weights (Q,), whose weights sum to 1, less
-        what these cost; and its derivatives (Q,)."""
-        cost, slope = self._cost(log_weights, at_nodes.sum(), group)
-        return float(at_nodes @ log_weights) - cost, at_nodes - at_nodes.sum() * np.exp(log_weights) - slope
+    def _objective(self, log_weights: Floats, at_nodes: Floats, group: int) -> tuple[float, Floats]:
+        """The expected log-likelihood of a group's log weights (Q,), whose weights sum to 1, less the penalties; and
+        its derivatives (Q,). `at_nodes`: shape (Q,), persons."""
+        penalty, slope = self._penalty(log_weights, at_nodes.sum(), group)
+        return float(at_nodes @ log_weights) - penalty, at_nodes - at_nodes.sum() * np.exp(log_weights) - slope
 
     def _complete_information(self, log_weights: Floats, persons: float, group: int) -> Floats:
         """Shape (Q, Q): of a group's log weights where abilities are known; a change of all of them together, which
         changes nothing, is held."""
-        return np.diag(persons * np.exp(log_weights)) + self._bent_cost(log_weights, persons, group)
+        return np.diag(persons * np.exp(log_weights)) + self._penalty_information(log_weights, persons, group)
 
-    def _bent_cost(self, log_weights: Floats, persons: float, group: int) -> Floats:
-        """Shape (Q, Q): second derivatives of a histogram's penalties, without those of its pins."""
-        cost = self.price_of_shape(log_weights)
-        for _, by_weights in self._pins(np.exp(log_weights), persons) if group == 0 else []:
-            cost += np.outer(by_weights, by_weights)
-        return cost
+    def _penalty_information(self, log_weights: Floats, persons: float, group: int) -> Floats:
+        """Shape (Q, Q): second derivatives of a histogram's penalties, without those of its constraints."""
+        information = self.shape_penalty(log_weights)
+        for _, by_weights in self._constraints(np.exp(log_weights), persons) if group == 0 else []:
+            information += np.outer(by_weights, by_weights)
+        return information
 
-    def _pins(self, weights: Floats, persons: float) -> list[tuple[float, Floats]]:
-        """What keeps the reference group's mean and variance at 0 and 1: terms whose squares cost half of themselves,
-        with their derivatives (Q,) by its log weights."""
+    def _constraints(self, weights: Floats, persons: float) -> list[tuple[float, Floats]]:
+        """The identification constraints that the reference group's mean and variance are 0 and 1: terms of which half
+        the square is a penalty, with their derivatives (Q,) by its log weights."""
         s, nodes = self.structure, self.grid.nodes
         if s.anchored:
             return []
         mean = float(weights @ nodes)
         unit = np.sqrt(persons)
-        pins = [(unit * mean, unit * weights * (nodes - mean))]
+        constraints = [(unit * mean, unit * weights * (nodes - mean))]
         if not s.item_model.fixed_slopes:
             variance = float(weights @ (nodes - mean) ** 2)
             unit = np.sqrt(0.5 * persons)
-            pins.append((unit * (variance - 1), unit * weights * ((nodes - mean) ** 2 - variance)))
-        return pins
+            constraints.append((unit * (variance - 1), unit * weights * ((nodes - mean) ** 2 - variance)))
+        return constraints
 
-    def _bends_of_pins(self, weights: Floats, persons: float) -> Floats:
-        """Shape (Q, Q): the pins' second derivatives by the log weights, each times its pin."""
-        out, pins = np.zeros((len(weights), len(weights))), self._pins(weights, persons)
-        for off, by in pins:
+    def _constraint_curvature(self, weights: Floats, persons: float) -> Floats:
+        """Shape (Q, Q): the constraints' second derivatives by the log weights, each times its term."""
+        out, constraints = np.zeros((len(weights), len(weights))), self._constraints(weights, persons)
+        for off, by in constraints:
             out += off * (np.diag(by) - np.outer(by, weights) - np.outer(weights, by))
-        if len(pins) == 2:
-            by_mean, (off, _) = weights * (self.grid.nodes - weights @ self.grid.nodes), pins[1]
+        if len(constraints) == 2:
+            by_mean, (off, _) = weights * (self.grid.nodes - weights @ self.grid.nodes), constraints[1]
             out -= off * np.sqrt(2 * persons) * np.outer(by_mean, by_mean)
         return out
 

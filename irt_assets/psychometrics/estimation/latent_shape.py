@@ -43,7 +43,7 @@ HISTOGRAM_GAIN = 20.0
 UNDER_GUESSING = "θ is taken as a histogram: under a normal one, c takes up a skew of θ, and slopes of linking with it"
 """Why a model with guessing has a histogram without a test: its score test misses a skew that moves the slope of a
 month's linking by .04."""
-GUESSING_GAIN, GUESSING_GAIN_OF_ITEM, SUSPECTED = 20.0, 0.7, 0.05
+GUESSING_GAIN, GUESSING_GAIN_OF_ITEM, CANDIDATE_LEVEL = 20.0, 0.7, 0.05
 """Learners are also taken to guess if a 3PL raises 2 log L by more than the first, both with histograms, and either by
 more than the second for each item or with an item that is guessed at this false discovery rate: what a histogram
 smooths of a skewed θ a 3PL can imitate, but in no single item."""
@@ -82,10 +82,10 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
         return calibration, Shape("normal", "θ is taken as normal: the fit did not converge, so nothing was tested")
     made: dict[tuple[Model, Latent], Calibration] = {(model, "normal"): calibration}
     try:
-        pinned = item_model(model).with_unit_sd.name
-        if pinned != model:
-            made[pinned, "normal"] = fit(responses, pinned, "normal")
-        test = normality(responses, made[pinned, "normal"])
+        unit_sd = item_model(model).with_unit_sd.name
+        if unit_sd != model:
+            made[unit_sd, "normal"] = fit(responses, unit_sd, "normal")
+        test = normality(responses, made[unit_sd, "normal"])
     except PsychometricsError as error:
         return calibration, Shape("normal", f"θ is taken as normal; neither it nor guessing was tested: {error}")
     n, test_text = responses.n_persons, f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
@@ -147,11 +147,11 @@ def _guessing(fits: _Fits, rejected: bool) -> tuple[str | None, float | None]:
     """
     if not (rejected or fits.guessed("normal")):
         return None, None
-    suspects, gain, signs = fits.guessed("histogram", SUSPECTED), None, list[str]()
-    items = [item for item, q in suspects.items() if q < GUESSING_LEVEL]
+    candidates, gain, signs = fits.guessed("histogram", CANDIDATE_LEVEL), None, list[str]()
+    items = [item for item, q in candidates.items() if q < GUESSING_LEVEL]
     if rejected:
         gain = 2 * (fits.loglik(THREE_PL.name, "histogram") - fits.loglik(TWO_PL.name, "histogram"))
-        if gain > GUESSING_GAIN and (suspects or gain > GUESSING_GAIN_OF_ITEM * fits.responses.n_items):
+        if gain > GUESSING_GAIN and (candidates or gain > GUESSING_GAIN_OF_ITEM * fits.responses.n_items):
             signs.append(f"a 3PL raises 2 log L by {gain:.0f}, both with histograms")
     if items:
         signs.append(f"score tests find c > 0 (q < {GUESSING_LEVEL:g}) in {len(items)} items: {few_of(items)}")

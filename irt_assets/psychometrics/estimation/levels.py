@@ -46,17 +46,9 @@ class Earlier:
 
         `answers` has one person for each of the learners, in their order.
         """
-        place = {item: j for j, item in enumerate(item_ids)}
-        where = np.array([place.get(item, -1) for item in answers.item_ids], dtype=np.int64)
-        usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
-        rows = (where[answers.item] >= 0) & usable[where[answers.item]] if len(item_ids) else np.zeros(0, dtype=bool)
-        kept = Responses(
-            answers.person[rows],
-            where[answers.item[rows]].astype(np.int32),
-            answers.score[rows],
-            answers.n_persons,
-            tuple(item_ids),
-        )
+        known = {item for item, usable in zip(item_ids, np.isfinite(a + d + c), strict=True) if usable}
+        keep = np.array([item in known for item in answers.item_ids], dtype=bool)
+        kept = answers.of_items(keep).among(item_ids)
         theta = eap(kept, a, d, c).theta
         theta[np.bincount(kept.person, minlength=kept.n_persons) < MIN_EARLIER_ANSWERS] = np.nan
         return cls(theta)
@@ -115,9 +107,10 @@ def fit_by_level(fit: Fit, answers: Responses, anchors: AnchorSet | None) -> Lev
     for _ in range(REFINEMENTS):
         found = _fitted(fit, earlier, sd)
         sd = found.latent_sd
-        unit = _standardised(found)
+        unit = found.standardised(found.latent_mean, found.latent_sd)
         earlier = Earlier.scored(answers, unit.item_ids, unit.a, unit.d, unit.c)
-    return LevelledFit(_standardised(_fitted(fit, earlier, sd)), earlier.groups())
+    found = _fitted(fit, earlier, sd)
+    return LevelledFit(found.standardised(found.latent_mean, found.latent_sd), earlier.groups())
 
 
 def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
@@ -126,11 +119,6 @@ def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
     found = fit(groups, names[len(names) // 2], sd)
     found.item_model.require_logistic("a fit by level")
     return found
-
-
-def _standardised(fit: Calibration) -> Calibration:
-    slope = 1.0 if fit.item_model.fixed_slopes else 1.0 / fit.latent_sd
-    return fit.rescaled(slope, -slope * fit.latent_mean)
 
 
 def assignment_correlation(responses: Responses, difficulty: Floats, earlier: Earlier) -> tuple[float, int]:

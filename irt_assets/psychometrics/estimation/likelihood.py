@@ -1,8 +1,8 @@
 """What one E-step says of the items: expected counts, gradient and information, without and with guessing.
 
 `Logistic`, `Guessing` and `Categories` have one interface; all stand for J curves on Q nodes at one parameter vector. A
-complete-data score of an item (θ known) is (x − P)·V with V = (θ, 1) or, with guessing, V = (θL/P, L/P, c/P) for (a, d,
-logit c) and L the logistic part. The ability distribution, priors and the optimiser are elsewhere.
+complete-data score of an item (θ known) is (x − P)·V with V = (θ, 1) or, with guessing, the `factors` of its tables.
+Formulas of curves, the ability distribution, priors and the optimiser are elsewhere.
 
 `Categories` serves any `ItemModel`. log P(pattern) is Σ log P(0) over the items seen plus Σ log P(k)/P(0) over the
 categories k > 0 that were chosen, so that kernels take a row for each item and category where they else take an item.
@@ -13,16 +13,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats
+from irt_assets.psychometrics.core.curves import GuessingTables, logistic_table
 from irt_assets.psychometrics.core.item_models import ItemModel
-from irt_assets.psychometrics.estimation import information_kernels, robust_kernels, tilt_kernels
+from irt_assets.psychometrics.estimation import information_kernels, score_product_kernels
 from irt_assets.psychometrics.estimation.response_layout import Answers
 from irt_assets.psychometrics.estimation.sums import KernelSum, SumOverPersons, Sums
 
-TILT = 1e-3
+SCORE_STEP = 1e-3
 """A step for finite differences: the relative error of a second derivative is one in a million."""
 NOTHING = -1e4
 """The log weight of a node that is not in use."""
@@ -63,7 +63,8 @@ class Logistic:
 
     def __init__(self, data: Answers, nodes: Floats, a: Floats, d: Floats) -> None:
         self.data, self.nodes, self.d = data, nodes, d
-        log_wrong, self.p = _logistic(a, d, nodes)
+        log_wrong, self.p = logistic_table(a, d, nodes)
+        self.c = np.zeros(len(a))
         self.curves = kernels.Curves(a, _padded(log_wrong), _padded(np.empty((0, len(nodes)))))
 
     def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
@@ -94,64 +95,39 @@ class Guessing:
 
     def __init__(self, data: Answers, nodes: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
         self.data, self.nodes = data, nodes
-        log_rest, logistic = _logistic(a, d, nodes)
-        c, rest = expit(logit_c)[:, None], expit(-logit_c)[:, None]
-        self.c, self.logistic = c, logistic
-        self.p = c + rest * logistic
-        self.q = rest * np.exp(log_rest)
-        with np.errstate(divide="ignore"):
-            log_c = np.log(c)
-        log_right = np.logaddexp(log_c, np.log(rest) + a[:, None] * nodes + d[:, None] + log_rest)
-        log_wrong = np.log(rest) + log_rest
-        flip = data.flipped[:, None]
+        self.tables = tables = GuessingTables(nodes, a, d, logit_c)
+        self.c = tables.c[:, 0]
+        flip, log_odds = data.flipped[:, None], tables.log_right - tables.log_wrong
         self.curves = kernels.Curves(
             a,
-            _padded(np.where(flip, log_right, log_wrong)),
-            _padded(np.where(flip, log_wrong - log_right, log_right - log_wrong)),
+            _padded(np.where(flip, tables.log_right, tables.log_wrong)),
+            _padded(np.where(flip, -log_odds, log_odds)),
         )
-        with np.errstate(divide="ignore", invalid="ignore"):
-            by_eta = np.where(c > 0, logistic / self.p, 1.0)
-            by_c = np.where(c > 0, c / self.p, 0.0)
-        self.derivatives = np.stack([by_eta * nodes, by_eta, by_c])
 
     def expect(self, total: SumOverPersons, log_weights: Floats) -> Expectation:
         loglik, seen, listed, mass = _counts(self, total, log_weights)
-        flip = self.data.flipped[:, None]
-        residual = listed - seen * np.where(flip, self.q, self.p)
+        flip, tables = self.data.flipped[:, None], self.tables
+        residual = listed - seen * np.where(flip, tables.q, tables.p)
         residual = np.where(flip, -residual, residual)
-        spread = seen * self.p * self.q
-        gradient = np.einsum("kjq,jq->kj", self.derivatives, residual)
-        information = np.einsum("kjq,mjq,jq->jkm", self.derivatives, self.derivatives, spread)
-        right = residual + seen * self.p
+        spread = seen * tables.p * tables.q
+        gradient = np.einsum("kjq,jq->kj", tables.factors, residual)
+        information = np.einsum("kjq,mjq,jq->jkm", tables.factors, tables.factors, spread)
+        right = residual + seen * tables.p
         association = right @ self.nodes - self.data.correct / self.data.n * (seen @ self.nodes)
         return Expectation(loglik, gradient, information, residual, mass, association, seen, right)
 
     def curvature(self, expected: Expectation) -> Floats:
         """Like that of `Logistic`."""
-        bent: Floats = np.einsum("kmjq,jq->jkm", self._bends(), expected.residual)
+        bent: Floats = np.einsum("kmjq,jq->jkm", self.tables.factor_derivatives, expected.residual)
         return expected.information - bent
 
     def scores(self, latent: Floats) -> information_kernels.Scores:
-        flip = self.data.flipped[:, None]
-        pairs = [(self.q * value, -self.p * value) for value in self.derivatives[1:]]
+        flip, tables = self.data.flipped[:, None], self.tables
+        pairs = [(tables.q * value, -tables.p * value) for value in tables.factors[1:]]
         (right, wrong), (guess_right, guess_wrong) = [
             (np.where(flip, other, one), np.where(flip, one, other)) for one, other in pairs
         ]
-        return information_kernels.Scores(right, wrong, guess_right, guess_wrong, self.c[:, 0] - 1, latent)
-
-    def _bends(self) -> Floats:
-        """Shape (3, 3, J, Q): derivatives of the factors V. With v = L/P and u = c/P: ∂v/∂η = vu(1 − L),
-        ∂v/∂logit c = ∂u/∂η = −vu(1 − P), ∂u/∂logit c = vu(1 − c)."""
-        product = self.derivatives[1] * self.derivatives[2]
-        by_eta, both, by_c = product * (1 - self.logistic), -product * self.q, product * (1 - self.c)
-        theta = self.nodes
-        return np.stack(
-            [
-                np.stack([by_eta * theta**2, by_eta * theta, both * theta]),
-                np.stack([by_eta * theta, by_eta, both]),
-                np.stack([both * theta, both, by_c]),
-            ]
-        )
+        return information_kernels.Scores(right, wrong, guess_right, guess_wrong, self.c - 1, latent)
 
 
 class Categories:
@@ -164,7 +140,7 @@ class Categories:
         self.rows = data.row_item, data.row_category
         item, category = self.rows
         logs = model.log_probabilities(nodes, parameters, data.n_categories)
-        self.p = np.exp(logs)
+        self.p, self.c = np.exp(logs), np.zeros(len(logs))
         self.by_parameters = model.by_parameters(nodes, parameters, data.n_categories)
         log_odds = logs[item, :, category] - logs[item, :, 0]
         self.curves = kernels.Curves(parameters[0].copy(), _padded(logs[:, :, 0]), _padded(log_odds))
@@ -189,7 +165,7 @@ Curves = Logistic | Guessing | Categories
 def missing_information(
     curves: Logistic | Guessing, total: SumOverPersons, log_weights: Floats, latent: Floats
 ) -> Floats:
-    """Σ_i Cov(complete-data score | pattern i), shape (KJ + 2G, KJ + 2G), in the order of `Structure`; `latent`
+    """Σ_i Cov(complete-data score | pattern i), shape (KJ + 2G, KJ + 2G), in the order of `ParameterLayout`; `latent`
     (2, G, Q) are the scores of the groups' means and log SDs."""
     J, G, K = curves.data.n_items, len(log_weights), curves.K
     half = _missing(curves, total, log_weights, latent, J + G)
@@ -208,25 +184,26 @@ def missing_information_blocks(curves: Logistic | Guessing, total: SumOverPerson
 
 def shared_with_nodes(curves: Curves, total: SumOverPersons, log_weights: Floats) -> Floats:
     """Minus the second derivatives of the log-likelihood by the items' parameters and the groups' log weights, which
-    are free and not tied to a sum: shape (KJ, GQ), in the order of `Structure` (Louis 1982)."""
+    are free and not tied to a sum: shape (KJ, GQ), in the order of `ParameterLayout` (Louis 1982)."""
     J, K, (G, Q) = curves.data.n_items, curves.K, log_weights.shape
     if isinstance(curves, Categories):
         return shared_by_differences(curves, total, log_weights, np.broadcast_to(np.eye(Q), (G, Q, Q)))
     scores = _padded_scores(curves.scores(np.zeros((G, 2, Q))))
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
-    (found,) = total(_SharedWithNodes((curves.curves, nodes, log_weights, scores), ((K, J, G, len(nodes)),)))
+    tables = curves.curves, nodes, log_weights, scores
+    (found,) = total(KernelSum(score_product_kernels.shared_with_nodes, tables, ((K, J, G, len(nodes)),)))
     return found[..., :Q].reshape(K * J, G * Q)
 
 
-def shared_by_differences(curves: Curves, total: SumOverPersons, log_weights: Floats, tilts: Floats) -> Floats:
-    """What information the items' parameters share with `tilts` (G, M, Q) of the log weights, shape (KJ, GM), by
+def shared_by_differences(curves: Curves, total: SumOverPersons, log_weights: Floats, latent_scores: Floats) -> Floats:
+    """The same by M parameters of a group with these scores (G, M, Q) in place of the log weights: shape (KJ, GM), by
     differences of gradients."""
     columns = []
-    for g, m in np.ndindex(*tilts.shape[:2]):
+    for g, m in np.ndindex(*latent_scores.shape[:2]):
         step = np.zeros_like(log_weights)
-        step[g] = TILT * tilts[g, m]
+        step[g] = SCORE_STEP * latent_scores[g, m]
         down, up = (curves.expect(total, log_weights + move).gradient.ravel() for move in (-step, step))
-        columns.append((down - up) / (2 * TILT))
+        columns.append((down - up) / (2 * SCORE_STEP))
     return np.stack(columns, axis=1)
 
 
@@ -234,44 +211,32 @@ def products_of_posteriors(curves: Curves, total: SumOverPersons, log_weights: F
     """Σ p pᵀ over the persons of each group with posterior weights p at the nodes, shape (G, Q, Q)."""
     Q = len(curves.nodes)
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
-    shape = (*log_weights.shape, len(nodes))
-    (found,) = total(_ProductsOfPosteriors((curves.curves, nodes, log_weights), (shape,)))
+    tables, shape = (curves.curves, nodes, log_weights), (*log_weights.shape, len(nodes))
+    (found,) = total(KernelSum(score_product_kernels.products_of_posteriors, tables, (shape,)))
     return found[:, :Q, :Q].copy()
 
 
-def products_of_tilts(curves: Curves, total: SumOverPersons, log_weights: Floats, tilts: Floats) -> Floats:
-    """Sum of products of persons' scores of two `tilts` (G, M, Q), shape (G, M, M)."""
-    nodes, log_weights, padded = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(tilts)
-    G, M, _ = tilts.shape
-    (found,) = total(_ProductsOfTilts((curves.curves, nodes, log_weights, padded), ((G, M, M),)))
-    return found
-
-
-def score_products(curves: Logistic | Guessing, total: SumOverPersons, log_weights: Floats, tilts: Floats) -> Floats:
-    """Σ_i s_i s_iᵀ over persons, shape (KJ + GM, KJ + GM): scores of the items' parameters in the order of `Structure`,
-    then those of the M `tilts` (G, M, Q) of each group."""
-    J, (G, M, _) = curves.data.n_items, tilts.shape
+def score_products(
+    curves: Logistic | Guessing, total: SumOverPersons, log_weights: Floats, latent_scores: Floats
+) -> Floats:
+    """Σ_i s_i s_iᵀ over persons, shape (KJ + GM, KJ + GM): scores of the items' parameters in the order of
+    `ParameterLayout`, then the M `latent_scores` (G, M, Q) of each group."""
+    J, (G, M, _) = curves.data.n_items, latent_scores.shape
     scores = _padded_scores(curves.scores(np.zeros((G, 2, len(curves.nodes)))))
-    nodes, log_weights, tilts = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(tilts)
-    size = curves.K * J + G * M
-    (once,) = total(_ScoreProducts((curves.curves, nodes, log_weights, scores, tilts), ((size, size),)))
+    nodes, log_weights, latent_scores = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(latent_scores)
+    tables, size = (curves.curves, nodes, log_weights, scores, latent_scores), curves.K * J + G * M
+    (once,) = total(KernelSum(score_product_kernels.score_products, tables, ((size, size),)))
     return once + once.T - np.diag(np.diag(once))
 
 
 def most_information(information: Floats, total: SumOverPersons) -> float:
     """The most that the items of one person have together at one node, rounded up; information: (J, Q), of items."""
-    (persons,) = total(_CountsByInformation((information,), ((MOST_INFORMATION,),)))
+    (persons,) = total(KernelSum(information_kernels.count_by_information, (information,), ((MOST_INFORMATION,),)))
     return float(1 + np.flatnonzero(persons)[-1])
-
-
-class _CountsByInformation(KernelSum):
-    kernel = staticmethod(information_kernels.count_by_information)
 
 
 class _ExpectedCounts(KernelSum):
     """The value first, shape (1,), which the kernel returns."""
-
-    kernel = staticmethod(kernels.expected_counts)
 
     def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
         value, *counts = into
@@ -281,8 +246,6 @@ class _ExpectedCounts(KernelSum):
 class _MissingInformation(KernelSum):
     """The loss of persons in runs and of the others, each by a kernel that is compiled where it is called; added in the
     order of the persons, so that the sum does not depend on how many kernels there are."""
-
-    kernel = staticmethod(information_kernels.add_runs)
 
     def add(self, first: int, last: int, people: kernels.People, into: Sums) -> None:
         *tables, whole = self.tables
@@ -297,33 +260,14 @@ class _MissingInformation(KernelSum):
                 information_kernels.add_persons(sets[stretch], people, *tables, whole, *into)
 
 
-class _MissingGuessedInformation(_MissingInformation):
-    kernel = staticmethod(information_kernels.add_guessed_runs)
-
-
-class _SharedWithNodes(KernelSum):
-    kernel = staticmethod(tilt_kernels.shared_with_nodes)
-
-
-class _ProductsOfPosteriors(KernelSum):
-    kernel = staticmethod(tilt_kernels.products_of_posteriors)
-
-
-class _ProductsOfTilts(KernelSum):
-    kernel = staticmethod(tilt_kernels.tilt_products)
-
-
-class _ScoreProducts(KernelSum):
-    kernel = staticmethod(robust_kernels.score_products)
-
-
 def _counts(curves: Curves, total: SumOverPersons, log_weights: Floats) -> tuple[float, Floats, Floats, Floats]:
     """`kernels.expected_counts` over all persons: value, seen, right and mass."""
     J, Q, rows = curves.data.n_items, len(curves.nodes), len(curves.curves.log_odds)
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
     right_shape = (rows, len(nodes)) if rows else (J, 1)
     shapes = ((1,), (J, len(nodes)), right_shape, log_weights.shape)
-    value, seen, right, mass = total(_ExpectedCounts((curves.curves, nodes, log_weights), shapes))
+    tables = curves.curves, nodes, log_weights
+    value, seen, right, mass = total(_ExpectedCounts(kernels.expected_counts, tables, shapes))
     return float(value[0]), seen[:, :Q], right[:, :Q], mass[:, :Q]
 
 
@@ -353,12 +297,6 @@ def _missing(
     shape = (J + G if whole else J, width, K, K)
     scores = _padded_scores(curves.scores(np.ascontiguousarray(latent.transpose(1, 0, 2))))
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
-    of_curves = _MissingGuessedInformation if isinstance(curves, Guessing) else _MissingInformation
-    (found,) = total(of_curves((curves.curves, nodes, log_weights, scores, whole), (shape,)))
+    of_runs = information_kernels.add_guessed_runs if isinstance(curves, Guessing) else information_kernels.add_runs
+    (found,) = total(_MissingInformation(of_runs, (curves.curves, nodes, log_weights, scores, whole), (shape,)))
     return found
-
-
-def _logistic(a: Floats, d: Floats, theta: Floats) -> tuple[Floats, Floats]:
-    log_wrong, p = np.empty((len(a), len(theta))), np.empty((len(a), len(theta)))
-    kernels.logistic_table(a, d, theta, log_wrong, p)
-    return log_wrong, p

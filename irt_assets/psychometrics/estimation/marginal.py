@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import block_diag
-from scipy.special import expit, logit
+from scipy.special import logit
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.arrays import Floats, Mask
-from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel, which
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
+from irt_assets.psychometrics.core.curves import with_asymptote
+from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, ItemCurves, ItemModel, which
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -28,12 +29,11 @@ from irt_assets.psychometrics.estimation.likelihood import (
     missing_information_blocks,
     most_information,
     products_of_posteriors,
-    products_of_tilts,
     score_products,
     shared_by_differences,
     shared_with_nodes,
 )
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import Answers, ResponseLayout
 
 _MIDDLE = 0.4
@@ -48,7 +48,7 @@ class Point:
     """A parameter vector with all that one E-step says about it.
 
     Attributes:
-        x: the free parameters; a, d, logit_c (J,), means, sds (G,), log_weights (G, Q) of the latent distributions.
+        x: the free parameters; a, d, c (J,), means, sds (G,), log_weights (G, Q) of the latent distributions.
         objective: the marginal log-likelihood plus the log density of the priors; `gradient` is its gradient in x.
         information: (J, K, K), complete-data information expected over answers, plus the priors' curvature.
         expected: what the E-step says of the items.
@@ -58,7 +58,7 @@ class Point:
     x: Floats
     a: Floats
     d: Floats
-    logit_c: Floats
+    c: Floats
     means: Floats
     sds: Floats
     log_weights: Floats
@@ -124,14 +124,12 @@ class Problem:
         else:
             unit = begun.rescaled(1 / begun.latent_sd, -begun.latent_mean / begun.latent_sd)
         known = unit.estimated
-        before = np.minimum(unit.c, _MIDDLE)
-        c = np.zeros(J)
+        before, c = np.minimum(unit.c, _MIDDLE), np.zeros(J)
         if s.item_model.guesses:
             guessed = known & which(unit.models, lambda model: model.guesses)
             full[s.block(2)][guessed] = logit(before[guessed])
-            c = np.minimum(expit(full[s.block(2)]), _MIDDLE)
-        steeper = (0.5 - before) / (1 - before) * (1 - c) / (0.5 - c)
-        a, d = steeper * unit.a, steeper * (unit.d - logit((0.5 - before) / (1 - before))) + logit((0.5 - c) / (1 - c))
+            c = np.minimum(self.curves(full).c, _MIDDLE)
+        a, d = with_asymptote(unit.a, unit.d, before, c)
         if not s.item_model.own_slopes:
             common = a[known].mean() if s.common_slopes.any() else 1.0
             d *= np.sqrt((1 + (common / 1.7) ** 2) / (1 + (a / 1.7) ** 2))
@@ -164,14 +162,14 @@ class Problem:
         s = self.structure
         full = s.expand(x)
         means, sds = full[s.means], np.exp(full[s.log_sds])
-        log_weights = self.latent.log_weights(full)
-        found = self.curves(full).expect(self._total, log_weights)
+        log_weights, curves = self.latent.log_weights(full), self.curves(full)
+        found = curves.expect(self._total, log_weights)
         self.data.evaluated(found.loglik)
         persons = found.mass.sum(axis=1)
         scores = self.latent.scores(means, sds, log_weights)
         latent_gradient = np.einsum("mgq,gq->mg", scores, found.mass)
         spread = np.einsum("mgq,ngq,gq->gmn", scores, scores, np.exp(log_weights)) * persons[:, None, None]
-        cost, weight_gradient = self.latent.cost(log_weights, found.mass)
+        penalty, weight_gradient = self.latent.penalty(log_weights, found.mass)
         terms = self._prior_terms(full)
         full_gradient = np.concatenate(
             [(found.gradient + terms.gradient).ravel(), latent_gradient.ravel(), weight_gradient.ravel()]
@@ -180,12 +178,12 @@ class Problem:
             x=x,
             a=full[s.block(0)],
             d=full[s.block(1)],
-            logit_c=full[s.block(2)] if s.guessing else np.full(s.n_items, -np.inf),
+            c=curves.c,
             means=means,
             sds=sds,
             log_weights=log_weights,
             loglik=found.loglik,
-            objective=found.loglik + float(terms.value.sum()) - cost,
+            objective=found.loglik + float(terms.value.sum()) - penalty,
             gradient=s.gather(full_gradient),
             information=found.information + terms.curvature,
             expected=found,
@@ -234,37 +232,44 @@ class Problem:
         s = self.structure
         places = np.unique(s.index[: s.weights.start], return_index=True)
         first = places[1][places[0] >= 0]
-        rows = []
-        for k in range(len(first)):
-            step = np.zeros_like(point.x)
-            step[k] = _STEP
-            down, up = self.evaluate(point.x - step).gradient, self.evaluate(point.x + step).gradient
-            rows.append((down - up)[: len(first)] / (2 * _STEP))
+        columns = self.gradient_differences(point, np.arange(len(first)))[: len(first)]
         information = np.zeros((s.weights.start, s.weights.start))
-        information[np.ix_(first, first)] = (np.array(rows) + np.array(rows).T) / 2
+        information[np.ix_(first, first)] = (columns + columns.T) / 2
         return information
+
+    def gradient_differences(self, point: Point, places: Ints) -> Floats:
+        """Minus the derivatives of the gradient by the parameters at these P places of x, shape (size, P), at the cost
+        of two E-steps for each."""
+        columns = []
+        for place in places:
+            step = np.zeros_like(point.x)
+            step[place] = _STEP
+            down, up = (self.evaluate(point.x + move).gradient for move in (-step, step))
+            columns.append((down - up) / (2 * _STEP))
+        return np.stack(columns, axis=1)
 
     def _curvature(self, point: Point) -> Floats:
         """Shape (J, K, K): complete-data information given the answers, plus minus the Hessian of the priors."""
         full = self.structure.expand(point.x)
         return self._logistic(full).curvature(point.expected) + self._prior_terms(full).hessian
 
-    def information_of_tilts(self, point: Point, tilts: Floats) -> tuple[Floats, Floats]:
-        """Information of few `tilts` (G, M, Q): shared with a, d (and logit c) of the items, (KJ, G, M), by differences
-        of gradients, and the sum of products of their own scores, (G, M, M)."""
+    def latent_information(self, point: Point, scores: Floats) -> tuple[Floats, Floats]:
+        """Information of few parameters of the groups' densities with these scores (G, M, Q): shared with a, d (and
+        logit c) of the items, (KJ, G, M), by differences of gradients, and the sum of products of the persons' scores,
+        (G, M, M)."""
         curves = self.curves(self.structure.expand(point.x))
-
-        shared = shared_by_differences(curves, self._total, point.log_weights, tilts)
-        return shared.reshape(-1, *tilts.shape[:2]), products_of_tilts(curves, self._total, point.log_weights, tilts)
+        shared = shared_by_differences(curves, self._total, point.log_weights, scores)
+        products = products_of_posteriors(curves, self._total, point.log_weights)
+        return shared.reshape(-1, *scores.shape[:2]), scores @ products @ scores.transpose(0, 2, 1)
 
     def score_products(self, point: Point) -> Floats:
         """Σ s sᵀ of the learners' scores in all F parameters, shape (F, F), plus what priors say of the items, as
         if these were answers, too; 0 for means and SDs of histograms."""
         s, items = self.structure, self.structure.means.start
-        tilts, places = self.latent.tilts(point.means, point.sds, point.log_weights)
+        latent, places = self.latent.scores_by_place(point.means, point.sds, point.log_weights)
         places = np.concatenate([np.arange(items), places.ravel()])
         found, full = np.zeros((len(s.index), len(s.index))), s.expand(point.x)
-        found[np.ix_(places, places)] = score_products(self._logistic(full), self._total, point.log_weights, tilts)
+        found[np.ix_(places, places)] = score_products(self._logistic(full), self._total, point.log_weights, latent)
         own, prior = np.arange(s.K)[:, None] * s.n_items + np.arange(s.n_items), self._prior_terms(full).hessian
         found[own[:, None], own] += prior.transpose(1, 2, 0)
         return found
@@ -353,7 +358,7 @@ def largest_scaled_gradient(
     c: Floats,
     latent_mean: float,
     latent_sd: float,
-    given: Fixed,
+    given: ItemCurves,
     priors: Priors,
 ) -> tuple[float, str]:
     """The largest gradient of the log-likelihood (and log-prior) in a free parameter, and whose it is.
@@ -364,7 +369,7 @@ def largest_scaled_gradient(
     """
     J = responses.n_items
     structure = ParameterLayout.of(model, J, given=given)
-    data = ResponseLayout.of(responses, anchored=given.items)
+    data = ResponseLayout.of(responses, anchored=given.known)
     reach = max(6.0, float(np.ceil(abs(latent_mean) + 5 * latent_sd)))
     full = np.concatenate([a, d, logit(np.clip(c, *GUESSING_BOUNDS))[: J * (structure.K - 2)]])
     full = np.concatenate([full, [latent_mean, np.log(latent_sd)]])

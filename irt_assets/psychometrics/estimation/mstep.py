@@ -3,7 +3,7 @@ all.
 
 The likelihood of (a, d, logit c) is far from quadratic, in a few items of most banks much farther than in the others. A
 Newton step for all items together then goes as far as the worst item lets it; here each item goes its own way, at the
-price of J × Q terms in place of a pass over the data (Bock & Aitkin 1981). Nor is that of a histogram's log weights,
+cost of J × Q terms in place of a pass over the data (Bock & Aitkin 1981). Nor is that of a histogram's log weights,
 which a Newton step takes far beyond in the tails.
 """
 
@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import expit
 
 from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.curves import GuessingCurves
 from irt_assets.psychometrics.core.priors import item_terms
 from irt_assets.psychometrics.estimation.marginal import Point, Problem, held
 
@@ -25,7 +25,7 @@ _LONGEST_STEP = 2.0
 _LEAST = 1e-300
 
 
-class Look(NamedTuple):
+class Objective(NamedTuple):
     """Per item: expected log-likelihood plus log prior (n,), its gradient (3, n) and expected information (n, 3, 3)."""
 
     value: Floats
@@ -60,7 +60,7 @@ def _maximum(problem: Problem, point: Point, start: Floats, free: Mask, low: Flo
     """Fisher scoring, item by item: (3, J)."""
     out = start.copy()
     rows = np.flatnonzero(free.any(axis=0))
-    value, slope, information = _look(problem, point, rows, out[:, rows])
+    value, slope, information = _objective(problem, point, rows, out[:, rows])
     for _ in range(_STEPS):
         here = out[:, rows]
         outward = ((here >= high[:, rows]) & (slope > 0)) | ((here <= low[:, rows]) & (slope < 0))
@@ -75,7 +75,7 @@ def _maximum(problem: Problem, point: Point, start: Floats, free: Mask, low: Flo
         for _ in range(_HALVINGS):
             there = np.clip(here + step, low[:, rows], high[:, rows])
             there = np.where(free[:, rows], there, here)
-            found = _look(problem, point, rows, there)
+            found = _objective(problem, point, rows, there)
             worse = found.value < value
             if not worse.any():
                 break
@@ -86,18 +86,14 @@ def _maximum(problem: Problem, point: Point, start: Floats, free: Mask, low: Flo
     return out
 
 
-def _look(problem: Problem, point: Point, rows: np.ndarray, at: Floats) -> Look:
+def _objective(problem: Problem, point: Point, rows: np.ndarray, at: Floats) -> Objective:
     """The items `rows` (n,) at parameters (3, n)."""
-    theta, seen, right = problem.grid.nodes, point.expected.seen[rows], point.expected.right[rows]
+    seen, right = point.expected.seen[rows], point.expected.right[rows]
     a, d, logit_c = at
-    eta = a[:, None] * theta + d[:, None]
-    c, rest = expit(logit_c)[:, None], expit(-logit_c)[:, None]
-    logistic, wrong = expit(eta), rest * expit(-eta)
-    p = np.maximum(c + rest * logistic, _LEAST)
-    value = (right * np.log(p) + (seen - right) * np.log(np.maximum(wrong, _LEAST))).sum(axis=1)
-    by_eta = logistic / p
-    factors = np.stack([by_eta * theta, by_eta, c / p])
+    curves = GuessingCurves(problem.grid.nodes, a, d, logit_c)
+    log_right, log_wrong = (np.log(np.maximum(x, _LEAST)) for x in (curves.p, curves.q))
     terms = item_terms(problem.priors, a, d, logit_c, problem.prior_share[rows], 3)
-    slope = np.einsum("kjq,jq->kj", factors, right - seen * p)
-    information = np.einsum("kjq,mjq,jq->jkm", factors, factors, seen * p * wrong)
-    return Look(value + terms.value, slope + terms.gradient, information + terms.curvature)
+    value = (right * log_right + (seen - right) * log_wrong).sum(axis=1)
+    slope = np.einsum("kjq,jq->kj", curves.factors, right - seen * curves.p)
+    information = np.einsum("kjq,mjq,jq->jkm", curves.factors, curves.factors, seen * curves.p * curves.q)
+    return Objective(value + terms.value, slope + terms.gradient, information + terms.curvature)

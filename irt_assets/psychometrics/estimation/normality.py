@@ -14,12 +14,11 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Flag, Responses
 from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation.em_request import Persons, usable
 from irt_assets.psychometrics.estimation.marginal import Point, Problem
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import Counts, ResponseLayout
 from irt_assets.psychometrics.estimation.shape import Normality
-from irt_assets.psychometrics.estimation.standard_errors import inverse
+from irt_assets.psychometrics.estimation.standard_errors import scaled_inverse
 
 
 def normality(responses: Responses, calibration: Calibration, *, threads: int | None = None) -> Normality:
@@ -53,11 +52,8 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         raise PsychometricsError(
             "normality is tested where the fit has a joint covariance: this one has too many items"
         )
-    persons = Persons.of(responses, None, None, None)
-    counts = Counts.of(responses, persons.weight)
-    keep = np.isfinite(calibration.a) & counts.estimable(of)
-    unknown = np.full(responses.n_items, np.nan)
-    kept = usable(responses, counts, persons, keep, Fixed(unknown, unknown, unknown), of)
+    keep = np.isfinite(calibration.a) & Counts.of(responses, np.ones(responses.n_persons)).estimable(of)
+    kept = responses.of_items(keep)
     structure = ParameterLayout.of(calibration.select(keep).item_model, kept.n_items)
     full = np.zeros(len(structure.index))
     with np.errstate(divide="ignore"):
@@ -69,10 +65,10 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     with kernels.runner(threads) as run:
         problem = Problem(data, structure, Grid.spanning(), run, Priors.from_dict(calibration.priors))
         point = problem.evaluate(full[structure.places])
-        tilts = _tilts(problem.grid.nodes, np.exp(point.log_weights[0]))
-        shared, own = problem.information_of_tilts(point, tilts[None])
+        scores = _gram_charlier_scores(problem.grid.nodes, np.exp(point.log_weights[0]))
+        shared, own = problem.latent_information(point, scores[None])
         covariance = _covariance_of_items(calibration, problem, point, keep, np.array(at_bound))
-    score, shared = tilts @ point.expected.mass[0], shared[:, 0]
+    score, shared = scores @ point.expected.mass[0], shared[:, 0]
     left = own[0] - shared.T @ covariance @ shared
     if np.linalg.eigvalsh(left).min() <= 0:
         left = own[0]
@@ -97,12 +93,10 @@ def _covariance_of_items(
     free[s.index[items][used]] = True
     to_full = s.matrix[items, np.flatnonzero(free)]
     information = to_full.T @ (to_full.T @ problem.observed_information(point)[items, items]).T
-    scale = np.sqrt(np.diag(information))
-    covariance, _ = inverse(information / np.outer(scale, scale))
-    return to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
+    return to_full @ (to_full @ scaled_inverse(information)).T
 
 
-def _tilts(z: Floats, weights: Floats) -> Floats:
+def _gram_charlier_scores(z: Floats, weights: Floats) -> Floats:
     """Shape (2, Q): He₃/6 and He₄/24 at the nodes, less their means under the weights."""
-    tilts = np.stack([(z**3 - 3 * z) / 6, (z**4 - 6 * z**2 + 3) / 24])
-    return tilts - (tilts @ weights)[:, None]
+    scores = np.stack([(z**3 - 3 * z) / 6, (z**4 - 6 * z**2 + 3) / 24])
+    return scores - (scores @ weights)[:, None]

@@ -10,7 +10,7 @@ from scipy.sparse import csr_array
 from scipy.special import logit
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
-from irt_assets.psychometrics.core.item_models import LOGIT_C, ItemModel
+from irt_assets.psychometrics.core.item_models import LOGIT_C, ItemCurves, ItemModel
 
 COMMON_SLOPE_FLOOR = 0.01
 """A common slope stops here: below it the answers to different items are unrelated and difficulty has no unit. So do
@@ -23,26 +23,13 @@ ROUGHNESS = 0.03
 """Weight of ½∫ (d³ log f/dθ³)² dθ of a histogram's density f (Silverman 1982) against the log-likelihood.
 
 Without it the best histogram is a handful of spikes (Laird 1978) that EM approaches for thousands of cycles. A normal
-density costs nothing; what others cost does not grow with the learners, who outweigh it more and more as their number
+density has no penalty; that of others does not grow with the learners, who outweigh it more and more as their number
 grows.
 """
 ROUGHNESS_WITH_GUESSING = 5.0
 """The same under a model with c: there, learners at chance level say nothing of how far down they are, and an ill-known
 lower tail would move the SD that all slopes are relative to. Chosen by `bench_origin_shape`. Fits that are
-compared with those of other models pay for roughness as these do."""
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """Items whose parameters are given: a, d and c, shape (J,), NaN for the items to be estimated."""
-
-    a: Floats
-    d: Floats
-    c: Floats
-
-    @property
-    def items(self) -> Mask:
-        return np.isfinite(self.a)
+compared with those of other models have the penalty of these."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +39,7 @@ class ParameterLayout:
 
     `index` (F,) is the place of a parameter in x, −1 where it is fixed at `fixed` (F,). Items with one common slope
     have one place. `names` are those of the K parameters of an item, with logit c where any item can be guessed.
-    `roughness`: the price of a histogram's.
+    `roughness`: the weight of a histogram's penalty.
     """
 
     item_model: ItemModel
@@ -71,19 +58,19 @@ class ParameterLayout:
         of: ItemModel,
         n_items: int,
         *,
-        given: Fixed | None = None,
+        given: ItemCurves | None = None,
         n_groups: int = 1,
         histogram_nodes: int = 0,
         roughness: float = ROUGHNESS,
         positive_slopes: Mask | None = None,
         categories: Ints | None = None,
     ) -> ParameterLayout:
-        """`given`: items to hold; all groups then have a free mean and SD, else all but the first (its SD is free in a
-        Rasch model). `histogram_nodes`: above 0, each group has that many free weights instead of mean and SD, at the
-        price of `roughness`.
+        """`given`: curves of items to hold, none of others; all groups then have a free mean and SD, else all but the
+        first (its SD is free in a Rasch model). `histogram_nodes`: above 0, each group has that many free weights
+        instead of mean and SD, with a penalty of weight `roughness`.
         `positive_slopes`: (J,), items whose slopes stay above 0. `categories`: (J,), of the items; None: 2."""
         J, G = n_items, n_groups
-        anchored = given.items if given is not None else np.zeros(J, dtype=bool)
+        anchored = given.known if given is not None else np.zeros(J, dtype=bool)
         categories = np.full(J, 2) if categories is None else categories
         names, own = of.parameter_names(int(categories.max(initial=2))), of.free(categories) & ~anchored
         fixed_at = of.fixed_at(categories)

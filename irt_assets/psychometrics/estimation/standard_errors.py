@@ -30,7 +30,7 @@ class Errors:
     joint: shape (2J, 2J), of a_1, d_1, a_2, …; None where only the blocks are kept.
     latent: shape (G, 2), variance of each group's mean and log SD, 0 where fixed, NaN where not determined.
     unidentified, guessing_unidentified: shape (J,), items whose a or d, and whose c, the answers do not determine.
-    weights: how many parameters the weights of histograms are worth, which their price leaves less free.
+    effective_df: degrees of freedom that the penalties leave to the weights of histograms.
     """
 
     cov: Floats
@@ -38,7 +38,7 @@ class Errors:
     latent: Floats
     unidentified: Mask
     guessing_unidentified: Mask
-    weights: float = 0.0
+    effective_df: float = 0.0
 
 
 def errors(
@@ -65,15 +65,18 @@ def errors(
 
 
 def no_errors(problem: Problem, point: Point) -> Errors:
-    """Errors of a fit made for its likelihood: NaN, and nothing is called unidentified. What the weights of histograms
-    are worth is known."""
+    """Errors of a fit made for its likelihood: NaN, and nothing is called unidentified. Histograms have their
+    effective degrees of freedom."""
     s, J = problem.structure, problem.data.n_items
-    none, worth = np.zeros(J, dtype=bool), 0.0
+    none, effective_df = np.zeros(J, dtype=bool), 0.0
     if problem.latent.n_free_weights:
         free, _ = problem.histograms.free_directions(point.log_weights)
         own = free.T @ block_diag(*problem.information_of_weights(point)) @ free
-        worth = _worth(_scaled_inverse(own), problem.histograms.price(point.log_weights, free))
-    return Errors(np.full((J, s.K, s.K), np.nan), None, np.full((s.n_groups, 2), np.nan), none, none.copy(), worth)
+        penalty = problem.histograms.penalty_information(point.log_weights, free)
+        effective_df = _effective_df(scaled_inverse(own), penalty)
+    return Errors(
+        np.full((J, s.K, s.K), np.nan), None, np.full((s.n_groups, 2), np.nan), none, none.copy(), effective_df
+    )
 
 
 def _of_known_abilities(problem: Problem, point: Point, at_bound: Mask) -> Errors:
@@ -114,19 +117,19 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Erro
     missing = unidentified | s.items_using(at_bound)
     joint[np.repeat(missing, 2)] = np.nan
     joint[:, np.repeat(missing, 2)] = np.nan
-    vague, items = np.zeros(J, dtype=bool), np.arange(J)
+    weak_c, items = np.zeros(J, dtype=bool), np.arange(J)
     cov = full[: s.means.start, : s.means.start].reshape(s.K, J, s.K, J)[:, items, :, items]
     if s.guessing:
         lost_c = share[s.block(2)] > _SHARE
-        vague = _guessing_weakly_identified(problem, point, cov[:, 2, 2], at_bound) | lost_c
+        weak_c = _guessing_weakly_identified(problem, point, cov[:, 2, 2], at_bound) | lost_c
         _forget_guessing(cov, lost_c | s.marked(at_bound, s.block(2)))
     cov[missing] = np.nan
     latent = np.where(share[s.means.start :] > _SHARE, np.nan, np.diag(full)[s.means.start :])
     latent[s.marked(at_bound, slice(s.means.start, s.weights.start))] = np.nan
     if profile is not None:
         latent = profile.of_latent(full)
-    worth = 0.0 if profile is None else _worth(profile.own, profile.price)
-    return Errors(cov, joint, latent.reshape(2, -1).T, unidentified, vague, worth)
+    effective_df = 0.0 if profile is None else _effective_df(profile.own, profile.penalty)
+    return Errors(cov, joint, latent.reshape(2, -1).T, unidentified, weak_c, effective_df)
 
 
 def _forget_guessing(cov: Floats, of: Mask) -> None:
@@ -138,16 +141,17 @@ class _Profile:
     """Information on all other parameters where the log weights of histograms are estimated as well.
 
     information: (F, F), of the F others, with the weights free as far as they leave origin and unit in place.
-    reply: (W, F), how the weights' W free directions answer to the others.
-    own: (W, W), covariance of these directions with the others known; price: (W, W), what of its inverse is a price.
+    regression: (W, F), coefficients of the weights' W free directions on the others.
+    own: (W, W), covariance of these directions with the others known; penalty: (W, W), what of its inverse comes from
+        penalties.
     by_moment: (2G, W), derivatives of each group's mean and log SD.
     free: (GQ, W), these directions among the log weights.
     """
 
     information: Floats
-    reply: Floats
+    regression: Floats
     own: Floats
-    price: Floats
+    penalty: Floats
     by_moment: Floats
     free: Floats
 
@@ -157,13 +161,13 @@ class _Profile:
         whole = problem.information_with_weights(point)
         free, moments = problem.histograms.free_directions(point.log_weights)
         shared, own = whole[: s.weights.start, s.weights] @ free, free.T @ whole[s.weights, s.weights] @ free
-        covariance = _scaled_inverse(own)
-        reply = covariance @ shared.T
+        covariance = scaled_inverse(own)
+        regression = covariance @ shared.T
         return cls(
-            whole[: s.weights.start, : s.weights.start] - shared @ reply,
-            reply,
+            whole[: s.weights.start, : s.weights.start] - shared @ regression,
+            regression,
             covariance,
-            problem.histograms.price(point.log_weights, free),
+            problem.histograms.penalty_information(point.log_weights, free),
             moments @ free,
             free,
         )
@@ -171,33 +175,34 @@ class _Profile:
     def sampling(self, covariance: Floats) -> Floats:
         """The variance over samples from the inverse of `information`: what penalties, which are not evidence,
         seem to say is taken out (Gray 1992)."""
-        moved = self.reply @ covariance
-        return covariance - moved.T @ self.price @ moved
+        moved = self.regression @ covariance
+        return covariance - moved.T @ self.penalty @ moved
 
     def effective(self, products: Floats) -> Floats:
         """Shape (F, F): sum of products of the others' scores less what the weights' directions explain of them, from
         that of all scores."""
-        by_weights = self.free @ self.reply
+        by_weights = self.free @ self.regression
         others = len(products) - len(by_weights)
         shared = products[:others, others:] @ by_weights
         own = by_weights.T @ products[others:, others:] @ by_weights
         return products[:others, :others] - shared - shared.T + own
 
     def of_latent(self, covariance: Floats) -> Floats:
-        """Shape (2G,): variances of means and log SDs, 0 where they are pinned."""
-        moved = self.by_moment @ self.reply
+        """Shape (2G,): variances of means and log SDs, 0 where constraints fix them."""
+        moved = self.by_moment @ self.regression
         found = np.diag(self.by_moment @ self.own @ self.by_moment.T + moved @ np.nan_to_num(covariance) @ moved.T)
         order = found.reshape(-1, 2).T.ravel()
         return np.where(order < 1e-12, 0.0, order)
 
 
-def _worth(own: Floats, price: Floats) -> float:
-    """Degrees of freedom of weights with this covariance, both (W, W): the trace of what the answers say over that and
-    the price (Gray 1992)."""
-    return float(len(own) - np.sum(own * price))
+def _effective_df(covariance: Floats, penalty: Floats) -> float:
+    """Effective degrees of freedom of weights with this covariance, both (W, W): the trace of the answers' information
+    over that and the penalty's (Gray 1992)."""
+    return float(len(covariance) - np.sum(covariance * penalty))
 
 
-def _scaled_inverse(information: Floats) -> Floats:
+def scaled_inverse(information: Floats) -> Floats:
+    """`inverse` of an information matrix (P, P) in any units."""
     unit = 1 / np.sqrt(np.abs(np.diag(information)))
     covariance, _ = inverse(information * np.outer(unit, unit))
     return covariance * np.outer(unit, unit)
@@ -238,24 +243,19 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     unidentified = ~sound[:, :2].all(axis=1)
     stopped = s.items_using(at_bound)
     cov[stopped | unidentified] = np.nan
-    vague = np.zeros(J, dtype=bool)
+    weak_c = np.zeros(J, dtype=bool)
     if s.guessing:
-        vague = _guessing_weakly_identified(problem, point, cov[:, 2, 2], at_bound) | ~sound[:, 2]
+        weak_c = _guessing_weakly_identified(problem, point, cov[:, 2, 2], at_bound) | ~sound[:, 2]
         _forget_guessing(cov, ~sound[:, 2] | s.marked(at_bound, s.block(2)))
-    shape, worth = latent.reshape(2, -1).T, problem.latent.n_free_weights
-    return Errors(cov, None, shape, unidentified & ~stopped, vague, worth)
+    shape, effective_df = latent.reshape(2, -1).T, problem.latent.n_free_weights
+    return Errors(cov, None, shape, unidentified & ~stopped, weak_c, effective_df)
 
 
 def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tuple[Floats, Floats]:
     """Information of the P parameters that items share, (P, P), and with each item's own, (J, K, P), by differences of
     gradients."""
     s, J, K = problem.structure, problem.data.n_items, problem.structure.K
-    columns = []
-    for place in shared:
-        step = np.zeros_like(point.x)
-        step[place] = 1e-4
-        columns.append((problem.evaluate(point.x - step).gradient - problem.evaluate(point.x + step).gradient) / 2e-4)
-    table = np.stack(columns, axis=1)
+    table = problem.gradient_differences(point, shared)
     coupling = table[s.index[: K * J]].reshape(K, J, -1).transpose(1, 0, 2)
     return table[shared], np.where(own[:, :, None], coupling, 0.0)
 
@@ -263,7 +263,7 @@ def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tu
 def _guessing_weakly_identified(problem: Problem, point: Point, variance: Floats, at_bound: Mask) -> Mask:
     """Items with a free c that is `weakly_identified`, or at a bound."""
     s, prior = problem.structure, problem.priors.c
-    known = np.zeros(s.n_items) if prior is None else prior.terms(point.logit_c).bend
+    known = np.zeros(s.n_items) if prior is None else prior.terms(s.expand(point.x)[s.block(2)]).bend
     free = s.index[s.block(2)] >= 0
     return free & (weakly_identified(variance, known) | s.marked(at_bound, s.block(2)))
 

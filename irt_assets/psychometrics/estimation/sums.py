@@ -1,9 +1,9 @@
 """Sums over persons: how they are divided, and in which order their parts are added. No likelihood here.
 
 Persons are cut into *shards* by the data alone: by a hash of each learner's id, or by their number where there is none.
-Shards in their order make at most 64 groups; a group's shards are added up one after the other in the same accumulators
-and the groups' sums are added in order. So a sum is the same bit for bit, whoever works it out: any number of threads,
-or other machines that hold the shards.
+Shards in their order make at most 64 bundles; a bundle's shards are added up one after the other in the same
+accumulators and the bundles' sums are added in order. So a sum is the same bit for bit, whoever works it out: any
+number of threads, or other machines that hold the shards.
 
 What is added up is a `PersonSum`, an object that can be pickled; who adds it up is a `SumOverPersons`.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ Piece = tuple[kernels.People, int, int]
 RESPONSES_PER_SHARD, MOST_SHARDS = 100_000, 16
 LARGEST_SHARD = 20_000_000
 """Shards are of this many responses at least, up to this many shards; beyond, of this many at most."""
-MOST_GROUPS = 64
+MOST_BUNDLES = 64
 _COST_PER_PIECE = 100_000
 _IN_FLIGHT_BYTES = 256 * 2**20
 
@@ -52,9 +52,9 @@ class SumOverPersons(Protocol):
 class KernelSum:
     """A `PersonSum` that a kernel adds up from `tables` into arrays of these `shapes`."""
 
+    kernel: Callable[..., Any]
     tables: tuple[Any, ...]
     shapes: tuple[tuple[int, ...], ...]
-    kernel: ClassVar[Callable[..., Any]]
 
     def zeros(self) -> Sums:
         return tuple(np.zeros(shape) for shape in self.shapes)
@@ -75,9 +75,9 @@ def shard_of(key: npt.NDArray[np.uint32] | None, n_persons: int, shards: int) ->
     return (key % np.uint32(shards)).astype(np.int64)
 
 
-def groups(shards: int) -> list[range]:
-    """The groups of consecutive shards."""
-    edges = [k * shards // min(shards, MOST_GROUPS) for k in range(min(shards, MOST_GROUPS) + 1)]
+def bundles(shards: int) -> list[range]:
+    """The bundles of consecutive shards."""
+    edges = [k * shards // min(shards, MOST_BUNDLES) for k in range(min(shards, MOST_BUNDLES) + 1)]
     return [range(first, last) for first, last in itertools.pairwise(edges)]
 
 
@@ -87,13 +87,13 @@ def pieces(shards: Sequence[kernels.People]) -> list[list[Piece]]:
         cost = kernels.cost(shards[0])
         cut = kernels.cut(cost, min(MOST_SHARDS, 1 + int(cost.sum()) // _COST_PER_PIECE))
         return [[(shards[0], first, last)] for first, last in cut]
-    return [[(shards[k], 0, len(shards[k].set_of)) for k in group] for group in groups(len(shards))]
+    return [[(shards[k], 0, len(shards[k].set_of)) for k in bundle] for bundle in bundles(len(shards))]
 
 
-def over(what: PersonSum, group: Iterable[Piece]) -> Sums:
-    """The sums over one group."""
+def over(what: PersonSum, bundle: Iterable[Piece]) -> Sums:
+    """The sums over one bundle."""
     into = what.zeros()
-    for people, first, last in group:
+    for people, first, last in bundle:
         what.add(first, last, people, into)
     return into
 
@@ -118,4 +118,4 @@ class ThreadSums:
     def __call__(self, what: PersonSum) -> Sums:
         size = sum(array.nbytes for array in what.zeros())
         at_once = max(2, _IN_FLIGHT_BYTES // max(size, 1))
-        return added(self.run.in_order(lambda group: over(what, group), self.pieces, at_once))
+        return added(self.run.in_order(lambda bundle: over(what, bundle), self.pieces, at_once))

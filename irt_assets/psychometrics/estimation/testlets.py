@@ -23,6 +23,7 @@ from irt_assets.psychometrics.core.curves import complement_at, information
 from irt_assets.psychometrics.core.models import Calibration, Flag, Responses
 from irt_assets.psychometrics.core.quadrature import WIDEST_STEP
 from irt_assets.psychometrics.core.testlets import number_testlets
+from irt_assets.psychometrics.estimation.latent_distribution import normalised
 from irt_assets.psychometrics.scoring import testlet_kernels
 
 FEWEST_TESTLETS = 3
@@ -81,7 +82,7 @@ def estimate_effect_sd(
     Given γ, a curve has the slope that makes its average over γ the calibration's curve flatter by a factor κ, one for
     the items of testlets and one for the others: dependent answers make estimated slopes too steep. The κ are estimated
     next to σ; proportions correct are the calibration's. θ and, within a testlet, γ are integrated out, so that the
-    price grows with the number of testlets and not with its exponential (Gibbons & Hedeker 1992).
+    cost grows with the number of testlets and not with its exponential (Gibbons & Hedeker 1992).
 
     Args:
         testlets: item → testlet; items without one, or alone in theirs, depend on nothing but θ.
@@ -277,9 +278,7 @@ def _drawn(
     seen = np.bincount(some.item, minlength=some.n_items) / some.n_persons
     errors = 1 / np.sqrt(1 / sds**2 + item_information @ seen)
     nodes = np.linspace(low, high, int(np.ceil((high - low) / (WIDEST_STEP * errors.min()))) + 1)
-    log_weights = np.array([population.log_density(nodes) for population in populations])
-    log_weights -= log_weights.max(axis=1, keepdims=True)
-    log_weights -= np.log(np.exp(log_weights).sum(axis=1, keepdims=True))
+    log_weights = normalised(np.array([population.log_density(nodes) for population in populations]))
     group = np.zeros(len(answered), dtype=np.int64)
     if groups is not None and len(populations) > 1:
         number = {p.name: g for g, p in enumerate(populations)}

@@ -31,13 +31,16 @@ def item_rest_correlation(responses: Responses) -> Floats:
     kept = others > 0
     rest = (total[person] - deviation)[kept] / others[kept]
     item, x = item[kept], x[kept]
+    summed = (np.ones_like(x), x, rest, x * rest, rest**2)
+    sums = [np.bincount(item, weights=values, minlength=responses.n_items) for values in summed]
+    return rest_correlation(np.stack(sums, axis=1))
 
-    def sums(values: Floats) -> Floats:
-        return np.bincount(item, weights=values, minlength=responses.n_items).astype(np.float64)
 
-    n = sums(np.ones_like(x))
+def rest_correlation(sums: Floats) -> Floats:
+    """Shape (J,), from sums (J, 5) over an item's learners of 1, x, rest, x·rest and rest²; NaN for fewer than 3,
+    or where all answered alike."""
+    n, x, rest, both, squares = sums.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        mean_x, mean_rest = sums(x) / n, sums(rest) / n
-        u, v = x - mean_x[item], rest - mean_rest[item]
-        correlation = sums(u * v) / np.sqrt(sums(u * u) * sums(v * v))
-    return np.where(n >= 3, correlation, np.nan)
+        variances = (x - x**2 / n) * (squares - rest**2 / n)
+        correlation = (both - x * rest / n) / np.sqrt(variances)
+    return np.where((n >= 3) & (variances > 0), correlation, np.nan)

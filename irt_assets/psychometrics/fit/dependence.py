@@ -56,8 +56,8 @@ class LocalDependence:
         pairs = np.array(self.flagged)
         graph = csr_array((np.ones(len(pairs)), pairs.T), shape=self.q3.shape)
         _, cluster = connected_components(graph, directed=False)
-        together = (np.flatnonzero(cluster == c).tolist() for c in np.unique(cluster[pairs]))
-        return sorted(together, key=lambda items: (-len(items), items))
+        clusters = (np.flatnonzero(cluster == c).tolist() for c in np.unique(cluster[pairs]))
+        return sorted(clusters, key=lambda items: (-len(items), items))
 
 
 @dataclass(frozen=True)
@@ -67,22 +67,25 @@ class ParallelAnalysis:
     Attributes:
         eigenvalue: of the data.
         under_model: shape (replications,), of data the fitted model gave to the same sets of items.
-        p: (1 + how many of these are at least as large) / (1 + replications).
         tail: p of the same question from the mean and SD of `under_model`, by Student's t for one more such value: not
             bounded by the number of replications. NaN for fewer than 3 of them.
         se: standard error of `eigenvalue`, the fit's parameters given.
         ratio: of the eigenvalue to its mean under the model, 1 where one ability explains the answers; ratio_se: its
             standard error, with that of the mean.
-        together: places in `item_ids` of the items that contribute most to the eigenvalue, the largest part first.
+        loading_items: places in `item_ids` of the items that contribute most to the eigenvalue, the largest part first.
         learners: that it rests on.
     """
 
     eigenvalue: float
     under_model: Floats
-    p: float
     se: float
-    together: tuple[int, ...]
+    loading_items: tuple[int, ...]
     learners: int
+
+    @property
+    def p(self) -> float:
+        """(1 + how many of `under_model` are at least as large) / (1 + replications)."""
+        return (1 + int((self.under_model >= self.eigenvalue).sum())) / (1 + self.under_model.size)
 
     @property
     def ratio(self) -> float:
@@ -103,7 +106,7 @@ class ParallelAnalysis:
 
 
 @dataclass(frozen=True)
-class Halves:
+class SplitHalves:
     """`apart`: root mean square difference of learners' EAPs from two halves of the items; `expected`: where one
     ability explains the answers."""
 
@@ -120,13 +123,14 @@ class NewDependence:
         under_model: shape (replications, replications), where both windows follow their models: each replication of the
             one with each of the other. The error of their mean, `under_model_se`, is that of the means of rows and
             columns.
-        together: places of the items that go together more than they did, the largest part of the eigenvalue first.
+        loading_items: places of the items that go together more than they did, the largest part of the eigenvalue
+            first.
     """
 
     eigenvalue: float
     under_model: Floats
     se: float
-    together: tuple[int, ...]
+    loading_items: tuple[int, ...]
 
     @property
     def under_model_se(self) -> float:
@@ -182,37 +186,35 @@ def parallel_analysis(
         most_persons: that are drawn of a larger set.
     """
     rng = np.random.default_rng(seed)
-    whole = Fitted.of(responses, calibration, groups).some_persons(most_persons, rng)
+    whole = Fitted.of(responses, calibration, groups).subsample(most_persons, rng)
     found = _Dependence.of(whole, threads)
-    observed = found.eigenvalue
     under_model = np.array([_Dependence.of(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)])
-    p = (1 + int((under_model >= observed).sum())) / (1 + replications)
     vector = np.linalg.eigh(found.q3)[1][:, -1]
-    together = tuple(whole.place[_together(found.q3, vector)].tolist())
+    loading_items = tuple(whole.place[_loading_items(found.q3, vector)].tolist())
     se = _error_of_eigenvalue(whole, found, vector, found.counted)
-    return ParallelAnalysis(observed, under_model, p, se, together, whole.responses.n_persons)
+    return ParallelAnalysis(found.eigenvalue, under_model, se, loading_items, whole.responses.n_persons)
 
 
-def disagreement_of_halves(
+def split_half_difference(
     responses: Responses,
     calibration: Calibration,
     *,
     groups: Sequence[str] | None = None,
     seed: int = 0,
     threads: int | None = None,
-) -> Halves | None:
+) -> SplitHalves | None:
     """How far apart two halves of the items place a learner, split where they disagree most; None for fewer than 4
     items.
 
     The halves are by the sign of the first eigenvector of Q3, computed again in answers of the fitted model.
     """
     rng = np.random.default_rng(seed)
-    whole = Fitted.of(responses, calibration, groups).some_persons(MOST_PERSONS, rng)
+    whole = Fitted.of(responses, calibration, groups).subsample(MOST_PERSONS, rng)
     if whole.calibration.n_items < 4:
         return None
     apart = _apart(whole, threads)
     expected = [_apart(whole.new_answers(rng), threads) for _ in range(_HALVINGS)]
-    return Halves(float(np.sqrt(apart)), float(np.sqrt(np.mean(expected))))
+    return SplitHalves(float(np.sqrt(apart)), float(np.sqrt(np.mean(expected))))
 
 
 def _apart(whole: Fitted, threads: int | None) -> float:
@@ -237,7 +239,7 @@ def new_dependence(
     """
     rng = np.random.default_rng(seed)
     most = min(MOST_PERSONS, now.responses.n_persons, before.responses.n_persons)
-    windows = [window.some_persons(most, rng) for window in (now, before)]
+    windows = [window.subsample(most, rng) for window in (now, before)]
     found, known = (_Dependence.of(window, threads) for window in windows)
     counted = found.counted & known.counted
     if not counted.any():
@@ -252,11 +254,11 @@ def new_dependence(
     errors = [
         _error_of_eigenvalue(window, of, vector, counted) for window, of in zip(windows, (found, known), strict=True)
     ]
-    together = tuple(_together(growth, vector).tolist())
-    return NewDependence(float(values[-1]), np.array(under_model), float(np.linalg.norm(errors)), together)
+    loading_items = tuple(_loading_items(growth, vector).tolist())
+    return NewDependence(float(values[-1]), np.array(under_model), float(np.linalg.norm(errors)), loading_items)
 
 
-def _together(matrix: Floats, vector: Floats) -> Ints:
+def _loading_items(matrix: Floats, vector: Floats) -> Ints:
     """Places of the items that make `matrix`, shape (J, J), have the eigenvector `vector`: of its two signs the one
     within which more is shared, and there the loadings above 1/√J, what an item has that is like all others. The
     largest loading first."""
@@ -340,24 +342,12 @@ def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
 
 def _eap(whole: Fitted, threads: int | None) -> Floats:
     """Shape (n_persons,), each under the distribution of the person's own group."""
-    r, fit, abilities = whole.responses, whole.calibration, whole.abilities
-    log_right, log_wrong = fit.curves.log_tables(abilities.nodes)
-    start, mean = row_starts(r), np.empty(r.n_persons)
+    abilities, mean = whole.abilities, np.empty(whole.responses.n_persons)
+    logs = whole.calibration.curves.log_tables(abilities.nodes)
+    rows, tables = whole.rows, fit_kernels.Tables(*logs, abilities.log_weights, abilities.group)
 
     def one(first: int, last: int) -> None:
-        fit_kernels.posterior_means(
-            first,
-            last,
-            start,
-            r.item,
-            r.score,
-            log_right,
-            log_wrong,
-            abilities.log_weights,
-            abilities.group,
-            abilities.nodes,
-            mean,
-        )
+        fit_kernels.posterior_means(first, last, rows, tables, abilities.nodes, mean)
 
-    over_learners(one, r, start, threads)
+    over_learners(one, whole.responses, rows.start, threads)
     return mean

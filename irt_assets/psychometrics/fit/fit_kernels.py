@@ -1,10 +1,8 @@
-"""Compiled loops of the fit statistics, each over one run of persons. The sums are explained where they are used.
-
-log_right, log_wrong and p (J, Q) are tables of log P, log(1 − P) and P at the nodes; log_weights (G, Q) those of each
-group, group (N,) that of each person.
-"""
+"""Compiled loops of the fit statistics, each over one run of persons. The sums are explained where they are used."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,16 +14,32 @@ RARE = 1e-9
 """Nodes with less posterior weight add nothing to a product of two residuals; skipping them halves the work."""
 
 
+class Rows(NamedTuple):
+    """Responses: those of person i are item[r] and score[r] from r = start[i] to start[i + 1] − 1."""
+
+    start: np.ndarray
+    item: np.ndarray
+    score: np.ndarray
+
+
+class Tables(NamedTuple):
+    """log P and log(1 − P) at the nodes (J, Q), log weights of the nodes in each group (G, Q), each person's group."""
+
+    log_right: np.ndarray
+    log_wrong: np.ndarray
+    log_weights: np.ndarray
+    group: np.ndarray
+
+
 @_compiled
-def posterior(first, last, item, score, log_right, log_wrong, log_weights, post):  # type: ignore[no-untyped-def]
-    """Fills post (Q,) with P(node | responses first … last − 1); returns the first and past-the-last node that
-    counts."""
+def posterior(i, rows, tables, post):  # type: ignore[no-untyped-def]
+    """Fills post (Q,) with P(node | responses of person i); returns the first and past-the-last node that counts."""
     Q = post.size
     for q in range(Q):
-        post[q] = log_weights[q]
-    for r in range(first, last):
-        table = log_right if score[r] == 1 else log_wrong
-        j = item[r]
+        post[q] = tables.log_weights[tables.group[i], q]
+    for r in range(rows.start[i], rows.start[i + 1]):
+        table = tables.log_right if rows.score[r] == 1 else tables.log_wrong
+        j = rows.item[r]
         for q in range(Q):
             post[q] += table[j, q]
     top = -np.inf
@@ -46,28 +60,24 @@ def posterior(first, last, item, score, log_right, log_wrong, log_weights, post)
 
 
 @_compiled
-def posterior_means(  # type: ignore[no-untyped-def]
-    first, last, start, item, score, log_right, log_wrong, log_weights, group, nodes, mean
-):
+def posterior_means(first, last, rows, tables, nodes, mean):  # type: ignore[no-untyped-def]
     """Fills mean (N,) with the EAP."""
     post = np.empty(nodes.size)
     for i in range(first, last):
-        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
+        low, high = posterior(i, rows, tables, post)
         mean[i] = 0.0
         for q in range(low, high):
             mean[i] += post[q] * nodes[q]
 
 
 @_compiled
-def residual_counts(  # type: ignore[no-untyped-def]
-    first, last, start, item, score, log_right, log_wrong, p, log_weights, group, seen, residual
-):
-    """Adds to seen (J, Q) the expected persons at each node, to residual (J, Q) Σ (x − P)·posterior."""
+def residual_counts(first, last, rows, tables, p, seen, residual):  # type: ignore[no-untyped-def]
+    """Adds to seen (J, Q) the expected persons at each node, to residual (J, Q) Σ (x − P)·posterior; p: (J, Q)."""
     post = np.empty(p.shape[1])
     for i in range(first, last):
-        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
-        for r in range(start[i], start[i + 1]):
-            j, x = item[r], score[r]
+        low, high = posterior(i, rows, tables, post)
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j, x = rows.item[r], rows.score[r]
             curve, share, persons, into = p[j, low:high], post[low:high], seen[j, low:high], residual[j, low:high]
             for q in range(share.size):
                 persons[q] += share[q]
@@ -75,20 +85,18 @@ def residual_counts(  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def residual_products(  # type: ignore[no-untyped-def]
-    first, last, start, item, score, log_right, log_wrong, p, log_weights, group, count, products
-):
+def residual_products(first, last, rows, tables, p, count, products):  # type: ignore[no-untyped-def]
     """Adds to products (J, Q, Q), for q ≤ k, Σ u_q·u_k with u_q = (x − P)·posterior; counts responses in count (J,)."""
     Q = p.shape[1]
     post, u = np.empty(Q), np.empty(Q)
     for i in range(first, last):
-        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
+        low, high = posterior(i, rows, tables, post)
         while post[low] < RARE:
             low += 1
         while post[high - 1] < RARE:
             high -= 1
-        for r in range(start[i], start[i + 1]):
-            j, x = item[r], score[r]
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j, x = rows.item[r], rows.score[r]
             count[j] += 1
             for q in range(low, high):
                 u[q] = (x - p[j, q]) * post[q]
@@ -99,17 +107,15 @@ def residual_products(  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def direction_moments(  # type: ignore[no-untyped-def]
-    first, last, start, item, score, log_right, log_wrong, p, log_weights, group, direction, moments
-):
+def direction_moments(first, last, rows, tables, p, direction, moments):  # type: ignore[no-untyped-def]
     """Adds to moments (K, J, 3) the first three powers of Σ_q direction[k, j, q]·(x − P)·posterior."""
     Q = p.shape[1]
     K = direction.shape[0]
     post = np.empty(Q)
     for i in range(first, last):
-        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
-        for r in range(start[i], start[i + 1]):
-            j, x = item[r], score[r]
+        low, high = posterior(i, rows, tables, post)
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j, x = rows.item[r], rows.score[r]
             curve, share = p[j, low:high], post[low:high]
             for k in range(K):
                 along, t = direction[k, j, low:high], 0.0
@@ -151,7 +157,7 @@ def item_rest_sums(first, last, people, flipped, p, sums):  # type: ignore[no-un
 
 
 @_compiled
-def likelihood_moments(first, last, start, item, score, a, d, c, theta, moments):  # type: ignore[no-untyped-def]
+def likelihood_moments(first, last, rows, a, d, c, theta, moments):  # type: ignore[no-untyped-def]
     """Fills moments (N, 3) with lz*'s numerator, its variance and its third central moment at theta (N,), a WLE.
 
     Persons whose theta is not finite, and those all of whose patterns with one θ̂ are equally likely, are passed over.
@@ -160,20 +166,20 @@ def likelihood_moments(first, last, start, item, score, a, d, c, theta, moments)
         if not np.isfinite(theta[i]):
             continue
         information, bias, slope_w, centred, raw, variance, third = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
-        for r in range(start[i], start[i + 1]):
-            j = item[r]
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j = rows.item[r]
             L, M, P, ratio, w = _curve(a[j], d[j], c[j], theta[i])
             own = a[j] ** 2 * (1.0 - c[j]) * ratio * L * M
             information += own
             bias += own * a[j] * (M - L)
             slope_w += a[j] * (1.0 - c[j]) * L * M * w
-            centred += (score[r] - P) * w
+            centred += (rows.score[r] - P) * w
             raw += w**2 * P * (1.0 - c[j]) * M
         if information <= 0.0:
             continue
         k = slope_w / information
-        for r in range(start[i], start[i + 1]):
-            j = item[r]
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j = rows.item[r]
             L, M, P, ratio, w = _curve(a[j], d[j], c[j], theta[i])
             Q = (1.0 - c[j]) * M
             weight = w - k * a[j] * ratio

@@ -18,16 +18,16 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError
 
+from irt_assets.psychometrics.core.arrays import finite
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.testlets import number_testlets
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
-from irt_assets.psychometrics.fit.dependence import disagreement_of_halves, local_dependence, parallel_analysis
+from irt_assets.psychometrics.fit.dependence import local_dependence, parallel_analysis, split_half_difference
 from irt_assets.psychometrics.fit.item_fit import item_fit
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.psychometrics.fit.m2 import form_fit
 from irt_assets.psychometrics.fit.measure import SMALLEST_PAIR
 from irt_assets.psychometrics.fit.person_fit import person_fit
-from irt_assets.psychometrics.fit.second_ability import loadings
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
 from irt_assets.psychometrics.scoring.reliability import fitted_reliability
 
@@ -81,7 +81,7 @@ def summarise(
     pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
     persons = person_fit(some, calibration, threads=threads)
     few, of_few = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
-    halves = disagreement_of_halves(few, calibration, groups=of_few, seed=seed, threads=threads)
+    split = split_half_difference(few, calibration, groups=of_few, seed=seed, threads=threads)
     places = number_testlets(calibration.item_ids, testlets or {})
     apart = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
     pairs = replace(pairs, flagged=apart)
@@ -90,40 +90,34 @@ def summarise(
     names = calibration.item_ids
     items = {
         "point_biserial": item_rest_correlation(many) if everybody is None else everybody.item_rest,
-        "infit": fit.infit,
-        "outfit": fit.outfit,
-        "infit_z": fit.infit_z,
-        "outfit_z": fit.outfit_z,
-        "rmsd": fit.rmsd,
-        "rmsd_cutoff": fit.rmsd_cutoff,
-        "rmsd_p": fit.rmsd_p,
+        **vars(fit),
         "s_x2": by_score.statistic,
         "s_x2_df": np.where(by_score.df > 0, by_score.df, np.nan),
         "s_x2_p": by_score.p,
     }
     whole = {
         "learners": {"items": (everybody or many).n_persons, "set": some.n_persons, "parallel": few.n_persons},
-        "reliability": _number(fitted_reliability(some, calibration, groups=of_some, threads=threads)),
+        "reliability": finite(fitted_reliability(some, calibration, groups=of_some, threads=threads)),
         "lz": {
             "learners": int(tested.sum()),
-            "unlikely": _number(np.mean(persons.p[tested] < PATTERN_LEVEL)) if tested.any() else None,
+            "unlikely": finite(np.mean(persons.p[tested] < PATTERN_LEVEL)) if tested.any() else None,
             "level": PATTERN_LEVEL,
-            "rare": _number(np.mean(persons.p[tested] < RARE_LEVEL)) if tested.any() else None,
+            "rare": finite(np.mean(persons.p[tested] < RARE_LEVEL)) if tested.any() else None,
         },
         "q3": {
             "pairs": n_pairs,
-            "mean": _number(pairs.mean),
+            "mean": finite(pairs.mean),
             "flagged": len(pairs.flagged),
             "clusters": [[names[j] for j in cluster] for cluster in pairs.clusters[:NAMED_CLUSTERS]],
             "largest": [
-                {"items": [names[i], names[j]], "q3": _number(pairs.q3[i, j]), "n": int(pairs.n[i, j])}
+                {"items": [names[i], names[j]], "q3": finite(pairs.q3[i, j]), "n": int(pairs.n[i, j])}
                 for i, j in pairs.flagged[:NAMED_PAIRS]
             ],
         },
-        "loadings": dict(zip(names, loadings(pairs, calibration).round(4).tolist(), strict=True)),
+        "loadings": {},  # which earlier releases read
         "parallel": _parallel(few, calibration, of_few, seed, threads),
         "m2": _forms(some, calibration, of_some),
-        "halves": None if halves is None else {"apart": halves.apart, "expected": halves.expected},
+        "halves": None if split is None else vars(split),
     }
     return FitSummary(items, whole)
 
@@ -141,14 +135,14 @@ def _parallel(
     if not np.isfinite(found.tail):
         return None
     return {
-        "eigenvalue": _number(found.eigenvalue),
-        "expected": _number(found.under_model.mean()),
+        "eigenvalue": finite(found.eigenvalue),
+        "expected": finite(found.under_model.mean()),
         "rounds": PARALLEL_ROUNDS,
-        "p": _number(found.tail),
+        "p": finite(found.tail),
         "under_model": found.under_model.tolist(),
-        "se": _number(found.se),
+        "se": finite(found.se),
         "learners": found.learners,
-        "together": [responses.item_ids[j] for j in found.together],
+        "together": [responses.item_ids[j] for j in found.loading_items],
     }
 
 
@@ -162,10 +156,10 @@ def _forms(responses: Responses, calibration: Calibration, groups: Sequence[str]
         {
             "items": len(form.items),
             "learners": form.n,
-            "m2": _number(form.m2),
+            "m2": finite(form.m2),
             "df": form.df,
-            "p": _number(form.p),
-            "rmsea": _number(form.rmsea),
+            "p": finite(form.p),
+            "rmsea": finite(form.rmsea),
         }
         for form in found
     ]
@@ -180,7 +174,3 @@ def _some_learners(
         return responses, groups
     chosen = np.sort(rng.choice(N, max(1, round(N * most / responses.n_responses)), replace=False))
     return responses.of_persons(chosen), None if groups is None else [groups[i] for i in chosen.tolist()]
-
-
-def _number(value: float | np.floating[Any]) -> float | None:
-    return float(value) if np.isfinite(value) else None

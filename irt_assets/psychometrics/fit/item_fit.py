@@ -31,7 +31,6 @@ import numpy as np
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.curves import complement_at, weight_at
-from irt_assets.psychometrics.core.design import row_starts
 from irt_assets.psychometrics.core.item_models import which
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.significance import normal_score
@@ -110,7 +109,7 @@ def item_fit(
         wanted = max(SIMULATED_RESPONSES, min(_SIMULATED_PER_ITEM * len(whole.place), _MOST_SIMULATED))
         persons = max(1, round(whole.responses.n_persons * wanted / max(whole.responses.n_responses, 1)))
         copies = min(200, 1 + persons // max(whole.responses.n_persons, 1))
-        sample = whole.some_persons(persons, rng)
+        sample = whole.subsample(persons, rng)
         directions = np.stack([1 - 2 * tables.p, (1 - 2 * tables.p) / (tables.p * tables.q)])
         law = _under_the_model(sample, tables, directions, copies, rng, run)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -152,31 +151,17 @@ class _Tables:
 
     def sums(self, whole: Fitted, run: kernels.Run, kernel, shapes, *extra) -> list[Floats]:  # type: ignore[no-untyped-def]
         """Runs a kernel over all persons and adds up what its chunks found, arrays of the given shapes."""
-        responses, abilities = whole.responses, whole.abilities
-        start = row_starts(responses)
-        log_right, log_wrong = np.log(self.p), np.log(self.q)
+        responses, rows, abilities = whole.responses, whole.rows, whole.abilities
+        tables = fit_kernels.Tables(np.log(self.p), np.log(self.q), abilities.log_weights, abilities.group)
         size = sum(int(np.prod(shape)) for shape in shapes) * 8
         pieces = max(1, min(8, 1 + responses.n_responses // 100_000, _PRODUCT_BYTES // max(size, 1)))
 
         def one(first: int, last: int) -> list[Floats]:
             out = [np.zeros(shape) for shape in shapes]
-            kernel(
-                first,
-                last,
-                start,
-                responses.item,
-                responses.score,
-                log_right,
-                log_wrong,
-                self.p,
-                abilities.log_weights,
-                abilities.group,
-                *extra,
-                *out,
-            )
+            kernel(first, last, rows, tables, self.p, *extra, *out)
             return out
 
-        chunks = kernels.cut(np.diff(start) + 1, pieces) if responses.n_persons else []
+        chunks = kernels.cut(np.diff(rows.start) + 1, pieces) if responses.n_persons else []
         total = [np.zeros(shape) for shape in shapes]
         for part in run(one, chunks):
             for sum_, value in zip(total, part, strict=True):

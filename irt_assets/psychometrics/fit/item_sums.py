@@ -12,11 +12,12 @@ import numpy as np
 from scipy.special import logit
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.core.models import Calibration, Floats, spread
 from irt_assets.psychometrics.estimation.likelihood import Guessing
 from irt_assets.psychometrics.estimation.response_layout import Answers
 from irt_assets.psychometrics.estimation.sums import KernelSum
 from irt_assets.psychometrics.fit import fit_kernels
+from irt_assets.psychometrics.fit.classical import rest_correlation
 from irt_assets.psychometrics.fit.model_replicates import on_common_nodes
 
 
@@ -47,25 +48,8 @@ class ItemSums:
         with kernels.runner(threads) as run, np.errstate(divide="ignore"):
             total = answers.sums(run)
             found = Guessing(answers, nodes, fit.a, fit.d, logit(fit.c)).expect(total, log_weights)
-            (rest,) = total(_ItemRest((answers.flipped, answers.correct / answers.n), ((answers.n_items, 5),)))
-
-        def among_all(values: Floats, otherwise: float = 0.0) -> Floats:
-            out = np.full((calibration.n_items, *values.shape[1:]), otherwise)
-            out[place] = values
-            return out
-
-        return cls(
-            answers.n_persons, among_all(found.seen), among_all(found.residual), among_all(_correlation(rest), np.nan)
-        )
-
-
-class _ItemRest(KernelSum):
-    kernel = staticmethod(fit_kernels.item_rest_sums)
-
-
-def _correlation(sums: Floats) -> Floats:
-    """Shape (J,), of x and the rest, from their sums (J, 5)."""
-    n, x, rest, both, squares = sums.T
-    with np.errstate(divide="ignore", invalid="ignore"):
-        correlation = (both - x * rest / n) / np.sqrt((x - x**2 / n) * (squares - rest**2 / n))
-    return np.where(n >= 3, correlation, np.nan)
+            tables, shape = (answers.flipped, answers.correct / answers.n), (answers.n_items, 5)
+            (rest,) = total(KernelSum(fit_kernels.item_rest_sums, tables, (shape,)))
+        J, item_rest = calibration.n_items, spread(rest_correlation(rest), place, calibration.n_items)
+        seen, residual = (spread(values, place, J, blank=0.0) for values in (found.seen, found.residual))
+        return cls(answers.n_persons, seen, residual, item_rest)

@@ -63,8 +63,9 @@ def form_fit(
     With e = observed − expected proportions of items and pairs, Ξ their covariance and Δ their derivatives by the
     form's parameters, M₂ = n eᵀ(Ξ⁻¹ − Ξ⁻¹Δ(ΔᵀΞ⁻¹Δ)⁻¹ΔᵀΞ⁻¹)e, which does not depend on how the parameters were
     estimated as long as that was consistent: parameters calibrated on all forms together do. Anchors have no
-    derivatives, estimated latent means and SDs have. Where the fit has groups, a form is tested group by group
-    (`groups`: n_persons labels).
+    derivatives, estimated latent means and SDs have. The weights of a histogram have none: their 5 to 8 effective
+    parameters can only make M₂ too small, by as much at the most. Where the fit has groups, a form is tested group by
+    group (`groups`: n_persons labels).
     """
     whole = Fitted.of(responses, calibration, groups)
     found = []
@@ -97,8 +98,8 @@ def _m2(form: Form, whole: Fitted) -> tuple[float, int]:
     derivatives = _derivatives(p, theta, weights, fit, population, first, second)
     pairs = p[:, first] * p[:, second]
     expected = weights @ np.hstack([p, pairs])
-    together = x.T @ x / len(x)
-    error = np.concatenate([np.diag(together), together[first, second]]) - expected
+    joint = x.T @ x / len(x)
+    error = np.concatenate([np.diag(joint), joint[first, second]]) - expected
     root = cholesky(_margin_covariance(p, pairs, weights, expected, first, second), lower=True, overwrite_a=True)
     e = solve_triangular(root, error, lower=True)
     left, size, _ = np.linalg.svd(solve_triangular(root, derivatives, lower=True), full_matrices=False)

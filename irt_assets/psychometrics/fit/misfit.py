@@ -37,7 +37,7 @@ MOST_UNLIKE = 1.25
 of the other."""
 LEARNERS = 20_000
 """Learners drawn from a larger window to count those who answer at random."""
-MOST_LUCK = 0.5
+MOST_AT_RANDOM = 0.5
 """Upper bound on the probability of a correct answer of learners who answer at random; all values below are equally
 likely."""
 GRID = np.linspace(-8.0, 8.0, 81)
@@ -72,8 +72,8 @@ class Change:
         now, before: of the window and its reference.
         chance: where learners guess, how many more than in the reference answer at random, by the reference's
             parameters and the shape of its distribution of θ; None where they do not.
-        together: by measure (dependence, ratio) the items that contribute most to it, the largest part first: those
-            that go together more than they did, and those of the window that share most beyond the ability.
+        loading_items: by measure (dependence, ratio) the items that contribute most to it, the largest part first:
+            those that go together more than they did, and those of the window that share most beyond the ability.
     """
 
     items: int
@@ -81,7 +81,7 @@ class Change:
     now: Misfit
     before: Misfit
     chance: Measure | None
-    together: dict[str, tuple[str, ...]]
+    loading_items: dict[str, tuple[str, ...]]
 
     @property
     def growth(self) -> dict[str, Measure | None]:
@@ -120,7 +120,7 @@ class Window:
 
     def fitted(self) -> Fitted:
         """The items that have parameters, and at most `LEARNERS` learners, drawn at random."""
-        return Fitted.of(self.responses, self.calibration).some_persons(LEARNERS, np.random.default_rng(0))
+        return Fitted.of(self.responses, self.calibration).subsample(LEARNERS, np.random.default_rng(0))
 
 
 def common_items(one: Window, other: Window) -> list[str]:
@@ -153,14 +153,16 @@ def change_of_misfit(now: Window, before: Window, *, guessing: bool = False, thr
             _random(window.fitted()),
         )
 
-    together: dict[str, tuple[str, ...]] = {}
+    loading_items: dict[str, tuple[str, ...]] = {}
     dependence = None
     if here is not None and there is not None:
-        dependence, together["dependence"] = _new_dependence(here, there, threads)
-    ratio, together["ratio"] = _ratio(now, most, threads)
+        dependence, loading_items["dependence"] = _new_dependence(here, there, threads)
+    ratio, loading_items["ratio"] = _ratio(now, most, threads)
     reference_ratio, _ = _ratio(before, most, threads)
     chance = _growth(*(_at_chance(some, there) for some in (here, there))) if guessing and here and there else None
-    return Change(len(items), dependence, of(now, here, ratio), of(before, there, reference_ratio), chance, together)
+    return Change(
+        len(items), dependence, of(now, here, ratio), of(before, there, reference_ratio), chance, loading_items
+    )
 
 
 def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
@@ -177,7 +179,7 @@ def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Meas
         )
     if found.se == 0:
         return None, ()
-    return _with_limits(found.ratio, found.ratio_se), tuple(window.responses.item_ids[j] for j in found.together)
+    return _with_limits(found.ratio, found.ratio_se), tuple(window.responses.item_ids[j] for j in found.loading_items)
 
 
 def _with_limits(value: float, se: float) -> Measure:
@@ -191,7 +193,7 @@ def _new_dependence(now: Fitted, before: Fitted, threads: int | None) -> tuple[M
         return None, ()
     se = float(np.hypot(found.se, found.under_model_se))
     growth = _with_limits(found.eigenvalue - float(found.under_model.mean()), se)
-    return growth, tuple(now.responses.item_ids[j] for j in found.together)
+    return growth, tuple(now.responses.item_ids[j] for j in found.loading_items)
 
 
 def _rmsea(whole: Fitted) -> Measure | None:
@@ -237,11 +239,11 @@ def share(count: int, n: int) -> Measure:
 
 def _random(whole: Fitted) -> Measure | None:
     """The share of a class of learners whose answers are correct with one probability, whatever the item: Yamamoto's
-    (1989) HYBRID model, with the items' parameters given and that probability anything up to `MOST_LUCK`."""
-    by_luck, tested = _loglik_of_luck(whole.responses)
+    (1989) HYBRID model, with the items' parameters given and that probability anything up to `MOST_AT_RANDOM`."""
+    at_random, tested = _loglik_at_random(whole.responses)
     abilities = whole.abilities
     otherwise = logsumexp(_loglik_at(whole, abilities.nodes) + abilities.log_weights[abilities.group], axis=1)
-    return share_of_class((by_luck - otherwise)[tested]) if tested.any() else None
+    return share_of_class((at_random - otherwise)[tested]) if tested.any() else None
 
 
 def share_of_class(log_ratio: Floats) -> Measure:
@@ -271,16 +273,16 @@ def _at_chance(some: Fitted, reference: Fitted) -> Measure | None:
     """The share of that class in a window, by the parameters of its reference on the same items. The others' θ has
     the shape that the reference's has, with whatever mean and SD fit best: a shape of the window's own would have a
     place for the class, as answers of a very low ability are no better than chance where learners guess."""
-    some = replace(some, calibration=reference.calibration).some_persons(MOST_PERSONS, np.random.default_rng(0))
-    by_luck, tested = _loglik_of_luck(some.responses)
+    some = replace(some, calibration=reference.calibration).subsample(MOST_PERSONS, np.random.default_rng(0))
+    at_random, tested = _loglik_at_random(some.responses)
     if not tested.any():
         return None
     nodes, weights = reference.abilities.nodes, reference.abilities.weights[0]
     mean = weights @ nodes
     sd = np.sqrt(weights @ (nodes - mean) ** 2)
     by_ability = _loglik_at(some, mean + sd * GRID)[tested]
-    most = np.maximum(by_ability.max(axis=1), by_luck[tested])
-    in_class, at_theta = np.exp(by_luck[tested] - most), np.exp(by_ability - most[:, None])
+    most = np.maximum(by_ability.max(axis=1), at_random[tested])
+    in_class, at_theta = np.exp(at_random[tested] - most), np.exp(by_ability - most[:, None])
     standard = (nodes - mean) / sd
 
     def loss(shift: float, log_stretch: float, p: float) -> float:
@@ -301,15 +303,15 @@ def _at_chance(some: Fitted, reference: Fitted) -> Measure | None:
     return _with_limits_of_likelihood(float(found.x[2]), top, profile)
 
 
-def _loglik_of_luck(r: Responses) -> tuple[Floats, Mask]:
+def _loglik_at_random(r: Responses) -> tuple[Floats, Mask]:
     """Shape (n_persons,): log-likelihood of answers that are right with one probability, and which learners have enough
     of them."""
     n = np.bincount(r.person, minlength=r.n_persons)
     correct = np.bincount(r.person, weights=r.score, minlength=r.n_persons)
     right, wrong = correct + 1, n - correct + 1
-    with np.errstate(divide="ignore"):  # log 0: a thousand right answers are not luck
-        by_luck = betaln(right, wrong) + np.log(betainc(right, wrong, MOST_LUCK) / MOST_LUCK)
-    return by_luck, n >= SMALLEST_TEST
+    with np.errstate(divide="ignore"):  # log 0: a thousand right answers are not at random
+        at_random = betaln(right, wrong) + np.log(betainc(right, wrong, MOST_AT_RANDOM) / MOST_AT_RANDOM)
+    return at_random, n >= SMALLEST_TEST
 
 
 def _loglik_at(whole: Fitted, nodes: Floats) -> Floats:

@@ -13,10 +13,11 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import probability_at
-from irt_assets.psychometrics.core.design import seen_sets
+from irt_assets.psychometrics.core.design import row_starts, seen_sets
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Population, Responses
+from irt_assets.psychometrics.core.models import Calibration, Population, Responses, spread
 from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.fit.fit_kernels import Rows
 
 _STEP, _REACH, _MOST_NODES = 0.2, 6.0, 241
 """Nodes: their distance and how far they go, in SDs of the narrowest and of each group; and how many at most. Their
@@ -132,17 +133,20 @@ class Fitted:
         return cls(kept, calibration.select(keep), abilities, np.flatnonzero(keep), responses.n_items)
 
     @property
+    def rows(self) -> Rows:
+        r = self.responses
+        return Rows(row_starts(r), r.item, r.score)
+
+    @property
     def estimated_here(self) -> Mask:
         """Shape (J,): False for anchors, whose parameters owe nothing to these responses."""
         return ~np.isin(self.calibration.item_ids, self.calibration.anchored)
 
     def among_all(self, values: Floats) -> Floats:
         """`values`, shape (J,), at the items' places among all items, NaN for items without parameters."""
-        out = np.full(self.n_all, np.nan)
-        out[self.place] = values
-        return out
+        return spread(values, self.place, self.n_all)
 
-    def some_persons(self, most: int, rng: np.random.Generator) -> Fitted:
+    def subsample(self, most: int, rng: np.random.Generator) -> Fitted:
         """Itself, or where it has more than `most` persons, `most` drawn of them."""
         r = self.responses
         if r.n_persons <= most:

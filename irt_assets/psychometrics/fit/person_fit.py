@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.special import ndtr
 
-from irt_assets.psychometrics.core.design import over_learners, row_starts
+from irt_assets.psychometrics.core.design import over_learners
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.significance import normal_score
 from irt_assets.psychometrics.fit import fit_kernels
@@ -45,14 +45,14 @@ def person_fit(responses: Responses, calibration: Calibration, *, threads: int |
     whole = Fitted.of(responses, replace(calibration, populations=()))  # the WLE knows of no ability distribution
     fit, r = whole.calibration, whole.responses
     theta = score(r, fit.a, fit.d, fit.c, method="wle", mean=fit.latent_mean, sd=fit.latent_sd, threads=threads).theta
-    start = row_starts(r)
-    theta[np.diff(start) < SMALLEST_TEST] = np.nan
+    rows = whole.rows
+    theta[np.diff(rows.start) < SMALLEST_TEST] = np.nan
     moments = np.full((r.n_persons, 3), np.nan)
 
     def one(first: int, last: int) -> None:
-        fit_kernels.likelihood_moments(first, last, start, r.item, r.score, fit.a, fit.d, fit.c, theta, moments)
+        fit_kernels.likelihood_moments(first, last, rows, fit.a, fit.d, fit.c, theta, moments)
 
-    over_learners(one, r, start, threads)
+    over_learners(one, r, rows.start, threads)
     with np.errstate(divide="ignore", invalid="ignore"):
         lz = moments[:, 0] / np.sqrt(moments[:, 1])
         skewness = moments[:, 2] / moments[:, 1] ** 1.5

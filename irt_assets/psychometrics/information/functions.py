@@ -158,8 +158,8 @@ class ItemLosses:
         return tuple(item for item, is_lost in zip(self.item_ids, lost, strict=True) if is_lost)
 
 
-def losses_of_items(comparison: Comparison, abilities: Abilities, *, inflation: float = 1.0) -> ItemLosses:
-    """Judge each compared item; errors are multiplied by `inflation`, that of the window's `Drift`.
+def losses_of_items(comparison: Comparison, abilities: Abilities) -> ItemLosses:
+    """Judge each compared item; `comparison`: that of the window's `Drift`, whose errors hold what items vary by.
 
     Raises PsychometricsError, naming them, for published items without information in this population (a ≤ 0).
     """
@@ -171,11 +171,11 @@ def losses_of_items(comparison: Comparison, abilities: Abilities, *, inflation: 
     gone = now <= 0
     now_or_1 = np.where(gone, 1.0, now)
     variance = _variance(comparison, by_now / now_or_1[:, None], by_published / published[:, None])
-    log_se = np.where(gone, np.nan, inflation * np.sqrt(variance))
+    log_se = np.where(gone, np.nan, np.sqrt(variance))
     change, se = np.log(now_or_1 / published), log_se
     if gone.any():
         change = np.where(gone, comparison.delta[:, 0], change)
-        se = np.where(gone, inflation * np.sqrt(comparison.cov[:, 0, 0]), se)
+        se = np.where(gone, np.sqrt(comparison.cov[:, 0, 0]), se)
     p = ndtr(change / se)
     return ItemLosses(comparison.item_ids, published, now, log_se, p, q_values(p))
 
@@ -225,9 +225,7 @@ class LossOfTest:
         return GreatestLoss(float(self.theta[k]), float(self.ratio[k]), float(low), float(high))
 
 
-def loss_of_test(
-    comparison: Comparison, linking: Linking, abilities: Abilities, *, inflation: float = 1.0
-) -> LossOfTest:
+def loss_of_test(comparison: Comparison, linking: Linking, abilities: Abilities) -> LossOfTest:
     """Judge the test of the compared items over the middle 95 % of the population.
 
     `linking` is what placed the window on the scale. An error of its constants moves all items together, and is added
@@ -249,7 +247,7 @@ def loss_of_test(
     led = ~np.isin(comparison.item_ids, linking.anchors_used)
     shared = np.einsum("tjk,jkl->tl", by_now[:, led], _by_constants(comparison, linking)[led])
     variance = own + np.einsum("tk,kl,tl->t", shared, linking.cov, shared)
-    return LossOfTest(theta, published, now, np.where(gone, np.nan, inflation * np.sqrt(variance)))
+    return LossOfTest(theta, published, now, np.where(gone, np.nan, np.sqrt(variance)))
 
 
 @dataclass(frozen=True)

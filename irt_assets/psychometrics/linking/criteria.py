@@ -23,6 +23,7 @@ What the anchors' own b and ln a vary by from one sample to the other (`variatio
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import compress
 
 import numpy as np
@@ -80,11 +81,11 @@ class Pairs:
     def size(self) -> int:
         return len(self.ids)
 
-    @property
+    @cached_property
     def free_slope(self) -> bool:
         return not which(self.models, lambda model: model.fixed_slopes).all()
 
-    @property
+    @cached_property
     def tests_slopes(self) -> Mask:
         """Shape (K,): the anchors that have a slope of their own."""
         return which(self.models, lambda model: model.own_slopes)
@@ -110,12 +111,13 @@ class Pairs:
         by_ab = np.stack([self.weights, self.weights * self.nodes]) @ self.old.curve_by_ab(self.nodes)
         return by_ab * np.stack([self.old.a, np.ones(self.size)], axis=1)[:, None]
 
-    @property
+    @cached_property
     def _by_moments(self) -> Mask:
         """Shape (K,): the anchors of which the moments of curves are compared; not of a curve so steep that both say
         one thing."""
         further = which(self.models, lambda model: model.more_than_a_and_b)
-        further[further] = np.linalg.cond(self.keep(further)._units) < _MOST_ALIKE
+        if further.any():
+            further[further] = np.linalg.cond(self.keep(further)._units) < _MOST_ALIKE
         return further
 
     def differences(self, slope: float, intercept: float) -> Differences:
@@ -349,9 +351,10 @@ def _delta_by_parameters(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
 def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float) -> Floats:
     """ω, shape (K,), mean 1: from v, the error variance of an anchor's δ averaged over θ, and s, its mean sensitivity.
 
-    Haebara's squares are weighted by 1/v. Stocking-Lord sums before it squares: of all weighted sums, the one with
-    ω = s/v, s² = E[(∂P/∂b)²], has the least error in a shift common to all anchors. Both are taken at the middle of
-    the two sides: weights that lean on one side's errors pull the slope (simulated: by 0.3 of its standard error).
+    Weights by precision (Barrett & van der Linden 2019): Haebara's squares by 1/v. Stocking-Lord sums before it
+    squares: a common shift t moves Σ ωδ by t Σ ωs, s² = E[(∂P/∂b)²], against an error variance Σ ω²v, so that ω = s/v
+    tells t best. v and s are taken at the middle of the two sides: weights that lean on one side's errors pull the
+    slope (simulated: by 0.3 of its standard error).
     """
     a = np.sqrt(pairs.old.a * pairs.new.a / slope)
     b = (pairs.old.b + slope * pairs.new.b + intercept) / 2

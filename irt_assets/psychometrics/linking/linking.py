@@ -19,10 +19,8 @@ from irt_assets.psychometrics.alignment.align import (
     FEWEST,
     Agreement,
     Alignment,
-    Differences,
     NoLineError,
     align,
-    shift_along,
 )
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.curves import probability_at, slope_at
@@ -67,7 +65,6 @@ def link(
     symmetric: bool = False,
     purify: bool = True,
     rules: Rules | None = None,
-    loadings: Mapping[str, float] | None = None,
 ) -> Linking:
     """The constants that put `new` on the scale of `anchors`.
 
@@ -80,8 +77,6 @@ def link(
     `new.joint_cov` they include what the fit's items have in common, without it they do not.
     Which anchors moved, and by how much the others vary (τ), is found by `alignment`; without `purify` all are used,
     and τ is taken as 0. Constants and their errors depend on the fit and the frozen anchors alone.
-    `loadings`, item → λ (second_ability.py), of a second ability that the scale lives with: how far the anchors used
-    moved along it, which `q_shifts` tells and which changes nothing else.
 
     Raises LinkingError where no line can be found; BreakdownError where the errors of either side are not a covariance
     matrix; PsychometricsError for an unknown method or a symmetric one of moments.
@@ -122,8 +117,7 @@ def link(
         why = f"the {method} criterion has no minimum for the {kept.size} that can be used"
         raise _not_linked(anchors, rules, n_candidates, dropped, why)
     cov = constants.covariance(kept)
-    at = kept.differences(constants.slope, constants.intercept)
-    agreement = found.agreement if found else Agreement.of(at)
+    agreement = found.agreement if found else Agreement.of(kept.differences(constants.slope, constants.intercept))
     if not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all() and np.isfinite(agreement.q)):
         raise BreakdownError(
             f"the linking of scale {anchors.scale_id} has no standard errors: those of the fit or of its anchors"
@@ -152,7 +146,6 @@ def link(
         symmetric=symmetric,
         suspects={item: asdict(suspect) for item, suspect in suspects.items()},
         diagnosis=diagnosis,
-        q_shifts=_shifts(anchors, kept, at, loadings or {}),
         tau=kept.variation[1],
         tau_slope=kept.variation[0],
         tau_low=agreement.tau_low,
@@ -229,20 +222,6 @@ def _moved(pairs: Pairs, found: Alignment, constants: Constants) -> tuple[dict[s
     }
     named = ", ".join(f"{item} ({suspect.shown})" for item, suspect in suspects.items())
     return suspects, f"moved against the others: {named}"
-
-
-def _shifts(
-    anchors: AnchorSet, kept: Pairs, at: Differences, loadings: Mapping[str, float]
-) -> dict[str, dict[str, float]]:
-    """See `Linking.q_shifts`. Learners whose mean on a second ability is not where their θ predicts it have logits that
-    are higher by λt, that is b lower by λt/a."""
-    leaning = {item: loadings[item] for item in anchors.item_ids if loadings.get(item)}
-    along = np.zeros((kept.size, 2))
-    along[:, 1] = [-leaning.get(item, 0.0) for item in kept.ids] / kept.old.a
-    if not along.any():
-        return {}
-    shift, se = shift_along(at, np.square(kept.variation), along)
-    return {item: {"shift": of * shift, "se": abs(of) * se} for item, of in leaning.items()} if se else {}
 
 
 def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, dict[str, str]]:

@@ -30,8 +30,6 @@ class Linking:
         anchor_set: version of the anchor set.
         weighted: whether anchors were weighted by their errors.
         symmetric: whether curves were compared on both scales.
-        q_shifts: where the scale lives with a second ability: item id → how far its d moved with that (`shift`), and
-            the standard error of it (`se`), of every anchor that leans on it.
         tau, tau_slope: SD by which the b, and the ln a, of anchors vary beyond errors; part of `cov`. tau_low: lower
             95 % limit of τ; None where it was not estimated. i2: I², the share of the
             anchors' differences beyond errors. weights: item id → what an anchor used counts, 1 on average.
@@ -60,7 +58,6 @@ class Linking:
     symmetric: bool = False
     suspects: dict[str, dict[str, Any]] = field(default_factory=dict)
     diagnosis: str = ""
-    q_shifts: dict[str, dict[str, float]] = field(default_factory=dict)
     tau: float = 0.0
     tau_slope: float = 0.0
     tau_low: float | None = None
@@ -69,13 +66,13 @@ class Linking:
     with_items: Floats | None = field(default=None, compare=False)
 
     def as_constants(self) -> dict[str, Any]:
-        """What `linking_constants` stores: plain numbers, lists and text."""
+        """What `linking_constants` stores: plain numbers, lists and text. `q_shifts` is what earlier releases read."""
         constants = {
             f.name: list(value) if isinstance(value := getattr(self, f.name), tuple) else value
             for f in fields(self)
             if f.name not in ("cov", "with_items", *(ALIGNED if self.tau_low is None else ()))
         }
-        return constants | {"slope_intercept_cov": float(self.cov[0, 1])}
+        return constants | {"slope_intercept_cov": float(self.cov[0, 1]), "q_shifts": {}}
 
 
 class LinkingError(PsychometricsError):

@@ -313,9 +313,11 @@ def _refine(
     place = np.zeros(len(curves.log_right), dtype=np.int32)
     place[items] = np.arange(items.size)
     row = place[item]
-    nodes = _around(curves.population, _FINE_NODES)
+    every = _around(curves.population, _FINE_NODES)
+    above = np.searchsorted(every, theta[persons])
+    near = slice(max(0, above.min() - 1 - _REACH), above.max() + 1 + _REACH)
+    nodes, prior = every[near], curves.population.log_density(every)[near]
     log_right, log_wrong = curves.at(items, nodes)
-    prior = curves.population.log_density(nodes)
 
     def moments(first: int, last: int) -> None:
         kernels.posterior_moments_near(

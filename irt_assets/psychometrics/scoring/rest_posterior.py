@@ -44,25 +44,25 @@ class RestPosterior:
         person: Indices,
         item: Indices,
         correct: Indices,
-        telling: Mask,
+        known: Mask,
         items: ItemParameters,
         *,
         mean: float,
         sd: float,
     ) -> RestPosterior:
-        """person, item, correct: shape (R,), indices and 0 or 1. telling: shape (J,), of items with parameters; N(mean,
+        """person, item, correct: shape (R,), indices and 0 or 1. known: shape (J,), of items with parameters; N(mean,
         sd²): prior.
 
         There are as many nodes as the posterior of the learner with the most information needs.
         """
-        shape = (int(person.max(initial=-1)) + 1, telling.size)
+        shape = (int(person.max(initial=-1)) + 1, known.size)
         right, wrong = (
             csr_matrix((chosen.astype(float), (person, item)), shape=shape) for chosen in (correct == 1, correct == 0)
         )
-        most = (right + wrong) @ np.where(telling, items.a**2 / 4, 0.0)  # information is at most a²/4
+        most = (right + wrong) @ np.where(known, items.a**2 / 4, 0.0)  # information is at most a²/4
         grid = Grid.resolving(1 / np.sqrt(1 + sd**2 * most.max(initial=0.0)))
         nodes = mean + sd * grid.nodes
-        log_right, log_wrong = (np.where(telling[:, None], x, 0.0) for x in items.curves.log_tables(nodes))
+        log_right, log_wrong = (np.where(known[:, None], x, 0.0) for x in items.curves.log_tables(nodes))
         return cls(nodes, right, wrong, log_right, log_wrong, grid.log_weights())
 
     def posterior(self, people: Indices) -> Floats:

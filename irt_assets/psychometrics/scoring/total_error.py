@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
-from irt_assets.psychometrics.core.covariances import with_third
+from irt_assets.psychometrics.core.covariances import common_part, with_third
 from irt_assets.psychometrics.core.curves import (
     by_asymptote_at,
     information_at,
@@ -50,27 +50,14 @@ _TINY = float(np.finfo(float).tiny)
 def common_errors(fit: Calibration) -> Floats | None:
     """Γ, shape (2, 2), of a fit on the bank's scale; None where its joint covariance is not known.
 
-    γ̂ is the generalised least-squares line through the errors of (a, d), B_j = −a_j on the diagonal, each item weighted
-    by its own covariance; from Cov γ̂ goes what the items' own errors give to it. Slopes that are not estimated say
-    nothing of a stretch, which is then 0. Γ need not be positive definite: errors of anchors that determine a linking
-    cancel.
+    Of (a, d) B_j is −a_j on the diagonal. Slopes that are not estimated say nothing of a stretch, which is then 0.
     """
     used = np.isfinite(fit.cov[:, :2, :2]).all(axis=(1, 2)) & (fit.cov[:, 1, 1] > 0)
     if fit.joint_cov is None or used.sum() < FEWEST:
         return None
     of = np.flatnonzero(used)
-    a, pairs = fit.a[of], np.stack([2 * of, 2 * of + 1], axis=1).ravel()
-    joint = fit.joint_cov[np.ix_(pairs, pairs)]
-    j = np.arange(of.size)
-    own = joint.reshape(of.size, 2, of.size, 2)[j, :, j, :]
-    to_gamma = -a[:, None, None] * np.linalg.pinv(own, hermitian=True)
-    parts = np.linalg.pinv((-a[:, None, None] * to_gamma).sum(0), hermitian=True) @ to_gamma
-    weights = parts.transpose(1, 0, 2).reshape(2, -1)
-    between = weights @ joint @ weights.T - np.einsum("jxp,jpq,jyq->xy", parts, own, parts)
-    shares = parts * -a[:, None, None]
-    seen = np.eye(4) - np.einsum("jxp,jyq->xypq", shares, shares).reshape(4, 4)
-    gamma: Floats = np.linalg.solve(seen, between.ravel()).reshape(2, 2)
-    return gamma if np.isfinite(gamma).all() else None
+    pairs = np.stack([2 * of, 2 * of + 1], axis=1).ravel()
+    return common_part(fit.joint_cov[np.ix_(pairs, pairs)], -fit.a[of][:, None, None] * np.eye(2))
 
 
 @dataclass(frozen=True)

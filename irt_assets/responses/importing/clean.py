@@ -140,7 +140,8 @@ class Cleaner:
     """Cleans the batches of one file.
 
     `file_id` begins the ids of answers that have none, where the log has no times either. `items`: in a
-    matrix, the columns that are items (see `matrix`). `tally`: of all scores that it was given.
+    matrix, the columns that are items (see `matrix`). `tally`: of all scores that it was given,
+    but for those that the items' records say how to read.
     """
 
     def __init__(
@@ -171,7 +172,8 @@ class Cleaner:
         raw = self._raw(batch)
         columns, count = raw.columns, len(raw.places)
         verdicts = self._skipped(batch, raw)
-        self._count(raw, verdicts)
+        if not isinstance(self._scoring, AsRecorded):
+            self._count(raw, verdicts)
         _refuse_texts(columns, verdicts)
         right = self._scoring.right(columns["item_id"], columns["correct"])
         if isinstance(self._scoring, AsRecorded) and (keys := self._scoring.keys):

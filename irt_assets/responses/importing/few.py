@@ -137,13 +137,6 @@ class Few(Staging):
         known = cache(super().names_of_erased)
         return lambda user_id: known()(user_id)
 
-    def recorded(self, name: str) -> dict[str, str]:  # noqa: ARG002
-        """None: a post is scored by the records themselves."""
-        return {}
-
-    def record(self, records: dict[str, dict[str, str]]) -> None:
-        """Nothing new is known of items."""
-
     def add_answers(self, months: set[str], report_share: Callable[[float], None]) -> None:  # noqa: ARG002
         self._run(ADD_FEW)
 

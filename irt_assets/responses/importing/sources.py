@@ -7,7 +7,7 @@ import csv
 import hashlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -79,17 +79,17 @@ class Source(ABC):
 
 
 class TableSource(Source):
-    """Rows that are here already, of a company's own table; its lines are their numbers."""
+    """Rows that no file has: `read` gives them, any number of times; lines are their numbers."""
 
     kind = "table"
 
-    def __init__(self, name: str, table: pa.Table) -> None:
+    def __init__(self, name: str, columns: list[str], rows: int, read: Callable[[], Iterable[pa.RecordBatch]]) -> None:
         super().__init__(Path(name))
-        self._table, self.columns, self.rows = table, table.column_names, table.num_rows
+        self.columns, self.rows, self._read = columns, rows, read
 
     def batches(self) -> Iterator[Batch]:
         done = 0
-        for rows in self._table.to_batches(max_chunksize=65_536):
+        for rows in self._read():
             yield Batch(rows, np.arange(done + 1, done + rows.num_rows + 1))
             done += rows.num_rows
 

@@ -80,7 +80,8 @@ def take(
         staging.add(number, cleaned(given, arrival))
         report.notes += arrival.report.notes
         records |= {item: scoring.record(item) for item in given.tally.answers}
-    _check_records(staging, records)
+    if records:
+        _check_records(staging, records)
     staging.lock()
     verdicts = staging.judge(strict=strict)
     if erased := sum(n for (_, reason), n in verdicts.items() if reason == ERASED):
@@ -94,7 +95,8 @@ def take(
         staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
         # After the answers: a post of the same new learner waits for the end of the transaction.
         report.new_items, report.new_learners = staging.add_items_and_learners()
-        staging.record({item: record for item, record in records.items() if record})
+        if known := {item: record for item, record in records.items() if record}:
+            staging.record(known)
         if beside := staging.judge_beside_posts(names):
             _count_corrected(arrivals, beside.corrected)
             _count_judged(staging, sources, arrivals, beside.verdicts)

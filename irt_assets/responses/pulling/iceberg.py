@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property, reduce
 from itertools import takewhile
@@ -23,21 +22,16 @@ from pyiceberg.table import DataScan, Table
 from pyiceberg.table.snapshots import ancestors_of
 
 from irt_assets.responses.importing.cells import as_text
-from irt_assets.responses.importing.mapping import Binding, TimeRules, bind_attempts
-from irt_assets.responses.importing.times import parse_times
-from irt_assets.responses.pulling.clocks import Clock, clock_of
-from irt_assets.responses.pulling.rows import BATCH, Part, Read, Span, at_micros, time_column, used_columns
+from irt_assets.responses.importing.mapping import Binding, bind_attempts
+from irt_assets.responses.pulling.clocks import Clock
+from irt_assets.responses.pulling.rows import BATCH, Part, Read, Rows, Span, at_micros
 from irt_assets.responses.pulling.sources_file import ICEBERG, PullSource
 from irt_assets.responses.pulling.standing import Place
-from resources.failures import PermanentFailure, TransientFailure
+from resources.failures import TransientFailure
 
 
-class IcebergRows(AbstractContextManager["IcebergRows"]):
-    """The snapshot of a table that is its newest when it is opened.
-
-    Raises TransientFailure where the catalogue cannot be reached, PermanentFailure where the columns are not as the
-    file of sources says.
-    """
+class IcebergRows(Rows):
+    """The snapshot of a table that is its newest when it is opened."""
 
     has_times, notices_regrading = False, False
 
@@ -65,8 +59,7 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
 
     @cached_property
     def columns(self) -> dict[str, str]:
-        used = used_columns(self.binding)
-        return {field.name: str(field.field_type) for field in self._table.schema().fields if field.name in used}
+        return self.used({field.name: str(field.field_type) for field in self._table.schema().fields})
 
     @property
     def given(self) -> list[str]:
@@ -77,18 +70,10 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
         return [*self.columns]
 
     @cached_property
-    def _time(self) -> str:
-        return time_column(self.source, self.binding)
-
-    @cached_property
     def clock(self) -> Clock:
-        rules, type_ = self.binding.mapping.time, self.columns[self._time]
+        type_ = self.columns[self.time_column]
         a_time = datetime(2000, 1, 1, tzinfo=UTC if "tz" in type_ else None) if type_.startswith("timestamp") else 1
-        what = f"{self.source.name}: {self._time} ({type_})"
-        clock = clock_of(a_time, what, rules.unit, self.source.zone or rules.zone, in_utc=False)
-        if clock is None:
-            raise PermanentFailure(f"{what} has to be a time, or a number with time: {{unit: s}} in the mapping")
-        return clock
+        return self.clock_of_answers(a_time)
 
     def check_clocks(self) -> None:
         _ = self.clock
@@ -99,7 +84,7 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
     def span(self) -> Span:
         assert self._snapshot is not None
         first, last = None, None
-        for micros in self._times(self._scan(Part(), [self._time])):
+        for micros in self._times(self._scan(Part(), [self.time_column])):
             low, high = micros.min(), micros.max()
             first, last = min(first or low, low), max(last or high, high)
         low, high = (None if one is None else at_micros(int(one)) for one in (first, last))
@@ -144,7 +129,7 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
 
     def count_days(self, bounds: Sequence[datetime]) -> list[int]:
         found = Counter[date]()
-        for micros in self._times(self._scan(Part(start=bounds[0], end=bounds[-1]), [self._time])):
+        for micros in self._times(self._scan(Part(start=bounds[0], end=bounds[-1]), [self.time_column])):
             days = pc.value_counts(pc.floor_temporal(pa.array(micros).cast(pa.timestamp("us")), unit="day"))
             found.update({one["values"].date(): one["counts"] for one in days.to_pylist()})
         return [found[begin.date()] for begin in bounds[:-1]]
@@ -159,10 +144,10 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
 
     def _scan(self, part: Part, names: Iterable[str]) -> DataScan:
         conditions: list[BooleanExpression] = []
-        if start := max(filter(None, (part.start, self.source.begins)), default=None):
-            conditions.append(GreaterThanOrEqual(self._time, self._literal(start)))
+        if start := self.first_of(part):
+            conditions.append(GreaterThanOrEqual(self.time_column, self._literal(start)))
         if part.end is not None:
-            conditions.append(LessThan(self._time, self._literal(part.end)))
+            conditions.append(LessThan(self.time_column, self._literal(part.end)))
         return self._table.scan(reduce(And, conditions, AlwaysTrue()), selected_fields=tuple(names))
 
     def _literal(self, at: datetime) -> Any:
@@ -171,10 +156,6 @@ class IcebergRows(AbstractContextManager["IcebergRows"]):
 
     def _times(self, scan: DataScan) -> Iterator[Any]:
         """Microseconds since 1970 of the rows, batch by batch."""
-        rules = TimeRules(unit=self.binding.mapping.time.unit)
-        zone = self.source.zone or self.binding.mapping.time.zone
         for batch in scan.to_arrow_batch_reader():
-            cells = batch.column(0).drop_null()
-            if len(cells):
-                cells = cells if pa.types.is_timestamp(cells.type) else as_text(cells, self._time)
-                yield parse_times(cells, rules, zone, None)
+            if len(cells := batch.column(0).drop_null()):
+                yield self.micros(cells, self.time_column, self.binding.mapping.time.unit)

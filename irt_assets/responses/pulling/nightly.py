@@ -11,12 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import psycopg
-
 from irt_assets.common.partitions import day_bounds
 from irt_assets.responses.corrections import Answers, take_out
+from irt_assets.responses.importing.sources import TableSource
 from irt_assets.responses.pulling.open_source import open_source
-from irt_assets.responses.pulling.pull import Pull, PullStaging, Rows, take_rows
+from irt_assets.responses.pulling.pull import Pull, PullStaging, take_rows
 from irt_assets.responses.pulling.rows import Part
 from irt_assets.responses.pulling.sources_file import PullSource
 from irt_assets.responses.pulling.standing import Compared, Standing, compared_days, one_at_a_time, store_day
@@ -86,12 +85,8 @@ class Comparison:
     def _look_into(self, reader: Reader, standing: Standing, day: Compared, *, confirmed: bool) -> Compared:
         """Read the day once more; changed is only what a night may change, or what was confirmed."""
         start, end = day_bounds(str(day.day))
-        rows = Rows(
-            self.source.name,
-            reader.given,
-            day.there,
-            lambda: (read.rows for read in reader.read(Part(start=start, end=end))),
-        )
+        part = Part(start=start, end=end)
+        rows = TableSource(self.source.name, reader.given, day.there, lambda: (read.rows for read in reader.read(part)))
         with self.database.connect() as connection:
             staging = PullStaging(connection, standing.number, str(day.day))
             report, _ = take_rows(connection, self.database, self.source, reader, rows, standing.number, staging)
@@ -99,18 +94,10 @@ class Comparison:
             vanished = [attempt for attempt in staging.vanished if attempt not in still]
             missing = report.accepted + report.corrected
             waits = not confirmed and missing + len(vanished) > SHARE * max(day.there, day.here)
-            here = day.here
             if waits:
                 connection.rollback()
-            else:
-                here = self._change(connection, vanished, standing, start, end)
+            elif vanished:
+                which = Answers(ids=vanished, start=start, end=end)
+                take_out(connection, which, by=BY, reason=f"{self.source.name} has it no more")
+            here = sum(n for _, n in connection.execute(HERE, (standing.number, start, end)))
         return replace(day, missing=missing, vanished=len(vanished), waits=waits, here=here)
-
-    def _change(
-        self, connection: psycopg.Connection, vanished: list[str], standing: Standing, start: datetime, end: datetime
-    ) -> int:
-        """Withdraw; how many answers the day has then."""
-        if vanished:
-            which = Answers(ids=vanished, start=start, end=end)
-            take_out(connection, which, by=BY, reason=f"{self.source.name} has it no more")
-        return sum(n for _, n in connection.execute(HERE, (standing.number, start, end)))

@@ -13,20 +13,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.common.partitions import day_bounds, day_of, month_of
+from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.responses.importing.cells import as_text
 from irt_assets.responses.importing.few import recorded_rules
 from irt_assets.responses.importing.report import ImportReport
 from irt_assets.responses.importing.scoring import AsRecorded
-from irt_assets.responses.importing.sources import Batch, Source
+from irt_assets.responses.importing.sources import TableSource
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.take import AnswerSource, take
 from irt_assets.responses.pulling.open_source import open_source
@@ -135,11 +133,10 @@ class Pull:
         count = (span.last.date() - span.first.date()).days + 1
         days = [day_of(span.first + timedelta(days=n)) for n in range(count)]
         if newest_first:
-            days.sort(key=lambda day: (_reversed(month_of(day_bounds(day)[0])), day))
+            days.sort(key=lambda day: day[:7], reverse=True)  # of a month the first day is the first still
         standing.move(self._clamped(reader, Place(span.cursor), at), at)
         standing.first_pull = {"days": days, "behind": None}
-        with self.database.connect() as connection:
-            store(connection, standing)
+        self._store(standing)
 
     def _first_pull(self, reader: Reader, standing: Standing) -> bool:
         """Whether it is over."""
@@ -148,8 +145,7 @@ class Pull:
         begun, done, total = time.monotonic(), 0, len(first["days"])
         while first["days"]:
             if not self.in_time:
-                with self.database.connect() as connection:
-                    store(connection, standing)
+                self._store(standing)
                 return False
             before, (start, end) = self.report.read, day_bounds(first["days"][0])
             behind = Place(*first["behind"]) if first["behind"] else None
@@ -164,8 +160,7 @@ class Pull:
             if not first["days"]:
                 standing.first_pull = None
             if self.report.read > before or not first["days"]:
-                with self.database.connect() as connection:
-                    store(connection, standing)
+                self._store(standing)
                 took = time.monotonic() - begun
                 left = timedelta(seconds=round(took / done * (total - done)))
                 self.tell(f"{day}: {self.report.read:,} rows, {self.report.read / took:,.0f}/s, {left} left")
@@ -196,13 +191,16 @@ class Pull:
             self._take(reader, standing, chunk, again=True)
         standing.again = None
         standing.settle(datetime.fromisoformat(again["at"]))
-        with self.database.connect() as connection:
-            store(connection, standing)
+        self._store(standing)
 
     def _clamped(self, reader: Reader, place: Place, at: datetime) -> Place:
         """A cursor of a clock that is ahead does not lead past what others write until then."""
         now = round(at.timestamp() * 1_000_000)
         return Place(now) if reader.has_times and place.cursor > now else place
+
+    def _store(self, standing: Standing) -> None:
+        with self.database.connect() as connection:
+            store(connection, standing)
 
     def _now(self) -> datetime:
         with self.database.connect() as connection:
@@ -214,7 +212,7 @@ class Pull:
         counted."""
         refused_before = standing.refused if again else {}
         rows = [_without(read.rows, refused_before, reader.identity) for read in chunk]
-        source = Rows(self.source.name, rows[0].schema.names, sum(map(len, rows)), lambda: iter(rows))
+        source = TableSource(self.source.name, rows[0].schema.names, sum(map(len, rows)), lambda: iter(rows))
         with self.database.connect() as connection:
             report, refused = take_rows(connection, self.database, self.source, reader, source, standing.number)
             bad = report.rejected["bad_score"]
@@ -232,22 +230,6 @@ class Pull:
         if again:
             report.read, report.duplicates = report.read - report.duplicates, 0
         self.report.include(report)
-
-
-class Rows(Source):
-    """Rows of a source, any number of times; lines are their numbers."""
-
-    kind = "pull"
-
-    def __init__(self, name: str, columns: list[str], rows: int, read: Callable[[], Iterator[pa.RecordBatch]]) -> None:
-        super().__init__(Path(name))
-        self.columns, self.rows, self._read = columns, rows, read
-
-    def batches(self) -> Iterator[Batch]:
-        done = 0
-        for rows in self._read():
-            yield Batch(rows, np.arange(done + 1, done + rows.num_rows + 1))
-            done += rows.num_rows
 
 
 class PullStaging(Staging):
@@ -273,17 +255,13 @@ class PullStaging(Staging):
             self.vanished = [row[0] for row in found]
         return super().judge(strict=strict)
 
-    def recorded(self, name: str) -> dict[str, str]:  # noqa: ARG002
-        """None: rows are scored by the records themselves."""
-        return {}
-
 
 def take_rows(
     connection: psycopg.Connection,
     database: Database,
     source: PullSource,
     reader: Reader,
-    rows: Rows,
+    rows: TableSource,
     number: int,
     staging: PullStaging | None = None,
 ) -> tuple[ImportReport, list[int]]:
@@ -336,7 +314,3 @@ def _without(rows: pa.RecordBatch, refused: dict[str, str], identity: Sequence[s
     if not refused:
         return rows
     return rows.filter(pa.array([row not in refused for row in _hashes(rows, identity)]))
-
-
-def _reversed(month: str) -> int:
-    return -int(month.replace("-", ""))

@@ -7,16 +7,17 @@ not: where a pull stands (see `standing`), and what is done with the rows.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from itertools import chain
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal, Self
 
+import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
@@ -66,12 +67,75 @@ class Span:
     cursor: Any
 
 
-class SqlRows(AbstractContextManager["SqlRows"]):
-    """A source with a connection of its own, which reads and changes nothing.
+class Rows(ABC):
+    """What the rows of all sources have in common.
 
     Raises TransientFailure where the source cannot be reached, PermanentFailure where its columns are not as the file
     of sources says.
     """
+
+    source: PullSource
+
+    @property
+    @abstractmethod
+    def binding(self) -> Binding:
+        """What the columns mean. Raises PermanentFailure where one that is named is not there."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> dict[str, str]:
+        """The columns that are read, and their types."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    @property
+    def zone(self) -> str | None:
+        """The zone of times that carry none."""
+        return self.source.zone or self.binding.mapping.time.zone
+
+    @cached_property
+    def time_column(self) -> str:
+        """Which column says when an answer was given, by which days are read and counted."""
+        names = self.binding.columns.get("completed_at", ())
+        if len(names) != 1:
+            raise PermanentFailure(f"{self.source.name}: the mapping names one column of times as completed_at")
+        return names[0]
+
+    def clock_of_answers(self, value: Any) -> Clock:
+        """How `completed_at` is written, of which this is a value."""
+        name, unit = self.time_column, self.binding.mapping.time.unit
+        clock = self.clock_of_column(name, value, unit)
+        if clock is None:
+            raise PermanentFailure(
+                f"{self.source.name}: {name} is {self.columns[name]}, and days are counted by it: it has to be a time "
+                "(CAST it in a SELECT), or a number with time: {unit: s} or {unit: ms} in the mapping"
+            )
+        return clock
+
+    def clock_of_column(self, name: str, value: Any, unit: str | None) -> Clock | None:
+        what = f"{self.source.name}: {name} ({self.columns[name]})"
+        return clock_of(value, what, unit, self.zone, in_utc=self.columns[name] == MARIADB_TIMESTAMP)
+
+    def micros(self, cells: pa.Array, name: str, unit: Literal["s", "ms"] | None) -> np.ndarray:
+        """Microseconds since 1970 of the times of a column."""
+        texts = cells if pa.types.is_timestamp(cells.type) else as_text(cells, name)
+        return parse_times(texts, TimeRules(unit=unit), self.zone, None)
+
+    def first_of(self, part: Part) -> datetime | None:
+        """The time of the earliest answer that a part reads; None: the first of all."""
+        return max(filter(None, (part.start, self.source.begins)), default=None)
+
+    def used(self, described: Mapping[str, str], *others: str) -> dict[str, str]:
+        """The columns that the mapping reads, and others, of all that there are."""
+        rules = self.binding.mapping
+        read = chain(*self.binding.columns.values(), rules.skip_rows_where, (rules.time.zone_column, rules.time.order))
+        wanted = {*read, *others}
+        return {name: type_ for name, type_ in described.items() if name in wanted}
+
+
+class SqlRows(Rows):
+    """A source with a connection of its own, which reads and changes nothing."""
 
     snapshot: Place | None = None
     """The snapshot that is read, where the source has any."""
@@ -136,7 +200,6 @@ class SqlRows(AbstractContextManager["SqlRows"]):
 
     @cached_property
     def binding(self) -> Binding:
-        """What the columns mean. Raises PermanentFailure where one that is named is not there."""
         there = [*self._described, *["revision"] * (self.source.revision is not None)]
         for name in (self.cursor.column, self.cursor.key):
             if name not in self._described:
@@ -147,9 +210,7 @@ class SqlRows(AbstractContextManager["SqlRows"]):
 
     @cached_property
     def columns(self) -> dict[str, str]:
-        """The columns that are read, and their types."""
-        used = used_columns(self.binding) | {self.cursor.column, self.cursor.key}
-        return {name: type_ for name, type_ in self._described.items() if name in used}
+        return self.used(self._described, self.cursor.column, self.cursor.key)
 
     @property
     def given(self) -> list[str]:
@@ -162,7 +223,7 @@ class SqlRows(AbstractContextManager["SqlRows"]):
 
     @cached_property
     def _time(self) -> sa.ColumnElement[Any]:
-        return self._table.c[time_column(self.source, self.binding)]
+        return self._table.c[self.time_column]
 
     # -- clocks ------------------------------------------------------------------------------------
 
@@ -180,31 +241,18 @@ class SqlRows(AbstractContextManager["SqlRows"]):
 
     @cached_property
     def clock(self) -> Clock:
-        """How `completed_at` is written."""
-        rules, name = self.binding.mapping.time, self._time.name
-        clock = self._clock(name, self._sample[0], rules.unit, self.source.zone or rules.zone)
-        if clock is None:
-            raise PermanentFailure(
-                f"{self.source.name}: {name} is {self.columns[name]}, and days are counted by it: it has to be a time "
-                "(CAST it in a SELECT), or a number with time: {unit: s} or {unit: ms} in the mapping"
-            )
-        return clock
+        return self.clock_of_answers(self._sample[0])
 
     @cached_property
     def cursor_clock(self) -> Clock | None:
         """None where the cursor counts something else than time."""
-        zone = self.source.zone or self.binding.mapping.time.zone
-        clock = self._clock(self.cursor.column, self._sample[1], self.cursor.unit, zone)
+        clock = self.clock_of_column(self.cursor.column, self._sample[1], self.cursor.unit)
         if clock is None and self.source.revision:
             raise PermanentFailure(
                 f"{self.source.name}: {self.cursor.column} cannot be the revision, as it holds no times; where it "
                 "counts seconds or milliseconds, say unit: s or unit: ms"
             )
         return clock
-
-    def _clock(self, name: str, value: Any, unit: str | None, zone: str | None) -> Clock | None:
-        what = f"{self.source.name}: {name} ({self.columns[name]})"
-        return clock_of(value, what, unit, zone, in_utc=self.columns[name] == MARIADB_TIMESTAMP)
 
     def _place(self, cursor: Any, key: Any) -> Place:
         if self.cursor_clock is not None:
@@ -280,7 +328,7 @@ class SqlRows(AbstractContextManager["SqlRows"]):
                 yield sa.or_(cursor > value, key > part.behind.key)
         if part.up_to is not None:
             yield cursor <= self.cursor_value(part.up_to.cursor)
-        if start := max(filter(None, (part.start, self.source.begins)), default=None):
+        if start := self.first_of(part):
             yield self._time >= self.clock.theirs(start)
         if part.end is not None:
             yield self._time < self.clock.theirs(part.end)
@@ -327,29 +375,9 @@ class SqlRows(AbstractContextManager["SqlRows"]):
             for name, values in zip(self.columns, zip(*rows, strict=True), strict=True)
         }
         if self.source.revision:
-            cells["revision"] = self._revisions(cells[self.cursor.column])
+            micros = self.micros(cells[self.cursor.column], self.cursor.column, self.cursor.unit)
+            cells["revision"] = pa.array(micros, mask=micros == MISSING)
         return pa.record_batch(cells)
-
-    def _revisions(self, cursors: pa.Array) -> pa.Array:
-        zone = self.source.zone or self.binding.mapping.time.zone
-        texts = cursors if pa.types.is_timestamp(cursors.type) else as_text(cursors, self.cursor.column)
-        micros = parse_times(texts, TimeRules(unit=self.cursor.unit), zone, None)
-        return pa.array(micros, mask=micros == MISSING)
-
-
-def used_columns(binding: Binding) -> set[str]:
-    """The source's columns that the mapping reads."""
-    rules = binding.mapping
-    used = {*rules.skip_rows_where, rules.time.zone_column, rules.time.order, *chain(*binding.columns.values())}
-    return {name for name in used if name}
-
-
-def time_column(source: PullSource, binding: Binding) -> str:
-    """Which column says when an answer was given, by which days are read and counted."""
-    names = binding.columns.get("completed_at", ())
-    if len(names) != 1:
-        raise PermanentFailure(f"{source.name}: the mapping names one column of times as completed_at")
-    return names[0]
 
 
 def _cells(values: Sequence[Any], type_name: str) -> pa.Array:

@@ -89,12 +89,13 @@ def standing_of(connection: psycopg.Connection, name: str) -> Standing | None:
 
 def begin(connection: psycopg.Connection, name: str, columns: Mapping[str, str], notices_regrading: bool) -> Standing:
     """A source that was never pulled."""
-    connection.execute(
-        "INSERT INTO pull_source (name, columns, position, notices_regrading) VALUES (%s, %s, '[null, null]', %s)",
+    [made] = records(
+        connection,
+        Standing,
+        """INSERT INTO pull_source (name, columns, position, notices_regrading)
+           VALUES (%s, %s, '[null, null]', %s) RETURNING *""",
         (name, Jsonb(columns), notices_regrading),
     )
-    made = standing_of(connection, name)
-    assert made is not None
     return made
 
 

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0049_common_q"
-down_revision = "0047_total_error"
+down_revision = "0048_group_shift"
 oldest_code = "0039_learner_reports"
 
 

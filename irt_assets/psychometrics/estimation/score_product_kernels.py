@@ -1,9 +1,11 @@
-"""Compiled loop of the answers' information on the shape of the ability distribution. See `kernels` for layouts.
+"""Compiled loops of products of persons' scores. See `kernels` for layouts.
 
-A tilt is a function T of θ that multiplies the weights of a group's nodes by exp(β·T): the score of β at 0 is T less
-its mean under the weights. What a person's answers say of it is its mean under the posterior, and what they say of an
-item the mean of the item's complete-data score (Fisher's identity). By Louis (1982) minus the second derivative by a
-tilt and an item's parameter is the product of these two means less the mean of the product.
+A person's score of a parameter is the mean of its complete-data score under the person's posterior (Fisher's identity).
+A complete-data score is one of an item, or a *latent score*: the derivative of a group's log density of θ by one of its
+parameters, a function of θ of mean 0 under the weights of the nodes. By Louis (1982) minus the second derivative by a
+parameter of the density and one of an item is the product of their two scores less the mean of the product. Products
+added up over persons are the variance of the whole score whatever makes a person's answers depend on each other (White
+1982).
 """
 
 from __future__ import annotations
@@ -81,19 +83,45 @@ def _counting(post):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def tilt_products(first, last, people, curves, nodes, log_weights, tilts, own):  # type: ignore[no-untyped-def]
-    """Adds products of two tilts' scores over persons first … last − 1 to own (G, M, M), with `tilts` (G, M, Q) of mean
-    0 under the weights of their group."""
-    Q, M = nodes.size, tilts.shape[1]
-    base, post, moments = np.empty(Q), np.empty((1, Q)), np.empty(M)
+def score_products(first, last, people, curves, nodes, log_weights, scores, latent_scores, out):  # type: ignore[no-untyped-def]
+    """Adds Σ s sᵀ over persons first … last − 1 to out (CJ + GM, CJ + GM), each pair of parameters on one side only.
+
+    Parameter k of item j stands at kJ + j; `latent_scores` (G, M, Q) are those of M parameters of each group's
+    distribution, which stand at CJ + gM + m.
+    """
+    Q, M, J = nodes.size, latent_scores.shape[1], scores.right.shape[0]
+    C = 3 if scores.guess_right.shape[0] > 0 else 2
+    base, post, by_theta = np.empty(Q), np.empty((1, Q)), np.empty(Q)
+    p = post[0]
+    right = np.zeros(J, dtype=np.bool_)
+    values, places = np.empty(C * J + M), np.empty(C * J + M, dtype=np.int64)
     current = NO_SET
     for i in range(first, last):
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
-        group = people.set_group[people.set_of[i]]
+        s, weight = people.set_of[i], people.weight[i]
+        group = people.set_group[s]
+        for q in range(Q):
+            by_theta[q] = p[q] * nodes[q]
+        for r in range(people.right_start[i], people.right_start[i + 1]):
+            right[people.right_items[r]] = True
+        begin, end = people.set_start[s], people.set_start[s + 1]
+        n = end - begin
+        for r in range(n):
+            j = np.int64(people.set_items[begin + r])
+            row = scores.right[j] if right[j] else scores.wrong[j]
+            places[r], values[r] = j, _dot(row, by_theta)
+            places[n + r], values[n + r] = J + j, _dot(row, p)
+            if C == 3:
+                row = scores.guess_right[j] if right[j] else scores.guess_wrong[j]
+                places[2 * n + r], values[2 * n + r] = 2 * J + j, _dot(row, p)
+            right[j] = False
+        count = C * n + M
         for m in range(M):
-            moments[m] = _dot(post[0], tilts[group, m])
-        for m in range(M):
-            _add(people.weight[i] * moments[m], moments, own[group, m])
+            places[C * n + m], values[C * n + m] = C * J + group * M + m, _dot(p, latent_scores[group, m])
+        for x in range(count):
+            share, into = weight * values[x], out[places[x]]
+            for y in range(x, count):
+                into[places[y]] += share * values[y]
 
 
 @_inlined

@@ -1,0 +1,79 @@
+"""How far a month's anchors as a group moved against the other published items, measured and stored.
+
+The month's linked fit is compared with all values in force. What it was linked by stays: nothing of the ledger enters
+the constants. It is measured between linking and publication, in `linked_item_parameters`, and again at publication
+where the values in force have changed since; the gate `anchors_move_with_the_others` reads what is stored.
+
+What does not belong here: the estimate (see `psychometrics`), single items that moved (`drift`), and what a decision
+would do to learners (`release_impact`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import datetime, timedelta
+
+import numpy as np
+import psycopg
+
+from irt_assets.common.partitions import Month
+from irt_assets.ledger.fits import LinkedFit, linked_fit, read_group_shift, write_group_shift
+from irt_assets.ledger.publications import publications_in_force
+from irt_assets.ledger.values_with_errors import (
+    against_published,
+    frozen_anchors,
+    in_force_with_errors,
+    linked_window,
+)
+from irt_assets.psychometrics.drift.group_shift import GroupShift
+from irt_assets.responses.item_status import read_withdrawals
+from irt_assets.responses.scales import Scale, read_scales
+from resources.postgres.database import Database, advisory_lock
+
+
+def measure_month(database: Database, month: str) -> None:
+    """Measure and store the shift of the month's linked fit of every scale that has none yet."""
+    start = Month(month).start
+    with database.connect() as connection:
+        advisory_lock(connection, "linked_item_parameters", month)
+        for scale in read_scales(connection, start).values():
+            fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
+            if fit and read_group_shift(connection, fit.fit_id) is None:
+                current_shift(connection, scale, month, fit)
+
+
+def current_shift(connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit) -> GroupShift:
+    """That of a month's linked fit, measured and stored where it was not, or where the values in force have changed
+    since: months that are run together are linked before those before them are published.
+
+    Compared with is what is in force in the month's last instant, so that what the month itself has published, if it is
+    run again, is not compared with itself.
+    """
+    last_instant = Month(month).end - timedelta(microseconds=1)
+    published = publications_in_force(connection, scale.scale_id, last_instant)
+    content = json.dumps([[one.item_id, *one.values.scored_with] for one in published])
+    digest = hashlib.sha256(f"{scale.anchor_version} {content}".encode()).hexdigest()
+    shift = read_group_shift(connection, fit.fit_id, compared_with=digest)
+    if shift is None:
+        shift = _measured(connection, scale, month, last_instant)
+        write_group_shift(connection, fit.fit_id, shift, digest)
+    return shift
+
+
+def _measured(connection: psycopg.Connection, scale: Scale, month: str, at: datetime) -> GroupShift:
+    window, anchors = linked_window(connection, scale, month), frozen_anchors(connection, scale)
+    if window is None or anchors is None:
+        return GroupShift("the anchors cannot be compared with others: no converged fit was linked by them")
+    in_force = in_force_with_errors(connection, scale, at, anchors)
+    comparison = against_published(window, anchors, in_force, at)
+    raw, withdrawn = window.raw, read_withdrawals(connection)
+    usable = [
+        item
+        for item, n, a, flags in zip(raw.item_ids, raw.n, raw.a, raw.flags, strict=True)
+        if n >= scale.rules.linking.min_anchor_responses and a > 0 and not withdrawn.covers(item, at)
+        if all(flag.meaning.anchors_may_carry for flag in flags)
+    ]
+    comparison = comparison.select(np.isin(comparison.item_ids, usable))
+    variation = scale.rules.linking.item_variation
+    return GroupShift.of(comparison, mean=scale.mu, sd=scale.sigma, expected_variation=variation)

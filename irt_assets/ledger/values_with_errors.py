@@ -1,0 +1,156 @@
+"""A month's linked fit and the published set in force, each with its errors and with what they share.
+
+Belongs here: rows turned into what `psychometrics.drift` compares, for drift and for a gate.
+Does not belong here: the errors of a published set alone (item_errors.py), and any judgement.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import get_args
+
+import numpy as np
+import psycopg
+
+from irt_assets.common.partitions import Month
+from irt_assets.ledger.anchors import read_every_anchor
+from irt_assets.ledger.cited_fits import (
+    calibration_of,
+    constants_of,
+    fitted_of,
+    guessing_errors,
+    guessing_errors_of_origins,
+)
+from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.ledger.fits import linked_fit
+from irt_assets.ledger.publications import ItemInForce, publications_in_force
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import of_errors
+from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
+from irt_assets.psychometrics.linking.linking import assumed_errors
+from irt_assets.psychometrics.linking.placement import Linking
+from irt_assets.responses.scales import Scale
+
+
+@dataclass(frozen=True)
+class LinkedWindow:
+    """A linked fit as its engine left it, and its linking."""
+
+    fit_id: str
+    raw: Calibration
+    linking: Linking
+
+
+@dataclass(frozen=True)
+class InForce:
+    """The published set at a time, and of each item, in its order, from when it has been in force."""
+
+    published: Published
+    since: tuple[datetime, ...]
+
+
+def linked_window(connection: psycopg.Connection, scale: Scale, month: str) -> LinkedWindow | None:
+    """The month's linked fit by the scale's own engine; None where it has none, or is what declared the scale."""
+    fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
+    return None if fit is None or not fit.converged else _window(connection, fit.fit_id, fit.constants)
+
+
+def _window(connection: psycopg.Connection, fit_id: str, constants: LinkingConstants) -> LinkedWindow | None:
+    raw = calibration_of(connection, fit_id) if constants.anchors_used else None
+    return None if raw is None else LinkedWindow(fit_id, raw, constants.as_linking())
+
+
+def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> AnchorSet | None:
+    """Those of the version of `scale`, and those that it leaves out of earlier versions, whose fits used them. The
+    errors of their c are known where they are values of an origin window."""
+    anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
+    if anchors is None:
+        return None
+    known = guessing_errors_of_origins(connection, scale.scale_id)
+    values = zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)
+    guessing = np.array([known.get(value, [0.0, 0.0, 0.0]) for value in values])
+    return replace(anchors, guessing_cov=guessing if known else None)
+
+
+def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datetime, anchors: AnchorSet) -> InForce:
+    """The published set in force at `at`, with what its values share with the anchors'.
+
+    An anchor published as frozen is its frozen value; a value from a stored fit shares that fit's linking; all other
+    errors are independent and, where none are stored, those of 500 learners.
+    """
+    by_item = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, at)}
+    values = ItemParameters.of_rows(list(by_item), (one.values for one in by_item.values()))
+    unknown = ~np.isfinite(values.a_se + values.b_se)
+    assumed = of_errors(*assumed_errors(values.a, values.b, values.c))
+    cov = np.where(unknown[:, None, None], assumed, np.nan_to_num(values.cov))
+    published = Published.of_values(replace(values, cov=cov), anchors)
+    of_anchors = Published.of_anchors(anchors)
+    frozen = [
+        item
+        for item, a_k, b_k in zip(of_anchors.item_ids, of_anchors.a, of_anchors.b, strict=True)
+        if item in by_item and by_item[item].values.abc[:2] == (a_k, b_k)
+    ]
+    better = [of_anchors.select(frozen)]
+    for fit_id in sorted({one.fit_id for item, one in by_item.items() if one.fit_id and item not in frozen}):
+        better.append(_of_fit(connection, fit_id, {i: r for i, r in by_item.items() if r.fit_id == fit_id}, anchors))
+    for part in better:
+        published = published.then(part)
+    published = _with_origins(connection, published.select(sorted(by_item)), by_item)
+    return InForce(published, tuple(by_item[item].effective_from for item in published.item_ids))
+
+
+def _with_origins(connection: psycopg.Connection, published: Published, rows: dict[str, ItemInForce]) -> Published:
+    """Each value with the model it was fitted under and, for a 3PL, the errors of c; values from the bank with the
+    model that the bank names."""
+    fits = sorted({row.fit_id for row in rows.values() if row.fit_id})
+    of_fits = fitted_of(connection, fits, rows)
+    guessing = guessing_errors(connection, fits, rows)
+    of_bank: dict[str, str] = dict(
+        connection.execute(
+            "SELECT item_id, meta->'irt'->>'model' FROM question WHERE item_id = ANY(%s) AND meta->'irt' ? 'model'",
+            ([item for item, row in rows.items() if not row.fit_id],),
+        ).fetchall()
+    )
+    fitted: list[Fitted | None] = []
+    cov = published.cov_with_guessing[:, 2].copy()
+    for j, item in enumerate(published.item_ids):
+        fit_id = rows[item].fit_id or ""
+        fitted.append(of_fits.get((fit_id, item)) or _of_bank(of_bank.get(item)))
+        if (fit_id, item) in guessing:
+            cov[j] = guessing[fit_id, item]
+    return replace(published, fitted=tuple(fitted), guessing_cov=cov)
+
+
+def _of_bank(model: str | None) -> Fitted | None:
+    """Its learners' distribution is unknown, so the scale's is used."""
+    known = {name: name for name in get_args(Model)}.get((model or "").lower())
+    return None if known is None else Fitted(known)
+
+
+def _of_fit(connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInForce], anchors: AnchorSet) -> Published:
+    """The items published as the fit had them; none where it is not kept."""
+    nothing = Published.of_anchors(anchors).select([])
+    constants = constants_of(connection, [fit_id]).get(fit_id)
+    window = _window(connection, fit_id, constants) if constants else None
+    if window is None:
+        return nothing
+    linked = Published.of_fit(window.raw, window.linking, anchors)
+    unchanged = [
+        item
+        for item, a, b in zip(linked.item_ids, linked.a, linked.b, strict=True)
+        if item in rows and np.allclose((a, b), rows[item].values.abc[:2], rtol=1e-9, atol=1e-12)
+    ]
+    return linked.select(unchanged)
+
+
+def against_published(window: LinkedWindow, anchors: AnchorSet, at: InForce, start: datetime) -> Comparison:
+    """The comparison of a window with the values already in force at its `start`, without items whose slope the fit
+    held by a prior, as it does until they are published."""
+    held = set(window.raw.priors.get("only", ()))
+    in_force = zip(at.published.item_ids, at.since, strict=True)
+    items = [item for item, since in in_force if since <= start and item not in held]
+    return compare(window.raw, window.linking, anchors, at.published.select(items))

@@ -1,0 +1,81 @@
+"""Months of drawn estimates beside a bank: frozen anchors, other items that an earlier month published, and a month
+that is compared with both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import block_diagonal, of_each, with_third
+from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.drift.errors import Apart, Comparison, Published, compare
+from irt_assets.psychometrics.linking.linking import link
+from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
+
+LOST = 1.2
+"""Variances of estimates with θ integrated out over those with θ known, about, in tests of 30 to 60 items."""
+
+
+@dataclass(frozen=True)
+class World:
+    """k anchors and as many `others`; `variation`: SD of the items' b from one sample to another (the difference of two
+    samples); `n` learners in every window."""
+
+    k: int = 20
+    others: int = 20
+    n: int = 2000
+    variation: float = 0.0
+
+    @property
+    def size(self) -> int:
+        return self.k + self.others
+
+    def month(self, rng: np.random.Generator, moved: np.ndarray) -> tuple[Calibration, AnchorSet, Published]:
+        """A month in which b moved by `moved` (J,), the anchors, and all that is published."""
+        while True:
+            a, b = rng.lognormal(0.1, 0.3, self.size), rng.normal(0, 1, self.size)
+            vary = self.variation / np.sqrt(2)
+            windows = [
+                estimated(rng, a * slope, (of_b - shift) / slope, self.n)
+                for of_b, slope, shift in (
+                    (b + vary * rng.normal(size=self.size), 1.0, 0.0),
+                    (b + vary * rng.normal(size=self.size), SLOPE, INTERCEPT),
+                    (b + moved + vary * rng.normal(size=self.size), SLOPE, INTERCEPT),
+                )
+            ]
+            if all((window.a > 0.1).all() for window in windows):
+                break
+        origin, first, month = windows
+        of_anchors = origin.select(np.arange(self.size) < self.k)
+        anchors = anchor_set(of_anchors.a, -of_anchors.d / of_anchors.a, of_anchors.cov_ab)
+        anchors = replace(anchors, cov=of_anchors.items.cov)
+        published = Published.of_fit(first, link(first, anchors), anchors)
+        return month, anchors, published.then(Published.of_anchors(anchors))
+
+    def compared(self, rng: np.random.Generator, moved: np.ndarray) -> Comparison:
+        month, anchors, published = self.month(rng, moved)
+        return compare(month, link(month, anchors), anchors, published)
+
+
+def alone(window: ItemParameters, published: Published) -> dict[str, Any]:
+    """What a `Comparison` has of anchors whose errors have nothing in common."""
+    of_window, k = with_third(window.cov, window.guessing_cov), len(window.item_ids)
+    nothing = np.zeros((k, 3, 0)), np.zeros((0, 0))
+    apart = Apart(of_window, published.cov_with_guessing, *nothing)
+    return {"anchors": np.ones(k, dtype=bool), "apart": apart}
+
+
+def estimated(rng: np.random.Generator, a: np.ndarray, b: np.ndarray, n: int) -> Calibration:
+    """As n learners give it: errors have a part of the items' own and what the sample's mean and SD of θ give all."""
+    own = LOST * errors(a, b, n)
+    common = np.stack([np.stack([np.zeros_like(a), a], 1), np.stack([-np.ones_like(b), -b], 1)], 1)
+    of_sample = np.diag([1 / n, 1 / (2 * n)])
+    drawn = np.stack([a, b], 1) + common @ (np.sqrt(of_sample) @ rng.normal(size=2))
+    drawn += np.einsum("kij,kj->ki", np.linalg.cholesky(own), rng.normal(size=(a.size, 2)))
+    by_sample = common.reshape(-1, 2)
+    joint = block_diagonal(own) + by_sample @ of_sample @ by_sample.T
+    return calibration(*drawn.T, of_each(joint[None]), n=n, joint_ab=joint)
