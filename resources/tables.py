@@ -551,7 +551,7 @@ dif_analysis = _table(
     _key("focal_group", Text, "group compared with the reference group; empty: the attribute as a whole"),
     _req("reference_group", Text, "reference group, the largest that can be compared; empty: there is none"),
     _opt("p_value", Double, "of the multi-group Wald test; null: not tested", ge=0, le=1),
-    _opt("q_value", Double, "after Benjamini-Hochberg over the items", ge=0, le=1),
+    _opt("q_value", Double, "after Benjamini-Hochberg over the items of all attributes", ge=0, le=1),
     _opt("ets_class", Text, "A, B or C by Mantel-Haenszel; null: not tested"),
     _req(
         "details",

@@ -96,8 +96,8 @@ def build_drift_assets(
         **in_common,
         metadata={"dagster/column_schema": column_schema(tables.dif_analysis)},
         description="Which items function differently for groups of learners of equal ability (DIF): a Wald test "
-        "between groups fitted separately, plus Mantel-Haenszel and logistic regression within forms, for each of the "
-        "scale's attributes.",
+        "of items split by group in one fit, plus Mantel-Haenszel and logistic regression within forms, for each of "
+        "the scale's attributes.",
     )
     def dif_analysis(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]

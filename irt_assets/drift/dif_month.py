@@ -24,7 +24,7 @@ from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.errors import BreakdownError, Refused, breakdowns_explained
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Latent
-from irt_assets.psychometrics.dif.analysis import ENOUGH, TESTABLE, Dif, Group, analyse_dif
+from irt_assets.psychometrics.dif.analysis import ENOUGH, TESTABLE, Dif, Group, analyse_dif, with_common_q
 from irt_assets.psychometrics.dif.wald import Wald, severity_of
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
@@ -80,9 +80,9 @@ def dif_of_month(
                 for name in scale.rules.warnings.attributes
             }
         rows = []
-        for name, (groups, n_unreadable) in attributes.items():
-            dif = _compared(name, answers, groups, scale, threads)
-            sample = "" if isinstance(answers, Refused) else answers.sample
+        difs = [_compared(name, answers, groups, scale, threads) for name, (groups, _) in attributes.items()]
+        sample = "" if isinstance(answers, Refused) else answers.sample
+        for dif, (_, n_unreadable) in zip(with_common_q(difs), attributes.values(), strict=True):
             rows += rows_of(dif, n_unreadable, scale.rules.fit.assignment == "by_level", sample)
         found[scale.scale_id] = [{"month": month, "scale_id": scale.scale_id} | row for row in rows]
     with database.connect() as connection:

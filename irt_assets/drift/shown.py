@@ -115,9 +115,9 @@ def dif_table(of: Sequence[str], rows: Of[DifRow], **how: Any) -> Table:
 
 DIF_EXPLAINED = (
     "Answers: of the group / of the reference. Δb (above 0: harder for the group; where |b| > 6 or a < 0.2 in a group, "
-    "score: the difference of expected scores, below 0: harder), Δa, wABC and q: multi-group Wald test with purified "
-    "anchors, the primary one. D and class: Mantel-Haenszel within forms (A negligible, B moderate, C large); ΔR²: "
-    "logistic regression within forms. Low power: fewer than 500 answers in a group."
+    "score: the difference of expected scores, below 0: harder), Δa, wABC and q: Wald test of items split by group, "
+    "the primary one, q over the items of all attributes. D and class: Mantel-Haenszel within forms (A negligible, B "
+    "moderate, C large); ΔR²: logistic regression within forms. Low power: fewer than 500 answers in a group."
 )
 
 

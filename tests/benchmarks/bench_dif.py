@@ -4,6 +4,8 @@
     python tests/benchmarks/bench_dif.py power --items 400      # by size, direction and share of items with DIF
     python tests/benchmarks/bench_dif.py errors --tests 2000    # how often 95 % intervals cover the difference
     python tests/benchmarks/bench_dif.py sparse --tests 6000    # by answers to an item; each learner sees half of them
+    python tests/benchmarks/bench_dif.py models --tests 7200    # sound items of other models, and of skewed groups
+    python tests/benchmarks/bench_dif.py cost                   # processor time of months of three attributes
 
 30 items, a ~ LogNormal(0, 0.3), b ~ N(0, 1), all on one form; the reference group is N(0, 1). The oracle is the same
 test with the truly sound items as anchors. Monte Carlo errors of a share are √(share(1 − share)/tests).
@@ -12,14 +14,16 @@ test with the truly sound items as anchors. Monte Carlo errors of a share are �
 from __future__ import annotations
 
 import argparse
+import time
 
 import numpy as np
 
-from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.arrays import Mask
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.dif.analysis import Dif, analyse_dif
+from irt_assets.psychometrics.dif.split_items import Copies, Groups
 from irt_assets.psychometrics.dif.wald import Wald, compare_groups
-from irt_assets.psychometrics.estimation.em import fit_em
-from tests.testbed.dif_anchors import compare_by_anchors
 
 ITEMS = 30
 IDS = tuple(f"i{j:02d}" for j in range(ITEMS))
@@ -70,8 +74,80 @@ def sound(rng: np.random.Generator, tests: int) -> None:
               f"| {100 * np.mean(flags):.1f}% | {beside} |", flush=True)  # fmt: skip
 
 
-def fitted(x: np.ndarray) -> Calibration:
-    return fit_em(Responses.from_wide(x, IDS), threads=1)
+class Oracle(Groups):
+    """Groups of which it is known that the last items are free of DIF, but for so many as `moved`."""
+
+    moved = 0
+
+    def apart(self) -> tuple[Mask, Copies]:
+        _, near = super().apart()
+        return np.arange(self.responses.n_items) >= self.moved, near
+
+
+def compared(groups: list[np.ndarray], moved: int | None = None) -> Wald:
+    """Of items of any number of answers; by the items without DIF, where it is known how many have it."""
+    responses = Responses.from_wide(np.vstack(groups))
+    member = np.repeat(np.arange(len(groups)), [len(x) for x in groups])
+    names, answered = [f"g{g}" for g in range(len(groups))], np.ones((len(groups), responses.n_items), dtype=bool)
+    Oracle.moved = moved or 0
+    made = Groups if moved is None else Oracle
+    return compare_groups(made.of(responses, names, member, answered, model="2pl", latent="normal", threads=1))
+
+
+def models(rng: np.random.Generator, tests: int) -> None:
+    """A reference group of mean 0 and a focal one of mean −1; skewed: θ is a gamma variable of shape 4."""
+    print("| model | c | θ | learners | tests | p < 0.05 | p < 0.01 | with a flag |\n|---|---|---|---|--:|--:|--:|--:|")
+    designs: list[tuple[Model, float, Latent, tuple[int, int]]] = [
+        ("rasch", 0.0, "normal", (1000, 1000)),
+        ("1pl", 0.0, "normal", (1000, 1000)),
+        ("3pl", 0.2, "normal", (1000, 1000)),
+        ("2pl", 0.0, "histogram", (2000, 2000)),
+        ("2pl", 0.0, "histogram", (2000, 400)),
+    ]
+    for model, c, latent, sizes in designs:
+        p, flags = [], []
+        for _ in range(-(-tests // ITEMS)):
+            a, b = bank(rng)
+            a = a if model in ("2pl", "3pl") else np.ones(ITEMS)
+            x = []
+            for g, n in enumerate(sizes):
+                theta = rng.normal(size=(n, 1)) if latent == "normal" else (rng.gamma(4, 1, (n, 1)) - 4) / 2
+                x.append(rng.random((n, ITEMS)) < c + (1 - c) / (1 + np.exp(-a * (theta - g - b))))
+            responses = Responses.from_wide(np.vstack(x).astype(float), IDS)
+            values = np.repeat(["g0", "g1"], sizes).tolist()
+            wald = analyse_dif("group", responses, values, model=model, latent=latent, threads=1).wald
+            assert wald is not None
+            p.append(wald.p)
+            flags.append(bool(wald.flagged))
+        q = np.concatenate(p)
+        q = q[np.isfinite(q)]
+        print(f"| {model} | {c} | {'normal' if latent == 'normal' else 'skewed'} | {sizes[0]}, {sizes[1]} | {q.size} "
+              f"| {100 * np.mean(q < 0.05):.2f}% | {100 * np.mean(q < 0.01):.2f}% | {100 * np.mean(flags):.1f}% |",
+              flush=True)  # fmt: skip
+
+
+def cost(rng: np.random.Generator) -> None:
+    """5000 learners and 100 items, each on one of five forms of 40, or all on all; attributes of 2, 3 and 2 groups."""
+    print("| design | θ | seconds of processor time | without what forms say |\n|---|---|--:|--:|")
+    n, n_items = 5000, 100
+    attributes = [rng.choice(list("ab"), n, p=[0.6, 0.4]), rng.choice(list("abc"), n, p=[0.5, 0.3, 0.2]),
+                  rng.choice(list("ab"), n, p=[0.7, 0.3])]  # fmt: skip
+    theta = rng.normal(size=n) - (attributes[0] == "b")
+    a, b = np.exp(rng.normal(0, 0.3, n_items)), rng.normal(0, 1, n_items)
+    whole = (rng.random((n, n_items)) < 1 / (1 + np.exp(-a * (theta[:, None] - b)))).astype(float)
+    form = rng.integers(0, 5, n)
+    designs: list[tuple[str, Latent]] = [("100 of 100", "normal"), ("40 of 100", "normal"), ("40 of 100", "histogram")]
+    for design, latent in designs:
+        seen = (np.arange(n_items) - 20 * form[:, None]) % n_items < (40 if design.startswith("40") else n_items)
+        responses = Responses.from_wide(np.where(seen, whole, np.nan))
+        taken = [f"f{form[i]}" for i in responses.person]
+        seconds = []
+        for forms in (taken, None):
+            began = time.process_time()
+            for values in attributes:
+                analyse_dif("group", responses, values.tolist(), forms=forms, latent=latent, threads=1)
+            seconds.append(time.process_time() - began)
+        print(f"| {design} | {latent} | {seconds[0]:.2f} | {seconds[1]:.2f} |", flush=True)
 
 
 def power(rng: np.random.Generator, items: int) -> None:
@@ -87,12 +163,10 @@ def power(rng: np.random.Generator, items: int) -> None:
                     a, b = bank(rng)
                     sign = np.ones(ITEMS) if one_way else rng.choice([-1, 1], ITEMS)
                     dif = np.where(np.arange(ITEMS) < moved, size * sign, 0.0)
-                    fits = [fitted(answers(rng, n, a, b, 0.0, 1.0)), fitted(answers(rng, n, a, b + dif, -1.0, 1.0))]
-                    ours = compare_groups(fits, ("reference", "focal"))
-                    known = compare_by_anchors(fits, ("reference", "focal"), IDS[moved:])
-                    hits += len(set(ours.flagged) & set(IDS[:moved]))
-                    oracle += len(set(known.flagged) & set(IDS[:moved]))
-                    false += len(set(ours.flagged) & set(IDS[moved:]))
+                    groups = [answers(rng, n, a, b, 0.0, 1.0), answers(rng, n, a, b + dif, -1.0, 1.0)]
+                    ours, known = compared(groups).q < 0.05, compared(groups, moved).q < 0.05
+                    hits, oracle = hits + int(ours[:moved].sum()), oracle + int(known[:moved].sum())
+                    false += int(ours[moved:].sum())
                     total += moved
                 sound_items = months * (ITEMS - moved)
                 print(f"| {n} | {size} | {moved} of {ITEMS}, {'one way' if one_way else 'both ways'} | {total} "
@@ -109,14 +183,14 @@ def sparse(rng: np.random.Generator, tests: int) -> None:
         months, p, flags = -(-tests // n_items), [], []
         for _ in range(months):
             a, b = np.exp(rng.normal(0, 0.3, n_items)), rng.normal(0, 1, n_items)
-            fits = []
+            groups = []
             for mean in (0.0, -1.0):
                 theta = rng.normal(mean, 1.0, (2 * n, 1))
                 x = (rng.random((2 * n, n_items)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)
                 unseen = np.argsort(rng.random(x.shape), axis=1) < ITEMS
                 x[unseen] = np.nan
-                fits.append(fit_em(Responses.from_wide(x), threads=1))
-            wald = compare_groups(fits, ("reference", "focal"))
+                groups.append(x)
+            wald = compared(groups)
             p.append(wald.p)
             flags.append(bool(wald.flagged))
         q = np.array(p)
@@ -149,8 +223,9 @@ def errors(rng: np.random.Generator, tests: int) -> None:
                 steeper, harder = np.exp(rng.normal(0, 0.2, ITEMS)), 0.6 * rng.choice([-1, 1], ITEMS)
                 true.append((np.where(has, a * steeper, a), np.where(has, b + harder, b)))
             learners = zip(sizes, true, [(0.0, 1.0), *focal], strict=True)
-            fits = [fitted(answers(rng, n, *items, *at)) for n, items, at in learners]
-            rows.append(covered(compare_groups(fits, [f"g{g}" for g in range(len(sizes))]), true, focal, sizes))
+            rows.append(
+                covered(compared([answers(rng, n, *items, *at) for n, items, at in learners]), true, focal, sizes)
+            )
         stated, dif, in_b, in_a, in_score, beyond = np.concatenate(rows, axis=1).astype(bool)
         shares = [stated.mean(), in_b[stated].mean(), in_b[stated & dif].mean() if moved else np.nan, in_a.mean(),
                   in_score.mean(), beyond.mean()]  # fmt: skip
@@ -184,7 +259,7 @@ def covered(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("sound", "power", "sparse", "errors"))
+    parser.add_argument("what", choices=("sound", "power", "sparse", "errors", "models", "cost"))
     parser.add_argument("--tests", type=int, default=6000)
     parser.add_argument("--items", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
@@ -192,8 +267,10 @@ def main() -> None:
     rng = np.random.default_rng([given.seed, len(given.what)])
     if given.what == "power":
         power(rng, given.items)
+    elif given.what == "cost":
+        cost(rng)
     else:
-        {"sound": sound, "sparse": sparse, "errors": errors}[given.what](rng, given.tests)
+        {"sound": sound, "sparse": sparse, "errors": errors, "models": models}[given.what](rng, given.tests)
 
 
 if __name__ == "__main__":

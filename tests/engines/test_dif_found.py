@@ -13,9 +13,8 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.dif.analysis import Dif, analyse_dif
-from irt_assets.psychometrics.dif.wald import compare_groups
-from irt_assets.psychometrics.estimation.em import fit_em
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = pytest.mark.ci
@@ -62,8 +61,7 @@ def test_the_planted_items_of_the_reference_are_found_and_nothing_else(shared: P
 @pytest.mark.timeout(300)
 def test_groups_one_sd_apart_have_p_below_5_percent_in_a_twentieth_of_sound_items() -> None:
     """1200 tests have a standard error of 0.63 %, items of a month taken as independent; 2.5 to 7.5 % is four of them.
-    Without the covariance's turn to the common parameters means at 250 learners are 0.1 too far apart; 40 of them have
-    a standard error of 0.02."""
+    40 means at 250 learners have a standard error of 0.02."""
     rng = np.random.default_rng(11)
     p, means = [], []
     for _ in range(60):
@@ -73,6 +71,23 @@ def test_groups_one_sd_apart_have_p_below_5_percent_in_a_twentieth_of_sound_item
         means.append(wald.mean[1])
     assert 0.025 <= np.mean(np.array(p) < 0.05) <= 0.075
     assert np.mean(means) == pytest.approx(-1.0, abs=0.09)
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("model", ["1pl", "3pl"])
+def test_guessing_and_common_slopes_are_no_dif(model: Model) -> None:
+    """600 tests, groups 1 SD apart: three standard errors of a twentieth are .027."""
+    rng, p = np.random.default_rng(13), []
+    for _ in range(20 if model == "1pl" else 10):
+        items = ITEMS if model == "1pl" else 2 * ITEMS
+        a, b = np.exp(rng.normal(0, 0.3, items)) if model == "3pl" else np.ones(items), rng.normal(0, 1, items)
+        theta, low = rng.normal(0, 1, (2400, 1)) - (np.arange(2400) >= 1200)[:, None], 0.2 * (model == "3pl")
+        answers = rng.random((2400, items)) < low + (1 - low) * expit(a * (theta - b))
+        groups = np.repeat(["g0", "g1"], 1200).tolist()
+        wald = analyse_dif("group", Responses.from_wide(answers.astype(float)), groups, model=model, threads=1).wald
+        assert wald is not None
+        p.append(wald.p)
+    assert np.nanmean(np.concatenate(p) < 0.05) == pytest.approx(0.05, abs=0.027)
 
 
 @WHERE_STATISTICS_CHANGE
@@ -106,12 +121,13 @@ def test_an_interval_of_a_difference_covers_it(sizes: tuple[int, int], mean: flo
     for _ in range(30):
         a, b = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
         dif = 0.6 * rng.choice([-1, 1], ITEMS) * (np.arange(ITEMS) < moved)
-        fits = []
+        answers = []
         for n, at, harder in zip(sizes, (0.0, mean), (0.0, dif), strict=True):
             theta = rng.normal(at, 1, (n, 1))
-            answers = rng.random((n, ITEMS)) < expit(a * (theta - b - harder))
-            fits.append(fit_em(Responses.from_wide(answers.astype(float)), threads=1))
-        found = compare_groups(fits, ["reference", "focal"])
+            answers.append(rng.random((n, ITEMS)) < expit(a * (theta - b - harder)))
+        responses = Responses.from_wide(np.vstack(answers).astype(float))
+        found = analyse_dif("group", responses, np.repeat(["0", "1"], sizes).tolist(), threads=1).wald
+        assert found is not None
         stated = np.isfinite(found.se[0, :, 1])
         inside += (np.abs(found.delta[0, :, 1] - dif) < 1.96 * found.se[0, :, 1])[stated].tolist()
         scores += (np.abs(found.shift[0]) < 1.96 * found.shift_se[0])[dif == 0].tolist()

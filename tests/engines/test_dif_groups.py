@@ -9,6 +9,7 @@ from scipy.special import expit
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.dif.analysis import analyse_dif
+from irt_assets.psychometrics.dif.split_items import Groups
 
 
 def answers(n: int, items: int = 6) -> Responses:
@@ -25,7 +26,7 @@ def test_small_and_unknown_groups_are_named_with_their_counts() -> None:
         ("ko", 600, True), ("en", 250, True), ("vi", 199, False), ("th", 1, False),
     ]  # fmt: skip
     assert next(g for g in dif.groups if not g.tested).reason == "199 learners, 200 are needed"
-    assert dif.low_power == ("en",)
+    assert [g.name for g in dif.groups if g.low_power] == ["en"]
     assert dif.n_unknown == 350
     assert dif.wald is not None
     assert dif.wald.groups == ("ko", "en")
@@ -51,7 +52,7 @@ def test_groups_that_answered_other_items_are_not_compared() -> None:
     responses = Responses(whole.person[kept], whole.item[kept], whole.score[kept], 900, whole.item_ids)
     dif = analyse_dif("tier", responses, ["free"] * 450 + ["paid"] * 450, threads=1)
     assert dif.wald is None
-    assert "0 items have estimates" in dif.reason
+    assert "0 items have answers enough" in dif.reason
 
 
 def test_labels_of_the_wrong_length_are_refused() -> None:
@@ -81,7 +82,7 @@ def test_a_group_that_answered_other_items_does_not_stop_the_others(sizes: tuple
     assert np.isfinite(dif.wald.p[:6]).all()
     (out,) = (g for g in dif.groups if not g.tested)
     assert out.name == left_out
-    assert "0 items have estimates" in out.reason
+    assert "0 items have answers enough" in out.reason
     assert dif.reference is not None
     assert dif.reference.name == "a"
 
@@ -112,8 +113,8 @@ def test_an_item_needs_answers_in_both_groups_and_is_named_where_it_has_none() -
     assert np.isnan(dif.wald.p[[2, 5]]).all()
 
 
-def test_under_guessing_there_is_no_wald_test_and_what_forms_say_stands_alone() -> None:
-    """An item that is harder for a group is found among others that are matched without it."""
+def test_under_guessing_groups_are_compared_too() -> None:
+    """An item that is harder for a group is found among others, by the Wald test and within forms."""
     rng = np.random.default_rng(8)
     group = np.repeat(["ko", "en", "vi"], (1500, 1200, 199))
     theta, b = rng.normal(0, 1, (2899, 1)), np.linspace(-1.5, 1.5, 15)
@@ -122,16 +123,31 @@ def test_under_guessing_there_is_no_wald_test_and_what_forms_say_stands_alone() 
     responses = Responses.from_wide(x)
     forms = ["f"] * responses.n_responses
     dif = analyse_dif("lang", responses, group.tolist(), forms=forms, model="3pl", threads=1)
-    assert dif.wald is None
-    assert "not compared by a 3pl" in dif.reason
+    assert dif.wald is not None
+    assert dif.wald.flagged == ("i8",)
+    assert "i8" not in dif.wald.anchors
     assert dif.within_forms is not None
-    assert dif.within_forms.groups == ("ko", "en")
     classes = [m and m.ets_class for m in dif.within_forms.mantel_haenszel[0]]
     assert classes[7] in ("B", "C")
     assert classes.count("A") >= 13
-    assert dif.reference is not None
-    assert dif.why_not(0, dif.groups[1]) == dif.reason
     assert dif.why_not(0, dif.groups[2]) == "199 learners, 200 are needed"
+
+
+def test_each_anchor_is_tested_while_others_hold_the_groups_together() -> None:
+    """Both parts of the anchors are held once, and what is not an anchor is split in both fits. An item that most of a
+    group answered too seldom keeps one copy."""
+    group = np.repeat([0, 1], (700, 600))
+    whole = answers(1300, 8)
+    answered = np.ones((2, 8), dtype=bool)
+    answered[1, 2] = False
+    groups = Groups.of(whole, ("a", "b"), group, answered, model="2pl", latent="normal", threads=1)
+    assert not np.any((groups.responses.item == 2) & (groups.member[groups.responses.person] == 1))
+    anchors, fits = groups.tested()
+    one, other = (copies.place[0] == copies.place[1] for copies in fits)
+    assert not (one & other).any()
+    assert np.array_equal(one | other, anchors)
+    assert one.sum() > other.sum() >= 1
+    assert fits[0].place[1, 2] == -1
 
 
 def test_an_item_on_few_sittings_of_a_group_is_not_judged_within_forms() -> None:

@@ -287,21 +287,17 @@ def test_what_is_stored_of_bad_attributes_is_what_was_found(
     assert {key: json.dumps(details, sort_keys=True) for *key_, details in stored for key in [tuple(key_)]} == wanted
 
 
-def test_a_3pl_scale_has_no_wald_test_and_still_what_its_forms_say(
-    postgres: EmbeddedPostgres, made: Made, tmp_path: Path
-) -> None:
+def test_groups_of_a_3pl_scale_are_compared_too(postgres: EmbeddedPostgres, made: Made, tmp_path: Path) -> None:
     truth, _ = made
     with template_copy(postgres, "template_dif", tmp_path, **OF_MONTHS) as settings:
         database = Database(settings)
         change_rules(database, SCALE, {"dif_attributes": "lang"})
         run_sql(database, "UPDATE calibration_scale SET model = '3pl'")
         found = dif_of_month(database, folder_store(settings), MONTH, 1)[SCALE]
-    assert "not compared by a 3pl" in str(whole(found, "lang")["why_not"])
-    of_items = {r["item_id"]: r for r in found if r["item_id"]}
-    said = {(r["p_value"], "not compared by a 3pl" in r["details"]["why_not"]) for r in of_items.values()}
-    assert said == {(None, True)}
-    assert of_items[the_item(truth)]["ets_class"] in ("B", "C")
-    assert "lang (within forms only)" in dif_said([*map(DifRow.of, found)])
+    assert whole(found, "lang")["why_not"] == ""
+    of_items = {r["item_id"]: r for r in found if r["item_id"] and r["q_value"] is not None}
+    assert min(of_items, key=lambda item: of_items[item]["p_value"]) == the_item(truth)
+    assert of_items[the_item(truth)]["q_value"] < 0.05
 
 
 def test_a_month_without_a_linked_fit_says_so_for_each_attribute(world: Settings) -> None:

@@ -1,4 +1,4 @@
-"""DIF: groups that fits of known parameters set apart, published Mantel-Haenszel values, and sittings."""
+"""DIF: copies of known parameters, published Mantel-Haenszel values, and sittings."""
 
 from __future__ import annotations
 
@@ -9,120 +9,90 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import chi2, norm
 
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Responses
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.dif.analysis import Dif, with_common_q
 from irt_assets.psychometrics.dif.forms import Cells, cells, sittings
 from irt_assets.psychometrics.dif.logistic import logistic_dif
 from irt_assets.psychometrics.dif.mantel_haenszel import ets_class, mantel_haenszel
-from irt_assets.psychometrics.dif.wald import compare_groups
-from tests.testbed.dif_anchors import compare_by_anchors
+from irt_assets.psychometrics.dif.wald import Differences, Wald, differences_of, family_q, severity_of
+from tests.helpers.split_fits import LEARNERS, split_fit, without
 
 J = 12
 A = np.exp(np.linspace(-0.4, 0.4, J))
 B = np.linspace(-1.5, 1.5, J)[::-1]
-MEAN, SD = -1.0, 1.25
+MEAN = -1.0
 
 
-def fit(a: np.ndarray, b: np.ndarray, *, model: Model = "2pl", error: float = 0.05, n: int = 1000) -> Calibration:
-    """Estimates that are exact, with independent errors."""
-    cov = np.tile(error**2 * np.eye(2), (len(a), 1, 1))
-    if model != "2pl":
-        cov[:, 0] = cov[:, :, 0] = 0.0
-    ids, counts = tuple(f"item{j:02d}" for j in range(len(a))), np.full(len(a), n)
-    return Calibration(
-        ids, (model,) * len(a), "test", "0", a, -a * b, np.zeros(len(a)), cov, None, counts, counts // 2,
-        ((),) * len(a), 0.0, 1.0, n, Convergence(True, 1, 0.0, 0.0, -1.0, 2 * len(a)),
-    )  # fmt: skip
+def differences(b: np.ndarray, a: np.ndarray = A, *, model: Model = "2pl") -> Differences:
+    """Of copies with these parameters in the focal groups (…, J) and A, B in the reference."""
+    a, b = np.vstack([A if model == "2pl" else a[:1] * np.ones(J), a * np.ones_like(b)]), np.vstack([B, b])
+    copies = split_fit(a, -a * b, mean=MEAN, model=model)
+    return differences_of(copies, np.full(len(a), LEARNERS))
 
 
-def focal(b: np.ndarray, a: np.ndarray = A, **known: object) -> Calibration:
-    """Items with these parameters, seen by a group N(MEAN, SD²) that is its own scale's N(0, 1)."""
-    return fit(SD * a, (b - MEAN) / SD, **known)  # type: ignore[arg-type]
-
-
-def test_groups_that_differ_in_ability_alone_differ_in_no_item() -> None:
-    wald = compare_groups([fit(A, B), focal(B)], ["ko", "en"])
-    assert wald.mean == pytest.approx([0.0, MEAN], abs=1e-8)
-    assert wald.sd == pytest.approx([1.0, SD], abs=1e-8)
-    assert wald.wald == pytest.approx(0.0, abs=1e-9)
-    assert wald.flagged == ()
-    assert wald.anchors == wald.item_ids
-    assert wald.df.tolist() == [2] * J
+def test_copies_that_are_equal_do_not_differ() -> None:
+    found = differences(B)
+    assert found.wald == pytest.approx(0.0, abs=1e-9)
+    assert found.df.tolist() == [2] * J
 
 
 def test_an_item_that_is_harder_for_a_group_is_found_with_its_size() -> None:
-    """wABC against an integral over the normal with the mean and the variance of both groups together."""
+    """wABC against an integral over the normal with the mean and the variance of both groups together; the test against
+    Lord's, of a and d with their covariance."""
     b = B + 0.6 * (np.arange(J) == 3)
-    wald = compare_groups([fit(A, B), focal(b)], ["ko", "en"])
-    assert wald.flagged == ("item03",)
-    assert "item03" not in wald.anchors
-    assert wald.delta[0, 3] == pytest.approx([0.0, 0.6], abs=1e-6)
-    assert np.delete(wald.delta[0], 3, axis=0) == pytest.approx(0.0, abs=1e-6)
-    middle, wide = MEAN / 2, np.sqrt((1 + SD**2) / 2 + MEAN**2 / 4)
+    found = differences(b)
+    assert found.delta[0, 3] == pytest.approx([0.0, 0.6], abs=1e-9)
+    assert found.delta[0, 4] == pytest.approx([0.0, 0.0], abs=1e-9)
+    middle, wide = MEAN / 2, np.sqrt(1 + MEAN**2 / 4)
     gap = lambda t: (expit(A[3] * (t - B[3])) - expit(A[3] * (t - b[3]))) * norm.pdf(t, middle, wide)  # noqa: E731
     area = quad(gap, -12, 12)[0]
-    assert wald.wabc[0, 3] == pytest.approx(area, rel=1e-6)
-    assert wald.shift[0, 3] == pytest.approx(-area, rel=1e-6)
-    assert wald.severity[3] == ("high" if area > 0.1 else "medium")
-    assert set(np.delete(wald.severity, 3)) == {"none"}
-
-
-def test_the_test_of_an_anchor_is_that_with_the_other_anchors() -> None:
-    """To the order in which the equations are linear: estimates differ by a tenth of a unit and less."""
-    rng = np.random.default_rng(1)
-    reference = fit(A, B)
-    noisy = fit(SD * A + rng.normal(0, 0.05, J), (B - MEAN) / SD + rng.normal(0, 0.05, J))
-    ids = reference.item_ids
-    together = compare_by_anchors([reference, noisy], ["ko", "en"], ids)
-    for j in (0, 5, 11):
-        apart = compare_by_anchors([reference, noisy], ["ko", "en"], [i for i in ids if i != ids[j]])
-        assert together.wald[j] == pytest.approx(apart.wald[j], rel=0.1, abs=0.05)
+    assert found.wabc[0, 3] == pytest.approx(area, rel=1e-6)
+    assert found.shift[0, 3] == pytest.approx(-area, rel=1e-6)
+    assert severity_of(0.01, area) == ("high" if area > 0.1 else "medium")
+    assert severity_of(0.06, area) == "none"
+    assert found.wald[3] == pytest.approx((0.6 * A[3]) ** 2 / (2 * 0.05**2), rel=1e-5)
 
 
 def test_three_groups_are_tested_at_once_and_a_missing_one_costs_its_two_degrees() -> None:
-    third = focal(B + 0.8 * (np.arange(J) == 7))
-    for values in (third.a, third.d, third.cov):
-        values[2] = np.nan
-    wald = compare_groups([fit(A, B), focal(B), third], ["ko", "en", "vi"])
-    assert wald.df.tolist() == [4, 4, 2, *[4] * (J - 3)]
-    assert wald.flagged == ("item07",)
-    assert wald.wabc[1, 7] > wald.wabc[0, 7]
-    assert np.isnan(wald.delta[1, 2]).all()
+    b = np.vstack([B, B, B + 0.8 * (np.arange(J) == 7)])
+    copies = without(split_fit(np.vstack([A] * 3), -A * b), 2, 2)
+    found = differences_of(copies, np.full(3, LEARNERS))
+    assert found.df.tolist() == [4, 4, 2, *[4] * (J - 3)]
+    assert np.flatnonzero(found.wald > 1).tolist() == [7]
+    assert found.wabc[1, 7] > found.wabc[0, 7]
+    assert np.isnan(found.delta[1, 2]).all()
 
 
 @pytest.mark.parametrize("model", ["rasch", "1pl"])
 def test_a_common_slope_leaves_one_difference_to_test(model: Model) -> None:
-    unit = 1.0 if model == "rasch" else 0.8
-    b = B + 0.7 * (np.arange(J) == 3)
-    if model == "rasch":
-        other = fit(np.ones(J), b - MEAN, model=model)
-    else:
-        other = fit(np.full(J, unit * SD), (b - MEAN) / SD, model=model)
-    wald = compare_groups([fit(np.full(J, unit), B, model=model), other], ["ko", "en"])
-    assert wald.df.tolist() == [1] * J
-    assert wald.flagged == ("item03",)
-    assert wald.delta[0, 3] == pytest.approx([0.0, 0.7], abs=1e-6)
-    assert wald.mean[1] == pytest.approx(MEAN, abs=1e-6)
+    unit = np.full(J, 1.0 if model == "rasch" else 0.8)
+    found = differences(B + 0.7 * (np.arange(J) == 3), unit, model=model)
+    assert found.df.tolist() == [1] * J
+    assert np.flatnonzero(found.wald > 1e-6).tolist() == [3]
+    assert found.delta[0, 3] == pytest.approx([0.0, 0.7], abs=1e-6)
 
 
-def test_where_most_items_differ_the_result_says_that_anchors_disagree() -> None:
-    b = B + np.array([0.9, -0.9, 0, 0.5] * 3)
-    wald = compare_groups([fit(A, B), focal(b)], ["ko", "en"])
-    assert "anchors disagree" in wald.warnings[0]
-    assert len(wald.anchors) >= J / 2
-
-
-def test_groups_without_common_items_cannot_be_compared() -> None:
-    first, second = fit(A, B), focal(B)
-    first.cov[: J // 2] = np.nan
-    second.cov[J // 2 - 2 :] = np.nan
-    with pytest.raises(PsychometricsError, match="0 items have estimates"):
-        compare_groups([first, second], ["ko", "en"])
-    with pytest.raises(PsychometricsError, match="groups ko and en share 1 items"):
-        compare_groups([fit(np.append(-A[:-1], 1.0), B), focal(B)], ["ko", "en"])
-    with pytest.raises(PsychometricsError, match="without guessing"):
-        compare_groups([fit(A, B, model="3pl"), focal(B, model="3pl")], ["ko", "en"])
+def test_tests_of_all_attributes_are_one_family() -> None:
+    """A p of .004 among 10 items has a q of .04; among these and 30 of another attribute, of .16."""
+    p = np.r_[0.004, np.linspace(0.2, 1, 9)], np.linspace(0.1, 1, 30)
+    none = np.zeros((1, 1))
+    found = []
+    for of_attribute in p:
+        ids = tuple(f"i{j}" for j in range(len(of_attribute)))
+        wald = Wald(
+            item_ids=ids, groups=("a", "b"), mean=none, sd=none, anchors=ids, df=none, wald=none, p=of_attribute,
+            q=family_q(of_attribute), delta=none, se=none, wabc=none, shift=none, shift_se=none, unestimated=({}, {}),
+        )  # fmt: skip
+        found.append(Dif("lang", ids, (), 0, wald, None))
+    untested = Dif("tier", (), (), 0, None, None, "no learner has it")
+    lang, tier, country = with_common_q([found[0], untested, found[1]])
+    assert found[0].wald is not None and lang.wald is not None and country.wald is not None  # noqa: PT018
+    assert found[0].wald.flagged == ("i0",)
+    assert lang.wald.q[0] == pytest.approx(0.16)
+    assert lang.wald.flagged == ()
+    assert country.wald.q.shape == (30,)
+    assert tier is untested
 
 
 # --- Mantel-Haenszel and logistic regression -----------------------------------------------------------------------

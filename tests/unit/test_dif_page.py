@@ -12,17 +12,9 @@ from irt_assets.drift.dif_month import group_of, rows_of
 from irt_assets.drift.dif_page import dif_said, groups_table, items_blocks
 from irt_assets.drift.plots import differences_plot
 from irt_assets.drift.rows import DifRow
-from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.dif.analysis import Dif, Group
-from irt_assets.psychometrics.dif.wald import compare_groups
+from irt_assets.psychometrics.dif.wald import Wald
 from tests.helpers.drift_facts import WHOLE
-
-SOUND = Calibration(
-    tuple("abcdef"), ("2pl",) * 6, "test", "0", np.ones(6), np.linspace(-1, 1, 6), np.zeros(6),
-    np.tile(0.0025 * np.eye(2), (6, 1, 1)),
-    None, np.full(6, 900), np.full(6, 450), ((),) * 6, 0.0, 1.0, 900, Convergence(True, 1, 0.0, 0.0, -1.0, 12),
-)  # fmt: skip
-"""What a group's answers say of six items."""
 
 
 def row(item: str, severity: str | None, ets_class: str | None, *, large: bool, why_not: str = "") -> DifRow:
@@ -67,7 +59,12 @@ def test_what_was_not_tested_is_said_with_its_reason() -> None:
 
 
 def test_where_items_were_assigned_by_level_the_page_warns() -> None:
-    wald = compare_groups([SOUND, SOUND], ["ko", "en"])
+    sound, one = np.zeros(6), np.zeros((1, 6))
+    wald = Wald(
+        item_ids=tuple("abcdef"), groups=("ko", "en"), mean=np.zeros(2), sd=np.ones(2), anchors=tuple("abcdef"),
+        df=np.full(6, 2), wald=sound, p=sound + 1, q=sound + 1, delta=np.zeros((1, 6, 2)), se=np.ones((1, 6, 2)),
+        wabc=one, shift=one, shift_se=one + 1, unestimated=({}, {}),
+    )  # fmt: skip
     groups = tuple(Group(name, 900, np.full(6, 900)) for name in wald.groups)
     for by_level in (False, True):
         made = rows_of(Dif("lang", wald.item_ids, groups, 0, wald, None), 0, by_level, "")

@@ -22,7 +22,6 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS, TWO_PL, item_model, model_of
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Responses
-from irt_assets.psychometrics.dif.wald import compare_groups
 from irt_assets.psychometrics.drift.curves import curve_differences
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.drift.items import judge
@@ -283,12 +282,6 @@ def test_slopes_that_items_have_in_common_say_nothing_of_an_item(parts: list[Cal
     assert "moved against the others" in link(moved["2pl"], anchors).diagnosis
     suspects = link(replace(moved["1pl+2pl"], n=np.full(EACH, 900)), anchors).suspects
     assert list(suspects) == ["2pl-1"]
-
-
-def test_groups_are_compared_by_fits_of_one_model(parts: list[Calibration]) -> None:
-    half = replace(parts[0], models=("1pl",) + ("2pl",) * (EACH - 1))
-    with pytest.raises(PsychometricsError, match="fits of one model without guessing, got 1pl, 2pl"):
-        compare_groups([half, half], ["ko", "en"])
 
 
 # --- estimation -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ BY_POSITION = {
     "irt_assets/ledger/publications.py values_settled": "(a, b, c), compared as a whole",
     "irt_assets/psychometrics/core/items.py ItemRow.abc": "(a, b, c), hashed and compared as a whole",
     "irt_assets/psychometrics/linking/linking.py assumed_errors": "in the order in which `of_errors` takes them",
-    "irt_assets/psychometrics/dif/effects.py expected_scores": "two integrals and the slopes of the second",
+    "irt_assets/psychometrics/dif/wald.py curve_difference": "two integrals and the slopes of the second",
     "irt_assets/psychometrics/drift/errors.py _again": "a linking, its constants, and the places of its anchors",
     "irt_assets/psychometrics/estimation/likelihood.py _counts": "what a kernel adds up, in the kernel's order",
     "irt_assets/psychometrics/estimation/sums.py pieces": "arguments of a kernel, in the kernel's order",

@@ -41,7 +41,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from scipy.special import chdtr, chdtri, stdtrit
+from scipy.special import chdtr, chdtrc, chdtri, stdtrit
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.covariances import added, of_each, of_some, times
@@ -274,6 +274,28 @@ def align(
         if (found.kept == before).all():
             break
     return found
+
+
+def invariant(
+    differences: Callable[[float, float], Differences], start: tuple[float, float], p: float
+) -> tuple[tuple[float, float], Floats]:
+    """The constants by the items that lie on one line within their errors, without a variation of their own, and each
+    item's p of that, shape (K,): those below `p` do not count, but for half of the items."""
+    slope, intercept = start
+    at = differences(slope, intercept)
+    df = 1 + at.own_slopes.astype(np.int64)
+    kept, before = np.ones(len(df), dtype=bool), None
+    found = chdtrc(df, quadratic(at.d, at.cov_of_each, at.own_slopes))
+    for _ in range(_MOST_ROUNDS):
+        kept, before = found >= min(p, float(np.median(found))), kept
+        if (kept == before).all():
+            break
+        line = _Line.through(at, kept, np.zeros(2))
+        slope *= float(np.exp(line.step[0])) if line.step.size == 2 else 1.0
+        intercept += float(line.step[-1])
+        at = differences(slope, intercept)
+        found = chdtrc(df, quadratic(at.d, _from_the_others(at, line.by_d), at.own_slopes))
+    return (slope, intercept), found
 
 
 def _limits(own_slopes: Mask) -> tuple[Floats, Floats]:

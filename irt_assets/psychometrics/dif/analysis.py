@@ -9,46 +9,40 @@ they compare learners of equal score on the same items.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_assets.psychometrics.core.arrays import Ints, Mask
+from irt_assets.psychometrics.core.arrays import Ints
 from irt_assets.psychometrics.core.errors import PsychometricsError, Refused
 from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.dif.forms import Cells, cells, sittings
 from irt_assets.psychometrics.dif.logistic import LogisticDif, logistic_dif
 from irt_assets.psychometrics.dif.mantel_haenszel import MantelHaenszel, mantel_haenszel
-from irt_assets.psychometrics.dif.wald import FEWEST_ITEMS, Wald, compare_groups
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.latent_shape import FEWEST_LEARNERS
+from irt_assets.psychometrics.dif.split_items import FEWEST_ITEMS, Groups
+from irt_assets.psychometrics.dif.wald import Wald, compare_groups, family_q
 
 TESTABLE = 200
 """Fewest learners of a group, answers to an item in it, and sittings with the item: with fewer a slope's error is as
 large as slopes differ, and too far from normal for a Wald test."""
 ENOUGH = 500
 """With fewer learners, half of the items that differ by 0.5 are not detected: "low power"."""
-GUESSING = (
-    "groups are not compared by a 3pl: what guessing and difficulty explain of an easy item cannot be separated within "
-    "a group"
-)
 
 
 @dataclass(frozen=True)
 class Group:
     """A value of the attribute. `reason` says why the Wald test leaves it out; it is empty where it does not.
 
-    `answers`: shape (J,), of its learners to each item. `unestimated`: why an item has no estimate in the group.
+    `answers`: shape (J,), of its learners to each item.
     """
 
     name: str
     n_learners: int
     answers: Ints
     reason: str = ""
-    unestimated: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def n_responses(self) -> int:
@@ -111,10 +105,6 @@ class Dif:
         first = compared.groups[0] if compared else None
         return next((g for g in self.groups if first in (g.name, None)), None)
 
-    @property
-    def low_power(self) -> tuple[str, ...]:
-        return tuple(group.name for group in self.groups if group.low_power)
-
     def why_not(self, j: int, focal: Group) -> str:
         """Why the Wald test does not compare item `j` between the reference and a group; empty where it does."""
         if self.wald is None or focal.reason:
@@ -123,8 +113,10 @@ class Dif:
         if np.isfinite(self.wald.wabc[f, j]):
             return ""
         for group in (self.reference, focal):
-            if group is not None and item in group.unestimated:
-                return f"{group.name}: {group.unestimated[item]}"
+            if group is not None and group.answers[j] < TESTABLE:
+                return f"{group.name}: {group.answers[j]} answers, {TESTABLE} are needed"
+            if group is not None and item in (why := self.wald.unestimated[self.wald.groups.index(group.name)]):
+                return f"{group.name}: {why[item]}"
         return "its difference has no finite error"
 
 
@@ -145,12 +137,12 @@ def analyse_dif(
         responses: scored responses of a window.
         values: the attribute of each person, n_persons of them; None where unknown.
         forms: the form of each response, R of them; None outside forms.
-        model: under a 3PL there is no Wald test, and what is compared within forms stands alone.
-        latent: of the groups' θ; a histogram only of groups with learners enough for one.
+        latent: of the groups' θ; a histogram only where the reference group has learners enough for one.
         threads: of the fits; None for all processors.
 
-    Groups of fewer than 200 learners, those whose fit fails and those that share too few items with the reference are
-    named and left out; the others are compared. Attributes that cannot be tested give a `Dif` that says why.
+    Groups of fewer than 200 learners, those that share too few items with the reference and those without which the
+    others can be fitted are named and left out; the others are compared. Attributes that cannot be tested give a `Dif`
+    that says why.
 
     Raises PsychometricsError where lengths do not agree.
     """
@@ -163,24 +155,28 @@ def analyse_dif(
     n_unknown = np.unique(responses.person[~known]).size
     place = responses.n_items * member[responses.person[known]] + responses.item[known]
     answers = np.bincount(place, minlength=len(names) * responses.n_items).reshape(-1, responses.n_items)
-    groups, fits = [], dict[str, Calibration]()
-    for g, name in enumerate(names):
-        group = Group(name, int((member == g).sum()), answers[g])
-        if group.n_learners < TESTABLE:
-            group = replace(group, reason=f"{group.n_learners} learners, {TESTABLE} are needed")
-        elif not item_model(model).guesses:
-            group, fit = _fitted(group, responses, member == g, model, latent, threads)
-            fits |= {} if fit is None else {name: fit}
-        groups.append(group)
-    large = [group.name for group in groups if group.n_learners >= TESTABLE]
+    groups = [_group(name, int((member == g).sum()), answers[g]) for g, name in enumerate(names)]
+    tested = [group.name for group in groups if group.tested]
     wald, left_out = None, dict[str, str]()
-    reason = f"{len(fits)} of {len(groups)} groups can be tested, two are needed" if groups else "no learner has it"
-    if item_model(model).guesses:
-        reason = GUESSING
-    elif len(fits) > 1:
-        compared, left_out = _compared(fits)
-        wald, reason = (None, compared.why) if isinstance(compared, Refused) else (compared, "")
+    reason = f"{len(tested)} of {len(groups)} groups can be tested, two are needed" if groups else "no learner has it"
+
+    def compared(chosen: Sequence[str]) -> Wald | Refused:
+        numbers = [names.index(name) for name in chosen]
+        turn = np.full(len(names) + 1, -1)
+        turn[numbers] = np.arange(len(numbers))
+        try:
+            enough = answers[numbers] >= TESTABLE
+            return compare_groups(
+                Groups.of(responses, chosen, turn[member], enough, model=model, latent=latent, threads=threads)
+            )
+        except PsychometricsError as error:
+            return Refused(str(error))
+
+    if len(tested) > 1:
+        found, left_out = _compared(compared, tested)
+        wald, reason = (None, found.why) if isinstance(found, Refused) else (found, "")
     groups = [replace(group, reason=left_out.get(group.name, group.reason)) for group in groups]
+    large = [group.name for group in groups if group.n_learners >= TESTABLE]
     within = None
     if forms is not None and len(large) > 1:
         reference = wald.groups[0] if wald else large[0]
@@ -188,6 +184,16 @@ def analyse_dif(
         turn = np.array([order.index(name) if name in order else -1 for name in names] + [-1])
         within = _within_forms(responses, forms, turn[member], tuple(order), wald.anchors if wald else None)
     return Dif(attribute, responses.item_ids, tuple(groups), n_unknown, wald, within, reason)
+
+
+def with_common_q(found: Sequence[Dif]) -> list[Dif]:
+    """The same with q over the items of all attributes together."""
+    tested = [dif.wald for dif in found if dif.wald is not None]
+    if not tested:
+        return list(found)
+    ends = np.cumsum([len(wald.p) for wald in tested])
+    parts = iter(np.split(family_q(np.concatenate([wald.p for wald in tested])), ends[:-1]))
+    return [dif if dif.wald is None else replace(dif, wald=replace(dif.wald, q=next(parts))) for dif in found]
 
 
 def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, list[str]]:
@@ -204,53 +210,27 @@ def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, 
     return member, [str(name) for name in names[order]]
 
 
-def _fitted(
-    group: Group,
-    responses: Responses,
-    members: Mask,
-    model: Model,
-    latent: Latent,
-    threads: int | None,
-) -> tuple[Group, Calibration | None]:
-    """Fit the group on the items that it answered often enough."""
-    enough = group.answers >= TESTABLE
-    if enough.sum() < FEWEST_ITEMS:
-        few = f"{enough.sum()} items have {TESTABLE} answers of the group or more, {FEWEST_ITEMS} are needed"
-        return replace(group, reason=few), None
-    own = responses.of_rows(members[responses.person] & enough[responses.item])
-    own = own.of_persons(np.unique(own.person))
-    try:
-        shape = latent if own.n_persons >= FEWEST_LEARNERS else "normal"
-        fit = fit_em(own, model=model, latent=shape, threads=threads)
-    except PsychometricsError as error:
-        return replace(group, reason=f"it could not be fitted: {error}"), None
-    if not fit.convergence.converged:
-        return replace(group, reason=f"its fit did not converge: {fit.convergence.reason}"), None
-    why = {
-        item: f"{n} answers, {TESTABLE} are needed"
-        if n < TESTABLE
-        else "; ".join(flag.explanation for flag in flags) or "its errors could not be estimated"
-        for item, n, flags, cov in zip(responses.item_ids, group.answers, fit.flags, fit.cov, strict=True)
-        if not np.isfinite(cov).all()
-    }
-    return replace(group, unestimated=why), fit
+def _group(name: str, n_learners: int, answers: Ints) -> Group:
+    """A group with the reason for which it cannot be tested, whatever the others are."""
+    n_enough = int((answers >= TESTABLE).sum())
+    reason = ""
+    if n_learners < TESTABLE:
+        reason = f"{n_learners} learners, {TESTABLE} are needed"
+    elif n_enough < FEWEST_ITEMS:
+        reason = f"{n_enough} items have {TESTABLE} answers of the group or more, {FEWEST_ITEMS} are needed"
+    return Group(name, n_learners, answers, reason)
 
 
-def _compared(fits: Mapping[str, Calibration]) -> tuple[Wald | Refused, dict[str, str]]:
+def _compared(
+    compared: Callable[[Sequence[str]], Wald | Refused], names: Sequence[str]
+) -> tuple[Wald | Refused, dict[str, str]]:
     """The test of the groups that can be compared, the largest first, and why others cannot.
 
     Where the groups cannot all be compared, those that cannot with the reference are left out; where none can, it is.
     """
-
-    def attempt(names: Sequence[str]) -> Wald | Refused:
-        try:
-            return compare_groups([fits[name] for name in names], names)
-        except PsychometricsError as error:
-            return Refused(str(error))
-
-    names, left_out = list(fits), dict[str, str]()
-    while isinstance(found := attempt(names), Refused) and len(names) > 2:
-        alone = {name: no.why for name in names[1:] if isinstance(no := attempt([names[0], name]), Refused)}
+    left_out = dict[str, str]()
+    while isinstance(found := compared(names), Refused) and len(names) > 2:
+        alone = {name: no.why for name in names[1:] if isinstance(no := compared([names[0], name]), Refused)}
         if len(alone) == len(names) - 1:
             alone = {names[0]: f"it cannot be compared with any other group: {found.why}"}
         left_out |= alone or {names[-1]: found.why}

@@ -52,7 +52,9 @@ def sittings(responses: Responses, forms: Sequence[str | None], group: Ints) -> 
     A sitting without an answer to an item of its form has no score to be matched by. Whoever wants unanswered items
     to be wrong gives them as wrong.
     """
-    labels, number = np.unique(np.array(["" if f is None else f for f in forms], dtype=object), return_inverse=True)
+    labels = sorted({form or "" for form in forms})
+    place = {label: k for k, label in enumerate(labels)}
+    number = np.array([place[form or ""] for form in forms], dtype=np.int64)
     out, incomplete = [], 0
     for k, label in enumerate(labels):
         rows = np.flatnonzero((number == k) & (group[responses.person] >= 0)) if label else np.empty(0, dtype=int)
@@ -67,7 +69,7 @@ def sittings(responses: Responses, forms: Sequence[str | None], group: Ints) -> 
         complete = (table >= 0).all(axis=1)
         incomplete += int((~complete).sum())
         if complete.any():
-            out.append(Sittings(str(label), group[persons[complete]], items, table[complete]))
+            out.append(Sittings(label, group[persons[complete]], items, table[complete]))
     return tuple(out), incomplete
 
 

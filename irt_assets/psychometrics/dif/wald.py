@@ -1,98 +1,103 @@
-"""Whether items differ between groups of learners at equal ability: the Wald test over groups fitted separately.
+"""Whether items differ between groups of learners at equal ability: the Wald test of an item's copies.
 
-Belongs here: the groups' scales put on one another by the items that do not differ, and the test of each item. Does not
-belong here: which learners make a group (analysis.py), how large a difference is (effects.py), methods that match on
-scores (mantel_haenszel.py, logistic.py).
+Belongs here: the test of each item, how large its difference is, and which items are anchors. Does not belong here: the
+fits (split_items.py), which learners make a group (analysis.py), methods that match on scores (mantel_haenszel.py,
+logistic.py).
 
-Each group's fit has a scale of its own, θ_ref = A·θ + B, so that an item without DIF has a = A·a_ref and
-d = d_ref + B·a_ref (Lord 1980, ch. 14; several groups at once: Kim, Cohen & Park 1995). With x the estimates of all
-groups, Σ their covariance and f(x; A, B) these equations' left sides minus right sides, stacked over the anchors, the
-constants and the anchors' true parameters ξ are those of
+With x_g the parameters of an item's copy in group g (a, d and, of a 3PL, logit c), the test is of
 
-    min (x − ξ)ᵀ Σ⁻¹ (x − ξ)   subject to   f(ξ; A, B) = 0   (Deming 1943; the steps are those of Britt & Luecke 1973),
+    T_f = ∫ (1, z)ᵀ (P_f − P_reference) g(θ) dθ = 0
 
-which is what a common fit with equal anchors and free items does, to the order in which estimates are normal. An
-item's differences are then estimated with all the others of its kind given: those of an anchor from the other anchors.
-
-**Anchors** are all items at first, by medians that a few with DIF cannot pull; those with p < 0.05 leave, and come
-back when they no longer have it, until none does either (Lord 1980; Candell & Drasgow 1988).
+for all focal groups f together, g being the normal with mean and variance of both groups' θ and z that θ standardised.
+T_f is H_f·(x_f − x_reference), H_f the mean of the derivatives of ∫ (1, z)ᵀ P g on the straight way between both
+curves. H_f is square where there is no c, and the test then that of the parameters themselves (Lord 1980, ch. 14); with
+c, which trades against a and d at little cost to a curve, it is of what the answers determine. Where items have no
+slope of their own, the first component alone is tested. It is also the difference of expected scores at equal ability.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import chdtrc
+from scipy.special import chdtrc, expit
 
-from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
-from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
+from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.curves import (
+    HIGH_WABC,
+    MEDIUM_WABC,
+    by_asymptote_at,
+    probability_at,
+    slope_at,
+)
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.significance import q_values
-from irt_assets.psychometrics.dif.differences import Differences, Given
-from irt_assets.psychometrics.dif.effects import effects
+from irt_assets.psychometrics.dif.split_items import ANCHOR_P, Copies, Groups
 
 Severity = Literal["none", "small", "medium", "high"]
 
 FALSE_DISCOVERIES = 0.05
-ANCHOR_P = 0.05
-"""An item with a p below this is not an anchor. That excludes a twentieth of the items without DIF, at hardly any
-cost."""
-LEAST_ANCHORS = 0.5
-"""Half of the items are anchors whatever their p: DIF is defined against the majority of items."""
-FEWEST_ITEMS = 4
-_MOST_ROUNDS = 30
+FARTHEST_B, FLATTEST_A = 6.0, 0.2
+"""Beyond these, in either group, a difficulty is an extrapolation: Δb is not stated, and the difference of expected
+scores stands in its place."""
+_ON_THE_WAY = np.polynomial.legendre.leggauss(7)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wald:
+class Differences:
     """J items compared between a reference group and F focal groups, on the reference group's scale.
 
     Attributes:
-        groups: F + 1 names, the reference first.
-        mean, sd: shape (F + 1,), of θ in each group; 0 and 1 for the reference (the SD its own under a common slope).
-        anchors: the items that hold the scales together.
+        mean, sd: shape (F + 1,), of θ in each group; 0 and 1 for the reference (of a Rasch model the SD its own).
         df: shape (J,), the number of differences tested; 0 for items that cannot be compared.
-        wald, p, q: shape (J,), of "no group differs"; NaN where df is 0. q is Benjamini & Hochberg's (1995).
+        wald: shape (J,), of "no group differs"; NaN where df is 0.
         delta: shape (F, J, 2), focal minus reference in (a, b); NaN where a group has no estimate. b's also where
             |b| > 6 or a < 0.2 in either group: such a difficulty is an extrapolation.
-        se: shape (F, J, 2), with the errors of both fits and of the constants, and what these have in common.
+        se: shape (F, J, 2), with what the errors of both copies have in common.
         wabc: shape (F, J), ∫ |P_focal − P_reference| over both groups' θ (Edelen, Stucky & Chandra 2015).
         shift: shape (F, J), the same without the bars, the difference of expected scores at equal ability: below 0 the
             item is harder for the focal group.
         shift_se: shape (F, J), its errors.
-        warnings: sentences.
     """
 
-    item_ids: tuple[str, ...]
-    groups: tuple[str, ...]
     mean: Floats
     sd: Floats
-    anchors: tuple[str, ...]
     df: Ints
     wald: Floats
-    p: Floats
-    q: Floats
     delta: Floats
     se: Floats
     wabc: Floats
     shift: Floats
     shift_se: Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wald(Differences):
+    """Which items differ.
+
+    Attributes:
+        groups: F + 1 names, the reference first.
+        anchors: the items that hold the groups together.
+        p, q: shape (J,), of "no group differs"; NaN where df is 0. q is Benjamini & Hochberg's (1995), over the items
+            or over the items of several attributes (`analysis.with_common_q`).
+        unestimated: of each group, item → why its copy has no estimate or no error.
+        warnings: sentences.
+    """
+
+    item_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    anchors: tuple[str, ...]
+    p: Floats
+    q: Floats
+    unestimated: tuple[dict[str, str], ...]
     warnings: tuple[str, ...] = ()
 
     @property
     def flagged(self) -> tuple[str, ...]:
         """Items with q < 0.05, whatever the size of the difference."""
         return tuple(item for item, q in zip(self.item_ids, self.q, strict=True) if q < FALSE_DISCOVERIES)
-
-    @property
-    def severity(self) -> tuple[Severity, ...]:
-        """J of "none" (q ≥ 0.05), "small", "medium" (some group's wABC above 0.05) or "high" (above 0.10)."""
-        most = np.where(np.isnan(self.wabc), 0.0, self.wabc).max(axis=0)
-        return tuple(severity_of(q, area) for q, area in zip(self.q, most, strict=True))
 
 
 def severity_of(q: float, wabc: float) -> Severity:
@@ -102,97 +107,155 @@ def severity_of(q: float, wabc: float) -> Severity:
     return "high" if wabc > HIGH_WABC else "medium" if wabc > MEDIUM_WABC else "small"
 
 
-def compare_groups(fits: Sequence[Calibration], groups: Sequence[str]) -> Wald:
+def compare_groups(groups: Groups) -> Wald:
     """Test each item for DIF between groups.
 
-    Args:
-        fits: one of each group, the reference first; the same items in the same order, one model without guessing,
-            each on its own scale.
-        groups: their names.
+    Two differences an item and focal group are tested; one where the model has no slopes of items' own.
 
-    Two differences an item and focal group are tested, of slope and intercept; one, of the intercept, where the model
-    has no slopes of items' own.
-
-    Raises PsychometricsError where fits cannot be compared, or fewer than 4 items can.
+    Raises PsychometricsError where fewer than 4 items can be compared, or the answers cannot be fitted.
     """
-    _check(fits, groups)
-    differences = Differences.of(fits, groups)
-    item_ids = fits[0].item_ids
-    if len(differences.items) < FEWEST_ITEMS:
+    anchors, fits = groups.tested()
+    found = _tested(groups, fits)
+    known = found.df > 0
+    if not known.any():
         raise PsychometricsError(
-            f"{len(differences.items)} items have estimates and errors in group {groups[0]} and another, and"
-            f" {FEWEST_ITEMS} are needed to distinguish DIF from a difference in ability. Compare groups that answered"
-            f" the same items"
+            "no item could be estimated in two groups. Compare groups that answered the same items"
         )
-    warnings: list[str] = []
-    is_anchor, near = _purified(differences, warnings)
-    found = differences.given(is_anchor, near)
-    p = found.p
-    q = np.full(len(p), np.nan)
-    q[differences.items] = q_values(p[differences.items])
-    mean = np.array([0.0, *found.constants[:, 1]])
-    sd = np.array([1.0, *found.constants[:, 0]])
-    if differences.common_slope:  # all slopes are 1 here, and each group's SD that of its θ in logits
-        mean = mean + _in_logits(fits[0])[0]
-        sd = np.array([_in_logits(fit)[1] for fit in fits])
-    seen = effects(differences, found, fits, mean, sd)
-    if differences.common_slope:
-        unit = fits[0].a[differences.items[0]]  # back from logits to the reference fit's scale
-        mean, sd = mean / unit, sd / unit
-        seen.delta[:, :, 1] /= unit
-        seen.se[:, :, 1] /= unit
-    anchors = tuple(item for item, anchor in zip(item_ids, is_anchor, strict=True) if anchor)
+    p = np.where(known, chdtrc(np.maximum(found.df, 1), found.wald), np.nan)
+    n, n_low = int(known.sum()), int(np.sum(p < ANCHOR_P))
+    disagree = (
+        f"anchors disagree: {n_low} of {n} items differ between the groups, so it cannot be determined which of them"
+        f" are free of DIF. Judge by content"
+    )
+    item_ids = groups.responses.item_ids
+    unestimated = tuple(
+        {item_ids[j]: why for copies in fits for j, why in copies.unestimated(g).items()}
+        for g in range(len(groups.names))
+    )
     return Wald(
-        item_ids=item_ids, groups=tuple(groups), mean=mean, sd=sd, anchors=anchors, df=differences.df,
-        wald=found.wald, p=p, q=q, delta=seen.delta, se=seen.se, wabc=seen.wabc,
-        shift=seen.shift, shift_se=seen.shift_se, warnings=tuple(warnings),
+        item_ids=item_ids,
+        groups=groups.names,
+        anchors=tuple(item_ids[j] for j in np.flatnonzero(anchors)),
+        p=p,
+        q=family_q(p),
+        unestimated=unestimated,
+        warnings=(disagree,) if 2 * n_low > n else (),
+        **vars(found),
+    )
+
+
+def family_q(p: Floats) -> Floats:
+    """q of Benjamini & Hochberg's (1995) of tests of one family, NaN where p is."""
+    q, known = np.full(len(p), np.nan), np.isfinite(p)
+    q[known] = q_values(p[known])
+    return q
+
+
+def _tested(groups: Groups, fits: tuple[Copies, Copies]) -> Differences:
+    """Each item where it is split: in the first fit, or else in the second."""
+    one, other = (differences_of(copies, groups.sizes) for copies in fits)
+    first = one.df > 0
+    merged = {
+        name: np.where(first[:, None] if values.ndim == 3 else first, values, getattr(other, name))
+        for name, values in vars(one).items()
+        if name not in ("mean", "sd")
+    }
+    return Differences(mean=(one.mean + other.mean) / 2, sd=(one.sd + other.sd) / 2, **merged)
+
+
+def differences_of(copies: Copies, sizes: Ints) -> Differences:
+    """The differences of all items that are split; `sizes`: shape (G,), of the groups."""
+    populations = copies.fit.populations
+    mean, sd = np.array([of.mean for of in populations]), np.array([of.sd for of in populations])
+    known, (G, J) = copies.estimated, copies.place.shape
+    compared = known[0] & known[1:] & (copies.place[1:] != copies.place[0])
+    x, cov = np.nan_to_num(copies.parameters), np.nan_to_num(copies.covariance)
+    moments, used = (2, slice(None)) if copies.fit.item_model.own_slopes else (1, slice(1, 2))
+    K = x.shape[2]
+    t, wabc = np.zeros((J, G - 1, 2)), np.zeros((G - 1, J))
+    by_x = np.zeros((J, G - 1, 2, G, K))
+    for f in range(G - 1):
+        share = sizes[1 + f] / (sizes[0] + sizes[1 + f])
+        theta = _together(share, mean[[0, 1 + f]], sd[[0, 1 + f]])
+        wabc[f], t[:, f], slopes = curve_difference(x[0], x[1 + f], theta)
+        by_x[:, f, :, 0, used], by_x[:, f, :, 1 + f, used] = -slopes[:, :, used], slopes[:, :, used]
+    t, by_x = t[:, :, :moments], by_x[:, :, :moments]
+    said = np.repeat(compared.T, moments, axis=1)
+    t, by_x = t.reshape(J, -1), by_x.reshape(J, -1, G * K)
+    cov_t = by_x @ cov.reshape(J, G * K, G * K) @ by_x.transpose(0, 2, 1)
+    cov_t = np.where(said[:, :, None] & said[:, None], cov_t, np.eye(said.shape[1]))
+    t = np.where(said, t, 0.0)
+    variance = np.einsum("jff->jf", cov_t)
+    error = np.sqrt(np.where(variance > 0, variance, np.nan))
+    z = t / error
+    try:
+        solved = np.linalg.solve(cov_t / (error[:, :, None] * error[:, None]), z[:, :, None])
+    except np.linalg.LinAlgError as failure:
+        raise PsychometricsError(
+            f"the errors of the groups do not determine their differences ({failure}). Leave out the group with the"
+            f" fewest answers"
+        ) from failure
+    wald = np.einsum("jf,jf->j", z, solved[:, :, 0])
+    compared &= np.isfinite(wald)
+    delta, se = _differences(x, cov)
+    shift, shift_se = t[:, ::moments].T, error[:, ::moments].T
+    shown = compared[:, :, None]
+    return Differences(
+        mean=mean, sd=sd, df=moments * compared.sum(axis=0), wald=np.where(compared.any(axis=0), wald, np.nan),
+        delta=np.where(shown, delta, np.nan), se=np.where(shown, se, np.nan), wabc=np.where(compared, wabc, np.nan),
+        shift=np.where(compared, shift, np.nan), shift_se=np.where(compared, shift_se, np.nan),
     )  # fmt: skip
 
 
-def _in_logits(fit: Calibration) -> tuple[float, float]:
-    slope = fit.a[fit.estimated][0]
-    return slope * fit.latent_mean, slope * fit.latent_sd
+def _differences(x: Floats, cov: Floats) -> tuple[Floats, Floats]:
+    """Δ(a, b) of each focal copy, shape (G − 1, J, 2), and their errors; NaN where b is an extrapolation."""
+    a, d = x[:, :, 0], x[:, :, 1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        b = -d / a
+        by_ad = np.stack([-b / a, -1 / a], axis=2)
+        errors = np.stack([_error(cov, np.broadcast_to([1.0, 0.0], by_ad.shape)), _error(cov, by_ad)], axis=2)
+        delta = np.stack([a[1:] - a[0], b[1:] - b[0]], axis=2)
+    stated = (np.abs(b) <= FARTHEST_B) & (a >= FLATTEST_A)
+    known = np.stack([np.ones_like(stated[1:]), stated[1:] & stated[0]], axis=2)
+    return np.where(known, delta, np.nan), np.where(known, errors, np.nan)
 
 
-def _check(fits: Sequence[Calibration], groups: Sequence[str]) -> None:
-    if len(fits) != len(groups) or len(fits) < 2:
-        raise PsychometricsError(f"two groups or more are compared, each with its fit; got {len(groups)} groups")
-    models = sorted({model for fit in fits for model in fit.models})
-    if len(models) > 1 or fits[0].item_model.guesses:
-        raise PsychometricsError(
-            f"groups are compared by fits of one model without guessing, got {', '.join(models)}: what guessing and"
-            f" difficulty explain of an easy item cannot be separated within a group. Fit a 2pl"
-        )
-    for fit, group in zip(fits, groups, strict=True):
-        if fit.item_ids != fits[0].item_ids:
-            raise PsychometricsError(f"the fit of group {group} has other items, or another order, than {groups[0]}'s")
+def _error(cov: Floats, by_ad: Floats) -> Floats:
+    """Shape (G − 1, J): of a number of each focal copy less that of the reference, whose derivatives by (a, d) are
+    `by_ad` (G, J, 2)."""
+    between = np.einsum("gjk,jgkhl,hjl->jgh", by_ad, cov[:, :, :2, :, :2], by_ad)
+    own = np.einsum("jgg->gj", between)
+    return np.sqrt(np.maximum(own[1:] + own[0] - 2 * between[:, 0, 1:].T, 0.0))
 
 
-def _purified(differences: Differences, warnings: list[str]) -> tuple[Mask, Given]:
-    """Shape (J,): the items without sign of DIF, at least half of the comparable ones; and the estimate
-    with nearly these."""
-    constants = differences.medians()
-    e, V = differences.residuals(differences.x, constants), differences.covariance(constants)
-    p = np.full(len(differences.df), np.nan)
-    for j in differences.items:
-        rows = np.flatnonzero(differences.item == j)
-        p[j] = chdtrc(rows.size, max(e[rows] @ np.linalg.solve(V[np.ix_(rows, rows)], e[rows]), 0.0))
-    is_anchor = _sound(p)
-    found, seen = None, list[bytes]()
-    while found is None or (is_anchor.tobytes() not in seen and len(seen) < _MOST_ROUNDS):
-        seen.append(is_anchor.tobytes())
-        found = differences.given(is_anchor, found)
-        p = found.p
-        is_anchor = _sound(p)
-    if np.nansum(p >= ANCHOR_P) < LEAST_ANCHORS * len(differences.items):
-        warnings.append(
-            f"anchors disagree: {int(np.nansum(p < ANCHOR_P))} of {len(differences.items)} items differ between the"
-            f" groups, so it cannot be determined which of them are free of DIF. Judge by content"
-        )
-    return is_anchor, found
+def _together(share: float, mean: Floats, sd: Floats) -> Floats:
+    """Nodes (Q,) of the normal with the mean and the variance of two groups' θ, a `share` of whom is in the second."""
+    s, apart = share, mean[1] - mean[0]
+    wide = np.sqrt((1 - s) * sd[0] ** 2 + s * sd[1] ** 2 + s * (1 - s) * apart**2)
+    return mean[0] + s * apart + wide * Grid.spanning().nodes
 
 
-def _sound(p: Floats) -> Mask:
-    least = int(np.ceil(LEAST_ANCHORS * np.isfinite(p).sum()))
-    limit = min(ANCHOR_P, np.sort(p[np.isfinite(p)])[::-1][least - 1])
-    return np.nan_to_num(p, nan=-1.0) >= limit
+def curve_difference(reference: Floats, focal: Floats, theta: Floats) -> tuple[Floats, Floats, Floats]:
+    """∫ |P_focal − P_reference|, shape (J,), ∫ (1, z)ᵀ (P_focal − P_reference), shape (J, 2), over standard normal
+    weights at `theta` (Q,), and the latter's slopes in the differences of parameters, shape (J, 2, K).
+
+    `reference`, `focal`: shape (J, K), parameters of the curves. The slopes are the means over the straight way from
+    one curve to the other, so that slopes times differences *is* the second integral. Those at the focal end, where P
+    can come out near 0 or 1, would make chance look certain.
+    """
+    grid = Grid.spanning()
+    weights = np.exp(grid.log_weights())
+    moments = np.stack([weights, weights * grid.nodes])
+
+    def curve(x: Floats) -> tuple[Floats, Floats]:
+        eta, c = x[:, :1] * theta + x[:, 1:2], expit(x[:, 2:3]) if x.shape[1] > 2 else 0.0
+        steep = slope_at(eta, c)
+        slopes = [steep * theta, steep, c * (1 - c) * by_asymptote_at(eta)]
+        return probability_at(eta, c), np.stack(slopes[: x.shape[1]], axis=2)
+
+    slopes = np.zeros((len(reference), 2, reference.shape[1]))
+    for node, weight in zip(*_ON_THE_WAY, strict=True):
+        _, steep = curve(reference + (node + 1) / 2 * (focal - reference))
+        slopes += weight / 2 * np.einsum("mq,jqk->jmk", moments, steep)
+    gap = curve(focal)[0] - curve(reference)[0]
+    return np.abs(gap) @ weights, gap @ moments.T, slopes

@@ -105,6 +105,7 @@ class FitOptions(TypedDict, total=False):
     data_hash: str
     start: Calibration | None
     likelihood_only: bool
+    abilities_known: bool
 
 
 def fit_em(
@@ -139,11 +140,12 @@ def fit_em(
             divided by the root of its complete-data information (so in standard errors), exceeds it.
         max_iterations: quasi-Newton iterations, about one pass over the data each.
         threads: None for all processors. The result is the same, bit for bit, for any number.
-        start: a fit of these or like responses with one normal distribution, by any of the models: the ascent begins
-            there, and comes to the same maximum sooner.
+        start: a fit of these or like responses with one normal distribution or the same groups, by any of the models:
+            the ascent begins there, and comes to the same maximum sooner.
         likelihood_only: for a comparison with other fits. The log-likelihood is within .05 of its value at the maximum,
             a histogram's roughness has the same penalty under all models, there are no errors, and `convergence` judges
             the ascent alone, not what the answers determine.
+        abilities_known: whether errors are those that known abilities would give, which are too small and cost nothing.
 
     Items of several categories need a model for these. Their errors come from differences of gradients, at the cost of
     two E-steps for each parameter.
@@ -187,6 +189,7 @@ def fit_source(
     data_hash: str = "",
     start: Calibration | None = None,
     likelihood_only: bool = False,
+    abilities_known: bool = False,
 ) -> Calibration:
     """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
     models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
@@ -256,7 +259,7 @@ def fit_source(
             found = no_errors(problem, solution.point)
         else:
             shared = share_testlets(kept_ids, testlets or {})
-            found = errors(problem, solution.point, solution.at_bound, robust=shared)
+            found = errors(problem, solution.point, solution.at_bound, robust=shared, abilities_known=abilities_known)
         doubt = why_unrelated(lambda: source.gathered(keep), problem, solution.point.loglik)
     calibration = _calibration(
         items,

@@ -100,8 +100,9 @@ class Problem:
         self.prior_share[alike, 0] /= max(self.prior_share[alike, 0].sum(), 1.0)
 
     def start(self, begun: Calibration | None = None) -> Floats:
-        """Latent distributions N(0, 1) and the model's start; or the curves of a fit `begun` of the same items with one
-        normal distribution, as near as the model comes where an item is answered half the time."""
+        """Latent distributions N(0, 1) and the model's start; or the curves of a fit `begun` of the same items, as near
+        as the model comes where an item is answered half the time, on the scale of its one normal distribution or,
+        where it has the same groups, with these."""
         s = self.structure
         full = np.zeros(len(s.index))
         begin = s.item_model.start(self.data.shares, self.data.n_categories, self.priors)
@@ -113,7 +114,11 @@ class Problem:
 
     def _begin_at(self, begun: Calibration, full: Floats) -> None:
         s, J = self.structure, self.structure.n_items
-        if s.item_model.fixed_slopes:
+        if s.n_groups > 1 and len(begun.populations) == s.n_groups:
+            unit = begun
+            full[s.means] = [group.mean for group in begun.populations]
+            full[s.log_sds] = [np.log(group.sd) for group in begun.populations]
+        elif s.item_model.fixed_slopes:
             full[s.log_sds] = np.log(begun.latent_sd)
             unit = begun
         else:

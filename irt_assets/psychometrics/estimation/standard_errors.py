@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import LinAlgError, block_diag, cho_factor, cho_solve, eigh
@@ -41,7 +41,9 @@ class Errors:
     effective_df: float = 0.0
 
 
-def errors(problem: Problem, point: Point, at_bound: Mask, *, robust: bool = False) -> Errors:
+def errors(
+    problem: Problem, point: Point, at_bound: Mask, *, robust: bool = False, abilities_known: bool = False
+) -> Errors:
     """Inverse observed information at a maximum, with the parameters that stopped at a bound held.
 
     `at_bound` has the shape of the free parameters. Items with a slope at a bound and unidentified items have NaN
@@ -52,7 +54,11 @@ def errors(problem: Problem, point: Point, at_bound: Mask, *, robust: bool = Fal
     1982; for item response models Yuan, Cheng & Patton 2014), which holds where answers of a learner depend on each
     other beyond θ: errors are then those of the parameters that a sample of any size would come to. Where only blocks
     are inverted there is none.
+
+    `abilities_known`: the inverse of each item's complete-data information, of the parameters of items alone.
     """
+    if abilities_known:
+        return _of_known_abilities(problem, point, at_bound)
     if not affords_whole_matrix(problem):
         return _blocks(problem, point, at_bound)
     return _joint(problem, point, at_bound, robust)
@@ -71,6 +77,14 @@ def no_errors(problem: Problem, point: Point) -> Errors:
     return Errors(
         np.full((J, s.K, s.K), np.nan), None, np.full((s.n_groups, 2), np.nan), none, none.copy(), effective_df
     )
+
+
+def _of_known_abilities(problem: Problem, point: Point, at_bound: Mask) -> Errors:
+    s, found = problem.structure, no_errors(problem, point)
+    own = (s.index >= 0)[: s.K * s.n_items].reshape(s.K, -1).T
+    cov: Floats = np.where(own[:, :, None] & own[:, None, :], np.linalg.inv(held(point.information, own)), 0.0)
+    cov[s.items_using(at_bound)] = np.nan
+    return replace(found, cov=cov)
 
 
 def affords_whole_matrix(problem: Problem) -> bool:
