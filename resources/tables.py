@@ -530,12 +530,12 @@ item_drift = _table(
     _req(
         "details",
         JSONB,
-        "published {a, b, c}, delta_a_se, delta_b_se, delta_b_95, wald, inflation, limits {a, b, c}, chance_a_large, "
-        "chance_b_large, log_bayes_factor, trend {b_a_month, se, q, months}, change {kind, size, gains, time_z, onset, "
-        "distractor_above_the_key}; curves {right, right_se, with_ability, with_ability_se, df} of what is compared by "
-        "its curves, across_models where it was published as another model (no changes of parameters then); of an item "
-        "without an estimate published, change and proportion_correct {n, "
-        "observed, expected, difference, se, z, why}",
+        "published {a, b, c}, delta_a_se, delta_b_se, delta_b_95, wald, tau, most_tau, limits {a, b, c}, "
+        "chance_a_large, chance_b_large, log_bayes_factor, trend {b_a_month, se, q, months}, change {kind, size, "
+        "gains, time_z, onset, distractor_above_the_key}; curves {right, right_se, with_ability, with_ability_se, df} "
+        "of what is compared by its curves, across_models where it was published as another model (no changes of "
+        "parameters then); of an item without an estimate published, change and proportion_correct {n, observed, "
+        "expected, difference, se, z, why}",
         sa.text("'{}'::jsonb"),
     ),
     _req("computed_at", UTC, "when", NOW),

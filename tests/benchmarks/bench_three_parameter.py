@@ -35,7 +35,7 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.information.functions import Abilities, losses_of_items
 from irt_assets.psychometrics.linking.linking import link, transform
 from irt_assets.psychometrics.linking.placement import Linking, LinkingError
-from tests.testbed.anchors import anchors_of
+from tests.testbed.anchors import anchors_of, usable
 from tests.testbed.covariances import cov_adc
 
 SLOPE, INTERCEPT = 1.2, 0.5
@@ -192,12 +192,6 @@ def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], 
 
 def guessing_of(origin: Calibration, ids: tuple[str, ...]) -> Floats | None:
     return origin.select([origin.item_ids.index(item) for item in ids]).third_cov_ab
-
-
-def usable(origin: Calibration, ids: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the items that have no flag, as an origin freezes them."""
-    flags = dict(zip(origin.item_ids, origin.flags, strict=True))
-    return tuple(item for item in ids if not flags[item])
 
 
 def covered(linked: Calibration, truth: Truth) -> dict[str, Floats]:

@@ -7,7 +7,7 @@ import numpy as np
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.drift.group_shift import GroupShift
 from irt_assets.psychometrics.drift.moves import differences
-from tests.benchmarks.bench_month_gates import EASIER, Row, fitted
+from tests.testbed.anchor_groups import EASIER, Row, fitted
 
 
 def test_a_3pl_sees_anchors_that_moved_as_a_group() -> None:

@@ -17,3 +17,9 @@ def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:
         "bench", "1", ids, fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], (None,) * len(ids),
         np.zeros(len(ids), dtype=bool), block_diagonal(fit.items.cov),
     )  # fmt: skip
+
+
+def usable(origin: Calibration, ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the items that have no flag, as an origin freezes them."""
+    flags = dict(zip(origin.item_ids, origin.flags, strict=True))
+    return tuple(item for item in ids if not flags[item])

@@ -1,6 +1,7 @@
 """What a month does to θ is no longer measured: its anchors as a group are compared with the other published items.
 
-Code of the release before still writes the other columns, so they stay, and newer code leaves them at 0.
+Code of the release before still writes the other columns, so they stay, and newer code leaves them at 0. Drift's
+details have τ in the place of what errors were multiplied by.
 """
 
 from alembic import op
@@ -26,6 +27,17 @@ def upgrade() -> None:
         COMMENT ON COLUMN month_impact.pass_theta IS
             'of release 1.0.0: the scale''s pass mark; null where it has none';
         COMMENT ON COLUMN month_impact.scored IS 'of release 1.0.0: learners whose θ is reported; else 0';
+        """
+    )
+    op.execute(
+        """
+        COMMENT ON COLUMN item_drift.details IS
+            'published {a, b, c}, delta_a_se, delta_b_se, delta_b_95, wald, tau, most_tau, limits {a, b, c}, '
+            'chance_a_large, chance_b_large, log_bayes_factor, trend {b_a_month, se, q, months}, change {kind, '
+            'size, gains, time_z, onset, distractor_above_the_key}; curves {right, right_se, with_ability, '
+            'with_ability_se, df} of what is compared by its curves, across_models where it was published as '
+            'another model (no changes of parameters then); of an item without an estimate published, change and '
+            'proportion_correct {n, observed, expected, difference, se, z, why}';
         """
     )
 
