@@ -27,7 +27,7 @@ from irt_assets.psychometrics.drift.group_shift import GroupShift
 from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.psychometrics.linking.jump import Constants, jumps
 from irt_assets.psychometrics.linking.placement import LinkingError
-from tests.testbed.anchor_groups import Row, drawn, fitted
+from tests.testbed.published_months import World
 
 LARGEST = PublicationRules().max_anchor_shift
 
@@ -112,14 +112,15 @@ def report_jumps(histories: int, seed: int) -> None:
 
 # -- the anchors as a group --------------------------------------------------------------------------
 
+EASIER = 0.3
 ROWS = (
-    *(Row(2000, 20, 20, tau) for tau in (0.0, 0.05, 0.10)),
-    *(Row(2000, 20, 5, tau) for tau in (0.0, 0.05)),
-    *(Row(2000, 10, 10, tau) for tau in (0.0, 0.05)),
-    Row(1000, 20, 20, 0.05),
-    Row(10_000, 20, 20, 0.05),
-    Row(2000, 30, 60, 0.05),
-    *(Row(2000, 20, 20, tau, "3pl") for tau in (0.0, 0.05)),
+    *(World(20, 20, 2000, tau) for tau in (0.0, 0.05, 0.10)),
+    *(World(20, 5, 2000, tau) for tau in (0.0, 0.05)),
+    *(World(10, 10, 2000, tau) for tau in (0.0, 0.05)),
+    World(20, 20, 1000, 0.05),
+    World(20, 20, 10_000, 0.05),
+    World(30, 60, 2000, 0.05),
+    *(World(20, 20, 2000, tau, "3pl") for tau in (0.0, 0.05)),
 )
 
 
@@ -128,11 +129,13 @@ def report_groups(rows: Iterable[int], months: int, seed: int, *, fits: bool) ->
     print("|---|--:|--:|--:" + "|--:" * 8 + "|")
     for k in rows:
         row, found, failed = ROWS[k], [], 0
+        moves = np.zeros(row.size), np.where(np.arange(row.size) < row.k, -EASIER, 0.0)
         if row.model != "2pl" and not fits:
             continue
         for month in range(months):
             try:
-                pair = (fitted if fits else drawn)(row, np.random.default_rng([seed, k, month]))
+                rng = np.random.default_rng([seed, k, month])
+                pair = row.fitted(rng, *moves) if fits else [row.compared(rng, moved) for moved in moves]
             except LinkingError:
                 failed += 1
                 continue
@@ -143,7 +146,8 @@ def report_groups(rows: Iterable[int], months: int, seed: int, *, fits: bool) ->
             cells += [_share(np.array([one.moved(LARGEST) for one in shifts])), f"{shift.mean():+.3f}"]
             cells += [f"{shift.std():.3f}", f"{se.mean():.3f}"]
         note = f" {failed} not linked" if failed else ""
-        print(f"| {row.label} | {' | '.join(cells)} |{note}", flush=True)
+        of = f"{row.model.upper()} | {row.n:,} | {row.k} + {row.others} | {row.variation:g}"
+        print(f"| {of} | {' | '.join(cells)} |{note}", flush=True)
 
 
 def _share(of: Floats) -> str:

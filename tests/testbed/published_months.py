@@ -1,5 +1,5 @@
-"""Months of drawn estimates beside a bank: frozen anchors, other items that an earlier month published, and a month
-that is compared with both."""
+"""Months beside a bank, of estimates that are drawn or fitted to answers: frozen anchors, other items that an earlier
+month published, and a month that is compared with both."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal, of_each, with_third
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.errors import Apart, Comparison, Published, compare
+from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import link
-from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
+from tests.testbed.anchors import anchors_of, usable
+from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors, ids
+from tests.testbed.made_anchors import with_errors_of
 
 LOST = 1.2
 """Variances of estimates with θ integrated out over those with θ known, about, in tests of 30 to 60 items."""
@@ -23,12 +29,13 @@ LOST = 1.2
 @dataclass(frozen=True)
 class World:
     """k anchors and as many `others`; `variation`: SD of the items' b from one sample to another (the difference of two
-    samples); `n` learners in every window."""
+    samples); `n` learners in every window. Estimates are drawn for a 2PL alone."""
 
     k: int = 20
     others: int = 20
     n: int = 2000
     variation: float = 0.0
+    model: Model = "2pl"
 
     @property
     def size(self) -> int:
@@ -59,6 +66,31 @@ class World:
     def compared(self, rng: np.random.Generator, moved: np.ndarray) -> Comparison:
         month, anchors, published = self.month(rng, moved)
         return compare(month, link(month, anchors), anchors, published)
+
+    def fitted(self, rng: np.random.Generator, *moves: np.ndarray) -> list[Comparison]:
+        """A month for each of `moves` (J,), of fits to answers, all after one origin and one earlier month."""
+        n = self.size
+        a, b = rng.lognormal(0.1, 0.3, n), rng.normal(0, 1, n)
+        c = 0.2 if item_model(self.model).guesses else 0.0
+
+        def fit(n_items: int, b: np.ndarray, mean: float = 0.0, sd: float = 1.0) -> Calibration:
+            b = b + rng.normal(0, self.variation / np.sqrt(2), n)
+            p = c + (1 - c) * expit(a * (rng.normal(mean, sd, (self.n, 1)) - b))
+            right = (rng.random(p.shape) < p)[:, :n_items].astype(float)
+            return fit_em(Responses.from_wide(right, item_ids=ids(n_items)), model=self.model, threads=1)
+
+        def compared(b: np.ndarray) -> Comparison:
+            month = fit(n, b, INTERCEPT, SLOPE)
+            found = compare(month, link(month, frozen), frozen, published)
+            return found.select(np.isin(found.item_ids, usable(month, found.item_ids)))
+
+        origin = fit(self.k, b)
+        frozen = with_errors_of(anchors_of(origin, usable(origin, origin.item_ids)), origin)
+        first = fit(n, b)
+        of_first = Published.of_fit(first, link(first, frozen), frozen)
+        others = usable(first, first.item_ids[self.k :])
+        published = Published.of_anchors(frozen).then(of_first.select(others))
+        return [compared(b + moved) for moved in moves]
 
 
 def alone(window: ItemParameters, published: Published) -> dict[str, Any]:
