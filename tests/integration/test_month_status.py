@@ -232,10 +232,10 @@ def test_a_changed_rule_makes_a_month_stale_from_its_stage_on(
 
 LIMITS: dict[str, Any] = {
     "max_abs_b": 5.0, "max_b_se": 0.9, "max_rmsd": 0.08, "min_anchors": 4, "min_anchor_share": 0.6,
-    "max_item_variation": 0.2, "max_linking_error": 0.3, "warn_linking_error": 0.2,
+    "max_item_variation": 0.2, "max_linking_error": 0.3, "warn_linking_error": 0.2, "max_anchor_shift": 0.2,
     "max_rejected_share": 0.2, "second_dimension": "hold", "new_misfit": "warn",
     "demanded_engines": "pymc", "warn_anchor_share": 0.8, "agreement_max_se": 2.0, "agreement_max_rms": 1.0,
-    "dif_attributes": "lang",
+    "dif_attributes": "lang", "item_variation_max": 0.2,
 }  # fmt: skip
 
 
