@@ -23,7 +23,7 @@ from irt_assets.ledger.values_with_errors import (
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.drift.items import Drift, judge
-from irt_assets.responses.scales import Scale
+from irt_assets.responses.scales import Scale, accepted_subjects
 from resources.files.object_store import ObjectStore
 
 
@@ -50,4 +50,6 @@ def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Sca
     if not at.published.item_ids:
         raise PsychometricsError(f"no item had published parameters on {start:%Y-%m-%d}")
     comparison = against_published(window, anchors, at, start)
-    return Compared(window, anchors, at, judge(comparison, mean=scale.mu, sd=scale.sigma, rules=scale.rules))
+    accepted = "misfit" in accepted_subjects(connection, scale.scale_id, start)
+    drift = judge(comparison, mean=scale.mu, sd=scale.sigma, rules=scale.rules, misfit_accepted=accepted)
+    return Compared(window, anchors, at, drift)

@@ -178,6 +178,10 @@ def test_what_all_items_vary_by_is_an_error_of_each_up_to_a_limit() -> None:
     calm = judge(compared(changes[0] / 2, changes[1] / 2, se=0.1))
     assert calm.tau < 0.05
     np.testing.assert_allclose(calm.se[:, 1], np.sqrt(0.1**2 + calm.tau**2))
+    accepted = judge(calm.comparison, misfit_accepted=True)
+    assert accepted.tau < 0.05
+    np.testing.assert_allclose(accepted.comparison.cov[:, 1, 1] - calm.comparison.cov[:, 1, 1], 0.05**2)
+    assert (accepted.p > calm.p).all()
 
 
 def test_items_that_are_too_few_to_tell_vary_as_is_expected_and_items_on_no_line_as_much_as_is_allowed() -> None:

@@ -224,9 +224,10 @@ class Alignment:
     tau_slope: float
     agreement: Agreement
 
-    def distances(self, most: float) -> Floats:
-        """Shape (K,), as `wald`, of items that themselves vary by SDs of at most `most`."""
-        beyond = np.diag([max(tau**2 - most**2, 0.0) for tau in (self.tau_slope, self.tau)])
+    def distances(self, least: float, most: float) -> Floats:
+        """Shape (K,), as `wald`, of items that vary by SDs of at most `most`, and in b by `least` or more."""
+        taus = np.array([self.tau_slope, self.tau])
+        beyond = np.diag(taus**2 - np.clip(taus, [0.0, least], most) ** 2)
         return quadratic(self.d, self.d_cov - self.d_by_own @ beyond @ self.d_by_own.swapaxes(1, 2), self.own[:, 0])
 
     @property

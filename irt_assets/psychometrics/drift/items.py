@@ -134,15 +134,24 @@ class Drift:
         return (np.log(v / wide) + d**2 * (1 / v - 1 / wide)) / 2
 
 
-def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, rules: Rules | None = None) -> Drift:
+def judge(
+    comparison: Comparison,
+    *,
+    mean: float = 0.0,
+    sd: float = 1.0,
+    rules: Rules | None = None,
+    misfit_accepted: bool = False,
+) -> Drift:
     """Judge the compared items; N(mean, sd²) is the scale's population, over which wABC is taken.
 
     An item is tested by how far it lies off the line of the others. A model without slopes of items' own is tested on b
     alone. Where no three items tell how much they vary, they are compared by the line that put the window on the scale,
-    and vary as `item_variation` expects; where they lie on no line, by as much as is allowed for.
+    and vary as `item_variation` expects; where they lie on no line, by as much as is allowed for. Where misfit was
+    accepted, such as a second ability that moves its items together, all vary by half of `item_variation` or more.
     """
     rules = rules or Rules()
     most, expected = rules.warnings.item_variation_max, rules.linking.item_variation
+    least = expected / 2 if misfit_accepted else 0.0
     at, of_stored = differences(comparison, mean, sd)
     tau, of_slopes = (expected if len(at.d) < FEWEST else np.inf), 0.0
     try:
@@ -152,8 +161,8 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0, rules: 
     if line is None:
         wald = quadratic(at.d, of_stored + np.diag([0.0, min(tau, most) ** 2]), at.own_slopes)
     else:
-        wald, tau, of_slopes = line.distances(most), line.tau, line.tau_slope
-    comparison = comparison.varying(min(of_slopes, most), min(tau, most))
+        wald, tau, of_slopes = line.distances(least, most), line.tau, line.tau_slope
+    comparison = comparison.varying(min(of_slopes, most), min(max(tau, least), most))
     curves = curve_differences(comparison, mean=mean, sd=sd) if comparison.by_curves.any() else None
     p = chdtrc(1 + at.own_slopes, np.maximum(wald, 0))
     q = q_values(p)
