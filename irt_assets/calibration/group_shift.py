@@ -22,6 +22,7 @@ from irt_assets.ledger.fits import LinkedFit, linked_fit, read_group_shift, writ
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.values_with_errors import against_published, frozen_anchors, in_force_with_errors, linked_window
 from irt_assets.psychometrics.drift.group_shift import GroupShift
+from irt_assets.psychometrics.linking.linking import why_unusable
 from irt_assets.responses.item_status import read_withdrawals
 from irt_assets.responses.scales import Scale, read_scales
 from resources.postgres.database import Database, advisory_lock
@@ -65,9 +66,8 @@ def _measured(connection: psycopg.Connection, scale: Scale, month: str, at: date
     raw, withdrawn = window.raw, read_withdrawals(connection)
     usable = [
         item
-        for item, n, a, flags in zip(raw.item_ids, raw.n, raw.a, raw.flags, strict=True)
-        if n >= scale.rules.linking.min_anchor_responses and a > 0 and not withdrawn.covers(item, at)
-        if all(flag.meaning.anchors_may_carry for flag in flags)
+        for j, item in enumerate(raw.item_ids)
+        if not (why_unusable(raw, j, scale.rules) or withdrawn.covers(item, at))
     ]
     comparison = comparison.select(np.isin(comparison.item_ids, usable))
     variation = scale.rules.linking.item_variation

@@ -237,16 +237,8 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
         if j is None:
             dropped[item] = "It is not among the items of this fit."
             continue
-        if new.n[j] < rules.linking.min_anchor_responses:
-            dropped[item] = (
-                f"It has {new.n[j]} responses in this window, {rules.linking.min_anchor_responses} are needed."
-            )
-            continue
-        bad_flag = next((f for f in new.flags[j] if not f.meaning.anchors_may_carry), None)
-        if bad_flag is not None:
-            dropped[item] = f"This fit could not estimate it: {bad_flag.explanation}."
-        elif not new.a[j] > 0:
-            dropped[item] = f"Its discrimination in this fit is {new.a[j]:.3f}, not above 0: check its key."
+        if why := why_unusable(new, j, rules):
+            dropped[item] = why
         elif not anchors.a[k] > 0:
             dropped[item] = f"Its discrimination in the anchor set is {anchors.a[k]:.3f}, not above 0."
         elif not (np.isfinite(cov_ab[j]).all() and cov_ab[j, 1, 1] > 0 and (slopes_fixed[j] or cov_ab[j, 0, 0] > 0)):
@@ -256,6 +248,16 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
             used.append(item)
     some = new.select(np.array(rows, dtype=int))
     return Pairs(some.items, anchors.select(used), some.models), dropped
+
+
+def why_unusable(fit: Calibration, j: int, rules: Rules) -> str:
+    """Why a fit says too little of its item `j` to compare it with other values; empty where it says enough."""
+    if fit.n[j] < rules.linking.min_anchor_responses:
+        return f"It has {fit.n[j]} responses in this window, {rules.linking.min_anchor_responses} are needed."
+    bad_flag = next((f for f in fit.flags[j] if not f.meaning.anchors_may_carry), None)
+    if bad_flag is not None:
+        return f"This fit could not estimate it: {bad_flag.explanation}."
+    return "" if fit.a[j] > 0 else f"Its discrimination in this fit is {fit.a[j]:.3f}, not above 0: check its key."
 
 
 def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> Pairs:
