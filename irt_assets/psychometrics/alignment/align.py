@@ -59,6 +59,7 @@ _CORE = 0.05
 _MOST_ROUNDS = 20
 _MOST_VARIATION = 4.0
 """Largest τ² looked for: items that vary by two SDs of ability have no scale in common."""
+_MOST_ALIKE = 1e8
 SLOPES, DIFFICULTIES = 0, 1
 
 
@@ -297,6 +298,12 @@ def invariant(
         at = differences(slope, intercept)
         found = chdtrc(df, quadratic(at.d, _from_the_others(at, line.by_d), at.own_slopes))
     return (slope, intercept), found
+
+
+def say_two_things(units: Floats) -> Mask:
+    """Shape (K,): the items whose two moments, with these derivatives (K, 2, 2) by ln a and b, say something about
+    both; those of a curve so steep that both say one thing do not."""
+    return np.linalg.cond(units) < _MOST_ALIKE
 
 
 def _limits(own_slopes: Mask) -> tuple[Floats, Floats]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_assets.psychometrics.alignment.align import Alignment, Differences, align
+from irt_assets.psychometrics.alignment.align import Alignment, Differences, align, say_two_things
 from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.item_models import which
 from irt_assets.psychometrics.drift.curves import curve_differences
@@ -25,7 +25,6 @@ from irt_assets.psychometrics.drift.errors import Comparison, ad_by_ab, middle_o
 
 _MOST_STARTS = 50
 """Lines that the search begins with, by group of items."""
-_MOST_ALIKE = 1e8
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
         curves = curve_differences(comparison, mean=mean, sd=sd)
         by_curves = curves.published.by_parameters[:, :, :2] * of_ab
         by_curves[curves.df == 1] = by_curves[curves.df == 1, 0, 1][:, None, None] * np.array([[0.0, 1.0], [1.0, 0.0]])
-        curved = curved & (np.linalg.cond(by_curves) < _MOST_ALIKE)
+        curved = curved & say_two_things(by_curves)
         units[curved], change[curved] = by_curves[curved], curves.t[curved]
         by_window[curved] = curves.window.by_parameters[curved]
         by_published[curved] = curves.published.by_parameters[curved]

@@ -28,7 +28,7 @@ from itertools import compress
 
 import numpy as np
 
-from irt_assets.psychometrics.alignment.align import Differences
+from irt_assets.psychometrics.alignment.align import Differences, say_two_things
 from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.covariances import added, of_each, times, turned
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -41,7 +41,6 @@ _DENSITIES = np.exp(-(NODES**2) / 2.0) / np.sqrt(2.0 * np.pi)
 WEIGHTS = _DENSITIES / _DENSITIES.sum()
 NOWHERE = np.empty(0)
 _OF_CURVES = ("stocking-lord", "haebara")
-_MOST_ALIKE = 1e8
 _MAX_LOG_SLOPE = np.log(20.0)  # two populations whose SDs differ twentyfold share no useful anchors
 
 
@@ -117,7 +116,7 @@ class Pairs:
         one thing."""
         further = which(self.models, lambda model: model.more_than_a_and_b)
         if further.any():
-            further[further] = np.linalg.cond(self.keep(further)._units) < _MOST_ALIKE
+            further[further] = say_two_things(self.keep(further)._units)
         return further
 
     def differences(self, slope: float, intercept: float) -> Differences:
