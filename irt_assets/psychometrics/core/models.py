@@ -521,6 +521,14 @@ def spread(values: Floats, kept: npt.NDArray[np.integer[Any]], n_items: int, bla
     return out
 
 
+def pooled(sizes: npt.ArrayLike, means: Floats, sds: Floats) -> tuple[float, float]:
+    """Mean and SD of θ over the persons of G groups together; all of shape (G,), `sizes` in any unit."""
+    share = np.asarray(sizes, dtype=float)
+    share = share / share.sum()
+    mean = float(share @ means)
+    return mean, float(np.sqrt(share @ (sds**2 + (means - mean) ** 2)))
+
+
 def _root(variance: Floats) -> Floats:
     """Square root; NaN where the variance is negative or missing."""
     return np.sqrt(np.where(variance >= 0, variance, np.nan))

@@ -32,6 +32,7 @@ from irt_assets.psychometrics.core.curves import (
     slope_at,
 )
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import pooled
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.psychometrics.dif.split_items import ANCHOR_P, Copies, Groups
@@ -175,8 +176,9 @@ def differences_of(copies: Copies, sizes: Ints) -> Differences:
     t, wabc = np.zeros((J, G - 1, 2)), np.zeros((G - 1, J))
     by_x = np.zeros((J, G - 1, 2, G, K))
     for f in range(G - 1):
-        share = sizes[1 + f] / (sizes[0] + sizes[1 + f])
-        theta = _together(share, mean[[0, 1 + f]], sd[[0, 1 + f]])
+        both = [0, 1 + f]
+        middle, wide = pooled(sizes[both], mean[both], sd[both])
+        theta = middle + wide * Grid.spanning().nodes
         wabc[f], t[:, f], slopes = curve_difference(x[0], x[1 + f], theta)
         by_x[:, f, :, 0, used], by_x[:, f, :, 1 + f, used] = -slopes[:, :, used], slopes[:, :, used]
     t, by_x = t[:, :, :moments], by_x[:, :, :moments]
@@ -226,13 +228,6 @@ def _error(cov: Floats, by_ad: Floats) -> Floats:
     between = np.einsum("gjk,jgkhl,hjl->jgh", by_ad, cov[:, :, :2, :, :2], by_ad)
     own = np.einsum("jgg->gj", between)
     return np.sqrt(np.maximum(own[1:] + own[0] - 2 * between[:, 0, 1:].T, 0.0))
-
-
-def _together(share: float, mean: Floats, sd: Floats) -> Floats:
-    """Nodes (Q,) of the normal with the mean and the variance of two groups' θ, a `share` of whom is in the second."""
-    s, apart = share, mean[1] - mean[0]
-    wide = np.sqrt((1 - s) * sd[0] ** 2 + s * sd[1] ** 2 + s * (1 - s) * apart**2)
-    return mean[0] + s * apart + wide * Grid.spanning().nodes
 
 
 def curve_difference(reference: Floats, focal: Floats, theta: Floats) -> tuple[Floats, Floats, Floats]:

@@ -41,7 +41,7 @@ from irt_assets.psychometrics.core.covariances import mirrored
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS, ItemCurves, model_of
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population, Responses, spread
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population, Responses, pooled, spread
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -455,11 +455,8 @@ def _pooled(populations: Sequence[Population]) -> tuple[float, float]:
     """Mean and SD of θ over all groups together."""
     if len(populations) == 1:
         return populations[0].mean, populations[0].sd
-    share = np.array([p.n_persons for p in populations], dtype=float)
-    share /= share.sum()
     means, sds = np.array([p.mean for p in populations]), np.array([p.sd for p in populations])
-    mean = float(share @ means)
-    return mean, float(np.sqrt(share @ (sds**2 + (means - mean) ** 2)))
+    return pooled([p.n_persons for p in populations], means, sds)
 
 
 def _with_anchors(calibration: Calibration, given: ItemCurves) -> Calibration:
