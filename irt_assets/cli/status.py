@@ -60,8 +60,8 @@ def late_answers(database: Database, months: Sequence[MonthState]) -> list[dict[
     """The months that are made without new answers that came too late, and how many these are."""
     with database.connect() as connection:
         scales = read_scales(connection)
-        counted = [(one, n_left_out_at_once(connection, one.month, scales[one.scale_id])) for one in months]
-    return [{"month": one.month, "scale_id": one.scale_id, "answers": n} for one, n in counted if n]
+        found = [(one, n_left_out_at_once(connection, one.month, scales[one.scale_id])) for one in months]
+    return [{"month": one.month, "scale_id": one.scale_id, "answers": n} for one, n in found if n]
 
 
 def show(overview: Overview, too_late: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> None:

@@ -184,7 +184,7 @@ def disagreeing(model: Model, seed: int = 3) -> Pairs:
 @pytest.mark.parametrize("tau", [0.0, 0.2])
 def test_q_is_where_an_independent_minimiser_finds_it(model: Model, tau: float) -> None:
     """Over the differences as they are, V and the slope's derivative held where Q takes them; with an offset of some
-    items and without; and with errors that items have in common, told apart from the others or in one matrix with
+    items and without; and with errors that items have in common, given apart from the others or in one matrix with
     them."""
     pairs = disagreeing(model)
     slope, intercept = (1.0 if model == "rasch" else 0.95), 0.1
