@@ -16,7 +16,8 @@ from irt_assets.psychometrics.core.arrays import Ints, Mask
 from irt_assets.psychometrics.core.covariances import mirrored
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, ItemCurves, item_model
+from irt_assets.psychometrics.core.item_models import ItemCurves, item_model
+from irt_assets.psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import LogitNormal, Priors

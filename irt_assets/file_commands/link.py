@@ -10,7 +10,7 @@ import numpy as np
 from irt_assets.common.wording import some_of
 from irt_assets.file_commands.tables import ParameterTable
 from irt_assets.psychometrics.core.errors import breakdowns_explained
-from irt_assets.psychometrics.core.item_models import RASCH, TWO_PL
+from irt_assets.psychometrics.core.model_families import RASCH, TWO_PL
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from irt_assets.psychometrics.core.item_models import THREE_PL, TWO_PL
+from irt_assets.psychometrics.core.model_families import THREE_PL, TWO_PL
 from irt_assets.psychometrics.simulation.scenario import OPTIONS, Bank
 from irt_assets.psychometrics.simulation.truth import Learners, SimulatedLog, Truth
 

@@ -231,7 +231,7 @@ def _line(who: str, seconds: list[float], cpu: list[float], base: list[float], p
 def likelihood(design: tuple[int, int, int]) -> Any:
     """The marginal log-likelihood as a function of (a, d)."""
     from irt_assets.psychometrics.core import kernels
-    from irt_assets.psychometrics.core.item_models import TWO_PL
+    from irt_assets.psychometrics.core.model_families import TWO_PL
     from irt_assets.psychometrics.core.models import Responses
     from irt_assets.psychometrics.core.quadrature import Grid
     from irt_assets.psychometrics.estimation.marginal import Problem

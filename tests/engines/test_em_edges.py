@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.core.design import components
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
-from irt_assets.psychometrics.core.item_models import SLOPE_BOUND
+from irt_assets.psychometrics.core.model_families import SLOPE_BOUND
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.standard_errors import inverse

@@ -9,7 +9,8 @@ import pytest
 
 from irt_assets.psychometrics.core.curves import information, probability
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS, ONE_PL, RASCH, THREE_PL, TWO_PL, item_model
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model
+from irt_assets.psychometrics.core.model_families import ONE_PL, RASCH, THREE_PL, TWO_PL
 from irt_assets.psychometrics.core.options import MODELS, Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
 

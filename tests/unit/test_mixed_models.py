@@ -19,8 +19,9 @@ from irt_assets.ledger.fit_rows import item_rows
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.fitted_items import FittedItem
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS, TWO_PL, item_model, model_of
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model, model_of
 from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.model_families import TWO_PL
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Responses
 from irt_assets.psychometrics.drift.curves import curve_differences
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare

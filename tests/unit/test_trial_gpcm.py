@@ -13,7 +13,8 @@ from scipy.special import log_softmax, logsumexp
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS, TWO_PL, ItemModel, item_model
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model
+from irt_assets.psychometrics.core.model_families import TWO_PL, ItemModel
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.priors import LogNormal, Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid

@@ -18,8 +18,9 @@ from irt_assets.file_commands.fit import fit as fit_file
 from irt_assets.file_commands.tables import read_parameters
 from irt_assets.ledger.encoding import decode, encode
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS, TWO_PL, ItemCurves, OtherItems
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, ItemCurves, OtherItems
 from irt_assets.psychometrics.core.items import ItemParameters, wabc
+from irt_assets.psychometrics.core.model_families import TWO_PL
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.drift.curves import curve_differences

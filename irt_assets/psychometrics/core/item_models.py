@@ -1,297 +1,33 @@
-"""Item models: the probability of each category of an answer given θ, and which parameters an item has.
+"""Items of several models together: their curves, and what a model is called.
 
-Belongs here: whatever depends on the model of an item alone. Does not belong here: data, fits, distributions of θ.
-Code elsewhere asks a model what it needs to know and compares no names.
-
-Parameters of J items are an array (P, J) on the scale on which they are estimated: the slope a, the intercept d, and
-what a model adds to them (logit c, or intercepts of further categories). θ (Q,) are abilities. `categories` (J,) are
-the numbers of categories, which are scored 0, 1, …; arrays over C categories are as long as the most of them.
+Belongs here: what asks each item's model, and compares no names. Does not belong here: the models (`model_families`).
+Parameters of J items are an array (P, J) as there.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit
 
 from irt_assets.psychometrics.core import curves
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.model_families import (
+    GPCM,
+    ONE_PL,
+    PCM,
+    RASCH,
+    RSM,
+    THREE_PL,
+    TWO_PL,
+    ItemModel,
+)
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
-from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
-
-SLOPE_BOUND = 10.0
-"""|a| stops here: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
-GUESSING_BOUNDS = (1e-4, 0.95)
-"""c stops here: one correct guess in ten thousand, and a curve that rises by a twentieth."""
-_START_GUESSING = 0.15
-_LOGIT = "logit "
-"""What the name of a parameter begins with that is estimated on this scale, and shown without."""
-LOGIT_C = f"{_LOGIT}c"
-"""The name of the parameter that is estimated for c."""
-_BY_AD = "a change of scale that moves a and d alone"
-_FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
-
-
-class ItemModel(ABC):
-    """A model of items.
-
-    Attributes:
-        name: as settings, tables and files have it.
-        spoken: its name in a sentence.
-        slopes: "own" of each item, one "common" to all, or "fixed" at 1, where the SD of θ is free.
-        guesses: whether items have a lower asymptote c.
-        min_items: with fewer, the model has more parameters than there are response patterns, so no unique maximum.
-        priors_on: the parameters that priors may be on.
-        anchors: whether items with given a, b and c can be held.
-        two_categories: whether answers are right or wrong, and nothing between.
-        logistic: whether a, d and c make up its curve, c + (1 − c)/(1 + exp(−(aθ + d))), for which there are compiled
-            loops. Of other models, θ is scored, fits are linked and items compared by what a subclass defines, and
-            slower.
-    """
-
-    name: Model
-    spoken: str
-    slopes: Literal["own", "common", "fixed"] = "own"
-    guesses: bool = False
-    min_items: int = 3
-    priors_on: tuple[str, ...] = ("a",)
-    anchors: bool = False
-    two_categories: bool = False
-    logistic: bool = False
-
-    @property
-    def own_slopes(self) -> bool:
-        return self.slopes == "own"
-
-    @property
-    def common_slope(self) -> bool:
-        return self.slopes == "common"
-
-    @property
-    def fixed_slopes(self) -> bool:
-        return self.slopes == "fixed"
-
-    @property
-    def default_priors(self) -> Priors:
-        return GUESSING_PRIOR if self.guesses else Priors()
-
-    @property
-    def without_guessing(self) -> ItemModel:
-        return self
-
-    @property
-    def with_unit_sd(self) -> ItemModel:
-        """The model of the same answers whose θ has an SD of 1."""
-        return self
-
-    @property
-    def more_than_a_and_b(self) -> bool:
-        """Whether items of two categories have a parameter besides slope and intercept, for which these are traded."""
-        return len(self.parameter_names(2)) > 2
-
-    @property
-    def n_own(self) -> int:
-        """How many parameters an item of two categories has for itself."""
-        return 1 + self.own_slopes + self.guesses
-
-    def require_categories(self, item_ids: Sequence[str], categories: Ints) -> None:
-        """Raises PsychometricsError, naming items, where the model is not for so many categories."""
-        if self.two_categories and (categories > 2).any():
-            many = [f"{item} ({n})" for item, n in zip(item_ids, categories.tolist(), strict=True) if n > 2]
-            raise PsychometricsError(
-                f"a {self.spoken} is for items of two categories, and {len(many)} items have more: "
-                f"{', '.join(many[:5])}{' …' if len(many) > 5 else ''}. Score them as right and wrong"
-            )
-
-    def require_two_categories(self, what: str) -> None:
-        """Raises PsychometricsError where items may have more; `what` is the subject of the sentence."""
-        if not self.two_categories:
-            raise PsychometricsError(f"{what} is defined for items of two categories, and a {self.spoken} has more")
-
-    def require_logistic(self, what: str) -> None:
-        """Raises PsychometricsError where items have other curves than those of a, b and c, the only ones that there is
-        code for in `what`, the subject of the sentence."""
-        self.require_two_categories(what)
-        if not self.logistic:
-            raise PsychometricsError(
-                f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
-            )
-
-    @abstractmethod
-    def parameter_names(self, categories: int) -> tuple[str, ...]:
-        """Names of the parameters of an item with this many categories; the first two are a and d."""
-
-    def shown(self, further: Floats, errors: Floats, categories: int) -> dict[str, float]:
-        """One item's M parameters besides a and d, and their standard errors, as they are shown and stored: `logit u`
-        and its error become `u` and `u_se`. What is not a number is left out."""
-        found: dict[str, float] = {}
-        for name, value, se in zip(self.parameter_names(categories)[2:], further, errors, strict=False):
-            share = float(expit(value))
-            if name.startswith(_LOGIT):
-                value, se = share, se * share * (1 - share)
-            found |= {name.removeprefix(_LOGIT): float(value), f"{name.removeprefix(_LOGIT)}_se": float(se)}
-        return {name: value for name, value in found.items() if np.isfinite(value)}
-
-    def estimated(self, shown: Mapping[str, float]) -> tuple[Floats, int]:
-        """The reverse of `shown`: the parameters, shape (M,), and the item's categories."""
-        values = {name: value for name, value in shown.items() if not name.endswith("_se")}
-        categories = 2 if self.two_categories else 2 + len(values)
-        names = self.parameter_names(categories)[2:]
-        found = [(name.startswith(_LOGIT), values[name.removeprefix(_LOGIT)]) for name in names]
-        return np.array([logit(value) if is_share else value for is_share, value in found]), categories
-
-    def parts(self, parameters: Floats, categories: Ints) -> list[OtherItems]:
-        """The items (P, J) of each model."""
-        return [OtherItems.at_places(self, np.arange(len(categories)), parameters, categories)]
-
-    def common_slopes(self, n_items: int) -> Mask:
-        """Shape (J,): the items that have a slope in common."""
-        return np.full(n_items, self.common_slope)
-
-    @abstractmethod
-    def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
-        """log P(category | θ), shape (J, Q, C); −∞ for categories that an item does not have."""
-
-    @abstractmethod
-    def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
-        """∂ log P/∂ parameter, shape (P, J, Q, C); 0 for categories and parameters that an item does not have."""
-
-    @abstractmethod
-    def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
-        """∂ log P/∂θ, shape (J, Q, C); 0 for categories that an item does not have."""
-
-    @abstractmethod
-    def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
-        """Where a fit begins, shape (P, J): slopes of 1, and θ ~ N(0, 1) gives about these `shares` (J, C) of
-        answers in each category."""
-
-    def free(self, categories: Ints) -> Mask:
-        """Shape (P, J): the parameters that are estimated."""
-        names = self.parameter_names(int(categories.max(initial=2)))
-        has = np.zeros((len(names), len(categories)), dtype=bool)
-        for n in np.unique(categories).tolist():
-            has[:, categories == n] = np.isin(names, self.parameter_names(n))[:, None]
-        has[0] &= not self.fixed_slopes
-        return has
-
-    def fixed_at(self, categories: Ints) -> Floats:
-        """Shape (P,): the values of parameters that are not estimated: slopes of 1, no guessing, else 0."""
-        names = self.parameter_names(int(categories.max(initial=2)))
-        return np.array([{"a": 1.0, LOGIT_C: -np.inf}.get(name, 0.0) for name in names])
-
-    def bounds(self, parameter: str) -> tuple[float, float]:
-        """Where the estimate of a parameter stops."""
-        if parameter == "a":
-            return -SLOPE_BOUND, SLOPE_BOUND
-        return -np.inf, np.inf
-
-    def estimable(self, counts: Floats, categories: Ints) -> Mask:
-        """Shape (J,): items with an answer in each category; without, an intercept has no finite maximum."""
-        return np.all((counts > 0) | (np.arange(counts.shape[1]) >= categories[:, None]), axis=1)
-
-    def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
-        """The parameters in θ* = slope·θ + intercept, slope > 0: of two categories a* = a/slope, d* = d −
-        a·intercept/slope, and the others as they are. A model of more has its own, with an intercept for each, and its
-        own `jacobian`; PsychometricsError where it lacks them."""
-        self.require_two_categories(_BY_AD)
-        out = parameters.copy()
-        out[0] = parameters[0] / slope
-        out[1] = parameters[1] - parameters[0] * intercept / slope
-        return out
-
-    def jacobian(self, slope: float, intercept: float, size: int) -> Floats:
-        """Derivatives (size, size) of one item's `transformed` parameters by the parameters."""
-        self.require_two_categories(_BY_AD)
-        out = np.eye(size)
-        out[0, 0], out[1, 0] = 1 / slope, -intercept / slope
-        return out
-
-    def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
-        """P(category | θ), shape (J, Q, C)."""
-        return np.exp(self.log_probabilities(theta, parameters, categories))
-
-    def expected_score(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
-        """Shape (J, Q): Σ k·P(k | θ)."""
-        p = self.probabilities(theta, parameters, categories)
-        return p @ np.arange(p.shape[2])
-
-    def information(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
-        """Fisher information of an answer about θ, shape (J, Q): Σ P·(∂ log P/∂θ)² (Samejima 1969)."""
-        p = self.probabilities(theta, parameters, categories)
-        return (p * self.by_theta(theta, parameters, categories) ** 2).sum(axis=2)
-
-
-@dataclass(frozen=True)
-class LogisticModel(ItemModel):
-    """Items of two categories: P(1) = c + (1 − c)·L with L = 1/(1 + exp(−(aθ + d))) (Rasch 1960; Birnbaum 1968)."""
-
-    name: Model
-    spoken: str
-    slopes: Literal["own", "common", "fixed"]
-    guesses: bool
-    min_items: int
-    priors_on: tuple[str, ...]
-    anchors: bool = True
-    two_categories = True
-    logistic = True
-
-    @property
-    def without_guessing(self) -> ItemModel:
-        return TWO_PL if self.guesses else self
-
-    @property
-    def with_unit_sd(self) -> ItemModel:
-        return ONE_PL if self.fixed_slopes else self
-
-    def parameter_names(self, categories: int) -> tuple[str, ...]:  # noqa: ARG002
-        return ("a", "d", LOGIT_C) if self.guesses else ("a", "d")
-
-    def bounds(self, parameter: str) -> tuple[float, float]:
-        if parameter == LOGIT_C:
-            low, high = logit(GUESSING_BOUNDS)
-            return float(low), float(high)
-        return super().bounds(parameter)
-
-    def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
-        """c at its prior's mode, and intercepts that give each item its proportion correct in the population."""
-        p = np.clip(shares[:, 1], 1e-6, 1 - 1e-6)
-        mode = float(logit(_START_GUESSING)) if priors.c is None else priors.c.mode
-        if self.guesses:
-            c = 1 / (1 + np.exp(-mode))
-            p = np.clip((p - c) / (1 - c), 0.05, 1 - 1e-6)
-        return np.stack([np.ones_like(p), _FLATTER * logit(p), np.full_like(p, mode)][: 2 + self.guesses])
-
-    def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
-        log_right, log_wrong = curves.log_probabilities_at(*self._logits(theta, parameters))
-        return np.stack([log_wrong, log_right], axis=2)
-
-    def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
-        eta, c = self._logits(theta, parameters)
-        by_eta = self._by_eta(eta, c)
-        found = [by_eta * theta[:, None], by_eta]
-        if self.guesses:
-            right = c * (1 - c) * expit(-eta) / (c + (1 - c) * expit(eta))
-            found.append(np.stack([np.broadcast_to(-c, eta.shape), right], axis=2))
-        return np.stack(found)
-
-    def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
-        return parameters[0][:, None, None] * self._by_eta(*self._logits(theta, parameters))
-
-    def _logits(self, theta: Floats, parameters: Floats) -> tuple[Floats, Floats]:
-        """aθ + d (J, Q), and c (J, 1)."""
-        c = expit(parameters[2]) if self.guesses else np.zeros(parameters.shape[1])
-        return np.multiply.outer(parameters[0], theta) + parameters[1][:, None], c[:, None]
-
-    def _by_eta(self, eta: Floats, c: Floats) -> Floats:
-        """∂ log P/∂(aθ + d), shape (J, Q, 2)."""
-        right = (1 - c) * expit(eta) * expit(-eta) / (c + (1 - c) * expit(eta))
-        return np.stack([-expit(eta), right], axis=2)
+from irt_assets.psychometrics.core.priors import Priors
 
 
 @dataclass(frozen=True)
@@ -318,7 +54,7 @@ class MixedModel(ItemModel):
             of=tuple(of),
             name=name,
             spoken=" and ".join(model.spoken for model in kinds),
-            slopes="own" if any(model.own_slopes for model in kinds) else "common",
+            slopes=_together(kinds),
             guesses=any(model.guesses for model in kinds),
             min_items=max(model.min_items for model in kinds),
             priors_on=tuple(dict.fromkeys(name for model in kinds for name in model.priors_on)),
@@ -334,24 +70,25 @@ class MixedModel(ItemModel):
         low, high = zip(*(model.bounds(parameter) for model in self.of), strict=True)
         return max(low), min(high)
 
-    def parts(self, parameters: Floats, categories: Ints) -> list[OtherItems]:
-        places = {model: np.flatnonzero([one is model for one in self.of]) for model in self.of}
-        return [OtherItems.at_places(model, at, parameters, categories) for model, at in places.items()]
+    def places(self, n_items: int) -> dict[ItemModel, Ints]:  # noqa: ARG002
+        return {model: np.flatnonzero([one is model for one in self.of]) for model in self.of}
 
-    def common_slopes(self, n_items: int) -> Mask:  # noqa: ARG002
+    def common_slopes(self, n_items: int) -> Mask:
+        if self.fixed_slopes:
+            return np.zeros(n_items, dtype=bool)
         return np.array([not model.own_slopes for model in self.of])
 
     def free(self, categories: Ints) -> Mask:
         names = self.parameter_names(int(categories.max(initial=2)))
         has = np.zeros((len(names), len(categories)), dtype=bool)
-        for some in self.parts(np.zeros(has.shape), categories):
+        for some in parts(self, np.zeros(has.shape), categories):
             has[: 2 + len(some.further), some.at] = some.model.free(some.categories)
-        has[0] = True
+        has[0] = not self.fixed_slopes
         return has
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
         out = np.zeros(self.free(categories).shape)
-        for some in self.parts(out, categories):
+        for some in parts(self, out, categories):
             out[: 2 + len(some.further), some.at] = some.model.start(shares[some.at], some.categories, priors)
         return out
 
@@ -374,7 +111,7 @@ class MixedModel(ItemModel):
     ) -> Floats:
         """Shape (P, J, Q, C): what each model is asked of its own items, `blank` where they have nothing."""
         out = np.full((len(parameters), len(categories), len(theta), categories.max(initial=2)), blank)
-        for some in self.parts(parameters, categories):
+        for some in parts(self, parameters, categories):
             found = asked(some.model)(theta, some.parameters(*parameters[:2]), some.categories)
             found = found.reshape(-1, *found.shape[-3:])
             out[: len(found), some.at, :, : found.shape[3]] = found
@@ -432,14 +169,16 @@ class OtherItems:
         return OtherItems(self.model, at, self.further[:, kept], self.categories[kept])
 
     def curve_at(self, eta: Floats) -> Floats:
-        """P(correct) and its derivatives by aθ + d and by each further parameter, shape (2 + M, n, Q), where aθ + d is
-        `eta` (n, Q): on it alone and on the further parameters the answer depends."""
-        self.model.require_two_categories("a curve of right answers")
+        """P(correct), or the expected share of the maximum score, and its derivatives by aθ + d and by each further
+        parameter, shape (2 + M, n, Q), where aθ + d is `eta` (n, Q): on it alone and on the further parameters the
+        answer depends."""
         found = []
-        for own, further in zip(eta, self.further.T, strict=True):
-            unit, two = np.array([1.0, 0.0, *further])[:, None], np.array([2])
-            p = self.model.probabilities(own, unit, two)[0, :, 1]
-            found.append(np.vstack([p, p * self.model.by_parameters(own, unit, two)[1:, 0, :, 1]]))
+        for own, further, n in zip(eta, self.further.T, self.categories, strict=True):
+            unit, categories = np.array([1.0, 0.0, *further])[:, None], np.array([n])
+            p = self.model.probabilities(own, unit, categories)[0]
+            shares = np.arange(p.shape[1]) / (n - 1)
+            by = self.model.by_parameters(own, unit, categories)[1:, 0] * p
+            found.append(np.vstack([p @ shares, by @ shares]))
         return np.stack(found, axis=1)
 
 
@@ -447,6 +186,19 @@ def chosen(others: Iterable[OtherItems], items: npt.NDArray[np.integer[Any]], n_
     """Those of J items at the places `items`, −1 for none, by their new places; no model without an item."""
     found = (some.select(items, n_items) for some in others)
     return tuple(some for some in found if some.at.size)
+
+
+def parts(model: ItemModel, parameters: Floats, categories: Ints) -> list[OtherItems]:
+    """The items (P, J) of each model."""
+    places = model.places(len(categories))
+    return [OtherItems.at_places(one, at, parameters, categories) for one, at in places.items()]
+
+
+def _together(kinds: Sequence[ItemModel]) -> Literal["own", "common", "fixed"]:
+    """What slopes items of several models have: their own where any has, and fixed where all are."""
+    if any(model.own_slopes for model in kinds):
+        return "own"
+    return "fixed" if all(model.fixed_slopes for model in kinds) else "common"
 
 
 @dataclass(frozen=True)
@@ -509,21 +261,16 @@ class ItemCurves:
         return ItemCurves(self.a[items], self.d[items], self.c[items], chosen(self.others, items, len(self.a)))
 
 
-RASCH = LogisticModel("rasch", "Rasch", "fixed", False, 2, ("b",))
-ONE_PL = LogisticModel("1pl", "1PL", "common", False, 2, ("a", "b"))
-TWO_PL = LogisticModel("2pl", "2PL", "own", False, 3, ("a", "b"))
-THREE_PL = LogisticModel("3pl", "3PL", "own", True, 4, ("a", "b", "c"))
-
-ITEM_MODELS: dict[str, ItemModel] = {model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL)}
+ITEM_MODELS: dict[str, ItemModel] = {model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL, PCM, RSM, GPCM)}
 """By name, from the simplest."""
 
 
 def model_with(shown: Mapping[str, float]) -> ItemModel:
-    """The model whose parameters besides a and d are called so, as in `ItemModel.shown`. Raises PsychometricsError."""
+    """The model whose parameters besides a and d are called so, as in `ItemModel.shown`; of models with the same, the
+    last, which has the others as cases of it. Raises PsychometricsError."""
     names = [name for name in shown if not name.endswith("_se")]
-    for model in ITEM_MODELS.values():
-        own = model.parameter_names(2 if model.two_categories else 2 + len(names))[2:]
-        if sorted(names) == sorted(name.removeprefix(_LOGIT) for name in own):
+    for model in reversed(ITEM_MODELS.values()):
+        if model.is_of(names):
             return model
     raise PsychometricsError(f"no item model has the parameters {', '.join(names)} besides a and b")
 

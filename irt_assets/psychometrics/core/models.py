@@ -23,17 +23,10 @@ from irt_assets.psychometrics.core.arrays import Floats as Floats
 from irt_assets.psychometrics.core.arrays import Ints, Mask
 from irt_assets.psychometrics.core.covariances import block_diagonal, times_both_sides
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import (
-    ItemCurves,
-    ItemModel,
-    OtherItems,
-    chosen,
-    item_model,
-    model_of,
-    which,
-)
+from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems, chosen, item_model, model_of, parts, which
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.meanings import Meaning, NameWithMeaning
+from irt_assets.psychometrics.core.model_families import ItemModel
 from irt_assets.psychometrics.core.options import Model as Model
 
 
@@ -358,7 +351,7 @@ class Calibration:
     @property
     def parameters(self) -> Floats:
         """Shape (P, J), as `item_models` has them; 0 for those that an item does not have."""
-        more = [] if self.further is None else [*np.nan_to_num(self.further.T)]
+        more = [] if self.further is None else [*np.where(np.isnan(self.further), 0.0, self.further).T]
         guessed = which(self.models, lambda model: model.guesses)
         if guessed.any():
             with np.errstate(divide="ignore"):
@@ -372,9 +365,9 @@ class Calibration:
 
     @property
     def _others(self) -> tuple[OtherItems, ...]:
-        parts = self.item_model.parts(self.parameters, self.n_categories)
+        items = parts(self.item_model, self.parameters, self.n_categories)
         places = np.where(self.estimated, np.arange(self.n_items), -1)
-        return chosen((some for some in parts if not some.model.logistic), places, self.n_items)
+        return chosen((some for some in items if not some.model.logistic), places, self.n_items)
 
     def further_of(self, j: int) -> dict[str, float]:
         """An item's parameters besides a, d and c, and their errors, as they are shown and stored: `u` and `u_se`."""
@@ -482,7 +475,7 @@ class Calibration:
             joint = (own @ joint.reshape(J, 2, 2 * J)).reshape(2 * J, 2 * J)  # every row pair, then every column pair
             joint = (own @ joint.T.reshape(J, 2, 2 * J)).reshape(2 * J, 2 * J).T
         cov, further = self.cov.copy(), np.zeros((self.n_items, 0)) if self.further is None else self.further.copy()
-        for some in self.item_model.parts(np.stack([self.a, self.d, *further.T]), self.n_categories):
+        for some in parts(self.item_model, np.stack([self.a, self.d, *further.T]), self.n_categories):
             by = some.model.jacobian(slope, intercept, cov.shape[1])
             cov[some.at] = times_both_sides(by, cov[some.at])
             moved = some.rescaled(self.a, self.d, slope, intercept).further

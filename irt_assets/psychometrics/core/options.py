@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-Model = Literal["rasch", "1pl", "2pl", "3pl"]
+Model = Literal["rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm"]
 MODELS: tuple[Model, ...] = get_args(Model)
 DEFAULT_MODEL: Model = "2pl"
 Latent = Literal["normal", "histogram"]

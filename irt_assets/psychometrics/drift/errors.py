@@ -43,8 +43,9 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.covariances import block_diagonal, common_part, with_third
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import THREE_PL, item_model, which
+from irt_assets.psychometrics.core.item_models import item_model, which
 from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.model_families import THREE_PL
 from irt_assets.psychometrics.core.models import Calibration, ab_by_ad
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemCurves, ItemModel, model_of
+from irt_assets.psychometrics.core.item_models import ItemCurves, model_of
+from irt_assets.psychometrics.core.model_families import ItemModel
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import Priors

@@ -19,7 +19,8 @@ from typing import Protocol
 import numpy as np
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ONE_PL, THREE_PL, TWO_PL, item_model
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.model_families import ONE_PL, THREE_PL, TWO_PL
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
 from irt_assets.psychometrics.estimation.em_request import some as few_of

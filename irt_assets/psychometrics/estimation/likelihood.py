@@ -17,7 +17,7 @@ import numpy as np
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.curves import GuessingTables, logistic_table
-from irt_assets.psychometrics.core.item_models import ItemModel
+from irt_assets.psychometrics.core.model_families import ItemModel
 from irt_assets.psychometrics.estimation import information_kernels, score_product_kernels
 from irt_assets.psychometrics.estimation.response_layout import Answers
 from irt_assets.psychometrics.estimation.sums import KernelSum, SumOverPersons, Sums

@@ -14,7 +14,8 @@ from scipy.special import logit
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import with_asymptote
-from irt_assets.psychometrics.core.item_models import GUESSING_BOUNDS, SLOPE_BOUND, ItemCurves, ItemModel, which
+from irt_assets.psychometrics.core.item_models import ItemCurves, which
+from irt_assets.psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.core.quadrature import Grid

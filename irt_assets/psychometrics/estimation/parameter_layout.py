@@ -10,7 +10,8 @@ from scipy.sparse import csr_array
 from scipy.special import logit
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
-from irt_assets.psychometrics.core.item_models import LOGIT_C, ItemCurves, ItemModel
+from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.model_families import LOGIT_C, ItemModel
 
 COMMON_SLOPE_FLOOR = 0.01
 """A common slope stops here: below it the answers to different items are unrelated and difficulty has no unit. So do

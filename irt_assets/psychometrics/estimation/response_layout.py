@@ -14,7 +14,7 @@ import numpy.typing as npt
 from irt_assets.psychometrics.core import kernels, layout_kernels
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.design import Links, require_connected, row_starts, set_codes
-from irt_assets.psychometrics.core.item_models import ItemModel
+from irt_assets.psychometrics.core.model_families import ItemModel
 from irt_assets.psychometrics.core.models import Flag, Responses, answered_rows, category_rows
 from irt_assets.psychometrics.estimation.sums import SumOverPersons, ThreadSums, number_of_shards, pieces, shard_of
 

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import xlogy
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.item_models import ONE_PL, TWO_PL, ItemModel
+from irt_assets.psychometrics.core.model_families import ONE_PL, TWO_PL, ItemModel
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em_request import Persons
