@@ -32,7 +32,7 @@ def test_every_model_that_can_be_chosen_is_registered_under_its_name():
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(PsychometricsError, match=r"rasch, 1pl, 2pl, 3pl; got model '4pl'"):
+    with pytest.raises(PsychometricsError, match=r"rasch, 1pl, 2pl, 3pl, pcm, rsm, gpcm; got model '4pl'"):
         item_model("4pl")
 
 

@@ -78,13 +78,21 @@ class MixedModel(ItemModel):
             return np.zeros(n_items, dtype=bool)
         return np.array([not model.own_slopes for model in self.of])
 
+    def has(self, categories: Ints) -> Mask:
+        return self._marked(categories, lambda model: model.has)
+
     def free(self, categories: Ints) -> Mask:
+        free = self._marked(categories, lambda model: model.free)
+        free[0] = not self.fixed_slopes
+        return free
+
+    def _marked(self, categories: Ints, asked: Callable[[ItemModel], Callable[[Ints], Mask]]) -> Mask:
+        """Shape (P, J): what each model marks of its own items."""
         names = self.parameter_names(int(categories.max(initial=2)))
-        has = np.zeros((len(names), len(categories)), dtype=bool)
-        for some in parts(self, np.zeros(has.shape), categories):
-            has[: 2 + len(some.further), some.at] = some.model.free(some.categories)
-        has[0] = not self.fixed_slopes
-        return has
+        out = np.zeros((len(names), len(categories)), dtype=bool)
+        for some in parts(self, np.zeros(out.shape), categories):
+            out[: 2 + len(some.further), some.at] = asked(some.model)(some.categories)
+        return out
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
         out = np.zeros(self.free(categories).shape)

@@ -185,14 +185,19 @@ class ItemModel(ABC):
         """Where a fit begins, shape (P, J): slopes of 1, and θ ~ N(0, 1) gives about these `shares` (J, C) of
         answers in each category."""
 
-    def free(self, categories: Ints) -> Mask:
-        """Shape (P, J): the parameters that are estimated."""
+    def has(self, categories: Ints) -> Mask:
+        """Shape (P, J): the parameters that an item has, estimated or not."""
         names = self.parameter_names(int(categories.max(initial=2)))
         has = np.zeros((len(names), len(categories)), dtype=bool)
         for n in np.unique(categories).tolist():
             has[:, categories == n] = np.isin(names, self.parameter_names(n))[:, None]
-        has[0] &= not self.fixed_slopes
         return has
+
+    def free(self, categories: Ints) -> Mask:
+        """Shape (P, J): the parameters that are estimated."""
+        free = self.has(categories)
+        free[0] &= not self.fixed_slopes
+        return free
 
     def fixed_at(self, categories: Ints) -> Floats:
         """Shape (P,): the values of parameters that are not estimated: slopes of 1, no guessing, else 0."""

@@ -400,8 +400,8 @@ def _calibration(
     further = None
     if structure.n_curve > 2:
         own = slice(2 * len(kept), structure.means.start)
-        values = np.where(structure.index[own] >= 0, structure.expand(point.x)[own], np.nan)
-        further = spread(values.reshape(-1, len(kept)).T, kept, J)
+        has = structure.item_model.has(items.n_categories[kept])[2:]
+        further = spread(np.where(has, structure.expand(point.x)[own].reshape(has.shape), np.nan).T, kept, J)
     named = np.array(items.item_ids, dtype=object)[kept]
     populations = _populations(problem, solution, found, names)
     reasons = _reasons(problem, solution, found, named, names, doubt)
