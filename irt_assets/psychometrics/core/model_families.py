@@ -52,6 +52,7 @@ class ItemModel(ABC):
         logistic: whether a, d and c make up its curve, c + (1 − c)/(1 + exp(−(aθ + d))), for which there are compiled
             loops. Of other models, θ is scored, fits are linked and items compared by what a subclass defines, and
             slower.
+        block_steps: whether the items of one block have the parameters of their scores in common.
     """
 
     name: Model
@@ -63,6 +64,7 @@ class ItemModel(ABC):
     anchors: bool = False
     two_categories: bool = False
     logistic: bool = False
+    block_steps: bool = False
 
     @property
     def own_slopes(self) -> bool:
