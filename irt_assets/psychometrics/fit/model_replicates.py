@@ -167,13 +167,10 @@ class Fitted:
     @cached_property
     def own_parameters(self) -> Mask:
         """Shape (P, J): the parameters that were estimated from these responses for the item alone."""
-        fit = self.calibration
-        own = fit.item_model.free(fit.n_categories)
-        given = np.isfinite(fit.parameters[2:]) & fit.item_model.has(fit.n_categories)[2:]
-        between = given & (np.cumsum(given, axis=0) > 1) & (np.cumsum(given[::-1], axis=0)[::-1] > 1)
-        scored = fit.n_categories > 2
+        fit, given = self.calibration, np.isfinite(self.log_probabilities[:, :, 0]).T
+        own = fit.item_model.free(fit.n_categories, given)
         own[0] = which(fit.models, lambda model: model.own_slopes)
-        own[2:, scored] = (between & ~which(fit.models, lambda model: model.block_steps))[:, scored]
+        own[2:] &= ~which(fit.models, lambda model: model.block_steps)
         return own & self.estimated_here
 
     @property

@@ -98,7 +98,7 @@ def _score_tables(whole: Fitted, form: Form) -> tuple[Floats, Floats]:
 
 
 def _pearson(observed: Ints, expected: Floats) -> tuple[float, int]:
-    """Pearson's χ² of scores by sum scores, (K, C) both, over groups of neighbouring sums, and its cells less the groups.
+    """Pearson's χ² of scores by sum scores, (K, C) both, over groups of neighbouring sums; its cells less groups.
 
     While a group does not expect `SMALLEST_CELL` answers of two scores, the lowest such group joins the neighbour that
     fewer learners are in.
