@@ -36,7 +36,8 @@ def item_rest_correlation(responses: Responses) -> Floats:
     item, x = item[kept], x[kept]
     summed = (np.ones_like(x), x, rest, x * rest, rest**2)
     sums = [np.bincount(item, weights=values, minlength=responses.n_items) for values in summed]
-    return rest_correlation(np.stack(sums, axis=1))
+    squares = np.bincount(item, weights=x**2, minlength=responses.n_items)
+    return rest_correlation(np.stack(sums, axis=1), squares)
 
 
 def _share(responses: Responses) -> Floats:
@@ -45,11 +46,11 @@ def _share(responses: Responses) -> Floats:
     return share
 
 
-def rest_correlation(sums: Floats) -> Floats:
-    """Shape (J,), from sums (J, 5) over an item's learners of 1, x, rest, x·rest and rest²; NaN for fewer than 3,
-    or where all answered alike."""
-    n, x, rest, both, squares = sums.T
+def rest_correlation(sums: Floats, squares: Floats | None = None) -> Floats:
+    """Shape (J,), from sums (J, 5) over an item's learners of 1, x, rest, x·rest and rest², and of x² (J,), None: of
+    x that are 0 or 1; NaN for fewer than 3 learners, or where all answered alike."""
+    n, x, rest, both, of_rest = sums.T
     with np.errstate(divide="ignore", invalid="ignore"):
-        variances = (x - x**2 / n) * (squares - rest**2 / n)
+        variances = ((x if squares is None else squares) - x**2 / n) * (of_rest - rest**2 / n)
         correlation = (both - x * rest / n) / np.sqrt(variances)
     return np.where((n >= 3) & (variances > 0), correlation, np.nan)

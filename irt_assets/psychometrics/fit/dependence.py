@@ -145,8 +145,7 @@ def local_dependence(
     groups: Sequence[str] | None = None,
     threads: int | None = None,
 ) -> LocalDependence:
-    """Yen's (1984) Q3: correlation over the learners who saw both items of x − P(θ̂), θ̂ the EAP of all answers; of scored
-    items less their expected score.
+    """Yen's (1984) Q3: correlation over the learners who saw both items of x − P(θ̂), θ̂ the EAP of all answers.
 
     The EAP's prior is the calibration's latent distribution, that of the learner's group where the fit has groups
     (`groups`: n_persons labels). Costs learners × items² multiplications.
@@ -326,8 +325,8 @@ def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, Ints]:
 
 
 def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
-    """x − P(θ̂), 0 where an item was not seen, and whether it was: (learners, J) each, some learners at a time. Of an item
-    scored 0 … m, x is the share of m and P its expectation."""
+    """x − P(θ̂), 0 where an item was not seen, and whether it was: (learners, J) each, some learners at a time.
+    Of an item scored 0 … m, x is the share of m and P its expectation."""
     r, fit = whole.responses, whole.calibration
     scored = fit.curves.select(whole.scored)
     start, J = row_starts(r), fit.n_items

@@ -1,7 +1,7 @@
 """Fit of the model to a whole form: M₂ and its RMSEA, from the proportions correct of items and pairs of items.
 
 It needs complete answers; under planned missing forms it is computed form by form. A form is judged by its items scored
-0 and 1: margins of items with more scores are another statistic, C₂ (Cai & Monroe 2014), which is not here. Pairs one by one are in
+0 and 1: for items with more scores there is C₂ (Cai & Monroe 2014), which is not here. Pairs one by one are in
 `dependence`.
 """
 

@@ -17,6 +17,7 @@ from irt_assets.psychometrics.core.curves import probability_at
 from irt_assets.psychometrics.core.design import row_starts, seen_sets
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import CountedScores, which
+from irt_assets.psychometrics.core.model_families import PartialCreditModel
 from irt_assets.psychometrics.core.models import Calibration, Population, Responses, spread
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.fit.fit_kernels import Rows
@@ -120,7 +121,7 @@ class Fitted:
     @classmethod
     def of(cls, responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None) -> Fitted:
         """Raises PsychometricsError where the two are not about the same items in the same order, or not about the
-        same groups, or where items of two categories have other curves than those of a, b and c. Scores that the
+        same groups, or where items have other curves than those of a, b and c or of partial credit. Scores that the
         calibration lacks count as `CountedScores` says."""
         if responses.item_ids != calibration.item_ids:
             odd = sorted(set(responses.item_ids) ^ set(calibration.item_ids))
@@ -131,7 +132,7 @@ class Fitted:
             )
         keep = calibration.estimated
         for some in calibration.curves.others:
-            if some.model.two_categories:
+            if not isinstance(some.model, PartialCreditModel):
                 some.model.require_logistic("fit of a model to its items")
         kept, fit = responses.of_items(keep), calibration.select(keep)
         score, scored = kept.score, (fit.n_categories > 2).any()

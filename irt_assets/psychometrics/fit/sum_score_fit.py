@@ -36,7 +36,8 @@ class SumScoreFit:
     Attributes:
         statistic: S-X², NaN without a degree of freedom.
         df: groups of sum scores, over all forms, each times the item's scores there less 1, and less the parameters
-            estimated for the item; 0 where it cannot be tested (no parameters, or on no form of two items and `SMALLEST_FORM` learners).
+            estimated for the item; 0 where it cannot be tested (no parameters, or on no form of two items and
+            `SMALLEST_FORM` learners).
         p: upper tail of χ² with df degrees of freedom.
         n: learners on the forms that count.
     """
@@ -55,8 +56,9 @@ def sum_score_fit(
     Within a form, learners with sum score k answer item j correctly with probability
     E_jk = ∫ P_j S_{k−1}^{(j)} φ / ∫ S_k φ, whatever their θ, S^{(j)} being the distribution of the sum over the other
     items; S-X² = Σ N_k (O_jk − E_jk)²/(E_jk (1 − E_jk)), of scored items Σ N_k (O − E)²/E over sum scores and scores.
-    Sums that only one score of the item can be part of, as 0 and the highest, say nothing. Where the fit has groups, φ is
-    the group's and a form is counted group by group (`groups`: n_persons labels). Anchors lose no degrees of freedom.
+    Sums that only one score of the item can be part of, as 0 and the highest, say nothing. Where the fit has groups, φ
+    is the group's and a form is counted group by group (`groups`: n_persons labels). Anchors lose no degrees of
+    freedom.
     """
     whole = Fitted.of(responses, calibration, groups)
     fit, abilities = whole.calibration, whole.abilities
