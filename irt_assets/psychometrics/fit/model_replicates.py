@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
-from irt_assets.psychometrics.core.curves import probability_at
+from irt_assets.psychometrics.core.curves import log_probabilities_at, probability_at
 from irt_assets.psychometrics.core.design import row_starts, seen_sets
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import CountedScores, which
@@ -155,9 +155,13 @@ class Fitted:
     @cached_property
     def log_probabilities(self) -> Floats:
         """Of each score at the nodes, shape (C, J, Q); −∞ for scores that an item cannot have."""
-        fit = self.calibration
-        found = fit.item_model.log_probabilities(self.abilities.nodes, fit.parameters, fit.n_categories)
-        return np.ascontiguousarray(found.transpose(2, 0, 1))
+        fit, nodes = self.calibration, self.abilities.nodes
+        found = np.full((fit.n_categories.max(initial=2), fit.n_items, nodes.size), -np.inf)
+        found[1], found[0] = log_probabilities_at(np.multiply.outer(fit.a, nodes) + fit.d[:, None], fit.c[:, None])
+        for some in fit.curves.others:
+            logs = some.model.log_probabilities(nodes, some.parameters(fit.a, fit.d), some.categories)
+            found[: logs.shape[2], some.at] = logs.transpose(2, 0, 1)
+        return found
 
     @cached_property
     def credit(self) -> Floats:
