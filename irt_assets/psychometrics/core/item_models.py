@@ -24,6 +24,7 @@ from irt_assets.psychometrics.core.model_families import (
     RSM,
     THREE_PL,
     TWO_PL,
+    AnswerMoments,
     ItemModel,
 )
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
@@ -239,13 +240,6 @@ class ItemCurves:
         """Shape (J,): the items that have a curve."""
         return np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
 
-    def logistic(self, what: str) -> ItemCurves:
-        """The same, of which a, d and c are all there is to know. Raises PsychometricsError as
-        `ItemModel.require_logistic` where this is not so."""
-        for some in self.others:
-            some.model.require_logistic(what)
-        return self
-
     def probability(self, theta: npt.ArrayLike) -> Floats:
         """P(correct), or the expected share of the highest score, shape (T, J)."""
         p = curves.probability(np.asarray(theta, dtype=float), self.a, self.d, self.c)
@@ -261,6 +255,25 @@ class ItemCurves:
         for some in self.others:
             own = some.parameters(self.a, self.d)
             found[:, some.at] = some.model.information(np.asarray(theta, dtype=float), own, some.categories).T
+        return found
+
+    def moments_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats, what: str) -> AnswerMoments:
+        """What R answers, shape (R,), to the items `item` by learners at `theta` say of θ. Raises PsychometricsError as
+        `ItemModel.moments_of_answers`."""
+        a, c = self.a[item], self.c[item]
+        eta = a * theta + self.d[item]
+        found = AnswerMoments(
+            curves.probability_at(eta, c), curves.weight_at(eta, a, c), curves.information_at(eta, a, c)
+        )
+        for some in self.others:
+            place = np.full(len(self.a), -1)
+            place[some.at] = np.arange(len(some.at))
+            mine = np.flatnonzero(place[item] >= 0)
+            of = place[item[mine]]
+            has = np.arange(len(some.further))[:, None] < some.categories[of]
+            own = some.model.moments_of_answers(a[mine], eta[mine], np.where(has, some.further[:, of], -np.inf), what)
+            for known, more in zip(vars(found).values(), vars(own).values(), strict=True):
+                known[mine] = more
         return found
 
     @property

@@ -188,15 +188,17 @@ class Responses:
     def among(self, item_ids: Sequence[str]) -> Responses:
         """The same responses with `item_ids` as the items, of which some may have no response.
 
-        Raises PsychometricsError where an item is not among them, or has more than two categories.
+        Those have two categories. Raises PsychometricsError where an item is not among them.
         """
         place = {item: j for j, item in enumerate(item_ids)}
-        if self.categories is not None:
-            raise PsychometricsError("items are added to responses of two categories only")
         if missing := [item for item in self.item_ids if item not in place]:
             raise PsychometricsError(f"item {missing[0]} has responses and is not among the items")
         code = np.array([place[item] for item in self.item_ids], dtype=np.int32)
-        return replace(self, item=code[self.item], item_ids=tuple(item_ids))
+        sizes = None
+        if self.categories is not None:
+            sizes = np.full(len(item_ids), 2)
+            sizes[code] = self.categories
+        return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes)
 
     @property
     def n_categories(self) -> Ints:
