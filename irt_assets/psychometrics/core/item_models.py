@@ -356,6 +356,14 @@ class CountedScores:
         found: npt.NDArray[np.int8] = self.table[item, known]
         return found
 
+    def otherwise(
+        self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
+    ) -> Mask:
+        """Shape (R,): the answers that count as another share of the maximum score than they have."""
+        given = np.full_like(item, 2) if categories is None else categories[item]
+        share = self.of_answers(item, score, categories) / (self.categories[item] - 1)
+        return np.abs(share - score / (given - 1)) > 1e-9
+
     def rows(
         self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8]
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
