@@ -16,7 +16,7 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemCurves, model_of
-from irt_assets.psychometrics.core.model_families import ItemModel
+from irt_assets.psychometrics.core.model_families import ItemModel, PartialCreditModel
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import Priors
@@ -104,13 +104,18 @@ def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | No
         raise PsychometricsError(f"models must be {items.n_items} names, one per item; got {len(models)}")
     found = model_of(models)
     if found.guesses and not found.logistic:
-        raise PsychometricsError(f"items with and without c + (1 − c)·L are fitted apart; got a {found.spoken}")
+        raise PsychometricsError(
+            f"items with and without c + (1 − c)·L are fitted apart; got a {found.spoken}. Choose a model without "
+            "guessing for all, or fit them one after the other"
+        )
+    if any(model.block_steps for model in found.places(items.n_items) if isinstance(model, PartialCreditModel)):
+        raise PsychometricsError("an RSM is not fitted yet: choose a PCM, whose items have steps of their own")
     found.require_categories(items.item_ids, items.n_categories)
     if anchors is not None and not found.anchors:
         raise PsychometricsError(f"anchors have a, b and c, which do not make up the curves of a {found.spoken}")
     if testlets:
         found.require_logistic("an error that holds within testlets")
-    if not found.logistic and items.n_items > FULL_COVARIANCE_ITEMS_WITH_GUESSING:
+    if not (found.logistic or found.scores_suffice) and items.n_items > FULL_COVARIANCE_ITEMS_WITH_GUESSING:
         raise PsychometricsError(
             f"errors of a {found.spoken} are made for up to {FULL_COVARIANCE_ITEMS_WITH_GUESSING} items, and there are "
             f"{items.n_items}. Fit fewer at once"
@@ -118,7 +123,7 @@ def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | No
     return found
 
 
-def given_parameters(items: Items, anchors: AnchorSet | None) -> ItemCurves:
+def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) -> ItemCurves:
     """The anchors' curves at their places among the items of `responses`, none elsewhere."""
     if anchors is None:
         unknown = np.full(items.n_items, np.nan)
@@ -129,7 +134,35 @@ def given_parameters(items: Items, anchors: AnchorSet | None) -> ItemCurves:
             f"none of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} is among the items answered "
             f"({some(list(anchors.item_ids))}), so they cannot hold its scale. Fit without anchors and link"
         )
+    guessed = given.known & (given.c > 0)
+    if guessed.any() and not model.logistic:
+        raise PsychometricsError(
+            f"anchors with guessing cannot be held beside scored items yet "
+            f"({some(list(np.array(items.item_ids, dtype=object)[guessed]))}). Fit without anchors and link"
+        )
+    scores = np.full(items.n_items, 2)
+    for others in given.others:
+        scores[others.at] = others.categories
+    wrong = np.flatnonzero(given.known & (scores != items.n_categories))
+    if wrong.size:
+        j = wrong[0]
+        raise PsychometricsError(
+            f"the anchor {items.item_ids[j]} has parameters for scores 0 … {scores[j] - 1}, and its answers are scored "
+            f"0 … {items.n_categories[j] - 1}. Declare one maximum score for both"
+        )
     return given
+
+
+def require_given_scores(items: Items, counts: Counts, given: ItemCurves) -> None:
+    """Raises where anchors were given scores that their parameters lack: such answers are impossible under these."""
+    for others in given.others:
+        lacking = ~np.isfinite(others.further.T) & (counts.table[others.at, : len(others.further)] > 0)
+        if lacking.any():
+            row, score = np.argwhere(lacking)[0]
+            raise PsychometricsError(
+                f"the anchor {items.item_ids[others.at[row]]} has no parameter for score {score}, which "
+                f"{counts.table[others.at[row], score]:.0f} answers have. Count it as the nearest score that has one"
+            )
 
 
 def origin_of(given: ItemCurves) -> float:
