@@ -169,14 +169,14 @@ def build_fit_request(
         testlets=bank_testlets(connection, scale.scale_id),
         drawn_from=drawn_from,
         published=published,
-        bank_models={} if responses.categories is None else _bank_models(connection, responses.item_ids),
+        bank_models={} if responses.categories is None else models_in_bank(connection, scale.scale_id),
     )
 
 
-def _bank_models(connection: psycopg.Connection, items: Sequence[str]) -> dict[str, str]:
+def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, str]:
+    """Item → model, of the scale's items for which the bank names one."""
     rows = connection.execute(
-        "SELECT item_id, meta->'irt'->>'model' FROM question WHERE item_id = ANY(%s) AND meta->'irt' ? 'model'",
-        ([*items],),
+        "SELECT item_id, meta->'irt'->>'model' FROM question WHERE scale_id = %s AND meta->'irt' ? 'model'", (scale_id,)
     )
     return dict(rows.fetchall())
 
