@@ -44,6 +44,11 @@ class Counts:
         return model.estimable(self.table, self.categories)
 
     @property
+    def score_sums(self) -> Floats:
+        """Shape (J,): the sum of all scores of an item."""
+        return self.table @ np.arange(self.table.shape[1])
+
+    @property
     def rarer(self) -> Floats:
         """How many answers were of the kind that was given less often."""
         return np.minimum(self.correct, self.n - self.correct)
