@@ -67,6 +67,7 @@ class ItemModel(ABC):
         logistic: whether a, d and c make up its curve, c + (1 − c)/(1 + exp(−(aθ + d))), for which there are compiled
             loops. Of other models, θ is scored, fits are linked and items compared by what a subclass defines, and
             slower.
+        block_steps: whether items of one block have the parameters of their scores in common.
         scores_suffice: whether what answers say of θ is the sum of their scores, each times its item's slope.
     """
 
@@ -79,6 +80,7 @@ class ItemModel(ABC):
     anchors: bool = False
     two_categories: bool = False
     logistic: bool = False
+    block_steps: bool = False
     scores_suffice: bool = False
 
     @property

@@ -59,11 +59,13 @@ from irt_assets.psychometrics.estimation.em_request import (
     RULING_SHARE,
     Items,
     Persons,
+    blocks_of_steps,
     checked_model,
     checked_priors,
     given_parameters,
     no_common_scale,
     origin_of,
+    rare_steps,
     require_given_scores,
     require_items,
     require_persons,
@@ -80,7 +82,7 @@ from irt_assets.psychometrics.estimation.parameter_layout import (
 )
 from irt_assets.psychometrics.estimation.response_layout import Answers, Counts
 from irt_assets.psychometrics.estimation.source import InMemory, Source
-from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, no_errors
+from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, no_errors, require_one_matrix
 from irt_assets.psychometrics.estimation.unrelated import why_unrelated
 
 ENGINE = "em"
@@ -116,6 +118,8 @@ class FitOptions(TypedDict, total=False):
     start: Calibration | None
     likelihood_only: bool
     abilities_known: bool
+    blocks: Mapping[str, str] | None
+    prior_on_rare_steps: bool
 
 
 def fit_em(
@@ -156,6 +160,10 @@ def fit_em(
             a histogram's roughness has the same penalty under all models, there are no errors, and `convergence` judges
             the ascent alone, not what the answers determine.
         abilities_known: whether errors are those that known abilities would give, which are too small and cost nothing.
+        blocks: item → block of a rating scale model, whose items have their steps in common; items without a name are
+            one block.
+        prior_on_rare_steps: whether steps beside a score that fewer than ten learners got have a weak prior
+            (`RareSteps`), which `Calibration.priors` then names with the items. Not for fits that judge given values.
 
     Items with more than two scores need a model for these. A score that nobody got is absent: the item keeps its other
     scores, and the absent one has a t of −∞. Of models outside the partial credit family, errors come from differences
@@ -163,14 +171,15 @@ def fit_em(
 
     Returns a `Calibration` for all items of `responses`. `joint_cov` is the inverse observed information in the order
     a_1, d_1, a_2, d_2, … and then, item by item, of the free t of scores, for up to 2000 items, 500 with guessing, 4000
-    parameters of items with more than two scores (above, `cov` inverts each item's own block, with the other items taken
-    as known). A common slope is one parameter, so its variance and its covariances stand in every
+    parameters of items with more than two scores (above, `cov` inverts each item's own block, with the other items
+    taken as known). A common slope is one parameter, so its variance and its covariances stand in every
     item's rows and the matrix is singular by design; of fixed slopes rows and columns are 0, as are those of anchors.
     Covariances include the uncertainty of c and of estimated latent means and SDs. `convergence.loglik` is the
     marginal log-likelihood over the items that could be estimated, without the priors' density; `max_gradient` is in
     the units of `tolerance`. `n_persons` counts learners with a response to such an item.
 
-    Items answered all correctly, all wrongly or not at all, or always with one score, have NaN parameters and a flag. `AT_BOUND` items stand at
+    Items answered all correctly, all wrongly or not at all, or always with one score, have NaN parameters and a flag.
+    `AT_BOUND` items stand at
     |a| = 10 (a slope without a finite maximum, usually from too few wrong or right answers), without errors: they are
     not a maximum, which item gates see, and the others' estimates hold with or without them;
     `UNIDENTIFIED` ones, whose information is singular, have no errors and make the fit unconverged;
@@ -201,6 +210,8 @@ def fit_source(
     start: Calibration | None = None,
     likelihood_only: bool = False,
     abilities_known: bool = False,
+    blocks: Mapping[str, str] | None = None,
+    prior_on_rare_steps: bool = True,
 ) -> Calibration:
     """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
     models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
@@ -222,6 +233,11 @@ def fit_source(
         priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
     kept_ids = tuple(np.array(items.item_ids, dtype=object)[keep])
     of = model_of([*compress(models, keep)])
+    of_kept = counts.select(keep)
+    steps_of = blocks_of_steps(kept_ids, [*compress(models, keep)], of_kept, held, blocks or {})
+    own_steps = ~held.known if steps_of is None else ~held.known & (steps_of < 0)
+    rare = rare_steps(kept_ids, own_steps, of_kept) if prior_on_rare_steps and of.scores_suffice else None
+    priors, given_priors = replace(priors, rare_steps=rare), replace(given_priors, rare_steps=rare)
     layout = partial(
         ParameterLayout.of,
         of,
@@ -230,9 +246,11 @@ def fit_source(
         n_groups=len(source.names),
         positive_slopes=priors.slopes_held(kept_ids),
         categories=items.n_categories[keep],
-        given_scores=counts.table[keep] > 0,
+        given_scores=of_kept.table > 0,
+        steps_of=steps_of,
     )
     structure = layout()
+    require_one_matrix(structure)
     with_weights = partial(
         layout, roughness=ROUGHNESS_WITH_GUESSING if of.guesses and not likelihood_only else ROUGHNESS
     )

@@ -5,7 +5,8 @@ Every refusal is a `PsychometricsError` that names what was seen. Nothing here e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,11 +16,11 @@ import numpy.typing as npt
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemCurves, model_of
-from irt_assets.psychometrics.core.model_families import ItemModel, PartialCreditModel
+from irt_assets.psychometrics.core.item_models import ItemCurves, model_of, which
+from irt_assets.psychometrics.core.model_families import ItemModel
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.core.priors import Priors
+from irt_assets.psychometrics.core.priors import RARE_SCORE, STEP_SD, Priors, RareSteps
 from irt_assets.psychometrics.estimation.response_layout import Counts
 from irt_assets.psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_WITH_GUESSING
 
@@ -108,8 +109,6 @@ def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | No
             f"items with and without c + (1 − c)·L are fitted apart; got a {found.spoken}. Choose a model without "
             "guessing for all, or fit them one after the other"
         )
-    if any(model.block_steps for model in found.places(items.n_items) if isinstance(model, PartialCreditModel)):
-        raise PsychometricsError("an RSM is not fitted yet: choose a PCM, whose items have steps of their own")
     found.require_categories(items.item_ids, items.n_categories)
     if anchors is not None and not found.anchors:
         raise PsychometricsError(f"anchors have a, b and c, which do not make up the curves of a {found.spoken}")
@@ -163,6 +162,43 @@ def require_given_scores(items: Items, counts: Counts, given: ItemCurves) -> Non
                 f"the anchor {items.item_ids[others.at[row]]} has no parameter for score {score}, which "
                 f"{counts.table[others.at[row], score]:.0f} answers have. Count it as the nearest score that has one"
             )
+
+
+def blocks_of_steps(
+    item_ids: Sequence[str], models: Sequence[Model], counts: Counts, given: ItemCurves, blocks: Mapping[str, str]
+) -> Ints | None:
+    """Shape (J,): the number of the block with which an item has its steps in common, −1 without; None where none has.
+    `blocks`: item → block; items of an RSM that it does not name are one block. `counts`, `given`: of these items.
+
+    Raises PsychometricsError where the items of a block have not the same scores.
+    """
+    shares = which(models, lambda model: model.block_steps)
+    if not shares.any():
+        return None
+    scores = counts.table > 0
+    for others in given.others:
+        scores[others.at, : len(others.further)] = np.isfinite(others.further.T)
+    labels = np.array([blocks.get(item, "") for item in item_ids], dtype=object)
+    numbers = np.full(len(models), -1)
+    _, numbers[shares] = np.unique(labels[shares].astype(str), return_inverse=True)
+    for block in range(numbers.max() + 1):
+        first, *rest = np.flatnonzero(numbers == block).tolist()
+        for other in rest:
+            if counts.categories[other] != counts.categories[first] or (scores[other] != scores[first]).any():
+                first_has, other_has = (", ".join(map(str, np.flatnonzero(scores[j]))) for j in (first, other))
+                raise PsychometricsError(
+                    f"items of a rating scale have their steps in common, and of the block {labels[first] or 'all'!r} "
+                    f"{item_ids[first]} has the scores {first_has} of 0 … {counts.categories[first] - 1} and "
+                    f"{item_ids[other]} {other_has} of 0 … {counts.categories[other] - 1}. Give them different blocks, "
+                    f"or make one of them a PCM item"
+                )
+    return numbers
+
+
+def rare_steps(item_ids: Sequence[str], own_steps: Mask, counts: Counts) -> RareSteps | None:
+    """The prior on steps beside a rare score, of items with `own_steps` (J,) that somebody answered; None without."""
+    rare = ((counts.table > 0) & (counts.table < RARE_SCORE)).any(axis=1) & (counts.categories > 2) & own_steps
+    return RareSteps(STEP_SD, tuple(itertools.compress(item_ids, rare))) if rare.any() else None
 
 
 def origin_of(given: ItemCurves) -> float:

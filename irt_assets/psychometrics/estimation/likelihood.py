@@ -1,7 +1,8 @@
 """What one E-step says of the items: expected counts, gradient and information, without and with guessing.
 
 `Logistic`, `Guessing`, `PartialCredit` and `Categories` have one interface; all stand for J curves on Q nodes at one
-parameter vector. A complete-data score of an item (θ known) is (x − P)·V with V = (θ, 1) or, with guessing, the `factors` of its tables.
+parameter vector. A complete-data score of an item (θ known) is (x − P)·V with V = (θ, 1) or, with guessing, the
+`factors` of its tables.
 Formulas of curves, the ability distribution, priors and the optimiser are elsewhere.
 
 `PartialCredit` serves models in which the sum of scores, each times its item's slope, is all that answers say of θ: its

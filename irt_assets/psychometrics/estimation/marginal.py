@@ -17,7 +17,7 @@ from irt_assets.psychometrics.core.curves import with_asymptote
 from irt_assets.psychometrics.core.item_models import ItemCurves, which
 from irt_assets.psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
 from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.priors import ItemTerms, Priors, item_terms
+from irt_assets.psychometrics.core.priors import ItemTerms, Priors, StepTerms, item_terms
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.latent_distribution import Histograms, NormalGroups
 from irt_assets.psychometrics.estimation.likelihood import (
@@ -100,6 +100,10 @@ class Problem:
         self.latent = (Histograms if structure.n_weights else NormalGroups)(structure, grid)
         alike = structure.common_slopes
         self.prior_share[alike, 0] /= max(self.prior_share[alike, 0].sum(), 1.0)
+        self._steps: StepTerms | None = None
+        if self.priors.rare_steps is not None and data.counts is not None:
+            held = np.isin(data.item_ids, self.priors.rare_steps.items)
+            self._steps = StepTerms.rare(data.counts.table, held, structure.K, self.priors.rare_steps.sd)
 
     def start(self, begun: Calibration | None = None) -> Floats:
         """Latent distributions N(0, 1) and the model's start; or the curves of a fit `begun` of the same items, as near
@@ -210,7 +214,10 @@ class Problem:
     def _prior_terms(self, full: Floats) -> ItemTerms:
         s = self.structure
         logit_c = full[s.block(2)] if s.guessing else np.zeros(s.n_items)
-        return item_terms(self.priors, full[s.block(0)], full[s.block(1)], logit_c, self.prior_share, s.K)
+        terms = item_terms(self.priors, full[s.block(0)], full[s.block(1)], logit_c, self.prior_share, s.K)
+        if self._steps is None:
+            return terms
+        return self._steps.added_to(terms, full[: s.means.start].reshape(s.K, -1))
 
     def observed_information(self, point: Point) -> Floats:
         """Minus the Hessian of the objective in all parameters but the weights of histograms, which it takes as known:
@@ -316,7 +323,7 @@ class Problem:
         full = np.where(free, gradient[s.index], 0.0)
         step = np.zeros_like(full)
         own = free[: K * J].reshape(K, J).T.copy()
-        using = s.common_slopes
+        using = s.common_slopes if s.steps_of is None else np.zeros(J, dtype=bool)
         shared = using.any() and not frozen[s.common_place]
         own[using, 0] = False
         matrix = held(point.information, own)
@@ -330,6 +337,8 @@ class Problem:
             items[using, 0] = slope
         else:
             items = np.linalg.solve(matrix, sides)[:, :, 0]
+        if s.steps_of is not None:
+            items = self._with_shared_steps(point, gradient, free[: K * J].reshape(K, J).T)
         step[: K * J] = items.T.ravel()
         latent = free[K * J : s.log_sds.stop].reshape(2, G).T
         side = full[K * J : s.log_sds.stop].reshape(2, G).T
@@ -338,6 +347,24 @@ class Problem:
             step[K * J : s.log_sds.stop] = solved[:, :, 0].T.ravel()
         step[s.weights] = self.latent.newton_step(full[s.weights], point.log_weights, point.expected.mass)
         return step[s.places]
+
+    def _with_shared_steps(self, point: Point, gradient: Floats, free: Mask) -> Floats:
+        """The step of the items' parameters, shape (J, K), of which blocks of items share some, and all a slope."""
+        s = self.structure
+        index = s.index[: s.K * s.n_items].reshape(s.K, -1).T
+        users = np.bincount(index[index >= 0], minlength=s.size)
+        shared = free & (users[index] > 1)
+        own = free & ~shared
+        places = np.unique(index[shared])
+        chosen = (shared[:, :, None] & (index[:, :, None] == places)).astype(float)
+        by_shared = np.einsum("jkm,jms->jks", point.information, chosen)
+        coupling = np.where(own[:, :, None], by_shared, 0.0)
+        sides = np.where(own, gradient[index], 0.0)[:, :, None]
+        solved = np.linalg.solve(held(point.information, own), np.concatenate([sides, coupling], axis=2))
+        schur = np.einsum("jks,jkt->st", chosen, by_shared) - np.einsum("jks,jkt->st", coupling, solved[:, :, 1:])
+        moved = np.linalg.solve(schur, gradient[places] - np.einsum("jks,jk->s", coupling, solved[:, :, 0]))
+        found: Floats = np.where(own, solved[:, :, 0] - solved[:, :, 1:] @ moved, 0.0) + chosen @ moved
+        return found
 
     def information_scale(self, point: Point) -> Floats:
         """Shape (size,): root of the diagonal of the complete-data information of the free parameters."""

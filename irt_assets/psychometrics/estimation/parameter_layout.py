@@ -40,7 +40,8 @@ class ParameterLayout:
 
     `index` (F,) is the place of a parameter in x, −1 where it is fixed at `fixed` (F,). Items with one common slope
     have one place. `names` are those of the K parameters of an item, with logit c where any item can be guessed.
-    `roughness`: the weight of a histogram's penalty.
+    `roughness`: the weight of a histogram's penalty. `steps_of` (J,): the number of the block that items have the
+    parameters of their scores in common with, −1 of others; None where there are no blocks.
     """
 
     item_model: ItemModel
@@ -52,6 +53,7 @@ class ParameterLayout:
     fixed: Floats
     positive_slopes: Mask
     roughness: float
+    steps_of: Ints | None = None
 
     @classmethod
     def of(
@@ -66,12 +68,14 @@ class ParameterLayout:
         positive_slopes: Mask | None = None,
         categories: Ints | None = None,
         given_scores: Mask | None = None,
+        steps_of: Ints | None = None,
     ) -> ParameterLayout:
         """`given`: curves of items to hold, none of others; all groups then have a free mean and SD, else all but the
         first (its SD is free in a Rasch model). `histogram_nodes`: above 0, each group has that many free weights
         instead of mean and SD, with a penalty of weight `roughness`.
         `positive_slopes`: (J,), items whose slopes stay above 0. `categories`: (J,), of the items; None: 2.
-        `given_scores`: (J, C), the scores that somebody got; None: all that an item has."""
+        `given_scores`: (J, C), the scores that somebody got; None: all that an item has. `steps_of`: see the class;
+        where an item of a block is given, all of the block have its steps."""
         J, G = n_items, n_groups
         anchored = given.known if given is not None else np.zeros(J, dtype=bool)
         categories = np.full(J, 2) if categories is None else categories
@@ -80,16 +84,22 @@ class ParameterLayout:
         if not of.guesses and given is not None and np.any(given.c[anchored] > 0):
             names, own = (*names, LOGIT_C), np.vstack([own, np.zeros(J, dtype=bool)])
             fixed_at = np.vstack([fixed_at, np.full(J, -np.inf)])
+        blocks = [] if steps_of is None else [np.flatnonzero(steps_of == block) for block in range(steps_of.max() + 1)]
+        for items in blocks:
+            own[2:, items] &= not anchored[items].any()
         slopes, normal = own[0], histogram_nodes == 0
         free = [own.ravel()]
         free.append(np.full(G, normal) & (anchored.any() | (np.arange(G) > 0)))
         free.append(np.full(G, normal) & (anchored.any() | of.fixed_slopes | (np.arange(G) > 0)))
         free.append(np.ones(G * histogram_nodes, dtype=bool))
         mask = np.concatenate(free)
-        shared, places = np.flatnonzero(slopes & of.common_slopes(J)), mask.copy()
-        places[shared[1:]] = False
+        together, places = [np.flatnonzero(slopes & of.common_slopes(J))], mask.copy()
+        together += [k * J + items for items in blocks for k in range(2, len(own)) if own[k, items].all()]
+        for shared in together:
+            places[shared[1:]] = False
         index = np.where(mask, np.cumsum(places) - 1, -1)
-        index[shared] = index[shared[:1]]
+        for shared in together:
+            index[shared] = index[shared[:1]]
         fixed = np.zeros(len(mask))
         fixed[: own.size] = fixed_at.ravel()
         if given is not None:
@@ -100,8 +110,10 @@ class ParameterLayout:
             for some in given.others:
                 further = fixed[2 * J : own.size].reshape(-1, J)[: len(some.further)]
                 further[:, some.at] = some.further
+                for items in blocks:
+                    further[:, items] = further[:, items[np.argmax(anchored[items])], None]
         positive = np.zeros(J, dtype=bool) if positive_slopes is None else positive_slopes
-        return cls(of, J, G, names, histogram_nodes, index, fixed, positive, roughness)
+        return cls(of, J, G, names, histogram_nodes, index, fixed, positive, roughness, steps_of if blocks else None)
 
     @property
     def K(self) -> int:  # noqa: N802

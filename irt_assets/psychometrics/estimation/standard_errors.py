@@ -8,7 +8,9 @@ import numpy as np
 from scipy.linalg import LinAlgError, block_diag, cho_factor, cho_solve, eigh
 
 from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.estimation.marginal import Point, Problem, held
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 
 VARIANCE_INFLATION_LIMIT = 1e5
 """A parameter is unidentified if its variance exceeds the one that known abilities would give by more than this
@@ -88,6 +90,16 @@ def _of_known_abilities(problem: Problem, point: Point, at_bound: Mask) -> Error
     cov: Floats = np.where(own[:, :, None] & own[:, None, :], np.linalg.inv(held(point.information, own)), 0.0)
     cov[s.items_using(at_bound)] = np.nan
     return replace(found, cov=cov)
+
+
+def require_one_matrix(structure: ParameterLayout) -> None:
+    """Raises PsychometricsError where blocks of items share steps that only the information of all would tell of."""
+    size = len(structure.listed) - 2 * structure.n_groups
+    if structure.steps_of is not None and size > FULL_COVARIANCE_PARAMETERS:
+        raise PsychometricsError(
+            f"errors of a rating scale model are made for up to {FULL_COVARIANCE_PARAMETERS} parameters of items, and "
+            f"there are {size}. Fit fewer items at once, or a PCM"
+        )
 
 
 def affords_whole_matrix(problem: Problem) -> bool:
