@@ -101,7 +101,8 @@ def recalibrate(
             f"months that are fitted together are read whole, and {', '.join(large)} has more attempts than "
             "IRT_SPARK_SAMPLE allows: name other months, or set it higher where there is memory for them"
         )
-    table = pooled(pa.concat_tables(_scored(store, one, scale_id) for one in snapshots), changed)
+    months = [_scored(store, one, scale_id) for one in snapshots]
+    table = pooled(pa.concat_tables(months, promote_options="default"), changed)
     responses, persons = scored_responses_of(table, scale_id)
     responses, left_out = _of_enough(responses, scale.rules.eligibility.min_fitted_responses)
     _require(items, responses, left_out)
