@@ -44,9 +44,7 @@ def test_it_is_how_far_theta_moves_with_parameters_drawn_from_their_errors(c):
     errors_of = ParameterErrors(items, np.full(60, -1), [], NOTHING)
     total = errors_of.total_se(Scores(scores.theta, np.zeros(7)), responses, 1.0)
 
-    full = np.zeros((60, 3, 3))
-    full[:, :2, :2], full[:, 2], full[:, :, 2] = items.cov, items.guessing_cov, items.guessing_cov
-    roots = np.linalg.cholesky(full + 1e-12 * np.eye(3))
+    roots = np.linalg.cholesky(items.cov_of_all + 1e-12 * np.eye(3))
     moved = []
     for _ in range(1500):
         da, db, dc = np.einsum("jxy,jy->xj", roots, 0.3 * rng.standard_normal((60, 3)))

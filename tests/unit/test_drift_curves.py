@@ -130,7 +130,7 @@ def test_its_covariance_is_that_of_curves_drawn_with_the_items_errors() -> None:
     of_3pl, _ = sound_items()
     comparison = compared(of_3pl, of_3pl, Fitted("3pl", 0.0, 1.0), Fitted("3pl", 0.0, 1.0), se=0.01)
     comparison = replace(
-        comparison, window=replace(comparison.window, guessing_cov=np.tile([0.4e-4, -0.3e-4, 4e-4], (A.size, 1)))
+        comparison, window=replace(comparison.window, further_cov=np.tile([0.4e-4, -0.3e-4, 4e-4], (A.size, 1, 1)))
     )
     found = curve_differences(comparison, mean=0.0, sd=1.0)
     rng, w = np.random.default_rng(3), weights(0.0, 1.0)
