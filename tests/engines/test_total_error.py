@@ -30,7 +30,7 @@ def made(rng: np.random.Generator, j: int, c: float = 0.0) -> ItemParameters:
     root = rng.normal(0, 0.08, (j, 3, 3)) * np.array([1, 1, 3])[:, None]
     cov = root @ root.transpose(0, 2, 1)
     ids = tuple(f"i{k}" for k in range(j))
-    return ItemParameters(ids, a, b, np.full(j, c), cov[:, :2, :2], cov[:, 2] if c else np.zeros((j, 3)))
+    return ItemParameters(ids, a, b, np.full(j, c), cov[:, :2, :2], cov[:, 2:] * (c > 0))
 
 
 @pytest.mark.parametrize("c", [0.0, 0.2])

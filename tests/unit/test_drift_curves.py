@@ -50,7 +50,7 @@ def compared(
     ids, cov = tuple(f"item{j}" for j in range(k)), np.tile(se**2 * np.eye(2), (k, 1, 1))
     none = np.zeros((k, 2, 0))
     values = Published(ids, *old.T, cov, with_anchors=none, fitted=(published,) * k)
-    c_errs = np.column_stack([np.zeros((k, 2)), np.full(k, 0.1**2)]) if window.model == "3pl" else None
+    c_errs = np.tile([0.0, 0.0, 0.1**2], (k, 1, 1)) if window.model == "3pl" else None
     of_now = ItemParameters(ids, *now.T, cov, c_errs)
     return Comparison(of_now, values, none, fitted=(window,) * k, **alone(of_now, values))
 

@@ -45,6 +45,7 @@ class MixedModel(ItemModel):
     anchors: bool
     two_categories: bool
     logistic: bool
+    scores_suffice: bool
 
     @classmethod
     def combining(cls, of: Sequence[ItemModel]) -> MixedModel:
@@ -61,6 +62,7 @@ class MixedModel(ItemModel):
             anchors=all(model.anchors for model in kinds),
             two_categories=all(model.two_categories for model in kinds),
             logistic=all(model.logistic for model in kinds),
+            scores_suffice=all(model.scores_suffice for model in kinds),
         )
 
     def parameter_names(self, categories: int) -> tuple[str, ...]:
@@ -79,19 +81,30 @@ class MixedModel(ItemModel):
         return np.array([not model.own_slopes for model in self.of])
 
     def has(self, categories: Ints) -> Mask:
-        return self._marked(categories, lambda model: model.has)
+        return self._of_each(categories, lambda some: some.model.has(some.categories)).astype(bool)
 
-    def free(self, categories: Ints) -> Mask:
-        free = self._marked(categories, lambda model: model.free)
+    def free(self, categories: Ints, given: Mask | None = None) -> Mask:
+        def own(some: OtherItems) -> Mask:
+            return some.model.free(some.categories, None if given is None else given[some.at])
+
+        free = self._of_each(categories, own).astype(bool)
         free[0] = not self.fixed_slopes
         return free
 
-    def _marked(self, categories: Ints, asked: Callable[[ItemModel], Callable[[Ints], Mask]]) -> Mask:
-        """Shape (P, J): what each model marks of its own items."""
+    def fixed_at(self, categories: Ints, given: Mask | None = None) -> Floats:
+        def own(some: OtherItems) -> Floats:
+            return some.model.fixed_at(some.categories, None if given is None else given[some.at])
+
+        return self._of_each(categories, own, super().fixed_at(categories))
+
+    def _of_each(
+        self, categories: Ints, asked: Callable[[OtherItems], npt.NDArray[Any]], blank: Floats | None = None
+    ) -> Floats:
+        """Shape (P, J): what is asked of each model's items, `blank` or 0 where they have nothing."""
         names = self.parameter_names(int(categories.max(initial=2)))
-        out = np.zeros((len(names), len(categories)), dtype=bool)
-        for some in parts(self, np.zeros(out.shape), categories):
-            out[: 2 + len(some.further), some.at] = asked(some.model)(some.categories)
+        out = np.zeros((len(names), len(categories))) if blank is None else blank
+        for some in parts(self, out.copy(), categories):
+            out[: 2 + len(some.further), some.at] = asked(some)
         return out
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:

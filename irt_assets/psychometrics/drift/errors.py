@@ -204,7 +204,8 @@ class _Linked:
             linked, by = transform(self.raw, linking), self.by_anchors.reshape(-1, len(frozen))
             assert linked.joint_cov is not None
             others = ~np.isin(self.raw.item_ids, linking.anchors_used)
-            told = common_errors(replace(linked, joint_cov=linked.joint_cov - by @ frozen @ by.T).select(others))
+            joint = linked.joint_cov[: len(by), : len(by)] - by @ frozen @ by.T
+            told = common_errors(replace(linked, joint_cov=joint, further=None).select(others))
             cov = cov if told is None else told
         return Placed(by_anchors, _as_covariance(cov))
 

@@ -302,7 +302,8 @@ def with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
         by_own[:, 2:] = constants.by_further_new.transpose(1, 2, 0)
     shared = np.zeros((new.n_items, *by_own.shape[1:]))
     if not (new.joint_cov is None or len(pairs.new.cov) == pairs.size):
-        with_used = new.joint_cov.reshape(new.n_items, 2, new.n_items, 2)[:, :, used]
+        n = 2 * new.n_items
+        with_used = new.joint_cov[:n, :n].reshape(new.n_items, 2, new.n_items, 2)[:, :, used]
         shared[:, :2] = np.einsum("jxky,kiy->jxi", with_used, by_ad, optimize=True)
         own[:, :2, :2] = 0.0  # is among these
     shared[used] += own @ by_own
@@ -334,7 +335,10 @@ def transform(calibration: Calibration, linking: Linking) -> Calibration:
     cov = moved.cov + by_constants @ linking.cov @ by_constants.transpose(0, 2, 1) + cross + cross.transpose(0, 2, 1)
     joint = moved.joint_cov
     if joint is not None:
-        all_constants = by_constants[:, :2].reshape(-1, 2)
-        between = shared[:, :2].reshape(-1, 2) @ all_constants.T
+        places = calibration.places_of_parameters
+        has, n = places >= 0, places.shape[1]
+        all_constants, with_constants = np.zeros((2, len(joint), 2))
+        all_constants[places[has]], with_constants[places[has]] = by_constants[:, :n][has], shared[:, :n][has]
+        between = with_constants @ all_constants.T
         joint = joint + all_constants @ linking.cov @ all_constants.T + between + between.T
     return replace(moved, cov=cov, joint_cov=joint)
