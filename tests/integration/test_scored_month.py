@@ -121,7 +121,7 @@ def test_the_month_is_green_and_publishes_what_it_may(month: World) -> None:
     """The new items, but that of which nobody got the maximum score: a person decides on it."""
     assert month.step.state == "done", month.step.why
     published = rows(month.database, "SELECT item_id FROM item_parameter_publication WHERE rule = 'first' ORDER BY 1")
-    assert [item for (item,) in published] == ["G", "N", "S2", "S3"]
+    assert [item for (item,) in published] == ["G", "N", "S2", "S3"], month.step.held
     why = dict(rows(month.database, "SELECT item_id, why FROM item_parameter_proposal"))
     assert "nobody got its maximum score, 3" in why["T"]
 
