@@ -226,6 +226,11 @@ class ItemModel(ABC):
         self.require_two_categories(_BY_AD)
         return _line_jacobian(slope, intercept, size)
 
+    def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:  # noqa: ARG002
+        """Shape (J, C): the scores whose probability is above 0."""
+        found: Mask = np.arange(categories.max(initial=2)) < categories[:, None]
+        return found
+
     def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """P(category | θ), shape (J, Q, C)."""
         return np.exp(self.log_probabilities(theta, parameters, categories))
@@ -401,6 +406,11 @@ class PartialCreditModel(ItemModel):
         p = self.probabilities(theta, parameters, categories)
         points = np.arange(p.shape[2])
         return np.where(p > 0, parameters[0][:, None, None] * (points - (p @ points)[:, :, None]), 0.0)
+
+    def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:
+        C = categories.max(initial=2)
+        found: Mask = super().scores_with_parameters(further, categories) & np.isfinite(further[:C].T)
+        return found
 
     def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
         return _with_line_moved(parameters, slope, intercept)
