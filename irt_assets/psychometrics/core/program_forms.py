@@ -1,7 +1,7 @@
 """Parameters of items as other programs write them, scored items among them.
 
-Belongs here: what the columns of a program mean, both ways. Does not belong here: files (`file_commands.tables`) and the
-bank (`responses.importing.bank`), which have such columns.
+Belongs here: what the columns of a program mean, both ways. Does not belong here: files (`file_commands.tables`) and
+the bank (`responses.importing.bank`), which have such columns.
 
 In each form the scores of an item have log odds against its lowest, d_k + k·aθ (see `PartialCreditModel`):
 
@@ -19,7 +19,7 @@ Programs with D = 1.7 multiply all of this by D (`in_metric`).
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Literal, get_args
 
 import numpy as np
@@ -47,6 +47,11 @@ _OF_LOGIT = re.compile(r"a|a_se|cov_ab|t\d+|t\d+_se")
 """Parameters and errors that are multiples of the logit."""
 
 
+def form_of(columns: Container[str]) -> Form | None:
+    """Which form these filled columns are of, if any."""
+    return next((form for form, mark in _MARKS.items() if _numbers(mark, columns)), None)
+
+
 def in_metric(parameters: Mapping[str, float], by: float) -> dict[str, float]:
     """Parameters, by our names, of a program with D = `by`, with D = 1: slopes, t and their errors are multiplied."""
     return {name: x * by if _OF_LOGIT.fullmatch(name) else x for name, x in parameters.items()}
@@ -57,7 +62,7 @@ def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
 
     `columns` are the filled ones. None where they are of no form. Raises PsychometricsError where one is incomplete.
     """
-    form = next((form for form, mark in _MARKS.items() if _numbers(mark, columns)), None)
+    form = form_of(columns)
     if form is None:
         return None
     try:
@@ -78,23 +83,20 @@ def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:
 def columns_of(form: Form, parameters: Mapping[str, float]) -> dict[str, float]:
     """The reverse of `parameters_of`. Raises PsychometricsError where the form has no place for an item: for steps
     where it lacks a score, and in all but mirt's for a c."""
-    a, d, c = parameters["a"], -parameters["a"] * parameters["b"], parameters.get("c") or 0.0
-    high = int(parameters.get("max_score", 1))
-    t = {k: parameters[f"t{k}"] for k in range(high + 1) if f"t{k}" in parameters} or {0: 0.0, 1: 0.0}
-    low = min(t)
-    log_odds = {k: (k - low) * d + value for k, value in t.items()}
+    a, c, log_odds = parameters["a"], parameters.get("c") or 0.0, log_odds_of(parameters)
+    low, high = min(log_odds), int(parameters.get("max_score", 1))
     if form == "mirt":
         if high == 1:
-            return {"a1": a, "d": d} | ({"g": c} if c else {})
-        scores = {f"ak{place}": float(k) for place, k in enumerate(t)}
+            return {"a1": a, "d": log_odds[1]} | ({"g": c} if c else {})
+        scores = {f"ak{place}": float(k) for place, k in enumerate(log_odds)}
         return {"a1": a} | scores | {f"d{place}": odds for place, odds in enumerate(log_odds.values())}
     if c:
         raise PsychometricsError(f"an item with c = {c:g} has no place in the form of {form}")
     if form == "tam" and low == 0:
-        slopes = {f"B.Cat{k}.Dim1": k * a for k in t if k}
+        slopes = {f"B.Cat{k}.Dim1": k * a for k in log_odds if k}
         return slopes | {f"AXsi_.Cat{k}": -odds for k, odds in log_odds.items() if k}
-    if len(t) <= high:
-        absent = ", ".join(str(k) for k in range(high + 1) if k not in t)
+    if len(log_odds) <= high:
+        absent = ", ".join(str(k) for k in range(high + 1) if k not in log_odds)
         raise PsychometricsError(f"an item without score {absent} has no place in the form of {form}: take mirt's")
     costs = -np.diff([*log_odds.values()])
     if form == "conquest":
@@ -106,6 +108,14 @@ def columns_of(form: Form, parameters: Mapping[str, float]) -> dict[str, float]:
     location = steps.mean()
     categories = {f"category{v}": float(location - x) for v, x in enumerate(steps, start=1)}
     return {"slope": a, "location": float(location)} | categories
+
+
+def log_odds_of(parameters: Mapping[str, float]) -> dict[int, float]:
+    """At θ = 0, of each score that an item has, against its lowest; 0 of that one."""
+    d, highest = -parameters["a"] * parameters["b"], int(parameters.get("max_score", 1))
+    t = {k: parameters[f"t{k}"] for k in range(highest + 1) if f"t{k}" in parameters} or {0: 0.0, 1: 0.0}
+    low = min(t)
+    return {k: (k - low) * d + value for k, value in t.items()}
 
 
 def _log_odds(form: Form, columns: Mapping[str, float]) -> tuple[float, dict[int, float]]:
@@ -146,5 +156,5 @@ def _steps(pattern: str, columns: Mapping[str, float]) -> range:
     return range(1, max(_numbers(pattern, columns), default=0) + 1)
 
 
-def _numbers(pattern: str, columns: Mapping[str, float]) -> list[int]:
+def _numbers(pattern: str, columns: Container[str]) -> list[int]:
     return [k for k in range(MAX_SCORE + 1) if pattern.format(k) in columns]
