@@ -73,7 +73,7 @@ def fit_mirt(
             "the mirt engine takes a LogitNormal prior on c and no other; for priors on a and b take em or pymc"
         )
     source = InMemory(responses, Persons.of(responses, None, None, None))
-    counts, given = source.counts(), given_parameters(responses, anchors)
+    counts, given = source.counts(), given_parameters(responses, anchors, of)
     keep = counts.estimable(of) | (given.known & (counts.n > 0))
     require_items(responses, counts, keep, given, of)
     kept, _ = source.gathered(keep)

@@ -59,7 +59,6 @@ class Fit:
         item_fits: None where the fit did not converge, or its model has curves that a, b and c do not make up.
         reliability: empirical, of EAP scores over the persons who answered an item that has parameters; NaN for fewer
             than two.
-        p_values: shape (J,), mean scores as shares of the maximum score: of 0/1 items the proportions correct.
         normality: the test of normal abilities; None where it cannot be made (another engine, groups, anchors, a Rasch
             model, no convergence, too many items) or was not asked for.
         shape: what was taken for the distribution of θ, where that was chosen; None where it is normal by default.
@@ -69,7 +68,6 @@ class Fit:
     calibration: Calibration
     item_fits: ItemFit | None
     reliability: float
-    p_values: Floats
     normality: Normality | None
     shape: Shape | None
     seconds: float
@@ -126,11 +124,11 @@ class Fit:
             "outfit": unknown if fits is None else fits.outfit,
             "rmsd": unknown if fits is None else fits.rmsd,
         }
-        rows = []
+        rows, p_values = [], cal.p_values
         for j, item in enumerate(cal.item_ids):
             n = int(cal.n[j])
             row: dict[str, Any] = {name: finite(values[j]) for name, values in columns.items()}
-            row |= {"item": item, "n": n, "p_value": finite(self.p_values[j]) if n else None}
+            row |= {"item": item, "n": n, "p_value": finite(p_values[j])}
             row["flags"] = [flag.value for flag in cal.flags[j]]
             row = {name: row[name] for name in ITEM_COLUMNS} | cal.further_of(j)
             rows.append(row | steps_and_log_odds(row))
@@ -188,19 +186,13 @@ def fit(
         item_fits = item_fit(answers.responses, calibration, groups=groups)
     reliability = fitted_reliability(answers.responses, calibration, groups=groups)
     tested = _normality(answers.responses, calibration) if shape is None else shape.normality
-    return Fit(calibration, item_fits, reliability, _p_values(answers.responses), tested, shape, seconds)
+    return Fit(calibration, item_fits, reliability, tested, shape, seconds)
 
 
 def models_of(responses: Responses, model: Model) -> Model | list[Model]:
     """The model of every item where `model` is that of 0/1 and scored items alike, else of each."""
     of = [item_model(model).of_max_score(int(m)).name for m in responses.n_categories - 1]
     return of[0] if len(set(of)) == 1 else of
-
-
-def _p_values(responses: Responses) -> Floats:
-    n = np.bincount(responses.item, minlength=responses.n_items)
-    points = np.bincount(responses.item, responses.score, minlength=responses.n_items)
-    return points / np.maximum(n, 1) / (responses.n_categories - 1)
 
 
 def _normality(responses: Responses, calibration: Calibration) -> Normality | None:

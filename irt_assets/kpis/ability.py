@@ -108,6 +108,5 @@ def _improvement(
     part = Responses(
         person.astype(np.int32), responses.item[used], responses.score[used], len(persons), responses.item_ids
     )
-    of = items.curves.logistic("the change of a learner's ability")
-    changed[persons] = improvement(part, recent[used], of.a, of.d, of.c, mean=scale.mu, sd=scale.sigma)
+    changed[persons] = improvement(part, recent[used], items.curves, mean=scale.mu, sd=scale.sigma)
     return changed

@@ -266,12 +266,9 @@ def _judge_topics(
         rows = rows[np.lexsort((answers.item[rows], answers.user[rows]))]  # sums depend on their order
         user, item = answers.user[rows], answers.item[rows]
         rows_of = ItemParameters.of_rows(eligible.item_ids.tolist(), map(items.get, eligible.item_ids))
-        known = rows_of.curves.logistic("a learner's ability by topic")
         topic = np.array([topics.get(topic_of.get(i, ""), -1) for i in eligible.item_ids])
         pairs, group = np.unique(user.astype(np.int64) * len(topics) + topic[item], return_inverse=True)
-        difference, error = topic_differences(
-            group, pairs.size, answers.score[rows], level[user], known.a[item], known.d[item], known.c[item]
-        )
+        difference, error = topic_differences(group, pairs.size, item, answers.score[rows], level[user], rows_of.curves)
         names = list(topics)
         for pair, n, d, e in zip(pairs.tolist(), np.bincount(group), difference, error, strict=True):
             key = eligible.user_ids[pair // len(topics)], names[pair % len(topics)]

@@ -112,7 +112,7 @@ class SparkAnswers:
 
     def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
         counts, ids = self.counts(), tuple(np.array(self.item_ids, dtype=object)[keep])
-        of_kept = Counts(counts.n[keep], counts.correct[keep], counts.table[keep], counts.categories[keep])
+        of_kept = counts.select(keep)
         answers, listing = listed_answers(of_kept, ids, len(self.names), rarer, by_category)
         shards = self._shards(_Builder(self.item_ids, keep, self.names, listing, self.n_shards))
         known = shards.select("shard", "trouble", "size", "bytes", *_FACTS).collect()

@@ -24,6 +24,7 @@ from irt_assets.psychometrics.core.model_families import (
     RSM,
     THREE_PL,
     TWO_PL,
+    AnswerMoments,
     ItemModel,
 )
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
@@ -45,6 +46,7 @@ class MixedModel(ItemModel):
     anchors: bool
     two_categories: bool
     logistic: bool
+    scores_suffice: bool
 
     @classmethod
     def combining(cls, of: Sequence[ItemModel]) -> MixedModel:
@@ -61,6 +63,7 @@ class MixedModel(ItemModel):
             anchors=all(model.anchors for model in kinds),
             two_categories=all(model.two_categories for model in kinds),
             logistic=all(model.logistic for model in kinds),
+            scores_suffice=all(model.scores_suffice for model in kinds),
         )
 
     def parameter_names(self, categories: int) -> tuple[str, ...]:
@@ -79,19 +82,30 @@ class MixedModel(ItemModel):
         return np.array([not model.own_slopes for model in self.of])
 
     def has(self, categories: Ints) -> Mask:
-        return self._marked(categories, lambda model: model.has)
+        return self._of_each(categories, lambda some: some.model.has(some.categories)).astype(bool)
 
-    def free(self, categories: Ints) -> Mask:
-        free = self._marked(categories, lambda model: model.free)
+    def free(self, categories: Ints, given: Mask | None = None) -> Mask:
+        def own(some: OtherItems) -> Mask:
+            return some.model.free(some.categories, None if given is None else given[some.at])
+
+        free = self._of_each(categories, own).astype(bool)
         free[0] = not self.fixed_slopes
         return free
 
-    def _marked(self, categories: Ints, asked: Callable[[ItemModel], Callable[[Ints], Mask]]) -> Mask:
-        """Shape (P, J): what each model marks of its own items."""
+    def fixed_at(self, categories: Ints, given: Mask | None = None) -> Floats:
+        def own(some: OtherItems) -> Floats:
+            return some.model.fixed_at(some.categories, None if given is None else given[some.at])
+
+        return self._of_each(categories, own, super().fixed_at(categories))
+
+    def _of_each(
+        self, categories: Ints, asked: Callable[[OtherItems], npt.NDArray[Any]], blank: Floats | None = None
+    ) -> Floats:
+        """Shape (P, J): what is asked of each model's items, `blank` or 0 where they have nothing."""
         names = self.parameter_names(int(categories.max(initial=2)))
-        out = np.zeros((len(names), len(categories)), dtype=bool)
-        for some in parts(self, np.zeros(out.shape), categories):
-            out[: 2 + len(some.further), some.at] = asked(some.model)(some.categories)
+        out = np.zeros((len(names), len(categories))) if blank is None else blank
+        for some in parts(self, out.copy(), categories):
+            out[: 2 + len(some.further), some.at] = asked(some)
         return out
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
@@ -239,13 +253,6 @@ class ItemCurves:
         """Shape (J,): the items that have a curve."""
         return np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
 
-    def logistic(self, what: str) -> ItemCurves:
-        """The same, of which a, d and c are all there is to know. Raises PsychometricsError as
-        `ItemModel.require_logistic` where this is not so."""
-        for some in self.others:
-            some.model.require_logistic(what)
-        return self
-
     def probability(self, theta: npt.ArrayLike) -> Floats:
         """P(correct), or the expected share of the highest score, shape (T, J)."""
         p = curves.probability(np.asarray(theta, dtype=float), self.a, self.d, self.c)
@@ -261,6 +268,25 @@ class ItemCurves:
         for some in self.others:
             own = some.parameters(self.a, self.d)
             found[:, some.at] = some.model.information(np.asarray(theta, dtype=float), own, some.categories).T
+        return found
+
+    def moments_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats, what: str) -> AnswerMoments:
+        """What R answers, shape (R,), to the items `item` by learners at `theta` say of θ. Raises PsychometricsError as
+        `ItemModel.moments_of_answers`."""
+        a, c = self.a[item], self.c[item]
+        eta = a * theta + self.d[item]
+        found = AnswerMoments(
+            curves.probability_at(eta, c), curves.weight_at(eta, a, c), curves.information_at(eta, a, c)
+        )
+        for some in self.others:
+            place = np.full(len(self.a), -1)
+            place[some.at] = np.arange(len(some.at))
+            mine = np.flatnonzero(place[item] >= 0)
+            of = place[item[mine]]
+            has = np.arange(len(some.further))[:, None] < some.categories[of]
+            own = some.model.moments_of_answers(a[mine], eta[mine], np.where(has, some.further[:, of], -np.inf), what)
+            for known, more in zip(vars(found).values(), vars(own).values(), strict=True):
+                known[mine] = more
         return found
 
     @property
@@ -342,6 +368,14 @@ class CountedScores:
         known = np.where((own == 2) | (given == 2), in_full, np.minimum(score, own - 1))
         found: npt.NDArray[np.int8] = self.table[item, known]
         return found
+
+    def otherwise(
+        self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
+    ) -> Mask:
+        """Shape (R,): the answers that count as another share of the maximum score than they have."""
+        given = np.full_like(item, 2) if categories is None else categories[item]
+        share = self.of_answers(item, score, categories) / (self.categories[item] - 1)
+        return np.abs(share - score / (given - 1)) > 1e-9
 
     def rows(
         self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8]
