@@ -108,6 +108,12 @@ class MixedModel(ItemModel):
             out[: 2 + len(some.further), some.at] = asked(some)
         return out
 
+    def estimable(self, counts: Floats, categories: Ints) -> Mask:
+        out = np.zeros(len(categories), dtype=bool)
+        for model, at in self.places(len(categories)).items():
+            out[at] = model.estimable(counts[at], categories[at])
+        return out
+
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
         out = np.zeros(self.free(categories).shape)
         for some in parts(self, out, categories):
