@@ -24,6 +24,7 @@ from irt_assets.psychometrics.core.model_families import (
     RSM,
     THREE_PL,
     TWO_PL,
+    AnswerMoments,
     ItemModel,
 )
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
@@ -108,10 +109,10 @@ class MixedModel(ItemModel):
         return out
 
     def estimable(self, counts: Floats, categories: Ints) -> Mask:
-        found = np.zeros(len(categories), dtype=bool)
+        out = np.zeros(len(categories), dtype=bool)
         for model, at in self.places(len(categories)).items():
-            found[at] = model.estimable(counts[at], categories[at])
-        return found
+            out[at] = model.estimable(counts[at], categories[at])
+        return out
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
         out = np.zeros(self.free(categories).shape)
@@ -210,14 +211,16 @@ class OtherItems:
         """P(correct), or the expected share of the maximum score, and its derivatives by aθ + d and by each further
         parameter, shape (2 + M, n, Q), where aθ + d is `eta` (n, Q): on it alone and on the further parameters the
         answer depends."""
-        found = []
-        for own, further, n in zip(eta, self.further.T, self.categories, strict=True):
-            unit, categories = np.array([1.0, 0.0, *further])[:, None], np.array([n])
-            p = self.model.probabilities(own, unit, categories)[0]
-            shares = np.arange(p.shape[1]) / (n - 1)
-            by = self.model.by_parameters(own, unit, categories)[1:, 0] * p
-            found.append(np.vstack([p @ shares, by @ shares]))
-        return np.stack(found, axis=1)
+        flat, nowhere = (
+            np.vstack([np.zeros(eta.size), eta.ravel(), np.repeat(self.further, eta.shape[1], 1)]),
+            np.zeros(1),
+        )
+        categories = np.repeat(self.categories, eta.shape[1])
+        p = self.model.probabilities(nowhere, flat, categories)[:, 0]
+        credit = p * np.arange(p.shape[1]) / (categories - 1)[:, None]
+        by = self.model.by_parameters(nowhere, flat, categories)[1:, :, 0]
+        found = np.vstack([credit.sum(axis=1)[None], (by * credit).sum(axis=2)])
+        return found.reshape(-1, *eta.shape)
 
 
 def chosen(others: Iterable[OtherItems], items: npt.NDArray[np.integer[Any]], n_items: int) -> tuple[OtherItems, ...]:
@@ -258,13 +261,6 @@ class ItemCurves:
         """Shape (J,): the items that have a curve."""
         return np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
 
-    def logistic(self, what: str) -> ItemCurves:
-        """The same, of which a, d and c are all there is to know. Raises PsychometricsError as
-        `ItemModel.require_logistic` where this is not so."""
-        for some in self.others:
-            some.model.require_logistic(what)
-        return self
-
     def probability(self, theta: npt.ArrayLike) -> Floats:
         """P(correct), or the expected share of the highest score, shape (T, J)."""
         p = curves.probability(np.asarray(theta, dtype=float), self.a, self.d, self.c)
@@ -280,6 +276,25 @@ class ItemCurves:
         for some in self.others:
             own = some.parameters(self.a, self.d)
             found[:, some.at] = some.model.information(np.asarray(theta, dtype=float), own, some.categories).T
+        return found
+
+    def moments_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats, what: str) -> AnswerMoments:
+        """What R answers, shape (R,), to the items `item` by learners at `theta` say of θ. Raises PsychometricsError as
+        `ItemModel.moments_of_answers`."""
+        a, c = self.a[item], self.c[item]
+        eta = a * theta + self.d[item]
+        found = AnswerMoments(
+            curves.probability_at(eta, c), curves.weight_at(eta, a, c), curves.information_at(eta, a, c)
+        )
+        for some in self.others:
+            place = np.full(len(self.a), -1)
+            place[some.at] = np.arange(len(some.at))
+            mine = np.flatnonzero(place[item] >= 0)
+            of = place[item[mine]]
+            has = np.arange(len(some.further))[:, None] < some.categories[of]
+            own = some.model.moments_of_answers(a[mine], eta[mine], np.where(has, some.further[:, of], -np.inf), what)
+            for known, more in zip(vars(found).values(), vars(own).values(), strict=True):
+                known[mine] = more
         return found
 
     @property
@@ -361,6 +376,14 @@ class CountedScores:
         known = np.where((own == 2) | (given == 2), in_full, np.minimum(score, own - 1))
         found: npt.NDArray[np.int8] = self.table[item, known]
         return found
+
+    def otherwise(
+        self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
+    ) -> Mask:
+        """Shape (R,): the answers that count as another share of the maximum score than they have."""
+        given = np.full_like(item, 2) if categories is None else categories[item]
+        share = self.of_answers(item, score, categories) / (self.categories[item] - 1)
+        return np.abs(share - score / (given - 1)) > 1e-9
 
     def rows(
         self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8]

@@ -188,15 +188,17 @@ class Responses:
     def among(self, item_ids: Sequence[str]) -> Responses:
         """The same responses with `item_ids` as the items, of which some may have no response.
 
-        Raises PsychometricsError where an item is not among them, or has more than two categories.
+        Those have two categories. Raises PsychometricsError where an item is not among them.
         """
         place = {item: j for j, item in enumerate(item_ids)}
-        if self.categories is not None:
-            raise PsychometricsError("items are added to responses of two categories only")
         if missing := [item for item in self.item_ids if item not in place]:
             raise PsychometricsError(f"item {missing[0]} has responses and is not among the items")
         code = np.array([place[item] for item in self.item_ids], dtype=np.int32)
-        return replace(self, item=code[self.item], item_ids=tuple(item_ids))
+        sizes = None
+        if self.categories is not None:
+            sizes = np.full(len(item_ids), 2)
+            sizes[code] = self.categories
+        return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes)
 
     @property
     def n_categories(self) -> Ints:
@@ -293,6 +295,7 @@ class Calibration:
         anchored: the items whose parameters were given and held. Their errors are 0: they are not part of this fit.
         software: versions of what an engine runs in, besides `engine_version`; empty where that says all.
         categories: shape (J,), of items that may have more than two; None for models of two.
+        score_sums: shape (J,), the sum of all scores of an item; None where all have scores of 0 and 1 (`n_correct`).
         further: shape (J, M), the parameters besides a, d and c, in the order of `ItemModel.parameter_names`; NaN for
             those that an item does not have. None where no item has any.
     """
@@ -320,6 +323,7 @@ class Calibration:
     software: dict[str, str] = field(default_factory=dict)
     categories: Ints | None = None
     further: Floats | None = None
+    score_sums: Ints | None = None
 
     @property
     def n_items(self) -> int:
@@ -328,6 +332,15 @@ class Calibration:
     @property
     def n_responses(self) -> int:
         return int(self.n.sum())
+
+    @property
+    def p_values(self) -> Floats:
+        """Shape (J,): the mean score as a share of the maximum score, of 0 and 1 the proportion correct; NaN where
+        nobody answered."""
+        points = self.n_correct if self.score_sums is None else self.score_sums / (self.n_categories - 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Floats = points / self.n
+        return found
 
     @property
     def model(self) -> Model:
@@ -414,15 +427,15 @@ class Calibration:
             return g @ self.cov[:, :2, :2] @ g.transpose(0, 2, 1)
 
     @property
-    def third_cov_ab(self) -> Floats | None:
-        """Shape (J, 3), covariances with (a, b) of the third parameter of items of two categories, as it is estimated,
-        and its variance; 0 where it was not estimated. None where no item has one."""
-        if self.cov.shape[1] == 2 or self.item_model.scores_suffice:
+    def further_cov_ab(self) -> Floats | None:
+        """Shape (J, M, 2 + M), covariances of the further parameters, as they are estimated, with (a, b) and with each
+        other; 0 where they were not estimated. None where no item has any."""
+        if self.cov.shape[1] == 2:
             return None
+        found = self.cov[:, 2:].copy()
         with np.errstate(divide="ignore", invalid="ignore"):
-            with_a, with_d, variance = self.cov[:, 2, :3].T
-            with_b = self.d / self.a**2 * with_a - with_d / self.a
-        return np.nan_to_num(np.stack([with_a, with_b, variance], axis=1))
+            found[:, :, :2] = found[:, :, :2] @ ab_by_ad(self.a, self.d).swapaxes(1, 2)
+        return np.nan_to_num(found)
 
     @property
     def b_se(self) -> Floats:
@@ -430,14 +443,14 @@ class Calibration:
 
     @property
     def items(self) -> ItemParameters:
-        """The items of a model of two categories; with covariances between items only where the fit kept them."""
+        """The items, with covariances between items only where the fit kept them."""
         of_pairs = slice(0, 2 * self.n_items)
         if self.joint_cov is None or not np.isfinite(self.joint_cov[of_pairs, of_pairs]).all():
             cov = self.cov_ab
         else:
             g = block_diagonal(ab_by_ad(self.a, self.d))
             cov = (g @ self.joint_cov[: len(g), : len(g)] @ g.T)[None]
-        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.third_cov_ab, self._others)
+        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.further_cov_ab, self._others)
 
     @property
     def aic(self) -> float:
@@ -467,6 +480,7 @@ class Calibration:
             anchored=tuple(item for item in self.anchored if item in {self.item_ids[i] for i in idx}),
             categories=None if self.categories is None else self.categories[idx],
             further=None if self.further is None else self.further[idx],
+            score_sums=None if self.score_sums is None else self.score_sums[idx],
         )
 
     def standardised(self, mean: float, sd: float) -> Calibration:
