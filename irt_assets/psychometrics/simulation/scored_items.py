@@ -103,7 +103,7 @@ class ScoredItems:
                 def excess(at: float, share: float) -> float:
                     return float(weights @ expit(slope * (grid.nodes - at)) - share)
 
-                return np.array([brentq(excess, -60.0, 60.0, args=(share,)) for share in shares])
+                return np.array([brentq(excess, -1e3, 1e3, args=(share,)) for share in shares])
 
             def steeper(slope: float, found=found, rise=rise) -> float:  # type: ignore[no-untyped-def]
                 p = expit(slope * np.subtract.outer(grid.nodes, found(slope)))
