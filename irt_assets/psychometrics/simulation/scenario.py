@@ -191,8 +191,8 @@ def demo_scenario(now: datetime, seed: int = 1, *, scored: bool = False) -> Scen
 
     Drift and leak begin in the third month; wrong key, all-correct and DIF are there from the start; in the second
     month 12 of 30 anchors are 0.6 harder, so that nothing of that month may be published. `scored`: open items are
-    scored 0 to 3, 0 to 2, or 0 and 2, and one of them drifts, too; the others are as they are without. Draws go by a month's place
-    and not by its name, so that the demo gives the same picture whenever it is run.
+    scored 0 to 3, 0 to 2, or 0 and 2, and one of them drifts, too; all else is as it is without. Draws go by a month's
+    place and not by its name, so that the demo gives the same picture whenever it is run.
     """
     running = np.datetime64(now.astimezone(UTC).strftime("%Y-%m"), "M")
     months = tuple(str(running - k) for k in range(4, -1, -1))
