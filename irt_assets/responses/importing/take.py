@@ -322,6 +322,13 @@ def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits
 
 def _check_records(staging: Staging, records: dict[str, dict[str, str]]) -> None:
     """Raises PermanentFailure where an item's earlier answers were scored by another rule."""
+    if ruled := [item for item, record in records.items() if record]:
+        for item, most in staging.known_maxima(ruled).items():
+            if (most or 1) > 1:
+                raise PermanentFailure(
+                    f"item {item}: its record says max_score {most}, and this import makes it right and wrong. Leave "
+                    "the option out and its scores are kept, or give another item id."
+                )
     for name in ("dichotomise", "key"):
         for item, earlier in staging.recorded(name).items():
             now = records.get(item, {}).get(name)
