@@ -293,7 +293,7 @@ def with_recorded_maxima(scoring: Scoring, staging: Staging) -> Scoring:
 
 
 def _new_maxima(staging: Staging, declared: dict[str, int]) -> list[NewMaximum]:
-    """Of the items that the bank has, those that are declared for the first time.
+    """The items of the bank whose maximum score is declared for the first time.
 
     Raises PermanentFailure where one is declared otherwise than before.
     """
