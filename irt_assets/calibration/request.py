@@ -169,14 +169,14 @@ def build_fit_request(
         testlets=bank_testlets(connection, scale.scale_id),
         drawn_from=drawn_from,
         published=published,
-        bank_models={} if responses.categories is None else _bank_models(connection, responses.item_ids),
+        bank_models={} if responses.categories is None else models_in_bank(connection, scale.scale_id),
     )
 
 
-def _bank_models(connection: psycopg.Connection, items: Sequence[str]) -> dict[str, str]:
+def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, str]:
+    """Item → model, of the scale's items for which the bank names one."""
     rows = connection.execute(
-        "SELECT item_id, meta->'irt'->>'model' FROM question WHERE item_id = ANY(%s) AND meta->'irt' ? 'model'",
-        ([*items],),
+        "SELECT item_id, meta->'irt'->>'model' FROM question WHERE scale_id = %s AND meta->'irt' ? 'model'", (scale_id,)
     )
     return dict(rows.fetchall())
 
@@ -341,7 +341,8 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
 def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | None:
     """The statistics that a fit's spec keeps; None without convergence, as the fit is then not a result, and of a model
     that they do not exist for."""
-    if not (made.calibration.convergence.converged and made.calibration.item_model.logistic):
+    of = made.calibration.item_model
+    if not (made.calibration.convergence.converged and (of.logistic or not of.two_categories)):
         return None
     with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait
         found = summarise(

@@ -181,8 +181,8 @@ def fit(
     else:
         calibration = engine.calibrate(answers.responses, model=model, data_hash="", anchors=known)
     seconds = time.perf_counter() - began
-    item_fits = None
-    if calibration.convergence.converged and calibration.item_model.logistic:
+    item_fits, of = None, calibration.item_model
+    if calibration.convergence.converged and (of.logistic or not of.two_categories):
         item_fits = item_fit(answers.responses, calibration, groups=groups)
     reliability = fitted_reliability(answers.responses, calibration, groups=groups)
     tested = _normality(answers.responses, calibration) if shape is None else shape.normality

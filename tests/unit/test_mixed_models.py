@@ -133,10 +133,9 @@ def test_its_items_are_selected_and_placed_on_another_scale_as_those_of_fits_of_
     assert_the_same(turned.select(np.arange(3 * EACH)[::-1]), parts)
     for k, part in enumerate(parts):
         items = turned.items.select(part.item_ids)
-        np.testing.assert_allclose(items.by_third(THETA), part.items.by_third(THETA), atol=1e-12)
+        np.testing.assert_allclose(items.by_further(THETA), part.items.by_further(THETA), atol=1e-12)
         np.testing.assert_allclose(items.cov, part.items.cov, rtol=1e-12)
-        third = part.items.guessing_cov
-        np.testing.assert_allclose(items.guessing_cov, np.zeros((EACH, 3)) if third is None else third, rtol=1e-12)
+        np.testing.assert_allclose(items.cov_of_all, part.items.cov_of_all, rtol=1e-12)
         assert [some.model.name for some in items.others] == [MODEL.name] * (k == 2)
 
 

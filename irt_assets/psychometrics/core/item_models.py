@@ -211,14 +211,16 @@ class OtherItems:
         """P(correct), or the expected share of the maximum score, and its derivatives by aθ + d and by each further
         parameter, shape (2 + M, n, Q), where aθ + d is `eta` (n, Q): on it alone and on the further parameters the
         answer depends."""
-        found = []
-        for own, further, n in zip(eta, self.further.T, self.categories, strict=True):
-            unit, categories = np.array([1.0, 0.0, *further])[:, None], np.array([n])
-            p = self.model.probabilities(own, unit, categories)[0]
-            shares = np.arange(p.shape[1]) / (n - 1)
-            by = self.model.by_parameters(own, unit, categories)[1:, 0] * p
-            found.append(np.vstack([p @ shares, by @ shares]))
-        return np.stack(found, axis=1)
+        flat, nowhere = (
+            np.vstack([np.zeros(eta.size), eta.ravel(), np.repeat(self.further, eta.shape[1], 1)]),
+            np.zeros(1),
+        )
+        categories = np.repeat(self.categories, eta.shape[1])
+        p = self.model.probabilities(nowhere, flat, categories)[:, 0]
+        credit = p * np.arange(p.shape[1]) / (categories - 1)[:, None]
+        by = self.model.by_parameters(nowhere, flat, categories)[1:, :, 0]
+        found = np.vstack([credit.sum(axis=1)[None], (by * credit).sum(axis=2)])
+        return found.reshape(-1, *eta.shape)
 
 
 def chosen(others: Iterable[OtherItems], items: npt.NDArray[np.integer[Any]], n_items: int) -> tuple[OtherItems, ...]:

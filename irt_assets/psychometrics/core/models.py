@@ -427,15 +427,15 @@ class Calibration:
             return g @ self.cov[:, :2, :2] @ g.transpose(0, 2, 1)
 
     @property
-    def third_cov_ab(self) -> Floats | None:
-        """Shape (J, 3), covariances with (a, b) of the third parameter of items of two categories, as it is estimated,
-        and its variance; 0 where it was not estimated. None where no item has one."""
-        if self.cov.shape[1] == 2 or self.item_model.scores_suffice:
+    def further_cov_ab(self) -> Floats | None:
+        """Shape (J, M, 2 + M), covariances of the further parameters, as they are estimated, with (a, b) and with each
+        other; 0 where they were not estimated. None where no item has any."""
+        if self.cov.shape[1] == 2:
             return None
+        found = self.cov[:, 2:].copy()
         with np.errstate(divide="ignore", invalid="ignore"):
-            with_a, with_d, variance = self.cov[:, 2, :3].T
-            with_b = self.d / self.a**2 * with_a - with_d / self.a
-        return np.nan_to_num(np.stack([with_a, with_b, variance], axis=1))
+            found[:, :, :2] = found[:, :, :2] @ ab_by_ad(self.a, self.d).swapaxes(1, 2)
+        return np.nan_to_num(found)
 
     @property
     def b_se(self) -> Floats:
@@ -443,14 +443,14 @@ class Calibration:
 
     @property
     def items(self) -> ItemParameters:
-        """The items of a model of two categories; with covariances between items only where the fit kept them."""
+        """The items, with covariances between items only where the fit kept them."""
         of_pairs = slice(0, 2 * self.n_items)
         if self.joint_cov is None or not np.isfinite(self.joint_cov[of_pairs, of_pairs]).all():
             cov = self.cov_ab
         else:
             g = block_diagonal(ab_by_ad(self.a, self.d))
             cov = (g @ self.joint_cov[: len(g), : len(g)] @ g.T)[None]
-        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.third_cov_ab, self._others)
+        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.further_cov_ab, self._others)
 
     @property
     def aic(self) -> float:
