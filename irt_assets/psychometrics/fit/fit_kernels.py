@@ -131,9 +131,9 @@ def direction_moments(first, last, rows, tables, direction, moments):  # type: i
 
 
 @_compiled
-def score_products(first, last, rows, tables, p, place, of_score, sums, products, cross):  # type: ignore[no-untyped-def]
-    """Sums over persons for S items at place (J,), −1 for the others: adds to sums (S, D) v_d, the sum of
-    of_score[d, x, s, q]·posterior over q with x the score; to products (S, D, D) v·vᵀ; and to cross (S, D, Q) v_d·u_q,
+def score_products(first, last, rows, tables, p, place, of_score, sums, products, crossed):  # type: ignore[no-untyped-def]
+    """Sums over persons for S items at place (J,), −1 for the others: adds to sums (S, D)
+    v_d = Σ_q of_score[d, x, s, q]·posterior, x the score; to products (S, D, D) v·vᵀ, and to crossed (S, D, Q) v_d·u_q,
     u as in `residual_products`."""
     D, Q = of_score.shape[0], p.shape[1]
     post, v = np.empty(Q), np.empty(D)
@@ -153,7 +153,7 @@ def score_products(first, last, rows, tables, p, place, of_score, sums, products
             for d in range(D):
                 for k in range(D):
                     products[s, d, k] += v[d] * v[k]
-                into = cross[s, d, low:high]
+                into = crossed[s, d, low:high]
                 for q in range(share.size):
                     into[q] += v[d] * (x - curve[q]) * share[q]
 

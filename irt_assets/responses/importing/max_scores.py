@@ -5,7 +5,7 @@ What does not belong here: what a file's scores are (see `scoring`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import psycopg
@@ -43,6 +43,25 @@ INCONSISTENT = """
                              k.block, o.item_id, o.max_score, k.max_score)
     FROM known k JOIN question o ON o.scale_id = k.scale_id AND o.meta->'irt'->>'block' = k.block
         AND o.max_score IS DISTINCT FROM k.max_score"""
+
+
+def known_maxima(connection: psycopg.Connection, items: Iterable[str] | None = None) -> dict[str, int | None]:
+    """The maximum scores of these items of the bank, None of one without; without `items`, of all that have one."""
+    rows = connection.execute(
+        """SELECT item_id, max_score FROM question
+           WHERE item_id = ANY(%(items)s) OR %(items)s::text[] IS NULL AND max_score IS NOT NULL""",
+        {"items": None if items is None else [*items]},
+    )
+    return dict(rows.fetchall())
+
+
+def record_maxima(connection: psycopg.Connection, maxima: Mapping[str, int]) -> None:
+    """Put the maximum scores of items into their records."""
+    connection.cursor().executemany(
+        """UPDATE question SET meta = meta || jsonb_build_object('irt',
+               coalesce(meta->'irt', '{}') || jsonb_build_object('max_score', %s::int)) WHERE item_id = %s""",
+        [(most, item) for item, most in maxima.items()],
+    )
 
 
 def require_consistent_scores(connection: psycopg.Connection, file: str) -> None:
