@@ -116,7 +116,8 @@ def item_fit(
         law = _under_the_model(sample, tables, directions, copies, rng, run)
         of_scores = None if tables.scores is None else tables.products(whole, run)[0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        squares, free = (directions * residual).sum(axis=2), law.free(tables, residual)
+        squares = (directions * residual).sum(axis=2)
+        free = residual - np.einsum("jqm,jmk,jk->jq", law.pull, tables.own, residual)
         effective = (directions * free).sum(axis=2)
         if of_scores is not None:
             at, own = whole.scored, of_scores[:, 2:]
@@ -227,10 +228,6 @@ class _Law:
     moments: Floats
     pull_of_squares: Floats
     pull_of_scores: Floats
-
-    def free(self, tables: _Tables, residual: Floats) -> Floats:
-        """Residuals (J, Q) of items of two categories less what they owe to the scores."""
-        return residual - np.einsum("jqm,jmk,jk->jq", self.pull, tables.own, residual)
 
 
 def _under_the_model(
