@@ -111,6 +111,12 @@ class FitRequest:
         of_scale = default.of_max_score(categories - 1)
         return of_scale if own is None or own.two_categories else own
 
+    @property
+    def not_compared(self) -> frozenset[str]:
+        """The items that have no value yet with which this fit is compared."""
+        compared = self.published.union(self.anchors.item_ids if self.anchors else ())
+        return frozenset(self.responses.item_ids) - compared
+
     def priors(self, model: Model | Sequence[Model] | None = None) -> Priors | None:
         """The scale's own and those of provisional items under a model (None: the request's), None where there are none
         to give.
@@ -229,6 +235,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
         found = engine.calibrate(responses, model=model, data_hash=data_hash)
         return Calibrated(replace(found, engine=engine.name))
+    on_steps: Any = {"prior_on_rare_steps": request.not_compared} if request.scored_items else {}
     if not request.by_level or request.earlier is None:
 
         def fit_one(
@@ -237,7 +244,14 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
             names = model if under == item_models.name else under
             given = request.priors(names)
             return engine.calibrate(
-                some, model=names, data_hash=data_hash, priors=given, latent=latent, testlets=testlets, **how
+                some,
+                model=names,
+                data_hash=data_hash,
+                priors=given,
+                latent=latent,
+                testlets=testlets,
+                **on_steps,
+                **how,
             )
 
         rule, name = request.scale.rules.fit.latent, item_models.name
@@ -258,6 +272,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
             groups=groups,
             reference=reference,
             testlets=testlets,
+            **on_steps,
         )
 
     levelled = fit_by_level(fit, request.earlier, request.anchors)
