@@ -258,8 +258,8 @@ class ItemModel(ABC):
         return found
 
     def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, what: str) -> AnswerMoments:  # noqa: ARG002
-        """Of R answers whose items have these a (R,) and further parameters (M, R), where aθ + d is eta (R,). Raises
-        PsychometricsError where the model has none; `what` is the subject of the sentence."""
+        """What R answers say whose items have these a (R,) and further parameters (M, R), where aθ + d is eta (R,).
+        Raises PsychometricsError where the model has none; `what` is the subject of the sentence."""
         raise PsychometricsError(
             f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
         )
