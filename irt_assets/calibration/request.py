@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +63,7 @@ class FitRequest:
             learners: the engine is to fit all of them. None where they are everybody's.
         published: the items whose published values are compared with this fit.
         bank_models: item → model, of the items for which the bank names one.
+        blocks: item → block of a rating scale, of the items for which the bank names one.
     """
 
     scale: Scale
@@ -75,6 +76,7 @@ class FitRequest:
     drawn_from: int | None = None
     published: frozenset[str] = frozenset()
     bank_models: Mapping[str, str] = field(default_factory=dict)
+    blocks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def by_level(self) -> bool:
@@ -110,6 +112,19 @@ class FitRequest:
         own = ITEM_MODELS.get(self.bank_models.get(item, "").lower())
         of_scale = default.of_max_score(categories - 1)
         return of_scale if own is None or own.two_categories else own
+
+    @property
+    def not_compared(self) -> frozenset[str]:
+        """The items that have no value yet with which this fit is compared."""
+        compared = self.published.union(self.anchors.item_ids if self.anchors else ())
+        return frozenset(self.responses.item_ids) - compared
+
+    @property
+    def on_steps(self) -> dict[str, Any]:
+        """What a fit by em is asked about the steps of scored items."""
+        if not self.scored_items:
+            return {}
+        return {"prior_on_rare_steps": self.not_compared, "blocks": self.blocks}
 
     def priors(self, model: Model | Sequence[Model] | None = None) -> Priors | None:
         """The scale's own and those of provisional items under a model (None: the request's), None where there are none
@@ -169,14 +184,17 @@ def build_fit_request(
         testlets=bank_testlets(connection, scale.scale_id),
         drawn_from=drawn_from,
         published=published,
-        bank_models={} if responses.categories is None else models_in_bank(connection, scale.scale_id),
+        bank_models={} if responses.categories is None else named_in_bank(connection, scale.scale_id, "model"),
+        blocks={} if responses.categories is None else named_in_bank(connection, scale.scale_id, "block"),
     )
 
 
-def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, str]:
-    """Item → model, of the scale's items for which the bank names one."""
+def named_in_bank(connection: psycopg.Connection, scale_id: str, what: Literal["model", "block"]) -> dict[str, str]:
+    """Item → model or block of a rating scale, of the scale's items for which the bank names one."""
     rows = connection.execute(
-        "SELECT item_id, meta->'irt'->>'model' FROM question WHERE scale_id = %s AND meta->'irt' ? 'model'", (scale_id,)
+        "SELECT item_id, meta->'irt'->>%(what)s FROM question"
+        " WHERE scale_id = %(scale)s AND meta->'irt'->>%(what)s IS NOT NULL",
+        {"what": what, "scale": scale_id},
     )
     return dict(rows.fetchall())
 
@@ -229,6 +247,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
         found = engine.calibrate(responses, model=model, data_hash=data_hash)
         return Calibrated(replace(found, engine=engine.name))
+    on_steps = request.on_steps
     if not request.by_level or request.earlier is None:
 
         def fit_one(
@@ -237,7 +256,14 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
             names = model if under == item_models.name else under
             given = request.priors(names)
             return engine.calibrate(
-                some, model=names, data_hash=data_hash, priors=given, latent=latent, testlets=testlets, **how
+                some,
+                model=names,
+                data_hash=data_hash,
+                priors=given,
+                latent=latent,
+                testlets=testlets,
+                **on_steps,
+                **how,
             )
 
         rule, name = request.scale.rules.fit.latent, item_models.name
@@ -258,6 +284,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
             groups=groups,
             reference=reference,
             testlets=testlets,
+            **on_steps,
         )
 
     levelled = fit_by_level(fit, request.earlier, request.anchors)

@@ -50,6 +50,15 @@ def test_each_item_has_the_model_that_goes_with_the_scales_or_that_the_bank_name
     assert request(bank_models=named).model == ("2pl", "2pl", "2pl", "pcm", "gpcm", "gpcm")
 
 
+def test_items_of_a_block_share_their_steps_and_compared_items_have_no_prior_on_rare_ones() -> None:
+    rated = request(bank_models={"D": "rsm", "F": "rsm"}, blocks={"D": "mood", "F": "mood"}, published=frozenset("DE"))
+    assert rated.on_steps == {"prior_on_rare_steps": frozenset("ABCF"), "blocks": {"D": "mood", "F": "mood"}}
+    assert request(PLAIN).on_steps == {}
+    fit = calibrate(EmEngine(1), rated, "hash").calibration
+    assert fit.further is not None
+    np.testing.assert_array_equal(fit.further[3, :3], fit.further[5, :3])
+
+
 def test_without_scored_items_nothing_is_asked_but_the_scales_model() -> None:
     for model in ("rasch", "1pl", "2pl", "3pl"):
         assert request(PLAIN, model).model == model
