@@ -36,7 +36,6 @@ from irt_assets.responses.importing.staging import wait_for_posts
 from irt_assets.responses.lake_upkeep import attempts_of, forget
 from irt_assets.responses.observe import answer_versions_of
 from irt_assets.responses.one_learner import answered_at_all
-from irt_assets.responses.row_hash import sums_of_table
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,
@@ -46,7 +45,7 @@ from irt_assets.responses.snapshot_files import (
     store_parquet,
     stored_parts,
 )
-from irt_assets.responses.window import SNAPSHOT, digest_of
+from irt_assets.responses.window import digest_of, sums_of_attempts
 from jobs.erasure_mentions import drop_mentions, holds
 from jobs.retention import WEEK
 from jobs.stuck_runs import fail_lost_runs
@@ -271,7 +270,7 @@ def _rewrite_snapshot(store: ObjectStore, name: str, held: Holdings) -> Rewritte
     if not is_manifest(name):
         others, theirs = _read_apart(store, name, held.user_id)
         new = store_parquet(store, folder, others)
-        data = "" if folder == POOLED else digest_of([others.num_rows, *sums_of_table(others, SNAPSHOT)])
+        data = "" if folder == POOLED else digest_of([others.num_rows, *sums_of_attempts(others)])
         return Rewritten(Rewrite(old, new.sha256, name, new.key), _counted(theirs), data)
     manifest = read_manifest(name, store.get(name))
     parts, lost = [], Counter[tuple[str, str]]()
@@ -280,7 +279,7 @@ def _rewrite_snapshot(store: ObjectStore, name: str, held: Holdings) -> Rewritte
             others, theirs = _read_apart(store, part.key, held.user_id)
             lost += _counted(theirs)
             new = store_parquet(store, folder, others)
-            part = part.without(sums_of_table(theirs, SNAPSHOT), theirs.num_rows, *new)
+            part = part.without(sums_of_attempts(theirs), theirs.num_rows, *new)
         parts.append(part)
     left = Manifest.over(manifest.month, parts, manifest.columns)
     new_uri, digest = store_manifest(store, folder, left)

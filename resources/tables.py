@@ -10,7 +10,19 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import BigInteger, Boolean, Column, Date, Double, Identity, Index, Integer, LargeBinary, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    Double,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+)
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 METADATA = sa.MetaData()
@@ -86,8 +98,18 @@ question = _table(
     _req(
         "meta",
         JSONB,
-        'tags (e.g. "anchor"), irt {a, b, c, a_se, b_se, c_se, cov_ab, n, D, model}, key',
+        'tags (e.g. "anchor"), irt {a, b, c, a_se, b_se, c_se, cov_ab, n, D, model, max_score, block}, key',
         sa.text("'{}'::jsonb"),
+    ),
+    Column(
+        "max_score",
+        SmallInteger,
+        sa.Computed(
+            "CASE WHEN (((meta -> 'irt'::text) ->> 'max_score'::text) ~ '^([1-9]|1[0-9]|20)$'::text) "
+            "THEN (((meta -> 'irt'::text) ->> 'max_score'::text))::smallint ELSE NULL::smallint END",
+            persisted=True,
+        ),
+        comment="the highest score of an answer, from meta; null: 1",
     ),
 )
 
@@ -112,7 +134,7 @@ response_log = _table(
     _opt("form_id", Text, "exam form; null: practice"),
     _opt("position", Integer, "place within the session, from 1", ge=1),
     _opt("started_at", UTC, "when the item was shown"),
-    _opt("correct", Boolean, "null: shown, not answered"),
+    _opt("correct", Boolean, "whether it has full credit; null: shown, not answered"),
     _opt("response", Text, "the chosen option"),
     _opt("response_time_ms", BigInteger, "response time", unit="ms", ge=0),
     _opt("hints_used", Integer, "hints taken; null where unknown", ge=0),
@@ -126,6 +148,7 @@ response_log = _table(
         server_default=sa.text("(NULLIF(current_setting('irt.pull'::text, true), ''::text))::integer"),
         comment="pull_source.number of the pull that brought it; null: none did",
     ),
+    _opt("score", SmallInteger, "from 0 to the item's maximum score; null: what correct says is all that is known"),
     Index("response_log_user", "user_id", "completed_at"),
     Index("response_log_recorded", "recorded_at", postgresql_using="brin"),
     postgresql_partition_by="RANGE (completed_at)",
@@ -847,7 +870,7 @@ VIEWS = {
     "attempt": """
         SELECT r.attempt_id AS id, r.user_id, r.item_id, coalesce(q.topic_id, 'unknown') AS topic_id,
                r.session_id, r.form_id, r.position, r.started_at, r.completed_at, r.correct, r.response,
-               r.response_time_ms, r.hints_used > 0 AS hint_used, r.hints_used, r.mode, r.recorded_at
+               r.response_time_ms, r.hints_used > 0 AS hint_used, r.hints_used, r.mode, r.recorded_at, r.score
         FROM response_log r LEFT JOIN question q ON q.item_id = r.item_id
     """,
     "item_parameter_current": """

@@ -168,6 +168,7 @@ def simulate_responses(
     mean: Annotated[float, typer.Option(help="Of θ.")] = 0.0,
     sd: Annotated[float, typer.Option(help="Of θ.")] = 1.0,
     each: Annotated[int | None, typer.Option(help="Items that a person sees, at random; all by default.")] = None,
+    max_score: Annotated[int | None, typer.Option(help="Of items of a pcm, rsm or gpcm; 3 by default.")] = None,
     long: Annotated[bool, typer.Option("--long", help="A list person,item,score instead of a matrix.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 1,
     as_json: AsJson = False,
@@ -176,7 +177,15 @@ def simulate_responses(
     files.check_folder(folder)
     known = tables.read_parameters(params) if params is not None else None
     done = simulation.simulate_responses(
-        persons=persons, items=items, model=model, params=known, mean=mean, sd=sd, each=each, seed=seed
+        persons=persons,
+        items=items,
+        model=model,
+        params=known,
+        mean=mean,
+        sd=sd,
+        each=each,
+        max_score=max_score,
+        seed=seed,
     )
     done.write(folder, long=long)
     summary = done.as_dict()

@@ -111,11 +111,11 @@ class Fit:
             "outfit": unknown if fits is None else fits.outfit,
             "rmsd": unknown if fits is None else fits.rmsd,
         }
-        rows = []
+        rows, p_values = [], cal.p_values
         for j, item in enumerate(cal.item_ids):
             n = int(cal.n[j])
             row: dict[str, Any] = {name: finite(values[j]) for name, values in columns.items()}
-            row |= {"item": item, "n": n, "p_value": finite(cal.n_correct[j] / n) if n else None}
+            row |= {"item": item, "n": n, "p_value": finite(p_values[j])}
             row["flags"] = [flag.value for flag in cal.flags[j]]
             rows.append({name: row[name] for name in ITEM_COLUMNS} | cal.further_of(j))
         return rows

@@ -7,6 +7,7 @@ answers give the same θ as `abilities.batch`. What does not belong here: KPIs a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -22,6 +23,7 @@ from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.scoring.progress import improvement
 from irt_assets.responses.eligible import Eligible, EligibleAnswers
 from irt_assets.responses.scales import Scale
+from irt_assets.responses.window import categories_of
 from resources.cluster.relational import Run
 
 FORTNIGHT = timedelta(days=14)
@@ -62,10 +64,13 @@ def abilities(
 
 def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, published: PublishedSet) -> pd.DataFrame:
     item_ids, column = _present(eligible.item_ids, answers.item)
-    order = np.argsort((answers.user.astype(np.int64) * len(item_ids) + column) * 2 + answers.score)
+    scores = 2 if answers.max_score is None else int(answers.max_score.max()) + 1
+    order = np.argsort((answers.user.astype(np.int64) * len(item_ids) + column) * scores + answers.score)
     user_ids, person = _present(eligible.user_ids, answers.user[order])
     first = np.searchsorted(person, np.arange(user_ids.size))
-    responses = Responses(person, column[order], answers.score[order], user_ids.size, tuple(item_ids.tolist()))
+    ids: tuple[str, ...] = tuple(item_ids.tolist())
+    categories = None if answers.max_score is None else categories_of(column, answers.max_score, ids)
+    responses = Responses(person, column[order], answers.score[order], user_ids.size, ids, categories)
     items = ItemParameters.of_rows(responses.item_ids, map(published.items.get, responses.item_ids))
     age = answers.age[order]
     recent = age <= microseconds(FORTNIGHT)
@@ -105,9 +110,12 @@ def _improvement(
     """Shape (n_persons,): for the learners of the responses `used`, NaN for the others."""
     changed = np.full(responses.n_persons, np.nan)
     persons, person = np.unique(responses.person[used], return_inverse=True)
-    part = Responses(
-        person.astype(np.int32), responses.item[used], responses.score[used], len(persons), responses.item_ids
+    part = replace(
+        responses,
+        person=person.astype(np.int32),
+        item=responses.item[used],
+        score=responses.score[used],
+        n_persons=len(persons),
     )
-    of = items.curves.logistic("the change of a learner's ability")
-    changed[persons] = improvement(part, recent[used], of.a, of.d, of.c, mean=scale.mu, sd=scale.sigma)
+    changed[persons] = improvement(part, recent[used], items.curves, mean=scale.mu, sd=scale.sigma)
     return changed

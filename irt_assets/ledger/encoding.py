@@ -18,7 +18,7 @@ from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
-_NOT_OF_ALL = ("joint_cov", "categories", "further")
+_NOT_OF_ALL = ("joint_cov", "categories", "further", "score_sums")
 KEPT_BYTES = 2**28
 """The most that the arrays of kept fits take: as much as eight fits of 1000 items with all their covariances."""
 

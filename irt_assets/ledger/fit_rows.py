@@ -40,7 +40,7 @@ def item_rows(
     statistics = spec.fit_statistics.items if spec.fit_statistics else {}
     provisional, unpublished = set(spec.provisional), set(spec.never_published)
     cov_ab, c_se = linked.cov_ab, linked.c_se
-    further_cov = linked.further_cov_ab
+    further_cov, p_values = linked.further_cov_ab, raw.p_values
     rows: list[dict[str, Any]] = []
     for j, item_id in enumerate(raw.item_ids):
         model = item_model(linked.models[j])
@@ -76,7 +76,7 @@ def item_rows(
                 "item_id": item_id,
                 "params": params,
                 "n_responses": int(raw.n[j]),
-                "p_value": raw.n_correct[j] / raw.n[j] if raw.n[j] else None,
+                "p_value": finite(p_values[j]),
                 "flags": [str(f) for f in raw.flags[j]] + [str(Flag.PROVISIONAL)] * (item_id in provisional),
                 "fitted_at": fitted_at,
             }

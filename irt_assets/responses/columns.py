@@ -41,8 +41,17 @@ def attempts_of(
         time_ms=numbers(pc.cast(found["response_time_ms"], pa.float64()), np.nan),
         item_median_ms=median_ms,
         item_n_timed=n_timed,
+        score=numbers(found["given_score"], -1).astype(np.int16) if "given_score" in found.column_names else None,
+        max_score=max_scores(found),
         **{name: numbers(found[name], False).astype(bool) for name in FACTS},
     )
+
+
+def max_scores(found: pa.Table) -> npt.NDArray[np.int16] | None:
+    """The highest score of each row's item; None where no row is of an item with more than right and wrong."""
+    if "max_score" not in found.column_names or found["max_score"].null_count == found.num_rows:
+        return None
+    return numbers(found["max_score"], 1).astype(np.int16)
 
 
 def numbers(column: pa.ChunkedArray, missing: Any) -> npt.NDArray[Any]:

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -147,6 +148,7 @@ def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, S
     unusual = sorted((scale, months) for scale, months in lookbacks.items() if months != USUAL_LOOKBACK_MONTHS)
     late_days = {one.scale_id: one.rules.answers.late_days for one in scales.values()}
     changed = sorted((scale, str(days)) for scale, days in late_days.items() if days != USUAL_LATE_DAYS)
+    view = re.sub(r",\s+r\.score\b", "", view)  # without which no hash was another
     log = f"{QUERY} {unusual}{changed or ''}\n{since} {start} {end}\n{view}\n{log}"
     return States(_digest(log), _digest(found["question"]), _digest(found["learner"]))
 
@@ -223,10 +225,14 @@ def _known(connection: psycopg.Connection, month: str, scales: Mapping[str, Scal
     return str(digest)
 
 
-def _items(connection: psycopg.Connection, items: Collection[str]) -> dict[str, list[str | None] | None]:
-    """Scale and topic of each of `items`; None where the bank does not have it."""
-    rows = connection.execute("SELECT item_id, scale_id, topic_id FROM question WHERE item_id = ANY(%s)", ([*items],))
-    return {**dict.fromkeys(items), **{item: [scale, topic] for item, scale, topic in rows}}
+def _items(connection: psycopg.Connection, items: Collection[str]) -> dict[str, list[str | int | None] | None]:
+    """Scale and topic of each of `items`, and its highest score where that is above 1; None where the bank does not
+    have it."""
+    rows = connection.execute(
+        "SELECT item_id, scale_id, topic_id, nullif(max_score, 1) FROM question WHERE item_id = ANY(%s)", ([*items],)
+    )
+    known = {item: [scale, topic, *([most] if most else [])] for item, scale, topic, most in rows}
+    return {**dict.fromkeys(items), **known}
 
 
 def _test_accounts(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> str:

@@ -28,14 +28,16 @@ class Eligible:
 
     Attributes:
         user, item: codes of `user_ids` and `item_ids` of `EligibleAnswers`.
-        score: int8, 0 or 1.
+        score: int8, from 0 to the item's highest.
         age: microseconds before the end, > 0.
+        max_score: the item's highest score; None: 1 everywhere.
     """
 
     user: npt.NDArray[np.int32]
     item: npt.NDArray[np.int32]
     score: npt.NDArray[np.int8]
     age: npt.NDArray[np.int64]
+    max_score: npt.NDArray[np.int16] | None = None
 
 
 class EligibleAnswers:
@@ -80,6 +82,11 @@ class EligibleAnswers:
         attempts = attempts_of(facts, self._user[rows], self._item[rows], *self._times)
         judgement = judge(attempts, scale.rules, min_learner=False, min_item=False)
         kept = rows[judgement.scored]
+        most = attempts.max_score
         return Eligible(
-            self._user[kept], self._item[kept], judgement.score[judgement.scored], self._end - self._completed[kept]
+            self._user[kept],
+            self._item[kept],
+            judgement.score[judgement.scored],
+            self._end - self._completed[kept],
+            None if most is None else most[judgement.scored],
         )

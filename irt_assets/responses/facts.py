@@ -7,7 +7,7 @@ not belong here: what the facts mean (see `psychometrics.eligibility`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 
 import ibis
@@ -36,10 +36,15 @@ COLUMNS = (
     "response_time_ms",
     "hints_used",
     "mode",
+    "score",
 )
 """Columns of `attempt` that eligibility reads."""
-ITEM_COLUMNS = ("scale_id", "item_id")
+ITEM_COLUMNS = ("scale_id", "item_id", "max_score")
 """Columns of `question` that it reads."""
+GIVEN = ("score", "max_score")
+"""Those that it reads only where a scale has an item with more than right and wrong."""
+SCORES = ("given_score", "max_score")
+"""What is then known of an attempt, null of all other items: its score, and the highest of its item."""
 LEARNER_COLUMNS = ("is_test", "user_id")
 """Columns of `learner` that it reads."""
 SETTLED = {
@@ -63,11 +68,13 @@ def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
 def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str) -> ir.Table:
     """Every attempt of [start, end), with what eligibility needs to know of it.
 
-    Beside columns of `attempt` (`also`: more of them): scale_id ('default' where the bank does not know the item), and
-    the `FACTS`. An item is met where it is answered or left out in an exam (see `_omitted`). It is as if there were no
-    `late_attempts`.
+    Beside columns of `attempt` (`also`: more of them): scale_id ('default' where the bank does not know the item), the
+    `FACTS`, and the `SCORES` where one of `scales` has scored items. An item is met where it is answered or left out in
+    an exam (see `_omitted`). It is as if there were no `late_attempts`.
     """
-    columns = dict.fromkeys((*COLUMNS, *also))
+    scored = any(scale.scored for scale in scales.values())
+    columns = dict.fromkeys((*(name for name in COLUMNS if name not in GIVEN), *also))
+    given = {"given_score": "score"} if scored else {}
     lookback, pair = lookback_start(start, scales), ["user_id", "item_id"]
     limits = {scale_id: scale.answers_until for scale_id, scale in scales.items() if scale.answers_until}
     late = late_attempts(start, end, limits) if limits else None
@@ -77,19 +84,22 @@ def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale
         omitted.filter(omitted.completed_at < instant(start)).select(*pair, "completed_at")
     )
     earlier = met.group_by(pair).agg(seen_at=met.completed_at.max())
-    attempts, left_out = attempts_between(start, end, late).select(*columns), omitted.select(omitted_id="id")
+    attempts, left_out = attempts_between(start, end, late).select(*columns, **given), omitted.select(omitted_id="id")
     attempts = attempts.left_join(left_out, attempts.id == left_out.omitted_id)
     attempts = attempts.mutate(answered_later=attempts.omitted_id.notnull())
     before = ibis.window(group_by=pair, order_by=["completed_at", "id"], preceding=(None, 1))
     is_met = attempts.correct.notnull() | attempts.answered_later
     attempts = attempts.mutate(seen_in_window=attempts.completed_at.max(where=is_met).over(before))
     attempts = attempts.left_join(earlier, pair).drop("user_id_right", "item_id_right")
-    bank = QUESTION.select(*ITEM_COLUMNS).rename(known_item="item_id")
+    bank = QUESTION.select(name for name in ITEM_COLUMNS if scored or name not in GIVEN).rename(known_item="item_id")
     attempts = attempts.left_join(bank, attempts.item_id == bank.known_item)
     learners = LEARNER.select(*LEARNER_COLUMNS).rename(known_user="user_id")
     rows = attempts.left_join(learners, attempts.user_id == learners.known_user)
     rows = rows.mutate(scale_id=rows.scale_id.fill_null("default"))
     facts = {name: fact(rows, scales) for name, fact in FACTS.items()}
+    if scored:
+        most = ibis.ifelse(rows.max_score > 1, rows.max_score, ibis.null("int16"))
+        facts |= {"given_score": ibis.ifelse(most.notnull(), rows.given_score, ibis.null("int16")), "max_score": most}
     # In this order, because a stored hash counts as current only while the text of its query is the same.
     return rows.select(*columns, "scale_id", answered_later=facts.pop("answered_later"), **facts)
 
@@ -140,6 +150,11 @@ JUDGED = ("form_id", "mode", "correct", "hints_used", "response_time_ms", *FACTS
 """What the rules read of an attempt beside its learner, its item and the item's usual time."""
 
 
+def judged(columns: Collection[str]) -> list[str]:
+    """`JUDGED`, and those of `SCORES` that are among the columns of a relation."""
+    return [*JUDGED, *(name for name in SCORES if name in columns)]
+
+
 def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
     """What of [start, end) may be eligible by its `eligibility_facts`; hints and times are still to be judged.
 
@@ -154,7 +169,8 @@ def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> i
         ~rows.seen_before,
         rows.correct.notnull() | rows.answered_later,
     )
-    return rows.select("user_id", "item_id", "completed_at", *(name for name in JUDGED if name not in SETTLED))
+    read = [name for name in judged(rows.columns) if name not in SETTLED]
+    return rows.select("user_id", "item_id", "completed_at", *read)
 
 
 def _omitted(start: datetime, end: datetime, late: ir.Table | None) -> ir.Table:

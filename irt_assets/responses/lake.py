@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from irt_assets.common.partitions import day_bounds
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.row_hash import row_hash, sums_by
-from resources.cluster.lake import EXPORT, SCHEMA, CatalogTable, Lake, LakeFile, Manifest, days_between
+from resources.cluster.lake import EXPORT, OPTIONAL, SCHEMA, CatalogTable, Lake, LakeFile, Manifest, days_between
 from resources.cluster.relational import Run, on_duckdb, on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres import warehouse
@@ -262,7 +262,9 @@ def on_files(lake: Lake, files: Iterable[LakeFile]) -> Iterator[Run]:
         connection = stack.enter_context(duckdb.connect(config={"temp_directory": folder, "memory_limit": "1GB"}))
         connection.execute("SET threads = 2")
         run = on_duckdb(connection)
-        connection.from_parquet(paths, hive_partitioning=False).create_view("attempt")
+        rows = connection.from_parquet(paths, hive_partitioning=False, union_by_name=True)
+        lacking = [name for name in OPTIONAL if name not in rows.columns]
+        rows.project(", ".join(["*", *(f"NULL::smallint AS {name}" for name in lacking)])).create_view("attempt")
         yield run
 
 

@@ -22,7 +22,8 @@ from resources.postgres.relations import ATTEMPT
 
 def bank_version(connection: psycopg.Connection) -> str:
     """Changes whenever an item, its topic, its scale or its meta does."""
-    query = "SELECT md5(string_agg(md5(q::text), '' ORDER BY item_id)) FROM question q"
+    query = """SELECT md5(string_agg(md5(q::text), '' ORDER BY item_id))
+               FROM (SELECT item_id, scale_id, topic_id, testlet_id, meta FROM question) q"""
     return one_value(connection, query) or "empty"
 
 
@@ -40,11 +41,12 @@ def day_versions(connection: psycopg.Connection, start: datetime, end: datetime)
         return {str(day): _short(text) for day, text in sums.items()}
     rows = connection.execute(
         """
-        SELECT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), count(*),
-               sum(('x' || left(md5(a::text), 16))::bit(64)::bigint::numeric)
-        FROM (SELECT id, user_id, item_id, session_id, form_id, position, completed_at, correct, response,
-                     response_time_ms, hints_used, mode
-              FROM attempt WHERE completed_at >= %s AND completed_at < %s) a
+        SELECT to_char(t.completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), count(*),
+               sum(('x' || left(md5(a::text || coalesce('|' || score, '')), 16))::bit(64)::bigint::numeric)
+        FROM attempt t CROSS JOIN LATERAL (
+          SELECT t.id, t.user_id, t.item_id, t.session_id, t.form_id, t.position, t.completed_at, t.correct, t.response,
+                 t.response_time_ms, t.hints_used, t.mode) a
+        WHERE t.completed_at >= %s AND t.completed_at < %s
         GROUP BY 1
         """,
         (start, end),

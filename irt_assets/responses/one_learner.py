@@ -25,15 +25,16 @@ from irt_assets.responses.columns import attempts_of
 from irt_assets.responses.facts import (
     COLUMNS,
     ITEM_COLUMNS,
-    JUDGED,
     LATER,
     LEARNER_COLUMNS,
     eligibility_facts,
+    judged,
     lookback_start,
 )
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes
 from irt_assets.responses.scales import Scale
+from irt_assets.responses.window import categories_of
 from resources.postgres.database import one_value
 
 _START, _END = datetime(2001, 2, 3, 4, 5, 6, 7, UTC), datetime(2001, 3, 5, 7, 9, 11, 13, UTC)
@@ -48,7 +49,8 @@ def learner_query(scale: Scale) -> str:
     relation of its name.
     """
     scales = {scale.scale_id: scale}
-    text = ibis.to_sql(eligibility_facts(_START, _END, scales), dialect="postgres").replace("%", "%%")
+    facts = eligibility_facts(_START, _END, scales)
+    text = ibis.to_sql(facts, dialect="postgres").replace("%", "%%")
     places = {lookback_start(_START, scales): "begin", _START: "start", _END: "end", _END + LATER: "after"}
     for time, name in places.items():
         literal = f"CAST('{time.isoformat()}' AS TIMESTAMPTZ)"
@@ -61,12 +63,13 @@ def learner_query(scale: Scale) -> str:
 learner AS MATERIALIZED (SELECT {", ".join(LEARNER_COLUMNS)} FROM learner WHERE user_id = %(user)s),
 question AS MATERIALIZED (
   SELECT {", ".join(ITEM_COLUMNS)} FROM question WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt)))
-SELECT item_id, completed_at, {", ".join(JUDGED)} FROM ({text}) f"""
+SELECT item_id, completed_at, {", ".join(judged(facts.columns))} FROM ({text}) f"""
 
 
 @cache
-def _judged_columns() -> pa.Schema:
-    return eligibility_facts(_START, _END, {}).select(*JUDGED).schema().to_pyarrow()
+def _judged_columns(scale: Scale) -> pa.Schema:
+    facts = eligibility_facts(_START, _END, {scale.scale_id: scale})
+    return facts.select(*judged(facts.columns)).schema().to_pyarrow()
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,15 @@ def learner_responses(
         return Responses(nothing, nothing, nothing.astype(np.int8), 1, items.item_ids)
     item_ids, _, *facts = zip(*rows, strict=True)
     item = np.array([places[item_id] for item_id in item_ids], dtype=np.int32)
-    found = pa.table(facts, schema=_judged_columns())
+    found = pa.table(facts, schema=_judged_columns(scale))
     attempts = attempts_of(found, np.zeros(item.size, dtype=np.int32), item, items.median_ms, items.n_timed)
     score = judge(attempts, scale.rules, min_learner=False, min_item=False).score
     scored = np.flatnonzero(score >= 0)
     scored = scored[np.argsort(item[scored], kind="stable")]
-    return Responses(np.zeros(scored.size, dtype=np.int32), item[scored], score[scored], 1, items.item_ids)
+    most = attempts.max_score
+    categories = None if most is None else categories_of(item, most, items.item_ids)
+    person = np.zeros(scored.size, dtype=np.int32)
+    return Responses(person, item[scored], score[scored], 1, items.item_ids, categories)
 
 
 def last_live_answer(connection: psycopg.Connection, user_id: str) -> datetime | None:

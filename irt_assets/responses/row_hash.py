@@ -5,7 +5,9 @@ A row is written as the text of its columns, in order, each followed by `|`:
 - null: nothing; every other value begins with `=`, so that an empty text is not a null;
 - text: as it is, but for a backslash, which is written twice, and `|`, which is written `\\p`;
 - whole numbers: in decimal; true and false: 1 and 0;
-- times: microseconds since 1970 (UTC), in decimal.
+- times: microseconds since 1970 (UTC), in decimal;
+- scores (`LATER_COLUMNS`) where they are not null, with their names before the `=`; where they are, nothing at all, so
+  that rows without have the hash that they had before there were scores.
 
 Nothing else is written: fractions have no text on which all engines agree. Of the md5 of that text (of its UTF-8, in
 hexadecimal) the digits 1 to 15 and 17 to 31 are two numbers of 60 bits. The count of the rows and the sums of both
@@ -26,6 +28,7 @@ from irt_assets.responses.answers import instant
 from irt_assets.responses.item_status import EPOCH
 from resources.cluster.relational import Backend, Run, on_duckdb
 
+LATER_COLUMNS = ("score", "given_score", "max_score")
 _VALUE_OF_DIGIT = np.zeros(256, dtype=np.uint8)
 _VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
@@ -39,7 +42,10 @@ def row_hash(rows: ir.Table, columns: Sequence[str]) -> ir.StringValue:
     time."""
     text = ibis.literal("")
     for name in columns:
-        text = text + ("=" + _written(rows[name]) + "|").fill_null("|")
+        if name in LATER_COLUMNS:
+            text = text + (f"{name}=" + _written(rows[name]) + "|").fill_null("")
+        else:
+            text = text + ("=" + _written(rows[name]) + "|").fill_null("|")
     return md5(text)
 
 

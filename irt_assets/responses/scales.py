@@ -39,6 +39,7 @@ class Scale:
     a decision has set the model (None: it is that of the origin), `priors` are the scale's own (None: it has none).
     A scale that occurs in the bank but has no origin yet has `initialised` false and the default rules.
     `answers_until`: new answers that were recorded later are left out of the window (see `late_answers`).
+    `scored`: some of its items have more than right and wrong.
     """
 
     scale_id: str
@@ -53,6 +54,7 @@ class Scale:
     model_since: datetime | None = None
     priors: Priors | None = None
     answers_until: datetime | None = None
+    scored: bool = False
 
 
 def read_scales(connection: psycopg.Connection, window_start: datetime | None = None) -> dict[str, Scale]:
@@ -66,8 +68,13 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
         """
             SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.rules,
                    coalesce(v.version, c.anchor_version) AS anchor_version,
-                   c.pass_theta, c.scale_id IS NOT NULL AS initialised
-            FROM (SELECT scale_id FROM question UNION SELECT scale_id FROM calibration_scale) s
+                   c.pass_theta, c.scale_id IS NOT NULL AS initialised, s.scored
+            FROM (
+              SELECT scale_id, bool_or(scored) AS scored FROM (
+                SELECT scale_id, coalesce(max_score > 1, false) AS scored FROM question
+                UNION SELECT scale_id, false FROM calibration_scale) known
+              GROUP BY scale_id
+            ) s
             LEFT JOIN calibration_scale c USING (scale_id)
             LEFT JOIN LATERAL (
               SELECT max(version) AS version FROM anchor_set a
@@ -78,7 +85,7 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
     return {
         row["scale_id"]: _scale(row, decisions.get(row["scale_id"], []), window_start)
         if row["initialised"]
-        else Scale(row["scale_id"])
+        else Scale(row["scale_id"], scored=row["scored"])
         for row in rows
     }
 
@@ -97,6 +104,7 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
         pass_theta=row["pass_theta"],
         model_since=decided.effective_from if decided else None,
         priors=priors_in_force(decisions, window_start),
+        scored=row["scored"],
     )
 
 

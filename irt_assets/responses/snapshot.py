@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.data_versions import states_of, store_version
+from irt_assets.responses.facts import SCORES
 from irt_assets.responses.late_answers import n_left_out, scales_of_month
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
@@ -39,8 +40,8 @@ from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, record, records
 
-FIT_COLUMNS = ("user_id", "item_id", "scale_id", "form_id", "reason", "score")
-"""What a fit reads of a snapshot: the scored responses, and which items have too few."""
+FIT_COLUMNS = ("user_id", "item_id", "scale_id", "form_id", "reason", "score", *SCORES)
+"""What a fit reads of a snapshot: the scored responses, which items have too few, and `SCORES` where it has them."""
 Judge = Callable[[Run, ObjectStore, str, datetime, datetime, Mapping[str, Scale]], tuple[WindowTotals, Manifest]]
 """Judges the attempts of a window by the rules of their scales where they are, and stores them as parts below a folder:
 called with where they are, the store, the folder, start, end and scales; what they come to, and the manifest, which is
@@ -214,14 +215,14 @@ def sample_for_run(snapshot: Snapshot, most: int | None, scale_id: str) -> str:
 def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item_id: str) -> pa.Table:
     """The scored answers to items of a scale by those learners whose answer to `item_id` was scored.
 
-    Raises as `read_snapshot` does. It reads only six columns of the files, and decodes only the texts that it returns.
+    Raises as `read_snapshot` does. It reads only `FIT_COLUMNS`, and decodes only the texts that it returns.
     Servers may call it: it keeps nothing of the files.
     """
-    texts = [name for name in FIT_COLUMNS if name != "score"]
+    texts = [name for name in FIT_COLUMNS if name not in ("score", *SCORES)]
     found = []
     with _explained(snapshot):
         for file in _files(store, snapshot, keep=False):  # no learner is in two of them
-            part = pq.read_table(file, columns=[*texts, "score"], read_dictionary=texts)
+            part = pq.read_table(file, columns=_there(file, FIT_COLUMNS), read_dictionary=texts)
             found.append(_learners_of(part, scale_id, item_id, texts))
     return pa.concat_tables(found)
 
@@ -255,8 +256,19 @@ def snapshot_problem(store: ObjectStore, snapshot: Snapshot) -> str | None:
 
 
 def _tables(store: ObjectStore, snapshot: Snapshot, columns: Sequence[str] | None) -> Iterator[pa.Table]:
-    wanted = None if columns is None else list(columns)
-    return (pq.read_table(file, columns=wanted) for file in _files(store, snapshot))
+    for file in _files(store, snapshot):
+        yield pq.read_table(file, columns=None if columns is None else _there(file, columns))
+
+
+def _there(file: BinaryIO, columns: Sequence[str]) -> list[str]:
+    there = pq.read_schema(file).names
+    file.seek(0)
+    return with_scores_of(there, columns)
+
+
+def with_scores_of(there: Collection[str], columns: Sequence[str] = FIT_COLUMNS) -> list[str]:
+    """The columns, `SCORES` only where they are there."""
+    return [name for name in columns if name in there or name not in SCORES]
 
 
 def _files(store: ObjectStore, snapshot: Snapshot, *, keep: bool = True) -> Iterator[BinaryIO]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -20,15 +20,17 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.psychometrics.core.arrays import Ints
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import Attempts, Judgement, Reason, judge
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.columns import attempts_of, codes, numbers
-from irt_assets.responses.facts import FACTS, JUDGED, LATER, eligibility_facts, lookback_start
+from irt_assets.responses.columns import attempts_of, codes, max_scores, numbers
+from irt_assets.responses.facts import FACTS, LATER, SCORES, eligibility_facts, judged, lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, current_item_times
-from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of
+from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of, sums_of_table
 from irt_assets.responses.scales import Scale
 from resources.cluster.relational import Run, on_log, on_postgres
 from resources.postgres.warehouse import read_arrow, read_parts
@@ -40,6 +42,11 @@ SNAPSHOT = (
 """The columns of a snapshot. A row in this order is what its hash is made of: to change it makes every month stale."""
 
 
+def hashed_columns(columns: Collection[str]) -> list[str]:
+    """Those of a snapshot's columns that its hash is made of: `SNAPSHOT`, and `SCORES` where it has them."""
+    return [*SNAPSHOT, *(name for name in SCORES if name in columns)]
+
+
 ANSWERS_OF_A_GROUP = 5_000_000
 """Answers of the learners who are scored at once: some two gigabytes while they are judged."""
 
@@ -47,7 +54,7 @@ ANSWERS_OF_A_GROUP = 5_000_000
 @dataclass(frozen=True)
 class JudgedWindow:
     """A window's attempts, with texts as dictionaries and two more columns: `reason` (null: scored) and `score` (null
-    where not scored).
+    where not scored). It has `SCORES` only where an attempt is to an item with more than right and wrong.
 
     `left_out` names, by scale, the items with too few responses and how many they had.
     """
@@ -101,7 +108,12 @@ def data_hash_by(run: Run, start: datetime, end: datetime, scales: Mapping[str, 
 def window_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
     """The facts of a window with the columns of its snapshot: each row in this order is what is hashed."""
     found = eligibility_facts(start, end, scales, "topic_id", "started_at", "response")
-    return found.rename(attempt_id="id").select(*SNAPSHOT)
+    return found.rename(attempt_id="id").select(*hashed_columns(found.columns))
+
+
+def sums_of_attempts(table: pa.Table) -> tuple[int, int]:
+    """The sums of the hashes of a snapshot's rows, of which a window's hash is made."""
+    return sums_of_table(table, hashed_columns(table.column_names))
 
 
 def digest_of(count_and_sums: Sequence[Any]) -> str:
@@ -141,6 +153,8 @@ def judged_window(
     hashed = rows.mutate(h=row_hash(rows, rows.columns)).order_by("user_id", "completed_at", "attempt_id")
     run = run or whole_log(connection, start, end, scales)
     found, digest = _read_hashed(run, run.backend.sql(hashed))
+    if max_scores(found) is None:
+        found = found.select(SNAPSHOT)
     # After the answers, so that the times are of no fewer than these.
     times = current_item_times(connection, end, lookback_start(start, scales))
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
@@ -187,10 +201,10 @@ def by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Iterat
     scale_of_row, present = codes(found["scale_id"])
     rows_of = {scale_id: np.flatnonzero(scale_of_row == code) for code, scale_id in enumerate(present.tolist())}
     del scale_of_row
-    judged = found.select(["user_id", "item_id", *JUDGED])
+    facts = found.select(["user_id", "item_id", *judged(found.column_names)])
     for scale_id in scales:
         rows = rows_of.get(scale_id, np.empty(0, dtype=np.intp))
-        part = judged if rows.size == found.num_rows else judged.take(pa.array(rows))
+        part = facts if rows.size == found.num_rows else facts.take(pa.array(rows))
         item, items = codes(part["item_id"])
         yield ScaleAttempts(scale_id, rows, items, attempts_of(part, codes(part["user_id"])[0], item, *times.of(items)))
 
@@ -259,7 +273,7 @@ def _query_for_scoring(start: datetime, end: datetime, scale: Scale) -> str:
 def scoring_facts(start: datetime, end: datetime, scale: Scale) -> ir.Table:
     """What `judged_for_scoring` reads of [start, end), of the items of every scale."""
     facts = eligibility_facts(start, end, {scale.scale_id: scale})
-    return facts.select("user_id", "item_id", "completed_at", *JUDGED)
+    return facts.select("user_id", "item_id", "completed_at", *judged(facts.columns))
 
 
 def judged_for_scoring(
@@ -274,7 +288,7 @@ def judged_for_scoring(
     item, item_ids = codes(found["item_id"])
     attempts = attempts_of(found, person, item, *times.of(item_ids))
     judgement = judge(attempts, scale.rules, min_learner=False, min_item=False)
-    scored = _scored(person, users, item, item_ids, judgement.score)
+    scored = _scored(person, users, item, item_ids, judgement.score, attempts.max_score)
     return scored.responses, scored.learners
 
 
@@ -293,7 +307,7 @@ def earlier_responses(
     begin = lookback_start(start, {scale.scale_id: scale})
     responses, users = scoring_responses(connection, begin, start, scale, items, wanted.tolist())
     person = np.searchsorted(learners, users).astype(np.int32)[responses.person]
-    return Responses(person, responses.item, responses.score, learners.size, responses.item_ids)
+    return replace(responses, person=person, n_persons=learners.size, key=None)
 
 
 @dataclass(frozen=True)
@@ -336,13 +350,14 @@ def scored_sittings_of(table: pa.Table, scale_id: str) -> tuple[Scored, npt.NDAr
 
 def _scored_rows(table: pa.Table, scale_id: str, *also: str) -> pa.Table:
     scored = pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id))
-    return table.select(["user_id", "item_id", "score", *also]).filter(scored)
+    names = ["user_id", "item_id", "score", *also, *(name for name in SCORES if name in table.column_names)]
+    return table.select(names).filter(scored)
 
 
 def _scored_of(found: pa.Table) -> Scored:
     person, learners = codes(found["user_id"])
     item, items = codes(found["item_id"])
-    return _scored(person, learners, item, items, numbers(found["score"], -1).astype(np.int8))
+    return _scored(person, learners, item, items, numbers(found["score"], -1).astype(np.int8), max_scores(found))
 
 
 def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
@@ -352,8 +367,13 @@ def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
     table = table.filter(pc.and_(counted, pc.equal(table["scale_id"], scale_id)))
     person, learners = codes(table["user_id"])
     item, items = codes(table["item_id"])
-    right = numbers(table["correct"], False) & (numbers(table["hints_used"], 0) == 0)
-    return _scored(person, learners, item, items, right.astype(np.int8)).responses
+    right = numbers(table["correct"], False)
+    points = right.astype(np.int8)
+    if (most := max_scores(table)) is not None:
+        given = numbers(table["given_score"], -1)
+        points = np.where(most == 1, right, np.where(right, most, given)).astype(np.int8)
+    points[numbers(table["hints_used"], 0) > 0] = 0
+    return _scored(person, learners, item, items, points, most).responses
 
 
 def _scored(
@@ -362,6 +382,7 @@ def _scored(
     item: npt.NDArray[np.int32],
     items: npt.NDArray[np.object_],
     score: npt.NDArray[np.int8],
+    max_score: npt.NDArray[np.int16] | None,
 ) -> Scored:
     """What is scored (score ≥ 0), sorted by person; learners without a scored response drop out."""
     rows = np.flatnonzero(score >= 0)
@@ -372,5 +393,21 @@ def _scored(
     rows = rows[order]
     learners = learners[present]
     key = np.array([zlib.crc32(learner.encode()) for learner in learners], dtype=np.uint32)
-    responses = Responses(index[order], item[rows], score[rows], learners.size, tuple(str(x) for x in items), key=key)
-    return Scored(responses, learners, rows)
+    ids = tuple(str(x) for x in items)
+    categories = None if max_score is None else categories_of(item, max_score, ids)
+    return Scored(Responses(index[order], item[rows], score[rows], learners.size, ids, categories, key), learners, rows)
+
+
+def categories_of(item: npt.NDArray[np.int32], max_score: npt.NDArray[np.int16], item_ids: Sequence[str]) -> Ints:
+    """Shape (J,): how many categories each item has, from the highest score beside each of its attempts.
+
+    Raises PsychometricsError where an item has had several.
+    """
+    categories = np.full(len(item_ids), 2)
+    categories[item] = max_score + 1
+    if (other := np.flatnonzero(categories[item] != max_score + 1)).size:
+        raise PsychometricsError(
+            f"item {item_ids[item[other[0]]]} had another maximum score in some of these months: make those again that "
+            "were made before it was changed (`irt status` names them)"
+        )
+    return categories

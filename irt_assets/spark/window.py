@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import ibis
@@ -31,7 +32,7 @@ from irt_assets.common.partitions import month_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import JudgedLearners, counts_by_reason, items_with_few
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.facts import FACTS, JUDGED, lookback_start
+from irt_assets.responses.facts import FACTS, JUDGED, SCORES, lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, compute_item_times
 from irt_assets.responses.row_hash import row_hash, sums_of
@@ -43,6 +44,7 @@ from irt_assets.responses.window import (
     WindowTotals,
     by_scale,
     digest_of,
+    hashed_columns,
     judged_for_scoring,
     n_attempts,
     scoring_facts,
@@ -66,10 +68,18 @@ _KINDS = (
     dict.fromkeys(("position", "response_time_ms", "hints_used"), pa.int64())
     | dict.fromkeys(("started_at", "completed_at"), pa.timestamp("us", "UTC"))
     | dict.fromkeys(("correct", *FACTS), pa.bool_())
+    | dict.fromkeys(SCORES, pa.int16())
     | {"score": pa.int8()}
 )
-COLUMNS = pa.schema([(name, _KINDS.get(name, pa.string())) for name in (*SNAPSHOT, "reason", "score")])
-"""Those of a part: as a snapshot from PostgreSQL has them."""
+
+
+def columns_of_parts(hashed: Sequence[str]) -> pa.Schema:
+    """Those of a part, with the columns that its hash is made of: as a snapshot from PostgreSQL has them."""
+    return pa.schema([(name, _KINDS.get(name, pa.string())) for name in (*hashed, "reason", "score")])
+
+
+COLUMNS = columns_of_parts(SNAPSHOT)
+"""Without `SCORES`."""
 Batches = Iterable[pa.RecordBatch]
 FewItems = Mapping[str, Mapping[str, int]]
 """By scale, the items that a round drops, and how many responses each has."""
@@ -102,9 +112,10 @@ def judge_on_spark(
     TransientFailure where the attempts changed meanwhile.
     """
     month = month_of(start)
+    rows = window_rows(start, end, scales)
     with spark_jobs(run.connection, f"scored_responses of {month}"):
         totals, parts = _judged_parts(run, store, folder, start, end, scales)
-    return totals, Manifest.over(month, parts, columns_of(COLUMNS))
+    return totals, Manifest.over(month, parts, columns_of(columns_of_parts(hashed_columns(rows.columns))))
 
 
 def _judged_parts(
@@ -180,7 +191,7 @@ def _refuse_twice(facts: DataFrame) -> None:
 
 def _rounds(facts: DataFrame, judging: _Judging) -> tuple[FewItems, ...]:
     """The items with too few responses, round after round, counted over all partitions."""
-    columns = ["scale_id", "user_id", "item_id", *JUDGED]
+    columns = ["scale_id", "user_id", "item_id", *JUDGED, *(name for name in SCORES if name in facts.columns)]
     dropped: dict[str, dict[str, int]] = defaultdict(dict)
     while True:
         counted = facts.select(columns).mapInArrow(
@@ -209,7 +220,8 @@ def _totals(
     counts, left_out = {}, {}
     for scale_id in sorted({*scales, *(scale_id for counts in of_parts for scale_id in counts)}):
         of_scale = [one.get(scale_id, nothing) for one in of_parts]
-        counts[scale_id] = {reason: sum(one[reason] for one in of_scale) for reason in nothing}
+        reasons = dict.fromkeys(chain(nothing, *of_scale))
+        counts[scale_id] = {reason: sum(one.get(reason, 0) for one in of_scale) for reason in reasons}
         left_out[scale_id] = {item: n for few in rounds for item, n in few.get(scale_id, {}).items()}
     return WindowTotals(sum(sum(one.values()) for one in counts.values()), counts, left_out, data_hash)
 
@@ -263,12 +275,13 @@ def _write(judging: _Judging, store: ObjectStore, folder: str, batches: Batches)
     if table is None:
         return
     sums = sums_of(table["h"])
-    table = table.select(SNAPSHOT)
+    table = table.select(hashed_columns(table.column_names))
+    schema = columns_of_parts(table.column_names)
     code, score = (np.full(table.num_rows, -1, dtype=np.int8) for _ in range(2))
     counts = {}
     for part, judged in judging.learners(table):
         code[part.rows], score[part.rows] = judged.outcome()
         counts[part.scale_id] = counts_by_reason(code[part.rows])
-    stored = store_parquet(store, folder, with_outcome(table, code, score).cast(COLUMNS).combine_chunks())
+    stored = store_parquet(store, folder, with_outcome(table, code, score).cast(schema).combine_chunks())
     made = Part(**stored._asdict(), rows=table.num_rows, sums=(str(sums[0]), str(sums[1])))
     yield pa.record_batch([pa.array([json.dumps({"part": made.model_dump(), "counts": counts})])], ["part"])

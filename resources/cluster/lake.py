@@ -41,12 +41,15 @@ SCHEMA_VERSION = sha256(str(SCHEMA).encode()).hexdigest()[:12]
 SPARK_TYPES = {
     "string": "string",
     "bool": "boolean",
+    "int16": "smallint",
     "int32": "int",
     "int64": "bigint",
     "timestamp[us, tz=UTC]": "timestamp",
 }
-WIDER = {("int", "bigint"), ("smallint", "int"), ("smallint", "bigint")}
-"""Types of a table's column that hold nothing that the column of `attempt` cannot hold."""
+WIDER = {("int", "bigint"), ("smallint", "int"), ("smallint", "bigint"), ("tinyint", "smallint"), ("int", "smallint")}
+"""Types of a table's column that hold nothing that the column of `attempt` cannot hold; no score needs more."""
+OPTIONAL = ("score",)
+"""What files and tables from before there were scores lack: null."""
 EXPORT = "irt attempts export"
 AT_ONCE = 16
 """Manifests read at a time: a bucket takes some 20 ms for each."""
@@ -335,6 +338,8 @@ class CatalogTable:
                 f"IRT_ATTEMPTS names the table {self.name}, which is not the relation `attempt`: "
                 f"{'; '.join(problems)}. Set it to a view that has these columns"
             )
+        for name in {*OPTIONAL} - {*rows.columns}:
+            rows = rows.withColumn(name, f.lit(None))
         rows = rows.select(*(f.col(one.name).cast(SPARK_TYPES[str(one.type)]).alias(one.name) for one in SCHEMA))
         if since is not None:
             rows = rows.filter(f.col("completed_at") >= f.lit(since))
@@ -363,7 +368,7 @@ class CatalogTable:
         for field in SCHEMA:
             wanted, there = SPARK_TYPES[str(field.type)], found.get(field.name)
             if there is None:
-                problems.append(f"column {field.name} is missing")
+                problems += [f"column {field.name} is missing"] if field.name not in OPTIONAL else []
             elif there != wanted and (there, wanted) not in WIDER:
                 problems.append(f"column {field.name} is {there}, expected {wanted}")
         return problems
@@ -375,7 +380,7 @@ def schema_problem(found: pa.Schema) -> str:
     for field in SCHEMA:
         place = found.get_field_index(field.name)
         if place < 0:
-            problems.append(f"has no column {field.name}")
+            problems += [f"has no column {field.name}"] if field.name not in OPTIONAL else []
         elif (there := found.field(place).type) != field.type:
             problems.append(f"has a column {field.name} of type {there} and not {field.type}")
     return ", ".join(problems)

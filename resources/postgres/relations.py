@@ -14,6 +14,7 @@ from resources import tables
 
 _TYPES = {
     sa.Text: "string",
+    sa.SmallInteger: "int16",
     sa.Integer: "int32",
     sa.BigInteger: "int64",
     sa.Double: "float64",

@@ -149,6 +149,7 @@ def attempt(user: str, item: str, at: datetime, **others: Any) -> dict[str, Any]
         "response_time_ms": None,
         "hints_used": None,
         "mode": "live",
+        "score": None,
     }
     unknown = set(others) - set(row)
     assert not unknown, unknown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from irt_assets.responses.importing.arrivals import arrivals, refused_rows
 from irt_assets.responses.importing.bank import import_learners, import_questions
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
+from tests.helpers.rooms import add_attempts, attempt
 
 BANK = """item_id,scale_id,topic_id,testlet_id,tags,a,b,c,a_se,b_se,n,D,model,key
 q1,algebra,sums,t1,anchor;old,1.2,-0.3,0.1,0.11,0.08,1000,1.7,3PL,B
@@ -22,9 +24,13 @@ q2,,,,,,,,,,,,,
 """
 
 
+AT = datetime(2026, 3, 5, tzinfo=UTC)
+BANK_ROWS = "SELECT item_id, scale_id, topic_id, testlet_id, meta FROM question"
+
+
 def bank(database: Database) -> dict[str, tuple[Any, ...]]:
     with database.connect() as connection:
-        return {row[0]: row[1:] for row in connection.execute("SELECT * FROM question").fetchall()}
+        return {row[0]: row[1:] for row in connection.execute(BANK_ROWS).fetchall()}
 
 
 def learners(database: Database) -> dict[str, tuple[Any, ...]]:
@@ -75,6 +81,9 @@ def test_empty_cells_and_absent_columns_leave_what_is_there(database: Database, 
         ("q,1,0,1.2,", "bad_number"),
         ("q,1,,,", "incomplete_parameters"),
         ("q,1,0,,5pl", "bad_model"),
+        ("q,,,,gpcm,2.5", "bad_max_score"),
+        ("q,,,,,21", "bad_max_score"),
+        ("q,1,0,.2,3pl,4", "bad_model"),
         (",1,0,,", "missing_item"),
         ("x" * 2501 + ",1,0,,", "id_too_long"),
     ],
@@ -82,7 +91,8 @@ def test_empty_cells_and_absent_columns_leave_what_is_there(database: Database, 
 def test_an_item_that_cannot_be_is_refused_with_its_line(
     database: Database, tmp_path: Path, row: str, reason: str
 ) -> None:
-    content = file(tmp_path, f"item_id,a,b,c,model\n{row}\nok,1,0,,\n")
+    row += "," * (5 - row.count(","))
+    content = file(tmp_path, f"item_id,a,b,c,model,max_score\n{row}\nok,1,0,,,\n")
     report = import_questions(database, content)
     assert (report.accepted, report.rejected) == (1, {reason: 1})
     with database.connect() as connection:
@@ -90,6 +100,51 @@ def test_an_item_that_cannot_be_is_refused_with_its_line(
         assert refused == [(str(content), 2, reason, row)]
         [arrived] = arrivals(connection, 9)
     assert (arrived["kind"], arrived["accepted"], arrived["rejected"]) == ("question", 1, 1)
+
+
+def test_a_maximum_score_stays_beside_new_parameters_and_says_what_old_answers_are(
+    database: Database, tmp_path: Path
+) -> None:
+    import_questions(database, file(tmp_path, "item_id,max_score,model\nq,3,gpcm\n"))
+    for content in ("item_id,a,b\nq,1,0\n", "item_id,max_score\nq,4\n"):
+        import_questions(database, file(tmp_path, content))
+    assert bank(database)["q"][3] == {"irt": {"max_score": 4, "a": 1.0, "b": 0.0}}
+    add_attempts(
+        database,
+        [attempt("u", "q", AT, correct=right, score=n) for right, n in ((False, 3), (True, 4), (True, None))],
+    )
+    with pytest.raises(PermanentFailure, match="item q has an answer with the score 4"):
+        import_questions(database, file(tmp_path, "item_id,max_score\nq,3\n"))
+    report = import_questions(database, file(tmp_path, "item_id,max_score\nq,5\n"))
+    assert any("q (4 → 5); 1 answers have full credit or lose it" in note for note in report.notes)
+    assert any("1 answers to these items have no score" in note for note in report.notes)
+    with database.connect() as connection:
+        log = connection.execute("SELECT score, correct FROM response_log ORDER BY score").fetchall()
+        former = connection.execute("SELECT score, correct, reason FROM attempt_correction").fetchall()
+    assert log == [(3, False), (4, False), (None, True)]
+    assert former == [(4, True, "the maximum score is 5")]
+    with database.connect() as connection:
+        connection.execute(
+            """INSERT INTO item_parameter_publication
+                 (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
+               VALUES ('default', 'q', '{"a": 1, "b": 0, "c": 0}', now(), 'origin', 'made up', '', '')"""
+        )
+    with pytest.raises(PermanentFailure, match="published is q"):
+        import_questions(database, file(tmp_path, "item_id,max_score\nq,6\n"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("q,,rsm,", "an rsm shares the steps of a block"),
+        ("q,2,pcm,likert", "only the items of an rsm have a block"),
+        ("q,2,rsm,likert\np,3,rsm,likert", "the block likert has"),
+    ],
+)
+def test_a_bank_that_contradicts_itself_is_refused(database: Database, tmp_path: Path, rows: str, message: str) -> None:
+    with pytest.raises(PermanentFailure, match=message):
+        import_questions(database, file(tmp_path, f"item_id,max_score,model,block\n{rows}\n"))
+    assert not bank(database)
 
 
 def test_an_item_that_comes_twice_must_be_the_same(database: Database, tmp_path: Path) -> None:

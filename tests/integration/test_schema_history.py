@@ -66,6 +66,7 @@ VALUES = {
     "jsonb": ("'{}'", "'[]'"),
     "boolean": ("true", "false"),
     "bytea": (r"'\x01'", r"'\x02'"),
+    "smallint": ("1", "2"),
     "integer": ("1", "2"),
     "bigint": ("1", "2"),
     "double precision": ("0.5", "1"),

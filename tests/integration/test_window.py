@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -281,6 +282,62 @@ def test_ids_with_quotes_commas_emoji_and_500_characters_come_through(bank: Data
     assert sorted(column(window, "user_id").values()) == sorted(users)
     responses, learners = scored_responses_of(window.table, SCALE)
     assert sorted(learners) == sorted(users) == sorted(responses.item_ids)
+
+
+def test_scores_count_where_the_bank_says_that_an_item_has_more_than_right_and_wrong(bank: Database) -> None:
+    """Null and full credit are one; hints, omissions and contradictions as for right and wrong."""
+    run_sql(bank, """UPDATE question SET meta = '{"irt": {"max_score": 4}}' WHERE item_id = 'i0'""")
+    cases = {
+        "partial": ({"correct": False, "score": 3}, 3, None),
+        "full": ({"correct": True, "score": 4}, 4, None),
+        "right": ({"correct": True, "score": None}, 4, None),
+        "nobody knows": ({"correct": False, "score": None}, None, "score_missing"),
+        "hinted": ({"correct": False, "score": 2, "hints_used": 1}, 0, None),
+        "hinted, unknown": ({"correct": False, "score": None, "hints_used": 1}, 0, None),
+        "contradicts": ({"correct": True, "score": 2}, None, "unusable"),
+        "beyond": ({"correct": True, "score": 260}, None, "unusable"),
+        "skipped": ({"correct": None, "score": None}, None, "not_reached"),
+    }
+    rows = [attempt(name, "i0", START, **case) for name, (case, _, _) in cases.items()]
+    rows += [attempt("full", "i1", START, score=1), attempt("partial", "i1", START, correct=False)]
+    add_attempts(bank, rows)
+    with bank.connect() as connection:
+        scales = {SCALE: replace(read_scales(connection)[SCALE], rules=EVERYTHING)}
+    window = judged(bank, scales)
+    found = dict(zip(window.table["user_id"].to_pylist(), window.table["reason"].to_pylist(), strict=True))
+    assert found == {name: reason for name, (_, _, reason) in cases.items()}
+    assert window.judgements[SCALE].counts["score_missing"] == 1
+    responses, learners = scored_responses_of(window.table, SCALE)
+    assert responses.categories is not None
+    assert dict(zip(responses.item_ids, responses.categories.tolist(), strict=True)) == {"i0": 5, "i1": 2}
+    scores = {
+        (learners[person], responses.item_ids[item]): score
+        for person, item, score in zip(responses.person, responses.item, responses.score.tolist(), strict=True)
+    }
+    wanted = {(name, "i0"): score for name, (_, score, _) in cases.items() if score is not None}
+    assert scores == wanted | {("full", "i1"): 1, ("partial", "i1"): 0}
+    with bank.connect() as connection:
+        again, users = scoring_responses(connection, START, END, scales[SCALE], ["i0", "i1"])
+    assert (again.score.tolist(), users.tolist()) == (responses.score.tolist(), learners.tolist())
+
+
+def test_scores_are_in_the_hash_of_scored_items_alone(bank: Database) -> None:
+    rows = [attempt("u0", "i0", START, correct=False), attempt("u0", "i1", START, correct=False)]
+    add_attempts(bank, rows)
+    before = hash_now(bank)
+    run_sql(bank, "UPDATE response_log SET score = 0")
+    assert hash_now(bank) == before == judged(bank).data_hash
+    hashes = [before]
+    for change in (
+        """UPDATE question SET meta = '{"irt": {"max_score": 4}}' WHERE item_id = 'i0'""",
+        "UPDATE response_log SET score = 2 WHERE item_id = 'i0'",
+        """UPDATE question SET meta = '{"irt": {"max_score": 5}}' WHERE item_id = 'i0'""",
+    ):
+        run_sql(bank, change)
+        hashes.append(hash_now(bank))
+    assert len({*hashes}) == 4
+    run_sql(bank, "UPDATE response_log SET score = 1 WHERE item_id = 'i1'")
+    assert hash_now(bank) == hashes[-1]
 
 
 def test_items_left_out_are_named_with_how_many_responses_they_had(bank: Database) -> None:

@@ -116,6 +116,7 @@ def test_the_attempt_view_has_the_documented_columns_in_order() -> None:
         "hints_used",
         "mode",
         "recorded_at",
+        "score",
     ]
     select = VIEWS["attempt"].split("FROM")[0].replace("SELECT", "")
     named = [re.split(r"\s+AS\s+|\.", part.strip())[-1] for part in re.split(r",(?![^(]*\))", select)]

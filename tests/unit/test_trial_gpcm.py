@@ -26,7 +26,7 @@ from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.linking.linking import link
-from irt_assets.psychometrics.scoring.abilities import Curves, eap, eap_by
+from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
 from tests.testbed.made_anchors import anchor_set_of
 
 LEARNERS, ITEMS = 1500, 12
@@ -239,7 +239,7 @@ def test_a_model_that_has_no_change_of_scale_for_its_further_intercepts_is_refus
 
 def test_abilities_are_the_posterior_means_of_brute_force(world):
     _, theta, responses, fit = world
-    scored = eap_by(responses, Curves.of_calibration(fit), threads=1)
+    scored = eap_by(responses, Curves.of(fit.curves), threads=1)
     nodes = Grid.spanning().nodes
     _, posterior = brute_force(responses, fit.parameters)
     mean = posterior @ nodes
@@ -341,8 +341,6 @@ def test_what_is_not_defined_for_more_than_two_categories_is_refused(world):
     _, _, responses, fit = world
     with pytest.raises(PsychometricsError, match=r"a 2PL is for items of two categories, and 12 items .* i1 \(3\)"):
         fit_em(responses, model=TWO_PL.name)
-    with pytest.raises(PsychometricsError, match="a, d and c are curves of two categories"):
-        eap(responses, fit.a, fit.d, fit.c)
     with pytest.raises(PsychometricsError, match="the test of normality is defined for items of two categories"):
         normality(responses, fit)
     with pytest.raises(PsychometricsError, match="is defined for items of two categories, and a GPCM has more"):

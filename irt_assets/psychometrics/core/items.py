@@ -72,6 +72,19 @@ class ItemRow:
         return found | {name: (x, self.further.get(f"{name}_se")) for name, x in further.items()}
 
     @property
+    def max_score(self) -> int:
+        """The highest score of an answer to it."""
+        return OtherItems.of({0: self.further})[0].categories[0] - 1 if self.further else 1
+
+    @property
+    def absent_scores(self) -> list[int]:
+        """The scores that nobody had given when it was estimated, so that they have no parameters."""
+        if not self.further:
+            return []
+        counted = OtherItems.of({0: self.further})[0].counted_as[0]
+        return np.flatnonzero(counted != np.arange(counted.size)).tolist()
+
+    @property
     def abc(self) -> tuple[float, float, float]:
         return self.a, self.b, self.c
 

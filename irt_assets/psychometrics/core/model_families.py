@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit, log_softmax, logit
+from scipy.special import expit, log_softmax, logit, softmax
 
 from irt_assets.psychometrics.core import curves
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
@@ -35,6 +35,21 @@ LOGIT_C = f"{_LOGIT}c"
 """The name of the parameter that is estimated for c."""
 _BY_AD = "a change of scale that moves a and d alone"
 _FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
+
+
+@dataclass(frozen=True)
+class AnswerMoments:
+    """What each of R answers says of its learner's θ there: ∂ log P/∂θ is weight·(score − expected).
+
+    Attributes:
+        expected: the expected score.
+        weight: P'/(P(1 − P)) of scores of 0 and 1, which is a where nobody guesses; a of partial credit.
+        information: Fisher information.
+    """
+
+    expected: Floats
+    weight: Floats
+    information: Floats
 
 
 class ItemModel(ABC):
@@ -232,6 +247,18 @@ class ItemModel(ABC):
         self.require_two_categories(_BY_AD)
         return _line_jacobian(slope, intercept, size)
 
+    def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:  # noqa: ARG002
+        """Shape (J, C): the scores whose probability is above 0."""
+        found: Mask = np.arange(categories.max(initial=2)) < categories[:, None]
+        return found
+
+    def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, what: str) -> AnswerMoments:  # noqa: ARG002
+        """Of R answers whose items have these a (R,) and further parameters (M, R), where aθ + d is eta (R,). Raises
+        PsychometricsError where the model has none; `what` is the subject of the sentence."""
+        raise PsychometricsError(
+            f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
+        )
+
     def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """P(category | θ), shape (J, Q, C)."""
         return np.exp(self.log_probabilities(theta, parameters, categories))
@@ -417,6 +444,17 @@ class PartialCreditModel(ItemModel):
         p = self.probabilities(theta, parameters, categories)
         points = np.arange(p.shape[2])
         return np.where(p > 0, parameters[0][:, None, None] * (points - (p @ points)[:, :, None]), 0.0)
+
+    def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, what: str) -> AnswerMoments:  # noqa: ARG002
+        points = np.arange(len(further))
+        p = softmax(eta[:, None] * points + further.T, axis=1)
+        expected = p @ points
+        return AnswerMoments(expected, a, a**2 * (p * (points - expected[:, None]) ** 2).sum(axis=1))
+
+    def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:
+        C = categories.max(initial=2)
+        found: Mask = super().scores_with_parameters(further, categories) & np.isfinite(further[:C].T)
+        return found
 
     def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
         return _with_line_moved(parameters, slope, intercept)

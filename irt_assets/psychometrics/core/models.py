@@ -188,15 +188,17 @@ class Responses:
     def among(self, item_ids: Sequence[str]) -> Responses:
         """The same responses with `item_ids` as the items, of which some may have no response.
 
-        Raises PsychometricsError where an item is not among them, or has more than two categories.
+        Those have two categories. Raises PsychometricsError where an item is not among them.
         """
         place = {item: j for j, item in enumerate(item_ids)}
-        if self.categories is not None:
-            raise PsychometricsError("items are added to responses of two categories only")
         if missing := [item for item in self.item_ids if item not in place]:
             raise PsychometricsError(f"item {missing[0]} has responses and is not among the items")
         code = np.array([place[item] for item in self.item_ids], dtype=np.int32)
-        return replace(self, item=code[self.item], item_ids=tuple(item_ids))
+        sizes = None
+        if self.categories is not None:
+            sizes = np.full(len(item_ids), 2)
+            sizes[code] = self.categories
+        return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes)
 
     @property
     def n_categories(self) -> Ints:
@@ -293,6 +295,7 @@ class Calibration:
         anchored: the items whose parameters were given and held. Their errors are 0: they are not part of this fit.
         software: versions of what an engine runs in, besides `engine_version`; empty where that says all.
         categories: shape (J,), of items that may have more than two; None for models of two.
+        score_sums: shape (J,), the sum of all scores of an item; None where all have scores of 0 and 1 (`n_correct`).
         further: shape (J, M), the parameters besides a, d and c, in the order of `ItemModel.parameter_names`; NaN for
             those that an item does not have. None where no item has any.
     """
@@ -320,6 +323,7 @@ class Calibration:
     software: dict[str, str] = field(default_factory=dict)
     categories: Ints | None = None
     further: Floats | None = None
+    score_sums: Ints | None = None
 
     @property
     def n_items(self) -> int:
@@ -328,6 +332,15 @@ class Calibration:
     @property
     def n_responses(self) -> int:
         return int(self.n.sum())
+
+    @property
+    def p_values(self) -> Floats:
+        """Shape (J,): the mean score as a share of the maximum score, of 0 and 1 the proportion correct; NaN where
+        nobody answered."""
+        points = self.n_correct if self.score_sums is None else self.score_sums / (self.n_categories - 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Floats = points / self.n
+        return found
 
     @property
     def model(self) -> Model:
@@ -467,6 +480,7 @@ class Calibration:
             anchored=tuple(item for item in self.anchored if item in {self.item_ids[i] for i in idx}),
             categories=None if self.categories is None else self.categories[idx],
             further=None if self.further is None else self.further[idx],
+            score_sums=None if self.score_sums is None else self.score_sums[idx],
         )
 
     def standardised(self, mean: float, sd: float) -> Calibration:

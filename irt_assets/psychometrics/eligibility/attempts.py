@@ -31,11 +31,13 @@ class Attempts:
         live: made in live mode. is_test: by a test account. unknown_item: the bank does not know the item.
         seen_before: the learner met the item earlier within the look-back.
         exam: made inside an exam session. answered_later: a later item of that session was answered.
-        correct: int8; 1, 0, or −1 where shown and not answered.
+        correct: int8; 1 for full credit, else 0, or −1 where shown and not answered.
         hints: int32; hints taken, −1 where unknown.
         time_ms: response time, NaN where unknown.
         item_median_ms, item_n_timed: shape (J,), by code; the item's median time over its live answers, and how many
             times that is of.
+        score: int16; the score from 0, −1 where what `correct` says is all that is known; None: everywhere.
+        max_score: int16; the highest score of the attempt's item; None: 1 everywhere.
     """
 
     user: Codes
@@ -51,12 +53,14 @@ class Attempts:
     time_ms: Floats
     item_median_ms: Floats
     item_n_timed: Ints
+    score: npt.NDArray[np.int16] | None = None
+    max_score: npt.NDArray[np.int16] | None = None
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self)[:-2]:  # the last two are of items
-            shape = getattr(self, field.name).shape
-            if shape != (self.size,):
-                raise PsychometricsError(f"column {field.name} has shape {shape}, user has {self.user.shape}")
+        for field in dataclasses.fields(self):
+            column = getattr(self, field.name)
+            if column is not None and not field.name.startswith("item_") and column.shape != (self.size,):
+                raise PsychometricsError(f"column {field.name} has shape {column.shape}, user has {self.user.shape}")
         if self.size == 0:
             return
         for name in ("user", "item"):
@@ -80,6 +84,28 @@ class Attempts:
     @property
     def hinted(self) -> Mask:
         return self.answered & (self.hints > 0)
+
+    @property
+    def scored(self) -> Mask:
+        """Whether the attempt is to an item with more than right and wrong."""
+        return np.zeros(self.size, dtype=bool) if self.max_score is None else self.max_score > 1
+
+    @property
+    def points(self) -> npt.NDArray[np.int8]:
+        """The score: of right and wrong 1 and 0, of full credit the highest one; −1 where nobody knows it."""
+        points = self.correct
+        if self.score is not None and self.max_score is not None:
+            by_correct = np.where(self.correct == 1, self.max_score, -1)
+            points = np.where(self.scored, np.where(self.score >= 0, self.score, by_correct), points).astype(np.int8)
+        return points
+
+    @property
+    def contradictory(self) -> Mask:
+        """Whether a score is none that the item can have, or is not what `correct` says."""
+        if self.score is None or self.max_score is None:
+            return np.zeros(self.size, dtype=bool)
+        beyond = (self.score < -1) | (self.score > self.max_score)
+        return self.scored & (self.score != -1) & (beyond | (self.correct != (self.score == self.max_score)))
 
 
 @dataclass(frozen=True)
@@ -106,6 +132,10 @@ def _rapid(attempts: Attempts, rules: Rules) -> Mask:
     return attempts.answered & (attempts.time_ms < limit[attempts.item])
 
 
+def _wrong_by_hint(attempts: Attempts, rules: Rules) -> Mask:
+    return attempts.hinted & (rules.eligibility.hinted == "wrong")
+
+
 class Reason(NameWithMeaning):
     """Why an attempt is not scored, in order of precedence: of several reasons the first is given."""
 
@@ -118,7 +148,7 @@ class Reason(NameWithMeaning):
     UNUSABLE = _Meaning(
         "unusable",
         "The row contradicts itself, so it cannot be read as an answer.",
-        lambda attempts, _: attempts.unknown_item,
+        lambda attempts, _: attempts.unknown_item | attempts.contradictory,
         is_rejected=True,
         shows_drift=False,
     )
@@ -133,6 +163,11 @@ class Reason(NameWithMeaning):
         "The item was shown and not answered, and no later item of an exam session was answered.",
         lambda attempts, _: ~attempts.answered & ~(attempts.exam & attempts.answered_later),
         is_answer=False,
+    )
+    SCORE_MISSING = _Meaning(
+        "score_missing",
+        "It has not full credit, and nobody knows how much it has: the item is scored from 0 to more than 1.",
+        lambda attempts, rules: attempts.answered & (attempts.points < 0) & ~_wrong_by_hint(attempts, rules),
     )
     HINTED = _Meaning(
         "hinted",
@@ -161,8 +196,8 @@ class Judgement:
 
     Attributes:
         code: int8, shape (R,). Place in `Judgement.REASONS`; −1 where the attempt is scored.
-        score: int8, shape (R,). 0 or 1; −1 where the attempt is not scored.
-        counts: attempts by reason, every reason present, those that count under "scored"; they sum to R.
+        score: int8, shape (R,). From 0 to the item's highest score; −1 where the attempt is not scored.
+        counts: attempts as `counts_by_reason` has them; they sum to R.
         few_items: item code → responses it had when it was left out for having too few.
     """
 
@@ -241,9 +276,8 @@ class JudgedLearners:
 
     def outcome(self) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
         """Code and score of each attempt, as a `Judgement` has them."""
-        score = np.maximum(self._attempts.correct, 0).astype(np.int8)
-        if self._rules.eligibility.hinted == "wrong":
-            score[self._attempts.hinted] = 0
+        score = np.maximum(self._attempts.points, 0).astype(np.int8)
+        score[_wrong_by_hint(self._attempts, self._rules)] = 0
         score[self._code >= 0] = -1
         return self._code, score
 
@@ -262,9 +296,11 @@ def items_with_few(responses: Iterable[tuple[K, int]], least: int, before: Conta
 
 
 def counts_by_reason(code: npt.NDArray[np.int8]) -> dict[str, int]:
-    """Attempts by reason, every reason present, those that are scored under "scored"."""
+    """Attempts by reason, every reason present but SCORE_MISSING where it has none, those that are scored under
+    "scored"."""
     tally = np.bincount(code + 1, minlength=len(_REASONS) + 1)
-    return {"scored": int(tally[0])} | {str(r.value): int(tally[_CODE[r] + 1]) for r in _REASONS}
+    counts = {"scored": int(tally[0])} | {str(r.value): int(tally[_CODE[r] + 1]) for r in _REASONS}
+    return {reason: n for reason, n in counts.items() if n or reason != Reason.SCORE_MISSING}
 
 
 def rejected(counts: Mapping[str, int]) -> tuple[int, int]:

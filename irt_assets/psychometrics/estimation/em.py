@@ -471,6 +471,7 @@ def _calibration(
         priors=problem.priors.as_dict(),
         categories=None if further is None else items.n_categories,
         further=further,
+        score_sums=np.rint(counts.score_sums).astype(np.int64) if (items.n_categories > 2).any() else None,
     )
 
 

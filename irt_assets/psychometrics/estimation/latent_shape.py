@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.item_models import model_of
 from irt_assets.psychometrics.core.model_families import ONE_PL, THREE_PL, TWO_PL
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
@@ -76,14 +76,14 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
     """
     if rule != "auto":
         return fit(responses, model, rule), Shape(rule, _forced(rule, responses.n_persons))
-    if item_model(model).guesses:
+    if model_of(model).guesses:
         return fit(responses, model, "histogram"), Shape("histogram", UNDER_GUESSING)
     calibration = fit(responses, model, "normal")
     if not calibration.convergence.converged:
         return calibration, Shape("normal", "θ is taken as normal: the fit did not converge, so nothing was tested")
     made: dict[tuple[Model, Latent], Calibration] = {(model, "normal"): calibration}
     try:
-        unit_sd = item_model(model).with_unit_sd.name
+        unit_sd = model_of(model).with_unit_sd.name
         if unit_sd != model:
             made[unit_sd, "normal"] = fit(responses, unit_sd, "normal")
         test = normality(responses, made[unit_sd, "normal"])

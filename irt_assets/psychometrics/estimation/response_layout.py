@@ -50,6 +50,11 @@ class Counts:
         return Counts(self.n[keep], self.correct[keep], table, categories)
 
     @property
+    def score_sums(self) -> Floats:
+        """Shape (J,): the sum of all scores of an item."""
+        return self.table @ np.arange(self.table.shape[1])
+
+    @property
     def rarer(self) -> Floats:
         """How many answers were not of the kind that was given most often."""
         others = self.n - np.where(self.categories > 2, self.table.max(axis=1, initial=0.0), self.correct)

@@ -19,12 +19,15 @@ from typing import Any, get_args
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.responses.erased import names_of_erased
 from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.clean import LONGEST_ID, NAMES, Columns
 from irt_assets.responses.importing.jsonlines import NotKept, parse
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, load_mapping
+from irt_assets.responses.importing.max_scores import FORMER_MAXIMA, follow_new_maxima, require_consistent_scores
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, unseen
 from irt_assets.responses.importing.scoring import NUMBER, SCORES
@@ -34,6 +37,7 @@ from resources.postgres.database import Database, advisory_lock
 Cells = dict[str, str | None]
 DEEPEST = 100  # levels of lists and objects within each other
 MODELS: tuple[str, ...] = get_args(Model)
+OF_RIGHT_AND_WRONG = tuple(name for name in MODELS if item_model(name).two_categories)
 PARAMETERS = {  # smallest and largest value
     "a": (-math.inf, math.inf),
     "b": (-math.inf, math.inf),
@@ -45,8 +49,18 @@ PARAMETERS = {  # smallest and largest value
     "n": (1, 2**53),
     "D": (1.0, 2.0),
 }
-QUESTION_COLUMNS = ("item_id", "scale_id", "topic_id", "testlet_id", "tags", *PARAMETERS, "model", "key", "meta")
+OF_SCORES = ("max_score", "block")
+"""What `meta` says of an item's scores beside its parameters: it stays where new parameters come without."""
+QUESTION_COLUMNS = (
+    *("item_id", "scale_id", "topic_id", "testlet_id", "tags"),
+    *(*PARAMETERS, "model", *OF_SCORES, "key", "meta"),
+)
 LEARNER_COLUMNS = ("user_id", "attributes", "is_test", "target_scale_id", "target_theta")
+IRT = f"""CASE WHEN s.meta ? 'irt' AND {{kept}} ? 'irt' THEN jsonb_build_object('irt',
+    CASE WHEN s.meta->'irt' ? 'a' THEN jsonb_strip_nulls(jsonb_build_object(
+        {", ".join(f"'{name}', {{kept}}->'irt'->'{name}'" for name in OF_SCORES)})) ELSE {{kept}}->'irt' END
+    || (s.meta->'irt')) ELSE '{{{{}}}}' END"""
+"""An item's new parameters replace all former ones; what is said of its scores is added to what is there."""
 DEFAULTS = {"scale_id": "'default'", "is_test": "false"}
 """What an empty cell of a new row is, in SQL."""
 
@@ -74,7 +88,8 @@ class Kind:
 def import_questions(
     database: Database, file: Path, *, mapping: str | Path = AUTO, dry_run: bool = False, reject: Reject = unseen
 ) -> ImportReport:
-    """Items: item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their errors, n, D, model, key.
+    """Items: item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their errors, n, D, model,
+    max_score, block, key.
 
     In the report, `duplicates` are rows that say what the bank says already.
     Raises PermanentFailure where the file or the mapping is at fault.
@@ -118,8 +133,13 @@ def take_rows(
         with connection.cursor().copy(f"COPY staged ({listed}) FROM STDIN") as copy:
             for row in rows:
                 copy.write_row(row)
+        if kind is QUESTIONS:
+            connection.execute(FORMER_MAXIMA)
         changed = connection.execute(_update(kind, given)).rowcount
         added = connection.execute(_insert(kind)).rowcount
+        if kind is QUESTIONS:
+            require_consistent_scores(connection, source.name)
+            arrival.report.notes += follow_new_maxima(connection, source.name)
         report = arrival.report
         report.accepted = changed + added
         report.duplicates = report.read - report.rejected.total() - report.accepted
@@ -229,10 +249,14 @@ def _question(cells: Cells) -> tuple[Any, ...]:
     irt: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if irt and not {"a", "b"} <= set(irt):
         raise _Refusal("incomplete_parameters", ", ".join(f"{name}={value}" for name, value in irt.items()))
-    if irt and (model := cells.get("model")) is not None:
-        if model.lower() not in MODELS:
+    irt |= _of_scores(cells)
+    model = (cells.get("model") or "").lower()
+    if model and (irt or model not in OF_RIGHT_AND_WRONG):
+        if model not in MODELS:
             raise _Refusal("bad_model", model)
-        irt["model"] = model.lower()
+        if model in OF_RIGHT_AND_WRONG and irt.get("max_score", 1) > 1:
+            raise _Refusal("bad_model", f"{model}, which is for right and wrong, with max_score={irt['max_score']}")
+        irt["model"] = model
     if irt:
         meta["irt"] = irt
     if (tags := cells.get("tags")) is not None:
@@ -240,6 +264,13 @@ def _question(cells: Cells) -> tuple[Any, ...]:
     if (key := cells.get("key")) is not None:
         meta["key"] = key
     return cells["item_id"], cells.get("scale_id"), cells.get("topic_id"), cells.get("testlet_id"), Jsonb(meta)
+
+
+def _of_scores(cells: Cells) -> dict[str, Any]:
+    most, block = cells.get("max_score"), cells.get("block")
+    if most is not None and not (re.match(r"^\d+(\.0+)?$", most) and 1 <= float(most) <= MAX_SCORE):
+        raise _Refusal("bad_max_score", most)
+    return {} | ({"max_score": int(float(most))} if most else {}) | ({"block": block} if block else {})
 
 
 def _learner(cells: Cells) -> tuple[Any, ...]:
@@ -310,7 +341,10 @@ def _update(kind: Kind, given: Collection[str] = ()) -> str:
     """
     after = {name: f"coalesce(s.{name}, t.{name})" for name in kind.columns[1:]}
     after |= {name: f"coalesce(s.{name}, {DEFAULTS.get(name, 'NULL')})" for name in after if name in given}
-    after[kind.document] = f"t.{kind.document} - {_spoken_for(kind, given)} || s.{kind.document}"
+    kept = f"(t.{kind.document} - {_spoken_for(kind, given)})"
+    after[kind.document] = f"{kept} || s.{kind.document}"
+    if kind is QUESTIONS:
+        after[kind.document] += f" || {IRT.format(kept=kept)}"
     sets = ", ".join(f"{name} = {value}" for name, value in after.items())
     before = ", ".join(f"t.{name}" for name in after)
     return (
@@ -325,7 +359,7 @@ def _spoken_for(kind: Kind, given: Collection[str]) -> str:
     if kind.document in given:
         every = kind is LEARNERS or "key" in given
         return f"ARRAY(SELECT k FROM jsonb_object_keys(t.{kind.document}) k WHERE {every} OR k <> 'key')"
-    irt = {*PARAMETERS, "model"} if kind is QUESTIONS else set()
+    irt = {*PARAMETERS, *OF_SCORES, "model"} if kind is QUESTIONS else set()
     keys = {"irt" if name in irt else name for name in given if name not in kind.columns}
     return f"ARRAY[{', '.join(map(sql.quote, sorted(keys)))}]::text[]"
 

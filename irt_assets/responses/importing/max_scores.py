@@ -1,0 +1,93 @@
+"""The highest scores of items: what the bank's say together, and what a new one does to the answers that are there.
+
+What does not belong here: what a file's scores are (see `scoring`).
+"""
+
+from __future__ import annotations
+
+import psycopg
+
+from irt_assets.common.wording import listed
+from irt_assets.responses.importing.staging import kept_as_corrections
+from resources.failures import PermanentFailure
+from resources.postgres.guest_reads import reads_own_tables
+
+MOST_NAMED = 5
+FORMER_MAXIMA = "UPDATE staged s SET max_score = coalesce(q.max_score, 1) FROM question q WHERE q.item_id = s.item_id"
+"""Beside staged items, so that they can be compared when the bank is written."""
+NEW_MAXIMA = """SELECT q.item_id, s.max_score AS former, coalesce(q.max_score, 1) AS max_score
+    FROM question q JOIN staged s ON s.item_id = q.item_id WHERE s.max_score <> coalesce(q.max_score, 1)"""
+INCONSISTENT = """
+    SELECT item_id, format('its model %s is for right and wrong, and its maximum score is %s', model, max_score)
+    FROM known WHERE max_score > 1 AND model IN ('rasch', '1pl', '2pl', '3pl')
+    UNION ALL
+    SELECT item_id, 'an rsm shares the steps of a block: name it in the column block'
+    FROM known WHERE model = 'rsm' AND block IS NULL
+    UNION ALL
+    SELECT item_id, format('only the items of an rsm have a block, and its model is %s', coalesce(model, 'not given'))
+    FROM known WHERE model IS DISTINCT FROM 'rsm' AND block IS NOT NULL
+    UNION ALL
+    SELECT k.item_id, format('the block %s has %s with the maximum score %s, and its own is %s',
+                             k.block, o.item_id, o.max_score, k.max_score)
+    FROM known k JOIN question o ON o.scale_id = k.scale_id AND o.meta->'irt'->>'block' = k.block
+        AND o.max_score IS DISTINCT FROM k.max_score"""
+
+
+def require_consistent_scores(connection: psycopg.Connection, file: str) -> None:
+    """Raises PermanentFailure where the bank says of a staged item what cannot be true together."""
+    found = connection.execute(
+        f"""WITH known AS (
+              SELECT q.item_id, q.scale_id, q.max_score, q.meta->'irt'->>'model' AS model,
+                     q.meta->'irt'->>'block' AS block
+              FROM question q JOIN staged s ON s.item_id = q.item_id)
+            {INCONSISTENT} ORDER BY 1 LIMIT {MOST_NAMED}""".encode()
+    ).fetchall()
+    if found:
+        why = "; ".join(f"item {item}: {text}" for item, text in found)
+        raise PermanentFailure(f"{file}: {why}. Nothing was imported.")
+
+
+def follow_new_maxima(connection: psycopg.Connection, file: str) -> list[str]:
+    """Decide anew, in the log, which answers have full credit where an item has another maximum score; what to say.
+
+    Raises PermanentFailure where the item is published, or an answer has more.
+    """
+    if not (changed := connection.execute(NEW_MAXIMA).fetchall()):
+        return []
+    items = [item for item, _, _ in changed]
+    named = listed([f"{item} ({former} → {most})" for item, former, most in changed], MOST_NAMED)
+    published = connection.execute(
+        "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1", (items,)
+    ).fetchall()
+    if published:
+        raise PermanentFailure(
+            f"{file}: the maximum score of an item is changed while nothing of it is published, and published is "
+            f"{listed([item for (item,) in published], MOST_NAMED)}: with another maximum it is another item, so give "
+            "it an id of its own. Nothing was imported."
+        )
+    if reads_own_tables(connection):
+        return [f"{file}: new maximum scores: {named}"]
+    log = f"response_log r JOIN ({NEW_MAXIMA}) m ON m.item_id = r.item_id"
+    beyond = f"SELECT m.item_id, max(r.score) FROM {log} WHERE r.score > m.max_score GROUP BY 1 ORDER BY 1"
+    for item, score in connection.execute(beyond.encode()):
+        raise PermanentFailure(
+            f"{file}: item {item} has an answer with the score {score}, so its maximum score cannot be lower. Nothing "
+            "was imported."
+        )
+    wrong = "r.score IS NOT NULL AND r.correct IS DISTINCT FROM (r.score = m.max_score)"
+    former = f"SELECT r.*, 'the maximum score is ' || m.max_score AS reason FROM {log} WHERE {wrong}"
+    connection.execute(kept_as_corrections(former, how="rescore", by="session_user").encode())
+    corrected = connection.execute(
+        f"""UPDATE response_log r SET correct = (r.score = m.max_score), recorded_at = now()
+            FROM ({NEW_MAXIMA}) m WHERE m.item_id = r.item_id AND {wrong}""".encode()
+    ).rowcount
+    [(only_right_or_wrong,)] = connection.execute(
+        f"SELECT count(*) FROM {log} WHERE r.score IS NULL AND r.correct IS NOT NULL".encode()
+    ).fetchall()
+    notes = [f"{file}: new maximum scores: {named}; {corrected:,} answers have full credit or lose it"]
+    if only_right_or_wrong:
+        notes.append(
+            f"{file}: {only_right_or_wrong:,} answers to these items have no score: what was right has full credit, "
+            "what was wrong is left out as score_missing"
+        )
+    return notes
