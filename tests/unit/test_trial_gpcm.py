@@ -18,7 +18,6 @@ from irt_assets.psychometrics.core.model_families import TWO_PL, ItemModel
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.priors import LogNormal, Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.dif.analysis import analyse_dif
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.normality import normality
@@ -345,8 +344,6 @@ def test_what_is_not_defined_for_more_than_two_categories_is_refused(world):
         normality(responses, fit)
     with pytest.raises(PsychometricsError, match="is defined for items of two categories, and a GPCM has more"):
         summarise(responses, fit)
-    with pytest.raises(PsychometricsError, match="differential item functioning is defined for items of two"):
-        analyse_dif("gender", responses, [None] * LEARNERS, model="gpcm")
     with pytest.raises(PsychometricsError, match="within testlets is defined for items of two categories"):
         fit_em(responses, model="gpcm", testlets={"i1": "t", "i2": "t"})
     with pytest.raises(PsychometricsError, match="a gpcm model has no difficulty for the prior on b"):
