@@ -33,7 +33,7 @@ class ScoredItems:
         """Slopes a·m about those of items scored 0 and 1, and steps about .9 apart."""
         m = np.array(max_scores)
         a = rng.lognormal(0.1, 0.3, m.size) * 1.5 / (0.5 + m)
-        parameters = np.zeros((3 + m.max(), m.size))
+        parameters = np.zeros((3 + m.max() if (m > 1).any() else 2, m.size))
         parameters[:2] = a, -a * rng.normal(0, 1, m.size)
         for j in np.flatnonzero(m > 1):
             inner = np.arange(1, m[j])
@@ -76,7 +76,7 @@ class ScoredItems:
         cov, by_sample = own.copy(), common.reshape(-1, 2)
         cov[:, :2, :2] += common @ of_sample @ common.swapaxes(1, 2)
         has = np.arange(len(by) - 2) < np.where(self.categories > 2, self.categories, 0)[:, None]
-        further = np.where(has, x[:, 2:], np.nan)
+        further = np.where(has, x[:, 2:], np.nan) if has.size else None
         places = places_of_parameters(self.size, further)
         joint = np.zeros((places.max() + 1,) * 2)
         for of, at in zip(own, places, strict=True):

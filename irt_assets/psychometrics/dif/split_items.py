@@ -77,8 +77,10 @@ class Groups:
         rows = rows[np.argsort(group[rows], kind="stable")]  # a group's copies are then used one after the other
         first = np.diff(responses.person[rows], prepend=-1) != 0
         person = np.cumsum(first, dtype=np.int32) - 1
-        answers, n = responses.of_rows(rows), int(first.sum())
-        own = replace(answers, person=person, n_persons=n, key=None)
+        own = Responses(
+            person, responses.item[rows], responses.score[rows], int(first.sum()), responses.item_ids,
+            responses.categories,
+        )  # fmt: skip
         shape: Latent = latent if np.sum(member == 0) >= FEWEST_LEARNERS else "normal"
         return cls(own, tuple(names), group[rows[first]], answered, models, shape, threads)
 
