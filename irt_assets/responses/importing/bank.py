@@ -27,7 +27,12 @@ from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.clean import LONGEST_ID, NAMES, Columns
 from irt_assets.responses.importing.jsonlines import NotKept, parse
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, load_mapping
-from irt_assets.responses.importing.max_scores import FORMER_MAXIMA, follow_new_maxima, require_consistent_scores
+from irt_assets.responses.importing.max_scores import (
+    FORMER_MAXIMA,
+    follow_new_maxima,
+    new_maxima,
+    require_consistent_scores,
+)
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, unseen
 from irt_assets.responses.importing.scoring import NUMBER, SCORES
@@ -139,7 +144,7 @@ def take_rows(
         added = connection.execute(_insert(kind)).rowcount
         if kind is QUESTIONS:
             require_consistent_scores(connection, source.name)
-            arrival.report.notes += follow_new_maxima(connection, source.name)
+            arrival.report.notes += follow_new_maxima(connection, source.name, new_maxima(connection))
         report = arrival.report
         report.accepted = changed + added
         report.duplicates = report.read - report.rejected.total() - report.accepted

@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import psycopg
 import yaml
 from psycopg.types.json import Jsonb
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, take_rows
 from irt_assets.responses.importing.clean import Limits
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind_attempts, load_mapping, presets
@@ -82,6 +83,7 @@ class _AnswerOptions(_BankOptions):
     dichotomise: str | None = None
     key: str | None = None
     strict: bool = False
+    max_scores: dict[str, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = {}
 
 
 @dataclass(frozen=True)
@@ -209,9 +211,10 @@ class _How:
             mapping = options.mapping
             rules = load_mapping(mapping if mapping in (AUTO, *presets()) else beside(mapping))
             if not isinstance(options, _AnswerOptions):
-                return cls(rules, scoring_of(None, None), None, False)
+                return cls(rules, scoring_of(None, None, {}), None, False)
             check_zone(options.zone, f"zone: {options.zone}: unknown")
-            scoring = scoring_of(options.dichotomise, beside(options.key) if options.key else None)
+            key = beside(options.key) if options.key else None
+            scoring = scoring_of(options.dichotomise, key, options.max_scores)
             return cls(rules, scoring, options.zone, options.strict)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -20,8 +21,18 @@ from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.responses.importing.matrix import item_columns
+from irt_assets.responses.importing.max_scores import NewMaximum, follow_new_maxima
 from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, refused_as_erased
-from irt_assets.responses.importing.scoring import WAYS_OUT, AsGiven, ByKey, FromPoints, Scoring, Tally, refusal
+from irt_assets.responses.importing.scoring import (
+    WAYS_OUT,
+    AsGiven,
+    AsRecorded,
+    ByKey,
+    FromPoints,
+    Scoring,
+    Tally,
+    refusal,
+)
 from irt_assets.responses.importing.sources import Batch, Source, plain_rows
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
@@ -59,8 +70,10 @@ def take(
     limits = _limits(clock.fetchall()[0][0], first_month, zone, at, ahead)
     staging = staging or Staging(connection)
     arrivals = [Arrival(connection, staging.kind, given.name, reject) for given in sources]
+    scoring = with_recorded_maxima(scoring, staging)
     scoring = _with_tops(scoring, sources, limits, staging)
     records: dict[str, dict[str, str]] = {}
+    declared: dict[str, int] = {}
     months: set[str] = set()
     read = 0
 
@@ -80,8 +93,10 @@ def take(
         staging.add(number, cleaned(given, arrival))
         report.notes += arrival.report.notes
         records |= {item: scoring.record(item) for item in given.tally.answers}
+        declared |= given.declared(scoring)
     if records:
         _check_records(staging, records)
+    new_maxima = _new_maxima(staging, declared) if declared else []
     staging.lock()
     verdicts = staging.judge(strict=strict)
     if erased := sum(n for (_, reason), n in verdicts.items() if reason == ERASED):
@@ -97,6 +112,9 @@ def take(
         report.new_items, report.new_learners = staging.add_items_and_learners()
         if known := {item: record for item, record in records.items() if record}:
             staging.record(known)
+        if declared:
+            staging.record_maxima(declared)
+            report.notes += follow_new_maxima(connection, names[0], new_maxima)
         if beside := staging.judge_beside_posts(names):
             _count_corrected(arrivals, beside.corrected)
             _count_judged(staging, sources, arrivals, beside.verdicts)
@@ -122,6 +140,7 @@ class AnswerSource:
         self.source = source
         self._whole = whole
         self.tally = Tally()
+        self.items: set[str] = set()
         self.name = source.name
         self.erasure_of: Callable[[str], str] = lambda _user_id: ""
         self._guessed = rules is None
@@ -157,6 +176,7 @@ class AnswerSource:
         """
         kind = "preset" if self._mapping.preset else "mapping"
         report.notes.append(f"{self.name}: {self.source.kind}, {self.source.encoding}, {kind} {self._mapping.name}")
+        scoring = self._scored(scoring)
         items = self._items(scoring, report)
         file_id = self.source.sha256[:16] if limits.start is not None else ""
         cleaner = Cleaner(self._binding, limits, file_id, items, scoring)
@@ -169,6 +189,8 @@ class AnswerSource:
                     f"{self.name}: times without a zone, such as {error.example}. Say which zone they are in:"
                     " --zone Europe/Berlin, for example, or --zone UTC. Times that carry a zone keep theirs."
                 ) from error
+            if scoring.maxima.declared:
+                self.items.update(pc.unique(cleaned.answers["item_id"]).to_pylist())
             report.read += cleaned.read + len(batch.bad)
             report.rejected.update(bad.reason for bad in batch.bad)
             report.rejected.update(cleaned.refused.reasons)
@@ -177,6 +199,21 @@ class AnswerSource:
             yield batch, cleaned.answers
         if self._whole is None:
             self.check_scores(scoring)
+
+    def _scored(self, scoring: Scoring) -> Scoring:
+        """The rule, with the highest scores that the mapping declares."""
+        if not self._mapping.max_scores or not isinstance(scoring, AsGiven | AsRecorded):
+            return scoring
+        declared = {**self._mapping.max_scores, **scoring.maxima.declared}
+        if isinstance(scoring, AsRecorded):
+            return replace(scoring, records=scoring.known, declared=declared)
+        return AsGiven(replace(scoring.maxima, declared=declared))
+
+    def declared(self, scoring: Scoring) -> dict[str, int]:
+        """The highest scores that this import says of the items that were answered."""
+        maxima = self._scored(scoring).maxima
+        found = {item: maxima.declared_of(item) for item in self.items} if maxima.declared else {}
+        return {item: most for item, most in found.items() if most}
 
     @property
     def is_matrix(self) -> bool:
@@ -191,6 +228,7 @@ class AnswerSource:
         """Tally the scores of the whole source."""
         if self._whole is not None:
             return self._whole
+        scoring = self._scored(scoring)
         cleaner = Cleaner(self._binding, limits, "", self._items(scoring, ImportReport()), scoring)
         for batch in self.source.batches():
             cleaner.count(batch)
@@ -246,6 +284,29 @@ class AnswerSource:
         return items
 
 
+def with_recorded_maxima(scoring: Scoring, staging: Staging) -> Scoring:
+    """Scores as they are given are those of items whose highest ones the bank says, too."""
+    if not isinstance(scoring, AsGiven):
+        return scoring
+    recorded = {item: most for item, most in staging.known_maxima().items() if most}
+    return AsGiven(replace(scoring.maxima, recorded=recorded))
+
+
+def _new_maxima(staging: Staging, declared: dict[str, int]) -> list[NewMaximum]:
+    """Of the items that the bank has, those that are declared for the first time.
+
+    Raises PermanentFailure where one is declared otherwise than before.
+    """
+    known = staging.known_maxima([*declared])
+    for item, most in known.items():
+        if most not in (None, declared[item]):
+            raise PermanentFailure(
+                f"item {item}: its record says max_score {most}, and this import {declared[item]}. Leave it out here, "
+                "or change the record first: irt import questions, with the columns item_id,max_score."
+            )
+    return [NewMaximum(item, 1, declared[item]) for item, most in known.items() if most is None and declared[item] > 1]
+
+
 def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits, staging: Staging) -> Scoring:
     """Full marks are the highest of all sources, or the higher one that an earlier import knew."""
     if not isinstance(scoring, FromPoints) or scoring.at is not None:
@@ -261,6 +322,13 @@ def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits
 
 def _check_records(staging: Staging, records: dict[str, dict[str, str]]) -> None:
     """Raises PermanentFailure where an item's earlier answers were scored by another rule."""
+    if ruled := [item for item, record in records.items() if record]:
+        for item, most in staging.known_maxima(ruled).items():
+            if (most or 1) > 1:
+                raise PermanentFailure(
+                    f"item {item}: its record says max_score {most}, and this import makes it right and wrong. Leave "
+                    "the option out and its scores are kept, or give another item id."
+                )
     for name in ("dichotomise", "key"):
         for item, earlier in staging.recorded(name).items():
             now = records.get(item, {}).get(name)
