@@ -150,9 +150,10 @@ def _of_fit(connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInF
 
 
 def against_published(window: LinkedWindow, anchors: AnchorSet, at: InForce, start: datetime) -> Comparison:
-    """The comparison of a window with the values already in force at its `start`, without items whose slope the fit
-    held by a prior, as it does until they are published."""
-    held = set(window.raw.priors.get("only", ()))
+    """The comparison of a window with the values already in force at its `start`, without items whose slope or rare
+    steps the fit held by a prior, as it does until they are published."""
+    priors = window.raw.priors
+    held = {*priors.get("only", ()), *priors.get("rare_steps", {}).get("items", ())}
     in_force = zip(at.published.item_ids, at.since, strict=True)
     items = [item for item, since in in_force if since <= start and item not in held]
     return compare(window.raw, window.linking, anchors, at.published.select(items))

@@ -93,7 +93,10 @@ class Groups:
         fits, least = [], np.full(self.responses.n_items, np.nan)
         for g, name in enumerate(self.names):
             answers = self.responses.of_persons(np.flatnonzero(self.member == g))
-            fit = fit_em(answers, model=self.models, threads=self.threads, tolerance=1e-2, abilities_known=True)
+            fit = fit_em(
+                answers, model=self.models, threads=self.threads, tolerance=1e-2, abilities_known=True,
+                prior_on_rare_steps=False,
+            )  # fmt: skip
             fits.append(fit)
             known = np.isfinite(fit.cov).all(axis=(1, 2)) & (fit.a > 0)
             if g == 0:
@@ -140,6 +143,7 @@ class Groups:
             latent=self.latent,
             threads=self.threads,
             tolerance=_TOLERANCE,
+            prior_on_rare_steps=False,
             start=replace(near.fit.select(near.place[group, item]), item_ids=ids),
         )
         if not (fit.convergence.converged or (model_of(self.models).guesses and _all_but_items(fit))):
