@@ -45,8 +45,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     Raises PsychometricsError for other calibrations.
     """
     of = calibration.item_model
-    if not of.scores_suffice:
-        of.require_logistic("the test of normality")
+    of.require_logistic_or_scores("the test of normality")
     if len(calibration.populations) > 1 or calibration.anchored or of.fixed_slopes:
         raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
     if calibration.joint_cov is None:

@@ -31,7 +31,7 @@ from irt_assets.responses.importing.report import WAYS_OUT, ImportReport, Refuse
 from irt_assets.responses.importing.scoring import Scoring, scoring_of
 from irt_assets.responses.importing.sources import Batch, Source
 from irt_assets.responses.importing.staging import Staging
-from irt_assets.responses.importing.take import AnswerSource, check_zone, take
+from irt_assets.responses.importing.take import AnswerSource, check_zone, take, with_recorded_maxima
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.inbox_files import FOLDERS, IGNORED, Inbox, InboxFile
@@ -257,8 +257,10 @@ def _steps(database: Database, source: Source, file: Listed, how: _How, most_row
     parts: Iterable[Source] = [source] if file.last_line == 0 else []
     tally = None
     if source.rows > most_rows and not whole.is_matrix:
-        tally = whole.tally = whole.count(Limits(0, 0), how.scoring)
-        whole.check_scores(how.scoring)
+        with database.connect() as connection:
+            scoring = with_recorded_maxima(connection, how.scoring)
+        tally = whole.tally = whole.count(Limits(0, 0), scoring)
+        whole.check_scores(scoring)
         parts = _parts(source, file.last_line, most_rows)
     last_line = file.last_line
     for part in parts:

@@ -5,12 +5,13 @@ What does not belong here: what a file's scores are (see `scoring`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import psycopg
 
 from irt_assets.common.wording import listed
+from irt_assets.ledger import publications
 from irt_assets.responses.importing.staging import kept_as_corrections
 from resources.failures import PermanentFailure
 from resources.postgres.guest_reads import reads_own_tables
@@ -44,6 +45,25 @@ INCONSISTENT = """
         AND o.max_score IS DISTINCT FROM k.max_score"""
 
 
+def known_maxima(connection: psycopg.Connection, items: Iterable[str] | None = None) -> dict[str, int | None]:
+    """The maximum scores of these items of the bank, None of one without; without `items`, of all that have one."""
+    rows = connection.execute(
+        """SELECT item_id, max_score FROM question
+           WHERE item_id = ANY(%(items)s) OR %(items)s::text[] IS NULL AND max_score IS NOT NULL""",
+        {"items": None if items is None else [*items]},
+    )
+    return dict(rows.fetchall())
+
+
+def record_maxima(connection: psycopg.Connection, maxima: Mapping[str, int]) -> None:
+    """Put the maximum scores of items into their records."""
+    connection.cursor().executemany(
+        """UPDATE question SET meta = meta || jsonb_build_object('irt',
+               coalesce(meta->'irt', '{}') || jsonb_build_object('max_score', %s::int)) WHERE item_id = %s""",
+        [(most, item) for item, most in maxima.items()],
+    )
+
+
 def require_consistent_scores(connection: psycopg.Connection, file: str) -> None:
     """Raises PermanentFailure where the bank says of a staged item what cannot be true together."""
     found = connection.execute(
@@ -59,7 +79,7 @@ def require_consistent_scores(connection: psycopg.Connection, file: str) -> None
 
 
 def new_maxima(connection: psycopg.Connection) -> list[NewMaximum]:
-    """Of the staged items that the bank had, those with another maximum score than before."""
+    """The staged items that the bank had with another maximum score."""
     return [NewMaximum(*row) for row in connection.execute(NEW_MAXIMA)]
 
 
@@ -73,13 +93,11 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
     items, most = [one.item_id for one in changed], [one.max_score for one in changed]
     values = {"items": items, "most": most}
     named = listed([f"{one.item_id} ({one.former} → {one.max_score})" for one in changed], MOST_NAMED)
-    published = connection.execute(
-        "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1", (items,)
-    ).fetchall()
+    published = publications.published_among(connection, items)
     if published:
         raise PermanentFailure(
             f"{file}: the maximum score of an item is changed while nothing of it is published, and published is "
-            f"{listed([item for (item,) in published], MOST_NAMED)}: with another maximum it is another item, so give "
+            f"{listed(published, MOST_NAMED)}: with another maximum it is another item, so give "
             "it an id of its own. Nothing was imported."
         )
     if reads_own_tables(connection):

@@ -7,7 +7,7 @@ why it is not added (`duplicate` is not a fault).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -292,25 +292,6 @@ class Staging:
             cursor.executemany(
                 "UPDATE question SET meta = meta || %s WHERE item_id = %s AND NOT meta @> %s",
                 [(Jsonb(record), item, Jsonb(record)) for item, record in records.items()],
-            )
-
-    def known_maxima(self, items: Sequence[str] | None = None) -> dict[str, int | None]:
-        """The highest scores of items in the bank; None: of all that have one. None of one without."""
-        rows = self._connection.execute(
-            """SELECT item_id, max_score FROM question
-               WHERE item_id = ANY(%(items)s) OR %(items)s::text[] IS NULL AND max_score IS NOT NULL""",
-            {"items": None if items is None else [*items]},
-        )
-        return dict(rows.fetchall())
-
-    def record_maxima(self, maxima: dict[str, int]) -> None:
-        """Put the highest scores of items into their records."""
-        with self._connection.cursor() as cursor:
-            cursor.executemany(
-                """UPDATE question SET meta = meta || jsonb_build_object('irt',
-                       coalesce(meta->'irt', '{}') || jsonb_build_object('max_score', %s::int))
-                   WHERE item_id = %s""",
-                [(most, item) for item, most in maxima.items()],
             )
 
     def add_answers(self, months: set[str], report_share: Callable[[float], None]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as Map
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -21,7 +22,7 @@ from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.responses.importing.matrix import item_columns
-from irt_assets.responses.importing.max_scores import NewMaximum, follow_new_maxima
+from irt_assets.responses.importing.max_scores import NewMaximum, follow_new_maxima, known_maxima, record_maxima
 from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, refused_as_erased
 from irt_assets.responses.importing.scoring import (
     WAYS_OUT,
@@ -70,7 +71,7 @@ def take(
     limits = _limits(clock.fetchall()[0][0], first_month, zone, at, ahead)
     staging = staging or Staging(connection)
     arrivals = [Arrival(connection, staging.kind, given.name, reject) for given in sources]
-    scoring = with_recorded_maxima(scoring, staging)
+    scoring = with_recorded_maxima(connection, scoring)
     scoring = _with_tops(scoring, sources, limits, staging)
     records: dict[str, dict[str, str]] = {}
     declared: dict[str, int] = {}
@@ -95,8 +96,9 @@ def take(
         records |= {item: scoring.record(item) for item in given.tally.answers}
         declared |= given.declared(scoring)
     if records:
-        _check_records(staging, records)
-    new_maxima = _new_maxima(staging, declared) if declared else []
+        _check_records(connection, staging, records)
+    known = known_maxima(connection, declared) if declared else {}
+    declared = _not_recorded(known, declared)
     staging.lock()
     verdicts = staging.judge(strict=strict)
     if erased := sum(n for (_, reason), n in verdicts.items() if reason == ERASED):
@@ -110,11 +112,12 @@ def take(
         staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
         # After the answers: a post of the same new learner waits for the end of the transaction.
         report.new_items, report.new_learners = staging.add_items_and_learners()
-        if known := {item: record for item, record in records.items() if record}:
-            staging.record(known)
+        if ruled := {item: record for item, record in records.items() if record}:
+            staging.record(ruled)
         if declared:
-            staging.record_maxima(declared)
-            report.notes += follow_new_maxima(connection, names[0], new_maxima)
+            record_maxima(connection, declared)
+            changed = [NewMaximum(item, 1, declared[item]) for item in known.keys() & declared if declared[item] > 1]
+            report.notes += follow_new_maxima(connection, names[0], changed)
         if beside := staging.judge_beside_posts(names):
             _count_corrected(arrivals, beside.corrected)
             _count_judged(staging, sources, arrivals, beside.verdicts)
@@ -284,27 +287,23 @@ class AnswerSource:
         return items
 
 
-def with_recorded_maxima(scoring: Scoring, staging: Staging) -> Scoring:
+def with_recorded_maxima(connection: psycopg.Connection, scoring: Scoring) -> Scoring:
     """Scores as they are given are those of items whose highest ones the bank says, too."""
     if not isinstance(scoring, AsGiven):
         return scoring
-    recorded = {item: most for item, most in staging.known_maxima().items() if most}
+    recorded = {item: most for item, most in known_maxima(connection).items() if most}
     return AsGiven(replace(scoring.maxima, recorded=recorded))
 
 
-def _new_maxima(staging: Staging, declared: dict[str, int]) -> list[NewMaximum]:
-    """Of the items that the bank has, those that are declared for the first time.
-
-    Raises PermanentFailure where one is declared otherwise than before.
-    """
-    known = staging.known_maxima([*declared])
+def _not_recorded(known: Map[str, int | None], declared: Map[str, int]) -> dict[str, int]:
+    """What is declared of items for the first time. Raises PermanentFailure where the record says something else."""
     for item, most in known.items():
         if most not in (None, declared[item]):
             raise PermanentFailure(
                 f"item {item}: its record says max_score {most}, and this import {declared[item]}. Leave it out here, "
                 "or change the record first: irt import questions, with the columns item_id,max_score."
             )
-    return [NewMaximum(item, 1, declared[item]) for item, most in known.items() if most is None and declared[item] > 1]
+    return {item: most for item, most in declared.items() if known.get(item) is None}
 
 
 def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits, staging: Staging) -> Scoring:
@@ -320,10 +319,10 @@ def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits
     return FromPoints(None, tops)
 
 
-def _check_records(staging: Staging, records: dict[str, dict[str, str]]) -> None:
+def _check_records(connection: psycopg.Connection, staging: Staging, records: dict[str, dict[str, str]]) -> None:
     """Raises PermanentFailure where an item's earlier answers were scored by another rule."""
     if ruled := [item for item, record in records.items() if record]:
-        for item, most in staging.known_maxima(ruled).items():
+        for item, most in known_maxima(connection, ruled).items():
             if (most or 1) > 1:
                 raise PermanentFailure(
                     f"item {item}: its record says max_score {most}, and this import makes it right and wrong. Leave "
