@@ -46,6 +46,9 @@ class ScoredItems:
     def size(self) -> int:
         return len(self.models)
 
+    def select(self, order: np.ndarray) -> ScoredItems:
+        return ScoredItems(tuple(self.models[j] for j in order), self.parameters[:, order], self.categories[order])
+
     def moved(self, by: np.ndarray) -> ScoredItems:
         """All steps of an item moved by so much."""
         d = self.parameters[1] - self.parameters[0] * by
