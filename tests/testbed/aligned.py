@@ -26,8 +26,8 @@ from tests.testbed.scored_estimates import LOST, ScoredItems
 
 @dataclass(frozen=True)
 class World:
-    """K anchors, the first `moved` of which have b + `by`; a pair: drawn between both. `variation`: SD of the others'
-    b from one sample to the other. `model`: of months that are fitted. `scored`: half of the items have 2 to 4 points."""
+    """K anchors, the first `moved` of which have b + `by`; a pair: drawn between both. `variation`: SD of the others' b
+    from one sample to the other. `model`: of months that are fitted. `scored`: half of the items have 2 to 4 points."""
 
     k: int = 30
     n: int = 2000
