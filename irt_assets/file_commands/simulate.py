@@ -72,7 +72,7 @@ class SimulatedResponses:
                 + [",".join([p, *row]) for p, row in zip(persons, cells, strict=True)]
             )
             responses += "\n"
-        names = ("item", "a", "b", "c")
+        names: tuple[str, ...] = ("item", "a", "b", "c")
         truth = zip(self.item_ids, self.a.tolist(), self.b.tolist(), self.c.tolist(), strict=True)
         items = [dict(zip(names, row, strict=True)) for row in truth]
         if self.scored is not None:
