@@ -23,12 +23,12 @@ from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import Anchors, Topics
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.psychometrics.core.errors import breakdowns_explained
-from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.linking import assumed_errors
+from irt_assets.psychometrics.linking.linking import assumed_errors, assumed_errors_of
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, store_attempts, with_scores_of
 from irt_assets.responses.window import judged_window, share_for_run, whole_log
@@ -93,12 +93,14 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
     if irt.get("a_se") is not None and irt.get("b_se") is not None:
         cov_ab = float(irt.get("cov_ab") or 0.0) * metric
         return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab, further=further), False
-    if further:
-        raise ValueError("a scored item needs a_se and b_se")
     if not (a > 0 and 0 <= c < 1):
         return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
+    item = ItemRow(a, b, c, further=further)
     with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
-        return ItemRow(a, b, c, *(float(x[0]) for x in assumed_errors(a, b, c))), True
+        curves = ItemParameters.of_rows([""], [item]).curves
+        errors = assumed_errors_of(curves) if further else assumed_errors(a, b, c)
+    a_se, b_se, cov_ab = (float(x[0]) for x in errors)
+    return replace(item, a_se=a_se, b_se=b_se, cov_ab=cov_ab), True
 
 
 def _of_scores(irt: Mapping[str, Any], metric: float) -> dict[str, float]:

@@ -106,7 +106,11 @@ def test_the_banks_parameters_of_a_scored_item_are_whole_or_refused() -> None:
     assert row.further == {"max_score": 2, "t0": 0, "t1": pytest.approx(0.85), "t2": 0}
     assert row.a == pytest.approx(0.85)
     assert _at_our_metric({"a": 1, "b": 0, "a_se": 0.1, "b_se": 0.1, "max_score": 1})[0].further == {}
-    for wrong in ({"t2": None}, {"t2": 0.4}, {"max_score": 30}, {"a_se": None}):
+    row, assumed = _at_our_metric(known | {"a_se": None})
+    assert assumed
+    assert row.a_se
+    assert row.further["max_score"] == 2
+    for wrong in ({"t2": None}, {"t2": 0.4}, {"max_score": 30}):
         with pytest.raises(ValueError, match=r"scored|max_score"):
             _at_our_metric(known | wrong)
 

@@ -28,9 +28,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import softmax
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
-from irt_assets.psychometrics.core.covariances import common_part
+from irt_assets.psychometrics.core.covariances import common_part, widened, with_further
 from irt_assets.psychometrics.core.curves import (
     by_asymptote_at,
     information_at,
@@ -38,7 +39,9 @@ from irt_assets.psychometrics.core.curves import (
     slope_at,
     weight_at,
 )
+from irt_assets.psychometrics.core.item_models import CountedScores
 from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.model_families import PartialCreditModel
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.scoring.abilities import Scores
 
@@ -101,13 +104,20 @@ class ParameterErrors:
         eta, by_logit_c = a * off, c * (1 - c)
         p, by_eta, omega = probability_at(eta, c), slope_at(eta, c), weight_at(eta, a, c)
         information = information_at(eta, a, c)
+        of_scores = self._of_scores(item, theta, responses)
+        scored = np.isfinite(of_scores[0])
+        information[scored] = of_scores[0, scored]
         total = (of_learners(information) + prior_sd**-2)[person]
         moves = -omega * np.stack([by_eta * off, -by_eta * a, by_asymptote_at(eta) * by_logit_c])
         bend = by_eta / (1 - c) / np.maximum(p, _TINY) ** 2  # −∂(ω/a)/∂c, and ∂(ω/a)/∂η but for a factor c
         weighs = np.stack([omega / a + eta * c * bend, -(a**2) * c * bend, -a * bend * by_logit_c])
         by = ((responses.score[known] - p) * weighs + moves).T / total[:, None]
-        cov = self.items.cov_of_all[:, :3, :3][item]
-        variance = of_learners(np.einsum("rx,rxy,ry->r", by, cov, by))
+        by[scored] = 0.0
+        third = widened(self.items.further_cov, len(self.items.item_ids), 1)[:, :1, :3]
+        cov = with_further(self.items.cov_of_each, third)[item]
+        own = np.einsum("rx,rxy,ry->r", by, cov, by)
+        own[scored] += (of_scores[1] / total**2)[scored]
+        variance = of_learners(own)
         at = np.stack([scores.theta**2, 2 * scores.theta, np.ones(n)])
         share, origin, fits = information / total, self.origin[item], len(self.common)
         of_fit = origin >= 0
@@ -117,3 +127,29 @@ class ParameterErrors:
         variance += np.where(weight > 0, (weight**2 - alone) * (gamma @ at).T, 0.0).sum(axis=1)
         variance += (weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1)) * (self.shared[[0, 0, 1], [0, 1, 1]] @ at)
         return np.sqrt(scores.se**2 + np.maximum(variance, 0.0))
+
+    def _of_scores(self, item: Ints, theta: Floats, responses: Responses) -> Floats:
+        """Shape (2, R), of the answers to partial credit items, NaN of others: their information, and the variance that
+        errors of a, b and t give ∂ log P/∂θ = a(x − E). That moves by x − E − a·V·(θ − b), a²V and −a·P_k·(k − E)."""
+        found = np.full((2, item.size), np.nan)
+        others = [some for some in self.items.others if isinstance(some.model, PartialCreditModel)]
+        if not others:
+            return found
+        known = np.isfinite(self.items.a + self.items.b)[responses.item]
+        counted = CountedScores.of(self.items.curves)
+        score = counted.of_answers(item, responses.score[known], responses.categories)
+        further_cov = widened(self.items.further_cov, len(self.items.item_ids), self.items.n_further)
+        by_item = np.argsort(item, kind="stable")
+        for some in others:
+            first, last = (np.searchsorted(item[by_item], some.at, side=side) for side in ("left", "right"))
+            for k in np.flatnonzero(last > first).tolist():
+                j, n, rows = some.at[k], some.categories[k], by_item[first[k] : last[k]]
+                a, off, points = self.items.a[j], theta[rows] - self.items.b[j], np.arange(n)
+                p = softmax(a * off[:, None] * points + some.further[:n, k], axis=1)
+                expected = p @ points
+                left = points - expected[:, None]
+                spread = (p * left**2).sum(axis=1)
+                by = np.column_stack([score[rows] - expected - a * spread * off, a**2 * spread, -a * p * left])
+                cov = with_further(self.items.cov_of_each[[j]], further_cov[[j]])[0, : 2 + n, : 2 + n]
+                found[:, rows] = a**2 * spread, np.einsum("rx,xy,ry->r", by, cov, by)
+        return found
