@@ -341,7 +341,8 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
 def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | None:
     """The statistics that a fit's spec keeps; None without convergence, as the fit is then not a result, and of a model
     that they do not exist for."""
-    if not (made.calibration.convergence.converged and made.calibration.item_model.logistic):
+    of = made.calibration.item_model
+    if not (made.calibration.convergence.converged and (of.logistic or not of.two_categories)):
         return None
     with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait
         found = summarise(

@@ -36,7 +36,7 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.covariances import mirrored
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -59,6 +59,7 @@ from irt_assets.psychometrics.estimation.em_request import (
     RULING_SHARE,
     Items,
     Persons,
+    as_counted,
     blocks_of_steps,
     checked_model,
     checked_priors,
@@ -73,7 +74,7 @@ from irt_assets.psychometrics.estimation.em_request import (
     some,
 )
 from irt_assets.psychometrics.estimation.latent_distribution import NormalGroups
-from irt_assets.psychometrics.estimation.marginal import Problem
+from irt_assets.psychometrics.estimation.marginal import Point, Problem
 from irt_assets.psychometrics.estimation.optimizer import Solution, maximise
 from irt_assets.psychometrics.estimation.parameter_layout import (
     ROUGHNESS,
@@ -190,7 +191,8 @@ def fit_em(
     Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
     DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
     """
-    return fit_source(lambda: InMemory(responses, Persons.of(responses, groups, reference, weights)), responses, **how)
+    counted = as_counted(responses, how.get("anchors"))
+    return fit_source(lambda: InMemory(counted, Persons.of(responses, groups, reference, weights)), responses, **how)
 
 
 def fit_source(
@@ -304,6 +306,7 @@ def fit_source(
         doubt,
         data_hash,
         models,
+        given,
     )
     calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
     calibration = replace(calibration, priors=given_priors.as_dict())
@@ -404,6 +407,7 @@ def _calibration(
     doubt: str,
     data_hash: str,
     models: tuple[Model, ...],
+    given: ItemCurves,
 ) -> Calibration:
     """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
     J, point, structure = items.n_items, solution.point, problem.structure
@@ -423,11 +427,10 @@ def _calibration(
         Flag.DUPLICATE: same,
         Flag.GUESSING_UNIDENTIFIED: found.guessing_unidentified,
     }
-    further = None
-    if structure.n_curve > 2:
-        own = slice(2 * len(kept), structure.means.start)
-        has = structure.item_model.has(items.n_categories[kept])[2:]
-        further = spread(np.where(has, structure.expand(point.x)[own].reshape(has.shape), np.nan).T, kept, J)
+    further, cov = _further(problem, point, items, kept, given), spread(mirrored(found.cov), kept, J)
+    if further is not None:
+        more = (0, 2 + further.shape[1] - cov.shape[1])
+        cov = np.pad(cov, ((0, 0), more, more))
     places, joint = places_of_parameters(J, further), None
     if found.joint is not None:
         free = structure.listed_at[2 : 2 + structure.n_scores].T >= 0
@@ -449,7 +452,7 @@ def _calibration(
         a=a,
         d=d,
         c=c,
-        cov=spread(mirrored(found.cov), kept, J),
+        cov=cov,
         joint_cov=joint,
         n=np.rint(counts.n).astype(np.int64),
         n_correct=np.rint(counts.correct).astype(np.int64),
@@ -473,6 +476,24 @@ def _calibration(
         further=further,
         score_sums=np.rint(counts.score_sums).astype(np.int64) if (items.n_categories > 2).any() else None,
     )
+
+
+def _further(problem: Problem, point: Point, items: Items, kept: Ints, given: ItemCurves) -> Floats | None:
+    """Shape (J, M): the parameters besides a, d and c of all items, with those of anchors that nobody answered; None
+    where no item has any."""
+    s = problem.structure
+    width = max([s.n_curve - 2, *(len(some.further) for some in given.others)])
+    if width == 0:
+        return None
+    out = np.full((items.n_items, width), np.nan)
+    if s.n_curve > 2:
+        has = s.item_model.has(items.n_categories[kept])[2:]
+        own = s.expand(point.x)[2 * len(kept) : s.means.start].reshape(has.shape)
+        out[kept, : len(has)] = np.where(has, own, np.nan).T
+    for others in given.others:
+        has = np.arange(len(others.further))[:, None] < others.categories
+        out[others.at, : len(has)] = np.where(has, others.further, np.nan).T
+    return out
 
 
 def _populations(problem: Problem, solution: Solution, found: Errors, names: Sequence[str]) -> tuple[Population, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -150,6 +150,19 @@ def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) 
             f"0 … {items.n_categories[j] - 1}. Declare one maximum score for both"
         )
     return given
+
+
+def as_counted(responses: Responses, anchors: AnchorSet | None) -> Responses:
+    """The responses with scores that held parameters lack as the scores as which they count."""
+    given = () if anchors is None else anchors.among(responses.item_ids).others
+    score = responses.score.copy()
+    for others in given:
+        place = np.full(responses.n_items, -1)
+        place[others.at] = np.arange(len(others.at))
+        held = np.flatnonzero(place[responses.item] >= 0)
+        as_scored, row = others.counted_as, place[responses.item[held]]
+        score[held] = as_scored[row, np.minimum(score[held], as_scored.shape[1] - 1)]
+    return replace(responses, score=score) if given else responses
 
 
 def require_given_scores(items: Items, counts: Counts, given: ItemCurves) -> None:

@@ -151,6 +151,7 @@ class PartialCredit:
         self.data, self.nodes, self.K, self.listed_at = data, nodes, len(parameters), listed_at
         self.rows, self.table = (data.row_item, data.row_category), data.counts.table
         a, d = parameters[:2]
+        self.a = a
         self.points = np.arange(self.table.shape[1])
         t = np.where(self.points < data.n_categories[:, None], parameters[2:].T, -np.inf)
         self.intercepts = self.points * d[:, None] + t
@@ -160,7 +161,6 @@ class PartialCredit:
         total = self.p.sum(axis=1)
         self.p /= total[:, None]
         self.c = np.zeros(len(a))
-        self.slopes = np.abs(a)
         rows = self.rows[1] * a[self.rows[0]]
         none = np.empty((0, len(nodes)))
         self.curves = kernels.Curves(rows, _padded(-most - np.log(total)), _padded(none))
@@ -207,9 +207,15 @@ class PartialCredit:
             unlisted=-found[self.listed_at[1:].T >= 0],
             row_item=self.rows[0],
             row_score=self.rows[1].astype(float),
-            steepness=self.slopes * self.data.n_categories / 2,
+            steepness=self._steepness(),
             latent=latent,
         )
+
+    def _steepness(self) -> Floats:
+        """Shape (J,): of the logistic curve whose answers are worth as much at the node where they are worth most."""
+        points = self.points[:, None]
+        variance = ((points - (self.points @ self.p)[:, None]) ** 2 * self.p).sum(axis=1)
+        return 2 * np.abs(self.a) * np.sqrt(variance.max(axis=1))
 
     def missing_information(self, total: SumOverPersons, log_weights: Floats, latent: Floats) -> Floats:
         """As the function of this name, in the order of `ParameterLayout.listed`."""

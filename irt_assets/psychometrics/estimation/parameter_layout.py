@@ -109,7 +109,7 @@ class ParameterLayout:
                 fixed[k * J : (k + 1) * J][anchored] = value[anchored]
             for some in given.others:
                 further = fixed[2 * J : own.size].reshape(-1, J)[: len(some.further)]
-                further[:, some.at] = some.further
+                further[:, some.at] = some.further[: len(further)]
                 for items in blocks:
                     further[:, items] = further[:, items[np.argmax(anchored[items])], None]
         positive = np.zeros(J, dtype=bool) if positive_slopes is None else positive_slopes

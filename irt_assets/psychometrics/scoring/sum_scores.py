@@ -131,3 +131,25 @@ def expected_proportions(p, weights):  # type: ignore[no-untyped-def]
                 value += weights[q] * p[j, q] * rest[k - 1, q]
             out[j, k] = value / share[k]
     return out, share
+
+
+@_compiled
+def expected_shares(given, lowest, max_scores, weights):  # type: ignore[no-untyped-def]
+    """P(x_j = s | sum score k), shape (J, C, K), of items with scores 0 … m; arguments as in `distribution_of_points`,
+    weights (Q,) those of the nodes. As `expected_proportions` (Kang & Chen 2008); NaN where no answers sum to k."""
+    J, K = max_scores.size, max_scores.sum() + 1
+    out = np.zeros((J, max_scores.max() + 1, K))
+    row = 0
+    for j in range(J):
+        m = max_scores[j]
+        others = np.concatenate((given[:row], given[row + m :]))
+        of_others = np.concatenate((lowest[:row], lowest[row + m :]))
+        rest = distribution_of_points(others, of_others, np.concatenate((max_scores[:j], max_scores[j + 1 :])))
+        for s in range(m + 1):
+            p = weights * (lowest[row] if s == 0 else given[row + s - 1])
+            for k in range(K - m):
+                out[j, s, k + s] = np.sum(p * rest[k])
+        row += m
+        for k in range(K):
+            out[j, :, k] /= out[j, :, k].sum()
+    return out
