@@ -10,19 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Date,
-    Double,
-    Identity,
-    Index,
-    Integer,
-    LargeBinary,
-    SmallInteger,
-    Text,
-)
+from sqlalchemy import BigInteger, Boolean, Column, Date, Double, Identity, Index, Integer, LargeBinary, Text
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 METADATA = sa.MetaData()
@@ -103,7 +91,7 @@ question = _table(
     ),
     Column(
         "max_score",
-        SmallInteger,
+        sa.SmallInteger,
         sa.Computed(
             "CASE WHEN (((meta -> 'irt'::text) ->> 'max_score'::text) ~ '^([1-9]|1[0-9]|20)$'::text) "
             "THEN (((meta -> 'irt'::text) ->> 'max_score'::text))::smallint ELSE NULL::smallint END",
@@ -148,7 +136,7 @@ response_log = _table(
         server_default=sa.text("(NULLIF(current_setting('irt.pull'::text, true), ''::text))::integer"),
         comment="pull_source.number of the pull that brought it; null: none did",
     ),
-    _opt("score", SmallInteger, "from 0 to the item's maximum score; null: what correct says is all that is known"),
+    _opt("score", sa.SmallInteger, "from 0 to the item's maximum score; null: what correct says is all that is known"),
     Index("response_log_user", "user_id", "completed_at"),
     Index("response_log_recorded", "recorded_at", postgresql_using="brin"),
     postgresql_partition_by="RANGE (completed_at)",

@@ -227,7 +227,7 @@ def _print_fit(result: dict[str, Any]) -> None:
         for row in result["items"]
     ]
     headings = [heading for heading, _ in columns]
-    formats = {"n": ","} | dict.fromkeys(headings, ".3f")
+    formats = {"n": ","} | dict.fromkeys(headings, ".3f") | {"max_score": ".0f"}
     print_blocks(table(("item", "n", *headings, ""), rows, numbers=formats))
     for flag in dict.fromkeys(flag for row in result["items"] for flag in row["flags"]):
         out.print(f"{flag}: {Flag(flag).explanation}")

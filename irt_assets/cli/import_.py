@@ -22,6 +22,10 @@ Dichotomise = Annotated[
     str | None, typer.Option(help="How to score points: `full` (right is an item's highest) or `at=K` (K or more).")
 ]
 ScoringKey = Annotated[Path | None, typer.Option("--key", help="Table item,key: scores a matrix of choices.")]
+MaxScores = Annotated[
+    list[str] | None,
+    typer.Option("--max-score", help="Highest score of an item or a pattern, `ITEM=M`; again for each."),
+]
 Csv = Annotated[
     Path | None, typer.Option("--csv", help="Write the rejected rows to this file, also of a dry run.", dir_okay=False)
 ]
@@ -36,6 +40,7 @@ def attempts(
     at: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times.")] = None,
     dichotomise: Dichotomise = None,
     key: ScoringKey = None,
+    max_score: MaxScores = None,
     strict: Strict = False,
     dry_run: DryRun = False,
     csv: Csv = None,
@@ -52,6 +57,7 @@ def attempts(
             at=at.date() if at else None,
             dichotomise=dichotomise,
             key=key,
+            max_scores=max_score or (),
             strict=strict,
             dry_run=dry_run,
             first_month=settings.irt_first_month,

@@ -50,7 +50,7 @@ class SimulatedResponses:
 
     @property
     def _mean_share(self) -> float:
-        """Of the maximum score."""
+        """The mean share of the maximum score."""
         most = 1 if self.scored is None else self.scored.max_scores
         return float((np.maximum(self.score, 0) / most).sum() / max((self.score >= 0).sum(), 1))
 

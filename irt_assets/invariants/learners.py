@@ -197,7 +197,8 @@ def positions_do_not_change_difficulty(look: InvariantContext) -> Found:
 def _residuals(
     connection: psycopg.Connection, look: InvariantContext, scale_id: str, month: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score − P(θ̂) of every exam answer to a published item, and its place in its session from 0 to 1."""
+    """Score − P(θ̂) of every exam answer to a published item that is right or wrong, and its place in its session from 0
+    to 1."""
     end = Month(month).end
     published = in_force(connection, scale_id, end).items
     answers = read_arrow(
@@ -213,7 +214,7 @@ def _residuals(
              ON s.user_id = a.user_id AND s.session_id = a.session_id
            WHERE a.completed_at >= %(start)s AND a.completed_at < %(end)s AND a.mode = 'live'
              AND a.form_id IS NOT NULL AND a.position IS NOT NULL AND a.correct IS NOT NULL
-             AND a.item_id = ANY(%(items)s)""",
+             AND a.item_id = ANY(%(items)s) AND a.item_id NOT IN (SELECT item_id FROM question WHERE max_score > 1)""",
         look.window(month) | {"scale": scale_id, "items": list(published)},
     )
     if answers.num_rows == 0:

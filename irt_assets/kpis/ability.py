@@ -64,8 +64,8 @@ def abilities(
 
 def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, published: PublishedSet) -> pd.DataFrame:
     item_ids, column = _present(eligible.item_ids, answers.item)
-    scores = 2 if answers.max_score is None else int(answers.max_score.max()) + 1
-    order = np.argsort((answers.user.astype(np.int64) * len(item_ids) + column) * scores + answers.score)
+    n_scores = 2 if answers.max_score is None else int(answers.max_score.max()) + 1
+    order = np.argsort((answers.user.astype(np.int64) * len(item_ids) + column) * n_scores + answers.score)
     user_ids, person = _present(eligible.user_ids, answers.user[order])
     first = np.searchsorted(person, np.arange(user_ids.size))
     ids: tuple[str, ...] = tuple(item_ids.tolist())

@@ -31,7 +31,7 @@ from irt_assets.kpis.summary import Summary
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start
+from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start, read_of
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables
 from resources.cluster.relational import Run, in_memory, on_log, on_spark
@@ -166,8 +166,8 @@ def _log_until(connection: psycopg.Connection, end: datetime, scales: Scales) ->
         run = in_memory(
             run,
             {
-                "attempt": attempts_between(*span).select(*{*COLUMNS, "started_at"}),
-                "question": QUESTION.select(*ITEM_COLUMNS),
+                "attempt": attempts_between(*span).select(*{*read_of(COLUMNS, scales), "started_at"}),
+                "question": QUESTION.select(*read_of(ITEM_COLUMNS, scales)),
                 "learner": LEARNER.select(*{*LEARNER_COLUMNS, "target_scale_id", "target_theta"}),
             },
         )

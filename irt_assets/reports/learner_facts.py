@@ -30,7 +30,7 @@ from irt_assets.reports.learner_verdicts import Topic
 from irt_assets.reports.learner_words import language_of
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.eligible import EligibleAnswers
-from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start
+from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start, read_of
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import categories_of
 from resources.cluster.relational import Run, in_memory, on_postgres
@@ -201,14 +201,14 @@ def _copy_log(
     connection: psycopg.Connection, end: datetime, scales: Scales, only_of: Collection[str] | None = None
 ) -> Run:
     """A copy of the log as far as abilities of the year before `end` read it."""
-    attempts = attempts_between(lookback_start(end - YEAR, scales), end + LATER).select(*COLUMNS)
+    attempts = attempts_between(lookback_start(end - YEAR, scales), end + LATER).select(*read_of(COLUMNS, scales))
     if only_of is not None:
         attempts = attempts.filter(attempts.user_id.isin([*only_of]))
     return in_memory(
         on_postgres(connection),
         {
             "attempt": attempts,
-            "question": QUESTION.select(*ITEM_COLUMNS),
+            "question": QUESTION.select(*read_of(ITEM_COLUMNS, scales)),
             "learner": LEARNER.select(*{*LEARNER_COLUMNS, "target_scale_id", "target_theta"}),
         },
     )

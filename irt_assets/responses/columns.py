@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.eligibility.attempts import Attempts
+from irt_assets.psychometrics.eligibility.attempts import NO_SCORE, Attempts
 from irt_assets.responses.facts import FACTS, SETTLED
 
 
@@ -41,7 +41,7 @@ def attempts_of(
         time_ms=numbers(pc.cast(found["response_time_ms"], pa.float64()), np.nan),
         item_median_ms=median_ms,
         item_n_timed=n_timed,
-        score=numbers(found["given_score"], -1).astype(np.int16) if "given_score" in found.column_names else None,
+        score=numbers(found["given_score"], NO_SCORE).astype(np.int16) if "given_score" in found.column_names else None,
         max_score=max_scores(found),
         **{name: numbers(found[name], False).astype(bool) for name in FACTS},
     )

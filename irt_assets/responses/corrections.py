@@ -60,12 +60,17 @@ OF_ANSWERS = """(r.item_id = %(item_id)s OR r.attempt_id = ANY(%(ids)s::text[]))
 def rescore(database: Database, which: Answers, key: str, *, by: str, reason: str, dry_run: bool = False) -> Rescoring:
     """Right is who chose `key`. An item that records its key records this one, unless the answers are those of a time.
 
-    Raises PermanentFailure where nobody chose `key`.
+    Raises PermanentFailure where nobody chose `key`, and for an item with more than right and wrong.
     """
     values = vars(which) | {"key": key, "by": by, "reason": reason}
     with database.connect() as connection:
         require_response_log(connection)
         advisory_lock(connection, "response_log", "import")
+        if one_value(connection, "SELECT max_score > 1 FROM question WHERE item_id = %s", (which.item_id,)):
+            raise PermanentFailure(
+                f"{which.item_id} is scored from 0 to more than 1, and a key says only right and wrong: import the "
+                "answers with their new scores and a higher revision"
+            )
         [(choices, answers, with_choice, before, after)] = connection.execute(
             f"""SELECT array_agg(DISTINCT response) FILTER (WHERE response IS NOT NULL), count(*), count(response),
                        count(response) FILTER (WHERE correct), count(response) FILTER (WHERE response = %(key)s)
@@ -80,7 +85,7 @@ def rescore(database: Database, which: Answers, key: str, *, by: str, reason: st
                         AND r.response IS NOT NULL FOR UPDATE"""
         n = one_value(connection, kept_as_corrections(changed, how="rescore").encode(), values)
         connection.execute(
-            """UPDATE response_log r SET correct = (r.response = %(key)s), recorded_at = now()
+            """UPDATE response_log r SET correct = (r.response = %(key)s), score = NULL, recorded_at = now()
                FROM attempt_correction c
                WHERE c.corrected_at = now() AND (r.attempt_id, r.completed_at) = (c.attempt_id, c.completed_at)""",
             values,

@@ -7,7 +7,7 @@ not belong here: what the facts mean (see `psychometrics.eligibility`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import ibis
@@ -65,6 +65,12 @@ def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
     return start.replace(year=years, month=month + 1, day=min(start.day, 28))
 
 
+def read_of(columns: Sequence[str], scales: Mapping[str, Scale]) -> list[str]:
+    """Those of `columns` that the facts of `scales` are made of."""
+    scored = any(scale.scored for scale in scales.values())
+    return [name for name in columns if scored or name not in GIVEN]
+
+
 def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str) -> ir.Table:
     """Every attempt of [start, end), with what eligibility needs to know of it.
 
@@ -73,7 +79,7 @@ def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale
     an exam (see `_omitted`). It is as if there were no `late_attempts`.
     """
     scored = any(scale.scored for scale in scales.values())
-    columns = dict.fromkeys((*(name for name in COLUMNS if name not in GIVEN), *also))
+    columns = dict.fromkeys((*read_of(COLUMNS, {}), *also))
     given = {"given_score": "score"} if scored else {}
     lookback, pair = lookback_start(start, scales), ["user_id", "item_id"]
     limits = {scale_id: scale.answers_until for scale_id, scale in scales.items() if scale.answers_until}
@@ -91,7 +97,7 @@ def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale
     is_met = attempts.correct.notnull() | attempts.answered_later
     attempts = attempts.mutate(seen_in_window=attempts.completed_at.max(where=is_met).over(before))
     attempts = attempts.left_join(earlier, pair).drop("user_id_right", "item_id_right")
-    bank = QUESTION.select(name for name in ITEM_COLUMNS if scored or name not in GIVEN).rename(known_item="item_id")
+    bank = QUESTION.select(*read_of(ITEM_COLUMNS, scales)).rename(known_item="item_id")
     attempts = attempts.left_join(bank, attempts.item_id == bank.known_item)
     learners = LEARNER.select(*LEARNER_COLUMNS).rename(known_user="user_id")
     rows = attempts.left_join(learners, attempts.user_id == learners.known_user)

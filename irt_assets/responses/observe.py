@@ -17,6 +17,7 @@ from irt_assets.responses.answers import attempts_between, live_answers
 from irt_assets.responses.row_hash import row_hash, sums_by
 from resources.cluster.relational import Run, lake, on_log
 from resources.postgres.database import one_value
+from resources.postgres.guest_reads import log_has_scores
 from resources.postgres.relations import ATTEMPT
 
 
@@ -39,16 +40,17 @@ def day_versions(connection: psycopg.Connection, start: datetime, end: datetime)
         hashed = attempts.select(day=attempts.completed_at.date(), h=row_hash(attempts, ATTEMPT.columns))
         sums = sums_by(on_log(connection, start, end), hashed, "day")
         return {str(day): _short(text) for day, text in sums.items()}
+    score = "coalesce('|' || score, '')" if log_has_scores(connection) else "''"
     rows = connection.execute(
-        """
+        f"""
         SELECT to_char(t.completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), count(*),
-               sum(('x' || left(md5(a::text || coalesce('|' || score, '')), 16))::bit(64)::bigint::numeric)
+               sum(('x' || left(md5(a::text || {score}), 16))::bit(64)::bigint::numeric)
         FROM attempt t CROSS JOIN LATERAL (
           SELECT t.id, t.user_id, t.item_id, t.session_id, t.form_id, t.position, t.completed_at, t.correct, t.response,
                  t.response_time_ms, t.hints_used, t.mode) a
         WHERE t.completed_at >= %s AND t.completed_at < %s
         GROUP BY 1
-        """,
+        """.encode(),
         (start, end),
     ).fetchall()
     return {day: _short(f"{n} {total}") for day, n, total in rows}

@@ -30,6 +30,7 @@ from irt_assets.responses.facts import (
     eligibility_facts,
     judged,
     lookback_start,
+    read_of,
 )
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes
@@ -50,6 +51,7 @@ def learner_query(scale: Scale) -> str:
     """
     scales = {scale.scale_id: scale}
     facts = eligibility_facts(_START, _END, scales)
+    of_log, of_bank = (", ".join(read_of(names, scales)) for names in (COLUMNS, ITEM_COLUMNS))
     text = ibis.to_sql(facts, dialect="postgres").replace("%", "%%")
     places = {lookback_start(_START, scales): "begin", _START: "start", _END: "end", _END + LATER: "after"}
     for time, name in places.items():
@@ -58,11 +60,11 @@ def learner_query(scale: Scale) -> str:
             raise AssertionError(f"ibis writes times otherwise than as {literal}")
         text = text.replace(literal, f"%({name})s::timestamptz")
     return f"""WITH attempt AS MATERIALIZED (
-  SELECT {", ".join(COLUMNS)} FROM attempt
+  SELECT {of_log} FROM attempt
   WHERE user_id = %(user)s AND completed_at >= %(begin)s::timestamptz AND completed_at < %(after)s::timestamptz),
 learner AS MATERIALIZED (SELECT {", ".join(LEARNER_COLUMNS)} FROM learner WHERE user_id = %(user)s),
 question AS MATERIALIZED (
-  SELECT {", ".join(ITEM_COLUMNS)} FROM question WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt)))
+  SELECT {of_bank} FROM question WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt)))
 SELECT item_id, completed_at, {", ".join(judged(facts.columns))} FROM ({text}) f"""
 
 

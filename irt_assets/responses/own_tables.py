@@ -97,6 +97,8 @@ def propose(
         alike = ({kind.key: "id"} if "id" in columns else {}) | also | alike
     named = {ours: ours if ours in columns else alike.get(ours, "") for ours in ours_all}
     raw = {ours: _expression(connection, ours, text, columns) for ours, text in {**named, **given}.items() if text}
+    if kind is None and "correct" not in raw and "score" in raw:
+        raw["correct"] = "NULL::boolean"
     if missing := [ours for ours in (REQUIRED if kind is None else (kind.key,)) if ours not in raw]:
         advice = "" if kind else ID_ADVICE
         raise PermanentFailure(
@@ -185,6 +187,8 @@ def _converted(ours: str, value: str, kind: str, zone: str | None) -> str:
                 "--zone UTC"
             )
         return f"({value}) AT TIME ZONE {sql.quote(zone)}"
+    if ours == "score" and kind in NUMBERS and kind not in WHOLE:
+        return f"(CASE WHEN {value} = round({value}) THEN {value} ELSE {value} - abs({value}) - 1 END)::smallint"
     if wanted in WHOLE and kind in NUMBERS:
         return f"round({value})::{wanted}" if kind not in WHOLE else f"({value})::{wanted}"
     if wanted == "integer" and kind == "boolean":

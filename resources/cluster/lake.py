@@ -325,7 +325,8 @@ class CatalogTable:
     name: str
 
     def register(self, session: SparkSession, since: datetime | None = None, until: datetime | None = None) -> None:
-        """Make the session's view `attempt` from the table's columns, by their names, of [since, until).
+        """Make the session's view `attempt` from the table's columns, by their names, of [since, until). A null
+        `correct` of an answer with a score is whether that is the `max_score` of the session's view `question`.
 
         Raises PermanentFailure where there is no such table, or a column is missing or of another type.
         """
@@ -338,6 +339,10 @@ class CatalogTable:
                 f"IRT_ATTEMPTS names the table {self.name}, which is not the relation `attempt`: "
                 f"{'; '.join(problems)}. Set it to a view that has these columns"
             )
+        if "score" in rows.columns:
+            most = session.table("question").select("item_id", f.coalesce("max_score", f.lit(1)).alias("of_item"))
+            full = f.col("score") == f.coalesce("of_item", f.lit(1))
+            rows = rows.join(f.broadcast(most), "item_id", "left").withColumn("correct", f.coalesce("correct", full))
         for name in {*OPTIONAL} - {*rows.columns}:
             rows = rows.withColumn(name, f.lit(None))
         rows = rows.select(*(f.col(one.name).cast(SPARK_TYPES[str(one.type)]).alias(one.name) for one in SCHEMA))

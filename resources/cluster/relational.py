@@ -138,12 +138,12 @@ def on_log(connection: psycopg.Connection, since: datetime, until: datetime) -> 
     session = spark_session(database_settings(connection))
     if hasattr(session, "newSession"):  # not under Spark Connect
         session = session.newSession()  # its views are its own
-    found.register(session, since, until)
     corrections = CORRECTION.filter(CORRECTION.corrected_at >= ibis.literal(since, type="timestamp('UTC')"))
     for name, table in (("question", QUESTION), ("learner", LEARNER), ("attempt_correction", corrections)):
         columns = [column for column, kind in table.schema().items() if not kind.is_json()]
         rows = on_postgres(connection)(table.select(*columns))
         session.createDataFrame(rows).createOrReplaceTempView(name)
+    found.register(session, since, until)
     return on_spark(session)
 
 

@@ -64,6 +64,12 @@ def reads_own_tables(connection: psycopg.Connection) -> bool:
     return not (row and row[0])
 
 
+def log_has_scores(connection: psycopg.Connection) -> bool:
+    """Whether the view `attempt` has the column `score`, which one that was made by hand may lack."""
+    query = "SELECT FROM pg_attribute WHERE attrelid = to_regclass('attempt') AND attname = 'score'"
+    return connection.execute(query).rowcount > 0
+
+
 @contextmanager
 def as_guest(connection: psycopg.Connection) -> Iterator[bool]:
     """Within the block, where the log is in tables that are not ours, no statement waits longer for a lock, nor takes

@@ -69,6 +69,8 @@ def answers_query(query: str, given: Collection[str]) -> str:
 def log_view(query: str, given: Collection[str]) -> str:
     """The view `attempt` over a mapping, with the columns that it has over `response_log`."""
     named = VIEWS["attempt"].replace("r.attempt_id AS id", "r.id")
+    if "score" in given:
+        named = named.replace("r.correct", "coalesce(r.correct, r.score = coalesce(q.max_score, 1)) AS correct")
     return named.replace("response_log r", f"({answers_query(query, given)}) r")
 
 

@@ -18,7 +18,7 @@ MONTH = "2026-03"
 START, END = Month(MONTH).bounds
 SCALES = {
     SCALE: Scale(SCALE, rules=Rules()),
-    "other": Scale("other", rules=Rules.from_settings({"lookback_months": 2})),
+    "other": Scale("other", rules=Rules.from_settings({"lookback_months": 2}), scored=True),
 }
 TINY = timedelta(microseconds=1)
 DIRTY = [
@@ -63,7 +63,8 @@ def dirty_log() -> list[dict[str, Any]]:
 
 
 def load_dirty(database: Database) -> None:
-    """A log of dirty texts; some items are in no bank, some learners are test accounts, some nobody knows."""
+    """A log of dirty texts; some items are in no bank, some have scores, some learners are test accounts, some nobody
+    knows."""
     add_items(database, dict.fromkeys(DIRTY[::2]))
     add_items(database, dict.fromkeys(DIRTY[1::4]), "other")
     run_sql(database, "UPDATE question SET topic_id = NULL WHERE item_id < 'a'")
@@ -71,3 +72,6 @@ def load_dirty(database: Database) -> None:
     add_learners(database, DIRTY[:9])
     add_learners(database, DIRTY[9:12], is_test=True)
     add_attempts(database, dirty_log())
+    run_sql(database, """UPDATE question SET meta = '{"irt": {"max_score": 3}}' WHERE scale_id = 'other'""")
+    run_sql(database, "UPDATE response_log SET score = CASE WHEN correct THEN 3 ELSE 1 END WHERE correct IS NOT NULL")
+    run_sql(database, "UPDATE response_log SET score = NULL WHERE attempt_id > '2'")

@@ -136,7 +136,7 @@ CHANGES: dict[str, Callable[[Look], None]] = {
         """CREATE OR REPLACE VIEW attempt AS
            SELECT attempt_id AS id, user_id, item_id, 'one'::text AS topic_id, session_id, form_id, position,
                   started_at, completed_at, correct, response, response_time_ms, hints_used > 0 AS hint_used,
-                  hints_used, mode, recorded_at FROM response_log"""
+                  hints_used, mode, recorded_at, score FROM response_log"""
     ),
 }
 
@@ -267,7 +267,7 @@ VIEW_OF_NOW = """
     CREATE OR REPLACE VIEW attempt AS
     SELECT r.attempt_id AS id, r.user_id, r.item_id, coalesce(q.topic_id, 'unknown') AS topic_id, r.session_id,
            r.form_id, r.position, r.started_at, r.completed_at, r.correct, r.response, r.response_time_ms,
-           r.hints_used > 0 AS hint_used, r.hints_used, r.mode, r.recorded_at
+           r.hints_used > 0 AS hint_used, r.hints_used, r.mode, r.recorded_at, r.score
     FROM response_log r LEFT JOIN question q ON q.item_id = r.item_id WHERE r.recorded_at < now()"""
 
 

@@ -581,6 +581,54 @@ def test_how_points_became_right_is_in_the_items_records_and_is_held_to(
     assert query(database, records) == [("full=3",)]
 
 
+def test_scores_are_kept_by_the_recorded_maximum_and_compared(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    def scored(name: str, *rows: str) -> Path:
+        path = tmp_path / name
+        lines = [f"{row},2026-07-01T12:00:00Z" for row in rows]
+        path.write_text("\n".join(["attempt_id,user_id,item_id,correct,score,completed_at", *lines]) + "\n")
+        return path
+
+    first = scored("a.csv", "a1,u1,q,,2", "a2,u2,q,1,", "a3,u3,q,0,", "a4,u4,r,1,", "a5,u5,r,,0", "a0,u9,q,,3")
+    with pytest.raises(PermanentFailure, match=r"item q has scores up to 3(.|\n)*--max-score"):
+        imported(first)
+    assert imported(first, max_scores=["q=4"]).accepted == 6
+    records = "SELECT item_id, meta, max_score FROM question ORDER BY 1"
+    assert query(database, records) == [("q", {"irt": {"max_score": 4}}, 4), ("r", {}, None)]
+    stored = "SELECT attempt_id, correct, score FROM response_log ORDER BY 1"
+    before = query(database, stored)
+    assert before == [
+        ("a0", False, 3),
+        ("a1", False, 2),
+        ("a2", True, None),
+        ("a3", False, None),
+        ("a4", True, None),
+        ("a5", False, 0),
+    ]
+    same = scored("b.csv", "a1,u1,q,0,2", "a2,u2,q,,4", "a3,u3,q,0,", "a4,u4,r,,1", "a5,u5,r,0,")
+    assert imported(same).duplicates == 5
+    other = scored("c.csv", "a1,u1,q,,3", "a3,u3,q,0,0", "a4,u4,r,,0", "a6,u6,q,,4", "a6,u6,q,1,", "a6,u6,q,,1")
+    report = imported(other)
+    assert (report.accepted, report.duplicates, report.rejected) == (1, 1, {"conflicting_duplicate": 4})
+    assert query(database, stored) == [*before, ("a6", True, 4)]
+    for rule in ({"max_scores": ["q=5"]}, {"dichotomise": "at=2"}):
+        with pytest.raises(PermanentFailure, match="item q: its record says max_score 4"):
+            imported(scored("d.csv", "a7,u7,q,,2"), **rule)
+    matrix = tmp_path / "matrix.csv"
+    matrix.write_text("person,q,r,age\nann,4,1,30\nbob,0,0,31\ncid,3,,32\n")
+    assert imported(matrix, at=date(2026, 7, 2)).accepted == 5
+    people = "user_id IN ('ann', 'bob', 'cid')"
+    found = query(database, f"SELECT user_id, item_id, correct, score FROM response_log WHERE {people} ORDER BY 1, 2")
+    assert found == [
+        ("ann", "q", True, 4),
+        ("ann", "r", True, None),
+        ("bob", "q", False, 0),
+        ("bob", "r", False, None),
+        ("cid", "q", False, 3),
+    ]
+
+
 def test_choices_of_a_matrix_are_kept_with_their_key(database: Database, imported: Import, tmp_path: Path) -> None:
     matrix, key = tmp_path / "choices.csv", tmp_path / "key.csv"
     matrix.write_text("person,q1,q2\nann,A,C\nbob,B,\n")

@@ -206,3 +206,25 @@ def test_the_covariates_of_a_matrix_become_attributes_of_its_learners(
     assert (report.accepted, report.new_learners) == (1_075, 0)
     stored = query(database, "SELECT attributes->>'gender', count(*) FROM learner GROUP BY 1")
     assert dict(stored) == Counter(row["gender"] for row in rows(path))
+
+
+def test_a_matrix_of_scores_comes_in_where_it_is_said_how_many_points_there_are(
+    database: Database, imported: Import, shared: Path
+) -> None:
+    """A questionnaire scored 0 to 2; the other columns are not items, though they hold numbers."""
+    path = shared / "data" / "verbal_aggression_poly_wide.csv"
+    with pytest.raises(PermanentFailure, match="--max-score"):
+        imported(path, at=DAY)
+    assert imported(path, at=DAY, max_scores=["S*=2"]).accepted == 316 * 24
+    given = Counter(
+        (name, int(cell))
+        for row in rows(path)
+        for name, cell in row.items()
+        if name not in ("person", "gender", "anger")
+    )
+    counted = "SELECT item_id, score, count(*), bool_and(correct), bool_or(correct) FROM response_log GROUP BY 1, 2"
+    found = query(database, counted)
+    assert {(item, score): n for item, score, n, _, _ in found} == given
+    assert all(all_right == some_right == (score == 2) for _, score, _, all_right, some_right in found)
+    assert query(database, "SELECT DISTINCT max_score FROM question") == [(2,)]
+    assert imported(path, at=DAY).duplicates == 316 * 24, "the record says it from then on"

@@ -252,6 +252,30 @@ def test_points_are_read_by_the_items_recorded_rule(replicas: list[str], databas
     assert [row[0] for row in found] == [False, False, True, True, None]
 
 
+def test_scores_are_taken_up_to_the_banks_maximum(replicas: list[str], database: Database) -> None:
+    run_sql(database, """INSERT INTO question (item_id, meta) VALUES ('s', '{"irt": {"max_score": 4}}')""")
+    cells = [
+        {"score": 3},
+        {"score": 4},
+        {"correct": True},
+        {"correct": False, "score": 4},
+        {"score": 5},
+        {"score": 0.5},
+    ]
+    sent = [attempt(k, item_id="s", **cell) for k, cell in enumerate(cells)] + [attempt(6, item_id="free", score=2)]
+    for one, cell in zip(sent, [*cells, {}], strict=True):
+        if "correct" not in cell:
+            del one["correct"]
+    given = post(replicas[0], sent).json()["attempts"]
+    reasons = ["score_contradicts", "score_above_max", "bad_score", "max_score_unknown"]
+    assert [one.get("reason") for one in given] == [None, None, None, *reasons]
+    assert all("what_to_do" in one for one in given[3:])
+    found = rows(database, "SELECT correct, score FROM response_log ORDER BY attempt_id")
+    assert found == [(False, 3), (True, 4), (True, None)]
+    changed = [attempt(0, item_id="s", correct=False, score=score) for score in (3, 2)]
+    assert results(post(replicas[0], changed)) == ["duplicate", "rejected"]
+
+
 def test_an_item_with_a_key_is_scored_from_the_chosen_option(replicas: list[str], database: Database) -> None:
     run_sql(
         database,

@@ -11,7 +11,7 @@ import ibis
 import pyarrow as pa
 import pytest
 
-from irt_assets.responses.facts import LATER
+from irt_assets.responses.facts import LATER, SCORES
 from irt_assets.responses.row_hash import row_hash, sums_of
 from irt_assets.responses.window import SNAPSHOT, data_hash, data_hash_by, judged_window
 from resources.cluster.relational import on_duckdb, on_postgres
@@ -41,7 +41,10 @@ def written(value: object) -> str:
 
 
 def by_hand(table: list[dict[str, Any]]) -> str:
-    hashes = [hashlib.md5("".join(written(row[name]) for name in SNAPSHOT).encode()).hexdigest() for row in table]
+    texts = ["".join(written(row[name]) for name in SNAPSHOT) for row in table]
+    for place, row in enumerate(table):
+        texts[place] += "".join(f"{name}={row[name]}|" for name in SCORES if row[name] is not None)
+    hashes = [hashlib.md5(text.encode()).hexdigest() for text in texts]
     sums = [sum(int(h[start : start + 15], 16) for h in hashes) for start in (0, 16)]
     return "v2:" + hashlib.sha256(f"{len(hashes)} {sums[0]} {sums[1]}".encode()).hexdigest()
 
@@ -56,7 +59,7 @@ def hash_on_duckdb(database: Database) -> str:
     """Over copies of what PostgreSQL has."""
     relations = {
         "attempt": ATTEMPT.filter(ATTEMPT.completed_at < END + LATER),
-        "question": QUESTION.select("item_id", "scale_id", "topic_id"),
+        "question": QUESTION.select("item_id", "scale_id", "topic_id", "max_score"),
         "learner": LEARNER.select("user_id", "is_test"),
     }
     with duckdb.connect() as copies, database.connect() as connection:
@@ -70,7 +73,8 @@ def test_postgresql_duckdb_and_the_description_agree_on_dirty_rows(dirty: Databa
     with dirty.connect() as connection:
         window = judged_window(connection, START, END, SCALES)
         found = data_hash(connection, START, END, SCALES)
-    table = window.table.select(SNAPSHOT).to_pylist()
+    table = window.table.select([*SNAPSHOT, *SCORES]).to_pylist()
+    assert {row["given_score"] for row in table} == {None, 1, 3}
     assert len(table) == len(DIRTY)
     assert {row["seen_before"] for row in table} == {row["is_test"] for row in table} == {True, False}
     assert {row["unknown_item"] for row in table} == {True, False}

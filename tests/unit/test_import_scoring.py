@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,16 @@ from irt_assets.responses.importing.clean import Limits
 from irt_assets.responses.importing.mapping import load_mapping
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ImportReport, unseen
-from irt_assets.responses.importing.scoring import AsGiven, ByKey, FromPoints, Scoring, read_key, scoring_of
+from irt_assets.responses.importing.scoring import (
+    AsGiven,
+    ByKey,
+    FromPoints,
+    Maxima,
+    Scoring,
+    max_scores_of,
+    read_key,
+    scoring_of,
+)
 from irt_assets.responses.importing.take import AnswerSource
 from resources.failures import PermanentFailure
 
@@ -20,17 +30,18 @@ LIMITS = Limits(0, 2**60, "UTC", 0)
 
 
 def read(
-    folder: Path, text: str, scoring: Scoring, mapping: str | Path = "auto"
-) -> tuple[dict[tuple[str, str], bool | None], ImportReport]:
-    """Right or wrong by learner and item."""
+    folder: Path, text: str, scoring: Scoring, mapping: str | Path = "auto", names: tuple[str, ...] = ("correct",)
+) -> tuple[dict[tuple[str, str], Any], ImportReport]:
+    """Right or wrong by learner and item, or the columns with these names."""
     path = folder / "log.csv"
     path.write_text(text)
-    found: dict[tuple[str, str], bool | None] = {}
+    found: dict[tuple[str, str], Any] = {}
     report = ImportReport()
     given = AnswerSource(open_source(path), load_mapping(mapping), date(2026, 7, 1), scoring)
     for _, answers in given.answers(LIMITS, report, unseen, scoring):
-        columns = (answers[name].to_pylist() for name in ("user_id", "item_id", "correct"))
-        found |= {(user, item): right for user, item, right in zip(*columns, strict=True)}
+        columns = (answers[name].to_pylist() for name in ("user_id", "item_id", *names))
+        for user, item, *cells in zip(*columns, strict=True):
+            found[user, item] = cells[0] if len(names) == 1 else tuple(cells)
     return found, report
 
 
@@ -45,7 +56,9 @@ def test_points_are_refused_with_the_ways_out_and_never_half_read(tmp_path: Path
         read(tmp_path, text, AsGiven())
     message = str(caught.value)
     assert "i2" in message
-    assert all(way in message for way in ("--dichotomise full", "--dichotomise at=2", "--key", "null_values"))
+    assert all(
+        way in message for way in ("--dichotomise full", "--dichotomise at=2", "--key", "null_values", "--max-score")
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,6 +83,66 @@ def test_a_slip_of_the_pen_is_one_row_and_points_of_one_item_are_the_file(tmp_pa
     points = [*rows, "u1001,i0,2", "u1002,i0,3"]
     with pytest.raises(PermanentFailure, match="item i0 has scores up to 3"):
         read(tmp_path, "\n".join(["user_id,item_id,correct", *points]), AsGiven())
+
+
+@pytest.mark.parametrize("text", [MATRIX, LIST, LIST.replace("correct", "score")])
+def test_scores_are_kept_where_the_import_or_the_bank_says_how_many_points_there_are(tmp_path: Path, text: str) -> None:
+    wanted = {("ann", "i2"): (4, True), ("bob", "i2"): (2, False), ("cid", "i2"): (0, False)}
+    for maxima in (Maxima(declared={"i2": 4}), Maxima(declared={"i*": 4}), Maxima({"i2": 4})):
+        if maxima.recorded and text is LIST:
+            with pytest.raises(PermanentFailure, match="item i2 has scores up to 4"):
+                read(tmp_path, text, AsGiven(maxima))
+            continue
+        found, report = read(tmp_path, text, AsGiven(maxima), names=("score", "correct"))
+        assert {key: value for key, value in found.items() if key[1] == "i2"} == wanted
+        assert found["bob", "i1"][1] is (maxima.of_item("i1") == 1)
+        assert not report.rejected
+
+
+@pytest.mark.parametrize(
+    ("row", "outcome"),
+    [
+        ("s,true,", (None, True)),
+        ("s,false,", (None, False)),
+        ("s,,3", (3, False)),
+        ("s,true,4", (4, True)),
+        ("s,0,2.0", (2, False)),
+        ("s,,", (None, None)),
+        ("s,true,3", "score_contradicts"),
+        ("s,false,4", "score_contradicts"),
+        ("s,,5", "score_above_max"),
+        ("s,,-1", "bad_score"),
+        ("s,,1.5", "bad_score"),
+        ("s,,x", "bad_score"),
+        ("i,,1", (1, True)),
+        ("i,,2", "max_score_unknown"),
+        ("i,true,0", "score_contradicts"),
+    ],
+)
+def test_a_score_and_right_or_wrong_say_one_thing(tmp_path: Path, row: str, outcome: object) -> None:
+    """The other rows keep the file from being refused as a whole."""
+    others = "".join(f"u{n},i,1,\n" for n in range(300))
+    text = f"user_id,item_id,correct,score\n{others}one,{row}\n"
+    found, report = read(tmp_path, text, AsGiven(Maxima({"s": 4})), names=("score", "correct"))
+    if isinstance(outcome, str):
+        assert report.rejected == {outcome: 1}
+    else:
+        assert found["one", row[0]] == outcome
+
+
+def test_a_denominator_makes_shares_whole(tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("columns: {user_id: u, item_id: q, score: share}\ndenominator: 3\nmax_scores: {q1: 3, 'p*': 3}")
+    text = "u,q,share\nann,q1,0.3333333\nbob,q1,1\ncid,q1,0\ndan,p7,0.5\n"
+    found, report = read(tmp_path, text, AsGiven(), mapping, names=("score", "correct"))
+    assert found == {("ann", "q1"): (1, False), ("bob", "q1"): (3, True), ("cid", "q1"): (0, False)}
+    assert report.rejected == {"bad_score": 1}
+
+
+@pytest.mark.parametrize("given", ["q7", "q7=0", "q7=21", "=4", "q7=2.5"])
+def test_a_maximum_score_that_is_none_is_refused(given: str) -> None:
+    with pytest.raises(PermanentFailure, match="it takes ITEM=M"):
+        max_scores_of([given])
 
 
 def test_partial_credit_is_refused_where_it_is_the_rule(tmp_path: Path) -> None:
@@ -110,7 +183,7 @@ def test_counting_skips_what_the_mapping_skips(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", ["at=0", "at=-1", "at=x", "at=", "half", "at=99", "at=nan"])
 def test_a_rule_that_is_none_is_refused(given: str) -> None:
     with pytest.raises(PermanentFailure, match="it takes full"):
-        scoring_of(given, None)
+        scoring_of(given, None, {})
 
 
 def test_a_mark_that_nobody_reaches_is_refused(tmp_path: Path) -> None:
@@ -120,7 +193,7 @@ def test_a_mark_that_nobody_reaches_is_refused(tmp_path: Path) -> None:
 
 def test_points_and_choices_are_two_things(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match="give one of them"):
-        scoring_of("full", tmp_path / "key.csv")
+        scoring_of("full", tmp_path / "key.csv", {})
 
 
 @pytest.mark.parametrize(

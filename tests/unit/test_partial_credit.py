@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +19,7 @@ from irt_assets.psychometrics.core.priors import RARE_SCORE, STEP_SD, LogNormal,
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation import standard_errors
 from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.optimizer import maximise
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
@@ -419,6 +421,33 @@ def test_what_is_not_defined_for_more_than_two_categories_is_refused(world):
     fewer = Responses.from_wide(np.minimum(simulated()[2], 2), categories=np.full(ITEMS, 3))
     with pytest.raises(PsychometricsError, match=r"anchor i2 has parameters for scores 0 … 3, .* are scored 0 … 2"):
         fit_em(fewer, model="gpcm", anchors=anchors)
+
+
+def test_answers_that_have_nothing_in_common_are_told():
+    categories = np.array([2, 3, 4] * 3)
+    scores = np.random.default_rng(1).integers(0, categories, (400, 9))
+    fit = fit_em(answers(scores, categories), model="gpcm", threads=1)
+    assert "cannot be distinguished from unrelated ones" in fit.convergence.reason
+    assert "(shuffle " in fit.convergence.reason
+
+
+@pytest.mark.parametrize(("skewed", "latent"), [(False, "normal"), (True, "histogram")])
+def test_the_shape_of_ability_is_tested_and_chosen(skewed, latent):
+    rng, learners = np.random.default_rng(3), 1200
+    theta = rng.exponential(1, learners) - 1 if skewed else rng.standard_normal(learners)
+    categories = CATEGORIES[:8]
+    p = GPCM.probabilities(theta, simulated(categories=categories)[0], categories)
+    scores = (rng.random((8, learners, 1)) > np.cumsum(p, axis=2)).sum(axis=2).T
+    fit = partial(fit_em, threads=1)
+    found, shape = fit_with_shape(
+        lambda some, model, latent, **how: fit(some, model=model, latent=latent, **how),
+        answers(scores, categories),
+        "gpcm",
+        "auto",
+    )
+    assert shape.latent == latent, shape.why
+    assert (shape.normality.p < 0.01) == skewed
+    assert found.convergence.converged
 
 
 def test_steps_may_be_disordered_without_a_flag():

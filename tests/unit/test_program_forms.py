@@ -38,7 +38,7 @@ def shares(*exponents):
             shares(0.0, 0.7 * (THETA + 1), 0.7 * (2 * THETA + 0.6), 0.7 * (3 * THETA + 0.5)), id="mirt's IRTpars",
         ),
         pytest.param(
-            {"B.Cat1.Dim1": 1.3, "B.Cat2.Dim1": 2.6, "AXsi_.Cat1": -0.5, "AXsi_.Cat2": 0.25}, 1.0,
+            {"B.Cat1.Dim1": 1.3, "B.Cat2.Dim1": 2.6, "B.Cat3.Dim1": 0.0, "AXsi_.Cat1": -0.5, "AXsi_.Cat2": 0.25}, 1.0,
             shares(0.0, 1.3 * THETA + 0.5, 2.6 * THETA - 0.25), id="TAM",
         ),
         pytest.param(

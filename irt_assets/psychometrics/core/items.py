@@ -107,6 +107,12 @@ class ItemRow:
         """P(correct), shape (T,)."""
         return self._alone.curve(theta)[:, 0]
 
+    def of_each_score(self, theta: Floats) -> Floats:
+        """P(score | θ) of a scored item, shape (m + 1, T)."""
+        (some,), d = self._alone.others, np.array([-self.a * self.b])
+        found: Floats = some.model.probabilities(theta, some.parameters(np.array([self.a]), d), some.categories)[0].T
+        return found
+
     @property
     def _alone(self) -> ItemParameters:
         return ItemParameters.of_rows(("",), [self])

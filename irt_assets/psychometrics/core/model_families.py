@@ -141,6 +141,11 @@ class ItemModel(ABC):
                 f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
             )
 
+    def require_logistic_or_scores(self, what: str) -> None:
+        """As `require_logistic`, but the partial credit family is served, too."""
+        if not self.scores_suffice:
+            self.require_logistic(what)
+
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         """Names of the parameters of an item with this many categories; the first two are a and d."""
@@ -253,8 +258,8 @@ class ItemModel(ABC):
         return found
 
     def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, what: str) -> AnswerMoments:  # noqa: ARG002
-        """Of R answers whose items have these a (R,) and further parameters (M, R), where aθ + d is eta (R,). Raises
-        PsychometricsError where the model has none; `what` is the subject of the sentence."""
+        """What R answers say whose items have these a (R,) and further parameters (M, R), where aθ + d is eta (R,).
+        Raises PsychometricsError where the model has none; `what` is the subject of the sentence."""
         raise PsychometricsError(
             f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
         )

@@ -31,7 +31,7 @@ Form = Literal["mirt", "steps", "parscale", "conquest", "tam"]
 FORMS: tuple[Form, ...] = get_args(Form)
 _MARKS: dict[Form, str] = {
     "mirt": "a1",
-    "tam": "B.Cat{}.Dim1",
+    "tam": "AXsi_.Cat{}",
     "parscale": "location",
     "conquest": "tau{}",
     "steps": "b{}",
@@ -131,7 +131,7 @@ def _log_odds(form: Form, columns: Mapping[str, float]) -> tuple[float, dict[int
             )
         return columns["a1"], {round(scores[place]): columns[f"d{place}"] for place in places}
     if form == "tam":
-        scores_of_tam = _numbers("B.Cat{}.Dim1", columns)
+        scores_of_tam = [k for k in _numbers("AXsi_.Cat{}", columns) if k]  # B is 0 of scores that an item has not
         highest = max(scores_of_tam)
         a = columns[f"B.Cat{highest}.Dim1"] / highest
         uneven = [k for k in scores_of_tam if abs(columns[f"B.Cat{k}.Dim1"] - k * a) > 1e-4 * abs(k * a)]

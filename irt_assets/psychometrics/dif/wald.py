@@ -14,7 +14,7 @@ T_f is H_f·(x_f − x_reference), H_f the mean of the derivatives of ∫ (1, z)
 curves. H_f is square where there is no c, and the test then that of the parameters themselves (Lord 1980, ch. 14); with
 c, which trades against a and d at little cost to a curve, it is of what the answers determine. Of a scored item it is
 of the item as a whole, by two numbers whatever m is: a group in which nobody got some score can be compared, and steps
-that differ while the expected score does not are no DIF. Where items have no slope of their own, the first component
+that differ while the expected score does not are not DIF. Where items have no slope of their own, the first component
 alone is tested. It is also the difference of expected scores at equal ability.
 """
 

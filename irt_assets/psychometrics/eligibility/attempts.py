@@ -20,6 +20,7 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 
 Codes = npt.NDArray[np.integer[Any]]
 K = TypeVar("K", bound=Hashable)
+NO_SCORE = np.iinfo(np.int16).min
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Attempts:
         time_ms: response time, NaN where unknown.
         item_median_ms, item_n_timed: shape (J,), by code; the item's median time over its live answers, and how many
             times that is of.
-        score: int16; the score from 0, −1 where what `correct` says is all that is known; None: everywhere.
+        score: int16; the score from 0, `NO_SCORE` where what `correct` says is all that is known; None: everywhere.
         max_score: int16; the highest score of the attempt's item; None: 1 everywhere.
     """
 
@@ -96,7 +97,8 @@ class Attempts:
         points = self.correct
         if self.score is not None and self.max_score is not None:
             by_correct = np.where(self.correct == 1, self.max_score, -1)
-            points = np.where(self.scored, np.where(self.score >= 0, self.score, by_correct), points).astype(np.int8)
+            known = np.where(self.score != NO_SCORE, self.score, by_correct)
+            points = np.where(self.scored, known, points).astype(np.int8)
         return points
 
     @property
@@ -104,8 +106,9 @@ class Attempts:
         """Whether a score is none that the item can have, or is not what `correct` says."""
         if self.score is None or self.max_score is None:
             return np.zeros(self.size, dtype=bool)
-        beyond = (self.score < -1) | (self.score > self.max_score)
-        return self.scored & (self.score != -1) & (beyond | (self.correct != (self.score == self.max_score)))
+        beyond = (self.score < 0) | (self.score > self.max_score)
+        is_given = self.scored & (self.score != NO_SCORE)
+        return is_given & (beyond | (self.correct != (self.score == self.max_score)))
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,7 @@ def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
     groups = earlier.groups()
     names = sorted(set(groups) - {UNKNOWN}) or [UNKNOWN]
     found = fit(groups, names[len(names) // 2], sd)
-    found.item_model.require_logistic("a fit by level")
+    found.item_model.require_logistic_or_scores("a fit by level")
     return found
 
 

@@ -41,7 +41,7 @@ def item_rest_correlation(responses: Responses) -> Floats:
 
 
 def _share(responses: Responses) -> Floats:
-    """Of the maximum score, of each answer."""
+    """Each answer's share of the maximum score, shape (R,)."""
     share: Floats = responses.score / (responses.n_categories - 1)[responses.item]
     return share
 

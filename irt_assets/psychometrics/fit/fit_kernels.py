@@ -132,8 +132,9 @@ def direction_moments(first, last, rows, tables, direction, moments):  # type: i
 
 @_compiled
 def score_products(first, last, rows, tables, p, place, of_score, sums, products, crossed):  # type: ignore[no-untyped-def]
-    """Of S items at place (J,), −1 for the others: adds to sums (S, D) v_d = Σ_q of_score[d, x, s, q]·posterior, x the
-    score; to products (S, D, D) v·vᵀ, and to crossed (S, D, Q) v_d·u_q, u as in `residual_products`."""
+    """Sums over persons for S items at place (J,), −1 for the others: adds to sums (S, D)
+    v_d = Σ_q of_score[d, x, s, q]·posterior, x the score; to products (S, D, D) v·vᵀ, and to crossed (S, D, Q) v_d·u_q,
+    u as in `residual_products`."""
     D, Q = of_score.shape[0], p.shape[1]
     post, v = np.empty(Q), np.empty(D)
     for i in range(first, last):

@@ -154,7 +154,7 @@ class Fitted:
 
     @cached_property
     def log_probabilities(self) -> Floats:
-        """Of each score at the nodes, shape (C, J, Q); −∞ for scores that an item cannot have."""
+        """log P of each score at the nodes, shape (C, J, Q); −∞ for scores that an item cannot have."""
         fit, nodes = self.calibration, self.abilities.nodes
         found = np.full((fit.n_categories.max(initial=2), fit.n_items, nodes.size), -np.inf)
         found[1], found[0] = log_probabilities_at(np.multiply.outer(fit.a, nodes) + fit.d[:, None], fit.c[:, None])

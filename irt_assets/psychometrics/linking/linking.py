@@ -23,6 +23,7 @@ from irt_assets.psychometrics.alignment.align import (
     align,
 )
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import of_errors
 from irt_assets.psychometrics.core.curves import probability_at, slope_at
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemCurves, which
@@ -47,20 +48,22 @@ def assumed_errors(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> tupl
     z, guessing = a[:, None] * (NODES - b[:, None]), c[:, None]
     p, slope = probability_at(z, guessing), slope_at(z, guessing)
     variance = p * (1 - p)  # 0 where the curve of a steep item has reached 1, and its slope 0
-    return _by_information(a, b, np.divide(slope**2, variance, out=np.zeros_like(p), where=variance > 0))
+    a_se, b_se, cov_ab = _by_information(a, b, np.divide(slope**2, variance, out=np.zeros_like(p), where=variance > 0))
+    return a_se, b_se, cov_ab
 
 
-def assumed_errors_of(items: ItemCurves) -> tuple[Floats, Floats, Floats]:
-    """As `assumed_errors`, also of scored items, whose steps are held, too."""
+def assumed_cov(items: ItemCurves) -> Floats:
+    """The covariance of (a, b) by `assumed_errors`, in the form of `covariances`, also of scored items, whose steps are
+    held, too."""
     errors = np.stack(assumed_errors(items.a, b := -items.d / items.a, items.c))
     for some in items.others:
         information = items.select(some.at).information(NODES).T / items.a[some.at][:, None] ** 2
         errors[:, some.at] = _by_information(items.a[some.at], b[some.at], information)
-    return errors[0], errors[1], errors[2]
+    return of_errors(*errors)
 
 
-def _by_information(a: Floats, b: Floats, about_logit: Floats) -> tuple[Floats, Floats, Floats]:
-    """What `assumed_errors` gives, by the information (K, Q) of an answer about a(θ − b)."""
+def _by_information(a: Floats, b: Floats, about_logit: Floats) -> Floats:
+    """What `assumed_errors` gives, shape (3, K), by the information (K, Q) of an answer about a(θ − b)."""
     weight = ASSUMED_N * WEIGHTS * about_logit
     off = NODES - b[:, None]
     i_aa, i_bb = (weight * off**2).sum(1), (weight * a[:, None] ** 2).sum(1)
@@ -68,7 +71,7 @@ def _by_information(a: Floats, b: Floats, about_logit: Floats) -> tuple[Floats, 
     det = i_aa * i_bb - i_ab**2
     nothing, determined = np.full_like(det, np.inf), det > 0
     a_se, b_se = (np.sqrt(np.divide(i, det, out=nothing.copy(), where=determined)) for i in (i_bb, i_aa))
-    return a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=determined)
+    return np.stack([a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=determined)])
 
 
 def link(

@@ -80,7 +80,7 @@ class Scenario:
             blocks, in a circle. Learners meet a form's items in an order of their own.
         anchors_per_block: anchors, evenly over the block's sorted b.
         topics: dealt to the items in order of b, so that every topic spans the bank.
-        scored_items: scores that the open items can have that are no anchors, in turn: ((0, 1, 2), (0, 2)) makes half
+        scored_items: scores that open items beside the anchors can have, in turn: ((0, 1, 2), (0, 2)) makes half
             of them items scored 0, 1 and 2 and the others items scored 0 and 2. None: all items are scored 0 and 1.
         graded: their answers follow a graded response model; see `ScoredItems`.
         discrimination_sd: of ln a. difficulty_sd: of b. guessing: c of every item, a probability.
@@ -171,7 +171,7 @@ class Scenario:
             raise PsychometricsError("adaptive assignment is by answers scored 0 and 1: plan no scored items with it")
         for fault in self.faults:
             if fault.scored and fault.kind in ("wrong_key", "anchors_moved"):
-                raise ValueError(f"fault {fault.kind} cannot be in scored items: they have no key and are no anchors")
+                raise ValueError(f"fault {fault.kind} cannot be in scored items: they have neither key nor anchors")
             if not fault.active(self.months).any():
                 span = f"{fault.first_month or '…'} to {fault.last_month or '…'}"
                 raise ValueError(f"fault {fault.kind} ({span}) is in none of the months {self.months}")

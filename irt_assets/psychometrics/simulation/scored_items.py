@@ -6,14 +6,13 @@ of a bank they are (see `scenario`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import brentq
 from scipy.special import expit, softmax
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
@@ -99,16 +98,28 @@ class ScoredItems:
             at_least = own.at_least(grid.nodes - b, np.full(grid.nodes.size, j))[:, 1 : self.max_scores[j] + 1]
             rise = weights @ np.gradient(at_least.sum(axis=1), grid.nodes)
 
-            def found(slope: float, shares: Floats = weights @ at_least) -> Floats:
-                def excess(at: float, share: float) -> float:
-                    return float(weights @ expit(slope * (grid.nodes - at)) - share)
+            def found(slope: Floats, shares: Floats = weights @ at_least) -> Floats:
+                def excess(at: Floats) -> Floats:
+                    missed: Floats = shares - weights @ expit(slope * np.subtract.outer(grid.nodes, at))
+                    return missed
 
-                return np.array([brentq(excess, -60.0, 60.0, args=(share,)) for share in shares])
+                return _bisected(excess, np.full(shares.size, -60.0), 60.0)
 
-            def steeper(slope: float, found=found, rise=rise) -> float:  # type: ignore[no-untyped-def]
+            def steeper(slope: Floats, found=found, rise=rise) -> Floats:  # type: ignore[no-untyped-def]
                 p = expit(slope * np.subtract.outer(grid.nodes, found(slope)))
-                return float(weights @ (slope * p * (1 - p)).sum(axis=1) - rise)
+                steepness: Floats = np.atleast_1d(weights @ (slope * p * (1 - p)).sum(axis=1) - rise)
+                return steepness
 
-            slopes[j] = brentq(steeper, 0.05, 20.0)
+            slopes[j] = _bisected(steeper, np.array([0.05]), 20.0)[0]
             thresholds[j, 1 : self.max_scores[j] + 1] = found(slopes[j]) - b
         return slopes, thresholds
+
+
+def _bisected(rising: Callable[[Floats], Floats], low: Floats, high: float) -> Floats:
+    """Where each of n rising functions is 0, shape (n,)."""
+    above = np.full_like(low, high)
+    for _ in range(60):
+        middle = (low + above) / 2
+        is_above = rising(middle) > 0
+        low, above = np.where(is_above, low, middle), np.where(is_above, middle, above)
+    return low

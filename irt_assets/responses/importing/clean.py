@@ -16,7 +16,17 @@ import pyarrow.compute as pc
 
 from irt_assets.responses.importing.cells import as_ids, as_text
 from irt_assets.responses.importing.mapping import Binding
-from irt_assets.responses.importing.scoring import NUMBER, AsGiven, AsRecorded, ByKey, Scoring, Tally
+from irt_assets.responses.importing.scoring import (
+    NUMBER,
+    WHOLE,
+    AsGiven,
+    AsRecorded,
+    ByKey,
+    Maxima,
+    Scoring,
+    Tally,
+    points,
+)
 from irt_assets.responses.importing.sources import Batch, plain
 from irt_assets.responses.importing.times import MISSING, parse_times
 
@@ -183,6 +193,9 @@ class Cleaner:
             unknown = pc.and_(pc.is_valid(columns["correct"]), pc.is_null(chosen))
             verdicts.refuse(pc.and_(keyed, unknown), "missing_response", columns["item_id"])
         verdicts.refuse(pc.and_(pc.is_null(right), pc.is_valid(columns["correct"])), "bad_score", columns["correct"])
+        scores = None
+        if "score" in columns:
+            right, scores = self._scores(columns["item_id"], columns["score"], right, verdicts)
         if isinstance(self._scoring, ByKey):
             columns["response"] = columns["correct"]
         if self._limits.start is None:
@@ -199,6 +212,8 @@ class Cleaner:
             "completed_at": _timestamps(completed),
             "correct": right,
         }
+        if scores is not None:
+            answers["score"] = scores
         if "started_at" in columns:
             started = self._times("started_at", batch, raw, verdicts)
             verdicts.refuse(started > completed, "completed_before_started", columns["started_at"])
@@ -219,6 +234,21 @@ class Cleaner:
         table = pa.record_batch(answers)
         return Cleaned(table.filter(pa.array(verdicts.sound)), verdicts.refused(raw.places), count)
 
+    def _scores(
+        self, items: pa.Array, cells: pa.Array, right: pa.BooleanArray, verdicts: _Verdicts
+    ) -> tuple[pa.BooleanArray, pa.Array]:
+        """Which answers have full credit, and the scores that are given."""
+        most, given = self._scoring.maxima.of(items), np.asarray(pc.is_valid(cells))
+        numbers = points(cells) * self._mapping.denominator
+        scores = np.rint(np.where(given, numbers, -1))
+        verdicts.refuse(given & ~((numbers >= 0) & (np.abs(numbers - scores) < WHOLE)), "bad_score", cells)
+        verdicts.refuse((scores > most) & (most == 1), "max_score_unknown", cells)
+        verdicts.refuse(scores > most, "score_above_max", cells)
+        full = pa.array(scores == most, mask=~given)
+        verdicts.refuse(pc.fill_null(pc.not_equal(right, full), False), "score_contradicts", cells)
+        known = given & (scores >= 0) & (scores <= most)
+        return pc.coalesce(right, full), pa.array(np.where(known, scores, 0).astype(np.int16), mask=~known)
+
     def _skipped(self, batch: Batch, raw: _Raw) -> _Verdicts:
         verdicts = _Verdicts(len(raw.places))
         for name, unwanted in self._mapping.skip_rows_where.items():
@@ -228,6 +258,9 @@ class Cleaner:
 
     def _count(self, raw: _Raw, verdicts: _Verdicts) -> None:
         items, cells = raw.columns["item_id"], raw.columns["correct"]
+        if "score" in raw.columns:
+            undeclared = pa.array(self._scoring.maxima.of(items) == 1)
+            cells = pc.if_else(undeclared, pc.coalesce(raw.columns["score"], cells), cells)
         if not verdicts.sound.all():
             meant = pa.array(verdicts.sound)
             items, cells = items.filter(meant), cells.filter(meant)
@@ -245,7 +278,29 @@ class Cleaner:
             places = places[~_blank_rows(rows)]
         raw = _Raw({}, places, batch.lines[places])
         raw.columns.update({ours: raw.of_rows(self._columns.ours(rows, ours)) for ours in self._named()})
+        if "correct" not in raw.columns:
+            raw.columns["correct"] = pa.nulls(len(places), pa.string())
+        if "score" in raw.columns:
+            self._dichotomise(raw)
+        elif declared := self._scoring.maxima.declared:
+            numbers = pc.fill_null(pc.match_substring_regex(raw.columns["correct"], NUMBER), False)
+            scored = Maxima(declared=declared).of(raw.columns["item_id"]) > 1
+            self._read_as_scores(raw, pc.and_(numbers, pa.array(scored)))
         return raw
+
+    def _read_as_scores(self, raw: _Raw, which: pa.BooleanArray) -> None:
+        """Cells of `correct` as scores."""
+        cells = raw.columns["correct"]
+        raw.columns["correct"], raw.columns["score"] = pc.if_else(which, None, cells), pc.if_else(which, cells, None)
+
+    def _dichotomise(self, raw: _Raw) -> None:
+        """Scores that a rule makes right and wrong are read as such."""
+        columns, rule = raw.columns, self._scoring
+        ruled: pa.Array = pa.scalar(not isinstance(rule, AsGiven | AsRecorded))
+        if isinstance(rule, AsRecorded):
+            ruled = _is_in(columns["item_id"], rule.marks)
+        columns["correct"] = pc.if_else(ruled, pc.coalesce(columns["score"], columns["correct"]), columns["correct"])
+        columns["score"] = pc.if_else(ruled, None, columns["score"])
 
     def _matrix(self, batch: Batch) -> _Raw:
         """Row by row, and within a row item by item; a cell without a value is not an answer."""
@@ -259,6 +314,8 @@ class Cleaner:
         raw.columns.update({ours: self._columns.ours(rows, ours).take(pa.array(places)) for ours in self._named()})
         raw.columns["item_id"] = pa.array(self._items, pa.string()).take(pa.array(item))
         raw.columns["correct"] = cells.take(pa.array(answered))
+        if self._scoring.maxima:
+            self._read_as_scores(raw, pa.array(self._scoring.maxima.of(raw.columns["item_id"]) > 1))
         return raw
 
     def _named(self) -> set[str]:

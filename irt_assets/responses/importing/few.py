@@ -40,7 +40,7 @@ STAGED = f"""WITH staged AS MATERIALIZED (
         ctid int, source bigint, line bigint, given_id text, user_id text, item_id text, topic_id text,
         completed_at timestamptz, correct boolean, session_id text, form_id text, position bigint,
         started_at timestamptz, response text, response_time_ms bigint, hints_used bigint, mode text,
-        revision bigint))"""
+        revision bigint, score smallint))"""
 JUDGE_MONTH = f"""
     SELECT s.ctid, 'month_not_there' FROM staged s WHERE {UNJUDGED} AND NOT EXISTS (
         SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -154,7 +154,8 @@ def recorded_rules(connection: psycopg.Connection, items: list[str] | None = Non
     `AsRecorded`)."""
     these = "true" if items is None else "item_id = ANY(%(items)s)"
     return connection.execute(
-        f"""SELECT item_id, meta->>'dichotomise', meta->>'key' FROM question
-            WHERE {these} AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key'))""".encode(),
+        f"""SELECT item_id, meta->>'dichotomise', meta->>'key', max_score FROM question
+            WHERE {these} AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key') OR max_score > 1)
+        """.encode(),
         {"items": items},
     )

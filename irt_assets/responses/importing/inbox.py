@@ -15,13 +15,14 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import psycopg
 import yaml
 from psycopg.types.json import Jsonb
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, take_rows
 from irt_assets.responses.importing.clean import Limits
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind_attempts, load_mapping, presets
@@ -30,7 +31,7 @@ from irt_assets.responses.importing.report import WAYS_OUT, ImportReport, Refuse
 from irt_assets.responses.importing.scoring import Scoring, scoring_of
 from irt_assets.responses.importing.sources import Batch, Source
 from irt_assets.responses.importing.staging import Staging
-from irt_assets.responses.importing.take import AnswerSource, check_zone, take
+from irt_assets.responses.importing.take import AnswerSource, check_zone, take, with_recorded_maxima
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.inbox_files import FOLDERS, IGNORED, Inbox, InboxFile
@@ -82,6 +83,7 @@ class _AnswerOptions(_BankOptions):
     dichotomise: str | None = None
     key: str | None = None
     strict: bool = False
+    max_scores: dict[str, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = {}
 
 
 @dataclass(frozen=True)
@@ -209,9 +211,10 @@ class _How:
             mapping = options.mapping
             rules = load_mapping(mapping if mapping in (AUTO, *presets()) else beside(mapping))
             if not isinstance(options, _AnswerOptions):
-                return cls(rules, scoring_of(None, None), None, False)
+                return cls(rules, scoring_of(None, None, {}), None, False)
             check_zone(options.zone, f"zone: {options.zone}: unknown")
-            scoring = scoring_of(options.dichotomise, beside(options.key) if options.key else None)
+            key = beside(options.key) if options.key else None
+            scoring = scoring_of(options.dichotomise, key, options.max_scores)
             return cls(rules, scoring, options.zone, options.strict)
 
 
@@ -254,8 +257,10 @@ def _steps(database: Database, source: Source, file: Listed, how: _How, most_row
     parts: Iterable[Source] = [source] if file.last_line == 0 else []
     tally = None
     if source.rows > most_rows and not whole.is_matrix:
-        tally = whole.tally = whole.count(Limits(0, 0), how.scoring)
-        whole.check_scores(how.scoring)
+        with database.connect() as connection:
+            scoring = with_recorded_maxima(connection, how.scoring)
+        tally = whole.tally = whole.count(Limits(0, 0), scoring)
+        whole.check_scores(scoring)
         parts = _parts(source, file.last_line, most_rows)
     last_line = file.last_line
     for part in parts:

@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from resources.failures import PermanentFailure
 
 AUTO = "auto"
 ATTEMPT_COLUMNS = (
     *("attempt_id", "user_id", "item_id", "topic_id", "session_id", "form_id", "position"),
     *("started_at", "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", "revision"),
+    "score",
 )
 REQUIRED_OF_ATTEMPTS = ("user_id", "item_id", "correct")
 
@@ -77,6 +79,8 @@ class Mapping(_Rules):
     skip_rows_where: dict[str, Texts] = {}
     integer_ids: bool = False
     wide: Wide | None = None
+    max_scores: dict[Text, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = {}
+    denominator: Annotated[int, Field(ge=1, le=100)] = 1
     recognised_by: Texts = ()
     preset: bool = False
 
@@ -175,7 +179,8 @@ def bind(
         raise unknown_header(file, columns, f"{mapping.name} names columns it lacks: {', '.join(theirs)}", required)
     read_too = [mapping.time.zone_column, mapping.time.order, *mapping.skip_rows_where]
     lacking = [name for name in read_too if name and name not in columns]
-    lacking += [ours for ours in required if ours not in found and ours not in mapping.constants]
+    there = {*found, *mapping.constants} | ({"correct"} if "score" in found else set())
+    lacking += [ours for ours in required if ours not in there]
     if lacking:
         raise unknown_header(file, columns, f"{mapping.name} needs {', '.join(lacking)}", required)
     return Binding(mapping, found)
@@ -183,7 +188,9 @@ def bind(
 
 def _recognises(preset: Mapping, columns: Sequence[str]) -> bool:
     needed = ("user_id",) if preset.wide else REQUIRED_OF_ATTEMPTS
-    return set(preset.recognised_by) <= set(columns) and all(preset.find(ours, columns) for ours in needed)
+    scored = preset.find("score", columns)
+    found = all(preset.find(ours, columns) or (scored and ours == "correct") for ours in needed)
+    return set(preset.recognised_by) <= set(columns) and found
 
 
 def _parse(text: str, name: str, *, preset: bool) -> Mapping:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from irt_assets.responses.importing.cells import as_text
 from irt_assets.responses.importing.mapping import Binding
-from irt_assets.responses.importing.scoring import MOST_POINTS, SCORES, ByKey, FromPoints, Scoring
+from irt_assets.responses.importing.scoring import MOST_POINTS, SCORES, WHOLE, ByKey, FromPoints, Scoring
 from irt_assets.responses.importing.sources import Batch
 
 MOST_VALUES = 1_000
@@ -32,7 +32,8 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
 
     With the pattern `*` a column is an item where most of its values are scores and, if some are not, at least
     one is a zero: the choices 1–5 of an unscored test are not scores, though some of them are 1. Of points that are
-    dichotomised, a column is an item where all values are whole numbers up to `MOST_POINTS`.
+    dichotomised, a column is an item where all values are whole numbers up to `MOST_POINTS`, and of scores where they
+    are up to the item's highest.
     """
     wide = binding.mapping.wide
     if wide is None:
@@ -51,7 +52,13 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
         items = [name for name, counts in values.items() if _are_points(counts)]
     else:
         words = [key.lower() for key in binding.mapping.values.get("correct", {})]
-        items = [name for name, counts in values.items() if _are_scores(counts, words)]
+        maxima, by = scoring.maxima, binding.mapping.denominator
+        items = [
+            name
+            for name, counts in values.items()
+            if _are_scores(counts, words)
+            or (maxima.of_item(name) > 1 and _are_points(counts, maxima.of_item(name), by))
+        ]
     others = [name for name in values if name not in items]
     return MatrixColumns(items, others, [name for name in others if "0" in values[name] and _are_points(values[name])])
 
@@ -74,5 +81,6 @@ def _are_scores(counts: Counter[str], words: Sequence[str]) -> bool:
     return right_or_wrong == counts.total() or (right_or_wrong >= counts.total() / 2 and some_wrong)
 
 
-def _are_points(counts: Counter[str]) -> bool:
-    return all(re.match(r"^\d+(\.0*)?$", text) and float(text) <= MOST_POINTS for text in counts)
+def _are_points(counts: Counter[str], most: int = MOST_POINTS, denominator: int = 1) -> bool:
+    numbers = [float(text) * denominator for text in counts if re.match(r"^\d+(\.\d*)?$", text)]
+    return len(numbers) == len(counts) and all(n <= most and abs(n - round(n)) < WHOLE for n in numbers)

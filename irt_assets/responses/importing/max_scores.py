@@ -5,14 +5,26 @@ What does not belong here: what a file's scores are (see `scoring`).
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
 import psycopg
 
 from irt_assets.common.wording import listed
+from irt_assets.ledger import publications
 from irt_assets.responses.importing.staging import kept_as_corrections
 from resources.failures import PermanentFailure
 from resources.postgres.guest_reads import reads_own_tables
 
 MOST_NAMED = 5
+
+
+class NewMaximum(NamedTuple):
+    item_id: str
+    former: int
+    max_score: int
+
+
 FORMER_MAXIMA = "UPDATE staged s SET max_score = coalesce(q.max_score, 1) FROM question q WHERE q.item_id = s.item_id"
 """Beside staged items, so that they can be compared when the bank is written."""
 NEW_MAXIMA = """SELECT q.item_id, s.max_score AS former, coalesce(q.max_score, 1) AS max_score
@@ -33,6 +45,25 @@ INCONSISTENT = """
         AND o.max_score IS DISTINCT FROM k.max_score"""
 
 
+def known_maxima(connection: psycopg.Connection, items: Iterable[str] | None = None) -> dict[str, int | None]:
+    """The maximum scores of these items of the bank, None of one without; without `items`, of all that have one."""
+    rows = connection.execute(
+        """SELECT item_id, max_score FROM question
+           WHERE item_id = ANY(%(items)s) OR %(items)s::text[] IS NULL AND max_score IS NOT NULL""",
+        {"items": None if items is None else [*items]},
+    )
+    return dict(rows.fetchall())
+
+
+def record_maxima(connection: psycopg.Connection, maxima: Mapping[str, int]) -> None:
+    """Put the maximum scores of items into their records."""
+    connection.cursor().executemany(
+        """UPDATE question SET meta = meta || jsonb_build_object('irt',
+               coalesce(meta->'irt', '{}') || jsonb_build_object('max_score', %s::int)) WHERE item_id = %s""",
+        [(most, item) for item, most in maxima.items()],
+    )
+
+
 def require_consistent_scores(connection: psycopg.Connection, file: str) -> None:
     """Raises PermanentFailure where the bank says of a staged item what cannot be true together."""
     found = connection.execute(
@@ -47,42 +78,48 @@ def require_consistent_scores(connection: psycopg.Connection, file: str) -> None
         raise PermanentFailure(f"{file}: {why}. Nothing was imported.")
 
 
-def follow_new_maxima(connection: psycopg.Connection, file: str) -> list[str]:
+def new_maxima(connection: psycopg.Connection) -> list[NewMaximum]:
+    """The staged items that the bank had with another maximum score."""
+    return [NewMaximum(*row) for row in connection.execute(NEW_MAXIMA)]
+
+
+def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequence[NewMaximum]) -> list[str]:
     """Decide anew, in the log, which answers have full credit where an item has another maximum score; what to say.
 
     Raises PermanentFailure where the item is published, or an answer has more.
     """
-    if not (changed := connection.execute(NEW_MAXIMA).fetchall()):
+    if not changed:
         return []
-    items = [item for item, _, _ in changed]
-    named = listed([f"{item} ({former} → {most})" for item, former, most in changed], MOST_NAMED)
-    published = connection.execute(
-        "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1", (items,)
-    ).fetchall()
+    items, most = [one.item_id for one in changed], [one.max_score for one in changed]
+    values = {"items": items, "most": most}
+    named = listed([f"{one.item_id} ({one.former} → {one.max_score})" for one in changed], MOST_NAMED)
+    published = publications.published_among(connection, items)
     if published:
         raise PermanentFailure(
             f"{file}: the maximum score of an item is changed while nothing of it is published, and published is "
-            f"{listed([item for (item,) in published], MOST_NAMED)}: with another maximum it is another item, so give "
+            f"{listed(published, MOST_NAMED)}: with another maximum it is another item, so give "
             "it an id of its own. Nothing was imported."
         )
     if reads_own_tables(connection):
         return [f"{file}: new maximum scores: {named}"]
-    log = f"response_log r JOIN ({NEW_MAXIMA}) m ON m.item_id = r.item_id"
+    maxima = "unnest(%(items)s::text[], %(most)s::int[]) AS m (item_id, max_score)"
+    log = f"response_log r JOIN {maxima} ON m.item_id = r.item_id"
     beyond = f"SELECT m.item_id, max(r.score) FROM {log} WHERE r.score > m.max_score GROUP BY 1 ORDER BY 1"
-    for item, score in connection.execute(beyond.encode()):
+    for item, score in connection.execute(beyond.encode(), values):
         raise PermanentFailure(
             f"{file}: item {item} has an answer with the score {score}, so its maximum score cannot be lower. Nothing "
             "was imported."
         )
     wrong = "r.score IS NOT NULL AND r.correct IS DISTINCT FROM (r.score = m.max_score)"
     former = f"SELECT r.*, 'the maximum score is ' || m.max_score AS reason FROM {log} WHERE {wrong}"
-    connection.execute(kept_as_corrections(former, how="rescore", by="session_user").encode())
+    connection.execute(kept_as_corrections(former, how="rescore", by="session_user").encode(), values)
     corrected = connection.execute(
         f"""UPDATE response_log r SET correct = (r.score = m.max_score), recorded_at = now()
-            FROM ({NEW_MAXIMA}) m WHERE m.item_id = r.item_id AND {wrong}""".encode()
+            FROM {maxima} WHERE m.item_id = r.item_id AND {wrong}""".encode(),
+        values,
     ).rowcount
     [(only_right_or_wrong,)] = connection.execute(
-        f"SELECT count(*) FROM {log} WHERE r.score IS NULL AND r.correct IS NOT NULL".encode()
+        f"SELECT count(*) FROM {log} WHERE r.score IS NULL AND r.correct IS NOT NULL".encode(), values
     ).fetchall()
     notes = [f"{file}: new maximum scores: {named}; {corrected:,} answers have full credit or lose it"]
     if only_right_or_wrong:

@@ -39,9 +39,14 @@ WHAT_TO_DO = WAYS_OUT | {
     **xapi.WAYS_OUT,
     "bad_json": "Each attempt is one JSON object, in JSON lines on a line of its own.",
     "unknown_field": "Send the fields that the page names, and no others: a misspelt one would be lost.",
-    "missing_field": "Send user_id, item_id, completed_at and correct, which is null where nothing was answered.",
+    "missing_field": "Send user_id, item_id, completed_at, and correct or score, null where nothing was answered.",
     "bad_time": "Write times as 2026-11-20T08:00:31.250Z, with a zone.",
-    "bad_score": "Send true or false, 1 or 0, or null where the item was not answered.",
+    "bad_score": "Send correct as true or false, 1 or 0, null where the item was not answered, and score as a whole "
+    "number from 0.",
+    "max_score_unknown": "The bank does not say how many points the item has: irt import questions, with the columns "
+    "item_id,max_score. Then send the answer again.",
+    "score_above_max": "The bank says that the item has fewer points: is the score right, or max_score in the bank?",
+    "score_contradicts": "correct is true for full credit alone, that is for the item's max_score: leave it out.",
     "time_in_future": "Is the clock right, and the zone? It may be five minutes ahead.",
     "missing_user": "Send the learner's id as user_id.",
     "missing_item": "Send the item's id as item_id.",
@@ -232,7 +237,9 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
         return "bad_json", "not a JSON object"
     if unknown := [name for name in row if name not in ATTEMPT_COLUMNS]:
         return "unknown_field", unknown[0]
-    missing = [name for name in FILLED if row.get(name) in (None, "")] + ["correct"] * ("correct" not in row)
+    missing = [name for name in FILLED if row.get(name) in (None, "")] + ["correct"] * (
+        not {"correct", "score"} & row.keys()
+    )
     if missing:
         return "missing_field", missing[0]
     try:

@@ -1,6 +1,7 @@
 """What makes an answer right: a score as it is given, points from some mark on, or the option that a key names.
 
-What belongs here: the three rules, what each leaves in the item's record, and when a file's scores fit none.
+What belongs here: the three rules, the highest scores of items, what each leaves in the item's record, and when a
+file's scores fit none.
 """
 
 from __future__ import annotations
@@ -10,26 +11,62 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.responses.importing.readers import open_source
 from resources.failures import PermanentFailure
 
 SCORES = pa.array(["0", "1", "0.0", "1.0", "false", "true", "f", "t"])  # the odd places are right answers
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+WHOLE = 1e-6  # a score so close to a whole number is one: 0.3333333 of 3
 MOST_POINTS = 20  # a column of larger numbers is an age or a sum, and no item
 KEY_COLUMNS = {"item": ("item", "item_id", "question"), "key": ("key", "answer", "correct")}
 
 
 @dataclass(frozen=True)
+class Maxima:
+    """The highest scores of items that have more than right and wrong.
+
+    `recorded`: by item, those that the bank says; `declared`: by name or pattern, those that an import says.
+    """
+
+    recorded: Map[str, int] = field(default_factory=dict)
+    declared: Map[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return any(most > 1 for most in chain(self.recorded.values(), self.declared.values()))
+
+    def declared_of(self, item: str) -> int | None:
+        """What the import says of an item, by the first name or pattern that fits."""
+        return next((most for name, most in self.declared.items() if fnmatchcase(item, name)), None)
+
+    def of_item(self, item: str) -> int:
+        return self.recorded.get(item) or self.declared_of(item) or 1
+
+    def of(self, items: pa.StringArray) -> np.ndarray:
+        """Those of the answers' items, 1 of the others."""
+        if not self:
+            return np.ones(len(items))
+        encoded = items.dictionary_encode()
+        of_each = [1 if item is None else self.of_item(item) for item in encoded.dictionary.to_pylist()]
+        most = pa.array([*of_each, 1], pa.float64())
+        return np.asarray(most.take(pc.fill_null(encoded.indices, len(of_each))))
+
+
+@dataclass(frozen=True)
 class AsGiven:
-    """Scores are 0 and 1."""
+    """Scores are 0 and 1, or those of `maxima`."""
+
+    maxima: Maxima = Maxima()
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:  # noqa: ARG002
         """For each answer whether it is right; null where the cell is empty or no score."""
@@ -47,6 +84,7 @@ class FromPoints:
 
     at: float | None
     tops: dict[str, float] = field(default_factory=dict)
+    maxima: ClassVar[Maxima] = Maxima()
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         numbers = points(cells)
@@ -67,6 +105,7 @@ class ByKey:
     """Right where the chosen option is the key's."""
 
     keys: Map[str, str]
+    maxima: ClassVar[Maxima] = Maxima()
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         names = pa.array(self.keys, pa.string())
@@ -82,6 +121,7 @@ class Recorded(NamedTuple):
     item_id: str
     dichotomise: str | None
     key: str | None
+    max_score: int | None = None
 
 
 @dataclass(frozen=True)
@@ -92,19 +132,26 @@ class AsRecorded:
     `records`: rows of `Recorded`; read when first needed.
     """
 
-    records: Iterable[Sequence[str | None]]
+    records: Iterable[Sequence[str | int | None]]
+    declared: Map[str, int] = field(default_factory=dict)
 
     @cached_property
-    def _known(self) -> list[Recorded]:
+    def known(self) -> list[Recorded]:
         return [Recorded(*row) for row in self.records]  # type: ignore[arg-type]
 
     @cached_property
     def marks(self) -> dict[str, float]:
-        return {one.item_id: float(one.dichotomise.partition("=")[2]) for one in self._known if one.dichotomise}
+        return {one.item_id: float(one.dichotomise.partition("=")[2]) for one in self.known if one.dichotomise}
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        return {one.item_id: one.key for one in self._known if one.key}
+        return {one.item_id: one.key for one in self.known if one.key}
+
+    @cached_property
+    def maxima(self) -> Maxima:
+        dichotomous = {*self.marks, *self.keys}
+        recorded = {one.item_id: one.max_score for one in self.known if one.max_score}
+        return Maxima({item: most for item, most in recorded.items() if item not in dichotomous}, self.declared)
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         given = AsGiven().right(items, cells)
@@ -122,14 +169,16 @@ class AsRecorded:
 Scoring = AsGiven | FromPoints | ByKey | AsRecorded
 
 
-def scoring_of(dichotomise: str | None, key: Path | None) -> Scoring:
+def scoring_of(dichotomise: str | None, key: Path | None, max_scores: Map[str, int]) -> Scoring:
     """The rule that the options name. Raises PermanentFailure where they name none or two."""
+    if max_scores and (dichotomise or key):
+        raise PermanentFailure("--max-score keeps scores, --dichotomise and --key make right and wrong: give one.")
     if dichotomise is not None and key is not None:
         raise PermanentFailure("--dichotomise is for points and --key for choices: give one of them.")
     if key is not None:
         return ByKey(read_key(key))
     if dichotomise is None:
-        return AsGiven()
+        return AsGiven(Maxima(declared=max_scores))
     if dichotomise == "full":
         return FromPoints(None)
     mark = dichotomise.removeprefix("at=")
@@ -139,6 +188,20 @@ def scoring_of(dichotomise: str | None, key: Path | None) -> Scoring:
             f" points or more, K up to {MOST_POINTS}), such as at=2."
         )
     return FromPoints(float(mark))
+
+
+def max_scores_of(options: Sequence[str]) -> dict[str, int]:
+    """By name or pattern of items, what `--max-score ITEM=M` says. Raises PermanentFailure where it says nothing."""
+    found = {}
+    for option in options:
+        name, _, most = option.rpartition("=")
+        if not name or not most.isdecimal() or not 1 <= int(most) <= MAX_SCORE:
+            raise PermanentFailure(
+                f"--max-score {option}: it takes ITEM=M, an item or a pattern and its highest score from 1 to "
+                f"{MAX_SCORE}, such as q7=4 or 'essay_*=5'."
+            )
+        found[name] = int(most)
+    return found
 
 
 def read_key(path: Path) -> dict[str, str]:
@@ -220,6 +283,8 @@ def refusal(file: str, what: Sequence[str]) -> PermanentFailure:
 
 
 WAYS_OUT = """\
+Where they are scores (max_score_unknown): --max-score ITEM=M, such as --max-score q7=4 or --max-score 'essay_*=5'; or
+max_score in the bank (irt import questions, columns item_id,max_score) and, in a list, a column that is named score.
 Where they are points: --dichotomise full (right is the item's highest score) or --dichotomise at=2 (2 or more).
 Where they are choices: --key FILE, a table item,key.
 Where they are codes: a mapping file with null_values: ["9"] for answers that are none, or values: {correct: …}.

@@ -52,14 +52,14 @@ CREATE = f"""
         user_id text NOT NULL, item_id text NOT NULL, topic_id text, completed_at timestamptz NOT NULL,
         correct boolean, session_id text, form_id text, position bigint, started_at timestamptz,
         response text, response_time_ms bigint, hints_used bigint, mode text NOT NULL DEFAULT 'live',
-        revision bigint NOT NULL DEFAULT 0,
+        revision bigint NOT NULL DEFAULT 0, score smallint,
         attempt_id text NOT NULL GENERATED ALWAYS AS ({ATTEMPT_ID}) STORED
     ) ON COMMIT DROP;
     CREATE TEMPORARY TABLE verdict (row_at tid, reason text) ON COMMIT DROP
 """
 LOGGED = (
     "attempt_id, completed_at, user_id, item_id, session_id, form_id, position, started_at, correct, response,"
-    " response_time_ms, hints_used, mode, revision"
+    " response_time_ms, hints_used, mode, revision, score"
 )
 UNJUDGED = "NOT EXISTS (SELECT FROM verdict v WHERE v.row_at = s.ctid)"
 ERASED_LEARNERS = f"""
@@ -81,17 +81,22 @@ JUDGE_UNKNOWN = (
     WHERE NOT EXISTS (SELECT FROM learner l WHERE l.user_id = s.user_id) AND {UNJUDGED}
 """,
 )
+SAME_SCORE = """(s.correct OR s.score IS NOT DISTINCT FROM {former} OR coalesce(s.score, {former}) = 0
+    AND NOT EXISTS (SELECT FROM question q WHERE q.item_id = s.item_id AND q.max_score > 1))"""
+"""Whether two answers that are equally correct have one score: full credit is one, and so is wrong and 0 where there is
+no partial credit."""
 JUDGE_AGAINST_LOG = f"""
     SELECT s.ctid, CASE WHEN NOT bool_or(r.stands) THEN '{WITHDRAWN}'
                         WHEN s.revision < max(r.revision) OR bool_or(
                             (r.revision, r.user_id, r.item_id, r.sent_at, r.correct) IS NOT DISTINCT FROM
-                            (s.revision, s.user_id, s.item_id, s.completed_at, s.correct)) THEN 'duplicate'
+                            (s.revision, s.user_id, s.item_id, s.completed_at, s.correct)
+                            AND coalesce({SAME_SCORE.format(former="r.score")}, true)) THEN 'duplicate'
                         ELSE 'conflicting_duplicate' END
     FROM staged s JOIN (
-        SELECT attempt_id, revision, user_id, item_id, coalesce(sent_at, completed_at) AS sent_at, correct,
+        SELECT attempt_id, revision, user_id, item_id, coalesce(sent_at, completed_at) AS sent_at, correct, score,
                true AS stands FROM response_log
         UNION ALL
-        SELECT attempt_id, revision, user_id, item_id, coalesce(sent_at, completed_at), correct, false
+        SELECT attempt_id, revision, user_id, item_id, coalesce(sent_at, completed_at), correct, score, false
         FROM attempt_correction
     ) r ON r.attempt_id = s.attempt_id
     WHERE {UNJUDGED} GROUP BY s.ctid, s.revision HAVING s.revision <= max(r.revision)
@@ -103,7 +108,8 @@ JUDGE_WITHIN_INPUT = f"""
                s.revision < first_value(s.revision) OVER first AS lower,
                (s.user_id, s.item_id, s.completed_at, s.correct) IS NOT DISTINCT FROM
                (first_value(s.user_id) OVER first, first_value(s.item_id) OVER first,
-                first_value(s.completed_at) OVER first, first_value(s.correct) OVER first) AS same
+                first_value(s.completed_at) OVER first, first_value(s.correct) OVER first)
+               AND coalesce({SAME_SCORE.format(former="first_value(s.score) OVER first")}, true) AS same
         FROM staged s
         WHERE attempt_id IN (SELECT attempt_id FROM staged GROUP BY attempt_id HAVING count(*) > 1) AND {UNJUDGED}
         WINDOW first AS (PARTITION BY attempt_id ORDER BY revision DESC, source, line, s.ctid)

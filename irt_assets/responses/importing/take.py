@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping as Map
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import numpy as np
@@ -20,8 +22,18 @@ from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.responses.importing.matrix import item_columns
+from irt_assets.responses.importing.max_scores import NewMaximum, follow_new_maxima, known_maxima, record_maxima
 from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, refused_as_erased
-from irt_assets.responses.importing.scoring import WAYS_OUT, AsGiven, ByKey, FromPoints, Scoring, Tally, refusal
+from irt_assets.responses.importing.scoring import (
+    WAYS_OUT,
+    AsGiven,
+    AsRecorded,
+    ByKey,
+    FromPoints,
+    Scoring,
+    Tally,
+    refusal,
+)
 from irt_assets.responses.importing.sources import Batch, Source, plain_rows
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
@@ -59,8 +71,10 @@ def take(
     limits = _limits(clock.fetchall()[0][0], first_month, zone, at, ahead)
     staging = staging or Staging(connection)
     arrivals = [Arrival(connection, staging.kind, given.name, reject) for given in sources]
+    scoring = with_recorded_maxima(connection, scoring)
     scoring = _with_tops(scoring, sources, limits, staging)
     records: dict[str, dict[str, str]] = {}
+    declared: dict[str, int] = {}
     months: set[str] = set()
     read = 0
 
@@ -80,8 +94,11 @@ def take(
         staging.add(number, cleaned(given, arrival))
         report.notes += arrival.report.notes
         records |= {item: scoring.record(item) for item in given.tally.answers}
+        declared |= given.declared(scoring)
     if records:
-        _check_records(staging, records)
+        _check_records(connection, staging, records)
+    known = known_maxima(connection, declared) if declared else {}
+    declared = _not_recorded(known, declared)
     staging.lock()
     verdicts = staging.judge(strict=strict)
     if erased := sum(n for (_, reason), n in verdicts.items() if reason == ERASED):
@@ -95,8 +112,12 @@ def take(
         staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
         # After the answers: a post of the same new learner waits for the end of the transaction.
         report.new_items, report.new_learners = staging.add_items_and_learners()
-        if known := {item: record for item, record in records.items() if record}:
-            staging.record(known)
+        if ruled := {item: record for item, record in records.items() if record}:
+            staging.record(ruled)
+        if declared:
+            record_maxima(connection, declared)
+            changed = [NewMaximum(item, 1, declared[item]) for item in known.keys() & declared if declared[item] > 1]
+            report.notes += follow_new_maxima(connection, names[0], changed)
         if beside := staging.judge_beside_posts(names):
             _count_corrected(arrivals, beside.corrected)
             _count_judged(staging, sources, arrivals, beside.verdicts)
@@ -122,6 +143,7 @@ class AnswerSource:
         self.source = source
         self._whole = whole
         self.tally = Tally()
+        self.items: set[str] = set()
         self.name = source.name
         self.erasure_of: Callable[[str], str] = lambda _user_id: ""
         self._guessed = rules is None
@@ -157,6 +179,7 @@ class AnswerSource:
         """
         kind = "preset" if self._mapping.preset else "mapping"
         report.notes.append(f"{self.name}: {self.source.kind}, {self.source.encoding}, {kind} {self._mapping.name}")
+        scoring = self._scored(scoring)
         items = self._items(scoring, report)
         file_id = self.source.sha256[:16] if limits.start is not None else ""
         cleaner = Cleaner(self._binding, limits, file_id, items, scoring)
@@ -169,6 +192,8 @@ class AnswerSource:
                     f"{self.name}: times without a zone, such as {error.example}. Say which zone they are in:"
                     " --zone Europe/Berlin, for example, or --zone UTC. Times that carry a zone keep theirs."
                 ) from error
+            if scoring.maxima.declared:
+                self.items.update(pc.unique(cleaned.answers["item_id"]).to_pylist())
             report.read += cleaned.read + len(batch.bad)
             report.rejected.update(bad.reason for bad in batch.bad)
             report.rejected.update(cleaned.refused.reasons)
@@ -177,6 +202,21 @@ class AnswerSource:
             yield batch, cleaned.answers
         if self._whole is None:
             self.check_scores(scoring)
+
+    def _scored(self, scoring: Scoring) -> Scoring:
+        """The rule, with the highest scores that the mapping declares."""
+        if not self._mapping.max_scores or not isinstance(scoring, AsGiven | AsRecorded):
+            return scoring
+        declared = {**self._mapping.max_scores, **scoring.maxima.declared}
+        if isinstance(scoring, AsRecorded):
+            return replace(scoring, records=scoring.known, declared=declared)
+        return AsGiven(replace(scoring.maxima, declared=declared))
+
+    def declared(self, scoring: Scoring) -> dict[str, int]:
+        """The highest scores that this import says of the items that were answered."""
+        maxima = self._scored(scoring).maxima
+        found = {item: maxima.declared_of(item) for item in self.items} if maxima.declared else {}
+        return {item: most for item, most in found.items() if most}
 
     @property
     def is_matrix(self) -> bool:
@@ -191,6 +231,7 @@ class AnswerSource:
         """Tally the scores of the whole source."""
         if self._whole is not None:
             return self._whole
+        scoring = self._scored(scoring)
         cleaner = Cleaner(self._binding, limits, "", self._items(scoring, ImportReport()), scoring)
         for batch in self.source.batches():
             cleaner.count(batch)
@@ -246,6 +287,25 @@ class AnswerSource:
         return items
 
 
+def with_recorded_maxima(connection: psycopg.Connection, scoring: Scoring) -> Scoring:
+    """Scores as they are given are those of items whose highest ones the bank says, too."""
+    if not isinstance(scoring, AsGiven):
+        return scoring
+    recorded = {item: most for item, most in known_maxima(connection).items() if most}
+    return AsGiven(replace(scoring.maxima, recorded=recorded))
+
+
+def _not_recorded(known: Map[str, int | None], declared: Map[str, int]) -> dict[str, int]:
+    """What is declared of items for the first time. Raises PermanentFailure where the record says something else."""
+    for item, most in known.items():
+        if most not in (None, declared[item]):
+            raise PermanentFailure(
+                f"item {item}: its record says max_score {most}, and this import {declared[item]}. Leave it out here, "
+                "or change the record first: irt import questions, with the columns item_id,max_score."
+            )
+    return {item: most for item, most in declared.items() if known.get(item) is None}
+
+
 def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits, staging: Staging) -> Scoring:
     """Full marks are the highest of all sources, or the higher one that an earlier import knew."""
     if not isinstance(scoring, FromPoints) or scoring.at is not None:
@@ -259,8 +319,15 @@ def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits
     return FromPoints(None, tops)
 
 
-def _check_records(staging: Staging, records: dict[str, dict[str, str]]) -> None:
+def _check_records(connection: psycopg.Connection, staging: Staging, records: dict[str, dict[str, str]]) -> None:
     """Raises PermanentFailure where an item's earlier answers were scored by another rule."""
+    if ruled := [item for item, record in records.items() if record]:
+        for item, most in known_maxima(connection, ruled).items():
+            if (most or 1) > 1:
+                raise PermanentFailure(
+                    f"item {item}: its record says max_score {most}, and this import makes it right and wrong. Leave "
+                    "the option out and its scores are kept, or give another item id."
+                )
     for name in ("dichotomise", "key"):
         for item, earlier in staging.recorded(name).items():
             now = records.get(item, {}).get(name)

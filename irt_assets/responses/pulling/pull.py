@@ -215,13 +215,14 @@ class Pull:
         source = TableSource(self.source.name, rows[0].schema.names, sum(map(len, rows)), lambda: iter(rows))
         with self.database.connect() as connection:
             report, refused = take_rows(connection, self.database, self.source, reader, source, standing.number)
-            bad = report.rejected["bad_score"]
+            bad = report.rejected["bad_score"] + report.rejected["max_score_unknown"]
             if not again and not self.report.read and bad > max(1, report.read / 100):
                 connection.rollback()
                 self._stop(
-                    f"{bad:,} of its first {report.read:,} rows are bad_score: neither 0 nor 1. Where scores "
-                    "are points, select right or wrong, or record from how many points on an item is right (irt import "
-                    "attempts --dichotomise)"
+                    f"{bad:,} of its first {report.read:,} rows are bad_score or max_score_unknown: neither 0 nor 1. "
+                    "Where items have more points, map their scores as score and say how many (max_scores in the "
+                    "mapping, max_score in the bank); or select right or wrong, or record from how many points on an "
+                    "item is right (irt import attempts --dichotomise)"
                 )
             if again:
                 _count_only_new(connection, self.source.name)
