@@ -5,6 +5,7 @@ Belongs here: reading and fitting it, and refusing what cannot serve. Does not b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,7 +29,7 @@ from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.linking import assumed_errors, assumed_errors_of
+from irt_assets.psychometrics.linking.linking import assumed_cov, assumed_errors
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, store_attempts, with_scores_of
 from irt_assets.responses.window import judged_window, share_for_run, whole_log
@@ -95,12 +96,12 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
         return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab, further=further), False
     if not (a > 0 and 0 <= c < 1):
         return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
-    item = ItemRow(a, b, c, further=further)
+    if further:
+        item = ItemRow(a, b, c, further=further)
+        [[(aa, cov_ab), (_, bb)]] = assumed_cov(ItemParameters.of_rows([""], [item]).curves)
+        return replace(item, a_se=math.sqrt(aa), b_se=math.sqrt(bb), cov_ab=float(cov_ab)), True
     with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
-        curves = ItemParameters.of_rows([""], [item]).curves
-        errors = assumed_errors_of(curves) if further else assumed_errors(a, b, c)
-    a_se, b_se, cov_ab = (float(x[0]) for x in errors)
-    return replace(item, a_se=a_se, b_se=b_se, cov_ab=cov_ab), True
+        return ItemRow(a, b, c, *(float(x[0]) for x in assumed_errors(a, b, c))), True
 
 
 def _of_scores(irt: Mapping[str, Any], metric: float) -> dict[str, float]:

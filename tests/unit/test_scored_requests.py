@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irt_assets.abilities.batch import ScaleAbilities, answers_counted_otherwise
-from irt_assets.calibration.request import FitRequest, calibrate
+from irt_assets.calibration.request import FitRequest, ModelInBank, calibrate
 from irt_assets.calibration.shown import absent_scores
 from irt_assets.decisions.origin_sources import _at_our_metric
 from irt_assets.engines.em import EmEngine
@@ -46,14 +46,15 @@ def test_each_item_has_the_model_that_goes_with_the_scales_or_that_the_bank_name
     assert request().model == ("2pl", "2pl", "2pl", "gpcm", "gpcm", "gpcm")
     assert request(model="rasch").model == ("rasch", "rasch", "rasch", "pcm", "pcm", "pcm")
     assert request(model="pcm").model == ("rasch", "rasch", "rasch", "pcm", "pcm", "pcm")
-    named = {"A": "3pl", "D": "PCM", "E": "2pl"}
-    assert request(bank_models=named).model == ("2pl", "2pl", "2pl", "pcm", "gpcm", "gpcm")
+    named = {"A": ModelInBank("3pl"), "D": ModelInBank("PCM"), "E": ModelInBank("2pl"), "F": ModelInBank(None, "x")}
+    assert request(in_bank=named).model == ("2pl", "2pl", "2pl", "pcm", "gpcm", "gpcm")
+    assert request(in_bank=named).blocks == {"F": "x"}
 
 
 def test_without_scored_items_nothing_is_asked_but_the_scales_model() -> None:
     for model in ("rasch", "1pl", "2pl", "3pl"):
         assert request(PLAIN, model).model == model
-    assert request(PLAIN, bank_models={"A": "3pl"}).model == "2pl"
+    assert request(PLAIN, in_bank={"A": ModelInBank("3pl")}).model == "2pl"
     assert request(PLAIN, "gpcm").model == ("2pl",) * 3
     only_two = replace(PLAIN, categories=np.full(3, 2))
     assert request(only_two, "3pl").model == "3pl"
