@@ -103,7 +103,7 @@ class ScoredItems:
                     missed: Floats = shares - weights @ expit(slope * np.subtract.outer(grid.nodes, at))
                     return missed
 
-                return _bisected(excess, np.full(shares.size, -60.0), 60.0)
+                return _bisected(excess, np.full(shares.size, -1e3), 1e3)
 
             def steeper(slope: Floats, found=found, rise=rise) -> Floats:  # type: ignore[no-untyped-def]
                 p = expit(slope * np.subtract.outer(grid.nodes, found(slope)))
