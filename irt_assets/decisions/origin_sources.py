@@ -5,7 +5,6 @@ Belongs here: reading and fitting it, and refusing what cannot serve. Does not b
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,12 +23,13 @@ from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import Anchors, Topics
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.psychometrics.core.errors import breakdowns_explained
-from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
+from irt_assets.psychometrics.core.item_models import OtherItems
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.linking import assumed_cov, assumed_errors
+from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, store_attempts, with_scores_of
 from irt_assets.responses.window import judged_window, share_for_run, whole_log
@@ -96,12 +96,9 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
         return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab, further=further), False
     if not (a > 0 and 0 <= c < 1):
         return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
-    if further:
-        item = ItemRow(a, b, c, further=further)
-        [[(aa, cov_ab), (_, bb)]] = assumed_cov(ItemParameters.of_rows([""], [item]).curves)
-        return replace(item, a_se=math.sqrt(aa), b_se=math.sqrt(bb), cov_ab=float(cov_ab)), True
+    scored = OtherItems.of({0: further} if further else {})
     with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
-        return ItemRow(a, b, c, *(float(x[0]) for x in assumed_errors(a, b, c))), True
+        return ItemRow(a, b, c, *(float(x[0]) for x in assumed_errors(a, b, c, scored)), further=further), True
 
 
 def _of_scores(irt: Mapping[str, Any], metric: float) -> dict[str, float]:

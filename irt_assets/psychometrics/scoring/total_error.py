@@ -84,10 +84,7 @@ class ParameterErrors:
         """The errors of `item_ids` in their order, unknown where they are not of these."""
         place = {item: j for j, item in enumerate(self.items.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
-        items = self.items.among(item_ids)
-        if (further := self.items.further_cov) is not None:
-            items = replace(items, further_cov=np.append(further, np.full((1, *further.shape[1:]), np.nan), axis=0)[at])
-        return replace(self, items=items, origin=np.append(self.origin, -1)[at])
+        return replace(self, items=self.items.among(item_ids), origin=np.append(self.origin, -1)[at])
 
     def total_se(self, scores: Scores, responses: Responses, prior_sd: float) -> Floats:
         """Shape (n_persons,), ≥ `scores.se`; NaN where errors of an item that was answered are not known.
