@@ -6,8 +6,9 @@ What does not belong here: how θ is estimated (see `psychometrics.scoring`) and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.ledger.steps import done_months
 from irt_assets.ledger.testlets import InTestlets
+from irt_assets.psychometrics.core.item_models import CountedScores
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
@@ -52,7 +54,8 @@ SCORED_ON_SPARK = "user_id string, theta double, se double, se_total double, n_i
 @dataclass(frozen=True)
 class ScaleAbilities:
     """What was measured on one scale: shapes (learners,). `why` says why there is nothing to score, if so;
-    `testlet_sd`: for what effects of testlets `se` was corrected, None where none are in force."""
+    `testlet_sd`: for what effects of testlets `se` was corrected, None where none are in force. `absent`: by item, the
+    answers with a score that its parameters in force lack, which counted as another; not known of executors."""
 
     scale_id: str
     theta: np.ndarray
@@ -61,6 +64,7 @@ class ScaleAbilities:
     set_hash: str
     why: str = ""
     testlet_sd: float | None = None
+    absent: Mapping[str, int] = field(default_factory=dict)
 
 
 def measure(database: Database, month: str, update_id: str) -> list[ScaleAbilities]:
@@ -90,7 +94,8 @@ def measure_at(
             why = f"no parameters of scale {scale.scale_id} are in force at {end:%Y-%m-%d %H:%M} UTC"
             measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
             continue
-        parts = [SCORED.empty_table(), *_scored_parts(connection, end, kind, scale, published)]
+        absent: Counter[str] = Counter()
+        parts = [SCORED.empty_table(), *_scored_parts(connection, end, kind, scale, published, absent)]
         scored = pa.concat_tables(parts).sort_by("user_id").to_pandas()
         same: dict[str, Any] = {
             "update_id": update_id,
@@ -108,19 +113,33 @@ def measure_at(
         theta, se = (scored[name].to_numpy() for name in ("theta", "se"))
         sd = published.testlets.sd if published.testlets else None
         measured.append(
-            ScaleAbilities(scale.scale_id, theta, se, len(published.items), published.set_hash, testlet_sd=sd)
+            ScaleAbilities(
+                scale.scale_id,
+                theta,
+                se,
+                len(published.items),
+                published.set_hash,
+                testlet_sd=sd,
+                absent=dict(sorted(absent.items())),
+            )
         )
     return measured
 
 
 def _scored_parts(
-    connection: psycopg.Connection, end: datetime, kind: str, scale: Scale, published: PublishedSet
+    connection: psycopg.Connection,
+    end: datetime,
+    kind: str,
+    scale: Scale,
+    published: PublishedSet,
+    absent: Counter[str],
 ) -> Iterator[pa.Table]:
-    """A row for each learner, some learners after the others."""
+    """A row for each learner, some learners after the others; `absent` counts as in `ScaleAbilities`."""
     start, items = end - LOOKBACK, list(published.items)
     since = lookback_start(start, {scale.scale_id: scale})
     if lake(connection) is None or (kind == "nightly" and holds_log(connection, since, end)):
         for responses, learners in scoring_groups(connection, start, end, scale, items, published.withdrawn):
+            absent.update(answers_counted_otherwise(responses, published.items))
             yield scored(published, scale, None, responses, learners)
         return
     run = on_log(connection, since, end + LATER)
@@ -151,6 +170,17 @@ def estimate_with_errors(
     errors = published.errors.among(responses.item_ids) if published.errors else None
     total = errors.total_se(scores, responses, scale.sigma) if errors else np.full(responses.n_persons, np.nan)
     return replace(scores, se_total=total)
+
+
+def answers_counted_otherwise(responses: Responses, items: Mapping[str, ItemRow]) -> dict[str, int]:
+    """By item, the answers with a score that its parameters in `items` lack, as nobody had given it: they count as
+    another one."""
+    known = ItemParameters.of_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
+    if responses.categories is None and not known.scored:
+        return {}
+    otherwise = CountedScores.of(known).otherwise(responses.item, responses.score, responses.categories)
+    n = np.bincount(responses.item[otherwise & known.known[responses.item]], minlength=responses.n_items)
+    return {responses.item_ids[j]: int(n[j]) for j in np.flatnonzero(n).tolist()}
 
 
 def estimate(

@@ -25,6 +25,7 @@ from irt_assets.calibration.request import (
     nothing_scored,
     require_everybody,
     require_one_population,
+    require_scores_of,
 )
 from irt_assets.common.partitions import Month
 from irt_assets.engines import Calibrator, Sampler, registry
@@ -174,7 +175,8 @@ def _fit(
                     if isinstance(engine, Sampler):
                         require_one_population(name, request)
                         require_everybody(f"a scale of engine {name}", request)
-                        sampled = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
+                        require_scores_of(name, request)
+                        sampled = engine.draw(request.responses, model=request.model, data_hash=snapshot.data_hash)
                         outcome = Calibrated(sampled.calibration)
                         spec |= StagedSpec(
                             draws=_keep(store, month, sampled.parquet),

@@ -66,12 +66,15 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
     for item in item_ids:
         j = calibration.item_ids.index(item)
         curve = Line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **NOW)
-        chart = over_ability(_THETA, "probability correct", f"Response curve of {item}", [curve], 1.5)  # with the notes
+        scored = calibration.n_categories[j] > 2
+        what = "score as a share of the maximum" if scored else "probability correct"
+        full = "with full credit" if scored else "correct"
+        chart = over_ability(_THETA, what, f"Response curve of {item}", [curve], 1.5)  # with the notes
         chart.heading, chart.y_names = shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}
         chart.notes = [
             f"a = {calibration.a[j]:.2f}, b = {calibration.b[j]:.2f}",
             *(str(flag.value).replace("_", " ") for flag in calibration.flags[j]),
-            f"n = {calibration.n[j]}, {calibration.n_correct[j]} correct",
+            f"n = {calibration.n[j]}, {calibration.n_correct[j]} {full}",
         ]
         charts.append(chart)
     return Picture("Response curves", charts, min(3, len(charts)))

@@ -95,6 +95,8 @@ def _publish(
             held[item] = problems
         elif any(alike(linked.values[item].abc, known) for known in settled.get(item, ())):
             continue  # what the month says of it was published or decided on before
+        elif (most := linked.values[item].max_score) in linked.values[item].absent_scores:
+            proposed[item] = f"nobody got its maximum score, {most}: what full credit says of a learner is not known"
         elif item in anchors:
             proposed[item] = "it is an anchor: the anchor set is frozen"
         elif item in ever:

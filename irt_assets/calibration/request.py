@@ -6,7 +6,7 @@ Belongs here: the parts of a fit that the scale's rules decide. Does not belong 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -19,14 +19,17 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from irt_assets.calibration.testlets import bank_testlets, effects_spec
+from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
+from irt_assets.engines.registry import spec_of
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, Sample, StagedSpec
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model, model_of
+from irt_assets.psychometrics.core.model_families import ItemModel
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
@@ -59,6 +62,7 @@ class FitRequest:
         drawn_from: how many scored answers there are in all, where `responses` are those of a random sample of
             learners: the engine is to fit all of them. None where they are everybody's.
         published: the items whose published values are compared with this fit.
+        bank_models: item → model, of the items for which the bank names one.
     """
 
     scale: Scale
@@ -70,29 +74,61 @@ class FitRequest:
     testlets: Mapping[str, str] = field(default_factory=dict)
     drawn_from: int | None = None
     published: frozenset[str] = frozenset()
+    bank_models: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def by_level(self) -> bool:
         return self.scale.rules.fit.assignment == "by_level"
 
-    def priors(self, model: Model | None = None) -> Priors | None:
-        """The scale's own and those of provisional items under a model (None: the scale's), None where there are none
+    @property
+    def testlets_used(self) -> Mapping[str, str]:
+        """Those for which errors hold: none where an item is scored, of which effects of testlets are not estimated."""
+        return {} if self.scored_items else self.testlets
+
+    @property
+    def scored_items(self) -> frozenset[str]:
+        """Those with scores besides 0 and 1."""
+        responses = self.responses
+        return frozenset(
+            item for item, n in zip(responses.item_ids, responses.n_categories.tolist(), strict=True) if n > 2
+        )
+
+    @property
+    def model(self) -> Model | tuple[Model, ...]:
+        """The scale's model, or a name for each item where it is not that of all: a scored item has the model that the
+        bank names or else the one that goes with the scale's. Raises PsychometricsError where none goes with it."""
+        default, scored = item_model(self.scale.model), self.scored_items
+        if default.two_categories and not scored:
+            return self.scale.model
+        models = [
+            self._of_scored(default, item, n) if item in scored else default.of_max_score(1)
+            for item, n in zip(self.responses.item_ids, self.responses.n_categories.tolist(), strict=True)
+        ]
+        return tuple(model.name for model in models)
+
+    def _of_scored(self, default: ItemModel, item: str, categories: int) -> ItemModel:
+        own = ITEM_MODELS.get(self.bank_models.get(item, "").lower())
+        of_scale = default.of_max_score(categories - 1)
+        return of_scale if own is None or own.two_categories else own
+
+    def priors(self, model: Model | Sequence[Model] | None = None) -> Priors | None:
+        """The scale's own and those of provisional items under a model (None: the request's), None where there are none
         to give.
 
         A scale's own prior on a or b serves all items, anchors and provisional ones too, and nothing is added to it.
         Where it has none, provisional items have one on their slope. Anchors and published items have not: they are
         there to be compared, which a shrunken slope is not fit for. Nor has a slope that items have in common, which is
-        not known from one item's answers. On c of a 3PL there is always one, for all items: the scale's own or else
-        `GUESSING_PRIOR`.
+        not known from one item's answers, and that of a scored item, which is per point. On c of a 3PL there is always
+        one, for all items: the scale's own or else `GUESSING_PRIOR`.
         """
-        model = model or self.scale.model
+        of = model_of(model or self.model)
         own = self.scale.priors or Priors()
-        c = (own.c or GUESSING_PRIOR.c) if item_model(model).guesses else None
+        c = (own.c or GUESSING_PRIOR.c) if of.guesses else None
         if own.a is not None or own.b is not None:
             return Priors(own.a, own.b, c)
-        compared = self.published.union(self.anchors.item_ids if self.anchors else ())
+        compared = self.published.union(self.anchors.item_ids if self.anchors else (), self.scored_items)
         only = tuple(item for item in self.provisional if item not in compared)
-        if only and item_model(model).own_slopes:
+        if only and of.own_slopes:
             return Priors(a=PROVISIONAL_SLOPE, c=c, only=only)
         return Priors(c=c) if own.c is not None and c is not None else None
 
@@ -133,7 +169,16 @@ def build_fit_request(
         testlets=bank_testlets(connection, scale.scale_id),
         drawn_from=drawn_from,
         published=published,
+        bank_models={} if responses.categories is None else models_in_bank(connection, scale.scale_id),
     )
+
+
+def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, str]:
+    """Item → model, of the scale's items for which the bank names one."""
+    rows = connection.execute(
+        "SELECT item_id, meta->'irt'->>'model' FROM question WHERE scale_id = %s AND meta->'irt' ? 'model'", (scale_id,)
+    )
+    return dict(rows.fetchall())
 
 
 def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int]) -> str:
@@ -171,7 +216,8 @@ class Calibrated:
 
 def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibrated:
     """The calibration that the engine makes of a request. Raises PsychometricsError where the engine cannot give it."""
-    model, responses, priors = request.scale.model, request.responses, request.priors()
+    model, responses, priors = request.model, request.responses, request.priors()
+    item_models, testlets = model_of(model), request.testlets_used
     if request.by_level and priors is not None and priors.b is not None:
         raise PsychometricsError(why_no_prior_on_b(request.scale.scale_id))
     if request.by_level:
@@ -179,25 +225,27 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
     if not isinstance(engine, EmEngine):
         require_one_population(engine.name, request)
         require_everybody(f"a scale of engine {engine.name}", request)
+        require_scores_of(engine.name, request)
         # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
         found = engine.calibrate(responses, model=model, data_hash=data_hash)
         return Calibrated(replace(found, engine=engine.name))
     if not request.by_level or request.earlier is None:
 
         def fit_one(
-            some: Responses, model: Model, latent: Latent, testlets: Mapping[str, str] | None = None, **how: Any
+            some: Responses, under: Model, latent: Latent, testlets: Mapping[str, str] | None = None, **how: Any
         ) -> Calibration:
-            given = request.priors(model)
+            names = model if under == item_models.name else under
+            given = request.priors(names)
             return engine.calibrate(
-                some, model=model, data_hash=data_hash, priors=given, latent=latent, testlets=testlets, **how
+                some, model=names, data_hash=data_hash, priors=given, latent=latent, testlets=testlets, **how
             )
 
-        rule, testlets = request.scale.rules.fit.latent, request.testlets
-        tested = rule == "auto" and not item_model(model).guesses
-        one, shape = fit_with_shape(fit_one if tested else partial(fit_one, testlets=testlets), responses, model, rule)
+        rule, name = request.scale.rules.fit.latent, item_models.name
+        tested = rule == "auto" and not item_models.guesses
+        one, shape = fit_with_shape(fit_one if tested else partial(fit_one, testlets=testlets), responses, name, rule)
         if tested and share_testlets(responses.item_ids, testlets):
             # Not before: the test of θ's distribution needs the inverse information for the covariance of the items.
-            one = fit_one(responses, model, shape.latent, testlets)
+            one = fit_one(responses, name, shape.latent, testlets)
         return Calibrated(one, shape=shape, everybody=engine.item_sums(one))
 
     def fit(groups: list[str], reference: str, unit: float) -> Calibration:
@@ -209,7 +257,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
             priors=priors_in_unit,
             groups=groups,
             reference=reference,
-            testlets=request.testlets,
+            testlets=testlets,
         )
 
     levelled = fit_by_level(fit, request.earlier, request.anchors)
@@ -235,6 +283,16 @@ def require_everybody(what: str, request: FitRequest) -> None:
         )
 
 
+def require_scores_of(engine: str, request: FitRequest) -> None:
+    """Raises PsychometricsError where items have scores that the engine does not fit."""
+    if request.scored_items and not spec_of(engine).scored:
+        raise PsychometricsError(
+            f"engine {engine} fits items scored 0 and 1, and {len(request.scored_items)} items of scale "
+            f"{request.scale.scale_id} have more ({some_of(sorted(request.scored_items), 5)}). Engine em fits such a "
+            "scale"
+        )
+
+
 def why_no_prior_on_b(scale_id: str) -> str:
     """Why a scale whose items are assigned by level cannot have one, and the way out."""
     return (
@@ -256,7 +314,7 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
     correlation, learners = float("nan"), 0
     if request.earlier is not None and calibration.convergence.converged:
         unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
-        earlier = Earlier.scored(request.earlier, unit.item_ids, unit.a, unit.d, unit.c)
+        earlier = Earlier.scored(request.earlier, unit.item_ids, unit.curves)
         correlation, learners = assignment_correlation(request.responses, unit.b, earlier)
     return StagedSpec(
         provisional=request.provisional,
@@ -283,14 +341,15 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
 def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | None:
     """The statistics that a fit's spec keeps; None without convergence, as the fit is then not a result, and of a model
     that they do not exist for."""
-    if not (made.calibration.convergence.converged and made.calibration.item_model.logistic):
+    of = made.calibration.item_model
+    if not (made.calibration.convergence.converged and (of.logistic or not of.two_categories)):
         return None
     with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait
         found = summarise(
             request.responses,
             made.calibration,
             groups=made.groups,
-            testlets=request.testlets,
+            testlets=request.testlets_used,
             everybody=made.everybody,
         )
     return statistics_spec(found)

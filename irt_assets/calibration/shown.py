@@ -17,7 +17,7 @@ from irt_assets.calibration.linking_history import history_plot, history_table, 
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.testlets import sentence
 from irt_assets.common.metadata import Metadata, Shown, metadata
-from irt_assets.common.wording import by_scale, listed
+from irt_assets.common.wording import by_scale, listed, some_of
 from irt_assets.gates.agreement import MonthAgreement
 from irt_assets.gates.model_gates import MEASURES
 from irt_assets.ledger.fit_spec import ComparedMisfit, Measures
@@ -304,11 +304,23 @@ def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
                 "mean SE": m.se.mean(),
                 "reliability": empirical_reliability(Scores(m.theta, m.se)),
                 "SD of testlet effects": m.testlet_sd,
+                "scores that the values in force lack": absent_scores(m),
                 "plot: θ": Figure(plots.ability_histogram(m.theta, m.se), alt="distribution of θ"),
             },
             m.scale_id,
         )
     return found
+
+
+def absent_scores(measured: ScaleAbilities) -> str:
+    """Which answers counted as another score than they have, and what to do; empty where none did."""
+    if not measured.absent:
+        return ""
+    named = some_of([f"{item} ({n:,})" for item, n in measured.absent.items()], 10)
+    return (
+        f"{sum(measured.absent.values()):,} answers have a score that nobody had given when their item was calibrated. "
+        f"They count as the nearest lower score: {named}. Calibrate these items again (`irt release recalibrate`)"
+    )
 
 
 def ability_table(measured: Sequence[ScaleAbilities]) -> Table:

@@ -32,6 +32,9 @@ def effects_spec(
     bank has no testlets, or the fit did not converge."""
     if not testlets or not calibration.convergence.converged:
         return None
+    if not calibration.item_model.logistic:
+        why = "effects of testlets are not estimated where items are scored besides right and wrong"
+        return Testlets(sd=None, se=None, n_testlets=0, n_items=0, learners=0, of=dict(testlets), why=why)
     found = estimate_effect_sd(responses, calibration, testlets, groups=groups)
     return Testlets(**found.as_dict(), of=dict(testlets))
 

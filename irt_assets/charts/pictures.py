@@ -38,12 +38,18 @@ def over_ability(
 
 
 def response_curves(
-    theta: Floats, described: str, curves: Iterable[Line], observed: Observed | None = None, learners: str = ""
+    theta: Floats,
+    described: str,
+    curves: Iterable[Line],
+    observed: Observed | None = None,
+    learners: str = "",
+    y_label: str = "probability correct",
 ) -> Chart:
-    """Probabilities correct, and the observed proportions with their intervals; `learners`: whose they are."""
-    chart = over_ability(theta, "probability correct", described, curves, 1.0)
+    """Probabilities, and the observed proportions with their intervals; `learners`: whose they are."""
+    chart = over_ability(theta, y_label, described, curves, 1.0)
     if observed is not None:
-        titles = [f"{p:.2f} of {n} answers correct" for p, n in zip(observed.proportion, observed.n, strict=True)]
+        what = y_label.removeprefix("probability ")
+        titles = [f"{p:.2f} of {n} answers {what}" for p, n in zip(observed.proportion, observed.n, strict=True)]
         chart.add(Points(observed.theta, observed.proportion, "black", learners, *observed.interval(), titles=titles))
     return chart
 

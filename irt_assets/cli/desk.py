@@ -40,7 +40,9 @@ DOUBTFUL = 0.01
 """p value below which a test of the model is reported."""
 GUESSED = ", or items are guessed"
 
-Responses = Annotated[Path, typer.Argument(help="0/1 matrix, or a list person,item,score: CSV, TSV, Parquet; .gz too.")]
+Responses = Annotated[
+    Path, typer.Argument(help="Matrix of scores, or a list person,item,score: CSV, TSV, Parquet; .gz too.")
+]
 Key = Annotated[
     Path | None, typer.Option("--key", help="Table item,key of the right options, where cells are choices.")
 ]
@@ -54,6 +56,9 @@ def fit(
     engine: Annotated[Engine, typer.Option(help="What estimates it.")] = registry.DEFAULT,
     anchors: Annotated[Path | None, typer.Option(help="Table item,a,b,c of items that keep these parameters.")] = None,
     key: Key = None,
+    max_score: Annotated[
+        str | None, typer.Option("--max-score", help="Of scored items: a number, or a table item,max_score; else 1.")
+    ] = None,
     groups: Annotated[Path | None, typer.Option(help="Table person,group: groups with their own mean and SD.")] = None,
     latent: Annotated[
         LatentRule, typer.Option(help="Distribution of θ; auto: a histogram where the answers need one.")
@@ -64,7 +69,8 @@ def fit(
     """Estimate item parameters from answers. There are no thresholds: what cannot be estimated is flagged."""
     if folder is not None:
         files.check_folder(folder)
-    answers = files.read_answers(file, read_key(key) if key is not None else None)
+    most = files.read_max_scores(max_score) if max_score is not None else None
+    answers = files.read_answers(file, read_key(key) if key is not None else None, most)
     done = fitting.fit(
         answers,
         model=model,
@@ -106,7 +112,7 @@ def score(
     if folder is not None:
         files.check_folder(folder)
     known = tables.read_parameters(params)
-    answers = files.read_answers(file, read_key(key) if key is not None else None)
+    answers = files.read_answers(file, read_key(key) if key is not None else None, known.max_scores)
     done = scoring.score(answers, known, method=method)
     if folder is not None:
         done.write(folder)
@@ -168,6 +174,7 @@ def simulate_responses(
     mean: Annotated[float, typer.Option(help="Of θ.")] = 0.0,
     sd: Annotated[float, typer.Option(help="Of θ.")] = 1.0,
     each: Annotated[int | None, typer.Option(help="Items that a person sees, at random; all by default.")] = None,
+    max_score: Annotated[int | None, typer.Option(help="Of items of a pcm, rsm or gpcm; 3 by default.")] = None,
     long: Annotated[bool, typer.Option("--long", help="A list person,item,score instead of a matrix.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 1,
     as_json: AsJson = False,
@@ -176,7 +183,15 @@ def simulate_responses(
     files.check_folder(folder)
     known = tables.read_parameters(params) if params is not None else None
     done = simulation.simulate_responses(
-        persons=persons, items=items, model=model, params=known, mean=mean, sd=sd, each=each, seed=seed
+        persons=persons,
+        items=items,
+        model=model,
+        params=known,
+        mean=mean,
+        sd=sd,
+        each=each,
+        max_score=max_score,
+        seed=seed,
     )
     done.write(folder, long=long)
     summary = done.as_dict()
@@ -205,15 +220,14 @@ def _print_fit(result: dict[str, Any]) -> None:
     columns = [("a", "a"), ("SE", "a_se"), ("b", "b"), ("SE", "b_se")]
     if any(row["c"] for row in result["items"]):
         columns += [("c", "c"), ("SE", "c_se")]
-    further = fitting.columns_of(result["items"])[len(fitting.ITEM_COLUMNS) :]
-    columns += [(name, name) for name in further]
+    columns += [(name, name) for name in _further(result["items"])]
     columns += [("p", "p_value"), ("infit", "infit"), ("outfit", "outfit"), ("RMSD", "rmsd")]
     rows = [
         (row["item"], row["n"], *(row.get(name) for _, name in columns), ", ".join(row["flags"]))
         for row in result["items"]
     ]
     headings = [heading for heading, _ in columns]
-    formats = {"n": ","} | dict.fromkeys(headings, ".3f")
+    formats = {"n": ","} | dict.fromkeys(headings, ".3f") | {"max_score": ".0f"}
     print_blocks(table(("item", "n", *headings, ""), rows, numbers=formats))
     for flag in dict.fromkeys(flag for row in result["items"] for flag in row["flags"]):
         out.print(f"{flag}: {Flag(flag).explanation}")
@@ -252,6 +266,17 @@ def _print_fit(result: dict[str, Any]) -> None:
             f" {normality['p']:.1g}): {_shape(normality)}{guessed}. Parameters are"
             " biased where this is so: --latent auto compares models and takes a histogram of θ where one is needed"
         )
+
+
+def _further(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What a model adds to a, b and c, to show: of scored items steps and log odds, which say the same as t."""
+    of_scores = list(dict.fromkeys(name for row in rows for name in fitting.steps_and_log_odds(row)))
+    further = fitting.columns_of(rows)[len(fitting.ITEM_COLUMNS) :]
+    hidden = {*tables.OF_SCORES, *of_scores}
+    return [
+        *(name for name in further if name not in hidden),
+        *sorted(of_scores, key=lambda name: (name[0], int(name[1:]))),
+    ]
 
 
 def _shape(normality: dict[str, float]) -> str:

@@ -14,6 +14,8 @@ import typer
 from irt_assets.cli.console import say
 from irt_assets.cli.installation import current_database
 from irt_assets.decisions.exports import read_export, write_export
+from irt_assets.psychometrics.core.program_forms import Form
+from resources.failures import PermanentFailure
 
 app = typer.Typer()
 
@@ -29,14 +31,23 @@ def export(
         typer.Option(formats=["%Y-%m-%d"], help="As they stood when this day began (UTC). Default: now."),
     ] = None,
     to: Annotated[Literal["csv", "xlsx", "parquet"], typer.Option(help="Kind of file.")] = "csv",
+    form: Annotated[
+        Form | None,
+        typer.Option(help="Parameters in the columns of another program; steps: a, b1, b2, … of each item."),
+    ] = None,
+    metric_d: Annotated[float, typer.Option(help="D of that program, 1 or 1.7: slopes are divided by it.")] = 1.0,
     out_file: Annotated[
         Path | None, typer.Option("--out", help="File to write. Default: WHAT_DATE.KIND in this folder.")
     ] = None,
 ) -> None:
     """Write published parameters, abilities or flagged items to a file, as they stood on a day."""
+    if form is not None and what != "parameters":
+        raise PermanentFailure(f"--form is for parameters, not for {what}")
+    if metric_d != 1.0 and (form is None or metric_d <= 0):
+        raise PermanentFailure("--metric-d is the D of a program, above 0, and needs --form")
     at = as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC)
     path = out_file or Path(f"{what}_{at:%Y-%m-%d}.{to}")
     with current_database().connect() as connection:
-        frame = read_export(connection, what, at)
+        frame = read_export(connection, what, at, form, metric_d)
     write_export(frame, to, path)
     say(f"{len(frame):,} rows in {path}" + ("" if len(frame) else f": there were no {what} at {at:%Y-%m-%d %H:%M} UTC"))

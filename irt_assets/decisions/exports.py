@@ -5,6 +5,7 @@ Belongs here: what is exported, and the three kinds of file. What does not: the 
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Callable
@@ -18,6 +19,8 @@ import psycopg
 from irt_assets.common.spreadsheets import no_formula
 from irt_assets.ledger.findings import findings_of_every_scale
 from irt_assets.ledger.publications import parameters_of_every_scale
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.program_forms import Form, columns_of, in_metric
 from resources.failures import PermanentFailure
 from resources.postgres.warehouse import read_frame
 
@@ -34,14 +37,34 @@ ORDER BY scale_id, user_id, window_end DESC, fitted_at DESC
 """
 
 
-def read_export(connection: psycopg.Connection, what: What, at: datetime) -> pd.DataFrame:
-    """`parameters`: those in force at `at`, a row an item. `abilities`: each learner's newest from answers before
-    `at`. `flags`: what the newest month that was over found wrong with items, a row a finding."""
+def read_export(
+    connection: psycopg.Connection, what: What, at: datetime, form: Form | None = None, metric_d: float = 1.0
+) -> pd.DataFrame:
+    """`parameters`: those in force at `at`, a row an item; in the columns of another program with `form`, whose D is
+    `metric_d`. `abilities`: each learner's newest from answers before `at`. `flags`: what the newest month that was
+    over found wrong with items, a row a finding."""
     if what == "parameters":
-        return parameters_of_every_scale(connection, at)
+        frame = parameters_of_every_scale(connection, at)
+        return frame if form is None else _in_form(frame, form, metric_d)
     if what == "flags":
         return findings_of_every_scale(connection, at)
     return read_frame(connection, _ABILITIES, {"at": at})
+
+
+def _in_form(frame: pd.DataFrame, form: Form, metric_d: float) -> pd.DataFrame:
+    """Raises PermanentFailure, naming an item, where the form has no place for it."""
+    rows = []
+    for row in frame.to_dict("records"):
+        known = {name: row[name] for name in ("a", "b", "c", "a_se", "b_se") if not pd.isna(row[name])}
+        further = json.loads(text) if isinstance(text := row.get("further"), str) else {}
+        of_program = in_metric(known | further, 1 / metric_d)
+        try:
+            found = columns_of(form, of_program)
+        except PsychometricsError as error:
+            raise PermanentFailure(f"item {row['item_id']}: {error}") from None
+        errors = {name: of_program[name] for name in ("a_se", "b_se") if name in of_program}
+        rows.append({"item_id": row["item_id"], "scale_id": row["scale_id"]} | found | errors)
+    return pd.DataFrame(rows).assign(D=metric_d)
 
 
 def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:

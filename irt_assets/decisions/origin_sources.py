@@ -24,6 +24,7 @@ from irt_assets.ledger.anchors import Anchors, Topics
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.psychometrics.core.errors import breakdowns_explained
 from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -88,13 +89,35 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
     """The item with D = 1, and whether its errors had to be assumed."""
     metric = float(irt.get("D") or 1.0)
     a, b, c = float(irt["a"]) * metric, float(irt["b"]), float(irt.get("c") or 0.0)
+    further = _of_scores(irt, metric)
     if irt.get("a_se") is not None and irt.get("b_se") is not None:
         cov_ab = float(irt.get("cov_ab") or 0.0) * metric
-        return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab), False
+        return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab, further=further), False
+    if further:
+        raise ValueError("a scored item needs a_se and b_se")
     if not (a > 0 and 0 <= c < 1):
         return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
     with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
         return ItemRow(a, b, c, *(float(x[0]) for x in assumed_errors(a, b, c))), True
+
+
+def _of_scores(irt: Mapping[str, Any], metric: float) -> dict[str, float]:
+    """What a scored item has besides a and b, as `ItemModel.shown` has it. Raises ValueError where it is not whole."""
+    most = int(irt.get("max_score") or 1)
+    if most == 1:
+        return {}
+    if not 1 < most <= MAX_SCORE:
+        raise ValueError(f"max_score is {most}, and items are scored up to {MAX_SCORE}")
+    names = [f"t{k}" for k in range(most + 1)]
+    known = {name: float(irt[name]) * metric for name in names if irt.get(name) is not None}
+    ends = [*known.values()][:1] + [*known.values()][-1:]
+    if len(known) < 2 or any(abs(t) > 1e-9 for t in ends):
+        raise ValueError(
+            f"it is scored 0 to {most} and needs t0 to t{most} beside a and b, without those of scores that nobody "
+            "got, 0 at the lowest and at the highest score"
+        )
+    errors = {f"{name}_se": float(irt[f"{name}_se"]) * metric for name in known if irt.get(f"{name}_se") is not None}
+    return {"max_score": float(most)} | known | errors
 
 
 def _anchor_problem(item: ItemRow) -> str | None:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.calibration.placing import link_to_scale
-from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras
+from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras, models_in_bank
 from irt_assets.calibration.testlets import bank_testlets
 from irt_assets.common.partitions import Month, months_between
 from irt_assets.engines.em import EmEngine
@@ -90,7 +90,7 @@ def recalibrate(
     with database.connect() as connection:
         basis = _read_basis(connection, scale_id, months)
         anchors = read_anchors(connection, scale_id, basis.scale.anchor_version)
-        testlets = bank_testlets(connection, scale_id)
+        testlets, bank_models = bank_testlets(connection, scale_id), models_in_bank(connection, scale_id)
     scale, snapshots, changed = basis.scale, basis.snapshots, basis.changed
     if not snapshots:
         raise PermanentFailure(
@@ -101,8 +101,8 @@ def recalibrate(
             f"months that are fitted together are read whole, and {', '.join(large)} has more attempts than "
             "IRT_SPARK_SAMPLE allows: name other months, or set it higher where there is memory for them"
         )
-    months = [_scored(store, one, scale_id) for one in snapshots]
-    table = pooled(pa.concat_tables(months, promote_options="default"), changed)
+    scored = (_scored(store, one, scale_id) for one in snapshots)
+    table = pooled(pa.concat_tables(scored, promote_options="default"), changed)
     responses, persons = scored_responses_of(table, scale_id)
     responses, left_out = _of_enough(responses, scale.rules.eligibility.min_fitted_responses)
     _require(items, responses, left_out)
@@ -118,17 +118,18 @@ def recalibrate(
         earlier=None,
         anchors=anchors,
         testlets=testlets,
+        bank_models=bank_models,
     )
     groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
     with breakdowns_explained(f"{window} could not be fitted"):
         raw = EmEngine(threads).calibrate(
             responses,
-            model=scale.model,
+            model=request.model,
             data_hash=data_hash,
             priors=request.priors(),
             groups=groups,
             latent=basis.shape.latent,
-            testlets=testlets,
+            testlets=request.testlets_used,
         )
         if not raw.convergence.converged:
             raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")

@@ -54,4 +54,5 @@ SPEC = EngineSpec(
     kind="numba",
     pool=LIGHT_POOL,
     for_comparison=False,
+    scored=True,
 )

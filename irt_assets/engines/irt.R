@@ -22,8 +22,9 @@ irt_load <- function(request) {
 irt_calibrate <- function(request) {
   r <- checked_calibration(request)
   n <- tabulate(r$item, length(r$item_ids))
-  right <- tabulate(r$item[r$score == 1L], length(r$item_ids))
-  keep <- right > 0 & right < n | r$anchored & n > 0
+  right <- tabulate(r$item[r$score == r$categories[r$item] - 1L], length(r$item_ids))
+  several <- tabulate(r$item[!duplicated(cbind(r$item, r$score))], length(r$item_ids)) > 1
+  keep <- several | r$anchored & n > 0
   if (sum(keep) < 2) {
     refuse("irt_data_error", "only ", sum(keep), " items have both correct and wrong answers: ",
            "a scale needs at least two")
@@ -33,7 +34,7 @@ irt_calibrate <- function(request) {
   data <- list(
     person = match(r$person[rows], seen), item = cumsum(keep)[r$item[rows]], score = r$score[rows],
     n_persons = length(seen), n_items = sum(keep), item_ids = r$item_ids[keep], model = r$model,
-    anchors = lapply(r$anchors, `[`, keep), anchored = r$anchored[keep],
+    categories = r$categories[keep], anchors = lapply(r$anchors, `[`, keep), anchored = r$anchored[keep],
     guessing_prior = r$guessing_prior, options = r$options
   )
   caught <- with_warnings(switch(r$engine, mirt = fit_mirt(data), brms = fit_brms(data)))
@@ -42,16 +43,23 @@ irt_calibrate <- function(request) {
   K <- dim(fit$cov)[3]
   cov <- array(NA_real_, c(length(keep), K, K))
   cov[keep, , ] <- fit$cov
-  left_out <- ifelse(n == 0, "no answers", ifelse(right == n, "all correct", "all wrong"))
+  scored <- !is.null(fit$log_odds)
+  log_odds <- matrix(NA_real_, length(keep), K - 1)
+  if (scored) log_odds[keep, ] <- fit$log_odds
+  left_out <- ifelse(n == 0, "no answers", ifelse(right == n, "all correct", "all alike"))
+  left_out[r$categories == 2 & left_out == "all alike"] <- "all wrong"
   if (any(!keep)) {
     fit$reason <- c(fit$reason, paste0("left out: ", some(paste0(r$item_ids, " (", left_out, ")")[!keep])))
   }
-  list(
-    a = spread(fit$a), d = spread(fit$d), c = spread(fit$c), cov = cov, cov_of = c("a", "d", "logit c")[seq_len(K)],
+  answer <- list(
+    a = spread(fit$a), d = spread(fit$d), c = spread(fit$c), cov = cov,
+    cov_of = if (scored) c("a", paste0("d", seq_len(K - 1) - 1)) else c("a", "d", "logit c")[seq_len(K)],
     latent = fit$latent, loglik = fit$loglik, n_parameters = fit$n_parameters, converged = fit$converged,
     reason = paste(fit$reason, collapse = "; "), iterations = fit$iterations, max_change = NA_real_,
     warnings = as.list(caught$warnings), versions = irt_versions(), diagnostics = fit$diagnostics
   )
+  if (scored) answer$log_odds <- log_odds
+  answer
 }
 
 # --- mirt ------------------------------------------------------------------------------------------------------------
@@ -62,10 +70,17 @@ fit_mirt <- function(data) {
   answers <- matrix(NA_integer_, data$n_persons, J, dimnames = list(NULL, paste0("i", seq_len(J))))
   answers[cbind(data$person, data$item)] <- data$score
   guessed <- data$model == "3pl" | (data$anchored & data$anchors$c > 0)
-  itemtype <- ifelse(guessed, "3PL", "2PL")
+  more <- data$categories > 2
+  scores <- lapply(seq_len(J), function(j) sort(unique(data$score[data$item == j])))
+  for (j in which(more)) answers[, j] <- match(answers[, j], scores[[j]]) - 1L
+  itemtype <- ifelse(more, "gpcm", ifelse(guessed, "3PL", "2PL"))
   pars <- mirt::mirt(answers, 1, itemtype = itemtype, pars = "values", verbose = FALSE)
   row <- function(name) match(paste(colnames(answers), name), paste(pars$item, pars$name))
   rows <- cbind(a = row("a1"), d = row("d"), g = row("g"))
+  of_scores <- function(j, name) {
+    match(paste(colnames(answers)[j], paste0(name, seq_along(scores[[j]]) - 1)), paste(pars$item, pars$name))
+  }
+  for (j in which(more)) pars$value[of_scores(j, "ak")] <- scores[[j]] - scores[[j]][1]
   if (data$model == "rasch") pars[rows[, "a"], c("value", "est")] <- list(1, FALSE)
   if (!is.null(data$guessing_prior)) {
     pars$prior.type[rows[!data$anchored, "g"]] <- "norm"
@@ -112,9 +127,20 @@ fit_mirt <- function(data) {
   if (!isTRUE(mirt::extract.mirt(fit, "secondordertest"))) {
     reason <- c(reason, "mirt's information matrix is not positive definite, so its estimates are not a maximum")
   }
+  K <- if (data$model == "3pl") 3 else 2
+  log_odds <- NULL
+  if (any(more)) {
+    K <- 1 + max(data$categories)
+    of_each <- matrix(NA_integer_, J, K - 1) # where pars has each score's d; NA of the lowest score and absent ones
+    of_each[!more, 2] <- rows[!more, "d"]
+    for (j in which(more)) of_each[j, scores[[j]][-1] + 1] <- of_scores(j, "d")[-1]
+    log_odds <- matrix(found$value[of_each], nrow = J)
+    log_odds[cbind(seq_len(J), vapply(scores, min, 1L) + 1)] <- 0
+    rows <- cbind(rows[, "a"], of_each)
+  }
   list(
-    a = value[, 1], d = value[, 2], c = value[, 3],
-    cov = item_blocks(mirt::vcov(fit), pars, rows, if (data$model == "3pl") 3 else 2),
+    a = value[, 1], d = value[, 2], c = replace(value[, 3], more, 0), log_odds = log_odds,
+    cov = item_blocks(mirt::vcov(fit), pars, rows, K),
     latent = list(mean = mean, sd = sd), loglik = mirt::extract.mirt(fit, "logLik"),
     n_parameters = mirt::extract.mirt(fit, "nest"), converged = length(reason) == 0, reason = reason,
     iterations = mirt::extract.mirt(fit, "iterations"), diagnostics = list(cycles_allowed = cycles)
@@ -130,9 +156,11 @@ item_blocks <- function(joint, pars, rows, K) {
   for (k in seq_along(numbers)) column[numbers[[k]]] <- k
   out <- array(0, c(nrow(rows), K, K))
   for (j in seq_len(nrow(rows))) {
-    at <- column[pars$parnum[rows[j, seq_len(K)]]]
+    own <- rows[j, seq_len(K)]
+    at <- column[pars$parnum[own]]
+    at[is.na(own)] <- 0L # it has no such parameter
     out[j, at > 0, at > 0] <- joint[at[at > 0], at[at > 0]]
-    if (any(at == 0 & pars$est[rows[j, seq_len(K)]])) out[j, , ] <- NA_real_
+    if (any(at == 0 & pars$est[own] %in% TRUE)) out[j, , ] <- NA_real_
   }
   out
 }
@@ -434,17 +462,24 @@ checked_answers <- function(request) {
   if (length(n_persons) != 1) refuse("irt_request_error", "n_persons: must be one number")
   item <- whole(request, "item", 0, length(ids) - 1)
   person <- whole(request, "person", 0, n_persons - 1)
-  score <- whole(request, "score", 0, 1)
+  categories <- as.integer(whole(request, "categories", 2, 21) %or% rep(2L, length(ids)))
+  if (length(categories) != length(ids)) refuse("irt_request_error", "categories: one number for each item is needed")
+  score <- whole(request, "score", 0, max(categories) - 1)
   if (length(unique(lengths(list(item, person, score)))) != 1) {
     refuse("irt_request_error", sprintf("person, item and score must have the same length, got %d, %d and %d",
                                         length(person), length(item), length(score)))
+  }
+  beyond <- which(score >= categories[item + 1])
+  if (length(beyond)) {
+    refuse("irt_request_error", "score: item ", ids[item[beyond[1]] + 1], " is scored up to ",
+           categories[item[beyond[1]] + 1] - 1, ", got ", score[beyond[1]], " at position ", beyond[1])
   }
   twice <- anyDuplicated(person * length(ids) + item)
   if (twice) {
     refuse("irt_request_error", "person ", person[twice], " has two answers to item ", ids[item[twice] + 1])
   }
   list(item_ids = ids, n_persons = n_persons, person = as.integer(person) + 1L, item = as.integer(item) + 1L,
-       score = as.integer(score))
+       score = as.integer(score), categories = categories)
 }
 
 checked_calibration <- function(request) {
@@ -452,6 +487,9 @@ checked_calibration <- function(request) {
   r$engine <- one_of(request, "engine", c("mirt", "brms"))
   r$model <- one_of(request, "model", c("rasch", "1pl", "2pl", "3pl"))
   if (r$engine == "brms" && r$model == "3pl") refuse("irt_request_error", "brms fits rasch, 1pl and 2pl; got model 3pl")
+  if (any(r$categories > 2) && (r$engine == "brms" || r$model == "3pl" || length(request$anchors))) {
+    refuse("irt_request_error", "scored items are fitted by mirt, with rasch, 1pl or 2pl and without anchors")
+  }
   if (!length(r$score)) refuse("irt_data_error", "a calibration needs answers, and there are none")
   r$options <- as.list(request$options)
   J <- length(r$item_ids)

@@ -6,7 +6,9 @@ the em engine, so that no item of either comes out as a plausible number where t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 
 import numpy as np
 
@@ -16,8 +18,8 @@ from irt_assets.psychometrics.core.arrays import Ints, Mask
 from irt_assets.psychometrics.core.covariances import mirrored
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemCurves, item_model
-from irt_assets.psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND
+from irt_assets.psychometrics.core.item_models import ItemCurves, model_of
+from irt_assets.psychometrics.core.model_families import GUESSING_BOUNDS, RSM, SLOPE_BOUND, ItemModel
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import LogitNormal, Priors
@@ -43,6 +45,8 @@ from irt_assets.psychometrics.estimation.standard_errors import VARIANCE_INFLATI
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
 
 ENGINE = "mirt"
+_BY_SLOPES = {"own": "2pl", "common": "1pl", "fixed": "rasch"}
+"""The model of the 0/1 items beside scored ones, by which irt.R knows what slopes all have."""
 STEEPEST = 0.1
 """Largest gradient at a maximum, in the standard errors that known abilities would give. mirt stops by the size of its
 steps, which are small on a long gentle slope, too; fits of clean data that it calls converged were below 0.0015 in
@@ -53,7 +57,7 @@ def fit_mirt(
     responses: Responses,
     *,
     call: Call,
-    model: Model,
+    model: Model | Sequence[Model],
     data_hash: str = "",
     anchors: AnchorSet | None = None,
     priors: Priors | None = None,
@@ -64,20 +68,27 @@ def fit_mirt(
     priors only a LogitNormal of c. Differences: `joint_cov` is None; an item is `AT_BOUND` where its slope, or the
     slope's error, is beyond ±10, and keeps the slope that mirt stopped at; an item is `UNIDENTIFIED` where a variance
     is 10⁵ times what it were with known abilities,
-    n·p·(1 − p) standing for that information.
+    n·Var(score) standing for that information. Scored items, of a GPCM or PCM, have no prior on steps beside rare
+    scores, and anchors are not held beside them.
     """
-    of = item_model(model)
+    models = (model,) * responses.n_items if isinstance(model, str) else tuple(model)
+    of = model_of(models)
+    scored = bool((responses.n_categories > 2).any())
+    if scored and (anchors is not None or RSM.name in models):
+        what = "anchors" if anchors is not None else "a rating scale model"
+        raise PsychometricsError(f"the mirt engine does not take {what} where items are scored above 1: take em")
     priors = checked_priors(of, priors)
     if priors.a is not None or priors.b is not None or not isinstance(priors.c, LogitNormal | None):
         raise PsychometricsError(
             "the mirt engine takes a LogitNormal prior on c and no other; for priors on a and b take em or pymc"
         )
     source = InMemory(responses, Persons.of(responses, None, None, None))
-    counts, given = source.counts(), given_parameters(responses, anchors)
+    counts, given = source.counts(), given_parameters(responses, anchors, of)
     keep = counts.estimable(of) | (given.known & (counts.n > 0))
     require_items(responses, counts, keep, given, of)
     kept, _ = source.gathered(keep)
-    laid, held = source.laid_out(keep, rarer=False, by_category=False), given.known[keep]
+    of = model_of([*compress(models, keep)])
+    laid, held = source.laid_out(keep, rarer=False, by_category=scored), given.known[keep]
     require_persons(laid.informative, source.names)
     require_connected(laid.links, kept.item_ids, held)
     origin = origin_of(given)
@@ -88,11 +99,15 @@ def fit_mirt(
     payload = request(
         kept,
         engine=ENGINE,
-        model=model,
+        model=_BY_SLOPES[of.slopes] if scored else of.name,
         anchors=known,
         guessing_prior=None if priors.c is None else {"mean_logit": priors.c.mean, "sd_logit": priors.c.sd},
+        **({"categories": kept.n_categories.tolist()} if scored else {}),
     )
-    found = _oriented(Answer.of(call("irt_calibrate", payload), kept.n_items), model, anchored=bool(held.any()))
+    found = _oriented(Answer.of(call("irt_calibrate", payload), kept.n_items), of, anchored=bool(held.any()))
+    further = None
+    if found.log_odds is not None:
+        found, further = _with_t(found, found.log_odds)
     slope, whose = largest_scaled_gradient(
         kept,
         of,
@@ -103,8 +118,9 @@ def fit_mirt(
         latent_sd=found.latent_sd,
         given=fixed,
         priors=priors,
+        further=further,
     )
-    judged = _Judged.of(found, kept, first_alike=laid.first_alike, held=held, model=model, priors=priors)
+    judged = _Judged.of(found, kept, first_alike=laid.first_alike, held=held, of=of, priors=priors)
     if found.converged and not slope <= STEEPEST:
         judged.reasons.append(
             f"mirt stopped where the likelihood still rises, most for {whose}: the gradient is {slope:.2g} standard "
@@ -117,10 +133,15 @@ def fit_mirt(
     cov = np.full((J, *found.cov.shape[1:]), np.nan)
     cov[given.known] = 0.0
     cov[at] = mirrored(judged.cov)
+    t = None
+    if further is not None:
+        t = np.full((J, further.shape[1]), np.nan)
+        of_item = np.where(kept.n_categories > 2, kept.n_categories, 0)
+        t[at] = np.where(np.arange(further.shape[1]) < of_item[:, None], further, np.nan)
     version, software = found.software_versions(ENGINE)
     calibration = Calibration(
         item_ids=responses.item_ids,
-        models=(model,) * J,
+        models=models,
         engine=ENGINE,
         engine_version=version,
         a=values[0],
@@ -147,17 +168,36 @@ def fit_mirt(
         priors=priors.as_dict(),
         anchored=tuple(item for item, fixed in zip(responses.item_ids, given.known, strict=True) if fixed),
         software=software,
+        categories=responses.categories if scored else None,
+        further=t,
+        score_sums=np.rint(counts.table @ np.arange(counts.table.shape[1])).astype(np.int64) if scored else None,
     )
     return calibration.rescaled(1.0, origin) if origin else calibration
 
 
-def _oriented(found: Answer, model: Model, *, anchored: bool) -> Answer:
+def _oriented(found: Answer, of: ItemModel, *, anchored: bool) -> Answer:
     """θ → −θ where most slopes are negative: the likelihood is the same for both."""
-    if anchored or not item_model(model).own_slopes or np.sign(found.a).sum() + np.tanh(found.a.sum()) / 2 >= 0:
+    if anchored or not of.own_slopes or np.sign(found.a).sum() + np.tanh(found.a.sum()) / 2 >= 0:
         return found
     turn = np.ones(found.cov.shape[1])
     turn[0] = -1.0
     return replace(found, a=-found.a, latent_mean=-found.latent_mean, cov=found.cov * np.outer(turn, turn))
+
+
+def _with_t(found: Answer, log_odds: Floats) -> tuple[Answer, Floats]:
+    """The answer with each item's d, and the covariance of a, d and t; and t, shape (J, C), as in
+    `PartialCreditModel`."""
+    J, C = log_odds.shape
+    points, has = np.arange(C), np.isfinite(log_odds)
+    low, high = has.argmax(axis=1), C - 1 - has[:, ::-1].argmax(axis=1)
+    by = np.zeros((J, 2 + C, 1 + C))  # of (a, d, t) by (a, log odds)
+    by[:, 0, 0] = 1.0
+    by[np.arange(J), 1, 1 + high] = 1 / (high - low)
+    by[:, 2:, 1:] = np.eye(C) - (points - low[:, None])[:, :, None] * by[:, 1, None, 1:]
+    by[:, 2:, 1:] *= has[:, :, None]
+    of_scores = np.einsum("jkl,jl->jk", by[:, 1:, 1:], np.where(has, log_odds, 0.0))
+    cov = by @ found.cov @ by.transpose(0, 2, 1)
+    return replace(found, d=of_scores[:, 0], cov=cov), np.where(has, of_scores[:, 1:], -np.inf)
 
 
 @dataclass(frozen=True)
@@ -170,26 +210,26 @@ class _Judged:
 
     @classmethod
     def of(
-        cls, found: Answer, kept: Responses, *, first_alike: Ints, held: Mask, model: Model, priors: Priors
+        cls, found: Answer, kept: Responses, *, first_alike: Ints, held: Mask, of: ItemModel, priors: Priors
     ) -> _Judged:
-        n = np.bincount(kept.item, minlength=kept.n_items)
-        correct = np.bincount(kept.item, kept.score, minlength=kept.n_items)
+        n, points, squares = (np.bincount(kept.item, kept.score.astype(float) ** k, kept.n_items) for k in range(3))
+        correct = np.bincount(kept.item, kept.score == kept.n_categories[kept.item] - 1, kept.n_items)
         named = np.array(kept.item_ids, dtype=object)
-        own_slope = ~held & item_model(model).own_slopes
+        own_slope = ~held & of.own_slopes
         endless = np.sqrt(found.cov[:, 0, 0]) >= SLOPE_BOUND
         at_bound = own_slope & ((np.abs(found.a) >= SLOPE_BOUND) | endless)
         variance = np.stack([found.cov[:, 0, 0] * found.latent_sd**2, found.cov[:, 1, 1]])
-        inflation = variance.max(axis=0) * correct * (n - correct) / n
+        inflation = variance.max(axis=0) * (squares - points**2 / n)
         unidentified = ~held & ~at_bound & ~(inflation < VARIANCE_INFLATION_LIMIT)
         reversed_ = np.where(own_slope, found.a < 0, ~held & (item_rest_correlation(kept) < 0))
         same = alike(first_alike, n, correct)
-        vague = ~held & _vague_guessing(found, priors) if item_model(model).guesses else np.zeros(len(n), dtype=bool)
+        vague = ~held & _vague_guessing(found, priors) if of.guesses else np.zeros(len(n), dtype=bool)
         cov = found.cov.copy()
         cov[at_bound | unidentified] = np.nan
 
         reasons = [found.reason or "mirt did not converge, and does not say why"] if not found.converged else []
         if not held.any():
-            reasons += _without_unit(found, model)
+            reasons += _without_unit(found, of)
         split = np.minimum(correct, n - correct) / len(np.unique(kept.person))
         if (ruling := at_bound & (split > RULING_SHARE)).any():
             reasons.append(no_common_scale(f"slopes beyond {SLOPE_BOUND:g}", named[ruling]))
@@ -210,13 +250,13 @@ class _Judged:
         return cls(marks, cov, reasons)
 
 
-def _without_unit(found: Answer, model: Model) -> list[str]:
+def _without_unit(found: Answer, of: ItemModel) -> list[str]:
     """Reasons why a Rasch model's latent SD, or a common slope, shows that the answers do not make a scale."""
     what, value, (low, high) = {
         "fixed": ("latent SD", found.latent_sd, LATENT_SD_BOUNDS),
         "common": ("common slope", float(found.a[0]), (COMMON_SLOPE_FLOOR, SLOPE_BOUND)),
         "own": ("", 1.0, (0.0, 2.0)),
-    }[item_model(model).slopes]
+    }[of.slopes]
     if low < value < high:
         return []
     why = "are unrelated" if value <= low else "follow from each other"

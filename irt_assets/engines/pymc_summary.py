@@ -13,7 +13,7 @@ from scipy.special import logit
 from irt_assets.engines.pymc_likelihood import Likelihood
 from irt_assets.engines.pymc_model import ModelPriors
 from irt_assets.engines.pymc_sampling import Diagnostics, Draws, diagnose
-from irt_assets.psychometrics.core.covariances import with_third
+from irt_assets.psychometrics.core.covariances import with_further
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, spread
 from irt_assets.psychometrics.estimation.em import engine_version
 from irt_assets.psychometrics.estimation.em_request import some
@@ -114,7 +114,7 @@ def calibration_of(
         a=spread(slope, kept, J),
         d=spread(intercept, kept, J),
         c=spread(c, kept, J),
-        cov=spread(with_third(cov, guessing) if em.item_model.guesses else cov, kept, J),
+        cov=spread(with_further(cov, guessing[:, None]) if em.item_model.guesses else cov, kept, J),
         joint_cov=full_joint,
         flags=tuple(tuple(item) for item in flags),
         latent_mean=mu,

@@ -46,7 +46,8 @@ def anchors_of(item_ids: npt.ArrayLike, **columns: npt.ArrayLike) -> dict[str, A
 class Answer:
     """What `irt_calibrate` gave for J items; NaN for what it did not know.
 
-    `cov`: shape (J, 2, 2), of (a, d), or (J, 3, 3) with logit c. `loglik` has no prior in it.
+    `cov`: shape (J, 2, 2), of (a, d), or (J, 3, 3) with logit c. `log_odds`: shape (J, C), of each score against the
+    lowest at θ = 0, where items are scored; `cov` is then of (a, log_odds). `loglik` has no prior in it.
     """
 
     a: Floats
@@ -62,6 +63,7 @@ class Answer:
     iterations: int
     diagnostics: dict[str, Any]
     versions: dict[str, str]
+    log_odds: Floats | None = None
 
     @classmethod
     def of(cls, result: Mapping[str, Any], n_items: int) -> Answer:
@@ -81,6 +83,7 @@ class Answer:
                 reason=str(result["reason"]),
                 iterations=int(result["iterations"]),
                 diagnostics=dict(result["diagnostics"] or {}),
+                log_odds=None if (odds := result.get("log_odds")) is None else _numbers(odds, (n_items, size - 1)),
                 versions={name: version for name, version in result["versions"].items() if version},
             )
         except (KeyError, TypeError, ValueError) as error:

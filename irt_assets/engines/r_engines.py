@@ -102,6 +102,7 @@ MIRT = EngineSpec(
     build=lambda settings: REngine("mirt", _call(settings)),
     runs_in="child process",
     kind="r",
+    scored=True,
     r_packages=(RPackage("mirt"),),
 )
 BRMS = EngineSpec(
@@ -120,5 +121,6 @@ REMOTE = EngineSpec(
     build=lambda settings: REngine("remote", _call(settings)),
     runs_in="R IRT service",
     kind="r",
+    scored=True,
     for_comparison=False,
 )

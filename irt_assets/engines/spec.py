@@ -59,6 +59,7 @@ class EngineSpec:
         name: in settings, in the database, and in the names of assets and checks.
         method: what its parameters and their errors are, for the docs.
         models: those it fits; it refuses others with a PsychometricsError.
+        scored: whether it fits items with scores besides 0 and 1.
         build: makes it. Called where everything it needs is there; what is slow to import is imported in here.
         runs_in: where a fit takes place. Only one in this process has no time limit.
         kind: its asset's in Dagster, such as `r`.
@@ -78,6 +79,7 @@ class EngineSpec:
     pool: str = HEAVY_POOL
     for_comparison: bool = True
     has_draws: bool = False
+    scored: bool = False
     python_packages: tuple[PythonPackage, ...] = ()
     r_packages: tuple[RPackage, ...] = ()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.importing.cells import as_ids, as_text
 from irt_assets.responses.importing.mapping import load_mapping
@@ -28,10 +29,11 @@ from resources.failures import PermanentFailure
 
 ITEM_NAMES = ("item", "item_id", "question", "question_id")
 SCORE_NAMES = ("score", "correct", "response")
-SCORES = pa.array(["0", "1", "0.0", "1.0"])  # the odd places are right answers
+SCORES = pa.array([f"{score}{zero}" for zero in ("", ".0") for score in range(MAX_SCORE + 1)])
 BLANK = ("", "na", "nan")
 LAYOUTS = (
-    "A file of answers is a matrix (a row per person, a column per item, 0, 1 or blank in the cells; a column named"
+    "Scores are 0, 1 or blank (not seen); items with higher scores need --max-score, choices need --key. A file of"
+    " answers is a matrix (a row per person, a column per item, 0, 1 or blank in the cells; a column named"
     " person, student, user_id, id … holds names) or a list with the columns person, item and score"
 )
 
@@ -49,10 +51,42 @@ class Answers:
         return np.bincount(self.responses.person, minlength=self.responses.n_persons) > 0
 
 
-def read_answers(path: Path, key: Mapping[str, str] | None = None) -> Answers:
-    """A 0/1 matrix or a list `person,item,score`; blank, NA and NaN are "not seen".
+@dataclass(frozen=True)
+class MaxScores:
+    """The highest score of each item; of items that it does not name, `otherwise`. It is never taken from the answers,
+    in which nobody may have reached it."""
 
-    `key`: item → its right option, where cells are choices; every item needs one.
+    of: Mapping[str, int] = field(default_factory=dict)
+    otherwise: int = 1
+
+    def __getitem__(self, item: str) -> int:
+        return self.of.get(item, self.otherwise)
+
+
+def read_max_scores(text: str) -> MaxScores:
+    """That of every item, where `text` is a number, or else from a file, a table item,max_score, in which items that
+    have none are scored 0 and 1. Raises PermanentFailure, naming the item, for anything but 1 … 20."""
+    way_out = f"A maximum score is a whole number from 1 to {MAX_SCORE}"
+    if text.isdecimal():
+        if not 1 <= int(text) <= MAX_SCORE:
+            raise PermanentFailure(f"--max-score {text}: {way_out[0].lower()}{way_out[1:]}")
+        return MaxScores(otherwise=int(text))
+    columns, rows = rows_of(Path(text))
+    item = next((name for name in ITEM_NAMES if name in columns), None)
+    if item is None or "max_score" not in columns:
+        raise PermanentFailure(f"{text}: maximum scores are a table item,max_score; it has {', '.join(columns)}")
+    filled = [(line, row[item], row["max_score"].removesuffix(".0")) for line, row in rows if row["max_score"]]
+    known = {name: int(x) for _, name, x in filled if x.isdecimal() and 1 <= int(x) <= MAX_SCORE}
+    if wrong := [f"line {line}, item {name}: max_score {x!r}" for line, name, x in filled if name not in known]:
+        raise faults(Path(text), wrong, way_out)
+    return MaxScores(known)
+
+
+def read_answers(path: Path, key: Mapping[str, str] | None = None, max_scores: MaxScores | None = None) -> Answers:
+    """A matrix of scores or a list `person,item,score`; blank, NA and NaN are "not seen".
+
+    `key`: item → its right option, where cells are choices; every item needs one. `max_scores`: of items that are
+    scored with more than 0 and 1.
 
     Without a column of names, persons are numbered by row from 1; empty rows at the end are ignored.
     Raises PermanentFailure naming file, line and item: ragged rows, other scores, pairs or columns that occur twice.
@@ -62,9 +96,10 @@ def read_answers(path: Path, key: Mapping[str, str] | None = None) -> Answers:
     person = _person_column(columns)
     item = next((name for name in ITEM_NAMES if name in columns), None)
     score = next((name for name in SCORE_NAMES if name in columns), None)
+    most = MaxScores() if max_scores is None else max_scores
     if person is not None and item is not None and score is not None:
-        return _read_list(source, person, item, score, key)
-    return _read_matrix(source, person, [name for name in columns if name != person], key)
+        return _read_list(source, person, item, score, key, most)
+    return _read_matrix(source, person, [name for name in columns if name != person], key, most)
 
 
 def read_groups(path: Path, answers: Answers) -> tuple[str, ...]:
@@ -157,7 +192,9 @@ def check_folder(folder: Path) -> None:
 # -- the two layouts -----------------------------------------------------------------------------------------------
 
 
-def _read_matrix(source: Source, person: str | None, items: list[str], key: Mapping[str, str] | None) -> Answers:
+def _read_matrix(
+    source: Source, person: str | None, items: list[str], key: Mapping[str, str] | None, most: MaxScores
+) -> Answers:
     if not items:
         raise PermanentFailure(f"{source.path} has no column that is an item. {LAYOUTS}")
     _check_key(source.path, items, key)
@@ -170,7 +207,7 @@ def _read_matrix(source: Source, person: str | None, items: list[str], key: Mapp
         block = np.empty((batch.rows.num_rows, len(items)), dtype=np.int8)
         for k, item in enumerate(items):
             cells = _text(batch.rows.column(names.index(item)), item)
-            block[:, k], bad = _scores(cells) if key is None else _score_key(cells, key[item])
+            block[:, k], bad = _scores(cells, most[item]) if key is None else _score_key(cells, key[item])
             named = [f"line {batch.lines[r]}, item {item}: score {cells[int(r)].as_py()!r}" for r in bad]
             if len(named) > 1 and not (block[:, k] >= 0).any():
                 named = [f"{named[0]}, and not one score in the column: delete it if it is not an item"]
@@ -185,7 +222,7 @@ def _read_matrix(source: Source, person: str | None, items: list[str], key: Mapp
         blocks.append(block[kept])
         lines.append(batch.lines[kept])
     if wrong:
-        raise faults(source.path, wrong, f"Scores are 0, 1 or blank (not seen); choices need --key. {LAYOUTS}")
+        raise faults(source.path, wrong, LAYOUTS)
     matrix = np.concatenate([np.empty((0, len(items)), dtype=np.int8), *blocks])
     if person is None:
         filled = np.flatnonzero((matrix >= 0).any(1))
@@ -195,10 +232,12 @@ def _read_matrix(source: Source, person: str | None, items: list[str], key: Mapp
     place = {name: k for k, name in enumerate(dict.fromkeys(ids))}
     person_index = np.array([place[name] for name in ids], dtype=np.int64)[row]
     at = np.concatenate([np.empty(0, dtype=np.int64), *lines])[row]
-    return _answers(source.path, list(place), items, person_index, item_index, matrix[row, item_index], at)
+    return _answers(source.path, list(place), items, person_index, item_index, matrix[row, item_index], at, most)
 
 
-def _read_list(source: Source, person: str, item: str, score: str, key: Mapping[str, str] | None) -> Answers:
+def _read_list(
+    source: Source, person: str, item: str, score: str, key: Mapping[str, str] | None, most: MaxScores
+) -> Answers:
     persons: dict[str, int] = {}
     items: dict[str, int] = {}
     parts: list[tuple[npt.NDArray[Any], ...]] = []
@@ -208,7 +247,9 @@ def _read_list(source: Source, person: str, item: str, score: str, key: Mapping[
         columns = [_ids(batch.rows.column(names.index(name)), name) for name in (person, item)]
         columns.append(_text(batch.rows.column(names.index(score)), score))
         if key is None:
-            values, bad = _scores(columns[2])
+            named = columns[1].dictionary_encode()
+            highest = np.array([most[name] for name in named.dictionary.to_pylist()], dtype=np.int64)
+            values, bad = _scores(columns[2], highest[np.asarray(named.indices)])
         else:
             _check_key(source.path, [name for name in columns[1].unique().to_pylist() if name], key)
             names = pa.array(key, pa.string())
@@ -229,14 +270,14 @@ def _read_list(source: Source, person: str, item: str, score: str, key: Mapping[
             )
         )
     if wrong:
-        raise faults(source.path, wrong, f"Scores are 0, 1 or blank (not seen); choices need --key. {LAYOUTS}")
+        raise faults(source.path, wrong, LAYOUTS)
     empty = np.empty(0, dtype=np.int64)
     p, i, s, at = (np.concatenate([empty, *column]) for column in (zip(*parts, strict=True) if parts else [()] * 4))
     by_name = sorted(items)
     rank = np.empty(len(items), dtype=np.int64)
     rank[[items[name] for name in by_name]] = np.arange(len(items))
     seen = s >= 0
-    return _answers(source.path, list(persons), by_name, p[seen], rank[i[seen]], s[seen], at[seen])
+    return _answers(source.path, list(persons), by_name, p[seen], rank[i[seen]], s[seen], at[seen], most)
 
 
 def _answers(
@@ -247,8 +288,10 @@ def _answers(
     item: npt.NDArray[Any],
     score: npt.NDArray[Any],
     line: npt.NDArray[Any],
+    most: MaxScores,
 ) -> Answers:
     """Sorted by person and item; raises where a person answered an item twice."""
+    categories = np.array([most[name] for name in items], dtype=np.int64) + 1
     pair = person.astype(np.int64) * len(items) + item
     order = np.argsort(pair, kind="stable")
     twice = np.flatnonzero(np.diff(pair[order]) == 0)
@@ -264,6 +307,7 @@ def _answers(
         score[order].astype(np.int8),
         len(persons),
         tuple(items),
+        categories if (categories > 2).any() else None,
     )
     return Answers(responses, tuple(persons))
 
@@ -314,13 +358,16 @@ def _ids(cells: pa.Array, name: str) -> pa.StringArray:
     return pc.fill_null(pc.utf8_trim_whitespace(as_ids(cells, name)), "")
 
 
-def _scores(cells: pa.StringArray) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
-    """0, 1 and −1 (blank), and the places of anything else."""
+def _scores(
+    cells: pa.StringArray, most: int | npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
+    """Scores from 0 to the most that an answer can get, and −1 (blank), and the places of anything else."""
     code = np.asarray(pc.fill_null(pc.index_in(cells, SCORES), -1))
-    unknown = np.flatnonzero(code < 0)
+    score = np.where(code < 0, -1, code % (MAX_SCORE + 1))
+    unknown = np.flatnonzero((code < 0) | (score > most))
     rest = pc.utf8_lower(cells.take(pa.array(unknown)))
     blank = np.asarray(pc.is_in(rest, pa.array(BLANK)), dtype=bool)
-    return np.where(code < 0, -1, code & 1).astype(np.int8), unknown[~blank]
+    return score.astype(np.int8), unknown[~blank]
 
 
 def _score_key(

@@ -19,8 +19,11 @@ from irt_assets.file_commands.tables import ParameterTable, parameter_csv
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import finite
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, LatentRule, Model
+from irt_assets.psychometrics.core.program_forms import columns_of as columns_of_form
+from irt_assets.psychometrics.core.program_forms import log_odds_of
 from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
@@ -36,6 +39,16 @@ ITEM_COLUMNS = (*("item", "a", "b", "c", "a_se", "b_se", "c_se"), *("n", "p_valu
 def columns_of(rows: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """`ITEM_COLUMNS`, and those of the parameters that a model adds to a, b and c."""
     return tuple(dict.fromkeys(chain(ITEM_COLUMNS, *rows)))
+
+
+def steps_and_log_odds(row: Mapping[str, Any]) -> dict[str, float]:
+    """The steps b1, b2, … of a scored item, if it has all scores, and the log odds d1, d2, … of each score against its
+    lowest; nothing of other items."""
+    if row.get("max_score") is None or not row["a"]:
+        return {}
+    log_odds = log_odds_of(row)
+    steps = columns_of_form("steps", row) if len(log_odds) > row["max_score"] else {}
+    return {name: x for name, x in steps.items() if name != "a"} | {f"d{k}": x for k, x in list(log_odds.items())[1:]}
 
 
 @dataclass(frozen=True)
@@ -111,13 +124,14 @@ class Fit:
             "outfit": unknown if fits is None else fits.outfit,
             "rmsd": unknown if fits is None else fits.rmsd,
         }
-        rows = []
+        rows, p_values = [], cal.p_values
         for j, item in enumerate(cal.item_ids):
             n = int(cal.n[j])
             row: dict[str, Any] = {name: finite(values[j]) for name, values in columns.items()}
-            row |= {"item": item, "n": n, "p_value": finite(cal.n_correct[j] / n) if n else None}
+            row |= {"item": item, "n": n, "p_value": finite(p_values[j])}
             row["flags"] = [flag.value for flag in cal.flags[j]]
-            rows.append({name: row[name] for name in ITEM_COLUMNS} | cal.further_of(j))
+            row = {name: row[name] for name in ITEM_COLUMNS} | cal.further_of(j)
+            rows.append(row | steps_and_log_odds(row))
         return rows
 
     def write(self, folder: Path) -> None:
@@ -160,18 +174,25 @@ def fit(
     if latent != "normal":
         calibration, shape = _fit_with_shape(answers.responses, model, engine, known, groups, latent)
     elif engine is None:
-        calibration = fit_em(answers.responses, model=model, anchors=known, groups=groups)
+        models = models_of(answers.responses, model)
+        calibration = fit_em(answers.responses, model=models, anchors=known, groups=groups)
     elif groups is not None:
         raise PermanentFailure(f"engine {engine.name} fits one population; for --groups take --engine {DEFAULT}")
     else:
         calibration = engine.calibrate(answers.responses, model=model, data_hash="", anchors=known)
     seconds = time.perf_counter() - began
-    item_fits = None
-    if calibration.convergence.converged and calibration.item_model.logistic:
+    item_fits, of = None, calibration.item_model
+    if calibration.convergence.converged and (of.logistic or not of.two_categories):
         item_fits = item_fit(answers.responses, calibration, groups=groups)
     reliability = fitted_reliability(answers.responses, calibration, groups=groups)
     tested = _normality(answers.responses, calibration) if shape is None else shape.normality
     return Fit(calibration, item_fits, reliability, tested, shape, seconds)
+
+
+def models_of(responses: Responses, model: Model) -> Model | list[Model]:
+    """The model of every item where `model` is that of 0/1 and scored items alike, else of each."""
+    of = [item_model(model).of_max_score(int(m)).name for m in responses.n_categories - 1]
+    return of[0] if len(set(of)) == 1 else of
 
 
 def _normality(responses: Responses, calibration: Calibration) -> Normality | None:
@@ -197,7 +218,7 @@ def _fit_with_shape(
         raise PermanentFailure("--latent auto judges one population without anchors; name --latent histogram or normal")
 
     def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
-        return fit_em(some, model=model, anchors=anchors, groups=groups, latent=latent, **how)
+        return fit_em(some, model=models_of(some, model), anchors=anchors, groups=groups, latent=latent, **how)
 
     return fit_with_shape(fit, responses, model, latent)
 

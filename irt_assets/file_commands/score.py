@@ -62,5 +62,6 @@ def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap") 
             f" the answers ({some_of(responses.item_ids, 5)}): are the ids written alike?"
         )
     items = params.among(responses.item_ids)
-    scores = score_by(responses, items.a, items.d, items.c, method=method, mean=params.mean, sd=params.sd)
+    own, of = (items.a, items.d, items.c), params
+    scores = score_by(responses, *own, others=items.others, method=method, mean=of.mean, sd=of.sd)
     return ScoredPersons(answers.person_ids, scores, ignored)

@@ -5,7 +5,7 @@ A log with dates, sessions and planted faults is `irt simulate`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,17 @@ from irt_assets.file_commands.files import write_whole
 from irt_assets.file_commands.tables import ParameterTable, parameter_csv
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.model_families import GPCM, MAX_SCORE
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
+from irt_assets.psychometrics.simulation.scored_items import ScoredItems
 from resources.failures import PermanentFailure
 
 
 @dataclass(frozen=True)
 class SimulatedResponses:
-    """Persons × items: `score` is 1, 0 or −1 (not seen); theta (persons,), a, b, c (items,) are the truth."""
+    """Persons × items: `score` is −1 where an item was not seen; theta (persons,), a, b, c (items,) and, of items that
+    are scored 0 … m, `scored` are the truth."""
 
     item_ids: tuple[str, ...]
     a: Floats
@@ -31,6 +34,7 @@ class SimulatedResponses:
     c: Floats
     theta: Floats
     score: npt.NDArray[np.int8]
+    scored: ScoredItems | None = None
 
     @property
     def person_ids(self) -> tuple[str, ...]:
@@ -41,11 +45,18 @@ class SimulatedResponses:
             "n_persons": len(self.theta),
             "n_items": len(self.item_ids),
             "n_responses": int((self.score >= 0).sum()),
-            "proportion_correct": float((self.score == 1).sum() / max((self.score >= 0).sum(), 1)),
+            "proportion_correct": self._mean_share,
         }
 
+    @property
+    def _mean_share(self) -> float:
+        """The mean share of the maximum score."""
+        most = 1 if self.scored is None else self.scored.max_scores
+        return float((np.maximum(self.score, 0) / most).sum() / max((self.score >= 0).sum(), 1))
+
     def write(self, folder: Path, *, long: bool) -> None:
-        """`responses.csv`, a matrix or a list; `items.csv` (item,a,b,c) and `persons.csv` (person,theta): the truth."""
+        """`responses.csv`, a matrix or a list; `items.csv` (item,a,b,c, and max_score,t0,t1,… of scored items)
+        and `persons.csv` (person,theta): the truth."""
         persons = self.person_ids
         if long:
             person, item = np.nonzero(self.score >= 0)
@@ -55,7 +66,7 @@ class SimulatedResponses:
             ]
             responses = "\n".join(["person,item,score", *body]) + "\n"
         else:
-            cells = np.array(["0", "1", ""])[self.score].tolist()
+            cells = np.array([*map(str, range(MAX_SCORE + 1)), ""])[self.score].tolist()
             responses = "\n".join(
                 [",".join(["person", *self.item_ids])]
                 + [",".join([p, *row]) for p, row in zip(persons, cells, strict=True)]
@@ -64,6 +75,13 @@ class SimulatedResponses:
         names = ("item", "a", "b", "c")
         truth = zip(self.item_ids, self.a.tolist(), self.b.tolist(), self.c.tolist(), strict=True)
         items = [dict(zip(names, row, strict=True)) for row in truth]
+        if self.scored is not None:
+            t = self.scored.t
+            items = [
+                row | GPCM.shown(t[j], np.full(t.shape[1], np.nan), int(most) + 1)
+                for j, (row, most) in enumerate(zip(items, self.scored.max_scores, strict=True))
+            ]
+            names += ("max_score", *(f"t{k}" for k in range(t.shape[1])))
         people = [{"person": p, "theta": t} for p, t in zip(persons, self.theta.tolist(), strict=True)]
         write_whole(
             folder,
@@ -84,13 +102,15 @@ def simulate_responses(
     mean: float = 0.0,
     sd: float = 1.0,
     each: int | None = None,
+    max_score: int | None = None,
     seed: int = 1,
 ) -> SimulatedResponses:
     """Answers of persons with θ ~ N(mean, sd²) to the items of `params`, or to items that are drawn.
 
     Drawn are ln a ~ N(0, 0.3²) (1 where items have no slopes of their own), b ~ N(0, 1) and, with guessing,
-    c ~ Beta(5, 17), whose mean is 0.23. `each`: how many items, at random, a person sees; all where
-    None. The same seed gives the same answers.
+    c ~ Beta(5, 17), whose mean is 0.23. Items of a model of partial credit have a `max_score` of 3 where none is given,
+    a slope of a/√m, or 1, and steps about 0.8 apart, the same for all of an RSM. `each`: how many items, at random, a
+    person sees; all where None. The same seed gives the same answers.
 
     Raises PermanentFailure for numbers that are out of range.
     """
@@ -102,20 +122,35 @@ def simulate_responses(
         raise PermanentFailure(f"--each must lie between 1 and the number of items, {len(ids)}, not {each}")
     if not sd > 0:
         raise PermanentFailure(f"--sd must be above 0, not {sd}")
+    own = item_model(model)
+    if max_score is None:
+        max_score = 1 if own.two_categories else 3
+    if not 1 <= max_score <= (1 if own.two_categories else MAX_SCORE):
+        raise PermanentFailure(f"--max-score must lie between 1 and {MAX_SCORE}, and be 1 for a {own.spoken}")
+    if params is not None and (params.others or max_score > 1):
+        raise PermanentFailure("--params takes items scored 0 and 1; scored items are drawn: --items 20 --model gpcm")
     rng = np.random.default_rng(seed)
     if params is not None:
         a, b, c = params.a, params.b, params.c
     else:
-        a = np.exp(rng.normal(0, 0.3, items)) if item_model(model).own_slopes else np.ones(items)
+        a = np.exp(rng.normal(0, 0.3, items)) if own.own_slopes else np.ones(items)
         b = rng.standard_normal(items)
-        c = rng.beta(5, 17, items) if item_model(model).guesses else np.zeros(items)
+        c = rng.beta(5, 17, items) if own.guesses else np.zeros(items)
     theta = rng.normal(mean, sd, persons)
-    p = probability(theta, a, -a * b, c)
-    score = (rng.random(p.shape) < p).astype(np.int8)
+    if max_score > 1:
+        scored = ScoredItems.drawn(
+            rng, [range(max_score + 1)] * items, a if own.own_slopes else np.sqrt(max_score) * a, b
+        )
+        if own.block_steps:
+            scored = replace(scored, t=np.tile(scored.t[0], (items, 1)))
+        score, a = scored.matrix(rng, theta).astype(np.int8), scored.a
+    else:
+        p = probability(theta, a, -a * b, c)
+        scored, score = None, (rng.random(p.shape) < p).astype(np.int8)
     if each is not None:
-        rank = rng.random(p.shape).argsort(axis=1).argsort(axis=1)
+        rank = rng.random(score.shape).argsort(axis=1).argsort(axis=1)
         score[rank >= each] = -1
-    return SimulatedResponses(ids, a, b, c, theta, score)
+    return SimulatedResponses(ids, a, b, c, theta, score, scored)
 
 
 def _names(letter: str, n: int) -> tuple[str, ...]:

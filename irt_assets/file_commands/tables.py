@@ -1,6 +1,7 @@
-"""Tables of item parameters: `item,a,b,c[,a_se,b_se]`, or the JSON that `irt fit` writes.
+"""Tables of item parameters: `item,a,b,c[,a_se,b_se]`, those of other programs, or the JSON that `irt fit` writes.
 
-What belongs here: their columns, their ranges and the metric. What is done with them is in the commands' modules.
+What belongs here: their columns, their ranges and the metric. What is done with them is in the commands' modules, and
+what other programs mean by a column in `program_forms`.
 """
 
 from __future__ import annotations
@@ -15,18 +16,24 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.file_commands.files import faults, is_blank, rows_of
+from irt_assets.file_commands.files import MaxScores, faults, is_blank, rows_of
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import of_errors
-from irt_assets.psychometrics.core.item_models import model_of
-from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
+from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL
+from irt_assets.psychometrics.core.program_forms import COLUMNS, form_of, in_metric, parameters_of
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.importing.jsonlines import NotKept, parse
 from resources.failures import PermanentFailure
 
 LARGEST = 1e6  # of a parameter; beyond it, arithmetic with doubles says nothing
 NUMBERS = ("a", "b", "c", "a_se", "b_se")
+OF_SCORES = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
+"""What a scored item has beside a, b and max_score, as in `ItemModel.shown`."""
+READ = frozenset((*NUMBERS, "max_score", *OF_SCORES, *COLUMNS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +54,14 @@ class ParameterTable(ItemParameters):
     def has_errors(self) -> bool:
         """Whether any item has those of a and of b."""
         return bool((np.isfinite(self.a_se) & np.isfinite(self.b_se)).any())
+
+    @property
+    def max_scores(self) -> MaxScores:
+        """Those of the items; others, whose answers do not count, may have any score."""
+        of = dict.fromkeys(self.item_ids, 1)
+        for some in self.others:
+            of |= {self.item_ids[j]: int(n) - 1 for j, n in zip(some.at, some.categories, strict=True)}
+        return MaxScores(of, MAX_SCORE if self.others else 1)
 
     def with_errors(self, item_ids: Sequence[str], *, known: bool) -> ItemParameters:
         """These items with the table's errors, or with those of a calibration with 500 persons."""
@@ -70,9 +85,9 @@ class ParameterTable(ItemParameters):
 def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
     """A table in any format of `rows_of`, or the JSON of a fit, which also knows the mean and SD of θ.
 
-    `metric_d` is the D of P = c + (1 − c)/(1 + exp(−D·a(θ − b))) that the table was made with; a and its error are
+    `metric_d` is the D of P = c + (1 − c)/(1 + exp(−D·a(θ − b))) that the table was made with; `in_metric` says what is
     multiplied by it. Raises PermanentFailure naming line and item: a ≤ 0, c outside [0, 1), items that occur twice,
-    values that are not numbers.
+    values that are not numbers, parameters of a form that are not all there.
     """
     if not (metric_d > 0 and math.isfinite(metric_d)):
         raise PermanentFailure(f"--metric-d must be a positive number, such as 1 or 1.7, not {metric_d}")
@@ -83,13 +98,15 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
         located = [(f"line {line}", row) for line, row in rows]
     else:
         latent = _latent(path, fit["latent"])
-        model_of(fit.get("model", DEFAULT_MODEL)).require_logistic(f"what is done with {path}")
+        for name in str(fit.get("model", DEFAULT_MODEL)).split("+"):
+            if (model := item_model(name)).two_categories:
+                model.require_logistic(f"what is done with {path}")
         if not isinstance(fit["items"], list):
             raise _unreadable_fit(path, "items is not a list")
-        columns = ["item", *NUMBERS]
+        columns = ["item", *NUMBERS, "max_score", *OF_SCORES]
         located = [(f"items[{k}]", _cells(path, k, row, columns)) for k, row in enumerate(fit["items"])]
     lacking = [name for name in ("item", "a", "b") if name not in columns]
-    if lacking:
+    if lacking and ("item" in lacking or form_of(columns) is None):
         raise PermanentFailure(
             f"{path}: a table of item parameters has the columns item,a,b,c[,a_se,b_se]; {', '.join(lacking)} is not"
             f" among {', '.join(columns)}"
@@ -113,7 +130,7 @@ def _parse_rows(
 ) -> ParameterTable:
     wrong: list[str] = []
     first: dict[str, str] = {}
-    kept: list[tuple[str, list[float]]] = []
+    kept: dict[str, ItemRow] = {}
     without = []
     for where, row in rows:
         item, at = row["item"], f"{where}, item {row['item']}"
@@ -123,27 +140,36 @@ def _parse_rows(
         if item in first:
             wrong.append(f"{at} occurs twice, first in {first[item]}")
         first.setdefault(item, where)
-        if is_blank(row["a"]) and is_blank(row["b"]):
+        filled = [name for name, text in row.items() if name in READ and not is_blank(text)]
+        form = None if set(OF_SCORES) & set(filled) else form_of(filled)
+        if form is None and not {"a", "b"} & set(filled):
             without.append(item)
             continue
-        numbers = [_number(row.get(name, ""), name) for name in NUMBERS]
-        sound = [x for x in numbers if x is not None]
-        if len(sound) == len(NUMBERS):
-            wrong += [f"{at}: {what}" for what in _outside(*sound)]
-            kept.append((item, sound))
-        else:
-            strange = [name for name, x in zip(NUMBERS, numbers, strict=True) if x is None]
+        named = dict.fromkeys(filled if form else [*NUMBERS, *filled])
+        numbers = {name: _number(row.get(name, ""), name) for name in named}
+        if strange := [name for name, x in numbers.items() if x is None]:
             wrong += [f"{at}: {name} = {row[name]!r} is not a number below {LARGEST:,.0f}" for name in strange]
+            continue
+        sound = {name: x for name, x in numbers.items() if x is not None}
+        try:
+            ours = in_metric(sound | (parameters_of(sound) or {}) if form else sound, metric_d)
+        except PsychometricsError as error:
+            wrong.append(f"{at}: {error}")
+            continue
+        further = {name: ours[name] for name in OF_SCORES if name in ours}
+        if (most := max(ours.get("max_score", 1.0), sound.get("max_score", 1.0))) > 1:
+            if not further:
+                wrong.append(f"{at}: with max_score {most:g} it needs t of each score, or the columns of a program")
+            further |= {"max_score": most}
+        a, b, c, a_se, b_se = (ours.get(name, 0.0 if name == "c" else math.nan) for name in NUMBERS)
+        wrong += [f"{at}: {what}" for what in _outside(a, b, c, a_se, b_se)]
+        kept[item] = ItemRow(a, b, c, a_se, b_se, 0.0, further=further)
     if wrong:
         raise faults(
             path, wrong, "Correct these rows or delete them (a slope that is not positive is most often a wrong key)"
         )
-    columns = np.array([numbers for _, numbers in kept], dtype=float).reshape(-1, len(NUMBERS)).T.copy()
-    columns[[0, 3]] *= metric_d
-    items = tuple(item for item, _ in kept)
-    a, b, c, a_se, b_se = columns
-    cov = of_errors(a_se, b_se, np.zeros(len(items)))
-    return ParameterTable(items, a, b, c, cov, path=path, without=tuple(without), mean=latent["mean"], sd=latent["sd"])
+    items = ItemParameters.of_rows(tuple(kept), kept.values())
+    return ParameterTable(**vars(items), path=path, without=tuple(without), mean=latent["mean"], sd=latent["sd"])
 
 
 def _number(text: str, name: str) -> float | None:

@@ -267,10 +267,14 @@ def why_held(problems: Mapping[str, str]) -> str:
 
 def item_problems(item: FittedItem, rules: Rules) -> list[str]:
     """Why an item's linked parameters may not be published; empty where they may."""
-    problems = [f"{Flag(f).value}: {Flag(f).explanation}" for f in item.flags]
+    values, rmsd, by_chance = item.values, item.statistics.get("rmsd"), item.statistics.get("rmsd_p")
+    points = values.max_score if values else 1
+    flags = {f: Flag(f).explanation for f in item.flags}
+    if points > 1 and Flag.NEGATIVE_DISCRIMINATION in flags:
+        flags[Flag.NEGATIVE_DISCRIMINATION] = "stronger learners get fewer points; check how answers to it are scored"
+    problems = [f"{Flag(f).value}: {explanation}" for f, explanation in flags.items()]
     if problems:
         return problems
-    values, rmsd, by_chance = item.values, item.statistics.get("rmsd"), item.statistics.get("rmsd_p")
     if values is None:
         return ["it has no parameters"]
     if values.a_se is None or values.b_se is None:
@@ -278,7 +282,12 @@ def item_problems(item: FittedItem, rules: Rules) -> list[str]:
     elif values.b_se > rules.publication.max_b_se:
         problems.append(f"SE(b) = {values.b_se:.2f} is above {rules.publication.max_b_se:g}")
     if values.a <= 0:
-        problems.append(f"a = {values.a:.2f} is not positive: check its key")
+        problems.append(
+            f"a = {values.a:.2f} is not positive: check its key"
+            if points == 1
+            else f"a = {values.a:.2f} a point (times {points} points: {values.a * points:.2f}) is not positive: check "
+            "how answers to it are scored"
+        )
     if abs(values.b) > rules.publication.max_abs_b:
         problems.append(f"|b| = {abs(values.b):.2f} is above {rules.publication.max_abs_b:g}")
     if item.n < rules.eligibility.min_responses:

@@ -117,6 +117,5 @@ def _improvement(
         score=responses.score[used],
         n_persons=len(persons),
     )
-    of = items.curves.logistic("the change of a learner's ability")
-    changed[persons] = improvement(part, recent[used], of.a, of.d, of.c, mean=scale.mu, sd=scale.sigma)
+    changed[persons] = improvement(part, recent[used], items.curves, mean=scale.mu, sd=scale.sigma)
     return changed

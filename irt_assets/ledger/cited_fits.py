@@ -45,29 +45,37 @@ def fitted_of(
     return {(fit_id, item): Fitted(model, mean, sd) for fit_id, item, model, mean, sd in rows}
 
 
-def guessing_errors(
+_FURTHER = "coalesce(params->'cov_further', jsonb_build_array(nullif(params->'cov_logit_c', 'null')))"
+"""Covariances of an item's further parameters: rows of numbers, one a parameter; [null] where it has none."""
+FurtherErrors = list[list[float]]
+
+
+def further_errors(
     connection: psycopg.Connection, fit_ids: Collection[str], items: Collection[str]
-) -> dict[tuple[str, str], list[float]]:
-    """Covariances of logit c with a, b and itself by fit and item, where they are known."""
+) -> dict[tuple[str, str], FurtherErrors]:
+    """Covariances of the further parameters with a, b and each other by fit and item, where they are known."""
     rows = connection.execute(
-        """SELECT fit_id, item_id, params->'cov_logit_c' FROM mirt_item_params
-           WHERE fit_id = ANY(%s) AND jsonb_typeof(params->'cov_logit_c') = 'array' AND item_id = ANY(%s)""",
+        f"""SELECT fit_id, item_id, {_FURTHER} FROM mirt_item_params
+           WHERE fit_id = ANY(%s) AND item_id = ANY(%s)""",
         ([*fit_ids], [*items]),
     )
-    return {(fit_id, item): cov for fit_id, item, cov in rows if None not in cov}
+    return {(fit_id, item): cov for fit_id, item, cov in rows if _known(cov)}
 
 
-def guessing_errors_of_origins(
+def further_errors_of_origins(
     connection: psycopg.Connection, scale_id: str
-) -> dict[tuple[str, float, float], list[float]]:
-    """Covariances of logit c with a, b and itself by item, a and b, of every origin of the scale."""
+) -> dict[tuple[str, float, float], FurtherErrors]:
+    """Covariances of the further parameters with a, b and each other by item, a and b, of every origin of the scale."""
     rows = connection.execute(
-        """SELECT item_id, (params->>'a')::float, (params->>'b')::float, params->'cov_logit_c'
-           FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id)
-           WHERE scale_id = %s AND kind = 'origin' AND jsonb_typeof(params->'cov_logit_c') = 'array'""",
+        f"""SELECT item_id, (params->>'a')::float, (params->>'b')::float, {_FURTHER}
+           FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id) WHERE scale_id = %s AND kind = 'origin'""",
         (scale_id,),
     )
-    return {(item, a, b): cov for item, a, b, cov in rows if None not in cov}
+    return {(item, a, b): cov for item, a, b, cov in rows if _known(cov)}
+
+
+def _known(cov: list[list[float | None] | None]) -> bool:
+    return all(row is not None and None not in row for row in cov)
 
 
 def snapshot_of_fit(connection: psycopg.Connection, fit_id: str, month: str) -> Snapshot | None:

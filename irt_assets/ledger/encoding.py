@@ -13,12 +13,12 @@ from typing import Any, LiteralString
 import numpy as np
 
 from irt_assets.psychometrics.core.arrays import finite as finite
-from irt_assets.psychometrics.core.covariances import with_third
+from irt_assets.psychometrics.core.covariances import with_further
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
-_NOT_OF_ALL = ("joint_cov", "categories", "further")
+_NOT_OF_ALL = ("joint_cov", "categories", "further", "score_sums")
 KEPT_BYTES = 2**28
 """The most that the arrays of kept fits take: as much as eight fits of 1000 items with all their covariances."""
 
@@ -75,7 +75,7 @@ def _decoded(content: bytes) -> Calibration:
         arrays = {name: stored[name] for name in _ARRAYS}
         arrays |= {name: stored.get(name) for name in _NOT_OF_ALL}
         if "guessing_cov" in stored:
-            arrays["cov"] = with_third(arrays["cov"], stored["guessing_cov"])
+            arrays["cov"] = with_further(arrays["cov"], stored["guessing_cov"][:, None])
     for array in filter(lambda array: array is not None, arrays.values()):
         array.setflags(write=False)
     header["item_ids"] = tuple(header["item_ids"])

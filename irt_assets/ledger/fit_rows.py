@@ -40,7 +40,7 @@ def item_rows(
     statistics = spec.fit_statistics.items if spec.fit_statistics else {}
     provisional, unpublished = set(spec.provisional), set(spec.never_published)
     cov_ab, c_se = linked.cov_ab, linked.c_se
-    with_third = linked.third_cov_ab
+    further_cov, p_values = linked.further_cov_ab, raw.p_values
     rows: list[dict[str, Any]] = []
     for j, item_id in enumerate(raw.item_ids):
         model = item_model(linked.models[j])
@@ -53,7 +53,7 @@ def item_rows(
             "b_se": finite(linked.b_se[j]),
             "c_se": finite(c_se[j]) if model.guesses else None,
             "cov_ab": finite(cov_ab[j, 0, 1]),
-            "cov_logit_c": None if with_third is None or not model.more_than_a_and_b else [*map(finite, with_third[j])],
+            "cov_logit_c": None,
             "raw": {
                 "a": finite(raw.a[j]),
                 "b": finite(raw.b[j]),
@@ -64,6 +64,10 @@ def item_rows(
             },
             "fit": {name: values[j] for name, values in statistics.items() if name not in STATISTIC_COLUMNS},
         } | ({"provisional": True} if item_id in unpublished else {})
+        if further_cov is not None and model.more_than_a_and_b:
+            n = len(model.parameter_names(int(linked.n_categories[j]))) - 2
+            rows_of_cov = [[*map(finite, row)] for row in further_cov[j, :n, : 2 + n]]
+            params |= {"cov_logit_c": rows_of_cov[0]} if model.two_categories else {"cov_further": rows_of_cov}
         if further := linked.further_of(j):
             params["further"] = further
         rows.append(
@@ -72,7 +76,7 @@ def item_rows(
                 "item_id": item_id,
                 "params": params,
                 "n_responses": int(raw.n[j]),
-                "p_value": raw.n_correct[j] / raw.n[j] if raw.n[j] else None,
+                "p_value": finite(p_values[j]),
                 "flags": [str(f) for f in raw.flags[j]] + [str(Flag.PROVISIONAL)] * (item_id in provisional),
                 "fitted_at": fitted_at,
             }

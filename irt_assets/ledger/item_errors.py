@@ -12,8 +12,9 @@ from datetime import datetime
 import numpy as np
 import psycopg
 
-from irt_assets.ledger.cited_fits import guessing_errors
+from irt_assets.ledger.cited_fits import further_errors
 from irt_assets.ledger.publications import PublishedSet, in_force
+from irt_assets.psychometrics.core.covariances import widened
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors
 
@@ -36,13 +37,13 @@ def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime)
     common = {fit: np.array(gamma or [np.nan] * 4).reshape(2, 2) for fit, _, gamma in stored}
     shared = [common[fit] for fit, is_origin, gamma in stored if is_origin and gamma]
     items = ItemParameters.of_rows(list(published.items), published.items.values())
-    guessed = [j for j, values in enumerate(published.items.values()) if values.c_se is not None]
-    guessing = np.zeros((len(published.items), 3))
-    if guessed:
-        third = guessing_errors(connection, cited, [items.item_ids[j] for j in guessed])
-        for j in guessed:
-            item = items.item_ids[j]
-            guessing[j] = third.get((published.fits.get(item) or "", item), [np.nan] * 3)
+    more = [j for j, one in enumerate(published.items.values()) if one.c_se is not None or one.further]
+    further_cov = widened(None, len(published.items), items.n_further)
+    if more:
+        known = further_errors(connection, cited, [items.item_ids[j] for j in more])
+        for j in more:
+            own = known.get((published.fits.get(items.item_ids[j]) or "", items.item_ids[j]))
+            further_cov[j] = np.nan if own is None else widened(np.array([own]), 1, items.n_further)[0]
     place = {fit: k for k, fit in enumerate(common)}
     origin = np.array([place.get(published.fits.get(item) or "", -1) for item in published.items])
     unknown = [bool(fit) and fit not in common for fit in map(published.fits.get, published.items)]
@@ -50,7 +51,7 @@ def set_with_errors(connection: psycopg.Connection, scale_id: str, at: datetime)
     return replace(
         published,
         errors=ParameterErrors(
-            replace(items, cov=cov, guessing_cov=guessing),
+            replace(items, cov=cov, further_cov=further_cov),
             origin,
             list(common.values()),
             shared[0] if shared else np.zeros((2, 2)),

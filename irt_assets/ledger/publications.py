@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
@@ -130,12 +130,13 @@ def bank_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -
 
 
 def parameters_of_every_scale(connection: psycopg.Connection, at: datetime) -> pd.DataFrame:
-    """What is in force at `at` by scale and item, who decided it, and whether the item was in use then."""
-    published = in_force_at("a, b, c, a_se, b_se, c_se, effective_from, rule, month, decided_by, reason, fit_id")
-    return read_frame(
+    """What is in force at `at` by scale and item, who decided it, and whether the item was in use then. `further` is
+    what models add to a, b and c, as JSON, where any does."""
+    published = in_force_at(f"{item_columns('p')}, effective_from, rule, month, decided_by, reason, fit_id")
+    found = read_frame(
         connection,
         f"""SELECT scale_id, p.item_id, a, b, c, a_se, b_se, c_se, effective_from, rule, month, p.decided_by, p.reason,
-                   fit_id, CASE WHEN w.since IS NULL THEN 'in use' ELSE 'withdrawn' END AS status,
+                   fit_id, further::text, CASE WHEN w.since IS NULL THEN 'in use' ELSE 'withdrawn' END AS status,
                    w.since AS withdrawn_from, w.reason AS withdrawn_because
             FROM ({published}) p
             LEFT JOIN item_withdrawal w
@@ -143,6 +144,7 @@ def parameters_of_every_scale(connection: psycopg.Connection, at: datetime) -> p
             ORDER BY scale_id, item_id""",
         {"at": at},
     )
+    return found if found["further"].notna().any() else found.drop(columns="further")
 
 
 def items_ever_published(connection: psycopg.Connection, scale_id: str) -> set[str]:
@@ -151,6 +153,15 @@ def items_ever_published(connection: psycopg.Connection, scale_id: str) -> set[s
         first_column(
             connection, "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s", (scale_id,)
         )
+    )
+
+
+def published_among(connection: psycopg.Connection, items: Sequence[str]) -> list[str]:
+    """Which of these items were ever published, on whatever scale, in order."""
+    return first_column(
+        connection,
+        "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1",
+        (list(items),),
     )
 
 

@@ -19,19 +19,19 @@ from irt_assets.ledger.cited_fits import (
     calibration_of,
     constants_of,
     fitted_of,
-    guessing_errors,
-    guessing_errors_of_origins,
+    further_errors,
+    further_errors_of_origins,
 )
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import of_errors
+from irt_assets.psychometrics.core.covariances import widened
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
-from irt_assets.psychometrics.linking.linking import assumed_errors
+from irt_assets.psychometrics.linking.linking import assumed_cov
 from irt_assets.psychometrics.linking.placement import Linking
 from irt_assets.responses.scales import Scale
 
@@ -66,14 +66,16 @@ def _window(connection: psycopg.Connection, fit_id: str, constants: LinkingConst
 
 def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> AnchorSet | None:
     """Those of the version of `scale`, and those that it leaves out of earlier versions, whose fits used them. The
-    errors of their c are known where they are values of an origin window."""
+    errors of their further parameters are known where they are values of an origin window."""
     anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
     if anchors is None:
         return None
-    known = guessing_errors_of_origins(connection, scale.scale_id)
-    values = zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)
-    guessing = np.array([known.get(value, [0.0, 0.0, 0.0]) for value in values])
-    return replace(anchors, guessing_cov=guessing if known else None)
+    known = further_errors_of_origins(connection, scale.scale_id)
+    further = widened(None, len(anchors.item_ids), anchors.n_further)
+    for k, value in enumerate(zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)):
+        if value in known:
+            further[k] = widened(np.array([known[value]]), 1, anchors.n_further)[0]
+    return replace(anchors, further_cov=further if known else None)
 
 
 def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datetime, anchors: AnchorSet) -> InForce:
@@ -85,7 +87,7 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
     by_item = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, at)}
     values = ItemParameters.of_rows(list(by_item), (one.values for one in by_item.values()))
     unknown = ~np.isfinite(values.a_se + values.b_se)
-    assumed = of_errors(*assumed_errors(values.a, values.b, values.c))
+    assumed = assumed_cov(values.curves)
     cov = np.where(unknown[:, None, None], assumed, np.nan_to_num(values.cov))
     published = Published.of_values(replace(values, cov=cov), anchors)
     of_anchors = Published.of_anchors(anchors)
@@ -104,11 +106,11 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
 
 
 def _with_origins(connection: psycopg.Connection, published: Published, rows: dict[str, ItemInForce]) -> Published:
-    """Each value with the model it was fitted under and, for a 3PL, the errors of c; values from the bank with the
-    model that the bank names."""
+    """Each value with the model it was fitted under and the errors of its further parameters; values from the bank with
+    the model that the bank names."""
     fits = sorted({row.fit_id for row in rows.values() if row.fit_id})
     of_fits = fitted_of(connection, fits, rows)
-    guessing = guessing_errors(connection, fits, rows)
+    further = further_errors(connection, fits, rows)
     of_bank: dict[str, str] = dict(
         connection.execute(
             "SELECT item_id, meta->'irt'->>'model' FROM question WHERE item_id = ANY(%s) AND meta->'irt' ? 'model'",
@@ -116,13 +118,13 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
         ).fetchall()
     )
     fitted: list[Fitted | None] = []
-    cov = published.cov_with_guessing[:, 2].copy()
+    cov = published.cov_of_all[:, 2:].copy()
     for j, item in enumerate(published.item_ids):
         fit_id = rows[item].fit_id or ""
         fitted.append(of_fits.get((fit_id, item)) or _of_bank(of_bank.get(item)))
-        if (fit_id, item) in guessing:
-            cov[j] = guessing[fit_id, item]
-    return replace(published, fitted=tuple(fitted), guessing_cov=cov)
+        if (fit_id, item) in further:
+            cov[j] = widened(np.array([further[fit_id, item]]), 1, published.n_further)[0]
+    return replace(published, fitted=tuple(fitted), further_cov=cov)
 
 
 def _of_bank(model: str | None) -> Fitted | None:

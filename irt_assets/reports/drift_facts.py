@@ -267,15 +267,16 @@ def _in_a_row(newest_first: Iterable[bool]) -> int:
 def observed_of(
     responses: Responses, curves: Mapping[str, ItemRow | None], latent: Spread, wanted: Collection[str]
 ) -> dict[str, Observed]:
-    """Proportions correct by ability of the `wanted` items; θ is from the other items by their curves."""
+    """Observed proportions by ability of the `wanted` items; θ is from the other items by their curves."""
     known = [None if name in wanted else curves.get(name) for name in responses.item_ids]
     items = ItemParameters.of_rows(responses.item_ids, known)
     theta = eap_by(responses, Curves.of(items.curves, mean=latent.mean, sd=latent.sd)).theta
     found = {}
     for name in wanted:
         if name in responses.item_ids:
-            mine = responses.item == responses.item_ids.index(name)
-            found[name] = observed(theta[responses.person[mine]], responses.score[mine])
+            j = responses.item_ids.index(name)
+            mine, most = responses.item == j, int(responses.n_categories[j]) - 1
+            found[name] = observed(theta[responses.person[mine]], responses.score[mine], max_score=most)
     return found
 
 

@@ -37,7 +37,7 @@ from irt_assets.reports import drift_charts as charts
 from irt_assets.reports import month_shown
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.item_shown import curves, details
+from irt_assets.reports.item_shown import category_curves, curves, details
 
 
 def proposals(items: Sequence[Item]) -> Table:
@@ -147,6 +147,7 @@ def one_by_one(items: Sequence[Item], facts: Facts) -> Iterator[Block]:
         blocks: list[Block] = [Paragraph(sentence(item.proposal.reason))]
         if figures := tuple(_figures_of(item, facts)):
             blocks.append(Figures(figures))
+        blocks += category_curves(item, facts.scale, facts.month)
         blocks.append(details(item, item.evidence.onset, facts.information.get(item.item_id)))
         title = f"{item.item_id}: {item.proposal.action}"
         yield Section(title, tuple(blocks), f"item-{n}", level=3, together=True)

@@ -15,6 +15,7 @@ import numpy as np
 
 from irt_assets.blocks import (
     Badge,
+    Block,
     Cell,
     Details,
     Figure,
@@ -49,10 +50,13 @@ from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Flag, Floats
+from irt_assets.psychometrics.core.program_forms import log_odds_of
 from irt_assets.reports.drift_facts import ItemFindings
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth
 from irt_assets.responses.scales import Scale
 
+SHARE = "score as a share of the maximum"
+"""What the curve of a scored item shows."""
 LONG = 50
 """The longest text, in characters, that fits next to another figure of an item."""
 ROOM = 10
@@ -66,7 +70,27 @@ def abilities(scale: Scale) -> Floats:
 
 
 def parameters(values: ItemRow) -> str:
-    return ", ".join(f"{name} {value_with_error(*value)}" for name, value in values.shown.items())
+    """Each with its error; of a scored item the steps, too."""
+    return ", ".join(
+        [f"{name} {value_with_error(*value)}" for name, value in _of_curve(values).items()] + _steps(values)
+    )
+
+
+def _of_curve(values: ItemRow) -> dict[str, tuple[float, float | None]]:
+    """What is shown of it, without what a scored item has for each score."""
+    return {name: x for name, x in values.shown.items() if values.max_score == 1 or name in ("a", "b")}
+
+
+def _steps(values: ItemRow) -> list[str]:
+    return [f"steps {', '.join(map(number, steps.values()))}"] if (steps := steps_of(values)) else []
+
+
+def steps_of(values: ItemRow) -> dict[int, float]:
+    """Where scores k − 1 and k are equally likely, by k; none for 0/1 items and where a score is absent."""
+    if values.max_score == 1 or values.absent_scores:
+        return {}
+    own = {"a": values.a, "b": values.b} | values.further
+    return {k: -gained / values.a for k, gained in enumerate(np.diff([*log_odds_of(own).values()]).tolist(), start=1)}
 
 
 def details(item: ItemFindings, onset: str | None, lost: InformationRow | None = None) -> Pairs:
@@ -75,12 +99,13 @@ def details(item: ItemFindings, onset: str | None, lost: InformationRow | None =
     onset: the day on which the leak began that the month sees. lost: the item's information.
     """
     s, drift = item.statistics, item.drift
+    right = "of the maximum score" if is_scored(item) else "correct"
     d = drift.details if drift else {}
     rows = [
         ("kind of change", change_in_words(d["change"], onset) if "change" in d else ""),
         ("published", f"{parameters(item.published)}, since {item.since:%Y-%m-%d}" if item.published else ""),
         ("this month", parameters(item.values) if item.values else ""),
-        ("answers", f"{item.n:,}, {number(s['p_value'])} correct" + (f", topic {item.topic}" if item.topic else "")),
+        ("answers", f"{item.n:,}, {number(s['p_value'])} {right}" + (f", topic {item.topic}" if item.topic else "")),
         ("engine says", "; ".join(Flag(flag).explanation for flag in item.flags)),
         (
             "fit",
@@ -134,10 +159,12 @@ def curves(item: ItemFindings, scale: Scale, month: str) -> Figure:
         expected = {name: curve.curve(seen.theta) for name, (curve, _) in found.items()}
         off = [f"{np.sum((of < low) | (of > high))} of {seen.n.size} off the {name}" for name, of in expected.items()]
         described += f". Groups of learners whose 95 % interval lies off a curve: {', '.join(off) or 'none'}"
-        formats = {"mean θ": ".2f", "answers": ",", "correct": ".2f", "95 % from": ".2f", "to": ".2f"}
+        share = "correct" if seen.by_score is None else "score / maximum"
+        formats = {"mean θ": ".2f", "answers": ",", share: ".2f", "95 % from": ".2f", "to": ".2f"}
         formats |= dict.fromkeys(expected, ".2f")
         rows = zip(seen.theta, seen.n, seen.proportion, low, high, *expected.values(), strict=True)
-        caption = f"Shares correct in {month} by ability from the other items, and what the curves expect there"
+        what = "Shares correct" if seen.by_score is None else "Scores as shares of the maximum"
+        caption = f"{what} in {month} by ability from the other items, and what the curves expect there"
         numbers = table(tuple(formats), rows, numbers=formats, caption=caption)
     drawn = [
         "Dashed blue: published" if item.published else "Not published",
@@ -145,8 +172,56 @@ def curves(item: ItemFindings, scale: Scale, month: str) -> Figure:
         "dots: observed, by ability from the other items" if seen else "",
     ]
     caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
-    chart = response_curves(theta, f"{described}.", lines, seen, f"learners of {month}")
+    y_label = {"y_label": SHARE} if is_scored(item) else {}
+    chart = response_curves(theta, f"{described}.", lines, seen, f"learners of {month}", **y_label)
     return Figure(chart, caption, numbers=numbers)
+
+
+def is_scored(item: ItemFindings) -> bool:
+    return any(values is not None and values.max_score > 1 for values in (item.published, item.values))
+
+
+def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block, ...]:
+    """How likely each score is by ability, as published and as the month has it, against what was observed, a chart a
+    score; and a table of the scores. Nothing for items scored 0 and 1."""
+    if not is_scored(item):
+        return ()
+    theta, by_score = abilities(scale), item.observed and item.observed.by_score
+    found = [(one, style) for one, style in ((item.published, PUBLISHED), (item.values, NOW)) if one is not None]
+    most = max(one.max_score for one, _ in found)
+    curves = [(one.of_each_score(theta), style) for one, style in found if one.max_score == most]
+    figures = []
+    for k in range(most + 1):
+        seen = item.observed.of_score(k) if item.observed and by_score and k < len(by_score.n) else None
+        lines = [Line(theta, of_each[k], **style) for of_each, style in curves]
+        described = f"How likely score {k} of item {shortened(item.item_id)} is over ability"
+        chart = response_curves(
+            theta, f"{described}.", lines, seen, f"learners of {month}", f"probability of score {k}"
+        )
+        figures.append(Figure(chart, f"Score {k} of {most}"))
+    return Figures(tuple(figures)), _of_scores(item, most)
+
+
+def _of_scores(item: ItemFindings, most: int) -> Table:
+    """Answers with each score, and what makes it likely: t with its error, and the step to it from the score below."""
+    by_score = None if item.observed is None else item.observed.by_score
+    known = {"published": item.published, "this month": item.values}
+    columns = {name: (one, steps_of(one)) for name, one in known.items() if one is not None}
+    rows: list[tuple[Cell, ...]] = []
+    for k in range(most + 1):
+        row: list[Cell] = [k, None, None, None]
+        if by_score is not None and k < len(by_score.n):
+            row[1:] = [int(by_score.n[k]), by_score.n[k] / max(by_score.n.sum(), 1), by_score.theta[k]]
+        for one, steps in columns.values():
+            row += [value_with_error(one.further.get(f"t{k}"), one.further.get(f"t{k}_se")), steps.get(k)]
+        rows.append(tuple(row))
+    formats = {"answers": ",", "share": ".3f", "mean θ": ".2f"}
+    for name in columns:
+        formats |= {f"t, {name}": "", f"step, {name}": ".2f"}
+    caption = (
+        "Answers by score. A step is where a score and the one below it are equally likely; ± is the standard error"
+    )
+    return table(("score", *formats), rows, numbers=formats, caption=caption, narrow="scroll")
 
 
 def in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:
@@ -187,7 +262,7 @@ def _use(facts: ItemFacts, at: datetime) -> str:
 
 
 def _in_words(values: ItemRow) -> str:
-    return listed([f"{name} = {number(value)}" for name, (value, _) in values.shown.items()])
+    return listed([f"{name} = {number(value)}" for name, (value, _) in _of_curve(values).items()] + _steps(values))
 
 
 def identity(facts: ItemFacts) -> Pairs:
@@ -228,7 +303,7 @@ def over_time(facts: ItemFacts, zone: str) -> Iterator[Section]:
 def month_by_month(facts: ItemFacts) -> Section:
     """The parameters as each month estimated them, and as they were published; for an item with a month."""
     scale = facts.scale.scale_id
-    estimated = [month.values.shown if month.values else {} for month in facts.months]
+    estimated = [_of_curve(month.values) if month.values else {} for month in facts.months]
     names = tuple(dict.fromkeys(chain("ab", *estimated)))
     pages = [
         page_link(month.month, "months")

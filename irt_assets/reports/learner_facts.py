@@ -32,6 +32,7 @@ from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.eligible import EligibleAnswers
 from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start, read_of
 from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.window import categories_of
 from resources.cluster.relational import Run, in_memory, on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column, named_rows
@@ -266,11 +267,12 @@ def _judge_topics(
         rows = rows[np.lexsort((answers.item[rows], answers.user[rows]))]  # sums depend on their order
         user, item = answers.user[rows], answers.item[rows]
         rows_of = ItemParameters.of_rows(eligible.item_ids.tolist(), map(items.get, eligible.item_ids))
-        known = rows_of.curves.logistic("a learner's ability by topic")
         topic = np.array([topics.get(topic_of.get(i, ""), -1) for i in eligible.item_ids])
         pairs, group = np.unique(user.astype(np.int64) * len(topics) + topic[item], return_inverse=True)
+        most = answers.max_score
+        categories = None if most is None else categories_of(answers.item, most, eligible.item_ids)
         difference, error = topic_differences(
-            group, pairs.size, answers.score[rows], level[user], known.a[item], known.d[item], known.c[item]
+            group, pairs.size, item, answers.score[rows], level[user], rows_of.curves, categories
         )
         names = list(topics)
         for pair, n, d, e in zip(pairs.tolist(), np.bincount(group), difference, error, strict=True):

@@ -40,7 +40,7 @@ WRONG = {
     "recorded_at IS NULL": ("recorded_at", "without a recorded_at", "they are not found when they are late"),
     "coalesce(mode, '') NOT IN ('live', 'sandbox')": ("mode", "in a mode that is none", "they never count"),
     "response_time_ms < 0": ("response_time_ms", "with a time below 0", "they count as rapid guesses"),
-    "score < 0": ("score", "with a score that is no whole number from 0", "they are unusable"),
+    "score < 0": ("score", "with a score that is not a whole number from 0 on", "they are unusable"),
     "score > 1 AND item_id NOT IN (SELECT q.item_id FROM question q WHERE q.max_score > 1)": (
         "score",
         "with a score above 1 to items of which the bank has no max_score",

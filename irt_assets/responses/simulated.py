@@ -68,7 +68,8 @@ def write(
 
 
 def attempts_table(log: SimulatedLog, rows: npt.NDArray[np.bool_]) -> pa.Table:
-    """The attempts of `rows`, shape (R,), with the columns of `response_log` but the revision, which is 0."""
+    """The attempts of `rows`, shape (R,), with the columns of `response_log` but the revision, which is 0, and but the
+    score where all items are scored 0 and 1."""
 
     def pick(labels: Iterable[str], index: npt.NDArray[Any]) -> pa.Array:
         """Labels by index; null where the index is negative."""
@@ -82,6 +83,8 @@ def attempts_table(log: SimulatedLog, rows: npt.NDArray[np.bool_]) -> pa.Table:
         chosen = values[rows]
         return pa.array(chosen, mask=chosen < 0).cast(kind)
 
+    scored = log.max_scores > 1
+    points = np.where(scored[log.item], log.points, np.int8(-1))
     session, position = pick(log.session_ids, log.session), pa.array(log.position[rows], pa.int32())
     return pa.table(
         {
@@ -94,6 +97,9 @@ def attempts_table(log: SimulatedLog, rows: npt.NDArray[np.bool_]) -> pa.Table:
             "started_at": time(log.started_at),
             "completed_at": time(log.completed_at),
             "correct": number(log.correct, pa.bool_()),
+        }
+        | ({"score": number(points, pa.int16())} if scored.any() else {})
+        | {
             "response": pick(OPTIONS, log.response),
             "response_time_ms": number(log.response_time_ms, pa.int64()),
             "hints_used": pa.array(log.hints[rows], pa.int32()),
@@ -119,6 +125,8 @@ def _questions(bank: Bank) -> Iterable[dict[str, Any]]:
             meta["topic_names"] = {"ko": korean}
         if bank.key[j] >= 0:
             meta |= {"key": OPTIONS[bank.key[j]], "options": list(OPTIONS)}
+        if bank.max_scores[j] > 1:
+            meta["irt"] = {"max_score": int(bank.max_scores[j])}
         if bank.anchor[j]:
             cov = bank.bank_cov[j]
             meta["irt"] = {

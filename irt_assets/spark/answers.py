@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.core.arrays import Mask
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.design import Links
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
@@ -48,7 +48,8 @@ _FACTS = {"parent": np.int64, "persons": np.int64, "code": np.uint64, "informati
 
 
 class SparkAnswers:
-    """A `Source` of the answers in a DataFrame. `there`: as they were laid out last."""
+    """A `Source` of the answers in a DataFrame. `there`: as they were laid out last. `max_scores`: of the items that
+    are scored above 1."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class SparkAnswers:
         settings: Settings,
         reference: str | None,
         report: Callable[[str], None] = _log.info,
+        max_scores: Mapping[str, int] | None = None,
     ) -> None:
         from pyspark.sql import functions as f  # an extra, here and below
 
@@ -77,16 +79,31 @@ class SparkAnswers:
         )
         if any(row.item_id is None or row.missing for row in found):
             raise PsychometricsError("answers to be fitted need a user_id, an item_id and a score; some have none")
-        wrong = [row for row in found if row.least not in (0, 1) or row.most not in (0, 1)]
-        if wrong:
-            other = next(x for x in (wrong[0].least, wrong[0].most) if x not in (0, 1))
-            raise PsychometricsError(f"scores must be 0 or 1, found {other:g} of item {wrong[0].item_id}")
         found.sort(key=lambda row: row.item_id)
         self.item_ids = tuple(row.item_id for row in found)
-        self._right = np.array([row.right for row in found], dtype=float)
         self._n = np.array([row.n for row in found], dtype=float)
+        most = [(max_scores or {}).get(item, 1) for item in self.item_ids]
+        self.n_categories = np.array(most, dtype=np.int64) + 1
+        for row, m in zip(found, most, strict=True):
+            other = [x for x in (row.least, row.most) if x not in range(m + 1)]
+            if other:
+                allowed = "0 or 1" if m == 1 else f"0 … {m}"
+                raise PsychometricsError(f"scores must be {allowed}, found {other[0]:g} of item {row.item_id}")
+        self._table = self._counted(np.array([row.right for row in found], dtype=float))
         self.n_shards = sums.number_of_shards(int(self._n.sum()))
         self.names = self._groups(reference)
+
+    def _counted(self, right: Floats) -> Floats:
+        """Shape (J, C): how many answers have each score; `right` (J,): the sum of an item's scores."""
+        table = np.zeros((self.n_items, int(self.n_categories.max(initial=2))))
+        table[:, 0], table[:, 1] = self._n - right, right
+        place = {self.item_ids[j]: j for j in np.flatnonzero(self.n_categories > 2)}
+        table[[*place.values()]] = 0
+        if place:
+            scored = self.frame.where(self.frame["item_id"].isin([*place])).select("item_id", "score")
+            for row in scored.groupBy("item_id", "score").count().collect():
+                table[place[row.item_id], int(row.score)] = row["count"]
+        return table
 
     def _groups(self, reference: str | None) -> tuple[str, ...]:
         if "group" not in self.frame.columns:
@@ -102,19 +119,21 @@ class SparkAnswers:
     def n_items(self) -> int:
         return len(self.item_ids)
 
-    @property
-    def n_categories(self) -> npt.NDArray[np.int64]:
-        return np.full(self.n_items, 2)
-
     def counts(self) -> Counts:
-        table = np.stack([self._n - self._right, self._right], axis=1)
-        return Counts(self._n, self._right, table, self.n_categories)
+        correct = self._table[np.arange(self.n_items), self.n_categories - 1]
+        return Counts(self._n, correct, self._table, self.n_categories)
+
+    @property
+    def _categories(self) -> Ints | None:
+        """As `Responses` have them."""
+        return self.n_categories if (self.n_categories > 2).any() else None
 
     def laid_out(self, keep: Mask, *, rarer: bool, by_category: bool) -> LaidOut:
         counts, ids = self.counts(), tuple(np.array(self.item_ids, dtype=object)[keep])
-        of_kept = Counts(counts.n[keep], counts.correct[keep], counts.table[keep], counts.categories[keep])
+        of_kept = counts.select(keep)
         answers, listing = listed_answers(of_kept, ids, len(self.names), rarer, by_category)
-        shards = self._shards(_Builder(self.item_ids, keep, self.names, listing, self.n_shards))
+        build = _Builder(self.item_ids, keep, self.names, listing, self.n_shards, self._categories)
+        shards = self._shards(build)
         known = shards.select("shard", "trouble", "size", "bytes", *_FACTS).collect()
         trouble = sorted(row.trouble for row in known if row.trouble)
         if trouble:
@@ -184,7 +203,7 @@ class SparkAnswers:
         group = np.zeros(int(starts.sum()), dtype=np.int64)
         if len(self.names) > 1:
             group = _codes(found["group"], self.names)[starts].astype(np.int64)
-        responses = Responses(person, item, score, len(group), self.item_ids)
+        responses = Responses(person, item, score, len(group), self.item_ids, self._categories)
         kept = responses if keep.all() else responses.of_items(keep)
         return kept, Persons(self.names, group, np.ones(len(group)))
 
@@ -209,6 +228,7 @@ class _Builder:
     names: tuple[str, ...]
     listing: Listing
     n_shards: int
+    categories: Ints | None = None
 
     SCHEMA = ", ".join(
         [
@@ -258,7 +278,7 @@ class _Builder:
             trouble = f"person-item pairs occur more than once, of item {self.item_ids[item[at]]} among others"
         elif np.any(same & (group[1:] != group[:-1])):
             trouble = "a learner stands in more than one group"
-        responses = Responses(person, item, score, int(starts.sum()), self.item_ids)
+        responses = Responses(person, item, score, int(starts.sum()), self.item_ids, self.categories)
         kept = responses if self.keep.all() else responses.of_items(self.keep)
         weights = np.ones(kept.n_persons)
         (made,) = self.listing.shards(kept, group[starts].astype(np.int64), weights, self.n_shards, only=shard)

@@ -72,7 +72,8 @@ class EmOnSpark(EmEngine):
     """The em engine where the answers of `responses`, or those that these are a sample of, are in a DataFrame: fits of
     `responses` are made of all of them on Spark, and fits of any others in this process.
 
-    `sampled`: `responses` are a sample, so that sums over everybody are kept for the statistics."""
+    `sampled`: `responses` are a sample, so that sums over everybody are kept for the statistics; not where items are
+    scored 0 … m, of which there are no such sums, and whose statistics are the sample's."""
 
     session: SparkSession = field(kw_only=True)
     frame: DataFrame = field(kw_only=True)
@@ -106,7 +107,7 @@ class EmOnSpark(EmEngine):
         return next((sums for known, sums in self._sums if known is calibration), None)
 
     def _keep_sums(self, answers: Answers, calibration: Calibration) -> None:
-        if calibration.convergence.converged:
+        if calibration.convergence.converged and calibration.item_model.two_categories:
             self._sums.append((calibration, ItemSums.of(answers, calibration, threads=self.settings.irt_threads)))
 
     def _report(self, sentence: str) -> None:

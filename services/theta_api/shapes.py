@@ -57,7 +57,9 @@ class OfScale(BaseModel):
 
     theta: float
     se: float
-    model: str | None = Field(description="2PL, 3PL or RASCH; null: nothing is in force on the scale any more")
+    model: str | None = Field(
+        description="the scale's, such as 2PL, 3PL, RASCH or GPCM; null: nothing is in force on the scale any more"
+    )
     version: str = Field(description="of the scale's anchors, e.g. v1")
     updated_at: str
     answers_until: str

@@ -27,7 +27,7 @@ from tests.testbed.levels import Simulated, World, bias_of, bias_on_the_scale, b
 def by_anchors_only(world: Simulated) -> Calibration:
     """Groups by what the anchors among the look-back's answers say, and nothing else."""
     known = world.anchors
-    earlier = levels.Earlier.scored(world.earlier, known.item_ids, known.a, -known.a * known.b, known.c)
+    earlier = levels.Earlier.scored(world.earlier, known.item_ids, known.curves)
     groups = earlier.groups()
     names = sorted(set(groups))
     return fit_em(world.window, groups=groups, reference=names[len(names) // 2])

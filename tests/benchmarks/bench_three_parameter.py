@@ -166,7 +166,7 @@ def month(row: Row, seed: list[int]) -> Month:
             by_criterion[method, symmetric] = link(fits[0], frozen, method=method, symmetric=symmetric)
     if len(linkings) < len(fits):
         return Month(tuple(linkings[:2]), len(fits) - len(linkings), by_criterion)
-    anchors = replace(frozen, guessing_cov=guessing_of(origin, frozen.item_ids))
+    anchors = replace(frozen, further_cov=guessing_of(origin, frozen.item_ids))
     published = Published.of_fit(fits[0], linkings[0], anchors).then(Published.of_anchors(anchors))
     moved_ids = [truth.ids[j] for j in moved]
     tests = {
@@ -191,7 +191,7 @@ def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], 
 
 
 def guessing_of(origin: Calibration, ids: tuple[str, ...]) -> Floats | None:
-    return origin.select([origin.item_ids.index(item) for item in ids]).third_cov_ab
+    return origin.select([origin.item_ids.index(item) for item in ids]).further_cov_ab
 
 
 def covered(linked: Calibration, truth: Truth) -> dict[str, Floats]:

@@ -15,7 +15,14 @@ import pandas as pd
 import pytest
 
 from irt_assets.file_commands import files
-from irt_assets.file_commands.files import Answers, check_folder, read_answers, read_groups, write_whole
+from irt_assets.file_commands.files import (
+    Answers,
+    check_folder,
+    read_answers,
+    read_groups,
+    read_max_scores,
+    write_whole,
+)
 from irt_assets.file_commands.tables import read_parameters
 from irt_assets.responses.importing.scoring import read_key
 from resources.failures import PermanentFailure
@@ -316,3 +323,60 @@ def test_a_file_where_the_folder_should_be_is_told_before_the_work(tmp_path: Pat
             check_folder(folder)
     check_folder(tmp_path / "new" / "deeper")
     assert not (tmp_path / "new").exists()
+
+
+SCORED = "person,i1,i2\na,0,3\nb,1,\nc,1,2.0\n"
+
+
+@pytest.mark.parametrize("text", [SCORED, "person,item,score\na,i1,0\na,i2,3\nb,i1,1\nc,i1,1\nc,i2,2\n"])
+def test_the_highest_score_is_stated_and_never_read_off_the_answers(file, text: str) -> None:
+    with pytest.raises(PermanentFailure, match=r"item i2: score '3'.*items with higher scores need --max-score"):
+        read_answers(file(text))
+    table = file("item_id,topic,max_score\ni1,x,\ni2,x,5\n", "bank.csv")
+    read = read_answers(file(text), None, read_max_scores(str(table))).responses
+    assert read.n_categories.tolist() == [2, 6]
+    assert read.score.tolist() == [0, 3, 1, 1, 2]
+    assert read_answers(file(text), None, read_max_scores("4")).responses.n_categories.tolist() == [5, 5]
+    with pytest.raises(PermanentFailure, match="item i2: score '3'"):
+        read_answers(file(text), None, read_max_scores("2"))
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("0", "from 1 to 20"),
+        ("21", "from 1 to 20"),
+        ("item,max_score\nx,1.5\n", "line 2, item x"),
+        ("a,b\n1,2\n", "a, b"),
+    ],
+)
+def test_a_maximum_score_is_a_whole_number(file, given: str, message: str) -> None:
+    with pytest.raises(PermanentFailure, match=message):
+        read_max_scores(given if given.isdecimal() else str(file(given)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "item,a1,d,ak0,ak1,ak2,d0,d1,d2\nx,1.2,0.6,,,,,,\ny,0.8,,0,1,2,0,0.4,-0.8\n",
+        "item,a,b,b1,b2\nx,1.2,-0.5,,\ny,0.8,,-0.5,1.5\n",
+        "item,a,b,max_score,t0,t1,t2\nx,1.2,-0.5,1,,,\ny,0.8,0.5,2,0,0.8,0\n",
+    ],
+)
+def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_ours(file, text: str) -> None:
+    table = read_parameters(file(text))
+    np.testing.assert_allclose([table.a, table.b], [[1.2, 0.8], [-0.5, 0.5]], atol=1e-12)
+    (some,) = table.others
+    np.testing.assert_allclose(some.further[:, 0], [0.0, 0.8, 0.0], atol=1e-12)
+    assert [table.max_scores[item] for item in ("x", "y", "elsewhere")] == [1, 2, 20]
+
+
+def test_d_of_1_7_multiplies_slopes_and_log_odds(file) -> None:
+    one, other = (read_parameters(file(f"item,a,b1,b2\ny,{a},-0.5,1.5\n"), d) for a, d in ((1.7, 1.0), (1.0, 1.7)))
+    np.testing.assert_allclose([one.a, one.b], [other.a, other.b])
+    np.testing.assert_allclose(one.others[0].further, other.others[0].further)
+
+
+def test_a_maximum_score_without_what_its_scores_are_worth_is_refused(file) -> None:
+    with pytest.raises(PermanentFailure, match="line 2, item y: with max_score 2 it needs t of each score"):
+        read_parameters(file("item,a,b,max_score\ny,1,0,2\n"))

@@ -83,7 +83,7 @@ def test_abilities_are_drawn_from_each_persons_own_distribution():
     abilities = Abilities.of(fit, groups, 40_000)
     np.testing.assert_allclose(abilities.weights.sum(axis=1), 1)
     np.testing.assert_allclose(abilities.weights @ abilities.nodes, [-1, 2], atol=1e-6)
-    theta = abilities.draw(np.random.default_rng(1))
+    theta = abilities.nodes[abilities.draw(np.random.default_rng(1))]
     for name, mean, sd in (("a", -1.0, 0.5), ("b", 2.0, 1.0)):
         here = theta[groups == name]
         assert here.mean() == pytest.approx(mean, abs=4 * sd / np.sqrt(20_000))

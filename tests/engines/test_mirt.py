@@ -8,12 +8,14 @@ from scipy.special import expit
 
 from irt_assets.engines.mirt_fit import fit_mirt
 from irt_assets.engines.r_process import call_r
+from irt_assets.file_commands.fit import models_of
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import Beta, LogitNormal, Normal, Priors
 from irt_assets.psychometrics.estimation.em import fit_em
 from tests.testbed.covariances import cov_adc
 from tests.testbed.made_anchors import anchor_set_of
+from tests.testbed.made_scored import planned_mixed
 
 pytestmark = pytest.mark.ci
 
@@ -32,7 +34,8 @@ def assert_same(fit, em, atol, rtol):
     assert fit.convergence.max_gradient < 0.01  # standard errors; measured: at most 0.0015
     for name in ("a", "d", "c"):
         np.testing.assert_allclose(getattr(fit, name), getattr(em, name), atol=atol)
-    np.testing.assert_allclose(cov_adc(fit), cov_adc(em), rtol=2 * rtol, atol=rtol * np.nanmax(em.d_se) ** 2)
+    covariances = [x.cov if x.further is not None else cov_adc(x) for x in (fit, em)]
+    np.testing.assert_allclose(*covariances, rtol=2 * rtol, atol=rtol * np.nanmax(em.d_se) ** 2)
     for name in ("a_se", "d_se", "c_se"):
         np.testing.assert_allclose(getattr(fit, name), getattr(em, name), rtol=rtol)
     assert fit.convergence.loglik == pytest.approx(em.convergence.loglik, abs=1e-3)
@@ -57,6 +60,32 @@ def test_3pl_fits_with_the_same_prior_are_the_same(reference_answers, name):
     responses, priors = reference_answers(name), Priors(c=LogitNormal(-1.1, 0.4))
     em = fit_em(responses, model="3pl", priors=priors, data_hash="f00")
     assert_same(calibrate(responses, "3pl", priors=priors), em, 5e-3, 1e-2)
+
+
+def test_scored_items_are_fitted_as_by_em():
+    """Items scored 0/1, 0 … 2, 0 … 3, {0, 2} and {0, 1, 3}, planned missing forms."""
+    responses = planned_mixed(600)
+    models = models_of(responses, "2pl")
+    em = fit_em(responses, model=models, data_hash="f00", prior_on_rare_steps=False)
+    fit = calibrate(responses, models)
+    assert_same(fit, em, 1e-4, 2e-3)
+    np.testing.assert_allclose(fit.further, em.further, atol=1e-4)
+    np.testing.assert_array_equal(fit.p_values, em.p_values)
+
+
+def test_of_scored_items_with_slopes_of_1_the_sd_is_free():
+    responses = planned_mixed(600)
+    models = models_of(responses, "pcm")
+    em = fit_em(responses, model=models, data_hash="f00", prior_on_rare_steps=False)
+    fit = calibrate(responses, models)
+    assert_same(fit, em, 5e-4, 2e-3)
+    np.testing.assert_allclose(fit.further, em.further, atol=5e-4)
+
+
+def test_rating_scales_and_anchors_beside_scored_items_are_refused():
+    responses = planned_mixed(300)
+    with pytest.raises(PsychometricsError, match="does not take a rating scale model where items are scored above 1"):
+        calibrate(responses, models_of(responses, "rsm"))
 
 
 def test_fixed_anchors_hold_the_scale_as_in_em(shared, reference_answers):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.psychometrics.scoring.progress import goal_probability, improvement
@@ -39,7 +40,7 @@ def test_improvement_is_the_shrunk_difference_of_warms_estimates(guessing: float
     rng = np.random.default_rng(1)
     a, b, c = bank(40, rng, guessing)
     responses, recent = answers(rng.normal(0, 1, 60), (6, 11), (a, b, c), rng)
-    found = improvement(responses, recent, a, -a * b, c)
+    found = improvement(responses, recent, ItemCurves(a, -a * b, c))
     for person in range(60):
         rows = np.flatnonzero(responses.person == person)
         told = [(a[j], b[j], c[j], int(x)) for j, x in zip(responses.item[rows], responses.score[rows], strict=True)]
@@ -58,7 +59,7 @@ def test_a_stable_learner_neither_improves_nor_declines_on_average(theta: float,
     rng = np.random.default_rng(2)
     a, b, c = bank(200, rng)
     responses, recent = answers(np.full(5000, theta), counts, (a, b, c), rng)
-    found = improvement(responses, recent, a, -a * b, c)
+    found = improvement(responses, recent, ItemCurves(a, -a * b, c))
     assert np.std(found) < 0.35
     assert abs(np.mean(found)) < 0.05
 
@@ -73,7 +74,7 @@ def test_a_learner_who_gains_half_a_unit_is_seen_to_improve() -> None:
     item, score = np.concatenate([earlier.item, later.item]), np.concatenate([earlier.score, later.score])
     both = Responses(person[order], item[order], score[order], 4000, later.item_ids)
     recent = np.repeat([False, True], earlier.n_responses)[order]
-    found = improvement(both, recent, a, -a * b, c)
+    found = improvement(both, recent, ItemCurves(a, -a * b, c))
     # At 60 answers a window v is about 0.16, so that 0.5 is shrunk to about 0.3.
     assert 0.25 < np.mean(found) < 0.35
 
@@ -81,7 +82,7 @@ def test_a_learner_who_gains_half_a_unit_is_seen_to_improve() -> None:
 def test_a_window_that_says_nothing_of_ability_gives_no_improvement() -> None:
     responses = Responses.from_wide([[1, 0]], ["flat", "good"])
     a, d = np.array([0.0, 1.0]), np.array([0.3, 0.0])
-    assert np.isnan(improvement(responses, np.array([True, False]), a, d, np.zeros(2))).all()
+    assert np.isnan(improvement(responses, np.array([True, False]), ItemCurves(a, d, np.zeros(2)))).all()
 
 
 @pytest.mark.parametrize("weeks", [0.0, 26.0])

@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.eligibility.attempts import Attempts, judge
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -24,8 +25,10 @@ from irt_assets.psychometrics.simulation.scenario import (
     demo_scenario,
     make_bank,
 )
+from irt_assets.psychometrics.simulation.scored_items import ScoredItems
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.psychometrics.simulation.truth import CATEGORIES, SimulatedLog, Truth
+from irt_assets.responses.simulated import attempts_table
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
 pytestmark = WHERE_STATISTICS_CHANGE
@@ -513,3 +516,66 @@ def test_a_scenario_that_cannot_be_says_why():
         replace(SMALL, faults=(Fault("drift", first_month="2027-01"),))
     with pytest.raises(PsychometricsError, match="fault drift wants 40 items"):
         make_bank(replace(SMALL, faults=(Fault("drift", n_items=40),)))
+
+
+KINDS = ((0, 1, 2, 3), (0, 2))
+
+
+def test_scored_items_follow_their_model_in_a_log_with_one_that_drifts():
+    fault = Fault("drift", first_month=MONTHS[2], size=-0.8, scored=True)
+    scenario = replace(SMALL, learners_per_month=1500, items_per_block=24, scored_items=KINDS, faults=(fault,))
+    log, truth = simulate(scenario)
+    bank, table = truth.bank, attempts_table(log, log.arrived)
+    several = bank.max_scores > 1
+    assert several.sum() > 5
+    assert not (several & bank.anchor).any()
+    assert not (several & (bank.key >= 0)).any()
+    stated = several[log.item[log.arrived]] & (log.points[log.arrived] >= 0)
+    assert (table["score"].is_valid().to_numpy() == stated).all()
+    full = log.points == bank.max_scores[log.item]
+    assert ((log.correct == 1) == full)[several[log.item] & (log.points >= 0)].all()
+    assert set(log.points[log.item == np.flatnonzero(bank.max_scores == 2)[0]].tolist()) == {-1, 0, 2}
+
+    rows = log.scored & several[log.item]
+    k, j = month_index(log, truth)[rows], log.item[rows]
+    points = np.arange(bank.scored.t.shape[1])
+    p = softmax(
+        np.outer(bank.a[j] * (theta_of(log, truth)[rows] - bank.b[k, j]), points) + bank.scored.t[j],
+        axis=1,
+    )
+    mean = p @ points
+    variance = p @ points**2 - mean**2
+    cell = k * bank.a.size + j
+    spread = np.bincount(cell, weights=variance)
+    z = (np.bincount(cell, weights=log.score[rows] - mean) / np.sqrt(np.maximum(spread, 1e-9)))[spread > 0]
+    assert np.abs(z).max() < 4
+    assert abs(np.std(z) - 1) < 4 / np.sqrt(2 * z.size)
+    drifted = planted(truth, "drift")
+    assert several[drifted]
+    assert bank.b[2, drifted] == bank.b[0, drifted] - 0.8
+    assert truth.as_dict()["items"][bank.item_ids[drifted]]["t"][0] == 0
+
+
+def test_items_without_scores_above_1_are_those_of_a_scenario_with_none():
+    plain, scored = simulate(SMALL), simulate(replace(SMALL, scored_items=KINDS))
+    same = plain[1].bank.max_scores == scored[1].bank.max_scores
+    assert (plain[1].bank.a == scored[1].bank.a)[same].all()
+    assert (plain[1].bank.key == scored[1].bank.key).all()
+    assert "score" not in attempts_table(plain[0], plain[0].arrived).column_names
+
+
+def test_a_graded_response_model_gives_the_same_shares_of_each_score_and_another_model():
+    rng = np.random.default_rng(8)
+    items = ScoredItems.drawn(rng, [(0, 1, 2, 3), (0, 2)], np.array([1.2, 1.0]), np.array([0.3, -0.4]))
+    theta = Grid.spanning(241)
+    weights, graded = np.exp(theta.log_weights()), replace(items, graded=True)
+    for j, most in enumerate(items.max_scores):
+        item, away = np.full(theta.nodes.size, j), theta.nodes - items.b[j]
+        one, other = (some.at_least(away, item)[:, : most + 1] for some in (items, graded))
+        np.testing.assert_allclose(weights @ one, weights @ other, atol=2e-4)
+        assert (np.abs(one - other).max() > 0.005) == (most == 3)  # of two scores, both are a 2PL
+
+
+def test_adaptive_assignment_of_scored_items_is_refused():
+    with pytest.raises(PsychometricsError, match="scored 0 and 1"):
+        replace(SMALL, assignment="adaptive", adaptive_items=20, scored_items=KINDS)

@@ -86,7 +86,7 @@ def published_as_2pl(world: World) -> Published:
     """What the origin's answers publish under a 2PL."""
     origin = fit_em(world.origin, threads=1)
     values = Published.of_values(replace(origin, joint_cov=None).items, world.anchors)
-    return replace(values, guessing_cov=None, fitted=(Fitted("2pl", 0.0, 1.0),) * ITEMS)
+    return replace(values, further_cov=None, fitted=(Fitted("2pl", 0.0, 1.0),) * ITEMS)
 
 
 def rates(months: list[Drift]) -> tuple[float, float]:
@@ -154,7 +154,7 @@ def test_values_of_a_3pl_are_compared_with_a_month_of_a_2pl_by_curves() -> None:
         now = fit_em(one.month, threads=1)
         of = one.published
         alone = Published.of_values(ItemParameters(of.item_ids, of.a, of.b, of.c, of.cov), anchors)
-        published = replace(alone, fitted=one.published.fitted, guessing_cov=one.published.guessing_cov)
+        published = replace(alone, fitted=one.published.fitted, further_cov=one.published.further_cov)
         drift = judge(compare(now, link(now, anchors), anchors, published))
         assert set(drift.across_models.values()) == {("3pl", "2pl")}
         months.append(drift)

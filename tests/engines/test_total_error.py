@@ -30,7 +30,7 @@ def made(rng: np.random.Generator, j: int, c: float = 0.0) -> ItemParameters:
     root = rng.normal(0, 0.08, (j, 3, 3)) * np.array([1, 1, 3])[:, None]
     cov = root @ root.transpose(0, 2, 1)
     ids = tuple(f"i{k}" for k in range(j))
-    return ItemParameters(ids, a, b, np.full(j, c), cov[:, :2, :2], cov[:, 2] if c else np.zeros((j, 3)))
+    return ItemParameters(ids, a, b, np.full(j, c), cov[:, :2, :2], cov[:, 2:] * (c > 0))
 
 
 @pytest.mark.parametrize("c", [0.0, 0.2])
@@ -44,9 +44,7 @@ def test_it_is_how_far_theta_moves_with_parameters_drawn_from_their_errors(c):
     errors_of = ParameterErrors(items, np.full(60, -1), [], NOTHING)
     total = errors_of.total_se(Scores(scores.theta, np.zeros(7)), responses, 1.0)
 
-    full = np.zeros((60, 3, 3))
-    full[:, :2, :2], full[:, 2], full[:, :, 2] = items.cov, items.guessing_cov, items.guessing_cov
-    roots = np.linalg.cholesky(full + 1e-12 * np.eye(3))
+    roots = np.linalg.cholesky(items.cov_of_all + 1e-12 * np.eye(3))
     moved = []
     for _ in range(1500):
         da, db, dc = np.einsum("jxy,jy->xj", roots, 0.3 * rng.standard_normal((60, 3)))

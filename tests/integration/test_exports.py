@@ -34,6 +34,20 @@ def test_parameters_are_those_in_force(calibrated: Settings, month: str) -> None
     }
 
 
+def test_parameters_in_the_form_of_a_program_are_the_same_items(calibrated: Settings) -> None:
+    at = Month(rooms.MONTHS[-1]).end
+    with Database(calibrated).connect() as connection:
+        ours = exports.read_export(connection, "parameters", at)
+        theirs = exports.read_export(connection, "parameters", at, "mirt", 1.7)
+        steps = exports.read_export(connection, "parameters", at, "steps")
+    assert theirs.item_id.tolist() == ours.item_id.tolist()
+    assert theirs.columns.tolist() == ["item_id", "scale_id", "a1", "d", "a_se", "b_se", "D"]
+    assert (theirs.a1 * 1.7).tolist() == pytest.approx(ours.a.tolist())
+    assert (-theirs.d / theirs.a1).tolist() == pytest.approx(ours.b.tolist())
+    assert (theirs.a_se * 1.7).tolist() == pytest.approx(ours.a_se.tolist())
+    assert steps.b1.tolist() == pytest.approx(ours.b.tolist())
+
+
 def test_abilities_are_the_newest_of_each_learner_at_the_time(months: Database) -> None:
     measured = {month: measure(months, month, f"run of {month}")[0] for month in rooms.MONTHS}
     first, last = (Month(month).end for month in rooms.MONTHS)

@@ -54,6 +54,27 @@ def test_parameters_are_stored_as_given_with_their_metric(database: Database, tm
     }
 
 
+def test_scored_items_are_read_in_the_form_of_another_program(database: Database, tmp_path: Path) -> None:
+    """Tables of mirt, as coef(simplify = TRUE) has it, of PARSCALE with D = 1.7, and ours; D is not converted here."""
+    header = "item_id,a1,d,g,ak0,ak1,ak2,d0,d1,d2,max_score"
+    content = f"{header}\nm1,1.2,0.6,0,,,,,,,\nm2,0.8,,,0,1,2,0,0.4,-0.8,\nm3,0.8,,,0,1,2,0,0.4,-0.8,3\n"
+    import_questions(database, file(tmp_path, content))
+    content = "item_id,slope,location,category1,category2,a_se,D\np,0.5,0.2,0.6,-0.6,0.03,1.7\n"
+    import_questions(database, file(tmp_path, content))
+    import_questions(database, file(tmp_path, "item_id,a,b,max_score,t0,t1,t1_se,t2\no,1,0,2,0,0.3,0.1,0\n"))
+    found = {item: row[3]["irt"] for item, row in bank(database).items()}
+    assert found["m1"] == pytest.approx({"a": 1.2, "b": -0.5})
+    scored = {"a": 0.8, "b": 0.5, "max_score": 2, "t0": 0.0, "t1": 0.8, "t2": 0.0}
+    assert found["m2"] == pytest.approx(scored)
+    assert found["m3"] == pytest.approx(scored | {"max_score": 3})
+    t = {"t0": 0.0, "t1": 0.3, "t2": 0.0}
+    assert found["p"] == pytest.approx({"a": 0.5, "b": 0.2, "a_se": 0.03, "D": 1.7, "max_score": 2} | t)
+    assert found["o"] == pytest.approx({"a": 1.0, "b": 0.0, "max_score": 2, "t1_se": 0.1} | t)
+    wrong = f"{header}\nm1,0.8,,,0,1,,0,,-0.8,\nm2,0.8,,,0,1,2,0,0.4,-0.8,1\nm4,1,0,0,,,,,,,\n"
+    report = import_questions(database, file(tmp_path, wrong))
+    assert report.rejected == {"incomplete_parameters": 1, "bad_max_score": 1}
+
+
 def test_the_same_bank_again_changes_nothing(database: Database, tmp_path: Path) -> None:
     import_questions(database, file(tmp_path, BANK))
     before = bank(database)

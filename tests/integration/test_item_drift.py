@@ -164,7 +164,7 @@ def test_what_a_published_c_errs_with_is_read_from_the_fit_that_it_came_from(
     with Database(settings).connect() as connection:
         scale = read_scales(connection)[SCALE]
         anchors = frozen_anchors(connection, scale)
-        assert anchors.guessing_cov is None, "these are the bank's"
+        assert anchors.further_cov is None, "these are the bank's"
         first = anchors.item_ids[0]
         connection.execute(
             """UPDATE mirt_item_params SET params = params || jsonb_build_object('cov_logit_c', %s::jsonb)
@@ -182,7 +182,7 @@ def test_what_a_published_c_errs_with_is_read_from_the_fit_that_it_came_from(
         connection.rollback()
     by_month = np.array([of is not None and of.mean is not None for of in in_force.fitted])
     assert set(by_month) == {True, False}
-    assert (in_force.guessing_cov[by_month] == known).all()
-    assert not in_force.guessing_cov[~by_month].any()
-    assert of_window.guessing_cov[0].tolist() == known
-    assert not of_window.guessing_cov[1:].any(), "their values are not the window's"
+    assert (in_force.further_cov[by_month, 0] == known).all()
+    assert not in_force.further_cov[~by_month].any()
+    assert of_window.further_cov[0, 0].tolist() == known
+    assert not of_window.further_cov[1:].any(), "their values are not the window's"

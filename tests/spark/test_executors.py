@@ -106,6 +106,16 @@ def test_groups_in_several_shards_are_those_in_memory(spark, frame, large):
     assert_same(found, fit_em(large.responses, groups=large.groups, reference="b"))
 
 
+def test_a_fit_of_scored_items_is_that_in_memory(spark, frame):
+    world = World.of(1500, 20, most=3)
+    models = tuple("gpcm" if n > 2 else "2pl" for n in world.responses.n_categories)
+    most = dict(zip(world.responses.item_ids, (world.responses.n_categories - 1).tolist(), strict=True))
+    found = fit_on_spark(spark, frame(world), at("executors"), model=models, max_scores=most)
+    assert_same(found, fit_em(world.responses, model=models))
+    with pytest.raises(PsychometricsError, match="scores must be 0 or 1, found 3 of item i00"):
+        fit_on_spark(spark, frame(world), at("executors"))
+
+
 def test_anchors_are_those_in_memory(spark, frame, small):
     found = fit_on_spark(spark, frame(small), at("executors"), anchors=ANCHORS)
     assert_same(found, fit_em(small.responses, anchors=ANCHORS))

@@ -37,7 +37,7 @@ def with_errors_of(anchors: AnchorSet, fit: Calibration) -> AnchorSet:
     """The anchors with the errors that a fit on the bank's scale has given their values."""
     place = {item: j for j, item in enumerate(fit.item_ids)}
     known = fit.select([place[item] for item in anchors.item_ids]).items
-    return AnchorSet(**vars(anchors) | {"cov": known.cov, "guessing_cov": known.guessing_cov})
+    return AnchorSet(**vars(anchors) | {"cov": known.cov, "further_cov": known.further_cov})
 
 
 def anchors_of_items(items: ItemParameters) -> AnchorSet:

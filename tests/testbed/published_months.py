@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import block_diagonal, of_each, with_third
+from irt_assets.psychometrics.core.covariances import block_diagonal, of_each
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration, Responses
@@ -95,9 +95,9 @@ class World:
 
 def alone(window: ItemParameters, published: Published) -> dict[str, Any]:
     """What a `Comparison` has of anchors whose errors have nothing in common."""
-    of_window, k = with_third(window.cov, window.guessing_cov), len(window.item_ids)
+    k = len(window.item_ids)
     nothing = np.zeros((k, 3, 0)), np.zeros((0, 0))
-    apart = Apart(of_window, published.cov_with_guessing, *nothing)
+    apart = Apart(window.cov_of_all, published.cov_of_all, *nothing)
     return {"anchors": np.ones(k, dtype=bool), "apart": apart}
 
 

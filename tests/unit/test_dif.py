@@ -108,7 +108,7 @@ def berkeley() -> Cells:
     men, women = BERKELEY[:, :2], BERKELEY[:, 2:]
     n = np.stack([men.sum(axis=1), women.sum(axis=1)], axis=1).astype(float)
     right = np.stack([men[:, 0], women[:, 0]], axis=1).astype(float)
-    return Cells(np.zeros(6, dtype=np.int64), np.linspace(0, 1, 6), n, right)
+    return Cells(np.zeros(6, dtype=np.int64), np.linspace(0, 1, 6), n, right, right)
 
 
 def test_mantel_haenszel_is_what_r_says_of_admissions_at_berkeley() -> None:
@@ -148,7 +148,7 @@ def test_logistic_regression_is_that_of_single_answers() -> None:
     y = rng.random(900) < expit(-2 + 0.5 * score + 0.6 * group - 0.1 * group * score + 0.3 * form)
     place = np.ravel_multi_index((form, score, group), (2, 9, 2))
     n, right = (np.bincount(place, w, 36).reshape(18, 2) for w in (np.ones(900), y))
-    found = logistic_dif(Cells(np.repeat([0, 1], 9), np.tile(np.arange(9) / 8, 2), n, right), focal=1)
+    found = logistic_dif(Cells(np.repeat([0, 1], 9), np.tile(np.arange(9) / 8, 2), n, right, right), focal=1)
 
     def best(*columns: np.ndarray) -> float:
         x = np.column_stack([form == 0, form == 1, *columns]).astype(float)
@@ -172,7 +172,7 @@ def test_logistic_regression_is_that_of_single_answers() -> None:
 
 def test_strata_without_both_groups_or_both_answers_decide_nothing() -> None:
     counts = Cells(np.zeros(2, dtype=np.int64), np.array([0.0, 1.0]), np.array([[5.0, 0.0], [4.0, 3.0]]),
-                   np.array([[1.0, 0.0], [4.0, 3.0]]))  # fmt: skip
+                   *[np.array([[1.0, 0.0], [4.0, 3.0]])] * 2)  # fmt: skip
     found = mantel_haenszel(counts, focal=1)
     assert np.isnan(found.odds_ratio)
     assert found.ets_class is None

@@ -50,7 +50,7 @@ def compared(
     ids, cov = tuple(f"item{j}" for j in range(k)), np.tile(se**2 * np.eye(2), (k, 1, 1))
     none = np.zeros((k, 2, 0))
     values = Published(ids, *old.T, cov, with_anchors=none, fitted=(published,) * k)
-    c_errs = np.column_stack([np.zeros((k, 2)), np.full(k, 0.1**2)]) if window.model == "3pl" else None
+    c_errs = np.tile([0.0, 0.0, 0.1**2], (k, 1, 1)) if window.model == "3pl" else None
     of_now = ItemParameters(ids, *now.T, cov, c_errs)
     return Comparison(of_now, values, none, fitted=(window,) * k, **alone(of_now, values))
 
@@ -130,7 +130,7 @@ def test_its_covariance_is_that_of_curves_drawn_with_the_items_errors() -> None:
     of_3pl, _ = sound_items()
     comparison = compared(of_3pl, of_3pl, Fitted("3pl", 0.0, 1.0), Fitted("3pl", 0.0, 1.0), se=0.01)
     comparison = replace(
-        comparison, window=replace(comparison.window, guessing_cov=np.tile([0.4e-4, -0.3e-4, 4e-4], (A.size, 1)))
+        comparison, window=replace(comparison.window, further_cov=np.tile([0.4e-4, -0.3e-4, 4e-4], (A.size, 1, 1)))
     )
     found = curve_differences(comparison, mean=0.0, sd=1.0)
     rng, w = np.random.default_rng(3), weights(0.0, 1.0)

@@ -291,6 +291,19 @@ def test_an_item_passes_or_is_held_back_with_a_reason(changes: dict[str, Any], w
         assert why in problems[0]
 
 
+def test_a_scored_item_is_judged_by_the_same_limits_in_its_own_words() -> None:
+    scored = SOUND | {"further": {"max_score": 3, "t0": 0.0, "t2": 0.4, "t3": 0.0}}
+    assert problems_of(**scored) == []
+    assert "|b| = 6.01 is above 6" in problems_of(**scored | {"b": -6.01})[0]
+    [why] = problems_of(**scored | {"a": -0.3})
+    assert "a = -0.30 a point (times 3 points: -0.90) is not positive" in why
+    assert "key" not in why
+    assert "key" not in problems_of(**scored | {"flags": ["negative_discrimination"]})[0]
+    values = FittedItem.of({"params": scored, "n_responses": 9, "flags": []}).values
+    assert values is not None
+    assert (values.max_score, values.absent_scores) == (3, [1])
+
+
 def test_every_reason_that_holds_an_item_back_is_given() -> None:
     assert len(problems_of(**SOUND | {"a": -1.0, "b": 9.0, "b_se": 3.0, "n": 3})) == 4
 

@@ -42,7 +42,7 @@ def test_what_is_free_own_and_guessed():
     assert [m.n_own for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == [1, 1, 2, 3]
     assert RASCH.free(TWO).tolist() == [[False] * 3, [True] * 3]
     assert THREE_PL.free(TWO).all()
-    assert RASCH.fixed_at(TWO).tolist() == [1.0, 0.0]
+    assert RASCH.fixed_at(TWO)[:, 0].tolist() == [1.0, 0.0]
     assert THREE_PL.default_priors == GUESSING_PRIOR
     assert TWO_PL.default_priors == Priors()
     assert (THREE_PL.without_guessing, RASCH.without_guessing) == (TWO_PL, RASCH)

@@ -72,10 +72,10 @@ def test_items_of_another_scale_have_the_same_curves_there(joint: bool) -> None:
 
 def test_chosen_items_keep_their_covariances() -> None:
     joint = np.arange(36.0).reshape(6, 6)
-    all_of_it = ItemParameters(ITEMS.item_ids, ITEMS.a, ITEMS.b, ITEMS.c, joint[None], np.arange(9.0).reshape(3, 3))
+    all_of_it = ItemParameters(ITEMS.item_ids, ITEMS.a, ITEMS.b, ITEMS.c, joint[None], np.arange(9.0).reshape(3, 1, 3))
     last = all_of_it.select(["none", "easy"])
     np.testing.assert_array_equal(last.cov[0], joint[np.ix_([4, 5, 0, 1], [4, 5, 0, 1])])
-    np.testing.assert_array_equal(last.guessing_cov, [[6, 7, 8], [0, 1, 2]])
+    np.testing.assert_array_equal(last.further_cov, [[[6, 7, 8]], [[0, 1, 2]]])
     with pytest.raises(KeyError, match="other"):
         all_of_it.select(["other"])
     among = all_of_it.among(["other", "hard"])

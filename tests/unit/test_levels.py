@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation import levels
 from irt_assets.psychometrics.estimation.levels import UNKNOWN, Earlier, assignment_correlation
@@ -43,7 +44,7 @@ def test_earlier_theta_rests_on_items_with_parameters_and_on_five_of_them_at_lea
     answers = Responses.from_wide(x, ["a", "b", "c", "d", "e", "unknown"])
     place = ["e", "d", "c", "b", "a"]  # the parameters' order is not the answers'
     slope, intercept = np.array([1.0, 2.0, 1.0, 0.5, 1.5]), np.array([0.0, 1.0, -1.0, 0.5, 0.2])
-    found = Earlier.scored(answers, place, slope, intercept, np.zeros(5))
+    found = Earlier.scored(answers, place, ItemCurves(slope, intercept, np.zeros(5)))
     expected = eap(Responses.from_wide(x[:, [4, 3, 2, 1, 0]], place), slope, intercept, np.zeros(5)).theta
     assert found.known.tolist() == [True, False, False, True]
     np.testing.assert_allclose(found.theta[[0, 3]], expected[[0, 3]])
@@ -52,8 +53,8 @@ def test_earlier_theta_rests_on_items_with_parameters_and_on_five_of_them_at_lea
 def test_an_item_that_could_not_be_estimated_says_nothing_of_the_earlier_theta() -> None:
     answers = Responses.from_wide(np.ones((1, 6)), list("abcdef"))
     slope = np.array([1.0, np.nan, 1.0, 1.0, 1.0, 1.0])
-    without = Earlier.scored(answers, list("abcdef"), slope, np.where(np.isnan(slope), np.nan, 0.0), np.zeros(6))
-    five = Earlier.scored(answers, list("acdef"), np.ones(5), np.zeros(5), np.zeros(5))
+    without = Earlier.scored(answers, list("abcdef"), ItemCurves(slope, 0 * slope, np.zeros(6)))
+    five = Earlier.scored(answers, list("acdef"), ItemCurves(np.ones(5), np.zeros(5), np.zeros(5)))
     assert without.theta == pytest.approx(five.theta)
 
 

@@ -245,7 +245,7 @@ def test_differences_and_their_errors_follow_parameters_and_constants_as_derivat
     own = np.array([[0.02, 0.004, 0.01], [0.004, 0.03, -0.02], [0.01, -0.02, 0.3]])
     sides = []
     for side_a, side_b in ((a * 1.2, (b - 0.5) / 1.2), (a, b)):
-        guessing = np.tile(own[2], (k, 1)) if model == "3pl" else None
+        guessing = np.tile(own[2], (k, 1, 1)) if model == "3pl" else None
         sides.append(ItemParameters(ids, side_a, side_b, c, np.tile(own[:2, :2], (k, 1, 1)), guessing))
     pairs = Pairs(*sides, (model,) * k)
     at = pairs.differences(1.2, 0.5)

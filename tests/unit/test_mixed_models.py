@@ -23,6 +23,7 @@ from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model, m
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.model_families import TWO_PL
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Responses
+from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.drift.curves import curve_differences
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.drift.items import judge
@@ -132,10 +133,9 @@ def test_its_items_are_selected_and_placed_on_another_scale_as_those_of_fits_of_
     assert_the_same(turned.select(np.arange(3 * EACH)[::-1]), parts)
     for k, part in enumerate(parts):
         items = turned.items.select(part.item_ids)
-        np.testing.assert_allclose(items.by_third(THETA), part.items.by_third(THETA), atol=1e-12)
+        np.testing.assert_allclose(items.by_further(THETA), part.items.by_further(THETA), atol=1e-12)
         np.testing.assert_allclose(items.cov, part.items.cov, rtol=1e-12)
-        third = part.items.guessing_cov
-        np.testing.assert_allclose(items.guessing_cov, np.zeros((EACH, 3)) if third is None else third, rtol=1e-12)
+        np.testing.assert_allclose(items.cov_of_all, part.items.cov_of_all, rtol=1e-12)
         assert [some.model.name for some in items.others] == [MODEL.name] * (k == 2)
 
 
@@ -191,10 +191,13 @@ def test_abilities_are_those_of_the_items_curves(mixed: Calibration) -> None:
     rng = np.random.default_rng(1)
     p = mixed.curves.probability(rng.standard_normal(200))
     responses = Responses.from_wide((rng.random(p.shape) < p).astype(float), mixed.item_ids)
-    scored, by_model = (
-        eap_by(responses, of(mixed)) for of in (lambda fit: Curves.of(fit.curves), Curves.of_calibration)
-    )
-    np.testing.assert_allclose(scored.theta, by_model.theta, atol=1e-10)
+    scored = eap_by(responses, Curves.of(mixed.curves))
+    nodes = Grid.spanning().nodes
+    logs = mixed.item_model.log_probabilities(nodes, mixed.parameters, mixed.n_categories)
+    joint = np.tile(-(nodes**2) / 2, (200, 1))
+    np.add.at(joint, responses.person, logs[responses.item, :, responses.score])
+    posterior = np.exp(joint - joint.max(axis=1, keepdims=True))
+    np.testing.assert_allclose(scored.theta, posterior @ nodes / posterior.sum(axis=1), atol=1e-9)
 
 
 def test_it_is_linked_to_anchors_of_any_model_and_its_errors_go_along(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_assets.psychometrics.scoring.progress import topic_differences
 
 ZERO, ONE = np.zeros(1), np.ones(1)
@@ -14,8 +15,10 @@ def differences(
     score: list[int], theta: float = 0.0, a: float = 1.0, b: float = 0.0, c: float = 0.0
 ) -> tuple[float, float]:
     n = len(score)
-    values = [np.full(n, value) for value in (theta, a, -a * b, c)]
-    difference, error = topic_differences(np.zeros(n, dtype=np.intp), 1, np.array(score, dtype=np.int8), *values)
+    items = ItemCurves(*(np.array([value]) for value in (a, -a * b, c)))
+    all_of_one = np.zeros(n, dtype=np.intp)
+    scores = np.array(score, dtype=np.int8)
+    difference, error = topic_differences(all_of_one, 1, all_of_one, scores, np.full(n, theta), items)
     return float(difference[0]), float(error[0])
 
 
@@ -35,6 +38,15 @@ def test_discrimination_weighs_and_guessing_excuses() -> None:
     assert differences([1] * 8 + [0] * 2, c=0.2)[0] == pytest.approx(expected[0] / expected[1])
 
 
+def test_points_of_a_scored_item_count_by_its_slope_and_spread() -> None:
+    """a = 2, scores 0 to 2 equally likely at θ = 0: S = 2·(2 − 1), I = 2²·2/3. Of full credit alone, 1 is 2 points."""
+    of_scores = OtherItems.of({0: {"max_score": 2, "t0": 0.0, "t1": 0.0, "t2": 0.0}})
+    items, one = ItemCurves(np.array([2.0]), ZERO, ZERO, of_scores), np.zeros(1, dtype=np.intp)
+    for points, categories in ((2, np.array([3])), (1, None)):
+        found, error = topic_differences(one, 1, one, np.array([points], dtype=np.int8), ZERO, items, categories)
+        assert (found[0], error[0]) == (pytest.approx(2 / (8 / 3 + 4)), pytest.approx((8 / 3 + 4) ** -0.5))
+
+
 def test_a_topic_of_items_that_say_nothing_is_as_uncertain_as_before() -> None:
     assert differences([1, 1, 1], a=0.0) == pytest.approx((0.0, 0.5))
 
@@ -48,7 +60,8 @@ def test_a_true_difference_is_found_and_its_error_is_right() -> None:
     group = np.repeat(np.arange(n), m)
     a, b = rng.lognormal(0, 0.3, n * m), rng.normal(0, 1, n * m)
     score = (rng.random(n * m) < 1 / (1 + np.exp(-a * (theta[group] + delta[group] - b)))).astype(np.int8)
-    found, error = topic_differences(group, n, score, theta[group], a, -a * b, np.zeros(n * m))
+    items = ItemCurves(a, -a * b, np.zeros(n * m))
+    found, error = topic_differences(group, n, np.arange(n * m), score, theta[group], items)
     assert np.std((found - delta) / error) == pytest.approx(1.0, abs=0.05)
     called_strong = found > 1.645 * error
     assert called_strong.mean() > 0.1

@@ -119,7 +119,7 @@ def test_derivatives_and_information_are_those_of_differences(fit: Calibration) 
     np.testing.assert_allclose(by_z * items.a[:, None], by_theta, atol=1e-8)
     np.testing.assert_allclose(items.curves.information(theta).T, by_theta**2 / (p * (1 - p)), rtol=1e-6, atol=1e-9)
     (own,) = items.others
-    np.testing.assert_allclose(items.by_third(theta), p * (1 - expit(own.further[0]))[:, None], rtol=1e-12)
+    np.testing.assert_allclose(items.by_further(theta)[:, 0], p * (1 - expit(own.further[0]))[:, None], rtol=1e-12)
 
 
 def test_abilities_are_the_posterior_means_of_a_loop_over_answers(fit: Calibration) -> None:

@@ -59,20 +59,24 @@ class AnchorSet(ItemParameters):
         return block_diagonal(self.cov)
 
     @property
-    def cov_with_guessing(self) -> Floats:
-        """Shape (PK, PK), of a₁, b₁, a₂, b₂, …, and then, where errors of c are known, of every logit c; 0 where it is
-        held."""
-        if self.guessing_cov is None:
+    def cov_with_further(self) -> Floats:
+        """Shape (PK, PK), of a₁, b₁, a₂, b₂, …, and then, where errors of further parameters are known, of these, item
+        by item; 0 where they are held."""
+        if self.further_cov is None:
             return self.joint_cov
         places = self.places_of_parameters
         out = np.zeros((places.size, places.size))
         out[: len(self.joint_cov), : len(self.joint_cov)] = self.joint_cov
-        for p, own in enumerate(places.T):
-            out[own, places[:, 2]] = out[places[:, 2], own] = self.guessing_cov[:, p]
+        own, further = places[:, None, :], places[:, 2:, None]
+        out[further, own] = self.further_cov
+        out[own, further] = self.further_cov
         return out
 
     @property
     def places_of_parameters(self) -> Ints:
-        """Shape (K, P): where `cov_with_guessing` has each anchor's."""
+        """Shape (K, P): where `cov_with_further` has each anchor's."""
         pairs = np.arange(2 * len(self.item_ids)).reshape(-1, 2)
-        return pairs if self.guessing_cov is None else np.column_stack([pairs, pairs.size + np.arange(len(pairs))])
+        if self.further_cov is None:
+            return pairs
+        further = np.arange(self.further_cov[:, :, 0].size).reshape(len(pairs), -1)
+        return np.column_stack([pairs, pairs.size + further])

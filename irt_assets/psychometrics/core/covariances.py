@@ -27,12 +27,23 @@ def block_diagonal(blocks: Floats) -> Floats:
     return full.reshape(k * n, k * n)
 
 
-def with_third(cov: Floats, third: Floats | None) -> Floats:
-    """Shape (K, 3, 3): (K, 2, 2) with a row and a column (K, 3) for a third parameter; None: 0."""
-    out = np.zeros((len(cov), 3, 3))
+def with_further(cov: Floats, further: Floats) -> Floats:
+    """Shape (K, 2 + M, 2 + M): (K, 2, 2) with the rows and columns (K, M, 2 + M) of further parameters."""
+    size = further.shape[2]
+    out = np.zeros((len(cov), size, size))
     out[:, :2, :2] = cov
-    if third is not None:
-        out[:, 2] = out[:, :, 2] = third
+    out[:, 2:], out[:, :, 2:] = further, further.swapaxes(1, 2)
+    return out
+
+
+def widened(further: Floats | None, n_items: int, size: int) -> Floats:
+    """Shape (K, M, 2 + M) with at least `size` further parameters, 0 for those that were not there; None: 0 for all."""
+    own = 0 if further is None else further.shape[1]
+    if further is not None and own >= size:
+        return further
+    out = np.zeros((n_items, size, 2 + size))
+    if further is not None:
+        out[:, :own, : 2 + own] = further
     return out
 
 

@@ -24,6 +24,7 @@ from irt_assets.psychometrics.core.model_families import (
     RSM,
     THREE_PL,
     TWO_PL,
+    AnswerMoments,
     ItemModel,
 )
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
@@ -45,6 +46,7 @@ class MixedModel(ItemModel):
     anchors: bool
     two_categories: bool
     logistic: bool
+    scores_suffice: bool
 
     @classmethod
     def combining(cls, of: Sequence[ItemModel]) -> MixedModel:
@@ -61,6 +63,7 @@ class MixedModel(ItemModel):
             anchors=all(model.anchors for model in kinds),
             two_categories=all(model.two_categories for model in kinds),
             logistic=all(model.logistic for model in kinds),
+            scores_suffice=all(model.scores_suffice for model in kinds),
         )
 
     def parameter_names(self, categories: int) -> tuple[str, ...]:
@@ -79,19 +82,36 @@ class MixedModel(ItemModel):
         return np.array([not model.own_slopes for model in self.of])
 
     def has(self, categories: Ints) -> Mask:
-        return self._marked(categories, lambda model: model.has)
+        return self._of_each(categories, lambda some: some.model.has(some.categories)).astype(bool)
 
-    def free(self, categories: Ints) -> Mask:
-        free = self._marked(categories, lambda model: model.free)
+    def free(self, categories: Ints, given: Mask | None = None) -> Mask:
+        def own(some: OtherItems) -> Mask:
+            return some.model.free(some.categories, None if given is None else given[some.at])
+
+        free = self._of_each(categories, own).astype(bool)
         free[0] = not self.fixed_slopes
         return free
 
-    def _marked(self, categories: Ints, asked: Callable[[ItemModel], Callable[[Ints], Mask]]) -> Mask:
-        """Shape (P, J): what each model marks of its own items."""
+    def fixed_at(self, categories: Ints, given: Mask | None = None) -> Floats:
+        def own(some: OtherItems) -> Floats:
+            return some.model.fixed_at(some.categories, None if given is None else given[some.at])
+
+        return self._of_each(categories, own, super().fixed_at(categories))
+
+    def _of_each(
+        self, categories: Ints, asked: Callable[[OtherItems], npt.NDArray[Any]], blank: Floats | None = None
+    ) -> Floats:
+        """Shape (P, J): what is asked of each model's items, `blank` or 0 where they have nothing."""
         names = self.parameter_names(int(categories.max(initial=2)))
-        out = np.zeros((len(names), len(categories)), dtype=bool)
-        for some in parts(self, np.zeros(out.shape), categories):
-            out[: 2 + len(some.further), some.at] = asked(some.model)(some.categories)
+        out = np.zeros((len(names), len(categories))) if blank is None else blank
+        for some in parts(self, out.copy(), categories):
+            out[: 2 + len(some.further), some.at] = asked(some)
+        return out
+
+    def estimable(self, counts: Floats, categories: Ints) -> Mask:
+        out = np.zeros(len(categories), dtype=bool)
+        for model, at in self.places(len(categories)).items():
+            out[at] = model.estimable(counts[at], categories[at])
         return out
 
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
@@ -164,6 +184,17 @@ class OtherItems:
         """The same items in θ* = slope·θ + intercept."""
         return replace(self, further=self.model.transformed(self.parameters(a, d), slope, intercept)[2:])
 
+    @property
+    def counted_as(self) -> Ints:
+        """Shape (n, C): the score as which an answer with each score counts. That is the score itself where it has
+        parameters. A score that nobody had given has none, and P = 0 would be a likelihood of 0 for whoever gives it
+        first: it counts as the nearest lower one that has parameters, and where none is lower as the nearest higher."""
+        found = np.zeros((len(self.at), int(self.categories.max(initial=2))), dtype=np.int8)
+        for row, has in zip(found, self.model.scores_with_parameters(self.further, self.categories), strict=True):
+            known = np.flatnonzero(has)
+            row[:] = known[np.maximum(np.searchsorted(known, np.arange(row.size), side="right") - 1, 0)]
+        return found
+
     def moved(self, by: int) -> OtherItems:
         """The same items, so many places on."""
         return replace(self, at=self.at + by)
@@ -180,14 +211,16 @@ class OtherItems:
         """P(correct), or the expected share of the maximum score, and its derivatives by aθ + d and by each further
         parameter, shape (2 + M, n, Q), where aθ + d is `eta` (n, Q): on it alone and on the further parameters the
         answer depends."""
-        found = []
-        for own, further, n in zip(eta, self.further.T, self.categories, strict=True):
-            unit, categories = np.array([1.0, 0.0, *further])[:, None], np.array([n])
-            p = self.model.probabilities(own, unit, categories)[0]
-            shares = np.arange(p.shape[1]) / (n - 1)
-            by = self.model.by_parameters(own, unit, categories)[1:, 0] * p
-            found.append(np.vstack([p @ shares, by @ shares]))
-        return np.stack(found, axis=1)
+        flat, nowhere = (
+            np.vstack([np.zeros(eta.size), eta.ravel(), np.repeat(self.further, eta.shape[1], 1)]),
+            np.zeros(1),
+        )
+        categories = np.repeat(self.categories, eta.shape[1])
+        p = self.model.probabilities(nowhere, flat, categories)[:, 0]
+        credit = p * np.arange(p.shape[1]) / (categories - 1)[:, None]
+        by = self.model.by_parameters(nowhere, flat, categories)[1:, :, 0]
+        found = np.vstack([credit.sum(axis=1)[None], (by * credit).sum(axis=2)])
+        return found.reshape(-1, *eta.shape)
 
 
 def chosen(others: Iterable[OtherItems], items: npt.NDArray[np.integer[Any]], n_items: int) -> tuple[OtherItems, ...]:
@@ -228,13 +261,6 @@ class ItemCurves:
         """Shape (J,): the items that have a curve."""
         return np.isfinite(self.a) & np.isfinite(self.d) & np.isfinite(self.c)
 
-    def logistic(self, what: str) -> ItemCurves:
-        """The same, of which a, d and c are all there is to know. Raises PsychometricsError as
-        `ItemModel.require_logistic` where this is not so."""
-        for some in self.others:
-            some.model.require_logistic(what)
-        return self
-
     def probability(self, theta: npt.ArrayLike) -> Floats:
         """P(correct), or the expected share of the highest score, shape (T, J)."""
         p = curves.probability(np.asarray(theta, dtype=float), self.a, self.d, self.c)
@@ -252,6 +278,53 @@ class ItemCurves:
             found[:, some.at] = some.model.information(np.asarray(theta, dtype=float), own, some.categories).T
         return found
 
+    def moments_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats, what: str) -> AnswerMoments:
+        """What R answers, shape (R,), to the items `item` by learners at `theta` say of θ. Raises PsychometricsError as
+        `ItemModel.moments_of_answers`."""
+        a, c = self.a[item], self.c[item]
+        eta = a * theta + self.d[item]
+        found = AnswerMoments(
+            curves.probability_at(eta, c), curves.weight_at(eta, a, c), curves.information_at(eta, a, c)
+        )
+        for some in self.others:
+            place = np.full(len(self.a), -1)
+            place[some.at] = np.arange(len(some.at))
+            mine = np.flatnonzero(place[item] >= 0)
+            of = place[item[mine]]
+            has = np.arange(len(some.further))[:, None] < some.categories[of]
+            own = some.model.moments_of_answers(a[mine], eta[mine], np.where(has, some.further[:, of], -np.inf), what)
+            for known, more in zip(vars(found).values(), vars(own).values(), strict=True):
+                known[mine] = more
+        return found
+
+    @property
+    def categories(self) -> Ints:
+        """Shape (J,): how many scores each item has."""
+        found = np.full(len(self.a), 2)
+        for some in self.others:
+            found[some.at] = some.categories
+        return found
+
+    @property
+    def scored(self) -> bool:
+        """Whether an item has scores besides 0 and 1."""
+        return bool((self.categories > 2).any())
+
+    def score_tables(self, nodes: Floats) -> tuple[Floats, Floats]:
+        """log P of each score above 0, and log P(0) of the same item, both (M, Q), an item's rows next to each other;
+        zero rows for items without a curve. Of items of two categories it is `log_tables`."""
+        more = tuple(some for some in self.others if not some.model.two_categories)
+        plain = replace(self, others=tuple(some for some in self.others if some.model.two_categories))
+        n = self.categories - 1
+        first = np.cumsum(n) - n
+        given, lowest = (np.repeat(table, n, axis=0) for table in plain.log_tables(nodes))
+        for some in more:
+            logs = some.model.log_probabilities(nodes, some.parameters(self.a, self.d), some.categories)
+            for own, j in zip(logs, some.at.tolist(), strict=True):
+                rows = slice(first[j], first[j] + n[j])
+                given[rows], lowest[rows] = own[:, 1 : 1 + n[j]].T, own[:, 0]
+        return given, lowest
+
     def log_tables(self, nodes: Floats) -> tuple[Floats, Floats]:
         """log P and log(1 − P) of items of two categories, both (J, Q), without cancellation; zero rows for items
         without a curve."""
@@ -267,6 +340,69 @@ class ItemCurves:
     def select(self, items: npt.NDArray[np.integer[Any]]) -> ItemCurves:
         """Those at these places, in this order."""
         return ItemCurves(self.a[items], self.d[items], self.c[items], chosen(self.others, items, len(self.a)))
+
+
+@dataclass(frozen=True)
+class CountedScores:
+    """As which scores of J items answers count, by the parameters with which they are scored.
+
+    Attributes:
+        table: shape (J, C), `OtherItems.counted_as`; 0 and 1 of items of two categories.
+        categories: shape (J,), of the parameters.
+    """
+
+    table: npt.NDArray[np.int8]
+    categories: Ints
+
+    @classmethod
+    def of(cls, items: ItemCurves) -> CountedScores:
+        table = np.tile(np.minimum(np.arange(int(items.categories.max(initial=2))), 1), (len(items.a), 1))
+        for some in items.others:
+            own = some.counted_as
+            table[some.at, : own.shape[1]] = own
+        return cls(table.astype(np.int8), items.categories)
+
+    def of_answers(
+        self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
+    ) -> npt.NDArray[np.int8]:
+        """The scores (R,) as they count, where answers have scores of so many `categories` (J,), None: of 0 and 1.
+
+        Where either the answers or the parameters know 0 and 1 alone, 1 is full credit. Scores above the highest of the
+        parameters count as this.
+        """
+        own = self.categories[item]
+        given = np.full_like(own, 2) if categories is None else categories[item]
+        in_full = (score >= given - 1) * (own - 1)
+        known = np.where((own == 2) | (given == 2), in_full, np.minimum(score, own - 1))
+        found: npt.NDArray[np.int8] = self.table[item, known]
+        return found
+
+    def otherwise(
+        self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8], categories: Ints | None
+    ) -> Mask:
+        """Shape (R,): the answers that count as another share of the maximum score than they have."""
+        given = np.full_like(item, 2) if categories is None else categories[item]
+        share = self.of_answers(item, score, categories) / (self.categories[item] - 1)
+        return np.abs(share - score / (given - 1)) > 1e-9
+
+    def rows(
+        self, item: npt.NDArray[np.integer[Any]], score: npt.NDArray[np.int8]
+    ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
+        """Answers with scores that count as right and wrong answers to the rows of `ItemCurves.score_tables`: that of
+        the score is right, and of a score of 0 the item's first is wrong."""
+        row = self.first_row[item] + np.maximum(score, 1) - 1
+        return row.astype(np.int32), (score > 0).astype(np.int8)
+
+    @property
+    def item_of_row(self) -> Ints:
+        """The item of each row."""
+        return np.repeat(np.arange(len(self.categories)), self.categories - 1)
+
+    @property
+    def first_row(self) -> Ints:
+        """Shape (J,): the first row of each item in `ItemCurves.score_tables`."""
+        found: Ints = np.cumsum(self.categories - 1) - self.categories + 1
+        return found
 
 
 ITEM_MODELS: dict[str, ItemModel] = {model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL, PCM, RSM, GPCM)}

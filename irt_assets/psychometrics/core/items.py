@@ -72,6 +72,19 @@ class ItemRow:
         return found | {name: (x, self.further.get(f"{name}_se")) for name, x in further.items()}
 
     @property
+    def max_score(self) -> int:
+        """The highest score of an answer to it."""
+        return OtherItems.of({0: self.further})[0].categories[0] - 1 if self.further else 1
+
+    @property
+    def absent_scores(self) -> list[int]:
+        """The scores that nobody had given when it was estimated, so that they have no parameters."""
+        if not self.further:
+            return []
+        counted = OtherItems.of({0: self.further})[0].counted_as[0]
+        return np.flatnonzero(counted != np.arange(counted.size)).tolist()
+
+    @property
     def abc(self) -> tuple[float, float, float]:
         return self.a, self.b, self.c
 
@@ -94,6 +107,12 @@ class ItemRow:
         """P(correct), shape (T,)."""
         return self._alone.curve(theta)[:, 0]
 
+    def of_each_score(self, theta: Floats) -> Floats:
+        """P(score | θ) of a scored item, shape (m + 1, T)."""
+        (some,), d = self._alone.others, np.array([-self.a * self.b])
+        found: Floats = some.model.probabilities(theta, some.parameters(np.array([self.a]), d), some.categories)[0].T
+        return found
+
     @property
     def _alone(self) -> ItemParameters:
         return ItemParameters.of_rows(("",), [self])
@@ -115,8 +134,8 @@ class ItemParameters:
     Attributes:
         a, b, c: shape (J,).
         cov: of (a, b), in the form of `covariances`; NaN where it is not known.
-        guessing_cov: shape (J, 3), covariances with (a, b) of the third parameter as it is estimated, logit c or what
-            another model has there, and its variance; 0 where it is held. None: it is of all, or not known.
+        further_cov: shape (J, M, 2 + M), covariances of the further parameters as they are estimated, logit c or the M
+            of another model, with (a, b) and with each other; 0 where they are held. None: of all, or not known.
         others: items whose curves a, b and c do not make up.
     """
 
@@ -125,7 +144,7 @@ class ItemParameters:
     b: Floats
     c: Floats
     cov: Floats
-    guessing_cov: Floats | None = None
+    further_cov: Floats | None = None
     others: tuple[OtherItems, ...] = ()
 
     @classmethod
@@ -188,12 +207,27 @@ class ItemParameters:
         _, by_z = self.curve_at(theta)
         return np.stack([by_z * (theta - self.b[:, None]), -by_z * self.a[:, None]], axis=2)
 
-    def by_third(self, theta: Floats) -> Floats:
-        """∂P/∂ third parameter as it is estimated (logit c of a 3PL), shape (J, Q); theta as in `curve_at`."""
+    @property
+    def n_further(self) -> int:
+        """M: the most further parameters of an item, at least 1."""
+        stored = 0 if self.further_cov is None else self.further_cov.shape[1]
+        return max(1, stored, *(len(some.further) for some in self.others))
+
+    @property
+    def cov_of_all(self) -> Floats:
+        """Shape (J, 2 + M, 2 + M): each item's own covariance of a, b and the further parameters."""
+        further = covariances.widened(self.further_cov, len(self.item_ids), self.n_further)
+        return covariances.with_further(self.cov_of_each, further)
+
+    def by_further(self, theta: Floats) -> Floats:
+        """∂P/∂ further parameters as they are estimated (logit c of a 3PL), shape (J, M, Q); theta as in `curve_at`."""
         z, c = self._logits(theta), self.c[:, None]
-        found: Floats = curves.by_asymptote_at(z) * (c * (1 - c))
+        found = np.zeros((len(z), self.n_further, z.shape[1]))
+        found[:, 0] = curves.by_asymptote_at(z) * (c * (1 - c))
         for some in self.others:
-            found[some.at] = some.curve_at(z[some.at])[2]
+            by = some.curve_at(z[some.at])[2:]
+            found[some.at] = 0.0
+            found[some.at, : len(by)] = by.swapaxes(0, 1)
         return found
 
     def information_of(self, item: npt.NDArray[np.integer[Any]], theta: Floats) -> Floats:
@@ -217,10 +251,10 @@ class ItemParameters:
 
     def select(self, item_ids: Sequence[str]) -> ItemParameters:
         """These items in this order. Raises KeyError, naming it, for an item that is not among them."""
-        j, guessing = self.places(item_ids), self.guessing_cov
+        j, further = self.places(item_ids), self.further_cov
         own = self.a[j], self.b[j], self.c[j], covariances.of_some(self.cov, j)
         others = chosen(self.others, j, len(self.a))
-        return ItemParameters(tuple(item_ids), *own, None if guessing is None else guessing[j], others)
+        return ItemParameters(tuple(item_ids), *own, None if further is None else further[j], others)
 
     def among(self, item_ids: Sequence[str]) -> ItemParameters:
         """`item_ids` in their order, without parameters where they are not of these; each with its own errors alone."""
@@ -246,15 +280,14 @@ class ItemParameters:
 
     def rescaled(self, slope: float, intercept: float) -> Self:
         """The same items in θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept."""
-        by = np.tile([1 / slope, slope], len(self.item_ids))
-        guessing = self.guessing_cov
+        by, further = np.tile([1 / slope, slope], len(self.item_ids)), self.further_cov
         return replace(
             self,
             a=self.a / slope,
             b=slope * self.b + intercept,
             cov=covariances.scaled(self.cov, by),
             others=tuple(some.rescaled(self.a, self.d, slope, intercept) for some in self.others),
-            guessing_cov=None if guessing is None else guessing * [1 / slope, slope, 1],
+            further_cov=None if further is None else further * np.array([1 / slope, slope, *[1.0] * further.shape[1]]),
         )
 
 

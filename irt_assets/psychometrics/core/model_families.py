@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit, log_softmax, logit
+from scipy.special import expit, log_softmax, logit, softmax
 
 from irt_assets.psychometrics.core import curves
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
@@ -37,6 +37,21 @@ _BY_AD = "a change of scale that moves a and d alone"
 _FLATTER = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
 
 
+@dataclass(frozen=True)
+class AnswerMoments:
+    """What each of R answers says of its learner's θ there: ∂ log P/∂θ is weight·(score − expected).
+
+    Attributes:
+        expected: the expected score.
+        weight: P'/(P(1 − P)) of scores of 0 and 1, which is a where nobody guesses; a of partial credit.
+        information: Fisher information.
+    """
+
+    expected: Floats
+    weight: Floats
+    information: Floats
+
+
 class ItemModel(ABC):
     """A model of items.
 
@@ -52,6 +67,8 @@ class ItemModel(ABC):
         logistic: whether a, d and c make up its curve, c + (1 − c)/(1 + exp(−(aθ + d))), for which there are compiled
             loops. Of other models, θ is scored, fits are linked and items compared by what a subclass defines, and
             slower.
+        block_steps: whether items of one block have the parameters of their scores in common.
+        scores_suffice: whether what answers say of θ is the sum of their scores, each times its item's slope.
     """
 
     name: Model
@@ -63,6 +80,8 @@ class ItemModel(ABC):
     anchors: bool = False
     two_categories: bool = False
     logistic: bool = False
+    block_steps: bool = False
+    scores_suffice: bool = False
 
     @property
     def own_slopes(self) -> bool:
@@ -121,6 +140,11 @@ class ItemModel(ABC):
             raise PsychometricsError(
                 f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
             )
+
+    def require_logistic_or_scores(self, what: str) -> None:
+        """As `require_logistic`, but the partial credit family is served, too."""
+        if not self.scores_suffice:
+            self.require_logistic(what)
 
     @abstractmethod
     def parameter_names(self, categories: int) -> tuple[str, ...]:
@@ -193,16 +217,18 @@ class ItemModel(ABC):
             has[:, categories == n] = np.isin(names, self.parameter_names(n))[:, None]
         return has
 
-    def free(self, categories: Ints) -> Mask:
-        """Shape (P, J): the parameters that are estimated."""
+    def free(self, categories: Ints, given: Mask | None = None) -> Mask:  # noqa: ARG002
+        """Shape (P, J): the parameters that are estimated. `given` (J, C): the scores that somebody got; None: all."""
         free = self.has(categories)
         free[0] &= not self.fixed_slopes
         return free
 
-    def fixed_at(self, categories: Ints) -> Floats:
-        """Shape (P,): the values of parameters that are not estimated: slopes of 1, no guessing, else 0."""
+    def fixed_at(self, categories: Ints, given: Mask | None = None) -> Floats:  # noqa: ARG002
+        """Shape (P, J): the values of parameters that are not estimated: slopes of 1, no guessing, else 0. `given`: as
+        in `free`."""
         names = self.parameter_names(int(categories.max(initial=2)))
-        return np.array([{"a": 1.0, LOGIT_C: -np.inf}.get(name, 0.0) for name in names])
+        values = np.array([{"a": 1.0, LOGIT_C: -np.inf}.get(name, 0.0) for name in names])
+        return np.repeat(values[:, None], len(categories), axis=1)
 
     def bounds(self, parameter: str) -> tuple[float, float]:
         """Where the estimate of a parameter stops."""
@@ -225,6 +251,18 @@ class ItemModel(ABC):
         """Derivatives (size, size) of one item's `transformed` parameters by the parameters."""
         self.require_two_categories(_BY_AD)
         return _line_jacobian(slope, intercept, size)
+
+    def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:  # noqa: ARG002
+        """Shape (J, C): the scores whose probability is above 0."""
+        found: Mask = np.arange(categories.max(initial=2)) < categories[:, None]
+        return found
+
+    def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, what: str) -> AnswerMoments:  # noqa: ARG002
+        """What R answers say whose items have these a (R,) and further parameters (M, R), where aθ + d is eta (R,).
+        Raises PsychometricsError where the model has none; `what` is the subject of the sentence."""
+        raise PsychometricsError(
+            f"{what} is computed from a, b and c, which do not make up the curves of a {self.spoken}"
+        )
 
     def probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         """P(category | θ), shape (J, Q, C)."""
@@ -254,6 +292,10 @@ class LogisticModel(ItemModel):
     anchors: bool = True
     two_categories = True
     logistic = True
+
+    @property
+    def scores_suffice(self) -> bool:  # type: ignore[override]
+        return not self.guesses
 
     @property
     def without_guessing(self) -> ItemModel:
@@ -338,6 +380,7 @@ class PartialCreditModel(ItemModel):
     block_steps: bool = False
     priors_on: tuple[str, ...] = ("a", "b")
     anchors = True
+    scores_suffice = True
 
     def parameter_names(self, categories: int) -> tuple[str, ...]:
         return ("a", "d", *(f"{_T}{k}" for k in range(categories)))
@@ -345,12 +388,16 @@ class PartialCreditModel(ItemModel):
     def of_max_score(self, max_score: int) -> ItemModel:
         return self if max_score > 1 else TWO_PL if self.own_slopes else RASCH
 
-    def free(self, categories: Ints) -> Mask:
-        """As in `ItemModel`, of items in which each score was given."""
-        has = super().free(categories)
-        has[2] = False
-        has[categories + 1, np.arange(len(categories))] = False
-        return has
+    def free(self, categories: Ints, given: Mask | None = None) -> Mask:
+        free = super().free(categories)
+        free[2:] = between(_possible(categories, given)).T
+        return free
+
+    def fixed_at(self, categories: Ints, given: Mask | None = None) -> Floats:
+        values = super().fixed_at(categories)
+        absent = self.has(categories)[2:] & ~_possible(categories, given).T
+        values[2:][absent] = -np.inf
+        return values
 
     def estimable(self, counts: Floats, categories: Ints) -> Mask:  # noqa: ARG002
         """Shape (J,): items with answers of two scores."""
@@ -362,6 +409,7 @@ class PartialCreditModel(ItemModel):
         logs = np.log(np.maximum(shares, _RARE))
         low, high = given.argmax(axis=1), C - 1 - given[:, ::-1].argmax(axis=1)
         rows, points = np.arange(len(shares)), np.arange(C)
+        logs = _FLATTER * logs
         d = (logs[rows, high] - logs[rows, low]) / np.maximum(high - low, 1)
         t = logs - logs[rows, low][:, None] - (points - low[:, None]) * d[:, None]
         t[rows, high] = 0.0
@@ -402,6 +450,17 @@ class PartialCreditModel(ItemModel):
         points = np.arange(p.shape[2])
         return np.where(p > 0, parameters[0][:, None, None] * (points - (p @ points)[:, :, None]), 0.0)
 
+    def moments_of_answers(self, a: Floats, eta: Floats, further: Floats, what: str) -> AnswerMoments:  # noqa: ARG002
+        points = np.arange(len(further))
+        p = softmax(eta[:, None] * points + further.T, axis=1)
+        expected = p @ points
+        return AnswerMoments(expected, a, a**2 * (p * (points - expected[:, None]) ** 2).sum(axis=1))
+
+    def scores_with_parameters(self, further: Floats, categories: Ints) -> Mask:
+        C = categories.max(initial=2)
+        found: Mask = super().scores_with_parameters(further, categories) & np.isfinite(further[:C].T)
+        return found
+
     def transformed(self, parameters: Floats, slope: float, intercept: float) -> Floats:
         return _with_line_moved(parameters, slope, intercept)
 
@@ -416,6 +475,17 @@ THREE_PL = LogisticModel("3pl", "3PL", "own", True, 4, ("a", "b", "c"))
 PCM = PartialCreditModel("pcm", "PCM", "fixed", priors_on=("b",))
 RSM = PartialCreditModel("rsm", "RSM", "fixed", block_steps=True, priors_on=("b",))
 GPCM = PartialCreditModel("gpcm", "GPCM", "own")
+
+
+def between(scores: Mask) -> Mask:
+    """Those of an item's scores (J, C) that are neither its lowest nor its highest."""
+    return scores & (np.cumsum(scores, axis=1) > 1) & (np.cumsum(scores[:, ::-1], axis=1)[:, ::-1] > 1)
+
+
+def _possible(categories: Ints, given: Mask | None) -> Mask:
+    """Shape (J, C): the scores that an item has."""
+    has: Mask = np.arange(int(categories.max(initial=2))) < categories[:, None]
+    return has if given is None else has & given[:, : has.shape[1]]
 
 
 def _with_line_moved(parameters: Floats, slope: float, intercept: float) -> Floats:

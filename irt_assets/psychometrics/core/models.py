@@ -26,7 +26,7 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems, chosen, item_model, model_of, parts, which
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.meanings import Meaning, NameWithMeaning
-from irt_assets.psychometrics.core.model_families import ItemModel
+from irt_assets.psychometrics.core.model_families import ItemModel, between
 from irt_assets.psychometrics.core.options import Model as Model
 
 
@@ -188,15 +188,17 @@ class Responses:
     def among(self, item_ids: Sequence[str]) -> Responses:
         """The same responses with `item_ids` as the items, of which some may have no response.
 
-        Raises PsychometricsError where an item is not among them, or has more than two categories.
+        Those have two categories. Raises PsychometricsError where an item is not among them.
         """
         place = {item: j for j, item in enumerate(item_ids)}
-        if self.categories is not None:
-            raise PsychometricsError("items are added to responses of two categories only")
         if missing := [item for item in self.item_ids if item not in place]:
             raise PsychometricsError(f"item {missing[0]} has responses and is not among the items")
         code = np.array([place[item] for item in self.item_ids], dtype=np.int32)
-        return replace(self, item=code[self.item], item_ids=tuple(item_ids))
+        sizes = None
+        if self.categories is not None:
+            sizes = np.full(len(item_ids), 2)
+            sizes[code] = self.categories
+        return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes)
 
     @property
     def n_categories(self) -> Ints:
@@ -283,7 +285,8 @@ class Calibration:
         a, d, c: shape (J,). Slope, intercept, lower asymptote; NaN where an item could not be estimated.
         cov: shape (J, P, P), covariance of each item's parameters as they are estimated: a, d, and what its model adds
             to them, logit c among it. NaN where there is none, 0 for parameters that the item does not have.
-        joint_cov: shape (2J, 2J), of a_1, d_1, a_2, d_2, …; None where only the blocks are kept.
+        joint_cov: of a_1, d_1, a_2, d_2, …, and then item by item of the parameters of its scores that are free, at
+            `places_of_parameters`; None where only the blocks are kept.
         n, n_correct: shape (J,), responses and correct responses per item, those of the highest category.
         flags: J tuples of `Flag`.
         latent_mean, latent_sd: of θ on this scale, in the population that was fitted (all its groups together).
@@ -292,6 +295,7 @@ class Calibration:
         anchored: the items whose parameters were given and held. Their errors are 0: they are not part of this fit.
         software: versions of what an engine runs in, besides `engine_version`; empty where that says all.
         categories: shape (J,), of items that may have more than two; None for models of two.
+        score_sums: shape (J,), the sum of all scores of an item; None where all have scores of 0 and 1 (`n_correct`).
         further: shape (J, M), the parameters besides a, d and c, in the order of `ItemModel.parameter_names`; NaN for
             those that an item does not have. None where no item has any.
     """
@@ -319,6 +323,7 @@ class Calibration:
     software: dict[str, str] = field(default_factory=dict)
     categories: Ints | None = None
     further: Floats | None = None
+    score_sums: Ints | None = None
 
     @property
     def n_items(self) -> int:
@@ -327,6 +332,15 @@ class Calibration:
     @property
     def n_responses(self) -> int:
         return int(self.n.sum())
+
+    @property
+    def p_values(self) -> Floats:
+        """Shape (J,): the mean score as a share of the maximum score, of 0 and 1 the proportion correct; NaN where
+        nobody answered."""
+        points = self.n_correct if self.score_sums is None else self.score_sums / (self.n_categories - 1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found: Floats = points / self.n
+        return found
 
     @property
     def model(self) -> Model:
@@ -369,6 +383,11 @@ class Calibration:
         places = np.where(self.estimated, np.arange(self.n_items), -1)
         return chosen((some for some in items if not some.model.logistic), places, self.n_items)
 
+    @property
+    def places_of_parameters(self) -> Ints:
+        """Shape (J, 2 + M): where `joint_cov` has each item's a, d and further parameters; −1 where it has not."""
+        return places_of_parameters(self.n_items, self.further)
+
     def further_of(self, j: int) -> dict[str, float]:
         """An item's parameters besides a, d and c, and their errors, as they are shown and stored: `u` and `u_se`."""
         if self.further is None:
@@ -408,15 +427,15 @@ class Calibration:
             return g @ self.cov[:, :2, :2] @ g.transpose(0, 2, 1)
 
     @property
-    def third_cov_ab(self) -> Floats | None:
-        """Shape (J, 3), covariances with (a, b) of the third parameter of items of two categories, as it is estimated,
-        and its variance; 0 where it was not estimated. None where no item has one."""
+    def further_cov_ab(self) -> Floats | None:
+        """Shape (J, M, 2 + M), covariances of the further parameters, as they are estimated, with (a, b) and with each
+        other; 0 where they were not estimated. None where no item has any."""
         if self.cov.shape[1] == 2:
             return None
+        found = self.cov[:, 2:].copy()
         with np.errstate(divide="ignore", invalid="ignore"):
-            with_a, with_d, variance = self.cov[:, 2, :3].T
-            with_b = self.d / self.a**2 * with_a - with_d / self.a
-        return np.nan_to_num(np.stack([with_a, with_b, variance], axis=1))
+            found[:, :, :2] = found[:, :, :2] @ ab_by_ad(self.a, self.d).swapaxes(1, 2)
+        return np.nan_to_num(found)
 
     @property
     def b_se(self) -> Floats:
@@ -424,13 +443,14 @@ class Calibration:
 
     @property
     def items(self) -> ItemParameters:
-        """The items of a model of two categories; with covariances between items only where the fit kept them."""
-        if self.joint_cov is None or not np.isfinite(self.joint_cov).all():
+        """The items, with covariances between items only where the fit kept them."""
+        of_pairs = slice(0, 2 * self.n_items)
+        if self.joint_cov is None or not np.isfinite(self.joint_cov[of_pairs, of_pairs]).all():
             cov = self.cov_ab
         else:
             g = block_diagonal(ab_by_ad(self.a, self.d))
-            cov = (g @ self.joint_cov @ g.T)[None]
-        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.third_cov_ab, self._others)
+            cov = (g @ self.joint_cov[: len(g), : len(g)] @ g.T)[None]
+        return ItemParameters(self.item_ids, self.a, self.b, self.c, cov, self.further_cov_ab, self._others)
 
     @property
     def aic(self) -> float:
@@ -443,7 +463,8 @@ class Calibration:
     def select(self, keep: npt.ArrayLike) -> Calibration:
         """The same fit with only the items of `keep` (a boolean mask or indices of length ≤ J)."""
         idx = np.arange(self.n_items)[np.asarray(keep)]
-        pairs = np.stack([2 * idx, 2 * idx + 1], axis=1).ravel()
+        places = self.places_of_parameters[idx]
+        kept = np.concatenate([places[:, :2].ravel(), places[:, 2:][places[:, 2:] >= 0]])
         return replace(
             self,
             item_ids=tuple(self.item_ids[i] for i in idx),
@@ -452,13 +473,14 @@ class Calibration:
             d=self.d[idx],
             c=self.c[idx],
             cov=self.cov[idx],
-            joint_cov=None if self.joint_cov is None else self.joint_cov[np.ix_(pairs, pairs)],
+            joint_cov=None if self.joint_cov is None else self.joint_cov[np.ix_(kept, kept)],
             n=self.n[idx],
             n_correct=self.n_correct[idx],
             flags=tuple(self.flags[i] for i in idx),
             anchored=tuple(item for item in self.anchored if item in {self.item_ids[i] for i in idx}),
             categories=None if self.categories is None else self.categories[idx],
             further=None if self.further is None else self.further[idx],
+            score_sums=None if self.score_sums is None else self.score_sums[idx],
         )
 
     def standardised(self, mean: float, sd: float) -> Calibration:
@@ -471,9 +493,10 @@ class Calibration:
         own = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]])  # ∂(a*, d*)/∂(a, d)
         joint = self.joint_cov
         if joint is not None:
-            J = self.n_items
-            joint = (own @ joint.reshape(J, 2, 2 * J)).reshape(2 * J, 2 * J)  # every row pair, then every column pair
-            joint = (own @ joint.T.reshape(J, 2, 2 * J)).reshape(2 * J, 2 * J).T
+            J, joint = self.n_items, joint.copy()
+            for _ in range(2):  # every row pair, then every column pair
+                joint[: 2 * J] = (own @ joint[: 2 * J].reshape(J, 2, -1)).reshape(2 * J, -1)
+                joint = np.ascontiguousarray(joint.T)
         cov, further = self.cov.copy(), np.zeros((self.n_items, 0)) if self.further is None else self.further.copy()
         for some in parts(self.item_model, np.stack([self.a, self.d, *further.T]), self.n_categories):
             by = some.model.jacobian(slope, intercept, cov.shape[1])
@@ -491,6 +514,18 @@ class Calibration:
             populations=tuple(population.rescaled(slope, intercept) for population in self.populations),
             further=None if self.further is None else further,
         )
+
+
+def places_of_parameters(n_items: int, further: Floats | None) -> Ints:
+    """See `Calibration.places_of_parameters`. The parameters of scores that are free are those between an item's lowest
+    and highest score."""
+    pairs = np.arange(2 * n_items).reshape(-1, 2)
+    if further is None:
+        return pairs
+    free = between(np.isfinite(further))
+    places = np.full(free.shape, -1)
+    places[free] = 2 * n_items + np.arange(free.sum())
+    return np.column_stack([pairs, places])
 
 
 def category_rows(categories: Ints) -> tuple[Ints, Ints]:

@@ -1,10 +1,11 @@
 """DIF of a learner attribute: items harder, or less discriminating, for one group than for another of equal ability.
 
 Belongs here: which groups and items can be tested, and the three methods' results together. Does not belong here: the
-methods (wald.py, mantel_haenszel.py, logistic.py), and which attributes are examined.
+methods (wald.py, mantel_haenszel.py, mantel.py, logistic.py), and which attributes are examined.
 
 The Wald test decides. Mantel-Haenszel and logistic regression are shown next to it, within forms, as
-they compare learners of equal score on the same items.
+they compare learners of equal score on the same items; of a scored item Mantel's test with the standardised mean
+difference, and no regression.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import numpy as np
 
 from irt_assets.psychometrics.core.arrays import Ints
 from irt_assets.psychometrics.core.errors import PsychometricsError, Refused
-from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.item_models import item_model, model_of
+from irt_assets.psychometrics.core.model_families import PCM, RSM
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.dif.forms import Cells, cells, sittings
 from irt_assets.psychometrics.dif.logistic import LogisticDif, logistic_dif
+from irt_assets.psychometrics.dif.mantel import Mantel, mantel
 from irt_assets.psychometrics.dif.mantel_haenszel import MantelHaenszel, mantel_haenszel
 from irt_assets.psychometrics.dif.split_items import FEWEST_ITEMS, Groups
 from irt_assets.psychometrics.dif.wald import Wald, compare_groups, family_q
@@ -64,13 +67,13 @@ class WithinForms:
     Attributes:
         groups: G names, the reference first.
         mantel_haenszel, logistic: G − 1 rows of J; None where fewer than 200 complete sittings of either group had the
-            item.
+            item, and no regression of a scored one.
         sittings: shape (G, J), complete ones with the item.
         n_sittings: complete ones. n_incomplete: those without an answer to an item of their form, left out.
     """
 
     groups: tuple[str, ...]
-    mantel_haenszel: tuple[tuple[MantelHaenszel | None, ...], ...]
+    mantel_haenszel: tuple[tuple[MantelHaenszel | Mantel | None, ...], ...]
     logistic: tuple[tuple[LogisticDif | None, ...], ...]
     sittings: Ints
     n_sittings: int
@@ -126,7 +129,7 @@ def analyse_dif(
     values: Sequence[str | None],
     *,
     forms: Sequence[str | None] | None = None,
-    model: Model = DEFAULT_MODEL,
+    model: Model | Sequence[Model] = DEFAULT_MODEL,
     latent: Latent = "normal",
     threads: int | None = None,
 ) -> Dif:
@@ -137,6 +140,7 @@ def analyse_dif(
         responses: scored responses of a window.
         values: the attribute of each person, n_persons of them; None where unknown.
         forms: the form of each response, R of them; None outside forms.
+        model: of all items, or of each. Steps that a block has in common are then each item's own.
         latent: of the groups' θ; a histogram only where the reference group has learners enough for one.
         threads: of the fits; None for all processors.
 
@@ -144,9 +148,11 @@ def analyse_dif(
     others can be fitted are named and left out; the others are compared. Attributes that cannot be tested give a `Dif`
     that says why.
 
-    Raises PsychometricsError where lengths do not agree.
+    Raises PsychometricsError where lengths do not agree, or models are neither logistic nor of partial credit.
     """
-    item_model(model).require_logistic("differential item functioning")
+    names = [model] * responses.n_items if isinstance(model, str) else model
+    models = tuple((PCM if item_model(name) is RSM else item_model(name)).name for name in names)
+    model_of(models).require_categories(responses.item_ids, responses.n_categories)
     for name, given, size in (("values", values, responses.n_persons), ("forms", forms, responses.n_responses)):
         if given is not None and len(given) != size:
             raise PsychometricsError(f"{name} of {attribute} must be {size} labels, got {len(given)}")
@@ -167,7 +173,7 @@ def analyse_dif(
         try:
             enough = answers[numbers] >= TESTABLE
             return compare_groups(
-                Groups.of(responses, chosen, turn[member], enough, model=model, latent=latent, threads=threads)
+                Groups.of(responses, chosen, turn[member], enough, models=models, latent=latent, threads=threads)
             )
         except PsychometricsError as error:
             return Refused(str(error))
@@ -255,12 +261,18 @@ def _within_forms(
     def tables(matching: Collection[int]) -> list[Cells]:
         return [cells(taken, j, matching, len(groups)) for j in everything]
 
-    def delta(counts: Cells, f: int) -> MantelHaenszel | None:
-        return mantel_haenszel(counts, f) if counts.n[:, [0, f]].sum(axis=0).min() >= TESTABLE else None
+    scored = responses.n_categories > 2
+
+    def compared(of_items: Sequence[Cells], f: int) -> tuple[MantelHaenszel | Mantel | None, ...]:
+        return tuple(
+            None if t.n[:, [0, f]].sum(axis=0).min() < TESTABLE else mantel(t, f) if more else mantel_haenszel(t, f)
+            for t, more in zip(of_items, scored, strict=True)
+        )
 
     if anchors is None:
         first = tables(everything)
-        sound = [all(m is None or m.ets_class in ("A", None) for m in (delta(t, f) for f in focal)) for t in first]
+        of_each = zip(*(compared(first, f) for f in focal), strict=True)
+        sound = [all(m is None or m.ets_class in ("A", None) for m in found) for found in of_each]
         matching = [j for j in everything if sound[j]]
     else:
         matching = [j for j in everything if responses.item_ids[j] in anchors]
@@ -268,9 +280,12 @@ def _within_forms(
     seen = np.stack([t.n.sum(axis=0) for t in counts], axis=1).astype(np.int64)
     return WithinForms(
         groups,
-        tuple(tuple(delta(t, f) for t in counts) for f in focal),
+        tuple(compared(counts, f) for f in focal),
         tuple(
-            tuple(logistic_dif(t, f) if seen[[0, f], j].min() >= TESTABLE else None for j, t in enumerate(counts))
+            tuple(
+                None if scored[j] or seen[[0, f], j].min() < TESTABLE else logistic_dif(t, f)
+                for j, t in enumerate(counts)
+            )
             for f in focal
         ),
         seen,

@@ -1,7 +1,7 @@
 """Sittings of complete forms, tabled for methods that compare learners of equal score.
 
 Belongs here: which sittings count, the matching score, and the counts by form, score and group that
-mantel_haenszel.py and logistic.py read. No statistic here.
+mantel_haenszel.py, mantel.py and logistic.py read. No statistic here.
 """
 
 from __future__ import annotations
@@ -22,23 +22,27 @@ PART_OF_FORM = 0.5
 @dataclass(frozen=True)
 class Sittings:
     """Complete sittings of one form: `group` (S,); `items` (K,), indices into the
-    items of the responses; `score` (S, K) of 0 and 1."""
+    items of the responses; `score` (S, K), and the most that each has, `most`
+    (K,)."""
 
     form: str
     group: Ints
     items: Ints
     score: npt.NDArray[np.int8]
+    most: Ints
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Sittings of an item by form, matching score and group: `n` and `right` are (C, G), C cells; `form` (C,) numbers
-    the forms, `score` (C,) is the matching score as a share of the most that can be reached."""
+    """Sittings of an item by form, matching score and group: `n`, `right` and `squares` are (C, G), C cells: how many,
+    and the sums of their scores and of the squares of these; `form` (C,) numbers the forms, `score` (C,) is the
+    matching score as a share of the most that can be reached."""
 
     form: Ints
     score: Floats
     n: Floats
     right: Floats
+    squares: Floats
 
 
 def sittings(responses: Responses, forms: Sequence[str | None], group: Ints) -> tuple[tuple[Sittings, ...], int]:
@@ -69,7 +73,9 @@ def sittings(responses: Responses, forms: Sequence[str | None], group: Ints) -> 
         complete = (table >= 0).all(axis=1)
         incomplete += int((~complete).sum())
         if complete.any():
-            out.append(Sittings(label, group[persons[complete]], items, table[complete]))
+            out.append(
+                Sittings(label, group[persons[complete]], items, table[complete], responses.n_categories[items] - 1)
+            )
     return tuple(out), incomplete
 
 
@@ -79,20 +85,22 @@ def cells(taken: Sequence[Sittings], item: int, matching: Collection[int], n_gro
     The item counts in its own matching score: without it, items without DIF look as if they had it where groups differ
     in ability (Holland & Thayer 1988).
     """
-    forms, scores, n, right = [], [], [], []
+    forms, scores, n, right, squares = [], [], [], [], []
     for k, sat in enumerate(taken):
         if item not in sat.items:
             continue
         used = np.isin(sat.items, [*matching, item])
         total = sat.score[:, used].sum(axis=1, dtype=np.int64)
         own = sat.score[:, np.flatnonzero(sat.items == item)[0]]
-        shape = (int(used.sum()) + 1, n_groups)
+        shape = (int(sat.most[used].sum()) + 1, n_groups)
         place = np.ravel_multi_index((total, sat.group), shape)
         n.append(np.bincount(place, minlength=shape[0] * n_groups).reshape(shape))
-        right.append(np.bincount(place, own, minlength=shape[0] * n_groups).reshape(shape))
+        for sums, power in ((right, own), (squares, own.astype(float) ** 2)):
+            sums.append(np.bincount(place, power, minlength=shape[0] * n_groups).reshape(shape))
         forms.append(np.full(shape[0], k))
         scores.append(np.arange(shape[0]) / (shape[0] - 1))
     if not n:
         none = np.zeros((0, n_groups))
-        return Cells(np.empty(0, dtype=np.int64), np.empty(0), none, none)
-    return Cells(np.concatenate(forms), np.concatenate(scores), np.concatenate(n).astype(float), np.concatenate(right))
+        return Cells(np.empty(0, dtype=np.int64), np.empty(0), none, none, none)
+    counts = np.concatenate(n).astype(float)
+    return Cells(np.concatenate(forms), np.concatenate(scores), counts, np.concatenate(right), np.concatenate(squares))

@@ -24,7 +24,7 @@ import numpy as np
 from irt_assets.psychometrics.alignment.align import invariant
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.item_models import OtherItems, model_of, parts, which
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR
@@ -48,13 +48,14 @@ class Groups:
         names: the reference first.
         member: shape (n_persons,), each learner's group.
         answered: shape (G, J), the items that a group answered often enough.
+        models: of J items.
     """
 
     responses: Responses
     names: tuple[str, ...]
     member: Ints
     answered: Mask
-    model: Model
+    models: tuple[Model, ...]
     latent: Latent
     threads: int | None
 
@@ -66,7 +67,7 @@ class Groups:
         member: Ints,
         answered: Mask,
         *,
-        model: Model,
+        models: tuple[Model, ...],
         latent: Latent,
         threads: int | None,
     ) -> Groups:
@@ -76,9 +77,10 @@ class Groups:
         rows = rows[np.argsort(group[rows], kind="stable")]  # a group's copies are then used one after the other
         first = np.diff(responses.person[rows], prepend=-1) != 0
         person = np.cumsum(first, dtype=np.int32) - 1
-        own = Responses(person, responses.item[rows], responses.score[rows], int(first.sum()), responses.item_ids)
+        answers, n = responses.of_rows(rows), int(first.sum())
+        own = replace(answers, person=person, n_persons=n, key=None)
         shape: Latent = latent if np.sum(member == 0) >= FEWEST_LEARNERS else "normal"
-        return cls(own, tuple(names), group[rows[first]], answered, model, shape, threads)
+        return cls(own, tuple(names), group[rows[first]], answered, models, shape, threads)
 
     @property
     def sizes(self) -> Ints:
@@ -89,7 +91,7 @@ class Groups:
         fits, least = [], np.full(self.responses.n_items, np.nan)
         for g, name in enumerate(self.names):
             answers = self.responses.of_persons(np.flatnonzero(self.member == g))
-            fit = fit_em(answers, model=self.model, threads=self.threads, tolerance=1e-2, abilities_known=True)
+            fit = fit_em(answers, model=self.models, threads=self.threads, tolerance=1e-2, abilities_known=True)
             fits.append(fit)
             known = np.isfinite(fit.cov).all(axis=(1, 2)) & (fit.a > 0)
             if g == 0:
@@ -108,6 +110,7 @@ class Groups:
             a=np.concatenate([fit.a for fit in fits]),
             d=np.concatenate([fit.d for fit in fits]),
             c=np.concatenate([fit.c for fit in fits]),
+            further=None if fits[0].further is None else np.concatenate([fit.further for fit in fits]),
             populations=tuple(fit.populations[0] for fit in fits),
         )
         anchors = least >= min(ANCHOR_P, float(np.nanmedian(least)))
@@ -124,15 +127,20 @@ class Groups:
         ids = tuple(f"{self.responses.item_ids[j]} of group {g}" for g, j in zip(group, item, strict=True))
         responses = self.responses
         fit = fit_em(
-            replace(responses, item=place[self.member[responses.person], responses.item], item_ids=ids),
+            replace(
+                responses,
+                item=place[self.member[responses.person], responses.item],
+                item_ids=ids,
+                categories=None if responses.categories is None else responses.categories[item],
+            ),
             groups=[f"{g:09d}" for g in self.member],
-            model=self.model,
+            model=[self.models[j] for j in item],
             latent=self.latent,
             threads=self.threads,
             tolerance=_TOLERANCE,
             start=replace(near.fit.select(near.place[group, item]), item_ids=ids),
         )
-        if not (fit.convergence.converged or (item_model(self.model).guesses and _all_but_items(fit))):
+        if not (fit.convergence.converged or (model_of(self.models).guesses and _all_but_items(fit))):
             raise PsychometricsError(f"their fit did not converge: {fit.convergence.reason}")
         return Copies(fit, place)
 
@@ -144,9 +152,8 @@ class Groups:
             raise PsychometricsError(_too_few(shared, self.names[0], "another"))
         anchors, near = self.apart()
         responses, J = self.responses, len(anchors)
-        right = np.bincount(responses.item, responses.score, J) / np.maximum(
-            np.bincount(responses.item, minlength=J), 1
-        )
+        seen = np.bincount(responses.item, minlength=J)
+        right = np.bincount(responses.item, responses.score, J) / np.maximum(seen, 1) / (responses.n_categories - 1)
         order = np.lexsort([right, *self.answered])
         smaller = np.zeros(J, dtype=bool)
         smaller[order[anchors[order]][::3]] = True
@@ -190,19 +197,39 @@ class Copies:
 
     @property
     def parameters(self) -> Floats:
-        """Shape (G, J, K)."""
-        return self.fit.parameters.T[self.place]
+        """Shape (G, J, K); −∞ where an item that is scored 0 and 1 has no guessing, but others have, or no such
+        score."""
+        found = self.fit.parameters.T.copy()
+        found[which(self.fit.models, lambda model: model.logistic and not model.guesses), 2:] = -np.inf
+        return found[self.place]
+
+    @property
+    def own_slopes(self) -> Mask:
+        """Shape (J,): the items that have a slope of their own."""
+        return which(self._models, lambda model: model.own_slopes)
+
+    @property
+    def scored(self) -> list[OtherItems]:
+        """The items whose curves a, b and c do not make up, by their places among J; their parameters say nothing."""
+        categories = self.fit.n_categories[self.place.max(axis=0)]
+        items = parts(model_of(self._models), self.parameters[0].T, categories)
+        return [some for some in items if not some.model.logistic]
+
+    @property
+    def _models(self) -> tuple[Model, ...]:
+        return tuple(self.fit.models[k] for k in self.place.max(axis=0))
 
     @property
     def covariance(self) -> Floats:
-        """Shape (J, G, K, G, K), of an item's copies. What c has in common with other groups' copies is left out; so is
-        all that copies have in common where the fit keeps no covariances between items."""
+        """Shape (J, G, K, G, K), of an item's copies. What further parameters have in common with other groups' copies
+        is left out; so is all that copies have in common where the fit keeps no covariances between items."""
         (G, J), K = self.place.shape, self.fit.cov.shape[1]
         cov = np.zeros((J, G, K, G, K))
         joint = self.fit.joint_cov
         for g in range(G):
             if joint is not None:
-                between = joint.reshape(-1, 2, joint.shape[0] // 2, 2)
+                n = self.fit.n_items
+                between = joint[: 2 * n, : 2 * n].reshape(n, 2, n, 2)
                 for h in range(G):
                     cov[:, g, :2, h, :2] = between[self.place[g], :, self.place[h], :]
             cov[:, g, :, g, :] = self._own_covariance[self.place[g]]
@@ -213,7 +240,7 @@ class Copies:
         """Shape (n, K, K), the variance over samples: what the prior of c, which copies share and is not evidence,
         seems to say is taken out."""
         cov = self.fit.cov
-        if cov.shape[1] == 2:
+        if not self.fit.item_model.guesses:
             return cov
         assert GUESSING_PRIOR.c is not None
         said = GUESSING_PRIOR.c.terms(self.fit.parameters[2]).bend

@@ -4,20 +4,24 @@ Belongs here: the test of each item, how large its difference is, and which item
 fits (split_items.py), which learners make a group (analysis.py), methods that match on scores (mantel_haenszel.py,
 logistic.py).
 
-With x_g the parameters of an item's copy in group g (a, d and, of a 3PL, logit c), the test is of
+With x_g the parameters of an item's copy in group g (a, d and, of a 3PL, logit c, or of an item scored 0 … m the t of
+its scores) and P its curve, of a scored item its expected share of m, the test is of
 
     T_f = ∫ (1, z)ᵀ (P_f − P_reference) g(θ) dθ = 0
 
 for all focal groups f together, g being the normal with mean and variance of both groups' θ and z that θ standardised.
 T_f is H_f·(x_f − x_reference), H_f the mean of the derivatives of ∫ (1, z)ᵀ P g on the straight way between both
 curves. H_f is square where there is no c, and the test then that of the parameters themselves (Lord 1980, ch. 14); with
-c, which trades against a and d at little cost to a curve, it is of what the answers determine. Where items have no
-slope of their own, the first component alone is tested. It is also the difference of expected scores at equal ability.
+c, which trades against a and d at little cost to a curve, it is of what the answers determine. Of a scored item it is
+of the item as a whole, by two numbers whatever m is: a group in which nobody got some score can be compared, and steps
+that differ while the expected score does not are not DIF. Where items have no slope of their own, the first component
+alone is tested. It is also the difference of expected scores at equal ability.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -32,6 +36,7 @@ from irt_assets.psychometrics.core.curves import (
     slope_at,
 )
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import OtherItems
 from irt_assets.psychometrics.core.models import pooled
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.significance import q_values
@@ -170,19 +175,19 @@ def differences_of(copies: Copies, sizes: Ints) -> Differences:
     mean, sd = np.array([of.mean for of in populations]), np.array([of.sd for of in populations])
     known, (G, J) = copies.estimated, copies.place.shape
     compared = known[0] & known[1:] & (copies.place[1:] != copies.place[0])
-    x, cov = np.nan_to_num(copies.parameters), np.nan_to_num(copies.covariance)
-    moments, used = (2, slice(None)) if copies.fit.item_model.own_slopes else (1, slice(1, 2))
-    K = x.shape[2]
+    x, cov = np.where(np.isnan(copies.parameters), 0.0, copies.parameters), np.nan_to_num(copies.covariance)
+    own_slopes, scored, K = copies.own_slopes, copies.scored, x.shape[2]
     t, wabc = np.zeros((J, G - 1, 2)), np.zeros((G - 1, J))
     by_x = np.zeros((J, G - 1, 2, G, K))
     for f in range(G - 1):
         both = [0, 1 + f]
         middle, wide = pooled(sizes[both], mean[both], sd[both])
         theta = middle + wide * Grid.spanning().nodes
-        wabc[f], t[:, f], slopes = curve_difference(x[0], x[1 + f], theta)
-        by_x[:, f, :, 0, used], by_x[:, f, :, 1 + f, used] = -slopes[:, :, used], slopes[:, :, used]
-    t, by_x = t[:, :, :moments], by_x[:, :, :moments]
-    said = np.repeat(compared.T, moments, axis=1)
+        wabc[f], t[:, f], slopes = curve_difference(x[0], x[1 + f], theta, scored)
+        slopes[~own_slopes, :, 0] = 0.0  # errors of a common slope cancel
+        by_x[:, f, :, 0], by_x[:, f, :, 1 + f] = -slopes, slopes
+    said = compared.T[:, :, None] & np.stack([np.ones(J, dtype=bool), own_slopes], axis=1)[:, None]
+    said = said.reshape(J, -1)
     t, by_x = t.reshape(J, -1), by_x.reshape(J, -1, G * K)
     cov_t = by_x @ cov.reshape(J, G * K, G * K) @ by_x.transpose(0, 2, 1)
     cov_t = np.where(said[:, :, None] & said[:, None], cov_t, np.eye(said.shape[1]))
@@ -200,10 +205,10 @@ def differences_of(copies: Copies, sizes: Ints) -> Differences:
     wald = np.einsum("jf,jf->j", z, solved[:, :, 0])
     compared &= np.isfinite(wald)
     delta, se = _differences(x, cov)
-    shift, shift_se = t[:, ::moments].T, error[:, ::moments].T
+    shift, shift_se = t[:, ::2].T, error[:, ::2].T
     shown = compared[:, :, None]
     return Differences(
-        mean=mean, sd=sd, df=moments * compared.sum(axis=0), wald=np.where(compared.any(axis=0), wald, np.nan),
+        mean=mean, sd=sd, df=(1 + own_slopes) * compared.sum(axis=0), wald=np.where(compared.any(axis=0), wald, np.nan),
         delta=np.where(shown, delta, np.nan), se=np.where(shown, se, np.nan), wabc=np.where(compared, wabc, np.nan),
         shift=np.where(compared, shift, np.nan), shift_se=np.where(compared, shift_se, np.nan),
     )  # fmt: skip
@@ -230,13 +235,16 @@ def _error(cov: Floats, by_ad: Floats) -> Floats:
     return np.sqrt(np.maximum(own[1:] + own[0] - 2 * between[:, 0, 1:].T, 0.0))
 
 
-def curve_difference(reference: Floats, focal: Floats, theta: Floats) -> tuple[Floats, Floats, Floats]:
+def curve_difference(
+    reference: Floats, focal: Floats, theta: Floats, scored: Sequence[OtherItems] = ()
+) -> tuple[Floats, Floats, Floats]:
     """∫ |P_focal − P_reference|, shape (J,), ∫ (1, z)ᵀ (P_focal − P_reference), shape (J, 2), over standard normal
     weights at `theta` (Q,), and the latter's slopes in the differences of parameters, shape (J, 2, K).
 
-    `reference`, `focal`: shape (J, K), parameters of the curves. The slopes are the means over the straight way from
-    one curve to the other, so that slopes times differences *is* the second integral. Those at the focal end, where P
-    can come out near 0 or 1, would make chance look certain.
+    `reference`, `focal`: shape (J, K), parameters of the curves; `scored`: as of `Copies`. The slopes are the means
+    over the straight way from one curve to the other, so that slopes times differences *is* the second integral. Those
+    at the focal end, where P can come out near 0 or 1, would make chance look certain. A score that one of the curves
+    lacks, the way lacks.
     """
     grid = Grid.spanning()
     weights = np.exp(grid.log_weights())
@@ -245,12 +253,20 @@ def curve_difference(reference: Floats, focal: Floats, theta: Floats) -> tuple[F
     def curve(x: Floats) -> tuple[Floats, Floats]:
         eta, c = x[:, :1] * theta + x[:, 1:2], expit(x[:, 2:3]) if x.shape[1] > 2 else 0.0
         steep = slope_at(eta, c)
-        slopes = [steep * theta, steep, c * (1 - c) * by_asymptote_at(eta)]
-        return probability_at(eta, c), np.stack(slopes[: x.shape[1]], axis=2)
+        p, slopes = probability_at(eta, c), np.zeros((*eta.shape, max(3, x.shape[1])))
+        slopes[:, :, 0], slopes[:, :, 1], slopes[:, :, 2] = steep * theta, steep, c * (1 - c) * by_asymptote_at(eta)
+        for some in scored:
+            own = replace(some, further=x[some.at, 2 : 2 + len(some.further)].T)
+            p[some.at], by_eta, *by_t = own.curve_at(eta[some.at])
+            slopes[some.at] = 0.0
+            slopes[some.at, :, : 2 + len(by_t)] = np.stack([by_eta * theta, by_eta, *by_t], axis=2)
+        return p, slopes[:, :, : x.shape[1]]
 
     slopes = np.zeros((len(reference), 2, reference.shape[1]))
+    has = np.isfinite(reference) & np.isfinite(focal)
+    start, step = np.where(has, reference, -np.inf), np.where(has, focal - np.where(has, reference, 0.0), 0.0)
     for node, weight in zip(*_ON_THE_WAY, strict=True):
-        _, steep = curve(reference + (node + 1) / 2 * (focal - reference))
+        _, steep = curve(start + (node + 1) / 2 * step)
         slopes += weight / 2 * np.einsum("mq,jqk->jmk", moments, steep)
     gap = curve(focal)[0] - curve(reference)[0]
     return np.abs(gap) @ weights, gap @ moments.T, slopes

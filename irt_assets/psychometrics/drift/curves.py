@@ -1,7 +1,7 @@
 """What an item's two curves, the window's and the published one, say of the same learners, with the error of that.
 
-Belongs here: the statistic that compares curves, under a 3PL and across models, with its covariance. Does not belong
-here: which items are flagged (items.py), errors of parameters (errors.py).
+Belongs here: the statistic that compares curves, under a 3PL, of scored items and across models, with its covariance.
+Does not belong here: which items are flagged (items.py), errors of parameters (errors.py).
 
 **Across models.** A slope of 0.9 under a 2PL and one of 1.2 under a 3PL may be of one item that has not moved. What has
 to stay is what a fit of the simpler model takes from the answers. Of an item with curve P, answered by learners with
@@ -20,15 +20,18 @@ those left out that stand out; with fewer than 5 items they are what the simpler
 fit have in common is therefore not seen across models.
 
 **Under a 3PL**, a, b and c of one item are traded for each other at little cost to its curve, so that a change of b by
-0.5 is lost in the errors of (a, b), and T is where the answers speak. g is then the scale's population.
+0.5 is lost in the errors of (a, b), and T is where the answers speak. g is then the scale's population. **Of an item
+scored 0 … m** the same is true of a, b and the parameters of its scores; P is its expected score as a share of m, so
+that T has two numbers whatever m is, and scores that nobody got on one side change nothing.
 
-With H the derivatives of T by the item's (a, b, logit c), y those of the window and p those published,
+With H the derivatives of T by the item's a, b and further parameters (logit c, or t of each score), y those of the
+window and p those published,
 
     Cov T = H_y Cov(y) H_yᵀ + H_p Cov(p) H_pᵀ − H_y Cov(y, p) H_pᵀ − H_p Cov(p, y) H_yᵀ,
 
-and Tᵀ (Cov T)⁻¹ T is χ² with 2 degrees of freedom (1 without slopes) where the item has not changed. A published c
-whose errors are not stored is held, with the errors of a and b as they are; then Cov T is too large. What errors of c
-have in common with the linking's constants is left out.
+and Tᵀ (Cov T)⁻¹ T is χ² with 2 degrees of freedom (1 without slopes) where the item has not changed. Published further
+parameters whose errors are not stored are held, with the errors of a and b as they are; then Cov T is too large. What
+the window's have in common with the linking's constants is left out.
 """
 
 from __future__ import annotations
@@ -52,8 +55,8 @@ ROUNDS = 8
 
 @dataclass(frozen=True)
 class Moments:
-    """∫ (1, z)ᵀ P(θ) g(θ) dθ of J items, shape (J, 2), and its derivatives by their (a, b, logit c), shape (J, 2, 3),
-    and by mean and SD of g, shape (J, 2, 2)."""
+    """∫ (1, z)ᵀ P(θ) g(θ) dθ of J items, shape (J, 2), and its derivatives by their P parameters, a, b and the further
+    ones, shape (J, 2, P), and by mean and SD of g, shape (J, 2, 2)."""
 
     values: Floats
     by_parameters: Floats
@@ -68,13 +71,13 @@ class Moments:
         p, by_eta = items.curve_at(theta)
         by_b = -by_eta * items.a[:, None]
         by_a = by_eta * (theta - items.b[:, None])
-        by_x = np.stack([by_a, by_b, items.by_third(theta), -by_b, -by_b * z], axis=2)
+        by_x = np.stack([by_a, by_b, -by_b, -by_b * z, *items.by_further(theta).swapaxes(0, 1)], axis=2)
         moments = np.stack([weights, weights * z])
         by_all = np.einsum("mq,jqx->jmx", moments, by_x)
-        return cls(p @ moments.T, by_all[:, :, :3], by_all[:, :, 3:])
+        return cls(p @ moments.T, np.delete(by_all, [2, 3], axis=2), by_all[:, :, 2:4])
 
     def turned(self, cov: Floats) -> Floats:
-        """Their covariance, shape (J, 2, 2), from that of the parameters, shape (J, 3, 3)."""
+        """Their covariance, shape (J, 2, 2), from that of the parameters, shape (J, P, P)."""
         return self.by_parameters @ cov @ self.by_parameters.transpose(0, 2, 1)
 
 
@@ -152,5 +155,5 @@ def _differences(comparison: Comparison, of_window: Floats, of_published: Floats
     now, then = Moments.of(comparison.window, of_window), Moments.of(comparison.published, of_published)
     shared = comparison.shared
     both = now.by_parameters[:, :, :2] @ shared @ then.by_parameters[:, :, : shared.shape[2]].transpose(0, 2, 1)
-    cov = now.turned(comparison.cov_window) + then.turned(comparison.published.cov_with_guessing)
+    cov = now.turned(comparison.cov_window) + then.turned(comparison.published.cov_of_all)
     return CurveDifferences(now, then, cov - both - both.transpose(0, 2, 1), df)

@@ -41,15 +41,15 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Mask
-from irt_assets.psychometrics.core.covariances import block_diagonal, common_part, with_third
+from irt_assets.psychometrics.core.covariances import block_diagonal, common_part, widened, with_further
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model, which
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.psychometrics.core.model_families import THREE_PL
+from irt_assets.psychometrics.core.model_families import THREE_PL, ItemModel
 from irt_assets.psychometrics.core.models import Calibration, ab_by_ad
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.criteria import Constants, of_guessing, solve
+from irt_assets.psychometrics.linking.criteria import Constants, of_further, solve
 from irt_assets.psychometrics.linking.linking import (
     ad_by_constants,
     match,
@@ -80,7 +80,7 @@ class Fitted:
 @dataclass(frozen=True, eq=False)
 class Placed:
     """How the place of a fit on the scale errs: F of the module's text, shape (2, PK), by the anchors' frozen values as
-    `AnchorSet.cov_with_guessing` has them, and Cov ν, shape (2, 2)."""
+    `AnchorSet.cov_with_further` has them, and Cov ν, shape (2, 2)."""
 
     by_anchors: Floats
     cov: Floats
@@ -95,9 +95,9 @@ class Published(ItemParameters):
     """The published set in force: J items on the bank's scale, their errors independent of each other.
 
     Attributes:
-        guessing_cov: as of items; also 0 where errors of c are not known.
-        with_anchors: shape (J, P, PK), covariance of (a, b), or of (a, b, logit c), with the anchors' frozen values as
-            `AnchorSet.cov_with_guessing` has them.
+        further_cov: as of items; also 0 where errors of further parameters are not known.
+        with_anchors: shape (J, P, PK), covariance of (a, b), or of these and the further parameters, with the anchors'
+            frozen values as `AnchorSet.cov_with_further` has them.
         fitted, placed: of J values; None where it is not known, () where it is of none.
     """
 
@@ -110,16 +110,11 @@ class Published(ItemParameters):
             if not getattr(self, name):
                 object.__setattr__(self, name, (None,) * len(self.item_ids))
 
-    @property
-    def cov_with_guessing(self) -> Floats:
-        """Shape (J, 3, 3), of (a, b, logit c)."""
-        return with_third(self.cov, self.guessing_cov)
-
     @classmethod
     def of_anchors(cls, anchors: AnchorSet) -> Published:
         """The frozen values themselves, published when the scale began."""
-        values = anchors.item_ids, anchors.a, anchors.b, anchors.c, anchors.cov_of_each, anchors.guessing_cov
-        with_anchors = anchors.cov_with_guessing[anchors.places_of_parameters]
+        values = anchors.item_ids, anchors.a, anchors.b, anchors.c, anchors.cov_of_each, anchors.further_cov
+        with_anchors = anchors.cov_with_further[anchors.places_of_parameters]
         return cls(*values, anchors.others, with_anchors=with_anchors, placed=(FROZEN,) * len(anchors.item_ids))
 
     @classmethod
@@ -127,7 +122,7 @@ class Published(ItemParameters):
         """All items that a fit could estimate, linked to the anchors."""
         y = _Linked.of(raw, linking, anchors)
         with_anchors = _nothing_shared(y.fit.n_items, anchors)
-        with_anchors[:, :2] = y.to_ab @ y.by_anchors @ anchors.cov_with_guessing
+        with_anchors[:, :2] = y.to_ab @ y.by_anchors @ anchors.cov_with_further
         placed = (y.placed(anchors),) * y.fit.n_items
         return cls(**vars(y.fit.items), with_anchors=with_anchors, fitted=Fitted.of_each(y.fit), placed=placed)
 
@@ -149,26 +144,35 @@ class Published(ItemParameters):
             np.concatenate([getattr(kept, name), getattr(other, name)])
             for name in ("a", "b", "c", "cov", "with_anchors")
         )
-        guessing = np.concatenate([one.cov_with_guessing[:, 2] for one in (kept, other)])
+        size = max(kept.n_further, other.n_further)
+        further = [widened(one.further_cov, len(one.item_ids), size) for one in (kept, other)]
         return Published(
-            kept.item_ids + other.item_ids, a, b, c, cov, guessing,
+            kept.item_ids + other.item_ids, a, b, c, cov, np.concatenate(further),
             kept.others + tuple(some.moved(len(kept.item_ids)) for some in other.others), with_anchors=with_anchors,
             fitted=kept.fitted + other.fitted, placed=kept.placed + other.placed,
         )  # fmt: skip
 
     def models(self, window: Sequence[Model]) -> tuple[Model, ...]:
         """Models of J values. An unknown one is the window's, unless the parameters are of another."""
-        own: dict[int, Model] = {j: some.model.name for some in self.others for j in some.at.tolist()}
+        own = {j: some.model for some in self.others for j in some.at.tolist()}
+
+        def by_parameters(j: int, of_window: ItemModel) -> Model:
+            if j in own:
+                alike = own[j].parameter_names(2) == of_window.parameter_names(2)
+                return of_window.name if alike else own[j].name
+            return THREE_PL.name if self.c[j] > 0 else of_window.without_guessing.name
+
+        models = map(item_model, window)
         return tuple(
-            of.model if of else own.get(j, THREE_PL.name if c > 0 else item_model(model).without_guessing.name)
-            for j, (of, c, model) in enumerate(zip(self.fitted, self.c.tolist(), window, strict=True))
+            of.model if of else by_parameters(j, model)
+            for j, (of, model) in enumerate(zip(self.fitted, models, strict=True))
         )
 
 
 @dataclass(frozen=True)
 class _Linked:
     """A fit's compared items, `raw` and as `linking`, with its covariances, puts them on the bank's scale; `by_anchors`
-    (J, 2, PK), derivatives of their (a, d) by the anchors' frozen values as `AnchorSet.cov_with_guessing` has them."""
+    (J, 2, PK), derivatives of their (a, d) by the anchors' frozen values as `AnchorSet.cov_with_further` has them."""
 
     raw: Calibration
     linking: Linking
@@ -183,8 +187,8 @@ class _Linked:
         places = anchors.places_of_parameters[frozen]
         by_anchors = np.zeros((raw.n_items, 2, anchors.places_of_parameters.size))
         by_anchors[:, :, places[:, :2].ravel()] = by_constants @ constants.by_old
-        if constants.by_c_old is not None and anchors.guessing_cov is not None:
-            by_anchors[:, :, places[:, 2]] = by_constants @ constants.by_c_old
+        if constants.by_further_old is not None and anchors.further_cov is not None:
+            by_anchors[:, :, places[:, 2:].ravel()] = by_constants @ constants.by_further_old.reshape(2, -1)
         return cls(raw, linking, transform(replace(raw, joint_cov=None), linking), by_anchors)
 
     def placed(self, anchors: AnchorSet) -> Placed | None:
@@ -192,7 +196,7 @@ class _Linked:
         alone."""
         if not self.raw.n_items:
             return None
-        linking, frozen = self.linking, anchors.cov_with_guessing
+        linking, frozen = self.linking, anchors.cov_with_further
         by_anchors = -self.by_anchors[0] / self.fit.a[0]
         of_constants = np.array([[1.0, 0.0], [-linking.intercept, linking.slope]]) / linking.slope
         cov = of_constants @ linking.cov @ of_constants.T - by_anchors @ frozen @ by_anchors.T
@@ -200,7 +204,8 @@ class _Linked:
             linked, by = transform(self.raw, linking), self.by_anchors.reshape(-1, len(frozen))
             assert linked.joint_cov is not None
             others = ~np.isin(self.raw.item_ids, linking.anchors_used)
-            told = common_errors(replace(linked, joint_cov=linked.joint_cov - by @ frozen @ by.T).select(others))
+            joint = linked.joint_cov[: len(by), : len(by)] - by @ frozen @ by.T
+            told = common_errors(replace(linked, joint_cov=joint, further=None).select(others))
             cov = cov if told is None else told
         return Placed(by_anchors, _as_covariance(cov))
 
@@ -270,8 +275,8 @@ def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Link
             f" are in the fit and in anchor set {anchors.version}; link the fit again"
         )
     cov = found.covariance(pairs)
-    if found.by_c_old is not None and pairs.old.guessing_cov is not None:
-        cov = cov + of_guessing(found.by_old, found.by_c_old, pairs.old.guessing_cov)
+    if found.by_further_old is not None and pairs.old.further_cov is not None:
+        cov = cov + of_further(found.by_old, found.by_further_old, pairs.old)
     return replace(linking, cov=cov, with_items=with_items(raw, pairs, found)), found, anchors.places(pairs.ids)
 
 
@@ -285,8 +290,8 @@ class Apart:
     """The errors of differences apart from a line that all have in common (see the module's text).
 
     Attributes:
-        window, published: shape (J, 3, 3), of (a, b, logit c), what each item has of its own.
-        common, common_cov: shape (J, 3, r) and (r, r): U M Uᵀ is what published (a, b, logit c) have in common.
+        window, published: shape (J, P, P), of a, b and the further parameters, what each item has of its own.
+        common, common_cov: shape (J, P, r) and (r, r): U M Uᵀ is what published parameters have in common.
     """
 
     window: Floats
@@ -299,14 +304,16 @@ class Apart:
 
     @classmethod
     def of(cls, window: Calibration, published: Published, anchors: AnchorSet) -> Apart:
-        """window: on the bank's scale, its constants taken as known, with all items of `published`."""
+        """window: on the bank's scale, its constants taken as known, with all items of `published`, which has as many
+        further parameters as any side."""
+        size = published.n_further
         now = replace(window, joint_cov=None).items.select(published.item_ids)
         of_sample = _as_covariance(common_errors(window))
         by_line = by_place(middle_of(now, published))
         common, common_cov = _in_common(published, by_line, anchors)
         return cls(
-            _without(with_third(now.cov, now.guessing_cov), by_place(now), of_sample),
-            _without(published.cov_with_guessing, common, common_cov),
+            _without(with_further(now.cov, widened(now.further_cov, len(now.a), size)), by_place(now), of_sample),
+            _without(published.cov_of_all, common, common_cov),
             common,
             common_cov,
         )
@@ -318,7 +325,7 @@ def _in_common(published: Published, by_line: Floats, anchors: AnchorSet) -> tup
     place = {item: k for k, item in enumerate(anchors.item_ids)}
     by_anchors, k = by_place(anchors), len(place)
     of_origin = _as_covariance(common_part(anchors.joint_cov, by_anchors) if len(anchors.cov) < k else None)
-    places, frozen = anchors.places_of_parameters, anchors.cov_with_guessing
+    places, frozen = anchors.places_of_parameters, anchors.cov_with_further
     own = _without(frozen[places[:, :, None], places[:, None]], by_anchors, of_origin)
     fits = [fit for fit in dict.fromkeys(published.placed) if fit is not None and fit is not FROZEN]
     n = 2 * len(fits)
@@ -328,7 +335,7 @@ def _in_common(published: Published, by_line: Floats, anchors: AnchorSet) -> tup
     with_origin = f_by_origin @ of_origin
     between = np.einsum("nkx,kxm->nm", f, with_own) + with_origin @ f_by_origin.T
     between += block_diagonal(np.array([fit.cov for fit in fits]).reshape(-1, 2, 2))
-    common = np.zeros((len(published.item_ids), 3, 2 * n + 2))
+    common = np.zeros((len(published.item_ids), 2 + published.n_further, 2 * n + 2))
     for j, (item, fit) in enumerate(zip(published.item_ids, published.placed, strict=True)):
         if fit is FROZEN:
             common[j, :2, n : n + 2], common[j, : places.shape[1], n + 2 :] = by_line[j], with_own[place[item]]
@@ -400,7 +407,8 @@ class Comparison:
 
     @property
     def shared(self) -> Floats:
-        """Shape (J, 2, P), covariance of the window's (a, b) with the published (a, b) or (a, b, logit c)."""
+        """Shape (J, 2, P), covariance of the window's (a, b) with the published ones, and with the further parameters
+        of which it is known."""
         return self.by_anchors @ self.published.with_anchors.transpose(0, 2, 1)
 
     @property
@@ -411,8 +419,8 @@ class Comparison:
 
     @property
     def cov_window(self) -> Floats:
-        """Shape (J, 3, 3), of the window's (a, b, logit c)."""
-        return with_third(self.window.cov, self.window.guessing_cov)
+        """Shape (J, P, P), of the window's a, b and further parameters."""
+        return self.window.cov_of_all
 
     def varying(self, by_log_a: float, by_b: float) -> Comparison:
         """The same with what items vary by of themselves, SDs of ln a and of b, among the errors of the window."""
@@ -440,13 +448,15 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
     `raw` is the fit on its own scale, with its joint covariance where it kept one (without it errors that all items
     share are taken as independent); `linking` is what `link` made of it and of `anchors`.
     """
-    raw.item_model.require_two_categories("drift")
     y = _Linked.of(raw, linking, anchors)
     known = set(published.item_ids)
     j = np.array([k for k, item in enumerate(y.fit.item_ids) if item in known], dtype=int)
     old = published.select([y.fit.item_ids[k] for k in j])
+    now = y.fit.items.select(old.item_ids)
+    size = max(now.n_further, old.n_further, old.with_anchors.shape[1] - 2)
+    now, old = (replace(one, further_cov=widened(one.further_cov, len(j), size)) for one in (now, old))
     return Comparison(
-        window=y.fit.items.select(old.item_ids),
+        window=now,
         published=old,
         by_anchors=(y.to_ab @ y.by_anchors)[j],
         fitted=Fitted.of_each(y.fit.select(j)),

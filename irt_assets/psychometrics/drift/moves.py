@@ -22,6 +22,7 @@ from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.item_models import which
 from irt_assets.psychometrics.drift.curves import curve_differences
 from irt_assets.psychometrics.drift.errors import Comparison, ad_by_ab, middle_of
+from irt_assets.psychometrics.linking.criteria import by_b_alone
 
 _MOST_STARTS = 50
 """Lines that the search begins with, by group of items."""
@@ -98,13 +99,13 @@ def differences(comparison: Comparison, mean: float, sd: float) -> tuple[Differe
     of_ab = np.stack([middle.a, np.ones_like(middle.a)], axis=1)[:, None]
     change = np.stack([window.a - published.a, published.a * published.b - window.a * window.b], axis=1)
     of_stored = comparison.cov / (of_ab * of_ab.swapaxes(1, 2))
-    by_window, by_published = np.zeros((2, len(change), 2, 3))
+    by_window, by_published = np.zeros((2, len(change), 2, apart.window.shape[1]))
     by_window[:, :, :2], by_published[:, :, :2] = ad_by_ab(window), ad_by_ab(published)
     units, own_slopes, curved = ad_by_ab(middle) * of_ab, comparison.tests_slopes, comparison.by_curves
     if curved.any():
         curves = curve_differences(comparison, mean=mean, sd=sd)
         by_curves = curves.published.by_parameters[:, :, :2] * of_ab
-        by_curves[curves.df == 1] = by_curves[curves.df == 1, 0, 1][:, None, None] * np.array([[0.0, 1.0], [1.0, 0.0]])
+        by_curves[curves.df == 1] = by_b_alone(by_curves[curves.df == 1])
         curved = curved & say_two_things(by_curves)
         units[curved], change[curved] = by_curves[curved], curves.t[curved]
         by_window[curved] = curves.window.by_parameters[curved]

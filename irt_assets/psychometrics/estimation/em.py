@@ -1,4 +1,4 @@
-"""Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL and 3PL on sparse responses.
+"""Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL, 3PL and the partial credit family.
 
 Belongs here: checks of the request, the sequence of a fit, flags and the judgement in a `Calibration`.
 
@@ -36,12 +36,21 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.covariances import mirrored
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS, ItemCurves, model_of
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population, Responses, pooled, spread
+from irt_assets.psychometrics.core.models import (
+    Calibration,
+    Convergence,
+    Flag,
+    Population,
+    Responses,
+    places_of_parameters,
+    pooled,
+    spread,
+)
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
@@ -50,18 +59,22 @@ from irt_assets.psychometrics.estimation.em_request import (
     RULING_SHARE,
     Items,
     Persons,
+    as_counted,
+    blocks_of_steps,
     checked_model,
     checked_priors,
     given_parameters,
     no_common_scale,
     origin_of,
+    rare_steps,
+    require_given_scores,
     require_items,
     require_persons,
     same_answers,
     some,
 )
 from irt_assets.psychometrics.estimation.latent_distribution import NormalGroups
-from irt_assets.psychometrics.estimation.marginal import Problem
+from irt_assets.psychometrics.estimation.marginal import Point, Problem
 from irt_assets.psychometrics.estimation.optimizer import Solution, maximise
 from irt_assets.psychometrics.estimation.parameter_layout import (
     ROUGHNESS,
@@ -70,7 +83,7 @@ from irt_assets.psychometrics.estimation.parameter_layout import (
 )
 from irt_assets.psychometrics.estimation.response_layout import Answers, Counts
 from irt_assets.psychometrics.estimation.source import InMemory, Source
-from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, no_errors
+from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, no_errors, require_one_matrix
 from irt_assets.psychometrics.estimation.unrelated import why_unrelated
 
 ENGINE = "em"
@@ -106,6 +119,8 @@ class FitOptions(TypedDict, total=False):
     start: Calibration | None
     likelihood_only: bool
     abilities_known: bool
+    blocks: Mapping[str, str] | None
+    prior_on_rare_steps: bool
 
 
 def fit_em(
@@ -146,20 +161,26 @@ def fit_em(
             a histogram's roughness has the same penalty under all models, there are no errors, and `convergence` judges
             the ascent alone, not what the answers determine.
         abilities_known: whether errors are those that known abilities would give, which are too small and cost nothing.
+        blocks: item → block of a rating scale model, whose items have their steps in common; items without a name are
+            one block.
+        prior_on_rare_steps: whether steps beside a score that fewer than ten learners got have a weak prior
+            (`RareSteps`), which `Calibration.priors` then names with the items. Not for fits that judge given values.
 
-    Items of several categories need a model for these. Their errors come from differences of gradients, at the cost of
-    two E-steps for each parameter.
+    Items with more than two scores need a model for these. A score that nobody got is absent: the item keeps its other
+    scores, and the absent one has a t of −∞. Of models outside the partial credit family, errors come from differences
+    of gradients, at the cost of two E-steps for each parameter.
 
     Returns a `Calibration` for all items of `responses`. `joint_cov` is the inverse observed information in the order
-    a_1, d_1, a_2, d_2, … for up to 2000 items, 500 with guessing (above, `cov` inverts each item's own block, with the
-    other items taken as known). A common slope is one parameter, so its variance and its covariances stand in every
+    a_1, d_1, a_2, d_2, … and then, item by item, of the free t of scores, for up to 2000 items, 500 with guessing, 4000
+    parameters of items with more than two scores (above, `cov` inverts each item's own block, with the other items
+    taken as known). A common slope is one parameter, so its variance and its covariances stand in every
     item's rows and the matrix is singular by design; of fixed slopes rows and columns are 0, as are those of anchors.
     Covariances include the uncertainty of c and of estimated latent means and SDs. `convergence.loglik` is the
     marginal log-likelihood over the items that could be estimated, without the priors' density; `max_gradient` is in
     the units of `tolerance`. `n_persons` counts learners with a response to such an item.
 
-    Items answered all correctly, all wrongly or not at all, or with a category that nobody chose, have NaN parameters
-    and a flag. `AT_BOUND` items stand at
+    Items answered all correctly, all wrongly or not at all, or always with one score, have NaN parameters and a flag.
+    `AT_BOUND` items stand at
     |a| = 10 (a slope without a finite maximum, usually from too few wrong or right answers), without errors: they are
     not a maximum, which item gates see, and the others' estimates hold with or without them;
     `UNIDENTIFIED` ones, whose information is singular, have no errors and make the fit unconverged;
@@ -170,7 +191,8 @@ def fit_em(
     Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
     DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
     """
-    return fit_source(lambda: InMemory(responses, Persons.of(responses, groups, reference, weights)), responses, **how)
+    counted = as_counted(responses, how.get("anchors"))
+    return fit_source(lambda: InMemory(counted, Persons.of(responses, groups, reference, weights)), responses, **how)
 
 
 def fit_source(
@@ -190,6 +212,8 @@ def fit_source(
     start: Calibration | None = None,
     likelihood_only: bool = False,
     abilities_known: bool = False,
+    blocks: Mapping[str, str] | None = None,
+    prior_on_rare_steps: bool = True,
 ) -> Calibration:
     """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
     models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
@@ -201,15 +225,21 @@ def fit_source(
     given_priors = priors = checked_priors(of, priors)
     source = source_of()
     counts = source.counts()
-    given = given_parameters(items, anchors)
+    given = given_parameters(items, anchors, of)
+    require_given_scores(items, counts, given)
     keep = counts.estimable(of) | (given.known & (counts.n > 0))
     require_items(items, counts, keep, given, of)
     origin = origin_of(given)
-    held = ItemCurves(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
+    held = replace(given, d=given.d + given.a * origin).select(np.flatnonzero(keep))
     if priors.b is not None:
         priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
     kept_ids = tuple(np.array(items.item_ids, dtype=object)[keep])
     of = model_of([*compress(models, keep)])
+    of_kept = counts.select(keep)
+    steps_of = blocks_of_steps(kept_ids, [*compress(models, keep)], of_kept, held, blocks or {})
+    own_steps = ~held.known if steps_of is None else ~held.known & (steps_of < 0)
+    rare = rare_steps(kept_ids, own_steps, of_kept) if prior_on_rare_steps and of.scores_suffice else None
+    priors, given_priors = replace(priors, rare_steps=rare), replace(given_priors, rare_steps=rare)
     layout = partial(
         ParameterLayout.of,
         of,
@@ -218,8 +248,11 @@ def fit_source(
         n_groups=len(source.names),
         positive_slopes=priors.slopes_held(kept_ids),
         categories=items.n_categories[keep],
+        given_scores=of_kept.table > 0,
+        steps_of=steps_of,
     )
     structure = layout()
+    require_one_matrix(structure)
     with_weights = partial(
         layout, roughness=ROUGHNESS_WITH_GUESSING if of.guesses and not likelihood_only else ROUGHNESS
     )
@@ -273,6 +306,7 @@ def fit_source(
         doubt,
         data_hash,
         models,
+        given,
     )
     calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
     calibration = replace(calibration, priors=given_priors.as_dict())
@@ -373,16 +407,12 @@ def _calibration(
     doubt: str,
     data_hash: str,
     models: tuple[Model, ...],
+    given: ItemCurves,
 ) -> Calibration:
     """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
     J, point, structure = items.n_items, solution.point, problem.structure
     kept = np.flatnonzero(keep)
     a, d, c = (spread(values, kept, J) for values in (point.a, point.d, point.c))
-    both = (2 * kept[:, None] + np.arange(2)).ravel()
-    joint = None
-    if found.joint is not None:
-        joint = np.full((2 * J, 2 * J), np.nan)
-        joint[np.ix_(both, both)] = found.joint
     at_bound = structure.items_using(solution.at_bound)
     estimable = counts.estimable(structure.item_model)[kept]
     own_slope = (structure.index[structure.block(0)] >= 0) & ~structure.common_slopes
@@ -397,11 +427,17 @@ def _calibration(
         Flag.DUPLICATE: same,
         Flag.GUESSING_UNIDENTIFIED: found.guessing_unidentified,
     }
-    further = None
-    if structure.n_curve > 2:
-        own = slice(2 * len(kept), structure.means.start)
-        has = structure.item_model.has(items.n_categories[kept])[2:]
-        further = spread(np.where(has, structure.expand(point.x)[own].reshape(has.shape), np.nan).T, kept, J)
+    further, cov = _further(problem, point, items, kept, given), spread(mirrored(found.cov), kept, J)
+    if further is not None:
+        more = (0, 2 + further.shape[1] - cov.shape[1])
+        cov = np.pad(cov, ((0, 0), more, more))
+    places, joint = places_of_parameters(J, further), None
+    if found.joint is not None:
+        free = structure.listed_at[2 : 2 + structure.n_scores].T >= 0
+        at = np.concatenate([places[kept, :2].ravel(), places[kept, 2 : 2 + structure.n_scores][free]])
+        size = places.max(initial=-1) + 1
+        joint = np.full((size, size), np.nan)
+        joint[np.ix_(at, at)] = found.joint
     named = np.array(items.item_ids, dtype=object)[kept]
     populations = _populations(problem, solution, found, names)
     reasons = _reasons(problem, solution, found, named, names, doubt)
@@ -416,7 +452,7 @@ def _calibration(
         a=a,
         d=d,
         c=c,
-        cov=spread(mirrored(found.cov), kept, J),
+        cov=cov,
         joint_cov=joint,
         n=np.rint(counts.n).astype(np.int64),
         n_correct=np.rint(counts.correct).astype(np.int64),
@@ -438,7 +474,26 @@ def _calibration(
         priors=problem.priors.as_dict(),
         categories=None if further is None else items.n_categories,
         further=further,
+        score_sums=np.rint(counts.score_sums).astype(np.int64) if (items.n_categories > 2).any() else None,
     )
+
+
+def _further(problem: Problem, point: Point, items: Items, kept: Ints, given: ItemCurves) -> Floats | None:
+    """Shape (J, M): the parameters besides a, d and c of all items, with those of anchors that nobody answered; None
+    where no item has any."""
+    s = problem.structure
+    width = max([s.n_curve - 2, *(len(some.further) for some in given.others)])
+    if width == 0:
+        return None
+    out = np.full((items.n_items, width), np.nan)
+    if s.n_curve > 2:
+        has = s.item_model.has(items.n_categories[kept])[2:]
+        own = s.expand(point.x)[2 * len(kept) : s.means.start].reshape(has.shape)
+        out[kept, : len(has)] = np.where(has, own, np.nan).T
+    for others in given.others:
+        has = np.arange(len(others.further))[:, None] < others.categories
+        out[others.at, : len(has)] = np.where(has, others.further, np.nan).T
+    return out
 
 
 def _populations(problem: Problem, solution: Solution, found: Errors, names: Sequence[str]) -> tuple[Population, ...]:
@@ -470,9 +525,10 @@ def _with_anchors(calibration: Calibration, given: ItemCurves) -> Calibration:
     cov, joint = calibration.cov.copy(), calibration.joint_cov
     cov[given.known] = 0.0
     if joint is not None:
-        joint = joint.copy()
-        joint[np.repeat(given.known, 2)] = 0.0
-        joint[:, np.repeat(given.known, 2)] = 0.0
+        joint, places = joint.copy(), calibration.places_of_parameters[given.known]
+        held = places[places >= 0]
+        joint[held] = 0.0
+        joint[:, held] = 0.0
     names = tuple(calibration.item_ids[j] for j in np.flatnonzero(given.known))
     return replace(calibration, a=a, d=d, c=c, cov=cov, joint_cov=joint, anchored=names)
 

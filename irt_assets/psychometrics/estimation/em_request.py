@@ -5,8 +5,9 @@ Every refusal is a `PsychometricsError` that names what was seen. Nothing here e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -15,11 +16,11 @@ import numpy.typing as npt
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemCurves, model_of
+from irt_assets.psychometrics.core.item_models import ItemCurves, model_of, which
 from irt_assets.psychometrics.core.model_families import ItemModel
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import Model
-from irt_assets.psychometrics.core.priors import Priors
+from irt_assets.psychometrics.core.priors import RARE_SCORE, STEP_SD, Priors, RareSteps
 from irt_assets.psychometrics.estimation.response_layout import Counts
 from irt_assets.psychometrics.estimation.standard_errors import FULL_COVARIANCE_ITEMS_WITH_GUESSING
 
@@ -104,13 +105,16 @@ def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | No
         raise PsychometricsError(f"models must be {items.n_items} names, one per item; got {len(models)}")
     found = model_of(models)
     if found.guesses and not found.logistic:
-        raise PsychometricsError(f"items with and without c + (1 − c)·L are fitted apart; got a {found.spoken}")
+        raise PsychometricsError(
+            f"items with and without c + (1 − c)·L are fitted apart; got a {found.spoken}. Choose a model without "
+            "guessing for all, or fit them one after the other"
+        )
     found.require_categories(items.item_ids, items.n_categories)
     if anchors is not None and not found.anchors:
         raise PsychometricsError(f"anchors have a, b and c, which do not make up the curves of a {found.spoken}")
     if testlets:
         found.require_logistic("an error that holds within testlets")
-    if not found.logistic and items.n_items > FULL_COVARIANCE_ITEMS_WITH_GUESSING:
+    if not (found.logistic or found.scores_suffice) and items.n_items > FULL_COVARIANCE_ITEMS_WITH_GUESSING:
         raise PsychometricsError(
             f"errors of a {found.spoken} are made for up to {FULL_COVARIANCE_ITEMS_WITH_GUESSING} items, and there are "
             f"{items.n_items}. Fit fewer at once"
@@ -118,7 +122,7 @@ def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | No
     return found
 
 
-def given_parameters(items: Items, anchors: AnchorSet | None) -> ItemCurves:
+def given_parameters(items: Items, anchors: AnchorSet | None, model: ItemModel) -> ItemCurves:
     """The anchors' curves at their places among the items of `responses`, none elsewhere."""
     if anchors is None:
         unknown = np.full(items.n_items, np.nan)
@@ -129,7 +133,85 @@ def given_parameters(items: Items, anchors: AnchorSet | None) -> ItemCurves:
             f"none of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} is among the items answered "
             f"({some(list(anchors.item_ids))}), so they cannot hold its scale. Fit without anchors and link"
         )
+    guessed = given.known & (given.c > 0)
+    if guessed.any() and not model.logistic:
+        raise PsychometricsError(
+            f"anchors with guessing cannot be held beside scored items yet "
+            f"({some(list(np.array(items.item_ids, dtype=object)[guessed]))}). Fit without anchors and link"
+        )
+    scores = np.full(items.n_items, 2)
+    for others in given.others:
+        scores[others.at] = others.categories
+    wrong = np.flatnonzero(given.known & (scores != items.n_categories))
+    if wrong.size:
+        j = wrong[0]
+        raise PsychometricsError(
+            f"the anchor {items.item_ids[j]} has parameters for scores 0 … {scores[j] - 1}, and its answers are scored "
+            f"0 … {items.n_categories[j] - 1}. Declare one maximum score for both"
+        )
     return given
+
+
+def as_counted(responses: Responses, anchors: AnchorSet | None) -> Responses:
+    """The responses with scores that held parameters lack as the scores as which they count."""
+    given = () if anchors is None else anchors.among(responses.item_ids).others
+    score = responses.score.copy()
+    for others in given:
+        place = np.full(responses.n_items, -1)
+        place[others.at] = np.arange(len(others.at))
+        held = np.flatnonzero(place[responses.item] >= 0)
+        as_scored, row = others.counted_as, place[responses.item[held]]
+        score[held] = as_scored[row, np.minimum(score[held], as_scored.shape[1] - 1)]
+    return replace(responses, score=score) if given else responses
+
+
+def require_given_scores(items: Items, counts: Counts, given: ItemCurves) -> None:
+    """Raises where anchors were given scores that their parameters lack: such answers are impossible under these."""
+    for others in given.others:
+        lacking = ~np.isfinite(others.further.T) & (counts.table[others.at, : len(others.further)] > 0)
+        if lacking.any():
+            row, score = np.argwhere(lacking)[0]
+            raise PsychometricsError(
+                f"the anchor {items.item_ids[others.at[row]]} has no parameter for score {score}, which "
+                f"{counts.table[others.at[row], score]:.0f} answers have. Count it as the nearest score that has one"
+            )
+
+
+def blocks_of_steps(
+    item_ids: Sequence[str], models: Sequence[Model], counts: Counts, given: ItemCurves, blocks: Mapping[str, str]
+) -> Ints | None:
+    """Shape (J,): the number of the block with which an item has its steps in common, −1 without; None where none has.
+    `blocks`: item → block; items of an RSM that it does not name are one block. `counts`, `given`: of these items.
+
+    Raises PsychometricsError where the items of a block have not the same scores.
+    """
+    shares = which(models, lambda model: model.block_steps)
+    if not shares.any():
+        return None
+    scores = counts.table > 0
+    for others in given.others:
+        scores[others.at, : len(others.further)] = np.isfinite(others.further.T)
+    labels = np.array([blocks.get(item, "") for item in item_ids], dtype=object)
+    numbers = np.full(len(models), -1)
+    _, numbers[shares] = np.unique(labels[shares].astype(str), return_inverse=True)
+    for block in range(numbers.max() + 1):
+        first, *rest = np.flatnonzero(numbers == block).tolist()
+        for other in rest:
+            if counts.categories[other] != counts.categories[first] or (scores[other] != scores[first]).any():
+                first_has, other_has = (", ".join(map(str, np.flatnonzero(scores[j]))) for j in (first, other))
+                raise PsychometricsError(
+                    f"items of a rating scale have their steps in common, and of the block {labels[first] or 'all'!r} "
+                    f"{item_ids[first]} has the scores {first_has} of 0 … {counts.categories[first] - 1} and "
+                    f"{item_ids[other]} {other_has} of 0 … {counts.categories[other] - 1}. Give them different blocks, "
+                    f"or make one of them a PCM item"
+                )
+    return numbers
+
+
+def rare_steps(item_ids: Sequence[str], own_steps: Mask, counts: Counts) -> RareSteps | None:
+    """The prior on steps beside a rare score, of items with `own_steps` (J,) that somebody answered; None without."""
+    rare = ((counts.table > 0) & (counts.table < RARE_SCORE)).any(axis=1) & (counts.categories > 2) & own_steps
+    return RareSteps(STEP_SD, tuple(itertools.compress(item_ids, rare))) if rare.any() else None
 
 
 def origin_of(given: ItemCurves) -> float:

@@ -13,13 +13,13 @@ around .2 for every item, may cost more than what the few items gain that can be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.item_models import model_of
 from irt_assets.psychometrics.core.model_families import ONE_PL, THREE_PL, TWO_PL
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
@@ -73,17 +73,20 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
     enough under the model and there are enough learners for it. Guessing is looked for in items of the 2PL, and where a
     normal distribution is rejected by the 3PL's likelihood as well. Guessing that is found changes no model, and never
     makes a histogram: then the histogram's gain is that over a normal 3PL.
+
+    Where items have scores besides 0 and 1, guessing is looked for among those that have not, and distributions are
+    compared under the model alone, as no 3PL item stands beside a scored one.
     """
     if rule != "auto":
         return fit(responses, model, rule), Shape(rule, _forced(rule, responses.n_persons))
-    if item_model(model).guesses:
+    if model_of(model).guesses:
         return fit(responses, model, "histogram"), Shape("histogram", UNDER_GUESSING)
     calibration = fit(responses, model, "normal")
     if not calibration.convergence.converged:
         return calibration, Shape("normal", "θ is taken as normal: the fit did not converge, so nothing was tested")
     made: dict[tuple[Model, Latent], Calibration] = {(model, "normal"): calibration}
     try:
-        unit_sd = item_model(model).with_unit_sd.name
+        unit_sd = model_of(model).with_unit_sd.name
         if unit_sd != model:
             made[unit_sd, "normal"] = fit(responses, unit_sd, "normal")
         test = normality(responses, made[unit_sd, "normal"])
@@ -107,7 +110,7 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
             made = {(model, "normal"): fit(some, model, "normal", start=calibration, likelihood_only=True)}
     fits = _Fits(fit, some, model, made)
     if not rejected or n < FEWEST_LEARNERS:
-        guessing, gain = _guessing(fits, rejected)
+        guessing, gain = _guessing(fits.where_guessed, rejected)
         why = f"{why}; {guessing}" if guessing else why
         return calibration, Shape("normal", why, test, guessing_gain=gain, guessing=guessing is not None)
     shape = _compare(fits, test, test_text)
@@ -137,16 +140,36 @@ class _Fits:
     def loglik(self, model: Model, latent: Latent) -> float:
         return self.of(model, latent).convergence.loglik
 
+    @property
+    def scored(self) -> bool:
+        """Whether items have scores besides 0 and 1."""
+        return self.responses.categories is not None
+
+    @property
+    def where_guessed(self) -> _Fits | None:
+        """Fits of the items scored 0 and 1, on which learners may guess; None where these are too few."""
+        if not self.scored:
+            return self
+        binary = self.responses.n_categories == 2
+        if binary.sum() < THREE_PL.min_items:
+            return None
+        some = replace(self.responses.of_items(binary), categories=None)
+        try:
+            normal = self.fit(some, TWO_PL.name, "normal", likelihood_only=True)
+        except PsychometricsError:
+            return None
+        return _Fits(self.fit, some, TWO_PL.name, {(TWO_PL.name, "normal"): normal})
+
     def guessed(self, latent: Latent, level: float = GUESSING_LEVEL) -> dict[str, float]:
         return guessed_items(self.responses, self.of(TWO_PL.name, latent), level)
 
 
-def _guessing(fits: _Fits, rejected: bool) -> tuple[str | None, float | None]:
+def _guessing(fits: _Fits | None, rejected: bool) -> tuple[str | None, float | None]:
     """What shows that learners guess, None where nothing does; and the gain of a 3PL, where a normal θ is `rejected`.
 
     Items that a normal θ shows are shown by a histogram as well, or else it was the shape of θ.
     """
-    if not (rejected or fits.guessed("normal")):
+    if fits is None or not (rejected or fits.guessed("normal")):
         return None, None
     candidates, gain, signs = fits.guessed("histogram", CANDIDATE_LEVEL), None, list[str]()
     items = [item for item, q in candidates.items() if q < GUESSING_LEVEL]
@@ -161,11 +184,11 @@ def _guessing(fits: _Fits, rejected: bool) -> tuple[str | None, float | None]:
 
 def _compare(fits: _Fits, test: Normality, test_text: str) -> Shape:
     model = fits.model
-    guessing, guessing_gain = _guessing(fits, rejected=True)
-    chosen: Model = THREE_PL.name if guessing else model
+    guessing, guessing_gain = _guessing(fits.where_guessed, rejected=True)
+    chosen: Model = THREE_PL.name if guessing and not fits.scored else model
     histogram_gain = 2 * (fits.loglik(chosen, "histogram") - fits.loglik(chosen, "normal"))
     fits.of(model, "histogram")
-    for shown in (ONE_PL, TWO_PL, THREE_PL):
+    for shown in () if fits.scored else (ONE_PL, TWO_PL, THREE_PL):
         fits.of(shown.name, "normal")
     taken: Latent = "histogram" if histogram_gain > HISTOGRAM_GAIN else "normal"
     convergence = fits.of(model, "histogram").convergence

@@ -18,8 +18,9 @@ import numpy as np
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.arrays import Floats, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.scoring.abilities import eap
+from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
 
 MIN_EARLIER_ANSWERS = 5
 LEVELS = 20
@@ -41,15 +42,15 @@ class Earlier:
     theta: Floats
 
     @classmethod
-    def scored(cls, answers: Responses, item_ids: Sequence[str], a: Floats, d: Floats, c: Floats) -> Earlier:
-        """EAP against N(0, 1) from those of the earlier `answers` that are on `item_ids`, items with parameters.
+    def scored(cls, answers: Responses, item_ids: Sequence[str], items: ItemCurves) -> Earlier:
+        """EAP against N(0, 1) from those of the earlier `answers` that are on `item_ids`, the `items` with curves.
 
         `answers` has one person for each of the learners, in their order.
         """
-        known = {item for item, usable in zip(item_ids, np.isfinite(a + d + c), strict=True) if usable}
+        known = {item for item, usable in zip(item_ids, items.known, strict=True) if usable}
         keep = np.array([item in known for item in answers.item_ids], dtype=bool)
         kept = answers.of_items(keep).among(item_ids)
-        theta = eap(kept, a, d, c).theta
+        theta = eap_by(kept, Curves.of(items)).theta
         theta[np.bincount(kept.person, minlength=kept.n_persons) < MIN_EARLIER_ANSWERS] = np.nan
         return cls(theta)
 
@@ -102,13 +103,13 @@ def fit_by_level(fit: Fit, answers: Responses, anchors: AnchorSet | None) -> Lev
     if anchors is None:
         earlier = Earlier(np.full(answers.n_persons, np.nan))
     else:
-        earlier = Earlier.scored(answers, anchors.item_ids, anchors.a, -anchors.a * anchors.b, anchors.c)
+        earlier = Earlier.scored(answers, anchors.item_ids, anchors.curves)
     sd = 1.0
     for _ in range(REFINEMENTS):
         found = _fitted(fit, earlier, sd)
         sd = found.latent_sd
         unit = found.standardised(found.latent_mean, found.latent_sd)
-        earlier = Earlier.scored(answers, unit.item_ids, unit.a, unit.d, unit.c)
+        earlier = Earlier.scored(answers, unit.item_ids, unit.curves)
     found = _fitted(fit, earlier, sd)
     return LevelledFit(found.standardised(found.latent_mean, found.latent_sd), earlier.groups())
 
@@ -117,7 +118,7 @@ def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
     groups = earlier.groups()
     names = sorted(set(groups) - {UNKNOWN}) or [UNKNOWN]
     found = fit(groups, names[len(names) // 2], sd)
-    found.item_model.require_logistic("a fit by level")
+    found.item_model.require_logistic_or_scores("a fit by level")
     return found
 
 

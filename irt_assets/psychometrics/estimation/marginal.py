@@ -17,7 +17,7 @@ from irt_assets.psychometrics.core.curves import with_asymptote
 from irt_assets.psychometrics.core.item_models import ItemCurves, which
 from irt_assets.psychometrics.core.model_families import GUESSING_BOUNDS, SLOPE_BOUND, ItemModel
 from irt_assets.psychometrics.core.models import Calibration, Responses
-from irt_assets.psychometrics.core.priors import ItemTerms, Priors, item_terms
+from irt_assets.psychometrics.core.priors import ItemTerms, Priors, StepTerms, item_terms
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.latent_distribution import Histograms, NormalGroups
 from irt_assets.psychometrics.estimation.likelihood import (
@@ -26,6 +26,7 @@ from irt_assets.psychometrics.estimation.likelihood import (
     Expectation,
     Guessing,
     Logistic,
+    PartialCredit,
     missing_information,
     missing_information_blocks,
     most_information,
@@ -35,7 +36,7 @@ from irt_assets.psychometrics.estimation.likelihood import (
     shared_with_nodes,
 )
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
-from irt_assets.psychometrics.estimation.response_layout import Answers, ResponseLayout
+from irt_assets.psychometrics.estimation.response_layout import Answers, Counts, ResponseLayout
 
 _MIDDLE = 0.4
 """A c above it leaves nothing to match around a proportion of one half."""
@@ -99,6 +100,10 @@ class Problem:
         self.latent = (Histograms if structure.n_weights else NormalGroups)(structure, grid)
         alike = structure.common_slopes
         self.prior_share[alike, 0] /= max(self.prior_share[alike, 0].sum(), 1.0)
+        self._steps: StepTerms | None = None
+        if self.priors.rare_steps is not None and data.counts is not None:
+            held = np.isin(data.item_ids, self.priors.rare_steps.items)
+            self._steps = StepTerms.rare(data.counts.table, held, structure.K, self.priors.rare_steps.sd)
 
     def start(self, begun: Calibration | None = None) -> Floats:
         """Latent distributions N(0, 1) and the model's start; or the curves of a fit `begun` of the same items, as near
@@ -137,8 +142,8 @@ class Problem:
             a = np.full(J, common)
         full[s.block(0)][known], full[s.block(1)][known] = a[known], d[known]
         if unit.further is not None and unit.item_model == s.item_model:
-            further = unit.parameters[2:]
-            full[2 * J : s.means.start].reshape(further.shape)[:, known] = further[:, known]
+            further, begin = unit.parameters[2:], full[2 * J : s.means.start].reshape(s.K - 2, J)
+            begin[:] = np.where(known & np.isfinite(begin) & np.isfinite(further), further, begin)
 
     @property
     def histograms(self) -> Histograms:
@@ -151,7 +156,10 @@ class Problem:
         if self.data.counts is None:
             return self._logistic(full)
         s = self.structure
-        return Categories(self.data, self.grid.nodes, s.item_model, full[: s.means.start].reshape(s.K, -1))
+        parameters = full[: s.means.start].reshape(s.K, -1)
+        if s.item_model.scores_suffice:
+            return PartialCredit(self.data, self.grid.nodes, parameters, s.listed_at)
+        return Categories(self.data, self.grid.nodes, s.item_model, parameters)
 
     def _logistic(self, full: Floats) -> Logistic | Guessing:
         s, theta = self.structure, self.grid.nodes
@@ -206,22 +214,26 @@ class Problem:
     def _prior_terms(self, full: Floats) -> ItemTerms:
         s = self.structure
         logit_c = full[s.block(2)] if s.guessing else np.zeros(s.n_items)
-        return item_terms(self.priors, full[s.block(0)], full[s.block(1)], logit_c, self.prior_share, s.K)
+        terms = item_terms(self.priors, full[s.block(0)], full[s.block(1)], logit_c, self.prior_share, s.K)
+        if self._steps is None:
+            return terms
+        return self._steps.added_to(terms, full[: s.means.start].reshape(s.K, -1))
 
     def observed_information(self, point: Point) -> Floats:
         """Minus the Hessian of the objective in all parameters but the weights of histograms, which it takes as known:
-        shape (KJ + 2G, KJ + 2G), Louis (1982); by differences of gradients where items have several categories."""
-        s, J, G = self.structure, self.structure.n_items, self.structure.n_groups
-        if self.data.counts is not None:
+        in the order of `ParameterLayout.listed`, Louis (1982); by differences of gradients of `Categories`."""
+        s, G = self.structure, self.structure.n_groups
+        curves = self.curves(s.expand(point.x))
+        if isinstance(curves, Categories):
             return self._information_by_differences(point)
         latent = self.latent.scores(point.means, point.sds, point.log_weights)
-        curves = self._logistic(s.expand(point.x))
         information = -missing_information(curves, self._total, point.log_weights, latent)
-        items, curvature = np.arange(J), self._curvature(point)
+        curvature = self._curvature(point)
         for k in range(s.K):
             for m in range(s.K):
-                information[k * J + items, m * J + items] += curvature[:, k, m]
-        groups = s.K * J + np.arange(G)
+                own = (s.listed_at[k] >= 0) & (s.listed_at[m] >= 0)
+                information[s.listed_at[k][own], s.listed_at[m][own]] += curvature[own, k, m]
+        groups = len(s.listed) - 2 * G + np.arange(G)
         for k in range(2):
             for m in range(2):
                 information[groups + k * G, groups + m * G] += point.latent[:, k, m]
@@ -252,7 +264,9 @@ class Problem:
     def _curvature(self, point: Point) -> Floats:
         """Shape (J, K, K): complete-data information given the answers, plus minus the Hessian of the priors."""
         full = self.structure.expand(point.x)
-        return self._logistic(full).curvature(point.expected) + self._prior_terms(full).hessian
+        curves = self.curves(full)
+        assert not isinstance(curves, Categories)
+        return curves.curvature(point.expected) + self._prior_terms(full).hessian
 
     def latent_information(self, point: Point, scores: Floats) -> tuple[Floats, Floats]:
         """Information of few parameters of the groups' densities with these scores (G, M, Q): shared with a, d (and
@@ -276,14 +290,17 @@ class Problem:
         return found
 
     def information_with_weights(self, point: Point) -> Floats:
-        """Minus the Hessian of the objective in all parameters, shape (F, F), where there are histograms."""
-        s, items = self.structure, slice(0, self.structure.means.start)
+        """Minus the Hessian of the objective in all parameters, those of `listed` and the weights, where there are
+        histograms."""
+        s, before = self.structure, len(self.structure.listed)
         shared = shared_with_nodes(self.curves(s.expand(point.x)), self._total, point.log_weights)
-        full = np.zeros((len(s.index), len(s.index)))
-        full[: s.weights.start, : s.weights.start] = self.observed_information(point)
-        full[items, s.weights] = shared.reshape(len(shared), -1)
-        full[s.weights, items] = full[items, s.weights].T
-        full[s.weights, s.weights] = block_diag(*self.information_of_weights(point))
+        items = np.arange(before - 2 * s.n_groups)
+        size = before + s.n_groups * s.n_weights
+        full = np.zeros((size, size))
+        full[:before, :before] = self.observed_information(point)
+        full[items, before:] = shared.reshape(len(shared), -1)[s.listed[items]]
+        full[before:, items] = full[items, before:].T
+        full[before:, before:] = block_diag(*self.information_of_weights(point))
         return full
 
     def information_of_weights(self, point: Point) -> Floats:
@@ -295,7 +312,8 @@ class Problem:
 
     def observed_blocks(self, point: Point) -> Floats:
         """Shape (J, K, K): each item's own block of `observed_information`."""
-        curves = self._logistic(self.structure.expand(point.x))
+        curves = self.curves(self.structure.expand(point.x))
+        assert not isinstance(curves, Categories)
         return self._curvature(point) - missing_information_blocks(curves, self._total, point.log_weights)
 
     def precondition(self, point: Point, gradient: Floats, frozen: Mask) -> Floats:
@@ -305,7 +323,7 @@ class Problem:
         full = np.where(free, gradient[s.index], 0.0)
         step = np.zeros_like(full)
         own = free[: K * J].reshape(K, J).T.copy()
-        using = s.common_slopes
+        using = s.common_slopes if s.steps_of is None else np.zeros(J, dtype=bool)
         shared = using.any() and not frozen[s.common_place]
         own[using, 0] = False
         matrix = held(point.information, own)
@@ -319,6 +337,8 @@ class Problem:
             items[using, 0] = slope
         else:
             items = np.linalg.solve(matrix, sides)[:, :, 0]
+        if s.steps_of is not None:
+            items = self._with_shared_steps(point, gradient, free[: K * J].reshape(K, J).T)
         step[: K * J] = items.T.ravel()
         latent = free[K * J : s.log_sds.stop].reshape(2, G).T
         side = full[K * J : s.log_sds.stop].reshape(2, G).T
@@ -327,6 +347,24 @@ class Problem:
             step[K * J : s.log_sds.stop] = solved[:, :, 0].T.ravel()
         step[s.weights] = self.latent.newton_step(full[s.weights], point.log_weights, point.expected.mass)
         return step[s.places]
+
+    def _with_shared_steps(self, point: Point, gradient: Floats, free: Mask) -> Floats:
+        """The step of the items' parameters, shape (J, K), of which blocks of items share some, and all a slope."""
+        s = self.structure
+        index = s.index[: s.K * s.n_items].reshape(s.K, -1).T
+        users = np.bincount(index[index >= 0], minlength=s.size)
+        shared = free & (users[index] > 1)
+        own = free & ~shared
+        places = np.unique(index[shared])
+        chosen = (shared[:, :, None] & (index[:, :, None] == places)).astype(float)
+        by_shared = np.einsum("jkm,jms->jks", point.information, chosen)
+        coupling = np.where(own[:, :, None], by_shared, 0.0)
+        sides = np.where(own, gradient[index], 0.0)[:, :, None]
+        solved = np.linalg.solve(held(point.information, own), np.concatenate([sides, coupling], axis=2))
+        schur = np.einsum("jks,jkt->st", chosen, by_shared) - np.einsum("jks,jkt->st", coupling, solved[:, :, 1:])
+        moved = np.linalg.solve(schur, gradient[places] - np.einsum("jks,jk->s", coupling, solved[:, :, 0]))
+        found: Floats = np.where(own, solved[:, :, 0] - solved[:, :, 1:] @ moved, 0.0) + chosen @ moved
+        return found
 
     def information_scale(self, point: Point) -> Floats:
         """Shape (size,): root of the diagonal of the complete-data information of the free parameters."""
@@ -361,19 +399,24 @@ def largest_scaled_gradient(
     latent_sd: float,
     given: ItemCurves,
     priors: Priors,
+    further: Floats | None = None,
 ) -> tuple[float, str]:
     """The largest gradient of the log-likelihood (and log-prior) in a free parameter, and whose it is.
 
     In the units of `fit_em`: multiplied by the parameter's standard error, were the abilities known, so 1 for a
-    parameter that is off by about one such error. `a`, `d`, `c`: shape (J,), of the items of `responses`; `given`:
-    those that were held.
+    parameter that is off by about one such error. `a`, `d`, `c`: shape (J,), of the items of `responses`; `further`:
+    (J, C), of items that are scored; `given`: those that were held.
     """
     J = responses.n_items
     structure = ParameterLayout.of(model, J, given=given)
-    data = ResponseLayout.of(responses, anchored=given.known)
+    more = logit(np.clip(c, *GUESSING_BOUNDS))[: J * (structure.K - 2)]
+    if further is not None:
+        scores = Counts.of(responses, np.ones(responses.n_persons)).table > 0
+        structure = ParameterLayout.of(model, J, given=given, categories=responses.n_categories, given_scores=scores)
+        more = further.T.ravel()
+    data = ResponseLayout.of(responses, anchored=given.known, by_category=not model.logistic)
     reach = max(6.0, float(np.ceil(abs(latent_mean) + 5 * latent_sd)))
-    full = np.concatenate([a, d, logit(np.clip(c, *GUESSING_BOUNDS))[: J * (structure.K - 2)]])
-    full = np.concatenate([full, [latent_mean, np.log(latent_sd)]])
+    full = np.concatenate([a, d, more, [latent_mean, np.log(latent_sd)]])
     with kernels.runner(None) as run:
         problem = Problem(data, structure, Grid.spanning(1 + round(10 * reach), reach), run, priors)
         point = problem.evaluate(full[structure.places])

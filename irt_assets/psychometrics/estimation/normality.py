@@ -45,22 +45,31 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     Raises PsychometricsError for other calibrations.
     """
     of = calibration.item_model
-    of.require_logistic("the test of normality")
+    of.require_logistic_or_scores("the test of normality")
     if len(calibration.populations) > 1 or calibration.anchored or of.fixed_slopes:
         raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
     if calibration.joint_cov is None:
         raise PsychometricsError(
             "normality is tested where the fit has a joint covariance: this one has too many items"
         )
-    keep = np.isfinite(calibration.a) & Counts.of(responses, np.ones(responses.n_persons)).estimable(of)
+    counts = Counts.of(responses, np.ones(responses.n_persons))
+    keep = np.isfinite(calibration.a) & counts.estimable(of)
     kept = responses.of_items(keep)
-    structure = ParameterLayout.of(calibration.select(keep).item_model, kept.n_items)
+    structure = ParameterLayout.of(
+        calibration.select(keep).item_model,
+        kept.n_items,
+        categories=kept.n_categories,
+        given_scores=counts.table[keep] > 0,
+    )
     full = np.zeros(len(structure.index))
     with np.errstate(divide="ignore"):
         values = (calibration.a, calibration.d, logit(calibration.c))
+    if structure.n_scores:
+        assert calibration.further is not None
+        values = (*values[:2], *calibration.further.T)
     for k in range(structure.K):
         full[structure.block(k)] = values[k][keep]
-    data = ResponseLayout.of(kept, rarer=structure.guessing)
+    data = ResponseLayout.of(kept, rarer=structure.guessing, by_category=structure.n_scores > 0)
     at_bound = [Flag.AT_BOUND in flags for flags, part in zip(calibration.flags, keep, strict=True) if part]
     with kernels.runner(threads) as run:
         problem = Problem(data, structure, Grid.spanning(), run, Priors.from_dict(calibration.priors))
@@ -86,8 +95,10 @@ def _covariance_of_items(
     s, J = problem.structure, problem.structure.n_items
     if not s.guessing:
         assert calibration.joint_cov is not None
-        at = 2 * np.flatnonzero(keep) + np.arange(2)[:, None]
-        return np.nan_to_num(calibration.joint_cov[np.ix_(at.ravel(), at.ravel())])
+        at = calibration.places_of_parameters[keep, : s.K].T.ravel()
+        has, found = at >= 0, np.zeros((len(at), len(at)))
+        found[np.ix_(has, has)] = np.nan_to_num(calibration.joint_cov[np.ix_(at[has], at[has])])
+        return found
     items, free = slice(0, s.K * J), np.zeros(s.size, dtype=bool)
     used = ~np.tile(at_bound, s.K) & (s.index[items] >= 0)
     free[s.index[items][used]] = True

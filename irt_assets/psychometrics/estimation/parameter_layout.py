@@ -40,7 +40,8 @@ class ParameterLayout:
 
     `index` (F,) is the place of a parameter in x, −1 where it is fixed at `fixed` (F,). Items with one common slope
     have one place. `names` are those of the K parameters of an item, with logit c where any item can be guessed.
-    `roughness`: the weight of a histogram's penalty.
+    `roughness`: the weight of a histogram's penalty. `steps_of` (J,): the number of the block that items have the
+    parameters of their scores in common with, −1 of others; None where there are no blocks.
     """
 
     item_model: ItemModel
@@ -52,6 +53,7 @@ class ParameterLayout:
     fixed: Floats
     positive_slopes: Mask
     roughness: float
+    steps_of: Ints | None = None
 
     @classmethod
     def of(
@@ -65,38 +67,53 @@ class ParameterLayout:
         roughness: float = ROUGHNESS,
         positive_slopes: Mask | None = None,
         categories: Ints | None = None,
+        given_scores: Mask | None = None,
+        steps_of: Ints | None = None,
     ) -> ParameterLayout:
         """`given`: curves of items to hold, none of others; all groups then have a free mean and SD, else all but the
         first (its SD is free in a Rasch model). `histogram_nodes`: above 0, each group has that many free weights
         instead of mean and SD, with a penalty of weight `roughness`.
-        `positive_slopes`: (J,), items whose slopes stay above 0. `categories`: (J,), of the items; None: 2."""
+        `positive_slopes`: (J,), items whose slopes stay above 0. `categories`: (J,), of the items; None: 2.
+        `given_scores`: (J, C), the scores that somebody got; None: all that an item has. `steps_of`: see the class;
+        where an item of a block is given, all of the block have its steps."""
         J, G = n_items, n_groups
         anchored = given.known if given is not None else np.zeros(J, dtype=bool)
         categories = np.full(J, 2) if categories is None else categories
-        names, own = of.parameter_names(int(categories.max(initial=2))), of.free(categories) & ~anchored
-        fixed_at = of.fixed_at(categories)
+        names = of.parameter_names(int(categories.max(initial=2)))
+        own, fixed_at = of.free(categories, given_scores) & ~anchored, of.fixed_at(categories, given_scores)
         if not of.guesses and given is not None and np.any(given.c[anchored] > 0):
             names, own = (*names, LOGIT_C), np.vstack([own, np.zeros(J, dtype=bool)])
-            fixed_at = np.append(fixed_at, -np.inf)
+            fixed_at = np.vstack([fixed_at, np.full(J, -np.inf)])
+        blocks = [] if steps_of is None else [np.flatnonzero(steps_of == block) for block in range(steps_of.max() + 1)]
+        for items in blocks:
+            own[2:, items] &= not anchored[items].any()
         slopes, normal = own[0], histogram_nodes == 0
         free = [own.ravel()]
         free.append(np.full(G, normal) & (anchored.any() | (np.arange(G) > 0)))
         free.append(np.full(G, normal) & (anchored.any() | of.fixed_slopes | (np.arange(G) > 0)))
         free.append(np.ones(G * histogram_nodes, dtype=bool))
         mask = np.concatenate(free)
-        shared, places = np.flatnonzero(slopes & of.common_slopes(J)), mask.copy()
-        places[shared[1:]] = False
+        together, places = [np.flatnonzero(slopes & of.common_slopes(J))], mask.copy()
+        together += [k * J + items for items in blocks for k in range(2, len(own)) if own[k, items].all()]
+        for shared in together:
+            places[shared[1:]] = False
         index = np.where(mask, np.cumsum(places) - 1, -1)
-        index[shared] = index[shared[:1]]
+        for shared in together:
+            index[shared] = index[shared[:1]]
         fixed = np.zeros(len(mask))
-        fixed[: own.size] = np.repeat(fixed_at, J)
+        fixed[: own.size] = fixed_at.ravel()
         if given is not None:
             with np.errstate(divide="ignore"):
-                values = [given.a, given.d, logit(given.c)][: len(names)]
+                values = [given.a, given.d, logit(given.c)][: 3 if LOGIT_C in names else 2]
             for k, value in enumerate(values):
                 fixed[k * J : (k + 1) * J][anchored] = value[anchored]
+            for some in given.others:
+                further = fixed[2 * J : own.size].reshape(-1, J)[: len(some.further)]
+                further[:, some.at] = some.further[: len(further)]
+                for items in blocks:
+                    further[:, items] = further[:, items[np.argmax(anchored[items])], None]
         positive = np.zeros(J, dtype=bool) if positive_slopes is None else positive_slopes
-        return cls(of, J, G, names, histogram_nodes, index, fixed, positive, roughness)
+        return cls(of, J, G, names, histogram_nodes, index, fixed, positive, roughness, steps_of if blocks else None)
 
     @property
     def K(self) -> int:  # noqa: N802
@@ -112,6 +129,11 @@ class ParameterLayout:
     def n_curve(self) -> int:
         """How many parameters an item has besides logit c."""
         return self.K - self.guessing
+
+    @property
+    def n_scores(self) -> int:
+        """How many parameters of scores an item has in the partial credit family, 0 in others."""
+        return self.n_curve - 2 if self.item_model.scores_suffice else 0
 
     @property
     def size(self) -> int:
@@ -136,6 +158,22 @@ class ParameterLayout:
     def common_place(self) -> int:
         """The place in x of that slope."""
         return int(self.index[self.block(0)][self.common_slopes][0])
+
+    @cached_property
+    def listed(self) -> Ints:
+        """The places among all F that there is an information of: all before the weights, but of the parameters of
+        scores those that are free."""
+        kept = np.ones(self.weights.start, dtype=bool)
+        of_scores = slice(2 * self.n_items, (2 + self.n_scores) * self.n_items)
+        kept[of_scores] = self.index[of_scores] >= 0
+        return np.flatnonzero(kept)
+
+    @cached_property
+    def listed_at(self) -> Ints:
+        """Shape (K, J): the places of an item's parameters in `listed`, −1 where they are not there."""
+        found = np.full(self.weights.start, -1)
+        found[self.listed] = np.arange(len(self.listed))
+        return found[: self.means.start].reshape(self.K, -1)
 
     @cached_property
     def free(self) -> Ints:

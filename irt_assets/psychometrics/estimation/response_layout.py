@@ -43,10 +43,22 @@ class Counts:
         """Shape (J,): the items whose answers have a finite maximum under the model."""
         return model.estimable(self.table, self.categories)
 
+    def select(self, keep: Mask) -> Counts:
+        """Those of the items of `keep` (J,)."""
+        categories = self.categories[keep]
+        table = self.table[keep, : categories.max(initial=2)]
+        return Counts(self.n[keep], self.correct[keep], table, categories)
+
+    @property
+    def score_sums(self) -> Floats:
+        """Shape (J,): the sum of all scores of an item."""
+        return self.table @ np.arange(self.table.shape[1])
+
     @property
     def rarer(self) -> Floats:
-        """How many answers were of the kind that was given less often."""
-        return np.minimum(self.correct, self.n - self.correct)
+        """How many answers were not of the kind that was given most often."""
+        others = self.n - np.where(self.categories > 2, self.table.max(axis=1, initial=0.0), self.correct)
+        return np.where(self.categories > 2, others, np.minimum(self.correct, others))
 
     def flags(self, kept: Mask, marks: Mapping[Flag, Mask]) -> tuple[tuple[Flag, ...], ...]:
         """The flags of all items, in the order of `Flag`: those that the answers alone give, whatever the engine, and

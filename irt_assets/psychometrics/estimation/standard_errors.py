@@ -8,7 +8,9 @@ import numpy as np
 from scipy.linalg import LinAlgError, block_diag, cho_factor, cho_solve, eigh
 
 from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.estimation.marginal import Point, Problem, held
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 
 VARIANCE_INFLATION_LIMIT = 1e5
 """A parameter is unidentified if its variance exceeds the one that known abilities would give by more than this
@@ -18,6 +20,8 @@ FULL_COVARIANCE_ITEMS = 2000
 FULL_COVARIANCE_ITEMS_WITH_GUESSING = 500
 """The same limit with guessing, where the work per learner also grows with the square of the items answered
 correctly."""
+FULL_COVARIANCE_PARAMETERS = 4000
+"""The limit of items of several scores, which differ in how many parameters they have."""
 LEAST_FROM_ANSWERS = 0.1
 """A guessing parameter is unidentified if the answers add less than this share to what its prior knows of logit c."""
 _SHARE = 0.01  # an item answers for a singular direction if it holds more than this of its squared length
@@ -27,7 +31,8 @@ _SHARE = 0.01  # an item answers for a singular direction if it holds more than 
 class Errors:
     """Attributes:
     cov: shape (J, K, K), covariance of each item's parameters.
-    joint: shape (2J, 2J), of a_1, d_1, a_2, …; None where only the blocks are kept.
+    joint: of a_1, d_1, a_2, … and then, item by item, of the parameters of scores that are free; None where only the
+        blocks are kept.
     latent: shape (G, 2), variance of each group's mean and log SD, 0 where fixed, NaN where not determined.
     unidentified, guessing_unidentified: shape (J,), items whose a or d, and whose c, the answers do not determine.
     effective_df: degrees of freedom that the penalties leave to the weights of histograms.
@@ -87,9 +92,22 @@ def _of_known_abilities(problem: Problem, point: Point, at_bound: Mask) -> Error
     return replace(found, cov=cov)
 
 
+def require_one_matrix(structure: ParameterLayout) -> None:
+    """Raises PsychometricsError where blocks of items share steps that only the information of all would tell of."""
+    size = len(structure.listed) - 2 * structure.n_groups
+    if structure.steps_of is not None and size > FULL_COVARIANCE_PARAMETERS:
+        raise PsychometricsError(
+            f"errors of a rating scale model are made for up to {FULL_COVARIANCE_PARAMETERS} parameters of items, and "
+            f"there are {size}. Fit fewer items at once, or a PCM"
+        )
+
+
 def affords_whole_matrix(problem: Problem) -> bool:
     """Whether the information of all items together is made."""
-    limit = FULL_COVARIANCE_ITEMS if problem.structure.K == 2 else FULL_COVARIANCE_ITEMS_WITH_GUESSING
+    s = problem.structure
+    if s.n_scores:
+        return len(s.listed) - 2 * s.n_groups <= FULL_COVARIANCE_PARAMETERS
+    limit = FULL_COVARIANCE_ITEMS if s.K == 2 else FULL_COVARIANCE_ITEMS_WITH_GUESSING
     return problem.data.n_items <= limit
 
 
@@ -97,8 +115,8 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Erro
     s, J = problem.structure, problem.data.n_items
     free = ~at_bound
     free[s.index[s.weights]] = False
-    w = s.weights.start
-    to_full = s.matrix[:w, np.flatnonzero(free)]
+    w = len(s.listed)
+    to_full = s.matrix[s.listed[:, None], np.flatnonzero(free)]
     scale = problem.information_scale(point)[free]
     profile = _Profile.of(problem, point) if problem.latent.n_free_weights else None
     observed = problem.observed_information(point) if profile is None else profile.information
@@ -107,24 +125,29 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Erro
     full = to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
     if robust:
         products = problem.score_products(point)
-        full = full @ (products[:w, :w] if profile is None else profile.effective(products)) @ full
+        full = full @ (products[np.ix_(s.listed, s.listed)] if profile is None else profile.effective(products)) @ full
     elif profile is not None:
         full = profile.sampling(full)
-    share = to_full @ lost
+    share = np.zeros(s.weights.start)
+    share[s.listed] = to_full @ lost
     unidentified = share[: s.n_curve * J].reshape(-1, J).max(axis=0) > _SHARE
-    interleaved = np.arange(2 * J).reshape(2, J).T.ravel()
-    joint = full[np.ix_(interleaved, interleaved)]
     missing = unidentified | s.items_using(at_bound)
-    joint[np.repeat(missing, 2)] = np.nan
-    joint[:, np.repeat(missing, 2)] = np.nan
-    weak_c, items = np.zeros(J, dtype=bool), np.arange(J)
-    cov = full[: s.means.start, : s.means.start].reshape(s.K, J, s.K, J)[:, items, :, items]
+    of_scores = s.listed_at[2 : 2 + s.n_scores].T
+    steps = of_scores >= 0
+    kept = np.concatenate([s.listed_at[:2].T.ravel(), of_scores[steps]])
+    joint = full[np.ix_(kept, kept)]
+    lacking = np.concatenate([np.repeat(missing, 2), np.repeat(missing, steps.sum(axis=1))])
+    joint[lacking] = np.nan
+    joint[:, lacking] = np.nan
+    weak_c, at = np.zeros(J, dtype=bool), s.listed_at.T
+    has = at >= 0
+    cov: Floats = np.where(has[:, :, None] & has[:, None, :], full[at[:, :, None], at[:, None, :]], 0.0)
     if s.guessing:
         lost_c = share[s.block(2)] > _SHARE
         weak_c = _guessing_weakly_identified(problem, point, cov[:, 2, 2], at_bound) | lost_c
         _forget_guessing(cov, lost_c | s.marked(at_bound, s.block(2)))
     cov[missing] = np.nan
-    latent = np.where(share[s.means.start :] > _SHARE, np.nan, np.diag(full)[s.means.start :])
+    latent = np.where(share[s.means.start :] > _SHARE, np.nan, np.diag(full)[w - 2 * s.n_groups :])
     latent[s.marked(at_bound, slice(s.means.start, s.weights.start))] = np.nan
     if profile is not None:
         latent = profile.of_latent(full)
@@ -158,13 +181,13 @@ class _Profile:
     @classmethod
     def of(cls, problem: Problem, point: Point) -> _Profile:
         s = problem.structure
-        whole = problem.information_with_weights(point)
+        whole, before = problem.information_with_weights(point), len(s.listed)
         free, moments = problem.histograms.free_directions(point.log_weights)
-        shared, own = whole[: s.weights.start, s.weights] @ free, free.T @ whole[s.weights, s.weights] @ free
+        shared, own = whole[:before, before:] @ free, free.T @ whole[before:, before:] @ free
         covariance = scaled_inverse(own)
         regression = covariance @ shared.T
         return cls(
-            whole[: s.weights.start, : s.weights.start] - shared @ regression,
+            whole[:before, :before] - shared @ regression,
             regression,
             covariance,
             problem.histograms.penalty_information(point.log_weights, free),
@@ -240,7 +263,7 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
         latent[known] = np.diag(covariance)[position[known]]
     inflation = np.einsum("jkk,jkk->jk", cov, point.information)
     sound = (inflation >= 0) & (inflation < VARIANCE_INFLATION_LIMIT)
-    unidentified = ~sound[:, :2].all(axis=1)
+    unidentified = ~sound[:, : s.n_curve].all(axis=1)
     stopped = s.items_using(at_bound)
     cov[stopped | unidentified] = np.nan
     weak_c = np.zeros(J, dtype=bool)

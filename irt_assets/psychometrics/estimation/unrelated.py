@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import xlogy
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.model_families import ONE_PL, TWO_PL, ItemModel
+from irt_assets.psychometrics.core.model_families import GPCM, ONE_PL, PCM, TWO_PL, ItemModel
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em_request import Persons
@@ -35,12 +35,12 @@ _NODES, _ITERATIONS, _TOLERANCE = 16, 15, 1e-2
 
 def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], problem: Problem, loglik: float) -> str:
     """A sentence where answers of items with slopes of their own could as well have nothing in common, else "".
-    Items whose curves are not of a, d and c are not tested.
+    Items whose curves are neither of a, d and c nor of the partial credit family are not tested.
 
     `gathered`: gives the responses that `problem` was made from, in memory; `loglik`: its maximum.
     """
     s = problem.structure
-    if not s.item_model.logistic:
+    if not (s.item_model.logistic or s.item_model.scores_suffice):
         return ""
     ratio = 2 * (loglik - _apart(problem.data))
     if s.anchored or not s.item_model.own_slopes or ratio >= NOISE_PER_ITEM * s.n_items + NOISE:
@@ -52,14 +52,15 @@ def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], prob
             f"likelihood ratio statistic of only {ratio:.1f}, and there are too many to compare with shuffled ones"
         )
     responses, persons = found
-    reached = _reached(responses, persons, TWO_PL, problem.run)
+    scored = responses.categories is not None
+    reached = _reached(responses, persons, GPCM if scored else TWO_PL, problem.run)
     if reached is None:
         return ""
     chance = (
         f"they are likelier than without by a likelihood ratio statistic of {ratio:.1f}, and answers shuffled among "
         f"the learners of each item gain as much (shuffle {reached} of {SHUFFLES} did)"
     )
-    if _reached(responses, persons, ONE_PL, problem.run) is None:
+    if _reached(responses, persons, PCM if scored else ONE_PL, problem.run) is None:
         return (
             f"the answers do not distinguish slopes of items' own from chance: with such slopes {chance}. One slope "
             f"for all items gains more than in any shuffle: fit a rasch or 1pl model, or give more answers"
@@ -95,14 +96,22 @@ def _shuffles(responses: Responses, persons: Persons) -> Iterator[Responses]:
 
 
 def _gain(responses: Responses, persons: Persons, model: ItemModel, run: kernels.Run) -> float:
-    data = ResponseLayout.of(responses, group=persons.group, weights=persons.weight)
-    problem = Problem(
-        data, ParameterLayout.of(model, responses.n_items, n_groups=len(persons.names)), Grid.spanning(_NODES), run
+    scored = responses.categories is not None
+    data = ResponseLayout.of(responses, group=persons.group, weights=persons.weight, by_category=scored)
+    layout = ParameterLayout.of(
+        model,
+        responses.n_items,
+        n_groups=len(persons.names),
+        categories=data.n_categories,
+        given_scores=data.shares > 0 if scored else None,
     )
+    problem = Problem(data, layout, Grid.spanning(_NODES), run)
     return 2 * (maximise(problem, problem.start(), _TOLERANCE, _ITERATIONS).point.loglik - _apart(data))
 
 
 def _apart(data: Answers) -> float:
     """The log-likelihood of answers that have nothing in common."""
+    if data.counts is not None:
+        return float(xlogy(data.counts.table, data.shares).sum())
     n, right = data.n, data.correct
     return float((xlogy(right, right / n) + xlogy(n - right, 1 - right / n)).sum())

@@ -325,8 +325,10 @@ def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, Ints]:
 
 
 def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
-    """x − P(θ̂), 0 where an item was not seen, and whether it was: (learners, J) each, some learners at a time."""
+    """x − P(θ̂), 0 where an item was not seen, and whether it was: (learners, J) each, some learners at a time.
+    Of an item scored 0 … m, x is the share of m and P its expectation."""
     r, fit = whole.responses, whole.calibration
+    scored = fit.curves.select(whole.scored)
     start, J = row_starts(r), fit.n_items
     at_once = max(1, _CELLS // max(J, 1))
     for low in range(0, r.n_persons, at_once):
@@ -336,15 +338,18 @@ def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
         residual = np.zeros_like(saw)
         saw[person - low, item] = 1.0
         p = probability_at(fit.a[item] * theta[person] + fit.d[item], fit.c[item])
-        residual[person - low, item] = r.score[rows] - p
+        p[fit.n_categories[item] > 2] = 0.0
+        residual[person - low, item] = whole.credit[r.score[rows], item] - p
+        expected = scored.probability(theta[low : low + at_once])
+        residual[:, whole.scored] -= expected * saw[:, whole.scored]
         yield residual, saw
 
 
 def _eap(whole: Fitted, threads: int | None) -> Floats:
     """Shape (n_persons,), each under the distribution of the person's own group."""
     abilities, mean = whole.abilities, np.empty(whole.responses.n_persons)
-    logs = whole.calibration.curves.log_tables(abilities.nodes)
-    rows, tables = whole.rows, fit_kernels.Tables(*logs, abilities.log_weights, abilities.group)
+    rows = whole.rows
+    tables = fit_kernels.Tables(whole.log_probabilities, abilities.log_weights, abilities.group, whole.credit)
 
     def one(first: int, last: int) -> None:
         fit_kernels.posterior_means(first, last, rows, tables, abilities.nodes, mean)

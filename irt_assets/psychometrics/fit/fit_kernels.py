@@ -23,12 +23,13 @@ class Rows(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """log P and log(1 − P) at the nodes (J, Q), log weights of the nodes in each group (G, Q), each person's group."""
+    """log P of each score at the nodes (C, J, Q), log weights of the nodes in each group (G, Q), each person's group;
+    each score as a share of the item's maximum score (C, J)."""
 
-    log_right: np.ndarray
-    log_wrong: np.ndarray
+    logs: np.ndarray
     log_weights: np.ndarray
     group: np.ndarray
+    credit: np.ndarray
 
 
 @_compiled
@@ -38,10 +39,9 @@ def posterior(i, rows, tables, post):  # type: ignore[no-untyped-def]
     for q in range(Q):
         post[q] = tables.log_weights[tables.group[i], q]
     for r in range(rows.start[i], rows.start[i + 1]):
-        table = tables.log_right if rows.score[r] == 1 else tables.log_wrong
-        j = rows.item[r]
+        table = tables.logs[rows.score[r], rows.item[r]]
         for q in range(Q):
-            post[q] += table[j, q]
+            post[q] += table[q]
     top = -np.inf
     for q in range(Q):
         top = max(top, post[q])
@@ -72,12 +72,14 @@ def posterior_means(first, last, rows, tables, nodes, mean):  # type: ignore[no-
 
 @_compiled
 def residual_counts(first, last, rows, tables, p, seen, residual):  # type: ignore[no-untyped-def]
-    """Adds to seen (J, Q) the expected persons at each node, to residual (J, Q) Σ (x − P)·posterior; p: (J, Q)."""
+    """Adds to seen (J, Q) the expected persons at each node, to residual (J, Q) Σ (x − P)·posterior; x is the
+    share of the maximum score, P its expectation p (J, Q)."""
     post = np.empty(p.shape[1])
     for i in range(first, last):
         low, high = posterior(i, rows, tables, post)
         for r in range(rows.start[i], rows.start[i + 1]):
-            j, x = rows.item[r], rows.score[r]
+            j = rows.item[r]
+            x = tables.credit[rows.score[r], j]
             curve, share, persons, into = p[j, low:high], post[low:high], seen[j, low:high], residual[j, low:high]
             for q in range(share.size):
                 persons[q] += share[q]
@@ -96,7 +98,8 @@ def residual_products(first, last, rows, tables, p, count, products):  # type: i
         while post[high - 1] < RARE:
             high -= 1
         for r in range(rows.start[i], rows.start[i + 1]):
-            j, x = rows.item[r], rows.score[r]
+            j = rows.item[r]
+            x = tables.credit[rows.score[r], j]
             count[j] += 1
             for q in range(low, high):
                 u[q] = (x - p[j, q]) * post[q]
@@ -107,24 +110,52 @@ def residual_products(first, last, rows, tables, p, count, products):  # type: i
 
 
 @_compiled
-def direction_moments(first, last, rows, tables, p, direction, moments):  # type: ignore[no-untyped-def]
-    """Adds to moments (K, J, 3) the first three powers of Σ_q direction[k, j, q]·(x − P)·posterior."""
-    Q = p.shape[1]
+def direction_moments(first, last, rows, tables, direction, moments):  # type: ignore[no-untyped-def]
+    """Adds to moments (K, J, 3) the first three powers of Σ_q direction[k, x, j, q]·posterior, x the score."""
+    Q = tables.logs.shape[2]
     K = direction.shape[0]
     post = np.empty(Q)
     for i in range(first, last):
         low, high = posterior(i, rows, tables, post)
         for r in range(rows.start[i], rows.start[i + 1]):
             j, x = rows.item[r], rows.score[r]
-            curve, share = p[j, low:high], post[low:high]
+            share = post[low:high]
             for k in range(K):
-                along, t = direction[k, j, low:high], 0.0
+                along, t = direction[k, x, j, low:high], 0.0
                 for q in range(share.size):
-                    t += along[q] * (x - curve[q]) * share[q]
+                    t += along[q] * share[q]
                 power = t
                 for m in range(3):
                     moments[k, j, m] += power
                     power *= t
+
+
+@_compiled
+def score_products(first, last, rows, tables, p, place, of_score, sums, products, crossed):  # type: ignore[no-untyped-def]
+    """Sums over persons for S items at place (J,), −1 for the others: adds to sums (S, D)
+    v_d = Σ_q of_score[d, x, s, q]·posterior, x the score; to products (S, D, D) v·vᵀ, and to crossed (S, D, Q) v_d·u_q,
+    u as in `residual_products`."""
+    D, Q = of_score.shape[0], p.shape[1]
+    post, v = np.empty(Q), np.empty(D)
+    for i in range(first, last):
+        low, high = posterior(i, rows, tables, post)
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j, score = rows.item[r], rows.score[r]
+            s, x = place[j], tables.credit[score, j]
+            if s < 0:
+                continue
+            curve, share = p[j, low:high], post[low:high]
+            for d in range(D):
+                along, v[d] = of_score[d, score, s, low:high], 0.0
+                for q in range(share.size):
+                    v[d] += along[q] * share[q]
+                sums[s, d] += v[d]
+            for d in range(D):
+                for k in range(D):
+                    products[s, d, k] += v[d] * v[k]
+                into = crossed[s, d, low:high]
+                for q in range(share.size):
+                    into[q] += v[d] * (x - curve[q]) * share[q]
 
 
 @_compiled
@@ -157,32 +188,52 @@ def item_rest_sums(first, last, people, flipped, p, sums):  # type: ignore[no-un
 
 
 @_compiled
-def likelihood_moments(first, last, rows, a, d, c, theta, moments):  # type: ignore[no-untyped-def]
+def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignore[no-untyped-def]
     """Fills moments (N, 3) with lz*'s numerator, its variance and its third central moment at theta (N,), a WLE.
 
-    Persons whose theta is not finite, and those all of whose patterns with one θ̂ are equally likely, are passed over.
+    `items`: a, d, c (J,), the categories (J,) and the t (J, C) of items with more than two. Persons whose theta is not
+    finite, and those all of whose patterns with one θ̂ are equally likely, are passed over.
     """
+    a, d, c, categories, t = items
+    p, w = np.empty(t.shape[1]), np.empty(t.shape[1])
     for i in range(first, last):
         if not np.isfinite(theta[i]):
             continue
         information, bias, slope_w, centred, raw, variance, third = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for r in range(rows.start[i], rows.start[i + 1]):
             j = rows.item[r]
-            L, M, P, ratio, w = _curve(a[j], d[j], c[j], theta[i])
+            if categories[j] > 2:
+                mean, of_w = _scores(a[j] * theta[i] + d[j], t[j, : categories[j]], p, w)
+                centred += w[rows.score[r]] - of_w
+                for k in range(categories[j]):
+                    away, off = k - mean, w[k] - of_w
+                    information += a[j] ** 2 * p[k] * away**2
+                    bias += a[j] ** 3 * p[k] * away**3
+                    slope_w += a[j] * p[k] * away * off
+                    raw += p[k] * off**2
+                continue
+            L, M, P, ratio, w_j = _curve(a[j], d[j], c[j], theta[i])
             own = a[j] ** 2 * (1.0 - c[j]) * ratio * L * M
             information += own
             bias += own * a[j] * (M - L)
-            slope_w += a[j] * (1.0 - c[j]) * L * M * w
-            centred += (rows.score[r] - P) * w
-            raw += w**2 * P * (1.0 - c[j]) * M
+            slope_w += a[j] * (1.0 - c[j]) * L * M * w_j
+            centred += (rows.score[r] - P) * w_j
+            raw += w_j**2 * P * (1.0 - c[j]) * M
         if information <= 0.0:
             continue
         k = slope_w / information
         for r in range(rows.start[i], rows.start[i + 1]):
             j = rows.item[r]
-            L, M, P, ratio, w = _curve(a[j], d[j], c[j], theta[i])
+            if categories[j] > 2:
+                mean, of_w = _scores(a[j] * theta[i] + d[j], t[j, : categories[j]], p, w)
+                for score in range(categories[j]):
+                    off = w[score] - of_w - k * a[j] * (score - mean)
+                    variance += p[score] * off**2
+                    third += p[score] * off**3
+                continue
+            L, M, P, ratio, w_j = _curve(a[j], d[j], c[j], theta[i])
             Q = (1.0 - c[j]) * M
-            weight = w - k * a[j] * ratio
+            weight = w_j - k * a[j] * ratio
             variance += weight**2 * P * Q
             third += weight**3 * P * Q * (Q - P)
         if variance < DEGENERATE * raw:
@@ -190,6 +241,23 @@ def likelihood_moments(first, last, rows, a, d, c, theta, moments):  # type: ign
         moments[i, 0] = centred + k * bias / (2.0 * information)
         moments[i, 1] = variance
         moments[i, 2] = third
+
+
+@_compiled
+def _scores(eta, t, p, w):  # type: ignore[no-untyped-def]
+    """Fills p and w with P and log P of each score where aθ + d is eta, 0 and 0 of scores that the item cannot have;
+    the expected score and the expected log P."""
+    top, total, mean, of_w = -np.inf, 0.0, 0.0, 0.0
+    for k in range(t.size):
+        top = max(top, k * eta + t[k])
+    for k in range(t.size):
+        total += np.exp(k * eta + t[k] - top)
+    for k in range(t.size):
+        w[k] = k * eta + t[k] - top - np.log(total) if t[k] > -np.inf else 0.0
+        p[k] = np.exp(w[k]) if t[k] > -np.inf else 0.0
+        mean += k * p[k]
+        of_w += w[k] * p[k]
+    return mean, of_w
 
 
 @_compiled

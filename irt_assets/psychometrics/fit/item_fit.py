@@ -12,7 +12,9 @@ model's mean, whatever was seen (as long as what was seen did not depend on θ b
 - outfit = mean of E[(x − P)²/(P(1 − P)) | pattern]            = 1 + Σ_q (1 − 2P)/(P(1 − P)) r / n,    1 under it
 - RMSD   = √(Σ_q w_q (r_q/n_q)²), w_q = n_q/n: the observed against the model curve
 
-because (x − P)² − P(1 − P) = (x − P)(1 − 2P). Both mean squares are therefore score tests of one more parameter on
+because (x − P)² − P(1 − P) = (x − P)(1 − 2P). Of an item scored 0 … m, x is the share of m, P its expectation, and
+P(1 − P) its variance; (x − P)² less the variance is then no multiple of x − P, and is summed by itself, as are the
+scores of its parameters. Both mean squares are therefore score tests of one more parameter on
 the item's logit, and the estimated item parameters take away what lies in the direction of their own scores: with A
 their directions and V the covariance of r for true parameters, V* = V − VA(AᵀVA)⁻¹AᵀV is the covariance of r at
 the estimates. V is computed on answers that the fitted model gives to the same sets of items. Tests use the residuals
@@ -102,7 +104,7 @@ def item_fit(
         tables = _Tables.of(whole)
         shape = tables.p.shape
         if everybody is None:
-            seen, residual = tables.sums(whole, run, fit_kernels.residual_counts, [shape, shape])
+            seen, residual = tables.sums(whole, run, fit_kernels.residual_counts, [shape, shape], tables.p)
         else:
             seen, residual = everybody.seen[whole.place], everybody.residual[whole.place]
         n = seen.sum(axis=1)
@@ -110,14 +112,20 @@ def item_fit(
         persons = max(1, round(whole.responses.n_persons * wanted / max(whole.responses.n_responses, 1)))
         copies = min(200, 1 + persons // max(whole.responses.n_persons, 1))
         sample = whole.subsample(persons, rng)
-        directions = np.stack([1 - 2 * tables.p, (1 - 2 * tables.p) / (tables.p * tables.q)])
+        directions = np.stack([1 - 2 * tables.p, (1 - 2 * tables.p) / tables.variance])
         law = _under_the_model(sample, tables, directions, copies, rng, run)
+        of_scores = None if tables.scores is None else tables.products(whole, run)[0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        spread = (seen * tables.p * tables.q).sum(axis=1)
-        infit = 1 + (directions[0] * residual).sum(axis=1) / spread
-        outfit = 1 + (directions[1] * residual).sum(axis=1) / n
-        free = residual - np.einsum("jqm,jmk,jk->jq", law.pull, tables.own, residual)
-        z = _standardised((directions * free).sum(axis=2), law.moments, n)
+        squares, free = (directions * residual).sum(axis=2), law.free(tables, residual)
+        effective = (directions * free).sum(axis=2)
+        if of_scores is not None:
+            at, own = whole.scored, of_scores[:, 2:]
+            squares[:, at] = of_scores[:, :2].T
+            effective[:, at] = (of_scores[:, :2] - np.einsum("sdk,sk->sd", law.pull_of_squares, own)).T
+            free[at] = residual[at] - np.einsum("sqk,sk->sq", law.pull_of_scores, own)
+        infit = 1 + squares[0] / (seen * tables.variance).sum(axis=1)
+        outfit = 1 + squares[1] / n
+        z = _standardised(effective, law.moments, n)
         rmsd, free_rmsd = (np.sqrt((r**2 / np.where(seen > 0, seen, 1.0)).sum(axis=1) / n) for r in (residual, free))
     p_value, cutoff = _rmsd_law(free_rmsd, law.covariance, seen, n, rng)
     values = (infit, outfit, z[0], z[1], rmsd, cutoff, p_value)
@@ -126,12 +134,16 @@ def item_fit(
 
 @dataclass(frozen=True)
 class _Tables:
-    """The curves at the nodes: P and 1 − P, (J, Q)."""
+    """The curves at the nodes: P and the variance of x, (J, Q), and log P of each score, (C, J, Q)."""
 
     p: Floats
-    q: Floats
+    variance: Floats
+    logs: Floats
     own: Floats
-    """Shape (J, K, Q): (∂P/∂parameter)/(P(1 − P)) for each parameter of the item; 0 for an anchor."""
+    """Shape (J, K, Q): (∂P/∂parameter)/(P(1 − P)) for each parameter of an item of two categories; 0 for an anchor."""
+    scores: Floats | None
+    """Shape (D, C, S, Q), by score of the S items with more: (x − P)² less the variance, the same by the variance, and
+    ∂ log P/∂parameter for each that was estimated for the item alone. None where there are no such items."""
 
     @classmethod
     def of(cls, whole: Fitted) -> _Tables:
@@ -142,23 +154,32 @@ class _Tables:
         q = complement_at(eta, c)
         tiny = np.finfo(float).tiny
         p, q = np.maximum(p, tiny), np.maximum(q, tiny)
+        variance = p * q
         intercept = weight_at(eta, 1.0 - c, c)
         slopes = which(fit.models, lambda model: model.own_slopes)
         guessed = which(fit.models, lambda model: model.guesses)
         columns = intercept, intercept * theta * slopes[:, None], guessed[:, None] / p
-        own = [column for column in columns if column.any()]
-        return cls(p, q, np.stack(own, axis=1) * whole.estimated_here[:, None, None])
+        own = np.stack([column for column in columns if column.any()], axis=1) * whole.estimated_here[:, None, None]
+        scores = None
+        if whole.scored.size:
+            squares = (whole.credit[:, whole.scored, None] - p[whole.scored]) ** 2
+            variance[whole.scored] = (np.exp(whole.log_probabilities[:, whole.scored]) * squares).sum(axis=0)
+            own[whole.scored] = 0.0
+            scores = np.concatenate(
+                [[squares - variance[whole.scored], squares / variance[whole.scored] - 1], _own_scores(whole)]
+            )
+        return cls(p, variance, whole.log_probabilities, own, scores)
 
-    def sums(self, whole: Fitted, run: kernels.Run, kernel, shapes, *extra) -> list[Floats]:  # type: ignore[no-untyped-def]
+    def sums(self, whole: Fitted, run: kernels.Run, kernel, shapes, *given) -> list[Floats]:  # type: ignore[no-untyped-def]
         """Runs a kernel over all persons and adds up what its chunks found, arrays of the given shapes."""
         responses, rows, abilities = whole.responses, whole.rows, whole.abilities
-        tables = fit_kernels.Tables(np.log(self.p), np.log(self.q), abilities.log_weights, abilities.group)
+        tables = fit_kernels.Tables(self.logs, abilities.log_weights, abilities.group, whole.credit)
         size = sum(int(np.prod(shape)) for shape in shapes) * 8
         pieces = max(1, min(8, 1 + responses.n_responses // 100_000, _PRODUCT_BYTES // max(size, 1)))
 
         def one(first: int, last: int) -> list[Floats]:
             out = [np.zeros(shape) for shape in shapes]
-            kernel(first, last, rows, tables, self.p, *extra, *out)
+            kernel(first, last, rows, tables, *given, *out)
             return out
 
         chunks = kernels.cut(np.diff(rows.start) + 1, pieces) if responses.n_persons else []
@@ -167,6 +188,25 @@ class _Tables:
             for sum_, value in zip(total, part, strict=True):
                 sum_ += value
         return total
+
+    def products(self, whole: Fitted, run: kernels.Run) -> list[Floats]:
+        """The sums of `fit_kernels.score_products`."""
+        assert self.scores is not None
+        D, _, S, Q = self.scores.shape
+        place = np.full(len(self.p), -1)
+        place[whole.scored] = np.arange(S)
+        shapes = [(S, D), (S, D, D), (S, D, Q)]
+        return self.sums(whole, run, fit_kernels.score_products, shapes, self.p, place, self.scores)
+
+
+def _own_scores(whole: Fitted) -> Floats:
+    """Shape (K, C, S, Q), K at least 1: ∂ log P(score)/∂parameter of the S items with more scores than 0 and 1, for the
+    parameters that were estimated for the item alone; 0 for others, and for anchors."""
+    fit, own = whole.calibration.select(whole.scored), whole.own_parameters[:, whole.scored]
+    found = fit.item_model.by_parameters(whole.abilities.nodes, fit.parameters, fit.n_categories)
+    own = own[: len(found)]
+    some = own.any(axis=1) | (np.arange(len(own)) == 0)
+    return (found * own[:, :, None, None])[some].transpose(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -178,11 +218,19 @@ class _Law:
             likelihood; under a prior they are not, and what they carry is taken out of the residuals before a test.
         covariance: V*, (J, Q, Q).
         moments: mean of the first three powers of the part of V* in each direction, (2, J, 3).
+        pull_of_squares, pull_of_scores: of items with more scores than 0 and 1, (S, 2, K) and (S, Q, K): what the sums
+            of their squares and their residuals owe to each parameter's score.
     """
 
     pull: Floats
     covariance: Floats
     moments: Floats
+    pull_of_squares: Floats
+    pull_of_scores: Floats
+
+    def free(self, tables: _Tables, residual: Floats) -> Floats:
+        """Residuals (J, Q) of items of two categories less what they owe to the scores."""
+        return residual - np.einsum("jqm,jmk,jk->jq", self.pull, tables.own, residual)
 
 
 def _under_the_model(
@@ -191,22 +239,37 @@ def _under_the_model(
     J, Q = tables.p.shape
     seeds = rng.integers(2**63, size=copies)
     count, products, moments = np.zeros(J), np.zeros((J, Q, Q)), np.zeros((len(directions), J, 3))
+    of_scores: list[Floats] = []
     for seed in seeds:
         answers = sample.new_answers(np.random.default_rng(seed))
         shapes = [count.shape, products.shape]
-        more, more_products = tables.sums(answers, run, fit_kernels.residual_products, shapes)
+        more, more_products = tables.sums(answers, run, fit_kernels.residual_products, shapes, tables.p)
         count += more
         products += more_products
+        if tables.scores is not None:
+            found = tables.products(answers, run)[1:]
+            of_scores = [a + b for a, b in zip(of_scores, found, strict=True)] if of_scores else found
     count = np.maximum(count, 1)[:, None, None]
     covariance = (np.triu(products) + np.triu(products, 1).transpose(0, 2, 1)) / count
     own = tables.own
     taken = own @ covariance
     pull = taken.transpose(0, 2, 1) @ np.linalg.pinv(taken @ own.transpose(0, 2, 1), hermitian=True)
+    covariance -= pull @ taken
     effective = np.ascontiguousarray(directions - np.einsum("djq,jqm,jmk->djk", directions, pull, own))
+    along = effective[:, None] * (sample.credit[:, :, None] - tables.p)
+    pull_of_squares = pull_of_scores = np.zeros(0)
+    if tables.scores is not None:
+        at = sample.scored
+        together, crossed = (sums / count[at] for sums in of_scores)
+        inverse = np.linalg.pinv(together[:, 2:, 2:], hermitian=True)
+        pull_of_squares, pull_of_scores = together[:, :2, 2:] @ inverse, crossed[:, 2:].transpose(0, 2, 1) @ inverse
+        covariance[at] -= pull_of_scores @ crossed[:, 2:]
+        along[:, :, at] = tables.scores[:2] - np.einsum("sdk,kcsq->dcsq", pull_of_squares, tables.scores[2:])
+    along = np.ascontiguousarray(along)
     for seed in rng.integers(2**63, size=_MORE * copies):
         answers = sample.new_answers(np.random.default_rng(seed))
-        moments += tables.sums(answers, run, fit_kernels.direction_moments, [moments.shape], effective)[0]
-    return _Law(pull, covariance - pull @ taken, moments / (_MORE * count[:, :, 0]))
+        moments += tables.sums(answers, run, fit_kernels.direction_moments, [moments.shape], along)[0]
+    return _Law(pull, covariance, moments / (_MORE * count[:, :, 0]), pull_of_squares, pull_of_scores)
 
 
 def _standardised(total: Floats, moments: Floats, n: Floats) -> Floats:

@@ -1,6 +1,7 @@
 """Fit of the model to a whole form: M₂ and its RMSEA, from the proportions correct of items and pairs of items.
 
-It needs complete answers; under planned missing forms it is computed form by form. Pairs one by one are in
+It needs complete answers; under planned missing forms it is computed form by form. A form is judged by its items scored
+0 and 1: for items with more scores there is C₂ (Cai & Monroe 2014), which is not here. Pairs one by one are in
 `dependence`.
 """
 
@@ -67,7 +68,7 @@ def form_fit(
     parameters can only make M₂ too small, by as much at the most. Where the fit has groups, a form is tested group by
     group (`groups`: n_persons labels).
     """
-    whole = Fitted.of(responses, calibration, groups)
+    whole = Fitted.of(responses, calibration, groups).scored_0_and_1
     found = []
     forms = sorted(complete_forms(whole, SMALLEST_FORM), key=lambda form: -len(form.answers))
     for form in (_part(form, most_items) for form in forms[:most_forms]):

@@ -52,7 +52,7 @@ class Misfit:
         ratio: the largest eigenvalue of the residual correlations to the one that the model gives.
         rmsea: RMSEA₂ over the forms.
         unlikely: share of learners with p < `RARE_LEVEL` by lz*; `RARE_LEVEL` under the model.
-        random: share of learners who answer at random, whatever the item.
+        random: share of learners who answer at random, whatever the item; by the items scored 0 and 1.
     """
 
     ratio: Measure | None
@@ -240,6 +240,7 @@ def share(count: int, n: int) -> Measure:
 def _random(whole: Fitted) -> Measure | None:
     """The share of a class of learners whose answers are correct with one probability, whatever the item: Yamamoto's
     (1989) HYBRID model, with the items' parameters given and that probability anything up to `MOST_AT_RANDOM`."""
+    whole = whole.scored_0_and_1
     at_random, tested = _loglik_at_random(whole.responses)
     abilities = whole.abilities
     otherwise = logsumexp(_loglik_at(whole, abilities.nodes) + abilities.log_weights[abilities.group], axis=1)
@@ -274,6 +275,7 @@ def _at_chance(some: Fitted, reference: Fitted) -> Measure | None:
     the shape that the reference's has, with whatever mean and SD fit best: a shape of the window's own would have a
     place for the class, as answers of a very low ability are no better than chance where learners guess."""
     some = replace(some, calibration=reference.calibration).subsample(MOST_PERSONS, np.random.default_rng(0))
+    some = some.scored_0_and_1
     at_random, tested = _loglik_at_random(some.responses)
     if not tested.any():
         return None

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
-from irt_assets.psychometrics.core.curves import probability_at
+from irt_assets.psychometrics.core.curves import log_probabilities_at, probability_at
 from irt_assets.psychometrics.core.design import row_starts, seen_sets
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import CountedScores, which
+from irt_assets.psychometrics.core.model_families import PartialCreditModel
 from irt_assets.psychometrics.core.models import Calibration, Population, Responses, spread
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.fit.fit_kernels import Rows
@@ -67,14 +70,14 @@ class Abilities:
     def weights(self) -> Floats:
         return np.exp(self.log_weights)
 
-    def draw(self, rng: np.random.Generator) -> Floats:
-        """An ability for each person, from the nodes of the person's group."""
+    def draw(self, rng: np.random.Generator) -> Ints:
+        """For each person the place of a node, drawn by the weights of the person's group."""
         share = rng.random(len(self.group))
         place = np.zeros(len(self.group), dtype=np.int64)
         for g, weights in enumerate(self.weights):
             here = self.group == g
             place[here] = np.searchsorted(np.cumsum(weights)[:-1], share[here])
-        return self.nodes[place]
+        return place
 
 
 def on_common_nodes(calibration: Calibration) -> tuple[Floats, Floats]:
@@ -118,8 +121,8 @@ class Fitted:
     @classmethod
     def of(cls, responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None) -> Fitted:
         """Raises PsychometricsError where the two are not about the same items in the same order, or not about the
-        same groups, or where items have more than two categories."""
-        calibration.item_model.require_logistic("fit of a model to its items")
+        same groups, or where items have other curves than those of a, b and c or of partial credit. Scores that the
+        calibration lacks count as `CountedScores` says."""
         if responses.item_ids != calibration.item_ids:
             odd = sorted(set(responses.item_ids) ^ set(calibration.item_ids))
             named = f"not in both: {', '.join(odd[:5])}" if odd else "the same items in another order"
@@ -128,14 +131,52 @@ class Fitted:
                 f"same items in one order; {named}"
             )
         keep = calibration.estimated
-        kept = replace(responses.of_items(keep), categories=None)
+        for some in calibration.curves.others:
+            if not isinstance(some.model, PartialCreditModel):
+                some.model.require_logistic("fit of a model to its items")
+        kept, fit = responses.of_items(keep), calibration.select(keep)
+        score, scored = kept.score, (fit.n_categories > 2).any()
+        if scored:
+            score = CountedScores.of(fit.curves).of_answers(kept.item, score, kept.categories)
+        kept = replace(kept, score=score, categories=fit.n_categories if scored else None)
         abilities = Abilities.of(calibration, groups, responses.n_persons)
-        return cls(kept, calibration.select(keep), abilities, np.flatnonzero(keep), responses.n_items)
+        return cls(kept, fit, abilities, np.flatnonzero(keep), responses.n_items)
 
     @property
     def rows(self) -> Rows:
         r = self.responses
         return Rows(row_starts(r), r.item, r.score)
+
+    @cached_property
+    def scored(self) -> Ints:
+        """Places of the items with more scores than 0 and 1."""
+        return np.flatnonzero(self.calibration.n_categories > 2)
+
+    @cached_property
+    def log_probabilities(self) -> Floats:
+        """log P of each score at the nodes, shape (C, J, Q); −∞ for scores that an item cannot have."""
+        fit, nodes = self.calibration, self.abilities.nodes
+        found = np.full((fit.n_categories.max(initial=2), fit.n_items, nodes.size), -np.inf)
+        found[1], found[0] = log_probabilities_at(np.multiply.outer(fit.a, nodes) + fit.d[:, None], fit.c[:, None])
+        for some in fit.curves.others:
+            logs = some.model.log_probabilities(nodes, some.parameters(fit.a, fit.d), some.categories)
+            found[: logs.shape[2], some.at] = logs.transpose(2, 0, 1)
+        return found
+
+    @cached_property
+    def credit(self) -> Floats:
+        """Each score as a share of the item's maximum score, shape (C, J)."""
+        most = self.calibration.n_categories - 1
+        return np.arange(most.max(initial=1) + 1)[:, None] / most
+
+    @cached_property
+    def own_parameters(self) -> Mask:
+        """Shape (P, J): the parameters that were estimated from these responses for the item alone."""
+        fit, given = self.calibration, np.isfinite(self.log_probabilities[:, :, 0]).T
+        own = fit.item_model.free(fit.n_categories, given)
+        own[0] = which(fit.models, lambda model: model.own_slopes)
+        own[2:] &= ~which(fit.models, lambda model: model.block_steps)
+        return own & self.estimated_here
 
     @property
     def estimated_here(self) -> Mask:
@@ -164,12 +205,24 @@ class Fitted:
             place=self.place[keep],
         )
 
+    @property
+    def scored_0_and_1(self) -> Fitted:
+        """The same without the items that have more scores."""
+        return self.on(self.calibration.n_categories == 2) if self.scored.size else self
+
     def new_answers(self, rng: np.random.Generator) -> Fitted:
         """Other persons of the same groups, who see what these saw and answer by the model."""
         r, fit = self.responses, self.calibration
-        theta = self.abilities.draw(rng)
+        place = self.abilities.draw(rng)
+        theta = self.abilities.nodes[place]
         p = probability_at(fit.a[r.item] * theta[r.person] + fit.d[r.item], fit.c[r.item])
-        return replace(self, responses=replace(r, score=(rng.random(r.n_responses) < p).astype(np.int8)))
+        uniform = rng.random(r.n_responses)
+        score = (uniform < p).astype(np.int8)
+        if self.scored.size:
+            rows = np.flatnonzero(fit.n_categories[r.item] > 2)
+            p = np.exp(self.log_probabilities[:, r.item[rows], place[r.person[rows]]])
+            score[rows] = (uniform[rows] < 1 - np.cumsum(p[:-1], axis=0)).sum(axis=0)
+        return replace(self, responses=replace(r, score=score))
 
 
 @dataclass(frozen=True)

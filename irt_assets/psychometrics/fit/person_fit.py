@@ -36,21 +36,29 @@ class PersonFit:
 
 
 def person_fit(responses: Responses, calibration: Calibration, *, threads: int | None = None) -> PersonFit:
-    """lz* of every learner at the WLE (Snijders 2001; with Warm's estimate, Magis, Raîche & Béland 2012).
+    """lz* of every learner at the WLE (Snijders 2001; with Warm's estimate, Magis, Raîche & Béland 2012; of items with
+    several scores, Sinharay 2016).
 
     The log-likelihood of a pattern, less its expectation, is W = Σ (x − P) w with w = log(P/(1 − P)). At an estimate
     of θ that solves r₀ + Σ (x − P) r = 0, r = P'/(P(1 − P)), its mean and variance are those of
     Σ (x − P)(w − κ r) − κ r₀, κ = Σ P'w / Σ P'r, so lz* = (W + κ r₀)/√(Σ (w − κ r)² P(1 − P)), r₀ = J/(2I) for the WLE.
+    Of a scored item the sums are over its scores: w = log P(x) less its expectation, r = a times the score less its
+    expectation, and J = a³ times its third central moment.
     """
     whole = Fitted.of(responses, replace(calibration, populations=()))  # the WLE knows of no ability distribution
     fit, r = whole.calibration, whole.responses
-    theta = score(r, fit.a, fit.d, fit.c, method="wle", mean=fit.latent_mean, sd=fit.latent_sd, threads=threads).theta
+    others, known = fit.curves.others, {"mean": fit.latent_mean, "sd": fit.latent_sd}
+    theta = score(r, fit.a, fit.d, fit.c, others=others, method="wle", **known, threads=threads).theta
     rows = whole.rows
     theta[np.diff(rows.start) < SMALLEST_TEST] = np.nan
     moments = np.full((r.n_persons, 3), np.nan)
+    t = np.full((fit.n_items, fit.n_categories.max(initial=2)), -np.inf)
+    for some in others:
+        t[some.at, : len(some.further)] = some.further.T
+    items = fit.a, fit.d, fit.c, fit.n_categories, t
 
     def one(first: int, last: int) -> None:
-        fit_kernels.likelihood_moments(first, last, rows, fit.a, fit.d, fit.c, theta, moments)
+        fit_kernels.likelihood_moments(first, last, rows, items, theta, moments)
 
     over_learners(one, r, rows.start, threads)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -6,7 +6,8 @@ without some items. Does not belong here: the information curve of one item (cur
 
 An item is flagged when its loss *matters*, its average information is below 0.8 of the published, and is *certain*:
 the upper 95 % bound of that ratio R is below 1, after Benjamini & Hochberg (1995) over the scale's items. With Ī the
-average over the population, y the window's (a, b) and p the published,
+average over the population, y the window's (a, b), with the parameters of its scores where an item has more than 0 and
+1, and p the published,
 
     log R = log Ī(y) − log Ī(p),    Var log R = g_yᵀ Cov(y) g_y + g_pᵀ Cov(p) g_p − 2 g_yᵀ Cov(y, p) g_p,
 
@@ -245,7 +246,7 @@ def loss_of_test(comparison: Comparison, linking: Linking, abilities: Abilities)
     by_published = by_published / published[:, None, None]
     own = _variance(comparison, by_now, by_published).sum(axis=1)
     led = ~np.isin(comparison.item_ids, linking.anchors_used)
-    shared = np.einsum("tjk,jkl->tl", by_now[:, led], _by_constants(comparison, linking)[led])
+    shared = np.einsum("tjk,jkl->tl", by_now[:, led, :2], _by_constants(comparison, linking)[led])
     variance = own + np.einsum("tk,kl,tl->t", shared, linking.cov, shared)
     return LossOfTest(theta, published, now, np.where(gone, np.nan, np.sqrt(variance)))
 
@@ -317,7 +318,8 @@ def _below(theta: Floats, values: Floats, least: float) -> tuple[tuple[float, fl
 
 
 def _information(theta: Floats, items: ItemParameters) -> tuple[Floats, Floats]:
-    """Item information, shape (T, J), and its gradient by (a, b), shape (T, J, 2); log I has 2 log a besides η."""
+    """Item information, shape (T, J), and its gradient by a, b and the parameters of scores, shape (T, J, P), 0 for
+    logit c; log I has 2 log a besides η."""
     a = items.a
     information = item_information(theta, items.curves)
     distance = theta[:, None] - items.b
@@ -328,12 +330,20 @@ def _information(theta: Floats, items: ItemParameters) -> tuple[Floats, Floats]:
             by_eta[:, some.at] = ((up - down) / (2 * _STEP * a))[:, some.at]
     positive = np.where(a > 0, a, 1.0)  # no information elsewhere, and no gradient
     by_a = information * (2 / positive + distance * by_eta)
-    return information, np.stack([by_a, -a * information * by_eta], axis=-1)
+    gradient = np.zeros((*information.shape, 2 + items.n_further))
+    gradient[:, :, 0], gradient[:, :, 1] = by_a, -a * information * by_eta
+    for some in items.others:
+        own = some.parameters(a, items.d)
+        for row in range(2, len(own)):
+            moved = _STEP * (np.arange(len(own)) == row)[:, None]
+            up, down = (some.model.information(theta, own + x, some.categories).T for x in (moved, -moved))
+            gradient[:, some.at, row] = np.where(a[some.at] > 0, (up - down) / (2 * _STEP), 0.0)
+    return information, gradient
 
 
 def _with_old_c(comparison: Comparison) -> ItemParameters:
-    """The window's a and b, with what the published values have besides."""
-    return replace(comparison.window, c=comparison.published.c, others=comparison.published.others)
+    """The window's items, with the published c."""
+    return replace(comparison.window, c=comparison.published.c)
 
 
 def _by_constants(comparison: Comparison, linking: Linking) -> Floats:
@@ -356,12 +366,10 @@ def _require_published(published: Published, information: Floats) -> None:
 
 
 def _variance(comparison: Comparison, by_now: Floats, by_published: Floats) -> Floats:
-    """Variance of what has these gradients by the window's and the published (a, b), shape (…, J, 2); shape (…, J)."""
-    old = comparison.published
-    both = comparison.shared[:, :, :2]  # Cov(y, p)
-    now = comparison.window.cov  # Cov(y)
+    """Variance of what has these gradients by the window's and the published items, shape (…, J, P); shape (…, J)."""
+    of, both = "...jk,jkl,...jl->...j", comparison.shared  # Cov(y, p)
     return (
-        np.einsum("...jk,jkl,...jl->...j", by_now, now, by_now)
-        + np.einsum("...jk,jkl,...jl->...j", by_published, old.cov, by_published)
-        - 2 * np.einsum("...jk,jkl,...jl->...j", by_now, both, by_published)
+        np.einsum(of, by_now, comparison.cov_window, by_now)
+        + np.einsum(of, by_published, comparison.published.cov_of_all, by_published)
+        - 2 * np.einsum(of, by_now[..., :2], both, by_published[..., : both.shape[2]])
     )

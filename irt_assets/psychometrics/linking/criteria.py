@@ -9,13 +9,15 @@ are zero in expectation.
 A Rasch fit has its unit from a = 1, so its slope is 1 and only D₂ is used; the one common a of a 1PL fit gives the
 slope but says nothing about a single anchor, so there, too, only D₂ is.
 
-Under a 3PL, a, b and c of one item are traded for each other at little cost to its curve. So of such an anchor the
-moments of its curve over the criterion's distribution g are compared,
+Under a 3PL, a, b and c of one item are traded for each other at little cost to its curve, as a, b and the parameters of
+the scores of an item scored 0 … m are. So of such an anchor the moments of its curve over the criterion's distribution
+g are compared, the curve of a scored item being its expected share of m,
 
     T = ∫ (1, θ)ᵀ (P_new − P_old) g(θ) dθ = 0,
 
-as drift does (drift/curves.py), in units of the two numbers: D = J⁻¹ T, J = ∂T/∂(ln a, b) of the old curve. What the
-errors of an item's c share with other items is not kept, so that with them the errors of items count as independent.
+as drift does (drift/curves.py), in units of the two numbers: D = J⁻¹ T, J = ∂T/∂(ln a, b) of the old curve; without a
+slope of its own D₂ = T₁/(∂T₁/∂b). What the errors of an item's further parameters share with other items is not kept,
+so that with them the errors of items count as independent.
 
 What the anchors' own b and ln a vary by from one sample to the other (`variation`) counts as an error of the old ones.
 """
@@ -30,7 +32,7 @@ import numpy as np
 
 from irt_assets.psychometrics.alignment.align import Differences, say_two_things
 from irt_assets.psychometrics.core.arrays import Floats, Mask
-from irt_assets.psychometrics.core.covariances import added, of_each, times, turned
+from irt_assets.psychometrics.core.covariances import added, of_each, times, turned, widened, with_further
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import which
 from irt_assets.psychometrics.core.items import ItemParameters
@@ -97,24 +99,34 @@ class Pairs:
         varying[:, 0, 0], varying[:, 1, 1] = (self.old.a * of_a) ** 2, of_b**2
         return added(self.old.cov, varying)
 
-    def errors_of_each(self, slope: float) -> Floats:
-        """Shape (K, 2, 2): covariance of D₁ and D₂ of an anchor, the constants given."""
-        new, old = np.zeros((2, self.size, 2, 2))
-        new[:, 0, 0], new[:, 1, 1] = 1 / self.new.a, slope
-        old[:, 0, 0], old[:, 1, 1] = 1 / self.old.a, 1.0
-        return turned(of_each(self.new.cov), new) + turned(of_each(self.old_cov), old)
+    def errors_of_each(self, slope: float, size: int) -> Floats:
+        """Shape (K, 2 + M, 2 + M): covariance of D₁ and D₂ of an anchor, the constants given, and of the differences of
+        `size` further parameters; 0 for logit c, which is held."""
+        errors, scored = np.zeros((self.size, 2 + size, 2 + size)), self._by_scores[:, None, None]
+        for side, cov, of_b in ((self.new, self.new.cov, slope), (self.old, self.old_cov, 1.0)):
+            by = np.ones((self.size, 2 + size))
+            by[:, 0], by[:, 1] = 1 / side.a, of_b
+            own = with_further(of_each(cov), scored * widened(side.further_cov, self.size, size))
+            errors += by[:, :, None] * own * by[:, None]
+        return errors
+
+    @property
+    def _by_scores(self) -> Mask:
+        """Shape (K,): the anchors whose old curve a, b and c do not make up."""
+        return np.isin(np.arange(self.size), [j for some in self.old.others for j in some.at.tolist()])
 
     @property
     def _units(self) -> Floats:
-        """J of the module's text, shape (K, 2, 2)."""
+        """J of the module's text, shape (K, 2, 2); without slopes of their own that of items moved in b alone."""
         by_ab = np.stack([self.weights, self.weights * self.nodes]) @ self.old.curve_by_ab(self.nodes)
-        return by_ab * np.stack([self.old.a, np.ones(self.size)], axis=1)[:, None]
+        units = by_ab * np.stack([self.old.a, np.ones(self.size)], axis=1)[:, None]
+        return np.where(self.tests_slopes[:, None, None], units, by_b_alone(by_ab))
 
     @cached_property
     def _by_moments(self) -> Mask:
         """Shape (K,): the anchors of which the moments of curves are compared; not of a curve so steep that both say
         one thing."""
-        further = which(self.models, lambda model: model.more_than_a_and_b)
+        further = self._by_scores | which(self.models, lambda model: model.more_than_a_and_b)
         if further.any():
             further[further] = say_two_things(self.keep(further)._units)
         return further
@@ -128,7 +140,7 @@ class Pairs:
         by_new[:, 0, 0], by_new[:, 1, 1] = 1 / new.a, slope
         by_old[:, 0, 0], by_old[:, 1, 1] = -1 / old.a, -1.0
         curved = self._by_moments
-        by_third_new, by_third_old = np.zeros((2, self.size, 2))
+        by_further_new, by_further_old = (np.zeros((self.size, 2, side.n_further)) for side in (new, old))
         if curved.any():
             some, beta = self.keep(curved), np.array([np.log(slope), intercept])
             moments = -np.stack([some.weights, some.weights * some.nodes])
@@ -139,24 +151,23 @@ class Pairs:
             d[curved] = (to_units @ (moments @ _delta(some, beta)[:, :, None]))[:, :, 0]
             by_constants[curved] = to_units @ moments @ _delta_by_beta(some, beta)
             by_new[curved], by_old[curved] = to_units @ of_new, to_units @ of_old
-            by_third_new[curved] = np.einsum("kij,jq,kq->ki", to_units, -moments, some.new.by_third(theta_new))
-            by_third_old[curved] = np.einsum("kij,jq,kq->ki", to_units, moments, some.old.by_third(theta_old))
+            to_moments = "kij,jq,kmq->kim"
+            by_further_new[curved] = np.einsum(to_moments, to_units, -moments, some.new.by_further(theta_new))
+            by_further_old[curved] = np.einsum(to_moments, to_units, moments, some.old.by_further(theta_old))
         sides = []
-        for side, by, by_third in ((new, by_new, by_third_new), (old, by_old, by_third_old)):
+        for side, by, by_further in ((new, by_new, by_further_new), (old, by_old, by_further_old)):
             cov = turned(side.cov, by)
-            if side.guessing_cov is not None and curved.any():
-                cov = of_each(cov) + _of_third(by, by_third, side.guessing_cov)
+            if side.further_cov is not None and curved.any():
+                by_all = np.concatenate([by, by_further], axis=2)
+                cov = by_all @ side.cov_of_all @ by_all.swapaxes(1, 2)
             sides.append(cov)
         return Differences(d, by_constants[:, :, 0 if self.free_slope else 1 :], added(*sides), self.tests_slopes)
 
 
-def _of_third(by: Floats, by_third: Floats, guessing: Floats) -> Floats:
-    """Shape (K, 2, 2): what errors of a third parameter, `guessing` (K, 3) as in `of_guessing`, add to two numbers of
-    each item; by: shape (K, 2, 2), by_third: shape (K, 2), their derivatives."""
-    both = (by @ guessing[:, :2, None]) @ by_third[:, None, :]
-    own = guessing[:, 2, None, None] * by_third[:, :, None] * by_third[:, None, :]
-    together: Floats = both + both.swapaxes(1, 2) + own
-    return together
+def by_b_alone(by_ab: Floats) -> Floats:
+    """Shape (K, 2, 2), from derivatives of two moments by (a, b): the matrix whose inverse makes of the first moment
+    alone a difference in b, the second number of both, and says nothing of slopes with the first."""
+    return by_ab[:, 0, 1][:, None, None] * np.array([[0.0, 1.0], [1.0, 0.0]])
 
 
 def medians(pairs: Pairs) -> tuple[float, float]:
@@ -167,34 +178,35 @@ def medians(pairs: Pairs) -> tuple[float, float]:
 @dataclass(frozen=True)
 class Constants:
     """slope and intercept; `by_new`, `by_old`, shape (2, 2K): their derivatives by (a₁, b₁, a₂, b₂, …) of each side;
-    `weights`, shape (K,), mean 1: what an anchor's curve or b counts; `by_c_new`, `by_c_old`, shape (2, K), by logit c
-    or what another model has as its third parameter: None where the criterion has none, or the model."""
+    `weights`, shape (K,), mean 1: what an anchor's curve or b counts; `by_further_new`, `by_further_old`, shape (2, K,
+    M), by the items' further parameters: None where the criterion has none, or the model."""
 
     slope: float
     intercept: float
     by_new: Floats
     by_old: Floats
     weights: Floats
-    by_c_new: Floats | None = None
-    by_c_old: Floats | None = None
+    by_further_new: Floats | None = None
+    by_further_old: Floats | None = None
 
     def covariance(self, pairs: Pairs) -> Floats:
         """Shape (2, 2): of (slope, intercept), by the delta method from both sides' errors and the anchors' variation;
-        the old c is held."""
+        the old further parameters are held."""
         cov = times(self.by_new, pairs.new.cov) @ self.by_new.T + times(self.by_old, pairs.old_cov) @ self.by_old.T
-        if self.by_c_new is None or pairs.new.guessing_cov is None:
+        if self.by_further_new is None or pairs.new.further_cov is None:
             return cov
-        return cov + of_guessing(self.by_new, self.by_c_new, pairs.new.guessing_cov)
+        return cov + of_further(self.by_new, self.by_further_new, pairs.new)
 
 
-def of_guessing(by_ab: Floats, by_c: Floats, guessing: Floats) -> Floats:
-    """Shape (2, 2): what the errors of logit c add to those of two constants.
+def of_further(by_ab: Floats, by_further: Floats, items: ItemParameters) -> Floats:
+    """Shape (2, 2): what the errors of the items' further parameters add to those of two constants.
 
-    by_ab, by_c: shape (2, 2K) and (2, K), the constants' derivatives. guessing: shape (K, 3), covariances of logit c
-    with the item's own two parameters, and its variance.
+    by_ab, by_further: shape (2, 2K) and (2, K, M), the constants' derivatives.
     """
-    together = np.einsum("ikx,kx->ik", by_ab.reshape(2, -1, 2), guessing[:, :2]) @ by_c.T
-    return together + together.T + (by_c * guessing[:, 2]) @ by_c.T
+    with_ab, own = np.split(items.cov_of_all[:, 2:], [2], axis=2)
+    together = np.einsum("ikx,kmx,jkm->ij", by_ab.reshape(2, -1, 2), with_ab, by_further)
+    both: Floats = together + together.T + np.einsum("ikm,kmn,jkn->ij", by_further, own, by_further)
+    return both
 
 
 def solve(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
@@ -250,7 +262,8 @@ def _by_moments(pairs: Pairs, method: Method, weighted: bool) -> Constants | Non
 
 
 def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
-    """Stocking-Lord: ½ Σ_q w_q (Σ_i ω_i δ_iq)²; Haebara: ½ Σ_q w_q Σ_i ω_i δ_iq², δ = P_old − P_linked at node q.
+    """Stocking-Lord: ½ Σ_q w_q (Σ_i ω_i δ_iq)²; Haebara: ½ Σ_q w_q Σ_i ω_i δ_iq², δ = P_old − P_linked at node q. P of
+    a scored item is its expected share of the maximum score: no item counts more because it has more points.
 
     A symmetric criterion (Haebara 1980; Kim & Kolen 2007) adds the same sum over the nodes of the new scale, to which
     the old curves are put by the inverse constants.
@@ -304,11 +317,15 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
 
     by_new, by_old = _delta_by_parameters(pairs, beta)
     constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old), omega)
-    if not which(pairs.models, lambda model: model.more_than_a_and_b).any():
+    if not (pairs.old.others or which(pairs.models, lambda model: model.more_than_a_and_b).any()):
         return constants
     theta_old, theta_new = _compared_at(pairs, beta)
-    by_c_new, by_c_old = -pairs.new.by_third(theta_new), pairs.old.by_third(theta_old)
-    return replace(constants, by_c_new=influence(by_c_new[:, :, None]), by_c_old=influence(by_c_old[:, :, None]))
+    by_new, by_old = (by.swapaxes(1, 2) for by in (-pairs.new.by_further(theta_new), pairs.old.by_further(theta_old)))
+    return replace(
+        constants,
+        by_further_new=influence(by_new).reshape(2, pairs.size, -1),
+        by_further_old=influence(by_old).reshape(2, pairs.size, -1),
+    )
 
 
 def _compared_at(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
@@ -359,10 +376,15 @@ def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float)
     b = (pairs.old.b + slope * pairs.new.b + intercept) / 2
     theta, _ = _compared_at(pairs, np.array([np.log(slope), intercept]))
     weights = np.concatenate([pairs.weights, pairs.weights_new])
-    between = replace(pairs.old, a=a, b=b, c=(pairs.old.c + pairs.new.c) / 2)  # others keep the old further parameters
+    size = max(pairs.old.n_further, pairs.new.n_further)
+    further = widened(pairs.old.further_cov, pairs.size, size)
+    between = replace(
+        pairs.old, a=a, b=b, c=(pairs.old.c + pairs.new.c) / 2, further_cov=further
+    )  # others keep the old
     by_x = between.curve_by_ab(theta)
     by_d = by_x * np.stack([a, np.ones_like(a)], axis=1)[:, None, :]  # D₁ is a difference of ln a
-    cov = pairs.errors_of_each(slope)
+    by_d = np.concatenate([by_d, between.by_further(theta).swapaxes(1, 2)], axis=2)
+    cov = pairs.errors_of_each(slope, size)
     v = np.einsum("q,kqx,kxy,kqy->k", weights, by_d, cov, by_d)
     omega: Floats = 1 / v if method == "haebara" else np.sqrt(by_d[:, :, 1] ** 2 @ weights) / v
     return omega / omega.mean()

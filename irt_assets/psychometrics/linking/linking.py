@@ -23,9 +23,10 @@ from irt_assets.psychometrics.alignment.align import (
     align,
 )
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.covariances import of_errors
 from irt_assets.psychometrics.core.curves import probability_at, slope_at
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError
-from irt_assets.psychometrics.core.item_models import which
+from irt_assets.psychometrics.core.item_models import ItemCurves, which
 from irt_assets.psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -47,14 +48,30 @@ def assumed_errors(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> tupl
     z, guessing = a[:, None] * (NODES - b[:, None]), c[:, None]
     p, slope = probability_at(z, guessing), slope_at(z, guessing)
     variance = p * (1 - p)  # 0 where the curve of a steep item has reached 1, and its slope 0
-    weight = np.divide(ASSUMED_N * WEIGHTS * slope**2, variance, out=np.zeros_like(p), where=variance > 0)
+    a_se, b_se, cov_ab = _by_information(a, b, np.divide(slope**2, variance, out=np.zeros_like(p), where=variance > 0))
+    return a_se, b_se, cov_ab
+
+
+def assumed_cov(items: ItemCurves) -> Floats:
+    """The covariance of (a, b) by `assumed_errors`, in the form of `covariances`, also of scored items, whose steps are
+    held, too."""
+    errors = np.stack(assumed_errors(items.a, b := -items.d / items.a, items.c))
+    for some in items.others:
+        information = items.select(some.at).information(NODES).T / items.a[some.at][:, None] ** 2
+        errors[:, some.at] = _by_information(items.a[some.at], b[some.at], information)
+    return of_errors(*errors)
+
+
+def _by_information(a: Floats, b: Floats, about_logit: Floats) -> Floats:
+    """What `assumed_errors` gives, shape (3, K), by the information (K, Q) of an answer about a(θ − b)."""
+    weight = ASSUMED_N * WEIGHTS * about_logit
     off = NODES - b[:, None]
     i_aa, i_bb = (weight * off**2).sum(1), (weight * a[:, None] ** 2).sum(1)
     i_ab = -(weight * off * a[:, None]).sum(1)
     det = i_aa * i_bb - i_ab**2
     nothing, determined = np.full_like(det, np.inf), det > 0
     a_se, b_se = (np.sqrt(np.divide(i, det, out=nothing.copy(), where=determined)) for i in (i_bb, i_aa))
-    return a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=determined)
+    return np.stack([a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=determined)])
 
 
 def link(
@@ -226,7 +243,6 @@ def _moved(pairs: Pairs, found: Alignment, constants: Constants) -> tuple[dict[s
 
 def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, dict[str, str]]:
     """The anchors usable on both sides, and why the others are not."""
-    new.item_model.require_two_categories("linking through anchors")
     place = {item: j for j, item in enumerate(new.item_ids)}
     cov_ab = new.cov_ab
     slopes_fixed = which(new.models, lambda model: model.fixed_slopes)
@@ -285,11 +301,12 @@ def with_items(new: Calibration, pairs: Pairs, constants: Constants) -> Floats:
     by_ad = constants.by_new.reshape(2, -1, 2).swapaxes(0, 1) @ ab_by_ad(new.a[used], new.d[used])
     own, by_own = np.nan_to_num(new.cov[used]), np.zeros((pairs.size, new.cov.shape[1], 2))
     by_own[:, :2] = by_ad.swapaxes(1, 2)
-    if constants.by_c_new is not None and by_own.shape[1] > 2:
-        by_own[:, 2] = constants.by_c_new.T
+    if constants.by_further_new is not None and by_own.shape[1] > 2:
+        by_own[:, 2:] = constants.by_further_new.transpose(1, 2, 0)
     shared = np.zeros((new.n_items, *by_own.shape[1:]))
     if not (new.joint_cov is None or len(pairs.new.cov) == pairs.size):
-        with_used = new.joint_cov.reshape(new.n_items, 2, new.n_items, 2)[:, :, used]
+        n = 2 * new.n_items
+        with_used = new.joint_cov[:n, :n].reshape(new.n_items, 2, new.n_items, 2)[:, :, used]
         shared[:, :2] = np.einsum("jxky,kiy->jxi", with_used, by_ad, optimize=True)
         own[:, :2, :2] = 0.0  # is among these
     shared[used] += own @ by_own
@@ -321,7 +338,10 @@ def transform(calibration: Calibration, linking: Linking) -> Calibration:
     cov = moved.cov + by_constants @ linking.cov @ by_constants.transpose(0, 2, 1) + cross + cross.transpose(0, 2, 1)
     joint = moved.joint_cov
     if joint is not None:
-        all_constants = by_constants[:, :2].reshape(-1, 2)
-        between = shared[:, :2].reshape(-1, 2) @ all_constants.T
+        places = calibration.places_of_parameters
+        has, n = places >= 0, places.shape[1]
+        all_constants, with_constants = np.zeros((2, len(joint), 2))
+        all_constants[places[has]], with_constants[places[has]] = by_constants[:, :n][has], shared[:, :n][has]
+        between = with_constants @ all_constants.T
         joint = joint + all_constants @ linking.cov @ all_constants.T + between + between.T
     return replace(moved, cov=cov, joint_cov=joint)

@@ -5,7 +5,7 @@ Estimating the parameters is elsewhere; abilities for sum scores are in `sum_sco
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,15 +16,9 @@ from scipy.sparse import csr_matrix
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.design import over_learners, row_starts
-from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemCurves
-from irt_assets.psychometrics.core.models import (
-    Calibration,
-    Population,
-    Responses,
-    answered_rows,
-    category_rows,
-)
+from irt_assets.psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
+from irt_assets.psychometrics.core.model_families import PartialCreditModel
+from irt_assets.psychometrics.core.models import Population, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.testlets import Effects
 from irt_assets.psychometrics.scoring import score_kernels, testlet_kernels
@@ -66,6 +60,7 @@ def score(
     d: Floats,
     c: Floats,
     *,
+    others: Sequence[OtherItems] = (),
     method: Method = "eap",
     mean: float = 0.0,
     sd: float = 1.0,
@@ -79,25 +74,36 @@ def score(
     - "ml": maximum of the likelihood, SE 1/√(observed information). Where the likelihood is highest at an end of the
       scale (all right, all wrong; under a 3PL also patterns no better than guessing) θ is +∞ or −∞ and its SE ∞:
       that is the estimate, and no number is made up in its place.
-    - "wle": Warm's (1989) root of score + J/(2I) = 0, J = Σ P'P''/(PQ), which removes the bias of order 1/n; finite
-      for every pattern; SE 1/√(expected information).
+    - "wle": Warm's (1989) root of score + J/(2I) = 0, J = Σ P'P''/P over all scores of the items (of 0 and 1, P'P''
+      divided by P(1 − P)), which removes the bias of order 1/n; finite for every pattern; SE 1/√(expected information).
     - "jeffreys": root of score + I'/(2I) = 0, the mode under Jeffreys' prior, which R mirt calls WLE. The same as
       "wle" where all c = 0; under a 3PL it is another estimator and keeps a bias.
+
+    `others` are partial credit items by their places among the J. Raises PsychometricsError for other models.
 
     Under "ml", "wle" and "jeffreys" mean and sd only say where the search begins, and a learner without a usable
     response to an item with a ≠ 0 gets theta NaN and se ∞; under the other two the prior.
     """
     if method == "eap":
-        return eap(responses, a, d, c, mean=mean, sd=sd, nodes=nodes, threads=threads)
+        return eap(responses, a, d, c, others=others, mean=mean, sd=sd, nodes=nodes, threads=threads)
     if method not in _EQUATIONS:
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
-    _require_two_categories(responses)
+    for some in others:
+        if not isinstance(some.model, PartialCreditModel):
+            some.model.require_logistic(f"a score by {method}")
     usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
     theta_nodes = mean + sd * Grid.spanning(nodes).nodes
-    log_right, log_wrong = ItemCurves(a, d, c).log_tables(theta_nodes)
+    items = ItemCurves(a, d, c, tuple(others))
+    counted = CountedScores.of(items)
+    log_right, log_wrong = items.score_tables(theta_nodes)
     a, d, c = (np.where(usable, x, 0.0) for x in (a, d, c))
-    info = np.ascontiguousarray(ItemCurves(a, d, c).information(theta_nodes).T)
+    info = np.ascontiguousarray(ItemCurves(a, d, c, items.others).information(theta_nodes).T)
     start = row_starts(responses)
+    score = counted.of_answers(responses.item, responses.score, responses.categories)
+    row, right = counted.rows(responses.item, score)
+    steps = np.zeros(counted.table.shape)
+    for some in others:
+        steps[some.at, : len(some.further)] = some.further.T
     theta, se = np.empty(responses.n_persons), np.empty(responses.n_persons)
 
     def solve(first: int, last: int) -> None:
@@ -107,11 +113,11 @@ def score(
             last,
             start,
             responses.item,
-            responses.score,
-            a,
-            d,
-            c,
-            usable,
+            score,
+            row,
+            right,
+            (a, d, c, usable, counted.categories, steps),
+            counted.table,
             log_right,
             log_wrong,
             info,
@@ -132,6 +138,7 @@ def eap(
     d: Floats,
     c: Floats,
     *,
+    others: Sequence[OtherItems] = (),
     mean: float = 0.0,
     sd: float = 1.0,
     nodes: int = 61,
@@ -143,6 +150,7 @@ def eap(
         responses: sparse responses of n_persons learners.
         a, d, c: shape (n_items,), in the order of `responses.item_ids`. An item with a NaN in any of them has no
             curve: answers to it are ignored.
+        others: items whose curves a, d and c do not make up, by their places among these.
         mean, sd: the prior; sd > 0.
         nodes: equally spaced on mean ± 6 sd.
         threads: None for all processors; the result does not depend on it.
@@ -152,14 +160,17 @@ def eap(
     sd ≤ 0.
     """
     _usable(responses, a, d, c, sd)
-    return eap_by(responses, Curves.of(ItemCurves(a, d, c), mean=mean, sd=sd, nodes=nodes), threads=threads)
+    items = ItemCurves(a, d, c, tuple(others))
+    return eap_by(responses, Curves.of(items, mean=mean, sd=sd, nodes=nodes), threads=threads)
 
 
 def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> Scores:
-    """`score` by "wle" under any model of two categories. Where one is not logistic, of all items: the root on 1,201
-    nodes on mean ± 12 sd, with differences for derivatives, and linear between two nodes; between the two ends."""
-    if not items.others:
-        return score(responses, items.a, items.d, items.c, method="wle", mean=mean, sd=sd)
+    """`score` by "wle" under any model. Where one is neither logistic nor of partial credit, of all items, which then
+    have two categories: the root on 1,201 nodes on mean ± 12 sd, with differences for derivatives, and linear between
+    two nodes; between the two ends."""
+    if all(isinstance(some.model, PartialCreditModel) for some in items.others):
+        own = items.a, items.d, items.c
+        return score(responses, *own, others=items.others, method="wle", mean=mean, sd=sd)
     nodes = mean + sd * np.linspace(-12, 12, 1201)
     log_right, log_wrong = items.log_tables(nodes)
     of_right, of_wrong = (np.gradient(x, nodes, axis=1) for x in (log_right, log_wrong))
@@ -187,12 +198,12 @@ def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> S
 
 @dataclass(frozen=True)
 class Curves:
-    """What items say about θ at the nodes, equally spaced: log P and log(1 − P), shape (n_items, nodes).
+    """What items say about θ at the nodes, equally spaced: log P and log(1 − P), shape (n_items, nodes); of scored
+    items a row for each score, as in `ItemCurves.score_tables`.
 
-    Made once, they score any number of learners, of one population. `at`: the same of some of the items at other θ.
+    Made once, they score any number of learners, of one population. `at`: the same of some of the rows at other θ.
     `usable`: which items have a curve. `effects`: of testlets, and `information` (nodes, n_items) where there are any.
-    `by_category`: a row of `log_right` is not an item but one of its categories above 0, as in `category_rows`, and
-    that of `log_wrong` its category 0.
+    `counted`: as which scores answers count; None where no item has others than 0 and 1, and a row is an item.
     """
 
     population: Population
@@ -203,7 +214,7 @@ class Curves:
     usable: Mask
     effects: Effects | None = None
     information: Floats | None = None
-    by_category: bool = False
+    counted: CountedScores | None = None
 
     @classmethod
     def of(
@@ -222,29 +233,18 @@ class Curves:
         theta = np.array(population.nodes) if population.nodes else _around(population, nodes)
         information = None if effects is None else np.where(usable, items.information(theta), 0.0)
 
-        def at(some: npt.NDArray[np.integer[Any]], theta: Floats) -> tuple[Floats, Floats]:
-            return items.select(some).log_tables(theta)
-
-        return cls(population, theta, *items.log_tables(theta), at, usable, effects, information)
-
-    @classmethod
-    def of_calibration(cls, calibration: Calibration, *, mean: float = 0.0, sd: float = 1.0, nodes: int = 61) -> Curves:
-        """The curves of a calibration under any model, for responses to its items in its order."""
-        if calibration.item_model.two_categories:
-            return cls.of(calibration.curves, mean=mean, sd=sd, nodes=nodes)
-        population, categories = Population.normal(mean, sd), calibration.n_categories
-        usable = calibration.estimated
-        parameters = np.where(usable, calibration.parameters, 0.0)
-        item, category = category_rows(categories)
+        counted = CountedScores.of(items) if items.scored else None
 
         def at(rows: npt.NDArray[np.integer[Any]], theta: Floats) -> tuple[Floats, Floats]:
-            logs = calibration.item_model.log_probabilities(theta, parameters, categories)
-            here = usable[item[rows], None]
-            chosen, lowest = (np.where(here, logs[item[rows], :, k], 0.0) for k in (category[rows], 0))
-            return chosen, lowest
+            if counted is None:
+                return items.select(rows).log_tables(theta)
+            of, place = np.unique(counted.item_of_row[rows], return_inverse=True)
+            some = items.select(of)
+            within = CountedScores.of(some).first_row[place] + rows - counted.first_row[of[place]]
+            given, lowest = some.score_tables(theta)
+            return given[within], lowest[within]
 
-        theta = _around(population, nodes)
-        return cls(population, theta, *at(np.arange(len(item)), theta), at, usable, by_category=True)
+        return cls(population, theta, *items.score_tables(theta), at, usable, effects, information, counted)
 
 
 def _around(population: Population, nodes: int) -> Floats:
@@ -262,10 +262,11 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
     """
     mean, sd, nodes = curves.population.mean, curves.population.sd, curves.nodes
     start, item, score = row_starts(responses), responses.item, responses.score
-    if curves.by_category:
-        item, score = answered_rows(responses)
-    else:
-        _require_two_categories(responses)
+    if curves.counted is not None:
+        score = curves.counted.of_answers(item, score, responses.categories)
+        item, score = curves.counted.rows(item, score)
+    elif responses.categories is not None:
+        score = (score >= responses.categories[item] - 1).astype(np.int8)
     theta = np.full(responses.n_persons, float(mean))
     se = np.full(responses.n_persons, float(sd))
     if responses.n_responses:
@@ -354,14 +355,6 @@ def _shared(responses: Responses, start: Ints, curves: Curves, theta: Floats, th
 
     over_learners(add_up, responses, start, threads)
     return pairs
-
-
-def _require_two_categories(responses: Responses) -> None:
-    if responses.categories is not None and (responses.categories > 2).any():
-        raise PsychometricsError(
-            "a, d and c are curves of two categories, and items have more: score them by `eap_by` with the curves of "
-            "their calibration, `Curves.of_calibration`"
-        )
 
 
 def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) -> Mask:

@@ -6,14 +6,16 @@ Estimating abilities is in `scoring`; which answers belong to which window is th
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from irt_assets.psychometrics.core.arrays import Floats, Mask
-from irt_assets.psychometrics.core.curves import information_at, probability_at, weight_at
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
+from irt_assets.psychometrics.core.item_models import CountedScores, ItemCurves
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.scoring.abilities import score
+from irt_assets.psychometrics.scoring.abilities import wle
 
 CHANGE_VARIANCE = 0.25
 """Variance of true changes of θ within a fortnight, to which an estimated change is shrunk (SD 0.5)."""
@@ -27,9 +29,7 @@ TOPIC_VARIANCE = 0.5**2
 def improvement(
     responses: Responses,
     recent: Mask,
-    a: Floats,
-    d: Floats,
-    c: Floats,
+    items: ItemCurves,
     *,
     mean: float = 0.0,
     sd: float = 1.0,
@@ -44,15 +44,17 @@ def improvement(
 
     Args:
         responses: of both windows. recent: shape (R,), which of them are of the later one.
-        a, d, c: shape (n_items,), as in `scoring.score`; mean and sd say where its search begins.
+        items: in the order of the responses' items; mean and sd say where the search of `scoring.wle` begins.
 
-    NaN where the responses of a window carry no information on θ.
+    NaN where the responses of a window carry no information on θ. Raises PsychometricsError for items that are neither
+    logistic nor of partial credit.
     """
-    both = score(responses, a, d, c, method="wle", mean=mean, sd=sd).theta
-    later = score(responses.of_rows(recent), a, d, c, method="wle", mean=mean, sd=sd).theta
-    earlier = score(responses.of_rows(~recent), a, d, c, method="wle", mean=mean, sd=sd).theta
-    item, person = responses.item, responses.person
-    information = information_at(a[item] * both[person] + d[item], a[item], c[item])
+    both, later, earlier = (
+        wle(some, items, mean=mean, sd=sd).theta
+        for some in (responses, responses.of_rows(recent), responses.of_rows(~recent))
+    )
+    person = responses.person
+    information = items.moments_of(responses.item, both[person], "the change of a learner's ability").information
     precision = [
         np.bincount(person[rows], weights=information[rows], minlength=responses.n_persons)
         for rows in (recent, ~recent)
@@ -73,24 +75,25 @@ def goal_probability(theta: Floats, se: Floats, weeks: Floats, target: Floats) -
 def topic_differences(
     group: npt.NDArray[np.intp],
     n_groups: int,
+    item: npt.NDArray[np.integer[Any]],
     score: npt.NDArray[np.int8],
     theta: Floats,
-    a: Floats,
-    d: Floats,
-    c: Floats,
+    items: ItemCurves,
+    categories: Ints | None = None,
 ) -> tuple[Floats, Floats]:
     """How far the ability in each group of responses lies above θ: posterior mean and SD, shapes (n_groups,).
 
-        δ = S/(I + 1/0.25),   SD = 1/√(I + 1/0.25),   S = Σ (x − P)·P'/(P(1 − P)),   I = Σ information
+        δ = S/(I + 1/0.25),   SD = 1/√(I + 1/0.25),   S = Σ ∂ log P/∂θ,   I = Σ information
 
     A step of Fisher scoring from δ = 0 under δ ~ N(0, 0.25). A group is one learner's responses to one topic; θ is the
     learner's, of all topics, taken as known. A group without information has δ = 0 and SD 0.5.
 
     Args:
-        group: in 0 … n_groups − 1; score: 0 or 1; theta, a, d, c: of each response, P = c + (1 − c)·expit(aθ + d).
-            All of shape (R,).
+        group: in 0 … n_groups − 1; item: its place among `items`; score; theta: of each response. All of shape (R,).
+        categories: shape (J,), how many scores answers to an item have; None: 0 and 1.
     """
-    eta = a * theta + d
-    gradient = weight_at(eta, a, c) * (score - probability_at(eta, c))
-    precision = np.bincount(group, weights=information_at(eta, a, c), minlength=n_groups) + 1 / TOPIC_VARIANCE
+    of = items.moments_of(item, theta, "a learner's ability by topic")
+    counted = CountedScores.of(items).of_answers(item, score, categories)
+    gradient = of.weight * (counted - of.expected)
+    precision = np.bincount(group, weights=of.information, minlength=n_groups) + 1 / TOPIC_VARIANCE
     return np.bincount(group, weights=gradient, minlength=n_groups) / precision, 1 / np.sqrt(precision)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from irt_assets.psychometrics.core.curves import information
+from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
@@ -24,15 +24,16 @@ def empirical_reliability(scores: Scores) -> float:
     return between / (between + float(np.mean(scores.se**2)))
 
 
-def marginal_reliability(a: Floats, d: Floats, c: Floats, *, mean: float = 0.0, sd: float = 1.0) -> float:
+def marginal_reliability(
+    a: Floats, d: Floats, c: Floats, *, others: Sequence[OtherItems] = (), mean: float = 0.0, sd: float = 1.0
+) -> float:
     """Reliability of the items before anybody answered: E[I(θ)/(I(θ) + 1/sd²)] over θ ~ N(mean, sd²), in [0, 1).
 
     I is the test information of all items with parameters (Green, Bock, Humphreys, Linn & Reckase 1984, with the
     prior's information as well as the items'). Where a learner sees only some of the items, give these only.
     """
-    usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
-    unit = Grid.spanning()
-    info = information(mean + sd * unit.nodes, a[usable], d[usable], c[usable]).sum(axis=1)
+    items, unit = ItemCurves(a, d, c, tuple(others)), Grid.spanning()
+    info = items.select(np.flatnonzero(items.known)).information(mean + sd * unit.nodes).sum(axis=1)
     return float(np.exp(unit.log_weights()) @ (info / (info + 1.0 / sd**2)))
 
 

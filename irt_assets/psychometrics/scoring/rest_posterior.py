@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_matrix
 
-from irt_assets.psychometrics.core.arrays import Floats, Mask
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
+from irt_assets.psychometrics.core.item_models import CountedScores
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.quadrature import Grid
 
@@ -26,8 +27,9 @@ class RestPosterior:
 
     Attributes:
         nodes: shape (Q,), θ.
-        right, wrong: shape (N, J), 1 where an answer is right, or wrong.
-        log_right, log_wrong: shape (J, Q), 0 for items that do not.
+        right, wrong: shape (N, M), 1 where an answer is right, or wrong. M are the rows of `ItemCurves.score_tables`:
+            the items where all have scores of 0 and 1.
+        log_right, log_wrong: shape (M, Q), 0 for items that do not.
         log_prior: shape (Q,).
     """
 
@@ -43,26 +45,31 @@ class RestPosterior:
         cls,
         person: Indices,
         item: Indices,
-        correct: Indices,
+        score: Indices,
         known: Mask,
         items: ItemParameters,
         *,
         mean: float,
         sd: float,
+        categories: Ints | None = None,
     ) -> RestPosterior:
-        """person, item, correct: shape (R,), indices and 0 or 1. known: shape (J,), of items with parameters; N(mean,
-        sd²): prior.
+        """person, item, score: shape (R,), indices, and scores of so many `categories` (J,), None: 0 and 1. known:
+        shape (J,), of items with parameters; N(mean, sd²): prior.
 
         There are as many nodes as the posterior of the learner with the most information needs.
         """
-        shape = (int(person.max(initial=-1)) + 1, known.size)
+        counted = CountedScores.of(items.curves)
+        of_row = counted.item_of_row
+        row, is_right = counted.rows(item, counted.of_answers(item, score.astype(np.int8), categories))
+        shape = (int(person.max(initial=-1)) + 1, of_row.size)
         right, wrong = (
-            csr_matrix((chosen.astype(float), (person, item)), shape=shape) for chosen in (correct == 1, correct == 0)
+            csr_matrix((chosen.astype(float), (person, row)), shape=shape) for chosen in (is_right == 1, is_right == 0)
         )
-        most = (right + wrong) @ np.where(known, items.a**2 / 4, 0.0)  # information is at most a²/4
+        points = counted.categories - 1
+        most = (right + wrong) @ np.where(known, (points * items.a) ** 2 / 4, 0.0)[of_row]  # at most (a·m)²/4 each
         grid = Grid.resolving(1 / np.sqrt(1 + sd**2 * most.max(initial=0.0)))
         nodes = mean + sd * grid.nodes
-        log_right, log_wrong = (np.where(known[:, None], x, 0.0) for x in items.curves.log_tables(nodes))
+        log_right, log_wrong = (np.where(known[of_row, None], x, 0.0) for x in items.curves.score_tables(nodes))
         return cls(nodes, right, wrong, log_right, log_wrong, grid.log_weights())
 
     def posterior(self, people: Indices) -> Floats:

@@ -17,14 +17,49 @@ FARTHEST = 1e4
 
 
 @_compiled
-def _slope(kind, theta, first, last, item, score, a, d, c, usable, mean, precision):  # type: ignore[no-untyped-def]
-    """At θ, (value of the equation, observed information, expected information, log-likelihood) of one person."""
+def _moments(eta, own):  # type: ignore[no-untyped-def]
+    """log Σ exp(k·η + t_k), and mean, variance and third central moment of the score, of an item with t = `own`."""
+    largest = -np.inf
+    for k in range(own.size):
+        largest = max(largest, k * eta + own[k])
+    total, mean = 0.0, 0.0
+    for k in range(own.size):
+        weight = np.exp(k * eta + own[k] - largest)
+        total += weight
+        mean += k * weight
+    mean /= total
+    variance, third = 0.0, 0.0
+    for k in range(own.size):
+        share = np.exp(k * eta + own[k] - largest) / total
+        variance += share * (k - mean) ** 2
+        third += share * (k - mean) ** 3
+    return largest + np.log(total), mean, variance, third
+
+
+@_compiled
+def _slope(kind, theta, first, last, item, score, items, mean, precision):  # type: ignore[no-untyped-def]
+    """At θ, (value of the equation, observed information, expected information, log-likelihood) of one person.
+
+    The scores of partial credit items are an exponential family: their P'P''/P add up to a³ times the third moment,
+    which is I' as well, and their observed information is the expected one.
+    """
+    a, d, c, usable, categories, steps = items
     slope, observed, expected, bias, loglik = 0.0, 0.0, 0.0, 0.0, 0.0
     for r in range(first, last):
         j = item[r]
         if not usable[j]:
             continue
         eta = a[j] * theta + d[j]
+        if categories[j] > 2:
+            own = steps[j, : categories[j]]
+            log_total, expected_score, variance, third = _moments(eta, own)
+            slope += a[j] * (score[r] - expected_score)
+            observed += a[j] ** 2 * variance
+            expected += a[j] ** 2 * variance
+            if kind >= 2:
+                bias += a[j] ** 3 * third
+            loglik += score[r] * eta + own[score[r]] - log_total
+            continue
         e = np.exp(-abs(eta))
         high, low = 1.0 / (1.0 + e), e / (1.0 + e)
         L, M = (high, low) if eta >= 0 else (low, high)
@@ -56,15 +91,19 @@ def _slope(kind, theta, first, last, item, score, a, d, c, usable, mean, precisi
 
 @_compiled
 def maximise_scores(  # type: ignore[no-untyped-def]
-    kind, first, last, start, item, score, a, d, c, usable, log_right, log_wrong, info, nodes, mean, sd, theta, se
-):
+    kind, first, last, start, item, score, row, right, items, counted, log_right, log_wrong, info, nodes, mean, sd,
+    theta, se
+):  # fmt: skip
     """MAP, ML or WLE of persons first … last − 1: the best node of a table, then a root of the slope near it.
 
-    log_right, log_wrong and info (J, Q) are log P, log(1 − P) and the information at the nodes. The root is found by
-    Fisher scoring inside a bracket that shrinks at every step, and by halving the bracket where a step is not half the
-    one before: with guessing the slope can fall twice as fast as the information says, and steps then swing from one
-    side of the root to the other for ever. θ is ±∞ under ML where the likelihood is highest there.
+    log_right and log_wrong (M, Q) are log P and log(1 − P) at the nodes of the rows, `right` or not, in which answers
+    stand (of 0 and 1, the items), info (J, Q) is the information. `items`: a, d, c, usable, categories, and t of
+    partial credit items (J, C); `counted` (J, C): the table of `CountedScores`. The root is found by Fisher scoring
+    inside a bracket that shrinks at every step, and by halving the bracket where a step is not half the one before:
+    with guessing the slope can fall twice as fast as the information says, and steps then swing from one side of the
+    root to the other for ever. θ is ±∞ under ML where the likelihood is highest there.
     """
+    a, _, c, usable, categories, _ = items
     Q = nodes.size
     objective, known = np.empty(Q), np.empty(Q)
     precision = 1.0 / sd**2
@@ -80,13 +119,17 @@ def maximise_scores(  # type: ignore[no-untyped-def]
             if not usable[j]:
                 continue
             seen += 1
-            low_end = np.log(c[j]) if score[r] == 1 else np.log1p(-c[j])
-            high_end = 0.0 if score[r] == 1 else -np.inf
+            if categories[j] > 2:
+                low_end = 0.0 if score[r] == counted[j, 0] else -np.inf
+                high_end = 0.0 if score[r] == counted[j, categories[j] - 1] else -np.inf
+            else:
+                low_end = np.log(c[j]) if score[r] == 1 else np.log1p(-c[j])
+                high_end = 0.0 if score[r] == 1 else -np.inf
             at_plus += high_end if a[j] > 0 else low_end
             at_minus += low_end if a[j] > 0 else high_end
-            table = log_right if score[r] == 1 else log_wrong
+            table = log_right if right[r] == 1 else log_wrong
             for q in range(Q):
-                objective[q] += table[j, q]
+                objective[q] += table[row[r], q]
             if kind >= 2:
                 for q in range(Q):
                     known[q] += info[j, q]
@@ -102,13 +145,13 @@ def maximise_scores(  # type: ignore[no-untyped-def]
         low, high = nodes[best] - step, nodes[best] + step
         width = step
         while low > mean - FARTHEST * sd:
-            if _slope(kind, low, start[i], start[i + 1], item, score, a, d, c, usable, mean, precision)[0] > 0:
+            if _slope(kind, low, start[i], start[i + 1], item, score, items, mean, precision)[0] > 0:
                 break
             width *= 2.0
             low -= width
         width = step
         while high < mean + FARTHEST * sd:
-            if _slope(kind, high, start[i], start[i + 1], item, score, a, d, c, usable, mean, precision)[0] < 0:
+            if _slope(kind, high, start[i], start[i + 1], item, score, items, mean, precision)[0] < 0:
                 break
             width *= 2.0
             high += width
@@ -119,7 +162,7 @@ def maximise_scores(  # type: ignore[no-untyped-def]
         moved = high - low
         for _ in range(MAX_STEPS):
             slope, observed, expected, loglik = _slope(
-                kind, x, start[i], start[i + 1], item, score, a, d, c, usable, mean, precision
+                kind, x, start[i], start[i + 1], item, score, items, mean, precision
             )
             if slope > 0:
                 low = x
@@ -132,9 +175,7 @@ def maximise_scores(  # type: ignore[no-untyped-def]
             x = proposal
             if moved < TOLERANCE * sd:
                 break
-        slope, observed, expected, loglik = _slope(
-            kind, x, start[i], start[i + 1], item, score, a, d, c, usable, mean, precision
-        )
+        slope, observed, expected, loglik = _slope(kind, x, start[i], start[i + 1], item, score, items, mean, precision)
         if kind == 0 and max(at_plus, at_minus) >= loglik:
             theta[i], se[i] = np.inf if at_plus >= at_minus else -np.inf, np.inf
             continue

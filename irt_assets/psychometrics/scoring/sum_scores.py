@@ -5,22 +5,25 @@ What sum scores say about an item's fit is in `sum_score_fit`; scores for respon
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_assets.psychometrics.core.kernels import _compiled
 from irt_assets.psychometrics.core.quadrature import Grid
 
 
 @dataclass(frozen=True)
 class SumScoreTable:
-    """What a sum score of a complete form of J items means; all arrays have shape (J + 1,), one per score 0 … J.
+    """What a sum score of a complete form means; all arrays have one number for each score, 0 to the sum of the items'
+    maximum scores.
 
     Attributes:
-        theta, se: mean and SD of the posterior of θ given the sum score.
+        theta, se: mean and SD of the posterior of θ given the sum score; NaN of one that the items cannot add up to.
         probability: share of the population N(mean, sd²) expected to get the score.
     """
 
@@ -30,12 +33,20 @@ class SumScoreTable:
 
 
 def sum_score_table(
-    a: Floats, d: Floats, c: Floats, *, mean: float = 0.0, sd: float = 1.0, nodes: int = 61
+    a: Floats,
+    d: Floats,
+    c: Floats,
+    *,
+    others: Sequence[OtherItems] = (),
+    mean: float = 0.0,
+    sd: float = 1.0,
+    nodes: int = 61,
 ) -> SumScoreTable:
     """EAP and SE for each sum score (Thissen, Pommerich, Billeaud & Williams 1995), by Lord & Wingersky's recursion.
 
     Args:
         a, d, c: shape (J,), the items of the form, all with parameters.
+        others: those whose curves these do not make up, by their places among the J.
         mean, sd: the prior N(mean, sd²).
         nodes: equally spaced on mean ± 6 sd.
 
@@ -46,11 +57,38 @@ def sum_score_table(
         raise ValueError(f"every item of the form needs parameters; items at places {missing[:5].tolist()} have none")
     unit = Grid.spanning(nodes)
     theta = mean + sd * unit.nodes
-    joint = score_distribution(np.ascontiguousarray(probability(theta, a, d, c).T)) * np.exp(unit.log_weights())
+    if others:
+        items = ItemCurves(a, d, c, tuple(others))
+        given, lowest = items.score_tables(theta)
+        by_score = distribution_of_points(np.exp(given), np.exp(lowest), items.categories - 1)
+    else:
+        by_score = score_distribution(np.ascontiguousarray(probability(theta, a, d, c).T))
+    joint = by_score * np.exp(unit.log_weights())
     total = joint.sum(axis=1)
-    eap = joint @ theta / total
-    variance = (joint * (theta - eap[:, None]) ** 2).sum(axis=1) / total
+    with np.errstate(invalid="ignore"):
+        eap = joint @ theta / total
+        variance = (joint * (theta - eap[:, None]) ** 2).sum(axis=1) / total
     return SumScoreTable(eap, np.sqrt(variance), total)
+
+
+@_compiled
+def distribution_of_points(given, lowest, max_scores):  # type: ignore[no-untyped-def]
+    """P(sum score = k | θ_q), shape (K, Q), of items with scores 0 … m (J,), from P of each score above 0 and of 0,
+    (M, Q) each, in the rows of `ItemCurves.score_tables`."""
+    Q = given.shape[1]
+    out = np.zeros((max_scores.sum() + 1, Q))
+    out[0] = 1.0
+    row, most = 0, 0
+    for m in max_scores:
+        most += m
+        for k in range(most, -1, -1):
+            for q in range(Q):
+                value = out[k, q] * lowest[row, q]
+                for points in range(1, min(m, k) + 1):
+                    value += out[k - points, q] * given[row + points - 1, q]
+                out[k, q] = value
+        row += m
+    return out
 
 
 @_compiled
@@ -93,3 +131,25 @@ def expected_proportions(p, weights):  # type: ignore[no-untyped-def]
                 value += weights[q] * p[j, q] * rest[k - 1, q]
             out[j, k] = value / share[k]
     return out, share
+
+
+@_compiled
+def expected_shares(given, lowest, max_scores, weights):  # type: ignore[no-untyped-def]
+    """P(x_j = s | sum score k), shape (J, C, K), of items with scores 0 … m; arguments as in `distribution_of_points`,
+    weights (Q,) those of the nodes. As `expected_proportions` (Kang & Chen 2008); NaN where no answers sum to k."""
+    J, K = max_scores.size, max_scores.sum() + 1
+    out = np.zeros((J, max_scores.max() + 1, K))
+    row = 0
+    for j in range(J):
+        m = max_scores[j]
+        others = np.concatenate((given[:row], given[row + m :]))
+        of_others = np.concatenate((lowest[:row], lowest[row + m :]))
+        rest = distribution_of_points(others, of_others, np.concatenate((max_scores[:j], max_scores[j + 1 :])))
+        for s in range(m + 1):
+            p = weights * (lowest[row] if s == 0 else given[row + s - 1])
+            for k in range(K - m):
+                out[j, s, k + s] = np.sum(p * rest[k])
+        row += m
+        for k in range(K):
+            out[j, :, k] /= out[j, :, k].sum()
+    return out

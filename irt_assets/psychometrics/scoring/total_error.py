@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
-from irt_assets.psychometrics.core.covariances import common_part, with_third
+from irt_assets.psychometrics.core.covariances import common_part
 from irt_assets.psychometrics.core.curves import (
     by_asymptote_at,
     information_at,
@@ -80,8 +80,8 @@ class ParameterErrors:
         place = {item: j for j, item in enumerate(self.items.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
         items = self.items.among(item_ids)
-        if self.items.guessing_cov is not None:
-            items = replace(items, guessing_cov=np.append(self.items.guessing_cov, np.full((1, 3), np.nan), axis=0)[at])
+        if (further := self.items.further_cov) is not None:
+            items = replace(items, further_cov=np.append(further, np.full((1, *further.shape[1:]), np.nan), axis=0)[at])
         return replace(self, items=items, origin=np.append(self.origin, -1)[at])
 
     def total_se(self, scores: Scores, responses: Responses, prior_sd: float) -> Floats:
@@ -106,7 +106,7 @@ class ParameterErrors:
         bend = by_eta / (1 - c) / np.maximum(p, _TINY) ** 2  # −∂(ω/a)/∂c, and ∂(ω/a)/∂η but for a factor c
         weighs = np.stack([omega / a + eta * c * bend, -(a**2) * c * bend, -a * bend * by_logit_c])
         by = ((responses.score[known] - p) * weighs + moves).T / total[:, None]
-        cov = with_third(self.items.cov_of_each, self.items.guessing_cov)[item]
+        cov = self.items.cov_of_all[:, :3, :3][item]
         variance = of_learners(np.einsum("rx,rxy,ry->r", by, cov, by))
         at = np.stack([scores.theta**2, 2 * scores.theta, np.ones(n)])
         share, origin, fits = information / total, self.origin[item], len(self.common)

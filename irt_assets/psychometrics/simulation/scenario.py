@@ -18,6 +18,7 @@ from scipy.special import ndtri
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import probability_at, slope_at
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.simulation.scored_items import ScoredItems
 
 FaultKind = Literal["drift", "leak", "dif", "wrong_key", "all_correct", "anchors_moved"]
 
@@ -45,6 +46,7 @@ class Fault:
         size: in θ for drift, dif and anchors_moved; a factor on time for leak; unused otherwise.
         share: of learners, 0 to 1, for leak.
         n_items: how many items carry the fault.
+        scored: whether items scored 0 … m carry it, and not items scored 0 and 1.
         item_ids: the items; empty until `make_bank` has chosen them.
     """
 
@@ -54,6 +56,7 @@ class Fault:
     size: float = 0.0
     share: float = 1.0
     n_items: int = 1
+    scored: bool = False
     item_ids: tuple[str, ...] = ()
 
     def active(self, months: tuple[str, ...]) -> Mask:
@@ -77,6 +80,9 @@ class Scenario:
             blocks, in a circle. Learners meet a form's items in an order of their own.
         anchors_per_block: anchors, evenly over the block's sorted b.
         topics: dealt to the items in order of b, so that every topic spans the bank.
+        scored_items: scores that open items beside the anchors can have, in turn: ((0, 1, 2), (0, 2)) makes half
+            of them items scored 0, 1 and 2 and the others items scored 0 and 2. None: all items are scored 0 and 1.
+        graded: their answers follow a graded response model; see `ScoredItems`.
         discrimination_sd: of ln a. difficulty_sd: of b. guessing: c of every item, a probability.
         bank_n: learners in the earlier calibration that the anchors' bank values come from.
         faults: what is planted.
@@ -112,6 +118,8 @@ class Scenario:
     blocks_per_form: int = 2
     anchors_per_block: int = 10
     topics: tuple[str, ...] = ("algebra", "data", "functions", "geometry", "number")
+    scored_items: tuple[tuple[int, ...], ...] = ()
+    graded: bool = False
     discrimination_sd: float = 0.25
     difficulty_sd: float = 1.0
     guessing: float = 0.0
@@ -159,7 +167,11 @@ class Scenario:
             )
         if self.exam_items > self.n_items:
             raise ValueError(f"a learner answers {self.exam_items} items, but the bank has {self.n_items}")
+        if self.scored_items and self.assignment == "adaptive":
+            raise PsychometricsError("adaptive assignment is by answers scored 0 and 1: plan no scored items with it")
         for fault in self.faults:
+            if fault.scored and fault.kind in ("wrong_key", "anchors_moved"):
+                raise ValueError(f"fault {fault.kind} cannot be in scored items: they have neither key nor anchors")
             if not fault.active(self.months).any():
                 span = f"{fault.first_month or '…'} to {fault.last_month or '…'}"
                 raise ValueError(f"fault {fault.kind} ({span}) is in none of the months {self.months}")
@@ -203,6 +215,7 @@ class Bank:
         anchor: shape (J,), which items are anchors.
         a, c: shape (J,). b: shape (months, J), with drift and moved anchors; of a DIF item the middle of its groups;
             of a leaked, wrongly keyed or all-correct item what it would be without the fault.
+        scored: the items as if all were of a partial credit model, with b before any fault.
         options: shape (J, 4), indices into OPTIONS: the right answer, then the distractors, most attractive first.
             −1 throughout for an open item.
         key: shape (J,), the option that the bank scores as correct; −1 for an open item.
@@ -220,6 +233,7 @@ class Bank:
     a: Floats
     b: Floats
     c: Floats
+    scored: ScoredItems
     options: npt.NDArray[np.int8]
     key: npt.NDArray[np.int8]
     time_intensity: Floats
@@ -232,6 +246,11 @@ class Bank:
     def index(self, fault: Fault) -> Ints:
         """Indices of a fault's items."""
         return np.array([self.item_ids.index(i) for i in fault.item_ids], dtype=np.int64)
+
+    @property
+    def max_scores(self) -> Ints:
+        """Shape (J,)."""
+        return self.scored.max_scores
 
     @property
     def sound(self) -> Mask:
@@ -270,10 +289,18 @@ def make_bank(scenario: Scenario) -> Bank:
         in_order = np.flatnonzero(group)[np.argsort(b[group])]
         topic[in_order] = np.arange(in_order.size) % len(scenario.topics)
 
-    faults = _choose_items(scenario.faults, item_ids, block, anchor, b, rng)
+    chosen = _choose_items([f for f in scenario.faults if not f.scored], item_ids, block, anchor, b, rng)
     position = {item: j for j, item in enumerate(item_ids)}
-    planted = [position[i] for f in faults if f.kind != "anchors_moved" for i in f.item_ids]
+    planted = [position[i] for f in chosen if f.kind != "anchors_moved" for i in f.item_ids]
     a[planted] = 1.0
+    is_open = np.arange(n) % OPEN_EVERY == OPEN_EVERY - 1
+    is_open[planted] = False
+    scored = _scored_items(scenario, is_open & ~anchor, a, b)
+    a = scored.a
+    own = np.random.default_rng([scenario.seed, 0, 1])
+    of_scored = [f for f in scenario.faults if f.scored]
+    chosen += _choose_items(of_scored, item_ids, block, scored.max_scores == 1, b, own)
+    faults = tuple(chosen)
     b_by_month = np.tile(b, (len(scenario.months), 1))
     for fault in faults:
         if fault.kind in ("drift", "anchors_moved"):
@@ -281,8 +308,6 @@ def make_bank(scenario: Scenario) -> Bank:
             b_by_month[:, moved] += fault.size * fault.active(scenario.months)[:, None]
 
     options = np.argsort(rng.random((n, len(OPTIONS))), axis=1).astype(np.int8)
-    is_open = np.arange(n) % OPEN_EVERY == OPEN_EVERY - 1
-    is_open[planted] = False
     options[is_open] = -1
     key = options[:, 0].copy()
     for fault in faults:
@@ -302,6 +327,7 @@ def make_bank(scenario: Scenario) -> Bank:
         a=a,
         b=b_by_month,
         c=c,
+        scored=scored,
         options=options,
         key=key,
         time_intensity=np.log(1000 * scenario.time_median_s) + rng.normal(0, scenario.time_item_sd, n),
@@ -329,14 +355,23 @@ def calibration_covariance(a: Floats, b: Floats, c: Floats, n: int) -> Floats:
     return np.linalg.inv(information)
 
 
+def _scored_items(scenario: Scenario, which: Mask, a: Floats, b: Floats) -> ScoredItems:
+    """All items, those that are scored 0 and 1 too; `which` (J,): the items that are not where the scenario has any."""
+    places = np.flatnonzero(which) if scenario.scored_items else np.zeros(0, dtype=np.int64)
+    scores: list[tuple[int, ...]] = [(0, 1)] * len(a)
+    for turn, j in enumerate(places):
+        scores[j] = scenario.scored_items[turn % len(scenario.scored_items)]
+    return ScoredItems.drawn(np.random.default_rng([scenario.seed, 0, 2]), scores, a, b, graded=scenario.graded)
+
+
 def _choose_items(
-    faults: tuple[Fault, ...],
+    faults: list[Fault],
     item_ids: tuple[str, ...],
     block: Ints,
     anchor: Mask,
     b: Floats,
     rng: np.random.Generator,
-) -> tuple[Fault, ...]:
+) -> list[Fault]:
     """Give every fault its items: middling ones that are not anchors, block by block in turn, each used once."""
     free = np.flatnonzero(~anchor & (np.abs(b) <= PLANTABLE_B))
     free = free[np.argsort(np.abs(b[free]))]
@@ -356,4 +391,4 @@ def _choose_items(
         else:
             items, queue = np.array(queue[: fault.n_items]), queue[fault.n_items :]
         chosen.append(replace(fault, item_ids=tuple(item_ids[j] for j in items)))
-    return tuple(chosen)
+    return chosen

@@ -3,9 +3,10 @@
 What belongs here: the clock, the assignment of items and the answers. What does not: the knobs and the bank (see
 `scenario`), what a log and its truth consist of (see `truth`), and files (see `irt_assets.responses.simulated`).
 
-Answers follow P = c + (1−c)/(1 + exp(−a(θ−b))) with θ constant within a calendar month. What eligibility counts as
-wrong (an omitted answer, a correct one with hints) is drawn only from answers that would be wrong, so that the
-scored answers follow the model exactly; what it leaves out is drawn without regard to the answer.
+Answers follow P = c + (1−c)/(1 + exp(−a(θ−b))), or what `ScoredItems` says, with θ constant within a calendar month.
+What eligibility counts as a score of 0 (an omitted answer, a correct one with hints) is drawn only from answers that
+would have that score, so that the scored answers follow the model exactly; what it leaves out is drawn without regard
+to the answer.
 """
 
 from __future__ import annotations
@@ -63,6 +64,8 @@ def simulate(scenario: Scenario) -> tuple[SimulatedLog, Truth]:
         completed_at=rows["completed"].astype("datetime64[ms]"),
         recorded_at=rows["recorded"].astype("datetime64[ms]"),
         correct=rows["correct"],
+        points=rows["points"],
+        max_scores=bank.max_scores,
         response=rows["response"],
         response_time_ms=rows["time"],
         hints=rows["hints"],
@@ -233,20 +236,27 @@ class _Cohort:
             elif fault.kind == "all_correct":
                 always |= here
         rapid &= ~known
-        p = _probability(self.row_theta + familiar * s.repeat_gain / bank.a[item], bank.a[item], b, bank.c[item])
+        theta, most = self.row_theta + familiar * s.repeat_gain / bank.a[item], bank.max_scores[item]
+        p = _probability(theta, bank.a[item], b, bank.c[item])
         p = np.where(rapid, np.where(is_open, 0.0, 1 / len(OPTIONS)), p)
         p = np.where(people.is_test[person], 0.5, p)
         right = (self.uniform < p) | known | always
+        points = np.where(right, most, 0)
+        partly = (most > 1) & ~rapid & ~people.is_test[person] & ~known & ~always
+        points[partly] = bank.scored.scores(self.uniform[partly], (theta - b)[partly], item[partly])
+        right = points == most
 
         hint_rate = np.where(practice, s.hint_rate_practice, s.hint_rate_exam)
-        hinted = ~right & ~rapid & (rng.random(rows) < hint_rate)
+        hinted = (points == 0) & ~rapid & (rng.random(rows) < hint_rate)
         right |= hinted & (rng.random(rows) < s.hint_success)
-        omitted = ~right & ~hinted & ~rapid & ~practice & (rng.random(rows) < s.omit_rate)
+        omitted = ~right & (points == 0) & ~hinted & ~rapid & ~practice & (rng.random(rows) < s.omit_rate)
         omitted &= position < last_answered
         answered = reached & ~omitted
         distractor = 1 + np.searchsorted(np.cumsum(DISTRACTOR_SHARES)[:-1], rng.random(rows))
         chosen = np.where(right, bank.options[item, 0], bank.options[item, distractor])
         correct = np.where(is_open, right, chosen == bank.key[item]) | always
+
+        points = np.where(most == 1, correct, np.where(right, most, points))
 
         log_time = bank.time_intensity[item] - people.speed[person] + rng.normal(0, s.time_sd, rows)
         # A learner remembers an item met before: fifteen per cent faster.
@@ -267,6 +277,9 @@ class _Cohort:
             "completed": completed,
             "recorded": (finished + self.lateness)[session],
             "correct": np.where(answered, correct, -1).astype(np.int8),
+            "points": np.where(answered, np.where(most == 1, correct, np.where(right, most, points)), -1).astype(
+                np.int8
+            ),
             "response": np.where(answered, chosen, -1).astype(np.int8),
             "time": np.where(answered, time, -1),
             "hints": np.where(answered & hinted, rng.integers(1, 4, rows), 0),

@@ -62,6 +62,7 @@ class SimulatedLog:
         person, item, session, form: shape (R,), indices; form −1 is practice.
         position: shape (R,), from 1 within the session.
         correct: shape (R,), int8: 1, 0, −1 not answered. response: shape (R,), index into OPTIONS, −1 none.
+        points: shape (R,), int8, −1 not answered. max_scores: shape (J,); so many points are a correct answer.
         response_time_ms: shape (R,), −1 where not answered. hints: shape (R,).
         sandbox, rapid: shape (R,), sandbox mode; planted rapid guesses.
         arrived: shape (R,), whether the attempt had reached the database by `now`; the others are the late batch.
@@ -82,6 +83,8 @@ class SimulatedLog:
     completed_at: Times
     recorded_at: Times
     correct: npt.NDArray[np.int8]
+    points: npt.NDArray[np.int8]
+    max_scores: Ints
     response: npt.NDArray[np.int8]
     response_time_ms: Ints
     hints: Ints
@@ -106,8 +109,8 @@ class SimulatedLog:
 
     @property
     def score(self) -> npt.NDArray[np.int8]:
-        """Shape (R,): 0 or 1 as calibration scores it: omitted, and correct with hints, are wrong."""
-        return ((self.correct == 1) & (self.hints == 0)).astype(np.int8)
+        """Shape (R,), as calibration scores it: 0 where omitted, or answered with hints."""
+        return np.where((self.points > 0) & (self.hints == 0), self.points, 0).astype(np.int8)
 
 
 @dataclass(frozen=True)
@@ -170,6 +173,7 @@ class Truth:
                     "anchor": bool(bank.anchor[j]),
                     "scored": {m: int(self.scored[k, j]) for k, m in enumerate(months)},
                 }
+                | ({} if bank.max_scores[j] == 1 else {"t": [_number(t) for t in bank.scored.t[j]]})
                 for j, item in enumerate(bank.item_ids)
             },
             "learners": {

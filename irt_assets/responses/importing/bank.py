@@ -19,6 +19,8 @@ from typing import Any, get_args
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from irt_assets.psychometrics.core import program_forms
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.psychometrics.core.options import Model
@@ -54,11 +56,14 @@ PARAMETERS = {  # smallest and largest value
     "n": (1, 2**53),
     "D": (1.0, 2.0),
 }
+T = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
+"""Parameters of the scores of an item, as `PartialCreditModel` has them, and their errors."""
 OF_SCORES = ("max_score", "block")
 """What `meta` says of an item's scores beside its parameters: it stays where new parameters come without."""
 QUESTION_COLUMNS = (
     *("item_id", "scale_id", "topic_id", "testlet_id", "tags"),
-    *(*PARAMETERS, "model", *OF_SCORES, "key", "meta"),
+    *(*PARAMETERS, "model", *OF_SCORES, "key", "meta", *T),
+    *(name for name in program_forms.COLUMNS if name not in PARAMETERS),
 )
 LEARNER_COLUMNS = ("user_id", "attributes", "is_test", "target_scale_id", "target_theta")
 IRT = f"""CASE WHEN s.meta ? 'irt' AND {{kept}} ? 'irt' THEN jsonb_build_object('irt',
@@ -94,7 +99,7 @@ def import_questions(
     database: Database, file: Path, *, mapping: str | Path = AUTO, dry_run: bool = False, reject: Reject = unseen
 ) -> ImportReport:
     """Items: item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their errors, n, D, model,
-    max_score, block, key.
+    max_score, block, key; t0, t1, … of scored items, or the columns that another program has (`program_forms`).
 
     In the report, `duplicates` are rows that say what the bank says already.
     Raises PermanentFailure where the file or the mapping is at fault.
@@ -250,7 +255,9 @@ def _question(cells: Cells) -> tuple[Any, ...]:
             inner[name] = value
     dumped: Cells = {name: v if isinstance(v, str) else json.dumps(v) for name, v in inner.items() if v is not None}
     cells = dumped | {name: value for name, value in cells.items() if value is not None}
+    cells |= _of_program(cells)
     given = {name: _number(name, cells, *limits) for name, limits in PARAMETERS.items()}
+    given |= {name: _number(name, cells, -math.inf, math.inf) for name in T}
     irt: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if irt and not {"a", "b"} <= set(irt):
         raise _Refusal("incomplete_parameters", ", ".join(f"{name}={value}" for name, value in irt.items()))
@@ -269,6 +276,22 @@ def _question(cells: Cells) -> tuple[Any, ...]:
     if (key := cells.get("key")) is not None:
         meta["key"] = key
     return cells["item_id"], cells.get("scale_id"), cells.get("topic_id"), cells.get("testlet_id"), Jsonb(meta)
+
+
+def _of_program(cells: Cells) -> Cells:
+    """An item's parameters that are in the form of another program, by our names."""
+    filled = [name for name in program_forms.COLUMNS if cells.get(name) is not None]
+    if program_forms.form_of(filled) is None or any(cells.get(name) is not None for name in T):
+        return {}
+    numbers = {name: _number(name, cells, -math.inf, math.inf) for name in filled}
+    try:
+        found = program_forms.parameters_of({name: x for name, x in numbers.items() if x is not None}) or {}
+    except PsychometricsError as error:
+        raise _Refusal("incomplete_parameters", str(error)) from None
+    declared = _number("max_score", cells, 1, MAX_SCORE)
+    if declared is not None and found.pop("max_score", 1.0) > declared:
+        raise _Refusal("bad_max_score", f"{declared:g}, and there are parameters of higher scores")
+    return {name: repr(x) for name, x in found.items()}
 
 
 def _of_scores(cells: Cells) -> dict[str, Any]:

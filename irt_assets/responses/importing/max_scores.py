@@ -11,6 +11,7 @@ from typing import NamedTuple
 import psycopg
 
 from irt_assets.common.wording import listed
+from irt_assets.ledger import publications
 from irt_assets.responses.importing.staging import kept_as_corrections
 from resources.failures import PermanentFailure
 from resources.postgres.guest_reads import reads_own_tables
@@ -78,7 +79,7 @@ def require_consistent_scores(connection: psycopg.Connection, file: str) -> None
 
 
 def new_maxima(connection: psycopg.Connection) -> list[NewMaximum]:
-    """Of the staged items that the bank had, those with another maximum score than before."""
+    """The staged items that the bank had with another maximum score."""
     return [NewMaximum(*row) for row in connection.execute(NEW_MAXIMA)]
 
 
@@ -92,13 +93,11 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
     items, most = [one.item_id for one in changed], [one.max_score for one in changed]
     values = {"items": items, "most": most}
     named = listed([f"{one.item_id} ({one.former} → {one.max_score})" for one in changed], MOST_NAMED)
-    published = connection.execute(
-        "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1", (items,)
-    ).fetchall()
+    published = publications.published_among(connection, items)
     if published:
         raise PermanentFailure(
             f"{file}: the maximum score of an item is changed while nothing of it is published, and published is "
-            f"{listed([item for (item,) in published], MOST_NAMED)}: with another maximum it is another item, so give "
+            f"{listed(published, MOST_NAMED)}: with another maximum it is another item, so give "
             "it an id of its own. Nothing was imported."
         )
     if reads_own_tables(connection):

@@ -1,0 +1,183 @@
+"""Fit statistics of items scored 0 … m: by enumeration, at the size of a test under the model, and faults.
+
+`tests/benchmarks/bench_type1.py --model gpcm` does it at size; docs/explanation/fit.md has the result.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit.classical import item_rest_correlation, proportion_correct
+from irt_assets.psychometrics.fit.dependence import local_dependence
+from irt_assets.psychometrics.fit.fit_summary import summarise
+from irt_assets.psychometrics.fit.item_fit import item_fit
+from irt_assets.psychometrics.fit.m2 import form_fit
+from irt_assets.psychometrics.fit.model_replicates import Fitted
+from irt_assets.psychometrics.fit.person_fit import person_fit
+from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
+from irt_assets.psychometrics.scoring.sum_scores import expected_shares
+from irt_assets.psychometrics.simulation.scored_items import ScoredItems
+from tests.engines.fit_worlds import known, two_sided, unseen
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
+
+SIMULATED = "irt_assets.psychometrics.fit.item_fit.SIMULATED_RESPONSES"
+KINDS = ((0, 1, 2, 3), (0, 2), (0, 1), (0, 1, 2))
+PERSONS, ITEMS = 2000, 24
+
+
+def drawn(seed: int, n: int = ITEMS) -> tuple[ScoredItems, np.random.Generator]:
+    rng = np.random.default_rng(seed)
+    a, b = np.exp(rng.normal(0, 0.2, n)), rng.normal(0, 1, n)
+    return ScoredItems.drawn(rng, [KINDS[j % 4] for j in range(n)], a, b), rng
+
+
+def responses_of(items: ScoredItems, x: np.ndarray) -> Responses:
+    return Responses.from_wide(x, categories=items.max_scores + 1)
+
+
+def truth(items: ScoredItems):
+    """A calibration with the true parameters."""
+    names = ["2pl" if most == 1 else "gpcm" for most in items.max_scores]
+    t = np.where(np.arange(items.t.shape[1]) <= items.max_scores[:, None], items.t, np.nan)
+    t[items.max_scores == 1] = np.nan
+    found = known(items.a, items.d)
+    return replace(found, models=tuple(names), categories=items.max_scores + 1, further=t)
+
+
+@pytest.fixture(scope="module")
+def sound():
+    """A fit under planned missing forms; the third item depends on θ as a curve that falls again."""
+    items, rng = drawn(7)
+    theta = rng.normal(size=PERSONS)
+    x = items.matrix(rng, theta)
+    x[unseen(PERSONS, ITEMS // 2)] = np.nan
+    responses = responses_of(items, x)
+    return responses, fit_em(responses, model=truth(items).models, threads=1)
+
+
+def test_shares_by_sum_score_are_those_of_all_patterns():
+    items, _ = drawn(3, 4)
+    whole = Fitted.of(responses_of(items, np.zeros((1, 4))), truth(items))
+    p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
+    by_hand = np.zeros((4, 4, items.max_scores.sum() + 1))
+    for pattern in itertools.product(*(range(most + 1) for most in items.max_scores)):
+        likelihood = weights @ np.prod([p[x, j] for j, x in enumerate(pattern)], axis=0)
+        for j, x in enumerate(pattern):
+            by_hand[j, x, sum(pattern)] += likelihood
+    rows = [(p[1 : m + 1, j], np.repeat(p[:1, j], m, axis=0)) for j, m in enumerate(items.max_scores)]
+    given, lowest = (np.concatenate(part) for part in zip(*rows, strict=True))
+    found = expected_shares(given, lowest, items.max_scores, weights)
+    possible = by_hand.sum(axis=1, keepdims=True) > 0
+    np.testing.assert_allclose(
+        np.where(possible, found, 0), by_hand / np.maximum(by_hand.sum(axis=1, keepdims=True), 1e-300), atol=1e-12
+    )
+
+
+def test_what_a_sound_fit_is_judged_by(sound, monkeypatch):
+    monkeypatch.setattr(SIMULATED, 100_000)
+    responses, fit = sound
+    found = summarise(responses, fit, threads=1)
+    assert all(np.isfinite(values).all() for values in found.items.values())
+    for name in ("infit", "outfit"):
+        assert np.abs(found.items[name] - 1).max() < 0.1
+        assert (two_sided(found.items[f"{name}_z"]) < 0.05).sum() <= 5  # of 24; more come up once in 800 times
+    assert (found.items["s_x2_p"] < 0.05).sum() <= 5
+    assert (found.items["rmsd_p"] < 0.05).sum() <= 5
+    assert 0.03 < found.whole["lz"]["unlikely"] < 0.07
+    assert found.whole["q3"]["flagged"] == 0
+    assert found.whole["parallel"]["p"] > 0.01
+    # three forms of 12 items, of which 3 are scored 0 and 1: as many margins as parameters
+    assert found.whole["m2"] == []
+
+
+def test_no_item_owes_its_parameters_to_anything_but_its_own_scores(sound):
+    """a, d and the free t of 4 scores are 4 parameters, of {0, 2} and of {0, 1} they are 2, of 3 scores 3."""
+    responses, fit = sound
+    assert Fitted.of(responses, fit).own_parameters.sum(axis=0).tolist() == [4, 2, 2, 3] * 6
+
+
+def test_m2_is_of_the_items_scored_0_and_1():
+    items, rng = drawn(5)
+    x = items.matrix(rng, rng.normal(size=PERSONS))
+    form = form_fit(responses_of(items, x), truth(items))[0]
+    plain = items.max_scores == 1
+    by_hand = form_fit(Responses.from_wide(x[:, plain]), known(items.a[plain], items.d[plain]))[0]
+    assert form.items == tuple(np.flatnonzero(plain).tolist())
+    assert (form.m2, form.df) == pytest.approx((by_hand.m2, by_hand.df))
+
+
+def test_an_item_whose_middle_scores_do_not_follow_theta_is_found(monkeypatch):
+    monkeypatch.setattr(SIMULATED, 100_000)
+    items, rng = drawn(11)
+    theta = rng.normal(size=PERSONS)
+    x = items.matrix(rng, theta)
+    x[:, 0] = np.where(rng.random(PERSONS) < 0.4 * np.exp(-(theta**2)), 0, x[:, 0])
+    x[rng.random(PERSONS) < 0.3, 4] = 3
+    responses = responses_of(items, x)
+    fit = fit_em(responses, model=truth(items).models, threads=1)
+    found, by_sum = item_fit(responses, fit), sum_score_fit(responses, fit)
+    assert found.rmsd_p[0] < 0.001
+    assert by_sum.p[0] < 0.001
+    others = np.delete(np.arange(ITEMS), [0, 4])
+    assert (found.rmsd_p[others] < 0.001).sum() == 0
+    assert (by_sum.p[others] < 0.001).sum() == 0
+
+
+def test_two_copies_of_a_scored_item_are_a_pair_and_careless_learners_are_unlikely():
+    items, rng = drawn(13)
+    x = items.matrix(rng, rng.normal(size=PERSONS))
+    copied = x.copy()
+    copied[:, 4] = np.where(rng.random(PERSONS) < 0.7, x[:, 0], x[:, 4])
+    assert local_dependence(responses_of(items, copied), truth(items), threads=1).flagged[0] == (0, 4)
+    careless = np.arange(PERSONS) < 100
+    x[careless] = rng.integers(0, items.max_scores // np.where(items.t[:, 1] == -np.inf, 2, 1) + 1, (100, ITEMS))
+    x[careless] *= np.where(items.t[:, 1] == -np.inf, 2, 1)
+    p = person_fit(responses_of(items, x), truth(items), threads=1).p
+    assert np.mean(p[careless] < 0.05) > 0.5
+    assert np.mean(p[~careless] < 0.05) < 0.07
+
+
+def test_lz_star_has_its_level_at_the_true_parameters():
+    items, rng = drawn(17)
+    p = person_fit(responses_of(items, items.matrix(rng, rng.normal(size=20_000))), truth(items)).p
+    assert 0.04 < np.mean(p < 0.05) < 0.06  # its error is .0015
+
+
+def test_proportions_and_correlations_are_of_shares_of_the_maximum():
+    items, rng = drawn(19)
+    x = items.matrix(rng, rng.normal(size=500))
+    shares, responses = x / items.max_scores, responses_of(items, x)
+    np.testing.assert_allclose(proportion_correct(responses), shares.mean(axis=0))
+    rest = shares.sum(axis=1)[:, None] - shares
+    by_hand = [np.corrcoef(shares[:, j], rest[:, j])[0, 1] for j in range(ITEMS)]
+    np.testing.assert_allclose(item_rest_correlation(responses), by_hand)
+
+
+def test_infit_outfit_and_rmsd_are_those_of_posteriors_by_hand(monkeypatch):
+    monkeypatch.setattr(SIMULATED, 1000)
+    items, rng = drawn(23, 8)
+    x = items.matrix(rng, rng.normal(size=300))
+    fit = truth(items)
+    whole = Fitted.of(responses_of(items, x), fit)
+    p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
+    posterior = np.prod([p[x[:, j].astype(int), j] for j in range(8)], axis=0) * weights
+    posterior /= posterior.sum(axis=1, keepdims=True)
+    k = np.arange(4)[:, None]
+    mean = (p * k[:, None]).sum(axis=0)
+    variance = (p * (k[:, None] - mean) ** 2).sum(axis=0)
+    found = item_fit(responses_of(items, x), fit)
+    for j in range(8):
+        away = x[:, [j]] - mean[j]
+        infit = (away**2 * posterior).sum() / (variance[j] * posterior).sum()
+        outfit = (away**2 / variance[j] * posterior).sum() / len(x)
+        seen, residual = posterior.sum(axis=0), (away * posterior).sum(axis=0) / items.max_scores[j]
+        rmsd = np.sqrt((residual**2 / np.maximum(seen, 1e-300)).sum() / len(x))
+        assert (found.infit[j], found.outfit[j], found.rmsd[j]) == pytest.approx((infit, outfit, rmsd), abs=1e-9)

@@ -1,0 +1,185 @@
+"""A scale with items of 0 and 1 and scored ones: from the log to a green month, its ledger and θ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import pytest
+
+from irt_assets.abilities.batch import ScaleAbilities, measure_at
+from irt_assets.abilities.online import read_measures, update
+from irt_assets.calibration.group_shift import measure_month
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.common.partitions import Month
+from irt_assets.decisions.exports import read_export
+from irt_assets.decisions.origin import initialise
+from irt_assets.engines.em import EmEngine
+from irt_assets.ledger.publications import in_force
+from irt_assets.ledger.steps import Step
+from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
+from irt_assets.responses.snapshot import take_snapshot
+from resources.files.object_store import FolderStore
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from tests.helpers.databases import template_copy
+from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
+
+MONTH = "2026-01"
+END = Month(MONTH).end
+LEARNERS = 600
+MOST = {**{f"A{k}": 1 for k in range(6)}, "P": 3, "N": 1, "S2": 2, "S3": 3, "G": 2, "T": 3}
+"""Maximum scores: anchors A0 … A5 and P, and new items. G is scored 0 or 2; nobody gets the 3 points of T."""
+STEPS = {
+    "P": [0, 0.3, 0.2, 0],
+    "S2": [0, 0.5, 0],
+    "S3": [0, 0.4, 0.4, 0],
+    "G": [0, -np.inf, 0],
+    "T": [0, 0.3, 0, -np.inf],
+}
+
+
+@dataclass(frozen=True)
+class World:
+    """The month's step, the scores (learners × items, in the order of MOST), and what measured them."""
+
+    database: Database
+    step: Step
+    scores: np.ndarray
+    monthly: ScaleAbilities
+
+
+def drawn() -> np.ndarray:
+    rng = np.random.default_rng(12)
+    theta, found = rng.standard_normal(LEARNERS), []
+    for j, (item, most) in enumerate(MOST.items()):
+        a, d = 1.1 / most**0.6, 0.4 * (j % 5 - 2) / most
+        parameters = np.array([a, d, *STEPS.get(item, [0, 0])])[:, None]
+        model = GPCM if most > 1 else TWO_PL
+        p = model.probabilities(theta, parameters[: None if most > 1 else 2], np.array([most + 1]))[0]
+        found.append((rng.random((LEARNERS, 1)) > np.cumsum(p, axis=1)).sum(axis=1))
+    return np.array(found).T
+
+
+@pytest.fixture(scope="module")
+def month(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("scored")
+    with template_copy(postgres, migrated_template, folder / "irt") as settings:
+        yield made(Database(settings), FolderStore(folder / "store"))
+
+
+def made(database: Database, store: FolderStore) -> World:
+    known = {}
+    for j, (item, most) in enumerate(MOST.items()):
+        if item[0] in "AP":
+            a = 1.1 / most**0.6
+            known[item] = {"a": a, "b": -0.4 * (j % 5 - 2) / most / a, "a_se": 0.05, "b_se": 0.05}
+    known["P"] |= {"max_score": 3, "t0": 0, "t1": 0.3, "t2": 0.2, "t3": 0}
+    add_items(database, known)
+    add_items(database, dict.fromkeys(item for item in MOST if item not in known))
+    for item, most in MOST.items():
+        if most > 1 and item not in known:
+            meta = json.dumps({"irt": {"max_score": most}})
+            run_sql(database, "UPDATE question SET meta = %s WHERE item_id = %s", (meta, item))
+    rules = {"min_anchors": 4, "min_responses": 500, "max_b_se": 1.0}
+    initialise(database, SCALE, first_month=MONTH, thresholds=rules)
+    scores = drawn()
+    start = Month(MONTH).start + timedelta(days=1)
+    answers = [
+        answer(f"u{i:04d}", item, int(scores[i, j]), start + timedelta(minutes=j))
+        for i in range(LEARNERS)
+        for j, item in enumerate(MOST)
+    ]
+    add_attempts(database, answers)
+    take_snapshot(database, store, MONTH, "run")
+    fit_month(database, store, MONTH, EmEngine(1), "run")
+    link_month(database, MONTH, "run")
+    measure_month(database, MONTH)
+    step = publish_month(database, store, MONTH, (), "run")[SCALE][MONTH]
+    return World(database, step, scores, measured(database, "monthly"))
+
+
+def answer(user: str, item: str, score: int, at: datetime):
+    """Of 0/1 items the log has what is correct, of scored items the score beside it."""
+    given = None if MOST[item] == 1 else score
+    return attempt(user, item, at, correct=score == MOST[item], score=given)
+
+
+def measured(database: Database, kind: str, at: datetime = END) -> ScaleAbilities:
+    with database.connect() as connection:
+        [found] = measure_at(connection, at, kind, f"{kind} {at:%d}")  # type: ignore[arg-type]
+    return found
+
+
+def test_the_month_is_green_and_publishes_what_it_may(month: World) -> None:
+    """The new items, but that of which nobody got the maximum score: a person decides on it."""
+    assert month.step.state == "done", month.step.why
+    published = rows(month.database, "SELECT item_id FROM item_parameter_publication WHERE rule = 'first' ORDER BY 1")
+    assert [item for (item,) in published] == ["G", "N", "S2", "S3"], month.step.held
+    why = dict(rows(month.database, "SELECT item_id, why FROM item_parameter_proposal"))
+    assert "nobody got its maximum score, 3" in why["T"]
+
+
+def test_a_published_item_is_read_back_with_the_curve_of_its_fit(month: World) -> None:
+    found = rows(
+        month.database,
+        """SELECT i.item_id, i.params, p.parameters, i.p_value FROM mirt_item_params i
+           JOIN item_parameter_publication p USING (fit_id, item_id)""",
+    )
+    names = list(MOST)
+    with month.database.connect() as connection:
+        items = in_force(connection, SCALE, END).items
+    for item, params, parameters, p_value in found:
+        j, most = names.index(item), MOST[item]
+        assert params["model"] == ("gpcm" if most > 1 else "2pl")
+        assert p_value == pytest.approx(month.scores[:, j].mean() / most)
+        assert items[item].max_score == most == parameters.get("max_score", 1)
+        expected = ItemParameters.of_rows([item], [items[item]]).curve(np.zeros(1))[0, 0]
+        own = params.get("further", {})
+        steps = np.array([own.get(f"t{k}", -np.inf) for k in range(most + 1)]) if own else np.zeros(2)
+        weights = np.exp(np.arange(most + 1) * -params["a"] * params["b"] + steps)
+        assert expected == pytest.approx(weights @ np.arange(most + 1) / most / weights.sum())
+    with month.database.connect() as connection:
+        table = read_export(connection, "parameters", END).set_index("item_id")
+    assert json.loads(table.loc["G", "further"])["max_score"] == 2
+    assert table["further"].isna()["N"]
+
+
+def test_month_night_and_requests_give_the_same_theta_on_the_same_answers(month: World) -> None:
+    nightly = measured(month.database, "nightly")
+    np.testing.assert_array_equal(nightly.theta, month.monthly.theta)
+    assert month.monthly.absent == {}
+    stored = dict(rows(month.database, "SELECT user_id, theta FROM mirt_ability WHERE kind = 'monthly'"))
+    assert len(stored) == LEARNERS
+    for user in ("u0000", "u0100", "u0599"):
+        assert requested(month.database, user, END) == pytest.approx(stored[user], abs=1e-12)
+    mean = (month.scores[:, :-1] / np.array(list(MOST.values()))[:-1]).mean(axis=1)
+    assert np.corrcoef(mean, [stored[f"u{i:04d}"] for i in range(LEARNERS)])[0, 1] > 0.9
+
+
+def requested(database: Database, user: str, now: datetime) -> float:
+    with database.connect() as connection:
+        return update(connection, read_measures(connection, now), user, 365, now)[SCALE].theta
+
+
+def test_a_score_that_nobody_had_given_counts_as_the_nearest_lower_one_everywhere(month: World) -> None:
+    """One point for G, which had 0 or 2 when it was calibrated; another learner has no points."""
+    at = END + timedelta(days=1)
+    given = [answer("one", "G", 1, at), answer("none", "G", 0, at)]
+    given += [answer(user, "S3", 2, at + timedelta(minutes=1)) for user in ("one", "none")]
+    add_attempts(month.database, given)
+    found = measured(month.database, "nightly", END + timedelta(days=2))
+    assert found.absent == {"G": 1}
+    theta = dict(
+        rows(
+            month.database,
+            "SELECT user_id, theta FROM mirt_ability WHERE update_id = 'nightly 03' AND user_id IN ('one', 'none')",
+        )
+    )
+    assert theta["one"] == theta["none"] == requested(month.database, "one", END + timedelta(days=2))

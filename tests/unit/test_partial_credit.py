@@ -1,0 +1,459 @@
+"""Fits of the partial credit family: log P(k) = k·(aθ + d) + t_k up to a constant, for the scores that somebody got."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from irt_assets.ledger.encoding import decode, encode
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import model_of
+from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL, ItemModel
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.core.priors import RARE_SCORE, STEP_SD, LogNormal, Priors, RareSteps
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation import standard_errors
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
+from irt_assets.psychometrics.estimation.marginal import Problem
+from irt_assets.psychometrics.estimation.optimizer import maximise
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
+from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
+from tests.testbed.made_anchors import anchors_of_items
+
+LEARNERS, ITEMS = 1500, 12
+CATEGORIES = np.array([3, 4] * (ITEMS // 2))
+PLAIN = np.array([2] * 4 + [4] * 4)
+"""Eight items, of which the first half are scored 0 and 1."""
+
+
+def simulated(seed=1, learners=LEARNERS, missing=0.0, categories=CATEGORIES):
+    """True parameters (P, J), abilities and a matrix of scores."""
+    rng = np.random.default_rng(seed)
+    J, C = len(categories), categories.max()
+    truth = np.zeros((2 + C, J))
+    truth[0] = np.exp(rng.normal(0, 0.3, J))
+    truth[1] = rng.normal(0, 0.7, J)
+    for j, n in enumerate(categories):
+        truth[3 : 1 + n, j] = rng.normal(0.4, 0.4, n - 2)
+    theta = rng.standard_normal(learners)
+    p = GPCM.probabilities(theta, truth, categories)
+    x = (rng.random((J, learners, 1)) > np.cumsum(p, axis=2)).sum(axis=2).T.astype(float)
+    x[rng.random(x.shape) < missing] = np.nan
+    return truth, theta, x
+
+
+def with_gaps(x):
+    """The same answers, where item 1 has no score of 1, item 2 no 0, item 4 no 3, and item 6 neither 1 nor 2."""
+    x = x.copy()
+    x[:, 0] = np.where(x[:, 0] == 1, 0, x[:, 0])
+    x[:, 1] = np.where(x[:, 1] == 0, 1, x[:, 1])
+    x[:, 3] = np.where(x[:, 3] == 3, 2, x[:, 3])
+    x[:, 5] = np.where(np.isin(x[:, 5], (1, 2)), 0, x[:, 5])
+    return x
+
+
+def answers(x, categories=CATEGORIES):
+    return Responses.from_wide(x, categories=categories)
+
+
+@pytest.fixture(scope="module")
+def world():
+    truth, theta, x = simulated()
+    responses = answers(x)
+    return truth, theta, responses, fit_em(responses, model="gpcm", threads=1)
+
+
+def brute_force(responses, parameters):
+    """log L by quadrature with a loop over answers, and the posteriors (N, Q)."""
+    nodes = Grid.spanning().nodes
+    weights = np.exp(-0.5 * nodes**2)
+    logs = GPCM.log_probabilities(nodes, parameters, responses.n_categories)
+    joint = np.tile(np.log(weights / weights.sum()), (responses.n_persons, 1))
+    for person, item, score in zip(responses.person, responses.item, responses.score, strict=True):
+        joint[person] += logs[item, :, score]
+    total = logsumexp(joint, axis=1)
+    return float(total.sum()), np.exp(joint - total[:, None])
+
+
+def problem_of(responses, run, models=("gpcm",) * ITEMS, priors=None, **of):
+    data = ResponseLayout.of(responses, by_category=True)
+    layout = ParameterLayout.of(
+        model_of(models),
+        responses.n_items,
+        categories=responses.n_categories,
+        given_scores=data.counts.table > 0,
+        **of,
+    )
+    return Problem(data, layout, Grid.spanning(), run, priors or Priors())
+
+
+def test_a_fit_finds_the_simulated_parameters(world):
+    truth, _, _, fit = world
+    assert fit.convergence.converged, fit.convergence.reason
+    found = np.vstack([fit.a, fit.d, fit.further.T])
+    errors = np.sqrt(np.diagonal(fit.cov, axis1=1, axis2=2).T)
+    free = GPCM.free(CATEGORIES)
+    z = ((found - truth) / np.where(free, errors, 1.0))[free]
+    # of 42 standardised errors four or more are beyond 4 in less than one of 10^6 fits; their mean square is 1 ± .3
+    assert np.abs(z).max() < 4
+    assert abs(np.mean(z**2) - 1) < 0.9
+    assert np.isnan(fit.further[CATEGORIES == 3, 3]).all()
+    assert (fit.c == 0).all()
+    assert fit.convergence.n_parameters == free.sum()
+
+
+@pytest.mark.parametrize("gaps", [False, True])
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+def test_likelihood_gradient_and_information_are_those_of_brute_force(gaps, missing):
+    _, _, x = simulated(seed=3, learners=200, missing=missing)
+    responses = answers(with_gaps(x) if gaps else x)
+    with kernels.runner(1) as run:
+        problem = problem_of(responses, run)
+        s = problem.structure
+        x = problem.start() + np.random.default_rng(5).normal(0, 0.2, s.size)
+        point = problem.evaluate(x)
+        parameters = s.expand(x)[: s.means.start].reshape(s.K, -1)
+        assert point.loglik == pytest.approx(brute_force(responses, parameters)[0], abs=1e-8)
+        to_x = s.matrix[s.listed]
+        information = to_x.T @ (to_x.T @ problem.observed_information(point)).T
+        differences = np.empty((s.size, s.size))
+        for k in range(s.size):
+            move = np.zeros(s.size)
+            move[k] = 1e-3
+            near, far = ([problem.evaluate(x + sign * by * move) for sign in (-1, 1)] for by in (1, 2))
+            slope = (8 * (near[1].loglik - near[0].loglik) - (far[1].loglik - far[0].loglik)) / 12e-3
+            assert point.gradient[k] == pytest.approx(slope, abs=1e-7)
+            differences[k] = (far[1].gradient - far[0].gradient - 8 * (near[1].gradient - near[0].gradient)) / 12e-3
+    # answers with one pattern of items are exact; others are expanded in a few polynomials, to about 1e-5
+    unit = np.sqrt(np.diag(information))
+    np.testing.assert_allclose(
+        information / np.outer(unit, unit), differences / np.outer(unit, unit), atol=1e-5 if missing else 1e-10
+    )
+
+
+def test_rating_scales_have_the_gradient_and_information_of_finite_differences():
+    categories = np.array([4] * 6 + [3] * 4)
+    _, _, x = simulated(seed=3, learners=200, categories=categories)
+    blocks = np.array([0] * 6 + [1] * 4)
+    with kernels.runner(1) as run:
+        problem = problem_of(answers(x, categories), run, ("rsm",) * 10, steps_of=blocks)
+        s = problem.structure
+        point = maximise(problem, problem.start(), 1e-9, 100).point
+        to_x = s.matrix[s.listed]
+        information = to_x.T @ (to_x.T @ problem.observed_information(point)).T
+        differences = problem.gradient_differences(point, np.arange(s.size))
+    assert s.size == 10 + 2 + 1 + 1  # of d, of the t of both blocks, and the SD
+    np.testing.assert_allclose(information, differences, atol=1e-5 * np.diag(information).max())
+
+
+def test_of_two_scores_all_is_that_of_the_2pl():
+    _, _, x = simulated(seed=7, learners=800, categories=PLAIN)
+    x = x[:, :4]
+    one = fit_em(Responses.from_wide(x), model="2pl", threads=1)
+    other = fit_em(answers(x, PLAIN[:4]), model="gpcm", threads=1)
+    for name in ("a", "d", "joint_cov"):
+        np.testing.assert_allclose(getattr(other, name), getattr(one, name), atol=1e-10)
+    np.testing.assert_allclose(other.cov[:, :2, :2], one.cov, atol=1e-10)
+    assert other.convergence.loglik == pytest.approx(one.convergence.loglik, abs=1e-8)
+    assert (other.further == 0).all()
+
+
+def test_a_2pl_beside_gpcm_items_is_their_case_of_two_scores():
+    _, _, x = simulated(seed=8, learners=800, categories=PLAIN)
+    one = fit_em(answers(x, PLAIN), model=["2pl"] * 4 + ["gpcm"] * 4, threads=1)
+    other = fit_em(answers(x, PLAIN), model="gpcm", threads=1)
+    for name in ("a", "d", "cov", "joint_cov"):
+        np.testing.assert_allclose(getattr(one, name), getattr(other, name), atol=1e-10)
+    assert np.isnan(one.further[:4]).all()
+
+
+@pytest.mark.parametrize("many", ["pcm", "rsm"])
+def test_a_common_slope_and_slopes_of_1_are_one_model_in_two_units(many):
+    _, _, x = simulated(seed=8, learners=800, categories=PLAIN)
+    fixed, common = (
+        fit_em(answers(x, PLAIN), model=[few] * 4 + [many] * 4, tolerance=1e-7, threads=1) for few in ("rasch", "1pl")
+    )
+    assert common.convergence.converged
+    assert fixed.convergence.converged
+    # two ascents to one maximum, each to 1e-7 of a standard error; quadrature on two grids in units of θ
+    assert common.convergence.loglik == pytest.approx(fixed.convergence.loglik, abs=1e-4)
+    np.testing.assert_allclose(common.a, fixed.latent_sd, rtol=1e-5)
+    np.testing.assert_allclose(common.d, fixed.d, atol=1e-5)
+    np.testing.assert_allclose(common.a_se, fixed.populations[0].sd_se, rtol=1e-3)
+    np.testing.assert_allclose(common.d_se, fixed.d_se, rtol=1e-3)
+    assert (fixed.a_se == 0).all()
+    assert (np.ptp(fixed.further[4:], axis=0) == 0).all() == (many == "rsm")
+
+
+def test_items_of_a_rating_scale_must_have_the_same_scores():
+    _, _, x = simulated(seed=4, learners=200, categories=PLAIN)
+    responses = answers(x[:, 4:], PLAIN[4:])
+    two = {"i1": "agree", "i2": "agree"}
+    fit = fit_em(responses, model="rsm", blocks=two, threads=1)
+    assert (fit.further[0] == fit.further[1]).all()
+    assert (fit.further[2] == fit.further[3]).all()
+    assert fit.further[0, 1] != fit.further[2, 1]
+    x[x[:, 4] == 3, 4] = 2
+    with pytest.raises(
+        PsychometricsError, match="of the block 'agree' i1 has the scores 0, 1, 2 of 0 … 3 and i2 0, 1, 2"
+    ):
+        fit_em(answers(x[:, 4:], PLAIN[4:]), model="rsm", blocks=two)
+
+
+def test_errors_of_many_parameters_are_those_of_blocks(monkeypatch):
+    _, _, x = simulated(seed=5, learners=4000, missing=0.6)
+    whole = fit_em(answers(x), model="gpcm", threads=1)
+    monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_PARAMETERS", 10)
+    blocks = fit_em(answers(x), model="gpcm", threads=1)
+    assert blocks.joint_cov is None
+    free = GPCM.free(CATEGORIES).T
+    ratio = np.sqrt(np.diagonal(blocks.cov, axis1=1, axis2=2)[free] / np.diagonal(whole.cov, axis1=1, axis2=2)[free])
+    assert 0.8 < ratio.min() <= ratio.max() < 1 + 1e-6  # what items share through the unit of θ is left out
+    with pytest.raises(PsychometricsError, match="a rating scale model are made for up to 10 parameters"):
+        fit_em(answers(x[:, ::2], CATEGORIES[::2]), model="rsm")
+
+
+def test_the_joint_covariance_has_all_parameters_at_their_places(world):
+    _, _, _, fit = world
+    free = GPCM.free(CATEGORIES)
+    places = fit.places_of_parameters
+    assert fit.joint_cov.shape == (free.sum(),) * 2
+    assert sorted(places[places >= 0]) == list(range(free.sum()))
+    for j, own in enumerate(places):
+        has = np.flatnonzero(own >= 0)
+        np.testing.assert_allclose(fit.joint_cov[np.ix_(own[has], own[has])], fit.cov[j][np.ix_(has, has)], rtol=1e-12)
+    part = fit.select([7, 2])
+    kept = np.concatenate([places[[7, 2], :2].ravel(), *(own[own >= 0] for own in places[[7, 2], 2:])])
+    np.testing.assert_array_equal(part.joint_cov, fit.joint_cov[np.ix_(kept, kept)])
+
+
+def test_a_linked_fit_has_the_same_curves_and_its_errors_follow_by_the_jacobian(world):
+    _, _, _, fit = world
+    theta, slope, intercept = np.linspace(-2, 2, 9), 1.25, -0.6
+    linked = fit.rescaled(slope, intercept)
+    np.testing.assert_allclose(
+        GPCM.probabilities(slope * theta + intercept, linked.parameters, CATEGORIES),
+        GPCM.probabilities(theta, fit.parameters, CATEGORIES),
+        rtol=1e-12,
+    )
+    step, places = 1e-6, fit.places_of_parameters
+    by, size = np.zeros((len(fit.joint_cov),) * 2), len(fit.parameters)
+    for j, k in np.argwhere(places >= 0):
+        move = np.zeros_like(fit.parameters)
+        move[k, j] = step
+        up, down = (GPCM.transformed(fit.parameters + sign * move, slope, intercept) for sign in (1, -1))
+        changed = ((up - down) / (2 * step)).T[:, :size]
+        by[places[places >= 0], places[j, k]] = changed[places >= 0]
+    # differences with a step of 1e-6
+    np.testing.assert_allclose(linked.joint_cov, by @ fit.joint_cov @ by.T, atol=1e-6 * np.abs(fit.joint_cov).max())
+
+
+def test_a_model_that_has_no_change_of_scale_for_its_further_intercepts_is_refused():
+    for change in (
+        lambda: ItemModel.transformed(GPCM, np.ones((4, 2)), 1.2, 0.1),
+        lambda: ItemModel.jacobian(GPCM, 1.2, 0.1, 4),
+    ):
+        with pytest.raises(PsychometricsError, match="a GPCM has more"):
+            change()
+
+
+def test_abilities_are_the_posterior_means_of_brute_force(world):
+    _, theta, responses, fit = world
+    scored = eap_by(responses, Curves.of(fit.curves), threads=1)
+    loglik, posterior = brute_force(responses, fit.parameters)
+    assert fit.convergence.loglik == pytest.approx(loglik, abs=1e-8)
+    nodes = Grid.spanning().nodes
+    mean = posterior @ nodes
+    np.testing.assert_allclose(scored.theta, mean, atol=1e-10)
+    np.testing.assert_allclose(scored.se, np.sqrt((posterior * (nodes - mean[:, None]) ** 2).sum(axis=1)), atol=1e-10)
+    assert np.corrcoef(scored.theta, theta)[0, 1] > 0.9  # a reliability of 0.85 has a correlation of 0.92
+
+
+def test_expected_score_and_information_are_those_of_finite_differences(world):
+    truth, _, _, _ = world
+    theta, step = np.linspace(-3, 3, 13), 1e-5
+    p = GPCM.probabilities(theta, truth, CATEGORIES)
+    np.testing.assert_allclose(p.sum(axis=2), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(GPCM.expected_score(theta, truth, CATEGORIES), p @ np.arange(4), rtol=1e-12)
+    up, down = (GPCM.expected_score(theta + sign * step, truth, CATEGORIES) for sign in (1, -1))
+    # of a GPCM the information is a² Var(score), and the slope of the expected score is a·Var(score) (Muraki 1993)
+    np.testing.assert_allclose(
+        GPCM.information(theta, truth, CATEGORIES), truth[0][:, None] * (up - down) / (2 * step), atol=1e-8
+    )
+
+
+def test_groups_and_histograms_go_with_scores(world):
+    _, _, responses, fit = world
+    groups = ["a", "b"] * (LEARNERS // 2)
+    grouped = fit_em(responses, model="gpcm", groups=groups, threads=1)
+    assert grouped.convergence.converged, grouped.convergence.reason
+    assert abs(grouped.populations[1].mean) < 4 * grouped.populations[1].mean_se
+    shaped = fit_em(responses, model="gpcm", latent="histogram", threads=1)
+    assert shaped.convergence.converged, shaped.convergence.reason
+    # θ is normal here, so that the errors with its shape free are those with it known, within a tenth
+    np.testing.assert_allclose(np.sqrt(shaped.cov[:, 0, 0]), np.sqrt(fit.cov[:, 0, 0]), rtol=0.1)
+
+
+def test_a_prior_on_slopes_and_weights_of_learners_are_taken(world):
+    _, _, responses, fit = world
+    held = fit_em(responses, model="gpcm", priors=Priors(a=LogNormal(0, 0.05)), threads=1)
+    assert np.abs(np.log(held.a)).max() < np.abs(np.log(fit.a)).max() / 2
+    twice = fit_em(responses, model="gpcm", weights=np.full(LEARNERS, 2.0), threads=1)
+    np.testing.assert_allclose(twice.cov, fit.cov / 2, rtol=1e-3)  # two ascents, each to 1e-5 of a standard error
+
+
+def test_stored_bytes_give_the_calibration_back(world):
+    _, _, _, fit = world
+    back = decode(encode(fit))
+    for name in ("a", "d", "categories", "further", "cov", "joint_cov"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(fit, name))
+    assert [*fit.further_of(0)] == ["max_score", "t0", "t0_se", "t1", "t1_se", "t2", "t2_se"]
+    part = back.select([1, 2])
+    np.testing.assert_array_equal(part.further, fit.further[[1, 2]])
+
+
+@pytest.mark.parametrize("models", ["gpcm", ["gpcm"] * 11 + ["pcm"]])
+def test_a_score_that_nobody_got_is_absent_and_the_item_keeps_the_others(models):
+    _, _, x = simulated(seed=9, learners=300)
+    fit = fit_em(answers(with_gaps(x)), model=models, threads=1)
+    assert fit.convergence.converged, fit.convergence.reason
+    assert [np.flatnonzero(np.isfinite(t)).tolist() for t in fit.further[[0, 1, 3, 5]]] == [
+        [0, 2],
+        [1, 2, 3],
+        [0, 1, 2],
+        [0, 3],
+    ]
+    assert (fit.further[0, [0, 2]] == 0).all()
+    assert all(fit.flags[j] == () for j in (0, 1, 3, 5))
+    assert fit.joint_cov.shape == (2 * ITEMS + 18 - 5,) * 2
+    # an item with the scores 0 and 2 is one of 0 and 1 with half the slope and half the intercept
+    twice = with_gaps(x)
+    twice[:, 0] /= 2
+    halved = fit_em(answers(twice, np.append(2, CATEGORIES[1:])), model=models, threads=1)
+    np.testing.assert_allclose([2 * fit.a[0], 2 * fit.d[0]], [halved.a[0], halved.d[0]], atol=1e-6)
+
+
+def test_an_item_with_one_score_has_no_estimate_and_a_flag_that_says_why():
+    _, _, x = simulated(seed=9, learners=300)
+    x[:, 0], x[:, 1], x[:, 3] = 0, 3, 1
+    fit = fit_em(answers(x), model="gpcm", threads=1)
+    assert [fit.flags[j] for j in (0, 1, 3)] == [(Flag.ALL_WRONG,), (Flag.ALL_CORRECT,), (Flag.UNIDENTIFIED,)]
+    assert np.isnan(fit.a[[0, 1, 3]]).all()
+    assert np.isfinite(np.delete(fit.a, [0, 1, 3])).all()
+
+
+def test_steps_beside_a_rare_score_have_a_weak_prior_that_the_fit_names():
+    _, _, x = simulated(seed=6, learners=300)
+    few = np.flatnonzero(x[:, 1] == 3)[2:]
+    x[few, 1] = 2
+    responses = answers(x)
+    fit, without = (fit_em(responses, model="gpcm", threads=1, prior_on_rare_steps=on) for on in (True, False))
+    assert fit.convergence.converged, fit.convergence.reason
+    assert without.priors == {}
+    named = Priors.from_dict(decode(encode(fit)).priors).rare_steps
+    assert named.sd == STEP_SD
+    rare = {
+        j for j, n in enumerate(ResponseLayout.of(responses, by_category=True).counts.table) if (n < RARE_SCORE).any()
+    }
+    assert {f"i{j + 1}" for j in rare if CATEGORIES[j] == 4 or x[:, j].max() < 2} <= set(named.items)
+    step = fit.d[1] - fit.further[1, 2]  # ln P(3)/P(2) at θ = 0
+    assert abs(step) < abs(without.d[1] - without.further[1, 2])
+    with kernels.runner(1) as run:
+        problem = problem_of(responses, run, priors=Priors(rare_steps=RareSteps(STEP_SD, ("i2",))))
+        at = problem.start()
+        point = problem.evaluate(at)
+        for k in range(len(at)):
+            move = np.zeros(len(at))
+            move[k] = 1e-5
+            slope = (problem.evaluate(at + move).objective - problem.evaluate(at - move).objective) / 2e-5
+            assert point.gradient[k] == pytest.approx(slope, abs=1e-5)
+
+
+def test_held_items_keep_the_parameters_of_their_scores():
+    _, _, x = simulated(seed=10, learners=600)
+    free = fit_em(answers(with_gaps(x)), model="gpcm", threads=1)
+    anchors = anchors_of_items(free.select(np.arange(6)).items.rescaled(1.2, 3.0))
+    unseen = with_gaps(x)
+    unseen[:, 2] = np.nan
+    held = fit_em(answers(with_gaps(x)), model="gpcm", anchors=anchors, threads=1)
+    assert held.convergence.converged, held.convergence.reason
+    np.testing.assert_array_equal(held.further[:6], free.further[:6])
+    # held where the free fit has its maximum, on another scale: so the others and the population come out there
+    np.testing.assert_allclose(held.a[6:] * 1.2, free.a[6:], rtol=1e-4)
+    np.testing.assert_allclose([held.latent_mean, held.latent_sd], [3.0, 1.2], rtol=1e-4)
+    without = fit_em(answers(unseen), model="gpcm", anchors=anchors, threads=1)
+    np.testing.assert_array_equal(without.further[2], free.further[2])
+    own = without.places_of_parameters[:6]
+    assert (without.joint_cov[own[own >= 0]] == 0).all()
+    # a score that their parameters lack counts as the nearest lower one, or else as the nearest higher
+    recoded = fit_em(answers(x), model="gpcm", anchors=anchors, threads=1)
+    as_counted = x.copy()
+    as_counted[:, [0, 1, 3, 5]] = with_gaps(x)[:, [0, 1, 3, 5]]
+    same = fit_em(answers(as_counted), model="gpcm", anchors=anchors, threads=1)
+    assert recoded.convergence.loglik == same.convergence.loglik
+
+
+def test_scores_beyond_an_items_categories_are_refused():
+    with pytest.raises(PsychometricsError, match="item i2 has 3 categories, scored 0 … 2; found a score of 3"):
+        Responses.from_wide([[0, 3], [3, 1]], categories=[4, 3])
+    with pytest.raises(PsychometricsError, match="categories must be 2 numbers of at least 2"):
+        Responses.from_wide([[0, 1]], categories=[2, 1])
+    with pytest.raises(PsychometricsError, match="scores must be 0, 1 or NaN"):
+        Responses.from_wide([[0, 2]])
+
+
+def test_what_is_not_defined_for_more_than_two_categories_is_refused(world):
+    _, _, responses, fit = world
+    with pytest.raises(PsychometricsError, match=r"a 2PL is for items of two categories, and 12 items .* i1 \(3\)"):
+        fit_em(responses, model=TWO_PL.name)
+    with pytest.raises(PsychometricsError, match="within testlets is defined for items of two categories"):
+        fit_em(responses, model="gpcm", testlets={"i1": "t", "i2": "t"})
+    with pytest.raises(PsychometricsError, match=r"with and without c .* are fitted apart; got a 3PL and GPCM"):
+        fit_em(Responses.from_wide([[0, 2], [1, 1]], categories=[2, 3]), model=["3pl", "gpcm"])
+    anchors = anchors_of_items(fit.select([1]).items)
+    fewer = Responses.from_wide(np.minimum(simulated()[2], 2), categories=np.full(ITEMS, 3))
+    with pytest.raises(PsychometricsError, match=r"anchor i2 has parameters for scores 0 … 3, .* are scored 0 … 2"):
+        fit_em(fewer, model="gpcm", anchors=anchors)
+
+
+def test_answers_that_have_nothing_in_common_are_told():
+    categories = np.array([2, 3, 4] * 3)
+    scores = np.random.default_rng(1).integers(0, categories, (400, 9))
+    fit = fit_em(answers(scores, categories), model="gpcm", threads=1)
+    assert "cannot be distinguished from unrelated ones" in fit.convergence.reason
+    assert "(shuffle " in fit.convergence.reason
+
+
+@pytest.mark.parametrize(("skewed", "latent"), [(False, "normal"), (True, "histogram")])
+def test_the_shape_of_ability_is_tested_and_chosen(skewed, latent):
+    rng, learners = np.random.default_rng(3), 1200
+    theta = rng.exponential(1, learners) - 1 if skewed else rng.standard_normal(learners)
+    categories = CATEGORIES[:8]
+    p = GPCM.probabilities(theta, simulated(categories=categories)[0], categories)
+    scores = (rng.random((8, learners, 1)) > np.cumsum(p, axis=2)).sum(axis=2).T
+    fit = partial(fit_em, threads=1)
+    found, shape = fit_with_shape(
+        lambda some, model, latent, **how: fit(some, model=model, latent=latent, **how),
+        answers(scores, categories),
+        "gpcm",
+        "auto",
+    )
+    assert shape.latent == latent, shape.why
+    assert (shape.normality.p < 0.01) == skewed
+    assert found.convergence.converged
+
+
+def test_steps_may_be_disordered_without_a_flag():
+    _, _, x = simulated(seed=12, learners=1000)
+    x[:, 1] = np.where(x[:, 1] == 2, np.where(np.arange(1000) % 3 == 0, 2, 3), x[:, 1])
+    fit = fit_em(answers(x), model="gpcm", threads=1)
+    steps = [-(fit.d[1] + high - low) / fit.a[1] for low, high in pairwise(fit.further[1])]
+    assert steps[1] > steps[2]
+    assert fit.flags[1] == ()

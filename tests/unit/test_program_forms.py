@@ -1,0 +1,110 @@
+"""Parameters of scored items in the forms of other programs: there and back, and by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
+from irt_assets.psychometrics.core.model_families import GPCM
+from irt_assets.psychometrics.core.program_forms import FORMS, columns_of, in_metric, parameters_of
+
+THETA = np.array([-2.0, -0.5, 0.0, 1.0, 2.5])
+
+
+def probabilities(parameters):
+    """P(k) at five θ as the model has it, shape (5, C)."""
+    row = ItemRow.of(parameters | {"further": {k: x for k, x in parameters.items() if k not in ("a", "b")}})
+    (some,) = ItemParameters.of_rows(("i",), [row]).others
+    return GPCM.probabilities(THETA, some.parameters(np.array([row.a]), np.array([-row.a * row.b])), some.categories)[0]
+
+
+def shares(*exponents):
+    """P(k) where these are the exponents of each score, shape (5,) or a number."""
+    e = np.exp(np.stack([np.broadcast_to(x, THETA.shape) for x in exponents], axis=1))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(
+    ("columns", "metric_d", "by_hand"),
+    [
+        pytest.param(
+            {"a1": 0.8, "ak0": 0, "ak1": 1, "ak2": 2, "ak3": 3, "d0": 0, "d1": 1.1, "d2": 0.9, "d3": -1.2}, 1.0,
+            shares(0.0, 0.8 * THETA + 1.1, 1.6 * THETA + 0.9, 2.4 * THETA - 1.2), id="mirt",
+        ),
+        pytest.param(
+            {"a": 0.7, "b1": -1.0, "b2": 0.4, "b3": 0.1}, 1.0,
+            shares(0.0, 0.7 * (THETA + 1), 0.7 * (2 * THETA + 0.6), 0.7 * (3 * THETA + 0.5)), id="mirt's IRTpars",
+        ),
+        pytest.param(
+            {"B.Cat1.Dim1": 1.3, "B.Cat2.Dim1": 2.6, "B.Cat3.Dim1": 0.0, "AXsi_.Cat1": -0.5, "AXsi_.Cat2": 0.25}, 1.0,
+            shares(0.0, 1.3 * THETA + 0.5, 2.6 * THETA - 0.25), id="TAM",
+        ),
+        pytest.param(
+            {"delta": 0.3, "tau1": -0.7, "tau2": 0.7}, 1.0,
+            shares(0.0, THETA + 0.4, 2 * THETA - 0.6), id="ConQuest",
+        ),
+        pytest.param(
+            {"slope": 0.5, "location": 0.2, "category1": 0.6, "category2": -0.6}, 1.7,
+            shares(0.0, 1.7 * 0.5 * (THETA + 0.4), 1.7 * 0.5 * (2 * THETA - 0.4)), id="PARSCALE",
+        ),
+        pytest.param(
+            {"a": 0.5, "b1": -0.4, "b2": 0.8}, 1.7,
+            shares(0.0, 1.7 * 0.5 * (THETA + 0.4), 1.7 * 0.5 * (2 * THETA - 0.4)), id="Xcalibre",
+        ),
+    ],
+)  # fmt: skip
+def test_an_item_of_each_program_has_the_probabilities_computed_by_hand(columns, metric_d, by_hand):
+    ours = in_metric(parameters_of(columns), metric_d)
+    np.testing.assert_allclose(probabilities(ours), by_hand, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("metric_d", [1.0, 1.7])
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_written_is_read_as_it_was(form, metric_d):
+    item = {"a": 1.3, "b": 0.4, "max_score": 3.0, "t0": 0.0, "t1": 0.7, "t2": -0.2, "t3": 0.0}
+    back = in_metric(parameters_of(columns_of(form, in_metric(item, 1 / metric_d))), metric_d)
+    assert back == pytest.approx(item, abs=1e-12)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_0_1_item_stands_beside_scored_ones(form):
+    assert parameters_of(columns_of(form, {"a": 1.3, "b": 0.4})) == pytest.approx({"a": 1.3, "b": 0.4}, abs=1e-12)
+
+
+def test_scores_with_a_gap_have_a_form_in_mirt_and_tam_and_no_steps():
+    item = {"a": 0.9, "b": -0.3, "max_score": 3.0, "t0": 0.0, "t2": 0.4, "t3": 0.0}
+    assert columns_of("mirt", item)["ak1"] == 2.0
+    for form in ("mirt", "tam"):
+        assert parameters_of(columns_of(form, item)) == pytest.approx(item, abs=1e-12)
+    for form in ("steps", "parscale", "conquest"):
+        with pytest.raises(PsychometricsError, match="without score 1 has no place"):
+            columns_of(form, item)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"a1": 1.0, "ak0": 0.0, "d0": 0.0, "d1": 1.0}, "mirt need ak1"),
+        ({"a1": 1.0, "ak0": 0.0, "ak1": 1.5, "d0": 0.0, "d1": 1.0}, "whole numbers"),
+        ({"b1": 0.3, "b2": 0.4}, "steps need a"),
+        ({"a": 1.0, "b1": 0.3, "b3": 0.4}, "steps need b2"),
+        ({"a": 0.0, "b1": 0.3, "b2": 0.4}, "do not make an item"),
+        ({"B.Cat1.Dim1": 1.0, "B.Cat2.Dim1": 1.5, "AXsi_.Cat1": 0.0, "AXsi_.Cat2": 0.0}, "B of score 1"),
+    ],
+)
+def test_a_form_that_is_incomplete_or_another_model_is_refused(columns, message):
+    with pytest.raises(PsychometricsError, match=message):
+        parameters_of(columns)
+
+
+def test_columns_of_no_form_say_nothing():
+    assert parameters_of({"a": 1.0, "b": 0.2, "c": 0.1}) is None
+
+
+def test_a_d_of_1_7_multiplies_slopes_and_their_errors_and_leaves_difficulties():
+    ours = in_metric({"a": 1.0, "a_se": 0.1, "b": 0.5, "b_se": 0.2, "t1": 0.3, "t1_se": 0.05, "max_score": 2.0}, 1.7)
+    assert ours == pytest.approx(
+        {"a": 1.7, "a_se": 0.17, "b": 0.5, "b_se": 0.2, "t1": 0.51, "t1_se": 0.085, "max_score": 2.0}
+    )

@@ -1,0 +1,125 @@
+"""What an engine is asked for a scale with scored items, and which answers count as another score than they have."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.abilities.batch import ScaleAbilities, answers_counted_otherwise
+from irt_assets.calibration.request import FitRequest, calibrate
+from irt_assets.calibration.shown import absent_scores
+from irt_assets.decisions.origin_sources import _at_our_metric
+from irt_assets.engines.em import EmEngine
+from irt_assets.ledger.encoding import decode, encode
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.responses.scales import Scale
+
+ITEMS, MOST = tuple("ABCDEF"), np.array([1, 1, 1, 2, 3, 2])
+rng = np.random.default_rng(8)
+
+
+def answers(learners: int = 400) -> Responses:
+    theta, x = rng.standard_normal(learners), np.empty((learners, len(ITEMS)))
+    for j, most in enumerate(MOST):
+        parameters = np.array([1.0 / most**0.5, 0.1, *[0.0] * (most + 1)])[:, None]
+        p = GPCM.probabilities(theta, parameters, np.array([most + 1]))[0]
+        x[:, j] = (rng.random((learners, 1)) > np.cumsum(p, axis=1)).sum(axis=1)
+    return Responses.from_wide(x, ITEMS, MOST + 1)
+
+
+SCORED = answers()
+PLAIN = Responses.from_wide((rng.random((40, 3)) < 0.5).astype(float), list("ABC"))
+
+
+def request(responses: Responses = SCORED, model: str = "2pl", **more: Any) -> FitRequest:
+    scale = Scale("s", model=model)  # type: ignore[arg-type]
+    return FitRequest(scale=scale, responses=responses, provisional=(), left_out={}, **more)
+
+
+def test_each_item_has_the_model_that_goes_with_the_scales_or_that_the_bank_names() -> None:
+    assert request().model == ("2pl", "2pl", "2pl", "gpcm", "gpcm", "gpcm")
+    assert request(model="rasch").model == ("rasch", "rasch", "rasch", "pcm", "pcm", "pcm")
+    assert request(model="pcm").model == ("rasch", "rasch", "rasch", "pcm", "pcm", "pcm")
+    named = {"A": "3pl", "D": "PCM", "E": "2pl"}
+    assert request(bank_models=named).model == ("2pl", "2pl", "2pl", "pcm", "gpcm", "gpcm")
+
+
+def test_without_scored_items_nothing_is_asked_but_the_scales_model() -> None:
+    for model in ("rasch", "1pl", "2pl", "3pl"):
+        assert request(PLAIN, model).model == model
+    assert request(PLAIN, bank_models={"A": "3pl"}).model == "2pl"
+    assert request(PLAIN, "gpcm").model == ("2pl",) * 3
+    only_two = replace(PLAIN, categories=np.full(3, 2))
+    assert request(only_two, "3pl").model == "3pl"
+
+
+def test_a_scale_with_guessing_and_engines_that_fit_0_and_1_refuse_scored_items() -> None:
+    with pytest.raises(PsychometricsError, match="scored items cannot stand beside it yet"):
+        calibrate(EmEngine(threads=1), request(model="3pl"), "hash")
+
+    class Other:
+        name = "pymc"
+
+    with pytest.raises(PsychometricsError, match=r"engine pymc fits items scored 0 and 1, and 3 items .* \(D, E, F\)"):
+        calibrate(Other(), request(), "hash")  # type: ignore[arg-type]
+
+
+def test_a_fit_by_the_request_keeps_the_mean_scores_and_the_model_of_each_item() -> None:
+    """Testlets are no part of it, and an item with few answers has no prior on a slope that is per point."""
+    asked = request(testlets={"A": "t", "D": "t"})
+    made = calibrate(EmEngine(threads=1), replace(asked, provisional=("A", "D")), "hash").calibration
+    assert made.convergence.converged, made.convergence.reason
+    assert made.models == asked.model
+    assert made.priors["only"] == ["A"]
+    back = decode(encode(made))
+    mean = np.bincount(SCORED.item, SCORED.score) / np.bincount(SCORED.item)
+    np.testing.assert_allclose(back.p_values, mean / MOST)
+    np.testing.assert_allclose(made.select([4, 0]).p_values, (mean / MOST)[[4, 0]])
+
+
+def test_answers_that_count_otherwise_are_counted_by_item_and_ask_for_a_calibration() -> None:
+    lacking = ItemRow(1.0, 0.0, further={"max_score": 3.0, "t0": 0.0, "t1": 0.2, "t3": 0.0})
+    full_credit = ItemRow(1.0, 0.0)
+    responses = Responses.from_wide([[2, 1, 0], [2, 3, 1], [3, 0, 1]], ["E", "D", "A"], [4, 4, 2])
+    found = answers_counted_otherwise(responses, {"E": lacking, "D": full_credit, "A": full_credit})
+    assert found == {"E": 2, "D": 1}
+    nothing = np.array([])
+    said = absent_scores(ScaleAbilities("s", nothing, nothing, 3, "", absent=found))
+    assert "3 answers have a score that nobody had given" in said
+    assert "E (2), D (1)" in said
+    assert "irt release recalibrate" in said
+    plain = Responses.from_wide([[1.0, 0.0]], ["A", "B"])
+    assert answers_counted_otherwise(plain, {"A": full_credit}) == {}
+    assert absent_scores(ScaleAbilities("s", nothing, nothing, 3, "")) == ""
+
+
+def test_the_banks_parameters_of_a_scored_item_are_whole_or_refused() -> None:
+    known = {"a": 0.5, "b": 0.2, "a_se": 0.1, "b_se": 0.1, "D": 1.7, "max_score": 2, "t0": 0, "t1": 0.5, "t2": 0}
+    row, assumed = _at_our_metric(known)
+    assert not assumed
+    assert row.further == {"max_score": 2, "t0": 0, "t1": pytest.approx(0.85), "t2": 0}
+    assert row.a == pytest.approx(0.85)
+    assert _at_our_metric({"a": 1, "b": 0, "a_se": 0.1, "b_se": 0.1, "max_score": 1})[0].further == {}
+    for wrong in ({"t2": None}, {"t2": 0.4}, {"max_score": 30}, {"a_se": None}):
+        with pytest.raises(ValueError, match=r"scored|max_score"):
+            _at_our_metric(known | wrong)
+
+
+def test_a_request_of_0_and_1_is_fitted_as_before() -> None:
+    """The name of one model, and not one for each item, so that hashes and specs of earlier releases stand."""
+    asked: list[Any] = []
+
+    class Recorded(EmEngine):
+        def calibrate(self, responses: Responses, **how: Any) -> Any:  # type: ignore[override]
+            asked.append(how["model"])
+            return super().calibrate(responses, **how)
+
+    scores = (rng.random((300, 5)) < 0.5).astype(float)
+    calibrate(Recorded(threads=1), request(Responses.from_wide(scores)), "hash")
+    assert set(asked) == {TWO_PL.name}
