@@ -99,7 +99,7 @@ def cells(taken: Sequence[Sittings], item: int, matching: Collection[int], n_gro
         n.append(np.bincount(place, minlength=shape[0] * n_groups).reshape(shape))
         points = own.astype(float)
         for sums, power in ((right, points), (squares, points**2)):
-            sums.append(np.bincount(place, power, minlength=shape[0] * n_groups).reshape(shape))
+            sums.append(np.bincount(place, power, minlength=shape[0] * n_groups).astype(float).reshape(shape))
         forms.append(np.full(shape[0], k))
         scores.append(np.arange(shape[0]) / (shape[0] - 1))
     if not n:
