@@ -59,10 +59,13 @@ class ItemRow:
         return [*self.abc, dict(self.further)] if self.further else [*self.abc]
 
     def __str__(self) -> str:
-        return ", ".join(
+        most = self.max_score
+        known = {name: x for name, x in self.shown.items() if most == 1 or name in ("a", "b") or x[0] not in (0, most)}
+        values = ", ".join(
             f"{name} = {value:.2f}" + ("" if name == "c" else f" ± {'?' if se is None else format(se, '.2f')}")
-            for name, (value, se) in self.shown.items()
+            for name, (value, se) in known.items()
         )
+        return values if most == 1 else f"{values}, scored 0 … {most}"
 
     @property
     def shown(self) -> dict[str, tuple[float, float | None]]:
