@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import time
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 
+import numpy as np
 import psycopg
 
 from irt_assets.calibration.placing import LinkResult, link_to_scale
@@ -39,7 +40,8 @@ from irt_assets.ledger.month_state import find_reference
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.fit.observed import Observed, observed_by_ability
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, current_snapshot, read_for_run, sample_for_run, stored_rules
 from irt_assets.spark.fit_place import count_items, placed
@@ -47,13 +49,16 @@ from resources.failures import PermanentFailure, is_transient
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock
 
+SCORED_ITEMS_DRAWN = 6
+"""Scored items of which the curves are drawn with a fit."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitOutcome:
     """An engine's fit of a scale, or the reason why there is none.
 
     `own`: the scale is published from this engine. `spec`: as it is staged. `summed`: where answers were added up that
-    were laid out on Spark.
+    were laid out on Spark. `observed`: proportions by ability of some scored items.
     """
 
     scale_id: str
@@ -65,6 +70,7 @@ class FitOutcome:
     error: str | None
     seconds: float
     summed: str = ""
+    observed: Mapping[str, Observed] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -149,7 +155,7 @@ def _fit(
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
     settings = database.settings
     table = read_for_run(store, snapshot, settings.most_for_run, FIT_COLUMNS)
-    results: list[tuple[Scale, str, Calibrated | Exception, StagedSpec, float, str]] = []
+    results: list[tuple[Scale, str, Calibrated | Exception, StagedSpec, float, str, Mapping[str, Observed]]] = []
     for scale in scales.values():
         engines = engines_of(scale)
         if not engines:
@@ -165,6 +171,7 @@ def _fit(
         for name, make in engines.items():
             spec = fits.model_spec(scale) | StagedSpec(eligibility=stored_rules(scale.rules))
             began, summed = time.perf_counter(), ""
+            seen: Mapping[str, Observed] = {}
             outcome: Calibrated | Exception
             try:
                 if request.responses.n_responses == 0:
@@ -176,7 +183,7 @@ def _fit(
                         require_one_population(name, request)
                         require_everybody(f"a scale of engine {name}", request)
                         require_scores_of(name, request)
-                        sampled = engine.draw(request.responses, model=request.model, data_hash=snapshot.data_hash)
+                        sampled = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
                         outcome = Calibrated(sampled.calibration)
                         spec |= StagedSpec(
                             draws=_keep(store, month, sampled.parquet),
@@ -196,6 +203,8 @@ def _fit(
                         outcome = calibrate(engine, request, snapshot.data_hash)
                         summed = engine.summed if isinstance(engine, EmEngine) else ""
                     spec |= fit_spec_extras(request, outcome)
+                    if name == scale.engine:
+                        seen = _scores_seen(request.responses, outcome.calibration)
                     if name == scale.engine and outcome.calibration.convergence.converged:
                         compared = misfit.compared(
                             store,
@@ -212,11 +221,11 @@ def _fit(
                 if is_transient(error):
                     raise
                 outcome = error
-            results.append((scale, name, outcome, spec, time.perf_counter() - began, summed))
+            results.append((scale, name, outcome, spec, time.perf_counter() - began, summed, seen))
     outcomes = []
     with database.connect() as connection:
         advisory_lock(connection, "item_calibration", month)
-        for scale, name, outcome, spec, seconds, summed in results:
+        for scale, name, outcome, spec, seconds, summed, seen in results:
             found = outcome if isinstance(outcome, Exception) else outcome.calibration
             before = fits.latest_staged(connection, month, scale.scale_id, name)
             # What was linked, published and decided of it stands.
@@ -232,9 +241,20 @@ def _fit(
                     error=fits.explanation(outcome) if isinstance(outcome, Exception) else None,
                     seconds=seconds,
                     summed=summed,
+                    observed=seen,
                 )
             )
     return outcomes
+
+
+def _scores_seen(responses: Responses, fit: Calibration) -> dict[str, Observed]:
+    """Observed proportions of the scored items that are drawn: flagged ones first, then those with the most answers."""
+    scored = np.flatnonzero((responses.n_categories > 2) & fit.estimated)
+    order = sorted(scored.tolist(), key=lambda j: (not fit.flags[j], -int(fit.n[j])))[:SCORED_ITEMS_DRAWN]
+    wanted = [fit.item_ids[j] for j in order]
+    if not wanted:
+        return {}
+    return observed_by_ability(responses, fit.items, wanted, mean=fit.latent_mean, sd=fit.latent_sd)
 
 
 def _keep(store: ObjectStore, month: str, parquet: bytes) -> Draws:

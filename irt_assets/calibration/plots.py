@@ -6,12 +6,12 @@ a test would want to check, pictures of drift or learners, and drawing (see `irt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from irt_assets.charts.chart import Chart, Line, Picture, Points, shortened
+from irt_assets.charts.chart import SERIES, Chart, Line, Picture, Points, shortened
 from irt_assets.charts.pictures import (
     MOST_NAMES,
     NOW,
@@ -25,8 +25,10 @@ from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.psychometrics.linking.linking import transform
 from irt_assets.psychometrics.linking.placement import Linking
 
@@ -78,6 +80,27 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
         ]
         charts.append(chart)
     return Picture("Response curves", charts, min(3, len(charts)))
+
+
+def category_curves(calibration: Calibration, seen: Mapping[str, Observed]) -> Picture:
+    """How likely each score of a few scored items is, a line a score, against the shares that were observed."""
+    charts = []
+    for item, found in seen.items():
+        j = calibration.item_ids.index(item)
+        row = ItemRow(float(calibration.a[j]), float(calibration.b[j]), further=calibration.further_of(j))
+        chart = over_ability(_THETA, "probability of each score", f"Category curves of {item}", [], 1.0, height=230)
+        chart.heading = shortened(item, 30)
+        for score, curve in enumerate(row.of_each_score(_THETA)):
+            colour = SERIES[score % len(SERIES)]
+            shares = found.of_score(score)
+            chart.add(Line(_THETA, curve, colour, f"score {score}"))
+            chart.add(Points(found.theta, shares.proportion, colour, "", *shares.interval()))
+        charts.append(chart)
+    most = max(len(found.by_score.n) for found in seen.values() if found.by_score)
+    named = ", ".join(f"{SERIES[score % len(SERIES)]} {score}" for score in range(most))
+    return Picture(
+        f"Each score's curve ({named}); dots: observed, by ability from the other items, with 95 %", charts, 2
+    )
 
 
 def test_information(calibration: Calibration) -> Picture:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,13 @@ LEARNERS_LOOKED_AT = 5_000
 """Learners sampled on linear scales to correlate item difficulty with earlier θ (SE < 0.02)."""
 
 
+class ModelInBank(NamedTuple):
+    """The model that the bank names for an item, and the block of a rating scale that it stands in; None: not named."""
+
+    model: str | None
+    block: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitRequest:
     """The scored answers of one scale, and what its rules ask.
@@ -62,8 +69,7 @@ class FitRequest:
         drawn_from: how many scored answers there are in all, where `responses` are those of a random sample of
             learners: the engine is to fit all of them. None where they are everybody's.
         published: the items whose published values are compared with this fit.
-        bank_models: item → model, of the items for which the bank names one.
-        blocks: item → block of a rating scale, of the items for which the bank names one.
+        in_bank: what the bank says of the models of items, of those for which it says something.
     """
 
     scale: Scale
@@ -75,8 +81,7 @@ class FitRequest:
     testlets: Mapping[str, str] = field(default_factory=dict)
     drawn_from: int | None = None
     published: frozenset[str] = frozenset()
-    bank_models: Mapping[str, str] = field(default_factory=dict)
-    blocks: Mapping[str, str] = field(default_factory=dict)
+    in_bank: Mapping[str, ModelInBank] = field(default_factory=dict)
 
     @property
     def by_level(self) -> bool:
@@ -108,8 +113,14 @@ class FitRequest:
         ]
         return tuple(model.name for model in models)
 
+    @property
+    def blocks(self) -> dict[str, str]:
+        """Item → block of items with their steps in common, as the bank names them."""
+        return {item: said.block for item, said in self.in_bank.items() if said.block}
+
     def _of_scored(self, default: ItemModel, item: str, categories: int) -> ItemModel:
-        own = ITEM_MODELS.get(self.bank_models.get(item, "").lower())
+        said = self.in_bank.get(item)
+        own = ITEM_MODELS.get(said.model.lower()) if said and said.model else None
         of_scale = default.of_max_score(categories - 1)
         return of_scale if own is None or own.two_categories else own
 
@@ -184,19 +195,18 @@ def build_fit_request(
         testlets=bank_testlets(connection, scale.scale_id),
         drawn_from=drawn_from,
         published=published,
-        bank_models={} if responses.categories is None else named_in_bank(connection, scale.scale_id, "model"),
-        blocks={} if responses.categories is None else named_in_bank(connection, scale.scale_id, "block"),
+        in_bank={} if responses.categories is None else models_in_bank(connection, scale.scale_id),
     )
 
 
-def named_in_bank(connection: psycopg.Connection, scale_id: str, what: Literal["model", "block"]) -> dict[str, str]:
-    """Item → model or block of a rating scale, of the scale's items for which the bank names one."""
+def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, ModelInBank]:
+    """What the bank says of the models of the scale's items, of those for which it says something."""
     rows = connection.execute(
-        "SELECT item_id, meta->'irt'->>%(what)s FROM question"
-        " WHERE scale_id = %(scale)s AND meta->'irt'->>%(what)s IS NOT NULL",
-        {"what": what, "scale": scale_id},
+        """SELECT item_id, meta->'irt'->>'model', meta->'irt'->>'block' FROM question
+           WHERE scale_id = %s AND meta->'irt' ?| ARRAY['model', 'block']""",
+        (scale_id,),
     )
-    return dict(rows.fetchall())
+    return {item: ModelInBank(model, block) for item, model, block in rows}
 
 
 def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int]) -> str:
@@ -245,7 +255,8 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         require_everybody(f"a scale of engine {engine.name}", request)
         require_scores_of(engine.name, request)
         # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
-        found = engine.calibrate(responses, model=model, data_hash=data_hash)
+        # A name for each item is what mirt takes, and `require_scores_of` lets no other engine have one.
+        found = engine.calibrate(responses, model=model, data_hash=data_hash)  # type: ignore[arg-type]
         return Calibrated(replace(found, engine=engine.name))
     on_steps = request.on_steps
     if not request.by_level or request.earlier is None:

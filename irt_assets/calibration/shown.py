@@ -69,6 +69,8 @@ def _fit_shown(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Shown]]:
     drawn = [i for i in drawn if fit.estimated[fit.item_ids.index(i)]]
     if drawn:
         yield "plot: curves of flagged items", Figure(plots.item_curves(fit, drawn), alt="curves of flagged items")
+    if o.observed:
+        yield "plot: category curves", Figure(plots.category_curves(fit, o.observed), alt="category curves")
 
 
 def misfit_blocks(compared: ComparedMisfit) -> Iterator[Block]:

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.calibration.placing import link_to_scale
-from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras, named_in_bank
+from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras, models_in_bank
 from irt_assets.calibration.testlets import bank_testlets
 from irt_assets.common.partitions import Month, months_between
 from irt_assets.engines.em import EmEngine
@@ -90,8 +90,7 @@ def recalibrate(
     with database.connect() as connection:
         basis = _read_basis(connection, scale_id, months)
         anchors = read_anchors(connection, scale_id, basis.scale.anchor_version)
-        testlets, bank_models = bank_testlets(connection, scale_id), named_in_bank(connection, scale_id, "model")
-        blocks = named_in_bank(connection, scale_id, "block")
+        testlets, in_bank = bank_testlets(connection, scale_id), models_in_bank(connection, scale_id)
     scale, snapshots, changed = basis.scale, basis.snapshots, basis.changed
     if not snapshots:
         raise PermanentFailure(
@@ -119,8 +118,7 @@ def recalibrate(
         earlier=None,
         anchors=anchors,
         testlets=testlets,
-        bank_models=bank_models,
-        blocks=blocks,
+        in_bank=in_bank,
     )
     groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
     with breakdowns_explained(f"{window} could not be fitted"):
@@ -132,7 +130,7 @@ def recalibrate(
             groups=groups,
             latent=basis.shape.latent,
             testlets=request.testlets_used,
-            **request.on_steps,
+            blocks=request.blocks,
         )
         if not raw.convergence.converged:
             raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")

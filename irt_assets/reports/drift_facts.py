@@ -38,8 +38,7 @@ from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.fit.observed import Observed, observed
-from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
+from irt_assets.psychometrics.fit.observed import Observed, observed_by_ability
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
@@ -215,6 +214,8 @@ def _items(
         drift = past[-1] if past and past[-1].month == month else None
         fitted = of_fit.get(name, NOT_FITTED)
         trend = drift.details.get("trend") if drift else None
+        published = in_force.get(name)
+        known = fitted.values or (published.values if published else None)
         evidence = Evidence(
             severity=drift.severity if drift else "none",
             kind=drift.kind if drift else None,
@@ -231,8 +232,8 @@ def _items(
             information_lost=name in information and information[name].flagged,
             held=tuple(step.held.get(name, ())) if step else (),
             withdrawn=out[name].sentence if name in out and out[name].is_withdrawn else "",
+            has_key=known is None or known.max_score == 1,
         )
-        published = in_force.get(name)
         found[name] = Item(
             item_id=name,
             topic=topics.get(name),
@@ -267,17 +268,9 @@ def _in_a_row(newest_first: Iterable[bool]) -> int:
 def observed_of(
     responses: Responses, curves: Mapping[str, ItemRow | None], latent: Spread, wanted: Collection[str]
 ) -> dict[str, Observed]:
-    """Observed proportions by ability of the `wanted` items; θ is from the other items by their curves."""
-    known = [None if name in wanted else curves.get(name) for name in responses.item_ids]
-    items = ItemParameters.of_rows(responses.item_ids, known)
-    theta = eap_by(responses, Curves.of(items.curves, mean=latent.mean, sd=latent.sd)).theta
-    found = {}
-    for name in wanted:
-        if name in responses.item_ids:
-            j = responses.item_ids.index(name)
-            mine, most = responses.item == j, int(responses.n_categories[j]) - 1
-            found[name] = observed(theta[responses.person[mine]], responses.score[mine], max_score=most)
-    return found
+    """As `observed_by_ability`, with the curves of a month."""
+    items = ItemParameters.of_rows(responses.item_ids, [curves.get(name) for name in responses.item_ids])
+    return observed_by_ability(responses, items, wanted, mean=latent.mean, sd=latent.sd)
 
 
 def _why_not(

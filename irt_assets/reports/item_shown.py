@@ -89,7 +89,7 @@ def steps_of(values: ItemRow) -> dict[int, float]:
     """Where scores k − 1 and k are equally likely, by k; none for 0/1 items and where a score is absent."""
     if values.max_score == 1 or values.absent_scores:
         return {}
-    own = {"a": values.a, "b": values.b} | values.further
+    own = {"a": values.a, "b": values.b, **values.further}
     return {k: -gained / values.a for k, gained in enumerate(np.diff([*log_odds_of(own).values()]).tolist(), start=1)}
 
 
@@ -192,6 +192,8 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
     curves = [(one.of_each_score(theta), style) for one, style in found if one.max_score == most]
     figures = []
     for k in range(most + 1):
+        if all(f"t{k}" not in one.further for one, _ in found) and not (by_score and by_score.n[k : k + 1].any()):
+            continue  # nobody ever had this score
         seen = item.observed.of_score(k) if item.observed and by_score and k < len(by_score.n) else None
         lines = [Line(theta, of_each[k], **style) for of_each, style in curves]
         described = f"How likely score {k} of item {shortened(item.item_id)} is over ability"
@@ -213,7 +215,7 @@ def _of_scores(item: ItemFindings, most: int) -> Table:
         if by_score is not None and k < len(by_score.n):
             row[1:] = [int(by_score.n[k]), by_score.n[k] / max(by_score.n.sum(), 1), by_score.theta[k]]
         for one, steps in columns.values():
-            row += [value_with_error(one.further.get(f"t{k}"), one.further.get(f"t{k}_se")), steps.get(k)]
+            row += [value_with_error(one.further.get(f"t{k}"), one.further.get(f"t{k}_se") or None), steps.get(k)]
         rows.append(tuple(row))
     formats = {"answers": ",", "share": ".3f", "mean θ": ".2f"}
     for name in columns:

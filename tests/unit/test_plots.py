@@ -12,12 +12,16 @@ import pytest
 
 from irt_assets.calibration import plots
 from irt_assets.charts import svg
-from irt_assets.charts.chart import Chart, Names, Picture, Points
+from irt_assets.charts.chart import Chart, Line, Names, Picture, Points
+from irt_assets.file_commands.fit import models_of
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit.observed import observed_by_ability
 from irt_assets.psychometrics.linking.linking import assumed_errors, link
 from irt_assets.psychometrics.linking.placement import Linking
 from tests.testbed.made_anchors import anchor_set_of
+from tests.testbed.made_scored import planned_mixed
 
 MAX_BYTES = 150_000
 
@@ -171,3 +175,19 @@ def test_markdown_holds_the_picture_and_a_harmless_alternative_text() -> None:
     match = re.fullmatch(r"!\[information \(math\)\]\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", text)
     assert match is not None
     assert base64.b64decode(match[1]).decode() == svg.image(picture)
+
+
+def test_each_score_has_a_curve_and_its_observed_shares() -> None:
+    responses = planned_mixed(900)
+    fit = fit_em(responses, model=models_of(responses, "gpcm"))
+    seen = observed_by_ability(responses, fit.items, ["i7", "i21"], mean=0.0, sd=1.0)
+    picture = plots.category_curves(fit, seen)
+    assert picture.title.startswith("Each score's curve (blue 0, orange 1, green 2, purple 3, sky 4)")
+    for chart, scores in zip(picture.charts, (3, 5), strict=True):
+        lines = [part for part in chart.parts if isinstance(part, Line)]
+        points = [part for part in chart.parts if isinstance(part, Points)]
+        assert len(lines) == len(points) == scores
+        assert np.sum([line.ys for line in lines], axis=0) == pytest.approx(np.ones(81))
+        expected = [np.interp(part.xs, line.xs, line.ys) for line, part in zip(lines, points, strict=True)]
+        beyond = [(of < part.low) | (of > part.high) for of, part in zip(expected, points, strict=True)]
+        assert np.mean(beyond) < 0.2  # intervals of 95 %, of groups of some width

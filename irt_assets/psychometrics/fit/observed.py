@@ -1,7 +1,8 @@
-"""Observed proportions by ability: what curves of an item are held against. No estimation here."""
+"""Observed proportions by ability: what curves of an item are held against. No estimation of items here."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,9 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
 
 
 @dataclass(frozen=True)
@@ -80,3 +84,18 @@ def observed(theta: Floats, score: npt.ArrayLike, *, max_score: int = 1, groups:
         np.array([part.size for part in parts], dtype=np.int64),
         by_score,
     )
+
+
+def observed_by_ability(
+    responses: Responses, items: ItemParameters, wanted: Collection[str], *, mean: float, sd: float
+) -> dict[str, Observed]:
+    """Those of the `wanted` items that have answers; θ is from the other items by their curves, θ ~ N(mean, sd²)."""
+    others = items.select([item for item in items.item_ids if item not in wanted]).among(responses.item_ids)
+    theta = eap_by(responses, Curves.of(others.curves, mean=mean, sd=sd)).theta
+    found = {}
+    for name in wanted:
+        if name in responses.item_ids:
+            j = responses.item_ids.index(name)
+            mine, most = responses.item == j, int(responses.n_categories[j]) - 1
+            found[name] = observed(theta[responses.person[mine]], responses.score[mine], max_score=most)
+    return found

@@ -60,7 +60,7 @@ def assumed_errors(
     det = i_aa * i_bb - i_ab**2
     nothing, determined = np.full_like(det, np.inf), det > 0
     a_se, b_se = (np.sqrt(np.divide(i, det, out=nothing.copy(), where=determined)) for i in (i_bb, i_aa))
-    return np.stack([a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=determined)])
+    return a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=determined)
 
 
 def link(
