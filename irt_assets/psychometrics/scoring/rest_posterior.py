@@ -62,8 +62,10 @@ class RestPosterior:
         of_row = counted.item_of_row
         row, is_right = counted.rows(item, counted.of_answers(item, score.astype(np.int8), categories))
         shape = (int(person.max(initial=-1)) + 1, of_row.size)
+        # without the zeros: 0 times the log of a score that an item cannot have is not a number
         right, wrong = (
-            csr_matrix((chosen.astype(float), (person, row)), shape=shape) for chosen in (is_right == 1, is_right == 0)
+            csr_matrix((np.ones(np.count_nonzero(chosen)), (person[chosen], row[chosen])), shape=shape)
+            for chosen in (is_right == 1, is_right == 0)
         )
         points = counted.categories - 1
         most = (right + wrong) @ np.where(known, (points * items.a) ** 2 / 4, 0.0)[of_row]  # at most (a·m)²/4 each
