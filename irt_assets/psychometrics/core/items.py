@@ -260,9 +260,10 @@ class ItemParameters:
         """`item_ids` in their order, without parameters where they are not of these; each with its own errors alone."""
         place = {item: j for j, item in enumerate(self.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
-        known = (self.a, self.b, self.c, self.cov_of_each, self.further_cov)
-        values = (None if x is None else np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
-        return ItemParameters(tuple(item_ids), *values, chosen(self.others, np.array(at), len(self.a)))
+        known = (self.a, self.b, self.c, self.cov_of_each, covariances.widened(self.further_cov, len(self.a), 1))
+        a, b, c, cov, further = (np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
+        others = chosen(self.others, np.array(at), len(self.a))
+        return ItemParameters(tuple(item_ids), a, b, c, cov, None if self.further_cov is None else further, others)
 
     def or_else(self, other: ItemParameters) -> ItemParameters:
         """Those that are known, and in place of the others those of `other`, the same items in the same order."""

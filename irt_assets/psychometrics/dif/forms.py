@@ -85,7 +85,8 @@ def cells(taken: Sequence[Sittings], item: int, matching: Collection[int], n_gro
     The item counts in its own matching score: without it, items without DIF look as if they had it where groups differ
     in ability (Holland & Thayer 1988).
     """
-    forms, scores, n, right, squares = [], [], [], [], []
+    forms, scores, n = [], [], []
+    right, squares = list[Floats](), list[Floats]()
     for k, sat in enumerate(taken):
         if item not in sat.items:
             continue
