@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -86,7 +87,7 @@ def cells(taken: Sequence[Sittings], item: int, matching: Collection[int], n_gro
     in ability (Holland & Thayer 1988).
     """
     forms, scores, n = [], [], []
-    right, squares = list[Floats](), list[Floats]()
+    right, squares = list[npt.NDArray[Any]](), list[npt.NDArray[Any]]()
     for k, sat in enumerate(taken):
         if item not in sat.items:
             continue
