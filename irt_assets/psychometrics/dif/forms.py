@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,7 +86,8 @@ def cells(taken: Sequence[Sittings], item: int, matching: Collection[int], n_gro
     in ability (Holland & Thayer 1988).
     """
     forms, scores, n = [], [], []
-    right, squares = list[npt.NDArray[Any]](), list[npt.NDArray[Any]]()
+    right: list[Floats] = []
+    squares: list[Floats] = []
     for k, sat in enumerate(taken):
         if item not in sat.items:
             continue
@@ -97,8 +97,9 @@ def cells(taken: Sequence[Sittings], item: int, matching: Collection[int], n_gro
         shape = (int(sat.most[used].sum()) + 1, n_groups)
         place = np.ravel_multi_index((total, sat.group), shape)
         n.append(np.bincount(place, minlength=shape[0] * n_groups).reshape(shape))
-        for sums, power in ((right, own), (squares, own.astype(float) ** 2)):
-            sums.append(np.bincount(place, power, minlength=shape[0] * n_groups).reshape(shape))
+        points = own.astype(float)
+        for sums, power in ((right, points), (squares, points**2)):
+            sums.append(np.bincount(place, power, minlength=shape[0] * n_groups).astype(float).reshape(shape))
         forms.append(np.full(shape[0], k))
         scores.append(np.arange(shape[0]) / (shape[0] - 1))
     if not n:

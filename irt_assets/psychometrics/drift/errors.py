@@ -454,9 +454,10 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
     old = published.select([y.fit.item_ids[k] for k in j])
     now = y.fit.items.select(old.item_ids)
     size = max(now.n_further, old.n_further, old.with_anchors.shape[1] - 2)
+    now = replace(now, further_cov=widened(now.further_cov, len(j), size))
     old = replace(old, further_cov=widened(old.further_cov, len(j), size))
     return Comparison(
-        window=replace(now, further_cov=widened(now.further_cov, len(j), size)),
+        window=now,
         published=old,
         by_anchors=(y.to_ab @ y.by_anchors)[j],
         fitted=Fitted.of_each(y.fit.select(j)),
