@@ -45,7 +45,7 @@ from irt_assets.psychometrics.estimation.standard_errors import VARIANCE_INFLATI
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
 
 ENGINE = "mirt"
-_BY_SLOPES = {"own": "2pl", "common": "1pl", "fixed": "rasch"}
+_BY_SLOPES: dict[str, Model] = {"own": "2pl", "common": "1pl", "fixed": "rasch"}
 """The model of the 0/1 items beside scored ones, by which irt.R knows what slopes all have."""
 STEEPEST = 0.1
 """Largest gradient at a maximum, in the standard errors that known abilities would give. mirt stops by the size of its

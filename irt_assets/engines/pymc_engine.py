@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from irt_assets.engines.pymc import SPEC
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -113,11 +114,11 @@ class PymcEngine:
     name: str = ENGINE
 
     def calibrate(
-        self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
+        self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
         """`anchors`: in place of the engine's own."""
         engine = self if anchors is None else replace(self, anchors=anchors)
-        return engine.sample(responses, model=model, data_hash=data_hash).calibration
+        return engine.sample(responses, model=SPEC.one_model(model), data_hash=data_hash).calibration
 
     def sample(self, responses: Responses, *, model: Model = DEFAULT_MODEL, data_hash: str = "") -> Posterior:
         """The calibration and its draws.

@@ -5,7 +5,7 @@ Imports nothing heavy, as the command line reads specs before it does anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -87,7 +87,10 @@ class EngineSpec:
         """Whether its fits are made by the R IRT service."""
         return self.runs_in == "R IRT service" or (bool(self.r_packages) and settings.r_irt_base_url is not None)
 
-    def require_model(self, model: Model) -> None:
-        """Raise PsychometricsError for a model that is not among those that it fits."""
-        if model not in self.models:
-            raise PsychometricsError(f"the {self.name} engine fits {', '.join(self.models)}; got model {model!r}")
+    def one_model(self, model: Model | Sequence[Model]) -> Model:
+        """The model of all items. Raises PsychometricsError where they have several, or one that it does not fit."""
+        named = {model} if isinstance(model, str) else set(model)
+        if len(named) != 1 or not named.issubset(self.models):
+            got = repr(model) if isinstance(model, str) else " and ".join(sorted(named))
+            raise PsychometricsError(f"the {self.name} engine fits {', '.join(self.models)}; got model {got}")
+        return named.pop()

@@ -89,7 +89,7 @@ def steps_of(values: ItemRow) -> dict[int, float]:
     """Where scores k − 1 and k are equally likely, by k; none for 0/1 items and where a score is absent."""
     if values.max_score == 1 or values.absent_scores:
         return {}
-    own = {"a": values.a, "b": values.b} | values.further
+    own = {"a": values.a, "b": values.b, **values.further}
     return {k: -gained / values.a for k, gained in enumerate(np.diff([*log_odds_of(own).values()]).tolist(), start=1)}
 
 
