@@ -130,7 +130,7 @@ def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles,
     files = SimulatedFiles(*(folder / name for name in names))
     if not files.truth.exists():
         say("simulating four months and the running one …")
-        files = write(*simulate(demo_scenario(datetime.now(UTC))), folder)
+        files = write(*simulate(demo_scenario(datetime.now(UTC), scored=True)), folder)
     truth = json.loads(files.truth.read_text("utf-8"))
     write_env_file(settings, irt_first_month=truth["months"][0], irt_schedules="stopped")
     return files, truth

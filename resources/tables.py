@@ -563,7 +563,11 @@ dif_analysis = _table(
     _req("reference_group", Text, "reference group, the largest that can be compared; empty: there is none"),
     _opt("p_value", Double, "of the multi-group Wald test; null: not tested", ge=0, le=1),
     _opt("q_value", Double, "after Benjamini-Hochberg over the items of all attributes", ge=0, le=1),
-    _opt("ets_class", Text, "A, B or C by Mantel-Haenszel; null: not tested"),
+    _opt(
+        "ets_class",
+        Text,
+        "A, B or C by Mantel-Haenszel, of a scored item by its standardised mean difference; null: not tested",
+    ),
     _req(
         "details",
         JSONB,
@@ -572,7 +576,8 @@ dif_analysis = _table(
         "high), wabc, shift, shift_se (difference of expected scores; below 0: harder for the focal group), delta_a, "
         "delta_a_se, delta_b, delta_b_se, delta_b_95 [low, high] (focal minus reference, in the reference group's SD; "
         "b's null where |b| > 6 or a < 0.2 in a group), anchor} or null, within_forms "
-        "{sittings {reference, focal}, mantel_haenszel {delta, se, odds_ratio, chi2, p} or null, logistic {p, "
+        "{sittings {reference, focal}, mantel_haenszel {delta, se, odds_ratio, chi2, p} or null "
+        "(of a scored item null, and mantel {smd, se, chi2, p}), logistic {p, "
         "p_uniform, p_nonuniform, delta_r2, delta_r2_uniform, size} or null} or null. Of an attribute as a whole: "
         "why_not, groups [{name, n_learners, n_responses, why_not, low_power, mean, sd (of θ, on the reference "
         "group's scale, or null)}], smaller_groups {groups, learners} (not named), n_unknown, n_unreadable (of the "

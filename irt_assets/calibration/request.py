@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,13 @@ LEARNERS_LOOKED_AT = 5_000
 """Learners sampled on linear scales to correlate item difficulty with earlier θ (SE < 0.02)."""
 
 
+class ModelInBank(NamedTuple):
+    """The model that the bank names for an item, and the block of a rating scale that it stands in; None: not named."""
+
+    model: str | None
+    block: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class FitRequest:
     """The scored answers of one scale, and what its rules ask.
@@ -62,7 +69,7 @@ class FitRequest:
         drawn_from: how many scored answers there are in all, where `responses` are those of a random sample of
             learners: the engine is to fit all of them. None where they are everybody's.
         published: the items whose published values are compared with this fit.
-        bank_models: item → model, of the items for which the bank names one.
+        in_bank: what the bank says of the models of items, of those for which it says something.
     """
 
     scale: Scale
@@ -74,7 +81,7 @@ class FitRequest:
     testlets: Mapping[str, str] = field(default_factory=dict)
     drawn_from: int | None = None
     published: frozenset[str] = frozenset()
-    bank_models: Mapping[str, str] = field(default_factory=dict)
+    in_bank: Mapping[str, ModelInBank] = field(default_factory=dict)
 
     @property
     def by_level(self) -> bool:
@@ -106,10 +113,29 @@ class FitRequest:
         ]
         return tuple(model.name for model in models)
 
+    @property
+    def blocks(self) -> dict[str, str]:
+        """Item → block of items with their steps in common, as the bank names them."""
+        return {item: said.block for item, said in self.in_bank.items() if said.block}
+
     def _of_scored(self, default: ItemModel, item: str, categories: int) -> ItemModel:
-        own = ITEM_MODELS.get(self.bank_models.get(item, "").lower())
+        said = self.in_bank.get(item)
+        own = ITEM_MODELS.get(said.model.lower()) if said and said.model else None
         of_scale = default.of_max_score(categories - 1)
         return of_scale if own is None or own.two_categories else own
+
+    @property
+    def not_compared(self) -> frozenset[str]:
+        """The items that have no value yet with which this fit is compared."""
+        compared = self.published.union(self.anchors.item_ids if self.anchors else ())
+        return frozenset(self.responses.item_ids) - compared
+
+    @property
+    def on_steps(self) -> dict[str, Any]:
+        """What a fit by em is asked about the steps of scored items."""
+        if not self.scored_items:
+            return {}
+        return {"prior_on_rare_steps": self.not_compared, "blocks": self.blocks}
 
     def priors(self, model: Model | Sequence[Model] | None = None) -> Priors | None:
         """The scale's own and those of provisional items under a model (None: the request's), None where there are none
@@ -169,16 +195,18 @@ def build_fit_request(
         testlets=bank_testlets(connection, scale.scale_id),
         drawn_from=drawn_from,
         published=published,
-        bank_models={} if responses.categories is None else models_in_bank(connection, scale.scale_id),
+        in_bank={} if responses.categories is None else models_in_bank(connection, scale.scale_id),
     )
 
 
-def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, str]:
-    """Item → model, of the scale's items for which the bank names one."""
+def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, ModelInBank]:
+    """What the bank says of the models of the scale's items, of those for which it says something."""
     rows = connection.execute(
-        "SELECT item_id, meta->'irt'->>'model' FROM question WHERE scale_id = %s AND meta->'irt' ? 'model'", (scale_id,)
+        """SELECT item_id, meta->'irt'->>'model', meta->'irt'->>'block' FROM question
+           WHERE scale_id = %s AND meta->'irt' ?| ARRAY['model', 'block']""",
+        (scale_id,),
     )
-    return dict(rows.fetchall())
+    return {item: ModelInBank(model, block) for item, model, block in rows}
 
 
 def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int]) -> str:
@@ -229,6 +257,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
         found = engine.calibrate(responses, model=model, data_hash=data_hash)
         return Calibrated(replace(found, engine=engine.name))
+    on_steps = request.on_steps
     if not request.by_level or request.earlier is None:
 
         def fit_one(
@@ -237,7 +266,14 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
             names = model if under == item_models.name else under
             given = request.priors(names)
             return engine.calibrate(
-                some, model=names, data_hash=data_hash, priors=given, latent=latent, testlets=testlets, **how
+                some,
+                model=names,
+                data_hash=data_hash,
+                priors=given,
+                latent=latent,
+                testlets=testlets,
+                **on_steps,
+                **how,
             )
 
         rule, name = request.scale.rules.fit.latent, item_models.name
@@ -258,6 +294,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
             groups=groups,
             reference=reference,
             testlets=testlets,
+            **on_steps,
         )
 
     levelled = fit_by_level(fit, request.earlier, request.anchors)

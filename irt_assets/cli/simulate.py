@@ -22,15 +22,14 @@ def simulate(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")],
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 1,
     adaptive: Annotated[bool, typer.Option("--adaptive", help="Assign items by earlier ability.")] = False,
-    scored: Annotated[bool, typer.Option("--scored", help="Some items are scored 0 to 2, 0 to 3, or 0 and 2.")] = False,
+    scored: Annotated[bool, typer.Option("--scored", help="Some items are scored 0 to 3, 0 to 2, or 0 and 2.")] = False,
     learners: Annotated[int, typer.Option(min=1, help="New learners a month.")] = 1500,
 ) -> None:
     """Simulate a log with planted faults: import files, and truth.json next to them."""
     scenario = replace(
-        demo_scenario(datetime.now(UTC), seed),
+        demo_scenario(datetime.now(UTC), seed, scored=scored),
         learners_per_month=learners,
         assignment="adaptive" if adaptive else "linear",
-        scored_items=((0, 1, 2), (0, 1, 2, 3), (0, 2)) if scored else (),
     )
     log, truth = simulation.simulate(scenario)
     files = write(log, truth, folder)

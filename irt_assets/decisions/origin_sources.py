@@ -23,6 +23,7 @@ from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import Anchors, Topics
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.psychometrics.core.errors import breakdowns_explained
+from irt_assets.psychometrics.core.item_models import OtherItems
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.psychometrics.core.models import Calibration
@@ -93,12 +94,11 @@ def _at_our_metric(irt: dict[str, Any]) -> tuple[ItemRow, bool]:
     if irt.get("a_se") is not None and irt.get("b_se") is not None:
         cov_ab = float(irt.get("cov_ab") or 0.0) * metric
         return ItemRow(a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab, further=further), False
-    if further:
-        raise ValueError("a scored item needs a_se and b_se")
     if not (a > 0 and 0 <= c < 1):
         return ItemRow(a, b, c, 0.0, 0.0, 0.0), True
+    scored = OtherItems.of({0: further} if further else {})
     with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
-        return ItemRow(a, b, c, *(float(x[0]) for x in assumed_errors(a, b, c))), True
+        return ItemRow(a, b, c, *(float(x[0]) for x in assumed_errors(a, b, c, scored)), further=further), True
 
 
 def _of_scores(irt: Mapping[str, Any], metric: float) -> dict[str, float]:

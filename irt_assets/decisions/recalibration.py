@@ -90,7 +90,7 @@ def recalibrate(
     with database.connect() as connection:
         basis = _read_basis(connection, scale_id, months)
         anchors = read_anchors(connection, scale_id, basis.scale.anchor_version)
-        testlets, bank_models = bank_testlets(connection, scale_id), models_in_bank(connection, scale_id)
+        testlets, in_bank = bank_testlets(connection, scale_id), models_in_bank(connection, scale_id)
     scale, snapshots, changed = basis.scale, basis.snapshots, basis.changed
     if not snapshots:
         raise PermanentFailure(
@@ -118,7 +118,7 @@ def recalibrate(
         earlier=None,
         anchors=anchors,
         testlets=testlets,
-        bank_models=bank_models,
+        in_bank=in_bank,
     )
     groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
     with breakdowns_explained(f"{window} could not be fitted"):
@@ -130,6 +130,7 @@ def recalibrate(
             groups=groups,
             latent=basis.shape.latent,
             testlets=request.testlets_used,
+            blocks=request.blocks,
         )
         if not raw.convergence.converged:
             raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")

@@ -18,13 +18,17 @@ import pyarrow as pa
 from threadpoolctl import threadpool_limits
 
 from irt_assets.common.partitions import Month
+from irt_assets.ledger.cited_fits import fitted_of
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.errors import BreakdownError, Refused, breakdowns_explained
+from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.options import Latent
+from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.dif.analysis import ENOUGH, TESTABLE, Dif, Group, analyse_dif, with_common_q
+from irt_assets.psychometrics.dif.mantel import Mantel
+from irt_assets.psychometrics.dif.mantel_haenszel import MantelHaenszel
 from irt_assets.psychometrics.dif.wald import Wald, severity_of
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
@@ -38,6 +42,8 @@ Row = dict[str, Any]
 
 LONGEST_GROUP = 100
 """The longest value, in characters, that names a group; a longer one is free text."""
+MANTEL = ("smd", "se", "chi2", "p")
+"""What is kept of a scored item in the place of Mantel-Haenszel's."""
 SMALL_GROUPS_NAMED = 20
 """How many of the groups too small to test get rows, largest first; the others, perhaps one per learner, are
 counted."""
@@ -50,12 +56,14 @@ BY_LEVEL = (
 @dataclass(frozen=True)
 class Answers:
     """The responses that a month's fit of a scale was made from, with their forms and learners, and what it took for
-    the distribution of θ. `sample`: whose responses these are, where they are not everybody's."""
+    the distribution of θ. `model`: of all items, or of each. `sample`: whose responses these are, where they are not
+    everybody's."""
 
     responses: Responses
     learners: npt.NDArray[np.object_]
     forms: npt.NDArray[np.object_]
     latent: Latent
+    model: Model | Sequence[Model]
     sample: str = ""
 
 
@@ -80,7 +88,7 @@ def dif_of_month(
                 for name in scale.rules.warnings.attributes
             }
         rows = []
-        difs = [_compared(name, answers, groups, scale, threads) for name, (groups, _) in attributes.items()]
+        difs = [_compared(name, answers, groups, threads) for name, (groups, _) in attributes.items()]
         sample = "" if isinstance(answers, Refused) else answers.sample
         for dif, (_, n_unreadable) in zip(with_common_q(difs), attributes.values(), strict=True):
             rows += rows_of(dif, n_unreadable, scale.rules.fit.assignment == "by_level", sample)
@@ -92,9 +100,7 @@ def dif_of_month(
     return found
 
 
-def _compared(
-    attribute: str, answers: Answers | Refused, groups: Sequence[str | None], scale: Scale, threads: int | None
-) -> Dif:
+def _compared(attribute: str, answers: Answers | Refused, groups: Sequence[str | None], threads: int | None) -> Dif:
     """The groups of an attribute, or the reason why they are not compared."""
     if isinstance(answers, Refused):
         return Dif(attribute, (), (), 0, None, None, answers.why)
@@ -106,7 +112,7 @@ def _compared(
                 answers.responses,
                 groups,
                 forms=answers.forms.tolist(),
-                model=scale.model,
+                model=answers.model,
                 latent=answers.latent,
                 threads=threads,
             )
@@ -132,7 +138,22 @@ def answers_of(
         files[fit.snapshot_hash] = read_for_run(store, snapshot, most, FIT_COLUMNS)
     scored, forms = scored_sittings_of(files[fit.snapshot_hash], scale.scale_id)
     sample = sample_for_run(snapshot, most, scale.scale_id)
-    return Answers(scored.responses, scored.learners, forms, fit.model_spec.latent_shape, sample)
+    models = _models(connection, fit.fit_id, scored.responses, scale)
+    return Answers(scored.responses, scored.learners, forms, fit.model_spec.latent_shape, models, sample)
+
+
+def _models(
+    connection: psycopg.Connection, fit_id: str, responses: Responses, scale: Scale
+) -> Model | tuple[Model, ...]:
+    """The scale's model; where items have more than 0 and 1, that of each as the month's fit has it."""
+    if responses.categories is None:
+        return scale.model
+    fitted = fitted_of(connection, [fit_id], responses.item_ids)
+    default = item_model(scale.model)
+    return tuple(
+        fitted[fit_id, item].model if (fit_id, item) in fitted else default.of_max_score(int(n) - 1).name
+        for item, n in zip(responses.item_ids, responses.categories, strict=True)
+    )
 
 
 def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence[str]) -> tuple[list[str | None], int]:
@@ -268,7 +289,7 @@ def _within_forms(dif: Dif, focal: str, j: int) -> dict[str, Any] | None:
         "ets_class": mh.ets_class if mh else None,
         "sittings": {"reference": int(within.sittings[0, j]), "focal": int(within.sittings[f, j])},
         "mantel_haenszel": {name: finite(getattr(mh, name)) for name in ("delta", "se", "odds_ratio", "chi2", "p")}
-        if mh
+        if isinstance(mh, MantelHaenszel)
         else None,
         "logistic": {
             name: finite(getattr(logistic, name))
@@ -277,4 +298,4 @@ def _within_forms(dif: Dif, focal: str, j: int) -> dict[str, Any] | None:
         | {"size": logistic.size}
         if logistic
         else None,
-    }
+    } | ({"mantel": {name: finite(getattr(mh, name)) for name in MANTEL}} if isinstance(mh, Mantel) else {})

@@ -19,15 +19,17 @@ from irt_assets.ledger.linked_windows import months_before
 from irt_assets.ledger.values_with_errors import LinkedWindow, linked_window
 from irt_assets.psychometrics.drift.kinds import Answers
 from irt_assets.psychometrics.eligibility.attempts import Reason
-from irt_assets.responses.columns import codes, numbers
+from irt_assets.responses.columns import codes, max_scores, numbers
+from irt_assets.responses.facts import SCORES
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot, read_for_run, sample_for_run
+from irt_assets.responses.window import categories_of, given_points
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import database_settings
 
 COLUMNS = (
     *("user_id", "item_id", "scale_id", "completed_at", "correct", "response", "response_time_ms", "hints_used"),
-    *("reason", "score"),
+    *("reason", "score", *SCORES),
 )
 """The columns of a snapshot that drift reads."""
 MONTHS_LOOKED_BACK, MONTHS_OF_TIMES = 12, 3
@@ -45,6 +47,7 @@ def answers_of(
     silent = [str(r) for r in Reason if not (r.meaning.is_answer and r.meaning.shows_drift)]
     kept = pc.invert(pc.fill_null(pc.is_in(reason, value_set=pa.array(silent)), False))
     table = table.filter(pc.and_(kept, pc.is_valid(table["correct"])))
+    table = table.filter(pa.array(given_points(table) >= 0))
     person, _ = codes(table["user_id"])
     item, items = codes(table["item_id"])
     keys: dict[str, str | None] = dict(
@@ -54,20 +57,21 @@ def answers_of(
     )
     chosen = [text or None for text in table["response"].to_pylist()]
     names = {name: k for k, name in enumerate(sorted({*chosen, *keys.values()} - {None}, key=str))}
-    correct, hinted = numbers(table["correct"], False), numbers(table["hints_used"], 0) > 0
+    most, ids = max_scores(table), tuple(items.tolist())
     usual = _usual_times(connection, store, months_before[-MONTHS_LOOKED_BACK:], scale)
     days = table["completed_at"].to_numpy().astype("datetime64[D]").astype(np.int64)
     return Answers(
         person=person.astype(np.int64),
         item=item.astype(np.int64),
-        correct=(correct & ~hinted).astype(np.int8),
+        score=given_points(table),
         log_time=_log_times(table),
         day=days,
         option=np.array([-1 if text is None else names[text] for text in chosen], dtype=np.int64),
-        item_ids=tuple(items.tolist()),
+        item_ids=ids,
         key=np.array([names.get(keys.get(i), -1) for i in items.tolist()], dtype=np.int64),
         usual_log_time=np.array([usual[i][0] if i in usual else np.nan for i in items.tolist()]),
         usual_log_time_se=np.array([usual[i][1] if i in usual else np.nan for i in items.tolist()]),
+        categories=None if most is None else categories_of(item, most, ids),
     )
 
 
@@ -81,7 +85,8 @@ def _usual_times(
         table = attempts_of(connection, store, month, scale)
         if table is None:
             continue
-        table = table.filter(pc.equal(table["score"], 1))
+        most = max_scores(table)
+        table = table.filter(pc.equal(table["score"], 1 if most is None else pa.array(most)))
         log_time, (item, items) = _log_times(table), codes(table["item_id"])
         log_time, item = log_time[np.isfinite(log_time)], item[np.isfinite(log_time)]
         order = np.argsort(item, kind="stable")

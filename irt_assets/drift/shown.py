@@ -117,13 +117,15 @@ DIF_EXPLAINED = (
     "Answers: of the group / of the reference. Δb (above 0: harder for the group; where |b| > 6 or a < 0.2 in a group, "
     "score: the difference of expected scores, below 0: harder), Δa, wABC and q: Wald test of items split by group, "
     "the primary one, q over the items of all attributes. D and class: Mantel-Haenszel within forms (A negligible, B "
-    "moderate, C large); ΔR²: logistic regression within forms. Low power: fewer than 500 answers in a group."
+    "moderate, C large), of a scored item the standardised mean difference in points by Mantel's test; ΔR²: logistic "
+    "regression within forms. Low power: fewer than 500 answers in a group."
 )
 
 
 def _groups(row: DifRow) -> tuple[Cell, ...]:
     n, wald = row.details.get("n"), row.wald
-    mantel_haenszel, logistic = (row.within_forms.get(name) or {} for name in ("mantel_haenszel", "logistic"))
+    of_forms = (row.within_forms.get(name) or {} for name in ("mantel_haenszel", "logistic", "mantel"))
+    mantel_haenszel, logistic, mantel = of_forms
     harder = value_with_error(wald.get("delta_b"), wald.get("delta_b_se"), sign=True)
     if wald.get("delta_b") is None and wald.get("shift_se") is not None:
         harder = f"score {value_with_error(wald['shift'], wald['shift_se'], 3, sign=True)}"
@@ -135,7 +137,9 @@ def _groups(row: DifRow) -> tuple[Cell, ...]:
         value_with_error(wald.get("delta_a"), wald.get("delta_a_se"), sign=True),
         wald.get("wabc"),
         row.q_value,
-        value_with_error(mantel_haenszel.get("delta"), mantel_haenszel.get("se"), sign=True),
+        f"SMD {value_with_error(mantel['smd'], mantel['se'], sign=True)}"
+        if mantel
+        else value_with_error(mantel_haenszel.get("delta"), mantel_haenszel.get("se"), sign=True),
         logistic.get("delta_r2"),
         row.ets_class,
         _verdict(row),

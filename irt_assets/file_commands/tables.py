@@ -69,7 +69,7 @@ class ParameterTable(ItemParameters):
         if known:
             return some
         with np.errstate(divide="ignore", invalid="ignore"):  # an item far from all nodes has no information
-            return replace(some, cov=of_errors(*assumed_errors(some.a, some.b, some.c)))
+            return replace(some, cov=of_errors(*assumed_errors(some.a, some.b, some.c, some.others)))
 
     def anchors(self, item_ids: Sequence[str], *, with_errors: bool) -> AnchorSet:
         """These items as anchors, with errors as `with_errors` gives them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, LiteralString, NamedTuple
@@ -153,15 +153,6 @@ def items_ever_published(connection: psycopg.Connection, scale_id: str) -> set[s
         first_column(
             connection, "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s", (scale_id,)
         )
-    )
-
-
-def published_among(connection: psycopg.Connection, items: Sequence[str]) -> list[str]:
-    """Which of these items were ever published, on whatever scale, in order."""
-    return first_column(
-        connection,
-        "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1",
-        (list(items),),
     )
 
 

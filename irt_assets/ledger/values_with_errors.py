@@ -26,12 +26,12 @@ from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import widened
+from irt_assets.psychometrics.core.covariances import of_errors, widened
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
-from irt_assets.psychometrics.linking.linking import assumed_cov
+from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.psychometrics.linking.placement import Linking
 from irt_assets.responses.scales import Scale
 
@@ -87,7 +87,7 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
     by_item = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, at)}
     values = ItemParameters.of_rows(list(by_item), (one.values for one in by_item.values()))
     unknown = ~np.isfinite(values.a_se + values.b_se)
-    assumed = assumed_cov(values.curves)
+    assumed = of_errors(*assumed_errors(values.a, values.b, values.c, values.others))
     cov = np.where(unknown[:, None, None], assumed, np.nan_to_num(values.cov))
     published = Published.of_values(replace(values, cov=cov), anchors)
     of_anchors = Published.of_anchors(anchors)
@@ -150,9 +150,10 @@ def _of_fit(connection: psycopg.Connection, fit_id: str, rows: dict[str, ItemInF
 
 
 def against_published(window: LinkedWindow, anchors: AnchorSet, at: InForce, start: datetime) -> Comparison:
-    """The comparison of a window with the values already in force at its `start`, without items whose slope the fit
-    held by a prior, as it does until they are published."""
-    held = set(window.raw.priors.get("only", ()))
+    """The comparison of a window with the values already in force at its `start`, without items whose slope or rare
+    steps the fit held by a prior, as it does until they are published."""
+    priors = window.raw.priors
+    held = {*priors.get("only", ()), *priors.get("rare_steps", {}).get("items", ())}
     in_force = zip(at.published.item_ids, at.since, strict=True)
     items = [item for item, since in in_force if since <= start and item not in held]
     return compare(window.raw, window.linking, anchors, at.published.select(items))

@@ -44,6 +44,7 @@ class Evidence:
         information_lost: flagged by the month's test information.
         held: why publication held it back.
         withdrawn: since when, by whom and why; empty if the item is in use.
+        has_key: whether an answer is right or wrong; a scored item has no key to be checked.
     """
 
     severity: str = "none"
@@ -59,6 +60,7 @@ class Evidence:
     information_lost: bool = False
     held: tuple[str, ...] = ()
     withdrawn: str = ""
+    has_key: bool = True
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
     flagged = e.severity != "none"
     if e.kind == Kind.WRONG_KEY:
         return Proposal(Action.CHECK_KEY, "it seems to have a wrong key: the option scored as correct is not")
-    if doubt := next((doubt for flag in e.flags if (doubt := Flag(flag).meaning.key_doubt)), ""):
+    if e.has_key and (doubt := next((doubt for flag in e.flags if (doubt := Flag(flag).meaning.key_doubt)), "")):
         return Proposal(Action.CHECK_KEY, doubt)
     if flagged and e.kind == Kind.LEAK:
         since = f" since {e.onset}" + (" or earlier" if e.onset.endswith("-01") else "") if e.onset else ""

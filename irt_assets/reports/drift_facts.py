@@ -214,6 +214,8 @@ def _items(
         drift = past[-1] if past and past[-1].month == month else None
         fitted = of_fit.get(name, NOT_FITTED)
         trend = drift.details.get("trend") if drift else None
+        published = in_force.get(name)
+        known = fitted.values or (published.values if published else None)
         evidence = Evidence(
             severity=drift.severity if drift else "none",
             kind=drift.kind if drift else None,
@@ -230,8 +232,8 @@ def _items(
             information_lost=name in information and information[name].flagged,
             held=tuple(step.held.get(name, ())) if step else (),
             withdrawn=out[name].sentence if name in out and out[name].is_withdrawn else "",
+            has_key=known is None or known.max_score == 1,
         )
-        published = in_force.get(name)
         found[name] = Item(
             item_id=name,
             topic=topics.get(name),

@@ -367,13 +367,18 @@ def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
     table = table.filter(pc.and_(counted, pc.equal(table["scale_id"], scale_id)))
     person, learners = codes(table["user_id"])
     item, items = codes(table["item_id"])
+    return _scored(person, learners, item, items, given_points(table), max_scores(table)).responses
+
+
+def given_points(table: pa.Table) -> npt.NDArray[np.int8]:
+    """What each answer is worth, whether it is scored or not; −1 where this is not known."""
     right = numbers(table["correct"], False)
     points = right.astype(np.int8)
     if (most := max_scores(table)) is not None:
         given = numbers(table["given_score"], -1)
         points = np.where(most == 1, right, np.where(right, most, given)).astype(np.int8)
     points[numbers(table["hints_used"], 0) > 0] = 0
-    return _scored(person, learners, item, items, points, most).responses
+    return points
 
 
 def _scored(

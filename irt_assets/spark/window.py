@@ -39,7 +39,6 @@ from irt_assets.responses.row_hash import row_hash, sums_of
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, store_parquet
 from irt_assets.responses.window import (
-    SNAPSHOT,
     ScaleAttempts,
     WindowTotals,
     by_scale,
@@ -78,8 +77,6 @@ def columns_of_parts(hashed: Sequence[str]) -> pa.Schema:
     return pa.schema([(name, _KINDS.get(name, pa.string())) for name in (*hashed, "reason", "score")])
 
 
-COLUMNS = columns_of_parts(SNAPSHOT)
-"""Without `SCORES`."""
 Batches = Iterable[pa.RecordBatch]
 FewItems = Mapping[str, Mapping[str, int]]
 """By scale, the items that a round drops, and how many responses each has."""

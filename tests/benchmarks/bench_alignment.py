@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 from scipy.stats import t as student
@@ -25,7 +26,7 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.psychometrics.linking.placement import LinkingError
-from tests.testbed.aligned import World, disagree, fitted_month, month
+from tests.testbed.aligned import World, disagree, fitted_month, month, scored_month
 from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
 
 ROWS = (
@@ -39,6 +40,8 @@ ROWS = (
     World(moved=1, by=3.0),
     World(k=10, moved=1, by=1.0),
     World(k=20, model="3pl"),
+    World(scored=True),
+    World(scored=True, moved=4, by=0.5),
 )
 ENDS = np.array([-1.28, 1.28])
 
@@ -92,12 +95,13 @@ def main() -> None:
         world = ROWS[row]
         if world.model != "2pl" and not args.fits:
             continue
-        draw = fitted_month if args.fits else month
+        draw = partial(scored_month, fits=args.fits) if world.scored else fitted_month if args.fits else month
         judged = [
             Judged.of(world, *draw(np.random.default_rng([args.seed, row, s]), world)) for s in range(args.months)
         ]
         name = f"{world.k}, {world.n:,}, {world.variation}" + (f", {world.moved} by {world.by}" if world.moved else "")
         name += "" if world.model == "2pl" else f", {world.model}"
+        name += ", half of them scored" * world.scored
         cells = [_mean(judged, of.name) for of in fields(Judged)]
         shares = " | ".join(f"{100 * cell:.1f}" for cell in cells[:-1])
         print(f"| {name} | {shares} | {cells[-1]:+.3f} |", flush=True)

@@ -323,7 +323,7 @@ class Window:
         return Answers(
             person=np.repeat(np.arange(n), items),
             item=np.tile(np.arange(items), n),
-            correct=self.right.ravel().astype(np.int8),
+            score=self.right.ravel().astype(np.int8),
             log_time=self.log_time.ravel() if times else np.full(n * items, np.nan),
             day=np.repeat(self.day, items),
             option=self.chosen.ravel() if options else np.full(n * items, -1),

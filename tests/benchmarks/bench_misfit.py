@@ -17,7 +17,7 @@ import argparse
 import numpy as np
 
 from irt_assets.psychometrics.fit.measure import LIMITS
-from tests.testbed.misfit import CHOOSING, DESIGNS, RANDOM, SOUND, SPEEDED, Month, Row, row_of, simulate
+from tests.testbed.misfit import CHOOSING, DESIGNS, GRADED, RANDOM, SCORED, SOUND, SPEEDED, Month, Row, row_of, simulate
 
 REPORTING = (
     *(row_of(f"{name}: as before, 5000 / 1000", world, learners=(5000, 1000)) for name, world in DESIGNS.items()),
@@ -30,6 +30,9 @@ REPORTING = (
         row_of(f"{name}: 20 % not reached, forms", world, learners=(4000, 4000), forms=True, **SPEEDED)
         for name, world in DESIGNS.items()
     ),
+    row_of("scored 0 … 3: as before", SCORED),
+    row_of("scored 0 … 3 by a graded response model: as before", GRADED),
+    row_of("scored 0 … 3: 8 of 40 on a second ability (ρ .7)", SCORED, second=(0.2, 0.7)),
     row_of("sound: as before, 500 / 500", SOUND, learners=(500, 500)),
     row_of("sound: as before, 10,000 / 10,000", SOUND, learners=(10_000, 10_000)),
 )

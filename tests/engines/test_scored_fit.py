@@ -48,7 +48,7 @@ def truth(items: ScoredItems):
     names = ["2pl" if most == 1 else "gpcm" for most in items.max_scores]
     t = np.where(np.arange(items.t.shape[1]) <= items.max_scores[:, None], items.t, np.nan)
     t[items.max_scores == 1] = np.nan
-    found = known(items.a, items.d)
+    found = known(items.a, -items.a * items.b)
     return replace(found, models=tuple(names), categories=items.max_scores + 1, further=t)
 
 
@@ -109,7 +109,7 @@ def test_m2_is_of_the_items_scored_0_and_1():
     x = items.matrix(rng, rng.normal(size=PERSONS))
     form = form_fit(responses_of(items, x), truth(items))[0]
     plain = items.max_scores == 1
-    by_hand = form_fit(Responses.from_wide(x[:, plain]), known(items.a[plain], items.d[plain]))[0]
+    by_hand = form_fit(Responses.from_wide(x[:, plain]), known(items.a[plain], -(items.a * items.b)[plain]))[0]
     assert form.items == tuple(np.flatnonzero(plain).tolist())
     assert (form.m2, form.df) == pytest.approx((by_hand.m2, by_hand.df))
 

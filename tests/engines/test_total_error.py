@@ -6,9 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
-from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.model_families import GPCM
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import link, transform
@@ -53,6 +55,43 @@ def test_it_is_how_far_theta_moves_with_parameters_drawn_from_their_errors(c):
         moved.append(score(responses, a, -a * b, guessing, method="map").theta)
     # 1,500 draws: 1.8 % each; a 3PL's observed information stands in the exact derivative, the expected one here
     np.testing.assert_allclose(np.std(moved, axis=0) / 0.3, total, rtol=0.08 if c == 0 else 0.25)
+
+
+def test_it_is_how_far_theta_moves_with_parameters_of_scored_items_drawn_from_their_errors():
+    """Scores 0 to 2 with errors of a, b and t₁, beside items of 0 and 1; one learner's answers, with absent scores."""
+    rng = np.random.default_rng(12)
+    j, scored = 60, np.arange(0, 60, 2)
+    root = rng.normal(0, 0.06, (j, 3, 3))
+    own = root @ root.transpose(0, 2, 1)
+    cov = np.zeros((j, 5, 5))
+    kept = np.array([0, 1, 3])  # t₀ and t₂ are held
+    cov[:, kept[:, None], kept] = own
+    cov[1::2, 2:], cov[1::2, :, 2:] = 0.0, 0.0
+    a, b, t = rng.lognormal(-0.4, 0.3, j), rng.normal(0, 1, j), rng.normal(0.3, 0.4, j)
+
+    def others(t1):
+        steps = np.stack([0 * t1, t1, 0 * t1])[:, scored]
+        return (OtherItems(GPCM, scored, steps, np.full(scored.size, 3)),)
+
+    names = tuple(f"i{k}" for k in range(j))
+    items = ItemParameters(names, a, b, np.zeros(j), cov[:, :2, :2], cov[:, 2:], others(t))
+    theta, x = np.linspace(-1, 1, 5), np.empty((5, j))
+    for k in range(j):
+        steps = np.array([0.0, t[k], 0.0]) if k % 2 == 0 else np.zeros(2)
+        p = softmax(np.multiply.outer(a[k] * (theta - b[k]), np.arange(steps.size)) + steps, axis=1)
+        x[:, k] = (rng.random((5, 1)) > np.cumsum(p, axis=1)).sum(axis=1)
+    responses = Responses.from_wide(x, names, np.where(np.arange(j) % 2 == 0, 3, 2))
+    scores = score(responses, a, -a * b, np.zeros(j), others=others(t), method="map")
+    errors_of = ParameterErrors(items, np.full(j, -1), [], NOTHING)
+    total = errors_of.total_se(Scores(scores.theta, np.zeros(5)), responses, 1.0)
+    moved = []
+    for _ in range(300):
+        da, db, dt = np.einsum("jxy,yj->xj", root, 0.3 * rng.standard_normal((3, j)))
+        drawn = a + da, -(a + da) * (b + db), np.zeros(j)
+        moved.append(score(responses, *drawn, others=others(t + dt), method="map").theta)
+    np.testing.assert_allclose(np.std(moved, axis=0) / 0.3, total, rtol=0.15)  # 300 draws: 4 % each
+    unknown = replace(items, further_cov=np.where((np.arange(j) == 0)[:, None, None], np.nan, cov[:, 2:]))
+    assert np.isnan(replace(errors_of, items=unknown).total_se(scores, responses, 1.0)).all()
 
 
 def test_errors_that_stretch_and_move_a_fit_stretch_and_move_theta():

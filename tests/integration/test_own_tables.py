@@ -225,6 +225,8 @@ def found(database: Database, table: str = "exam.answers", **given: str) -> tupl
         ),
         ("SELECT", {"response_time_ms": "coalesce(time_spent_sec, 0)"}, "response_time_ms is 0 where it is unknown"),
         ("SELECT", {"mode": "'test'"}, "1,000 answers of 1,000 in a mode that is none"),
+        ("SELECT", {"score": "mod(id, 2) * 2"}, "500 answers of 1,000 with a score above 1"),
+        ("SELECT", {"score": "id / 1000.0"}, "999 answers of 1,000 with a score that is no whole number"),
         (
             "SELECT",
             {"recorded_at": "nullif(answered_at, '2026-06-01 15:00+00')"},
@@ -280,6 +282,15 @@ def test_columns_that_are_null_are_named_with_what_is_off(typed: Irt, database: 
     always = {note.split()[0]: note for note in notes if "always null" in note}
     assert always.keys() == {"form_id", "session_id", "position", "started_at", "response", "hints_used"}
     assert "A_t" in always["hints_used"]
+
+
+def test_full_credit_is_the_banks_maximum_where_correct_is_not_mapped(typed: Irt, database: Database) -> None:
+    run_sql(database, """INSERT INTO question (item_id, meta) VALUES ('q1', '{"irt": {"max_score": 4}}')""")
+    scored = typed("connect", "log", "exam.answers", "--map", "correct=", "--map", "score=mod(id, 5)", "--yes")
+    assert scored.code == 0, scored.err
+    found = "SELECT DISTINCT score, correct FROM attempt WHERE item_id = '{}' ORDER BY 1"
+    assert rows(database, found.format("q1")) == [(score, score == 4) for score in range(5)]
+    assert rows(database, found.format("q2"))[:2] == [(0, False), (1, True)]
 
 
 def test_a_time_without_a_zone_is_read_by_the_clock_that_is_named(typed: Irt, database: Database) -> None:

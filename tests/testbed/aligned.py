@@ -20,15 +20,14 @@ from irt_assets.psychometrics.linking.linking import _aligned, match
 from irt_assets.psychometrics.linking.placement import Linking
 from tests.testbed.anchors import anchors_of
 from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors, ids
-
-LOST = 1.2
-"""Variances of estimates with θ integrated out over those with θ known, about, in tests of 30 to 60 items."""
+from tests.testbed.made_anchors import anchors_of_items
+from tests.testbed.scored_estimates import LOST, ScoredItems
 
 
 @dataclass(frozen=True)
 class World:
-    """K anchors, the first `moved` of which have b + `by`; a pair: drawn between both. `variation`: SD of the others'
-    b from one sample to the other. `model`: of months that are fitted."""
+    """K anchors, the first `moved` of which have b + `by`; a pair: drawn between both. `variation`: SD of the others' b
+    from one sample to the other. `model`: of months that are fitted. `scored`: half of the items have 2 to 4 points."""
 
     k: int = 30
     n: int = 2000
@@ -36,13 +35,18 @@ class World:
     moved: int = 0
     by: float | tuple[float, float] = 0.0
     model: Model = "2pl"
+    scored: bool = False
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """a and b of the anchors, and b in the month."""
         a, b = rng.lognormal(0.1, 0.3, self.k), rng.normal(0, 1, self.k)
+        return a, b, self.moves(rng, b)
+
+    def moves(self, rng: np.random.Generator, b: np.ndarray) -> np.ndarray:
+        """b in the month."""
         moved = b + rng.normal(0, self.variation, self.k) if self.variation else b.copy()
         moved[: self.moved] += rng.uniform(*(self.by if isinstance(self.by, tuple) else (self.by,) * 2), self.moved)
-        return a, b, moved
+        return moved
 
 
 def month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSet]:
@@ -65,6 +69,22 @@ def month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSe
         calibration(a_new, b_new, of_each(new[None]), n=world.n, joint_ab=new),
         replace(anchor_set(a_old, b_old, of_each(old[None])), cov=old[None]),
     )
+
+
+def scored_month(rng: np.random.Generator, world: World, *, fits: bool) -> tuple[Calibration, AnchorSet]:
+    """The same of items of which half are scored: estimates as they err, or `fits` of answers to these items alone."""
+    truth = ScoredItems.drawn(rng, tuple([1, 3, 1, 2, 4, 1] * world.k)[: world.k])
+    truth = truth.select(rng.permutation(world.k))  # the first move
+    by = world.moves(rng, np.zeros(world.k))
+    sides = (truth, 0.0, 1.0), (truth.moved(by), INTERCEPT, SLOPE)
+    if fits:
+        old, new = (
+            fit_em(items.answers(rng, rng.normal(mean, sd, world.n)), model=items.models, threads=1)
+            for items, mean, sd in sides
+        )
+    else:
+        old, new = (items.rescaled(sd, mean).estimated(rng, world.n) for items, mean, sd in sides)
+    return new, anchors_of_items(old.items)
 
 
 def fitted_month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSet]:

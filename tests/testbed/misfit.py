@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -20,6 +21,7 @@ from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
 from irt_assets.psychometrics.fit.misfit import Change, Window, change_of_misfit
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.psychometrics.linking.placement import LinkingError
+from irt_assets.psychometrics.simulation.scored_items import ScoredItems
 from tests.testbed.abilities import abilities
 from tests.testbed.anchors import anchors_of
 
@@ -40,6 +42,7 @@ class World:
         testlet_sd: of testlets of five items.
         random: share of learners who answer at random. unreached: share who do not reach the last 2 to 12 items, which
             are scored wrong.
+        scores: of every item, where they are not 0 and 1; graded: by a graded response model (`ScoredItems`).
     """
 
     theta: str = "normal"
@@ -48,6 +51,8 @@ class World:
     testlet_sd: float = 0.0
     random: float = 0.0
     unreached: float = 0.0
+    scores: tuple[int, ...] = (0, 1)
+    graded: bool = False
 
     def answers(self, bank: Bank, items: np.ndarray, n: int, slope: float, intercept: float, forms: bool,
                 rng: np.random.Generator) -> Responses:  # fmt: skip
@@ -61,6 +66,11 @@ class World:
         p = self.guessing + (1 - self.guessing) * expit(bank.a[items] * z)
         p[rng.random(n) < self.random] = CORRECT_AT_RANDOM
         x = (rng.random(p.shape) < p).astype(float)
+        categories = None
+        if len(self.scores) > 2:
+            scored = self.items(bank)
+            x = scored.scores(rng.random(z.size), z.ravel(), np.tile(items, n)).reshape(z.shape).astype(float)
+            categories = scored.max_scores[items] + 1
         seen = np.ones(x.shape, dtype=bool)
         if forms:
             first = rng.integers(0, len(items) // BLOCK, n)
@@ -73,7 +83,11 @@ class World:
         unreached[:, order] = ~reached
         x[late[:, None] & unreached] = 0.0
         x[~seen] = np.nan
-        return Responses.from_wide(x, [bank.ids[j] for j in items])
+        return Responses.from_wide(x, [bank.ids[j] for j in items], categories)
+
+    def items(self, bank: Bank) -> ScoredItems:
+        rng = np.random.default_rng(round(1e6 * bank.b[0]) % 2**32)
+        return ScoredItems.drawn(rng, [self.scores] * bank.a.size, bank.a, bank.b, graded=self.graded)
 
 
 @dataclass(frozen=True)
@@ -102,6 +116,8 @@ class Row:
 
 
 SOUND = World()
+SCORED = World(scores=(0, 1, 2, 3))
+GRADED = World(scores=(0, 1, 2, 3), graded=True)
 TWO = World(second=(0.2, 0.7))
 TWO_ABILITIES = World(second=(0.5, 0.8))
 TESTLETS = World(testlet_sd=0.7)
@@ -144,7 +160,8 @@ def fitted(responses: Responses) -> tuple[Calibration, bool]:
     def one(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
         return fit_em(some, model=model, latent=latent, threads=1, **how)
 
-    calibration, shape = fit_with_shape(one, responses, "2pl", "auto")
+    scored = responses.categories is not None
+    calibration, shape = fit_with_shape(one, responses, "gpcm" if scored else "2pl", "auto")
     return calibration, shape.guessing
 
 
@@ -160,7 +177,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
         linking = link(
             month, anchors_of(origin, tuple(bank.ids[:ANCHORS])), rules=Rules.from_settings({"min_anchor_responses": 1})
         )
-    except LinkingError:  # too few anchors agree: held
+    except (LinkingError, PsychometricsError):  # too few anchors agree: held; or items that cannot be linked
         linking = None
     change = change_of_misfit(Window(now, month), Window(before, origin), guessing=guessing, threads=1)
     if linking is None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.item_models import model_of
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Responses
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Responses, places_of_parameters
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.quadrature import Grid
 from tests.testbed.linked_months import ids
@@ -33,7 +33,7 @@ class ScoredItems:
         """Slopes a·m about those of items scored 0 and 1, and steps about .9 apart."""
         m = np.array(max_scores)
         a = rng.lognormal(0.1, 0.3, m.size) * 1.5 / (0.5 + m)
-        parameters = np.zeros((3 + m.max(), m.size))
+        parameters = np.zeros((3 + m.max() if (m > 1).any() else 2, m.size))
         parameters[:2] = a, -a * rng.normal(0, 1, m.size)
         for j in np.flatnonzero(m > 1):
             inner = np.arange(1, m[j])
@@ -45,6 +45,9 @@ class ScoredItems:
     @property
     def size(self) -> int:
         return len(self.models)
+
+    def select(self, order: np.ndarray) -> ScoredItems:
+        return ScoredItems(tuple(self.models[j] for j in order), self.parameters[:, order], self.categories[order])
 
     def moved(self, by: np.ndarray) -> ScoredItems:
         """All steps of an item moved by so much."""
@@ -75,17 +78,20 @@ class ScoredItems:
         x[:, :2] += common @ (np.sqrt(of_sample) @ rng.normal(size=2))
         cov, by_sample = own.copy(), common.reshape(-1, 2)
         cov[:, :2, :2] += common @ of_sample @ common.swapaxes(1, 2)
-        joint = np.zeros((self.size, 2, self.size, 2))
-        joint[np.arange(self.size), :, np.arange(self.size)] = own[:, :2, :2]
-        joint = joint.reshape(2 * self.size, -1) + by_sample @ of_sample @ by_sample.T
         has = np.arange(len(by) - 2) < np.where(self.categories > 2, self.categories, 0)[:, None]
+        further = np.where(has, x[:, 2:], np.nan) if has.size else None
+        places = places_of_parameters(self.size, further)
+        joint = np.zeros((places.max() + 1,) * 2)
+        for of, at in zip(own, places, strict=True):
+            joint[np.ix_(at[at >= 0], at[at >= 0])] = of[np.ix_(at >= 0, at >= 0)]
+        joint[: len(by_sample), : len(by_sample)] += by_sample @ of_sample @ by_sample.T
         return Calibration(
             item_ids=ids(self.size), models=self.models, engine="em", engine_version="test", a=x[:, 0], d=x[:, 1],
             c=np.zeros(self.size), cov=cov, joint_cov=joint,
             n=np.full(self.size, n), n_correct=np.full(self.size, n // 2),
             flags=((),) * self.size, latent_mean=0.0, latent_sd=1.0, n_persons=n,
             convergence=Convergence(True, 10, 0.0, 0.0, -1.0, int(free.sum())),
-            categories=self.categories, further=np.where(has, x[:, 2:], np.nan),
+            categories=self.categories, further=further,
         )  # fmt: skip
 
     def answers(self, rng: np.random.Generator, theta: np.ndarray) -> Responses:

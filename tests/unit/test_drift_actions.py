@@ -19,6 +19,11 @@ RULES = {
         Action.CHECK_KEY,
         "stronger learners get it wrong more often",
     ),
+    "a scored item has no key": (
+        Evidence(flags=("negative_discrimination",), has_key=False, held=("stronger learners get fewer points",)),
+        Action.KEEP,
+        "fewer points",
+    ),
     "an item that everybody has right": (Evidence(flags=("all_correct",)), Action.CHECK_KEY, "takes any answer"),
     "a leak": (Evidence("medium", kind="leak", onset="2026-09-12"), Action.RETIRE, "since 2026-09-12$"),
     "a leak from the window's first day on may be older": (

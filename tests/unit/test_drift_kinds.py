@@ -33,7 +33,7 @@ def window(
     log_time = 3.0 + g.normal(0, 0.35, knows.shape) + g.normal(0, 0.25, (LEARNERS, 1)) + np.log(0.5) * insider
     return Answers(
         person=np.repeat(np.arange(LEARNERS), ITEMS), item=np.tile(np.arange(ITEMS), LEARNERS),
-        correct=(option == key).ravel().astype(np.int8), log_time=log_time.ravel(), day=np.repeat(day, ITEMS),
+        score=(option == key).ravel().astype(np.int8), log_time=log_time.ravel(), day=np.repeat(day, ITEMS),
         option=option.ravel(), item_ids=IDS, key=key,
         usual_log_time=np.full(ITEMS, 3.0), usual_log_time_se=np.zeros(ITEMS),
     )  # fmt: skip

@@ -357,6 +357,8 @@ def test_steps_beside_a_rare_score_have_a_weak_prior_that_the_fit_names():
     fit, without = (fit_em(responses, model="gpcm", threads=1, prior_on_rare_steps=on) for on in (True, False))
     assert fit.convergence.converged, fit.convergence.reason
     assert without.priors == {}
+    others = fit_em(responses, model="gpcm", threads=1, prior_on_rare_steps={"i1"})
+    np.testing.assert_array_equal(others.d, without.d)
     named = Priors.from_dict(decode(encode(fit)).priors).rare_steps
     assert named.sd == STEP_SD
     rare = {

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irt_assets.abilities.batch import ScaleAbilities, answers_counted_otherwise
-from irt_assets.calibration.request import FitRequest, calibrate
+from irt_assets.calibration.request import FitRequest, ModelInBank, calibrate
 from irt_assets.calibration.shown import absent_scores
 from irt_assets.decisions.origin_sources import _at_our_metric
 from irt_assets.engines.em import EmEngine
@@ -46,14 +46,26 @@ def test_each_item_has_the_model_that_goes_with_the_scales_or_that_the_bank_name
     assert request().model == ("2pl", "2pl", "2pl", "gpcm", "gpcm", "gpcm")
     assert request(model="rasch").model == ("rasch", "rasch", "rasch", "pcm", "pcm", "pcm")
     assert request(model="pcm").model == ("rasch", "rasch", "rasch", "pcm", "pcm", "pcm")
-    named = {"A": "3pl", "D": "PCM", "E": "2pl"}
-    assert request(bank_models=named).model == ("2pl", "2pl", "2pl", "pcm", "gpcm", "gpcm")
+    named = {"A": ModelInBank("3pl"), "D": ModelInBank("PCM"), "E": ModelInBank("2pl"), "F": ModelInBank(None, "x")}
+    assert request(in_bank=named).model == ("2pl", "2pl", "2pl", "pcm", "gpcm", "gpcm")
+    assert request(in_bank=named).blocks == {"F": "x"}
+
+
+def test_items_of_a_block_share_their_steps_and_compared_items_have_no_prior_on_rare_ones() -> None:
+    rated = request(
+        in_bank={"D": ModelInBank("rsm", "mood"), "F": ModelInBank("rsm", "mood")}, published=frozenset("DE")
+    )
+    assert rated.on_steps == {"prior_on_rare_steps": frozenset("ABCF"), "blocks": {"D": "mood", "F": "mood"}}
+    assert request(PLAIN).on_steps == {}
+    fit = calibrate(EmEngine(1), rated, "hash").calibration
+    assert fit.further is not None
+    np.testing.assert_array_equal(fit.further[3, :3], fit.further[5, :3])
 
 
 def test_without_scored_items_nothing_is_asked_but_the_scales_model() -> None:
     for model in ("rasch", "1pl", "2pl", "3pl"):
         assert request(PLAIN, model).model == model
-    assert request(PLAIN, bank_models={"A": "3pl"}).model == "2pl"
+    assert request(PLAIN, in_bank={"A": ModelInBank("3pl")}).model == "2pl"
     assert request(PLAIN, "gpcm").model == ("2pl",) * 3
     only_two = replace(PLAIN, categories=np.full(3, 2))
     assert request(only_two, "3pl").model == "3pl"
@@ -106,9 +118,17 @@ def test_the_banks_parameters_of_a_scored_item_are_whole_or_refused() -> None:
     assert row.further == {"max_score": 2, "t0": 0, "t1": pytest.approx(0.85), "t2": 0}
     assert row.a == pytest.approx(0.85)
     assert _at_our_metric({"a": 1, "b": 0, "a_se": 0.1, "b_se": 0.1, "max_score": 1})[0].further == {}
-    for wrong in ({"t2": None}, {"t2": 0.4}, {"max_score": 30}, {"a_se": None}):
+    row, assumed = _at_our_metric(known | {"a_se": None})
+    assert assumed
+    assert row.a_se
+    assert row.further["max_score"] == 2
+    for wrong in ({"t2": None}, {"t2": 0.4}, {"max_score": 30}):
         with pytest.raises(ValueError, match=r"scored|max_score"):
             _at_our_metric(known | wrong)
+    without_errors, assumed = _at_our_metric(known | {"a_se": None})
+    assert assumed
+    assert without_errors.further == row.further
+    assert 0 < without_errors.b_se < 1
 
 
 def test_a_request_of_0_and_1_is_fitted_as_before() -> None:

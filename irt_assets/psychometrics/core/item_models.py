@@ -117,7 +117,8 @@ class MixedModel(ItemModel):
     def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:
         out = np.zeros(self.free(categories).shape)
         for some in parts(self, out, categories):
-            out[: 2 + len(some.further), some.at] = some.model.start(shares[some.at], some.categories, priors)
+            own = shares[some.at, : some.categories.max(initial=2)]
+            out[: 2 + len(some.further), some.at] = some.model.start(own, some.categories, priors)
         return out
 
     def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from irt_assets.psychometrics.core import covariances, curves
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems, chosen
+from irt_assets.psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, chosen
 from irt_assets.psychometrics.core.quadrature import Grid
 
 
@@ -260,10 +260,9 @@ class ItemParameters:
         """`item_ids` in their order, without parameters where they are not of these; each with its own errors alone."""
         place = {item: j for j, item in enumerate(self.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
-        known = (self.a, self.b, self.c, self.cov_of_each)
-        a, b, c, cov = (np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
-        others = chosen(self.others, np.array(at), len(self.a))
-        return ItemParameters(tuple(item_ids), a, b, c, cov, others=others)
+        known = (self.a, self.b, self.c, self.cov_of_each, self.further_cov)
+        values = (None if x is None else np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
+        return ItemParameters(tuple(item_ids), *values, chosen(self.others, np.array(at), len(self.a)))
 
     def or_else(self, other: ItemParameters) -> ItemParameters:
         """Those that are known, and in place of the others those of `other`, the same items in the same order."""
@@ -277,6 +276,22 @@ class ItemParameters:
         )
         cov = np.where(known[:, None, None], self.cov_of_each, other.cov_of_each)
         return ItemParameters(self.item_ids, a, b, c, cov, others=others)
+
+    def log_by_parameters(self, nodes: Floats) -> tuple[Floats, Floats]:
+        """Derivatives of `ItemCurves.score_tables` by the item's P parameters, c held: shape (M, P, Q) each."""
+        counted = CountedScores.of(self.curves)
+        tables = np.zeros((2, len(counted.item_of_row), 2 + self.n_further, len(nodes)))
+        tiny, by, p = np.finfo(float).tiny, self.curve_by_ab(nodes).transpose(0, 2, 1), self.curve(nodes).T[:, None]
+        tables[0, counted.first_row, :2] = by / np.maximum(p, tiny)
+        tables[1, counted.first_row, :2] = -by / np.maximum(1 - p, tiny)
+        for some in self.others:
+            a, b = (x[some.at][:, None, None] for x in (self.a, self.b))
+            by_a, by_d, *by_t = some.model.by_parameters(nodes, some.parameters(self.a, self.d), some.categories)
+            by_all = np.stack([by_a - b * by_d, -a * by_d, *by_t])
+            for own, first, n in zip(by_all.swapaxes(0, 1), counted.first_row[some.at], some.categories, strict=True):
+                tables[0, first : first + n - 1, : len(own)] = own[:, :, 1:n].transpose(2, 0, 1)
+                tables[1, first, : len(own)] = own[:, :, 0]
+        return tables[0], tables[1]
 
     def rescaled(self, slope: float, intercept: float) -> Self:
         """The same items in θ* = slope·θ + intercept, slope > 0: a* = a/slope, b* = slope·b + intercept."""

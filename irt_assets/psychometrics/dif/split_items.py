@@ -77,8 +77,10 @@ class Groups:
         rows = rows[np.argsort(group[rows], kind="stable")]  # a group's copies are then used one after the other
         first = np.diff(responses.person[rows], prepend=-1) != 0
         person = np.cumsum(first, dtype=np.int32) - 1
-        answers, n = responses.of_rows(rows), int(first.sum())
-        own = replace(answers, person=person, n_persons=n, key=None)
+        own = Responses(
+            person, responses.item[rows], responses.score[rows], int(first.sum()), responses.item_ids,
+            responses.categories,
+        )  # fmt: skip
         shape: Latent = latent if np.sum(member == 0) >= FEWEST_LEARNERS else "normal"
         return cls(own, tuple(names), group[rows[first]], answered, models, shape, threads)
 
@@ -91,7 +93,10 @@ class Groups:
         fits, least = [], np.full(self.responses.n_items, np.nan)
         for g, name in enumerate(self.names):
             answers = self.responses.of_persons(np.flatnonzero(self.member == g))
-            fit = fit_em(answers, model=self.models, threads=self.threads, tolerance=1e-2, abilities_known=True)
+            fit = fit_em(
+                answers, model=self.models, threads=self.threads, tolerance=1e-2, abilities_known=True,
+                prior_on_rare_steps=False,
+            )  # fmt: skip
             fits.append(fit)
             known = np.isfinite(fit.cov).all(axis=(1, 2)) & (fit.a > 0)
             if g == 0:
@@ -138,6 +143,7 @@ class Groups:
             latent=self.latent,
             threads=self.threads,
             tolerance=_TOLERANCE,
+            prior_on_rare_steps=False,
             start=replace(near.fit.select(near.place[group, item]), item_ids=ids),
         )
         if not (fit.convergence.converged or (model_of(self.models).guesses and _all_but_items(fit))):

@@ -11,6 +11,8 @@ the published curve P have one parameter each:
     drift      P with b + δ
     leak       π + (1 − π) P: a share π of the learners knows the answer
     wrong key  s (1 − P): scored right is a distractor that s of those choose who do not know the answer
+
+Of an item scored 0 … m, P is the chance of each score; a leak gives m to the share π. It has no key.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
+from irt_assets.psychometrics.core.item_models import CountedScores
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
 
@@ -48,7 +51,7 @@ class Answers:
     """R answers of a window, in any order.
 
     Attributes:
-        person, item: shape (R,), indices; item into `item_ids`. correct: shape (R,), 0 or 1.
+        person, item: shape (R,), indices; item into `item_ids`. score: shape (R,), 0 or 1, or below `categories` (J,).
         log_time: shape (R,), of the response time; NaN where unknown.
         day: shape (R,), whole days of any calendar.
         option: shape (R,), the chosen option's number, −1 where unknown. key: shape (J,), likewise.
@@ -58,7 +61,7 @@ class Answers:
 
     person: Ints
     item: Ints
-    correct: npt.NDArray[np.int8]
+    score: npt.NDArray[np.int8]
     log_time: Floats
     day: Ints
     option: Ints
@@ -66,6 +69,12 @@ class Answers:
     key: Ints
     usual_log_time: Floats
     usual_log_time_se: Floats
+    categories: Ints | None = None
+
+    @property
+    def n_categories(self) -> Ints:
+        """Shape (J,)."""
+        return np.full(len(self.item_ids), 2) if self.categories is None else self.categories
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class Change:
 
     Attributes:
         size: δ in θ for drift, π for a leak, s for a wrong key; of an item that became easier δ; NaN where unclear.
-        gains: 2ΔLL of "drift", "leak" and "wrong key" over the published curve.
+        gains: 2ΔLL of "drift", "leak" and, of an item scored 0 and 1, "wrong key" over the published curve.
         time_z: of the correct answers' log times, item and person effects removed; NaN without times.
         onset: first day of a leak, in the calendar of `Answers.day`; None for other kinds.
         distractor: an option that abler learners choose and that is not the key; None where there is none.
@@ -102,7 +111,10 @@ def classify_changes(
     known = published.curves.known
     examined = np.isin(answers.item_ids, list(items))
     others = known & ~examined
-    measured = RestPosterior.of(answers.person, answers.item, answers.correct, others, published, mean=mean, sd=sd)
+    measured = RestPosterior.of(
+        answers.person, answers.item, answers.score, others, published,
+        mean=mean, sd=sd, categories=answers.categories,
+    )  # fmt: skip
     residual = _time_residuals(answers, others)
     found = {}
     for j in np.flatnonzero(examined & known).tolist():
@@ -122,34 +134,54 @@ def _classified(
     item: ItemParameters,
     residual: Floats,
 ) -> Change:
-    correct = answers.correct[rows] == 1
-    p = posterior @ item.curve(nodes)[:, 0]  # ∫ P h_n, shape (n,): P enters the leak and the key linearly
-    sound = _loglik(p, correct).sum()
+    score, scored = answers.score[rows], bool(answers.n_categories[j] > 2)
+    correct = score == answers.n_categories[j] - 1
+    published = _chances(item, nodes, posterior, score, correct)
+    sound = _loglik(*published, correct).sum()
+    p, share = published
 
     def moved(delta: float) -> float:
-        return float(_loglik(posterior @ replace(item, b=item.b + delta).curve(nodes)[:, 0], correct).sum())
+        by = _chances(replace(item, b=item.b + delta), nodes, posterior, score, correct)
+        return float(_loglik(*by, correct).sum())
 
     delta, by_drift = _best(moved, -MOST_DRIFT, MOST_DRIFT)
-    share, by_leak = _best(lambda x: float(_loglik(x + (1 - x) * p, correct).sum()), 0.0, 1.0)
-    taken, by_key = _best(lambda x: float(_loglik(x * (1 - p), correct).sum()), 0.0, 1.0)
-    gains = {"drift": 2 * (by_drift - sound), "leak": 2 * (by_leak - sound), "wrong key": 2 * (by_key - sound)}
+    known, by_leak = _best(lambda x: float(_loglik(x + (1 - x) * p, share, correct).sum()), 0.0, 1.0)
+    gains = {"drift": 2 * (by_drift - sound), "leak": 2 * (by_leak - sound)}
+    taken, distractor = np.nan, None
+    if not scored:
+        taken, by_key = _best(lambda x: float(_loglik(x * (1 - p), share, correct).sum()), 0.0, 1.0)
+        gains["wrong key"] = 2 * (by_key - sound)
+        distractor = _distractor(answers.option[rows], int(answers.key[j]), posterior @ nodes)
     best = max(gains, key=lambda name: gains[name])
-    distractor = _distractor(answers.option[rows], int(answers.key[j]), posterior @ nodes)
     z = _mean_z(residual[correct], float(answers.usual_log_time_se[j]))
     kind, size, onset = Kind.UNCLEAR, np.nan, None
     if distractor is not None or (best == "wrong key" and gains[best] > ACCEPTED):
         kind, size = Kind.WRONG_KEY, taken
     elif gains[best] > ACCEPTED and (best == "leak" or delta < 0):
         kind = Kind.EASIER if np.isnan(z) else Kind.LEAK if z < FASTER else Kind.DRIFT
-        size = share if kind is Kind.LEAK else delta
-        onset = _onset(answers.day[rows], p, correct) if kind is Kind.LEAK else None
+        size = known if kind is Kind.LEAK else delta
+        onset = _onset(answers.day[rows], p, share, correct) if kind is Kind.LEAK else None
     elif gains[best] > ACCEPTED:
         kind, size = Kind.DRIFT, delta
     return Change(answers.item_ids[j], kind, float(size), gains, z, onset, distractor)
 
 
-def _loglik(p: Floats, correct: Mask) -> Floats:
-    return np.log(np.maximum(np.where(correct, p, 1 - p), np.finfo(float).tiny))
+def _chances(
+    item: ItemParameters, nodes: Floats, posterior: Floats, score: npt.NDArray[np.int8], correct: Mask
+) -> tuple[Floats, Floats]:
+    """∫ P h_n of full credit, shape (n,), and which share of the other answers has the learner's score: it enters the
+    leak and the key linearly."""
+    for some in item.others:
+        tables = posterior @ some.model.probabilities(nodes, some.parameters(item.a, item.d), some.categories)[0]
+        counted = CountedScores.of(item.curves).of_answers(np.zeros_like(score), score, some.categories)
+        p = tables[:, -1]
+        others = tables[np.arange(len(score)), counted] / np.maximum(1 - p, np.finfo(float).tiny)
+        return p, np.where(correct, 1.0, others)
+    return posterior @ item.curve(nodes)[:, 0], np.ones(len(score))
+
+
+def _loglik(p: Floats, share: Floats, correct: Mask) -> Floats:
+    return np.log(np.maximum(np.where(correct, p, (1 - p) * share), np.finfo(float).tiny))
 
 
 def _best(loglik: Callable[[float], float], low: float, high: float) -> tuple[float, float]:
@@ -190,17 +222,17 @@ def _distractor(option: Ints, key: int, theta: Floats) -> int | None:
     return best if best is not None and correlations[best] > max(0.0, of_key) else None
 
 
-def _onset(day: Ints, p: Floats, correct: Mask) -> int:
+def _onset(day: Ints, p: Floats, share: Floats, correct: Mask) -> int:
     """The day from which on a leak explains the answers best, the published curve holding before (a change point by
     maximum likelihood; the leak's share is fitted again for every candidate)."""
-    before = _loglik(p, correct)
+    before = _loglik(p, share, correct)
     best, when = -np.inf, int(day.min())
     for candidate in np.unique(day).tolist():
         later = day >= candidate
-        p_later, correct_later = p[later], correct[later]
+        p_later, share_later, correct_later = p[later], share[later], correct[later]
 
-        def leaked(x: float, p: Floats = p_later, correct: Mask = correct_later) -> float:
-            return float(_loglik(x + (1 - x) * p, correct).sum())
+        def leaked(x: float, p: Floats = p_later, share: Floats = share_later, correct: Mask = correct_later) -> float:
+            return float(_loglik(x + (1 - x) * p, share, correct).sum())
 
         total = before[~later].sum() + _best(leaked, 0.0, 1.0)[1]
         if total > best:

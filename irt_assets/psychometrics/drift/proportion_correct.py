@@ -11,7 +11,9 @@ variance Σ p_i(1 − p_i)/n². What is published has errors as well, so
     Var(x̄ − p̄) = Σ p_i(1 − p_i)/n² + gᵀ Cov(a, b) g + Σ_k g_kᵀ Cov(a_k, b_k) g_k + g_μ² Var(μ),
 
 g being the gradient of p̄ by the item's own parameters, g_k by those of another item, through the posteriors, and g_μ by
-the mean μ of the learners. Errors of different items are taken as independent.
+the mean μ of the learners. Errors of different items are taken as independent. Of an item scored 0 … m, x is the score
+as a share of m, P its expectation, and x² has another than x: the first term is Σ (E x_i² − p_i²)/n². Steps have errors
+as a and b have; c is held.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from scipy.special import ndtr
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC
+from irt_assets.psychometrics.core.item_models import CountedScores
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.significance import q_values
@@ -83,39 +86,48 @@ def proportions_correct(
     the error of its mean.
     Tested items do not contribute to anyone's θ.
     """
-    known, cov = published.curves.known, published.cov_of_each
+    known = published.curves.known
     is_tested = np.isin(responses.item_ids, list(tested))
     informative = known & ~is_tested
     others = RestPosterior.of(
-        responses.person, responses.item, responses.score, informative, published, mean=mean, sd=sd
-    )
-    right, wrong = others.right[:, informative], others.wrong[:, informative]
+        responses.person, responses.item, responses.score, informative, published,
+        mean=mean, sd=sd, categories=responses.categories,
+    )  # fmt: skip
     informing = [item for item, is_one in zip(responses.item_ids, informative, strict=True) if is_one]
-    of_right, of_wrong = _scores(others.nodes, published.select(informing))
+    of_row = CountedScores.of(published.curves).item_of_row
+    right, wrong = (answers[:, informative[of_row]] for answers in (others.right, others.wrong))
+    of_right, of_wrong = published.select(informing).log_by_parameters(others.nodes)
+    of_row, cov_of_others = of_row[informative[of_row]], published.select(informing).cov_of_all
+    place = np.cumsum(informative) - 1
     by_item = np.argsort(responses.item, kind="stable")
     starts = np.searchsorted(responses.item[by_item], np.arange(responses.n_items + 1))
     found = []
     for j in np.flatnonzero(is_tested & known).tolist():
         tested_one = published.select([responses.item_ids[j]])
         rows = by_item[starts[j] : starts[j + 1]]
-        correct = responses.score[rows]
-        if correct.size < FEWEST:
+        share = responses.score[rows] / (responses.n_categories[j] - 1)
+        if share.size < FEWEST:
             continue
         people = responses.person[rows]
         posterior = others.posterior(people)
         curve = tested_one.curve(others.nodes)[:, 0]
         p = posterior @ curve
-        spread = float((p * (1 - p)).sum())
-        if spread < LEAST_SPREAD:
+        if (p * (1 - p)).sum() < LEAST_SPREAD:
             continue
-        own = posterior.mean(axis=0) @ tested_one.curve_by_ab(others.nodes)[0]
-        tilt = posterior * (curve - p[:, None]) / correct.size  # (n, Q): what moving a posterior does to p̄
-        by_others = np.einsum("jkq,jq->jk", of_right, right[people].T @ tilt)
-        by_others += np.einsum("jkq,jq->jk", of_wrong, wrong[people].T @ tilt)
+        own = np.zeros(2 + tested_one.n_further)
+        own[:2] = posterior.mean(axis=0) @ tested_one.curve_by_ab(others.nodes)[0]
+        if tested_one.others:
+            own[2:] = tested_one.by_further(others.nodes)[0] @ posterior.mean(axis=0)
+        tilt = posterior * (curve - p[:, None]) / share.size  # (n, Q): what moving a posterior does to p̄
+        by_rows = np.einsum("jkq,jq->jk", of_right, right[people].T @ tilt)
+        by_rows += np.einsum("jkq,jq->jk", of_wrong, wrong[people].T @ tilt)
+        by_others = np.zeros(cov_of_others.shape[:2])
+        np.add.at(by_others, place[of_row], by_rows)
         by_mean = tilt.sum(axis=0) @ (others.nodes - mean) / sd**2
-        variance = spread / correct.size**2 + own @ cov[j] @ own + (by_mean * mean_se) ** 2
-        variance += np.einsum("jk,jkl,jl->", by_others, cov[informative], by_others)
-        found.append((responses.item_ids[j], correct.size, correct.mean(), p.mean(), np.sqrt(variance)))
+        spread = float((posterior @ _squared(tested_one, others.nodes, curve) - p**2).sum())
+        variance = spread / share.size**2 + own @ tested_one.cov_of_all[0] @ own + (by_mean * mean_se) ** 2
+        variance += np.einsum("jk,jkl,jl->", by_others, cov_of_others, by_others)
+        found.append((responses.item_ids[j], share.size, share.mean(), p.mean(), np.sqrt(variance)))
     items, n, *numbers = zip(*found, strict=True) if found else ((),) * 5
     observed, expected, se = (np.array(x, dtype=float) for x in numbers)
     chance = 2 * ndtr(-np.abs(observed - expected) / se)
@@ -123,11 +135,9 @@ def proportions_correct(
     return ProportionsCorrect(tuple(items), np.array(n, dtype=np.int64), observed, expected, se, chance, q)
 
 
-def _scores(nodes: Floats, items: ItemParameters) -> tuple[Floats, Floats]:
-    """Shape (J, 2, Q) each: ∂/∂(a, b) of log P and of log(1 − P) at the nodes.
-
-    An item's share in the gradient of p̄ is Σ_i Cov_h(P, its score at i's answer), as posteriors are made of these.
-    """
-    tiny = np.finfo(float).tiny
-    by_parameters, p = items.curve_by_ab(nodes).transpose(0, 2, 1), items.curve(nodes).T[:, None]
-    return by_parameters / np.maximum(p, tiny), -by_parameters / np.maximum(1 - p, tiny)
+def _squared(item: ItemParameters, nodes: Floats, curve: Floats) -> Floats:
+    """Shape (Q,): the expected square of the share of the maximum score, of which `curve` is the expectation."""
+    for some in item.others:
+        p = some.model.probabilities(nodes, some.parameters(item.a, item.d), some.categories)[0]
+        return np.asarray(p @ (np.arange(p.shape[1]) / (some.categories[0] - 1)) ** 2)
+    return curve

@@ -24,7 +24,7 @@ The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -120,7 +120,7 @@ class FitOptions(TypedDict, total=False):
     likelihood_only: bool
     abilities_known: bool
     blocks: Mapping[str, str] | None
-    prior_on_rare_steps: bool
+    prior_on_rare_steps: bool | Collection[str]
 
 
 def fit_em(
@@ -164,7 +164,8 @@ def fit_em(
         blocks: item → block of a rating scale model, whose items have their steps in common; items without a name are
             one block.
         prior_on_rare_steps: whether steps beside a score that fewer than ten learners got have a weak prior
-            (`RareSteps`), which `Calibration.priors` then names with the items. Not for fits that judge given values.
+            (`RareSteps`), which `Calibration.priors` then names with the items; or the items that may have it. Not for
+            items whose given values are judged by the fit.
 
     Items with more than two scores need a model for these. A score that nobody got is absent: the item keeps its other
     scores, and the absent one has a t of −∞. Of models outside the partial credit family, errors come from differences
@@ -213,7 +214,7 @@ def fit_source(
     likelihood_only: bool = False,
     abilities_known: bool = False,
     blocks: Mapping[str, str] | None = None,
-    prior_on_rare_steps: bool = True,
+    prior_on_rare_steps: bool | Collection[str] = True,
 ) -> Calibration:
     """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
     models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
@@ -238,6 +239,8 @@ def fit_source(
     of_kept = counts.select(keep)
     steps_of = blocks_of_steps(kept_ids, [*compress(models, keep)], of_kept, held, blocks or {})
     own_steps = ~held.known if steps_of is None else ~held.known & (steps_of < 0)
+    if not isinstance(prior_on_rare_steps, bool):
+        own_steps &= np.isin(kept_ids, [*prior_on_rare_steps])
     rare = rare_steps(kept_ids, own_steps, of_kept) if prior_on_rare_steps and of.scores_suffice else None
     priors, given_priors = replace(priors, rare_steps=rare), replace(given_priors, rare_steps=rare)
     layout = partial(

@@ -13,7 +13,7 @@ model's mean, whatever was seen (as long as what was seen did not depend on θ b
 - RMSD   = √(Σ_q w_q (r_q/n_q)²), w_q = n_q/n: the observed against the model curve
 
 because (x − P)² − P(1 − P) = (x − P)(1 − 2P). Of an item scored 0 … m, x is the share of m, P its expectation, and
-P(1 − P) its variance; (x − P)² less the variance is then no multiple of x − P, and is summed by itself, as are the
+P(1 − P) its variance; (x − P)² less the variance is then not a multiple of x − P, and is summed by itself, as are the
 scores of its parameters. Both mean squares are therefore score tests of one more parameter on
 the item's logit, and the estimated item parameters take away what lies in the direction of their own scores: with A
 their directions and V the covariance of r for true parameters, V* = V − VA(AᵀVA)⁻¹AᵀV is the covariance of r at
@@ -116,7 +116,8 @@ def item_fit(
         law = _under_the_model(sample, tables, directions, copies, rng, run)
         of_scores = None if tables.scores is None else tables.products(whole, run)[0]
     with np.errstate(divide="ignore", invalid="ignore"):
-        squares, free = (directions * residual).sum(axis=2), law.free(tables, residual)
+        squares = (directions * residual).sum(axis=2)
+        free = residual - np.einsum("jqm,jmk,jk->jq", law.pull, tables.own, residual)
         effective = (directions * free).sum(axis=2)
         if of_scores is not None:
             at, own = whole.scored, of_scores[:, 2:]
@@ -227,10 +228,6 @@ class _Law:
     moments: Floats
     pull_of_squares: Floats
     pull_of_scores: Floats
-
-    def free(self, tables: _Tables, residual: Floats) -> Floats:
-        """Residuals (J, Q) of items of two categories less what they owe to the scores."""
-        return residual - np.einsum("jqm,jmk,jk->jq", self.pull, tables.own, residual)
 
 
 def _under_the_model(

@@ -7,7 +7,7 @@ origin a scale has, and what a gate does with the answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import get_args
 
@@ -23,10 +23,9 @@ from irt_assets.psychometrics.alignment.align import (
     align,
 )
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.covariances import of_errors
 from irt_assets.psychometrics.core.curves import probability_at, slope_at
 from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError
-from irt_assets.psychometrics.core.item_models import ItemCurves, which
+from irt_assets.psychometrics.core.item_models import OtherItems, which
 from irt_assets.psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -37,8 +36,11 @@ ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with 
 _MOST_STARTS = 100
 
 
-def assumed_errors(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
-    """(a_se, b_se, cov_ab), shape (K,), of a calibration with 500 learners θ ~ N(0, 1); c is held.
+def assumed_errors(
+    a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike, scored: Sequence[OtherItems] = ()
+) -> tuple[Floats, Floats, Floats]:
+    """(a_se, b_se, cov_ab), shape (K,), of a calibration with 500 learners θ ~ N(0, 1); c is held, and so are the
+    parameters of scores of the `scored` among these items, whose information about a(θ − b) is Var(score).
 
     Inverse of n·E[P'²/(P(1 − P)) · g gᵀ], g = (θ − b, −a), P' = (1 − c)·σ(1 − σ), σ = 1/(1 + exp(−a(θ − b))): the
     expected information with θ known (Lord 1980, ch. 12), hence a floor. Infinite, and cov_ab 0, where there is no
@@ -48,30 +50,17 @@ def assumed_errors(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> tupl
     z, guessing = a[:, None] * (NODES - b[:, None]), c[:, None]
     p, slope = probability_at(z, guessing), slope_at(z, guessing)
     variance = p * (1 - p)  # 0 where the curve of a steep item has reached 1, and its slope 0
-    a_se, b_se, cov_ab = _by_information(a, b, np.divide(slope**2, variance, out=np.zeros_like(p), where=variance > 0))
-    return a_se, b_se, cov_ab
-
-
-def assumed_cov(items: ItemCurves) -> Floats:
-    """The covariance of (a, b) by `assumed_errors`, in the form of `covariances`, also of scored items, whose steps are
-    held, too."""
-    errors = np.stack(assumed_errors(items.a, b := -items.d / items.a, items.c))
-    for some in items.others:
-        information = items.select(some.at).information(NODES).T / items.a[some.at][:, None] ** 2
-        errors[:, some.at] = _by_information(items.a[some.at], b[some.at], information)
-    return of_errors(*errors)
-
-
-def _by_information(a: Floats, b: Floats, about_logit: Floats) -> Floats:
-    """What `assumed_errors` gives, shape (3, K), by the information (K, Q) of an answer about a(θ − b)."""
-    weight = ASSUMED_N * WEIGHTS * about_logit
+    weight = np.divide(ASSUMED_N * WEIGHTS * slope**2, variance, out=np.zeros_like(p), where=variance > 0)
+    for some in scored:
+        information = some.model.information(NODES, some.parameters(a, -a * b), some.categories)
+        weight[some.at] = ASSUMED_N * WEIGHTS * information / a[some.at][:, None] ** 2
     off = NODES - b[:, None]
     i_aa, i_bb = (weight * off**2).sum(1), (weight * a[:, None] ** 2).sum(1)
     i_ab = -(weight * off * a[:, None]).sum(1)
     det = i_aa * i_bb - i_ab**2
     nothing, determined = np.full_like(det, np.inf), det > 0
     a_se, b_se = (np.sqrt(np.divide(i, det, out=nothing.copy(), where=determined)) for i in (i_bb, i_aa))
-    return np.stack([a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=determined)])
+    return a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=determined)
 
 
 def link(

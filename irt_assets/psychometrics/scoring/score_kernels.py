@@ -1,4 +1,5 @@
-"""Compiled loop of the scores that maximise or solve an equation: MAP, ML, WLE. EAP is in `kernels`."""
+"""Compiled loops of the scores that maximise or solve an equation, MAP, ML and WLE, and of what errors of scored items
+do to θ. EAP is in `kernels`."""
 
 from __future__ import annotations
 
@@ -182,3 +183,31 @@ def maximise_scores(  # type: ignore[no-untyped-def]
         theta[i] = x
         curvature = expected if kind >= 2 else observed
         se[i] = 1.0 / np.sqrt(curvature) if curvature > 0 else np.inf
+
+
+@_compiled
+def variances_of_scores(item, score, theta, a, b, steps, categories, cov_ab, further_cov, out):  # type: ignore[no-untyped-def]
+    """Information of R answers to partial credit items, and the variance that errors of a, b and t give ∂ log P/∂θ =
+    a(x − E), which moves by x − E − aV(θ − b), a²V and −aP_k(k − E); into `out` (2, R).
+
+    steps: t, shape (J, C); cov_ab (J, 2, 2), further_cov (J, M, 2 + M): covariances of the items' parameters.
+    """
+    by = np.empty(2 + steps.shape[1])
+    for r in range(item.size):
+        j = item[r]
+        n = categories[j]
+        if n <= 2:
+            continue
+        off = theta[r] - b[j]
+        eta = a[j] * off
+        log_total, expected, variance, _ = _moments(eta, steps[j, :n])
+        by[0] = score[r] - expected - a[j] * variance * off
+        by[1] = a[j] ** 2 * variance
+        for k in range(n):
+            by[2 + k] = -a[j] * np.exp(k * eta + steps[j, k] - log_total) * (k - expected)
+        total = by[0] ** 2 * cov_ab[j, 0, 0] + 2.0 * by[0] * by[1] * cov_ab[j, 0, 1] + by[1] ** 2 * cov_ab[j, 1, 1]
+        for k in range(n):
+            total += 2.0 * by[2 + k] * (by[0] * further_cov[j, k, 0] + by[1] * further_cov[j, k, 1])
+            for other in range(n):
+                total += by[2 + k] * by[2 + other] * further_cov[j, k, 2 + other]
+        out[0, r], out[1, r] = a[j] ** 2 * variance, total

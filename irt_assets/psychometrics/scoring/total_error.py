@@ -26,11 +26,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
-from irt_assets.psychometrics.core.covariances import common_part
+from irt_assets.psychometrics.core.covariances import common_part, widened, with_further
 from irt_assets.psychometrics.core.curves import (
     by_asymptote_at,
     information_at,
@@ -38,8 +40,11 @@ from irt_assets.psychometrics.core.curves import (
     slope_at,
     weight_at,
 )
+from irt_assets.psychometrics.core.item_models import CountedScores
 from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.model_families import PartialCreditModel
 from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.scoring import score_kernels
 from irt_assets.psychometrics.scoring.abilities import Scores
 
 FEWEST = 3
@@ -79,10 +84,7 @@ class ParameterErrors:
         """The errors of `item_ids` in their order, unknown where they are not of these."""
         place = {item: j for j, item in enumerate(self.items.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
-        items = self.items.among(item_ids)
-        if (further := self.items.further_cov) is not None:
-            items = replace(items, further_cov=np.append(further, np.full((1, *further.shape[1:]), np.nan), axis=0)[at])
-        return replace(self, items=items, origin=np.append(self.origin, -1)[at])
+        return replace(self, items=self.items.among(item_ids), origin=np.append(self.origin, -1)[at])
 
     def total_se(self, scores: Scores, responses: Responses, prior_sd: float) -> Floats:
         """Shape (n_persons,), ≥ `scores.se`; NaN where errors of an item that was answered are not known.
@@ -92,7 +94,9 @@ class ParameterErrors:
         """
         known = np.isfinite(self.items.a + self.items.b)[responses.item]
         person, item = responses.person[known], responses.item[known]
-        theta, n = scores.theta[person], responses.n_persons
+        theta, n, score = scores.theta[person], responses.n_persons, responses.score[known]
+        if self.items.others or responses.categories is not None:
+            score = self._counted.of_answers(item, score, responses.categories)
 
         def of_learners(of_answers: Floats) -> Floats:
             return np.bincount(person, of_answers, minlength=n).astype(np.float64)
@@ -101,13 +105,20 @@ class ParameterErrors:
         eta, by_logit_c = a * off, c * (1 - c)
         p, by_eta, omega = probability_at(eta, c), slope_at(eta, c), weight_at(eta, a, c)
         information = information_at(eta, a, c)
+        of_scores = self._of_scores(item, theta, score) if self.items.others else None
+        if of_scores is not None:
+            information = np.where(np.isnan(of_scores[0]), information, of_scores[0])
         total = (of_learners(information) + prior_sd**-2)[person]
         moves = -omega * np.stack([by_eta * off, -by_eta * a, by_asymptote_at(eta) * by_logit_c])
         bend = by_eta / (1 - c) / np.maximum(p, _TINY) ** 2  # −∂(ω/a)/∂c, and ∂(ω/a)/∂η but for a factor c
         weighs = np.stack([omega / a + eta * c * bend, -(a**2) * c * bend, -a * bend * by_logit_c])
-        by = ((responses.score[known] - p) * weighs + moves).T / total[:, None]
-        cov = self.items.cov_of_all[:, :3, :3][item]
-        variance = of_learners(np.einsum("rx,rxy,ry->r", by, cov, by))
+        by = ((score - p) * weighs + moves).T / total[:, None]
+        third = widened(self.items.further_cov, len(self.items.item_ids), 1)[:, :1, :3]
+        cov = with_further(self.items.cov_of_each, third)[item]
+        own = np.einsum("rx,rxy,ry->r", by, cov, by)
+        if of_scores is not None:
+            own = np.where(np.isnan(of_scores[0]), own, of_scores[1] / total**2)
+        variance = of_learners(own)
         at = np.stack([scores.theta**2, 2 * scores.theta, np.ones(n)])
         share, origin, fits = information / total, self.origin[item], len(self.common)
         of_fit = origin >= 0
@@ -117,3 +128,34 @@ class ParameterErrors:
         variance += np.where(weight > 0, (weight**2 - alone) * (gamma @ at).T, 0.0).sum(axis=1)
         variance += (weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1)) * (self.shared[[0, 0, 1], [0, 1, 1]] @ at)
         return np.sqrt(scores.se**2 + np.maximum(variance, 0.0))
+
+    @cached_property
+    def _counted(self) -> CountedScores:
+        return CountedScores.of(self.items.curves)
+
+    @cached_property
+    def _steps(self) -> Floats:
+        """Shape (J, C): t of partial credit items."""
+        found = np.zeros(self._counted.table.shape)
+        for some in self.items.others:
+            if isinstance(some.model, PartialCreditModel):
+                found[some.at, : len(some.further)] = some.further.T
+        return found
+
+    def _of_scores(self, item: npt.NDArray[np.int32], theta: Floats, score: npt.NDArray[np.int8]) -> Floats:
+        """Shape (2, R), of the answers to partial credit items, NaN of others: their information, and the variance that
+        errors of a, b and t give ∂ log P/∂θ."""
+        found = np.full((2, item.size), np.nan)
+        score_kernels.variances_of_scores(
+            item,
+            score,
+            theta,
+            self.items.a,
+            self.items.b,
+            self._steps,
+            self._counted.categories,
+            np.ascontiguousarray(self.items.cov_of_each),
+            np.ascontiguousarray(widened(self.items.further_cov, len(self.items.item_ids), self.items.n_further)),
+            found,
+        )
+        return found

@@ -186,12 +186,13 @@ class Scenario:
         return self.blocks_per_form * self.items_per_block if self.assignment == "linear" else self.adaptive_items
 
 
-def demo_scenario(now: datetime, seed: int = 1) -> Scenario:
+def demo_scenario(now: datetime, seed: int = 1, *, scored: bool = False) -> Scenario:
     """The demo: the four complete months before `now` and the running one, with one fault of every kind.
 
     Drift and leak begin in the third month; wrong key, all-correct and DIF are there from the start; in the second
-    month 12 of 30 anchors are 0.6 harder, so that nothing of that month may be published. Draws go by a month's place
-    and not by its name, so that the demo gives the same picture whenever it is run.
+    month 12 of 30 anchors are 0.6 harder, so that nothing of that month may be published. `scored`: open items are
+    scored 0 to 3, 0 to 2, or 0 and 2, and one of them drifts, too; all else is as it is without. Draws go by a month's
+    place and not by its name, so that the demo gives the same picture whenever it is run.
     """
     running = np.datetime64(now.astimezone(UTC).strftime("%Y-%m"), "M")
     months = tuple(str(running - k) for k in range(4, -1, -1))
@@ -203,7 +204,11 @@ def demo_scenario(now: datetime, seed: int = 1) -> Scenario:
         Fault("all_correct"),
         Fault("anchors_moved", first_month=months[1], last_month=months[1], size=0.6, n_items=12),
     )
-    return Scenario(months=months, now=now, seed=seed, faults=faults)
+    if not scored:
+        return Scenario(months=months, now=now, seed=seed, faults=faults)
+    faults += (Fault("drift", first_month=months[2], size=-0.8, scored=True),)
+    kinds = (0, 1, 2, 3), (0, 1, 2), (0, 2)
+    return Scenario(months=months, now=now, seed=seed, faults=faults, scored_items=kinds)
 
 
 @dataclass(frozen=True)

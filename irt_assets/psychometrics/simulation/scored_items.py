@@ -55,17 +55,9 @@ class ScoredItems:
         return cls(slope, b, t, graded)
 
     @property
-    def d(self) -> Floats:
-        return -self.a * self.b
-
-    @property
     def max_scores(self) -> Ints:
         """Shape (J,)."""
         return self.t.shape[1] - 1 - np.isfinite(self.t)[:, ::-1].argmax(axis=1)
-
-    def moved(self, by: Floats) -> Self:
-        """The same items, `by` (J,) harder."""
-        return replace(self, b=self.b + by)
 
     def scores(self, uniform: Floats, away: Floats, item: Ints) -> npt.NDArray[np.int8]:
         """The score of R answers, from uniform numbers; `away` is θ − b of each, all of shape (R,). Learners with
@@ -103,7 +95,7 @@ class ScoredItems:
                     missed: Floats = shares - weights @ expit(slope * np.subtract.outer(grid.nodes, at))
                     return missed
 
-                return _bisected(excess, np.full(shares.size, -60.0), 60.0)
+                return _bisected(excess, np.full(shares.size, -1e3), 1e3)
 
             def steeper(slope: Floats, found=found, rise=rise) -> Floats:  # type: ignore[no-untyped-def]
                 p = expit(slope * np.subtract.outer(grid.nodes, found(slope)))

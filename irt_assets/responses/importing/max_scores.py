@@ -11,9 +11,9 @@ from typing import NamedTuple
 import psycopg
 
 from irt_assets.common.wording import listed
-from irt_assets.ledger import publications
 from irt_assets.responses.importing.staging import kept_as_corrections
 from resources.failures import PermanentFailure
+from resources.postgres.database import first_column
 from resources.postgres.guest_reads import reads_own_tables
 
 MOST_NAMED = 5
@@ -93,8 +93,8 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
     items, most = [one.item_id for one in changed], [one.max_score for one in changed]
     values = {"items": items, "most": most}
     named = listed([f"{one.item_id} ({one.former} → {one.max_score})" for one in changed], MOST_NAMED)
-    published = publications.published_among(connection, items)
-    if published:
+    query = "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1"
+    if published := first_column(connection, query, (items,)):
         raise PermanentFailure(
             f"{file}: the maximum score of an item is changed while nothing of it is published, and published is "
             f"{listed(published, MOST_NAMED)}: with another maximum it is another item, so give "
