@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from irt_assets.engines.pymc import SPEC
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
+from irt_assets.engines.spec import RIGHT_AND_WRONG, one_model
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
@@ -118,7 +118,8 @@ class PymcEngine:
     ) -> Calibration:
         """`anchors`: in place of the engine's own."""
         engine = self if anchors is None else replace(self, anchors=anchors)
-        return engine.sample(responses, model=SPEC.one_model(model), data_hash=data_hash).calibration
+        only = one_model(ENGINE, RIGHT_AND_WRONG, model)
+        return engine.sample(responses, model=only, data_hash=data_hash).calibration
 
     def sample(self, responses: Responses, *, model: Model = DEFAULT_MODEL, data_hash: str = "") -> Posterior:
         """The calibration and its draws.

@@ -23,6 +23,10 @@ HEAVY_POOL = "heavy_engines"
 """Pool of engines that take gigabytes or hours: only one of their runs executes at a time."""
 
 
+RIGHT_AND_WRONG: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
+"""Models of items scored 0 and 1."""
+
+
 @dataclass(frozen=True)
 class PythonPackage:
     """A distribution that an engine imports, and the command that installs it."""
@@ -89,8 +93,13 @@ class EngineSpec:
 
     def one_model(self, model: Model | Sequence[Model]) -> Model:
         """The model of all items. Raises PsychometricsError where they have several, or one that it does not fit."""
-        named = {model} if isinstance(model, str) else set(model)
-        if len(named) != 1 or not named.issubset(self.models):
-            got = repr(model) if isinstance(model, str) else " and ".join(sorted(named))
-            raise PsychometricsError(f"the {self.name} engine fits {', '.join(self.models)}; got model {got}")
-        return named.pop()
+        return one_model(self.name, self.models, model)
+
+
+def one_model(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> Model:
+    """As `EngineSpec.one_model`, of an engine that `fits` these."""
+    named = {model} if isinstance(model, str) else set(model)
+    if len(named) != 1 or not named.issubset(fits):
+        got = repr(model) if isinstance(model, str) else " and ".join(sorted(named))
+        raise PsychometricsError(f"the {engine} engine fits {', '.join(fits)}; got model {got}")
+    return named.pop()
