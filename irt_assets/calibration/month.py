@@ -183,7 +183,7 @@ def _fit(
                         require_one_population(name, request)
                         require_everybody(f"a scale of engine {name}", request)
                         require_scores_of(name, request)
-                        sampled = engine.draw(request.responses, model=request.model, data_hash=snapshot.data_hash)
+                        sampled = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
                         outcome = Calibrated(sampled.calibration)
                         spec |= StagedSpec(
                             draws=_keep(store, month, sampled.parquet),

@@ -72,7 +72,7 @@ class SimulatedResponses:
                 + [",".join([p, *row]) for p, row in zip(persons, cells, strict=True)]
             )
             responses += "\n"
-        names = ("item", "a", "b", "c")
+        names: tuple[str, ...] = ("item", "a", "b", "c")
         truth = zip(self.item_ids, self.a.tolist(), self.b.tolist(), self.c.tolist(), strict=True)
         items = [dict(zip(names, row, strict=True)) for row in truth]
         if self.scored is not None:
@@ -81,7 +81,7 @@ class SimulatedResponses:
                 row | GPCM.shown(t[j], np.full(t.shape[1], np.nan), int(most) + 1)
                 for j, (row, most) in enumerate(zip(items, self.scored.max_scores, strict=True))
             ]
-            names += ("max_score", *(f"t{k}" for k in range(t.shape[1])))
+            names = (*names, "max_score", *(f"t{k}" for k in range(t.shape[1])))
         people = [{"person": p, "theta": t} for p, t in zip(persons, self.theta.tolist(), strict=True)]
         write_whole(
             folder,

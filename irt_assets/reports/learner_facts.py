@@ -270,7 +270,7 @@ def _judge_topics(
         topic = np.array([topics.get(topic_of.get(i, ""), -1) for i in eligible.item_ids])
         pairs, group = np.unique(user.astype(np.int64) * len(topics) + topic[item], return_inverse=True)
         most = answers.max_score
-        categories = None if most is None else categories_of(answers.item, most, eligible.item_ids)
+        categories = None if most is None else categories_of(answers.item, most, rows_of.item_ids)
         difference, error = topic_differences(
             group, pairs.size, item, answers.score[rows], level[user], rows_of.curves, categories
         )

@@ -403,7 +403,9 @@ def _scored(
     return Scored(Responses(index[order], item[rows], score[rows], learners.size, ids, categories, key), learners, rows)
 
 
-def categories_of(item: npt.NDArray[np.int32], max_score: npt.NDArray[np.int16], item_ids: Sequence[str]) -> Ints:
+def categories_of(
+    item: npt.NDArray[np.int32], max_score: npt.NDArray[np.int16], item_ids: Sequence[str] | npt.NDArray[np.object_]
+) -> Ints:
     """Shape (J,): how many categories each item has, from the highest score beside each of its attempts.
 
     Raises PsychometricsError where an item has had several.

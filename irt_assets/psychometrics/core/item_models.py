@@ -186,7 +186,7 @@ class OtherItems:
         return replace(self, further=self.model.transformed(self.parameters(a, d), slope, intercept)[2:])
 
     @property
-    def counted_as(self) -> Ints:
+    def counted_as(self) -> npt.NDArray[np.int8]:
         """Shape (n, C): the score as which an answer with each score counts. That is the score itself where it has
         parameters. A score that nobody had given has none, and P = 0 would be a likelihood of 0 for whoever gives it
         first: it counts as the nearest lower one that has parameters, and where none is lower as the nearest higher."""

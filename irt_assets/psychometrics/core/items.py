@@ -59,10 +59,13 @@ class ItemRow:
         return [*self.abc, dict(self.further)] if self.further else [*self.abc]
 
     def __str__(self) -> str:
-        return ", ".join(
+        most = self.max_score
+        known = {name: x for name, x in self.shown.items() if most == 1 or name in ("a", "b") or x[0] not in (0, most)}
+        values = ", ".join(
             f"{name} = {value:.2f}" + ("" if name == "c" else f" ± {'?' if se is None else format(se, '.2f')}")
-            for name, (value, se) in self.shown.items()
+            for name, (value, se) in known.items()
         )
+        return values if most == 1 else f"{values}, scored 0 … {most}"
 
     @property
     def shown(self) -> dict[str, tuple[float, float | None]]:
@@ -260,9 +263,11 @@ class ItemParameters:
         """`item_ids` in their order, without parameters where they are not of these; each with its own errors alone."""
         place = {item: j for j, item in enumerate(self.item_ids)}
         at = [place.get(item, -1) for item in item_ids]
-        known = (self.a, self.b, self.c, self.cov_of_each, self.further_cov)
-        values = (None if x is None else np.append(x, np.full((1, *x.shape[1:]), np.nan), axis=0)[at] for x in known)
-        return ItemParameters(tuple(item_ids), *values, chosen(self.others, np.array(at), len(self.a)))
+        known = (self.a, self.b, self.c, self.cov_of_each)
+        a, b, c, cov = (_or_nan(x, at) for x in known)
+        further_cov = None if self.further_cov is None else _or_nan(self.further_cov, at)
+        others = chosen(self.others, np.array(at), len(self.a))
+        return ItemParameters(tuple(item_ids), a, b, c, cov, further_cov, others)
 
     def or_else(self, other: ItemParameters) -> ItemParameters:
         """Those that are known, and in place of the others those of `other`, the same items in the same order."""
@@ -304,6 +309,12 @@ class ItemParameters:
             others=tuple(some.rescaled(self.a, self.d, slope, intercept) for some in self.others),
             further_cov=None if further is None else further * np.array([1 / slope, slope, *[1.0] * further.shape[1]]),
         )
+
+
+def _or_nan(values: Floats, at: Sequence[int]) -> Floats:
+    """The values of the items at these places, −1 for none: NaN."""
+    found: Floats = np.append(values, np.full((1, *values.shape[1:]), np.nan), axis=0)[at]
+    return found
 
 
 def wabc(new: ItemParameters, old: ItemParameters, mean: float, sd: float) -> Floats:

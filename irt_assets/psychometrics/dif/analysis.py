@@ -150,8 +150,8 @@ def analyse_dif(
 
     Raises PsychometricsError where lengths do not agree, or models are neither logistic nor of partial credit.
     """
-    names = [model] * responses.n_items if isinstance(model, str) else model
-    models = tuple((PCM if item_model(name) is RSM else item_model(name)).name for name in names)
+    of_items: Sequence[Model] = [model] * responses.n_items if isinstance(model, str) else model
+    models = tuple((PCM if item_model(name) is RSM else item_model(name)).name for name in of_items)
     model_of(models).require_categories(responses.item_ids, responses.n_categories)
     for name, given, size in (("values", values, responses.n_persons), ("forms", forms, responses.n_responses)):
         if given is not None and len(given) != size:

@@ -85,7 +85,9 @@ def cells(taken: Sequence[Sittings], item: int, matching: Collection[int], n_gro
     The item counts in its own matching score: without it, items without DIF look as if they had it where groups differ
     in ability (Holland & Thayer 1988).
     """
-    forms, scores, n, right, squares = [], [], [], [], []
+    forms, scores, n = [], [], []
+    right: list[Floats] = []
+    squares: list[Floats] = []
     for k, sat in enumerate(taken):
         if item not in sat.items:
             continue
@@ -95,8 +97,9 @@ def cells(taken: Sequence[Sittings], item: int, matching: Collection[int], n_gro
         shape = (int(sat.most[used].sum()) + 1, n_groups)
         place = np.ravel_multi_index((total, sat.group), shape)
         n.append(np.bincount(place, minlength=shape[0] * n_groups).reshape(shape))
-        for sums, power in ((right, own), (squares, own.astype(float) ** 2)):
-            sums.append(np.bincount(place, power, minlength=shape[0] * n_groups).reshape(shape))
+        points = own.astype(float)
+        for sums, power in ((right, points), (squares, points**2)):
+            sums.append(np.bincount(place, power, minlength=shape[0] * n_groups).astype(float).reshape(shape))
         forms.append(np.full(shape[0], k))
         scores.append(np.arange(shape[0]) / (shape[0] - 1))
     if not n:

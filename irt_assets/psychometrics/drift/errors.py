@@ -454,7 +454,8 @@ def compare(raw: Calibration, linking: Linking, anchors: AnchorSet, published: P
     old = published.select([y.fit.item_ids[k] for k in j])
     now = y.fit.items.select(old.item_ids)
     size = max(now.n_further, old.n_further, old.with_anchors.shape[1] - 2)
-    now, old = (replace(one, further_cov=widened(one.further_cov, len(j), size)) for one in (now, old))
+    now = replace(now, further_cov=widened(now.further_cov, len(j), size))
+    old = replace(old, further_cov=widened(old.further_cov, len(j), size))
     return Comparison(
         window=now,
         published=old,

@@ -36,7 +36,7 @@ def item_rest_correlation(responses: Responses) -> Floats:
     item, x = item[kept], x[kept]
     summed = (np.ones_like(x), x, rest, x * rest, rest**2)
     sums = [np.bincount(item, weights=values, minlength=responses.n_items) for values in summed]
-    squares = np.bincount(item, weights=x**2, minlength=responses.n_items)
+    squares: Floats = np.bincount(item, weights=x**2, minlength=responses.n_items).astype(float)
     return rest_correlation(np.stack(sums, axis=1), squares)
 
 

@@ -205,12 +205,12 @@ def likelihood_moments(first, last, rows, items, theta, moments):  # type: ignor
             if categories[j] > 2:
                 mean, of_w = _scores(a[j] * theta[i] + d[j], t[j, : categories[j]], p, w)
                 centred += w[rows.score[r]] - of_w
-                for k in range(categories[j]):
-                    away, off = k - mean, w[k] - of_w
-                    information += a[j] ** 2 * p[k] * away**2
-                    bias += a[j] ** 3 * p[k] * away**3
-                    slope_w += a[j] * p[k] * away * off
-                    raw += p[k] * off**2
+                for score in range(categories[j]):
+                    away, off = score - mean, w[score] - of_w
+                    information += a[j] ** 2 * p[score] * away**2
+                    bias += a[j] ** 3 * p[score] * away**3
+                    slope_w += a[j] * p[score] * away * off
+                    raw += p[score] * off**2
                 continue
             L, M, P, ratio, w_j = _curve(a[j], d[j], c[j], theta[i])
             own = a[j] ** 2 * (1.0 - c[j]) * ratio * L * M

@@ -47,8 +47,18 @@ def person_fit(responses: Responses, calibration: Calibration, *, threads: int |
     """
     whole = Fitted.of(responses, replace(calibration, populations=()))  # the WLE knows of no ability distribution
     fit, r = whole.calibration, whole.responses
-    others, known = fit.curves.others, {"mean": fit.latent_mean, "sd": fit.latent_sd}
-    theta = score(r, fit.a, fit.d, fit.c, others=others, method="wle", **known, threads=threads).theta
+    others = fit.curves.others
+    theta = score(
+        r,
+        fit.a,
+        fit.d,
+        fit.c,
+        others=others,
+        method="wle",
+        mean=fit.latent_mean,
+        sd=fit.latent_sd,
+        threads=threads,
+    ).theta
     rows = whole.rows
     theta[np.diff(rows.start) < SMALLEST_TEST] = np.nan
     moments = np.full((r.n_persons, 3), np.nan)

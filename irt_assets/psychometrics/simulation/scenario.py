@@ -206,9 +206,9 @@ def demo_scenario(now: datetime, seed: int = 1, *, scored: bool = False) -> Scen
     )
     if not scored:
         return Scenario(months=months, now=now, seed=seed, faults=faults)
-    faults += (Fault("drift", first_month=months[2], size=-0.8, scored=True),)
+    one_drifts = Fault("drift", first_month=months[2], size=-0.8, scored=True)
     kinds = (0, 1, 2, 3), (0, 1, 2), (0, 2)
-    return Scenario(months=months, now=now, seed=seed, faults=faults, scored_items=kinds)
+    return Scenario(months=months, now=now, seed=seed, faults=(*faults, one_drifts), scored_items=kinds)
 
 
 @dataclass(frozen=True)
