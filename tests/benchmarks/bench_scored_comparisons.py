@@ -4,9 +4,9 @@
     python -m tests.benchmarks.bench_scored_comparisons groups --sets 100 --model pcm
 
 *Months*: 30 items, 15 of them with 2 to 4 points, that are all anchors, and N other learners N(.5, 1.2²) in the month.
-*Groups*: 10 items, half of them scored; N learners N(0, 1) and N of N(−.5, 1²). One item, another each time, has all its
-steps moved so far that its two curves differ by a wABC of `--moved`: items of either kind move by the same size. Of the
-others: share of p < .05, by kind of item.
+*Groups*: 10 items, half of them scored; N learners N(0, 1) and N of N(−.5, 1²). One item, another each time, has all
+its steps moved so far that its two curves differ by a wABC of `--moved`: items of either kind move by the same size. Of
+the others: share of p < .05, by kind of item.
 """
 
 from __future__ import annotations
