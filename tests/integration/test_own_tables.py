@@ -226,7 +226,7 @@ def found(database: Database, table: str = "exam.answers", **given: str) -> tupl
         ("SELECT", {"response_time_ms": "coalesce(time_spent_sec, 0)"}, "response_time_ms is 0 where it is unknown"),
         ("SELECT", {"mode": "'test'"}, "1,000 answers of 1,000 in a mode that is none"),
         ("SELECT", {"score": "mod(id, 2) * 2"}, "500 answers of 1,000 with a score above 1"),
-        ("SELECT", {"score": "id / 1000.0"}, "999 answers of 1,000 with a score that is no whole number"),
+        ("SELECT", {"score": "id / 1000.0"}, "999 answers of 1,000 with a score that is not a whole number"),
         (
             "SELECT",
             {"recorded_at": "nullif(answered_at, '2026-06-01 15:00+00')"},
