@@ -71,10 +71,7 @@ class RestPosterior:
         most = (right + wrong) @ np.where(known, (points * items.a) ** 2 / 4, 0.0)[of_row]  # at most (a·m)²/4 each
         grid = Grid.resolving(1 / np.sqrt(1 + sd**2 * most.max(initial=0.0)))
         nodes = mean + sd * grid.nodes
-        # Scores without parameters have −∞, and no answer counts as one; but 0 times −∞ would be no number.
-        log_right, log_wrong = (
-            np.where(known[of_row, None] & np.isfinite(x), x, 0.0) for x in items.curves.score_tables(nodes)
-        )
+        log_right, log_wrong = (np.where(known[of_row, None], x, 0.0) for x in items.curves.score_tables(nodes))
         return cls(nodes, right, wrong, log_right, log_wrong, grid.log_weights())
 
     def posterior(self, people: Indices) -> Floats:
