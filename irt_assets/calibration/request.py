@@ -256,7 +256,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         require_scores_of(engine.name, request)
         # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
         # A name for each item is what mirt takes, and `require_scores_of` lets no other engine have one.
-        found = engine.calibrate(responses, model=model, data_hash=data_hash)  # type: ignore[arg-type]
+        found = engine.calibrate(responses, model=model, data_hash=data_hash)
         return Calibrated(replace(found, engine=engine.name))
     on_steps = request.on_steps
     if not request.by_level or request.earlier is None:

@@ -130,7 +130,7 @@ def recalibrate(
             groups=groups,
             latent=basis.shape.latent,
             testlets=request.testlets_used,
-            blocks=request.blocks,
+            **request.on_steps,
         )
         if not raw.convergence.converged:
             raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from irt_assets.psychometrics.core.anchors import AnchorSet
     from irt_assets.psychometrics.core.models import Calibration, Responses
     from irt_assets.psychometrics.core.options import Model
@@ -24,7 +26,7 @@ class Calibrator(Protocol):
     name: str
 
     def calibrate(
-        self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
+        self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration: ...
 
 
@@ -41,4 +43,4 @@ class Drawn(NamedTuple):
 class Sampler(Protocol):
     """A Calibrator whose draws can be kept. Raises as `Calibrator.calibrate` does."""
 
-    def draw(self, responses: Responses, *, model: Model, data_hash: str) -> Drawn: ...
+    def draw(self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str) -> Drawn: ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 import pickle
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from irt_assets.engines import Drawn
 from irt_assets.engines.child import Limits, die_with_parent, run
 from irt_assets.engines.pymc_engine import ENGINE, PymcEngine
+from irt_assets.engines.spec import RIGHT_AND_WRONG, one_model
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Responses
@@ -33,13 +35,15 @@ class PymcInChild:
     name: str = ENGINE
 
     def calibrate(
-        self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
+        self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
         return self.draw(responses, model=model, data_hash=data_hash, anchors=anchors).calibration
 
-    def draw(self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None) -> Drawn:
+    def draw(
+        self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
+    ) -> Drawn:
         engine = self.engine if anchors is None else replace(self.engine, anchors=anchors)
-        request = {"responses": responses, "model": model, "data_hash": data_hash}
+        request = {"responses": responses, "model": one_model(ENGINE, RIGHT_AND_WRONG, model), "data_hash": data_hash}
         with tempfile.TemporaryDirectory(prefix="irt-pymc-") as name:
             folder = Path(name)
             (folder / "request").write_bytes(pickle.dumps((engine, request)))

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from irt_assets.engines.screening import ITEM_PRIORS, screen_items
+from irt_assets.engines.spec import RIGHT_AND_WRONG, one_model
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
@@ -113,11 +114,12 @@ class PymcEngine:
     name: str = ENGINE
 
     def calibrate(
-        self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
+        self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
         """`anchors`: in place of the engine's own."""
         engine = self if anchors is None else replace(self, anchors=anchors)
-        return engine.sample(responses, model=model, data_hash=data_hash).calibration
+        only = one_model(ENGINE, RIGHT_AND_WRONG, model)
+        return engine.sample(responses, model=only, data_hash=data_hash).calibration
 
     def sample(self, responses: Responses, *, model: Model = DEFAULT_MODEL, data_hash: str = "") -> Posterior:
         """The calibration and its draws.

@@ -18,6 +18,8 @@ from irt_assets.engines.spec import EngineSpec, RPackage
 from irt_assets.psychometrics.core.options import MODELS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from irt_assets.engines.r_calibration import Call
     from irt_assets.psychometrics.core.anchors import AnchorSet
     from irt_assets.psychometrics.core.models import Calibration, Responses
@@ -58,18 +60,17 @@ class REngine:
     sampling: Sampling | None = None
 
     def calibrate(
-        self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
+        self, responses: Responses, *, model: Model | Sequence[Model], data_hash: str, anchors: AnchorSet | None = None
     ) -> Calibration:
         """As `fit_mirt` and `fit_brms`; also raises what `call` raises."""
         from irt_assets.engines import brms_fit, mirt_fit  # import NumPy
 
         if self.sampling is None:
             return mirt_fit.fit_mirt(responses, call=self.call, model=model, data_hash=data_hash, anchors=anchors)
-        BRMS.require_model(model)
         return brms_fit.fit_brms(
             responses,
             call=self.call,
-            model=model,
+            model=BRMS.one_model(model),
             options=self.sampling.as_options(),
             data_hash=data_hash,
             anchors=anchors,
@@ -98,7 +99,7 @@ def _brms(settings: Settings) -> REngine:
 MIRT = EngineSpec(
     name="mirt",
     method="marginal maximum likelihood, errors by Oakes' identity",
-    models=MODELS,
+    models=tuple(model for model in MODELS if model != "rsm"),
     build=lambda settings: REngine("mirt", _call(settings)),
     runs_in="child process",
     kind="r",
@@ -117,7 +118,7 @@ BRMS = EngineSpec(
 REMOTE = EngineSpec(
     name="remote",
     method="as mirt, under another name",
-    models=MODELS,
+    models=tuple(model for model in MODELS if model != "rsm"),
     build=lambda settings: REngine("remote", _call(settings)),
     runs_in="R IRT service",
     kind="r",

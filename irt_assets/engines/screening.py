@@ -25,14 +25,8 @@ def screen_items(
 ) -> tuple[Calibration, npt.NDArray[np.intp]]:
     """The em engine's fit, and the places (K,) of the items to sample: those it estimates with a positive slope.
 
-    Raises PsychometricsError where em refuses the responses, where fewer than `FEWEST_ITEMS` items are left, and for
-    scored items.
+    Raises PsychometricsError where em refuses the responses, and where fewer than `FEWEST_ITEMS` items are left.
     """
-    if scored := [item for item, n in zip(responses.item_ids, responses.n_categories, strict=True) if n > 2]:
-        raise PsychometricsError(
-            f"the engines pymc and brms do not support items scored above 1, and there are {len(scored)}: "
-            f"{some(scored)}. Take em or mirt"
-        )
     em = fit_em(responses, model=model, priors=priors, data_hash=data_hash)
     kept = np.flatnonzero(em.estimated & (np.nan_to_num(em.a) > 0))
     if len(kept) < FEWEST_ITEMS:

@@ -5,7 +5,7 @@ Imports nothing heavy, as the command line reads specs before it does anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -21,6 +21,10 @@ LIGHT_POOL = "calibration"
 """Pool of the steps that every month takes: em, linking, the ledger, abilities."""
 HEAVY_POOL = "heavy_engines"
 """Pool of engines that take gigabytes or hours: only one of their runs executes at a time."""
+
+
+RIGHT_AND_WRONG: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
+"""Models of items scored 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,15 @@ class EngineSpec:
         """Whether its fits are made by the R IRT service."""
         return self.runs_in == "R IRT service" or (bool(self.r_packages) and settings.r_irt_base_url is not None)
 
-    def require_model(self, model: Model) -> None:
-        """Raise PsychometricsError for a model that is not among those that it fits."""
-        if model not in self.models:
-            raise PsychometricsError(f"the {self.name} engine fits {', '.join(self.models)}; got model {model!r}")
+    def one_model(self, model: Model | Sequence[Model]) -> Model:
+        """The model of all items. Raises PsychometricsError where they have several, or one that it does not fit."""
+        return one_model(self.name, self.models, model)
+
+
+def one_model(engine: str, fits: Sequence[Model], model: Model | Sequence[Model]) -> Model:
+    """As `EngineSpec.one_model`, of an engine that `fits` these."""
+    named = {model} if isinstance(model, str) else set(model)
+    if len(named) != 1 or not named.issubset(fits):
+        got = repr(model) if isinstance(model, str) else " and ".join(sorted(named))
+        raise PsychometricsError(f"the {engine} engine fits {', '.join(fits)}; got model {got}")
+    return named.pop()

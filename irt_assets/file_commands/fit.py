@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from irt_assets.engines import Calibrator
-from irt_assets.engines.registry import DEFAULT
+from irt_assets.engines.registry import DEFAULT, spec_of
 from irt_assets.file_commands.files import Answers, write_whole
 from irt_assets.file_commands.tables import ParameterTable, parameter_csv
 from irt_assets.psychometrics.core.anchors import AnchorSet
@@ -169,17 +169,19 @@ def fit(
     if anchors is not None:
         complete = bool(np.isfinite([anchors.a_se, anchors.b_se]).all())
         known = anchors.anchors(anchors.item_ids, with_errors=complete)
+    models = models_of(answers.responses, model)
+    if engine is not None and answers.responses.categories is not None and not spec_of(engine.name).scored:
+        raise PermanentFailure(f"engine {engine.name} does not support items scored above 1: take em or mirt")
     began = time.perf_counter()
     shape = None
     if latent != "normal":
         calibration, shape = _fit_with_shape(answers.responses, model, engine, known, groups, latent)
     elif engine is None:
-        models = models_of(answers.responses, model)
         calibration = fit_em(answers.responses, model=models, anchors=known, groups=groups)
     elif groups is not None:
         raise PermanentFailure(f"engine {engine.name} fits one population; for --groups take --engine {DEFAULT}")
     else:
-        calibration = engine.calibrate(answers.responses, model=model, data_hash="", anchors=known)
+        calibration = engine.calibrate(answers.responses, model=models, data_hash="", anchors=known)
     seconds = time.perf_counter() - began
     item_fits, of = None, calibration.item_model
     if calibration.convergence.converged and (of.logistic or not of.two_categories):
@@ -189,10 +191,12 @@ def fit(
     return Fit(calibration, item_fits, reliability, tested, shape, seconds)
 
 
-def models_of(responses: Responses, model: Model) -> Model | list[Model]:
+def models_of(responses: Responses, model: Model) -> Model | tuple[Model, ...]:
     """The model of every item where `model` is that of 0/1 and scored items alike, else of each."""
+    if responses.categories is None and item_model(model).two_categories:
+        return model
     of = [item_model(model).of_max_score(int(m)).name for m in responses.n_categories - 1]
-    return of[0] if len(set(of)) == 1 else of
+    return of[0] if len(set(of)) == 1 else tuple(of)
 
 
 def _normality(responses: Responses, calibration: Calibration) -> Normality | None:

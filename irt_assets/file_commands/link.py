@@ -10,7 +10,7 @@ import numpy as np
 from irt_assets.common.wording import some_of
 from irt_assets.file_commands.tables import ParameterTable
 from irt_assets.psychometrics.core.errors import breakdowns_explained
-from irt_assets.psychometrics.core.model_families import GPCM, PCM, RASCH, TWO_PL, ItemModel
+from irt_assets.psychometrics.core.model_families import GPCM, PCM, RASCH, TWO_PL
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
@@ -135,17 +135,17 @@ def _as_calibration(table: ParameterTable, common: list[str], weighted: bool) ->
     cov[:, 0, 1] = cov[:, 1, 0] = -b * a_se**2 - a * cov_ab
     cov[:, 1, 1] = b**2 * a_se**2 + a**2 * b_se**2 + 2 * a * b * cov_ab
     many = np.ones(len(common), dtype=np.int64)
-    models: list[ItemModel] = [RASCH if slopes_fixed else TWO_PL] * len(common)
+    models = [(RASCH if slopes_fixed else TWO_PL).name] * len(common)
     categories, further = np.full(len(common), 2), None
     for some in items.others:
         categories[some.at] = some.categories
         further = np.full((len(common), len(some.further)), np.nan)
         further[some.at] = some.further.T
         for j in some.at.tolist():
-            models[j] = PCM if slopes_fixed else GPCM
+            models[j] = (PCM if slopes_fixed else GPCM).name
     return Calibration(
         item_ids=tuple(common),
-        models=tuple(model.name for model in models),
+        models=tuple(models),
         engine="table",
         engine_version="",
         a=a,

@@ -9,7 +9,7 @@ What does not belong here: which answers count (see `responses`), and how a fit 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Unpack
 
@@ -39,23 +39,25 @@ def fit_on_spark(
     reference: str | None = None,
     report: Callable[[str], None] = _log.info,
     then: Callable[[Answers, Calibration], None] | None = None,
+    max_scores: Mapping[str, int] | None = None,
     **how: Unpack[FitOptions],
 ) -> Calibration:
     """`fit_em` of the scored answers in `frame`: user_id, item_id and score, and with groups the column `group`, the
-    same for all answers of a learner.
+    same for all answers of a learner. `max_scores`: of the items that are scored above 1. Models by item are in the
+    order of the sorted item ids.
 
     The answers are laid out on the executors. IRT_SPARK_FIT says where sums are computed; `report` is called with a
     sentence on where they are. `then` is called with the answers and their fit, before executors give them up.
 
-    Raises PsychometricsError as `fit_em` does, and for what is fitted on one machine only: weights of learners and
-    items of several categories.
+    Raises PsychometricsError as `fit_em` does, and for what is fitted on one machine only: weights of learners, and
+    models of more than two scores besides the partial credit family.
     """
     if "weight" in frame.columns:
         raise PsychometricsError("weights of learners are not carried over to Spark: fit on one machine")
     model = model_of(how.get("model", DEFAULT_MODEL))
-    if not model.logistic:
+    if not (model.logistic or model.scores_suffice):
         raise PsychometricsError(f"a {model.spoken} is not fitted on Spark yet: fit it on one machine")
-    answers = SparkAnswers(session, frame, settings, reference, report)
+    answers = SparkAnswers(session, frame, settings, reference, report, max_scores)
     try:
         how["threads"] = settings.irt_threads
         found = fit_source(lambda: answers, answers, **how)
@@ -99,9 +101,13 @@ class EmOnSpark(EmEngine):
                 "executors yet: set IRT_SPARK_FIT=driver"
             )
         then = self._keep_sums if self.sampled else None
+        most = {item: n - 1 for item, n in zip(responses.item_ids, responses.n_categories.tolist(), strict=True)}
+        if not isinstance(model := how.get("model", ""), str):
+            by_item = dict(zip(responses.item_ids, model, strict=True))
+            how["model"] = tuple(by_item[item] for item in sorted(by_item))
         on = self.session, self.frame, self.settings
         with spark_jobs(self.session, "fit of item parameters"):
-            return fit_on_spark(*on, reference=reference, report=self._report, then=then, **how)
+            return fit_on_spark(*on, reference=reference, report=self._report, then=then, max_scores=most, **how)
 
     def item_sums(self, calibration: Calibration) -> ItemSums | None:
         return next((sums for known, sums in self._sums if known is calibration), None)

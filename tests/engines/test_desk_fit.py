@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from irt_assets.engines.r_engines import REngine
 from irt_assets.engines.registry import build
 from irt_assets.engines.spec import PythonPackage
-from irt_assets.file_commands.files import Answers, read_answers, read_groups
+from irt_assets.file_commands.files import Answers, read_answers, read_groups, read_max_scores
 from irt_assets.file_commands.fit import Fit, fit
 from irt_assets.file_commands.score import score
 from irt_assets.file_commands.simulate import simulate_responses
@@ -265,3 +266,27 @@ def test_answers_follow_the_curve_of_a_given_table(tmp_path: Path) -> None:
 def test_numbers_that_make_no_sense_are_refused_by_name(wrong: dict) -> None:
     with pytest.raises(PermanentFailure, match=f"--{next(iter(wrong))}"):
         simulate_responses(**wrong)
+
+
+def test_scored_items_are_fitted_with_steps_and_log_odds_and_scored_by_their_table(
+    shared: Path, tmp_path: Path
+) -> None:
+    """Science (mirt), whose scores begin at 1: nobody can have 0, so that four scores have three log odds."""
+    path = shared / "data" / "science_wide.csv"
+    answers = read_answers(path, None, read_max_scores("4"))
+    done = fit(answers, model="gpcm")
+    comfort = done.as_dict()["items"][0]
+    assert done.calibration.convergence.loglik == pytest.approx(-1612.6816, abs=0.1)  # it has a prior on rare steps
+    assert "t0" not in comfort
+    assert comfort["max_score"] == 4
+    assert [comfort[f"d{k}"] for k in (2, 3, 4)] == pytest.approx([2.822, 5.313, 3.989], abs=0.2)
+    done.write(tmp_path)
+    by_table, by_json = (score(answers, read_parameters(tmp_path / name)) for name in ("params.csv", "fit.json"))
+    np.testing.assert_allclose(by_table.scores.theta, by_json.scores.theta, atol=1e-12)
+    assert np.corrcoef(by_json.scores.theta, answers.responses.score.reshape(-1, 4).sum(axis=1))[0, 1] > 0.9
+
+
+def test_engines_that_do_not_fit_scored_items_say_so(shared: Path) -> None:
+    answers = read_answers(shared / "data" / "science_wide.csv", None, read_max_scores("4"))
+    with pytest.raises(PermanentFailure, match="engine brms does not support items scored above 1: take em or mirt"):
+        fit(answers, engine=REngine("brms"))

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from irt_assets.file_commands.link import link
-from irt_assets.file_commands.tables import ParameterTable
+from irt_assets.file_commands.tables import ParameterTable, read_parameters
 from irt_assets.psychometrics.core.covariances import of_errors
 from irt_assets.psychometrics.core.options import Method
 from resources.failures import PermanentFailure
@@ -167,3 +167,25 @@ def test_a_rasch_fit_keeps_its_unit(method: Method) -> None:
 def test_no_common_item_is_an_error_that_shows_both_sides(old: ParameterTable) -> None:
     with pytest.raises(PermanentFailure, match=r"no item in common.*j0.*i0"):
         link(replace(old, item_ids=tuple(i.replace("i", "j") for i in old.item_ids)), old)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_tables_of_scored_items_beside_0_1_items_give_the_constants_between_them(
+    tmp_path: Path, method: Method
+) -> None:
+    plain, header = ",,,,", "item,a,b,max_score,t0,t1,t2,t3"
+    items = {
+        "x": (1.2, -0.5, plain),
+        "y": (0.8, 0.5, "2,0,0.8,0,"),
+        "z": (0.6, 1.1, "3,0,0.5,0.9,0"),
+        "w": (1, -1.4, plain),
+    }
+
+    def written(name: str, slope: float, intercept: float) -> ParameterTable:
+        rows = [f"{item},{a * slope},{(b - intercept) / slope},{more}" for item, (a, b, more) in items.items()]
+        (tmp_path / name).write_text("\n".join([header, *rows]))
+        return read_parameters(tmp_path / name)
+
+    found = link(written("new.csv", 1.2, 0.5), written("old.csv", 1.0, 0.0), method=method)
+    assert (found.slope, found.intercept) == pytest.approx((1.2, 0.5), abs=1e-4)
+    assert found.rmse < 1e-4

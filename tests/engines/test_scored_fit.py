@@ -21,6 +21,7 @@ from irt_assets.psychometrics.fit.m2 import form_fit
 from irt_assets.psychometrics.fit.model_replicates import Fitted
 from irt_assets.psychometrics.fit.person_fit import person_fit
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
+from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
 from irt_assets.psychometrics.scoring.sum_scores import expected_shares
 from irt_assets.psychometrics.simulation.scored_items import ScoredItems
 from tests.engines.fit_worlds import known, two_sided, unseen
@@ -181,3 +182,16 @@ def test_infit_outfit_and_rmsd_are_those_of_posteriors_by_hand(monkeypatch):
         seen, residual = posterior.sum(axis=0), (away * posterior).sum(axis=0) / items.max_scores[j]
         rmsd = np.sqrt((residual**2 / np.maximum(seen, 1e-300)).sum() / len(x))
         assert (found.infit[j], found.outfit[j], found.rmsd[j]) == pytest.approx((infit, outfit, rmsd), abs=1e-9)
+
+
+def test_learners_with_0_on_an_item_scored_0_and_2_have_a_posterior_from_their_other_answers():
+    items, rng = drawn(29, 8)
+    x = items.matrix(rng, rng.normal(size=200))
+    responses, fit = responses_of(items, x), truth(items)
+    rows = responses.person, responses.item, responses.score
+    others = np.arange(8) != 0
+    found = RestPosterior.of(*rows, others, fit.items, mean=0.0, sd=1.0, categories=items.max_scores + 1)
+    posterior = found.posterior(np.arange(200))
+    p = fit.item_model.probabilities(found.nodes, fit.parameters, fit.n_categories)
+    by_hand = np.prod([p[j, :, x[:, j].astype(int)] for j in range(1, 8)], axis=0) * np.exp(found.log_prior)
+    np.testing.assert_allclose(posterior, by_hand / by_hand.sum(axis=1, keepdims=True), atol=1e-10)

@@ -10,9 +10,11 @@ from scipy.optimize import brentq
 from scipy.special import expit, logsumexp
 
 from irt_assets.psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.scoring.abilities import Curves, eap, eap_by, score, wle
+from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
 from irt_assets.psychometrics.scoring.sum_scores import sum_score_table
 
 MEAN, SD = 0.3, 1.2
@@ -55,6 +57,18 @@ def test_a_posterior_mean_is_that_of_a_fine_grid_for_every_pattern():
         posterior /= posterior.sum()
         assert mean == pytest.approx(posterior @ theta, abs=1e-6)
         assert se == pytest.approx(np.sqrt(posterior @ (theta - mean) ** 2), abs=1e-6)
+
+
+def test_the_posterior_by_the_other_items_is_the_same_whatever_scores_they_lack():
+    responses = responses_of(PATTERNS)
+    items = ItemParameters(responses.item_ids, A, -D / A, C, np.zeros((5, 2, 2)), others=OTHERS)
+    answers = responses.person, responses.item, responses.score
+    known = np.arange(5) != 1
+    of = {"mean": MEAN, "sd": SD, "categories": responses.categories}
+    found = RestPosterior.of(*answers, known, items, **of)
+    rest = responses_of(np.where(known, PATTERNS, np.nan))
+    expected = eap(rest, A, D, C, others=OTHERS, mean=MEAN, sd=SD).theta
+    np.testing.assert_allclose(found.posterior(np.arange(len(PATTERNS))) @ found.nodes, expected, atol=1e-6)
 
 
 def test_a_learner_with_hundreds_of_answers_is_scored_on_the_finer_grid():

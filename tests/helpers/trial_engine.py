@@ -26,7 +26,7 @@ class TrialEngine:
     ) -> Calibration:
         from irt_assets.psychometrics.estimation.em import fit_em
 
-        SPEC.require_model(model)
+        SPEC.one_model(model)
         found = fit_em(responses, model=model, anchors=anchors, data_hash=data_hash, threads=self.threads)
         return replace(found, engine=self.name, engine_version="1")
 

@@ -59,6 +59,7 @@ def test_the_demo_ends_well_only_because_every_month_is_as_planted(
     assert sum("red" in line and "as expected" in line for line in lines if line.startswith("state of")) == 1
     for fault in ("drift", "leak", "wrong_key", "all_correct", "anchors moved", "dif", "sound items"):
         assert any(line.startswith(fault) and "as expected" in line for line in lines), done.stdout
+    assert sum(line.startswith("drift") and "as expected" in line for line in lines) == 2  # one of them is scored
     assert "NOT as expected" not in done.stdout
 
 

@@ -60,7 +60,8 @@ class ItemRow:
 
     def __str__(self) -> str:
         most = self.max_score
-        known = {name: x for name, x in self.shown.items() if most == 1 or name in ("a", "b") or x[0] not in (0, most)}
+        held = {"max_score"} | {name for name, (x, _) in self.shown.items() if name.startswith("t") and x == 0}
+        known = {name: x for name, x in self.shown.items() if most == 1 or name not in held}
         values = ", ".join(
             f"{name} = {value:.2f}" + ("" if name == "c" else f" ± {'?' if se is None else format(se, '.2f')}")
             for name, (value, se) in known.items()

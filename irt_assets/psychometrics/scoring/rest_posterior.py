@@ -62,14 +62,19 @@ class RestPosterior:
         of_row = counted.item_of_row
         row, is_right = counted.rows(item, counted.of_answers(item, score.astype(np.int8), categories))
         shape = (int(person.max(initial=-1)) + 1, of_row.size)
+        # without the zeros: 0 times the log of a score that an item cannot have is not a number
         right, wrong = (
-            csr_matrix((chosen.astype(float), (person, row)), shape=shape) for chosen in (is_right == 1, is_right == 0)
+            csr_matrix((np.ones(np.count_nonzero(chosen)), (person[chosen], row[chosen])), shape=shape)
+            for chosen in (is_right == 1, is_right == 0)
         )
         points = counted.categories - 1
         most = (right + wrong) @ np.where(known, (points * items.a) ** 2 / 4, 0.0)[of_row]  # at most (a·m)²/4 each
         grid = Grid.resolving(1 / np.sqrt(1 + sd**2 * most.max(initial=0.0)))
         nodes = mean + sd * grid.nodes
-        log_right, log_wrong = (np.where(known[of_row, None], x, 0.0) for x in items.curves.score_tables(nodes))
+        # Scores without parameters have −∞, and no answer counts as one; but 0 times −∞ would be no number.
+        log_right, log_wrong = (
+            np.where(known[of_row, None] & np.isfinite(x), x, 0.0) for x in items.curves.score_tables(nodes)
+        )
         return cls(nodes, right, wrong, log_right, log_wrong, grid.log_weights())
 
     def posterior(self, people: Indices) -> Floats:
