@@ -125,8 +125,10 @@ def catalogue(lake: Lake, spark: SparkSession) -> Iterator[SparkSession]:
     """A session with the lake's rows as the view `answers`, whose columns are in another order."""
     lake.register(spark)
     spark.table("attempt").selectExpr("1 AS more", *reversed(SCHEMA.names)).createOrReplaceTempView("answers")
+    spark.createDataFrame([], "item_id string, max_score int").createOrReplaceTempView("question")
     yield spark
-    spark.catalog.dropTempView("answers")
+    for view in ("answers", "question"):
+        spark.catalog.dropTempView(view)
 
 
 def test_a_table_is_read_by_the_names_of_its_columns(logged: Database, catalogue: SparkSession) -> None:
@@ -136,6 +138,19 @@ def test_a_table_is_read_by_the_names_of_its_columns(logged: Database, catalogue
         there = rows_by_day(on_postgres(connection), START, START + timedelta(days=2))
     assert rows_by_day(on_spark(catalogue), START, END) == there
     assert CatalogTable("answers").days() is None
+
+
+def test_an_answer_with_a_score_alone_is_correct_where_it_has_full_credit(catalogue: SparkSession) -> None:
+    scored = ["*", "cast(NULL AS boolean) AS correct", "cast(2 AS smallint) AS score"]
+    rows = catalogue.table("answers").drop("correct", "score").selectExpr(*scored)
+    rows.createOrReplaceTempView("others")
+    first, *rest = sorted({row.item_id for row in rows.select("item_id").collect()})
+    maxima = [(first, 2), *((item, 4) for item in rest)]
+    catalogue.createDataFrame(maxima, "item_id string, max_score int").createOrReplaceTempView("question")
+    CatalogTable("others").register(catalogue)
+    found = {(row.item_id, row.correct) for row in catalogue.table("attempt").select("item_id", "correct").collect()}
+    assert found == {(first, True), *((item, False) for item in rest)}
+    catalogue.catalog.dropTempView("others")
 
 
 def test_a_table_that_is_not_there_or_is_another_is_named(catalogue: SparkSession) -> None:
