@@ -403,7 +403,7 @@ def test_answers_of_days_that_no_night_has_looked_at_are_noticed(own: Look) -> N
         own.write(
             f"""INSERT INTO theirs SELECT (jsonb_populate_record(t, jsonb_build_object(
                   'id', %s::text, 'completed_at', %s::timestamptz, 'recorded_at', %s::timestamptz))).*
-                FROM theirs t WHERE {IN_JULY} AND correct IS NOT NULL ORDER BY id LIMIT 1""",
+                FROM theirs t WHERE {IN_JULY} AND correct IS NOT NULL ORDER BY t.id LIMIT 1""",
             at,
             at,
             at,
