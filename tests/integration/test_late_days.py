@@ -222,7 +222,7 @@ def columns(log: Log, recorded_at: str) -> str:
 
 LATE_ROW = """INSERT INTO theirs SELECT (r).* FROM (SELECT jsonb_populate_record(t, jsonb_build_object(
     'id', 'new', 'user_id', 'new', 'recorded_at', now() - interval '1 hour')) AS r FROM theirs t
-    WHERE completed_at < '2026-07-01+00' LIMIT 1) one"""
+    WHERE completed_at < '2026-07-01+00' AND item_id = 'q1' ORDER BY id LIMIT 1) one"""
 
 
 def test_in_own_tables_a_new_answer_is_left_out_and_one_that_was_written_again_is_read(log: Log) -> None:
