@@ -174,7 +174,7 @@ def _chances(
     for some in item.others:
         tables = posterior @ some.model.probabilities(nodes, some.parameters(item.a, item.d), some.categories)[0]
         counted = CountedScores.of(item.curves).of_answers(np.zeros_like(score), score, some.categories)
-        p = tables[:, -1]
+        p = tables[:, some.categories[0] - 1]  # beside items with more points, tables have columns for these
         others = tables[np.arange(len(score)), counted] / np.maximum(1 - p, np.finfo(float).tiny)
         return p, np.where(correct, 1.0, others)
     return posterior @ item.curve(nodes)[:, 0], np.ones(len(score))
