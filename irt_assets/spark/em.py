@@ -55,7 +55,7 @@ def fit_on_spark(
     if "weight" in frame.columns:
         raise PsychometricsError("weights of learners are not carried over to Spark: fit on one machine")
     model = model_of(how.get("model", DEFAULT_MODEL))
-    if not (model.logistic or model.scores_suffice):
+    if not model.has_kernels:
         raise PsychometricsError(f"a {model.spoken} is not fitted on Spark yet: fit it on one machine")
     answers = SparkAnswers(session, frame, settings, reference, report, max_scores)
     try:

@@ -88,6 +88,11 @@ class ItemModel(ABC):
         return self.slopes == "own"
 
     @property
+    def has_kernels(self) -> bool:
+        """Whether fits of its items are made by compiled loops, with analytic errors."""
+        return self.logistic or self.scores_suffice
+
+    @property
     def common_slope(self) -> bool:
         return self.slopes == "common"
 

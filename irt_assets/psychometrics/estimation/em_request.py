@@ -114,7 +114,7 @@ def checked_model(models: Sequence[Model], items: Items, anchors: AnchorSet | No
         raise PsychometricsError(f"anchors have a, b and c, which do not make up the curves of a {found.spoken}")
     if testlets:
         found.require_logistic("an error that holds within testlets")
-    if not (found.logistic or found.scores_suffice) and items.n_items > FULL_COVARIANCE_ITEMS_WITH_GUESSING:
+    if not found.has_kernels and items.n_items > FULL_COVARIANCE_ITEMS_WITH_GUESSING:
         raise PsychometricsError(
             f"errors of a {found.spoken} are made for up to {FULL_COVARIANCE_ITEMS_WITH_GUESSING} items, and there are "
             f"{items.n_items}. Fit fewer at once"

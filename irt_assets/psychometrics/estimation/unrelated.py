@@ -40,7 +40,7 @@ def why_unrelated(gathered: Callable[[], tuple[Responses, Persons] | None], prob
     `gathered`: gives the responses that `problem` was made from, in memory; `loglik`: its maximum.
     """
     s = problem.structure
-    if not (s.item_model.logistic or s.item_model.scores_suffice):
+    if not s.item_model.has_kernels:
         return ""
     ratio = 2 * (loglik - _apart(problem.data))
     if s.anchored or not s.item_model.own_slopes or ratio >= NOISE_PER_ITEM * s.n_items + NOISE:
