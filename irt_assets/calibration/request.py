@@ -125,10 +125,14 @@ class FitRequest:
         return of_scale if own is None or own.two_categories else own
 
     @property
+    def _compared(self) -> frozenset[str]:
+        """The items that have values with which this fit is compared."""
+        return self.published.union(self.anchors.item_ids if self.anchors else ())
+
+    @property
     def not_compared(self) -> frozenset[str]:
         """The items that have no value yet with which this fit is compared."""
-        compared = self.published.union(self.anchors.item_ids if self.anchors else ())
-        return frozenset(self.responses.item_ids) - compared
+        return frozenset(self.responses.item_ids) - self._compared
 
     @property
     def on_steps(self) -> dict[str, Any]:
@@ -152,7 +156,7 @@ class FitRequest:
         c = (own.c or GUESSING_PRIOR.c) if of.guesses else None
         if own.a is not None or own.b is not None:
             return Priors(own.a, own.b, c)
-        compared = self.published.union(self.anchors.item_ids if self.anchors else (), self.scored_items)
+        compared = self._compared | self.scored_items
         only = tuple(item for item in self.provisional if item not in compared)
         if only and of.own_slopes:
             return Priors(a=PROVISIONAL_SLOPE, c=c, only=only)
