@@ -70,7 +70,7 @@ IRT = f"""CASE WHEN s.meta ? 'irt' AND {{kept}} ? 'irt' THEN jsonb_build_object(
     CASE WHEN s.meta->'irt' ? 'a' THEN jsonb_strip_nulls(jsonb_build_object(
         {", ".join(f"'{name}', {{kept}}->'irt'->'{name}'" for name in OF_SCORES)})) ELSE {{kept}}->'irt' END
     || (s.meta->'irt')) ELSE '{{{{}}}}' END"""
-"""An item's new parameters replace all former ones; what is said of its scores is added to what is there."""
+"""An item's new parameters replace all former ones; what the bank says of its scores stays if they are silent."""
 DEFAULTS = {"scale_id": "'default'", "is_test": "false"}
 """What an empty cell of a new row is, in SQL."""
 
