@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from irt_assets.gates.coverage import Bank
 from irt_assets.gates.evidence import Evidence
@@ -298,7 +299,8 @@ def main() -> None:
     if asked.gate == "jump":
         report_jumps(asked.histories, asked.seed)
     elif asked.gate == "scored":
-        report_scored(asked.rows or range(len(SCORED_ROWS)), asked.months, asked.seed)
+        with threadpool_limits(1, user_api="blas"):
+            report_scored(asked.rows or range(len(SCORED_ROWS)), asked.months, asked.seed)
     else:
         report_groups(asked.rows or range(len(ROWS)), asked.months, asked.seed, fits=asked.fits)
 
