@@ -34,6 +34,7 @@ from threadpoolctl import threadpool_limits
 from irt_assets.gates.coverage import Bank
 from irt_assets.gates.evidence import Evidence
 from irt_assets.gates.gates import failures
+from irt_assets.gates.misfit import kept_dimensions
 from irt_assets.gates.model_gates import MISFIT_LEVEL, eigenvalue_ratio
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import ComparedMisfit, Growth, LinkedSpec, LinkingConstants, Spread, StagedSpec
@@ -212,7 +213,8 @@ def scored_months(world: misfit.World, seed: list[int]) -> Iterator[JudgedMonth]
             lambda some, model, latent, **how: fit_em(some, model=model, latent=latent, threads=1, **how),
             answers, "gpcm", "auto",
         )  # fmt: skip
-        return Window(answers, fit), shape, statistics_spec(summarise(answers, fit, threads=1))
+        statistics = statistics_spec(summarise(answers, fit, threads=1))
+        return Window(answers, fit, kept_dimensions(statistics.set, fit.item_ids)), shape, statistics
 
     before, _, of_before = fitted(np.arange(misfit.ITEMS), 1.0, 0.0)
     origin, ratio = before.calibration, eigenvalue_ratio(of_before.set)

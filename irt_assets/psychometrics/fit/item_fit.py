@@ -310,7 +310,7 @@ class _ByMoments:
 @dataclass(frozen=True)
 class _ByTransform:
     """The law of a sum over n answers by the characteristic function φ of one: φⁿ, inverted as a Fourier series
-    (Feller 1971, ch. XIX). Of a steep item with a score that hardly anybody gets, such as 0 of an easy one scored 0 and
+    (Abate & Whitt 1992). Of a steep item with a score that hardly anybody gets, such as 0 of an easy one scored 0 and
     2, a few answers that may or may not occur make up most of the variance, and no moments describe the sum.
 
     sd: shape (2, J), of the sums; transform: shape (2, J, L), φ − 1 at l·2π/(period·sd), l from 1 to L.
