@@ -332,13 +332,15 @@ class _ByTransform:
     ) -> _ByTransform:
         """`along`: shape (2, C, J, Q), what a score says in each direction; of answers that the model gives anew."""
         sd = np.where(sd > 0, sd, 1.0)
-        transform, count = np.zeros((*sd.shape, _FREQUENCIES), dtype=complex), np.zeros(sd.shape[1])
+        total: npt.NDArray[np.complex128] = np.zeros((*sd.shape, _FREQUENCIES), dtype=np.complex128)
+        count = np.zeros(sd.shape[1])
         for seed in rng.integers(2**63, size=-(-copies // 4)):
             answers = sample.new_answers(np.random.default_rng(seed))
             more, answered = cls.summed(answers, tables, along, sd, run)
-            transform += more
+            total += more
             count += answered
-        return cls(sd, transform / np.maximum(count, 1)[:, None])
+        total /= np.maximum(count, 1)[:, None]
+        return cls(sd, total)
 
     @staticmethod
     def summed(
