@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 
 from irt_assets.engines.registry import require_demandable
+from irt_assets.psychometrics.core.movement import STILL, Movement
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.eligibility.rules import STAGE_OF, STAGES, Rules
@@ -39,7 +40,7 @@ class Scale:
     a decision has set the model (None: it is that of the origin), `priors` are the scale's own (None: it has none).
     A scale that occurs in the bank but has no origin yet has `initialised` false and the default rules.
     `answers_until`: new answers that were recorded later are left out of the window (see `late_answers`).
-    `scored`: some of its items have more than right and wrong.
+    `scored`: some of its items have more than right and wrong. `movement`: how its learners' abilities move.
     """
 
     scale_id: str
@@ -55,6 +56,7 @@ class Scale:
     priors: Priors | None = None
     answers_until: datetime | None = None
     scored: bool = False
+    movement: Movement = STILL
 
 
 def read_scales(connection: psycopg.Connection, window_start: datetime | None = None) -> dict[str, Scale]:
