@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import dagster as dg
 import numpy as np
 import pytest
 
@@ -18,7 +19,11 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.exports import read_export
 from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
-from irt_assets.ledger.publications import in_force
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
+from irt_assets.ledger.encoding import alike
+from irt_assets.ledger.fits import linked_fit
+from irt_assets.ledger.publications import in_force, values_settled
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
@@ -151,6 +156,20 @@ def test_a_published_item_is_read_back_with_the_curve_of_its_fit(month: World) -
     assert table["further"].isna()["N"]
 
 
+def test_what_the_month_settled_is_known_with_its_steps(month: World) -> None:
+    with month.database.connect() as connection:
+        settled = values_settled(connection, SCALE, MONTH)
+        fit = linked_fit(connection, SCALE, "monthly", Month(MONTH).start, "em")
+    assert fit is not None
+    assert sorted(settled) == ["G", "N", "S2", "S3"]
+    for item, [known] in settled.items():
+        assert alike(fit.values[item].without_errors, known.without_errors)
+    [known] = settled["S3"]
+    other = replace(known, further={**known.further, "t1": known.further["t1"] + 0.1})
+    assert not alike(other.without_errors, known.without_errors)
+    assert alike(replace(known, a_se=9.0).without_errors, known.without_errors)
+
+
 def test_month_night_and_requests_give_the_same_theta_on_the_same_answers(month: World) -> None:
     nightly = measured(month.database, "nightly")
     np.testing.assert_array_equal(nightly.theta, month.monthly.theta)
@@ -161,6 +180,42 @@ def test_month_night_and_requests_give_the_same_theta_on_the_same_answers(month:
         assert requested(month.database, user, END) == pytest.approx(stored[user], abs=1e-12)
     mean = (month.scores[:, :-1] / np.array(list(MOST.values()))[:-1]).mean(axis=1)
     assert np.corrcoef(mean, [stored[f"u{i:04d}"] for i in range(LEARNERS)])[0, 1] > 0.9
+
+
+def in_bank(database: Database, item: str, said: dict[str, object]) -> None:
+    run_sql(
+        database,
+        "UPDATE question SET meta = jsonb_set(coalesce(meta, '{}'), '{irt}', %s) WHERE item_id = %s",
+        (json.dumps(said), item),
+    )
+
+
+def test_another_model_or_block_in_the_bank_makes_months_stale_whose_fit_holds_the_item(month: World) -> None:
+    """What says nothing new of a scored item does not, and a fit that did not keep its models stands."""
+    database, nothing_ran = month.database, dg.DagsterInstance.ephemeral()
+
+    def why_stale() -> str | None:
+        [found] = month_states(database, nothing_ran, [MONTH])
+        return found.why if found.state is State.STALE else None
+
+    assert why_stale() is None
+    said: dict[str, dict[str, object]] = {
+        "S2": {"model": "pcm", "max_score": 2},
+        "S3": {"model": "RSM", "block": "mood", "max_score": 3},
+    }
+    unchanged = {"S2": {"model": "gpcm", "block": "x", "max_score": 2}, "N": {"model": "1pl"}}
+    for item, now in unchanged.items():
+        in_bank(database, item, now)
+    assert why_stale() is None
+    for item, now in said.items():
+        in_bank(database, item, now)
+    why = why_stale()
+    assert why is not None
+    assert "other models or blocks of items since it was fitted: S2 (gpcm, now pcm), S3 (gpcm, now rsm of block" in why
+    run_sql(database, "UPDATE fit_staging SET spec = spec - 'scored_items'")
+    assert why_stale() is None
+    for item in said:
+        in_bank(database, item, {"max_score": MOST[item]})
 
 
 def requested(database: Database, user: str, now: datetime) -> float:

@@ -76,6 +76,11 @@ class ItemRow:
         return found | {name: (x, self.further.get(f"{name}_se")) for name, x in further.items()}
 
     @property
+    def without_errors(self) -> dict[str, float]:
+        """What is `shown` of it, without the errors."""
+        return {name: value for name, (value, _) in self.shown.items()}
+
+    @property
     def max_score(self) -> int:
         """The highest score of an answer to it."""
         return OtherItems.of({0: self.further})[0].categories[0] - 1 if self.further else 1
