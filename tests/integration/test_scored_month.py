@@ -172,6 +172,9 @@ def test_a_published_item_is_read_back_with_the_curve_of_its_fit(month: World) -
         table = read_export(connection, "parameters", END).set_index("item_id")
     assert json.loads(table.loc["G", "further"])["max_score"] == 2
     assert table["further"].isna()["N"]
+    assert json.loads(table.loc["S3", "further"])["b1"] == pytest.approx(items["S3"].steps[1][0])
+    with_errors = [name for name, (_, error) in items["S3"].steps.items() if error]
+    assert with_errors == [1, 2, 3]
 
 
 def test_what_the_month_settled_is_known_with_its_steps(month: World) -> None:
