@@ -81,7 +81,7 @@ def test_month_night_api_and_learner_report_have_one_theta(published: Settings) 
         one = asked(database, user)[SCALE]
         assert (one.theta, one.se) == pytest.approx((theta, se), abs=SAME, rel=0)
         assert (one.n_items, one.as_of, one.lookback_days) == (n_items, as_of, None)
-        assert one.se_total == pytest.approx(total, abs=SAME, rel=0)
+        assert one.se_total == (total and pytest.approx(total, abs=SAME, rel=0))
         reported: Any = of_report.loc[user]
         assert (reported.theta, reported.se) == pytest.approx((theta, se), abs=SAME, rel=0)
 
