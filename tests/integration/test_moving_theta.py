@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -58,7 +57,11 @@ def test_month_night_api_and_learner_report_have_one_theta(published: Settings) 
             when = END - timedelta(days=float(draw.uniform(0, 420)), hours=k)
             odd.append(
                 attempt(
-                    f"m{n}", item, when, correct=bool(draw.random() < 0.6), response_time_ms=int(draw.lognormal(8.5, 1.5))
+                    f"m{n}",
+                    item,
+                    when,
+                    correct=bool(draw.random() < 0.6),
+                    response_time_ms=int(draw.lognormal(8.5, 1.5)),
                 )
             )
     add_attempts(database, odd)
@@ -141,11 +144,11 @@ def test_a_theta_of_fewer_days_is_answered_and_not_stored(world: Settings) -> No
 
 
 @pytest.fixture
-def timed(world: Settings) -> Iterator[Database]:
+def timed(world: Settings) -> Database:
     """A bank whose first item has its first times in the last month, the second in the month before."""
     database = Database(world)
     run_sql(database, "UPDATE response_log SET response_time_ms = NULL")
-    yield database
+    return database
 
 
 def test_a_rapid_guess_is_judged_by_times_of_before_its_month_and_a_new_items_by_those_of_before_its_day(
