@@ -21,7 +21,7 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import last_done_month
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.responses.facts import LOOKBACK
+from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_groups
 
@@ -102,7 +102,8 @@ def impact(
     published = in_force(connection, scale.scale_id, effective_from)
     before = published.items
     after = {**before, **changes}
-    groups = scoring_groups(connection, end - LOOKBACK, end, scale, list(after), published.withdrawn)
+    start = ability_start(end, scale)
+    groups = scoring_groups(connection, start, end, scale, list(after), published.withdrawn)
     found = [
         (
             *(_has_answers(responses, items) for items in (before, changes)),
