@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.batch import curves_of
+from irt_assets.abilities.batch import curves_of, scored_by
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.models import Responses
@@ -54,6 +54,10 @@ class Measure:
         curves = curves_of(items.item_ids, published.items, scale, published.testlets)
         errors = published.errors.among(items.item_ids) if published.errors else None
         return cls(scale, published, items, curves, errors, learner_query(scale))
+
+    @property
+    def scored_by(self) -> str:
+        return scored_by(self.published, self.scale)
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,7 @@ def _keep(
     now: datetime,
 ) -> Theta:
     """Store a θ, unless its row is there already and is the newest."""
-    scale, set_hash = measure.scale, measure.published.set_hash
+    scale, set_hash = measure.scale, measure.scored_by
     update_id = _update_id(user_id, measure, score.responses)
     n_items = score.responses.n_responses
     row = connection.execute(
@@ -253,7 +257,7 @@ def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
     """The id of a row: a hash of everything that θ depends on."""
     scale = measure.scale
     answers = [responses.item_ids[item] for item in responses.item], np.asarray(responses.score).tolist()
-    content = [user_id, scale.scale_id, measure.published.set_hash, scale.mu, scale.sigma, *answers]
+    content = [user_id, scale.scale_id, measure.scored_by, scale.mu, scale.sigma, *answers]
     return f"online-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}"
 
 

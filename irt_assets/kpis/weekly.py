@@ -96,7 +96,8 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     start, end = week_bounds(week)
     monday = {"week_start": start.date()}
     warehouse.own(connection, tables.weekly_kpi, monday)
-    end, scales = min(end, now), read_scales(connection)
+    end = min(end, now)
+    scales = read_scales(connection, end)
     published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
     parts = kpi_parts(_log_until(connection, end, scales), end, scales, published)
     connection.execute("DELETE FROM weekly_kpi WHERE week_start = %s", (start.date(),))
@@ -128,7 +129,8 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     """
     start, end = week_bounds(week)
     warehouse.own(connection, tables.weekly_kpi, {"week_start": start.date()})
-    end, scales = min(end, now), read_scales(connection)
+    end = min(end, now)
+    scales = read_scales(connection, end)
     published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
     frame = quiet(_log_until(connection, end, scales), end, scales, published)
     others = [name for name in (*RANGES, "R_t_coverage") if name not in ("P", "S")]
