@@ -52,7 +52,7 @@ class ThetaShift:
 
     @classmethod
     def between(cls, old: Floats, new: Floats, pass_theta: float | None) -> ThetaShift:
-        """Of θ without and with the change, of one learner or more; shapes (N,)."""
+        """The shift of θ without the change to θ with it, of one learner or more; shapes (N,)."""
         shift = new - old
         mark = np.inf if pass_theta is None else pass_theta
         return ThetaShift(
