@@ -469,11 +469,18 @@ KnownModel = Annotated[Model, PlainValidator(lambda name: item_model(name).name)
 
 class MadeWith(Part):
     """What a staged fit was made with: the scale's model, its own priors, and its rule for the distribution of θ; None
-    of a window that no scale asked for."""
+    of a window that no scale asked for. `scored_items`: item → model and block (see `scored_models.as_fitted`), and not
+    written where there are none."""
 
     model: KnownModel | None = None
     scale_priors: ScalePriors | None = None
     latent: LatentRule | None = None
+    scored_items: dict[str, str] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_no_scored_items(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        stored: dict[str, Any] = whole(self)
+        return {key: value for key, value in stored.items() if key != "scored_items" or value}
 
 
 class FitSpec(Part):

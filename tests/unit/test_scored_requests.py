@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irt_assets.abilities.batch import ScaleAbilities, answers_counted_otherwise
-from irt_assets.calibration.request import FitRequest, ModelInBank, calibrate
+from irt_assets.calibration.request import FitRequest, calibrate
 from irt_assets.calibration.shown import absent_scores
 from irt_assets.decisions.origin_sources import _at_our_metric
 from irt_assets.engines.em import EmEngine
@@ -19,6 +19,7 @@ from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.scales import Scale
+from irt_assets.responses.scored_models import ModelInBank
 
 ITEMS, MOST = tuple("ABCDEF"), np.array([1, 1, 1, 2, 3, 2])
 rng = np.random.default_rng(8)

@@ -389,11 +389,15 @@ class Calibration:
         return places_of_parameters(self.n_items, self.further)
 
     def further_of(self, j: int) -> dict[str, float]:
-        """An item's parameters besides a, d and c, and their errors, as they are shown and stored: `u` and `u_se`."""
+        """An item's parameters besides a, d and c, and their errors, as they are shown and stored: `u` and `u_se`; of a
+        scored item with all scores the errors of its steps, too."""
         if self.further is None:
             return {}
         errors = _root(self.cov[j].diagonal()[2:])
-        return item_model(self.models[j]).shown(self.further[j], errors, int(self.n_categories[j]))
+        model, categories = item_model(self.models[j]), int(self.n_categories[j])
+        own = np.array([self.a[j], self.d[j], *self.further[j, :categories]])
+        steps = model.step_errors(own, self.cov[j, : own.size, : own.size])
+        return model.shown(self.further[j], errors, categories) | steps
 
     @property
     def estimated(self) -> Mask:
