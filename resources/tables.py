@@ -352,12 +352,27 @@ mirt_ability = _table(
     _req("n_items", Integer, "answers to published items that were used", None, ge=1),
     _req("kind", Text, "monthly, nightly or online"),
     _req("window_end", UTC, "answers before this time were used"),
+    _opt("as_of", UTC, "the last of them, as of which θ is where ability moves; null: measured before 1.1"),
     _req("published_as_of", UTC, "the published set in force then was used"),
     _req("set_hash", Text, "hash of that set"),
     _req("scale_version", Integer, "version of the anchor set"),
     _req("fitted_at", UTC, "when it was computed", NOW),
     Index("mirt_ability_window", "kind", "window_end", "scale_id"),
     Index("mirt_ability_user", "user_id", "fitted_at"),
+)
+
+ability_state = _table(
+    "ability_state",
+    "Where ability moves: what the θ API goes on from when a learner has new answers.",
+    _key("user_id", Text, "learner"),
+    _scale(),
+    _req("state", LargeBinary, "the posterior before the last day with answers, and that day's own likelihood"),
+    _req("basis", Text, "hash of what else it rests on: set, rules, item times, and the time from which answers count"),
+    _req("n_items", Integer, "answers to published items that are in it", None, ge=1),
+    _req("as_of", UTC, "the last of them"),
+    _req("n_attempts", BigInteger, "rows of the learner's log that it rests on", None, ge=1),
+    _req("recorded_at", UTC, "the latest recorded_at among these"),
+    Index("ability_state_as_of", "as_of"),
 )
 
 item_parameter_publication = _table(

@@ -67,8 +67,8 @@ them: a change makes stale what that step has made, and what is made from it.
 MOVEMENT_HEAD = """\
 ## Movement
 
-How learners' abilities move, decided on from a month on like the model (`irt scale set NAME=VALUE --from YYYY-MM`), with
-the effect on learners before it: [what the three are](../explanation/ability-that-moves.md). A change makes the
+How learners' abilities move, decided on from a month on like the model (`irt scale set NAME=VALUE --from YYYY-MM`),
+with the effect on learners before it: [what the three are](../explanation/ability-that-moves.md). A change makes the
 abilities of these months stale, and nothing else.
 """
 

@@ -22,7 +22,7 @@ from irt_assets.ledger.steps import last_done_month
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.responses.facts import LOOKBACK
+from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_groups
 
@@ -136,7 +136,8 @@ def impact(
     published = in_force(connection, scale.scale_id, effective_from)
     before = published.items
     after = {**before, **changes}
-    groups = scoring_groups(connection, end - LOOKBACK, end, scale, list(after), published.withdrawn)
+    start = ability_start(end, scale)
+    groups = scoring_groups(connection, start, end, scale, list(after), published.withdrawn)
     found = [
         (
             *(_has_answers(responses, items) for items in (before, changes)),

@@ -1,4 +1,4 @@
-"""What was proposed of how abilities of a scale move. Estimating it is elsewhere (see `decisions.movement_proposal`)."""
+"""What was proposed of how abilities of a scale move. Estimating it: see `decisions.movement_proposal`."""
 
 from __future__ import annotations
 

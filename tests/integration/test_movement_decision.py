@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 from irt_assets.abilities.batch import measure, stale_months
@@ -11,7 +12,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.movement_change import decide_movement_change, preview_movement_change
 from irt_assets.decisions.origin import initialise
 from irt_assets.psychometrics.core.movement import STILL, Movement
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import read_scales, set_pass_mark
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -128,3 +129,34 @@ def test_the_command_says_what_it_does_before_it_asks(measured: Database, settin
         "fits, linkings, published values and drift stay",
     )
     assert rows(measured, DECISIONS) == []
+
+
+def test_what_is_said_of_learners_is_what_then_becomes_of_them(published: Settings) -> None:
+    """The preview against θ as it is stored before and after, with a pass mark at θ = 0."""
+    database = Database(published)
+    set_pass_mark(database, SCALE, 0.0)
+
+    def measured_now() -> np.ndarray:
+        measure(database, NEXT, "run")
+        query = "SELECT theta, se FROM mirt_ability WHERE window_end = %s ORDER BY user_id"
+        return np.array(rows(database, query, (Month(NEXT).end,))).T
+
+    before = measured_now()
+    values = {"ability_variance": "0.04", "occasion_variance": "0.09"}
+    change = preview_movement_change(database, SCALE, values, NEXT, calibrations_begin=FIRST)  # type: ignore[arg-type]
+    assert np.array_equal(measured_now(), before), "a preview writes nothing"
+    decide_movement_change(database, change, by="Ann", reason="learners learn")
+    after = measured_now()
+    effect = change.effect
+    assert effect is not None
+    shift = after[0] - before[0]
+    assert (effect.learners, effect.added) == (shift.size, 0)
+    assert effect.changed == int((np.abs(after - before) > 1e-9).any(axis=0).sum()) > 500
+    found = (effect.mean, effect.sd, effect.se, effect.se_after, abs(effect.largest))
+    expected = (shift.mean(), shift.std(), before[1].mean(), after[1].mean(), np.abs(shift).max())
+    # The same numbers, added in another order.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    assert effect.se_after > effect.se, "a day's own deviation says less of θ"
+    assert effect.newly_passed == int(((before[0] < 0) & (after[0] >= 0)).sum())
+    assert effect.newly_failed == int(((before[0] >= 0) & (after[0] < 0)).sum())
+    assert f"{effect.changed:,} of {effect.learners:,} learners of {NEXT} would get another θ" in effect.sentence

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0053_movement"
-down_revision = "0050_scores"
+down_revision = "0051_moving_ability"
 oldest_code = "0039_learner_reports"
 carried = ("movement_proposal",)
 
