@@ -153,7 +153,7 @@ class DatedTimes:
 
 
 NOT_DATED: Mapping[str, DatedTimes] = MappingProxyType({})
-"""Of scales on which θ is constant."""
+"""The dated times of scales on which θ is constant."""
 
 
 def current_item_times(
@@ -255,7 +255,7 @@ def stored_dated_times(
 
 
 def _first_midnights(start: datetime, end: datetime) -> list[datetime]:
-    """Of the months that [start, end) touches."""
+    """When the months that [start, end) touches began."""
     found = [first_midnight(start)]
     while (after := first_midnight(found[-1] + timedelta(days=31))) < end:
         found.append(after)

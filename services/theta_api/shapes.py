@@ -50,8 +50,8 @@ class Asked(BaseModel):
     lookback_days: Annotated[
         Annotated[int, Field(ge=1, le=365)] | None,
         Field(
-            description="answers of this many days count; without it 30, or all of a year where ability moves: there a θ "
-            "of fewer days is answered and not stored"
+            description="answers of this many days count; without it 30, or all of a year where ability moves: there a "
+            "θ of fewer days is answered and not stored"
         ),
         BeforeValidator(_whole),
     ] = None
