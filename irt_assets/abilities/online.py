@@ -9,13 +9,13 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.batch import curves_of, estimate_by, with_errors
+from irt_assets.abilities.batch import curves_of, estimate_by, scored_by, with_errors
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.models import Responses
@@ -61,6 +61,10 @@ class Measure:
         curves = curves_of(items.item_ids, published.items, scale, published.testlets)
         errors = published.errors.among(items.item_ids) if published.errors else None
         return cls(scale, published, items, curves, errors, learner_query(scale))
+
+    @property
+    def scored_by(self) -> str:
+        return scored_by(self.published, self.scale)
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,7 @@ def _theta(measure: Measure, score: Score, now: datetime) -> Theta:
         n_items=score.responses.n_responses,
         kind="online",
         window_end=now,
-        set_hash=measure.published.set_hash,
+        set_hash=measure.scored_by,
         scale_version=measure.scale.anchor_version,
         fitted_at=now,
         as_of=score.as_of,
@@ -290,10 +294,10 @@ def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
     """The id of a row: a hash of everything that θ depends on."""
     scale = measure.scale
     answers = [responses.item_ids[item] for item in responses.item], np.asarray(responses.score).tolist()
-    content = [user_id, scale.scale_id, measure.published.set_hash, scale.mu, scale.sigma, *answers]
+    content = [user_id, scale.scale_id, measure.scored_by, scale.mu, scale.sigma, *answers]
     if scale.movement:
         assert responses.at is not None
-        content += [responses.at.tolist(), asdict(scale.movement)]
+        content.append(responses.at.tolist())
     return f"online-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}"
 
 
