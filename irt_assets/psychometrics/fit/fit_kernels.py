@@ -276,8 +276,8 @@ def _curve(a, d, c, theta):  # type: ignore[no-untyped-def]
 
 @_compiled
 def slopes_of_answers(first, last, rows, tables, nodes, by_theta, information, slope, known, mean):  # type: ignore[no-untyped-def]
-    """Fills slope (R,) with the posterior mean of each response's ∂ log P(score)/∂θ, by_theta (C, J, Q), known (R,) with
-    that of its item's information (J, Q), and mean (N,) with the EAP."""
+    """Fills slope (R,) with the posterior mean of each response's ∂ log P(score)/∂θ, by_theta (C, J, Q), known (R,)
+    with that of its item's information (J, Q), and mean (N,) with the EAP."""
     post = np.empty(nodes.size)
     for i in range(first, last):
         low, high = posterior(i, rows, tables, post)

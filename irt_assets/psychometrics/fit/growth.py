@@ -4,24 +4,25 @@ Belongs here: the test, by item and over all items, and how much of that time an
 not belong here: a fit that lets ability move within a window (see `estimation.occasions`), and growth from window to
 window.
 
-With θ + g·t in place of θ, t the time since the learner's first answer in units of `PERIOD_DAYS`, the score of g at 0 is
-Σ t·E(∂ log P(x | θ)/∂θ | the learner's answers), of a 2PL Σ t·a·E(x − P): a score of the marginal likelihood (Fisher's
-identity; Rao 1948, and Glas 1999 for tests of this kind). In place of t stands what is left of it beside an effect of
-each item, one of its product with the learner's θ, and one of each learner, by least squares weighted by the information
-of each answer. That makes the score orthogonal to the items' intercepts and slopes and to the learners' θ (Neyman 1959):
-what of growth has gone into an item's b has no part in it, nor has it that abler learners are faster, or stay for
-longer. Learners are independent, so the error of the sum is that of their parts, whatever growth differs by.
+With θ + g·t in place of θ, t the time since the learner's first answer in units of `PERIOD_DAYS`, the score of g at 0
+is Σ t·E(∂ log P(x | θ)/∂θ | the learner's answers), of a 2PL Σ t·a·E(x − P): a score of the marginal likelihood
+(Fisher's identity; Rao 1948, and Glas 1999 for tests of this kind). In place of t stands what is left of it beside an
+effect of each item, one of its product with the learner's θ, and one of each learner, by least squares weighted by the
+information of each answer. That makes the score orthogonal to the items' intercepts and slopes and to the learners' θ
+(Neyman 1959): what of growth has gone into an item's b has no part in it, nor has it that abler learners are faster, or
+stay for longer. Learners are independent, so the error of the sum is that of their parts, whatever growth differs by.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
-from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.design import over_learners
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Responses
@@ -96,7 +97,7 @@ class ItemGrowth:
     se: Floats
 
 
-def days_since_first_answer(person: Ints, at: Floats) -> Floats:
+def days_since_first_answer(person: npt.NDArray[np.integer[Any]], at: Floats) -> Floats:
     """Shape (R,), from the learner (R,) and the time (R,) of each answer, in days."""
     first = np.full(int(person.max(initial=-1)) + 1, np.inf)
     np.minimum.at(first, person, at)
@@ -104,7 +105,7 @@ def days_since_first_answer(person: Ints, at: Floats) -> Floats:
     return days
 
 
-def share_explained(days: Floats, item: Ints) -> float | None:
+def share_explained(days: Floats, item: npt.NDArray[np.integer[Any]]) -> float | None:
     """R² of elapsed days (R,) on the item (R,); None where they do not vary."""
     if days.size == 0 or np.ptp(days) == 0:
         return None
