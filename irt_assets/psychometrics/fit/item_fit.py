@@ -55,9 +55,9 @@ _MORE = 4
 """times as many for the moments of infit and outfit: outfit's rest on rare large residuals, and cost a fifth."""
 _PRODUCT_BYTES = 512 * 2**20
 _PERIOD, _FREQUENCIES, _FARTHEST = 50.0, 100, 10.0
-"""Of the law of a sum beside scored items: its period, how many terms its Fourier series has, and the farthest that one
-answer moves it; lengths in its SDs. What is left out changes a probability by less than .01, and where the sum varies
-smoothly by nothing."""
+"""Period of the law of a sum beside scored items, terms of its Fourier series, and the farthest that one answer moves
+it; lengths in SDs of the sum. What is left out changes a probability by less than .01, and by nothing where the sum
+varies smoothly."""
 _LEAST = 1e-6
 """Tails smaller than this are those of a normal distribution."""
 _TERMS = 16
