@@ -481,7 +481,7 @@ scale_decision = _table(
     "What a person decided on a scale's model. Append-only.",
     Column("decision_id", BigInteger, Identity(always=True), primary_key=True, comment="order of decision"),
     _req("scale_id", Text, "bank whose items measure one ability"),
-    _req("subject", Text, "model, prior_a, prior_b, prior_c, guessing or misfit"),
+    _req("subject", Text, "model, prior_a, prior_b, prior_c, occasions, guessing or misfit"),
     _req(
         "value",
         Text,

@@ -128,8 +128,8 @@ def set_values(
         list[str],
         typer.Argument(
             metavar="NAME=VALUE…",
-            help="model=3pl, prior_a=lognormal(0,0.5), prior_b=normal(0,2), prior_c=beta(5,17), a prior=none, or a "
-            "rule of the scale, e.g. min_responses=300.",
+            help="model=3pl, prior_a=lognormal(0,0.5), prior_b=normal(0,2), prior_c=beta(5,17), a prior=none, "
+            "occasions=week, or a rule of the scale, e.g. min_responses=300.",
         ),
     ],
     by: By,
@@ -145,10 +145,10 @@ def set_values(
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Choose a scale's model and priors for the months to come, or change its rules for all months.
+    """Choose a scale's model, priors and occasions for the months to come, or change its rules for all months.
 
-    What becomes stale, and what happens to the anchors, is shown before it asks. It records who decided on a model or a
-    prior, when and why.
+    What becomes stale, and what happens to the anchors, is shown before it asks. It records who decided on a model, a
+    prior or occasions, when and why.
     """
     by, reason = signed(by), require_text("reason", reason)
     texts = _texts_of(pairs)

@@ -28,7 +28,7 @@ from pydantic import (
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.core.options import Latent, LatentRule, Method, Model
+from irt_assets.psychometrics.core.options import Latent, LatentRule, Method, Model, Occasions
 from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.psychometrics.estimation.shape import Shape
@@ -476,11 +476,12 @@ KnownModel = Annotated[Model, PlainValidator(lambda name: item_model(name).name)
 
 class MadeWith(Part):
     """What a staged fit was made with: the scale's model, its own priors, and its rule for the distribution of θ; None
-    of a window that no scale asked for."""
+    of a window that no scale asked for. `occasions`: what is a person in it."""
 
     model: KnownModel | None = None
     scale_priors: ScalePriors | None = None
     latent: LatentRule | None = None
+    occasions: Occasions = "month"
 
 
 class FitSpec(Part):
@@ -544,6 +545,12 @@ class StagedSpec(FitSpec, MadeWith):
 
     fit_statistics: FitStatistics | None = None
     linking_constants: LinkingConstants | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Earlier releases knew no other occasions than months."""
+        stored: dict[str, Any] = whole(self)
+        return {key: value for key, value in stored.items() if key != "occasions" or value != "month"}
 
     @property
     def statistics(self) -> SetStatistics | None:

@@ -17,8 +17,8 @@ import psycopg
 from irt_assets.psychometrics.core.priors import NO_PRIOR, Priors, prior_from_text
 from resources.postgres.database import records
 
-Subject = Literal["model", "prior_a", "prior_b", "prior_c", "guessing", "misfit"]
-OF_THE_MODEL: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c")
+Subject = Literal["model", "prior_a", "prior_b", "prior_c", "occasions", "guessing", "misfit"]
+OF_THE_MODEL: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c", "occasions")
 """Subjects that a fit depends on."""
 ACCEPTABLE: tuple[Subject, ...] = ("guessing", "misfit")
 """Subjects that are accepted, with a reason, where they hold a month."""

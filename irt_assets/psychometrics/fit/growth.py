@@ -193,7 +193,11 @@ def gone_into_difficulty(
     G = len(whole.abilities.population)
     apart = np.array([1 / one.sd for one in whole.abilities.population])[group]
     one = np.ones(r.n_responses)
-    columns = [(r.item, one), (J + group[r.person], one), (J + G + r.person, one)]
+    columns: list[tuple[npt.NDArray[np.integer[Any]], Floats]] = [
+        (r.item, one),
+        (J + group[r.person], one),
+        (J + G + r.person, one),
+    ]
     information = _Answers.of(whole, threads).information
     known = np.concatenate([np.zeros(J + G), apart])
     time = days[calibration.estimated[responses.item]] / PERIOD_DAYS
