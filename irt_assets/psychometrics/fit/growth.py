@@ -211,7 +211,7 @@ def without_growth(calibration: Calibration, growth: WindowGrowth, gone: Floats)
 
     Raises PsychometricsError where the window does not say how large growth is.
     """
-    if growth.estimate is None or growth.se is None or growth.outcome == "not separable":
+    if growth.estimate is None or growth.se is None or growth.r2 is None or growth.r2 > STRICT_ORDER:
         raise PsychometricsError(
             "growth cannot be told from difficulty within the window: all learners meet its items in nearly one order "
             "and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
