@@ -19,7 +19,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.gates.advisory_checks import ability_stands_still_within_the_month
 from irt_assets.gates.evidence import MonthFile, Verdict, load_evidence
 from irt_assets.ledger.fits import LinkedFit, latest_staged, linked_fit
-from irt_assets.reports.month_shown import growth_within
+from irt_assets.reports.month_shown import growth_of_anchors, growth_within
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -121,6 +121,12 @@ def test_weeks_of_learners_are_fitted_by_decision_where_growth_goes_into_difficu
         staged = latest_staged(connection, NEXT, SCALE, "em")
     assert "Ability grows by" in str(shown[0])
     assert "all items" in str(shown[1])
+    with Database(world).connect() as connection:
+        by_place = growth_of_anchors(connection, scale, NEXT)
+    assert by_place is not None
+    assert by_place.anchors == len(ITEMS)
+    # The anchors' own line takes the part of growth that is in their mean and slope; the rest is the trend.
+    assert abs(by_place.estimate - GROWTH) < 4 * by_place.se
     assert staged is not None
     assert "occasions" not in staged.spec.as_json()  # as earlier releases wrote it
 
