@@ -197,7 +197,7 @@ def positions_do_not_change_difficulty(look: InvariantContext) -> Found:
 def _residuals(
     connection: psycopg.Connection, look: InvariantContext, scale_id: str, month: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score − P(θ̂) of every answer to a published item that is right or wrong, less the mean of all in exams or of all in
+    """Score − P(θ̂) of every answer to a published item that is right or wrong, less the mean of all in exams or all in
     practice, and its place in its session from 0 to 1."""
     end = Month(month).end
     published = in_force(connection, scale_id, end).items
