@@ -175,7 +175,9 @@ def _fit(
             request = build_fit_request(connection, table, scale, start, anchors, everybody, published)
             reference = find_reference(connection, scale, month)
         for name, make in engines.items():
-            spec = fits.model_spec(scale) | StagedSpec(eligibility=stored_rules(scale.rules))
+            spec = fits.model_spec(scale) | StagedSpec(
+                eligibility=stored_rules(scale.rules), scored_items=request.as_fitted
+            )
             began, summed = time.perf_counter(), ""
             seen: Mapping[str, Observed] = {}
             outcome: Calibrated | Exception

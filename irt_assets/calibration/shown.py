@@ -24,7 +24,7 @@ from irt_assets.gates.model_gates import MEASURES
 from irt_assets.ledger.fit_spec import ComparedMisfit, FitStatistics, Measures
 from irt_assets.ledger.fitted_items import items_of_month
 from irt_assets.ledger.steps import Step
-from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.items import WHOLE_SLOPE, ItemRow
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.shape import Shape
 from irt_assets.psychometrics.fit.growth import PERIOD_DAYS
@@ -140,10 +140,13 @@ def comparison_table(shape: Shape) -> Table:
 def _estimates_table(fit: Calibration) -> Table:
     """Every item of a fit that is not linked yet: flagged ones first, then by difficulty."""
     order = sorted(range(fit.n_items), key=lambda j: (not fit.flags[j], not fit.estimated[j], fit.b[j]))
-    formats = {"a ± SE": "", "b ± SE": "", "answers": ",.0f"}
+    points = fit.n_categories - 1
+    scored = bool((points > 1).any())
+    formats = {"a ± SE": ""} | ({f"{WHOLE_SLOPE} ± SE": ""} if scored else {}) | {"b ± SE": "", "answers": ",.0f"}
     rows = [
-        (fit.item_ids[j], value_with_error(fit.a[j], fit.a_se[j]), value_with_error(fit.b[j], fit.b_se[j]))
-        + (fit.n[j], ", ".join(flag.value for flag in fit.flags[j]))
+        (fit.item_ids[j], value_with_error(fit.a[j], fit.a_se[j]))
+        + ((value_with_error(fit.a[j] * points[j], fit.a_se[j] * points[j]),) if scored else ())
+        + (value_with_error(fit.b[j], fit.b_se[j]), fit.n[j], ", ".join(flag.value for flag in fit.flags[j]))
         for j in order
     ]
     return table(("item", *formats, "flags"), rows, numbers=formats)

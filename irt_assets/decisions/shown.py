@@ -132,7 +132,8 @@ def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Te
     values = ItemRow.of(row)
     stored = row["linking_constants"]
     linking = LinkingConstants.from_json(stored, row["fit_id"]) if stored else None
-    shown = {"a": (values.a, values.a_se), "b": (values.b, values.b_se), "c": (values.c, values.c_se)} | values.shown
+    shown = values.in_brief | {"c": (values.c, values.c_se)} | values.shown
+    shown |= {f"step {k}": step for k, step in values.steps.items()}
     known: dict[str, Text | None] = {
         name: f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
         for name, (value, error) in shown.items()

@@ -476,12 +476,21 @@ KnownModel = Annotated[Model, PlainValidator(lambda name: item_model(name).name)
 
 class MadeWith(Part):
     """What a staged fit was made with: the scale's model, its own priors, and its rule for the distribution of θ; None
-    of a window that no scale asked for. `occasions`: what is a person in it."""
+    of a window that no scale asked for. `scored_items`: item → model and block (see `scored_models.as_fitted`), and
+    `occasions`: what is a person; not written where there are none, and where it is a month.
+    """
 
     model: KnownModel | None = None
     scale_priors: ScalePriors | None = None
     latent: LatentRule | None = None
+    scored_items: dict[str, str] = {}
     occasions: Occasions = "month"
+
+    @model_serializer(mode="wrap")
+    def _as_earlier_releases(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        stored: dict[str, Any] = whole(self)
+        usual = {"scored_items": {}, "occasions": "month"}
+        return {key: value for key, value in stored.items() if key not in usual or value != usual[key]}
 
 
 class FitSpec(Part):
@@ -545,12 +554,6 @@ class StagedSpec(FitSpec, MadeWith):
 
     fit_statistics: FitStatistics | None = None
     linking_constants: LinkingConstants | None = None
-
-    @model_serializer(mode="wrap")
-    def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Earlier releases knew no other occasions than months."""
-        stored: dict[str, Any] = whole(self)
-        return {key: value for key, value in stored.items() if key != "occasions" or value != "month"}
 
     @property
     def statistics(self) -> SetStatistics | None:
