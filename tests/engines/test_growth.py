@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -27,39 +26,9 @@ from irt_assets.psychometrics.fit.growth import (
 from irt_assets.psychometrics.fit.model_replicates import Fitted
 from irt_assets.psychometrics.simulation.scored_items import ScoredItems
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from tests.testbed.growth import world
 
 pytestmark = WHERE_STATISTICS_CHANGE
-
-
-@dataclass(frozen=True)
-class World:
-    """Learners who meet the same items at times of their own; days and responses have one row each."""
-
-    responses: Responses
-    days: Floats
-    b: Floats
-
-
-def world(  # type: ignore[no-untyped-def]
-    seed: int, growth=0.0, learners=1500, items=40, span=30.0, *, order="one", paces=1.5, of_ability=0.0
-) -> World:
-    """growth: a `span`, in θ. order: of the items, `one` or each learner's `own`. paces: the slowest; of_ability: the
-    correlation of fast and able."""
-    rng = np.random.default_rng(seed)
-    a, b, theta = np.exp(rng.normal(0, 0.3, items)), rng.normal(size=items), rng.standard_normal(learners)
-    place = (
-        np.argsort(rng.random((learners, items)), axis=1)
-        if order == "own"
-        else np.tile(np.arange(items), (learners, 1))
-    )
-    fast = of_ability * theta + np.sqrt(1 - of_ability**2) * rng.standard_normal(learners)
-    pace = paces ** (1 - 2 * np.argsort(np.argsort(fast)) / (learners - 1))
-    days = pace[:, None] * np.arange(items) / (items - 1) * span
-    x = rng.random((learners, items)) < expit(a[place] * (theta[:, None] + growth * days / span - b[place]))
-    person = np.repeat(np.arange(learners, dtype=np.int32), items)
-    names = tuple(f"i{j}" for j in range(items))
-    responses = Responses(person, place.ravel().astype(np.int32), x.ravel().astype(np.int8), learners, names)
-    return World(responses, days.ravel(), b)
 
 
 @pytest.mark.parametrize("model", ["2pl", "3pl", "gpcm"])
