@@ -81,24 +81,6 @@ class WindowGrowth:
             return "declines"
         return "constant" if self.se <= LARGEST_SE else "not separable"
 
-    @property
-    def moves_difficulty(self) -> bool:
-        """Whether items have an order and ability moves, or it cannot be said that it does not."""
-        return self.ordered and self.outcome != "constant"
-
-
-def over_windows(windows: Sequence[WindowGrowth]) -> WindowGrowth:
-    """What several windows say of growth within them together: the mean R², and the estimates weighted by precision."""
-    r2 = [one.r2 for one in windows if one.r2 is not None]
-    told = np.array([(one.estimate, one.se) for one in windows if one.estimate is not None and one.se])
-    if not r2:
-        return WindowGrowth(None)
-    if not told.size:
-        return WindowGrowth(float(np.mean(r2)))
-    precision = told[:, 1] ** -2.0
-    estimate = float(np.average(told[:, 0], weights=precision))
-    return WindowGrowth(float(np.mean(r2)), estimate, float(precision.sum() ** -0.5))
-
 
 @dataclass(frozen=True)
 class ItemGrowth:
