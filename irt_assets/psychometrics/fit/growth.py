@@ -32,7 +32,7 @@ from irt_assets.psychometrics.fit.model_replicates import Fitted
 PERIOD_DAYS = 30.0
 """Growth is in θ per so many days."""
 SOME_ORDER, STRICT_ORDER = 0.1, 0.9
-"""R² of elapsed time on the item above which items have an order, and above which growth cannot be told from
+"""R² of elapsed time on the item above which items have an order, and above which growth cannot be distinguished from
 difficulty."""
 GROWS, DECLINES = 2.37, -3.09
 """z beyond which ability grows or declines. By chance .9 % and .1 % of windows are beyond: learners hardly decline."""
@@ -41,7 +41,7 @@ LARGEST_SE = 0.15
 FEWEST_ANCHORS = 5
 """Fewest anchors from which growth is told by their place."""
 MOST_RESPONSES = 1_000_000
-"""Of more responses, those of learners who are drawn at random are enough."""
+"""Responses of learners who are drawn at random where there are more: enough for the test."""
 _LEFT = 1e-4
 """A smaller share of elapsed time beside items and learners is rounding."""
 _PRECISION, _MOST_STEPS = 1e-8, 500
@@ -238,8 +238,8 @@ def without_growth(calibration: Calibration, growth: WindowGrowth, gone: Floats)
     """
     if growth.estimate is None or growth.se is None or growth.r2 is None or growth.r2 > STRICT_ORDER:
         raise PsychometricsError(
-            "growth cannot be told from difficulty within the window: all learners meet its items in nearly one order "
-            "and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
+            "growth cannot be distinguished from difficulty within the window: all learners meet its items in nearly one "
+            "order and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
         )
     moved = np.nan_to_num(growth.estimate * gone)
     a = np.nan_to_num(calibration.a)
