@@ -1,10 +1,11 @@
 """Where ability moves, one learner's θ on request in time that grows with the new answers: the filter goes on from
 where it stood.
 
-Stored is where it stood before the day on which the learner answered last; what the log has from that day on is read and
-judged anew. It is begun anew, with all answers, where anything else changed: the number of earlier attempts, the time
-when the last of them was written, parameters, rules, item times, or the month. (That an attempt was deleted and another
-came in its place, the night finds.) What does not belong here: the filter (see `psychometrics.scoring.moving_ability`).
+Stored is where it stood before the day on which the learner answered last; what the log has from that day on is read
+and judged anew. It is begun anew, with all answers, where anything else changed: the number of earlier attempts, the
+time when the last of them was written, parameters, rules, item times, or the month. (That an attempt was deleted and
+another came in its place, the night finds.) What does not belong here: the filter (see
+`psychometrics.scoring.moving_ability`).
 """
 
 from __future__ import annotations
@@ -92,7 +93,8 @@ def begin(measure: MeasuredBy, recent: Recent, basis: str) -> Standing | None:
     if found.state is None:
         return None
     prior_sd = measure.scale.sigma / np.sqrt(found.earlier)
-    parts = measure.errors and measure.errors.parts(_scores(found), earlier, prior_sd, found.discount)
+    errors = measure.errors
+    parts = None if errors is None else errors.parts(_scores(found), earlier, prior_sd, found.discount)
     n, answers = earlier.n_responses, hash_of_answers(earlier)
     kept = _to_bytes(found.state, parts)
     return Standing(kept, recent.day, basis, n, answers, recent.n_until, recent.recorded_until)
