@@ -494,21 +494,40 @@ calibration_scale = _table(
 
 scale_decision = _table(
     "scale_decision",
-    "What a person decided on a scale's model. Append-only.",
+    "What a person decided on a scale's model and how its abilities move. Append-only.",
     Column("decision_id", BigInteger, Identity(always=True), primary_key=True, comment="order of decision"),
     _req("scale_id", Text, "bank whose items measure one ability"),
-    _req("subject", Text, "model, prior_a, prior_b, prior_c, guessing or misfit"),
+    _req(
+        "subject",
+        Text,
+        "model, prior_a, prior_b, prior_c, ability_variance, ability_growth, occasion_variance, guessing or misfit",
+    ),
     _req(
         "value",
         Text,
-        "the model; a prior, such as lognormal(0, 0.5), or none; accepted, of guessing and misfit; "
-        "reference, of misfit",
+        "the model; a prior, such as lognormal(0, 0.5), or none; a number or auto, of a movement; accepted, of "
+        "guessing and misfit; reference, of misfit",
     ),
     _req("effective_from", UTC, "months that begin then or later, and nights, follow it, until a later decision"),
     _req("decided_by", Text, "who"),
     _req("reason", Text, "why"),
     _req("decided_at", UTC, "when", NOW),
     Index("scale_decision_scale", "scale_id", "subject", "effective_from"),
+)
+
+movement_proposal = _table(
+    "movement_proposal",
+    "How abilities of a scale were found to move, or why that is not known. Append-only.",
+    Column("proposal_id", BigInteger, Identity(always=True), primary_key=True, comment="order of proposal"),
+    _req("scale_id", Text, "bank whose items measure one ability"),
+    _req("month", Text, "answers of the 52 weeks that end with it were used"),
+    _req("why_not", Text, "why nothing is proposed; empty: something is"),
+    _opt("variance", Double, "of the walk a week; null: not estimated", unit="θ²", ge=0),
+    _opt("growth", Double, "a week; null: not estimated", unit="θ"),
+    _opt("occasion_variance", Double, "what a day has alone; null: not estimated", unit="θ²", ge=0),
+    _req("details", JSONB, "what was used, standard errors, tests, log likelihoods and the effect on learners"),
+    _req("proposed_at", UTC, "when", NOW),
+    Index("movement_proposal_scale", "scale_id"),
 )
 
 anchor_set = _table(

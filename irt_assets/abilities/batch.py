@@ -6,9 +6,11 @@ What does not belong here: how θ is estimated (see `psychometrics.scoring`) and
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -101,8 +103,7 @@ def measure_at(
             measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
             continue
         absent: Counter[str] = Counter()
-        parts = [SCORED.empty_table(), *_scored_parts(connection, end, kind, scale, published, absent)]
-        scored = pa.concat_tables(parts).sort_by("user_id").to_pandas()
+        scored = scored_at(connection, end, kind, scale, published, absent).to_pandas()
         same: dict[str, Any] = {
             "update_id": update_id,
             "scale_id": scale.scale_id,
@@ -110,7 +111,7 @@ def measure_at(
             "kind": kind,
             "window_end": pd.Timestamp(end),
             "published_as_of": pd.Timestamp(end),
-            "set_hash": published.set_hash,
+            "set_hash": scored_by(published, scale),
             "scale_version": scale.anchor_version,
             "fitted_at": pd.Timestamp.now("UTC"),
         }
@@ -125,12 +126,33 @@ def measure_at(
                 theta,
                 se,
                 len(published.items),
-                published.set_hash,
+                scored_by(published, scale),
                 testlet_sd=sd,
                 absent=dict(sorted(absent.items())),
             )
         )
     return measured
+
+
+def scored_by(published: PublishedSet, scale: Scale) -> str:
+    """Hash of what θ is scored with: the published set and, where abilities move, how."""
+    if not scale.movement:
+        return published.set_hash
+    return hashlib.sha256(json.dumps([published.set_hash, *astuple(scale.movement)]).encode()).hexdigest()
+
+
+def scored_at(
+    connection: psycopg.Connection,
+    end: datetime,
+    kind: str,
+    scale: Scale,
+    published: PublishedSet,
+    absent: Counter[str],
+) -> pa.Table:
+    """A row of `SCORED` for every learner with an answer to a published item before `end`, in order of their ids;
+    `absent` counts as in `ScaleAbilities`."""
+    parts = [SCORED.empty_table(), *_scored_parts(connection, end, kind, scale, published, absent)]
+    return pa.concat_tables(parts).sort_by("user_id")
 
 
 def _scored_parts(
@@ -264,22 +286,22 @@ def measured_in(connection: psycopg.Connection, scale_id: str, end: datetime) ->
 
 
 def stale_months(connection: psycopg.Connection) -> dict[str, str]:
-    """Months whose abilities read another set than is now in force at their end, with a mark of the present sets.
+    """Months whose abilities were scored with another set, or another movement, than is now in force at their end,
+    with a mark of the present ones.
 
     A scale without a row may have been measured before it had a set, or may have no learner; the mark
-    changes only when the published set does, so a sensor keyed on it requests at most one redundant run.
+    changes only when what it is scored with does, so a sensor keyed on it requests at most one redundant run.
     """
-    scales = read_scales(connection)
     used = _sets_used(connection)
     ends = {end for _, end in used} | {Month(month).end for month in done_months(connection)}
     stale: dict[str, str] = {}
     for end in ends:
-        now = {scale_id: in_force(connection, scale_id, end) for scale_id in scales}
-        changed = [
-            f"{scale_id} {published.set_hash}"
-            for scale_id, published in now.items()
-            if published.items and used.get((scale_id, end)) != published.set_hash
-        ]
+        now = {
+            scale_id: scored_by(published, scale)
+            for scale_id, scale in read_scales(connection, end).items()
+            if (published := in_force(connection, scale_id, end)).items
+        }
+        changed = [f"{scale_id} {mark}" for scale_id, mark in now.items() if used.get((scale_id, end)) != mark]
         if changed:
             stale[month_of(end - timedelta(microseconds=1))] = ", ".join(changed)
     return stale

@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.batch import curves_of, estimate_by, with_errors
+from irt_assets.abilities.batch import curves_of, estimate_by, scored_by, with_errors
 from irt_assets.abilities.resuming import begin, go_on, hash_of_answers, read_standing, store_standing
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
@@ -84,6 +84,10 @@ class Measure:
         """Hash of all but answers that θ rests on where ability moves, of answers from `start` until a time."""
         times = self.times.digest(until) if isinstance(self.times, DatedTimes) else self.times.made_from
         return hashlib.sha256(f"{self._basis} {start.isoformat()} {times}".encode()).hexdigest()
+
+    @property
+    def scored_by(self) -> str:
+        return scored_by(self.published, self.scale)
 
 
 @dataclass(frozen=True)
@@ -271,7 +275,7 @@ def _whole_score(
             if found is not None:
                 if found.standing is not None:
                     store_standing(connection, user_id, scale.scale_id, found.standing)
-                update_id = _moving_id(user_id, measure, found.answers)
+                update_id = _online_id(user_id, measure, found.answers)
                 as_of = _last_of(recent.responses)
                 return Score(found.theta, found.se, found.se_total, found.n_items, as_of, update_id)
     recent = recent_responses(connection, measure.recent, user_id, start, start, now, scale, items)
@@ -292,7 +296,7 @@ def _theta(measure: Measure, score: Score, now: datetime) -> Theta:
         n_items=score.n_items,
         kind="online",
         window_end=now,
-        set_hash=measure.published.set_hash,
+        set_hash=measure.scored_by,
         scale_version=measure.scale.anchor_version,
         fitted_at=now,
         as_of=score.as_of,
@@ -345,19 +349,15 @@ def _kept(
 
 
 def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
+    if measure.scale.movement:
+        return _online_id(user_id, measure, hash_of_answers(responses))
+    items = [responses.item_ids[item] for item in responses.item]
+    return _online_id(user_id, measure, items, np.asarray(responses.score).tolist())
+
+
+def _online_id(user_id: str, measure: Measure, *answers: str | list[Any]) -> str:
     scale = measure.scale
-    if scale.movement:
-        return _moving_id(user_id, measure, hash_of_answers(responses))
-    answers = [responses.item_ids[item] for item in responses.item], np.asarray(responses.score).tolist()
-    return _online_id(user_id, scale.scale_id, measure.published.set_hash, scale.mu, scale.sigma, *answers)
-
-
-def _moving_id(user_id: str, measure: Measure, answers: str) -> str:
-    scale, moves = measure.scale, asdict(measure.scale.movement)
-    return _online_id(user_id, scale.scale_id, measure.published.set_hash, scale.mu, scale.sigma, moves, answers)
-
-
-def _online_id(*content: Any) -> str:
+    content = [user_id, scale.scale_id, measure.scored_by, scale.mu, scale.sigma, *answers]
     return f"online-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}"
 
 

@@ -173,7 +173,7 @@ def build_fit_request(
         everybody = ItemCounts(dict(zip(responses.item_ids, n, strict=True)), left_out_items(table, scale.scale_id))
     else:
         drawn_from = sum(everybody.scored.values())
-        responses = responses.among(tuple(everybody.scored))
+        responses = responses.among(tuple(everybody.scored), everybody.categories)
     few = scale.rules.eligibility.min_published_responses(scale.model)
     earlier = None
     if responses.n_responses:

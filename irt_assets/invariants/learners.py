@@ -101,7 +101,7 @@ def _compare_run_with_api(connection: psycopg.Connection, measure: Measure, kind
     stored = connection.execute(
         """SELECT user_id, theta, se, n_items FROM mirt_ability
            WHERE kind = %s AND window_end = %s AND scale_id = %s AND set_hash = %s ORDER BY md5(user_id) LIMIT %s""",
-        (kind, end, scale_id, measure.published.set_hash, MEASURED_ANEW),
+        (kind, end, scale_id, measure.scored_by, MEASURED_ANEW),
     ).fetchall()
     for user, theta, se, n_items in stored:
         score = read_score(connection, measure, user, ability_start(end, measure.scale), end)

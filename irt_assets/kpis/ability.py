@@ -21,7 +21,7 @@ from irt_assets.kpis.meaning import LEAST_ANSWERS
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats, Responses
-from irt_assets.psychometrics.scoring.progress import improvement
+from irt_assets.psychometrics.scoring.progress import improvement, variance_since
 from irt_assets.responses.eligible import Eligible, EligibleAnswers
 from irt_assets.responses.item_times import NOT_DATED, DatedTimes
 from irt_assets.responses.scales import Scale
@@ -38,7 +38,7 @@ COLUMNS = {
     "theta": np.float64,
     "se": np.float64,
     "se_total": np.float64,
-    "weeks": np.float64,
+    "since": np.float64,
 }
 
 
@@ -53,8 +53,8 @@ def abilities(
     """A row per learner and scale with an eligible answer to a published item that counts for abilities at `end`.
 
     n_recent, n_previous: eligible answers of the last 14 days and of the 14 before; improvement: see
-    `progress.improvement`, NaN unless both are at least 5; theta, se, se_total: EAP; weeks: since the last eligible
-    answer. `everybody`, `dated`: see `EligibleAnswers`.
+    `progress.improvement`, NaN unless both are at least 5; theta, se, se_total: EAP; since: by how much the
+    variance of θ has grown since the last eligible answer. `everybody`, `dated`: see `EligibleAnswers`.
     """
     parts = []
     for eligible in EligibleAnswers.in_parts(run, end, scales, everybody, dated):
@@ -95,7 +95,7 @@ def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publi
             "theta": scores.theta,
             "se": scores.se,
             "se_total": scores.se_total,
-            "weeks": np.minimum.reduceat(age, first) / microseconds(timedelta(weeks=1)),
+            "since": variance_since(scale.movement, np.minimum.reduceat(age, first) / microseconds(timedelta(weeks=1))),
         }
     )
 

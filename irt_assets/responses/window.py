@@ -315,10 +315,11 @@ def earlier_responses(
 @dataclass(frozen=True)
 class ItemCounts:
     """By item of a scale, how many responses are `scored`, and how many those have that are `left_out` because they
-    have too few."""
+    have too few. `categories`: of the items in `scored`, in their order; None: two of each."""
 
     scored: Mapping[str, int]
     left_out: Mapping[str, int]
+    categories: Ints | None = None
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,17 @@ def test_items_of_a_block_share_their_steps_and_compared_items_have_no_prior_on_
     np.testing.assert_array_equal(fit.further[3, :3], fit.further[5, :3])
 
 
+def test_an_item_that_nobody_of_a_sample_answered_has_the_categories_that_it_has_among_all() -> None:
+    seen = SCORED.of_items(np.array([item != "E" for item in ITEMS])).among(ITEMS, MOST + 1)
+    assert seen.n_categories.tolist() == [2, 2, 2, 3, 4, 3]
+    asked = request(seen)
+    assert asked.model == request().model
+    assert asked.scored_items == frozenset("DEF")
+    none_scored = PLAIN.among("ABCE", np.array([2, 2, 2, 4]))
+    assert none_scored.n_categories.tolist() == [2, 2, 2, 4]
+    assert PLAIN.among("ABCE").categories is None
+
+
 def test_without_scored_items_nothing_is_asked_but_the_scales_model() -> None:
     for model in ("rasch", "1pl", "2pl", "3pl"):
         assert request(PLAIN, model).model == model

@@ -189,19 +189,20 @@ class Responses:
         at = None if self.at is None else self.at[rows]
         return replace(self, person=self.person[rows], item=self.item[rows], score=self.score[rows], at=at)
 
-    def among(self, item_ids: Sequence[str]) -> Responses:
+    def among(self, item_ids: Sequence[str], categories: Ints | None = None) -> Responses:
         """The same responses with `item_ids` as the items, of which some may have no response.
 
-        Those have two categories. Raises PsychometricsError where an item is not among them.
+        Those have as many categories as `categories` says, shape (J,); None: two. Raises PsychometricsError where an
+        item is not among them.
         """
         place = {item: j for j, item in enumerate(item_ids)}
         if missing := [item for item in self.item_ids if item not in place]:
             raise PsychometricsError(f"item {missing[0]} has responses and is not among the items")
         code = np.array([place[item] for item in self.item_ids], dtype=np.int32)
         sizes = None
-        if self.categories is not None:
-            sizes = np.full(len(item_ids), 2)
-            sizes[code] = self.categories
+        if self.categories is not None or categories is not None:
+            sizes = np.full(len(item_ids), 2) if categories is None else categories.copy()
+            sizes[code] = self.n_categories
         return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes)
 
     @property
