@@ -15,15 +15,25 @@ import asyncio
 
 import numpy as np
 
-from tests.testbed.theta_load import Answered, Log, compare, embedded_log, load, memory_mb, servers, some
+from tests.testbed.theta_load import (
+    Answered,
+    Log,
+    compare,
+    embedded_log,
+    let_ability_move,
+    load,
+    memory_mb,
+    servers,
+    some,
+)
 
 API_PORT, HELLO_PORT = 18001, 18002
 
 
-async def measure(log: Log, users: list[str], rate: float, *, api: int, hello: int) -> Answered:
+async def measure(log: Log, users: list[str], rate: float, days: int | None, *, api: int, hello: int) -> Answered:
     show("hello", rate, await load(hello, users[: int(rate * 10)], rate, None))
     async with log.growing():
-        answered = await load(api, users, rate, log)
+        answered = await load(api, users, rate, log, days=days)
     show("θ API", rate, answered)
     return answered
 
@@ -39,16 +49,20 @@ def main() -> None:
     parser.add_argument("--attempts", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--rate", type=float, default=100)
+    parser.add_argument("--variance", type=float, default=0.0, help="of a walk a week; 0: ability is constant")
     asked = parser.parse_args()
+    days = None if asked.variance else 365
     rng = np.random.default_rng(1)
     with embedded_log(asked.attempts, rng) as (database, log):
+        if asked.variance:
+            let_ability_move(database, asked.variance)
         users = [str(u) for u in rng.choice(log.users, int(asked.rate * asked.seconds))]
         ports = {"api": API_PORT, "hello": HELLO_PORT}
         with servers(database.url, database.settings.irt_home, **ports) as api:
-            asyncio.run(measure(log, users[:200], 20, **ports))
+            asyncio.run(measure(log, users[:200], 20, days, **ports))
             before = memory_mb(api)
-            usual = asyncio.run(measure(log, users, asked.rate, **ports))
-            tenfold = asyncio.run(measure(log, users[: int(asked.rate * 100)], 10 * asked.rate, **ports))
+            usual = asyncio.run(measure(log, users, asked.rate, days, **ports))
+            tenfold = asyncio.run(measure(log, users[: int(asked.rate * 100)], 10 * asked.rate, days, **ports))
             print(f"memory of the API {before:.0f} MB before, {memory_mb(api):.0f} MB after")
         taken = some(usual.taken, 800) + some(tenfold.taken, 200)
         worst = compare(database, log, taken)

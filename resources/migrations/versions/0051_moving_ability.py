@@ -5,6 +5,7 @@ from alembic import op
 revision = "0051_moving_ability"
 down_revision = "0050_scores"
 oldest_code = "0039_learner_reports"
+carried = ("mirt_ability.as_of", "ability_state")
 
 
 def upgrade() -> None:
