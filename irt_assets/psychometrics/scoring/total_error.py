@@ -92,7 +92,7 @@ class ErrorParts:
         )
 
     def to_bytes(self) -> bytes:
-        """Of one learner."""
+        """The parts of one learner, as they are stored."""
         return np.concatenate([self.information, self.own, self.weight[0], self.alone[0]]).tobytes()
 
     @classmethod
