@@ -42,7 +42,7 @@ from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import Priors, prior_as_text, prior_from_text
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, initialised_scale, read_scales
-from irt_assets.responses.snapshot import FIT_COLUMNS, read_snapshot
+from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, read_snapshot
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value
@@ -342,7 +342,7 @@ def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engi
             f"the origin window of scale {change.scale_id} cannot be fitted again: {problem}. Restore the "
             "object store from a backup"
         ),
-        FIT_COLUMNS,
+        CALIBRATION_COLUMNS,
     )
     with database.connect() as connection:
         request = build_fit_request(connection, table, change.after, origin.window_start, None)

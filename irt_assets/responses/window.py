@@ -20,11 +20,12 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.core.arrays import Ints
+from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import Attempts, Judgement, Reason, judge
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.fit.growth import days_since_first_answer
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.columns import attempts_of, codes, instants, max_scores, numbers
 from irt_assets.responses.facts import FACTS, LATER, SCORES, eligibility_facts, judged, lookback_start
@@ -83,6 +84,7 @@ class WindowTotals:
     data_hash: str
 
 
+_MICROSECONDS_OF_A_DAY = 86_400_000_000
 _MARK = "v2:"
 """What every stored hash begins with: how the rows were written out (as `row_hash` says)."""
 
@@ -342,6 +344,14 @@ def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.
     """The scored responses of one scale, and the learners' ids in the order of their indices."""
     scored = _scored_of(_scored_rows(table, scale_id))
     return scored.responses, scored.learners
+
+
+def timed_responses_of(table: pa.Table, scale_id: str) -> tuple[Scored, Floats]:
+    """The scored responses of one scale, and the days since the learner's first of them, shape (R,)."""
+    found = _scored_rows(table, scale_id, "completed_at")
+    scored = _scored_of(found)
+    at = pc.cast(pc.cast(found["completed_at"], pa.timestamp("us", "UTC")), pa.int64()).to_numpy()[scored.rows]
+    return scored, days_since_first_answer(scored.responses.person, at / _MICROSECONDS_OF_A_DAY)
 
 
 def scored_sittings_of(table: pa.Table, scale_id: str) -> tuple[Scored, npt.NDArray[np.object_]]:

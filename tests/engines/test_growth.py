@@ -1,4 +1,4 @@
-"""Growth within a window: the score against differences of the likelihood, and what is found against what was planted."""
+"""Growth within a window: its score against differences of the likelihood, what is found against what was planted."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def test_what_is_left_of_time_has_nothing_of_items_and_learners() -> None:
 def test_planted_growth_is_found_and_measured(order: str) -> None:
     """Within 3.5 of its standard errors; planted so that a curriculum of 1500 × 40 shows it with 5."""
     of = world(2, growth=0.8, order=order)
-    found, of_items = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+    growth = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+    found, of_items = growth.of_window, growth.of_items
     assert found.outcome == "grows"
     assert found.estimate is not None
     assert found.se is not None
@@ -122,7 +123,7 @@ def test_faster_or_abler_learners_are_no_growth(of_ability: float) -> None:
     z = []
     for seed in range(12):
         of = world(10 + seed, learners=600, items=20, of_ability=of_ability)
-        found, _ = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+        found = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1).of_window
         assert found.z is not None
         z.append(found.z)
     assert abs(np.mean(z)) < 0.9
@@ -131,7 +132,8 @@ def test_faster_or_abler_learners_are_no_growth(of_ability: float) -> None:
 
 def test_one_order_at_one_pace_tells_nothing() -> None:
     of = world(4, growth=0.5, learners=500, items=20, paces=1.0)
-    found, of_items = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+    growth = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+    found, of_items = growth.of_window, growth.of_items
     assert found.r2 == pytest.approx(1.0)
     assert found.estimate is None
     assert found.outcome == "not separable"
@@ -141,7 +143,7 @@ def test_one_order_at_one_pace_tells_nothing() -> None:
 
 def test_answers_at_one_time_have_no_growth() -> None:
     of = world(5, learners=300, items=10)
-    found, _ = growth_within(of.responses, np.zeros_like(of.days), fit_em(of.responses, threads=1), threads=1)
+    found = growth_within(of.responses, np.zeros_like(of.days), fit_em(of.responses, threads=1), threads=1).of_window
     assert found == WindowGrowth(None)
     assert not found.moves_difficulty
     with pytest.raises(PsychometricsError, match="one per response"):

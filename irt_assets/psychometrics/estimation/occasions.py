@@ -4,20 +4,19 @@ Where a window's items have an order, growth within it goes into their b. With a
 weeks since the learner's first answer, each with its own mean and SD of θ (Bock & Zimowski 1997), growth from week to
 week is in the means. Answers of one learner in two weeks depend on each other, so that errors are clustered by learner.
 
-Belongs here: the weeks, what they must have in common, and the fit. Does not belong here: whether ability moves, and
+Belongs here: the weeks, and what they must have in common. Does not belong here: whether ability moves, and
 what growth within a week leaves in b (see `fit.growth`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.models import Responses
 
 WEEK_DAYS = 7.0
 SHARED_ITEMS, SHARED_ANSWERS = 5, 20
@@ -32,10 +31,12 @@ class LearnerWeeks:
 
     Attributes:
         responses: with a person for each week of a learner in which there are answers.
+        days: shape (R,), of each response since the learner's first.
         learner: shape (n_persons,), whose week each is. groups: of each, `week 1` and so on.
     """
 
     responses: Responses
+    days: Floats
     learner: Ints
     groups: list[str]
 
@@ -58,7 +59,7 @@ class LearnerWeeks:
             responses.item_ids,
             responses.categories,
         )
-        return cls(weeks, learner, [f"week {k + 1}" for k in of_week.tolist()])
+        return cls(weeks, days[order], learner, [f"week {k + 1}" for k in of_week.tolist()])
 
 
 def _comparable(week: Ints, responses: Responses) -> Ints:
@@ -81,8 +82,8 @@ def _comparable(week: Ints, responses: Responses) -> Ints:
         alone = 2 if n == 1 else int(np.flatnonzero(~reached)[0]) + 1
         raise PsychometricsError(
             f"week {alone} since learners' first answers does not share {SHARED_ITEMS} items, each with "
-            f"{SHARED_ANSWERS} answers in both, with the weeks before it, so that ability in it cannot be compared with "
-            "theirs. Let the scale's occasions be months (`irt scale set occasions=month`)"
+            f"{SHARED_ANSWERS} answers in both, with the weeks before it, so their abilities cannot be compared. "
+            "Let the scale's occasions be months (`irt scale set occasions=month`)"
         )
     return week
 
@@ -93,13 +94,3 @@ def _share_items(week: Ints, responses: Responses) -> Mask:
     often = np.bincount(week * J + responses.item, minlength=n * J).reshape(n, J) >= SHARED_ANSWERS
     shared: Mask = often.astype(np.int64) @ often.T >= SHARED_ITEMS
     return shared
-
-
-Fit = Callable[[LearnerWeeks], Calibration]
-
-
-def fit_by_week(fit: Fit, weeks: LearnerWeeks) -> Calibration:
-    """A fit of `weeks` with θ in the unit of all of them together (mean 0, SD 1; under Rasch only mean 0)."""
-    found = fit(weeks)
-    found.item_model.require_logistic_or_scores("a fit by weeks")
-    return found.standardised(found.latent_mean, found.latent_sd)

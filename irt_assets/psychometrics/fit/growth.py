@@ -1,8 +1,8 @@
 """Whether ability grows within a window: a score test of the time since a learner's first answer in it.
 
-Belongs here: the test, by item and over all items, and how much of that time an item's place in an order explains. Does
-not belong here: a fit that lets ability move within a window (see `estimation.occasions`), and growth from window to
-window.
+Belongs here: the test, by item and over all items, how much of that time an item's place in an order explains, and what
+growth does to the b of a fit that does not know of it. Does not belong here: fits that let ability move within a window
+(see `estimation.occasions`), and growth from window to window.
 
 With θ + g·t in place of θ, t the time since the learner's first answer in units of `PERIOD_DAYS`, the score of g at 0
 is Σ t·E(∂ log P(x | θ)/∂θ | the learner's answers), of a 2PL Σ t·a·E(x − P): a score of the marginal likelihood
@@ -16,7 +16,7 @@ stay for longer. Learners are independent, so the error of the sum is that of th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +38,8 @@ GROWS, DECLINES = 2.37, -3.09
 """z beyond which ability grows or declines. By chance .9 % and .1 % of windows are beyond: learners hardly decline."""
 LARGEST_SE = 0.15
 """With a larger error of growth, an estimate of 0 does not exclude .3."""
+MOST_RESPONSES = 1_000_000
+"""Of more responses, those of learners who are drawn at random are enough."""
 _LEFT = 1e-4
 """A smaller share of elapsed time beside items and learners is rounding."""
 _PRECISION, _MOST_STEPS = 1e-8, 500
@@ -97,6 +99,14 @@ class ItemGrowth:
     se: Floats
 
 
+@dataclass(frozen=True)
+class Growth:
+    """Growth within a window, over all items and by item."""
+
+    of_window: WindowGrowth
+    of_items: ItemGrowth
+
+
 def days_since_first_answer(person: npt.NDArray[np.integer[Any]], at: Floats) -> Floats:
     """Shape (R,), from the learner (R,) and the time (R,) of each answer, in days."""
     first = np.full(int(person.max(initial=-1)) + 1, np.inf)
@@ -120,41 +130,105 @@ def growth_within(
     calibration: Calibration,
     *,
     groups: Sequence[str] | None = None,
+    seed: int = 0,
     threads: int | None = None,
-) -> tuple[WindowGrowth, ItemGrowth]:
-    """Growth in θ of a fit's scale, over all its items and by item.
+) -> Growth:
+    """Growth in θ of a fit's scale.
 
     days: shape (R,), since the learner's first answer of the window. `groups`: the label of each person, where the fit
-    has groups. Raises PsychometricsError where days are not one for each response.
+    has groups. `seed`: of the learners who are drawn of more than `MOST_RESPONSES`. Raises PsychometricsError where
+    there is not one of the days for each response.
     """
     if days.shape != responses.person.shape:
         raise PsychometricsError(f"days must be {responses.n_responses} numbers, one per response; got {days.shape}")
+    if responses.n_responses > MOST_RESPONSES:
+        some = round(responses.n_persons * MOST_RESPONSES / responses.n_responses)
+        chosen = np.sort(np.random.default_rng(seed).choice(responses.n_persons, some, replace=False))
+        days = days[np.isin(responses.person, chosen)]
+        responses = responses.of_persons(chosen)
+        groups = None if groups is None else [groups[i] for i in chosen.tolist()]
     whole = Fitted.of(responses, calibration, groups)
     fitted = calibration.estimated[responses.item]
     r, J, time = whole.responses, whole.calibration.n_items, days[fitted] / PERIOD_DAYS
-    n = np.bincount(r.item, minlength=J)
     with np.errstate(invalid="ignore"):
-        mean_days = np.bincount(r.item, days[fitted], J) / n
-    r2 = share_explained(time, r.item)
-    nothing = np.full(J, np.nan)
+        mean_days = np.bincount(r.item, days[fitted], J) / np.bincount(r.item, minlength=J)
+    r2, nothing = share_explained(time, r.item), np.full(J, np.nan)
     if r2 is None:
-        return WindowGrowth(None), ItemGrowth(*map(whole.among_all, (mean_days, nothing, nothing)))
+        return Growth(WindowGrowth(None), ItemGrowth(*map(whole.among_all, (mean_days, nothing, nothing))))
     answers = _Answers.of(whole, threads)
     left = answers.beside_items_and_learners(time, r)
-    known = answers.information * left**2
     spread = np.sum(answers.information * (time - np.average(time, weights=answers.information)) ** 2)
     part = left * answers.slope
-    by_item, information = (np.bincount(r.item, values, J) for values in (part, known))
-    squares = np.bincount(r.item, part**2, J)
+    sums, squares, information = (
+        np.bincount(r.item, values, J) for values in (part, part**2, answers.information * left**2)
+    )
     telling = information > _LEFT * spread / J
     with np.errstate(divide="ignore", invalid="ignore"):
-        estimate, se = (np.where(telling, x / information, np.nan) for x in (by_item, np.sqrt(squares)))
+        estimate, se = (np.where(telling, x / information, np.nan) for x in (sums, np.sqrt(squares)))
     of_items = ItemGrowth(*map(whole.among_all, (mean_days, estimate, se)))
     total = float(information.sum())
     if not total > _LEFT * spread:
-        return WindowGrowth(r2), of_items
+        return Growth(WindowGrowth(r2), of_items)
     of_learners = np.bincount(r.person, part)
-    return WindowGrowth(r2, float(part.sum() / total), float(np.sqrt(of_learners @ of_learners) / total)), of_items
+    error = float(np.sqrt(of_learners @ of_learners) / total)
+    return Growth(WindowGrowth(r2, float(part.sum() / total), error), of_items)
+
+
+def gone_into_difficulty(
+    responses: Responses,
+    days: Floats,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> Floats:
+    """Shape (J,), mean 0: by how much growth of 1 per `PERIOD_DAYS` lowers each item's b in a fit that takes the θ of
+    `responses`' persons as constant; NaN for items that were not estimated.
+
+    To first order: the effects of items on elapsed time beside those of groups, whose means are free, and of persons,
+    who come from their group's distribution.
+    """
+    whole = Fitted.of(responses, calibration, groups)
+    r, J, group = whole.responses, whole.calibration.n_items, whole.abilities.group
+    G = len(whole.abilities.population)
+    apart = np.array([1 / one.sd for one in whole.abilities.population])[group]
+    one = np.ones(r.n_responses)
+    columns = [(r.item, one), (J + group[r.person], one), (J + G + r.person, one)]
+    information = _Answers.of(whole, threads).information
+    known = np.concatenate([np.zeros(J + G), apart])
+    time = days[calibration.estimated[responses.item]] / PERIOD_DAYS
+    effect = _weighted_least_squares(time, information, columns, known)[:J]
+    return whole.among_all(effect - effect.mean())
+
+
+def without_growth(calibration: Calibration, growth: WindowGrowth, gone: Floats) -> Calibration:
+    """The fit with what growth has taken from b given back; its errors count that of the growth, of which those of
+    items are independent to first order. `gone`: shape (J,), as `gone_into_difficulty`.
+
+    Raises PsychometricsError where the window does not say how large growth is.
+    """
+    if growth.estimate is None or growth.se is None or growth.outcome == "not separable":
+        raise PsychometricsError(
+            "growth cannot be told from difficulty within the window: all learners meet its items in nearly one order "
+            "and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
+        )
+    moved = np.nan_to_num(growth.estimate * gone)
+    a = np.nan_to_num(calibration.a)
+    J, K = calibration.n_items, calibration.cov.shape[1]
+    by_growth = np.zeros((J, K))
+    by_growth[:, 1] = -a * np.nan_to_num(gone)
+    turn = np.tile(np.eye(K), (J, 1, 1))
+    turn[:, 1, 0] = -moved
+    variance = growth.se**2
+    cov = turn @ calibration.cov @ turn.transpose(0, 2, 1) + variance * by_growth[:, :, None] * by_growth[:, None, :]
+    joint = calibration.joint_cov
+    if joint is not None:
+        places = calibration.places_of_parameters[:, :2]
+        whole, along = np.eye(len(joint)), np.zeros(len(joint))
+        whole[places[:, 1], places[:, 0]] = -moved
+        along[places[:, 1]] = by_growth[:, 1]
+        joint = whole @ joint @ whole.T + variance * np.outer(along, along)
+    return replace(calibration, d=calibration.d - calibration.a * moved, cov=cov, joint_cov=joint)
 
 
 @dataclass(frozen=True)
@@ -187,17 +261,30 @@ class _Answers:
 
     def beside_items_and_learners(self, time: Floats, r: Responses) -> Floats:
         """Shape (R,): what is left of `time` beside effects of items, of their products with θ, and of learners."""
-        from scipy.sparse import csr_array
-        from scipy.sparse.linalg import lsmr  # takes a tenth of a second to import
-
-        R, J = time.size, r.n_items
-        place = np.stack([r.item, J + r.item, 2 * J + r.person], axis=1).ravel()
-        value = np.stack([np.ones(R), self.theta[r.person], np.ones(R)], axis=1)
-        root = np.sqrt(self.information)
-        weighted = (root[:, None] * value).ravel()
-        size = np.sqrt(np.bincount(place, weighted**2, 2 * J + r.n_persons))
-        unit = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)[place]
-        design = csr_array((weighted * unit, place, np.arange(0, 3 * R + 1, 3)), shape=(R, size.size))
-        effect = lsmr(design, root * time, atol=_PRECISION, btol=_PRECISION, maxiter=_MOST_STEPS)[0]
-        left: Floats = time - (value.ravel() * unit * effect[place]).reshape(R, 3).sum(axis=1)
+        J, one, theta = r.n_items, np.ones(time.size), self.theta[r.person]
+        columns = [(r.item, one), (J + r.item, theta), (2 * J + r.person, one)]
+        effect = _weighted_least_squares(time, self.information, columns, np.zeros(2 * J + r.n_persons))
+        left: Floats = time - sum(effect[place] * value for place, value in columns)
         return left
+
+
+def _weighted_least_squares(
+    target: Floats, weight: Floats, columns: Sequence[tuple[npt.NDArray[np.integer[Any]], Floats]], known: Floats
+) -> Floats:
+    """Shape (P,): effects on `target` (R,) with these weights, each row a sum of an effect at a place (R,) times a
+    value (R,) for each of `columns`; an effect is known to be within 1/`known` (P,) of 0."""
+    from scipy.sparse import csr_array, diags_array, vstack
+    from scipy.sparse.linalg import lsmr  # takes a tenth of a second to import
+
+    R, C = target.size, len(columns)
+    root = np.sqrt(weight)
+    place = np.stack([at for at, _ in columns], axis=1).ravel()
+    value = (root[:, None] * np.stack([value for _, value in columns], axis=1)).ravel()
+    size = np.sqrt(np.bincount(place, value**2, known.size) + known**2)
+    unit = np.divide(1.0, size, out=np.zeros_like(size), where=size > 0)
+    design = csr_array((value * unit[place], place, np.arange(0, C * R + 1, C)), shape=(R, known.size))
+    held = np.flatnonzero(known)
+    design = vstack([design, diags_array(known * unit).tocsr()[held]]).tocsr()
+    sides = np.concatenate([root * target, np.zeros(held.size)])
+    effect: Floats = unit * lsmr(design, sides, atol=_PRECISION, btol=_PRECISION, maxiter=_MOST_STEPS)[0]
+    return effect
