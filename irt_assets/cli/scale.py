@@ -131,8 +131,8 @@ def set_values(
         typer.Argument(
             metavar="NAME=VALUE…",
             help="model=3pl, prior_a=lognormal(0,0.5), prior_b=normal(0,2), prior_c=beta(5,17), a prior=none; "
-            "ability_variance=0.0025, ability_growth=0.01, occasion_variance=0.09, each a week's or auto; or a rule of "
-            "the scale, e.g. min_responses=300.",
+            "occasions=week; ability_variance=0.0025, ability_growth=0.01, occasion_variance=0.09, each a week's or "
+            "auto; or a rule of the scale, e.g. min_responses=300.",
         ),
     ],
     by: By,
@@ -148,11 +148,11 @@ def set_values(
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Choose a scale's model and priors, or how its learners' abilities move, for the months to come; or change its
-    rules for all months.
+    """Choose a scale's model, priors and occasions, or how its learners' abilities move, for the months to come; or
+    change its rules for all months.
 
     What becomes stale, what happens to the anchors, and what another movement does to learners, is shown before it
-    asks. It records who decided on a model, a prior or a movement, when and why.
+    asks. It records who decided on a model, a prior, occasions or a movement, when and why.
     """
     by, reason = signed(by), require_text("reason", reason)
     texts = _texts_of(pairs)
