@@ -27,6 +27,7 @@ from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, Sample, StagedSpec
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model, model_of
 from irt_assets.psychometrics.core.models import Calibration, Responses
@@ -37,10 +38,11 @@ from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
 from irt_assets.psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
 from irt_assets.psychometrics.estimation.shape import Shape
 from irt_assets.psychometrics.fit.fit_summary import summarise
+from irt_assets.psychometrics.fit.growth import growth_within
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_scored, models_in_bank
-from irt_assets.responses.window import ItemCounts, earlier_responses, left_out_items, scored_responses_of
+from irt_assets.responses.window import ItemCounts, earlier_responses, left_out_items, timed_responses_of
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
 """Prior on the slope of an item with few answers: 95 % of slopes lie between 0.38 and 2.7."""
@@ -53,6 +55,7 @@ class FitRequest:
     """The scored answers of one scale, and what its rules ask.
 
     Attributes:
+        days: shape (R,), of each response since the learner's first of the window; None where this is not known.
         provisional: items with too few responses to be published.
         left_out: items with too few to be fitted, and how many they had.
         earlier: answers of the learners in the look-back, one person for each learner of `responses`; on a linear scale
@@ -69,6 +72,7 @@ class FitRequest:
     responses: Responses
     provisional: tuple[str, ...]
     left_out: dict[str, int]
+    days: Floats | None = None
     earlier: Responses | None = None
     anchors: AnchorSet | None = None
     testlets: Mapping[str, str] = field(default_factory=dict)
@@ -166,7 +170,8 @@ def build_fit_request(
 ) -> FitRequest:
     """The request for a window that begins at `start`, whose attempts are `table`; `everybody`: the counts of all
     attempts, where these are of a random sample of learners; `published`: as in `FitRequest`."""
-    responses, learners = scored_responses_of(table, scale.scale_id)
+    scored, days = timed_responses_of(table, scale.scale_id)
+    responses, learners = scored.responses, scored.learners
     drawn_from = None
     if everybody is None:
         n = np.bincount(responses.item, minlength=responses.n_items).tolist()
@@ -184,6 +189,7 @@ def build_fit_request(
     return FitRequest(
         scale=scale,
         responses=responses,
+        days=days,
         provisional=tuple(item for item, n_scored in everybody.scored.items() if n_scored < few),
         left_out=dict(everybody.left_out),
         earlier=earlier,
@@ -368,6 +374,9 @@ def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | Non
     of = made.calibration.item_model
     if not (made.calibration.convergence.converged and (of.logistic or not of.two_categories)):
         return None
+    growth = None
+    if request.days is not None:
+        growth = growth_within(request.responses, request.days, made.calibration, groups=made.groups)
     with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait
         found = summarise(
             request.responses,
@@ -375,5 +384,6 @@ def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | Non
             groups=made.groups,
             testlets=request.testlets_used,
             everybody=made.everybody,
+            growth=growth,
         )
     return statistics_spec(found)

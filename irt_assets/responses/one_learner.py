@@ -14,12 +14,11 @@ from functools import cache
 
 import ibis
 import numpy as np
-import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 from psycopg.rows import tuple_row
 
-from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import judge
 from irt_assets.responses.columns import attempts_of
 from irt_assets.responses.facts import (
@@ -32,8 +31,8 @@ from irt_assets.responses.facts import (
     lookback_start,
     read_of,
 )
-from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.item_times import ItemTimes
+from irt_assets.responses.item_status import Withdrawals, microseconds
+from irt_assets.responses.item_times import DatedTimes, ItemTimes, TimesOfItems
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import categories_of
 from resources.postgres.database import one_value
@@ -76,22 +75,20 @@ def _judged_columns(scale: Scale) -> pa.Schema:
 
 @dataclass(frozen=True)
 class ScoredItems:
-    """J items that learners are scored by, in order of id, and what the rules ask of each; arrays of shape (J,).
+    """J items that learners are scored by, in order of id, and what the rules ask of each.
 
-    `places`: where each is. `median_ms` and `n_timed` as `ItemTimes.of` has them. `withdrawn`: when answers to which
-    of them do not count.
+    `places`: where each is. `times`: their usual ones. `withdrawn`: when answers to which of them do not count.
     """
 
     item_ids: tuple[str, ...]
     places: Mapping[str, int]
-    median_ms: Floats
-    n_timed: npt.NDArray[np.int64]
+    times: TimesOfItems
     withdrawn: Withdrawals
 
     @classmethod
-    def of(cls, items: Collection[str], times: ItemTimes, withdrawn: Withdrawals) -> ScoredItems:
+    def of(cls, items: Collection[str], times: ItemTimes | DatedTimes, withdrawn: Withdrawals) -> ScoredItems:
         item_ids = tuple(sorted(items))
-        return cls(item_ids, {item: place for place, item in enumerate(item_ids)}, *times.of(item_ids), withdrawn)
+        return cls(item_ids, {item: place for place, item in enumerate(item_ids)}, times.among(item_ids), withdrawn)
 
 
 def learner_responses(
@@ -103,7 +100,8 @@ def learner_responses(
     scale: Scale,
     items: ScoredItems,
 ) -> Responses:
-    """One learner's eligible responses to `items` in [start, end), in order of items; `query`: the `learner_query`."""
+    """One learner's eligible responses to `items` in [start, end) with their times, in order of items; `query`: the
+    `learner_query`."""
     wanted = {
         "user": user_id,
         "begin": lookback_start(start, {scale.scale_id: scale}),
@@ -117,18 +115,20 @@ def learner_responses(
     rows = [row for row in rows if row[0] in places and not (row[0] in out and items.withdrawn.covers(row[0], row[1]))]
     if not rows:
         nothing = np.empty(0, dtype=np.int32)
-        return Responses(nothing, nothing, nothing.astype(np.int8), 1, items.item_ids)
-    item_ids, _, *facts = zip(*rows, strict=True)
+        at = nothing.astype(np.int64)
+        return Responses(nothing, nothing, nothing.astype(np.int8), 1, items.item_ids, at=at)
+    item_ids, times, *facts = zip(*rows, strict=True)
     item = np.array([places[item_id] for item_id in item_ids], dtype=np.int32)
+    at = np.array([microseconds(time) for time in times])
     found = pa.table(facts, schema=_judged_columns(scale))
-    attempts = attempts_of(found, np.zeros(item.size, dtype=np.int32), item, items.median_ms, items.n_timed)
+    attempts = attempts_of(found, np.zeros(item.size, dtype=np.int32), item, *items.times.of(item, at))
     score = judge(attempts, scale.rules, min_learner=False, min_item=False).score
     scored = np.flatnonzero(score >= 0)
     scored = scored[np.argsort(item[scored], kind="stable")]
     most = attempts.max_score
     categories = None if most is None else categories_of(item, most, items.item_ids)
     person = np.zeros(scored.size, dtype=np.int32)
-    return Responses(person, item[scored], score[scored], 1, items.item_ids, categories)
+    return Responses(person, item[scored], score[scored], 1, items.item_ids, categories, at=at[scored])
 
 
 def last_live_answer(connection: psycopg.Connection, user_id: str) -> datetime | None:

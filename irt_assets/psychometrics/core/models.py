@@ -96,6 +96,7 @@ class Responses:
         item_ids: J item ids; an item may have no responses.
         categories: shape (J,), how many categories each item has; None: 2 for all.
         key: shape (n_persons,), a hash of each learner's id, by which sums over learners are divided; None: by number.
+        at: shape (R,), int64, when each response was given, in microseconds since 1970 (UTC); None: not known.
     """
 
     person: npt.NDArray[np.int32]
@@ -105,12 +106,15 @@ class Responses:
     item_ids: tuple[str, ...]
     categories: Ints | None = None
     key: npt.NDArray[np.uint32] | None = None
+    at: Ints | None = None
 
     def __post_init__(self) -> None:
         if self.key is not None and self.key.shape != (self.n_persons,):
             raise PsychometricsError(f"key must be {self.n_persons} numbers, one per person; got {self.key.shape}")
         if not (self.person.shape == self.item.shape == self.score.shape):
             raise PsychometricsError("person, item and score must have one length")
+        if self.at is not None and self.at.shape != self.person.shape:
+            raise PsychometricsError(f"at must be {self.n_responses} times, one per response; got {self.at.shape}")
         if self.categories is None and not (binary := (self.score == 0) | (self.score == 1)).all():
             raise PsychometricsError(f"scores must be 0 or 1, found {self.score[~binary][0]}")
         for name, index, size in (("person", self.person, self.n_persons), ("item", self.item, self.n_items)):
@@ -171,8 +175,7 @@ class Responses:
         rows = place[self.item] >= 0
         ids = tuple(self.item_ids[j] for j in kept)
         sizes = None if self.categories is None else self.categories[kept]
-        item, score = place[self.item[rows]], self.score[rows]
-        return Responses(self.person[rows], item, score, self.n_persons, ids, sizes, self.key)
+        return replace(self.of_rows(rows), item=place[self.item[rows]], item_ids=ids, categories=sizes)
 
     def of_persons(self, persons: npt.NDArray[np.integer[Any]]) -> Responses:
         """The responses of `persons` (ascending indices), who are numbered anew and have no `key`."""
@@ -183,7 +186,8 @@ class Responses:
 
     def of_rows(self, rows: Mask) -> Responses:
         """The responses that `rows` (R,) marks; persons and items keep their numbers."""
-        return replace(self, person=self.person[rows], item=self.item[rows], score=self.score[rows])
+        at = None if self.at is None else self.at[rows]
+        return replace(self, person=self.person[rows], item=self.item[rows], score=self.score[rows], at=at)
 
     def among(self, item_ids: Sequence[str], categories: Ints | None = None) -> Responses:
         """The same responses with `item_ids` as the items, of which some may have no response.
@@ -213,6 +217,15 @@ class Responses:
     @property
     def n_responses(self) -> int:
         return int(self.person.size)
+
+    @property
+    def last_at(self) -> Ints:
+        """Shape (n_persons,): when each last responded, as in `at`; of persons who all have a response."""
+        if self.at is None:
+            raise PsychometricsError("these responses have no times")
+        if not self.n_responses:
+            return np.empty(0, dtype=np.int64)
+        return np.maximum.reduceat(self.at, np.searchsorted(self.person, np.arange(self.n_persons)))
 
 
 @dataclass(frozen=True)

@@ -246,6 +246,16 @@ class Curves:
 
         return cls(population, theta, *items.score_tables(theta), at, usable, effects, information, counted)
 
+    def rows(self, responses: Responses) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
+        """Each response's row of the tables, and whether it is right there; their items are in its order."""
+        item, score = responses.item, responses.score
+        if self.counted is not None:
+            score = self.counted.of_answers(item, score, responses.categories)
+            return self.counted.rows(item, score)
+        if responses.categories is not None:
+            score = (score >= responses.categories[item] - 1).astype(np.int8)
+        return item, score
+
 
 def _around(population: Population, nodes: int) -> Floats:
     return population.mean + population.sd * Grid.spanning(nodes).nodes
@@ -261,12 +271,7 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
     the score Σ (x_j − P_j) P'_j/(P_j Q_j) by se².
     """
     mean, sd, nodes = curves.population.mean, curves.population.sd, curves.nodes
-    start, item, score = row_starts(responses), responses.item, responses.score
-    if curves.counted is not None:
-        score = curves.counted.of_answers(item, score, responses.categories)
-        item, score = curves.counted.rows(item, score)
-    elif responses.categories is not None:
-        score = (score >= responses.categories[item] - 1).astype(np.int8)
+    start, (item, score) = row_starts(responses), curves.rows(responses)
     theta = np.full(responses.n_persons, float(mean))
     se = np.full(responses.n_persons, float(sd))
     if responses.n_responses:
@@ -292,7 +297,7 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
         theta[~informed], se[~informed] = mean, sd
         _refine(start, item, score, curves, theta, se, threads)
         if curves.effects is not None:
-            se *= np.sqrt(1 + se**2 * curves.effects.sd**2 * _shared(responses, start, curves, theta, threads))
+            se *= np.sqrt(1 + se**2 * curves.effects.sd**2 * information_in_testlets(responses, curves, theta, threads))
     return Scores(theta, se)
 
 
@@ -341,8 +346,14 @@ def _refine(
         run(moments, kernels.cut(np.diff(start)[persons], min(64, persons.size)))
 
 
-def _shared(responses: Responses, start: Ints, curves: Curves, theta: Floats, threads: int | None) -> Floats:
-    """Shape (n_persons,): Σ_t Σ_{j≠k ∈ t} I_j I_k over the answers of each learner in testlets, at theta."""
+def information_in_testlets(
+    responses: Responses, curves: Curves, theta: Floats, threads: int | None = None, discount: Floats | None = None
+) -> Floats:
+    """Shape (n_persons,): Σ_t Σ_{j≠k ∈ t} I_j I_k over the answers of each learner in testlets, at theta.
+
+    `discount`: shape (R,), how much of each answer's information counts; None: all of it."""
+    start = row_starts(responses)
+    counts = np.ones(responses.n_responses) if discount is None else discount
     assert curves.effects is not None
     testlet, item_information = curves.effects.testlet, curves.information
     nodes = curves.nodes
@@ -350,7 +361,17 @@ def _shared(responses: Responses, start: Ints, curves: Curves, theta: Floats, th
 
     def add_up(first: int, last: int) -> None:
         testlet_kernels.information_in_pairs(
-            first, last, start, responses.item, testlet, item_information, nodes[0], nodes[1] - nodes[0], theta, pairs
+            first,
+            last,
+            start,
+            responses.item,
+            counts,
+            testlet,
+            item_information,
+            nodes[0],
+            nodes[1] - nodes[0],
+            theta,
+            pairs,
         )
 
     over_learners(add_up, responses, start, threads)

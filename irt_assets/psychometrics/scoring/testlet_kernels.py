@@ -69,11 +69,13 @@ def add_up_persons(first, last, start, pattern, table, group, log_weights):  # t
 
 
 @_compiled
-def information_in_pairs(first, last, start, item, testlet, information, low, step, theta, out):  # type: ignore[no-untyped-def]
+def information_in_pairs(  # type: ignore[no-untyped-def]
+    first, last, start, item, counts, testlet, information, low, step, theta, out
+):
     """out[i] = Σ over pairs j ≠ k of one testlet that person i answered of I_j·I_k at theta[i], for first … last − 1.
 
-    `testlet` (J,): −1 for an item of none, else 0 …; `information` (Q, J) on nodes from `low` with a `step`, and
-    between them linear.
+    `counts` (R,): how much of an answer's information counts. `testlet` (J,): −1 for an item of none, else 0 …;
+    `information` (Q, J) on nodes from `low` with a `step`, and between them linear.
     """
     Q = information.shape[0]
     seen, whose = np.zeros(testlet.max() + 1), np.full(testlet.max() + 1, -1)
@@ -87,7 +89,7 @@ def information_in_pairs(first, last, start, item, testlet, information, low, st
             j = item[r]
             t = testlet[j]
             if t >= 0:
-                own = here[j] + share * (beyond[j] - here[j])
+                own = counts[r] * (here[j] + share * (beyond[j] - here[j]))
                 if whose[t] == i:
                     total += own * seen[t]
                     seen[t] += own

@@ -86,11 +86,14 @@ class ParameterErrors:
         at = [place.get(item, -1) for item in item_ids]
         return replace(self, items=self.items.among(item_ids), origin=np.append(self.origin, -1)[at])
 
-    def total_se(self, scores: Scores, responses: Responses, prior_sd: float) -> Floats:
+    def total_se(
+        self, scores: Scores, responses: Responses, prior_sd: float | Floats, discount: Floats | None = None
+    ) -> Floats:
         """Shape (n_persons,), ≥ `scores.se`; NaN where errors of an item that was answered are not known.
 
-        scores: of `responses`, whose items are those here, under a prior with the SD `prior_sd`. Answers to items
-        without parameters say nothing.
+        scores: of `responses`, whose items are those here, under a prior with the SD `prior_sd`, or (n_persons,) one of
+        each. Answers to items without parameters say nothing. discount: shape (R,), how much of what each response says
+        counts, where ability moves; None: all of it.
         """
         known = np.isfinite(self.items.a + self.items.b)[responses.item]
         person, item = responses.person[known], responses.item[known]
@@ -108,6 +111,9 @@ class ParameterErrors:
         of_scores = self._of_scores(item, theta, score) if self.items.others else None
         if of_scores is not None:
             information = np.where(np.isnan(of_scores[0]), information, of_scores[0])
+        counts = None if discount is None else discount[known]
+        if counts is not None:
+            information = counts * information
         total = (of_learners(information) + prior_sd**-2)[person]
         moves = -omega * np.stack([by_eta * off, -by_eta * a, by_asymptote_at(eta) * by_logit_c])
         bend = by_eta / (1 - c) / np.maximum(p, _TINY) ** 2  # −∂(ω/a)/∂c, and ∂(ω/a)/∂η but for a factor c
@@ -118,6 +124,8 @@ class ParameterErrors:
         own = np.einsum("rx,rxy,ry->r", by, cov, by)
         if of_scores is not None:
             own = np.where(np.isnan(of_scores[0]), own, of_scores[1] / total**2)
+        if counts is not None:
+            own = counts**2 * own
         variance = of_learners(own)
         at = np.stack([scores.theta**2, 2 * scores.theta, np.ones(n)])
         share, origin, fits = information / total, self.origin[item], len(self.common)

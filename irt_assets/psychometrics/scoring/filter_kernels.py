@@ -1,0 +1,353 @@
+"""Compiled loop of the filter of an ability that moves (see `moving_filter`): day by day, on a window of nodes.
+
+Nodes of level l are 2⁻ˡ steps apart, the step that of the tables of curves. Place j of N is j − N//2 nodes from the
+population's mean, and a fraction of a node above that: what growth has added to whole nodes. Windows are ranges of
+places, and lie between walls.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irt_assets.psychometrics.core.kernels import EXP_OF_MINUS_THREE_TENTHS, _compiled, _inlined, _take
+
+DONE, TRUNCATED = 0, 1
+"""What became of a learner: filtered, or a window was too small."""
+FURTHEST = 5
+"""Nodes to either side from which a curve between two nodes is interpolated."""
+TRIMMED = 1e-15
+"""Mass that nodes at an end of the window have together, at most, when they are left out."""
+AT_AN_END = 1e-9
+"""Mass of the last three nodes at an end of the window, at most."""
+LEAST = -600.0
+"""Logarithms below are clamped to it, in likelihoods relative to their largest."""
+FEWEST = 8
+"""Nodes of a window, at least."""
+PARTS = 16
+"""Steps of a walk after which its window is trimmed."""
+NARROWEST, WIDEST = 1.5, 6.7
+"""SD of a posterior in nodes, below which they are halved; and of the weights before a day, above which doubled: then
+it is still 3.35."""
+
+
+@_inlined
+def _relative(logs, top, out):  # type: ignore[no-untyped-def]
+    """out = exp(logs − top), none of them above 1: (e^(x/1024))^1024 as in `kernels._normalise`, good to 1e-12."""
+    for q in range(logs.size):
+        y = max(logs[q] - top, LEAST) * (1 / 1024) + 0.3
+        e = 1 + y * (1 / 12)
+        e = 1 + y * (1 / 11) * e
+        e = 1 + y * (1 / 10) * e
+        e = 1 + y * (1 / 9) * e
+        e = 1 + y * (1 / 8) * e
+        e = 1 + y * (1 / 7) * e
+        e = 1 + y * (1 / 6) * e
+        e = 1 + y * (1 / 5) * e
+        e = 1 + y * (1 / 4) * e
+        e = 1 + y * (1 / 3) * e
+        e = 1 + y * (1 / 2) * e
+        e = (1 + y * e) * EXP_OF_MINUS_THREE_TENTHS
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        e = e * e
+        out[q] = e
+
+
+@_inlined
+def _trimmed(weights, low, high):  # type: ignore[no-untyped-def]
+    """The window without the nodes at its ends that hold nothing."""
+    mass = weights[low]
+    while mass < TRIMMED and high - low > FEWEST:
+        low += 1
+        mass += weights[low]
+    mass = weights[high - 1]
+    while mass < TRIMMED and high - low > FEWEST:
+        high -= 1
+        mass += weights[high - 1]
+    return low, high
+
+
+@_inlined
+def _spread(weights, spare, low, high, p, first, last):  # type: ignore[no-untyped-def]
+    """spare = weights, p/2 of each moved to both neighbours, on a window wider by a node; walls keep what is theirs."""
+    weights[low - 1] = weights[low] if low == first else 0.0
+    weights[high] = weights[high - 1] if high == last else 0.0
+    if low > first:
+        low -= 1
+        weights[low - 1] = 0.0
+    if high < last:
+        high += 1
+        weights[high] = 0.0
+    below, here, above, out = (
+        weights[low - 1 : high - 1],
+        weights[low:high],
+        weights[low + 1 : high + 1],
+        spare[low:high],
+    )
+    rest, half = 1.0 - p, p / 2
+    for q in range(out.size):
+        out[q] = rest * here[q] + half * (below[q] + above[q])
+    return low, high
+
+
+@_inlined
+def _between(fraction, shares):  # type: ignore[no-untyped-def]
+    """The shares (2·FURTHEST,) of the nodes −FURTHEST + 1 … FURTHEST in the value a fraction above node 0 of the
+    polynomial through them (Lagrange)."""
+    for m in range(2 * FURTHEST):
+        share = 1.0
+        for k in range(2 * FURTHEST):
+            if k != m:
+                share *= (fraction + FURTHEST - 1 - k) / (m - k)
+        shares[m] = share
+
+
+@_inlined
+def _at_nodes(sums, table_centre, level, fraction, first, last, centre, shares, logs):  # type: ignore[no-untyped-def]
+    """logs[first … last − 1] = the curve `sums`, which is known at whole steps, at the nodes of a level."""
+    if level == 0 and fraction == 0.0:
+        some, out = sums[first - centre + table_centre : last - centre + table_centre], logs[first:last]
+        for q in range(out.size):
+            out[q] = some[q]
+        return
+    per_step = 1 << level
+    for begin in range(first, min(first + per_step, last)):
+        place = (begin - centre + fraction) / per_step
+        below = int(np.floor(place))
+        _between(place - below, shares)
+        n = (last - begin + per_step - 1) // per_step
+        known = sums[below + table_centre - FURTHEST + 1 : below + table_centre + FURTHEST + n]
+        every = logs[begin:last]
+        for q in range(n):
+            total = 0.0
+            for m in range(2 * FURTHEST):
+                total += shares[m] * known[q + m]
+            every[q * per_step] = total
+
+
+@_inlined
+def _halved(weights, low, high, fraction, centre, floor, ceiling, logs, shares, out):  # type: ignore[no-untyped-def]
+    """out = the weights at nodes half as far apart, between which their logarithm is interpolated; at the ends of the
+    window it goes on as a line. Returns the window and the fraction."""
+    n = high - low
+    for q in range(n):
+        logs[q + FURTHEST] = np.log(max(weights[low + q], 1e-300))
+    for q in range(FURTHEST):
+        logs[FURTHEST - 1 - q] = 2 * logs[FURTHEST - q] - logs[FURTHEST + 1 - q]
+        logs[n + FURTHEST + q] = 2 * logs[n + FURTHEST - 1 + q] - logs[n + FURTHEST - 2 + q]
+    _between(0.5, shares)
+    carry = int(2 * fraction)
+    begin = 2 * (low - centre) + centre + carry
+    total = 0.0
+    for q in range(n):
+        out[begin + 2 * q] = weights[low + q]
+        value = 0.0
+        for m in range(2 * FURTHEST):
+            value += shares[m] * logs[q + 1 + m]
+        out[begin + 2 * q + 1] = np.exp(value)
+        total += out[begin + 2 * q] + out[begin + 2 * q + 1]
+    low, high = max(begin, floor), min(begin + 2 * n, ceiling)
+    for q in range(low, high):
+        out[q] /= total
+    return low, high, 2 * fraction - carry
+
+
+@_inlined
+def _doubled(weights, low, high, fraction, centre, out):  # type: ignore[no-untyped-def]
+    """out = the weights at every other node. Returns the window and the fraction."""
+    odd = (low - centre) % 2
+    begin = (low + odd - centre) // 2 + centre
+    n = (high - low - odd + 1) // 2
+    total = 0.0
+    for q in range(n):
+        out[begin + q] = weights[low + odd + 2 * q]
+        total += out[begin + q]
+    for q in range(begin, begin + n):
+        out[q] /= total
+    return begin, begin + n, fraction / 2
+
+
+@_inlined
+def _posterior(weights, logs, raw, like, taps, low, high):  # type: ignore[no-untyped-def]
+    """like = the posterior on the window from the weights before a day and its log-likelihood, which is smoothed.
+
+    Returns the log probability of the day's answers, and mean and variance in nodes from the window's first."""
+    r = taps.size // 2
+    own, out = logs[low - r : high + r], raw[low - r : high + r]
+    top = own[0]
+    for q in range(own.size):
+        top = max(top, own[q])
+    _relative(own, top, out)
+    inside, before = like[low:high], weights[low:high]
+    if r == 0:
+        for q in range(inside.size):
+            inside[q] = out[q]
+    else:
+        for q in range(inside.size):
+            inside[q] = 0.0
+        for m in range(taps.size):
+            some = out[m : m + inside.size]
+            for q in range(inside.size):
+                inside[q] += taps[m] * some[q]
+    total, mean = 0.0, 0.0
+    for q in range(inside.size):
+        inside[q] *= before[q]
+        total += inside[q]
+        mean += inside[q] * q
+    mean /= total
+    variance, each = 0.0, 1.0 / total
+    for q in range(inside.size):
+        inside[q] *= each
+        variance += inside[q] * (q - mean) ** 2
+    return np.log(total) + top, mean, variance
+
+
+@_compiled
+def filter_days(  # type: ignore[no-untyped-def]
+    first, last, persons, start, day, row, table, scale, movement, taps, taps_start, reach, margin, whole,
+    prior, prior_sums, stands, stands_between, theta, se, loglik, share, fade, found,
+):  # fmt: skip
+    """Filters persons[first … last − 1]; the answers of i, by day, are rows start[i] … start[i + 1] − 1.
+
+    row: of each answer in the table (U, T), its log P at whole steps around the population's mean. scale: this mean,
+    and a step in θ. movement: by how many steps θ grows in a day, and for how many days at most; the walk's variance in
+    a day, and that of an occasion, in steps². taps, taps_start: of each level the kernel of an occasion, 2r + 1 of
+    them. reach: how many steps windows go from the mean; margin: how many more an occasion's curve is known for; whole:
+    whether windows do so always.
+
+    prior, prior_sums, stands, stands_between: of each chunk its own; every person begins with them, and where the last
+    one stands is left there. The weights (N,) before the occasion of a day, on nodes of a level, and that day's
+    log-likelihood (T,) so far, at whole steps; stands: level, first and last + 1 place of the window, first and
+    last + 1 step of the log-likelihood, and the day, −1 before the first; stands_between: the fraction.
+
+    Fills theta, se (n,); loglik (n,), Σ of the log probability of each day's answers given those before; found (n,),
+    one of the two above; share (R,), how much of a response's information counts after the last day; and fade (n,),
+    how much of that which there was before the first row.
+    """
+    bottom, step = scale
+    pace, most_days, walk, alone = movement
+    whole = whole != 0
+    N, T = prior.size, prior_sums.size
+    centre, table_centre = N // 2, T // 2
+    finest = taps_start.size - 2
+    shares = np.empty(2 * FURTHEST)
+    sums = np.zeros(T)
+    weights, spare, logs, raw = np.zeros(N), np.zeros(N), np.zeros(N), np.zeros(N)
+    like, finer, finest_of = np.zeros(N), np.zeros(N), np.zeros(N)
+    level, low, high, from_step, to_step, today = stands[0], stands[1], stands[2], stands[3], stands[4], stands[5]
+    fraction = stands_between[0]
+    longest = 1
+    for k in range(first, last):
+        longest = max(longest, start[persons[k] + 1] - start[persons[k]])
+    kept, alike = np.empty(longest), np.empty(longest)
+    for k in range(first, last):
+        i = persons[k]
+        level, low, high, from_step, to_step, today = stands[0], stands[1], stands[2], stands[3], stands[4], stands[5]
+        fraction = stands_between[0]
+        weights[low:high] = prior[low:high]
+        sums[from_step:to_step] = prior_sums[from_step:to_step]
+        found[i] = DONE
+        loglik[i] = 0.0
+        variance = 0.0
+        days = -1
+        at = start[i]
+        to = at
+        level_now, low_now, high_now, fraction_now = level, low, high, fraction
+        while found[i] == DONE:
+            # the first time round, the day on which the person stands, without new answers
+            if days >= 0:
+                kept[days] = 1.0
+                if day[at] != today:
+                    gap = float(day[at] - today)
+                    began = today >= 0
+                    today = day[at]
+                    weights, like = like, weights
+                    level, low, high, fraction = level_now, low_now, high_now, fraction_now
+                    floor, ceiling = centre - (reach << level), centre + (reach << level) + 1
+                    if not whole:
+                        low, high = _trimmed(weights, low, high)
+                    if began:
+                        fraction += pace * (1 << level) * min(gap, most_days)
+                        by = int(np.floor(fraction))
+                        fraction -= by
+                        if by != 0:
+                            spare[low:high] = weights[low:high]
+                            to_low = min(max(low + by, floor), ceiling - FEWEST)
+                            to_high = max(min(high + by, ceiling), floor + FEWEST)
+                            for q in range(to_low, to_high):
+                                weights[q] = spare[min(max(q - by, low), high - 1)]
+                            low, high = to_low, to_high
+                        p = walk * (1 << (2 * level)) * gap
+                        parts = int(np.ceil(2 * p))
+                        for part in range(parts):
+                            low, high = _spread(weights, spare, low, high, p / parts, floor, ceiling)
+                            weights, spare = spare, weights
+                            if not whole and part % PARTS == PARTS - 1:
+                                low, high = _trimmed(weights, low, high)
+                        kept[days] = variance / (variance + p)
+                        variance += p
+                        while level > 0 and variance > WIDEST**2:
+                            low, high, fraction = _doubled(weights, low, high, fraction, centre, spare)
+                            weights, spare = spare, weights
+                            level -= 1
+                            variance /= 4
+                    per_step = 1 << level
+                    from_step = max((low - centre) // per_step - margin + table_centre, 0)
+                    to_step = min((high - centre) // per_step + 2 + margin + table_centre, T)
+                    sums[from_step:to_step] = 0.0
+                some = sums[from_step:to_step]
+                while to < start[i + 1] and day[to] == today:
+                    share[to] = days
+                    to += 1
+                _take(table[:, from_step:to_step], row, at, to, some)
+            level_now, low_now, high_now, fraction_now = level, low, high, fraction
+            before, other = weights, finer
+            while True:
+                own_taps = taps[taps_start[level_now] : taps_start[level_now + 1]]
+                r = own_taps.size // 2
+                _at_nodes(sums, table_centre, level_now, fraction_now, low_now - r, high_now + r, centre, shares, logs)
+                log_p, mean, variance = _posterior(before, logs, raw, like, own_taps, low_now, high_now)
+                if variance >= NARROWEST**2 or level_now == finest:
+                    break
+                level_now += 1
+                low_now, high_now, fraction_now = _halved(
+                    before, low_now, high_now, fraction_now, centre, centre - (reach << level_now),
+                    centre + (reach << level_now) + 1, raw, shares, other,
+                )  # fmt: skip
+                before, other = (other, finest_of) if level_now == level + 1 else (other, before)
+            theta[i] = bottom + step * (low_now - centre + fraction_now + mean) / (1 << level_now)
+            se[i] = step * np.sqrt(variance) / (1 << level_now)
+            if days >= 0:
+                loglik[i] += log_p
+                around = min(max(low_now + round(mean), low_now + 1), high_now - 2)
+                bend = max(2 * logs[around] - logs[around - 1] - logs[around + 1], 0.0)
+                alike[days] = 1.0 / (1.0 + alone * (1 << (2 * level_now)) * bend)
+                below = like[low_now] + like[low_now + 1] + like[low_now + 2]
+                above = like[high_now - 1] + like[high_now - 2] + like[high_now - 3]
+                furthest = reach << level_now
+                below_all, above_all = low_now <= centre - furthest, high_now > centre + furthest
+                if not whole and ((below > AT_AN_END and not below_all) or (above > AT_AN_END and not above_all)):
+                    found[i] = TRUNCATED
+            days += 1
+            at = to
+            if at == start[i + 1]:
+                break
+        left = 1.0
+        for t in range(days - 1, -1, -1):
+            alike[t] *= left
+            left *= kept[t]
+        fade[i] = left
+        for n in range(start[i], at):
+            share[n] = alike[int(share[n])]
+    prior[:] = 0.0
+    prior[low:high] = weights[low:high]
+    prior_sums[:] = sums
+    stands[0], stands[1], stands[2], stands[3], stands[4], stands[5] = level, low, high, from_step, to_step, today
+    stands_between[0] = fraction

@@ -1,0 +1,251 @@
+"""The filter of an ability that moves, on a lattice of nodes: what its compiled loop works on.
+
+Belongs here: nodes, curves at them, and where the filter stands. Does not belong here: what is made of a posterior
+(`moving_ability`).
+
+The posterior stands on nodes in a window that holds all but 1e-15 of it, .15 SDs of the population apart, and half as
+far, and again, where its SD is less than 1.5 of that; the logarithm of weights is interpolated. Growth moves the nodes'
+origin by its mean. Curves are known .15 SDs apart, and between that interpolated by polynomials through ten nodes: a
+day's log-likelihood is off by less than 1e-8 for each answer where a ≤ 2/SD. A walk of variance v moves v/h² of each
+node's mass to its two neighbours, h away, in equal parts of at most ½: mean and variance are exact at any h. (A normal
+density at nodes so far apart keeps next to nothing of a variance of .05².) Where a day's answers are so unlikely that
+more than 1e-9 of the posterior lies at an end of the window, the learner is filtered again on all nodes. So the result
+depends on the answers alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.models import Population, Responses
+from irt_assets.psychometrics.core.movement import WEEK, Movement
+from irt_assets.psychometrics.scoring import filter_kernels
+from irt_assets.psychometrics.scoring.abilities import Curves
+
+STEP = 0.15
+"""Distance of the nodes, in SDs of the population, from which those of other levels are halved."""
+_FINEST = 4
+"""The last level: 300 nodes in .45 SDs, for posteriors of an SD from .014 on."""
+_REACH = 80
+"""Steps to either side of the population's mean, as far as windows go: 12 of its SDs."""
+_SMOOTHED = 6.0
+"""SDs of an occasion's own deviation to either side, as far as its likelihood is smoothed."""
+
+
+class Answers(NamedTuple):
+    """The answers of n learners that say something, by learner and day: learner i's from start[i] on, on `day`, rows of
+    the tables of curves that are right or not, and their places among R responses. Days count from `first_day`, by
+    default that of the earliest response."""
+
+    start: Ints
+    day: Ints
+    row: npt.NDArray[np.int32]
+    right: npt.NDArray[np.int8]
+    place: npt.NDArray[np.intp] | slice
+    first_day: int
+
+    @classmethod
+    def of(cls, responses: Responses, day: Ints, curves: Curves, first_day: int | None = None) -> Answers:
+        row, right = curves.rows(responses)
+        if first_day is None:
+            first_day = int(day.min()) if day.size else 0
+        person, day, place = responses.person, np.asarray(day, dtype=np.int64) - first_day, None
+        usable = curves.usable[responses.item]
+        if not usable.all():
+            place = np.flatnonzero(usable)
+            person, day, row, right = person[place], day[place], row[place], right[place]
+        if np.any((np.diff(day) < 0) & (np.diff(person) == 0)):
+            order = np.lexsort((day, person))
+            day, row, right = day[order], row[order], right[order]
+            place = order if place is None else place[order]
+        start = np.searchsorted(person, np.arange(responses.n_persons + 1))
+        return cls(start, day, row, right, slice(None) if place is None else place, first_day)
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Nodes, the population on them, and how ability moves in steps; see `filter_kernels.filter_days`."""
+
+    population: Population
+    movement: tuple[float, float, float, float]
+    taps: Floats
+    taps_start: Ints
+    margin: int
+
+    @classmethod
+    def of(cls, population: Population, movement: Movement, margin: int = 0) -> Lattice:
+        """`margin`: steps that the curves at least go on beyond the windows, where several movements share them."""
+        step = STEP * population.sd
+        alone = movement.occasion_variance / step**2
+        moves = movement.growth / WEEK / step, WEEK, movement.variance / WEEK / step**2, alone
+        taps = [_taps(alone * 4**level) for level in range(_FINEST + 1)]
+        margin = max(margin, margin_of(population, movement.occasion_variance))
+        return cls(population, moves, np.concatenate(taps), np.cumsum([0, *map(len, taps)]), margin)
+
+    @property
+    def step(self) -> float:
+        return STEP * self.population.sd
+
+    @property
+    def nodes(self) -> Floats:
+        """Shape (T,), at whole steps: where curves must be known."""
+        far = _REACH + self.margin + 2
+        nodes: Floats = self.population.mean + self.step * np.arange(-far, far + 1.0)
+        return nodes
+
+    def begin(self, whole: bool) -> Begun:
+        """The population, before any answer."""
+        far = _REACH + self.margin
+        half = (far << _FINEST) + 2
+        weights, logs = np.zeros(2 * half + 1), np.zeros(2 * far + 5)
+        nodes = np.arange(-_REACH, _REACH + 1)
+        log_density = self.population.log_density(self.nodes[self.margin + 2 : -self.margin - 2])
+        here = np.exp(log_density - log_density.max())
+        here /= here.sum()
+        mass = np.minimum(np.cumsum(here), np.cumsum(here[::-1])[::-1])
+        kept = nodes[(mass >= filter_kernels.TRIMMED) | whole]
+        weights[half + nodes] = here
+        return Begun(0, half + int(kept[0]), half + int(kept[-1]) + 1, 0.0, -1, 0, len(logs), weights, logs)
+
+
+def margin_of(population: Population, occasion_variance: float) -> int:
+    """How many steps beyond a window a day's curve must be known to be smoothed there and looked up between nodes."""
+    smoothed = _SMOOTHED * np.sqrt(occasion_variance) / (STEP * population.sd)
+    return int(np.ceil(smoothed)) + filter_kernels.FURTHEST + 1
+
+
+def _taps(variance: float) -> Floats:
+    """What n steps of a walk of three points make of one node, n the least with variance/n ≤ ½: shape (2r + 1,), of at
+    most `_SMOOTHED` SDs to either side."""
+    n = int(np.ceil(2 * variance))
+    if n == 0:
+        return np.ones(1)
+    size = 2 * n + 2
+    of_step = 1 - variance / n * (1 - np.cos(2 * np.pi * np.arange(n + 2) / size))
+    found = np.fft.irfft(of_step**n, size)[: n + 1]
+    half = found[: 1 + int(_SMOOTHED * np.sqrt(variance))]
+    both = np.concatenate([half[:0:-1], half])
+    return both / both.sum()
+
+
+class Begun(NamedTuple):
+    """Where the filter stands: the `weights` (N,) before the occasion of the `day`, at places `low` to `high` − 1 and a
+    `fraction` of a node above, of a `level`; and that day's log-likelihood (T,) so far, at whole steps `from_step` to
+    `to_step` − 1. A day of −1 is before the first."""
+
+    level: int
+    low: int
+    high: int
+    fraction: float
+    day: int
+    from_step: int
+    to_step: int
+    weights: Floats
+    log_likelihood: Floats
+
+
+@dataclass
+class Filtered:
+    """What the filter finds of n learners, as its compiled loop fills it: `found` (n,) says how it went."""
+
+    theta: Floats
+    se: Floats
+    log_likelihood: Floats
+    share: Floats
+    fade: Floats
+    found: npt.NDArray[np.int8]
+
+    @classmethod
+    def of(cls, answers: Answers, population: Population) -> Filtered:
+        """Before any answer."""
+        n = len(answers.start) - 1
+        theta, se, fade = (np.full(n, float(x)) for x in (population.mean, population.sd, 1.0))
+        return cls(theta, se, np.zeros(n), np.ones(len(answers.row)), fade, np.zeros(n, dtype=np.int8))
+
+
+def filtered(
+    answers: Answers, curves: Curves, lattice: Lattice, threads: int | None, begun: Begun | None = None
+) -> tuple[Filtered, Begun]:
+    """What the filter finds from the population on, or of one learner from what has `begun`; and where the last stands.
+
+    Learners for whom a window is too small are filtered again on the whole lattice, unless something has begun.
+    """
+    into = Filtered.of(answers, lattice.population)
+    table, row = table_of(answers, curves, lattice)
+    persons = np.flatnonzero(np.diff(answers.start)) if begun is None else np.arange(1)
+    if not persons.size:
+        return into, lattice.begin(False)
+    stands = run(answers, row, persons, table, lattice, into, begun or lattice.begin(False), threads)
+    again = np.flatnonzero(into.found == filter_kernels.TRUNCATED)
+    if again.size and begun is None:
+        stands = run(answers, row, again, table, lattice, into, lattice.begin(True), threads, whole=True)
+    return into, stands
+
+
+def table_of(answers: Answers, curves: Curves, lattice: Lattice) -> tuple[Floats, npt.NDArray[np.int32]]:
+    """log P of what was answered at the lattice's nodes, and each answer's row there."""
+    used = np.zeros(len(curves.log_right), dtype=bool)
+    used[answers.row] = True
+    rows = np.flatnonzero(used)
+    place = np.zeros(len(used), dtype=np.int32)
+    place[rows] = np.arange(rows.size)
+    below = np.int32(rows.size) * (answers.right != 1)
+    return np.concatenate(curves.at(rows, lattice.nodes)), place[answers.row] + below
+
+
+def run(
+    answers: Answers,
+    row: npt.NDArray[np.int32],
+    persons: Ints,
+    table: Floats,
+    lattice: Lattice,
+    into: Filtered,
+    begun: Begun,
+    threads: int | None,
+    *,
+    whole: bool = False,
+) -> Begun:
+    """Filters learners from what has `begun`; returns where the last of them stands. `whole`: on the whole lattice."""
+
+    def work(first: int, last: int) -> Begun:
+        weights, logs = begun.weights.copy(), begun.log_likelihood.copy()
+        stands = np.array([begun.level, begun.low, begun.high, begun.from_step, begun.to_step, begun.day])
+        between = np.array([begun.fraction])
+        filter_kernels.filter_days(
+            first,
+            last,
+            persons,
+            answers.start,
+            answers.day,
+            row,
+            table,
+            (lattice.population.mean, lattice.step),
+            lattice.movement,
+            lattice.taps,
+            lattice.taps_start,
+            _REACH,
+            lattice.margin,
+            int(whole),
+            weights,
+            logs,
+            stands,
+            between,
+            into.theta,
+            into.se,
+            into.log_likelihood,
+            into.share,
+            into.fade,
+            into.found,
+        )
+        level, low, high, from_step, to_step, day = stands.tolist()
+        return Begun(level, low, high, float(between[0]), day, from_step, to_step, weights, logs)
+
+    cost = np.diff(answers.start)[persons]
+    with kernels.runner(threads) as run_on:
+        return run_on(work, kernels.cut(cost, min(64, 1 + int(cost.sum()) // 50_000)))[-1]
