@@ -84,15 +84,23 @@ RULES = (
         ),
     ),
     _Rule(
+        "states of abilities",
+        NIGHTS,
+        "SELECT DISTINCT until::text FROM ability_state WHERE until < %(before)s",
+        ("DELETE FROM ability_state WHERE until = ANY(%(names)s::timestamptz[])",),
+    ),
+    _Rule(
         "item times",
         NIGHTS,
         """SELECT partition FROM partition_source s WHERE asset = 'item_response_time' AND computed_at < %(before)s
              AND split_part(partition, '/', 1) < (SELECT max(split_part(partition, '/', 1)) FROM partition_source
-                                                  WHERE asset = s.asset)""",
+                                                  WHERE asset = s.asset)
+             AND NOT (partition LIKE '%%-01T00:00:00+00:00/%%'
+                      AND split_part(partition, '/', 1)::timestamptz > %(before)s - interval '14 months')""",
         (
             """DELETE FROM item_response_time t USING unnest(%(names)s::text[]) AS gone
-               WHERE t.as_of = split_part(gone, '/', 1)::timestamptz
-                 AND t.since = split_part(gone, '/', 2)::timestamptz""",
+               WHERE t.since = split_part(gone, '/', 2)::timestamptz
+                 AND (t.as_of = split_part(gone, '/', 1)::timestamptz OR gone LIKE '%%:00.000001+00:00')""",
             "DELETE FROM partition_source WHERE asset = 'item_response_time' AND partition = ANY(%(names)s)",
         ),
     ),

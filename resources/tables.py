@@ -352,12 +352,28 @@ mirt_ability = _table(
     _req("n_items", Integer, "answers to published items that were used", None, ge=1),
     _req("kind", Text, "monthly, nightly or online"),
     _req("window_end", UTC, "answers before this time were used"),
+    _opt("as_of", UTC, "the last of them, as of which θ is where ability moves; null: measured before 1.1"),
     _req("published_as_of", UTC, "the published set in force then was used"),
     _req("set_hash", Text, "hash of that set"),
     _req("scale_version", Integer, "version of the anchor set"),
     _req("fitted_at", UTC, "when it was computed", NOW),
     Index("mirt_ability_window", "kind", "window_end", "scale_id"),
     Index("mirt_ability_user", "user_id", "fitted_at"),
+)
+
+ability_state = _table(
+    "ability_state",
+    "Where ability moves: what the θ API goes on from when a learner has new answers.",
+    _key("user_id", Text, "learner"),
+    _scale(),
+    _req("state", LargeBinary, "the posterior of the answers before a day, and what the errors of items do to it"),
+    _req("until", UTC, "when that day began, on which the learner answered last"),
+    _req("basis", Text, "hash of what else it rests on: set, rules, item times, and the time from which answers count"),
+    _req("n_items", Integer, "answers to published items that are in it", None, ge=1),
+    _req("answers", Text, "sum of the hashes of these answers"),
+    _req("n_attempts", BigInteger, "rows of the learner's log before that day, with the look-back", None, ge=1),
+    _opt("recorded_at", UTC, "the latest recorded_at among these"),
+    Index("ability_state_until", "until"),
 )
 
 item_parameter_publication = _table(
@@ -478,21 +494,40 @@ calibration_scale = _table(
 
 scale_decision = _table(
     "scale_decision",
-    "What a person decided on a scale's model. Append-only.",
+    "What a person decided on a scale's model and how its abilities move. Append-only.",
     Column("decision_id", BigInteger, Identity(always=True), primary_key=True, comment="order of decision"),
     _req("scale_id", Text, "bank whose items measure one ability"),
-    _req("subject", Text, "model, prior_a, prior_b, prior_c, guessing or misfit"),
+    _req(
+        "subject",
+        Text,
+        "model, prior_a, prior_b, prior_c, ability_variance, ability_growth, occasion_variance, guessing or misfit",
+    ),
     _req(
         "value",
         Text,
-        "the model; a prior, such as lognormal(0, 0.5), or none; accepted, of guessing and misfit; "
-        "reference, of misfit",
+        "the model; a prior, such as lognormal(0, 0.5), or none; a number or auto, of a movement; accepted, of "
+        "guessing and misfit; reference, of misfit",
     ),
     _req("effective_from", UTC, "months that begin then or later, and nights, follow it, until a later decision"),
     _req("decided_by", Text, "who"),
     _req("reason", Text, "why"),
     _req("decided_at", UTC, "when", NOW),
     Index("scale_decision_scale", "scale_id", "subject", "effective_from"),
+)
+
+movement_proposal = _table(
+    "movement_proposal",
+    "How abilities of a scale were found to move, or why that is not known. Append-only.",
+    Column("proposal_id", BigInteger, Identity(always=True), primary_key=True, comment="order of proposal"),
+    _req("scale_id", Text, "bank whose items measure one ability"),
+    _req("month", Text, "answers of the 52 weeks that end with it were used"),
+    _req("why_not", Text, "why nothing is proposed; empty: something is"),
+    _opt("variance", Double, "of the walk a week; null: not estimated", unit="θ²", ge=0),
+    _opt("growth", Double, "a week; null: not estimated", unit="θ"),
+    _opt("occasion_variance", Double, "what a day has alone; null: not estimated", unit="θ²", ge=0),
+    _req("details", JSONB, "what was used, standard errors, tests, log likelihoods and the effect on learners"),
+    _req("proposed_at", UTC, "when", NOW),
+    Index("movement_proposal_scale", "scale_id"),
 )
 
 anchor_set = _table(

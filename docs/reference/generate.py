@@ -25,6 +25,7 @@ from irt_assets.engines import registry
 from irt_assets.engines.spec import EngineSpec
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
+from irt_assets.responses.scale_decisions import MOVEMENT
 from resources.settings import Settings
 from resources.tables import METADATA, VIEWS, meaning
 from services.exporter.families import FAMILIES
@@ -61,6 +62,14 @@ A rule holds for all months of a scale. `irt scale set NAME=VALUE` changes it: i
 and which gates are judged again, and asks. `irt calibrate --month MONTH --try NAME=VALUE` shows what a rule would make
 of a month and stores nothing ([how](../how-to/scales.md#rules)). The rules stand here by the step of a month that reads
 them: a change makes stale what that step has made, and what is made from it.
+"""
+
+MOVEMENT_HEAD = """\
+## Movement
+
+How learners' abilities move, decided on from a month on like the model (`irt scale set NAME=VALUE --from YYYY-MM`),
+with the effect on learners before it: [what the three are](../explanation/ability-that-moves.md). A change makes the
+abilities of these months stale, and nothing else.
 """
 
 CHECKS_HEAD = """\
@@ -173,7 +182,8 @@ def rules_of_a_scale() -> str:
         ]
         table = _table(("rule", "default", "values", "meaning"), rows)
         parts.append(f"## {stage.capitalize()}\n\n{_paragraph(rules.__doc__)} {rules.change}\n\n{table}")
-    return "\n".join(parts)
+    decided = [(f"`{name}`", "`0`", f"from {low:g} to {high:g}, or auto") for name, (_, low, high) in MOVEMENT.items()]
+    return "\n".join([*parts, MOVEMENT_HEAD, _table(("rule", "default", "values"), decided)])
 
 
 def asset_checks() -> str:

@@ -6,9 +6,11 @@ What does not belong here: how θ is estimated (see `psychometrics.scoring`) and
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
@@ -23,12 +25,15 @@ from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet, in_force
 from irt_assets.ledger.steps import done_months
 from irt_assets.ledger.testlets import InTestlets
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import CountedScores
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
-from irt_assets.responses.facts import LATER, LOOKBACK, lookback_start
-from irt_assets.responses.item_times import current_item_times
+from irt_assets.psychometrics.scoring.moving_ability import MovingScores, moving_eap
+from irt_assets.psychometrics.scoring.total_error import ParameterErrors
+from irt_assets.responses.facts import LATER, ability_start, lookback_start
+from irt_assets.responses.item_times import DAY, times_for_scoring
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_groups
 from irt_assets.spark.window import map_learners
@@ -46,9 +51,11 @@ SCORED = pa.schema(
         "se": pa.float64(),
         "se_total": pa.float64(),
         "n_items": pa.int64(),
+        "as_of": pa.int64(),
     }
 )
-SCORED_ON_SPARK = "user_id string, theta double, se double, se_total double, n_items bigint"
+"""`as_of`: when the last of the answers was given, in microseconds since 1970."""
+SCORED_ON_SPARK = "user_id string, theta double, se double, se_total double, n_items bigint, as_of bigint"
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,8 @@ def measure(database: Database, month: str, update_id: str) -> list[ScaleAbiliti
 def measure_at(
     connection: psycopg.Connection, end: datetime, kind: Literal["monthly", "nightly"], update_id: str
 ) -> list[ScaleAbilities]:
-    """EAP and SE of every learner with an answer to a published item in the 365 days before `end`.
+    """EAP and SE of every learner with an answer to a published item from `facts.ability_start` until `end`, as of that
+    answer.
 
     The published set is the one in force at `end`. With IRT_SPARK a month is scored by executors, from the whole log; a
     night too where PostgreSQL has dropped answers that count. Replaces the abilities of this kind and time, in the
@@ -95,8 +103,7 @@ def measure_at(
             measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
             continue
         absent: Counter[str] = Counter()
-        parts = [SCORED.empty_table(), *_scored_parts(connection, end, kind, scale, published, absent)]
-        scored = pa.concat_tables(parts).sort_by("user_id").to_pandas()
+        scored = scored_at(connection, end, kind, scale, published, absent).to_pandas()
         same: dict[str, Any] = {
             "update_id": update_id,
             "scale_id": scale.scale_id,
@@ -104,12 +111,13 @@ def measure_at(
             "kind": kind,
             "window_end": pd.Timestamp(end),
             "published_as_of": pd.Timestamp(end),
-            "set_hash": published.set_hash,
+            "set_hash": scored_by(published, scale),
             "scale_version": scale.anchor_version,
             "fitted_at": pd.Timestamp.now("UTC"),
         }
         rows = (scored[first : first + LEARNERS_WRITTEN] for first in range(0, len(scored), LEARNERS_WRITTEN))
-        warehouse.append_parts(connection, tables.mirt_ability, (some.assign(**same) for some in rows))
+        dated = (some.assign(as_of=pd.to_datetime(some["as_of"], unit="us", utc=True)) for some in rows)
+        warehouse.append_parts(connection, tables.mirt_ability, (some.assign(**same) for some in dated))
         theta, se = (scored[name].to_numpy() for name in ("theta", "se"))
         sd = published.testlets.sd if published.testlets else None
         measured.append(
@@ -118,12 +126,33 @@ def measure_at(
                 theta,
                 se,
                 len(published.items),
-                published.set_hash,
+                scored_by(published, scale),
                 testlet_sd=sd,
                 absent=dict(sorted(absent.items())),
             )
         )
     return measured
+
+
+def scored_by(published: PublishedSet, scale: Scale) -> str:
+    """Hash of what θ is scored with: the published set and, where abilities move, how."""
+    if not scale.movement:
+        return published.set_hash
+    return hashlib.sha256(json.dumps([published.set_hash, *astuple(scale.movement)]).encode()).hexdigest()
+
+
+def scored_at(
+    connection: psycopg.Connection,
+    end: datetime,
+    kind: str,
+    scale: Scale,
+    published: PublishedSet,
+    absent: Counter[str],
+) -> pa.Table:
+    """A row of `SCORED` for every learner with an answer to a published item before `end`, in order of their ids;
+    `absent` counts as in `ScaleAbilities`."""
+    parts = [SCORED.empty_table(), *_scored_parts(connection, end, kind, scale, published, absent)]
+    return pa.concat_tables(parts).sort_by("user_id")
 
 
 def _scored_parts(
@@ -135,7 +164,7 @@ def _scored_parts(
     absent: Counter[str],
 ) -> Iterator[pa.Table]:
     """A row for each learner, some learners after the others; `absent` counts as in `ScaleAbilities`."""
-    start, items = end - LOOKBACK, list(published.items)
+    start, items = ability_start(end, scale), list(published.items)
     since = lookback_start(start, {scale.scale_id: scale})
     if lake(connection) is None or (kind == "nightly" and holds_log(connection, since, end)):
         for responses, learners in scoring_groups(connection, start, end, scale, items, published.withdrawn):
@@ -143,7 +172,7 @@ def _scored_parts(
             yield scored(published, scale, None, responses, learners)
         return
     run = on_log(connection, since, end + LATER)
-    times = current_item_times(connection, end, since)
+    times = times_for_scoring(connection, start, end, scale)
     score = partial(scored, published, scale, 1)
     yield from map_learners(run, start, end, scale, items, published.withdrawn, times, score, SCORED_ON_SPARK)
 
@@ -159,7 +188,8 @@ def scored(
     scores = estimate_with_errors(responses, published, scale, threads)
     n_items = np.bincount(responses.person, minlength=len(learners))
     total = pa.array(scores.se_total, pa.float64(), from_pandas=True)
-    return pa.table([pa.array(learners, pa.string()), scores.theta, scores.se, total, n_items], schema=SCORED)
+    users = pa.array(learners, pa.string())
+    return pa.table([users, scores.theta, scores.se, total, n_items, responses.last_at], schema=SCORED)
 
 
 def estimate_with_errors(
@@ -168,8 +198,21 @@ def estimate_with_errors(
     """`estimate`, with the errors of the parameters in force."""
     scores = estimate(responses, published.items, scale, published.testlets, threads)
     errors = published.errors.among(responses.item_ids) if published.errors else None
-    total = errors.total_se(scores, responses, scale.sigma) if errors else np.full(responses.n_persons, np.nan)
-    return replace(scores, se_total=total)
+    return with_errors(scores, responses, errors, scale)
+
+
+def with_errors(
+    scores: Scores | MovingScores, responses: Responses, errors: ParameterErrors | None, scale: Scale
+) -> Scores:
+    """The scores with their `se_total` by the `errors` of the items of `responses`; None: they are not known."""
+    alone = Scores(scores.theta, scores.se)
+    if errors is None:
+        total = np.full(responses.n_persons, np.nan)
+    elif isinstance(scores, MovingScores):
+        total = errors.total_se(alone, responses, scale.sigma / np.sqrt(scores.start), scores.discount)
+    else:
+        total = errors.total_se(alone, responses, scale.sigma)
+    return replace(alone, se_total=total)
 
 
 def answers_counted_otherwise(responses: Responses, items: Mapping[str, ItemRow]) -> dict[str, int]:
@@ -189,12 +232,23 @@ def estimate(
     scale: Scale,
     testlets: InTestlets | None = None,
     threads: int | None = None,
-) -> Scores:
+) -> Scores | MovingScores:
     """θ as it is reported, with `items` as the set in force: EAP against the scale's population.
 
     An answer to an item that has no parameters there says nothing. `testlets` widen the standard error.
     """
-    return eap_by(responses, curves_of(responses.item_ids, items, scale, testlets), threads=threads)
+    return estimate_by(responses, curves_of(responses.item_ids, items, scale, testlets), scale, threads)
+
+
+def estimate_by(
+    responses: Responses, curves: Curves, scale: Scale, threads: int | None = None
+) -> Scores | MovingScores:
+    """`estimate` with curves in the order of `responses.item_ids`; where ability moves, as of the last answer."""
+    if not scale.movement:
+        return eap_by(responses, curves, threads=threads)
+    if responses.at is None:
+        raise PsychometricsError(f"scale {scale.scale_id}: θ moves between answers, and these have no times")
+    return moving_eap(responses, responses.at // DAY, curves, scale.movement, threads=threads)
 
 
 def curves_of(
@@ -232,22 +286,22 @@ def measured_in(connection: psycopg.Connection, scale_id: str, end: datetime) ->
 
 
 def stale_months(connection: psycopg.Connection) -> dict[str, str]:
-    """Months whose abilities read another set than is now in force at their end, with a mark of the present sets.
+    """Months whose abilities were scored with another set, or another movement, than is now in force at their end,
+    with a mark of the present ones.
 
     A scale without a row may have been measured before it had a set, or may have no learner; the mark
-    changes only when the published set does, so a sensor keyed on it requests at most one redundant run.
+    changes only when what it is scored with does, so a sensor keyed on it requests at most one redundant run.
     """
-    scales = read_scales(connection)
     used = _sets_used(connection)
     ends = {end for _, end in used} | {Month(month).end for month in done_months(connection)}
     stale: dict[str, str] = {}
     for end in ends:
-        now = {scale_id: in_force(connection, scale_id, end) for scale_id in scales}
-        changed = [
-            f"{scale_id} {published.set_hash}"
-            for scale_id, published in now.items()
-            if published.items and used.get((scale_id, end)) != published.set_hash
-        ]
+        now = {
+            scale_id: scored_by(published, scale)
+            for scale_id, scale in read_scales(connection, end).items()
+            if (published := in_force(connection, scale_id, end)).items
+        }
+        changed = [f"{scale_id} {mark}" for scale_id, mark in now.items() if used.get((scale_id, end)) != mark]
         if changed:
             stale[month_of(end - timedelta(microseconds=1))] = ", ".join(changed)
     return stale

@@ -9,31 +9,48 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.batch import curves_of
+from irt_assets.abilities.batch import curves_of, estimate_by, scored_by, with_errors
+from irt_assets.abilities.resuming import begin, go_on, hash_of_answers, read_standing, store_standing
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
+from irt_assets.psychometrics.scoring.abilities import Curves
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors
+from irt_assets.responses.facts import ability_start
+from irt_assets.responses.item_status import EPOCH
 from irt_assets.responses.item_times import (
+    DatedTimes,
     ItemTimes,
     ability_times_of_last_night,
     ability_times_since,
     current_item_times,
     item_times,
+    stored_dated_times,
+    times_for_scoring,
 )
-from irt_assets.responses.one_learner import ScoredItems, answered_at_all, learner_query, learner_responses
+from irt_assets.responses.one_learner import (
+    ScoredItems,
+    answered_at_all,
+    learner_query,
+    learner_responses,
+    recent_query,
+    recent_responses,
+)
 from irt_assets.responses.scales import Scale, read_scales
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import advisory_lock, records
 
 MOST_HISTORY = 100
+USUAL_DAYS = 30
+"""Days of answers that count on request where θ is constant and nobody says how many."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +63,31 @@ class Measure:
     items: ScoredItems
     curves: Curves
     errors: ParameterErrors | None
+    times: ItemTimes | DatedTimes
     query: str
+    recent: str
 
     @classmethod
-    def of(cls, scale: Scale, published: PublishedSet, times: ItemTimes) -> Measure:
+    def of(cls, scale: Scale, published: PublishedSet, times: ItemTimes | DatedTimes) -> Measure:
         items = ScoredItems.of(published.items, times, published.withdrawn)
         curves = curves_of(items.item_ids, published.items, scale, published.testlets)
         errors = published.errors.among(items.item_ids) if published.errors else None
-        return cls(scale, published, items, curves, errors, learner_query(scale))
+        return cls(scale, published, items, curves, errors, times, learner_query(scale), recent_query(scale))
+
+    @cached_property
+    def _basis(self) -> str:
+        withdrawn = sorted(self.items.withdrawn.stretches.items())
+        rests_on = self.scale, self.published.set_hash, withdrawn
+        return hashlib.sha256(repr(rests_on).encode()).hexdigest()
+
+    def basis(self, start: datetime, until: datetime) -> str:
+        """Hash of all but answers that θ rests on where ability moves, of answers from `start` until a time."""
+        times = self.times.digest(until) if isinstance(self.times, DatedTimes) else self.times.made_from
+        return hashlib.sha256(f"{self._basis} {start.isoformat()} {times}".encode()).hexdigest()
+
+    @property
+    def scored_by(self) -> str:
+        return scored_by(self.published, self.scale)
 
 
 @dataclass(frozen=True)
@@ -66,17 +100,23 @@ class Measures:
 
 @dataclass(frozen=True)
 class Score:
-    """θ and its standard errors, as in `Scores`, and the responses on which they rest."""
+    """θ and its standard errors, as in `Scores`, how many answers they rest on, when the last was given, and the id of
+    a row with them: a hash of everything that θ depends on."""
 
-    responses: Responses
     theta: float
     se: float
     se_total: float | None
+    n_items: int
+    as_of: datetime
+    update_id: str
 
 
 @dataclass(frozen=True)
 class Theta:
-    """A row of `mirt_ability`, or what is to become one."""
+    """A row of `mirt_ability`, or what is to become one. `as_of`: when the last of its answers was given.
+
+    `lookback_days`: it is of the answers of so many days, fewer than count, and is not stored; None: of all that count.
+    """
 
     scale_id: str
     theta: float
@@ -88,6 +128,11 @@ class Theta:
     set_hash: str
     scale_version: int
     fitted_at: datetime
+    as_of: datetime | None
+    lookback_days: int | None = None
+
+
+_THETA = ", ".join(field.name for field in fields(Theta) if field.name != "lookback_days")
 
 
 @dataclass(frozen=True)
@@ -119,14 +164,20 @@ def read_past_measure(connection: psycopg.Connection, scale: Scale, at: datetime
     where the item times of then are not stored any more."""
     published, times = (
         set_with_errors(connection, scale.scale_id, at),
-        item_times(connection, at, ability_times_since(at, scale)),
+        stored_dated_times(connection, ability_start(at, scale), at, scale)
+        if scale.movement
+        else item_times(connection, at, ability_times_since(at, scale)),
     )
     if not published.items or times is None:
         return None
     return Measure.of(scale, published, times)
 
 
-def _item_times(connection: psycopg.Connection, scale: Scale, now: datetime) -> ItemTimes:
+def _item_times(connection: psycopg.Connection, scale: Scale, now: datetime) -> ItemTimes | DatedTimes:
+    if scale.movement:
+        start = ability_start(now, scale)
+        stored = stored_dated_times(connection, start, now, scale)
+        return stored or times_for_scoring(connection, start, now, scale, on_postgres(connection))
     found = ability_times_of_last_night(connection, scale, now)
     if found is not None:
         return found[1]
@@ -160,20 +211,33 @@ def find_learners(connection: psycopg.Connection, prefix: str, most: int) -> lis
 
 
 def update(
-    connection: psycopg.Connection, measures: Measures, user_id: str, lookback_days: int, now: datetime
+    connection: psycopg.Connection, measures: Measures, user_id: str, lookback_days: int | None, now: datetime
 ) -> dict[str, Theta]:
     """Measure and store a learner on every scale whose published items were answered in the days before `now`.
+
+    lookback_days: None for all answers that count, or for `USUAL_DAYS` where θ is constant. Where ability moves, a θ of
+    some days is no θ of now, and is not stored.
 
     The same answers scored with the same set are the same row. Another update of the learner waits until the caller's
     transaction ends.
     """
     advisory_lock(connection, "theta", user_id)
-    start = now - timedelta(days=lookback_days)
     found = {}
     for scale_id, measure in measures.scales.items():
-        score = read_score(connection, measure, user_id, start, now)
-        if score is not None:
-            found[scale_id] = _keep(connection, user_id, measure, score, measures.as_of, now)
+        whole = lookback_days is None and bool(measure.scale.movement)
+        days = timedelta(days=lookback_days or USUAL_DAYS)
+        start = ability_start(now, measure.scale) if whole else now - days
+        if whole:
+            score = _whole_score(connection, measure, user_id, start, now)
+        else:
+            score = read_score(connection, measure, user_id, start, now)
+        if score is None:
+            continue
+        one = _theta(measure, score, now)
+        if measure.scale.movement and not whole:
+            found[scale_id] = replace(one, lookback_days=lookback_days)
+        else:
+            found[scale_id] = _kept(connection, user_id, one, score.update_id, measures.as_of)
     return found
 
 
@@ -182,78 +246,118 @@ def read_score(
 ) -> Score | None:
     """What a learner's answers of [start, end) say on a scale; None where there are none. Stores nothing."""
     responses = learner_responses(connection, measure.query, user_id, start, end, measure.scale, measure.items)
-    if not responses.n_responses:
+    return _score(measure, user_id, responses) if responses.n_responses else None
+
+
+def _score(measure: Measure, user_id: str, responses: Responses) -> Score:
+    scores = estimate_by(responses, measure.curves, measure.scale, threads=1)
+    total = with_errors(scores, responses, measure.errors, measure.scale).se_total
+    known = None if total is None or np.isnan(total[0]) else float(total[0])
+    theta, se = float(scores.theta[0]), float(scores.se[0])
+    update_id = _update_id(user_id, measure, responses)
+    return Score(theta, se, known, responses.n_responses, _last_of(responses), update_id)
+
+
+def _last_of(responses: Responses) -> datetime:
+    return EPOCH + timedelta(microseconds=int(responses.last_at[0]))
+
+
+def _whole_score(
+    connection: psycopg.Connection, measure: Measure, user_id: str, start: datetime, now: datetime
+) -> Score | None:
+    """`read_score` of the answers that count where ability moves, from what is stored if it holds; stores that."""
+    scale, items = measure.scale, measure.items
+    kept = None if measure.curves.effects is not None else read_standing(connection, user_id, scale.scale_id)
+    if kept is not None and start <= kept.until <= now and kept.basis == measure.basis(start, kept.until):
+        recent = recent_responses(connection, measure.recent, user_id, start, kept.until, now, scale, items)
+        if recent is not None and recent.responses.n_responses and kept.is_still_so(recent):
+            found = go_on(measure, kept, recent, measure.basis(start, recent.day))
+            if found is not None:
+                if found.standing is not None:
+                    store_standing(connection, user_id, scale.scale_id, found.standing)
+                update_id = _online_id(user_id, measure, found.answers)
+                as_of = _last_of(recent.responses)
+                return Score(found.theta, found.se, found.se_total, found.n_items, as_of, update_id)
+    recent = recent_responses(connection, measure.recent, user_id, start, start, now, scale, items)
+    if recent is None or not recent.responses.n_responses:
         return None
-    scores = eap_by(responses, measure.curves, threads=1)
-    total = measure.errors.total_se(scores, responses, measure.scale.sigma)[0] if measure.errors else np.nan
-    known = None if np.isnan(total) else float(total)
-    return Score(responses, float(scores.theta[0]), float(scores.se[0]), known)
+    standing = begin(measure, recent, measure.basis(start, recent.day))
+    if standing is not None:
+        store_standing(connection, user_id, scale.scale_id, standing)
+    return _score(measure, user_id, recent.responses)
 
 
-def _keep(
+def _theta(measure: Measure, score: Score, now: datetime) -> Theta:
+    return Theta(
+        scale_id=measure.scale.scale_id,
+        theta=score.theta,
+        se=score.se,
+        se_total=score.se_total,
+        n_items=score.n_items,
+        kind="online",
+        window_end=now,
+        set_hash=measure.scored_by,
+        scale_version=measure.scale.anchor_version,
+        fitted_at=now,
+        as_of=score.as_of,
+    )
+
+
+def _kept(
     connection: psycopg.Connection,
     user_id: str,
-    measure: Measure,
-    score: Score,
+    one: Theta,
+    update_id: str,
     published_as_of: datetime,
-    now: datetime,
 ) -> Theta:
-    """Store a θ, unless its row is there already and is the newest."""
-    scale, set_hash = measure.scale, measure.published.set_hash
-    update_id = _update_id(user_id, measure, score.responses)
-    n_items = score.responses.n_responses
+    """Store a θ, unless its row is there already and is the newest; what is then stored."""
     row = connection.execute(
         """INSERT INTO mirt_ability AS known (update_id, user_id, scale_id, theta, se, se_total, method, n_items,
-             kind, window_end, published_as_of, set_hash, scale_version, fitted_at)
+             kind, window_end, as_of, published_as_of, set_hash, scale_version, fitted_at)
            VALUES (%(id)s, %(user)s, %(scale)s, %(theta)s, %(se)s, %(total)s, 'eap', %(n)s, 'online',
-             %(now)s, %(as_of)s, %(set)s, %(version)s, %(now)s)
+             %(now)s, %(as_of)s, %(published)s, %(set)s, %(version)s, %(now)s)
            ON CONFLICT (update_id, user_id, scale_id) DO UPDATE
            SET theta = excluded.theta, se = excluded.se, se_total = excluded.se_total, window_end = excluded.window_end,
-             published_as_of = excluded.published_as_of, fitted_at = excluded.fitted_at
+             as_of = excluded.as_of, published_as_of = excluded.published_as_of, fitted_at = excluded.fitted_at
            WHERE known.fitted_at < (SELECT max(o.fitted_at) FROM mirt_ability o
              WHERE o.user_id = %(user)s AND o.scale_id = %(scale)s AND o.kind = 'online')
            RETURNING window_end, fitted_at""",
         {
             "id": update_id,
             "user": user_id,
-            "scale": scale.scale_id,
-            "theta": score.theta,
-            "se": score.se,
-            "total": score.se_total,
-            "n": n_items,
-            "now": now,
-            "as_of": published_as_of,
-            "set": set_hash,
-            "version": scale.anchor_version,
+            "scale": one.scale_id,
+            "theta": one.theta,
+            "se": one.se,
+            "total": one.se_total,
+            "n": one.n_items,
+            "now": one.fitted_at,
+            "as_of": one.as_of,
+            "published": published_as_of,
+            "set": one.set_hash,
+            "version": one.scale_version,
         },
         prepare=True,
     ).fetchone()
     if row is None:
         row = connection.execute(
             "SELECT window_end, fitted_at FROM mirt_ability WHERE (update_id, user_id, scale_id) = (%s, %s, %s)",
-            (update_id, user_id, scale.scale_id),
+            (update_id, user_id, one.scale_id),
             prepare=True,
         ).fetchone()
     assert row is not None
-    return Theta(
-        scale_id=scale.scale_id,
-        theta=score.theta,
-        se=score.se,
-        se_total=score.se_total,
-        n_items=n_items,
-        kind="online",
-        window_end=row[0],
-        set_hash=set_hash,
-        scale_version=scale.anchor_version,
-        fitted_at=row[1],
-    )
+    return replace(one, window_end=row[0], fitted_at=row[1])
 
 
 def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
-    """The id of a row: a hash of everything that θ depends on."""
+    if measure.scale.movement:
+        return _online_id(user_id, measure, hash_of_answers(responses))
+    items = [responses.item_ids[item] for item in responses.item]
+    return _online_id(user_id, measure, items, np.asarray(responses.score).tolist())
+
+
+def _online_id(user_id: str, measure: Measure, *answers: str | list[Any]) -> str:
     scale = measure.scale
-    answers = [responses.item_ids[item] for item in responses.item], np.asarray(responses.score).tolist()
-    content = [user_id, scale.scale_id, measure.published.set_hash, scale.mu, scale.sigma, *answers]
+    content = [user_id, scale.scale_id, measure.scored_by, scale.mu, scale.sigma, *answers]
     return f"online-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}"
 
 
@@ -262,18 +366,16 @@ def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MOST_H
     return records(
         connection,
         Theta,
-        """SELECT scale_id, theta, se, se_total, n_items, kind, window_end, set_hash, scale_version, fitted_at
-               FROM mirt_ability WHERE user_id = %s
-               ORDER BY window_end DESC, fitted_at DESC, scale_id LIMIT %s""",
+        f"""SELECT {_THETA} FROM mirt_ability WHERE user_id = %s
+            ORDER BY window_end DESC, fitted_at DESC, scale_id LIMIT %s""".encode(),
         (user_id, most),
     )
 
 
 def latest_of(connection: psycopg.Connection, user_ids: Collection[str]) -> dict[str, dict[str, Theta]]:
     """The θ of the latest answers, by learner and scale; meant for a few learners, as each costs a query."""
-    fields = "scale_id, theta, se, se_total, n_items, kind, window_end, set_hash, scale_version, fitted_at"
     rows = connection.execute(
-        f"""SELECT DISTINCT ON (user_id, scale_id) user_id, {fields} FROM mirt_ability WHERE user_id = ANY(%s)
+        f"""SELECT DISTINCT ON (user_id, scale_id) user_id, {_THETA} FROM mirt_ability WHERE user_id = ANY(%s)
             ORDER BY user_id, scale_id, window_end DESC, fitted_at DESC""".encode(),
         (list(user_ids),),
     ).fetchall()

@@ -69,7 +69,7 @@ class Swept:
     why: str = ""
 
 
-def sweep(database: Database, cursor: str | None, lookback_days: int, seconds: float) -> Swept:
+def sweep(database: Database, cursor: str | None, lookback_days: int | None, seconds: float) -> Swept:
     """For at most this many seconds, update learners whose answers are newer than their last θ on request.
 
     Each learner is a transaction, in the order in which the answers came, so that the next sweep goes on from the mark.

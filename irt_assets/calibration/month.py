@@ -43,7 +43,13 @@ from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.fit.observed import Observed, observed_by_ability
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import FIT_COLUMNS, current_snapshot, read_for_run, sample_for_run, stored_rules
+from irt_assets.responses.snapshot import (
+    CALIBRATION_COLUMNS,
+    current_snapshot,
+    read_for_run,
+    sample_for_run,
+    stored_rules,
+)
 from irt_assets.spark.fit_place import count_items, placed
 from resources.failures import PermanentFailure, is_transient
 from resources.files.object_store import ObjectStore
@@ -154,7 +160,7 @@ def _fit(
     if snapshot is None:
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
     settings = database.settings
-    table = read_for_run(store, snapshot, settings.most_for_run, FIT_COLUMNS)
+    table = read_for_run(store, snapshot, settings.most_for_run, CALIBRATION_COLUMNS)
     results: list[tuple[Scale, str, Calibrated | Exception, StagedSpec, float, str, Mapping[str, Observed]]] = []
     for scale in scales.values():
         engines = engines_of(scale)
@@ -169,7 +175,9 @@ def _fit(
             request = build_fit_request(connection, table, scale, start, anchors, everybody, published)
             reference = find_reference(connection, scale, month)
         for name, make in engines.items():
-            spec = fits.model_spec(scale) | StagedSpec(eligibility=stored_rules(scale.rules))
+            spec = fits.model_spec(scale) | StagedSpec(
+                eligibility=stored_rules(scale.rules), scored_items=request.as_fitted
+            )
             began, summed = time.perf_counter(), ""
             seen: Mapping[str, Observed] = {}
             outcome: Calibrated | Exception

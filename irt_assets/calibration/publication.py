@@ -93,7 +93,7 @@ def _publish(
         problems = gates.item_problems(fitted, scale.rules)
         if problems:
             held[item] = problems
-        elif any(alike(linked.values[item].abc, known) for known in settled.get(item, ())):
+        elif any(alike(linked.values[item].without_errors, one.without_errors) for one in settled.get(item, ())):
             continue  # what the month says of it was published or decided on before
         elif (most := linked.values[item].max_score) in linked.values[item].absent_scores:
             proposed[item] = f"nobody got its maximum score, {most}: what full credit says of a learner is not known"

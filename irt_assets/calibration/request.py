@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -27,9 +27,9 @@ from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fit_rows import statistics_spec
 from irt_assets.ledger.fit_spec import Assignment, FitStatistics, FittedPopulation, Sample, StagedSpec
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model, model_of
-from irt_assets.psychometrics.core.model_families import ItemModel
+from irt_assets.psychometrics.core.item_models import item_model, model_of
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
@@ -38,9 +38,11 @@ from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
 from irt_assets.psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
 from irt_assets.psychometrics.estimation.shape import Shape
 from irt_assets.psychometrics.fit.fit_summary import summarise
+from irt_assets.psychometrics.fit.growth import growth_within
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import ItemCounts, earlier_responses, left_out_items, scored_responses_of
+from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_scored, models_in_bank
+from irt_assets.responses.window import ItemCounts, earlier_responses, left_out_items, timed_responses_of
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
 """Prior on the slope of an item with few answers: 95 % of slopes lie between 0.38 and 2.7."""
@@ -48,18 +50,12 @@ LEARNERS_LOOKED_AT = 5_000
 """Learners sampled on linear scales to correlate item difficulty with earlier θ (SE < 0.02)."""
 
 
-class ModelInBank(NamedTuple):
-    """The model that the bank names for an item, and the block of a rating scale that it stands in; None: not named."""
-
-    model: str | None
-    block: str | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class FitRequest:
     """The scored answers of one scale, and what its rules ask.
 
     Attributes:
+        days: shape (R,), of each response since the learner's first of the window; None where this is not known.
         provisional: items with too few responses to be published.
         left_out: items with too few to be fitted, and how many they had.
         earlier: answers of the learners in the look-back, one person for each learner of `responses`; on a linear scale
@@ -76,6 +72,7 @@ class FitRequest:
     responses: Responses
     provisional: tuple[str, ...]
     left_out: dict[str, int]
+    days: Floats | None = None
     earlier: Responses | None = None
     anchors: AnchorSet | None = None
     testlets: Mapping[str, str] = field(default_factory=dict)
@@ -108,8 +105,8 @@ class FitRequest:
         if default.two_categories and not scored:
             return self.scale.model
         models = [
-            self._of_scored(default, item, n) if item in scored else default.of_max_score(1)
-            for item, n in zip(self.responses.item_ids, self.responses.n_categories.tolist(), strict=True)
+            model_of_scored(self.scale.model, self.in_bank.get(item)) if item in scored else default.of_max_score(1)
+            for item in self.responses.item_ids
         ]
         return tuple(model.name for model in models)
 
@@ -118,11 +115,10 @@ class FitRequest:
         """Item → block of items with their steps in common, as the bank names them."""
         return {item: said.block for item, said in self.in_bank.items() if said.block}
 
-    def _of_scored(self, default: ItemModel, item: str, categories: int) -> ItemModel:
-        said = self.in_bank.get(item)
-        own = ITEM_MODELS.get(said.model.lower()) if said and said.model else None
-        of_scale = default.of_max_score(categories - 1)
-        return of_scale if own is None or own.two_categories else own
+    @property
+    def as_fitted(self) -> dict[str, str]:
+        """The models and blocks of the scored items, as a fit keeps them."""
+        return as_fitted(self.scale.model, self.scored_items, self.in_bank)
 
     @property
     def _compared(self) -> frozenset[str]:
@@ -174,14 +170,15 @@ def build_fit_request(
 ) -> FitRequest:
     """The request for a window that begins at `start`, whose attempts are `table`; `everybody`: the counts of all
     attempts, where these are of a random sample of learners; `published`: as in `FitRequest`."""
-    responses, learners = scored_responses_of(table, scale.scale_id)
+    scored, days = timed_responses_of(table, scale.scale_id)
+    responses, learners = scored.responses, scored.learners
     drawn_from = None
     if everybody is None:
         n = np.bincount(responses.item, minlength=responses.n_items).tolist()
         everybody = ItemCounts(dict(zip(responses.item_ids, n, strict=True)), left_out_items(table, scale.scale_id))
     else:
         drawn_from = sum(everybody.scored.values())
-        responses = responses.among(tuple(everybody.scored))
+        responses = responses.among(tuple(everybody.scored), everybody.categories)
     few = scale.rules.eligibility.min_published_responses(scale.model)
     earlier = None
     if responses.n_responses:
@@ -192,6 +189,7 @@ def build_fit_request(
     return FitRequest(
         scale=scale,
         responses=responses,
+        days=days,
         provisional=tuple(item for item, n_scored in everybody.scored.items() if n_scored < few),
         left_out=dict(everybody.left_out),
         earlier=earlier,
@@ -201,16 +199,6 @@ def build_fit_request(
         published=published,
         in_bank={} if responses.categories is None else models_in_bank(connection, scale.scale_id),
     )
-
-
-def models_in_bank(connection: psycopg.Connection, scale_id: str) -> dict[str, ModelInBank]:
-    """What the bank says of the models of the scale's items, of those for which it says something."""
-    rows = connection.execute(
-        """SELECT item_id, meta->'irt'->>'model', meta->'irt'->>'block' FROM question
-           WHERE scale_id = %s AND meta->'irt' ?| ARRAY['model', 'block']""",
-        (scale_id,),
-    )
-    return {item: ModelInBank(model, block) for item, model, block in rows}
 
 
 def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int]) -> str:
@@ -386,6 +374,9 @@ def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | Non
     of = made.calibration.item_model
     if not (made.calibration.convergence.converged and (of.logistic or not of.two_categories)):
         return None
+    growth = None
+    if request.days is not None:
+        growth = growth_within(request.responses, request.days, made.calibration, groups=made.groups)
     with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait
         found = summarise(
             request.responses,
@@ -393,5 +384,6 @@ def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | Non
             groups=made.groups,
             testlets=request.testlets_used,
             everybody=made.everybody,
+            growth=growth,
         )
     return statistics_spec(found)

@@ -17,15 +17,17 @@ from irt_assets.calibration.linking_history import history_plot, history_table, 
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.testlets import sentence
 from irt_assets.common.metadata import Metadata, Shown, metadata
-from irt_assets.common.wording import by_scale, listed, some_of
+from irt_assets.common.wording import by_scale, listed, some_of, with_capital, with_stop
+from irt_assets.gates.advisory_checks import growth_in_words
 from irt_assets.gates.agreement import MonthAgreement
 from irt_assets.gates.model_gates import MEASURES
-from irt_assets.ledger.fit_spec import ComparedMisfit, Measures
+from irt_assets.ledger.fit_spec import ComparedMisfit, FitStatistics, Measures
 from irt_assets.ledger.fitted_items import items_of_month
 from irt_assets.ledger.steps import Step
-from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.items import WHOLE_SLOPE, ItemRow
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.shape import Shape
+from irt_assets.psychometrics.fit.growth import PERIOD_DAYS
 from irt_assets.psychometrics.fit.measure import LIMITS
 from irt_assets.psychometrics.linking.placement import Linking
 from irt_assets.psychometrics.scoring.abilities import Scores
@@ -35,6 +37,7 @@ from resources.dagster_schema import rows_shown
 from resources.postgres.database import Database
 
 STATISTICS = ("p_value", "infit", "outfit", "rmsd")
+GROWTH_CAPTION = "Growth within the month, in SDs of its learners"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
@@ -63,6 +66,8 @@ def _fit_shown(o: FitOutcome, fit: Calibration) -> Iterator[tuple[str, Shown]]:
             yield "models compared", comparison_table(o.spec.shape)
     if o.spec.misfit is not None and o.spec.misfit.was_compared:
         yield f"misfit compared with {o.spec.misfit.reference}", tuple(misfit_blocks(o.spec.misfit))
+    if o.spec.fit_statistics is not None and o.spec.fit_statistics.set.growth is not None:
+        yield "growth within the month", tuple(growth_blocks(o.spec.fit_statistics, fit))
     if o.spec.testlets is not None:
         yield "testlets", sentence(o.spec.testlets)
     drawn = [i for i, flags in zip(fit.item_ids, fit.flags, strict=True) if flags][:9]
@@ -98,6 +103,29 @@ def misfit_blocks(compared: ComparedMisfit) -> Iterator[Block]:
             yield Paragraph(f"{MEASURES[name]}: {listed(items)} answer alike beyond ability")
 
 
+def growth_blocks(found: FitStatistics, fit: Calibration, most: int | None = None) -> Iterator[Block]:
+    """Growth of ability within the window, over all items and by item, the least likely first; `most`: items shown."""
+    growth = found.set.growth
+    assert growth is not None
+    if growth.r2 is None:
+        yield Paragraph("No learner answered at two times.")
+        return
+    yield Paragraph(with_stop(with_capital(growth_in_words(growth))))
+    told: list[tuple[float, tuple[Cell, ...]]] = []
+    columns = (found.items[name] for name in ("growth", "growth_se", "growth_days"))
+    for item, n, estimate, se, days in zip(fit.item_ids, fit.n.tolist(), *columns, strict=True):
+        if estimate is not None and se:
+            z = estimate / se
+            told.append((abs(z), (item, n, days, value_with_error(estimate, se, sign=True), z)))
+    rows = [row for _, row in sorted(told, key=lambda one: -one[0])]
+    if growth.estimate is not None and growth.se is not None:
+        overall = value_with_error(growth.estimate, growth.se, sign=True)
+        rows.insert(0, ("all items", fit.n_responses, None, overall, growth.z))
+    per = f"growth in {PERIOD_DAYS:.0f} days ± SE"
+    formats = {"answers": ",", "days since the first": ".1f", per: "", "z": ".1f"}
+    yield table(("item", *formats), rows if most is None else rows[: most + 1], numbers=formats, caption=GROWTH_CAPTION)
+
+
 def comparison_table(shape: Shape) -> Table:
     """The fits that were compared, best BIC first."""
     rows = [
@@ -112,10 +140,13 @@ def comparison_table(shape: Shape) -> Table:
 def _estimates_table(fit: Calibration) -> Table:
     """Every item of a fit that is not linked yet: flagged ones first, then by difficulty."""
     order = sorted(range(fit.n_items), key=lambda j: (not fit.flags[j], not fit.estimated[j], fit.b[j]))
-    formats = {"a ± SE": "", "b ± SE": "", "answers": ",.0f"}
+    points = fit.n_categories - 1
+    scored = bool((points > 1).any())
+    formats = {"a ± SE": ""} | ({f"{WHOLE_SLOPE} ± SE": ""} if scored else {}) | {"b ± SE": "", "answers": ",.0f"}
     rows = [
-        (fit.item_ids[j], value_with_error(fit.a[j], fit.a_se[j]), value_with_error(fit.b[j], fit.b_se[j]))
-        + (fit.n[j], ", ".join(flag.value for flag in fit.flags[j]))
+        (fit.item_ids[j], value_with_error(fit.a[j], fit.a_se[j]))
+        + ((value_with_error(fit.a[j] * points[j], fit.a_se[j] * points[j]),) if scored else ())
+        + (value_with_error(fit.b[j], fit.b_se[j]), fit.n[j], ", ".join(flag.value for flag in fit.flags[j]))
         for j in order
     ]
     return table(("item", *formats, "flags"), rows, numbers=formats)

@@ -22,6 +22,7 @@ from irt_assets.file_commands import link as linking
 from irt_assets.file_commands import score as scoring
 from irt_assets.file_commands import simulate as simulation
 from irt_assets.psychometrics.core.item_models import model_of
+from irt_assets.psychometrics.core.items import WHOLE_SLOPE
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, LatentRule, Method, Model
 from irt_assets.responses.importing.scoring import read_key
@@ -218,13 +219,15 @@ def _metrics(text: str) -> tuple[float, float]:
 
 def _print_fit(result: dict[str, Any]) -> None:
     columns = [("a", "a"), ("SE", "a_se"), ("b", "b"), ("SE", "b_se")]
+    if any("max_score" in row for row in result["items"]):
+        columns.insert(2, (WHOLE_SLOPE, WHOLE_SLOPE))
     if any(row["c"] for row in result["items"]):
         columns += [("c", "c"), ("SE", "c_se")]
-    columns += [(name, name) for name in _further(result["items"])]
+    columns += _further(result["items"])
     columns += [("p", "p_value"), ("infit", "infit"), ("outfit", "outfit"), ("RMSD", "rmsd")]
     rows = [
         (row["item"], row["n"], *(row.get(name) for _, name in columns), ", ".join(row["flags"]))
-        for row in result["items"]
+        for row in map(_with_whole_slope, result["items"])
     ]
     headings = [heading for heading, _ in columns]
     formats = {"n": ","} | dict.fromkeys(headings, ".3f") | {"max_score": ".0f"}
@@ -268,15 +271,21 @@ def _print_fit(result: dict[str, Any]) -> None:
         )
 
 
-def _further(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """What a model adds to a, b and c, to show: of scored items steps and log odds, which say the same as t."""
+def _with_whole_slope(row: dict[str, Any]) -> dict[str, Any]:
+    return row | {WHOLE_SLOPE: None if row["a"] is None else row["a"] * row.get("max_score", 1)}
+
+
+def _further(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Headings and columns of what a model adds to a, b and c, to show: of scored items steps with their errors and log
+    odds, which say the same as t."""
     of_scores = list(dict.fromkeys(name for row in rows for name in fitting.steps_and_log_odds(row)))
     further = fitting.columns_of(rows)[len(fitting.ITEM_COLUMNS) :]
-    hidden = {*tables.OF_SCORES, *of_scores}
-    return [
-        *(name for name in further if name not in hidden),
-        *sorted(of_scores, key=lambda name: (name[0], int(name[1:]))),
-    ]
+    errors = {name: f"{name}_se" for name in of_scores if f"{name}_se" in further}
+    hidden = {*tables.OF_SCORES, *of_scores, *errors.values()}
+    found = [(name, name) for name in further if name not in hidden]
+    for name in sorted(of_scores, key=lambda name: (name[0], int(name[1:]))):
+        found += [(name, name)] + ([("SE", errors[name])] if name in errors else [])
+    return found
 
 
 def _shape(normality: dict[str, float]) -> str:

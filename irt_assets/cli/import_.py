@@ -24,7 +24,10 @@ Dichotomise = Annotated[
 ScoringKey = Annotated[Path | None, typer.Option("--key", help="Table item,key: scores a matrix of choices.")]
 MaxScores = Annotated[
     list[str] | None,
-    typer.Option("--max-score", help="Highest score of an item or a pattern, `ITEM=M`; again for each."),
+    typer.Option(
+        "--max-score",
+        help="Highest score that the bank does not name, of an item or a pattern, `ITEM=M`; repeated.",
+    ),
 ]
 Csv = Annotated[
     Path | None, typer.Option("--csv", help="Write the rejected rows to this file, also of a dry run.", dir_okay=False)

@@ -1,4 +1,4 @@
-"""`irt scale …`: a scale's origin, its model, its pass mark and its rules."""
+"""`irt scale …`: a scale's origin, its model, how its abilities move, its pass mark and its rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from irt_assets.calibration.checks import judged_by
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
 from irt_assets.common.partitions import Month
-from irt_assets.decisions import model_change
+from irt_assets.decisions import model_change, movement_change
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.decisions.release import require_text
@@ -24,7 +24,7 @@ from irt_assets.engines.registry import build
 from irt_assets.ledger.fits import months_fitted_otherwise, months_linked_otherwise
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
-from irt_assets.responses.scale_decisions import OF_THE_MODEL, read_decisions
+from irt_assets.responses.scale_decisions import MOVEMENT, OF_THE_MODEL, read_decisions
 from irt_assets.responses.scales import change_rules, consider_rules, set_pass_mark
 from irt_assets.responses.snapshot import current_snapshots, months_of_other_answers, months_of_other_rules
 from irt_assets.runs.in_process_runs import judge_again
@@ -128,8 +128,9 @@ def set_values(
         list[str],
         typer.Argument(
             metavar="NAME=VALUE…",
-            help="model=3pl, prior_a=lognormal(0,0.5), prior_b=normal(0,2), prior_c=beta(5,17), a prior=none, or a "
-            "rule of the scale, e.g. min_responses=300.",
+            help="model=3pl, prior_a=lognormal(0,0.5), prior_b=normal(0,2), prior_c=beta(5,17), a prior=none; "
+            "ability_variance=0.0025, ability_growth=0.01, occasion_variance=0.09, each a week's or auto; or a rule of "
+            "the scale, e.g. min_responses=300.",
         ),
     ],
     by: By,
@@ -139,30 +140,39 @@ def set_values(
         str | None,
         typer.Option(
             "--from",
-            help="First month of the new model or prior, YYYY-MM. Default: the one after the last that is published "
-            "from. Rules hold for all months.",
+            help="First month of the new model, prior or movement, YYYY-MM. Default: the one after the last that is "
+            "published from. Rules hold for all months.",
         ),
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Choose a scale's model and priors for the months to come, or change its rules for all months.
+    """Choose a scale's model and priors, or how its learners' abilities move, for the months to come; or change its
+    rules for all months.
 
-    What becomes stale, and what happens to the anchors, is shown before it asks. It records who decided on a model or a
-    prior, when and why.
+    What becomes stale, what happens to the anchors, and what another movement does to learners, is shown before it
+    asks. It records who decided on a model, a prior or a movement, when and why.
     """
     by, reason = signed(by), require_text("reason", reason)
     texts = _texts_of(pairs)
-    rules = [name for name in texts if name not in OF_THE_MODEL]
-    if not rules:
+    rules = [name for name in texts if name not in OF_THE_MODEL and name not in MOVEMENT]
+    if texts.keys() <= MOVEMENT.keys():
+        _set_movement(scale, texts, first_month, by, reason, yes)
+    elif texts.keys() <= set(OF_THE_MODEL):
         _set_model(scale, texts, first_month, by, reason, yes)
+    elif not rules:
+        raise PermanentFailure(
+            f"{', '.join(name for name in texts if name in MOVEMENT)}: how abilities move is decided apart from the "
+            "model and the priors, as it has other effects: set them in two commands"
+        )
     elif len(rules) < len(texts):
         raise PermanentFailure(
-            f"{', '.join(rules)} {'is a rule' if len(rules) == 1 else 'are rules'}, for all months, and a model or a "
-            "prior holds from a month on: set them in two commands"
+            f"{', '.join(rules)} {'is a rule' if len(rules) == 1 else 'are rules'}, for all months, and a model, a "
+            "prior or a movement holds from a month on: set them in two commands"
         )
     elif first_month is not None:
         raise PermanentFailure(
-            f"--from is for {', '.join(OF_THE_MODEL)}; a rule such as {rules[0]} holds for all months: leave it out"
+            f"--from is for {', '.join([*OF_THE_MODEL, *MOVEMENT])}; a rule such as {rules[0]} holds for all months: "
+            "leave it out"
         )
     else:
         confirm_and_change_rules(current_database(), scale, "", settings_of(pairs), yes)
@@ -199,9 +209,29 @@ def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: s
         say(f"  to be calibrated again: irt calibrate --month {month}")
 
 
+def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool) -> None:
+    database = current_database()
+    change = movement_change.preview_movement_change(
+        database,
+        scale,
+        {subject: texts[subject] for subject in MOVEMENT if subject in texts},
+        first_month,
+        calibrations_begin=current_settings().irt_first_month,
+    )
+    for line in change.lines:
+        say(line)
+    if not change.values:
+        return
+    confirm(f"change how abilities of scale {scale} move from {change.first_month} on?", yes)
+    done = movement_change.decide_movement_change(database, change, by=by, reason=reason)
+    say(f"decided: scale {scale} from {done.first_month} on")
+    for month in done.stale:
+        say(f"  abilities to be measured again: {month}")
+
+
 @app.command()
 def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
-    """What was decided on a scale's model and priors and what was accepted, the newest last."""
+    """What was decided on a scale's model, priors and movement and what was accepted, the newest last."""
     with current_database().connect() as connection:
         found = read_decisions(connection, scale)
     if as_json:

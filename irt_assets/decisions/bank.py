@@ -41,6 +41,7 @@ class BankItem:
     """An item of the bank.
 
     Attributes:
+        max_score: what full credit is.
         values: in force; None where nothing is published for it. `since`: from when on.
         to_come: the values that were decided for a later day, and the day; "" where there are none.
         n: answers in the newest linked month, or else in the origin window; None where it was in neither.
@@ -54,6 +55,7 @@ class BankItem:
     item_id: str
     topic: str | None
     anchor: bool
+    max_score: int
     values: ItemRow | None
     since: datetime | None
     to_come: str
@@ -92,6 +94,7 @@ def _item(
         item_id=row["item_id"],
         topic=row["topic_id"],
         anchor=row["anchor"],
+        max_score=row["max_score"],
         values=ItemRow.if_known(row),
         since=row["effective_from"],
         to_come="a = {next_a:.2f}, b = {next_b:.2f} from {next_from:%Y-%m-%d} on".format(**row)

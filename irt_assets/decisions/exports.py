@@ -20,6 +20,7 @@ from irt_assets.common.spreadsheets import no_formula
 from irt_assets.ledger.findings import findings_of_every_scale
 from irt_assets.ledger.publications import parameters_of_every_scale
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.program_forms import Form, columns_of, in_metric
 from resources.failures import PermanentFailure
 from resources.postgres.warehouse import read_frame
@@ -45,10 +46,25 @@ def read_export(
     over found wrong with items, a row a finding."""
     if what == "parameters":
         frame = parameters_of_every_scale(connection, at)
-        return frame if form is None else _in_form(frame, form, metric_d)
+        return _with_steps(frame) if form is None else _in_form(frame, form, metric_d)
     if what == "flags":
         return findings_of_every_scale(connection, at)
     return read_frame(connection, _ABILITIES, {"at": at})
+
+
+def _with_steps(frame: pd.DataFrame) -> pd.DataFrame:
+    """The steps of scored items, b1, b2, …, beside their errors in `further`."""
+    if "further" not in frame:
+        return frame
+    further = [
+        json.dumps(own | {f"b{k}": step for k, (step, _) in ItemRow(a, b, further=own).steps.items()}) if own else None
+        for a, b, own in zip(frame["a"], frame["b"], map(_read, frame["further"]), strict=True)
+    ]
+    return frame.assign(further=pd.Series(further, index=frame.index, dtype=object))
+
+
+def _read(further: object) -> dict[str, float]:
+    return json.loads(further) if isinstance(further, str) else {}
 
 
 def _in_form(frame: pd.DataFrame, form: Form, metric_d: float) -> pd.DataFrame:
@@ -56,13 +72,13 @@ def _in_form(frame: pd.DataFrame, form: Form, metric_d: float) -> pd.DataFrame:
     rows = []
     for row in frame.to_dict("records"):
         known = {name: row[name] for name in ("a", "b", "c", "a_se", "b_se") if not pd.isna(row[name])}
-        further = json.loads(text) if isinstance(text := row.get("further"), str) else {}
-        of_program = in_metric(known | further, 1 / metric_d)
+        of_program = in_metric(known | _read(row.get("further")), 1 / metric_d)
         try:
             found = columns_of(form, of_program)
         except PsychometricsError as error:
             raise PermanentFailure(f"item {row['item_id']}: {error}") from None
-        errors = {name: of_program[name] for name in ("a_se", "b_se") if name in of_program}
+        steps = [f"{name}_se" for name in found if form == "steps"]
+        errors = {name: of_program[name] for name in ("a_se", "b_se", *steps) if name in of_program}
         rows.append({"item_id": row["item_id"], "scale_id": row["scale_id"]} | found | errors)
     return pd.DataFrame(rows).assign(D=metric_d)
 

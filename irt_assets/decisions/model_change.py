@@ -42,7 +42,7 @@ from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import Priors, prior_as_text, prior_from_text
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, initialised_scale, read_scales
-from irt_assets.responses.snapshot import FIT_COLUMNS, read_snapshot
+from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, read_snapshot
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value
@@ -175,7 +175,7 @@ def decide_model_change(database: Database, change: ModelChange, *, by: str, rea
     with database.connect() as connection:
         advisory_lock(connection, "ledger", change.scale_id)
         same = read_scales(connection, start)[change.scale_id] == change.before
-        same = same and _newest_decision(connection, change.scale_id) == change.newest_decision
+        same = same and newest_decision(connection, change.scale_id) == change.newest_decision
         if change.by_default:
             open_month = first_open_month(connection, change.scale_id)
             same = same and open_month in (None, change.first_month)
@@ -192,7 +192,7 @@ def accept_guessing(database: Database, scale_id: str, first_month: str, *, by: 
 
     Raises PermanentFailure for a scale without an origin.
     """
-    by, reason, start = require_text("name", by), require_text("reason", reason), _start(first_month)
+    by, reason, start = require_text("name", by), require_text("reason", reason), start_of(first_month)
     with database.connect() as connection:
         initialised_scale(connection, scale_id, start)
         record_decisions(connection, scale_id, {"guessing": ACCEPTED}, start, by=by, reason=reason)
@@ -207,7 +207,7 @@ def accept_misfit(
     Raises PermanentFailure for a scale without an origin, and for a month that has not been fitted.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
-    start = _start(first_month or calibrations_begin)
+    start = start_of(first_month or calibrations_begin)
     with database.connect() as connection:
         scale = initialised_scale(connection, scale_id, start)
         if first_month and fits.latest_staged(connection, first_month, scale_id, scale.engine) is None:
@@ -225,14 +225,16 @@ def first_open_month(connection: psycopg.Connection, scale_id: str) -> str | Non
     return Month(last).next if last else None
 
 
-def _start(month: str) -> datetime:
+def start_of(month: str) -> datetime:
+    """The start of the first month of a decision. Raises PermanentFailure for text that is not a month."""
     try:
         return Month(month).start
     except ValueError as error:
         raise PermanentFailure(f"a decision on a scale holds from a month on: {error}") from None
 
 
-def _newest_decision(connection: psycopg.Connection, scale_id: str) -> int:
+def newest_decision(connection: psycopg.Connection, scale_id: str) -> int:
+    """The number of the newest decision on a scale, 0 where there is none."""
     return max((decision.decision_id for decision in read_decisions(connection, scale_id)), default=0)
 
 
@@ -245,7 +247,7 @@ def _requested_change(
 ) -> ModelChange:
     """The change without its effects; `values` only has what differs from what holds already."""
     month = first_month or first_open_month(connection, scale_id) or calibrations_begin
-    start = _start(month)
+    start = start_of(month)
     before = initialised_scale(connection, scale_id, start)
     wanted = {subject: _read(subject, value) for subject, value in values.items()}
     later = {d.subject for d in read_decisions(connection, scale_id) if d.effective_from > start}
@@ -253,7 +255,7 @@ def _requested_change(
     _require_parameters(after, month)
     now = _decided(before)
     new = {subject: value for subject, value in wanted.items() if subject in later or value != now[subject]}
-    newest = _newest_decision(connection, scale_id)
+    newest = newest_decision(connection, scale_id)
     return ModelChange(scale_id, month, new, before, after, by_default=first_month is None, newest_decision=newest)
 
 
@@ -340,7 +342,7 @@ def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engi
             f"the origin window of scale {change.scale_id} cannot be fitted again: {problem}. Restore the "
             "object store from a backup"
         ),
-        FIT_COLUMNS,
+        CALIBRATION_COLUMNS,
     )
     with database.connect() as connection:
         request = build_fit_request(connection, table, change.after, origin.window_start, None)

@@ -31,7 +31,7 @@ from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import Snapshot, store_attempts, with_scores_of
+from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, store_attempts, with_scores_of
 from irt_assets.responses.window import judged_window, share_for_run, whole_log
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
@@ -211,7 +211,7 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
                 "(--origin), or a smaller minimum (--set min_responses=…)"
             )
     uri, digest = store_attempts(window.store, f"origin/{key_part(scale_id)}", judged.table)
-    table = judged.table.select(with_scores_of(judged.table.column_names))
+    table = judged.table.select(with_scores_of(judged.table.column_names, CALIBRATION_COLUMNS))
     snapshot = WindowSnapshot(uri, digest, judged.data_hash)
     del judged
     pa.default_memory_pool().release_unused()

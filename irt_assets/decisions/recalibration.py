@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.calibration.placing import link_to_scale
-from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras, models_in_bank
+from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras
 from irt_assets.calibration.testlets import bank_testlets
 from irt_assets.common.partitions import Month, months_between
 from irt_assets.engines.em import EmEngine
@@ -36,6 +36,7 @@ from irt_assets.psychometrics.core.errors import breakdowns_explained
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.shape import Shape
 from irt_assets.responses.scales import Scale, initialised_scale
+from irt_assets.responses.scored_models import models_in_bank
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, sample_for_run, store_attempts
 from irt_assets.responses.window import scored_responses_of
 from resources.failures import PermanentFailure

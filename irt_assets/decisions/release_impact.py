@@ -6,7 +6,7 @@ The code that scores is the one that measures (`abilities`). Does not belong her
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -19,9 +19,10 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.proposals import Proposal, open_changes
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import last_done_month
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.responses.facts import LOOKBACK
+from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_groups
 
@@ -30,32 +31,76 @@ LARGE_SHIFT = 0.2
 
 
 @dataclass(frozen=True)
-class Impact:
+class ThetaShift:
+    """By how much θ of the same learners differs with a change from θ without it.
+
+    Attributes:
+        learners: measured both ways.
+        mean, sd, largest: of θ with the change minus θ without; `largest` is of the largest |Δθ|.
+        large_share: share of `learners` with |Δθ| > 0.2.
+        pass_theta: the scale's pass mark, None where none is set; newly_passed, newly_failed: who crosses it.
+    """
+
+    learners: int = field(default=0, kw_only=True)
+    mean: float = field(default=0.0, kw_only=True)
+    sd: float = field(default=0.0, kw_only=True)
+    largest: float = field(default=0.0, kw_only=True)
+    large_share: float = field(default=0.0, kw_only=True)
+    pass_theta: float | None = field(default=None, kw_only=True)
+    newly_passed: int = field(default=0, kw_only=True)
+    newly_failed: int = field(default=0, kw_only=True)
+
+    @classmethod
+    def between(cls, old: Floats, new: Floats, pass_theta: float | None) -> ThetaShift:
+        """The shift of θ without the change to θ with it, of one learner or more; shapes (N,)."""
+        shift = new - old
+        mark = np.inf if pass_theta is None else pass_theta
+        return ThetaShift(
+            learners=old.size,
+            mean=float(shift.mean()),
+            sd=float(shift.std()),
+            largest=float(shift[np.argmax(np.abs(shift))]),
+            large_share=float((np.abs(shift) > LARGE_SHIFT).mean()),
+            pass_theta=pass_theta,
+            newly_passed=int(((old < mark) & (new >= mark)).sum()),
+            newly_failed=int(((old >= mark) & (new < mark)).sum()),
+        )
+
+    @property
+    def moved(self) -> str:
+        """How far θ moves."""
+        return (
+            f"mean Δθ {self.mean:+.3f}, SD {self.sd:.3f}, largest {self.largest:+.2f}; "
+            f"{self.large_share:.1%} move by more than {LARGE_SHIFT:g}"
+        )
+
+    @property
+    def passing(self) -> str:
+        """Who crosses the pass mark."""
+        if self.pass_theta is None:
+            return "no pass mark is set"
+        return f"at θ = {self.pass_theta:g} {self.newly_passed:,} newly pass and {self.newly_failed:,} newly fail"
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Impact(ThetaShift):
     """The learners of `month` with the present set, and with the change.
 
     Attributes:
         why: why nothing could be scored, else empty; the numbers are then zero.
-        learners: measured with both sets. touched: of these, with an answer to an item whose parameters change.
+        touched: learners measured both ways with an answer to an item whose parameters change.
         added: measured only with the change.
-        mean, sd, largest: of θ with the change minus θ without, over `learners`; `largest` is of the largest |Δθ|.
-        large_share: share of `learners` with |Δθ| > 0.2.
-        pass_theta: the scale's pass mark, None where none is set; newly_passed, newly_failed: who crosses it.
     """
 
     scale_id: str
     month: str
     items: int
     why: str = ""
-    learners: int = 0
     touched: int = 0
     added: int = 0
-    mean: float = 0.0
-    sd: float = 0.0
-    largest: float = 0.0
-    large_share: float = 0.0
-    pass_theta: float | None = None
-    newly_passed: int = 0
-    newly_failed: int = 0
 
     @property
     def sentence(self) -> str:
@@ -63,19 +108,8 @@ class Impact:
         if self.why:
             return f"the effect on learners cannot be shown: {self.why}"
         many = f"{self.learners:,} learners of {self.month} ({self.touched:,} of them answered what changes)"
-        moved = (
-            f"mean Δθ {self.mean:+.3f}, SD {self.sd:.3f}, largest {self.largest:+.2f}; "
-            f"{self.large_share:.1%} move by more than {LARGE_SHIFT:g}"
-        )
-        passing = (
-            f"no pass mark is set for scale {self.scale_id}"
-            if self.pass_theta is None
-            else f"at θ = {self.pass_theta:g} {self.newly_passed:,} newly pass and {self.newly_failed:,} newly fail"
-        )
-        return f"{many}: {moved}; {passing}" + (f"; {self.added:,} more would be measured" if self.added else "")
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        passing = f"no pass mark is set for scale {self.scale_id}" if self.pass_theta is None else self.passing
+        return f"{many}: {self.moved}; {passing}" + (f"; {self.added:,} more would be measured" if self.added else "")
 
 
 def impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: datetime) -> list[Impact]:
@@ -102,7 +136,8 @@ def impact(
     published = in_force(connection, scale.scale_id, effective_from)
     before = published.items
     after = {**before, **changes}
-    groups = scoring_groups(connection, end - LOOKBACK, end, scale, list(after), published.withdrawn)
+    start = ability_start(end, scale)
+    groups = scoring_groups(connection, start, end, scale, list(after), published.withdrawn)
     found = [
         (
             *(_has_answers(responses, items) for items in (before, changes)),
@@ -114,26 +149,17 @@ def impact(
     if measured.size == 0:
         return Impact(scale.scale_id, month, len(changes), f"no answers to published items before {end:%Y-%m-%d}")
     old, new = old[measured], new[measured]
-    shift = new - old
-    if not shift.size:
+    if not old.size:
         return Impact(
             scale.scale_id, month, len(changes), "no learner is measured with the present set", added=len(measured)
         )
-    mark = np.inf if scale.pass_theta is None else scale.pass_theta
     return Impact(
         scale.scale_id,
         month,
         len(changes),
-        learners=int(measured.sum()),
         touched=int((touched & measured).sum()),
         added=int((~measured).sum()),
-        mean=float(shift.mean()),
-        sd=float(shift.std()),
-        largest=float(shift[np.argmax(np.abs(shift))]),
-        large_share=float((np.abs(shift) > LARGE_SHIFT).mean()),
-        pass_theta=scale.pass_theta,
-        newly_passed=int(((old < mark) & (new >= mark)).sum()),
-        newly_failed=int(((old >= mark) & (new < mark)).sum()),
+        **ThetaShift.between(old, new, scale.pass_theta).as_dict(),
     )
 
 

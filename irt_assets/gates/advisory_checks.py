@@ -7,6 +7,7 @@ from irt_assets.gates.coverage import gaps
 from irt_assets.gates.evidence import Evidence, Verdict
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.model_gates import FEW_TOGETHER, new_misfit, second_dimension
+from irt_assets.psychometrics.fit.growth import PERIOD_DAYS, STRICT_ORDER, WindowGrowth
 
 MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
 """Largest accepted correlation of difficulty with earlier θ on a linear scale. With fewer learners than this, chance
@@ -77,6 +78,38 @@ def items_are_assigned_as_the_scale_says(evidence: Evidence) -> Verdict:
     return Verdict(False, why, found.as_json())
 
 
+def ability_stands_still_within_the_month(evidence: Evidence) -> Verdict:
+    """Whether growth within the month goes into the difficulty of items that have an order."""
+    growth = evidence.statistics.growth if evidence.statistics else None
+    if growth is None or growth.r2 is None:
+        return Verdict(True, "nothing shows when learners answered")
+    sentence, details = growth_in_words(growth), vars(growth)
+    if not growth.ordered:
+        return Verdict(True, f"{sentence}; items have no order, so that none of it goes into their b", details)
+    if growth.r2 > STRICT_ORDER:
+        return Verdict(
+            False, f"{sentence}. Growth within the month would go into b, the later the item the more", details
+        )
+    if growth.outcome in ("constant", "not separable"):
+        return Verdict(True, sentence, details)
+    later = "easier" if growth.outcome == "grows" else "harder"
+    return Verdict(
+        False, f"{sentence}, and items have an order: those that come later look {later} than they are", details
+    )
+
+
+def growth_in_words(growth: WindowGrowth) -> str:
+    """What a window says of growth within it, a clause."""
+    order = "" if growth.r2 is None else f"the item explains {growth.r2:.0%} of the time since learners' first answers"
+    if growth.estimate is None or growth.se is None:
+        return f"{order}: growth cannot be told from difficulty within the month"
+    size = f"{growth.estimate:+.2f} ± {growth.se:.2f} SD of ability in {PERIOD_DAYS:.0f} days"
+    if growth.outcome == "not separable":
+        return f"{order}: growth cannot be told from difficulty within the month ({size})"
+    said = {"grows": "ability grows by", "declines": "ability changes by", "constant": "no growth is found:"}
+    return f"{said[growth.outcome]} {size} (z = {growth.z:.1f}); {order}"
+
+
 def published_items_are_fitted(evidence: Evidence) -> Verdict:
     """Published items with too few responses in the month are named, not merely left out."""
     left_out = evidence.staged.spec.left_out if evidence.staged else {}
@@ -144,6 +177,14 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
         "Where learners get items by their level, declare it: `irt calibrate --set assignment=by_level` says which "
         "months must be calibrated again, and asks.",
         items_are_assigned_as_the_scale_says,
+    ),
+    SetGate(
+        "ability_stands_still_within_the_month",
+        "item_calibration",
+        "Growth of ability within the month does not go into difficulty.",
+        "See the table of growth. `irt scale set occasions=week` has learners' weeks fitted as persons from a month "
+        "on, where weeks share items; in a strict order only learners who meet the items in another one show it.",
+        ability_stands_still_within_the_month,
     ),
     SetGate(
         "published_items_are_fitted",

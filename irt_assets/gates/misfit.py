@@ -50,7 +50,7 @@ def reference_window(store: ObjectStore, most: int | None, reference: Reference,
     responses, _ = scored_responses_of(table, scale_id)
     calibration = decode(reference.calibration)
     if set(responses.item_ids) < set(calibration.item_ids):  # a sample of learners, who did not see them all
-        responses = responses.among(calibration.item_ids)
+        responses = responses.among(calibration.item_ids, calibration.categories)
     return Window(responses, calibration, kept_dimensions(reference.statistics, responses.item_ids))
 
 

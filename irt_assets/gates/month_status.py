@@ -25,7 +25,7 @@ from irt_assets.gates.month_judged import (
     Newer,
     classify_month,
 )
-from irt_assets.ledger.fits import made_otherwise
+from irt_assets.ledger.fits import made_otherwise, scored_otherwise
 from irt_assets.ledger.month_state import find_reference, fit_in_use, latest_attempt, latest_failure
 from irt_assets.ledger.origin_fit import origin_windows
 from irt_assets.ledger.overview import decided_since
@@ -33,6 +33,7 @@ from irt_assets.ledger.steps import Step, steps
 from irt_assets.psychometrics.linking.placement import LinkingError
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.scored_models import ModelInBank, models_in_bank
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs
 from resources.cluster.relational import lake
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
@@ -47,7 +48,11 @@ def month_states(
     months = list(months)
     running = unsettled_months(instance)
     with database.connect() as connection:
-        all_steps = {scale_id: steps(connection, scale_id) for scale_id in read_scales(connection)}
+        known = read_scales(connection)
+        all_steps = {scale_id: steps(connection, scale_id) for scale_id in known}
+        in_bank = {
+            scale_id: models_in_bank(connection, scale_id) if one.scored else {} for scale_id, one in known.items()
+        }
         decided = decided_since(connection, months)
         answered, windows = _with_answers(connection, months), origin_windows(connection)
         found = []
@@ -57,7 +62,7 @@ def month_states(
             changed = {}
             if snapshot:
                 now = data_version(connection, month, scales, read_again=read_again)
-                changed = _changes(connection, month, snapshot, now, scales, all_steps, decided)
+                changed = _changes(connection, month, snapshot, now, scales, all_steps, decided, in_bank)
             connection.commit()  # keeps the hash that was computed, whatever happens to the next
             gates = gate_statuses(instance, month) if snapshot else {}
             for scale_id, scale in scales.items():
@@ -148,6 +153,7 @@ def _changes(
     scales: dict[str, Scale],
     all_steps: dict[str, dict[str, Step]],
     decided: dict[tuple[str, str], str],
+    in_bank: dict[str, dict[str, ModelInBank]],
 ) -> dict[str, Newer]:
     """What is newer than the numbers made from it, by scale: the answers, the rules, a step without the next."""
     scored, fitted, linked_parameters, published = MONTHLY_ASSETS
@@ -167,6 +173,9 @@ def _changes(
             changed[scale_id] = Newer("the scale's settings have changed since it was fitted", fitted, decided=True)
         elif staged is not None and (other := made_otherwise(staged.made_with, scale)):
             why = f"the scale's model has changed since it was fitted: {other}"
+            changed[scale_id] = Newer(why, fitted, decided=True)
+        elif staged is not None and (other := scored_otherwise(staged.made_with, scale, in_bank[scale_id])):
+            why = f"the bank names other models or blocks of items since it was fitted: {other}"
             changed[scale_id] = Newer(why, fitted, decided=True)
         elif staged and staged.is_reference and (earlier := find_reference(connection, scale, month)):
             changed[scale_id] = Newer(f"its misfit was judged before {earlier.name} was fitted", fitted)

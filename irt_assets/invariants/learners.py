@@ -13,7 +13,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.items import ItemParameters
-from irt_assets.responses.facts import LOOKBACK
+from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import scoring_groups
 from resources.postgres.database import one_value
@@ -37,14 +37,15 @@ FEWEST_ANSWERS = 1_000
     fix="Materialise `abilities` of the scale's last month.",
 )
 def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:
-    for scale_id, scale in look.scales.items():
+    for scale_id in look.scales:
         if not look.settled[scale_id]:
             yield no_month_yet(scale_id, f"{scale_id}: ")
             continue
         end = Month(look.settled[scale_id][-1]).end
+        scale = read_scales(look.connection, end)[scale_id]
         published = in_force(look.connection, scale_id, end)
         items, withdrawn = list(published.items), published.withdrawn
-        groups = scoring_groups(look.connection, end - LOOKBACK, end, scale, items, withdrawn)
+        groups = scoring_groups(look.connection, ability_start(end, scale), end, scale, items, withdrawn)
         learners = {user for _, some in groups for user in some.tolist()}
         measured = {
             user
@@ -100,11 +101,11 @@ def _compare_run_with_api(connection: psycopg.Connection, measure: Measure, kind
     stored = connection.execute(
         """SELECT user_id, theta, se, n_items FROM mirt_ability
            WHERE kind = %s AND window_end = %s AND scale_id = %s AND set_hash = %s ORDER BY md5(user_id) LIMIT %s""",
-        (kind, end, scale_id, measure.published.set_hash, MEASURED_ANEW),
+        (kind, end, scale_id, measure.scored_by, MEASURED_ANEW),
     ).fetchall()
     for user, theta, se, n_items in stored:
-        score = read_score(connection, measure, user, end - LOOKBACK, end)
-        if score is None or score.responses.n_responses != n_items:
+        score = read_score(connection, measure, user, ability_start(end, measure.scale), end)
+        if score is None or score.n_items != n_items:
             continue
         if abs(score.theta - theta) > SAME_THETA or abs(score.se - se) > SAME_THETA:
             expected = f"{score.theta:.6f}, as the θ API has it"

@@ -45,6 +45,7 @@ SEVERITY: Mapping[str, Severity] = {
     "the_linking_intercept_stays_near_its_history": "warning",
     "items_are_not_overexposed": "warning",
     "positions_do_not_change_difficulty": "warning",
+    "abilities_forecast_the_next_answers": "warning",
 }
 """The severity of each invariant, in the order in which a person would read them."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irt_assets.invariants import activity, drift, learners, months, publications, reports, snapshots
+from irt_assets.invariants import activity, drift, forecasts, learners, months, publications, reports, snapshots
 from irt_assets.invariants.invariant import Invariant
 
 INVARIANTS: tuple[Invariant, ...] = (
@@ -33,4 +33,5 @@ INVARIANTS: tuple[Invariant, ...] = (
     months.the_linking_intercept_stays_near_its_history,
     learners.items_are_not_overexposed,
     learners.positions_do_not_change_difficulty,
+    forecasts.abilities_forecast_the_next_answers,
 )

@@ -1,7 +1,8 @@
 """Learners' abilities from eligible answers at a time: how they changed within a month, and where they are now.
 
-Abilities are of the 365 days before the end, with the set in force then and against the scale's population: the same
-answers give the same θ as `abilities.batch`. What does not belong here: KPIs and reasons (see `record`).
+Abilities are of the answers from `facts.ability_start` on, with the set in force at the end and against the scale's
+population: the same answers give the same θ as `abilities.batch`. What does not belong here: KPIs and reasons (see
+`record`).
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from irt_assets.abilities.batch import estimate_with_errors
-from irt_assets.kpis.behaviour import YEAR, microseconds
+from irt_assets.kpis.behaviour import microseconds
 from irt_assets.kpis.meaning import LEAST_ANSWERS
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats, Responses
-from irt_assets.psychometrics.scoring.progress import improvement
+from irt_assets.psychometrics.scoring.progress import improvement, variance_since
 from irt_assets.responses.eligible import Eligible, EligibleAnswers
+from irt_assets.responses.item_times import NOT_DATED, DatedTimes
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import categories_of
 from resources.cluster.relational import Run
@@ -36,7 +38,7 @@ COLUMNS = {
     "theta": np.float64,
     "se": np.float64,
     "se_total": np.float64,
-    "weeks": np.float64,
+    "since": np.float64,
 }
 
 
@@ -46,15 +48,16 @@ def abilities(
     scales: Mapping[str, Scale],
     published: Mapping[str, PublishedSet],
     everybody: Run | None = None,
+    dated: Mapping[str, DatedTimes] = NOT_DATED,
 ) -> pd.DataFrame:
-    """A row per learner and scale with an eligible answer, in the 365 days before `end`, to a published item.
+    """A row per learner and scale with an eligible answer to a published item that counts for abilities at `end`.
 
     n_recent, n_previous: eligible answers of the last 14 days and of the 14 before; improvement: see
-    `progress.improvement`, NaN unless both are at least 5; theta, se, se_total: EAP; weeks: since the last eligible
-    answer. `everybody`: see `EligibleAnswers.read`.
+    `progress.improvement`, NaN unless both are at least 5; theta, se, se_total: EAP; since: by how much the
+    variance of θ has grown since the last eligible answer. `everybody`, `dated`: see `EligibleAnswers`.
     """
     parts = []
-    for eligible in EligibleAnswers.in_parts(run, end - YEAR, end, scales, everybody):
+    for eligible in EligibleAnswers.in_parts(run, end, scales, everybody, dated):
         for scale_id, scale in scales.items():
             answers = eligible.of(scale, published[scale_id].items, published[scale_id].withdrawn)
             if answers.score.size:
@@ -70,9 +73,11 @@ def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publi
     first = np.searchsorted(person, np.arange(user_ids.size))
     ids: tuple[str, ...] = tuple(item_ids.tolist())
     categories = None if answers.max_score is None else categories_of(column, answers.max_score, ids)
-    responses = Responses(person, column[order], answers.score[order], user_ids.size, ids, categories)
-    items = ItemParameters.of_rows(responses.item_ids, map(published.items.get, responses.item_ids))
     age = answers.age[order]
+    responses = Responses(
+        person, column[order], answers.score[order], user_ids.size, ids, categories, at=eligible.until - age
+    )
+    items = ItemParameters.of_rows(responses.item_ids, map(published.items.get, responses.item_ids))
     recent = age <= microseconds(FORTNIGHT)
     previous = ~recent & (age <= microseconds(2 * FORTNIGHT))
     counts = [np.bincount(responses.person[rows], minlength=user_ids.size) for rows in (recent, previous)]
@@ -90,7 +95,7 @@ def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publi
             "theta": scores.theta,
             "se": scores.se,
             "se_total": scores.se_total,
-            "weeks": np.minimum.reduceat(age, first) / microseconds(timedelta(weeks=1)),
+            "since": variance_since(scale.movement, np.minimum.reduceat(age, first) / microseconds(timedelta(weeks=1))),
         }
     )
 
@@ -110,12 +115,6 @@ def _improvement(
     """Shape (n_persons,): for the learners of the responses `used`, NaN for the others."""
     changed = np.full(responses.n_persons, np.nan)
     persons, person = np.unique(responses.person[used], return_inverse=True)
-    part = replace(
-        responses,
-        person=person.astype(np.int32),
-        item=responses.item[used],
-        score=responses.score[used],
-        n_persons=len(persons),
-    )
+    part = replace(responses.of_rows(used), person=person.astype(np.int32), n_persons=len(persons))
     changed[persons] = improvement(part, recent[used], items.curves, mean=scale.mu, sd=scale.sigma)
     return changed

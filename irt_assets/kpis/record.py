@@ -75,12 +75,12 @@ def goal(rows: pd.DataFrame, published: Collection[str]) -> Judged:
 
     θ meets a mark here, so its error is the total one; where that is not known, the error of measurement.
     """
-    names = ("theta", "se_total", "se", "weeks", "target_theta")
-    theta, total, measured, weeks, target = (rows[name].to_numpy(dtype=float) for name in names)
+    names = ("theta", "se_total", "se", "since", "target_theta")
+    theta, total, measured, since, target = (rows[name].to_numpy(dtype=float) for name in names)
     se = np.where(np.isnan(total), measured, total)
     no_scale, unpublished = _scale_reasons(rows, published)
     return _judged(
-        goal_probability(theta, se, weeks, target),
+        goal_probability(theta, se, since, target),
         no_scale,
         (np.isnan(target), Why.NO_TARGET),
         unpublished,

@@ -17,7 +17,6 @@ import psycopg
 from irt_assets.common.partitions import week_bounds
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import (
-    YEAR,
     learners,
     microseconds,
     pace,
@@ -31,7 +30,16 @@ from irt_assets.kpis.summary import Summary
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start, read_of
+from irt_assets.responses.facts import (
+    COLUMNS,
+    ITEM_COLUMNS,
+    LATER,
+    LEARNER_COLUMNS,
+    abilities_start,
+    lookback_start,
+    read_of,
+)
+from irt_assets.responses.item_times import NOT_DATED, DatedTimes, dated_times
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables
 from resources.cluster.relational import Run, in_memory, on_log, on_spark
@@ -54,13 +62,16 @@ def kpis(run: Run, end: datetime, scales: Scales, published: Published) -> pd.Da
     return pd.concat(kpi_parts(run, end, scales, published), ignore_index=True)
 
 
-def kpi_parts(run: Run, end: datetime, scales: Scales, published: Published) -> Iterator[pd.DataFrame]:
+def kpi_parts(
+    run: Run, end: datetime, scales: Scales, published: Published, dated: Mapping[str, DatedTimes] = NOT_DATED
+) -> Iterator[pd.DataFrame]:
     """The rows of `kpis` in frames of LEARNERS_AT_ONCE learners, one of them at least: a record takes some kilobytes
-    where its numbers take a tenth of it."""
+    where its numbers take a tenth of it. `dated`: see `EligibleAnswers`."""
     people = _people(run, end, scales)
     pairs = pd.concat([people[ON_SCALE], run(scales_answered(end)).to_pandas()]).drop_duplicates(ON_SCALE)
     rows = pairs.merge(people[[*ON_SCALE, "target_theta"]], on=ON_SCALE, how="left")
-    for columns in (abilities(run, end, scales, published), run(pace(end)).to_pandas(), run(recovery(end)).to_pandas()):
+    measured = abilities(run, end, scales, published, dated=dated)
+    for columns in (measured, run(pace(end)).to_pandas(), run(recovery(end)).to_pandas()):
         rows = rows.merge(columns, on=ON_SCALE, how="left")
     came = _presence(run, end, people)
     in_use = {scale_id for scale_id, one in published.items() if one.items}
@@ -96,9 +107,10 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     start, end = week_bounds(week)
     monday = {"week_start": start.date()}
     warehouse.own(connection, tables.weekly_kpi, monday)
-    end, scales = min(end, now), read_scales(connection)
+    end = min(end, now)
+    scales = read_scales(connection, end)
     published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
-    parts = kpi_parts(_log_until(connection, end, scales), end, scales, published)
+    parts = kpi_parts(_log_until(connection, end, scales), end, scales, published, dated_times(connection, end, scales))
     connection.execute("DELETE FROM weekly_kpi WHERE week_start = %s", (start.date(),))
     written = Summary()
     frames = (frame.assign(**monday) for frame in written.counted(parts))
@@ -106,12 +118,14 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     return written
 
 
-def quiet(run: Run, end: datetime, scales: Scales, published: Published) -> pd.DataFrame:
+def quiet(
+    run: Run, end: datetime, scales: Scales, published: Published, dated: Mapping[str, DatedTimes] = NOT_DATED
+) -> pd.DataFrame:
     """user_id and kpis (P and S alone, with `why` and `assumed`) of learners without a live answer for 7 days before
     `end`."""
     people = _people(run, end, scales)
     people = people[people["idle"] >= microseconds(IDLE)]
-    rows = people.merge(abilities(run, end, scales, published), on=ON_SCALE, how="left")
+    rows = people.merge(abilities(run, end, scales, published, dated=dated), on=ON_SCALE, how="left")
     found = records({"P": goal(rows, {scale_id for scale_id, one in published.items() if one.items})})
     values, unknown = churn(_presence(run, end, people), people["idle"].to_numpy(dtype=float))
     for record, value, parts in zip(found, values.tolist(), unknown, strict=True):
@@ -128,9 +142,10 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     """
     start, end = week_bounds(week)
     warehouse.own(connection, tables.weekly_kpi, {"week_start": start.date()})
-    end, scales = min(end, now), read_scales(connection)
+    end = min(end, now)
+    scales = read_scales(connection, end)
     published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
-    frame = quiet(_log_until(connection, end, scales), end, scales, published)
+    frame = quiet(_log_until(connection, end, scales), end, scales, published, dated_times(connection, end, scales))
     others = [name for name in (*RANGES, "R_t_coverage") if name not in ("P", "S")]
     blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, Why.NOT_COMPUTED)}
     with connection.cursor() as cursor:
@@ -160,7 +175,7 @@ def _log_until(connection: psycopg.Connection, end: datetime, scales: Scales) ->
     The log is read once, so that all KPIs are of the same answers: 100 bytes an attempt of two years. Sorting and
     grouping it in memory takes a fraction of the server's time. On Spark it stays where it is.
     """
-    span = lookback_start(end - YEAR, scales), end + LATER
+    span = lookback_start(abilities_start(end, scales), scales), end + LATER
     run = on_log(connection, *span)
     if run.backend is not on_spark:
         run = in_memory(

@@ -32,6 +32,7 @@ from irt_assets.psychometrics.core.options import Latent, LatentRule, Method, Mo
 from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.psychometrics.estimation.shape import Shape
+from irt_assets.psychometrics.fit.growth import WindowGrowth
 from irt_assets.psychometrics.fit.measure import Measure
 from irt_assets.psychometrics.linking.placement import ALIGNED, Linking, Suspect
 from resources.failures import PermanentFailure
@@ -254,7 +255,7 @@ class Halves(Part):
 
 class SetStatistics(Part):
     """Fit statistics of the set (see `psychometrics.fit.fit_summary`); None for what could not be tested. `loadings`:
-    empty but in fits of earlier releases."""
+    empty but in fits of earlier releases, which lack `growth` and are written as they were."""
 
     learners: LearnersUsed
     reliability: float | None
@@ -264,6 +265,12 @@ class SetStatistics(Part):
     m2: tuple[Form, ...] | None
     loadings: dict[str, float] = {}
     halves: Halves | None = None
+    growth: WindowGrowth | None = None
+
+    @model_serializer(mode="wrap")
+    def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        stored: dict[str, Any] = whole(self)
+        return {key: value for key, value in stored.items() if key != "growth" or value is not None}
 
 
 class FitStatistics(Part):
@@ -469,11 +476,18 @@ KnownModel = Annotated[Model, PlainValidator(lambda name: item_model(name).name)
 
 class MadeWith(Part):
     """What a staged fit was made with: the scale's model, its own priors, and its rule for the distribution of θ; None
-    of a window that no scale asked for."""
+    of a window that no scale asked for. `scored_items`: item → model and block (see `scored_models.as_fitted`), and not
+    written where there are none."""
 
     model: KnownModel | None = None
     scale_priors: ScalePriors | None = None
     latent: LatentRule | None = None
+    scored_items: dict[str, str] = {}
+
+    @model_serializer(mode="wrap")
+    def _without_no_scored_items(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        stored: dict[str, Any] = whole(self)
+        return {key: value for key, value in stored.items() if key != "scored_items" or value}
 
 
 class FitSpec(Part):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from functools import cached_property
@@ -17,6 +18,7 @@ from typing import Any
 
 import psycopg
 
+from irt_assets.common.wording import some_of
 from irt_assets.ledger.encoding import alike, decode, encode
 from irt_assets.ledger.fit_rows import item_rows, testlets_on_the_scale
 from irt_assets.ledger.fit_spec import (
@@ -38,6 +40,7 @@ from irt_assets.psychometrics.eligibility.rules import STAGE_OF, Rules
 from irt_assets.psychometrics.linking.placement import Linking
 from irt_assets.psychometrics.scoring.total_error import common_errors
 from irt_assets.responses.scales import Scale
+from irt_assets.responses.scored_models import ModelInBank, as_fitted
 from irt_assets.responses.snapshot import Snapshot, differs
 from resources import tables
 from resources.failures import PermanentFailure, TransientFailure
@@ -96,6 +99,18 @@ def made_otherwise(made: MadeWith, scale: Scale) -> str | None:
         return None
     used = priors_as_text(made.scale_priors)
     return f"the fit was made with priors {used} and the scale's are {priors_as_text(scale.priors)}"
+
+
+def scored_otherwise(made: MadeWith, scale: Scale, in_bank: Mapping[str, ModelInBank]) -> str | None:
+    """Why a fit's scored items are not of the models and blocks that the bank names now; None where they are.
+
+    Of fits of earlier releases they are not known: these stand as they are.
+    """
+    now = as_fitted(scale.model, made.scored_items, in_bank)
+    changed = [
+        f"{item} ({was}, now {now[item]})" for item, was in made.scored_items.items() if now.get(item, was) != was
+    ]
+    return some_of(changed, 5) if changed else None
 
 
 def months_fitted_otherwise(connection: psycopg.Connection, scale: Scale) -> list[str]:

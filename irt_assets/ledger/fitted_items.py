@@ -127,7 +127,7 @@ dif AS (
     WHERE scale_id = %(scale)s AND item_id <> '' AND (details->>'large')::boolean
       AND month = (SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s)
     GROUP BY item_id)
-SELECT p.*, q.item_id, q.topic_id, n.item_id IS NOT NULL AS anchor,
+SELECT p.*, q.item_id, q.topic_id, coalesce(q.max_score, 1) AS max_score, n.item_id IS NOT NULL AS anchor,
        t.a AS next_a, t.b AS next_b, t.effective_from AS next_from,
        f.item_id IS NOT NULL AS fitted, f.params, f.n_responses, f.rmsd, f.flags,
        l.severity, l.kind, l.opened_month, d.attributes

@@ -60,6 +60,7 @@ def decided_since(connection: psycopg.Connection, months: Sequence[str]) -> dict
               SELECT subject FROM scale_decision d
               WHERE d.scale_id = c.scale_id AND d.effective_from <= start
                 AND p.state = 'held' AND d.decided_at > p.stepped_at
+                AND d.subject NOT IN ('ability_variance', 'ability_growth', 'occasion_variance')
               ORDER BY decision_id DESC LIMIT 1) d ON true
             WHERE linked.anchor_hash <> frozen.anchor_hash OR d.subject IS NOT NULL""",
         ([*months],),

@@ -167,21 +167,20 @@ def items_published_by(connection: psycopg.Connection, scale_id: str, at: dateti
     )
 
 
-def values_settled(
-    connection: psycopg.Connection, scale_id: str, month: str
-) -> dict[str, list[tuple[float, float, float]]]:
-    """(a, b, c) of every item that the month first published, or that a person has decided on as proposed by it."""
-    settled: dict[str, list[tuple[float, float, float]]] = {}
-    for item, a, b, c in connection.execute(
-        """SELECT item_id, a, b, c FROM item_parameter_publication
+def values_settled(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, list[ItemRow]]:
+    """The values of every item that the month first published, or that a person has decided on as proposed by it."""
+    settled: dict[str, list[ItemRow]] = {}
+    for row in named_rows(
+        connection,
+        f"""SELECT item_id, {item_columns("p")} FROM item_parameter_publication p
            WHERE (scale_id, month, rule) = (%(scale)s, %(month)s, 'first')
            UNION
-           SELECT item_id, a, b, c FROM item_parameter_proposal p
+           SELECT item_id, {item_columns("p")} FROM item_parameter_proposal p
            JOIN standing_decision d USING (month, scale_id, item_id, fit_id)
            WHERE (p.scale_id, p.month) = (%(scale)s, %(month)s)""",
         {"scale": scale_id, "month": month},
     ):
-        settled.setdefault(item, []).append((a, b, c))
+        settled.setdefault(row["item_id"], []).append(ItemRow.of(row))
     return settled
 
 

@@ -32,6 +32,7 @@ from irt_assets.drift.plots import test_curves
 from irt_assets.drift.shown import information_said, information_table, severity
 from irt_assets.gates.month_judged import State
 from irt_assets.ledger.fit_spec import SetStatistics
+from irt_assets.psychometrics.core.items import WHOLE_SLOPE
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports import month_shown
@@ -217,7 +218,9 @@ def _fit_statistics(found: SetStatistics) -> str:
 def all_items(facts: Facts) -> Iterator[Block]:
     if not facts.items:
         return
-    formats = {"answers": "", "correct": ".2f", "a now": ".2f", "b now": ".2f", "SE(b)": ".2f", "b published": ".2f"}
+    scored = any(item.values is not None and item.values.max_score > 1 for item in facts.items.values())
+    formats = {"answers": "", "correct": ".2f", "a now": ".2f"} | ({WHOLE_SLOPE: ".2f"} if scored else {})
+    formats |= {"b now": ".2f", "SE(b)": ".2f", "b published": ".2f"}
     formats |= {"Δb": "+.2f", "Δa": "+.2f", "wABC": ".3f", "q": ""}
     of_fit = {"r pb": ".2f", "RMSD": ".3f"}
     columns = (
@@ -227,19 +230,24 @@ def all_items(facts: Facts) -> Iterator[Block]:
         Column("severity"),
         *(Column(name, number=True, format=of) for name, of in of_fit.items()),
     )
-    rows = tuple(_item_row(item) for item in facts.items.values())
+    rows = tuple(_item_row(item, scored) for item in facts.items.values())
     yield Table(columns, rows, narrow="scroll", sortable=True, filter_id="items-table", small=True)
 
 
-def _item_row(item: Item) -> tuple[Cell, ...]:
+def _item_row(item: Item, scored: bool) -> tuple[Cell, ...]:
+    """`scored`: whether some item is."""
     now, drift, s = item.values, item.drift, item.statistics
+    slopes: list[Cell] = [now.a if now else None]
+    if scored:
+        slopes.append(now.a * now.max_score if now else None)
     moved = (drift.delta_b, drift.delta_a, drift.wabc, chance(drift.q_value)) if drift else (None,) * 4
     return (
         (item.item_id, Span(" anchor" if item.is_anchor else "", "quiet")),
         item.topic or "",
         item.n,
         s["p_value"],
-        *((now.a, now.b, now.b_se) if now else (None,) * 3),
+        *slopes,
+        *((now.b, now.b_se) if now else (None,) * 2),
         item.published and item.published.b,
         *moved,
         severity(drift.severity) if drift else None,

@@ -33,7 +33,7 @@ from irt_assets.blocks import (
     value_with_error,
 )
 from irt_assets.charts.chart import Chart, Line, days, ends_of
-from irt_assets.charts.pictures import NOW, PUBLISHED, mark, response_curves
+from irt_assets.charts.pictures import NOW, PUBLISHED, credit, mark, response_curves
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import listed, shortened
 from irt_assets.decisions.shown import decisions_table, publications
@@ -48,15 +48,12 @@ from irt_assets.drift.shown import (
 )
 from irt_assets.ledger.relations import ORIGIN_WINDOW
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.items import WHOLE_SLOPE, ItemRow
 from irt_assets.psychometrics.core.models import Flag, Floats
-from irt_assets.psychometrics.core.program_forms import log_odds_of
 from irt_assets.reports.drift_facts import ItemFindings
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth
 from irt_assets.responses.scales import Scale
 
-SHARE = "score as a share of the maximum"
-"""What the curve of a scored item shows."""
 LONG = 50
 """The longest text, in characters, that fits next to another figure of an item."""
 ROOM = 10
@@ -71,26 +68,9 @@ def abilities(scale: Scale) -> Floats:
 
 def parameters(values: ItemRow) -> str:
     """Each with its error; of a scored item the steps, too."""
-    return ", ".join(
-        [f"{name} {value_with_error(*value)}" for name, value in _of_curve(values).items()] + _steps(values)
-    )
-
-
-def _of_curve(values: ItemRow) -> dict[str, tuple[float, float | None]]:
-    """What is shown of it, without what a scored item has for each score."""
-    return {name: x for name, x in values.shown.items() if values.max_score == 1 or name in ("a", "b")}
-
-
-def _steps(values: ItemRow) -> list[str]:
-    return [f"steps {', '.join(map(number, steps.values()))}"] if (steps := steps_of(values)) else []
-
-
-def steps_of(values: ItemRow) -> dict[int, float]:
-    """Where scores k − 1 and k are equally likely, by k; none for 0/1 items and where a score is absent."""
-    if values.max_score == 1 or values.absent_scores:
-        return {}
-    own = {"a": values.a, "b": values.b, **values.further}
-    return {k: -gained / values.a for k, gained in enumerate(np.diff([*log_odds_of(own).values()]).tolist(), start=1)}
+    known = [f"{name} {value_with_error(*value)}" for name, value in values.in_brief.items()]
+    steps = ", ".join(value_with_error(*step) for step in values.steps.values())
+    return ", ".join(known + [f"steps {steps}"] * bool(steps))
 
 
 def details(item: ItemFindings, onset: str | None, lost: InformationRow | None = None) -> Pairs:
@@ -172,8 +152,8 @@ def curves(item: ItemFindings, scale: Scale, month: str) -> Figure:
         "dots: observed, by ability from the other items" if seen else "",
     ]
     caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
-    y_label = {"y_label": SHARE} if is_scored(item) else {}
-    chart = response_curves(theta, f"{described}.", lines, seen, f"learners of {month}", **y_label)
+    what = credit(scored=is_scored(item))
+    chart = response_curves(theta, f"{described}.", lines, seen, f"learners of {month}", what)
     return Figure(chart, caption, numbers=numbers)
 
 
@@ -208,22 +188,25 @@ def _of_scores(item: ItemFindings, most: int) -> Table:
     """Answers with each score, and what makes it likely: t with its error, and the step to it from the score below."""
     by_score = None if item.observed is None else item.observed.by_score
     known = {"published": item.published, "this month": item.values}
-    columns = {name: (one, steps_of(one)) for name, one in known.items() if one is not None}
+    columns = {name: (one, one.steps) for name, one in known.items() if one is not None}
     rows: list[tuple[Cell, ...]] = []
     for k in range(most + 1):
         row: list[Cell] = [k, None, None, None]
         if by_score is not None and k < len(by_score.n):
             row[1:] = [int(by_score.n[k]), by_score.n[k] / max(by_score.n.sum(), 1), by_score.theta[k]]
         for one, steps in columns.values():
-            row += [value_with_error(one.further.get(f"t{k}"), one.further.get(f"t{k}_se") or None), steps.get(k)]
+            row += [
+                value_with_error(one.further.get(f"t{k}"), one.further.get(f"t{k}_se") or None),
+                value_with_error(*steps.get(k, (None, None))),
+            ]
         rows.append(tuple(row))
-    formats = {"answers": ",", "share": ".3f", "mean θ": ".2f"}
+    formats = {"score": "", "answers": ",", "share": ".3f", "mean θ": ".2f"}
     for name in columns:
-        formats |= {f"t, {name}": "", f"step, {name}": ".2f"}
+        formats |= {f"t, {name}": "", f"step, {name}": ""}
     caption = (
         "Answers by score. A step is where a score and the one below it are equally likely; ± is the standard error"
     )
-    return table(("score", *formats), rows, numbers=formats, caption=caption, narrow="scroll")
+    return table((*formats,), rows, numbers=formats, caption=caption, narrow="scroll")
 
 
 def in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:
@@ -264,7 +247,9 @@ def _use(facts: ItemFacts, at: datetime) -> str:
 
 
 def _in_words(values: ItemRow) -> str:
-    return listed([f"{name} = {number(value)}" for name, (value, _) in _of_curve(values).items()] + _steps(values))
+    known = [f"{name} = {number(value)}" for name, (value, _) in values.in_brief.items()]
+    steps = ", ".join(number(step) for step, _ in values.steps.values())
+    return listed(known + [f"steps {steps}"] * bool(steps))
 
 
 def identity(facts: ItemFacts) -> Pairs:
@@ -305,8 +290,9 @@ def over_time(facts: ItemFacts, zone: str) -> Iterator[Section]:
 def month_by_month(facts: ItemFacts) -> Section:
     """The parameters as each month estimated them, and as they were published; for an item with a month."""
     scale = facts.scale.scale_id
-    estimated = [_of_curve(month.values) if month.values else {} for month in facts.months]
-    names = tuple(dict.fromkeys(chain("ab", *estimated)))
+    estimated = [month.values.in_brief if month.values else {} for month in facts.months]
+    scored = any(WHOLE_SLOPE in values for values in estimated)
+    names = tuple(dict.fromkeys(chain(("a", WHOLE_SLOPE, "b") if scored else "ab", *estimated)))
     pages = [
         page_link(month.month, "months")
         if month.month == ORIGIN_WINDOW
@@ -339,12 +325,14 @@ def history(facts: ItemFacts, name: Literal["a", "b"]) -> Figure:
     since = [days(row["effective_from"]) for row in steps]
     times = [days(facts.months[-1].end), *(days(month.start) for month in fitted), *since]
     published = [row[name] for row in steps]
+    of_a_point = name == "a" and any(month.values is not None and month.values.max_score > 1 for month in fitted)
+    what = PARAMETERS[name] + (" of a point" if of_a_point else "")
     chart = Chart(
         (min(times) - ROOM, max(times)),
         ends_of(low, high, published),
         "month",
-        PARAMETERS[name],
-        f"The {PARAMETERS[name]} of {shortened(facts.item_id)} by month with 95 % intervals, and the published values.",
+        what,
+        f"The {what} of {shortened(facts.item_id)} by month with 95 % intervals, and the published values.",
         dated=True,
     )
     kinds = ["red month, not relied on" if month.red else "month" for month in fitted]

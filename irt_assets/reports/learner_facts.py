@@ -30,7 +30,16 @@ from irt_assets.reports.learner_verdicts import Topic
 from irt_assets.reports.learner_words import language_of
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.eligible import EligibleAnswers
-from irt_assets.responses.facts import COLUMNS, ITEM_COLUMNS, LATER, LEARNER_COLUMNS, lookback_start, read_of
+from irt_assets.responses.facts import (
+    COLUMNS,
+    ITEM_COLUMNS,
+    LATER,
+    LEARNER_COLUMNS,
+    abilities_start,
+    lookback_start,
+    read_of,
+)
+from irt_assets.responses.item_times import dated_times
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import categories_of
 from resources.cluster.relational import Run, in_memory, on_postgres
@@ -69,7 +78,7 @@ def load_facts(
     users = [user for user in users if only_of is None or user in only_of]
     if users:
         _refuse_a_half_made_week(connection, week)
-    scales = read_scales(connection)
+    scales = read_scales(connection, end)
     only = next(iter(scales)) if len(scales) == 1 else None
     people = _people(connection)
     run, published = (
@@ -77,7 +86,8 @@ def load_facts(
         {s: set_with_errors(connection, s, end) for s in scales},
     )
     everybody = on_postgres(connection) if only_of is not None else run
-    now = abilities(run, end, scales, published, everybody)
+    dated = dated_times(connection, end, scales)
+    now = abilities(run, end, scales, published, everybody, dated)
     query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s"
     kpis = dict[str, dict[str, Any]](connection.execute(query, (date.fromisoformat(week),)).fetchall())
     levels = _levels(connection, end, now, only_of)
@@ -88,7 +98,7 @@ def load_facts(
         for user, scale in on_scale.items()
         if scale and (found := levels.get((user, scale.scale_id)))
     }
-    eligible = EligibleAnswers.read(run, end - EIGHT_WEEKS, end, scales, everybody)
+    eligible = EligibleAnswers.read(run, end - EIGHT_WEEKS, end, scales, everybody, dated)
     judged, topic_names = _judge_topics(connection, eligible, scales, published, theta), _topic_names(connection)
     facts = []
     for user in users:
@@ -200,8 +210,9 @@ def _topic_names(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
 def _copy_log(
     connection: psycopg.Connection, end: datetime, scales: Scales, only_of: Collection[str] | None = None
 ) -> Run:
-    """A copy of the log as far as abilities of the year before `end` read it."""
-    attempts = attempts_between(lookback_start(end - YEAR, scales), end + LATER).select(*read_of(COLUMNS, scales))
+    """A copy of the log as far as abilities at `end` read it."""
+    since = lookback_start(abilities_start(end, scales), scales)
+    attempts = attempts_between(since, end + LATER).select(*read_of(COLUMNS, scales))
     if only_of is not None:
         attempts = attempts.filter(attempts.user_id.isin([*only_of]))
     return in_memory(

@@ -27,6 +27,7 @@ from irt_assets.blocks import (
     table,
 )
 from irt_assets.calibration.linking_history import read_history
+from irt_assets.calibration.shown import growth_blocks
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, with_capital, with_stop
 from irt_assets.decisions.shown import decisions_table
@@ -35,7 +36,7 @@ from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_judged import GateStatus, MonthState, State
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.decisions import newest_decisions
-from irt_assets.ledger.fits import linked_fit
+from irt_assets.ledger.fits import latest_staged, linked_fit
 from irt_assets.ledger.linked_windows import Linked, latest_constants, linkings_of
 from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.steps import Step, step_of
@@ -46,6 +47,8 @@ from irt_assets.responses.late_answers import n_left_out_at_once
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot
 
+MOST_ITEMS = 10
+"""Items of which growth is shown."""
 OUTCOMES = {True: Badge("passed", "good"), False: Badge("failed", "bad"), None: Badge("not evaluated")}
 
 
@@ -77,6 +80,7 @@ def sections(
     for title, blocks in (
         ("What must hold before anything is published", judged_by(gates, red=is_red)),
         ("Anchors and linking", linked(connection, scale, month, dashboard)),
+        ("Growth within the month", growth_within(connection, scale, month)),
         ("What was published", published(step, proposed)),
         ("Flagged items", flagged),
         ("Answers and learners", [*answers(fit, counts, late), learners(measured)]),
@@ -110,6 +114,16 @@ def linked(connection: psycopg.Connection, scale: Scale, month: str, dashboard: 
     why_not = errors.get(month, "it was not fitted yet")
     said = [(f"{month} is not on the scale: ", *prose(why_not), ".")] if why_not else []
     return linking(constants, scale, shifts, history, said, dashboard)
+
+
+def growth_within(connection: psycopg.Connection, scale: Scale, month: str) -> Iterator[Block]:
+    """Whether ability grew within the month, and by which items it shows most."""
+    staged = latest_staged(connection, month, scale.scale_id, scale.engine)
+    found, fit = (staged.spec.fit_statistics, staged.decoded()) if staged else (None, None)
+    if found is None or fit is None or found.set.growth is None:
+        yield Paragraph("It was not looked for when the month was calibrated.")
+        return
+    yield from growth_blocks(found, fit, MOST_ITEMS)
 
 
 def provenance(fit: Linked | None, scale: Scale, ui_url: str, zone: str) -> Iterator[Block]:

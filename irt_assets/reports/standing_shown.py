@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
+from math import sqrt
+from types import MappingProxyType
 
 from irt_assets.abilities.online import Learner, Theta, latest, scale_to_answer_by
 from irt_assets.blocks import (
@@ -26,7 +28,7 @@ from irt_assets.blocks import (
     pairs,
     table,
 )
-from irt_assets.charts.chart import SERIES, Boxes, Chart, Points, Shape, ends_of
+from irt_assets.charts.chart import SERIES, Boxes, Chart, Line, Points, Shape, ends_of
 from irt_assets.charts.chart import days as days_of
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted
@@ -34,16 +36,24 @@ from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Week
 from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.movement import Movement
 
 NEXT_STEP: Text = (
     "θ is measured every night for those who answered items with published parameters. See whether any are on the ",
     page_link("page of the months", "months"),
     ", and below whether the learner answered at all.",
 )
+MOVES = (
+    " Where abilities move, a θ is as of the last answer, and what is known of it fades until the next: the band is of "
+    "each day."
+)
+NOTHING_MOVES: Mapping[str, Movement] = MappingProxyType({})
 KINDS = {"monthly": "with the month", "nightly": "in the night", "online": "on request"}
 """When a θ was measured, as its row says it."""
 SYMBOLS: dict[str, Shape] = {"monthly": "circle", "nightly": "diamond", "online": "square"}
 DAYS_IN_FIGURE = 56
+FADING = 6
+"""Places between two answers at which the band is computed."""
 BESIDE = 4
 """Days before the first point and after the last."""
 IDLE = timedelta(days=7)
@@ -58,13 +68,17 @@ def standing(
     last: datetime | None,
     now: datetime,
     zone: str,
+    movements: Mapping[str, Movement] = NOTHING_MOVES,
 ) -> tuple[Block, ...]:
     """All that is known of a learner. thetas, weeks: newest first; days: oldest first, of the last year; last: when
-    the last live answer was given."""
+    the last live answer was given; movements: how abilities move, of the scales on which they do."""
     found = latest(thetas)
+    movements = {scale: movement for scale, movement in movements.items() if scale in found}
     lacking = [] if learner.is_test or found else [notice(NEXT_STEP, "info")]
-    how = Paragraph("Each θ with the interval that contains the true one with a probability of 95 %.")
-    over_time = theta_over_time(thetas, zone) if thetas else Paragraph("There is none yet.")
+    how = Paragraph(
+        "Each θ with the interval that contains the true one with a probability of 95 %." + (MOVES if movements else "")
+    )
+    over_time = theta_over_time(thetas, zone, movements, now) if thetas else Paragraph("There is none yet.")
     no_kpis = Paragraph("None were computed: KPIs are for learners who answered within a year of the week.")
     return (
         Paragraph(in_short(learner, found, zone), "lead"),
@@ -94,8 +108,13 @@ def in_short(learner: Learner, found: Mapping[str, Theta], zone: str) -> Text:
         if target is not None:
             reached = f", {number(target - one.theta)} above" if target > one.theta else ", and is reached"
             goal = f" The goal is θ = {number(target)}{reached}."
-    said += f", from {counted(one.n_items, 'answer')} until "
-    return said, Moment(one.window_end, zone), f" (measured {KINDS.get(one.kind, one.kind)}).{goal}"
+    said += f", from {counted(one.n_items, 'answer')} as of "
+    return said, Moment(as_of(one), zone), f" (measured {KINDS.get(one.kind, one.kind)}).{goal}"
+
+
+def as_of(one: Theta) -> datetime:
+    """When the last of its answers was given; before that was stored, before when they all were."""
+    return one.as_of or one.window_end
 
 
 def identity(learner: Learner, last: datetime | None, now: datetime, zone: str) -> Pairs:
@@ -131,45 +150,84 @@ def thetas_table(thetas: Sequence[Theta], zone: str, caption: str) -> Table:
             f"{number(one.theta - Z95 * one.se)} … {number(one.theta + Z95 * one.se)}",
             one.se_total,
             one.n_items,
-            Moment(one.window_end, zone),
+            Moment(as_of(one), zone),
             KINDS.get(one.kind, one.kind),
             f"v{one.scale_version}",
         )
         for one in thetas
     ]
-    columns = ("scale", *formats, "answers until", "measured", "version of the anchors")
+    columns = ("scale", *formats, "as of", "measured", "version of the anchors")
     return table(columns, rows, numbers=formats, caption=caption, narrow="scroll")
 
 
-def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
-    """At least one, newest first, as they are read; drawn as a series for each scale and kind."""
+def theta_over_time(
+    thetas: Sequence[Theta], zone: str, movements: Mapping[str, Movement] = NOTHING_MOVES, now: datetime | None = None
+) -> Figure:
+    """At least one, newest first, as they are read; drawn as a series for each scale and kind. On a scale of
+    `movements` they stand where their last answer was given, on a path with its band until `now`."""
+
+    def place(one: Theta) -> float:
+        return days_of(as_of(one) if one.scale_id in movements else one.window_end)
+
     series: dict[tuple[str, str], list[Theta]] = defaultdict(list)
     for one in reversed(thetas):
         series[one.scale_id, one.kind].append(one)
     first, last = thetas[-1], thetas[0]
+    paths = [
+        _path([one for one in thetas if one.scale_id == scale], movement, now or as_of(last))
+        for scale, movement in movements.items()
+    ]
+    ends = [*map(place, thetas), *(path.xs[-1] for path in paths)]
     chart = Chart(
-        (days_of(first.window_end) - BESIDE, days_of(last.window_end) + BESIDE),
-        ends_of(*((one.theta - Z95 * one.se, one.theta + Z95 * one.se) for one in thetas)),
-        "answers until",
+        (min(ends) - BESIDE, max(ends) + BESIDE),
+        ends_of(
+            *((one.theta - Z95 * one.se, one.theta + Z95 * one.se) for one in thetas),
+            *((*path.low, *path.high) for path in paths),
+        ),
+        "as of" if movements else "answers until",
         "θ with its 95 % interval",
         f"θ over time, {len(thetas)} values: from {number(first.theta)} on scale {first.scale_id} in "
-        f"{first.window_end:%Y-%m} to {number(last.theta)} on scale {last.scale_id} in {last.window_end:%Y-%m}.",
+        f"{as_of(first):%Y-%m} to {number(last.theta)} on scale {last.scale_id} in {as_of(last):%Y-%m}.",
         dated=True,
     )
+    chart.add(*paths)
     for k, ((scale, kind), found) in enumerate(sorted(series.items())):
+        moves = scale in movements
         chart.add(
             Points(
-                [days_of(one.window_end) for one in found],
+                [place(one) for one in found],
                 [one.theta for one in found],
                 SERIES[k % len(SERIES)],
                 f"{scale}, {KINDS.get(kind, kind)}",
-                [one.theta - Z95 * one.se for one in found],
-                [one.theta + Z95 * one.se for one in found],
+                () if moves else [one.theta - Z95 * one.se for one in found],
+                () if moves else [one.theta + Z95 * one.se for one in found],
                 shape=SYMBOLS.get(kind, "circle"),
-                joined=True,
+                joined=not moves,
             )
         )
     return Figure(chart, numbers=thetas_table(thetas, zone, "Every θ, newest first"))
+
+
+def _path(thetas: Sequence[Theta], movement: Movement, now: datetime) -> Line:
+    """θ of one scale, at least one, with the band of what is known of it at any time: it widens by the walk until the
+    next answer, and until `now`."""
+    known = {as_of(one): one for one in sorted(thetas, key=lambda one: (as_of(one), one.fitted_at))}
+    xs, ys, errors = [], [], []
+    for one, until in zip(known.values(), [*list(known)[1:], now], strict=False):
+        idle = max(0.0, days_of(until) - days_of(as_of(one)))
+        for days in (0.0, *(idle * part / FADING for part in range(1, FADING + 1))):
+            xs.append(days_of(as_of(one)) + days)
+            ys.append(one.theta)
+            errors.append(Z95 * sqrt(one.se**2 + movement.variance_over(days)))
+    return Line(
+        xs,
+        ys,
+        "grey",
+        "what is known of θ",
+        [y - error for y, error in zip(ys, errors, strict=True)],
+        [y + error for y, error in zip(ys, errors, strict=True)],
+        width=1.0,
+    )
 
 
 def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.eligibility.attempts import NO_SCORE, Attempts
 from irt_assets.responses.facts import FACTS, SETTLED
 
@@ -24,10 +24,11 @@ def attempts_of(
     item: npt.NDArray[np.int32],
     median_ms: Floats,
     n_timed: npt.NDArray[np.int64],
+    timed: Ints | None = None,
 ) -> Attempts:
     """The rows of `found`, which has the columns `facts.JUDGED`; of `candidates` it lacks those that are settled.
 
-    `user`, `item`: their codes. `median_ms`, `n_timed`: by code of the item, as `ItemTimes.of` has them.
+    `user`, `item`: their codes. `median_ms`, `n_timed`, `timed`: as `UsualTimes` has them.
     """
     for name in SETTLED.keys() - {*found.column_names}:
         found = found.append_column(name, pa.repeat(SETTLED[name], found.num_rows))
@@ -41,6 +42,7 @@ def attempts_of(
         time_ms=numbers(pc.cast(found["response_time_ms"], pa.float64()), np.nan),
         item_median_ms=median_ms,
         item_n_timed=n_timed,
+        item_timed=timed,
         score=numbers(found["given_score"], NO_SCORE).astype(np.int16) if "given_score" in found.column_names else None,
         max_score=max_scores(found),
         **{name: numbers(found[name], False).astype(bool) for name in FACTS},
@@ -57,6 +59,11 @@ def max_scores(found: pa.Table) -> npt.NDArray[np.int16] | None:
 def numbers(column: pa.ChunkedArray, missing: Any) -> npt.NDArray[Any]:
     """The values, `missing` in the place of nulls."""
     return pc.fill_null(column, missing).to_numpy()
+
+
+def instants(column: pa.ChunkedArray) -> Ints:
+    """Times as microseconds since 1970."""
+    return pc.cast(pc.cast(column, pa.timestamp("us", "UTC")), pa.int64()).to_numpy()
 
 
 def codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]]:

@@ -15,9 +15,9 @@ import pyarrow as pa
 
 from irt_assets.psychometrics.eligibility.attempts import judge
 from irt_assets.responses.columns import attempts_of, codes
-from irt_assets.responses.facts import candidates, lookback_start
+from irt_assets.responses.facts import LOOKBACK, abilities_start, ability_start, candidates, lookback_start
 from irt_assets.responses.item_status import Withdrawals, microseconds
-from irt_assets.responses.item_times import ItemTimes, compute_item_times
+from irt_assets.responses.item_times import NOT_DATED, DatedTimes, ItemTimes, compute_item_times
 from irt_assets.responses.scales import Scale
 from resources.cluster.relational import Run
 
@@ -47,39 +47,61 @@ class EligibleAnswers:
     look-back, answered or omitted in an exam, no rapid guess. The minima for a fit do not apply.
     """
 
-    def __init__(self, rows: pa.Table, times: ItemTimes, end: datetime) -> None:
-        """rows: `candidates` of whole learners until `end`."""
+    def __init__(self, rows: pa.Table, times: ItemTimes, end: datetime, dated: Mapping[str, DatedTimes]) -> None:
+        """rows: `candidates` of whole learners until `end`. dated: the times of scales on which ability moves."""
         self._user, self.user_ids = codes(rows["user_id"])
         self._item, self.item_ids = codes(rows["item_id"])
         completed = rows["completed_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-        self._completed, self._end = completed.to_numpy(), microseconds(end)
+        self._completed, self._end = completed.to_numpy(), end
         self._facts = rows.drop_columns(["user_id", "item_id", "completed_at"])
-        self._times = times.of(self.item_ids)
+        self._times, self._dated = times, dated
+
+    @property
+    def until(self) -> int:
+        """The end, in microseconds since 1970."""
+        return microseconds(self._end)
 
     @classmethod
     def read(
-        cls, run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale], everybody: Run | None = None
+        cls,
+        run: Run,
+        start: datetime,
+        end: datetime,
+        scales: Mapping[str, Scale],
+        everybody: Run | None = None,
+        dated: Mapping[str, DatedTimes] = NOT_DATED,
     ) -> EligibleAnswers:
         """everybody: where the whole log is, if `run` reads some learners' alone: items' times are everybody's."""
         rows = run(candidates(start, end, scales))
-        return cls(rows, compute_item_times(everybody or run, end, lookback_start(start, scales)), end)
+        return cls(rows, compute_item_times(everybody or run, end, lookback_start(start, scales)), end, dated)
 
     @classmethod
     def in_parts(
-        cls, run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale], everybody: Run | None = None
+        cls,
+        run: Run,
+        end: datetime,
+        scales: Mapping[str, Scale],
+        everybody: Run | None = None,
+        dated: Mapping[str, DatedTimes] = NOT_DATED,
     ) -> Iterator[EligibleAnswers]:
-        """The same, some learners at a time where the engine gives its rows in parts."""
-        times = compute_item_times(everybody or run, end, lookback_start(start, scales))
+        """The same of all answers that count for abilities at the end, some learners at a time where the engine gives
+        its rows in parts."""
+        start = abilities_start(end, scales)
+        times = compute_item_times(everybody or run, end, lookback_start(end - LOOKBACK, scales))
         for rows in run.parts(candidates(start, end, scales), "user_id"):
-            yield cls(rows, times, end)
+            yield cls(rows, times, end, dated)
 
     def of(self, scale: Scale, items: Collection[str], withdrawn: Withdrawals) -> Eligible:
-        """The eligible responses to `items` by the rules of `scale`, but those given while the item was `withdrawn`."""
+        """The eligible responses to `items` by the rules of `scale` that count for abilities at the end, but not those
+        given while the item was `withdrawn`."""
         wanted = np.isin(self.item_ids, list(items))
-        rows = np.flatnonzero(wanted[self._item])
+        since = microseconds(ability_start(self._end, scale))
+        rows = np.flatnonzero(wanted[self._item] & (self._completed >= since))
         rows = rows[~withdrawn.mask(self._item[rows], self.item_ids, self._completed[rows])]
         facts = self._facts.take(pa.array(rows))
-        attempts = attempts_of(facts, self._user[rows], self._item[rows], *self._times)
+        times = self._dated.get(scale.scale_id, self._times).among(self.item_ids)
+        usual = times.of(self._item[rows], self._completed[rows])
+        attempts = attempts_of(facts, self._user[rows], self._item[rows], *usual)
         judgement = judge(attempts, scale.rules, min_learner=False, min_item=False)
         kept = rows[judgement.scored]
         most = attempts.max_score
@@ -87,6 +109,6 @@ class EligibleAnswers:
             self._user[kept],
             self._item[kept],
             judgement.score[judgement.scored],
-            self._end - self._completed[kept],
+            self.until - self._completed[kept],
             None if most is None else most[judgement.scored],
         )

@@ -8,7 +8,7 @@ not belong here: what the facts mean (see `psychometrics.eligibility`).
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import ibis
 import ibis.expr.types as ir
@@ -19,7 +19,7 @@ from irt_assets.responses.scales import Scale
 from resources.postgres.relations import CORRECTION, LEARNER, QUESTION
 
 LOOKBACK = timedelta(days=365)
-"""A learner with eligible answers within this long before a time has an ability as of that time."""
+"""How long before a time eligible answers give a learner an ability as of that time, where θ is constant."""
 USUAL_LOOKBACK_MONTHS = Rules().eligibility.lookback_months
 USUAL_LATE_DAYS = Rules().answers.late_days
 LATER = timedelta(days=1)
@@ -63,6 +63,28 @@ def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
     months = max((scale.rules.eligibility.lookback_months for scale in scales.values()), default=USUAL_LOOKBACK_MONTHS)
     years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
     return start.replace(year=years, month=month + 1, day=min(start.day, 28))
+
+
+def ability_start(end: datetime, scale: Scale) -> datetime:
+    """The first time whose answers count for abilities as of `end`.
+
+    Where ability moves it is the first day of the month 12 months before the one that holds the last instant before
+    `end`, so that a filter is begun anew once a month and not every day.
+    """
+    if not scale.movement:
+        return end - LOOKBACK
+    month = first_midnight(end - timedelta(microseconds=1))
+    return month.replace(year=month.year - 1)
+
+
+def abilities_start(end: datetime, scales: Mapping[str, Scale]) -> datetime:
+    """The first `ability_start` of the scales; of none, that of one on which θ is constant."""
+    return min([end - LOOKBACK, *(ability_start(end, scale) for scale in scales.values())])
+
+
+def first_midnight(at: datetime) -> datetime:
+    """When the month of a time began (UTC)."""
+    return at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def read_of(columns: Sequence[str], scales: Mapping[str, Scale]) -> list[str]:

@@ -12,20 +12,28 @@ belong here: which answers are rapid (see `psychometrics.eligibility`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
+import ibis
 import ibis.expr.types as ir
 import numpy as np
 import numpy.typing as npt
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from irt_assets.psychometrics.core.models import Floats
-from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.facts import LOOKBACK, lookback_start
+from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.responses.answers import attempts_between, instant
+from irt_assets.responses.facts import LOOKBACK, ability_start, first_midnight, lookback_start
+from irt_assets.responses.item_status import EPOCH, microseconds
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables
 from resources.cluster.relational import Run, on_nearest_log
@@ -34,8 +42,51 @@ from resources.postgres.database import LOCK, lock_key, one_value
 from resources.postgres.sources import record_sources
 
 ITEM_TIMES = tables.item_response_time.name
+DAY = microseconds(EPOCH + timedelta(days=1))
 NIGHTS_KEPT = 30
 """How many nights back the times of the last night are looked for: older ones are pruned (see `jobs.retention`)."""
+
+
+class UsualTimes(NamedTuple):
+    """Median response time (ms; NaN where no time is known) and number of times, by the code of the item; or by the
+    place of each answer in them."""
+
+    median_ms: Floats
+    n: npt.NDArray[np.int64]
+    place: Ints | None
+
+
+@dataclass(frozen=True)
+class TimesOfItems:
+    """The usual times of J items in an order: as of one time, arrays of shape (J,); or as of `months`, one array after
+    the other, and then those as of midnights (`DatedTimes`), whose `keys` say of which item and day.
+
+    `months`: microseconds since 1970, ascending.
+    """
+
+    median_ms: Floats
+    n: npt.NDArray[np.int64]
+    months: Ints | None = None
+    keys: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def of(self, item: npt.NDArray[np.int32], at: Ints) -> UsualTimes:
+        """For answers to items (codes) given at a time (microseconds since 1970)."""
+        if self.months is None:
+            return UsualTimes(self.median_ms, self.n, None)
+        dated = self.median_ms.size - self.keys.size
+        month = np.maximum(np.searchsorted(self.months, at, side="right") - 1, 0)
+        place = month * (dated // self.months.size) + item.astype(np.int64)
+        new = np.flatnonzero(self.n[place] == 0)
+        if self.keys.size:
+            before = np.searchsorted(self.keys, _key(item[new], at[new] // DAY), side="right") - 1
+            known = (before >= 0) & (self.keys[before] >> 32 == item[new])
+            place[new[known]] = dated + before[known]
+        return UsualTimes(self.median_ms, self.n, place)
+
+
+def _key(item: npt.NDArray[np.integer[Any]], day: Ints | int) -> Ints:
+    """Item and day as one number, in order of both."""
+    return (item.astype(np.int64) << 32) + day
 
 
 @dataclass(frozen=True)
@@ -60,6 +111,59 @@ class ItemTimes:
         median[known], n[known] = self.median_ms[place[known]], self.n[place[known]]
         return median, n
 
+    def among(self, items: Sequence[str] | npt.NDArray[np.object_]) -> TimesOfItems:
+        """Those of `items`, in their order."""
+        return TimesOfItems(*self.of(items))
+
+
+@dataclass(frozen=True)
+class DatedTimes:
+    """The times that judge answers where ability moves, so that what an answer says does not change with later ones:
+    those as of the first midnight of its month; of an item that had none then, as of the midnight before the answer, or
+    the last one that is known.
+
+    months: by their first midnights, ascending. days: by midnights within these months, of items without a time at the
+    month's first.
+    """
+
+    months: Mapping[datetime, ItemTimes]
+    days: Mapping[datetime, ItemTimes]
+
+    def digest(self, until: datetime) -> str:
+        """Hash of the times that judge answers of before a time."""
+        last = bisect_left(self._digests, until, key=itemgetter(0)) - 1
+        return self._digests[last][1] if last >= 0 else ""
+
+    @cached_property
+    def _digests(self) -> list[tuple[datetime, str]]:
+        digest, found = hashlib.sha256(), []
+        for at, times in sorted([*self.months.items(), *self.days.items()], key=itemgetter(0)):
+            digest.update("\n".join([at.isoformat(), *times.item_ids]).encode())
+            digest.update(times.median_ms.tobytes() + times.n.tobytes())
+            found.append((at, digest.hexdigest()))
+        return found
+
+    def among(self, items: Sequence[str] | npt.NDArray[np.object_]) -> TimesOfItems:
+        """Those of `items`, in their order."""
+        place = {item: code for code, item in enumerate(items)}
+        parts = [times.of(items) for times in self.months.values()]
+        keys = []
+        for midnight, times in self.days.items():
+            known = [j for j, item in enumerate(times.item_ids) if item in place]
+            codes = np.array([place[times.item_ids[j]] for j in known], dtype=np.int32)
+            keys.append(_key(codes, microseconds(midnight) // DAY))
+            parts.append((times.median_ms[known], times.n[known]))
+        median, n = (np.concatenate(of) for of in zip(*parts, strict=True))
+        key = np.concatenate([np.empty(0, np.int64), *keys])
+        order, dated = np.argsort(key), median.size - key.size
+        kept = np.concatenate([np.arange(dated), dated + order])
+        months = np.array([microseconds(midnight) for midnight in self.months])
+        return TimesOfItems(median[kept], n[kept], months, key[order])
+
+
+NOT_DATED: Mapping[str, DatedTimes] = MappingProxyType({})
+"""The dated times of scales on which θ is constant."""
+
 
 def current_item_times(
     connection: psycopg.Connection, as_of: datetime, since: datetime, run: Run | None = None
@@ -75,16 +179,141 @@ def current_item_times(
     run = run or on_nearest_log(connection, since, as_of)
     if stored is not None and stored.made_from == _hash_now(run, as_of, since):
         return stored
+    return _computed(connection, run, as_of, since)
+
+
+def _computed(connection: psycopg.Connection, run: Run, as_of: datetime, since: datetime) -> ItemTimes:
     times = compute_item_times(run, as_of, since)
     if _may_store(connection, as_of, since):
         connection.execute("DELETE FROM item_response_time WHERE as_of = %s AND since = %s", (as_of, since))
-        import pandas as pd  # takes half a second, only for writers
-
-        rows = {"item_id": times.item_ids, "median_ms": times.median_ms, "n": times.n}
-        frame = pd.DataFrame({"as_of": pd.Timestamp(as_of), "since": pd.Timestamp(since), **rows})
-        warehouse.append(connection, tables.item_response_time, frame)
+        _store(connection, {as_of: times}, since)
         record_sources(connection, ITEM_TIMES, {_partition(as_of, since): times.made_from})
     return times
+
+
+def _store(connection: psycopg.Connection, times: Mapping[datetime, ItemTimes], since: datetime) -> None:
+    import pandas as pd  # takes half a second, only for writers
+
+    for as_of, of_time in times.items():
+        rows = {"item_id": of_time.item_ids, "median_ms": of_time.median_ms, "n": of_time.n}
+        frame = pd.DataFrame({"as_of": pd.Timestamp(as_of), "since": pd.Timestamp(since), **rows})
+        warehouse.append(connection, tables.item_response_time, frame)
+
+
+def times_for_scoring(
+    connection: psycopg.Connection, start: datetime, end: datetime, scale: Scale, run: Run | None = None
+) -> ItemTimes | DatedTimes:
+    """What the eligible answers of [start, end) are judged by when a scale's learners are measured: the times up to the
+    end, with the look-back; where ability moves, `DatedTimes`."""
+    if scale.movement:
+        return _current_dated_times(connection, start, end, scale, run)
+    return current_item_times(connection, end, lookback_start(start, {scale.scale_id: scale}), run)
+
+
+def dated_times(connection: psycopg.Connection, end: datetime, scales: Mapping[str, Scale]) -> dict[str, DatedTimes]:
+    """By scale on which ability moves, what the answers that count at the end are judged by."""
+    return {
+        scale_id: _current_dated_times(connection, ability_start(end, scale), end, scale, None)
+        for scale_id, scale in scales.items()
+        if scale.movement
+    }
+
+
+def _current_dated_times(
+    connection: psycopg.Connection, start: datetime, end: datetime, scale: Scale, run: Run | None
+) -> DatedTimes:
+    """As `current_item_times`, with one look at the log for all months, and one for each that has new items."""
+    firsts = _first_midnights(start, end)
+    since = {first: ability_times_since(first, scale) for first in firsts}
+    run = run or on_nearest_log(connection, min(since.values()), end)
+    points = sorted({*firsts, *since.values(), end})
+    sums = _sums_between(run, points)
+    months: dict[datetime, ItemTimes] = {}
+    days: dict[datetime, ItemTimes] = {}
+    for first, after in zip(firsts, [*firsts[1:], end], strict=True):
+        before = _added(sums, points.index(since[first]), points.index(first))
+        stored = item_times(connection, first, since[first])
+        is_current = stored is not None and stored.made_from == _hash(before)
+        months[first] = stored if stored and is_current else _computed(connection, run, first, since[first])
+        of_month = _added(sums, points.index(first), points.index(after))
+        new = sorted({*of_month["item_id"].to_pylist()} - {*before["item_id"].to_pylist()})
+        days |= _current_days(connection, run, first, end, new)
+    return DatedTimes(months, days)
+
+
+def stored_dated_times(
+    connection: psycopg.Connection, start: datetime, end: datetime, scale: Scale
+) -> DatedTimes | None:
+    """The `DatedTimes` of [start, end) as they are stored, whatever has come to the log since; None where a month has
+    none."""
+    months, days = {}, {}
+    for first in _first_midnights(start, end):
+        of_month = item_times(connection, first, ability_times_since(first, scale))
+        if of_month is None:
+            return None
+        months[first] = of_month
+        known = {*of_month.item_ids}
+        rows = connection.execute(
+            "SELECT as_of, item_id, median_ms, n FROM item_response_time WHERE since = %s ORDER BY as_of, item_id",
+            (_since_of_days(first),),
+        ).fetchall()
+        for midnight, of_day in groupby((row for row in rows if row[1] not in known), lambda row: row[0]):
+            items, medians, counts = zip(*(row[1:] for row in of_day), strict=True)
+            days[midnight] = ItemTimes(np.array(items, object), np.array(medians, float), np.array(counts, np.int64))
+    return DatedTimes(months, days)
+
+
+def _first_midnights(start: datetime, end: datetime) -> list[datetime]:
+    """When the months that [start, end) touches began."""
+    found = [first_midnight(start)]
+    while (after := first_midnight(found[-1] + timedelta(days=31))) < end:
+        found.append(after)
+    return found
+
+
+def _since_of_days(first: datetime) -> datetime:
+    """Since when times as of the days of a month are counted: its first microsecond is left out, so that no window has
+    rows of the same key."""
+    return first + timedelta(microseconds=1)
+
+
+def _current_days(
+    connection: psycopg.Connection, run: Run, first: datetime, end: datetime, new: Sequence[str]
+) -> dict[datetime, ItemTimes]:
+    """The times of the `new` items of a month as of its later midnights until `end`: read if they are stored as the log
+    has them now, else computed and stored."""
+    after, since = first_midnight(first + timedelta(days=31)), _since_of_days(first)
+    midnights = [first + timedelta(days=n) for n in range(1, 31)]
+    midnights = [midnight for midnight in midnights if midnight < after and midnight <= end]
+    if not new or not midnights:
+        return {}
+    sums = _sums_between(run, [since, *midnights], new)
+    of_days = [_hash(_added(sums, 0, n + 1)) for n in range(len(midnights))]
+    digest = hashlib.sha256("\n".join(of_days).encode()).hexdigest()
+    rows = connection.execute(
+        """SELECT t.as_of, t.item_id, t.median_ms, t.n FROM partition_source s
+           LEFT JOIN item_response_time t ON t.since = %(since)s AND t.as_of = ANY(%(midnights)s)
+             AND t.item_id = ANY(%(new)s)
+           WHERE s.asset = %(asset)s AND s.partition = %(partition)s AND s.data_hash = %(digest)s
+           ORDER BY t.as_of, t.item_id""",
+        {"since": since, "midnights": midnights, "new": list(new), "asset": ITEM_TIMES, "digest": digest}
+        | {"partition": _partition(after, since)},
+    ).fetchall()
+    if rows:
+        found = {}
+        for midnight, of_day in groupby((row for row in rows if row[1] is not None), lambda row: row[0]):
+            items, medians, counts = zip(*(row[1:] for row in of_day), strict=True)
+            found[midnight] = ItemTimes(np.array(items, object), np.array(medians, float), np.array(counts, np.int64))
+    else:
+        found = {midnight: compute_item_times(run, midnight, since, new) for midnight in midnights}
+        if _may_store(connection, after, since):
+            connection.execute(
+                "DELETE FROM item_response_time WHERE since = %s AND as_of = ANY(%s) AND item_id = ANY(%s)",
+                (since, midnights, list(new)),
+            )
+            _store(connection, found, since)
+            record_sources(connection, ITEM_TIMES, {_partition(after, since): digest})
+    return {midnight: times for midnight, times in found.items() if times.item_ids.size}
 
 
 def ability_times_since(as_of: datetime, scale: Scale) -> datetime:
@@ -93,8 +322,11 @@ def ability_times_since(as_of: datetime, scale: Scale) -> datetime:
 
 
 def current_ability_times(connection: psycopg.Connection, as_of: datetime) -> dict[datetime, ItemTimes]:
-    """The times that abilities as of a time need, by `since`, one for each look-back of the scales."""
-    wanted = {ability_times_since(as_of, scale) for scale in read_scales(connection).values()}
+    """The times up to a time that abilities need, by `since`, one for each look-back of the scales; those of earlier
+    times are stored, too, where ability moves."""
+    scales = read_scales(connection, as_of)
+    dated_times(connection, as_of, scales)
+    wanted = {ability_times_since(as_of, scale) for scale in scales.values()}
     return {since: current_item_times(connection, as_of, since) for since in sorted(wanted)}
 
 
@@ -120,14 +352,16 @@ def ability_times_of_last_night(
     return None if times is None else (as_of, times)
 
 
-def _timed(as_of: datetime, since: datetime) -> ir.Table:
+def _timed(as_of: datetime, since: datetime, items: Sequence[str] | None = None) -> ir.Table:
     attempts = attempts_between(since, as_of)
+    if items is not None:
+        attempts = attempts.filter(attempts.item_id.isin(list(items)))
     return attempts.filter(attempts.mode == "live", attempts.correct.notnull(), attempts.response_time_ms.notnull())
 
 
-def compute_item_times(run: Run, as_of: datetime, since: datetime) -> ItemTimes:
-    """The times of [since, as_of), from the log."""
-    timed = _timed(as_of, since)
+def compute_item_times(run: Run, as_of: datetime, since: datetime, items: Sequence[str] | None = None) -> ItemTimes:
+    """The times of [since, as_of), from the log; of some `items`, or of all."""
+    timed = _timed(as_of, since, items)
     found = run(
         timed.group_by("item_id").agg(
             median_ms=timed.response_time_ms.cast("float64").median(),
@@ -148,6 +382,23 @@ def _hash_now(run: Run, as_of: datetime, since: datetime) -> str:
     timed = _timed(as_of, since)
     sums = timed.group_by("item_id").agg(n=timed.response_time_ms.count(), total_ms=timed.response_time_ms.sum())
     return _hash(run(sums))
+
+
+def _sums_between(run: Run, points: Sequence[datetime], items: Sequence[str] | None = None) -> pa.Table:
+    """By item and stretch of time, from each of `points` to the next, the number and the sum of times; columns:
+    item_id, stretch (from 0 on), n, total_ms."""
+    timed = _timed(points[-1], points[0], items)
+    stretches = [(timed.completed_at < instant(until), n) for n, until in enumerate(points[1:])]
+    timed = timed.mutate(stretch=ibis.cases(*stretches))
+    grouped = timed.group_by("item_id", "stretch")
+    return run(grouped.agg(n=timed.response_time_ms.count(), total_ms=timed.response_time_ms.sum()))
+
+
+def _added(sums: pa.Table, first: int, last: int) -> pa.Table:
+    """By item, the sums of the stretches from `first` to before `last`."""
+    some = sums.filter(pc.and_(pc.greater_equal(sums["stretch"], first), pc.less(sums["stretch"], last)))
+    added = some.group_by("item_id").aggregate([("n", "sum"), ("total_ms", "sum")])
+    return added.rename_columns(["item_id", "n", "total_ms"])
 
 
 def _hash(sums: pa.Table) -> str:

@@ -11,15 +11,16 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from types import MappingProxyType
+from typing import Any
 
 import ibis
 import numpy as np
-import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 from psycopg.rows import tuple_row
 
-from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import judge
 from irt_assets.responses.columns import attempts_of
 from irt_assets.responses.facts import (
@@ -32,8 +33,8 @@ from irt_assets.responses.facts import (
     lookback_start,
     read_of,
 )
-from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.item_times import ItemTimes
+from irt_assets.responses.item_status import Withdrawals, microseconds
+from irt_assets.responses.item_times import DatedTimes, ItemTimes, TimesOfItems
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import categories_of
 from resources.postgres.database import one_value
@@ -49,9 +50,45 @@ def learner_query(scale: Scale) -> str:
     `attempt` and `learner` mean that learner's rows in it, `question` those of the items met, as a CTE hides the
     relation of its name.
     """
+    return f"""WITH attempt AS MATERIALIZED (
+  SELECT {", ".join(read_of(COLUMNS, {scale.scale_id: scale}))} FROM attempt
+  WHERE user_id = %(user)s AND completed_at >= %(begin)s::timestamptz AND completed_at < %(after)s::timestamptz),
+{_facts_of_attempt(scale)}"""
+
+
+@cache
+def recent_query(scale: Scale) -> str:
+    """The same of the attempts from `start` on, without a look at earlier ones but of the same items and sessions, and
+    beside each what `Recent` says of the log; a further parameter: `from`, when the log begins to bear on θ."""
+    of_log = f"SELECT {', '.join(read_of(COLUMNS, {scale.scale_id: scale}))}, recorded_at FROM attempt"
+    newer = """user_id = %(user)s
+    AND completed_at >= %(start)s::timestamptz AND completed_at < %(after)s::timestamptz"""
+    older = "user_id = %(user)s AND completed_at >= %({since})s::timestamptz AND completed_at < %(start)s::timestamptz"
+    beside = ", e.n, e.recorded_at, e.reopened, last.day, e.n + s.n, greatest(e.recorded_at, s.recorded_at)"
+    return f"""WITH newer AS MATERIALIZED (SELECT item_id, session_id FROM attempt WHERE {newer}),
+earlier AS MATERIALIZED (
+  SELECT count(*) AS n, max(recorded_at) AS recorded_at, coalesce(bool_or(
+    correct IS NULL AND form_id IS NOT NULL AND session_id IN (SELECT session_id FROM newer)), false) AS reopened
+  FROM attempt WHERE {older.format(since="from")}),
+attempt AS MATERIALIZED (
+  {of_log} WHERE {newer}
+  UNION ALL {of_log} WHERE {older.format(since="begin")}
+    AND (item_id IN (SELECT item_id FROM newer) OR session_id IN (SELECT session_id FROM newer))),
+last AS MATERIALIZED (
+  SELECT date_trunc('day', max(completed_at) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS day
+  FROM attempt WHERE completed_at < %(end)s::timestamptz),
+since AS MATERIALIZED (
+  SELECT count(*) AS n, max(recorded_at) AS recorded_at FROM attempt, last
+  WHERE completed_at >= %(start)s::timestamptz AND completed_at < last.day),
+{_facts_of_attempt(scale, beside)}
+CROSS JOIN earlier e CROSS JOIN last CROSS JOIN since s"""
+
+
+def _facts_of_attempt(scale: Scale, also: str = "") -> str:
+    """The rest of a query that has defined what `attempt` is."""
     scales = {scale.scale_id: scale}
     facts = eligibility_facts(_START, _END, scales)
-    of_log, of_bank = (", ".join(read_of(names, scales)) for names in (COLUMNS, ITEM_COLUMNS))
+    of_bank = ", ".join(read_of(ITEM_COLUMNS, scales))
     text = ibis.to_sql(facts, dialect="postgres").replace("%", "%%")
     places = {lookback_start(_START, scales): "begin", _START: "start", _END: "end", _END + LATER: "after"}
     for time, name in places.items():
@@ -59,13 +96,10 @@ def learner_query(scale: Scale) -> str:
         if literal not in text:
             raise AssertionError(f"ibis writes times otherwise than as {literal}")
         text = text.replace(literal, f"%({name})s::timestamptz")
-    return f"""WITH attempt AS MATERIALIZED (
-  SELECT {of_log} FROM attempt
-  WHERE user_id = %(user)s AND completed_at >= %(begin)s::timestamptz AND completed_at < %(after)s::timestamptz),
-learner AS MATERIALIZED (SELECT {", ".join(LEARNER_COLUMNS)} FROM learner WHERE user_id = %(user)s),
+    return f"""learner AS MATERIALIZED (SELECT {", ".join(LEARNER_COLUMNS)} FROM learner WHERE user_id = %(user)s),
 question AS MATERIALIZED (
   SELECT {of_bank} FROM question WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt)))
-SELECT item_id, completed_at, {", ".join(judged(facts.columns))} FROM ({text}) f"""
+SELECT item_id, completed_at, {", ".join(judged(facts.columns))}{also} FROM ({text}) f"""
 
 
 @cache
@@ -76,22 +110,20 @@ def _judged_columns(scale: Scale) -> pa.Schema:
 
 @dataclass(frozen=True)
 class ScoredItems:
-    """J items that learners are scored by, in order of id, and what the rules ask of each; arrays of shape (J,).
+    """J items that learners are scored by, in order of id, and what the rules ask of each.
 
-    `places`: where each is. `median_ms` and `n_timed` as `ItemTimes.of` has them. `withdrawn`: when answers to which
-    of them do not count.
+    `places`: where each is. `times`: their usual ones. `withdrawn`: when answers to which of them do not count.
     """
 
     item_ids: tuple[str, ...]
     places: Mapping[str, int]
-    median_ms: Floats
-    n_timed: npt.NDArray[np.int64]
+    times: TimesOfItems
     withdrawn: Withdrawals
 
     @classmethod
-    def of(cls, items: Collection[str], times: ItemTimes, withdrawn: Withdrawals) -> ScoredItems:
+    def of(cls, items: Collection[str], times: ItemTimes | DatedTimes, withdrawn: Withdrawals) -> ScoredItems:
         item_ids = tuple(sorted(items))
-        return cls(item_ids, {item: place for place, item in enumerate(item_ids)}, *times.of(item_ids), withdrawn)
+        return cls(item_ids, {item: place for place, item in enumerate(item_ids)}, times.among(item_ids), withdrawn)
 
 
 def learner_responses(
@@ -103,32 +135,90 @@ def learner_responses(
     scale: Scale,
     items: ScoredItems,
 ) -> Responses:
-    """One learner's eligible responses to `items` in [start, end), in order of items; `query`: the `learner_query`."""
+    """One learner's eligible responses to `items` in [start, end) with their times, in order of items; `query`: the
+    `learner_query`."""
+    return _responses_of(_rows(connection, query, user_id, start, end, scale), scale, items)
+
+
+@dataclass(frozen=True)
+class Recent:
+    """A learner's eligible `responses` of [start, end), and what of the log they and a state rest on.
+
+    Attributes:
+        n, recorded_at: of the attempts before the start, with the look-back: how many there are, and when the last was
+            written. reopened: one of them is of a session that goes on, and may now be an omission.
+        day: when the day of the last attempt began; n_until and recorded_until are as n and recorded_at, of the
+            attempts before it.
+    """
+
+    responses: Responses
+    n: int
+    recorded_at: datetime | None
+    reopened: bool
+    day: datetime
+    n_until: int
+    recorded_until: datetime | None
+
+
+def recent_responses(
+    connection: psycopg.Connection,
+    query: str,
+    user_id: str,
+    counts_from: datetime,
+    start: datetime,
+    end: datetime,
+    scale: Scale,
+    items: ScoredItems,
+) -> Recent | None:
+    """`learner_responses` by the `recent_query`; None where there is no attempt in [start, end). counts_from: the first
+    time whose answers count, at most the start."""
+    since = lookback_start(counts_from, {scale.scale_id: scale})
+    rows = _rows(connection, query, user_id, start, end, scale, {"from": since})
+    if not rows:
+        return None
+    return Recent(_responses_of([row[:-6] for row in rows], scale, items), *rows[0][-6:])
+
+
+def _rows(
+    connection: psycopg.Connection,
+    query: str,
+    user_id: str,
+    start: datetime,
+    end: datetime,
+    scale: Scale,
+    also: Mapping[str, datetime] = MappingProxyType({}),
+) -> list[tuple[Any, ...]]:
     wanted = {
         "user": user_id,
         "begin": lookback_start(start, {scale.scale_id: scale}),
         "start": start,
         "end": end,
         "after": end + LATER,
+        **also,
     }
     with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
-        rows = cursor.execute(query.encode(), wanted, prepare=True).fetchall()
+        return cursor.execute(query.encode(), wanted, prepare=True).fetchall()
+
+
+def _responses_of(rows: list[tuple[Any, ...]], scale: Scale, items: ScoredItems) -> Responses:
     places, out = items.places, items.withdrawn.stretches
     rows = [row for row in rows if row[0] in places and not (row[0] in out and items.withdrawn.covers(row[0], row[1]))]
     if not rows:
         nothing = np.empty(0, dtype=np.int32)
-        return Responses(nothing, nothing, nothing.astype(np.int8), 1, items.item_ids)
-    item_ids, _, *facts = zip(*rows, strict=True)
+        at = nothing.astype(np.int64)
+        return Responses(nothing, nothing, nothing.astype(np.int8), 1, items.item_ids, at=at)
+    item_ids, times, *facts = zip(*rows, strict=True)
     item = np.array([places[item_id] for item_id in item_ids], dtype=np.int32)
+    at = np.array([microseconds(time) for time in times])
     found = pa.table(facts, schema=_judged_columns(scale))
-    attempts = attempts_of(found, np.zeros(item.size, dtype=np.int32), item, items.median_ms, items.n_timed)
+    attempts = attempts_of(found, np.zeros(item.size, dtype=np.int32), item, *items.times.of(item, at))
     score = judge(attempts, scale.rules, min_learner=False, min_item=False).score
     scored = np.flatnonzero(score >= 0)
     scored = scored[np.argsort(item[scored], kind="stable")]
     most = attempts.max_score
     categories = None if most is None else categories_of(item, most, items.item_ids)
     person = np.zeros(scored.size, dtype=np.int32)
-    return Responses(person, item[scored], score[scored], 1, items.item_ids, categories)
+    return Responses(person, item[scored], score[scored], 1, items.item_ids, categories, at=at[scored])
 
 
 def last_live_answer(connection: psycopg.Connection, user_id: str) -> datetime | None:

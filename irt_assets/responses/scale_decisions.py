@@ -1,8 +1,10 @@
-"""What people decided on a scale's model and priors, and what of it holds for a window.
+"""What people decided on a scale's model, its priors and how its learners' abilities move, and what of it holds for a
+window.
 
 A decision holds for windows that begin at its `effective_from` or later, until a later decision on the same subject.
-Where none holds, the model is the one that `irt scale init` stored, and there is no prior. Rows are never changed.
-What does not belong here: what a new model does to months and anchors (see `decisions.model_change`).
+Where none holds, the model is the one that `irt scale init` stored, there is no prior, and abilities stand still. Rows
+are never changed. What does not belong here: what a new model does to months and anchors, and another movement to
+learners (see `decisions.model_change`, `decisions.movement_change`).
 """
 
 from __future__ import annotations
@@ -14,16 +16,35 @@ from typing import Any, Literal
 
 import psycopg
 
+from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.core.priors import NO_PRIOR, Priors, prior_from_text
 from resources.postgres.database import records
 
-Subject = Literal["model", "prior_a", "prior_b", "prior_c", "guessing", "misfit"]
+Subject = Literal[
+    "model",
+    "prior_a",
+    "prior_b",
+    "prior_c",
+    "ability_variance",
+    "ability_growth",
+    "occasion_variance",
+    "guessing",
+    "misfit",
+]
 OF_THE_MODEL: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c")
 """Subjects that a fit depends on."""
 ACCEPTABLE: tuple[Subject, ...] = ("guessing", "misfit")
 """Subjects that are accepted, with a reason, where they hold a month."""
 PRIORS: Mapping[Subject, str] = {"prior_a": "a", "prior_b": "b", "prior_c": "c"}
 """Subject → the parameter that the prior is on."""
+MOVEMENT: Mapping[Subject, tuple[str, float, float]] = {
+    "ability_variance": ("variance", 0.0, 1.0),
+    "ability_growth": ("growth", -1.0, 1.0),
+    "occasion_variance": ("occasion_variance", 0.0, 4.0),
+}
+"""Subject → the part of a `Movement` that it sets, the least and the greatest value."""
+AUTO = "auto"
+"""Value of a part of the movement: proposals are wanted, and the number in force stays."""
 ACCEPTED = "accepted"
 REFERENCE = "reference"
 """Subject of misfit: it is accepted, and the decision's first month is what later ones are compared with."""
@@ -96,3 +117,26 @@ def priors_in_force(decisions: Iterable[ScaleDecision], window_start: datetime |
         chosen[parameter] = prior_from_text(parameter, decided.value if decided else NO_PRIOR)
     priors = Priors(**chosen)
     return None if priors == Priors() else priors
+
+
+def movement_in_force(decisions: Iterable[ScaleDecision], at: datetime | None) -> Movement:
+    """How abilities of a scale move as of a time (None: by the newest decisions of all).
+
+    A month's abilities are those of its end, so a decision from October on first counts after 1 October 00:00.
+    """
+    numbers = [
+        decision
+        for decision in decisions
+        if decision.subject in MOVEMENT and decision.value != AUTO and (at is None or decision.effective_from < at)
+    ]
+    decided = {subject: decision_in_force(numbers, subject, None) for subject in MOVEMENT}
+    return Movement(
+        **{part: float(found.value) for subject, (part, *_) in MOVEMENT.items() if (found := decided[subject])}
+    )
+
+
+def proposals_wanted(decisions: Iterable[ScaleDecision]) -> bool:
+    """Whether the newest decision on a part of one scale's movement is `auto`."""
+    decisions = list(decisions)
+    newest = (decision_in_force(decisions, subject, None) for subject in MOVEMENT)
+    return any(decided is not None and decided.value == AUTO for decided in newest)

@@ -21,9 +21,11 @@ from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.eligibility.rules import STAGE_OF, STAGES, Rules
 from irt_assets.responses.scale_decisions import (
     ACCEPTABLE,
+    MOVEMENT,
     ScaleDecision,
     Subject,
     decision_in_force,
+    movement_in_force,
     priors_in_force,
     read_decisions,
 )
@@ -40,7 +42,8 @@ class Scale:
     a decision has set the model (None: it is that of the origin), `priors` are the scale's own (None: it has none).
     A scale that occurs in the bank but has no origin yet has `initialised` false and the default rules.
     `answers_until`: new answers that were recorded later are left out of the window (see `late_answers`).
-    `scored`: some of its items have more than right and wrong. `movement`: how its learners' abilities move.
+    `scored`: some of its items have more than right and wrong. `movement`: how its learners' abilities move, up to the
+    time that the scale was read for.
     """
 
     scale_id: str
@@ -107,6 +110,7 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
         model_since=decided.effective_from if decided else None,
         priors=priors_in_force(decisions, window_start),
         scored=row["scored"],
+        movement=movement_in_force(decisions, window_start),
     )
 
 
@@ -191,7 +195,15 @@ def consider_rules(connection: psycopg.Connection, scale_id: str, settings: Mapp
 
 
 def rules_from_settings(settings: Mapping[str, Any]) -> Rules:
-    """`Rules.from_settings`, which also raises PsychometricsError for demanding an engine that there is not."""
+    """`Rules.from_settings`, which also raises PsychometricsError for demanding an engine that there is not, and
+    PermanentFailure for how abilities move, which is decided from a month on."""
+    decided = [name for name in settings if name in MOVEMENT]
+    if decided:
+        raise PermanentFailure(
+            f"{', '.join(decided)} {'is' if len(decided) == 1 else 'are'} decided from a month on, with the effect on "
+            f"learners before it: `irt scale set {decided[0]}={settings[decided[0]]} --from YYYY-MM`, in a command of "
+            "its own"
+        )
     rules = Rules.from_settings(settings)
     require_demandable(rules.publication.demands)
     return rules

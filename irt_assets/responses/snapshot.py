@@ -42,6 +42,8 @@ from resources.postgres.database import Database, advisory_lock, record, records
 
 FIT_COLUMNS = ("user_id", "item_id", "scale_id", "form_id", "reason", "score", *SCORES)
 """What a fit reads of a snapshot: the scored responses, which items have too few, and `SCORES` where it has them."""
+CALIBRATION_COLUMNS = (*FIT_COLUMNS, "completed_at")
+"""What a calibration reads: `FIT_COLUMNS`, and when each answer was given."""
 Judge = Callable[[Run, ObjectStore, str, datetime, datetime, Mapping[str, Scale]], tuple[WindowTotals, Manifest]]
 """Judges the attempts of a window by the rules of their scales where they are, and stores them as parts below a folder:
 called with where they are, the store, the folder, start, end and scales; what they come to, and the manifest, which is

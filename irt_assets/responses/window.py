@@ -20,16 +20,17 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.core.arrays import Ints
+from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import Attempts, Judgement, Reason, judge
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.fit.growth import days_since_first_answer
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.columns import attempts_of, codes, max_scores, numbers
+from irt_assets.responses.columns import attempts_of, codes, instants, max_scores, numbers
 from irt_assets.responses.facts import FACTS, LATER, SCORES, eligibility_facts, judged, lookback_start
 from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.item_times import ItemTimes, current_item_times
+from irt_assets.responses.item_times import DatedTimes, ItemTimes, current_item_times, times_for_scoring
 from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of, sums_of_table
 from irt_assets.responses.scales import Scale
 from resources.cluster.relational import Run, on_log, on_postgres
@@ -83,6 +84,7 @@ class WindowTotals:
     data_hash: str
 
 
+_MICROSECONDS_OF_A_DAY = 86_400_000_000
 _MARK = "v2:"
 """What every stored hash begins with: how the rows were written out (as `row_hash` says)."""
 
@@ -245,12 +247,12 @@ def scoring_groups(
     items: Sequence[str],
     withdrawn: Withdrawals | None = None,
 ) -> Iterator[tuple[Responses, npt.NDArray[np.object_]]]:
-    """`scoring_responses` of all learners, some learners after the others, so that answers need not fit in memory.
+    """`scoring_responses` of all learners, some learners after the others, so that answers need not fit in memory; item
+    times are `times_for_scoring`.
 
     Nobody may use the connection until all of them are read. Item times are those before the answers are.
     """
-    scales = {scale.scale_id: scale}
-    times = current_item_times(connection, end, lookback_start(start, scales))
+    times = times_for_scoring(connection, start, end, scale)
     query = f'{_query_for_scoring(start, end, scale)} ORDER BY user_id COLLATE "C"'
     held: list[pa.Table] = []
     for part in read_parts(connection, query, {"items": list(items), "learners": None}):
@@ -277,19 +279,21 @@ def scoring_facts(start: datetime, end: datetime, scale: Scale) -> ir.Table:
 
 
 def judged_for_scoring(
-    found: pa.Table, times: ItemTimes, scale: Scale, withdrawn: Withdrawals | None
+    found: pa.Table, times: ItemTimes | DatedTimes, scale: Scale, withdrawn: Withdrawals | None
 ) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """The eligible responses among `found`, which has the columns of `scoring_facts`, and the learners."""
+    """The eligible responses among `found`, which has the columns of `scoring_facts`, with their times, and the
+    learners."""
+    at = instants(found["completed_at"])
     if withdrawn is not None and withdrawn.stretches:
         item, item_ids = codes(found["item_id"])
-        at = pc.cast(pc.cast(found["completed_at"], pa.timestamp("us", "UTC")), pa.int64()).to_numpy()
-        found = found.filter(pa.array(~withdrawn.mask(item, item_ids, at)))
+        counts = ~withdrawn.mask(item, item_ids, at)
+        found, at = found.filter(pa.array(counts)), at[counts]
     person, users = codes(found["user_id"])
     item, item_ids = codes(found["item_id"])
-    attempts = attempts_of(found, person, item, *times.of(item_ids))
+    attempts = attempts_of(found, person, item, *times.among(item_ids).of(item, at))
     judgement = judge(attempts, scale.rules, min_learner=False, min_item=False)
     scored = _scored(person, users, item, item_ids, judgement.score, attempts.max_score)
-    return scored.responses, scored.learners
+    return replace(scored.responses, at=at[scored.rows]), scored.learners
 
 
 def earlier_responses(
@@ -313,10 +317,11 @@ def earlier_responses(
 @dataclass(frozen=True)
 class ItemCounts:
     """By item of a scale, how many responses are `scored`, and how many those have that are `left_out` because they
-    have too few."""
+    have too few. `categories`: of the items in `scored`, in their order; None: two of each."""
 
     scored: Mapping[str, int]
     left_out: Mapping[str, int]
+    categories: Ints | None = None
 
 
 @dataclass(frozen=True)
@@ -339,6 +344,14 @@ def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.
     """The scored responses of one scale, and the learners' ids in the order of their indices."""
     scored = _scored_of(_scored_rows(table, scale_id))
     return scored.responses, scored.learners
+
+
+def timed_responses_of(table: pa.Table, scale_id: str) -> tuple[Scored, Floats]:
+    """The scored responses of one scale, and the days since the learner's first of them, shape (R,)."""
+    found = _scored_rows(table, scale_id, "completed_at")
+    scored = _scored_of(found)
+    at = pc.cast(pc.cast(found["completed_at"], pa.timestamp("us", "UTC")), pa.int64()).to_numpy()[scored.rows]
+    return scored, days_since_first_answer(scored.responses.person, at / _MICROSECONDS_OF_A_DAY)
 
 
 def scored_sittings_of(table: pa.Table, scale_id: str) -> tuple[Scored, npt.NDArray[np.object_]]:

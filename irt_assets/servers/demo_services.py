@@ -38,7 +38,7 @@ def example_request(settings: Settings, address: str) -> str:
     """A command for the shell that asks the θ API at `address` for a learner who has a θ."""
     with Database(settings).connect() as connection:
         row = connection.execute("SELECT user_id FROM mirt_ability ORDER BY fitted_at DESC, user_id LIMIT 1").fetchone()
-    body = shlex.quote(json.dumps({"user_id": row[0] if row else "u1", "lookback_days": 365}))
+    body = shlex.quote(json.dumps({"user_id": row[0] if row else "u1"}))
     return (
         f'. {shlex.quote(str(settings.irt_home / "irt.env"))}; curl -H "Authorization: Bearer $IRT_THETA_TOKEN" '
         f"--json {body} {address}/api/seedtest/analysis/irt/update-theta"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import Reason
@@ -59,10 +61,14 @@ def count_items(settings: Settings, store: ObjectStore, snapshot: Snapshot, scal
     """How many answers the items of a scale have in a snapshot, counted on Spark."""
     attempts = _attempts(settings, store, snapshot, scale_id)
     few = attempts.reason == str(Reason.FEW_ITEM_RESPONSES)
-    counted = attempts.where(attempts.reason.isNull() | few).groupBy("item_id", few.alias("few")).count().collect()
-    n = {(row["item_id"], bool(row["few"])): row["count"] for row in counted}
+    known = attempts.where(attempts.reason.isNull() | few)
+    asked = {"*": "count"} | ({"max_score": "max"} if "max_score" in known.columns else {})
+    counted = known.groupBy("item_id", few.alias("few")).agg(asked).collect()
+    n = {(row["item_id"], bool(row["few"])): row["count(1)"] for row in counted}
     scored, left_out = ({item: n[item, few] for item, few in sorted(n) if few is which} for which in (False, True))
-    return ItemCounts(scored, left_out)
+    most = {row["item_id"]: row["max(max_score)"] or 1 for row in counted} if len(asked) > 1 else {}
+    categories = np.array([most[item] + 1 for item in scored]) if any(m > 1 for m in most.values()) else None
+    return ItemCounts(scored, left_out, categories)
 
 
 def _attempts(settings: Settings, store: ObjectStore, snapshot: Snapshot, scale_id: str) -> DataFrame:

@@ -34,7 +34,7 @@ from irt_assets.psychometrics.eligibility.attempts import JudgedLearners, counts
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.facts import FACTS, JUDGED, SCORES, lookback_start
 from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.item_times import ItemTimes, compute_item_times
+from irt_assets.responses.item_times import DatedTimes, ItemTimes, compute_item_times
 from irt_assets.responses.row_hash import row_hash, sums_of
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, store_parquet
@@ -151,7 +151,7 @@ def map_learners(
     scale: Scale,
     items: Sequence[str],
     withdrawn: Withdrawals,
-    times: ItemTimes,
+    times: ItemTimes | DatedTimes,
     make: Callable[[Responses, npt.NDArray[np.object_]], pa.Table],
     schema: str,
 ) -> Iterator[pa.Table]:

@@ -338,11 +338,12 @@ def _ability_body(one: Theta, measures: Measures) -> dict[str, Any]:
         "model": measure.scale.model.upper() if measure else None,
         "version": f"v{one.scale_version}",
         "updated_at": _z(one.fitted_at),
-        "answers_until": _z(one.window_end),
+        "as_of": _z(one.as_of) if one.as_of else None,
         "n_items": one.n_items,
         "set_hash": one.set_hash,
         "kind": one.kind,
         "se_total": one.se_total,
+        "lookback_days": one.lookback_days,
     }
 
 
@@ -356,4 +357,4 @@ def _faults(error: RequestValidationError) -> str:
     for fault in error.errors()[:5]:
         place = ".".join(str(part) for part in fault["loc"][1:])
         faults.append(f"{place[:64]!a}: {fault['msg']}" if place else str(fault["msg"]))
-    return f'{"; ".join(faults)}. Send JSON such as {{"user_id": "…", "lookback_days": 30}}.'
+    return f'{"; ".join(faults)}. Send JSON such as {{"user_id": "…"}}.'

@@ -48,8 +48,13 @@ class Asked(BaseModel):
 
     user_id: UserId
     lookback_days: Annotated[
-        int, Field(ge=1, le=365, description="answers of this many days count"), BeforeValidator(_whole)
-    ] = 30
+        Annotated[int, Field(ge=1, le=365)] | None,
+        Field(
+            description="answers of this many days count; without it 30, or all of a year where ability moves: there a "
+            "θ of fewer days is answered and not stored"
+        ),
+        BeforeValidator(_whole),
+    ] = None
 
 
 class OfScale(BaseModel):
@@ -62,12 +67,16 @@ class OfScale(BaseModel):
     )
     version: str = Field(description="of the scale's anchors, e.g. v1")
     updated_at: str
-    answers_until: str
+    as_of: str | None = Field(description="the last of its answers; null: measured before version 1.1")
     n_items: int
     set_hash: str = Field(description="of the published parameters that were used")
     kind: str = Field(description="monthly, nightly or online")
     se_total: float | None = Field(
         description="with the errors of the item parameters and of their linking; null: they are not known"
+    )
+    lookback_days: int | None = Field(
+        description="ability moves, and θ is of the answers of so many days alone, as asked for, and is not stored; "
+        "null: of all that count"
     )
 
 

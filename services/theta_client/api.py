@@ -41,7 +41,7 @@ class Address(NamedTuple):
     base: str
     tls: ssl.SSLContext | None
     token: str
-    lookback_days: int
+    lookback_days: int | None
 
 
 def update_theta(user_id: str) -> None:
@@ -68,7 +68,7 @@ def read_address() -> Address:
     """From the environment, at the first use. A bad setting fails each update, as another value would be a guess."""
     url = os.environ.get("IRT_THETA_URL", "http://127.0.0.1:8001").strip()
     token = os.environ.get("IRT_THETA_TOKEN", "").strip()
-    days = os.environ.get("IRT_THETA_LOOKBACK_DAYS", "30").strip()
+    days = os.environ.get("IRT_THETA_LOOKBACK_DAYS", "").strip()
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -79,10 +79,10 @@ def read_address() -> Address:
         raise UpdateFailed("IRT_THETA_URL must be http(s)://HOST[:PORT], without a password")
     if not re.fullmatch(r"[!-~]*", token):
         raise UpdateFailed("IRT_THETA_TOKEN must be printable ASCII without spaces")
-    if not re.fullmatch(r"[0-9]{1,3}", days) or not 1 <= int(days) <= 365:
-        raise UpdateFailed("IRT_THETA_LOOKBACK_DAYS must be between 1 and 365")
+    if days and not (re.fullmatch(r"[0-9]{1,3}", days) and 1 <= int(days) <= 365):
+        raise UpdateFailed("IRT_THETA_LOOKBACK_DAYS must be empty, or between 1 and 365")
     tls = ssl.create_default_context() if parts.scheme == "https" else None
-    return Address(cast(str, parts.hostname), port, parts.path.rstrip("/"), tls, token, int(days))
+    return Address(cast(str, parts.hostname), port, parts.path.rstrip("/"), tls, token, int(days) if days else None)
 
 
 def _connect(address: Address, deadline: float) -> socket.socket:
@@ -105,7 +105,8 @@ def _connect(address: Address, deadline: float) -> socket.socket:
 
 
 def _request(address: Address, user_id: str) -> bytes:
-    body = json.dumps({"user_id": user_id, "lookback_days": address.lookback_days}).encode()
+    days = {} if address.lookback_days is None else {"lookback_days": address.lookback_days}
+    body = json.dumps({"user_id": user_id, **days}).encode()
     host = f"[{address.host}]" if ":" in address.host else address.host
     head = [
         f"POST {address.base}{PATH} HTTP/1.1",

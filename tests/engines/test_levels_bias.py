@@ -27,6 +27,19 @@ def test_levels_bring_the_bias_of_the_slopes_within_five_hundredths(width: float
     assert abs(np.mean(levelled)) <= 0.05
 
 
+def test_levels_take_the_bias_from_the_slopes_of_scored_items_too() -> None:
+    """A third of the items is scored 0 … 3; errors as above, for two worlds together."""
+    one, levelled = [], []
+    for seed in (1, 2):
+        world = simulate(np.random.default_rng(seed), World(width=0.5, max_score=3))
+        one.append(bias_of(world, fit_em(world.window, model=world.models))[0])
+        fit = by_level(world).calibration
+        assert fit.convergence.converged, fit.convergence.reason
+        levelled.append(bias_of(world, fit)[0])
+    assert np.mean(one) < -0.3
+    assert abs(np.mean(levelled)) <= 0.05
+
+
 def test_a_fit_by_level_is_in_the_unit_of_all_learners_together() -> None:
     world = simulate(np.random.default_rng(3), World())
     found = by_level(world)

@@ -8,8 +8,9 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.movement import STILL, Movement
 from irt_assets.psychometrics.scoring.abilities import eap
-from irt_assets.psychometrics.scoring.progress import goal_probability, improvement
+from irt_assets.psychometrics.scoring.progress import goal_probability, improvement, variance_since
 from tests.helpers.kpi_reference import curve, wle
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 
@@ -85,9 +86,13 @@ def test_a_window_that_says_nothing_of_ability_gives_no_improvement() -> None:
     assert np.isnan(improvement(responses, np.array([True, False]), ItemCurves(a, d, np.zeros(2)))).all()
 
 
-@pytest.mark.parametrize("weeks", [0.0, 26.0])
+@pytest.mark.parametrize(
+    ("weeks", "movement", "walk"), [(0.0, STILL, 0.05), (26.0, STILL, 0.05), (26.0, Movement(variance=0.1**2), 0.1)]
+)
 @pytest.mark.parametrize("n_items", [5, 30])
-def test_of_learners_given_a_goal_probability_that_share_is_at_the_goal(weeks: float, n_items: int) -> None:
+def test_of_learners_given_a_goal_probability_that_share_is_at_the_goal(
+    weeks: float, movement: Movement, walk: float, n_items: int
+) -> None:
     """Each bin holds 1,500 of 60,000 learners or more: a standard error of at most 0.013 beside a width of 0.1."""
     rng = np.random.default_rng(4)
     a, b, c = bank(80, rng)
@@ -95,8 +100,8 @@ def test_of_learners_given_a_goal_probability_that_share_is_at_the_goal(weeks: f
     responses, _ = answers(theta, (n_items, 0), (a, b, c), rng)
     scores = eap(responses, a, -a * b, c, mean=0.3, sd=1.2)
     target = rng.normal(0.5, 1, theta.size)
-    now = theta + rng.normal(0, 0.05 * np.sqrt(weeks), theta.size)
-    given = goal_probability(scores.theta, scores.se, np.full(theta.size, weeks), target)
+    now = theta + rng.normal(0, walk * np.sqrt(weeks), theta.size)
+    given = goal_probability(scores.theta, scores.se, variance_since(movement, np.full(theta.size, weeks)), target)
     for low in np.arange(0.05, 0.95, 0.1):
         there = (given >= low) & (given < low + 0.1)
         assert there.sum() > 1500

@@ -579,3 +579,61 @@ def test_a_graded_response_model_gives_the_same_shares_of_each_score_and_another
 def test_adaptive_assignment_of_scored_items_is_refused():
     with pytest.raises(PsychometricsError, match="scored 0 and 1"):
         replace(SMALL, assignment="adaptive", adaptive_items=20, scored_items=KINDS)
+
+
+def test_ability_moves_day_by_day_as_planted() -> None:
+    """Mean and variance of θ's change over 60 days; limits of four standard errors, of 2020 learners. A scenario that
+    stands still has the same learners and sessions."""
+    moving = replace(
+        SMALL,
+        learners_per_month=2000,
+        yearly_growth=1.2,
+        yearly_growth_sd=0.6,
+        weekly_variance=0.04,
+        occasion_sd=0.2,
+        growth_mean=0.0,
+        growth_sd=0.0,
+    )
+    log, truth = simulate(moving)
+    still, at_rest = simulate(replace(SMALL, learners_per_month=2000, growth_mean=0.0, growth_sd=0.0))
+    np.testing.assert_array_equal(log.completed_at, still.completed_at)
+    np.testing.assert_array_equal(log.item, still.item)
+    daily = truth.learners.daily[truth.learners.cohort == 0]
+    assert daily.shape[1] == 31 + 31 + 30
+    assert at_rest.learners.daily.shape[1] == 0
+    years = 60 / 365.25
+    change = daily[:, 60] - daily[:, 0]
+    variance = (0.6 * years) ** 2 + 60 / 7 * 0.04 + 2 * 0.2**2
+    n = change.size
+    assert abs(change.mean() - 1.2 * years) < 4 * np.sqrt(variance / n)
+    assert abs(change.var() / variance - 1) < 4 * np.sqrt(2 / n)
+    np.testing.assert_allclose(truth.learners.theta[truth.learners.cohort == 0, 0], daily[:, :31].mean(axis=1))
+    assert np.isnan(truth.learners.daily[truth.learners.cohort == 1, :31]).all()
+    day = (log.completed_at.astype("datetime64[D]") - np.datetime64(MONTHS[0], "D")).astype(int)
+    theta = truth.learners.daily[log.person, day]
+    rows = log.scored & ~log.rapid & (log.hints == 0) & (log.correct >= 0) & (log.form >= 0)
+    rows &= truth.bank.sound[log.item]
+    bank, month = truth.bank, month_index(log, truth)
+    p = expit(bank.a[log.item] * (theta - bank.b[month, log.item]))[rows]
+    # what eligibility scores 0 is drawn among wrong answers, so those that are left are a little better than the model
+    slope = np.cov(log.score[rows], p)[0, 1] / p.var()
+    assert abs(slope - 1) < 0.03
+
+
+def test_a_curriculum_has_one_order_and_learners_paces() -> None:
+    planned = replace(SMALL, curriculum=True, slowest_pace=1.5, sessions=(8, 8), span_days=(12, 12))
+    log, _ = simulate(planned)
+    exam = log.form >= 0
+    order = np.lexsort((log.position, log.session, log.completed_at))
+    order = order[exam[order]]
+    for person in np.unique(log.person)[:20]:
+        items = log.item[order][log.person[order] == person]
+        assert (np.diff(items) % len(log.item_ids) == 1).all()
+    first, last = (np.full(log.user_ids.size, at, dtype="datetime64[ms]") for at in ("2100-01-01", "2000-01-01"))
+    np.minimum.at(first, log.person[exam], log.completed_at[exam])
+    np.maximum.at(last, log.person[exam], log.completed_at[exam])
+    days = (last - first)[: planned.learners_per_month] / np.timedelta64(1, "D")
+    assert 7.5 < days.min() < 9
+    assert 17 < days.max() < 18.5
+    with pytest.raises(PsychometricsError, match="no order of items"):
+        replace(SMALL, curriculum=True, assignment="adaptive", adaptive_items=20)

@@ -31,6 +31,12 @@ MAPPING = {
     }
 }
 
+POINTS = {
+    "columns": {ours: name for ours, name in MAPPING["columns"].items() if ours != "correct"} | {"score": "score"},
+    "max_scores": {"q*": 4},
+}
+"""The same table, with 0 to 4 points an answer."""
+
 
 class Company:
     """The company's side: its database, by SQLAlchemy's address."""

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.abilities.batch import measure
+from irt_assets.abilities.batch import measure, measure_at
 from irt_assets.common.partitions import Month
 from irt_assets.features.daily import write_features
 from irt_assets.gates.month_judged import MonthState, State
@@ -104,6 +104,20 @@ def nothing(_world: World) -> None:
 
 def sql(statement: str) -> Callable[[World], None]:
     return lambda world: world.sql(statement)
+
+
+def half_of_june_in_july_where_abilities_move(world: World) -> None:
+    """Every other answer of June is given a month later, and learners are measured at the end of June without them."""
+    world.sql(
+        """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
+           VALUES (%s, 'ability_variance', '0.0025', '2026-06-01Z', 'Ann', 'learners learn')""",
+        SCALE,
+    )
+    world.sql(
+        """UPDATE response_log SET completed_at = completed_at + interval '30 days'
+           WHERE completed_at < '2026-07-01Z' AND mod(position, 2) = 0"""
+    )
+    measure_at(world.connection, Month(JUNE).end, "monthly", "as abilities move")
 
 
 def four_more_fits(world: World) -> None:
@@ -618,6 +632,14 @@ CASES = [
                WHERE form_id IS NOT NULL AND position > 8 AND completed_at >= '2026-07-01Z'"""
         ),
         {SCALE},
+    ),
+    Case(
+        "abilities_forecast_the_next_answers",
+        sql("UPDATE mirt_ability SET theta = theta + 0.6 WHERE kind = 'monthly' AND window_end = '2026-07-01Z'"),
+        {SCALE, f"{SCALE}: decile 6"},
+        prepare=half_of_june_in_july_where_abilities_move,
+        others=True,
+        partition=JULY,
     ),
 ]
 

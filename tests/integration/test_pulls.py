@@ -23,7 +23,7 @@ from jobs import pulls
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.pulled import MAPPING, NAME, TABLE, Company, pull, source
+from tests.helpers.pulled import NAME, POINTS, TABLE, Company, pull, source
 from tests.helpers.rooms import rows
 from tests.helpers.typed import IrtOf
 
@@ -148,10 +148,8 @@ def test_a_source_whose_scores_are_points_is_stopped_and_nothing_is_stored(
 def test_scores_are_pulled_where_the_mapping_says_how_many_points_there_are(
     company: Company, settings: Settings, database: Database
 ) -> None:
-    columns = {ours: theirs for ours, theirs in MAPPING["columns"].items() if ours != "correct"}
-    mapping = {"columns": columns | {"score": "score"}, "max_scores": {"q*": 4}}
     company.run(row(4, 3, answered=at(hours=1)))
-    assert pull(database, company.write_file(settings, table="company.answers", mapping=mapping)).accepted == 4
+    assert pull(database, company.write_file(settings, table="company.answers", mapping=POINTS)).accepted == 4
     found = rows(database, "SELECT score, correct FROM response_log ORDER BY attempt_id")
     assert found == [(1, False), (0, False), (1, False), (3, False)]
     assert rows(database, "SELECT max_score FROM question") == [(4,)]

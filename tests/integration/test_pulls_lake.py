@@ -16,7 +16,7 @@ from irt_assets.responses.pulling.nightly import Comparison
 from resources.failures import TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.pulled import Company, pull, source
+from tests.helpers.pulled import POINTS, Company, pull, source
 from tests.helpers.rooms import rows
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -75,13 +75,18 @@ def test_of_an_iceberg_table_new_files_are_read(
 ) -> None:
     made = lake.create_table("exams.answers", schema=table().schema)
     address = f"iceberg:sqlite:///{tmp_path}/catalog.db"
-    lms = company.write_file(settings, address=address, table="exams.answers", catalog={"name": "made"}, cursor=None)
+    named = {"table": "exams.answers", "catalog": {"name": "made"}, "cursor": None, "mapping": POINTS}
+    lms = company.write_file(settings, address=address, **named)
     assert pull(database, lms).read == 0
-    made.append(table(*range(1, 301)))
+    made.append(table(*range(1, 301), score=4))
     assert pull(database, lms).accepted == 300
-    made.append(table(301, score=0))
+    made.append(table(301, score=3))
     report = pull(database, lms)
     assert (report.read, report.accepted, pull(database, lms).read) == (1, 1, 0)
+    assert rows(database, "SELECT score, correct FROM response_log WHERE attempt_id IN ('300', '301') ORDER BY 1") == [
+        (3, False),
+        (4, True),
+    ]
     assert [*Comparison(database, source(lms)).run(NOW)] == []
     made.append(table(303))
     pull(database, lms)

@@ -17,7 +17,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.mariadb import mariadb
-from tests.helpers.pulled import TABLE, Company, pull, source
+from tests.helpers.pulled import POINTS, TABLE, Company, pull, source
 from tests.helpers.rooms import rows
 
 pytestmark = pytest.mark.ci
@@ -140,11 +140,20 @@ def test_tinyint_is_a_score_where_it_is_0_or_1(company: Company, settings: Setti
     assert [one[4] for one in rows(database, LOG)] == [False, True, None]
 
 
-def test_bits_are_scores_and_decimals_whole(company: Company, settings: Settings, database: Database) -> None:
+def test_bits_are_scores_and_decimals_points(company: Company, settings: Settings, database: Database) -> None:
     table(company, score="bit(1)")
     company.run(*(row(n, score, time=at(days=1)) for n, score in ((1, "b'0'"), (2, "b'1'"))))
     pull(database, company.write_file(settings, zone="UTC"))
     assert [one[4] for one in rows(database, LOG)] == [False, True]
+    company.run("DROP TABLE answers")
+    table(company, score="decimal(12,7)")
+    company.run(*(row(n, score, time=at(days=1), item="q2") for n, score in ((3, "3.0000000"), (4, "4"), (5, "2.5"))))
+    report = pull(database, company.write_file(settings, name="other", zone="UTC", mapping=POINTS), name="other")
+    assert report.rejected == {"bad_score": 1}
+    assert rows(database, "SELECT score, correct FROM response_log WHERE item_id = 'q2' ORDER BY 1") == [
+        (3, False),
+        (4, True),
+    ]
 
 
 def test_unsigned_ids_beyond_the_signed_are_ids(company: Company, settings: Settings, database: Database) -> None:

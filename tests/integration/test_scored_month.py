@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+import dagster as dg
 import numpy as np
 import pytest
 
 from irt_assets.abilities.batch import ScaleAbilities, measure_at
 from irt_assets.abilities.online import read_measures, update
+from irt_assets.abilities.sweep import sweep
 from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.nightly import WINDOW, calibrate_night
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.exports import read_export
 from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
-from irt_assets.ledger.publications import in_force
+from irt_assets.gates.month_judged import State
+from irt_assets.gates.month_status import month_states
+from irt_assets.ledger.encoding import alike
+from irt_assets.ledger.fits import linked_fit
+from irt_assets.ledger.publications import in_force, values_settled
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
 from irt_assets.responses.snapshot import take_snapshot
 from resources.files.object_store import FolderStore
-from resources.postgres.database import Database
+from resources.postgres.database import Database, one_value
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers.databases import template_copy
 from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
 
 MONTH = "2026-01"
-END = Month(MONTH).end
+END, NEXT = Month(MONTH).end, "2026-02"
 LEARNERS = 600
 MOST = {**{f"A{k}": 1 for k in range(6)}, "P": 3, "N": 1, "S2": 2, "S3": 3, "G": 2, "T": 3}
 """Maximum scores: anchors A0 … A5 and P, and new items. G is scored 0 or 2; nobody gets the 3 points of T."""
@@ -48,17 +55,23 @@ class World:
     """The month's step, the scores (learners × items, in the order of MOST), and what measured them."""
 
     database: Database
+    store: FolderStore
     step: Step
     scores: np.ndarray
     monthly: ScaleAbilities
 
 
-def drawn() -> np.ndarray:
-    rng = np.random.default_rng(12)
+def truth(item: str) -> tuple[float, float]:
+    """Its a and d."""
+    most = MOST[item]
+    return 1.1 / most**0.6, 0.4 * (list(MOST).index(item) % 5 - 2) / most
+
+
+def drawn(seed: int = 12, **steps: list[float]) -> np.ndarray:
+    rng = np.random.default_rng(seed)
     theta, found = rng.standard_normal(LEARNERS), []
-    for j, (item, most) in enumerate(MOST.items()):
-        a, d = 1.1 / most**0.6, 0.4 * (j % 5 - 2) / most
-        parameters = np.array([a, d, *STEPS.get(item, [0, 0])])[:, None]
+    for item, most in MOST.items():
+        parameters = np.array([*truth(item), *(STEPS | steps).get(item, [0, 0])])[:, None]
         model = GPCM if most > 1 else TWO_PL
         p = model.probabilities(theta, parameters[: None if most > 1 else 2], np.array([most + 1]))[0]
         found.append((rng.random((LEARNERS, 1)) > np.cumsum(p, axis=1)).sum(axis=1))
@@ -76,10 +89,10 @@ def month(
 
 def made(database: Database, store: FolderStore) -> World:
     known = {}
-    for j, (item, most) in enumerate(MOST.items()):
+    for item in MOST:
         if item[0] in "AP":
-            a = 1.1 / most**0.6
-            known[item] = {"a": a, "b": -0.4 * (j % 5 - 2) / most / a, "a_se": 0.05, "b_se": 0.05}
+            a, d = truth(item)
+            known[item] = {"a": a, "b": -d / a, "a_se": 0.05, "b_se": 0.05}
     known["P"] |= {"max_score": 3, "t0": 0, "t1": 0.3, "t2": 0.2, "t3": 0}
     add_items(database, known)
     add_items(database, dict.fromkeys(item for item in MOST if item not in known))
@@ -90,19 +103,29 @@ def made(database: Database, store: FolderStore) -> World:
     rules = {"min_anchors": 4, "min_responses": 500, "max_b_se": 1.0}
     initialise(database, SCALE, first_month=MONTH, thresholds=rules)
     scores = drawn()
-    start = Month(MONTH).start + timedelta(days=1)
-    answers = [
-        answer(f"u{i:04d}", item, int(scores[i, j]), start + timedelta(minutes=j))
-        for i in range(LEARNERS)
-        for j, item in enumerate(MOST)
-    ]
-    add_attempts(database, answers)
-    take_snapshot(database, store, MONTH, "run")
-    fit_month(database, store, MONTH, EmEngine(1), "run")
-    link_month(database, MONTH, "run")
-    measure_month(database, MONTH)
-    step = publish_month(database, store, MONTH, (), "run")[SCALE][MONTH]
-    return World(database, step, scores, measured(database, "monthly"))
+    answered(database, scores, Month(MONTH).start + timedelta(days=1))
+    step = calibrated(database, store, MONTH)
+    return World(database, store, step, scores, measured(database, "monthly"))
+
+
+def answered(database: Database, scores: np.ndarray, start: datetime, group: str = "u") -> None:
+    """Add these answers of all learners of a group to all items."""
+    add_attempts(
+        database,
+        [
+            answer(f"{group}{i:04d}", item, int(scores[i, j]), start + timedelta(minutes=j))
+            for i in range(LEARNERS)
+            for j, item in enumerate(MOST)
+        ],
+    )
+
+
+def calibrated(database: Database, store: FolderStore, month: str) -> Step:
+    take_snapshot(database, store, month, "run")
+    fit_month(database, store, month, EmEngine(1), "run")
+    link_month(database, month, "run")
+    measure_month(database, month)
+    return publish_month(database, store, month, (), "run")[SCALE][month]
 
 
 def answer(user: str, item: str, score: int, at: datetime):
@@ -113,7 +136,7 @@ def answer(user: str, item: str, score: int, at: datetime):
 
 def measured(database: Database, kind: str, at: datetime = END) -> ScaleAbilities:
     with database.connect() as connection:
-        [found] = measure_at(connection, at, kind, f"{kind} {at:%d}")  # type: ignore[arg-type]
+        [found] = measure_at(connection, at, kind, f"{kind} {at:%m-%d}")  # type: ignore[arg-type]
     return found
 
 
@@ -149,6 +172,23 @@ def test_a_published_item_is_read_back_with_the_curve_of_its_fit(month: World) -
         table = read_export(connection, "parameters", END).set_index("item_id")
     assert json.loads(table.loc["G", "further"])["max_score"] == 2
     assert table["further"].isna()["N"]
+    assert json.loads(table.loc["S3", "further"])["b1"] == pytest.approx(items["S3"].steps[1][0])
+    with_errors = [name for name, (_, error) in items["S3"].steps.items() if error]
+    assert with_errors == [1, 2, 3]
+
+
+def test_what_the_month_settled_is_known_with_its_steps(month: World) -> None:
+    with month.database.connect() as connection:
+        settled = values_settled(connection, SCALE, MONTH)
+        fit = linked_fit(connection, SCALE, "monthly", Month(MONTH).start, "em")
+    assert fit is not None
+    assert sorted(settled) == ["G", "N", "S2", "S3"]
+    for item, [known] in settled.items():
+        assert alike(fit.values[item].without_errors, known.without_errors)
+    [known] = settled["S3"]
+    other = replace(known, further={**known.further, "t1": known.further["t1"] + 0.1})
+    assert not alike(other.without_errors, known.without_errors)
+    assert alike(replace(known, a_se=9.0).without_errors, known.without_errors)
 
 
 def test_month_night_and_requests_give_the_same_theta_on_the_same_answers(month: World) -> None:
@@ -161,6 +201,42 @@ def test_month_night_and_requests_give_the_same_theta_on_the_same_answers(month:
         assert requested(month.database, user, END) == pytest.approx(stored[user], abs=1e-12)
     mean = (month.scores[:, :-1] / np.array(list(MOST.values()))[:-1]).mean(axis=1)
     assert np.corrcoef(mean, [stored[f"u{i:04d}"] for i in range(LEARNERS)])[0, 1] > 0.9
+
+
+def in_bank(database: Database, item: str, said: dict[str, object]) -> None:
+    run_sql(
+        database,
+        "UPDATE question SET meta = jsonb_set(coalesce(meta, '{}'), '{irt}', %s) WHERE item_id = %s",
+        (json.dumps(said), item),
+    )
+
+
+def test_another_model_or_block_in_the_bank_makes_months_stale_whose_fit_holds_the_item(month: World) -> None:
+    """What says nothing new of a scored item does not, and a fit that did not keep its models stands."""
+    database, nothing_ran = month.database, dg.DagsterInstance.ephemeral()
+
+    def why_stale() -> str | None:
+        [found] = month_states(database, nothing_ran, [MONTH])
+        return found.why if found.state is State.STALE else None
+
+    assert why_stale() is None
+    said: dict[str, dict[str, object]] = {
+        "S2": {"model": "pcm", "max_score": 2},
+        "S3": {"model": "RSM", "block": "mood", "max_score": 3},
+    }
+    unchanged = {"S2": {"model": "gpcm", "block": "x", "max_score": 2}, "N": {"model": "1pl"}}
+    for item, now in unchanged.items():
+        in_bank(database, item, now)
+    assert why_stale() is None
+    for item, now in said.items():
+        in_bank(database, item, now)
+    why = why_stale()
+    assert why is not None
+    assert "other models or blocks of items since it was fitted: S2 (gpcm, now pcm), S3 (gpcm, now rsm of block" in why
+    run_sql(database, "UPDATE fit_staging SET spec = spec - 'scored_items'")
+    assert why_stale() is None
+    for item in said:
+        in_bank(database, item, {"max_score": MOST[item]})
 
 
 def requested(database: Database, user: str, now: datetime) -> float:
@@ -179,7 +255,57 @@ def test_a_score_that_nobody_had_given_counts_as_the_nearest_lower_one_everywher
     theta = dict(
         rows(
             month.database,
-            "SELECT user_id, theta FROM mirt_ability WHERE update_id = 'nightly 03' AND user_id IN ('one', 'none')",
+            "SELECT user_id, theta FROM mirt_ability WHERE update_id = 'nightly 02-03' AND user_id IN ('one', 'none')",
         )
     )
     assert theta["one"] == theta["none"] == requested(month.database, "one", END + timedelta(days=2))
+
+
+def test_a_night_knows_the_pretest_items_and_its_month_then_agrees_with_night_and_requests(month: World) -> None:
+    """T, of which somebody gets 3 points now, is in the night on the bank's scale with the curve that it was made
+    with."""
+    database, end = month.database, Month(NEXT).end
+    steps = {"T": [0, 0.3, 0.1, 0], "G": [0, 0.1, 0]}
+    answered(database, drawn(13, **steps), END + timedelta(days=4), "v")
+    [outcome] = calibrate_night(database, "2026-02-28", "night", lambda _: EmEngine(1)).outcomes
+    assert outcome.provisional == ("T",)
+    with database.connect() as connection:
+        fit = linked_fit(connection, SCALE, "nightly", end - WINDOW, "em")
+    assert fit is not None
+    found, (a, d) = fit.values["T"], truth("T")
+    assert found.absent_scores == []
+    for name, value in {"a": a, "b": -d / a, "t1": steps["T"][1], "t2": steps["T"][2]}.items():
+        estimate, error = found.shown[name]
+        assert error is not None
+        assert abs(estimate - value) < 3.5 * error < 1.5, name
+
+    step = calibrated(database, month.store, NEXT)
+    assert step.state == "done", step.why
+    monthly, nightly = (measured(database, kind, end) for kind in ("monthly", "nightly"))
+    np.testing.assert_array_equal(nightly.theta, monthly.theta)
+    assert monthly.absent == nightly.absent
+    assert monthly.absent["G"] > 0
+    stored = dict(rows(database, "SELECT user_id, theta FROM mirt_ability WHERE window_end = %s", (end,)))
+    for user in ("u0000", "v0000", "v0599"):
+        assert requested(database, user, end) == pytest.approx(stored[user], abs=1e-12)
+
+
+def test_the_sweep_measures_on_scores_what_a_night_would(month: World) -> None:
+    with month.database.connect() as connection:
+        now: datetime = one_value(connection, "SELECT now()")
+    at, users = now - timedelta(minutes=30), ("swept one", "swept two")
+    add_attempts(month.database, [answer(user, item, k, at) for k, user in enumerate(users) for item in ("S3", "S2")])
+    run_sql(month.database, "UPDATE response_log SET recorded_at = completed_at")
+    assert sweep(month.database, None, 365, 60).updated == 2
+    measured(month.database, "nightly", now)
+    found = dict(
+        rows(
+            month.database,
+            """SELECT user_id, array_agg(theta ORDER BY kind) FROM mirt_ability
+               WHERE user_id LIKE 'swept%%' GROUP BY 1""",
+        )
+    )
+    assert sorted(found) == [*users]
+    for of_night, of_sweep in found.values():
+        assert of_night == pytest.approx(of_sweep, abs=1e-12)
+    assert found[users[0]] < found[users[1]]

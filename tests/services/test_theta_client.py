@@ -82,7 +82,7 @@ def test_a_session_that_is_over_is_told_to_the_api(monkeypatch: pytest.MonkeyPat
     head, _, body = server.requests[0].decode().partition("\r\n\r\n")
     assert head.startswith("POST /behind/api/seedtest/analysis/irt/update-theta HTTP/1.1\r\n")
     assert {"Authorization: Bearer a-secret", "Content-Type: application/json"} <= set(head.split("\r\n"))
-    assert body == '{"user_id": "test-user-123", "lookback_days": 30}'
+    assert body == '{"user_id": "test-user-123"}'
     assert counters() == {"sent": 1, "failed": 0, "dropped": 0, "merged": 0}
 
 
@@ -218,7 +218,7 @@ def test_no_other_host_sees_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IRT_THETA_URL", "http://me:s3cret@api"),
         ("IRT_THETA_TOKEN", "s3cret\r\nX-Evil: 1"),
         ("IRT_THETA_TOKEN", "s3cret-비밀"),
-        *(("IRT_THETA_LOOKBACK_DAYS", days) for days in ("0", "-1", "366", "30.0", "", "²", "month")),
+        *(("IRT_THETA_LOOKBACK_DAYS", days) for days in ("0", "-1", "366", "30.0", "²", "month")),
     ],
 )
 def test_a_bad_setting_is_named_and_nothing_is_sent(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:

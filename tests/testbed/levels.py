@@ -3,21 +3,25 @@
 Learners have θ ~ N(0, 1) in the look-back and answer items of the bank there, chosen at random; until the window θ
 grows. In the window each answers items drawn from those with |b − θ̂| ≤ width (the nearest where these are too few), θ̂
 being the EAP of all look-back answers, or θ itself. A third of the bank are anchors, with the errors of a calibration
-of 1000.
+of 1000. Scored items have all their steps at b, and slopes per point.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from scipy.special import expit
+import numpy.typing as npt
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
+from irt_assets.psychometrics.core.model_families import GPCM
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.levels import LevelledFit, fit_by_level
-from irt_assets.psychometrics.scoring.abilities import eap
+from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
 from irt_assets.psychometrics.simulation.scenario import calibration_covariance
 from tests.testbed.made_anchors import anchor_set_of
 
@@ -27,7 +31,8 @@ SEEN_OFTEN = 200
 
 @dataclass(frozen=True)
 class World:
-    """What is simulated; `by`: items follow the "estimate" of the look-back's answers or the "true" θ."""
+    """What is simulated; `by`: items follow the "estimate" of the look-back's answers or the "true" θ; `max_score`: of
+    every third item, none of them an anchor."""
 
     learners: int = 2000
     items: int = 60
@@ -36,6 +41,7 @@ class World:
     by: str = "estimate"
     lookback: tuple[int, int] = (5, 40)
     growth: tuple[float, float] = (0.1, 0.3)
+    max_score: int = 1
 
 
 @dataclass(frozen=True)
@@ -47,25 +53,44 @@ class Simulated:
     b: Floats
     theta: Floats
 
+    @property
+    def models(self) -> list[Model]:
+        return ["gpcm" if n > 2 else "2pl" for n in self.window.n_categories]
+
 
 def simulate(rng: np.random.Generator, world: World) -> Simulated:
     N, J = world.learners, world.items
     a, b = np.exp(rng.normal(0, 0.25, J)), rng.normal(0, 1, J)
+    most = np.where(np.arange(J) % 3 == 1, world.max_score, 1)
+    a /= np.sqrt(most)
     before = rng.normal(size=N)
     theta = before + rng.normal(*world.growth, N)
     count = rng.integers(world.lookback[0], world.lookback[1] + 1, N)
     shown = np.argsort(np.argsort(rng.random((N, J)), axis=1), axis=1) < count[:, None]
-    first = np.where(shown, rng.random((N, J)) < expit(a * (before[:, None] - b)), np.nan)
+    first = np.where(shown, _scores(rng.random((N, J)), a * (before[:, None] - b), most), np.nan)
     ids = [f"i{j:03d}" for j in range(J)]
-    earlier = Responses.from_wide(first, ids)
-    known = before if world.by == "true" else eap(earlier, a, -a * b, np.zeros(J)).theta
+    earlier = Responses.from_wide(first, ids, most + 1)
+    scored = np.flatnonzero(most > 1)
+    steps = np.zeros((int(most.max()) + 1, scored.size))
+    others = (OtherItems(GPCM, scored, steps, most[scored] + 1),) if scored.size else ()
+    items = ItemCurves(a, -a * b, np.zeros(J), others)
+    known = before if world.by == "true" else eap_by(earlier, Curves.of(items)).theta
     distance = np.abs(b - known[:, None])
     order = np.argsort(np.where(distance <= world.width, rng.random((N, J)) - 1, distance), axis=1)
     window = np.full((N, J), np.nan)
     given = order[:, : world.answers]
-    right = rng.random(given.shape) < expit(a[given] * (theta[:, None] - b[given]))
-    np.put_along_axis(window, given, right.astype(float), axis=1)
-    return Simulated(Responses.from_wide(window, ids), earlier, _anchors(rng, a, b, ids), a, b, theta)
+    scores = _scores(rng.random(given.shape), a[given] * (theta[:, None] - b[given]), most[given])
+    np.put_along_axis(window, given, scores, axis=1)
+    return Simulated(Responses.from_wide(window, ids, most + 1), earlier, _anchors(rng, a, b, ids), a, b, theta)
+
+
+def _scores(drawn: Floats, logit: Floats, most: npt.NDArray[np.integer[Any]]) -> Floats:
+    """Scores 0 … `most` from uniform numbers: as many points k as have P(score ≥ k) above the number drawn."""
+    k = np.arange(most.max() + 1)
+    weights = np.where(k <= most[..., None], np.exp(k * logit[..., None]), 0.0)
+    at_least = weights[..., ::-1].cumsum(axis=-1)[..., -2::-1] / weights.sum(axis=-1, keepdims=True)
+    found: Floats = (drawn[..., None] < at_least).sum(axis=-1).astype(float)
+    return found
 
 
 def _anchors(rng: np.random.Generator, a: Floats, b: Floats, ids: list[str]) -> AnchorSet:
@@ -89,7 +114,7 @@ def _anchors(rng: np.random.Generator, a: Floats, b: Floats, ids: list[str]) -> 
 
 def by_level(world: Simulated) -> LevelledFit:
     return fit_by_level(
-        lambda groups, reference, _: fit_em(world.window, groups=groups, reference=reference),
+        lambda groups, reference, _: fit_em(world.window, model=world.models, groups=groups, reference=reference),
         world.earlier,
         world.anchors,
     )

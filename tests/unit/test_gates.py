@@ -302,7 +302,7 @@ def test_a_scored_item_is_judged_by_the_same_limits_in_its_own_words() -> None:
     values = FittedItem.of({"params": scored, "n_responses": 9, "flags": []}).values
     assert values is not None
     assert (values.max_score, values.absent_scores) == (3, [1])
-    assert str(values) == "a = 1.00 ± 0.10, b = 0.50 ± 0.10, t2 = 0.40 ± ?, scored 0 … 3"
+    assert str(values) == "a = 1.00 ± 0.10, a·m = 3.00 ± 0.30, b = 0.50 ± 0.10, t2 = 0.40 ± ?, scored 0 … 3"
 
 
 def test_every_reason_that_holds_an_item_back_is_given() -> None:

@@ -27,7 +27,7 @@ ROWS = st.fixed_dictionaries(
         "theta": NUMBERS,
         "se_total": st.none() | st.floats(1e-3, 3),
         "se": st.floats(1e-3, 3),
-        "weeks": st.floats(0, 52.2),
+        "since": st.floats(0, 0.2),
         "timed_recent": COUNTS,
         "timed_previous": COUNTS,
         "slow_recent": NUMBERS,

@@ -21,6 +21,7 @@ TABLES = (
     "testlet_sd_publication",
     "publication_step",
     "item_parameter_proposal",
+    "movement_proposal",
     "release_decision",
     "standing_decision",
     "anchor_set",

@@ -16,6 +16,7 @@ from irt_assets.psychometrics.core.item_models import model_of
 from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL, ItemModel
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.priors import RARE_SCORE, STEP_SD, LogNormal, Priors, RareSteps
+from irt_assets.psychometrics.core.program_forms import columns_of as program_columns
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation import standard_errors
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -314,9 +315,28 @@ def test_stored_bytes_give_the_calibration_back(world):
     back = decode(encode(fit))
     for name in ("a", "d", "categories", "further", "cov", "joint_cov"):
         np.testing.assert_array_equal(getattr(back, name), getattr(fit, name))
-    assert [*fit.further_of(0)] == ["max_score", "t0", "t0_se", "t1", "t1_se", "t2", "t2_se"]
+    assert [*fit.further_of(0)] == ["max_score", "t0", "t0_se", "t1", "t1_se", "t2", "t2_se", "b1_se", "b2_se"]
     part = back.select([1, 2])
     np.testing.assert_array_equal(part.further, fit.further[[1, 2]])
+
+
+def test_the_errors_of_steps_are_those_of_the_steps_of_drawn_parameters(world):
+    """10,000 draws of (a, d, t) from the fit's covariances; a spread of so many is known to 0.7 %."""
+    _, _, _, fit = world
+    for j in (0, 3):
+        further, size = fit.further_of(j), 2 + int(fit.n_categories[j])
+        own = np.array([fit.a[j], fit.d[j], *fit.further[j, : size - 2]])
+        drawn = np.random.default_rng(3).multivariate_normal(own, fit.cov[j, :size, :size], 10_000, method="eigh")
+        steps = []
+        for a, d, *t in drawn:
+            columns = program_columns("steps", {"a": a, "b": -d / a, "max_score": size - 3, **name_t(t)})
+            steps.append([columns[f"b{k}"] for k in range(1, size - 2)])
+        spread = [further[f"b{k}_se"] for k in range(1, size - 2)]
+        np.testing.assert_allclose(np.std(steps, axis=0), spread, rtol=0.04)
+
+
+def name_t(t):
+    return {f"t{k}": value for k, value in enumerate(t)}
 
 
 @pytest.mark.parametrize("models", ["gpcm", ["gpcm"] * 11 + ["pcm"]])

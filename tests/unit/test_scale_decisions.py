@@ -10,6 +10,7 @@ import pytest
 from irt_assets.ledger.fit_spec import MadeWith, StagedSpec
 from irt_assets.ledger.fits import made_otherwise, model_spec
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.movement import STILL, Movement
 from irt_assets.psychometrics.core.priors import (
     Beta,
     LogitNormal,
@@ -19,7 +20,13 @@ from irt_assets.psychometrics.core.priors import (
     prior_as_text,
     prior_from_text,
 )
-from irt_assets.responses.scale_decisions import ScaleDecision, decision_in_force, priors_in_force
+from irt_assets.responses.scale_decisions import (
+    ScaleDecision,
+    decision_in_force,
+    movement_in_force,
+    priors_in_force,
+    proposals_wanted,
+)
 from irt_assets.responses.scales import Scale
 
 READ = [
@@ -135,3 +142,34 @@ def test_a_fit_is_made_otherwise_where_its_model_or_priors_are_not_those_in_forc
 
 def test_a_fit_whose_rule_of_the_distribution_is_not_known_is_not_made_otherwise() -> None:
     assert made_otherwise(MadeWith(model="2pl", latent=None), Scale("s")) is None
+
+
+MOVED = [
+    decided(1, "ability_variance", "0.0025", 6),
+    decided(2, "ability_growth", "0.01", 7),
+    decided(3, "ability_variance", "auto", 8),
+    decided(4, "occasion_variance", "0.09", 9),
+]
+
+
+@pytest.mark.parametrize(
+    ("at", "movement"),
+    [
+        (6, STILL),
+        (7, Movement(0.0025)),
+        (8, Movement(0.0025, 0.01)),
+        (9, Movement(0.0025, 0.01)),
+        (10, Movement(0.0025, 0.01, 0.09)),
+        (None, Movement(0.0025, 0.01, 0.09)),
+    ],
+)
+def test_abilities_move_by_what_was_decided_for_their_month_and_auto_changes_no_number(
+    at: int | None, movement: Movement
+) -> None:
+    """Abilities of a month are those of its end, which is when the next one begins."""
+    assert movement_in_force(MOVED, None if at is None else month(at)) == movement
+
+
+def test_proposals_are_wanted_from_auto_until_a_number_is_decided() -> None:
+    assert [proposals_wanted(MOVED[:n]) for n in range(5)] == [False, False, False, True, True]
+    assert not proposals_wanted([*MOVED, decided(5, "ability_variance", "0", 10)])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irt_assets.abilities.batch import ScaleAbilities, answers_counted_otherwise
-from irt_assets.calibration.request import FitRequest, ModelInBank, calibrate
+from irt_assets.calibration.request import FitRequest, calibrate
 from irt_assets.calibration.shown import absent_scores
 from irt_assets.decisions.origin_sources import _at_our_metric
 from irt_assets.engines.em import EmEngine
@@ -19,6 +19,7 @@ from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.scales import Scale
+from irt_assets.responses.scored_models import ModelInBank
 
 ITEMS, MOST = tuple("ABCDEF"), np.array([1, 1, 1, 2, 3, 2])
 rng = np.random.default_rng(8)
@@ -60,6 +61,17 @@ def test_items_of_a_block_share_their_steps_and_compared_items_have_no_prior_on_
     fit = calibrate(EmEngine(1), rated, "hash").calibration
     assert fit.further is not None
     np.testing.assert_array_equal(fit.further[3, :3], fit.further[5, :3])
+
+
+def test_an_item_that_nobody_of_a_sample_answered_has_the_categories_that_it_has_among_all() -> None:
+    seen = SCORED.of_items(np.array([item != "E" for item in ITEMS])).among(ITEMS, MOST + 1)
+    assert seen.n_categories.tolist() == [2, 2, 2, 3, 4, 3]
+    asked = request(seen)
+    assert asked.model == request().model
+    assert asked.scored_items == frozenset("DEF")
+    none_scored = PLAIN.among("ABCE", np.array([2, 2, 2, 4]))
+    assert none_scored.n_categories.tolist() == [2, 2, 2, 4]
+    assert PLAIN.among("ABCE").categories is None
 
 
 def test_without_scored_items_nothing_is_asked_but_the_scales_model() -> None:

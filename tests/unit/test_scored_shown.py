@@ -14,11 +14,17 @@ from irt_assets.charts.chart import Line, Points
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.fit.observed import observed
 from irt_assets.reports.drift_facts import ItemFindings
-from irt_assets.reports.item_shown import category_curves, curves, parameters, steps_of
+from irt_assets.reports.item_shown import category_curves, curves, parameters
 
 SCALE: Any = SimpleNamespace(mu=0.0, sigma=1.0)
 PUBLISHED = ItemRow(
-    0.9, -0.2, 0.0, 0.05, 0.06, 0.0, further={"max_score": 2, "t0": 0.0, "t1": 0.8, "t1_se": 0.1, "t2": 0.0}
+    0.9,
+    -0.2,
+    0.0,
+    0.05,
+    0.06,
+    0.0,
+    further={"max_score": 2, "t0": 0.0, "t1": 0.8, "t1_se": 0.1, "t2": 0.0} | {"b1_se": 0.12, "b2_se": 0.13},
 )
 NOW = replace(PUBLISHED, b=0.1)
 
@@ -53,13 +59,17 @@ def test_a_score_that_nobody_can_have_has_no_chart() -> None:
     gap = replace(NOW, further={"max_score": 2, "t0": 0.0, "t2": 0.0})
     figures, _ = category_curves(findings(gap, gap), SCALE, "2026-08")
     assert [figure.caption for figure in figures.figures] == ["Score 0 of 2", "Score 2 of 2"]
-    assert steps_of(gap) == {}
+    assert gap.steps == {}
 
 
 def test_of_a_scored_item_steps_are_shown_and_not_t() -> None:
-    assert steps_of(PUBLISHED) == pytest.approx({1: -0.2 - 0.8 / 0.9, 2: -0.2 + 0.8 / 0.9})
-    assert parameters(PUBLISHED) == "a 0.90 ± 0.05, b −0.20 ± 0.06, steps −1.09, 0.69"
-    assert category_curves(findings(PUBLISHED, NOW), SCALE, "2026-08") != ()
+    assert PUBLISHED.steps == {
+        1: (pytest.approx(-0.2 - 0.8 / 0.9), 0.12),
+        2: (pytest.approx(-0.2 + 0.8 / 0.9), 0.13),
+    }
+    assert parameters(PUBLISHED) == "a 0.90 ± 0.05, a·m 1.80 ± 0.10, b −0.20 ± 0.06, steps −1.09 ± 0.12, 0.69 ± 0.13"
+    _, table = category_curves(findings(PUBLISHED, NOW), SCALE, "2026-08")
+    assert [row[5] for row in table.rows] == ["–", "−1.09 ± 0.12", "0.69 ± 0.13"]
 
 
 def test_items_scored_0_and_1_are_shown_as_before() -> None:

@@ -20,6 +20,9 @@ from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems, chosen
 from irt_assets.psychometrics.core.quadrature import Grid
 
+WHOLE_SLOPE = "a·m"
+"""What the slope of all of an item's points is called."""
+
 
 @dataclass(frozen=True)
 class ItemRow:
@@ -61,7 +64,7 @@ class ItemRow:
     def __str__(self) -> str:
         most = self.max_score
         held = {"max_score"} | {name for name, (x, _) in self.shown.items() if name.startswith("t") and x == 0}
-        known = {name: x for name, x in self.shown.items() if most == 1 or name not in held}
+        known = self.in_brief | {name: x for name, x in self.shown.items() if most == 1 or name not in held}
         values = ", ".join(
             f"{name} = {value:.2f}" + ("" if name == "c" else f" ± {'?' if se is None else format(se, '.2f')}")
             for name, (value, se) in known.items()
@@ -74,6 +77,31 @@ class ItemRow:
         found = {"a": (self.a, self.a_se), "b": (self.b, self.b_se)} | ({"c": (self.c, self.c_se)} if self.c else {})
         further = {name: x for name, x in self.further.items() if not name.endswith("_se")}
         return found | {name: (x, self.further.get(f"{name}_se")) for name, x in further.items()}
+
+    @property
+    def in_brief(self) -> dict[str, tuple[float, float | None]]:
+        """What is `shown` of it, without what a scored item has for each score. Its a, which is of a point, has a·m
+        beside it, the slope of the maximum score, which compares to that of a 0/1 item."""
+        most, shown = self.max_score, self.shown
+        if most == 1:
+            return shown
+        whole = (self.a * most, None if self.a_se is None else self.a_se * most)
+        return {"a": shown["a"], WHOLE_SLOPE: whole, "b": shown["b"]}
+
+    @property
+    def steps(self) -> dict[int, tuple[float, float | None]]:
+        """Where scores k − 1 and k are equally likely, by k, each with its error; none of 0/1 items, and where a score
+        is absent."""
+        if self.max_score == 1 or self.absent_scores:
+            return {}
+        t = [self.further[f"t{k}"] for k in range(self.max_score + 1)]
+        gained = np.diff(t).tolist()
+        return {k: (self.b - t_gained / self.a, self.further.get(f"b{k}_se")) for k, t_gained in enumerate(gained, 1)}
+
+    @property
+    def without_errors(self) -> dict[str, float]:
+        """What is `shown` of it, without the errors."""
+        return {name: value for name, (value, _) in self.shown.items()}
 
     @property
     def max_score(self) -> int:

@@ -166,6 +166,11 @@ class ItemModel(ABC):
             found |= {name.removeprefix(_LOGIT): float(value), f"{name.removeprefix(_LOGIT)}_se": float(se)}
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
+    def step_errors(self, parameters: Floats, cov: Floats) -> dict[str, float]:  # noqa: ARG002
+        """The standard errors of one item's steps, b1_se, b2_se, …, where it has steps: by the delta method from the
+        covariances (P, P) of its `parameters` (P,)."""
+        return {}
+
     def is_of(self, names: Sequence[str]) -> bool:
         """Whether these are the names, as `shown` has them, of what the model adds to a, d and c."""
         own = self.parameter_names(2 if self.two_categories else 2 + len(names))[2:]
@@ -428,6 +433,17 @@ class PartialCreditModel(ItemModel):
         for k in np.flatnonzero(np.isfinite(further[:categories])).tolist():
             found |= {f"{_T}{k}": float(further[k]), f"{_T}{k}_se": float(errors[k])}
         return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    def step_errors(self, parameters: Floats, cov: Floats) -> dict[str, float]:
+        a, d, t = parameters[0], parameters[1], parameters[2:]
+        if not np.isfinite(t).all() or a == 0:
+            return {}
+        gained = np.diff(np.eye(t.size), axis=0)
+        steps = -(d + gained @ t) / a
+        by = np.column_stack([-steps / a, np.full(steps.size, -1 / a), -gained / a])
+        variance = np.einsum("kp,pq,kq->k", by, cov, by)
+        errors = {f"b{k}_se": float(np.sqrt(v)) for k, v in enumerate(variance, start=1) if v >= 0}
+        return errors if len(errors) == steps.size else {}
 
     def is_of(self, names: Sequence[str]) -> bool:
         return _OF_SCORES in names

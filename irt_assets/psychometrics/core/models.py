@@ -96,6 +96,7 @@ class Responses:
         item_ids: J item ids; an item may have no responses.
         categories: shape (J,), how many categories each item has; None: 2 for all.
         key: shape (n_persons,), a hash of each learner's id, by which sums over learners are divided; None: by number.
+        at: shape (R,), int64, when each response was given, in microseconds since 1970 (UTC); None: not known.
     """
 
     person: npt.NDArray[np.int32]
@@ -105,12 +106,15 @@ class Responses:
     item_ids: tuple[str, ...]
     categories: Ints | None = None
     key: npt.NDArray[np.uint32] | None = None
+    at: Ints | None = None
 
     def __post_init__(self) -> None:
         if self.key is not None and self.key.shape != (self.n_persons,):
             raise PsychometricsError(f"key must be {self.n_persons} numbers, one per person; got {self.key.shape}")
         if not (self.person.shape == self.item.shape == self.score.shape):
             raise PsychometricsError("person, item and score must have one length")
+        if self.at is not None and self.at.shape != self.person.shape:
+            raise PsychometricsError(f"at must be {self.n_responses} times, one per response; got {self.at.shape}")
         if self.categories is None and not (binary := (self.score == 0) | (self.score == 1)).all():
             raise PsychometricsError(f"scores must be 0 or 1, found {self.score[~binary][0]}")
         for name, index, size in (("person", self.person, self.n_persons), ("item", self.item, self.n_items)):
@@ -171,8 +175,7 @@ class Responses:
         rows = place[self.item] >= 0
         ids = tuple(self.item_ids[j] for j in kept)
         sizes = None if self.categories is None else self.categories[kept]
-        item, score = place[self.item[rows]], self.score[rows]
-        return Responses(self.person[rows], item, score, self.n_persons, ids, sizes, self.key)
+        return replace(self.of_rows(rows), item=place[self.item[rows]], item_ids=ids, categories=sizes)
 
     def of_persons(self, persons: npt.NDArray[np.integer[Any]]) -> Responses:
         """The responses of `persons` (ascending indices), who are numbered anew and have no `key`."""
@@ -183,21 +186,23 @@ class Responses:
 
     def of_rows(self, rows: Mask) -> Responses:
         """The responses that `rows` (R,) marks; persons and items keep their numbers."""
-        return replace(self, person=self.person[rows], item=self.item[rows], score=self.score[rows])
+        at = None if self.at is None else self.at[rows]
+        return replace(self, person=self.person[rows], item=self.item[rows], score=self.score[rows], at=at)
 
-    def among(self, item_ids: Sequence[str]) -> Responses:
+    def among(self, item_ids: Sequence[str], categories: Ints | None = None) -> Responses:
         """The same responses with `item_ids` as the items, of which some may have no response.
 
-        Those have two categories. Raises PsychometricsError where an item is not among them.
+        Those have as many categories as `categories` says, shape (J,); None: two. Raises PsychometricsError where an
+        item is not among them.
         """
         place = {item: j for j, item in enumerate(item_ids)}
         if missing := [item for item in self.item_ids if item not in place]:
             raise PsychometricsError(f"item {missing[0]} has responses and is not among the items")
         code = np.array([place[item] for item in self.item_ids], dtype=np.int32)
         sizes = None
-        if self.categories is not None:
-            sizes = np.full(len(item_ids), 2)
-            sizes[code] = self.categories
+        if self.categories is not None or categories is not None:
+            sizes = np.full(len(item_ids), 2) if categories is None else categories.copy()
+            sizes[code] = self.n_categories
         return replace(self, item=code[self.item], item_ids=tuple(item_ids), categories=sizes)
 
     @property
@@ -212,6 +217,15 @@ class Responses:
     @property
     def n_responses(self) -> int:
         return int(self.person.size)
+
+    @property
+    def last_at(self) -> Ints:
+        """Shape (n_persons,): when each last responded, as in `at`; of persons who all have a response."""
+        if self.at is None:
+            raise PsychometricsError("these responses have no times")
+        if not self.n_responses:
+            return np.empty(0, dtype=np.int64)
+        return np.maximum.reduceat(self.at, np.searchsorted(self.person, np.arange(self.n_persons)))
 
 
 @dataclass(frozen=True)
@@ -389,11 +403,15 @@ class Calibration:
         return places_of_parameters(self.n_items, self.further)
 
     def further_of(self, j: int) -> dict[str, float]:
-        """An item's parameters besides a, d and c, and their errors, as they are shown and stored: `u` and `u_se`."""
+        """An item's parameters besides a, d and c, and their errors, as they are shown and stored: `u` and `u_se`; of a
+        scored item with all scores the errors of its steps, too."""
         if self.further is None:
             return {}
         errors = _root(self.cov[j].diagonal()[2:])
-        return item_model(self.models[j]).shown(self.further[j], errors, int(self.n_categories[j]))
+        model, categories = item_model(self.models[j]), int(self.n_categories[j])
+        own = np.array([self.a[j], self.d[j], *self.further[j, :categories]])
+        steps = model.step_errors(own, self.cov[j, : own.size, : own.size])
+        return model.shown(self.further[j], errors, categories) | steps
 
     @property
     def estimated(self) -> Mask:

@@ -36,7 +36,8 @@ class Attempts:
         hints: int32; hints taken, −1 where unknown.
         time_ms: response time, NaN where unknown.
         item_median_ms, item_n_timed: shape (J,), by code; the item's median time over its live answers, and how many
-            times that is of.
+            times that is of. item_timed: the place of each attempt in them where they are as of several times, and then
+            of any length; None: its item's code.
         score: int16; the score from 0, `NO_SCORE` where what `correct` says is all that is known; None: everywhere.
         max_score: int16; the highest score of the attempt's item; None: 1 everywhere.
     """
@@ -54,6 +55,7 @@ class Attempts:
     time_ms: Floats
     item_median_ms: Floats
     item_n_timed: Ints
+    item_timed: Ints | None = None
     score: npt.NDArray[np.int16] | None = None
     max_score: npt.NDArray[np.int16] | None = None
 
@@ -132,7 +134,9 @@ def _rapid(attempts: Attempts, rules: Rules) -> Mask:
     """Comparisons with an unknown time or median (NaN) are false: such an answer is kept."""
     limit = np.minimum(rules.eligibility.rapid_share * attempts.item_median_ms, rules.eligibility.rapid_cap_ms)
     limit[attempts.item_n_timed < rules.eligibility.rapid_min_times] = np.nan
-    return attempts.answered & (attempts.time_ms < limit[attempts.item])
+    return attempts.answered & (
+        attempts.time_ms < limit[attempts.item if attempts.item_timed is None else attempts.item_timed]
+    )
 
 
 def _wrong_by_hint(attempts: Attempts, rules: Rules) -> Mask:

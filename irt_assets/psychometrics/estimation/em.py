@@ -29,7 +29,7 @@ from dataclasses import replace
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import compress
-from typing import TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,7 @@ from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
 from irt_assets.psychometrics.core.priors import Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.testlets import share_testlets
+from irt_assets.psychometrics.estimation.clustered_scores import products_by_learner
 from irt_assets.psychometrics.estimation.em_request import (
     RULING_SHARE,
     Items,
@@ -121,6 +122,7 @@ class FitOptions(TypedDict, total=False):
     abilities_known: bool
     blocks: Mapping[str, str] | None
     prior_on_rare_steps: bool | Collection[str]
+    learners: npt.NDArray[np.integer[Any]] | None
 
 
 def fit_em(
@@ -166,6 +168,8 @@ def fit_em(
         prior_on_rare_steps: whether steps beside a score that fewer than ten learners got have a weak prior
             (`RareSteps`), which `Calibration.priors` then names with the items; or the items that may have it. Not for
             items whose given values are judged by the fit.
+        learners: shape (n_persons,), numbers from 0, where several persons are one learner (on several occasions): the
+            errors are then clustered by learner; estimates are the same. The answers must be in memory.
 
     Items with more than two scores need a model for these. A score that nobody got is absent: the item keeps its other
     scores, and the absent one has a t of −∞. Of models outside the partial credit family, errors come from differences
@@ -215,6 +219,7 @@ def fit_source(
     abilities_known: bool = False,
     blocks: Mapping[str, str] | None = None,
     prior_on_rare_steps: bool | Collection[str] = True,
+    learners: npt.NDArray[np.integer[Any]] | None = None,
 ) -> Calibration:
     """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
     models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
@@ -295,7 +300,16 @@ def fit_source(
             found = no_errors(problem, solution.point)
         else:
             shared = share_testlets(kept_ids, testlets or {})
-            found = errors(problem, solution.point, solution.at_bound, robust=shared, abilities_known=abilities_known)
+            products = (
+                _by_learner(problem, source.gathered(keep), learners)
+                if learners is not None
+                else problem.score_products
+                if shared
+                else None
+            )
+            found = errors(
+                problem, solution.point, solution.at_bound, products=products, abilities_known=abilities_known
+            )
         doubt = why_unrelated(lambda: source.gathered(keep), problem, solution.point.loglik)
     calibration = _calibration(
         items,
@@ -316,6 +330,17 @@ def fit_source(
     if latent == "histogram" and not structure.anchored:
         return calibration.standardised(calibration.populations[0].mean, calibration.populations[0].sd)
     return calibration
+
+
+def _by_learner(
+    problem: Problem, gathered: tuple[Responses, Persons] | None, learners: npt.NDArray[np.integer[Any]]
+) -> Callable[[Point], Floats]:
+    if gathered is None:
+        raise PsychometricsError(
+            "errors clustered by learner need all answers in memory: fit fewer learners, or let the scale's occasions "
+            "be months"
+        )
+    return lambda point: products_by_learner(problem, point, *gathered, learners)
 
 
 def _half(grid: Grid) -> Grid:

@@ -285,8 +285,14 @@ class Problem:
         places = np.concatenate([np.arange(items), places.ravel()])
         found, full = np.zeros((len(s.index), len(s.index))), s.expand(point.x)
         found[np.ix_(places, places)] = score_products(self._logistic(full), self._total, point.log_weights, latent)
-        own, prior = np.arange(s.K)[:, None] * s.n_items + np.arange(s.n_items), self._prior_terms(full).hessian
-        found[own[:, None], own] += prior.transpose(1, 2, 0)
+        return found + self.prior_products(point)
+
+    def prior_products(self, point: Point) -> Floats:
+        """What priors say of the items as if these were answers, shape (F, F)."""
+        s = self.structure
+        found = np.zeros((len(s.index), len(s.index)))
+        own = np.arange(s.K)[:, None] * s.n_items + np.arange(s.n_items)
+        found[own[:, None], own] = self._prior_terms(s.expand(point.x)).hessian.transpose(1, 2, 0)
         return found
 
     def information_with_weights(self, point: Point) -> Floats:

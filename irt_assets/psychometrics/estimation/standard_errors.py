@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,7 +48,12 @@ class Errors:
 
 
 def errors(
-    problem: Problem, point: Point, at_bound: Mask, *, robust: bool = False, abilities_known: bool = False
+    problem: Problem,
+    point: Point,
+    at_bound: Mask,
+    *,
+    products: Callable[[Point], Floats] | None = None,
+    abilities_known: bool = False,
 ) -> Errors:
     """Inverse observed information at a maximum, with the parameters that stopped at a bound held.
 
@@ -55,10 +61,10 @@ def errors(
     everywhere; the others' covariance is that of the directions the data determine. The weights of a histogram are
     estimated with the items, and taken as known where only blocks are inverted.
 
-    `robust`: the sandwich H⁻¹ (Σ s sᵀ) H⁻¹ of that inverse and the learners' scores in place of the inverse (White
-    1982; for item response models Yuan, Cheng & Patton 2014), which holds where answers of a learner depend on each
-    other beyond θ: errors are then those of the parameters that a sample of any size would come to. Where only blocks
-    are inverted there is none.
+    `products`: makes Σ s sᵀ of the learners' scores (F, F), for the sandwich H⁻¹ (Σ s sᵀ) H⁻¹ in place of that inverse
+    (White 1982; for item response models Yuan, Cheng & Patton 2014), which holds where answers of a learner depend on
+    each other beyond θ: errors are then those of the parameters that a sample of any size would come to. Where only
+    blocks are inverted there is none.
 
     `abilities_known`: the inverse of each item's complete-data information, of the parameters of items alone.
     """
@@ -66,7 +72,7 @@ def errors(
         return _of_known_abilities(problem, point, at_bound)
     if not affords_whole_matrix(problem):
         return _blocks(problem, point, at_bound)
-    return _joint(problem, point, at_bound, robust)
+    return _joint(problem, point, at_bound, products)
 
 
 def no_errors(problem: Problem, point: Point) -> Errors:
@@ -111,7 +117,7 @@ def affords_whole_matrix(problem: Problem) -> bool:
     return problem.data.n_items <= limit
 
 
-def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Errors:
+def _joint(problem: Problem, point: Point, at_bound: Mask, products: Callable[[Point], Floats] | None) -> Errors:
     s, J = problem.structure, problem.data.n_items
     free = ~at_bound
     free[s.index[s.weights]] = False
@@ -123,9 +129,9 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Erro
     information = to_full.T @ (to_full.T @ observed).T / np.outer(scale, scale)
     covariance, lost = inverse(information)
     full = to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
-    if robust:
-        products = problem.score_products(point)
-        full = full @ (products[np.ix_(s.listed, s.listed)] if profile is None else profile.effective(products)) @ full
+    if products is not None:
+        made = products(point)
+        full = full @ (made[np.ix_(s.listed, s.listed)] if profile is None else profile.effective(made)) @ full
     elif profile is not None:
         full = profile.sampling(full)
     share = np.zeros(s.weights.start)

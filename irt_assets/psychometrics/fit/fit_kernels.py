@@ -272,3 +272,23 @@ def _curve(a, d, c, theta):  # type: ignore[no-untyped-def]
         return L, M, P, 1.0, eta
     log_wrong = np.log1p(-c) + min(-eta, 0.0) - np.log1p(e)
     return L, M, P, L / P, np.log(P) - log_wrong
+
+
+@_compiled
+def slopes_of_answers(first, last, rows, tables, nodes, by_theta, information, slope, known, mean):  # type: ignore[no-untyped-def]
+    """Fills slope (R,) with the posterior mean of each response's ∂ log P(score)/∂θ, by_theta (C, J, Q), known (R,)
+    with that of its item's information (J, Q), and mean (N,) with the EAP."""
+    post = np.empty(nodes.size)
+    for i in range(first, last):
+        low, high = posterior(i, rows, tables, post)
+        share = post[low:high]
+        mean[i] = 0.0
+        for q in range(low, high):
+            mean[i] += post[q] * nodes[q]
+        for r in range(rows.start[i], rows.start[i + 1]):
+            along, about = by_theta[rows.score[r], rows.item[r], low:high], information[rows.item[r], low:high]
+            by_score, by_item = 0.0, 0.0
+            for q in range(share.size):
+                by_score += share[q] * along[q]
+                by_item += share[q] * about[q]
+            slope[r], known[r] = by_score, by_item

@@ -23,6 +23,7 @@ from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.testlets import number_testlets
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
 from irt_assets.psychometrics.fit.dependence import local_dependence, parallel_analysis, split_half_difference
+from irt_assets.psychometrics.fit.growth import Growth
 from irt_assets.psychometrics.fit.item_fit import item_fit
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.psychometrics.fit.m2 import form_fit
@@ -48,7 +49,7 @@ class FitSummary:
 
     Attributes:
         items: by name, shape (J,) each, NaN where an item has none: point_biserial, infit, outfit, infit_z, outfit_z,
-            rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p.
+            rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p; where it was looked for growth, growth_se, growth_days.
         whole: statistics of the set, as plain data for JSON; None for what could not be tested.
     """
 
@@ -63,6 +64,7 @@ def summarise(
     groups: Sequence[str] | None = None,
     testlets: Mapping[str, str] | None = None,
     everybody: ItemSums | None = None,
+    growth: Growth | None = None,
     seed: int = 0,
     threads: int | None = None,
 ) -> FitSummary:
@@ -71,6 +73,7 @@ def summarise(
     `groups`: the label of each person, where the fit has groups. `testlets` (item → testlet): pairs of items of one
     share more than θ, and errors count it, so that Q3 names only other pairs. `everybody`: sums over all learners,
     where `responses` are those of a random sample: infit, outfit, RMSD and item-rest correlations are then everybody's.
+    `growth`: within the window, where it was looked for.
     `seed`: of the drawn learners and simulated answers; the same seed gives the same numbers.
     """
     rng = np.random.default_rng(seed)
@@ -95,6 +98,9 @@ def summarise(
         "s_x2_df": np.where(by_score.df > 0, by_score.df, np.nan),
         "s_x2_p": by_score.p,
     }
+    if growth is not None:
+        of = growth.of_items
+        items |= {"growth": of.estimate, "growth_se": of.se, "growth_days": of.days}
     whole = {
         "learners": {"items": (everybody or many).n_persons, "set": some.n_persons, "parallel": few.n_persons},
         "reliability": finite(fitted_reliability(some, calibration, groups=of_some, threads=threads)),
@@ -118,7 +124,7 @@ def summarise(
         "parallel": _parallel(few, calibration, of_few, seed, threads),
         "m2": _forms(some, calibration, of_some),
         "halves": None if split is None else vars(split),
-    }
+    } | ({} if growth is None else {"growth": vars(growth.of_window)})
     return FitSummary(items, whole)
 
 

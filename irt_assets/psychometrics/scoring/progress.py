@@ -15,12 +15,13 @@ from scipy.special import ndtr
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.item_models import CountedScores, ItemCurves
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.scoring.abilities import wle
 
 CHANGE_VARIANCE = 0.25
 """Variance of true changes of θ within a fortnight, to which an estimated change is shrunk (SD 0.5)."""
 DRIFT_VARIANCE_PER_WEEK = 0.05**2
-"""How much the variance of θ grows in a week without an answer."""
+"""How much the variance of θ grows in a week without an answer, where nothing is known of how abilities move."""
 
 TOPIC_VARIANCE = 0.5**2
 """Variance of true differences of a learner's ability between topics, to which an estimated one is shrunk."""
@@ -64,12 +65,19 @@ def improvement(
     return np.clip((later - earlier) * shrink, -1.0, 1.0)
 
 
-def goal_probability(theta: Floats, se: Floats, weeks: Floats, target: Floats) -> Floats:
-    """Probability that θ is at or above `target` now, Φ((θ − target)/√(se² + 0.05²·weeks)); shapes (N,), in [0, 1].
+def variance_since(movement: Movement, weeks: Floats) -> Floats:
+    """By how much the variance of θ grows in `weeks` ≥ 0 after the last answer, q·weeks; 0.05²·weeks where nothing is
+    known of how abilities move. Of the shape of `weeks`."""
+    return (movement.variance if movement else DRIFT_VARIANCE_PER_WEEK) * weeks
 
-    `theta` and `se` are the mean and SD of the posterior `weeks` ≥ 0 ago, when the learner last answered; se > 0.
+
+def goal_probability(theta: Floats, se: Floats, since: Floats, target: Floats) -> Floats:
+    """Probability that θ is at or above `target` now, Φ((θ − target)/√(se² + since)); shapes (N,), in [0, 1].
+
+    `theta` and `se` are the mean and SD of the posterior when the learner last answered, se > 0; `since` is the
+    variance that has been added since (see `variance_since`).
     """
-    return ndtr((theta - target) / np.sqrt(se**2 + DRIFT_VARIANCE_PER_WEEK * weeks))
+    return ndtr((theta - target) / np.sqrt(se**2 + since))
 
 
 def topic_differences(

@@ -75,7 +75,10 @@ class Scenario:
         learners_per_month: new learners a month, test accounts not counted.
         cohort_means, cohort_sds: of new learners' θ, month by month, in turn when there are more months.
         growth_mean, growth_sd: of a learner's gain in θ from one calendar month to the next. θ is constant within
-            a month, so that each window follows its model exactly.
+            a month, so that each window follows its model exactly, unless one of the next four says otherwise.
+        yearly_growth, yearly_growth_sd: mean and SD, over learners, of steady growth from enrolment on, in θ a year.
+        weekly_variance: of the random walk that θ takes day by day, in θ² a week.
+        occasion_sd: of what a learner's θ has on one day and not on the next.
         blocks, items_per_block, blocks_per_form: the bank, and the linear forms: all combinations of neighbouring
             blocks, in a circle. Learners meet a form's items in an order of their own.
         anchors_per_block: anchors, evenly over the block's sorted b.
@@ -90,9 +93,11 @@ class Scenario:
             after it, from items with |b − θ̂| ≤ `adaptive_width`, θ̂ being the EAP of the first session's answers.
         adaptive_items: items of a learner in adaptive assignment.
         adaptive_width: in SD of the reference population, that is in θ.
+        curriculum: in exam sessions all learners of a form meet its items in one order, and not each in an own one.
         intake: learners start within this first part of a month (0 to 1).
         sessions: fewest and most exam sessions of a learner. span_days: shortest and longest time, in days, from
-            the first to the last.
+            the first to the last, before it is multiplied by the learner's pace.
+        slowest_pace: paces lie between 1/this and this, uniformly by their logarithm.
         practice_sessions: expected number after the exam, of `practice_items` items the learner has seen.
         practice_gap_days: mean days between them. repeat_gain: what having seen an item adds to the logit.
         test_share: test accounts, per new learner. sandbox_share: of practice sessions.
@@ -113,6 +118,10 @@ class Scenario:
     cohort_sds: tuple[float, ...] = (1.0, 1.1, 0.95, 1.05, 1.0)
     growth_mean: float = 0.12
     growth_sd: float = 0.08
+    yearly_growth: float = 0.0
+    yearly_growth_sd: float = 0.0
+    weekly_variance: float = 0.0
+    occasion_sd: float = 0.0
     blocks: int = 3
     items_per_block: int = 40
     blocks_per_form: int = 2
@@ -128,9 +137,11 @@ class Scenario:
     assignment: Literal["linear", "adaptive"] = "linear"
     adaptive_items: int = 40
     adaptive_width: float = 1.0
+    curriculum: bool = False
     intake: float = 0.5
     sessions: tuple[int, int] = (2, 4)
     span_days: tuple[int, int] = (15, 21)
+    slowest_pace: float = 1.0
     practice_sessions: float = 2.2
     practice_items: int = 15
     practice_gap_days: float = 12.0
@@ -169,6 +180,10 @@ class Scenario:
             raise ValueError(f"a learner answers {self.exam_items} items, but the bank has {self.n_items}")
         if self.scored_items and self.assignment == "adaptive":
             raise PsychometricsError("adaptive assignment is by answers scored 0 and 1: plan no scored items with it")
+        if self.curriculum and self.assignment == "adaptive":
+            raise PsychometricsError("adaptive assignment has no order of items: plan no curriculum with it")
+        if self.slowest_pace < 1:
+            raise ValueError(f"slowest_pace must be 1 or more, got {self.slowest_pace:g}")
         for fault in self.faults:
             if fault.scored and fault.kind in ("wrong_key", "anchors_moved"):
                 raise ValueError(f"fault {fault.kind} cannot be in scored items: they have neither key nor anchors")
@@ -179,6 +194,11 @@ class Scenario:
     @property
     def n_items(self) -> int:
         return self.blocks * self.items_per_block
+
+    @property
+    def moves(self) -> bool:
+        """Whether θ moves within a month."""
+        return any((self.yearly_growth, self.yearly_growth_sd, self.weekly_variance, self.occasion_sd))
 
     @property
     def exam_items(self) -> int:

@@ -3,7 +3,8 @@
 What belongs here: the clock, the assignment of items and the answers. What does not: the knobs and the bank (see
 `scenario`), what a log and its truth consist of (see `truth`), and files (see `irt_assets.responses.simulated`).
 
-Answers follow P = c + (1−c)/(1 + exp(−a(θ−b))), or what `ScoredItems` says, with θ constant within a calendar month.
+Answers follow P = c + (1−c)/(1 + exp(−a(θ−b))), or what `ScoredItems` says, with θ constant within a calendar month,
+or within a day where the scenario lets it move.
 What eligibility counts as a score of 0 (an omitted answer, a correct one with hints) is drawn only from answers that
 would have that score, so that the scored answers follow the model exactly; what it leaves out is drawn without regard
 to the answer.
@@ -22,6 +23,7 @@ from irt_assets.psychometrics.simulation.scenario import DISTRACTOR_SHARES, OPTI
 from irt_assets.psychometrics.simulation.truth import DAY, Learners, SimulatedLog, Truth, account_for, categorise
 
 MINUTE = 60_000
+DAYS_OF_YEAR = 365.25
 SHORTEST_MS, LONGEST_MS = 300, 10 * MINUTE
 """Nobody reads an item faster, and the exam closes an item that is left open for longer."""
 
@@ -101,6 +103,7 @@ class _Cohort:
         gain = rng.normal(s.growth_mean, s.growth_sd, n)
         elapsed = np.arange(len(s.months)) - k
         theta = np.where(elapsed >= 0, start[:, None] + gain[:, None] * elapsed, np.nan)
+        daily = self._daily(theta)
         r = s.speed_ability_correlation
         lang = rng.permutation(n) % 2
         return Learners(
@@ -113,9 +116,37 @@ class _Cohort:
             target_theta=np.round(start + rng.uniform(0.2, 1.0, n), 1),
             speed=s.time_person_sd * (r * standard[:, 0] + np.sqrt(1 - r**2) * standard[:, 1]),
             theta=theta,
+            daily=daily,
             earlier_theta=np.full(n, np.nan),
             leak_rank=rng.random(n),
         )
+
+    def _daily(self, theta: Floats) -> Floats:
+        """θ of each day, as in `Learners`; where there is one, theta (N, months) becomes its mean by month."""
+        s, n = self.scenario, len(theta)
+        if not s.moves:
+            return np.empty((n, 0))
+        # A stream of its own, and day by day, so that learners are those of a scenario that is shorter or stands still.
+        rng = np.random.default_rng([s.seed, 1 + self.month, 1])
+        growth = rng.normal(s.yearly_growth, s.yearly_growth_sd, n) / DAYS_OF_YEAR
+        first = (self.month_starts[self.month] - self.month_starts[0]) // DAY
+        lengths = np.diff(self.month_starts) // DAY
+        since = np.arange(lengths[self.month :].sum())[:, None]
+        walk, own = rng.standard_normal((len(since), 2, n)).swapaxes(0, 1)
+        moved = growth * since + np.sqrt(s.weekly_variance / 7) * np.cumsum(walk, axis=0) + s.occasion_sd * own
+        daily = np.full((n, lengths.sum()), np.nan)
+        daily[:, first:] = moved.T
+        daily += np.repeat(theta, lengths, axis=1)
+        theta[:] = np.add.reduceat(daily, np.cumsum(lengths) - lengths, axis=1) / lengths
+        return daily
+
+    def _theta_in(self, session: Ints) -> Floats:
+        """θ of each session's learner then."""
+        person = self.person[session]
+        if not self.scenario.moves:
+            return self.learners.theta[person, self._month_of(session)]
+        day = (self.start[session] - self.month_starts[0]) // DAY
+        return self.learners.daily[person, np.minimum(day, self.learners.daily.shape[1] - 1)]
 
     def _schedule(self) -> None:
         """Sessions of the cohort: exam sessions learner by learner, then practice sessions. One row a session.
@@ -130,6 +161,9 @@ class _Cohort:
         month_days = (self.month_starts[self.month + 1] - self.month_starts[self.month]) / DAY
         first_day = self.month_starts[self.month] // DAY + (rng.random(n) * s.intake * month_days).astype(np.int64)
         span = rng.integers(s.span_days[0], s.span_days[1] + 1, n)
+        if s.slowest_pace > 1:
+            pace = s.slowest_pace ** np.random.default_rng([s.seed, 1 + self.month, 2]).uniform(-1, 1, n)
+            span = np.rint(span * pace).astype(np.int64)
         exam_day = first_day[exam_person] + span[exam_person] * ordinal // np.maximum(n_sessions[exam_person] - 1, 1)
         if s.assignment == "adaptive":
             exam_day += np.where(ordinal > 0, int(month_days), 0)
@@ -161,11 +195,13 @@ class _Cohort:
         n = self.learners.user_ids.size
         self.row_session = np.repeat(np.arange(self.person.size), self.n_items)
         self.uniform = rng.random(self.row_session.size)
-        self.row_theta = self.learners.theta[self.person[self.row_session], self._month_of(self.row_session)]
+        self.row_theta = self._theta_in(self.row_session)
         if s.assignment == "linear":
             self.form = rng.permutation(n) % s.blocks
             starts = self.form[:, None] * s.items_per_block
             order = np.argsort(rng.random((n, s.exam_items)), axis=1)
+            if s.curriculum:
+                order = np.arange(s.exam_items)
             exam_item = (starts + order) % s.n_items
         else:
             exam_item = self._adaptive_items()

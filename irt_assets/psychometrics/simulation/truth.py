@@ -35,7 +35,9 @@ class Learners:
         user_ids: sorted by month of enrolment. cohort: shape (N,), index of that month.
         lang, country, tier: shape (N,), text. is_test: shape (N,).
         target_theta: shape (N,), the goal. speed: shape (N,), τ of van der Linden (2007): log time is shorter by it.
-        theta: shape (N, months); NaN before enrolment.
+        theta: shape (N, months); NaN before enrolment. Where θ moves within a month, its mean over the month's days.
+        daily: shape (N, days), θ of each day from the first month's first on; (N, 0) where θ does not move within a
+            month.
         earlier_theta: shape (N,), the θ̂ that items were assigned by; NaN in linear assignment.
         leak_rank: shape (N,), 0 to 1: a learner knows each leaked item whose share exceeds it.
     """
@@ -49,6 +51,7 @@ class Learners:
     target_theta: Floats
     speed: Floats
     theta: Floats
+    daily: Floats
     earlier_theta: Floats
     leak_rank: Floats
 
@@ -122,8 +125,8 @@ class Truth:
         learners: true θ by month, attributes.
         counts: per month, attempts by category, with those among `scored` that were omitted or hinted.
         scored: shape (months, J), scored answers.
-        sample_mean, sample_sd: shape (months,), of θ over the learners with a scored answer in the month, each
-            counted once: what the latent distribution of a window's fit estimates.
+        sample_mean, sample_sd: shape (months,), of `Learners.theta` over the learners with a scored answer in the
+            month, each counted once: what the latent distribution of a window's fit estimates.
     """
 
     scenario: Scenario

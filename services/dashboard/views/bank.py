@@ -17,6 +17,7 @@ from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.wording import counted
 from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
 from irt_assets.ledger.linked_windows import newest_window
+from irt_assets.psychometrics.core.items import WHOLE_SLOPE
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard.chosen import require_known, whole_number
 from services.dashboard.elements import asking_form, choice, shortened, table_files, text_field
@@ -40,7 +41,9 @@ COLUMNS: Mapping[str, tuple[str, str, Key]] = {
     "item": ("item", "t", lambda item: item.item_id),
     "status": ("status", "t", lambda item: item.status),
     "flags": ("flags", "t", lambda item: _gravity(item)),
+    "max_score": ("max score", "n", lambda item: item.max_score),
     "a": ("a", "n", lambda item: item.values and item.values.a),
+    "a_m": (WHOLE_SLOPE, "n", lambda item: item.values and item.values.a * item.max_score),
     "b": ("b", "n", lambda item: item.values and item.values.b),
     "c": ("c", "n", lambda item: item.values and item.values.c),
     "since": ("in force since", "t", lambda item: item.since),
@@ -49,6 +52,8 @@ COLUMNS: Mapping[str, tuple[str, str, Key]] = {
     "topic": ("topic", "t", lambda item: item.topic),
 }
 """Columns by name in the address: the header, `n` for numbers or `t` for text, and the sort key."""
+OF_SCORED = ("max_score", "a_m")
+"""Those of a scale with scored items alone."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +117,13 @@ def page(asked: Asked) -> Page:
     number_of_page = whole_number(asked, "page", "page", 1, 1, pages)
     first = (number_of_page - 1) * PAGE_SIZE
     rows = found.items[first : first + PAGE_SIZE]
-    place = list(COLUMNS).index(found.sort.removeprefix("-"))
+    columns = [name for name in COLUMNS if name not in OF_SCORED or found.scale.scored]
+    by = found.sort.removeprefix("-")
+    place = columns.index(by) if by in columns else 0
     caption = f"Items {first + 1}–{first + len(rows)} of {len(found.items)}" if rows else "No item matches"
     table = Table(
-        tuple(Column(_header(asked, name, found.sort), number=kind == "n") for name, (_, kind, _) in COLUMNS.items()),
-        tuple(_row(item, found.scale.scale_id) for item in rows),
+        tuple(Column(_header(asked, name, found.sort), number=COLUMNS[name][1] == "n") for name in columns),
+        tuple(tuple(map(_row(item, found.scale.scale_id).__getitem__, columns)) for item in rows),
         f"{caption}. Answers are those of {found.window or 'no month yet'}; ± is the standard error.",
         narrow="scroll",
         sorted_by=(place, "descending" if found.sort.startswith("-") else "ascending"),
@@ -188,7 +195,7 @@ def state(item: BankItem) -> Text:
 
 FILE_COLUMNS = (
     *("scale_id", "item_id", "topic_id", "anchor", "status", "decided_on_its_use", "a", "b", "c", "a_se", "b_se"),
-    *("c_se", "effective_from", "decided_values", "n_responses", "drift", "dif", "estimate", "proposal"),
+    *("c_se", "effective_from", "decided_values", "n_responses", "drift", "dif", "estimate", "proposal", "max_score"),
 )
 
 
@@ -203,22 +210,28 @@ def as_row(item: BankItem, scale: str) -> tuple[Any, ...]:
         ", ".join(item.dif) or None,
         "; ".join(item.problems) or None,
         str(item.proposal.reference) if item.proposal else None,
+        item.max_score,
     )
 
 
-def _row(item: BankItem, scale: str) -> tuple[Cell, ...]:
-    v = item.values
-    return (
-        page_link(item.item_id, "item", scale=scale, item=item.item_id),
-        state(item),
-        flags(item),
-        *((value_with_error(v.a, v.a_se), value_with_error(v.b, v.b_se)) if v else (DASH, DASH)),
-        value_with_error(v.c, v.c_se if v.c else None) if v else DASH,
-        "; ".join(filter(None, (f"{item.since:%Y-%m-%d}" if item.since else "", item.to_come))) or DASH,
-        DASH if item.n is None else f"{item.n:,}",
-        "anchor" if item.anchor else DASH,
-        shortened(item.topic or DASH, 30),
-    )
+def _row(item: BankItem, scale: str) -> dict[str, Cell]:
+    """By column."""
+    values = item.values.in_brief if item.values else {}
+    whole = values.get(WHOLE_SLOPE) or values.get("a")
+    return {
+        "item": page_link(item.item_id, "item", scale=scale, item=item.item_id),
+        "status": state(item),
+        "flags": flags(item),
+        "max_score": item.max_score,
+        "a": value_with_error(*values["a"]) if values else DASH,
+        "a_m": value_with_error(*whole) if whole else DASH,
+        "b": value_with_error(*values["b"]) if values else DASH,
+        "c": value_with_error(*values.get("c", (0.0, None))) if values else DASH,
+        "since": "; ".join(filter(None, (f"{item.since:%Y-%m-%d}" if item.since else "", item.to_come))) or DASH,
+        "n": DASH if item.n is None else f"{item.n:,}",
+        "anchor": "anchor" if item.anchor else DASH,
+        "topic": shortened(item.topic or DASH, 30),
+    }
 
 
 def _gravity(item: BankItem) -> tuple[int, int]:

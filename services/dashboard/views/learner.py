@@ -17,6 +17,7 @@ from irt_assets.kpis.stored import weeks_of
 from irt_assets.reports import standing_shown
 from irt_assets.reports.artifacts import Recorded, of_learner
 from irt_assets.responses.one_learner import last_live_answer
+from irt_assets.responses.scales import read_scales
 from services.dashboard.elements import markup, section, shortened
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotFound, Page
@@ -50,7 +51,10 @@ def page(asked: Asked) -> Page:
         days = active_days(connection, user, (now - DAYS_SHOWN).date())
         last = last_live_answer(connection, user)
         reports = of_learner(connection, user)
-    standing = standing_shown.standing(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
+        movements = {scale_id: one.movement for scale_id, one in read_scales(connection, now).items() if one.movement}
+    standing = standing_shown.standing(
+        learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone, movements=movements
+    )
     return Page(
         f"Where does {shortened(user)} stand?",
         shown(

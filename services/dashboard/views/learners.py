@@ -26,7 +26,7 @@ def page(asked: Asked) -> Page:
             asking_form("learners", text_field("The id begins with", "search", prefix), button="Search"),
             Paragraph("A learner who has answers but was never imported is found only by the whole id."),
             table(
-                ("learner", "target scale", "θ", "standard error", "answers until", "remarks"),
+                ("learner", "target scale", "θ", "standard error", "as of", "remarks"),
                 [_row(one, thetas.get(one.user_id, {}), zone) for one in found[:MOST_SHOWN]],
                 numbers={"θ": ".2f", "standard error": ".2f"},
                 caption="Learners in the order of their ids, each with the θ of the latest answers",

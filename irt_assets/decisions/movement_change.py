@@ -1,0 +1,237 @@
+"""How a scale's abilities move, for the months to come: what a change does to learners, and the change itself.
+
+Fits, linkings, published values and drift do not depend on it: only θ and what reads θ do. What does not belong here:
+which numbers hold at a time (see `responses.scale_decisions`), and how θ is filtered (see `abilities.batch`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from dataclasses import replace as with_changes
+
+import numpy as np
+import psycopg
+
+from irt_assets.abilities.batch import scored_at, stale_months
+from irt_assets.common.partitions import Month
+from irt_assets.decisions.model_change import first_open_month, newest_decision, start_of
+from irt_assets.decisions.release import require_text
+from irt_assets.decisions.release_impact import ThetaShift
+from irt_assets.ledger.item_errors import set_with_errors
+from irt_assets.ledger.steps import last_done_month
+from irt_assets.psychometrics.core.movement import Movement
+from irt_assets.responses.scale_decisions import (
+    AUTO,
+    MOVEMENT,
+    ScaleDecision,
+    Subject,
+    decision_in_force,
+    movement_in_force,
+    read_decisions,
+    record_decisions,
+)
+from irt_assets.responses.scales import initialised_scale, read_scales
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database, advisory_lock
+
+SAME = 1e-9
+"""θ and standard errors that differ by less are the same."""
+
+
+@dataclass(frozen=True)
+class MovementEffect(ThetaShift):
+    """The learners of a month's end, scored as abilities move now and as they would.
+
+    Attributes:
+        why: why nothing could be scored, else empty; the numbers are then zero.
+        changed: how many of `learners` get another θ or standard error, by more than 1e-9.
+        added: learners who are measured only with the change, as it looks back to the first of a month.
+        se, se_after: mean standard errors.
+    """
+
+    month: str
+    why: str = ""
+    changed: int = 0
+    added: int = 0
+    se: float = 0.0
+    se_after: float = 0.0
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads before deciding."""
+        if self.why:
+            return f"the effect on learners cannot be shown: {self.why}"
+        added = f"; {self.added:,} more would be measured" if self.added else ""
+        return (
+            f"{self.changed:,} of {self.learners:,} learners of {self.month} would get another θ: {self.moved}; mean "
+            f"standard error {self.se:.3f} → {self.se_after:.3f}; {self.passing}{added}"
+        )
+
+
+@dataclass(frozen=True)
+class MovementChange:
+    """What deciding on how a scale's abilities move, from `first_month` on, does.
+
+    Attributes:
+        values: what is decided, by subject; empty where everything is so already.
+        before, after: how abilities of that month move.
+        effect: on learners; None where the numbers stay.
+        stale: months whose abilities have to be measured again.
+    """
+
+    scale_id: str
+    first_month: str
+    values: Mapping[Subject, str]
+    before: Movement
+    after: Movement
+    effect: MovementEffect | None = None
+    stale: tuple[str, ...] = ()
+    by_default: bool = field(default=False, repr=False)
+    newest_decision: int = field(default=0, repr=False)
+
+    @property
+    def lines(self) -> list[str]:
+        """What a person reads before deciding."""
+        if not self.values:
+            return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
+        what = ", ".join(
+            f"{subject} {getattr(self.before, MOVEMENT[subject][0]):g} → {value}"
+            for subject, value in self.values.items()
+        )
+        lines = [f"scale {self.scale_id}: {what} from {self.first_month} on; months before stay as they are"]
+        if AUTO in self.values.values():
+            lines.append("auto: numbers are proposed, and those in force stay until somebody decides")
+        if self.effect is not None:
+            lines.append(self.effect.sentence)
+        lines.append(
+            f"abilities to be measured again: {', '.join(self.stale)}" if self.stale else "no month becomes stale"
+        )
+        return [*lines, "fits, linkings, published values and drift stay"]
+
+
+def preview_movement_change(
+    database: Database,
+    scale_id: str,
+    values: Mapping[Subject, str],
+    first_month: str | None,
+    *,
+    calibrations_begin: str,
+) -> MovementChange:
+    """What deciding on `values` (subject → a number or `auto`) for months from `first_month` on would do; writes
+    nothing.
+
+    first_month: None for the one after the last month that is done, and where none is done `calibrations_begin`. Raises
+    PermanentFailure where the scale has no origin, and for a value that is out of its range.
+    """
+    with database.connect() as connection, connection.transaction(force_rollback=True):
+        change = _requested(connection, scale_id, values, first_month, calibrations_begin)
+        if change.after != change.before:
+            change = with_changes(change, effect=movement_effect(connection, scale_id, change.before, change.after))
+        return _applied(connection, change, by="preview", reason="preview") if change.values else change
+
+
+def decide_movement_change(database: Database, change: MovementChange, *, by: str, reason: str) -> MovementChange:
+    """Record that `by` decides on what was previewed.
+
+    Raises PermanentFailure where what the preview rests on has changed since.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    with database.connect() as connection:
+        advisory_lock(connection, "ledger", change.scale_id)
+        open_month = first_open_month(connection, change.scale_id)
+        if newest_decision(connection, change.scale_id) != change.newest_decision or (
+            change.by_default and open_month not in (None, change.first_month)
+        ):
+            raise PermanentFailure(
+                f"scale {change.scale_id} or its months changed since this was previewed: nothing was decided, run it "
+                "again"
+            )
+        return _applied(connection, change, by=by, reason=reason)
+
+
+def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movement, after: Movement) -> MovementEffect:
+    """Score the learners of the last month that was taken to the ledger as abilities move and as they would, by the
+    function that measures them."""
+    month = last_done_month(connection, scale_id)
+    if month is None:
+        return MovementEffect("", "no month of the scale is green yet")
+    end = Month(month).end
+    scale, published = read_scales(connection, end)[scale_id], set_with_errors(connection, scale_id, end)
+    old, new = (
+        scored_at(connection, end, "monthly", with_changes(scale, movement=movement), published, Counter())
+        for movement in (before, after)
+    )
+    _, in_old, in_new = np.intersect1d(old["user_id"], new["user_id"], assume_unique=True, return_indices=True)
+    if not in_old.size:
+        return MovementEffect(month, f"no answers to published items before {end:%Y-%m-%d}")
+    theta, theta_after = old["theta"].to_numpy()[in_old], new["theta"].to_numpy()[in_new]
+    se, se_after = old["se"].to_numpy()[in_old], new["se"].to_numpy()[in_new]
+    changed = (np.abs(theta_after - theta) > SAME) | (np.abs(se_after - se) > SAME)
+    return MovementEffect(
+        month,
+        changed=int(changed.sum()),
+        added=len(new) - in_new.size,
+        se=float(se.mean()),
+        se_after=float(se_after.mean()),
+        **ThetaShift.between(theta, theta_after, scale.pass_theta).as_dict(),
+    )
+
+
+def _requested(
+    connection: psycopg.Connection,
+    scale_id: str,
+    values: Mapping[Subject, str],
+    first_month: str | None,
+    calibrations_begin: str,
+) -> MovementChange:
+    """The change without its effects; `values` only has what differs from what holds already."""
+    month = first_month or first_open_month(connection, scale_id) or calibrations_begin
+    start_of(month)
+    initialised_scale(connection, scale_id, Month(month).start)
+    decisions = read_decisions(connection, scale_id)
+    wanted = {subject: _read(subject, text) for subject, text in values.items()}
+    new = {subject: value for subject, value in wanted.items() if _differs(decisions, subject, value, month)}
+    numbers = {MOVEMENT[subject][0]: float(value) for subject, value in new.items() if value != AUTO}
+    before = movement_in_force(decisions, Month(month).end)
+    return MovementChange(
+        scale_id,
+        month,
+        new,
+        before,
+        with_changes(before, **numbers),
+        by_default=first_month is None,
+        newest_decision=newest_decision(connection, scale_id),
+    )
+
+
+def _differs(decisions: list[ScaleDecision], subject: Subject, value: str, month: str) -> bool:
+    """Whether the value is not what holds from that month on."""
+    if any(one.subject == subject and one.effective_from > Month(month).start for one in decisions):
+        return True
+    decided = decision_in_force(decisions, subject, Month(month).start)
+    return value != (decided.value if decided else "0")
+
+
+def _read(subject: Subject, text: str) -> str:
+    """A value as it is stored."""
+    _, least, greatest = MOVEMENT[subject]
+    if text.strip().lower() == AUTO:
+        return AUTO
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not least <= value <= greatest:
+        raise PermanentFailure(f"{subject} is a number from {least:g} to {greatest:g}, or auto; got {text!r}")
+    return f"{value + 0.0:.10g}"
+
+
+def _applied(connection: psycopg.Connection, change: MovementChange, *, by: str, reason: str) -> MovementChange:
+    """Write the change, in the caller's transaction; the change with the months whose abilities it makes stale."""
+    before = stale_months(connection)
+    record_decisions(connection, change.scale_id, change.values, Month(change.first_month).start, by=by, reason=reason)
+    stale = stale_months(connection)
+    return with_changes(change, stale=tuple(sorted(m for m in stale if stale[m] != before.get(m))))

@@ -1,0 +1,198 @@
+"""Growth within a window: its score against differences of the likelihood, what is found against what was planted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from irt_assets.psychometrics.core.arrays import Floats
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.occasions import LearnerWeeks
+from irt_assets.psychometrics.fit.growth import (
+    WindowGrowth,
+    _Answers,
+    days_since_first_answer,
+    growth_within,
+    share_explained,
+)
+from irt_assets.psychometrics.fit.model_replicates import Fitted
+from irt_assets.psychometrics.simulation.scored_items import ScoredItems
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
+
+
+@dataclass(frozen=True)
+class World:
+    """Learners who meet the same items at times of their own; days and responses have one row each."""
+
+    responses: Responses
+    days: Floats
+    b: Floats
+
+
+def world(  # type: ignore[no-untyped-def]
+    seed: int, growth=0.0, learners=1500, items=40, span=30.0, *, order="one", paces=1.5, of_ability=0.0
+) -> World:
+    """growth: a `span`, in θ. order: of the items, `one` or each learner's `own`. paces: the slowest; of_ability: the
+    correlation of fast and able."""
+    rng = np.random.default_rng(seed)
+    a, b, theta = np.exp(rng.normal(0, 0.3, items)), rng.normal(size=items), rng.standard_normal(learners)
+    place = (
+        np.argsort(rng.random((learners, items)), axis=1)
+        if order == "own"
+        else np.tile(np.arange(items), (learners, 1))
+    )
+    fast = of_ability * theta + np.sqrt(1 - of_ability**2) * rng.standard_normal(learners)
+    pace = paces ** (1 - 2 * np.argsort(np.argsort(fast)) / (learners - 1))
+    days = pace[:, None] * np.arange(items) / (items - 1) * span
+    x = rng.random((learners, items)) < expit(a[place] * (theta[:, None] + growth * days / span - b[place]))
+    person = np.repeat(np.arange(learners, dtype=np.int32), items)
+    names = tuple(f"i{j}" for j in range(items))
+    responses = Responses(person, place.ravel().astype(np.int32), x.ravel().astype(np.int8), learners, names)
+    return World(responses, days.ravel(), b)
+
+
+@pytest.mark.parametrize("model", ["2pl", "3pl", "gpcm"])
+def test_the_score_is_the_slope_of_the_likelihood(model: str) -> None:
+    """Of Σ log L(θ + g·t) by g at 0, with the likelihood by its definition on the fit's nodes and a step of 1e-5, whose
+    error is some 1e-9 of the curvature."""
+    rng = np.random.default_rng(3)
+    responses = answers_of(model, rng)
+    fit = fit_em(responses, model=model, threads=1)  # type: ignore[arg-type]
+    whole = Fitted.of(responses, fit)
+    found = _Answers.of(whole, 1)
+    t = rng.random(responses.n_responses)
+    nodes, weights = whole.abilities.nodes, whole.abilities.weights[0]
+
+    def loglik(g: float) -> float:
+        logs = np.zeros((responses.n_persons, nodes.size))
+        for i, j, x, at in zip(responses.person, responses.item, responses.score, t, strict=True):
+            one = fit.select(np.arange(fit.n_items) == j)
+            p = one.item_model.probabilities(nodes + g * at, one.parameters, one.n_categories)
+            logs[i] += np.log(p[0, :, x])
+        return float(np.log(np.exp(logs) @ weights).sum())
+
+    slope = (loglik(1e-5) - loglik(-1e-5)) / 2e-5
+    assert t @ found.slope == pytest.approx(slope, rel=1e-5, abs=1e-4)
+
+
+def answers_of(model: str, rng: np.random.Generator) -> Responses:
+    theta = rng.standard_normal(300)
+    if model == "gpcm":
+        scored = ScoredItems.drawn(rng, [(0, 1, 2)] * 5, np.ones(5), np.linspace(-1, 1, 5))
+        return Responses.from_wide(scored.matrix(rng, theta), categories=np.full(5, 3))
+    return Responses.from_wide(rng.random((300, 8)) < 0.2 + 0.8 * expit(theta[:, None] - np.linspace(-1, 1, 8)))
+
+
+def test_what_is_left_of_time_has_nothing_of_items_and_learners() -> None:
+    of = world(1, learners=400, items=20)
+    whole = Fitted.of(of.responses, fit_em(of.responses, threads=1))
+    answers = _Answers.of(whole, 1)
+    left = answers.beside_items_and_learners(of.days, of.responses) * answers.information
+    theta = answers.theta[of.responses.person]
+    for sums in (np.bincount(of.responses.item, left), np.bincount(of.responses.item, left * theta)):
+        assert np.abs(sums).max() < 1e-4 * np.abs(left).sum()
+    assert np.abs(np.bincount(of.responses.person, left)).max() < 1e-4 * np.abs(left).sum()
+
+
+@pytest.mark.parametrize("order", ["one", "own"])
+def test_planted_growth_is_found_and_measured(order: str) -> None:
+    """Within 3.5 of its standard errors; planted so that a curriculum of 1500 × 40 shows it with 5."""
+    of = world(2, growth=0.8, order=order)
+    growth = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+    found, of_items = growth.of_window, growth.of_items
+    assert found.outcome == "grows"
+    assert found.estimate is not None
+    assert found.se is not None
+    assert abs(found.estimate - 0.8) < 3.5 * found.se
+    z = (of_items.estimate - 0.8) / of_items.se
+    assert abs(np.nanmean(z)) < 3.5 / np.sqrt(np.isfinite(z).sum()) + 0.8 * found.se  # all share the estimate's error
+    np.testing.assert_allclose(of_items.days, np.bincount(of.responses.item, of.days) / 1500)
+    assert found.moves_difficulty == (order == "one")
+
+
+@pytest.mark.parametrize("of_ability", [0.0, 0.9, -0.9])
+def test_faster_or_abler_learners_are_no_growth(of_ability: float) -> None:
+    """Twelve samples of a law with mean 0 and SD 1 or less: a mean beyond .9 has p < .002."""
+    z = []
+    for seed in range(12):
+        of = world(10 + seed, learners=600, items=20, of_ability=of_ability)
+        found = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1).of_window
+        assert found.z is not None
+        z.append(found.z)
+    assert abs(np.mean(z)) < 0.9
+    assert np.std(z) < 1.6  # p < .002, too
+
+
+def test_one_order_at_one_pace_tells_nothing() -> None:
+    of = world(4, growth=0.5, learners=500, items=20, paces=1.0)
+    growth = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
+    found, of_items = growth.of_window, growth.of_items
+    assert found.r2 == pytest.approx(1.0)
+    assert found.estimate is None
+    assert found.outcome == "not separable"
+    assert found.moves_difficulty
+    assert np.isnan(of_items.estimate).all()
+
+
+def test_answers_at_one_time_have_no_growth() -> None:
+    of = world(5, learners=300, items=10)
+    found = growth_within(of.responses, np.zeros_like(of.days), fit_em(of.responses, threads=1), threads=1).of_window
+    assert found == WindowGrowth(None)
+    assert not found.moves_difficulty
+    with pytest.raises(PsychometricsError, match="one per response"):
+        growth_within(of.responses, of.days[1:], fit_em(of.responses, threads=1))
+
+
+def test_elapsed_time_and_its_share_by_hand() -> None:
+    days = days_since_first_answer(np.array([0, 0, 1, 1]), np.array([3.0, 1.0, 10.0, 14.0]))
+    np.testing.assert_array_equal(days, [2, 0, 0, 4])
+    # items have means 1 and 2 about 1.5: 4 · .25 of the 11 that are squares about it
+    assert share_explained(days, np.array([0, 0, 1, 1])) == pytest.approx(1 / 11)
+    assert share_explained(np.zeros(4), np.array([0, 0, 1, 1])) is None
+
+
+# -- weeks as persons ----------------------------------------------------------------------------------
+
+
+def test_errors_clustered_by_learner_are_the_sandwich() -> None:
+    """Of a learner a person: those that scores made in compiled loops give. Of two alike persons a learner: twice the
+    sum of squares of one each, so errors √2 as large as if each were a learner."""
+    rng = np.random.default_rng(6)
+    x = (rng.random((800, 10)) < expit(rng.normal(size=(800, 1)) - np.linspace(-1, 1, 10))).astype(float)
+    once = Responses.from_wide(x)
+    robust = fit_em(once, threads=1, testlets={"i1": "t", "i2": "t"})
+    apart = fit_em(once, threads=1, learners=np.arange(800))
+    np.testing.assert_allclose(apart.joint_cov, robust.joint_cov, rtol=1e-5, atol=1e-9)
+    twice = Responses.from_wide(np.concatenate([x, x]))
+    alone = fit_em(twice, threads=1, learners=np.arange(1600))
+    together = fit_em(twice, threads=1, learners=np.tile(np.arange(800), 2))
+    np.testing.assert_allclose(together.b_se, np.sqrt(2) * alone.b_se, rtol=1e-6)
+
+
+def test_weeks_of_learners_are_persons() -> None:
+    of = world(7, learners=300, items=12, order="own")
+    weeks = LearnerWeeks.of(of.responses, of.days)
+    assert weeks.responses.n_responses == of.responses.n_responses
+    assert weeks.responses.n_persons == weeks.learner.size == len(weeks.groups)
+    week = np.array([int(name.removeprefix("week ")) for name in weeks.groups])
+    assert 4 <= week.max() < 7  # the slowest take 45 days, and few are left for the last weeks of these
+    for i in (0, 150, 299):
+        rows = np.flatnonzero(of.responses.person == i)
+        own = np.minimum(of.days[rows] // 7, week.max() - 1) + 1
+        for w in np.unique(own):
+            (person,) = np.flatnonzero((weeks.learner == i) & (week == w))
+            found = weeks.responses.item[weeks.responses.person == person]
+            np.testing.assert_array_equal(found, np.sort(of.responses.item[rows[own == w]]))
+
+
+def test_weeks_without_common_items_are_refused() -> None:
+    of = world(8, learners=200, items=12, paces=1.0)
+    with pytest.raises(PsychometricsError, match="week 2 since learners' first answers does not share 5 items"):
+        LearnerWeeks.of(of.responses, of.days)

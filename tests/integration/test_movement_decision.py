@@ -1,0 +1,162 @@
+"""How abilities of a scale move is decided from a month on, and makes nothing stale but abilities from then on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+
+from irt_assets.abilities.batch import measure, stale_months
+from irt_assets.common.partitions import Month
+from irt_assets.decisions.movement_change import decide_movement_change, preview_movement_change
+from irt_assets.decisions.origin import initialise
+from irt_assets.psychometrics.core.movement import STILL, Movement
+from irt_assets.responses.scales import read_scales, set_pass_mark
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database
+from resources.settings import Settings
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows
+from tests.helpers.sentences import unsaid
+from tests.helpers.typed import IrtOf
+
+FIRST, NEXT = MONTHS
+DECISIONS = "SELECT subject, value, effective_from FROM scale_decision ORDER BY decision_id"
+SIGNED = ("--by", "Ann", "--reason", "learners learn")
+
+
+@pytest.fixture
+def measured(database: Database) -> Database:
+    """Two months of a learner, measured; nothing was calibrated."""
+    add_items(database, {f"i{k}": {"a": 1.0, "b": k - 2.0, "a_se": 0.1, "b_se": 0.1} for k in range(5)})
+    initialise(database, SCALE, first_month="2026-01")
+    days = (datetime(2026, 6, 5, tzinfo=UTC), datetime(2026, 6, 25, tzinfo=UTC), datetime(2026, 7, 20, tzinfo=UTC))
+    add_attempts(database, [attempt("u", f"i{k}", at, correct=k != 1) for k, at in enumerate(days)])
+    for month in MONTHS:
+        measure(database, month, f"run of {month}")
+    return database
+
+
+def decide(database: Database, first_month: str | None = None, **values: str) -> tuple[str, ...]:
+    change = preview_movement_change(database, SCALE, dict(values), first_month, calibrations_begin=FIRST)  # type: ignore[arg-type]
+    done = decide_movement_change(database, change, by="Ann", reason="learners learn")
+    assert done.stale == change.stale
+    return done.stale
+
+
+def movements(database: Database) -> list[Movement]:
+    """Of the abilities of both months."""
+    with database.connect() as connection:
+        return [read_scales(connection, Month(month).end)[SCALE].movement for month in MONTHS]
+
+
+def test_abilities_from_the_first_month_on_are_stale_until_they_are_measured_again(measured: Database) -> None:
+    assert movements(measured) == [STILL, STILL]
+    assert decide(measured, NEXT, ability_variance="auto") == ()
+    assert decide(measured, NEXT, ability_variance="0.0025", occasion_variance=".04") == (NEXT,)
+    assert movements(measured) == [STILL, Movement(0.0025, 0.0, 0.04)]
+    with measured.connect() as connection:
+        assert set(stale_months(connection)) == {NEXT}
+    measure(measured, NEXT, "again")
+    with measured.connect() as connection:
+        assert stale_months(connection) == {}
+    assert decide(measured, FIRST, ability_growth="0.01") == (FIRST, NEXT)
+    assert decide(measured, FIRST, ability_growth="0.01") == ()
+    assert decide(measured, FIRST, ability_variance="0", ability_growth="-0", occasion_variance="0") == (NEXT,)
+    assert movements(measured) == [STILL, STILL]
+    start, later = Month(FIRST).start, Month(NEXT).start
+    assert rows(measured, DECISIONS) == [
+        ("ability_variance", "auto", later),
+        ("ability_variance", "0.0025", later),
+        ("occasion_variance", "0.04", later),
+        ("ability_growth", "0.01", start),
+        ("ability_variance", "0", start),
+        ("ability_growth", "0", start),
+        ("occasion_variance", "0", start),
+    ]
+
+
+def test_what_was_previewed_before_another_decision_is_not_decided(measured: Database) -> None:
+    change = preview_movement_change(measured, SCALE, {"ability_variance": "0.01"}, FIRST, calibrations_begin=FIRST)
+    decide(measured, FIRST, ability_growth="0.01")
+    with pytest.raises(PermanentFailure, match="changed since this was previewed: nothing was decided"):
+        decide_movement_change(measured, change, by="Ann", reason="too late")
+    assert len(rows(measured, DECISIONS)) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("ability_variance=-0.1",), "ability_variance is a number from 0 to 1, or auto; got '-0.1'"),
+        (("ability_growth=nan",), "ability_growth is a number from -1 to 1, or auto; got 'nan'"),
+        (("occasion_variance=much",), "occasion_variance is a number from 0 to 4, or auto; got 'much'"),
+        (("ability_variance=0.01", "model=1pl"), "decided apart from the model and the priors"),
+        (("ability_variance=0.01", "min_responses=110"), "min_responses is a rule, for all months, and a model, a"),
+        (("ability_variance=0.01", "--from", "June"), "a decision on a scale holds from a month on"),
+        (("ability_variance=0.01", "--scale", "other"), "scale other has no origin yet"),
+    ],
+)
+def test_a_movement_that_cannot_be_is_refused(
+    measured: Database, settings: Settings, irt: IrtOf, words: tuple[str, ...], why: str
+) -> None:
+    refused = irt(settings)("scale", "set", *words, *SIGNED, "--yes")
+    assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
+    assert rows(measured, DECISIONS) == []
+
+
+def test_a_movement_is_no_rule_for_all_months(measured: Database, settings: Settings, irt: IrtOf) -> None:
+    typed = irt(settings)
+    for command in (
+        ("scale", "init", "--scale", "new", "--set", "ability_variance=0.01"),
+        ("calibrate", "--month", FIRST, "--set", "ability_variance=0.01", "--yes"),
+    ):
+        refused = typed(*command)
+        said = " ".join(refused.err.split())
+        assert refused.code == 2
+        assert "`irt scale set ability_variance=0.01 --from YYYY-MM`" in said, said
+
+
+def test_the_command_says_what_it_does_before_it_asks(measured: Database, settings: Settings, irt: IrtOf) -> None:
+    typed = irt(settings)
+    asked = typed("scale", "set", "ability_variance=0.0025", "ability_growth=auto", *SIGNED, "--from", NEXT)
+    assert (asked.code, "with --yes" in asked.err) == (2, True)
+    assert not unsaid(
+        asked.out,
+        f"scale {SCALE}: ability_variance 0 → 0.0025, ability_growth 0 → auto from {NEXT} on; months before stay",
+        "auto: numbers are proposed, and those in force stay until somebody decides",
+        "the effect on learners cannot be shown: no month of the scale is green yet",
+        f"abilities to be measured again: {NEXT}",
+        "fits, linkings, published values and drift stay",
+    )
+    assert rows(measured, DECISIONS) == []
+
+
+def test_what_is_said_of_learners_is_what_then_becomes_of_them(published: Settings) -> None:
+    """The preview against θ as it is stored before and after, with a pass mark at θ = 0."""
+    database = Database(published)
+    set_pass_mark(database, SCALE, 0.0)
+
+    def measured_now() -> np.ndarray:
+        measure(database, NEXT, "run")
+        query = "SELECT theta, se FROM mirt_ability WHERE window_end = %s ORDER BY user_id"
+        return np.array(rows(database, query, (Month(NEXT).end,))).T
+
+    before = measured_now()
+    values = {"ability_variance": "0.04", "occasion_variance": "0.09"}
+    change = preview_movement_change(database, SCALE, values, NEXT, calibrations_begin=FIRST)  # type: ignore[arg-type]
+    assert np.array_equal(measured_now(), before), "a preview writes nothing"
+    decide_movement_change(database, change, by="Ann", reason="learners learn")
+    after = measured_now()
+    effect = change.effect
+    assert effect is not None
+    shift = after[0] - before[0]
+    assert (effect.learners, effect.added) == (shift.size, 0)
+    assert effect.changed == int((np.abs(after - before) > 1e-9).any(axis=0).sum()) > 500
+    found = (effect.mean, effect.sd, effect.se, effect.se_after, abs(effect.largest))
+    expected = (shift.mean(), shift.std(), before[1].mean(), after[1].mean(), np.abs(shift).max())
+    # The same numbers, added in another order.
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
+    assert effect.se_after > effect.se, "a day's own deviation says less of θ"
+    assert effect.newly_passed == int(((before[0] < 0) & (after[0] >= 0)).sum())
+    assert effect.newly_failed == int(((before[0] >= 0) & (after[0] < 0)).sum())
+    assert f"{effect.changed:,} of {effect.learners:,} learners of {NEXT} would get another θ" in effect.sentence

@@ -1,0 +1,245 @@
+"""θ where ability moves: the month's, the night's, the θ API's and the learner report's, and as of when they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.abilities import online
+from irt_assets.abilities.batch import measure, measure_at
+from irt_assets.abilities.online import Theta, read_measures, read_score, read_thetas, update
+from irt_assets.common.partitions import Month
+from irt_assets.kpis.ability import abilities
+from irt_assets.ledger.item_errors import set_with_errors
+from irt_assets.ledger.publications import in_force
+from irt_assets.psychometrics.core.movement import Movement
+from irt_assets.responses import scales
+from irt_assets.responses.facts import ability_start
+from irt_assets.responses.item_times import dated_times
+from irt_assets.responses.scales import read_scales
+from resources.cluster.relational import on_postgres
+from resources.postgres.database import Database
+from resources.settings import Settings
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, attempt, rows, run_sql
+
+MONTH, LATER = MONTHS
+END = Month(LATER).end
+SAME = 1e-9
+ITEM_ERRORS = 0.02
+"""What the errors of items do to θ is known to first order: of earlier answers, at the θ of their day."""
+WALK = Movement(variance=0.1**2, growth=0.02, occasion_variance=0.2**2)
+
+
+@pytest.fixture(autouse=True)
+def moving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every scale that is read moves."""
+    still = scales._scale
+    monkeypatch.setattr(scales, "_scale", lambda *of: replace(still(*of), movement=WALK))
+
+
+def asked(database: Database, user: str, days: int | None = None, now: datetime = END) -> dict[str, Theta]:
+    with database.connect() as connection:
+        return update(connection, read_measures(connection, now), user, days, now)
+
+
+def published_items(database: Database) -> list[str]:
+    with database.connect() as connection:
+        return sorted(in_force(connection, SCALE, END).items)
+
+
+def test_month_night_api_and_learner_report_have_one_theta(published: Settings) -> None:
+    """Of a log in which items are new, answers rapid by the times of one month and not of the next, and days few."""
+    database = Database(published)
+    items, draw = published_items(database), np.random.default_rng(5)
+    odd = []
+    for n in range(12):
+        for k, item in enumerate(items[:20]):
+            when = END - timedelta(days=float(draw.uniform(0, 420)), hours=k)
+            odd.append(
+                attempt(
+                    f"m{n}",
+                    item,
+                    when,
+                    correct=bool(draw.random() < 0.6),
+                    response_time_ms=int(draw.lognormal(8.5, 1.5)),
+                )
+            )
+    add_attempts(database, odd)
+    measure(database, LATER, "run")
+    with database.connect() as connection:
+        measure_at(connection, END, "nightly", "night")
+    query = """SELECT user_id, theta, se, n_items, as_of, se_total FROM mirt_ability
+               WHERE window_end = %s AND kind = %s ORDER BY 1"""
+    monthly, nightly = (rows(database, query, (END, kind)) for kind in ("monthly", "nightly"))
+    assert monthly == nightly
+    assert len(monthly) > 500
+    with database.connect() as connection:
+        at_end = read_scales(connection, END)
+        sets = {scale: set_with_errors(connection, scale, END) for scale in at_end}
+        kpi = abilities(on_postgres(connection), END, at_end, sets, dated=dated_times(connection, END, at_end))
+    of_report = kpi.set_index("user_id")
+    some = [row for row in monthly if row[0].startswith("m")] + monthly[:30]
+    assert {row[3] for row in some} > {20} or len({row[3] for row in some}) > 3
+    for user, theta, se, n_items, as_of, total in some:
+        one = asked(database, user)[SCALE]
+        assert (one.theta, one.se) == pytest.approx((theta, se), abs=SAME, rel=0)
+        assert (one.n_items, one.as_of, one.lookback_days) == (n_items, as_of, None)
+        assert one.se_total == (total and pytest.approx(total, abs=SAME, rel=0))
+        reported: Any = of_report.loc[user]
+        assert (reported.theta, reported.se) == pytest.approx((theta, se), abs=SAME, rel=0)
+
+
+@pytest.mark.parametrize(
+    ("end", "start"),
+    [
+        (datetime(2026, 11, 1, tzinfo=UTC), datetime(2025, 10, 1, tzinfo=UTC)),
+        (datetime(2026, 11, 1, 0, 0, 0, 1, tzinfo=UTC), datetime(2025, 11, 1, tzinfo=UTC)),
+        (datetime(2028, 2, 29, 12, tzinfo=UTC), datetime(2027, 2, 1, tzinfo=UTC)),
+    ],
+)
+def test_answers_count_from_a_first_of_a_month_on(world: Settings, end: datetime, start: datetime) -> None:
+    """The window that ends as a month begins is that month's; the answer a microsecond before the start does not
+    count, and the one at the start does."""
+    database, before = Database(world), start - timedelta(microseconds=1)
+    items = published_items(database)
+    add_attempts(database, [attempt("w", items[0], before), attempt("w", items[1], start)])
+    assert asked(database, "w", now=end)[SCALE].n_items == 1
+    add_attempts(database, [attempt("v", items[0], before)])
+    assert not asked(database, "v", now=end)
+
+
+def test_theta_is_as_of_the_last_answer_that_counts_and_stays_until_there_is_another(world: Settings) -> None:
+    database, user = Database(world), "stays"
+    items, last = published_items(database), END - timedelta(days=9)
+    add_attempts(
+        database,
+        [
+            attempt(user, items[0], END - timedelta(days=40)),
+            attempt(user, items[1], last),
+            attempt(user, items[2], END - timedelta(days=2), mode="sandbox"),
+        ],
+    )
+    first = asked(database, user)[SCALE]
+    assert first.as_of == last
+    later = asked(database, user, now=END + timedelta(days=20))[SCALE]
+    assert later == first
+    assert rows(database, "SELECT count(*), min(as_of) FROM mirt_ability WHERE user_id = %s", (user,)) == [(1, last)]
+
+
+def test_a_theta_of_fewer_days_is_answered_and_not_stored(world: Settings) -> None:
+    database, user = Database(world), "few"
+    items = published_items(database)
+    add_attempts(
+        database,
+        [attempt(user, items[0], END - timedelta(days=100)), attempt(user, items[1], END - timedelta(days=3))],
+    )
+    few = asked(database, user, 30)[SCALE]
+    assert (few.n_items, few.lookback_days) == (1, 30)
+    with database.connect() as connection:
+        assert read_thetas(connection, user) == []
+    whole = asked(database, user)[SCALE]
+    assert (whole.n_items, whole.lookback_days) == (2, None)
+    with database.connect() as connection:
+        assert read_thetas(connection, user) == [whole]
+
+
+@pytest.fixture
+def timed(world: Settings) -> Database:
+    """A bank whose first item has its first times in the last month, the second in the month before."""
+    database = Database(world)
+    run_sql(database, "UPDATE response_log SET response_time_ms = NULL")
+    return database
+
+
+def test_a_rapid_guess_is_judged_by_times_of_before_its_month_and_a_new_items_by_those_of_before_its_day(
+    timed: Database,
+) -> None:
+    """Later answers change no earlier judgement."""
+    new, old = published_items(timed)[:2]
+    start = Month(LATER).start
+
+    def flood(item: str, at: datetime, ms: int, many: int, name: str) -> None:
+        add_attempts(timed, [attempt(f"{name}{n}", item, at, response_time_ms=ms) for n in range(many)])
+
+    def counted(user: str, now: datetime = END) -> int:
+        found = asked(timed, user, now=now)
+        return found[SCALE].n_items if found else 0
+
+    flood(old, start - timedelta(days=5), 60_000, 150, "a")
+    flood(new, start + timedelta(days=4, hours=5), 60_000, 150, "b")
+    add_attempts(
+        timed,
+        [
+            attempt("early", new, start + timedelta(days=4, hours=6), response_time_ms=3_000),
+            attempt("next day", new, start + timedelta(days=5, hours=6), response_time_ms=3_000),
+            attempt("old", old, start + timedelta(days=1), response_time_ms=3_000),
+            attempt("old before", old, start - timedelta(days=1), response_time_ms=3_000),
+        ],
+    )
+    judged = {"early": 1, "next day": 0, "old": 0, "old before": 0}
+    assert {user: counted(user) for user in judged} == judged
+    flood(new, start + timedelta(days=6), 4_000, 2000, "c")
+    flood(old, start + timedelta(days=6), 4_000, 2000, "d")
+    with timed.connect() as connection:
+        measure_at(connection, END, "nightly", "night")
+    assert {user: counted(user) for user in judged} == judged
+    night = rows(timed, "SELECT user_id FROM mirt_ability WHERE kind = 'nightly' AND user_id = ANY(%s)", ([*judged],))
+    assert night == [("early",)]
+
+
+def test_theta_goes_on_from_what_is_stored_as_from_the_whole_log(
+    published: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers of new days and of the same one, late and corrected ones, omissions that a session makes later."""
+    database, draw = Database(published), np.random.default_rng(8)
+    items, begun = published_items(database), END + timedelta(days=1)
+    went_on: list[bool] = []
+    go_on = online.go_on
+    monkeypatch.setattr(online, "go_on", lambda *of: went_on.append(True) or go_on(*of))
+    add_attempts(
+        database,
+        [
+            attempt("g", item, END - timedelta(days=float(draw.uniform(1, 300))), correct=bool(draw.random() < 0.5))
+            for item in items[:10]
+        ],
+    )
+    now, left = begun, items[10:]
+    events = ["same day", "new day", "new day", "late", "corrected", "omitted", "nothing", "repeated", "sandbox"]
+    for n, event in enumerate([*draw.permutation(events * 2), "new day", "same day"]):
+        now += timedelta(minutes=5) if event in ("same day", "nothing") else timedelta(days=float(draw.uniform(0, 3)))
+        right, item = bool(draw.random() < 0.5), left[n % len(left)]
+        session: dict[str, Any] = {"session_id": f"s{n}", "form_id": "f"}
+        if event == "corrected":
+            run_sql(
+                database,
+                """UPDATE response_log SET correct = NOT correct, recorded_at = clock_timestamp()
+                   WHERE attempt_id = (SELECT attempt_id FROM response_log WHERE user_id = 'g' AND correct IS NOT NULL
+                                       ORDER BY md5(attempt_id || %s), attempt_id LIMIT 1)""",
+                (str(n),),
+            )
+        elif event == "omitted":
+            add_attempts(database, [attempt("g", item, now - timedelta(days=2), correct=None, position=1, **session)])
+            asked(database, "g", now=now)
+            after = attempt("g", left[(n + 7) % len(left)], now - timedelta(seconds=9), position=2, **session)
+            add_attempts(database, [after | {"correct": right}])
+        elif event != "nothing":
+            at = now - timedelta(days=40 if event == "late" else 0, seconds=9)
+            item = items[0] if event == "repeated" else item
+            mode = "sandbox" if event == "sandbox" else "live"
+            add_attempts(database, [attempt("g", item, at, correct=right, mode=mode)])
+        with database.connect() as connection:
+            measures = read_measures(connection, now)
+            scale = measures.scales[SCALE].scale
+            anew = read_score(connection, measures.scales[SCALE], "g", ability_start(now, scale), now)
+            one = update(connection, measures, "g", None, now)[SCALE]
+        assert anew is not None
+        assert (one.theta, one.se) == pytest.approx((anew.theta, anew.se), abs=SAME, rel=0), event
+        assert (one.n_items, one.as_of) == (anew.n_items, anew.as_of), event
+        assert one.se_total == pytest.approx(anew.se_total, rel=ITEM_ERRORS), event
+    assert len(went_on) > 6
+    [(size,)] = rows(database, "SELECT max(octet_length(state)) FROM ability_state")
+    assert size <= 2048 + 16 * len(MONTHS)

@@ -1,0 +1,64 @@
+"""Forecasts of answers against their definition, and what is found of abilities that are wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.scoring.forecasts import by_decile, excess_of, forecast
+
+N, J, SE = 600, 40, 0.3
+RNG = np.random.default_rng(35)
+A, B = RNG.lognormal(0, 0.3, J), RNG.normal(0, 1, J)
+ITEMS = ItemCurves(A, -A * B, np.zeros(J))
+MEAN = RNG.normal(0, 1, N)
+THETA = MEAN + SE * RNG.standard_normal(N)
+PERSON, ITEM = np.repeat(np.arange(N), J), np.tile(np.arange(J), N)
+RIGHT = (RNG.random(N * J) < 1 / (1 + np.exp(-A[ITEM] * (THETA[PERSON] - B[ITEM])))).astype(np.int8)
+
+
+def forecasts(mean: np.ndarray, se: float = SE) -> np.ndarray:
+    return forecast(ITEMS, ITEM, mean[PERSON], np.full(N * J, se**2))
+
+
+@pytest.mark.parametrize(("a", "sd"), [(0.5, 1.0), (1.5, 0.4), (3.0, 1.0)])
+def test_a_forecast_is_the_mean_of_the_curve_over_what_is_thought_of_ability(a: float, sd: float) -> None:
+    b = np.linspace(-3, 3, 13)
+    items = ItemCurves(np.full(13, a), -a * b, np.full(13, 0.2))
+    found = forecast(items, np.arange(13), np.full(13, 0.4), np.full(13, sd**2))
+    z = np.linspace(-8, 8, 4001)
+    weight = np.exp(-(z**2) / 2) / np.exp(-(z**2) / 2).sum()
+    curve = 0.2 + 0.8 / (1 + np.exp(-a * (0.4 + sd * z[:, None] - b)))
+    np.testing.assert_allclose(found, weight @ curve, atol=1e-3)
+
+
+def test_forecasts_from_sound_abilities_come_true_and_beat_worse_ones() -> None:
+    p = forecasts(MEAN)
+    assert not any(share.off(0.02) for share in by_decile(p, RIGHT, PERSON))
+    vague = excess_of(p, forecasts(np.zeros(N), 1.0), RIGHT, PERSON)
+    assert vague.loss < vague.reference - 5 * vague.se
+    assert not vague.worse
+
+
+@pytest.mark.parametrize(
+    ("wrong", "se"),
+    [(MEAN + 0.4, SE), (MEAN - 0.4, SE), (MEAN[::-1], SE), (1.8 * MEAN, 0.0)],
+    ids=["too high", "too low", "another's", "spread out"],
+)
+def test_wrong_abilities_are_found_by_both(wrong: np.ndarray, se: float) -> None:
+    p = forecasts(wrong, se)
+    assert any(share.off(0.02) for share in by_decile(p, RIGHT, PERSON))
+    assert excess_of(p, forecasts(MEAN), RIGHT, PERSON).worse
+
+
+def test_the_standard_error_is_of_learners_and_not_of_answers() -> None:
+    """Learners whose answers all go one way are N observations; over 400 draws the mean has that spread."""
+    found = []
+    for _ in range(400):
+        right = np.repeat(RNG.random(50) < 0.5, 20).astype(np.int8)
+        person, p = np.repeat(np.arange(50), 20), np.full(1000, 0.5)
+        found.append(excess_of(p, np.full(1000, 0.6), right, person))
+    spread = np.std([one.loss - one.reference for one in found])
+    # An SD from 400 draws has a standard error of 3.5 %.
+    assert np.mean([one.se for one in found]) == pytest.approx(spread, rel=0.12)
