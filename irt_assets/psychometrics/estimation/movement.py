@@ -29,7 +29,7 @@ from irt_assets.psychometrics.scoring.moving_filter import Answers, Filtered, La
 MOST_LEARNERS, FEWEST_LEARNERS, FEWEST_OCCASIONS, FEWEST_WEEKS = 5000, 300, 8, 26
 SIGNIFICANT = 0.01
 MOST_ORDER = 0.1
-"""R² of elapsed time on item above which items have an order within windows: difficulties may then have absorbed growth."""
+"""R² of elapsed time on item, above which items have an order within windows."""
 PARTS = "variance", "growth", "occasion_variance"
 _UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
 """A usual size of the three, and of mean and log SD at the start, for SDs of the population."""
@@ -37,7 +37,7 @@ _LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -4.0, -2.0]), np.array([100.0, 20.0,
 _SCOUTS = 800
 """Learners with whom a maximum is looked for before it is with all."""
 _SLIGHTLY = 2e-3
-"""By how many units parameters are moved to see the slope of the likelihood: their estimates are off by half of that."""
+"""By how many units parameters are moved to see how the likelihood rises; estimates are off by half of that."""
 _MOST_STEPS, _LEAST_GAIN = 40, 0.002
 """A maximum is found when a step promises less of the log-likelihood."""
 
@@ -65,7 +65,7 @@ class MovementEstimate:
     proposed: Movement
     learners: int
     occasions: int
-    weeks: float
+    weeks: int
 
 
 def estimate_movement(
@@ -111,7 +111,8 @@ def estimate_movement(
 
     every = fit(PARTS, np.array([0.3, 0.0, 0.1, 0.0, 0.0]))
     p = {part: p_without(PARTS, part) for part in PARTS}
-    kept, of_kept = PARTS, p
+    kept: tuple[str, ...] = PARTS
+    of_kept = p
     while kept and max(of_kept.values()) >= SIGNIFICANT:
         kept = tuple(part for part in kept if part != max(of_kept, key=lambda part: of_kept[part]))
         of_kept = {part: p_without(kept, part) for part in kept}
@@ -125,7 +126,7 @@ def estimate_movement(
         proposed=sample.movement(fits[kept].x) if kept else Movement(),
         learners=len(sample.answers.start) - 1,
         occasions=sample.occasions,
-        weeks=sample.weeks,
+        weeks=_weeks(sample.answers.day),
     )
 
 
@@ -156,10 +157,10 @@ class _Sample:
         of_chosen = np.isin(person, chosen)
         start = np.concatenate([[0], np.cumsum(np.diff(answers.start)[chosen])])
         some = Answers(start, answers.day[of_chosen], answers.row[of_chosen], answers.right[of_chosen], slice(None), 0)
-        weeks = (int(np.ptp(some.day)) + 1) / WEEK
+        weeks = _weeks(some.day)
         if weeks < FEWEST_WEEKS:
             return Refused(
-                f"the answers of learners with {FEWEST_OCCASIONS} days or more span {weeks:.1f} weeks; "
+                f"the answers of learners with {FEWEST_OCCASIONS} days or more span {weeks} weeks; "
                 f"{FEWEST_WEEKS} are needed"
             )
         widest = Lattice.of(
@@ -186,10 +187,6 @@ class _Sample:
         new = np.diff(self.answers.day, prepend=-1) != 0
         new[self.answers.start[:-1]] = True
         return int(new.sum())
-
-    @cached_property
-    def weeks(self) -> float:
-        return float((np.ptp(self.answers.day) + 1) / WEEK)
 
     def movement(self, x: Floats) -> Movement:
         return Movement(*(x * self.units)[:3].tolist())
@@ -253,3 +250,8 @@ class _Maximum(NamedTuple):
         found = np.zeros(5)
         found[self.moved] = np.sqrt(np.diag(np.linalg.pinv(self.slopes.T @ self.slopes)))
         return found
+
+
+def _weeks(day: Ints) -> int:
+    """From the first answer to the last."""
+    return int(np.ptp(day) // WEEK) + 1
