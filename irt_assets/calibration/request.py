@@ -305,7 +305,9 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         )
 
     levelled = fit_by_level(fit, request.earlier, request.anchors)
-    stored = levelled.calibration.priors if priors is None else priors.as_dict()
+    stored = levelled.calibration.priors
+    if priors is not None:  # in the unit of all learners, and what the fit has added
+        stored = stored | priors.as_dict()
     return Calibrated(replace(levelled.calibration, priors=stored), levelled.groups)
 
 

@@ -105,7 +105,7 @@ def _compare_run_with_api(connection: psycopg.Connection, measure: Measure, kind
     ).fetchall()
     for user, theta, se, n_items in stored:
         score = read_score(connection, measure, user, ability_start(end, measure.scale), end)
-        if score is None or score.responses.n_responses != n_items:
+        if score is None or score.n_items != n_items:
             continue
         if abs(score.theta - theta) > SAME_THETA or abs(score.se - se) > SAME_THETA:
             expected = f"{score.theta:.6f}, as the θ API has it"
