@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array, diags_array, vstack
+from scipy.sparse.linalg import lsmr
 
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.design import over_learners
@@ -238,8 +240,8 @@ def without_growth(calibration: Calibration, growth: WindowGrowth, gone: Floats)
     """
     if growth.estimate is None or growth.se is None or growth.r2 is None or growth.r2 > STRICT_ORDER:
         raise PsychometricsError(
-            "growth cannot be distinguished from difficulty within the window: all learners meet its items in nearly one "
-            "order and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
+            "growth cannot be distinguished from difficulty within the window: all learners meet its items in nearly "
+            "one order and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
         )
     moved = np.nan_to_num(growth.estimate * gone)
     a = np.nan_to_num(calibration.a)
@@ -302,9 +304,6 @@ def _weighted_least_squares(
 ) -> Floats:
     """Shape (P,): effects on `target` (R,) with these weights, each row a sum of an effect at a place (R,) times a
     value (R,) for each of `columns`; an effect is known to be within 1/`known` (P,) of 0."""
-    from scipy.sparse import csr_array, diags_array, vstack
-    from scipy.sparse.linalg import lsmr  # takes a tenth of a second to import
-
     R, C = target.size, len(columns)
     root = np.sqrt(weight)
     place = np.stack([at for at, _ in columns], axis=1).ravel()
