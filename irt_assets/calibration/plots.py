@@ -18,6 +18,7 @@ from irt_assets.charts.pictures import (
     against,
     bulk,
     by_rank,
+    credit,
     histogram,
     over_ability,
 )
@@ -25,7 +26,7 @@ from irt_assets.gates.agreement import Agreement
 from irt_assets.gates.early_warning import Difficulties
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.items import WHOLE_SLOPE, ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.observed import Observed
@@ -69,12 +70,14 @@ def item_curves(calibration: Calibration, item_ids: Sequence[str]) -> Picture:
         j = calibration.item_ids.index(item)
         curve = Line(_THETA, calibration.select([j]).curves.probability(_THETA)[:, 0], **NOW)
         scored = calibration.n_categories[j] > 2
-        what = "score as a share of the maximum" if scored else "probability correct"
+        what = credit(scored=bool(scored))
         full = "with full credit" if scored else "correct"
+        most = calibration.n_categories[j] - 1
+        whole = f", {WHOLE_SLOPE} = {calibration.a[j] * most:.2f}" if scored else ""
         chart = over_ability(_THETA, what, f"Response curve of {item}", [curve], 1.5)  # with the notes
         chart.heading, chart.y_names = shortened(item, 30), {0.0: "0", 0.5: "0.5", 1.0: "1"}
         chart.notes = [
-            f"a = {calibration.a[j]:.2f}, b = {calibration.b[j]:.2f}",
+            f"a = {calibration.a[j]:.2f}{whole}, b = {calibration.b[j]:.2f}",
             *(str(flag.value).replace("_", " ") for flag in calibration.flags[j]),
             f"n = {calibration.n[j]}, {calibration.n_correct[j]} {full}",
         ]

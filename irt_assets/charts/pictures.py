@@ -37,19 +37,29 @@ def over_ability(
     return Chart((theta[0], theta[-1]), (0.0, top), f"ability θ{whose}", y_label, described, **how).add(*curves)
 
 
+CORRECT = "probability correct"
+
+
+def credit(*, scored: bool) -> str:
+    """What the curve of an item shows."""
+    return "score as a share of the maximum" if scored else CORRECT
+
+
 def response_curves(
     theta: Floats,
     described: str,
     curves: Iterable[Line],
     observed: Observed | None = None,
     learners: str = "",
-    y_label: str = "probability correct",
+    y_label: str = CORRECT,
 ) -> Chart:
     """Probabilities, and the observed proportions with their intervals; `learners`: whose they are."""
     chart = over_ability(theta, y_label, described, curves, 1.0)
     if observed is not None:
         what = y_label.removeprefix("probability ")
-        titles = [f"{p:.2f} of {n} answers {what}" for p, n in zip(observed.proportion, observed.n, strict=True)]
+        said = "{p:.2f} of {n} answers {what}" if what != y_label else "{what}: {p:.2f}, {n} answers"
+        found = zip(observed.proportion, observed.n, strict=True)
+        titles = [said.format(p=p, n=n, what=what) for p, n in found]
         chart.add(Points(observed.theta, observed.proportion, "black", learners, *observed.interval(), titles=titles))
     return chart
 

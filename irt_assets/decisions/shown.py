@@ -132,13 +132,18 @@ def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Te
     values = ItemRow.of(row)
     stored = row["linking_constants"]
     linking = LinkingConstants.from_json(stored, row["fit_id"]) if stored else None
-    shown = values.in_brief | {"c": (values.c, values.c_se)} | values.shown
-    shown |= {f"step {k}": step for k, step in values.steps.items()}
+    most = values.max_score
+    if most == 1:
+        shown = values.in_brief | {"c": (values.c, values.c_se)} | values.shown
+    else:
+        t = {name: (x, se) for name, (x, se) in values.shown.items() if name.startswith("t") and (x or se)}
+        shown = values.in_brief | {f"step {k}": step for k, step in values.steps.items()} | t
     known: dict[str, Text | None] = {
         name: f"{value:.3f}" + (f" ± {error:.3f}" if error is not None else "")
         for name, (value, error) in shown.items()
     }
     return known | {
+        "maximum score": f"{most}" if most > 1 else None,
         "in force from": Moment(row["effective_from"], zone),
         "published": Moment(row["published_at"], zone),
         "by": (row["decided_by"] or f"rule {row['rule']}") + (", an undo" if row["rule"] == "undo" else ""),

@@ -109,7 +109,8 @@ def fitted_months(connection: psycopg.Connection, scale: Scale, last: str, most:
     found = connection.execute(
         f"""SELECT s.month, s.error, m.fit_id, m.model_spec->'linking_constants'
             FROM {LATEST_STAGED} s LEFT JOIN {MONTHS_IN_USE} m USING (fit_id)
-            WHERE (s.scale_id, s.engine) = (%s, %s) AND s.month <= %s ORDER BY s.month DESC LIMIT %s""",
+            WHERE (s.scale_id, s.engine) = (%s, %s) AND s.month <= %s AND s.month NOT LIKE '%%:%%'
+            ORDER BY s.month DESC LIMIT %s""",
         (scale.scale_id, scale.engine, last, most),
     ).fetchall()
     return [

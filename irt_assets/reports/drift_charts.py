@@ -14,6 +14,7 @@ from irt_assets.charts.pictures import (
     PUBLISHED,
     by_month,
     by_rank,
+    credit,
     response_curves,
 )
 from irt_assets.common.wording import counted
@@ -87,9 +88,8 @@ def groups(row: DifRow, item: Item, facts: Facts) -> Chart:
         a = max(item.values.a + weight * (wald.get("delta_a") or 0.0), 0.05)
         moved = replace(item.values, a=a, b=item.values.b + weight * wald["delta_b"])
         curves.append(Line(theta, moved.curve(theta), **style))
-    return response_curves(
-        theta, f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}", curves
-    )
+    described = f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}"
+    return response_curves(theta, described, curves, y_label=credit(scored=item.values.max_score > 1))
 
 
 def _changes(rows: Sequence[DriftRow]) -> tuple[Floats, Floats]:

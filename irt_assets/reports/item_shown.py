@@ -33,7 +33,7 @@ from irt_assets.blocks import (
     value_with_error,
 )
 from irt_assets.charts.chart import Chart, Line, days, ends_of
-from irt_assets.charts.pictures import NOW, PUBLISHED, mark, response_curves
+from irt_assets.charts.pictures import NOW, PUBLISHED, credit, mark, response_curves
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import listed, shortened
 from irt_assets.decisions.shown import decisions_table, publications
@@ -54,8 +54,6 @@ from irt_assets.reports.drift_facts import ItemFindings
 from irt_assets.reports.item_facts import ItemFacts, ItemInMonth
 from irt_assets.responses.scales import Scale
 
-SHARE = "score as a share of the maximum"
-"""What the curve of a scored item shows."""
 LONG = 50
 """The longest text, in characters, that fits next to another figure of an item."""
 ROOM = 10
@@ -154,8 +152,8 @@ def curves(item: ItemFindings, scale: Scale, month: str) -> Figure:
         "dots: observed, by ability from the other items" if seen else "",
     ]
     caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
-    y_label = {"y_label": SHARE} if is_scored(item) else {}
-    chart = response_curves(theta, f"{described}.", lines, seen, f"learners of {month}", **y_label)
+    what = credit(scored=is_scored(item))
+    chart = response_curves(theta, f"{described}.", lines, seen, f"learners of {month}", what)
     return Figure(chart, caption, numbers=numbers)
 
 
@@ -202,13 +200,13 @@ def _of_scores(item: ItemFindings, most: int) -> Table:
                 value_with_error(*steps.get(k, (None, None))),
             ]
         rows.append(tuple(row))
-    formats = {"answers": ",", "share": ".3f", "mean θ": ".2f"}
+    formats = {"score": "", "answers": ",", "share": ".3f", "mean θ": ".2f"}
     for name in columns:
         formats |= {f"t, {name}": "", f"step, {name}": ""}
     caption = (
         "Answers by score. A step is where a score and the one below it are equally likely; ± is the standard error"
     )
-    return table(("score", *formats), rows, numbers=formats, caption=caption, narrow="scroll")
+    return table((*formats,), rows, numbers=formats, caption=caption, narrow="scroll")
 
 
 def in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:

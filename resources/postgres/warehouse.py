@@ -338,6 +338,7 @@ def _as_arrow(column: sa.Column[Any], values: pd.Series) -> pa.Array:
     number = is_type.is_integer(found) or is_type.is_floating(found)
     accepted, wanted = {
         sa.Text: (text, pa.string()),
+        sa.SmallInteger: (number, pa.int16()),
         sa.Integer: (number, pa.int32()),
         sa.BigInteger: (number, pa.int64()),
         sa.Double: (number, pa.float64()),

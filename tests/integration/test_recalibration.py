@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from irt_assets.calibration.linking_history import read_history
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import release
 from irt_assets.decisions.anchor_versions import change_anchors
@@ -105,7 +106,9 @@ def test_a_later_recalibration_of_the_window_takes_the_place_of_the_earlier(faul
         recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, [drifted], threads=1)
     with faulty.database.connect() as connection:
         states = [p.state for p in proposals(connection, windows=[BOTH], items=[drifted])]
+        history = read_history(connection, read_scales(connection)[SCALE], LAST)
     assert states[-2:] == [State.SUPERSEDED, State.OPEN]
+    assert [one.month for one in history] == [FIRST, LAST], "of months: the months together are not one"
 
 
 def test_recalibrating_one_item_leaves_the_proposals_of_the_others_open(faulty: Faulty) -> None:

@@ -1,6 +1,7 @@
 """The θ API under an open load whose learners go on answering, beside a FastAPI that says hello.
 
 Arrivals are a Poisson process that waits for nobody; learners have a median of 200 answers, one in a hundred 2,000.
+Where a log has scored items, they are every third: scored 0 … 3.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ from irt_assets.abilities.batch import estimate
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.responses.facts import ability_start
+from irt_assets.responses.scale_decisions import record_decisions
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import scoring_responses
 from resources import tables
@@ -43,6 +46,7 @@ from tests.testbed.partitions import ensure_month_partitions
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-service-token-of-32-characters"
 N_ITEMS, MEDIAN, HEAVY = 2_500, 200, 2_000
+POINTS = 3
 PATH, WORK = "/api/seedtest/analysis/irt/update-theta", "/work"
 HELLO = """
 import time, uvicorn
@@ -61,10 +65,20 @@ uvicorn.run(app, port=%d, log_level="warning", access_log=False, timeout_keep_al
 """
 
 
-def load_log(database: Database, n_attempts: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+def is_scored(item: str) -> bool:
+    """Whether it is one of the scored items of a log that has some."""
+    return int(item[1:]) % 3 == 0
+
+
+def load_log(
+    database: Database, n_attempts: int, rng: np.random.Generator, *, scored: bool = False
+) -> dict[str, np.ndarray]:
     """Bank, learners and log; of each learner the items in the order in which they are still to be answered."""
     now = datetime.now(UTC)
     irt = [{"a": 1.0, "b": float(b), "a_se": 0.1, "b_se": 0.1} for b in rng.normal(0, 1, N_ITEMS)]
+    if scored:
+        steps = {"a": 0.6, "max_score": POINTS, "t0": 0.0, "t1": 0.4, "t2": 0.3, "t3": 0.0}
+        irt = [one | steps if k % 3 == 0 else one for k, one in enumerate(irt)]
     bank = {"item_id": [f"i{k:05d}" for k in range(N_ITEMS)], "scale_id": "default", "topic_id": "topic"}
     metas = [{"tags": ["anchor"], "irt": one} for one in irt]
     items = np.array(bank["item_id"], dtype=object)
@@ -81,6 +95,11 @@ def load_log(database: Database, n_attempts: int, rng: np.random.Generator) -> d
     log["completed_at"] = pd.Timestamp(now) - pd.to_timedelta(log.pop("ago").round(), unit="s")
     log["attempt_id"] = [f"a{k}" for k in range(len(log))]
     log["correct"] = rng.random(len(log)) < 0.6
+    if scored:
+        some_points = log["item_id"].map(is_scored).to_numpy()
+        log["score"] = pd.array(np.random.default_rng(2).integers(0, POINTS + 1, len(log)), "Int16")
+        log.loc[~some_points, "score"] = pd.NA
+        log.loc[some_points, "correct"] = log.loc[some_points, "score"] == POINTS
     log["response_time_ms"] = rng.integers(20_000, 60_000, len(log))
     log["mode"] = "live"
     with database.connect() as connection:
@@ -94,11 +113,19 @@ def load_log(database: Database, n_attempts: int, rng: np.random.Generator) -> d
     return unanswered
 
 
+def let_ability_move(database: Database, variance: float) -> None:
+    """Decide that abilities walk with this variance a week, from the beginning."""
+    with database.connect() as connection:
+        walk = {"ability_variance": str(variance)}
+        record_decisions(connection, "default", walk, datetime(2020, 1, 1, tzinfo=UTC), by="nobody", reason="a load")  # type: ignore[arg-type]
+
+
 class Log:
     """Learners who go on answering: whose answers are committed, and in which order they come."""
 
-    def __init__(self, database: Database, unanswered: dict[str, np.ndarray]) -> None:
+    def __init__(self, database: Database, unanswered: dict[str, np.ndarray], *, scored: bool = False) -> None:
         self.users = list(unanswered)
+        self._scored = scored
         self._database, self._unanswered = database, unanswered
         self._more = Counter[str]()
         self._wanted: asyncio.Queue[str]
@@ -129,18 +156,21 @@ class Log:
             while True:
                 user = await self._wanted.get()
                 k = self._more[user]
+                item = self._unanswered[user][k]
+                score = k % (POINTS + 1) if self._scored and is_scored(item) else None
+                correct = k % 2 == 0 if score is None else score == POINTS
                 await connection.execute(
                     """INSERT INTO response_log
-                         (attempt_id, user_id, item_id, completed_at, correct, response_time_ms, mode)
-                       VALUES (%s, %s, %s, clock_timestamp(), %s, 30000, 'live')""",
-                    (f"more-{user}-{k}", user, self._unanswered[user][k], k % 2 == 0),
+                         (attempt_id, user_id, item_id, completed_at, correct, score, response_time_ms, mode)
+                       VALUES (%s, %s, %s, clock_timestamp(), %s, %s, 30000, 'live')""",
+                    (f"more-{user}-{k}", user, item, correct, score),
                 )
                 self._more[user] = k + 1
                 self._wanted.task_done()
 
 
 @contextmanager
-def embedded_log(n_attempts: int, rng: np.random.Generator) -> Iterator[tuple[Database, Log]]:
+def embedded_log(n_attempts: int, rng: np.random.Generator, *, scored: bool = False) -> Iterator[tuple[Database, Log]]:
     """A year's log in an embedded PostgreSQL of its own, which waits for its disk."""
     with tempfile.TemporaryDirectory() as home:
         server = EmbeddedPostgres(Path(home) / "postgres")
@@ -148,7 +178,7 @@ def embedded_log(n_attempts: int, rng: np.random.Generator) -> Iterator[tuple[Da
         try:
             database = Database(Settings(irt_home=Path(home), database_url=SecretStr(url), _env_file=None))
             upgrade(database)
-            yield database, Log(database, load_log(database, n_attempts, rng))
+            yield database, Log(database, load_log(database, n_attempts, rng, scored=scored), scored=scored)
         finally:
             server.stop()
 
@@ -182,7 +212,8 @@ class Answered:
 class Client:
     """Keeps connections open for a minute, as nginx does; as little Python for each request as HTTP needs."""
 
-    def __init__(self, port: int, path: str) -> None:
+    def __init__(self, port: int, path: str, days: int | None) -> None:
+        self._asked = {} if days is None else {"lookback_days": days}
         self._port, self._path, self._free = (
             port,
             path,
@@ -197,7 +228,7 @@ class Client:
             _, reader, writer = self._free.pop()
         else:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        body = json.dumps({"user_id": user_id, "lookback_days": 365}).encode()
+        body = json.dumps({"user_id": user_id, **self._asked}).encode()
         head = (
             f"POST {self._path} HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\n"
             f"Authorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -213,9 +244,11 @@ class Client:
             writer.close()
 
 
-async def load(port: int, users: list[str], rate: float, log: Log | None, path: str = PATH) -> Answered:
+async def load(
+    port: int, users: list[str], rate: float, log: Log | None, path: str = PATH, days: int | None = 365
+) -> Answered:
     """Time in ms from each planned arrival to the answer's end. With a log, every second learner answers before."""
-    rng, client, answered = np.random.default_rng(7), Client(port, path), Answered()
+    rng, client, answered = np.random.default_rng(7), Client(port, path, days), Answered()
     arrivals = np.cumsum(rng.exponential(1 / rate, len(users)))
     began = time.perf_counter() + 0.5
 
@@ -251,7 +284,7 @@ def compare(database: Database, log: Log, taken: Sequence[Taken]) -> float:
     with database.connect() as connection:
         scale = read_scales(connection)["default"]
         items = in_force(connection, "default", end).items
-        batch, found = scoring_responses(connection, end - timedelta(days=365), end, scale, list(items), users)
+        batch, found = scoring_responses(connection, ability_start(end, scale), end, scale, list(items), users)
     ids, start = np.array(batch.item_ids, dtype=object), np.searchsorted(batch.person, np.arange(len(found) + 1))
     rows = []
     for one in taken:
@@ -263,7 +296,9 @@ def compare(database: Database, log: Log, taken: Sequence[Taken]) -> float:
         rows.append(mine)
     person = np.repeat(np.arange(len(taken), dtype=np.int32), [len(mine) for mine in rows])
     seen = np.concatenate(rows)
-    same = Responses(person, batch.item[seen], batch.score[seen], len(taken), batch.item_ids)
+    assert batch.at is not None
+    at = batch.at[seen]
+    same = Responses(person, batch.item[seen], batch.score[seen], len(taken), batch.item_ids, batch.categories, at=at)
     return float(np.max(np.abs(estimate(same, items, scale).theta - [one.theta for one in taken])))
 
 

@@ -16,7 +16,7 @@ from shiny import Inputs, Outputs, Session, reactive, render, ui
 
 from irt_assets.blocks import Box, Figure, List, Paragraph, Span, Text, notice, prose, table
 from irt_assets.charts.chart import Line
-from irt_assets.charts.pictures import NOW, PUBLISHED, response_curves
+from irt_assets.charts.pictures import NOW, PUBLISHED, credit, response_curves
 from irt_assets.common.dashboard_pages import address, page_link
 from irt_assets.common.wording import counted, with_capital
 from irt_assets.decisions import release_undo
@@ -134,8 +134,9 @@ def curves(scale: Scale, new: ItemRow, old: ItemRow | None) -> Figure:
     formats = {"θ": ".1f"} | {curve.name: ".3f" for curve in found}
     rows = [[float(theta[k]), *(float(curve.ys[k]) for curve in found)] for k in range(0, len(theta), 5)]
     described = "Curve of the proposed values" + (", and dashed that of the published ones" if old else "")
-    numbers = table(tuple(formats), rows, numbers=formats, caption="Probability of a correct answer")
-    return Figure(response_curves(theta, described, found), wide=True, numbers=numbers)
+    what = credit(scored=new.max_score > 1)
+    numbers = table(tuple(formats), rows, numbers=formats, caption=with_capital(what))
+    return Figure(response_curves(theta, described, found, y_label=what), wide=True, numbers=numbers)
 
 
 def _load_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
