@@ -143,7 +143,7 @@ class Ledger:
         if self._measures is None and (fault := schema_version(self._database).fault):
             raise PermanentFailure(fault)
         with self._database.connect() as connection:
-            measures = read_measures(connection, self.clock())
+            measures = read_measures(connection, self.clock(), self._measures)
             if self._measures is None:
                 record_online_updates(connection, self._online_updates)
         if self._measures is None:
