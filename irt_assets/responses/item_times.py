@@ -43,6 +43,8 @@ from resources.postgres.sources import record_sources, recorded_sources
 
 ITEM_TIMES = tables.item_response_time.name
 DAY = microseconds(EPOCH + timedelta(days=1))
+NAMED_IN_QUERY = 100
+"""Items that a query may name: to write and plan one with thousands takes longer than to read the times of all."""
 NIGHTS_KEPT = 30
 """How many nights back the times of the last night are looked for: older ones are pruned (see `jobs.retention`)."""
 
@@ -367,7 +369,7 @@ def ability_times_of_last_night(
 
 def _timed(as_of: datetime, since: datetime, items: Sequence[str] | None = None) -> ir.Table:
     attempts = attempts_between(since, as_of)
-    if items is not None:
+    if items is not None and len(items) <= NAMED_IN_QUERY:
         attempts = attempts.filter(attempts.item_id.isin(list(items)))
     return attempts.filter(attempts.mode == "live", attempts.correct.notnull(), attempts.response_time_ms.notnull())
 
@@ -382,6 +384,7 @@ def compute_item_times(run: Run, as_of: datetime, since: datetime, items: Sequen
             total_ms=timed.response_time_ms.sum(),
         )
     )
+    found = _only(found, items)
     return ItemTimes(
         found["item_id"].to_numpy(zero_copy_only=False),
         found["median_ms"].to_numpy(),
@@ -404,7 +407,14 @@ def _sums_between(run: Run, points: Sequence[datetime], items: Sequence[str] | N
     stretches = [(timed.completed_at < instant(until), n) for n, until in enumerate(points[1:])]
     timed = timed.mutate(stretch=ibis.cases(*stretches))
     grouped = timed.group_by("item_id", "stretch")
-    return run(grouped.agg(n=timed.response_time_ms.count(), total_ms=timed.response_time_ms.sum()))
+    return _only(run(grouped.agg(n=timed.response_time_ms.count(), total_ms=timed.response_time_ms.sum())), items)
+
+
+def _only(found: pa.Table, items: Sequence[str] | None) -> pa.Table:
+    """The rows of some items, or of all."""
+    if items is None:
+        return found
+    return found.filter(pc.is_in(found["item_id"], pa.array(items, found["item_id"].type)))
 
 
 def _added(sums: pa.Table, first: int, last: int) -> pa.Table:
