@@ -500,7 +500,8 @@ scale_decision = _table(
     _req(
         "subject",
         Text,
-        "model, prior_a, prior_b, prior_c, ability_variance, ability_growth, occasion_variance, guessing or misfit",
+        "model, prior_a, prior_b, prior_c, occasions, ability_variance, ability_growth, occasion_variance, guessing or "
+        "misfit",
     ),
     _req(
         "value",

@@ -86,16 +86,16 @@ def ability_stands_still_within_the_month(evidence: Evidence) -> Verdict:
     sentence, details = growth_in_words(growth), vars(growth)
     if not growth.ordered:
         return Verdict(True, f"{sentence}; items have no order, so that none of it goes into their b", details)
-    if growth.r2 > STRICT_ORDER:
+    if evidence.staged and evidence.staged.spec.occasions == "week":
         return Verdict(
-            False, f"{sentence}. Growth within the month would go into b, the later the item the more", details
+            True, f"{sentence}; learners' weeks were fitted, and what growth took from b given back", details
         )
+    if growth.r2 > STRICT_ORDER:
+        return Verdict(False, f"{sentence}. It would go into b, the later the item the more", details)
     if growth.outcome in ("constant", "not separable"):
         return Verdict(True, sentence, details)
-    later = "easier" if growth.outcome == "grows" else "harder"
-    return Verdict(
-        False, f"{sentence}, and items have an order: those that come later look {later} than they are", details
-    )
+    looks = "easier" if growth.outcome == "grows" else "harder"
+    return Verdict(False, f"{sentence}, so that later items look {looks} than they are", details)
 
 
 def growth_in_words(growth: WindowGrowth) -> str:

@@ -2,11 +2,11 @@
 
     python -m tests.benchmarks.bench_theta_api --attempts 1000000 --seconds 300 --rate 100 --rounds 1
 
-On answers of 0 and 1, on a log in which every third item is scored 0 … 3, and where ability moves, in turn. A year's log in an
-embedded PostgreSQL; learners have a median of 200 answers, one in a hundred 2,000. Arrivals are a Poisson process that
-waits for nobody; before every second request its learner answers one more item, committed. At the end 1,000 θ taken
-meanwhile are compared with the batch's on the answers that each of them saw. PostgreSQL, both servers and this
-generator share the machine's cores.
+On answers of 0 and 1, on a log in which every third item is scored 0 … 3, and where ability moves, in turn. A year's
+log in an embedded PostgreSQL; learners have a median of 200 answers, one in a hundred 2,000. Arrivals are a Poisson
+process that waits for nobody; before every second request its learner answers one more item, committed. At the end
+1,000 θ taken meanwhile are compared with the batch's on the answers that each of them saw. PostgreSQL, both servers and
+this generator share the machine's cores.
 """
 
 from __future__ import annotations

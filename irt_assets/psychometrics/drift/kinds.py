@@ -136,12 +136,14 @@ def _classified(
 ) -> Change:
     score, scored = answers.score[rows], bool(answers.n_categories[j] > 2)
     correct = score == answers.n_categories[j] - 1
-    published = _chances(item, nodes, posterior, score, correct)
+    own = item.curves.categories
+    counted = CountedScores.of(item.curves).of_answers(np.zeros_like(score), score, own) if item.others else score
+    published = _chances(item, nodes, posterior, counted, correct)
     sound = _loglik(*published, correct).sum()
     p, share = published
 
     def moved(delta: float) -> float:
-        by = _chances(replace(item, b=item.b + delta), nodes, posterior, score, correct)
+        by = _chances(replace(item, b=item.b + delta), nodes, posterior, counted, correct)
         return float(_loglik(*by, correct).sum())
 
     delta, by_drift = _best(moved, -MOST_DRIFT, MOST_DRIFT)
@@ -167,17 +169,16 @@ def _classified(
 
 
 def _chances(
-    item: ItemParameters, nodes: Floats, posterior: Floats, score: npt.NDArray[np.int8], correct: Mask
+    item: ItemParameters, nodes: Floats, posterior: Floats, counted: npt.NDArray[np.int8], correct: Mask
 ) -> tuple[Floats, Floats]:
-    """∫ P h_n of full credit, shape (n,), and which share of the other answers has the learner's score: it enters the
-    leak and the key linearly."""
+    """∫ P h_n of full credit, shape (n,), and which share of the other answers has the learner's score, as it counts:
+    it enters the leak and the key linearly."""
     for some in item.others:
         tables = posterior @ some.model.probabilities(nodes, some.parameters(item.a, item.d), some.categories)[0]
-        counted = CountedScores.of(item.curves).of_answers(np.zeros_like(score), score, some.categories)
         p = tables[:, some.categories[0] - 1]  # beside items with more points, tables have columns for these
-        others = tables[np.arange(len(score)), counted] / np.maximum(1 - p, np.finfo(float).tiny)
+        others = tables[np.arange(len(counted)), counted] / np.maximum(1 - p, np.finfo(float).tiny)
         return p, np.where(correct, 1.0, others)
-    return posterior @ item.curve(nodes)[:, 0], np.ones(len(score))
+    return posterior @ item.curve(nodes)[:, 0], np.ones(len(counted))
 
 
 def _loglik(p: Floats, share: Floats, correct: Mask) -> Floats:

@@ -77,6 +77,25 @@ class Scores(NamedTuple):
     latent: np.ndarray
 
 
+@_inlined
+def add_posterior(p, weight, nodes, row, mass, K):  # type: ignore[no-untyped-def]
+    """Adds a person's posterior (Q,), `weight` times, to `mass` (Q,) and −p pᵀ to `K` (Q, Q); in `row` is left what it
+    adds to what a listed answer shares with θ, and what comes back is the variance of θ, both `weight` times."""
+    mean, variance = 0.0, 0.0
+    for q in range(nodes.size):
+        mean += p[q] * nodes[q]
+    for q in range(nodes.size):
+        counted = weight * p[q]
+        mass[q] += counted
+        row[q] = counted * (nodes[q] - mean)
+        variance += row[q] * (nodes[q] - mean)
+    for k in range(nodes.size):
+        counted = weight * p[k]
+        for q in range(nodes.size):
+            K[k, q] -= counted * p[q]
+    return variance
+
+
 @_compiled
 def add_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
     """Adds half the loss of runs of persons, without guessing, to `out`: (J + G, J + G, 2, 2). Of each run its first
@@ -95,18 +114,7 @@ def add_runs(runs, people, curves, nodes, log_weights, scores, out):  # type: ig
         shared, K, mass = np.zeros((n, Q + n)), np.zeros((Q, Q)), np.zeros(Q)
         for i in range(first, last):
             _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
-            mean, variance = 0.0, 0.0
-            for q in range(Q):
-                mean += p[q] * nodes[q]
-            for q in range(Q):
-                counted = people.weight[i] * p[q]
-                mass[q] += counted
-                row[q] = counted * (nodes[q] - mean)
-                variance += row[q] * (nodes[q] - mean)
-            for k in range(Q):
-                counted = people.weight[i] * p[k]
-                for q in range(Q):
-                    K[k, q] -= counted * p[q]
+            variance = add_posterior(p, people.weight[i], nodes, row, mass, K)
             begin, end = people.right_start[i], people.right_start[i + 1]
             for r in range(begin, end):
                 positions[r - begin] = place[people.right_items[r]]

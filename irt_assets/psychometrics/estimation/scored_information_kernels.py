@@ -24,7 +24,7 @@ from irt_assets.psychometrics.estimation.expansion_kernels import (
     products,
     window,
 )
-from irt_assets.psychometrics.estimation.information_kernels import _combine
+from irt_assets.psychometrics.estimation.information_kernels import _combine, add_posterior
 
 
 class ScoredItems(NamedTuple):
@@ -76,18 +76,7 @@ def add_scored_runs(runs, people, curves, nodes, log_weights, scores, out):  # t
         shared, K, mass = np.zeros((n, Q + n)), np.zeros((Q, Q)), np.zeros(Q)
         for i in range(first, last):
             _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
-            mean, variance = 0.0, 0.0
-            for q in range(Q):
-                mean += p[q] * nodes[q]
-            for q in range(Q):
-                counted = people.weight[i] * p[q]
-                mass[q] += counted
-                row[q] = counted * (nodes[q] - mean)
-                variance += row[q] * (nodes[q] - mean)
-            for k in range(Q):
-                counted = people.weight[i] * p[k]
-                for q in range(Q):
-                    K[k, q] -= counted * p[q]
+            variance = add_posterior(p, people.weight[i], nodes, row, mass, K)
             begin, end = people.right_start[i], people.right_start[i + 1]
             for r in range(begin, end):
                 listed = people.right_items[r]

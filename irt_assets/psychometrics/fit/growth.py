@@ -38,6 +38,8 @@ GROWS, DECLINES = 2.37, -3.09
 """z beyond which ability grows or declines. By chance .9 % and .1 % of windows are beyond: learners hardly decline."""
 LARGEST_SE = 0.15
 """With a larger error of growth, an estimate of 0 does not exclude .3."""
+FEWEST_ANCHORS = 5
+"""Fewest anchors from which growth is told by their place."""
 MOST_RESPONSES = 1_000_000
 """Of more responses, those of learners who are drawn at random are enough."""
 _LEFT = 1e-4
@@ -83,6 +85,19 @@ class WindowGrowth:
     def moves_difficulty(self) -> bool:
         """Whether items have an order and ability moves, or it cannot be said that it does not."""
         return self.ordered and self.outcome != "constant"
+
+
+def over_windows(windows: Sequence[WindowGrowth]) -> WindowGrowth:
+    """What several windows say of growth within them together: the mean R², and the estimates weighted by precision."""
+    r2 = [one.r2 for one in windows if one.r2 is not None]
+    told = np.array([(one.estimate, one.se) for one in windows if one.estimate is not None and one.se])
+    if not r2:
+        return WindowGrowth(None)
+    if not told.size:
+        return WindowGrowth(float(np.mean(r2)))
+    precision = told[:, 1] ** -2.0
+    estimate = float(np.average(told[:, 0], weights=precision))
+    return WindowGrowth(float(np.mean(r2)), estimate, float(precision.sum() ** -0.5))
 
 
 @dataclass(frozen=True)
@@ -174,6 +189,34 @@ def growth_within(
     return Growth(WindowGrowth(r2, float(part.sum() / total), error), of_items)
 
 
+@dataclass(frozen=True)
+class PlaceInOrder:
+    """What anchors of another order say of growth, in θ of the scale per `PERIOD_DAYS`. anchors: how many."""
+
+    estimate: float
+    se: float
+    anchors: int
+
+
+def growth_by_place(shift: Floats, error: Floats, later: Floats, variation: float) -> PlaceInOrder | None:
+    """Growth by how much easier anchors look the later they come: the slope of a weighted regression (a moderator of
+    the alignment, in terms of meta-analysis), which tells growth from difficulty in a strict order, too.
+
+    shift, error: shape (K,), of each anchor's b against the anchor set, with its standard error. later: shape (K,), the
+    days by which learners come to it later, on average, than those whom the anchor set is from. variation: the SD of
+    b from window to window. None where fewer than `FEWEST_ANCHORS` are known or all are as much later.
+    """
+    known = np.isfinite(shift) & np.isfinite(error) & np.isfinite(later)
+    n = int(known.sum())
+    if n < FEWEST_ANCHORS or np.ptp(later[known]) == 0:
+        return None
+    weight = 1 / (error[known] ** 2 + variation**2)
+    time = later[known] / PERIOD_DAYS
+    time = time - np.average(time, weights=weight)
+    information = float(weight @ time**2)
+    return PlaceInOrder(float(-(weight * time) @ shift[known] / information), information**-0.5, n)
+
+
 def gone_into_difficulty(
     responses: Responses,
     days: Floats,
@@ -193,7 +236,11 @@ def gone_into_difficulty(
     G = len(whole.abilities.population)
     apart = np.array([1 / one.sd for one in whole.abilities.population])[group]
     one = np.ones(r.n_responses)
-    columns = [(r.item, one), (J + group[r.person], one), (J + G + r.person, one)]
+    columns: list[tuple[npt.NDArray[np.integer[Any]], Floats]] = [
+        (r.item, one),
+        (J + group[r.person], one),
+        (J + G + r.person, one),
+    ]
     information = _Answers.of(whole, threads).information
     known = np.concatenate([np.zeros(J + G), apart])
     time = days[calibration.estimated[responses.item]] / PERIOD_DAYS
@@ -207,7 +254,7 @@ def without_growth(calibration: Calibration, growth: WindowGrowth, gone: Floats)
 
     Raises PsychometricsError where the window does not say how large growth is.
     """
-    if growth.estimate is None or growth.se is None or growth.outcome == "not separable":
+    if growth.estimate is None or growth.se is None or growth.r2 is None or growth.r2 > STRICT_ORDER:
         raise PsychometricsError(
             "growth cannot be told from difficulty within the window: all learners meet its items in nearly one order "
             "and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
