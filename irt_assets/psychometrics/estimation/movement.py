@@ -77,7 +77,7 @@ def estimate_movement(
     growth_in_windows: bool | None = False,
     threads: int | None = 1,
 ) -> MovementEstimate | Refused:
-    """How abilities move, or why that cannot be told.
+    """How abilities move, or why that cannot be determined.
 
     Args:
         day: shape (R,), the UTC day of each response.
