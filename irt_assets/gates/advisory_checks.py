@@ -102,10 +102,10 @@ def growth_in_words(growth: WindowGrowth) -> str:
     """What a window says of growth within it, a clause."""
     order = "" if growth.r2 is None else f"the item explains {growth.r2:.0%} of the time since learners' first answers"
     if growth.estimate is None or growth.se is None:
-        return f"{order}: growth cannot be told from difficulty within the month"
+        return f"{order}: growth cannot be distinguished from difficulty within the month"
     size = f"{growth.estimate:+.2f} ± {growth.se:.2f} SD of ability in {PERIOD_DAYS:.0f} days"
     if growth.outcome == "not separable":
-        return f"{order}: growth cannot be told from difficulty within the month ({size})"
+        return f"{order}: growth cannot be distinguished from difficulty within the month ({size})"
     said = {"grows": "ability grows by", "declines": "ability changes by", "constant": "no growth is found:"}
     return f"{said[growth.outcome]} {size} (z = {growth.z:.1f}); {order}"
 

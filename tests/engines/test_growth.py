@@ -19,7 +19,6 @@ from irt_assets.psychometrics.fit.growth import (
     gone_into_difficulty,
     growth_by_place,
     growth_within,
-    over_windows,
     share_explained,
     without_growth,
 )
@@ -87,7 +86,7 @@ def test_planted_growth_is_found_and_measured(order: str) -> None:
     z = (of_items.estimate - 0.8) / of_items.se
     assert abs(np.nanmean(z)) < 3.5 / np.sqrt(np.isfinite(z).sum()) + 0.8 * found.se  # all share the estimate's error
     np.testing.assert_allclose(of_items.days, np.bincount(of.responses.item, of.days) / 1500)
-    assert found.moves_difficulty == (order == "one")
+    assert found.ordered == (order == "one")
 
 
 @pytest.mark.parametrize("of_ability", [0.0, 0.9, -0.9])
@@ -110,7 +109,7 @@ def test_one_order_at_one_pace_tells_nothing() -> None:
     assert found.r2 == pytest.approx(1.0)
     assert found.estimate is None
     assert found.outcome == "not separable"
-    assert found.moves_difficulty
+    assert found.ordered
     assert np.isnan(of_items.estimate).all()
 
 
@@ -118,7 +117,7 @@ def test_answers_at_one_time_have_no_growth() -> None:
     of = world(5, learners=300, items=10)
     found = growth_within(of.responses, np.zeros_like(of.days), fit_em(of.responses, threads=1), threads=1).of_window
     assert found == WindowGrowth(None)
-    assert not found.moves_difficulty
+    assert not found.ordered
     with pytest.raises(PsychometricsError, match="one per response"):
         growth_within(of.responses, of.days[1:], fit_em(of.responses, threads=1))
 
@@ -129,19 +128,6 @@ def test_elapsed_time_and_its_share_by_hand() -> None:
     # items have means 1 and 2 about 1.5: 4 · .25 of the 11 that are squares about it
     assert share_explained(days, np.array([0, 0, 1, 1])) == pytest.approx(1 / 11)
     assert share_explained(np.zeros(4), np.array([0, 0, 1, 1])) is None
-
-
-def test_windows_together_say_more_than_each() -> None:
-    one = WindowGrowth(0.5, 0.3, 0.2)
-    assert one.outcome == "not separable"
-    four = over_windows([one] * 4 + [WindowGrowth(None), WindowGrowth(0.95)])
-    assert four.se == pytest.approx(0.1)
-    assert four.r2 == pytest.approx(2.95 / 5)
-    assert four.outcome == "grows"
-    assert over_windows([WindowGrowth(0.05, 0.3, 0.05)]).moves_difficulty is False
-    assert over_windows([WindowGrowth(0.5, 0.01, 0.05)]).moves_difficulty is False
-    assert over_windows([WindowGrowth(0.95)]).moves_difficulty
-    assert over_windows([]) == WindowGrowth(None)
 
 
 def test_anchors_in_another_order_show_growth() -> None:

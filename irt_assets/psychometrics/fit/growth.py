@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array, diags_array, vstack
+from scipy.sparse.linalg import lsmr
 
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.design import over_learners
@@ -32,7 +34,7 @@ from irt_assets.psychometrics.fit.model_replicates import Fitted
 PERIOD_DAYS = 30.0
 """Growth is in θ per so many days."""
 SOME_ORDER, STRICT_ORDER = 0.1, 0.9
-"""R² of elapsed time on the item above which items have an order, and above which growth cannot be told from
+"""R² of elapsed time on the item above which items have an order, and above which growth cannot be distinguished from
 difficulty."""
 GROWS, DECLINES = 2.37, -3.09
 """z beyond which ability grows or declines. By chance .9 % and .1 % of windows are beyond: learners hardly decline."""
@@ -41,7 +43,7 @@ LARGEST_SE = 0.15
 FEWEST_ANCHORS = 5
 """Fewest anchors from which growth is told by their place."""
 MOST_RESPONSES = 1_000_000
-"""Of more responses, those of learners who are drawn at random are enough."""
+"""Responses of learners who are drawn at random where there are more: enough for the test."""
 _LEFT = 1e-4
 """A smaller share of elapsed time beside items and learners is rounding."""
 _PRECISION, _MOST_STEPS = 1e-8, 500
@@ -80,24 +82,6 @@ class WindowGrowth:
         if self.z < DECLINES:
             return "declines"
         return "constant" if self.se <= LARGEST_SE else "not separable"
-
-    @property
-    def moves_difficulty(self) -> bool:
-        """Whether items have an order and ability moves, or it cannot be said that it does not."""
-        return self.ordered and self.outcome != "constant"
-
-
-def over_windows(windows: Sequence[WindowGrowth]) -> WindowGrowth:
-    """What several windows say of growth within them together: the mean R², and the estimates weighted by precision."""
-    r2 = [one.r2 for one in windows if one.r2 is not None]
-    told = np.array([(one.estimate, one.se) for one in windows if one.estimate is not None and one.se])
-    if not r2:
-        return WindowGrowth(None)
-    if not told.size:
-        return WindowGrowth(float(np.mean(r2)))
-    precision = told[:, 1] ** -2.0
-    estimate = float(np.average(told[:, 0], weights=precision))
-    return WindowGrowth(float(np.mean(r2)), estimate, float(precision.sum() ** -0.5))
 
 
 @dataclass(frozen=True)
@@ -256,8 +240,8 @@ def without_growth(calibration: Calibration, growth: WindowGrowth, gone: Floats)
     """
     if growth.estimate is None or growth.se is None or growth.r2 is None or growth.r2 > STRICT_ORDER:
         raise PsychometricsError(
-            "growth cannot be told from difficulty within the window: all learners meet its items in nearly one order "
-            "and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
+            "growth cannot be distinguished from difficulty within the window: all learners meet its items in nearly "
+            "one order and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
         )
     moved = np.nan_to_num(growth.estimate * gone)
     a = np.nan_to_num(calibration.a)
@@ -320,9 +304,6 @@ def _weighted_least_squares(
 ) -> Floats:
     """Shape (P,): effects on `target` (R,) with these weights, each row a sum of an effect at a place (R,) times a
     value (R,) for each of `columns`; an effect is known to be within 1/`known` (P,) of 0."""
-    from scipy.sparse import csr_array, diags_array, vstack
-    from scipy.sparse.linalg import lsmr  # takes a tenth of a second to import
-
     R, C = target.size, len(columns)
     root = np.sqrt(weight)
     place = np.stack([at for at, _ in columns], axis=1).ravel()
