@@ -20,6 +20,7 @@ from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset
 from irt_assets.common import undisturbed_loading  # noqa: F401 - before all that it concerns
 from irt_assets.common.partitions import daily, monthly, weekly
+from irt_assets.decisions.movement_assets import build_movement_asset
 from irt_assets.drift.assets import build_drift_assets
 from irt_assets.drift.checks import build_drift_checks
 from irt_assets.engines.registry import asset_of, build, enabled, installed
@@ -67,6 +68,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         *build_lake_assets(settings),
         *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
         build_nightly_asset(build=make, days=days),
+        build_movement_asset(months),
         *build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads),
         *build_report_assets(months, AFTER_A_MONTH, ui_prefix=settings.ui_prefix),
         *build_feature_assets(days),

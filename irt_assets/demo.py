@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -44,6 +44,7 @@ from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.importing.bank import import_learners, import_questions
 from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.lake import export_days
+from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.window import judged_window, scored_responses_of
@@ -73,6 +74,8 @@ drift is what has changed since the window, so it begins after it, in {month}; o
   calibrate it and judge its drift: irt job monthly_calibration --partition {month}
   read what came of it: irt report drift --month {month} --out reports
 to judge drift within this log, make its first month the origin, in another IRT_HOME: docs/tutorial/own-log.md"""
+MOVES: Mapping[Subject, str] = {"ability_variance": "0.0025", "ability_growth": "0.0276"}
+"""Abilities walk by .05 a week, and grow by .12 from month to month."""
 SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
 
 
@@ -130,7 +133,10 @@ def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles,
     files = SimulatedFiles(*(folder / name for name in names))
     if not files.truth.exists():
         say("simulating four months and the running one …")
-        files = write(*simulate(demo_scenario(datetime.now(UTC), scored=True)), folder)
+        scenario = replace(
+            demo_scenario(datetime.now(UTC), scored=True), weekly_variance=float(MOVES["ability_variance"])
+        )
+        files = write(*simulate(scenario), folder)
     truth = json.loads(files.truth.read_text("utf-8"))
     write_env_file(settings, irt_first_month=truth["months"][0], irt_schedules="stopped")
     return files, truth
@@ -155,6 +161,9 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
     for scale_id in new:
         origin = initialise(database, scale_id, first_month=settings.irt_first_month)
         say(f"  scale {scale_id}: {origin.anchors} anchors frozen and published")
+        with database.connect() as connection:
+            start = Month(settings.irt_first_month).start
+            record_decisions(connection, scale_id, MOVES, start, by="demo", reason="its learners learn")
 
 
 def write_lake(database: Database, say: Say) -> None:

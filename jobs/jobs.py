@@ -100,7 +100,8 @@ def build_jobs(
 
     `comparison_engines`: the assets that fit a month with other engines than the scales' own.
     """
-    month = dg.AssetSelection.assets(*MONTHLY_ASSETS, *comparison_engines, "abilities", "engine_agreement")
+    ends = ("abilities", "ability_movement", "engine_agreement")
+    month = dg.AssetSelection.assets(*MONTHLY_ASSETS, *comparison_engines, *ends)
     observed = dg.AssetSelection.assets("attempts", *([LAKE] if lake_that_we_write(settings) else []))
     rows: list[tuple[str, dg.AssetSelection, dict[str, str], str]] = [
         (

@@ -86,11 +86,8 @@ RULES = (
     _Rule(
         "states of abilities",
         NIGHTS,
-        "SELECT DISTINCT (as_of AT TIME ZONE 'UTC')::date::text FROM ability_state WHERE as_of < %(before)s",
-        (
-            """DELETE FROM ability_state WHERE as_of < %(before)s
-                 AND (as_of AT TIME ZONE 'UTC')::date::text = ANY(%(names)s)""",
-        ),
+        "SELECT DISTINCT until::text FROM ability_state WHERE until < %(before)s",
+        ("DELETE FROM ability_state WHERE until = ANY(%(names)s::timestamptz[])",),
     ),
     _Rule(
         "item times",

@@ -366,13 +366,14 @@ ability_state = _table(
     "Where ability moves: what the θ API goes on from when a learner has new answers.",
     _key("user_id", Text, "learner"),
     _scale(),
-    _req("state", LargeBinary, "the posterior before the last day with answers, and that day's own likelihood"),
+    _req("state", LargeBinary, "the posterior of the answers before a day, and what the errors of items do to it"),
+    _req("until", UTC, "when that day began, on which the learner answered last"),
     _req("basis", Text, "hash of what else it rests on: set, rules, item times, and the time from which answers count"),
     _req("n_items", Integer, "answers to published items that are in it", None, ge=1),
-    _req("as_of", UTC, "the last of them"),
-    _req("n_attempts", BigInteger, "rows of the learner's log that it rests on", None, ge=1),
-    _req("recorded_at", UTC, "the latest recorded_at among these"),
-    Index("ability_state_as_of", "as_of"),
+    _req("answers", Text, "sum of the hashes of these answers"),
+    _req("n_attempts", BigInteger, "rows of the learner's log before that day, with the look-back", None, ge=1),
+    _opt("recorded_at", UTC, "the latest recorded_at among these"),
+    Index("ability_state_until", "until"),
 )
 
 item_parameter_publication = _table(
@@ -499,7 +500,8 @@ scale_decision = _table(
     _req(
         "subject",
         Text,
-        "model, prior_a, prior_b, prior_c, ability_variance, ability_growth, occasion_variance, guessing or misfit",
+        "model, prior_a, prior_b, prior_c, occasions, ability_variance, ability_growth, occasion_variance, guessing or "
+        "misfit",
     ),
     _req(
         "value",

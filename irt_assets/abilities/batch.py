@@ -30,7 +30,7 @@ from irt_assets.psychometrics.core.item_models import CountedScores
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
-from irt_assets.psychometrics.scoring.moving_ability import moving_eap
+from irt_assets.psychometrics.scoring.moving_ability import MovingScores, moving_eap
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors
 from irt_assets.responses.facts import LATER, ability_start, lookback_start
 from irt_assets.responses.item_times import DAY, times_for_scoring
@@ -201,11 +201,18 @@ def estimate_with_errors(
     return with_errors(scores, responses, errors, scale)
 
 
-def with_errors(scores: Scores, responses: Responses, errors: ParameterErrors | None, scale: Scale) -> Scores:
+def with_errors(
+    scores: Scores | MovingScores, responses: Responses, errors: ParameterErrors | None, scale: Scale
+) -> Scores:
     """The scores with their `se_total` by the `errors` of the items of `responses`; None: they are not known."""
-    if errors is None or scale.movement:
-        return replace(scores, se_total=np.full(responses.n_persons, np.nan))
-    return replace(scores, se_total=errors.total_se(scores, responses, scale.sigma))
+    alone = Scores(scores.theta, scores.se)
+    if errors is None:
+        total = np.full(responses.n_persons, np.nan)
+    elif isinstance(scores, MovingScores):
+        total = errors.total_se(alone, responses, scale.sigma / np.sqrt(scores.start), scores.discount)
+    else:
+        total = errors.total_se(alone, responses, scale.sigma)
+    return replace(alone, se_total=total)
 
 
 def answers_counted_otherwise(responses: Responses, items: Mapping[str, ItemRow]) -> dict[str, int]:
@@ -225,7 +232,7 @@ def estimate(
     scale: Scale,
     testlets: InTestlets | None = None,
     threads: int | None = None,
-) -> Scores:
+) -> Scores | MovingScores:
     """θ as it is reported, with `items` as the set in force: EAP against the scale's population.
 
     An answer to an item that has no parameters there says nothing. `testlets` widen the standard error.
@@ -233,14 +240,15 @@ def estimate(
     return estimate_by(responses, curves_of(responses.item_ids, items, scale, testlets), scale, threads)
 
 
-def estimate_by(responses: Responses, curves: Curves, scale: Scale, threads: int | None = None) -> Scores:
+def estimate_by(
+    responses: Responses, curves: Curves, scale: Scale, threads: int | None = None
+) -> Scores | MovingScores:
     """`estimate` with curves in the order of `responses.item_ids`; where ability moves, as of the last answer."""
     if not scale.movement:
         return eap_by(responses, curves, threads=threads)
     if responses.at is None:
         raise PsychometricsError(f"scale {scale.scale_id}: θ moves between answers, and these have no times")
-    moved = moving_eap(responses, responses.at // DAY, curves, scale.movement, threads=threads)
-    return Scores(moved.theta, moved.se)
+    return moving_eap(responses, responses.at // DAY, curves, scale.movement, threads=threads)
 
 
 def curves_of(

@@ -11,11 +11,14 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import psycopg
 
 from irt_assets.abilities.batch import curves_of, estimate_by, scored_by, with_errors
+from irt_assets.abilities.resuming import begin, go_on, hash_of_answers, read_standing, store_standing
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.models import Responses
@@ -33,7 +36,14 @@ from irt_assets.responses.item_times import (
     stored_dated_times,
     times_for_scoring,
 )
-from irt_assets.responses.one_learner import ScoredItems, answered_at_all, learner_query, learner_responses
+from irt_assets.responses.one_learner import (
+    ScoredItems,
+    answered_at_all,
+    learner_query,
+    learner_responses,
+    recent_query,
+    recent_responses,
+)
 from irt_assets.responses.scales import Scale, read_scales
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import advisory_lock, records
@@ -53,14 +63,27 @@ class Measure:
     items: ScoredItems
     curves: Curves
     errors: ParameterErrors | None
+    times: ItemTimes | DatedTimes
     query: str
+    recent: str
 
     @classmethod
     def of(cls, scale: Scale, published: PublishedSet, times: ItemTimes | DatedTimes) -> Measure:
         items = ScoredItems.of(published.items, times, published.withdrawn)
         curves = curves_of(items.item_ids, published.items, scale, published.testlets)
         errors = published.errors.among(items.item_ids) if published.errors else None
-        return cls(scale, published, items, curves, errors, learner_query(scale))
+        return cls(scale, published, items, curves, errors, times, learner_query(scale), recent_query(scale))
+
+    @cached_property
+    def _basis(self) -> str:
+        withdrawn = sorted(self.items.withdrawn.stretches.items())
+        rests_on = self.scale, self.published.set_hash, withdrawn
+        return hashlib.sha256(repr(rests_on).encode()).hexdigest()
+
+    def basis(self, start: datetime, until: datetime) -> str:
+        """Hash of all but answers that θ rests on where ability moves, of answers from `start` until a time."""
+        times = self.times.digest(until) if isinstance(self.times, DatedTimes) else self.times.made_from
+        return hashlib.sha256(f"{self._basis} {start.isoformat()} {times}".encode()).hexdigest()
 
     @property
     def scored_by(self) -> str:
@@ -77,13 +100,15 @@ class Measures:
 
 @dataclass(frozen=True)
 class Score:
-    """θ and its standard errors, as in `Scores`, the responses on which they rest, and when the last was given."""
+    """θ and its standard errors, as in `Scores`, how many answers they rest on, when the last was given, and the id of
+    a row with them: a hash of everything that θ depends on."""
 
-    responses: Responses
     theta: float
     se: float
     se_total: float | None
+    n_items: int
     as_of: datetime
+    update_id: str
 
 
 @dataclass(frozen=True)
@@ -202,14 +227,17 @@ def update(
         whole = lookback_days is None and bool(measure.scale.movement)
         days = timedelta(days=lookback_days or USUAL_DAYS)
         start = ability_start(now, measure.scale) if whole else now - days
-        score = read_score(connection, measure, user_id, start, now)
+        if whole:
+            score = _whole_score(connection, measure, user_id, start, now)
+        else:
+            score = read_score(connection, measure, user_id, start, now)
         if score is None:
             continue
         one = _theta(measure, score, now)
         if measure.scale.movement and not whole:
             found[scale_id] = replace(one, lookback_days=lookback_days)
         else:
-            found[scale_id] = _kept(connection, user_id, measure, one, score, measures.as_of)
+            found[scale_id] = _kept(connection, user_id, one, score.update_id, measures.as_of)
     return found
 
 
@@ -218,13 +246,45 @@ def read_score(
 ) -> Score | None:
     """What a learner's answers of [start, end) say on a scale; None where there are none. Stores nothing."""
     responses = learner_responses(connection, measure.query, user_id, start, end, measure.scale, measure.items)
-    if not responses.n_responses:
-        return None
+    return _score(measure, user_id, responses) if responses.n_responses else None
+
+
+def _score(measure: Measure, user_id: str, responses: Responses) -> Score:
     scores = estimate_by(responses, measure.curves, measure.scale, threads=1)
     total = with_errors(scores, responses, measure.errors, measure.scale).se_total
     known = None if total is None or np.isnan(total[0]) else float(total[0])
-    as_of = EPOCH + timedelta(microseconds=int(responses.last_at[0]))
-    return Score(responses, float(scores.theta[0]), float(scores.se[0]), known, as_of)
+    theta, se = float(scores.theta[0]), float(scores.se[0])
+    update_id = _update_id(user_id, measure, responses)
+    return Score(theta, se, known, responses.n_responses, _last_of(responses), update_id)
+
+
+def _last_of(responses: Responses) -> datetime:
+    return EPOCH + timedelta(microseconds=int(responses.last_at[0]))
+
+
+def _whole_score(
+    connection: psycopg.Connection, measure: Measure, user_id: str, start: datetime, now: datetime
+) -> Score | None:
+    """`read_score` of the answers that count where ability moves, from what is stored if it holds; stores that."""
+    scale, items = measure.scale, measure.items
+    kept = None if measure.curves.effects is not None else read_standing(connection, user_id, scale.scale_id)
+    if kept is not None and start <= kept.until <= now and kept.basis == measure.basis(start, kept.until):
+        recent = recent_responses(connection, measure.recent, user_id, start, kept.until, now, scale, items)
+        if recent is not None and recent.responses.n_responses and kept.is_still_so(recent):
+            found = go_on(measure, kept, recent, measure.basis(start, recent.day))
+            if found is not None:
+                if found.standing is not None:
+                    store_standing(connection, user_id, scale.scale_id, found.standing)
+                update_id = _online_id(user_id, measure, found.answers)
+                as_of = _last_of(recent.responses)
+                return Score(found.theta, found.se, found.se_total, found.n_items, as_of, update_id)
+    recent = recent_responses(connection, measure.recent, user_id, start, start, now, scale, items)
+    if recent is None or not recent.responses.n_responses:
+        return None
+    standing = begin(measure, recent, measure.basis(start, recent.day))
+    if standing is not None:
+        store_standing(connection, user_id, scale.scale_id, standing)
+    return _score(measure, user_id, recent.responses)
 
 
 def _theta(measure: Measure, score: Score, now: datetime) -> Theta:
@@ -233,7 +293,7 @@ def _theta(measure: Measure, score: Score, now: datetime) -> Theta:
         theta=score.theta,
         se=score.se,
         se_total=score.se_total,
-        n_items=score.responses.n_responses,
+        n_items=score.n_items,
         kind="online",
         window_end=now,
         set_hash=measure.scored_by,
@@ -246,13 +306,11 @@ def _theta(measure: Measure, score: Score, now: datetime) -> Theta:
 def _kept(
     connection: psycopg.Connection,
     user_id: str,
-    measure: Measure,
     one: Theta,
-    score: Score,
+    update_id: str,
     published_as_of: datetime,
 ) -> Theta:
     """Store a θ, unless its row is there already and is the newest; what is then stored."""
-    update_id = _update_id(user_id, measure, score.responses)
     row = connection.execute(
         """INSERT INTO mirt_ability AS known (update_id, user_id, scale_id, theta, se, se_total, method, n_items,
              kind, window_end, as_of, published_as_of, set_hash, scale_version, fitted_at)
@@ -291,13 +349,15 @@ def _kept(
 
 
 def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
-    """The id of a row: a hash of everything that θ depends on."""
+    if measure.scale.movement:
+        return _online_id(user_id, measure, hash_of_answers(responses))
+    items = [responses.item_ids[item] for item in responses.item]
+    return _online_id(user_id, measure, items, np.asarray(responses.score).tolist())
+
+
+def _online_id(user_id: str, measure: Measure, *answers: str | list[Any]) -> str:
     scale = measure.scale
-    answers = [responses.item_ids[item] for item in responses.item], np.asarray(responses.score).tolist()
     content = [user_id, scale.scale_id, measure.scored_by, scale.mu, scale.sigma, *answers]
-    if scale.movement:
-        assert responses.at is not None
-        content.append(responses.at.tolist())
     return f"online-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}"
 
 

@@ -36,9 +36,10 @@ from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Prio
 from irt_assets.psychometrics.core.testlets import share_testlets
 from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
 from irt_assets.psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
+from irt_assets.psychometrics.estimation.occasions import LearnerWeeks
 from irt_assets.psychometrics.estimation.shape import Shape
 from irt_assets.psychometrics.fit.fit_summary import summarise
-from irt_assets.psychometrics.fit.growth import growth_within
+from irt_assets.psychometrics.fit.growth import Growth, gone_into_difficulty, growth_within, without_growth
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_scored, models_in_bank
@@ -83,6 +84,10 @@ class FitRequest:
     @property
     def by_level(self) -> bool:
         return self.scale.rules.fit.assignment == "by_level"
+
+    @property
+    def by_week(self) -> bool:
+        return self.scale.occasions == "week"
 
     @property
     def testlets_used(self) -> Mapping[str, str]:
@@ -219,14 +224,17 @@ def _drawn(learners: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """An engine's calibration. `groups`: of each learner, where the fit has groups; `shape`: what em took for the
+    """An engine's calibration. `groups`: of each person, where the fit has groups; `shape`: what em took for the
     distribution of θ of one population, None of other engines and of groups; `everybody`: sums over all learners, where
-    the request has a sample of them."""
+    the request has a sample of them; `weeks`: the responses by weeks of learners, where these were the persons, and
+    `growth` what was found within the window then."""
 
     calibration: Calibration
     groups: list[str] | None = None
     shape: Shape | None = None
     everybody: ItemSums | None = None
+    weeks: Responses | None = None
+    growth: Growth | None = None
 
     @property
     def guessing(self) -> bool:
@@ -242,6 +250,10 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         raise PsychometricsError(why_no_prior_on_b(request.scale.scale_id))
     if request.by_level:
         require_everybody(f"scale {request.scale.scale_id}, whose items are assigned by level,", request)
+    if request.by_week:
+        if why := why_no_weeks(request.scale):
+            raise PsychometricsError(why)
+        require_everybody(f"scale {request.scale.scale_id}, of which weeks of learners are fitted,", request)
     if not isinstance(engine, EmEngine):
         require_one_population(engine.name, request)
         require_everybody(f"a scale of engine {engine.name}", request)
@@ -251,6 +263,8 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         found = engine.calibrate(responses, model=model, data_hash=data_hash)
         return Calibrated(replace(found, engine=engine.name))
     on_steps = request.on_steps
+    if request.by_week:
+        return _by_week(engine, request, data_hash)
     if not request.by_level or request.earlier is None:
 
         def fit_one(
@@ -291,12 +305,59 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         )
 
     levelled = fit_by_level(fit, request.earlier, request.anchors)
-    stored = levelled.calibration.priors if priors is None else priors.as_dict()
+    stored = levelled.calibration.priors
+    if priors is not None:  # in the unit of all learners, and what the fit has added
+        stored = stored | priors.as_dict()
     return Calibrated(replace(levelled.calibration, priors=stored), levelled.groups)
 
 
+def _by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrated:
+    """A fit whose persons are learners' weeks, with θ in the unit of all of them together (mean 0, SD 1; under Rasch
+    only mean 0), and with what growth within a week took from b given back."""
+    responses, days, testlets = request.responses, request.days, request.testlets_used
+    assert days is not None
+    weeks = LearnerWeeks.of(responses, days)
+    found = engine.calibrate(
+        weeks.responses,
+        model=request.model,
+        data_hash=data_hash,
+        priors=request.priors(),
+        groups=weeks.groups,
+        testlets=testlets,
+        learners=weeks.learner,
+        **request.on_steps,
+    )
+    found = replace(found.standardised(found.latent_mean, found.latent_sd), n_persons=responses.n_persons)
+    made = Calibrated(found, weeks.groups, weeks=weeks.responses)
+    if not found.convergence.converged:
+        return made
+    growth = growth_within(responses, days, replace(found, populations=()))
+    gone = gone_into_difficulty(weeks.responses, weeks.days, found, groups=weeks.groups)
+    return replace(made, calibration=without_growth(found, growth.of_window, gone), growth=growth)
+
+
+def why_no_weeks(scale: Scale) -> str:
+    """Why learners' weeks cannot be the persons of a scale's fits, and the way out; empty where they can."""
+    fit = scale.rules.fit
+    if scale.engine != "em":
+        return f"scale {scale.scale_id} is published from {scale.engine}, and only em fits weeks of learners"
+    if fit.assignment == "by_level" or fit.latent == "histogram":
+        rule = "assignment=linear" if fit.assignment == "by_level" else "latent=normal"
+        return (
+            f"weeks of learners are groups with normal distributions of their own, which scale {scale.scale_id} does "
+            f"not have: `irt scale set {rule} --scale {scale.scale_id} …`, or leave its occasions at month"
+        )
+    return ""
+
+
 def require_one_population(engine: str, request: FitRequest) -> None:
-    """Raises PsychometricsError where the scale's items are assigned by level, which only em fits as it must be."""
+    """Raises PsychometricsError where the scale's items are assigned by level, or weeks of learners are its persons,
+    which only em fits as it must be."""
+    if request.by_week:
+        raise PsychometricsError(
+            f"engine {engine} fits one population, and learners' weeks are groups of scale {request.scale.scale_id}: "
+            "what growth goes into b would stay there. Engine em fits such a scale"
+        )
     if request.by_level:
         raise PsychometricsError(
             f"engine {engine} fits one population, and items of scale {request.scale.scale_id} are assigned by level: "
@@ -364,7 +425,7 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> StagedSpec:
             of_learners=calibration.n_persons,
             of_answers=request.drawn_from,
         ),
-        testlets=effects_spec(request.responses, calibration, request.testlets, made.groups),
+        testlets=effects_spec(made.weeks or request.responses, calibration, request.testlets, made.groups),
     )
 
 
@@ -374,12 +435,12 @@ def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | Non
     of = made.calibration.item_model
     if not (made.calibration.convergence.converged and (of.logistic or not of.two_categories)):
         return None
-    growth = None
-    if request.days is not None:
+    growth = made.growth
+    if growth is None and request.days is not None:
         growth = growth_within(request.responses, request.days, made.calibration, groups=made.groups)
     with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait
         found = summarise(
-            request.responses,
+            made.weeks or request.responses,
             made.calibration,
             groups=made.groups,
             testlets=request.testlets_used,

@@ -17,15 +17,17 @@ from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import model_change, movement_change
+from irt_assets.decisions.movement_proposal import lines_of, propose_movement
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.decisions.release import require_text
 from irt_assets.engines.registry import build
 from irt_assets.ledger.fits import months_fitted_otherwise, months_linked_otherwise
+from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
-from irt_assets.responses.scale_decisions import MOVEMENT, OF_THE_MODEL, read_decisions
-from irt_assets.responses.scales import change_rules, consider_rules, set_pass_mark
+from irt_assets.responses.scale_decisions import MOVEMENT, OF_THE_MODEL, proposals_wanted, read_decisions
+from irt_assets.responses.scales import change_rules, consider_rules, read_scales, set_pass_mark
 from irt_assets.responses.snapshot import current_snapshots, months_of_other_answers, months_of_other_rules
 from irt_assets.runs.in_process_runs import judge_again
 from resources.failures import PermanentFailure
@@ -129,8 +131,8 @@ def set_values(
         typer.Argument(
             metavar="NAME=VALUE…",
             help="model=3pl, prior_a=lognormal(0,0.5), prior_b=normal(0,2), prior_c=beta(5,17), a prior=none; "
-            "ability_variance=0.0025, ability_growth=0.01, occasion_variance=0.09, each a week's or auto; or a rule of "
-            "the scale, e.g. min_responses=300.",
+            "occasions=week; ability_variance=0.0025, ability_growth=0.01, occasion_variance=0.09, each a week's or "
+            "auto; or a rule of the scale, e.g. min_responses=300.",
         ),
     ],
     by: By,
@@ -146,11 +148,11 @@ def set_values(
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Choose a scale's model and priors, or how its learners' abilities move, for the months to come; or change its
-    rules for all months.
+    """Choose a scale's model, priors and occasions, or how its learners' abilities move, for the months to come; or
+    change its rules for all months.
 
     What becomes stale, what happens to the anchors, and what another movement does to learners, is shown before it
-    asks. It records who decided on a model, a prior or a movement, when and why.
+    asks. It records who decided on a model, a prior, occasions or a movement, when and why.
     """
     by, reason = signed(by), require_text("reason", reason)
     texts = _texts_of(pairs)
@@ -227,6 +229,31 @@ def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by
     say(f"decided: scale {scale} from {done.first_month} on")
     for month in done.stale:
         say(f"  abilities to be measured again: {month}")
+
+
+@app.command()
+def movement(
+    scale: ScaleId = "default",
+    propose: Annotated[
+        bool, typer.Option("--propose", help="Estimate it now, from the last 52 weeks: takes up to two minutes.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """How abilities of a scale move from the newest decisions on, and what was last proposed."""
+    with current_database().connect() as connection:
+        if propose:
+            propose_movement(connection, scale)
+        known, decided = read_scales(connection).get(scale), read_decisions(connection, scale)
+        if known is None:
+            raise PermanentFailure(f"there is no scale {scale!r}")
+        found = newest_proposal(connection, scale)
+    if as_json:
+        print_json({"movement": asdict(known.movement), "proposal": asdict(found) if found else None})
+        return
+    numbers = ", ".join(f"{subject} {getattr(known.movement, part):g}" for subject, (part, *_) in MOVEMENT.items())
+    say(f"scale {scale}: {numbers}" + ("; proposals are made (auto)" if proposals_wanted(decided) else ""))
+    for line in lines_of(found) if found else ["nothing was proposed yet: --propose does it now"]:
+        say(line)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""A scale's model and priors for the months to come: what a change does, and the change itself.
+"""A scale's model, priors and occasions for the months to come: what a change does, and the change itself.
 
 Months before the first one keep their model, and published values stay. Later months that were fitted otherwise are
 stale. A scale whose origin is a window has that window fitted again by the new model, and its anchors frozen again from
@@ -18,7 +18,7 @@ from typing import Any, get_args
 
 import psycopg
 
-from irt_assets.calibration.request import build_fit_request, why_no_prior_on_b
+from irt_assets.calibration.request import build_fit_request, why_no_prior_on_b, why_no_weeks
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import listed
 from irt_assets.decisions.origin import write_origin_fit
@@ -38,7 +38,7 @@ from irt_assets.ledger.month_state import months_made_with
 from irt_assets.ledger.origin_fit import OriginFit, note_anchors, origin_fit
 from irt_assets.ledger.steps import last_done_month
 from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.options import OCCASIONS, Model
 from irt_assets.psychometrics.core.priors import Priors, prior_as_text, prior_from_text
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, initialised_scale, read_scales
@@ -113,11 +113,11 @@ class ModelChange:
 
 
 def _decided(scale: Scale) -> dict[Subject, str]:
-    """The model and the priors, as they are stored."""
+    """The model, the priors and the occasions, as they are stored."""
     priors: dict[Subject, str] = {
         subject: prior_as_text(getattr(scale.priors or Priors(), name)) for subject, name in PRIORS.items()
     }
-    return {"model": scale.model, **priors}
+    return {"model": scale.model, **priors, "occasions": scale.occasions}
 
 
 def _anchor_lines(anchors: RefrozenAnchors, model: Model, first_month: str) -> list[str]:
@@ -265,6 +265,10 @@ def _read(subject: Subject, text: str) -> str:
         if text not in MODELS:
             raise PermanentFailure(f"unknown model {text!r}; known are {', '.join(MODELS)}")
         return text
+    if subject == "occasions":
+        if text not in OCCASIONS:
+            raise PermanentFailure(f"occasions are {' or '.join(OCCASIONS)}, got {text!r}")
+        return text
     return prior_as_text(prior_from_text(PRIORS[subject], text))
 
 
@@ -276,7 +280,8 @@ def _laid_over(scale: Scale, values: Mapping[Subject, str]) -> Scale:
     }
     priors = replace(scale.priors or Priors(), **chosen)
     model: Any = values.get("model", scale.model)
-    return replace(scale, model=model, priors=None if priors == Priors() else priors)
+    occasions: Any = values.get("occasions", scale.occasions)
+    return replace(scale, model=model, priors=None if priors == Priors() else priors, occasions=occasions)
 
 
 def _require_parameters(scale: Scale, month: str) -> None:
@@ -298,6 +303,8 @@ def _require_parameters(scale: Scale, month: str) -> None:
         )
     if priors.b is not None and scale.rules.fit.assignment == "by_level":
         raise PermanentFailure(why_no_prior_on_b(scale.scale_id))
+    if scale.occasions == "week" and (why := why_no_weeks(scale)):
+        raise PermanentFailure(why)
 
 
 def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelChange:

@@ -296,6 +296,11 @@ def _scale(connection: psycopg.Connection, scale_id: str, window_start: datetime
             f"items of scale {scale_id} are assigned by level, so its months cannot be pooled: decide on what months "
             "propose"
         )
+    if scale.occasions == "week":
+        raise PermanentFailure(
+            f"learners' weeks are the persons of scale {scale_id}, and months that are fitted together have learners' "
+            "months: decide on what months propose"
+        )
     return scale
 
 

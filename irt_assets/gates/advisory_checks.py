@@ -86,26 +86,26 @@ def ability_stands_still_within_the_month(evidence: Evidence) -> Verdict:
     sentence, details = growth_in_words(growth), vars(growth)
     if not growth.ordered:
         return Verdict(True, f"{sentence}; items have no order, so that none of it goes into their b", details)
-    if growth.r2 > STRICT_ORDER:
+    if evidence.staged and evidence.staged.spec.occasions == "week":
         return Verdict(
-            False, f"{sentence}. Growth within the month would go into b, the later the item the more", details
+            True, f"{sentence}; learners' weeks were fitted, and what growth took from b given back", details
         )
+    if growth.r2 > STRICT_ORDER:
+        return Verdict(False, f"{sentence}. It would go into b, the later the item the more", details)
     if growth.outcome in ("constant", "not separable"):
         return Verdict(True, sentence, details)
-    later = "easier" if growth.outcome == "grows" else "harder"
-    return Verdict(
-        False, f"{sentence}, and items have an order: those that come later look {later} than they are", details
-    )
+    looks = "easier" if growth.outcome == "grows" else "harder"
+    return Verdict(False, f"{sentence}, so that later items look {looks} than they are", details)
 
 
 def growth_in_words(growth: WindowGrowth) -> str:
     """What a window says of growth within it, a clause."""
     order = "" if growth.r2 is None else f"the item explains {growth.r2:.0%} of the time since learners' first answers"
     if growth.estimate is None or growth.se is None:
-        return f"{order}: growth cannot be told from difficulty within the month"
+        return f"{order}: growth cannot be distinguished from difficulty within the month"
     size = f"{growth.estimate:+.2f} ± {growth.se:.2f} SD of ability in {PERIOD_DAYS:.0f} days"
     if growth.outcome == "not separable":
-        return f"{order}: growth cannot be told from difficulty within the month ({size})"
+        return f"{order}: growth cannot be distinguished from difficulty within the month ({size})"
     said = {"grows": "ability grows by", "declines": "ability changes by", "constant": "no growth is found:"}
     return f"{said[growth.outcome]} {size} (z = {growth.z:.1f}); {order}"
 

@@ -31,7 +31,8 @@ from resources.files.object_store import ObjectStore
 
 MOST_NAMED = 10
 BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
-FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are not assigned by level any more"
+FITTED_BY_LEVEL = "it was fitted in groups of learners, and the scale's months are not any more"
+BY_WEEK = "the month was fitted by weeks of learners, and these are not compared with learners"
 
 
 def reference_window(store: ObjectStore, most: int | None, reference: Reference, scale_id: str) -> Window:
@@ -82,6 +83,8 @@ def compared(
     }
     if scale.rules.fit.assignment == "by_level":
         return ComparedMisfit(**about, why=BY_LEVEL)
+    if len(calibration.populations) > 1:
+        return ComparedMisfit(**about, why=BY_WEEK)
     try:
         before = reference_window(store, most, reference, scale.scale_id)
     except PermanentFailure as error:

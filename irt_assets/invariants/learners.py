@@ -105,7 +105,7 @@ def _compare_run_with_api(connection: psycopg.Connection, measure: Measure, kind
     ).fetchall()
     for user, theta, se, n_items in stored:
         score = read_score(connection, measure, user, ability_start(end, measure.scale), end)
-        if score is None or score.responses.n_responses != n_items:
+        if score is None or score.n_items != n_items:
             continue
         if abs(score.theta - theta) > SAME_THETA or abs(score.se - se) > SAME_THETA:
             expected = f"{score.theta:.6f}, as the θ API has it"
@@ -183,7 +183,7 @@ def positions_do_not_change_difficulty(look: InvariantContext) -> Found:
         settled = look.settled[scale_id]
         residual, place = _residuals(look.connection, look, scale_id, settled[-1]) if settled else (np.array([]),) * 2
         if len(residual) < FEWEST_ANSWERS or np.ptp(place) == 0:
-            why = f"{len(residual):,} exam answers of scale {scale_id} have a position, {FEWEST_ANSWERS:,} are needed"
+            why = f"{len(residual):,} answers of scale {scale_id} have a position, {FEWEST_ANSWERS:,} are needed"
             yield NotTested(why, subject=scale_id)
             continue
         x = place - place.mean()
@@ -198,23 +198,23 @@ def positions_do_not_change_difficulty(look: InvariantContext) -> Found:
 def _residuals(
     connection: psycopg.Connection, look: InvariantContext, scale_id: str, month: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Score − P(θ̂) of every exam answer to a published item that is right or wrong, and its place in its session from 0
-    to 1."""
+    """Score − P(θ̂) of every answer to a published item that is right or wrong, less the mean of all in exams or all in
+    practice, and its place in its session from 0 to 1."""
     end = Month(month).end
     published = in_force(connection, scale_id, end).items
     answers = read_arrow(
         connection,
-        """SELECT a.item_id, a.correct::int AS score, h.theta,
+        """SELECT a.item_id, a.correct::int AS score, h.theta, a.form_id IS NULL AS practice,
                   (a.position - 1) / (s.last - 1.0) AS place
            FROM attempt a
            JOIN mirt_ability h ON h.user_id = a.user_id AND h.kind = 'monthly' AND h.window_end = %(end)s
             AND h.scale_id = %(scale)s
            JOIN (SELECT user_id, session_id, max(position) AS last FROM attempt
-                 WHERE completed_at >= %(start)s AND completed_at < %(end)s AND form_id IS NOT NULL
+                 WHERE completed_at >= %(start)s AND completed_at < %(end)s
                  GROUP BY 1, 2 HAVING max(position) > 1) s
              ON s.user_id = a.user_id AND s.session_id = a.session_id
            WHERE a.completed_at >= %(start)s AND a.completed_at < %(end)s AND a.mode = 'live'
-             AND a.form_id IS NOT NULL AND a.position IS NOT NULL AND a.correct IS NOT NULL
+             AND a.position IS NOT NULL AND a.correct IS NOT NULL
              AND a.item_id = ANY(%(items)s) AND a.item_id NOT IN (SELECT item_id FROM question WHERE max_score > 1)""",
         look.window(month) | {"scale": scale_id, "items": list(published)},
     )
@@ -223,4 +223,7 @@ def _residuals(
     ids = answers["item_id"].to_pylist()
     items = ItemParameters.of_rows(ids, map(published.get, ids))
     p, _ = items.curve_at(answers["theta"].to_numpy()[:, None])
-    return answers["score"].to_numpy() - p[:, 0], answers["place"].to_numpy()
+    residual = answers["score"].to_numpy() - p[:, 0]
+    kind = answers["practice"].to_numpy(zero_copy_only=False).astype(np.int64)  # practised items are often known ones
+    mean = np.bincount(kind, residual) / np.maximum(np.bincount(kind), 1)
+    return residual - mean[kind], answers["place"].to_numpy()

@@ -38,6 +38,7 @@ COLUMNS = {
     "theta": np.float64,
     "se": np.float64,
     "se_total": np.float64,
+    "weeks": np.float64,
     "since": np.float64,
 }
 
@@ -53,8 +54,8 @@ def abilities(
     """A row per learner and scale with an eligible answer to a published item that counts for abilities at `end`.
 
     n_recent, n_previous: eligible answers of the last 14 days and of the 14 before; improvement: see
-    `progress.improvement`, NaN unless both are at least 5; theta, se, se_total: EAP; since: by how much the
-    variance of θ has grown since the last eligible answer. `everybody`, `dated`: see `EligibleAnswers`.
+    `progress.improvement`, NaN unless both are at least 5; theta, se, se_total: EAP; weeks: since the last eligible
+    answer; since: by how much the variance of θ has grown in them. `everybody`, `dated`: see `EligibleAnswers`.
     """
     parts = []
     for eligible in EligibleAnswers.in_parts(run, end, scales, everybody, dated):
@@ -82,6 +83,7 @@ def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publi
     previous = ~recent & (age <= microseconds(2 * FORTNIGHT))
     counts = [np.bincount(responses.person[rows], minlength=user_ids.size) for rows in (recent, previous)]
     scores = estimate_with_errors(responses, published, scale)
+    weeks = np.minimum.reduceat(age, first) / microseconds(timedelta(weeks=1))
     enough = np.minimum(*counts) >= LEAST_ANSWERS
     return pd.DataFrame(
         {
@@ -95,7 +97,8 @@ def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publi
             "theta": scores.theta,
             "se": scores.se,
             "se_total": scores.se_total,
-            "since": variance_since(scale.movement, np.minimum.reduceat(age, first) / microseconds(timedelta(weeks=1))),
+            "weeks": weeks,
+            "since": variance_since(scale.movement, weeks),
         }
     )
 

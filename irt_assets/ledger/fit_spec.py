@@ -28,7 +28,7 @@ from pydantic import (
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.core.options import Latent, LatentRule, Method, Model
+from irt_assets.psychometrics.core.options import Latent, LatentRule, Method, Model, Occasions
 from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.eligibility.rules import PublicationRules
 from irt_assets.psychometrics.estimation.shape import Shape
@@ -476,18 +476,21 @@ KnownModel = Annotated[Model, PlainValidator(lambda name: item_model(name).name)
 
 class MadeWith(Part):
     """What a staged fit was made with: the scale's model, its own priors, and its rule for the distribution of θ; None
-    of a window that no scale asked for. `scored_items`: item → model and block (see `scored_models.as_fitted`), and not
-    written where there are none."""
+    of a window that no scale asked for. `scored_items`: item → model and block (see `scored_models.as_fitted`), and
+    `occasions`: what is a person; not written where there are none, and where it is a month.
+    """
 
     model: KnownModel | None = None
     scale_priors: ScalePriors | None = None
     latent: LatentRule | None = None
     scored_items: dict[str, str] = {}
+    occasions: Occasions = "month"
 
     @model_serializer(mode="wrap")
-    def _without_no_scored_items(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _as_earlier_releases(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = whole(self)
-        return {key: value for key, value in stored.items() if key != "scored_items" or value}
+        usual = {"scored_items": {}, "occasions": "month"}
+        return {key: value for key, value in stored.items() if key not in usual or value != usual[key]}
 
 
 class FitSpec(Part):

@@ -80,14 +80,19 @@ class StagedFit:
 
 
 def model_spec(scale: Scale) -> StagedSpec:
-    """What a fit's spec keeps of the model: the model, the scale's own priors and the rule of θ's distribution that it
-    is made with."""
-    return StagedSpec(model=scale.model, scale_priors=scale.priors, latent=scale.rules.fit.latent)
+    """What a fit's spec keeps of the model: the model, the scale's own priors, the rule of θ's distribution and the
+    occasions that it is made with."""
+    return StagedSpec(
+        model=scale.model,
+        scale_priors=scale.priors,
+        latent=scale.rules.fit.latent,
+        occasions=scale.occasions,
+    )
 
 
 def made_otherwise(made: MadeWith, scale: Scale) -> str | None:
-    """Why a fit is not of the model, priors and distribution of θ of `scale`, as its window follows them; None where it
-    is.
+    """Why a fit is not of the model, priors, distribution of θ and occasions of `scale`, as its window follows them;
+    None where it is.
 
     Of some fits the rule of θ's distribution is not known: they stand as they are.
     """
@@ -95,6 +100,8 @@ def made_otherwise(made: MadeWith, scale: Scale) -> str | None:
         return other
     if made.latent is not None and made.latent != scale.rules.fit.latent:
         return f"the fit was made with latent={made.latent} and the scale's rule is {scale.rules.fit.latent}"
+    if made.occasions != scale.occasions:
+        return f"the persons of the fit are learners' {made.occasions}s and the scale's are {scale.occasions}s"
     if made.scale_priors == scale.priors:
         return None
     used = priors_as_text(made.scale_priors)

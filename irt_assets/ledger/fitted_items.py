@@ -14,7 +14,7 @@ from irt_assets.ledger.publications import in_force_at
 from irt_assets.ledger.relations import MONTHS_IN_USE, NEWEST_WINDOW, ORIGINS_IN_USE
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import Scale
-from resources.postgres.database import named_rows
+from resources.postgres.database import named_rows, one_value
 
 STATISTICS = ("p_value", "point_biserial", "infit", "outfit", "rmsd")
 """Those that have a column of their own."""
@@ -54,6 +54,12 @@ def items_of_fit(connection: psycopg.Connection, fit_id: str) -> dict[str, Fitte
         (fit_id,),
     )
     return {row["item_id"]: FittedItem.of(row) for row in rows}
+
+
+def items_of_origin(connection: psycopg.Connection, scale_id: str) -> dict[str, FittedItem]:
+    """The items of the fit of a scale's origin window, by id; none where its origin is the bank."""
+    fit_id = one_value(connection, f"SELECT fit_id FROM {ORIGINS_IN_USE} o WHERE scale_id = %s", (scale_id,))
+    return items_of_fit(connection, fit_id) if fit_id else {}
 
 
 def items_of_month(connection: psycopg.Connection, scale: Scale, month: str) -> dict[str, FittedItem]:

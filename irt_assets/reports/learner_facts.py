@@ -6,6 +6,7 @@ further back. What does not belong here: the report's words (see `learner_page`)
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta
@@ -90,7 +91,7 @@ def load_facts(
     now = abilities(run, end, scales, published, everybody, dated)
     query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s"
     kpis = dict[str, dict[str, Any]](connection.execute(query, (date.fromisoformat(week),)).fetchall())
-    levels = _levels(connection, end, now, only_of)
+    levels = _levels(connection, end, now, scales, only_of)
     activity, counts = _activity(connection, week), _topic_counts(connection, week)
     on_scale = {user: scales.get(people.get(user, {}).get("target_scale_id") or only or "") for user in activity}
     theta = {
@@ -226,27 +227,32 @@ def _copy_log(
 
 
 def _levels(
-    connection: psycopg.Connection, end: datetime, now: pd.DataFrame, only_of: Collection[str] | None
+    connection: psycopg.Connection, end: datetime, now: pd.DataFrame, scales: Scales, only_of: Collection[str] | None
 ) -> dict[tuple[str, str], list[Level]]:
     """By learner and scale, of the year before `end`, the last measurement of each week, oldest first.
 
     Measurements on request may use fewer days than those of nights and months, so they are left out.
-    The last one is at `end` itself: the ability from which the goal's probability was computed.
+    The last one is at `end` itself: the ability from which the goal's probability was computed. Where abilities move,
+    errors hold what the walk adds since the last answer.
     """
     rows = connection.execute(
         """SELECT DISTINCT ON (user_id, scale_id, date_trunc('week', window_end - interval '1 microsecond'))
-                  user_id, scale_id, window_end, theta, se
+                  user_id, scale_id, window_end, theta, se, coalesce(as_of, window_end)
            FROM mirt_ability WHERE window_end > %(year)s AND window_end <= %(last_week)s AND kind <> 'online'
              AND (%(users)s::text[] IS NULL OR user_id = ANY(%(users)s))
            ORDER BY 1, 2, date_trunc('week', window_end - interval '1 microsecond'), window_end DESC, fitted_at DESC""",
         {"year": end - YEAR, "last_week": end - timedelta(weeks=1), "users": None if only_of is None else [*only_of]},
     ).fetchall()
     rows += [
-        (user, scale, end, theta, se)
-        for user, scale, theta, se in zip(*(now[name] for name in ("user_id", "scale_id", "theta", "se")), strict=True)
+        (user, scale, end, theta, se, end - timedelta(weeks=weeks))
+        for user, scale, theta, se, weeks in zip(
+            *(now[name] for name in ("user_id", "scale_id", "theta", "se", "weeks")), strict=True
+        )
     ]
     levels = defaultdict(list)
-    for user, scale, until, theta, se in rows:
+    for user, scale, until, theta, se, as_of in rows:
+        if scale in scales and scales[scale].movement:
+            se = math.hypot(se, math.sqrt(scales[scale].movement.variance_over((until - as_of) / timedelta(days=1))))
         levels[user, scale].append(Level((until - timedelta(microseconds=1)).date(), float(theta), float(se)))
     return levels
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
 import psycopg
 
 from irt_assets.abilities.batch import Measured, measured_in
@@ -37,10 +38,12 @@ from irt_assets.gates.month_judged import GateStatus, MonthState, State
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.fits import latest_staged, linked_fit
+from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, items_of_origin
 from irt_assets.ledger.linked_windows import Linked, latest_constants, linkings_of
 from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.eligibility.attempts import Reason
+from irt_assets.psychometrics.fit.growth import PERIOD_DAYS, PlaceInOrder, growth_by_place
 from irt_assets.reports.drift_linking import linking
 from irt_assets.reports.month_items import flagged_items
 from irt_assets.responses.late_answers import n_left_out_at_once
@@ -124,6 +127,33 @@ def growth_within(connection: psycopg.Connection, scale: Scale, month: str) -> I
         yield Paragraph("It was not looked for when the month was calibrated.")
         return
     yield from growth_blocks(found, fit, MOST_ITEMS)
+    by_place = growth_of_anchors(connection, scale, month)
+    if by_place is not None:
+        size = f"{number(by_place.estimate)} ± {number(by_place.se)} in θ in {PERIOD_DAYS:.0f} days"
+        yield Paragraph(
+            f"By how much easier the {by_place.anchors} anchors look the later they come, compared with the origin "
+            f"window, growth is {size} (place in order; in a strict order nothing else shows growth)."
+        )
+
+
+def growth_of_anchors(connection: psycopg.Connection, scale: Scale, month: str) -> PlaceInOrder | None:
+    """Growth by the anchors' places in learners' order, this month and in the origin window; None where either is not
+    known."""
+    fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
+    anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
+    if fit is None or anchors is None:
+        return None
+    shifts = anchor_shifts(anchors, fit.values, fit.constants)
+    now, then = items_of_fit(connection, fit.fit_id), items_of_origin(connection, scale.scale_id)
+    days = [[_days(items, shift.item_id) for items in (now, then)] for shift in shifts]
+    later = np.array(days, dtype=float).reshape(-1, 2) @ [1.0, -1.0]
+    moved, errors = (np.array([getattr(shift, name) for shift in shifts], dtype=float) for name in ("delta_b", "error"))
+    return growth_by_place(moved, errors, later, fit.constants.tau)
+
+
+def _days(items: Mapping[str, FittedItem], item: str) -> float:
+    days = items[item].statistics.get("growth_days") if item in items else None
+    return float("nan") if days is None else days
 
 
 def provenance(fit: Linked | None, scale: Scale, ui_url: str, zone: str) -> Iterator[Block]:

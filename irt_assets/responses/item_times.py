@@ -12,12 +12,13 @@ belong here: which answers are rapid (see `psychometrics.eligibility`).
 from __future__ import annotations
 
 import hashlib
-import json
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import groupby
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -128,11 +129,19 @@ class DatedTimes:
     months: Mapping[datetime, ItemTimes]
     days: Mapping[datetime, ItemTimes]
 
-    @property
-    def made_from(self) -> str:
-        """Hash of the times in the log."""
-        of_each = [(at.isoformat(), times.made_from) for at, times in (*self.months.items(), *self.days.items())]
-        return hashlib.sha256(json.dumps(of_each).encode()).hexdigest()
+    def digest(self, until: datetime) -> str:
+        """Hash of the times that judge answers of before a time."""
+        last = bisect_left(self._digests, until, key=itemgetter(0)) - 1
+        return self._digests[last][1] if last >= 0 else ""
+
+    @cached_property
+    def _digests(self) -> list[tuple[datetime, str]]:
+        digest, found = hashlib.sha256(), []
+        for at, times in sorted([*self.months.items(), *self.days.items()], key=itemgetter(0)):
+            digest.update("\n".join([at.isoformat(), *times.item_ids]).encode())
+            digest.update(times.median_ms.tobytes() + times.n.tobytes())
+            found.append((at, digest.hexdigest()))
+        return found
 
     def among(self, items: Sequence[str] | npt.NDArray[np.object_]) -> TimesOfItems:
         """Those of `items`, in their order."""
@@ -304,7 +313,7 @@ def _current_days(
             )
             _store(connection, found, since)
             record_sources(connection, ITEM_TIMES, {_partition(after, since): digest})
-    return {midnight: replace(times, made_from=digest) for midnight, times in found.items() if times.item_ids.size}
+    return {midnight: times for midnight, times in found.items() if times.item_ids.size}
 
 
 def ability_times_since(as_of: datetime, scale: Scale) -> datetime:

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from types import MappingProxyType
+from typing import Any
 
 import ibis
 import numpy as np
@@ -48,9 +50,45 @@ def learner_query(scale: Scale) -> str:
     `attempt` and `learner` mean that learner's rows in it, `question` those of the items met, as a CTE hides the
     relation of its name.
     """
+    return f"""WITH attempt AS MATERIALIZED (
+  SELECT {", ".join(read_of(COLUMNS, {scale.scale_id: scale}))} FROM attempt
+  WHERE user_id = %(user)s AND completed_at >= %(begin)s::timestamptz AND completed_at < %(after)s::timestamptz),
+{_facts_of_attempt(scale)}"""
+
+
+@cache
+def recent_query(scale: Scale) -> str:
+    """The same of the attempts from `start` on, without a look at earlier ones but of the same items and sessions, and
+    beside each what `Recent` says of the log; a further parameter: `from`, when the log begins to bear on θ."""
+    of_log = f"SELECT {', '.join(read_of(COLUMNS, {scale.scale_id: scale}))}, recorded_at FROM attempt"
+    newer = """user_id = %(user)s
+    AND completed_at >= %(start)s::timestamptz AND completed_at < %(after)s::timestamptz"""
+    older = "user_id = %(user)s AND completed_at >= %({since})s::timestamptz AND completed_at < %(start)s::timestamptz"
+    beside = ", e.n, e.recorded_at, e.reopened, last.day, e.n + s.n, greatest(e.recorded_at, s.recorded_at)"
+    return f"""WITH newer AS MATERIALIZED (SELECT item_id, session_id FROM attempt WHERE {newer}),
+earlier AS MATERIALIZED (
+  SELECT count(*) AS n, max(recorded_at) AS recorded_at, coalesce(bool_or(
+    correct IS NULL AND form_id IS NOT NULL AND session_id IN (SELECT session_id FROM newer)), false) AS reopened
+  FROM attempt WHERE {older.format(since="from")}),
+attempt AS MATERIALIZED (
+  {of_log} WHERE {newer}
+  UNION ALL {of_log} WHERE {older.format(since="begin")}
+    AND (item_id IN (SELECT item_id FROM newer) OR session_id IN (SELECT session_id FROM newer))),
+last AS MATERIALIZED (
+  SELECT date_trunc('day', max(completed_at) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' AS day
+  FROM attempt WHERE completed_at < %(end)s::timestamptz),
+since AS MATERIALIZED (
+  SELECT count(*) AS n, max(recorded_at) AS recorded_at FROM attempt, last
+  WHERE completed_at >= %(start)s::timestamptz AND completed_at < last.day),
+{_facts_of_attempt(scale, beside)}
+CROSS JOIN earlier e CROSS JOIN last CROSS JOIN since s"""
+
+
+def _facts_of_attempt(scale: Scale, also: str = "") -> str:
+    """The rest of a query that has defined what `attempt` is."""
     scales = {scale.scale_id: scale}
     facts = eligibility_facts(_START, _END, scales)
-    of_log, of_bank = (", ".join(read_of(names, scales)) for names in (COLUMNS, ITEM_COLUMNS))
+    of_bank = ", ".join(read_of(ITEM_COLUMNS, scales))
     text = ibis.to_sql(facts, dialect="postgres").replace("%", "%%")
     places = {lookback_start(_START, scales): "begin", _START: "start", _END: "end", _END + LATER: "after"}
     for time, name in places.items():
@@ -58,13 +96,10 @@ def learner_query(scale: Scale) -> str:
         if literal not in text:
             raise AssertionError(f"ibis writes times otherwise than as {literal}")
         text = text.replace(literal, f"%({name})s::timestamptz")
-    return f"""WITH attempt AS MATERIALIZED (
-  SELECT {of_log} FROM attempt
-  WHERE user_id = %(user)s AND completed_at >= %(begin)s::timestamptz AND completed_at < %(after)s::timestamptz),
-learner AS MATERIALIZED (SELECT {", ".join(LEARNER_COLUMNS)} FROM learner WHERE user_id = %(user)s),
+    return f"""learner AS MATERIALIZED (SELECT {", ".join(LEARNER_COLUMNS)} FROM learner WHERE user_id = %(user)s),
 question AS MATERIALIZED (
   SELECT {of_bank} FROM question WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt)))
-SELECT item_id, completed_at, {", ".join(judged(facts.columns))} FROM ({text}) f"""
+SELECT item_id, completed_at, {", ".join(judged(facts.columns))}{also} FROM ({text}) f"""
 
 
 @cache
@@ -102,15 +137,70 @@ def learner_responses(
 ) -> Responses:
     """One learner's eligible responses to `items` in [start, end) with their times, in order of items; `query`: the
     `learner_query`."""
+    return _responses_of(_rows(connection, query, user_id, start, end, scale), scale, items)
+
+
+@dataclass(frozen=True)
+class Recent:
+    """A learner's eligible `responses` of [start, end), and what of the log they and a state rest on.
+
+    Attributes:
+        n, recorded_at: of the attempts before the start, with the look-back: how many there are, and when the last was
+            written. reopened: one of them is of a session that goes on, and may now be an omission.
+        day: when the day of the last attempt began; n_until and recorded_until are as n and recorded_at, of the
+            attempts before it.
+    """
+
+    responses: Responses
+    n: int
+    recorded_at: datetime | None
+    reopened: bool
+    day: datetime
+    n_until: int
+    recorded_until: datetime | None
+
+
+def recent_responses(
+    connection: psycopg.Connection,
+    query: str,
+    user_id: str,
+    counts_from: datetime,
+    start: datetime,
+    end: datetime,
+    scale: Scale,
+    items: ScoredItems,
+) -> Recent | None:
+    """`learner_responses` by the `recent_query`; None where there is no attempt in [start, end). counts_from: the first
+    time whose answers count, at most the start."""
+    since = lookback_start(counts_from, {scale.scale_id: scale})
+    rows = _rows(connection, query, user_id, start, end, scale, {"from": since})
+    if not rows:
+        return None
+    return Recent(_responses_of([row[:-6] for row in rows], scale, items), *rows[0][-6:])
+
+
+def _rows(
+    connection: psycopg.Connection,
+    query: str,
+    user_id: str,
+    start: datetime,
+    end: datetime,
+    scale: Scale,
+    also: Mapping[str, datetime] = MappingProxyType({}),
+) -> list[tuple[Any, ...]]:
     wanted = {
         "user": user_id,
         "begin": lookback_start(start, {scale.scale_id: scale}),
         "start": start,
         "end": end,
         "after": end + LATER,
+        **also,
     }
     with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
-        rows = cursor.execute(query.encode(), wanted, prepare=True).fetchall()
+        return cursor.execute(query.encode(), wanted, prepare=True).fetchall()
+
+
+def _responses_of(rows: list[tuple[Any, ...]], scale: Scale, items: ScoredItems) -> Responses:
     places, out = items.places, items.withdrawn.stretches
     rows = [row for row in rows if row[0] in places and not (row[0] in out and items.withdrawn.covers(row[0], row[1]))]
     if not rows:

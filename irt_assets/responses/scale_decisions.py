@@ -25,13 +25,14 @@ Subject = Literal[
     "prior_a",
     "prior_b",
     "prior_c",
+    "occasions",
     "ability_variance",
     "ability_growth",
     "occasion_variance",
     "guessing",
     "misfit",
 ]
-OF_THE_MODEL: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c")
+OF_THE_MODEL: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c", "occasions")
 """Subjects that a fit depends on."""
 ACCEPTABLE: tuple[Subject, ...] = ("guessing", "misfit")
 """Subjects that are accepted, with a reason, where they hold a month."""

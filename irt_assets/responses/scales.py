@@ -16,7 +16,7 @@ import psycopg
 
 from irt_assets.engines.registry import require_demandable
 from irt_assets.psychometrics.core.movement import STILL, Movement
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model, Occasions
 from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.eligibility.rules import STAGE_OF, STAGES, Rules
 from irt_assets.responses.scale_decisions import (
@@ -40,6 +40,7 @@ class Scale:
     `mu` and `sigma` describe the population that abilities are reported against, `pass_theta` is its pass mark, in θ of
     this scale. `model` and `priors` are those of the window that the scale was read for: `model_since` is from when on
     a decision has set the model (None: it is that of the origin), `priors` are the scale's own (None: it has none).
+    `occasions`: what is a person in a fit, a learner's month or each of a learner's weeks in it.
     A scale that occurs in the bank but has no origin yet has `initialised` false and the default rules.
     `answers_until`: new answers that were recorded later are left out of the window (see `late_answers`).
     `scored`: some of its items have more than right and wrong. `movement`: how its learners' abilities move, up to the
@@ -57,6 +58,7 @@ class Scale:
     pass_theta: float | None = None
     model_since: datetime | None = None
     priors: Priors | None = None
+    occasions: Occasions = "month"
     answers_until: datetime | None = None
     scored: bool = False
     movement: Movement = STILL
@@ -97,6 +99,7 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
 
 def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start: datetime | None) -> Scale:
     decided = decision_in_force(decisions, "model", window_start)
+    occasions = decision_in_force(decisions, "occasions", window_start)
     return Scale(
         row["scale_id"],
         mu=row["mu"],
@@ -109,6 +112,7 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
         pass_theta=row["pass_theta"],
         model_since=decided.effective_from if decided else None,
         priors=priors_in_force(decisions, window_start),
+        occasions=occasions.value if occasions else "month",  # type: ignore[arg-type]
         scored=row["scored"],
         movement=movement_in_force(decisions, window_start),
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -17,45 +16,18 @@ from irt_assets.psychometrics.fit.growth import (
     WindowGrowth,
     _Answers,
     days_since_first_answer,
+    gone_into_difficulty,
+    growth_by_place,
     growth_within,
     share_explained,
+    without_growth,
 )
 from irt_assets.psychometrics.fit.model_replicates import Fitted
 from irt_assets.psychometrics.simulation.scored_items import ScoredItems
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+from tests.testbed.growth import world
 
 pytestmark = WHERE_STATISTICS_CHANGE
-
-
-@dataclass(frozen=True)
-class World:
-    """Learners who meet the same items at times of their own; days and responses have one row each."""
-
-    responses: Responses
-    days: Floats
-    b: Floats
-
-
-def world(  # type: ignore[no-untyped-def]
-    seed: int, growth=0.0, learners=1500, items=40, span=30.0, *, order="one", paces=1.5, of_ability=0.0
-) -> World:
-    """growth: a `span`, in θ. order: of the items, `one` or each learner's `own`. paces: the slowest; of_ability: the
-    correlation of fast and able."""
-    rng = np.random.default_rng(seed)
-    a, b, theta = np.exp(rng.normal(0, 0.3, items)), rng.normal(size=items), rng.standard_normal(learners)
-    place = (
-        np.argsort(rng.random((learners, items)), axis=1)
-        if order == "own"
-        else np.tile(np.arange(items), (learners, 1))
-    )
-    fast = of_ability * theta + np.sqrt(1 - of_ability**2) * rng.standard_normal(learners)
-    pace = paces ** (1 - 2 * np.argsort(np.argsort(fast)) / (learners - 1))
-    days = pace[:, None] * np.arange(items) / (items - 1) * span
-    x = rng.random((learners, items)) < expit(a[place] * (theta[:, None] + growth * days / span - b[place]))
-    person = np.repeat(np.arange(learners, dtype=np.int32), items)
-    names = tuple(f"i{j}" for j in range(items))
-    responses = Responses(person, place.ravel().astype(np.int32), x.ravel().astype(np.int8), learners, names)
-    return World(responses, days.ravel(), b)
 
 
 @pytest.mark.parametrize("model", ["2pl", "3pl", "gpcm"])
@@ -114,7 +86,7 @@ def test_planted_growth_is_found_and_measured(order: str) -> None:
     z = (of_items.estimate - 0.8) / of_items.se
     assert abs(np.nanmean(z)) < 3.5 / np.sqrt(np.isfinite(z).sum()) + 0.8 * found.se  # all share the estimate's error
     np.testing.assert_allclose(of_items.days, np.bincount(of.responses.item, of.days) / 1500)
-    assert found.moves_difficulty == (order == "one")
+    assert found.ordered == (order == "one")
 
 
 @pytest.mark.parametrize("of_ability", [0.0, 0.9, -0.9])
@@ -137,7 +109,7 @@ def test_one_order_at_one_pace_tells_nothing() -> None:
     assert found.r2 == pytest.approx(1.0)
     assert found.estimate is None
     assert found.outcome == "not separable"
-    assert found.moves_difficulty
+    assert found.ordered
     assert np.isnan(of_items.estimate).all()
 
 
@@ -145,7 +117,7 @@ def test_answers_at_one_time_have_no_growth() -> None:
     of = world(5, learners=300, items=10)
     found = growth_within(of.responses, np.zeros_like(of.days), fit_em(of.responses, threads=1), threads=1).of_window
     assert found == WindowGrowth(None)
-    assert not found.moves_difficulty
+    assert not found.ordered
     with pytest.raises(PsychometricsError, match="one per response"):
         growth_within(of.responses, of.days[1:], fit_em(of.responses, threads=1))
 
@@ -156,6 +128,49 @@ def test_elapsed_time_and_its_share_by_hand() -> None:
     # items have means 1 and 2 about 1.5: 4 · .25 of the 11 that are squares about it
     assert share_explained(days, np.array([0, 0, 1, 1])) == pytest.approx(1 / 11)
     assert share_explained(np.zeros(4), np.array([0, 0, 1, 1])) is None
+
+
+def test_anchors_in_another_order_show_growth() -> None:
+    """b of those that come later is lower by growth; errors of .1 and a variation of .05, by the formula of a weighted
+    regression."""
+    rng = np.random.default_rng(9)
+    later, error = np.linspace(-10, 20, 30), np.full(30, 0.1)
+    shift = 0.2 - 0.6 * later / 30 + rng.normal(0, np.hypot(0.1, 0.05), 30)
+    found = growth_by_place(shift, error, later, 0.05)
+    assert found is not None
+    time = (later - later.mean()) / 30
+    assert found.se == pytest.approx(np.hypot(0.1, 0.05) / np.sqrt(time @ time))
+    assert abs(found.estimate - 0.6) < 3.5 * found.se
+    assert growth_by_place(shift, error, np.zeros(30), 0.05) is None
+    assert growth_by_place(shift[:4], error[:4], later[:4], 0.05) is None
+
+
+def test_what_growth_took_from_b_is_given_back() -> None:
+    """Over eight samples the trend of b's error from the first to the last item has a mean within 3.5 standard errors
+    of 0, and without giving back it is that of growth. Errors of the two are those of one estimate of growth."""
+    trends = []
+    for seed in range(8):
+        of = world(40 + seed, growth=0.8, learners=1500, items=30, span=18.0)
+        weeks = LearnerWeeks.of(of.responses, of.days)
+        fit = fit_em(weeks.responses, groups=weeks.groups, learners=weeks.learner, threads=1)
+        unit = fit.standardised(fit.latent_mean, fit.latent_sd)
+        found = growth_within(of.responses, of.days, replace(unit, populations=()), threads=1).of_window
+        gone = gone_into_difficulty(weeks.responses, weeks.days, unit, groups=weeks.groups, threads=1)
+        back = without_growth(unit, found, gone)
+        assert found.se is not None
+        assert back.joint_cov is not None
+        own = unit.cov[:, 1, 1] - 2 * found.estimate * gone * unit.cov[:, 0, 1]
+        own += (found.estimate * gone) ** 2 * unit.cov[:, 0, 0] + (found.se * unit.a * gone) ** 2
+        np.testing.assert_allclose(back.cov[:, 1, 1], own)
+        places = back.places_of_parameters[:, 1]
+        np.testing.assert_allclose(back.joint_cov[places, places], own)
+        order = np.linspace(0, 1, 30)
+        line = np.polyfit(back.b, of.b, 1)[0]  # θ has another unit
+        of_b = [np.polyfit(order, line * one.b - of.b, 1)[0] for one in (unit, back)]
+        trends.append([*of_b, line * found.se * np.polyfit(order, gone, 1)[0]])
+    before, after, error = np.mean(trends, axis=0)
+    assert abs(after) < 3.5 * abs(error) / np.sqrt(8)
+    assert before < -0.4
 
 
 # -- weeks as persons ----------------------------------------------------------------------------------

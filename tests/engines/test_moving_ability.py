@@ -10,12 +10,14 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.model_families import GPCM
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.core.testlets import Effects
-from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
+from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.psychometrics.scoring.moving_ability import MOST_BYTES, FilterState, filter_state, moving_eap, resumed
+from irt_assets.psychometrics.scoring.total_error import ParameterErrors
 from tests.testbed.moving_ability import answered, slow_filter, walked
 
 YEAR = 365.25 / 7
@@ -232,3 +234,42 @@ def test_effects_of_testlets_widen_the_error_by_what_still_counts():
         expected = alone.se[i] * np.sqrt(1 + alone.se[i] ** 2 * 0.25 * pairs)
         # the item's information is linear between nodes
         assert found.se[i] == pytest.approx(expected, rel=5e-3)
+
+
+def test_the_total_error_is_how_far_theta_moves_with_parameters_drawn_from_their_errors():
+    rng = np.random.default_rng(11)
+    movement, n, days = Movement(0.15**2, 0.5 / YEAR, 0.2**2), 12, np.arange(15) * 7
+    theta = walked(n, days, movement, rng)
+    root = rng.normal(0, 0.08, (ITEMS, 3, 3))
+    cov = root @ root.transpose(0, 2, 1)
+    cov[:, 2], cov[:, :, 2] = 0.0, 0.0
+    a, b = rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
+    # every item once a learner, four a day
+    item = rng.permuted(np.tile(np.arange(ITEMS), (n, 1)), axis=1)
+    p = expit(a[item] * (np.repeat(theta, 4, axis=1) - b[item]))
+    names = tuple(f"i{j}" for j in range(ITEMS))
+    person = np.repeat(np.arange(n, dtype=np.int32), ITEMS)
+    right = (rng.random(p.shape) < p).astype(np.int8).ravel()
+    responses = Responses(person, item.ravel().astype(np.int32), right, n, names)
+    day = np.tile(np.repeat(days, 4), n)
+    c = np.zeros(ITEMS)
+
+    found = moving_eap(responses, day, Curves.of(ItemCurves(a, -a * b, c)), movement)
+    errors = ParameterErrors(ItemParameters(names, a, b, c, cov[:, :2, :2]), np.full(ITEMS, -1), [], np.zeros((2, 2)))
+    scores, prior = Scores(found.theta, found.se), found.start**-0.5
+    added = np.sqrt(errors.total_se(scores, responses, prior, found.discount) ** 2 - found.se**2)
+
+    moved, roots = [], np.linalg.cholesky(cov[:, :2, :2] + 1e-12 * np.eye(2))
+    for _ in range(400):
+        da, db = np.einsum("jxy,jy->xj", roots, 0.3 * rng.standard_normal((ITEMS, 2)))
+        curves = Curves.of(ItemCurves(a + da, -(a + da) * (b + db), c))
+        moved.append(moving_eap(responses, day, curves, movement).theta)
+    # 400 draws: 3.5 % each; the formula takes every response at the last θ, which was another when it was given
+    ratio = np.std(moved, axis=0) / 0.3 / added
+    assert np.mean(ratio) == pytest.approx(1, abs=0.08)
+    assert np.abs(ratio - 1).max() < 0.3
+    undiscounted = np.sqrt(errors.total_se(scores, responses, 1.0) ** 2 - found.se**2)
+    assert np.mean(np.std(moved, axis=0) / 0.3 / undiscounted) > 1.08
+    np.testing.assert_array_equal(
+        errors.total_se(scores, responses, 1.0, np.ones(len(day))), errors.total_se(scores, responses, 1.0)
+    )

@@ -10,13 +10,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.stats import binom, norm
 
+from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit.classical import item_rest_correlation, proportion_correct
 from irt_assets.psychometrics.fit.dependence import local_dependence
 from irt_assets.psychometrics.fit.fit_summary import summarise
-from irt_assets.psychometrics.fit.item_fit import item_fit
+from irt_assets.psychometrics.fit.item_fit import _FREQUENCIES, _PERIOD, _ByTransform, _Tables, item_fit
 from irt_assets.psychometrics.fit.m2 import form_fit
 from irt_assets.psychometrics.fit.model_replicates import Fitted
 from irt_assets.psychometrics.fit.person_fit import person_fit
@@ -182,6 +184,52 @@ def test_infit_outfit_and_rmsd_are_those_of_posteriors_by_hand(monkeypatch):
         seen, residual = posterior.sum(axis=0), (away * posterior).sum(axis=0) / items.max_scores[j]
         rmsd = np.sqrt((residual**2 / np.maximum(seen, 1e-300)).sum() / len(x))
         assert (found.infit[j], found.outfit[j], found.rmsd[j]) == pytest.approx((infit, outfit, rmsd), abs=1e-9)
+
+
+@pytest.mark.parametrize("expected", [0.5, 2.0, 30.0])
+def test_the_law_of_a_sum_is_that_of_the_events_it_counts(expected):
+    """n answers of which each is an event with a probability p, worth 1 − p, and otherwise −p: a binomial number less
+    its mean. Such a law has steps, at which the series gives the middle, as far as its terms go."""
+    n = 2000
+    p = expected / n
+    sd = np.sqrt(n * p * (1 - p))
+    u = 2 * np.pi / (_PERIOD * sd) * np.arange(1, _FREQUENCIES + 1)
+    transform = p * np.exp(1j * u * (1 - p)) + (1 - p) * np.exp(-1j * u * p) - 1
+    events = np.arange(int(expected + 5 * sd))
+    law = _ByTransform(np.full((1, events.size), sd), np.tile(transform, (1, events.size, 1)))
+    below = norm.cdf(law.standardised((events - expected)[None], np.full(events.size, n))[0])
+    by_hand = binom.cdf(events, n, p) - binom.pmf(events, n, p) / 2
+    np.testing.assert_allclose(below, by_hand, atol=0.01)
+
+
+def test_an_item_far_from_the_model_keeps_its_distance():
+    law = _ByTransform(np.ones((1, 3)), np.full((1, 3, _FREQUENCIES), -1e-3 + 0j))
+    far = law.standardised(np.array([[-40.0, 20.0, 60.0]]), np.full(3, 1000))[0]
+    assert far.tolist() == [-40.0, 20.0, 60.0]
+
+
+def test_a_transform_expects_every_score_given_the_other_answers():
+    """Against the posterior written out, for answers to four items, by any directions."""
+    items, rng = drawn(31, 4)
+    x = items.matrix(rng, rng.normal(size=6))
+    whole = Fitted.of(responses_of(items, x), truth(items))
+    p, weights = np.exp(whole.log_probabilities), whole.abilities.weights[0]
+    along = rng.normal(size=(2, *p.shape))
+    sd = np.full((2, 4), 0.3)
+    with kernels.runner(1) as run:
+        tables = _Tables.of(whole)
+        transform, count = _ByTransform.summed(whole, tables, along, sd, run)
+    assert count.tolist() == [6] * 4
+    u = 2 * np.pi / (_PERIOD * 0.3) * np.arange(1, _FREQUENCIES + 1)
+    for j in range(4):
+        by_hand = np.zeros((2, u.size), dtype=complex)
+        for answers in x.astype(int):
+            others = np.prod([p[answers[k], k] for k in range(4) if k != j], axis=0) * weights
+            for score in np.flatnonzero(p[:, j].any(axis=1)):
+                joint = others * p[score, j]
+                t = np.clip(along[:, score, j] @ joint / joint.sum(), -3.0, 3.0)
+                by_hand += joint.sum() / others.sum() * (np.exp(1j * np.outer(t, u)) - 1)
+        np.testing.assert_allclose(transform[:, j], by_hand, atol=1e-9)
 
 
 def test_learners_with_0_on_an_item_scored_0_and_2_have_a_posterior_from_their_other_answers():

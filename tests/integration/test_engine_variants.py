@@ -105,7 +105,7 @@ def test_a_month_with_em_and_pymc_is_green_and_says_how_far_they_agree(graph: Gr
     result = graph.run(irt_engines="pymc")
     assert materialised(result) == [
         *("scored_responses", "item_calibration", "item_calibration_pymc", "linked_item_parameters"),
-        *("published_item_parameters", "abilities", "engine_agreement"),
+        *("published_item_parameters", "abilities", "ability_movement", "engine_agreement"),
     ]
     assert graph.state().state is State.GREEN, graph.state().why
     fits = rows(

@@ -664,6 +664,11 @@ def test_a_planted_violation_is_named_and_was_not_there_before(world: World, cas
     assert all(violation.observed and violation.expected for violation in found)
 
 
+def test_places_in_practice_count_too(world: World) -> None:
+    world.sql("UPDATE response_log SET correct = position <= 8 WHERE form_id IS NULL AND completed_at >= '2026-07-01Z'")
+    assert world.verdict(BY_NAME["positions_do_not_change_difficulty"]).violations
+
+
 def test_of_a_session_only_the_first_answer_may_count(world: World) -> None:
     """Its place in the session is known all the same."""
     world.sql(

@@ -27,6 +27,7 @@ from irt_assets.gates.month_judged import GateStatus, MonthState, Newer, State, 
 from irt_assets.ledger import cited_fits, encoding, fits
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules, WarningRules
+from irt_assets.responses.scale_decisions import MOVEMENT, record_decisions
 from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import stored_rules, take_snapshot
 from resources.dagster_compat import BulkActionStatus, PartitionBackfill
@@ -281,6 +282,15 @@ def test_a_decision_on_the_model_makes_its_months_stale_and_no_month_before(grap
     )
     assert "the fit was made with priors none and the scale's are a lognormal(0, 1)" in found[2].why
     assert graph.state(MONTH).state is State.GREEN
+
+
+def test_a_decision_on_how_abilities_move_makes_no_step_of_a_month_stale(graph: Graph) -> None:
+    with graph.database.connect() as connection:
+        values = dict.fromkeys(MOVEMENT, "0.01")
+        record_decisions(connection, rooms.SCALE, values, Month(MONTH).start, by="Ann", reason="to see")
+    found = graph.state(MONTH)
+    rooms.run_sql(graph.database, "DELETE FROM scale_decision")
+    assert found.state is State.GREEN, found.why
 
 
 def test_a_month_fitted_before_the_one_it_is_to_be_compared_with_is_stale(graph: Graph) -> None:

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irt_assets.abilities import online
 from irt_assets.abilities.batch import measure, measure_at
-from irt_assets.abilities.online import Theta, read_measures, read_thetas, update
+from irt_assets.abilities.online import Theta, read_measures, read_score, read_thetas, update
 from irt_assets.common.partitions import Month
 from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.responses import scales
+from irt_assets.responses.facts import ability_start
 from irt_assets.responses.item_times import dated_times
 from irt_assets.responses.scales import read_scales
 from resources.cluster.relational import on_postgres
@@ -27,6 +29,8 @@ from tests.helpers.rooms import MONTHS, SCALE, add_attempts, attempt, rows, run_
 MONTH, LATER = MONTHS
 END = Month(LATER).end
 SAME = 1e-9
+ITEM_ERRORS = 0.02
+"""What the errors of items do to θ is known to first order: of earlier answers, at the θ of their day."""
 WALK = Movement(variance=0.1**2, growth=0.02, occasion_variance=0.2**2)
 
 
@@ -185,3 +189,57 @@ def test_a_rapid_guess_is_judged_by_times_of_before_its_month_and_a_new_items_by
     assert {user: counted(user) for user in judged} == judged
     night = rows(timed, "SELECT user_id FROM mirt_ability WHERE kind = 'nightly' AND user_id = ANY(%s)", ([*judged],))
     assert night == [("early",)]
+
+
+def test_theta_goes_on_from_what_is_stored_as_from_the_whole_log(
+    published: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Answers of new days and of the same one, late and corrected ones, omissions that a session makes later."""
+    database, draw = Database(published), np.random.default_rng(8)
+    items, begun = published_items(database), END + timedelta(days=1)
+    went_on: list[bool] = []
+    go_on = online.go_on
+    monkeypatch.setattr(online, "go_on", lambda *of: went_on.append(True) or go_on(*of))
+    add_attempts(
+        database,
+        [
+            attempt("g", item, END - timedelta(days=float(draw.uniform(1, 300))), correct=bool(draw.random() < 0.5))
+            for item in items[:10]
+        ],
+    )
+    now, left = begun, items[10:]
+    events = ["same day", "new day", "new day", "late", "corrected", "omitted", "nothing", "repeated", "sandbox"]
+    for n, event in enumerate([*draw.permutation(events * 2), "new day", "same day"]):
+        now += timedelta(minutes=5) if event in ("same day", "nothing") else timedelta(days=float(draw.uniform(0, 3)))
+        right, item = bool(draw.random() < 0.5), left[n % len(left)]
+        session: dict[str, Any] = {"session_id": f"s{n}", "form_id": "f"}
+        if event == "corrected":
+            run_sql(
+                database,
+                """UPDATE response_log SET correct = NOT correct, recorded_at = clock_timestamp()
+                   WHERE attempt_id = (SELECT attempt_id FROM response_log WHERE user_id = 'g' AND correct IS NOT NULL
+                                       ORDER BY md5(attempt_id || %s), attempt_id LIMIT 1)""",
+                (str(n),),
+            )
+        elif event == "omitted":
+            add_attempts(database, [attempt("g", item, now - timedelta(days=2), correct=None, position=1, **session)])
+            asked(database, "g", now=now)
+            after = attempt("g", left[(n + 7) % len(left)], now - timedelta(seconds=9), position=2, **session)
+            add_attempts(database, [after | {"correct": right}])
+        elif event != "nothing":
+            at = now - timedelta(days=40 if event == "late" else 0, seconds=9)
+            item = items[0] if event == "repeated" else item
+            mode = "sandbox" if event == "sandbox" else "live"
+            add_attempts(database, [attempt("g", item, at, correct=right, mode=mode)])
+        with database.connect() as connection:
+            measures = read_measures(connection, now)
+            scale = measures.scales[SCALE].scale
+            anew = read_score(connection, measures.scales[SCALE], "g", ability_start(now, scale), now)
+            one = update(connection, measures, "g", None, now)[SCALE]
+        assert anew is not None
+        assert (one.theta, one.se) == pytest.approx((anew.theta, anew.se), abs=SAME, rel=0), event
+        assert (one.n_items, one.as_of) == (anew.n_items, anew.as_of), event
+        assert one.se_total == pytest.approx(anew.se_total, rel=ITEM_ERRORS), event
+    assert len(went_on) > 6
+    [(size,)] = rows(database, "SELECT max(octet_length(state)) FROM ability_state")
+    assert size <= 2048 + 16 * len(MONTHS)

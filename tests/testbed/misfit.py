@@ -7,6 +7,7 @@ as a scale made today fits them, and compared.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -86,8 +87,14 @@ class World:
         return Responses.from_wide(x, [bank.ids[j] for j in items], categories)
 
     def items(self, bank: Bank) -> ScoredItems:
-        rng = np.random.default_rng(round(1e6 * bank.b[0]) % 2**32)
-        return ScoredItems.drawn(rng, [self.scores] * bank.a.size, bank.a, bank.b, graded=self.graded)
+        return _scored(self.scores, self.graded, tuple(bank.a), tuple(bank.b))
+
+
+@lru_cache(maxsize=1)
+def _scored(scores: tuple[int, ...], graded: bool, a: tuple[float, ...], b: tuple[float, ...]) -> ScoredItems:
+    """The items of one bank, which are drawn from its first b. What a graded model is like takes seconds to find."""
+    rng = np.random.default_rng(round(1e6 * b[0]) % 2**32)
+    return ScoredItems.drawn(rng, [scores] * len(a), np.array(a), np.array(b), graded=graded)
 
 
 @dataclass(frozen=True)

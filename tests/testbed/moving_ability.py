@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,6 +19,12 @@ class Moving:
     responses: Responses
     day: np.ndarray
     theta: np.ndarray
+
+    def chosen(self, rows: np.ndarray) -> Moving:
+        """These responses alone."""
+        of = self.responses
+        some = replace(of, person=of.person[rows], item=of.item[rows], score=of.score[rows])
+        return Moving(some, self.day[rows], self.theta)
 
 
 def answered(items: ItemCurves, theta: np.ndarray, days: np.ndarray, a_day: int, rng: np.random.Generator) -> Moving:

@@ -31,6 +31,8 @@ from irt_assets.abilities.batch import estimate
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.responses.facts import ability_start
+from irt_assets.responses.scale_decisions import record_decisions
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import scoring_responses
 from resources import tables
@@ -109,6 +111,13 @@ def load_log(
         connection.execute("ANALYZE")
     initialise(database, "default", first_month=f"{now - timedelta(days=370):%Y-%m}")
     return unanswered
+
+
+def let_ability_move(database: Database, variance: float) -> None:
+    """Decide that abilities walk with this variance a week, from the beginning."""
+    with database.connect() as connection:
+        walk = {"ability_variance": str(variance)}
+        record_decisions(connection, "default", walk, datetime(2020, 1, 1, tzinfo=UTC), by="nobody", reason="a load")  # type: ignore[arg-type]
 
 
 class Log:
@@ -203,7 +212,8 @@ class Answered:
 class Client:
     """Keeps connections open for a minute, as nginx does; as little Python for each request as HTTP needs."""
 
-    def __init__(self, port: int, path: str) -> None:
+    def __init__(self, port: int, path: str, days: int | None) -> None:
+        self._asked = {} if days is None else {"lookback_days": days}
         self._port, self._path, self._free = (
             port,
             path,
@@ -218,7 +228,7 @@ class Client:
             _, reader, writer = self._free.pop()
         else:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        body = json.dumps({"user_id": user_id, "lookback_days": 365}).encode()
+        body = json.dumps({"user_id": user_id, **self._asked}).encode()
         head = (
             f"POST {self._path} HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\n"
             f"Authorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -234,9 +244,11 @@ class Client:
             writer.close()
 
 
-async def load(port: int, users: list[str], rate: float, log: Log | None, path: str = PATH) -> Answered:
+async def load(
+    port: int, users: list[str], rate: float, log: Log | None, path: str = PATH, days: int | None = 365
+) -> Answered:
     """Time in ms from each planned arrival to the answer's end. With a log, every second learner answers before."""
-    rng, client, answered = np.random.default_rng(7), Client(port, path), Answered()
+    rng, client, answered = np.random.default_rng(7), Client(port, path, days), Answered()
     arrivals = np.cumsum(rng.exponential(1 / rate, len(users)))
     began = time.perf_counter() + 0.5
 
@@ -272,7 +284,7 @@ def compare(database: Database, log: Log, taken: Sequence[Taken]) -> float:
     with database.connect() as connection:
         scale = read_scales(connection)["default"]
         items = in_force(connection, "default", end).items
-        batch, found = scoring_responses(connection, end - timedelta(days=365), end, scale, list(items), users)
+        batch, found = scoring_responses(connection, ability_start(end, scale), end, scale, list(items), users)
     ids, start = np.array(batch.item_ids, dtype=object), np.searchsorted(batch.person, np.arange(len(found) + 1))
     rows = []
     for one in taken:
@@ -284,7 +296,9 @@ def compare(database: Database, log: Log, taken: Sequence[Taken]) -> float:
         rows.append(mine)
     person = np.repeat(np.arange(len(taken), dtype=np.int32), [len(mine) for mine in rows])
     seen = np.concatenate(rows)
-    same = Responses(person, batch.item[seen], batch.score[seen], len(taken), batch.item_ids, batch.categories)
+    assert batch.at is not None
+    at = batch.at[seen]
+    same = Responses(person, batch.item[seen], batch.score[seen], len(taken), batch.item_ids, batch.categories, at=at)
     return float(np.max(np.abs(estimate(same, items, scale).theta - [one.theta for one in taken])))
 
 

@@ -53,7 +53,7 @@ def names(settings: Settings, monkeypatch: pytest.MonkeyPatch, installed: tuple[
     }
 
 
-PLAIN = {*MONTHLY_ASSETS, "abilities", "engine_agreement"}
+PLAIN = {*MONTHLY_ASSETS, "abilities", "ability_movement", "engine_agreement"}
 
 
 @pytest.mark.parametrize(

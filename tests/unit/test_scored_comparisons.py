@@ -9,9 +9,10 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import chi2
 
+from irt_assets.psychometrics.alignment.align import Differences
 from irt_assets.psychometrics.core.covariances import of_each
 from irt_assets.psychometrics.core.item_models import OtherItems, model_of
-from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.dif.analysis import analyse_dif
 from irt_assets.psychometrics.dif.forms import cells, sittings
@@ -23,6 +24,7 @@ from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.drift.kinds import Answers, Kind, classify_changes
 from irt_assets.psychometrics.drift.proportion_correct import proportions_correct
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.information.functions import (
     Abilities,
     greatest_information,
@@ -135,6 +137,32 @@ def test_errors_of_two_numbers_are_those_of_draws() -> None:
         drawn = np.cov(np.array(draws)[:, j].T)
         scale = np.sqrt(np.outer(own.diagonal(), own.diagonal()))
         np.testing.assert_allclose(drawn / scale, own / scale, atol=0.25)
+
+
+def test_errors_of_scored_anchors_have_in_common_what_their_fit_says() -> None:
+    """Against finite differences of D in all parameters of a fit, through the joint covariance of all. What is left
+    out, of t with other items, is below .03 of a variance, and what is not more than .1."""
+    rng = np.random.default_rng(12)
+    fit = fit_em(TRUTH.answers(rng, rng.normal(size=1000)), model=TRUTH.models, threads=1)
+    anchors = frozen(TRUTH.estimated(rng, 10**12))
+
+    def two_numbers(of: Calibration) -> Differences:
+        return Pairs(of.items, anchors, of.models).differences(1.0, 0.0)
+
+    step, columns = 1e-5, np.zeros((2 * TRUTH.size, len(fit.joint_cov)))
+    for (j, k), place in np.ndenumerate(fit.places_of_parameters):
+        if place >= 0:
+            ends = []
+            for by in (step, -step):
+                a, d, further = fit.a.copy(), fit.d.copy(), fit.further.copy()
+                (a, d, further[:, max(k - 2, 0)])[min(k, 2)][j] += by
+                ends.append(two_numbers(replace(fit, a=a, d=d, further=further)).d.ravel())
+            columns[:, place] = (ends[0] - ends[1]) / (2 * step)
+    exact, found = columns @ fit.joint_cov @ columns.T, two_numbers(fit).cov[0]
+    errors = np.sqrt(exact.diagonal())
+    np.testing.assert_allclose(found / np.outer(errors, errors), exact / np.outer(errors, errors), atol=0.03)
+    between = ~np.kron(np.eye(TRUTH.size, dtype=bool), np.ones((2, 2), dtype=bool))
+    assert np.abs(exact / np.outer(errors, errors))[between].max() > 0.1
 
 
 def test_an_item_that_moved_as_a_whole_is_flagged_and_no_other() -> None:

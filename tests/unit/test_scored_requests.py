@@ -18,6 +18,8 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.priors import LogNormal, Priors
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_models import ModelInBank
 
@@ -105,6 +107,19 @@ def test_a_fit_by_the_request_keeps_the_mean_scores_and_the_model_of_each_item()
     mean = np.bincount(SCORED.item, SCORED.score) / np.bincount(SCORED.item)
     np.testing.assert_allclose(back.p_values, mean / MOST)
     np.testing.assert_allclose(made.select([4, 0]).p_values, (mean / MOST)[[4, 0]])
+
+
+def test_a_fit_by_level_with_the_scales_own_priors_names_the_rare_steps_that_it_held() -> None:
+    """The top score of E went to four learners."""
+    rows = np.flatnonzero((SCORED.item == 4) & (SCORED.score == 3))
+    score = SCORED.score.copy()
+    score[rows[4:]] = 2
+    few = replace(SCORED, score=score)
+    rules = Rules.from_settings({"assignment": "by_level"})
+    scale = Scale("s", priors=Priors(a=LogNormal(0.0, 0.5)), rules=rules)
+    made = calibrate(EmEngine(1), replace(request(few, earlier=few), scale=scale), "hash").calibration
+    assert made.priors["a"] == {"family": "LogNormal", "mean": 0.0, "sd": 0.5}
+    assert made.priors["rare_steps"]["items"] == ["E"]
 
 
 def test_answers_that_count_otherwise_are_counted_by_item_and_ask_for_a_calibration() -> None:

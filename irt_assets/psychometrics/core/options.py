@@ -12,4 +12,6 @@ MODELS: tuple[Model, ...] = get_args(Model)
 DEFAULT_MODEL: Model = "2pl"
 Latent = Literal["normal", "histogram"]
 LatentRule = Literal["normal", "histogram", "auto"]
+Occasions = Literal["month", "week"]
+OCCASIONS: tuple[Occasions, ...] = get_args(Occasions)
 Method = Literal["stocking-lord", "haebara", "mean-sigma", "mean-mean"]

@@ -227,17 +227,18 @@ class Copies:
 
     @property
     def covariance(self) -> Floats:
-        """Shape (J, G, K, G, K), of an item's copies. What further parameters have in common with other groups' copies
-        is left out; so is all that copies have in common where the fit keeps no covariances between items."""
+        """Shape (J, G, K, G, K), of an item's copies. What copies have in common is left out of logit c, and altogether
+        where the fit keeps no covariances between items."""
         (G, J), K = self.place.shape, self.fit.cov.shape[1]
         cov = np.zeros((J, G, K, G, K))
         joint = self.fit.joint_cov
         for g in range(G):
             if joint is not None:
-                n = self.fit.n_items
-                between = joint[: 2 * n, : 2 * n].reshape(n, 2, n, 2)
+                at = self.fit.places_of_parameters[self.place]
+                n = at.shape[2]
                 for h in range(G):
-                    cov[:, g, :2, h, :2] = between[self.place[g], :, self.place[h], :]
+                    known = (at[g] >= 0)[:, :, None] & (at[h] >= 0)[:, None]
+                    cov[:, g, :n, h, :n] = np.where(known, joint[at[g][:, :, None], at[h][:, None]], 0.0)
             cov[:, g, :, g, :] = self._own_covariance[self.place[g]]
         return cov
 

@@ -275,7 +275,7 @@ def _again(raw: Calibration, linking: Linking, anchors: AnchorSet) -> tuple[Link
             f" are in the fit and in anchor set {anchors.version}; link the fit again"
         )
     cov = found.covariance(pairs)
-    if found.by_further_old is not None and pairs.old.further_cov is not None:
+    if not pairs.old.others and found.by_further_old is not None and pairs.old.further_cov is not None:
         cov = cov + of_further(found.by_old, found.by_further_old, pairs.old)
     return replace(linking, cov=cov, with_items=with_items(raw, pairs, found)), found, anchors.places(pairs.ids)
 

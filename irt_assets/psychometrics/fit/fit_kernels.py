@@ -131,6 +131,51 @@ def direction_moments(first, last, rows, tables, direction, moments):  # type: i
 
 
 @_compiled
+def direction_transforms(first, last, rows, tables, p, direction, step, most, found):  # type: ignore[no-untyped-def]
+    """Adds to found (K, J, L, 2), for each answer, the real and the imaginary part of E exp(i·l·step·t) − 1, l from 1
+    to L, where t is the Σ_q direction[k, x, j, q]·posterior of `direction_moments`, at most ± `most`. The expectation
+    is over the scores x of a person with these answers to the other items, so that a score counts as it is probable,
+    however seldom it occurs. step, most: shape (K, J); p: P of each score at the nodes (C, J, Q)."""
+    C, _, Q = p.shape
+    K, _, L, _ = found.shape
+    log_post, post, joint = np.empty(Q), np.empty(Q), np.empty(Q)
+    for i in range(first, last):
+        for q in range(Q):
+            log_post[q] = tables.log_weights[tables.group[i], q]
+        for r in range(rows.start[i], rows.start[i + 1]):
+            table = tables.logs[rows.score[r], rows.item[r]]
+            for q in range(Q):
+                log_post[q] += table[q]
+        for r in range(rows.start[i], rows.start[i + 1]):
+            j = rows.item[r]
+            own, top, total = tables.logs[rows.score[r], j], -np.inf, 0.0
+            for q in range(Q):
+                post[q] = log_post[q] - own[q]
+                top = max(top, post[q])
+            for q in range(Q):
+                away = post[q] - top
+                post[q] = np.exp(away) if away > NEGLIGIBLE else 0.0
+                total += post[q]
+            for x in range(C):
+                curve, share = p[x, j], 0.0
+                for q in range(Q):
+                    joint[q] = post[q] * curve[q]
+                    share += joint[q]
+                if share <= 0.0:
+                    continue
+                for k in range(K):
+                    along, t = direction[k, x, j], 0.0
+                    for q in range(Q):
+                        t += along[q] * joint[q]
+                    angle = step[k, j] * min(max(t / share, -most[k, j]), most[k, j])
+                    cos, sin, real, imaginary = np.cos(angle), np.sin(angle), 1.0, 0.0
+                    for at in range(L):
+                        real, imaginary = real * cos - imaginary * sin, real * sin + imaginary * cos
+                        found[k, j, at, 0] += (real - 1.0) * share / total
+                        found[k, j, at, 1] += imaginary * share / total
+
+
+@_compiled
 def score_products(first, last, rows, tables, p, place, of_score, sums, products, crossed):  # type: ignore[no-untyped-def]
     """Sums over persons for S items at place (J,), −1 for the others: adds to sums (S, D)
     v_d = Σ_q of_score[d, x, s, q]·posterior, x the score; to products (S, D, D) v·vᵀ, and to crossed (S, D, Q) v_d·u_q,

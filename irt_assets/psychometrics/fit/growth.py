@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array, diags_array, vstack
+from scipy.sparse.linalg import lsmr
 
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.design import over_learners
@@ -32,14 +34,16 @@ from irt_assets.psychometrics.fit.model_replicates import Fitted
 PERIOD_DAYS = 30.0
 """Growth is in θ per so many days."""
 SOME_ORDER, STRICT_ORDER = 0.1, 0.9
-"""R² of elapsed time on the item above which items have an order, and above which growth cannot be told from
+"""R² of elapsed time on the item above which items have an order, and above which growth cannot be distinguished from
 difficulty."""
 GROWS, DECLINES = 2.37, -3.09
 """z beyond which ability grows or declines. By chance .9 % and .1 % of windows are beyond: learners hardly decline."""
 LARGEST_SE = 0.15
 """With a larger error of growth, an estimate of 0 does not exclude .3."""
+FEWEST_ANCHORS = 5
+"""Fewest anchors from which growth is told by their place."""
 MOST_RESPONSES = 1_000_000
-"""Of more responses, those of learners who are drawn at random are enough."""
+"""Responses of learners who are drawn at random where there are more: enough for the test."""
 _LEFT = 1e-4
 """A smaller share of elapsed time beside items and learners is rounding."""
 _PRECISION, _MOST_STEPS = 1e-8, 500
@@ -78,11 +82,6 @@ class WindowGrowth:
         if self.z < DECLINES:
             return "declines"
         return "constant" if self.se <= LARGEST_SE else "not separable"
-
-    @property
-    def moves_difficulty(self) -> bool:
-        """Whether items have an order and ability moves, or it cannot be said that it does not."""
-        return self.ordered and self.outcome != "constant"
 
 
 @dataclass(frozen=True)
@@ -174,6 +173,34 @@ def growth_within(
     return Growth(WindowGrowth(r2, float(part.sum() / total), error), of_items)
 
 
+@dataclass(frozen=True)
+class PlaceInOrder:
+    """What anchors of another order say of growth, in θ of the scale per `PERIOD_DAYS`. anchors: how many."""
+
+    estimate: float
+    se: float
+    anchors: int
+
+
+def growth_by_place(shift: Floats, error: Floats, later: Floats, variation: float) -> PlaceInOrder | None:
+    """Growth by how much easier anchors look the later they come: the slope of a weighted regression (a moderator of
+    the alignment, in terms of meta-analysis), which tells growth from difficulty in a strict order, too.
+
+    shift, error: shape (K,), of each anchor's b against the anchor set, with its standard error. later: shape (K,), the
+    days by which learners come to it later, on average, than those whom the anchor set is from. variation: the SD of
+    b from window to window. None where fewer than `FEWEST_ANCHORS` are known or all are as much later.
+    """
+    known = np.isfinite(shift) & np.isfinite(error) & np.isfinite(later)
+    n = int(known.sum())
+    if n < FEWEST_ANCHORS or np.ptp(later[known]) == 0:
+        return None
+    weight = 1 / (error[known] ** 2 + variation**2)
+    time = later[known] / PERIOD_DAYS
+    time = time - np.average(time, weights=weight)
+    information = float(weight @ time**2)
+    return PlaceInOrder(float(-(weight * time) @ shift[known] / information), information**-0.5, n)
+
+
 def gone_into_difficulty(
     responses: Responses,
     days: Floats,
@@ -193,7 +220,11 @@ def gone_into_difficulty(
     G = len(whole.abilities.population)
     apart = np.array([1 / one.sd for one in whole.abilities.population])[group]
     one = np.ones(r.n_responses)
-    columns = [(r.item, one), (J + group[r.person], one), (J + G + r.person, one)]
+    columns: list[tuple[npt.NDArray[np.integer[Any]], Floats]] = [
+        (r.item, one),
+        (J + group[r.person], one),
+        (J + G + r.person, one),
+    ]
     information = _Answers.of(whole, threads).information
     known = np.concatenate([np.zeros(J + G), apart])
     time = days[calibration.estimated[responses.item]] / PERIOD_DAYS
@@ -207,10 +238,10 @@ def without_growth(calibration: Calibration, growth: WindowGrowth, gone: Floats)
 
     Raises PsychometricsError where the window does not say how large growth is.
     """
-    if growth.estimate is None or growth.se is None or growth.outcome == "not separable":
+    if growth.estimate is None or growth.se is None or growth.r2 is None or growth.r2 > STRICT_ORDER:
         raise PsychometricsError(
-            "growth cannot be told from difficulty within the window: all learners meet its items in nearly one order "
-            "and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
+            "growth cannot be distinguished from difficulty within the window: all learners meet its items in nearly "
+            "one order and at nearly one pace. Let the scale's occasions be months (`irt scale set occasions=month`)"
         )
     moved = np.nan_to_num(growth.estimate * gone)
     a = np.nan_to_num(calibration.a)
@@ -273,9 +304,6 @@ def _weighted_least_squares(
 ) -> Floats:
     """Shape (P,): effects on `target` (R,) with these weights, each row a sum of an effect at a place (R,) times a
     value (R,) for each of `columns`; an effect is known to be within 1/`known` (P,) of 0."""
-    from scipy.sparse import csr_array, diags_array, vstack
-    from scipy.sparse.linalg import lsmr  # takes a tenth of a second to import
-
     R, C = target.size, len(columns)
     root = np.sqrt(weight)
     place = np.stack([at for at, _ in columns], axis=1).ravel()

@@ -30,8 +30,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+from scipy.special import ndtri
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.arrays import Ints
 from irt_assets.psychometrics.core.curves import complement_at, weight_at
 from irt_assets.psychometrics.core.item_models import which
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
@@ -51,6 +54,12 @@ PUBLISHING_LEVEL = 0.999
 _MORE = 4
 """times as many for the moments of infit and outfit: outfit's rest on rare large residuals, and cost a fifth."""
 _PRODUCT_BYTES = 512 * 2**20
+_PERIOD, _FREQUENCIES, _FARTHEST = 50.0, 100, 10.0
+"""Period of the law of a sum beside scored items, terms of its Fourier series, and the farthest that one answer moves
+it; lengths in SDs of the sum. What is left out changes a probability by less than .01, and by nothing where the sum
+varies smoothly."""
+_LEAST = 1e-6
+"""Tails smaller than this are those of a normal distribution."""
 _TERMS = 16
 """Terms of the RMSD's distribution that are drawn; the others, under a thousandth of it, enter by their mean."""
 
@@ -113,7 +122,7 @@ def item_fit(
         copies = min(200, 1 + persons // max(whole.responses.n_persons, 1))
         sample = whole.subsample(persons, rng)
         directions = np.stack([1 - 2 * tables.p, (1 - 2 * tables.p) / tables.variance])
-        law = _under_the_model(sample, tables, directions, copies, rng, run)
+        law = _under_the_model(sample, tables, directions, n, copies, rng, run)
         of_scores = None if tables.scores is None else tables.products(whole, run)[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         squares = (directions * residual).sum(axis=2)
@@ -126,7 +135,7 @@ def item_fit(
             free[at] = residual[at] - np.einsum("sqk,sk->sq", law.pull_of_scores, own)
         infit = 1 + squares[0] / (seen * tables.variance).sum(axis=1)
         outfit = 1 + squares[1] / n
-        z = _standardised(effective, law.moments, n)
+        z = law.of_sums.standardised(effective, n)
         rmsd, free_rmsd = (np.sqrt((r**2 / np.where(seen > 0, seen, 1.0)).sum(axis=1) / n) for r in (residual, free))
     p_value, cutoff = _rmsd_law(free_rmsd, law.covariance, seen, n, rng)
     values = (infit, outfit, z[0], z[1], rmsd, cutoff, p_value)
@@ -218,21 +227,28 @@ class _Law:
         pull: VA(AᵀVA)⁻¹, (J, Q, K): what the residuals owe to each parameter's score. Scores are 0 at a maximum of the
             likelihood; under a prior they are not, and what they carry is taken out of the residuals before a test.
         covariance: V*, (J, Q, Q).
-        moments: mean of the first three powers of the part of V* in each direction, (2, J, 3).
+        of_sums: of the parts of the residuals' sums in each direction.
         pull_of_squares, pull_of_scores: of items with more scores than 0 and 1, (S, 2, K) and (S, Q, K): what the sums
             of their squares and their residuals owe to each parameter's score.
     """
 
     pull: Floats
     covariance: Floats
-    moments: Floats
+    of_sums: _ByMoments | _ByTransform
     pull_of_squares: Floats
     pull_of_scores: Floats
 
 
 def _under_the_model(
-    sample: Fitted, tables: _Tables, directions: Floats, copies: int, rng: np.random.Generator, run: kernels.Run
+    sample: Fitted,
+    tables: _Tables,
+    directions: Floats,
+    n: Floats,
+    copies: int,
+    rng: np.random.Generator,
+    run: kernels.Run,
 ) -> _Law:
+    """n: shape (J,), the answers to each item."""
     J, Q = tables.p.shape
     seeds = rng.integers(2**63, size=copies)
     count, products, moments = np.zeros(J), np.zeros((J, Q, Q)), np.zeros((len(directions), J, 3))
@@ -254,7 +270,6 @@ def _under_the_model(
     covariance -= pull @ taken
     effective = np.ascontiguousarray(directions - np.einsum("djq,jqm,jmk->djk", directions, pull, own))
     along = effective[:, None] * (sample.credit[:, :, None] - tables.p)
-    pull_of_squares = pull_of_scores = np.zeros(0)
     if tables.scores is not None:
         at = sample.scored
         together, crossed = (sums / count[at] for sums in of_scores)
@@ -262,20 +277,91 @@ def _under_the_model(
         pull_of_squares, pull_of_scores = together[:, :2, 2:] @ inverse, crossed[:, 2:].transpose(0, 2, 1) @ inverse
         covariance[at] -= pull_of_scores @ crossed[:, 2:]
         along[:, :, at] = tables.scores[:2] - np.einsum("sdk,kcsq->dcsq", pull_of_squares, tables.scores[2:])
+        variance = np.einsum("djq,jqr,djr->dj", directions, covariance, directions)
+        of_squares = together[:, :2, :2] - pull_of_squares @ together[:, 2:, :2]
+        variance[:, at] = np.einsum("sdd->ds", of_squares)
+        of_sums = _ByTransform.of(
+            sample, tables, np.ascontiguousarray(along), np.sqrt(np.maximum(variance, 0) * n), copies, rng, run
+        )
+        return _Law(pull, covariance, of_sums, pull_of_squares, pull_of_scores)
     along = np.ascontiguousarray(along)
     for seed in rng.integers(2**63, size=_MORE * copies):
         answers = sample.new_answers(np.random.default_rng(seed))
         moments += tables.sums(answers, run, fit_kernels.direction_moments, [moments.shape], along)[0]
-    return _Law(pull, covariance, moments / (_MORE * count[:, :, 0]), pull_of_squares, pull_of_scores)
+    none = np.zeros(0)
+    return _Law(pull, covariance, _ByMoments(moments / (_MORE * count[:, :, 0])), none, none)
 
 
-def _standardised(total: Floats, moments: Floats, n: Floats) -> Floats:
-    """A sum over n responses as a standard normal, by the moments of one; all (K, J).
+@dataclass(frozen=True)
+class _ByMoments:
+    """The law of a sum over n answers, by the mean of the first three powers of one, (2, J, 3).
 
     Residuals at the easy end are rare and large: their sum is still skewed for a thousand responses.
     """
-    sd = np.sqrt(moments[..., 1])
-    return normal_score(total / (sd * np.sqrt(n)), moments[..., 2] / sd**3 / np.sqrt(n))
+
+    moments: Floats
+
+    def standardised(self, total: Floats, n: Floats) -> Floats:
+        """A sum as a standard normal; all (2, J)."""
+        sd = np.sqrt(self.moments[..., 1])
+        return normal_score(total / (sd * np.sqrt(n)), self.moments[..., 2] / sd**3 / np.sqrt(n))
+
+
+@dataclass(frozen=True)
+class _ByTransform:
+    """The law of a sum over n answers by the characteristic function φ of one: φⁿ, inverted as a Fourier series
+    (Abate & Whitt 1992). Of a steep item with a score that hardly anybody gets, such as 0 of an easy one scored 0 and
+    2, a few answers that may or may not occur make up most of the variance, and no moments describe the sum.
+
+    sd: shape (2, J), of the sums; transform: shape (2, J, L), φ − 1 at l·2π/(period·sd), l from 1 to L.
+    """
+
+    sd: Floats
+    transform: npt.NDArray[np.complex128]
+
+    @classmethod
+    def of(
+        cls,
+        sample: Fitted,
+        tables: _Tables,
+        along: Floats,
+        sd: Floats,
+        copies: int,
+        rng: np.random.Generator,
+        run: kernels.Run,
+    ) -> _ByTransform:
+        """`along`: shape (2, C, J, Q), what a score says in each direction; of answers that the model gives anew."""
+        sd = np.where(sd > 0, sd, 1.0)
+        total: npt.NDArray[np.complex128] = np.zeros((*sd.shape, _FREQUENCIES), dtype=np.complex128)
+        count = np.zeros(sd.shape[1])
+        for seed in rng.integers(2**63, size=-(-copies // 4)):
+            answers = sample.new_answers(np.random.default_rng(seed))
+            more, answered = cls.summed(answers, tables, along, sd, run)
+            total += more
+            count += answered
+        total /= np.maximum(count, 1)[:, None]
+        return cls(sd, total)
+
+    @staticmethod
+    def summed(
+        whole: Fitted, tables: _Tables, along: Floats, sd: Floats, run: kernels.Run
+    ) -> tuple[npt.NDArray[np.complex128], Ints]:
+        """φ − 1 summed over the answers to each item, shape (2, J, L), and how many there are, shape (J,)."""
+        p, step, most = np.exp(tables.logs), 2 * np.pi / (_PERIOD * sd), _FARTHEST * sd
+        shape = *sd.shape, _FREQUENCIES, 2
+        found = tables.sums(whole, run, fit_kernels.direction_transforms, [shape], p, along, step, most)[0]
+        return found[..., 0] + 1j * found[..., 1], np.bincount(whole.responses.item, minlength=sd.shape[1])
+
+    def standardised(self, total: Floats, n: Floats) -> Floats:
+        """As of `_ByMoments`: the normal quantile of P(sum < total), half of P(sum = total) with it."""
+        z, terms = total / self.sd, np.arange(1, _FREQUENCIES + 1)
+        u = 2 * np.pi / _PERIOD * terms
+        powers = np.exp(n[:, None] * np.log1p(self.transform))
+        waves = (np.exp(-1j * u * z[..., None]) - (-1.0) ** terms) / (-1j * u)
+        below = 0.5 + (z + 2 * (powers * waves).real.sum(axis=-1)) / _PERIOD
+        by_law: Floats = ndtri(np.clip(below, _LEAST, 1 - _LEAST))
+        far = (np.abs(z) > _PERIOD / 4) | (np.abs(below - 0.5) > 0.5 - _LEAST)
+        return np.where(far, np.sign(z) * np.maximum(np.abs(z), -ndtri(_LEAST)), by_law)
 
 
 def _rmsd_law(

@@ -16,8 +16,9 @@ g are compared, the curve of a scored item being its expected share of m,
     T = ∫ (1, θ)ᵀ (P_new − P_old) g(θ) dθ = 0,
 
 as drift does (drift/curves.py), in units of the two numbers: D = J⁻¹ T, J = ∂T/∂(ln a, b) of the old curve; without a
-slope of its own D₂ = T₁/(∂T₁/∂b). What the errors of an item's further parameters share with other items is not kept,
-so that with them the errors of items count as independent.
+slope of its own D₂ = T₁/(∂T₁/∂b). Of a 3PL the errors of items count as independent. Between scored items they have in
+common what their a and b have; what t has in common with other items is left out: a change of the scale moves no t, and
+with it residuals' variances differ by less than .3 % (30 items of 1 to 4 points, 2,000 learners).
 
 What the anchors' own b and ln a vary by from one sample to the other (`variation`) counts as an error of the old ones.
 """
@@ -159,7 +160,8 @@ class Pairs:
             cov = turned(side.cov, by)
             if side.further_cov is not None and curved.any():
                 by_all = np.concatenate([by, by_further], axis=2)
-                cov = by_all @ side.cov_of_all @ by_all.swapaxes(1, 2)
+                own = by_all @ side.cov_of_all @ by_all.swapaxes(1, 2)
+                cov = added(cov, own - of_each(cov)) if self._by_scores.any() else own
             sides.append(cov)
         return Differences(d, by_constants[:, :, 0 if self.free_slope else 1 :], added(*sides), self.tests_slopes)
 
@@ -191,11 +193,15 @@ class Constants:
 
     def covariance(self, pairs: Pairs) -> Floats:
         """Shape (2, 2): of (slope, intercept), by the delta method from both sides' errors and the anchors' variation;
-        the old further parameters are held."""
+        the old logit c is held."""
         cov = times(self.by_new, pairs.new.cov) @ self.by_new.T + times(self.by_old, pairs.old_cov) @ self.by_old.T
-        if self.by_further_new is None or pairs.new.further_cov is None:
-            return cov
-        return cov + of_further(self.by_new, self.by_further_new, pairs.new)
+        sides = [(self.by_new, self.by_further_new, pairs.new)]
+        if pairs.old.others:
+            sides.append((self.by_old, self.by_further_old, pairs.old))
+        for by_ab, by_further, items in sides:
+            if by_further is not None and items.further_cov is not None:
+                cov = cov + of_further(by_ab, by_further, items)
+        return cov
 
 
 def of_further(by_ab: Floats, by_further: Floats, items: ItemParameters) -> Floats:

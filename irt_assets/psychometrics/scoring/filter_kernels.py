@@ -216,11 +216,11 @@ def filter_days(  # type: ignore[no-untyped-def]
 ):  # fmt: skip
     """Filters persons[first … last − 1]; the answers of i, by day, are rows start[i] … start[i + 1] − 1.
 
-    row: of each answer in the table (U, T), its log P at whole steps around the population's mean. scale: this mean,
-    and a step in θ. movement: by how many steps θ grows in a day, and for how many days at most; the walk's variance in
-    a day, and that of an occasion, in steps². taps, taps_start: of each level the kernel of an occasion, 2r + 1 of
-    them. reach: how many steps windows go from the mean; margin: how many more an occasion's curve is known for; whole:
-    whether windows do so always.
+    row: of each answer in the table (U, T or more), its log P at whole steps around the population's mean. scale: this
+    mean, and a step in θ. movement: by how many steps θ grows in a day, and for how many days at most; the walk's
+    variance in a day, and that of an occasion, in steps². taps, taps_start: of each level the kernel of an occasion,
+    2r + 1 of them. reach: how many steps windows go from the mean; margin: how many more an occasion's curve is known
+    for; whole: whether windows do so always.
 
     prior, prior_sums, stands, stands_between: of each chunk its own; every person begins with them, and where the last
     one stands is left there. The weights (N,) before the occasion of a day, on nodes of a level, and that day's
@@ -236,6 +236,7 @@ def filter_days(  # type: ignore[no-untyped-def]
     whole = whole != 0
     N, T = prior.size, prior_sums.size
     centre, table_centre = N // 2, T // 2
+    further = table.shape[1] // 2 - table_centre
     finest = taps_start.size - 2
     shares = np.empty(2 * FURTHEST)
     sums = np.zeros(T)
@@ -306,7 +307,7 @@ def filter_days(  # type: ignore[no-untyped-def]
                 while to < start[i + 1] and day[to] == today:
                     share[to] = days
                     to += 1
-                _take(table[:, from_step:to_step], row, at, to, some)
+                _take(table[:, from_step + further : to_step + further], row, at, to, some)
             level_now, low_now, high_now, fraction_now = level, low, high, fraction
             before, other = weights, finer
             while True:

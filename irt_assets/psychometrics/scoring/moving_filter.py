@@ -79,13 +79,13 @@ class Lattice:
     margin: int
 
     @classmethod
-    def of(cls, population: Population, movement: Movement, margin: int = 0) -> Lattice:
-        """`margin`: steps that the curves at least go on beyond the windows, where several movements share them."""
+    def of(cls, population: Population, movement: Movement) -> Lattice:
         step = STEP * population.sd
         alone = movement.occasion_variance / step**2
         moves = movement.growth / WEEK / step, WEEK, movement.variance / WEEK / step**2, alone
         taps = [_taps(alone * 4**level) for level in range(_FINEST + 1)]
-        margin = max(margin, margin_of(population, movement.occasion_variance))
+        # beyond a window a day's curve must be known to be smoothed there, and looked up between nodes
+        margin = int(np.ceil(_SMOOTHED * np.sqrt(alone))) + filter_kernels.FURTHEST + 1
         return cls(population, moves, np.concatenate(taps), np.cumsum([0, *map(len, taps)]), margin)
 
     @property
@@ -99,25 +99,19 @@ class Lattice:
         nodes: Floats = self.population.mean + self.step * np.arange(-far, far + 1.0)
         return nodes
 
-    def begin(self, whole: bool) -> Begun:
-        """The population, before any answer."""
+    def begin(self, whole: bool, start: Population | None = None) -> Begun:
+        """The population, or another, before any answer."""
         far = _REACH + self.margin
         half = (far << _FINEST) + 2
         weights, logs = np.zeros(2 * half + 1), np.zeros(2 * far + 5)
         nodes = np.arange(-_REACH, _REACH + 1)
-        log_density = self.population.log_density(self.nodes[self.margin + 2 : -self.margin - 2])
+        log_density = (start or self.population).log_density(self.nodes[self.margin + 2 : -self.margin - 2])
         here = np.exp(log_density - log_density.max())
         here /= here.sum()
         mass = np.minimum(np.cumsum(here), np.cumsum(here[::-1])[::-1])
         kept = nodes[(mass >= filter_kernels.TRIMMED) | whole]
         weights[half + nodes] = here
         return Begun(0, half + int(kept[0]), half + int(kept[-1]) + 1, 0.0, -1, 0, len(logs), weights, logs)
-
-
-def margin_of(population: Population, occasion_variance: float) -> int:
-    """How many steps beyond a window a day's curve must be known to be smoothed there and looked up between nodes."""
-    smoothed = _SMOOTHED * np.sqrt(occasion_variance) / (STEP * population.sd)
-    return int(np.ceil(smoothed)) + filter_kernels.FURTHEST + 1
 
 
 def _taps(variance: float) -> Floats:
@@ -178,14 +172,29 @@ def filtered(
     """
     into = Filtered.of(answers, lattice.population)
     table, row = table_of(answers, curves, lattice)
-    persons = np.flatnonzero(np.diff(answers.start)) if begun is None else np.arange(1)
-    if not persons.size:
-        return into, lattice.begin(False)
-    stands = run(answers, row, persons, table, lattice, into, begun or lattice.begin(False), threads)
+    if begun is not None:
+        return into, run(answers, row, np.arange(1), table, lattice, into, begun, threads)
+    return into, from_start(answers, row, table, lattice, into, lattice.population, threads)
+
+
+def from_start(
+    answers: Answers,
+    row: npt.NDArray[np.int32],
+    table: Floats,
+    lattice: Lattice,
+    into: Filtered,
+    start: Population,
+    threads: int | None,
+) -> Begun:
+    """Filters every learner from a population on; returns where the last of them stands."""
+    persons = np.flatnonzero(np.diff(answers.start))
+    stands = lattice.begin(False, start)
+    if persons.size:
+        stands = run(answers, row, persons, table, lattice, into, stands, threads)
     again = np.flatnonzero(into.found == filter_kernels.TRUNCATED)
-    if again.size and begun is None:
-        stands = run(answers, row, again, table, lattice, into, lattice.begin(True), threads, whole=True)
-    return into, stands
+    if again.size:
+        stands = run(answers, row, again, table, lattice, into, lattice.begin(True, start), threads, whole=True)
+    return stands
 
 
 def table_of(answers: Answers, curves: Curves, lattice: Lattice) -> tuple[Floats, npt.NDArray[np.int32]]:

@@ -66,6 +66,43 @@ def common_errors(fit: Calibration) -> Floats | None:
 
 
 @dataclass(frozen=True)
+class ErrorParts:
+    """What errors of items do to θ of n learners, to first order.
+
+    Attributes:
+        information: shape (n,), Σ_j I_j + 1/σ². own: (n,), Σ_j g_jᵀ Cov(own_j) g_j.
+        weight, alone: (n, fits), Σ_j I_j and Σ_j I_j² over the items of a fit, by information and its square.
+    """
+
+    information: Floats
+    own: Floats
+    weight: Floats
+    alone: Floats
+
+    def then(self, later: ErrorParts, counts: float) -> ErrorParts:
+        """With those of `later` answers, whose prior these are; ability has moved, and so much of their information
+        still counts."""
+        part = counts * self.information / later.information
+        of_fit = part[:, None]
+        return ErrorParts(
+            later.information,
+            part**2 * self.own + later.own,
+            of_fit * self.weight + later.weight,
+            of_fit**2 * self.alone + later.alone,
+        )
+
+    def to_bytes(self) -> bytes:
+        """The parts of one learner, as they are stored."""
+        return np.concatenate([self.information, self.own, self.weight[0], self.alone[0]]).tobytes()
+
+    @classmethod
+    def from_bytes(cls, kept: bytes) -> ErrorParts:
+        information, own, *by_fit = np.split(np.frombuffer(kept), [1, 2])
+        weight, alone = by_fit[0].reshape(2, 1, -1)
+        return cls(information, own, weight, alone)
+
+
+@dataclass(frozen=True)
 class ParameterErrors:
     """How well the items that θ is estimated by are known.
 
@@ -89,7 +126,15 @@ class ParameterErrors:
     def total_se(
         self, scores: Scores, responses: Responses, prior_sd: float | Floats, discount: Floats | None = None
     ) -> Floats:
-        """Shape (n_persons,), ≥ `scores.se`; NaN where errors of an item that was answered are not known.
+        """Shape (n_persons,), ≥ `scores.se`; NaN where errors of an item that was answered are not known. Arguments as
+        in `parts`."""
+        variance = self.variance(self.parts(scores, responses, prior_sd, discount), scores.theta)
+        return np.sqrt(scores.se**2 + np.maximum(variance, 0.0))
+
+    def parts(
+        self, scores: Scores, responses: Responses, prior_sd: float | Floats, discount: Floats | None = None
+    ) -> ErrorParts:
+        """What errors do to each learner's θ.
 
         scores: of `responses`, whose items are those here, under a prior with the SD `prior_sd`, or (n_persons,) one of
         each. Answers to items without parameters say nothing. discount: shape (R,), how much of what each response says
@@ -124,16 +169,23 @@ class ParameterErrors:
             own = np.where(np.isnan(of_scores[0]), own, of_scores[1] / total**2)
         if counts is not None:
             own = counts**2 * own
-        variance = of_learners(own)
-        at = np.stack([scores.theta**2, 2 * scores.theta, np.ones(n)])
         share, origin, fits = information / total, self.origin[item], len(self.common)
         of_fit = origin >= 0
         cell = (person * fits + origin)[of_fit]
-        weight, alone = (np.bincount(cell, of[of_fit], minlength=n * fits).reshape(n, fits) for of in (share, share**2))
-        gamma = np.reshape(self.common, (fits, 2, 2))[:, [0, 0, 1], [0, 1, 1]]
-        variance += np.where(weight > 0, (weight**2 - alone) * (gamma @ at).T, 0.0).sum(axis=1)
-        variance += (weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1)) * (self.shared[[0, 0, 1], [0, 1, 1]] @ at)
-        return np.sqrt(scores.se**2 + np.maximum(variance, 0.0))
+
+        def of_fits(of_answers: Floats) -> Floats:
+            return np.bincount(cell, of_answers[of_fit], minlength=n * fits).reshape(n, fits).astype(np.float64)
+
+        known_now = of_learners(information) + prior_sd**-2
+        return ErrorParts(known_now, of_learners(own), of_fits(share), of_fits(share**2))
+
+    def variance(self, parts: ErrorParts, theta: Floats) -> Floats:
+        """Shape (n_persons,): what errors add to the variance of θ; NaN where they are not known."""
+        at = np.stack([theta**2, 2 * theta, np.ones(len(theta))])
+        weight, gamma = parts.weight, np.reshape(self.common, (len(self.common), 2, 2))[:, [0, 0, 1], [0, 1, 1]]
+        variance = parts.own + np.where(weight > 0, (weight**2 - parts.alone) * (gamma @ at).T, 0.0).sum(axis=1)
+        between = weight.sum(axis=1) ** 2 - (weight**2).sum(axis=1)
+        return variance + between * (self.shared[[0, 0, 1], [0, 1, 1]] @ at)
 
     @cached_property
     def _counted(self) -> CountedScores:

@@ -1,0 +1,43 @@
+"""The asset that proposes how abilities move. Thin: see `movement_proposal`.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+import dagster as dg
+
+from irt_assets.blocks import Paragraph
+from irt_assets.common.metadata import md
+from irt_assets.common.retries import classify_failures
+from irt_assets.decisions.movement_proposal import lines_of, propose_where_wanted
+from resources import tables
+from resources.dagster_schema import column_schema
+from resources.postgres.database import Database
+
+
+def build_movement_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """`ability_movement`, which proposes how the abilities of scales with `auto` move, and changes nothing."""
+
+    @dg.asset(
+        group_name="calibration",
+        partitions_def=months,
+        deps=["abilities"],
+        description="How abilities move, estimated from the 52 weeks that end with the month, of scales that ask for "
+        "it (`irt scale set ability_variance=auto`). It proposes, and a person decides.",
+        kinds={"numba", "postgres"},
+        owners=["team:psychometrics"],
+        op_tags={"dagster/priority": "-1"},
+        metadata={"dagster/column_schema": column_schema(tables.movement_proposal)},
+    )
+    def ability_movement(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        with classify_failures():
+            found = propose_where_wanted(database, context.partition_key)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": dg.MetadataValue.int(len(found)),
+                **{f"proposal: {one.scale_id}": md(*map(Paragraph, lines_of(one))) for one in found},
+            }
+        )
+
+    return ability_movement

@@ -1,0 +1,178 @@
+"""How abilities of a scale moved in the last year, as a proposal: estimated where a scale has `auto`, or is asked for.
+
+Belongs here: which answers are used, and what a person reads. Does not belong here: the estimate, and when there is
+none (see `psychometrics.estimation.movement`), and the decision (see `movement_change`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from irt_assets.abilities.batch import curves_of
+from irt_assets.common.partitions import Month
+from irt_assets.decisions.movement_change import movement_effect
+from irt_assets.ledger.fit_spec import SetStatistics
+from irt_assets.ledger.item_errors import set_with_errors
+from irt_assets.ledger.linked_windows import linkings_of
+from irt_assets.ledger.movement_proposals import MovementProposal, keep_proposal
+from irt_assets.ledger.publications import PublishedSet
+from irt_assets.ledger.steps import last_done_month
+from irt_assets.psychometrics.core.errors import Refused
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.movement import STILL
+from irt_assets.psychometrics.estimation.movement import (
+    FEWEST_OCCASIONS,
+    MOST_LEARNERS,
+    MovementEstimate,
+    estimate_movement,
+)
+from irt_assets.psychometrics.fit.growth import SOME_ORDER, WindowGrowth, days_since_first_answer, share_explained
+from irt_assets.responses.item_times import DAY
+from irt_assets.responses.scale_decisions import MOVEMENT, proposals_wanted, read_decisions
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.window import scoring_responses
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database, first_column
+
+YEAR = timedelta(weeks=52)
+MOST_INTERCEPTS = 6
+
+
+def propose_where_wanted(database: Database, month: str) -> list[MovementProposal]:
+    """A proposal for each scale with `auto`, as of the end of a month; none where a later month is done already."""
+    found = []
+    with database.connect() as connection:
+        for scale_id in read_scales(connection):
+            if proposals_wanted(read_decisions(connection, scale_id)):
+                last = last_done_month(connection, scale_id)
+                if last is not None and last <= month:
+                    found.append(propose_movement(connection, scale_id, month))
+    return found
+
+
+def propose_movement(connection: psycopg.Connection, scale_id: str, month: str | None = None) -> MovementProposal:
+    """Estimate how abilities of a scale moved in the 52 weeks before the end of a month (None: of the last done), and
+    keep what is found as a proposal, or why nothing is, in the caller's transaction.
+
+    Raises PermanentFailure where no month of the scale was taken to the ledger.
+    """
+    month = month or last_done_month(connection, scale_id)
+    if month is None:
+        raise PermanentFailure(f"no month of scale {scale_id} was taken to the ledger yet: nothing can be estimated")
+    proposal = _proposal(connection, scale_id, month)
+    keep_proposal(connection, proposal)
+    return proposal
+
+
+def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> MovementProposal:
+    end = Month(month).end
+    scale, published = read_scales(connection, end)[scale_id], set_with_errors(connection, scale_id, end)
+    responses = _answers(connection, scale, published, end)
+    fits = linkings_of(connection, scale, month)
+    order = _Order.of(responses, {one.month: one.spec.fit_statistics for one in fits})
+    assert responses.at is not None
+    found = estimate_movement(
+        responses,
+        responses.at // DAY,
+        curves_of(responses.item_ids, published.items, scale),
+        order=order.r2,
+        growth_in_windows=order.growth,
+    )
+    if isinstance(found, Refused):
+        return MovementProposal(scale_id, month, found.why)
+    effect = movement_effect(connection, scale_id, scale.movement, found.proposed)
+    intercepts = {one.month: one.spec.linking_constants.intercept for one in fits[-MOST_INTERCEPTS:]}
+    return MovementProposal(
+        scale_id,
+        month,
+        **asdict(found.proposed),
+        details=_numbers(found) | {"effect": effect.sentence, "intercepts": intercepts},
+    )
+
+
+def _answers(connection: psycopg.Connection, scale: Scale, published: PublishedSet, end: datetime) -> Responses:
+    """The eligible answers of the year before `end` by learners who answered on enough days, at most as many as are
+    looked at, by a hash of their ids."""
+    start, items = end - YEAR, list(published.items)
+    learners = first_column(
+        connection,
+        """SELECT user_id FROM attempt
+           WHERE completed_at >= %(start)s AND completed_at < %(end)s AND mode = 'live' AND item_id = ANY(%(items)s)
+           GROUP BY user_id HAVING count(DISTINCT (completed_at AT TIME ZONE 'UTC')::date) >= %(days)s
+           ORDER BY md5(user_id) LIMIT %(most)s""",
+        {"start": start, "end": end, "items": items, "days": FEWEST_OCCASIONS, "most": MOST_LEARNERS},
+    )
+    still = replace(scale, movement=STILL)
+    return scoring_responses(connection, start, end, still, items, sorted(learners), published.withdrawn)[0]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The strictest order of items within a month into whose difficulties growth may have gone: R² of elapsed time on
+    item, 0 where there is none; and whether growth was found in such a month, None where that cannot be judged."""
+
+    r2: float = 0.0
+    growth: bool | None = False
+
+    @classmethod
+    def of(cls, responses: Responses, judged: Mapping[str, SetStatistics | None]) -> _Order:
+        """Months as their fits have them; of months without a fit that looked for growth, by their answers."""
+        assert responses.at is not None
+        month = responses.at.astype("M8[us]").astype("M8[M]")
+        found = []
+        for name in np.unique(month).astype(str).tolist():
+            statistics = judged.get(name)
+            growth = statistics.growth if statistics else None
+            if growth is None:
+                some = responses.of_rows(month == np.datetime64(name))
+                assert some.at is not None
+                growth = WindowGrowth(share_explained(days_since_first_answer(some.person, some.at / DAY), some.item))
+            if growth.r2 is not None and growth.r2 > SOME_ORDER and growth.outcome != "constant":
+                found.append((growth.r2, growth.outcome))
+        if not found:
+            return cls()
+        return cls(max(r2 for r2, _ in found), None if all(what == "not separable" for _, what in found) else True)
+
+
+def _numbers(found: MovementEstimate) -> dict[str, Any]:
+    return {
+        "learners": found.learners,
+        "occasions": found.occasions,
+        "weeks": found.weeks,
+        "estimate": asdict(found.movement),
+        "errors": dict(found.errors),
+        "p": dict(found.p),
+        "log_likelihood": found.log_likelihood,
+        "without_walk": found.without_walk,
+    }
+
+
+def lines_of(proposal: MovementProposal) -> Iterator[str]:
+    """What a person reads of a proposal, and how it is taken over."""
+    if proposal.movement is None:
+        yield f"as of {proposal.month}, nothing is proposed: {proposal.why_not}"
+        return
+    known = proposal.details
+    yield (
+        f"as of {proposal.month}, from {known['learners']:,} learners with answers on {known['occasions']:,} days "
+        f"within {known['weeks']:.0f} weeks:"
+    )
+    for subject, (part, *_) in MOVEMENT.items():
+        yield (
+            f"  {subject} {getattr(proposal, part):.3g} is proposed; estimated {known['estimate'][part]:.3g} ± "
+            f"{known['errors'][part]:.2g}, p = {known['p'][part]:.2g} that it is 0"
+        )
+    gain = known["log_likelihood"] - known["without_walk"]
+    yield f"  log likelihood {known['log_likelihood']:,.1f}, {gain:,.1f} more than without a walk"
+    if known["intercepts"]:
+        intercepts = ", ".join(f"{month} {value:+.3f}" for month, value in known["intercepts"].items())
+        yield f"  linking's intercepts: {intercepts}; items that all drift look like growth in both"
+    yield f"  {known['effect']}"
+    values = " ".join(f"{subject}={getattr(proposal, part):.6g}" for subject, (part, *_) in MOVEMENT.items())
+    yield f"to take it over: irt scale set {values} --scale {proposal.scale_id}"

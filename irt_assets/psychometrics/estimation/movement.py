@@ -1,0 +1,257 @@
+"""How abilities of a scale move: the variance of a walk, growth, and a day's own variance, together.
+
+Marginal maximum likelihood with item parameters as they are published: the likelihood of a learner's answers is the
+product over days of the probability of the day's answers given those before, which is what the filter divides by. Mean
+and SD of θ on the first day are estimated along and then forgotten: whoever is followed for half a year is not the
+population, and a start that is .3 off would pass for growth where the walk leaves little else to tell.
+
+Scoring by what is found is in `scoring.moving_ability`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy.stats import chi2
+
+from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.errors import Refused
+from irt_assets.psychometrics.core.models import Population, Responses
+from irt_assets.psychometrics.core.movement import WEEK, Movement
+from irt_assets.psychometrics.scoring.abilities import Curves
+from irt_assets.psychometrics.scoring.moving_filter import Answers, Filtered, Lattice, from_start, table_of
+
+MOST_LEARNERS, FEWEST_LEARNERS, FEWEST_OCCASIONS, FEWEST_WEEKS = 5000, 300, 8, 26
+SIGNIFICANT = 0.01
+MOST_ORDER = 0.1
+"""R² of elapsed time on item, above which items have an order within windows."""
+PARTS = "variance", "growth", "occasion_variance"
+_UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
+"""A usual size of the three, and of mean and log SD at the start, for SDs of the population."""
+_LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -4.0, -2.0]), np.array([100.0, 20.0, 10.0, 4.0, 1.0])
+_SCOUTS = 800
+"""Learners with whom a maximum is looked for before it is with all."""
+_SLIGHTLY = 2e-3
+"""By how many units parameters are moved to see how the likelihood rises; estimates are off by half of that."""
+_MOST_STEPS, _LEAST_GAIN = 40, 0.002
+"""A maximum is found when a step promises less of the log-likelihood."""
+
+
+@dataclass(frozen=True)
+class MovementEstimate:
+    """What the likelihood says of a scale's movement, per week and on the scale of θ.
+
+    Attributes:
+        movement, errors: the maximum, and standard errors by the names of `Movement`'s parts.
+        log_likelihood: there; without_walk: where the walk is 0 and growth and a day's variance are free.
+        p: of each part that it is 0 with the others free: likelihood ratio against χ²₁, or for a variance ½χ²₀ + ½χ²₁.
+        start: of θ on the first day.
+        proposed: without the parts that are not significant at .01, taken out one by one, the least significant first,
+            and the others estimated again. What does not move keeps the score of a constant.
+        learners, occasions, weeks: what this rests on.
+    """
+
+    movement: Movement
+    errors: Mapping[str, float]
+    log_likelihood: float
+    without_walk: float
+    p: Mapping[str, float]
+    start: Population
+    proposed: Movement
+    learners: int
+    occasions: int
+    weeks: int
+
+
+def estimate_movement(
+    responses: Responses,
+    day: Ints,
+    curves: Curves,
+    *,
+    order: float = 0.0,
+    growth_in_windows: bool | None = False,
+    threads: int | None = 1,
+) -> MovementEstimate | Refused:
+    """How abilities move, or why that cannot be told.
+
+    Args:
+        day: shape (R,), the UTC day of each response.
+        curves: of the published items, for their population.
+        order: R² of elapsed time within a window on item. growth_in_windows: whether growth was found there, None where
+            that cannot be judged.
+
+    At most 5,000 learners are looked at, those with the least `responses.key`.
+    """
+    if order > MOST_ORDER and growth_in_windows is not False:
+        found = "growth is found there" if growth_in_windows else "whether there is growth cannot be judged"
+        return Refused(
+            f"items have an order within windows (R² of elapsed time on item {order:.2f}) and {found}: difficulties "
+            "have absorbed part of it, and growth would be underestimated"
+        )
+    sample = _Sample.of(responses, day, curves, threads)
+    if isinstance(sample, Refused):
+        return sample
+    scouts = sample.first(_SCOUTS)
+    fits: dict[tuple[str, ...], _Maximum] = {}
+
+    def fit(free: tuple[str, ...], begin: Floats) -> _Maximum:
+        if free not in fits:
+            fits[free] = sample.maximum(free, scouts.maximum(free, begin).x)
+        return fits[free]
+
+    def p_without(free: tuple[str, ...], part: str) -> float:
+        fewer = fit(tuple(other for other in free if other != part), fits[free].x)
+        ratio = max(0.0, 2 * (fits[free].log_likelihood - fewer.log_likelihood))
+        return float(chi2.sf(ratio, 1)) / (1 if part == "growth" else 2)
+
+    every = fit(PARTS, np.array([0.3, 0.0, 0.1, 0.0, 0.0]))
+    p = {part: p_without(PARTS, part) for part in PARTS}
+    kept: tuple[str, ...] = PARTS
+    of_kept = p
+    while kept and max(of_kept.values()) >= SIGNIFICANT:
+        kept = tuple(part for part in kept if part != max(of_kept, key=lambda part: of_kept[part]))
+        of_kept = {part: p_without(kept, part) for part in kept}
+    return MovementEstimate(
+        movement=sample.movement(every.x),
+        errors=dict(zip(PARTS, (every.errors * sample.units)[:3].tolist(), strict=True)),
+        log_likelihood=every.log_likelihood,
+        without_walk=fits[PARTS[1:]].log_likelihood,
+        p=p,
+        start=sample.start(every.x),
+        proposed=sample.movement(fits[kept].x) if kept else Movement(),
+        learners=len(sample.answers.start) - 1,
+        occasions=sample.occasions,
+        weeks=_weeks(sample.answers.day),
+    )
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Learners whose likelihood is maximised, in units of each parameter."""
+
+    answers: Answers
+    row: npt.NDArray[np.int32]
+    table: Floats
+    population: Population
+    threads: int | None
+
+    @classmethod
+    def of(cls, responses: Responses, day: Ints, curves: Curves, threads: int | None) -> _Sample | Refused:
+        """The learners with enough occasions, or why there are too few."""
+        answers = Answers.of(responses, day, curves)
+        person = np.repeat(np.arange(responses.n_persons), np.diff(answers.start))
+        new = np.diff(answers.day, prepend=-1) != 0
+        new |= np.diff(person, prepend=-1) != 0
+        often = np.flatnonzero(np.bincount(person[new], minlength=responses.n_persons) >= FEWEST_OCCASIONS)
+        if often.size < FEWEST_LEARNERS:
+            return Refused(
+                f"{often.size:,} learners answered on {FEWEST_OCCASIONS} days or more; {FEWEST_LEARNERS} are needed"
+            )
+        key = np.arange(responses.n_persons) if responses.key is None else responses.key
+        chosen = np.sort(often[np.lexsort((often, key[often]))][:MOST_LEARNERS])
+        of_chosen = np.isin(person, chosen)
+        start = np.concatenate([[0], np.cumsum(np.diff(answers.start)[chosen])])
+        some = Answers(start, answers.day[of_chosen], answers.row[of_chosen], answers.right[of_chosen], slice(None), 0)
+        weeks = _weeks(some.day)
+        if weeks < FEWEST_WEEKS:
+            return Refused(
+                f"the answers of learners with {FEWEST_OCCASIONS} days or more span {weeks} weeks; "
+                f"{FEWEST_WEEKS} are needed"
+            )
+        widest = Lattice.of(
+            curves.population, Movement(occasion_variance=_UPPER[2] * _UNITS[2] * curves.population.sd**2)
+        )
+        table, row = table_of(some, curves, widest)
+        return cls(some, row, table, curves.population, threads)
+
+    def first(self, n: int) -> _Sample:
+        start = self.answers.start[: n + 1]
+        rows = slice(start[-1])
+        answers = Answers(
+            start, self.answers.day[rows], self.answers.row[rows], self.answers.right[rows], slice(None), 0
+        )
+        return replace(self, answers=answers, row=self.row[rows])
+
+    @cached_property
+    def units(self) -> Floats:
+        sd = self.population.sd
+        return _UNITS * np.array([sd**2, sd, sd**2, sd, 1.0])
+
+    @cached_property
+    def occasions(self) -> int:
+        new = np.diff(self.answers.day, prepend=-1) != 0
+        new[self.answers.start[:-1]] = True
+        return int(new.sum())
+
+    def movement(self, x: Floats) -> Movement:
+        return Movement(*(x * self.units)[:3].tolist())
+
+    def start(self, x: Floats) -> Population:
+        return Population.normal(self.population.mean + x[3] * self.units[3], self.population.sd * np.exp(x[4]))
+
+    def log_likelihoods(self, x: Floats) -> Floats:
+        """Shape (n,)."""
+        lattice = Lattice.of(self.population, self.movement(x))
+        into = Filtered.of(self.answers, self.population)
+        from_start(self.answers, self.row, self.table, lattice, into, self.start(x), self.threads)
+        return into.log_likelihood
+
+    def slopes(self, x: Floats, at_x: Floats, moved: Ints) -> Floats:
+        """Shape (n, K): how each learner's log-likelihood rises with the parameters `moved`, of which there are K."""
+        found = np.empty((len(at_x), len(moved)))
+        for k, j in enumerate(moved.tolist()):
+            found[:, k] = (self.log_likelihoods(x + _SLIGHTLY * (np.arange(len(x)) == j)) - at_x) / _SLIGHTLY
+        return found
+
+    def maximum(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
+        """Where the likelihood is highest with the other parts 0.
+
+        Quasi-Newton steps with the sum of outer products of learners' slopes for information (Berndt et al. 1974)."""
+        moved = np.flatnonzero([*(part in free for part in PARTS), True, True])
+        x = np.where(np.isin(np.arange(5), moved), begin, 0.0)
+        here = self.log_likelihoods(x)
+        for _ in range(_MOST_STEPS):
+            slopes = self.slopes(x, here, moved)
+            slope = slopes.sum(axis=0)
+            held = (x[moved] <= _LOWER[moved]) & (slope < 0) | (x[moved] >= _UPPER[moved]) & (slope > 0)
+            within = ~held
+            step = np.zeros(5)
+            step[moved[within]] = np.linalg.lstsq(slopes[:, within].T @ slopes[:, within], slope[within])[0]
+            gain = step[moved] @ slope / 2
+            if gain < _LEAST_GAIN:
+                break
+            for share in 0.5 ** np.arange(6):
+                tried = np.clip(x + share * step, _LOWER, _UPPER)
+                there = self.log_likelihoods(tried)
+                if there.sum() > here.sum():
+                    break
+            else:
+                break
+            x, here = tried, there
+        return _Maximum(x, float(here.sum()), slopes, moved)
+
+
+class _Maximum(NamedTuple):
+    """Parameters (5,), the log-likelihood, and learners' slopes there by the parameters `moved`."""
+
+    x: Floats
+    log_likelihood: float
+    slopes: Floats
+    moved: Ints
+
+    @property
+    def errors(self) -> Floats:
+        """Standard errors (5,), 0 of what is not free."""
+        found = np.zeros(5)
+        found[self.moved] = np.sqrt(np.diag(np.linalg.pinv(self.slopes.T @ self.slopes)))
+        return found
+
+
+def _weeks(day: Ints) -> int:
+    """From the first answer to the last."""
+    return int(np.ptp(day) // WEEK) + 1

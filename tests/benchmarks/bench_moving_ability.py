@@ -1,0 +1,148 @@
+"""How often a 95 % interval holds an ability that moves, with the rules that `auto` proposes for its scale.
+
+    python -m tests.benchmarks.bench_moving_ability --learners 2000 --seed 261127
+
+Each row is a scale: learners with ten answers a week over 52 weeks to random items of 200, a ~ LogNormal(0, .3) and
+b ~ N(0, 1), θ ~ N(0, 1) in the first week. In rows with a gap nobody answers for 26 weeks in the middle, and θ is that
+at the first answer after it; in the others that at the last answer. Movement is estimated from the whole year. Beside
+it stands the score of a constant from the same answers. The last row has parameters from a fit of other learners, and
+intervals with their errors. ± is one standard error, over learners. Prints a Markdown table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from irt_assets.psychometrics.core.errors import Refused
+from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.movement import MovementEstimate, estimate_movement
+from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
+from irt_assets.psychometrics.scoring.moving_ability import moving_eap
+from irt_assets.psychometrics.scoring.total_error import ParameterErrors, common_errors
+from tests.testbed.moving_ability import answered
+
+WEEKS, A_WEEK, ITEMS = 52, 10, 200
+YEAR = 365.25 / 7
+WALK = 0.05
+GAP = slice(13, 39)
+"""Weeks in which nobody answers."""
+Z95 = 1.959964
+
+Truth = Callable[[np.random.Generator, int], np.ndarray]
+"""Abilities (learners, weeks)."""
+
+
+def path(walk: float, growth: float, differs: float = 0.0, *, walks: bool = True, grows: bool = True) -> Truth:
+    """A walk by week and growth by year, which differs between learners; and whether they go on in a gap."""
+
+    def drawn(rng: np.random.Generator, n: int) -> np.ndarray:
+        own = np.repeat(rng.normal(growth, differs, (n, 1)) / YEAR, WEEKS - 1, axis=1)
+        steps = rng.normal(0, walk, (n, WEEKS - 1))
+        steps[:, GAP] *= walks
+        own[:, GAP] *= grows
+        return np.cumsum(np.column_stack([rng.normal(size=n), steps + own]), axis=1)
+
+    return drawn
+
+
+def halves(rng: np.random.Generator, n: int) -> np.ndarray:
+    """The first half constant, the second growing by half a unit a year."""
+    theta = np.repeat(rng.normal(size=(n, 1)), WEEKS, axis=1)
+    theta[n // 2 :] += 0.5 / YEAR * np.arange(WEEKS)
+    return theta
+
+
+ROWS: dict[str, tuple[Truth, bool, float]] = {
+    "constant": (path(0, 0), False, 0.0),
+    "walk .05 a week": (path(WALK, 0), False, 0.0),
+    "walk .05 and +.5 a year": (path(WALK, 0.5), False, 0.0),
+    "+.5 ± .3 a year between learners, walk .05": (path(WALK, 0.5, 0.3), False, 0.0),
+    "walk .05, +.5 a year; a gap without growth": (path(WALK, 0.5, grows=False), True, 0.0),
+    "walk .05, +.5 a year; a gap in which θ stands still": (path(WALK, 0.5, walks=False, grows=False), True, 0.0),
+    "walk .05, +.5 a year; growth goes on in the gap": (path(WALK, 0.5), True, 0.0),
+    "half constant, half +.5 a year": (halves, False, 0.0),
+    "walk .05, a day's own SD .3": (path(WALK, 0), False, 0.3),
+}
+FITTED = "walk .05 and +.5 a year, fitted parameters"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--learners", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=261127)
+    options = parser.parse_args()
+    print(f"{options.learners} learners a row, seed {options.seed}\n")
+    print("| truth | rules: √q a week, g a year, s | covers | RMSE | bias | SE | constant: covers | RMSE | auto, s |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
+    for k, (name, (truth, gap, own)) in enumerate(ROWS.items()):
+        _row(name, truth, gap, own, np.random.default_rng([options.seed, k]), options.learners)
+    _row(FITTED, path(WALK, 0.5), False, 0.0, np.random.default_rng([options.seed, 99]), options.learners, fitted=True)
+
+
+def _row(
+    name: str, truth: Truth, gap: bool, own: float, rng: np.random.Generator, n: int, *, fitted: bool = False
+) -> None:
+    a, b = rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
+    items = ItemCurves(a, -a * b, np.zeros(ITEMS))
+    weeks = np.arange(WEEKS)
+    theta = truth(rng, n)
+    if gap:
+        weeks = np.delete(weeks, np.arange(GAP.start, GAP.stop))
+    days = 7 * weeks
+    made = answered(items, theta[:, weeks] + rng.normal(0, own, (n, len(weeks))), days, A_WEEK, rng)
+    errors = None
+    known = items
+    if fitted:
+        errors = _fitted(items, rng, n)
+        known = ItemCurves(errors.items.a, errors.items.d, errors.items.c)
+    curves = Curves.of(known)
+    begin = time.process_time()
+    found = estimate_movement(made.responses, made.day, curves)
+    took = time.process_time() - begin
+    if isinstance(found, Refused):
+        raise SystemExit(f"{name}: {found.why}")
+    last = GAP.stop if gap else WEEKS - 1
+    if gap:
+        first = np.arange(len(made.day)) % A_WEEK == 0
+        made = made.chosen((made.day < 7 * last) | ((made.day == 7 * last) & first))
+    still = eap_by(made.responses, curves)
+    moving, discount, prior = Scores(still.theta, still.se), None, 1.0
+    if found.proposed:
+        scores = moving_eap(made.responses, made.day, curves, found.proposed)
+        moving, discount, prior = Scores(scores.theta, scores.se), scores.discount, 1 / np.sqrt(scores.start)
+    if errors is not None:
+        moving = Scores(moving.theta, errors.total_se(moving, made.responses, prior, discount))
+        still = Scores(still.theta, errors.total_se(still, made.responses, 1.0))
+    print(_line(name, found, moving, still, theta[:, last], took), flush=True)
+
+
+def _fitted(items: ItemCurves, rng: np.random.Generator, n: int) -> ParameterErrors:
+    """Parameters and their errors from 60 answers each of n other learners, whose θ is N(0, 1)."""
+    seen = rng.permuted(np.tile(np.arange(ITEMS) < 60, (n, 1)), axis=1)
+    p = 1 / (1 + np.exp(-(items.a * rng.normal(size=(n, 1)) + items.d)))
+    fit = fit_em(Responses.from_wide(np.where(seen, rng.random(p.shape) < p, np.nan)), model="2pl")
+    gamma = common_errors(fit)
+    return ParameterErrors(fit.items, np.zeros(ITEMS, dtype=np.int64), [gamma], np.zeros((2, 2)))
+
+
+def _line(name: str, found: MovementEstimate, moving: Scores, still: Scores, theta: np.ndarray, took: float) -> str:
+    q, g, s = found.proposed.variance, found.proposed.growth, found.proposed.occasion_variance
+    parts = [f"{np.sqrt(q):.4f}, {g * YEAR:+.3f}, {np.sqrt(s):.3f}"]
+    for scores in (moving, still):
+        off = scores.theta - theta
+        held = (np.abs(off) <= Z95 * scores.se).mean()
+        parts += [f"{100 * held:.1f} ± {100 * np.sqrt(held * (1 - held) / len(off)):.1f} %"]
+        parts += [f"{np.sqrt((off**2).mean()):.3f}"]
+        if scores is moving:
+            parts += [f"{off.mean():+.3f}", f"{scores.se.mean():.3f}"]
+    return f"| {name} | {' | '.join(parts)} | {took:.0f} |"
+
+
+if __name__ == "__main__":
+    main()

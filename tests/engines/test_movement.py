@@ -1,0 +1,115 @@
+"""How abilities of a scale move, estimated: planted movement, what is refused, and that learners may start anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from irt_assets.psychometrics.core.errors import Refused
+from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.movement import Movement
+from irt_assets.psychometrics.estimation.movement import PARTS, MovementEstimate, estimate_movement
+from irt_assets.psychometrics.scoring.abilities import Curves
+from tests.testbed.moving_ability import Moving, answered, walked
+
+YEAR = 365.25 / 7
+ITEMS = 60
+
+
+def items() -> ItemCurves:
+    rng = np.random.default_rng(1)
+    a, b = rng.lognormal(0.2, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
+    return ItemCurves(a, -a * b, np.zeros(ITEMS))
+
+
+def made(movement: Movement, *, learners: int = 300, weeks: int = 26, start=(0.0, 1.0), seed: int = 2) -> Moving:
+    rng = np.random.default_rng(seed)
+    days = np.arange(weeks) * 7
+    return answered(items(), walked(learners, days, movement, rng, start), days, 6, rng)
+
+
+def estimated(moving: Moving, **how) -> MovementEstimate:
+    found = estimate_movement(moving.responses, moving.day, Curves.of(items()), **how)
+    assert isinstance(found, MovementEstimate), found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("movement", "start"),
+    [
+        (Movement(0.07**2, 0.5 / YEAR), (0.4, 0.7)),
+        (Movement(0.07**2, 0.0, 0.4**2), (0.0, 1.0)),
+        (Movement(growth=0.5 / YEAR), (0.0, 1.0)),
+    ],
+)
+def test_what_was_planted_is_found(movement, start):
+    found = estimated(made(movement, start=start))
+    for part in PARTS:
+        true, error = getattr(movement, part), found.errors[part]
+        # four standard errors; and half the step by which the likelihood's slope is seen
+        assert abs(getattr(found.movement, part) - true) < 4 * error + 1e-5
+        # 26 weeks of 300 learners tell movements of this size from none
+        assert (found.p[part] < 0.01) == (true > 0)
+        assert (getattr(found.proposed, part) != 0) == (true > 0)
+    assert found.start.mean == pytest.approx(start[0], abs=4 * start[1] / 300**0.5)
+    assert found.start.sd == pytest.approx(start[1], rel=0.15)
+    assert (found.learners, found.occasions) == (300, 300 * 26)
+    assert found.log_likelihood >= found.without_walk
+
+
+def test_abilities_that_stand_still_are_proposed_to_do_so():
+    found = estimated(made(Movement()))
+    assert found.proposed == Movement()
+    assert min(found.p.values()) > 0.01
+
+
+def test_the_likelihood_is_that_of_the_answers_given_those_before():
+    """Against a sum over every path of a lattice for one learner: with q = 0 and s² = 0, the probability of all answers
+    is the integral of their likelihood, whatever their days."""
+    moving = made(Movement())
+    found = estimated(moving)
+    nodes = np.linspace(-8, 8, 801)
+    log_right, log_wrong = items().log_tables(nodes)
+    of = moving.responses
+    logs = np.zeros((300, 801))
+    np.add.at(logs, of.person, np.where(of.score[:, None] == 1, log_right[of.item], log_wrong[of.item]))
+    weights = np.exp(-0.5 * ((nodes - found.start.mean) / found.start.sd) ** 2)
+    expected = np.log(np.exp(logs) @ (weights / weights.sum())).sum()
+    # at the maximum the parts are about 0: a likelihood ratio of three parameters
+    assert 0 <= found.log_likelihood - expected < 8
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"learners": 299}, "299 learners answered on 8 days or more; 300 are needed"),
+        ({"weeks": 25}, "span 25 weeks; 26 are needed"),
+        ({"weeks": 7}, "0 learners answered on 8 days or more"),
+    ],
+)
+def test_too_little_is_refused(how, why):
+    moving = made(Movement(), **how)
+    found = estimate_movement(moving.responses, moving.day, Curves.of(items()))
+    assert isinstance(found, Refused)
+    assert why in found.why
+
+
+@pytest.mark.parametrize(("growth", "why"), [(True, "growth is found"), (None, "cannot be judged")])
+def test_an_order_of_items_is_refused_unless_there_is_no_growth_within_windows(growth, why):
+    moving = made(Movement())
+    how = {"order": 0.5, "growth_in_windows": growth}
+    found = estimate_movement(moving.responses, moving.day, Curves.of(items()), **how)
+    assert isinstance(found, Refused)
+    assert why in found.why
+
+
+def test_which_learners_are_looked_at_is_a_matter_of_their_keys(monkeypatch):
+    monkeypatch.setattr("irt_assets.psychometrics.estimation.movement.MOST_LEARNERS", 300)
+    moving = made(Movement(0.05**2), learners=320)
+    key = np.random.default_rng(3).permutation(320).astype(np.uint32)
+    keyed = replace(moving, responses=replace(moving.responses, key=key))
+    alone = moving.chosen((key < 300)[moving.responses.person])
+    assert estimated(keyed).movement == estimated(alone).movement
+    assert estimated(keyed).learners == 300
