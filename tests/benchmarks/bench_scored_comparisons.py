@@ -1,9 +1,11 @@
 """Scored items beside items of 0 and 1: constants, drift, information and DIF, from fits to answers.
 
     python -m tests.benchmarks.bench_scored_comparisons months --sets 120 --moved 0.08
+    python -m tests.benchmarks.bench_scored_comparisons months --sets 100 --drawn
     python -m tests.benchmarks.bench_scored_comparisons groups --sets 100 --model pcm
 
 *Months*: 30 items, 15 of them with 2 to 4 points, that are all anchors, and N other learners N(.5, 1.2²) in the month.
+Estimates are fitted to answers, or (`--drawn`) drawn as their errors say.
 *Groups*: 10 items, half of them scored; N learners N(0, 1) and N of N(−.5, 1²). One item, another each time, has all
 its steps moved so far that its two curves differ by a wABC of `--moved`: items of either kind move by the same size. Of
 the others: share of p < .05, by kind of item.
@@ -55,6 +57,8 @@ def month(rng: np.random.Generator, args: argparse.Namespace, found: Found) -> N
     by = moved_by(truth, moved, args.moved)
 
     def fitted(items: ScoredItems, mean: float, sd: float):
+        if args.drawn:
+            return items.rescaled(sd, mean).estimated(rng, args.learners)
         return fit_em(items.answers(rng, rng.normal(mean, sd, args.learners)), model=items.models, threads=1)
 
     origin = fitted(truth, 0.0, 1.0)
@@ -105,6 +109,7 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=100)
     parser.add_argument("--learners", type=int, default=2000)
     parser.add_argument("--moved", type=float, default=0.0)
+    parser.add_argument("--drawn", action="store_true")
     parser.add_argument("--model", choices=("gpcm", "pcm"), default="gpcm")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
