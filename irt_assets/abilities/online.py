@@ -145,8 +145,8 @@ class Learner:
     target_theta: float | None = None
 
 
-def read_measures(connection: psycopg.Connection, now: datetime) -> Measures:
-    """What learners are measured with from `now` on.
+def read_measures(connection: psycopg.Connection, now: datetime, known: Measures | None = None) -> Measures:
+    """What learners are measured with from `now` on; `known`: what was read before.
 
     Item times are those of the last night; where no night has any, those up to the last midnight, computed and stored
     in the caller's transaction.
@@ -155,7 +155,9 @@ def read_measures(connection: psycopg.Connection, now: datetime) -> Measures:
     for scale in read_scales(connection, now).values():
         published = set_with_errors(connection, scale.scale_id, now)
         if published.items:
-            measures[scale.scale_id] = Measure.of(scale, published, _item_times(connection, scale, now))
+            before = known.scales.get(scale.scale_id) if known else None
+            times = _item_times(connection, scale, now, before.times if before else None)
+            measures[scale.scale_id] = Measure.of(scale, published, times)
     return Measures(now, measures)
 
 
@@ -173,10 +175,13 @@ def read_past_measure(connection: psycopg.Connection, scale: Scale, at: datetime
     return Measure.of(scale, published, times)
 
 
-def _item_times(connection: psycopg.Connection, scale: Scale, now: datetime) -> ItemTimes | DatedTimes:
+def _item_times(
+    connection: psycopg.Connection, scale: Scale, now: datetime, known: ItemTimes | DatedTimes | None
+) -> ItemTimes | DatedTimes:
     if scale.movement:
         start = ability_start(now, scale)
-        stored = stored_dated_times(connection, start, now, scale)
+        dated = known if isinstance(known, DatedTimes) else None
+        stored = stored_dated_times(connection, start, now, scale, dated)
         return stored or times_for_scoring(connection, start, now, scale, on_postgres(connection))
     found = ability_times_of_last_night(connection, scale, now)
     if found is not None:

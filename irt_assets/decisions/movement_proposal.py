@@ -15,7 +15,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.abilities.batch import curves_of
-from irt_assets.common.partitions import Month
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.decisions.movement_change import movement_effect
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.item_errors import set_with_errors
@@ -38,7 +38,7 @@ from irt_assets.responses.scale_decisions import MOVEMENT, proposals_wanted, rea
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, first_column
+from resources.postgres.database import Database, first_column, one_value
 
 YEAR = timedelta(weeks=52)
 MOST_INTERCEPTS = 6
@@ -57,17 +57,27 @@ def propose_where_wanted(database: Database, month: str) -> list[MovementProposa
 
 
 def propose_movement(connection: psycopg.Connection, scale_id: str, month: str | None = None) -> MovementProposal:
-    """Estimate how abilities of a scale moved in the 52 weeks before the end of a month (None: of the last done), and
-    keep what is found as a proposal, or why nothing is, in the caller's transaction.
+    """Estimate how abilities of a scale moved in the 52 weeks before the end of a month (None: of the last done, or
+    where none is, of the last with answers), and keep what is found as a proposal, or why nothing is, in the caller's
+    transaction.
 
-    Raises PermanentFailure where no month of the scale was taken to the ledger.
+    Raises PermanentFailure where the scale has no answers.
     """
-    month = month or last_done_month(connection, scale_id)
-    if month is None:
-        raise PermanentFailure(f"no month of scale {scale_id} was taken to the ledger yet: nothing can be estimated")
+    month = month or last_done_month(connection, scale_id) or _last_answered(connection, scale_id)
     proposal = _proposal(connection, scale_id, month)
     keep_proposal(connection, proposal)
     return proposal
+
+
+def _last_answered(connection: psycopg.Connection, scale_id: str) -> str:
+    last = one_value(
+        connection,
+        "SELECT max(completed_at) FROM attempt JOIN question USING (item_id) WHERE scale_id = %s AND mode = 'live'",
+        (scale_id,),
+    )
+    if last is None:
+        raise PermanentFailure(f"scale {scale_id} has no answers: nothing can be estimated")
+    return month_of(last)
 
 
 def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> MovementProposal:

@@ -31,7 +31,7 @@ from resources.files.object_store import ObjectStore
 
 MOST_NAMED = 10
 BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
-FITTED_BY_LEVEL = "it was fitted in groups of learners, and the scale's months are not any more"
+FITTED_BY_LEVEL = "it was fitted by level or by weeks of learners, and the scale's months are not any more"
 BY_WEEK = "the month was fitted by weeks of learners, and these are not compared with learners"
 
 

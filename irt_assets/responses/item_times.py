@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -39,10 +39,12 @@ from resources import tables
 from resources.cluster.relational import Run, on_nearest_log
 from resources.postgres import warehouse
 from resources.postgres.database import LOCK, lock_key, one_value
-from resources.postgres.sources import record_sources
+from resources.postgres.sources import record_sources, recorded_sources
 
 ITEM_TIMES = tables.item_response_time.name
 DAY = microseconds(EPOCH + timedelta(days=1))
+NAMED_IN_QUERY = 100
+"""Items that a query may name: to write and plan one with thousands takes longer than to read the times of all."""
 NIGHTS_KEPT = 30
 """How many nights back the times of the last night are looked for: older ones are pruned (see `jobs.retention`)."""
 
@@ -123,11 +125,12 @@ class DatedTimes:
     the last one that is known.
 
     months: by their first midnights, ascending. days: by midnights within these months, of items without a time at the
-    month's first.
+    month's first. sources: the stored rows that they were read from, and their hashes.
     """
 
     months: Mapping[datetime, ItemTimes]
     days: Mapping[datetime, ItemTimes]
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def digest(self, until: datetime) -> str:
         """Hash of the times that judge answers of before a time."""
@@ -242,25 +245,40 @@ def _current_dated_times(
 
 
 def stored_dated_times(
-    connection: psycopg.Connection, start: datetime, end: datetime, scale: Scale
+    connection: psycopg.Connection, start: datetime, end: datetime, scale: Scale, known: DatedTimes | None = None
 ) -> DatedTimes | None:
     """The `DatedTimes` of [start, end) as they are stored, whatever has come to the log since; None where a month has
-    none."""
-    months, days = {}, {}
-    for first in _first_midnights(start, end):
+    none. Rows that are `known` are not read again."""
+    months: dict[datetime, ItemTimes] = {}
+    days: dict[datetime, ItemTimes] = {}
+    firsts = _first_midnights(start, end)
+    wanted = [_partition(first, ability_times_since(first, scale)) for first in firsts]
+    wanted += [_partition(first_midnight(first + timedelta(days=31)), _since_of_days(first)) for first in firsts]
+    recorded = recorded_sources(connection, ITEM_TIMES)
+    sources = {partition: recorded[partition] for partition in wanted if partition in recorded}
+    if known is not None and known.sources == sources:
+        return known
+    for first in firsts:
         of_month = item_times(connection, first, ability_times_since(first, scale))
         if of_month is None:
             return None
         months[first] = of_month
-        known = {*of_month.item_ids}
+        old = {*of_month.item_ids}
         rows = connection.execute(
             "SELECT as_of, item_id, median_ms, n FROM item_response_time WHERE since = %s ORDER BY as_of, item_id",
             (_since_of_days(first),),
         ).fetchall()
-        for midnight, of_day in groupby((row for row in rows if row[1] not in known), lambda row: row[0]):
-            items, medians, counts = zip(*(row[1:] for row in of_day), strict=True)
-            days[midnight] = ItemTimes(np.array(items, object), np.array(medians, float), np.array(counts, np.int64))
-    return DatedTimes(months, days)
+        days |= _by_midnight(row for row in rows if row[1] not in old)
+    return DatedTimes(months, days, sources)
+
+
+def _by_midnight(rows: Iterable[tuple[Any, ...]]) -> dict[datetime, ItemTimes]:
+    """The times of rows of as_of, item, median and number, in order of the first."""
+    found = {}
+    for midnight, of_day in groupby(rows, itemgetter(0)):
+        items, medians, counts = zip(*(row[1:] for row in of_day), strict=True)
+        found[midnight] = ItemTimes(np.array(items, object), np.array(medians, float), np.array(counts, np.int64))
+    return found
 
 
 def _first_midnights(start: datetime, end: datetime) -> list[datetime]:
@@ -300,10 +318,7 @@ def _current_days(
         | {"partition": _partition(after, since)},
     ).fetchall()
     if rows:
-        found = {}
-        for midnight, of_day in groupby((row for row in rows if row[1] is not None), lambda row: row[0]):
-            items, medians, counts = zip(*(row[1:] for row in of_day), strict=True)
-            found[midnight] = ItemTimes(np.array(items, object), np.array(medians, float), np.array(counts, np.int64))
+        found = _by_midnight(row for row in rows if row[1] is not None)
     else:
         found = {midnight: compute_item_times(run, midnight, since, new) for midnight in midnights}
         if _may_store(connection, after, since):
@@ -354,7 +369,7 @@ def ability_times_of_last_night(
 
 def _timed(as_of: datetime, since: datetime, items: Sequence[str] | None = None) -> ir.Table:
     attempts = attempts_between(since, as_of)
-    if items is not None:
+    if items is not None and len(items) <= NAMED_IN_QUERY:
         attempts = attempts.filter(attempts.item_id.isin(list(items)))
     return attempts.filter(attempts.mode == "live", attempts.correct.notnull(), attempts.response_time_ms.notnull())
 
@@ -369,6 +384,7 @@ def compute_item_times(run: Run, as_of: datetime, since: datetime, items: Sequen
             total_ms=timed.response_time_ms.sum(),
         )
     )
+    found = _only(found, items)
     return ItemTimes(
         found["item_id"].to_numpy(zero_copy_only=False),
         found["median_ms"].to_numpy(),
@@ -391,7 +407,14 @@ def _sums_between(run: Run, points: Sequence[datetime], items: Sequence[str] | N
     stretches = [(timed.completed_at < instant(until), n) for n, until in enumerate(points[1:])]
     timed = timed.mutate(stretch=ibis.cases(*stretches))
     grouped = timed.group_by("item_id", "stretch")
-    return run(grouped.agg(n=timed.response_time_ms.count(), total_ms=timed.response_time_ms.sum()))
+    return _only(run(grouped.agg(n=timed.response_time_ms.count(), total_ms=timed.response_time_ms.sum())), items)
+
+
+def _only(found: pa.Table, items: Sequence[str] | None) -> pa.Table:
+    """The rows of some items, or of all."""
+    if items is None:
+        return found
+    return found.filter(pc.is_in(found["item_id"], pa.array(items, found["item_id"].type)))
 
 
 def _added(sums: pa.Table, first: int, last: int) -> pa.Table:

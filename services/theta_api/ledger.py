@@ -23,6 +23,7 @@ from irt_assets.abilities.online import Measures, read_measures
 from irt_assets.abilities.sweep import record_online_updates
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.movement import STILL, Movement
 from irt_assets.responses.scales import Scale
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 from resources.postgres.database import Database
@@ -142,7 +143,7 @@ class Ledger:
         if self._measures is None and (fault := schema_version(self._database).fault):
             raise PermanentFailure(fault)
         with self._database.connect() as connection:
-            measures = read_measures(connection, self.clock())
+            measures = read_measures(connection, self.clock(), self._measures)
             if self._measures is None:
                 record_online_updates(connection, self._online_updates)
         if self._measures is None:
@@ -209,4 +210,6 @@ class Ledger:
 def _compile() -> None:
     """Score a made-up learner, so that the first request does not wait for the compiler."""
     zero = np.zeros(1, dtype=np.int32)
-    estimate(Responses(zero, zero, np.ones(1, dtype=np.int8), 1, ("item",)), {"item": ItemRow(1.0, 0.0)}, Scale("warm"))
+    made_up = Responses(zero, zero, np.ones(1, dtype=np.int8), 1, ("item",), at=zero.astype(np.int64))
+    for movement in (STILL, Movement(variance=0.01)):
+        estimate(made_up, {"item": ItemRow(1.0, 0.0)}, Scale("warm", movement=movement))

@@ -1,12 +1,18 @@
 """How often a 95 % interval holds an ability that moves, with the rules that `auto` proposes for its scale.
 
     python -m tests.benchmarks.bench_moving_ability --learners 2000 --seed 261127
+    python -m tests.benchmarks.bench_moving_ability --log lkt_statistics_cloze.csv.gz
 
 Each row is a scale: learners with ten answers a week over 52 weeks to random items of 200, a ~ LogNormal(0, .3) and
 b ~ N(0, 1), θ ~ N(0, 1) in the first week. In rows with a gap nobody answers for 26 weeks in the middle, and θ is that
 at the first answer after it; in the others that at the last answer. Movement is estimated from the whole year. Beside
 it stands the score of a constant from the same answers. The last row has parameters from a fit of other learners, and
 intervals with their errors. ± is one standard error, over learners. Prints a Markdown table.
+
+With a log (columns user_id, item_id, answered_at, correct) it says what `auto` makes of it, and, by the walk, how
+probable the answers of a day are given those of the days before: mean −log p an answer, on learners' second and later
+days. First answers to an item count; items are fitted to half of the learners, and the others are looked at. Items that
+share no learner are fitted apart.
 """
 
 from __future__ import annotations
@@ -14,16 +20,21 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from irt_assets.psychometrics.core.design import components
 from irt_assets.psychometrics.core.errors import Refused
 from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.movement import MovementEstimate, estimate_movement
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.psychometrics.scoring.moving_ability import moving_eap
+from irt_assets.psychometrics.scoring.moving_filter import Answers, Lattice, filtered
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors, common_errors
 from tests.testbed.moving_ability import answered
 
@@ -76,7 +87,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--learners", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=261127)
+    parser.add_argument("--log", type=Path)
     options = parser.parse_args()
+    if options.log is not None:
+        _on_log(options.log, np.random.default_rng(options.seed))
+        return
     print(f"{options.learners} learners a row, seed {options.seed}\n")
     print("| truth | rules: √q a week, g a year, s | covers | RMSE | bias | SE | constant: covers | RMSE | auto, s |")
     print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
@@ -142,6 +157,70 @@ def _line(name: str, found: MovementEstimate, moving: Scores, still: Scores, the
         if scores is moving:
             parts += [f"{off.mean():+.3f}", f"{scores.se.mean():.3f}"]
     return f"| {name} | {' | '.join(parts)} | {took:.0f} |"
+
+
+def _on_log(path: Path, rng: np.random.Generator) -> None:
+    log = pd.read_csv(path).dropna(subset=["correct"])
+    log["day"] = (pd.to_datetime(log["answered_at"], format="ISO8601") - pd.Timestamp(0, tz="UTC")).dt.days
+    log = log.sort_values("answered_at").drop_duplicates(["user_id", "item_id"]).sort_values("user_id", kind="stable")
+    person, users = pd.factorize(log["user_id"])
+    item, names = pd.factorize(log["item_id"])
+    day, score = log["day"].to_numpy(), log["correct"].to_numpy().astype(np.int8)
+    held = rng.permutation(len(users)) < len(users) // 2
+
+    def of(whose: np.ndarray) -> tuple[Responses, np.ndarray]:
+        rows = whose[person]
+        renumbered = (np.cumsum(whose) - 1)[person[rows]].astype(np.int32)
+        some = Responses(renumbered, item[rows].astype(np.int32), score[rows], int(whose.sum()), tuple(names))
+        return some, day[rows]
+
+    learners, _ = of(~held)
+    a, d = np.full((2, len(names)), np.nan)
+    for part in components(learners):
+        own = np.isin(names, part.items)
+        kept = np.unique(learners.person[own[learners.item]])
+        some = own[learners.item]
+        fit = fit_em(
+            Responses(
+                np.searchsorted(kept, learners.person[some]).astype(np.int32),
+                (np.cumsum(own) - 1)[learners.item[some]].astype(np.int32),
+                learners.score[some],
+                len(kept),
+                tuple(names[own]),
+            ),
+            model="2pl",
+        )
+        a[own], d[own] = fit.a, fit.d
+    curves = Curves.of(ItemCurves(a, d, np.where(np.isnan(a), np.nan, 0.0)))
+    print(
+        f"{len(users)} learners, {np.ptp(day) + 1} days; auto:",
+        estimate_movement(*of(np.ones(len(users), bool)), curves),
+    )
+    responses, days = of(held)
+    earliest = np.full(responses.n_persons, days.max())
+    np.minimum.at(earliest, responses.person, days)
+    first = days == earliest[responses.person]
+    later = np.bincount(responses.person, ~first, minlength=responses.n_persons)
+
+    def log_p(movement: Movement) -> np.ndarray:
+        """Of each learner's later days, summed."""
+        lattice = Lattice.of(curves.population, movement)
+        alone = Responses(
+            responses.person[first], responses.item[first], responses.score[first], responses.n_persons, tuple(names)
+        )
+        every, before = (
+            filtered(Answers.of(some, when, curves), curves, lattice, 1)[0].log_likelihood
+            for some, when in ((responses, days), (alone, days[first]))
+        )
+        return every - before
+
+    still = log_p(Movement(1e-12))
+    n = later.sum()
+    print(f"{(later > 0).sum()} learners held out, {n:.0f} answers on later days: constant {-still.sum() / n:.4f}")
+    for walk in (0.02, 0.03, 0.05, 0.07, 0.1):
+        gain = log_p(Movement(walk**2)) - still
+        error = np.sqrt(np.sum((gain - later * gain.sum() / n) ** 2)) / n
+        print(f"walk {walk:.2f}² a week: {(-still - gain).sum() / n:.4f}, {-gain.sum() / n:+.5f} ± {error:.5f}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
@@ -59,8 +60,13 @@ def test_what_was_planted_is_found(movement, start):
     assert found.log_likelihood >= found.without_walk
 
 
+@functools.cache
+def still() -> MovementEstimate:
+    return estimated(made(Movement()))
+
+
 def test_abilities_that_stand_still_are_proposed_to_do_so():
-    found = estimated(made(Movement()))
+    found = still()
     assert found.proposed == Movement()
     assert min(found.p.values()) > 0.01
 
@@ -68,8 +74,7 @@ def test_abilities_that_stand_still_are_proposed_to_do_so():
 def test_the_likelihood_is_that_of_the_answers_given_those_before():
     """Against a sum over every path of a lattice for one learner: with q = 0 and s² = 0, the probability of all answers
     is the integral of their likelihood, whatever their days."""
-    moving = made(Movement())
-    found = estimated(moving)
+    moving, found = made(Movement()), still()
     nodes = np.linspace(-8, 8, 801)
     log_right, log_wrong = items().log_tables(nodes)
     of = moving.responses
@@ -106,10 +111,11 @@ def test_an_order_of_items_is_refused_unless_there_is_no_growth_within_windows(g
 
 
 def test_which_learners_are_looked_at_is_a_matter_of_their_keys(monkeypatch):
-    monkeypatch.setattr("irt_assets.psychometrics.estimation.movement.MOST_LEARNERS", 300)
-    moving = made(Movement(0.05**2), learners=320)
-    key = np.random.default_rng(3).permutation(320).astype(np.uint32)
+    for limit in ("MOST_LEARNERS", "FEWEST_LEARNERS"):
+        monkeypatch.setattr(f"irt_assets.psychometrics.estimation.movement.{limit}", 30)
+    moving = made(Movement(0.05**2), learners=40)
+    key = np.random.default_rng(3).permutation(40).astype(np.uint32)
     keyed = replace(moving, responses=replace(moving.responses, key=key))
-    alone = moving.chosen((key < 300)[moving.responses.person])
+    alone = moving.chosen((key < 30)[moving.responses.person])
     assert estimated(keyed).movement == estimated(alone).movement
-    assert estimated(keyed).learners == 300
+    assert estimated(keyed).learners == 30

@@ -132,6 +132,7 @@ def test_priors_are_those_of_the_window_and_none_is_no_prior() -> None:
 def test_a_fit_is_made_otherwise_where_its_model_or_priors_are_not_those_in_force() -> None:
     scale = Scale("s", model="3pl", model_since=month(8), priors=Priors(c=Beta(5.0, 17.0)))
     assert made_otherwise(model_spec(scale), scale) is None
+    assert "scored_items" not in model_spec(scale).as_json(), "a log without them keeps what it stored"
     other = made_otherwise(StagedSpec(model="2pl"), scale)
     assert other == "the fit is a 2PL and the scale's model is 3pl since 2026-08"
     assert made_otherwise(StagedSpec(model="rasch"), Scale("s")) == "the fit is a Rasch and the scale's model is 2pl"

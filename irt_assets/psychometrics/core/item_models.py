@@ -314,16 +314,20 @@ class ItemCurves:
     def score_tables(self, nodes: Floats) -> tuple[Floats, Floats]:
         """log P of each score above 0, and log P(0) of the same item, both (M, Q), an item's rows next to each other;
         zero rows for items without a curve. Of items of two categories it is `log_tables`."""
-        more = tuple(some for some in self.others if not some.model.two_categories)
-        plain = replace(self, others=tuple(some for some in self.others if some.model.two_categories))
+        more = [some for some in self.others if not some.model.two_categories]
+        if not more:
+            return self.log_tables(nodes)
         n = self.categories - 1
-        first = np.cumsum(n) - n
-        given, lowest = (np.repeat(table, n, axis=0) for table in plain.log_tables(nodes))
+        first, plain = np.cumsum(n) - n, np.ones(len(n), dtype=bool)
+        given, lowest = np.empty((n.sum(), len(nodes))), np.empty((n.sum(), len(nodes)))
         for some in more:
             logs = some.model.log_probabilities(nodes, some.parameters(self.a, self.d), some.categories)
-            for own, j in zip(logs, some.at.tolist(), strict=True):
-                rows = slice(first[j], first[j] + n[j])
-                given[rows], lowest[rows] = own[:, 1 : 1 + n[j]].T, own[:, 0]
+            above = np.arange(logs.shape[2] - 1)
+            has = above < n[some.at][:, None]
+            rows = (first[some.at][:, None] + above)[has]
+            given[rows], lowest[rows] = logs[:, :, 1:].swapaxes(1, 2)[has], np.repeat(logs[:, :, 0], n[some.at], axis=0)
+            plain[some.at] = False
+        given[first[plain]], lowest[first[plain]] = self.select(np.flatnonzero(plain)).log_tables(nodes)
         return given, lowest
 
     def log_tables(self, nodes: Floats) -> tuple[Floats, Floats]:

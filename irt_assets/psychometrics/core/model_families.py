@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit, log_softmax, logit, softmax
+from scipy.special import expit, logit, softmax
 
 from irt_assets.psychometrics.core import curves
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
@@ -455,9 +455,11 @@ class PartialCreditModel(ItemModel):
     def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         points = np.arange(len(parameters) - 2)
         eta = np.multiply.outer(parameters[0], theta) + parameters[1][:, None]
-        t = np.where(points < categories[:, None], parameters[2:].T, -np.inf)
-        found: Floats = log_softmax(eta[:, :, None] * points + t[:, None, :], axis=2)
-        return found
+        t = np.where(points[:, None] < categories, parameters[2:], -np.inf)
+        logs = points[:, None, None] * eta + t[:, :, None]  # scores first: sums over them are then of whole rows
+        logs -= logs.max(axis=0)
+        logs -= np.log(np.exp(logs).sum(axis=0))
+        return np.moveaxis(logs, 0, 2)
 
     def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:
         p = self.probabilities(theta, parameters, categories)

@@ -77,7 +77,7 @@ def estimate_movement(
     growth_in_windows: bool | None = False,
     threads: int | None = 1,
 ) -> MovementEstimate | Refused:
-    """How abilities move, or why that cannot be told.
+    """How abilities move, or why that cannot be determined.
 
     Args:
         day: shape (R,), the UTC day of each response.
@@ -211,7 +211,9 @@ class _Sample:
     def maximum(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
         """Where the likelihood is highest with the other parts 0.
 
-        Quasi-Newton steps with the sum of outer products of learners' slopes for information (Berndt et al. 1974)."""
+        Quasi-Newton steps with the sum of outer products of learners' slopes for information (Berndt, Hall, Hall &
+        Hausman 1974).
+        """
         moved = np.flatnonzero([*(part in free for part in PARTS), True, True])
         x = np.where(np.isin(np.arange(5), moved), begin, 0.0)
         here = self.log_likelihoods(x)

@@ -234,13 +234,15 @@ class Curves:
         information = None if effects is None else np.where(usable, items.information(theta), 0.0)
 
         counted = CountedScores.of(items) if items.scored else None
+        first, item_of_row = (counted.first_row, counted.item_of_row) if counted else (None, None)
 
         def at(rows: npt.NDArray[np.integer[Any]], theta: Floats) -> tuple[Floats, Floats]:
-            if counted is None:
+            if counted is None or first is None or item_of_row is None:
                 return items.select(rows).log_tables(theta)
-            of, place = np.unique(counted.item_of_row[rows], return_inverse=True)
+            of, place = np.unique(item_of_row[rows], return_inverse=True)
             some = items.select(of)
-            within = CountedScores.of(some).first_row[place] + rows - counted.first_row[of[place]]
+            n = counted.categories[of] - 1
+            within = (np.cumsum(n) - n)[place] + rows - first[of[place]]
             given, lowest = some.score_tables(theta)
             return given[within], lowest[within]
 

@@ -164,9 +164,7 @@ class ParameterErrors:
         bend = by_eta / (1 - c) / np.maximum(p, _TINY) ** 2  # −∂(ω/a)/∂c, and ∂(ω/a)/∂η but for a factor c
         weighs = np.stack([omega / a + eta * c * bend, -(a**2) * c * bend, -a * bend * by_logit_c])
         by = ((score - p) * weighs + moves).T / total[:, None]
-        third = widened(self.items.further_cov, len(self.items.item_ids), 1)[:, :1, :3]
-        cov = with_further(self.items.cov_of_each, third)[item]
-        own = np.einsum("rx,rxy,ry->r", by, cov, by)
+        own = np.einsum("rx,rxy,ry->r", by, self._cov_of_three[item], by)
         if of_scores is not None:
             own = np.where(np.isnan(of_scores[0]), own, of_scores[1] / total**2)
         if counts is not None:
@@ -194,6 +192,20 @@ class ParameterErrors:
         return CountedScores.of(self.items.curves)
 
     @cached_property
+    def _cov_of_each(self) -> Floats:
+        return np.ascontiguousarray(self.items.cov_of_each)
+
+    @cached_property
+    def _further_cov(self) -> Floats:
+        return np.ascontiguousarray(widened(self.items.further_cov, len(self.items.item_ids), self.items.n_further))
+
+    @cached_property
+    def _cov_of_three(self) -> Floats:
+        """Shape (J, 3, 3), of a, b and logit c."""
+        third = widened(self.items.further_cov, len(self.items.item_ids), 1)[:, :1, :3]
+        return with_further(self._cov_of_each, third)
+
+    @cached_property
     def _steps(self) -> Floats:
         """Shape (J, C): t of partial credit items."""
         found = np.zeros(self._counted.table.shape)
@@ -214,8 +226,8 @@ class ParameterErrors:
             self.items.b,
             self._steps,
             self._counted.categories,
-            np.ascontiguousarray(self.items.cov_of_each),
-            np.ascontiguousarray(widened(self.items.further_cov, len(self.items.item_ids), self.items.n_further)),
+            self._cov_of_each,
+            self._further_cov,
             found,
         )
         return found
