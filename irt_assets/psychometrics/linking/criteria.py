@@ -117,6 +117,11 @@ class Pairs:
         return np.isin(np.arange(self.size), [j for some in self.old.others for j in some.at.tolist()])
 
     @property
+    def _scored(self) -> bool:
+        """Whether all that a, b and c do not make up have scores above 1."""
+        return bool(self.old.others) and not any(some.model.two_categories for some in self.old.others)
+
+    @property
     def _units(self) -> Floats:
         """J of the module's text, shape (K, 2, 2); without slopes of their own that of items moved in b alone."""
         by_ab = np.stack([self.weights, self.weights * self.nodes]) @ self.old.curve_by_ab(self.nodes)
@@ -161,7 +166,7 @@ class Pairs:
             if side.further_cov is not None and curved.any():
                 by_all = np.concatenate([by, by_further], axis=2)
                 own = by_all @ side.cov_of_all @ by_all.swapaxes(1, 2)
-                cov = added(cov, own - of_each(cov)) if self._by_scores.any() else own
+                cov = added(cov, own - of_each(cov)) if self._scored else own
             sides.append(cov)
         return Differences(d, by_constants[:, :, 0 if self.free_slope else 1 :], added(*sides), self.tests_slopes)
 
