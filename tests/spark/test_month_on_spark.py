@@ -14,6 +14,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.gates.month_judged import State
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.lake import export_days
+from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.snapshot import current_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
 from resources.cluster.lake import Lake
@@ -67,9 +68,20 @@ def _assert_abilities_are_of_the_whole_log(graph: Graph) -> None:
             (kind, end),
         ).fetchall()
 
+    walk: dict[Subject, str] = {"ability_variance": "0.01", "ability_growth": "0.01"}
+    drop = "DELETE FROM response_log WHERE completed_at < %s"
     with graph.database.connect() as connection:
         before = abilities(connection, "monthly")
-        connection.execute("DELETE FROM response_log WHERE completed_at < %s", (start,))
+        with connection.transaction(force_rollback=True):
+            first = Month(rooms.MONTHS[0]).start
+            record_decisions(connection, rooms.SCALE, walk, first, by="nobody", reason="abilities that move")
+            measure_at(connection, end, "nightly", "in PostgreSQL, where abilities move")
+            moving = abilities(connection, "nightly")
+            assert moving != before
+            connection.execute(drop, (start,))
+            measure_at(connection, end, "nightly", "abilities move, with a month dropped")
+            assert abilities(connection, "nightly") == moving
+        connection.execute(drop, (start,))
         for kind in ("monthly", "nightly"):
             connection.execute("DELETE FROM mirt_ability WHERE (kind, window_end) = (%s, %s)", (kind, end))
             measure_at(connection, end, kind, f"{kind}, with a month dropped")  # type: ignore[arg-type]

@@ -17,7 +17,8 @@ def upgrade() -> None:
         COMMENT ON TABLE scale_decision IS
             'What a person decided on a scale''s model and how its abilities move. Append-only.';
         COMMENT ON COLUMN scale_decision.subject IS
-            'model, prior_a, prior_b, prior_c, ability_variance, ability_growth, occasion_variance, guessing or misfit';
+            'model, prior_a, prior_b, prior_c, occasions, ability_variance, ability_growth, occasion_variance, '
+            'guessing or misfit';
         COMMENT ON COLUMN scale_decision.value IS
             'the model; a prior, such as lognormal(0, 0.5), or none; a number or auto, of a movement; accepted, of '
             'guessing and misfit; reference, of misfit';
