@@ -2,7 +2,7 @@
 
 from alembic import op
 
-revision = "0053_movement"
+revision = "0052_movement"
 down_revision = "0051_moving_ability"
 oldest_code = "0039_learner_reports"
 carried = ("movement_proposal",)
