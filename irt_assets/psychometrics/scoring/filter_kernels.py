@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.psychometrics.core.kernels import EXP_OF_MINUS_THREE_TENTHS, _compiled, _inlined, _take
+from irt_assets.psychometrics.core.kernels import _compiled, _inlined, _take, exp_of_part
 
 DONE, TRUNCATED = 0, 1
 """What became of a learner: filtered, or a window was too small."""
@@ -34,19 +34,7 @@ it is still 3.35."""
 def _relative(logs, top, out):  # type: ignore[no-untyped-def]
     """out = exp(logs − top), none of them above 1: (e^(x/1024))^1024 as in `kernels._normalise`, good to 1e-12."""
     for q in range(logs.size):
-        y = max(logs[q] - top, LEAST) * (1 / 1024) + 0.3
-        e = 1 + y * (1 / 12)
-        e = 1 + y * (1 / 11) * e
-        e = 1 + y * (1 / 10) * e
-        e = 1 + y * (1 / 9) * e
-        e = 1 + y * (1 / 8) * e
-        e = 1 + y * (1 / 7) * e
-        e = 1 + y * (1 / 6) * e
-        e = 1 + y * (1 / 5) * e
-        e = 1 + y * (1 / 4) * e
-        e = 1 + y * (1 / 3) * e
-        e = 1 + y * (1 / 2) * e
-        e = (1 + y * e) * EXP_OF_MINUS_THREE_TENTHS
+        e = exp_of_part(max(logs[q] - top, LEAST) * (1 / 1024))
         e = e * e
         e = e * e
         e = e * e
