@@ -221,7 +221,7 @@ def update(
     """Measure and store a learner on every scale whose published items were answered in the days before `now`.
 
     lookback_days: None for all answers that count, or for `USUAL_DAYS` where θ is constant. Where ability moves, a θ of
-    some days is no θ of now, and is not stored.
+    some days is not that of now, and is not stored.
 
     The same answers scored with the same set are the same row. Another update of the learner waits until the caller's
     transaction ends.

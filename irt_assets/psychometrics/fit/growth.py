@@ -41,7 +41,7 @@ GROWS, DECLINES = 2.37, -3.09
 LARGEST_SE = 0.15
 """With a larger error of growth, an estimate of 0 does not exclude .3."""
 FEWEST_ANCHORS = 5
-"""Fewest anchors from which growth is told by their place."""
+"""Fewest anchors from whose places growth is estimated."""
 MOST_RESPONSES = 1_000_000
 """Responses of learners who are drawn at random where there are more: enough for the test."""
 _LEFT = 1e-4
