@@ -285,6 +285,12 @@ def measured_in(connection: psycopg.Connection, scale_id: str, end: datetime) ->
     return found
 
 
+def last_measured_month(connection: psycopg.Connection, scale_id: str) -> str | None:
+    """The last month whose learners were measured on a scale; None where none was."""
+    ends = [end for scale, end in _sets_used(connection) if scale == scale_id]
+    return month_of(max(ends) - timedelta(microseconds=1)) if ends else None
+
+
 def stale_months(connection: psycopg.Connection) -> dict[str, str]:
     """Months whose abilities were scored with another set, or another movement, than is now in force at their end,
     with a mark of the present ones.

@@ -227,8 +227,8 @@ def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by
     confirm(f"change how abilities of scale {scale} move from {change.first_month} on?", yes)
     done = movement_change.decide_movement_change(database, change, by=by, reason=reason)
     say(f"decided: scale {scale} from {done.first_month} on")
-    for month in done.stale:
-        say(f"  abilities to be measured again: {month}")
+    if done.stale:
+        say("  they are measured again by the sensor ledger, while `irt serve` runs")
 
 
 @app.command()
@@ -241,11 +241,12 @@ def movement(
 ) -> None:
     """How abilities of a scale move from the newest decisions on, and what was last proposed."""
     with current_database().connect() as connection:
+        scales = read_scales(connection)
+        if scale not in scales:
+            raise PermanentFailure(f"there is no scale {scale}; there are: {', '.join(scales) or 'none'}")
         if propose:
             propose_movement(connection, scale)
-        known, decided = read_scales(connection).get(scale), read_decisions(connection, scale)
-        if known is None:
-            raise PermanentFailure(f"there is no scale {scale!r}")
+        known, decided = scales[scale], read_decisions(connection, scale)
         found = newest_proposal(connection, scale)
     if as_json:
         print_json({"movement": asdict(known.movement), "proposal": asdict(found) if found else None})

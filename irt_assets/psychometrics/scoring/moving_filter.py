@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import next_fast_len
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats, Ints
@@ -120,8 +121,8 @@ def _taps(variance: float) -> Floats:
     n = int(np.ceil(2 * variance))
     if n == 0:
         return np.ones(1)
-    size = 2 * n + 2
-    of_step = 1 - variance / n * (1 - np.cos(2 * np.pi * np.arange(n + 2) / size))
+    size = next_fast_len(2 * n + 1, real=True)
+    of_step = 1 - variance / n * (1 - np.cos(2 * np.pi * np.arange(size // 2 + 1) / size))
     found = np.fft.irfft(of_step**n, size)[: n + 1]
     half = found[: 1 + int(_SMOOTHED * np.sqrt(variance))]
     both = np.concatenate([half[:0:-1], half])
