@@ -110,6 +110,11 @@ def estimate_movement(
         return float(chi2.sf(ratio, 1)) / (1 if part == "growth" else 2)
 
     every = fit(PARTS, np.array([0.3, 0.0, 0.1, 0.0, 0.0]))
+    if every.unbounded:
+        return Refused(
+            f"the likelihood rises up to the greatest or least {' and '.join(every.unbounded)} that is looked for: "
+            "answers are almost all right, almost all wrong, or do not depend on ability"
+        )
     p = {part: p_without(PARTS, part) for part in PARTS}
     kept: tuple[str, ...] = PARTS
     of_kept = p
@@ -252,6 +257,13 @@ class _Maximum(NamedTuple):
         found = np.zeros(5)
         found[self.moved] = np.sqrt(np.diag(np.linalg.pinv(self.slopes.T @ self.slopes)))
         return found
+
+    @property
+    def unbounded(self) -> list[str]:
+        """What is at a limit that is not one of its meaning, as 0 is of a variance."""
+        at_limit = (self.x >= _UPPER) | (self.x <= np.where(_LOWER < 0, _LOWER, -1))
+        names = *PARTS, "mean at the start", "SD at the start"
+        return [name for name, there in zip(names, at_limit, strict=True) if there]
 
 
 def _weeks(day: Ints) -> int:

@@ -117,14 +117,14 @@ class Lattice:
 
 def _taps(variance: float) -> Floats:
     """What n steps of a walk of three points make of one node, n the least with variance/n ≤ ½: shape (2r + 1,), of at
-    most `_SMOOTHED` SDs to either side."""
+    most `_SMOOTHED` SDs to either side, and at least one node."""
     n = int(np.ceil(2 * variance))
     if n == 0:
         return np.ones(1)
     size = next_fast_len(2 * n + 1, real=True)
     of_step = 1 - variance / n * (1 - np.cos(2 * np.pi * np.arange(size // 2 + 1) / size))
     found = np.fft.irfft(of_step**n, size)[: n + 1]
-    half = found[: 1 + int(_SMOOTHED * np.sqrt(variance))]
+    half = found[: 1 + max(1, int(_SMOOTHED * np.sqrt(variance)))]
     both = np.concatenate([half[:0:-1], half])
     return both / both.sum()
 
