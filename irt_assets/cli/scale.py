@@ -161,15 +161,10 @@ def set_values(
         _set_movement(scale, texts, first_month, by, reason, yes)
     elif texts.keys() <= set(OF_THE_MODEL):
         _set_model(scale, texts, first_month, by, reason, yes)
-    elif not rules:
-        raise PermanentFailure(
-            f"{', '.join(name for name in texts if name in MOVEMENT)}: how abilities move is decided apart from the "
-            "model and the priors, as it has other effects: set them in two commands"
-        )
     elif len(rules) < len(texts):
         raise PermanentFailure(
-            f"{', '.join(rules)} {'is a rule' if len(rules) == 1 else 'are rules'}, for all months, and a model, a "
-            "prior or a movement holds from a month on: set them in two commands"
+            f"set {' and '.join(texts)} in commands of their own: a model and its priors, how abilities move, and "
+            "rules, which hold for all months, have other effects each"
         )
     elif first_month is not None:
         raise PermanentFailure(

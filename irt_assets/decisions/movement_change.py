@@ -132,7 +132,7 @@ def preview_movement_change(
         change = _requested(connection, scale_id, values, first_month, calibrations_begin)
         if not change.values:
             return change
-        end = Month(max(change.first_month, last_done_month(connection, scale_id) or "")).end
+        end = Month(max(change.first_month, _last_scored_month(connection, scale_id) or "")).end
         before = movement_in_force(read_decisions(connection, scale_id), end)
         change = _applied(connection, change, by="preview", reason="preview")
         after = movement_in_force(read_decisions(connection, scale_id), end)
@@ -161,9 +161,8 @@ def decide_movement_change(database: Database, change: MovementChange, *, by: st
 
 
 def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movement, after: Movement) -> MovementEffect:
-    """Score the learners of the last month that was taken to the ledger, or measured if none was, as abilities move and
-    as they would, by the function that measures them."""
-    month = last_done_month(connection, scale_id) or last_measured_month(connection, scale_id)
+    """Score the learners of the last month as abilities move and as they would, by the function that measures them."""
+    month = _last_scored_month(connection, scale_id)
     if month is None:
         return MovementEffect("", "no month of the scale was measured yet")
     end = Month(month).end
@@ -186,6 +185,11 @@ def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movem
         se_after=float(se_after.mean()),
         **ThetaShift.between(theta, theta_after, scale.pass_theta).as_dict(),
     )
+
+
+def _last_scored_month(connection: psycopg.Connection, scale_id: str) -> str | None:
+    """The last month that was taken to the ledger; where none was, the last that was measured."""
+    return last_done_month(connection, scale_id) or last_measured_month(connection, scale_id)
 
 
 def _requested(

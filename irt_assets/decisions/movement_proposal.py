@@ -29,7 +29,6 @@ from irt_assets.psychometrics.core.movement import STILL
 from irt_assets.psychometrics.estimation.movement import (
     FEWEST_OCCASIONS,
     MOST_LEARNERS,
-    MovementEstimate,
     estimate_movement,
 )
 from irt_assets.psychometrics.fit.growth import SOME_ORDER, WindowGrowth, days_since_first_answer, share_explained
@@ -42,6 +41,8 @@ from resources.postgres.database import Database, first_column, one_value
 
 YEAR = timedelta(weeks=52)
 MOST_INTERCEPTS = 6
+SHOWN = ("learners", "occasions", "weeks", "errors", "p", "log_likelihood", "without_walk")
+"""Fields of a `MovementEstimate` that a proposal keeps."""
 
 
 def propose_where_wanted(database: Database, month: str) -> list[MovementProposal]:
@@ -96,14 +97,12 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
     )
     if isinstance(found, Refused):
         return MovementProposal(scale_id, month, found.why)
-    effect = movement_effect(connection, scale_id, scale.movement, found.proposed)
-    intercepts = {one.month: one.spec.linking_constants.intercept for one in fits[-MOST_INTERCEPTS:]}
-    return MovementProposal(
-        scale_id,
-        month,
-        **asdict(found.proposed),
-        details=_numbers(found) | {"effect": effect.sentence, "intercepts": intercepts},
-    )
+    details: dict[str, Any] = {name: getattr(found, name) for name in SHOWN} | {
+        "estimate": asdict(found.movement),
+        "effect": movement_effect(connection, scale_id, scale.movement, found.proposed).sentence,
+        "intercepts": {one.month: one.spec.linking_constants.intercept for one in fits[-MOST_INTERCEPTS:]},
+    }
+    return MovementProposal(scale_id, month, **asdict(found.proposed), details=details)
 
 
 def _answers(connection: psycopg.Connection, scale: Scale, published: PublishedSet, end: datetime) -> Responses:
@@ -148,19 +147,6 @@ class _Order:
         if not found:
             return cls()
         return cls(max(r2 for r2, _ in found), None if all(what == "not separable" for _, what in found) else True)
-
-
-def _numbers(found: MovementEstimate) -> dict[str, Any]:
-    return {
-        "learners": found.learners,
-        "occasions": found.occasions,
-        "weeks": found.weeks,
-        "estimate": asdict(found.movement),
-        "errors": dict(found.errors),
-        "p": dict(found.p),
-        "log_likelihood": found.log_likelihood,
-        "without_walk": found.without_walk,
-    }
 
 
 def lines_of(proposal: MovementProposal) -> Iterator[str]:

@@ -90,8 +90,11 @@ def test_what_was_previewed_before_another_decision_is_not_decided(measured: Dat
         (("ability_variance=-0.1",), "ability_variance is a number from 0 to 1, or auto; got '-0.1'"),
         (("ability_growth=nan",), "ability_growth is a number from -1 to 1, or auto; got 'nan'"),
         (("occasion_variance=much",), "occasion_variance is a number from 0 to 4, or auto; got 'much'"),
-        (("ability_variance=0.01", "model=1pl"), "decided apart from the model and the priors"),
-        (("ability_variance=0.01", "min_responses=110"), "min_responses is a rule, for all months, and a model, a"),
+        (("ability_variance=0.01", "model=1pl"), "set ability_variance and model in commands of their own"),
+        (
+            ("ability_variance=0.01", "min_responses=110"),
+            "set ability_variance and min_responses in commands of their own",
+        ),
         (("ability_variance=0.01", "--from", "June"), "a decision on a scale holds from a month on"),
         (("ability_variance=0.01", "--scale", "other"), "scale other has no origin yet"),
     ],

@@ -175,11 +175,9 @@ class _Sample:
         return cls(some, row, table, curves.population, threads)
 
     def first(self, n: int) -> _Sample:
-        start = self.answers.start[: n + 1]
+        of, start = self.answers, self.answers.start[: n + 1]
         rows = slice(start[-1])
-        answers = Answers(
-            start, self.answers.day[rows], self.answers.row[rows], self.answers.right[rows], slice(None), 0
-        )
+        answers = of._replace(start=start, day=of.day[rows], row=of.row[rows], right=of.right[rows])
         return replace(self, answers=answers, row=self.row[rows])
 
     @cached_property
@@ -261,7 +259,7 @@ class _Maximum(NamedTuple):
     @property
     def unbounded(self) -> list[str]:
         """What is at a limit that is not one of its meaning, as 0 is of a variance."""
-        at_limit = (self.x >= _UPPER) | (self.x <= np.where(_LOWER < 0, _LOWER, -1))
+        at_limit = (self.x >= _UPPER) | (_LOWER < 0) & (self.x <= _LOWER)
         names = *PARTS, "mean at the start", "SD at the start"
         return [name for name, there in zip(names, at_limit, strict=True) if there]
 
