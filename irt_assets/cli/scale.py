@@ -131,8 +131,8 @@ def set_values(
         typer.Argument(
             metavar="NAME=VALUE…",
             help="model=3pl, prior_a=lognormal(0,0.5), prior_b=normal(0,2), prior_c=beta(5,17), a prior=none; "
-            "occasions=week; ability_variance=0.0025, ability_growth=0.01, occasion_variance=0.09, each a week's or "
-            "auto; or a rule of the scale, e.g. min_responses=300.",
+            "occasions=week; ability_variance=0.0025 and ability_growth=0.01 (a week's), occasion_variance=0.09 (a "
+            "day's), each also auto; or a rule of the scale, e.g. min_responses=300.",
         ),
     ],
     by: By,

@@ -75,7 +75,6 @@ def estimate_movement(
     *,
     order: float = 0.0,
     growth_in_windows: bool | None = False,
-    threads: int | None = 1,
 ) -> MovementEstimate | Refused:
     """How abilities move, or why that cannot be determined.
 
@@ -93,7 +92,7 @@ def estimate_movement(
             f"items have an order within windows (R² of elapsed time on item {order:.2f}) and {found}: difficulties "
             "have absorbed part of it, and growth would be underestimated"
         )
-    sample = _Sample.of(responses, day, curves, threads)
+    sample = _Sample.of(responses, day, curves)
     if isinstance(sample, Refused):
         return sample
     scouts = sample.first(_SCOUTS)
@@ -143,10 +142,9 @@ class _Sample:
     row: npt.NDArray[np.int32]
     table: Floats
     population: Population
-    threads: int | None
 
     @classmethod
-    def of(cls, responses: Responses, day: Ints, curves: Curves, threads: int | None) -> _Sample | Refused:
+    def of(cls, responses: Responses, day: Ints, curves: Curves) -> _Sample | Refused:
         """The learners with enough occasions, or why there are too few."""
         answers = Answers.of(responses, day, curves)
         person = np.repeat(np.arange(responses.n_persons), np.diff(answers.start))
@@ -172,7 +170,7 @@ class _Sample:
             curves.population, Movement(occasion_variance=_UPPER[2] * _UNITS[2] * curves.population.sd**2)
         )
         table, row = table_of(some, curves, widest)
-        return cls(some, row, table, curves.population, threads)
+        return cls(some, row, table, curves.population)
 
     def first(self, n: int) -> _Sample:
         of, start = self.answers, self.answers.start[: n + 1]
@@ -201,7 +199,7 @@ class _Sample:
         """Shape (n,)."""
         lattice = Lattice.of(self.population, self.movement(x))
         into = Filtered.of(self.answers, self.population)
-        from_start(self.answers, self.row, self.table, lattice, into, self.start(x), self.threads)
+        from_start(self.answers, self.row, self.table, lattice, into, self.start(x), 1)
         return into.log_likelihood
 
     def slopes(self, x: Floats, at_x: Floats, moved: Ints) -> Floats:

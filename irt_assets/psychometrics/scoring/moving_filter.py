@@ -145,8 +145,7 @@ class Begun(NamedTuple):
     log_likelihood: Floats
 
 
-@dataclass
-class Filtered:
+class Filtered(NamedTuple):
     """What the filter finds of n learners, as its compiled loop fills it: `found` (n,) says how it went."""
 
     theta: Floats
@@ -246,12 +245,7 @@ def run(
             logs,
             stands,
             between,
-            into.theta,
-            into.se,
-            into.log_likelihood,
-            into.share,
-            into.fade,
-            into.found,
+            *into,
         )
         level, low, high, from_step, to_step, day = stands.tolist()
         return Begun(level, low, high, float(between[0]), day, from_step, to_step, weights, logs)
