@@ -3,8 +3,6 @@
 A set gate that fails is an error, the others warn. None stops its run: the publication step judges every scale again,
 by the same functions, and fails with the reason where all of them are held. Each is partitioned by month and names the
 scale.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
 import logging

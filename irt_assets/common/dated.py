@@ -1,8 +1,6 @@
 """Checks of partitions, as Dagster shows them: it shows only the newest evaluation, whatever its partition.
 
 So each begins with its partition, and ends with the earlier partitions in which the check still fails.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
 from collections.abc import Callable, Collection

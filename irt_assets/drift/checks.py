@@ -1,7 +1,5 @@
 """Checks of what follows a month: its drift, DIF and information. Drift of high severity is an error, everything else
 warns; none holds a month. What could not be tested for DIF is reported and is not a failure.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""The check of daily features: no answer is lost and none is counted twice.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
-"""
+"""The check of daily features: no answer is lost and none is counted twice."""
 
 from datetime import datetime
 

@@ -1,7 +1,4 @@
-"""Checks of the weekly KPIs: every key is there and in its range, and every null has a reason.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
-"""
+"""Checks of the weekly KPIs: every key is there and in its range, and every null has a reason."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any

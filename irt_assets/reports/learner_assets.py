@@ -1,7 +1,4 @@
-"""The asset of the weekly learner reports, and its checks. Thin: the files are made in `learner_week`.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
-"""
+"""The asset of the weekly learner reports, and its checks. Thin: the files are made in `learner_week`."""
 
 from datetime import UTC, date, datetime
 
