@@ -1,6 +1,7 @@
 """Checks of the weekly KPIs: every key is there and in its range, and every null has a reason."""
 
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from functools import partial
 from typing import Any
 
@@ -40,7 +41,7 @@ def unexplained(record: Mapping[str, Any]) -> Iterator[str]:
 
 def _judge(find: Callable[[Mapping[str, Any]], Iterator[str]], look: Looked) -> dg.AssetCheckResult:
     query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s ORDER BY user_id"
-    records = look.connection.execute(query, (look.window.start.date(),)).fetchall()
+    records = look.connection.execute(query, (date.fromisoformat(look.partition),)).fetchall()
     wrong = {user: faults for user, record in records if (faults := [*find(record)])}
     first = [f"{user}: {'; '.join(faults)}" for user, faults in list(wrong.items())[:SHOWN]]
     more = f" and {len(wrong) - SHOWN} more learners" if len(wrong) > SHOWN else ""
