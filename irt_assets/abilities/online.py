@@ -68,9 +68,15 @@ class Measure:
     recent: str
 
     @classmethod
-    def of(cls, scale: Scale, published: PublishedSet, times: ItemTimes | DatedTimes) -> Measure:
+    def of(
+        cls, scale: Scale, published: PublishedSet, times: ItemTimes | DatedTimes, before: Measure | None = None
+    ) -> Measure:
+        """`before`: an earlier one, whose curves it keeps where they are the same."""
         items = ScoredItems.of(published.items, times, published.withdrawn)
-        curves = curves_of(items.item_ids, published.items, scale, published.testlets)
+        if before and (before.scale, before.published.set_hash) == (scale, published.set_hash):
+            curves = before.curves
+        else:
+            curves = curves_of(items.item_ids, published.items, scale, published.testlets)
         errors = published.errors.among(items.item_ids) if published.errors else None
         return cls(scale, published, items, curves, errors, times, learner_query(scale), recent_query(scale))
 
@@ -157,7 +163,7 @@ def read_measures(connection: psycopg.Connection, now: datetime, known: Measures
         if published.items:
             before = known.scales.get(scale.scale_id) if known else None
             times = _item_times(connection, scale, now, before.times if before else None)
-            measures[scale.scale_id] = Measure.of(scale, published, times)
+            measures[scale.scale_id] = Measure.of(scale, published, times, before)
     return Measures(now, measures)
 
 
