@@ -140,7 +140,7 @@ def test_a_denominator_makes_shares_whole(tmp_path: Path) -> None:
 
 
 def test_a_matrix_of_scores_alone_is_refused_with_the_highest_of_each_column(tmp_path: Path) -> None:
-    with pytest.raises(PermanentFailure, match=r"column e1 has scores up to 4; column e2 has scores up to 2\.(.|\n)*max"):
+    with pytest.raises(PermanentFailure, match=r"column e1 has scores up to 4; column e2 has scores up to 2\."):
         read(tmp_path, "person,e1,e2\nann,4,0\nbob,0,2\ncid,3,2\n", AsGiven())
 
 

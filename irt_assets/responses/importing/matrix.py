@@ -58,8 +58,10 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
             name
             for name, counts in values.items()
             if _are_scores(counts, words)
-            or ((most := maxima.of_item(name)) > 1)
-            and (maxima.names(name) or 2 * _in_range(counts, most, by) >= counts.total() > 0)
+            or (
+                ((most := maxima.of_item(name)) > 1)
+                and (maxima.names(name) or 2 * _in_range(counts, most, by) >= counts.total() > 0)
+            )
         ]
     points = {
         name: max(int(float(text)) for text in counts)
