@@ -337,7 +337,7 @@ def test_the_highest_score_is_stated_and_never_read_off_the_answers(file, text: 
     assert read.n_categories.tolist() == [2, 6]
     assert read.score.tolist() == [0, 3, 1, 1, 2]
     assert read_answers(file(text), None, read_max_scores("4")).responses.n_categories.tolist() == [5, 5]
-    with pytest.raises(PermanentFailure, match="item i2: score '3'"):
+    with pytest.raises(PermanentFailure, match="item i2: score '3', and its scores are 0 … 2"):
         read_answers(file(text), None, read_max_scores("2"))
 
 
