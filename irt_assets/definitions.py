@@ -4,8 +4,6 @@ What does not belong here: implementations of anything. Importing this module bu
 process's settings, and connects nowhere.
 """
 
-from __future__ import annotations
-
 import gc
 import warnings
 from collections.abc import Sequence

@@ -3,8 +3,6 @@
 What does not belong here: what materialising an asset does, and the decisions of schedules and sensors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import dagster as dg

@@ -6,8 +6,6 @@ to it, and the backfill waits for ever. A sensor's tick runs in the code server:
 reported once more. What does not belong here: which runs these are (see `run_progress`).
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg

@@ -8,8 +8,6 @@ another came in its place, the night finds.) What does not belong here: the filt
 `psychometrics.scoring.moving_ability`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import struct
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 What does not belong here: whether a partition is right (see `month_status`), or should be made (see `jobs`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 

@@ -3,8 +3,6 @@
 Belongs here: what is exported, and the three kinds of file. What does not: the command (cli/export.py).
 """
 
-from __future__ import annotations
-
 import json
 import os
 import tempfile

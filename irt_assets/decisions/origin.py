@@ -4,8 +4,6 @@ A scale starts from the bank's own parameters on the items tagged `anchor`, or f
 declared its origin (see `origin_sources`). Both publish their values with the rule `origin` from the first month on.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any

@@ -3,8 +3,6 @@
 Belongs here: reading and fitting it, and refusing what cannot serve. Does not belong here: writing it (see `origin`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime

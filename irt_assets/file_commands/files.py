@@ -5,8 +5,6 @@ writing that never leaves half a file. What a file is (CSV, TSV, gzip, Parquet) 
 `responses.importing.readers`; tables of item parameters are in `tables`.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence

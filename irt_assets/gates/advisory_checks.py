@@ -1,7 +1,5 @@
 """Checks that only warn about a month and never hold it: pure functions of `Evidence`, like the gates."""
 
-from __future__ import annotations
-
 from irt_assets.common.wording import some_of
 from irt_assets.gates.coverage import gaps
 from irt_assets.gates.evidence import Evidence, Verdict

@@ -4,8 +4,6 @@ Each is a pure function of `Evidence`, read from the database and the object sto
 the publication step and the command line all judge by these and nothing else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

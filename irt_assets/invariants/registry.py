@@ -1,7 +1,5 @@
 """Every invariant, in the order of the report."""
 
-from __future__ import annotations
-
 from irt_assets.invariants import activity, drift, forecasts, learners, months, publications, reports, snapshots
 from irt_assets.invariants.invariant import Invariant
 

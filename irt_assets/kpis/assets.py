@@ -1,7 +1,4 @@
-"""The assets of KPIs. Thin: the rows are made in `weekly`.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
-"""
+"""The assets of KPIs. Thin: the rows are made in `weekly`."""
 
 from datetime import UTC, datetime
 from statistics import median

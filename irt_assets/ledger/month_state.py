@@ -3,8 +3,6 @@
 What does not belong here: what state follows from it (see `gates.month_status`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, LiteralString
 

@@ -3,8 +3,6 @@
 What does not belong here: how a difference is tested (psychometrics, drift).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 from irt_assets.blocks import Block, Figure, Figures, Paragraph

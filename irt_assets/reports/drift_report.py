@@ -4,8 +4,6 @@ What does not belong here: reading tables (drift_facts.py), the rule for proposa
 sections behind the first page (drift_sections.py).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ What does not belong here: their order (drift_report.py), the numbers of one ite
 drawn (drift_charts.py).
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator, Sequence
 

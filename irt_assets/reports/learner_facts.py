@@ -4,8 +4,6 @@ Learners with a live answer in the eight weeks that end with the week get a repo
 further back. What does not belong here: the report's words (see `learner_page`).
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping

@@ -3,8 +3,6 @@
 What does not belong here: what to do about an item (drift_actions.py), and its numbers (item_shown.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import psycopg

@@ -9,8 +9,6 @@ medians are computed again, so that it does not matter in which order months, ni
 belong here: which answers are rapid (see `psychometrics.eligibility`).
 """
 
-from __future__ import annotations
-
 import hashlib
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The exporter over HTTP: `/metrics`, and `/health`, which answers in any state of the database."""
 
-from __future__ import annotations
-
 from prometheus_client import CollectorRegistry, ProcessCollector
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse

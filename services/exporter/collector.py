@@ -3,8 +3,6 @@
 What does not belong here: what is read (see `readings`).
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -4,8 +4,6 @@ The same functions as for `irt status` decide what is late, violated or silent. 
 is read, and what happens where the database is away (see `collector`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime

@@ -110,7 +110,7 @@ def test_a_record_that_was_spoilt_is_named_by_the_checks(graph: Graph) -> None:
     run_sql(graph.database, """UPDATE weekly_kpi SET kpis = kpis - 'A_t' || '{"S": 2}' WHERE user_id = 'u07'""")
     present, _ = build_kpi_checks(weekly("2026-01", running=True))
     context = check_context(graph.week, graph.instance)
-    evaluation = present.op.compute_fn.decorated_fn(context, graph.database)
+    evaluation = present.op.compute_fn.decorated_fn(context, graph.database, graph.defs.resources["store"])
     assert not evaluation.passed
     assert "u07: A_t is missing; S = 2, expected 0 to 1" in (evaluation.description or "")
 

@@ -4,8 +4,6 @@ What belongs here: the file's format, the built-in presets, and finding the mapp
 What its rules do to values is in `clean`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping as Map
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Which columns of a matrix are items."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence

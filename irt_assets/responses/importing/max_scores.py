@@ -3,8 +3,6 @@
 What does not belong here: what a file's scores are (see `scoring`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 

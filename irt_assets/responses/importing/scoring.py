@@ -4,8 +4,6 @@ What belongs here: the three rules, the highest scores of items, what each leave
 file's scores fit none.
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """A search for learners by the beginning of their id. What does not belong here: one learner's data (see `learner`)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from irt_assets.abilities.online import Learner, Theta, find_learner, find_learners, latest_of, scale_to_answer_by
