@@ -47,10 +47,7 @@ def abilities_forecast_the_next_answers(look: InvariantContext) -> Found:
         if months and scale.movement:
             yield from _of_month(look.connection, scale, months[-1])
         elif newest.movement:
-            yield NotTested(
-                f"no month of scale {scale_id} that was taken to the ledger began with a movement in force",
-                subject=scale_id,
-            )
+            yield NotTested(f"no month of scale {scale_id} in the ledger began with a movement", subject=scale_id)
 
 
 def _of_month(connection: psycopg.Connection, scale: Scale, month: str) -> Found:
