@@ -405,8 +405,8 @@ def _times_of(
 
 
 def _sums_between(run: Run, points: Sequence[datetime], items: Sequence[str] | None = None) -> pa.Table:
-    """By item and stretch of time, from each of `points` to the next, the number and sum of times, for a fraction of the
-    cost of medians; columns: item_id, stretch (from 0 on), n, total_ms."""
+    """By item and stretch of time, from each of `points` to the next, the number and sum of times: for a fraction of
+    the cost of medians. Columns: item_id, stretch (from 0 on), n, total_ms."""
     timed = _timed(points[-1], points[0], items)
     stretches = [(timed.completed_at < instant(until), n) for n, until in enumerate(points[1:])]
     timed = timed.mutate(stretch=ibis.cases(*stretches))
