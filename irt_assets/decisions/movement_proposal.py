@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 import psycopg
@@ -30,7 +29,6 @@ from irt_assets.psychometrics.core.movement import STILL
 from irt_assets.psychometrics.estimation.movement import (
     FEWEST_OCCASIONS,
     MOST_LEARNERS,
-    MovementEstimate,
     estimate_movement,
 )
 from irt_assets.psychometrics.fit.growth import SOME_ORDER, WindowGrowth, days_since_first_answer, share_explained
@@ -105,7 +103,7 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
         scale_id,
         month,
         **asdict(found.proposed),
-        details=_numbers(found) | {"effect": effect.sentence, "intercepts": intercepts},
+        details=asdict(found) | {"effect": effect.sentence, "intercepts": intercepts},
     )
 
 
@@ -148,19 +146,6 @@ class _Order:
         if not found:
             return cls()
         return cls(max(r2 for r2, _ in found), None if all(what == "not separable" for _, what in found) else True)
-
-
-def _numbers(found: MovementEstimate) -> dict[str, Any]:
-    return {
-        "learners": found.learners,
-        "occasions": found.occasions,
-        "weeks": found.weeks,
-        "estimate": asdict(found.movement),
-        "errors": dict(found.errors),
-        "p": dict(found.p),
-        "log_likelihood": found.log_likelihood,
-        "without_walk": found.without_walk,
-    }
 
 
 def lines_of(proposal: MovementProposal) -> Iterator[str]:
