@@ -84,8 +84,8 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
     """A table in any format of `rows_of`, or the JSON of a fit, which also knows the mean and SD of θ.
 
     `metric_d` is the D of P = c + (1 − c)/(1 + exp(−D·a(θ − b))) that the table was made with, where its column D does
-    not say; `in_metric` says what is multiplied by it. Raises PermanentFailure naming line and item: a ≤ 0, c outside [0, 1), items that occur twice,
-    values that are not numbers, parameters of a form that are not all there.
+    not say; `in_metric` says what is multiplied by it. Raises PermanentFailure naming line and item: a ≤ 0, c outside
+    [0, 1), items that occur twice, values that are not numbers, parameters of a form that are not all there.
     """
     if not (metric_d > 0 and math.isfinite(metric_d)):
         raise PermanentFailure(f"--metric-d must be a positive number, such as 1 or 1.7, not {metric_d}")
