@@ -33,7 +33,7 @@ REPEATED_WITHIN = timedelta(hours=6)
 RECORDS_TOGETHER = 1000
 RUNS_LOOKED_BACK = 100
 MOST_REPORTS = 5
-"""How many times `jobs.requeue_lost_retries` reports one run's failure before giving up."""
+"""How many times `jobs.sensors` reports one run's failure before giving up."""
 
 
 def under_way(

@@ -13,7 +13,7 @@ import pytest
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import week_of, weekly
 from irt_assets.definitions import build_defs
-from irt_assets.kpis.checks import build_kpi_checks
+from irt_assets.kpis.assets import build_kpi_checks
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -17,8 +17,6 @@ are a_j·θ + d_j, so that the first sum is one slope and one intercept per pers
 items that most answer correctly may stand *flipped*, with right for wrong, P for 1 − P and −V for their score V.
 """
 
-from __future__ import annotations
-
 import itertools
 import os
 import pkgutil
