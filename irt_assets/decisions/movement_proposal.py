@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 import psycopg
@@ -44,8 +43,6 @@ from resources.postgres.database import Database, one_value
 
 YEAR = timedelta(weeks=52)
 MOST_INTERCEPTS = 6
-SHOWN = ("learners", "occasions", "weeks", "errors", "p", "log_likelihood", "without_walk")
-"""Fields of a `MovementEstimate` that a proposal keeps."""
 
 
 def propose_where_wanted(database: Database, month: str) -> list[MovementProposal]:
@@ -102,12 +99,14 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
     )
     if isinstance(found, Refused):
         return MovementProposal(scale_id, month, found.why)
-    details: dict[str, Any] = {name: getattr(found, name) for name in SHOWN} | {
-        "estimate": asdict(found.movement),
-        "effect": movement_effect(connection, scale_id, scale.movement, found.proposed).sentence,
-        "intercepts": {one.month: one.spec.linking_constants.intercept for one in fits[-MOST_INTERCEPTS:]},
-    }
-    return MovementProposal(scale_id, month, **asdict(found.proposed), details=details)
+    effect = movement_effect(connection, scale_id, scale.movement, found.proposed)
+    intercepts = {one.month: one.spec.linking_constants.intercept for one in fits[-MOST_INTERCEPTS:]}
+    return MovementProposal(
+        scale_id,
+        month,
+        **asdict(found.proposed),
+        details=asdict(found) | {"effect": effect.sentence, "intercepts": intercepts},
+    )
 
 
 def _answers(connection: psycopg.Connection, scale: Scale, published: PublishedSet, end: datetime) -> Responses:

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.bench_moving_ability --learners 2000 --seed 261127
     python -m tests.benchmarks.bench_moving_ability --log lkt_statistics_cloze.csv.gz
+    python -m tests.benchmarks.bench_moving_ability --scored 1000000
 
 Each row is a scale: learners with ten answers a week over 52 weeks to random items of 200, a ~ LogNormal(0, .3) and
 b ~ N(0, 1), θ ~ N(0, 1) in the first week. In rows with a gap nobody answers for 26 weeks in the middle, and θ is that
@@ -14,6 +15,9 @@ probable the answers of a day are given those of the days before, by the movemen
 day before: mean −log p an answer, and by how much less that is than where θ is one constant. First answers to an item
 count; items are fitted to half of the learners, and the others are looked at. Items that share no learner are fitted
 apart.
+
+With a number to be scored: processor seconds of what a month and a night do with answers that are read and judged, for
+so many learners with two answers on each of 50 days, where θ is constant and where it moves, 50,000 in turn.
 """
 
 from __future__ import annotations
@@ -21,14 +25,18 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from irt_assets.abilities.batch import scored
+from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.design import components
 from irt_assets.psychometrics.core.errors import Refused
 from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -37,6 +45,8 @@ from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.psychometrics.scoring.moving_ability import moving_eap
 from irt_assets.psychometrics.scoring.moving_filter import Answers, Lattice, filtered
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors, common_errors
+from irt_assets.responses.item_times import DAY
+from irt_assets.responses.scales import Scale
 from tests.testbed.moving_ability import answered
 
 WEEKS, A_WEEK, ITEMS = 52, 10, 200
@@ -93,7 +103,11 @@ def main() -> None:
     parser.add_argument("--learners", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=261127)
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--scored", type=int)
     options = parser.parse_args()
+    if options.scored is not None:
+        _scored(options.scored, np.random.default_rng(options.seed))
+        return
     if options.log is not None:
         _on_log(options.log, np.random.default_rng(options.seed))
         return
@@ -103,6 +117,26 @@ def main() -> None:
     for k, (name, (truth, gap, own)) in enumerate(ROWS.items()):
         _row(name, truth, gap, own, np.random.default_rng([options.seed, k]), options.learners)
     _row(FITTED, path(WALK, 0.5), False, 0.0, np.random.default_rng([options.seed, 99]), options.learners, fitted=True)
+
+
+def _scored(learners: int, rng: np.random.Generator) -> None:
+    a, b = rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
+    items = ItemCurves(a, -a * b, np.zeros(ITEMS))
+    errors = _fitted(items, rng, 2000)
+    values = zip(errors.items.a.tolist(), errors.items.b.tolist(), strict=True)
+    published = PublishedSet({f"i{j}": ItemRow(*ab) for j, ab in enumerate(values)}, "", errors=errors)
+    constant = Scale("s")
+    scales = {"constant": constant, "moves": replace(constant, movement=Movement(WALK**2, 0.5 / YEAR, 0.1**2))}
+    some, spent = min(learners, 50_000), dict.fromkeys(scales, 0.0)
+    for _ in range(learners // some):
+        made = answered(items, path(WALK, 0.5)(rng, some)[:, :50], 7 * np.arange(50), 2, rng)
+        responses = replace(made.responses, at=made.day * DAY)
+        for name, scale in scales.items():
+            begin = time.process_time()
+            scored(published, scale, None, responses, np.arange(some).astype(str).astype(object))
+            spent[name] += time.process_time() - begin
+    said = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
+    print(f"{learners:,} learners with 100 answers: {said}, × {spent['moves'] / spent['constant']:.2f}")
 
 
 def _row(

@@ -46,7 +46,7 @@ class MovementEstimate:
     """What the likelihood says of a scale's movement, per week and on the scale of θ.
 
     Attributes:
-        movement, errors: the maximum, and standard errors by the names of `Movement`'s parts.
+        estimate, errors: the maximum, and standard errors by the names of `Movement`'s parts.
         log_likelihood: there; without_walk: where the walk is 0 and growth and a day's variance are free.
         p: of each part that it is 0 with the others free: likelihood ratio against χ²₁, or for a variance ½χ²₀ + ½χ²₁.
         start: of θ on the first day.
@@ -55,7 +55,7 @@ class MovementEstimate:
         learners, occasions, weeks: what this rests on.
     """
 
-    movement: Movement
+    estimate: Movement
     errors: Mapping[str, float]
     log_likelihood: float
     without_walk: float
@@ -120,7 +120,7 @@ def estimate_movement(
         kept = tuple(part for part in kept if part != max(of_kept, key=lambda part: of_kept[part]))
         of_kept = {part: p_without(kept, part) for part in kept}
     return MovementEstimate(
-        movement=sample.movement(every.x),
+        estimate=sample.movement(every.x),
         errors=dict(zip(PARTS, (every.errors * sample.units)[:3].tolist(), strict=True)),
         log_likelihood=every.log_likelihood,
         without_walk=fits[PARTS[1:]].log_likelihood,
