@@ -101,6 +101,14 @@ def test_too_little_is_refused(how, why):
     assert why in found.why
 
 
+def test_answers_that_are_all_right_say_nothing():
+    moving = made(Movement())
+    right = replace(moving.responses, score=np.ones_like(moving.responses.score))
+    found = estimate_movement(right, moving.day, Curves.of(items()))
+    assert isinstance(found, Refused)
+    assert "mean at the start" in found.why
+
+
 @pytest.mark.parametrize(("growth", "why"), [(True, "growth is found"), (None, "cannot be judged")])
 def test_an_order_of_items_is_refused_unless_there_is_no_growth_within_windows(growth, why):
     moving = made(Movement())
