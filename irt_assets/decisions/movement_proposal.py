@@ -4,8 +4,6 @@ Belongs here: which answers are used, and what a person reads. Does not belong h
 none (see `psychometrics.estimation.movement`), and the decision (see `movement_change`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from datetime import datetime, timedelta
