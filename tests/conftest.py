@@ -9,6 +9,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.timeout = patience.patient(float(config.getini("timeout")))
     if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
         # The process that only starts workers does without: they would wait while it imports the product.
-        config.pluginmanager.import_plugin("tests.helpers.worlds")
+        config.pluginmanager.register(import_module("tests.helpers.worlds"), "worlds")
 
 
 @pytest.hookimpl(wrapper=True)

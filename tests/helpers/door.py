@@ -28,6 +28,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tests.testbed.machine import free_port
+
 ROOT = Path(__file__).parents[2]
 NGINX = "/usr/sbin/nginx"
 HOST = "irt.example.org"
@@ -131,11 +133,6 @@ def listening() -> socket.socket:
 
 def port_of(made: socket.socket) -> int:
     return made.getsockname()[1]
-
-
-def free_port() -> int:
-    with listening() as made:
-        return port_of(made)
 
 
 @dataclass(frozen=True)

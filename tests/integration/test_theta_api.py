@@ -33,8 +33,9 @@ from services.theta_api.ledger import Ledger
 from services.theta_client import api as client
 from services.theta_client.api import PATH
 from tests.helpers.databases import READ_ONLY, altered
-from tests.helpers.door import ROOT, free_port, served
+from tests.helpers.door import ROOT, served
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
+from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
 

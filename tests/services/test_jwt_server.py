@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.helpers.door import ROOT, free_port
+from tests.helpers.door import ROOT
 from tests.testbed.issuer import ATTACKS, AUDIENCE, ISSUER, ORGANISATION, Issuer, private_key
+from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 
 OTHER = Issuer(key=private_key("RS256", "a stranger's"))
