@@ -81,7 +81,7 @@ def running(folder: Path, port: int | None = None, **settings: Any) -> Iterator[
         yield service
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(patient(10))
 
 
 def _wait_for(service: Running) -> None:

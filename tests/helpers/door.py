@@ -29,6 +29,7 @@ from cryptography.x509.oid import NameOID
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tests.testbed.machine import free_port
+from tests.testbed.patience import patient
 
 ROOT = Path(__file__).parents[2]
 NGINX = "/usr/sbin/nginx"
@@ -120,7 +121,7 @@ def served(app: ASGIApp, sockets: list[socket.socket]) -> Iterator[None]:
         yield
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(patient(10))
 
 
 def listening() -> socket.socket:
@@ -212,7 +213,7 @@ def opened(folder: Path, verifier: int, behind: Recorder, *, limit: str = "50r/s
             yield door
         finally:
             child.terminate()
-            child.wait(10)
+            child.wait(patient(10))
 
 
 def configure(folder: Path, door: Door, verifier: int, limit: str, patience: dict[str, str]) -> None:

@@ -456,7 +456,7 @@ def test_what_was_acknowledged_before_kill_9_is_there_once(settings: Settings, d
     def is_ready() -> bool:
         try:
             return requests.get(f"{url}/ready", timeout=5).status_code == 200
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     acknowledged: set[str] = set()

@@ -71,7 +71,7 @@ class World:
             make_months_ahead(connection, self.clock.now())
 
     def is_ready(self) -> bool:
-        with suppress(requests.ConnectionError):
+        with suppress(requests.RequestException):
             return requests.get(f"{self.url}/ready", timeout=5).status_code == 200
         return False
 
