@@ -6,8 +6,6 @@ What does not belong here: what follows no schedule of Dagster's (backups, drift
 those files are written by hand.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby

@@ -4,8 +4,6 @@ What does not belong here: implementations of anything. Importing this module bu
 process's settings, and connects nowhere.
 """
 
-from __future__ import annotations
-
 import gc
 import warnings
 from collections.abc import Sequence
@@ -28,8 +26,7 @@ from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
 from irt_assets.invariants.assets import build_invariant_assets
 from irt_assets.invariants.lake_check import build_lake_checks
-from irt_assets.kpis.assets import build_kpi_assets
-from irt_assets.kpis.checks import build_kpi_checks
+from irt_assets.kpis.assets import build_kpi_assets, build_kpi_checks
 from irt_assets.reports.assets import build_report_assets
 from irt_assets.reports.learner_assets import build_learner_report_assets, build_learner_report_checks
 from irt_assets.responses.assets import build_response_assets

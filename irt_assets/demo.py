@@ -4,8 +4,6 @@
 same with a user's log, as one window that becomes its own origin. What does not belong here: printing.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Mapping

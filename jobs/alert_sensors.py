@@ -4,8 +4,6 @@ They read events by a cursor with a small overlap, as ids and times may be commi
 by the present state (see `alerts`), so that what is read twice changes nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 

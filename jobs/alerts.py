@@ -4,8 +4,6 @@ Decisions only, each from the present state of the instance, so that an event th
 nothing. What does not belong here: cursors (see `alert_sensors`), the outbox, violated invariants.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime

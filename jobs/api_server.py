@@ -3,8 +3,6 @@
 What does not belong here: what it is asked for (see `kubernetes_launcher`).
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -7,8 +7,6 @@ nights have their times, abilities follow the published set (the sensor `ledger`
 whose fits it compares.
 """
 
-from __future__ import annotations
-
 import dagster as dg
 
 # A month that is held is fitted and linked like any other; what it does not do is to publish.

@@ -1,7 +1,5 @@
 """Whether the daemon is running. What does not belong here: starting it (see `irt_assets.servers.stack`)."""
 
-from __future__ import annotations
-
 import time
 
 import dagster as dg

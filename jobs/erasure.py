@@ -10,8 +10,6 @@ Published parameters, fits and other numbers over many learners stay. What does 
 erased (see `responses.erased`), and where else a learner is named (see `erasure_mentions`).
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter

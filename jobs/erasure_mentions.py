@@ -4,8 +4,6 @@ In tables whose structure shows which values are learners' ids, any id is found.
 is searched for: at least four characters, not digits alone, and not an item's id.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable

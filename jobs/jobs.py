@@ -3,8 +3,6 @@
 What does not belong here: what materialising an asset does, and the decisions of schedules and sensors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import dagster as dg
@@ -35,9 +33,8 @@ from jobs.plans import PLANS
 from jobs.prune import build_prune_job
 from jobs.pulls import pull
 from jobs.ready_months import ready_months
-from jobs.requeue_lost_retries import killed_runs
 from jobs.schedules import Job
-from jobs.sensors import build_theta_sensor, ledger
+from jobs.sensors import build_theta_sensor, killed_runs, ledger
 from resources.cluster.lake import lake_that_we_write
 from resources.dagster_compat import PRIORITY_TAG
 from resources.settings import Settings

@@ -8,13 +8,11 @@ If the API server does not answer, nothing is known about runs: those under way 
 queued again, and a cancelled one ends itself, as its worker reads its status.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psutil
 from dagster import DagsterInstance, DagsterRun
@@ -99,7 +97,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
         return {}
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: object) -> KubernetesRunLauncher:  # noqa: ARG003
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: object) -> Self:  # noqa: ARG003
         return cls(inst_data)
 
     def register_instance(self, instance: DagsterInstance) -> None:

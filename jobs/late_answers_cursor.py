@@ -3,8 +3,6 @@
 What does not belong here: reading the log (see `responses.late_months`), and asking Dagster (see `late_sensor`).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,7 +46,7 @@ class Memory:
     fresh: bool = False
 
     @classmethod
-    def read(cls, cursor: str | None, now: datetime) -> Memory:
+    def read(cls, cursor: str | None, now: datetime) -> "Memory":
         return TypeAdapter(cls).validate_json(cursor) if cursor else cls(_looks_back_to(now), {}, fresh=True)
 
     def write(self) -> str:
@@ -62,7 +60,7 @@ class Memory:
         """The days with new answers in live mode, or with changes."""
         return {one.day for one in new if self.seen.get(_cell(one), (0, 0))[1] != one.counts[1]}
 
-    def waiting(self, now: datetime) -> Memory:
+    def waiting(self, now: datetime) -> "Memory":
         return replace(self, noticed=self.noticed or now)
 
     def months_due(self, changed: Collection[str], late: Collection[str], now: datetime) -> tuple[set[str], set[str]]:
@@ -72,7 +70,7 @@ class Memory:
 
     def mark_handled(
         self, arrived: Iterable[Arrival], now: datetime, months: Iterable[str] = (), tonight: Iterable[str] = ()
-    ) -> Memory:
+    ) -> "Memory":
         since = _looks_back_to(now)
         hour = since.strftime("%Y-%m-%dT%H")
         seen = {_cell(one): one.counts for one in arrived if one.hour >= hour}

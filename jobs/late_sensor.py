@@ -1,7 +1,5 @@
 """The sensor that requests what late answers have made stale. It fetches and packs; `late_answers_cursor` decides."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Collection, Iterable
 from datetime import datetime, timedelta

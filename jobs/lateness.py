@@ -4,8 +4,6 @@ Light to import, for the exporter. What does not belong here: the words of an al
 (see `plans`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime

@@ -4,8 +4,6 @@ What belongs here: how that layer passes the name to Dagster's run coordinator, 
 is verified, and who may launch what (see `irt_assets.webserver.identity`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 

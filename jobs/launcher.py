@@ -9,8 +9,6 @@ neither a reused process id nor another machine's processes are mistaken for it.
 from boot, because the wall clock may be set while a run is going on; after a reboot nothing lives on.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -4,8 +4,6 @@ It only collects: `month_status` decides on months, `lateness` on what is late.
 What does not belong here: how it is shown (see `irt_assets.cli.status`).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field

@@ -4,8 +4,6 @@ A sensor does it and no job: a run every five minutes would be 288 a day that mo
 evaluated by the daemon and, where timers replace it, by `irt job own_tables`. Where neither the company's rows nor ours
 have changed since, one query says so. What does not belong here: what a row may be (see `importing.bank`), and which
 columns are which (see `own_tables`).
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
 import json

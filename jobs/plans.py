@@ -4,8 +4,6 @@ Light to import, for the exporter. What does not belong here: which partitions e
 which plans are late (see `lateness`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 

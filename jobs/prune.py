@@ -1,8 +1,6 @@
 """The job that deletes what nothing needs; `irt prune` does the same.
 
 What does not belong here: which rows and files these are (see `retention`), and which runs (see `run_retention`).
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
 from collections.abc import Iterator

@@ -2,8 +2,6 @@
 
 A sensor does it and no job: a run a minute would be 1,440 a day. It is evaluated by the daemon and, where timers
 replace it, by `irt job pull`. What does not belong here: what a pull does (see `responses.pulling`).
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
 import time

@@ -4,8 +4,6 @@ Each scale has its own alert when the month turns green, and another when it tur
 What does not belong here: what green is (see `month_status`), and alerts about failures (`alert_sensors`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 

@@ -4,8 +4,6 @@ Rows go first and files after them, a kind a transaction, so that whatever inter
 which the next time finds. What does not belong here: Dagster's runs and their logs (see `run_retention`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Deleting a run deletes its materialisations: the partition would be missing whil
 deleted only when nothing references it. What does not belong here: ticks (`retention` in dagster.yaml).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta

@@ -3,8 +3,6 @@
 What does not belong here: how its pod is made (see `kubernetes_launcher`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from dagster import MAX_RUNTIME_SECONDS_TAG, DagsterRun

@@ -8,8 +8,6 @@ The decisions are pure functions; the schedules only fetch and pack. What does n
 `late_sensor`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any

@@ -4,14 +4,12 @@ While a step goes on its output is in a local file, and from time to time a copy
 does not belong here: what is logged (see `resources.serving.logs`).
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from dagster import StringSource
 
@@ -57,9 +55,7 @@ class StoredComputeLogManager(CloudStorageComputeLogManager[Any], ConfigurableCl
         return {"base_dir": StringSource}
 
     @classmethod
-    def from_config_value(
-        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
-    ) -> StoredComputeLogManager:
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]) -> Self:
         return cls(inst_data=inst_data, **config_value)
 
     @cached_property

@@ -3,11 +3,10 @@
 What does not belong here: which partitions are busy (see `run_progress`), whether a worker lives (see `launcher`).
 """
 
-from __future__ import annotations
-
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Self
 
 import dagster as dg
 
@@ -53,7 +52,7 @@ class UnfinishedRun:
     why: str = ""
 
     @classmethod
-    def of(cls, record: dg.RunRecord, why: str = "") -> UnfinishedRun:
+    def of(cls, record: dg.RunRecord, why: str = "") -> Self:
         run = record.dagster_run
         since = datetime.fromtimestamp(record.start_time or record.create_timestamp.timestamp(), UTC)
         works = run.status not in (*IN_THE_QUEUE, dg.DagsterRunStatus.FAILURE)

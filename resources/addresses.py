@@ -4,11 +4,10 @@ A browser sends requests of any web page to any address, and says in `Host` unde
 which page asked. What does not belong here: the handling of a request (see `irt_assets.webserver`).
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Self
 from urllib.parse import urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -23,7 +22,7 @@ class Address:
     host: str
     port: int | None = None
 
-    def covers(self, other: Address) -> bool:
+    def covers(self, other: Self) -> bool:
         """Whether `other` is this address; one without a port stands for every port."""
         return self.host == other.host and self.port in (None, other.port)
 

@@ -1,7 +1,5 @@
 """Tables as Dagster shows them: those of the registry by their columns, and rows in metadata."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

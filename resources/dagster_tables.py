@@ -5,8 +5,6 @@ read raise psycopg's UndefinedTable where Dagster never ran. No other module nam
 here: what their rows mean.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, LiteralString, TypeVar

@@ -4,8 +4,6 @@ It starts nothing, leaves nothing behind and prints no password. What does not b
 calibrations are sound (see `irt status`).
 """
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

@@ -4,8 +4,6 @@ What belongs here: the two base types, `is_transient`, and what the errors of th
 Who retries is decided where work is run.
 """
 
-from __future__ import annotations
-
 import errno
 import re
 import sys

@@ -3,8 +3,6 @@
 R is asked in a short-lived process. Running models in it is the engines' business.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -3,8 +3,6 @@
 Values come from the environment and from an env file (`IRT_ENV_FILE`, else `.irt/irt.env`).
 """
 
-from __future__ import annotations
-
 import os
 import re
 import stat

@@ -5,8 +5,6 @@ this. A column's `comment` is its description; `info` may hold `unit`, `ge` and 
 What does not belong here: queries, and how rows get in (see `warehouse`).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import sqlalchemy as sa

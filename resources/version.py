@@ -1,7 +1,5 @@
 """Which code this is, with its commit in a checkout; which packages it has, and how more are installed."""
 
-from __future__ import annotations
-
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version

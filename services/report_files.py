@@ -5,8 +5,6 @@ An id and never a path, so that nothing else in the store can be requested. A re
 from elsewhere: an item may be called `<script>`. What does not belong here: who may ask (see `guard`).
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Callable

@@ -2,8 +2,6 @@
 Debian as dpkg lists them, and where the image has our Python, its packages by their metadata. Standard library only.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -4,8 +4,6 @@ Wheels by the lock files, their hashes checked, our own wheel, units, templates 
 with this machine's Python and architecture. Standard library only; called again it fetches only what is missing.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform

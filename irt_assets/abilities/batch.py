@@ -4,8 +4,6 @@ What does not belong here: how θ is estimated (see `psychometrics.scoring`) and
 `ledger.publications`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections import Counter

@@ -3,8 +3,6 @@
 What does not belong here: which rows cite a file (see `irt_assets.ledger.citations`).
 """
 
-from __future__ import annotations
-
 import gzip
 import itertools
 import json

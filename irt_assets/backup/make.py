@@ -4,8 +4,6 @@ The files are listed while nobody may prune, and a file is there before the row 
 there. What does not belong here: where it goes (see `places`), PostgreSQL's programs (see `programs`).
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections.abc import Iterator

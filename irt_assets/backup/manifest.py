@@ -3,11 +3,10 @@
 What does not belong here: making and restoring (see `make`, `restore`).
 """
 
-from __future__ import annotations
-
 import hashlib
 from datetime import datetime
 from pathlib import Path
+from typing import Self
 
 import psycopg
 from psycopg import sql
@@ -31,7 +30,7 @@ class File(BaseModel):
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> File:
+    def of(cls, path: Path) -> Self:
         with path.open("rb") as file:
             return cls(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
 

@@ -4,8 +4,6 @@ is complete.
 What does not belong here: what is in a backup (see `make`).
 """
 
-from __future__ import annotations
-
 import re
 import shutil
 import tempfile

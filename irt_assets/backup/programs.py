@@ -3,8 +3,6 @@
 The password travels in their environment, never in their arguments, which every user of the machine can read.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re

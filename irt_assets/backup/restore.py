@@ -3,8 +3,6 @@
 What does not belong here: the files of the object store, which must be brought back first.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Jinja escapes every text. Both have the same markup, and a style sheet each. Wha
 says.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from typing import Any, TypeAlias

@@ -1,7 +1,5 @@
 """Blocks as Markdown, as Dagster's page and the docs show it."""
 
-from __future__ import annotations
-
 import html
 import re
 

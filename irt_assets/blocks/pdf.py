@@ -3,8 +3,6 @@
 Nothing is fetched, and the fonts are files of the product. What does not belong here: a report's content.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import unicodedata

@@ -1,7 +1,5 @@
 """Blocks on a terminal. What anybody wrote is shown as it is: it steers no terminal."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 

@@ -1,7 +1,6 @@
 """Assets of item parameters: fit, link, publish, measure.
 
-Thin: the steps are in `month` and `abilities`. Dagster reads the annotations of the decorated
-functions, so this module does not postpone them.
+Thin: the steps are in `month` and `abilities`.
 """
 
 from collections.abc import Callable, Collection, Mapping

@@ -3,8 +3,6 @@
 A set gate that fails is an error, the others warn. None stops its run: the publication step judges every scale again,
 by the same functions, and fails with the reason where all of them are held. Each is partitioned by month and names the
 scale.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
 import logging
@@ -15,7 +13,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.common.dated import dated_result, failing_before, partition_check
+from irt_assets.common.dated import Looked, dated_result, failing_before, partition_check
 from irt_assets.common.partitions import Month, last_complete_month, months_between
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted
@@ -58,7 +56,9 @@ def build_calibration_checks(
         ("published_item_parameters", _item_check("items_pass_their_gates", _held_back)),
     ]
     monthly = [_checks_of(asset, [check for of, check in gates if of == asset], months) for asset in ASSETS]
-    monthly += [*(_engine_check(engine, months) for engine in comparison_engines), _agreement_check(months)]
+    monthly += [_engine_check(engine, months) for engine in comparison_engines]
+    agree = "Two engines differ by few standard errors, on each item and on all items together."
+    monthly.append(partition_check(months, "engine_agreement", "engines_agree", agree, _engines_agree))
     return monthly, _inventory_checks(first_month)
 
 
@@ -221,21 +221,12 @@ def _item_check(name: str, find: Callable[[Evidence], Problems]) -> _MonthCheck:
 
 
 def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @partition_check(
-        asset=f"item_calibration_{engine}",
-        name=f"{engine}_fitted",
-        description=f"Whether `{engine}` could fit the month. Informational: if a scale requires this engine, the gate "
-        "`demanded_engines_fitted` blocks the month instead.",
-        partitions_def=months,
-    )
-    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-        month = context.partition_key
-        with classify_failures(), database.connect() as connection:
-            fits = {
-                scale_id: latest_staged(connection, month, scale_id, engine)
-                for scale_id, scale in read_scales(connection).items()
-                if scale.engine != engine
-            }
+    def judge(look: Looked) -> dg.AssetCheckResult:
+        fits = {
+            scale_id: latest_staged(look.connection, look.partition, scale_id, engine)
+            for scale_id, scale in read_scales(look.connection).items()
+            if scale.engine != engine
+        }
         problem_of = {scale: fit_problem(fit) for scale, fit in fits.items() if fit is not None}
         problems = {scale: problem for scale, problem in problem_of.items() if problem}
         return dg.AssetCheckResult(
@@ -246,29 +237,23 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
             metadata={"scales": rows_shown(("scale", "fit"), [(s, why or "fitted") for s, why in problem_of.items()])},
         )
 
-    return check
-
-
-def _agreement_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @partition_check(
-        asset="engine_agreement",
-        name="engines_agree",
-        description="Two engines differ by few standard errors, on each item and on all items together.",
-        partitions_def=months,
+    description = (
+        f"Whether `{engine}` could fit the month. Informational: if a scale requires this engine, the gate "
+        "`demanded_engines_fitted` blocks the month instead."
     )
-    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-        with classify_failures(), database.connect() as connection:
-            found = {
-                scale_id: read_agreement(connection, context.partition_key, scale)
-                for scale_id, scale in read_scales(connection, Month(context.partition_key).start).items()
-            }
-        return dg.AssetCheckResult(
-            passed=all(month.agrees for month in found.values()),
-            severity=dg.AssetCheckSeverity.WARN,
-            description="; ".join(by_scale({scale: month.sentence for scale, month in found.items()})),
-        )
+    return partition_check(months, f"item_calibration_{engine}", f"{engine}_fitted", description, judge)
 
-    return check
+
+def _engines_agree(look: Looked) -> dg.AssetCheckResult:
+    found = {
+        scale_id: read_agreement(look.connection, look.partition, scale)
+        for scale_id, scale in read_scales(look.connection, Month(look.partition).start).items()
+    }
+    return dg.AssetCheckResult(
+        passed=all(month.agrees for month in found.values()),
+        severity=dg.AssetCheckSeverity.WARN,
+        description="; ".join(by_scale({scale: month.sentence for scale, month in found.items()})),
+    )
 
 
 def _unestimated(evidence: Evidence) -> Problems:

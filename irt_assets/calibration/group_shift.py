@@ -8,8 +8,6 @@ What does not belong here: the estimate (see `psychometrics`), single items that
 would do to learners (`release_impact`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from datetime import datetime, timedelta

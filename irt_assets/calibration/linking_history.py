@@ -4,8 +4,6 @@ Belongs here: reading that history, and showing it as a table and a plot. Does n
 detail (`plots.linking_scatter`), and whether the last intercept is out of line (an invariant).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ from one engine, its own; the other engines that fit it never hold it.
 What does not belong here: Dagster (see `assets`) and the gates (see `gates`).
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import time

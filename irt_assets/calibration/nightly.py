@@ -7,8 +7,6 @@ a day owns its fits: a later run of the day replaces them. What does not belong 
 Operators read the log's sentences, which is why they stand here word for word.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,6 @@
 """The asset of a night: what it shows, and its warning.
 
-Thin: the night is made in `nightly`. Dagster reads the annotations of the decorated functions, so this module does not
-postpone them.
+Thin: the night is made in `nightly`.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -3,8 +3,6 @@
 What does not belong here: where fits come from and where they go (see `month`, `nightly`, `fits`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import psycopg

@@ -4,8 +4,6 @@ Belongs here: what is shown of a `Calibration`, a `Linking` and an `Agreement`. 
 a test would want to check, pictures of drift or learners, and drawing (see `irt_assets.charts`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -6,8 +6,6 @@ ledger in whatever order its runs finish. What does not belong here: a person's 
 (see `irt_assets.ledger`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any

@@ -4,8 +4,6 @@ Belongs here: the parts of a fit that the scale's rules decide. Does not belong 
 `responses.window`), which engines run and where fits are stored (see `month`, `fits`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime

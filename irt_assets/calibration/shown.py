@@ -4,8 +4,6 @@ Each function turns facts into blocks by their names, which `common.metadata` ma
 here: what is computed, and drawing (see `plots`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -4,8 +4,6 @@ What does not belong here: how the SD of effects is estimated (see `psychometric
 force at a time (`ledger.testlets`), and when a month may publish (`publication`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import psycopg

@@ -4,13 +4,11 @@ Nothing here draws (see `svg` and `plotly`) or knows what an item is. NumPy is n
 learner reports stay small. A colour's meaning is also in a dash or a shape, so that a print in grey says the same.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 Numbers: TypeAlias = Any
 """An iterable of numbers, or of None where one is not known."""
@@ -109,16 +107,16 @@ class Chart:
     notes: Sequence[str] = ()
     parts: list[Part] = field(default_factory=list)
 
-    def add(self, *parts: Part) -> Chart:
+    def add(self, *parts: Part) -> Self:
         """The chart with these parts above the others; those without a place are left out."""
         self.parts += [part for part in parts if part.xs]
         return self
 
-    def stretch(self, left: float, right: float) -> Chart:
+    def stretch(self, left: float, right: float) -> Self:
         """A part of the x axis in grey, from the bottom to the top."""
         return self.add(Boxes([left], [self.y[0]], "grey", right=[right], top=[self.y[1]], pale=True))
 
-    def level(self, y: float) -> Chart:
+    def level(self, y: float) -> Self:
         """A thin line across, as at 0."""
         return self.add(Line(self.x, (y, y), "grey", width=0.8))
 

@@ -4,8 +4,6 @@ another. What is published is blue and dashed, what a month found is orange; wha
 What does not belong here: where the numbers come from, and drawing them (see `svg` and `plotly`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 

@@ -3,8 +3,6 @@
 The Python package Plotly is not imported: only its script is used. What does not belong here: what is drawn.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any

@@ -5,8 +5,6 @@ pointer rests. Colours are those of Okabe and Ito, which differ for every kind o
 here: what is drawn.
 """
 
-from __future__ import annotations
-
 import base64
 import math
 import textwrap

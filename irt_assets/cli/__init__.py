@@ -4,8 +4,6 @@ Exit codes: 0 done; 1 it ran and the answer is “no” (a month is not green, s
 2 the request or its input is wrong, with the way out in the message.
 """
 
-from __future__ import annotations
-
 import atexit
 import gc
 import signal

@@ -3,8 +3,6 @@
 Exit codes: 0 done; 1 a channel did not take the message, or (of a test) none is configured; 2 the request is wrong.
 """
 
-from __future__ import annotations
-
 import getpass
 import os
 import socket

@@ -4,8 +4,6 @@ Exit codes: 0 done, and the lake is sound; 1 days were left as they were, or the
 wrong, or no answer is as it says.
 """
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

@@ -4,8 +4,6 @@ Exit codes: 0 done; 1 the copy differs from what was backed up, or the last back
 or nothing restored.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Annotated
 

@@ -3,8 +3,6 @@
 Exit codes: 0 done, or nothing is wrong; 1 the check found something, or nothing was confirmed; 2 the request is wrong.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn

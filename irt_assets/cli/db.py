@@ -1,7 +1,5 @@
 """`irt db …`: the schema of the database in use, its address, and the embedded server."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

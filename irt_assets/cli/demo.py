@@ -3,8 +3,6 @@
 Exit codes: 0 everything is as expected; 1 it is not; 2 the request or its input is wrong.
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated

@@ -3,8 +3,6 @@
 Exit codes: 0 nothing is wrong; 1 something is; 2 the settings cannot be read.
 """
 
-from __future__ import annotations
-
 import typer
 
 from irt_assets.blocks import Badge, table

@@ -3,8 +3,6 @@
 Exit codes: 0 written; 2 the request is wrong, or the file cannot be written.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal

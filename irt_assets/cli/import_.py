@@ -1,7 +1,5 @@
 """`irt import …`: answers, questions and learners from files."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """`irt intake …`: parses, calls, prints."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

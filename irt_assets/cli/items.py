@@ -3,8 +3,6 @@
 Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated

@@ -3,8 +3,6 @@
 Exit codes: 0 done; 1 not confirmed; 2 the request is wrong, or it is not the time for it.
 """
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import typer

@@ -1,7 +1,5 @@
 """`irt lineage`: where an item's published numbers come from."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

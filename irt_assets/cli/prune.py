@@ -1,7 +1,5 @@
 """`irt prune`: parses, calls, prints."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`irt pull`: parses, calls, prints."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Annotated
 

@@ -4,8 +4,6 @@ Exit codes: 0 written, whatever it says; 1 a PDF could not be made, or some lear
 wrong, or no report can be made.
 """
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated

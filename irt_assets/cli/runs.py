@@ -3,8 +3,6 @@
 Exit codes: 0 done; 1 it ran and failed; 2 the request is wrong; 3 an invariant is violated (IRT_INVARIANTS_STRICT).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime

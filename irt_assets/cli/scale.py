@@ -1,7 +1,5 @@
 """`irt scale …`: a scale's origin, its model, how its abilities move, its pass mark and its rules."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import asdict

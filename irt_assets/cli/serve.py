@@ -1,7 +1,5 @@
 """`irt serve`: the Dagster UI, its daemon and code server, until interrupted."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager

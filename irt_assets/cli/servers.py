@@ -3,12 +3,10 @@
 Exit codes of `irt health`: 0 well; 1 not; 2 the request or a setting is wrong.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 from typer.core import TyperCommand
@@ -42,7 +40,7 @@ class Server(StrEnum):
     DASHBOARD = "dashboard"
 
     @classmethod
-    def of_the_stack(cls) -> tuple[Server, ...]:
+    def of_the_stack(cls) -> tuple[Self, ...]:
         """The servers that `irt serve` starts."""
         return cls.WEBSERVER, cls.DAEMON, cls.CODE_SERVER
 

@@ -1,7 +1,5 @@
 """`irt simulate`: a log with planted faults."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path

@@ -3,8 +3,6 @@
 Exit codes: 0 every month is green; 1 one is not; 2 the request is wrong.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby

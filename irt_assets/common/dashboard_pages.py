@@ -1,7 +1,5 @@
 """Addresses of the dashboard's pages, for the pages themselves and for what links to them: assets, runs and reports."""
 
-from __future__ import annotations
-
 from urllib.parse import urlencode
 
 from irt_assets.blocks import Span

@@ -1,39 +1,55 @@
 """Checks of partitions, as Dagster shows them: it shows only the newest evaluation, whatever its partition.
 
 So each begins with its partition, and ends with the earlier partitions in which the check still fails.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
 from collections.abc import Callable, Collection
-from functools import wraps
-from typing import Any
+from dataclasses import dataclass
 
 import dagster as dg
+import psycopg
 
+from irt_assets.common.retries import classify_failures
 from irt_assets.common.run_progress import RANGE_TAGS
 from irt_assets.common.wording import some_of
 from resources.dagster_compat import AssetCheckExecutionRecordStatus
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
 
 MOST_NAMED = 6
-Check = Callable[..., dg.AssetCheckResult]
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a check looks at: a partition, FIRST…LAST of a run over a range, and the time that it covers."""
+
+    connection: psycopg.Connection
+    store: ObjectStore
+    partition: str
+    window: dg.TimeWindow
 
 
 def partition_check(
-    *, asset: str, name: str, description: str, partitions_def: dg.PartitionsDefinition
-) -> Callable[[Check], dg.AssetChecksDefinition]:
-    """A check of each partition."""
+    partitions_def: dg.PartitionsDefinition,
+    asset: str,
+    name: str,
+    description: str,
+    judge: Callable[[Looked], dg.AssetCheckResult],
+) -> dg.AssetChecksDefinition:
+    """A check of each partition, by what `judge` sees in one transaction."""
     key = dg.AssetCheckKey(dg.AssetKey(asset), name)
 
-    def decorate(check: Check) -> dg.AssetChecksDefinition:
-        @wraps(check)
-        def with_date(context: dg.AssetCheckExecutionContext, *args: Any, **resources: Any) -> dg.AssetCheckResult:
-            still = failing_before(context.instance, [key], _partition(context))
-            return dated_result(check(context, *args, **resources), context, key, still[key])
+    @dg.asset_check(asset=asset, name=name, description=description, partitions_def=partitions_def)
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        database: dg.ResourceParam[Database],
+        store: dg.ResourceParam[ObjectStore],
+    ) -> dg.AssetCheckResult:
+        with classify_failures(), database.connect() as connection:
+            found = judge(Looked(connection, store, _partition(context), context.partition_time_window))
+        return dated_result(found, context, key, failing_before(context.instance, [key], _partition(context))[key])
 
-        return dg.asset_check(asset=asset, name=name, description=description, partitions_def=partitions_def)(with_date)
-
-    return decorate
+    return check
 
 
 def dated_result(

@@ -3,8 +3,6 @@
 Made without importing Dagster, which takes seconds. What does not belong here: what the processes do.
 """
 
-from __future__ import annotations
-
 import fcntl
 import hashlib
 import os

@@ -4,8 +4,6 @@ A short table that programs read has rows instead (`dagster_schema.rows_shown`).
 shown.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from numbers import Real

@@ -3,8 +3,6 @@
 What does not belong here: which partitions exist in the database, or what state they are in.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -87,7 +85,7 @@ class Month(str):
 
     __slots__ = ()
 
-    def __new__(cls, key: str) -> Month:
+    def __new__(cls, key: str) -> "Month":
         named = month_of(datetime.strptime(key, MONTH_FORMAT).replace(tzinfo=UTC))
         if named != key:
             raise ValueError(f"{key!r} is not a month: write {named}")
@@ -108,11 +106,11 @@ class Month(str):
         return self.start, self.end
 
     @property
-    def next(self) -> Month:
+    def next(self) -> "Month":
         return month_of(self.start + timedelta(days=31))
 
     @property
-    def previous(self) -> Month:
+    def previous(self) -> "Month":
         return month_of(self.start - timedelta(days=1))
 
 

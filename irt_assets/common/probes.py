@@ -4,8 +4,6 @@ Quick, and without importing Dagster or what computes, as monitors ask often. Wh
 about it (see `service_manager`), and what is installed or misconfigured (see `resources.doctor`).
 """
 
-from __future__ import annotations
-
 import time
 
 import psycopg

@@ -3,8 +3,6 @@
 A step is retried here and nowhere else. A run is repeated only where its worker was killed (see dagster.yaml).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -3,8 +3,6 @@
 What does not belong here: whether a partition is right (see `month_status`), or should be made (see `jobs`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
@@ -35,7 +33,7 @@ REPEATED_WITHIN = timedelta(hours=6)
 RECORDS_TOGETHER = 1000
 RUNS_LOOKED_BACK = 100
 MOST_REPORTS = 5
-"""How many times `jobs.requeue_lost_retries` reports one run's failure before giving up."""
+"""How many times `jobs.sensors` reports one run's failure before giving up."""
 
 
 def under_way(

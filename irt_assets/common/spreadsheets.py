@@ -1,7 +1,5 @@
 """Texts in a CSV file that people open in a spreadsheet. What does not belong here: CSV that programs read."""
 
-from __future__ import annotations
-
 from typing import TypeVar
 
 T = TypeVar("T")

@@ -3,8 +3,6 @@
 What does not belong here: sentences about a month or an item, and how a report writes its numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 

@@ -7,8 +7,6 @@ values do not change. Months from the first one on that were linked already are 
 Does not belong here: how anchors are frozen at first (see `origin`) and what linking makes of them.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

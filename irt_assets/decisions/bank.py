@@ -4,8 +4,6 @@ The whole scale is read at once, however many months it has. What does not belon
 `reports.item_facts`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime

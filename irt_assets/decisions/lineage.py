@@ -1,7 +1,5 @@
 """Where a published number comes from: publication, fit, answers, anchors, code, run."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import psycopg

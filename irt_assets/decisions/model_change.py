@@ -9,8 +9,6 @@ A preview is the change itself, rolled back. What does not belong here: which mo
 `responses.scale_decisions`) and what makes a month stale (see `month_status`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime

@@ -1,7 +1,4 @@
-"""The asset that proposes how abilities move. Thin: see `movement_proposal`.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
-"""
+"""The asset that proposes how abilities move. Thin: see `movement_proposal`."""
 
 import dagster as dg
 

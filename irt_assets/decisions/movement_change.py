@@ -4,8 +4,6 @@ Fits, linkings, published values and drift do not depend on it: only θ and what
 which numbers hold at a time (see `responses.scale_decisions`), and how θ is filtered (see `abilities.batch`).
 """
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ Belongs here: what is known of a proposal, read and never written. Does not belo
 its effect on learners (`release_impact`) and who proposes (`publication`, `recalibration`).
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Iterable, Mapping

@@ -8,8 +8,6 @@ items. The fit is linked to the frozen anchors as a month's is, and passes the g
 Belongs here: which answers are pooled, and what is proposed from them. Does not belong here: deciding (see `release`).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -198,7 +196,7 @@ class _Basis:
     changed: dict[str, datetime]
     shape: Shape
 
-    def require_same(self, now: _Basis, window: str) -> None:
+    def require_same(self, now: "_Basis", window: str) -> None:
         """Raises PermanentFailure, saying what it was, where anything but the reasons has changed since."""
         changes = {
             "the scale's settings": replace(now.scale, anchor_version=self.scale.anchor_version) != self.scale,

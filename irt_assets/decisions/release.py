@@ -8,8 +8,6 @@ Belongs here: accepting and rejecting proposals. Does not belong here: undoing i
 proposals (`proposals`), their effect on learners (`release_impact`) and the anchors (`anchor_versions`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime
 

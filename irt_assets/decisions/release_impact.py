@@ -3,8 +3,6 @@
 The code that scores is the one that measures (`abilities`). Does not belong here: the decision itself (see `release`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -51,7 +49,7 @@ class ThetaShift:
     newly_failed: int = field(default=0, kw_only=True)
 
     @classmethod
-    def between(cls, old: Floats, new: Floats, pass_theta: float | None) -> ThetaShift:
+    def between(cls, old: Floats, new: Floats, pass_theta: float | None) -> "ThetaShift":
         """The shift of θ without the change to θ with it, of one learner or more; shapes (N,)."""
         shift = new - old
         mark = np.inf if pass_theta is None else pass_theta

@@ -8,8 +8,6 @@ Belongs here: undoing what was decided on proposals. Does not belong here: decid
 dropped, which are restored by another change of the set (see `anchor_versions`).
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -3,8 +3,6 @@
 What does not belong here: changing the rules (see `responses.scales`) and how the comparison is printed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import tempfile
 import time

@@ -6,8 +6,6 @@ what was reported before stays. Its published parameters stay in the ledger, and
 Belongs here: the decisions. Does not belong here: what they do to answers (see `responses.item_status`).
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

@@ -4,8 +4,6 @@ They follow from `item_drift` alone, so they come out the same in whatever order
 belong here: notifying people (jobs/alerts.py does that for the checks).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -2,8 +2,7 @@
 learners; `test_information`, how precisely items and test measure θ, what they lost since publication, what retiring
 costs.
 
-Thin: the steps are in `month`, `dif_month` and `information`. Dagster reads the annotations of the decorated functions,
-so this module does not postpone them.
+Thin: the steps are in `month`, `dif_month` and `information`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Checks of what follows a month: its drift, DIF and information. Drift of high severity is an error, everything else
 warns; none holds a month. What could not be tested for DIF is reported and is not a failure.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,9 +8,8 @@ from typing import Any, NamedTuple
 import dagster as dg
 import psycopg
 
-from irt_assets.common.dated import partition_check
+from irt_assets.common.dated import Looked, partition_check
 from irt_assets.common.partitions import Month
-from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted, some_of
 from irt_assets.decisions.proposals import proposals
 from irt_assets.drift.information import THE_TEST
@@ -24,8 +21,6 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.curves import MEDIUM_WABC
 from irt_assets.responses.scales import read_scales
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
-from resources.files.object_store import ObjectStore
-from resources.postgres.database import Database
 
 WHAT_TO_DO = {
     "high": "Look at each item under `top flagged items` of item_drift: a leaked item is withdrawn (`irt items "
@@ -80,8 +75,21 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
                 ("no_item_drifted", "medium", dg.AssetCheckSeverity.WARN),
             )
         ),
-        _published_items_are_in_the_bank(months),
-        _items_treat_groups_alike(months),
+        partition_check(
+            months,
+            "item_drift",
+            "published_items_are_in_the_bank",
+            "Every item in force when the month began is still in the bank, on its scale. It holds nothing.",
+            _published_items_are_in_the_bank,
+        ),
+        partition_check(
+            months,
+            "dif_analysis",
+            "items_treat_groups_alike",
+            "No item is much harder for one group than for another of equal ability: by the Wald test with wABC above "
+            "0.10, or, where that was not possible, class C of Mantel-Haenszel. It holds nothing.",
+            _items_treat_groups_alike,
+        ),
         _items_check(
             months,
             asset="test_information",
@@ -93,7 +101,14 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
             fine="no item lost a fifth of its information",
             fix=OF_ITEMS,
         ),
-        _the_test_kept_its_information(months),
+        partition_check(
+            months,
+            "test_information",
+            "the_test_kept_its_information",
+            "The compared items together keep four fifths of their published information everywhere in the middle 95 % "
+            "of the population. Months in which that flag cannot be trusted pass. It holds nothing.",
+            _the_test_kept_its_information,
+        ),
     ]
 
 
@@ -111,22 +126,15 @@ def _items_check(
 ) -> dg.AssetChecksDefinition:
     """A check that names the items of a month that `query` finds, a row of scale, item and what `why` puts in words."""
 
-    @partition_check(asset=asset, name=name, description=description, partitions_def=months)
-    def check(
-        context: dg.AssetCheckExecutionContext,
-        database: dg.ResourceParam[Database],
-        store: dg.ResourceParam[ObjectStore],
-    ) -> dg.AssetCheckResult:
-        month = context.partition_key
-        with classify_failures(), database.connect() as connection:
-            silent = unjudged(connection, store, month, asset)
-            rows = connection.execute(query.encode(), (month,)).fetchall()
-            known = settled_items(connection, month)
-            first = _banks_that_vary(connection, month) if asset == "item_drift" else ""
+    def judge(look: Looked) -> dg.AssetCheckResult:
+        rows = look.connection.execute(query.encode(), (look.partition,)).fetchall()
+        known = settled_items(look.connection, look.partition)
         found = [Named(scale, item, why(seen), known.get((scale, item), "")) for scale, item, seen in rows]
+        first = _banks_that_vary(look.connection, look.partition) if asset == "item_drift" else ""
+        silent = unjudged(look.connection, look.store, look.partition, asset)
         return items_result(found, fine, fix, severity=severity, silent=silent, first=first)
 
-    return check
+    return partition_check(months, asset, name, description, judge)
 
 
 def _banks_that_vary(connection: psycopg.Connection, month: str) -> str:
@@ -159,113 +167,75 @@ def settled_items(connection: psycopg.Connection, month: str) -> dict[tuple[str,
     )
 
 
-def _published_items_are_in_the_bank(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @partition_check(
-        asset="item_drift",
-        name="published_items_are_in_the_bank",
-        description="Every item in force when the month began is still in the bank, on its scale. It holds nothing.",
-        partitions_def=months,
+def _published_items_are_in_the_bank(look: Looked) -> dg.AssetCheckResult:
+    connection, start = look.connection, Month(look.partition).start
+    found = [
+        Named(scale_id, item, why)
+        for scale_id in read_scales(connection)
+        for item, why in items_gone(connection, scale_id, list(in_force(connection, scale_id, start).items)).items()
+    ]
+    return items_result(found, "all are in the bank", GONE)
+
+
+def _items_treat_groups_alike(look: Looked) -> dg.AssetCheckResult:
+    large = look.connection.execute(
+        """SELECT scale_id, item_id, attribute, focal_group, ets_class FROM dif_analysis
+           WHERE month = %s AND details->'large' = 'true'
+           ORDER BY (details->'wald'->>'wabc')::float8 DESC NULLS LAST, 1, 2, 3, 4""",
+        (look.partition,),
+    ).fetchall()
+    attributes = look.connection.execute(
+        """SELECT scale_id, attribute, details->>'why_not' FROM dif_analysis
+           WHERE month = %s AND item_id = '' ORDER BY 1, 2""",
+        (look.partition,),
+    ).fetchall()
+    of_scales: dict[str, dict[str, list[str]]] = {}
+    for scale, item, attribute, group, ets_class in large:
+        where = f"{attribute} {group}" + (f", class {ets_class}" if ets_class else "")
+        of_scales.setdefault(scale, {}).setdefault(item, []).append(where)
+    items = [f"{scale}: {item} ({'; '.join(where)})" for scale, of in of_scales.items() for item, where in of.items()]
+    not_tested = {f"{scale}: {attribute}": why for scale, attribute, why in attributes if why}
+    description = items_said(items, "no item has large DIF")
+    if len(not_tested) == len(attributes):
+        description = "nothing was tested"
+    return dg.AssetCheckResult(
+        passed=not items,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=description + (f"; not tested: {', '.join(not_tested)}" if not_tested else ""),
+        metadata={
+            ITEMS: rows_shown(
+                ("scale", "item", "differs for"),
+                [(scale, item, "; ".join(where)) for scale, of in of_scales.items() for item, where in of.items()],
+            ),
+            "not tested": rows_shown(("scale: attribute", "why"), list(not_tested.items())),
+            **({HOW_TO_FIX: OF_DIF} if items else {}),
+        },
     )
-    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-        start = Month(context.partition_key).start
-        with classify_failures(), database.connect() as connection:
-            gone = {
-                scale_id: items_gone(connection, scale_id, list(in_force(connection, scale_id, start).items))
-                for scale_id in read_scales(connection)
-            }
-        found = [Named(scale, item, why) for scale, items in gone.items() for item, why in items.items()]
-        return items_result(found, "all are in the bank", GONE)
-
-    return check
 
 
-def _items_treat_groups_alike(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @partition_check(
-        asset="dif_analysis",
-        name="items_treat_groups_alike",
-        description="No item is much harder for one group than for another of equal ability: by the Wald test with "
-        "wABC above 0.10, or, where that was not possible, class C of Mantel-Haenszel. It holds nothing.",
-        partitions_def=months,
-    )
-    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-        with classify_failures(), database.connect() as connection:
-            large = connection.execute(
-                """SELECT scale_id, item_id, attribute, focal_group, ets_class FROM dif_analysis
-                   WHERE month = %s AND details->'large' = 'true'
-                   ORDER BY (details->'wald'->>'wabc')::float8 DESC NULLS LAST, 1, 2, 3, 4""",
-                (context.partition_key,),
-            ).fetchall()
-            attributes = connection.execute(
-                """SELECT scale_id, attribute, details->>'why_not' FROM dif_analysis
-                   WHERE month = %s AND item_id = '' ORDER BY 1, 2""",
-                (context.partition_key,),
-            ).fetchall()
-        of_scales: dict[str, dict[str, list[str]]] = {}
-        for scale, item, attribute, group, ets_class in large:
-            where = f"{attribute} {group}" + (f", class {ets_class}" if ets_class else "")
-            of_scales.setdefault(scale, {}).setdefault(item, []).append(where)
-        items = [
-            f"{scale}: {item} ({'; '.join(where)})" for scale, of in of_scales.items() for item, where in of.items()
-        ]
-        not_tested = {f"{scale}: {attribute}": why for scale, attribute, why in attributes if why}
-        description = items_said(items, "no item has large DIF")
-        if len(not_tested) == len(attributes):
-            description = "nothing was tested"
-        return dg.AssetCheckResult(
-            passed=not items,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=description + (f"; not tested: {', '.join(not_tested)}" if not_tested else ""),
-            metadata={
-                ITEMS: rows_shown(
-                    ("scale", "item", "differs for"),
-                    [(scale, item, "; ".join(where)) for scale, of in of_scales.items() for item, where in of.items()],
-                ),
-                "not tested": rows_shown(("scale: attribute", "why"), list(not_tested.items())),
-                **({HOW_TO_FIX: OF_DIF} if items else {}),
+def _the_test_kept_its_information(look: Looked) -> dg.AssetCheckResult:
+    silent = unjudged(look.connection, look.store, look.partition, "test_information")
+    rows = look.connection.execute(
+        """SELECT scale_id, flagged AND (details->>'trusted')::bool, details FROM test_information
+           WHERE month = %s AND item_id = %s ORDER BY 1""",
+        (look.partition, THE_TEST),
+    ).fetchall()
+    lost = [scale for scale, flagged, _ in rows if flagged]
+    unknown = by_scale(silent)
+    description = "; ".join([*unknown, *(f"{scale}: {_kept(details)}" for scale, _, details in rows)])
+    return dg.AssetCheckResult(
+        passed=not lost and not unknown,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=description or "no scale has a test to judge",
+        metadata={
+            **{
+                f"kept at θ = {worst['theta']:+.1f} ({scale})": dg.MetadataValue.float(worst["ratio"])
+                for scale, _, details in rows
+                if (worst := details["worst"]) is not None
             },
-        )
-
-    return check
-
-
-def _the_test_kept_its_information(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @partition_check(
-        asset="test_information",
-        name="the_test_kept_its_information",
-        description="The compared items together keep four fifths of their published information everywhere in the "
-        "middle 95 % of the population. Months in which that flag cannot be trusted pass. It holds nothing.",
-        partitions_def=months,
+            **({HOW_TO_FIX: OF_TEST if lost else "; ".join(unknown)} if lost or unknown else {}),
+        },
     )
-    def check(
-        context: dg.AssetCheckExecutionContext,
-        database: dg.ResourceParam[Database],
-        store: dg.ResourceParam[ObjectStore],
-    ) -> dg.AssetCheckResult:
-        with classify_failures(), database.connect() as connection:
-            silent = unjudged(connection, store, context.partition_key, "test_information")
-            rows = connection.execute(
-                """SELECT scale_id, flagged AND (details->>'trusted')::bool, details FROM test_information
-                   WHERE month = %s AND item_id = %s ORDER BY 1""",
-                (context.partition_key, THE_TEST),
-            ).fetchall()
-        lost = [scale for scale, flagged, _ in rows if flagged]
-        unknown = by_scale(silent)
-        description = "; ".join([*unknown, *(f"{scale}: {_kept(details)}" for scale, _, details in rows)])
-        return dg.AssetCheckResult(
-            passed=not lost and not unknown,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=description or "no scale has a test to judge",
-            metadata={
-                **{
-                    f"kept at θ = {worst['theta']:+.1f} ({scale})": dg.MetadataValue.float(worst["ratio"])
-                    for scale, _, details in rows
-                    if (worst := details["worst"]) is not None
-                },
-                **({HOW_TO_FIX: OF_TEST if lost else "; ".join(unknown)} if lost or unknown else {}),
-            },
-        )
-
-    return check
 
 
 def _kept(details: dict) -> str:

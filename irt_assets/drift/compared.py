@@ -4,8 +4,6 @@ What does not belong here: reading what is compared (ledger/values_with_errors.p
 (month.py, information.py).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import psycopg

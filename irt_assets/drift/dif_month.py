@@ -3,8 +3,6 @@
 What does not belong here: what the numbers mean (psychometrics/dif*), and how they are shown (dif_page.py).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 What does not belong here: what makes a row (dif_month.py), how one is laid out (shown.py), and drawing (plots.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any

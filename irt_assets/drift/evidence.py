@@ -4,8 +4,6 @@ Belongs here: rows turned into what the pure functions take. Does not belong her
 (ledger/values_with_errors.py), any judgement (psychometrics/drift*) and what is written (month.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

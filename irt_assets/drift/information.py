@@ -6,11 +6,9 @@ not read from its rows: these may be of an earlier fit of the month. What does n
 (psychometrics/information/functions.py), and how they are shown (assets.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
@@ -71,7 +69,7 @@ class Items:
     now: ItemParameters
 
     @classmethod
-    def of(cls, compared: Compared) -> Items:
+    def of(cls, compared: Compared) -> Self:
         old, now_of, window = compared.at.published, compared.drift.comparison.window, compared.window
         fitted = window.raw.rescaled(window.linking.slope, window.linking.intercept)
         known = set(old.item_ids)

@@ -3,8 +3,6 @@
 What does not belong here: what the numbers mean (psychometrics/drift*), how evidence is read (evidence.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any

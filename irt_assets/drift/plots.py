@@ -4,8 +4,6 @@ single items.
 What does not belong here: what they are drawn from, and drawing (see `irt_assets.charts`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

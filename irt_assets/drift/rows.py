@@ -4,13 +4,11 @@ What does not belong here: what makes a row (month.py, dif_month.py, information
 (shown.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from functools import partial
-from typing import Any, LiteralString, TypeVar
+from typing import Any, LiteralString, Self, TypeVar
 
 import psycopg
 
@@ -54,7 +52,7 @@ class DifRow:
     details: dict[str, Any]
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> DifRow:
+    def of(cls, row: Mapping[str, Any]) -> Self:
         """From the columns of these names, among others."""
         return cls(**{column.name: row[column.name] for column in fields(cls)})
 

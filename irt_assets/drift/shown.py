@@ -6,8 +6,6 @@ What does not belong here: reading the rows (rows.py), a month in a sentence (as
 (plots.py).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar

@@ -4,8 +4,6 @@ Too few answers for a fit, an estimate at a bound, gone from the bank: each is r
 belong here: the test itself (psychometrics/proportion_correct.py), and items that were estimated (month.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 

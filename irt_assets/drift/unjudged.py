@@ -4,8 +4,6 @@ If anchors moved, the month is in the wrong place on the scale, which distorts w
 not belong here: DIF, which compares groups within the month and needs no scale.
 """
 
-from __future__ import annotations
-
 import psycopg
 from psycopg import sql
 

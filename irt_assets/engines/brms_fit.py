@@ -4,8 +4,6 @@ For small data, and as a second opinion on `pymc`, whose priors and judgement th
 by hundreds of times.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

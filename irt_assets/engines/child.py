@@ -4,8 +4,6 @@ Both sides are here: `run` starts, watches and ends a program, `die_with_parent`
 hold the request and the answer. What does not belong here: R, or any other engine.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

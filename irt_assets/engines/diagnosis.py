@@ -1,7 +1,5 @@
 """What `irt doctor` says about the engines: what each needs, whether that is installed, and whether it fits months."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import requests

@@ -4,11 +4,10 @@ mirt says whether its steps became small. Whether the answers determine what it 
 the em engine, so that no item of either comes out as a plausible number where the other refuses one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
+from typing import Self
 
 import numpy as np
 
@@ -211,7 +210,7 @@ class _Judged:
     @classmethod
     def of(
         cls, found: Answer, kept: Responses, *, first_alike: Ints, held: Mask, of: ItemModel, priors: Priors
-    ) -> _Judged:
+    ) -> Self:
         n, points, squares = (np.bincount(kept.item, kept.score.astype(float) ** k, kept.n_items) for k in range(3))
         correct = np.bincount(kept.item, kept.score == kept.n_categories[kept.item] - 1, kept.n_items)
         named = np.array(kept.item_ids, dtype=object)

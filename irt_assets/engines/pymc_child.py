@@ -5,8 +5,6 @@
 reads `request` in the folder and writes `result` there, both pickled by this very module. No numerics here.
 """
 
-from __future__ import annotations
-
 import pickle
 import sys
 import tempfile

@@ -11,8 +11,6 @@ number of nodes, and no exponential. The error is h⁶/46080 times the sixth cum
 the forms would have more rows than there are learners, and with guessing, the loops are those of the em engine.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from irt_assets.psychometrics.core.kernels import (

@@ -5,8 +5,6 @@ another mean and SD of θ are the model's to write, because a·θ + d with θ = 
 and no sampler here.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,11 +34,11 @@ class Likelihood:
     costs does not grow with the number of responses.
     """
 
-    op: MarginalLikelihood
+    op: "MarginalLikelihood"
     shared: tuple[Any, ...]
 
     @classmethod
-    def of(cls, responses: Responses, grid: Grid, *, guessing: bool) -> Likelihood:
+    def of(cls, responses: Responses, grid: Grid, *, guessing: bool) -> "Likelihood":
         data = ResponseLayout.of(responses, rarer=guessing, shards=1)
         people = data.shards[0]
         named: dict[str, Any] = {"theta_nodes": grid.nodes, "theta_log_weights": grid.log_weights()}

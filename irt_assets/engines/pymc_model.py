@@ -5,8 +5,6 @@ z with parameters = mode + L·z, where L·Lᵀ is the inverse curvature at the m
 whatever the number of items, so that a trajectory of a few steps goes from one end of it to the other.
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -163,7 +161,7 @@ class Density:
             return np.nan, np.full(self.size, np.nan)
         return float(value[0]), gradient
 
-    def whiten(self, mode: Mode) -> None:
+    def whiten(self, mode: "Mode") -> None:
         """Rescale: from now on z is 0 at the mode, where the density in z is that of N(0, I) to second order."""
         self.at[:], self.factor[:] = mode.at, mode.factor
 

@@ -2,8 +2,6 @@
 diagnostics of its draws. No model and no judgement of items here.
 """
 
-from __future__ import annotations
-
 import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """From posterior draws to a `Calibration`: means, covariances, flags, and whether they are a result. No sampling."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -1,11 +1,9 @@
 """Requests to irt.R from `Responses`, and what it answers as arrays. What an engine makes of them is its adapter's."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -66,7 +64,7 @@ class Answer:
     log_odds: Floats | None = None
 
     @classmethod
-    def of(cls, result: Mapping[str, Any], n_items: int) -> Answer:
+    def of(cls, result: Mapping[str, Any], n_items: int) -> Self:
         """Raises EngineFailure unless it is an answer for this many items. R's warnings go to the log."""
         try:
             for warning in result["warnings"] or ():

@@ -4,8 +4,6 @@ It reads `request.json` (source, function, argument) from the folder, calls that
 `result.json`: `{"value": …}`, or `{"error", "kind"}` where R stopped. Started by `r_process`; nothing else imports it.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import sys

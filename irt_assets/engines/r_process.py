@@ -3,8 +3,6 @@
 What R does with a request is in irt.R, the child's program in `r_child`, its supervision in `child`.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import tempfile

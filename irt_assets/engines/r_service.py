@@ -3,8 +3,6 @@
 What is asked and how an answer is judged is in `mirt_fit` and `brms_fit`, as for R in a child process.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from dataclasses import dataclass, field

@@ -3,8 +3,6 @@
 No sampling, and none of the packages that sample.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

@@ -1,7 +1,4 @@
-"""The asset of daily features. Thin: the rows are made in `daily`.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
-"""
+"""The asset of daily features. Thin: the rows are made in `daily`."""
 
 import dagster as dg
 

@@ -1,44 +1,31 @@
-"""The check of daily features: no answer is lost and none is counted twice.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
-"""
+"""The check of daily features: no answer is lost and none is counted twice."""
 
 from datetime import datetime
 
 import dagster as dg
 import psycopg
 
-from irt_assets.common.dated import partition_check
-from irt_assets.common.retries import classify_failures
+from irt_assets.common.dated import Looked, partition_check
 from irt_assets.responses.answers import live_answers
 from resources.cluster.relational import Run, on_log
 from resources.dagster_schema import rows_shown
-from resources.postgres.database import Database
 
 
 def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
-    @partition_check(
-        asset="features_topic_daily",
-        name="answers_are_conserved",
-        description="The attempts of each day's features sum to the live answers of the day, now.",
-        partitions_def=days,
-    )
-    def answers_are_conserved(
-        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
-    ) -> dg.AssetCheckResult:
-        window = context.partition_time_window
-        with classify_failures(), database.connect() as connection:
-            wrong = unconserved(connection, window.start, window.end)
-        differences = "; ".join(
-            f"{day}: {have:,} in the features, {want:,} in the log" for day, (have, want) in wrong.items()
-        )
-        return dg.AssetCheckResult(
-            passed=not wrong,
-            description=f"{differences}: materialise the day again" if wrong else "every live answer is counted once",
-            metadata={"days": rows_shown(("day", "features", "log"), [(day, *pair) for day, pair in wrong.items()])},
-        )
+    description = "The attempts of each day's features sum to the live answers of the day, now."
+    return [partition_check(days, "features_topic_daily", "answers_are_conserved", description, _are_conserved)]
 
-    return [answers_are_conserved]
+
+def _are_conserved(look: Looked) -> dg.AssetCheckResult:
+    wrong = unconserved(look.connection, look.window.start, look.window.end)
+    differences = "; ".join(
+        f"{day}: {have:,} in the features, {want:,} in the log" for day, (have, want) in wrong.items()
+    )
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        description=f"{differences}: materialise the day again" if wrong else "every live answer is counted once",
+        metadata={"days": rows_shown(("day", "features", "log"), [(day, *pair) for day, pair in wrong.items()])},
+    )
 
 
 def unconserved(

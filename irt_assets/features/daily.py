@@ -3,8 +3,6 @@
 What does not belong here: Dagster (see `assets`).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Reads of `features_topic_daily` about one learner. What does not belong here: writing it (see `daily`)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import date
 

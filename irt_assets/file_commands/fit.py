@@ -1,7 +1,5 @@
 """`irt fit`: item parameters from a file of answers. No eligibility rules: every answer is used."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """`irt link`: the constants that put one table of item parameters on another's scale."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

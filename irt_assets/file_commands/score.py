@@ -1,7 +1,5 @@
 """`irt score`: abilities from a file of answers and a table of item parameters."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

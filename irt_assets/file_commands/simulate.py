@@ -3,8 +3,6 @@
 A log with dates, sessions and planted faults is `irt simulate`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ What belongs here: their columns, their ranges and the metric. What is done with
 what other programs mean by a column in `program_forms`.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import math

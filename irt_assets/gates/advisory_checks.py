@@ -1,7 +1,5 @@
 """Checks that only warn about a month and never hold it: pure functions of `Evidence`, like the gates."""
 
-from __future__ import annotations
-
 from irt_assets.common.wording import some_of
 from irt_assets.gates.coverage import gaps
 from irt_assets.gates.evidence import Evidence, Verdict
@@ -82,7 +80,7 @@ def ability_stands_still_within_the_month(evidence: Evidence) -> Verdict:
     """Whether growth within the month goes into the difficulty of items that have an order."""
     growth = evidence.statistics.growth if evidence.statistics else None
     if growth is None or growth.r2 is None:
-        return Verdict(True, "nothing shows when learners answered")
+        return Verdict(True, "no learner's answers are known to lie a day apart")
     sentence, details = growth_in_words(growth), vars(growth)
     if not growth.ordered:
         return Verdict(True, f"{sentence}; items have no order, so that none of it goes into their b", details)
@@ -149,66 +147,58 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
 
 ADVISORY_CHECKS: tuple[SetGate, ...] = (
     SetGate(
-        "one_ability_explains_the_answers",
+        one_ability_explains_the_answers,
         "item_calibration",
         "One ability explains the answers.",
         "Look at which items go together in the largest Q3; a second ability needs a scale of its own.",
-        one_ability_explains_the_answers,
         ("second_dimension",),
     ),
     SetGate(
-        "misfit_is_as_before",
+        misfit_is_as_before,
         "item_calibration",
         "The answers follow the model as well as they did when the scale was made.",
         "See what is new in the month. `irt scale set new_misfit=hold` has such months held from now on.",
-        misfit_is_as_before,
     ),
     SetGate(
-        "items_are_independent",
+        items_are_independent,
         "item_calibration",
         "No two items share more than the ability.",
         "Read the pairs: where one gives the other away, keep one of them, or make them one testlet.",
-        items_are_independent,
     ),
     SetGate(
-        "items_are_assigned_as_the_scale_says",
+        items_are_assigned_as_the_scale_says,
         "item_calibration",
         "Items are assigned as the scale's rules say.",
         "Where learners get items by their level, declare it: `irt calibrate --set assignment=by_level` says which "
         "months must be calibrated again, and asks.",
-        items_are_assigned_as_the_scale_says,
     ),
     SetGate(
-        "ability_stands_still_within_the_month",
+        ability_stands_still_within_the_month,
         "item_calibration",
         "Growth of ability within the month does not go into difficulty.",
         "See the table of growth. `irt scale set occasions=week` has learners' weeks fitted as persons from a month "
         "on, where weeks share items; in a strict order only learners who meet the items in another one show it.",
-        ability_stands_still_within_the_month,
     ),
     SetGate(
-        "published_items_are_fitted",
+        published_items_are_fitted,
         "item_calibration",
         "Every published item that was answered was fitted.",
         "Give the items more answers, or calibrate several months as one: `irt release recalibrate`. Until then drift "
         "tests them by their proportion correct.",
-        published_items_are_fitted,
     ),
     SetGate(
-        "patterns_are_likely",
+        patterns_are_likely,
         "item_calibration",
         "Few learners have a response pattern that is unlikely at their ability.",
         "Look for copied or random answer sheets, or a form whose key is shifted.",
-        patterns_are_likely,
     ),
     SetGate(
-        "anchors_cover_the_bank",
+        anchors_cover_the_bank,
         "linked_item_parameters",
         "The anchors used cover the bank: they place the 10th and the 90th percentile of its published b with a "
         "standard error of at most 0.10, and every topic with a tenth of its items has two of them.",
         "See under `linking` which were dropped and why. New anchors need a scale of their own; until "
         "then read the b of items out there, and of topics with fewer than two, with that in mind.",
-        anchors_cover_the_bank,
         ("warn_anchor_share",),
     ),
 )

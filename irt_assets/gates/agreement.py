@@ -7,8 +7,6 @@ mean for a mode, a bad optimiser), and is small: the standard error is the yards
 between sound engines, and so where the limits of the rules come from, tests/benchmarks/bench_agreement.py says.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations

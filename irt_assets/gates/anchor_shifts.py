@@ -4,8 +4,6 @@ All are placed by the anchors that did not move, of which the constants are made
 had moved, and their suspects tell the others' line. What does not belong here: finding which moved (see `alignment`).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ The linking itself depends on the month's answers and the frozen anchors alone; 
 every publication, which is why this is not among its constants.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field

@@ -4,8 +4,6 @@ Pure comparisons of stored rows, and the query that finds them. What does not be
 whole months and on a and b together. Nothing in this module holds or publishes anything.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime

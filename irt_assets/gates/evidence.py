@@ -4,12 +4,10 @@ Belongs here: `Evidence` and reading it, `Verdict`, and what several gates ask o
 the gates themselves (see `gates`).
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 
@@ -93,13 +91,13 @@ class MonthFile:
     problem: str | None
 
     @classmethod
-    def verified(cls, connection: psycopg.Connection, store: ObjectStore, month: str) -> MonthFile:
+    def verified(cls, connection: psycopg.Connection, store: ObjectStore, month: str) -> Self:
         """Reads the whole file to compare its hash, unless this process has read it as it is stored now."""
         snapshot = current_snapshot(connection, month)
         return cls(snapshot, snapshot_problem(store, snapshot) if snapshot else NO_SNAPSHOT)
 
     @classmethod
-    def unread(cls, connection: psycopg.Connection, month: str) -> MonthFile:
+    def unread(cls, connection: psycopg.Connection, month: str) -> Self:
         """The month's file without reading it, for callers that do not judge it."""
         snapshot = current_snapshot(connection, month)
         return cls(snapshot, "the stored file has not been read" if snapshot else NO_SNAPSHOT)

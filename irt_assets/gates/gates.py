@@ -4,8 +4,6 @@ Each is a pure function of `Evidence`, read from the database and the object sto
 the publication step and the command line all judge by these and nothing else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -120,126 +118,117 @@ def fit_problem(fit: StagedFit) -> str | None:
 class SetGate:
     """A set gate, the asset whose materialisation it judges, and what a person does when it fails.
 
-    `name` is the check's in Dagster, which keeps its history under it. `rules`: those of the scale by which it judges
-    every month again where one changes. `new_misfit` is not among them: a person lets a single month pass by it.
+    `rules`: those of the scale by which it judges every month again where one changes. `new_misfit` is not among them:
+    a person lets a single month pass by it.
     """
 
-    name: str
+    judge: Callable[[Evidence], Verdict]
     asset: str
     explanation: str
     fix: str
-    judge: Callable[[Evidence], Verdict]
     rules: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The check's in Dagster, which keeps its history under it."""
+        return self.judge.__name__
 
 
 SET_GATES: tuple[SetGate, ...] = (
     SetGate(
-        "snapshot_matches_its_hash",
+        snapshot_matches_its_hash,
         "scored_responses",
         "The stored snapshot is the file that was taken.",
         "Materialise the month again; where the file changed by itself, look at who can write to the object store.",
-        snapshot_matches_its_hash,
     ),
     SetGate(
-        "few_answers_are_rejected",
+        few_answers_are_rejected,
         "scored_responses",
         "Few answers are rapid guesses or unusable.",
         "See in the counts by reason what was left out, and import the items that the bank lacks, or mark the answers "
         "of a form that learners did not take seriously as sandbox.",
-        few_answers_are_rejected,
         ("max_rejected_share",),
     ),
     SetGate(
-        "converged",
+        converged,
         "item_calibration",
         "The engine reached a maximum, by parameters and gradient.",
         "Correct the keys of the items that the reason names, or take these items off the scale; then "
         "materialise again.",
-        converged,
     ),
     SetGate(
-        "connected",
+        connected,
         "item_calibration",
         "Learners and items form one connected design.",
         "Give the groups common items or learners (an anchor block in each form), or put them on scales of their own.",
-        connected,
     ),
     SetGate(
-        "one_dimension",
+        one_dimension,
         "item_calibration",
         "One ability explains the answers, where the scale demands it.",
         "Look at which items go together in the largest Q3; a second ability needs a scale of its own.",
-        one_dimension,
         ("second_dimension",),
     ),
     SetGate(
-        "guessing_is_in_the_model",
+        guessing_is_in_the_model,
         "item_calibration",
         "Learners do not guess, or the scale's model knows that they do.",
         "Give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept it with a "
         "reason (`irt scale accept guessing`). Then materialise the month again.",
-        guessing_is_in_the_model,
     ),
     SetGate(
-        "misfit_was_accepted",
+        misfit_was_accepted,
         "item_calibration",
         "The misfit of the window that months are compared with is small, or accepted.",
         "Look at its clusters of items; then accept it with a reason (`irt scale accept misfit`), or give a second "
         "ability a scale of its own.",
-        misfit_was_accepted,
     ),
     SetGate(
-        "misfit_has_not_grown",
+        misfit_has_not_grown,
         "item_calibration",
         "The answers follow the model as well as they did when the scale was made.",
         "Find out what is new in the month: who answered at random, which items were not reached, which go together. "
         "Mark these answers as sandbox, or take the items off, and materialise the month again; or accept it for this "
         "month and later ones (`irt scale accept misfit --from MONTH`).",
-        misfit_has_not_grown,
     ),
     SetGate(
-        "linked",
+        linked,
         "linked_item_parameters",
         "The month's fit stands on the scale.",
         "Follow the reason: answers to more anchors are needed, or `irt scale init` has not been run.",
-        linked,
     ),
     SetGate(
-        "anchors_agree",
+        anchors_agree,
         "linked_item_parameters",
         "Most anchors kept their relation to each other, and place the bank well enough.",
         "Take the anchors that changed (a leak, a wrong key, an edited text) out of the linking, in the dashboard or "
         "with `irt release drop-anchors`, or leave the month red. Those off the line in `plot: linking` "
         "have changed; where half of them moved together, or all vary, compare the month's forms with those before. "
         "Where they place an end of the bank imprecisely, link through more anchors or more answers.",
-        anchors_agree,
         ("min_anchors", "min_anchor_share", "max_item_variation", "max_linking_error"),
     ),
     SetGate(
-        "linking_stays_near_its_history",
+        linking_stays_near_its_history,
         "linked_item_parameters",
         "Slope and intercept are like those of the months before.",
         "Compare the month's learners and forms with those before: other learners, or all anchors known to them (look "
         "at response times, exposure and the proportion correct of anchors). Where the learners did change, let the "
         "month pass: `irt scale set new_misfit=warn`, materialise the month again, and set it back to hold.",
-        linking_stays_near_its_history,
     ),
     SetGate(
-        "anchors_move_with_the_others",
+        anchors_move_with_the_others,
         "linked_item_parameters",
         "The anchors as a group did not move against the other published items.",
         "Find out which group moved, the anchors or the other published items: by their proportions correct, response "
         "times and exposure. Anchors that leaked are taken out by `irt release drop-anchors`; where the others did "
         "change, calibrate them again with `irt release recalibrate` and decide on what it proposes.",
-        anchors_move_with_the_others,
         ("max_anchor_shift",),
     ),
     SetGate(
-        "demanded_engines_fitted",
+        demanded_engines_fitted,
         "linked_item_parameters",
         "Every engine that the scale demands has fitted the month.",
         "Read the engine's own check, fix what it names, and materialise the month again; or stop demanding it.",
-        demanded_engines_fitted,
         ("demanded_engines",),
     ),
 )

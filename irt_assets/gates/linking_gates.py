@@ -3,8 +3,6 @@
 Does not belong here: linking (see `placing`), nor how far anchors moved as a group (see `group_shift`).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from irt_assets.gates.coverage import Bank, ends_of

@@ -4,8 +4,6 @@ Does not belong here: which window the reference is (see `ledger.month_state`), 
 `psychometrics.fit.misfit`) and what holds a month (see `model_gates`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ What is measured with a fit is in its spec; here it is judged. Does not belong h
 `misfit`) and single items (see `gates.item_problems`).
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -4,8 +4,6 @@ It loads nothing that computes, so that the exporter judges by it too. What does
 (see `month_status`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

@@ -6,8 +6,6 @@ check fails, so nothing may judge by it. What does not belong here: the judgemen
 themselves (see `gates`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """Invariants of what learners did: daily features and weekly KPIs."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, time, timedelta
 
 from irt_assets.features.checks import unconserved

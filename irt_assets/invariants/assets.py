@@ -1,7 +1,4 @@
-"""The asset `invariant_report`: the daily report, with every invariant as a check of it.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
-"""
+"""The asset `invariant_report`: the daily report, with every invariant as a check of it."""
 
 from collections.abc import Iterator
 

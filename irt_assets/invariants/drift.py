@@ -1,7 +1,5 @@
 """Invariants of what follows a month: it was judged, on stored fits, and its findings were decided on."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 from irt_assets.gates.month_judged import State

@@ -1,7 +1,5 @@
 """The invariant of abilities that move: they forecast the next answers no worse than abilities that stand still."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

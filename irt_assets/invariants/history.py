@@ -4,8 +4,6 @@ A violation that persists is one row, from the run that opened it until it is go
 closes nothing. What does not belong here: how an alert reaches people (see `resources.alerts.notifier`).
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ An invariant is a function of an `InvariantContext` that yields every violation,
 states what must be true. What does not belong here: the invariants themselves, and what becomes of a violation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field

@@ -1,7 +1,4 @@
-"""The check that a lake holds what PostgreSQL holds; it is there where IRT_ATTEMPTS names a lake.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
-"""
+"""The check that a lake holds what PostgreSQL holds; it is there where IRT_ATTEMPTS names a lake."""
 
 import dagster as dg
 

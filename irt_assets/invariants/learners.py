@@ -1,7 +1,5 @@
 """Invariants of learners and the items they see: abilities, exposure, positions."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from itertools import chain
 

@@ -1,7 +1,5 @@
 """Invariants of the calendar: every month is there and looks like those before it, and the last night is recent."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from datetime import timedelta
 from statistics import fmean, stdev

@@ -4,8 +4,6 @@ Light to import, and without Dagster. What does not belong here: what each invar
 what a report found (see `results`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta

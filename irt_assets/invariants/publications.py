@@ -1,7 +1,5 @@
 """Invariants of what is published: the ledger, the fits behind it, the anchors, and that nothing is missing."""
 
-from __future__ import annotations
-
 from math import inf
 
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant

@@ -1,7 +1,5 @@
 """Invariants of report files: every recorded file is in the store, as it was written."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 What does not belong here: finding it, and storing it (see `history`).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import psycopg

@@ -1,7 +1,5 @@
 """Invariants of what was calibrated: the stored snapshots, and what the stored fits show of a scale as a whole."""
 
-from __future__ import annotations
-
 import pyarrow as pa
 import pyarrow.compute as pc
 

@@ -5,8 +5,6 @@ population: the same answers give the same θ as `abilities.batch`. What does no
 `record`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta

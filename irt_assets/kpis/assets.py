@@ -1,10 +1,10 @@
-"""The assets of KPIs. Thin: the rows are made in `weekly`.
+"""The assets of KPIs, and the checks of the weekly ones. Thin: the rows are made in `weekly`."""
 
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
-"""
-
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from functools import partial
 from statistics import median
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -12,6 +12,7 @@ import numpy as np
 from irt_assets.blocks import Figure, Table, table
 from irt_assets.charts.chart import Picture
 from irt_assets.charts.pictures import histogram
+from irt_assets.common.dated import Looked, partition_check
 from irt_assets.common.metadata import md
 from irt_assets.common.partitions import existing_partitions, week_of
 from irt_assets.common.retries import classify_failures
@@ -25,6 +26,7 @@ from resources.postgres.database import Database
 
 GROUP = "kpis"
 OWNERS = ["team:psychometrics"]
+SHOWN = 10
 
 
 def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
@@ -121,3 +123,42 @@ def _distributions(written: Summary) -> Picture:
             histogram(values, np.linspace(low, high, 26), counts, "learners", name, heading=f"{name}: {TITLES[name]}")
         )
     return Picture("How the KPIs are distributed", charts, 3)
+
+
+def build_kpi_checks(weeks: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    return [
+        partition_check(weeks, "weekly_kpi", name, description, partial(_judge, find))
+        for name, description, find in (
+            ("kpis_are_present_and_in_range", "Every record has its six keys, each null or in range.", out_of_range),
+            ("every_null_has_a_reason", "A KPI is null exactly where `why` says why.", unexplained),
+        )
+    ]
+
+
+def out_of_range(record: Mapping[str, Any]) -> Iterator[str]:
+    """What is missing from a record or outside its range."""
+    for name, (low, high) in RANGES.items():
+        if name not in record:
+            yield f"{name} is missing"
+        elif record[name] is not None and not low <= record[name] <= high:
+            yield f"{name} = {record[name]}, expected {low:g} to {high:g}"
+
+
+def unexplained(record: Mapping[str, Any]) -> Iterator[str]:
+    """KPIs that are null without a reason, or have a reason and a value."""
+    for name in RANGES:
+        if (record.get(name) is None) != bool(record.get("why", {}).get(name)):
+            yield f"{name} = {record.get(name)}, why: {record.get('why', {}).get(name)}"
+
+
+def _judge(find: Callable[[Mapping[str, Any]], Iterator[str]], look: Looked) -> dg.AssetCheckResult:
+    query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s ORDER BY user_id"
+    records = look.connection.execute(query, (date.fromisoformat(look.partition),)).fetchall()
+    wrong = {user: faults for user, record in records if (faults := [*find(record)])}
+    first = [f"{user}: {'; '.join(faults)}" for user, faults in list(wrong.items())[:SHOWN]]
+    more = f" and {len(wrong) - SHOWN} more learners" if len(wrong) > SHOWN else ""
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        description=f"{' | '.join(first)}{more}: materialise the week again" if wrong else "so it is",
+        metadata={"learners": len(wrong)},
+    )

@@ -4,8 +4,6 @@ One row per learner, or per learner and scale; columns are sums, medians and spa
 What does not belong here: abilities (see `ability`), shares, clamps and reasons.
 """
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 
 import ibis

@@ -3,8 +3,6 @@
 What does not belong here: formulas (see `record`, docs/reference/kpis.md).
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 RANGES = {"I_t": (-1.0, 1.0), "E_t": (0.0, 1.0), "R_t": (0.0, 1.0), "A_t": (0.0, 1.0), "P": (0.0, 1.0), "S": (0.0, 1.0)}

@@ -3,8 +3,6 @@
 Formulas and their reasons are in docs/reference/kpis.md. What does not belong here: where the columns come from.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta

@@ -3,8 +3,6 @@
 A null KPI is read as None; its reason is under `why` in the week's record (see `meaning`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import date, datetime
 

@@ -4,8 +4,6 @@ Both are of the week's end, or of now while it runs, so that the days of a week 
 What does not belong here: formulas (see `record`), relations (see `behaviour`, `ability`) and Dagster (see `assets`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime, timedelta

@@ -3,8 +3,6 @@
 A version holds for windows from its `effective_from` on (null: from the origin on), and its rows are never changed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence

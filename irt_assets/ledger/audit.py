@@ -1,7 +1,5 @@
 """Rows of the ledger side by side with what they ought to agree with, as the invariants compare them."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -3,8 +3,6 @@
 What does not belong here: what each of them does with the files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 import psycopg

@@ -1,7 +1,5 @@
 """Linked fits by their ids, as publications, decisions and snapshots cite them: superseded ones as well."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from typing import Any
 

@@ -3,8 +3,6 @@
 A decision is never changed: one is undone by another. It stands until it is undone or the proposal is decided on again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """A Calibration as the bytes that a row keeps, an item as its columns keep it."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -7,8 +7,6 @@ collection. A key that nobody knows, one that is missing and one of the wrong ty
 here: judging a fit (see `gates`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
@@ -562,7 +560,7 @@ class StagedSpec(FitSpec, MadeWith):
 
     def linked(
         self, constants: LinkingConstants, latent: Spread, testlets: Testlets | None, software: dict[str, str]
-    ) -> LinkedSpec:
+    ) -> "LinkedSpec":
         """What the fit stores once it is linked. `testlets`: in units of the scale."""
         kept = {name: getattr(self, name) for name in FitSpec.model_fields} | {"testlets": testlets}
         return LinkedSpec(

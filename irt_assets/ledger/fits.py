@@ -6,8 +6,6 @@ same outcome of the same code in the same snapshot is not stored again: it is th
 which nothing is ever published, a later run of its day replaces the fit.
 """
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections.abc import Mapping

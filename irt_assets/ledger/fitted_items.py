@@ -1,11 +1,9 @@
 """Items as fits estimated them: all items of a fit, an item over its months, and the bank as it stands."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any, LiteralString, Self
 
 import psycopg
 
@@ -36,7 +34,7 @@ class FittedItem:
     statistics: Mapping[str, float | None]
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> FittedItem:
+    def of(cls, row: Mapping[str, Any]) -> Self:
         """From columns of `mirt_item_params`; statistics may be absent."""
         statistics = {name: row[name] for name in STATISTICS if name in row} | row["params"].get("fit", {})
         return cls(ItemRow.if_known(row["params"]), row["n_responses"], tuple(row["flags"]), statistics)

@@ -4,8 +4,6 @@ What does not belong here: what these errors do to a θ (see `psychometrics.scor
 shares with the anchors (see `values_with_errors`).
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import datetime
 

@@ -3,8 +3,6 @@
 What does not belong here: one window's fit with its items (see `fits`), and whether a month is green (`month_state`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """What was proposed of how abilities of a scale move. Estimating it: see `decisions.movement_proposal`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field

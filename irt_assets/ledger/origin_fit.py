@@ -1,7 +1,5 @@
 """The fit of a scale's origin window: what is read and recorded of it beside what every linked fit has."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 

@@ -3,8 +3,6 @@
 What does not belong here: queries whose result is a calibration or a spec (see `fits`, `linked_windows`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Proposals: what a month or a recalibration would publish but only a person may, with what is stored about each."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any

@@ -4,8 +4,6 @@ For each kind a query for the names of what goes, older than %(before)s, and the
 %(names)s. What does not belong here: how long each is kept (see `jobs.retention`).
 """
 
-from __future__ import annotations
-
 from irt_assets.ledger.relations import LATEST_STAGED
 from resources.tables import METADATA
 

@@ -1,7 +1,5 @@
 """Relations over fits that several queries read, as SQL. What does not belong here: queries."""
 
-from __future__ import annotations
-
 from typing import LiteralString
 
 LATEST_FIRST: LiteralString = "fitted_at DESC, fit_id DESC"

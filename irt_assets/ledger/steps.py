@@ -1,7 +1,5 @@
 """How far publication has come with each month of a scale: one row of `publication_step` each, read and written."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -4,8 +4,6 @@ A month takes it to the ledger together with the testlets of the items as that m
 changes later counts from the next month on, and no reported θ changes.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Belongs here: rows turned into what `psychometrics.drift` compares, for drift an
 Does not belong here: the errors of a published set alone (item_errors.py), and any judgement.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import get_args

@@ -4,8 +4,6 @@ A report has one row: of a learner, a week and a format, or of a window and a fo
 row. What does not belong here: what the reports say, and how they look.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date, datetime

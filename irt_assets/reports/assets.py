@@ -1,7 +1,6 @@
 """The asset `drift_report`.
 
-Thin: a report's content and how it is made are in `drift_*`. Dagster reads the annotations of the decorated functions,
-so this module does not postpone them.
+Thin: a report's content and how it is made are in `drift_*`.
 """
 
 import dagster as dg

@@ -3,8 +3,6 @@
 A proposal decides nothing: a person does. What does not belong here: how the evidence came about.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 

@@ -1,7 +1,5 @@
 """The charts of the drift report, each from its facts, with a sentence for those who do not see it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

@@ -4,8 +4,6 @@ Nothing is tested or estimated here: what a table does not have yet, the report 
 here: how it looks (drift_report.py, templates/), what is proposed (drift_actions.py).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime

@@ -3,8 +3,6 @@
 What does not belong here: how a month is linked (calibration.placing).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from irt_assets.blocks import (

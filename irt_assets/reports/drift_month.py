@@ -3,8 +3,6 @@
 What does not belong here: what they say (drift_report.py) and when they are made (assets.py, cli/report.py).
 """
 
-from __future__ import annotations
-
 import errno
 from collections.abc import Iterator
 from dataclasses import dataclass

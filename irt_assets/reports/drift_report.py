@@ -4,8 +4,6 @@ What does not belong here: reading tables (drift_facts.py), the rule for proposa
 sections behind the first page (drift_sections.py).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,9 +19,9 @@ from irt_assets.gates.month_judged import State
 from irt_assets.reports import drift_sections as sections_of
 from irt_assets.reports import month_shown
 from irt_assets.reports.drift_actions import Action
-from irt_assets.reports.drift_dif import dif
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_linking import linking, remarks, since_last_month
+from irt_assets.reports.drift_sections import dif
 from resources.version import code_version
 
 ON_THE_FIRST_PAGE = 10

@@ -4,8 +4,6 @@ What does not belong here: their order (drift_report.py), the numbers of one ite
 drawn (drift_charts.py).
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Iterator, Sequence
 
@@ -28,8 +26,10 @@ from irt_assets.blocks import (
 from irt_assets.common.dashboard_pages import month_page
 from irt_assets.common.wording import counted, listed, sentence
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST
+from irt_assets.drift.dif_page import groups_table
 from irt_assets.drift.plots import test_curves
-from irt_assets.drift.shown import information_said, information_table, severity
+from irt_assets.drift.rows import DifRow
+from irt_assets.drift.shown import DIF_EXPLAINED, dif_table, information_said, information_table, severity
 from irt_assets.gates.month_judged import State
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.psychometrics.core.items import WHOLE_SLOPE
@@ -39,6 +39,8 @@ from irt_assets.reports import month_shown
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.item_shown import category_curves, curves, details
+
+DIF_SHOWN, MOST_CURVES = 20, 6
 
 
 def proposals(items: Sequence[Item]) -> Table:
@@ -254,3 +256,44 @@ def _item_row(item: Item, scored: bool) -> tuple[Cell, ...]:
         s["point_biserial"],
         s["rmsd"],
     )
+
+
+def dif(facts: Facts) -> Iterator[Block]:
+    if not facts.dif_attributes:
+        yield Paragraph(f"Not tested: materialise dif_analysis of {facts.month}.")
+        return
+    yield groups_table({facts.scale.scale_id: facts.dif_attributes})
+    shown = dif_to_show(facts)
+    if not shown:
+        return
+    yield from _curves(shown, facts)
+    yield dif_table(("item",), [((row.item_id,), row) for row in shown], sortable=True, narrow="scroll")
+    if len(facts.dif) > len(shown):
+        yield Paragraph(
+            f"The {len(shown)} comparisons that stand out most, of {len(facts.dif)}; the table dif_analysis has all.",
+            "quiet",
+        )
+    yield Paragraph(DIF_EXPLAINED, "quiet")
+
+
+def _curves(shown: Sequence[DifRow], facts: Facts) -> Iterator[Block]:
+    """The curves of the two groups of each large difference."""
+    figures = []
+    for row in shown:
+        item = facts.items.get(row.item_id)
+        if row.large and item and item.values and row.details.get("n") and row.wald.get("delta_b") is not None:
+            pair = f"solid orange {row.focal_group}, dashed blue {row.reference_group}"
+            figures.append(
+                Figure(
+                    charts.groups(row, item, facts),
+                    f"{row.item_id}, {row.attribute}: {pair}; the month's curve ± Δa and Δb.",
+                )
+            )
+    if figures:
+        yield Figures(tuple(figures[:MOST_CURVES]))
+
+
+def dif_to_show(facts: Facts) -> list[DifRow]:
+    """Every large one, and the next by q."""
+    ordered = sorted(facts.dif, key=lambda row: (not row.large, 1.0 if row.q_value is None else row.q_value))
+    return ordered[: max(DIF_SHOWN, sum(row.large for row in facts.dif))]

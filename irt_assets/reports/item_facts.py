@@ -4,8 +4,6 @@ Nothing is estimated here but learners' abilities for observed proportions. What
 the other items of its scale (see `decisions.bank`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime

@@ -4,8 +4,6 @@ A drift report shows what its month found of an item, the dashboard's page of an
 here: reading it (item_facts.py, drift_facts.py), and the tables of drift and DIF (see `drift.shown`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import chain

@@ -1,14 +1,10 @@
-"""The asset of the weekly learner reports, and its checks. Thin: the files are made in `learner_week`.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
-"""
+"""The asset of the weekly learner reports, and its checks. Thin: the files are made in `learner_week`."""
 
 from datetime import UTC, date, datetime
 
 import dagster as dg
-import psycopg
 
-from irt_assets.common.dated import partition_check
+from irt_assets.common.dated import Looked, partition_check
 from irt_assets.common.job_names import LEARNER_REPORT
 from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import classify_failures
@@ -89,63 +85,43 @@ def build_learner_report_assets(
 
 
 def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
-    @partition_check(
-        asset=LEARNER_REPORT,
-        name="every_learner_has_both_reports",
-        description="Everybody due a report of the week has it as HTML and PDF, and nobody else has one.",
-        partitions_def=weeks,
-    )
-    def every_learner_has_both_reports(
-        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
-    ) -> dg.AssetCheckResult:
-        with classify_failures(), database.connect() as connection:
-            expected = report_learners(connection, context.partition_key)
-            have = _formats(connection, context.partition_key)
-        wrong = {user: "has no report" for user in expected if user not in have}
-        wrong |= {user: f"has {'/'.join(sorted(found))} alone" for user, found in have.items() if len(found) == 1}
-        wrong |= dict.fromkeys(have.keys() - set(expected), "is to have none")
-        return _result(wrong, f"{len(expected):,} learners have both", "learners")
-
-    @partition_check(
-        asset=LEARNER_REPORT,
-        name="reports_are_in_the_store",
-        description=f"Every report that a row names is in the store, and {LOOKED_INTO} of them match the row's sha256.",
-        partitions_def=weeks,
-    )
-    def reports_are_in_the_store(
-        context: dg.AssetCheckExecutionContext,
-        database: dg.ResourceParam[Database],
-        store: dg.ResourceParam[ObjectStore],
-    ) -> dg.AssetCheckResult:
-        week = context.partition_key
-        with classify_failures():
-            with database.connect() as connection:
-                rows = _rows(connection, week)
-            there = {store.uri(name) for name, _ in store.list(learner_week.folder(week))}
-            wrong = {f"{user}.{kind}": "is not there" for (user, kind), (url, _) in rows.items() if url not in there}
-            for (user, kind), (url, digest) in [*rows.items()][:: max(1, len(rows) // LOOKED_INTO)]:
-                if url in there and _sha256(store, learner_week.key(week, user, kind)) != digest:
-                    wrong[f"{user}.{kind}"] = "is not what was written"
-        return _result(wrong, f"{len(rows):,} files are there", "files")
-
-    return [every_learner_has_both_reports, reports_are_in_the_store]
+    due = "Everybody due a report of the week has it as HTML and PDF, and nobody else has one."
+    there = f"Every report that a row names is in the store, and {LOOKED_INTO} of them match the row's sha256."
+    return [
+        partition_check(weeks, LEARNER_REPORT, "every_learner_has_both_reports", due, _both_reports),
+        partition_check(weeks, LEARNER_REPORT, "reports_are_in_the_store", there, _in_the_store),
+    ]
 
 
-def _rows(connection: psycopg.Connection, week: str) -> dict[tuple[str, Format], tuple[str, str]]:
+def _both_reports(look: Looked) -> dg.AssetCheckResult:
+    expected = report_learners(look.connection, look.partition)
+    have: dict[str, set[str]] = {}
+    for user, kind in _rows(look):
+        have.setdefault(user, set()).add(kind)
+    wrong = {user: "has no report" for user in expected if user not in have}
+    wrong |= {user: f"has {'/'.join(sorted(found))} alone" for user, found in have.items() if len(found) == 1}
+    wrong |= dict.fromkeys(have.keys() - set(expected), "is to have none")
+    return _result(wrong, f"{len(expected):,} learners have both", "learners")
+
+
+def _in_the_store(look: Looked) -> dg.AssetCheckResult:
+    rows, store, week = _rows(look), look.store, look.partition
+    there = {store.uri(name) for name, _ in store.list(learner_week.folder(week))}
+    wrong = {f"{user}.{kind}": "is not there" for (user, kind), (url, _) in rows.items() if url not in there}
+    for (user, kind), (url, digest) in [*rows.items()][:: max(1, len(rows) // LOOKED_INTO)]:
+        if url in there and _sha256(store, learner_week.key(week, user, kind)) != digest:
+            wrong[f"{user}.{kind}"] = "is not what was written"
+    return _result(wrong, f"{len(rows):,} files are there", "files")
+
+
+def _rows(look: Looked) -> dict[tuple[str, Format], tuple[str, str]]:
     """The address and the sha256 of each report of the week, by learner and format, in this order."""
-    rows = connection.execute(
+    rows = look.connection.execute(
         """SELECT user_id, format, url, sha256 FROM report_file
            WHERE week_start = %s AND user_id IS NOT NULL ORDER BY user_id, format""",
-        (date.fromisoformat(week),),
+        (date.fromisoformat(look.partition),),
     )
     return {(user, kind): (url, digest) for user, kind, url, digest in rows}
-
-
-def _formats(connection: psycopg.Connection, week: str) -> dict[str, set[str]]:
-    found: dict[str, set[str]] = {}
-    for user, kind in _rows(connection, week):
-        found.setdefault(user, set()).add(kind)
-    return found
 
 
 def _sha256(store: ObjectStore, name: str) -> str:

@@ -3,8 +3,6 @@
 What does not belong here: the week's run (see `learner_week`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date

@@ -4,8 +4,6 @@ The vertical axis is θ, labelled by how many of 100 learners of the population 
 here: the text next to it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date

@@ -4,8 +4,6 @@ Nothing here needs a database or NumPy, so that a rendering process is small. Wh
 come from (see `learner_facts`), limits (see `learner_verdicts`), phrases (see `learner_words`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime

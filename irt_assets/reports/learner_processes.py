@@ -4,8 +4,6 @@ They are started afresh (the database's sockets do not survive a fork), end with
 however it dies, and leave an interrupt to it. What does not belong here: what is done with a page.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Iterator

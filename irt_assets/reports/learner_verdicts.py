@@ -4,8 +4,6 @@ Verdicts are keys of the catalogues, so they are the same in every language. The
 docs/reference/learner-reports.md. What does not belong here: words (see `learner_words`), and numbers' making.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -5,8 +5,6 @@ and everything that makes a page of them. So a run that was killed goes on at th
 repeats an old one makes nothing. What does not belong here: facts, pages, Dagster.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import time

@@ -3,8 +3,6 @@
 What does not belong here: which of the words a report uses (see `learner_page`, `learner_verdicts`).
 """
 
-from __future__ import annotations
-
 from datetime import date, timedelta
 from functools import cache
 from importlib.resources import files

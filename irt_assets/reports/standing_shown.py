@@ -3,8 +3,6 @@
 What does not belong here: reading them; the report that the learner reads (see `learner_page`).
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta

@@ -3,8 +3,6 @@
 What does not belong here: what eligibility asks of an attempt (see `facts`).
 """
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import ibis

@@ -4,8 +4,6 @@ Whoever judges attempts builds them here, so that a fact reaches every reader at
 attempts are read (see `facts`), and judging them.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

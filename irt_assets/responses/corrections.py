@@ -5,8 +5,6 @@ belong here: corrections that come with an import (see `importing.staging`), and
 (see `jobs.late_sensor`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import datetime
 

@@ -24,8 +24,6 @@ or look-back. So these hold:
 What does not belong here: how answers are hashed (see `window.data_hash`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

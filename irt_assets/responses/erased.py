@@ -4,8 +4,6 @@ The hash keeps an old file from bringing a learner back (see `importing`). The r
 ledger's history is another than the one that a fit began with. What does not belong here: erasing (see `jobs.erasure`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import secrets

@@ -5,8 +5,6 @@ One definition for the stored windows (`window`), for scoring and for the KPIs (
 not belong here: what the facts mean (see `psychometrics.eligibility`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 

@@ -7,8 +7,6 @@ never counts towards an ability, even after the item is restored; earlier answer
 Belongs here: reading. Does not belong here: deciding (see `decisions.withdrawal`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta

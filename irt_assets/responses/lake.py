@@ -4,8 +4,6 @@ What does not belong here: what a lake is, and how Spark reads it (see `resource
 its files (see `lake_upkeep`).
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager

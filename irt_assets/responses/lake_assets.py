@@ -1,7 +1,4 @@
-"""The asset `lake`: the log as Spark reads it; it is there where IRT_ATTEMPTS names a lake.
-
-Dagster reads the annotations of the decorated functions, so this module does not postpone them.
-"""
+"""The asset `lake`: the log as Spark reads it; it is there where IRT_ATTEMPTS names a lake."""
 
 import dagster as dg
 

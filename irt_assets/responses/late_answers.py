@@ -6,8 +6,6 @@ out what they say. What does not belong here: the reading itself, and the runs t
 `jobs.late_answers_cursor`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ count whoever writes. An answer that was changed or deleted by hand is among the
 What does not belong here: the runs requested because of them (see `jobs.late_answers_cursor`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime

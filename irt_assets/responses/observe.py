@@ -3,8 +3,6 @@
 What was computed from a version is kept in `resources.postgres.sources`.
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta

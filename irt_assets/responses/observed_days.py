@@ -8,8 +8,6 @@ the next night that looks at its day.
 What does not belong here: our own log, whose changes triggers count (see `data_versions`).
 """
 
-from __future__ import annotations
-
 import re
 from datetime import datetime, timedelta
 

@@ -4,8 +4,6 @@ What does not belong here: the view over it (see `resources.postgres.own_log`), 
 `own_tables_check`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

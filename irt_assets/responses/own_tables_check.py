@@ -3,8 +3,6 @@
 It reads, and runs none of the statements that it names. What does not belong here: the mapping (see `own_tables`).
 """
 
-from __future__ import annotations
-
 import json
 import re
 import time

@@ -14,8 +14,6 @@ hexadecimal) the digits 1 to 15 and 17 to 31 are two numbers of 60 bits. The cou
 numbers, which do not depend on the order of the rows, make the hash.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

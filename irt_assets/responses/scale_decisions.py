@@ -7,8 +7,6 @@ are never changed. What does not belong here: what a new model does to months an
 learners (see `decisions.model_change`, `decisions.movement_change`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime

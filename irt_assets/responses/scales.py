@@ -3,8 +3,6 @@
 What does not belong here: anchors and how a scale is initialised (see `decisions.origin`).
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping

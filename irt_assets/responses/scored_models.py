@@ -3,8 +3,6 @@
 What does not belong here: the models themselves (see `psychometrics.core.model_families`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 

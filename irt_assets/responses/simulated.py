@@ -4,8 +4,6 @@ What belongs here: column names and file names. What does not: what the answers 
 `irt_assets.psychometrics.simulation.simulate`) and how files are imported.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass

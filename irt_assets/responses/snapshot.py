@@ -4,8 +4,6 @@ A fit names the snapshot it was made from, so what it saw can be read again what
 belong here: the files that a snapshot is made of (see `snapshot_files`).
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

@@ -5,8 +5,6 @@ made where it is older than what it reads. What does not belong here: whether a 
 partition is computed, and what a sensor decides (see `jobs`).
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

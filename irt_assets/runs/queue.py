@@ -2,8 +2,6 @@
 needs; so nothing here loads it. What does not belong here: runs of commands, which are waited for (see `start`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 
 import dagster as dg

@@ -5,8 +5,6 @@ because its node is drained or someone deleted it, ends as if killed: then the r
 What does not belong here: making the pod (see `jobs.kubernetes_launcher`).
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

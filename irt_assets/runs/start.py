@@ -6,8 +6,6 @@ partition twice. In a pod nothing is executed: it waits ten minutes for a daemon
 partitions a tick asks for (see `jobs.plans`), and how a run is executed in this process (see `in_process_runs`).
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,7 +1,5 @@
 """What one stack has for itself: its IRT_HOME and its ports. The kernel frees both however the process ends."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import socket

@@ -5,8 +5,6 @@ starts threads. On SIGHUP it restarts with the current code; runs under way are 
 not belong here: what it serves (see `definitions`).
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -5,8 +5,6 @@ back, it shuts down cleanly and starts again under the same process id. What doe
 `daemon_lock`), who starts the daemon again when it ended (see `stack`).
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -3,8 +3,6 @@
 What does not belong here: what the demo computes (see `demo`), and how servers are started (see `stack`).
 """
 
-from __future__ import annotations
-
 import json
 import secrets
 import shlex

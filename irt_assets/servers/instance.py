@@ -1,7 +1,5 @@
 """Dagster's instance, for runs and look-ups inside this process."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -6,8 +6,6 @@ its workers end with it, as the code server takes them for dead. A code server t
 code of then. What does not belong here: what a worker executes (see `resources.dagster_compat`).
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import signal

@@ -1,7 +1,5 @@
 """The commands that start Dagster's servers and our services, each a process of its own."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -4,14 +4,12 @@ What belongs here: which servers there are, and when they are ready. What does n
 stopped (see `supervisor`), what they serve (`definitions`), and one of them by itself (`standalone`).
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import requests
 
@@ -57,7 +55,7 @@ class Stack:
     def __post_init__(self) -> None:
         self.supervisor = Supervisor(self.logs)
 
-    def __enter__(self) -> Stack:
+    def __enter__(self) -> Self:
         self.start()
         return self
 

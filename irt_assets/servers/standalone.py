@@ -4,8 +4,6 @@ The process becomes the server, so that signals, limits and the main process id 
 belong here: all of them together under one process (see `stack`), and what a server does.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import sys

@@ -3,8 +3,6 @@
 What does not belong here: which servers there are, and when they are ready (see `stack`).
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -3,8 +3,6 @@
 Its environment is the one that `irt serve` gives to its servers (see `irt_assets.servers.stack`).
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from functools import partial

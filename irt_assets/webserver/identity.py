@@ -5,8 +5,6 @@ change something are checked one by one, so a role and a token count at the clic
 opened. What does not belong here: what a document asks for (see `operations`).
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Awaitable, Callable

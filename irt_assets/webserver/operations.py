@@ -5,8 +5,6 @@ whichever of them is to run, and a mutation that is not named here requires the 
 who asks (see `identity`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

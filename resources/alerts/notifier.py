@@ -5,8 +5,6 @@ itself; a message that did not arrive stays in the outbox and is tried again lat
 twice (if a channel answers too late), but none is lost. What does not belong here: what is worth an alert.
 """
 
-from __future__ import annotations
-
 import logging
 import queue
 import re

@@ -4,8 +4,6 @@ An alert is opened once and resolved once, however often it is found. What belon
 `alert_delivery`. What does not: how a message is made and sent (see `notifier`).
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

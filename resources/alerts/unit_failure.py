@@ -3,8 +3,6 @@
 What does not belong here: how a channel sends (see `notifier`).
 """
 
-from __future__ import annotations
-
 import socket
 import subprocess
 import zlib

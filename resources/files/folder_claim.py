@@ -4,8 +4,6 @@ The folder has an id in a file of its own, and the database has it on record. A 
 machines share, keeps it. What does not belong here: reading and writing (see `object_store`).
 """
 
-from __future__ import annotations
-
 import socket
 import uuid
 

@@ -4,8 +4,6 @@ What belongs here: which files there are, their bytes on this disk, and where a 
 what is in them and which were taken (see `irt_assets.responses.importing.inbox`).
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

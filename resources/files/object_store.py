@@ -5,8 +5,6 @@ all. Both stores have the same methods. What does not belong here: what is in th
 (see `s3_failures`).
 """
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import io

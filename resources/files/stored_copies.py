@@ -5,8 +5,6 @@ damaged since is noticed. Copies are temporary files without a name: no other pr
 this one, however it ends. What does not belong here: what the hash ought to be.
 """
 
-from __future__ import annotations
-
 import atexit
 import hashlib
 import tempfile

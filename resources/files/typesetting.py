@@ -5,8 +5,6 @@ Korean is set in NanumGothic, other characters in DejaVu Sans, and what neither 
 licences are next to them. What does not belong here: templates and rendering (irt_assets/reports).
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 FONTS = Path(__file__).parent / "fonts"

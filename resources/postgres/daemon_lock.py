@@ -4,8 +4,6 @@ The lock is a session's of PostgreSQL, on a connection of its own: the server fr
 and notices within 25 s that a host is gone. What does not belong here: what the daemon does (see `servers.daemon`).
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

@@ -3,8 +3,6 @@
 What does not belong here: connecting (see `database`).
 """
 
-from __future__ import annotations
-
 import re
 from typing import Any
 from urllib.parse import quote

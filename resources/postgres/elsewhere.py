@@ -3,8 +3,6 @@
 What does not belong here: reading anything of the latter but how much there is, and how old.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import suppress
 

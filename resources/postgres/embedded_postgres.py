@@ -9,8 +9,6 @@ of its data (at first: nobody). A lock shows whether it runs: the server's own p
 postmaster.pid, a reused process id or a machine that lost its power cannot mislead anyone.
 """
 
-from __future__ import annotations
-
 import fcntl
 import importlib.util
 import os

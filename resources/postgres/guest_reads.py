@@ -4,8 +4,6 @@ Every statement that reads the view `attempt` comes through here, by the cursor 
 reads by `warehouse`. What does not belong here: which tables these are (see `own_log`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

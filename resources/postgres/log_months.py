@@ -1,7 +1,5 @@
 """The months of the log: each is a partition of `response_log`, made by the import that fills it or ahead of time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta

@@ -1,7 +1,5 @@
 """The database of a command: new ones get their schema, others are used only where theirs is right."""
 
-from __future__ import annotations
-
 import logging
 import time
 

@@ -3,8 +3,6 @@
 What does not belong here: proposing a mapping, and judging what it reads (see `irt_assets.responses.own_tables`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 What does not belong here: making it (see `schema`), and connecting (see `database`).
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

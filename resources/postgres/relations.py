@@ -3,8 +3,6 @@
 What does not belong here: where expressions run (see `relational`).
 """
 
-from __future__ import annotations
-
 import ibis
 import ibis.expr.types as ir
 import sqlalchemy as sa

@@ -3,8 +3,6 @@
 What does not belong here: making the schemas where we may (see `schemas`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

@@ -4,8 +4,6 @@ What does not belong here: what the schema is (see `tables`), its history (see `
 (see `log_months`).
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager

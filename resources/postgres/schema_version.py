@@ -3,8 +3,6 @@
 What does not belong here: how a schema is changed (see `schema`, `migrations`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

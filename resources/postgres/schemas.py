@@ -3,8 +3,6 @@
 What does not belong here: which one is ours (see `own_schema`), and the tables in it (see `schema`).
 """
 
-from __future__ import annotations
-
 import psycopg
 from psycopg import sql
 

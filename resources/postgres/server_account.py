@@ -6,8 +6,6 @@ says by its exit status whether there is one for programs and data in those fold
 run before anything is installed, so nothing but the standard library belongs here.
 """
 
-from __future__ import annotations
-
 import os
 import pwd
 import subprocess

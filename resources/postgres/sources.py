@@ -4,8 +4,6 @@ A partition is stale if the hash stored here differs from that of the answers no
 their snapshot (`scored_snapshot.data_hash`). What does not belong here: how a hash is made (see `responses.observe`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import psycopg

@@ -1,7 +1,5 @@
 """What is done in a child process between its start and its program."""
 
-from __future__ import annotations
-
 import ctypes
 import signal
 import sys

@@ -5,8 +5,6 @@ to any Host, and takes mutations by GET and from forms. Requests that write are 
 a new way to write that Dagster opens stays shut. What does not belong here: what is served.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Collection

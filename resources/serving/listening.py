@@ -5,8 +5,6 @@ Connections that come meanwhile wait, and none is refused. The protocols are sd_
 FileDescriptorStoreMax=, and sd_listen_fds(3). What does not belong here: what a server answers.
 """
 
-from __future__ import annotations
-
 import array
 import os
 import socket

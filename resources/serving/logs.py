@@ -6,8 +6,6 @@ is traced `trace_id` and `span_id`, and what a caller gave as `extra`. What does
 its answer (see `console`).
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

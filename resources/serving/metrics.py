@@ -3,8 +3,6 @@
 What does not belong here: what the state of the platform is (see `services.exporter`).
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 

@@ -3,8 +3,6 @@
 It imports OpenTelemetry, the extra `otel`: only `traces` imports it, where there is a collector.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import time

@@ -1,7 +1,5 @@
 """HTTP requests to the servers of this installation: directly, whatever proxy the environment names."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import requests

@@ -3,8 +3,6 @@
 What does not belong here: what a service answers (see the packages of `services`).
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import gc

@@ -1,7 +1,5 @@
 """A span of each SQL statement, named by what it does to which table; never with its values."""
 
-from __future__ import annotations
-
 import re
 from functools import lru_cache
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """What an address names. Raises NotFound, listing what exists, for anything that does not."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from datetime import datetime
 

@@ -4,8 +4,6 @@ It calls the functions of `irt release`, under the name that the login verified.
 a decision will do, and every way it may end, without Shiny. What does not: the form (see `decision_form`).
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

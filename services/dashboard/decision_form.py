@@ -3,8 +3,6 @@
 What does not belong here: what is decided, and who may (see `deciding`).
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Tables as files: `/download?what=…&to=csv|xlsx|parquet`. What does not belong here: how a file is written."""
 
-from __future__ import annotations
-
 import logging
 import re
 import threading

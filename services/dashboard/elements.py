@@ -3,8 +3,6 @@
 Markup comes from htmltools, which escapes every text. What does not belong here: what a page shows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from urllib.parse import urlencode
 

@@ -4,8 +4,6 @@ Every figure has a sentence that says what it shows, for those who do not see it
 What does not belong here: what is drawn.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import is_dataclass
 from importlib.metadata import distribution

@@ -1,7 +1,5 @@
 """The page around every view: its head, menu, banner and foot. What does not belong here: what a view shows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from htmltools import Tag, head_content, tags

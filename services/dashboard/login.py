@@ -3,8 +3,6 @@
 What does not belong here: what a role may do (see `jwt_verifier.tokens`), and who may ask at all (`webserver.guard`).
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 What does not belong here: how runs are queued (see `irt_assets.runs.queue`), and who may (see `deciding`).
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress

@@ -5,8 +5,6 @@ A view is a function of `Asked` that returns a `Page`; it runs in a thread, read
 belong here: any view.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime

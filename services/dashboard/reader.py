@@ -3,8 +3,6 @@
 What does not belong here: SQL, which is with its subject in `irt_assets`.
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Callable, Iterator

@@ -3,8 +3,6 @@
 What does not belong here: how a file is read and kept from doing harm (see `services.report_files`).
 """
 
-from __future__ import annotations
-
 from urllib.parse import urlencode
 
 from htmltools import Tag, TagChild, TagList, tags

@@ -1,7 +1,5 @@
 """A month's state in words: whether it is safe to release, why in short, and what to do next."""
 
-from __future__ import annotations
-
 import re
 
 from irt_assets.blocks import Span, Text

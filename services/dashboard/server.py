@@ -4,8 +4,6 @@ Addresses are `?view=NAME&…`. A page is sent with its numbers; the WebSocket s
 not belong here: any view (see `views`), who may ask (`login`).
 """
 
-from __future__ import annotations
-
 import logging
 import time
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """`python -m services.exporter`: the exporter, as a process that runs until it is interrupted."""
 
-from __future__ import annotations
-
 from functools import partial
 
 from resources.serving.service import argument_parser, run_service

@@ -1,17 +1,80 @@
-"""The exporter over HTTP: `/metrics`, and `/health`, which answers in any state of the database."""
+"""The exporter over HTTP: `/health`, and `/metrics`, read at most every 30 s and served though the database is down."""
 
-from __future__ import annotations
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 
+import psycopg
 from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from resources.failures import PermanentFailure, explain
 from resources.postgres.database import Database
 from resources.serving import metrics
 from resources.serving.service import serve_http
 from resources.settings import Settings
-from services.exporter.collector import StateCollector
+from resources.version import code_version
+from services.exporter.families import BUILD_INFO, FAMILIES, UP, Sample
+from services.exporter.readings import READINGS, Look
+
+LOG = logging.getLogger(__name__)
+CACHED_S = 30.0
+STATEMENT_TIMEOUT_MS = 1000
+"""So that all readings together stay within Prometheus's ten seconds."""
+
+
+class StateCollector(Collector):
+    """The state of the platform on `database`."""
+
+    def __init__(self, database: Database, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+        self._database, self._settings, self._clock = database, settings, clock
+        self._lock = threading.Lock()
+        self._read_at: float | None = None
+        self._metrics: list[GaugeMetricFamily] = []
+        self._faults: list[str] = []
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        with self._lock:
+            if self._read_at is None or self._clock() - self._read_at >= CACHED_S:
+                self._metrics = _as_metrics(self._samples())
+                self._read_at = self._clock()
+            return self._metrics
+
+    def _samples(self) -> list[Sample]:
+        samples = [Sample(BUILD_INFO, 1, (code_version(),))]
+        faults = []
+        try:
+            with self._database.connect() as connection:
+                connection.read_only = True
+                connection.execute(f"SET statement_timeout = {STATEMENT_TIMEOUT_MS}")
+                look = Look(connection, self._settings, datetime.now(UTC))
+                for reading in READINGS:
+                    try:
+                        with connection.transaction():
+                            samples += list(reading(look))
+                    except psycopg.Error as error:
+                        if connection.closed:
+                            raise
+                        faults.append(f"{reading.__name__}: {explain(error) or error}")
+        except (psycopg.Error, PermanentFailure) as error:
+            faults.append(explain(error) or str(error))
+        if faults and faults != self._faults:  # not at every scrape of a long night
+            LOG.error("some metrics could not be read: %s", "; ".join(faults))
+        self._faults = faults
+        return [*samples, Sample(UP, not faults)]
+
+
+def _as_metrics(samples: Iterable[Sample]) -> list[GaugeMetricFamily]:
+    metrics = {family: GaugeMetricFamily(family.name, family.meaning, labels=family.labels) for family in FAMILIES}
+    for sample in samples:
+        metrics[sample.family].add_metric(sample.labels, float(sample.value))
+    return list(metrics.values())
 
 
 def build_app(collector: StateCollector) -> Starlette:

@@ -1,7 +1,5 @@
 """Every metric: its name, meaning and labels. Rules and dashboards may use only these."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from resources.serving import metrics

@@ -1,10 +1,8 @@
 """How each metric is read: a query or two of stored data, so that a scrape never computes a month.
 
 The same functions as for `irt status` decide what is late, violated or silent. What does not belong here: how often it
-is read, and what happens where the database is away (see `collector`).
+is read, and what happens where the database is away (see `app`).
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@
 belong here: what makes a token good (see `tokens`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import signal
 import threading

@@ -3,8 +3,6 @@
 The type of a key decides its algorithm. What does not belong here: a token's required claims (see `tokens`).
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import threading

@@ -4,8 +4,6 @@ Reads no clock but the system's, no settings but those it is given, and knows no
 What does not belong here: where keys come from (see `keys`), and how refusals are sent (see `app`).
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import re

@@ -1,7 +1,5 @@
 """`python -m services.theta_api`: the θ API, as a process that runs until it is interrupted."""
 
-from __future__ import annotations
-
 from resources.serving.service import run_service
 from services.theta_api.server import serve
 

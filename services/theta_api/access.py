@@ -6,8 +6,6 @@ Answers are posted with the static token, or with a role and the scope `attempts
 What does not belong here: what makes a JWT good (see `services.jwt_verifier`).
 """
 
-from __future__ import annotations
-
 import hmac
 import re
 from collections.abc import Sequence

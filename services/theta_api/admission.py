@@ -4,8 +4,6 @@ A request waits here, in the event loop: it holds neither a thread nor a connect
 here: what the work is.
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextvars
 from collections.abc import Callable

@@ -5,8 +5,6 @@ Reads and writes go through `Ledger`, in the threads of `Admission`. What does n
 `abilities.online`), and who may ask (see `access`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import time

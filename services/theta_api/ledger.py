@@ -3,8 +3,6 @@
 What does not belong here: HTTP, and what θ is (see `abilities.online`).
 """
 
-from __future__ import annotations
-
 import logging
 import threading
 import time

@@ -4,8 +4,6 @@ What belongs here: HTTP. What does not: what is wrong with a row, and how it is 
 `responses.importing.posted`), and who may post (see `access`). Bodies and ids are in no log.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import time

@@ -3,8 +3,6 @@
 What does not belong here: when a problem arises.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

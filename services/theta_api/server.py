@@ -1,7 +1,5 @@
 """The θ API as a server: its parts put together, and one process that serves until SIGTERM and then drains."""
 
-from __future__ import annotations
-
 import logging
 import sys
 

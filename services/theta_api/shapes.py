@@ -1,7 +1,5 @@
 """Requests and responses of the API: the models of its OpenAPI page."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field

@@ -303,5 +303,9 @@ def evidence_of(connection: psycopg.Connection, store: ObjectStore, month: str, 
 def check_context(partition: str, instance: dg.DagsterInstance, *selected: dg.AssetCheckKey) -> Any:
     """What a check of a partition asks of Dagster; `selected`: of those that are made in one step."""
     return SimpleNamespace(
-        partition_key=partition, has_partition_key=True, instance=instance, selected_asset_check_keys=set(selected)
+        partition_key=partition,
+        has_partition_key=True,
+        partition_time_window=None,
+        instance=instance,
+        selected_asset_check_keys=set(selected),
     )

@@ -39,7 +39,7 @@ from resources.files.object_store import PART
 from resources.postgres.database import Database, advisory_lock
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from services.exporter.collector import StateCollector
+from services.exporter.app import StateCollector
 from tests.helpers import rooms
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import Irt

@@ -101,10 +101,10 @@ def test_a_gate_that_no_scale_passes_is_an_error(calibrated: Settings) -> None:
 def test_a_check_that_breaks_down_fails_with_the_reason_and_leaves_the_others_judged(
     calibrated: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(evidence: Evidence) -> Verdict:
+    def connected(evidence: Evidence) -> Verdict:
         raise ZeroDivisionError("division by zero")
 
-    gates = [replace(gate, judge=broken) if gate.name == "connected" else gate for gate in SET_GATES]
+    gates = [replace(gate, judge=connected) if gate.name == "connected" else gate for gate in SET_GATES]
     monkeypatch.setattr(checks, "SET_GATES", gates)
     monthly_checks, _ = checks.build_calibration_checks(monthly(MONTH), MONTH)
     (of_fit,) = (check for check in monthly_checks if check.node_def.name == "item_calibration_checks")

@@ -13,7 +13,7 @@ import pytest
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import week_of, weekly
 from irt_assets.definitions import build_defs
-from irt_assets.kpis.checks import build_kpi_checks
+from irt_assets.kpis.assets import build_kpi_checks
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -110,7 +110,7 @@ def test_a_record_that_was_spoilt_is_named_by_the_checks(graph: Graph) -> None:
     run_sql(graph.database, """UPDATE weekly_kpi SET kpis = kpis - 'A_t' || '{"S": 2}' WHERE user_id = 'u07'""")
     present, _ = build_kpi_checks(weekly("2026-01", running=True))
     context = check_context(graph.week, graph.instance)
-    evaluation = present.op.compute_fn.decorated_fn(context, graph.database)
+    evaluation = present.op.compute_fn.decorated_fn(context, graph.database, graph.defs.resources["store"])
     assert not evaluation.passed
     assert "u07: A_t is missing; S = 2, expected 0 to 1" in (evaluation.description or "")
 

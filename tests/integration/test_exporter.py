@@ -24,7 +24,7 @@ from resources.alerts.outbox import Alert, open_alert, queue
 from resources.dagster_compat import TickStatus
 from resources.postgres.database import Database
 from resources.settings import Settings
-from services.exporter.collector import CACHED_S, StateCollector
+from services.exporter.app import CACHED_S, StateCollector
 from services.exporter.families import FAMILIES, UP
 from tests.helpers import rooms
 from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus, create_run_for_test

@@ -361,7 +361,7 @@ def many_items_are_fitted(evidence: Evidence) -> Verdict:
         "irt_assets/gates/advisory_checks.py",
         {
             "ADVISORY_CHECKS: tuple[SetGate, ...] = (\n": """\
-    SetGate("many_items_are_fitted", "item_calibration", "Many items are fitted.", "Fit more.", many_items_are_fitted),
+    SetGate(many_items_are_fitted, "item_calibration", "Many items are fitted.", "Fit more."),
 """
         },
     ),

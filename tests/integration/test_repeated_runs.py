@@ -17,7 +17,7 @@ from irt_assets.runs.start import await_run
 from irt_assets.servers.instance import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
 from jobs.launcher import own_worker_tags
-from jobs.requeue_lost_retries import report_again
+from jobs.sensors import report_again
 from resources.dagster_compat import (
     AUTO_RETRY_RUN_ID_TAG,
     MAX_RETRIES_TAG,
@@ -152,7 +152,7 @@ def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(
     """The daemon gives a run up where it cannot reach the code server, which died together with the worker."""
     run = killed.run()
     assert report_again(killed.instance) == []  # it is the daemon's turn
-    monkeypatch.setattr("jobs.requeue_lost_retries.DAEMONS_TURN", timedelta(0))
+    monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(0))
     for _ in range(4):
         killed.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
         assert killed.under_way == {MONTH}
@@ -166,7 +166,7 @@ def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(
 def test_a_killed_month_that_somebody_asked_for_again_is_not_repeated_too(
     killed: Killed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.requeue_lost_retries.DAEMONS_TURN", timedelta(0))
+    monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(0))
     killed.run()
     killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH})
     assert report_again(killed.instance) == []
@@ -176,7 +176,7 @@ def test_a_killed_run_is_repeated_although_automation_asked_for_other_assets_of_
     killed: Killed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Runs of chosen assets share one job's name: a later one repeats another only by what it makes."""
-    monkeypatch.setattr("jobs.requeue_lost_retries.DAEMONS_TURN", timedelta(0))
+    monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(0))
     run = killed.run()
     other = frozenset([dg.AssetKey("abilities_of_month")])
     killed.instance.create_run_for_job(BOTH, tags={PARTITION_TAG: MONTH}, asset_selection=other)
@@ -194,7 +194,7 @@ def test_a_run_whose_repetition_is_there_and_not_marked_yet_is_not_told_of(kille
 
 
 def test_a_run_that_was_killed_four_times_is_left_to_a_person(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.requeue_lost_retries.DAEMONS_TURN", timedelta(0))
+    monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(0))
     first = killed.run()
     for _ in range(3):
         killed.run(**{PARENT_RUN_ID_TAG: first.run_id, ROOT_RUN_ID_TAG: first.run_id})

@@ -30,8 +30,8 @@ from resources.settings import Settings
 from resources.version import code_version
 from services.dashboard.reader import Reader
 from services.dashboard.server import build_app as dashboard
+from services.exporter.app import StateCollector
 from services.exporter.app import build_app as exporter
-from services.exporter.collector import StateCollector
 from services.jwt_verifier.app import build_app as jwt_verifier
 from services.jwt_verifier.tokens import build_verifier
 from services.theta_api.access import Access

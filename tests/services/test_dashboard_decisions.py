@@ -27,7 +27,7 @@ from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.shown import change_in_words
 from irt_assets.ledger import proposals
 from irt_assets.reports import item_shown
-from irt_assets.reports.month_items import flagged_items
+from irt_assets.reports.month_shown import flagged_items
 from irt_assets.responses.scales import read_scales
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database

@@ -10,7 +10,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irt_assets.kpis.checks import out_of_range, unexplained
+from irt_assets.kpis.assets import out_of_range, unexplained
 from irt_assets.kpis.meaning import RANGES
 from irt_assets.kpis.record import churn, engagement, goal, progress, records
 

@@ -20,8 +20,7 @@ from irt_assets.ledger.steps import StepState
 from resources.postgres.database import Database
 from resources.settings import Settings
 from resources.version import code_version
-from services.exporter.app import build_app
-from services.exporter.collector import CACHED_S, StateCollector
+from services.exporter.app import CACHED_S, StateCollector, build_app
 from services.exporter.families import FAMILIES
 from services.exporter.readings import month_state
 from tests.helpers.asgi import ask

@@ -1,7 +1,5 @@
 """The frozen anchors of a scale: items whose values on the bank's scale no fit may change."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

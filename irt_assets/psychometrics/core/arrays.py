@@ -1,7 +1,5 @@
 """Names of array types, and numbers that JSON has."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

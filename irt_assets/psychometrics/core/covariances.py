@@ -4,8 +4,6 @@ Shape (K, 2, 2) where errors of different items are independent, or (1, 2K, 2K) 
 stacks of matrices serve both, and what is independent costs no more than K.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ Birnbaum (1968); c = 0 for models without guessing. Functions named `…_at` tak
 and never overflow; NaN parameters give NaN.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.special import expit, log_expit, logit
 

@@ -1,9 +1,8 @@
 """Who saw what: the sets of items that learners saw, and whether the design hangs together. No parameters here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -110,14 +109,14 @@ class Links:
     persons: Ints
 
     @classmethod
-    def of(cls, row_start: Ints, item: npt.NDArray[np.int32], n_items: int, person: Ints, alike: Ints) -> Links:
+    def of(cls, row_start: Ints, item: npt.NDArray[np.int32], n_items: int, person: Ints, alike: Ints) -> Self:
         """What sets of items connect, each seen by a `person` and by `alike` persons in all."""
         parent = np.arange(n_items)
         layout_kernels.join_items(person, row_start, item, parent)
         return cls(parent, np.bincount(item[row_start[person]], alike, minlength=n_items).astype(np.int64))
 
     @classmethod
-    def joined(cls, parts: Sequence[Links]) -> Links:
+    def joined(cls, parts: Sequence[Self]) -> Self:
         """What the persons of all parts connect."""
         parent = parts[0].parent.copy()
         for part in parts[1:]:

@@ -1,7 +1,5 @@
 """Errors of the numerics. All are permanent: the same data fails the same way again."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager

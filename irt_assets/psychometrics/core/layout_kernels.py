@@ -1,7 +1,5 @@
 """Compiled loops that count responses and lay them out as `kernels` describes. No parameters here."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from irt_assets.psychometrics.core.kernels import _compiled

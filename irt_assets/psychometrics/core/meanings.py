@@ -1,7 +1,5 @@
 """Names that are stored, each with what others ask of it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self

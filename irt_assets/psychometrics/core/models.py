@@ -9,11 +9,9 @@ What identifies the scale of an unlinked fit: θ ~ N(0, 1) in the reference grou
 Rasch by a = 1 (latent SD is free). Anchored fits take the scale of their anchors.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -150,7 +148,7 @@ class Responses:
         matrix: npt.ArrayLike,
         item_ids: Sequence[str] | None = None,
         categories: npt.ArrayLike | None = None,
-    ) -> Responses:
+    ) -> Self:
         """Build from a persons × items matrix of scores, 0 and 1 without `categories`, and NaN (not seen). Persons keep
         their row number."""
         x = np.asarray(matrix, dtype=float)
@@ -167,7 +165,7 @@ class Responses:
         sizes = None if categories is None else np.asarray(categories, dtype=np.int64)
         return cls(person.astype(np.int32), item.astype(np.int32), values.astype(np.int8), x.shape[0], ids, sizes)
 
-    def of_items(self, keep: npt.ArrayLike) -> Responses:
+    def of_items(self, keep: npt.ArrayLike) -> Self:
         """The responses to the items of `keep` (a mask, or indices in any order); persons keep their number."""
         kept = np.arange(self.n_items)[np.asarray(keep)]
         place = np.full(self.n_items, -1, dtype=np.int32)
@@ -177,19 +175,19 @@ class Responses:
         sizes = None if self.categories is None else self.categories[kept]
         return replace(self.of_rows(rows), item=place[self.item[rows]], item_ids=ids, categories=sizes)
 
-    def of_persons(self, persons: npt.NDArray[np.integer[Any]]) -> Responses:
+    def of_persons(self, persons: npt.NDArray[np.integer[Any]]) -> Self:
         """The responses of `persons` (ascending indices), who are numbered anew and have no `key`."""
         place = np.full(self.n_persons, -1, dtype=np.int32)
         place[persons] = np.arange(len(persons))
         some = self.of_rows(place[self.person] >= 0)
         return replace(some, person=place[some.person], n_persons=len(persons), key=None)
 
-    def of_rows(self, rows: Mask) -> Responses:
+    def of_rows(self, rows: Mask) -> Self:
         """The responses that `rows` (R,) marks; persons and items keep their numbers."""
         at = None if self.at is None else self.at[rows]
         return replace(self, person=self.person[rows], item=self.item[rows], score=self.score[rows], at=at)
 
-    def among(self, item_ids: Sequence[str], categories: Ints | None = None) -> Responses:
+    def among(self, item_ids: Sequence[str], categories: Ints | None = None) -> Self:
         """The same responses with `item_ids` as the items, of which some may have no response.
 
         Those have as many categories as `categories` says, shape (J,); None: two. Raises PsychometricsError where an
@@ -259,7 +257,7 @@ class Population:
     weights: tuple[float, ...] = ()
 
     @classmethod
-    def normal(cls, mean: float, sd: float, n_persons: int = 0) -> Population:
+    def normal(cls, mean: float, sd: float, n_persons: int = 0) -> Self:
         """N(mean, sd²), taken as known."""
         return cls("all", n_persons, mean, sd, 0.0, 0.0)
 
@@ -271,7 +269,7 @@ class Population:
         logs = np.log(np.maximum(self.weights, least))
         return np.interp(theta, self.nodes, logs, left=np.log(least), right=np.log(least))
 
-    def rescaled(self, slope: float, intercept: float) -> Population:
+    def rescaled(self, slope: float, intercept: float) -> Self:
         """The same calibration in θ* = slope·θ + intercept, slope > 0."""
         return replace(
             self,
@@ -478,7 +476,7 @@ class Calibration:
     def bic(self) -> float:
         return self.convergence.n_parameters * float(np.log(max(self.n_persons, 1))) - 2 * self.convergence.loglik
 
-    def select(self, keep: npt.ArrayLike) -> Calibration:
+    def select(self, keep: npt.ArrayLike) -> Self:
         """The same fit with only the items of `keep` (a boolean mask or indices of length ≤ J)."""
         idx = np.arange(self.n_items)[np.asarray(keep)]
         places = self.places_of_parameters[idx]
@@ -501,12 +499,12 @@ class Calibration:
             score_sums=None if self.score_sums is None else self.score_sums[idx],
         )
 
-    def standardised(self, mean: float, sd: float) -> Calibration:
+    def standardised(self, mean: float, sd: float) -> Self:
         """The same fit with θ in units of a population with this mean and SD; a Rasch model keeps its unit."""
         slope = 1.0 if self.item_model.fixed_slopes else 1 / sd
         return self.rescaled(slope, -slope * mean)
 
-    def rescaled(self, slope: float, intercept: float) -> Calibration:
+    def rescaled(self, slope: float, intercept: float) -> Self:
         """The same fit with θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope."""
         own = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]])  # ∂(a*, d*)/∂(a, d)
         joint = self.joint_cov

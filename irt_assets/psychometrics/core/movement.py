@@ -1,8 +1,6 @@
 """How a learner's ability moves between the days on which they answer. Estimating an ability that moves, and how it
 moves, is elsewhere (see `scoring.moving_ability`)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -3,8 +3,6 @@
 Imports nothing, so that the command line can list them.
 """
 
-from __future__ import annotations
-
 from typing import Literal, get_args
 
 Model = Literal["rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm"]

@@ -5,13 +5,11 @@ Every density is the one of the quantity it is named after, with no Jacobian for
 (α − 1)/(α + β − 2) wherever the answers say nothing. These are the conventions of BILOG and mirt.
 """
 
-from __future__ import annotations
-
 import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, astuple, dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.special import betaln, expit, xlog1py, xlogy
@@ -154,7 +152,7 @@ class Priors:
         return out if self.only is None else out | {"only": list(self.only)}
 
     @classmethod
-    def from_dict(cls, stored: dict[str, Any]) -> Priors:
+    def from_dict(cls, stored: dict[str, Any]) -> Self:
         """Raises PsychometricsError for a parameter or a family that is not known."""
         chosen: dict[str, Any] = {}
         for name, prior in stored.items():
@@ -255,7 +253,7 @@ class StepTerms:
     sd: float
 
     @classmethod
-    def rare(cls, given: Floats, of_items: Mask, size: int, sd: float) -> StepTerms:
+    def rare(cls, given: Floats, of_items: Mask, size: int, sd: float) -> Self:
         """Those of J items beside a rare score. `given` (J, C): how many got each score; `of_items`: (J,); `size`: how
         many parameters an item has."""
         item, found = [], []

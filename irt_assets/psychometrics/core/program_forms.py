@@ -16,8 +16,6 @@ In each form the scores of an item have log odds against its lowest, d_k + kÂ·aÎ
 Programs with D = 1.7 multiply all of this by D (`in_metric`).
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Container, Mapping
 from typing import Literal, get_args

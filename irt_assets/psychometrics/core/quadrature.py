@@ -1,9 +1,8 @@
 """The grid that stands for the ability distribution. Equally spaced nodes, normal weights; nothing of items or fits."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -25,14 +24,14 @@ class Grid:
     nodes: Floats
 
     @classmethod
-    def spanning(cls, nodes: int = 61, limit: float = 6.0) -> Grid:
+    def spanning(cls, nodes: int = 61, limit: float = 6.0) -> Self:
         """`nodes` points on [−limit, limit]. Raises ValueError below 3 nodes."""
         if nodes < 3:
             raise ValueError(f"nodes must be at least 3, got {nodes}")
         return cls(np.linspace(-limit, limit, nodes))
 
     @classmethod
-    def resolving(cls, narrowest: float) -> Grid:
+    def resolving(cls, narrowest: float) -> Self:
         """61 points on [−6, 6], or as many as a posterior needs whose SD is `narrowest`."""
         return cls.spanning(max(61, 1 + 2 * math.ceil(6 / (WIDEST_STEP * narrowest))))
 

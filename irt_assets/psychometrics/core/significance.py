@@ -1,7 +1,5 @@
 """P values of statistics, and the false discovery rate of many p values."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from irt_assets.psychometrics.core.arrays import Floats

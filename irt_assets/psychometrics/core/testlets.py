@@ -1,7 +1,5 @@
 """Testlets of items, and the effects of learners in them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -8,8 +8,6 @@ they compare learners of equal score on the same items; of a scored item Mantel'
 difference, and no regression.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 

@@ -4,8 +4,6 @@ Belongs here: which sittings count, the matching score, and the counts by form, 
 mantel_haenszel.py, mantel.py and logistic.py read. No statistic here.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Beside Mantel-Haenszel it also sees differences that change sign along the score
 are equal abilities only nearly.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -3,8 +3,6 @@
 A second opinion next to the Wald test, with the same caution: equal scores are equal abilities only nearly.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -4,8 +4,6 @@ A second opinion next to the Wald test: simple, and the basis of the testing ind
 differ in ability and items in slope, equal scores are not equal abilities, so it is not a test of last resort.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -18,8 +18,6 @@ that differ while the expected score does not are not DIF. Where items have no s
 alone is tested. It is also the difference of expected scores at equal ability.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -34,9 +34,8 @@ parameters whose errors are not stored are held, with the errors of a and b as t
 the window's have in common with the linking's constants is left out.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -63,7 +62,7 @@ class Moments:
     by_place: Floats
 
     @classmethod
-    def of(cls, items: ItemParameters, learners: Floats) -> Moments:
+    def of(cls, items: ItemParameters, learners: Floats) -> Self:
         """learners: mean and SD of g, shape (J, 2)."""
         grid = Grid.spanning()
         z, weights = grid.nodes, np.exp(grid.log_weights())

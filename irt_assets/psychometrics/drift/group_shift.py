@@ -4,10 +4,9 @@ Linking puts the anchors where they were, so their own values cannot show that a
 items can. What does not belong here: the alignment of both groups (moves.py), and what a gate makes of the shift.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
+from typing import Self
 
 from irt_assets.psychometrics.alignment.align import NoLineError
 from irt_assets.psychometrics.drift.errors import Comparison
@@ -39,7 +38,7 @@ class GroupShift:
     learners: int = 0
 
     @classmethod
-    def of(cls, comparison: Comparison, *, mean: float, sd: float, expected_variation: float) -> GroupShift:
+    def of(cls, comparison: Comparison, *, mean: float, sd: float, expected_variation: float) -> Self:
         """That of a month; N(mean, sd²): the scale's population."""
         n = int((~comparison.anchors).sum())
         if n < FEWEST_OTHERS:

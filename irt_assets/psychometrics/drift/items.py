@@ -15,8 +15,6 @@ Items of a 3PL, and those whose published values are of another model, are teste
 same learners (curves.py). Parameters of two models are not compared, and their changes are NaN.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 

@@ -15,8 +15,6 @@ the published curve P have one parameter each:
 Of an item scored 0 … m, P is the chance of each score; a leak gives m to the share π. It has no key.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import StrEnum

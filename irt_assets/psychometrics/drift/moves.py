@@ -11,8 +11,6 @@ its own errors, estimates are closest to normal: at N = 500 against 5000, tested
 flag, in (a, d) 5 %.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

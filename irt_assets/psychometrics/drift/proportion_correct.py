@@ -16,8 +16,6 @@ as a share of m, P its expectation, and x² has another than x: the first term i
 as a and b have; c is held.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Belongs here: the slope of an item's change over months, with its test. Does not
 (items.py) and which months are compared with which published value.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Does not belong here: reading attempts, and knowing what was answered before (the caller names the repeats).
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A smaller minimum of responses an item for a small log, and what it would give."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

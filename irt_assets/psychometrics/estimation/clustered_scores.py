@@ -4,8 +4,6 @@ Does not belong here: products person by person (`score_product_kernels`), which
 errors (`standard_errors`).
 """
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array

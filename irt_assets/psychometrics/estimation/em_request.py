@@ -3,12 +3,10 @@
 Every refusal is a `PsychometricsError` that names what was seen. Nothing here estimates anything.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +56,7 @@ class Persons:
     @classmethod
     def of(
         cls, responses: Responses, groups: Sequence[str] | None, reference: str | None, weights: npt.ArrayLike | None
-    ) -> Persons:
+    ) -> Self:
         N = responses.n_persons
         weight = np.ones(N) if weights is None else np.asarray(weights, dtype=float)
         if weight.shape != (N,):

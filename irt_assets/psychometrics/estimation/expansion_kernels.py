@@ -6,8 +6,6 @@ geometrically and a few terms are the whole to rounding. As θφ_m is a combinat
 with a factor θ need no sums over nodes of their own.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from irt_assets.psychometrics.core.kernels import _inlined

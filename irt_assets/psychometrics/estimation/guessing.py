@@ -3,8 +3,6 @@
 What does not belong here: comparing fits, and the shape of θ (see `latent_shape`).
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.special import ndtr
 

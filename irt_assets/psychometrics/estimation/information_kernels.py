@@ -17,8 +17,6 @@ Sums go to out (J + G, J + G, C, C), C scores for each pair of items, where grou
 C = 3 their third score is 0. The loss is out plus its transpose.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

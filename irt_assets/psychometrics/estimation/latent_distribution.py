@@ -4,8 +4,6 @@
 knows of answers: the E-step says how many persons it expects at the nodes, and the likelihood is in `marginal`.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

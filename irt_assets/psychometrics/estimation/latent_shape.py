@@ -11,8 +11,6 @@ guessed, and by the likelihood of a 3PL, which finds what all items have in comm
 around .2 for every item, may cost more than what the few items gain that can be guessed.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -146,7 +144,7 @@ class _Fits:
         return self.responses.categories is not None
 
     @property
-    def where_guessed(self) -> _Fits | None:
+    def where_guessed(self) -> "_Fits | None":
         """Fits of the items scored 0 and 1, on which learners may guess; None where these are too few."""
         if not self.scored:
             return self

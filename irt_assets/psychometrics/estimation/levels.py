@@ -8,10 +8,9 @@ Belongs here: the groups, the sequence of fits, and the correlation that gives s
 here: where earlier answers come from, and the fit itself, which is handed in.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -42,7 +41,7 @@ class Earlier:
     theta: Floats
 
     @classmethod
-    def scored(cls, answers: Responses, item_ids: Sequence[str], items: ItemCurves) -> Earlier:
+    def scored(cls, answers: Responses, item_ids: Sequence[str], items: ItemCurves) -> Self:
         """EAP against N(0, 1) from those of the earlier `answers` that are on `item_ids`, the `items` with curves.
 
         `answers` has one person for each of the learners, in their order.

@@ -11,8 +11,6 @@ rows of kernels are the scores k > 0 of each item, with slopes k·a, and sums ov
 categories k > 0 that were chosen, so that kernels take a row for each item and category where they else take an item.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar

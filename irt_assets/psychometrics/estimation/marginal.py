@@ -3,8 +3,6 @@
 No optimiser and no judgement of items here.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -7,8 +7,6 @@ cost of J × Q terms in place of a pass over the data (Bock & Aitkin 1981). Nor 
 which a Newton step takes far beyond in the tails.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -3,8 +3,6 @@
 What does not belong here: estimating another shape, which `em` does.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from scipy.special import chdtrc, logit
 

@@ -8,9 +8,8 @@ Belongs here: the weeks, and what they must have in common. Does not belong here
 what growth within a week leaves in b (see `fit.growth`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -41,7 +40,7 @@ class LearnerWeeks:
     groups: list[str]
 
     @classmethod
-    def of(cls, responses: Responses, days: Floats) -> LearnerWeeks:
+    def of(cls, responses: Responses, days: Floats) -> Self:
         """days: shape (R,), since the learner's first answer of the window.
 
         Raises PsychometricsError where weeks do not share enough items to be compared.

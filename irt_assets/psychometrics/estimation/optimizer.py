@@ -1,8 +1,7 @@
 """The optimiser: quasi-Newton ascent of a marginal likelihood or posterior that starts out as EM. Nothing of items."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -30,7 +29,7 @@ class Solution:
     reason: str
     pairs: tuple[Pair, ...]
 
-    def oriented(self, problem: Problem) -> Solution:
+    def oriented(self, problem: Problem) -> Self:
         """θ → −θ where most free slopes are negative: the likelihood is the same for both."""
         slopes = self.point.x[: problem.structure.n_slopes]
         if problem.structure.anchored or np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides ties

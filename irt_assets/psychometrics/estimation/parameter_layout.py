@@ -1,9 +1,8 @@
 """Which parameters of a fit are free, shared or fixed, and their bounds. No data and no likelihood here."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -69,7 +68,7 @@ class ParameterLayout:
         categories: Ints | None = None,
         given_scores: Mask | None = None,
         steps_of: Ints | None = None,
-    ) -> ParameterLayout:
+    ) -> Self:
         """`given`: curves of items to hold, none of others; all groups then have a free mean and SD, else all but the
         first (its SD is free in a Rasch model). `histogram_nodes`: above 0, each group has that many free weights
         instead of mean and SD, with a penalty of weight `roughness`.

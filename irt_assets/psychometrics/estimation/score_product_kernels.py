@@ -8,8 +8,6 @@ added up over persons are the variance of the whole score whatever makes a perso
 1982).
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from irt_assets.psychometrics.core.kernels import NO_SET, _compiled, _inlined, _posteriors

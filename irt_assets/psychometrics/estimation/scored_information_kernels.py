@@ -9,8 +9,6 @@ Columns are parameters item by item: a, d, and those t that are free; after all 
 SDs. Sums go to out (L, L) at the `place` of each column; the loss is out plus its transpose.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -3,9 +3,8 @@
 What does not belong here: the comparison of fits (see `latent_shape`) and the test (see `normality`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Latent, Model
@@ -42,7 +41,7 @@ class Compared:
     converged: bool
 
     @classmethod
-    def of(cls, fit: Calibration, latent: Latent) -> Compared:
+    def of(cls, fit: Calibration, latent: Latent) -> Self:
         found = fit.convergence
         return cls(fit.model, latent, found.loglik, found.n_parameters, fit.aic, fit.bic, found.converged)
 

@@ -1,10 +1,8 @@
 """What a fit asks of its answers, wherever they are: counts, layout, and what the design says. No likelihood here."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -32,7 +30,7 @@ class LaidOut:
     informative: Floats
 
     @classmethod
-    def of(cls, answers: Answers, facts: Iterable[Facts]) -> LaidOut:
+    def of(cls, answers: Answers, facts: Iterable[Facts]) -> Self:
         """`facts`: of each shard."""
         links, codes, informative = zip(*facts, strict=True)
         return cls(answers, Links.joined(links), first_alike(np.sum(codes, axis=0)), np.sum(informative, axis=0))

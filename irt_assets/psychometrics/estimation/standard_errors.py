@@ -1,9 +1,8 @@
 """The covariance of the item parameters from the observed information, and which parameters are unidentified."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from scipy.linalg import LinAlgError, block_diag, cho_factor, cho_solve, eigh
@@ -185,7 +184,7 @@ class _Profile:
     free: Floats
 
     @classmethod
-    def of(cls, problem: Problem, point: Point) -> _Profile:
+    def of(cls, problem: Problem, point: Point) -> Self:
         s = problem.structure
         whole, before = problem.information_with_weights(point), len(s.listed)
         free, moments = problem.histograms.free_directions(point.log_weights)

@@ -8,8 +8,6 @@ number of threads, or other machines that hold the shards.
 What is added up is a `PersonSum`, an object that can be pickled; who adds it up is a `SumOverPersons`.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

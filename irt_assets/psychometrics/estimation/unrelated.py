@@ -6,8 +6,6 @@ which leaves the design, the items' difficulties and the groups as they are and 
 no gain of 99 shuffles reaches the real one has a probability of 1 in 100 without an ability (Phipson & Smyth 2010).
 """
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -3,8 +3,6 @@
 A score of an item scored 0 … m counts as its share of m, and the mean share is the item's proportion correct.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from irt_assets.psychometrics.core.models import Floats, Responses

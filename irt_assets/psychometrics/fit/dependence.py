@@ -3,10 +3,9 @@
 Fit of single items is in `item_fit` and `sum_score_fit`, of whole forms by low-order margins in `m2`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -277,7 +276,7 @@ class _Dependence:
     counted: Mask
 
     @classmethod
-    def of(cls, whole: Fitted, threads: int | None) -> _Dependence:
+    def of(cls, whole: Fitted, threads: int | None) -> Self:
         theta = _eap(whole, threads)
         q3, n = _residual_correlations(whole, theta)
         counted = (n >= SMALLEST_PAIR) & np.isfinite(q3)

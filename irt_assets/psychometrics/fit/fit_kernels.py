@@ -1,7 +1,5 @@
 """Compiled loops of the fit statistics, each over one run of persons. The sums are explained where they are used."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -9,8 +9,6 @@ their sums. What speaks of the whole set (Q3, S-X², lz*, parallel analysis, rel
 fewer, and rests on learners drawn from all: how many is in the summary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

@@ -4,9 +4,8 @@ Belongs here: the sums. Does not belong here: what is made of them (see `item_fi
 responses), and how they are added up (see `estimation.sums`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from scipy.special import logit
@@ -38,7 +37,7 @@ class ItemSums:
     item_rest: Floats
 
     @classmethod
-    def of(cls, answers: Answers, calibration: Calibration, *, threads: int | None = None) -> ItemSums:
+    def of(cls, answers: Answers, calibration: Calibration, *, threads: int | None = None) -> Self:
         """The sums over the answers that a calibration was estimated from, as its engine laid them out: one more E-step
         and one pass over the answers."""
         nodes, log_weights = on_common_nodes(calibration)

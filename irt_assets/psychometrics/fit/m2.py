@@ -5,8 +5,6 @@ It needs complete answers; under planned missing forms it is computed form by fo
 `dependence`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What misfit is measured in, and the limits by which it is judged; the measuring is done in the other modules."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +19,7 @@ class Measure:
     low: float
     high: float
 
-    def minus(self, other: Measure) -> Measure:
+    def minus(self, other: "Measure") -> "Measure":
         """The difference of two independent estimates, with limits from theirs (Zou & Donner 2008, eq. 8)."""
         difference = self.value - other.value
         return Measure(

@@ -7,8 +7,6 @@ both have. Does not belong here: the statistics themselves (see `dependence`, `m
 compared with which, and what is held back for it (see the gates).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -111,7 +109,7 @@ class Window:
         """Behind its eigenvalues."""
         return self.dimensions.learners if self.dimensions else min(MOST_PERSONS, self.responses.n_persons)
 
-    def on(self, items: Sequence[str]) -> Window:
+    def on(self, items: Sequence[str]) -> "Window":
         """The same for these items, in this order, without the learners who saw none of them."""
         at = {item: j for j, item in enumerate(self.responses.item_ids)}
         places = np.array([at[item] for item in items], dtype=np.int64)

@@ -3,11 +3,10 @@
 What every fit statistic starts from. No statistic is here, and no estimation.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -44,7 +43,7 @@ class Abilities:
     population: tuple[Population, ...]
 
     @classmethod
-    def of(cls, calibration: Calibration, groups: Sequence[str] | None, n_persons: int) -> Abilities:
+    def of(cls, calibration: Calibration, groups: Sequence[str] | None, n_persons: int) -> Self:
         """Raises PsychometricsError where the fit has groups and not every person is given one of them."""
         populations = calibration.latent
         names = [population.name for population in populations]
@@ -119,7 +118,7 @@ class Fitted:
     n_all: int
 
     @classmethod
-    def of(cls, responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None) -> Fitted:
+    def of(cls, responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None) -> Self:
         """Raises PsychometricsError where the two are not about the same items in the same order, or not about the
         same groups, or where items have other curves than those of a, b and c or of partial credit. Scores that the
         calibration lacks count as `CountedScores` says."""
@@ -187,7 +186,7 @@ class Fitted:
         """`values`, shape (J,), at the items' places among all items, NaN for items without parameters."""
         return spread(values, self.place, self.n_all)
 
-    def subsample(self, most: int, rng: np.random.Generator) -> Fitted:
+    def subsample(self, most: int, rng: np.random.Generator) -> Self:
         """Itself, or where it has more than `most` persons, `most` drawn of them."""
         r = self.responses
         if r.n_persons <= most:
@@ -196,7 +195,7 @@ class Fitted:
         abilities = replace(self.abilities, group=self.abilities.group[chosen])
         return replace(self, responses=r.of_persons(chosen), abilities=abilities)
 
-    def on(self, keep: Mask) -> Fitted:
+    def on(self, keep: Mask) -> Self:
         """The same with some of the items only, `keep` of shape (J,)."""
         return replace(
             self,
@@ -206,11 +205,11 @@ class Fitted:
         )
 
     @property
-    def scored_0_and_1(self) -> Fitted:
+    def scored_0_and_1(self) -> Self:
         """The same without the items that have more scores."""
         return self.on(self.calibration.n_categories == 2) if self.scored.size else self
 
-    def new_answers(self, rng: np.random.Generator) -> Fitted:
+    def new_answers(self, rng: np.random.Generator) -> Self:
         """Other persons of the same groups, who see what these saw and answer by the model."""
         r, fit = self.responses, self.calibration
         place = self.abilities.draw(rng)

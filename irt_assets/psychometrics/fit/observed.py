@@ -1,7 +1,5 @@
 """Observed proportions by ability: what curves of an item are held against. No estimation of items here."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -41,7 +39,7 @@ class Observed:
     n: Ints
     by_score: ByScore | None = None
 
-    def of_score(self, score: int) -> Observed:
+    def of_score(self, score: int) -> "Observed":
         """The shares of answers with this score, of a scored item."""
         assert self.by_score is not None
         return Observed(self.theta, self.by_score.share[score], self.n)

@@ -3,8 +3,6 @@
 Item fit is in `item_fit` and `sum_score_fit`, scores are in `scoring`.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import numpy as np

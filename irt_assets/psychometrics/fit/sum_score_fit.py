@@ -5,8 +5,6 @@ It needs a sum score that means the same for all who have it, so learners are co
 the same set of items), and the forms an item was on are pooled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -16,11 +16,9 @@ g being the gradient of log Ī on either side. c is held at its published value,
 An item whose discrimination is not positive gives no information: those who score it as published are misled by it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -74,7 +72,7 @@ class Abilities:
         object.__setattr__(self, "weights", weights / weights.sum())
 
     @classmethod
-    def normal(cls, mean: float = 0.0, sd: float = 1.0) -> Abilities:
+    def normal(cls, mean: float = 0.0, sd: float = 1.0) -> Self:
         """N(mean, sd²), sd > 0."""
         unit = Grid.spanning(_NODES)
         return cls(mean + sd * unit.nodes, np.exp(unit.log_weights()))

@@ -23,11 +23,10 @@ with it residuals' variances differ by less than .3 % (30 items of 1 to 4 points
 What the anchors' own b and ln a vary by from one sample to the other (`variation`) counts as an error of the old ones.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import compress
+from typing import Self
 
 import numpy as np
 
@@ -65,7 +64,7 @@ class Pairs:
     weights_new: Floats = field(default_factory=lambda: NOWHERE)
     variation: tuple[float, float] = (0.0, 0.0)
 
-    def keep(self, mask: Mask) -> Pairs:
+    def keep(self, mask: Mask) -> Self:
         ids = [i for i, kept in zip(self.ids, mask, strict=True) if kept]
         models = tuple(compress(self.models, mask))
         return replace(self, new=self.new.select(ids), old=self.old.select(ids), models=models)

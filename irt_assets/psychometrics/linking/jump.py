@@ -4,8 +4,6 @@ Learners differ from month to month, so the constants' own errors do not say how
 others: the months themselves do. What does not belong here: which months count, and what a gate does with the answer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ here: the arithmetic of the alignment (`alignment`) and of the criteria (`criter
 origin a scale has, and what a gate does with the answer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import get_args

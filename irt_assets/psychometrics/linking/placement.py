@@ -3,8 +3,6 @@
 What does not belong here: linking itself (see `linking`). Whoever reads a stored fit imports this and no arithmetic.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 

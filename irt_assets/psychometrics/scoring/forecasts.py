@@ -3,8 +3,6 @@
 Which abilities and answers these are is the caller's (see `invariants.forecasts`).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -4,8 +4,6 @@ are easier or harder than expected at the learner's ability.
 Estimating abilities is in `scoring`; which answers belong to which window is the caller's.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

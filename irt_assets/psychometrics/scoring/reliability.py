@@ -1,7 +1,5 @@
 """How much of the differences between learners' scores is difference in ability. Scores themselves are in `scoring`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -3,8 +3,6 @@
 What sum scores say about an item's fit is in `sum_score_fit`; scores for response patterns are in `scoring`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

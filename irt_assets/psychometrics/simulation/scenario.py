@@ -5,8 +5,6 @@ and the faulty items, and gives the anchors the values that an earlier calibrati
 What does not: learners, their answers and the clock (see `simulate`), and files.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal

@@ -4,8 +4,6 @@ What belongs here: the items by themselves. What does not: who answers them and 
 of a bank they are (see `scenario`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property

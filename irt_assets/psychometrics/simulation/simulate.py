@@ -10,8 +10,6 @@ would have that score, so that the scored answers follow the model exactly; what
 to the answer.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ What belongs here: the shapes of what `simulate` returns, the category that elig
 the truth as plain data. What does not: any draw (see `simulate`), and any reading of the log by what is under test.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -3,8 +3,6 @@
 What belongs here: their SQL. What does not: why a row is refused (see `clean` and `staging`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime

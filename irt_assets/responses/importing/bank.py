@@ -6,8 +6,6 @@ emptied. Parameters stay as given, together with `D`: they are converted where t
 are read, not here.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Columns of a file as text and as ids, cell by cell, whatever type held them."""
 
-from __future__ import annotations
-
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc

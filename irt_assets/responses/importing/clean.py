@@ -4,8 +4,6 @@ What belongs here: every judgement about one answer by itself, and the reason wh
 other answers or the database (duplicates, unknown items) is in `staging`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce

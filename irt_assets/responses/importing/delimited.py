@@ -1,7 +1,5 @@
 """Files of rows and cells: CSV with commas or semicolons, and TSV."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import io

@@ -4,8 +4,6 @@ What belongs here: that staged answers are a parameter of each statement, and wh
 and an import, store the same answers at once.
 """
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator

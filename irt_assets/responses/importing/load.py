@@ -1,7 +1,5 @@
 """Importing a log of answers from files: what the options and the files' headers say, handed to `take`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path

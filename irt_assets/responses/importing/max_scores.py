@@ -3,8 +3,6 @@
 What does not belong here: what a file's scores are (see `scoring`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -125,6 +123,6 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
     if only_right_or_wrong:
         notes.append(
             f"{file}: {only_right_or_wrong:,} answers to these items have no score: what was right has full credit, "
-            "what was wrong is left out as score_missing"
+            "what was wrong is left out as score_missing. Where they had points, import these with a higher revision"
         )
     return notes

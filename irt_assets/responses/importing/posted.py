@@ -4,8 +4,6 @@ What belongs here: what is wrong with a row before its values are looked at. Wha
 `services.theta_api`), and everything that files are judged by too (`take`).
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection, Iterator

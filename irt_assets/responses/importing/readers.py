@@ -5,8 +5,6 @@ What belongs here: what a file is, recognised by its content, never by its name.
 values mean in `clean`.
 """
 
-from __future__ import annotations
-
 import codecs
 from pathlib import Path
 

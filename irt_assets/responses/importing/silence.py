@@ -4,8 +4,6 @@ What is usual follows from its own arrivals: the longest pause of four weeks tha
 that nights and weekends do not surprise. What does not belong here: what the arrivals brought (see `arrivals`).
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What every kind of file has in common: rows in batches with the lines they begin at, and the bytes below them."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import hashlib

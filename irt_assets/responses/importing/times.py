@@ -4,8 +4,6 @@ ISO 8601 with or without a zone, epoch seconds or milliseconds, or one other for
 A time without a zone is read in the zone that the row or the caller names; nothing is guessed.
 """
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo

@@ -4,8 +4,6 @@ What belongs here: what of a statement is an answer, and why another statement i
 with an attempt's values, and how it is stored (see `posted` and `take`). The page is docs/how-to/xapi.md.
 """
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re

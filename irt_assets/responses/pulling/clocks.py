@@ -1,7 +1,5 @@
 """How a source writes times, there and back: with a zone, without one, or as seconds since 1970."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal

@@ -4,8 +4,6 @@ The cursor is the snapshot. Of snapshots that only appended, the new files are r
 comparing days.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta

@@ -1,7 +1,5 @@
 """A folder of Parquet files as a source, which DuckDB reads as one table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any

@@ -4,8 +4,6 @@ What belongs here: the statements, sent to whatever SQLAlchemy or DuckDB reaches
 not: where a pull stands (see `standing`), and what is done with the rows.
 """
 
-from __future__ import annotations
-
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence

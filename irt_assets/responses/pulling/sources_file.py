@@ -3,8 +3,6 @@
 Addresses hold passwords, so the file is its owner's alone, and no message repeats a value of it.
 """
 
-from __future__ import annotations
-
 import stat
 from collections.abc import Mapping as Map
 from datetime import UTC, date, datetime

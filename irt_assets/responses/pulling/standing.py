@@ -3,8 +3,6 @@
 What belongs here: their SQL. What does not: how a source is read (see `rows`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 Addresses are `?view=anchors&month=2026-08&scale=default&item=K7`; of several `&chosen:K7=on` each.
 """
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass
 

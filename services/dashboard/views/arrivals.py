@@ -3,8 +3,6 @@
 What does not belong here: when a source is silent, and why a row is refused (see `responses.importing`).
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta

@@ -3,8 +3,6 @@
 Whatever is chosen stands in the address, which `downloads` reads as well.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Two months of a scale side by side: gates, counts, linking, flagged items, and the parameters that moved most."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

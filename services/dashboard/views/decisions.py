@@ -1,7 +1,5 @@
 """What waits for a decision, each with its evidence in a line, and the latest decisions."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import psycopg

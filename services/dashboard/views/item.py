@@ -1,7 +1,5 @@
 """One item: whether it is in use and sound, how learners answer it, and its whole history."""
 
-from __future__ import annotations
-
 import shlex
 
 from htmltools import Tag, TagChild, tags

@@ -1,7 +1,5 @@
 """How the whole organisation's learners do, week by week: median and quartiles of every KPI."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import date
 

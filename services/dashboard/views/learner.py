@@ -3,8 +3,6 @@
 What does not belong here: how any of it is computed, and how it is laid out (see `reports.standing_shown`).
 """
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 from htmltools import TagChild, tags

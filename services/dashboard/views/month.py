@@ -4,8 +4,6 @@ Belongs here: the answer, what to do next, and where else to look. Does not belo
 `reports.month_shown`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 import psycopg

@@ -1,7 +1,5 @@
 """Every month of every scale as a traffic light, with the reason and the next step."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby

@@ -3,8 +3,6 @@
 Addresses are `?view=proposal&proposal=2026-10/A21`; of several `&chosen:2026-10/A21=on` each.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The reports that were made: drift of each month and scale, learners' weeks as counts; each to open or to download."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
