@@ -100,7 +100,8 @@ def measure_at(
             why = f"no parameters of scale {scale.scale_id} are in force at {end:%Y-%m-%d %H:%M} UTC"
             measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
             continue
-        absent, mark = Counter[str](), scored_by(published, scale)
+        absent: Counter[str] = Counter()
+        mark = scored_by(published, scale)
         scored = scored_at(connection, end, kind, scale, published, absent).to_pandas()
         same: dict[str, Any] = {
             "update_id": update_id,
@@ -117,7 +118,8 @@ def measure_at(
         dated = (some.assign(as_of=pd.to_datetime(some["as_of"], unit="us", utc=True)) for some in rows)
         warehouse.append_parts(connection, tables.mirt_ability, (some.assign(**same) for some in dated))
         theta, se = (scored[name].to_numpy() for name in ("theta", "se"))
-        sd, otherwise = published.testlets.sd if published.testlets else None, dict(sorted(absent.items()))
+        sd = published.testlets.sd if published.testlets else None
+        otherwise = dict(sorted(absent.items()))
         measured.append(
             ScaleAbilities(scale.scale_id, theta, se, len(published.items), mark, testlet_sd=sd, absent=otherwise)
         )
