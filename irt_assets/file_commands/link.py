@@ -45,15 +45,7 @@ class TableLink:
     warnings: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        return {
-            "slope": self.slope,
-            "intercept": self.intercept,
-            "method": self.method,
-            "symmetric": self.symmetric,
-            "rmse": self.rmse,
-            "anchors_used": list(self.anchors_used),
-            "anchors_dropped": self.anchors_dropped,
-        }
+        return {name: value for name, value in vars(self).items() if name != "warnings"}
 
 
 def link(
@@ -68,8 +60,8 @@ def link(
 
     Where both tables have errors, items are weighted by them, and those without are left out; else the criteria are
     the classical, unweighted ones, and who moved is judged by the errors of a calibration with 500 persons. Fewer than
-    five common items are linked as they are, with a warning. The slope is fixed at 1 where the errors of all a of
-    `new` are 0, as in a Rasch fit. `symmetric`: as in `psychometrics.linking.linking`.
+    five common items are linked as they are, with a warning. The slope is the ratio of the tables' a where the
+    errors of all a of `new` are 0, as in a Rasch fit. `symmetric`: as in `psychometrics.linking.linking`.
 
     Raises PermanentFailure where no item is common or the items determine no constants; PsychometricsError for a
     symmetric criterion of moments.
@@ -108,13 +100,8 @@ def link(
                 found = link_fit(fit, anchors, method=method, symmetric=symmetric, purify=purify, rules=_RULES)
         except LinkingError as error:
             raise _no_constants(method, pairs) from error
-        slope, intercept, rmse, used, dropped = (
-            found.slope,
-            found.intercept,
-            found.rmse,
-            found.anchors_used,
-            found.anchors_dropped,
-        )
+        slope, intercept, rmse = found.slope, found.intercept, found.rmse
+        used, dropped = found.anchors_used, found.anchors_dropped
         if len(used) < FEW:
             warnings.append(f"only {len(used)} of {len(common)} common items agree well enough to be used")
     if new.has_errors != old.has_errors:
