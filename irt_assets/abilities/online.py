@@ -68,9 +68,15 @@ class Measure:
     recent: str
 
     @classmethod
-    def of(cls, scale: Scale, published: PublishedSet, times: ItemTimes | DatedTimes) -> Measure:
+    def of(
+        cls, scale: Scale, published: PublishedSet, times: ItemTimes | DatedTimes, before: Measure | None = None
+    ) -> Measure:
+        """`before`: an earlier one, whose curves it keeps where they are the same."""
         items = ScoredItems.of(published.items, times, published.withdrawn)
-        curves = curves_of(items.item_ids, published.items, scale, published.testlets)
+        if before and (before.scale, before.published.set_hash) == (scale, published.set_hash):
+            curves = before.curves
+        else:
+            curves = curves_of(items.item_ids, published.items, scale, published.testlets)
         errors = published.errors.among(items.item_ids) if published.errors else None
         return cls(scale, published, items, curves, errors, times, learner_query(scale), recent_query(scale))
 
@@ -157,7 +163,7 @@ def read_measures(connection: psycopg.Connection, now: datetime, known: Measures
         if published.items:
             before = known.scales.get(scale.scale_id) if known else None
             times = _item_times(connection, scale, now, before.times if before else None)
-            measures[scale.scale_id] = Measure.of(scale, published, times)
+            measures[scale.scale_id] = Measure.of(scale, published, times, before)
     return Measures(now, measures)
 
 
@@ -273,23 +279,21 @@ def _whole_score(
     """`read_score` of the answers that count where ability moves, from what is stored if it holds; stores that."""
     scale, items = measure.scale, measure.items
     kept = None if measure.curves.effects is not None else read_standing(connection, user_id, scale.scale_id)
+    recent, found = None, None
     if kept is not None and start <= kept.until <= now and kept.basis == measure.basis(start, kept.until):
         recent = recent_responses(connection, measure.recent, user_id, start, kept.until, now, scale, items)
         if recent is not None and recent.responses.n_responses and kept.is_still_so(recent):
             found = go_on(measure, kept, recent, measure.basis(start, recent.day))
-            if found is not None:
-                if found.standing is not None:
-                    store_standing(connection, user_id, scale.scale_id, found.standing)
-                update_id = _online_id(user_id, measure, found.answers)
-                as_of = _last_of(recent.responses)
-                return Score(found.theta, found.se, found.se_total, found.n_items, as_of, update_id)
-    recent = recent_responses(connection, measure.recent, user_id, start, start, now, scale, items)
-    if recent is None or not recent.responses.n_responses:
-        return None
-    standing = begin(measure, recent, measure.basis(start, recent.day))
-    if standing is not None:
-        store_standing(connection, user_id, scale.scale_id, standing)
-    return _score(measure, user_id, recent.responses)
+    if found is None:
+        recent = recent_responses(connection, measure.recent, user_id, start, start, now, scale, items)
+        if recent is None or not recent.responses.n_responses:
+            return None
+        found = begin(measure, recent, measure.basis(start, recent.day))
+    assert recent is not None
+    if found.standing is not None:
+        store_standing(connection, user_id, scale.scale_id, found.standing)
+    update_id = _online_id(user_id, measure, found.answers)
+    return Score(found.theta, found.se, found.se_total, found.n_items, _last_of(recent.responses), update_id)
 
 
 def _theta(measure: Measure, score: Score, now: datetime) -> Theta:

@@ -17,9 +17,17 @@ from typing import Protocol
 import numpy as np
 import psycopg
 
+from irt_assets.abilities.batch import with_errors
+from irt_assets.psychometrics.core.arrays import Mask
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores
-from irt_assets.psychometrics.scoring.moving_ability import FilterState, Resumed, filter_state, resumed
+from irt_assets.psychometrics.scoring.moving_ability import (
+    FilterState,
+    Resumed,
+    moving_eap,
+    moving_eap_in_two,
+    resumed,
+)
 from irt_assets.psychometrics.scoring.total_error import ErrorParts, ParameterErrors
 from irt_assets.responses.item_status import microseconds
 from irt_assets.responses.item_times import DAY
@@ -81,21 +89,26 @@ def hash_of_answers(responses: Responses, before: str = "0") -> str:
     return f"{total % 2**128:x}"
 
 
-def begin(measure: MeasuredBy, recent: Recent, basis: str) -> Standing | None:
-    """Where the filter stands before the day of the learner's last attempt, from all answers; None where there is no
-    answer before, or its state is too large to be kept."""
-    earlier = _before(recent.responses, recent.day, True)
-    if not earlier.n_responses or measure.curves.effects is not None:
-        return None
-    found = filter_state(earlier, _days(earlier), measure.curves, measure.scale.movement)
-    if found.state is None:
-        return None
-    prior_sd = measure.scale.sigma / np.sqrt(found.earlier)
-    errors = measure.errors
-    parts = None if errors is None else errors.parts(_scores(found), earlier, prior_sd, found.discount)
-    n, answers = earlier.n_responses, hash_of_answers(earlier)
-    kept = _to_bytes(found.state, parts)
-    return Standing(kept, recent.day, basis, n, answers, recent.n_until, recent.recorded_until)
+def begin(measure: MeasuredBy, recent: Recent, basis: str) -> Moved:
+    """θ from all answers, and where the filter stood before the day of the learner's last attempt; that is not kept
+    where there is no answer before, where its state is too large, and where testlets have effects."""
+    responses, errors, movement = recent.responses, measure.errors, measure.scale.movement
+    late = _since(responses, recent.day)
+    earlier, standing = responses.of_rows(~late), None
+    answers = hash_of_answers(earlier)
+    if measure.curves.effects is not None or late.all():
+        scores = moving_eap(responses, _days(responses), measure.curves, movement, threads=1)
+    else:
+        scores, before = moving_eap_in_two(responses, _days(responses), late, measure.curves, movement)
+        if before.state is not None:
+            prior_sd = measure.scale.sigma / np.sqrt(before.earlier)
+            parts = None if errors is None else errors.parts(_scores(before), earlier, prior_sd, before.discount)
+            kept, n = _to_bytes(before.state, parts), earlier.n_responses
+            standing = Standing(kept, recent.day, basis, n, answers, recent.n_until, recent.recorded_until)
+    found = with_errors(scores, responses, errors, measure.scale)
+    answers = hash_of_answers(responses.of_rows(late), answers)
+    total = None if found.se_total is None or np.isnan(found.se_total[0]) else float(found.se_total[0])
+    return Moved(float(found.theta[0]), float(found.se[0]), total, responses.n_responses, answers, standing)
 
 
 def go_on(measure: MeasuredBy, kept: Standing, recent: Recent, basis: str) -> Moved | None:
@@ -103,8 +116,9 @@ def go_on(measure: MeasuredBy, kept: Standing, recent: Recent, basis: str) -> Mo
     state, parts = _from_bytes(kept.state)
     n, answers, standing = kept.n_items, kept.answers, None
     found = None
+    late = _since(recent.responses, recent.day)
     for is_before in (True, False):
-        some = _before(recent.responses, recent.day, is_before)
+        some = recent.responses.of_rows(late != is_before)
         if some.n_responses:
             found = resumed(state, some, _days(some), measure.curves, measure.scale.movement)
             if found is None:
@@ -152,9 +166,9 @@ def store_standing(connection: psycopg.Connection, user_id: str, scale_id: str, 
     )
 
 
-def _before(responses: Responses, day: datetime, is_before: bool) -> Responses:
+def _since(responses: Responses, day: datetime) -> Mask:
     assert responses.at is not None
-    return responses.of_rows((responses.at < microseconds(day)) == is_before)
+    return responses.at >= microseconds(day)
 
 
 def _days(responses: Responses) -> np.ndarray:

@@ -16,7 +16,14 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.core.testlets import Effects
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
-from irt_assets.psychometrics.scoring.moving_ability import MOST_BYTES, FilterState, filter_state, moving_eap, resumed
+from irt_assets.psychometrics.scoring.moving_ability import (
+    MOST_BYTES,
+    FilterState,
+    filter_state,
+    moving_eap,
+    moving_eap_in_two,
+    resumed,
+)
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors
 from tests.testbed.moving_ability import answered, slow_filter, walked
 
@@ -176,6 +183,13 @@ def test_a_state_that_is_resumed_gives_the_score_of_all_answers():
         every = moving_eap(of_one(item, score), day, curves, movement)
         assert found.theta == pytest.approx(every.theta[0], abs=1e-9)
         assert found.se == pytest.approx(every.se[0], abs=1e-9)
+        late = day >= day[marks[2] - 1]
+        both, before = moving_eap_in_two(of_one(item, score), day, late, curves, movement)
+        assert (both.theta[0], both.se[0]) == (every.theta[0], every.se[0])
+        np.testing.assert_allclose(both.discount, every.discount, rtol=1e-12)
+        np.testing.assert_allclose(both.start, every.start, rtol=1e-12)
+        alone = filter_state(of_one(item[~late], score[~late]), day[~late], curves, movement)
+        assert (before.theta, before.se) == (alone.theta, alone.se)
     assert kept > 350
 
 

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -76,7 +76,10 @@ def pid_of(server: EmbeddedPostgres) -> int:
 
 
 def gone(pid: int) -> bool:
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def kill(server: EmbeddedPostgres) -> None:
@@ -290,12 +293,10 @@ def test_a_query_can_be_cancelled_though_the_starter_ignored_signals(fresh: Embe
     url = started(fresh.folder, "sh", "-c", 'trap "" INT TERM; exec "$@"', "sh")
     with pytest.raises(psycopg.errors.QueryCanceled), psycopg.connect(url) as connection:
         connection.execute("SET statement_timeout = 100; SELECT pg_sleep(30)")
-    sleeper = psycopg.connect(url)
-    sleeper.pgconn.send_query(b"SELECT pg_sleep(30)")
-    with psycopg.connect(url) as other:
+    with closing(psycopg.connect(url)) as sleeper, psycopg.connect(url) as other:
+        sleeper.pgconn.send_query(b"SELECT pg_sleep(30)")
         other.execute("SELECT pg_terminate_backend(%s)", (sleeper.info.backend_pid,))
         wait_for("its end", lambda: gone(sleeper.info.backend_pid))
-    sleeper.close()
 
 
 def test_stopping_does_not_wait_for_clients(server: EmbeddedPostgres) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from irt_assets.abilities import online
 from irt_assets.abilities.batch import measure, measure_at
-from irt_assets.abilities.online import Theta, read_measures, read_score, read_thetas, update
+from irt_assets.abilities.online import Measure, Theta, read_measures, read_score, read_thetas, update
 from irt_assets.common.partitions import Month
 from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.item_errors import set_with_errors
@@ -207,7 +207,7 @@ def test_theta_goes_on_from_what_is_stored_as_from_the_whole_log(
             for item in items[:10]
         ],
     )
-    now, left = begun, items[10:]
+    now, left, measures = begun, items[10:], None
     events = ["same day", "new day", "new day", "late", "corrected", "omitted", "nothing", "repeated", "sandbox"]
     for n, event in enumerate([*draw.permutation(events * 2), "new day", "same day"]):
         now += timedelta(minutes=5) if event in ("same day", "nothing") else timedelta(days=float(draw.uniform(0, 3)))
@@ -232,7 +232,7 @@ def test_theta_goes_on_from_what_is_stored_as_from_the_whole_log(
             mode = "sandbox" if event == "sandbox" else "live"
             add_attempts(database, [attempt("g", item, at, correct=right, mode=mode)])
         with database.connect() as connection:
-            measures = read_measures(connection, now)
+            measures = read_measures(connection, now, measures)
             scale = measures.scales[SCALE].scale
             anew = read_score(connection, measures.scales[SCALE], "g", ability_start(now, scale), now)
             one = update(connection, measures, "g", None, now)[SCALE]
@@ -241,5 +241,10 @@ def test_theta_goes_on_from_what_is_stored_as_from_the_whole_log(
         assert (one.n_items, one.as_of) == (anew.n_items, anew.as_of), event
         assert one.se_total == pytest.approx(anew.se_total, rel=ITEM_ERRORS), event
     assert len(went_on) > 6
+    assert measures is not None
+    used = measures.scales[SCALE]
+    for set_hash, kept in ((used.published.set_hash, True), ("of others", False)):
+        again = Measure.of(used.scale, replace(used.published, set_hash=set_hash), used.times, used)
+        assert (again.curves is used.curves) == kept
     [(size,)] = rows(database, "SELECT max(octet_length(state)) FROM ability_state")
     assert size <= 2048 + 16 * len(MONTHS)

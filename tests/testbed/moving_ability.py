@@ -60,7 +60,7 @@ def slow_filter(
     at_first = curves.population.mean + curves.population.sd * np.linspace(-reach, reach, nodes)
     step = at_first[1] - at_first[0]
     found = np.empty((2, responses.n_persons))
-    row, right = curves.rows(responses)
+    row = curves.rows(responses)
     for i in range(responses.n_persons):
         mine = np.flatnonzero(responses.person == i)
         weights, at, last = np.exp(curves.population.log_density(at_first)), at_first, None
@@ -69,8 +69,7 @@ def slow_filter(
                 at = at + movement.growth_over(today - last)
                 weights = _spread(weights, movement.variance_over(today - last) / step**2)
             of_day = mine[day[mine] == today]
-            log_right, log_wrong = curves.at(row[of_day], at)
-            logs = np.where(right[of_day, None] == 1, log_right, log_wrong).sum(axis=0)
+            logs = np.concatenate(curves.items.score_tables(at))[row[of_day]].sum(axis=0)
             weights = weights * _spread(np.exp(logs - logs.max()), movement.occasion_variance / step**2)
             weights, last = weights / weights.sum(), today
         mean = weights @ at

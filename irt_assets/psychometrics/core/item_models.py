@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Any, Literal
 
 import numpy as np
@@ -166,8 +167,7 @@ class OtherItems:
         found = []
         for name, places in by_model.items():
             values, categories = zip(*(ITEM_MODELS[name].estimated(shown[j]) for j in places), strict=True)
-            widest = max(map(len, values))
-            padded = np.stack([np.pad(x, (0, widest - len(x))) for x in values], axis=1)
+            padded = np.array([*zip_longest(*values, fillvalue=0.0)])
             found.append(cls(ITEM_MODELS[name], np.array(places), padded, np.array(categories)))
         return tuple(found)
 

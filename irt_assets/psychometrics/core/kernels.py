@@ -333,38 +333,16 @@ def _mean_and_sd(post, nodes):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def posterior_moments(first, last, start, item, score, log_right, log_wrong, nodes, log_weights, theta, se):  # type: ignore[no-untyped-def]
-    """EAP and posterior SD of persons first … last − 1 from tables log P and log(1 − P), both (J, Q)."""
-    Q = nodes.size
-    post = np.empty(Q)
-    for i in range(first, last):
-        for q in range(Q):
-            post[q] = log_weights[q]
-        for r in range(start[i], start[i + 1]):
-            j = item[r]
-            if score[r] == 1:
-                for q in range(Q):
-                    post[q] += log_right[j, q]
-            else:
-                for q in range(Q):
-                    post[q] += log_wrong[j, q]
-        theta[i], se[i] = _mean_and_sd(post, nodes)
-
-
-@_compiled
-def posterior_moments_near(  # type: ignore[no-untyped-def]
-    first, last, persons, start, item, score, log_right, log_wrong, nodes, log_weights, reach, theta, se
-):
-    """`posterior_moments` of persons[first … last − 1] on the nodes, equally spaced, that are at most `reach` nodes
-    from the one nearest to `theta`."""
+def posterior_moments(first, last, persons, start, row, table, nodes, log_weights, reach, theta, se):  # type: ignore[no-untyped-def]
+    """EAP and posterior SD of persons[first … last − 1] from a table of log P, in which each answer has a row, on the
+    nodes, equally spaced, that are at most `reach` nodes from the one nearest to `theta`."""
     for k in range(first, last):
         i = persons[k]
         nearest = round((theta[i] - nodes[0]) / (nodes[1] - nodes[0]))
         low, high = max(0, nearest - reach), min(nodes.size, nearest + reach + 1)
         post = log_weights[low:high].copy()
         for r in range(start[i], start[i + 1]):
-            j = item[r]
-            logs = log_right[j, low:high] if score[r] == 1 else log_wrong[j, low:high]
+            logs = table[row[r], low:high]
             for q in range(logs.size):
                 post[q] += logs[q]
         theta[i], se[i] = _mean_and_sd(post, nodes[low:high])

@@ -16,7 +16,6 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.stats import chi2
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
@@ -24,7 +23,7 @@ from irt_assets.psychometrics.core.errors import Refused
 from irt_assets.psychometrics.core.models import Population, Responses
 from irt_assets.psychometrics.core.movement import WEEK, Movement
 from irt_assets.psychometrics.scoring.abilities import Curves
-from irt_assets.psychometrics.scoring.moving_filter import Answers, Filtered, Lattice, from_start, table_of
+from irt_assets.psychometrics.scoring.moving_filter import Answers, Filtered, Lattice, from_start
 
 MOST_LEARNERS, FEWEST_LEARNERS, FEWEST_OCCASIONS, FEWEST_WEEKS = 5000, 300, 8, 26
 SIGNIFICANT = 0.01
@@ -135,7 +134,6 @@ class _Sample:
     """Learners whose likelihood is maximised, in units of each parameter."""
 
     answers: Answers
-    row: npt.NDArray[np.int32]
     table: Floats
     population: Population
     threads: int | None
@@ -156,7 +154,7 @@ class _Sample:
         chosen = np.sort(often[np.lexsort((often, key[often]))][:MOST_LEARNERS])
         of_chosen = np.isin(person, chosen)
         start = np.concatenate([[0], np.cumsum(np.diff(answers.start)[chosen])])
-        some = Answers(start, answers.day[of_chosen], answers.row[of_chosen], answers.right[of_chosen], slice(None), 0)
+        some = Answers(start, answers.day[of_chosen], answers.row[of_chosen], slice(None), 0)
         weeks = _weeks(some.day)
         if weeks < FEWEST_WEEKS:
             return Refused(
@@ -166,16 +164,12 @@ class _Sample:
         widest = Lattice.of(
             curves.population, Movement(occasion_variance=_UPPER[2] * _UNITS[2] * curves.population.sd**2)
         )
-        table, row = table_of(some, curves, widest)
-        return cls(some, row, table, curves.population, threads)
+        return cls(some, curves.table(some.row, widest.nodes), curves.population, threads)
 
     def first(self, n: int) -> _Sample:
         start = self.answers.start[: n + 1]
         rows = slice(start[-1])
-        answers = Answers(
-            start, self.answers.day[rows], self.answers.row[rows], self.answers.right[rows], slice(None), 0
-        )
-        return replace(self, answers=answers, row=self.row[rows])
+        return replace(self, answers=Answers(start, self.answers.day[rows], self.answers.row[rows], slice(None), 0))
 
     @cached_property
     def units(self) -> Floats:
@@ -198,7 +192,7 @@ class _Sample:
         """Shape (n,)."""
         lattice = Lattice.of(self.population, self.movement(x))
         into = Filtered.of(self.answers, self.population)
-        from_start(self.answers, self.row, self.table, lattice, into, self.start(x), self.threads)
+        from_start(self.answers, self.table, lattice, into, self.start(x), self.threads)
         return into.log_likelihood
 
     def slopes(self, x: Floats, at_x: Floats, moved: Ints) -> Floats:

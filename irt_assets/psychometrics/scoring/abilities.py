@@ -5,9 +5,10 @@ Estimating the parameters is elsewhere; abilities for sum scores are in `sum_sco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,8 @@ then more than 1.2 posterior SDs apart, and the error of their sums grows as exp
 _FINE_NODES, _REACH = 481, 40
 """The finer grid: .025 SDs of the prior apart, enough for posterior SDs from .02 on; and as many nodes to either side
 of the first estimate as are looked at, 1 SD of the prior."""
+_FILLED_AT_ONCE = 1_000
+"""Items whose curves are computed at once: some 20 MB meanwhile."""
 _EQUATIONS = {
     "ml": score_kernels.ML,
     "map": score_kernels.MAP,
@@ -198,23 +201,21 @@ def wle(responses: Responses, items: ItemCurves, *, mean: float, sd: float) -> S
 
 @dataclass(frozen=True)
 class Curves:
-    """What items say about θ at the nodes, equally spaced: log P and log(1 − P), shape (n_items, nodes); of scored
-    items a row for each score, as in `ItemCurves.score_tables`.
+    """What items say of the θ of learners of one population. Made once, they score any number of them.
 
-    Made once, they score any number of learners, of one population. `at`: the same of some of the rows at other θ.
-    `usable`: which items have a curve. `effects`: of testlets, and `information` (nodes, n_items) where there are any.
-    `counted`: as which scores answers count; None where no item has others than 0 and 1, and a row is an item.
+    Attributes:
+        items: the J items, in the order of the responses'.
+        nodes: equally spaced, on which posteriors stand that are wide enough.
+        effects: of testlets.
+        counted: as which scores answers count; None where no item has others than 0 and 1.
     """
 
+    items: ItemCurves
     population: Population
     nodes: Floats
-    log_right: Floats
-    log_wrong: Floats
-    at: Callable[[npt.NDArray[np.integer[Any]], Floats], tuple[Floats, Floats]]
-    usable: Mask
     effects: Effects | None = None
-    information: Floats | None = None
     counted: CountedScores | None = None
+    _tables: dict[bytes, tuple[Floats, Mask]] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -229,34 +230,55 @@ class Curves:
     ) -> Curves:
         """For learners of N(mean, sd²), on mean ± 6 sd, or of a population, where it has a histogram at its nodes."""
         population = population or Population.normal(mean, sd)
-        usable = items.known
         theta = np.array(population.nodes) if population.nodes else _around(population, nodes)
-        information = None if effects is None else np.where(usable, items.information(theta), 0.0)
+        return cls(items, population, theta, effects, CountedScores.of(items) if items.scored else None)
 
-        counted = CountedScores.of(items) if items.scored else None
-        first, item_of_row = (counted.first_row, counted.item_of_row) if counted else (None, None)
+    @cached_property
+    def usable(self) -> Mask:
+        """Shape (J,): which items have a curve."""
+        return self.items.known
 
-        def at(rows: npt.NDArray[np.integer[Any]], theta: Floats) -> tuple[Floats, Floats]:
-            if counted is None or first is None or item_of_row is None:
-                return items.select(rows).log_tables(theta)
-            of, place = np.unique(item_of_row[rows], return_inverse=True)
-            some = items.select(of)
-            n = counted.categories[of] - 1
-            within = (np.cumsum(n) - n)[place] + rows - first[of[place]]
-            given, lowest = some.score_tables(theta)
-            return given[within], lowest[within]
+    @cached_property
+    def finer(self) -> Floats:
+        """The nodes of narrow posteriors."""
+        return _around(self.population, _FINE_NODES)
 
-        return cls(population, theta, *items.score_tables(theta), at, usable, effects, information, counted)
+    @cached_property
+    def information(self) -> Floats:
+        """Shape (nodes, J), 0 of items without a curve."""
+        return np.where(self.usable, self.items.information(self.nodes), 0.0)
 
-    def rows(self, responses: Responses) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int8]]:
-        """Each response's row of the tables, and whether it is right there; their items are in its order."""
-        item, score = responses.item, responses.score
+    @cached_property
+    def _item_of_row(self) -> Ints:
+        return np.arange(len(self.items.a)) if self.counted is None else self.counted.item_of_row
+
+    def rows(self, responses: Responses) -> npt.NDArray[np.int32]:
+        """Each response's row of a `table`."""
+        row, right = responses.item, responses.score == 1
         if self.counted is not None:
-            score = self.counted.of_answers(item, score, responses.categories)
-            return self.counted.rows(item, score)
-        if responses.categories is not None:
-            score = (score >= responses.categories[item] - 1).astype(np.int8)
-        return item, score
+            row, score = self.counted.rows(row, self.counted.of_answers(row, responses.score, responses.categories))
+            right = score == 1
+        elif responses.categories is not None:
+            right = responses.score >= responses.categories[row] - 1
+        return row + np.int32(len(self._item_of_row)) * ~right
+
+    def table(self, rows: npt.NDArray[np.int32], nodes: Floats) -> Floats:
+        """log P at Q nodes, shape (2M, Q): of right answers to each of M items, then of wrong ones; of scored items a
+        row for each score above 0, and as often that of 0, as in `ItemCurves.score_tables`. Filled in for these `rows`.
+
+        It is kept, so that a row is computed once however many learners are scored.
+        """
+        M = len(self._item_of_row)
+        table, filled = self._tables.setdefault(
+            nodes.tobytes(), (np.empty((2 * M, len(nodes))), np.zeros(len(self.items.a), dtype=bool))
+        )
+        item = self._item_of_row[rows % M]
+        new = np.unique(item[~filled[item]])
+        for some in np.array_split(new, -(-new.size // _FILLED_AT_ONCE)) if new.size else []:
+            own = np.flatnonzero(np.isin(self._item_of_row, some))
+            table[own], table[M + own] = self.items.select(some).score_tables(nodes)
+            filled[some] = True
+        return table
 
 
 def _around(population: Population, nodes: int) -> Floats:
@@ -272,80 +294,29 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
     information I at θ: answers in a testlet have covariances σ² P'_j P'_k at θ, to first order in σ², and θ moves with
     the score Σ (x_j − P_j) P'_j/(P_j Q_j) by se².
     """
-    mean, sd, nodes = curves.population.mean, curves.population.sd, curves.nodes
-    start, (item, score) = row_starts(responses), curves.rows(responses)
+    mean, sd = curves.population.mean, curves.population.sd
+    start, row = row_starts(responses), curves.rows(responses)
     theta = np.full(responses.n_persons, float(mean))
     se = np.full(responses.n_persons, float(sd))
-    if responses.n_responses:
-        prior = curves.population.log_density(nodes)
+    informed = np.bincount(responses.person[curves.usable[responses.item]], minlength=responses.n_persons) > 0
+
+    def compute(chosen: Mask, nodes: Floats, reach: int) -> None:
+        persons, rows = np.flatnonzero(chosen), row[np.repeat(chosen, np.diff(start))]
+        if not persons.size:
+            return
+        table, prior = curves.table(rows, nodes), curves.population.log_density(nodes)
 
         def moments(first: int, last: int) -> None:
-            kernels.posterior_moments(
-                first,
-                last,
-                start,
-                item,
-                score,
-                curves.log_right,
-                curves.log_wrong,
-                nodes,
-                prior,
-                theta,
-                se,
-            )
+            kernels.posterior_moments(first, last, persons, start, row, table, nodes, prior, reach, theta, se)
 
-        over_learners(moments, responses, start, threads)
-        informed = np.bincount(responses.person[curves.usable[responses.item]], minlength=responses.n_persons) > 0
-        theta[~informed], se[~informed] = mean, sd
-        _refine(start, item, score, curves, theta, se, threads)
-        if curves.effects is not None:
-            se *= np.sqrt(1 + se**2 * curves.effects.sd**2 * information_in_testlets(responses, curves, theta, threads))
+        with kernels.runner(threads) as run:
+            run(moments, kernels.cut(np.diff(start)[persons], min(64, 1 + rows.size // 50_000)))
+
+    compute(informed, curves.nodes, len(curves.nodes))
+    compute(se < _NARROW * sd, curves.finer, _REACH)
+    if curves.effects is not None and responses.n_responses:
+        se *= np.sqrt(1 + se**2 * curves.effects.sd**2 * information_in_testlets(responses, curves, theta, threads))
     return Scores(theta, se)
-
-
-def _refine(
-    start: Ints,
-    item: npt.NDArray[np.int32],
-    score: npt.NDArray[np.int8],
-    curves: Curves,
-    theta: Floats,
-    se: Floats,
-    threads: int | None,
-) -> None:
-    """Compute `theta` and `se` anew, in place, where a posterior is narrower than the nodes are apart."""
-    narrow = se < _NARROW * curves.population.sd
-    persons = np.flatnonzero(narrow)
-    if not persons.size:
-        return
-    items = np.unique(item[np.repeat(narrow, np.diff(start))])
-    place = np.zeros(len(curves.log_right), dtype=np.int32)
-    place[items] = np.arange(items.size)
-    row = place[item]
-    every = _around(curves.population, _FINE_NODES)
-    above = np.searchsorted(every, theta[persons])
-    near = slice(max(0, above.min() - 1 - _REACH), above.max() + 1 + _REACH)
-    nodes, prior = every[near], curves.population.log_density(every)[near]
-    log_right, log_wrong = curves.at(items, nodes)
-
-    def moments(first: int, last: int) -> None:
-        kernels.posterior_moments_near(
-            first,
-            last,
-            persons,
-            start,
-            row,
-            score,
-            log_right,
-            log_wrong,
-            nodes,
-            prior,
-            _REACH,
-            theta,
-            se,
-        )
-
-    with kernels.runner(threads) as run:
-        run(moments, kernels.cut(np.diff(start)[persons], min(64, persons.size)))
 
 
 def information_in_testlets(

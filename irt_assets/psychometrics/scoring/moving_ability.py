@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.scoring import filter_kernels
@@ -141,6 +141,22 @@ def resumed(state: FilterState, responses: Responses, day: Ints, curves: Curves,
     if found.found[0] != filter_kernels.DONE:
         return None
     return _resumed(responses, answers, found, stands)
+
+
+def moving_eap_in_two(
+    responses: Responses, day: Ints, late: Mask, curves: Curves, movement: Movement
+) -> tuple[MovingScores, Resumed]:
+    """`moving_eap` of one learner, without effects of testlets, and what the filter had found before the `late`
+    responses (R,), those from some day on. Each response is filtered once where that state can be gone on from."""
+    before = filter_state(responses.of_rows(~late), day[~late], curves, movement)
+    stood = before.state
+    after = None if stood is None else resumed(stood, responses.of_rows(late), day[late], curves, movement)
+    if after is None:
+        return moving_eap(responses, day, curves, movement, threads=1), before
+    discount = np.empty(responses.n_responses)
+    discount[late], discount[~late] = after.discount, after.earlier * before.discount
+    theta, se, start = (np.array([x]) for x in (after.theta, after.se, after.earlier * before.earlier))
+    return MovingScores(theta, se, discount, start), before
 
 
 def _resumed(responses: Responses, answers: Answers, found: Filtered, stands: Begun) -> Resumed:

@@ -39,33 +39,32 @@ _SMOOTHED = 6.0
 
 
 class Answers(NamedTuple):
-    """The answers of n learners that say something, by learner and day: learner i's from start[i] on, on `day`, rows of
-    the tables of curves that are right or not, and their places among R responses. Days count from `first_day`, by
+    """The answers of n learners that say something, by learner and day: learner i's from start[i] on, on `day`, their
+    rows of the tables of curves, and their places among R responses. Days count from `first_day`, by
     default that of the earliest response."""
 
     start: Ints
     day: Ints
     row: npt.NDArray[np.int32]
-    right: npt.NDArray[np.int8]
     place: npt.NDArray[np.intp] | slice
     first_day: int
 
     @classmethod
     def of(cls, responses: Responses, day: Ints, curves: Curves, first_day: int | None = None) -> Answers:
-        row, right = curves.rows(responses)
+        row = curves.rows(responses)
         if first_day is None:
             first_day = int(day.min()) if day.size else 0
         person, day, place = responses.person, np.asarray(day, dtype=np.int64) - first_day, None
         usable = curves.usable[responses.item]
         if not usable.all():
             place = np.flatnonzero(usable)
-            person, day, row, right = person[place], day[place], row[place], right[place]
+            person, day, row = person[place], day[place], row[place]
         if np.any((np.diff(day) < 0) & (np.diff(person) == 0)):
             order = np.lexsort((day, person))
-            day, row, right = day[order], row[order], right[order]
+            day, row = day[order], row[order]
             place = order if place is None else place[order]
         start = np.searchsorted(person, np.arange(responses.n_persons + 1))
-        return cls(start, day, row, right, slice(None) if place is None else place, first_day)
+        return cls(start, day, row, slice(None) if place is None else place, first_day)
 
 
 @dataclass(frozen=True)
@@ -171,15 +170,14 @@ def filtered(
     Learners for whom a window is too small are filtered again on the whole lattice, unless something has begun.
     """
     into = Filtered.of(answers, lattice.population)
-    table, row = table_of(answers, curves, lattice)
+    table = curves.table(answers.row, lattice.nodes)
     if begun is not None:
-        return into, run(answers, row, np.arange(1), table, lattice, into, begun, threads)
-    return into, from_start(answers, row, table, lattice, into, lattice.population, threads)
+        return into, run(answers, np.arange(1), table, lattice, into, begun, threads)
+    return into, from_start(answers, table, lattice, into, lattice.population, threads)
 
 
 def from_start(
     answers: Answers,
-    row: npt.NDArray[np.int32],
     table: Floats,
     lattice: Lattice,
     into: Filtered,
@@ -190,27 +188,15 @@ def from_start(
     persons = np.flatnonzero(np.diff(answers.start))
     stands = lattice.begin(False, start)
     if persons.size:
-        stands = run(answers, row, persons, table, lattice, into, stands, threads)
+        stands = run(answers, persons, table, lattice, into, stands, threads)
     again = np.flatnonzero(into.found == filter_kernels.TRUNCATED)
     if again.size:
-        stands = run(answers, row, again, table, lattice, into, lattice.begin(True, start), threads, whole=True)
+        stands = run(answers, again, table, lattice, into, lattice.begin(True, start), threads, whole=True)
     return stands
-
-
-def table_of(answers: Answers, curves: Curves, lattice: Lattice) -> tuple[Floats, npt.NDArray[np.int32]]:
-    """log P of what was answered at the lattice's nodes, and each answer's row there."""
-    used = np.zeros(len(curves.log_right), dtype=bool)
-    used[answers.row] = True
-    rows = np.flatnonzero(used)
-    place = np.zeros(len(used), dtype=np.int32)
-    place[rows] = np.arange(rows.size)
-    below = np.int32(rows.size) * (answers.right != 1)
-    return np.concatenate(curves.at(rows, lattice.nodes)), place[answers.row] + below
 
 
 def run(
     answers: Answers,
-    row: npt.NDArray[np.int32],
     persons: Ints,
     table: Floats,
     lattice: Lattice,
@@ -232,7 +218,7 @@ def run(
             persons,
             answers.start,
             answers.day,
-            row,
+            answers.row,
             table,
             (lattice.population.mean, lattice.step),
             lattice.movement,
