@@ -1,6 +1,6 @@
 """Takes the pictures of these pages anew, from a demo whose servers run (`make demo` in another terminal).
 
-    python docs/images/photograph.py [FOLDER]      # FOLDER: this one, if it is not named
+    python -m docs.images.photograph [FOLDER]      # FOLDER: this one, if it is not named
 
 spark-month.png is taken where IRT_SPARK is set, with which the demo ran. data-flow.svg is drawn by hand.
 """

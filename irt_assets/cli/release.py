@@ -216,7 +216,7 @@ def _change_anchors(
     verb, done = ("drop", "dropped") if what == "drop_anchor" else ("restore", "restored")
     confirm(f"{verb} {', '.join(items)} {'from' if verb == 'drop' else 'to'} the anchors?", yes)
     change = anchor_versions.change_anchors(database, what, scale, items, month, by=by, reason=reason)
-    out.print(f"{done}: {change.left} anchors from {month} on")
+    out.print(f"{done}: the scale has {change.left} anchors from {month} on")
     for stale in change.stale:
         say(f"  to be materialised again: irt calibrate --month {stale}")
 

@@ -30,7 +30,7 @@ MOST_EXCEL_ROWS = 2**20 - 1
 
 _ABILITIES = """
 SELECT DISTINCT ON (scale_id, user_id)
-  scale_id, user_id, theta, se, se_total, method, n_items, kind, window_end, set_hash
+  scale_id, user_id, theta, se, se_total, method, n_items, kind, as_of, window_end, set_hash
 FROM mirt_ability WHERE window_end <= %(at)s
 ORDER BY scale_id, user_id, window_end DESC, fitted_at DESC
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -33,12 +34,14 @@ from irt_assets.psychometrics.estimation.movement import (
     estimate_movement,
 )
 from irt_assets.psychometrics.fit.growth import SOME_ORDER, WindowGrowth, days_since_first_answer, share_explained
+from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.item_times import DAY
 from irt_assets.responses.scale_decisions import MOVEMENT, proposals_wanted, read_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses
+from resources.cluster.relational import on_nearest_log
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, first_column, one_value
+from resources.postgres.database import Database, one_value
 
 YEAR = timedelta(weeks=52)
 MOST_INTERCEPTS = 6
@@ -110,14 +113,11 @@ def _answers(connection: psycopg.Connection, scale: Scale, published: PublishedS
     """The eligible answers of the year before `end` by learners who answered on enough days, at most as many as are
     looked at, by a hash of their ids."""
     start, items = end - YEAR, list(published.items)
-    learners = first_column(
-        connection,
-        """SELECT user_id FROM attempt
-           WHERE completed_at >= %(start)s AND completed_at < %(end)s AND mode = 'live' AND item_id = ANY(%(items)s)
-           GROUP BY user_id HAVING count(DISTINCT (completed_at AT TIME ZONE 'UTC')::date) >= %(days)s
-           ORDER BY md5(user_id) LIMIT %(most)s""",
-        {"start": start, "end": end, "items": items, "days": FEWEST_OCCASIONS, "most": MOST_LEARNERS},
-    )
+    live = attempts_between(start, end)
+    live = live.filter(live.mode == "live", live.item_id.isin(items))
+    days = live.group_by("user_id").agg(days=live.completed_at.date().nunique())
+    found = on_nearest_log(connection, start, end)(days.filter(days.days >= FEWEST_OCCASIONS).select("user_id"))
+    learners = sorted(found["user_id"].to_pylist(), key=lambda user: sha256(user.encode()).hexdigest())[:MOST_LEARNERS]
     still = replace(scale, movement=STILL)
     return scoring_responses(connection, start, end, still, items, sorted(learners), published.withdrawn)[0]
 

@@ -218,7 +218,10 @@ def write_origin_fit(
         needed = max(map(rules.eligibility.min_published_responses, fitted.calibration.models))
         rule = "min_responses" if needed == rules.eligibility.min_responses else "min_responses_3pl"
         most_text = (
-            f". They have at most {most} responses each, and {needed} are needed ({rule})" if most < needed else ""
+            f". They have at most {most} responses each, and {needed} are needed ({rule}): `--set {rule}=N` asks for "
+            "fewer, and values are less certain"
+            if most < needed
+            else ""
         )
         raise PermanentFailure(
             f"no item of the origin window of scale {scale_id} passes the item gates{first}{most_text}"

@@ -229,7 +229,6 @@ def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, cou
     kept, n = fitted.snapshot, sum(counts.values())
     snapshot = Snapshot(name, kept.digest, kept.uri, kept.data_hash, n, {scale.scale_id: dict(counts)}, {})
     calibration, now = fitted.calibration, datetime.now(UTC)
-    spec = fits.model_spec(scale) | fitted.spec_extras
     staged = fits.StagedFit(
         fit_id="",
         month=name,
@@ -239,7 +238,7 @@ def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, cou
         calibration=None,
         error=None,
         error_kind=None,
-        spec=spec,
+        spec=fitted.spec_extras,
         code_version=code_version(),
         fitted_at=now,
     )
@@ -265,7 +264,7 @@ def fit_origin(engine: Calibrator, request: FitRequest, snapshot: WindowSnapshot
         c = calibration.convergence
         if not c.converged:
             raise PermanentFailure(f"the origin window of scale {scale_id} did not converge: {c.reason}")
-        kept = fit_spec_extras(request, made)
+        kept = fits.model_spec(request.scale) | fit_spec_extras(request, made)
     if (calibration.latent_mean, calibration.latent_sd) != (0.0, 1.0):  # a Rasch model's SD is free
         slope = 1 / calibration.latent_sd
         calibration = calibration.rescaled(slope, -slope * calibration.latent_mean)

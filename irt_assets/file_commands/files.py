@@ -30,8 +30,8 @@ SCORE_NAMES = ("score", "correct", "response")
 SCORES = pa.array([f"{score}{zero}" for zero in ("", ".0") for score in range(MAX_SCORE + 1)])
 BLANK = ("", "na", "nan")
 LAYOUTS = (
-    "Scores are 0, 1 or blank (not seen); items with higher scores need --max-score, choices need --key. A file of"
-    " answers is a matrix (a row per person, a column per item, 0, 1 or blank in the cells; a column named"
+    "Scores are 0, 1 or blank (not seen), or whole numbers up to what --max-score says; choices need --key. A file of"
+    " answers is a matrix (a row per person, a column per item, scores or blank in the cells; a column named"
     " person, student, user_id, id … holds names) or a list with the columns person, item and score"
 )
 
@@ -59,6 +59,11 @@ class MaxScores:
 
     def __getitem__(self, item: str) -> int:
         return self.of.get(item, self.otherwise)
+
+    def wrong(self, item: str, cell: str) -> str:
+        """What is wrong with a cell that is no score of the item."""
+        scored = f", and its scores are 0 … {self[item]}" if self[item] > 1 else ""
+        return f"item {item}: score {cell!r}{scored}"
 
 
 def read_max_scores(text: str) -> MaxScores:
@@ -206,7 +211,7 @@ def _read_matrix(
         for k, item in enumerate(items):
             cells = _text(batch.rows.column(names.index(item)), item)
             block[:, k], bad = _scores(cells, most[item]) if key is None else _score_key(cells, key[item])
-            named = [f"line {batch.lines[r]}, item {item}: score {cells[int(r)].as_py()!r}" for r in bad]
+            named = [f"line {batch.lines[r]}, {most.wrong(item, cells[int(r)].as_py())}" for r in bad]
             if len(named) > 1 and not (block[:, k] >= 0).any():
                 named = [f"{named[0]}, and not one score in the column: delete it if it is not an item"]
             wrong += named
@@ -254,8 +259,8 @@ def _read_list(
             right = pa.array(key.values(), pa.string()).take(pc.index_in(columns[1], names))
             values, bad = _score_key(columns[2], pc.fill_null(right, ""))
         for r in bad:
-            where = f"line {batch.lines[r]}, item {columns[1][int(r)].as_py()}"
-            wrong.append(f"{where}: score {columns[2][int(r)].as_py()!r}")
+            name, cell = columns[1][int(r)].as_py(), columns[2][int(r)].as_py()
+            wrong.append(f"line {batch.lines[r]}, {most.wrong(name, cell)}")
         nameless = np.asarray(pc.or_(pc.equal(columns[0], ""), pc.equal(columns[1], "")))
         wrong += [f"line {n}: an answer without a person or an item" for n in batch.lines[nameless & (values >= 0)]]
         kept = pa.array(~nameless)

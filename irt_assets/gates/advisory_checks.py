@@ -80,7 +80,7 @@ def ability_stands_still_within_the_month(evidence: Evidence) -> Verdict:
     """Whether growth within the month goes into the difficulty of items that have an order."""
     growth = evidence.statistics.growth if evidence.statistics else None
     if growth is None or growth.r2 is None:
-        return Verdict(True, "nothing shows when learners answered")
+        return Verdict(True, "no learner's answers are known to lie a day apart")
     sentence, details = growth_in_words(growth), vars(growth)
     if not growth.ordered:
         return Verdict(True, f"{sentence}; items have no order, so that none of it goes into their b", details)

@@ -112,7 +112,7 @@ def _origin_to_compare(connection: psycopg.Connection, scale: Scale) -> Referenc
                   format('the origin window %%s to %%s', window_start::date, window_end::date) AS name
            FROM mirt_fit_meta
            WHERE kind = 'origin' AND calibration IS NOT NULL
-             AND (scale_id, engine, model) = (%(scale)s, %(engine)s, %(model)s)
+             AND (scale_id, engine, coalesce(model_spec->>'model', model)) = (%(scale)s, %(engine)s, %(model)s)
            ORDER BY fitted_at DESC LIMIT 1""",
         scale,
     )

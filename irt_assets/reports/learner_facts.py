@@ -4,7 +4,6 @@ Learners with a live answer in the eight weeks that end with the week get a repo
 further back. What does not belong here: the report's words (see `learner_page`).
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta
@@ -230,28 +229,34 @@ def _levels(
     """By learner and scale, of the year before `end`, the last measurement of each week, oldest first.
 
     Measurements on request may use fewer days than those of nights and months, so they are left out.
-    The last one is at `end` itself: the ability from which the goal's probability was computed. Where abilities move,
-    errors hold what the walk adds since the last answer.
+    The last one is of all answers before `end`: the ability from which the goal's probability was computed. Where
+    abilities move, a measurement is as of its last answer, otherwise as of the day's end.
     """
     rows = connection.execute(
-        """SELECT DISTINCT ON (user_id, scale_id, date_trunc('week', window_end - interval '1 microsecond'))
-                  user_id, scale_id, window_end, theta, se, coalesce(as_of, window_end)
-           FROM mirt_ability WHERE window_end > %(year)s AND window_end <= %(last_week)s AND kind <> 'online'
+        """SELECT DISTINCT ON (user_id, scale_id, date_trunc('week', at)) user_id, scale_id, at, theta, se
+           FROM mirt_ability CROSS JOIN LATERAL (
+             SELECT coalesce(CASE WHEN scale_id = ANY(%(moving)s) THEN as_of END,
+                             window_end - interval '1 microsecond') AS at) dated
+           WHERE window_end > %(year)s AND window_end <= %(last_week)s AND kind <> 'online'
              AND (%(users)s::text[] IS NULL OR user_id = ANY(%(users)s))
-           ORDER BY 1, 2, date_trunc('week', window_end - interval '1 microsecond'), window_end DESC, fitted_at DESC""",
-        {"year": end - YEAR, "last_week": end - timedelta(weeks=1), "users": None if only_of is None else [*only_of]},
+           ORDER BY 1, 2, date_trunc('week', at), window_end DESC, fitted_at DESC""",
+        {
+            "moving": [scale_id for scale_id, scale in scales.items() if scale.movement],
+            "year": end - YEAR,
+            "last_week": end - timedelta(weeks=1),
+            "users": None if only_of is None else [*only_of],
+        },
     ).fetchall()
-    rows += [
-        (user, scale, end, theta, se, end - timedelta(weeks=weeks))
-        for user, scale, theta, se, weeks in zip(
-            *(now[name] for name in ("user_id", "scale_id", "theta", "se", "weeks")), strict=True
-        )
-    ]
     levels = defaultdict(list)
-    for user, scale, until, theta, se, as_of in rows:
-        if scale in scales and scales[scale].movement:
-            se = math.hypot(se, math.sqrt(scales[scale].movement.variance_over((until - as_of) / timedelta(days=1))))
-        levels[user, scale].append(Level((until - timedelta(microseconds=1)).date(), float(theta), float(se)))
+    for user, scale, at, theta, se in rows:
+        levels[user, scale].append(Level(at.date(), theta, se))
+    for user, scale, theta, se, weeks in zip(
+        *(now[name] for name in ("user_id", "scale_id", "theta", "se", "weeks")), strict=True
+    ):
+        at = end - (timedelta(weeks=weeks) if scales[scale].movement else timedelta(microseconds=1))
+        monday = at.date() - timedelta(days=at.weekday())
+        earlier = [level for level in levels[user, scale] if level.day < monday]
+        levels[user, scale] = [*earlier, Level(at.date(), float(theta), float(se))]
     return levels
 
 

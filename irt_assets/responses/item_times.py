@@ -180,16 +180,21 @@ def current_item_times(
     run = run or on_nearest_log(connection, since, as_of)
     if stored is not None and stored.made_from == _hash_now(run, as_of, since):
         return stored
-    return _computed(connection, run, as_of, since)
+    return _computed(connection, run, {as_of: since})[as_of]
 
 
-def _computed(connection: psycopg.Connection, run: Run, as_of: datetime, since: datetime) -> ItemTimes:
-    times = compute_item_times(run, as_of, since)
-    if _may_store(connection, as_of, since):
-        connection.execute("DELETE FROM item_response_time WHERE as_of = %s AND since = %s", (as_of, since))
-        _store(connection, {as_of: times}, since)
-        record_sources(connection, ITEM_TIMES, {_partition(as_of, since): times.made_from})
-    return times
+def _computed(
+    connection: psycopg.Connection, run: Run, since: Mapping[datetime, datetime]
+) -> dict[datetime, ItemTimes]:
+    """By as_of, the times of [since, as_of): computed by one look at the log, and stored."""
+    found = dict(zip(since, _times_of(run, [(begin, as_of) for as_of, begin in since.items()]), strict=True))
+    for as_of, times in found.items():
+        begin = since[as_of]
+        if _may_store(connection, as_of, begin):
+            connection.execute("DELETE FROM item_response_time WHERE as_of = %s AND since = %s", (as_of, begin))
+            _store(connection, {as_of: times}, begin)
+            record_sources(connection, ITEM_TIMES, {_partition(as_of, begin): times.made_from})
+    return found
 
 
 def _store(connection: psycopg.Connection, times: Mapping[datetime, ItemTimes], since: datetime) -> None:
@@ -223,21 +228,24 @@ def dated_times(connection: psycopg.Connection, end: datetime, scales: Mapping[s
 def _current_dated_times(
     connection: psycopg.Connection, start: datetime, end: datetime, scale: Scale, run: Run | None
 ) -> DatedTimes:
-    """As `current_item_times`, with one look at the log for all months, and one for each that has new items."""
+    """As `current_item_times`, with two looks at the log for all months, and two for each that has new items."""
     firsts = _first_midnights(start, end)
     since = {first: ability_times_since(first, scale) for first in firsts}
     run = run or on_nearest_log(connection, min(since.values()), end)
     points = sorted({*firsts, *since.values(), end})
     sums = _sums_between(run, points)
+    before = {first: _added(sums, points.index(since[first]), points.index(first)) for first in firsts}
     months: dict[datetime, ItemTimes] = {}
+    for first in firsts:
+        stored = item_times(connection, first, since[first])
+        if stored is not None and stored.made_from == _hash(before[first]):
+            months[first] = stored
+    if missing := {first: since[first] for first in firsts if first not in months}:
+        months = dict(sorted((months | _computed(connection, run, missing)).items()))
     days: dict[datetime, ItemTimes] = {}
     for first, after in zip(firsts, [*firsts[1:], end], strict=True):
-        before = _added(sums, points.index(since[first]), points.index(first))
-        stored = item_times(connection, first, since[first])
-        is_current = stored is not None and stored.made_from == _hash(before)
-        months[first] = stored if stored and is_current else _computed(connection, run, first, since[first])
         of_month = _added(sums, points.index(first), points.index(after))
-        new = sorted({*of_month["item_id"].to_pylist()} - {*before["item_id"].to_pylist()})
+        new = sorted({*of_month["item_id"].to_pylist()} - {*before[first]["item_id"].to_pylist()})
         days |= _current_days(connection, run, first, end, new)
     return DatedTimes(months, days)
 
@@ -304,8 +312,8 @@ def _current_days(
     if not new or not midnights:
         return {}
     sums = _sums_between(run, [since, *midnights], new)
-    of_days = [_hash(_added(sums, 0, n + 1)) for n in range(len(midnights))]
-    digest = hashlib.sha256("\n".join(of_days).encode()).hexdigest()
+    hashes = [_hash(_added(sums, 0, n + 1)) for n in range(len(midnights))]
+    digest = hashlib.sha256("\n".join(hashes).encode()).hexdigest()
     rows = connection.execute(
         """SELECT t.as_of, t.item_id, t.median_ms, t.n FROM partition_source s
            LEFT JOIN item_response_time t ON t.since = %(since)s AND t.as_of = ANY(%(midnights)s)
@@ -318,7 +326,8 @@ def _current_days(
     if rows:
         found = _by_midnight(row for row in rows if row[1] is not None)
     else:
-        found = {midnight: compute_item_times(run, midnight, since, new) for midnight in midnights}
+        of_days = _times_of(run, [(since, midnight) for midnight in midnights], new)
+        found = dict(zip(midnights, of_days, strict=True))
         if _may_store(connection, after, since):
             connection.execute(
                 "DELETE FROM item_response_time WHERE since = %s AND as_of = ANY(%s) AND item_id = ANY(%s)",
@@ -372,23 +381,32 @@ def _timed(as_of: datetime, since: datetime, items: Sequence[str] | None = None)
     return attempts.filter(attempts.mode == "live", attempts.correct.notnull(), attempts.response_time_ms.notnull())
 
 
-def compute_item_times(run: Run, as_of: datetime, since: datetime, items: Sequence[str] | None = None) -> ItemTimes:
-    """The times of [since, as_of), from the log; of some `items`, or of all."""
-    timed = _timed(as_of, since, items)
-    found = run(
-        timed.group_by("item_id").agg(
-            median_ms=timed.response_time_ms.cast("float64").median(),
-            n=timed.response_time_ms.count(),
-            total_ms=timed.response_time_ms.sum(),
-        )
-    )
-    found = _only(found, items)
-    return ItemTimes(
-        found["item_id"].to_numpy(zero_copy_only=False),
-        found["median_ms"].to_numpy(),
-        found["n"].to_numpy(),
-        _hash(found),
-    )
+def compute_item_times(run: Run, as_of: datetime, since: datetime) -> ItemTimes:
+    """The times of [since, as_of), from the log."""
+    [found] = _times_of(run, [(since, as_of)])
+    return found
+
+
+def _times_of(
+    run: Run, windows: Sequence[tuple[datetime, datetime]], items: Sequence[str] | None = None
+) -> list[ItemTimes]:
+    """The times of each of the windows [since, as_of), by one look at the log; of some `items`, or of all."""
+    timed = _timed(max(as_of for _, as_of in windows), min(since for since, _ in windows), items)
+    sums = {}
+    for k, (since, as_of) in enumerate(windows):
+        inside = (timed.completed_at >= instant(since)) & (timed.completed_at < instant(as_of))
+        times = ibis.ifelse(inside, timed.response_time_ms, ibis.null(timed.response_time_ms.type()))
+        sums[f"median_ms{k}"] = times.cast("float64").median()
+        sums[f"n{k}"], sums[f"total_ms{k}"] = times.count(), times.sum()
+    every = _only(run(timed.group_by("item_id").agg(**sums)), items)
+    found = []
+    for k in range(len(windows)):
+        columns = ["item_id", "median_ms", "n", "total_ms"]
+        some = every.select(["item_id", *(f"{name}{k}" for name in columns[1:])]).rename_columns(columns)
+        some = some.filter(pc.greater(some["n"], 0))
+        item_ids = some["item_id"].to_numpy(zero_copy_only=False)
+        found.append(ItemTimes(item_ids, some["median_ms"].to_numpy(), some["n"].to_numpy(), _hash(some)))
+    return found
 
 
 def _hash_now(run: Run, as_of: datetime, since: datetime) -> str:

@@ -33,7 +33,7 @@ from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import DatedTimes, ItemTimes, current_item_times, times_for_scoring
 from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of, sums_of_table
 from irt_assets.responses.scales import Scale
-from resources.cluster.relational import Run, on_log, on_postgres
+from resources.cluster.relational import Run, on_log, on_nearest_log, on_postgres
 from resources.postgres.warehouse import read_arrow, read_parts
 
 SNAPSHOT = (
@@ -229,14 +229,19 @@ def scoring_responses(
 ) -> tuple[Responses, npt.NDArray[np.object_]]:
     """The eligible responses to `items` in [start, end), and the learners' ids; the minima for a fit do not apply.
 
-    `learners`: None for all. `withdrawn`: when answers to which items do not count.
+    The log is the nearest that has them. `learners`: None for all. `withdrawn`: when answers to which items do not
+    count.
     """
     scales = {scale.scale_id: scale}
-    wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
-    found = read_arrow(connection, _query_for_scoring(start, end, scale), wanted)
-    return judged_for_scoring(
-        found, current_item_times(connection, end, lookback_start(start, scales)), scale, withdrawn
-    )
+    since = lookback_start(start, scales)
+    run = on_nearest_log(connection, since, end + LATER)
+    if run.backend is on_postgres:
+        wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
+        found = read_arrow(connection, _query_for_scoring(start, end, scale), wanted)
+    else:
+        facts = scoring_facts(start, end, scale).filter(lambda t: t.item_id.isin(list(items)))
+        found = run(facts if learners is None else facts.filter(facts.user_id.isin(list(learners))))
+    return judged_for_scoring(found, current_item_times(connection, end, since), scale, withdrawn)
 
 
 def scoring_groups(

@@ -330,14 +330,14 @@ SCORED = "person,i1,i2\na,0,3\nb,1,\nc,1,2.0\n"
 
 @pytest.mark.parametrize("text", [SCORED, "person,item,score\na,i1,0\na,i2,3\nb,i1,1\nc,i1,1\nc,i2,2\n"])
 def test_the_highest_score_is_stated_and_never_read_off_the_answers(file, text: str) -> None:
-    with pytest.raises(PermanentFailure, match=r"item i2: score '3'.*items with higher scores need --max-score"):
+    with pytest.raises(PermanentFailure, match=r"item i2: score '3'.*--max-score"):
         read_answers(file(text))
     table = file("item_id,topic,max_score\ni1,x,\ni2,x,5\n", "bank.csv")
     read = read_answers(file(text), None, read_max_scores(str(table))).responses
     assert read.n_categories.tolist() == [2, 6]
     assert read.score.tolist() == [0, 3, 1, 1, 2]
     assert read_answers(file(text), None, read_max_scores("4")).responses.n_categories.tolist() == [5, 5]
-    with pytest.raises(PermanentFailure, match="item i2: score '3'"):
+    with pytest.raises(PermanentFailure, match="item i2: score '3', and its scores are 0 … 2"):
         read_answers(file(text), None, read_max_scores("2"))
 
 

@@ -117,6 +117,8 @@ def test_answers_at_one_time_have_no_growth() -> None:
     of = world(5, learners=300, items=10)
     found = growth_within(of.responses, np.zeros_like(of.days), fit_em(of.responses, threads=1), threads=1).of_window
     assert found == WindowGrowth(None)
+    of_a_file = np.arange(len(of.days)) / 86_400e6  # rows of a log without times are a microsecond apart
+    assert growth_within(of.responses, of_a_file, fit_em(of.responses, threads=1), threads=1).of_window == found
     assert not found.ordered
     with pytest.raises(PsychometricsError, match="one per response"):
         growth_within(of.responses, of.days[1:], fit_em(of.responses, threads=1))

@@ -56,6 +56,9 @@ def test_abilities_are_the_newest_of_each_learner_at_the_time(months: Database) 
     assert sorted(early.theta) == sorted(measured[rooms.MONTHS[0]].theta)
     assert not late.duplicated("user_id").any()
     assert sorted(late.theta[late.window_end == last]) == sorted(measured[rooms.MONTHS[1]].theta)
+    answered = dict(rooms.rows(months, "SELECT user_id, max(completed_at) FROM attempt GROUP BY 1"))
+    assert (late.as_of <= late.user_id.map(answered)).all()
+    assert (late.as_of < late.window_end).all()
 
 
 def test_what_drifted_and_what_leaked_is_exported(faulty: tuple[Settings, object, object]) -> None:

@@ -108,7 +108,7 @@ def test_weeks_of_learners_are_fitted_by_decision_where_growth_goes_into_difficu
     within three of its standard errors, .3 by those of the estimate (.2 in 30 days)."""
     sound, warned = judged(world, FIRST), judged(world, NEXT)
     assert sound.passed
-    assert "items have no order" in sound.why
+    assert sound.why == "no learner's answers are known to lie a day apart"
     assert not warned.passed
     assert "ability grows by +" in warned.why
     assert "so that later items look easier than they are" in warned.why
@@ -158,7 +158,7 @@ def test_a_month_made_before_growth_was_looked_for_is_not_stale(world: Settings)
         """UPDATE fit_staging SET spec = jsonb_set(spec #- '{fit_statistics,set,growth}', '{fit_statistics,items}',
              (spec->'fit_statistics'->'items') - 'growth' - 'growth_se' - 'growth_days')""",
     )
-    assert judged(world, NEXT) == Verdict(True, "nothing shows when learners answered")
+    assert judged(world, NEXT) == Verdict(True, "no learner's answers are known to lie a day apart")
     with database.connect() as connection:
         (said,) = growth_within(connection, read_scales(connection)[SCALE], NEXT)
     assert "not looked for" in str(said)

@@ -629,6 +629,22 @@ def test_scores_are_kept_by_the_recorded_maximum_and_compared(
     ]
 
 
+def test_what_an_import_declares_holds_for_the_answers_it_compares(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """Also where it adds none: wrong is then not 0, and right may be less than full credit."""
+    path = tmp_path / "log.csv"
+    head, at = "attempt_id,user_id,item_id,correct,score,completed_at\n", "2026-07-01T12:00:00Z\n"
+    path.write_text(f"{head}a1,u1,q,0,,{at}a2,u2,q,1,,{at}a3,u3,q,,1,{at}")
+    assert imported(path).accepted == 3
+    path.write_text(f"{head}a1,u1,q,,0,{at}a2,u2,q,,4,{at}a3,u3,q,,1,{at}")
+    report = imported(path, max_scores=["q=4"])
+    assert (report.accepted, report.duplicates, report.rejected) == (0, 2, {"conflicting_duplicate": 1})
+    assert query(database, "SELECT max_score FROM question") == [(4,)]
+    stored = query(database, "SELECT attempt_id, correct, score FROM response_log ORDER BY attempt_id")
+    assert stored == [("a1", False, None), ("a2", True, None), ("a3", False, 1)]
+
+
 def test_choices_of_a_matrix_are_kept_with_their_key(database: Database, imported: Import, tmp_path: Path) -> None:
     matrix, key = tmp_path / "choices.csv", tmp_path / "key.csv"
     matrix.write_text("person,q1,q2\nann,A,C\nbob,B,\n")

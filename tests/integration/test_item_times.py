@@ -252,7 +252,7 @@ def test_who_may_not_write_computes_what_is_missing_and_stores_nothing(bank: Dat
 def test_a_log_without_times_is_read_once(bank: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     add_attempts(bank, [attempt("u", "i0", END - TINY), attempt("v", "i1", START)])
     judge_month(bank)
-    monkeypatch.setattr(module, "compute_item_times", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(module, "_times_of", lambda *_: pytest.fail("computed again"))
     assert set(judge_month(bank).values()) == {None}
     with bank.connect() as connection:
         times = item_times(connection, *SPANS["the month"])

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -29,9 +30,11 @@ from irt_assets.blocks import html, pdf
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week as write_kpis
+from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.reports import learner_copies, learner_week
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_week import WeekWritten, key, write_week
+from irt_assets.responses import scales
 from resources.dagster_schema import rows_of
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.object_store import BucketStore, FolderStore, ObjectStore
@@ -248,19 +251,31 @@ def test_ids_that_are_no_file_names_have_reports_too(database: Database, store: 
     assert len(files(store)) == 2 * written.learners
 
 
-def test_the_levels_are_those_that_were_measured_and_the_one_of_the_weeks_end(database: Database) -> None:
-    """The night of the week's end is stored here: what is computed again on the same answers is the same."""
+@pytest.mark.parametrize("moves", [False, True])
+def test_the_levels_are_those_that_were_measured_and_the_one_of_the_weeks_end(
+    database: Database, monkeypatch: pytest.MonkeyPatch, moves: bool
+) -> None:
+    """The night of the week's end is stored here: what is computed again on the same answers is the same. Where ability
+    moves, each is as of its last answer, and of those of one week the last stands."""
+    if moves:
+        still = scales._scale
+        monkeypatch.setattr(scales, "_scale", lambda *of: replace(still(*of), movement=Movement(variance=0.1**2)))
+        with database.connect() as connection:
+            for days, kind in ((40, "monthly"), (7, "nightly"), (0, "nightly")):
+                measure_at(connection, END - timedelta(days=days), kind, f"{days} days before")  # type: ignore[arg-type]
     with database.connect() as connection:
         found = {facts.user_id: facts for facts in load_facts(connection, WEEK, "UTC")}
-    stored = rows(database, "SELECT user_id, scale_id, window_end, theta, se FROM mirt_ability ORDER BY window_end")
+    stored = rows(database, "SELECT user_id, scale_id, window_end, as_of, theta, se FROM mirt_ability ORDER BY 3")
     for user, facts in found.items():
-        wanted = [
-            ((end - timedelta(microseconds=1)).date(), pytest.approx(theta, abs=1e-9), pytest.approx(se, abs=1e-9))
-            for of, scale, end, theta, se in stored
+        days = {
+            (as_of if moves else end - timedelta(microseconds=1)).date(): (theta, se)
+            for of, scale, end, as_of, theta, se in stored
             if (of, scale) == (user, facts.scale_id)
-        ]
-        assert [(level.day, level.theta, level.se) for level in facts.levels] == wanted
+        }
+        wanted = {day.isocalendar()[:2]: (day, pytest.approx(of, abs=1e-9)) for day, of in days.items()}
+        assert [(level.day, (level.theta, level.se)) for level in facts.levels] == [*wanted.values()]
     assert max(len(facts.levels) for facts in found.values()) == 3
+    assert moves == (len({level.day for facts in found.values() for level in facts.levels}) > 3)
 
 
 def test_the_facts_of_one_learner_are_those_of_the_weeks_run(database: Database) -> None:

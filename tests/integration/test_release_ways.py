@@ -114,11 +114,11 @@ def test_dropped_anchors_are_restored_by_a_command_that_the_drop_names(irt: Any,
     assert not unsaid(
         dropped.output,
         "`irt release restore-anchors K2 --from 2026-02 --by NAME --reason WHY` undoes it",
-        "dropped: 3 anchors from 2026-02 on",
+        "dropped: the scale has 3 anchors from 2026-02 on",
     )
     back = irt("restore-anchors", "K2", *who)
     assert back.exit_code == 0, back.output
-    assert "restored: 4 anchors from 2026-02 on" in back.output
+    assert "restored: the scale has 4 anchors from 2026-02 on" in back.output
     assert [row[1:3] for row in decisions(bank)] == [("K2", "drop_anchor"), ("K2", "restore_anchor")]
     assert "no dropped anchors" in str(irt("restore-anchors", "K2", *who).exception)
 

@@ -19,16 +19,19 @@ from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import WINDOW, calibrate_night
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.exports import read_export
-from irt_assets.decisions.origin import initialise
+from irt_assets.decisions.origin import initialise, write_origin_fit
+from irt_assets.decisions.origin_sources import OriginWindow, fit_window
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.encoding import alike
 from irt_assets.ledger.fits import linked_fit
+from irt_assets.ledger.month_state import find_reference
 from irt_assets.ledger.publications import in_force, values_settled
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
+from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database, one_value
@@ -237,6 +240,20 @@ def test_another_model_or_block_in_the_bank_makes_months_stale_whose_fit_holds_t
     assert why_stale() is None
     for item in said:
         in_bank(database, item, {"max_score": MOST[item]})
+
+
+def test_months_are_compared_with_the_origin_window_whose_fit_has_scored_items(month: World) -> None:
+    """Its model is then 2pl+gpcm, and the scale's 2pl."""
+    window = OriginWindow(*Month(MONTH).bounds, EmEngine(1), month.store)
+    with month.database.connect() as connection:
+        scale = read_scales(connection, END)[SCALE]
+    fitted = fit_window(month.database, SCALE, window, scale.rules, scale.model)
+    with month.database.connect() as connection:
+        write_origin_fit(connection, SCALE, (window.start, window.end), "em", scale.rules, fitted)
+        found = find_reference(connection, scale, NEXT)
+        connection.rollback()
+    assert found is not None
+    assert found.name == "the origin window 2026-01-01 to 2026-02-01"
 
 
 def requested(database: Database, user: str, now: datetime) -> float:

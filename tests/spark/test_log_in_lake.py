@@ -18,6 +18,8 @@ import pytest
 
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import Month
+from irt_assets.decisions import movement_proposal
+from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.responses import data_versions
 from irt_assets.responses.item_times import ItemTimes, current_item_times, item_times
 from irt_assets.responses.observe import answer_versions, day_versions
@@ -268,6 +270,26 @@ def test_item_times_are_read_from_postgresql_where_it_has_all_that_count(
             f"INSERT INTO response_log VALUES ({', '.join(['%s'] * (len(kept[0]) if kept else 1))})".encode(), kept
         )
         assert (relational.on_nearest_log(connection, since, END).backend is relational.on_postgres) == reads_it_there
+
+
+def test_movement_is_estimated_from_the_answers_of_the_lake(
+    loaded: Database, move_to_lake: Callable[[], ParquetLake], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(movement_proposal, "FEWEST_OCCASIONS", 4)
+
+    def answers() -> list[tuple[str, int, int]]:
+        with loaded.connect() as connection:
+            scale = next(iter(read_scales(connection, END).values()))
+            published = set_with_errors(connection, scale.scale_id, END)
+            found = movement_proposal._answers(connection, scale, published, END)
+        assert found.at is not None
+        items = [found.item_ids[j] for j in found.item]
+        return sorted(zip(items, found.at.tolist(), found.score.tolist(), strict=True))
+
+    here = answers()
+    assert len(here) > 100
+    move_to_lake()
+    assert answers() == here
 
 
 def as_dict(times: ItemTimes) -> dict[str, tuple[float, int]]:

@@ -260,7 +260,7 @@ def test_what_holds_no_scores_is_no_item() -> None:
     assert item_columns(binding, [batch], AsGiven()) == (
         ["i1", "all_right", "never_shown"],
         ["gender", "choice", "ordinal"],
-        [],
+        {"i1": 2},
     )
 
 

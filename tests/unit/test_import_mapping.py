@@ -61,7 +61,7 @@ def test_the_example_in_the_error_is_a_mapping_that_works(tmp_path: Path) -> Non
     start = next(n for n, line in enumerate(lines) if line.strip().startswith("columns:"))
     example = "\n".join(line.removeprefix("  ") for line in lines[start:-1])
     binding = bind_attempts(
-        load_mapping(mapping_file(tmp_path, example)), "log.csv", ["learner", "question", "answered", "score"]
+        load_mapping(mapping_file(tmp_path, example)), "log.csv", ["learner", "question", "answered", "right"]
     )
     assert set(binding.columns) == {"user_id", "item_id", "completed_at", "correct"}
 

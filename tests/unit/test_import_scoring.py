@@ -139,6 +139,30 @@ def test_a_denominator_makes_shares_whole(tmp_path: Path) -> None:
     assert report.rejected == {"bad_score": 1}
 
 
+def test_a_matrix_of_scores_alone_is_refused_with_the_highest_of_each_column(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match=r"column e1 has scores up to 4; column e2 has scores up to 2\."):
+        read(tmp_path, "person,e1,e2\nann,4,0\nbob,0,2\ncid,3,2\n", AsGiven())
+
+
+@pytest.mark.parametrize("maxima", [Maxima({"e1": 4}), Maxima(declared={"e1": 4}), Maxima(declared={"e*": 4})])
+def test_a_slip_in_a_scored_column_is_a_cell(tmp_path: Path, maxima: Maxima) -> None:
+    """The whole column was left out, in silence."""
+    cells = ["4", "2", "1", "3", "2", "5", "-1", "1.5", "x"]
+    text = "person,i1,e1\n" + "".join(f"u{n},{n % 2},{cell}\n" for n, cell in enumerate(cells))
+    found, report = read(tmp_path, text, AsGiven(maxima), names=("score",))
+    assert [found.get((f"u{n}", "e1")) for n in range(9)] == [4, 2, 1, 3, 2, None, None, None, None]
+    assert report.rejected == {"score_above_max": 1, "bad_score": 3}
+
+
+def test_a_name_goes_before_a_pattern_and_an_option_before_the_mapping(tmp_path: Path) -> None:
+    assert Maxima(declared={"*": 4, "q1": 2, "q*": 3}).of_item("q1") == 2
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("columns: {user_id: u, item_id: q, score: s}\nmax_scores: {'q*': 2, q2: 1}")
+    given = AsGiven(Maxima(declared={"*": 4}))
+    found, report = read(tmp_path, "u,q,s\nann,q1,4\nann,q2,1\n", given, mapping, names=("correct",))
+    assert (found, dict(report.rejected)) == ({("ann", "q1"): True, ("ann", "q2"): True}, {})
+
+
 @pytest.mark.parametrize("given", ["q7", "q7=0", "q7=21", "=4", "q7=2.5"])
 def test_a_maximum_score_that_is_none_is_refused(given: str) -> None:
     with pytest.raises(PermanentFailure, match="it takes ITEM=M"):

@@ -36,6 +36,9 @@ PERIOD_DAYS = 30.0
 SOME_ORDER, STRICT_ORDER = 0.1, 0.9
 """R² of elapsed time on the item above which items have an order, and above which growth cannot be distinguished from
 difficulty."""
+SHORTEST_DAYS = 1.0
+"""Answers that span less are of one time: those of an exam, or of a log without times, whose rows are a microsecond
+apart. Growth is of days."""
 GROWS, DECLINES = 2.37, -3.09
 """z beyond which ability grows or declines. By chance .9 % and .1 % of windows are beyond: learners hardly decline."""
 LARGEST_SE = 0.15
@@ -54,7 +57,8 @@ class WindowGrowth:
     """Growth of ability within a window, over all items.
 
     Attributes:
-        r2: share of the variance of elapsed time that the item explains; None where nobody answered at two times.
+        r2: share of the variance of elapsed time that the item explains; None where nobody answered at two times,
+            `SHORTEST_DAYS` apart.
         estimate, se: growth in θ per `PERIOD_DAYS` and its standard error; None where answers cannot tell it from what
             items and learners are.
     """
@@ -115,8 +119,8 @@ def days_since_first_answer(person: npt.NDArray[np.integer[Any]], at: Floats) ->
 
 
 def share_explained(days: Floats, item: npt.NDArray[np.integer[Any]]) -> float | None:
-    """R² of elapsed days (R,) on the item (R,); None where they do not vary."""
-    if days.size == 0 or np.ptp(days) == 0:
+    """R² of elapsed days (R,) on the item (R,); None where they vary by less than `SHORTEST_DAYS`."""
+    if days.size == 0 or np.ptp(days) < SHORTEST_DAYS:
         return None
     n = np.bincount(item)
     mean = np.bincount(item, days) / np.maximum(n, 1)
@@ -151,7 +155,7 @@ def growth_within(
     r, J, time = whole.responses, whole.calibration.n_items, days[fitted] / PERIOD_DAYS
     with np.errstate(invalid="ignore"):
         mean_days = np.bincount(r.item, days[fitted], J) / np.bincount(r.item, minlength=J)
-    r2, nothing = share_explained(time, r.item), np.full(J, np.nan)
+    r2, nothing = share_explained(days[fitted], r.item), np.full(J, np.nan)
     if r2 is None:
         return Growth(WindowGrowth(None), ItemGrowth(*map(whole.among_all, (mean_days, nothing, nothing))))
     answers = _Answers.of(whole, threads)

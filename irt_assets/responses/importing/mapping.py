@@ -213,8 +213,8 @@ EXAMPLE = """\
     user_id: learner
     item_id: question
     completed_at: answered
-    correct: score
-  values:                     # where scores are not 0/1, true/false or empty
+    correct: right            # of scored items: score: points, and below max_scores: {q7: 4}
+  values:                     # where right is not 0/1, true/false or empty
     correct: {right: true, wrong: false}
   time: {zone: Europe/Berlin} # where times carry no zone"""
 

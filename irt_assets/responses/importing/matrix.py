@@ -18,11 +18,12 @@ MOST_VALUES = 1_000
 
 
 class MatrixColumns(NamedTuple):
-    """The columns of a matrix: items, others that are set aside, and those of the others that are points from 0 on."""
+    """The columns of a matrix: items, others that are set aside, and of both those that hold points from 0 on, whose
+    maximum nothing says, with the highest that occurs."""
 
     items: list[str]
     aside: list[str]
-    points: list[str]
+    points: dict[str, int]
 
 
 def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -> MatrixColumns:
@@ -30,12 +31,12 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
 
     With the pattern `*` a column is an item where most of its values are scores and, if some are not, at least
     one is a zero: the choices 1–5 of an unscored test are not scores, though some of them are 1. Of points that are
-    dichotomised, a column is an item where all values are whole numbers up to `MOST_POINTS`, and of scores where they
-    are up to the item's highest.
+    dichotomised, a column is an item where all values are whole numbers up to `MOST_POINTS`. A scored item is one that
+    the bank or the import names; where a pattern names it, at least half of its values are scores up to its highest.
     """
     wide = binding.mapping.wide
     if wide is None:
-        return MatrixColumns([], [], [])
+        return MatrixColumns([], [], {})
     values: dict[str, Counter[str]] = {}
     for batch in batches:
         mapped = {name for names in binding.columns.values() for name in names}
@@ -55,10 +56,21 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
             name
             for name, counts in values.items()
             if _are_scores(counts, words)
-            or (maxima.of_item(name) > 1 and _are_points(counts, maxima.of_item(name), by))
+            or (
+                ((most := maxima.of_item(name)) > 1)
+                and (maxima.names(name) or 2 * _in_range(counts, most, by) >= counts.total() > 0)
+            )
         ]
-    others = [name for name in values if name not in items]
-    return MatrixColumns(items, others, [name for name in others if "0" in values[name] and _are_points(values[name])])
+    points = {
+        name: max(int(float(text)) for text in counts)
+        for name, counts in values.items()
+        if "0" in counts and scoring.maxima.of_item(name) == 1 and _are_points(counts)
+    }
+    return MatrixColumns(
+        items,
+        [name for name in values if name not in items],
+        {name: most for name, most in points.items() if most > 1},
+    )
 
 
 def _count_values(counts: Counter[str], cells: pa.StringArray, binding: Binding) -> None:
@@ -79,6 +91,11 @@ def _are_scores(counts: Counter[str], words: Sequence[str]) -> bool:
     return right_or_wrong == counts.total() or (right_or_wrong >= counts.total() / 2 and some_wrong)
 
 
-def _are_points(counts: Counter[str], most: int = MOST_POINTS, denominator: int = 1) -> bool:
-    numbers = [float(text) * denominator for text in counts if re.match(r"^\d+(\.\d*)?$", text)]
-    return len(numbers) == len(counts) and all(n <= most and abs(n - round(n)) < WHOLE for n in numbers)
+def _are_points(counts: Counter[str]) -> bool:
+    return _in_range(counts, MOST_POINTS) == counts.total()
+
+
+def _in_range(counts: Counter[str], most: int, denominator: int = 1) -> int:
+    """How many cells are whole numbers from 0 to `most`, or become such by the denominator."""
+    numbers = {text: float(text) * denominator for text in counts if re.match(r"^\d+(\.\d*)?$", text)}
+    return sum(counts[text] for text, n in numbers.items() if n <= most and abs(n - round(n)) < WHOLE)

@@ -123,6 +123,6 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
     if only_right_or_wrong:
         notes.append(
             f"{file}: {only_right_or_wrong:,} answers to these items have no score: what was right has full credit, "
-            "what was wrong is left out as score_missing"
+            "what was wrong is left out as score_missing. Where they had points, import these with a higher revision"
         )
     return notes

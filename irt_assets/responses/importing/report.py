@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from irt_assets.common.spreadsheets import no_formula
+from irt_assets.psychometrics.core.model_families import MAX_SCORE
 
 ERASED = "erased_learner"
 """Why a row of an erased learner is refused; nothing else of such a row is written anywhere."""
@@ -24,10 +25,14 @@ WAYS_OUT = {
     "time_in_future": "Is the zone (--zone, or time: {zone: …} in a mapping file) or the unit of the times right?",
     "bad_time": "Say how times are written in a mapping file: time: {format: …}, {unit: s} or {unit: ms}.",
     "bad_score": "Words for right and wrong go into a mapping file, values: {correct: {right: true, wrong: false}};"
-    " scores of scored items --max-score ITEM=M, points that are to be right and wrong --dichotomise, choices --key.",
+    " scores of scored items --max-score ITEM=M, half points also denominator: 2 in a mapping file; points that are to"
+    " be right and wrong --dichotomise, choices --key.",
     "max_score_unknown": "Say how many points the items have: --max-score ITEM=M, or max_score in the bank.",
     "score_above_max": "Is max_score in the bank right? irt import questions changes it.",
     "score_contradicts": "correct is true for full credit alone: leave its column out, and it is made from the score.",
+    "bad_max_score": f"A maximum score is a whole number from 1 to {MAX_SCORE}.",
+    "conflicting_duplicate": "The log has these attempt_ids with other answers: a row that corrects one has a higher"
+    " revision (a column, or constants: {revision: 1} in a mapping file).",
     "missing_user": "Which column holds the learner? Name it in a mapping file, columns: {user_id: …}.",
     "missing_item": "Which column holds the item? Name it in a mapping file, columns: {item_id: …}.",
     "unknown_item": "Import the items first (irt import questions), or leave --strict out.",

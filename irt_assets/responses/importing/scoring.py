@@ -44,8 +44,13 @@ class Maxima:
         return any(most > 1 for most in chain(self.recorded.values(), self.declared.values()))
 
     def declared_of(self, item: str) -> int | None:
-        """What the import says of an item, by the first name or pattern that fits."""
-        return next((most for name, most in self.declared.items() if fnmatchcase(item, name)), None)
+        """What the import says of an item: by its name, or else by the first pattern that fits."""
+        fitting = (most for pattern, most in self.declared.items() if fnmatchcase(item, pattern))
+        return self.declared.get(item) or next(fitting, None)
+
+    def names(self, item: str) -> bool:
+        """Whether the item is named, and not only by a pattern."""
+        return item in self.recorded or item in self.declared
 
     def of_item(self, item: str) -> int:
         return self.recorded.get(item) or self.declared_of(item) or 1
@@ -281,8 +286,10 @@ def refusal(file: str, what: Sequence[str]) -> PermanentFailure:
 
 
 WAYS_OUT = """\
-Where they are scores (max_score_unknown): --max-score ITEM=M, such as --max-score q7=4 or --max-score 'essay_*=5'; or
-max_score in the bank (irt import questions, columns item_id,max_score) and, in a list, a column that is named score.
+Where they are scores (max_score_unknown): --max-score ITEM=M, such as --max-score q7=4 or --max-score 'essay_*=5', with
+the most that can be reached; or max_score in the bank (irt import questions, columns item_id,max_score) and, in a list,
+a column that is named score.
+Where they are half points or shares: a mapping file with denominator: 2 (1.5 is then a score of 3) and max_scores.
 Where they are points: --dichotomise full (right is the item's highest score) or --dichotomise at=2 (2 or more).
 Where they are choices: --key FILE, a table item,key.
 Where they are codes: a mapping file with null_values: ["9"] for answers that are none, or values: {correct: …}.

@@ -97,9 +97,13 @@ def take(
         declared |= given.declared(scoring)
     if records:
         _check_records(connection, staging, records)
-    known = known_maxima(connection, declared) if declared else {}
-    declared = _not_recorded(known, declared)
     staging.lock()
+    if declared:
+        known = known_maxima(connection, declared)
+        declared = _not_recorded(known, declared)
+        record_maxima(connection, declared)  # before answers are compared, which is done by these scores
+        changed = [NewMaximum(item, 1, declared[item]) for item in known.keys() & declared if declared[item] > 1]
+        report.notes += follow_new_maxima(connection, sources[0].name, changed)
     verdicts = staging.judge(strict=strict)
     if erased := sum(n for (_, reason), n in verdicts.items() if reason == ERASED):
         report.notes.append(refused_as_erased(erased, staging.erasures()))
@@ -115,9 +119,7 @@ def take(
         if ruled := {item: record for item, record in records.items() if record}:
             staging.record(ruled)
         if declared:
-            record_maxima(connection, declared)
-            changed = [NewMaximum(item, 1, declared[item]) for item in known.keys() & declared if declared[item] > 1]
-            report.notes += follow_new_maxima(connection, names[0], changed)
+            record_maxima(connection, declared)  # of the items that are new
         if beside := staging.judge_beside_posts(names):
             _count_corrected(arrivals, beside.corrected)
             _count_judged(staging, sources, arrivals, beside.verdicts)
@@ -207,7 +209,8 @@ class AnswerSource:
         """The rule, with the highest scores that the mapping declares."""
         if not self._mapping.max_scores or not isinstance(scoring, AsGiven | AsRecorded):
             return scoring
-        declared = {**self._mapping.max_scores, **scoring.maxima.declared}
+        options = scoring.maxima.declared
+        declared = {**options, **self._mapping.max_scores, **options}  # an option goes before what the mapping says
         if isinstance(scoring, AsRecorded):
             return replace(scoring, records=scoring.known, declared=declared)
         return AsGiven(replace(scoring.maxima, declared=declared))
@@ -270,8 +273,9 @@ class AnswerSource:
             return []
         items, aside, points = item_columns(self._binding, self.source.batches(), scoring)
         if isinstance(scoring, AsGiven) and "*" in self._mapping.wide.items:
-            if items and points:
-                raise refusal(self.name, [f"column {name} holds points" for name in points])
+            if points and (items or 2 * len(points) > len(aside)):
+                named = [f"column {name} has scores up to {most}" for name, most in points.items()]
+                raise refusal(self.name, named)
             if self._guessed and len(items) <= len(aside) and aside:
                 why = "no preset fits, and it is not a matrix of 0/1 scores"
                 raise unknown_header(self.name, self.source.columns, why, ways_out=WAYS_OUT)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from irt_assets.abilities.online import Learner, Theta, find_learner, find_learners, latest_of, scale_to_answer_by
 from irt_assets.blocks import Cell, Moment, Paragraph, table
 from irt_assets.common.dashboard_pages import page_link
+from irt_assets.reports.standing_shown import as_of
 from services.dashboard.elements import asking_form, shortened, text_field
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotAllowed, Page
@@ -77,6 +78,6 @@ def _row(learner: Learner, found: Mapping[str, Theta], zone: str) -> tuple[Cell,
         learner.target_scale_id,
         one.theta if one else None,
         one.se if one else None,
-        Moment(one.window_end, zone) if one else None,
+        Moment(as_of(one), zone) if one else None,
         "test account, never scored" if learner.is_test else "",
     )
