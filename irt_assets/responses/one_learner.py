@@ -22,7 +22,7 @@ from psycopg.rows import tuple_row
 
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import judge
-from irt_assets.responses.columns import attempts_of
+from irt_assets.responses.columns import attempts_of, instants
 from irt_assets.responses.facts import (
     COLUMNS,
     ITEM_COLUMNS,
@@ -33,7 +33,7 @@ from irt_assets.responses.facts import (
     lookback_start,
     read_of,
 )
-from irt_assets.responses.item_status import Withdrawals, microseconds
+from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import DatedTimes, ItemTimes, TimesOfItems
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import categories_of
@@ -103,9 +103,9 @@ SELECT item_id, completed_at, {", ".join(judged(facts.columns))}{also} FROM ({te
 
 
 @cache
-def _judged_columns(scale: Scale) -> pa.Schema:
+def _read_columns(scale: Scale) -> pa.Schema:
     facts = eligibility_facts(_START, _END, {scale.scale_id: scale})
-    return facts.select(*judged(facts.columns)).schema().to_pyarrow()
+    return facts.select("completed_at", *judged(facts.columns)).schema().to_pyarrow()
 
 
 @dataclass(frozen=True)
@@ -176,7 +176,7 @@ def recent_responses(
     rows = _rows(connection, query, user_id, start, end, scale, {"from": since})
     if not rows:
         return None
-    return Recent(_responses_of([row[:-6] for row in rows], scale, items), *rows[0][-6:])
+    return Recent(_responses_of(rows, scale, items), *rows[0][-6:])
 
 
 def _rows(
@@ -207,10 +207,10 @@ def _responses_of(rows: list[tuple[Any, ...]], scale: Scale, items: ScoredItems)
         nothing = np.empty(0, dtype=np.int32)
         at = nothing.astype(np.int64)
         return Responses(nothing, nothing, nothing.astype(np.int8), 1, items.item_ids, at=at)
-    item_ids, times, *facts = zip(*rows, strict=True)
+    schema, (item_ids, *columns) = _read_columns(scale), zip(*rows, strict=True)
+    found = pa.table(columns[: len(schema)], schema=schema)
     item = np.array([places[item_id] for item_id in item_ids], dtype=np.int32)
-    at = np.array([microseconds(time) for time in times])
-    found = pa.table(facts, schema=_judged_columns(scale))
+    at = instants(found["completed_at"])
     attempts = attempts_of(found, np.zeros(item.size, dtype=np.int32), item, *items.times.of(item, at))
     score = judge(attempts, scale.rules, min_learner=False, min_item=False).score
     scored = np.flatnonzero(score >= 0)

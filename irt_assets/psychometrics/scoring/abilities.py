@@ -35,6 +35,8 @@ _FINE_NODES, _REACH = 481, 40
 of the first estimate as are looked at, 1 SD of the prior."""
 _FILLED_AT_ONCE = 1_000
 """Items whose curves are computed at once: some 20 MB meanwhile."""
+_MOST_KEPT = 20_000
+"""Rows of a table that is kept: on the finer grid some 8 KB each."""
 _EQUATIONS = {
     "ml": score_kernels.ML,
     "map": score_kernels.MAP,
@@ -266,10 +268,11 @@ class Curves:
         """log P at Q nodes, shape (2M, Q): of right answers to each of M items, then of wrong ones; of scored items a
         row for each score above 0, and as often that of 0, as in `ItemCurves.score_tables`. Filled in for these `rows`.
 
-        It is kept, so that a row is computed once however many learners are scored.
+        It is kept, so that a row is computed once however many learners are scored, where M ≤ `_MOST_KEPT`.
         """
         M = len(self._item_of_row)
-        table, filled = self._tables.setdefault(
+        kept = self._tables if M <= _MOST_KEPT else {}
+        table, filled = kept.setdefault(
             nodes.tobytes(), (np.empty((2 * M, len(nodes))), np.zeros(len(self.items.a), dtype=bool))
         )
         item = self._item_of_row[rows % M]

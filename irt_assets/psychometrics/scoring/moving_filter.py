@@ -16,6 +16,7 @@ depends on the answers alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -78,6 +79,7 @@ class Lattice:
     margin: int
 
     @classmethod
+    @lru_cache(maxsize=8)
     def of(cls, population: Population, movement: Movement) -> Lattice:
         step = STEP * population.sd
         alone = movement.occasion_variance / step**2
@@ -91,7 +93,7 @@ class Lattice:
     def step(self) -> float:
         return STEP * self.population.sd
 
-    @property
+    @cached_property
     def nodes(self) -> Floats:
         """Shape (T,), at whole steps: where curves must be known."""
         far = _REACH + self.margin + 2
