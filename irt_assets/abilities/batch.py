@@ -100,7 +100,7 @@ def measure_at(
             why = f"no parameters of scale {scale.scale_id} are in force at {end:%Y-%m-%d %H:%M} UTC"
             measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
             continue
-        absent: Counter[str] = Counter()
+        absent, mark = Counter[str](), scored_by(published, scale)
         scored = scored_at(connection, end, kind, scale, published, absent).to_pandas()
         same: dict[str, Any] = {
             "update_id": update_id,
@@ -109,7 +109,7 @@ def measure_at(
             "kind": kind,
             "window_end": pd.Timestamp(end),
             "published_as_of": pd.Timestamp(end),
-            "set_hash": scored_by(published, scale),
+            "set_hash": mark,
             "scale_version": scale.anchor_version,
             "fitted_at": pd.Timestamp.now("UTC"),
         }
@@ -117,17 +117,9 @@ def measure_at(
         dated = (some.assign(as_of=pd.to_datetime(some["as_of"], unit="us", utc=True)) for some in rows)
         warehouse.append_parts(connection, tables.mirt_ability, (some.assign(**same) for some in dated))
         theta, se = (scored[name].to_numpy() for name in ("theta", "se"))
-        sd = published.testlets.sd if published.testlets else None
+        sd, otherwise = published.testlets.sd if published.testlets else None, dict(sorted(absent.items()))
         measured.append(
-            ScaleAbilities(
-                scale.scale_id,
-                theta,
-                se,
-                len(published.items),
-                scored_by(published, scale),
-                testlet_sd=sd,
-                absent=dict(sorted(absent.items())),
-            )
+            ScaleAbilities(scale.scale_id, theta, se, len(published.items), mark, testlet_sd=sd, absent=otherwise)
         )
     return measured
 
@@ -281,6 +273,12 @@ def measured_in(connection: psycopg.Connection, scale_id: str, end: datetime) ->
         (end, scale_id),
     )
     return found
+
+
+def last_measured_month(connection: psycopg.Connection, scale_id: str) -> str | None:
+    """The last month whose learners were measured on a scale; None where none was."""
+    ends = [end for scale, end in _sets_used(connection) if scale == scale_id]
+    return month_of(max(ends) - timedelta(microseconds=1)) if ends else None
 
 
 def stale_months(connection: psycopg.Connection) -> dict[str, str]:

@@ -189,9 +189,8 @@ def _item_times(
         dated = known if isinstance(known, DatedTimes) else None
         stored = stored_dated_times(connection, start, now, scale, dated)
         return stored or times_for_scoring(connection, start, now, scale, on_postgres(connection))
-    found = ability_times_of_last_night(connection, scale, now)
-    if found is not None:
-        return found[1]
+    if (found := ability_times_of_last_night(connection, scale, now)) is not None:
+        return found
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     return current_item_times(connection, midnight, ability_times_since(midnight, scale), on_postgres(connection))
 

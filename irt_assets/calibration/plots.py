@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from irt_assets.blocks import chance
 from irt_assets.charts.chart import SERIES, Chart, Line, Picture, Points, shortened
 from irt_assets.charts.pictures import (
     MOST_NAMES,
@@ -189,8 +190,8 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
         + (f", {dropped} left out (orange crosses)" if dropped > 0 else "")
         + (f", {kinds.count('moved')} moved (orange triangles)" if "moved" in kinds else "")
         + (f", {unseen} without estimate" if unseen else "")
-        + f"; they {'agree' if agree else 'DISAGREE'} (Q = {linking.q:.0f}, df {linking.q_df}, p {_p(linking.q_p)}, "
-        f"τ {linking.tau:.2f})\n"
+        + f"; they {'agree' if agree else 'DISAGREE'} (Q = {linking.q:.0f}, df {linking.q_df}, "
+        f"p = {chance(linking.q_p)}, τ {linking.tau:.2f})\n"
         f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ±"
         f" {linking.intercept_se:.3f} (standard errors), {linking.method}",
         charts,
@@ -238,7 +239,3 @@ def difficulty_scatter(difficulties: Difficulties) -> Picture:
     )
     said = f"{moved.sum()} of them moved (orange triangles)" if moved.any() else "none of them moved"
     return Picture(f"{len(d.item_ids)} published items, {said}", [chart])
-
-
-def _p(p: float) -> str:
-    return f"= {p:.3f}" if p >= 0.001 else "< 0.001"

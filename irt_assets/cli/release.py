@@ -97,7 +97,8 @@ def accept(names: Names, by: By, reason: Reason, effective_from: EffectiveFrom =
     with database.connect() as connection:
         found = release.open_proposals(connection, references)
         for one in found:
-            _print_line(one)
+            say(f"{one.reference}: {'nothing' if one.old is None else one.old} → {one.new}")
+            _print_cautions(one.cautions, "  ")
         _print_cautions(release.changes_of_answers(connection, found))
         for effect in impacts(connection, found, since):
             say(effect.sentence)
@@ -244,12 +245,6 @@ def as_dict(p: Proposal) -> dict[str, Any]:
 
 def _count(found: Sequence[Proposal]) -> str:
     return f"{len(found)} proposals" if len(found) != 1 else str(found[0].reference)
-
-
-def _print_line(p: Proposal) -> None:
-    old = "nothing" if p.old is None else str(p.old)
-    say(f"{p.reference}: {old} → {p.new}")
-    _print_cautions(p.cautions, "  ")
 
 
 def _print_cautions(cautions: Iterable[str], indent: str = "") -> None:

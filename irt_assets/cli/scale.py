@@ -129,8 +129,8 @@ def set_values(
         typer.Argument(
             metavar="NAME=VALUE…",
             help="model=3pl, prior_a=lognormal(0,0.5), prior_b=normal(0,2), prior_c=beta(5,17), a prior=none; "
-            "occasions=week; ability_variance=0.0025, ability_growth=0.01, occasion_variance=0.09, each a week's or "
-            "auto; or a rule of the scale, e.g. min_responses=300.",
+            "occasions=week; ability_variance=0.0025 and ability_growth=0.01 (a week's), occasion_variance=0.09 (a "
+            "day's), each also auto; or a rule of the scale, e.g. min_responses=300.",
         ),
     ],
     by: By,
@@ -159,15 +159,10 @@ def set_values(
         _set_movement(scale, texts, first_month, by, reason, yes)
     elif texts.keys() <= set(OF_THE_MODEL):
         _set_model(scale, texts, first_month, by, reason, yes)
-    elif not rules:
-        raise PermanentFailure(
-            f"{', '.join(name for name in texts if name in MOVEMENT)}: how abilities move is decided apart from the "
-            "model and the priors, as it has other effects: set them in two commands"
-        )
     elif len(rules) < len(texts):
         raise PermanentFailure(
-            f"{', '.join(rules)} {'is a rule' if len(rules) == 1 else 'are rules'}, for all months, and a model, a "
-            "prior or a movement holds from a month on: set them in two commands"
+            f"set {' and '.join(texts)} in commands of their own: a model and its priors, how abilities move, and "
+            "rules, which hold for all months, have other effects each"
         )
     elif first_month is not None:
         raise PermanentFailure(
@@ -225,8 +220,8 @@ def _set_movement(scale: str, texts: dict[str, str], first_month: str | None, by
     confirm(f"change how abilities of scale {scale} move from {change.first_month} on?", yes)
     done = movement_change.decide_movement_change(database, change, by=by, reason=reason)
     say(f"decided: scale {scale} from {done.first_month} on")
-    for month in done.stale:
-        say(f"  abilities to be measured again: {month}")
+    if done.stale:
+        say("  they are measured again by the sensor ledger, while `irt serve` runs")
 
 
 @app.command()
@@ -239,11 +234,12 @@ def movement(
 ) -> None:
     """How abilities of a scale move from the newest decisions on, and what was last proposed."""
     with current_database().connect() as connection:
+        scales = read_scales(connection)
+        if scale not in scales:
+            raise PermanentFailure(f"there is no scale {scale}; there are: {', '.join(scales) or 'none'}")
         if propose:
             propose_movement(connection, scale)
-        known, decided = read_scales(connection).get(scale), read_decisions(connection, scale)
-        if known is None:
-            raise PermanentFailure(f"there is no scale {scale!r}")
+        known, decided = scales[scale], read_decisions(connection, scale)
         found = newest_proposal(connection, scale)
     if as_json:
         print_json({"movement": asdict(known.movement), "proposal": asdict(found) if found else None})

@@ -227,8 +227,8 @@ def start_of(month: str) -> datetime:
     """The start of the first month of a decision. Raises PermanentFailure for text that is not a month."""
     try:
         return Month(month).start
-    except ValueError as error:
-        raise PermanentFailure(f"a decision on a scale holds from a month on: {error}") from None
+    except ValueError:
+        raise PermanentFailure(f"a decision on a scale holds from a month on, YYYY-MM; got {month!r}") from None
 
 
 def newest_decision(connection: psycopg.Connection, scale_id: str) -> int:

@@ -13,7 +13,7 @@ from dataclasses import replace as with_changes
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.batch import scored_at, stale_months
+from irt_assets.abilities.batch import last_measured_month, scored_at, stale_months
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.model_change import first_open_month, newest_decision, start_of
 from irt_assets.decisions.release import require_text
@@ -75,8 +75,9 @@ class MovementChange:
 
     Attributes:
         values: what is decided, by subject; empty where everything is so already.
-        before, after: how abilities of that month move.
-        effect: on learners; None where the numbers stay.
+        before: how abilities of that month move.
+        overtaken: decisions for later months that no longer hold.
+        effect: on learners; None where their abilities move as before.
         stale: months whose abilities have to be measured again.
     """
 
@@ -84,7 +85,7 @@ class MovementChange:
     first_month: str
     values: Mapping[Subject, str]
     before: Movement
-    after: Movement
+    overtaken: tuple[ScaleDecision, ...] = ()
     effect: MovementEffect | None = None
     stale: tuple[str, ...] = ()
     by_default: bool = field(default=False, repr=False)
@@ -100,6 +101,7 @@ class MovementChange:
             for subject, value in self.values.items()
         )
         lines = [f"scale {self.scale_id}: {what} from {self.first_month} on; months before stay as they are"]
+        lines += [f"no longer holds: {d.subject} {d.value} from {d.effective_from:%Y-%m} on" for d in self.overtaken]
         if AUTO in self.values.values():
             lines.append("auto: numbers are proposed, and those in force stay until somebody decides")
         if self.effect is not None:
@@ -126,9 +128,15 @@ def preview_movement_change(
     """
     with database.connect() as connection, connection.transaction(force_rollback=True):
         change = _requested(connection, scale_id, values, first_month, calibrations_begin)
-        if change.after != change.before:
-            change = with_changes(change, effect=movement_effect(connection, scale_id, change.before, change.after))
-        return _applied(connection, change, by="preview", reason="preview") if change.values else change
+        if not change.values:
+            return change
+        end = Month(max(change.first_month, _last_scored_month(connection, scale_id) or "")).end
+        before = movement_in_force(read_decisions(connection, scale_id), end)
+        change = _applied(connection, change, by="preview", reason="preview")
+        after = movement_in_force(read_decisions(connection, scale_id), end)
+        if after == before:
+            return change
+        return with_changes(change, effect=movement_effect(connection, scale_id, before, after))
 
 
 def decide_movement_change(database: Database, change: MovementChange, *, by: str, reason: str) -> MovementChange:
@@ -151,11 +159,10 @@ def decide_movement_change(database: Database, change: MovementChange, *, by: st
 
 
 def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movement, after: Movement) -> MovementEffect:
-    """Score the learners of the last month that was taken to the ledger as abilities move and as they would, by the
-    function that measures them."""
-    month = last_done_month(connection, scale_id)
+    """Score the learners of the last month as abilities move and as they would, by the function that measures them."""
+    month = _last_scored_month(connection, scale_id)
     if month is None:
-        return MovementEffect("", "no month of the scale is green yet")
+        return MovementEffect("", "no month of the scale was measured yet")
     end = Month(month).end
     scale, published = read_scales(connection, end)[scale_id], set_with_errors(connection, scale_id, end)
     old, new = (
@@ -178,6 +185,11 @@ def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movem
     )
 
 
+def _last_scored_month(connection: psycopg.Connection, scale_id: str) -> str | None:
+    """The last month that was taken to the ledger; where none was, the last that was measured."""
+    return last_done_month(connection, scale_id) or last_measured_month(connection, scale_id)
+
+
 def _requested(
     connection: psycopg.Connection,
     scale_id: str,
@@ -192,14 +204,13 @@ def _requested(
     decisions = read_decisions(connection, scale_id)
     wanted = {subject: _read(subject, text) for subject, text in values.items()}
     new = {subject: value for subject, value in wanted.items() if _differs(decisions, subject, value, month)}
-    numbers = {MOVEMENT[subject][0]: float(value) for subject, value in new.items() if value != AUTO}
-    before = movement_in_force(decisions, Month(month).end)
+    later = [d for d in decisions if new.get(d.subject, AUTO) != AUTO and d.effective_from > Month(month).start]
     return MovementChange(
         scale_id,
         month,
         new,
-        before,
-        with_changes(before, **numbers),
+        movement_in_force(decisions, Month(month).end),
+        tuple(d for d in later if decision_in_force(decisions, d.subject, d.effective_from) == d),
         by_default=first_month is None,
         newest_decision=newest_decision(connection, scale_id),
     )

@@ -4,13 +4,10 @@ Belongs here: which answers are used, and what a person reads. Does not belong h
 none (see `psychometrics.estimation.movement`), and the decision (see `movement_change`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
 
 import numpy as np
 import psycopg
@@ -30,10 +27,9 @@ from irt_assets.psychometrics.core.movement import STILL
 from irt_assets.psychometrics.estimation.movement import (
     FEWEST_OCCASIONS,
     MOST_LEARNERS,
-    MovementEstimate,
     estimate_movement,
 )
-from irt_assets.psychometrics.fit.growth import SOME_ORDER, WindowGrowth, days_since_first_answer, share_explained
+from irt_assets.psychometrics.fit.growth import WindowGrowth, days_since_first_answer, share_explained
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.item_times import DAY
 from irt_assets.responses.scale_decisions import MOVEMENT, proposals_wanted, read_decisions
@@ -88,14 +84,14 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
     scale, published = read_scales(connection, end)[scale_id], set_with_errors(connection, scale_id, end)
     responses = _answers(connection, scale, published, end)
     fits = linkings_of(connection, scale, month)
-    order = _Order.of(responses, {one.month: one.spec.fit_statistics for one in fits})
+    order, growth = _order(responses, {one.month: one.spec.fit_statistics for one in fits})
     assert responses.at is not None
     found = estimate_movement(
         responses,
         responses.at // DAY,
         curves_of(responses.item_ids, published.items, scale),
-        order=order.r2,
-        growth_in_windows=order.growth,
+        order=order,
+        growth_in_windows=growth,
     )
     if isinstance(found, Refused):
         return MovementProposal(scale_id, month, found.why)
@@ -105,7 +101,7 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
         scale_id,
         month,
         **asdict(found.proposed),
-        details=_numbers(found) | {"effect": effect.sentence, "intercepts": intercepts},
+        details=asdict(found) | {"effect": effect.sentence, "intercepts": intercepts},
     )
 
 
@@ -122,45 +118,27 @@ def _answers(connection: psycopg.Connection, scale: Scale, published: PublishedS
     return scoring_responses(connection, start, end, still, items, sorted(learners), published.withdrawn)[0]
 
 
-@dataclass(frozen=True)
-class _Order:
+def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> tuple[float, bool | None]:
     """The strictest order of items within a month into whose difficulties growth may have gone: R² of elapsed time on
-    item, 0 where there is none; and whether growth was found in such a month, None where that cannot be judged."""
+    item, 0 where there is none; and whether growth was found in such a month, None where that cannot be judged.
 
-    r2: float = 0.0
-    growth: bool | None = False
-
-    @classmethod
-    def of(cls, responses: Responses, judged: Mapping[str, SetStatistics | None]) -> _Order:
-        """Months as their fits have them; of months without a fit that looked for growth, by their answers."""
-        assert responses.at is not None
-        month = responses.at.astype("M8[us]").astype("M8[M]")
-        found = []
-        for name in np.unique(month).astype(str).tolist():
-            statistics = judged.get(name)
-            growth = statistics.growth if statistics else None
-            if growth is None:
-                some = responses.of_rows(month == np.datetime64(name))
-                assert some.at is not None
-                growth = WindowGrowth(share_explained(days_since_first_answer(some.person, some.at / DAY), some.item))
-            if growth.r2 is not None and growth.r2 > SOME_ORDER and growth.outcome != "constant":
-                found.append((growth.r2, growth.outcome))
-        if not found:
-            return cls()
-        return cls(max(r2 for r2, _ in found), None if all(what == "not separable" for _, what in found) else True)
-
-
-def _numbers(found: MovementEstimate) -> dict[str, Any]:
-    return {
-        "learners": found.learners,
-        "occasions": found.occasions,
-        "weeks": found.weeks,
-        "estimate": asdict(found.movement),
-        "errors": dict(found.errors),
-        "p": dict(found.p),
-        "log_likelihood": found.log_likelihood,
-        "without_walk": found.without_walk,
-    }
+    Months are judged as their fits have them; those without a fit that looked for growth, by their answers.
+    """
+    assert responses.at is not None
+    month = responses.at.astype("M8[us]").astype("M8[M]")
+    found = []
+    for name in np.unique(month).astype(str).tolist():
+        statistics = judged.get(name)
+        growth = statistics.growth if statistics else None
+        if growth is None:
+            some = responses.of_rows(month == np.datetime64(name))
+            assert some.at is not None
+            growth = WindowGrowth(share_explained(days_since_first_answer(some.person, some.at / DAY), some.item))
+        if growth.r2 is not None and growth.ordered and growth.outcome != "constant":
+            found.append((growth.r2, growth.outcome))
+    if not found:
+        return 0.0, False
+    return max(r2 for r2, _ in found), None if all(what == "not separable" for _, what in found) else True
 
 
 def lines_of(proposal: MovementProposal) -> Iterator[str]:

@@ -61,7 +61,7 @@ class MaxScores:
         return self.of.get(item, self.otherwise)
 
     def wrong(self, item: str, cell: str) -> str:
-        """What is wrong with a cell that is no score of the item."""
+        """What is wrong with a cell that is not a score of the item."""
         scored = f", and its scores are 0 … {self[item]}" if self[item] > 1 else ""
         return f"item {item}: score {cell!r}{scored}"
 

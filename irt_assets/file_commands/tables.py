@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.file_commands.files import MaxScores, faults, is_blank, rows_of
+from irt_assets.file_commands.files import ITEM_NAMES, MaxScores, faults, is_blank, rows_of
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import of_errors
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -30,7 +30,7 @@ LARGEST = 1e6  # of a parameter; beyond it, arithmetic with doubles says nothing
 NUMBERS = ("a", "b", "c", "a_se", "b_se")
 OF_SCORES = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
 """What a scored item has beside a, b and max_score, as in `ItemModel.shown`."""
-READ = frozenset((*NUMBERS, "max_score", *OF_SCORES, *COLUMNS))
+READ = frozenset((*NUMBERS, "max_score", *OF_SCORES, *COLUMNS, "D"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +82,9 @@ class ParameterTable(ItemParameters):
 def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
     """A table in any format of `rows_of`, or the JSON of a fit, which also knows the mean and SD of θ.
 
-    `metric_d` is the D of P = c + (1 − c)/(1 + exp(−D·a(θ − b))) that the table was made with; `in_metric` says what is
-    multiplied by it. Raises PermanentFailure naming line and item: a ≤ 0, c outside [0, 1), items that occur twice,
-    values that are not numbers, parameters of a form that are not all there.
+    `metric_d` is the D of P = c + (1 − c)/(1 + exp(−D·a(θ − b))) that the table was made with, where its column D does
+    not say; `in_metric` says what is multiplied by it. Raises PermanentFailure naming line and item: a ≤ 0, c outside
+    [0, 1), items that occur twice, values that are not numbers, parameters of a form that are not all there.
     """
     if not (metric_d > 0 and math.isfinite(metric_d)):
         raise PermanentFailure(f"--metric-d must be a positive number, such as 1 or 1.7, not {metric_d}")
@@ -92,7 +92,11 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
     latent = {"mean": 0.0, "sd": 1.0}
     if fit is None:
         columns, rows = rows_of(path)
-        located = [(f"line {line}", row) for line, row in rows]
+        named = next((name for name in ITEM_NAMES if name in columns), "item")
+        columns = ["item" if name == named else name for name in columns]
+        located = [
+            (f"line {line}", row | {"item": row.get(named, "")} | _further(path, line, row)) for line, row in rows
+        ]
     else:
         latent = _latent(path, fit["latent"])
         for name in str(fit.get("model", DEFAULT_MODEL)).split("+"):
@@ -149,7 +153,8 @@ def _parse_rows(
             continue
         sound = {name: x for name, x in numbers.items() if x is not None}
         try:
-            ours = in_metric(sound | (parameters_of(sound) or {}) if form else sound, metric_d)
+            metric = sound.pop("D", metric_d)
+            ours = in_metric(sound | (parameters_of(sound) or {}) if form else sound, metric)
         except PsychometricsError as error:
             wrong.append(f"{at}: {error}")
             continue
@@ -218,6 +223,15 @@ def _latent(path: Path, latent: Any) -> dict[str, float]:
     if mean is None or sd is None or not sd > 0:
         raise _unreadable_fit(path, "latent has no mean and SD that are numbers")
     return {"mean": mean, "sd": sd}
+
+
+def _further(path: Path, line: int, row: Mapping[str, str]) -> dict[str, str]:
+    """What `irt export parameters` writes of a scored item beside a and b, in one cell."""
+    try:
+        found = parse(row.get("further") or "{}")
+    except NotKept as error:
+        raise PermanentFailure(f"{path}: line {line}: further is not what `irt export` writes: {error}") from error
+    return {name: "" if value is None else str(value) for name, value in found.items()}
 
 
 def _cells(path: Path, place: int, row: Any, columns: Sequence[str]) -> dict[str, str]:

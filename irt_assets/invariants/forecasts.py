@@ -7,14 +7,16 @@ import psycopg
 
 from irt_assets.abilities.batch import estimate, scored_by
 from irt_assets.common.partitions import Month
-from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
+from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.movement import STILL
-from irt_assets.psychometrics.scoring.forecasts import by_decile, excess_of, forecast
+from irt_assets.psychometrics.scoring.forecasts import by_decile, excess_of, forecast, growth_since
 from irt_assets.responses.facts import LOOKBACK
+from irt_assets.responses.item_status import microseconds
+from irt_assets.responses.item_times import DAY
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses
 
@@ -30,23 +32,22 @@ LARGEST_DIFFERENCE = 0.02
     kind="scales",
     protects="Where abilities move, the θ of a month's end forecasts the next month's answers at least as well as a θ "
     "that stands still, and as often as it says.",
-    fix="Have the movement estimated anew (`irt scale set ability_variance=auto`), and look at what is proposed with "
-    "`irt scale movement`; if items have drifted, decide on these first.",
+    fix="If items have drifted, decide on these first. Then estimate the movement anew (`irt scale movement "
+    "--propose`) and decide on what is proposed; where nothing is, `irt scale set ability_variance=0 ability_growth=0 "
+    "occasion_variance=0` lets abilities stand still.",
     note="Of scales with a movement, 1,000 learners by a hash of their ids, and their answers of the last month that "
     "was taken to the ledger. The log loss may exceed that of the θ that stands still by two standard errors; by "
     "decile of the forecasts, the share of right answers may differ by .02, or by three standard errors where these "
     "are more.",
 )
 def abilities_forecast_the_next_answers(look: InvariantContext) -> Found:
-    for scale_id in look.scales:
-        if not look.settled[scale_id]:
-            if look.scales[scale_id].movement:
-                yield no_month_yet(scale_id, scale_id)
-            continue
-        month = look.settled[scale_id][-1]
-        scale = read_scales(look.connection, Month(month).start)[scale_id]
-        if scale.movement:
-            yield from _of_month(look.connection, scale, month)
+    for scale_id, newest in look.scales.items():
+        months = look.settled[scale_id]
+        scale = read_scales(look.connection, Month(months[-1]).start)[scale_id] if months else newest
+        if months and scale.movement:
+            yield from _of_month(look.connection, scale, months[-1])
+        elif newest.movement:
+            yield NotTested(f"no month of scale {scale_id} in the ledger began with a movement", subject=scale_id)
 
 
 def _of_month(connection: psycopg.Connection, scale: Scale, month: str) -> Found:
@@ -60,34 +61,32 @@ def _of_month(connection: psycopg.Connection, scale: Scale, month: str) -> Found
            ORDER BY md5(user_id) LIMIT %s""",
         (start, scale.scale_id, scored_by(published, scale), start, end, LEARNERS),
     ).fetchall()
-    known = {user: (theta, se, as_of.timestamp()) for user, theta, se, as_of in measured}
+    known = {user: (theta, se, microseconds(as_of) // DAY) for user, theta, se, as_of in measured}
     items, withdrawn = list(published.items), published.withdrawn
-    users = sorted(known)
+    users, still = sorted(known), replace(scale, movement=STILL)
     later, answered = scoring_responses(connection, start, end, scale, items, users, withdrawn)
-    if len(answered) < FEWEST_LEARNERS or later.n_responses < FEWEST_ANSWERS:
+    earlier, before = scoring_responses(connection, start - LOOKBACK, start, still, items, users, withdrawn)
+    rows = np.isin(answered, before)[later.person]
+    later = later.of_rows(rows if later.categories is None else rows & (later.categories == 2)[later.item])
+    n = np.unique(later.person).size
+    if n < FEWEST_LEARNERS or later.n_responses < FEWEST_ANSWERS:
         yield NotTested(
-            f"{later.n_responses:,} answers of {month} on scale {scale.scale_id} are by {len(answered):,} learners "
-            f"measured before it by its movement; {FEWEST_ANSWERS:,} and {FEWEST_LEARNERS} are needed",
+            f"{later.n_responses:,} answers of {month} on scale {scale.scale_id} that are right or wrong are by {n:,} "
+            f"learners measured before it by its movement; {FEWEST_ANSWERS:,} and {FEWEST_LEARNERS} are needed",
             subject=scale.scale_id,
         )
         return
-    still = replace(scale, movement=STILL)
-    earlier, before = scoring_responses(connection, start - LOOKBACK, start, still, items, users, withdrawn)
     constant = estimate(earlier, published.items, still, published.testlets)
-    place = {user: k for k, user in enumerate(before.tolist())}
-    rows = np.isin(answered, before)[later.person]
-    later = later.of_rows(rows if later.categories is None else rows & (later.categories == 2)[later.item])
-    at = np.array([place.get(user, 0) for user in answered.tolist()])[later.person]
-    theta, se, as_of = np.array([known[user] for user in answered.tolist()]).T[:, later.person]
+    at = np.searchsorted(before, answered)[later.person]
+    theta, se, known_on = np.array([known[user] for user in answered.tolist()]).T[:, later.person]
     assert later.at is not None
-    days = later.at / 1e6 / 86_400 - as_of / 86_400
-    movement = scale.movement
+    day, movement = later.at // DAY, scale.movement
     curves = ItemParameters.of_rows(later.item_ids, map(published.items.get, later.item_ids)).curves
     of_movement = forecast(
         curves,
         later.item,
-        theta + movement.growth_over(days),
-        se**2 + movement.variance_over(days) + movement.occasion_variance,
+        theta + growth_since(movement, later.person, day, known_on),
+        se**2 + movement.variance_over(day - known_on) + movement.occasion_variance,
     )
     of_constant = forecast(curves, later.item, constant.theta[at], constant.se[at] ** 2)
     yield from _judged(scale.scale_id, month, later, of_movement, of_constant)

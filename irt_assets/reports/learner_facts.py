@@ -250,13 +250,12 @@ def _levels(
     levels = defaultdict(list)
     for user, scale, at, theta, se in rows:
         levels[user, scale].append(Level(at.date(), theta, se))
-    for user, scale, theta, se, weeks in zip(
-        *(now[name] for name in ("user_id", "scale_id", "theta", "se", "weeks")), strict=True
-    ):
+    known = now[["user_id", "scale_id", "theta", "se", "weeks"]]
+    for user, scale, theta, se, weeks in known.itertuples(index=False):
         at = end - (timedelta(weeks=weeks) if scales[scale].movement else timedelta(microseconds=1))
         monday = at.date() - timedelta(days=at.weekday())
         earlier = [level for level in levels[user, scale] if level.day < monday]
-        levels[user, scale] = [*earlier, Level(at.date(), float(theta), float(se))]
+        levels[user, scale] = [*earlier, Level(at.date(), theta, se)]
     return levels
 
 

@@ -178,7 +178,7 @@ def current_item_times(
     """
     stored = item_times(connection, as_of, since)
     run = run or on_nearest_log(connection, since, as_of)
-    if stored is not None and stored.made_from == _hash_now(run, as_of, since):
+    if stored is not None and stored.made_from == _hash(_sums_between(run, [since, as_of])):
         return stored
     return _computed(connection, run, {as_of: since})[as_of]
 
@@ -352,26 +352,21 @@ def current_ability_times(connection: psycopg.Connection, as_of: datetime) -> di
     return {since: current_item_times(connection, as_of, since) for since in sorted(wanted)}
 
 
-def ability_times_of_last_night(
-    connection: psycopg.Connection, scale: Scale, now: datetime
-) -> tuple[datetime, ItemTimes] | None:
-    """The last night before `now` that has times for abilities on a scale, and those times; None if there is none.
+def ability_times_of_last_night(connection: psycopg.Connection, scale: Scale, now: datetime) -> ItemTimes | None:
+    """The times of the last night before `now` that has any for abilities on a scale; None if there is none.
 
     Reads stored rows only, by their keys, whatever has come to the log since.
     """
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     nights = [midnight - timedelta(days=n) for n in range(NIGHTS_KEPT)]
-    by_partition = {_partition(night, ability_times_since(night, scale)): night for night in nights}
+    spans = [(night, ability_times_since(night, scale)) for night in nights]
+    by_partition = {_partition(*span): span for span in spans}
     last = one_value(
         connection,
         "SELECT max(partition) FROM partition_source WHERE asset = %s AND partition = ANY(%s)",
         (ITEM_TIMES, list(by_partition)),
     )
-    if last is None:
-        return None
-    as_of = by_partition[last]
-    times = item_times(connection, as_of, ability_times_since(as_of, scale))
-    return None if times is None else (as_of, times)
+    return None if last is None else item_times(connection, *by_partition[last])
 
 
 def _timed(as_of: datetime, since: datetime, items: Sequence[str] | None = None) -> ir.Table:
@@ -409,16 +404,9 @@ def _times_of(
     return found
 
 
-def _hash_now(run: Run, as_of: datetime, since: datetime) -> str:
-    """The hash of the times in the log, from a sum and a count of each item: a fraction of the cost of medians."""
-    timed = _timed(as_of, since)
-    sums = timed.group_by("item_id").agg(n=timed.response_time_ms.count(), total_ms=timed.response_time_ms.sum())
-    return _hash(run(sums))
-
-
 def _sums_between(run: Run, points: Sequence[datetime], items: Sequence[str] | None = None) -> pa.Table:
-    """By item and stretch of time, from each of `points` to the next, the number and the sum of times; columns:
-    item_id, stretch (from 0 on), n, total_ms."""
+    """By item and stretch of time, from each of `points` to the next, the number and sum of times: for a fraction of
+    the cost of medians. Columns: item_id, stretch (from 0 on), n, total_ms."""
     timed = _timed(points[-1], points[0], items)
     stretches = [(timed.completed_at < instant(until), n) for n, until in enumerate(points[1:])]
     timed = timed.mutate(stretch=ibis.cases(*stretches))

@@ -321,8 +321,8 @@ def _answer(learner: online.Learner, found: dict[str, Theta], measures: Measures
         raise Problem(
             422,
             "no_answers",
-            f"There is no eligible answer to a published item{where} in these days: ask for more days, or when the "
-            "learner has answered.",
+            f"There is no eligible answer to a published item{where}, among those that count: ask for more days where "
+            "you gave `lookback_days`, or when the learner has answered.",
             by_scale=by_scale,
         )
     return {"user_id": learner.user_id, **by_scale[wanted], "scale_id": wanted, "by_scale": by_scale}

@@ -2,6 +2,7 @@
 
     python -m tests.benchmarks.bench_moving_ability --learners 2000 --seed 261127
     python -m tests.benchmarks.bench_moving_ability --log lkt_statistics_cloze.csv.gz
+    python -m tests.benchmarks.bench_moving_ability --scored 1000000
 
 Each row is a scale: learners with ten answers a week over 52 weeks to random items of 200, a ~ LogNormal(0, .3) and
 b ~ N(0, 1), θ ~ N(0, 1) in the first week. In rows with a gap nobody answers for 26 weeks in the middle, and θ is that
@@ -9,10 +10,14 @@ at the first answer after it; in the others that at the last answer. Movement is
 it stands the score of a constant from the same answers. The last row has parameters from a fit of other learners, and
 intervals with their errors. ± is one standard error, over learners. Prints a Markdown table.
 
-With a log (columns user_id, item_id, answered_at, correct) it says what `auto` makes of it, and, by the walk, how
-probable the answers of a day are given those of the days before: mean −log p an answer, on learners' second and later
-days. First answers to an item count; items are fitted to half of the learners, and the others are looked at. Items that
-share no learner are fitted apart.
+With a log (CSV with the columns user_id, item_id, answered_at, correct) it says what `auto` makes of it, and how
+probable the answers of a day are given those of the days before, by the movement and by the time since the learner's
+day before: mean −log p an answer, and by how much less that is than where θ is one constant. First answers to an item
+count; items are fitted to half of the learners, and the others are looked at. Items that share no learner are fitted
+apart.
+
+With a number to be scored: processor seconds of what a month and a night do with answers that are read and judged, for
+so many learners with two answers on each of 50 days, where θ is constant and where it moves, 50,000 in turn.
 """
 
 from __future__ import annotations
@@ -20,14 +25,18 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from irt_assets.abilities.batch import scored
+from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.design import components
 from irt_assets.psychometrics.core.errors import Refused
 from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -36,6 +45,8 @@ from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.psychometrics.scoring.moving_ability import moving_eap
 from irt_assets.psychometrics.scoring.moving_filter import Answers, Lattice, filtered
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors, common_errors
+from irt_assets.responses.item_times import DAY
+from irt_assets.responses.scales import Scale
 from tests.testbed.moving_ability import answered
 
 WEEKS, A_WEEK, ITEMS = 52, 10, 200
@@ -44,6 +55,10 @@ WALK = 0.05
 GAP = slice(13, 39)
 """Weeks in which nobody answers."""
 Z95 = 1.959964
+WALKS = 0.02, 0.03, 0.05, 0.07, 0.1
+AHEAD = ("any", 1, np.inf), ("1", 1, 1), ("2 to 6", 2, 6), ("7 to 27", 7, 27), ("28 and more", 28, np.inf)
+MOST_DAYS = 20_000
+"""Learners' days that are forecast, drawn from all."""
 
 Truth = Callable[[np.random.Generator, int], np.ndarray]
 """Abilities (learners, weeks)."""
@@ -88,7 +103,11 @@ def main() -> None:
     parser.add_argument("--learners", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=261127)
     parser.add_argument("--log", type=Path)
+    parser.add_argument("--scored", type=int)
     options = parser.parse_args()
+    if options.scored is not None:
+        _scored(options.scored, np.random.default_rng(options.seed))
+        return
     if options.log is not None:
         _on_log(options.log, np.random.default_rng(options.seed))
         return
@@ -98,6 +117,26 @@ def main() -> None:
     for k, (name, (truth, gap, own)) in enumerate(ROWS.items()):
         _row(name, truth, gap, own, np.random.default_rng([options.seed, k]), options.learners)
     _row(FITTED, path(WALK, 0.5), False, 0.0, np.random.default_rng([options.seed, 99]), options.learners, fitted=True)
+
+
+def _scored(learners: int, rng: np.random.Generator) -> None:
+    a, b = rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
+    items = ItemCurves(a, -a * b, np.zeros(ITEMS))
+    errors = _fitted(items, rng, 2000)
+    values = zip(errors.items.a.tolist(), errors.items.b.tolist(), strict=True)
+    published = PublishedSet({f"i{j}": ItemRow(*ab) for j, ab in enumerate(values)}, "", errors=errors)
+    constant = Scale("s")
+    scales = {"constant": constant, "moves": replace(constant, movement=Movement(WALK**2, 0.5 / YEAR, 0.1**2))}
+    some, spent = min(learners, 50_000), dict.fromkeys(scales, 0.0)
+    for _ in range(learners // some):
+        made = answered(items, path(WALK, 0.5)(rng, some)[:, :50], 7 * np.arange(50), 2, rng)
+        responses = replace(made.responses, at=made.day * DAY)
+        for name, scale in scales.items():
+            begin = time.process_time()
+            scored(published, scale, None, responses, np.arange(some).astype(str).astype(object))
+            spent[name] += time.process_time() - begin
+    said = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
+    print(f"{learners:,} learners with 100 answers: {said}, × {spent['moves'] / spent['constant']:.2f}")
 
 
 def _row(
@@ -161,7 +200,7 @@ def _line(name: str, found: MovementEstimate, moving: Scores, still: Scores, the
 
 def _on_log(path: Path, rng: np.random.Generator) -> None:
     log = pd.read_csv(path).dropna(subset=["correct"])
-    log["day"] = (pd.to_datetime(log["answered_at"], format="ISO8601") - pd.Timestamp(0, tz="UTC")).dt.days
+    log["day"] = (pd.to_datetime(log["answered_at"], format="ISO8601", utc=True) - pd.Timestamp(0, tz="UTC")).dt.days
     log = log.sort_values("answered_at").drop_duplicates(["user_id", "item_id"]).sort_values("user_id", kind="stable")
     person, users = pd.factorize(log["user_id"])
     item, names = pd.factorize(log["item_id"])
@@ -192,35 +231,53 @@ def _on_log(path: Path, rng: np.random.Generator) -> None:
         )
         a[own], d[own] = fit.a, fit.d
     curves = Curves.of(ItemCurves(a, d, np.where(np.isnan(a), np.nan, 0.0)))
-    print(
-        f"{len(users)} learners, {np.ptp(day) + 1} days; auto:",
-        estimate_movement(*of(np.ones(len(users), bool)), curves),
-    )
-    responses, days = of(held)
-    earliest = np.full(responses.n_persons, days.max())
-    np.minimum.at(earliest, responses.person, days)
-    first = days == earliest[responses.person]
-    later = np.bincount(responses.person, ~first, minlength=responses.n_persons)
+    found = estimate_movement(*of(np.ones(len(users), bool)), curves)
+    print(f"{len(users)} learners, {np.ptp(day) + 1} days; auto: {found}")
+    proposed = [] if isinstance(found, Refused) or not found.proposed else [found.proposed]
+    _show_forecasts(*of(held), curves, [Movement(walk**2) for walk in WALKS] + proposed, rng)
+
+
+def _show_forecasts(
+    responses: Responses, day: np.ndarray, curves: Curves, movements: list[Movement], rng: np.random.Generator
+) -> None:
+    """Mean −log p of the answers of learners' later days by how long after the day before they came."""
+    order = np.lexsort((day, responses.person))
+    responses, day = responses.of_rows(order), day[order]
+    begins = np.flatnonzero((np.diff(responses.person, prepend=-1) != 0) | (np.diff(day, prepend=-1) != 0))
+    later = np.flatnonzero(np.diff(responses.person[begins], prepend=-1) == 0)
+    chosen = np.sort(rng.permutation(later)[:MOST_DAYS])
+    begin, end = begins[chosen], np.append(begins, len(day))[chosen + 1]
+    learner, gap = responses.person[begin], day[begin] - day[begins[chosen - 1]]
+    first = np.searchsorted(responses.person, learner)
 
     def log_p(movement: Movement) -> np.ndarray:
-        """Of each learner's later days, summed."""
-        lattice = Lattice.of(curves.population, movement)
-        alone = Responses(
-            responses.person[first], responses.item[first], responses.score[first], responses.n_persons, tuple(names)
-        )
-        every, before = (
-            filtered(Answers.of(some, when, curves), curves, lattice, 1)[0].log_likelihood
-            for some, when in ((responses, days), (alone, days[first]))
-        )
-        return every - before
+        """Of each chosen day, given the days before: with it, less without."""
+        lattice, found = Lattice.of(curves.population, movement), []
+        for to in (end, begin):
+            rows = np.concatenate([np.arange(*part) for part in zip(first, to, strict=True)])
+            person = np.repeat(np.arange(len(to)), to - first).astype(np.int32)
+            some = Responses(person, responses.item[rows], responses.score[rows], len(to), responses.item_ids)
+            found.append(filtered(Answers.of(some, day[rows], curves), curves, lattice, 1)[0].log_likelihood)
+        return found[0] - found[1]
 
-    still = log_p(Movement(1e-12))
-    n = later.sum()
-    print(f"{(later > 0).sum()} learners held out, {n:.0f} answers on later days: constant {-still.sum() / n:.4f}")
-    for walk in (0.02, 0.03, 0.05, 0.07, 0.1):
-        gain = log_p(Movement(walk**2)) - still
-        error = np.sqrt(np.sum((gain - later * gain.sum() / n) ** 2)) / n
-        print(f"walk {walk:.2f}² a week: {(-still - gain).sum() / n:.4f}, {-gain.sum() / n:+.5f} ± {error:.5f}")
+    n, still = end - begin, log_p(Movement(1e-12))
+    gains = [log_p(movement) - still for movement in movements]
+    names = [f"walk {np.sqrt(m.variance):.3f}" + ", proposed" * (k >= len(WALKS)) for k, m in enumerate(movements)]
+    print(
+        f"\n{np.unique(learner).size} learners held out; −log p an answer, and how much less (± SE) with a movement\n"
+    )
+    print(f"| days since the day before | answers | constant | {' | '.join(names)} |")
+    print(f"|---|--:|--:|{'--:|' * len(names)}")
+    for name, low, high in AHEAD:
+        those = (gap >= low) & (gap <= high)
+        if not those.any():
+            continue
+        answers, cells = n[those].sum(), []
+        for gain in gains:
+            mean = gain[those].sum() / answers
+            by_learner = np.bincount(learner[those], gain[those] - n[those] * mean)
+            cells.append(f"{mean:+.5f} ± {np.sqrt(by_learner @ by_learner) / answers:.5f}")
+        print(f"| {name} | {answers:,} | {-still[those].sum() / answers:.4f} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -380,3 +380,15 @@ def test_d_of_1_7_multiplies_slopes_and_log_odds(file) -> None:
 def test_a_maximum_score_without_what_its_scores_are_worth_is_refused(file) -> None:
     with pytest.raises(PermanentFailure, match="line 2, item y: with max_score 2 it needs t of each score"):
         read_parameters(file("item,a,b,max_score\ny,1,0,2\n"))
+
+
+def test_what_irt_export_writes_is_a_table_of_parameters(tmp_path: Path) -> None:
+    """Of scored items in its own form, with what they have beside a and b in one cell, and with a column D."""
+    path = tmp_path / "parameters.csv"
+    scores = '"{""max_score"": 2, ""t0"": 0, ""t1"": 0.8, ""t2"": 0, ""b1"": null}"'
+    path.write_text(f"scale_id,item_id,a,b,further\ns,x,1.2,-0.5,\ns,y,0.8,0.5,{scores}\n")
+    found = read_parameters(path)
+    assert (found.item_ids, [found.max_scores[item] for item in "xy"]) == (("x", "y"), [1, 2])
+    assert found.others[0].further.tolist() == [[0.0], [0.8], [0.0]]
+    path.write_text("item_id,a,b1,b2,D\ny,0.8,-1,2,1.7\n")
+    assert read_parameters(path).a == pytest.approx([0.8 * 1.7])

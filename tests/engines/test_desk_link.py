@@ -153,6 +153,19 @@ def test_an_item_beyond_all_ability_is_left_out_by_name(old: ParameterTable) -> 
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_a_rasch_fit_is_put_into_the_unit_of_a_scale_whose_slopes_are_not_1(method: Method) -> None:
+    """Its learners of SD 1.6 are those of SD 1 there, whatever b says."""
+    b = np.linspace(-2, 2, 8)
+    new = table([f"i{j}" for j in range(8)], np.ones(8), b, se=(0.0, 0.1))
+    old = replace(new, a=np.full(8, 1.6), b=(b + 0.8 + np.tile([0.1, -0.1, -0.1, 0.1], 2)) / 1.6)
+    for purify in (False, True):
+        found = link(new, old, method=method, purify=purify)
+        assert found.slope == pytest.approx(1 / 1.6, rel=1e-12)
+        assert found.intercept == pytest.approx(0.5, abs=0.01)  # the curves' sums are nearly so
+        assert not found.anchors_dropped
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_rasch_fit_keeps_its_unit(method: Method) -> None:
     """Its slopes were fixed, which their errors of 0 say, so that only the intercept is free."""
     b = np.linspace(-2, 2, 8)

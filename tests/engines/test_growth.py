@@ -127,9 +127,17 @@ def test_answers_at_one_time_have_no_growth() -> None:
 def test_elapsed_time_and_its_share_by_hand() -> None:
     days = days_since_first_answer(np.array([0, 0, 1, 1]), np.array([3.0, 1.0, 10.0, 14.0]))
     np.testing.assert_array_equal(days, [2, 0, 0, 4])
-    # items have means 1 and 2 about 1.5: 4 · .25 of the 11 that are squares about it
-    assert share_explained(days, np.array([0, 0, 1, 1])) == pytest.approx(1 / 11)
+    # variances: 1/2 within items, with 4 − 2 degrees of freedom, and 17/3 in all
+    assert share_explained(np.array([0.0, 1, 4, 5]), np.array([0, 0, 1, 1])) == pytest.approx(1 - 3 / 34)
     assert share_explained(np.zeros(4), np.array([0, 0, 1, 1])) is None
+    assert share_explained(days, np.arange(4)) is None
+
+
+def test_items_with_few_answers_have_no_order_by_chance() -> None:
+    """3,000 answers to 1,000 items in random order: unadjusted, a third of the variance would be explained."""
+    rng = np.random.default_rng(6)
+    found = [share_explained(rng.uniform(0, 30, 3000), rng.integers(0, 1000, 3000)) for _ in range(20)]
+    assert np.mean(found) < 0.03
 
 
 def test_anchors_in_another_order_show_growth() -> None:

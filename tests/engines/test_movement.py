@@ -50,7 +50,7 @@ def test_what_was_planted_is_found(movement, start):
     for part in PARTS:
         true, error = getattr(movement, part), found.errors[part]
         # four standard errors; and half the step by which the likelihood's slope is seen
-        assert abs(getattr(found.movement, part) - true) < 4 * error + 1e-5
+        assert abs(getattr(found.estimate, part) - true) < 4 * error + 1e-5
         # 26 weeks of 300 learners tell movements of this size from none
         assert (found.p[part] < 0.01) == (true > 0)
         assert (getattr(found.proposed, part) != 0) == (true > 0)
@@ -101,6 +101,14 @@ def test_too_little_is_refused(how, why):
     assert why in found.why
 
 
+def test_answers_that_are_all_right_say_nothing():
+    moving = made(Movement())
+    right = replace(moving.responses, score=np.ones_like(moving.responses.score))
+    found = estimate_movement(right, moving.day, Curves.of(items()))
+    assert isinstance(found, Refused)
+    assert "mean at the start" in found.why
+
+
 @pytest.mark.parametrize(("growth", "why"), [(True, "growth is found"), (None, "cannot be judged")])
 def test_an_order_of_items_is_refused_unless_there_is_no_growth_within_windows(growth, why):
     moving = made(Movement())
@@ -117,5 +125,5 @@ def test_which_learners_are_looked_at_is_a_matter_of_their_keys(monkeypatch):
     key = np.random.default_rng(3).permutation(40).astype(np.uint32)
     keyed = replace(moving, responses=replace(moving.responses, key=key))
     alone = moving.chosen((key < 30)[moving.responses.person])
-    assert estimated(keyed).movement == estimated(alone).movement
+    assert estimated(keyed).estimate == estimated(alone).estimate
     assert estimated(keyed).learners == 30

@@ -12,7 +12,7 @@ from scipy.special import expit
 from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.model_families import GPCM
-from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.models import Population, Responses
 from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.core.testlets import Effects
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
@@ -24,6 +24,7 @@ from irt_assets.psychometrics.scoring.moving_ability import (
     moving_eap_in_two,
     resumed,
 )
+from irt_assets.psychometrics.scoring.moving_filter import STEP, Lattice
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors
 from tests.testbed.moving_ability import answered, slow_filter, walked
 
@@ -69,6 +70,15 @@ def test_mean_and_variance_after_many_steps_are_exact(gap, q, growth, pattern):
         assert before.se[0] == pytest.approx(0.8, rel=1e-9)
     assert after.theta[0] == pytest.approx(before.theta[0] + grown, rel=1e-6, abs=1e-9)
     assert after.se[0] ** 2 == pytest.approx(before.se[0] ** 2 + spread, rel=1e-6)
+
+
+@pytest.mark.parametrize("own", [0.001, 0.02, 0.3, 2.0])
+def test_what_is_a_days_own_has_its_variance_at_every_distance_of_nodes(own):
+    lattice = Lattice.of(Population.normal(0, 1), Movement(occasion_variance=own**2))
+    for level, (first, last) in enumerate(itertools.pairwise(lattice.taps_start)):
+        taps, at = lattice.taps[first:last], np.arange(last - first) - (last - first) // 2
+        # six of its SDs to either side hold all but 1e-7 of the variance
+        assert taps @ at**2 * (STEP / 2**level) ** 2 == pytest.approx(own**2, rel=1e-6)
 
 
 @pytest.mark.parametrize("c", [0.0, 0.2])

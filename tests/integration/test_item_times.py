@@ -272,14 +272,15 @@ def test_the_last_night_is_read_and_not_the_log(bank: Database) -> None:
         assert ability_times_of_last_night(connection, scale, morning) is None
         current_ability_times(connection, NIGHT_END)
         judged_window(connection, START, END, SCALES)  # of another window: not for abilities
-        assert ability_times_of_last_night(connection, scale, morning)[0] == NIGHT_END
+        of_night = by_pandas(log, NIGHT_END, ability_times_since(NIGHT_END, scale))
+        assert as_dict(ability_times_of_last_night(connection, scale, morning)) == of_night
         current_ability_times(connection, END)
         current_ability_times(connection, END + timedelta(days=1))
     add_attempts(bank, random_answers(61))
     with bank.connect() as connection:
         last = ability_times_of_last_night(connection, scale, morning)
-        assert last[0] == END, "the next night's are not yet to be known"
-        assert as_dict(last[1]) == by_pandas(log, END, ability_times_since(END, scale))
+        of_end = by_pandas(log, END, ability_times_since(END, scale))
+        assert as_dict(last) == of_end != of_night, "the next night's are not yet to be known"
         assert ability_times_of_last_night(connection, scale, END + timedelta(days=40)) is None, "too old"
 
 

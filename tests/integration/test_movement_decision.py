@@ -90,8 +90,11 @@ def test_what_was_previewed_before_another_decision_is_not_decided(measured: Dat
         (("ability_variance=-0.1",), "ability_variance is a number from 0 to 1, or auto; got '-0.1'"),
         (("ability_growth=nan",), "ability_growth is a number from -1 to 1, or auto; got 'nan'"),
         (("occasion_variance=much",), "occasion_variance is a number from 0 to 4, or auto; got 'much'"),
-        (("ability_variance=0.01", "model=1pl"), "decided apart from the model and the priors"),
-        (("ability_variance=0.01", "min_responses=110"), "min_responses is a rule, for all months, and a model, a"),
+        (("ability_variance=0.01", "model=1pl"), "set ability_variance and model in commands of their own"),
+        (
+            ("ability_variance=0.01", "min_responses=110"),
+            "set ability_variance and min_responses in commands of their own",
+        ),
         (("ability_variance=0.01", "--from", "June"), "a decision on a scale holds from a month on"),
         (("ability_variance=0.01", "--scale", "other"), "scale other has no origin yet"),
     ],
@@ -124,7 +127,7 @@ def test_the_command_says_what_it_does_before_it_asks(measured: Database, settin
         asked.out,
         f"scale {SCALE}: ability_variance 0 → 0.0025, ability_growth 0 → auto from {NEXT} on; months before stay",
         "auto: numbers are proposed, and those in force stay until somebody decides",
-        "the effect on learners cannot be shown: no month of the scale is green yet",
+        f"1 of 1 learners of {NEXT} would get another θ",
         f"abilities to be measured again: {NEXT}",
         "fits, linkings, published values and drift stay",
     )
@@ -160,3 +163,8 @@ def test_what_is_said_of_learners_is_what_then_becomes_of_them(published: Settin
     assert effect.newly_passed == int(((before[0] < 0) & (after[0] >= 0)).sum())
     assert effect.newly_failed == int(((before[0] >= 0) & (after[0] < 0)).sum())
     assert f"{effect.changed:,} of {effect.learners:,} learners of {NEXT} would get another θ" in effect.sentence
+    values = dict.fromkeys(values, "0")
+    undone = preview_movement_change(database, SCALE, values, FIRST, calibrations_begin=FIRST)  # type: ignore[arg-type]
+    assert undone.effect is not None, "what is decided for later months is undone as well"
+    assert (undone.effect.changed, undone.effect.mean) == (effect.changed, pytest.approx(-effect.mean, abs=1e-9))
+    assert f"no longer holds: ability_variance 0.04 from {NEXT} on" in undone.lines

@@ -482,10 +482,7 @@ def test_a_rule_goes_its_old_way_and_holds_for_all_months(world: Settings, irt: 
     ("words", "why"),
     [
         (("min_responses=110", "--from", NEXT), "a rule such as min_responses holds for all months: leave it out"),
-        (
-            ("min_responses=110", "model=1pl"),
-            "min_responses is a rule, for all months, and a model, a prior or a movement",
-        ),
+        (("min_responses=110", "model=1pl"), "set min_responses and model in commands of their own"),
         (("model",), "takes NAME=VALUE, not 'model'"),
         (("model=1pl", "model=2pl"), "model is set twice: 1pl and 2pl"),
         (("modell=1pl",), "no such rule: modell"),

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from irt_assets.psychometrics.core.item_models import ItemCurves
-from irt_assets.psychometrics.scoring.forecasts import by_decile, excess_of, forecast
+from irt_assets.psychometrics.core.movement import Movement
+from irt_assets.psychometrics.scoring.forecasts import by_decile, excess_of, forecast, growth_since
 
 N, J, SE = 600, 40, 0.3
 RNG = np.random.default_rng(35)
@@ -62,3 +63,10 @@ def test_the_standard_error_is_of_learners_and_not_of_answers() -> None:
     spread = np.std([one.loss - one.reference for one in found])
     # An SD from 400 draws has a standard error of 3.5 %.
     assert np.mean([one.se for one in found]) == pytest.approx(spread, rel=0.12)
+
+
+def test_growth_goes_on_for_a_week_after_each_day_with_answers() -> None:
+    """Known on day 0 and on day 5; answers in any order, two of them on one day, the last after a gap of 30 days."""
+    person, day = np.array([0, 0, 0, 0, 1, 1]), np.array([40, 3, 10, 3, 5, 9])
+    grown = growth_since(Movement(growth=0.7), person, day, np.array([0.0, 0, 0, 0, 5, 5]))
+    np.testing.assert_allclose(grown, [1.7, 0.3, 1.0, 0.3, 0.0, 0.4], rtol=0, atol=1e-12)

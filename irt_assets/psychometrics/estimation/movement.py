@@ -46,7 +46,7 @@ class MovementEstimate:
     """What the likelihood says of a scale's movement, per week and on the scale of θ.
 
     Attributes:
-        movement, errors: the maximum, and standard errors by the names of `Movement`'s parts.
+        estimate, errors: the maximum, and standard errors by the names of `Movement`'s parts.
         log_likelihood: there; without_walk: where the walk is 0 and growth and a day's variance are free.
         p: of each part that it is 0 with the others free: likelihood ratio against χ²₁, or for a variance ½χ²₀ + ½χ²₁.
         start: of θ on the first day.
@@ -55,7 +55,7 @@ class MovementEstimate:
         learners, occasions, weeks: what this rests on.
     """
 
-    movement: Movement
+    estimate: Movement
     errors: Mapping[str, float]
     log_likelihood: float
     without_walk: float
@@ -74,7 +74,6 @@ def estimate_movement(
     *,
     order: float = 0.0,
     growth_in_windows: bool | None = False,
-    threads: int | None = 1,
 ) -> MovementEstimate | Refused:
     """How abilities move, or why that cannot be determined.
 
@@ -92,7 +91,7 @@ def estimate_movement(
             f"items have an order within windows (R² of elapsed time on item {order:.2f}) and {found}: difficulties "
             "have absorbed part of it, and growth would be underestimated"
         )
-    sample = _Sample.of(responses, day, curves, threads)
+    sample = _Sample.of(responses, day, curves)
     if isinstance(sample, Refused):
         return sample
     scouts = sample.first(_SCOUTS)
@@ -109,6 +108,11 @@ def estimate_movement(
         return float(chi2.sf(ratio, 1)) / (1 if part == "growth" else 2)
 
     every = fit(PARTS, np.array([0.3, 0.0, 0.1, 0.0, 0.0]))
+    if every.unbounded:
+        return Refused(
+            f"the likelihood rises up to the greatest or least {' and '.join(every.unbounded)} that is looked for: "
+            "answers are almost all right, almost all wrong, or do not depend on ability"
+        )
     p = {part: p_without(PARTS, part) for part in PARTS}
     kept: tuple[str, ...] = PARTS
     of_kept = p
@@ -116,7 +120,7 @@ def estimate_movement(
         kept = tuple(part for part in kept if part != max(of_kept, key=lambda part: of_kept[part]))
         of_kept = {part: p_without(kept, part) for part in kept}
     return MovementEstimate(
-        movement=sample.movement(every.x),
+        estimate=sample.movement(every.x),
         errors=dict(zip(PARTS, (every.errors * sample.units)[:3].tolist(), strict=True)),
         log_likelihood=every.log_likelihood,
         without_walk=fits[PARTS[1:]].log_likelihood,
@@ -136,10 +140,9 @@ class _Sample:
     answers: Answers
     table: Floats
     population: Population
-    threads: int | None
 
     @classmethod
-    def of(cls, responses: Responses, day: Ints, curves: Curves, threads: int | None) -> _Sample | Refused:
+    def of(cls, responses: Responses, day: Ints, curves: Curves) -> _Sample | Refused:
         """The learners with enough occasions, or why there are too few."""
         answers = Answers.of(responses, day, curves)
         person = np.repeat(np.arange(responses.n_persons), np.diff(answers.start))
@@ -164,12 +167,12 @@ class _Sample:
         widest = Lattice.of(
             curves.population, Movement(occasion_variance=_UPPER[2] * _UNITS[2] * curves.population.sd**2)
         )
-        return cls(some, curves.table(some.row, widest.nodes), curves.population, threads)
+        return cls(some, curves.table(some.row, widest.nodes), curves.population)
 
     def first(self, n: int) -> _Sample:
-        start = self.answers.start[: n + 1]
+        of, start = self.answers, self.answers.start[: n + 1]
         rows = slice(start[-1])
-        return replace(self, answers=Answers(start, self.answers.day[rows], self.answers.row[rows], slice(None), 0))
+        return replace(self, answers=of._replace(start=start, day=of.day[rows], row=of.row[rows]))
 
     @cached_property
     def units(self) -> Floats:
@@ -192,7 +195,7 @@ class _Sample:
         """Shape (n,)."""
         lattice = Lattice.of(self.population, self.movement(x))
         into = Filtered.of(self.answers, self.population)
-        from_start(self.answers, self.table, lattice, into, self.start(x), self.threads)
+        from_start(self.answers, self.table, lattice, into, self.start(x), 1)
         return into.log_likelihood
 
     def slopes(self, x: Floats, at_x: Floats, moved: Ints) -> Floats:
@@ -246,6 +249,13 @@ class _Maximum(NamedTuple):
         found = np.zeros(5)
         found[self.moved] = np.sqrt(np.diag(np.linalg.pinv(self.slopes.T @ self.slopes)))
         return found
+
+    @property
+    def unbounded(self) -> list[str]:
+        """What is at a limit that is not one of its meaning, as 0 is of a variance."""
+        at_limit = (self.x >= _UPPER) | (_LOWER < 0) & (self.x <= _LOWER)
+        names = *PARTS, "mean at the start", "SD at the start"
+        return [name for name, there in zip(names, at_limit, strict=True) if there]
 
 
 def _weeks(day: Ints) -> int:

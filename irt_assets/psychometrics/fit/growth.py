@@ -119,12 +119,15 @@ def days_since_first_answer(person: npt.NDArray[np.integer[Any]], at: Floats) ->
 
 
 def share_explained(days: Floats, item: npt.NDArray[np.integer[Any]]) -> float | None:
-    """R² of elapsed days (R,) on the item (R,); None where they vary by less than `SHORTEST_DAYS`."""
-    if days.size == 0 or np.ptp(days) < SHORTEST_DAYS:
-        return None
+    """R² of elapsed days (R,) on the item (R,), adjusted for the number of items: where they have no order it is about
+    0, however few answers each has. None where days vary by less than `SHORTEST_DAYS`, or no item has two answers."""
     n = np.bincount(item)
+    spare = days.size - np.count_nonzero(n)
+    if spare == 0 or np.ptp(days) < SHORTEST_DAYS:
+        return None
     mean = np.bincount(item, days) / np.maximum(n, 1)
-    return float(1 - np.sum((days - mean[item]) ** 2) / np.sum((days - days.mean()) ** 2))
+    within, whole = np.sum((days - mean[item]) ** 2) / spare, np.var(days, ddof=1)
+    return float(max(1 - within / whole, 0.0))
 
 
 def growth_within(

@@ -177,7 +177,9 @@ def by_b_alone(by_ab: Floats) -> Floats:
 
 
 def medians(pairs: Pairs) -> tuple[float, float]:
-    slope = float(np.exp(np.median(np.log(pairs.new.a) - np.log(pairs.old.a)))) if pairs.free_slope else 1.0
+    """Slope and intercept of the median anchor. Where slopes are fixed, as in a Rasch fit, that is the slope: 1 but for
+    another unit of the old scale, such as the SD of its origin's learners."""
+    slope = float(np.exp(np.median(np.log(pairs.new.a) - np.log(pairs.old.a))))
     return slope, float(np.median(pairs.old.b - slope * pairs.new.b))
 
 
@@ -247,7 +249,7 @@ def _by_moments(pairs: Pairs, method: Method, weighted: bool) -> Constants | Non
     off_new, off_old = pairs.new.b - mean_new, pairs.old.b - mean_old
     slope_new, slope_old = np.zeros((pairs.size, 2)), np.zeros((pairs.size, 2))  # ∂ ln slope/∂(a, b)
     if not pairs.free_slope:
-        slope = 1.0
+        slope = start
     elif method == "mean-mean":
         w_a = 1 / var_a if weighted else np.ones(pairs.size)
         slope = float((w_a @ pairs.new.a) / (w_a @ pairs.old.a))
@@ -295,7 +297,7 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
         return np.sqrt(weights)[:, None] * np.tensordot(omega, by_node, 1)
 
     def beta_of(free: Floats) -> Floats:
-        return free if pairs.free_slope else np.array([0.0, free[0]])
+        return free if pairs.free_slope else np.array([np.log(start[0]), free[0]])
 
     def residuals(free: Floats) -> Floats:
         return collapse(_delta(pairs, beta_of(free))[:, :, None])[:, 0]

@@ -32,11 +32,11 @@ _NARROW = 0.17
 then more than 1.2 posterior SDs apart, and the error of their sums grows as exp(−2π²/1.2²) and beyond."""
 _FINE_NODES, _REACH = 481, 40
 """The finer grid: .025 SDs of the prior apart, enough for posterior SDs from .02 on; and as many nodes to either side
-of the first estimate as are looked at, 1 SD of the prior."""
+of the first estimate as are looked at, 1 SD of the prior. Curves are computed on whole multiples of these."""
 _FILLED_AT_ONCE = 1_000
 """Items whose curves are computed at once: some 20 MB meanwhile."""
 _MOST_KEPT = 20_000
-"""Rows of a table that is kept: on the finer grid some 8 KB each."""
+"""Rows of a table that is kept: on the finer grid some 2 KB each for each of some 6 places of it."""
 _EQUATIONS = {
     "ml": score_kernels.ML,
     "map": score_kernels.MAP,
@@ -316,7 +316,11 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
             run(moments, kernels.cut(np.diff(start)[persons], min(64, 1 + rows.size // 50_000)))
 
     compute(informed, curves.nodes, len(curves.nodes))
-    compute(se < _NARROW * sd, curves.finer, _REACH)
+    narrow = se < _NARROW * sd
+    if narrow.any():
+        above = np.searchsorted(curves.finer, theta[narrow])
+        first, last = max((above.min() - 1) // _REACH - 1, 0), above.max() // _REACH + 2
+        compute(narrow, curves.finer[_REACH * first : _REACH * last], _REACH)
     if curves.effects is not None and responses.n_responses:
         se *= np.sqrt(1 + se**2 * curves.effects.sd**2 * information_in_testlets(responses, curves, theta, threads))
     return Scores(theta, se)

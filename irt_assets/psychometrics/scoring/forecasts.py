@@ -12,6 +12,7 @@ from numpy.polynomial.hermite_e import hermegauss
 
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.movement import Movement
 
 Codes = npt.NDArray[np.integer[Any]]
 NODES = 15
@@ -27,6 +28,21 @@ def forecast(items: ItemCurves, item: Codes, mean: Floats, variance: Floats) -> 
     found = np.zeros(item.size)
     for node, weight in zip(nodes, weights / weights.sum(), strict=True):
         found += weight * items.moments_of(item, mean + node * np.sqrt(variance), "a forecast").expected
+    return found
+
+
+def growth_since(movement: Movement, person: Codes, day: Codes, known_on: Floats) -> Floats:
+    """By how much θ has grown when each of R answers is given, since the day on which it was known; shapes (R,).
+
+    Every day with answers of the person is an occasion, so that growth goes on for a week after each.
+    """
+    order = np.lexsort((day, person))
+    first = np.diff(person[order], prepend=-1) != 0
+    since = np.where(first, day[order] - known_on[order], np.diff(day[order], prepend=0))
+    grown = np.cumsum(movement.growth_over(since))
+    before = np.concatenate([[0.0], grown])[np.flatnonzero(first)]
+    found = np.empty(day.size)
+    found[order] = grown - before[np.cumsum(first) - 1]
     return found
 
 

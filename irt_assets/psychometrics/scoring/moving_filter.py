@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.fft import next_fast_len
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.arrays import Floats, Ints
@@ -117,14 +118,14 @@ class Lattice:
 
 def _taps(variance: float) -> Floats:
     """What n steps of a walk of three points make of one node, n the least with variance/n ≤ ½: shape (2r + 1,), of at
-    most `_SMOOTHED` SDs to either side."""
+    most `_SMOOTHED` SDs to either side, and at least one node."""
     n = int(np.ceil(2 * variance))
     if n == 0:
         return np.ones(1)
-    size = 2 * n + 2
-    of_step = 1 - variance / n * (1 - np.cos(2 * np.pi * np.arange(n + 2) / size))
+    size = next_fast_len(2 * n + 1, real=True)
+    of_step = 1 - variance / n * (1 - np.cos(2 * np.pi * np.arange(size // 2 + 1) / size))
     found = np.fft.irfft(of_step**n, size)[: n + 1]
-    half = found[: 1 + int(_SMOOTHED * np.sqrt(variance))]
+    half = found[: 1 + max(1, int(_SMOOTHED * np.sqrt(variance)))]
     both = np.concatenate([half[:0:-1], half])
     return both / both.sum()
 
@@ -145,8 +146,7 @@ class Begun(NamedTuple):
     log_likelihood: Floats
 
 
-@dataclass
-class Filtered:
+class Filtered(NamedTuple):
     """What the filter finds of n learners, as its compiled loop fills it: `found` (n,) says how it went."""
 
     theta: Floats
@@ -233,12 +233,7 @@ def run(
             logs,
             stands,
             between,
-            into.theta,
-            into.se,
-            into.log_likelihood,
-            into.share,
-            into.fade,
-            into.found,
+            *into,
         )
         level, low, high, from_step, to_step, day = stands.tolist()
         return Begun(level, low, high, float(between[0]), day, from_step, to_step, weights, logs)
