@@ -9,6 +9,8 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Generator, Iterator
+from importlib import import_module
+from itertools import count
 from pathlib import Path
 
 import hypothesis
@@ -37,12 +39,17 @@ os.environ.pop(KUBERNETES, None)
 # What is loaded to collect the tests stays: garbage is not searched for while it loads, nor later in it.
 gc.disable()
 
-pytest_plugins = [f"tests.helpers.{name}" for name in ("record", "selection", "groups", "leftovers", "worlds")]
+pytest_plugins = [f"tests.helpers.{name}" for name in ("record", "selection", "groups", "leftovers")]
+
+homes = count()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     config.option.timeout = patience.patient(float(config.getini("timeout")))
+    if hasattr(config, "workerinput") or not getattr(config.option, "numprocesses", None):
+        # The process that only starts workers does without: they would wait while it imports the product.
+        config.pluginmanager.register(import_module("tests.helpers.worlds"), "worlds")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -69,11 +76,18 @@ def require() -> Callable[[bool, str], None]:
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
-    """Settings as if nothing were set, and an IRT_HOME that vanishes with the test."""
+def clean_environment(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Settings as if nothing were set, and an IRT_HOME of the test's own: below `tmp_path` where it has one, which not
+    every test makes, as that takes longer than most of them."""
     for name in [*Settings.model_fields, "irt_env_file"]:
         monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.setenv("IRT_HOME", str(tmp_path / "irt"))
+    if "tmp_path" in request.fixturenames:
+        home = request.getfixturevalue("tmp_path") / "irt"
+    else:
+        home = tmp_path_factory.getbasetemp() / f"home-{next(homes)}"
+    monkeypatch.setenv("IRT_HOME", str(home))
     get_settings.cache_clear()
     yield
     get_settings.cache_clear()

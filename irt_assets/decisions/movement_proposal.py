@@ -82,6 +82,8 @@ def _last_answered(connection: psycopg.Connection, scale_id: str) -> str:
 def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> MovementProposal:
     end = Month(month).end
     scale, published = read_scales(connection, end)[scale_id], set_with_errors(connection, scale_id, end)
+    if not published.items:
+        return MovementProposal(scale_id, month, "no items of the scale are published")
     responses = _answers(connection, scale, published, end)
     fits = linkings_of(connection, scale, month)
     order, growth = _order(responses, {one.month: one.spec.fit_statistics for one in fits})

@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from typing import Any
 import requests
 
 from tests.deploy.commands import completed
+from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 
 CLONE_NEWNET = 0x40000000
@@ -57,7 +57,7 @@ class Cluster:
 
     def start(self) -> None:
         self._write_keys()
-        etcd, peers, self.port = _free_ports(3)
+        etcd, peers, self.port = (free_port() for _ in range(3))
         self._etcd = f"http://127.0.0.1:{etcd}"
         peer = f"http://127.0.0.1:{peers}"
         self.launch(
@@ -250,15 +250,3 @@ def kubernetes(programs: str, controllers: str = WITHOUT_NODES) -> Iterator[Clus
     finally:
         cluster.stop()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _free_ports(count: int) -> list[int]:
-    """Held until all are known, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import requests
 
 import irt_assets.engines
 from irt_assets.engines.r_service import Service
+from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 
 ROOT = Path(__file__).parents[2]
@@ -32,12 +32,6 @@ def missing_packages() -> list[str]:
         return subprocess.run(["Rscript", "-e", code], capture_output=True, text=True, check=True).stdout.split()
     except FileNotFoundError:
         return ["R"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass
@@ -87,7 +81,7 @@ def running(folder: Path, port: int | None = None, **settings: Any) -> Iterator[
         yield service
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(patient(10))
 
 
 def _wait_for(service: Running) -> None:

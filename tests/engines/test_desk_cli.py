@@ -116,8 +116,15 @@ def test_a_fit_that_did_not_converge_is_exit_code_1_with_the_reason_and_the_item
     ],
 )
 def test_wrong_input_is_exit_code_2_names_the_place_and_writes_nothing(
-    irt, data: Path, tmp_path: Path, content: str, words: tuple[str, ...], named: tuple[str, ...]
+    irt,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str,
+    words: tuple[str, ...],
+    named: tuple[str, ...],
 ) -> None:
+    monkeypatch.setenv("PATH", "")  # without R, whatever this machine has
     path = tmp_path / "given.csv"
     path.write_text(content)
     places = {"FILE": str(path), "OUT": str(tmp_path / "out")}

@@ -20,6 +20,7 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure, is_transient
 from resources.r_runtime import r_runtime
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
+from tests.testbed.machine import lives
 
 pytestmark = [pytest.mark.ci, WHERE_ENGINES_CHANGE]
 
@@ -165,11 +166,11 @@ def test_when_the_worker_is_interrupted_or_killed_r_and_its_helpers_go_too(numbe
             assert time.monotonic() - started < 120
             time.sleep(0.1)
         pids = [int(mark.read_text()), int(Path(f"{mark}.helper").read_text())]
-        assert all(psutil.pid_exists(pid) for pid in pids)
+        assert all(map(lives, pids))
         worker.send_signal(number)
         worker.wait(30)
         gone_by = time.monotonic() + 30
-        while any(psutil.pid_exists(pid) for pid in pids):
+        while any(map(lives, pids)):
             assert time.monotonic() < gone_by, "R outlived its worker"
             time.sleep(0.1)
     finally:

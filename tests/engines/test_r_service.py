@@ -34,10 +34,10 @@ from tests.engines.r_service import (
     TOKEN,
     Running,
     environment,
-    free_port,
     missing_packages,
     running,
 )
+from tests.testbed.machine import free_port, lives
 from tests.testbed.patience import patient
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("r")]
@@ -386,12 +386,12 @@ def test_a_fit_does_not_outlive_a_service_that_is_killed(faults, tmp_path):
         slow = pool.submit(service.post, "calibrate", json.dumps(request(options={"fault": "sleep"})))
         _until(lambda: service.health()["running"] == 1)
         children = psutil.Process(service.process.pid).children(recursive=True)
-        assert any("worker.R" in " ".join(child.cmdline()) for child in children)
+        assert any("worker.R" in _command(child) for child in children)
         service.process.kill()
         service.process.wait()  # a zombie would pass for a living parent
         with pytest.raises(requests.exceptions.ConnectionError):
             slow.result()
-        _until(lambda: not any(_alive(child) for child in children))
+        _until(lambda: not any(lives(child.pid) for child in children))
 
 
 def test_a_call_outlasts_a_restart_of_the_service(faults, tmp_path):
@@ -427,12 +427,12 @@ def test_settings_that_make_no_service_are_refused_at_the_start(r, settings, say
     assert says in ended.stderr
 
 
-def _alive(process: psutil.Process) -> bool:
-    """Not so for one that has ended and that nobody has asked for its exit code."""
+def _command(process: psutil.Process) -> str:
+    """Nothing of one that has ended: R starts small programs as it starts."""
     try:
-        return process.status() != psutil.STATUS_ZOMBIE
+        return " ".join(process.cmdline())
     except psutil.NoSuchProcess:
-        return False
+        return ""
 
 
 def _until(holds: Any, seconds: float = 30.0) -> None:

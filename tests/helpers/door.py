@@ -28,6 +28,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from tests.testbed.machine import free_port
+from tests.testbed.patience import patient
+
 ROOT = Path(__file__).parents[2]
 NGINX = "/usr/sbin/nginx"
 HOST = "irt.example.org"
@@ -118,7 +121,7 @@ def served(app: ASGIApp, sockets: list[socket.socket]) -> Iterator[None]:
         yield
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(patient(10))
 
 
 def listening() -> socket.socket:
@@ -131,11 +134,6 @@ def listening() -> socket.socket:
 
 def port_of(made: socket.socket) -> int:
     return made.getsockname()[1]
-
-
-def free_port() -> int:
-    with listening() as made:
-        return port_of(made)
 
 
 @dataclass(frozen=True)
@@ -215,7 +213,7 @@ def opened(folder: Path, verifier: int, behind: Recorder, *, limit: str = "50r/s
             yield door
         finally:
             child.terminate()
-            child.wait(10)
+            child.wait(patient(10))
 
 
 def configure(folder: Path, door: Door, verifier: int, limit: str, patience: dict[str, str]) -> None:

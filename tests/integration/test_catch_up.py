@@ -154,10 +154,10 @@ def test_every_schedule_has_a_tick_that_can_be_launched(graph: Graph) -> None:
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.SUCCESS])
 def test_a_job_without_partitions_runs_once_for_a_tick_by_its_schedule_or_its_timer(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus, now: datetime
 ) -> None:
     """A person's run is made whenever it is asked for."""
-    plan, now = plan_of("observe_bank"), datetime.now(UTC)
+    plan = plan_of("observe_bank")
     tick = last_tick_before(now, plan)
     by_cron = graph.settings.model_copy(update={"irt_run_key": "observe-bank-29384720"})
     by_hand = graph.settings.model_copy(update={"irt_run_key": "observe-bank-again"})
@@ -181,11 +181,11 @@ def test_a_job_without_partitions_runs_once_for_a_tick_by_its_schedule_or_its_ti
 
 
 def test_a_persons_start_makes_the_last_day_again_and_a_timer_or_a_cron_job_only_what_is_missing(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
     """As systemd 252 was seen to set TRIGGER_UNIT: by the timer, also after a kill, and not by `systemctl start`."""
-    days = DAYS.back(datetime.now(UTC), 14)
-    graph.made("features_topic_daily", *days[:-3], *days[-2:], at=datetime.now(UTC))
+    days = DAYS.back(now, 14)
+    graph.made("features_topic_daily", *days[:-3], *days[-2:], at=now)
     monkeypatch.setattr(starting, "daemon_alive", lambda _: False)
     monkeypatch.setattr(starting, "follow_up", lambda *_: ())
     monkeypatch.setattr(starting, "run_here", lambda *those, **_: Outcome(those[2].job, those[3], True))
@@ -224,9 +224,9 @@ def test_the_documents_name_starts_the_same(graph: Graph, alias: str, job: str) 
 
 
 @pytest.mark.parametrize("name", ["mirt_calibrate", NIGHTLY_JOB])
-def test_a_night_that_was_started_by_either_name_is_on_its_way(graph: Graph, name: str) -> None:
+def test_a_night_that_was_started_by_either_name_is_on_its_way(graph: Graph, name: str, now: datetime) -> None:
     """No tick and no command starts it a second time."""
-    day = DAYS.back(datetime.now(UTC), 1)[0]
+    day = DAYS.back(now, 1)[0]
     graph.run(name, dg.DagsterRunStatus.STARTED, **{PARTITION_TAG: day})
     assert day not in partitions_to_run(graph.instance, graph.settings, plan_of("mirt_calibrate"), None)
     with pytest.raises(PermanentFailure, match=f"a run of {day} is queued or under way"):

@@ -22,6 +22,7 @@ from services.theta_api.ledger import Ledger
 from tests.helpers import rooms
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.typed import IrtOf
+from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
 
 MONTH = rooms.MONTHS[0]
@@ -117,7 +118,7 @@ def test_a_calibration_whose_database_stays_away_ends_in_a_sentence(
 
     def take_away() -> None:
         with altered(made_month, "ALLOW_CONNECTIONS false", "ALLOW_CONNECTIONS true"):
-            ended.wait(30)
+            ended.wait(patient(30))
 
     typed = irt(made_month)
     thread = after_first_step(made_month, take_away)

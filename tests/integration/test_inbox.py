@@ -335,7 +335,7 @@ def test_scores_of_a_large_file_are_judged_by_the_whole_before_the_first_part(
 
 
 def test_the_sensor_asks_for_one_run_that_takes_all_that_waits(
-    desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
     monkeypatch.setattr("irt_assets.responses.importing.inbox.SETTLED", AT_ONCE)
     with_inbox = settings.model_copy(update={"irt_inbox": str(desk.root), "irt_first_month": FIRST})
@@ -350,7 +350,7 @@ def test_the_sensor_asks_for_one_run_that_takes_all_that_waits(
         [outcome] = evaluate(instance, with_inbox, "intake")
         assert outcome.success, outcome.why
         [made] = instance.get_materialized_partitions(dg.AssetKey(INTAKE))
-        assert made == f"{datetime.now(UTC):%Y-%m-%d}"
+        assert made == f"{now:%Y-%m-%d}"
         assert list(evaluate(instance, with_inbox, "intake")) == []
     assert desk.query("SELECT count(*) FROM response_log") == [(3,)]
 

@@ -530,7 +530,8 @@ CASES = [
             "DELETE FROM features_topic_daily WHERE date = '2026-07-15'",
             """UPDATE features_topic_daily SET attempts = attempts + 1
                WHERE date = '2026-07-15' AND (user_id, topic_id) =
-                 (SELECT user_id, topic_id FROM features_topic_daily WHERE date = '2026-07-15' LIMIT 1)""",
+                 (SELECT user_id, topic_id FROM features_topic_daily WHERE date = '2026-07-15'
+                  ORDER BY 1, 2 LIMIT 1)""",
             """INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct)
                VALUES ('late', '2026-07-15T23:59:59Z', 'somebody', 'A01', true)""",
         )
@@ -675,7 +676,8 @@ def test_of_a_session_only_the_first_answer_may_count(world: World) -> None:
         """UPDATE response_log SET correct = NULL
            WHERE position > 1 AND (user_id, session_id) = (
                SELECT user_id, session_id FROM response_log
-               WHERE form_id IS NOT NULL AND position > 1 AND completed_at >= '2026-07-01Z' LIMIT 1)"""
+               WHERE form_id IS NOT NULL AND position > 1 AND completed_at >= '2026-07-01Z'
+               ORDER BY attempt_id LIMIT 1)"""
     )
     assert world.verdict(BY_NAME["positions_do_not_change_difficulty"]).passed
 

@@ -169,7 +169,8 @@ def test_features_that_lost_an_answer_are_named_by_their_day(own: Settings) -> N
     with database.connect() as connection:
         write_features(connection, START, END)
         assert unconserved(connection, START, END) == {}
-    (row,) = rows(database, "SELECT user_id, topic_id, date, attempts FROM features_topic_daily LIMIT 1")
+    columns = "user_id, topic_id, date, attempts"
+    row = rows(database, f"SELECT {columns} FROM features_topic_daily ORDER BY {columns}")[0]
     run_sql(database, "DELETE FROM features_topic_daily WHERE (user_id, topic_id, date) = (%s, %s, %s)", row[:3])
     with database.connect() as connection:
         ((day, (have, want)),) = unconserved(connection, START, END).items()

@@ -52,6 +52,13 @@ def test_nothing_is_proposed_for_a_scale_that_does_not_ask(months: Database) -> 
     assert rows(months, "SELECT * FROM movement_proposal") == []
 
 
+def test_nothing_is_proposed_before_items_are_published(database: Database) -> None:
+    add_items(database, {"i": {"a": 1.0, "b": 0.0}})
+    add_attempts(database, [attempt("u", "i", END - timedelta(days=1))])
+    with database.connect() as connection:
+        assert propose_movement(connection, SCALE).why_not == "no items of the scale are published"
+
+
 @pytest.fixture
 def half_a_year(database: Database) -> Database:
     """320 learners answer six items once a week for 28 weeks, while their abilities walk; the last month is done."""

@@ -187,7 +187,7 @@ def test_each_role_does_what_it_is_for_and_no_more(company: Company, shared: Pat
     with served(build_api(Access(TOKEN, None), ledger, 1), [listening]):
         api = Api(f"http://127.0.0.1:{listening.getsockname()[1]}", ledger, Database(service))
         wait_for("it to be ready", lambda: api.is_ready, pause=0.02)
-        ((someone,),) = rooms.rows(database, "SELECT user_id FROM mirt_ability WHERE kind = 'monthly' LIMIT 1")
+        ((someone,),) = rooms.rows(database, "SELECT min(user_id) FROM mirt_ability WHERE kind = 'monthly'")
         assert api.update(str(someone)).status_code == 200
         with ledger.connect() as connection:
             assert connection.execute("SELECT current_schemas(false)").fetchone() == (["irt"],)

@@ -40,8 +40,9 @@ from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
 from services.theta_api.posts import POSTS_PATH
-from tests.helpers.door import ROOT, free_port, served
+from tests.helpers.door import ROOT, served
 from tests.helpers.rooms import copied, folder_store, rows, run_sql
+from tests.testbed.machine import free_port
 from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
@@ -455,7 +456,7 @@ def test_what_was_acknowledged_before_kill_9_is_there_once(settings: Settings, d
     def is_ready() -> bool:
         try:
             return requests.get(f"{url}/ready", timeout=5).status_code == 200
-        except requests.ConnectionError:
+        except requests.RequestException:
             return False
 
     acknowledged: set[str] = set()

@@ -26,10 +26,11 @@ from resources.postgres.schema import upgrade
 from resources.postgres.server_account import surroundings
 from resources.settings import Settings
 from services.theta_api.posts import POSTS_PATH
-from tests.helpers.door import ROOT, free_port
+from tests.helpers.door import ROOT
 from tests.helpers.new_year import Clock
 from tests.helpers.rooms import rows
 from tests.integration.test_posts import HEADERS, TOKEN
+from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
 
@@ -70,7 +71,7 @@ class World:
             make_months_ahead(connection, self.clock.now())
 
     def is_ready(self) -> bool:
-        with suppress(requests.ConnectionError):
+        with suppress(requests.RequestException):
             return requests.get(f"{self.url}/ready", timeout=5).status_code == 200
         return False
 

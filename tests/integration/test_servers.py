@@ -39,10 +39,11 @@ from services.theta_api.app import build_app as theta_api
 from services.theta_api.ledger import Ledger
 from services.theta_client.api import PATH
 from tests.helpers import rooms
-from tests.helpers.door import ROOT, free_port, listening, port_of, served
+from tests.helpers.door import ROOT, listening, port_of, served
 from tests.helpers.prometheus import answer, child
 from tests.integration.test_theta_api import HEADERS, TOKEN
 from tests.testbed.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer
+from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
 from tests.unit.test_metrics import OF_EXPORTER, OF_SERVERS

@@ -33,8 +33,9 @@ from services.theta_api.ledger import Ledger
 from services.theta_client import api as client
 from services.theta_client.api import PATH
 from tests.helpers.databases import READ_ONLY, altered
-from tests.helpers.door import ROOT, free_port, served
+from tests.helpers.door import ROOT, served
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
+from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
 
@@ -348,7 +349,7 @@ def test_the_process_answers_what_has_come_before_it_ends(begun: Database, tmp_p
                 assert "irt_theta_in_flight 1.0" in requests.get(f"http://127.0.0.1:{metrics}/metrics", timeout=30).text
                 child.send_signal(signal.SIGTERM)
             assert asking.result().status_code == 200, asking.result().text
-            assert child.wait(30) in (0, -signal.SIGTERM)
+            assert child.wait(patient(30)) in (0, -signal.SIGTERM)
         finally:
             child.kill()
             child.wait(10)

@@ -47,7 +47,7 @@ def test_a_request_is_a_trace_down_to_its_statements_and_names_nobody(
         listening = socket.create_server(("127.0.0.1", 0))
         with served(theta_app(settings), [listening]):
             url = f"http://127.0.0.1:{port_of(listening)}"
-            wait_for("it to be ready", lambda: requests.get(f"{url}/ready", timeout=5).status_code == 200, pause=0.02)
+            wait_for("it to be ready", lambda: requests.get(f"{url}/ready", timeout=30).status_code == 200, pause=0.02)
             asked = requests.post(url + PATH, json={"user_id": ANN}, headers=HEADERS, timeout=30)
             assert asked.status_code == 200, asked.text
             theta = "/api/seedtest/analysis/irt/theta"

@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.helpers.door import ROOT, free_port
+from tests.helpers.door import ROOT
 from tests.testbed.issuer import ATTACKS, AUDIENCE, ISSUER, ORGANISATION, Issuer, private_key
+from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 
 OTHER = Issuer(key=private_key("RS256", "a stranger's"))
@@ -50,7 +51,7 @@ def running(environment: dict[str, str], folder: Path) -> Iterator[tuple[subproc
                 try:
                     assert requests.get(f"{url}/health", timeout=5).json() == {"status": "ok"}
                     break
-                except requests.ConnectionError:
+                except requests.RequestException:
                     time.sleep(0.05)
             assert child.poll() is None, (folder / "log").read_text("utf-8")
             yield child, url
@@ -74,14 +75,14 @@ def test_it_serves_reads_keys_anew_and_ends(environment: dict[str, str], tmp_pat
         key.write_bytes(OTHER.pem)
         os.utime(key, ns=(before.st_atime_ns, before.st_mtime_ns))
         child.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + patient(10)
         while status(url, others) != 200:
             assert time.monotonic() < deadline, "HUP did not make it read the file"
         assert status(url, sound) == 401
         counted = 'jwt_verifications_total{reason="algorithm",result="refused"}'
         assert counted in requests.get(f"{url}/metrics", timeout=10).text
         child.terminate()
-        assert child.wait(10) in (0, -signal.SIGTERM)
+        assert child.wait(patient(10)) in (0, -signal.SIGTERM)
     log = (tmp_path / "log").read_text("utf-8")
     assert "read the key of" in log
     assert not any(part in log for part in [*sound.split("."), *others.split(".")])

@@ -16,8 +16,9 @@ from websockets.sync.client import connect
 from services.jwt_verifier.app import build_app
 from services.jwt_verifier.keys import PemKey
 from services.jwt_verifier.tokens import ROLES, Role, Rules, Verifier
-from tests.helpers.door import HOST, NGINX, Door, Recorder, bearer, free_port, listening, opened, port_of, served, told
+from tests.helpers.door import HOST, NGINX, Door, Recorder, bearer, listening, opened, port_of, served, told
 from tests.testbed.issuer import ATTACKS, AUDIENCE, ISSUER, MAX_AGE_S, ORGANISATION, UNFIT_FOR_HEADERS, Attack, Issuer
+from tests.testbed.machine import free_port
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("nginx")]
 

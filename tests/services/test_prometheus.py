@@ -19,9 +19,10 @@ import yaml
 
 from resources.settings import Settings
 from services.exporter.families import FAMILIES
-from tests.helpers.door import ROOT, free_port
+from tests.helpers.door import ROOT
 from tests.helpers.prometheus import PATIENCE_S, answer, child
 from tests.helpers.sentences import unsaid
+from tests.testbed.machine import free_port
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("prometheus")]
 PROMETHEUS = ROOT / "deploy" / "prometheus"

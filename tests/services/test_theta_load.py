@@ -19,7 +19,7 @@ import pytest
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
-from tests.helpers.door import free_port
+from tests.testbed.machine import free_port
 from tests.testbed.theta_load import WORK, Answered, Log, compare, cpu_s, load, load_log, memory_mb, servers, some
 
 pytestmark = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import run_sql
+from tests.testbed.machine import lives
 from tests.testbed.spark_cluster import Cluster
 from tests.testbed.stack_harness import Harness, running_stack, wait_for
 
@@ -36,8 +38,11 @@ def sleeping(cluster: Cluster) -> list[str]:
 
 def pythons_of(cluster: Cluster) -> list[psutil.Process]:
     """What executors run in Python."""
-    found = [child for executor in cluster.executors() for child in executor.children(recursive=True)]
-    return [one for one in found if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+    found: list[psutil.Process] = []
+    for executor in cluster.executors():
+        with suppress(psutil.NoSuchProcess):
+            found += executor.children(recursive=True)
+    return [one for one in found if lives(one.pid)]
 
 
 def drivers_on(cluster: Cluster) -> list[int]:

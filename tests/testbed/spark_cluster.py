@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import psutil
 
 from resources.cluster.spark import CODE, answers_at
 from resources.settings import Settings
+from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 
 WORKER_MEMORY = "700m"
@@ -153,12 +153,6 @@ def connect_server(folder: Path) -> Iterator[Settings]:
             kill(child.pid)
         kill(process.pid)
         process.wait(STARTS_WITHIN_S)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def kill(pid: int) -> None:

@@ -133,7 +133,7 @@ rules_strategy = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(rows=rows_strategy, rules=rules_strategy)
 def test_every_attempt_is_judged_as_a_plain_reading_of_the_rules_judges_it(rows: list[dict], rules: Rules) -> None:
     verdict = judge(attempts_of(rows), rules)
@@ -141,7 +141,7 @@ def test_every_attempt_is_judged_as_a_plain_reading_of_the_rules_judges_it(rows:
     assert got == plain_reading(rows, rules)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows=rows_strategy, rules=rules_strategy)
 def test_counts_add_up_and_both_minima_hold_for_what_is_left(rows: list[dict], rules: Rules) -> None:
     attempts = attempts_of(rows)

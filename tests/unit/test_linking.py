@@ -188,7 +188,10 @@ def test_the_constants_follow_each_anchor_as_their_derivatives_say(method: Metho
 
 @pytest.mark.parametrize(
     ("method", "symmetric", "n_new", "n_old"),
-    [*((*criterion, 1000, 1000) for criterion in CRITERIA), *((*criterion, 3000, 400) for criterion in CRITERIA[-2:])],
+    [
+        *((*criterion, 1000, 1000) for criterion in CRITERIA[:-2]),
+        *((*criterion, 3000, 400) for criterion in CRITERIA[-2:]),
+    ],
 )
 def test_standard_errors_are_the_spread_over_simulated_months(
     method: Method, symmetric: bool, n_new: int, n_old: int
@@ -212,7 +215,7 @@ def test_standard_errors_are_the_spread_over_simulated_months(
 
 def test_what_all_items_of_a_fit_have_in_common_is_part_of_the_intercepts_error() -> None:
     rng = np.random.default_rng(3)
-    k, common_sd, n = 20, 0.08, 200
+    k, common_sd, n = 20, 0.08, 100
     shared_error = np.zeros((2 * k, 2 * k))
     shared_error[1::2, 1::2] = common_sd**2
     intercepts, stated, blind, p_values = [], [], [], []
@@ -229,24 +232,24 @@ def test_what_all_items_of_a_fit_have_in_common_is_part_of_the_intercepts_error(
         stated.append(with_joint.intercept_se)
         p_values.append(with_joint.q_p)
         blind.append(link(calibration(new.a, b, blocks), anchors, purify=False).intercept_se)
-    # 200 months: an SD is good to 5 %; three of them
+    # 100 months: an SD is good to 7 %; two of them
     assert np.std(intercepts) == pytest.approx(np.mean(stated), rel=0.15)
     assert np.mean(blind) < 0.5 * np.mean(stated)
-    # the common error moves all anchors together, which is not a disagreement: p is uniform, its mean 0.5 ± 3·0.29/√200
+    # the common error moves all anchors together, which is not a disagreement: p is uniform, its mean 0.5 ± 2·0.29/√100
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.06)
 
 
 def test_q_is_chi_square_when_only_errors_move_the_anchors() -> None:
     rng = np.random.default_rng(8)
-    found = [link(*month(rng), purify=False) for _ in range(400)]
+    found = [link(*month(rng), purify=False) for _ in range(200)]
     q = np.array([f.q for f in found])
     df = found[0].q_df
     assert df == 58
-    # mean df and variance 2·df of a χ², three standard errors of 400 draws, and 3 % below for the curvature of ln a
-    assert 0.97 * df - 3 * np.sqrt(2 * df / 400) < q.mean() < df + 3 * np.sqrt(2 * df / 400)
+    # mean df and variance 2·df of a χ², three standard errors of 200 draws, and 3 % below for the curvature of ln a
+    assert 0.97 * df - 3 * np.sqrt(2 * df / 200) < q.mean() < df + 3 * np.sqrt(2 * df / 200)
     assert q.var() == pytest.approx(2 * df, rel=0.25)
-    # false alarms 1 %: 4 of 400 expected, P(> 11) < 0.002
-    assert sum(f.q_p < 0.01 for f in found) <= 11
+    # false alarms 1 %: 2 of 200 expected, P(> 7) < 0.002
+    assert sum(f.q_p < 0.01 for f in found) <= 7
 
 
 def test_q_is_the_same_whatever_the_method() -> None:
@@ -258,8 +261,8 @@ def test_q_is_the_same_whatever_the_method() -> None:
 
 @pytest.mark.parametrize("k", [7, 10, 30])
 def test_sound_months_pass_and_keep_nearly_all_anchors(k: int) -> None:
-    found = months(150, seed=k, k=k)
-    assert sum(not agree(f) for f in found) <= 7  # up to 3 % of months with few anchors: 4.5 expected, P(> 7) = 0.08
+    found = months(70, seed=k, k=k)
+    assert sum(not agree(f) for f in found) <= 4  # up to 3 % of months with few anchors: 2.1 expected, P(> 4) = 0.06
     assert np.mean([len(f.anchors_dropped) for f in found]) < 0.02 * k
 
 
@@ -268,9 +271,9 @@ def test_sound_months_pass_and_keep_nearly_all_anchors(k: int) -> None:
 
 def test_twelve_of_thirty_anchors_moved_together_do_not_pass() -> None:
     # by .6 at 1000 learners many months look as if all anchors varied, by more than items of one scale do
-    found = months(100, seed=4, moved=12, shift=0.6)
-    assert sum(agree(f) for f in found) <= 8  # 3 % may pass, P(> 8 of 100) < 0.005
-    found = months(60, seed=4, moved=12, shift=0.8, n_new=2000, n_old=2000)
+    found = months(50, seed=4, moved=12, shift=0.6)
+    assert sum(agree(f) for f in found) <= 5  # 3 % may pass, P(> 5 of 50) < 0.004
+    found = months(30, seed=4, moved=12, shift=0.8, n_new=2000, n_old=2000)
     assert not any(agree(f) for f in found)
     named = [set(f.suspects) & set(ids(12)) for f in found]
     assert np.mean([len(some) for some in named]) >= 11  # a month that cannot tell counts 0
@@ -295,11 +298,11 @@ def test_anchors_that_vary_by_more_than_items_of_one_scale_do_not_agree() -> Non
 
 
 def test_one_moved_anchor_of_thirty_is_dropped_and_the_rest_agree() -> None:
-    found = months(100, seed=6, moved=1, shift=0.8)
+    found = months(50, seed=6, moved=1, shift=0.8)
     assert all("item00" in f.anchors_dropped for f in found)
     assert "It lies off the line of the anchors that are kept: b by +0." in found[0].anchors_dropped["item00"]
     assert found[0].suspects["item00"]["parameter"] == "b"
-    assert sum(agree(f) for f in found) >= 95
+    assert sum(agree(f) for f in found) >= 47
     # the constants are as good as without it
     assert np.mean([f.intercept for f in found]) == pytest.approx(INTERCEPT, abs=0.01)
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.testbed.machine import free_port
+
 ROOT = Path(__file__).parents[2]
 GIVEN_UP_S = 30.0
 SERVER = """
@@ -75,18 +77,13 @@ def answer(port: int) -> str:
 @pytest.fixture
 def kept(manager: socket.socket) -> Iterator[tuple[int, int]]:
     """The socket that a server opened, and its port; the server is dead."""
-    port = a_free_port()
+    port = free_port()
     with server(port, manager):
         said, (descriptor,) = what_is_kept(manager)
         assert said == ["FDSTORE=1", "FDNAME=requests"]
         assert answer(port)
     yield descriptor, port
     os.close(descriptor)
-
-
-def a_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def test_what_comes_while_no_server_lives_is_answered_by_the_next_one(
@@ -101,7 +98,7 @@ def test_what_comes_while_no_server_lives_is_answered_by_the_next_one(
 
 def test_another_port_is_another_socket(kept: tuple[int, int], manager: socket.socket) -> None:
     descriptor, _ = kept
-    other = a_free_port()
+    other = free_port()
     with server(other, manager, descriptor):
         assert what_is_kept(manager) == (["FDSTOREREMOVE=1", "FDNAME=requests"], [])
         said, (opened,) = what_is_kept(manager)
@@ -111,7 +108,7 @@ def test_another_port_is_another_socket(kept: tuple[int, int], manager: socket.s
 
 
 def test_a_reload_refuses_nobody(manager: socket.socket) -> None:
-    port = a_free_port()
+    port = free_port()
     with server(port, manager) as process:
         _, (descriptor,) = what_is_kept(manager)
         os.close(descriptor)  # the server keeps it by itself

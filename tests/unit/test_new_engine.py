@@ -24,11 +24,14 @@ from tests.helpers import trial_engine
 
 ROOT = Path(__file__).parents[2]
 IRT = """
+import json, sys
+from typer.testing import CliRunner
 from irt_assets.engines import registry
 from tests.helpers.trial_engine import SPEC
 registry.ENGINES = (*registry.ENGINES, SPEC)
 from irt_assets import cli
-cli.main()
+done = [CliRunner().invoke(cli.app, words) for words in json.loads(sys.argv[1])]
+print(json.dumps([[one.exit_code, one.stdout, one.stderr, str(one.exception)] for one in done]))
 """
 
 
@@ -37,11 +40,11 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, trial_engine.SPEC))
 
 
-def irt(*words: str) -> subprocess.CompletedProcess[str]:
-    """The command line where the line is in the registry's file."""
-    return subprocess.run(
-        [sys.executable, "-c", IRT, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
-    )
+def irt(*commands: list[str]) -> list[tuple[int, str, str, str]]:
+    """Exit code, output, errors and exception of each command where the line is in the registry's file."""
+    program = [sys.executable, "-c", IRT, json.dumps(commands)]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    return [tuple(one) for one in json.loads(done.stdout)]
 
 
 def test_it_is_an_asset_of_the_month_with_its_kind_its_pool_and_its_check() -> None:
@@ -81,16 +84,17 @@ def test_doctor_has_a_row_for_it_and_one_for_what_it_needs(monkeypatch: pytest.M
 
 
 def test_the_command_line_offers_it_and_fits_a_file_by_it(tmp_path: Path) -> None:
-    refused = irt("fit", "none.csv", "--engine", "trail")
-    assert refused.returncode == 2
-    assert "'trial'" in refused.stderr
     file = tmp_path / "answers.csv"
     rows = [[i >> j & 1 for j in range(5)] for i in range(32)] * 3
     file.write_text("\n".join(["a,b,c,d,e", *(",".join(map(str, row)) for row in rows)]))
-    found = irt("fit", str(file), "--engine", "trial", "--model", "1pl", "--json")
-    assert json.loads(found.stdout)["engine"] == "trial", found.stderr
-    other_model = irt("fit", str(file), "--engine", "trial", "--model", "3pl", "--json")
-    assert "the trial engine fits 1pl, 2pl; got model '3pl'" in other_model.stderr
+    refused, found, other_model = irt(
+        ["fit", "none.csv", "--engine", "trail"],
+        ["fit", str(file), "--engine", "trial", "--model", "1pl", "--json"],
+        ["fit", str(file), "--engine", "trial", "--model", "3pl", "--json"],
+    )
+    assert (refused[0], "'trial'" in refused[2]) == (2, True)
+    assert json.loads(found[1])["engine"] == "trial", found
+    assert "the trial engine fits 1pl, 2pl; got model '3pl'" in other_model[3]
 
 
 def test_it_is_in_the_table_of_the_docs() -> None:

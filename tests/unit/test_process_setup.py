@@ -33,14 +33,6 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
-def loaded() -> tuple[dict[str, object], str]:
-    """What a process has become that loads the graph; and what it wrote as errors."""
-    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=patient(120))
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout), done.stderr
-
-
 def test_the_module_of_the_graph_does_nothing_but_build_it() -> None:
     """Imports and functions apart, it builds the graph of the settings, which it names."""
     body = ast.parse(Path(definitions.__file__).read_text("utf-8")).body
@@ -49,22 +41,19 @@ def test_the_module_of_the_graph_does_nothing_but_build_it() -> None:
     assert done == ["SETTINGS = get_settings()", "defs = build_defs(SETTINGS)"]
 
 
-def test_whoever_loads_the_graph_logs_as_we_do_and_is_not_warned_of_what_is_used_knowingly(
-    loaded: tuple[dict[str, object], str],
-) -> None:
-    found, errors = loaded
-    assert {name: found[name] for name in ("dagster", "root", "runs")} == {
+def test_whoever_loads_the_graph_logs_as_we_do_is_not_warned_of_what_is_used_knowingly_and_collects_garbage() -> None:
+    """A Spark driver holds what its JVM made until Python collects it."""
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=patient(120))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.pop("collects") is True
+    assert found == {
         "dagster": [],
         "root": ["_StandardError"],
         "runs": {"log_level": "INFO", "name": "run"},
     }
-    (line,) = errors.splitlines()
+    (line,) = done.stderr.splitlines()
     assert json.loads(line)["message"] == "loaded"
-
-
-def test_garbage_is_collected_again_once_the_graph_is_built(loaded: tuple[dict[str, object], str]) -> None:
-    """A Spark driver holds what its JVM made until Python collects it."""
-    assert loaded[0]["collects"] is True
 
 
 def test_the_daemon_and_the_webserver_log_as_we_do_from_their_instance_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -99,7 +88,8 @@ def test_settings_are_handed_in_below_the_programs() -> None:
         path.relative_to(root).as_posix()
         for room in ("irt_assets", "jobs", "resources", "services")
         for path in (root / room).rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if "get_settings" in (text := path.read_text("utf-8"))
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "get_settings"
     }
     assert readers == set(MAY_READ_SETTINGS)

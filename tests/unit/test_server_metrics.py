@@ -17,7 +17,8 @@ from resources.serving.guard import Guard
 from resources.settings import Settings
 from resources.version import code_version
 from tests.helpers.asgi import ask, echo, open_socket
-from tests.helpers.door import free_port, listening, port_of
+from tests.helpers.door import listening, port_of
+from tests.testbed.machine import free_port
 
 
 def text(registry: metrics.CollectorRegistry) -> str:

@@ -21,7 +21,7 @@ from resources.settings import Settings, get_settings
 from tests.helpers.asgi import ask, echo, open_socket
 from tests.helpers.collector import Receiver, collector, grpc_collector
 from tests.helpers.dagster_private import context_creation_job
-from tests.helpers.door import free_port
+from tests.testbed.machine import free_port
 
 VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
