@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
-from irt_assets.calibration.checks import INVENTORY
-from irt_assets.common.job_names import INVARIANT_REPORT
 from irt_assets.common.run_progress import to_be_repeated, was_repeated
 from irt_assets.invariants.history import resolve_told_by_checks
 from irt_assets.invariants.open_violations import last_backup
@@ -93,7 +91,7 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
     touched = set()
     for record in records:
         event = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
-        if not alerts.silent(event.asset_check_key, (dg.AssetKey(INVARIANT_REPORT),), INVENTORY):
+        if not alerts.silent(event.asset_check_key):
             touched.add((event.asset_check_key, event.partition or ""))
     opened = resolved = 0
     held = {partition for key, partition in touched if key in alerts.GATES}

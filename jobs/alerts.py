@@ -5,13 +5,13 @@ nothing. What does not belong here: cursors (see `alert_sensors`), the outbox, v
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from irt_assets.common.dashboard_pages import month_page
-from irt_assets.common.job_names import LAKE_EQUALS_LOG, documents_name, job_of
+from irt_assets.common.job_names import INVARIANT_REPORT, INVENTORY, LAKE_EQUALS_LOG, documents_name, job_of
 from irt_assets.common.retries import says_held, why_it_failed
 from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, asked_again, materialized_since
 from irt_assets.gates.gates import SET_GATES, held_because
@@ -272,27 +272,17 @@ def schedule_keys(plan: Plan) -> tuple[str, str]:
 def schedule_alert(plan: Plan, late: Lateness) -> Alert | None:
     """The alert of a schedule that did not tick, or that ticked and whose runs did not make the partition; None if it
     works."""
+    partition, (key, made_nothing) = "", schedule_keys(plan)
     if late.silent_since is not None:
-        return _schedule_alert(
-            plan,
-            schedule_keys(plan)[0],
-            f"{plan.name} did not run at {late.silent_since:%Y-%m-%d %H:%M} UTC",
-            "See whether the daemon runs and why the schedule's ticks failed; then launch "
-            f"{plan.job} for what is missing.",
-        )
-    if late.unmade is None:
+        what = f"{plan.name} did not run at {late.silent_since:%Y-%m-%d %H:%M} UTC"
+        see = "See whether the daemon runs and why the schedule's ticks failed"
+        fix = f"{see}; then launch {plan.job} for what is missing."
+    elif late.unmade is not None:
+        partition, key = late.unmade.partition, made_nothing
+        what = f"{plan.asset} of {partition} was not made within 25 hours of {late.unmade.tick:%Y-%m-%d %H:%M} UTC"
+        fix = f"Look at the runs of {plan.job}: they failed, still wait, or go on; then launch it for what is missing."
+    else:
         return None
-    return _schedule_alert(
-        plan,
-        schedule_keys(plan)[1],
-        f"{plan.asset} of {late.unmade.partition} was not made within 25 hours of "
-        f"{late.unmade.tick:%Y-%m-%d %H:%M} UTC",
-        f"Look at the runs of {plan.job}: they failed, still wait, or go on; then launch it for what is missing.",
-        late.unmade.partition,
-    )
-
-
-def _schedule_alert(plan: Plan, key: str, what: str, fix: str, partition: str = "") -> Alert:
     return Alert(
         key=key,
         severity="error",
@@ -346,6 +336,7 @@ def _short(reason: str) -> str:
     return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
 
 
-def silent(key: dg.AssetCheckKey, told_elsewhere: Collection[dg.AssetKey], inventory: str) -> bool:
+def silent(key: dg.AssetCheckKey) -> bool:
     """Checks that repeat what alerts already report: the invariants, and the inventories of months."""
-    return (key.asset_key in told_elsewhere and key.name != LAKE_EQUALS_LOG) or key.name == inventory
+    of_invariants = key.asset_key == dg.AssetKey(INVARIANT_REPORT) and key.name != LAKE_EQUALS_LOG
+    return of_invariants or key.name == INVENTORY

@@ -18,8 +18,8 @@ from sqlalchemy.dialects import postgresql
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 from typer.main import get_command
 
-from irt_assets.calibration.checks import INVENTORY
 from irt_assets.cli import Noun, app
+from irt_assets.common.job_names import INVENTORY
 from irt_assets.definitions import build_defs
 from irt_assets.engines import registry
 from irt_assets.engines.spec import EngineSpec

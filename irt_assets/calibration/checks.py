@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from irt_assets.common.dated import Looked, dated_result, failing_before, partition_check
+from irt_assets.common.job_names import INVENTORY
 from irt_assets.common.partitions import Month, last_complete_month, months_between
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted
@@ -32,7 +33,6 @@ from resources.postgres.database import Database
 
 _log = logging.getLogger(__name__)
 ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
-INVENTORY = "inventory"
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,8 @@ from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.psychometrics.core.errors import breakdowns_explained
 from irt_assets.psychometrics.core.item_models import OtherItems
 from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.options import MAX_SCORE, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.scales import Scale, read_scales

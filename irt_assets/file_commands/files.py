@@ -17,8 +17,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.core.model_families import MAX_SCORE
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.options import MAX_SCORE
 from irt_assets.responses.importing.cells import as_ids, as_text
 from irt_assets.responses.importing.mapping import load_mapping
 from irt_assets.responses.importing.readers import open_source

@@ -14,9 +14,9 @@ from irt_assets.file_commands.files import write_whole
 from irt_assets.file_commands.tables import ParameterTable, parameter_csv
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.model_families import GPCM, MAX_SCORE
+from irt_assets.psychometrics.core.model_families import GPCM
 from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE, Model
 from irt_assets.psychometrics.simulation.scored_items import ScoredItems
 from resources.failures import PermanentFailure
 

@@ -20,8 +20,7 @@ from irt_assets.psychometrics.core.covariances import of_errors
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
-from irt_assets.psychometrics.core.model_families import MAX_SCORE
-from irt_assets.psychometrics.core.options import DEFAULT_MODEL
+from irt_assets.psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE
 from irt_assets.psychometrics.core.program_forms import COLUMNS, form_of, in_metric, parameters_of
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.importing.jsonlines import NotKept, parse

@@ -360,8 +360,6 @@ class LogisticModel(ItemModel):
         return np.stack([-expit(eta), right], axis=2)
 
 
-MAX_SCORE = 20
-"""The highest score of an item."""
 _T, _OF_SCORES = "t", "max_score"
 """What the names of the parameters of scores begin with, and the name under which an item's maximum score is stored."""
 _RARE = 1e-3

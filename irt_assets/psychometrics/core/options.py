@@ -1,4 +1,4 @@
-"""What a caller chooses from: models, distributions of ability and linking methods.
+"""What a caller chooses from: models, maximum scores, distributions of ability and linking methods.
 
 Imports nothing, so that the command line can list them.
 """
@@ -8,6 +8,8 @@ from typing import Literal, get_args
 Model = Literal["rasch", "1pl", "2pl", "3pl", "pcm", "rsm", "gpcm"]
 MODELS: tuple[Model, ...] = get_args(Model)
 DEFAULT_MODEL: Model = "2pl"
+MAX_SCORE = 20
+"""The highest score of an item."""
 Latent = Literal["normal", "histogram"]
 LatentRule = Literal["normal", "histogram", "auto"]
 Occasions = Literal["month", "week"]

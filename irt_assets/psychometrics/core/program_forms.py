@@ -23,7 +23,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.model_families import MAX_SCORE
+from irt_assets.psychometrics.core.options import MAX_SCORE
 
 Form = Literal["mirt", "steps", "parscale", "conquest", "tam"]
 FORMS: tuple[Form, ...] = get_args(Form)

@@ -20,8 +20,7 @@ from psycopg.types.json import Jsonb
 from irt_assets.psychometrics.core import program_forms
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.model_families import MAX_SCORE
-from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.options import MAX_SCORE, Model
 from irt_assets.responses.erased import names_of_erased
 from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.clean import LONGEST_ID, NAMES, Columns

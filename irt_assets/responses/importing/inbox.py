@@ -22,7 +22,7 @@ import yaml
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from irt_assets.psychometrics.core.model_families import MAX_SCORE
+from irt_assets.psychometrics.core.options import MAX_SCORE
 from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, take_rows
 from irt_assets.responses.importing.clean import Limits
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind_attempts, load_mapping, presets

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from irt_assets.psychometrics.core.model_families import MAX_SCORE
+from irt_assets.psychometrics.core.options import MAX_SCORE
 from resources.failures import PermanentFailure
 
 AUTO = "auto"

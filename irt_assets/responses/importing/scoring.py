@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.core.model_families import MAX_SCORE
+from irt_assets.psychometrics.core.options import MAX_SCORE
 from irt_assets.responses.importing.readers import open_source
 from resources.failures import PermanentFailure
 
