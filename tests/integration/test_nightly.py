@@ -34,7 +34,7 @@ from irt_assets.invariants.months import the_nightly_calibration_is_fresh
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.simulation.truth import Truth
-from irt_assets.responses.item_times import ability_times_of_last_night
+from irt_assets.responses.item_times import ability_times_since, item_times
 from irt_assets.responses.scales import change_rules, read_scales
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, rows_of
 from resources.failures import PermanentFailure, TransientFailure
@@ -486,8 +486,8 @@ def test_the_job_of_the_documents_makes_a_night_with_its_check_its_tables_and_it
     assert (shown["dagster/row_count"], times["dagster/row_count"]) == (36, 36)
     with Database(calibrated).connect() as connection:
         (scale,) = read_scales(connection).values()
-        night = ability_times_of_last_night(connection, scale, END)
-    assert (night[0], times["answers with a time"]) == (END, night[1].n.sum())
+        night = item_times(connection, END, ability_times_since(END, scale))
+    assert times["answers with a time"] == night.n.sum()
     assert "| default | 2026-07 | slope |" in str(shown["linking against the last month"])
     assert str(shown[f"plot: nightly b against published ({SCALE})"]).startswith("![")
     logged = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.dagster_event is None]
