@@ -261,11 +261,10 @@ def read_score(
 
 def _score(measure: Measure, user_id: str, responses: Responses) -> Score:
     scores = estimate_by(responses, measure.curves, measure.scale, threads=1)
-    total = with_errors(scores, responses, measure.errors, measure.scale).se_total
-    known = None if total is None or np.isnan(total[0]) else float(total[0])
+    total = with_errors(scores, responses, measure.errors, measure.scale).known_total
     theta, se = float(scores.theta[0]), float(scores.se[0])
     update_id = _update_id(user_id, measure, responses)
-    return Score(theta, se, known, responses.n_responses, _last_of(responses), update_id)
+    return Score(theta, se, total, responses.n_responses, _last_of(responses), update_id)
 
 
 def _last_of(responses: Responses) -> datetime:

@@ -107,8 +107,8 @@ def begin(measure: MeasuredBy, recent: Recent, basis: str) -> Moved:
             standing = Standing(kept, recent.day, basis, n, answers, recent.n_until, recent.recorded_until)
     found = with_errors(scores, responses, errors, measure.scale)
     answers = hash_of_answers(responses.of_rows(late), answers)
-    total = None if found.se_total is None or np.isnan(found.se_total[0]) else float(found.se_total[0])
-    return Moved(float(found.theta[0]), float(found.se[0]), total, responses.n_responses, answers, standing)
+    theta, se = float(found.theta[0]), float(found.se[0])
+    return Moved(theta, se, found.known_total, responses.n_responses, answers, standing)
 
 
 def go_on(measure: MeasuredBy, kept: Standing, recent: Recent, basis: str) -> Moved | None:

@@ -58,6 +58,11 @@ class Scores:
     se: Floats
     se_total: Floats | None = None
 
+    @property
+    def known_total(self) -> float | None:
+        """The `se_total` of a single learner; None where it is not known."""
+        return None if self.se_total is None or np.isnan(self.se_total[0]) else float(self.se_total[0])
+
 
 def score(
     responses: Responses,
