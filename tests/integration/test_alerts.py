@@ -297,7 +297,9 @@ def test_a_channel_that_ends_at_the_very_end_of_its_time_has_answered(settings: 
                 may_end.wait()
 
     try:
-        assert _attempts(channels(with_hook), {"webhook": Messages([asked])}, with_hook, patient(1.0)) == [(asked, None)]
+        assert _attempts(channels(with_hook), {"webhook": Messages([asked])}, with_hook, patient(1.0)) == [
+            (asked, None)
+        ]
     finally:
         may_end.set()
 
