@@ -239,10 +239,12 @@ def _attempts(
     over.set()
     found = [outcomes.get() for _ in range(outcomes.qsize())]
     tried = {(due.alert_id, due.event, due.channel) for due, _ in found}
+    failed = {due.channel for due, error in found if error is not None}
     for messages, thread in threads:
-        if thread.is_alive():
-            unanswered = next(due for due in messages if (due.alert_id, due.event, due.channel) not in tried)
-            found.append((unanswered, f"no answer within {limit_s:.0f} s"))
+        left = [due for due in messages if (due.alert_id, due.event, due.channel) not in tried]
+        # A thread that has told of its last message may live for a moment more.
+        if thread.is_alive() and left and left[0].channel not in failed:
+            found.append((left[0], f"no answer within {limit_s:.0f} s"))
     return found
 
 

@@ -100,8 +100,14 @@ def now() -> datetime:
 
 def not_before_midnight(seconds: float) -> datetime:
     """The time; where the day of UTC ends within so many seconds of an idle machine, the first of the next day."""
+    return not_before("00:00", seconds)
+
+
+def not_before(clock: str, seconds: float) -> datetime:
+    """The time; where the clock (UTC) shows `clock` within so many seconds of an idle machine, when it does."""
     at = datetime.now(UTC)
-    left = datetime.combine(at.date() + timedelta(days=1), datetime.min.time(), UTC) - at
+    due = datetime.fromisoformat(f"{at:%Y-%m-%d}T{clock}+00:00")
+    left = (due if due > at else due + timedelta(days=1)) - at
     if left > timedelta(seconds=patient(seconds)):
         return at
     time.sleep(left.total_seconds())

@@ -20,8 +20,9 @@ from tests.helpers import rooms
 from tests.testbed.stack_harness import ROOT
 
 numbers = count(1)
-OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'irt backup'"
-"""The sessions of pg_dump and pg_restore."""
+OURS = """SELECT count(*) FROM pg_stat_activity
+          WHERE application_name = 'irt backup' AND datname = current_database()"""
+"""The sessions of pg_dump and pg_restore in the database that is asked: other tests have theirs on the same server."""
 OURS_WAIT = f"{OURS} AND wait_event_type = 'Lock'"
 
 

@@ -38,6 +38,7 @@ from tests.helpers.dagster_private import (
     check_run_timeout,
 )
 from tests.helpers.rooms import rows, run_sql
+from tests.helpers.worlds import not_before
 
 pytestmark = pytest.mark.ci
 
@@ -517,6 +518,7 @@ def switched(real_world: World) -> Callable[[InstigatorStatus], InstigatorState]
 def test_a_schedule_that_does_not_tick_is_one_alert_until_it_ticks_and_another_until_its_night_is_made(
     real_world: World, switched: Callable[[InstigatorStatus], InstigatorState]
 ) -> None:
+    not_before("04:00", 30.0)  # when the night before has to be there
     state = switched(InstigatorStatus.RUNNING)
     for _ in range(2):
         assert real_world.tick("alerts_of_schedules") == f"late: {NIGHTLY.name}"

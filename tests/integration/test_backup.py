@@ -90,9 +90,13 @@ def results(settings: Settings, month: str) -> list[list[tuple[Any, ...]]]:
                FROM item_parameter_publication WHERE month = %s ORDER BY 1""",
             [month],
         ),
-        rooms.rows(database, "SELECT item_id, a, b, c, why FROM item_parameter_proposal WHERE month = %s", [month]),
         rooms.rows(
-            database, "SELECT state, n_published, n_proposed, held FROM publication_step WHERE month = %s", [month]
+            database, "SELECT item_id, a, b, c, why FROM item_parameter_proposal WHERE month = %s ORDER BY 1", [month]
+        ),
+        rooms.rows(
+            database,
+            "SELECT state, n_published, n_proposed, held FROM publication_step WHERE month = %s ORDER BY scale_id",
+            [month],
         ),
     ]
 
@@ -354,11 +358,11 @@ def test_a_migration_under_way_ends_the_backup(
         refused(world, tmp_path / "backups", TransientFailure, "Someone has locked a table")
 
 
-def test_a_database_that_goes_away_leaves_nothing(world: Settings, tmp_path: Path, postgres: EmbeddedPostgres) -> None:
+def test_a_database_that_goes_away_leaves_nothing(world: Settings, tmp_path: Path) -> None:
     end = OURS_WAIT.replace("count(*)", "count(pg_terminate_backend(pid))")
 
     def end_pg_dump() -> None:
-        with psycopg.connect(postgres.start(), autocommit=True) as connection:
+        with psycopg.connect(Database(world).url, autocommit=True) as connection:
             wait_for("pg_dump waits", lambda: (connection.execute(end).fetchone() or [0])[0])
 
     other = threading.Thread(target=end_pg_dump)
@@ -373,7 +377,7 @@ def test_a_killed_backup_never_looks_whole(world: Settings, tmp_path: Path, copy
     with held_table(world):
         process = started(world, "backup", "--out", folder)
         try:
-            wait_for("pg_dump waits", lambda: rooms.rows(Database(copy), OURS_WAIT) == [(1,)])
+            wait_for("pg_dump waits", lambda: rooms.rows(Database(world), OURS_WAIT) == [(1,)])
         finally:
             process.kill()
             process.wait(patient(30))
@@ -383,7 +387,7 @@ def test_a_killed_backup_never_looks_whole(world: Settings, tmp_path: Path, copy
     assert FolderPlace(folder).names() == []
     with pytest.raises(PermanentFailure, match="is not a backup"):
         restore(copy, left)
-    wait_for("pg_dump ended", lambda: rooms.rows(Database(copy), OURS) == [(0,)])
+    wait_for("pg_dump ended", lambda: rooms.rows(Database(world), OURS) == [(0,)])
     long_ago = datetime.now(UTC) - timedelta(days=2)
     os.utime(left, (long_ago.timestamp(),) * 2)
     made = back_up(world, folder)

@@ -23,6 +23,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.dagster_private import RemoteRepository, RepositoryHandle, RepositorySnap, freeze_time
+from tests.helpers.worlds import not_before
 from tests.integration.schedule_states import tick
 
 pytestmark = pytest.mark.ci
@@ -154,11 +155,11 @@ def test_every_schedule_has_a_tick_that_can_be_launched(graph: Graph) -> None:
 
 @pytest.mark.parametrize("status", [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.SUCCESS])
 def test_a_job_without_partitions_runs_once_for_a_tick_by_its_schedule_or_its_timer(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus, now: datetime
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
 ) -> None:
     """A person's run is made whenever it is asked for."""
     plan = plan_of("observe_bank")
-    tick = last_tick_before(now, plan)
+    tick = last_tick_before(not_before("00:30", 30.0), plan)  # the plan's time
     by_cron = graph.settings.model_copy(update={"irt_run_key": "observe-bank-29384720"})
     by_hand = graph.settings.model_copy(update={"irt_run_key": "observe-bank-again"})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -44,9 +44,8 @@ class Graph:
 
 
 @pytest.fixture
-def graph(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Graph]:
+def graph(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path, now: datetime) -> Iterator[Graph]:
     """The real graph over answers up to now, first month a year ago."""
-    now = datetime.now(UTC)
     first = (now - timedelta(days=DAYS)).strftime("%Y-%m")
     with (
         copied(postgres.start(), migrated_template, "daily_life", tmp_path) as settings,

@@ -20,6 +20,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.rooms import run_sql
 from tests.integration.sinks import serving
+from tests.testbed.machine import free_port
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +169,7 @@ def test_a_port_in_use_is_told_unless_it_is_a_dagster_ui(tmp_path: Path) -> None
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ui)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Ui)
     with serving(server):
         port = server.server_address[1]
         settings = at_home(tmp_path, irt_ui_port=port)

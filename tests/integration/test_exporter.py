@@ -24,12 +24,21 @@ from resources.alerts.outbox import Alert, open_alert, queue
 from resources.dagster_compat import TickStatus
 from resources.postgres.database import Database
 from resources.settings import Settings
-from services.exporter.app import CACHED_S, StateCollector
+from services.exporter import app
+from services.exporter.app import CACHED_S, STATEMENT_TIMEOUT_MS, StateCollector
 from services.exporter.families import FAMILIES, UP
 from tests.helpers import rooms
 from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus, create_run_for_test
 from tests.helpers.databases import altered
 from tests.integration.schedule_states import switch_on, tick
+from tests.testbed.patience import patient
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No query is given up, however slow the machine is."""
+    monkeypatch.setattr(app, "STATEMENT_TIMEOUT_MS", 120_000)
+
 
 Read = dict[str, dict[tuple[str, ...], float]]
 
@@ -273,7 +282,10 @@ def test_violations_and_when_invariants_and_night_were_made(world: Settings) -> 
         assert found[f"irt_{part}_last_run_timestamp_seconds"] == {(): at.timestamp()}
 
 
-def test_a_query_that_takes_too_long_is_given_up_and_the_rest_is_shown(world: Settings) -> None:
+def test_a_query_that_takes_too_long_is_given_up_and_the_rest_is_shown(
+    world: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "STATEMENT_TIMEOUT_MS", round(patient(STATEMENT_TIMEOUT_MS)))
     with psycopg.connect(Database(world).url) as other:
         other.execute("LOCK TABLE alert_delivery")
         found = read(world)
