@@ -38,13 +38,13 @@ def test_a_killed_restore_leaves_the_database_empty_and_is_run_again(
             connection.execute("CREATE TABLE question ()")
             process = started(copy, "restore", made.address)
             try:
-                wait_for("pg_restore waits", lambda: rooms.rows(Database(world), OURS_WAIT) == [(1,)], 180)
+                wait_for("pg_restore waits", lambda: rooms.rows(Database(copy), OURS_WAIT) == [(1,)], 180)
             finally:
                 process.kill()
                 process.wait(patient(30))
             connection.rollback()
         assert process.returncode == -signal.SIGKILL
-        wait_for("pg_restore ended", lambda: rooms.rows(Database(world), OURS) == [(0,)])
+        wait_for("pg_restore ended", lambda: rooms.rows(Database(copy), OURS) == [(0,)])
         assert rooms.rows(Database(copy), "SELECT FROM pg_tables WHERE schemaname IN ('public', 'dagster')") == []
         assert restore(copy, Path(made.address)) == []
 
