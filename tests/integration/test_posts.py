@@ -431,11 +431,13 @@ def test_during_an_erasure_posts_of_others_go_on_and_the_learners_are_refused(
 
 
 def test_posts_wait_for_the_end_of_an_import_and_not_longer(replicas: list[str], database: Database) -> None:
+    waits = """SELECT FROM pg_locks JOIN pg_database d ON d.oid = database
+               WHERE NOT granted AND datname = current_database()"""
     with ThreadPoolExecutor(1) as pool:
         with database.connect() as connection:
             wait_for_posts(connection)
             asked = pool.submit(post, replicas[0], [attempt(1)])
-            wait_for("the post to wait", lambda: bool(rows(database, "SELECT FROM pg_locks WHERE NOT granted")))
+            wait_for("the post to wait", lambda: bool(rows(database, waits)))
             assert not asked.done()
         assert results(asked.result()) == ["accepted"]
 
