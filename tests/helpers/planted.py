@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.helpers.selection import BASE
-from tests.testbed.patience import VARIABLE
+from tests.testbed.patience import VARIABLE, patient
 
 ROOT = Path(__file__).parents[2]
 CONFTEST = 'pytest_plugins = ["tests.helpers.record", "tests.helpers.selection", "tests.helpers.leftovers"]\n'
@@ -27,5 +27,5 @@ def pytest_of(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=patient(300),
     )

@@ -26,6 +26,7 @@ from services.theta_api.ledger import Ledger
 from services.theta_api.posts import POSTS_PATH
 from tests.helpers.door import served
 from tests.helpers.rooms import copied, rows
+from tests.integration.test_posts import unless_busy
 from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
@@ -78,7 +79,8 @@ def voiding(number: int) -> dict[str, Any]:
 
 def post(url: str, body: Any, **params: str) -> requests.Response:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    return requests.post(url, json=body, headers=headers, params={"as": "xapi"} | params, timeout=patient(30))
+    asked = {"headers": headers, "params": {"as": "xapi"} | params, "timeout": patient(30)}
+    return unless_busy(lambda: requests.post(url, json=body, **asked))
 
 
 def results(answer: requests.Response) -> list[str]:
@@ -141,7 +143,8 @@ def test_lines_and_gzip_are_read_and_a_line_that_is_none_is_refused_without_a_tr
 ) -> None:
     lines = gzip.compress(f'{json.dumps(statement(1))}\n{{"actor": {{"mbox": "mailto:a@b.c"\n'.encode())
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip", "Content-Type": "application/x-ndjson"}
-    answer = requests.post(url, lines, headers=headers, params={"as": "xapi"}, timeout=patient(30))
+    asked = {"headers": headers, "params": {"as": "xapi"}, "timeout": patient(30)}
+    answer = unless_busy(lambda: requests.post(url, lines, **asked))
     assert results(answer) == ["accepted", "bad_json"]
     assert rows(database, """SELECT reason, "row" FROM intake_reject""") == [("bad_json", "")]
 
@@ -150,10 +153,8 @@ def test_what_is_no_statement_at_all_stores_nothing(url: str, database: Database
     for body in ([], 7, "x"):
         assert post(url, body).status_code == 400
     assert post(url, statement(1), **{"as": "caliper"}).status_code == 400
-    assert (
-        requests.post(url, json=statement(1), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30).status_code
-        == 400
-    )
+    asked = {"headers": {"Authorization": f"Bearer {TOKEN}"}, "timeout": patient(30)}
+    assert unless_busy(lambda: requests.post(url, json=statement(1), **asked)).status_code == 400
     query = "SELECT '1' AS id, 'u' AS user_id, 'i' AS item_id, now() AS completed_at, true AS correct"
     with database.connect() as connection:
         store_mapping(connection, "log", "their.table", query, {}, "me")

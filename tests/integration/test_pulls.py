@@ -26,6 +26,7 @@ from resources.settings import Settings
 from tests.helpers.pulled import NAME, POINTS, TABLE, Company, pull, source
 from tests.helpers.rooms import rows
 from tests.helpers.typed import IrtOf
+from tests.testbed.patience import patient
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 LOG = "SELECT attempt_id, user_id, item_id, correct FROM response_log ORDER BY 1"
@@ -282,7 +283,7 @@ def _killed(settings: Settings, where: str, nth: int) -> None:
 def _kill(settings: Settings, where: str, nth: int) -> None:
     process = multiprocessing.get_context("fork").Process(target=_killed, args=(settings, where, nth))
     process.start()
-    process.join(60)
+    process.join(patient(60))
     assert process.exitcode == -signal.SIGKILL
 
 

@@ -151,6 +151,7 @@ def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(
 ) -> None:
     """The daemon gives a run up where it cannot reach the code server, which died together with the worker."""
     run = killed.run()
+    monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(hours=1))
     assert report_again(killed.instance) == []  # it is the daemon's turn
     monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(0))
     for _ in range(4):

@@ -14,6 +14,7 @@ from irt_assets.common import retries
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure, TransientFailure, is_transient
 from resources.postgres.embedded_postgres import EmbeddedPostgres
+from tests.testbed.patience import patient
 
 
 def attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[float]]:
@@ -76,6 +77,6 @@ def test_a_real_server_that_refuses_is_known_by_its_words(guarded: str) -> None:
     right = guarded.format(":right")
     for url in (guarded.format(":wrong"), right.rpartition("/")[0] + "/nowhere", guarded.format("_nobody")):
         with pytest.raises(psycopg.OperationalError) as caught:
-            psycopg.connect(url, connect_timeout=5)
+            psycopg.connect(url, connect_timeout=round(patient(15)))
         assert caught.value.sqlstate is None, "libpq tells by now: read the SQLSTATE instead of the words"
         assert not is_transient(caught.value), str(caught.value)

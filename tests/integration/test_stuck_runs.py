@@ -23,6 +23,7 @@ from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.integration.toy_location import defs
+from tests.testbed.patience import patient
 from tests.testbed.stack_harness import ROOT, wait_for
 
 MONTH = "2026-06"
@@ -176,6 +177,6 @@ with dagster_instance(settings, Database(settings)) as instance:
             ],
         )
         assert cancel_run(runs.instance, sleeping[0]) == "its worker was asked to stop"
-        _, printed = irt.communicate(timeout=60)
+        _, printed = irt.communicate(timeout=patient(60))
     assert runs.status(sleeping[0]) in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE), printed
     assert runs.busy == set()

@@ -54,12 +54,28 @@ def unless_busy(ask: Callable[[], requests.Response]) -> requests.Response:
     return answer
 
 
+def unless_shed(ask: Callable[[], requests.Response]) -> requests.Response:
+    """Asked again where it was turned away before anything was done: a machine that stands still for a moment does
+    that. Any other 503 is the answer."""
+    deadline = time.monotonic() + patient(30)
+    while is_shed(answer := ask()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return answer
+
+
+def is_shed(answer: requests.Response) -> bool:
+    return answer.status_code == 503 and kind(answer)[1] == "shed"
+
+
 class Api:
     def __init__(self, url: str, ledger: Ledger, database: Database) -> None:
         self.url, self.ledger, self.database = url, ledger, database
 
     def update(self, user_id: str, days: int = 365) -> requests.Response:
         return unless_busy(lambda: self.update_at_once(user_id, days))
+
+    def update_unless_shed(self, user_id: str) -> requests.Response:
+        return unless_shed(lambda: self.update_at_once(user_id))
 
     def update_at_once(self, user_id: str, days: int = 365) -> requests.Response:
         content = {"user_id": user_id, "lookback_days": days}
@@ -233,9 +249,11 @@ def test_a_database_that_goes_is_a_503_and_one_that_comes_back_needs_no_restart(
     with running(world) as api:
         before = api.update(user).json()
         with altered(world, "RESET work_mem", "RESET work_mem"):
-            assert api.update_at_once(user).json() == before, "a connection that was lost meanwhile is nobody's trouble"
+            assert api.update_unless_shed(user).json() == before, (
+                "a connection that was lost meanwhile is nobody's trouble"
+            )
         with altered(world, "ALLOW_CONNECTIONS false", "ALLOW_CONNECTIONS true"):
-            answer = api.update_at_once(user)
+            answer = api.update_unless_shed(user)
             assert kind(answer) == (503, "database_away")
             assert int(answer.headers["Retry-After"]) > 0
             assert (api.get("/ready").status_code, api.get("/health").status_code) == (503, 200)
@@ -250,11 +268,12 @@ def test_a_database_that_can_only_be_read_is_a_503_with_the_reason_and_what_only
     add_attempts(begun, [attempt("ann", published_item(begun), END - timedelta(days=1))])
     with running(world) as api:
         with altered(world, *READ_ONLY):
-            answer = api.update_at_once("ann")
+            answer = api.update_unless_shed("ann")
             assert kind(answer) == (503, "database_away")
             assert "can be read and not changed" in answer.json()["detail"]
             assert int(answer.headers["Retry-After"]) > 0
-            assert (api.get("/ready").status_code, api.get("/invariants/history").status_code) == (200, 200)
+            history = unless_shed(lambda: api.get("/invariants/history"))
+            assert (api.get("/ready").status_code, history.status_code) == (200, 200)
         wait_for("it to come back", lambda: api.update("ann").status_code == 200, pause=0.02)
 
 
@@ -265,12 +284,23 @@ def test_a_learner_whom_somebody_else_holds_is_a_503_and_holds_nobody_up(world: 
     with running(world) as api, ThreadPoolExecutor(3) as threads:
         with psycopg.connect(database.url) as other:
             other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("theta", "ann"),))
-            held = [threads.submit(api.update_at_once, "ann") for _ in range(2)]
-            wait_for("both", lambda: "irt_theta_in_flight 2.0" in api.get("/metrics").text, pause=0.02)
-            assert api.update_at_once("bob").status_code == 200
-            kinds = {kind(one.result()) for one in held}
-        assert kinds == {(503, "shed"), (503, "database_away")}
+            kinds: set[tuple[int, str]] = set()
+
+            def asked_for_ann() -> bool:
+                """One waits for the lock, and the other for its turn, unless both are shed before they wait."""
+                held = [threads.submit(api.update_at_once, "ann") for _ in range(2)]
+                wait_for("one", lambda: in_flight(api) or all(one.done() for one in held), pause=0.02)
+                assert api.update_unless_shed("bob").status_code == 200
+                kinds.update(kind(one.result()) for one in held)
+                return kinds >= {(503, "shed"), (503, "database_away")}
+
+            wait_for("both", asked_for_ann)
+        assert {status for status, _ in kinds} == {503}
         assert api.update("ann").status_code == 200
+
+
+def in_flight(api: Api) -> bool:
+    return "irt_theta_in_flight 0.0" not in api.get("/metrics").text
 
 
 def test_where_the_companys_table_is_locked_the_answer_is_a_503_after_two_seconds(world: Settings) -> None:
@@ -286,7 +316,7 @@ def test_where_the_companys_table_is_locked_the_answer_is_a_503_after_two_second
         with database.connect() as theirs:
             theirs.execute("ALTER TABLE theirs ADD COLUMN marked_by text")
             began = time.monotonic()
-            refused = api.update_at_once(someone)
+            refused = api.update_unless_shed(someone)
             assert time.monotonic() - began < patient(3)
             assert kind(refused) == (503, "database_away")
             assert int(refused.headers["Retry-After"]) >= 1
@@ -305,16 +335,27 @@ def test_the_invariants_page_is_what_was_stored(world: Settings) -> None:
                   ('r1', 'exposure', '2026-07', 'i1', false, NULL, '40', '30', 'show it less')""",
     )
     with running(world) as api:
-        latest, history = api.get("/invariants/latest").json(), api.get("/invariants/history").json()
+        latest = unless_busy(lambda: api.get("/invariants/latest")).json()
+        history = unless_busy(lambda: api.get("/invariants/history")).json()
     assert (latest["run"], latest["incomplete"]) == ("r1", [{"invariant": "exposure", "why": "too few"}])
     assert [v["subject"] for v in latest["invariants"][0]["violations"]] == ["i1"]
     assert [(run["run"], run["held"], run["of"]) for run in history["runs"]] == [("r1", 0, 1)]
     assert history["violations"][0]["resolved_at"] is None
 
 
+PATIENT = """
+from services.theta_api import app, ledger
+from services.theta_api.__main__ import main
+ledger.OPTIONS = ledger.OPTIONS.replace(f"_timeout={ledger.STATEMENT_S}s", "_timeout=300s")
+app.LIMIT_S = 300
+main()
+"""
+
+
 @pytest.mark.ci
 def test_the_process_answers_what_has_come_before_it_ends(begun: Database, tmp_path: Path) -> None:
-    """The request waits for a lock, TERM comes, the lock goes: it is answered, and the process ends well."""
+    """The request waits for a lock, TERM comes, the lock goes: it is answered, and the process ends well. Here it may
+    wait longer than elsewhere, as all this may take more than two seconds."""
     add_attempts(begun, [attempt("ann", published_item(begun), datetime.now(UTC) - timedelta(hours=1))])
     port, metrics = free_port(), free_port()
     environment = {
@@ -335,12 +376,15 @@ def test_the_process_answers_what_has_come_before_it_ends(begun: Database, tmp_p
             return False
 
     with (tmp_path / "log").open("wb") as log:
-        child = subprocess.Popen([sys.executable, "-m", "services.theta_api"], env=environment, stderr=log, stdout=log)
+        child = subprocess.Popen([sys.executable, "-c", PATIENT], env=environment, stderr=log, stdout=log)
         try:
             wait_for("it to be ready", lambda: child.poll() is not None or is_ready(), pause=0.02)
             with ThreadPoolExecutor(1) as threads, psycopg.connect(begun.url) as other:
                 other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("theta", "ann"),))
-                asking = threads.submit(requests.post, url + PATH, json={"user_id": "ann"}, headers=HEADERS, timeout=30)
+                asking = threads.submit(
+                    unless_shed,
+                    lambda: requests.post(url + PATH, json={"user_id": "ann"}, headers=HEADERS, timeout=patient(30)),
+                )
                 wait_for(
                     "it came",
                     lambda: "irt_theta_in_flight 1.0" in requests.get(f"{url}/metrics", timeout=30).text,
@@ -352,7 +396,7 @@ def test_the_process_answers_what_has_come_before_it_ends(begun: Database, tmp_p
             assert child.wait(patient(30)) in (0, -signal.SIGTERM)
         finally:
             child.kill()
-            child.wait(10)
+            child.wait(patient(10))
     log = (tmp_path / "log").read_text("utf-8")
     assert "theta: updated in" in log
     assert "ann" not in re.findall(r"\w+", log)
