@@ -100,12 +100,20 @@ def now() -> datetime:
 
 def not_before_midnight(seconds: float) -> datetime:
     """The time; where the day of UTC ends within so many seconds of an idle machine, the first of the next day."""
-    at = datetime.now(UTC)
-    left = datetime.combine(at.date() + timedelta(days=1), datetime.min.time(), UTC) - at
-    if left > timedelta(seconds=patient(seconds)):
-        return at
-    time.sleep(left.total_seconds())
-    return datetime.now(UTC)
+    return not_before(seconds, timedelta(0))
+
+
+def not_before(seconds: float, *times: timedelta) -> datetime:
+    """The time; where one of these times of the day (UTC) comes within so many seconds of an idle machine, it has come
+    by then."""
+    day = timedelta(days=1)
+    while True:
+        at = datetime.now(UTC)
+        of_day = at - datetime.combine(at.date(), datetime.min.time(), UTC)
+        left = min((one - of_day) % day for one in times)
+        if left > timedelta(seconds=patient(seconds)):
+            return at
+        time.sleep(left.total_seconds())
 
 
 @pytest.fixture(scope="session")
