@@ -15,6 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -112,8 +113,10 @@ def kill_while_backfilling(
         kind = rng.choice(KINDS)
         victims = _victims(stack, kind, rng)
         if victims:
-            made.append(Kill(kind, time.time(), tuple(victim.pid for victim in victims)))
-            stack.kill(*victims)
+            with suppress(ProcessLookupError):  # its run has ended meanwhile
+                at = time.time()
+                stack.kill(*victims)
+                made.append(Kill(kind, at, tuple(victim.pid for victim in victims)))
     return made, asked
 
 
