@@ -209,7 +209,11 @@ class Harness:
         return time.monotonic()
 
     def server(self, name: str) -> psutil.Process:
-        return psutil.Process(self.stack.supervisor.children[name].process.pid)
+        """Raises StackError or psutil.NoSuchProcess while it has ended and is not started again yet."""
+        process = self.stack.supervisor.children[name].process
+        if process is None:
+            raise StackError(f"the {name} waits for its next start")
+        return psutil.Process(process.pid)
 
 
 def _group_of(process: psutil.Process) -> int | None:
