@@ -100,18 +100,20 @@ def now() -> datetime:
 
 def not_before_midnight(seconds: float) -> datetime:
     """The time; where the day of UTC ends within so many seconds of an idle machine, the first of the next day."""
-    return not_before("00:00", seconds)
+    return not_before(seconds, timedelta(0))
 
 
-def not_before(clock: str, seconds: float) -> datetime:
-    """The time; where the clock (UTC) shows `clock` within so many seconds of an idle machine, when it does."""
-    at = datetime.now(UTC)
-    due = datetime.fromisoformat(f"{at:%Y-%m-%d}T{clock}+00:00")
-    left = (due if due > at else due + timedelta(days=1)) - at
-    if left > timedelta(seconds=patient(seconds)):
-        return at
-    time.sleep(left.total_seconds())
-    return datetime.now(UTC)
+def not_before(seconds: float, *times: timedelta) -> datetime:
+    """The time; where one of these times of the day (UTC) comes within so many seconds of an idle machine, it has come
+    by then."""
+    day = timedelta(days=1)
+    while True:
+        at = datetime.now(UTC)
+        of_day = at - datetime.combine(at.date(), datetime.min.time(), UTC)
+        left = min((one - of_day) % day for one in times)
+        if left > timedelta(seconds=patient(seconds)):
+            return at
+        time.sleep(left.total_seconds())
 
 
 @pytest.fixture(scope="session")

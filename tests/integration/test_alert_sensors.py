@@ -518,7 +518,7 @@ def switched(real_world: World) -> Callable[[InstigatorStatus], InstigatorState]
 def test_a_schedule_that_does_not_tick_is_one_alert_until_it_ticks_and_another_until_its_night_is_made(
     real_world: World, switched: Callable[[InstigatorStatus], InstigatorState]
 ) -> None:
-    not_before("04:00", 30.0)  # when the night before has to be there
+    not_before(30.0, timedelta(hours=4))  # when the night before has to be there
     state = switched(InstigatorStatus.RUNNING)
     for _ in range(2):
         assert real_world.tick("alerts_of_schedules") == f"late: {NIGHTLY.name}"

@@ -159,7 +159,7 @@ def test_a_job_without_partitions_runs_once_for_a_tick_by_its_schedule_or_its_ti
 ) -> None:
     """A person's run is made whenever it is asked for."""
     plan = plan_of("observe_bank")
-    tick = last_tick_before(not_before("00:30", 30.0), plan)  # the plan's time
+    tick = last_tick_before(not_before(30.0, timedelta(minutes=30)), plan)  # the plan's time
     by_cron = graph.settings.model_copy(update={"irt_run_key": "observe-bank-29384720"})
     by_hand = graph.settings.model_copy(update={"irt_run_key": "observe-bank-again"})
 

@@ -129,7 +129,6 @@ def every_job_ran(daily: Daily) -> None:
 
 
 def test_a_job_waits_for_a_database_that_restarts_while_it_writes(daily: Daily) -> None:
-    assert daily.run(CHEAPEST).success
     restarts_while_writing(daily, CHEAPEST)
 
 
@@ -142,6 +141,7 @@ def test_so_does_every_other(daily: Daily, job: str) -> None:
 
 def restarts_while_writing(daily: Daily, job: str) -> None:
     table, _ = JOBS[job]
+    assert daily.run(job).success, "others may have written to its table since it ran"
     before = daily.contents(table)
     assert before
     with ThreadPoolExecutor(1) as other, daily.closed_gate():

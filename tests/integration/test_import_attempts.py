@@ -549,7 +549,7 @@ def test_readers_do_not_wait_for_an_import(
     def add_and_look(*args: Any) -> None:
         add_answers(*args)
         with database.connect() as connection:
-            connection.execute("SET statement_timeout = '5s'")
+            connection.execute("SET lock_timeout = '5s'")
             seen.extend(connection.execute("SELECT count(*) FROM attempt").fetchall())
 
     monkeypatch.setattr(Staging, "add_answers", add_and_look)

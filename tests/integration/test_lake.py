@@ -324,6 +324,7 @@ def test_a_check_compares_the_lake_with_the_log_where_there_is_a_lake(
     )
 
 
+@pytest.mark.usefixtures("now")
 def test_the_nightly_observation_writes_the_days_that_are_over_to_the_lake(
     logged: Database, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:

@@ -20,12 +20,13 @@ from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.observed_days import look_again
 from irt_assets.responses.snapshot import take_snapshot
-from jobs.late_answers_cursor import Memory
+from jobs.late_answers_cursor import CLOSED_AFTER, Memory
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, rows, run_sql
+from tests.helpers.worlds import not_before
 from tests.testbed.small_world import last_months
 
 NOON = timedelta(hours=12)
@@ -108,6 +109,12 @@ class World:
 
 
 @pytest.fixture
+def now() -> datetime:
+    """The time; while the test lasts no day ends, and no night begins."""
+    return not_before(30.0, timedelta(0), CLOSED_AFTER)
+
+
+@pytest.fixture
 def world(settings: Settings, now: datetime) -> Iterator[World]:
     with dg.DagsterInstance.ephemeral() as instance:
         yield World(settings, instance, now)
@@ -182,7 +189,7 @@ def test_answers_that_arrive_in_time_ask_for_nothing(world: World) -> None:
     world.make_weeks([week_of(world.now - timedelta(days=1)), week_of(world.now)])
     world.make_months(*world.months)
     assert world.tick() == {}
-    world.arrive(attempt("u1", "q1", world.now - timedelta(seconds=1)))
+    world.arrive(attempt("u1", "q1", world.now))
     assert world.tick() == {}
 
 
@@ -232,7 +239,13 @@ def test_a_month_that_cannot_be_read_in_time_is_taken_to_have_changed(
     monkeypatch.setattr(
         "jobs.late_sensor.changed_hash", lambda connection, month: connection.execute("SELECT pg_sleep(9)")
     )
-    monkeypatch.setattr("jobs.late_sensor.SECONDS_A_TICK", 1)
+
+    def nothing_is_under_way(_instance: dg.DagsterInstance) -> set[str]:
+        """What is asked last before months are compared, for which there is a second left."""
+        monkeypatch.setattr("jobs.late_sensor.SECONDS_A_TICK", 1)
+        return set()
+
+    monkeypatch.setattr("jobs.late_sensor.unsettled_months", nothing_is_under_way)
     made.arrive(attempt("u1", "q3", Month(made.months[1]).start + NOON))
     assert made.at_night()["monthly_calibration"] == [made.months[1]]
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from irt_assets.decisions.withdrawal import restore, withdraw
+from irt_assets.decisions.withdrawal import SOONEST, restore, withdraw
 from jobs import own_copies
 from jobs.own_copies import own_tables
 from resources.doctor import Finding, diagnose
@@ -16,6 +16,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.typed import Irt, IrtOf
+from tests.helpers.worlds import not_before
 
 COMPANY = """
     CREATE SCHEMA company;
@@ -66,6 +67,12 @@ class Copies:
 def typed(settings: Settings, database: Database, irt: IrtOf) -> Irt:
     run_sql(database, COMPANY)
     return irt(settings)
+
+
+@pytest.fixture
+def now() -> datetime:
+    """The time; while the test lasts the next day stays the soonest on which an item is retired."""
+    return not_before(30.0, timedelta(days=1) - SOONEST, timedelta(0))
 
 
 @pytest.fixture
@@ -150,6 +157,7 @@ def test_a_new_item_arrives(copies: Copies) -> None:
     assert copies.changes["question"] > before
 
 
+@pytest.mark.usefixtures("now")
 def test_a_vanished_item_is_retired_and_never_deleted_and_active_when_it_is_back(copies: Copies) -> None:
     said = copies.tick("DELETE FROM company.items WHERE id = 2")
     assert "1 retired, 0 active again" in said
@@ -174,8 +182,7 @@ def test_an_item_is_retired_in_the_last_minute_of_a_day_too(copies: Copies, monk
     assert [str(day) for (day,) in copies.rows("SELECT effective_from::date FROM item_status")] == ["2030-03-03"]
 
 
-def test_what_a_person_decided_on_an_items_use_stays(copies: Copies) -> None:
-    now = datetime.now(UTC)
+def test_what_a_person_decided_on_an_items_use_stays(copies: Copies, now: datetime) -> None:
     withdraw(copies.database, ["1"], by="Kim", reason="leaked", now=now)
     copies.cursor = None
     assert "0 retired, 0 active again" in copies.tick()

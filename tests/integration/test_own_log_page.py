@@ -21,6 +21,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.databases import template_copy
 from tests.helpers.typed import Irt, IrtOf
+from tests.helpers.worlds import not_before_midnight
 from tests.helpers.written_commands import ROOT, fenced_blocks, logical_lines, simple_commands
 from tests.testbed.patience import patient
 
@@ -40,7 +41,7 @@ def home(
 ) -> Iterator[Settings]:
     """Settings of an empty home; commands are typed in the folder that holds it."""
     monkeypatch.chdir(tmp_path)
-    first = demo_scenario(datetime.now(UTC)).months[0]
+    first = demo_scenario(not_before_midnight(60.0)).months[0]
     with template_copy(postgres, migrated_template, tmp_path / "own", irt_first_month=first, irt_threads=1) as settings:
         yield settings
 

@@ -23,7 +23,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -32,9 +32,11 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
+import psutil
 import requests
 from pydantic import SecretStr
 
+from irt_assets.servers.claims import StackError
 from resources.postgres import embedded_postgres
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -163,8 +165,12 @@ class Servers:
         self.start_api()
 
     def kill_daemon(self) -> None:
-        daemon = wait_for("a daemon", lambda: self.stack.server("daemon"))
-        self.stack.kill(daemon)
+        def daemon() -> psutil.Process | None:
+            with suppress(StackError, psutil.NoSuchProcess):
+                return self.stack.server("daemon")
+            return None
+
+        self.stack.kill(wait_for("a daemon", daemon))
 
     def kill_postgres(self) -> None:
         """What `pg_ctl restart -m immediate` does."""

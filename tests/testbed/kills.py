@@ -15,6 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -112,8 +113,10 @@ def kill_while_backfilling(
         kind = rng.choice(KINDS)
         victims = _victims(stack, kind, rng)
         if victims:
-            made.append(Kill(kind, time.time(), tuple(victim.pid for victim in victims)))
-            stack.kill(*victims)
+            with suppress(ProcessLookupError):  # its run has ended meanwhile
+                at = time.time()
+                stack.kill(*victims)
+                made.append(Kill(kind, at, tuple(victim.pid for victim in victims)))
     return made, asked
 
 
@@ -273,7 +276,8 @@ def left_behind(stack: Harness) -> list[str]:
     with stack.database.connect() as connection:
         queries = {
             "sessions that hold a transaction open": """SELECT count(*) FROM pg_stat_activity
-                WHERE pid <> pg_backend_pid() AND state LIKE 'idle in transaction%%' AND application_name = 'irt'""",
+                WHERE pid <> pg_backend_pid() AND state LIKE 'idle in transaction%%' AND application_name = 'irt'
+                  AND state_change < now() - interval '10 s'""",
             "months with two fits in use": """SELECT count(*) FROM (SELECT 1 FROM mirt_fit_meta
                 WHERE superseded_at IS NULL GROUP BY scale_id, kind, window_start, engine HAVING count(*) > 1) two""",
             "months with two snapshots in use": """SELECT count(*) FROM (SELECT 1 FROM scored_snapshot

@@ -37,7 +37,7 @@ from tests.testbed.patience import patient
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "irt_assets"}
 FINISHED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
-QUEUE_IS_LOOKED_AT = "Priority sorting"
+QUEUE_IS_LOOKED_AT = b"Priority sorting"
 """What Dagster's daemon logs each time."""
 T = TypeVar("T")
 
@@ -129,7 +129,7 @@ class Harness:
         log = self.stack.logs / "daemon.log"
 
         def looks() -> int:
-            return log.read_text().count(QUEUE_IS_LOOKED_AT)
+            return log.read_bytes().count(QUEUE_IS_LOOKED_AT)
 
         wanted = looks() + times
         wait_for("the daemon to look at its queue", lambda: looks() >= wanted)
@@ -193,15 +193,27 @@ class Harness:
         ]
 
     def kill(self, *victims: psutil.Process) -> float:
-        """SIGKILL all victims at once; the time it happened."""
-        for victim in victims:  # none may notice that another is gone
-            os.kill(victim.pid, signal.SIGSTOP)
+        """SIGKILL all victims at once; the time it happened. None is killed where one has ended by itself
+        (ProcessLookupError)."""
+        stopped: list[psutil.Process] = []
+        try:
+            for victim in victims:  # none may notice that another is gone
+                os.kill(victim.pid, signal.SIGSTOP)
+                stopped.append(victim)
+        except ProcessLookupError:
+            for victim in stopped:
+                os.kill(victim.pid, signal.SIGCONT)
+            raise
         for victim in victims:
             os.kill(victim.pid, signal.SIGKILL)
         return time.monotonic()
 
     def server(self, name: str) -> psutil.Process:
-        return psutil.Process(self.stack.supervisor.children[name].process.pid)
+        """Raises StackError or psutil.NoSuchProcess while it has ended and is not started again yet."""
+        process = self.stack.supervisor.children[name].process
+        if process is None:
+            raise StackError(f"the {name} waits for its next start")
+        return psutil.Process(process.pid)
 
 
 def _group_of(process: psutil.Process) -> int | None:
