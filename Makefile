@@ -49,7 +49,7 @@ lint: venv
 # computes while others wait for the database. What lint finds ends it all after the unit tests, which run meanwhile.
 TIER := $(if $(ALL),,$(if $(CI),and not long,and not long and not ci))
 FOLDERS := $(if $(CI)$(ALL),tests/deploy $(wildcard tests/bare) tests/ui tests/spark) tests/integration tests/engines tests/services
-PYTEST = $(BIN)/pytest --quiet $(if $(ALL),,--changed)
+PYTEST = $(BIN)/pytest --quiet $(if $(ALL),--hypothesis-profile=new,--changed)
 COVER = $(if $(ALL),--cov --cov-append --cov-report=)
 SUBMAKE = $(MAKE) --no-print-directory
 timed = @began=$$(date +%s); $(2); status=$$?; took=$$(($$(date +%s) - began)); \

@@ -23,9 +23,12 @@ from resources.settings import KUBERNETES, Settings, get_settings
 from tests.helpers.databases import empty_template, run_folder, server_of_the_run, template_copy
 from tests.testbed import patience
 
-# How long an example takes says how busy the machine is.
-hypothesis.settings.register_profile("untimed", deadline=None)
-hypothesis.settings.load_profile("untimed")
+# The same examples each time; `--hypothesis-profile=new` looks for others. How long one takes says how busy the machine
+# is.
+untimed = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("new", untimed, derandomize=False)
+hypothesis.settings.register_profile("same", untimed, derandomize=True, database=None)
+hypothesis.settings.load_profile("same")
 
 # As in `cli.main`: where the tests run in the background, Dagster's copiers of output would ignore SIGTERM.
 signal.signal(signal.SIGINT, signal.default_int_handler)

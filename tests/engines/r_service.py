@@ -81,7 +81,10 @@ def running(folder: Path, port: int | None = None, **settings: Any) -> Iterator[
         yield service
     finally:
         process.terminate()
-        process.wait(patient(10))
+        try:
+            process.wait(patient(10))
+        finally:
+            process.kill()
 
 
 def _wait_for(service: Running) -> None:

@@ -27,6 +27,7 @@ from irt_assets.psychometrics.core.errors import DisconnectedDesignError
 from irt_assets.psychometrics.core.models import Responses
 from resources.settings import Settings
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
+from tests.testbed.patience import patient
 
 pytestmark = [pytest.mark.ci, WHERE_ENGINES_CHANGE]
 
@@ -128,8 +129,8 @@ def test_what_the_engine_refuses_is_refused_with_its_own_error() -> None:
 @pytest.mark.parametrize(
     ("engine", "seconds", "error", "said"),
     [
-        (Segfaulting(), 60, EngineCrashedError, "engine pymc crashed .SIGSEGV"),
-        (Failing(), 60, EngineCrashedError, "RuntimeError: something nobody foresaw"),
+        (Segfaulting(), patient(60), EngineCrashedError, "engine pymc crashed .SIGSEGV"),
+        (Failing(), patient(60), EngineCrashedError, "RuntimeError: something nobody foresaw"),
         (Hanging(), 5, EngineTimeoutError, "engine pymc had not ended after 5 seconds"),
     ],
     ids=["crash", "fault", "hang"],

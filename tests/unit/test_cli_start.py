@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 from irt_assets.cli import NOUNS
+from tests.testbed.patience import patient
 
 NOT_FOR_STATUS = {
     *(
@@ -28,7 +29,8 @@ HEAVY = {"dagster", "numpy", "pandas", "psycopg", "pyarrow", "pydantic", "scipy"
 
 
 def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-c", program, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=patient(60))
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -13,6 +13,7 @@ from irt_assets.engines.r_engines import REngine
 from irt_assets.engines.spec import PythonPackage
 from resources.failures import PermanentFailure
 from resources.settings import Settings
+from tests.testbed.patience import patient
 
 PLAIN = Settings(_env_file=None)
 
@@ -31,7 +32,8 @@ def test_an_unknown_engine_is_refused_with_the_known_ones() -> None:
 
 def test_reading_every_spec_imports_nothing_slow() -> None:
     program = "import sys, irt_assets.engines.registry; print(*sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    command = [sys.executable, "-c", program]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=patient(60))
     imported = {name.partition(".")[0] for name in ran.stdout.split()}
     assert not {"numpy", "pyarrow", "pydantic", "pymc", "requests", "rpy2"} & imported
 

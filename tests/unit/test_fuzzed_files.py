@@ -37,7 +37,7 @@ def fuzzed(files_of_each: int, drawn: st.SearchStrategy[Any]) -> Callable[[Any],
     common["phases"] = set(Phase) - {Phase.explain}
     lengths = {
         "quick": settings(max_examples=files_of_each, derandomize=True, database=None, **common),
-        "thorough": settings(max_examples=10 * files_of_each, **common),
+        "thorough": settings(max_examples=10 * files_of_each, derandomize=False, **common),
     }
 
     def mark(test: Callable[[Any], None]) -> Callable[[str], None]:

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from resources.serving import service
 from resources.serving.listening import listening
+from tests.testbed.patience import patient
 
 LIMIT_S = 0.3
 PROMISED = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1234"
@@ -38,16 +39,16 @@ def test_a_connection_without_a_whole_request_is_closed(http: str, monkeypatch: 
     config = uvicorn.Config(app, http=http, log_config=None, lifespan="off", timeout_keep_alive=60)
     server = service.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.dup()]})
-    thread.start()
     try:
         with ExitStack() as open_ones:
-            began = time.monotonic()
             slow, *half_open = [
-                open_ones.enter_context(socket.create_connection(listener.getsockname(), timeout=10))
+                open_ones.enter_context(socket.create_connection(listener.getsockname(), timeout=patient(10)))
                 for _ in range(1 + len(PARTS))
             ]
             for asker, sent in zip((slow, *half_open), (SLOW, *PARTS), strict=True):
                 asker.sendall(sent)
+            began = time.monotonic()
+            thread.start()  # now, as a test that pauses between two of these lines would pass for a slow asker
             for asker in half_open:
                 while asker.recv(4096):
                     pass
@@ -55,5 +56,6 @@ def test_a_connection_without_a_whole_request_is_closed(http: str, monkeypatch: 
             assert slow.recv(4096).startswith(b"HTTP/1.1 200")
     finally:
         server.should_exit = True
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
         listener.close()

@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.testbed.machine import free_port
+from tests.testbed.patience import patient
 
 ROOT = Path(__file__).parents[2]
-GIVEN_UP_S = 30.0
+GIVEN_UP_S = patient(30.0)
 SERVER = """
 import os, sys, time
 if sys.argv[2:]:  # what systemd does for a process that it starts

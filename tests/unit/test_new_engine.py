@@ -21,6 +21,7 @@ from resources import r_runtime
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from tests.helpers import trial_engine
+from tests.testbed.patience import patient
 
 ROOT = Path(__file__).parents[2]
 IRT = """
@@ -43,7 +44,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 def irt(*commands: list[str]) -> list[tuple[int, str, str, str]]:
     """Exit code, output, errors and exception of each command where the line is in the registry's file."""
     program = [sys.executable, "-c", IRT, json.dumps(commands)]
-    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True, timeout=patient(120))
     return [tuple(one) for one in json.loads(done.stdout)]
 
 

@@ -28,10 +28,17 @@ from resources.serving.service_manager import (
     service_fault,
 )
 from resources.settings import Settings
+from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 
 GIVEN_UP_S = 10.0
 WATCHDOG_USEC = "100000"
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is asked answers in its own time: it shares the processor with all other tests."""
+    monkeypatch.setattr(service_manager, "PATIENCE_S", patient(GIVEN_UP_S))
 
 
 class Ending(threading.Thread):
@@ -47,7 +54,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         path = str(tmp_path / "notify")
         listening.bind(path if request.param == "a file" else f"\0{path}")
-        listening.settimeout(GIVEN_UP_S)
+        listening.settimeout(patient(GIVEN_UP_S))
         monkeypatch.setattr(service_manager, "threading", SimpleNamespace(Thread=Ending))
         monkeypatch.setenv("NOTIFY_SOCKET", path if request.param == "a file" else f"@{path}")
         yield listening
@@ -110,7 +117,7 @@ def test_a_service_that_says_it_is_not_well_is_not_dead() -> None:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Unwell)
+    server = HTTPServer(("127.0.0.1", free_port()), Unwell)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{server.server_port}"
@@ -213,7 +220,7 @@ def test_a_service_is_probed_where_it_was_told_to_listen(
 
 
 def test_on_the_loopback_address_nobody_answers_for_a_service_that_listens_elsewhere() -> None:
-    with HTTPServer(("127.0.0.2", 0), Well) as server:
+    with HTTPServer(("127.0.0.2", free_port()), Well) as server:
         settings = Settings(irt_exporter_metrics_port=server.server_address[1], _env_file=None)
         assert str(service_fault("exporter", settings)).startswith("nothing answers at http://127.0.0.1:")
 

@@ -19,6 +19,7 @@ from resources.postgres.database import Database
 from resources.postgres.database_url import GIVES_UP
 from resources.serving.logs import without_password
 from resources.settings import Settings, get_settings, names_read, names_set, private_home, write_env_file
+from tests.testbed.patience import patient
 
 
 def test_nothing_set_gives_the_documented_defaults(tmp_path: Path) -> None:
@@ -287,7 +288,7 @@ def test_importing_the_resources_connects_to_nothing_and_writes_nothing(tmp_path
     modules = ["doctor", "files.object_store", "postgres.embedded_postgres", "postgres.schema", "postgres.warehouse"]
     code = "import socket; socket.socket.connect = None; import " + ", ".join(f"resources.{name}" for name in modules)
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=patient(60))
     assert list(tmp_path.iterdir()) == []
 
 
