@@ -466,7 +466,7 @@ def test_without_the_downward_api_a_run_fails_with_what_to_set(
 
 
 def test_an_api_server_that_accepts_and_says_nothing_is_away(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kubernetes_launcher, "PATIENCE_S", (0.2, 0.2))
     run_id = cluster.started()
+    monkeypatch.setattr(kubernetes_launcher, "PATIENCE_S", (0.2, 0.2))
     monkeypatch.setattr(ApiServer, "answer", lambda *_: time.sleep(1) or (200, {}))
     assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTED

@@ -107,7 +107,8 @@ def installation(
     postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Installation]:
     home = tmp_path_factory.mktemp("servers")
-    with rooms.copied(postgres.start(), migrated_template, "servers", home) as settings:
+    with rooms.copied(postgres.start(), migrated_template, "servers", home) as copied:
+        settings = copied.model_copy(update={"irt_schedules": "stopped"})
         database = Database(settings)
         ports = {name: str(free_port()) for name in ("IRT_UI_PORT", *(name for name, _ in METRICS_PORTS.values()))}
         environment = {**os.environ, **instance_environment(settings, database), **ports}
