@@ -101,11 +101,13 @@ def now() -> datetime:
 def not_before_midnight(seconds: float) -> datetime:
     """The time; where the day of UTC ends within so many seconds of an idle machine, the first of the next day."""
     at = datetime.now(UTC)
-    left = datetime.combine(at.date() + timedelta(days=1), datetime.min.time(), UTC) - at
-    if left > timedelta(seconds=patient(seconds)):
+    midnight = datetime.combine(at.date() + timedelta(days=1), datetime.min.time(), UTC)
+    if midnight - at > timedelta(seconds=patient(seconds)):
         return at
-    time.sleep(left.total_seconds())
-    return datetime.now(UTC)
+    while at < midnight:  # once is too short where the clock is set meanwhile
+        time.sleep((midnight - at).total_seconds())
+        at = datetime.now(UTC)
+    return at
 
 
 @pytest.fixture(scope="session")

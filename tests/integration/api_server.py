@@ -17,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import yaml
 
+from tests.testbed.machine import free_port
+
 NAMESPACE = "seedtest"
 KINDS = {"jobs": ("batch/v1", "Job"), "pods": ("v1", "Pod")}
 
@@ -35,14 +37,13 @@ class ApiServer:
     requests: list[tuple[str, str]] = field(default_factory=list)
     answers: int = 0
     loses_answers: bool = False
-    port: int = 0
+    port: int = field(default_factory=free_port)
     _server: ThreadingHTTPServer | None = None
 
     def start(self) -> None:
         """On the port that it had before."""
         self._server = ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
         self._server.daemon_threads = True
-        self.port = self._server.server_port
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -37,7 +37,7 @@ from tests.testbed.patience import patient
 ROOT = Path(__file__).resolve().parents[2]
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "irt_assets"}
 FINISHED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
-QUEUE_IS_LOOKED_AT = "Priority sorting"
+QUEUE_IS_LOOKED_AT = b"Priority sorting"
 """What Dagster's daemon logs each time."""
 T = TypeVar("T")
 
@@ -129,7 +129,7 @@ class Harness:
         log = self.stack.logs / "daemon.log"
 
         def looks() -> int:
-            return log.read_text().count(QUEUE_IS_LOOKED_AT)
+            return log.read_bytes().count(QUEUE_IS_LOOKED_AT)
 
         wanted = looks() + times
         wait_for("the daemon to look at its queue", lambda: looks() >= wanted)
@@ -188,20 +188,33 @@ class Harness:
         groups = {process.pid for process in self.stack.supervisor.started}
         return [
             process
-            for process in psutil.process_iter(["name"])
-            if process.info["name"] == run_workers.NAME and _group_of(process) in groups
+            for process in psutil.process_iter(["name", "status"])
+            if process.info["name"] == run_workers.NAME
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+            and _group_of(process) in groups
         ]
 
     def kill(self, *victims: psutil.Process) -> float:
-        """SIGKILL all victims at once; the time it happened."""
-        for victim in victims:  # none may notice that another is gone
-            os.kill(victim.pid, signal.SIGSTOP)
-        for victim in victims:
-            os.kill(victim.pid, signal.SIGKILL)
+        """SIGKILL all victims at once, but for those that have just ended; the time it happened."""
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # none may notice that another is gone
+            for victim in victims:
+                with suppress(ProcessLookupError):
+                    os.kill(victim.pid, number)
         return time.monotonic()
 
     def server(self, name: str) -> psutil.Process:
-        return psutil.Process(self.stack.supervisor.children[name].process.pid)
+        """The process of a server; one that died may still be on its way back."""
+        return wait_for(f"the {name}", lambda: self.running(name))
+
+    def running(self, name: str) -> psutil.Process | None:
+        """As `server`, if it lives now."""
+        process = self.stack.supervisor.children[name].process
+        if process is None or process.poll() is not None:
+            return None
+        try:
+            return psutil.Process(process.pid)
+        except psutil.NoSuchProcess:
+            return None
 
 
 def _group_of(process: psutil.Process) -> int | None:
@@ -232,6 +245,7 @@ def running_stack(settings: Settings, module: str, daemon: str = DAEMON) -> Iter
             def supervise() -> None:
                 while not ended.wait(0.5):
                     stack.supervise()
+                stack.stop()  # here, as what this thread has started is killed at its end
 
             supervisor = threading.Thread(target=supervise)
             supervisor.start()
@@ -239,7 +253,6 @@ def running_stack(settings: Settings, module: str, daemon: str = DAEMON) -> Iter
                 yield Harness(settings, database, stack, instance)
             finally:
                 ended.set()
-                stack.stop()
                 supervisor.join()
     finally:
         if path is None:
