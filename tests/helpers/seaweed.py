@@ -105,7 +105,7 @@ class SeaweedFS:
 
     def keeps(self, content: bytes) -> bool:
         """Whether it holds `content` on its disk as it was sent."""
-        return any(content in file.read_bytes() for file in self.folder.rglob("*") if file.is_file())
+        return any(content in _content(file) for file in self.folder.rglob("*") if file.is_file())
 
     def _started(self) -> bool:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -164,6 +164,14 @@ class SeaweedFS:
                 return True
         except (urllib.error.URLError, OSError):
             return False
+
+
+def _content(file: Path) -> bytes:
+    """Nothing where the server has just removed it."""
+    try:
+        return file.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _dies_with_its_parent() -> None:
