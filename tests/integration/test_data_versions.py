@@ -23,6 +23,7 @@ from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
+from tests.helpers.databases import WORKER
 from tests.helpers.rooms import rows, run_sql
 from tests.testbed.partitions import ensure_month_partitions
 
@@ -307,19 +308,20 @@ def test_merged_changes_have_the_same_sums(look: Look) -> None:
 @pytest.mark.parametrize("path", ["public", "exam, pg_catalog, public"])
 def test_a_role_that_may_only_add_answers_is_counted(look: Look, path: str) -> None:
     """Also with a search path of its own, on which other functions come before those that the triggers call."""
+    role = f"adds_only_{WORKER}"  # roles are the server's, which workers share
     look()
     look.autocommit(
-        "DROP ROLE IF EXISTS exam_service",
-        "CREATE ROLE exam_service",
-        "GRANT SELECT, INSERT ON response_log TO exam_service",
-        "CREATE SCHEMA exam AUTHORIZATION exam_service",
+        f"DROP ROLE IF EXISTS {role}",
+        f"CREATE ROLE {role}",
+        f"GRANT SELECT, INSERT ON response_log TO {role}",
+        f"CREATE SCHEMA exam AUTHORIZATION {role}",
         "CREATE FUNCTION exam.to_char(timestamp, text) RETURNS text LANGUAGE sql AS $$ SELECT 'never' $$",
     )
     with look.database.connect() as connection:
-        connection.execute("SET LOCAL ROLE exam_service")
+        connection.execute(f"SET LOCAL ROLE {role}".encode())
         connection.execute("SELECT set_config('search_path', %s, true)", (path,))
         connection.execute(ANSWER.format(name="'theirs'", at=f"'{START + timedelta(days=2)}'").encode())
-    look.autocommit("DROP OWNED BY exam_service CASCADE", "DROP ROLE exam_service")
+    look.autocommit(f"DROP OWNED BY {role} CASCADE", f"DROP ROLE {role}")
     version, truth, readings = look()
     assert (version, readings) == (truth, 1)
 

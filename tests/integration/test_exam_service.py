@@ -19,6 +19,7 @@ from resources.postgres.database import Database
 from resources.postgres.log_months import make_months_ahead, months_ahead_missing
 from resources.settings import Settings
 from resources.tables import response_log
+from tests.helpers.databases import WORKER
 from tests.helpers.rooms import folder_store, rows, run_sql
 from tests.helpers.written_commands import ROOT
 from tests.testbed.partitions import ensure_month_partitions
@@ -26,6 +27,8 @@ from tests.testbed.partitions import ensure_month_partitions
 pytestmark = pytest.mark.ci
 
 PAGE = (ROOT / "docs" / "how-to" / "exam-service.md").read_text("utf-8")
+ROLE = f"exam_service_{WORKER}"
+"""Roles are the server's, which workers share."""
 LAST_DAY = datetime(2026, 11, 30, 23, 59, tzinfo=UTC)
 INSERT = """INSERT INTO response_log (attempt_id, user_id, item_id, completed_at, correct, revision)
             VALUES (%s, 'u1', 'q1', %s, true, %s)"""
@@ -38,17 +41,17 @@ def example(name: str) -> str:
 @pytest.fixture
 def exam_service(database: Database) -> Iterator[Database]:
     """The database with the role of the page, which may insert into the log and nothing else."""
-    run_sql(database, "DROP ROLE IF EXISTS exam_service")
-    run_sql(database, example("rights"))
+    run_sql(database, f"DROP ROLE IF EXISTS {ROLE}")
+    run_sql(database, example("rights").replace("exam_service", ROLE))
     with database.connect() as connection:
         ensure_month_partitions(connection, "2026-11", "2026-11")
     yield database
-    run_sql(database, "DROP OWNED BY exam_service; DROP ROLE exam_service")
+    run_sql(database, f"DROP OWNED BY {ROLE}; DROP ROLE {ROLE}")
 
 
 def insert(database: Database, statement: str, values: tuple[Any, ...] = ()) -> None:
     with database.connect() as connection:
-        connection.execute("SET LOCAL ROLE exam_service")
+        connection.execute(f"SET LOCAL ROLE {ROLE}".encode())
         connection.execute(statement.encode(), values or None)
 
 
