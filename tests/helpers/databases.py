@@ -44,6 +44,7 @@ EMPTY = "template_irt"
 """Migrated, without a row."""
 READ_ONLY = ("SET default_transaction_read_only = on", "RESET default_transaction_read_only")
 """How a database is `altered` to what it is after a failover."""
+CUT_OFF_WITHIN_S = 60
 T = TypeVar("T")
 numbers = count(1)
 
@@ -158,8 +159,9 @@ def altered(settings: Settings, change: str, back: str) -> Iterator[None]:
         admin.execute(f"ALTER DATABASE {name} {change}".encode())
         try:
             admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
-                (name,),
+                """SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity
+                   WHERE datname = %s AND pid <> pg_backend_pid()""",
+                (1000 * CUT_OFF_WITHIN_S, name),
             )
             yield
         finally:

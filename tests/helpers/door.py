@@ -246,7 +246,7 @@ def configure(folder: Path, door: Door, verifier: int, limit: str, patience: dic
 
 
 def _wait_until_open(child: subprocess.Popen[bytes], door: Door) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patient(30)
     while True:
         try:
             socket.create_connection(("127.0.0.1", door.tls), timeout=1).close()

@@ -31,6 +31,8 @@ KEPT_BY_PYTHON = "multiprocessing.resource_tracker"
 of_fixtures: set[str] = set()
 """Commands of what fixtures of a module or a session run: a stack starts its servers again when they die."""
 opened: WeakSet[psycopg.Connection] = WeakSet()
+turn = threading.RLock()
+"""Of whoever reads or changes `opened`: other threads connect, too."""
 kept_open: WeakSet[psycopg.Connection] = WeakSet()
 """By a fixture of a module or a session."""
 
@@ -40,7 +42,8 @@ def pytest_configure() -> None:
 
     def remember(connection: psycopg.Connection, *args: object, **kwargs: object) -> None:
         connected(connection, *args, **kwargs)  # type: ignore[arg-type]
-        opened.add(connection)
+        with turn:
+            opened.add(connection)
 
     psycopg.Connection.__init__ = remember  # type: ignore[method-assign]
 
@@ -49,7 +52,7 @@ def pytest_configure() -> None:
 def no_leftovers() -> Iterator[None]:
     threads, processes = set(threading.enumerate()), _children()
     of_fixtures.update(map(_command, processes))
-    kept_open.update(opened)
+    kept_open.update(_opened())
     yield
     deadline = time.monotonic() + patient(ENDS_WITHIN_S)
     while left := [*_left(threads, processes), *_open_connections()]:
@@ -64,7 +67,7 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object]) -> Generator[Non
     made = yield
     if fixturedef.scope != "function":
         of_fixtures.update(map(_command, _children()))
-        kept_open.update(opened)
+        kept_open.update(_opened())
     return made
 
 
@@ -76,8 +79,13 @@ def _left(threads: set[threading.Thread], processes: set[int]) -> list[str]:
 
 
 def _open_connections() -> list[str]:
-    left = [each for each in opened - kept_open if not (each.closed or hasattr(each, "_pool"))]
+    left = [each for each in _opened() if not (each in kept_open or each.closed or hasattr(each, "_pool"))]
     return [f"connection to the database {each.info.dbname} as {each.info.user}" for each in left]
+
+
+def _opened() -> list[psycopg.Connection]:
+    with turn:
+        return list(opened)
 
 
 def _children() -> set[int]:

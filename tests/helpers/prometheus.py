@@ -24,7 +24,7 @@ def child(command: list[str], folder: Path, **options: Any) -> Iterator[subproce
             yield process
         finally:
             process.kill()
-            process.wait(10)
+            process.wait(patient(10))
 
 
 def answer(url: str, found: Callable[[Any], bool]) -> Any:

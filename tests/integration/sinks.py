@@ -92,6 +92,8 @@ def smtp_sink() -> Iterator[SmtpSink]:
                     self.say("354 go on")
                     lines = []
                     while (part := self.rfile.readline()) != b".\r\n":
+                        if not part:
+                            return  # whoever sends it has gone, and it is no mail
                         lines.append(part)
                     sink.received.append(email.message_from_bytes(b"".join(lines), EmailMessage, policy=default))
                     sink.recipients.append(to)

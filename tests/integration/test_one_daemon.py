@@ -70,7 +70,11 @@ def test_the_second_daemon_waits_for_the_first_to_end(
 
 
 def test_a_lock_whose_connection_is_gone_is_lost_and_free_for_others(first: DaemonLock, database: Database) -> None:
-    rows(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'irt daemon%%'")
+    rows(
+        database,
+        """SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity
+           WHERE application_name LIKE 'irt daemon%%' AND datname = current_database()""",
+    )
     assert not first.is_held()
     second = DaemonLock(database)
     second.acquire(10)

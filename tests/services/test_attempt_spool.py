@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -17,6 +18,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from irt_assets.responses.importing.load import import_attempts
@@ -37,8 +39,14 @@ for k in range(int(sys.argv[3])):
     row = {"attempt_id": f"{sys.argv[2]}-{k}", "user_id": "a learner", "item_id": "i", "correct": True}
     spool.add([row])
     print(row["attempt_id"], flush=True)
-sys.stdin.read()
+for _ in sys.stdin:
+    row = {"attempt_id": f"{sys.argv[2]}-more-{k}", "user_id": "a learner", "item_id": "i", "correct": True}
+    k += 1
+    spool.add([row])
+    print(row["attempt_id"], flush=True)
 """
+NOBODY = "http://127.0.0.1:9"
+"""The port of the discard service: nothing listens there."""
 Answer = tuple[int, dict[str, str], Any]
 
 
@@ -93,7 +101,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.fixture
 def away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     read_address.cache_clear()
-    monkeypatch.setenv("IRT_THETA_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("IRT_THETA_URL", NOBODY)
     yield
     read_address.cache_clear()
 
@@ -105,6 +113,34 @@ def answer(number: int) -> dict[str, Any]:
 def adding(folder: Path, name: str, count: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", ADDING, str(folder), name, str(count)]
     return subprocess.Popen(command, cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def stopped_with_one_file(living: subprocess.Popen[str], folder: Path) -> tuple[str, Path] | None:
+    """Let a process add an answer, and stop it: the answer's id, and the file in which it is and which the process has.
+
+    None, and it goes on, where it has just closed that file or has another, which it sends.
+    """
+    assert living.stdin is not None
+    assert living.stdout is not None
+    living.stdin.write("\n")
+    living.stdin.flush()
+    added = living.stdout.readline().strip()
+    living.send_signal(signal.SIGSTOP)
+    wait_for("it to stop", lambda: psutil.Process(living.pid).status() == psutil.STATUS_STOPPED, pause=0.01)
+    held = [path for path in folder.iterdir() if is_locked(path)]
+    if len(held) == 1 and held[0].suffix == ".part":
+        return added, held[0]
+    living.send_signal(signal.SIGCONT)
+    return None
+
+
+def is_locked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def kept(folder: Path) -> list[dict[str, Any]]:
@@ -208,15 +244,17 @@ def test_the_file_of_a_living_process_is_left_alone_and_closed_ones_are_sent(ser
     closed = AttemptSpool(tmp_path)
     closed.add([answer(1)])
     assert not closed.close(0)
-    living.send_signal(signal.SIGSTOP)
-    [written] = tmp_path.glob("*.part")
+    closed._worker.join()
+    last, written = wait_for(
+        "it to stop while it writes and sends nothing", lambda: stopped_with_one_file(living, tmp_path)
+    )
     server.judge = lambda _rows: None
     assert AttemptSpool(tmp_path).close(patient(30))
     assert [path.name for path in tmp_path.iterdir()] == [written.name]
     assert server.ids["a1"] == 1
-    assert "living-49" not in server.ids
+    assert last not in server.ids
     living.send_signal(signal.SIGCONT)
-    wait_for("its own answers to be sent", lambda: "living-49" in server.ids)
+    wait_for("its own answers to be sent", lambda: last in server.ids)
     living.communicate()
     assert living.returncode == 0
     assert not list(tmp_path.iterdir())
@@ -229,6 +267,8 @@ def test_a_forked_child_has_a_file_and_a_thread_of_its_own(server: Server, tmp_p
     child = os.fork()
     if child == 0:
         try:
+            os.environ["IRT_THETA_URL"] = NOBODY  # else the server may take what a child that has ended sent last
+            read_address.cache_clear()
             sending.add([answer(2)])
             os._exit(len([*tmp_path.iterdir()]))
         finally:
@@ -336,16 +376,15 @@ def test_a_full_disk_is_the_callers_error_and_the_rows_before_it_stay_whole(
     sending = AttemptSpool(tmp_path)
     sending.add([answer(1)])
     usual, room = os.pwrite, [20]
-    monkeypatch.setattr(spool.os, "pwrite", lambda file, text, at: usual(file, text[: room[0]], at))
-    with pytest.raises(OSError, match="No space left"):
+    with monkeypatch.context() as patch:
+        patch.setattr(spool.os, "pwrite", lambda file, text, at: usual(file, text[: room[0]], at))
+        with pytest.raises(OSError, match="No space left"):
+            sending.add([answer(2)])
+        room[0] = 10_000
         sending.add([answer(2)])
-    room[0] = 10_000
-    sending.add([answer(2)])
-    monkeypatch.setattr(spool.os, "fsync", lambda _file: (_ for _ in ()).throw(OSError(5, "Input/output error")))
-    with pytest.raises(OSError, match="output error"):
-        sending.add([answer(3)])
-    monkeypatch.undo()
-    os.environ["IRT_THETA_URL"] = f"http://127.0.0.1:{server.server_port}/behind"
+        patch.setattr(spool.os, "fsync", lambda _file: (_ for _ in ()).throw(OSError(5, "Input/output error")))
+        with pytest.raises(OSError, match="output error"):
+            sending.add([answer(3)])
     sending.add([answer(3)])
     server.judge = lambda _rows: None
     assert sending.close(patient(30))
@@ -357,10 +396,17 @@ def test_a_long_outage_makes_files_of_bounded_size_and_reads_one_chunk_at_a_time
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool, "LARGEST_FILE", 10_000)
-    server.judge = lambda _rows: (503, {}, {})
+    refused = threading.Event()
+
+    def judge(_rows: list[dict[str, Any]]) -> Answer:
+        refused.set()
+        return 503, {}, {}
+
+    server.judge = judge
     sending = AttemptSpool(tmp_path)
     for k in range(30):
         sending.add([answer(1000 * k + j) for j in range(20)])
+        assert refused.wait(patient(60))  # from here on its thread closes no file, however the two take turns
     assert len([*tmp_path.glob("*.jsonl")]) >= 4
     assert all(path.stat().st_size < 12_000 for path in tmp_path.iterdir())
     server.judge = lambda _rows: None

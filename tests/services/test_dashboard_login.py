@@ -30,6 +30,7 @@ from services.jwt_verifier.tokens import build_verifier
 from tests.helpers.asgi import ask, open_socket
 from tests.helpers.door import listening, port_of, served
 from tests.testbed.issuer import ATTACKS, Attack, Issuer, after
+from tests.testbed.patience import patient
 
 NOW = datetime(2026, 11, 1, tzinfo=UTC)
 QUIET = Overview(
@@ -157,7 +158,7 @@ def opened(app: ASGIApp, token: str, origin: str | None = None) -> Iterator[Clie
 
 def until_heard(connection: ClientConnection, word: str) -> None:
     while word not in heard:
-        connection.recv(timeout=20)
+        connection.recv(timeout=patient(20))
 
 
 def drain(connection: ClientConnection) -> None:

@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services import theta_client
-from services.theta_client import counters, on_session_complete, updates
-from services.theta_client.api import PATH, UpdateFailed, read_address, update_theta
+from services.theta_client import api, counters, on_session_complete, updates
+from services.theta_client.api import PATH, SECONDS, UpdateFailed, read_address, update_theta
 from services.theta_client.updates import MOST_WAITING, Updates
 from tests.services.fake_api import fake_api, floods, hangs, says, sends, theta, trickles
 from tests.testbed.patience import patient
@@ -35,7 +35,9 @@ NOBODY = "http://127.0.0.1:9"  # the port of the discard service: nothing listen
 
 @pytest.fixture(autouse=True)
 def fresh_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test begins as a process does, with the hook switched on and nobody at the API's address."""
+    """Each test begins as a process does, with the hook switched on and nobody at the API's address. An update may take
+    as long as a busy machine needs."""
+    monkeypatch.setattr(api, "SECONDS", patient(30))
     monkeypatch.setenv("ENABLE_IRT_ONLINE_UPDATE", "true")
     monkeypatch.setenv("IRT_THETA_URL", NOBODY)
     monkeypatch.delenv("IRT_THETA_TOKEN", raising=False)
@@ -165,6 +167,7 @@ SLOW = {
 
 @pytest.mark.parametrize("slow", SLOW)
 def test_a_slow_answer_is_given_up_after_a_second(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "SECONDS", SECONDS)
     with fake_api(SLOW[slow]) as server:
         monkeypatch.setenv("IRT_THETA_URL", server.url.replace("http:", "https:" if slow == "TLS" else "http:"))
         read_address()  # reading the certificates of the system is done once, and not part of a request
@@ -420,6 +423,14 @@ def wait_for(name, value):
 """
 
 
+UNHURRIED = """
+import services.theta_client
+from services.theta_client import api
+api.SECONDS = services.theta_client.SECONDS_AT_EXIT = 60
+"""
+"""For a process whose updates succeed, however busy the machine is."""
+
+
 def run(program: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
     """A process of its own, as the exam service is one."""
     with pytest.MonkeyPatch.context() as patch:
@@ -431,7 +442,7 @@ def run(program: str, **environment: str | None) -> subprocess.CompletedProcess[
 
 def test_a_process_that_ends_sends_what_waits() -> None:
     with fake_api(theta) as server:
-        done = run("for n in range(10): hook(f'u{n}', 's')", IRT_THETA_URL=server.url)
+        done = run(f"{UNHURRIED}for n in range(10): hook(f'u{{n}}', 's')", IRT_THETA_URL=server.url)
     assert server.learners() == [f"u{number}" for number in range(10)]
     assert done.stderr == ""
 
@@ -459,7 +470,7 @@ hook('u2', 's2')
 print(counters())
 """
     with fake_api(theta) as server:
-        done = run(program, IRT_THETA_URL=server.url)
+        done = run(UNHURRIED + program, IRT_THETA_URL=server.url)
     assert done.stdout == "{'sent': 1, 'failed': 0, 'dropped': 1, 'merged': 0}\n"
     assert server.learners() == ["u1"]
 
@@ -493,7 +504,7 @@ wait_for('sent', 3)
 print('parent', counters())
 """
     with fake_api(theta) as server:
-        done = run(program, IRT_THETA_URL=server.url)
+        done = run(UNHURRIED + program, IRT_THETA_URL=server.url)
     assert done.stdout == (
         "child {'sent': 1, 'failed': 0, 'dropped': 0, 'merged': 0}\n"
         "parent {'sent': 3, 'failed': 0, 'dropped': 0, 'merged': 0}\n"

@@ -23,7 +23,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -32,11 +32,9 @@ from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-import psutil
 import requests
 from pydantic import SecretStr
 
-from irt_assets.servers.claims import StackError
 from resources.postgres import embedded_postgres
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -165,12 +163,7 @@ class Servers:
         self.start_api()
 
     def kill_daemon(self) -> None:
-        def daemon() -> psutil.Process | None:
-            with suppress(StackError, psutil.NoSuchProcess):
-                return self.stack.server("daemon")
-            return None
-
-        self.stack.kill(wait_for("a daemon", daemon))
+        self.stack.kill(self.stack.server("daemon"))
 
     def kill_postgres(self) -> None:
         """What `pg_ctl restart -m immediate` does."""
@@ -284,8 +277,16 @@ def go_on(exams: Exams, servers: Servers, seconds: int, kills: int) -> dict[str,
     }
 
 
+def bytes_in(file: Path) -> int:
+    """0 where the file has just been sent."""
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def check(exams: Exams, servers: Servers, database: Database, turn: datetime) -> dict[str, Any]:
-    waiting = sum(path.stat().st_size for path in exams.spool.folder.iterdir())
+    waiting = sum(map(bytes_in, exams.spool.folder.iterdir()))
     began = time.perf_counter()
     assert exams.spool.close(600), "answers still wait in the spool"
     emptied = time.perf_counter() - began

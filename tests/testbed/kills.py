@@ -197,15 +197,17 @@ def _victims(stack: Harness, kind: tuple[str, ...], rng: random.Random) -> list[
 
     def find() -> list[psutil.Process] | None:
         workers = stack.workers()
-        try:
-            return [rng.choice(workers) if name == "worker" else stack.server(name) for name in kind]
-        except (StackError, psutil.NoSuchProcess, IndexError):
-            return None
+        found = [_one_of(workers, rng) if name == "worker" else stack.running(name) for name in kind]
+        return [process for process in found if process is not None] if all(found) else None
 
     try:
         return wait_for(f"{kind} to live", find, LONGEST_WAIT_S)
     except TimeoutError:
         return None
+
+
+def _one_of(workers: list[psutil.Process], rng: random.Random) -> psutil.Process | None:
+    return rng.choice(workers) if workers else None
 
 
 # -- judging -----------------------------------------------------------------------------------------

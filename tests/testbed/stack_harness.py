@@ -188,8 +188,10 @@ class Harness:
         groups = {process.pid for process in self.stack.supervisor.started}
         return [
             process
-            for process in psutil.process_iter(["name"])
-            if process.info["name"] == run_workers.NAME and _group_of(process) in groups
+            for process in psutil.process_iter(["name", "status"])
+            if process.info["name"] == run_workers.NAME
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+            and _group_of(process) in groups
         ]
 
     def kill(self, *victims: psutil.Process) -> float:
@@ -209,11 +211,18 @@ class Harness:
         return time.monotonic()
 
     def server(self, name: str) -> psutil.Process:
-        """Raises StackError or psutil.NoSuchProcess while it has ended and is not started again yet."""
+        """The process of a server; one that died may still be on its way back."""
+        return wait_for(f"the {name}", lambda: self.running(name))
+
+    def running(self, name: str) -> psutil.Process | None:
+        """As `server`, if it lives now."""
         process = self.stack.supervisor.children[name].process
-        if process is None:
-            raise StackError(f"the {name} waits for its next start")
-        return psutil.Process(process.pid)
+        if process is None or process.poll() is not None:
+            return None
+        try:
+            return psutil.Process(process.pid)
+        except psutil.NoSuchProcess:
+            return None
 
 
 def _group_of(process: psutil.Process) -> int | None:
@@ -244,6 +253,7 @@ def running_stack(settings: Settings, module: str, daemon: str = DAEMON) -> Iter
             def supervise() -> None:
                 while not ended.wait(0.5):
                     stack.supervise()
+                stack.stop()  # here, as what this thread has started is killed at its end
 
             supervisor = threading.Thread(target=supervise)
             supervisor.start()
@@ -251,7 +261,6 @@ def running_stack(settings: Settings, module: str, daemon: str = DAEMON) -> Iter
                 yield Harness(settings, database, stack, instance)
             finally:
                 ended.set()
-                stack.stop()
                 supervisor.join()
     finally:
         if path is None:
