@@ -6,12 +6,11 @@ twice (if a channel answers too late), but none is lost. What does not belong he
 """
 
 import logging
-import queue
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -213,37 +212,34 @@ def _attempts(
     configured: dict[str, Channel], waiting: dict[str, list[Due]], settings: Settings, limit_s: float
 ) -> list[Outcome]:
     """Every channel in a thread of its own until `limit_s`; one that hangs then is left to itself."""
-    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    told: dict[str, list[Outcome]] = {name: [] for name, messages in waiting.items() if messages}
     over = threading.Event()
 
-    def work(channel: Channel, messages: Sequence[Due]) -> None:
-        for due in messages:
+    def work(name: str) -> None:
+        for due in waiting[name]:
             if over.is_set():
                 return
-            error = channel.send(Message(due, settings.env_name, settings.ui_url))
+            error = configured[name].send(Message(due, settings.env_name, settings.ui_url))
             if not over.is_set():
-                outcomes.put((due, error))
+                told[name].append((due, error))
             if error is not None:
                 return
 
-    threads = [
-        (messages, threading.Thread(target=work, args=(configured[name], messages), name=f"alerts-{name}", daemon=True))
-        for name, messages in waiting.items()
-        if messages
-    ]
-    for _, thread in threads:
+    threads = {name: threading.Thread(target=work, args=(name,), name=f"alerts-{name}", daemon=True) for name in told}
+    for thread in threads.values():
         thread.start()
     end = time.monotonic() + limit_s
-    for _, thread in threads:
+    for thread in threads.values():
         thread.join(max(0.0, end - time.monotonic()))
     over.set()
-    found = [outcomes.get() for _ in range(outcomes.qsize())]
-    tried = {(due.alert_id, due.event, due.channel) for due, _ in found}
-    failed = {due.channel for due, error in found if error is not None}
-    for messages, thread in threads:
-        left = [due for due in messages if (due.alert_id, due.event, due.channel) not in tried]
+    found: list[Outcome] = []
+    for name, thread in threads.items():
+        of_channel = list(told[name])
+        found.extend(of_channel)
+        has_failed = bool(of_channel) and of_channel[-1][1] is not None
+        left = waiting[name][len(of_channel) :]
         # A thread that has told of its last message may live for a moment more.
-        if thread.is_alive() and left and left[0].channel not in failed:
+        if thread.is_alive() and left and not has_failed:
             found.append((left[0], f"no answer within {limit_s:.0f} s"))
     return found
 
