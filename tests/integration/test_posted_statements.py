@@ -24,9 +24,9 @@ from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
 from services.theta_api.posts import POSTS_PATH
+from tests.helpers.asking import unless_busy
 from tests.helpers.door import served
 from tests.helpers.rooms import copied, rows
-from tests.integration.test_posts import unless_busy
 from tests.testbed.partitions import ensure_month_partitions
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for

@@ -10,9 +10,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -41,6 +40,7 @@ from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
 from services.theta_api.posts import POSTS_PATH
+from tests.helpers.asking import kind, unless_busy
 from tests.helpers.door import ROOT, served
 from tests.helpers.rooms import copied, folder_store, rows, run_sql
 from tests.testbed.machine import free_port
@@ -91,22 +91,9 @@ def post(url: str, attempts: Any, **more: Any) -> requests.Response:
     return unless_busy(lambda: requests.post(url, json=attempts, headers=HEADERS, timeout=patient(30), **more))
 
 
-def unless_busy(ask: Callable[[], requests.Response]) -> requests.Response:
-    """Asked again after a 503, as a client does: nothing was stored."""
-    deadline = time.monotonic() + patient(30)
-    while (answer := ask()).status_code == 503 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return answer
-
-
 def results(answer: requests.Response) -> list[str]:
     assert answer.status_code == 200, answer.text
     return [one["result"] for one in answer.json()["attempts"]]
-
-
-def kind(answer: requests.Response) -> tuple[int, str]:
-    assert answer.headers["Content-Type"] == "application/problem+json", answer.text
-    return answer.status_code, answer.json()["type"].rpartition(":")[2]
 
 
 def stored(database: Database) -> Counter[str]:

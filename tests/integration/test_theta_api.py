@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -32,6 +32,7 @@ from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
 from services.theta_client import api as client
 from services.theta_client.api import PATH
+from tests.helpers.asking import kind, unless_busy, unless_shed
 from tests.helpers.databases import READ_ONLY, altered
 from tests.helpers.door import ROOT, served
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
@@ -44,27 +45,6 @@ pytestmark = pytest.mark.xdist_group("theta api")
 END = Month(MONTHS[1]).end
 TOKEN = "a-service-token-of-32-characters"
 HEADERS = {"Authorization": f"Bearer {TOKEN}"}
-
-
-def unless_busy(ask: Callable[[], requests.Response]) -> requests.Response:
-    """Asked again after a 503, as a client does: a machine that stands still for two seconds makes one."""
-    deadline = time.monotonic() + patient(30)
-    while (answer := ask()).status_code == 503 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return answer
-
-
-def unless_shed(ask: Callable[[], requests.Response]) -> requests.Response:
-    """Asked again where it was turned away before anything was done: a machine that stands still for a moment does
-    that. Any other 503 is the answer."""
-    deadline = time.monotonic() + patient(30)
-    while is_shed(answer := ask()) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return answer
-
-
-def is_shed(answer: requests.Response) -> bool:
-    return answer.status_code == 503 and kind(answer)[1] == "shed"
 
 
 class Api:
@@ -101,12 +81,6 @@ def running(settings: Settings, connections: int = 2) -> Iterator[Api]:
         api = Api(f"http://127.0.0.1:{listening.getsockname()[1]}", ledger, Database(settings))
         wait_for("it to be ready", lambda: api.is_ready, pause=0.02)
         yield api
-
-
-def kind(answer: requests.Response) -> tuple[int, str]:
-    assert answer.headers["Content-Type"] == "application/problem+json", answer.text
-    assert answer.json()["detail"]
-    return answer.status_code, answer.json()["type"].rpartition(":")[2]
 
 
 def published_item(database: Database) -> str:

@@ -16,10 +16,11 @@ from resources.serving import logs, traces
 from resources.settings import Settings
 from services.theta_api.server import theta_app
 from services.theta_client.api import PATH
+from tests.helpers.asking import unless_busy
 from tests.helpers.collector import collector
 from tests.helpers.door import port_of, served
 from tests.helpers.rooms import add_attempts, attempt, rows
-from tests.integration.test_theta_api import HEADERS, TOKEN, unless_busy
+from tests.integration.test_theta_api import HEADERS, TOKEN
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
 
