@@ -137,7 +137,8 @@ def test_a_fit_that_does_not_end_is_stopped_in_time(monkeypatch, tmp_path):
     began = time.monotonic()
     with pytest.raises(EngineTimeoutError, match="had not ended after 6 seconds"):
         call("endless", Limits(6))
-    assert time.monotonic() - began < patient(6 + child.TERM_SECONDS + 10)
+    # six seconds, one grace period, and the slowness of a loaded machine
+    assert time.monotonic() - began < 6 + child.TERM_SECONDS + patient(5)
 
 
 PARENT = """

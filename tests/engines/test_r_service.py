@@ -371,6 +371,9 @@ def test_health_answers_while_a_fit_runs_and_others_wait_in_line_for_a_while(fau
     with ThreadPoolExecutor(1) as pool:
         slow = pool.submit(faulty.post, "calibrate", json.dumps(request(options={"fault": "sleep"})))
         _until(lambda: faulty.health()["running"] == 1)
+        began = time.monotonic()
+        assert faulty.health()["running"] == 1
+        assert time.monotonic() - began < SECONDS / 2  # milliseconds on an idle machine; the fit takes all of SECONDS
         waited = faulty.post("score", "{}")
         assert slow.result().status_code == 504
     assert waited.status_code == 503

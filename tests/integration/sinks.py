@@ -93,7 +93,7 @@ def smtp_sink() -> Iterator[SmtpSink]:
                     lines = []
                     while (part := self.rfile.readline()) != b".\r\n":
                         if not part:
-                            return  # whoever sends it has gone, and it is no mail
+                            return  # the sender has gone before the end
                         lines.append(part)
                     sink.received.append(email.message_from_bytes(b"".join(lines), EmailMessage, policy=default))
                     sink.recipients.append(to)

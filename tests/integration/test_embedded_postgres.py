@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
@@ -97,7 +98,9 @@ def test_a_server_is_made_started_found_stopped_and_started_again(fresh: Embedde
     assert fresh.status().state == "stopped"
     with pytest.raises(psycopg.OperationalError):
         ask(url)
+    began = time.monotonic()
     assert fresh.start() == url  # the port is remembered, so clients that wait find it again
+    assert time.monotonic() - began < patient(3)
     assert ask(url) == 1
 
 
@@ -300,7 +303,9 @@ def test_a_query_can_be_cancelled_though_the_starter_ignored_signals(fresh: Embe
 def test_stopping_does_not_wait_for_clients(server: EmbeddedPostgres) -> None:
     with suppress(psycopg.OperationalError), psycopg.connect(server.start()) as connection:
         connection.execute("CREATE TABLE half_done (n integer)")
+        began = time.monotonic()
         server.stop()
+        assert time.monotonic() - began < patient(10)
     assert ask(server.start(), "SELECT to_regclass('half_done')") is None
 
 

@@ -101,4 +101,5 @@ def test_a_home_of_earlier_code_is_upgraded_with_all_that_was_found_and_decided(
     measure(database, MONTHS[1], "again")
     again = rows(database, theta, (end,))
     assert [one[:3] for one in again] == [one[:3] for one in stored]
-    np.testing.assert_allclose([one[3:] for one in again], [one[3:] for one in stored], rtol=1e-12, atol=1e-12)
+    rounded = {"rtol": 1e-12, "atol": 1e-14}  # the latter where θ is near 0
+    np.testing.assert_allclose([one[3:] for one in again], [one[3:] for one in stored], **rounded)

@@ -33,15 +33,11 @@ pytestmark = pytest.mark.xdist_group("send attempts")
 ROOT = Path(__file__).parents[2]
 ADDING = """
 import sys
+from itertools import chain
 from services.theta_client import AttemptSpool
 spool = AttemptSpool(sys.argv[1])
-for k in range(int(sys.argv[3])):
+for k, _ in enumerate(chain(range(int(sys.argv[3])), sys.stdin)):
     row = {"attempt_id": f"{sys.argv[2]}-{k}", "user_id": "a learner", "item_id": "i", "correct": True}
-    spool.add([row])
-    print(row["attempt_id"], flush=True)
-for _ in sys.stdin:
-    row = {"attempt_id": f"{sys.argv[2]}-more-{k}", "user_id": "a learner", "item_id": "i", "correct": True}
-    k += 1
     spool.add([row])
     print(row["attempt_id"], flush=True)
 """
