@@ -143,8 +143,7 @@ def test_every_statement_of_the_documents_is_found(shared: Path) -> None:
 def test_the_documents_sql_runs_unchanged_and_gives_sensible_rows(
     shared: Path, lived: tuple[Database, datetime]
 ) -> None:
-    """The KPIs that it asks for may be null of a learner, but not of all: the ten newest rows must not hide that
-    nothing is ever computed."""
+    """A KPI may be null for one learner, but not in all of the ten newest rows, which a reader takes for the result."""
     database, now = lived
     known, problems = columns(now), []
     for statement in statements(shared):
@@ -160,6 +159,9 @@ def test_the_documents_sql_runs_unchanged_and_gives_sensible_rows(
             for name, value in row.items():
                 if name not in known or not known[name](value):
                     problems.append(f"{statement}\n{name} = {value!r}")
+        for name in ("improvement", "goal_prob"):
+            if rows and name in rows[0] and all(row[name] is None for row in rows):
+                problems.append(f"{statement}\n{name} is null in every row")
         if rows and "correct" in rows[0]:
             assert all(row["correct"] <= row["attempts"] for row in rows)
     assert not problems, "\n\n".join(problems)
