@@ -121,7 +121,8 @@ class Score:
 class Theta:
     """A row of `mirt_ability`, or what is to become one. `as_of`: when the last of its answers was given.
 
-    `lookback_days`: it is of the answers of so many days, fewer than count, and is not stored; None: of all that count.
+    `lookback_days`: the number of days whose answers it rests on, fewer than count; it has no row then. None: it rests
+    on all answers that count.
     """
 
     scale_id: str
@@ -225,8 +226,8 @@ def update(
 ) -> dict[str, Theta]:
     """Measure and store a learner on every scale whose published items were answered in the days before `now`.
 
-    lookback_days: None for all answers that count, or for `USUAL_DAYS` where θ is constant. Where ability moves, a θ of
-    some days is not that of now, and is not stored.
+    lookback_days: None for all answers that count, or for `USUAL_DAYS` if θ is constant. If ability moves, the θ of
+    all answers is stored, because a θ of some days is not the ability of now; the θ of those days is returned.
 
     The same answers scored with the same set are the same row. Another update of the learner waits until the caller's
     transaction ends.
@@ -234,20 +235,20 @@ def update(
     advisory_lock(connection, "theta", user_id)
     found = {}
     for scale_id, measure in measures.scales.items():
-        whole = lookback_days is None and bool(measure.scale.movement)
-        days = timedelta(days=lookback_days or USUAL_DAYS)
-        start = ability_start(now, measure.scale) if whole else now - days
-        if whole:
-            score = _whole_score(connection, measure, user_id, start, now)
+        start = now - timedelta(days=lookback_days or USUAL_DAYS)
+        if measure.scale.movement:
+            score = _whole_score(connection, measure, user_id, ability_start(now, measure.scale), now)
         else:
             score = read_score(connection, measure, user_id, start, now)
         if score is None:
             continue
-        one = _theta(measure, score, now)
-        if measure.scale.movement and not whole:
-            found[scale_id] = replace(one, lookback_days=lookback_days)
-        else:
-            found[scale_id] = _kept(connection, user_id, one, score.update_id, measures.as_of)
+        found[scale_id] = _kept(connection, user_id, _theta(measure, score, now), score.update_id, measures.as_of)
+        if measure.scale.movement and lookback_days is not None:
+            recent = read_score(connection, measure, user_id, start, now)
+            if recent is None:
+                del found[scale_id]
+            else:
+                found[scale_id] = replace(_theta(measure, recent, now), lookback_days=lookback_days)
     return found
 
 

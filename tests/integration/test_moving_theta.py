@@ -130,7 +130,7 @@ def test_theta_is_as_of_the_last_answer_that_counts_and_stays_until_there_is_ano
     assert rows(database, "SELECT count(*), min(as_of) FROM mirt_ability WHERE user_id = %s", (user,)) == [(1, last)]
 
 
-def test_a_theta_of_fewer_days_is_answered_and_not_stored(world: Settings) -> None:
+def test_request_for_fewer_days_returns_their_theta_and_stores_that_of_all_answers(world: Settings) -> None:
     database, user = Database(world), "few"
     items = published_items(database)
     add_attempts(
@@ -140,8 +140,10 @@ def test_a_theta_of_fewer_days_is_answered_and_not_stored(world: Settings) -> No
     few = asked(database, user, 30)[SCALE]
     assert (few.n_items, few.lookback_days) == (1, 30)
     with database.connect() as connection:
-        assert read_thetas(connection, user) == []
+        [stored] = read_thetas(connection, user)
+    assert (stored.n_items, stored.lookback_days) == (2, None)
     whole = asked(database, user)[SCALE]
+    assert stored == whole
     assert (whole.n_items, whole.lookback_days) == (2, None)
     with database.connect() as connection:
         assert read_thetas(connection, user) == [whole]
