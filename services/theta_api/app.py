@@ -84,10 +84,13 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
         lambda: admission.present
     )
 
-    def full(path: str) -> bool:
-        return to_post.full if path == POSTS_PATH else admission.full or clock.late_s > LATE_S
+    def why_shed(path: str) -> Problem | None:
+        through = to_post if path == POSTS_PATH else admission
+        if through.full:
+            return _too_much()
+        return _too_late() if through is admission and clock.late_s > LATE_S else None
 
-    app.add_middleware(Door, access=access, full=full, shed=shed.inc)
+    app.add_middleware(Door, access=access, why_shed=why_shed, shed=shed.inc)
 
     async def work(user_id: str, task: Callable[[psycopg.Connection], Any]) -> Any:
         """Run `task` on a connection, in a thread; rolled back if it raises."""
@@ -218,23 +221,24 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
 class Door:
     """Keeps requests without a good token, or with too large a body, from learners' data.
 
-    While the queue is full it refuses every request before reading any of it: under ten times the load nine requests in
-    ten end here.
+    While `why_shed` gives a reason for the path, it refuses every request before reading any of it: under ten times the
+    load nine requests in ten end here.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, full: Callable[[str], bool], shed: Callable[[], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, access: Access, why_shed: Callable[[str], Problem | None], shed: Callable[[], None]
+    ) -> None:
         self._app, self._access = app, access
-        self._full, self._shed = full, shed
-        self._too_much = _too_much().response()
+        self._why_shed, self._shed = why_shed, shed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         guarded = scope["type"] == "http" and scope["path"].startswith(("/api/", "/invariants/"))
         if not guarded:
             await self._app(scope, receive, send)
             return
-        if self._full(scope["path"]):
+        if (problem := self._why_shed(scope["path"])) is not None:
             self._shed()
-            await self._too_much(scope, receive, send)
+            await problem.response()(scope, receive, send)
             return
         try:
             sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
@@ -265,6 +269,10 @@ async def _body(receive: Receive, largest: int) -> bytes:
 
 def _too_much() -> Problem:
     return unavailable("There are more requests than can be answered in time: try again in a second.", "shed", 1)
+
+
+def _too_late() -> Problem:
+    return unavailable("This machine is busy and reads requests too late: try again in a second.", "shed", 1)
 
 
 def _caller(request: Request) -> Caller:

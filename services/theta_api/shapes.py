@@ -1,6 +1,6 @@
 """Requests and responses of the API: the models of its OpenAPI page."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -48,11 +48,14 @@ class Asked(BaseModel):
     lookback_days: Annotated[
         Annotated[int, Field(ge=1, le=365)] | None,
         Field(
-            description="answers of this many days count; without it 30, or all of a year where ability moves: there a "
-            "θ of fewer days is answered and not stored"
+            description="answers of this many days count; without it 30, or all of a year if ability moves; then "
+            "the θ of these days is returned and the θ of all answers is stored"
         ),
         BeforeValidator(_whole),
     ] = None
+    session_id: Annotated[Any, Field(description="ignored")] = None
+    model: Annotated[Any, Field(description="ignored")] = None
+    version: Annotated[Any, Field(description="ignored")] = None
 
 
 class OfScale(BaseModel):
@@ -73,8 +76,8 @@ class OfScale(BaseModel):
         description="with the errors of the item parameters and of their linking; null: they are not known"
     )
     lookback_days: int | None = Field(
-        description="ability moves, and θ is of the answers of so many days alone, as asked for, and is not stored; "
-        "null: of all that count"
+        description="ability moves, and θ is of the answers of the requested number of days; the θ of all answers is "
+        "stored; null: θ is of all answers that count"
     )
 
 

@@ -142,6 +142,13 @@ def test_what_cannot_be_read_is_a_400_that_repeats_nothing_and_asks_nobody(
     assert ledger.asked == before
 
 
+def test_fields_of_the_documents_exam_service_are_ignored(url: str, ledger: Untouched) -> None:
+    before = ledger.asked
+    body = {"user_id": "u1", "lookback_days": 30, "session_id": "s-17", "model": "2PL", "version": "v1"}
+    is_problem(post(url, body), 503, "database_away")
+    assert ledger.asked == before + 1
+
+
 def test_a_body_that_is_too_large_is_refused_unread(url: str, ledger: Untouched) -> None:
     before = ledger.asked
     is_problem(post(url, b'{"user_id": "' + b"x" * 17_000 + b'"}'), 413, "too_large")
@@ -255,7 +262,12 @@ def test_where_the_queue_is_full_everybody_is_turned_away_before_anything_is_rea
     async def send(message: Any) -> None:
         sent.append(message)
 
-    door = app.Door(nobody, Access(TOKEN, None), full=lambda _path: True, shed=lambda: counted.append(None))  # type: ignore[arg-type]
+    door = app.Door(
+        nobody,  # type: ignore[arg-type]
+        Access(TOKEN, None),
+        why_shed=lambda _path: app._too_much(),
+        shed=lambda: counted.append(None),
+    )
     for path in (PATH, HISTORY, "/invariants/latest"):
         scope = {"type": "http", "method": "POST", "path": path, "headers": []}
         asyncio.run(door(scope, nobody, send))  # type: ignore[arg-type]
