@@ -42,7 +42,8 @@ refuse() { printf 'refused: %s\n' "$*" >&2; exit 1; }
 run() { if [ "$dry" ]; then printf 'would run: %s\n' "$*"; else "$@"; fi; }
 
 release_of() { [ -L "$1" ] && basename "$(readlink "$1")" || true; }
-name_setting() { sed -n "s/^$2=//p" "$1" 2>/dev/null | tail -n 1; }
+# The value without a pair of quotes around it, which systemd takes off, too.
+name_setting() { sed -n "s/^$2=//p" "$1" 2>/dev/null | tail -n 1 | sed "s/^\"\(.*\)\"\$/\1/; s/^'\(.*\)'\$/\1/"; }
 is_set() { [ -n "$(name_setting "$1" "$2")" ]; }
 
 check_wheelhouse() {
@@ -127,7 +128,11 @@ limit_journal() {
 # Units write below /var/lib/irt alone; those that write reports may write to REPORT_OUTPUT_DIR, too.
 allow_report_folder() {
     folder=$(name_setting "$env_file" REPORT_OUTPUT_DIR)
-    case $folder in /var/lib/irt | /var/lib/irt/*) folder='' ;; esac
+    case $folder in
+        '' | /var/lib/irt | /var/lib/irt/*) folder='' ;;
+        /*) ;;
+        *) refuse "$env_file: REPORT_OUTPUT_DIR=$folder is not a whole path: begin it with /" ;;
+    esac
     for name in irt-report irt-report-; do
         drop_in=$units/$name.service.d/report-output-dir.conf
         if [ -z "$folder" ]; then

@@ -4,6 +4,7 @@ What does not belong here: what they say (drift_report.py) and when they are mad
 """
 
 import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -40,10 +41,16 @@ class DriftReport:
     files: dict[Format, bytes]
     problem: str = ""
 
-    def file_name(self, window: int, extension: Format) -> str:
-        """The documents' name, with the scale where a bank has several. `window`: 1 is the newest."""
+    def file_names(self, window: int, extension: Format) -> tuple[str, str]:
+        """The documents' name, in which `window` 1 is the newest month, and a name with the month itself.
+
+        Both end with the scale if the bank has several.
+        """
         scale = "" if self.only_scale else f"_{key_part(self.scale_id)}"
-        return f"drift_window_{window}_{self.made_at:%Y%m%d_%H%M%S}{scale}.{extension}"
+        return (
+            f"drift_window_{window}_{self.made_at:%Y%m%d_%H%M%S}{scale}.{extension}",
+            f"drift_{self.month}{scale}.{extension}",
+        )
 
 
 def windows(database: Database) -> list[str]:
@@ -117,18 +124,23 @@ def kept(database: Database, month: str) -> list[str]:
 
 
 def write(report: DriftReport, folder: Path, window: int) -> list[Path]:
-    """The files under their names in `folder`, which is made. Raises PermanentFailure where it cannot be written."""
+    """Write the files under both of their names into `folder`, which is made.
+
+    Raises PermanentFailure if it cannot be written.
+    """
     paths = []
     for extension, data in report.files.items():
-        path = folder / report.file_name(window, extension)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        except OSError as error:
-            in_a_unit = f". {UNITS_FOLDER}" if error.errno == errno.EROFS else ""
-            raise PermanentFailure(
-                f"{path} cannot be written ({error.strerror}): name another folder by --out or "
-                f"REPORT_OUTPUT_DIR{in_a_unit}"
-            ) from error
-        paths.append(path)
+        for name in report.file_names(window, extension):
+            path = folder / name
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(data)
+            except OSError as error:
+                in_a_unit = f". {UNITS_FOLDER}" if error.errno == errno.EROFS else ""
+                owner = f", or run chown -R {os.geteuid()} {folder}" if error.errno == errno.EACCES else ""
+                raise PermanentFailure(
+                    f"{path} cannot be written ({error.strerror}): name another folder by --out or "
+                    f"REPORT_OUTPUT_DIR{owner}{in_a_unit}"
+                ) from error
+            paths.append(path)
     return paths

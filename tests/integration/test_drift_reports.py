@@ -106,10 +106,15 @@ def test_the_command_writes_the_last_months_under_the_names_of_the_documents(
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
     assert [(one["month"], one["window"]) for one in said] == [(MONTHS[1], 1), (MONTHS[0], 2)]
-    names = sorted(path.name for path in (tmp_path / "made").iterdir())
-    assert len(names) == 4
-    for name in names:
-        assert re.fullmatch(r"drift_window_[12]_\d{8}_\d{6}\.(html|pdf)", name), name
+    files = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
+    by_window = {name: data for name, data in files.items() if name.startswith("drift_window_")}
+    assert len(by_window) == 4
+    for name, data in by_window.items():
+        found = re.fullmatch(r"drift_window_([12])_\d{8}_\d{6}\.(html|pdf)", name)
+        assert found, name
+        assert files.pop(f"drift_{MONTHS[2 - int(found[1])]}.{found[2]}") == data
+        del files[name]
+    assert not files
     (newest,) = (tmp_path / "made").glob("drift_window_1_*.pdf")
     assert f"Drift report {MONTHS[1]}" in pypdfium2.PdfDocument(newest)[0].get_textpage().get_text_bounded()
 

@@ -244,9 +244,10 @@ def test_the_journal_of_the_host_is_limited_only_if_asked(machine: Machine) -> N
     assert "systemctl restart systemd-journald.service" in machine.asked
 
 
-def test_the_units_of_reports_may_write_to_the_folder_of_the_settings(machine: Machine) -> None:
+@pytest.mark.parametrize("quote", ["", '"', "'"])
+def test_the_units_of_reports_may_write_to_the_folder_of_the_settings(machine: Machine, quote: str) -> None:
     (machine.root / "opt/dreamseed/reports").mkdir(parents=True)
-    machine.env(f"{URL}REPORT_OUTPUT_DIR=/opt/dreamseed/reports\n")
+    machine.env(f"{URL}REPORT_OUTPUT_DIR={quote}/opt/dreamseed/reports{quote}\n")
     machine.install()
     drop_ins = [
         machine.root / f"etc/systemd/system/{name}.service.d/report-output-dir.conf"
@@ -256,6 +257,13 @@ def test_the_units_of_reports_may_write_to_the_folder_of_the_settings(machine: M
     machine.env()
     machine.install()
     assert not any(path.exists() for path in drop_ins)
+
+
+def test_installer_refuses_a_report_folder_that_is_not_a_whole_path(machine: Machine) -> None:
+    machine.env(f"{URL}REPORT_OUTPUT_DIR=reports\n")
+    status, said = machine.install()
+    assert status == 1
+    assert "REPORT_OUTPUT_DIR=reports is not a whole path" in said
 
 
 def test_an_upgrade_keeps_the_old_release_and_a_rollback_returns_to_it(machine: Machine) -> None:
