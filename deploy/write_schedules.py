@@ -26,6 +26,7 @@ class Shipped:
 
     Attributes:
         unit: service and timer, after `irt-`. does: what they do. hours: that a run may take, as its job says.
+        note: comment at the top of the service.
         cron_job: name of its CronJob and file, if they are not its documents' name.
     """
 
@@ -33,14 +34,19 @@ class Shipped:
     does: str
     hours: int = 2
     cron_job: tuple[str, str] | None = None
+    note: str = ""
 
 
+ENGINES = """\
+# The engine em, then mirt, pymc and brms in this order, if IRT_ENGINES names them. One engine alone:
+# irt-calibration-pymc.service (PyMC), irt-calibration-mirt.service (R, mirt), irt-calibration-brms.service (R, Stan).
+"""
 SHIPPED = {
     "observe_bank": Shipped("observe", "what came into the item bank"),
     "observe_attempts": Shipped("observe", "what came into the log of answers"),
     "aggregate_features_daily": Shipped("features", "features of yesterday"),
     KPI_JOB: Shipped("kpis", "KPIs of the week"),
-    MONTHLY_JOB: Shipped("calibration", "the month that is over, with every enabled engine", 24),
+    MONTHLY_JOB: Shipped("calibration", "the month that is over, with every enabled engine", 24, note=ENGINES),
     NIGHTLY_JOB: Shipped("nightly", "the night's calibration", 6, ("calibrate-irt-nightly", "calibrate-irt")),
     LEARNER_REPORT_JOB: Shipped("weekly-report", "learners' reports of the week that is over", 12),
     "detect_inactivity": Shipped("inactivity", "learners who have gone quiet"),
@@ -49,7 +55,7 @@ SHIPPED = {
     "invariants": Shipped("invariants", "what must be true of everything stored, and whether it is"),
 }
 SERVICE = """\
-[Unit]
+{note}[Unit]
 Description=IRT: {does}
 Wants=network-online.target
 After=network-online.target postgresql.service irt-daemon.service
@@ -192,7 +198,8 @@ def files() -> Iterator[tuple[Path, str]]:
 def _service(plans: list[Plan]) -> str:
     starts = [f"ExecStart=/opt/irt/current/bin/irt job {plan.documents_name}" for plan in plans]
     hours = max(SHIPPED[plan.job].hours for plan in plans) + 1
-    return SERVICE.format(does=_does(plans), starts="\n".join(starts), hours=hours)
+    note = "".join(SHIPPED[plan.job].note for plan in plans)
+    return SERVICE.format(note=note, does=_does(plans), starts="\n".join(starts), hours=hours)
 
 
 def _timer(plans: list[Plan]) -> str:
