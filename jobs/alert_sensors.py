@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
+from irt_assets.common.job_names import NIGHTLY_JOB
 from irt_assets.common.run_progress import to_be_repeated, was_repeated
 from irt_assets.invariants.history import resolve_told_by_checks
 from irt_assets.invariants.open_violations import last_backup
@@ -17,6 +18,7 @@ from jobs import alerts
 from jobs.lateness import read_lateness
 from jobs.plans import Plan
 from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
+from resources.alerts.watchdog import request_watchdog
 from resources.dagster_compat import FINISHED_STATUSES, InstigatorType
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -67,6 +69,9 @@ def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourcePar
             failed = instance.get_run_by_id(key.rpartition("|")[2])
             if failed is None or alerts.run_is_over(instance, failed):
                 resolved += resolve_alert(connection, key)
+    new = (record.dagster_run for record in ended if record.update_timestamp.astimezone(UTC) > since)
+    if any(run.job_name == NIGHTLY_JOB and run.status is dg.DagsterRunStatus.SUCCESS for run in new):
+        request_watchdog(database.settings)
     latest = max([since, *(record.update_timestamp.astimezone(UTC) for record in ended)])
     context.update_cursor(min([latest, *(r.update_timestamp.astimezone(UTC) for r in undecided)]).isoformat())
     return dg.SkipReason(f"{len(ended)} runs ended, {opened} alerts opened, {resolved} resolved")

@@ -254,6 +254,14 @@ class Settings(BaseSettings):
         description="roles of the company's login = roles here, with commas, such as admin=operator,teacher=viewer; "
         "a role that is not listed grants nothing; unset: tokens have the names of the roles here",
     )
+    jwt_roles_claim: str = Field(
+        "roles", min_length=1, description="claim with the list of roles; dots lead into it, as in realm_access.roles"
+    )
+    jwt_org_claim: str = Field(
+        "org_id",
+        min_length=1,
+        description="claim with the organisation; none: tokens name no organisation, and all belong to IRT_ORG_ID",
+    )
     jwt_cookie_name: Annotated[str, COOKIE_NAME] = Field(
         "__Host-irt", description="cookie in which browsers send the token"
     )
@@ -320,6 +328,11 @@ class Settings(BaseSettings):
     )
     pd_routing_key: SecretStr | None = Field(None, description="alerts to PagerDuty: an Events API v2 integration key")
     alert_webhook_url: SecretStr | None = Field(None, description="alerts as JSON, posted to this http(s) URL")
+    irt_watchdog_url: SecretStr | None = Field(
+        None,
+        description="http(s) URL that is requested after each night's calibration that succeeded, for a monitor that "
+        "alerts when the requests stop; the URL is a secret",
+    )
     alert_info_to: Annotated[str, CHANNELS] = Field(
         "", description="channels that also hear of months that are ready, e.g. slack,email"
     )

@@ -73,6 +73,7 @@ NOUNS = {
     ),
     "Operation": (
         Noun("alerts", "How people are alerted."),
+        Noun("tokens", "Tokens for trying the login."),
         Noun("db", "The database in use: the embedded one, or DATABASE_URL."),
         Noun("attempts", "Answers that change, and the log in a lake, where Spark reads it (IRT_ATTEMPTS)."),
         Noun("learner", "The data stored about a learner."),

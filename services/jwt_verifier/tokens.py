@@ -131,13 +131,21 @@ class Identity:
 
 @dataclass(frozen=True)
 class Rules:
-    """The required claims of a token. `roles`: what each of the issuer's roles is here; any other grants nothing."""
+    """The required claims of a token.
+
+    Attributes:
+        roles: what each of the issuer's roles is here; any other grants nothing.
+        roles_claim: name of the claim with the roles; dots lead into it.
+        org_claim: name of the claim with the organisation; None: tokens name no organisation.
+    """
 
     issuer: str
     audience: str
     org_id: str
     max_age_s: float
     roles: Mapping[str, Role] = field(default_factory=lambda: {role: role for role in ROLES})
+    roles_claim: str = "roles"
+    org_claim: str | None = "org_id"
 
 
 @dataclass(eq=False)
@@ -189,11 +197,11 @@ class Verifier:
     def _identity(self, claims: dict[str, Any]) -> Identity:
         if time.time() - claims["iat"] > self.rules.max_age_s + LEEWAY_S:
             raise TokenRefused("too_old")
-        named, scope = claims.get("roles"), claims.get("scope", "")
+        named, scope = _claim(claims, self.rules.roles_claim), claims.get("scope", "")
         if not isinstance(scope, str):
             raise TokenRefused("bad_scope")
-        sub, org_id = claims["sub"], claims.get("org_id")
-        if org_id != self.rules.org_id:
+        sub, org_id = claims["sub"], self.rules.org_id
+        if self.rules.org_claim is not None and _claim(claims, self.rules.org_claim) != org_id:
             raise TokenRefused("wrong_organisation")
         if not 0 < len(sub) <= LONGEST_NAME or not sub.isprintable():
             raise TokenRefused("bad_name")
@@ -214,7 +222,15 @@ def build_verifier(settings: Settings) -> Verifier:
     if missing:
         raise PermanentFailure(f"tokens cannot be verified: set {', '.join(missing)} (see docs/how-to/login.md)")
     issuer, audience, org_id = (str(value) for value in wanted.values())
-    rules = Rules(issuer, audience, org_id, settings.jwt_max_age_hours * 3600, _roles(settings))
+    rules = Rules(
+        issuer,
+        audience,
+        org_id,
+        settings.jwt_max_age_hours * 3600,
+        _roles(settings),
+        settings.jwt_roles_claim,
+        None if settings.jwt_org_claim == "none" else settings.jwt_org_claim,
+    )
     return Verifier(key_source(settings), rules)
 
 
@@ -276,6 +292,19 @@ def _object(segment: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise TokenRefused("malformed")
     return parsed
+
+
+def _claim(claims: dict[str, Any], name: str) -> Any:
+    """The claim of this name, else the one that its dots lead to. Returns None if there is none.
+
+    A whole name comes first, because some logins put an address before it: `https://example.org/roles`.
+    """
+    if name in claims:
+        return claims[name]
+    found: Any = claims
+    for part in name.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return found
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

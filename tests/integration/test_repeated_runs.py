@@ -15,6 +15,7 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG, under_way
 from irt_assets.runs.start import await_run
 from irt_assets.servers.instance import dagster_instance
+from jobs import alert_sensors
 from jobs.alert_sensors import build_alert_sensors
 from jobs.launcher import own_worker_tags
 from jobs.sensors import report_again
@@ -81,6 +82,30 @@ class Killed:
     def told(self) -> list[str]:
         self.tick()
         return [key.rpartition("|")[2] for (key,) in rows(self.database, "SELECT key FROM alert ORDER BY alert_id")]
+
+
+def test_watchdog_is_requested_once_for_each_night_that_succeeded(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requested: list[Settings] = []
+    monkeypatch.setattr(alert_sensors, "request_watchdog", requested.append)
+    with dagster_instance(settings, Database(settings)) as instance:
+        daily = Killed(settings, instance)
+        for job, succeeds, expected in (
+            ("calibrate_night", True, 1),
+            ("calibrate_night", False, 1),
+            ("monthly_calibration", True, 1),
+            ("calibrate_night", True, 2),
+        ):
+            run = instance.create_run_for_job(dg.JobDefinition(name=job, graph_def=JOB.graph))
+            if succeeds:
+                ended = dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, job)
+                instance.report_dagster_event(ended, run.run_id)
+            else:
+                instance.report_run_failed(run, "no database")
+            daily.tick()
+            daily.tick()
+            assert len(requested) == expected, (job, succeeds)
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from services.jwt_verifier.tokens import (
     build_verifier,
     sent_token,
 )
+from services.jwt_verifier.trial_tokens import make_trial_token
 from tests.helpers.asgi import Answer, ask
 from tests.testbed.issuer import (
     ABSENT,
@@ -192,6 +193,52 @@ def test_the_companys_names_of_roles_are_mapped_and_no_other_counts(tmp_path: Pa
     verifier = build_verifier(settings)
     for roles, ours in {("admin",): ("operator",), ("dc=teachers", "operator"): ("viewer",), ("operator",): ()}.items():
         assert verifier.verify(Issuer().token(roles=list(roles))).roles == ours
+
+
+def verifier_with(folder: Path, **named: str) -> Verifier:
+    return build_verifier(Settings(**Issuer().settings(folder), **named))
+
+
+@pytest.mark.parametrize(
+    ("claim", "claims"),
+    [
+        ("realm_access.roles", {"realm_access": {"roles": ["analyst"]}}),
+        ("https://example.org/roles", {"https://example.org/roles": ["analyst"]}),
+    ],
+)
+def test_roles_are_read_from_the_claim_of_the_settings(tmp_path: Path, claim: str, claims: dict[str, Any]) -> None:
+    verifier = verifier_with(tmp_path, jwt_roles_claim=claim)
+    assert verifier.verify(Issuer().token(roles=ABSENT, **claims)).roles == ("analyst",)
+    assert verifier.verify(Issuer().token(roles=["operator"])).roles == ()
+    assert verifier.verify(Issuer().token(roles=ABSENT, realm_access="analyst")).roles == ()
+
+
+def test_organisation_is_read_from_the_claim_of_the_settings_or_not_at_all(tmp_path: Path) -> None:
+    elsewhere = verifier_with(tmp_path, jwt_org_claim="org.id")
+    assert elsewhere.verify(Issuer().token(org_id=ABSENT, org={"id": ORGANISATION})).org_id == ORGANISATION
+    with pytest.raises(TokenRefused, match="another organisation"):
+        elsewhere.verify(Issuer().token())
+    without = verifier_with(tmp_path, jwt_org_claim="none")
+    assert without.verify(Issuer().token(org_id=ABSENT)).org_id == ORGANISATION
+
+
+def test_trial_token_is_accepted_with_the_settings_that_it_names(tmp_path: Path) -> None:
+    home = Settings(_env_file=None, irt_home=tmp_path, jwt_roles_claim="realm_access.roles")
+    made = make_trial_token(home, "ann", ["analyst"], "exam:write")
+    named = {name.lower(): value for name, value in made.settings.items()}
+    identity = build_verifier(Settings(_env_file=None, jwt_roles_claim="realm_access.roles", **named)).verify(
+        made.token
+    )
+    assert (identity.sub, identity.roles, identity.scope) == ("ann", ("analyst",), {"exam:write"})
+    assert (tmp_path / "test-login/private.pem").stat().st_mode & 0o777 == 0o600
+    again = make_trial_token(Settings(_env_file=None, irt_home=tmp_path, **named), "bob", ["viewer"])
+    assert build_verifier(Settings(_env_file=None, **named)).verify(again.token).sub == "bob"
+
+
+def test_trial_token_is_refused_if_the_settings_name_the_companys_key(tmp_path: Path) -> None:
+    company = Settings(_env_file=None, irt_home=tmp_path, jwt_public_key_path=tmp_path / "company.pem")
+    with pytest.raises(PermanentFailure, match="JWT_PUBLIC_KEY_PATH names the company's key"):
+        make_trial_token(company, "ann", ["operator"])
 
 
 def test_a_role_that_is_not_ours_cannot_be_granted(tmp_path: Path) -> None:
