@@ -15,7 +15,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def tokens() -> None:
-    """Tokens of the login."""
+    """Tokens for trying the login."""
 
 
 @app.command("make-test")
