@@ -402,6 +402,62 @@ def test_a_log_without_times_needs_a_day_and_keeps_its_order(
     assert query(database, "SELECT DISTINCT completed_at::date FROM response_log") == [(date(2026, 10, 1),)]
 
 
+def test_cells_of_a_matrix_are_duplicates_if_other_columns_are_items(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """The id of a cell depended on the columns that were items: w1 came in twice for each learner."""
+    matrix, key, mapping = tmp_path / "choices.csv", tmp_path / "key.csv", tmp_path / "mapping.yaml"
+    matrix.write_text("id,w1,w2,w3\n" + "".join(f"u{n:02},{n % 2},{n % 3 % 2},{n % 5 % 2}\n" for n in range(50)))
+    for items, accepted, duplicates in (("[w1]", 50, 0), ("[w1, w2]", 50, 50), ("[w3, w2]", 50, 50), ("[w1]", 0, 50)):
+        mapping.write_text(f"columns: {{user_id: id}}\nwide: {{items: {items}}}")
+        report = imported(matrix, mapping=mapping, at=date(2026, 7, 1))
+        assert (report.accepted, report.duplicates, report.rejected) == (accepted, duplicates, {})
+        assert not any("version 1.0" in note for note in report.notes)
+    answers = (
+        "SELECT item_id, count(*), count(DISTINCT completed_at), count(*) FILTER (WHERE correct) FROM response_log"
+    )
+    assert query(database, f"{answers} GROUP BY 1 ORDER BY 1") == [
+        ("w1", 50, 50, 25),
+        ("w2", 50, 50, 17),
+        ("w3", 50, 50, 20),
+    ]
+    matrix.write_text(matrix.read_text().replace("w", "k"))
+    for keys, accepted in (("k1,1\nk3,0\n", 100), ("k1,1\nk2,1\nk3,0\n", 50)):
+        key.write_text(f"item,key\n{keys}")
+        assert imported(matrix, key=key, at=date(2026, 7, 1)).accepted == accepted
+
+
+def test_a_matrix_that_1_0_imported_keeps_its_ids_and_doubles_are_named(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """1.0 numbered the cells: line × number of items + place among the items."""
+    matrix = tmp_path / "matrix.csv"
+    matrix.write_text("id,w1,w2\na,1,1\nb,0,0\n")
+    assert imported(matrix, at=date(2026, 7, 1)).accepted == 4
+    file_id = query(database, "SELECT DISTINCT left(attempt_id, 17) FROM response_log")[0][0]
+    former = {("a", "w1"): 4, ("a", "w2"): 5, ("b", "w1"): 6, ("b", "w2"): 7}
+    for (user, item), number in former.items():
+        run_sql(
+            database,
+            f"UPDATE response_log SET attempt_id = '{file_id}{number}',"
+            f" completed_at = timestamptz '2026-07-01 00:00Z' + interval '{number} microseconds'"
+            f" WHERE (user_id, item_id) = ('{user}', '{item}')",
+        )
+    before = everything(database)
+    again = imported(matrix, at=date(2026, 7, 2))
+    assert (again.accepted, again.duplicates, again.rejected) == (0, 4, {})
+    assert any("4 answers are in the log under ids that version 1.0 made" in note for note in again.notes)
+    assert everything(database) == before
+    run_sql(
+        database,
+        "INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct)"
+        f" SELECT '{file_id}2', timestamptz '2026-07-01 00:00Z' + interval '2 microseconds', 'a', 'w1', true",
+    )
+    again = imported(matrix, at=date(2026, 7, 1))
+    assert (again.accepted, again.duplicates) == (0, 4)
+    assert any("1 more answers to these items" in note for note in again.notes)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -76,11 +76,17 @@ class Cleaned:
 
 @dataclass(frozen=True)
 class _Raw:
-    """Answers as the file has them: our columns, each answer's row in the batch, and its number in the file."""
+    """Answers as the file has them: our columns, each answer's row in the batch, and its place in the file.
+
+    The place is a line or, in a matrix, a line and a column of the file. `numbers`: the places in one count, which no
+    option changes. `column`: None in a list.
+    """
 
     columns: dict[str, pa.Array]
     places: np.ndarray
+    lines: np.ndarray
     numbers: np.ndarray
+    column: np.ndarray | None = None
 
     def of_rows(self, cells: pa.Array) -> pa.Array:
         """Cells of the batch's rows, as those of the answers."""
@@ -274,7 +280,7 @@ class Cleaner:
         users = self._columns.ours(rows, "user_id")
         if users.null_count:
             places = places[~_blank_rows(rows)]
-        raw = _Raw({}, places, batch.lines[places])
+        raw = _Raw({}, places, batch.lines[places], batch.lines[places])
         raw.columns.update({ours: raw.of_rows(self._columns.ours(rows, ours)) for ours in self._named()})
         if "correct" not in raw.columns:
             raw.columns["correct"] = pa.nulls(len(places), pa.string())
@@ -303,12 +309,14 @@ class Cleaner:
     def _matrix(self, batch: Batch) -> _Raw:
         """Row by row, and within a row item by item; a cell without a value is not an answer."""
         rows, width = batch.rows, len(self._items)
+        in_file = np.array([rows.schema.names.index(name) for name in self._items], dtype=np.int64)
         by_item = pa.concat_arrays([self._columns.cells(rows, name, "correct") for name in self._items])
         by_row = np.arange(width * rows.num_rows).reshape(width, rows.num_rows).T.ravel()
         cells = by_item.take(pa.array(by_row))
         answered = np.flatnonzero(np.asarray(pc.is_valid(cells)))
         places, item = answered // width, answered % width
-        raw = _Raw({}, places, batch.lines[places] * width + item)
+        lines, column = batch.lines[places], in_file[item]
+        raw = _Raw({}, places, lines, lines * rows.num_columns + column, column)
         raw.columns.update({ours: self._columns.ours(rows, ours).take(pa.array(places)) for ours in self._named()})
         raw.columns["item_id"] = pa.array(self._items, pa.string()).take(pa.array(item))
         raw.columns["correct"] = cells.take(pa.array(answered))
@@ -342,12 +350,12 @@ class Cleaner:
         return start + np.where(wrong, 0, steps).astype(np.int64)
 
     def _attempt_ids(self, raw: _Raw) -> pa.Array:
-        """The id as given; else file and row if the log has no times; else null, and `staging` derives it."""
+        """The id as given; else file and place if the log has no times; else null, and `staging` derives it."""
         ids = raw.columns.get("attempt_id", pa.nulls(len(raw.places), pa.string()))
         if self._limits.start is None:
             return ids
-        numbers = pc.cast(pa.array(raw.numbers), pa.string())
-        return pc.coalesce(ids, pc.binary_join_element_wise(self._file_id, numbers, "-"))
+        place = [pc.cast(pa.array(numbers), pa.string()) for numbers in (raw.lines, raw.column) if numbers is not None]
+        return pc.coalesce(ids, pc.binary_join_element_wise(self._file_id, *place, "-"))
 
 
 def _refuse_texts(columns: dict[str, pa.Array], verdicts: _Verdicts) -> None:

@@ -98,6 +98,9 @@ def take(
     if records:
         _check_records(connection, staging, records)
     staging.lock()
+    for number, given in enumerate(sources):
+        if at is not None and given.is_matrix:
+            report.notes += _former_ids(given, *staging.use_former_ids(number, given.file_id))
     if declared:
         known = known_maxima(connection, declared)
         declared = _not_recorded(known, declared)
@@ -183,7 +186,7 @@ class AnswerSource:
         report.notes.append(f"{self.name}: {self.source.kind}, {self.source.encoding}, {kind} {self._mapping.name}")
         scoring = self._scored(scoring)
         items = self._items(scoring, report)
-        file_id = self.source.sha256[:16] if limits.start is not None else ""
+        file_id = self.file_id if limits.start is not None else ""
         cleaner = Cleaner(self._binding, limits, file_id, items, scoring)
         self.tally = cleaner.tally
         for batch in self.source.batches():
@@ -220,6 +223,11 @@ class AnswerSource:
         maxima = self._scored(scoring).maxima
         found = {item: maxima.declared_of(item) for item in self.items} if maxima.declared else {}
         return {item: most for item, most in found.items() if most}
+
+    @property
+    def file_id(self) -> str:
+        """Beginning of the ids of answers that have neither an id nor a time."""
+        return self.source.sha256[:16]
 
     @property
     def is_matrix(self) -> bool:
@@ -289,6 +297,20 @@ class AnswerSource:
         if aside:
             report.notes.append(f"{self.name}: not items, left out: {', '.join(aside)}")
         return items
+
+
+def _former_ids(given: AnswerSource, cells: int, surplus: int) -> list[str]:
+    """The notes on answers of a matrix that keep the ids of 1.0."""
+    if not cells:
+        return []
+    ids = f"ids that version 1.0 made ({given.file_id}-…)"
+    note = f"{given.name}: {cells:,} answers are in the log under {ids}; they keep them"
+    if surplus:
+        note += (
+            f". {surplus:,} more answers to these items are in the log from the same file, which was imported with"
+            " different columns as items: docs/how-to/import.md, Duplicates, lists their ids for irt attempts withdraw"
+        )
+    return [note]
 
 
 def with_recorded_maxima(connection: psycopg.Connection, scoring: Scoring) -> Scoring:
