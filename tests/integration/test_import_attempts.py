@@ -427,6 +427,23 @@ def test_cells_of_a_matrix_are_duplicates_if_other_columns_are_items(
         assert imported(matrix, key=key, at=date(2026, 7, 1)).accepted == accepted
 
 
+def test_a_log_in_cp949_brings_the_learners_of_its_utf_8(database: Database, imported: Import, tmp_path: Path) -> None:
+    """It was taken for latin-1, and its learners and items were new ones."""
+    korean, unicode, mapping = tmp_path / "cp949.csv", tmp_path / "utf8.csv", tmp_path / "mapping.yaml"
+    rows = [answer(n, attempt_id="", user_id=f"학생{n % 10}", item_id=f"문항{n % 5}") for n in range(50)]
+    korean.write_bytes(write(unicode, rows).read_text("utf-8").encode("cp949"))
+    with pytest.raises(PermanentFailure, match=r"line 2: this is not UTF-8; it looks like cp949 \(Korean Windows\)"):
+        imported(korean)
+    named = ", ".join(f"{name}: {name}" for name in ("user_id", "item_id", "completed_at", "correct"))
+    mapping.write_text(f"columns: {{{named}}}\nencoding: cp949")
+    assert imported(korean, mapping=mapping).accepted == 50
+    again = [imported(korean, encoding="cp949"), imported(unicode), imported(unicode, encoding="cp949")]
+    assert [(report.accepted, report.duplicates) for report in again] == [(0, 50)] * 3
+    assert query(database, "SELECT count(*), min(user_id) FROM learner") == [(10, "학생0")]
+    with pytest.raises(PermanentFailure, match="--encoding: 'utf-16'"):
+        imported(korean, encoding="utf-16")
+
+
 def test_a_matrix_that_1_0_imported_keeps_its_ids_and_doubles_are_named(
     database: Database, imported: Import, tmp_path: Path
 ) -> None:

@@ -79,6 +79,8 @@ def test_a_mapping_file_must_name_columns_that_are_there(tmp_path: Path) -> None
         ("columns: {userid: u, item_id: q, correct: c}", "unknown column 'userid'"),
         ("colums: {user_id: u}", "colums"),
         ("time: {unit: minutes}", "time.unit"),
+        ("encoding: utf-16", "utf-16.*extends ASCII"),
+        ("encoding: klingon", "klingon.*extends ASCII"),
         ("- a list", "YAML mapping"),
         ("columns: {user_id: [u", "is not YAML"),
         ("columns: {user_id: u, item_id: q, correct: c}\ntime: {zone_column: tz}", "needs tz"),

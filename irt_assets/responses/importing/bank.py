@@ -25,7 +25,7 @@ from irt_assets.responses.erased import names_of_erased
 from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.clean import LONGEST_ID, NAMES, Columns
 from irt_assets.responses.importing.jsonlines import NotKept, parse
-from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, load_mapping
+from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, encoding_of, load_mapping
 from irt_assets.responses.importing.max_scores import (
     FORMER_MAXIMA,
     follow_new_maxima,
@@ -93,26 +93,42 @@ class Kind:
 
 
 def import_questions(
-    database: Database, file: Path, *, mapping: str | Path = AUTO, dry_run: bool = False, reject: Reject = unseen
+    database: Database,
+    file: Path,
+    *,
+    mapping: str | Path = AUTO,
+    encoding: str | None = None,
+    dry_run: bool = False,
+    reject: Reject = unseen,
 ) -> ImportReport:
     """Items: item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their errors, n, D, model,
     max_score, block, key; t0, t1, … of scored items, or the columns that another program has (`program_forms`).
 
-    In the report, `duplicates` are rows that say what the bank says already.
+    In the report, `duplicates` are rows that say what the bank says already. `encoding`: of a file that is not UTF-8.
     Raises PermanentFailure where the file or the mapping is at fault.
     """
-    return take_rows(database, open_source(Path(file)), QUESTIONS, mapping=mapping, dry_run=dry_run, reject=reject)
+    rules = load_mapping(mapping)
+    source = open_source(Path(file), encoding_of(encoding, rules))
+    return take_rows(database, source, QUESTIONS, mapping=rules or AUTO, dry_run=dry_run, reject=reject)
 
 
 def import_learners(
-    database: Database, file: Path, *, mapping: str | Path = AUTO, dry_run: bool = False, reject: Reject = unseen
+    database: Database,
+    file: Path,
+    *,
+    mapping: str | Path = AUTO,
+    encoding: str | None = None,
+    dry_run: bool = False,
+    reject: Reject = unseen,
 ) -> ImportReport:
     """Learners: user_id, is_test, target_scale_id, target_theta; every other column is an attribute.
 
     With a mapping file only the columns that it names are read. In the report, `duplicates` are rows that
     change nothing. Raises PermanentFailure where the file or the mapping is at fault.
     """
-    return take_rows(database, open_source(Path(file)), LEARNERS, mapping=mapping, dry_run=dry_run, reject=reject)
+    rules = load_mapping(mapping)
+    source = open_source(Path(file), encoding_of(encoding, rules))
+    return take_rows(database, source, LEARNERS, mapping=rules or AUTO, dry_run=dry_run, reject=reject)
 
 
 def take_rows(

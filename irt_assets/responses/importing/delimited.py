@@ -23,8 +23,8 @@ DELIMITERS = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons"}
 class CsvSource(TextSource):
     """Text columns, one per name of the header; a name that returns gets ` (2)`, ` (3)` … behind it."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        super().__init__(path, encoding)
         head = sources.head(path)
         text = head.removeprefix(codecs.BOM_UTF8).decode(self.encoding, errors="ignore")
         first = next((line for line in re.split(r"[\r\n]", text) if line.strip()), "")

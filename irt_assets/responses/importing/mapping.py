@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from irt_assets.psychometrics.core.options import MAX_SCORE
+from irt_assets.responses.importing.text_encoding import check_encoding
 from resources.failures import PermanentFailure
 
 AUTO = "auto"
@@ -40,6 +41,9 @@ def _texts(value: object) -> object:
 
 Text = Annotated[str, BeforeValidator(_text)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+
+
+Encoding = Annotated[str, AfterValidator(check_encoding)]
 
 
 class _Rules(BaseModel):
@@ -79,6 +83,7 @@ class Mapping(_Rules):
     wide: Wide | None = None
     max_scores: dict[Text, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = {}
     denominator: Annotated[int, Field(ge=1, le=100)] = 1
+    encoding: Encoding | None = None
     recognised_by: Texts = ()
     preset: bool = False
 
@@ -132,6 +137,16 @@ def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
     except (OSError, UnicodeError) as error:
         raise PermanentFailure(f"{path} is not a mapping file, which is YAML in UTF-8: {error}") from error
     return _parse(text, str(path), preset=False)
+
+
+def encoding_of(option: str | None, mapping: Mapping | None) -> str | None:
+    """The encoding of files that are not UTF-8, by the option or else by the mapping."""
+    if option is None:
+        return None if mapping is None else mapping.encoding
+    try:
+        return check_encoding(option)
+    except ValueError as error:
+        raise PermanentFailure(f"--encoding: {error}") from error
 
 
 def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) -> Binding:

@@ -15,8 +15,8 @@ from irt_assets.responses.importing.parquet import ParquetSource
 from resources.failures import PermanentFailure
 
 
-def open_source(path: Path) -> sources.Source:
-    """What `path` holds, recognised by its first bytes."""
+def open_source(path: Path, encoding: str | None = None) -> sources.Source:
+    """What `path` holds, recognised by its first bytes. `encoding`: of text that is not UTF-8."""
     try:
         head = sources.head(path)
     except OSError as error:
@@ -30,4 +30,4 @@ def open_source(path: Path) -> sources.Source:
         raise PermanentFailure(f"{path} is empty: not even a header.")
     if start.startswith(b"["):
         raise PermanentFailure(f"{path} is a JSON array: write one object per line (jq -c '.[]').")
-    return JsonLinesSource(path) if start.startswith(b"{") else CsvSource(path)
+    return JsonLinesSource(path, encoding) if start.startswith(b"{") else CsvSource(path, encoding)

@@ -172,14 +172,17 @@ class AsRecorded:
 Scoring = AsGiven | FromPoints | ByKey | AsRecorded
 
 
-def scoring_of(dichotomise: str | None, key: Path | None, max_scores: Map[str, int]) -> Scoring:
-    """The rule that the options name. Raises PermanentFailure where they name none or two."""
+def scoring_of(
+    dichotomise: str | None, key: Path | None, max_scores: Map[str, int], encoding: str | None = None
+) -> Scoring:
+    """The rule that the options name; `encoding`: of a key that is not UTF-8. Raises PermanentFailure where they name
+    none or two."""
     if max_scores and (dichotomise or key):
         raise PermanentFailure("--max-score keeps scores, --dichotomise and --key make right and wrong: give one.")
     if dichotomise is not None and key is not None:
         raise PermanentFailure("--dichotomise is for points and --key for choices: give one of them.")
     if key is not None:
-        return ByKey(read_key(key))
+        return ByKey(read_key(key, encoding))
     if dichotomise is None:
         return AsGiven(Maxima(declared=max_scores))
     if dichotomise == "full":
@@ -207,9 +210,9 @@ def max_scores_of(options: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def read_key(path: Path) -> dict[str, str]:
+def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
     """Each item's right option, from a table with the columns item and key; items without one are left out."""
-    source = open_source(path)
+    source = open_source(path, encoding)
     found = {
         ours: next((name for name in names if name in source.columns), None) for ours, names in KEY_COLUMNS.items()
     }
