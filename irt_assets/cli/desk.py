@@ -25,6 +25,7 @@ from irt_assets.psychometrics.core.item_models import model_of
 from irt_assets.psychometrics.core.items import WHOLE_SLOPE
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, LatentRule, Method, Model
+from irt_assets.psychometrics.core.program_forms import STEPS_OR_GRADED
 from irt_assets.responses.importing.scoring import read_key
 from resources.failures import PermanentFailure
 
@@ -76,7 +77,7 @@ def fit(
         answers,
         model=model,
         engine=None if engine == registry.DEFAULT else registry.build(engine, current_settings()),
-        anchors=tables.read_parameters(anchors) if anchors is not None else None,
+        anchors=_parameters(anchors) if anchors is not None else None,
         groups=files.read_groups(groups, answers) if groups is not None else None,
         latent=latent,
     )
@@ -112,7 +113,7 @@ def score(
     """Abilities of persons from their answers and known item parameters."""
     if folder is not None:
         files.check_folder(folder)
-    known = tables.read_parameters(params)
+    known = _parameters(params)
     answers = files.read_answers(file, read_key(key) if key is not None else None, known.max_scores)
     done = scoring.score(answers, known, method=method)
     if folder is not None:
@@ -146,8 +147,8 @@ def link(
     """Put one table of item parameters on another's scale through their common items."""
     d_new, d_old = _metrics(metric_d)
     done = linking.link(
-        tables.read_parameters(new, d_new),
-        tables.read_parameters(old, d_old),
+        _parameters(new, d_new),
+        _parameters(old, d_old),
         method=method,
         symmetric=symmetric,
         purify=purify,
@@ -182,7 +183,7 @@ def simulate_responses(
 ) -> None:
     """Answers that follow the model exactly, with the true values next to them."""
     files.check_folder(folder)
-    known = tables.read_parameters(params) if params is not None else None
+    known = _parameters(params) if params is not None else None
     done = simulation.simulate_responses(
         persons=persons,
         items=items,
@@ -203,6 +204,14 @@ def simulate_responses(
             f"{summary['n_responses']:,} answers of {summary['n_persons']:,} persons to {summary['n_items']:,} items in"
             f" {folder}; the true values are in items.csv and persons.csv next to them"
         )
+
+
+def _parameters(path: Path, metric_d: float = 1.0) -> tables.ParameterTable:
+    """A table of parameters, with a warning if the table may mean a model that is not here."""
+    found = tables.read_parameters(path, metric_d)
+    if found.may_be_graded:
+        _warn(f"{path}: {STEPS_OR_GRADED}", found.may_be_graded)
+    return found
 
 
 def _metrics(text: str) -> tuple[float, float]:

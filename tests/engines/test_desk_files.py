@@ -371,6 +371,52 @@ def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_ours(file, te
     assert [table.max_scores[item] for item in ("x", "y", "elsewhere")] == [1, 2, 20]
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("item,a,b,c,d\nx,1.2,-0.5,0.2,0.9\n", r"item x: d = 0\.9 is an upper asymptote"),
+        ("item,a1,d,g,u\nx,1.2,0.5,0.2,1\ny,1.2,0.5,0.2,0.85\n", r"line 3, item y: u = 0\.85 is an upper asymptote"),
+        ("item,a,b,g,u\nx,1.2,0.5,0.2,0.95\n", r"u = 0\.95 is an upper asymptote"),
+        ("item,a1,a2,d\nx,1.1,0,0.3\ny,0.1,1.4,0.5\n", r"line 3, item y: a2 = 1\.4 is a slope of another dimension"),
+        ("item,B.Cat1.Dim1,B.Cat1.Dim2,AXsi_.Cat1\nx,1,0.5,0.2\n", r"B\.Cat1\.Dim2 = 0\.5 is a slope"),
+        ("item,a1,d1,d2,d3\nx,1.1,2,1,-1\n", "graded response model in mirt's form"),
+        ("item,model,a,b1,b2\nx,graded,1.1,-1,1\n", "the model graded"),
+    ],
+)
+def test_parameters_of_a_model_that_is_not_here_are_refused_by_name(file, text: str, said: str) -> None:
+    """The columns were dropped: with an upper asymptote of .9, θ of a wrong pattern was -.98 instead of -.80."""
+    with pytest.raises(PermanentFailure, match=said):
+        read_parameters(file(text))
+
+
+def test_columns_of_other_models_that_say_nothing_are_read(file) -> None:
+    """mirt writes u = 1 for every 3PL, catR d = 1, others the intercept as d; beside a and b, g is guessing."""
+    for text in (
+        "item,a1,d,g,u\nx,1.2,0.6,0.2,1\n",
+        "item,a1,a2,d,g\nx,1.2,0,0.6,0.2\n",
+        "item,a,b,c,d\nx,1.2,-0.5,0.2,1\n",
+        "item,a,b,c,d\nx,1.2,-0.5,0.2,0.6\n",
+        "item,a,b,g,u\nx,1.2,-0.5,0.2,1\n",
+    ):
+        table = read_parameters(file(text))
+        np.testing.assert_allclose([table.a, table.b, table.c], [[1.2], [-0.5], [0.2]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "doubtful"),
+    [
+        ("item,a,b1,b2\nx,1.1,-1,1\ny,0.7,-0.5,0.2\n", ("x", "y")),
+        ("item,a,b1,b2\nx,1.1,-1,1\ny,0.7,0.5,0.2\n", ()),
+        ("item,a,b1,b2,model\nx,1.1,-1,1,gpcm\ny,0.7,-0.5,0.2,\n", ("y",)),
+        ("item,a,b1\nx,1.1,-1\n", ()),
+        ("item,slope,location,category1,category2\nx,0.5,0.2,0.6,-0.6\n", ("x",)),
+    ],
+)
+def test_steps_that_may_be_graded_thresholds_are_named(file, text: str, doubtful: tuple[str, ...]) -> None:
+    """A graded model has the same columns, in ascending order: Science's pattern 0,1,0,1 had -2.30 instead of -2.05."""
+    assert read_parameters(file(text)).may_be_graded == doubtful
+
+
 def test_d_of_1_7_multiplies_slopes_and_log_odds(file) -> None:
     one, other = (read_parameters(file(f"item,a,b1,b2\ny,{a},-0.5,1.5\n"), d) for a, d in ((1.7, 1.0), (1.0, 1.7)))
     np.testing.assert_allclose([one.a, one.b], [other.a, other.b])

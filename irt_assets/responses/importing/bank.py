@@ -53,6 +53,7 @@ PARAMETERS = {  # smallest and largest value
     "n": (1, 2**53),
     "D": (1.0, 2.0),
 }
+STEPS = {"b2", "category2"}
 T = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
 """Parameters of the scores of an item, as `PartialCreditModel` has them, and their errors."""
 OF_SCORES = ("max_score", "block")
@@ -61,6 +62,7 @@ QUESTION_COLUMNS = (
     *("item_id", "scale_id", "topic_id", "testlet_id", "tags"),
     *(*PARAMETERS, "model", *OF_SCORES, "key", "meta", *T),
     *(name for name in program_forms.COLUMNS if name not in PARAMETERS),
+    *program_forms.OF_OTHER_MODELS,
 )
 LEARNER_COLUMNS = ("user_id", "attributes", "is_test", "target_scale_id", "target_theta")
 IRT = f"""CASE WHEN s.meta ? 'irt' AND {{kept}} ? 'irt' THEN jsonb_build_object('irt',
@@ -199,6 +201,8 @@ def read_rows(
     unused = set(source.columns) - {theirs for many in binding.columns.values() for theirs in many}
     if unused:
         report.notes.append(f"{file}: not read: {', '.join(sorted(unused))}")
+    if kind is QUESTIONS and "model" not in names and not {"t0", "t1"} & set(names) and STEPS & set(names):
+        report.notes.append(f"{file}: {program_forms.STEPS_OR_GRADED}")
     seen: dict[str, tuple[Any, ...]] = {}
 
     def refuse(line: int, reason: str, value: str, raw: str) -> None:
@@ -293,12 +297,19 @@ def _question(cells: Cells) -> tuple[Any, ...]:
 
 def _of_program(cells: Cells) -> Cells:
     """An item's parameters that are in the form of another program, by our names."""
-    filled = [name for name in program_forms.COLUMNS if cells.get(name) is not None]
-    if program_forms.form_of(filled) is None or any(cells.get(name) is not None for name in T):
-        return {}
-    numbers = {name: _number(name, cells, -math.inf, math.inf) for name in filled}
+    names = ["b", *program_forms.COLUMNS, *program_forms.OF_OTHER_MODELS]
+    given = {name: _number(name, cells, -math.inf, math.inf) for name in names}
+    numbers = {name: x for name, x in given.items() if x is not None}
     try:
-        found = program_forms.parameters_of({name: x for name, x in numbers.items() if x is not None}) or {}
+        program_forms.require_known_model(numbers, cells.get("model") or "")
+    except PsychometricsError as error:
+        raise _Refusal("bad_model", str(error)) from None
+    if program_forms.form_of(numbers) is None:
+        return {"c": repr(numbers["g"])} if "g" in numbers and cells.get("c") is None else {}
+    if any(cells.get(name) is not None for name in T):
+        return {}
+    try:
+        found = program_forms.parameters_of(numbers) or {}
     except PsychometricsError as error:
         raise _Refusal("incomplete_parameters", str(error)) from None
     declared = _number("max_score", cells, 1, MAX_SCORE)
