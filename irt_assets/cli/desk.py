@@ -73,6 +73,7 @@ def fit(
         files.check_folder(folder)
     most = files.read_max_scores(max_score) if max_score is not None else None
     answers = files.read_answers(file, read_key(key) if key is not None else None, most)
+    _note(answers)
     done = fitting.fit(
         answers,
         model=model,
@@ -107,6 +108,9 @@ def score(
     params: Annotated[Path, typer.Option(help="Table item,a,b,c, or the fit.json of `irt fit --out`.")],
     method: Annotated[Scoring, typer.Option(help="Estimator of ability.")] = "eap",
     key: Key = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Also if less than half of the table's items have answers.")
+    ] = False,
     folder: OutFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -115,11 +119,14 @@ def score(
         files.check_folder(folder)
     known = _parameters(params)
     answers = files.read_answers(file, read_key(key) if key is not None else None, known.max_scores)
-    done = scoring.score(answers, known, method=method)
+    _note(answers)
+    done = scoring.score(answers, known, method=method, partial=partial)
     if folder is not None:
         done.write(folder)
     if done.ignored:
         _warn(f"{params} has no parameters for {len(done.ignored)} items, whose answers do not count", done.ignored)
+    if done.unanswered:
+        _warn(f"{len(done.unanswered)} of the {len(known.item_ids)} items of {params} have no answers", done.unanswered)
     rows = done.as_dict()
     if as_json:
         print_json(rows)
@@ -307,6 +314,11 @@ def _shape(normality: dict[str, float]) -> str:
 def _warn(what: str, names: Sequence[str] = ()) -> None:
     named = f": {some_of(names, 5)}" if names else ""
     err.print(f"[yellow]warning:[/yellow] {escape(what + named)}")
+
+
+def _note(answers: files.Answers) -> None:
+    for note in answers.notes:
+        err.print(escape(f"note: {note}"))
 
 
 def _number(value: float | None) -> str:

@@ -129,6 +129,41 @@ def test_real_choices_give_the_scores_that_were_published(shared: Path) -> None:
     assert as_pairs(raw) == as_pairs(scored)
 
 
+def test_a_code_that_counts_as_wrong_and_blanks_are_named_with_their_counts(file, shared: Path) -> None:
+    """SAT12's 8 is wrong here and no answer in an import with null_values: two numbers for one file."""
+    data = shared / "data"
+    raw = read_answers(data / "sat12_raw_choices.csv", read_key(data / "sat12_key.csv"))
+    assert raw.notes == (f"{data}/sat12_raw_choices.csv: choices that are the key of no item count as wrong: '8' (69)",)
+    for text in (
+        "person,x2,x10\nann,1,NA\nbob,,0\n,,\n",
+        "person,item,score\nann,x2,1\nann,x10,NA\nbob,x10,0\nbob,x2,\n,,\n",
+    ):
+        [note] = read_answers(file(text)).notes
+        assert note.endswith("taken for no answer: 1 empty, 1 × 'NA'")
+    assert read_answers(file("x2,x10\n1,0\n0,1\n\n")).notes == ()
+
+
+@pytest.mark.parametrize("layout", ["matrix", "list"])
+def test_a_key_that_nobody_chose_is_refused_with_what_was_chosen(file, layout: str) -> None:
+    """It ended in "needs at least 3 items that were answered both correctly and wrongly, found 0"."""
+    chosen = [f"{n % 4 + 1}.0" for n in range(60)]
+    lines = [f"u{n},{one},{one}" for n, one in enumerate(chosen)]
+    if layout == "list":
+        lines = [f"u{n},{item},{one}" for n, one in enumerate(chosen) for item in ("x2", "x10")]
+    text = "\n".join(["person,x2,x10" if layout == "matrix" else "person,item,response", *lines])
+    with pytest.raises(PermanentFailure, match=r"key of 2 of 2 items: item x2, key '2', chosen: '1\.0' \(15\), '2\.0'"):
+        read_answers(file(text), {"x2": "2", "x10": "3"})
+    assert read_answers(file(text), {"x2": "2.0", "x10": "3.0"}).responses.score.sum() == 30
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("1.00", "0.00"), ("TRUE", "FALSE"), ("1,0", "0,0"), ("1", "0")])
+def test_a_score_is_a_number_however_it_is_written(file, right: str, wrong: str) -> None:
+    text = f"person;x2;x10\nann;{right};{wrong}\nbob;;{right}\ncy;{wrong};NA\n"
+    assert as_pairs(read_answers(file(text))) == PAIRS
+    with pytest.raises(PermanentFailure, match="score 't'"):
+        read_answers(file("person,x2\nann,t\nbob,0\n"))
+
+
 @pytest.mark.parametrize("column", ["person", "item"])
 def test_floats_that_may_stand_for_many_ids_are_refused(tmp_path: Path, column: str) -> None:
     path = tmp_path / "a.parquet"

@@ -731,6 +731,29 @@ def test_choices_of_a_matrix_are_kept_with_their_key(database: Database, importe
         imported(matrix, key=key, at=date(2026, 7, 2))
 
 
+def test_a_list_of_choices_is_scored_by_a_key_or_by_the_recorded_ones(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """`irt fit`, posts and pulls could; a file was told to leave the key out, or that it needs the column correct."""
+    key, log = tmp_path / "key.csv", tmp_path / "log.csv"
+    key.write_text("item,key\nq1,a\n")
+    at = "2026-07-01T12:00:00Z"
+    log.write_text(f"user_id,item_id,completed_at,response\nann,q1,{at},a\nbob,q1,{at},b\nann,q2,{at},c\n")
+    report = imported(log)
+    assert (report.accepted, report.rejected) == (0, {"missing_key": 3})
+    assert "--key FILE" in (report.complaint or "")
+    assert (imported(log, key=key).accepted, imported(log).duplicates) == (2, 2)
+    log.write_text(log.read_text() + f"cid,q1,{at},a\n")
+    assert imported(log).accepted == 1
+    stored = query(database, "SELECT user_id, response, correct FROM response_log ORDER BY 1")
+    assert stored == [("ann", "a", True), ("bob", "b", False), ("cid", "a", True)]
+    run_sql(database, 'UPDATE question SET meta = meta || \'{"key": "A"}\'')
+    log.write_text("user_id,item_id,completed_at,response\n" + "".join(f"u{n},q1,{at},a\n" for n in range(60)))
+    with pytest.raises(PermanentFailure, match="nobody chose the key of 1 of 1 items: item q1, key 'A', chosen: 'a'"):
+        imported(log)
+    assert query(database, "SELECT count(*) FROM response_log") == [(3,)]
+
+
 def test_whatever_cells_hold_comes_back_from_the_database(database: Database, imported: Import, tmp_path: Path) -> None:
     """What the fuzzer of files lets through, the database takes."""
     odd = [

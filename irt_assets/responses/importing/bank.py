@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import pyarrow as pa
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -34,7 +35,7 @@ from irt_assets.responses.importing.max_scores import (
 )
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, unseen
-from irt_assets.responses.importing.scoring import NUMBER, SCORES
+from irt_assets.responses.importing.scoring import NUMBER, points
 from irt_assets.responses.importing.sources import Source, plain_rows
 from resources.postgres.database import Database, advisory_lock
 
@@ -329,12 +330,13 @@ def _learner(cells: Cells) -> tuple[Any, ...]:
     attributes = _object("attributes", cells)
     attributes |= {name: value for name, value in cells.items() if name not in LEARNER_COLUMNS and value is not None}
     is_test = cells.get("is_test")
-    if is_test is not None and is_test.lower() not in SCORES.to_pylist():
+    [said] = points(pa.array([is_test], pa.string()))
+    if is_test is not None and said not in (0, 1):
         raise _Refusal("bad_is_test", is_test)
     return (
         cells["user_id"],
         Jsonb(attributes),
-        None if is_test is None else SCORES.to_pylist().index(is_test.lower()) % 2 == 1,
+        None if is_test is None else bool(said),
         cells.get("target_scale_id"),
         _number("target_theta", cells, -math.inf, math.inf),
     )

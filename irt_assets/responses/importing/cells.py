@@ -36,6 +36,11 @@ def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
     return as_text(cells, name)
 
 
+def trimmed(cells: pa.StringArray) -> pa.StringArray:
+    """Text without white space around it, of any alphabet: a no-break space is one, too."""
+    return pc.utf8_trim_whitespace(cells)
+
+
 def _exact(cells: pa.FloatingPointArray) -> pa.BooleanArray:
     """Whole numbers below which all whole numbers have a place of their own in this type."""
     numbers = pc.cast(cells, pa.float64())

@@ -7,8 +7,10 @@ What its rules do to values is in `clean`.
 from collections.abc import Mapping as Map
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,6 +48,11 @@ Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
 Encoding = Annotated[str, AfterValidator(check_encoding)]
 
 
+TextsByColumn = Annotated[
+    dict[Text, Texts], BeforeValidator(lambda value: value if isinstance(value, dict) else {"*": value})
+]
+
+
 class _Rules(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -75,7 +82,7 @@ class Mapping(_Rules):
     also_called: dict[str, Texts] = {}
     values: dict[str, dict[Text, Text | None]] = {}
     constants: dict[str, Text] = {}
-    null_values: Texts = ()
+    null_values: TextsByColumn = {}
     units: dict[str, Literal["s", "ms"]] = {}
     time: TimeRules = TimeRules()
     skip_rows_where: dict[str, Texts] = {}
@@ -91,6 +98,11 @@ class Mapping(_Rules):
     def named(self) -> set[str]:
         """Our columns that it knows by some name."""
         return {*self.columns, *self.also_called}
+
+    def null_values_of(self, theirs: str) -> list[str]:
+        """The texts that mean nothing is there in a column of the file, by all names and patterns that fit it."""
+        fitting = [texts for name, texts in self.null_values.items() if name == theirs or fnmatchcase(theirs, name)]
+        return [*chain(*fitting)]
 
     def find(self, ours: str, columns: Sequence[str]) -> tuple[str, ...] | None:
         """Which of the file's columns make ours."""
@@ -192,7 +204,7 @@ def bind(
         raise unknown_header(file, columns, f"{mapping.name} names columns it lacks: {', '.join(theirs)}", required)
     read_too = [mapping.time.zone_column, mapping.time.order, *mapping.skip_rows_where]
     lacking = [name for name in read_too if name and name not in columns]
-    there = {*found, *mapping.constants} | ({"correct"} if "score" in found else set())
+    there = {*found, *mapping.constants} | ({"correct"} if {"score", "response"} & found.keys() else set())
     lacking += [ours for ours in required if ours not in there]
     if lacking:
         raise unknown_header(file, columns, f"{mapping.name} needs {', '.join(lacking)}", required)
@@ -201,7 +213,7 @@ def bind(
 
 def _recognises(preset: Mapping, columns: Sequence[str]) -> bool:
     needed = ("user_id",) if preset.wide else REQUIRED_OF_ATTEMPTS
-    scored = preset.find("score", columns)
+    scored = preset.find("score", columns) or preset.find("response", columns)
     found = all(preset.find(ours, columns) or (scored and ours == "correct") for ours in needed)
     return set(preset.recognised_by) <= set(columns) and found
 

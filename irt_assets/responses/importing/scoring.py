@@ -23,8 +23,9 @@ from irt_assets.psychometrics.core.options import MAX_SCORE
 from irt_assets.responses.importing.readers import open_source
 from resources.failures import PermanentFailure
 
-SCORES = pa.array(["0", "1", "0.0", "1.0", "false", "true", "f", "t"])  # the odd places are right answers
+WORDS = pa.array(["false", "true", "f", "t"])  # the odd places are right answers
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+DECIMAL_COMMA = r"^([+-]?\d+),(\d{1,2})$"  # with three digits, it may group thousands
 WHOLE = 1e-6  # a score so close to a whole number is one: 0.3333333 of 3
 MOST_POINTS = 20  # a column of larger numbers is an age or a sum, and no item
 KEY_COLUMNS = {"item": ("item", "item_id", "question"), "key": ("key", "answer", "correct")}
@@ -73,8 +74,8 @@ class AsGiven:
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:  # noqa: ARG002
         """For each answer whether it is right; null where the cell is empty or no score."""
-        scores = pc.index_in(pc.utf8_lower(cells), SCORES, skip_nulls=True)
-        return pc.equal(pc.bit_wise_and(scores, 1), 1)
+        numbers = points(cells)
+        return pa.array(numbers == 1, mask=(numbers != 0) & (numbers != 1))
 
     def record(self, item: str) -> dict[str, str]:  # noqa: ARG002
         """What the item's `meta` then says of it."""
@@ -115,7 +116,7 @@ class ByKey:
         return pc.equal(cells, pa.array(self.keys.values(), pa.string()).take(pc.index_in(items, names)))
 
     def record(self, item: str) -> dict[str, str]:
-        return {"key": self.keys[item]}
+        return {"key": self.keys[item]} if item in self.keys else {}
 
 
 class Recorded(NamedTuple):
@@ -237,13 +238,13 @@ def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
 
 
 def points(cells: pa.StringArray) -> np.ndarray:
-    """float64; NaN where a cell is empty or neither a finite number nor a score."""
+    """float64; NaN where a cell is empty or neither a finite number nor a word for right or wrong."""
     encoded = cells.dictionary_encode()  # a file has few different scores
-    lower = pc.utf8_lower(encoded.dictionary)
+    lower = pc.replace_substring_regex(pc.utf8_lower(encoded.dictionary), DECIMAL_COMMA, r"\1.\2")
     shaped = pc.fill_null(pc.match_substring_regex(lower, NUMBER), False)
     numbers = pc.cast(pc.if_else(shaped, lower, None), pa.float64())
-    scores = pc.bit_wise_and(pc.index_in(lower, SCORES, skip_nulls=True), 1)
-    values = pc.coalesce(numbers, pc.cast(scores, pa.float64())).take(encoded.indices)
+    words = pc.bit_wise_and(pc.index_in(lower, WORDS, skip_nulls=True), 1)
+    values = pc.coalesce(numbers, pc.cast(words, pa.float64())).take(encoded.indices)
     found = np.asarray(pc.fill_null(values, np.nan))
     return np.where(np.isfinite(found), found, np.nan)
 

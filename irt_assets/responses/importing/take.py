@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.responses.importing.arrivals import Arrival
+from irt_assets.responses.importing.choices import not_answered
 from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.responses.importing.matrix import item_columns
@@ -89,7 +90,9 @@ def take(
             report_share(read, 2 * rows)
 
     erasure_of = staging.names_of_erased()
+    keys = staging.recorded("key") if any(given.has_choices_alone for given in sources) else {}
     for number, (given, arrival) in enumerate(zip(sources, arrivals, strict=True)):
+        given.recorded_keys = keys
         given.erasure_of = erasure_of
         staging.add(number, cleaned(given, arrival))
         report.notes += arrival.report.notes
@@ -151,13 +154,16 @@ class AnswerSource:
         self.items: set[str] = set()
         self.name = source.name
         self.erasure_of: Callable[[str], str] = lambda _user_id: ""
+        self.recorded_keys: Map[str, str] = {}
         self._guessed = rules is None
         self._binding = bind_attempts(rules, self.name, source.columns)
         self._mapping = self._binding.mapping
-        if isinstance(scoring, ByKey) and self._mapping.wide is None:
+        if isinstance(scoring, ByKey) and not self.has_choices and self._mapping.preset:
+            scored = self._binding.columns.get("correct") or self._binding.columns["score"]
             raise PermanentFailure(
-                f"{self.name}: --key scores a matrix of choices, and this is a list of answers that are scored already"
-                f" ({self._mapping.name}: column {'/'.join(self._binding.columns['correct'])}). Leave --key out."
+                f"{self.name}: --key scores choices, and this is a list of answers that are scored already"
+                f" ({self._mapping.name}: column {'/'.join(scored)}). Leave --key out, or name the column of choices in"
+                " a mapping file: columns: {response: …}."
             )
         named = self._mapping.time.zone
         check_zone(named, f"{self._mapping.name}: time zone {named} is unknown")
@@ -184,6 +190,7 @@ class AnswerSource:
         """
         kind = "preset" if self._mapping.preset else "mapping"
         report.notes.append(f"{self.name}: {self.source.kind}, {self.source.encoding}, {kind} {self._mapping.name}")
+        by_key = isinstance(scoring, ByKey)
         scoring = self._scored(scoring)
         items = self._items(scoring, report)
         file_id = self.file_id if limits.start is not None else ""
@@ -207,9 +214,14 @@ class AnswerSource:
             yield batch, cleaned.answers
         if self._whole is None:
             self.check_scores(scoring)
+        report.notes += cleaner.choices.check(self.name, name_absent=by_key)
+        if noted := not_answered(cleaner.no_answers):
+            report.notes.append(f"{self.name}: {noted}")
 
     def _scored(self, scoring: Scoring) -> Scoring:
-        """The rule, with the highest scores that the mapping declares."""
+        """The rule, with the highest scores that the mapping declares; if there are only choices, the recorded keys."""
+        if self.has_choices_alone and isinstance(scoring, AsGiven):
+            return ByKey(self.recorded_keys)
         if not self._mapping.max_scores or not isinstance(scoring, AsGiven | AsRecorded):
             return scoring
         options = scoring.maxima.declared
@@ -232,6 +244,18 @@ class AnswerSource:
     @property
     def is_matrix(self) -> bool:
         return self._mapping.wide is not None
+
+    @property
+    def has_choices(self) -> bool:
+        return self.is_matrix or "response" in self._binding.columns
+
+    @property
+    def has_choices_alone(self) -> bool:
+        """Whether it is a list of choices, which only keys can score."""
+        return "response" in self._binding.columns and not {"correct", "score"} & {
+            *self._binding.columns,
+            *self._mapping.constants,
+        }
 
     @property
     def has_revisions(self) -> bool:
