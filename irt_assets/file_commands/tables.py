@@ -90,7 +90,8 @@ class ParameterTable(ItemParameters):
 
 
 def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
-    """A table in any format of `rows_of`, or the JSON of a fit, which also knows the mean and SD of θ.
+    """A table in any format of `rows_of`, or the JSON of a fit, which also knows the mean and SD of θ. Without a column
+    a, it is that of a Rasch model.
 
     `metric_d` is the D of P = c + (1 − c)/(1 + exp(−D·a(θ − b))) that the table was made with, where its column D does
     not say; `in_metric` says what is multiplied by it. Raises PermanentFailure naming line and item: a ≤ 0, c outside
@@ -116,6 +117,9 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
             raise _unreadable_fit(path, "items is not a list")
         columns = ["item", *NUMBERS, "max_score", *OF_SCORES]
         located = [(f"items[{k}]", _cells(path, k, row, columns)) for k, row in enumerate(fit["items"])]
+    if fit is None and "b" in columns and "a" not in columns and form_of(columns) is None:
+        columns.append("a")  # a Rasch model has none
+        located = [(where, row | {"a": "1", "a_se": "0"}) for where, row in located]
     lacking = [name for name in ("item", "a", "b") if name not in columns]
     if lacking and ("item" in lacking or form_of(columns) is None):
         raise PermanentFailure(
