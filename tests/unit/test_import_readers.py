@@ -109,6 +109,30 @@ def test_the_given_encoding_is_for_files_that_are_not_utf_8(tmp_path: Path) -> N
         open_source(write(tmp_path / "log.csv", b"u,q\n\xff\xff,1\n"), "cp949")
 
 
+@pytest.mark.parametrize(
+    ("content", "columns", "first"),
+    [
+        ('id;"a, b, c"\n1;1\n2;0\n', ["id", "a, b, c"], ["1", "1"]),
+        ("id\tWhat, why, how?\tB, or C\n1\t1\t0\n", ["id", "What, why, how?", "B, or C"], ["1", "1", "0"]),
+        ("id,What; why; how?\n1,1\n2,0\n", ["id", "What; why; how?"], ["1", "1"]),
+        ('id,"a; b; c","d\te"\n1,1,0\n', ["id", "a; b; c", "d\te"], ["1", "1", "0"]),
+        ('id;"a, ""b"", c\nd"\n1;1\n', ["id", 'a, "b", c\nd'], ["1", "1"]),
+        ("sep=;\nid;q1\n1;0,5\n", ["id", "q1"], ["1", "0,5"]),
+        ("sep=,\r\nid,q1\r\n1,1\r\n", ["id", "q1"], ["1", "1"]),
+        ("a;b\n1;0,5\n2;1,5\n", ["a", "b"], ["1", "0,5"]),
+    ],
+)
+def test_the_delimiter_is_not_one_in_quotation_marks_and_texts(
+    tmp_path: Path, content: str, columns: list[str], first: list[str]
+) -> None:
+    """`id;"a, b, c"` was a file with commas. LimeSurvey, Google and Canvas put the questions' texts into the header."""
+    path = write(tmp_path / "log.csv", content)
+    assert open_source(path).columns == columns
+    assert open_rows(path)[0] == first
+    assert rows(path)[0][0] == content.count("\n", 0, content.rindex("\n" + first[0])) + 2
+    assert not bad(path)
+
+
 def test_names_that_repeat_in_a_header_are_told_apart(tmp_path: Path) -> None:
     path = write(tmp_path / "log.tsv", "KC (Default)\tu\tKC (Default)\nadd\tann\tsubtract\n")
     assert rows(path) == [(2, {"KC (Default)": "add", "u": "ann", "KC (Default) (2)": "subtract"})]
@@ -266,6 +290,19 @@ def test_parquet_counts_rows_from_one(tmp_path: Path) -> None:
         (b"  \n ", "is empty"),
         (b'[{"u": 1}]', "one object per line"),
         ("u,q\n".encode("utf-16"), "UTF-16"),
+        ("u,q\nann,1\n".encode("utf-16-le"), "UTF-16LE without a byte order mark: .*iconv -f UTF-16LE"),
+        ("u,q\nann,1\n".encode("utf-16-be"), "UTF-16BE without"),
+        (b"PK\x03\x04\x14\0\x06\0[Content_Types].xml .. xl/workbook.xml", "an Excel workbook .xlsx.: save the sheet"),
+        (b"PK\x03\x04.. mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "OpenDocument spreadsheet"),
+        (b"PK\x03\x04\x14\0answers.csv", "a ZIP archive: unpack it"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook"),
+        (b"$FL2@(#) SPSS DATA FILE", "an SPSS file: .*haven::read_sav"),
+        (b"<stata_dta><header>", "a Stata file: .*haven::read_dta"),
+        (b"s\x02\x01\0\x05\0", "a Stata file"),
+        (bytes(12) + b"\xc2\xea\x81\x60\xb3\x14", "a SAS file: .*haven::read_sas"),
+        (b"SQLite format 3\0\x10\0", "an SQLite database: sqlite3 -csv"),
+        (gzip.compress(b"X\n\0\0\0\x03\0\x04", mtime=0), "an R object .RDS.: .*readRDS"),
+        (gzip.compress(b"RDX3\nX\n", mtime=0), "an R workspace"),
         (b"PAR1 but no more", "broken Parquet"),
         (b"\x1f\x8b broken gzip", "cannot be read"),
         (b"u,q\rann,1\rbob,2\r", "old Macs"),
