@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import MAX_SCORE
-from irt_assets.responses.importing.cells import as_ids, as_text
+from irt_assets.responses.importing.cells import as_ids, as_text, trimmed
 from irt_assets.responses.importing.choices import Choices, not_answered, spellings
 from irt_assets.responses.importing.mapping import load_mapping
 from irt_assets.responses.importing.readers import open_source
@@ -375,12 +375,12 @@ def _text(cells: pa.Array, name: str) -> pa.StringArray:
     """Trimmed text without nulls; booleans as 0 and 1."""
     if pa.types.is_boolean(cells.type):
         cells = pc.cast(cells, pa.int8())
-    return pc.fill_null(pc.utf8_trim_whitespace(as_text(cells, name)), "")
+    return pc.fill_null(trimmed(as_text(cells, name)), "")
 
 
 def _ids(cells: pa.Array, name: str) -> pa.StringArray:
     """Like `_text`, but refuses numbers that may stand for more than one id."""
-    return pc.fill_null(pc.utf8_trim_whitespace(as_ids(cells, name)), "")
+    return pc.fill_null(trimmed(as_ids(cells, name)), "")
 
 
 def _scores(

@@ -117,8 +117,8 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
             raise _unreadable_fit(path, "items is not a list")
         columns = ["item", *NUMBERS, "max_score", *OF_SCORES]
         located = [(f"items[{k}]", _cells(path, k, row, columns)) for k, row in enumerate(fit["items"])]
-    if fit is None and "b" in columns and "a" not in columns and form_of(columns) is None:
-        columns.append("a")  # a Rasch model has none
+    if fit is None and _is_rasch(columns):
+        columns.append("a")
         located = [(where, row | {"a": "1", "a_se": "0"}) for where, row in located]
     lacking = [name for name in ("item", "a", "b") if name not in columns]
     if lacking and ("item" in lacking or form_of(columns) is None):
@@ -127,6 +127,12 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
             f" among {', '.join(columns)}"
         )
     return _parse_rows(path, located, metric_d, latent)
+
+
+def _is_rasch(columns: Sequence[str]) -> bool:
+    """Whether items have difficulties and no discrimination, under whatever name."""
+    named = {"item", "b"} <= {*columns} and "a" not in columns and form_of(columns) is None
+    return named and not any(name.lower().startswith(("disc", "slope", "alpha")) for name in columns)
 
 
 def parameter_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:

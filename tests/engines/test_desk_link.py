@@ -148,6 +148,9 @@ def test_a_table_of_difficulties_alone_is_that_of_a_rasch_model(tmp_path: Path) 
     path.write_text("item,b,b_se\ni0,-0.5,0.1\ni1,0.5,0.1\ni2,1.5,0.2\n")
     found = read_parameters(path)
     assert (found.a.tolist(), found.a_se.tolist(), found.b.tolist()) == ([1.0] * 3, [0.0] * 3, [-0.5, 0.5, 1.5])
+    path.write_text("item,Discrimination,b\ni0,0.7,-0.5\n")
+    with pytest.raises(PermanentFailure, match="a is not among item, Discrimination, b"):
+        read_parameters(path)
 
 
 def test_twelve_pcm_items_are_linked_with_slope_1(tmp_path: Path) -> None:

@@ -6,6 +6,9 @@ import pyarrow.compute as pc
 
 from resources.failures import PermanentFailure
 
+SPACE = " \t\r\n\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+"""White space in files: that of ASCII, and the blanks of Unicode, such as the no-break space of Excel and web forms."""
+
 
 def as_text(cells: pa.Array, name: str) -> pa.StringArray:
     """Any column as text, cell by cell: whole numbers without a decimal point, whatever type held them."""
@@ -37,8 +40,10 @@ def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
 
 
 def trimmed(cells: pa.StringArray) -> pa.StringArray:
-    """Text without white space around it, of any alphabet: a no-break space is one, too."""
-    return pc.utf8_trim_whitespace(cells)
+    """Text without `SPACE` around it."""
+    if pc.all(pc.string_is_ascii(cells), min_count=0).as_py() is not False:
+        return pc.ascii_trim_whitespace(cells)
+    return pc.utf8_trim(cells, characters=SPACE)
 
 
 def _exact(cells: pa.FloatingPointArray) -> pa.BooleanArray:

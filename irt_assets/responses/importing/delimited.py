@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from irt_assets.responses.importing import sources
+from irt_assets.responses.importing.cells import SPACE
 from irt_assets.responses.importing.sources import BadRow, Batch, TextSource, check_names, unique_names
 from resources.failures import PermanentFailure
 
@@ -53,7 +54,7 @@ class CsvSource(TextSource):
             raise self._unclosed(1, "the header's last name holds all that follows")
         if len(head) == sources.HEAD and not lines.read(1):
             raise PermanentFailure(f"{path}: its header is longer than {sources.HEAD:,} bytes. Is it a table?")
-        self.columns = unique_names(name.strip() for name in names)
+        self.columns = unique_names(name.strip(SPACE) for name in names)
         check_names(path, self.columns)
 
     def batches(self) -> Iterator[Batch]:
@@ -117,7 +118,7 @@ class CsvSource(TextSource):
 
 
 def _delimiter_of(text: str) -> str:
-    """The delimiter by which most rows have as many cells as the header; of several, the most frequent one in the header
+    """The delimiter by which most rows are as long as the header; of several, the most frequent one in the header
     outside quotation marks."""
     first = next((line for line in re.split(r"[\r\n]", text) if line.strip()), "")
     unquoted = re.sub('"[^"]*("|$)', "", first)

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.options import MAX_SCORE
+from irt_assets.responses.importing.cells import as_text, trimmed
 from irt_assets.responses.importing.readers import open_source
 from resources.failures import PermanentFailure
 
@@ -225,10 +226,8 @@ def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
             raise PermanentFailure(
                 f"{path}, line {batch.bad[0].line}: {batch.bad[0].value}. A key is a table item,key."
             )
-        columns = [batch.rows.column(batch.rows.schema.names.index(name)) for name in found.values()]
-        texts = [
-            pc.fill_null(pc.utf8_trim_whitespace(pc.cast(cells, pa.string())), "").to_pylist() for cells in columns
-        ]
+        columns = [(batch.rows.column(source.columns.index(name)), name) for name in found.values() if name]
+        texts = [pc.fill_null(trimmed(as_text(cells, name)), "").to_pylist() for cells, name in columns]
         for line, item, key in zip(batch.lines.tolist(), *texts, strict=True):
             if item and key and keys.setdefault(item, key) != key:
                 raise PermanentFailure(f"{path}, line {line}: item {item} has the keys {keys[item]} and {key}.")
