@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import MAX_SCORE
-from irt_assets.responses.importing.cells import as_ids, as_text, trimmed
+from irt_assets.responses.importing.cells import as_ids, as_text, shortened, shortened_ids, trimmed
 from irt_assets.responses.importing.choices import Choices, not_answered, spellings
 from irt_assets.responses.importing.mapping import load_mapping
 from irt_assets.responses.importing.readers import open_source
@@ -250,7 +250,7 @@ def _read_matrix(
     person_index = np.array([place[name] for name in ids], dtype=np.int64)[row]
     at = np.concatenate([np.empty(0, dtype=np.int64), *lines])[row]
     read = _answers(source.path, list(place), items, person_index, item_index, matrix[row, item_index], at, most)
-    return replace(read, notes=tuple(notes))
+    return _with_notes(source, read, notes)
 
 
 def _read_list(
@@ -302,7 +302,7 @@ def _read_list(
     blanks[""] -= blanks.total() - blanks[""]
     notes = [*choices.check(str(source.path)), *_not_answered(source, blanks)]
     read = _answers(source.path, list(persons), by_name, p[seen], rank[i[seen]], s[seen], at[seen], most)
-    return replace(read, notes=tuple(notes))
+    return _with_notes(source, read, notes)
 
 
 def _answers(
@@ -416,6 +416,12 @@ def _blanks(cells: pa.StringArray, scores: npt.NDArray[np.int8]) -> Counter[str]
 def _not_answered(source: Source, blanks: Mapping[str, int]) -> list[str]:
     noted = not_answered(blanks)
     return [f"{source.path}: {noted}"] if noted else []
+
+
+def _with_notes(source: Source, read: Answers, notes: list[str]) -> Answers:
+    if ids := shortened(pa.array([*read.person_ids, *read.responses.item_ids], pa.string())):
+        notes = [*notes, f"{source.path}: {shortened_ids(ids)}"]
+    return replace(read, notes=tuple(notes))
 
 
 def _check_key(path: Path, items: Sequence[str], key: Mapping[str, str] | None) -> None:

@@ -141,6 +141,8 @@ def test_a_code_that_counts_as_wrong_and_blanks_are_named_with_their_counts(file
         [note] = read_answers(file(text)).notes
         assert note.endswith("taken for no answer: 1 empty, 1 × 'NA'")
     assert read_answers(file("x2,x10\n1,0\n0,1\n\n")).notes == ()
+    [note] = read_answers(file("id,x2,x10\n2.026E+11,1,0\nbob,0,1\n")).notes
+    assert "which Excel has shortened: 2.026E+11" in note
 
 
 @pytest.mark.parametrize("layout", ["matrix", "list"])

@@ -12,7 +12,7 @@ import pytest
 
 from irt_assets.responses.importing.cells import as_text
 from irt_assets.responses.importing.clean import Cleaned, Cleaner, Limits
-from irt_assets.responses.importing.mapping import bind_attempts, load_mapping
+from irt_assets.responses.importing.mapping import Mapping, Wide, bind_attempts, load_mapping
 from irt_assets.responses.importing.matrix import item_columns
 from irt_assets.responses.importing.scoring import AsGiven
 from irt_assets.responses.importing.sources import Batch
@@ -260,6 +260,16 @@ def test_a_score_is_a_number_however_it_is_written(right: str, wrong: str) -> No
     assert item_columns(binding, [batch], AsGiven()).items == ["i1", "i2"]
 
 
+def test_brackets_in_a_pattern_are_also_themselves() -> None:
+    """`* [Score]` was a class of characters that no column fits."""
+    wide = Mapping(name="m", columns={"user_id": ("person",)}, wide=Wide(items=("* [Score]", "q[12]")))
+    batch = matrix(person=["a"], q1=["1"], q3=["1"], **{"q1 [Score]": ["1"], "q1 [Points]": ["1"]})
+    assert item_columns(bind_attempts(wide, "m.csv", batch.rows.schema.names), [batch], AsGiven()).items == [
+        "q1",
+        "q1 [Score]",
+    ]
+
+
 def test_as_many_answers_as_rows_are_not_taken_for_the_rows() -> None:
     """A shortcut on equal lengths once gave every answer the user of another row."""
     batch = matrix(person=["ann", "bob"], i1=["1", ""], i2=["1", ""])
@@ -283,6 +293,7 @@ def test_what_holds_no_scores_is_no_item() -> None:
         ["i1", "all_right", "never_shown"],
         ["gender", "choice", "ordinal"],
         {"i1": 2},
+        ("all_right",),
     )
 
 

@@ -248,6 +248,17 @@ def test_a_list_with_scores_and_choices_is_scored_by_the_key(tmp_path: Path) -> 
     assert read(tmp_path, text, AsGiven())[0] == {("ann", "q1"): True, ("bob", "q1"): False}
 
 
+def test_constant_columns_and_ids_that_excel_has_shortened_are_named(tmp_path: Path) -> None:
+    """`attempt`, `complete` and `female` of an export were items, and five learners 2.026E+11 were one."""
+    text = "person,q1,q2,attempt,complete\n2.026E+11,1,0,1,1\n2.027E+11,0,1,1,1\nann,1,1,1,\n"
+    report = read(tmp_path, text, AsGiven())[1]
+    assert any("the same value for everyone: attempt, complete." in note for note in report.notes)
+    assert any("shortened: 2.026E+11, 2.027E+11." in note for note in report.notes)
+    assert not any(
+        "shortened" in note for note in read(tmp_path, MATRIX.replace("4", "1").replace("2", "0"), AsGiven())[1].notes
+    )
+
+
 def test_values_taken_for_no_answer_are_counted(tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text("columns: {user_id: person}\nnull_values: [NA, 8]\nwide: {items: 'i*'}")

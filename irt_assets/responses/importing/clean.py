@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.responses.importing.cells import as_ids, as_text, trimmed
+from irt_assets.responses.importing.cells import as_ids, as_text, shortened, trimmed
 from irt_assets.responses.importing.choices import Choices, spellings
 from irt_assets.responses.importing.mapping import Binding
 from irt_assets.responses.importing.scoring import (
@@ -182,6 +182,7 @@ class Cleaner:
         self._scoring = scoring
         self.tally = Tally()
         self._nothing = 0  # cells without an answer
+        self.shortened: set[str] = set()
         self.choices = Choices(scoring.keys if isinstance(scoring, ByKey) else {})
 
     @property
@@ -215,6 +216,7 @@ class Cleaner:
         if not isinstance(self._scoring, AsRecorded):
             self._count(raw, verdicts)
         _refuse_texts(columns, verdicts)
+        self.shortened |= shortened(columns["user_id"]) | shortened(columns["item_id"])
         right = self._scoring.right(columns["item_id"], columns["correct"])
         if isinstance(self._scoring, AsRecorded) and (keys := self._scoring.keys):
             chosen = columns.get("response", pa.nulls(count, pa.string()))

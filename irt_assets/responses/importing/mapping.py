@@ -27,6 +27,8 @@ ATTEMPT_COLUMNS = (
     *("started_at", "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", "revision"),
     "score",
 )
+ITEM_COLUMNS = ("item", "item_id", "question", "question_id", "problem_id")
+SCORE_COLUMNS = ("score", "correct", "resp", "response", "answer", "is_correct", "outcome", "points")
 REQUIRED_OF_ATTEMPTS = ("user_id", "item_id", "correct")
 
 
@@ -101,7 +103,7 @@ class Mapping(_Rules):
 
     def null_values_of(self, theirs: str) -> list[str]:
         """The texts that mean nothing is there in a column of the file, by all names and patterns that fit it."""
-        fitting = [texts for name, texts in self.null_values.items() if name == theirs or fnmatchcase(theirs, name)]
+        fitting = [texts for name, texts in self.null_values.items() if matches(theirs, name)]
         return [*chain(*fitting)]
 
     def find(self, ours: str, columns: Sequence[str]) -> tuple[str, ...] | None:
@@ -116,6 +118,11 @@ class Binding:
 
     mapping: Mapping
     columns: Map[str, tuple[str, ...]]
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name is the pattern or fits it; brackets are those of a class of characters, or themselves."""
+    return name == pattern or any(fnmatchcase(name, one) for one in (pattern, pattern.replace("[", "[[]")))
 
 
 @cache
@@ -175,6 +182,9 @@ def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) ->
             why = f"the presets {which} both fit; choose one with --mapping" if fitting else "no preset fits"
             raise unknown_header(file, columns, why)
         mapping = fitting[0]
+        of_a_list = [name for name in (*ITEM_COLUMNS, *SCORE_COLUMNS) if name in columns]
+        if mapping.wide and len(of_a_list) > 1:
+            raise unknown_header(file, columns, f"it looks like a list ({' and '.join(of_a_list)}), and no preset fits")
     required = ("user_id",) if mapping.wide else REQUIRED_OF_ATTEMPTS
     return bind(mapping, file, columns, ATTEMPT_COLUMNS, required)
 
@@ -246,6 +256,9 @@ EXAMPLE = """\
   time: {zone: Europe/Berlin} # where times carry no zone"""
 
 
+WIDE_EXAMPLE = 'columns: {user_id: learner} and wide: {items: "item_*"}'
+
+
 def unknown_header(
     file: str,
     columns: Sequence[str],
@@ -263,6 +276,6 @@ def unknown_header(
         f"Columns of the file: {', '.join(columns)}\n"
         f"Required and not there under our names: {', '.join(missing) or 'none'}\n"
         f"Write a mapping file (our column: the file's column) and give it with --mapping FILE.yaml:\n{example}"
-        + (f"\nBuilt-in presets: {built_in}" if of_a_log else "")
+        + (f"\nBuilt-in presets: {built_in}. A matrix, a column an item, has {WIDE_EXAMPLE}" if of_a_log else "")
         + (f"\n{ways_out}" if ways_out else "")
     )

@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -11,7 +10,7 @@ import pyarrow.compute as pc
 
 from irt_assets.responses.importing.cells import as_text, trimmed
 from irt_assets.responses.importing.choices import spellings
-from irt_assets.responses.importing.mapping import Binding
+from irt_assets.responses.importing.mapping import Binding, matches
 from irt_assets.responses.importing.scoring import MOST_POINTS, WHOLE, ByKey, FromPoints, Scoring, points
 from irt_assets.responses.importing.sources import Batch
 
@@ -20,11 +19,12 @@ MOST_VALUES = 1_000
 
 class MatrixColumns(NamedTuple):
     """The columns of a matrix: items, others that are set aside, and of both those that hold points from 0 on, whose
-    maximum nothing says, with the highest that occurs."""
+    maximum nothing says, with the highest that occurs. `constant`: items with one value in all of several cells."""
 
     items: list[str]
     aside: list[str]
     points: dict[str, int]
+    constant: tuple[str, ...] = ()
 
 
 def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -> MatrixColumns:
@@ -48,7 +48,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
     if isinstance(scoring, ByKey):
         items = [name for name in values if name in scoring.keys]
     elif "*" not in wide.items:
-        items = [name for name in values if any(fnmatchcase(name, pattern) for pattern in wide.items)]
+        items = [name for name in values if any(matches(name, pattern) for pattern in wide.items)]
     elif isinstance(scoring, FromPoints):
         items = [name for name, counts in values.items() if _are_points(counts)]
     else:
@@ -74,6 +74,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
         items,
         [name for name in values if name not in items],
         {name: most for name, most in highest.items() if most > 1},
+        tuple(name for name in items if len(values[name]) == 1 and values[name].total() > 1),
     )
 
 

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.options import MAX_SCORE
 from irt_assets.responses.importing.cells import as_text, trimmed
+from irt_assets.responses.importing.mapping import matches
 from irt_assets.responses.importing.readers import open_source
 from resources.failures import PermanentFailure
 
@@ -47,7 +47,7 @@ class Maxima:
 
     def declared_of(self, item: str) -> int | None:
         """What the import says of an item: by its name, or else by the first pattern that fits."""
-        fitting = (most for pattern, most in self.declared.items() if fnmatchcase(item, pattern))
+        fitting = (most for pattern, most in self.declared.items() if matches(item, pattern))
         return self.declared.get(item) or next(fitting, None)
 
     def names(self, item: str) -> bool:

@@ -18,7 +18,9 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.common.wording import some_of
 from irt_assets.responses.importing.arrivals import Arrival
+from irt_assets.responses.importing.cells import shortened_ids
 from irt_assets.responses.importing.choices import not_answered
 from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
@@ -215,6 +217,8 @@ class AnswerSource:
         if self._whole is None:
             self.check_scores(scoring)
         report.notes += cleaner.choices.check(self.name, name_absent=by_key)
+        if cleaner.shortened:
+            report.notes.append(f"{self.name}: {shortened_ids(cleaner.shortened)}")
         if noted := not_answered(cleaner.no_answers):
             report.notes.append(f"{self.name}: {noted}")
 
@@ -303,7 +307,7 @@ class AnswerSource:
         """The columns of a matrix that are items, found from the whole file."""
         if self._mapping.wide is None:
             return []
-        items, aside, points = item_columns(self._binding, self.source.batches(), scoring)
+        items, aside, points, constant = item_columns(self._binding, self.source.batches(), scoring)
         if isinstance(scoring, AsGiven) and "*" in self._mapping.wide.items:
             if points and (items or 2 * len(points) > len(aside)):
                 named = [f"column {name} has scores up to {most}" for name, most in points.items()]
@@ -320,6 +324,11 @@ class AnswerSource:
             report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
         if aside:
             report.notes.append(f"{self.name}: not items, left out: {', '.join(aside)}")
+        if constant:
+            report.notes.append(
+                f"{self.name}: items with the same value for everyone: {some_of(constant, 10)}. Name the items in a"
+                " mapping file if these are not (wide: {items: …})"
+            )
         return items
 
 
