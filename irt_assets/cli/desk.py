@@ -25,6 +25,7 @@ from irt_assets.psychometrics.core.item_models import model_of
 from irt_assets.psychometrics.core.items import WHOLE_SLOPE
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, LatentRule, Method, Model
+from irt_assets.psychometrics.core.program_forms import STEPS_OR_GRADED
 from irt_assets.responses.importing.scoring import read_key
 from resources.failures import PermanentFailure
 
@@ -72,11 +73,12 @@ def fit(
         files.check_folder(folder)
     most = files.read_max_scores(max_score) if max_score is not None else None
     answers = files.read_answers(file, read_key(key) if key is not None else None, most)
+    _note(answers)
     done = fitting.fit(
         answers,
         model=model,
         engine=None if engine == registry.DEFAULT else registry.build(engine, current_settings()),
-        anchors=tables.read_parameters(anchors) if anchors is not None else None,
+        anchors=_parameters(anchors) if anchors is not None else None,
         groups=files.read_groups(groups, answers) if groups is not None else None,
         latent=latent,
     )
@@ -106,19 +108,25 @@ def score(
     params: Annotated[Path, typer.Option(help="Table item,a,b,c, or the fit.json of `irt fit --out`.")],
     method: Annotated[Scoring, typer.Option(help="Estimator of ability.")] = "eap",
     key: Key = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Also if less than half of the table's items have answers.")
+    ] = False,
     folder: OutFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Abilities of persons from their answers and known item parameters."""
     if folder is not None:
         files.check_folder(folder)
-    known = tables.read_parameters(params)
+    known = _parameters(params)
     answers = files.read_answers(file, read_key(key) if key is not None else None, known.max_scores)
-    done = scoring.score(answers, known, method=method)
+    _note(answers)
+    done = scoring.score(answers, known, method=method, partial=partial)
     if folder is not None:
         done.write(folder)
     if done.ignored:
         _warn(f"{params} has no parameters for {len(done.ignored)} items, whose answers do not count", done.ignored)
+    if done.unanswered:
+        _warn(f"{len(done.unanswered)} of the {len(known.item_ids)} items of {params} have no answers", done.unanswered)
     rows = done.as_dict()
     if as_json:
         print_json(rows)
@@ -146,8 +154,8 @@ def link(
     """Put one table of item parameters on another's scale through their common items."""
     d_new, d_old = _metrics(metric_d)
     done = linking.link(
-        tables.read_parameters(new, d_new),
-        tables.read_parameters(old, d_old),
+        _parameters(new, d_new),
+        _parameters(old, d_old),
         method=method,
         symmetric=symmetric,
         purify=purify,
@@ -182,7 +190,7 @@ def simulate_responses(
 ) -> None:
     """Answers that follow the model exactly, with the true values next to them."""
     files.check_folder(folder)
-    known = tables.read_parameters(params) if params is not None else None
+    known = _parameters(params) if params is not None else None
     done = simulation.simulate_responses(
         persons=persons,
         items=items,
@@ -203,6 +211,14 @@ def simulate_responses(
             f"{summary['n_responses']:,} answers of {summary['n_persons']:,} persons to {summary['n_items']:,} items in"
             f" {folder}; the true values are in items.csv and persons.csv next to them"
         )
+
+
+def _parameters(path: Path, metric_d: float = 1.0) -> tables.ParameterTable:
+    """A table of parameters, with a warning if the table may mean a model that is not here."""
+    found = tables.read_parameters(path, metric_d)
+    if found.may_be_graded:
+        _warn(f"{path}: {STEPS_OR_GRADED}", found.may_be_graded)
+    return found
 
 
 def _metrics(text: str) -> tuple[float, float]:
@@ -298,6 +314,11 @@ def _shape(normality: dict[str, float]) -> str:
 def _warn(what: str, names: Sequence[str] = ()) -> None:
     named = f": {some_of(names, 5)}" if names else ""
     err.print(f"[yellow]warning:[/yellow] {escape(what + named)}")
+
+
+def _note(answers: files.Answers) -> None:
+    for note in answers.notes:
+        err.print(escape(f"note: {note}"))
 
 
 def _number(value: float | None) -> str:

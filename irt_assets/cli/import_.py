@@ -15,6 +15,7 @@ from irt_assets.responses.importing.report import ImportReport, csv_of_refused
 app = typer.Typer(no_args_is_help=True)
 
 Mapping = Annotated[str, typer.Option("--mapping", help="Preset name or YAML file; `auto` looks at the header.")]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="Of files that are not UTF-8, e.g. cp949 or latin-1.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Reject unknown items and learners instead of adding them.")]
 Dichotomise = Annotated[
     str | None, typer.Option(help="How to score points: `full` (right is an item's highest) or `at=K` (K or more).")
@@ -43,6 +44,7 @@ def attempts(
     key: ScoringKey = None,
     max_score: MaxScores = None,
     strict: Strict = False,
+    encoding: Encoding = None,
     dry_run: DryRun = False,
     csv: Csv = None,
     as_json: AsJson = False,
@@ -60,6 +62,7 @@ def attempts(
             key=key,
             max_scores=max_score or (),
             strict=strict,
+            encoding=encoding,
             dry_run=dry_run,
             first_month=settings.irt_first_month,
             reject=reject,
@@ -70,21 +73,35 @@ def attempts(
 
 @app.command()
 def questions(
-    file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, csv: Csv = None, as_json: AsJson = False
+    file: Path,
+    mapping: Mapping = "auto",
+    encoding: Encoding = None,
+    dry_run: DryRun = False,
+    csv: Csv = None,
+    as_json: AsJson = False,
 ) -> None:
     """Import the item bank: scales, topics, tags, keys, parameters."""
     with csv_of_refused(csv) as reject:
-        report = import_questions(current_database(), file, mapping=mapping, dry_run=dry_run, reject=reject)
+        report = import_questions(
+            current_database(), file, mapping=mapping, encoding=encoding, dry_run=dry_run, reject=reject
+        )
     _print_import(report, csv, dry_run=dry_run, as_json=as_json)
 
 
 @app.command()
 def learners(
-    file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, csv: Csv = None, as_json: AsJson = False
+    file: Path,
+    mapping: Mapping = "auto",
+    encoding: Encoding = None,
+    dry_run: DryRun = False,
+    csv: Csv = None,
+    as_json: AsJson = False,
 ) -> None:
     """Import learners: attributes, test accounts, goals."""
     with csv_of_refused(csv) as reject:
-        report = import_learners(current_database(), file, mapping=mapping, dry_run=dry_run, reject=reject)
+        report = import_learners(
+            current_database(), file, mapping=mapping, encoding=encoding, dry_run=dry_run, reject=reject
+        )
     _print_import(report, csv, dry_run=dry_run, as_json=as_json)
 
 

@@ -7,8 +7,9 @@ writing that never leaves half a file. What a file is (CSV, TSV, gzip, Parquet) 
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,18 @@ import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import MAX_SCORE
-from irt_assets.responses.importing.cells import as_ids, as_text
+from irt_assets.responses.importing.cells import as_ids, as_text, shortened, shortened_ids, trimmed
+from irt_assets.responses.importing.choices import Choices, not_answered, spellings
 from irt_assets.responses.importing.mapping import load_mapping
 from irt_assets.responses.importing.readers import open_source
+from irt_assets.responses.importing.scoring import points
 from irt_assets.responses.importing.sources import Batch, Source
 from resources.failures import PermanentFailure
 
 ITEM_NAMES = ("item", "item_id", "question", "question_id")
 SCORE_NAMES = ("score", "correct", "response")
-SCORES = pa.array([f"{score}{zero}" for zero in ("", ".0") for score in range(MAX_SCORE + 1)])
 BLANK = ("", "na", "nan")
+LETTERS = ("f", "t")  # more often an option or a gender than a score
 LAYOUTS = (
     "Scores are 0, 1 or blank (not seen), or whole numbers up to what --max-score says; choices need --key. A file of"
     " answers is a matrix (a row per person, a column per item, scores or blank in the cells; a column named"
@@ -38,10 +41,14 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Answers:
-    """What a file holds: persons in the order of the file; items in the order of its columns, of a list by name."""
+    """What a file holds: persons in the order of the file; items in the order of its columns, of a list by name.
+
+    `notes`: how cells were read that are neither a score nor an option of the key.
+    """
 
     responses: Responses
     person_ids: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def seen(self) -> npt.NDArray[np.bool_]:
@@ -92,7 +99,8 @@ def read_answers(path: Path, key: Mapping[str, str] | None = None, max_scores: M
     scored with more than 0 and 1.
 
     Without a column of names, persons are numbered by row from 1; empty rows at the end are ignored.
-    Raises PermanentFailure naming file, line and item: ragged rows, other scores, pairs or columns that occur twice.
+    Raises PermanentFailure naming file, line and item: ragged rows, other scores, pairs or columns that occur twice,
+    keys that nobody chose.
     """
     source = open_source(path)
     columns = _columns_of(source)
@@ -205,12 +213,16 @@ def _read_matrix(
     lines: list[npt.NDArray[np.int64]] = []
     blocks: list[npt.NDArray[np.int8]] = []
     wrong: list[str] = []
+    choices, blanks = Choices(key or {}), Counter[str]()
     for batch in _sound(source):
         names = batch.rows.schema.names
         block = np.empty((batch.rows.num_rows, len(items)), dtype=np.int8)
         for k, item in enumerate(items):
             cells = _text(batch.rows.column(names.index(item)), item)
             block[:, k], bad = _scores(cells, most[item]) if key is None else _score_key(cells, key[item])
+            blanks.update(_blanks(cells, block[:, k]))
+            if key is not None:
+                choices.add(pa.repeat(item, len(cells)), pc.if_else(pa.array(block[:, k] >= 0), cells, None))
             named = [f"line {batch.lines[r]}, {most.wrong(item, cells[int(r)].as_py())}" for r in bad]
             if len(named) > 1 and not (block[:, k] >= 0).any():
                 named = [f"{named[0]}, and not one score in the column: delete it if it is not an item"]
@@ -231,11 +243,14 @@ def _read_matrix(
         filled = np.flatnonzero((matrix >= 0).any(1))
         matrix = matrix[: filled[-1] + 1 if filled.size else 0]
         ids = [str(row + 1) for row in range(len(matrix))]
+    blanks[""] = int((matrix < 0).sum()) - blanks.total()
+    notes = [*choices.check(str(source.path)), *_not_answered(source, blanks)]
     row, item_index = np.nonzero(matrix >= 0)
     place = {name: k for k, name in enumerate(dict.fromkeys(ids))}
     person_index = np.array([place[name] for name in ids], dtype=np.int64)[row]
     at = np.concatenate([np.empty(0, dtype=np.int64), *lines])[row]
-    return _answers(source.path, list(place), items, person_index, item_index, matrix[row, item_index], at, most)
+    read = _answers(source.path, list(place), items, person_index, item_index, matrix[row, item_index], at, most)
+    return _with_notes(source, read, notes)
 
 
 def _read_list(
@@ -245,6 +260,7 @@ def _read_list(
     items: dict[str, int] = {}
     parts: list[tuple[npt.NDArray[Any], ...]] = []
     wrong: list[str] = []
+    choices, blanks = Choices(key or {}), Counter[str]()
     for batch in _sound(source):
         names = batch.rows.schema.names
         columns = [_ids(batch.rows.column(names.index(name)), name) for name in (person, item)]
@@ -258,12 +274,15 @@ def _read_list(
             names = pa.array(key, pa.string())
             right = pa.array(key.values(), pa.string()).take(pc.index_in(columns[1], names))
             values, bad = _score_key(columns[2], pc.fill_null(right, ""))
+            choices.add(columns[1], pc.if_else(pa.array(values >= 0), columns[2], None))
+        blanks.update(_blanks(columns[2], values))
         for r in bad:
             name, cell = columns[1][int(r)].as_py(), columns[2][int(r)].as_py()
             wrong.append(f"line {batch.lines[r]}, {most.wrong(name, cell)}")
         nameless = np.asarray(pc.or_(pc.equal(columns[0], ""), pc.equal(columns[1], "")))
         wrong += [f"line {n}: an answer without a person or an item" for n in batch.lines[nameless & (values >= 0)]]
         kept = pa.array(~nameless)
+        blanks[""] += int(((values < 0) & ~nameless).sum())
         parts.append(
             (
                 _codes(columns[0].filter(kept), persons),
@@ -280,7 +299,10 @@ def _read_list(
     rank = np.empty(len(items), dtype=np.int64)
     rank[[items[name] for name in by_name]] = np.arange(len(items))
     seen = s >= 0
-    return _answers(source.path, list(persons), by_name, p[seen], rank[i[seen]], s[seen], at[seen], most)
+    blanks[""] -= blanks.total() - blanks[""]
+    notes = [*choices.check(str(source.path)), *_not_answered(source, blanks)]
+    read = _answers(source.path, list(persons), by_name, p[seen], rank[i[seen]], s[seen], at[seen], most)
+    return _with_notes(source, read, notes)
 
 
 def _answers(
@@ -353,32 +375,53 @@ def _text(cells: pa.Array, name: str) -> pa.StringArray:
     """Trimmed text without nulls; booleans as 0 and 1."""
     if pa.types.is_boolean(cells.type):
         cells = pc.cast(cells, pa.int8())
-    return pc.fill_null(pc.utf8_trim_whitespace(as_text(cells, name)), "")
+    return pc.fill_null(trimmed(as_text(cells, name)), "")
 
 
 def _ids(cells: pa.Array, name: str) -> pa.StringArray:
     """Like `_text`, but refuses numbers that may stand for more than one id."""
-    return pc.fill_null(pc.utf8_trim_whitespace(as_ids(cells, name)), "")
+    return pc.fill_null(trimmed(as_ids(cells, name)), "")
 
 
 def _scores(
     cells: pa.StringArray, most: int | npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
     """Scores from 0 to the most that an answer can get, and −1 (blank), and the places of anything else."""
-    code = np.asarray(pc.fill_null(pc.index_in(cells, SCORES), -1))
-    score = np.where(code < 0, -1, code % (MAX_SCORE + 1))
-    unknown = np.flatnonzero((code < 0) | (score > most))
-    rest = pc.utf8_lower(cells.take(pa.array(unknown)))
-    blank = np.asarray(pc.is_in(rest, pa.array(BLANK)), dtype=bool)
-    return score.astype(np.int8), unknown[~blank]
+    numbers = np.where(_is_in(cells, LETTERS), np.nan, points(cells))
+    known = (numbers >= 0) & (numbers <= most) & (numbers == np.floor(numbers))
+    return np.where(known, numbers, -1).astype(np.int8), np.flatnonzero(~known & ~_is_in(cells, BLANK))
 
 
 def _score_key(
     cells: pa.StringArray, right: str | pa.StringArray
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
     """1 where the right option was chosen, 0 where another one was, −1 (blank); a choice is never anything else."""
-    blank = np.asarray(pc.is_in(pc.utf8_lower(cells), pa.array(BLANK)), dtype=bool)
+    blank = _is_in(cells, BLANK)
     return np.where(blank, -1, np.asarray(pc.equal(cells, right))).astype(np.int8), np.empty(0, dtype=np.int64)
+
+
+def _is_in(cells: pa.StringArray, words: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Whether each cell is one of these words, in any case."""
+    return np.asarray(pc.is_in(pc.utf8_lower(cells), pa.array(words)), dtype=bool)
+
+
+def _blanks(cells: pa.StringArray, scores: npt.NDArray[np.int8]) -> Counter[str]:
+    """How often each word stands for a blank."""
+    if (scores >= 0).all():
+        return Counter()
+    words = pc.and_(pa.array(_is_in(cells, BLANK)), pc.not_equal(cells, ""))
+    return spellings(cells.filter(words))
+
+
+def _not_answered(source: Source, blanks: Mapping[str, int]) -> list[str]:
+    noted = not_answered(blanks)
+    return [f"{source.path}: {noted}"] if noted else []
+
+
+def _with_notes(source: Source, read: Answers, notes: list[str]) -> Answers:
+    if ids := shortened(pa.array([*read.person_ids, *read.responses.item_ids], pa.string())):
+        notes = [*notes, f"{source.path}: {shortened_ids(ids)}"]
+    return replace(read, notes=tuple(notes))
 
 
 def _check_key(path: Path, items: Sequence[str], key: Mapping[str, str] | None) -> None:

@@ -9,7 +9,7 @@ from irt_assets.common.wording import some_of
 from irt_assets.file_commands.tables import ParameterTable
 from irt_assets.psychometrics.core.errors import breakdowns_explained
 from irt_assets.psychometrics.core.model_families import GPCM, PCM, RASCH, TWO_PL
-from irt_assets.psychometrics.core.models import Calibration, Convergence
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Floats
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import Pairs, solve
@@ -60,8 +60,9 @@ def link(
 
     Where both tables have errors, items are weighted by them, and those without are left out; else the criteria are
     the classical, unweighted ones, and who moved is judged by the errors of a calibration with 500 persons. Fewer than
-    five common items are linked as they are, with a warning. The slope is the ratio of the tables' a where the
-    errors of all a of `new` are 0, as in a Rasch fit. `symmetric`: as in `psychometrics.linking.linking`.
+    five common items are linked as they are, with a warning. The slope is the ratio of the tables' a if the a of each
+    table are equal, as in a Rasch model, or all errors of those of `new` are 0. `symmetric`: as in
+    `psychometrics.linking.linking`.
 
     Raises PermanentFailure where no item is common or the items determine no constants; PsychometricsError for a
     symmetric criterion of moments.
@@ -74,7 +75,7 @@ def link(
             f" {some_of(new.item_ids, 5)} here, {some_of(old.item_ids, 5)} there. Are the ids written alike?"
         )
     weighted = new.has_errors and old.has_errors
-    fit = _as_calibration(new, common, weighted)
+    fit = _as_calibration(new, common, weighted, equal_slopes=_equal(new.a) and _equal(old.a))
     items = old.with_errors(common, known=weighted)
     known = np.isfinite(items.a_se) & np.isfinite(items.b_se)
     why = "gives it no standard errors" if weighted else "has it where no ability is"
@@ -110,11 +111,14 @@ def link(
     return TableLink(slope, intercept, method, symmetric, rmse, used, unusable | dropped, tuple(warnings))
 
 
-def _as_calibration(table: ParameterTable, common: list[str], weighted: bool) -> Calibration:
-    """The common items of a table as a fit, with its errors or with assumed ones."""
+def _as_calibration(table: ParameterTable, common: list[str], weighted: bool, *, equal_slopes: bool) -> Calibration:
+    """The common items of a table as a fit, with its errors or with assumed ones. `equal_slopes`: they say nothing of
+    single items."""
     items = table.with_errors(common, known=weighted)
     a, b, a_se, b_se, cov_ab = items.a, items.b, items.a_se, items.b_se, items.cov_ab
-    slopes_fixed = weighted and not a_se.any()
+    slopes_fixed = equal_slopes or (weighted and not a_se.any())
+    if slopes_fixed:
+        a_se, cov_ab = np.zeros_like(a_se), np.zeros_like(cov_ab)
     cov = np.zeros((len(common), 2, 2))  # of (a, d), d = −ab, from that of (a, b)
     cov[:, 0, 0] = a_se**2
     cov[:, 0, 1] = cov[:, 1, 0] = -b * a_se**2 - a * cov_ab
@@ -148,6 +152,11 @@ def _as_calibration(table: ParameterTable, common: list[str], weighted: bool) ->
         categories=None if further is None else categories,
         further=further,
     )
+
+
+def _equal(a: Floats) -> bool:
+    """Whether several items have one discrimination."""
+    return a.size > 1 and bool(np.ptp(a) == 0)
 
 
 def _no_constants(method: Method, pairs: Pairs) -> PermanentFailure:

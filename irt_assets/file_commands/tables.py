@@ -21,7 +21,15 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, MAX_SCORE
-from irt_assets.psychometrics.core.program_forms import COLUMNS, form_of, in_metric, parameters_of
+from irt_assets.psychometrics.core.program_forms import (
+    COLUMNS,
+    OF_OTHER_MODELS,
+    form_of,
+    in_metric,
+    may_be_graded,
+    parameters_of,
+    require_known_model,
+)
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.importing.jsonlines import NotKept, parse
 from resources.failures import PermanentFailure
@@ -30,7 +38,7 @@ LARGEST = 1e6  # of a parameter; beyond it, arithmetic with doubles says nothing
 NUMBERS = ("a", "b", "c", "a_se", "b_se")
 OF_SCORES = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
 """What a scored item has beside a, b and max_score, as in `ItemModel.shown`."""
-READ = frozenset((*NUMBERS, "max_score", *OF_SCORES, *COLUMNS, "D"))
+READ = frozenset((*NUMBERS, "max_score", *OF_SCORES, *COLUMNS, *OF_OTHER_MODELS, "D"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +48,11 @@ class ParameterTable(ItemParameters):
     Attributes:
         without: items of the table that have no parameters, such as those that a fit could not estimate.
         mean, sd: of θ in the population that was fitted, on the table's scale; (0, 1) where the file does not say.
+        may_be_graded: items whose parameters may be those of a graded response model, as the table does not say.
     """
 
     path: Path
+    may_be_graded: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     mean: float = 0.0
     sd: float = 1.0
@@ -80,7 +90,8 @@ class ParameterTable(ItemParameters):
 
 
 def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
-    """A table in any format of `rows_of`, or the JSON of a fit, which also knows the mean and SD of θ.
+    """A table in any format of `rows_of`, or the JSON of a fit, which also knows the mean and SD of θ. Without a column
+    a, it is that of a Rasch model.
 
     `metric_d` is the D of P = c + (1 − c)/(1 + exp(−D·a(θ − b))) that the table was made with, where its column D does
     not say; `in_metric` says what is multiplied by it. Raises PermanentFailure naming line and item: a ≤ 0, c outside
@@ -106,6 +117,9 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
             raise _unreadable_fit(path, "items is not a list")
         columns = ["item", *NUMBERS, "max_score", *OF_SCORES]
         located = [(f"items[{k}]", _cells(path, k, row, columns)) for k, row in enumerate(fit["items"])]
+    if fit is None and _is_rasch(columns):
+        columns.append("a")
+        located = [(where, row | {"a": "1", "a_se": "0"}) for where, row in located]
     lacking = [name for name in ("item", "a", "b") if name not in columns]
     if lacking and ("item" in lacking or form_of(columns) is None):
         raise PermanentFailure(
@@ -113,6 +127,12 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
             f" among {', '.join(columns)}"
         )
     return _parse_rows(path, located, metric_d, latent)
+
+
+def _is_rasch(columns: Sequence[str]) -> bool:
+    """Whether items have difficulties and no discrimination, under whatever name."""
+    named = {"item", "b"} <= {*columns} and "a" not in columns and form_of(columns) is None
+    return named and not any(name.lower().startswith(("disc", "slope", "alpha")) for name in columns)
 
 
 def parameter_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
@@ -132,7 +152,9 @@ def _parse_rows(
     wrong: list[str] = []
     first: dict[str, str] = {}
     kept: dict[str, ItemRow] = {}
-    without = []
+    without: list[str] = []
+    ascending: list[str] = []
+    disordered = False
     for where, row in rows:
         item, at = row["item"], f"{where}, item {row['item']}"
         if not item:
@@ -152,12 +174,20 @@ def _parse_rows(
             wrong += [f"{at}: {name} = {row[name]!r} is not a number below {LARGEST:,.0f}" for name in strange]
             continue
         sound = {name: x for name, x in numbers.items() if x is not None}
+        if form is None and "g" in filled and not sound["c"]:
+            sound["c"] = sound["g"]
+        model = row.get("model", "")
         try:
+            require_known_model({name: sound[name] for name in filled}, model)
             metric = sound.pop("D", metric_d)
             ours = in_metric(sound | (parameters_of(sound) or {}) if form else sound, metric)
         except PsychometricsError as error:
             wrong.append(f"{at}: {error}")
             continue
+        if form is not None and not model and ours.get("max_score", 1.0) > 1:
+            ascends = may_be_graded({name: sound[name] for name in filled if name in sound})
+            disordered |= form in ("steps", "parscale") and not ascends
+            ascending += [item] * ascends
         further = {name: ours[name] for name in OF_SCORES if name in ours}
         if (most := max(ours.get("max_score", 1.0), sound.get("max_score", 1.0))) > 1:
             if not further:
@@ -171,7 +201,14 @@ def _parse_rows(
             path, wrong, "Correct these rows or delete them (a slope that is not positive is most often a wrong key)"
         )
     items = ItemParameters.of_rows(tuple(kept), kept.values())
-    return ParameterTable(**vars(items), path=path, without=tuple(without), mean=latent["mean"], sd=latent["sd"])
+    return ParameterTable(
+        **vars(items),
+        path=path,
+        may_be_graded=() if disordered else tuple(ascending),
+        without=tuple(without),
+        mean=latent["mean"],
+        sd=latent["sd"],
+    )
 
 
 def _number(text: str, name: str) -> float | None:

@@ -70,6 +70,24 @@ def test_a_fit_of_answers_to_items_near_each_ability_names_what_it_hardly_determ
     assert loose[0] in done.err
 
 
+def test_the_parameters_of_another_test_are_refused_unless_it_is_a_part_of_a_bank(
+    irt, data: Path, tmp_path: Path
+) -> None:
+    """LSAT6 was scored by SAT12's parameters, as both call their items item_1 …: 27 of 32 items had no answers."""
+    bank = tmp_path / "bank.csv"
+    others = "".join(f"other{n},1,0,0\n" for n in range(27))
+    bank.write_text((data / "items.csv").read_text() + others)
+    refused = irt("score", data / "responses.csv", "--params", bank)
+    assert (refused.code, refused.out) == (2, "")
+    assert "27 of its 35 items have no answers (other0, other1, other2, other3, other4 and 22 more)" in refused.err
+    asked = irt("score", data / "responses.csv", "--params", bank, "--partial", "--json")
+    assert asked.code == 0
+    assert "warning: 27 of the 35 items" in asked.err
+    alone = irt("score", data / "responses.csv", "--params", data / "items.csv", "--json")
+    assert (alone.code, alone.err) == (0, "")
+    assert json.loads(asked.out) == json.loads(alone.out)
+
+
 def test_people_get_a_table_and_machines_nothing_but_json(irt, data: Path, tmp_path: Path) -> None:
     for words in (["fit", data / "responses.csv"], ["score", data / "responses.csv", "--params", data / "items.csv"]):
         shown = irt(*words)

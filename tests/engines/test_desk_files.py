@@ -129,6 +129,43 @@ def test_real_choices_give_the_scores_that_were_published(shared: Path) -> None:
     assert as_pairs(raw) == as_pairs(scored)
 
 
+def test_a_code_that_counts_as_wrong_and_blanks_are_named_with_their_counts(file, shared: Path) -> None:
+    """SAT12's 8 is wrong here and no answer in an import with null_values: two numbers for one file."""
+    data = shared / "data"
+    raw = read_answers(data / "sat12_raw_choices.csv", read_key(data / "sat12_key.csv"))
+    assert raw.notes == (f"{data}/sat12_raw_choices.csv: choices that are the key of no item count as wrong: '8' (69)",)
+    for text in (
+        "person,x2,x10\nann,1,NA\nbob,,0\n,,\n",
+        "person,item,score\nann,x2,1\nann,x10,NA\nbob,x10,0\nbob,x2,\n,,\n",
+    ):
+        [note] = read_answers(file(text)).notes
+        assert note.endswith("taken for no answer: 1 empty, 1 × 'NA'")
+    assert read_answers(file("x2,x10\n1,0\n0,1\n\n")).notes == ()
+    [note] = read_answers(file("id,x2,x10\n2.026E+11,1,0\nbob,0,1\n")).notes
+    assert "which Excel has shortened: 2.026E+11" in note
+
+
+@pytest.mark.parametrize("layout", ["matrix", "list"])
+def test_a_key_that_nobody_chose_is_refused_with_what_was_chosen(file, layout: str) -> None:
+    """It ended in "needs at least 3 items that were answered both correctly and wrongly, found 0"."""
+    chosen = [f"{n % 4 + 1}.0" for n in range(60)]
+    lines = [f"u{n},{one},{one}" for n, one in enumerate(chosen)]
+    if layout == "list":
+        lines = [f"u{n},{item},{one}" for n, one in enumerate(chosen) for item in ("x2", "x10")]
+    text = "\n".join(["person,x2,x10" if layout == "matrix" else "person,item,response", *lines])
+    with pytest.raises(PermanentFailure, match=r"key of 2 of 2 items: item x2, key '2', chosen: '1\.0' \(15\), '2\.0'"):
+        read_answers(file(text), {"x2": "2", "x10": "3"})
+    assert read_answers(file(text), {"x2": "2.0", "x10": "3.0"}).responses.score.sum() == 30
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("1.00", "0.00"), ("TRUE", "FALSE"), ("1,0", "0,0"), ("1", "0")])
+def test_a_score_is_a_number_however_it_is_written(file, right: str, wrong: str) -> None:
+    text = f"person;x2;x10\nann;{right};{wrong}\nbob;;{right}\ncy;{wrong};NA\n"
+    assert as_pairs(read_answers(file(text))) == PAIRS
+    with pytest.raises(PermanentFailure, match="score 't'"):
+        read_answers(file("person,x2\nann,t\nbob,0\n"))
+
+
 @pytest.mark.parametrize("column", ["person", "item"])
 def test_floats_that_may_stand_for_many_ids_are_refused(tmp_path: Path, column: str) -> None:
     path = tmp_path / "a.parquet"
@@ -369,6 +406,52 @@ def test_scored_items_are_read_from_tables_of_mirt_of_steps_and_of_ours(file, te
     (some,) = table.others
     np.testing.assert_allclose(some.further[:, 0], [0.0, 0.8, 0.0], atol=1e-12)
     assert [table.max_scores[item] for item in ("x", "y", "elsewhere")] == [1, 2, 20]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("item,a,b,c,d\nx,1.2,-0.5,0.2,0.9\n", r"item x: d = 0\.9 is an upper asymptote"),
+        ("item,a1,d,g,u\nx,1.2,0.5,0.2,1\ny,1.2,0.5,0.2,0.85\n", r"line 3, item y: u = 0\.85 is an upper asymptote"),
+        ("item,a,b,g,u\nx,1.2,0.5,0.2,0.95\n", r"u = 0\.95 is an upper asymptote"),
+        ("item,a1,a2,d\nx,1.1,0,0.3\ny,0.1,1.4,0.5\n", r"line 3, item y: a2 = 1\.4 is a slope of another dimension"),
+        ("item,B.Cat1.Dim1,B.Cat1.Dim2,AXsi_.Cat1\nx,1,0.5,0.2\n", r"B\.Cat1\.Dim2 = 0\.5 is a slope"),
+        ("item,a1,d1,d2,d3\nx,1.1,2,1,-1\n", "graded response model in mirt's form"),
+        ("item,model,a,b1,b2\nx,graded,1.1,-1,1\n", "the model graded"),
+    ],
+)
+def test_parameters_of_a_model_that_is_not_here_are_refused_by_name(file, text: str, said: str) -> None:
+    """The columns were dropped: with an upper asymptote of .9, θ of a wrong pattern was -.98 instead of -.80."""
+    with pytest.raises(PermanentFailure, match=said):
+        read_parameters(file(text))
+
+
+def test_columns_of_other_models_that_say_nothing_are_read(file) -> None:
+    """mirt writes u = 1 for every 3PL, catR d = 1, others the intercept as d; beside a and b, g is guessing."""
+    for text in (
+        "item,a1,d,g,u\nx,1.2,0.6,0.2,1\n",
+        "item,a1,a2,d,g\nx,1.2,0,0.6,0.2\n",
+        "item,a,b,c,d\nx,1.2,-0.5,0.2,1\n",
+        "item,a,b,c,d\nx,1.2,-0.5,0.2,0.6\n",
+        "item,a,b,g,u\nx,1.2,-0.5,0.2,1\n",
+    ):
+        table = read_parameters(file(text))
+        np.testing.assert_allclose([table.a, table.b, table.c], [[1.2], [-0.5], [0.2]], atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("text", "doubtful"),
+    [
+        ("item,a,b1,b2\nx,1.1,-1,1\ny,0.7,-0.5,0.2\n", ("x", "y")),
+        ("item,a,b1,b2\nx,1.1,-1,1\ny,0.7,0.5,0.2\n", ()),
+        ("item,a,b1,b2,model\nx,1.1,-1,1,gpcm\ny,0.7,-0.5,0.2,\n", ("y",)),
+        ("item,a,b1\nx,1.1,-1\n", ()),
+        ("item,slope,location,category1,category2\nx,0.5,0.2,0.6,-0.6\n", ("x",)),
+    ],
+)
+def test_steps_that_may_be_graded_thresholds_are_named(file, text: str, doubtful: tuple[str, ...]) -> None:
+    """A graded model has the same columns, in ascending order: Science's pattern 0,1,0,1 had -2.30 instead of -2.05."""
+    assert read_parameters(file(text)).may_be_graded == doubtful
 
 
 def test_d_of_1_7_multiplies_slopes_and_log_odds(file) -> None:

@@ -10,6 +10,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
 
 from irt_assets.file_commands.link import link
 from irt_assets.file_commands.tables import ParameterTable, read_parameters
@@ -103,6 +104,67 @@ def test_the_classical_moments_are_their_closed_forms(old: ParameterTable) -> No
     means = link(new, old, method="mean-mean", purify=False)
     assert means.slope == pytest.approx(new.a.mean() / old.a.mean(), rel=1e-12)
     assert means.intercept == pytest.approx(old.b.mean() - means.slope * new.b.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("se", [None, (0.1, 0.1)])
+@pytest.mark.parametrize("a", [(1.0, 1.0), (1.0, 1.25)])
+@pytest.mark.parametrize("method", METHODS)
+def test_the_slope_of_equal_discriminations_is_their_ratio(
+    method: Method, a: tuple[float, float], se: tuple[float, float] | None
+) -> None:
+    """Twenty-five Rasch difficulties without errors had 1.0045 by Stocking-Lord and 1.033 by mean-sigma; sirt and plink
+    have 1 and intercepts between .0885 and .0966 for the methods of curves."""
+    rng = np.random.default_rng(25)
+    b = rng.normal(0, 1.2, 25)
+    ids = [f"i{k}" for k in range(25)]
+    old = table(ids, np.full(25, a[1]), b, se=se)
+    new = table(ids, np.full(25, a[0]), (b + 0.09) * a[1] / a[0] + rng.normal(0, 0.15, 25), se=se)
+    found = link(new, old, method=method, purify=False)
+    assert found.slope == pytest.approx(a[0] / a[1], rel=1e-12)
+    expected = _intercept_by_search(new, old, method, a[0] / a[1])
+    # errors weight the curves of items: the intercept's own error is .15/√25 = .03
+    assert found.intercept == pytest.approx(expected, abs=0.03 if se else 1e-6)
+
+
+def _intercept_by_search(new: ParameterTable, old: ParameterTable, method: Method, slope: float) -> float:
+    """The minimum of the criterion as it is defined, over the nodes of N(0, 1), with the slope given."""
+    if method.startswith("mean"):
+        return float(np.mean(old.b - slope * new.b))
+    nodes = np.linspace(-6, 6, 61)
+    density = np.exp(-(nodes**2) / 2)
+
+    def curves(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-a * (nodes[:, None] - b)))
+
+    def distance(intercept: float) -> float:
+        apart = curves(old.a, old.b) - curves(new.a / slope, slope * new.b + intercept)
+        return float(density @ (apart**2).sum(1) if method == "haebara" else density @ apart.sum(1) ** 2)
+
+    return float(minimize_scalar(distance, bounds=(-1, 1), method="bounded", options={"xatol": 1e-10}).x)
+
+
+def test_a_table_of_difficulties_alone_is_that_of_a_rasch_model(tmp_path: Path) -> None:
+    path = tmp_path / "rasch.csv"
+    path.write_text("item,b,b_se\ni0,-0.5,0.1\ni1,0.5,0.1\ni2,1.5,0.2\n")
+    found = read_parameters(path)
+    assert (found.a.tolist(), found.a_se.tolist(), found.b.tolist()) == ([1.0] * 3, [0.0] * 3, [-0.5, 0.5, 1.5])
+    path.write_text("item,Discrimination,b\ni0,0.7,-0.5\n")
+    with pytest.raises(PermanentFailure, match="a is not among item, Discrimination, b"):
+        read_parameters(path)
+
+
+def test_twelve_pcm_items_are_linked_with_slope_1(tmp_path: Path) -> None:
+    rng = np.random.default_rng(12)
+    steps = np.sort(rng.normal(0, 1, (12, 2)), axis=1)
+    tables = []
+    for name, off in (("new", 0.3), ("old", 0.0)):
+        shifted = steps + off + rng.normal(0, 0.1, (12, 2))
+        rows = "".join(f"i{k},1,{one:.4f},{two:.4f},pcm\n" for k, (one, two) in enumerate(shifted))
+        (tmp_path / name).write_text(f"item,a,b1,b2,model\n{rows}")
+        tables.append(read_parameters(tmp_path / name))
+    found = link(*tables, purify=False)
+    assert found.slope == 1.0
+    assert found.intercept == pytest.approx(-0.3, abs=0.1)  # the mean of 24 steps varies by .1·√2/√24 = .03
 
 
 @pytest.mark.parametrize("se", [None, (0.08, 0.06)])

@@ -402,6 +402,79 @@ def test_a_log_without_times_needs_a_day_and_keeps_its_order(
     assert query(database, "SELECT DISTINCT completed_at::date FROM response_log") == [(date(2026, 10, 1),)]
 
 
+def test_cells_of_a_matrix_are_duplicates_if_other_columns_are_items(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """The id of a cell depended on the columns that were items: w1 came in twice for each learner."""
+    matrix, key, mapping = tmp_path / "choices.csv", tmp_path / "key.csv", tmp_path / "mapping.yaml"
+    matrix.write_text("id,w1,w2,w3\n" + "".join(f"u{n:02},{n % 2},{n % 3 % 2},{n % 5 % 2}\n" for n in range(50)))
+    for items, accepted, duplicates in (("[w1]", 50, 0), ("[w1, w2]", 50, 50), ("[w3, w2]", 50, 50), ("[w1]", 0, 50)):
+        mapping.write_text(f"columns: {{user_id: id}}\nwide: {{items: {items}}}")
+        report = imported(matrix, mapping=mapping, at=date(2026, 7, 1))
+        assert (report.accepted, report.duplicates, report.rejected) == (accepted, duplicates, {})
+        assert not any("version 1.0" in note for note in report.notes)
+    answers = (
+        "SELECT item_id, count(*), count(DISTINCT completed_at), count(*) FILTER (WHERE correct) FROM response_log"
+    )
+    assert query(database, f"{answers} GROUP BY 1 ORDER BY 1") == [
+        ("w1", 50, 50, 25),
+        ("w2", 50, 50, 17),
+        ("w3", 50, 50, 20),
+    ]
+    matrix.write_text(matrix.read_text().replace("w", "k"))
+    for keys, accepted in (("k1,1\nk3,0\n", 100), ("k1,1\nk2,1\nk3,0\n", 50)):
+        key.write_text(f"item,key\n{keys}")
+        assert imported(matrix, key=key, at=date(2026, 7, 1)).accepted == accepted
+
+
+def test_a_log_in_cp949_brings_the_learners_of_its_utf_8(database: Database, imported: Import, tmp_path: Path) -> None:
+    """It was taken for latin-1, and its learners and items were new ones."""
+    korean, unicode, mapping = tmp_path / "cp949.csv", tmp_path / "utf8.csv", tmp_path / "mapping.yaml"
+    rows = [answer(n, attempt_id="", user_id=f"학생{n % 10}", item_id=f"문항{n % 5}") for n in range(50)]
+    korean.write_bytes(write(unicode, rows).read_text("utf-8").encode("cp949"))
+    with pytest.raises(PermanentFailure, match=r"line 2: this is not UTF-8; it looks like cp949 \(Korean Windows\)"):
+        imported(korean)
+    named = ", ".join(f"{name}: {name}" for name in ("user_id", "item_id", "completed_at", "correct"))
+    mapping.write_text(f"columns: {{{named}}}\nencoding: cp949")
+    assert imported(korean, mapping=mapping).accepted == 50
+    again = [imported(korean, encoding="cp949"), imported(unicode), imported(unicode, encoding="cp949")]
+    assert [(report.accepted, report.duplicates) for report in again] == [(0, 50)] * 3
+    assert query(database, "SELECT count(*), min(user_id) FROM learner") == [(10, "학생0")]
+    with pytest.raises(PermanentFailure, match="--encoding: 'utf-16'"):
+        imported(korean, encoding="utf-16")
+
+
+def test_a_matrix_that_1_0_imported_keeps_its_ids_and_doubles_are_named(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """1.0 numbered the cells: line × number of items + place among the items."""
+    matrix = tmp_path / "matrix.csv"
+    matrix.write_text("id,w1,w2\na,1,1\nb,0,0\n")
+    assert imported(matrix, at=date(2026, 7, 1)).accepted == 4
+    file_id = query(database, "SELECT DISTINCT left(attempt_id, 17) FROM response_log")[0][0]
+    former = {("a", "w1"): 4, ("a", "w2"): 5, ("b", "w1"): 6, ("b", "w2"): 7}
+    for (user, item), number in former.items():
+        run_sql(
+            database,
+            f"UPDATE response_log SET attempt_id = '{file_id}{number}',"
+            f" completed_at = timestamptz '2026-07-01 00:00Z' + interval '{number} microseconds'"
+            f" WHERE (user_id, item_id) = ('{user}', '{item}')",
+        )
+    before = everything(database)
+    again = imported(matrix, at=date(2026, 7, 2))
+    assert (again.accepted, again.duplicates, again.rejected) == (0, 4, {})
+    assert any("4 answers are in the log under ids that version 1.0 made" in note for note in again.notes)
+    assert everything(database) == before
+    run_sql(
+        database,
+        "INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct)"
+        f" SELECT '{file_id}2', timestamptz '2026-07-01 00:00Z' + interval '2 microseconds', 'a', 'w1', true",
+    )
+    again = imported(matrix, at=date(2026, 7, 1))
+    assert (again.accepted, again.duplicates) == (0, 4)
+    assert any("1 more answers to these items" in note for note in again.notes)
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -656,6 +729,29 @@ def test_choices_of_a_matrix_are_kept_with_their_key(database: Database, importe
     key.write_text("item,key\nq1,B\nq2,D\n")
     with pytest.raises(PermanentFailure, match="item q1: its record says key A, and this import key B"):
         imported(matrix, key=key, at=date(2026, 7, 2))
+
+
+def test_a_list_of_choices_is_scored_by_a_key_or_by_the_recorded_ones(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """`irt fit`, posts and pulls could; a file was told to leave the key out, or that it needs the column correct."""
+    key, log = tmp_path / "key.csv", tmp_path / "log.csv"
+    key.write_text("item,key\nq1,a\n")
+    at = "2026-07-01T12:00:00Z"
+    log.write_text(f"user_id,item_id,completed_at,response\nann,q1,{at},a\nbob,q1,{at},b\nann,q2,{at},c\n")
+    report = imported(log)
+    assert (report.accepted, report.rejected) == (0, {"missing_key": 3})
+    assert "--key FILE" in (report.complaint or "")
+    assert (imported(log, key=key).accepted, imported(log).duplicates) == (2, 2)
+    log.write_text(log.read_text() + f"cid,q1,{at},a\n")
+    assert imported(log).accepted == 1
+    stored = query(database, "SELECT user_id, response, correct FROM response_log ORDER BY 1")
+    assert stored == [("ann", "a", True), ("bob", "b", False), ("cid", "a", True)]
+    run_sql(database, 'UPDATE question SET meta = meta || \'{"key": "A"}\'')
+    log.write_text("user_id,item_id,completed_at,response\n" + "".join(f"u{n},q1,{at},a\n" for n in range(60)))
+    with pytest.raises(PermanentFailure, match="nobody chose the key of 1 of 1 items: item q1, key 'A', chosen: 'a'"):
+        imported(log)
+    assert query(database, "SELECT count(*) FROM response_log") == [(3,)]
 
 
 def test_whatever_cells_hold_comes_back_from_the_database(database: Database, imported: Import, tmp_path: Path) -> None:

@@ -75,6 +75,20 @@ def test_scored_items_are_read_in_the_form_of_another_program(database: Database
     assert report.rejected == {"incomplete_parameters": 1, "bad_max_score": 1}
 
 
+def test_parameters_of_a_model_that_is_not_here_are_refused_by_name(database: Database, tmp_path: Path) -> None:
+    """`d` and `u` were listed as read, and dropped."""
+    refused: list[tuple[str, ...]] = []
+    content = "item_id,a,b,g,d,u,a2,model\nq1,1,0,0.2,0.9,,,\nq2,1,0,,,0.9,,\nq3,1,0,,,,0.4,\nq4,1,0,0.2,1,1,0,\n"
+    report = import_questions(database, file(tmp_path, content), reject=refused.extend)
+    assert (report.accepted, report.rejected) == (1, {"bad_model": 3})
+    assert [row[3].partition(" is ")[0] for row in refused] == ["d = 0.9", "u = 0.9", "a2 = 0.4"]
+    assert bank(database)["q4"][3]["irt"] == {"a": 1.0, "b": 0.0, "c": 0.2}
+    steps = import_questions(database, file(tmp_path, "item_id,a,b1,b2\ns,1,-1,1\n"))
+    assert any("a column model with gpcm, pcm, rsm or graded" in note for note in steps.notes)
+    named = import_questions(database, file(tmp_path, "item_id,a,b1,b2,model\ns,1,-1,1,gpcm\n"))
+    assert not any("graded" in note for note in named.notes)
+
+
 def test_the_same_bank_again_changes_nothing(database: Database, tmp_path: Path) -> None:
     import_questions(database, file(tmp_path, BANK))
     before = bank(database)

@@ -125,9 +125,11 @@ def test_a_datashop_export_comes_in_but_for_the_times_in_another_format(
 def test_dirty_assistments_rows_are_told_apart(database: Database, imported: Import, shared: Path) -> None:
     """Counted from the file by the rules of the docs, row by row: first reason, then the first of each order_id."""
     path = shared / "data" / "synthetic_assistments_like_dirty.csv"
+    with pytest.raises(PermanentFailure, match="not UTF-8; it looks like cp1252"):
+        imported(path, at=DAY)
     with pytest.raises(PermanentFailure, match="--at DATE"):
-        imported(path)
-    report = imported(path, at=DAY)
+        imported(path, mapping="assistments")
+    report = imported(path, mapping="assistments", at=DAY)
     reasons: Counter[str] = Counter()
     kept: dict[str, tuple[str, str, str]] = {}
     duplicates = conflicts = 0
@@ -156,7 +158,7 @@ def test_dirty_assistments_rows_are_told_apart(database: Database, imported: Imp
     stored = query(database, "SELECT attempt_id FROM response_log ORDER BY completed_at")
     assert [int(order) for (order,) in stored] == sorted(map(int, kept))
     assert any("latin-1" in note for note in report.notes)
-    assert imported(path, at=DAY).accepted == 0
+    assert imported(path, encoding="latin-1", at=DAY).accepted == 0
 
 
 @pytest.mark.parametrize(

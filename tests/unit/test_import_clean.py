@@ -12,7 +12,7 @@ import pytest
 
 from irt_assets.responses.importing.cells import as_text
 from irt_assets.responses.importing.clean import Cleaned, Cleaner, Limits
-from irt_assets.responses.importing.mapping import bind_attempts, load_mapping
+from irt_assets.responses.importing.mapping import Mapping, Wide, bind_attempts, load_mapping
 from irt_assets.responses.importing.matrix import item_columns
 from irt_assets.responses.importing.scoring import AsGiven
 from irt_assets.responses.importing.sources import Batch
@@ -59,6 +59,11 @@ def refusal(**changes: object) -> str | None:
         ({"correct": "yes"}, "bad_score"),
         ({"correct": "-1"}, "bad_score"),
         ({"correct": ""}, None),
+        ({"correct": "1.00"}, None),
+        ({"correct": "1,0"}, None),
+        ({"correct": "1,000"}, "bad_score"),
+        ({"correct": "0.001"}, "bad_score"),
+        ({"user_id": "\u00a0"}, "missing_user"),
         ({"completed_at": ""}, "bad_time"),
         ({"completed_at": "1/7/2026"}, "bad_time"),
         ({"completed_at": "2026-11-20T12:00:00Z"}, None),
@@ -238,6 +243,33 @@ def test_a_matrix_is_read_row_by_row_and_its_empty_cells_are_no_answers() -> Non
     ]
 
 
+def test_white_space_of_any_alphabet_is_not_part_of_an_id() -> None:
+    """`A1` and `A1` with a no-break space behind it, as Excel and web forms have it, were two items."""
+    items = [SOUND | {"item_id": text} for text in ("A1", "A1\u00a0", "\u2003A1", "A1\t")]
+    assert clean(items).answers["item_id"].to_pylist() == ["A1"] * 4
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("1.00", "0.00"), ("TRUE", "FALSE"), ("1,0", "0,0"), ("1", "0"), ("1.", "0e0")]
+)
+def test_a_score_is_a_number_however_it_is_written(right: str, wrong: str) -> None:
+    rows = [SOUND | {"correct": right}, SOUND | {"correct": wrong}]
+    assert clean(rows).answers["correct"].to_pylist() == [True, False]
+    batch = matrix(person=["a", "b", "c"], i1=[right, wrong, ""], i2=[wrong, right, right])
+    binding = bind_attempts(load_mapping("wide"), "m.csv", batch.rows.schema.names)
+    assert item_columns(binding, [batch], AsGiven()).items == ["i1", "i2"]
+
+
+def test_brackets_in_a_pattern_are_also_themselves() -> None:
+    """`* [Score]` was a class of characters that no column fits."""
+    wide = Mapping(name="m", columns={"user_id": ("person",)}, wide=Wide(items=("* [Score]", "q[12]")))
+    batch = matrix(person=["a"], q1=["1"], q3=["1"], **{"q1 [Score]": ["1"], "q1 [Points]": ["1"]})
+    assert item_columns(bind_attempts(wide, "m.csv", batch.rows.schema.names), [batch], AsGiven()).items == [
+        "q1",
+        "q1 [Score]",
+    ]
+
+
 def test_as_many_answers_as_rows_are_not_taken_for_the_rows() -> None:
     """A shortcut on equal lengths once gave every answer the user of another row."""
     batch = matrix(person=["ann", "bob"], i1=["1", ""], i2=["1", ""])
@@ -261,6 +293,7 @@ def test_what_holds_no_scores_is_no_item() -> None:
         ["i1", "all_right", "never_shown"],
         ["gender", "choice", "ordinal"],
         {"i1": 2},
+        ("all_right",),
     )
 
 

@@ -54,6 +54,14 @@ def test_an_unknown_header_is_answered_with_all_one_needs_to_write_a_mapping() -
     assert all(name in message for name in presets())
 
 
+def test_a_list_with_a_column_id_is_no_matrix() -> None:
+    """The Item Response Warehouse's columns were read as a matrix of answers, and --at was asked for."""
+    with pytest.raises(PermanentFailure, match=r"it looks like a list \(item and resp\)") as caught:
+        bind_attempts(None, "log.csv", ["id", "item", "resp", "rt", "date"])
+    assert 'wide: {items: "item_*"}' in str(caught.value)
+    assert bind_attempts(None, "log.csv", ["id", "item", "w2", "w3"]).mapping.name == "wide"
+
+
 def test_the_example_in_the_error_is_a_mapping_that_works(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure) as caught:
         bind_attempts(None, "log.csv", ["x"])
@@ -79,6 +87,8 @@ def test_a_mapping_file_must_name_columns_that_are_there(tmp_path: Path) -> None
         ("columns: {userid: u, item_id: q, correct: c}", "unknown column 'userid'"),
         ("colums: {user_id: u}", "colums"),
         ("time: {unit: minutes}", "time.unit"),
+        ("encoding: utf-16", "utf-16.*extends ASCII"),
+        ("encoding: klingon", "klingon.*extends ASCII"),
         ("- a list", "YAML mapping"),
         ("columns: {user_id: [u", "is not YAML"),
         ("columns: {user_id: u, item_id: q, correct: c}\ntime: {zone_column: tz}", "needs tz"),

@@ -59,18 +59,78 @@ def test_a_gzip_has_the_hash_of_what_it_holds(tmp_path: Path) -> None:
     assert open_source(plain).sha256 == open_source(packed).sha256
 
 
-def test_bytes_that_are_no_utf_8_are_latin_1(tmp_path: Path) -> None:
-    path = write(tmp_path / "log.csv", "u,q\nJosé,1\n".encode("latin-1"))
-    assert open_source(path).encoding == "latin-1"
-    assert rows(path) == [(2, {"u": "José", "q": "1"})]
-    assert open_source(write(tmp_path / "utf8.csv", "u,q\nJosé,1\n")).encoding == "utf-8"
+KOREAN = "학번,문항,정답\n학생0,문항0,1\n학생1,문항1,0\n"
 
 
-def test_the_first_odd_byte_may_come_late(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("encoding", "text", "looks"),
+    [
+        ("cp949", KOREAN, "cp949 (Korean Windows)"),
+        ("cp932", "生徒,もんだい\nさくら,1\n", "cp932 (Japanese Windows)"),
+        ("gb18030", "学号,题目\n张三,第一题\n李四,第二题\n", "gb18030 (Chinese Windows)"),
+        ("latin-1", "u,q\nJosé,1\nMüller,0\n", "cp1252 (Western European Windows)"),
+        ("cp1251", "u,q\nИван,1\nОльга,0", "cp1251 (Cyrillic Windows)"),
+        ("cp437", "u,q\n║ann║,1\n", "nor does it look like another known encoding"),
+    ],
+)
+def test_a_file_that_is_not_utf_8_is_refused_unless_its_encoding_is_given(
+    tmp_path: Path, encoding: str, text: str, looks: str
+) -> None:
+    """Every byte is a character of latin-1, so learners of a CP949 file came in under other names."""
+    path, unicode = write(tmp_path / "log.csv", text.encode(encoding)), write(tmp_path / "utf8.csv", text)
+    with pytest.raises(PermanentFailure) as caught:
+        open_source(path)
+    assert f"log.csv, line {2 if text.startswith('u,q') else 1}: this is not UTF-8" in str(caught.value)
+    assert looks in str(caught.value)
+    assert open_source(path, encoding).encoding == encoding
+    assert open_rows(path, encoding) == open_rows(unicode)
+
+
+def open_rows(path: Path, encoding: str | None = None) -> list[list[str]]:
+    return [list(row.values()) for batch in open_source(path, encoding).batches() for row in batch.rows.to_pylist()]
+
+
+def test_the_first_odd_byte_may_come_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An encoding told from the first block alone would fail in the middle of the file."""
-    path = write(tmp_path / "log.csv", b"u,q\n" + b"ann,1\n" * (sources.HEAD // 3) + "José,1\n".encode("latin-1"))
-    assert open_source(path).encoding == "latin-1"
-    assert rows(path)[-1][1] == {"u": "José", "q": "1"}
+    monkeypatch.setattr(sources, "BLOCK", 50_001)
+    for rows_before in (100_000, 100_001):  # the odd bytes lie in a block, and at the border of two
+        path = write(tmp_path / "log.csv", b"u,q\n" + b"ann,1\n" * rows_before + "학생,1\n".encode("cp949") * 2)
+        with pytest.raises(PermanentFailure, match=rf"line {rows_before + 2}: this is not UTF-8; it looks like cp949"):
+            open_source(path)
+        assert open_rows(path, "cp949")[-1] == ["학생", "1"]
+
+
+def test_the_given_encoding_is_for_files_that_are_not_utf_8(tmp_path: Path) -> None:
+    """A key in UTF-8 beside answers in CP949 is read as what it is."""
+    assert open_source(write(tmp_path / "utf8.csv", KOREAN), "cp949").encoding == "utf-8"
+    path = write(tmp_path / "log.jsonl", '{"학번": "학생0"}\n'.encode("cp949"))
+    assert open_source(path, "cp949").columns == ["학번"]
+    with pytest.raises(PermanentFailure, match="line 2: this is not cp949, nor UTF-8"):
+        open_source(write(tmp_path / "log.csv", b"u,q\n\xff\xff,1\n"), "cp949")
+
+
+@pytest.mark.parametrize(
+    ("content", "columns", "first"),
+    [
+        ('id;"a, b, c"\n1;1\n2;0\n', ["id", "a, b, c"], ["1", "1"]),
+        ("id\tWhat, why, how?\tB, or C\n1\t1\t0\n", ["id", "What, why, how?", "B, or C"], ["1", "1", "0"]),
+        ("id,What; why; how?\n1,1\n2,0\n", ["id", "What; why; how?"], ["1", "1"]),
+        ('id,"a; b; c","d\te"\n1,1,0\n', ["id", "a; b; c", "d\te"], ["1", "1", "0"]),
+        ('id;"a, ""b"", c\nd"\n1;1\n', ["id", 'a, "b", c\nd'], ["1", "1"]),
+        ("sep=;\nid;q1\n1;0,5\n", ["id", "q1"], ["1", "0,5"]),
+        ("sep=,\r\nid,q1\r\n1,1\r\n", ["id", "q1"], ["1", "1"]),
+        ("a;b\n1;0,5\n2;1,5\n", ["a", "b"], ["1", "0,5"]),
+    ],
+)
+def test_the_delimiter_is_not_one_in_quotation_marks_and_texts(
+    tmp_path: Path, content: str, columns: list[str], first: list[str]
+) -> None:
+    """`id;"a, b, c"` was a file with commas. LimeSurvey, Google and Canvas put the questions' texts into the header."""
+    path = write(tmp_path / "log.csv", content)
+    assert open_source(path).columns == columns
+    assert open_rows(path)[0] == first
+    assert rows(path)[0][0] == content.count("\n", 0, content.rindex("\n" + first[0])) + 2
+    assert not bad(path)
 
 
 def test_names_that_repeat_in_a_header_are_told_apart(tmp_path: Path) -> None:
@@ -107,8 +167,9 @@ def test_blank_lines_before_the_header_are_no_header(tmp_path: Path) -> None:
     assert rows(write(tmp_path / "log.csv", "\n  \nu,q\nann,1\n")) == [(4, {"u": "ann", "q": "1"})]
 
 
-def test_a_file_that_ends_within_a_character_is_latin_1(tmp_path: Path) -> None:
-    assert rows(write(tmp_path / "log.csv", b"u,q\nJos\xc3,1\nx,\xc3"))[-1][1] == {"u": "x", "q": "Ã"}
+def test_a_file_that_ends_within_a_character_is_not_utf_8(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match="line 3: this is not UTF-8"):
+        open_source(write(tmp_path / "log.csv", b"u,q\nJos\xc3\xa9,1\nx,\xc3"))
 
 
 @pytest.mark.parametrize("content", ["u,q\n", "u,q", "u,q\r\n"])
@@ -229,6 +290,19 @@ def test_parquet_counts_rows_from_one(tmp_path: Path) -> None:
         (b"  \n ", "is empty"),
         (b'[{"u": 1}]', "one object per line"),
         ("u,q\n".encode("utf-16"), "UTF-16"),
+        ("u,q\nann,1\n".encode("utf-16-le"), "UTF-16LE without a byte order mark: .*iconv -f UTF-16LE"),
+        ("u,q\nann,1\n".encode("utf-16-be"), "UTF-16BE without"),
+        (b"PK\x03\x04\x14\0\x06\0[Content_Types].xml .. xl/workbook.xml", "an Excel workbook .xlsx.: save the sheet"),
+        (b"PK\x03\x04.. mimetypeapplication/vnd.oasis.opendocument.spreadsheet", "OpenDocument spreadsheet"),
+        (b"PK\x03\x04\x14\0answers.csv", "a ZIP archive: unpack it"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel workbook"),
+        (b"$FL2@(#) SPSS DATA FILE", "an SPSS file: .*haven::read_sav"),
+        (b"<stata_dta><header>", "a Stata file: .*haven::read_dta"),
+        (b"s\x02\x01\0\x05\0", "a Stata file"),
+        (bytes(12) + b"\xc2\xea\x81\x60\xb3\x14", "a SAS file: .*haven::read_sas"),
+        (b"SQLite format 3\0\x10\0", "an SQLite database: sqlite3 -csv"),
+        (gzip.compress(b"X\n\0\0\0\x03\0\x04", mtime=0), "an R object .RDS.: .*readRDS"),
+        (gzip.compress(b"RDX3\nX\n", mtime=0), "an R workspace"),
         (b"PAR1 but no more", "broken Parquet"),
         (b"\x1f\x8b broken gzip", "cannot be read"),
         (b"u,q\rann,1\rbob,2\r", "old Macs"),

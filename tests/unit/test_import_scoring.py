@@ -197,6 +197,89 @@ def test_a_key_is_for_a_matrix(tmp_path: Path) -> None:
         read(tmp_path, LIST, ByKey({"i1": "A"}))
 
 
+CHOICES = "user_id,item_id,correct\n" + "".join(f"u{n},q{n % 3},{n // 3 % 3 + 1}.0\n" for n in range(180))
+
+
+def test_a_key_that_nobody_chose_is_refused_with_what_was_chosen(tmp_path: Path) -> None:
+    """pandas writes a column of choices with gaps as 2.0: of 1,080 answers none was right, and nothing said so."""
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("columns: {user_id: user_id, item_id: item_id, correct: correct}")
+    said = (
+        r"nobody chose the key of 3 of 3 items: item q0, key '2', chosen: '1\.0' \(20\), '2\.0' \(20\), '3\.0' \(20\)"
+    )
+    with pytest.raises(PermanentFailure, match=said):
+        read(tmp_path, CHOICES, ByKey(dict.fromkeys(("q0", "q1", "q2"), "2")), mapping)
+    with pytest.raises(PermanentFailure, match="nobody chose the key of 1 of 3 items: item q1, key '2', chosen"):
+        read(tmp_path, CHOICES, ByKey({"q0": "2.0", "q1": "2", "q2": "1.0"}), mapping)
+    found, report = read(tmp_path, CHOICES, ByKey(dict.fromkeys(("q0", "q1", "q2"), "2.0")), mapping)
+    assert sum(found.values()) == 60
+    assert any("count as wrong: '1.0' (60), '3.0' (60)" in note for note in report.notes)
+
+
+def test_a_key_without_answers_and_a_key_that_few_could_choose_are_named(tmp_path: Path) -> None:
+    """A misspelt name in the key lost the answers to the item without a word."""
+    text = "person,i1,i2,l0\nann,A,C,B\nbob,B,C,B\n"
+    report = read(tmp_path, text, ByKey({"i1": "A", "i2": "D", "1O": "B"}))[1]
+    assert any("no answers to 1 items of the key: 1O" in note for note in report.notes)
+    assert any("nobody chose the key of item i2, key 'D', chosen: 'C' (2)" in note for note in report.notes)
+    assert any("left out: l0" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("ours", ["response", "correct"])
+def test_a_key_scores_a_list_of_choices(tmp_path: Path, ours: str) -> None:
+    """EdNet's logs have a column of options, and the key in another table."""
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text(f"columns: {{user_id: u, item_id: q, {ours}: chosen}}")
+    text = "u,q,chosen\nann,q1,a\nbob,q1,b\ncid,q1,\nann,q2,c\nbob,q3,a\n"
+    found, report = read(tmp_path, text, ByKey({"q1": "a", "q2": "d"}), mapping, names=("correct", "response"))
+    assert found == {
+        ("ann", "q1"): (True, "a"),
+        ("bob", "q1"): (False, "b"),
+        ("cid", "q1"): (None, None),
+        ("ann", "q2"): (False, "c"),
+    }
+    assert report.rejected == {"missing_key": 1}
+    assert any(note.endswith("taken for no answer: 1 empty") for note in report.notes)
+
+
+def test_a_list_with_scores_and_choices_is_scored_by_the_key(tmp_path: Path) -> None:
+    text = "user_id,item_id,correct,response\nann,q1,1,a\nbob,q1,0,b\n"
+    assert read(tmp_path, text, ByKey({"q1": "b"}))[0] == {("ann", "q1"): False, ("bob", "q1"): True}
+    assert read(tmp_path, text, AsGiven())[0] == {("ann", "q1"): True, ("bob", "q1"): False}
+
+
+def test_constant_columns_and_ids_that_excel_has_shortened_are_named(tmp_path: Path) -> None:
+    """`attempt`, `complete` and `female` of an export were items, and five learners 2.026E+11 were one."""
+    text = "person,q1,q2,attempt,complete\n2.026E+11,1,0,1,1\n2.027E+11,0,1,1,1\nann,1,1,1,\n"
+    report = read(tmp_path, text, AsGiven())[1]
+    assert any("the same value for everyone: attempt, complete." in note for note in report.notes)
+    assert any("shortened: 2.026E+11, 2.027E+11." in note for note in report.notes)
+    assert not any(
+        "shortened" in note for note in read(tmp_path, MATRIX.replace("4", "1").replace("2", "0"), AsGiven())[1].notes
+    )
+
+
+def test_values_taken_for_no_answer_are_counted(tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("columns: {user_id: person}\nnull_values: [NA, 8]\nwide: {items: 'i*'}")
+    text = "person,i1,i2\nann,1,8\nbob,NA,8\ncid,,1\ndan,0,0\n,,\n"
+    report = read(tmp_path, text, AsGiven(), mapping)[1]
+    assert any(note.endswith("taken for no answer: 1 empty, 2 × '8', 1 × 'NA'") for note in report.notes)
+
+
+def test_a_code_is_no_answer_in_the_columns_that_the_mapping_names(tmp_path: Path) -> None:
+    """9 was no answer of one item and a score of another, so 9 of 60 real answers vanished."""
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text(
+        "columns: {user_id: person}\nnull_values: {i1: [9], 'i?': [NA]}\nwide: {items: 'i*'}\n"
+        "max_scores: {i1: 4, i2: 10}"
+    )
+    text = "person,i1,i2\nann,9,9\nbob,4,NA\ncid,NA,10\n"
+    found, report = read(tmp_path, text, AsGiven(), mapping, names=("score",))
+    assert found == {("ann", "i2"): 9, ("bob", "i1"): 4, ("cid", "i2"): 10}
+    assert not report.rejected
+
+
 def test_counting_skips_what_the_mapping_skips(tmp_path: Path) -> None:
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text("columns: {user_id: u, item_id: q, correct: c}\nskip_rows_where: {kind: [study]}")

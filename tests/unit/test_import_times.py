@@ -32,6 +32,11 @@ def instants(texts: list[str | None], zone: str | None = None, rows: list[str | 
         "2026-07-01T14:00:00+02:00",
         "2026-07-01 14:00:00 +0200",
         "2026-07-01T12:00:00.000000000Z",
+        "2026-07-01 12:00:00 UTC",
+        "2026-07-01T12:00:00.000UTC",
+        "2026-07-01 12:00 GMT",
+        "20260701T120000Z",
+        "20260701T140000.000+0200",
         "1782907200",
         "1782907200.0",
         "1.7829072e9",
@@ -52,6 +57,8 @@ def test_the_usual_spellings_of_an_instant_are_one_instant(text: str) -> None:
         "2026-07-01",  # a day's answers would all be at one instant
         "01/07/2026 12:00",
         "20260701120000",
+        "20260230T120000Z",
+        "2026-07-01 12:00:00 CET",
         "0",
         "-5",
         "12345",
@@ -70,6 +77,12 @@ def test_a_time_without_a_zone_needs_one() -> None:
         with pytest.raises(ZoneNeeded, match="2026-07-01 14:00:00"):
             instants(texts)
         assert instants(texts, zone="Europe/Berlin")[-1] == NOON
+
+
+def test_iso_times_without_separators_need_a_zone_too() -> None:
+    with pytest.raises(ZoneNeeded, match="2026-07-01T12:00:00"):
+        instants(["20260701T120000", "rubbish"])
+    assert instants(["20260701T140000", "rubbish"], "Europe/Berlin") == [NOON, None]
 
 
 def test_rubbish_needs_no_zone() -> None:

@@ -14,6 +14,9 @@ In each form the scores of an item have log odds against its lowest, d_k + k·a�
 - tam: `B.Cat1.Dim1`, `AXsi_.Cat1`, …: score k has B·θ − AXsi_.
 
 Programs with D = 1.7 multiply all of this by D (`in_metric`).
+
+Items of models that are not here are refused by name (`require_known_model`): slopes of a second dimension, an upper
+asymptote, graded responses.
 """
 
 import re
@@ -41,6 +44,18 @@ COLUMNS = (
     *(name.format(k) for name in _BY_SCORE for k in range(MAX_SCORE + 1)),
 )
 """All columns that a form may have."""
+_DIMENSIONS = range(2, 10)
+OF_OTHER_MODELS = (
+    *(f"a{dimension}" for dimension in _DIMENSIONS),
+    *(f"B.Cat{k}.Dim{dimension}" for k in range(1, MAX_SCORE + 1) for dimension in _DIMENSIONS),
+    "u",
+)
+"""Columns of models that are not here. An item of a model that is here has 0 in them, or 1 as upper asymptote `u`."""
+GRADED = ("graded", "grm", "grsm")
+STEPS_OR_GRADED = (
+    "the steps of these items are read as those of a partial credit model. A graded response model, mirt's default, has"
+    " the same columns and other curves: a column model with gpcm, pcm, rsm or graded says which it is"
+)
 _OF_LOGIT = re.compile(r"a|a_se|cov_ab|t\d+|t\d+_se")
 """Parameters and errors that are multiples of the logit."""
 
@@ -53,6 +68,38 @@ def form_of(columns: Container[str]) -> Form | None:
 def in_metric(parameters: Mapping[str, float], by: float) -> dict[str, float]:
     """Parameters, by our names, of a program with D = `by`, with D = 1: slopes, t and their errors are multiplied."""
     return {name: x * by if _OF_LOGIT.fullmatch(name) else x for name, x in parameters.items()}
+
+
+def require_known_model(columns: Mapping[str, float], model: str = "") -> None:
+    """Raise PsychometricsError if an item's filled columns, or the name of its model, are those of a model that is not
+    here. In a table with a and b, `d` is the upper asymptote of a 4PL, unless it is the intercept −ab."""
+    if model.lower() in GRADED:
+        raise PsychometricsError(f"the model {model} (graded responses) is not supported: fit the items as gpcm")
+    if "a1" in columns and "d2" in columns and not _numbers("ak{}", columns):
+        raise PsychometricsError(
+            "a1, d1, d2, … without ak are a graded response model in mirt's form, which is not supported: fit the items"
+            " as gpcm"
+        )
+    if more := next((name for name in OF_OTHER_MODELS if name != "u" and columns.get(name)), None):
+        raise PsychometricsError(f"{more} = {columns[more]:g} is a slope of another dimension: the ability here is one")
+    intercept = -columns["a"] * columns["b"] if {"a", "b"} <= columns.keys() else None
+    for name in ("u",) if "a1" in columns or intercept is None else ("u", "d"):
+        upper = columns.get(name, 1.0)
+        if upper != 1 and not (name == "d" and abs(upper - (intercept or 0.0)) <= 1e-3 * max(1.0, abs(upper))):
+            raise PsychometricsError(
+                f"{name} = {upper:g} is an upper asymptote below 1 (a 4PL), which is not supported: fit as 3pl"
+            )
+
+
+def may_be_graded(columns: Mapping[str, float]) -> bool:
+    """Whether an item's parameters may also be those of a graded response model, whose thresholds have the columns of
+    steps and ascend."""
+    form = form_of(columns)
+    if form not in ("steps", "parscale"):
+        return False
+    pattern, sign = ("b{}", 1.0) if form == "steps" else ("category{}", -1.0)
+    thresholds = [sign * columns[pattern.format(k)] for k in _numbers(pattern, columns)]
+    return len(thresholds) > 1 and bool((np.diff(thresholds) > 0).all())
 
 
 def parameters_of(columns: Mapping[str, float]) -> dict[str, float] | None:

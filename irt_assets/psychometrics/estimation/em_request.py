@@ -200,8 +200,8 @@ def blocks_of_steps(
                 raise PsychometricsError(
                     f"items of a rating scale have their steps in common, and of the block {labels[first] or 'all'!r} "
                     f"{item_ids[first]} has the scores {first_has} of 0 … {counts.categories[first] - 1} and "
-                    f"{item_ids[other]} {other_has} of 0 … {counts.categories[other] - 1}. Give them different blocks, "
-                    f"or make one of them a PCM item"
+                    f"{item_ids[other]} {other_has} of 0 … {counts.categories[other] - 1}. Give them different blocks "
+                    "in the bank, or fit a pcm or gpcm, which has steps for each item"
                 )
     return numbers
 

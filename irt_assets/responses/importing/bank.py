@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import pyarrow as pa
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -25,7 +26,7 @@ from irt_assets.responses.erased import names_of_erased
 from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.clean import LONGEST_ID, NAMES, Columns
 from irt_assets.responses.importing.jsonlines import NotKept, parse
-from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, load_mapping
+from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, encoding_of, load_mapping
 from irt_assets.responses.importing.max_scores import (
     FORMER_MAXIMA,
     follow_new_maxima,
@@ -34,7 +35,7 @@ from irt_assets.responses.importing.max_scores import (
 )
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, unseen
-from irt_assets.responses.importing.scoring import NUMBER, SCORES
+from irt_assets.responses.importing.scoring import NUMBER, points
 from irt_assets.responses.importing.sources import Source, plain_rows
 from resources.postgres.database import Database, advisory_lock
 
@@ -53,6 +54,7 @@ PARAMETERS = {  # smallest and largest value
     "n": (1, 2**53),
     "D": (1.0, 2.0),
 }
+STEPS = {"b2", "category2"}
 T = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
 """Parameters of the scores of an item, as `PartialCreditModel` has them, and their errors."""
 OF_SCORES = ("max_score", "block")
@@ -61,6 +63,7 @@ QUESTION_COLUMNS = (
     *("item_id", "scale_id", "topic_id", "testlet_id", "tags"),
     *(*PARAMETERS, "model", *OF_SCORES, "key", "meta", *T),
     *(name for name in program_forms.COLUMNS if name not in PARAMETERS),
+    *program_forms.OF_OTHER_MODELS,
 )
 LEARNER_COLUMNS = ("user_id", "attributes", "is_test", "target_scale_id", "target_theta")
 IRT = f"""CASE WHEN s.meta ? 'irt' AND {{kept}} ? 'irt' THEN jsonb_build_object('irt',
@@ -93,26 +96,42 @@ class Kind:
 
 
 def import_questions(
-    database: Database, file: Path, *, mapping: str | Path = AUTO, dry_run: bool = False, reject: Reject = unseen
+    database: Database,
+    file: Path,
+    *,
+    mapping: str | Path = AUTO,
+    encoding: str | None = None,
+    dry_run: bool = False,
+    reject: Reject = unseen,
 ) -> ImportReport:
     """Items: item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their errors, n, D, model,
     max_score, block, key; t0, t1, … of scored items, or the columns that another program has (`program_forms`).
 
-    In the report, `duplicates` are rows that say what the bank says already.
+    In the report, `duplicates` are rows that say what the bank says already. `encoding`: of a file that is not UTF-8.
     Raises PermanentFailure where the file or the mapping is at fault.
     """
-    return take_rows(database, open_source(Path(file)), QUESTIONS, mapping=mapping, dry_run=dry_run, reject=reject)
+    rules = load_mapping(mapping)
+    source = open_source(Path(file), encoding_of(encoding, rules))
+    return take_rows(database, source, QUESTIONS, mapping=rules or AUTO, dry_run=dry_run, reject=reject)
 
 
 def import_learners(
-    database: Database, file: Path, *, mapping: str | Path = AUTO, dry_run: bool = False, reject: Reject = unseen
+    database: Database,
+    file: Path,
+    *,
+    mapping: str | Path = AUTO,
+    encoding: str | None = None,
+    dry_run: bool = False,
+    reject: Reject = unseen,
 ) -> ImportReport:
     """Learners: user_id, is_test, target_scale_id, target_theta; every other column is an attribute.
 
     With a mapping file only the columns that it names are read. In the report, `duplicates` are rows that
     change nothing. Raises PermanentFailure where the file or the mapping is at fault.
     """
-    return take_rows(database, open_source(Path(file)), LEARNERS, mapping=mapping, dry_run=dry_run, reject=reject)
+    rules = load_mapping(mapping)
+    source = open_source(Path(file), encoding_of(encoding, rules))
+    return take_rows(database, source, LEARNERS, mapping=rules or AUTO, dry_run=dry_run, reject=reject)
 
 
 def take_rows(
@@ -183,6 +202,8 @@ def read_rows(
     unused = set(source.columns) - {theirs for many in binding.columns.values() for theirs in many}
     if unused:
         report.notes.append(f"{file}: not read: {', '.join(sorted(unused))}")
+    if kind is QUESTIONS and "model" not in names and not {"t0", "t1"} & set(names) and STEPS & set(names):
+        report.notes.append(f"{file}: {program_forms.STEPS_OR_GRADED}")
     seen: dict[str, tuple[Any, ...]] = {}
 
     def refuse(line: int, reason: str, value: str, raw: str) -> None:
@@ -277,12 +298,19 @@ def _question(cells: Cells) -> tuple[Any, ...]:
 
 def _of_program(cells: Cells) -> Cells:
     """An item's parameters that are in the form of another program, by our names."""
-    filled = [name for name in program_forms.COLUMNS if cells.get(name) is not None]
-    if program_forms.form_of(filled) is None or any(cells.get(name) is not None for name in T):
-        return {}
-    numbers = {name: _number(name, cells, -math.inf, math.inf) for name in filled}
+    names = ["b", *program_forms.COLUMNS, *program_forms.OF_OTHER_MODELS]
+    given = {name: _number(name, cells, -math.inf, math.inf) for name in names}
+    numbers = {name: x for name, x in given.items() if x is not None}
     try:
-        found = program_forms.parameters_of({name: x for name, x in numbers.items() if x is not None}) or {}
+        program_forms.require_known_model(numbers, cells.get("model") or "")
+    except PsychometricsError as error:
+        raise _Refusal("bad_model", str(error)) from None
+    if program_forms.form_of(numbers) is None:
+        return {"c": repr(numbers["g"])} if "g" in numbers and cells.get("c") is None else {}
+    if any(cells.get(name) is not None for name in T):
+        return {}
+    try:
+        found = program_forms.parameters_of(numbers) or {}
     except PsychometricsError as error:
         raise _Refusal("incomplete_parameters", str(error)) from None
     declared = _number("max_score", cells, 1, MAX_SCORE)
@@ -302,12 +330,13 @@ def _learner(cells: Cells) -> tuple[Any, ...]:
     attributes = _object("attributes", cells)
     attributes |= {name: value for name, value in cells.items() if name not in LEARNER_COLUMNS and value is not None}
     is_test = cells.get("is_test")
-    if is_test is not None and is_test.lower() not in SCORES.to_pylist():
+    [said] = points(pa.array([is_test], pa.string()))
+    if is_test is not None and said not in (0, 1):
         raise _Refusal("bad_is_test", is_test)
     return (
         cells["user_id"],
         Jsonb(attributes),
-        None if is_test is None else SCORES.to_pylist().index(is_test.lower()) % 2 == 1,
+        None if is_test is None else bool(said),
         cells.get("target_scale_id"),
         _number("target_theta", cells, -math.inf, math.inf),
     )

@@ -1,10 +1,16 @@
 """Columns of a file as text and as ids, cell by cell, whatever type held them."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.common.wording import some_of
 from resources.failures import PermanentFailure
+
+SPACE = " \t\r\n\v\f\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
+"""White space in files: that of ASCII, and the blanks of Unicode, such as the no-break space of Excel and web forms."""
 
 
 def as_text(cells: pa.Array, name: str) -> pa.StringArray:
@@ -34,6 +40,28 @@ def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
             " type holds exactly: other ids may have become the same. Write the column as text or as whole numbers."
         )
     return as_text(cells, name)
+
+
+def trimmed(cells: pa.StringArray) -> pa.StringArray:
+    """Text without `SPACE` around it."""
+    if pc.all(pc.string_is_ascii(cells), min_count=0).as_py() is not False:
+        return pc.ascii_trim_whitespace(cells)
+    return pc.utf8_trim(cells, characters=SPACE)
+
+
+def shortened(ids: pa.StringArray) -> set[str]:
+    """The ids that look like a number as Excel shows one that is too long for its cell: 2.026E+11."""
+    if not pc.any(pc.match_substring(ids, "E+")).as_py():
+        return set()
+    return set(ids.filter(pc.match_substring_regex(ids, r"^\d(\.\d+)?E\+\d+$")).unique().drop_null().to_pylist())
+
+
+def shortened_ids(ids: Collection[str]) -> str:
+    """What to know of such ids."""
+    return (
+        f"ids that look like numbers which Excel has shortened: {some_of(sorted(ids), 5)}. Different learners or items"
+        " may have become one: export the file again with ids as text"
+    )
 
 
 def _exact(cells: pa.FloatingPointArray) -> pa.BooleanArray:

@@ -4,6 +4,7 @@ What belongs here: every judgement about one answer by itself, and the reason wh
 other answers or the database (duplicates, unknown items) is in `staging`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -12,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.responses.importing.cells import as_ids, as_text
+from irt_assets.responses.importing.cells import as_ids, as_text, shortened, trimmed
+from irt_assets.responses.importing.choices import Choices, spellings
 from irt_assets.responses.importing.mapping import Binding
 from irt_assets.responses.importing.scoring import (
     NUMBER,
@@ -39,6 +41,7 @@ DAY = 86_400 * 10**6  # microseconds
 IDS = ("attempt_id", "user_id", "item_id")
 NAMES = (*IDS, "session_id", "form_id", "topic_id", "scale_id", "testlet_id", "target_scale_id")
 TIMES = ("completed_at", "started_at")
+ANSWERS = ("correct", "score", "response")
 TEXTS = ("session_id", "form_id", "response", "topic_id")
 MODES = pa.array(["live", "sandbox"])
 
@@ -76,11 +79,17 @@ class Cleaned:
 
 @dataclass(frozen=True)
 class _Raw:
-    """Answers as the file has them: our columns, each answer's row in the batch, and its number in the file."""
+    """Answers as the file has them: our columns, each answer's row in the batch, and its place in the file.
+
+    The place is a line or, in a matrix, a line and a column of the file. `numbers`: the places in one count, which no
+    option changes. `column`: None in a list.
+    """
 
     columns: dict[str, pa.Array]
     places: np.ndarray
+    lines: np.ndarray
     numbers: np.ndarray
+    column: np.ndarray | None = None
 
     def of_rows(self, cells: pa.Array) -> pa.Array:
         """Cells of the batch's rows, as those of the answers."""
@@ -116,6 +125,8 @@ class Columns:
     def __init__(self, binding: Binding) -> None:
         self._binding = binding
         self._mapping = binding.mapping
+        self.codes: dict[str, Counter[str]] = {ours: Counter() for ours in ANSWERS}
+        """Texts of scores and choices that the mapping takes for nothing."""
 
     def ours(self, rows: pa.RecordBatch, ours: str) -> pa.Array:
         """The mapped column; where the file is empty, the mapping's constant."""
@@ -133,14 +144,16 @@ class Columns:
         cells = rows.column(rows.schema.names.index(theirs))
         if ours in TIMES and pa.types.is_timestamp(cells.type):
             return cells
-        cells = pc.ascii_trim_whitespace((as_ids if ours in NAMES else as_text)(cells, theirs))
-        cells = pc.if_else(_is_in(cells, ["", *self._mapping.null_values]), None, cells)
+        cells = given = trimmed((as_ids if ours in NAMES else as_text)(cells, theirs))
+        cells = pc.if_else(_is_in(cells, ["", *self._mapping.null_values_of(theirs)]), None, cells)
         if self._mapping.integer_ids and ours in IDS:
             cells = pc.replace_substring_regex(cells, r"^(\d+)\.0+$", r"\1")
         if ours is not None and (known := self._mapping.values.get(ours)):
             place = pc.index_in(cells, pa.array(known, pa.string()))
             ours_for = pa.array(known.values(), pa.string()).take(place)
             cells = pc.if_else(pc.is_valid(place), ours_for, cells)
+        if ours in self.codes and cells.null_count > given.null_count:
+            self.codes[ours].update(spellings(given.filter(pc.is_null(cells)).drop_null()))
         return cells
 
 
@@ -149,7 +162,7 @@ class Cleaner:
 
     `file_id` begins the ids of answers that have none, where the log has no times either. `items`: in a
     matrix, the columns that are items (see `matrix`). `tally`: of all scores that it was given,
-    but for those that the items' records say how to read.
+    but for those that the items' records say how to read. `choices`: of those that a key of the import scores.
     """
 
     def __init__(
@@ -168,6 +181,26 @@ class Cleaner:
         self._items = list(items)
         self._scoring = scoring
         self.tally = Tally()
+        self._nothing = 0  # cells without an answer
+        self.shortened: set[str] = set()
+        self.choices = Choices(scoring.keys if isinstance(scoring, ByKey) else {})
+
+    @property
+    def no_answers(self) -> Counter[str]:
+        """Cells of scores or choices that were taken for no answer, by their text; '' stands for empty ones."""
+        codes = Counter({text: n for text, n in self._columns.codes[self._answers_are].items() if text})
+        codes[""] = self._nothing - codes.total()
+        return codes
+
+    @property
+    def _answers_are(self) -> str:
+        """Our column that holds the answers of the file."""
+        if self._mapping.wide:
+            return "correct"
+        wanted = ["correct", "score", "response"]
+        if isinstance(self._scoring, ByKey):
+            wanted.reverse()
+        return next((ours for ours in wanted if ours in self._binding.columns), "correct")
 
     def count(self, batch: Batch) -> None:
         """Add the batch to the tally, before it can be known what is right."""
@@ -183,6 +216,7 @@ class Cleaner:
         if not isinstance(self._scoring, AsRecorded):
             self._count(raw, verdicts)
         _refuse_texts(columns, verdicts)
+        self.shortened |= shortened(columns["user_id"]) | shortened(columns["item_id"])
         right = self._scoring.right(columns["item_id"], columns["correct"])
         if isinstance(self._scoring, AsRecorded) and (keys := self._scoring.keys):
             chosen = columns.get("response", pa.nulls(count, pa.string()))
@@ -190,6 +224,12 @@ class Cleaner:
             right = pc.if_else(keyed, ByKey(keys).right(columns["item_id"], chosen), right)
             unknown = pc.and_(pc.is_valid(columns["correct"]), pc.is_null(chosen))
             verdicts.refuse(pc.and_(keyed, unknown), "missing_response", columns["item_id"])
+        if isinstance(self._scoring, ByKey):
+            self.choices.add(columns["item_id"], columns["correct"])
+            keyed = _is_in(columns["item_id"], self._scoring.keys)
+            verdicts.refuse(
+                pc.and_(pc.invert(keyed), pc.is_valid(columns["correct"])), "missing_key", columns["item_id"]
+            )
         verdicts.refuse(pc.and_(pc.is_null(right), pc.is_valid(columns["correct"])), "bad_score", columns["correct"])
         scores = None
         if "score" in columns:
@@ -274,11 +314,16 @@ class Cleaner:
         users = self._columns.ours(rows, "user_id")
         if users.null_count:
             places = places[~_blank_rows(rows)]
-        raw = _Raw({}, places, batch.lines[places])
+        raw = _Raw({}, places, batch.lines[places], batch.lines[places])
         raw.columns.update({ours: raw.of_rows(self._columns.ours(rows, ours)) for ours in self._named()})
+        if self._answers_are in raw.columns:
+            self._nothing += raw.columns[self._answers_are].null_count
         if "correct" not in raw.columns:
             raw.columns["correct"] = pa.nulls(len(places), pa.string())
-        if "score" in raw.columns:
+        if isinstance(self._scoring, ByKey):
+            raw.columns["correct"] = raw.columns.get("response", raw.columns["correct"])
+            raw.columns.pop("score", None)
+        elif "score" in raw.columns:
             self._dichotomise(raw)
         elif declared := self._scoring.maxima.declared:
             numbers = pc.fill_null(pc.match_substring_regex(raw.columns["correct"], NUMBER), False)
@@ -303,12 +348,17 @@ class Cleaner:
     def _matrix(self, batch: Batch) -> _Raw:
         """Row by row, and within a row item by item; a cell without a value is not an answer."""
         rows, width = batch.rows, len(self._items)
+        in_file = np.array([rows.schema.names.index(name) for name in self._items], dtype=np.int64)
         by_item = pa.concat_arrays([self._columns.cells(rows, name, "correct") for name in self._items])
         by_row = np.arange(width * rows.num_rows).reshape(width, rows.num_rows).T.ravel()
         cells = by_item.take(pa.array(by_row))
         answered = np.flatnonzero(np.asarray(pc.is_valid(cells)))
         places, item = answered // width, answered % width
-        raw = _Raw({}, places, batch.lines[places] * width + item)
+        there = np.asarray(pc.is_valid(self._columns.ours(rows, "user_id")))
+        there[places] = True
+        self._nothing += width * int(there.sum()) - len(answered)
+        lines, column = batch.lines[places], in_file[item]
+        raw = _Raw({}, places, lines, lines * rows.num_columns + column, column)
         raw.columns.update({ours: self._columns.ours(rows, ours).take(pa.array(places)) for ours in self._named()})
         raw.columns["item_id"] = pa.array(self._items, pa.string()).take(pa.array(item))
         raw.columns["correct"] = cells.take(pa.array(answered))
@@ -342,12 +392,12 @@ class Cleaner:
         return start + np.where(wrong, 0, steps).astype(np.int64)
 
     def _attempt_ids(self, raw: _Raw) -> pa.Array:
-        """The id as given; else file and row if the log has no times; else null, and `staging` derives it."""
+        """The id as given; else file and place if the log has no times; else null, and `staging` derives it."""
         ids = raw.columns.get("attempt_id", pa.nulls(len(raw.places), pa.string()))
         if self._limits.start is None:
             return ids
-        numbers = pc.cast(pa.array(raw.numbers), pa.string())
-        return pc.coalesce(ids, pc.binary_join_element_wise(self._file_id, numbers, "-"))
+        place = [pc.cast(pa.array(numbers), pa.string()) for numbers in (raw.lines, raw.column) if numbers is not None]
+        return pc.coalesce(ids, pc.binary_join_element_wise(self._file_id, *place, "-"))
 
 
 def _refuse_texts(columns: dict[str, pa.Array], verdicts: _Verdicts) -> None:

@@ -5,6 +5,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +15,46 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
 from irt_assets.responses.importing import sources
+from irt_assets.responses.importing.cells import SPACE
 from irt_assets.responses.importing.sources import BadRow, Batch, TextSource, check_names, unique_names
 from resources.failures import PermanentFailure
 
 DELIMITERS = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons"}
 
 
+DECLARED = re.compile(r"sep=([,;\t])\r?\n")
+"""Excel's first line, if it says the delimiter."""
+SAMPLED = 20
+"""Rows by which a delimiter is judged."""
+
+
 class CsvSource(TextSource):
     """Text columns, one per name of the header; a name that returns gets ` (2)`, ` (3)` … behind it."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        super().__init__(path, encoding)
         head = sources.head(path)
         text = head.removeprefix(codecs.BOM_UTF8).decode(self.encoding, errors="ignore")
-        first = next((line for line in re.split(r"[\r\n]", text) if line.strip()), "")
-        self._delimiter = max(DELIMITERS, key=first.count)
-        self.kind = DELIMITERS[self._delimiter]
         lines = io.StringIO(text, newline="")
+        declared = DECLARED.match(text)
+        before = 1 if declared else 0
+        if declared:
+            lines.readline()
+        self._delimiter = declared[1] if declared else _delimiter_of(text)
+        self.kind = DELIMITERS[self._delimiter]
         reader = csv.reader(lines, delimiter=self._delimiter)
         try:
             names = next((names for names in reader if len(names) > 1 or "".join(names).strip()), [])
         except csv.Error as error:
             raise PermanentFailure(f"{path}: its header cannot be read: {error}. Is it a table?") from error
-        self._header_lines = reader.line_num
+        self._header_lines = before + reader.line_num
         if not names:
             raise PermanentFailure(f"{path}: its header names no column. Is it a table?")
         if "\n" in names[-1] and self.quotes % 2:
             raise self._unclosed(1, "the header's last name holds all that follows")
         if len(head) == sources.HEAD and not lines.read(1):
             raise PermanentFailure(f"{path}: its header is longer than {sources.HEAD:,} bytes. Is it a table?")
-        self.columns = unique_names(name.strip() for name in names)
+        self.columns = unique_names(name.strip(SPACE) for name in names)
         check_names(path, self.columns)
 
     def batches(self) -> Iterator[Batch]:
@@ -104,6 +115,24 @@ class CsvSource(TextSource):
         return PermanentFailure(
             f"{self.path}, about line {last}: {why}. Most often a quotation mark is never closed, or should be doubled."
         )
+
+
+def _delimiter_of(text: str) -> str:
+    """The delimiter by which most rows are as long as the header; of several, the most frequent one in the header
+    outside quotation marks."""
+    first = next((line for line in re.split(r"[\r\n]", text) if line.strip()), "")
+    unquoted = re.sub('"[^"]*("|$)', "", first)
+
+    def fits(delimiter: str) -> tuple[float, int]:
+        filled = (row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if "".join(row).strip())
+        try:
+            header, *rows = [len(row) for row in islice(filled, SAMPLED)]
+        except (csv.Error, ValueError):
+            return 0.0, unquoted.count(delimiter)
+        alike = sum(width == header for width in rows) / max(1, len(rows)) if header > 1 else 0.0
+        return alike, unquoted.count(delimiter)
+
+    return max(DELIMITERS, key=fits)
 
 
 class _Lines:

@@ -25,7 +25,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from irt_assets.psychometrics.core.options import MAX_SCORE
 from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, take_rows
 from irt_assets.responses.importing.clean import Limits
-from irt_assets.responses.importing.mapping import AUTO, Mapping, bind_attempts, load_mapping, presets
+from irt_assets.responses.importing.mapping import (
+    AUTO,
+    Encoding,
+    Mapping,
+    bind_attempts,
+    encoding_of,
+    load_mapping,
+    presets,
+)
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import WAYS_OUT, ImportReport, Refused
 from irt_assets.responses.importing.scoring import Scoring, scoring_of
@@ -76,6 +84,7 @@ NOT_MOVED = "inbox done"
 class _BankOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     mapping: str = AUTO
+    encoding: Encoding | None = None
 
 
 class _AnswerOptions(_BankOptions):
@@ -187,6 +196,7 @@ class _How:
     scoring: Scoring
     zone: str | None
     strict: bool
+    encoding: str | None
 
     @classmethod
     def read(cls, inbox: Inbox, folder: str) -> _How:
@@ -210,19 +220,20 @@ class _How:
 
             mapping = options.mapping
             rules = load_mapping(mapping if mapping in (AUTO, *presets()) else beside(mapping))
+            encoding = options.encoding or encoding_of(None, rules)
             if not isinstance(options, _AnswerOptions):
-                return cls(rules, scoring_of(None, None, {}), None, False)
+                return cls(rules, scoring_of(None, None, {}), None, False, encoding)
             check_zone(options.zone, f"zone: {options.zone}: unknown")
             key = beside(options.key) if options.key else None
-            scoring = scoring_of(options.dichotomise, key, options.max_scores)
-            return cls(rules, scoring, options.zone, options.strict)
+            scoring = scoring_of(options.dichotomise, key, options.max_scores, encoding)
+            return cls(rules, scoring, options.zone, options.strict, encoding)
 
 
 def _take_file(database: Database, inbox: Inbox, file: Listed, how: _How, most_rows: int) -> Outcome:
     report = ImportReport()
     try:
         with inbox.on_disk(file.name) as local:
-            source = open_source(local)
+            source = open_source(local, how.encoding)
             source.address = file.path
             is_new = file.sha256 != source.sha256
             for taken in _steps(database, source, file, how, most_rows) if is_new else ():
@@ -363,7 +374,7 @@ def _finish(database: Database, inbox: Inbox, file: Listed, done: str) -> Iterat
 def _set_aside(database: Database, path: str, failure: Exception, files: Sequence[Listed]) -> Outcome:
     """Note and tell why a file, or the options of a folder, cannot be used: until they change, `files` wait."""
     why = str(failure).strip()
-    if re.search("--(mapping|zone|dichotomise|key)", why):
+    if re.search("--(mapping|zone|dichotomise|key|encoding)", why):
         why = f"{why.rstrip('.')}. Options stand in the folder's {OPTIONS_FILE}, such as zone: Europe/Berlin"
     fix = f"Correct it, or what {OPTIONS_FILE} says: it is then taken by itself. Otherwise: irt intake again {path}"
     with database.connect() as connection:

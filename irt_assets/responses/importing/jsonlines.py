@@ -30,8 +30,8 @@ class JsonLinesSource(TextSource):
 
     kind = "JSON lines"
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        super().__init__(path, encoding)
         self._tables = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the source is there
         weakref.finalize(self, self._tables.close)
         self._places: list[int | None] = []  # of each block's table; None: it is read line by line

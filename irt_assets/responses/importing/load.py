@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 
-from irt_assets.responses.importing.mapping import AUTO, load_mapping
+from irt_assets.responses.importing.mapping import AUTO, encoding_of, load_mapping
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ImportReport, Reject, unseen
 from irt_assets.responses.importing.scoring import max_scores_of, scoring_of
@@ -24,6 +24,7 @@ def import_attempts(
     dichotomise: str | None = None,
     key: Path | None = None,
     max_scores: Sequence[str] = (),
+    encoding: str | None = None,
     first_month: str,
     reject: Reject = unseen,
     progress: Progress | None = None,
@@ -33,15 +34,17 @@ def import_attempts(
     `mapping`: a preset's name, a mapping file, or "auto"; `zone`: IANA name, for times that carry none; `at`:
     the day of a log that has no times; `strict`: unknown items and learners are refused instead of added;
     `dichotomise`: "full" or "at=K", for points; `key`: a table item,key, for a matrix of choices; `max_scores`:
-    "ITEM=M", for scores; each is kept in the items' records. `first_month` ("2026-07"): earlier answers are refused;
+    "ITEM=M", for scores; each is kept in the items' records. `encoding`: of files that are not UTF-8; without, that of
+    the mapping. `first_month` ("2026-07"): earlier answers are refused;
     `dry_run`: everything but the commit; `reject` gets the refused rows; `progress(done, total)`: in rows, each counted
     when read and again when stored.
     Raises PermanentFailure where the files or the arguments are at fault; the message says the way out.
     """
     check_zone(zone, f"--zone {zone}: unknown")
     rules = load_mapping(mapping)
-    scoring = scoring_of(dichotomise, key, max_scores_of(max_scores))
-    sources = [AnswerSource(open_source(Path(file)), rules, at, scoring) for file in files]
+    encoding = encoding_of(encoding, rules)
+    scoring = scoring_of(dichotomise, key, max_scores_of(max_scores), encoding)
+    sources = [AnswerSource(open_source(Path(file), encoding), rules, at, scoring) for file in files]
     report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
     if report.scoring:
         report.notes.append(f"scored by --{report.scoring}; each item's record says so")

@@ -7,15 +7,18 @@ What its rules do to values is in `clean`.
 from collections.abc import Mapping as Map
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from irt_assets.psychometrics.core.options import MAX_SCORE
+from irt_assets.responses.importing.text_encoding import check_encoding
 from resources.failures import PermanentFailure
 
 AUTO = "auto"
@@ -24,6 +27,8 @@ ATTEMPT_COLUMNS = (
     *("started_at", "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", "revision"),
     "score",
 )
+ITEM_COLUMNS = ("item", "item_id", "question", "question_id", "problem_id")
+SCORE_COLUMNS = ("score", "correct", "resp", "response", "answer", "is_correct", "outcome", "points")
 REQUIRED_OF_ATTEMPTS = ("user_id", "item_id", "correct")
 
 
@@ -40,6 +45,14 @@ def _texts(value: object) -> object:
 
 Text = Annotated[str, BeforeValidator(_text)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+
+
+Encoding = Annotated[str, AfterValidator(check_encoding)]
+
+
+TextsByColumn = Annotated[
+    dict[Text, Texts], BeforeValidator(lambda value: value if isinstance(value, dict) else {"*": value})
+]
 
 
 class _Rules(BaseModel):
@@ -71,7 +84,7 @@ class Mapping(_Rules):
     also_called: dict[str, Texts] = {}
     values: dict[str, dict[Text, Text | None]] = {}
     constants: dict[str, Text] = {}
-    null_values: Texts = ()
+    null_values: TextsByColumn = {}
     units: dict[str, Literal["s", "ms"]] = {}
     time: TimeRules = TimeRules()
     skip_rows_where: dict[str, Texts] = {}
@@ -79,6 +92,7 @@ class Mapping(_Rules):
     wide: Wide | None = None
     max_scores: dict[Text, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = {}
     denominator: Annotated[int, Field(ge=1, le=100)] = 1
+    encoding: Encoding | None = None
     recognised_by: Texts = ()
     preset: bool = False
 
@@ -86,6 +100,11 @@ class Mapping(_Rules):
     def named(self) -> set[str]:
         """Our columns that it knows by some name."""
         return {*self.columns, *self.also_called}
+
+    def null_values_of(self, theirs: str) -> list[str]:
+        """The texts that mean nothing is there in a column of the file, by all names and patterns that fit it."""
+        fitting = [texts for name, texts in self.null_values.items() if matches(theirs, name)]
+        return [*chain(*fitting)]
 
     def find(self, ours: str, columns: Sequence[str]) -> tuple[str, ...] | None:
         """Which of the file's columns make ours."""
@@ -99,6 +118,11 @@ class Binding:
 
     mapping: Mapping
     columns: Map[str, tuple[str, ...]]
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name is the pattern or fits it; brackets are those of a class of characters, or themselves."""
+    return name == pattern or any(fnmatchcase(name, one) for one in (pattern, pattern.replace("[", "[[]")))
 
 
 @cache
@@ -134,6 +158,16 @@ def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
     return _parse(text, str(path), preset=False)
 
 
+def encoding_of(option: str | None, mapping: Mapping | None) -> str | None:
+    """The encoding of files that are not UTF-8, by the option or else by the mapping."""
+    if option is None:
+        return None if mapping is None else mapping.encoding
+    try:
+        return check_encoding(option)
+    except ValueError as error:
+        raise PermanentFailure(f"--encoding: {error}") from error
+
+
 def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) -> Binding:
     """The mapping on a file with these columns; with None, the one preset that fits them.
 
@@ -148,6 +182,9 @@ def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) ->
             why = f"the presets {which} both fit; choose one with --mapping" if fitting else "no preset fits"
             raise unknown_header(file, columns, why)
         mapping = fitting[0]
+        of_a_list = [name for name in (*ITEM_COLUMNS, *SCORE_COLUMNS) if name in columns]
+        if mapping.wide and len(of_a_list) > 1:
+            raise unknown_header(file, columns, f"it looks like a list ({' and '.join(of_a_list)}), and no preset fits")
     required = ("user_id",) if mapping.wide else REQUIRED_OF_ATTEMPTS
     return bind(mapping, file, columns, ATTEMPT_COLUMNS, required)
 
@@ -177,7 +214,7 @@ def bind(
         raise unknown_header(file, columns, f"{mapping.name} names columns it lacks: {', '.join(theirs)}", required)
     read_too = [mapping.time.zone_column, mapping.time.order, *mapping.skip_rows_where]
     lacking = [name for name in read_too if name and name not in columns]
-    there = {*found, *mapping.constants} | ({"correct"} if "score" in found else set())
+    there = {*found, *mapping.constants} | ({"correct"} if {"score", "response"} & found.keys() else set())
     lacking += [ours for ours in required if ours not in there]
     if lacking:
         raise unknown_header(file, columns, f"{mapping.name} needs {', '.join(lacking)}", required)
@@ -186,7 +223,7 @@ def bind(
 
 def _recognises(preset: Mapping, columns: Sequence[str]) -> bool:
     needed = ("user_id",) if preset.wide else REQUIRED_OF_ATTEMPTS
-    scored = preset.find("score", columns)
+    scored = preset.find("score", columns) or preset.find("response", columns)
     found = all(preset.find(ours, columns) or (scored and ours == "correct") for ours in needed)
     return set(preset.recognised_by) <= set(columns) and found
 
@@ -219,6 +256,9 @@ EXAMPLE = """\
   time: {zone: Europe/Berlin} # where times carry no zone"""
 
 
+WIDE_EXAMPLE = 'columns: {user_id: learner} and wide: {items: "item_*"}'
+
+
 def unknown_header(
     file: str,
     columns: Sequence[str],
@@ -236,6 +276,6 @@ def unknown_header(
         f"Columns of the file: {', '.join(columns)}\n"
         f"Required and not there under our names: {', '.join(missing) or 'none'}\n"
         f"Write a mapping file (our column: the file's column) and give it with --mapping FILE.yaml:\n{example}"
-        + (f"\nBuilt-in presets: {built_in}" if of_a_log else "")
+        + (f"\nBuilt-in presets: {built_in}. A matrix, a column an item, has {WIDE_EXAMPLE}" if of_a_log else "")
         + (f"\n{ways_out}" if ways_out else "")
     )

@@ -3,15 +3,15 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.responses.importing.cells import as_text
-from irt_assets.responses.importing.mapping import Binding
-from irt_assets.responses.importing.scoring import MOST_POINTS, SCORES, WHOLE, ByKey, FromPoints, Scoring
+from irt_assets.responses.importing.cells import as_text, trimmed
+from irt_assets.responses.importing.choices import spellings
+from irt_assets.responses.importing.mapping import Binding, matches
+from irt_assets.responses.importing.scoring import MOST_POINTS, WHOLE, ByKey, FromPoints, Scoring, points
 from irt_assets.responses.importing.sources import Batch
 
 MOST_VALUES = 1_000
@@ -19,11 +19,12 @@ MOST_VALUES = 1_000
 
 class MatrixColumns(NamedTuple):
     """The columns of a matrix: items, others that are set aside, and of both those that hold points from 0 on, whose
-    maximum nothing says, with the highest that occurs."""
+    maximum nothing says, with the highest that occurs. `constant`: items with one value in all of several cells."""
 
     items: list[str]
     aside: list[str]
     points: dict[str, int]
+    constant: tuple[str, ...] = ()
 
 
 def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -> MatrixColumns:
@@ -42,11 +43,12 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
         mapped = {name for names in binding.columns.values() for name in names}
         for name, cells in zip(batch.rows.schema.names, batch.rows.columns, strict=True):
             if name not in mapped:
-                _count_values(values.setdefault(name, Counter()), as_text(cells, name), binding)
+                null_values = binding.mapping.null_values_of(name)
+                _count_values(values.setdefault(name, Counter()), trimmed(as_text(cells, name)), null_values)
     if isinstance(scoring, ByKey):
         items = [name for name in values if name in scoring.keys]
     elif "*" not in wide.items:
-        items = [name for name in values if any(fnmatchcase(name, pattern) for pattern in wide.items)]
+        items = [name for name in values if any(matches(name, pattern) for pattern in wide.items)]
     elif isinstance(scoring, FromPoints):
         items = [name for name, counts in values.items() if _are_points(counts)]
     else:
@@ -61,33 +63,35 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
                 and (maxima.names(name) or 2 * _in_range(counts, most, by) >= counts.total() > 0)
             )
         ]
-    points = {
+    highest = {
         name: max(int(float(text)) for text in counts)
         for name, counts in values.items()
-        if "0" in counts and scoring.maxima.of_item(name) == 1 and _are_points(counts)
+        if any(re.match(r"^0+(\.0*)?$", text) for text in counts)
+        and scoring.maxima.of_item(name) == 1
+        and _are_points(counts)
     }
     return MatrixColumns(
         items,
         [name for name in values if name not in items],
-        {name: most for name, most in points.items() if most > 1},
+        {name: most for name, most in highest.items() if most > 1},
+        tuple(name for name in items if len(values[name]) == 1 and values[name].total() > 1),
     )
 
 
-def _count_values(counts: Counter[str], cells: pa.StringArray, binding: Binding) -> None:
+def _count_values(counts: Counter[str], cells: pa.StringArray, null_values: Sequence[str]) -> None:
     """Up to the number of values at which it is certain that they are neither scores nor points."""
     if len(counts) > MOST_VALUES:
         return
-    trimmed = pc.ascii_trim_whitespace(cells.drop_null())
-    trimmed = pc.utf8_lower(
-        trimmed.filter(pc.invert(pc.is_in(trimmed, pa.array(["", *binding.mapping.null_values], pa.string()))))
-    )
-    counts.update({row["values"]: row["counts"] for row in pc.value_counts(trimmed).to_pylist()})
+    nothing = pc.is_in(cells, pa.array(["", *null_values], pa.string()))
+    counts.update(spellings(pc.utf8_lower(cells.filter(pc.invert(nothing)).drop_null())))
 
 
 def _are_scores(counts: Counter[str], words: Sequence[str]) -> bool:
-    scores = [*SCORES.to_pylist()[:6], *words]  # the letters f and t are more often a gender or an option
+    known = [text for text in counts if text not in ("f", "t")]  # more often a gender or an option
+    number = dict(zip(known, points(pa.array(known, pa.string())).tolist(), strict=True))
+    scores = {text for text, x in number.items() if x in (0, 1)} | {word for word in words if word in counts}
     right_or_wrong = sum(counts[text] for text in scores)
-    some_wrong = any(counts[text] for text in scores[0:6:2])
+    some_wrong = any(x == 0 for x in number.values())
     return right_or_wrong == counts.total() or (right_or_wrong >= counts.total() / 2 and some_wrong)
 
 

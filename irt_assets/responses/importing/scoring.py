@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -20,11 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.options import MAX_SCORE
+from irt_assets.responses.importing.cells import as_text, trimmed
+from irt_assets.responses.importing.mapping import matches
 from irt_assets.responses.importing.readers import open_source
 from resources.failures import PermanentFailure
 
-SCORES = pa.array(["0", "1", "0.0", "1.0", "false", "true", "f", "t"])  # the odd places are right answers
+WORDS = pa.array(["false", "true", "f", "t"])  # the odd places are right answers
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+DECIMAL_COMMA = r"^([+-]?\d+),(\d{1,2})$"  # with three digits, it may group thousands
 WHOLE = 1e-6  # a score so close to a whole number is one: 0.3333333 of 3
 MOST_POINTS = 20  # a column of larger numbers is an age or a sum, and no item
 KEY_COLUMNS = {"item": ("item", "item_id", "question"), "key": ("key", "answer", "correct")}
@@ -45,7 +47,7 @@ class Maxima:
 
     def declared_of(self, item: str) -> int | None:
         """What the import says of an item: by its name, or else by the first pattern that fits."""
-        fitting = (most for pattern, most in self.declared.items() if fnmatchcase(item, pattern))
+        fitting = (most for pattern, most in self.declared.items() if matches(item, pattern))
         return self.declared.get(item) or next(fitting, None)
 
     def names(self, item: str) -> bool:
@@ -73,8 +75,8 @@ class AsGiven:
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:  # noqa: ARG002
         """For each answer whether it is right; null where the cell is empty or no score."""
-        scores = pc.index_in(pc.utf8_lower(cells), SCORES, skip_nulls=True)
-        return pc.equal(pc.bit_wise_and(scores, 1), 1)
+        numbers = points(cells)
+        return pa.array(numbers == 1, mask=(numbers != 0) & (numbers != 1))
 
     def record(self, item: str) -> dict[str, str]:  # noqa: ARG002
         """What the item's `meta` then says of it."""
@@ -115,7 +117,7 @@ class ByKey:
         return pc.equal(cells, pa.array(self.keys.values(), pa.string()).take(pc.index_in(items, names)))
 
     def record(self, item: str) -> dict[str, str]:
-        return {"key": self.keys[item]}
+        return {"key": self.keys[item]} if item in self.keys else {}
 
 
 class Recorded(NamedTuple):
@@ -172,14 +174,17 @@ class AsRecorded:
 Scoring = AsGiven | FromPoints | ByKey | AsRecorded
 
 
-def scoring_of(dichotomise: str | None, key: Path | None, max_scores: Map[str, int]) -> Scoring:
-    """The rule that the options name. Raises PermanentFailure where they name none or two."""
+def scoring_of(
+    dichotomise: str | None, key: Path | None, max_scores: Map[str, int], encoding: str | None = None
+) -> Scoring:
+    """The rule that the options name; `encoding`: of a key that is not UTF-8. Raises PermanentFailure where they name
+    none or two."""
     if max_scores and (dichotomise or key):
         raise PermanentFailure("--max-score keeps scores, --dichotomise and --key make right and wrong: give one.")
     if dichotomise is not None and key is not None:
         raise PermanentFailure("--dichotomise is for points and --key for choices: give one of them.")
     if key is not None:
-        return ByKey(read_key(key))
+        return ByKey(read_key(key, encoding))
     if dichotomise is None:
         return AsGiven(Maxima(declared=max_scores))
     if dichotomise == "full":
@@ -207,9 +212,9 @@ def max_scores_of(options: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def read_key(path: Path) -> dict[str, str]:
+def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
     """Each item's right option, from a table with the columns item and key; items without one are left out."""
-    source = open_source(path)
+    source = open_source(path, encoding)
     found = {
         ours: next((name for name in names if name in source.columns), None) for ours, names in KEY_COLUMNS.items()
     }
@@ -221,10 +226,8 @@ def read_key(path: Path) -> dict[str, str]:
             raise PermanentFailure(
                 f"{path}, line {batch.bad[0].line}: {batch.bad[0].value}. A key is a table item,key."
             )
-        columns = [batch.rows.column(batch.rows.schema.names.index(name)) for name in found.values()]
-        texts = [
-            pc.fill_null(pc.utf8_trim_whitespace(pc.cast(cells, pa.string())), "").to_pylist() for cells in columns
-        ]
+        columns = [(batch.rows.column(source.columns.index(name)), name) for name in found.values() if name]
+        texts = [pc.fill_null(trimmed(as_text(cells, name)), "").to_pylist() for cells, name in columns]
         for line, item, key in zip(batch.lines.tolist(), *texts, strict=True):
             if item and key and keys.setdefault(item, key) != key:
                 raise PermanentFailure(f"{path}, line {line}: item {item} has the keys {keys[item]} and {key}.")
@@ -234,13 +237,13 @@ def read_key(path: Path) -> dict[str, str]:
 
 
 def points(cells: pa.StringArray) -> np.ndarray:
-    """float64; NaN where a cell is empty or neither a finite number nor a score."""
+    """float64; NaN where a cell is empty or neither a finite number nor a word for right or wrong."""
     encoded = cells.dictionary_encode()  # a file has few different scores
-    lower = pc.utf8_lower(encoded.dictionary)
+    lower = pc.replace_substring_regex(pc.utf8_lower(encoded.dictionary), DECIMAL_COMMA, r"\1.\2")
     shaped = pc.fill_null(pc.match_substring_regex(lower, NUMBER), False)
     numbers = pc.cast(pc.if_else(shaped, lower, None), pa.float64())
-    scores = pc.bit_wise_and(pc.index_in(lower, SCORES, skip_nulls=True), 1)
-    values = pc.coalesce(numbers, pc.cast(scores, pa.float64())).take(encoded.indices)
+    words = pc.bit_wise_and(pc.index_in(lower, WORDS, skip_nulls=True), 1)
+    values = pc.coalesce(numbers, pc.cast(words, pa.float64())).take(encoded.indices)
     found = np.asarray(pc.fill_null(values, np.nan))
     return np.where(np.isfinite(found), found, np.nan)
 

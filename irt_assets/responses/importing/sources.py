@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from irt_assets.responses.importing.text_encoding import SAMPLE, not_utf8
 from resources.failures import PermanentFailure
 
 BLOCK = 8 * 2**20  # bytes of text a batch: about 80,000 answers, tens of megabytes while they are cleaned
@@ -93,22 +94,63 @@ class TableSource(Source):
 
 
 class TextSource(Source):
-    """A file of lines; reads it once at first to count them and to know its encoding."""
+    """A file of lines; reads it once at first to count them and to check its encoding.
 
-    def __init__(self, path: Path) -> None:
+    `encoding`: of a file that is not UTF-8. Raises PermanentFailure if there is such a file and it has none.
+    """
+
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
         super().__init__(path)
         self.rows = self.quotes = returns = 0
-        decoder = codecs.getincrementaldecoder("utf-8")()
+        utf8 = _Decoding("utf-8")
+        other = None if encoding is None else _Decoding(encoding)
         for block in chain(blocks(path), [b""]):
             self.rows += block.count(b"\n")
             self.quotes += block.count(b'"')
             returns += block.count(b"\r")
-            if self.encoding == "utf-8" and not _decodes(decoder, block):
-                self.encoding = "latin-1"  # every byte is a character of it
+            utf8.add(block)
+            if other is not None:
+                other.add(block)
+        if utf8.wrong is not None:
+            if other is None:
+                raise not_utf8(path, *utf8.wrong)
+            self.encoding = other.encoding
+            if other.wrong is not None:
+                raise PermanentFailure(f"{path}, line {other.wrong[0]}: this is not {other.encoding}, nor UTF-8.")
         if returns and not self.rows:
             raise PermanentFailure(
                 f"{path} ends its lines as old Macs did, with CR alone: convert it (tr '\\r' '\\n' < FILE > NEW)."
             )
+
+
+class _Decoding:
+    """Whether bytes are text in an encoding. `wrong`: the first line that is not, and whole lines from there on."""
+
+    wrong: tuple[int, bytes] | None = None
+
+    def __init__(self, encoding: str) -> None:
+        self.encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._line = 1
+        self._last = b""
+
+    def add(self, block: bytes) -> None:
+        """Go on with a block; an empty one is the end."""
+        if self.wrong is not None:
+            return
+        pending = len(self._decoder.getstate()[0])
+        try:
+            self._decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            before = self._last[-SAMPLE:]
+            text = before + block
+            at = max(0, len(before) - pending + error.start)
+            start = text.rfind(b"\n", 0, at) + 1
+            whole, _, rest = text[start : start + SAMPLE].rpartition(b"\n")
+            line = self._line - before.count(b"\n") + text.count(b"\n", 0, start)
+            self.wrong = line, whole or rest
+        self._line += block.count(b"\n")
+        self._last = block
 
 
 def plain(cells: pa.Array | pa.Scalar) -> Any:
@@ -164,12 +206,3 @@ def check_names(path: Path, names: Iterable[str]) -> None:
 def _is_gzip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == b"\x1f\x8b"
-
-
-def _decodes(decoder: codecs.IncrementalDecoder, block: bytes) -> bool:
-    """Whether the text goes on, or ends where the block is empty."""
-    try:
-        decoder.decode(block, final=not block)
-    except UnicodeDecodeError:
-        return False
-    return True

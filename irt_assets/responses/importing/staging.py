@@ -134,6 +134,29 @@ ADD_ANSWERS = f"""
     WHERE ctid >= format('(%%s,0)', %(start)s::int)::tid AND ctid < format('(%%s,0)', %(end)s::int)::tid
 """
 OF_MONTHS = " AND to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') = ANY(%(months)s)"
+USE_FORMER_IDS = """
+    WITH former AS (
+        SELECT *, row_number() OVER (PARTITION BY user_id, item_id ORDER BY length(attempt_id), attempt_id) AS n
+        FROM (SELECT DISTINCT ON (attempt_id) attempt_id, user_id, item_id, at, stands
+              FROM (SELECT attempt_id, user_id, item_id, coalesce(sent_at, completed_at) AS at, true AS stands
+                    FROM response_log
+                    UNION ALL
+                    SELECT attempt_id, user_id, item_id, coalesce(sent_at, completed_at), false
+                    FROM attempt_correction) every
+              WHERE user_id IN (SELECT user_id FROM staged WHERE source = %(source)s)
+                AND attempt_id ~ ('^' || %(file_id)s || '-[0-9]+$')
+              ORDER BY attempt_id, stands DESC) log
+    ), cells AS (
+        SELECT ctid AS row_at, user_id, item_id,
+               row_number() OVER (PARTITION BY user_id, item_id ORDER BY line, given_id) AS n
+        FROM staged WHERE source = %(source)s AND starts_with(given_id, %(file_id)s)
+    ), renamed AS (
+        UPDATE staged s SET given_id = f.attempt_id, completed_at = f.at
+        FROM cells c JOIN former f USING (user_id, item_id, n) WHERE s.ctid = c.row_at RETURNING 1)
+    SELECT (SELECT count(*) FROM renamed), count(*) FILTER (WHERE f.stands AND f.n > c.n)
+    FROM (SELECT user_id, item_id, max(n) AS n FROM cells GROUP BY 1, 2) c JOIN former f USING (user_id, item_id)
+"""
+"""1.0 numbered the cells of a matrix by the columns that were items, so a cell could get another id."""
 REFUSALS = f"""
     SELECT s.source, s.line, v.reason,
            CASE v.reason WHEN 'unknown_item' THEN s.item_id WHEN 'unknown_learner' THEN s.user_id
@@ -192,6 +215,15 @@ class Staging:
     def lock(self) -> None:
         """One import at a time compares its answers with the log."""
         advisory_lock(self._connection, "response_log", "import")
+
+    def use_former_ids(self, source: int, file_id: str) -> tuple[int, int]:
+        """Give the cells of a matrix the ids and times under which 1.0 stored them, if it did.
+
+        Returns the number of these cells, and how many more answers to their items the log has from the same file.
+        """
+        found = self._connection.execute(USE_FORMER_IDS.encode(), {"source": source, "file_id": file_id}).fetchall()
+        cells, surplus = found[0]
+        return cells, surplus
 
     def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:
         """Find erased learners, if `strict` unknown items and learners, and known answers; how many of each source and

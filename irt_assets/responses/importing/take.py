@@ -18,7 +18,10 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.common.wording import some_of
 from irt_assets.responses.importing.arrivals import Arrival
+from irt_assets.responses.importing.cells import shortened_ids
+from irt_assets.responses.importing.choices import not_answered
 from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.responses.importing.matrix import item_columns
@@ -89,7 +92,9 @@ def take(
             report_share(read, 2 * rows)
 
     erasure_of = staging.names_of_erased()
+    keys = staging.recorded("key") if any(given.has_choices_alone for given in sources) else {}
     for number, (given, arrival) in enumerate(zip(sources, arrivals, strict=True)):
+        given.recorded_keys = keys
         given.erasure_of = erasure_of
         staging.add(number, cleaned(given, arrival))
         report.notes += arrival.report.notes
@@ -98,6 +103,9 @@ def take(
     if records:
         _check_records(connection, staging, records)
     staging.lock()
+    for number, given in enumerate(sources):
+        if at is not None and given.is_matrix:
+            report.notes += _former_ids(given, *staging.use_former_ids(number, given.file_id))
     if declared:
         known = known_maxima(connection, declared)
         declared = _not_recorded(known, declared)
@@ -148,13 +156,16 @@ class AnswerSource:
         self.items: set[str] = set()
         self.name = source.name
         self.erasure_of: Callable[[str], str] = lambda _user_id: ""
+        self.recorded_keys: Map[str, str] = {}
         self._guessed = rules is None
         self._binding = bind_attempts(rules, self.name, source.columns)
         self._mapping = self._binding.mapping
-        if isinstance(scoring, ByKey) and self._mapping.wide is None:
+        if isinstance(scoring, ByKey) and not self.has_choices and self._mapping.preset:
+            scored = self._binding.columns.get("correct") or self._binding.columns["score"]
             raise PermanentFailure(
-                f"{self.name}: --key scores a matrix of choices, and this is a list of answers that are scored already"
-                f" ({self._mapping.name}: column {'/'.join(self._binding.columns['correct'])}). Leave --key out."
+                f"{self.name}: --key scores choices, and this is a list of answers that are scored already"
+                f" ({self._mapping.name}: column {'/'.join(scored)}). Leave --key out, or name the column of choices in"
+                " a mapping file: columns: {response: …}."
             )
         named = self._mapping.time.zone
         check_zone(named, f"{self._mapping.name}: time zone {named} is unknown")
@@ -181,9 +192,10 @@ class AnswerSource:
         """
         kind = "preset" if self._mapping.preset else "mapping"
         report.notes.append(f"{self.name}: {self.source.kind}, {self.source.encoding}, {kind} {self._mapping.name}")
+        by_key = isinstance(scoring, ByKey)
         scoring = self._scored(scoring)
         items = self._items(scoring, report)
-        file_id = self.source.sha256[:16] if limits.start is not None else ""
+        file_id = self.file_id if limits.start is not None else ""
         cleaner = Cleaner(self._binding, limits, file_id, items, scoring)
         self.tally = cleaner.tally
         for batch in self.source.batches():
@@ -204,9 +216,16 @@ class AnswerSource:
             yield batch, cleaned.answers
         if self._whole is None:
             self.check_scores(scoring)
+        report.notes += cleaner.choices.check(self.name, name_absent=by_key)
+        if cleaner.shortened:
+            report.notes.append(f"{self.name}: {shortened_ids(cleaner.shortened)}")
+        if noted := not_answered(cleaner.no_answers):
+            report.notes.append(f"{self.name}: {noted}")
 
     def _scored(self, scoring: Scoring) -> Scoring:
-        """The rule, with the highest scores that the mapping declares."""
+        """The rule, with the highest scores that the mapping declares; if there are only choices, the recorded keys."""
+        if self.has_choices_alone and isinstance(scoring, AsGiven):
+            return ByKey(self.recorded_keys)
         if not self._mapping.max_scores or not isinstance(scoring, AsGiven | AsRecorded):
             return scoring
         options = scoring.maxima.declared
@@ -222,8 +241,25 @@ class AnswerSource:
         return {item: most for item, most in found.items() if most}
 
     @property
+    def file_id(self) -> str:
+        """Beginning of the ids of answers that have neither an id nor a time."""
+        return self.source.sha256[:16]
+
+    @property
     def is_matrix(self) -> bool:
         return self._mapping.wide is not None
+
+    @property
+    def has_choices(self) -> bool:
+        return self.is_matrix or "response" in self._binding.columns
+
+    @property
+    def has_choices_alone(self) -> bool:
+        """Whether it is a list of choices, which only keys can score."""
+        return "response" in self._binding.columns and not {"correct", "score"} & {
+            *self._binding.columns,
+            *self._mapping.constants,
+        }
 
     @property
     def has_revisions(self) -> bool:
@@ -271,7 +307,7 @@ class AnswerSource:
         """The columns of a matrix that are items, found from the whole file."""
         if self._mapping.wide is None:
             return []
-        items, aside, points = item_columns(self._binding, self.source.batches(), scoring)
+        items, aside, points, constant = item_columns(self._binding, self.source.batches(), scoring)
         if isinstance(scoring, AsGiven) and "*" in self._mapping.wide.items:
             if points and (items or 2 * len(points) > len(aside)):
                 named = [f"column {name} has scores up to {most}" for name, most in points.items()]
@@ -288,7 +324,26 @@ class AnswerSource:
             report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
         if aside:
             report.notes.append(f"{self.name}: not items, left out: {', '.join(aside)}")
+        if constant:
+            report.notes.append(
+                f"{self.name}: items with the same value for everyone: {some_of(constant, 10)}. Name the items in a"
+                " mapping file if these are not (wide: {items: …})"
+            )
         return items
+
+
+def _former_ids(given: AnswerSource, cells: int, surplus: int) -> list[str]:
+    """The notes on answers of a matrix that keep the ids of 1.0."""
+    if not cells:
+        return []
+    ids = f"ids that version 1.0 made ({given.file_id}-…)"
+    note = f"{given.name}: {cells:,} answers are in the log under {ids}; they keep them"
+    if surplus:
+        note += (
+            f". {surplus:,} more answers to these items are in the log from the same file, which was imported with"
+            " different columns as items: docs/how-to/import.md, Duplicates, lists their ids for irt attempts withdraw"
+        )
+    return [note]
 
 
 def with_recorded_maxima(connection: psycopg.Connection, scoring: Scoring) -> Scoring:

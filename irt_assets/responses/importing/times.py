@@ -19,6 +19,9 @@ from resources.failures import PermanentFailure
 CLOCK = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?"
 WITHOUT_ZONE = CLOCK + "$"
 WITH_ZONE = CLOCK + r" ?(Z|z|[+-]\d\d(:?\d\d)?)$"
+NAMED_UTC = r"^(\d{4}-\d\d-\d\d[ T]\d\d:\d\d(?::\d\d(?:[.,]\d{1,9})?)?) ?(?:UTC|GMT)$"
+BASIC = r"^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d(?:[.,]\d{1,9})?)(Z|z|[+-]\d\d(?::?\d\d)?)?$"
+"""ISO 8601 without separators."""
 NUMBER = r"^\d+(\.\d+)?([eE]\+?\d+)?$"
 SHORTEST = len("2026-11-20 08:00")  # a date alone would put a day's answers at one instant
 # Both spans are 1973 to 2286, so a number lies in one of them or is not a time of an answer.
@@ -56,6 +59,9 @@ def parse_times(values: pa.Array, rules: TimeRules, zone: str | None, row_zones:
     quick = _quickly(values) if rules.format is None else None
     if quick is not None:
         return _micros(quick) if quick.type.tz else _localise(_micros(quick), values, zone, row_zones)
+    if rules.format is None:
+        values = pc.replace_substring_regex(values, NAMED_UTC, r"\1Z")
+        values = pc.replace_substring_regex(values, BASIC, r"\1-\2-\3T\4:\5:\6\7")
     result = np.full(len(values), MISSING, dtype=np.int64)
     with_zone, without_zone = _matches(values, WITH_ZONE), _matches(values, WITHOUT_ZONE)
     result[with_zone] = _pandas(values, with_zone, "ISO8601")

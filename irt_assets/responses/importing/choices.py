@@ -1,0 +1,91 @@
+"""What was chosen in answers that a key scores, and keys that cannot be right."""
+
+from collections import Counter
+from collections.abc import Iterable
+from collections.abc import Mapping as Map
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.common.wording import some_of
+from resources.failures import PermanentFailure
+
+MANY = 50
+"""Answers among which a key that nobody chose is an error: if one learner in ten is right, p = .005 for none of 50."""
+MOST_CHOICES = 1_000
+SHOWN = 5
+REMEDY = (
+    "Is each key written as the choices are (2 and 2.0 are two choices), and of this item? If nobody was right, leave"
+    " the item out of the key"
+)
+
+
+class Choices:
+    """Counts of the options that were chosen, by item."""
+
+    def __init__(self, keys: Map[str, str]) -> None:
+        self._keys = keys
+        self._of: dict[str, Counter[str]] = {}
+        self._others: Counter[str] = Counter()
+        self._options = {*keys.values()}
+
+    def add(self, items: pa.StringArray, cells: pa.StringArray) -> None:
+        """Count answers; nulls are none."""
+        pairs = pa.table({"item": items, "choice": cells}).drop_null()
+        for row in pairs.group_by(["item", "choice"]).aggregate([([], "count_all")]).to_pylist():
+            item, choice, n = row["item"], row["choice"], row["count_all"]
+            if item not in self._keys:
+                continue
+            counts = self._of.setdefault(item, Counter())
+            if choice in counts or len(counts) < MOST_CHOICES or choice == self._keys[item]:
+                counts[choice] += n
+            if choice not in self._options and (choice in self._others or len(self._others) < MOST_CHOICES):
+                self._others[choice] += n
+
+    def check(self, file: str, *, name_absent: bool = True) -> list[str]:
+        """What a reader should know of the key. `name_absent`: also items of the key without answers.
+
+        Raises PermanentFailure if nobody chose the key of an item with many answers, or of any item.
+        """
+        unchosen = {item: counts for item, counts in self._of.items() if not counts[self._keys[item]]}
+        many = [item for item, counts in unchosen.items() if counts.total() >= MANY]
+        every = [*unchosen] if len(unchosen) == len(self._of) and self.n >= MANY else many
+        if every:
+            raise PermanentFailure(
+                f"{file}: nobody chose the key of {len(every)} of {len(self._of)} items:"
+                f" {some_of(self._named(every), SHOWN, between='; ')}. {REMEDY}."
+            )
+        notes = []
+        if unchosen:
+            notes.append(f"{file}: nobody chose the key of {some_of(self._named(unchosen), SHOWN, between='; ')}")
+        absent = [item for item in self._keys if item not in self._of] if name_absent else []
+        if absent:
+            notes.append(f"{file}: no answers to {len(absent)} items of the key: {some_of(absent, SHOWN)}")
+        if self._others:
+            named = [f"{choice!r} ({n:,})" for choice, n in self._others.most_common()]
+            notes.append(f"{file}: choices that are the key of no item count as wrong: {some_of(named, SHOWN)}")
+        return notes
+
+    @property
+    def n(self) -> int:
+        return sum(counts.total() for counts in self._of.values())
+
+    def _named(self, items: Iterable[str]) -> list[str]:
+        named = []
+        for item in items:
+            chosen = [f"{choice!r} ({n:,})" for choice, n in self._of[item].most_common() if n]
+            named.append(f"item {item}, key {self._keys[item]!r}, chosen: {some_of(chosen, SHOWN)}")
+        return named
+
+
+def not_answered(counts: Map[str, int]) -> str:
+    """The cells that were taken for no answer, in words: 12 empty, 3 × 'NA'. Returns "" if there are none."""
+    spelled = [f"{n:,} × {text!r}" for text, n in sorted(counts.items(), key=lambda one: -one[1]) if text and n]
+    named = ([f"{counts['']:,} empty"] if counts.get("") else []) + spelled
+    return f"taken for no answer: {some_of(named, SHOWN)}" if named else ""
+
+
+def spellings(cells: pa.StringArray) -> Counter[str]:
+    """How often each text occurs; of nulls and empty cells, as ''."""
+    counted = pc.value_counts(pc.fill_null(cells, ""))
+    return Counter({row["values"]: row["counts"] for row in counted.to_pylist()})
