@@ -130,7 +130,7 @@ class Columns:
 
     def cells(self, rows: pa.RecordBatch, theirs: str, ours: str | None = None) -> pa.Array:
         """Trimmed text, null where empty; timestamps stay timestamps where we want a time."""
-        cells = rows.column(rows.schema.names.index(theirs))
+        cells = rows.column(rows.schema.get_field_index(theirs))
         if ours in TIMES and pa.types.is_timestamp(cells.type):
             return cells
         cells = pc.ascii_trim_whitespace((as_ids if ours in NAMES else as_text)(cells, theirs))
@@ -309,7 +309,11 @@ class Cleaner:
         answered = np.flatnonzero(np.asarray(pc.is_valid(cells)))
         places, item = answered // width, answered % width
         raw = _Raw({}, places, batch.lines[places] * width + item)
-        raw.columns.update({ours: self._columns.ours(rows, ours).take(pa.array(places)) for ours in self._named()})
+        for ours in self._named():
+            of_row = self._columns.ours(rows, ours)
+            if pa.types.is_string(of_row.type):  # repeated for each item; what is longer is refused
+                of_row = pc.utf8_slice_codeunits(of_row, 0, LONGEST_ID + 1)
+            raw.columns[ours] = of_row.take(pa.array(places))
         raw.columns["item_id"] = pa.array(self._items, pa.string()).take(pa.array(item))
         raw.columns["correct"] = cells.take(pa.array(answered))
         if self._scoring.maxima:

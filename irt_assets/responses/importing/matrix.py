@@ -14,7 +14,7 @@ from irt_assets.responses.importing.mapping import Binding
 from irt_assets.responses.importing.scoring import MOST_POINTS, SCORES, WHOLE, ByKey, FromPoints, Scoring
 from irt_assets.responses.importing.sources import Batch
 
-MOST_VALUES = 1_000
+MOST_VALUES = 200
 
 
 class MatrixColumns(NamedTuple):
@@ -66,9 +66,10 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
         for name, counts in values.items()
         if "0" in counts and scoring.maxima.of_item(name) == 1 and _are_points(counts)
     }
+    are_items = {*items}
     return MatrixColumns(
         items,
-        [name for name in values if name not in items],
+        [name for name in values if name not in are_items],
         {name: most for name, most in points.items() if most > 1},
     )
 

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.options import MAX_SCORE
 from irt_assets.responses.importing.readers import open_source
+from irt_assets.responses.importing.sources import names_of
 from resources.failures import PermanentFailure
 
 SCORES = pa.array(["0", "1", "0.0", "1.0", "false", "true", "f", "t"])  # the odd places are right answers
@@ -214,7 +215,8 @@ def read_key(path: Path) -> dict[str, str]:
         ours: next((name for name in names if name in source.columns), None) for ours, names in KEY_COLUMNS.items()
     }
     if None in found.values():
-        raise PermanentFailure(f"{path}: a key is a table item,key; its columns are {', '.join(source.columns)}.")
+        which = f"; its columns are {names_of(source.columns)}" if len(source.columns) > 1 else ""
+        raise PermanentFailure(f"{path}: a key is a table item,key{which}.")
     keys: dict[str, str] = {}
     for batch in source.batches():
         if batch.bad:
