@@ -43,6 +43,8 @@ KINDS = {"questions": QUESTIONS, "learners": LEARNERS}
 OPTIONS_FILE = "_import.yaml"
 MOST_ROWS = 1_000_000
 """How many rows a transaction has at most."""
+MAX_HELD = 2**28
+"""Bytes of rows that are held in memory at once."""
 BEGINNING = 100_000
 """Rows by which a file is judged."""
 SETTLED = timedelta(seconds=60)
@@ -308,12 +310,12 @@ def _steps(database: Database, source: Source, file: Listed, how: _How, most_row
 
 
 def _parts(source: Source, after: int, most_rows: int) -> Iterator[Source]:
-    """The rows after a line, so many at a time as a transaction may have, or a few more."""
+    """The rows after a line, as many at a time as a transaction and the memory may have, or a few more."""
     held: list[Batch] = []
     for batch in source.batches():
         if _last_line(batch) > after:
             held.append(batch)
-        if sum(one.rows.num_rows for one in held) >= most_rows:
+        if sum(one.rows.num_rows for one in held) >= most_rows or sum(one.rows.nbytes for one in held) >= MAX_HELD:
             yield _Part(source, held)
             held = []
     if held:
