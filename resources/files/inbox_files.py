@@ -4,14 +4,15 @@ What belongs here: which files there are, their bytes on this disk, and where a 
 what is in them and which were taken (see `irt_assets.responses.importing.inbox`).
 """
 
+import errno
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 from resources.failures import PermanentFailure
@@ -36,7 +37,11 @@ class InboxFile:
 
 
 class FolderInbox:
-    """`at_once`: a file that is there is whole. What cannot be read or written is a PermanentFailure."""
+    """`at_once`: a file that is there is whole. What cannot be read or written is a PermanentFailure.
+
+    Whoever may write into the inbox is not trusted with the files of this process: of a path below it no part may be a
+    link, and what is opened is a regular file.
+    """
 
     at_once = False
 
@@ -44,42 +49,136 @@ class FolderInbox:
         self.root, self.address = root, str(root)
 
     def list(self) -> Iterator[InboxFile]:
-        """Every file of the folders, also those to ignore."""
+        """Every file of the folders, also those to ignore, links, and folders that cannot be read."""
         try:
-            there = {path.name for path in self.root.iterdir()}.intersection(FOLDERS)
-            walks = (os.walk(self.root / folder, onerror=_raise) for folder in there)
-            for folder, _, names in chain.from_iterable(walks):
-                for path in (Path(folder, name) for name in names):
-                    with suppress(FileNotFoundError):  # it has vanished, or is a link to nowhere
-                        now, readable = path.stat(), os.access(path, os.R_OK)
-                        version = f"{now.st_mtime_ns} {now.st_ctime_ns} {readable}"
-                        yield InboxFile(path.relative_to(self.root).as_posix(), now.st_size, version)
+            there = {entry.name: entry for entry in os.scandir(self.root) if entry.name in FOLDERS}
+            for name, entry in there.items():
+                if not entry.is_dir(follow_symlinks=False):
+                    raise PermanentFailure(f"IRT_INBOX: {entry.path} has to be a folder, and not a link to one.")
+                os.scandir(entry.path).close()
+                yield from self._below(name)
         except OSError as error:
             raise PermanentFailure(f"IRT_INBOX: {error.filename} cannot be read: {error.strerror}.") from error
+
+    def _below(self, top: str) -> Iterator[InboxFile]:
+        folders = [top]
+        while folders:
+            folder = folders.pop()
+            try:
+                entries = list(os.scandir(self.root / folder))
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                yield InboxFile(folder, 0, f"unreadable: {error.strerror}")
+                continue
+            for entry in entries:
+                name = f"{folder}/{entry.name}"
+                with suppress(FileNotFoundError):
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(name)
+                        continue
+                    now = entry.stat(follow_symlinks=False)
+                    yield InboxFile(name, now.st_size, _version(now, os.access(entry.path, os.R_OK)))
 
     @contextmanager
     def on_disk(self, name: str) -> Iterator[Path]:
         """The file on this disk. Raises NothingThere where it has vanished."""
+        with self._opened(name) as file, _named(f"/proc/self/fd/{file}", f"{self.root}/{name}") as path:
+            yield path
+
+    def finish(self, name: str, version: str, done: str, mark: str) -> bool:
+        """Delete a file, or move it to `done` with `mark` before its name. Returns False, and leaves it, if it is no
+        longer as it was when it had this version."""
+        try:
+            with self._folder(name) as (folder, last):
+                if not self._is(version, folder, last):
+                    return False
+                if done == DELETE:
+                    os.unlink(last, dir_fd=folder)
+                    return True
+                target = Path(done, name).with_name(f"{mark}-{last}")
+                target.parent.mkdir(parents=True, exist_ok=True)
+                try:
+                    os.rename(last, target, src_dir_fd=folder)
+                except OSError as error:
+                    if error.errno != errno.EXDEV:
+                        raise
+                    return self._to_other_disk(name, version, target)
+        except (FileNotFoundError, NothingThere):
+            return True
+        except OSError as error:
+            raise PermanentFailure(f"IRT_INBOX_DONE={done}: {error}. The file was taken.") from error
+        return True
+
+    def _to_other_disk(self, name: str, version: str, target: Path) -> bool:
+        with (
+            self.on_disk(name) as path,
+            tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as beside,
+            self._folder(name) as (folder, last),
+        ):
+            copy = shutil.copy2(path, Path(beside, last))
+            if not self._is(version, folder, last):
+                return False
+            copy.replace(target)
+            os.unlink(last, dir_fd=folder)
+        return True
+
+    def _is(self, version: str, folder: int, last: str) -> bool:
+        now = os.stat(last, dir_fd=folder, follow_symlinks=False)
+        return _version(now, os.access(last, os.R_OK, dir_fd=folder)) == version
+
+    @contextmanager
+    def _opened(self, name: str) -> Iterator[int]:
+        """Its descriptor. Raises NothingThere, or PermanentFailure unless it is a regular file below the inbox."""
         path = self.root / name
         try:
-            path.open("rb").close()
+            with self._folder(name) as (folder, last):
+                kind = os.stat(last, dir_fd=folder, follow_symlinks=False).st_mode
+                if not stat.S_ISREG(kind):
+                    raise PermanentFailure(f"{path} is {_kind(kind)}: only regular files are taken.")
+                file = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
         except FileNotFoundError as error:
             raise NothingThere(f"there is nothing at {path}") from error
         except OSError as error:
             raise PermanentFailure(f"{path} cannot be opened: {error.strerror}") from error
-        yield path
-
-    def finish(self, name: str, done: str, mark: str) -> None:
-        """Delete a file, or move it to `done` with `mark` before its name."""
-        path, target = self.root / name, Path(done, name)
         try:
-            if done == DELETE:
-                path.unlink(missing_ok=True)
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(path, target.with_name(f"{mark}-{target.name}"))
-        except OSError as error:
-            raise PermanentFailure(f"IRT_INBOX_DONE={done}: {error}. The file was taken.") from error
+            yield file
+        finally:
+            os.close(file)
+
+    @contextmanager
+    def _folder(self, name: str) -> Iterator[tuple[int, str]]:
+        """The descriptor of the folder that holds a file, reached without a link, and the file's name in it."""
+        *folders, last = name.split("/")
+        if {"", ".", ".."}.intersection([*folders, last]):
+            raise PermanentFailure(f"{name} is not a name of a file in the inbox.")
+        folder = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for part in folders:
+                below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+                os.close(folder)
+                folder = below
+            yield folder, last
+        finally:
+            os.close(folder)
+
+
+@contextmanager
+def _named(path: str, name: str) -> Iterator[Path]:
+    """`path` as a file that messages call `name`."""
+    try:
+        yield Path(path)
+    except PermanentFailure as error:
+        raise type(error)(str(error).replace(path, name)) from error
+
+
+def _version(now: os.stat_result, readable: bool) -> str:
+    return f"{now.st_mtime_ns} {now.st_ctime_ns} {readable}"
+
+
+def _kind(mode: int) -> str:
+    kinds = {stat.S_ISLNK: "a link", stat.S_ISDIR: "a folder that cannot be read", stat.S_ISFIFO: "a named pipe"}
+    return next((kind for test, kind in kinds.items() if test(mode)), "a device or a socket")
 
 
 class BucketInbox:
@@ -106,18 +205,24 @@ class BucketInbox:
                     file.writelines(self._store.stream(f"{self._prefix}{name}"))
             except ValueError as error:
                 raise PermanentFailure(str(error)) from error
-            try:
+            with _named(str(path), f"{self.address}/{name}"):
                 yield path
-            except PermanentFailure as error:
-                why = str(error).replace(str(path), f"{self.address}/{name}")
-                raise PermanentFailure(why) from error
 
-    def finish(self, name: str, done: str, mark: str) -> None:
-        if done != DELETE:
-            bucket, prefix = _bucket_and_prefix(done)
-            folder, _, last = name.rpartition("/")
-            self._store.copy(f"{self._prefix}{name}", bucket, f"{prefix}/{folder}/{mark}-{last}".lstrip("/"))
-        self._store.delete(f"{self._prefix}{name}")
+    def finish(self, name: str, version: str, done: str, mark: str) -> bool:
+        key, etag = f"{self._prefix}{name}", version.partition(" ")[0]
+        try:
+            if self._store.etag(key) != etag:
+                return False
+            if done != DELETE:
+                bucket, prefix = _bucket_and_prefix(done)
+                folder, _, last = name.rpartition("/")
+                self._store.copy(key, bucket, f"{prefix}/{folder}/{mark}-{last}".lstrip("/"), etag)
+                if self._store.etag(key) != etag:
+                    return False
+            self._store.delete(key)
+        except NothingThere:
+            pass
+        return True
 
 
 Inbox = FolderInbox | BucketInbox
@@ -136,8 +241,3 @@ def inbox_of(settings: Settings) -> Inbox | None:
 def _bucket_and_prefix(url: str) -> tuple[str, str]:
     bucket, _, prefix = url.removeprefix("s3://").partition("/")
     return bucket, prefix.strip("/")
-
-
-def _raise(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error

@@ -6,6 +6,7 @@ here: what the work is.
 
 import asyncio
 import contextvars
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,7 +21,16 @@ class Shed(Exception):
 
 
 class TooSlow(Exception):
-    """The work began and took too long; it goes on, and keeps its place until it ends."""
+    """The work began and took too long. It keeps its place until it ends, at its next `require_caller`."""
+
+
+_given_up: contextvars.ContextVar[threading.Event] = contextvars.ContextVar("given up")
+
+
+def require_caller() -> None:
+    """Raise TooSlow, in the thread of the work, if its caller was told that it took too long."""
+    if _given_up.get().is_set():
+        raise TooSlow
 
 
 @dataclass
@@ -94,6 +104,8 @@ class Admission:
         except BaseException:
             leave()
             raise
+        given_up = threading.Event()
+        _given_up.set(given_up)
         in_its_trace = contextvars.copy_context()
         future = asyncio.get_running_loop().run_in_executor(self._threads, in_its_trace.run, work)
         future.add_done_callback(leave)
@@ -102,6 +114,7 @@ class Admission:
         except TimeoutError:
             if future.done():
                 return future.result()
+            given_up.set()
             future.add_done_callback(_drop_error)
             raise TooSlow from None
 

@@ -28,7 +28,7 @@ from irt_assets.abilities.online import Measures, Theta
 from irt_assets.invariants.results import history_of_invariants, latest_invariants
 from resources.serving.metrics import server_registry
 from services.theta_api.access import Access, Caller
-from services.theta_api.admission import Admission, LoopClock, Shed, TooSlow
+from services.theta_api.admission import Admission, LoopClock, Shed, TooSlow, require_caller
 from services.theta_api.ledger import Away, Ledger
 from services.theta_api.posts import LARGEST_POST, POSTS_PATH, add_posts
 from services.theta_api.problems import Problem, described, unavailable
@@ -97,7 +97,9 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
 
         def in_transaction() -> Any:
             with ledger.connect() as connection:
-                return task(connection)
+                done = task(connection)
+                require_caller()
+            return done
 
         return await admitted(admission, user_id, in_transaction)
 
@@ -256,7 +258,7 @@ class Door:
 
 
 async def _body(receive: Receive, largest: int) -> bytes:
-    body = b""
+    body = bytearray()
     more = True
     while more:
         message = await receive()
@@ -264,7 +266,7 @@ async def _body(receive: Receive, largest: int) -> bytes:
         more = message.get("more_body", False)
         if len(body) > largest:
             raise Problem(413, "too_large", f"The body is larger than {largest // 1024} KiB.")
-    return body
+    return bytes(body)
 
 
 def _too_much() -> Problem:

@@ -25,6 +25,7 @@ from irt_assets.responses.importing.posted import MOST_ROWS, Post, Posted, Unrea
 from irt_assets.responses.importing.xapi import Naming
 from resources.failures import PermanentFailure
 from resources.settings import Settings
+from services.theta_api.admission import require_caller
 from services.theta_api.ledger import Ledger
 from services.theta_api.problems import Problem, described, unavailable
 from services.theta_api.shapes import AttemptsTaken
@@ -83,10 +84,12 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
         def work() -> Posted:
             settings = ledger.settings
             post = _post(caller.name, unpack(body), lines, _naming(settings) if kind else None)
+            require_caller()
             with ledger.connect(to_post=True) as connection, connection.pipeline():
                 done = take_post(
                     connection, post, first_month=settings.irt_first_month, strict=settings.irt_posts_strict
                 )
+                require_caller()
                 if dry_run:
                     connection.rollback()
                 else:

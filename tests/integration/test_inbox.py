@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import signal
+import socket
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -54,10 +56,12 @@ class Desk:
 
     def take(self, *, done: str | None = None, **options: Any) -> dict[str, Outcome]:
         """By name, what became of each file."""
-        said = {"irt_first_month": FIRST, "irt_inbox_done": done}
-        database = Database(self.database.settings.model_copy(update=said))
-        found = take_waiting(database, FolderInbox(self.root), **{"settled": AT_ONCE} | options)
+        found = take_waiting(self.with_done(done), FolderInbox(self.root), **{"settled": AT_ONCE} | options)
         return {str(Path(one.path).relative_to(self.root)): one for one in found}
+
+    def with_done(self, done: str | None) -> Database:
+        said = {"irt_first_month": FIRST, "irt_inbox_done": done}
+        return Database(self.database.settings.model_copy(update=said))
 
     def query(self, text: str) -> list[tuple[Any, ...]]:
         with self.database.connect() as connection:
@@ -242,19 +246,171 @@ def test_files_that_were_taken_are_moved_or_deleted(desk: Desk, tmp_path: Path) 
         assert whats(desk.take(done=str(done)))["questions/q.csv"] == "not moved"
 
 
+@pytest.mark.parametrize("done", ["delete", "folder"])
+@pytest.mark.parametrize("other_disk", [False, True])
+def test_a_file_that_is_written_again_before_it_is_removed_stays_and_is_read(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: str, other_disk: bool
+) -> None:
+    if other_disk:
+
+        def rename(*_paths: Any, **_more: Any) -> None:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        monkeypatch.setattr(os, "rename", rename)
+    place = "delete" if done == "delete" else str(tmp_path / "done")
+    path = desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    found = take_waiting(desk.with_done(place), FolderInbox(desk.root), settled=AT_ONCE)
+    assert next(found).what == "taken"
+    desk.write("attempts/a.csv", HEADER + answers(3, 9))
+    assert list(found) == []
+    assert Path(path).exists()
+    assert list(tmp_path.glob("done/attempts/*")) == []
+    assert desk.take(done=place)["attempts/a.csv"].report.accepted == 6
+    assert not Path(path).exists()
+    moved = [file.read_text() for file in tmp_path.glob("done/attempts/*")]
+    assert moved == ([] if done == "delete" else [HEADER + answers(3, 9)])
+    assert desk.query("SELECT count(*) FROM response_log") == [(9,)]
+
+
+def test_each_file_is_removed_before_the_next_is_taken(desk: Desk) -> None:
+    first = desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    desk.write("attempts/b.csv", HEADER + answers(3, 6))
+    found = take_waiting(desk.with_done("delete"), FolderInbox(desk.root), settled=AT_ONCE)
+    assert [next(found).what, next(found).what] == ["taken", "taken"]
+    assert not Path(first).exists()
+
+
+def of_no_file(path: Path, kind: str, secret: Path) -> None:
+    """What is not a regular file of the inbox, at `path`."""
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    else:
+        path.symlink_to({"device": Path("/dev/zero"), "file": secret, "folder": secret.parent}[kind])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device", "file", "folder"])
+def test_only_regular_files_of_the_inbox_are_read(
+    desk: Desk, tmp_path_factory: pytest.TempPathFactory, kind: str
+) -> None:
+    secret = tmp_path_factory.mktemp("s") / "token,user_id,item_id,completed_at,correct"
+    secret.write_text(HEADER + answers(100, 105))
+    path = desk.root / "attempts/a.csv"
+    of_no_file(path, kind, secret)
+    desk.write("attempts/z.csv", HEADER + answers(0, 3))
+    found = desk.take()
+    assert whats(found) == {"attempts/a.csv": "set aside", "attempts/z.csv": "taken"}
+    assert "only regular files are taken" in found["attempts/a.csv"].why
+    assert "token" not in found["attempts/a.csv"].why
+    assert desk.query("SELECT count(*) FROM response_log") == [(3,)]
+    path.unlink()
+    desk.write("attempts/a.csv", HEADER + answers(5, 6))
+    assert whats(desk.take()) == {"attempts/a.csv": "taken"}
+    assert desk.alerts() == []
+
+
+def test_a_folder_of_the_inbox_that_is_a_link_is_named(desk: Desk, tmp_path: Path) -> None:
+    (desk.root / "attempts").rmdir()
+    (tmp_path / "elsewhere").mkdir()
+    (desk.root / "attempts").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermanentFailure, match="attempts has to be a folder, and not a link"):
+        desk.take()
+
+
+def test_a_folder_that_cannot_be_read_holds_up_no_file(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write("attempts/shut/a.csv", HEADER + answers(0, 3))
+    desk.write("attempts/z.csv", HEADER + answers(3, 6))
+    real = os.scandir
+
+    def scandir(path: Any) -> Any:
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scandir)
+        found = desk.take()
+    assert whats(found) == {"attempts/shut": "set aside", "attempts/z.csv": "taken"}
+    assert "a folder that cannot be read" in found["attempts/shut"].why
+    assert whats(desk.take()) == {"attempts/shut/a.csv": "taken"}
+    assert desk.alerts() == []
+
+
+@pytest.mark.parametrize("option", ["mapping", "key"])
+@pytest.mark.parametrize("way", ["up", "absolute", "link"])
+def test_options_name_files_of_their_folder_only(desk: Desk, tmp_path: Path, option: str, way: str) -> None:
+    secret = tmp_path / "secret.yaml"
+    secret.write_text("password: 'hunter2\n")
+    (desk.root / "attempts/_link.yaml").symlink_to(secret)
+    name = {"up": "../../secret.yaml", "absolute": str(secret), "link": "_link.yaml"}[way]
+    desk.write("attempts/_import.yaml", f"{option}: {name}\n")
+    desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    found = desk.take()
+    assert whats(found) == {"attempts/_import.yaml": "set aside"}
+    why = found["attempts/_import.yaml"].why
+    assert "only regular files" in why or "not a name of a file in the inbox" in why
+    assert "hunter2" not in why
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["zone: 'hunter2", "zone: " + "[" * 5000, "zone: 2026-13-45", "a: &a [hunter2]\nb: [*a]", "# hunter2\n" * 200_000],
+)
+def test_options_that_cannot_be_read_are_set_aside_without_their_content(desk: Desk, text: str) -> None:
+    desk.write("attempts/_import.yaml", text)
+    desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    desk.write("questions/bank.csv", "item_id\nq1\n")
+    found = desk.take()
+    assert whats(found) == {"questions/bank.csv": "taken", "attempts/_import.yaml": "set aside"}
+    assert "hunter2" not in found["attempts/_import.yaml"].why
+
+
+def test_a_file_whose_reader_fails_in_any_way_is_set_aside_without_its_content(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    desk.write("attempts/z.csv", HEADER + answers(3, 6))
+    real = room.open_source
+
+    def opened(path: Path) -> Any:
+        if path.read_text().startswith(HEADER + "a0"):
+            raise OverflowError("hunter2")
+        return real(path)
+
+    monkeypatch.setattr(room, "open_source", opened)
+    found = desk.take()
+    assert whats(found) == {"attempts/a.csv": "set aside", "attempts/z.csv": "taken"}
+    assert found["attempts/a.csv"].why == "it cannot be read (OverflowError)"
+
+
+def test_a_full_disk_is_not_the_fault_of_a_file(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.write("attempts/a.csv", HEADER + answers(0, 3))
+
+    def full(_path: Path) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "open_source", full)
+        with pytest.raises(OSError, match="No space left"):
+            desk.take()
+    assert whats(desk.take()) == {"attempts/a.csv": "taken"}
+
+
 def test_a_file_that_vanishes_or_cannot_be_opened_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     gone, closed = desk.write("attempts/gone.csv", HEADER), desk.write("attempts/shut.csv", HEADER + answers(0, 2))
-    real = Path.open
+    real = os.open
 
-    def as_another_account(path: Path, *options: Any, **more: Any) -> Any:
-        if str(path) == gone:
-            path.unlink()
-        if str(path) == closed:
+    def as_another_account(path: Any, *options: Any, **more: Any) -> int:
+        if path == "gone.csv":
+            Path(gone).unlink()
+        if path == "shut.csv":
             raise PermissionError(13, "Permission denied", closed)
         return real(path, *options, **more)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", as_another_account)
+        patch.setattr(os, "open", as_another_account)
         found = desk.take()
     assert whats(found) == {"attempts/gone.csv": "vanished", "attempts/shut.csv": "set aside"}
     assert "Permission denied" in found["attempts/shut.csv"].why

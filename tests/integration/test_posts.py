@@ -190,6 +190,11 @@ def test_what_cannot_be_read_stores_nothing(replicas: list[str], database: Datab
     assert sent(whole, **{"Content-Encoding": "gzip"}) == (400, "bad_request")
     for garbage in (b"", b"[]", b"{}", b"null", b"[1", b"\xff\xfe", b'[{"a": NaN}]', b"[" * 100_000, whole + b"x"):
         assert sent(garbage) == (400, "bad_request"), garbage[:20]
+    lines = {"Content-Type": "application/x-ndjson"}
+    for flood in (b"\n" * 2**21, b"x\n" * 2**20, whole + b"\nx" * 1_000):
+        assert sent(flood, **lines) == (413, "too_many")
+    twice = ", ".join(f'"k{n}": 1' for n in range(150_000))  # each key was counted in all the others: ten minutes
+    assert sent(f'[{{{twice}, "k149999": 1}}]'.encode()) == (400, "bad_request")
     assert not stored(database)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from services.theta_api.admission import Admission, LoopClock, Shed, TooSlow
+from services.theta_api.admission import Admission, LoopClock, Shed, TooSlow, require_caller
 
 
 class Held:
@@ -97,6 +97,27 @@ def test_work_that_takes_too_long_is_given_up_and_keeps_its_place_until_it_ends(
         held.let_go.set()
         while gate.present:
             await asyncio.sleep(0.001)
+        gate.close()
+
+    in_loop(story)
+
+
+def test_work_whose_caller_has_given_up_ends_before_it_stores_anything() -> None:
+    async def story() -> None:
+        gate, held, stored = admission(limit_s=0.01), Held(), []
+
+        def work() -> None:
+            held()
+            require_caller()
+            stored.append("a post")
+
+        with pytest.raises(TooSlow):
+            await gate.run("a", work)
+        held.let_go.set()
+        while gate.present:
+            await asyncio.sleep(0.001)
+        assert not stored
+        await gate.run("a", require_caller)
         gate.close()
 
     in_loop(story)

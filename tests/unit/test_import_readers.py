@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.responses.importing import sources
+from irt_assets.responses.importing import parquet, sources
+from irt_assets.responses.importing.bank import LEARNERS, read_rows
+from irt_assets.responses.importing.clean import Limits
+from irt_assets.responses.importing.jsonlines import NotKept, parse
+from irt_assets.responses.importing.mapping import Mapping, Wide
 from irt_assets.responses.importing.readers import open_source
+from irt_assets.responses.importing.report import ImportReport, unseen
 from irt_assets.responses.importing.sources import BadRow
+from irt_assets.responses.importing.take import AnswerSource
 from resources.failures import PermanentFailure
 
 
@@ -222,8 +231,8 @@ def test_a_key_that_first_comes_late_is_a_column_too(
 
 
 def test_keys_that_are_data_are_refused(tmp_path: Path) -> None:
-    path = write(tmp_path / "log.jsonl", "".join(f'{{"item{n}": 1}}\n' for n in range(20_000)))
-    with pytest.raises(PermanentFailure, match="20,000 different keys"):
+    path = write(tmp_path / "log.jsonl", "".join(f'{{"item{n}": 1}}\n' for n in range(20_001)))
+    with pytest.raises(PermanentFailure, match="20,001 different keys"):
         rows(path)
 
 
@@ -357,3 +366,165 @@ def test_line_breaks_in_values_count_as_lines(tmp_path: Path, monkeypatch: pytes
     assert [(row.line, row.value) for row in bad(path)] == [
         (6 + 7 * n, "1 columns, not 2 over 2 lines") for n in range(20)
     ]
+
+
+@contextmanager
+def linear_time() -> Iterator[None]:
+    """Work that takes some 0.1 s of CPU if it grows with the file's size, and minutes if it grows with the square."""
+    began = time.process_time()
+    yield
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("name", ["", "u"])
+def test_names_that_repeat_are_told_apart_in_linear_time(tmp_path: Path, name: str) -> None:
+    """19,000 of them took 27 s and more."""
+    path = write(tmp_path / "log.csv", ",".join([name] * 19_000) + "\n")
+    with linear_time():
+        columns = open_source(path).columns
+    assert columns[:3] == [name, f"{name} (2)", f"{name} (3)"]
+    assert len(set(columns)) == 19_000
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_more_columns_than_a_file_may_have_are_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "log"
+    if kind == "csv":
+        write(path, "," * 20_000 + "\n")
+    else:
+        pq.write_table(pa.table({f"c{n}": pa.nulls(0, pa.int8()) for n in range(20_001)}), path)
+    with pytest.raises(PermanentFailure, match="20,001 columns; a file has at most 20,000"):
+        open_source(path)
+
+
+def test_a_key_that_occurs_twice_is_found_in_linear_time() -> None:
+    """Each key was counted in all the others: 20,000 took 5.7 s."""
+    keys = ", ".join(f'"k{n}": 1' for n in range(100_000))
+    with linear_time(), pytest.raises(NotKept, match="the key 'k99999' occurs twice"):
+        parse(f'{{{keys}, "k99999": 1}}')
+
+
+def test_an_object_with_too_many_keys_is_a_bad_line(tmp_path: Path) -> None:
+    keys = ", ".join(f'"k{n}": 1' for n in range(1_001))
+    path = write(tmp_path / "log.jsonl", f'{{"u": 1}}\n{{{keys}}}\n')
+    assert [(row.line, row.value) for row in bad(path)] == [(2, "an object has 1,001 keys; at most 1,000 are read")]
+
+
+@pytest.mark.parametrize("same_ends", [True, False])
+def test_json_lines_whose_keys_change_are_read_in_linear_time(tmp_path: Path, same_ends: bool) -> None:
+    """Each line had a cell for each key of the others: 200 kB took two minutes and 1.1 GB."""
+    ends = '{"k0": 1}\n' if same_ends else ""
+    path = write(tmp_path / "log.jsonl", ends + "".join(f'{{"k{n}": 1}}\n' for n in range(10_000)) + ends)
+    with linear_time():
+        assert sum(batch.rows.num_rows for batch in open_source(path).batches()) == 10_000 + 2 * same_ends
+
+
+def test_a_batch_has_fewer_rows_if_it_has_more_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_CELLS", 100)
+    monkeypatch.setattr(parquet, "MAX_CELLS", 100)
+    few = '{"u": 1}\n' * 50
+    many = json.dumps({f"k{n}": 1 for n in range(19)}) + "\n"
+    pq.write_table(pa.table({f"k{n}": [1] * 50 for n in range(20)}), tmp_path / "log.parquet")
+    for path in (write(tmp_path / "log.jsonl", few + many), tmp_path / "log.parquet"):
+        batches = list(open_source(path).batches())
+        assert max(batch.rows.num_rows for batch in batches) == 5
+        lines = [line for batch in batches for line in batch.lines.tolist()]
+        assert lines == list(range(1, len(lines) + 1))
+
+
+def test_a_refused_row_is_kept_without_the_keys_that_it_lacks(tmp_path: Path) -> None:
+    source = open_source(write(tmp_path / "log.jsonl", '{"u": "ann"}\n{"q": [1]}\n'))
+    assert [source.raw(row) for _, row in rows(source.path)] == ['{"u": "ann"}', '{"q": "[1]"}']
+
+
+@pytest.mark.parametrize("row", ["u,q\nann,1\n", '{"u": "ann", "q": 1}\n'])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+def test_a_block_of_empty_lines_is_refused(tmp_path: Path, row: str, ending: str) -> None:
+    path = write(tmp_path / "log.gz", gzip.compress((row + ending * sources.BLOCK).encode()))
+    with linear_time(), pytest.raises(PermanentFailure, match="empty lines in 8,388,608 bytes"):
+        rows(path)
+
+
+def test_empty_lines_of_a_wide_table_are_counted_as_cells(tmp_path: Path) -> None:
+    """Each was a row of 20,000 cells."""
+    path = write(tmp_path / "log.csv", ",".join(f"c{n}" for n in range(20_000)) + "\n" * 2_000)
+    with pytest.raises(PermanentFailure, match="empty lines"):
+        rows(path)
+    essays = write(tmp_path / "essays.csv", "u,response\n" + 'ann,"one\n\ntwo"\n' * 50_000)
+    assert len(rows(essays)) == 50_000
+
+
+def test_a_block_of_rows_that_cannot_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "MAX_UNREADABLE_ROWS", 5)
+    assert len(bad(write(tmp_path / "few.csv", "u,q\n" + "x\n" * 5))) == 5
+    with pytest.raises(PermanentFailure, match="6 rows have another number of cells than the header, which has 2"):
+        rows(write(tmp_path / "many.csv", "u,q\n" + "hunter2\n" * 6))
+    with pytest.raises(PermanentFailure, match="6 lines from line 1 to line 7 cannot be read"):
+        rows(write(tmp_path / "many.jsonl", '{"u": 1}\n' + "hunter2\n" * 6))
+
+
+def test_texts_of_parquet_that_unpack_to_too_much_are_refused(tmp_path: Path) -> None:
+    """As much memory as they unpacked to was taken, until arrays of 2 GB failed."""
+    long = pa.DictionaryArray.from_arrays(pa.array([0] * 70_000, pa.int32()), pa.array(["x" * 100_000]))
+    pq.write_table(pa.table({"u": long}), tmp_path / "log.parquet")
+    assert (tmp_path / "log.parquet").stat().st_size < 10_000
+    with pytest.raises(PermanentFailure, match="column 'u', row group 1: 65,536 rows unpack to more than 268,435,456"):
+        rows(tmp_path / "log.parquet")
+    pq.write_table(pa.table({"u": long.slice(0, 3)}), tmp_path / "short.parquet")
+    assert [row["u"][:2] for _, row in rows(tmp_path / "short.parquet")] == ["xx"] * 3
+
+
+def test_nested_values_of_parquet_are_not_read(tmp_path: Path) -> None:
+    table = pa.table({"u": ["ann", "bob"], "tags": [["a"], ["b", "c"]], "at": [{"x": 1}, None], "n": [1, 2]})
+    pq.write_table(table, tmp_path / "log.parquet")
+    assert rows(tmp_path / "log.parquet") == [
+        (1, {"u": "ann", "tags": None, "at": None, "n": 1}),
+        (2, {"u": "bob", "tags": None, "at": None, "n": 2}),
+    ]
+
+
+def test_a_row_group_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "MAX_ROW_GROUP", 1_000)
+    pq.write_table(pa.table({"u": ["x" * 10_000]}), tmp_path / "log.parquet", compression="zstd")
+    with pytest.raises(PermanentFailure, match="a row group unpacks to"):
+        open_source(tmp_path / "log.parquet")
+
+
+def read_log(path: Path, mapping: Mapping | None = None) -> ImportReport:
+    report = ImportReport()
+    limits = Limits(0, 2**62, "UTC")
+    for _ in AnswerSource(open_source(path), mapping, None).answers(limits, report, unseen):
+        pass
+    return report
+
+
+def test_an_id_of_a_wide_matrix_is_not_repeated_for_each_item_at_its_length(tmp_path: Path) -> None:
+    """3,000 copies of a megabyte were more than an array holds."""
+    items = [f"i{n}" for n in range(3_000)]
+    row = ["x" * 2**20, "2026-07-01T12:00:00Z", *["1"] * len(items)]
+    path = write(tmp_path / "log.csv", ",".join(["u", "at", *items]) + "\n" + ",".join(row) + "\n")
+    columns = {"user_id": ("u",), "completed_at": ("at",)}
+    report = read_log(path, Mapping(name="ours", columns=columns, wide=Wide(items=("i*",))))
+    assert report.rejected == {"id_too_long": 3_000}
+
+
+@pytest.mark.parametrize("kind", ["learners", "answers"])
+def test_a_table_of_many_columns_is_read_in_linear_time(tmp_path: Path, kind: str) -> None:
+    names = [f"c{n}" for n in range(19_000)]
+    ours = ["user_id"] if kind == "learners" else ["user_id", "item_id", "completed_at", "correct"]
+    row = ["ann", "q1", "2026-07-01T12:00:00Z", "1"][: len(ours)] + ["x"] * len(names)
+    path = write(tmp_path / "log.csv", ",".join([*ours, *names]) + "\n" + ",".join(row) + "\n")
+    with linear_time():
+        if kind == "learners":
+            assert len(read_rows(open_source(path), "auto", LEARNERS, ImportReport(), unseen)) == 1
+        else:
+            assert read_log(path).read == 1
+
+
+def test_an_error_names_the_columns_of_a_table_and_nothing_of_another_file(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match=r"Columns of the file: c0, c1, .* and 4,801 more") as found:
+        read_log(write(tmp_path / "wide.csv", ",".join(f"c{n}" for n in range(5_000)) + "," + "c" * 131_000 + "\n"))
+    assert len(str(found.value)) < 5_000
+    with pytest.raises(PermanentFailure, match="its first line has no comma") as found:
+        read_log(write(tmp_path / "shadow", "root:hunter2:19000:0:99999:7:::\n"))
+    assert "hunter2" not in str(found.value)

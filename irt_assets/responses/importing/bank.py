@@ -215,9 +215,9 @@ def read_rows(
         for bad in batch.bad:
             refuse(bad.line, bad.reason, bad.value, bad.raw)
         lists = {name: columns.ours(batch.rows, name).to_pylist() for name in names}
-        raws = plain_rows(batch.rows)
-        for place, values in enumerate(zip(*lists.values(), strict=True)):
-            if all(cell is None or cell == "" for cell in raws[place].values()):
+        cells = zip(plain_rows(batch.rows), *lists.values(), strict=True)
+        for place, (raw, *values) in enumerate(cells):
+            if all(cell is None or cell == "" for cell in raw.values()):
                 continue
             report.read += 1
             try:
@@ -225,8 +225,8 @@ def read_rows(
                 if erased is not None and (by := erased(row[0])):
                     raise _Refusal(ERASED, by)
             except _Refusal as refusal:
-                raw = "" if refusal.reason == ERASED else source.raw(raws[place])
-                refuse(int(batch.lines[place]), refusal.reason, refusal.value, raw)
+                kept = "" if refusal.reason == ERASED else source.raw(raw)
+                refuse(int(batch.lines[place]), refusal.reason, refusal.value, kept)
             else:
                 seen[row[0]] = row
     return list(seen.values())

@@ -141,7 +141,7 @@ class Columns:
 
     def cells(self, rows: pa.RecordBatch, theirs: str, ours: str | None = None) -> pa.Array:
         """Trimmed text, null where empty; timestamps stay timestamps where we want a time."""
-        cells = rows.column(rows.schema.names.index(theirs))
+        cells = rows.column(rows.schema.get_field_index(theirs))
         if ours in TIMES and pa.types.is_timestamp(cells.type):
             return cells
         cells = given = trimmed((as_ids if ours in NAMES else as_text)(cells, theirs))
@@ -359,7 +359,11 @@ class Cleaner:
         self._nothing += width * int(there.sum()) - len(answered)
         lines, column = batch.lines[places], in_file[item]
         raw = _Raw({}, places, lines, lines * rows.num_columns + column, column)
-        raw.columns.update({ours: self._columns.ours(rows, ours).take(pa.array(places)) for ours in self._named()})
+        for ours in self._named():
+            of_row = self._columns.ours(rows, ours)
+            if pa.types.is_string(of_row.type):  # repeated for each item; what is longer is refused
+                of_row = pc.utf8_slice_codeunits(of_row, 0, LONGEST_ID + 1)
+            raw.columns[ours] = of_row.take(pa.array(places))
         raw.columns["item_id"] = pa.array(self._items, pa.string()).take(pa.array(item))
         raw.columns["correct"] = cells.take(pa.array(answered))
         if self._scoring.maxima:

@@ -16,7 +16,7 @@ import pyarrow.csv as pacsv
 
 from irt_assets.responses.importing import sources
 from irt_assets.responses.importing.cells import SPACE
-from irt_assets.responses.importing.sources import BadRow, Batch, TextSource, check_names, unique_names
+from irt_assets.responses.importing.sources import BadRow, Batch, TextSource, check_columns, unique_names
 from resources.failures import PermanentFailure
 
 DELIMITERS = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons"}
@@ -54,8 +54,9 @@ class CsvSource(TextSource):
             raise self._unclosed(1, "the header's last name holds all that follows")
         if len(head) == sources.HEAD and not lines.read(1):
             raise PermanentFailure(f"{path}: its header is longer than {sources.HEAD:,} bytes. Is it a table?")
+        check_columns(path, names)
         self.columns = unique_names(name.strip(SPACE) for name in names)
-        check_names(path, self.columns)
+        self.check_empty_lines(len(self.columns))
 
     def batches(self) -> Iterator[Batch]:
         # A last line need not end in a line break, so a file with few of them may hold a row yet.
@@ -65,7 +66,7 @@ class CsvSource(TextSource):
 
         def skip(row: Any) -> str:
             skipped.append(row)
-            return "skip"
+            return "skip" if len(skipped) <= sources.MAX_UNREADABLE_ROWS else "error"
 
         read_options = pacsv.ReadOptions(
             column_names=self.columns,
@@ -87,10 +88,15 @@ class CsvSource(TextSource):
             for rows in pacsv.open_csv(sources.stream(self.path), read_options, parse_options, convert_options):
                 yield lines.of(rows, skipped)
         except pa.ArrowInvalid as error:
+            if len(skipped) > sources.MAX_UNREADABLE_ROWS:
+                raise PermanentFailure(
+                    f"{self.path}, after line {lines.last}: {len(skipped):,} rows have another number of cells than the"
+                    f" header, which has {len(self.columns):,}. Is a delimiter inside a value, without quotes?"
+                ) from error
             if self.quotes % 2:
-                raise self._unclosed(lines.last, str(error)) from error
+                raise self._unclosed(lines.last, "a row cannot be read") from error
             raise PermanentFailure(
-                f"{self.path}, after line {lines.last}: a row cannot be read: {error}. A row holds at most"
+                f"{self.path}, after line {lines.last}: a row cannot be read. A row holds at most"
                 f" {sources.BLOCK // 2**20} MiB: shorten its cells, or close the quotation mark that opens in it."
             ) from error
         except OSError as error:
@@ -142,27 +148,34 @@ class _Lines:
         self._header_lines = header_lines
         self._records = 0  # sound ones so far
         self._judged = 0  # bad ones so far
-        self._broken: list[np.ndarray] = [np.zeros((0, 2), dtype=np.int64)]  # record, line breaks in it
+        self._breaks = 0  # line breaks in all of these
+        self._broken = np.zeros((0, 2), dtype=np.int64)  # record, line breaks in it; of this batch
         self.last = header_lines
 
     def of(self, rows: pa.RecordBatch, skipped: list[Any], *, everything: bool = False) -> Batch:
+        """The batch with its lines. Takes from `skipped` the bad rows that stand before its last row, or everything."""
         ordinals = np.arange(self._records, self._records + rows.num_rows)
         numbers = np.array([bad.number for bad in skipped], dtype=np.int64)
-        sound_before = numbers - self._header_lines - 1 - np.arange(len(numbers))
-        records = ordinals + np.searchsorted(sound_before, ordinals, side="right") + self._header_lines + 1
+        sound_before = numbers - self._header_lines - 1 - self._judged - np.arange(len(numbers))
+        bad_before = self._judged + np.searchsorted(sound_before, ordinals, side="right")
+        records = ordinals + bad_before + self._header_lines + 1
         self._records += rows.num_rows
         until = len(skipped) if everything else int((sound_before < self._records).sum())
-        bad, self._judged = skipped[self._judged : until], until
+        bad = skipped[:until]
+        del skipped[:until]
+        self._judged += until
         breaks = _line_breaks(rows)
-        self._broken += [
+        broken = [
             np.stack([records[breaks > 0], breaks[breaks > 0]], axis=1),
             np.array([(b.number, n) for b in bad if (n := b.text.count("\n"))], dtype=np.int64).reshape(-1, 2),
         ]
-        broken = np.concatenate(self._broken)
-        self._broken = [broken[np.argsort(broken[:, 0])]]
+        self._broken = np.concatenate(broken)
+        self._broken = self._broken[np.argsort(self._broken[:, 0])]
         lines = self._lines(records)
         self.last = max([self.last, *lines[-1:].tolist()])
-        return Batch(rows, lines, [self._bad_row(row) for row in bad])
+        found = Batch(rows, lines, [self._bad_row(row) for row in bad])
+        self._breaks += int(self._broken[:, 1].sum())
+        return found
 
     def _bad_row(self, row: Any) -> BadRow:
         over = f" over {row.text.count(chr(10)) + 1} lines" if "\n" in row.text else ""
@@ -170,8 +183,8 @@ class _Lines:
         return BadRow(int(self._lines(np.array([row.number]))[0]), "ragged_row", counts, row.text)
 
     def _lines(self, records: np.ndarray) -> np.ndarray:
-        at, breaks = self._broken[0].T
-        return records + np.concatenate([[0], np.cumsum(breaks)])[np.searchsorted(at, records)]
+        at, breaks = self._broken.T
+        return records + self._breaks + np.concatenate([[0], np.cumsum(breaks)])[np.searchsorted(at, records)]
 
 
 def _line_breaks(rows: pa.RecordBatch) -> np.ndarray:

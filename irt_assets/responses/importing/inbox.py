@@ -7,6 +7,7 @@ What belongs here: the table `inbox_file`, and what `_import.yaml` says. What do
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import psycopg
-import yaml
 from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,6 +33,7 @@ from irt_assets.responses.importing.mapping import (
     encoding_of,
     load_mapping,
     presets,
+    read_yaml,
 )
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import WAYS_OUT, ImportReport, Refused
@@ -46,10 +47,13 @@ from resources.files.inbox_files import FOLDERS, IGNORED, Inbox, InboxFile
 from resources.files.s3_failures import NothingThere
 from resources.postgres.database import LOCK, Database, first_column, lock_key, named_rows, one_value, records
 
+LOG = logging.getLogger(__name__)
 KINDS = {"questions": QUESTIONS, "learners": LEARNERS}
 OPTIONS_FILE = "_import.yaml"
 MOST_ROWS = 1_000_000
 """How many rows a transaction has at most."""
+MAX_HELD = 2**28
+"""Bytes of rows that are held in memory at once."""
 BEGINNING = 100_000
 """Rows by which a file is judged."""
 SETTLED = timedelta(seconds=60)
@@ -164,7 +168,6 @@ def take_waiting(
     `most_rows`: of a transaction. Raises PermanentFailure where the inbox cannot be read, and whatever is not the fault
     of a file; what was taken until then stays.
     """
-    done = database.settings.irt_inbox_done
     with database.open(autocommit=True) as guard:
         if not one_value(guard, f"SELECT pg_try_advisory_lock({LOCK})", (lock_key("inbox"),)):
             return
@@ -184,8 +187,10 @@ def take_waiting(
                 resolve_alert(connection, _alert_key(options))
             for file in waiting:
                 yield _take_file(database, inbox, file, how, most_rows)
-        for file in listed if done else ():
-            yield from _finish(database, inbox, file, done or "")
+                yield from _finish(database, inbox, file)
+        for file in listed:
+            if file.taken:  # by a run that was killed before it could finish
+                yield from _finish(database, inbox, file)
 
 
 @dataclass(frozen=True)
@@ -205,21 +210,24 @@ class _How:
         kind = _AnswerOptions if folder == "attempts" else _BankOptions
         try:
             with inbox.on_disk(name) as path:
-                options = kind(**(yaml.safe_load(path.read_text("utf-8-sig")) or {}))
+                options = kind(**(read_yaml(path) or {}))
         except NothingThere:
             options = kind()
         except ValidationError as error:
             what = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
             raise PermanentFailure(f"{what}. It takes {', '.join(kind.model_fields)}.") from error
-        except (yaml.YAMLError, UnicodeError, TypeError) as error:
-            raise PermanentFailure(f"it is not YAML with a line `name: value` for each option: {error}") from error
+        except TypeError as error:
+            raise PermanentFailure("it is not YAML with a line `name: value` for each option") from error
         with ExitStack() as stack:
 
             def beside(file: str) -> Path:
                 return stack.enter_context(inbox.on_disk(f"{folder}/{file}"))
 
             mapping = options.mapping
-            rules = load_mapping(mapping if mapping in (AUTO, *presets()) else beside(mapping))
+            if mapping in (AUTO, *presets()):
+                rules = load_mapping(mapping)
+            elif rules := load_mapping(beside(mapping)):
+                rules = rules.model_copy(update={"name": mapping})
             encoding = options.encoding or encoding_of(None, rules)
             if not isinstance(options, _AnswerOptions):
                 return cls(rules, scoring_of(None, None, {}), None, False, encoding)
@@ -248,8 +256,17 @@ def _take_file(database: Database, inbox: Inbox, file: Listed, how: _How, most_r
         return Outcome(file.path, "taken" if is_new else "unchanged", report=report)
     except NothingThere as failure:
         return Outcome(file.path, "vanished", str(failure))
-    except (PermanentFailure, psycopg.DataError) as failure:
+    except Exception as failure:
+        if not _is_the_files_fault(failure):
+            raise
         return _set_aside(database, file.path, failure, [file])
+
+
+def _is_the_files_fault(failure: Exception) -> bool:
+    """Whether the next file can be taken all the same: neither the database nor the disk is at fault."""
+    if isinstance(failure, psycopg.Error):
+        return isinstance(failure, psycopg.DataError)
+    return not isinstance(failure, TransientFailure | OSError)
 
 
 def _steps(database: Database, source: Source, file: Listed, how: _How, most_rows: int) -> Iterator[ImportReport]:
@@ -305,12 +322,12 @@ def _steps(database: Database, source: Source, file: Listed, how: _How, most_row
 
 
 def _parts(source: Source, after: int, most_rows: int) -> Iterator[Source]:
-    """The rows after a line, so many at a time as a transaction may have, or a few more."""
+    """The rows after a line, as many at a time as a transaction and the memory may have, or a few more."""
     held: list[Batch] = []
     for batch in source.batches():
         if _last_line(batch) > after:
             held.append(batch)
-        if sum(one.rows.num_rows for one in held) >= most_rows:
+        if sum(one.rows.num_rows for one in held) >= most_rows or sum(one.rows.nbytes for one in held) >= MAX_HELD:
             yield _Part(source, held)
             held = []
     if held:
@@ -354,26 +371,30 @@ def take_again(connection: psycopg.Connection, paths: Sequence[str]) -> list[str
     return sorted(path for (path,) in found)
 
 
-def _finish(database: Database, inbox: Inbox, file: Listed, done: str) -> Iterator[Outcome]:
-    """Move or delete a file if it was taken."""
+def _finish(database: Database, inbox: Inbox, file: Listed) -> Iterator[Outcome]:
+    """Move or delete a file, if it was taken and is as it was then. A file that was written again waits."""
+    done = database.settings.irt_inbox_done
+    if not done:
+        return
     with database.connect() as connection:
         taken = "SELECT sha256 FROM inbox_file WHERE path = %s AND version = %s AND taken_at IS NOT NULL"
         sha256 = one_value(connection, taken, (file.path, file.version))
         if sha256 is None:
             return
         try:
-            inbox.finish(file.name, done, sha256[:8])
+            is_finished = inbox.finish(file.name, file.version, done, sha256[:8])
         except PermanentFailure as failure:
             open_alert(connection, Alert(NOT_MOVED, "error", str(failure), "Give the right to write there."))
             yield Outcome(file.path, "not moved", str(failure))
         else:
-            connection.execute("DELETE FROM inbox_file WHERE path = %s", (file.path,))
+            if is_finished:
+                connection.execute("DELETE FROM inbox_file WHERE path = %s", (file.path,))
             resolve_alert(connection, NOT_MOVED)
 
 
 def _set_aside(database: Database, path: str, failure: Exception, files: Sequence[Listed]) -> Outcome:
     """Note and tell why a file, or the options of a folder, cannot be used: until they change, `files` wait."""
-    why = str(failure).strip()
+    why = _why(failure)
     if re.search("--(mapping|zone|dichotomise|key|encoding)", why):
         why = f"{why.rstrip('.')}. Options stand in the folder's {OPTIONS_FILE}, such as zone: Europe/Berlin"
     fix = f"Correct it, or what {OPTIONS_FILE} says: it is then taken by itself. Otherwise: irt intake again {path}"
@@ -385,6 +406,16 @@ def _set_aside(database: Database, path: str, failure: Exception, files: Sequenc
         resolve_alert(connection, _alert_key(path))
         open_alert(connection, Alert(_alert_key(path), "error", f"{path} was set aside: {why}", fix))
     return Outcome(path, "set aside", why)
+
+
+def _why(failure: Exception) -> str:
+    """The reason, without any of the file's content."""
+    if isinstance(failure, PermanentFailure):
+        return str(failure).strip()
+    if isinstance(failure, psycopg.DataError):
+        return f"the database cannot store a value of it ({type(failure).__name__})"
+    LOG.error("inbox: a file cannot be read", exc_info=failure)
+    return f"it cannot be read ({type(failure).__name__})"
 
 
 def _version(files: Iterable[InboxFile]) -> str:

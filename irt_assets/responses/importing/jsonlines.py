@@ -7,7 +7,8 @@ import io
 import json
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ import pyarrow.compute as pc
 import pyarrow.json as pajson
 
 from irt_assets.responses.importing import sources
-from irt_assets.responses.importing.sources import BadRow, Batch, TextSource, check_names
+from irt_assets.responses.importing.sources import BadRow, Batch, TextSource, check_columns
 from resources.failures import PermanentFailure
 
-MOST_KEYS = 10_000
+MAX_KEYS = 1_000  # of an object
+SAMPLE = 100  # lines that show which keys and types a block has
+ARROW_TYPES = {str: pa.string(), int: pa.int64(), bool: pa.bool_()}
 
 
 class JsonLinesSource(TextSource):
@@ -32,6 +35,7 @@ class JsonLinesSource(TextSource):
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
         super().__init__(path, encoding)
+        self.check_empty_lines(1)
         self._tables = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the source is there
         weakref.finalize(self, self._tables.close)
         self._places: list[int | None] = []  # of each block's table; None: it is read line by line
@@ -48,35 +52,62 @@ class JsonLinesSource(TextSource):
                 with pa.ipc.new_stream(self._tables, table.schema) as stream:
                     stream.write_table(table)
             else:
-                for raw in text.decode().split("\n"):
-                    names.update(dict.fromkeys(_keys(raw)))
-            if len(names) > MOST_KEYS:
-                raise PermanentFailure(
-                    f"{self.path}: {len(names):,} different keys up to the block that begins in line {line}; at most"
-                    f" {MOST_KEYS:,} are columns. Objects whose keys are data are written as one row each."
-                )
-        check_names(self.path, names)
+                self._add_keys(names, text, line)
+        check_columns(self.path, names)
         return list(names)
+
+    def _add_keys(self, names: dict[str, None], text: bytes, line: int) -> None:
+        """Add the keys of a block's objects. Raises PermanentFailure if they or the unreadable lines are too many."""
+        bad = 0
+        for number, raw in enumerate(text.decode().split("\n"), start=line):
+            if not raw.strip():
+                continue
+            try:
+                names.update(dict.fromkeys(_parsed(raw)))
+            except NotKept:
+                bad += 1
+                if bad > sources.MAX_UNREADABLE_ROWS:
+                    raise PermanentFailure(
+                        f"{self.path}: {bad:,} lines from line {line} to line {number} cannot be read. Each line is"
+                        " one JSON object."
+                    ) from None
+            if len(names) > sources.MAX_COLUMNS:
+                raise PermanentFailure(
+                    f"{self.path}: {len(names):,} different keys up to line {number}; at most {sources.MAX_COLUMNS:,}"
+                    " are columns. Objects whose keys are data are written as one row each."
+                )
 
     def batches(self) -> Iterator[Batch]:
         columns = self.columns
         for place, (line, text) in zip(self._places, self._texts(), strict=False):  # the file may have grown since
             if place is None:
-                yield self._one_by_one(text, line)
+                yield from self._one_by_one(text, line)
                 continue
             self._tables.seek(place)
             table = pa.ipc.open_stream(self._tables).read_all()
-            count = table.num_rows
-            texts = {name: pc.cast(table[name], pa.string()) for name in table.column_names}
-            arrays = [texts.get(name, pa.nulls(count, pa.string())) for name in columns]
-            whole = pa.table(arrays, names=columns).combine_chunks()
-            yield Batch(whole.to_batches()[0], np.arange(line, line + count))
+            texts = {name: pc.cast(table[name], pa.string()).combine_chunks() for name in table.column_names}
+            whole = Batch(self._rows(texts, table.num_rows), np.arange(line, line + table.num_rows))
+            yield from whole.split(_rows_at_once(columns))
+
+    def _rows(self, texts: dict[str, pa.StringArray], count: int) -> pa.RecordBatch:
+        """Rows with all columns of the file; those that are absent share one array."""
+        absent = pa.nulls(count, pa.string())
+        return pa.RecordBatch.from_arrays([texts.get(name, absent) for name in self.columns], names=self.columns)
 
     def raw(self, row: dict[str, Any]) -> str:
-        return json.dumps(row, ensure_ascii=False)
+        return json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
 
-    def _one_by_one(self, text: bytes, line: int) -> Batch:
-        rows, lines, bad = [], [], []
+    def _one_by_one(self, text: bytes, line: int) -> Iterator[Batch]:
+        rows: list[dict[str, str | None]] = []
+        lines: list[int] = []
+        bad: list[BadRow] = []
+
+        def batch() -> Batch:
+            named = {name for row in rows for name in row}
+            texts = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in named}
+            return Batch(self._rows(texts, len(rows)), np.array(lines, dtype=np.int64), bad)
+
+        step = _rows_at_once(self.columns)
         for number, raw in enumerate(text.decode().split("\n"), start=line):
             if not raw.strip():
                 continue
@@ -85,8 +116,10 @@ class JsonLinesSource(TextSource):
                 lines.append(number)
             except NotKept as error:
                 bad.append(BadRow(number, "bad_json", str(error), raw))
-        schema = pa.schema([(name, pa.string()) for name in self.columns])
-        return Batch(pa.RecordBatch.from_pylist(rows, schema), np.array(lines, dtype=np.int64), bad)
+            if len(rows) == step:
+                yield batch()
+                rows, lines, bad = [], [], []
+        yield batch()
 
     def _texts(self) -> Iterator[tuple[int, bytes]]:
         """Whole lines as UTF-8, some megabytes at a time, and the number of the first of them."""
@@ -115,31 +148,44 @@ def _at_once(text: bytes) -> pa.Table | None:
 
     Nested values are never given to this parser, which a deep one crashes.
     """
-    count = text.count(b"\n") + (not text.endswith(b"\n"))
-    flat = text.count(b"{") == count and b"[" not in text
-    if not flat or not text.startswith(b"{") or text.count(b"\n{") != count - 1:
+    lines = text.rstrip(b"\n").split(b"\n")
+    flat = text.count(b"{") == len(lines) and b"[" not in text
+    if not flat or not text.startswith(b"{") or text.count(b"\n{") != len(lines) - 1:
         return None
-    lines = text.rstrip(b"\n")
     try:
-        first, last = (_parsed(line.decode()) for line in (lines.partition(b"\n")[0], lines.rpartition(b"\n")[2]))
+        schema = _schema([_parsed(line.decode()) for line in [*lines[:: len(lines) // SAMPLE + 1], lines[-1]]])
     except NotKept:
         return None
-    if list(first) != list(last):  # keys that are data would make a column for each line
+    if schema is None or len(lines) * len(schema) > len(text):
         return None
-    strings = pa.schema([(name, pa.string()) for name, value in first.items() if isinstance(value, str)])
     try:
         table = pajson.read_json(
             io.BytesIO(text),
             read_options=pajson.ReadOptions(use_threads=False, block_size=max(len(text), 1)),
-            parse_options=pajson.ParseOptions(explicit_schema=strings, newlines_in_values=False),
+            parse_options=pajson.ParseOptions(
+                explicit_schema=schema,
+                newlines_in_values=False,
+                unexpected_field_behavior="error",  # keys that are data would make a column for each line
+            ),
         )
     except pa.ArrowInvalid:
         return None
-    simple = all(
-        pa.types.is_string(t) or pa.types.is_integer(t) or pa.types.is_boolean(t) or pa.types.is_null(t)
-        for t in table.schema.types
-    )
-    return table if simple and table.num_rows == count else None
+    return table if table.num_rows == len(lines) else None
+
+
+def _schema(sample: list[dict[str, Any]]) -> pa.Schema | None:
+    """The type of each key's values. Returns None if one has values of other types, or of several."""
+    types: dict[str, set[type]] = {}
+    for row in sample:
+        for name, value in row.items():
+            types.setdefault(name, set()).update([] if value is None else [type(value)])
+    if any(len(found) > 1 or not found <= ARROW_TYPES.keys() for found in types.values()):
+        return None
+    return pa.schema([(name, ARROW_TYPES[found.pop()] if found else pa.null()) for name, found in types.items()])
+
+
+def _rows_at_once(columns: list[str]) -> int:
+    return max(1, sources.MAX_CELLS // max(1, len(columns)))
 
 
 class NotKept(Exception):
@@ -177,18 +223,13 @@ def _parsed(line: str) -> dict[str, Any]:
     return parsed
 
 
-def _keys(line: str) -> Iterable[str]:
-    try:
-        return _parsed(line)
-    except NotKept:
-        return ()
-
-
 def _of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise NotKept(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+        times = Counter(name for name, _ in pairs)
+        raise NotKept(f"the key {next(name for name in times if times[name] > 1)!r} occurs twice")
+    if len(document) > MAX_KEYS:
+        raise NotKept(f"an object has {len(document):,} keys; at most {MAX_KEYS:,} are read")
     return document
 
 

@@ -4,24 +4,26 @@ What belongs here: the file's format, the built-in presets, and finding the mapp
 What its rules do to values is in `clean`.
 """
 
+from collections.abc import Collection, Sequence
 from collections.abc import Mapping as Map
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from irt_assets.psychometrics.core.options import MAX_SCORE
+from irt_assets.responses.importing.sources import names_of
 from irt_assets.responses.importing.text_encoding import check_encoding
 from resources.failures import PermanentFailure
 
 AUTO = "auto"
+MAX_YAML = 2**20  # bytes
 ATTEMPT_COLUMNS = (
     *("attempt_id", "user_id", "item_id", "topic_id", "session_id", "form_id", "position"),
     *("started_at", "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", "revision"),
@@ -106,10 +108,10 @@ class Mapping(_Rules):
         fitting = [texts for name, texts in self.null_values.items() if matches(theirs, name)]
         return [*chain(*fitting)]
 
-    def find(self, ours: str, columns: Sequence[str]) -> tuple[str, ...] | None:
+    def find(self, ours: str, columns: Collection[str]) -> tuple[str, ...] | None:
         """Which of the file's columns make ours."""
         candidates = [self.columns.get(ours, ()), *((name,) for name in self.also_called.get(ours, ()))]
-        return next((names for names in candidates if names and set(names) <= set(columns)), None)
+        return next((names for names in candidates if names and all(name in columns for name in names)), None)
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def _presets() -> dict[str, Mapping]:
 
 def _preset(name: str) -> Mapping:
     path = resources.files(__package__) / "presets" / f"{name}.yaml"
-    return _parse(path.read_text("utf-8"), name, preset=True)
+    return _parse(_parse_yaml(path.read_text("utf-8"), name), name, preset=True)
 
 
 def presets() -> dict[str, str]:
@@ -151,11 +153,30 @@ def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
     path = Path(mapping)
     if not path.is_file():
         raise PermanentFailure(f"--mapping {mapping}: neither a preset ({', '.join(_presets())}) nor a file.")
+    return _parse(read_yaml(path), str(path), preset=False)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML file of somebody else's holds. Raises PermanentFailure that repeats nothing of it."""
     try:
-        text = path.read_text("utf-8-sig")
+        with path.open("rb") as file:
+            text = file.read(MAX_YAML + 1)
+        if len(text) > MAX_YAML:
+            raise PermanentFailure(f"{path}: longer than {MAX_YAML:,} bytes.")
+        return _parse_yaml(text.decode("utf-8-sig"), str(path))
     except (OSError, UnicodeError) as error:
-        raise PermanentFailure(f"{path} is not a mapping file, which is YAML in UTF-8: {error}") from error
-    return _parse(text, str(path), preset=False)
+        raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8.") from error
+
+
+def _parse_yaml(text: str, name: str) -> Any:
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise PermanentFailure(f"{name}: it must have no aliases (*name): write the value out.")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise PermanentFailure(f"{name}{place}: it is not YAML with a line `name: value` for each option.") from error
 
 
 def encoding_of(option: str | None, mapping: Mapping | None) -> str | None:
@@ -205,17 +226,17 @@ def bind(
     mapping: Mapping, file: str, columns: Sequence[str], allowed: Sequence[str], required: Sequence[str]
 ) -> Binding:
     """The mapping on a file with these columns. Only a preset may name optional columns that the file lacks."""
-    for ours in mapping.named | {*mapping.constants, *mapping.values}:
-        if ours not in allowed:
-            raise PermanentFailure(f"{mapping.name}: unknown column {ours!r} of ours; known are {', '.join(allowed)}.")
-    found = {ours: names for ours in mapping.columns if (names := mapping.find(ours, columns))}
+    for ours in (mapping.named | {*mapping.constants, *mapping.values}) - {*allowed}:
+        raise PermanentFailure(f"{mapping.name}: unknown column {ours!r} of ours; known are {', '.join(allowed)}.")
+    there = frozenset(columns)
+    found = {ours: names for ours in mapping.columns if (names := mapping.find(ours, there))}
     if not mapping.preset and (lacking := [ours for ours in mapping.columns if ours not in found]):
         theirs = [name for ours in lacking for name in mapping.columns[ours] if name not in columns]
         raise unknown_header(file, columns, f"{mapping.name} names columns it lacks: {', '.join(theirs)}", required)
     read_too = [mapping.time.zone_column, mapping.time.order, *mapping.skip_rows_where]
     lacking = [name for name in read_too if name and name not in columns]
-    there = {*found, *mapping.constants} | ({"correct"} if {"score", "response"} & found.keys() else set())
-    lacking += [ours for ours in required if ours not in there]
+    given = {*found, *mapping.constants} | ({"correct"} if {"score", "response"} & found.keys() else set())
+    lacking += [ours for ours in required if ours not in given]
     if lacking:
         raise unknown_header(file, columns, f"{mapping.name} needs {', '.join(lacking)}", required)
     return Binding(mapping, found)
@@ -228,20 +249,17 @@ def _recognises(preset: Mapping, columns: Sequence[str]) -> bool:
     return set(preset.recognised_by) <= set(columns) and found
 
 
-def _parse(text: str, name: str, *, preset: bool) -> Mapping:
+def _parse(content: Any, name: str, *, preset: bool) -> Mapping:
+    if not isinstance(content, dict):
+        raise PermanentFailure(f"{name}: a mapping file is a YAML mapping, for example\n{EXAMPLE}")
     try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
-            raise PermanentFailure(f"{name}: a mapping file has no aliases (*name): write the value out.")
-        content = yaml.safe_load(text)
-        if not isinstance(content, dict):
-            raise PermanentFailure(f"{name}: a mapping file is a YAML mapping, for example\n{EXAMPLE}")
         mapping = Mapping.model_validate({**content, "name": name, "preset": preset})
         mapping.model_dump_json()  # which half a character cannot become
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise PermanentFailure(f"{name}: {problems}. A mapping file looks like\n{EXAMPLE}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise PermanentFailure(f"{name} is not YAML: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise PermanentFailure(f"{name} is not YAML of whole characters, such as\n{EXAMPLE}") from error
     return mapping
 
 
@@ -267,13 +285,14 @@ def unknown_header(
     ways_out: str = "",
 ) -> PermanentFailure:
     """The error that lists what the file has, what is missing, and how to write a mapping."""
-    missing = [name for name in required if name not in columns]
+    missing = [name for name in required if name not in {*columns}]
     of_a_log = "correct" in required
+    alone = "one: its first line has no comma, semicolon or tab"  # it may be a line of any text
     example = EXAMPLE if of_a_log else "\n".join(["  columns:", *(f"    {name}: its name there" for name in required)])
     built_in = "; ".join(f"{name} ({text})" for name, text in presets().items())
     return PermanentFailure(
         f"{file}: {why}.\n"
-        f"Columns of the file: {', '.join(columns)}\n"
+        f"Columns of the file: {names_of(columns) if len(columns) > 1 else alone}\n"
         f"Required and not there under our names: {', '.join(missing) or 'none'}\n"
         f"Write a mapping file (our column: the file's column) and give it with --mapping FILE.yaml:\n{example}"
         + (f"\nBuilt-in presets: {built_in}. A matrix, a column an item, has {WIDE_EXAMPLE}" if of_a_log else "")

@@ -14,7 +14,7 @@ from irt_assets.responses.importing.mapping import Binding, matches
 from irt_assets.responses.importing.scoring import MOST_POINTS, WHOLE, ByKey, FromPoints, Scoring, points
 from irt_assets.responses.importing.sources import Batch
 
-MOST_VALUES = 1_000
+MOST_VALUES = 200
 
 
 class MatrixColumns(NamedTuple):
@@ -70,9 +70,10 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
         and scoring.maxima.of_item(name) == 1
         and _are_points(counts)
     }
+    are_items = {*items}
     return MatrixColumns(
         items,
-        [name for name in values if name not in items],
+        [name for name in values if name not in are_items],
         {name: most for name, most in highest.items() if most > 1},
         tuple(name for name in items if len(values[name]) == 1 and values[name].total() > 1),
     )

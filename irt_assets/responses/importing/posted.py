@@ -31,6 +31,7 @@ from resources.postgres.database import first_column
 from resources.postgres.own_log import require_response_log
 
 MOST_ROWS = 1_000
+MAX_LINES = 10 * MOST_ROWS  # with empty ones
 CLOCKS_AHEAD = timedelta(minutes=5)
 FILLED = ("user_id", "item_id", "completed_at")
 WHAT_TO_DO = WAYS_OUT | {
@@ -101,8 +102,7 @@ class Post(Source):
         rows = _rows(body, lines, alone=statements is not None)
         if not rows:
             raise UnreadablePost("it holds no attempt")
-        if len(rows) > MOST_ROWS:
-            raise UnreadablePost(f"it holds {len(rows):,} attempts", too_many=True)
+        _check_number(rows)
         shaped = {
             place: _shaped(row, place) if statements is None else _of_statement(row, place, statements)
             for place, row in enumerate(rows, start=1)
@@ -202,7 +202,11 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
     except UnicodeDecodeError:
         raise UnreadablePost("it is not UTF-8") from None
     if lines:
-        return [_parsed_or_not(line) for line in text.split("\n") if line.strip()]
+        if (count := text.count("\n")) > MAX_LINES:
+            raise UnreadablePost(f"it holds {count:,} lines", too_many=True)
+        filled = [line for line in text.split("\n") if line.strip()]
+        _check_number(filled)
+        return [_parsed_or_not(line) for line in filled]
     try:
         parsed = parse(text)
     except NotKept as error:
@@ -212,6 +216,11 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
     if not isinstance(parsed, list):
         raise UnreadablePost("it is not an array of attempts")
     return parsed
+
+
+def _check_number(rows: list[Any]) -> None:
+    if len(rows) > MOST_ROWS:
+        raise UnreadablePost(f"it holds {len(rows):,} attempts", too_many=True)
 
 
 def _parsed_or_not(line: str) -> Any:

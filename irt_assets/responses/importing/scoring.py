@@ -22,6 +22,7 @@ from irt_assets.psychometrics.core.options import MAX_SCORE
 from irt_assets.responses.importing.cells import as_text, trimmed
 from irt_assets.responses.importing.mapping import matches
 from irt_assets.responses.importing.readers import open_source
+from irt_assets.responses.importing.sources import names_of
 from resources.failures import PermanentFailure
 
 WORDS = pa.array(["false", "true", "f", "t"])  # the odd places are right answers
@@ -219,7 +220,8 @@ def read_key(path: Path, encoding: str | None = None) -> dict[str, str]:
         ours: next((name for name in names if name in source.columns), None) for ours, names in KEY_COLUMNS.items()
     }
     if None in found.values():
-        raise PermanentFailure(f"{path}: a key is a table item,key; its columns are {', '.join(source.columns)}.")
+        which = f"; its columns are {names_of(source.columns)}" if len(source.columns) > 1 else ""
+        raise PermanentFailure(f"{path}: a key is a table item,key{which}.")
     keys: dict[str, str] = {}
     for batch in source.batches():
         if batch.bad:

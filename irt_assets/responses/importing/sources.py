@@ -1,11 +1,13 @@
 """What every kind of file has in common: rows in batches with the lines they begin at, and the bytes below them."""
 
+from __future__ import annotations
+
 import codecs
 import csv
 import hashlib
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -20,6 +22,12 @@ from resources.failures import PermanentFailure
 
 BLOCK = 8 * 2**20  # bytes of text a batch: about 80,000 answers, tens of megabytes while they are cleaned
 HEAD = 2**20
+MAX_COLUMNS = 20_000
+MAX_NAMED = 200  # columns that a message names
+MAX_CELLS = 2**22  # cells of a batch whose cells need no bytes in the file, as nulls and repeated values do
+MAX_EMPTY_CELLS = 2**24  # cells of the empty lines of a block
+MIN_COLUMNS_COUNTED = 16  # so that 2^20 empty lines of a block are too many in any file
+MAX_UNREADABLE_ROWS = 200_000  # in a block
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,12 @@ class Batch:
     rows: pa.RecordBatch
     lines: np.ndarray
     bad: list[BadRow] = field(default_factory=list)
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """The same rows, at most `size` at a time; the bad rows come with the first."""
+        for start in range(0, max(1, self.rows.num_rows), size):
+            end = start + size
+            yield Batch(self.rows[start:end], self.lines[start:end], [] if start else self.bad)
 
 
 class Source(ABC):
@@ -101,11 +115,12 @@ class TextSource(Source):
 
     def __init__(self, path: Path, encoding: str | None = None) -> None:
         super().__init__(path)
-        self.rows = self.quotes = returns = 0
+        self.rows = self.quotes = self._empty_lines = returns = 0
         utf8 = _Decoding("utf-8")
         other = None if encoding is None else _Decoding(encoding)
         for block in chain(blocks(path), [b""]):
             self.rows += block.count(b"\n")
+            self._empty_lines = max(self._empty_lines, sum(map(block.count, (b"\n\n", b"\n\r", b"\r\r"))))
             self.quotes += block.count(b'"')
             returns += block.count(b"\r")
             utf8.add(block)
@@ -120,6 +135,15 @@ class TextSource(Source):
         if returns and not self.rows:
             raise PermanentFailure(
                 f"{path} ends its lines as old Macs did, with CR alone: convert it (tr '\\r' '\\n' < FILE > NEW)."
+            )
+
+    def check_empty_lines(self, columns: int) -> None:
+        """Raises PermanentFailure if the empty lines of a block, each a row of as many cells as there are columns,
+        need too much memory."""
+        if self._empty_lines * max(columns, MIN_COLUMNS_COUNTED) > MAX_EMPTY_CELLS:
+            raise PermanentFailure(
+                f"{self.path}: more than {self._empty_lines:,} empty lines in {BLOCK:,} bytes. Delete them"
+                " (grep -v '^\\s*$' FILE > NEW)."
             )
 
 
@@ -161,10 +185,10 @@ def plain(cells: pa.Array | pa.Scalar) -> Any:
         return plain(cells.cast(pa.string()))
 
 
-def plain_rows(rows: pa.RecordBatch) -> list[dict[str, Any]]:
+def plain_rows(rows: pa.RecordBatch) -> Iterator[dict[str, Any]]:
     """Each row as {column: value}."""
     columns = [plain(cells) for cells in rows.columns]
-    return [dict(zip(rows.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
+    return (dict(zip(rows.schema.names, values, strict=True)) for values in zip(*columns, strict=True))
 
 
 def stream(path: Path) -> pa.NativeFile:
@@ -188,17 +212,26 @@ def blocks(path: Path) -> Iterator[bytes]:
 def unique_names(names: Iterable[str]) -> list[str]:
     """A name that returns gets ` (2)`, ` (3)` … behind it."""
     unique: dict[str, None] = {}
+    numbers: dict[str, int] = {}
     for name in names:
-        free, number = name, 1
+        free = name
         while free in unique:
-            number += 1
-            free = f"{name} ({number})"
+            numbers[name] = numbers.get(name, 1) + 1
+            free = f"{name} ({numbers[name]})"
         unique[free] = None
     return list(unique)
 
 
-def check_names(path: Path, names: Iterable[str]) -> None:
-    """Raises PermanentFailure for a name that the database cannot hold."""
+def names_of(columns: Sequence[str]) -> str:
+    """The first columns of a file, each cut to a readable length."""
+    more = f" and {len(columns) - MAX_NAMED:,} more" if len(columns) > MAX_NAMED else ""
+    return ", ".join(name if len(name) <= 100 else f"{name[:99]}…" for name in columns[:MAX_NAMED]) + more
+
+
+def check_columns(path: Path, names: Collection[str]) -> None:
+    """Raises PermanentFailure for too many columns, and for a name that the database cannot hold."""
+    if len(names) > MAX_COLUMNS:
+        raise PermanentFailure(f"{path}: {len(names):,} columns; a file has at most {MAX_COLUMNS:,}.")
     if any("\0" in name for name in names):
         raise PermanentFailure(f"{path}: a column's name holds the character NUL. Is it the file that was meant?")
 

@@ -37,13 +37,14 @@ from irt_assets.responses.importing.scoring import (
     Tally,
     refusal,
 )
-from irt_assets.responses.importing.sources import Batch, Source, plain_rows
+from irt_assets.responses.importing.sources import Batch, Source, names_of, plain_rows
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
 from resources.failures import PermanentFailure
 from resources.postgres.own_log import require_response_log
 
 Progress = Callable[[int, int | None], None]
+MAX_ANSWERS = 2**19  # that are cleaned at once
 
 
 def take(
@@ -198,7 +199,7 @@ class AnswerSource:
         file_id = self.file_id if limits.start is not None else ""
         cleaner = Cleaner(self._binding, limits, file_id, items, scoring)
         self.tally = cleaner.tally
-        for batch in self.source.batches():
+        for batch in self._batches(items):
             try:
                 cleaned = cleaner.clean(batch)
             except ZoneNeeded as error:
@@ -271,10 +272,16 @@ class AnswerSource:
         if self._whole is not None:
             return self._whole
         scoring = self._scored(scoring)
-        cleaner = Cleaner(self._binding, limits, "", self._items(scoring, ImportReport()), scoring)
-        for batch in self.source.batches():
+        items = self._items(scoring, ImportReport())
+        cleaner = Cleaner(self._binding, limits, "", items, scoring)
+        for batch in self._batches(items):
             cleaner.count(batch)
         return cleaner.tally
+
+    def _batches(self, items: Sequence[str]) -> Iterator[Batch]:
+        """A row of a matrix is an answer for each of its items."""
+        for batch in self.source.batches():
+            yield from batch.split(max(1, MAX_ANSWERS // max(1, len(items))))
 
     def check_scores(self, scoring: Scoring) -> None:
         """Raises PermanentFailure where the scores of the tally are not those that the rule reads."""
@@ -292,15 +299,16 @@ class AnswerSource:
             raise refusal(self.name, what)
 
     def refuse(self, batch: Batch, refused: RefusedRows, reject: Reject) -> None:
-        rows = plain_rows(batch.rows.take(pa.array(refused.places)))
-        lines = batch.lines[refused.places].tolist()
-        refusals = zip(lines, refused.reasons, refused.values, rows, strict=True)
         column = self._binding.columns.get("user_id", ("",))[0]
+        places, row_of = np.unique(refused.places, return_inverse=True)  # a row of a matrix is many answers
+        rows = [(str(row.get(column)), self.source.raw(row)) for row in plain_rows(batch.rows.take(pa.array(places)))]
+        lines = batch.lines[refused.places].tolist()
+        refusals = zip(lines, refused.reasons, refused.values, row_of.tolist(), strict=True)
         reject(
             Refused(self.name, line, reason, "", "")
-            if reason == ERASED or self.erasure_of(str(row.get(column)))
-            else Refused(self.name, line, reason, value, self.source.raw(row))
-            for line, reason, value, row in refusals
+            if reason == ERASED or self.erasure_of(rows[place][0])
+            else Refused(self.name, line, reason, value, rows[place][1])
+            for line, reason, value, place in refusals
         )
 
     def _items(self, scoring: Scoring, report: ImportReport) -> list[str]:
@@ -318,12 +326,12 @@ class AnswerSource:
         if aside and not items:
             what = "names an item of the key" if isinstance(scoring, ByKey) else "is an item"
             raise PermanentFailure(
-                f"{self.name}: no column {what}. Columns: {', '.join(self.source.columns)}.\n{WAYS_OUT}"
+                f"{self.name}: no column {what}. Columns: {names_of(self.source.columns)}.\n{WAYS_OUT}"
             )
         if items:
             report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
         if aside:
-            report.notes.append(f"{self.name}: not items, left out: {', '.join(aside)}")
+            report.notes.append(f"{self.name}: not items, left out: {names_of(aside)}")
         if constant:
             report.notes.append(
                 f"{self.name}: items with the same value for everyone: {some_of(constant, 10)}. Name the items in a"
