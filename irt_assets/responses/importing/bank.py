@@ -36,6 +36,7 @@ from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, unseen
 from irt_assets.responses.importing.scoring import NUMBER, SCORES
 from irt_assets.responses.importing.sources import Source, plain_rows
+from irt_assets.responses.importing.staging import lock_out_imports_and_posts
 from resources.postgres.database import Database, advisory_lock
 
 Cells = dict[str, str | None]
@@ -132,7 +133,6 @@ def take_rows(
         arrival = Arrival(connection, kind.table, source.name, reject)
         erased = names_of_erased(connection) if kind is LEARNERS else None
         rows = read_rows(source, mapping, kind, arrival.report, arrival.refuse, erased)
-        advisory_lock(connection, "response_log", "import")
         listed = ", ".join(kind.columns)
         connection.execute(f"CREATE TEMPORARY TABLE staged (LIKE {kind.table}) ON COMMIT DROP")
         for column in kind.columns[1:]:
@@ -141,7 +141,10 @@ def take_rows(
             for row in rows:
                 copy.write_row(row)
         if kind is QUESTIONS:
+            lock_out_imports_and_posts(connection)  # answers are graded by the keys and maximum scores that are written
             connection.execute(FORMER_MAXIMA)
+        else:
+            advisory_lock(connection, "response_log", "import")
         changed = connection.execute(_update(kind, given)).rowcount
         added = connection.execute(_insert(kind)).rowcount
         if kind is QUESTIONS:

@@ -156,7 +156,6 @@ def take_post(connection: psycopg.Connection, post: Post, *, first_month: str, s
     ids = [*post.voided.values()]
     if ids:
         require_response_log(connection)
-        connection.execute("SET LOCAL synchronous_commit = on")
         post.refuse_voids(first_column(connection, KNOWN, {"ids": ids}))
     if not post.is_empty:
         take(

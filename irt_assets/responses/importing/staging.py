@@ -326,6 +326,12 @@ class Beside:
     verdicts: Counter[tuple[int, str]]
 
 
+def lock_out_imports_and_posts(connection: psycopg.Connection) -> None:
+    """Wait until neither an import nor a post stores answers; new ones wait for the end of the transaction."""
+    advisory_lock(connection, "response_log", "import")
+    wait_for_posts(connection)
+
+
 def wait_for_posts(connection: psycopg.Connection) -> None:
     """Until none is under way; new ones wait for the end of the transaction."""
     before = one_value(connection, "SELECT current_setting('lock_timeout')")

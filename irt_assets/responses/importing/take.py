@@ -8,7 +8,7 @@ files), what is wrong with one answer (`clean`), and the statements that compare
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -35,9 +35,9 @@ from irt_assets.responses.importing.scoring import (
     refusal,
 )
 from irt_assets.responses.importing.sources import Batch, Source, plain_rows
-from irt_assets.responses.importing.staging import Staging
+from irt_assets.responses.importing.staging import Staging, wait_for_posts
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
-from resources.failures import PermanentFailure
+from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.own_log import require_response_log
 
 Progress = Callable[[int, int | None], None]
@@ -95,9 +95,11 @@ def take(
         report.notes += arrival.report.notes
         records |= {item: scoring.record(item) for item in given.tally.answers}
         declared |= given.declared(scoring)
+    staging.lock()
     if records:
         _check_records(connection, staging, records)
-    staging.lock()
+        _require_same_maxima(connection, scoring, records)
+    changed: list[NewMaximum] = []
     if declared:
         known = known_maxima(connection, declared)
         declared = _not_recorded(known, declared)
@@ -123,6 +125,9 @@ def take(
         if beside := staging.judge_beside_posts(names):
             _count_corrected(arrivals, beside.corrected)
             _count_judged(staging, sources, arrivals, beside.verdicts)
+    if changed:
+        wait_for_posts(connection)
+        follow_new_maxima(connection, sources[0].name, changed)  # in answers that were posted meanwhile
     arrivals[0].report.clock_ahead = staging.clock_ahead  # of a post: files' clocks are not asked
     for arrival in arrivals:
         arrival.note()
@@ -297,6 +302,19 @@ def with_recorded_maxima(connection: psycopg.Connection, scoring: Scoring) -> Sc
         return scoring
     recorded = {item: most for item, most in known_maxima(connection).items() if most}
     return AsGiven(replace(scoring.maxima, recorded=recorded))
+
+
+def _require_same_maxima(connection: psycopg.Connection, scoring: Scoring, items: Collection[str]) -> None:
+    """Raises TransientFailure if an item's maximum score has changed since the answers were read by it."""
+    if not isinstance(scoring, AsGiven):
+        return
+    before = scoring.maxima.recorded
+    for item, most in known_maxima(connection, items).items():
+        if most != before.get(item):
+            raise TransientFailure(
+                f"the maximum score of item {item} was changed while its answers were read: nothing of this was "
+                "imported, import it again"
+            )
 
 
 def _not_recorded(known: Map[str, int | None], declared: Map[str, int]) -> dict[str, int]:

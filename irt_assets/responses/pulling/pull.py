@@ -42,7 +42,7 @@ from irt_assets.responses.pulling.standing import (
     store,
 )
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, one_value
+from resources.postgres.database import Database, advisory_lock, one_value
 from resources.postgres.own_log import require_response_log
 
 if TYPE_CHECKING:
@@ -267,6 +267,7 @@ def take_rows(
     staging: PullStaging | None = None,
 ) -> tuple[ImportReport, list[int]]:
     """Add rows to the log: the report, and the lines of those that would be refused again."""
+    advisory_lock(connection, "response_log", "import")  # keys and maximum scores stay as they are read
     report, lines = ImportReport(), list[int]()
 
     def refuse(refused: Iterable[Sequence[Any]]) -> None:
