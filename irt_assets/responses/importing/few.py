@@ -69,6 +69,7 @@ class Few(Staging):
     reason, or none); `corrected`: ids that replaced an answer; `clock_ahead`: how many came with a time to come."""
 
     kind = "http"
+    each_alone = True
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection

@@ -165,6 +165,7 @@ class Staging:
     """Temporary tables in the transaction of `connection`; they end with it."""
 
     kind = "file"
+    each_alone = False  # see `clean.Limits`
     clock_ahead = 0
     _sources = 0
 

@@ -68,8 +68,8 @@ def take(
     require_response_log(connection)
     rows = sum(given.source.rows for given in sources)
     report_share = progress or (lambda _done, _total: None)
-    limits = _limits(clock.fetchall()[0][0], first_month, zone, at, ahead)
     staging = staging or Staging(connection)
+    limits = _limits(clock.fetchall()[0][0], first_month, zone, at, ahead, each_alone=staging.each_alone)
     arrivals = [Arrival(connection, staging.kind, given.name, reject) for given in sources]
     scoring = with_recorded_maxima(connection, scoring)
     scoring = _with_tops(scoring, sources, limits, staging)
@@ -361,10 +361,12 @@ def _check_records(connection: psycopg.Connection, staging: Staging, records: di
                 )
 
 
-def _limits(now: datetime, first_month: str, zone: str | None, at: date | None, ahead: timedelta) -> Limits:
+def _limits(
+    now: datetime, first_month: str, zone: str | None, at: date | None, ahead: timedelta, *, each_alone: bool
+) -> Limits:
     first = datetime.fromisoformat(f"{first_month}-01").replace(tzinfo=UTC)
     if at is None:
-        return Limits(_micros(first), _micros(now + ahead), zone)
+        return Limits(_micros(first), _micros(now + ahead), zone, each_alone=each_alone)
     start = datetime(at.year, at.month, at.day, tzinfo=UTC)
     if not first <= start <= now:
         raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}.")

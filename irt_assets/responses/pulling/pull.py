@@ -237,6 +237,7 @@ class PullStaging(Staging):
     """`day`: also finds which answers of that day, which this source once brought, are not staged."""
 
     kind = "pull"
+    each_alone = True
 
     def __init__(self, connection: psycopg.Connection, number: int, day: str | None = None) -> None:
         super().__init__(connection)
