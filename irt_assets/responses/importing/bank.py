@@ -33,7 +33,7 @@ from irt_assets.responses.importing.max_scores import (
     require_consistent_scores,
 )
 from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, unseen
+from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, naming_learner, unseen
 from irt_assets.responses.importing.scoring import NUMBER, SCORES
 from irt_assets.responses.importing.sources import Source, plain_rows
 from irt_assets.responses.importing.staging import lock_out_imports_and_posts
@@ -187,6 +187,8 @@ def read_rows(
     if unused:
         report.notes.append(f"{file}: not read: {', '.join(sorted(unused))}")
     seen: dict[str, tuple[Any, ...]] = {}
+    makes_ids = kind is LEARNERS and binding.makes_learners_ids
+    column = binding.columns.get(kind.key, ("",))[0]
 
     def refuse(line: int, reason: str, value: str, raw: str) -> None:
         report.rejected[reason] += 1
@@ -195,19 +197,24 @@ def read_rows(
     for batch in source.batches():
         report.read += len(batch.bad)
         for bad in batch.bad:
-            refuse(bad.line, bad.reason, bad.value, bad.raw)
+            texts = ("", "") if makes_ids else (bad.value, bad.raw)
+            refuse(bad.line, bad.reason, *texts)
         lists = {name: columns.ours(batch.rows, name).to_pylist() for name in names}
         raws = plain_rows(batch.rows)
         for place, values in enumerate(zip(*lists.values(), strict=True)):
             if all(cell is None or cell == "" for cell in raws[place].values()):
                 continue
             report.read += 1
+            cells = dict(zip(lists, values, strict=True))
+            key = cells[kind.key]
             try:
-                row = _judged(kind, dict(zip(lists, values, strict=True)), seen)
-                if erased is not None and (by := erased(row[0])):
+                if erased is not None and key is not None and (by := erased(key)):
                     raise _Refusal(ERASED, by)
+                row = _judged(kind, cells, seen)
             except _Refusal as refusal:
                 raw = "" if refusal.reason == ERASED else source.raw(raws[place])
+                if kind is LEARNERS and raw:
+                    raw = naming_learner(raw, key, raws[place].get(column))
                 refuse(int(batch.lines[place]), refusal.reason, refusal.value, raw)
             else:
                 seen[row[0]] = row

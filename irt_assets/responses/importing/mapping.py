@@ -100,6 +100,13 @@ class Binding:
     mapping: Mapping
     columns: Map[str, tuple[str, ...]]
 
+    @property
+    def makes_learners_ids(self) -> bool:
+        """Whether a learner's id may be another text in the log than in the file."""
+        rules = self.mapping
+        made = rules.integer_ids or "user_id" in rules.values or "user_id" in rules.constants
+        return made or len(self.columns.get("user_id", ())) != 1
+
 
 @cache
 def _presets() -> dict[str, Mapping]:

@@ -55,6 +55,12 @@ class Refused(NamedTuple):
     row: str
 
 
+def naming_learner(row: str, user_id: str | None, cell: object) -> str:
+    """A refused row as it is kept: if its cell is not the learner's id as the log would have it, the id goes before, so
+    that an erasure finds the row."""
+    return row if user_id is None or str(cell).strip() == user_id else f"{user_id}: {row}"
+
+
 Reject = Callable[[Iterable[Refused]], None]
 """Takes refused rows."""
 

@@ -19,11 +19,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.responses.importing.arrivals import Arrival
-from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
+from irt_assets.responses.importing.clean import Cleaner, Columns, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.responses.importing.matrix import item_columns
 from irt_assets.responses.importing.max_scores import NewMaximum, follow_new_maxima, known_maxima, record_maxima
-from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, refused_as_erased
+from irt_assets.responses.importing.report import (
+    ERASED,
+    ImportReport,
+    Refused,
+    Reject,
+    naming_learner,
+    refused_as_erased,
+)
 from irt_assets.responses.importing.scoring import (
     WAYS_OUT,
     AsGiven,
@@ -34,7 +41,7 @@ from irt_assets.responses.importing.scoring import (
     Tally,
     refusal,
 )
-from irt_assets.responses.importing.sources import Batch, Source, plain_rows
+from irt_assets.responses.importing.sources import BadRow, Batch, Source, plain_rows
 from irt_assets.responses.importing.staging import Staging, wait_for_posts
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
 from resources.failures import PermanentFailure, TransientFailure
@@ -204,7 +211,7 @@ class AnswerSource:
             report.read += cleaned.read + len(batch.bad)
             report.rejected.update(bad.reason for bad in batch.bad)
             report.rejected.update(cleaned.refused.reasons)
-            reject(Refused(self.name, bad.line, bad.reason, bad.value, bad.raw) for bad in batch.bad)
+            reject(Refused(self.name, bad.line, bad.reason, *self._texts(bad)) for bad in batch.bad)
             self.refuse(batch, cleaned.refused, reject)
             yield batch, cleaned.answers
         if self._whole is None:
@@ -260,16 +267,21 @@ class AnswerSource:
         if what:
             raise refusal(self.name, what)
 
+    def _texts(self, bad: BadRow) -> tuple[str, str]:
+        """The value and the row; empty where a row that cannot be read may be of any learner."""
+        return ("", "") if self._binding.makes_learners_ids else (bad.value, bad.raw)
+
     def refuse(self, batch: Batch, refused: RefusedRows, reject: Reject) -> None:
-        rows = plain_rows(batch.rows.take(pa.array(refused.places)))
+        taken = batch.rows.take(pa.array(refused.places))
+        rows, users = plain_rows(taken), Columns(self._binding).ours(taken, "user_id").to_pylist()
         lines = batch.lines[refused.places].tolist()
-        refusals = zip(lines, refused.reasons, refused.values, rows, strict=True)
+        refusals = zip(lines, refused.reasons, refused.values, rows, users, strict=True)
         column = self._binding.columns.get("user_id", ("",))[0]
         reject(
             Refused(self.name, line, reason, "", "")
-            if reason == ERASED or self.erasure_of(str(row.get(column)))
-            else Refused(self.name, line, reason, value, self.source.raw(row))
-            for line, reason, value, row in refusals
+            if reason == ERASED or (user is not None and self.erasure_of(user))
+            else Refused(self.name, line, reason, value, naming_learner(self.source.raw(row), user, row.get(column)))
+            for line, reason, value, row, user in refusals
         )
 
     def _items(self, scoring: Scoring, report: ImportReport) -> list[str]:
