@@ -1,14 +1,32 @@
-"""Invariants of what learners did: daily features and weekly KPIs."""
+"""Invariants of what learners did: their answers' grades, daily features and weekly KPIs."""
 
 from datetime import UTC, datetime, time, timedelta
 
 from irt_assets.features.checks import unconserved
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.kpis.meaning import RANGES
-from resources.postgres.database import one_value
+from irt_assets.responses.observed_days import SUNDAY
+from resources.postgres.database import first_column, one_value
+from resources.postgres.guest_reads import reads_own_tables
 
 SETTLED_AFTER = timedelta(hours=6)
 """Features of a day are made soon after it; before that its absence says nothing."""
+GRADES_SAMPLED = 1_000_000
+"""Answers, roughly, whose grades are compared on a weekday."""
+GRADED = """
+    SELECT r.item_id, q.scale_id, q.meta->>'key' AS key, coalesce(q.max_score, 1) AS most,
+           NOT EXISTS (SELECT FROM attempt_correction c
+                       WHERE (c.attempt_id, c.how, c.corrected_at) = (r.attempt_id, 'rescore', r.recorded_at))
+           AND CASE WHEN jsonb_exists(q.meta, 'key') THEN r.correct <> (r.response = q.meta->>'key')
+                    ELSE r.score > coalesce(q.max_score, 1)
+                         OR (r.correct IS TRUE) <> (r.score = coalesce(q.max_score, 1)) END AS differs,
+           r.response = q.meta->>'key' AS chose_key
+    FROM {answers} JOIN question q USING (item_id)
+    WHERE CASE WHEN jsonb_exists(q.meta, 'key') THEN r.response IS NOT NULL AND r.correct IS NOT NULL
+               ELSE r.score IS NOT NULL END
+"""
+"""Answers that a key or a maximum score grades, and whether their grade differs."""
+LOG = "response_log r"  # no sample can be drawn from the view `attempt`
 
 
 @invariant(
@@ -27,6 +45,54 @@ def features_conserve_attempts(look: InvariantContext) -> Found:
     )
     for day, (stored, logged) in unconserved(look.connection, first, settled).items():
         yield Violation(day, f"{stored:,} answers in the features", f"{logged:,}, as in the log", day)
+
+
+@invariant(
+    kind="items",
+    protects="An answer is right if it chose the item's key or has the item's maximum score, as the bank has them.",
+    fix="Score the item's answers again by its key (`irt attempts rescore`), or correct the bank (`irt import "
+    "questions`); answers with points are imported again with a higher revision.",
+    note="Answers with a stored choice to items with a key are compared, and answers with a score to items without "
+    "one: about a million a day, and all of them on Sundays. Answers that `irt attempts rescore` graded last are left "
+    "out, as it may have used the key of a period; so are items whose key nobody chose, as their choices are written "
+    "in another way than the key.",
+)
+def grades_follow_keys_and_maximum_scores(look: InvariantContext) -> Found:
+    if reads_own_tables(look.connection):
+        return  # the answers are graded there
+    sample = GRADED.format(answers=_sample_of_log(look))
+    open_ones = """SELECT item_id FROM invariant_result v JOIN question ON v.subject = scale_id || ': ' || item_id
+        WHERE v.invariant = %(name)s AND NOT v.passed AND v.resolved_at IS NULL"""
+    items = first_column(
+        look.connection,
+        f"SELECT DISTINCT item_id FROM ({sample}) graded WHERE differs UNION {open_ones}",
+        {"name": grades_follow_keys_and_maximum_scores.name},
+    )
+    if not items:
+        return
+    of_items = GRADED.format(answers=LOG) + " AND item_id = ANY(%(items)s)"
+    rows = look.connection.execute(
+        f"""SELECT scale_id, item_id, key, most, count(*) FILTER (WHERE differs), count(*)
+            FROM ({of_items}) graded GROUP BY 1, 2, 3, 4
+            HAVING bool_or(differs) AND (key IS NULL OR bool_or(chose_key)) ORDER BY 1, 2""".encode(),
+        {"items": items},
+    ).fetchall()
+    for scale_id, item, key, most, n, of in rows:
+        expected = f"right with the score {most} alone" if key is None else f"right with the choice {key!r} alone"
+        yield Violation(f"{scale_id}: {item}", f"{n:,} of {of:,} answers are graded otherwise", expected)
+
+
+def _sample_of_log(look: InvariantContext) -> str:
+    """All answers on Sundays and of a log that is not larger than a sample; else another sample each day."""
+    answers = one_value(
+        look.connection,
+        """SELECT coalesce(sum(greatest(reltuples, 0)), 0) FROM pg_inherits JOIN pg_class ON oid = inhrelid
+           WHERE inhparent = 'response_log'::regclass""",
+    )
+    if answers <= GRADES_SAMPLED or look.now.weekday() == SUNDAY:
+        return LOG
+    percent = 100 * GRADES_SAMPLED / answers
+    return f"{LOG} TABLESAMPLE SYSTEM ({percent:.6f}) REPEATABLE ({look.now.toordinal()})"
 
 
 @invariant(

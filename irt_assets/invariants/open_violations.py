@@ -34,6 +34,7 @@ SEVERITY: Mapping[str, Severity] = {
     "features_conserve_attempts": "error",
     "kpis_are_whole": "error",
     "the_nightly_calibration_is_fresh": "error",
+    "grades_follow_keys_and_maximum_scores": "warning",
     "large_drift_is_decided_on": "warning",
     "every_scale_and_topic_is_covered": "warning",
     "one_ability_explains_a_scale": "warning",

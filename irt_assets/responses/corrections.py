@@ -11,7 +11,7 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.common.wording import listed
-from irt_assets.responses.importing.staging import kept_as_corrections
+from irt_assets.responses.importing.staging import kept_as_corrections, lock_out_imports_and_posts
 from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.snapshot import current_snapshots
 from resources.failures import PermanentFailure
@@ -63,7 +63,7 @@ def rescore(database: Database, which: Answers, key: str, *, by: str, reason: st
     values = vars(which) | {"key": key, "by": by, "reason": reason}
     with database.connect() as connection:
         require_response_log(connection)
-        advisory_lock(connection, "response_log", "import")
+        lock_out_imports_and_posts(connection)
         if one_value(connection, "SELECT max_score > 1 FROM question WHERE item_id = %s", (which.item_id,)):
             raise PermanentFailure(
                 f"{which.item_id} is scored from 0 to more than 1, and a key says only right and wrong: import the "
@@ -104,7 +104,7 @@ def withdraw(database: Database, which: Answers, *, by: str, reason: str, dry_ru
     """Take answers out of the log. Raises PermanentFailure where there are none."""
     with database.connect() as connection:
         require_response_log(connection)
-        advisory_lock(connection, "response_log", "import")
+        lock_out_imports_and_posts(connection)
         n = take_out(connection, which, by=by, reason=reason)
         if not n:
             raise PermanentFailure("the log has no such answers")

@@ -15,6 +15,7 @@ from .api import Address, UpdateFailed, read_address
 
 PATH = "/api/seedtest/attempts"
 SECONDS = 20.0
+ROWS_AT_FAULT = "urn:irt:problem:bad_request"
 MOST_ROWS = 1_000
 LARGEST_BODY = 2 * 2**20
 
@@ -74,10 +75,13 @@ def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         raise AttemptsNotSent(f"{where}: {ascii(error)[:200]}") from None
     finally:
         connection.close()
-    if status == 413 and half:
+    refused_for_good = status == 413 or (status == 400 and content.get("type") == ROWS_AT_FAULT)
+    if refused_for_good and half:
         return _send(address, rows[:half]) + _send(address, rows[half:])
     if status == 413:
         return [{"result": "rejected", "reason": "too_large", "what_to_do": "The API takes no answer so large."}]
+    if refused_for_good:
+        return [{"result": "rejected", "reason": "bad_request", "what_to_do": str(content.get("detail", ""))}]
     if status != 200:
         retry_after = float(asked) if asked.isdigit() else None
         reason = f"{where} answered {status}: {content.get('detail', '')}"
@@ -89,9 +93,10 @@ def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def parsed_object(text: bytes) -> dict[str, Any] | None:
-    """The JSON object; None where it is none."""
+    """The JSON object; None for a text that is none, or that could not be sent again as JSON in UTF-8."""
     try:
         parsed = json.loads(text)
+        json.dumps(parsed, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         return None
     return parsed if isinstance(parsed, dict) else None

@@ -138,21 +138,33 @@ class AttemptSpool:
                 self._changed.wait(SECONDS_BETWEEN_LOOKS)
 
     def _send_oldest(self) -> bool:
-        """Sends the oldest file that no process has; False if there is none."""
+        """Sends the oldest file that no process has and that can be read; False if there is none.
+
+        Raises OSError if the only files that are left cannot be read.
+        """
+        failure = None
         for path in sorted([*self.folder.glob("*.jsonl"), *self.folder.glob("*.part")]):
-            with _locked(path) as file:
-                if file is None or path.name == REFUSED:
-                    continue
-                closed = path.rename(path.with_suffix(".jsonl"))  # it was of a process that died
-                name, place = self._progress
-                place, end = place if name == closed.name else 0, os.fstat(file).st_size
-                while place < end and not self._is_over:
-                    place += self._send(os.pread(file, LARGEST_BODY, place))
-                    self._progress = closed.name, place
-                if place >= end:
-                    closed.unlink()
-                return True
+            try:
+                with _locked(path) as file:
+                    if file is None or path.name == REFUSED:
+                        continue
+                    self._send_file(path, file)
+                    return True
+            except OSError as error:
+                failure = error
+        if failure is not None:
+            raise failure
         return False
+
+    def _send_file(self, path: Path, file: int) -> None:
+        closed = path.rename(path.with_suffix(".jsonl"))  # it was of a process that died
+        name, place = self._progress
+        place, end = place if name == closed.name else 0, os.fstat(file).st_size
+        while place < end and not self._is_over:
+            place += self._send(os.pread(file, LARGEST_BODY, place))
+            self._progress = closed.name, place
+        if place >= end:
+            closed.unlink()
 
     def _send(self, chunk: bytes) -> int:
         """Sends the answers at the beginning of a chunk; how many bytes they are."""

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -22,6 +22,7 @@ from irt_assets.abilities.batch import measure, measure_at
 from irt_assets.common.partitions import Month
 from irt_assets.features.daily import write_features
 from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.invariants import activity
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.invariant import Invariant, InvariantContext, NotTested, Verdict, Violation, evaluate
 from irt_assets.invariants.registry import INVARIANTS
@@ -31,6 +32,7 @@ from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 from resources.settings import Settings
+from resources.tables import response_log
 from tests.helpers.fit_specs import PARALLEL
 from tests.helpers.rooms import MONTHS, SCALE, FolderStore, Path, folder_store
 from tests.testbed.partitions import ensure_month_partitions
@@ -327,6 +329,11 @@ def rewrite(key: str, world: World) -> None:
     world.store.put(key, b"something else")
 
 
+ONE_ANSWER = "attempt_id = (SELECT min(attempt_id) FROM response_log WHERE item_id = 'A01' AND correct)"
+CHOICES = "UPDATE response_log SET response = CASE WHEN correct THEN 'B' ELSE 'C' END WHERE item_id = 'A01'"
+SCORES = "UPDATE response_log SET score = CASE WHEN correct THEN 2 ELSE 1 END WHERE item_id = 'A01'"
+
+
 @dataclass(frozen=True)
 class Case:
     invariant: str
@@ -520,6 +527,20 @@ CASES = [
     ),
     *(
         Case(
+            "grades_follow_keys_and_maximum_scores",
+            sql(plant),
+            {f"{SCALE}: A01"},
+            prepare=sql(f"UPDATE question SET meta = meta - 'key' || '{bank}' WHERE item_id = 'A01'; {prepare}"),
+        )
+        for bank, prepare, plant in (
+            ('{"key": "B"}', CHOICES, f"UPDATE response_log SET correct = NOT correct WHERE {ONE_ANSWER}"),
+            ('{"key": "B"}', CHOICES, """UPDATE question SET meta = meta || '{"key": "C"}' WHERE item_id = 'A01'"""),
+            ('{"irt": {"max_score": 2}}', SCORES, f"UPDATE response_log SET correct = NOT correct WHERE {ONE_ANSWER}"),
+            ('{"irt": {"max_score": 2}}', SCORES, f"UPDATE response_log SET score = 3 WHERE {ONE_ANSWER}"),
+        )
+    ),
+    *(
+        Case(
             "features_conserve_attempts",
             sql(plant),
             {"2026-07-15"},
@@ -663,6 +684,57 @@ def test_a_planted_violation_is_named_and_was_not_there_before(world: World, cas
     if case.partition is not None:
         assert {violation.partition for violation in found} == {case.partition}
     assert all(violation.observed and violation.expected for violation in found)
+
+
+GRADES = BY_NAME["grades_follow_keys_and_maximum_scores"]
+
+
+def graded_otherwise(world: World) -> None:
+    world.sql("UPDATE question SET meta = meta || %s WHERE item_id = 'A01'", json.dumps({"key": "B"}))
+    world.sql(CHOICES)
+    world.sql(f"UPDATE response_log SET correct = NOT correct WHERE {ONE_ANSWER}")
+
+
+def test_grades_by_the_key_of_a_period_stay_as_they_are(world: World) -> None:
+    graded_otherwise(world)
+    assert world.verdict(GRADES).violations
+    columns = ", ".join(column.name for column in response_log.columns)
+    world.sql(
+        f"""INSERT INTO attempt_correction ({columns}, how, corrected_by, reason, corrected_at)
+            SELECT {columns}, 'rescore', 'Ann', '', recorded_at FROM response_log WHERE item_id = 'A01'"""
+    )
+    assert world.verdict(GRADES).passed
+
+
+def test_grades_are_not_compared_with_a_key_that_nobody_chose(world: World) -> None:
+    graded_otherwise(world)
+    world.sql("UPDATE response_log SET response = lower(response) WHERE item_id = 'A01'")
+    assert world.verdict(GRADES).passed
+
+
+def test_all_grades_of_a_large_log_are_compared_on_sundays_and_those_of_open_violations_each_day(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The log counts as larger than any sample, of which no page is drawn."""
+    graded_otherwise(world)
+    monkeypatch.setattr(activity, "GRADES_SAMPLED", 0)
+    world.sql("ANALYZE response_log")
+
+    def found(at: datetime) -> tuple[Violation, ...]:
+        (verdict,) = evaluate(replace(world.look(), now=at), [GRADES])
+        assert not verdict.crashed
+        return verdict.violations
+
+    weekday, sunday = NOW, NOW + timedelta(days=3)
+    assert found(weekday) == ()
+    [seen] = found(sunday)
+    world.sql(
+        """INSERT INTO invariant_result (run, invariant, partition, subject, passed, observed)
+           VALUES ('run', %s, '', %s, false, '')""",
+        GRADES.name,
+        seen.subject,
+    )
+    assert found(weekday) == (seen,)
 
 
 def test_places_in_practice_count_too(world: World) -> None:

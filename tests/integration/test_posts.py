@@ -188,7 +188,7 @@ def test_what_cannot_be_read_stores_nothing(replicas: list[str], database: Datab
     cut = gzip.compress(whole)[:-9]
     assert sent(cut, **{"Content-Encoding": "gzip"}) == (400, "bad_request")
     assert sent(whole, **{"Content-Encoding": "gzip"}) == (400, "bad_request")
-    for garbage in (b"", b"[]", b"{}", b"null", b"[1", b"\xff\xfe", b'[{"a": NaN}]', b"[" * 100_000, whole + b"x"):
+    for garbage in (b"", b"[]", b"{}", b"null", b"[1", b"\xff\xfe", b'[{"a": NaN}', b"[" * 100_000, whole + b"x"):
         assert sent(garbage) == (400, "bad_request"), garbage[:20]
     lines = {"Content-Type": "application/x-ndjson"}
     for flood in (b"\n" * 2**21, b"x\n" * 2**20, whole + b"\nx" * 1_000):
@@ -196,6 +196,31 @@ def test_what_cannot_be_read_stores_nothing(replicas: list[str], database: Datab
     twice = ", ".join(f'"k{n}": 1' for n in range(150_000))  # each key was counted in all the others: ten minutes
     assert sent(f'[{{{twice}, "k149999": 1}}]'.encode()) == (400, "bad_request")
     assert not stored(database)
+
+
+def test_a_fault_of_one_row_leaves_the_others_as_they_are(replicas: list[str], database: Database) -> None:
+    run_sql(database, """INSERT INTO question (item_id, meta) VALUES ('keyed', '{"key": "A"}')""")
+    local = f"{NOW:%Y-%m-%dT%H:%M:%S}"
+    blanks = {"attempt_id": " a5\v", "item_id": "\tkeyed ", "response": " A", "correct": None}
+    sent = [json.dumps(attempt(k, completed_at=f"{before}{local}")) for k, before in enumerate(("", " ", "\t", "\v"))]
+    sent += [
+        json.dumps(attempt(4, started_at=f" {local}")),
+        json.dumps(attempt(5, **blanks)),
+        json.dumps(attempt(6, user_id=" \t")),
+        json.dumps(attempt(7))[:-1] + ', "user_id": "twice"}',
+        json.dumps(attempt(8))[:-1] + ', "score": NaN}',
+        json.dumps(attempt(9))[:-1] + ', "response": "\\ud800"}',
+        json.dumps(attempt(10)),
+    ]
+    body = f"[{', '.join(sent)} ]\n".encode()
+    headers = HEADERS | {"Content-Type": "application/json"}
+    answer = unless_busy(lambda: requests.post(replicas[0], body, headers=headers, timeout=patient(30)))
+    assert [one.get("reason") or one["result"] for one in answer.json()["attempts"]] == [
+        *["bad_time"] * 5,
+        *("accepted", "missing_field", "bad_json", "bad_json", "bad_json", "accepted"),
+    ]
+    assert stored(database) == {"a5": 1, "a10": 1}
+    assert rows(database, "SELECT item_id, correct FROM response_log WHERE attempt_id = 'a5'") == [("keyed", True)]
 
 
 def test_one_id_at_two_replicas_with_times_in_two_months_is_stored_once(

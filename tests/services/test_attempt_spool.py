@@ -354,6 +354,42 @@ def test_a_body_that_is_too_large_is_halved_and_a_row_that_is_is_refused(server:
     assert [(row["attempt_id"], row["reason"]) for row in kept(tmp_path)] == [("a3", "too_large")]
 
 
+def test_a_row_whose_body_the_api_cannot_read_is_refused_for_good_and_later_files_go_on(
+    server: Server, tmp_path: Path
+) -> None:
+    detail = {"type": "urn:irt:problem:bad_request", "detail": "it is not what it should be"}
+
+    def judge(rows: list[dict[str, Any]]) -> Answer | None:
+        return (400, {}, detail) if any(row["attempt_id"] == "a3" for row in rows) else None
+
+    server.judge = judge
+    (tmp_path / "00.jsonl").write_text("".join(json.dumps(answer(k)) + "\n" for k in range(7)))
+    (tmp_path / "01.jsonl").write_text(json.dumps(answer(7)) + "\n")
+    sending = AttemptSpool(tmp_path)
+    assert sending.close(patient(30))
+    assert server.ids == Counter(f"a{k}" for k in (0, 1, 2, 4, 5, 6, 7))
+    assert [(row["attempt_id"], row["reason"], row["what_to_do"]) for row in kept(tmp_path)] == [
+        ("a3", "bad_request", detail["detail"])
+    ]
+
+
+def test_a_line_that_cannot_be_sent_as_json_is_refused_and_the_others_are_sent(server: Server, tmp_path: Path) -> None:
+    lines = ['{"attempt_id": "a0", "score": NaN}', '{"attempt_id": "a1", "user_id": "\\ud800"}', json.dumps(answer(2))]
+    (tmp_path / "00.jsonl").write_text("\n".join(lines) + "\n")
+    sending = AttemptSpool(tmp_path)
+    assert sending.close(patient(30))
+    assert server.ids == Counter(["a2"])
+    assert [row["reason"] for row in kept(tmp_path)] == ["torn_line"] * 2
+
+
+def test_a_file_that_cannot_be_read_does_not_hold_up_later_ones(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "00.jsonl").mkdir()
+    (tmp_path / "01.jsonl").write_text(json.dumps(answer(1)) + "\n")
+    sending = AttemptSpool(tmp_path)
+    wait_for("the later file to be sent", lambda: server.ids == Counter(["a1"]), pause=0.01)
+    assert not sending.close(0.1)
+
+
 @pytest.mark.parametrize(
     "row", [{"x": float("nan")}, {"x": "\ud800"}, {"x": [1]}, {"x": {"y": 1}}, {1: "x"}, {"x": "y" * 2**20}]
 )

@@ -156,3 +156,17 @@ def test_what_python_writes_is_read_back(local: datetime, zone: str) -> None:
 @pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "/etc/localtime", "\0"])
 def test_an_unknown_zone_is_none(name: str) -> None:
     assert zone_named(name) is None
+
+
+def test_a_few_times_without_a_zone_are_none_and_of_most_the_zone_is_needed() -> None:
+    zoned = "2026-07-01T12:00:00Z"
+    assert instants([zoned, zoned, "2026-07-01 14:00:00"]) == [NOON, NOON, None]
+    with pytest.raises(ZoneNeeded):
+        instants([zoned, "2026-07-01 14:00:00"])
+
+
+def test_texts_that_are_each_judged_alone_need_no_zone() -> None:
+    texts, times = pa.array(["2026-07-01 14:00:00"]), pa.array([0], pa.timestamp("us"))
+    assert parse_times(texts, TimeRules(), None, None, each_alone=True).tolist() == [MISSING]
+    with pytest.raises(ZoneNeeded):  # the type of the column is at fault, and no row
+        parse_times(times, TimeRules(), None, None, each_alone=True)

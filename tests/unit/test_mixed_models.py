@@ -28,6 +28,7 @@ from irt_assets.psychometrics.drift.curves import curve_differences
 from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.shape import Compared, Shape
 from irt_assets.psychometrics.fit.item_fit import item_fit
 from irt_assets.psychometrics.linking.linking import link, transform
 from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
@@ -326,6 +327,14 @@ def test_models_are_mixed_in_one_fit(models: tuple[str, ...]) -> None:
     assert (fit.c[[not item_model(name).guesses for name in models]] == 0).all()
     own = sum(item_model(name).n_own for name in models) + common.any() + sum(name == MODEL.name for name in models)
     assert fit.convergence.n_parameters == own
+
+
+def test_compared_fits_of_several_models_are_read_as_they_were_written() -> None:
+    fit = together(*map(of_one_model, MODELS))
+    shape = Shape("normal", "", compared=(Compared.of(fit, "normal"), Compared.of(fit, "histogram")))
+    stored = StagedSpec(shape=shape).as_json()
+    assert [one["model"] for one in stored["shape"]["compared"]] == ["2pl+3pl+2plu"] * 2
+    assert StagedSpec.from_json(json.loads(json.dumps(stored)), "fit").shape == shape
 
 
 def test_models_of_one_formula_give_the_fit_of_the_wider_one() -> None:

@@ -355,8 +355,8 @@ class Calibration:
         return found
 
     @property
-    def model(self) -> Model:
-        """One name for people and tables: that of all items, or those of their models joined by +."""
+    def model(self) -> str:
+        """One name for people and tables: the model of all items, or the names of their models joined by +."""
         return self.item_model.name
 
     @property

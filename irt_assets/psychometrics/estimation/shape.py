@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from irt_assets.psychometrics.core.models import Calibration
-from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.core.options import Latent
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,15 @@ class Normality:
 
 @dataclass(frozen=True)
 class Compared:
-    """One of the fits that were compared. `loglik` is the marginal one, without the density of priors. `converged` says
-    of fits that were made for their likelihood alone that the ascent came to its end."""
+    """One of the fits that were compared.
 
-    model: Model
+    Attributes:
+        model: its item model, as `Calibration.model` names it; several are joined by +.
+        loglik: the marginal log-likelihood, without the density of priors.
+        converged: whether the ascent came to its end, in fits that were made for their likelihood alone.
+    """
+
+    model: str
     latent: Latent
     loglik: float
     n_parameters: int

@@ -34,9 +34,10 @@ from irt_assets.responses.importing.max_scores import (
     require_consistent_scores,
 )
 from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, unseen
+from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, naming_learner, unseen
 from irt_assets.responses.importing.scoring import NUMBER, points
 from irt_assets.responses.importing.sources import Source, plain_rows
+from irt_assets.responses.importing.staging import lock_out_imports_and_posts
 from resources.postgres.database import Database, advisory_lock
 
 Cells = dict[str, str | None]
@@ -151,7 +152,6 @@ def take_rows(
         arrival = Arrival(connection, kind.table, source.name, reject)
         erased = names_of_erased(connection) if kind is LEARNERS else None
         rows = read_rows(source, mapping, kind, arrival.report, arrival.refuse, erased)
-        advisory_lock(connection, "response_log", "import")
         listed = ", ".join(kind.columns)
         connection.execute(f"CREATE TEMPORARY TABLE staged (LIKE {kind.table}) ON COMMIT DROP")
         for column in kind.columns[1:]:
@@ -160,7 +160,10 @@ def take_rows(
             for row in rows:
                 copy.write_row(row)
         if kind is QUESTIONS:
+            lock_out_imports_and_posts(connection)  # answers are graded by the keys and maximum scores that are written
             connection.execute(FORMER_MAXIMA)
+        else:
+            advisory_lock(connection, "response_log", "import")
         changed = connection.execute(_update(kind, given)).rowcount
         added = connection.execute(_insert(kind)).rowcount
         if kind is QUESTIONS:
@@ -205,6 +208,8 @@ def read_rows(
     if kind is QUESTIONS and "model" not in names and not {"t0", "t1"} & set(names) and STEPS & set(names):
         report.notes.append(f"{file}: {program_forms.STEPS_OR_GRADED}")
     seen: dict[str, tuple[Any, ...]] = {}
+    makes_ids = kind is LEARNERS and binding.makes_learners_ids
+    column = binding.columns.get(kind.key, ("",))[0]
 
     def refuse(line: int, reason: str, value: str, raw: str) -> None:
         report.rejected[reason] += 1
@@ -213,19 +218,24 @@ def read_rows(
     for batch in source.batches():
         report.read += len(batch.bad)
         for bad in batch.bad:
-            refuse(bad.line, bad.reason, bad.value, bad.raw)
+            texts = ("", "") if makes_ids else (bad.value, bad.raw)
+            refuse(bad.line, bad.reason, *texts)
         lists = {name: columns.ours(batch.rows, name).to_pylist() for name in names}
-        cells = zip(plain_rows(batch.rows), *lists.values(), strict=True)
-        for place, (raw, *values) in enumerate(cells):
+        rows = zip(plain_rows(batch.rows), *lists.values(), strict=True)
+        for place, (raw, *values) in enumerate(rows):
             if all(cell is None or cell == "" for cell in raw.values()):
                 continue
             report.read += 1
+            cells = dict(zip(lists, values, strict=True))
+            key = cells[kind.key]
             try:
-                row = _judged(kind, dict(zip(lists, values, strict=True)), seen)
-                if erased is not None and (by := erased(row[0])):
+                if erased is not None and key is not None and (by := erased(key)):
                     raise _Refusal(ERASED, by)
+                row = _judged(kind, cells, seen)
             except _Refusal as refusal:
                 kept = "" if refusal.reason == ERASED else source.raw(raw)
+                if kind is LEARNERS and kept:
+                    kept = naming_learner(kept, key, raw.get(column))
                 refuse(int(batch.lines[place]), refusal.reason, refusal.value, kept)
             else:
                 seen[row[0]] = row

@@ -50,13 +50,15 @@ MODES = pa.array(["live", "sandbox"])
 class Limits:
     """Times that can be, in microseconds since 1970 (UTC). `zone`: of times that carry none.
 
-    `start`: the instant of the first answer where the log has no times.
+    `start`: the instant of the first answer where the log has no times. `each_alone`: a text without a zone is a fault
+    of its row, as nobody can be asked for the zone of all.
     """
 
     first: int
     now: int
     zone: str | None = None
     start: int | None = None
+    each_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -209,7 +211,7 @@ class Cleaner:
         self._count(raw, verdicts)
 
     def clean(self, batch: Batch) -> Cleaned:
-        """Raises ZoneNeeded if a time has no zone and none was named."""
+        """Raises ZoneNeeded if times have no zone and none was named."""
         raw = self._raw(batch)
         columns, count = raw.columns, len(raw.places)
         verdicts = self._skipped(batch, raw)
@@ -378,7 +380,8 @@ class Cleaner:
     def _times(self, ours: str, batch: Batch, raw: _Raw, verdicts: _Verdicts) -> np.ndarray:
         values, rules = raw.columns[ours], self._mapping.time
         zones = raw.of_rows(self._columns.cells(batch.rows, rules.zone_column)) if rules.zone_column else None
-        times = parse_times(values, rules, self._limits.zone or rules.zone, zones)
+        zone = self._limits.zone or rules.zone
+        times = parse_times(values, rules, zone, zones, each_alone=self._limits.each_alone)
         wrong = times == MISSING
         if ours == "started_at":
             wrong &= np.asarray(pc.is_valid(values))

@@ -47,16 +47,15 @@ JUDGE_MONTH = f"""
 """
 BUCKETS = 512
 """Locks that ids share. A lock for each id would fill the table of locks, which all connections share."""
-LOCK_IDS = f"""{STAGED}, shared AS MATERIALIZED (
-        SELECT pg_advisory_xact_lock_shared({LOCK.replace("%s", "%(posts)s")}),
-            set_config('lock_timeout', '500ms', true), set_config('synchronous_commit', 'on', true))
+SHARE_POSTS = f"""SELECT pg_advisory_xact_lock_shared({LOCK.replace("%s", "%(posts)s")}),
+    set_config('lock_timeout', '500ms', true), set_config('synchronous_commit', 'on', true)"""
+"""The end of an import, or of a change of keys or maximum scores, is waited for with nothing in hand. From then on a
+post waits for less than WAIT_FOR_POSTS_MS of the import: if each waits for the other, the post gives up and is sent
+again. It is on disk when it commits, whatever the role's default."""
+LOCK_IDS = f"""{STAGED}
     SELECT pg_advisory_xact_lock({LOCK.replace("%s", "%(ids)s")} # bucket) FROM (
-        SELECT DISTINCT (hashtext(attempt_id) & {BUCKETS - 1})::bigint AS bucket
-        FROM shared CROSS JOIN staged ORDER BY bucket) ordered
+        SELECT DISTINCT (hashtext(attempt_id) & {BUCKETS - 1})::bigint AS bucket FROM staged ORDER BY bucket) ordered
 """
-"""The end of an import is waited for with nothing in hand. From then on a post waits for less than the import's
-WAIT_FOR_POSTS_MS: where each waits for the other, the post gives up and is sent again. It is on disk when it commits,
-whatever the role's default."""
 CLAMPED = LOGGED.replace("completed_at", "least(completed_at, now())").replace("started_at", "least(started_at, now())")
 ADD_FEW = f"""{STAGED}, items AS ({ADD_ITEMS}), learners AS ({ADD_LEARNERS})
     INSERT INTO response_log ({LOGGED}, sent_at)
@@ -65,13 +64,16 @@ ADD_FEW = f"""{STAGED}, items AS ({ADD_ITEMS}), learners AS ({ADD_LEARNERS})
 
 
 class Few(Staging):
-    """Answers of a post. `outcomes`: by line, the id of each answer that was compared, and its verdict (`duplicate`, a
+    """Answers of a post, which begins before its keys and maximum scores are read, so that none of them changes until
+    it commits. `outcomes`: by line, the id of each answer that was compared, and its verdict (`duplicate`, a
     reason, or none); `corrected`: ids that replaced an answer; `clock_ahead`: how many came with a time to come."""
 
     kind = "http"
+    each_alone = True
 
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
+        connection.execute(SHARE_POSTS.encode(), {"posts": lock_key(*POSTS)})
         self._rows: list[dict[str, Any]] = []
         self._text = "[]"
         self._judged: list[tuple[dict[str, Any], str, str | None, bool]] = []
@@ -92,7 +94,7 @@ class Few(Staging):
 
     def lock(self) -> None:
         """Each id is compared by one post at a time, in a fixed order; imports are not waited for."""
-        self._run(LOCK_IDS, posts=lock_key(*POSTS), ids=lock_key("response_log", "ids"))
+        self._run(LOCK_IDS, ids=lock_key("response_log", "ids"))
 
     def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:
         judged = JUDGE_ERASED

@@ -121,6 +121,13 @@ class Binding:
     mapping: Mapping
     columns: Map[str, tuple[str, ...]]
 
+    @property
+    def makes_learners_ids(self) -> bool:
+        """Whether a learner's id may be another text in the log than in the file."""
+        rules = self.mapping
+        made = rules.integer_ids or "user_id" in rules.values or "user_id" in rules.constants
+        return made or len(self.columns.get("user_id", ())) != 1
+
 
 def matches(name: str, pattern: str) -> bool:
     """Whether a name is the pattern or fits it; brackets are those of a class of characters, or themselves."""

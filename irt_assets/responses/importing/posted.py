@@ -5,7 +5,6 @@ What belongs here: what is wrong with a row before its values are looked at. Wha
 """
 
 import json
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -26,12 +25,12 @@ from irt_assets.responses.importing.scoring import AsRecorded
 from irt_assets.responses.importing.sources import BadRow, Batch, Source
 from irt_assets.responses.importing.staging import kept_as_corrections
 from irt_assets.responses.importing.take import AnswerSource, take
-from irt_assets.responses.importing.times import WITHOUT_ZONE
 from resources.postgres.database import first_column
 from resources.postgres.own_log import require_response_log
 
 MOST_ROWS = 1_000
 MAX_LINES = 10 * MOST_ROWS  # with empty ones
+BLANK = " \t\n\r"  # between the elements of a JSON array
 CLOCKS_AHEAD = timedelta(minutes=5)
 FILLED = ("user_id", "item_id", "completed_at")
 WHAT_TO_DO = WAYS_OUT | {
@@ -156,7 +155,6 @@ def take_post(connection: psycopg.Connection, post: Post, *, first_month: str, s
     ids = [*post.voided.values()]
     if ids:
         require_response_log(connection)
-        connection.execute("SET LOCAL synchronous_commit = on")
         post.refuse_voids(first_column(connection, KNOWN, {"ids": ids}))
     if not post.is_empty:
         take(
@@ -210,7 +208,9 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
     try:
         parsed = parse(text)
     except NotKept as error:
-        raise UnreadablePost(str(error)) from None
+        parsed = _elements(text)
+        if parsed is None:
+            raise UnreadablePost(str(error)) from None
     if alone and isinstance(parsed, dict):
         return [parsed]
     if not isinstance(parsed, list):
@@ -221,6 +221,29 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
 def _check_number(rows: list[Any]) -> None:
     if len(rows) > MOST_ROWS:
         raise UnreadablePost(f"it holds {len(rows):,} attempts", too_many=True)
+
+
+def _elements(text: str) -> list[Any] | None:
+    """The elements of a JSON array, with a BadRow for each that would not be kept as it is written; None if the text is
+    no array."""
+    decoder, place, found = json.JSONDecoder(), len(text) - len(text.lstrip(BLANK)), list[Any]()
+    try:
+        if not isinstance(decoder.raw_decode(text, place)[0], list):
+            return None
+        while text[place] != "]":
+            start = place = _past_blanks(text, place + 1)
+            place = decoder.raw_decode(text, start)[1]
+            found.append(_parsed_or_not(text[start:place]))
+            place = _past_blanks(text, place)
+    except (ValueError, RecursionError, IndexError):
+        return None
+    return found if _past_blanks(text, place + 1) == len(text) else None
+
+
+def _past_blanks(text: str, place: int) -> int:
+    while place < len(text) and text[place] in BLANK:
+        place += 1
+    return place
 
 
 def _parsed_or_not(line: str) -> Any:
@@ -239,24 +262,19 @@ def _shaped(row: Any, place: int) -> dict[str, str | None] | BadRow:
 
 
 def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
-    """The attempt's fields as text, or why they are none, and the value that is the reason."""
+    """The attempt's fields as text without white space around it, or why they are none, and the value that is the
+    reason."""
     if not isinstance(row, dict):
         return "bad_json", "not a JSON object"
     if unknown := [name for name in row if name not in ATTEMPT_COLUMNS]:
         return "unknown_field", unknown[0]
-    missing = [name for name in FILLED if row.get(name) in (None, "")] + ["correct"] * (
-        not {"correct", "score"} & row.keys()
-    )
-    if missing:
-        return "missing_field", missing[0]
     try:
-        cells = {name: as_cell(value) for name, value in row.items()}
+        texts = {name: as_cell(value) for name, value in row.items()}
     except NotKept as error:
         return "bad_json", str(error)
-    for name in ("completed_at", "started_at"):
-        if re.match(WITHOUT_ZONE, cells.get(name) or ""):
-            return "bad_time", cells[name] or ""
-    return cells
+    cells = {name: None if text is None else text.strip() for name, text in texts.items()}
+    missing = [name for name in FILLED if not cells.get(name)] + ["correct"] * (not {"correct", "score"} & row.keys())
+    return ("missing_field", missing[0]) if missing else cells
 
 
 def _of_statement(row: Any, place: int, naming: xapi.Naming) -> dict[str, str | None] | BadRow | xapi.Void | None:

@@ -23,7 +23,8 @@ SEE_REJECTS = "--csv FILE, or irt intake rejects, names each with its line and t
 WAYS_OUT = {
     "time_before_first_month": "Set IRT_FIRST_MONTH to the month in which the log begins, and import it again.",
     "time_in_future": "Is the zone (--zone, or time: {zone: …} in a mapping file) or the unit of the times right?",
-    "bad_time": "Say how times are written in a mapping file: time: {format: …}, {unit: s} or {unit: ms}.",
+    "bad_time": "Say how times are written in a mapping file: time: {format: …}, {unit: s} or {unit: ms}; and, if times"
+    " have no zone, --zone Europe/Berlin or time: {zone: …}.",
     "bad_score": "Words for right and wrong go into a mapping file, values: {correct: {right: true, wrong: false}};"
     " scores of scored items --max-score ITEM=M, half points also denominator: 2 in a mapping file; points that are to"
     " be right and wrong --dichotomise, choices --key.",
@@ -53,6 +54,12 @@ class Refused(NamedTuple):
     reason: str
     value: str
     row: str
+
+
+def naming_learner(row: str, user_id: str | None, cell: object) -> str:
+    """A refused row as it is kept: if its cell is not the learner's id as the log would have it, the id goes before, so
+    that an erasure finds the row."""
+    return row if user_id is None or str(cell).strip() == user_id else f"{user_id}: {row}"
 
 
 Reject = Callable[[Iterable[Refused]], None]

@@ -188,6 +188,7 @@ class Staging:
     """Temporary tables in the transaction of `connection`; they end with it."""
 
     kind = "file"
+    each_alone = False  # see `clean.Limits`
     clock_ahead = 0
     _sources = 0
 
@@ -356,6 +357,12 @@ class Beside:
 
     corrected: Counter[int]
     verdicts: Counter[tuple[int, str]]
+
+
+def lock_out_imports_and_posts(connection: psycopg.Connection) -> None:
+    """Wait until neither an import nor a post stores answers; new ones wait for the end of the transaction."""
+    advisory_lock(connection, "response_log", "import")
+    wait_for_posts(connection)
 
 
 def wait_for_posts(connection: psycopg.Connection) -> None:

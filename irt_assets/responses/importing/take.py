@@ -8,7 +8,7 @@ files), what is wrong with one answer (`clean`), and the statements that compare
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from collections.abc import Mapping as Map
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -22,11 +22,18 @@ from irt_assets.common.wording import some_of
 from irt_assets.responses.importing.arrivals import Arrival
 from irt_assets.responses.importing.cells import shortened_ids
 from irt_assets.responses.importing.choices import not_answered
-from irt_assets.responses.importing.clean import Cleaner, Limits, RefusedRows
+from irt_assets.responses.importing.clean import Cleaner, Columns, Limits, RefusedRows
 from irt_assets.responses.importing.mapping import Mapping, bind_attempts, unknown_header
 from irt_assets.responses.importing.matrix import item_columns
 from irt_assets.responses.importing.max_scores import NewMaximum, follow_new_maxima, known_maxima, record_maxima
-from irt_assets.responses.importing.report import ERASED, ImportReport, Refused, Reject, refused_as_erased
+from irt_assets.responses.importing.report import (
+    ERASED,
+    ImportReport,
+    Refused,
+    Reject,
+    naming_learner,
+    refused_as_erased,
+)
 from irt_assets.responses.importing.scoring import (
     WAYS_OUT,
     AsGiven,
@@ -37,10 +44,10 @@ from irt_assets.responses.importing.scoring import (
     Tally,
     refusal,
 )
-from irt_assets.responses.importing.sources import Batch, Source, names_of, plain_rows
-from irt_assets.responses.importing.staging import Staging
+from irt_assets.responses.importing.sources import BadRow, Batch, Source, names_of, plain_rows
+from irt_assets.responses.importing.staging import Staging, wait_for_posts
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
-from resources.failures import PermanentFailure
+from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.own_log import require_response_log
 
 Progress = Callable[[int, int | None], None]
@@ -72,8 +79,8 @@ def take(
     require_response_log(connection)
     rows = sum(given.source.rows for given in sources)
     report_share = progress or (lambda _done, _total: None)
-    limits = _limits(clock.fetchall()[0][0], first_month, zone, at, ahead)
     staging = staging or Staging(connection)
+    limits = _limits(clock.fetchall()[0][0], first_month, zone, at, ahead, each_alone=staging.each_alone)
     arrivals = [Arrival(connection, staging.kind, given.name, reject) for given in sources]
     scoring = with_recorded_maxima(connection, scoring)
     scoring = _with_tops(scoring, sources, limits, staging)
@@ -101,12 +108,14 @@ def take(
         report.notes += arrival.report.notes
         records |= {item: scoring.record(item) for item in given.tally.answers}
         declared |= given.declared(scoring)
+    staging.lock()
     if records:
         _check_records(connection, staging, records)
-    staging.lock()
+        _require_same_maxima(connection, scoring, records)
     for number, given in enumerate(sources):
         if at is not None and given.is_matrix:
             report.notes += _former_ids(given, *staging.use_former_ids(number, given.file_id))
+    changed: list[NewMaximum] = []
     if declared:
         known = known_maxima(connection, declared)
         declared = _not_recorded(known, declared)
@@ -132,6 +141,9 @@ def take(
         if beside := staging.judge_beside_posts(names):
             _count_corrected(arrivals, beside.corrected)
             _count_judged(staging, sources, arrivals, beside.verdicts)
+    if changed:
+        wait_for_posts(connection)
+        follow_new_maxima(connection, sources[0].name, changed)  # in answers that were posted meanwhile
     arrivals[0].report.clock_ahead = staging.clock_ahead  # of a post: files' clocks are not asked
     for arrival in arrivals:
         arrival.note()
@@ -212,7 +224,7 @@ class AnswerSource:
             report.read += cleaned.read + len(batch.bad)
             report.rejected.update(bad.reason for bad in batch.bad)
             report.rejected.update(cleaned.refused.reasons)
-            reject(Refused(self.name, bad.line, bad.reason, bad.value, bad.raw) for bad in batch.bad)
+            reject(Refused(self.name, bad.line, bad.reason, *self._texts(bad)) for bad in batch.bad)
             self.refuse(batch, cleaned.refused, reject)
             yield batch, cleaned.answers
         if self._whole is None:
@@ -298,16 +310,25 @@ class AnswerSource:
         if what:
             raise refusal(self.name, what)
 
+    def _texts(self, bad: BadRow) -> tuple[str, str]:
+        """The value and the row; empty where a row that cannot be read may be of any learner."""
+        return ("", "") if self._binding.makes_learners_ids else (bad.value, bad.raw)
+
     def refuse(self, batch: Batch, refused: RefusedRows, reject: Reject) -> None:
         column = self._binding.columns.get("user_id", ("",))[0]
         places, row_of = np.unique(refused.places, return_inverse=True)  # a row of a matrix is many answers
-        rows = [(str(row.get(column)), self.source.raw(row)) for row in plain_rows(batch.rows.take(pa.array(places)))]
+        taken = batch.rows.take(pa.array(places))
+        users = Columns(self._binding).ours(taken, "user_id").to_pylist()
+        raws = [
+            naming_learner(self.source.raw(row), user, row.get(column))
+            for user, row in zip(users, plain_rows(taken), strict=True)
+        ]
         lines = batch.lines[refused.places].tolist()
         refusals = zip(lines, refused.reasons, refused.values, row_of.tolist(), strict=True)
         reject(
             Refused(self.name, line, reason, "", "")
-            if reason == ERASED or self.erasure_of(rows[place][0])
-            else Refused(self.name, line, reason, value, rows[place][1])
+            if reason == ERASED or (users[place] is not None and self.erasure_of(users[place]))
+            else Refused(self.name, line, reason, value, raws[place])
             for line, reason, value, place in refusals
         )
 
@@ -362,6 +383,19 @@ def with_recorded_maxima(connection: psycopg.Connection, scoring: Scoring) -> Sc
     return AsGiven(replace(scoring.maxima, recorded=recorded))
 
 
+def _require_same_maxima(connection: psycopg.Connection, scoring: Scoring, items: Collection[str]) -> None:
+    """Raises TransientFailure if an item's maximum score has changed since the answers were read by it."""
+    if not isinstance(scoring, AsGiven):
+        return
+    before = scoring.maxima.recorded
+    for item, most in known_maxima(connection, items).items():
+        if most != before.get(item):
+            raise TransientFailure(
+                f"the maximum score of item {item} was changed while its answers were read: nothing of this was "
+                "imported, import it again"
+            )
+
+
 def _not_recorded(known: Map[str, int | None], declared: Map[str, int]) -> dict[str, int]:
     """What is declared of items for the first time. Raises PermanentFailure where the record says something else."""
     for item, most in known.items():
@@ -406,10 +440,12 @@ def _check_records(connection: psycopg.Connection, staging: Staging, records: di
                 )
 
 
-def _limits(now: datetime, first_month: str, zone: str | None, at: date | None, ahead: timedelta) -> Limits:
+def _limits(
+    now: datetime, first_month: str, zone: str | None, at: date | None, ahead: timedelta, *, each_alone: bool
+) -> Limits:
     first = datetime.fromisoformat(f"{first_month}-01").replace(tzinfo=UTC)
     if at is None:
-        return Limits(_micros(first), _micros(now + ahead), zone)
+        return Limits(_micros(first), _micros(now + ahead), zone, each_alone=each_alone)
     start = datetime(at.year, at.month, at.day, tzinfo=UTC)
     if not first <= start <= now:
         raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}.")

@@ -31,7 +31,7 @@ MISSING = np.iinfo(np.int64).min
 
 
 class ZoneNeeded(Exception):
-    """There are times without a zone, and the mapping names none."""
+    """At least half of the times have no zone, and nothing names one."""
 
     def __init__(self, example: str) -> None:
         super().__init__(example)
@@ -46,19 +46,30 @@ def zone_named(name: str) -> ZoneInfo | None:
         return None
 
 
-def parse_times(values: pa.Array, rules: TimeRules, zone: str | None, row_zones: pa.Array | None) -> np.ndarray:
-    """Microseconds since 1970-01-01 UTC (int64; MISSING where a value is not a time).
+def parse_times(
+    values: pa.Array, rules: TimeRules, zone: str | None, row_zones: pa.Array | None, *, each_alone: bool = False
+) -> np.ndarray:
+    """Microseconds since 1970-01-01 UTC (int64; MISSING where a value is not a time, or has no zone and needs one).
 
     `values`: text or timestamps; `row_zones`: text, each row's own zone where it has one; else `zone`.
     Local times that a change of the clocks repeats are taken as the first, skipped ones as the end of the gap.
-    Raises ZoneNeeded.
+    Raises ZoneNeeded, but not of texts if `each_alone`.
     """
     if pa.types.is_timestamp(values.type):
         micros = _of_timestamps(values)
-        return micros if values.type.tz else _localise(micros, values, zone, row_zones)
+        return micros if values.type.tz else _require_zones(*_localise(micros, zone, row_zones), values)
+    result, unknown = _parse_texts(values, rules, zone, row_zones)
+    return result if each_alone else _require_zones(result, unknown, values)
+
+
+def _parse_texts(
+    values: pa.Array, rules: TimeRules, zone: str | None, row_zones: pa.Array | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Microseconds since 1970, and which of the values are times without a zone."""
     quick = _quickly(values) if rules.format is None else None
     if quick is not None:
-        return _micros(quick) if quick.type.tz else _localise(_micros(quick), values, zone, row_zones)
+        micros = _micros(quick)
+        return (micros, np.zeros(len(micros), dtype=bool)) if quick.type.tz else _localise(micros, zone, row_zones)
     if rules.format is None:
         values = pc.replace_substring_regex(values, NAMED_UTC, r"\1Z")
         values = pc.replace_substring_regex(values, BASIC, r"\1-\2-\3T\4:\5:\6\7")
@@ -68,11 +79,20 @@ def parse_times(values: pa.Array, rules: TimeRules, zone: str | None, row_zones:
     if rules.format is not None:
         without_zone = np.asarray(pc.is_valid(values)) & ~with_zone
     result[without_zone] = _pandas(values, without_zone, rules.format or "ISO8601")
+    unknown = np.zeros(len(values), dtype=bool)
     if "%z" not in (rules.format or ""):
-        naive = np.where(without_zone, result, MISSING)
-        result[without_zone] = _localise(naive, values, zone, row_zones)[without_zone]
+        local, unknown = _localise(np.where(without_zone, result, MISSING), zone, row_zones)
+        result[without_zone] = local[without_zone]
     numbers = _matches(values, NUMBER) & (result == MISSING)
     result[numbers] = _epoch(values, numbers, rules.unit)
+    return result, unknown
+
+
+def _require_zones(result: np.ndarray, unknown: np.ndarray, values: pa.Array) -> np.ndarray:
+    """The result. Raises ZoneNeeded unless most times have a zone."""
+    n_unknown = int(unknown.sum())
+    if n_unknown and n_unknown >= int((result != MISSING).sum()):
+        raise ZoneNeeded(str(values[int(np.argmax(unknown))].as_py()))
     return result
 
 
@@ -118,24 +138,21 @@ def _epoch(values: pa.Array, mask: np.ndarray, unit: str | None) -> np.ndarray:
     return result
 
 
-def _localise(naive: np.ndarray, values: pa.Array, zone: str | None, row_zones: pa.Array | None) -> np.ndarray:
-    """Microseconds of local clocks to microseconds in UTC."""
+def _localise(naive: np.ndarray, zone: str | None, row_zones: pa.Array | None) -> tuple[np.ndarray, np.ndarray]:
+    """Microseconds of local clocks to microseconds in UTC, and which of the clocks are of no known zone."""
     result = np.full(len(naive), MISSING, dtype=np.int64)
     zones = pa.nulls(len(naive), pa.string()) if row_zones is None else row_zones
     zones = zones if zone is None else pc.fill_null(zones, zone)
     there = naive != MISSING
-    unknown = there & np.asarray(pc.is_null(zones))
-    if unknown.any():
-        raise ZoneNeeded(str(values[int(np.argmax(unknown))].as_py()))
-    for name in pc.unique(zones.filter(pa.array(there))).to_pylist():
+    for name in pc.unique(zones.filter(pa.array(there)).drop_null()).to_pylist():
         info = zone_named(name)
         if info is None:
             continue
-        here = there & np.asarray(pc.equal(zones, name))
+        here = there & np.asarray(pc.fill_null(pc.equal(zones, name), False))
         local = pd.DatetimeIndex(naive[here].view("datetime64[us]"))
         aware = local.tz_localize(info, ambiguous=np.ones(len(local), dtype=bool), nonexistent="shift_forward")
         result[here] = aware.as_unit("us").asi8
-    return result
+    return result, there & np.asarray(pc.is_null(zones))
 
 
 def _micros(times: pa.Array) -> np.ndarray:

@@ -42,7 +42,7 @@ from irt_assets.responses.pulling.standing import (
     store,
 )
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database, one_value
+from resources.postgres.database import Database, advisory_lock, one_value
 from resources.postgres.own_log import require_response_log
 
 if TYPE_CHECKING:
@@ -237,6 +237,7 @@ class PullStaging(Staging):
     """`day`: also finds which answers of that day, which this source once brought, are not staged."""
 
     kind = "pull"
+    each_alone = True
 
     def __init__(self, connection: psycopg.Connection, number: int, day: str | None = None) -> None:
         super().__init__(connection)
@@ -267,6 +268,7 @@ def take_rows(
     staging: PullStaging | None = None,
 ) -> tuple[ImportReport, list[int]]:
     """Add rows to the log: the report, and the lines of those that would be refused again."""
+    advisory_lock(connection, "response_log", "import")  # keys and maximum scores stay as they are read
     report, lines = ImportReport(), list[int]()
 
     def refuse(refused: Iterable[Sequence[Any]]) -> None:

@@ -1,0 +1,219 @@
+"""A key or a maximum score changes beside a post, a pull or an import: no answer keeps the grade of the former one.
+
+Each test stops one of the two where it has read or written and has not committed, and lets the other go on until it is
+done or waits for a lock.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irt_assets.responses import corrections
+from irt_assets.responses.corrections import Answers, rescore, withdraw
+from irt_assets.responses.importing.bank import import_questions
+from irt_assets.responses.importing.load import import_attempts
+from irt_assets.responses.importing.posted import Post, take_post
+from irt_assets.responses.importing.staging import Staging
+from irt_assets.responses.pulling import pull as pulling
+from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres.database import Database
+from resources.settings import Settings
+from tests.helpers.pulled import Company, pull
+from tests.helpers.rooms import rows, run_sql
+from tests.testbed.partitions import ensure_month_partitions
+from tests.testbed.stack_harness import wait_for
+
+AT = datetime(2026, 6, 3, tzinfo=UTC)
+FIRST_MONTH = "2026-06"
+WAITS = """SELECT FROM pg_locks JOIN pg_database d ON d.oid = database
+           WHERE NOT granted AND datname = current_database()"""
+BY = {"by": "Ann", "reason": "the key was wrong"}
+
+
+def attempt(number: int, **fields: Any) -> dict[str, Any]:
+    return {"attempt_id": f"a{number}", "user_id": "u", "item_id": "q", "completed_at": AT.isoformat()} | fields
+
+
+@pytest.fixture
+def log(database: Database) -> Database:
+    """An item with a key, and one with a maximum score; an answer to each."""
+    run_sql(
+        database,
+        """INSERT INTO question (item_id, meta) VALUES ('q', '{"key": "A"}'), ('s', '{"irt": {"max_score": 2}}')""",
+    )
+    with database.connect() as connection:
+        ensure_month_partitions(connection, FIRST_MONTH, FIRST_MONTH)
+    post(database, attempt(1, response="A", correct=None), attempt(2, response="B", correct=None))
+    post(database, attempt(3, item_id="s", score=2))
+    return database
+
+
+@pytest.fixture
+def beside() -> Iterator[Callable[..., Future[Any]]]:
+    """`beside(database, function, *arguments)` runs it in another thread until it is done or waits for a lock."""
+    with ThreadPoolExecutor(1) as pool:
+
+        def start(database: Database, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+            begun = pool.submit(function, *arguments)
+            wait_for("an end or a lock", lambda: begun.done() or bool(rows(database, WAITS)), pause=0.01)
+            return begun
+
+        yield start
+
+
+def post(database: Database, *attempts: dict[str, Any]) -> list[str]:
+    with database.connect() as connection:
+        return take(connection, *attempts)
+
+
+def take(connection: Any, *attempts: dict[str, Any]) -> list[str]:
+    body = json.dumps(attempts).encode()
+    done = take_post(connection, Post("test", body, lines=False), first_month=FIRST_MONTH)
+    return [one.get("reason") or one["result"] for one in done.results]
+
+
+def to_key_b(database: Database) -> None:
+    rescore(database, Answers(item_id="q"), "B", **BY)
+
+
+def written(folder: Path, text: str, name: str = "bank.csv") -> Path:
+    (folder / name).write_text(text, "utf-8")
+    return folder / name
+
+
+def grades(database: Database) -> dict[str, bool]:
+    return dict(rows(database, "SELECT attempt_id, correct FROM response_log ORDER BY 1"))  # type: ignore[arg-type]
+
+
+def test_answers_of_a_post_that_has_not_committed_are_scored_again(log: Database, beside: Any) -> None:
+    with log.connect() as connection:
+        assert take(connection, attempt(4, response="A", correct=None)) == ["accepted"]
+        changing = beside(log, to_key_b, log)
+    changing.result()
+    assert grades(log) == {"a1": False, "a2": True, "a3": True, "a4": False}
+
+
+def test_a_post_is_graded_by_the_key_of_a_change_that_has_not_committed(
+    log: Database, beside: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual, posts = corrections._concerned, []
+
+    def concerned(connection: Any) -> Any:
+        posts.append(beside(log, post, log, attempt(4, response="A", correct=None)))
+        return usual(connection)
+
+    monkeypatch.setattr(corrections, "_concerned", concerned)
+    to_key_b(log)
+    assert posts[0].result() == ["accepted"]
+    assert grades(log)["a4"] is False
+
+
+def test_full_credit_of_a_post_that_has_not_committed_follows_the_bank(
+    log: Database, beside: Any, tmp_path: Path
+) -> None:
+    bank = written(tmp_path, "item_id,max_score\ns,3\n")
+    with log.connect() as connection:
+        take(connection, attempt(4, item_id="s", score=2))
+        changing = beside(log, import_questions, log, bank)
+    changing.result()
+    assert (grades(log)["a3"], grades(log)["a4"]) == (False, False)
+
+
+@pytest.mark.parametrize("accepted", [1, 0])
+def test_full_credit_of_a_post_that_has_not_committed_follows_the_maximum_score_of_an_import(
+    log: Database, beside: Any, tmp_path: Path, accepted: int
+) -> None:
+    post(log, attempt(4, item_id="new", correct=None, score=1))
+    given = attempt(6, item_id="new", correct=None, score=3, completed_at="2026-06-04T00:00:00Z")
+    if not accepted:
+        given = attempt(4, item_id="new", correct=None, score=2)
+    file = written(tmp_path, json.dumps(given) + "\n", "log.jsonl")
+
+    def importing() -> Any:
+        return import_attempts(log, [file], first_month=FIRST_MONTH, max_scores=["new=3"])
+
+    with log.connect() as connection:
+        take(connection, attempt(5, item_id="new", correct=None, score=1))
+        importing_it = beside(log, importing)
+    assert importing_it.result().accepted == accepted
+    assert (grades(log)["a4"], grades(log)["a5"]) == (False, False)
+
+
+def test_an_import_whose_maximum_scores_change_meanwhile_stores_nothing(
+    log: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bank, usual = written(tmp_path, "item_id,max_score\ns,3\n"), Staging.lock
+
+    def lock(staging: Staging) -> None:
+        import_questions(log, bank)
+        usual(staging)
+
+    file = written(tmp_path, json.dumps(attempt(4, item_id="s", score=2)) + "\n", "log.jsonl")
+    monkeypatch.setattr(Staging, "lock", lock)
+    with pytest.raises(TransientFailure, match="the maximum score of item s was changed while its answers were read"):
+        import_attempts(log, [file], first_month=FIRST_MONTH)
+    monkeypatch.setattr(Staging, "lock", usual)
+    assert grades(log).keys() == {"a1", "a2", "a3"}
+    assert import_attempts(log, [file], first_month=FIRST_MONTH).accepted == 1
+    assert grades(log)["a4"] is False
+
+
+def test_an_import_by_a_key_that_changes_meanwhile_stores_nothing(
+    log: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usual = Staging.lock
+
+    def lock(staging: Staging) -> None:
+        to_key_b(log)
+        usual(staging)
+
+    monkeypatch.setattr(Staging, "lock", lock)
+    matrix, key = written(tmp_path, "user_id,q\nv,A\n", "matrix.csv"), written(tmp_path, "item,key\nq,A\n", "key.csv")
+    with pytest.raises(PermanentFailure, match="item q: its record says key B, and this import key A"):
+        import_attempts(log, [matrix], first_month=FIRST_MONTH, mapping="wide", at=AT.date(), key=key)
+    assert grades(log).keys() == {"a1", "a2", "a3"}
+
+
+def test_pulled_answers_are_graded_by_the_key_that_changes_meanwhile(
+    log: Database, settings: Settings, beside: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = Company(log.url, tmp_path / "sources.yaml")
+    company.run(
+        "CREATE SCHEMA company",
+        "CREATE TABLE company.answers (id bigint, learner text, question text, answered timestamptz, choice text)",
+        f"INSERT INTO company.answers VALUES (4, 'u4', 'q', '{AT}', 'A')",
+    )
+    columns = {"attempt_id": "id", "user_id": "learner", "item_id": "question", "completed_at": "answered"}
+    lms = company.write_file(
+        settings,
+        table="company.answers",
+        mapping={"columns": columns | {"response": "choice"}, "constants": {"correct": ""}},
+        cursor={"column": "answered", "key": "id"},
+    )
+    usual, changes = pulling.recorded_rules, []
+
+    def recorded_rules(connection: Any) -> Any:
+        found = usual(connection).fetchall()
+        if not changes:
+            changes.append(beside(log, to_key_b, log))
+        return found
+
+    monkeypatch.setattr(pulling, "recorded_rules", recorded_rules)
+    assert pull(log, lms).accepted == 1
+    changes[0].result()
+    assert grades(log)["4"] is False
+
+
+def test_a_correction_that_has_not_committed_is_withdrawn_with_its_answer(log: Database, beside: Any) -> None:
+    with log.connect() as connection:
+        take(connection, attempt(1, response="B", correct=None, revision=1))
+        withdrawing = beside(log, lambda: withdraw(log, Answers(item_id="q"), **BY))
+    assert withdrawing.result().answers == 2
+    assert grades(log).keys() == {"a3"}
