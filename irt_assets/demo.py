@@ -65,7 +65,8 @@ FOREIGN_DATA = (
 )
 NEXT_STEPS = """
 what to do next, in the same IRT_HOME:
-  look at the window's fit, and at every item: the dashboard, which `irt demo --data LOG` serves without --no-serve
+  read the window's report: irt report drift --month {last} --out reports
+  look at every item: the dashboard, which `irt demo --data LOG` serves without --no-serve
   take the values: irt export parameters --to csv
 drift is what has changed since the window, so it begins after it, in {month}; once that month is over:
   add its answers: irt import attempts FILE
@@ -409,8 +410,14 @@ def own_log(
             outcome = run_month(instance, settings, last_month, ("scored_responses", "abilities"))
             if not outcome.success:
                 raise PermanentFailure(outcome.why)
-        _say_abilities(database, last_month, say)
-    say(NEXT_STEPS.format(month=month_of(window[1])))
+            _say_abilities(database, last_month, say)
+            say("looking for DIF, and writing the report of the window …")
+            jobs = Jobs(instance, settings, say, again=True)
+            for job in (DRIFT_JOB, DRIFT_REPORT_JOB):
+                jobs.run(job, last_month)
+        for url in drift_month.kept(database, last_month):
+            say(f"  {url}")
+    say(NEXT_STEPS.format(month=month_of(window[1]), last=last_month))
     return settings
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.common.partitions import Month
+from irt_assets.common.wording import natural_order
 from irt_assets.decisions.origin_sources import (
     FittedWindow,
     OriginAnchors,
@@ -238,6 +239,11 @@ class OriginRead:
     left_out: dict[str, str]
 
     @property
+    def published(self) -> list[str]:
+        """The items that it published."""
+        return [item for item in self.fit.items if item not in self.left_out]
+
+    @property
     def in_words(self) -> list[str]:
         """What its answers say of the model, a sentence on each statistic."""
         spec = self.fit.model_spec
@@ -260,4 +266,4 @@ def left_out_of(fit: fits.LinkedFit, rules: Rules) -> dict[str, str]:
     problems = {item: "; ".join(gates.item_problems(fitted, rules)) for item, fitted in fit.items.items()}
     least, few = rules.eligibility.min_fitted_responses, fit.model_spec.left_out
     problems |= {item: f"{n} responses are fewer than {least}" for item, n in few.items()}
-    return {item: why for item, why in problems.items() if why}
+    return {item: problems[item] for item in sorted(problems, key=natural_order) if problems[item]}
