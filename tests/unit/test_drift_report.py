@@ -259,7 +259,10 @@ def linked(month: str, intercept: float, **changes: Any) -> Linked:
             linked("2026-10", 0.4),
             "The anchors agree with each other, so the learners are the cause: their mean ability differs.",
         ),
-        (linked("2026-10", 0.4, share_kept=0.6), "Anchors that moved against the others may be the cause: decide on them first."),
+        (
+            linked("2026-10", 0.4, share_kept=0.6),
+            "Anchors that moved against the others may be the cause: decide on them first.",
+        ),
         (linked("2026-10", 0.1, slope=1.5), "The slope jumped from 1.05 in 2026-09 to 1.50, 10.6 standard errors."),
     ],
 )
