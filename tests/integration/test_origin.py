@@ -314,6 +314,19 @@ def test_an_item_without_slope_in_an_origin_window_has_its_key_questioned(
     assert "hardly rise with ability (a = " in proposed.reason
 
 
+def test_window_too_small_for_a_3pl_names_a_command_that_takes_a_smaller_minimum(
+    answered: Database, store: ObjectStore
+) -> None:
+    window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), store)
+    with pytest.raises(PermanentFailure) as refused:
+        initialise(answered, SCALE, first_month=FIRST, model="3pl", window=window)
+    assert (
+        "at most 400 responses each, and 1000 are needed (min_responses_3pl). `irt scale init --scale default "
+        "--origin 2026-01-01:2026-02-01 --model 3pl --set min_responses_3pl=N` asks for fewer"
+    ) in str(refused.value)
+    assert "take the model 2pl" in str(refused.value)
+
+
 class WatchfulEngine(EmEngine):
     """Sees, while it fits, who holds a transaction open; and does something in the meantime."""
 
