@@ -67,7 +67,7 @@ CELLS = {
     "covariates": (
         "sex,age,q1,q2\nmale,31,2,0\nfemale,40,1,1\n",
         "2",
-        r"item sex: score 'male'.*item age: score '31'.* Groups of persons go into a table person,group for `--groups`$",
+        r"item sex: score 'male'.*item age: score '31'.* Groups of persons go into a table person,group for",
     ),
     "both": ("sex,q1\nm,2\nf,0\n", "", r"`--max-score 2` if cells .*; groups of persons go into"),
     "one wrong cell": ("q1,q2\n1,0\nx,1\n", "", r"line 3, item q1: score 'x'.* A file of answers is a matrix"),
