@@ -3,6 +3,7 @@
 #   make demo SERVE=0         the same without the UI; exit 0 only if every month is in the state it should be in
 #   make demo DATA=log.csv    your own log, as one window; MAPPING=…, ZONE=Asia/Seoul, AT=2026-09-01 where it needs them, MODEL=3pl
 #   make test                 lint, types, layers, then the tests; CI=1 what CI runs, ALL=1 everything, which takes hours
+#   .venv/bin/irt demo --data log.csv --key key.csv    the same for a test with options; for points, a mapping names max_score
 #   make venv                 only the environment; the command line is then .venv/bin/irt
 #   make wheelhouse           dist/wheelhouse: everything to install services of systemd from (docs/how-to/deploy-systemd.md)
 #   make images               the images irt-assets and r-irt-plumber, and dist/*.cdx.json, what is in them (docs/how-to/deploy-images.md)

@@ -17,11 +17,11 @@ import numpy as np
 import psycopg
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
-from irt_assets.common.job_names import KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
+from irt_assets.common.job_names import INVARIANTS_JOB, KPI_JOB, MONTHLY_JOB, NIGHTLY_JOB, same_job
 from irt_assets.common.partitions import DAYS, WEEKS, Month, month_of
 from irt_assets.common.retries import says_held
 from irt_assets.common.run_progress import RANGE_TAGS
-from irt_assets.common.wording import some_of
+from irt_assets.common.wording import counted, some_of
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.drift.assets import DRIFT_JOB
@@ -30,6 +30,8 @@ from irt_assets.gates.evidence import MonthFile, load_evidence
 from irt_assets.gates.linking_gates import anchors_agree
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.gates.month_status import month_states
+from irt_assets.invariants.open_violations import last_evaluated
+from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.psychometrics.core.design import Component, components
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
@@ -52,7 +54,7 @@ from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.failures import PermanentFailure
 from resources.files.object_store import object_store
-from resources.postgres.database import Database, first_column
+from resources.postgres.database import Database, first_column, one_value
 from resources.postgres.schema import upgrade
 from resources.settings import Settings, get_settings, write_env_file
 
@@ -65,7 +67,8 @@ FOREIGN_DATA = (
 )
 NEXT_STEPS = """
 what to do next, in the same IRT_HOME:
-  look at the window's fit, and at every item: the dashboard, which `irt demo --data LOG` serves without --no-serve
+  read the window's report: irt report drift --month {last} --out reports
+  look at every item: the dashboard, which `irt demo --data LOG` serves without --no-serve
   take the values: irt export parameters --to csv
 drift is what has changed since the window, so it begins after it, in {month}; once that month is over:
   add its answers: irt import attempts FILE
@@ -231,9 +234,18 @@ def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
     (yesterday,), weeks = DAYS.back(now, 1), [*WEEKS.back(now, 1), WEEKS.key_of(now)]
     asked = [("aggregate_features_daily", DAYS.key_of(Month(settings.irt_first_month).start), yesterday)]
     asked += [(KPI_JOB, week, "") for week in weeks]
-    asked += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", "invariants")]
+    asked += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", INVARIANTS_JOB)]
     for job, first, last in asked:
-        jobs.run(job, first, last)
+        made_since = job == INVARIANTS_JOB and _made_since_evaluation(Database(settings))
+        (replace(jobs, again=True) if made_since else jobs).run(job, first, last)
+
+
+def _made_since_evaluation(database: Database) -> bool:
+    """Whether a month was published or held after the invariants were last evaluated."""
+    with database.connect() as connection:
+        evaluated = last_evaluated(connection)
+        settled = one_value(connection, "SELECT max(settled_at) FROM publication_step")
+    return bool(evaluated and settled and settled > evaluated)
 
 
 def write_learner_reports(database: Database, settings: Settings, now: datetime, say: Say) -> None:
@@ -268,12 +280,22 @@ def compare(database: Database, truth: dict[str, Any], months: list[str], states
     with database.connect() as connection:
         flags = {month: _flags(connection, month) for month in months}
         findings = [_finding(connection, fault, states, flags) for fault in truth["faults"]]
+        dropped = {month: _dropped_by(connection, month) for month in months}
     findings.append(_false_alarms(truth, flags))
     bad = {m for f in truth["faults"] if f["kind"] == "anchors_moved" for m in f["months"]}
     for state in states:
         wanted = State.RED if state.month in bad else State.GREEN
-        findings.append(Finding(f"state of {state.month}", f"{wanted}", f"{state.state}", state.state is wanted))
+        found, as_expected = f"{state.state}", state.state is wanted
+        if not as_expected and state.month in bad and dropped[state.month]:
+            found, as_expected = f"{found}: {dropped[state.month]}", True
+        findings.append(Finding(f"state of {state.month}", f"{wanted}", found, as_expected))
     return findings
+
+
+def _dropped_by(connection: psycopg.Connection, month: str) -> str:
+    """Who dropped anchors from the month on; empty if nobody did."""
+    dropped = [one for one in newest_decisions(connection, month=month) if one.what == "drop_anchor"]
+    return f"{dropped[0].by} dropped {counted(len({one.item_id for one in dropped}), 'anchor')}" if dropped else ""
 
 
 def _flags(connection: psycopg.Connection, month: str) -> dict[str, tuple[Flag, ...]]:
@@ -308,12 +330,14 @@ def _finding(
         found = f"flagged as {kind} in {len(rightly)} of {len(judged)} green months"
         return Finding(kind, planted, found + (f", as {', '.join(others)} too" if others else ""), rightly == judged)
     if kind == "anchors_moved":
+        state = next(s.state for s in states if s.month == active[0])
+        if decided := _dropped_by(connection, active[0]):
+            return Finding("anchors moved", planted, f"{decided}; month is {state}", as_expected=True)
         scale = next(iter(read_scales(connection, Month(active[0]).start).values()))
         evidence = load_evidence(connection, MonthFile.unread(connection, active[0]), active[0], scale)
         constants = anchors_agree(evidence).details
         named = {*constants.get("anchors_dropped", ()), *constants.get("suspects", ())}
         right = len(named & set(items))
-        state = next(s.state for s in states if s.month == active[0])
         found = f"{right} of {len(items)} named, {len(named) - right} others; month is {state}"
         return Finding("anchors moved", planted, found, state is State.RED and right >= SHARE_NAMED * len(items))
     wanted = Flag.NEGATIVE_DISCRIMINATION if kind == "wrong_key" else Flag.ALL_CORRECT
@@ -409,8 +433,14 @@ def own_log(
             outcome = run_month(instance, settings, last_month, ("scored_responses", "abilities"))
             if not outcome.success:
                 raise PermanentFailure(outcome.why)
-        _say_abilities(database, last_month, say)
-    say(NEXT_STEPS.format(month=month_of(window[1])))
+            _say_abilities(database, last_month, say)
+            say("looking for DIF, and writing the report of the window …")
+            jobs = Jobs(instance, settings, say, again=True)
+            for job in (DRIFT_JOB, DRIFT_REPORT_JOB):
+                jobs.run(job, last_month)
+        for url in drift_month.kept(database, last_month):
+            say(f"  {url}")
+    say(NEXT_STEPS.format(month=month_of(window[1]), last=last_month))
     return settings
 
 

@@ -18,7 +18,13 @@ from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.decisions.proposals import waiting_proposals
 from irt_assets.gates.month_judged import MonthState
 from irt_assets.gates.month_status import month_states
-from irt_assets.invariants.open_violations import LastBackup, OpenViolation, last_backup, open_violations
+from irt_assets.invariants.open_violations import (
+    LastBackup,
+    OpenViolation,
+    last_backup,
+    last_evaluated,
+    open_violations,
+)
 from irt_assets.responses.importing.arrivals import SourceState, source_states
 from irt_assets.responses.importing.silence import Silence, silent_sources
 from irt_assets.responses.pulling.standing import pulls_in_words
@@ -88,10 +94,16 @@ class OnSpark:
 
 @dataclass(frozen=True)
 class Overview:
-    """`daemon_seen`: the daemon's oldest heartbeat that counts, if it ever ran. `waiting`: what needs a decision,
-    `waiting_by_month`: how many; a recalibration's count under its last month. `last_backup`: None where none was ever
-    made. `on_spark`: None where neither Spark nor a lake is set. `intake`: sources of answers, `silent`: those
-    silent for too long, `pulls`: how those that are pulled stand."""
+    """Everything as it is now.
+
+    Attributes:
+        evaluated_at: when the invariants were last evaluated.
+        daemon_seen: the daemon's oldest heartbeat that counts, if it ever ran.
+        waiting: what needs a decision; `waiting_by_month`: how many; a recalibration's count under its last month.
+        last_backup: None if none was ever made.
+        on_spark: None if neither Spark nor a lake is set.
+        intake: sources of answers; `silent`: those silent for too long; `pulls`: the state of those that are pulled.
+    """
 
     now: datetime
     daemon_alive: bool
@@ -108,6 +120,7 @@ class Overview:
     intake: list[SourceState] = field(default_factory=list)
     silent: list[Silence] = field(default_factory=list)
     pulls: list[str] = field(default_factory=list)
+    evaluated_at: datetime | None = None
 
 
 def collect_overview(
@@ -118,7 +131,7 @@ def collect_overview(
     alive, seen = daemon_state(instance)
     months = months_between(settings.irt_first_month, last_complete_month(now))
     with database.connect() as connection:
-        violations = list(open_violations(connection))
+        violations, evaluated = list(open_violations(connection)), last_evaluated(connection)
         open_alerts = records(
             connection,
             OpenAlert,
@@ -150,6 +163,7 @@ def collect_overview(
         intake=intake,
         silent=[one for one in silences.values() if one is not None],
         pulls=pulls,
+        evaluated_at=evaluated,
     )
 
 

@@ -22,8 +22,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from resources.addresses import Names, parse_address, parse_origin, split_url
 from resources.failures import PermanentFailure
 
-MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
-SchemaName = Annotated[str, Field(pattern="^[a-z_][a-z0-9_]{0,62}$")]
 OWNER_ALONE = 0o700
 RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "upkeep", "other")
 """Kinds of runs by the tag irt/kind; `other` are untagged: assets that somebody chose, or automation."""
@@ -71,6 +69,10 @@ def _is_run_size(entry: str) -> bool:
     return bool(found and found["kind"] in RUN_KINDS)
 
 
+MONTH = _such(re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])").fullmatch, "not a month: write one such as 2026-07")
+SCHEMA_NAME = _such(
+    re.compile("[a-z_][a-z0-9_]{0,62}").fullmatch, "not a name of a schema: write small letters, digits and _ alone"
+)
 TIME_ZONE = _such(lambda zone: zone in time_zones(), "not a time zone: write a name such as Europe/Berlin")
 ADDRESS = _such(split_url, "")
 """`split_url` says itself what it takes."""
@@ -140,10 +142,12 @@ class Settings(BaseSettings):
     pguser: str | None = Field(None, description="PostgreSQL user, with PGHOST; unset: this process's user")
     pgpassword: SecretStr | None = Field(None, description="PostgreSQL password, with PGHOST")
     pgdatabase: str | None = Field(None, description="PostgreSQL database, with PGHOST; unset: PGUSER")
-    irt_db_schema: SchemaName | None = Field(
+    irt_db_schema: Annotated[str | None, SCHEMA_NAME] = Field(
         None, description="schema of our tables; unset: the one that has them; for new ones public if empty, else irt"
     )
-    irt_dagster_schema: SchemaName = Field("dagster", description="schema of Dagster's tables, in the same database")
+    irt_dagster_schema: Annotated[str, SCHEMA_NAME] = Field(
+        "dagster", description="schema of Dagster's tables, in the same database"
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="lowest level that is logged")
     log_format: Literal["text", "json"] | None = Field(
         None, description="format of the log; unset: text on a terminal, else json"
@@ -153,9 +157,7 @@ class Settings(BaseSettings):
         None, description="encryption at rest that is asked of the bucket; unset: what the bucket does by itself"
     )
     s3_sse_kms_key_id: str | None = Field(None, description="the key of aws:kms; unset: the account's own for S3")
-    irt_first_month: Annotated[str, Field(pattern=MONTH_PATTERN)] = Field(
-        "2025-01", description="first month of the partitions, e.g. 2026-07"
-    )
+    irt_first_month: Annotated[str, MONTH] = Field("2025-01", description="first month of the partitions, e.g. 2026-07")
     irt_time_zone: Annotated[str, TIME_ZONE] = Field(
         "UTC", description="time zone of displays; partitions are always UTC"
     )
@@ -494,7 +496,8 @@ def get_settings() -> Settings:
 
 def _fault(problem: ErrorDetails) -> str:
     name = ".".join(str(part) for part in problem["loc"]).upper()
-    return f"setting {name}: {problem['msg']}" if name else problem["msg"].removeprefix("Value error, ")
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"setting {name}: {said}" if name else said
 
 
 def private_home(settings: Settings) -> Path:

@@ -22,12 +22,14 @@ from irt_assets.responses.scales import Scale
 class LinkResult:
     """A fit on the bank's scale, or the reason why it is not there.
 
-    disagreement: why its anchors do not carry it, as the rules of the scale judge them; empty where they do.
+    disagreement: why its anchors do not carry it, as the rules of the scale judge them; empty if they do.
+    used_agree: whether the anchors used agree with each other, even if they are too few.
     """
 
     anchors: AnchorSet | None
     linking: Linking | None = None
     disagreement: str = ""
+    used_agree: bool = True
     linked: Calibration | None = None
     error: PsychometricsError | None = None
 
@@ -52,5 +54,6 @@ def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet) -> LinkResu
         linking = link(raw, anchors, rules=scale.rules)
     except LinkingError as error:
         return LinkResult(anchors, error=error)
-    disagreement = LinkingConstants.of(linking).disagreement(scale.rules.publication)
-    return LinkResult(anchors, linking, disagreement, transform(raw, linking))
+    constants, limits = LinkingConstants.of(linking), scale.rules.publication
+    used_agree = not constants.used_disagree(limits)
+    return LinkResult(anchors, linking, constants.disagreement(limits), used_agree, transform(raw, linking))

@@ -157,7 +157,7 @@ def ability_histogram(theta: Floats, se: Floats) -> Picture:
 def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, agree: bool) -> Picture:
     """The anchors' parameters in the anchor set against this fit's, after linking; on the line nothing changed.
 
-    `new` is the fit before linking; `agree`: whether the anchors in use do. Dropped anchors are orange crosses, those
+    `new` is the fit before linking; `agree`: whether the anchors used agree. Dropped anchors are orange crosses, those
     off the line with their names; anchors in use that moved against the others are orange triangles, named next to the
     parameter that moved.
     """
@@ -190,7 +190,7 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
         + (f", {dropped} left out (orange crosses)" if dropped > 0 else "")
         + (f", {kinds.count('moved')} moved (orange triangles)" if "moved" in kinds else "")
         + (f", {unseen} without estimate" if unseen else "")
-        + f"; they {'agree' if agree else 'DISAGREE'} (Q = {linking.q:.0f}, df {linking.q_df}, "
+        + f"; those used {'agree' if agree else 'DISAGREE'} (Q = {linking.q:.0f}, df {linking.q_df}, "
         f"p = {chance(linking.q_p)}, τ {linking.tau:.2f})\n"
         f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ±"
         f" {linking.intercept_se:.3f} (standard errors), {linking.method}",

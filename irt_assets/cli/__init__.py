@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 it ran and the answer is “no” (a month is not green, s
 
 import atexit
 import gc
+import re
 import signal
 import sys
 import traceback
@@ -111,6 +112,10 @@ NOUNS = {
 """Commands as `irt --help` lists them, under its headings."""
 
 
+_UsageError: Any = typer.BadParameter.__base__
+"""A wrong command line; its module differs between releases of Typer."""
+
+
 class _Irt(TyperGroup):
     """`irt`, with its nouns."""
 
@@ -124,6 +129,36 @@ class _Irt(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         name, command, rest = super().resolve_command(ctx, args)
         return name, command.command() if isinstance(command, Noun) else command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _UsageError as error:
+            error.message += _way_out(error)
+            raise
+
+
+SERVERS = ("webserver", "daemon", "code-server", "theta-api", "jwt-verifier", "exporter", "dashboard")
+"""What `irt run` starts."""
+_WORD = re.compile(r"No such command '(.*?)'|unexpected extra argument\S* \((.*)\)")
+_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
+
+
+def _way_out(error: Any) -> str:
+    """What to type in place of a word that is no command, or that the command does not take."""
+    found, within = _WORD.search(error.message), error.ctx
+    if found is None or within is None:
+        return ""
+    word, group = found[1] or found[2], within.command
+    if _MONTH.fullmatch(word) and within.command_path.endswith((" report", " status")):
+        return f" For one month: irt report drift --month {word}"
+    if not isinstance(group, TyperGroup):
+        return ""
+    if word in SERVERS:
+        return f" A server is started with irt run {word}" + ", or with --demo on this machine" * (word == "dashboard")
+    more = " irt status names the scales, and docs/how-to/scales.md says what can be set of one."
+    listing = "" if isinstance(group, _Irt) else f" There are: {', '.join(sorted(group.commands))}."
+    return listing + more * (within.command_path.endswith(" scale") and word in ("list", "show"))
 
 
 app = typer.Typer(

@@ -3,6 +3,7 @@
 What does not belong here: sentences about a month or an item, and how a report writes its numbers.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
@@ -58,6 +59,12 @@ def span(first: str, last: str) -> str:
 def shortened(text: str, most: int = 60) -> str:
     """The first `most` characters: an id may be of any length."""
     return text if len(text) <= most else f"{text[:most]}…"
+
+
+def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
+    """Sort key by which item_2 comes before item_10."""
+    parts = re.split(r"([0-9]+)", name)
+    return tuple(int(part[:4000]) if k % 2 else part for k, part in enumerate(parts)), name
 
 
 def with_capital(text: str) -> str:

@@ -5,13 +5,14 @@ declared its origin (see `origin_sources`). Both publish their values with the r
 """
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import psycopg
 
 from irt_assets.common.partitions import Month
+from irt_assets.common.wording import natural_order
 from irt_assets.decisions.origin_sources import (
     FittedWindow,
     OriginAnchors,
@@ -162,8 +163,8 @@ def _window_anchors(
     if len(found.anchors) < rules.publication.min_anchors:
         raise PermanentFailure(
             f"the origin window of scale {scale_id} leaves {len(found.anchors)} anchors, and no month could be linked "
-            f"to fewer than {rules.publication.min_anchors} (min_anchors): name a window with more answers (--origin), "
-            "or another rule (--set …); left out are "
+            f"to fewer than {rules.publication.min_anchors} (min_anchors): `irt scale init --scale {scale_id}` takes a "
+            "window with more answers (--origin FROM:TO), or another rule (--set …); left out are "
             + "; ".join(f"{item}: {why}" for item, why in found.left_out.items())[:1000]
         )
     topics: Topics = dict(
@@ -216,10 +217,13 @@ def write_origin_fit(
         first = next((f": {item}: {why}" for item, why in left_out.items()), "")
         most = max((item.n for item in linked.items.values()), default=0)
         needed = max(map(rules.eligibility.min_published_responses, fitted.calibration.models))
+        three_parameters = rules.eligibility.min_responses_3pl
         rule = "min_responses" if needed == rules.eligibility.min_responses else "min_responses_3pl"
+        instead = ". Or take the model 2pl, and accept that learners guess" if needed == three_parameters else ""
         most_text = (
-            f". They have at most {most} responses each, and {needed} are needed ({rule}): `--set {rule}=N` asks for "
-            "fewer, and values are less certain"
+            f". They have at most {most} responses each, and {needed} are needed ({rule}). "
+            f"`irt scale init --scale {scale_id} --origin {_days(window)} --model {fitted.calibration.model} "
+            f"--set {rule}=N` asks for fewer, and values are less certain{instead}"
             if most < needed
             else ""
         )
@@ -229,6 +233,13 @@ def write_origin_fit(
     return OriginAnchors(anchors=usable, left_out=left_out, fit_id=fit_id)
 
 
+def _days(window: tuple[datetime, datetime]) -> str:
+    """The window as `irt scale init --origin` names it."""
+    start, end = window
+    after = end + timedelta(days=1) - timedelta(microseconds=1)  # days are whole
+    return f"{start:%Y-%m-%d}:{after:%Y-%m-%d}"
+
+
 @dataclass(frozen=True)
 class OriginRead:
     """The fit of an origin window as it is stored; `left_out`: the items that it did not publish, with the reasons."""
@@ -236,6 +247,11 @@ class OriginRead:
     window: OriginFit
     fit: fits.LinkedFit
     left_out: dict[str, str]
+
+    @property
+    def published(self) -> list[str]:
+        """The items that it published."""
+        return [item for item in self.fit.items if item not in self.left_out]
 
     @property
     def in_words(self) -> list[str]:
@@ -260,4 +276,4 @@ def left_out_of(fit: fits.LinkedFit, rules: Rules) -> dict[str, str]:
     problems = {item: "; ".join(gates.item_problems(fitted, rules)) for item, fitted in fit.items.items()}
     least, few = rules.eligibility.min_fitted_responses, fit.model_spec.left_out
     problems |= {item: f"{n} responses are fewer than {least}" for item, n in few.items()}
-    return {item: why for item, why in problems.items() if why}
+    return {item: problems[item] for item in sorted(problems, key=natural_order) if problems[item]}

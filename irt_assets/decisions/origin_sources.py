@@ -205,7 +205,7 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
             raise PermanentFailure(
                 f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has no scored response on scale "
                 f"{scale_id} ({reasons}), so it cannot be its origin.{few if most else ''} Name another window "
-                "(--origin), or a smaller minimum (--set min_responses=…)"
+                "(`irt scale init --origin`), or a smaller minimum (`irt scale init --set min_responses=…`)"
             )
     uri, digest = store_attempts(window.store, f"origin/{key_part(scale_id)}", judged.table)
     table = judged.table.select(with_scores_of(judged.table.column_names, CALIBRATION_COLUMNS))
@@ -247,7 +247,8 @@ def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, cou
         if not verdict.passed:
             raise PermanentFailure(
                 f"the window {name} cannot be the origin of scale {scale.scale_id}, whose months would be held for as "
-                f"much ({judge.__name__}): {verdict.why}. Name another window (--origin), or another rule (--set …)"
+                f"much ({judge.__name__}): {verdict.why}. Name another window (`irt scale init --origin`), "
+                "or another rule (`irt scale init --set`)"
             )
 
 

@@ -147,7 +147,7 @@ def recalibrate(
         raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
     if placed.disagreement:
         diagnosis = placed.linking.diagnosis or "which of them moved is unknown"
-        raise PermanentFailure(f"the anchors of {window} disagree: {placed.disagreement}; {diagnosis}")
+        raise PermanentFailure(f"the anchors do not carry {window}: {placed.disagreement}; {diagnosis}")
     with database.connect() as connection:
         advisory_lock(connection, "ledger", scale_id)
         basis.require_same(_read_basis(connection, scale_id, months), window)

@@ -19,6 +19,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.ledger.cited_fits import fitted_of
 from irt_assets.ledger.encoding import finite
 from irt_assets.ledger.fits import linked_fit
+from irt_assets.ledger.origin_fit import origin_over
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.errors import BreakdownError, Refused, breakdowns_explained
 from irt_assets.psychometrics.core.item_models import item_model
@@ -121,14 +122,18 @@ def _compared(attribute: str, answers: Answers | Refused, groups: Sequence[str |
 def answers_of(
     connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, files: dict[str, pa.Table]
 ) -> Answers | Refused:
-    """What the month's linked fit by the scale's own engine was made from, or why there is nothing to compare.
+    """What the month's linked fit by the scale's own engine was made from, or why there is nothing to compare. For a
+    month of the origin window without a fit of its own, it is the window's fit.
 
     `files`: snapshots that were read already, by their hash; what is read is added.
     """
     fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
+    snapshot = snapshot_of(connection, month, fit.snapshot_hash) if fit else None
+    if fit is None and (origin := origin_over(connection, scale.scale_id, *Month(month).bounds)):
+        snapshot = origin.snapshot
+        fit = linked_fit(connection, scale.scale_id, "origin", origin.window_start, origin.engine)
     if fit is None or not fit.converged:
         return Refused(f"{month} has no converged fit that was linked to the anchors")
-    snapshot = snapshot_of(connection, month, fit.snapshot_hash)
     if snapshot is None:
         return Refused(f"the answers that the fit of {month} was made from are no longer kept: materialise it again")
     most = database_settings(connection).most_for_run

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from irt_assets.common.wording import with_capital
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import MAX_SCORE
 from irt_assets.responses.importing.cells import as_ids, as_text, shortened, shortened_ids, trimmed
@@ -214,6 +215,9 @@ def _read_matrix(
     blocks: list[npt.NDArray[np.int8]] = []
     wrong: list[str] = []
     choices, blanks = Choices(key or {}), Counter[str]()
+    odd: set[str] = set()
+    no_items: set[str] = set()
+    highest: dict[str, int] = {}
     for batch in _sound(source):
         names = batch.rows.schema.names
         block = np.empty((batch.rows.num_rows, len(items)), dtype=np.int8)
@@ -224,8 +228,16 @@ def _read_matrix(
             if key is not None:
                 choices.add(pa.repeat(item, len(cells)), pc.if_else(pa.array(block[:, k] >= 0), cells, None))
             named = [f"line {batch.lines[r]}, {most.wrong(item, cells[int(r)].as_py())}" for r in bad]
-            if len(named) > 1 and not (block[:, k] >= 0).any():
-                named = [f"{named[0]}, and not one score in the column: delete it if it is not an item"]
+            if bad.size:
+                values = [one.removesuffix(".0") for one in cells.take(pa.array(bad)).unique().to_pylist()]
+                sound = block[:, k] >= 0
+                sound[bad] = False
+                if all(value.isdecimal() and int(value) <= MAX_SCORE for value in values):
+                    highest[item] = max(highest.get(item, 0), *map(int, values))
+                elif not sound.any():
+                    no_items.add(item)
+                    named = [f"{named[0]}, and not one score in the column: delete it if it is not an item"]
+                odd.add(item)
             wrong += named
         kept = np.ones(len(block), dtype=bool)
         if person is not None:
@@ -237,7 +249,7 @@ def _read_matrix(
         blocks.append(block[kept])
         lines.append(batch.lines[kept])
     if wrong:
-        raise faults(source.path, wrong, LAYOUTS)
+        raise faults(source.path, wrong, _way_out(highest, len(no_items - highest.keys()), len(odd)))
     matrix = np.concatenate([np.empty((0, len(items)), dtype=np.int8), *blocks])
     if person is None:
         filled = np.flatnonzero((matrix >= 0).any(1))
@@ -251,6 +263,20 @@ def _read_matrix(
     at = np.concatenate([np.empty(0, dtype=np.int64), *lines])[row]
     read = _answers(source.path, list(place), items, person_index, item_index, matrix[row, item_index], at, most)
     return _with_notes(source, read, notes)
+
+
+def _way_out(highest: Mapping[str, int], n_no_items: int, n_wrong: int) -> str:
+    """What to do about the wrong cells of a matrix. `highest`: the largest of them in each column with whole numbers;
+    `n_no_items`: columns without any score; `n_wrong`: columns with wrong cells."""
+    if len(highest) + n_no_items < n_wrong or not n_wrong:
+        return LAYOUTS
+    found = []
+    if highest:
+        top = max(highest.values())
+        found.append(f"use `--max-score {top}` if cells up to {top} are scores, and `--key FILE` if they are choices")
+    if n_no_items:
+        found.append("groups of persons go into a table person,group for `--groups`")
+    return with_capital("; ".join(found))
 
 
 def _read_list(

@@ -109,7 +109,7 @@ class EarlyWarning:
             if shift.is_large
         ]
         if self.disagreement:
-            found.append(f"the anchors disagree: {self.disagreement}")
+            found.append(f"the anchors do not carry the night: {self.disagreement}")
         d = self.difficulties
         if n := int(d.moved.sum()):
             furthest = d.furthest(min(n, MOST_NAMED))

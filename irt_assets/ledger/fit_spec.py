@@ -416,14 +416,23 @@ class LinkingConstants(Part):
 
     def disagreement(self, limits: PublicationRules) -> str:
         """Why the anchors do not carry a month, a clause; empty where they do."""
+        if self.too_few_used(limits):
+            return (
+                f"only {len(self.anchors_used)} anchors agree with each other, {self.share_kept:.0%} of those with"
+                f" enough responses; needed are {limits.min_anchors} and {limits.min_anchor_share:.0%}"
+            )
+        return self.used_disagree(limits)
+
+    def too_few_used(self, limits: PublicationRules) -> bool:
+        """Whether the anchors used are too few to carry a month, however well they agree."""
+        few = len(self.anchors_used) < limits.min_anchors or self.share_kept < limits.min_anchor_share
+        return self.tested and few
+
+    def used_disagree(self, limits: PublicationRules) -> str:
+        """Why the anchors used have no line in common, a clause. Returns an empty text if they agree."""
         if not self.tested:
             return ""
-        used, share = len(self.anchors_used), self.share_kept
-        if used < limits.min_anchors or share < limits.min_anchor_share:
-            return (
-                f"only {used} anchors agree with each other, {share:.0%} of those with enough responses; needed are"
-                f" {limits.min_anchors} and {limits.min_anchor_share:.0%}"
-            )
+        used = len(self.anchors_used)
         if self.tau_low is None:
             return "" if self.q_p >= _ALPHA_BEFORE else f"{used} anchors disagree"
         if self.tau_low > limits.max_item_variation:

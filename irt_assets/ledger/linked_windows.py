@@ -3,15 +3,16 @@
 What does not belong here: one window's fit with its items (see `fits`), and whether a month is green (`month_state`).
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, LiteralString
 
 import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.fit_spec import LinkedSpec, LinkingConstants
-from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE, NEWEST_WINDOW
+from irt_assets.ledger.relations import LATEST_STAGED, MONTHS_IN_USE, NEWEST_WINDOW, ORIGINS_IN_USE
 from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.responses.scales import Scale
 from resources.postgres.database import first_column, named_rows, one_value, records
@@ -32,7 +33,8 @@ class FittedMonth:
 
 @dataclass(frozen=True)
 class Linked:
-    """A month's linked fit: how it came to the scale, and where from. `spec` is its `model_spec`."""
+    """The linked fit of a month, or of the origin window: how it came to the scale, and where from. `spec` is its
+    `model_spec`."""
 
     month: str
     fit_id: str
@@ -130,19 +132,28 @@ def answered_items(connection: psycopg.Connection, fit_ids: Collection[str], few
 
 def linkings_of(connection: psycopg.Connection, scale: Scale, last: str, most: int = 12) -> tuple[Linked, ...]:
     """The last `most` months up to `last` that the scale's engine linked, oldest first."""
-    found = named_rows(
+    return _linked(
         connection,
-        f"""SELECT month, fit_id, engine, engine_version, model, n_persons, n_items, n_responses, converged,
-                       iterations, loglik, model_spec AS spec, data_hash, snapshot_hash, anchor_hash, code_version,
-                       run_id, fitted_at
-                FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND month <= %s
-                ORDER BY month DESC LIMIT %s""",
+        f"""SELECT {_LINKED} FROM {MONTHS_IN_USE} m WHERE (scale_id, engine) = (%s, %s) AND month <= %s
+            ORDER BY month DESC LIMIT %s""",
         (scale.scale_id, scale.engine, last, most),
-    )
-    of_scale = f"{scale.scale_id}, {scale.engine}"
+    )[::-1]
+
+
+def linked_origin(connection: psycopg.Connection, scale: Scale) -> Linked | None:
+    """The fit of the scale's origin window. Returns None if the origin is the bank."""
+    found = _linked(connection, f"SELECT {_LINKED} FROM {ORIGINS_IN_USE} o WHERE scale_id = %s", (scale.scale_id,))
+    return found[0] if found else None
+
+
+_LINKED: LiteralString = """month, fit_id, engine, engine_version, model, n_persons, n_items, n_responses, converged,
+    iterations, loglik, model_spec AS spec, data_hash, snapshot_hash, anchor_hash, code_version, run_id, fitted_at"""
+
+
+def _linked(connection: psycopg.Connection, query: LiteralString, values: Sequence[Any]) -> tuple[Linked, ...]:
     return tuple(
-        Linked(**row | {"spec": LinkedSpec.from_json(row["spec"], f"{row['fit_id']} ({of_scale})")})
-        for row in reversed(found)
+        Linked(**row | {"spec": LinkedSpec.from_json(row["spec"], row["fit_id"])})
+        for row in named_rows(connection, query, values)
     )
 
 

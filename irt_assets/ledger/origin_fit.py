@@ -41,6 +41,12 @@ def origin_fit(connection: psycopg.Connection, scale_id: str) -> OriginFit | Non
     )
 
 
+def origin_over(connection: psycopg.Connection, scale_id: str, start: datetime, end: datetime) -> OriginFit | None:
+    """The last fit of a scale's origin window. Returns None if the window does not reach into this time."""
+    found = origin_fit(connection, scale_id)
+    return found if found and found.window_start < end and start < found.window_end else None
+
+
 def origin_windows(connection: psycopg.Connection) -> dict[str, tuple[datetime, datetime]]:
     """Start and end of each scale's origin window."""
     rows = connection.execute(f"SELECT scale_id, window_start, window_end FROM {ORIGINS_IN_USE} o").fetchall()

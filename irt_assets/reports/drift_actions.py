@@ -21,6 +21,7 @@ class Action(StrEnum):
     CHECK_KEY = "check the key"
     DROP_ANCHOR = "drop from anchors"
     RE_ESTIMATE = "re-estimate"
+    NOT_PUBLISHED = "not published"
     KEEP = "keep"
     WITHDRAWN = "withdrawn"
 
@@ -40,7 +41,8 @@ class Evidence:
         flags: what the engine says of it.
         groups_with_large_dif: "attribute: group" of each comparison in which its DIF is large.
         information_lost: flagged by the month's test information.
-        held: why publication held it back.
+        held: why publication, or the origin, left it out.
+        flat: its slope with its error, if 0 is within two errors of it; else "".
         withdrawn: since when, by whom and why; empty if the item is in use.
         has_key: whether an answer is right or wrong; a scored item has no key to be checked.
     """
@@ -57,6 +59,7 @@ class Evidence:
     groups_with_large_dif: tuple[str, ...] = ()
     information_lost: bool = False
     held: tuple[str, ...] = ()
+    flat: str = ""
     withdrawn: str = ""
     has_key: bool = True
 
@@ -79,7 +82,8 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
 
     In this order, the first that holds:
 
-    1. a wrong key (by its answers, or by negative discrimination), or all answers scored alike: check the key;
+    1. a wrong key (by its answers, or by negative discrimination), all answers scored alike, or an item gate held it
+       and its answers hardly rise with ability: check the key;
     2. a leak: retire;
     3. an anchor that is flagged, moved against the others, or was dropped by linking two months in a row: drop from
        anchors;
@@ -87,13 +91,19 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
     5. flagged otherwise: keep, and look again next month;
     6. a significant loss of information: re-estimate;
     7. large DIF: an anchor is dropped from anchors, another item kept until people who know both groups have read it;
-    8. a significant trend, a drop from linking, or an item gate that held it: keep, with that as the reason.
+    8. a significant trend, or a drop from linking: keep, with that as the reason;
+    9. an item gate held it: not published, with the gate's reason.
     """
     flagged = e.severity != "none"
     if e.kind == Kind.WRONG_KEY:
         return Proposal(Action.CHECK_KEY, "it seems to have a wrong key: the option scored as correct is not")
     if e.has_key and (doubt := next((doubt for flag in e.flags if (doubt := Flag(flag).meaning.key_doubt)), "")):
         return Proposal(Action.CHECK_KEY, doubt)
+    if e.has_key and e.held and e.flat:
+        why = (
+            f"its answers hardly rise with ability ({e.flat}), as with a wrong key; not published: {'; '.join(e.held)}"
+        )
+        return Proposal(Action.CHECK_KEY, why)
     if flagged and e.kind == Kind.LEAK:
         since = f" since {e.onset}" + (" or earlier" if e.onset.endswith("-01") else "") if e.onset else ""
         known = "some learners know the answer, and answer fast"
@@ -131,7 +141,7 @@ def _propose_in_use(e: Evidence) -> Proposal | None:
     if e.is_anchor and e.months_dropped:
         return Proposal(Action.KEEP, "linking left it out this month: look again next month")
     if e.held:
-        return Proposal(Action.KEEP, f"not published: {'; '.join(e.held)}")
+        return Proposal(Action.NOT_PUBLISHED, "; ".join(e.held))
     return None
 
 

@@ -1,5 +1,7 @@
 """The facts of a drift report on a month of a scale, from tables, and the observed proportions from the snapshot.
 
+A month of the origin window that has no fit of its own is reported by the fit of the window.
+
 Nothing is tested or estimated here: what a table does not have yet, the report calls not tested. What does not belong
 here: how it looks (drift_report.py, templates/), what is proposed (drift_actions.py).
 """
@@ -12,8 +14,11 @@ from typing import Any
 
 import psycopg
 
+from irt_assets.blocks import value_with_error
 from irt_assets.calibration.linking_history import LinkedMonth, read_history
 from irt_assets.common.partitions import Month
+from irt_assets.common.wording import natural_order
+from irt_assets.decisions.origin import OriginRead, read_origin
 from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import latest_waiting, open_changes, proposals
 from irt_assets.decisions.release import next_month
@@ -30,7 +35,8 @@ from irt_assets.ledger.decisions import Decision, decisions_on_month
 from irt_assets.ledger.fit_spec import Spread
 from irt_assets.ledger.fits import latest_staged
 from irt_assets.ledger.fitted_items import NOT_FITTED, FittedItem, items_of_fit
-from irt_assets.ledger.linked_windows import Linked, linkings_of
+from irt_assets.ledger.linked_windows import Linked, linked_origin, linkings_of
+from irt_assets.ledger.origin_fit import origin_over
 from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.publications import ItemInForce, publications_in_force
 from irt_assets.ledger.steps import Step, step_of
@@ -40,10 +46,10 @@ from irt_assets.psychometrics.fit.observed import Observed, observed_by_ability
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run
+from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run, snapshot_of
 from irt_assets.responses.window import scored_responses_of
 from resources.files.object_store import ObjectStore
-from resources.postgres.database import database_settings
+from resources.postgres.database import database_settings, one_value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +80,7 @@ class Facts:
     month's own (`fit`) among them; `dif_attributes`: rows of `dif_analysis` on attributes as a whole, `dif` those on
     items; `proposed`: reason → items that publication only proposes; `items` by id; `open_decisions`: the month's
     proposals that wait for a decision, `effect`: on learners, of accepting all of them; `bank_size`: items of the
-    scale."""
+    scale; `origin`: the origin window, if the report is on it, and `fit` is its fit."""
 
     month: str
     scale: Scale
@@ -93,6 +99,7 @@ class Facts:
     snapshot: Snapshot | None
     in_force: int
     bank_size: int = 0
+    origin: OriginRead | None = None
     open_decisions: tuple[Change, ...] = ()
     effect: Impact | None = None
     linking_warnings: tuple[str, ...] = ()
@@ -112,6 +119,8 @@ class Facts:
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, state: MonthState) -> Facts:
     """Read it all; `state` is the month's (`gates.month_status`). Raises ValueError for what is not a month."""
+    if origin := _origin_of(connection, scale, month):
+        return _gather_origin(connection, store, month, scale, state, origin)
     start = Month(month).start
     linkings = linkings_of(connection, scale, month)
     fit = next((linked for linked in linkings if linked.month == month), None)
@@ -125,16 +134,10 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     step = step_of(connection, scale.scale_id, month)
     in_force = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, start)}
     snapshot = current_snapshot(connection, month)
-    items = _items(connection, scale, month, fit, linkings, history, in_force, information, dif, step)
-    wanted = [i for i, item in items.items() if item.proposal is not None and item.values is not None]
-    if fit is not None and snapshot is not None and snapshot.snapshot_hash == fit.snapshot_hash and wanted:
-        most = database_settings(connection).most_for_run
-        table = read_for_run(store, snapshot, most, FIT_COLUMNS, (scale.scale_id,))
-        responses, _ = scored_responses_of(table, scale.scale_id)
-        curves = {name: item.values for name, item in items.items()}
-        seen = observed_of(responses, curves, fit.spec.latent, wanted)
-        items |= {i: replace(items[i], observed=seen.get(i)) for i in wanted}
-    bank = connection.execute("SELECT count(*) FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchone()
+    held = step.held if step else {}
+    items = _items(connection, scale, month, fit, linkings, history, in_force, information, dif, held)
+    if fit is not None and snapshot is not None and snapshot.snapshot_hash == fit.snapshot_hash:
+        items = _with_observed(connection, store, scale, snapshot, fit, items)
     waiting = tuple(
         change
         for change in latest_waiting(proposals(connection, items=[*items]))
@@ -161,7 +164,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         proposed=proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None),
         snapshot=snapshot,
         in_force=len(in_force),
-        bank_size=bank[0] if bank else 0,
+        bank_size=_bank_size(connection, scale),
         open_decisions=waiting,
         effect=impact(connection, scale, changes, next_month(datetime.now(UTC))) if changes else None,
         anchor_shifts=tuple(anchor_shifts(anchors, now, fit.constants)) if anchors and fit else (),
@@ -183,6 +186,76 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     )
 
 
+def _origin_of(connection: psycopg.Connection, scale: Scale, month: str) -> OriginRead | None:
+    """The scale's origin window. Returns None if the month is outside it, or has a fit of its own."""
+    if origin_over(connection, scale.scale_id, *Month(month).bounds) is None:
+        return None
+    staged = latest_staged(connection, month, scale.scale_id, scale.engine)
+    return read_origin(connection, scale.scale_id) if staged is None else None
+
+
+def _gather_origin(
+    connection: psycopg.Connection,
+    store: ObjectStore,
+    month: str,
+    scale: Scale,
+    state: MonthState,
+    origin: OriginRead,
+) -> Facts:
+    """The facts of the window: its fit, the items that it published and left out, and their DIF."""
+    fit = linked_origin(connection, scale)
+    assert fit is not None
+    dif = rows.dif_of(connection, scale, month)
+    since = publications_in_force(connection, scale.scale_id, origin.window.window_end)
+    in_force = {one.item_id: one for one in since}
+    held = {item: (why,) for item, why in origin.left_out.items()}
+    items = _items(connection, scale, month, fit, (fit,), {}, in_force, {}, dif, held)
+    return Facts(
+        month=month,
+        scale=scale,
+        state=state,
+        not_compared=f"drift is what has changed since the origin window, and {month} is part of it",
+        items=_with_observed(connection, store, scale, origin.window.snapshot, fit, items),
+        fit=fit,
+        linkings=(fit,),
+        dif_attributes=tuple(row for row in dif if not row.item_id),
+        dif=tuple(row for row in dif if row.item_id),
+        information={},
+        alerts=(),
+        decisions=tuple(decisions_on_month(connection, scale.scale_id, month, fit.fit_id)),
+        step=None,
+        proposed={},
+        snapshot=snapshot_of(connection, month, fit.snapshot_hash),
+        in_force=len(in_force),
+        bank_size=_bank_size(connection, scale),
+        origin=origin,
+    )
+
+
+def _bank_size(connection: psycopg.Connection, scale: Scale) -> int:
+    n: int = one_value(connection, "SELECT count(*) FROM question WHERE scale_id = %s", (scale.scale_id,))
+    return n
+
+
+def _with_observed(
+    connection: psycopg.Connection,
+    store: ObjectStore,
+    scale: Scale,
+    snapshot: Snapshot,
+    fit: Linked,
+    items: dict[str, Item],
+) -> dict[str, Item]:
+    """The items, with the observed proportions of those that have a proposal. snapshot: what was fitted."""
+    wanted = [i for i, item in items.items() if item.proposal is not None and item.values is not None]
+    if not wanted:
+        return items
+    table = read_for_run(store, snapshot, database_settings(connection).most_for_run, FIT_COLUMNS, (scale.scale_id,))
+    responses, _ = scored_responses_of(table, scale.scale_id)
+    curves = {name: item.values for name, item in items.items()}
+    seen = observed_of(responses, curves, fit.spec.latent, wanted)
+    return items | {i: replace(items[i], observed=seen.get(i)) for i in wanted}
+
+
 def _items(
     connection: psycopg.Connection,
     scale: Scale,
@@ -193,9 +266,9 @@ def _items(
     in_force: dict[str, ItemInForce],
     information: dict[str, InformationRow],
     dif: Iterable[DifRow],
-    step: Step | None,
+    held: Mapping[str, Sequence[str]],
 ) -> dict[str, Item]:
-    """Every item of the fit, or of the month's drift."""
+    """Every item of the fit or of the month's drift, and those that were held back, in natural order."""
     of_fit = items_of_fit(connection, fit.fit_id) if fit else {}
     topics: dict[str, str | None] = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchall()
@@ -207,7 +280,8 @@ def _items(
             large.setdefault(test.item_id, []).append(f"{test.attribute}: {test.focal_group}")
     suspects = fit.constants.suspects if fit else {}
     found = {}
-    for name in sorted(of_fit.keys() | {i for i, past in history.items() if past[-1].month == month}):
+    drifted = {i for i, past in history.items() if past[-1].month == month}
+    for name in sorted(of_fit.keys() | drifted | held.keys(), key=natural_order):
         past = history.get(name, [])
         drift = past[-1] if past and past[-1].month == month else None
         fitted = of_fit.get(name, NOT_FITTED)
@@ -228,7 +302,8 @@ def _items(
             flags=fitted.flags,
             groups_with_large_dif=tuple(large.get(name, ())),
             information_lost=name in information and information[name].flagged,
-            held=tuple(step.held.get(name, ())) if step else (),
+            held=tuple(held.get(name, ())),
+            flat=_flat(fitted.values),
             withdrawn=out[name].sentence if name in out and out[name].is_withdrawn else "",
             has_key=known is None or known.max_score == 1,
         )
@@ -249,6 +324,13 @@ def _items(
             observed=None,
         )
     return found
+
+
+def _flat(values: ItemRow | None) -> str:
+    """The slope with its error, if 0 is within two errors of it."""
+    if values is None or values.a_se is None or values.a > 2 * values.a_se:
+        return ""
+    return f"a = {value_with_error(values.a, values.a_se)}"
 
 
 def _months_dropped(item: str, n: int, scale: Scale, fit: Linked | None, linkings: Sequence[Linked]) -> int:

@@ -20,7 +20,7 @@ from irt_assets.blocks import (
 )
 from irt_assets.calibration.linking_history import LinkedMonth, history_figures, history_table, linked_of
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import counted, listed
+from irt_assets.common.wording import counted, listed, natural_order
 from irt_assets.decisions.shown import moved_table
 from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.ledger.fit_spec import LinkingConstants
@@ -87,10 +87,7 @@ def jumped(facts: Facts) -> str:
         return ""
     summary = " ".join(sentence for sentence, _ in jumps)
     if now.constants.disagreement(facts.scale.rules.publication):
-        return (
-            f"{summary} The anchors disagree with each other, so anchors that moved may be the cause: decide on them "
-            "first."
-        )
+        return f"{summary} Anchors that moved against the others may be the cause: decide on them first."
     differs = listed(of_learners for _, of_learners in jumps)
     return f"{summary} The anchors agree with each other, so the learners are the cause: their {differs} differs."
 
@@ -126,8 +123,10 @@ def linking(
         if constants.suspects:
             yield moved_table(constants.moved, link, "Anchors that moved against the others")
         yield Paragraph(f"Used this month: {listed(constants.anchors_used) or 'none'}.", "quiet")
-        dropped = [(link(item), prose(why)) for item, why in sorted(constants.anchors_dropped.items())]
-        yield table(("anchor left out", "why"), dropped, empty="No anchor was left out.")
+        others = constants.anchors_dropped.keys() - constants.suspects.keys()
+        rows = [(link(item), prose(constants.anchors_dropped[item])) for item in sorted(others, key=natural_order)]
+        none = "No other anchor was left out." if constants.suspects else "No anchor was left out."
+        yield table(("anchor left out", "why"), rows, empty=none)
     if shifts:
         yield _anchors_figure(shifts)
     if linked_of(history):
@@ -152,18 +151,32 @@ def _anchors_figure(shifts: Sequence[AnchorShift]) -> Figure:
     """How far each anchor lies from the anchor set."""
     formats = {"change in b": "+.2f", "error": ".2f"}
     rows = [(of.item_id, of.delta_b, of.error, "moved" if of.moved else of.left_out or "agrees") for of in shifts]
+    caption = (
+        "Each anchor's change in b since the anchor set was frozen, as the anchors that did not move link them, with "
+        "95 % intervals."
+    )
+    if any(of.moved for of in shifts):
+        caption += " Orange triangles: moved against the others."
+    if any(of.left_out and not of.moved for of in shifts):
+        caption += " Orange crosses: left out for another reason."
     return Figure(
         charts.anchors(shifts),
-        "Each anchor's change in b since the anchor set was frozen, as the anchors that did not move link them, with "
-        "95 % intervals. Orange triangles: moved against the others; crosses: left out.",
+        caption,
         wide=True,
         numbers=table(("anchor", *formats, ""), rows, numbers=formats, caption="Change of each anchor"),
     )
 
 
 def _agreement(constants: LinkingConstants, limits: PublicationRules) -> str:
-    agreement = ""
-    if constants.tested:
-        agree = "DISAGREE" if constants.disagreement(limits) else "agree"
-        agreement = f" They {agree}: {constants.variation.replace('-', '−')}."
-    return agreement + (f" Diagnosis: {constants.diagnosis}." if constants.diagnosis else "")
+    """Whether the anchors used agree and are enough, and the diagnosis unless a table names the anchors that moved."""
+    diagnosis = f" Diagnosis: {constants.diagnosis}." if constants.diagnosis and not constants.suspects else ""
+    if not constants.tested:
+        return diagnosis
+    agree = "DISAGREE" if constants.used_disagree(limits) else "agree"
+    agreement = f" Those used {agree}: {constants.variation}."
+    if constants.too_few_used(limits):
+        agreement += (
+            f" They are too few: {constants.share_kept:.0%} of the anchors with enough responses, and a month needs "
+            f"{limits.min_anchors} anchors and {limits.min_anchor_share:.0%}."
+        )
+    return agreement + diagnosis

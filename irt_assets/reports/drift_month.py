@@ -7,14 +7,15 @@ import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 
 from irt_assets.blocks import html, pdf
-from irt_assets.common.partitions import Month
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.gates.month_status import month_states
+from irt_assets.ledger.origin_fit import origin_windows
 from irt_assets.reports import drift_report
 from irt_assets.reports.artifacts import Artifact, Format, store_report
 from irt_assets.reports.drift_facts import gather
@@ -54,9 +55,11 @@ class DriftReport:
 
 
 def windows(database: Database) -> list[str]:
-    """The months that were ever judged, the newest first: window 1, 2, …"""
+    """The months that were ever judged and the last month of each origin window, the newest first: window 1, 2, …"""
     with database.connect() as connection:
-        return first_column(connection, "SELECT DISTINCT month FROM scored_snapshot ORDER BY month DESC")
+        judged = first_column(connection, "SELECT DISTINCT month FROM scored_snapshot")
+        origins = origin_windows(connection).values()
+    return sorted({*judged, *(month_of(end - timedelta(microseconds=1)) for _, end in origins)}, reverse=True)
 
 
 def make(

@@ -5,19 +5,21 @@ sections behind the first page (drift_sections.py).
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, TypeAlias
 
 from irt_assets.blocks import Block, Box, Document, Pairs, Paragraph, Section, Span, Text, pairs
 from irt_assets.common.partitions import Month
-from irt_assets.common.wording import counted, in_words, listed
+from irt_assets.common.wording import counted, in_words, listed, natural_order
+from irt_assets.decisions.origin import OriginRead
 from irt_assets.decisions.shown import decisions_table
 from irt_assets.drift import dif_page
 from irt_assets.drift.shown import drift_said, information_said
 from irt_assets.gates.month_judged import State
 from irt_assets.reports import drift_sections as sections_of
-from irt_assets.reports import month_shown
+from irt_assets.reports import month_shown, origin_report
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_linking import linking, remarks, since_last_month
@@ -25,32 +27,30 @@ from irt_assets.reports.drift_sections import dif
 from resources.version import code_version
 
 ON_THE_FIRST_PAGE = 10
-
+DIF = "DIF: items that function differently for groups of equal ability"
+RESTS_ON = "Every later month is compared with what it published."
 
 ASKED = {
     Action.RETIRE: "retire {}",
     Action.CHECK_KEY: "check the key of {}",
     Action.DROP_ANCHOR: "find out whether to drop {} from the anchors",
     Action.RE_ESTIMATE: "re-estimate {}",
+    Action.NOT_PUBLISHED: "see why {} could not be published",
     Action.KEEP: "watch {}",
 }
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the month is safe to release (`mark`: yes, no, or not yet), why, and what needs review; each a sentence.
-    `decisions`: changes of the month that wait for one."""
+    """Whether the month is safe to release (`mark`: yes, no, or not yet; `answer`: the same as a sentence), why, and
+    what needs review; each a sentence. `decisions`: changes of the month that wait for one."""
 
     mark: str
+    answer: str
     headline: str
     why: str
     look_at: str
     decisions: int = 0
-
-    @property
-    def answer(self) -> str:
-        waiting = f", {counted(self.decisions, 'decision')} open" if self.decisions else ""
-        return f"Safe to release: {self.mark}{waiting}."
 
     @property
     def in_short(self) -> str:
@@ -71,20 +71,26 @@ def verdict(facts: Facts) -> Verdict:
     asked = listed(ASKED[action].format(in_words(proposals[action])) for action in Action if proposals[action])
     n = sum(proposals.values())
     look_at = f"Look at {counted(n, 'item')}: {asked}." if n else "No items need review."
+    if facts.origin is not None:
+        headline = f"{name} is part of {origin_report.described(facts.origin)}."
+        return Verdict("yes", "Released with the scale.", headline, RESTS_ON, look_at)
     if facts.not_compared:
         look_at = f"Drift was not tested: {facts.not_compared}." + (f" {look_at}" if n else "")
     stays = "What is published stays in force until someone decides otherwise."
     why = stays if mark == "yes" else f"{facts.state.why}."
-    return Verdict(mark, f"{name} {says}", why, look_at, len(facts.open_decisions))
+    n_open = len(facts.open_decisions)
+    waiting = f", {counted(n_open, 'decision')} open" if n_open else ""
+    return Verdict(mark, f"Safe to release: {mark}{waiting}.", f"{name} {says}", why, look_at, n_open)
 
 
 def to_look_at(facts: Facts) -> list[Item]:
     """Items with a proposal, the most urgent action first, then the largest change."""
     order = list(Action)
 
-    def urgency(item: Item) -> tuple[int, float, str]:
+    def urgency(item: Item) -> tuple[Any, ...]:
         assert item.proposal is not None
-        return order.index(item.proposal.action), -((item.drift.wabc or 0.0) if item.drift else 0.0), item.item_id
+        wabc = (item.drift.wabc or 0.0) if item.drift else 0.0
+        return order.index(item.proposal.action), -wabc, natural_order(item.item_id)
 
     return sorted((item for item in facts.items.values() if item.proposal), key=urgency)
 
@@ -93,8 +99,31 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
     """The report, with the verdict on the first page and the sources of its numbers at the end. `dashboard_url`: where
     people reach the dashboard; None for no links into it."""
     items, found = to_look_at(facts), verdict(facts)
+    sections = _of_origin(facts, facts.origin, items) if facts.origin else _of_month(facts, items, dashboard_url)
+    blocks: list[Block] = [*_first_page(facts, found, items)]
+    for name, id, section in sections:  # noqa: A001 - the attribute's name
+        if written := tuple(section):
+            blocks.append(Section(name, written, id))
+    blocks.append(Section("Provenance", (provenance(facts, made_at),), "provenance", together=True))
+    title = f"Report of the origin window, {facts.month}" if facts.origin else f"Drift report {facts.month}"
+    return Document(
+        title=title,
+        subtitle=f"scale {facts.scale.scale_id}, {counted(facts.bank_size, 'item')}, anchor set version "
+        f"{facts.scale.anchor_version} · written on {made_at:%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}",
+        running=f"{title} · scale {facts.scale.scale_id}",
+        language="en",
+        kind="bank",
+        blocks=tuple(blocks),
+    )
+
+
+Sections: TypeAlias = list[tuple[str, str, Iterable[Block]]]
+"""Title, id and blocks of each section; one without blocks is left out."""
+
+
+def _of_month(facts: Facts, items: Sequence[Item], dashboard_url: str | None) -> Sections:
     constants = facts.fit.constants if facts.fit else None
-    sections = [
+    return [
         ("What waits for a decision", "decide", sections_of.open_decisions(items, facts, dashboard_url)),
         ("Since last month", "since", since_last_month(facts)),
         ("What moved", "changes", sections_of.what_moved(facts)),
@@ -107,24 +136,23 @@ def document(facts: Facts, made_at: datetime, dashboard_url: str | None = None) 
             "linking",
             linking(constants, facts.scale, facts.anchor_shifts, facts.linking_history, remarks(facts)),
         ),
-        ("DIF: items that function differently for groups of equal ability", "dif", dif(facts)),
+        (DIF, "dif", dif(facts)),
         ("Fit and answers", "fit", sections_of.fit(facts)),
         ("All items", "all", sections_of.all_items(facts)),
     ]
-    blocks: list[Block] = [*_first_page(facts, found, items)]
-    for name, id, section in sections:  # noqa: A001 - the attribute's name
-        if written := tuple(section):
-            blocks.append(Section(name, written, id))
-    blocks.append(Section("Provenance", (provenance(facts, made_at),), "provenance", together=True))
-    return Document(
-        title=f"Drift report {facts.month}",
-        subtitle=f"scale {facts.scale.scale_id}, {counted(facts.bank_size, 'item')}, anchor set version "
-        f"{facts.scale.anchor_version} · written on {made_at:%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}",
-        running=f"Drift report {facts.month} · scale {facts.scale.scale_id}",
-        language="en",
-        kind="bank",
-        blocks=tuple(blocks),
-    )
+
+
+def _of_origin(facts: Facts, origin: OriginRead, items: Sequence[Item]) -> Sections:
+    counts = facts.snapshot.counts.get(facts.scale.scale_id, {}) if facts.snapshot else {}
+    return [
+        ("What was published", "published", origin_report.publication(origin)),
+        ("How well the model fits", "fit", origin_report.model_fit(origin)),
+        ("The items one by one", "items", sections_of.one_by_one(items, facts)),
+        (DIF, "dif", dif(facts)),
+        ("Answers", "answers", [Paragraph(origin_report.answers(origin, counts))]),
+        ("Decided", "decided", [decisions_table(facts.decisions)] if facts.decisions else []),
+        ("All items", "all", sections_of.all_items(facts)),
+    ]
 
 
 def _first_page(facts: Facts, found: Verdict, items: Sequence[Item]) -> Iterator[Block]:
@@ -143,13 +171,16 @@ def _first_page(facts: Facts, found: Verdict, items: Sequence[Item]) -> Iterator
         if len(items) > len(first):
             rest = Span("the items one by one", link="#items")
             blocks.append(Paragraph((f"The other {len(items) - len(first)} are in ", rest, ".")))
-        decides_nothing = "A proposal decides nothing: published values stay as they are until a person decides ("
-        blocks.append(Paragraph((decides_nothing, Span("irt release list", "code"), ")."), "quiet"))
+        if facts.origin is None:
+            decides_nothing = "A proposal decides nothing: published values stay as they are until a person decides ("
+            blocks.append(Paragraph((decides_nothing, Span("irt release list", "code"), ")."), "quiet"))
         yield Section("What to look at first", tuple(blocks), "first")
 
 
 def key_figures(facts: Facts) -> list[tuple[str, str]]:
     """The figures of the first page: what, and how many, in words."""
+    if facts.origin is not None:
+        return origin_report.key_figures(facts, facts.origin)
     compared = [item.drift for item in facts.items.values() if item.drift]
     figures = [
         ("drift", "not tested" if facts.not_compared else drift_said(compared)),
@@ -184,12 +215,13 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
 
 def provenance(facts: Facts, made_at: datetime) -> Pairs:
     """Where every number comes from."""
-    start, end = Month(facts.month).bounds
+    window = facts.origin.window if facts.origin else None
+    start, end = (window.window_start, window.window_end) if window else Month(facts.month).bounds
     rows: list[tuple[str, Text | None]] = [
         ("window", f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"),
         ("scale", f"{facts.scale.scale_id}: population N({facts.scale.mu:g}, {facts.scale.sigma:g}²)"),
         ("state of the month", f"{facts.state.state}: {facts.state.why}"),
-        ("set in force at its start", f"{facts.in_force} items"),
+        (f"set in force at its {'end' if window else 'start'}", f"{facts.in_force} items"),
         ("settings of the scale", month_shown.settings_in_words(facts.scale.rules.changed()) or "the defaults"),
     ]
     rows += month_shown.fit_facts(facts.fit, facts.scale).items() if facts.fit else ()

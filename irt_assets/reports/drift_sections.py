@@ -44,15 +44,12 @@ DIF_SHOWN, MOST_CURVES = 20, 6
 
 
 def proposals(items: Sequence[Item]) -> Table:
-    """What is proposed of each item, and why; the items are those of `one_by_one`, from the first on."""
-    columns = (
-        Column("item", share=2),
-        Column("proposed"),
-        Column("why", share=5),
-        Column("severity"),
-        Column("Δb", number=True),
-        Column("wABC", number=True),
-    )
+    """What is proposed of each item, and why, with the drift if any was compared; the items are those of `one_by_one`,
+    from the first on."""
+    columns = (Column("item", share=2), Column("proposed"), Column("why", share=5))
+    compared = any(item.drift for item in items)
+    if compared:
+        columns += (Column("severity"), Column("Δb", number=True), Column("wABC", number=True))
     rows = []
     for n, item in enumerate(items, 1):
         assert item.proposal is not None
@@ -60,7 +57,8 @@ def proposals(items: Sequence[Item]) -> Table:
         drift = item.drift
         numbers = (signed(drift.delta_b), number(drift.wabc, 3)) if drift else ("–", "–")
         level = severity(drift.severity) if drift else "–"
-        rows.append((name, Span(item.proposal.action, "bold"), sentence(item.proposal.reason), level, *numbers))
+        moved = (level, *numbers) if compared else ()
+        rows.append((name, Span(item.proposal.action, "bold"), sentence(item.proposal.reason), *moved))
     return Table(columns, tuple(rows))
 
 
@@ -150,7 +148,7 @@ def one_by_one(items: Sequence[Item], facts: Facts) -> Iterator[Block]:
         blocks: list[Block] = [Paragraph(sentence(item.proposal.reason))]
         if figures := tuple(_figures_of(item, facts)):
             blocks.append(Figures(figures))
-        blocks += category_curves(item, facts.scale, facts.month)
+        blocks += category_curves(item, facts.scale, facts.fit.month if facts.fit else facts.month)
         blocks.append(details(item, item.evidence.onset, facts.information.get(item.item_id)))
         title = f"{item.item_id}: {item.proposal.action}"
         yield Section(title, tuple(blocks), f"item-{n}", level=3, together=True)
@@ -158,7 +156,7 @@ def one_by_one(items: Sequence[Item], facts: Facts) -> Iterator[Block]:
 
 def _figures_of(item: Item, facts: Facts) -> Iterator[Figure]:
     if item.values or item.published:
-        yield curves(item, facts.scale, facts.month)
+        yield curves(item, facts.scale, facts.fit.month if facts.fit else facts.month)
     if any(row.delta_b is not None for row in item.history):
         yield Figure(
             charts.history(item),
@@ -223,26 +221,28 @@ def all_items(facts: Facts) -> Iterator[Block]:
     scored = any(item.values is not None and item.values.max_score > 1 for item in facts.items.values())
     formats = {"answers": "", "correct": ".2f", "a now": ".2f"} | ({WHOLE_SLOPE: ".2f"} if scored else {})
     formats |= {"b now": ".2f", "SE(b)": ".2f", "b published": ".2f"}
-    formats |= {"Δb": "+.2f", "Δa": "+.2f", "wABC": ".3f", "q": ""}
+    moved = {"Δb": "+.2f", "Δa": "+.2f", "wABC": ".3f", "q": ""} if facts.compared else {}
     of_fit = {"r pb": ".2f", "RMSD": ".3f"}
     columns = (
         Column("item", share=3),
         Column("topic", share=2),
-        *(Column(name, number=True, format=of) for name, of in formats.items()),
-        Column("severity"),
+        *(Column(name, number=True, format=of) for name, of in (formats | moved).items()),
+        *[Column("severity")] * bool(moved),
         *(Column(name, number=True, format=of) for name, of in of_fit.items()),
     )
-    rows = tuple(_item_row(item, scored) for item in facts.items.values())
+    rows = tuple(_item_row(item, scored, compared=bool(moved)) for item in facts.items.values())
     yield Table(columns, rows, narrow="scroll", sortable=True, filter_id="items-table", small=True)
 
 
-def _item_row(item: Item, scored: bool) -> tuple[Cell, ...]:
-    """`scored`: whether some item is."""
+def _item_row(item: Item, scored: bool, *, compared: bool) -> tuple[Cell, ...]:
+    """`scored`, `compared`: whether some item is."""
     now, drift, s = item.values, item.drift, item.statistics
     slopes: list[Cell] = [now.a if now else None]
     if scored:
         slopes.append(now.a * now.max_score if now else None)
-    moved = (drift.delta_b, drift.delta_a, drift.wabc, chance(drift.q_value)) if drift else (None,) * 4
+    moved: tuple[Cell, ...] = (None,) * 5
+    if drift:
+        moved = drift.delta_b, drift.delta_a, drift.wabc, chance(drift.q_value), severity(drift.severity)
     return (
         (item.item_id, Span(" anchor" if item.is_anchor else "", "quiet")),
         item.topic or "",
@@ -251,8 +251,7 @@ def _item_row(item: Item, scored: bool) -> tuple[Cell, ...]:
         *slopes,
         *((now.b, now.b_se) if now else (None,) * 2),
         item.published and item.published.b,
-        *moved,
-        severity(drift.severity) if drift else None,
+        *(moved if compared else ()),
         s["point_biserial"],
         s["rmsd"],
     )

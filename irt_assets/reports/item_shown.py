@@ -82,7 +82,7 @@ def details(item: ItemFindings, onset: str | None, lost: InformationRow | None =
     rows = [
         ("kind of change", change_in_words(d["change"], onset) if "change" in d else ""),
         ("published", f"{parameters(item.published)}, since {item.since:%Y-%m-%d}" if item.published else ""),
-        ("this month", parameters(item.values) if item.values else ""),
+        ("estimate", parameters(item.values) if item.values else ""),
         ("answers", f"{item.n:,}, {number(s['p_value'])} {right}" + (f", topic {item.topic}" if item.topic else "")),
         ("engine says", "; ".join(Flag(flag).explanation for flag in item.flags)),
         (
@@ -146,7 +146,7 @@ def curves(item: ItemFindings, scale: Scale, month: str) -> Figure:
         numbers = table(tuple(formats), rows, numbers=formats, caption=caption)
     drawn = [
         "Dashed blue: published" if item.published else "Not published",
-        "solid orange: the month" if item.values else "",
+        f"solid orange: {month}" if item.values else "",
         "dots: observed, by ability from the other items" if seen else "",
     ]
     caption = f"{'; '.join(filter(None, drawn))}. Shades and bars: 95 %."
@@ -185,7 +185,7 @@ def category_curves(item: ItemFindings, scale: Scale, month: str) -> tuple[Block
 def _of_scores(item: ItemFindings, most: int) -> Table:
     """Answers with each score, and what makes it likely: t with its error, and the step to it from the score below."""
     by_score = None if item.observed is None else item.observed.by_score
-    known = {"published": item.published, "this month": item.values}
+    known = {"published": item.published, "estimate": item.values}
     columns = {name: (one, one.steps) for name, one in known.items() if one is not None}
     rows: list[tuple[Cell, ...]] = []
     for k in range(most + 1):

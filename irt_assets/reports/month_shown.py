@@ -35,6 +35,7 @@ from irt_assets.calibration.shown import growth_blocks
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, with_capital, with_stop
+from irt_assets.decisions.origin import OriginRead, read_origin
 from irt_assets.decisions.shown import decisions_table
 from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.rows import (
@@ -53,12 +54,13 @@ from irt_assets.ledger.anchors import read_anchors
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.fits import latest_staged, linked_fit
 from irt_assets.ledger.fitted_items import FittedItem, items_of_fit, items_of_origin
-from irt_assets.ledger.linked_windows import Linked, latest_constants, linkings_of
+from irt_assets.ledger.linked_windows import Linked, latest_constants, linked_origin, linkings_of
 from irt_assets.ledger.proposals import proposals_by_reason
 from irt_assets.ledger.steps import Step, step_of
 from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.psychometrics.fit.growth import PERIOD_DAYS, PlaceInOrder, growth_by_place
+from irt_assets.reports import origin_report
 from irt_assets.reports.drift_linking import linking
 from irt_assets.responses.late_answers import n_left_out_at_once
 from irt_assets.responses.scales import Scale
@@ -81,6 +83,9 @@ def sections(
 ) -> Iterator[Section]:
     """All that is known of a month of the scale; of its answers only late ones are read. gates: the status of each;
     dashboard: see `page_link`; ui_url: of Dagster."""
+    if state.state is State.ORIGIN and (origin := read_origin(connection, scale.scale_id)):
+        yield from _sections_of_origin(connection, scale, state.month, origin, dashboard=dashboard, zone=zone)
+        return
     month, is_red = state.month, state.state is State.RED
     step = step_of(connection, scale.scale_id, month)
     fits = linkings_of(connection, scale, month)
@@ -103,6 +108,23 @@ def sections(
         ("Answers and learners", [*answers(fit, counts, late), learners(measured)]),
         ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
         ("Where the numbers come from", provenance(fit, scale, ui_url, zone)),
+    ):
+        yield Section(title, tuple(blocks))
+
+
+def _sections_of_origin(
+    connection: psycopg.Connection, scale: Scale, month: str, origin: OriginRead, *, dashboard: str | None, zone: str
+) -> Iterator[Section]:
+    """What is known of the window that a month without a fit of its own is part of."""
+    fit = linked_origin(connection, scale)
+    taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
+    so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."
+    for title, blocks in (
+        ("What was published", origin_report.publication(origin)),
+        ("How well the model fits", origin_report.model_fit(origin)),
+        ("Answers and learners", [Paragraph(origin_report.answers(origin, {}))]),
+        ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
+        ("Where the numbers come from", provenance(fit, scale, "", zone)),
     ):
         yield Section(title, tuple(blocks))
 

@@ -3,18 +3,19 @@ needs; so nothing here loads it. What does not belong here: runs of commands, wh
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from irt_assets.common.environment import CODE_LOCATION, workspace
-from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.job_names import INVARIANTS_JOB, MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
 from jobs.daemons import daemon_alive
 from jobs.launched_by import LAUNCHED_BY
 from jobs.plans import Plan, plan_of
-from resources.dagster_compat import queue_run
+from resources.dagster_compat import NOT_FINISHED_STATUSES, queue_run
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
@@ -38,6 +39,24 @@ def queue_stale_months(
         for month in stale:
             enqueue(instance, settings, plan, month, {LAUNCHED_BY: by})
     return stale
+
+
+def queue_invariants(instance: dg.DagsterInstance, settings: Settings, database: Database, by: str) -> str:
+    """Queue an evaluation of the invariants, in the name of `by`; the id of its run, or of the run that is queued or
+    under way already.
+
+    Raises PermanentFailure if no daemon runs, and TransientFailure if the code server does not answer.
+    """
+    if not daemon_alive(instance):
+        raise PermanentFailure("no daemon runs, so nothing was queued: `irt invariants run` evaluates them now")
+    plan = plan_of(INVARIANTS_JOB)
+    with database.connect() as one_at_a_time:
+        advisory_lock(one_at_a_time, "irt job", plan.job)
+        waiting = dg.RunsFilter(job_name=plan.job, statuses=NOT_FINISHED_STATUSES)
+        if runs := instance.get_runs(waiting, limit=1):
+            return runs[0].run_id
+        day = plan.partitions_due(datetime.now(UTC), settings.irt_first_month)[-1]
+        return enqueue(instance, settings, plan, day, {LAUNCHED_BY: by})
 
 
 def enqueue(

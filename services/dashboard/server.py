@@ -202,7 +202,7 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
     if demo and settings.has_login:
         raise PermanentFailure("a login is set up (JWT_…): start the dashboard without --demo")
     traces.start("dashboard", settings)
-    verifier = None if demo else build_verifier(settings)
+    verifier = None if demo else _verifier(settings)
     database = open_database(settings)
     with dagster_instance(settings, database) as instance:
         keep_connections(instance)
@@ -210,6 +210,16 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
         reader.begin()
         app = traces.traced(build_app(reader, verifier, settings))
         serve_http(app, host=host, port=settings.irt_dashboard_port, timeout_graceful_shutdown=OPEN_REQUESTS_S)
+
+
+def _verifier(settings: Settings) -> Verifier:
+    """Raises PermanentFailure if no login is set up, with the way to look at a demo."""
+    try:
+        return build_verifier(settings)
+    except PermanentFailure as failure:
+        if settings.has_login or settings.database_url is not None:
+            raise
+        raise PermanentFailure(f"{failure}; a demo on this machine needs none: irt run dashboard --demo") from failure
 
 
 def _sorry(title: str, why: str, *more: TagChild) -> Page:

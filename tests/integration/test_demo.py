@@ -14,10 +14,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from irt_assets.demo import compare
+from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.ledger.decisions import Decided, record
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers.rooms import run_sql
+from tests.helpers.rooms import SCALE, add_items, run_sql
 from tests.helpers.sentences import unsaid
 from tests.testbed.patience import patient
 
@@ -118,6 +121,26 @@ def test_the_month_planted_bad_has_published_nothing(
         postgres.stop()
     assert len(months) == 1, "the first month publishes every sound item, later ones only propose"
     assert len(held) == 3
+
+
+def test_demo_takes_a_month_as_a_person_has_decided_on_it(database: Database) -> None:
+    """After the lesson on the red month that month is green, and its anchors no longer disagree."""
+    month = "2026-08"
+    fault = {"kind": "anchors_moved", "item_ids": ["a", "b"], "months": [month]}
+    truth, states = {"faults": [fault]}, [MonthState(month, SCALE, State.GREEN, "")]
+    add_items(database, {"a": None, "b": None})
+    undecided = compare(database, truth, [month], states)
+    with database.connect() as connection:
+        dropped = [Decided(month, SCALE, item, "fit") for item in ("a", "b")]
+        record(connection, dropped, "drop_anchor", "Mina Park", "texts changed", None)
+    decided = compare(database, truth, [month], states)
+    assert not any(found.as_expected for found in undecided if found.planted != "none flagged")
+    assert all(found.as_expected for found in decided)
+    assert {found.found for found in decided} == {
+        "Mina Park dropped two anchors; month is green",
+        "none flagged",
+        "green: Mina Park dropped two anchors",
+    }
 
 
 @pytest.mark.ci

@@ -33,10 +33,18 @@ from tests.helpers.kpi_worlds import END, WEEK, load, published_of, random_world
 from tests.helpers.rooms import folder_store, rows, run_sql
 from tests.helpers.same_rows import EQUAL, assert_same, flat, in_order
 from tests.helpers.worlds import OF_MONTHS
+from tests.helpers.written_commands import ROOT, fenced_blocks
 
 WORLD = random_world(11)
 SCALES, PUBLISHED = scales_of(WORLD), published_of(WORLD)
 START = END - timedelta(days=60)
+
+
+TABLES = (
+    (QUESTION, ["item_id", "scale_id"]),
+    (LEARNER, ["user_id", "is_test", "target_scale_id", "target_theta"]),
+)
+"""What KPIs read besides attempts."""
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +78,7 @@ def parquet(log: Settings) -> Run:
             FROM read_parquet({files})"""
     )
     with database.connect() as postgres:
-        for relation, columns in (
-            (QUESTION, ["item_id", "scale_id"]),
-            (LEARNER, ["user_id", "is_test", "target_scale_id", "target_theta"]),
-        ):
+        for relation, columns in TABLES:
             connection.register(relation.get_name(), on_postgres(postgres)(relation.select(columns)))
     return on_duckdb(connection)
 
@@ -82,6 +87,22 @@ def parquet(log: Settings) -> Run:
 def connection(log: Settings) -> Iterator[psycopg.Connection]:
     with Database(log).connect() as connection:
         yield connection
+
+
+def test_snippet_of_the_page_gives_the_kpis_of_the_snapshots(log: Settings, parquet: Run) -> None:
+    """The parquet fixture has taken the snapshots; the page's reader makes the two tables before the last line."""
+    page = (ROOT / "docs" / "reference" / "kpis.md").read_text("utf-8")
+    [snippet] = [block for language, block in fenced_blocks(page) if language == "python"]
+    first, _, last = snippet.partition("# … and tables")
+    known: dict[str, Any] = {"end": END, "scales": SCALES, "published": PUBLISHED}
+    every = f"{folder_store(log).root}/snapshots/scored_responses/*/*.parquet"
+    exec(first.replace("….parquet", every), known)
+    with Database(log).connect() as postgres:
+        for relation, columns in TABLES:
+            known["connection"].register(relation.get_name(), on_postgres(postgres)(relation.select(columns)))
+        exec(last.partition("\n")[2], known)
+    expected = kpis(parquet, END, SCALES, PUBLISHED).set_index("user_id")["kpis"]
+    assert_same(dict(known["frame"].set_index("user_id")["kpis"]), dict(expected))
 
 
 # -- two engines ---------------------------------------------------------------------------------------

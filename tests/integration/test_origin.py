@@ -10,18 +10,27 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irt_assets.blocks import Document
+from irt_assets.blocks.html import page as page_of
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import origin
 from irt_assets.decisions.lineage import lineage
 from irt_assets.decisions.origin import initialise, read_origin
 from irt_assets.decisions.origin_sources import OriginWindow
+from irt_assets.drift.dif_month import dif_of_month
 from irt_assets.engines.em import EmEngine
+from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.linking.linking import assumed_errors
+from irt_assets.reports.drift_actions import Action
+from irt_assets.reports.drift_facts import gather
+from irt_assets.reports.drift_month import windows
+from irt_assets.reports.drift_report import document, to_look_at
 from irt_assets.reports.item_facts import item_facts, observed_in
+from irt_assets.reports.month_shown import sections
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
@@ -250,6 +259,72 @@ def test_an_item_that_no_month_has_fitted_is_shown_by_the_fit_of_the_origin_wind
     assert (window.month, window.start, window.end) == ("the origin window", *Month(FIRST).bounds)
     assert (window.values.a, window.values.b) == (facts.published["a"], facts.published["b"])
     assert seen.n.sum() == window.n == 400
+
+
+def test_report_of_an_origin_window_names_what_was_published_and_what_was_left_out(
+    answered: Database, store: ObjectStore
+) -> None:
+    """Half of the learners speak Korean, so the window's groups are compared, too."""
+    from_window(answered, store)
+    run_sql(
+        answered,
+        """INSERT INTO learner (user_id, attributes)
+           SELECT user_id, jsonb_build_object('lang', CASE WHEN ntile(2) OVER (ORDER BY user_id) = 1 THEN 'ko'
+                                                      ELSE 'en' END)
+           FROM response_log GROUP BY user_id
+           ON CONFLICT (user_id) DO UPDATE SET attributes = excluded.attributes""",
+    )
+    found = dif_of_month(answered, store, FIRST, 1)[SCALE]
+    state = MonthState(FIRST, SCALE, State.ORIGIN, "part of the origin window")
+    with answered.connect() as connection:
+        facts = gather(connection, store, FIRST, read_scales(connection)[SCALE], state)
+        on_page = page_of(
+            Document("", "en", "bank", tuple(sections(connection, facts.scale, state, {}, dashboard="", zone="UTC")))
+        )
+    assert windows(answered) == [FIRST]
+    assert [(item.item_id, item.proposal.action) for item in to_look_at(facts)] == [
+        ("all", Action.CHECK_KEY),
+        ("few", Action.NOT_PUBLISHED),
+    ]
+    report = page_of(document(facts, datetime.now(UTC)))
+    for html in (report, on_page):
+        assert "12 of 14 items were published with the scale, two were left out" in html
+        assert "30 responses are fewer than 200" in html
+        assert "Reliability" in html
+        for untrue in ("No items need review", "Nothing was published", "No fit of the month", "no linked fit"):
+            assert untrue not in html
+    assert "Look at two items: check the key of one and see why one could not be published." in report
+    assert {row["item_id"] for row in found if row["attribute"] == "lang"} >= {"", "i00"}
+    assert "lang: large DIF in" in report
+
+
+def test_an_item_without_slope_in_an_origin_window_has_its_key_questioned(
+    answered: Database, store: ObjectStore
+) -> None:
+    """Its answers are coin flips: its difficulty is not determined, and no flag says so."""
+    flips = np.random.default_rng(6).integers(0, 2, 400).astype(float)[:, None]
+    add_items(answered, {"flips": None})
+    add_attempts(answered, answer_matrix(FIRST, flips, ["flips"]))
+    from_window(answered, store)
+    state = MonthState(FIRST, SCALE, State.ORIGIN, "part of the origin window")
+    with answered.connect() as connection:
+        facts = gather(connection, store, FIRST, read_scales(connection)[SCALE], state)
+    proposed = facts.items["flips"].proposal
+    assert proposed.action is Action.CHECK_KEY
+    assert "hardly rise with ability (a = " in proposed.reason
+
+
+def test_window_too_small_for_a_3pl_names_a_command_that_takes_a_smaller_minimum(
+    answered: Database, store: ObjectStore
+) -> None:
+    window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), store)
+    with pytest.raises(PermanentFailure) as refused:
+        initialise(answered, SCALE, first_month=FIRST, model="3pl", window=window)
+    assert (
+        "at most 400 responses each, and 1000 are needed (min_responses_3pl). `irt scale init --scale default "
+        "--origin 2026-01-01:2026-02-01 --model 3pl --set min_responses_3pl=N` asks for fewer"
+    ) in str(refused.value)
+    assert "take the model 2pl" in str(refused.value)
 
 
 class WatchfulEngine(EmEngine):

@@ -166,9 +166,9 @@ def test_the_first_screen_says_whether_the_last_month_is_safe_to_release(world: 
 @pytest.mark.parametrize(
     ("severities", "partitions", "said"),
     [
-        (["error", "error"], [JUNE], f" are broken, for {JUNE} and not for {JULY}."),
-        (["warning", "warning"], [JUNE, JULY], " are broken (only warnings, which speak against no release)."),
-        (["error", "warning"], [""], " are broken (one error: settle it before a release)."),
+        (["error", "error"], [JUNE], f" are broken, for {JUNE} and not for {JULY}, as of "),
+        (["warning", "warning"], [JUNE, JULY], " are broken (only warnings, which speak against no release), as of "),
+        (["error", "warning"], [""], " are broken (one error: settle it before a release), as of "),
     ],
 )
 def test_broken_rules_under_the_verdict_say_whether_they_matter_for_a_release(
@@ -178,6 +178,23 @@ def test_broken_rules_under_the_verdict_say_whether_they_matter_for_a_release(
     monkeypatch.setattr(world.reader, "seen", replace(world.reader.seen, violations=violations))
     html = world.page(view="months")
     assert not unsaid(html, f"{JULY} is green and safe to release; ", f"two rules</a>{said}")
+
+
+@pytest.mark.parametrize(
+    ("year", "said", "then"),
+    [
+        (2000, f" was broken for {JUNE} as of ", f", and {JUNE} has been made again since."),
+        (2100, f" is broken, for {JUNE} and not for {JULY}, as of ", "2100-01-01 00:00 UTC"),
+    ],
+)
+def test_a_rule_evaluated_before_its_month_was_made_again_is_said_to_be_out_of_date(
+    world: World, monkeypatch: pytest.MonkeyPatch, year: int, said: str, then: str
+) -> None:
+    violation = OpenViolation("every_month_is_green", "error", 1, "x", [JUNE])
+    evaluated = datetime(year, 1, 1, tzinfo=UTC)
+    seen = replace(world.reader.seen, violations=[violation], evaluated_at=evaluated)
+    monkeypatch.setattr(world.reader, "seen", seen)
+    assert not unsaid(world.page(view="months"), f"one rule</a>{said}", then, "Evaluate the rules now")
 
 
 def test_a_red_month_leads_to_its_page_and_its_long_reason_is_there_alone(world: World) -> None:
@@ -278,9 +295,9 @@ def test_months_of_the_origin_window_share_a_line_that_says_where_drift_begins(
     assert "2026-01…2026-05" in html
     assert html.count(why) == len(scales)
     assert f"2026-05 is {why}." in world.page(view="month", month="2026-05", scale=rooms.SCALE)
-    assert "irt report drift --month 2026-05" not in world.page(view="month", month="2026-05", scale=rooms.SCALE)
+    assert "irt report drift --month 2026-05" in world.page(view="month", month="2026-05", scale=rooms.SCALE)
     assert "2026-05" not in world.page(view="reports")
-    assert "none: drift begins after the origin window" in world.page(view="reports", month="2026-05")
+    assert "not written yet" in world.page(view="reports", month="2026-05")
 
 
 def test_an_origin_window_is_shown_with_its_fit_and_what_it_left_out(

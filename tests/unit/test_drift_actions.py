@@ -21,7 +21,7 @@ RULES = {
     ),
     "a scored item has no key": (
         Evidence(flags=("negative_discrimination",), has_key=False, held=("stronger learners get fewer points",)),
-        Action.KEEP,
+        Action.NOT_PUBLISHED,
         "fewer points",
     ),
     "an item that everybody has right": (Evidence(flags=("all_correct",)), Action.CHECK_KEY, "takes any answer"),
@@ -75,7 +75,8 @@ RULES = {
         Action.WITHDRAWN,
         "^withdrawn from 2026-12-01 on by Ann: posted; it leaked",
     ),
-    "held back by a gate": (Evidence(held=("SE(b) = 1.20 is above 1",)), Action.KEEP, "SE\\(b\\)"),
+    "held back by a gate": (Evidence(held=("SE(b) = 1.20 is above 1",)), Action.NOT_PUBLISHED, "SE\\(b\\)"),
+    "held back and flat": (Evidence(held=("SE(b) = 1.20 is above 1",), flat="a = 0.1 ± 0.1"), Action.CHECK_KEY, "0.1"),
 }
 
 

@@ -11,18 +11,22 @@ from typing import Any
 import pypdfium2
 import pytest
 
+from irt_assets.blocks import Figure
 from irt_assets.blocks.html import page as page_of
+from irt_assets.blocks.html import part
 from irt_assets.blocks.pdf import typeset
 from irt_assets.decisions.proposals import Proposal as Change
 from irt_assets.decisions.proposals import State as State_
 from irt_assets.decisions.release_impact import Impact
 from irt_assets.drift.rows import AlertRow, DifRow, InformationRow
+from irt_assets.gates.anchor_shifts import AnchorShift
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.decisions import Decision
+from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.ledger.linked_windows import Linked
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.reports.drift_facts import Item
-from irt_assets.reports.drift_linking import jumped
+from irt_assets.reports.drift_linking import jumped, linking
 from irt_assets.reports.drift_report import document, key_figures, to_look_at, verdict
 from irt_assets.reports.item_shown import details
 from irt_assets.responses.scales import Scale
@@ -41,6 +45,7 @@ from tests.helpers.drift_facts import (
     made_up_facts,
     made_up_item,
 )
+from tests.helpers.fit_specs import CONSTANTS
 
 
 class Page(HTMLParser):
@@ -92,6 +97,57 @@ def test_a_month_without_a_fit_or_a_month_before_has_a_report_that_says_so() -> 
     assert "Drift was not tested: 2026-10 has no linked fit: too few anchors." in page
     assert "The month has no linked fit." in page
     assert dict(key_figures(facts))["drift"] == "not tested"
+
+
+HELD = {
+    "anchors_used": ["a1", "a2"],
+    "anchors_dropped": {"a3": "It lies off the line: b by +0.72", "a10": "it is not in this month"},
+    "suspects": {"a3": {"delta_b": 0.73, "delta_a": -0.4, "z": 5.6, "parameter": "b"}},
+    "diagnosis": "moved against the others: a3 (b +0.73)",
+    "q": 38.4,
+    "q_df": 36,
+    "q_p": 0.361,
+    "share_kept": 0.63,
+}
+"""Two anchors of four agree: too few for a month."""
+
+
+def linking_of(**changed: Any) -> tuple[str, list[str]]:
+    """The text of the section on the linking, and the captions of its figures."""
+    constants = LinkingConstants.from_json(CONSTANTS | HELD | changed, "fit")
+    shifts = [
+        AnchorShift(item, 0.1, 0.1, item in constants.suspects, constants.anchors_dropped.get(item, ""))
+        for item in (*constants.anchors_used, *constants.suspects)
+    ]
+    blocks = [*linking(constants, Scale("default"), shifts, (), ())]
+    text = Page(str(part(*blocks))).text
+    return text, [block.caption for block in blocks if isinstance(block, Figure)]
+
+
+def test_anchors_that_agree_and_are_too_few_are_not_said_to_disagree() -> None:
+    text, _ = linking_of()
+    assert "Those used agree: Q = 38.4 on 36 df, p = 0.361" in text
+    assert "They are too few: 63% of the anchors with enough responses, and a month needs 5 anchors and 70%." in text
+    assert "DISAGREE" not in text
+    apart, _ = linking_of(anchors_used=["a1", "a2", "a4", "a5", "a6"], share_kept=1.0, tau=0.25, tau_low=0.2)
+    assert "Those used DISAGREE" in apart
+    assert "too few" not in apart
+
+
+def test_an_anchor_that_moved_has_one_size_of_its_change_on_the_page() -> None:
+    text, _ = linking_of()
+    assert text.count("+0.73") == 2, "moved by, and change in b"
+    for second in ("+0.72", "Diagnosis"):
+        assert second not in text
+    assert "it is not in this month" in text
+
+
+def test_caption_of_the_anchors_names_only_marks_that_are_drawn() -> None:
+    (caption,) = linking_of()[1]
+    assert "triangles" in caption
+    assert "crosses" not in caption
+    (caption,) = linking_of(suspects={})[1]
+    assert "triangles" not in caption
 
 
 def test_the_first_page_counts_drift_dif_information_anchors_and_alerts() -> None:
@@ -203,7 +259,10 @@ def linked(month: str, intercept: float, **changes: Any) -> Linked:
             linked("2026-10", 0.4),
             "The anchors agree with each other, so the learners are the cause: their mean ability differs.",
         ),
-        (linked("2026-10", 0.4, share_kept=0.6), "anchors that moved may be the cause: decide on them first."),
+        (
+            linked("2026-10", 0.4, share_kept=0.6),
+            "Anchors that moved against the others may be the cause: decide on them first.",
+        ),
         (linked("2026-10", 0.1, slope=1.5), "The slope jumped from 1.05 in 2026-09 to 1.50, 10.6 standard errors."),
     ],
 )

@@ -100,5 +100,5 @@ def test_without_a_month_there_is_nothing_to_compare_constants_with() -> None:
 
 def test_anchors_that_disagree_are_said_with_the_diagnosis() -> None:
     warning = compare(linked({}, share_kept=0.5, diagnosis="A01 moved by +0.6"), None, {}, LIMITS)
-    assert warning.problems() == ["the anchors disagree: A01 moved by +0.6"]
+    assert warning.problems() == ["the anchors do not carry the night: A01 moved by +0.6"]
     assert compare(linked({}, q_p=0.001), None, {}, LIMITS).problems() == []

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
@@ -275,7 +276,9 @@ class Rules(BaseModel):
         """
         unknown = [name for name in settings if name not in STAGE_OF]
         if unknown:
-            raise PsychometricsError(f"no such rule: {', '.join(unknown)}; the rules are {', '.join(STAGE_OF)}")
+            meant = get_close_matches(unknown[0], STAGE_OF, n=1)
+            hint = f"did you mean {meant[0]}? The" if meant else "the"
+            raise PsychometricsError(f"no such rule: {', '.join(unknown)}; {hint} rules are {', '.join(STAGE_OF)}")
         try:
             return cls.model_validate({stage: of_stage(stage, settings) for stage in STAGES})
         except ValidationError as error:

@@ -110,8 +110,6 @@ def _reports(connection: psycopg.Connection, state: MonthState) -> Iterator[TagC
     if made := [one for one in of_months(connection, state.month) if one.window == window]:
         yield "The drift report, to read and to send: "
         yield report_files(f"the drift report of {state.month}, scale {state.scale_id}", made)
-    elif state.state is State.ORIGIN:
-        yield Paragraph(f"No drift report was made yet: {verdict(state, 0, None)}")
     else:
         by_hand = Span(f"irt report drift --month {state.month}", "code")
-        yield Paragraph(("No drift report was made yet: ", by_hand))
+        yield Paragraph(("No report has been written yet: ", by_hand))

@@ -1,7 +1,7 @@
 """Every month of every scale as a traffic light, with the reason and the next step."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import groupby
 
 from htmltools import tags
@@ -33,7 +33,7 @@ from irt_assets.decisions.origin import read_origin
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.steps import step_of
 from jobs.overview import Overview
-from services.dashboard import making
+from services.dashboard import evaluating, making
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
 from services.dashboard.elements import markup
 from services.dashboard.figures import shown
@@ -61,6 +61,7 @@ def page(asked: Asked) -> Page:
             making.place(asked) if to_make else None,
             *_missing(asked, overview),
             _around(asked, overview),
+            evaluating.place(asked) if overview.violations else None,
             _grid(overview, scales) if len(scales) > 1 else _list(overview, scales[0]),
             *_origins(asked, scales),
         ),
@@ -71,6 +72,7 @@ def page(asked: Asked) -> Page:
 
 def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     making.converse(asked, inputs)
+    evaluating.converse(asked, inputs)
 
 
 def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Box:
@@ -110,11 +112,11 @@ def backfill_path(months: Sequence[str]) -> str:
 def _around(asked: Asked, overview: Overview) -> Paragraph:
     """When the overview was read, and what else is wrong."""
     zone = asked.reader.settings.irt_time_zone
-    wrong = tuple((summary, " ") for summary in _what_is_wrong(overview, zone))
+    wrong = tuple((summary, " ") for summary in _what_is_wrong(overview, _remade(asked, overview), zone))
     return Paragraph(("As of ", Moment(overview.now, zone), ". ", wrong or ALL_IS_WELL))
 
 
-def _what_is_wrong(overview: Overview, zone: str) -> Iterator[Text]:
+def _what_is_wrong(overview: Overview, remade: Collection[str], zone: str) -> Iterator[Text]:
     if not overview.daemon_alive:
         seen = overview.daemon_seen
         how_long: Text = (" has not been seen since ", Moment(seen, zone)) if seen else " does not run"
@@ -128,20 +130,47 @@ def _what_is_wrong(overview: Overview, zone: str) -> Iterator[Text]:
     if late := [schedule.job for schedule in overview.schedules if schedule.late]:
         n = page_link(counted(len(late), "schedule"), "health")
         yield Badge("late", "warning"), " ", n, f": {listed(late, 3)}."
-    where, last = {p for one in overview.violations for p in one.partitions}, months_of(overview)[0]
+    if overview.violations:
+        yield _broken_rules(overview, remade, zone)
+    if overview.alerts:
+        n = page_link(counted(len(overview.alerts), "alert"), "health")
+        yield Badge("alert", "bad"), " ", n, f" {is_or_are(len(overview.alerts))} open."
+
+
+def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Text:
+    """How many rules are broken, for which months, and as of when. `remade`: months made since the evaluation."""
+    where, last, many = _where_broken(overview), months_of(overview)[0], len(overview.violations)
+    n = page_link(counted(many, "rule"), "health")
+    at: Text = Moment(overview.evaluated_at, zone) if overview.evaluated_at else "an unknown day"
+    named = listed(sorted(where), 3)
+    if where and where <= set(remade):
+        were = "was" if many == 1 else "were"
+        made = f", and {named} {'has' if len(where) == 1 else 'have'} been made again since."
+        return Badge("to be evaluated", "warning"), " ", n, f" {were} broken for {named} as of ", at, made
     if not any(p == "" or p.startswith(last) for p in where):
-        matters = f", for {listed(sorted(where), 3)} and not for {last}"
+        matters = f", for {named} and not for {last}"
     elif errors := sum(one.severity == "error" for one in overview.violations):
         matters = f" ({counted(errors, 'error')}: settle {'it' if errors == 1 else 'them'} before a release)"
     else:
         matters = " (only warnings, which speak against no release)"
-    for word, what, n_found, state in (
-        ("broken", "rule", len(overview.violations), f"broken{matters}"),
-        ("alert", "alert", len(overview.alerts), "open"),
-    ):
-        if n_found:
-            n = page_link(counted(n_found, what), "health")
-            yield Badge(word, "bad"), " ", n, f" {is_or_are(n_found)} {state}."
+    return Badge("broken", "bad"), " ", n, f" {is_or_are(many)} broken{matters}, as of ", at, "."
+
+
+def _where_broken(overview: Overview) -> set[str]:
+    """The months and days of the violations; "" for those of none."""
+    return {p for one in overview.violations for p in one.partitions}
+
+
+def _remade(asked: Asked, overview: Overview) -> set[str]:
+    """The months with violations that were published or held after the invariants were evaluated."""
+    found = set()
+    with asked.reader.connect() as connection:
+        for month in _where_broken(overview) & {*months_of(overview)}:
+            steps = (step_of(connection, scale_id, month) for scale_id in scales_of(overview))
+            times = [step.settled_at for step in steps if step and step.settled_at]
+            if overview.evaluated_at and any(time > overview.evaluated_at for time in times):
+                found.add(month)
+    return found
 
 
 def _list(overview: Overview, scale_id: str) -> Block:
@@ -186,7 +215,7 @@ def _origins(asked: Asked, scales: Sequence[str]) -> Iterator[Section]:
                 continue
             window, left_out = origin.window, origin.left_out
             reasons = List(tuple(f"{shortened(item)}: {why}" for item, why in left_out.items()))
-            published = counted(len(origin.fit.items.keys() - left_out.keys()), "item")
+            published = counted(len(origin.published), "item")
             rows.append(
                 (
                     f"{window.window_start:%Y-%m-%d} to {window.window_end:%Y-%m-%d}",

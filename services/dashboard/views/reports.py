@@ -55,13 +55,13 @@ def _answer(windows: list[Window], reports: dict[Window, list[Recorded]], month:
     """Which reports are there, in a sentence."""
     if not reports:
         return (
-            f"No drift report {f'of {month} ' if month else ''}was made yet: it is made once the month is calibrated."
+            f"No report {f'of {month} ' if month else ''}has been written yet: it follows the calibration of a month."
         )
     newest = max(name for name, _ in reports)
     missing = sum(window not in reports for window in windows)
     there = f"{counted(len(reports), 'drift report')} {is_or_are(len(reports))} there to read"
     summary = there if month else f"{there}, the newest of {newest}"
-    lacking = f"; {counted(missing, 'report')} {is_or_are(missing)} not made yet" if missing else ""
+    lacking = f"; {counted(missing, 'report')} {is_or_are(missing)} not written yet" if missing else ""
     return sentence(f"{summary}{lacking}")
 
 
@@ -75,7 +75,7 @@ def _drift(
     rows: list[tuple[Cell, ...]] = []
     for month, scale in windows:
         made, state = reports.get((month, scale), []), states.get((month, scale))
-        files: Cell = "none: drift begins after the origin window" if state is State.ORIGIN else "not made yet"
+        files: Cell = "not written yet"
         if made:
             files = markup(report_files(f"the drift report of {month}, scale {scale}", made))
         at = Moment(max(one.generated_at for one in made), zone) if made else None

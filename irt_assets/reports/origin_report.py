@@ -1,0 +1,71 @@
+"""The report of a scale's origin window: what it published, what it left out and why, and how well the model fits.
+
+The dashboard's page of a month in the window shows the same. What does not belong here: reading it (drift_facts.py).
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+from irt_assets.blocks import Block, List, Paragraph, number, table
+from irt_assets.common.wording import counted, in_words, listed, sentence
+from irt_assets.decisions.origin import OriginRead
+from irt_assets.drift import dif_page
+from irt_assets.reports.drift_facts import Facts
+
+
+def described(origin: OriginRead) -> str:
+    """The window and the number of items that it published, in a clause."""
+    return f"the origin window ({days(origin)}): {released(origin)}"
+
+
+def days(origin: OriginRead) -> str:
+    """The first and the last day of the window."""
+    last = origin.window.window_end - timedelta(microseconds=1)
+    return f"{origin.window.window_start:%Y-%m-%d} to {last:%Y-%m-%d}"
+
+
+def released(origin: OriginRead) -> str:
+    """How many items were published with the scale, and how many were not."""
+    n, out = len(origin.published), len(origin.left_out)
+    rest = f"{in_words(out)} {'was' if out == 1 else 'were'} left out" if out else "none was left out"
+    return f"{n} of {counted(n + out, 'item')} were published with the scale, {rest}"
+
+
+def publication(origin: OriginRead) -> Iterator[Block]:
+    """How many items were published, and each that was not, with the reason."""
+    yield Paragraph(sentence(released(origin)))
+    if origin.left_out:
+        yield table(("left out", "why"), list(origin.left_out.items()), caption="Items that were left out")
+
+
+def model_fit(origin: OriginRead) -> Iterator[Block]:
+    """Each statistic of the whole set in a sentence."""
+    statistics = origin.fit.model_spec.fit_statistics
+    if statistics is not None:
+        yield Paragraph(f"Reliability {number(statistics.reliability)}.")
+    yield List(tuple(map(sentence, origin.in_words)))
+
+
+def answers(origin: OriginRead, counts: Mapping[str, int]) -> str:
+    """The size of the fit; `counts`: answers of the window by their reason, empty if they are not known."""
+    window, total = origin.window, sum(counts.values())
+    left_out = f" {total - window.n_responses:,} of {total:,} answers of the window were left out." if total else ""
+    return (
+        f"{window.n_responses:,} answers of {window.n_persons:,} learners to {counted(len(origin.fit.items), 'item')} "
+        f"were fitted.{left_out}"
+    )
+
+
+def key_figures(facts: Facts, origin: OriginRead) -> list[tuple[str, str]]:
+    """The figures of the first page."""
+    window = origin.window
+    flags = Counter(flag.replace("_", " ") for item in facts.items.values() for flag in item.flags)
+    flagged = listed(f"{name} {n}" for name, n in flags.most_common()) or "no item"
+    return [
+        ("publication", released(origin)),
+        ("answers", f"{window.n_responses:,} of {window.n_persons:,} learners"),
+        ("flagged by the engine", flagged),
+        ("DIF", dif_page.dif_said((*facts.dif_attributes, *facts.dif)) if facts.dif_attributes else "not tested"),
+        ("drift", "begins after the window"),
+    ]

@@ -1,0 +1,109 @@
+"""Every Python snippet of a page runs, given the names that the page says its reader has.
+
+What does not belong here: the snippets of docs/tutorial/own-log.md and docs/reference/kpis.md, which need a log and
+run in tests/integration.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.engines.em import EmEngine
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.drift.errors import Published, compare
+from irt_assets.psychometrics.linking.linking import link
+from tests.helpers.drift_worlds import anchor_set
+from tests.helpers.written_commands import ROOT, fenced_blocks
+
+FIT, PYMC = "docs/explanation/fit.md", "docs/reference/pymc.md"
+SAMPLES = [pytest.mark.long, pytest.mark.timeout(900)]
+IN_INTEGRATION = {"docs/tutorial/own-log.md", "docs/reference/kpis.md"}
+CALL = re.compile(r"`(\w+)\(([^`]*)\)`")
+
+
+def snippets(page: str) -> list[str]:
+    return [block for language, block in fenced_blocks((ROOT / page).read_text("utf-8")) if language == "python"]
+
+
+def answers(n: int, item_ids: tuple[str, ...]) -> Responses:
+    rng = np.random.default_rng(7)
+    theta, b = rng.normal(size=(n, 1)), np.linspace(-1.5, 1.5, len(item_ids))
+    return Responses.from_wide((rng.random((n, b.size)) < 1 / (1 + np.exp(b - theta))).astype(float), item_ids)
+
+
+def a_month_compared() -> dict[str, Any]:
+    """A window of answers that is linked to, and compared with, what an earlier fit of it published."""
+    fit = EmEngine(1).calibrate(answers(600, tuple(f"q{j}" for j in range(12))), model="2pl")
+    anchors = anchor_set(fit.a, fit.b, fit.cov_ab)
+    anchors = type(anchors)(**vars(anchors) | {"item_ids": fit.item_ids})
+    linking = link(fit, anchors)
+    found = compare(fit, linking, anchors, Published.of_anchors(anchors))
+    return {"drift": SimpleNamespace(comparison=found), "linking": linking, "parameters": found.window}
+
+
+def a_short_chain() -> dict[str, Any]:
+    """The page's own settings sample for minutes."""
+    if find_spec("pymc") is None:
+        pytest.skip("PyMC (make venv EXTRAS=bayes)")
+    return {"responses": answers(100, ("q0", "q1", "q2")), "anchors": None, "np": np}
+
+
+READERS_HAVE: dict[str, Callable[[], dict[str, Any]]] = {
+    FIT: dict,
+    "docs/explanation/information.md": a_month_compared,
+    "docs/how-to/answers-by-http.md": dict,
+    "docs/how-to/session-hook.md": dict,
+    PYMC: a_short_chain,
+}
+"""What the reader of each page has before the first snippet."""
+
+
+def test_every_page_with_a_snippet_is_run() -> None:
+    pages = {str(page.relative_to(ROOT)) for page in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]}
+    assert {page for page in pages if snippets(page)} == READERS_HAVE.keys() | IN_INTEGRATION
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, marks=SAMPLES if page == PYMC else []) for page in READERS_HAVE])
+def test_snippets_of_a_page_run_one_after_the_other(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = READERS_HAVE[page]()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "irt_theta_client", import_module("services.theta_client"))
+    monkeypatch.setenv("IRT_THETA_URL", "http://127.0.0.1:1")  # where nobody listens
+    monkeypatch.setenv("IRT_THETA_TOKEN", "secret")
+    if page == PYMC:
+        engines = import_module("irt_assets.engines.pymc_engine")
+        monkeypatch.setattr(engines, "PymcEngine", partial(engines.PymcEngine, draws=50, tune=50, chains=2))
+    for snippet in snippets(page):
+        code = snippet.replace("/var/lib/exam/answers", str(tmp_path / "answers")).replace("timeout=5", "timeout=0")
+        exec(code, known)
+
+
+def test_functions_of_the_page_on_fit_take_the_arguments_that_it_gives() -> None:
+    lines = (ROOT / FIT).read_text("utf-8").splitlines()
+    rows = [line.split(" | ") for line in lines if re.search(r" \| `(scoring|fit)\.\w+` \|$", line)]
+    checked = 0
+    for _, written, module in rows:
+        there = import_module(f"irt_assets.psychometrics.{module.strip(' |`')}")
+        for name, given in CALL.findall(written.replace("\\|", "|")):
+            call = ast.parse(f"f({given.split('|')[0].strip()})", mode="eval").body
+            assert isinstance(call, ast.Call)
+            names = [one.id for one in call.args if isinstance(one, ast.Name)]
+            taken = [*inspect.signature(getattr(there, name)).parameters.values()]
+            required = [one.name for one in taken if one.default is one.empty]
+            assert names == required, name
+            assert {word.arg for word in call.keywords} <= {one.name for one in taken}
+            checked += 1
+    assert checked == 12

@@ -1,0 +1,83 @@
+"""Wrong inputs that people typed: each message names what to type instead."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from irt_assets.cli import SERVERS, app
+from irt_assets.cli.servers import Server
+from irt_assets.file_commands.files import read_answers, read_max_scores
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.eligibility.rules import Rules
+from resources.failures import PermanentFailure
+from resources.settings import Settings, get_settings
+from services.dashboard import server
+
+TYPED = {
+    "scale list": "There are: accept, decisions, init, movement, pass-mark, set. irt status names the scales",
+    "scale show x": "docs/how-to/scales.md says what can be set of one",
+    "dashboard": "A server is started with irt run dashboard, or with --demo on this machine",
+    "theta-api": "A server is started with irt run theta-api",
+    "report 2026-10": "For one month: irt report drift --month 2026-10",
+    "report foo": "There are: drift, learner.",
+    "status 2026-09": "For one month: irt report drift --month 2026-09",
+}
+
+
+@pytest.mark.parametrize("typed", TYPED)
+def test_command_that_does_not_exist_is_answered_with_those_that_do(typed: str) -> None:
+    done = CliRunner().invoke(app, typed.split())
+    assert done.exit_code == 2
+    assert TYPED[typed] in " ".join(done.output.replace("│", " ").split())
+
+
+def test_servers_are_those_that_irt_run_starts() -> None:
+    assert {*SERVERS} == {*Server}
+
+
+def test_misspelt_rule_is_answered_with_the_rule_that_is_meant() -> None:
+    with pytest.raises(PsychometricsError, match=r"no such rule: minresponses; did you mean min_responses\?"):
+        Rules.from_settings({"minresponses": 300})
+
+
+def test_setting_that_is_no_month_is_answered_with_a_month(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("IRT_HOME", str(tmp_path))
+    monkeypatch.setenv("IRT_FIRST_MONTH", "2026")
+    get_settings.cache_clear()
+    with pytest.raises(PermanentFailure, match=r"^setting IRT_FIRST_MONTH: not a month: write one such as 2026-07$"):
+        get_settings()
+    get_settings.cache_clear()
+
+
+def test_dashboard_without_a_login_names_the_demo(tmp_path: Path) -> None:
+    settings = Settings(irt_home=tmp_path, database_url=None, _env_file=None)
+    with pytest.raises(PermanentFailure, match=r"set JWT_ISSUER.* a demo .* irt run dashboard --demo"):
+        server.serve(settings, demo=False)
+
+
+CELLS = {
+    "points": (
+        "q1,q2\n1,4\n3,2\n",
+        "",
+        r"Use `--max-score 4` if cells up to 4 are scores, and `--key FILE` if",
+    ),
+    "covariates": (
+        "sex,age,q1,q2\nmale,31,2,0\nfemale,40,1,1\n",
+        "2",
+        r"item sex: score 'male'.*item age: score '31'.* Groups of persons go into a table person,group for",
+    ),
+    "both": ("sex,q1\nm,2\nf,0\n", "", r"`--max-score 2` if cells .*; groups of persons go into"),
+    "one wrong cell": ("q1,q2\n1,0\nx,1\n", "", r"line 3, item q1: score 'x'.* A file of answers is a matrix"),
+}
+
+
+@pytest.mark.parametrize("case", CELLS)
+def test_cells_that_are_no_scores_are_named_by_what_they_look_like(case: str, tmp_path: Path) -> None:
+    text, most, said = CELLS[case]
+    path = tmp_path / "answers.csv"
+    path.write_text(text, "utf-8")
+    with pytest.raises(PermanentFailure, match=said):
+        read_answers(path, None, read_max_scores(most) if most else None)
