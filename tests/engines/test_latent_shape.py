@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import expit
+from scipy.special import expit, ndtr
 
 from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -260,6 +260,21 @@ def test_no_item_is_guessed_where_c_is_0(shape_of_theta: str) -> None:
         theta = rng.normal(size=800) if shape_of_theta == "normal" else skewed(4, 800, rng)
         _, shape = fit_with_shape(fit, answers(theta, *bank(30, rng), rng), "2pl", "auto")
         assert not shape.guessing, shape.why
+
+
+@pytest.mark.parametrize(("curve", "seed"), [("normal ogive", 25), ("complementary log-log", 1)])
+def test_a_curve_that_is_not_logistic_is_not_called_guessing(curve: str, seed: int) -> None:
+    """10,000 × 60 with c = 0, in which score tests or a 3PL show guessing as well."""
+    rng = np.random.default_rng([21, seed])
+    a = rng.uniform(0.6, 1.9, 60)
+    b = np.where(rng.random(60) < 0.6, rng.normal(-0.6, 0.7, 60), rng.normal(1.0, 0.5, 60))
+    z = a * (rng.normal(size=(10_000, 1)) - b)
+    p = ndtr(z / 1.702) if curve == "normal ogive" else -np.expm1(-np.exp(0.8 * z - 0.37))
+    _, shape = fit_with_shape(fit, Responses.from_wide((rng.random(p.shape) < p).astype(float)), "2pl", "auto")
+    assert "; the items' curve does not fit: " in shape.why
+    assert "a complementary log-log curve" in shape.why
+    assert not shape.guessing
+    assert {one.model for one in shape.compared} <= {"1pl", "2pl", "3pl"}
 
 
 def test_few_learners_keep_a_normal_theta_and_are_told_why() -> None:

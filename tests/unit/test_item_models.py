@@ -10,7 +10,7 @@ import pytest
 from irt_assets.psychometrics.core.curves import information, probability
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model
-from irt_assets.psychometrics.core.model_families import ONE_PL, RASCH, THREE_PL, TWO_PL
+from irt_assets.psychometrics.core.model_families import CLOGLOG, ONE_PL, RASCH, THREE_PL, TWO_PL
 from irt_assets.psychometrics.core.options import MODELS, Model
 from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
 
@@ -29,6 +29,24 @@ def parameters(model):
 def test_every_model_that_can_be_chosen_is_registered_under_its_name():
     assert tuple(ITEM_MODELS) == MODELS == get_args(Model)
     assert all(item_model(name).name == name for name in MODELS)
+
+
+def test_the_complementary_log_log_curve_is_compared_and_cannot_be_chosen():
+    assert item_model(CLOGLOG.name) is CLOGLOG
+    assert CLOGLOG.name not in MODELS
+    at = np.stack([A, D])
+    p = CLOGLOG.probabilities(THETA, at, TWO)
+    np.testing.assert_allclose(p[:, :, 1], 1 - np.exp(-np.exp(A[:, None] * THETA + D[:, None])), rtol=1e-12)
+    by_theta = (CLOGLOG.log_probabilities(THETA + STEP, at, TWO) - CLOGLOG.log_probabilities(THETA - STEP, at, TWO)) / (
+        2 * STEP
+    )
+    np.testing.assert_allclose(CLOGLOG.by_theta(THETA, at, TWO), by_theta, rtol=1e-6, atol=NEAR)
+    for k in range(2):
+        up, down = at.copy(), at.copy()
+        up[k] += STEP
+        down[k] -= STEP
+        by = (CLOGLOG.log_probabilities(THETA, up, TWO) - CLOGLOG.log_probabilities(THETA, down, TWO)) / (2 * STEP)
+        np.testing.assert_allclose(CLOGLOG.by_parameters(THETA, at, TWO)[k], by, rtol=1e-6, atol=NEAR)
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():

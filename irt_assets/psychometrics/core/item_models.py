@@ -18,6 +18,7 @@ from irt_assets.psychometrics.core import curves
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.model_families import (
+    CLOGLOG,
     GPCM,
     ONE_PL,
     PCM,
@@ -412,6 +413,8 @@ class CountedScores:
 
 ITEM_MODELS: dict[str, ItemModel] = {model.name: model for model in (RASCH, ONE_PL, TWO_PL, THREE_PL, PCM, RSM, GPCM)}
 """By name, from the simplest."""
+COMPARED_MODELS: dict[str, ItemModel] = {CLOGLOG.name: CLOGLOG}
+"""By name, models that fits are compared with and that no scale can have."""
 
 
 def model_with(shown: Mapping[str, float]) -> ItemModel:
@@ -440,6 +443,6 @@ def which(models: Sequence[Model], is_so: Callable[[ItemModel], bool]) -> Mask:
 def item_model(name: str) -> ItemModel:
     """Raises PsychometricsError for a name that no model has."""
     try:
-        return ITEM_MODELS[name]
+        return ITEM_MODELS.get(name) or COMPARED_MODELS[name]
     except KeyError:
         raise PsychometricsError(f"there are the models {', '.join(ITEM_MODELS)}; got model {name!r}") from None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from scipy.special import expit, logit, softmax
@@ -360,6 +360,46 @@ class LogisticModel(ItemModel):
         return np.stack([-expit(eta), right], axis=2)
 
 
+class ComplementaryLogLog(ItemModel):
+    """Items of two categories: P(1) = 1 − exp(−exp(aθ + d)), which leaves 0 more slowly than it comes to 1.
+
+    Answers that follow such a curve look like answers that were guessed, although it has no asymptote. Fits are
+    compared with it (see `estimation.latent_shape`); no scale can have it.
+    """
+
+    name = cast("Model", "cloglog")  # not one to choose from
+    spoken = "complementary log-log curve"
+    priors_on = ("a", "b")
+    two_categories = True
+
+    def parameter_names(self, categories: int) -> tuple[str, ...]:  # noqa: ARG002
+        return "a", "d"
+
+    def start(self, shares: Floats, categories: Ints, priors: Priors) -> Floats:  # noqa: ARG002
+        p = np.clip(shares[:, 1], _RARE, 1 - _RARE)
+        return np.stack([np.ones_like(p), _FLATTER * np.log(-np.log1p(-p))])
+
+    def log_probabilities(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        hazard = self._hazard(theta, parameters)
+        return np.stack([-hazard, np.log(-np.expm1(-hazard))], axis=2)
+
+    def by_parameters(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        by_eta = self._by_eta(theta, parameters)
+        return np.stack([by_eta * theta[:, None], by_eta])
+
+    def by_theta(self, theta: Floats, parameters: Floats, categories: Ints) -> Floats:  # noqa: ARG002
+        return parameters[0][:, None, None] * self._by_eta(theta, parameters)
+
+    def _hazard(self, theta: Floats, parameters: Floats) -> Floats:
+        """exp(aθ + d), shape (J, Q); where 1 − P or P is below 1e-26, as if aθ + d were at that point."""
+        return np.exp(np.clip(np.multiply.outer(parameters[0], theta) + parameters[1][:, None], -60.0, 4.1))
+
+    def _by_eta(self, theta: Floats, parameters: Floats) -> Floats:
+        """∂ log P/∂(aθ + d), shape (J, Q, 2)."""
+        hazard = self._hazard(theta, parameters)
+        return np.stack([-hazard, hazard / np.expm1(hazard)], axis=2)
+
+
 _T, _OF_SCORES = "t", "max_score"
 """What the names of the parameters of scores begin with, and the name under which an item's maximum score is stored."""
 _RARE = 1e-3
@@ -496,6 +536,7 @@ THREE_PL = LogisticModel("3pl", "3PL", "own", True, 4, ("a", "b", "c"))
 PCM = PartialCreditModel("pcm", "PCM", "fixed", priors_on=("b",))
 RSM = PartialCreditModel("rsm", "RSM", "fixed", block_steps=True, priors_on=("b",))
 GPCM = PartialCreditModel("gpcm", "GPCM", "own")
+CLOGLOG = ComplementaryLogLog()
 
 
 def between(scores: Mask) -> Mask:

@@ -38,7 +38,7 @@ from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.covariances import mirrored
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.core.item_models import ITEM_MODELS, ItemCurves, model_of
+from irt_assets.psychometrics.core.item_models import COMPARED_MODELS, ITEM_MODELS, ItemCurves, model_of
 from irt_assets.psychometrics.core.models import (
     Calibration,
     Convergence,
@@ -221,7 +221,7 @@ def fit_source(
 ) -> Calibration:
     """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
     models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
-    if unknown := set(models).difference(ITEM_MODELS):
+    if unknown := set(models).difference(ITEM_MODELS, COMPARED_MODELS):
         raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {min(unknown)!r}")
     if latent not in ("normal", "histogram"):
         raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {latent!r}")

@@ -4,7 +4,7 @@ What does not belong here: comparing fits, and the shape of θ (see `latent_shap
 """
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import ndtr, ndtri
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
@@ -16,10 +16,11 @@ from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 LEVEL = 0.01
 """False discovery rate at which items are named (Benjamini & Hochberg 1995)."""
 LEAST_GUESSING = 0.05
-"""An item with a smaller one-step estimate of c is not named."""
+"""An item is not named if the lower 95 % limit of its one-step estimate of c is below this."""
 LARGEST_ERROR = 0.2
 """Answers say nothing of an item's c if its one-step estimate has a larger standard error, as hardly any weak learner
 answered it: it is not tested."""
+_LOWER = float(ndtri(0.95))
 _ZERO = 1e-8
 """The c at which the test of c = 0 is made: logit c, in which kernels work, has no value at 0."""
 
@@ -29,9 +30,10 @@ def guessed_items(responses: Responses, calibration: Calibration, level: float =
     named, the most certain first; other arguments are those of `one_step_guessing`."""
     c, se = one_step_guessing(responses, calibration)
     tested = np.flatnonzero(se < LARGEST_ERROR)
-    c, z = c[tested], c[tested] / se[tested]
+    c, se = c[tested], se[tested]
+    z = c / se
     q = q_values(ndtr(-z))
-    named = np.flatnonzero((q < level) & (c >= LEAST_GUESSING))
+    named = np.flatnonzero((q < level) & (c - _LOWER * se >= LEAST_GUESSING))
     named = named[np.argsort(-z[named], kind="stable")]
     return {responses.item_ids[tested[j]]: float(q[j]) for j in named}
 

@@ -9,16 +9,20 @@ judged with the other free, on fits with and without both.
 Guessing is looked for in two ways, as neither finds all of it: item by item, which finds some items of many that can be
 guessed, and by the likelihood of a 3PL, which finds what all items have in common. The prior of a 3PL on c, with a mode
 around .2 for every item, may cost more than what the few items gain that can be guessed.
+
+Items whose curve is not logistic look guessed as well, if there are enough learners: those of a normal ogive, and even
+more those of a curve that rises slowly and ends steeply. So guessing is not reported if a complementary log-log curve,
+which has no asymptote, explains the answers as well as a 3PL does, and better than the 2PL.
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import model_of
-from irt_assets.psychometrics.core.model_families import ONE_PL, THREE_PL, TWO_PL
+from irt_assets.psychometrics.core.model_families import CLOGLOG, ONE_PL, THREE_PL, TWO_PL
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
 from irt_assets.psychometrics.estimation.em_request import some as few_of
@@ -108,9 +112,9 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
             made = {(model, "normal"): fit(some, model, "normal", start=calibration, likelihood_only=True)}
     fits = _Fits(fit, some, model, made)
     if not rejected or n < FEWEST_LEARNERS:
-        guessing, gain = _guessing(fits.where_guessed, rejected)
-        why = f"{why}; {guessing}" if guessing else why
-        return calibration, Shape("normal", why, test, guessing_gain=gain, guessing=guessing is not None)
+        guessing = _guessing(fits.where_guessed, rejected)
+        why = f"{why}; {guessing.why}" if guessing.why else why
+        return calibration, Shape("normal", why, test, guessing_gain=guessing.gain, guessing=guessing.found)
     shape = _compare(fits, test, test_text)
     if shape.latent == "normal":
         return calibration, shape
@@ -138,6 +142,10 @@ class _Fits:
     def loglik(self, model: Model, latent: Latent) -> float:
         return self.of(model, latent).convergence.loglik
 
+    def gain(self, model: Model) -> float:
+        """2Δ log L of the model over the 2PL, both with histograms."""
+        return 2 * (self.loglik(model, "histogram") - self.loglik(TWO_PL.name, "histogram"))
+
     @property
     def scored(self) -> bool:
         """Whether items have scores besides 0 and 1."""
@@ -162,28 +170,50 @@ class _Fits:
         return guessed_items(self.responses, self.of(TWO_PL.name, latent), level)
 
 
-def _guessing(fits: _Fits | None, rejected: bool) -> tuple[str | None, float | None]:
-    """What shows that learners guess, None where nothing does; and the gain of a 3PL, where a normal θ is `rejected`.
+class _Guessing(NamedTuple):
+    """Whether learners guess, or what else the answers show: a clause, None where they show nothing. `gain`: of a 3PL,
+    where it was fitted."""
+
+    found: bool
+    why: str | None
+    gain: float | None
+
+
+def _guessing(fits: _Fits | None, rejected: bool) -> _Guessing:
+    """Whether learners guess, where a normal θ is `rejected` or not.
 
     Items that a normal θ shows are shown by a histogram as well, or else it was the shape of θ.
     """
     if fits is None or not (rejected or fits.guessed("normal")):
-        return None, None
-    candidates, gain, signs = fits.guessed("histogram", CANDIDATE_LEVEL), None, list[str]()
+        return _Guessing(False, None, None)
+    candidates, signs = fits.guessed("histogram", CANDIDATE_LEVEL), list[str]()
     items = [item for item, q in candidates.items() if q < GUESSING_LEVEL]
-    if rejected:
-        gain = 2 * (fits.loglik(THREE_PL.name, "histogram") - fits.loglik(TWO_PL.name, "histogram"))
-        if gain > GUESSING_GAIN and (candidates or gain > GUESSING_GAIN_OF_ITEM * fits.responses.n_items):
-            signs.append(f"a 3PL raises 2 log L by {gain:.0f}, both with histograms")
+    if not (rejected or items):
+        return _Guessing(False, None, None)
+    gain = fits.gain(THREE_PL.name)
+    if rejected and gain > GUESSING_GAIN and (candidates or gain > GUESSING_GAIN_OF_ITEM * fits.responses.n_items):
+        signs.append(f"a 3PL raises 2 log L by {gain:.0f}, both with histograms")
     if items:
         signs.append(f"score tests find c > 0 (q < {GUESSING_LEVEL:g}) in {len(items)} items: {few_of(items)}")
-    return ("learners guess: " + "; ".join(signs) if signs else None), gain
+    if not signs:
+        return _Guessing(False, None, gain)
+    try:
+        without_asymptote = fits.gain(CLOGLOG.name)
+    except PsychometricsError:
+        without_asymptote = -np.inf
+    if without_asymptote < max(gain, 0.0):
+        return _Guessing(True, f"learners guess: {'; '.join(signs)}", gain)
+    why = (
+        f"the items' curve does not fit: {'; '.join(signs)}; but a {CLOGLOG.spoken}, which has no asymptote, raises "
+        f"2 log L by {without_asymptote:.0f}, and a 3PL by {gain:.0f}, so that learners guess is not shown"
+    )
+    return _Guessing(False, why, gain)
 
 
 def _compare(fits: _Fits, test: Normality, test_text: str) -> Shape:
     model = fits.model
-    guessing, guessing_gain = _guessing(fits.where_guessed, rejected=True)
-    chosen: Model = THREE_PL.name if guessing and not fits.scored else model
+    guessing = _guessing(fits.where_guessed, rejected=True)
+    chosen: Model = THREE_PL.name if guessing.found and not fits.scored else model
     histogram_gain = 2 * (fits.loglik(chosen, "histogram") - fits.loglik(chosen, "normal"))
     fits.of(model, "histogram")
     for shown in () if fits.scored else (ONE_PL, TWO_PL, THREE_PL):
@@ -191,8 +221,8 @@ def _compare(fits: _Fits, test: Normality, test_text: str) -> Shape:
     taken: Latent = "histogram" if histogram_gain > HISTOGRAM_GAIN else "normal"
     convergence = fits.of(model, "histogram").convergence
     reasons = [f"a normal θ is rejected under the {model.upper()} ({test_text})"]
-    if guessing:
-        reasons.append(guessing)
+    if guessing.why:
+        reasons.append(guessing.why)
     under = " under the 3PL" if chosen != model else ""
     reasons.append(
         f"a histogram raises 2 log L by {histogram_gain:.0f}{under}, "
@@ -207,10 +237,10 @@ def _compare(fits: _Fits, test: Normality, test_text: str) -> Shape:
         "; ".join(reasons),
         test,
         histogram_gain,
-        guessing_gain,
-        guessing is not None,
+        guessing.gain,
+        guessing.found,
         fits.responses.n_persons,
-        tuple(Compared.of(fits.made[key], key[1]) for key in sorted(fits.made)),
+        tuple(Compared.of(fits.made[key], key[1]) for key in sorted(fits.made) if key[0] != CLOGLOG.name),
     )
 
 

@@ -63,7 +63,8 @@ class Shape:
             None where they were not compared.
         guessing_gain: 2Δ log L of the 3PL over the 2PL, both with histograms; None likewise. Items on which learners
             guess are named in `why`.
-        guessing: whether guessing was found that the model does not have.
+        guessing: whether guessing was found that the model does not have. If a curve without an asymptote explains the
+            answers as well, it is not, and `why` says that the curve does not fit.
         learners: that the fits were compared on; 0 where none were.
         compared: the fits.
     """
