@@ -1,16 +1,19 @@
 """Pairs of an origin and a month under a 3PL: how far their linking is off by the distribution of θ that each is fitted
 with.
 
-    python -m tests.benchmarks.bench_origin_shape [PAIRS]
+    python -m tests.benchmarks.bench_origin_shape [--pairs 60] [--learners 2000] [--seed 0] [--auto]
 
-40 items, c = .2, all of them anchors, 2000 learners a window; θ is a gamma variable with mean 0, SD 1 and the given
-skewness; the month's learners have mean −.43 and SD 1.08. A row says how far slope and intercept are from these, with
-the Monte-Carlo error, and the share of slopes and of intercepts that are beyond two of their standard errors.
+40 items a window, of which both have 20, the anchors; a ~ U(.6, 1.8), b from two normal distributions around −.8 and
+.8, c = .2. θ has mean 0 and SD 1: a gamma variable with the given skewness, or uniform (`flat`); the month's learners
+have mean −.5 and SD 1.2. The pairs of one number have the same items, and windows of one shape are in several rows. A
+row shows the errors of slope and intercept with their Monte-Carlo error, and the share of 95 % intervals that contain
+the truth. `--auto`: only the pairs in which the rule of both is `auto`.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -24,67 +27,96 @@ from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
 from irt_assets.psychometrics.linking.linking import link
 from tests.testbed.anchors import anchors_of
 
-ITEMS, LEARNERS, GUESSING = 40, 2000, 0.2
-INTERCEPT, SLOPE = -0.43, 1.08
-SKEWNESS = ((0.0, 0.0), (0.35, 0.35), (-0.35, -0.35), (0.0, 0.8), (0.0, -0.8))
+ITEMS, ANCHORS, GUESSING = 40, 20, 0.2
+INTERCEPT, SLOPE = -0.5, 1.2
+SHAPES = (
+    ("0", "0"), ("+.35", "+.35"), ("−.35", "−.35"), ("+.71", "+.71"), ("−.71", "−.71"), ("0", "+.8"), ("0", "−.8"),
+    ("0", "flat"),
+)  # fmt: skip
+"""Skewness of θ in origin and month."""
 RULES: tuple[tuple[LatentRule, LatentRule], ...] = (("normal", "normal"), ("normal", "auto"), ("auto", "auto"))
 """Of origin and month."""
 LOOSE = Rules.from_settings({"min_anchor_responses": 1, "min_anchors": 3, "min_anchor_share": 0.1})
-IDS = tuple(f"i{j:02d}" for j in range(ITEMS))
+Z95 = 1.959964
+HEAD = (
+    "skewness of origin, month | learners | rule of each | slope − 1.2 | SD | covered | intercept + .5 | SD | covered"
+)
 
 
-def main(pairs: int) -> None:
-    print("| skewness of origin, month | rule of each | slope − 1.08 | SD | intercept + .43 | SD | beyond 2 SE |")
-    print("|---|---|--:|--:|--:|--:|--:|")
-    for skewness in SKEWNESS:
-        found = np.array([simulate(skewness, seed) for seed in range(pairs)])
-        for k, rules in enumerate(RULES):
-            error, se = found[:, k, :2] - (SLOPE, INTERCEPT), found[:, k, 2:]
-            sd = error.std(axis=0, ddof=1)
-            slope, intercept = (
-                f"{mean:+.3f} ± {spread / np.sqrt(pairs):.3f} | {spread:.3f}"
-                for mean, spread in zip(error.mean(axis=0), sd, strict=True)
-            )
-            beyond = " and ".join(f"{share:.0%}" for share in (np.abs(error) > 2 * se).mean(axis=0))
-            print(
-                f"| {skewness[0]:+g}, {skewness[1]:+g} | {', '.join(rules)} | {slope} | {intercept} | {beyond} |",
-                flush=True,
-            )
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=60, help="a row")
+    parser.add_argument("--learners", type=int, default=2000, help="a window")
+    parser.add_argument("--seed", type=int, default=0, help="the number of the first pair")
+    parser.add_argument("--auto", action="store_true")
+    asked = parser.parse_args()
+    rules = RULES[2:] if asked.auto else RULES
+    found = np.array([simulate(asked.learners, asked.seed + k, rules) for k in range(asked.pairs)])
+    print(table(found, asked.learners, rules))
 
 
-def simulate(skewness: tuple[float, float], seed: int) -> Floats:
-    """By rule: slope, intercept and their errors, shape (len(RULES), 4)."""
-    rng = np.random.default_rng([seed, *(int(100 * abs(one)) + (one < 0) for one in skewness)])
-    bank = np.exp(rng.normal(0.1, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
-    before = answers(theta(skewness[0], rng), *bank, rng)
-    now = answers(INTERCEPT + SLOPE * theta(skewness[1], rng), *bank, rng)
-    asked: tuple[LatentRule, ...] = ("normal", "auto")
-    origins, months = ({rule: fit_with_shape(fit, some, "3pl", rule)[0] for rule in asked} for some in (before, now))
-    return np.array([linked(origins[of_origin], months[of_month]) for of_origin, of_month in RULES])
+def simulate(learners: int, seed: int, rules: tuple[tuple[LatentRule, LatentRule], ...] = RULES) -> Floats:
+    """Slope, intercept and their errors by shapes and rules, shape (len(SHAPES), len(rules), 4)."""
+    bank = np.random.default_rng([seed, learners])
+    n = 2 * ITEMS - ANCHORS
+    a = bank.uniform(0.6, 1.8, n)
+    b = np.where(bank.random(n) < 0.5, bank.normal(-0.8, 0.5, n), bank.normal(0.8, 0.6, n))
+    ids = [f"i{j:02d}" for j in range(n)]
+
+    def answers(theta: Floats, items: Floats, rng: np.random.Generator) -> Responses:
+        p = GUESSING + (1 - GUESSING) * expit(a[items] * (theta[:, None] - b[items]))
+        return Responses.from_wide((rng.random(p.shape) < p).astype(float), [ids[j] for j in items])
+
+    @cache
+    def fitted(month: bool, shape: str, rule: LatentRule) -> Calibration:
+        rng = np.random.default_rng([seed, learners, month, *map(ord, shape)])
+        theta, items = abilities(shape, learners, rng), np.arange(ITEMS)
+        if month:
+            theta, items = INTERCEPT + SLOPE * theta, np.r_[:ANCHORS, ITEMS:n]
+        return fit_with_shape(fit, answers(theta, items, rng), "3pl", rule)[0]
+
+    return np.array(
+        [
+            [linked(fitted(False, before, first), fitted(True, now, second), ids[:ANCHORS]) for first, second in rules]
+            for before, now in SHAPES
+        ]
+    )
 
 
-def linked(origin: Calibration, month: Calibration) -> tuple[float, float, float, float]:
-    known = np.isfinite(origin.cov).all(axis=(1, 2))
-    anchors = anchors_of(origin, tuple(item for item, kept in zip(origin.item_ids, known, strict=True) if kept))
-    found = link(month, anchors, rules=LOOSE)
+def linked(origin: Calibration, month: Calibration, ids: list[str]) -> tuple[float, float, float, float]:
+    known = dict(zip(origin.item_ids, np.isfinite(origin.cov).all(axis=(1, 2)), strict=True))
+    found = link(month, anchors_of(origin, tuple(item for item in ids if known[item])), rules=LOOSE)
     return found.slope, found.intercept, found.slope_se, found.intercept_se
 
 
-def theta(skewness: float, rng: np.random.Generator) -> Floats:
+def abilities(shape: str, learners: int, rng: np.random.Generator) -> Floats:
+    if shape == "flat":
+        return rng.uniform(-np.sqrt(3), np.sqrt(3), learners)
+    skewness = float(shape.replace("−", "-"))
     if skewness == 0:
-        return rng.standard_normal(LEARNERS)
+        return rng.standard_normal(learners)
     k = 4 / skewness**2
-    return np.sign(skewness) * (rng.gamma(k, 1.0, LEARNERS) - k) / np.sqrt(k)
-
-
-def answers(theta: Floats, a: Floats, b: Floats, rng: np.random.Generator) -> Responses:
-    p = GUESSING + (1 - GUESSING) * expit(a * (theta[:, None] - b))
-    return Responses.from_wide((rng.random(p.shape) < p).astype(float), IDS)
+    return np.sign(skewness) * (rng.gamma(k, 1.0, learners) - k) / np.sqrt(k)
 
 
 def fit(responses: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
     return fit_em(responses, model=model, latent=latent, **how)
 
 
+def table(found: Floats, learners: int, rules: tuple[tuple[LatentRule, LatentRule], ...]) -> str:
+    """`found`: by pairs, what `simulate` returns."""
+    lines = [f"| {HEAD} |", "|---|--:|---" + "|--:" * 6 + "|"]
+    for i, shapes in enumerate(SHAPES):
+        for k, rule in enumerate(rules):
+            error, se = found[:, i, k, :2] - (SLOPE, INTERCEPT), found[:, i, k, 2:]
+            sd, covered = error.std(axis=0, ddof=1), (np.abs(error) < Z95 * se).mean(axis=0)
+            cells = [
+                f"{error[:, x].mean():+.3f} ± {sd[x] / np.sqrt(len(found)):.3f} | {sd[x]:.3f} | {covered[x]:.0%}"
+                for x in range(2)
+            ]
+            lines.append(f"| {', '.join(shapes)} | {learners:,} | {', '.join(rule)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 60)
+    main()

@@ -15,7 +15,7 @@ from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.em_request import EVERYONE
 from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_assets.psychometrics.estimation.parameter_layout import SMOOTHING, SMOOTHING_WITH_GUESSING, ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from tests.testbed.made_anchors import anchor_set_of
 
@@ -71,11 +71,12 @@ def test_gradient_of_groups_anchors_and_weights_is_that_of_a_plain_likelihood(mo
     np.testing.assert_array_equal(structure.expand(free)[:6][held], a[held])
 
 
-def test_gradient_of_a_histogram_is_that_of_what_is_maximised():
+@pytest.mark.parametrize("smoothing", [SMOOTHING, SMOOTHING_WITH_GUESSING])
+def test_gradient_of_a_histogram_is_that_of_what_is_maximised(smoothing):
     rng = np.random.default_rng(2)
     a, b = bank(rng, 5)
     x = answers(rng, rng.normal(size=80), a, b)
-    structure = ParameterLayout.of(item_model("2pl"), 5, n_groups=2, histogram_nodes=61)
+    structure = ParameterLayout.of(item_model("2pl"), 5, n_groups=2, histogram_nodes=61, smoothing=smoothing)
     data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(80) % 2)
     normal = Grid.spanning().log_weights()
     free = np.concatenate([a, -a * b, normal, normal]) * rng.uniform(0.9, 1.1, 10 + 122)
@@ -91,14 +92,16 @@ def test_gradient_of_a_histogram_is_that_of_what_is_maximised():
     assert point.loglik == pytest.approx(plain_loglik(x, free[:5], free[5:10], log_weights).sum(), abs=1e-9)
 
 
-@pytest.mark.parametrize("model", ["2pl", "3pl", "rasch"])
-def test_information_of_a_histogram_is_the_curvature_of_what_is_maximised(model):
+@pytest.mark.parametrize(
+    ("model", "smoothing"), [("2pl", SMOOTHING), ("3pl", SMOOTHING_WITH_GUESSING), ("rasch", SMOOTHING)]
+)
+def test_information_of_a_histogram_is_the_curvature_of_what_is_maximised(model, smoothing):
     """Differences of gradients (rounding leaves 1e-5 of a diagonal), but for what holds a change of all log weights
     together, which changes nothing."""
     rng = np.random.default_rng(4)
     a, b = bank(rng, 5)
     x = answers(rng, (rng.chisquare(4, 600) - 4) / np.sqrt(8), a, b)
-    structure = ParameterLayout.of(item_model(model), 5, n_groups=2, histogram_nodes=61)
+    structure = ParameterLayout.of(item_model(model), 5, n_groups=2, histogram_nodes=61, smoothing=smoothing)
     data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(600) % 2, rarer=structure.K == 3)
     with kernels.runner(1) as run:
         problem = Problem(data, structure, Grid.spanning(), run)

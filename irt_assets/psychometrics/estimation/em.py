@@ -76,8 +76,8 @@ from irt_assets.psychometrics.estimation.latent_distribution import NormalGroups
 from irt_assets.psychometrics.estimation.marginal import Point, Problem
 from irt_assets.psychometrics.estimation.optimizer import Solution, maximise
 from irt_assets.psychometrics.estimation.parameter_layout import (
-    ROUGHNESS,
-    ROUGHNESS_WITH_GUESSING,
+    SMOOTHING,
+    SMOOTHING_WITH_GUESSING,
     ParameterLayout,
 )
 from irt_assets.psychometrics.estimation.response_layout import Answers, Counts
@@ -158,7 +158,7 @@ def fit_em(
         start: a fit of these or like responses with one normal distribution or the same groups, by any of the models:
             the ascent begins there, and comes to the same maximum sooner.
         likelihood_only: for a comparison with other fits. The log-likelihood is within .05 of its value at the maximum,
-            a histogram's roughness has the same penalty under all models, there are no errors, and `convergence` judges
+            a histogram has the same penalties under all models, there are no errors, and `convergence` judges
             the ascent alone, not what the answers determine.
         abilities_known: whether errors are those that known abilities would give, which are too small and cost nothing.
         blocks: item → block of a rating scale model, whose items have their steps in common; items without a name are
@@ -260,7 +260,7 @@ def fit_source(
     structure = layout()
     require_one_matrix(structure)
     with_weights = partial(
-        layout, roughness=ROUGHNESS_WITH_GUESSING if of.guesses and not likelihood_only else ROUGHNESS
+        layout, smoothing=SMOOTHING_WITH_GUESSING if of.guesses and not likelihood_only else SMOOTHING
     )
     laid = source.laid_out(keep, rarer=structure.guessing, by_category=not of.logistic)
     data = laid.answers

@@ -14,9 +14,6 @@ from irt_assets.psychometrics.core.models import Population
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 
-UPTURN = 1.0
-"""Weight of ∫ max(d² log f/dθ², 0)³/6 dθ: where there are hardly any learners, roughness alone would let a tail turn up
-again."""
 _STEPS, _HALVINGS = 20, 8
 _ENOUGH = 1e-2
 """A histogram is at its maximum when the next step promises less than half of this in log-likelihood."""
@@ -87,7 +84,7 @@ class NormalGroups:
 class Histograms(NormalGroups):
     """Log weights on the Q nodes in each of G groups: a penalised empirical histogram.
 
-    Penalties are on roughness and, as nothing else distinguishes a wider histogram from flatter slopes, on the
+    Penalties are those of `Smoothing` and, as nothing else distinguishes a wider histogram from flatter slopes, on the
     identification constraints, the distance of the reference group's mean and variance from 0 and 1; not under anchors,
     and where slopes are fixed that of the mean.
     """
@@ -96,11 +93,11 @@ class Histograms(NormalGroups):
 
     def __init__(self, structure: ParameterLayout, grid: Grid) -> None:
         super().__init__(structure, grid)
-        Q, step = len(grid.nodes), grid.nodes[1] - grid.nodes[0]
-        self._third = np.sqrt(structure.roughness / step**5) * np.diff(np.eye(Q), 3, axis=0)
+        Q, step, smoothing = len(grid.nodes), grid.nodes[1] - grid.nodes[0], structure.smoothing
+        self._third = np.sqrt(smoothing.roughness / step**5) * np.diff(np.eye(Q), 3, axis=0)
         self._roughness = self._third.T @ self._third
         self._second = np.diff(np.eye(Q), 2, axis=0) / step**2
-        self._upturn = UPTURN * step
+        self._flatness, self._bend = smoothing.flatness * step, smoothing.bend
         self.n_free_weights = structure.n_groups * (Q - 1)  # those of a group sum to 1
 
     def start(self) -> Floats:
@@ -153,9 +150,9 @@ class Histograms(NormalGroups):
         return found
 
     def shape_penalty(self, log_weights: Floats) -> Floats:
-        """Shape (Q, Q): second derivatives of the penalties on roughness and upturns of a histogram."""
-        upward = np.maximum(self._second @ log_weights, 0.0)
-        return self._roughness + self._upturn * self._second.T @ (upward[:, None] * self._second)
+        """Shape (Q, Q): second derivatives of the penalties on the shape of a histogram."""
+        flat = np.maximum(self._second @ log_weights - self._bend, 0.0)
+        return self._roughness + self._flatness * self._second.T @ (flat[:, None] * self._second)
 
     def free_directions(self, log_weights: Floats) -> tuple[Floats, Floats]:
         """Directions (GQ, W) of the log weights that keep their sum, and origin and unit in place; and the derivatives
@@ -198,9 +195,9 @@ class Histograms(NormalGroups):
     def _penalty(self, log_weights: Floats, persons: float, group: int) -> tuple[float, Floats]:
         """All penalties on the histogram of a group, and their derivatives (Q,) by the log weights (Q,)."""
         # By differences: sums of all log weights times the roughness lose the digits that an ascent ends by.
-        third, upward = self._third @ log_weights, np.maximum(self._second @ log_weights, 0.0)
-        penalty = float(0.5 * (third @ third) + self._upturn / 6 * (upward**3).sum())
-        slope = third @ self._third + 0.5 * self._upturn * upward**2 @ self._second
+        third, flat = self._third @ log_weights, np.maximum(self._second @ log_weights - self._bend, 0.0)
+        penalty = float(0.5 * (third @ third) + self._flatness / 6 * (flat**3).sum())
+        slope = third @ self._third + 0.5 * self._flatness * flat**2 @ self._second
         for off, by_weights in self._constraints(np.exp(log_weights), persons) if group == 0 else []:
             penalty += 0.5 * off**2
             slope = slope + off * by_weights

@@ -19,17 +19,33 @@ LATENT_SD_BOUNDS = (0.1, 10.0)
 """A latent SD stops here: half the distance of two nodes, and a curve of logits no test can measure."""
 LATENT_MEAN_BOUND = 20.0
 """A latent mean stops here: a cohort this far from its anchors answers all of them alike."""
-ROUGHNESS = 0.03
-"""Weight of ½∫ (d³ log f/dθ³)² dθ of a histogram's density f (Silverman 1982) against the log-likelihood.
 
-Without it the best histogram is a handful of spikes (Laird 1978) that EM approaches for thousands of cycles. A normal
-density has no penalty; that of others does not grow with the learners, who outweigh it more and more as their number
-grows.
-"""
-ROUGHNESS_WITH_GUESSING = 5.0
-"""The same under a model with c: there, learners at chance level say nothing of how far down they are, and an ill-known
-lower tail would move the SD that all slopes are relative to. Chosen by `bench_origin_shape`. Fits that are
-compared with those of other models have the penalty of these."""
+
+@dataclass(frozen=True)
+class Smoothing:
+    """Penalties on the density f of a histogram, against the log-likelihood.
+
+    Attributes:
+        roughness: weight of ½∫ (d³ log f/dθ³)² dθ (Silverman 1982), which is 0 for every normal density.
+        flatness: weight of ∫ max(d² log f/dθ² − bend, 0)³/6 dθ. Where there are hardly any learners, roughness alone
+            would let a tail turn up again.
+        bend: least second derivative of log f that `flatness` penalises; −1 is that of N(mean, 1).
+    """
+
+    roughness: float
+    flatness: float
+    bend: float
+
+
+SMOOTHING = Smoothing(roughness=0.03, flatness=1.0, bend=0.0)
+"""Without penalties the best histogram is a handful of spikes (Laird 1978) that EM approaches for thousands of cycles.
+They do not grow with the number of learners, who outweigh them more and more."""
+SMOOTHING_WITH_GUESSING = Smoothing(roughness=0.5, flatness=5.0, bend=-1.0)
+"""The penalties under a model with c. Learners at chance level say nothing of how far down they are, and a lower tail
+longer than a normal one costs no roughness, as log f is nearly linear there; it would move the SD that all slopes are
+relative to. Such tails are therefore penalised. Roughness alone would need a weight that removes the skewness and the
+edges of θ as well, which moves slopes, too. Chosen by `bench_origin_shape`. Fits that are compared with fits of other
+models have `SMOOTHING`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +55,7 @@ class ParameterLayout:
 
     `index` (F,) is the place of a parameter in x, −1 where it is fixed at `fixed` (F,). Items with one common slope
     have one place. `names` are those of the K parameters of an item, with logit c where any item can be guessed.
-    `roughness`: the weight of a histogram's penalty. `steps_of` (J,): the number of the block that items have the
+    `smoothing`: the weights of a histogram's penalties. `steps_of` (J,): the number of the block that items have the
     parameters of their scores in common with, −1 of others; None where there are no blocks.
     """
 
@@ -51,7 +67,7 @@ class ParameterLayout:
     index: Ints
     fixed: Floats
     positive_slopes: Mask
-    roughness: float
+    smoothing: Smoothing
     steps_of: Ints | None = None
 
     @classmethod
@@ -63,7 +79,7 @@ class ParameterLayout:
         given: ItemCurves | None = None,
         n_groups: int = 1,
         histogram_nodes: int = 0,
-        roughness: float = ROUGHNESS,
+        smoothing: Smoothing = SMOOTHING,
         positive_slopes: Mask | None = None,
         categories: Ints | None = None,
         given_scores: Mask | None = None,
@@ -71,7 +87,7 @@ class ParameterLayout:
     ) -> Self:
         """`given`: curves of items to hold, none of others; all groups then have a free mean and SD, else all but the
         first (its SD is free in a Rasch model). `histogram_nodes`: above 0, each group has that many free weights
-        instead of mean and SD, with a penalty of weight `roughness`.
+        instead of mean and SD, with the penalties of `smoothing`.
         `positive_slopes`: (J,), items whose slopes stay above 0. `categories`: (J,), of the items; None: 2.
         `given_scores`: (J, C), the scores that somebody got; None: all that an item has. `steps_of`: see the class;
         where an item of a block is given, all of the block have its steps."""
@@ -112,7 +128,7 @@ class ParameterLayout:
                 for items in blocks:
                     further[:, items] = further[:, items[np.argmax(anchored[items])], None]
         positive = np.zeros(J, dtype=bool) if positive_slopes is None else positive_slopes
-        return cls(of, J, G, names, histogram_nodes, index, fixed, positive, roughness, steps_of if blocks else None)
+        return cls(of, J, G, names, histogram_nodes, index, fixed, positive, smoothing, steps_of if blocks else None)
 
     @property
     def K(self) -> int:  # noqa: N802
