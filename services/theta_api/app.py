@@ -238,9 +238,9 @@ class Door:
         if not guarded:
             await self._app(scope, receive, send)
             return
-        if (problem := self._why_shed(scope["path"])) is not None:
+        if (reason := self._why_shed(scope["path"])) is not None:
             self._shed()
-            await problem.response()(scope, receive, send)
+            await reason.response()(scope, receive, send)
             return
         try:
             sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
