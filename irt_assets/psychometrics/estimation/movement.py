@@ -1,9 +1,12 @@
 """How abilities of a scale move: the variance of a walk, growth, and a day's own variance, together.
 
-Marginal maximum likelihood with item parameters as they are published: the likelihood of a learner's answers is the
-product over days of the probability of the day's answers given those before, which is what the filter divides by. Mean
-and SD of θ on the first day are estimated along and then forgotten: whoever is followed for half a year is not the
-population, and a start that is .3 off would pass for growth where the walk leaves little else to tell.
+Marginal maximum likelihood: the likelihood of a learner's answers is the product over days of the probability of the
+day's answers given those before, which is what the filter divides by. Mean and SD of θ on the first day are estimated
+along and then forgotten: whoever is followed for half a year is not the population, and a start that is .3 off would
+pass for growth where the walk leaves little else to tell.
+
+Errors of item parameters are shared by all learners. They make days seem to differ, the more so the more learners there
+are, so estimates and tests allow for them (`_ItemErrors`).
 
 Scoring by what is found is in `scoring.moving_ability`.
 """
@@ -16,11 +19,13 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import chi2
+from scipy.stats import t as students_t
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.errors import Refused
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Population, Responses
+from irt_assets.psychometrics.core.moved_items import moved_curves
 from irt_assets.psychometrics.core.movement import WEEK, Movement
 from irt_assets.psychometrics.scoring.abilities import Curves
 from irt_assets.psychometrics.scoring.moving_filter import Answers, Filtered, Lattice, from_start
@@ -35,6 +40,8 @@ _UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
 _LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -4.0, -2.0]), np.array([100.0, 20.0, 10.0, 4.0, 1.0])
 _SCOUTS = 800
 """Learners with whom a maximum is looked for before it is with all."""
+_DRAWS, _DRAWN = 16, 400
+"""Draws of the items' errors, and learners, by which it is seen what these errors do to the likelihood."""
 _SLIGHTLY = 2e-3
 """By how many units parameters are moved to see how the likelihood rises; estimates are off by half of that."""
 _MOST_STEPS, _LEAST_GAIN = 40, 0.002
@@ -48,7 +55,8 @@ class MovementEstimate:
     Attributes:
         estimate, errors: the maximum, and standard errors by the names of `Movement`'s parts.
         log_likelihood: there; without_walk: where the walk is 0 and growth and a day's variance are free.
-        p: of each part that it is 0 with the others free: likelihood ratio against χ²₁, or for a variance ½χ²₀ + ½χ²₁.
+        p: of each part that it is 0 with the others free: likelihood ratio against χ²₁, or for a variance ½χ²₀ + ½χ²₁,
+            less what errors of items give it on average, and against their variance, too.
         start: of θ on the first day.
         proposed: without the parts that are not significant at .01, taken out one by one, the least significant first,
             and the others estimated again. What does not move keeps the score of a constant.
@@ -71,6 +79,7 @@ def estimate_movement(
     responses: Responses,
     day: Ints,
     curves: Curves,
+    items: ItemParameters | None = None,
     *,
     order: float = 0.0,
     growth_in_windows: bool | None = False,
@@ -80,6 +89,7 @@ def estimate_movement(
     Args:
         day: shape (R,), the UTC day of each response.
         curves: of the published items, for their population.
+        items: the same items with the errors of their parameters. None, or errors that are not known: they count as 0.
         order: R² of elapsed time within a window on item. growth_in_windows: whether growth was found there, None where
             that cannot be judged.
 
@@ -103,9 +113,13 @@ def estimate_movement(
         return fits[free]
 
     def p_without(free: tuple[str, ...], part: str) -> float:
-        fewer = fit(tuple(other for other in free if other != part), fits[free].x)
+        others = tuple(other for other in free if other != part)
+        if fits[free].x[PARTS.index(part)] == 0:
+            fits.setdefault(others, fits[free])
+        fewer = fit(others, fits[free].x)
         ratio = max(0.0, 2 * (fits[free].log_likelihood - fewer.log_likelihood))
-        return float(chi2.sf(ratio, 1)) / (1 if part == "growth" else 2)
+        root = np.sqrt(ratio) * (-1 if fits[free].x[PARTS.index(part)] < 0 else 1)
+        return by_items.p_of(root, part, free)
 
     every = fit(PARTS, np.array([0.3, 0.0, 0.1, 0.0, 0.0]))
     if every.unbounded:
@@ -113,6 +127,7 @@ def estimate_movement(
             f"the likelihood rises up to the greatest or least {' and '.join(every.unbounded)} that is looked for: "
             "answers are almost all right, almost all wrong, or do not depend on ability"
         )
+    by_items = sample.item_errors(every, curves, items)
     p = {part: p_without(PARTS, part) for part in PARTS}
     kept: tuple[str, ...] = PARTS
     of_kept = p
@@ -120,13 +135,13 @@ def estimate_movement(
         kept = tuple(part for part in kept if part != max(of_kept, key=lambda part: of_kept[part]))
         of_kept = {part: p_without(kept, part) for part in kept}
     return MovementEstimate(
-        estimate=sample.movement(every.x),
-        errors=dict(zip(PARTS, (every.errors * sample.units)[:3].tolist(), strict=True)),
+        estimate=sample.movement(by_items.corrected(every.x, PARTS)),
+        errors=dict(zip(PARTS, (by_items.errors * sample.units)[:3].tolist(), strict=True)),
         log_likelihood=every.log_likelihood,
         without_walk=fits[PARTS[1:]].log_likelihood,
         p=p,
         start=sample.start(every.x),
-        proposed=sample.movement(fits[kept].x) if kept else Movement(),
+        proposed=sample.movement(by_items.corrected(fits[kept].x, kept)) if kept else Movement(),
         learners=len(sample.answers.start) - 1,
         occasions=sample.occasions,
         weeks=_weeks(sample.answers.day),
@@ -164,10 +179,7 @@ class _Sample:
                 f"the answers of learners with {FEWEST_OCCASIONS} days or more span {weeks} weeks; "
                 f"{FEWEST_WEEKS} are needed"
             )
-        widest = Lattice.of(
-            curves.population, Movement(occasion_variance=_UPPER[2] * _UNITS[2] * curves.population.sd**2)
-        )
-        return cls(some, curves.table(some.row, widest.nodes), curves.population)
+        return cls(some, _table(some, curves), curves.population)
 
     def first(self, n: int) -> _Sample:
         of, start = self.answers, self.answers.start[: n + 1]
@@ -204,6 +216,25 @@ class _Sample:
         for k, j in enumerate(moved.tolist()):
             found[:, k] = (self.log_likelihoods(x + _SLIGHTLY * (np.arange(len(x)) == j)) - at_x) / _SLIGHTLY
         return found
+
+    def item_errors(self, at: _Maximum, curves: Curves, items: ItemParameters | None) -> _ItemErrors:
+        """What errors of the items do to the slopes `at` a maximum with every part free: seen in some learners, and
+        taken to all."""
+        information = at.slopes.T @ at.slopes
+        few = self.first(_DRAWN)
+        share = (len(few.answers.start) - 1) / (len(self.answers.start) - 1)
+
+        def slope(of: Curves) -> Floats:
+            some = replace(few, table=_table(few.answers, of))
+            found = some.slopes(at.x, some.log_likelihoods(at.x), np.arange(5)).sum(axis=0)
+            return found / share
+
+        moved = moved_curves(items, _DRAWS) if items else ()
+        drawn = [slope(Curves.of(one, population=self.population)) for one in moved]
+        if not drawn:
+            return _ItemErrors(information, np.zeros(5), np.zeros((5, 5)))
+        bias = np.mean(drawn, axis=0) - slope(curves)
+        return _ItemErrors(information, bias, (1 + 1 / _DRAWS) * np.cov(drawn, rowvar=False))
 
     def maximum(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
         """Where the likelihood is highest with the other parts 0.
@@ -244,18 +275,66 @@ class _Maximum(NamedTuple):
     moved: Ints
 
     @property
-    def errors(self) -> Floats:
-        """Standard errors (5,), 0 of what is not free."""
-        found = np.zeros(5)
-        found[self.moved] = np.sqrt(np.diag(np.linalg.pinv(self.slopes.T @ self.slopes)))
-        return found
-
-    @property
     def unbounded(self) -> list[str]:
         """What is at a limit that is not one of its meaning, as 0 is of a variance."""
         at_limit = (self.x >= _UPPER) | (_LOWER < 0) & (self.x <= _LOWER)
         names = *PARTS, "mean at the start", "SD at the start"
         return [name for name, there in zip(names, at_limit, strict=True) if there]
+
+
+@dataclass(frozen=True)
+class _ItemErrors:
+    """What errors of item parameters do to the slopes of the log-likelihood by the five parameters.
+
+    Slopes are off by `bias` (5,) on average, as they are not linear in the parameters of items, and they vary from one
+    set of errors to another with `covariance` (5, 5), which contains the error of the bias. `information` (5, 5) is
+    their covariance over learners.
+    """
+
+    information: Floats
+    bias: Floats
+    covariance: Floats
+
+    def corrected(self, x: Floats, free: tuple[str, ...]) -> Floats:
+        """Estimates without the bias, the parts that are not free 0."""
+        of = self._places(free)
+        found = np.zeros(5)
+        found[of] = x[of] - self._inverse(of) @ self.bias[of]
+        return np.clip(found, _LOWER, _UPPER)
+
+    @property
+    def errors(self) -> Floats:
+        """Standard errors (5,) with every part free."""
+        inverse = self._inverse(np.arange(5))
+        return np.sqrt(np.diag(inverse @ (self.information + self.covariance) @ inverse))
+
+    def p_of(self, root: float, part: str, free: tuple[str, ...]) -> float:
+        """p of a signed root of a likelihood ratio, that of a part among those that are free.
+
+        The root is the slope along `by`, which leaves the other parameters free, divided by its standard deviation. The
+        variance that items add is known from `_DRAWS` draws (degrees of freedom of Satterthwaite 1946).
+        """
+        of = self._places(free)
+        by = self._inverse(of)[:, of == PARTS.index(part)][:, 0]
+        learners, items = (by @ cov[np.ix_(of, of)] @ by for cov in (self.information, self.covariance))
+        if learners <= 0:
+            return 0.5
+        z = (root - by @ self.bias[of] / np.sqrt(learners)) / np.sqrt(1 + items / learners)
+        freedom = (_DRAWS - 1) * (1 + learners / items) ** 2 if items > 0 else np.inf
+        return float(2 * students_t.sf(abs(z), freedom) if part == "growth" else students_t.sf(z, freedom))
+
+    def _places(self, free: tuple[str, ...]) -> Ints:
+        return np.flatnonzero([*(part in free for part in PARTS), True, True])
+
+    def _inverse(self, of: Ints) -> Floats:
+        inverse: Floats = np.linalg.pinv(self.information[np.ix_(of, of)])
+        return inverse
+
+
+def _table(answers: Answers, curves: Curves) -> Floats:
+    """The curves as far as any movement needs them."""
+    most = Movement(occasion_variance=_UPPER[2] * _UNITS[2] * curves.population.sd**2)
+    return curves.table(answers.row, Lattice.of(curves.population, most).nodes)
 
 
 def _weeks(day: Ints) -> int:
