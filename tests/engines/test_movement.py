@@ -98,6 +98,22 @@ def test_items_whose_errors_are_zero_give_the_same_estimate() -> None:
     assert estimate_movement(moving.responses, moving.day, Curves.of(known), exact) == still()
 
 
+@pytest.mark.parametrize("in_gap", ["walks on", "stands still", "falls"])
+def test_movement_between_days_of_practice_is_found_whatever_happens_in_a_gap(in_gap: str) -> None:
+    planted = Movement(0.15**2, 0.5 / YEAR)
+    weeks = np.arange(26)
+    weeks = weeks + 26 * (weeks >= 13)
+    theta = walked(300, 7 * weeks, planted, np.random.default_rng(2))
+    if in_gap != "walks on":
+        theta[:, 13:] -= (theta[:, 13] - theta[:, 12])[:, None] + 0.3 * (in_gap == "falls")
+    found = estimated(answered(items(), theta, 7 * weeks, 6, np.random.default_rng(3)))
+    # three standard errors; through the gap q is .006 if θ stands still and .007 if it falls, and g is then below 0
+    assert abs(found.estimate.variance - planted.variance) < 3 * found.errors["variance"] < 0.015
+    assert abs(found.estimate.growth - planted.growth) < 3 * found.errors["growth"] < 0.9 / YEAR
+    assert found.proposed.variance > 0
+    assert (found.learners, found.weeks) == (300, 52)
+
+
 def test_the_likelihood_is_that_of_the_answers_given_those_before():
     """Against a sum over every path of a lattice for one learner: with q = 0 and s² = 0, the probability of all answers
     is the integral of their likelihood, whatever their days."""

@@ -3,7 +3,8 @@
 Marginal maximum likelihood: the likelihood of a learner's answers is the product over days of the probability of the
 day's answers given those before, which is what the filter divides by. Mean and SD of θ on the first day are estimated
 along and then forgotten: whoever is followed for half a year is not the population, and a start that is .3 off would
-pass for growth where the walk leaves little else to tell.
+pass for growth where the walk leaves little else to tell. After a long gap a learner starts again: how far abilities
+move in a gap is not how far they move between days of practice. That they walk at all, the whole shows better.
 
 Errors of item parameters are shared by all learners. They make days seem to differ, the more so the more learners there
 are, so estimates and tests allow for them (`_ItemErrors`).
@@ -14,7 +15,7 @@ Scoring by what is found is in `scoring.moving_ability`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -32,6 +33,9 @@ from irt_assets.psychometrics.scoring.moving_filter import Answers, Filtered, La
 
 MOST_LEARNERS, FEWEST_LEARNERS, FEWEST_OCCASIONS, FEWEST_WEEKS = 5000, 300, 8, 26
 SIGNIFICANT = 0.01
+LONGEST_GAP = 8
+"""Weeks without an answer after which a learner starts again. Whoever answers on as few days in a year as are needed,
+evenly spread, has shorter gaps."""
 MOST_ORDER = 0.1
 """R² of elapsed time on item, above which items have an order within windows."""
 PARTS = "variance", "growth", "occasion_variance"
@@ -104,45 +108,38 @@ def estimate_movement(
     sample = _Sample.of(responses, day, curves)
     if isinstance(sample, Refused):
         return sample
-    scouts = sample.first(_SCOUTS)
-    fits: dict[tuple[str, ...], _Maximum] = {}
-
-    def fit(free: tuple[str, ...], begin: Floats) -> _Maximum:
-        if free not in fits:
-            fits[free] = sample.maximum(free, scouts.maximum(free, begin).x)
-        return fits[free]
-
-    def p_without(free: tuple[str, ...], part: str) -> float:
-        others = tuple(other for other in free if other != part)
-        if fits[free].x[PARTS.index(part)] == 0:
-            fits.setdefault(others, fits[free])
-        fewer = fit(others, fits[free].x)
-        ratio = max(0.0, 2 * (fits[free].log_likelihood - fewer.log_likelihood))
-        root = np.sqrt(ratio) * (-1 if fits[free].x[PARTS.index(part)] < 0 else 1)
-        return by_items.p_of(root, part, free)
-
-    every = fit(PARTS, np.array([0.3, 0.0, 0.1, 0.0, 0.0]))
+    stretches, whole = _Fits(sample.in_stretches(), curves, items), _Fits(sample, curves, items)
+    every = stretches.of(PARTS, np.array([0.3, 0.0, 0.1, 0.0, 0.0]))
     if every.unbounded:
         return Refused(
             f"the likelihood rises up to the greatest or least {' and '.join(every.unbounded)} that is looked for: "
             "answers are almost all right, almost all wrong, or do not depend on ability"
         )
-    by_items = sample.item_errors(every, curves, items)
+
+    def p_without(free: tuple[str, ...], part: str) -> float:
+        """Of a walk also from the whole, in which more time passes."""
+        p = stretches.p_without(free, part)
+        if part == "variance" and p >= SIGNIFICANT and stretches.sample.stretches > sample.stretches:
+            whole.of(PARTS, every.x)
+            return min(p, whole.p_without(PARTS, part))
+        return p
+
     p = {part: p_without(PARTS, part) for part in PARTS}
     kept: tuple[str, ...] = PARTS
     of_kept = p
     while kept and max(of_kept.values()) >= SIGNIFICANT:
         kept = tuple(part for part in kept if part != max(of_kept, key=lambda part: of_kept[part]))
         of_kept = {part: p_without(kept, part) for part in kept}
+    by_items = stretches.by_items
     return MovementEstimate(
         estimate=sample.movement(by_items.corrected(every.x, PARTS)),
         errors=dict(zip(PARTS, (by_items.errors * sample.units)[:3].tolist(), strict=True)),
         log_likelihood=every.log_likelihood,
-        without_walk=fits[PARTS[1:]].log_likelihood,
+        without_walk=stretches.of(PARTS[1:], every.x).log_likelihood,
         p=p,
         start=sample.start(every.x),
-        proposed=sample.movement(by_items.corrected(fits[kept].x, kept)) if kept else Movement(),
-        learners=len(sample.answers.start) - 1,
+        proposed=sample.movement(by_items.corrected(stretches.of(kept, every.x).x, kept)) if kept else Movement(),
+        learners=sample.stretches,
         occasions=sample.occasions,
         weeks=_weeks(sample.answers.day),
     )
@@ -150,7 +147,8 @@ def estimate_movement(
 
 @dataclass(frozen=True)
 class _Sample:
-    """Learners whose likelihood is maximised, in units of each parameter."""
+    """Learners whose likelihood is maximised, in units of each parameter; or their stretches without a long gap, as if
+    each were a learner."""
 
     answers: Answers
     table: Floats
@@ -180,6 +178,15 @@ class _Sample:
                 f"{FEWEST_WEEKS} are needed"
             )
         return cls(some, _table(some, curves), curves.population)
+
+    @property
+    def stretches(self) -> int:
+        return len(self.answers.start) - 1
+
+    def in_stretches(self) -> _Sample:
+        """Begun again after each long gap."""
+        after_gap = np.flatnonzero(np.diff(self.answers.day) > LONGEST_GAP * WEEK) + 1
+        return replace(self, answers=self.answers._replace(start=np.union1d(self.answers.start, after_gap)))
 
     def first(self, n: int) -> _Sample:
         of, start = self.answers, self.answers.start[: n + 1]
@@ -222,7 +229,7 @@ class _Sample:
         taken to all."""
         information = at.slopes.T @ at.slopes
         few = self.first(_DRAWN)
-        share = (len(few.answers.start) - 1) / (len(self.answers.start) - 1)
+        share = few.stretches / self.stretches
 
         def slope(of: Curves) -> Floats:
             some = replace(few, table=_table(few.answers, of))
@@ -235,6 +242,10 @@ class _Sample:
             return _ItemErrors(information, np.zeros(5), np.zeros((5, 5)))
         bias = np.mean(drawn, axis=0) - slope(curves)
         return _ItemErrors(information, bias, (1 + 1 / _DRAWS) * np.cov(drawn, rowvar=False))
+
+    def maximum_by_scouts(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
+        """As `maximum`, begun from that of some learners."""
+        return self.maximum(free, self.first(_SCOUTS).maximum(free, begin).x)
 
     def maximum(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
         """Where the likelihood is highest with the other parts 0.
@@ -264,6 +275,34 @@ class _Sample:
                 break
             x, here = tried, there
         return _Maximum(x, float(here.sum()), slopes, moved)
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """Maxima with some parts free, and what is significant among these. PARTS come first."""
+
+    sample: _Sample
+    curves: Curves
+    items: ItemParameters | None
+    found: dict[tuple[str, ...], _Maximum] = field(default_factory=dict)
+
+    def of(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
+        if free not in self.found:
+            self.found[free] = self.sample.maximum_by_scouts(free, begin)
+        return self.found[free]
+
+    @cached_property
+    def by_items(self) -> _ItemErrors:
+        return self.sample.item_errors(self.found[PARTS], self.curves, self.items)
+
+    def p_without(self, free: tuple[str, ...], part: str) -> float:
+        """p that a part is 0 with the others free, of which the maximum is known."""
+        others, full = tuple(other for other in free if other != part), self.found[free]
+        value = full.x[PARTS.index(part)]
+        if value == 0:
+            self.found.setdefault(others, full)
+        ratio = max(0.0, 2 * (full.log_likelihood - self.of(others, full.x).log_likelihood))
+        return self.by_items.p_of(np.sqrt(ratio) * (-1 if value < 0 else 1), part, free)
 
 
 class _Maximum(NamedTuple):
@@ -327,8 +366,7 @@ class _ItemErrors:
         return np.flatnonzero([*(part in free for part in PARTS), True, True])
 
     def _inverse(self, of: Ints) -> Floats:
-        inverse: Floats = np.linalg.pinv(self.information[np.ix_(of, of)])
-        return inverse
+        return np.linalg.pinv(self.information[np.ix_(of, of)]).astype(np.float64)
 
 
 def _table(answers: Answers, curves: Curves) -> Floats:
