@@ -5,14 +5,15 @@
     python -m tests.benchmarks.bench_moving_ability --scored 1000000
 
 Each row is a scale: learners with ten answers a week over 52 weeks to random items of 200, a ~ LogNormal(0, .3) and
-b ~ N(0, 1), θ ~ N(0, 1) in the first week. θ is compared at the last answer; in rows with a gap, in which nobody
-answers for 26 weeks in the middle, also at the first answer after it. Movement is estimated from the whole year. The
-score of a constant is from the same answers. The last rows have parameters from a fit of as many other learners, and
-intervals with their errors. ± is one standard error, over learners. Prints a Markdown table.
+b ~ N(0, 1), θ ~ N(0, 1) in the first week. θ is compared at the last answer. In rows with a gap, in which nobody
+answers for 26 weeks in the middle, θ is also compared at the first answer after it, and scored by the true movement,
+too. Movement is estimated from the whole year. The score of a constant is from the same answers. The last rows have
+parameters from a fit of as many other learners, and intervals with their errors. ± is one standard error, over
+learners. Prints a Markdown table.
 
 With a number of still scales: for how many of these, a quarter each with items fitted from 300, 1,000, 2,000 and 3,000
 answers an item, a movement is proposed though their learners stand still. a ~ U(.5, 2), b is of two normals, θ of other
-learners N(0, 1); 100 items, of which each learner answers ten a week for 26 weeks.
+learners N(0, 1); 500 learners answer ten of 100 items a week for 26 weeks.
 
 With a log (CSV with the columns user_id, item_id, answered_at, correct) it says what `auto` makes of it, and how
 probable the answers of a day are given those of the days before, by the movement and by the time since the learner's
@@ -44,7 +45,7 @@ from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.movement import MovementEstimate, estimate_movement
+from irt_assets.psychometrics.estimation.movement import estimate_movement
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.psychometrics.scoring.moving_ability import moving_eap
 from irt_assets.psychometrics.scoring.moving_filter import Answers, Lattice, filtered
@@ -56,6 +57,8 @@ from tests.testbed.moving_ability import Moving, answered
 WEEKS, A_WEEK, ITEMS = 52, 10, 200
 YEAR = 365.25 / 7
 WALK = 0.05
+TRUE = Movement(WALK**2, 0.5 / YEAR)
+"""In all rows with a gap that are proposed a movement."""
 GAP = slice(13, 39)
 """Weeks in which nobody answers."""
 STILL_ITEMS, ANSWERS_AN_ITEM = 100, (300, 1000, 2000, 3000)
@@ -180,23 +183,24 @@ def _row(
     took = time.process_time() - begin
     if isinstance(found, Refused):
         raise SystemExit(f"{name}: {found.why}")
+    at = {name: (made, theta[:, -1])}
     if gap:
         first = np.arange(len(made.day)) % A_WEEK == 0
         until = made.chosen((made.day < 7 * GAP.stop) | ((made.day == 7 * GAP.stop) & first))
-        moving, still = _scores(until, curves, found, errors)
-        print(_line(f"{name}: first answer after it", found, moving, still, theta[:, GAP.stop], took), flush=True)
-    moving, still = _scores(made, curves, found, errors)
-    print(_line(name, found, moving, still, theta[:, -1], took), flush=True)
+        at = {f"{name}: first answer after it": (until, theta[:, GAP.stop])} | at
+    by = {"": found.proposed} | ({", by the true q and g": TRUE} if gap and found.proposed else {})
+    for how, movement in by.items():
+        for answer, (some, now) in at.items():
+            moving, still = _scores(some, curves, movement, errors)
+            print(_line(answer + how, movement, moving, still, now, took), flush=True)
 
 
-def _scores(
-    made: Moving, curves: Curves, found: MovementEstimate, errors: ParameterErrors | None
-) -> tuple[Scores, Scores]:
-    """By what is proposed, and of a constant."""
+def _scores(made: Moving, curves: Curves, movement: Movement, errors: ParameterErrors | None) -> tuple[Scores, Scores]:
+    """By a movement, and of a constant."""
     still = eap_by(made.responses, curves)
     moving, discount, prior = Scores(still.theta, still.se), None, 1.0
-    if found.proposed:
-        scores = moving_eap(made.responses, made.day, curves, found.proposed)
+    if movement:
+        scores = moving_eap(made.responses, made.day, curves, movement)
         moving, discount, prior = Scores(scores.theta, scores.se), scores.discount, 1 / np.sqrt(scores.start)
     if errors is None:
         return moving, still
@@ -218,7 +222,7 @@ def _still(scales: int, seed: int) -> None:
             items = ItemCurves(a, -a * b, np.zeros(STILL_ITEMS))
             fit = _fitted(items, rng, an_item * STILL_ITEMS // 60)
             days = 7 * np.arange(26)
-            made = answered(items, np.repeat(rng.normal(size=(1000, 1)), days.size, axis=1), days, A_WEEK, rng)
+            made = answered(items, np.repeat(rng.normal(size=(500, 1)), days.size, axis=1), days, A_WEEK, rng)
             one = estimate_movement(made.responses, made.day, Curves.of(fit.items.curves), fit.items)
             if isinstance(one, Refused):
                 raise SystemExit(one.why)
@@ -242,8 +246,8 @@ def _with_errors(fit: Calibration) -> ParameterErrors:
     return ParameterErrors(fit.items, np.zeros(len(fit.items.a), dtype=np.int64), [gamma], np.zeros((2, 2)))
 
 
-def _line(name: str, found: MovementEstimate, moving: Scores, still: Scores, theta: np.ndarray, took: float) -> str:
-    q, g, s = found.proposed.variance, found.proposed.growth, found.proposed.occasion_variance
+def _line(name: str, movement: Movement, moving: Scores, still: Scores, theta: np.ndarray, took: float) -> str:
+    q, g, s = movement.variance, movement.growth, movement.occasion_variance
     parts = [f"{np.sqrt(q):.4f}, {g * YEAR:+.3f}, {np.sqrt(s):.3f}"]
     for scores in (moving, still):
         off = scores.theta - theta

@@ -117,7 +117,7 @@ def estimate_movement(
         )
 
     def p_without(free: tuple[str, ...], part: str) -> float:
-        """Of a walk also from the whole, in which more time passes."""
+        """The p of a part. A walk that stretches do not show is also tested on the whole, in which more time passes."""
         p = stretches.p_without(free, part)
         if part == "variance" and p >= SIGNIFICANT and stretches.sample.stretches > sample.stretches:
             whole.of(PARTS, every.x)
