@@ -33,9 +33,9 @@ from irt_assets.psychometrics.scoring.moving_filter import Answers, Filtered, La
 
 MOST_LEARNERS, FEWEST_LEARNERS, FEWEST_OCCASIONS, FEWEST_WEEKS = 5000, 300, 8, 26
 SIGNIFICANT = 0.01
-LONGEST_GAP = 8
-"""Weeks without an answer after which a learner starts again. Whoever answers on as few days in a year as are needed,
-evenly spread, has shorter gaps."""
+MAX_GAP_WEEKS = 8
+"""Weeks without an answer after which a learner starts again. Answers on `FEWEST_OCCASIONS` days that are spread evenly
+over a year have shorter gaps."""
 MOST_ORDER = 0.1
 """R² of elapsed time on item, above which items have an order within windows."""
 PARTS = "variance", "growth", "occasion_variance"
@@ -44,8 +44,8 @@ _UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
 _LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -4.0, -2.0]), np.array([100.0, 20.0, 10.0, 4.0, 1.0])
 _SCOUTS = 800
 """Learners with whom a maximum is looked for before it is with all."""
-_DRAWS, _DRAWN = 16, 400
-"""Draws of the items' errors, and learners, by which it is seen what these errors do to the likelihood."""
+_DRAWS, _DRAW_LEARNERS = 16, 400
+"""Draws of the items' errors, and learners, with which the likelihood's slopes are computed again."""
 _SLIGHTLY = 2e-3
 """By how many units parameters are moved to see how the likelihood rises; estimates are off by half of that."""
 _MOST_STEPS, _LEAST_GAIN = 40, 0.002
@@ -109,7 +109,7 @@ def estimate_movement(
     if isinstance(sample, Refused):
         return sample
     stretches, whole = _Fits(sample.in_stretches(), curves, items), _Fits(sample, curves, items)
-    every = stretches.of(PARTS, np.array([0.3, 0.0, 0.1, 0.0, 0.0]))
+    every = stretches.maximum(PARTS, np.array([0.3, 0.0, 0.1, 0.0, 0.0]))
     if every.unbounded:
         return Refused(
             f"the likelihood rises up to the greatest or least {' and '.join(every.unbounded)} that is looked for: "
@@ -120,7 +120,7 @@ def estimate_movement(
         """The p of a part. A walk that stretches do not show is also tested on the whole, in which more time passes."""
         p = stretches.p_without(free, part)
         if part == "variance" and p >= SIGNIFICANT and stretches.sample.stretches > sample.stretches:
-            whole.of(PARTS, every.x)
+            whole.maximum(PARTS, every.x)
             return min(p, whole.p_without(PARTS, part))
         return p
 
@@ -130,15 +130,15 @@ def estimate_movement(
     while kept and max(of_kept.values()) >= SIGNIFICANT:
         kept = tuple(part for part in kept if part != max(of_kept, key=lambda part: of_kept[part]))
         of_kept = {part: p_without(kept, part) for part in kept}
-    by_items = stretches.by_items
+    item_errors, fitted = stretches.item_errors, stretches.maximum(kept, every.x)
     return MovementEstimate(
-        estimate=sample.movement(by_items.corrected(every.x, PARTS)),
-        errors=dict(zip(PARTS, (by_items.errors * sample.units)[:3].tolist(), strict=True)),
+        estimate=sample.movement(item_errors.corrected(every.x, PARTS)),
+        errors=dict(zip(PARTS, (item_errors.errors * sample.units)[:3].tolist(), strict=True)),
         log_likelihood=every.log_likelihood,
-        without_walk=stretches.of(PARTS[1:], every.x).log_likelihood,
+        without_walk=stretches.maximum(PARTS[1:], every.x).log_likelihood,
         p=p,
         start=sample.start(every.x),
-        proposed=sample.movement(by_items.corrected(stretches.of(kept, every.x).x, kept)) if kept else Movement(),
+        proposed=sample.movement(item_errors.corrected(fitted.x, kept)) if kept else Movement(),
         learners=sample.stretches,
         occasions=sample.occasions,
         weeks=_weeks(sample.answers.day),
@@ -185,7 +185,7 @@ class _Sample:
 
     def in_stretches(self) -> _Sample:
         """Begun again after each long gap."""
-        after_gap = np.flatnonzero(np.diff(self.answers.day) > LONGEST_GAP * WEEK) + 1
+        after_gap = np.flatnonzero(np.diff(self.answers.day) > MAX_GAP_WEEKS * WEEK) + 1
         return replace(self, answers=self.answers._replace(start=np.union1d(self.answers.start, after_gap)))
 
     def first(self, n: int) -> _Sample:
@@ -225,10 +225,10 @@ class _Sample:
         return found
 
     def item_errors(self, at: _Maximum, curves: Curves, items: ItemParameters | None) -> _ItemErrors:
-        """What errors of the items do to the slopes `at` a maximum with every part free: seen in some learners, and
-        taken to all."""
+        """The effect of the items' errors on the slopes `at` a maximum with every part free, from that on the slopes of
+        some learners."""
         information = at.slopes.T @ at.slopes
-        few = self.first(_DRAWN)
+        few = self.first(_DRAW_LEARNERS)
         share = few.stretches / self.stretches
 
         def slope(of: Curves) -> Floats:
@@ -286,13 +286,13 @@ class _Fits:
     items: ItemParameters | None
     found: dict[tuple[str, ...], _Maximum] = field(default_factory=dict)
 
-    def of(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
+    def maximum(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
         if free not in self.found:
             self.found[free] = self.sample.maximum_by_scouts(free, begin)
         return self.found[free]
 
     @cached_property
-    def by_items(self) -> _ItemErrors:
+    def item_errors(self) -> _ItemErrors:
         return self.sample.item_errors(self.found[PARTS], self.curves, self.items)
 
     def p_without(self, free: tuple[str, ...], part: str) -> float:
@@ -301,8 +301,8 @@ class _Fits:
         value = full.x[PARTS.index(part)]
         if value == 0:
             self.found.setdefault(others, full)
-        ratio = max(0.0, 2 * (full.log_likelihood - self.of(others, full.x).log_likelihood))
-        return self.by_items.p_of(np.sqrt(ratio) * (-1 if value < 0 else 1), part, free)
+        ratio = max(0.0, 2 * (full.log_likelihood - self.maximum(others, full.x).log_likelihood))
+        return self.item_errors.p_of(np.sqrt(ratio) * (-1 if value < 0 else 1), part, free)
 
 
 class _Maximum(NamedTuple):
@@ -323,7 +323,7 @@ class _Maximum(NamedTuple):
 
 @dataclass(frozen=True)
 class _ItemErrors:
-    """What errors of item parameters do to the slopes of the log-likelihood by the five parameters.
+    """The effect of errors of item parameters on the slopes of the log-likelihood by the five parameters.
 
     Slopes are off by `bias` (5,) on average, as they are not linear in the parameters of items, and they vary from one
     set of errors to another with `covariance` (5, 5), which contains the error of the bias. `information` (5, 5) is
