@@ -12,7 +12,6 @@ from hashlib import sha256
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.batch import curves_of
 from irt_assets.common.partitions import Month, month_of
 from irt_assets.decisions.movement_change import movement_effect
 from irt_assets.ledger.fit_spec import SetStatistics
@@ -30,6 +29,7 @@ from irt_assets.psychometrics.estimation.movement import (
     estimate_movement,
 )
 from irt_assets.psychometrics.fit.growth import WindowGrowth, days_since_first_answer, share_explained
+from irt_assets.psychometrics.scoring.abilities import Curves
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.item_times import DAY
 from irt_assets.responses.scale_decisions import MOVEMENT, proposals_wanted, read_decisions
@@ -88,10 +88,13 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
     fits = linkings_of(connection, scale, month)
     order, growth = _order(responses, {one.month: one.spec.fit_statistics for one in fits})
     assert responses.at is not None
+    assert published.errors is not None
+    items = published.errors.among(responses.item_ids).items
     found = estimate_movement(
         responses,
         responses.at // DAY,
-        curves_of(responses.item_ids, published.items, scale),
+        Curves.of(items.curves, mean=scale.mu, sd=scale.sigma),
+        items,
         order=order,
         growth_in_windows=growth,
     )

@@ -5,10 +5,15 @@
     python -m tests.benchmarks.bench_moving_ability --scored 1000000
 
 Each row is a scale: learners with ten answers a week over 52 weeks to random items of 200, a ~ LogNormal(0, .3) and
-b ~ N(0, 1), θ ~ N(0, 1) in the first week. In rows with a gap nobody answers for 26 weeks in the middle, and θ is that
-at the first answer after it; in the others that at the last answer. Movement is estimated from the whole year. Beside
-it stands the score of a constant from the same answers. The last row has parameters from a fit of other learners, and
-intervals with their errors. ± is one standard error, over learners. Prints a Markdown table.
+b ~ N(0, 1), θ ~ N(0, 1) in the first week. θ is compared at the last answer. In rows with a gap, in which nobody
+answers for 26 weeks in the middle, θ is also compared at the first answer after it, and scored by the true movement,
+too. Movement is estimated from the whole year. The score of a constant is from the same answers. The last rows have
+parameters from a fit of as many other learners, and intervals with their errors. ± is one standard error, over
+learners. Prints a Markdown table.
+
+With a number of still scales: for how many of these, a quarter each with items fitted from 300, 1,000, 2,000 and 3,000
+answers an item, a movement is proposed though their learners stand still. a ~ U(.5, 2), b is of two normals, θ of other
+learners N(0, 1); 500 learners answer ten of 100 items a week for 26 weeks.
 
 With a log (CSV with the columns user_id, item_id, answered_at, correct) it says what `auto` makes of it, and how
 probable the answers of a day are given those of the days before, by the movement and by the time since the learner's
@@ -37,23 +42,26 @@ from irt_assets.psychometrics.core.design import components
 from irt_assets.psychometrics.core.errors import Refused
 from irt_assets.psychometrics.core.item_models import ItemCurves
 from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.movement import MovementEstimate, estimate_movement
+from irt_assets.psychometrics.estimation.movement import estimate_movement
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.psychometrics.scoring.moving_ability import moving_eap
 from irt_assets.psychometrics.scoring.moving_filter import Answers, Lattice, filtered
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors, common_errors
 from irt_assets.responses.item_times import DAY
 from irt_assets.responses.scales import Scale
-from tests.testbed.moving_ability import answered
+from tests.testbed.moving_ability import Moving, answered
 
 WEEKS, A_WEEK, ITEMS = 52, 10, 200
 YEAR = 365.25 / 7
 WALK = 0.05
+TRUE = Movement(WALK**2, 0.5 / YEAR)
+"""In all rows with a gap that are proposed a movement."""
 GAP = slice(13, 39)
 """Weeks in which nobody answers."""
+STILL_ITEMS, ANSWERS_AN_ITEM = 100, (300, 1000, 2000, 3000)
 Z95 = 1.959964
 WALKS = 0.02, 0.03, 0.05, 0.07, 0.1
 AHEAD = ("any", 1, np.inf), ("1", 1, 1), ("2 to 6", 2, 6), ("7 to 27", 7, 27), ("28 and more", 28, np.inf)
@@ -64,14 +72,18 @@ Truth = Callable[[np.random.Generator, int], np.ndarray]
 """Abilities (learners, weeks)."""
 
 
-def path(walk: float, growth: float, differs: float = 0.0, *, walks: bool = True, grows: bool = True) -> Truth:
-    """A walk by week and growth by year, which differs between learners; and whether they go on in a gap."""
+def path(
+    walk: float, growth: float, differs: float = 0.0, *, walks: bool = True, grows: bool = True, forgets: float = 0.0
+) -> Truth:
+    """A walk by week and growth by year, which differs between learners; whether they go on in a gap, and by how much θ
+    falls in it."""
 
     def drawn(rng: np.random.Generator, n: int) -> np.ndarray:
         own = np.repeat(rng.normal(growth, differs, (n, 1)) / YEAR, WEEKS - 1, axis=1)
         steps = rng.normal(0, walk, (n, WEEKS - 1))
         steps[:, GAP] *= walks
         own[:, GAP] *= grows
+        own[:, GAP] -= forgets / (GAP.stop - GAP.start)
         return np.cumsum(np.column_stack([rng.normal(size=n), steps + own]), axis=1)
 
     return drawn
@@ -89,13 +101,22 @@ ROWS: dict[str, tuple[Truth, bool, float]] = {
     "walk .05 a week": (path(WALK, 0), False, 0.0),
     "walk .05 and +.5 a year": (path(WALK, 0.5), False, 0.0),
     "+.5 ± .3 a year between learners, walk .05": (path(WALK, 0.5, 0.3), False, 0.0),
-    "walk .05, +.5 a year; a gap without growth": (path(WALK, 0.5, grows=False), True, 0.0),
+    "walk .05, +.5 a year; a gap in which θ walks on": (path(WALK, 0.5, grows=False), True, 0.0),
     "walk .05, +.5 a year; a gap in which θ stands still": (path(WALK, 0.5, walks=False, grows=False), True, 0.0),
     "walk .05, +.5 a year; growth goes on in the gap": (path(WALK, 0.5), True, 0.0),
     "half constant, half +.5 a year": (halves, False, 0.0),
     "walk .05, a day's own SD .3": (path(WALK, 0), False, 0.3),
+    "walk .05, +.5 a year; a gap in which θ falls by .3": (
+        path(WALK, 0.5, walks=False, grows=False, forgets=0.3),
+        True,
+        0.0,
+    ),
+    "constant; a gap in which θ falls by .3": (path(0, 0, forgets=0.3), True, 0.0),
 }
-FITTED = "walk .05 and +.5 a year, fitted parameters"
+FITTED: dict[str, Truth] = {
+    "walk .05 and +.5 a year, fitted parameters": path(WALK, 0.5),
+    "constant, fitted parameters": path(0, 0),
+}
 
 
 def main() -> None:
@@ -104,9 +125,13 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=261127)
     parser.add_argument("--log", type=Path)
     parser.add_argument("--scored", type=int)
+    parser.add_argument("--still", type=int)
     options = parser.parse_args()
     if options.scored is not None:
         _scored(options.scored, np.random.default_rng(options.seed))
+        return
+    if options.still is not None:
+        _still(options.still, options.seed)
         return
     if options.log is not None:
         _on_log(options.log, np.random.default_rng(options.seed))
@@ -116,13 +141,14 @@ def main() -> None:
     print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
     for k, (name, (truth, gap, own)) in enumerate(ROWS.items()):
         _row(name, truth, gap, own, np.random.default_rng([options.seed, k]), options.learners)
-    _row(FITTED, path(WALK, 0.5), False, 0.0, np.random.default_rng([options.seed, 99]), options.learners, fitted=True)
+    for k, (name, truth) in enumerate(FITTED.items()):
+        _row(name, truth, False, 0.0, np.random.default_rng([options.seed, 99 - k]), options.learners, fitted=True)
 
 
 def _scored(learners: int, rng: np.random.Generator) -> None:
     a, b = rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
     items = ItemCurves(a, -a * b, np.zeros(ITEMS))
-    errors = _fitted(items, rng, 2000)
+    errors = _with_errors(_fitted(items, rng, 2000))
     values = zip(errors.items.a.tolist(), errors.items.b.tolist(), strict=True)
     published = PublishedSet({f"i{j}": ItemRow(*ab) for j, ab in enumerate(values)}, "", errors=errors)
     constant = Scale("s")
@@ -150,43 +176,78 @@ def _row(
         weeks = np.delete(weeks, np.arange(GAP.start, GAP.stop))
     days = 7 * weeks
     made = answered(items, theta[:, weeks] + rng.normal(0, own, (n, len(weeks))), days, A_WEEK, rng)
-    errors = None
-    known = items
-    if fitted:
-        errors = _fitted(items, rng, n)
-        known = ItemCurves(errors.items.a, errors.items.d, errors.items.c)
-    curves = Curves.of(known)
+    errors = _with_errors(_fitted(items, rng, n)) if fitted else None
     begin = time.process_time()
-    found = estimate_movement(made.responses, made.day, curves)
+    curves = Curves.of(errors.items.curves if errors else items)
+    found = estimate_movement(made.responses, made.day, curves, errors.items if errors else None)
     took = time.process_time() - begin
     if isinstance(found, Refused):
         raise SystemExit(f"{name}: {found.why}")
-    last = GAP.stop if gap else WEEKS - 1
+    at = {name: (made, theta[:, -1])}
     if gap:
         first = np.arange(len(made.day)) % A_WEEK == 0
-        made = made.chosen((made.day < 7 * last) | ((made.day == 7 * last) & first))
+        until = made.chosen((made.day < 7 * GAP.stop) | ((made.day == 7 * GAP.stop) & first))
+        at = {f"{name}: first answer after it": (until, theta[:, GAP.stop])} | at
+    by = {"": found.proposed} | ({", by the true q and g": TRUE} if gap and found.proposed else {})
+    for how, movement in by.items():
+        for answer, (some, now) in at.items():
+            moving, still = _scores(some, curves, movement, errors)
+            print(_line(answer + how, movement, moving, still, now, took), flush=True)
+
+
+def _scores(made: Moving, curves: Curves, movement: Movement, errors: ParameterErrors | None) -> tuple[Scores, Scores]:
+    """By a movement, and of a constant."""
     still = eap_by(made.responses, curves)
     moving, discount, prior = Scores(still.theta, still.se), None, 1.0
-    if found.proposed:
-        scores = moving_eap(made.responses, made.day, curves, found.proposed)
+    if movement:
+        scores = moving_eap(made.responses, made.day, curves, movement)
         moving, discount, prior = Scores(scores.theta, scores.se), scores.discount, 1 / np.sqrt(scores.start)
-    if errors is not None:
-        moving = Scores(moving.theta, errors.total_se(moving, made.responses, prior, discount))
-        still = Scores(still.theta, errors.total_se(still, made.responses, 1.0))
-    print(_line(name, found, moving, still, theta[:, last], took), flush=True)
+    if errors is None:
+        return moving, still
+    return (
+        Scores(moving.theta, errors.total_se(moving, made.responses, prior, discount)),
+        Scores(still.theta, errors.total_se(still, made.responses, 1.0)),
+    )
 
 
-def _fitted(items: ItemCurves, rng: np.random.Generator, n: int) -> ParameterErrors:
-    """Parameters and their errors from 60 answers each of n other learners, whose θ is N(0, 1)."""
-    seen = rng.permuted(np.tile(np.arange(ITEMS) < 60, (n, 1)), axis=1)
+def _still(scales: int, seed: int) -> None:
+    """A line for each scale with the movement that is proposed, then a table."""
+    found: dict[int, list[bool]] = {n: [] for n in ANSWERS_AN_ITEM}
+    for k in range(scales // len(found)):
+        for an_item, proposed in found.items():
+            rng = np.random.default_rng([seed, an_item, k])
+            a = rng.uniform(0.5, 2, STILL_ITEMS)
+            low = rng.random(STILL_ITEMS) < 0.5
+            b = np.where(low, rng.normal(-0.8, 0.5, STILL_ITEMS), rng.normal(0.9, 0.7, STILL_ITEMS))
+            items = ItemCurves(a, -a * b, np.zeros(STILL_ITEMS))
+            fit = _fitted(items, rng, an_item * STILL_ITEMS // 60)
+            days = 7 * np.arange(26)
+            made = answered(items, np.repeat(rng.normal(size=(500, 1)), days.size, axis=1), days, A_WEEK, rng)
+            one = estimate_movement(made.responses, made.day, Curves.of(fit.items.curves), fit.items)
+            if isinstance(one, Refused):
+                raise SystemExit(one.why)
+            proposed.append(bool(one.proposed))
+            p = ", ".join(f"{value:.3f}" for value in one.p.values())
+            print(f"{an_item} answers an item, scale {k}: p {p}; {one.proposed}", flush=True)
+    print("\n| answers an item | scales | with a movement |\n|--:|--:|--:|")
+    for an_item, proposed in found.items():
+        print(f"| {an_item:,} | {len(proposed)} | {sum(proposed)} |")
+
+
+def _fitted(items: ItemCurves, rng: np.random.Generator, n: int) -> Calibration:
+    """From 60 answers each of n other learners, whose θ is N(0, 1)."""
+    seen = rng.permuted(np.tile(np.arange(len(items.a)) < 60, (n, 1)), axis=1)
     p = 1 / (1 + np.exp(-(items.a * rng.normal(size=(n, 1)) + items.d)))
-    fit = fit_em(Responses.from_wide(np.where(seen, rng.random(p.shape) < p, np.nan)), model="2pl")
+    return fit_em(Responses.from_wide(np.where(seen, rng.random(p.shape) < p, np.nan)), model="2pl")
+
+
+def _with_errors(fit: Calibration) -> ParameterErrors:
     gamma = common_errors(fit)
-    return ParameterErrors(fit.items, np.zeros(ITEMS, dtype=np.int64), [gamma], np.zeros((2, 2)))
+    return ParameterErrors(fit.items, np.zeros(len(fit.items.a), dtype=np.int64), [gamma], np.zeros((2, 2)))
 
 
-def _line(name: str, found: MovementEstimate, moving: Scores, still: Scores, theta: np.ndarray, took: float) -> str:
-    q, g, s = found.proposed.variance, found.proposed.growth, found.proposed.occasion_variance
+def _line(name: str, movement: Movement, moving: Scores, still: Scores, theta: np.ndarray, took: float) -> str:
+    q, g, s = movement.variance, movement.growth, movement.occasion_variance
     parts = [f"{np.sqrt(q):.4f}, {g * YEAR:+.3f}, {np.sqrt(s):.3f}"]
     for scores in (moving, still):
         off = scores.theta - theta

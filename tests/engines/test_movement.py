@@ -10,7 +10,10 @@ import pytest
 
 from irt_assets.psychometrics.core.errors import Refused
 from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.items import ItemParameters
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.movement import Movement
+from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.movement import PARTS, MovementEstimate, estimate_movement
 from irt_assets.psychometrics.scoring.abilities import Curves
 from tests.testbed.moving_ability import Moving, answered, walked
@@ -69,6 +72,46 @@ def test_abilities_that_stand_still_are_proposed_to_do_so():
     found = still()
     assert found.proposed == Movement()
     assert min(found.p.values()) > 0.01
+
+
+def test_errors_of_items_are_not_taken_for_movement_of_learners() -> None:
+    """Items from 100 answers each, which are a tenth of the answers by which movement is estimated."""
+    rng = np.random.default_rng(1)
+    seen = rng.permuted(np.tile(np.arange(ITEMS) < 20, (300, 1)), axis=1)
+    p = 1 / (1 + np.exp(-(items().a * rng.normal(size=(300, 1)) + items().d)))
+    known = fit_em(Responses.from_wide(np.where(seen, rng.random(p.shape) < p, np.nan)), model="2pl").items
+    moving, curves = made(Movement(), seed=1), Curves.of(known.curves)
+    as_known = estimate_movement(moving.responses, moving.day, curves)
+    found = estimate_movement(moving.responses, moving.day, curves, known)
+    assert isinstance(as_known, MovementEstimate)
+    assert isinstance(found, MovementEstimate)
+    assert as_known.proposed.occasion_variance > 0.03
+    assert found.proposed == Movement()
+    assert found.estimate.occasion_variance < as_known.estimate.occasion_variance / 2
+    assert found.errors["occasion_variance"] > as_known.errors["occasion_variance"]
+
+
+def test_items_whose_errors_are_zero_give_the_same_estimate() -> None:
+    moving = made(Movement())
+    known = items()
+    exact = ItemParameters(moving.responses.item_ids, known.a, -known.d / known.a, known.c, np.zeros((ITEMS, 2, 2)))
+    assert estimate_movement(moving.responses, moving.day, Curves.of(known), exact) == still()
+
+
+@pytest.mark.parametrize("in_gap", ["walks on", "stands still", "falls"])
+def test_movement_between_days_of_practice_is_found_whatever_happens_in_a_gap(in_gap: str) -> None:
+    planted = Movement(0.15**2, 0.5 / YEAR)
+    weeks = np.arange(26)
+    weeks = weeks + 26 * (weeks >= 13)
+    theta = walked(300, 7 * weeks, planted, np.random.default_rng(2))
+    if in_gap != "walks on":
+        theta[:, 13:] -= (theta[:, 13] - theta[:, 12])[:, None] + 0.3 * (in_gap == "falls")
+    found = estimated(answered(items(), theta, 7 * weeks, 6, np.random.default_rng(3)))
+    # three standard errors; through the gap q is .006 if θ stands still and .007 if it falls, and g is then below 0
+    assert abs(found.estimate.variance - planted.variance) < 3 * found.errors["variance"] < 0.015
+    assert abs(found.estimate.growth - planted.growth) < 3 * found.errors["growth"] < 0.9 / YEAR
+    assert found.proposed.variance > 0
+    assert (found.learners, found.weeks) == (300, 52)
 
 
 def test_the_likelihood_is_that_of_the_answers_given_those_before():

@@ -86,6 +86,13 @@ def test_a_window_that_says_nothing_of_ability_gives_no_improvement() -> None:
     assert np.isnan(improvement(responses, np.array([True, False]), ItemCurves(a, d, np.zeros(2)))).all()
 
 
+def test_variance_since_the_last_answer_is_that_of_the_walk() -> None:
+    weeks, movement = np.array([0.0, 1.5, 26.0]), Movement(variance=0.03, growth=0.1)
+    assert np.array_equal(variance_since(movement, weeks), movement.variance_over(7 * weeks))
+    assert variance_since(STILL, weeks) == pytest.approx(0.05**2 * weeks)
+    assert np.array_equal(variance_since(Movement(growth=0.1), weeks), np.zeros(3))
+
+
 @pytest.mark.parametrize(
     ("weeks", "movement", "walk"), [(0.0, STILL, 0.05), (26.0, STILL, 0.05), (26.0, Movement(variance=0.1**2), 0.1)]
 )

@@ -2,6 +2,7 @@
 moves, is elsewhere (see `scoring.moving_ability`)."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 
 WEEK = 7.0
 """Days."""
+Days = TypeVar("Days", float, Floats)
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ class Movement:
         """By how much θ grows between two occasions so many days apart."""
         return self.growth * np.minimum(days, WEEK) / WEEK
 
-    def variance_over(self, days: Floats | float) -> Floats | float:
-        """The variance that a walk of so many days adds."""
+    def variance_over(self, days: Days) -> Days:
+        """The variance that a walk of so many days adds, whether there were answers or not."""
         return self.variance * days / WEEK
 
 

@@ -13,13 +13,13 @@ from scipy.special import ndtr
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.item_models import CountedScores, ItemCurves
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.movement import Movement
+from irt_assets.psychometrics.core.movement import WEEK, Movement
 from irt_assets.psychometrics.scoring.abilities import wle
 
 CHANGE_VARIANCE = 0.25
 """Variance of true changes of θ within a fortnight, to which an estimated change is shrunk (SD 0.5)."""
-DRIFT_VARIANCE_PER_WEEK = 0.05**2
-"""How much the variance of θ grows in a week without an answer, where nothing is known of how abilities move."""
+UNKNOWN = Movement(variance=0.05**2)
+"""How θ moves after the last answer, if nothing is known of how abilities of the scale move."""
 
 TOPIC_VARIANCE = 0.5**2
 """Variance of true differences of a learner's ability between topics, to which an estimated one is shrunk."""
@@ -64,9 +64,9 @@ def improvement(
 
 
 def variance_since(movement: Movement, weeks: Floats) -> Floats:
-    """By how much the variance of θ grows in `weeks` ≥ 0 after the last answer, q·weeks; 0.05²·weeks where nothing is
-    known of how abilities move. Of the shape of `weeks`."""
-    return (movement.variance if movement else DRIFT_VARIANCE_PER_WEEK) * weeks
+    """The variance that `weeks` ≥ 0 after the last answer add to θ, as `Movement.variance_over`; on a scale without a
+    movement 0.05² a week. Of the shape of `weeks`."""
+    return (movement or UNKNOWN).variance_over(weeks * WEEK)
 
 
 def goal_probability(theta: Floats, se: Floats, since: Floats, target: Floats) -> Floats:
