@@ -35,14 +35,15 @@ MOST_ORDER = 0.1
 PARTS = "variance", "growth", "occasion_variance"
 _VARIANCES = "variance", "occasion_variance"
 LEVELLED = 0.05
+"""Growth levels off if p of equal growth in both halves is less."""
 _KINDS = (*PARTS, "SD at the start", "mean at the start")
-"""Kinds of parameters. Each class of stays has a mean of its own; of the others there is one."""
+"""Kinds of parameters: one of each, except that each class of stays has its own mean."""
 _GROWTH, _SD, _MEAN = 1, 3, 4
 _UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
 """A usual size of the three, and of log SD and mean at the start, for SDs of the population."""
 _LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -2.0, -4.0]), np.array([100.0, 20.0, 10.0, 1.0, 4.0])
 _MOST_CLASSES = 10
-"""Classes of stays of equal size. What differs within a class of a tenth has a hundredth of the variance of all."""
+"""Classes of stays, of equal size: the variance of stays within ten of them is about a hundredth of the total."""
 _SCOUTS = 800
 """Learners with whom a maximum is looked for before it is with all."""
 _SLIGHTLY = 2e-3
@@ -53,10 +54,10 @@ _MOST_STEPS, _LEAST_GAIN = 40, 0.002
 
 @dataclass(frozen=True)
 class GrowthByHalf:
-    """Growth a week in the first and in the second half of learners' stays.
+    """Growth a week in the first and in the second half of learners' days.
 
     Attributes:
-        p: that the two are equal. p_second: that the second is 0.
+        p: p-value of equal growth in both. p_second: p-value of no growth in the second.
     """
 
     first: float
@@ -66,12 +67,12 @@ class GrowthByHalf:
 
     @property
     def levels_off(self) -> bool:
-        """Whether the second is less. Growth that becomes faster is followed better with one g than without."""
+        """Whether growth is slower in the second half. (Where it is faster, the growth of both lags less than none.)"""
         return self.p < LEVELLED and abs(self.second) < abs(self.first)
 
     @property
     def proposed(self) -> float:
-        """Growth if it levels off."""
+        """Growth that is proposed if it levels off."""
         return self.second if self.p_second < SIGNIFICANT else 0.0
 
 
@@ -85,9 +86,9 @@ class MovementEstimate:
         p: of each part that it is 0 with the others free: likelihood ratio against χ²₁, or for a variance ½χ²₀ + ½χ²₁.
         start: of θ on the first day.
         proposed: without the parts that are not significant at .01, taken out one by one, the least significant first,
-            and the others estimated again. What does not move keeps the score of a constant. Growth that levels off is
-            that of the second half, or 0, and the others are estimated with it.
-        growth_by_half: None if growth is not significant.
+            and the others estimated again. What does not move keeps the score of a constant. If growth levels off, it
+            is that of the second half, or 0 if that is not significant, and the others are estimated with it.
+        growth_by_half: comparison of the halves. None if growth is not significant.
         learners, occasions, weeks: what this rests on.
     """
 
@@ -133,7 +134,7 @@ def estimate_movement(
         return sample
     fits = _Fits(sample, sample.first(_SCOUTS))
     every = fits.fit(PARTS, sample.parameters(np.array([0.3, 0.0, 0.1, 0.0, 0.0])))
-    unbounded = every.unbounded(sample.kind)
+    unbounded = sample.unbounded(every.x)
     if unbounded:
         return Refused(
             f"the likelihood rises up to the greatest or least {' and '.join(unbounded)} that is looked for: "
@@ -158,14 +159,14 @@ def estimate_movement(
         proposed=proposed,
         growth_by_half=halves,
         learners=len(sample.answers.start) - 1,
-        occasions=sample.occasions,
+        occasions=int(sample.new_day.sum()),
         weeks=_weeks(sample.answers.day),
     )
 
 
 @dataclass(frozen=True)
 class _Fits:
-    """Maxima by which parts are free. The others are 0, except that growth is `growth`, in units."""
+    """Maxima by the parts that are free. The others are 0, except for growth, which is `growth` units."""
 
     sample: _Sample
     scouts: _Sample
@@ -185,7 +186,7 @@ class _Fits:
         return float(chi2.sf(ratio, 1)) / (1 if part == "growth" else 2)
 
     def significant(self, free: tuple[str, ...]) -> _Maximum:
-        """The maximum without the parts that are not significant, the least significant taken out first."""
+        """Take the least significant part out until all are significant. Returns the maximum with those left."""
         p = {part: self.p_without(free, part) for part in free}
         if not p or max(p.values()) < SIGNIFICANT:
             return self.found[free]
@@ -196,8 +197,8 @@ class _Fits:
 class _Sample:
     """Learners whose likelihood is maximised, in units of each parameter.
 
-    `stay`, shape (n,): each learner's class of how long he stays, of `classes`. Parameters are the first four of
-    `_KINDS` and a mean for each class: P of them, of `kind` (P,).
+    `stay`, shape (n,), is each learner's class by length of stay, from 0 to `classes` − 1. The P parameters are the
+    first four of `_KINDS` and the mean of each class; `kind`, shape (P,), is their place in `_KINDS`.
     """
 
     answers: Answers
@@ -242,10 +243,11 @@ class _Sample:
         return replace(self, answers=answers, stay=self.stay[:n])
 
     def halves(self) -> tuple[_Sample, _Sample]:
-        """The answers up to the middle of each learner's practice, and those after it, as two samples."""
+        """Two samples: the answers of the first half of each learner's days, and those of the second."""
         of, n = self.answers, len(self.stay)
-        person, practice = np.repeat(np.arange(n), np.diff(of.start)), _practice(of)
-        early = practice <= practice[of.start[1:] - 1][person] / 2
+        person, nth = np.repeat(np.arange(n), np.diff(of.start)), np.cumsum(self.new_day)
+        begun, ended = nth[of.start[:-1]], nth[of.start[1:] - 1]
+        early = nth <= ((begun + ended) // 2)[person]
 
         def half(rows: Mask) -> _Sample:
             start = np.concatenate([[0], np.cumsum(np.bincount(person[rows], minlength=n))])
@@ -266,10 +268,11 @@ class _Sample:
         return self.parameters(_UNITS * np.array([sd**2, sd, sd**2, 1.0, sd]))
 
     @cached_property
-    def occasions(self) -> int:
-        new = np.diff(self.answers.day, prepend=-1) != 0
+    def new_day(self) -> Mask:
+        """Whether an answer is the learner's first of a day, shape (R,)."""
+        new: Mask = np.diff(self.answers.day, prepend=-1) != 0
         new[self.answers.start[:-1]] = True
-        return int(new.sum())
+        return new
 
     def movement(self, x: Floats) -> Movement:
         return Movement(*(x * self.units)[:3].tolist())
@@ -284,6 +287,16 @@ class _Sample:
         starts = self.starts(x)
         means = np.array([start.mean for start in starts])[self.stay]
         return Population.normal(float(means.mean()), float(np.hypot(starts[0].sd, means.std())))
+
+    def unbounded(self, x: Floats) -> list[str]:
+        """Kinds of parameters at a limit that is not one of their meaning, as 0 is of a variance.
+
+        A small SD within classes of stays is no such limit if the classes' means differ more.
+        """
+        least, most = self.parameters(_LOWER), self.parameters(_UPPER)
+        at_limit = (x >= most) | (least < 0) & (x <= least)
+        at_limit[_SD] &= x[_MEAN:].std() < np.exp(x[_SD])
+        return [_KINDS[k] for k in np.unique(self.kind[at_limit])]
 
     def log_likelihoods(self, x: Floats) -> Floats:
         """Shape (n,)."""
@@ -305,7 +318,7 @@ class _Sample:
         return found[:, moved]
 
     def maximum(self, free: tuple[str, ...], begin: Floats, growth: float) -> _Maximum:
-        """The highest likelihood with the other parts 0, or `growth`."""
+        """The highest likelihood with the other variances 0, and growth at `growth` units unless it is free."""
         moved = np.isin(self.kind, [PARTS.index(part) for part in free] + [_SD, _MEAN])
         return self.climb(np.flatnonzero(moved), np.where(moved, begin, growth * (self.kind == _GROWTH)))
 
@@ -337,9 +350,10 @@ class _Sample:
         return _Maximum(x, float(here.sum()), slopes, moved)
 
     def growth_by_half(self, x: Floats) -> GrowthByHalf:
-        """Growth estimated twice, with the variances of x: before and after the middle of each learner's practice.
+        """Estimate growth in each half, with the variances of x.
 
-        The error of the difference is that over learners, whose two halves may have more growth than others' both.
+        The error of the difference comes from the learners' differences: who grows faster than others may do so in both
+        halves.
         """
         moved = np.flatnonzero(np.isin(self.kind, [_GROWTH, _SD, _MEAN]))
         found = [half.climb(moved, x) for half in self.halves()]
@@ -365,14 +379,9 @@ class _Maximum(NamedTuple):
         found[self.moved] = np.sqrt(np.diag(np.linalg.pinv(self.slopes.T @ self.slopes)))
         return found
 
-    def unbounded(self, kind: Ints) -> list[str]:
-        """What is at a limit that is not one of its meaning, as 0 is of a variance."""
-        at_limit = (self.x >= _UPPER[kind]) | (_LOWER[kind] < 0) & (self.x <= _LOWER[kind])
-        return [_KINDS[k] for k in np.unique(kind[at_limit])]
-
 
 def _practice(answers: Answers) -> Floats:
-    """Weeks in which a learner has grown from his first answer to each one, shape (R,)."""
+    """Weeks of growth between a learner's first answer and each of his answers, shape (R,)."""
     gap = np.diff(answers.day, prepend=0)
     gap[answers.start[:-1]] = 0
     total = np.cumsum(Movement(growth=1.0).growth_over(gap))
@@ -380,7 +389,7 @@ def _practice(answers: Answers) -> Floats:
 
 
 def _classes(stay: Floats) -> tuple[Ints, int]:
-    """Each learner's class of stays, of about equal size, and the number of classes. Equal stays are in one class."""
+    """Each learner's class by length of stay, and the number of classes. Equal stays are in one class."""
     edges = np.unique(np.quantile(stay, np.arange(1, _MOST_CLASSES) / _MOST_CLASSES))
     names, found = np.unique(np.searchsorted(edges, stay, side="right"), return_inverse=True)
     return found, len(names)
