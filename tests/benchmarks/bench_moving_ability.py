@@ -7,8 +7,10 @@
 Each row is a scale: learners with ten answers a week over 52 weeks to random items of 200, a ~ LogNormal(0, .3) and
 b ~ N(0, 1), θ ~ N(0, 1) in the first week. In rows with a gap nobody answers for 26 weeks in the middle, and θ is that
 at the first answer after it; in the others that at the last answer. Movement is estimated from the whole year. Beside
-it stands the score of a constant from the same answers. The last row has parameters from a fit of other learners, and
-intervals with their errors. ± is one standard error, over learners. Prints a Markdown table.
+it stands the score of a constant from the same answers. In rows with leavers, a learner answers a last time in a week
+with probability 1/(1 + e^(3.4 + .9 θ)): one in 30 if θ = 0, one in 73 if θ = 1, one in 13 if θ = −1. The last row has
+parameters from a fit of other learners, and intervals with their errors. ± is one standard error, over learners. Prints
+a Markdown table.
 
 With a log (CSV with the columns user_id, item_id, answered_at, correct) it says what `auto` makes of it, and how
 probable the answers of a day are given those of the days before, by the movement and by the time since the learner's
@@ -27,6 +29,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -60,6 +63,9 @@ AHEAD = ("any", 1, np.inf), ("1", 1, 1), ("2 to 6", 2, 6), ("7 to 27", 7, 27), (
 MOST_DAYS = 20_000
 """Learners' days that are forecast, drawn from all."""
 
+TIME_OF_LEVELLING = 120 / 7
+"""Weeks in which growth that levels off falls to 1/e."""
+
 Truth = Callable[[np.random.Generator, int], np.ndarray]
 """Abilities (learners, weeks)."""
 
@@ -84,16 +90,40 @@ def halves(rng: np.random.Generator, n: int) -> np.ndarray:
     return theta
 
 
-ROWS: dict[str, tuple[Truth, bool, float]] = {
-    "constant": (path(0, 0), False, 0.0),
-    "walk .05 a week": (path(WALK, 0), False, 0.0),
-    "walk .05 and +.5 a year": (path(WALK, 0.5), False, 0.0),
-    "+.5 ± .3 a year between learners, walk .05": (path(WALK, 0.5, 0.3), False, 0.0),
-    "walk .05, +.5 a year; a gap without growth": (path(WALK, 0.5, grows=False), True, 0.0),
-    "walk .05, +.5 a year; a gap in which θ stands still": (path(WALK, 0.5, walks=False, grows=False), True, 0.0),
-    "walk .05, +.5 a year; growth goes on in the gap": (path(WALK, 0.5), True, 0.0),
-    "half constant, half +.5 a year": (halves, False, 0.0),
-    "walk .05, a day's own SD .3": (path(WALK, 0), False, 0.3),
+def curved(curve: Callable[[np.ndarray], np.ndarray], walk: float = 0.0) -> Truth:
+    """A walk by week, and gains that are a function of the weeks since the first."""
+    return lambda rng, n: path(walk, 0)(rng, n) + curve(np.arange(WEEKS))
+
+
+def levelling(weeks: np.ndarray) -> np.ndarray:
+    return 0.8 * (1 - np.exp(-weeks / TIME_OF_LEVELLING))
+
+
+class Row(NamedTuple):
+    """The truth of a scale; `own` is a day's own SD."""
+
+    truth: Truth
+    gap: bool = False
+    own: float = 0.0
+    leavers: bool = False
+
+
+ROWS = {
+    "constant": Row(path(0, 0)),
+    "walk .05 a week": Row(path(WALK, 0)),
+    "walk .05 and +.5 a year": Row(path(WALK, 0.5)),
+    "+.5 ± .3 a year between learners, walk .05": Row(path(WALK, 0.5, 0.3)),
+    "walk .05, +.5 a year; a gap without growth": Row(path(WALK, 0.5, grows=False), gap=True),
+    "walk .05, +.5 a year; a gap in which θ stands still": Row(path(WALK, 0.5, walks=False, grows=False), gap=True),
+    "walk .05, +.5 a year; growth goes on in the gap": Row(path(WALK, 0.5), gap=True),
+    "half constant, half +.5 a year": Row(halves),
+    "walk .05, a day's own SD .3": Row(path(WALK, 0), own=0.3),
+    "levels off: +.8 (1 − e^(−t/120 days))": Row(curved(levelling)),
+    "levels off, walk .05": Row(curved(levelling, WALK)),
+    "grows ever faster: +.6 (t/year)²": Row(curved(lambda weeks: 0.6 * (weeks / YEAR) ** 2)),
+    "constant; weak learners leave early": Row(path(0, 0), leavers=True),
+    "walk .05, +.5 a year; weak learners leave early": Row(path(WALK, 0.5), leavers=True),
+    "levels off; weak learners leave early": Row(curved(levelling), leavers=True),
 }
 FITTED = "walk .05 and +.5 a year, fitted parameters"
 
@@ -114,9 +144,9 @@ def main() -> None:
     print(f"{options.learners} learners a row, seed {options.seed}\n")
     print("| truth | rules: √q a week, g a year, s | covers | RMSE | bias | SE | constant: covers | RMSE | auto, s |")
     print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
-    for k, (name, (truth, gap, own)) in enumerate(ROWS.items()):
-        _row(name, truth, gap, own, np.random.default_rng([options.seed, k]), options.learners)
-    _row(FITTED, path(WALK, 0.5), False, 0.0, np.random.default_rng([options.seed, 99]), options.learners, fitted=True)
+    for k, (name, row) in enumerate(ROWS.items()):
+        _show_row(name, row, np.random.default_rng([options.seed, k]), options.learners)
+    _show_row(FITTED, Row(path(WALK, 0.5)), np.random.default_rng([options.seed, 99]), options.learners, fitted=True)
 
 
 def _scored(learners: int, rng: np.random.Generator) -> None:
@@ -139,17 +169,20 @@ def _scored(learners: int, rng: np.random.Generator) -> None:
     print(f"{learners:,} learners with 100 answers: {said}, × {spent['moves'] / spent['constant']:.2f}")
 
 
-def _row(
-    name: str, truth: Truth, gap: bool, own: float, rng: np.random.Generator, n: int, *, fitted: bool = False
-) -> None:
+def _show_row(name: str, row: Row, rng: np.random.Generator, n: int, *, fitted: bool = False) -> None:
     a, b = rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
     items = ItemCurves(a, -a * b, np.zeros(ITEMS))
     weeks = np.arange(WEEKS)
-    theta = truth(rng, n)
-    if gap:
+    theta = row.truth(rng, n)
+    if row.gap:
         weeks = np.delete(weeks, np.arange(GAP.start, GAP.stop))
     days = 7 * weeks
-    made = answered(items, theta[:, weeks] + rng.normal(0, own, (n, len(weeks))), days, A_WEEK, rng)
+    made = answered(items, theta[:, weeks] + rng.normal(0, row.own, (n, len(weeks))), days, A_WEEK, rng)
+    last = np.full(n, GAP.stop if row.gap else WEEKS - 1)
+    if row.leavers:
+        leaves = rng.random(theta.shape) < 1 / (1 + np.exp(3.4 + 0.9 * theta))
+        last = np.where(leaves.any(axis=1), leaves.argmax(axis=1), last)
+        made = made.chosen(made.day <= 7 * last[made.responses.person])
     errors = None
     known = items
     if fitted:
@@ -161,10 +194,9 @@ def _row(
     took = time.process_time() - begin
     if isinstance(found, Refused):
         raise SystemExit(f"{name}: {found.why}")
-    last = GAP.stop if gap else WEEKS - 1
-    if gap:
+    if row.gap:
         first = np.arange(len(made.day)) % A_WEEK == 0
-        made = made.chosen((made.day < 7 * last) | ((made.day == 7 * last) & first))
+        made = made.chosen((made.day < 7 * GAP.stop) | ((made.day == 7 * GAP.stop) & first))
     still = eap_by(made.responses, curves)
     moving, discount, prior = Scores(still.theta, still.se), None, 1.0
     if found.proposed:
@@ -173,7 +205,7 @@ def _row(
     if errors is not None:
         moving = Scores(moving.theta, errors.total_se(moving, made.responses, prior, discount))
         still = Scores(still.theta, errors.total_se(still, made.responses, 1.0))
-    print(_line(name, found, moving, still, theta[:, last], took), flush=True)
+    print(_line(name, found, moving, still, theta[np.arange(n), last], took), flush=True)
 
 
 def _fitted(items: ItemCurves, rng: np.random.Generator, n: int) -> ParameterErrors:

@@ -291,7 +291,7 @@ class _Sample:
     def unbounded(self, x: Floats) -> list[str]:
         """Kinds of parameters at a limit that is not one of their meaning, as 0 is of a variance.
 
-        A small SD within classes of stays is no such limit if the classes' means differ more.
+        The lower limit of the SD within classes does not count if the classes' means differ by more.
         """
         least, most = self.parameters(_LOWER), self.parameters(_UPPER)
         at_limit = (x >= most) | (least < 0) & (x <= least)
