@@ -26,6 +26,7 @@ from irt_assets.psychometrics.core.movement import STILL
 from irt_assets.psychometrics.estimation.movement import (
     FEWEST_OCCASIONS,
     MOST_LEARNERS,
+    GrowthByHalf,
     estimate_movement,
 )
 from irt_assets.psychometrics.fit.growth import WindowGrowth, days_since_first_answer, share_explained
@@ -161,6 +162,14 @@ def lines_of(proposal: MovementProposal) -> Iterator[str]:
             f"  {subject} {getattr(proposal, part):.3g} is proposed; estimated {known['estimate'][part]:.3g} ± "
             f"{known['errors'][part]:.2g}, p = {known['p'][part]:.2g} that it is 0"
         )
+    if known.get("growth_by_half"):  # proposals of older releases lack it
+        halves = GrowthByHalf(**known["growth_by_half"])
+        if halves.levels_off:
+            yield (
+                f"  growth levels off: {halves.first:.3g} a week in the first half of learners' days, "
+                f"{halves.second:.3g} in the second (p = {halves.p:.2g} that they are equal); "
+                f"{'that of the second is' if halves.proposed else 'none is'} proposed, and the walk follows the rest"
+            )
     gain = known["log_likelihood"] - known["without_walk"]
     yield f"  log likelihood {known['log_likelihood']:,.1f}, {gain:,.1f} more than without a walk"
     if known["intercepts"]:

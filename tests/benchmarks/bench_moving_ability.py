@@ -7,9 +7,10 @@
 Each row is a scale: learners with ten answers a week over 52 weeks to random items of 200, a ~ LogNormal(0, .3) and
 b ~ N(0, 1), θ ~ N(0, 1) in the first week. θ is compared at the last answer. In rows with a gap, in which nobody
 answers for 26 weeks in the middle, θ is also compared at the first answer after it, and scored by the true movement,
-too. Movement is estimated from the whole year. The score of a constant is from the same answers. The last rows have
-parameters from a fit of as many other learners, and intervals with their errors. ± is one standard error, over
-learners. Prints a Markdown table.
+too. Movement is estimated from the whole year. The score of a constant is from the same answers. In rows with leavers,
+a learner answers a last time in a week with probability 1/(1 + e^(3.4 + .9 θ)): one in 30 if θ = 0, one in 73 if θ = 1,
+one in 13 if θ = −1. The last rows have parameters from a fit of as many other learners, and intervals with their
+errors. ± is one standard error, over learners. Prints a Markdown table.
 
 With a number of still scales: for how many of these, a quarter each with items fitted from 300, 1,000, 2,000 and 3,000
 answers an item, a movement is proposed though their learners stand still. a ~ U(.5, 2), b is of two normals, θ of other
@@ -32,6 +33,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -68,6 +70,9 @@ AHEAD = ("any", 1, np.inf), ("1", 1, 1), ("2 to 6", 2, 6), ("7 to 27", 7, 27), (
 MOST_DAYS = 20_000
 """Learners' days that are forecast, drawn from all."""
 
+TIME_OF_LEVELLING = 120 / 7
+"""Weeks in which growth that levels off falls to 1/e."""
+
 Truth = Callable[[np.random.Generator, int], np.ndarray]
 """Abilities (learners, weeks)."""
 
@@ -96,26 +101,48 @@ def halves(rng: np.random.Generator, n: int) -> np.ndarray:
     return theta
 
 
-ROWS: dict[str, tuple[Truth, bool, float]] = {
-    "constant": (path(0, 0), False, 0.0),
-    "walk .05 a week": (path(WALK, 0), False, 0.0),
-    "walk .05 and +.5 a year": (path(WALK, 0.5), False, 0.0),
-    "+.5 ± .3 a year between learners, walk .05": (path(WALK, 0.5, 0.3), False, 0.0),
-    "walk .05, +.5 a year; a gap in which θ walks on": (path(WALK, 0.5, grows=False), True, 0.0),
-    "walk .05, +.5 a year; a gap in which θ stands still": (path(WALK, 0.5, walks=False, grows=False), True, 0.0),
-    "walk .05, +.5 a year; growth goes on in the gap": (path(WALK, 0.5), True, 0.0),
-    "half constant, half +.5 a year": (halves, False, 0.0),
-    "walk .05, a day's own SD .3": (path(WALK, 0), False, 0.3),
-    "walk .05, +.5 a year; a gap in which θ falls by .3": (
-        path(WALK, 0.5, walks=False, grows=False, forgets=0.3),
-        True,
-        0.0,
+def curved(curve: Callable[[np.ndarray], np.ndarray], walk: float = 0.0) -> Truth:
+    """A walk by week, and gains that are a function of the weeks since the first."""
+    return lambda rng, n: path(walk, 0)(rng, n) + curve(np.arange(WEEKS))
+
+
+def levelling(weeks: np.ndarray) -> np.ndarray:
+    return 0.8 * (1 - np.exp(-weeks / TIME_OF_LEVELLING))
+
+
+class Row(NamedTuple):
+    """The truth of a scale; `own` is a day's own SD."""
+
+    truth: Truth
+    gap: bool = False
+    own: float = 0.0
+    leavers: bool = False
+
+
+ROWS = {
+    "constant": Row(path(0, 0)),
+    "walk .05 a week": Row(path(WALK, 0)),
+    "walk .05 and +.5 a year": Row(path(WALK, 0.5)),
+    "+.5 ± .3 a year between learners, walk .05": Row(path(WALK, 0.5, 0.3)),
+    "walk .05, +.5 a year; a gap in which θ walks on": Row(path(WALK, 0.5, grows=False), gap=True),
+    "walk .05, +.5 a year; a gap in which θ stands still": Row(path(WALK, 0.5, walks=False, grows=False), gap=True),
+    "walk .05, +.5 a year; growth goes on in the gap": Row(path(WALK, 0.5), gap=True),
+    "half constant, half +.5 a year": Row(halves),
+    "walk .05, a day's own SD .3": Row(path(WALK, 0), own=0.3),
+    "walk .05, +.5 a year; a gap in which θ falls by .3": Row(
+        path(WALK, 0.5, walks=False, grows=False, forgets=0.3), gap=True
     ),
-    "constant; a gap in which θ falls by .3": (path(0, 0, forgets=0.3), True, 0.0),
+    "constant; a gap in which θ falls by .3": Row(path(0, 0, forgets=0.3), gap=True),
+    "levels off: +.8 (1 − e^(−t/120 days))": Row(curved(levelling)),
+    "levels off, walk .05": Row(curved(levelling, WALK)),
+    "grows ever faster: +.6 (t/year)²": Row(curved(lambda weeks: 0.6 * (weeks / YEAR) ** 2)),
+    "constant; weak learners leave early": Row(path(0, 0), leavers=True),
+    "walk .05, +.5 a year; weak learners leave early": Row(path(WALK, 0.5), leavers=True),
+    "levels off; weak learners leave early": Row(curved(levelling), leavers=True),
 }
-FITTED: dict[str, Truth] = {
-    "walk .05 and +.5 a year, fitted parameters": path(WALK, 0.5),
-    "constant, fitted parameters": path(0, 0),
+FITTED = {
+    "walk .05 and +.5 a year, fitted parameters": Row(path(WALK, 0.5)),
+    "constant, fitted parameters": Row(path(0, 0)),
 }
 
 
@@ -139,10 +166,10 @@ def main() -> None:
     print(f"{options.learners} learners a row, seed {options.seed}\n")
     print("| truth | rules: √q a week, g a year, s | covers | RMSE | bias | SE | constant: covers | RMSE | auto, s |")
     print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
-    for k, (name, (truth, gap, own)) in enumerate(ROWS.items()):
-        _row(name, truth, gap, own, np.random.default_rng([options.seed, k]), options.learners)
-    for k, (name, truth) in enumerate(FITTED.items()):
-        _row(name, truth, False, 0.0, np.random.default_rng([options.seed, 99 - k]), options.learners, fitted=True)
+    for k, (name, row) in enumerate(ROWS.items()):
+        _show_row(name, row, np.random.default_rng([options.seed, k]), options.learners)
+    for k, (name, row) in enumerate(FITTED.items()):
+        _show_row(name, row, np.random.default_rng([options.seed, 99 - k]), options.learners, fitted=True)
 
 
 def _scored(learners: int, rng: np.random.Generator) -> None:
@@ -165,17 +192,20 @@ def _scored(learners: int, rng: np.random.Generator) -> None:
     print(f"{learners:,} learners with 100 answers: {said}, × {spent['moves'] / spent['constant']:.2f}")
 
 
-def _row(
-    name: str, truth: Truth, gap: bool, own: float, rng: np.random.Generator, n: int, *, fitted: bool = False
-) -> None:
+def _show_row(name: str, row: Row, rng: np.random.Generator, n: int, *, fitted: bool = False) -> None:
     a, b = rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
     items = ItemCurves(a, -a * b, np.zeros(ITEMS))
     weeks = np.arange(WEEKS)
-    theta = truth(rng, n)
-    if gap:
+    theta = row.truth(rng, n)
+    if row.gap:
         weeks = np.delete(weeks, np.arange(GAP.start, GAP.stop))
     days = 7 * weeks
-    made = answered(items, theta[:, weeks] + rng.normal(0, own, (n, len(weeks))), days, A_WEEK, rng)
+    made = answered(items, theta[:, weeks] + rng.normal(0, row.own, (n, len(weeks))), days, A_WEEK, rng)
+    last = np.full(n, WEEKS - 1)
+    if row.leavers:
+        leaves = rng.random(theta.shape) < 1 / (1 + np.exp(3.4 + 0.9 * theta))
+        last = np.where(leaves.any(axis=1), leaves.argmax(axis=1), last)
+        made = made.chosen(made.day <= 7 * last[made.responses.person])
     errors = _with_errors(_fitted(items, rng, n)) if fitted else None
     begin = time.process_time()
     curves = Curves.of(errors.items.curves if errors else items)
@@ -183,12 +213,12 @@ def _row(
     took = time.process_time() - begin
     if isinstance(found, Refused):
         raise SystemExit(f"{name}: {found.why}")
-    at = {name: (made, theta[:, -1])}
-    if gap:
+    at = {name: (made, theta[np.arange(n), last])}
+    if row.gap:
         first = np.arange(len(made.day)) % A_WEEK == 0
         until = made.chosen((made.day < 7 * GAP.stop) | ((made.day == 7 * GAP.stop) & first))
         at = {f"{name}: first answer after it": (until, theta[:, GAP.stop])} | at
-    by = {"": found.proposed} | ({", by the true q and g": TRUE} if gap and found.proposed else {})
+    by = {"": found.proposed} | ({", by the true q and g": TRUE} if row.gap and found.proposed else {})
     for how, movement in by.items():
         for answer, (some, now) in at.items():
             moving, still = _scores(some, curves, movement, errors)

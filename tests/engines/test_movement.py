@@ -1,4 +1,5 @@
-"""How abilities of a scale move, estimated: planted movement, what is refused, and that learners may start anywhere."""
+"""How abilities of a scale move, estimated: planted movement, what is refused, learners who may start anywhere and
+leave early, and growth that levels off."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.estimation.movement import PARTS, MovementEstimate, estimate_movement
+from irt_assets.psychometrics.estimation.movement import PARTS, GrowthByHalf, MovementEstimate, estimate_movement
 from irt_assets.psychometrics.scoring.abilities import Curves
+from irt_assets.psychometrics.scoring.moving_ability import moving_eap
 from tests.testbed.moving_ability import Moving, answered, walked
 
 YEAR = 365.25 / 7
@@ -142,6 +144,51 @@ def test_too_little_is_refused(how, why):
     found = estimate_movement(moving.responses, moving.day, Curves.of(items()))
     assert isinstance(found, Refused)
     assert why in found.why
+
+
+@pytest.mark.parametrize("growth", [0.0, 1.0])
+def test_growth_is_not_taken_from_weak_learners_who_leave_early(growth):
+    """Constant θ, one answer a week: with one mean at the start for all, growth was +.6 a year (p < 1e-8)."""
+    rng, n, weeks = np.random.default_rng(5), 600, 40
+    days = np.arange(weeks) * 7
+    theta = walked(n, days, Movement(growth=growth / YEAR), rng)
+    stay = 8 + (weeks - 8) / (1 + np.exp(-2.5 * theta[:, 0] - rng.normal(0, 0.3, n)))
+    everybody = answered(items(), theta, days, 1, rng)
+    found = estimated(everybody.chosen((np.arange(weeks) < stay[:, None]).ravel()))
+    assert abs(found.estimate.growth - growth / YEAR) < 3 * found.errors["growth"] < 0.5 / YEAR
+    assert (found.proposed.growth != 0) == (growth != 0)
+
+
+def test_growth_that_levels_off_does_not_go_on_after_the_last_answer():
+    """θ + .8(1 − e^(−t/120 days)): with the growth of the whole year, θ was .12 too high at its end."""
+    rng, days = np.random.default_rng(5), 7 * np.arange(52)
+    theta = walked(300, days, Movement(), rng) + 0.8 * (1 - np.exp(-days / 120))
+    moving = answered(items(), theta, days, 4, rng)
+    found = estimated(moving)
+    halves = found.growth_by_half
+    assert halves is not None
+    assert halves.levels_off
+    assert halves.first == pytest.approx(0.625 / 26, abs=0.006)
+    assert halves.second == pytest.approx(0.137 / 26, abs=0.006)
+    assert found.proposed.growth == halves.proposed
+    assert found.proposed.variance > 0
+    scores = moving_eap(moving.responses, moving.day, Curves.of(items()), found.proposed, threads=1)
+    # the standard error of the mean of 300 learners is .01
+    assert abs((scores.theta - theta[:, -1]).mean()) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("halves", "levels_off", "proposed"),
+    [
+        (GrowthByHalf(0.02, 0.01, 1e-4, 1e-3), True, 0.01),
+        (GrowthByHalf(0.02, 0.004, 1e-4, 0.2), True, 0.0),
+        (GrowthByHalf(0.02, 0.01, 0.06, 1e-3), False, 0.01),
+        (GrowthByHalf(0.01, 0.02, 1e-4, 1e-3), False, 0.02),
+        (GrowthByHalf(-0.02, -0.01, 1e-4, 1e-3), True, -0.01),
+    ],
+)
+def test_growth_levels_off_if_it_is_slower_in_the_second_half(halves, levels_off, proposed):
+    assert (halves.levels_off, halves.proposed) == (levels_off, proposed)
 
 
 def test_answers_that_are_all_right_say_nothing():

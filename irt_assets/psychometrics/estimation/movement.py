@@ -3,8 +3,13 @@
 Marginal maximum likelihood: the likelihood of a learner's answers is the product over days of the probability of the
 day's answers given those before, which is what the filter divides by. Mean and SD of θ on the first day are estimated
 along and then forgotten: whoever is followed for half a year is not the population, and a start that is .3 off would
-pass for growth where the walk leaves little else to tell. After a long gap a learner starts again: how far abilities
-move in a gap is not how far they move between days of practice. That they walk at all, the whole shows better.
+pass for growth where the walk leaves little else to tell. The mean depends on how long a learner stays, in
+`_MOST_CLASSES` classes (a pattern mixture: Little 1993): if weak learners leave early, later answers are those of
+stronger learners, and a common mean would take the difference for growth. Growth is then what learners gain, not how
+those who stay differ from those who leave.
+
+After a long gap a learner starts again: how far abilities move in a gap is not how far they move between days of
+practice. Whether they walk at all is also tested with the gaps, in which more time passes.
 
 Errors of item parameters are shared by all learners. They make days seem to differ, the more so the more learners there
 are, so estimates and tests allow for them (`_ItemErrors`).
@@ -16,13 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import chi2
 from scipy.stats import t as students_t
 
-from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import Refused
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Population, Responses
@@ -39,9 +45,17 @@ over a year have shorter gaps."""
 MOST_ORDER = 0.1
 """R² of elapsed time on item, above which items have an order within windows."""
 PARTS = "variance", "growth", "occasion_variance"
+_VARIANCES = "variance", "occasion_variance"
+LEVELLED = 0.05
+"""Growth levels off if p of equal growth in both halves is less."""
+_KINDS = (*PARTS, "SD at the start", "mean at the start")
+"""Kinds of parameters: one of each, except that each class of stays has its own mean."""
+_GROWTH, _SD, _MEAN = 1, 3, 4
 _UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
-"""A usual size of the three, and of mean and log SD at the start, for SDs of the population."""
-_LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -4.0, -2.0]), np.array([100.0, 20.0, 10.0, 4.0, 1.0])
+"""A usual size of the three, and of log SD and mean at the start, for SDs of the population."""
+_LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -2.0, -4.0]), np.array([100.0, 20.0, 10.0, 1.0, 4.0])
+_MOST_CLASSES = 10
+"""Classes of stays, of equal size: the variance of stays within ten of them is about a hundredth of the total."""
 _SCOUTS = 800
 """Learners with whom a maximum is looked for before it is with all."""
 _DRAWS, _DRAW_LEARNERS = 16, 400
@@ -50,6 +64,30 @@ _SLIGHTLY = 2e-3
 """By how many units parameters are moved to see how the likelihood rises; estimates are off by half of that."""
 _MOST_STEPS, _LEAST_GAIN = 40, 0.002
 """A maximum is found when a step promises less of the log-likelihood."""
+
+
+@dataclass(frozen=True)
+class GrowthByHalf:
+    """Growth a week in the first and in the second half of learners' days.
+
+    Attributes:
+        p: p-value of equal growth in both. p_second: p-value of no growth in the second.
+    """
+
+    first: float
+    second: float
+    p: float
+    p_second: float
+
+    @property
+    def levels_off(self) -> bool:
+        """Whether growth is slower in the second half. (Where it is faster, the growth of both lags less than none.)"""
+        return self.p < LEVELLED and abs(self.second) < abs(self.first)
+
+    @property
+    def proposed(self) -> float:
+        """Growth that is proposed if it levels off."""
+        return self.second if self.p_second < SIGNIFICANT else 0.0
 
 
 @dataclass(frozen=True)
@@ -63,7 +101,9 @@ class MovementEstimate:
             less what errors of items give it on average, and against their variance, too.
         start: of θ on the first day.
         proposed: without the parts that are not significant at .01, taken out one by one, the least significant first,
-            and the others estimated again. What does not move keeps the score of a constant.
+            and the others estimated again. What does not move keeps the score of a constant. If growth levels off, it
+            is that of the second half, or 0 if that is not significant, and the others are estimated with it.
+        growth_by_half: comparison of the halves. None if growth is not significant.
         learners, occasions, weeks: what this rests on.
     """
 
@@ -74,6 +114,7 @@ class MovementEstimate:
     p: Mapping[str, float]
     start: Population
     proposed: Movement
+    growth_by_half: GrowthByHalf | None
     learners: int
     occasions: int
     weeks: int
@@ -108,51 +149,100 @@ def estimate_movement(
     sample = _Sample.of(responses, day, curves)
     if isinstance(sample, Refused):
         return sample
-    stretches, whole = _Fits(sample.in_stretches(), curves, items), _Fits(sample, curves, items)
-    every = stretches.maximum(PARTS, np.array([0.3, 0.0, 0.1, 0.0, 0.0]))
-    if every.unbounded:
+    fits, whole = _Fits(sample.in_stretches()), _Fits(sample)
+    stretches = fits.sample
+    every = fits.maximum(PARTS, stretches.parameters(np.array([0.3, 0.0, 0.1, 0.0, 0.0])))
+    if unbounded := stretches.unbounded(every.x):
         return Refused(
-            f"the likelihood rises up to the greatest or least {' and '.join(every.unbounded)} that is looked for: "
+            f"the likelihood rises up to the greatest or least {' and '.join(unbounded)} that is looked for: "
             "answers are almost all right, almost all wrong, or do not depend on ability"
         )
+    item_errors = stretches.item_errors(every, curves, items)
 
-    def p_without(free: tuple[str, ...], part: str) -> float:
-        """The p of a part. A walk that stretches do not show is also tested on the whole, in which more time passes."""
-        p = stretches.p_without(free, part)
-        if part == "variance" and p >= SIGNIFICANT and stretches.sample.stretches > sample.stretches:
-            whole.maximum(PARTS, every.x)
-            return min(p, whole.p_without(PARTS, part))
+    @cache
+    def p_of_walk_with_gaps() -> float:
+        at = whole.maximum(PARTS, sample.parameters(np.append(every.x[:_MEAN], every.x[_MEAN:].mean())))
+        return whole.p_without(PARTS, "variance", sample.item_errors(at, curves, items))
+
+    def p_values(found: _Fits, free: tuple[str, ...]) -> dict[str, float]:
+        """A walk that stretches do not show is also tested with the gaps."""
+        p = {part: found.p_without(free, part, item_errors) for part in free}
+        if p.get("variance", 0.0) >= SIGNIFICANT and stretches.n > sample.n:
+            p["variance"] = min(p["variance"], p_of_walk_with_gaps())
         return p
 
-    p = {part: p_without(PARTS, part) for part in PARTS}
-    kept: tuple[str, ...] = PARTS
-    of_kept = p
-    while kept and max(of_kept.values()) >= SIGNIFICANT:
-        kept = tuple(part for part in kept if part != max(of_kept, key=lambda part: of_kept[part]))
-        of_kept = {part: p_without(kept, part) for part in kept}
-    item_errors, fitted = stretches.item_errors, stretches.maximum(kept, every.x)
+    def significant(found: _Fits, free: tuple[str, ...]) -> tuple[str, ...]:
+        """Take the least significant part out until all are significant. Returns those left."""
+        p = p_values(found, free)
+        if not p or max(p.values()) < SIGNIFICANT:
+            return free
+        return significant(found, tuple(part for part in free if part != max(p, key=lambda part: p[part])))
+
+    p = p_values(fits, PARTS)
+    kept = significant(fits, PARTS)
+    at = fits.maximum(kept, every.x)
+    proposed, halves = stretches.movement(item_errors.corrected(at.x, kept)), None
+    if proposed.growth:
+        halves = stretches.growth_by_half(at.x)
+        if halves.levels_off:
+            later = _Fits(stretches, growth=halves.proposed / float(stretches.units[_GROWTH]))
+            later.maximum(_VARIANCES, every.x)
+            kept = significant(later, _VARIANCES)
+            proposed = stretches.movement(item_errors.corrected(later.maximum(kept, every.x).x, kept))
     return MovementEstimate(
-        estimate=sample.movement(item_errors.corrected(every.x, PARTS)),
-        errors=dict(zip(PARTS, (item_errors.errors * sample.units)[:3].tolist(), strict=True)),
+        estimate=stretches.movement(item_errors.corrected(every.x, PARTS)),
+        errors=dict(zip(PARTS, (item_errors.errors * stretches.units)[:3].tolist(), strict=True)),
         log_likelihood=every.log_likelihood,
-        without_walk=stretches.maximum(PARTS[1:], every.x).log_likelihood,
+        without_walk=fits.maximum(PARTS[1:], every.x).log_likelihood,
         p=p,
-        start=sample.start(every.x),
-        proposed=sample.movement(item_errors.corrected(fitted.x, kept)) if kept else Movement(),
-        learners=sample.stretches,
-        occasions=sample.occasions,
+        start=stretches.start(every.x),
+        proposed=proposed,
+        growth_by_half=halves,
+        learners=sample.n,
+        occasions=int(sample.new_day.sum()),
         weeks=_weeks(sample.answers.day),
     )
 
 
 @dataclass(frozen=True)
+class _Fits:
+    """Maxima of a sample by the parts that are free. The others are 0, except for growth, which is `growth` units."""
+
+    sample: _Sample
+    growth: float = 0.0
+    found: dict[tuple[str, ...], _Maximum] = field(default_factory=dict)
+
+    def maximum(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
+        """The maximum, searched from that of some learners. It is computed once."""
+        if free not in self.found:
+            scouted = self.sample.first(_SCOUTS).maximum(free, begin, self.growth)
+            self.found[free] = self.sample.maximum(free, scouted.x, self.growth)
+        return self.found[free]
+
+    def p_without(self, free: tuple[str, ...], part: str, item_errors: _ItemErrors) -> float:
+        """p that a part is 0 with the others free, of which the maximum is known."""
+        others, full = tuple(other for other in free if other != part), self.found[free]
+        value = full.x[PARTS.index(part)]
+        if value == 0:
+            self.found.setdefault(others, full)
+        ratio = max(0.0, 2 * (full.log_likelihood - self.maximum(others, full.x).log_likelihood))
+        return item_errors.p_of(np.sqrt(ratio) * (-1 if value < 0 else 1), part, free)
+
+
+@dataclass(frozen=True)
 class _Sample:
     """Learners whose likelihood is maximised, in units of each parameter; or their stretches without a long gap, as if
-    each were a learner."""
+    each were a learner.
+
+    `stay`, shape (n,), is each learner's class by length of stay, from 0 to `classes` − 1. The P parameters are the
+    first four of `_KINDS` and the mean of each class; `kind`, shape (P,), is their place in `_KINDS`.
+    """
 
     answers: Answers
     table: Floats
     population: Population
+    stay: Ints
+    classes: int
 
     @classmethod
     def of(cls, responses: Responses, day: Ints, curves: Curves) -> _Sample | Refused:
@@ -177,97 +267,143 @@ class _Sample:
                 f"the answers of learners with {FEWEST_OCCASIONS} days or more span {weeks} weeks; "
                 f"{FEWEST_WEEKS} are needed"
             )
-        return cls(some, _table(some, curves), curves.population)
+        return cls(some, _table(some, curves), curves.population, *_classes(some))
 
     @property
-    def stretches(self) -> int:
-        return len(self.answers.start) - 1
+    def n(self) -> int:
+        """The number of learners, or of stretches."""
+        return len(self.stay)
 
     def in_stretches(self) -> _Sample:
         """Begun again after each long gap."""
         after_gap = np.flatnonzero(np.diff(self.answers.day) > MAX_GAP_WEEKS * WEEK) + 1
-        return replace(self, answers=self.answers._replace(start=np.union1d(self.answers.start, after_gap)))
+        answers = self.answers._replace(start=np.union1d(self.answers.start, after_gap))
+        return _Sample(answers, self.table, self.population, *_classes(answers))
 
     def first(self, n: int) -> _Sample:
         of, start = self.answers, self.answers.start[: n + 1]
         rows = slice(start[-1])
-        return replace(self, answers=of._replace(start=start, day=of.day[rows], row=of.row[rows]))
+        answers = of._replace(start=start, day=of.day[rows], row=of.row[rows])
+        return replace(self, answers=answers, stay=self.stay[:n])
+
+    def halves(self) -> tuple[_Sample, _Sample]:
+        """Two samples: the answers of the first half of each learner's days, and those of the second."""
+        of, n = self.answers, self.n
+        person, nth = np.repeat(np.arange(n), np.diff(of.start)), np.cumsum(self.new_day)
+        begun, ended = nth[of.start[:-1]], nth[of.start[1:] - 1]
+        early = nth <= ((begun + ended) // 2)[person]
+
+        def half(rows: Mask) -> _Sample:
+            start = np.concatenate([[0], np.cumsum(np.bincount(person[rows], minlength=n))])
+            return replace(self, answers=of._replace(start=start, day=of.day[rows], row=of.row[rows]))
+
+        return half(early), half(~early)
+
+    @cached_property
+    def kind(self) -> Ints:
+        return np.append(np.arange(_MEAN), np.full(self.classes, _MEAN))
+
+    def parameters(self, by_kind: Floats) -> Floats:
+        return by_kind[self.kind]
 
     @cached_property
     def units(self) -> Floats:
         sd = self.population.sd
-        return _UNITS * np.array([sd**2, sd, sd**2, sd, 1.0])
+        return self.parameters(_UNITS * np.array([sd**2, sd, sd**2, 1.0, sd]))
 
     @cached_property
-    def occasions(self) -> int:
-        new = np.diff(self.answers.day, prepend=-1) != 0
+    def new_day(self) -> Mask:
+        """Whether an answer is the learner's first of a day, shape (R,)."""
+        new: Mask = np.diff(self.answers.day, prepend=-1) != 0
         new[self.answers.start[:-1]] = True
-        return int(new.sum())
+        return new
 
     def movement(self, x: Floats) -> Movement:
         return Movement(*(x * self.units)[:3].tolist())
 
+    def starts(self, x: Floats) -> list[Population]:
+        """θ on the first day in each class of stays."""
+        means = self.population.mean + (x * self.units)[_MEAN:]
+        return [Population.normal(mean, self.population.sd * np.exp(x[_SD])) for mean in means.tolist()]
+
     def start(self, x: Floats) -> Population:
-        return Population.normal(self.population.mean + x[3] * self.units[3], self.population.sd * np.exp(x[4]))
+        """Mean and SD of θ on the first day in all classes."""
+        starts = self.starts(x)
+        means = np.array([start.mean for start in starts])[self.stay]
+        return Population.normal(float(means.mean()), float(np.hypot(starts[0].sd, means.std())))
+
+    def unbounded(self, x: Floats) -> list[str]:
+        """Kinds of parameters at a limit that is not one of their meaning, as 0 is of a variance.
+
+        The lower limit of the SD within classes does not count if the classes' means differ by more.
+        """
+        least, most = self.parameters(_LOWER), self.parameters(_UPPER)
+        at_limit = (x >= most) | (least < 0) & (x <= least)
+        at_limit[_SD] &= x[_MEAN:].std() < np.exp(x[_SD])
+        return [_KINDS[k] for k in np.unique(self.kind[at_limit])]
 
     def log_likelihoods(self, x: Floats) -> Floats:
         """Shape (n,)."""
         lattice = Lattice.of(self.population, self.movement(x))
         into = Filtered.of(self.answers, self.population)
-        from_start(self.answers, self.table, lattice, into, self.start(x), 1)
+        for k, start in enumerate(self.starts(x)):
+            from_start(self.answers, self.table, lattice, into, start, 1, np.flatnonzero(self.stay == k))
         return into.log_likelihood
 
     def slopes(self, x: Floats, at_x: Floats, moved: Ints) -> Floats:
-        """Shape (n, K): how each learner's log-likelihood rises with the parameters `moved`, of which there are K."""
-        found = np.empty((len(at_x), len(moved)))
-        for k, j in enumerate(moved.tolist()):
-            found[:, k] = (self.log_likelihoods(x + _SLIGHTLY * (np.arange(len(x)) == j)) - at_x) / _SLIGHTLY
-        return found
+        """Shape (n, K): how each learner's log-likelihood rises with the parameters `moved`, of which there are K.
+
+        The means at the start are moved together, as each learner's likelihood depends on one of them.
+        """
+        found = np.zeros((len(at_x), len(x)))
+        for kind in np.unique(self.kind[moved]).tolist():
+            rise = (self.log_likelihoods(x + _SLIGHTLY * (self.kind == kind)) - at_x) / _SLIGHTLY
+            found[np.arange(len(at_x)), _MEAN + self.stay if kind == _MEAN else kind] = rise
+        return found[:, moved]
 
     def item_errors(self, at: _Maximum, curves: Curves, items: ItemParameters | None) -> _ItemErrors:
         """The effect of the items' errors on the slopes `at` a maximum with every part free, from that on the slopes of
         some learners."""
         information = at.slopes.T @ at.slopes
         few = self.first(_DRAW_LEARNERS)
-        share = few.stretches / self.stretches
+        share = few.n / self.n
 
         def slope(of: Curves) -> Floats:
             some = replace(few, table=_table(few.answers, of))
-            found = some.slopes(at.x, some.log_likelihoods(at.x), np.arange(5)).sum(axis=0)
+            found = some.slopes(at.x, some.log_likelihoods(at.x), np.arange(len(at.x))).sum(axis=0)
             return found / share
 
         moved = moved_curves(items, _DRAWS) if items else ()
         drawn = [slope(Curves.of(one, population=self.population)) for one in moved]
         if not drawn:
-            return _ItemErrors(information, np.zeros(5), np.zeros((5, 5)))
+            return _ItemErrors(self.kind, information, np.zeros(len(at.x)), np.zeros_like(information))
         bias = np.mean(drawn, axis=0) - slope(curves)
-        return _ItemErrors(information, bias, (1 + 1 / _DRAWS) * np.cov(drawn, rowvar=False))
+        return _ItemErrors(self.kind, information, bias, (1 + 1 / _DRAWS) * np.cov(drawn, rowvar=False))
 
-    def maximum_by_scouts(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
-        """As `maximum`, begun from that of some learners."""
-        return self.maximum(free, self.first(_SCOUTS).maximum(free, begin).x)
+    def maximum(self, free: tuple[str, ...], begin: Floats, growth: float) -> _Maximum:
+        """The highest likelihood with the other variances 0, and growth at `growth` units unless it is free."""
+        moved = np.isin(self.kind, [PARTS.index(part) for part in free] + [_SD, _MEAN])
+        return self.climb(np.flatnonzero(moved), np.where(moved, begin, growth * (self.kind == _GROWTH)))
 
-    def maximum(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
-        """Where the likelihood is highest with the other parts 0.
+    def climb(self, moved: Ints, x: Floats) -> _Maximum:
+        """The highest likelihood from x on, by the parameters `moved`.
 
         Quasi-Newton steps with the sum of outer products of learners' slopes for information (Berndt, Hall, Hall &
         Hausman 1974).
         """
-        moved = np.flatnonzero([*(part in free for part in PARTS), True, True])
-        x = np.where(np.isin(np.arange(5), moved), begin, 0.0)
-        here = self.log_likelihoods(x)
+        here, least, most = self.log_likelihoods(x), self.parameters(_LOWER), self.parameters(_UPPER)
         for _ in range(_MOST_STEPS):
             slopes = self.slopes(x, here, moved)
             slope = slopes.sum(axis=0)
-            held = (x[moved] <= _LOWER[moved]) & (slope < 0) | (x[moved] >= _UPPER[moved]) & (slope > 0)
+            held = (x[moved] <= least[moved]) & (slope < 0) | (x[moved] >= most[moved]) & (slope > 0)
             within = ~held
-            step = np.zeros(5)
+            step = np.zeros(len(x))
             step[moved[within]] = np.linalg.lstsq(slopes[:, within].T @ slopes[:, within], slope[within])[0]
             gain = step[moved] @ slope / 2
             if gain < _LEAST_GAIN:
                 break
             for share in 0.5 ** np.arange(6):
-                tried = np.clip(x + share * step, _LOWER, _UPPER)
+                tried = np.clip(x + share * step, least, most)
                 there = self.log_likelihoods(tried)
                 if there.sum() > here.sum():
                     break
@@ -276,75 +412,55 @@ class _Sample:
             x, here = tried, there
         return _Maximum(x, float(here.sum()), slopes, moved)
 
+    def growth_by_half(self, x: Floats) -> GrowthByHalf:
+        """Estimate growth in each half, with the variances of x.
 
-@dataclass(frozen=True)
-class _Fits:
-    """Maxima with some parts free, and what is significant among these. PARTS come first."""
-
-    sample: _Sample
-    curves: Curves
-    items: ItemParameters | None
-    found: dict[tuple[str, ...], _Maximum] = field(default_factory=dict)
-
-    def maximum(self, free: tuple[str, ...], begin: Floats) -> _Maximum:
-        if free not in self.found:
-            self.found[free] = self.sample.maximum_by_scouts(free, begin)
-        return self.found[free]
-
-    @cached_property
-    def item_errors(self) -> _ItemErrors:
-        return self.sample.item_errors(self.found[PARTS], self.curves, self.items)
-
-    def p_without(self, free: tuple[str, ...], part: str) -> float:
-        """p that a part is 0 with the others free, of which the maximum is known."""
-        others, full = tuple(other for other in free if other != part), self.found[free]
-        value = full.x[PARTS.index(part)]
-        if value == 0:
-            self.found.setdefault(others, full)
-        ratio = max(0.0, 2 * (full.log_likelihood - self.maximum(others, full.x).log_likelihood))
-        return self.item_errors.p_of(np.sqrt(ratio) * (-1 if value < 0 else 1), part, free)
+        The error of the difference comes from the learners' differences: who grows faster than others may do so in both
+        halves.
+        """
+        moved = np.flatnonzero(np.isin(self.kind, [_GROWTH, _SD, _MEAN]))
+        found = [half.climb(moved, x) for half in self.halves()]
+        first, second = (float(one.x[_GROWTH]) for one in found)
+        of_first, of_second = ((one.slopes @ np.linalg.pinv(one.slopes.T @ one.slopes))[:, 0] for one in found)
+        z = (first - second) / np.linalg.norm(of_first - of_second), second / np.linalg.norm(of_second)
+        unit = float(self.units[_GROWTH])
+        return GrowthByHalf(first * unit, second * unit, *chi2.sf(np.square(z), 1).tolist())
 
 
 class _Maximum(NamedTuple):
-    """Parameters (5,), the log-likelihood, and learners' slopes there by the parameters `moved`."""
+    """Parameters (P,), the log-likelihood, and learners' slopes there by the parameters `moved`."""
 
     x: Floats
     log_likelihood: float
     slopes: Floats
     moved: Ints
 
-    @property
-    def unbounded(self) -> list[str]:
-        """What is at a limit that is not one of its meaning, as 0 is of a variance."""
-        at_limit = (self.x >= _UPPER) | (_LOWER < 0) & (self.x <= _LOWER)
-        names = *PARTS, "mean at the start", "SD at the start"
-        return [name for name, there in zip(names, at_limit, strict=True) if there]
-
 
 @dataclass(frozen=True)
 class _ItemErrors:
-    """The effect of errors of item parameters on the slopes of the log-likelihood by the five parameters.
+    """The effect of errors of item parameters on the slopes of the log-likelihood by the P parameters of `kind` (P,).
 
-    Slopes are off by `bias` (5,) on average, as they are not linear in the parameters of items, and they vary from one
-    set of errors to another with `covariance` (5, 5), which contains the error of the bias. `information` (5, 5) is
+    Slopes are off by `bias` (P,) on average, as they are not linear in the parameters of items, and they vary from one
+    set of errors to another with `covariance` (P, P), which contains the error of the bias. `information` (P, P) is
     their covariance over learners.
     """
 
+    kind: Ints
     information: Floats
     bias: Floats
     covariance: Floats
 
     def corrected(self, x: Floats, free: tuple[str, ...]) -> Floats:
-        """Estimates without the bias, the parts that are not free 0."""
+        """Estimates without the bias; the parts that are not free stay."""
         of = self._places(free)
-        found = np.zeros(5)
-        found[of] = x[of] - self._inverse(of) @ self.bias[of]
-        return np.clip(found, _LOWER, _UPPER)
+        found = x.copy()
+        found[of] -= self._inverse(of) @ self.bias[of]
+        return np.clip(found, _LOWER[self.kind], _UPPER[self.kind])
 
     @property
     def errors(self) -> Floats:
-        """Standard errors (5,) with every part free."""
-        inverse = self._inverse(np.arange(5))
+        """Standard errors (P,) with every part free."""
+        inverse = self._inverse(np.arange(len(self.kind)))
         return np.sqrt(np.diag(inverse @ (self.information + self.covariance) @ inverse))
 
     def p_of(self, root: float, part: str, free: tuple[str, ...]) -> float:
@@ -363,7 +479,7 @@ class _ItemErrors:
         return float(2 * students_t.sf(abs(z), freedom) if part == "growth" else students_t.sf(z, freedom))
 
     def _places(self, free: tuple[str, ...]) -> Ints:
-        return np.flatnonzero([*(part in free for part in PARTS), True, True])
+        return np.flatnonzero(np.isin(self.kind, [*(PARTS.index(part) for part in free), _SD, _MEAN]))
 
     def _inverse(self, of: Ints) -> Floats:
         return np.linalg.pinv(self.information[np.ix_(of, of)]).astype(np.float64)
@@ -373,6 +489,22 @@ def _table(answers: Answers, curves: Curves) -> Floats:
     """The curves as far as any movement needs them."""
     most = Movement(occasion_variance=_UPPER[2] * _UNITS[2] * curves.population.sd**2)
     return curves.table(answers.row, Lattice.of(curves.population, most).nodes)
+
+
+def _practice(answers: Answers) -> Floats:
+    """Weeks of growth between a learner's first answer and each of his answers, shape (R,)."""
+    gap = np.diff(answers.day, prepend=0)
+    gap[answers.start[:-1]] = 0
+    total = np.cumsum(Movement(growth=1.0).growth_over(gap))
+    return total - np.repeat(total[answers.start[:-1]], np.diff(answers.start))
+
+
+def _classes(answers: Answers) -> tuple[Ints, int]:
+    """Each learner's class by length of stay, and the number of classes. Equal stays are in one class."""
+    stay = _practice(answers)[answers.start[1:] - 1]
+    edges = np.unique(np.quantile(stay, np.arange(1, _MOST_CLASSES) / _MOST_CLASSES))
+    names, found = np.unique(np.searchsorted(edges, stay, side="right"), return_inverse=True)
+    return found, len(names)
 
 
 def _weeks(day: Ints) -> int:

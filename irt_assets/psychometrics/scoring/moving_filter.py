@@ -185,13 +185,16 @@ def from_start(
     into: Filtered,
     start: Population,
     threads: int | None,
+    learners: Ints | None = None,
 ) -> Begun:
-    """Filters every learner from a population on; returns where the last of them stands."""
+    """Filters every learner, or some, from a population on; returns where the last of them stands."""
     persons = np.flatnonzero(np.diff(answers.start))
+    if learners is not None:
+        persons = learners[np.diff(answers.start)[learners] > 0]
     stands = lattice.begin(False, start)
     if persons.size:
         stands = run(answers, persons, table, lattice, into, stands, threads)
-    again = np.flatnonzero(into.found == filter_kernels.TRUNCATED)
+    again = persons[into.found[persons] == filter_kernels.TRUNCATED]
     if again.size:
         stands = run(answers, again, table, lattice, into, lattice.begin(True, start), threads, whole=True)
     return stands

@@ -1,0 +1,47 @@
+"""The lines of a proposal about growth that levels off."""
+
+from __future__ import annotations
+
+import pytest
+
+from irt_assets.decisions.movement_proposal import lines_of
+from irt_assets.ledger.movement_proposals import MovementProposal
+
+PARTS = {"variance": 0.002, "growth": 0.006, "occasion_variance": 0.0}
+DETAILS = {
+    "learners": 300,
+    "occasions": 15_600,
+    "weeks": 52,
+    "estimate": PARTS,
+    "errors": PARTS,
+    "p": PARTS,
+    "log_likelihood": -100.0,
+    "without_walk": -120.0,
+    "intercepts": {},
+    "effect": "Nobody gets another θ.",
+}
+
+
+def lines(**further) -> str:
+    return "\n".join(lines_of(MovementProposal("s", "2026-06", **PARTS, details=DETAILS | further)))
+
+
+@pytest.mark.parametrize(("p_second", "what"), [(1e-3, "that of the second is proposed"), (0.3, "none is proposed")])
+def test_proposal_states_both_halves_if_growth_levels_off(p_second, what):
+    halves = {"first": 0.025, "second": 0.006, "p": 1e-9, "p_second": p_second}
+    found = lines(growth_by_half=halves)
+    assert "growth levels off: 0.025 a week in the first half of learners' days, 0.006 in the second" in found
+    assert f"(p = 1e-09 that they are equal); {what}, and the walk follows the rest" in found
+
+
+@pytest.mark.parametrize(
+    "further",
+    [
+        {"growth_by_half": {"first": 0.006, "second": 0.006, "p": 0.9, "p_second": 1e-9}},
+        {"growth_by_half": None},
+        {},
+    ],
+    ids=["linear growth", "no growth", "stored by an older release"],
+)
+def test_proposal_is_silent_if_growth_does_not_level_off(further):
+    assert "levels off" not in lines(**further)
