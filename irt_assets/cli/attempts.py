@@ -67,7 +67,7 @@ def withdraw(
     by, reason = signed(by), require_text("reason", reason)
     if (ids is None) == (item is None) or (ids is not None and (first or last)):
         raise PermanentFailure("say which answers: --ids FILE, or --item ID with or without --from and --to")
-    named = {line.strip() for line in (ids.read_text("utf-8") if ids else "").splitlines() if line.strip()}
+    named = {line.strip() for line in (_text_of(ids) if ids else "").splitlines() if line.strip()}
     which = Answers(item, sorted(named), *_period(first, last))
     done = withdraw_answers(current_database(), which, by=by, reason=reason, dry_run=dry_run)
     _print(done, as_json)
@@ -166,6 +166,13 @@ def _print(done: Correction, as_json: bool) -> None:
 
 def _utc(day: datetime) -> datetime:
     return day.replace(tzinfo=UTC)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeError as error:
+        raise PermanentFailure(f"{path} is not UTF-8: save it as UTF-8, with one id a line") from error
 
 
 def _key(day: datetime | None) -> str | None:

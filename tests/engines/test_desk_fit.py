@@ -18,6 +18,7 @@ from irt_assets.file_commands.fit import Fit, fit
 from irt_assets.file_commands.score import score
 from irt_assets.file_commands.simulate import simulate_responses
 from irt_assets.file_commands.tables import read_parameters
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
 from resources.failures import PermanentFailure
 from resources.settings import Settings
@@ -284,6 +285,17 @@ def test_scored_items_are_fitted_with_steps_and_log_odds_and_scored_by_their_tab
     by_table, by_json = (score(answers, read_parameters(tmp_path / name)) for name in ("params.csv", "fit.json"))
     np.testing.assert_allclose(by_table.scores.theta, by_json.scores.theta, atol=1e-12)
     assert np.corrcoef(by_json.scores.theta, answers.responses.score.reshape(-1, 4).sum(axis=1))[0, 1] > 0.9
+
+
+def test_a_rating_scale_of_different_maxima_advises_a_model_that_files_can_name(tmp_path: Path) -> None:
+    """It advised blocks and PCM items, neither of which can be said of a file."""
+    path, most = tmp_path / "a.csv", tmp_path / "most.csv"
+    rng = np.random.default_rng(4)
+    rows = "".join(f"{j},{k},{h},{i}\n" for j, k, h, i in rng.integers(0, [5, 5, 3, 3], (60, 4)))
+    path.write_text(f"a,b,c,d\n{rows}")
+    most.write_text("item,max_score\na,4\nb,4\nc,2\nd,2\n")
+    with pytest.raises(PsychometricsError, match="or fit a pcm or gpcm, which has steps for each item"):
+        fit(read_answers(path, None, read_max_scores(str(most))), model="rsm")
 
 
 def test_engines_that_do_not_fit_scored_items_say_so(shared: Path) -> None:

@@ -115,7 +115,10 @@ def test_withdrawn_answers_stay_out_unless_a_higher_revision_comes(
     typed: Irt, database: Database, tmp_path: Path
 ) -> None:
     ids = tmp_path / "ids.txt"
-    ids.write_text("a0\n\na1 \nunknown\n", "utf-8")
+    ids.write_bytes("학생\n".encode("cp949"))
+    refused = typed("attempts", "withdraw", "--ids", ids, *BY)
+    assert (refused.code, "ids.txt is not UTF-8" in refused.err) == (2, True)
+    ids.write_text("a0\n\na1 \nunknown\n", "utf-8-sig")
     done = typed("attempts", "withdraw", "--ids", ids, *BY)
     assert (done.code, "ids of which the log has no answer: 1" in done.err) == (0, True)
     assert done.out.splitlines() == [

@@ -27,7 +27,7 @@ OTHER_KINDS = {
     codecs.BOM_UTF16_LE: "UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8 FILE > NEW)",
     codecs.BOM_UTF16_BE: "UTF-16: save it as UTF-8 (iconv -f UTF-16 -t UTF-8 FILE > NEW)",
 }
-"""What files are that are no tables of text, by their first bytes, and the remedy."""
+"""Kinds of files that are not tables of text, by their first bytes, and the remedy."""
 
 
 def other_kind(head: bytes) -> str:

@@ -25,6 +25,7 @@ from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.sources import names_of
 from resources.failures import PermanentFailure
 
+USUAL = pa.array(["0", "1", "false", "true"])
 WORDS = pa.array(["false", "true", "f", "t"])  # the odd places are right answers
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 DECIMAL_COMMA = r"^([+-]?\d+),(\d{1,2})$"  # with three digits, it may group thousands
@@ -76,6 +77,9 @@ class AsGiven:
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:  # noqa: ARG002
         """For each answer whether it is right; null where the cell is empty or no score."""
+        usual = pc.index_in(pc.utf8_lower(cells), USUAL, skip_nulls=True)
+        if usual.null_count == cells.null_count:  # most often, and in half the time
+            return pc.equal(pc.bit_wise_and(usual, 1), 1)
         numbers = points(cells)
         return pa.array(numbers == 1, mask=(numbers != 0) & (numbers != 1))
 

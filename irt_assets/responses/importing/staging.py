@@ -222,6 +222,7 @@ class Staging:
 
         Returns the number of these cells, and how many more answers to their items the log has from the same file.
         """
+        self._connection.execute("ANALYZE staged (user_id)")
         found = self._connection.execute(USE_FORMER_IDS.encode(), {"source": source, "file_id": file_id}).fetchall()
         cells, surplus = found[0]
         return cells, surplus

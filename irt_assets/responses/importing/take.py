@@ -297,6 +297,7 @@ class AnswerSource:
 
     def check_scores(self, scoring: Scoring) -> None:
         """Raises PermanentFailure where the scores of the tally are not those that the rule reads."""
+        scoring = self._scored(scoring)
         highest = max(self.tally.tops.values(), default=1.0)
         if isinstance(scoring, FromPoints) and scoring.at is not None and highest < scoring.at:
             raise PermanentFailure(
