@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.stats import skewtest
 
 from irt_assets.gates.advisory_checks import anchors_scatter_evenly, items_are_distinct, learners_have_one_id
 from irt_assets.gates.evidence import Evidence
-from irt_assets.ledger.fit_spec import FitStatistics, SetStatistics
+from irt_assets.ledger.fit_spec import FitStatistics, LinkingConstants, SetStatistics
+from irt_assets.psychometrics.core.significance import p_of_skewness, skewness_of
+from irt_assets.psychometrics.linking.linking import link
 from tests.helpers.fit_specs import SET
+from tests.testbed.aligned import World, month
 from tests.unit.test_gates import a_spec, evidence, linked, staged
 
 TWINS = {
@@ -65,3 +71,23 @@ def test_skewed_anchors_warn(skewness: float | None, passed: bool) -> None:
     assert verdict.passed is passed
     if not passed:
         assert f"have become {'harder' if skewness and skewness > 0 else 'easier'} together" in verdict.why
+
+
+def test_p_of_a_skewness_is_that_of_scipy() -> None:
+    for n in (8, 30, 200):
+        x = np.random.default_rng(n).gamma(3.0, size=n)
+        found = skewness_of(x)
+        assert found is not None
+        assert p_of_skewness(found, n) == pytest.approx(skewtest(x).pvalue, rel=1e-9)
+    assert skewness_of(np.arange(7.0)) is None
+    assert skewness_of(np.ones(9)) is None
+
+
+def test_anchors_that_became_harder_together_are_skewed_upwards() -> None:
+    """Nine of 30 by .15, which names none of them: the mean of eight months, which has a standard error of .15."""
+    world = World(n=10_000, moved=9, by=0.15)
+    months = [link(*month(np.random.default_rng([1, seed]), world)) for seed in range(8)]
+    assert np.mean([one.skewness for one in months]) > 0.3
+    stored = LinkingConstants.of(months[0])
+    assert stored.as_json()["skewness"] == months[0].skewness
+    assert "skewness" not in LinkingConstants.of(replace(months[0], skewness=None)).as_json()

@@ -31,7 +31,7 @@ def skewness_of(x: Floats) -> float | None:
 
 
 def p_of_skewness(skewness: float, n: int) -> float:
-    """Two-sided p of the skewness of n values that are normal (D'Agostino 1970)."""
+    """Two-sided p of the skewness of n values that are normal, by D'Agostino's transformation."""
     y = skewness * np.sqrt((n + 1) * (n + 3) / (6 * (n - 2)))
     kurtosis = 3 * (n**2 + 27 * n - 70) * (n + 1) * (n + 3) / ((n - 2) * (n + 5) * (n + 7) * (n + 9))
     w2 = np.sqrt(2 * (kurtosis - 1)) - 1

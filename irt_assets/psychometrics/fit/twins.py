@@ -1,7 +1,7 @@
 """Learners under two ids, and items that are nearly the same: pairs whose answers are equal far more often than chance.
 
-Belongs here: finding such pairs. What chance gives comes from the fitted model, so that easy items and learners with
-all answers right are no sign of either. Does not belong here: pairs of items that share something beyond the ability
+Belongs here: finding such pairs. What chance gives comes from the fitted model, so that neither easy items nor learners
+with all answers right look like twins. Does not belong here: pairs of items that share something beyond the ability
 without being the same (see `dependence`), and what is advised (see the checks).
 
 **Learners.** One learner under two ids has given the same answers, but for a share `CHANGED`. The likelihood ratio of
@@ -48,7 +48,7 @@ MOST_IN_COMMON = 64
 DIFFERENT = 20
 """A pair of learners may differ in one of so many common answers."""
 LARGEST_SHARE = 0.5
-"""Of the different answers that are expected of two items."""
+"""Items are named with less than this share of the different answers that are expected of two items."""
 LEVEL = 0.01
 """Probability that a set of items without twins has a pair that is named."""
 _PAIRS = 20_000
