@@ -1,4 +1,4 @@
-"""Where else a learner may be named when one is erased: violations, alerts, Dagster's events, rejected rows.
+"""Where else a learner may be named when one is erased: violations, alerts, Dagster's events, rejected rows, fits.
 
 In tables whose structure shows which values are learners' ids, any id is found. In running text only a distinctive id
 is searched for: at least four characters, not digits alone, and not an item's id.

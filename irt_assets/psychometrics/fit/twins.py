@@ -106,7 +106,8 @@ def learner_twins(
 def _candidates(whole: Fitted, theta: Floats) -> Ints:
     """Pairs of persons, shape (K, 2), the first below the second, that have rare answers in common."""
     r, start = whole.responses, whole.rows.start
-    node = np.abs(theta[:, None] - whole.abilities.nodes).argmin(axis=1)
+    nodes = whole.abilities.nodes
+    node = np.rint((theta - nodes[0]) / (nodes[1] - nodes[0])).astype(np.int64)
     likely = whole.log_probabilities[r.score, r.item, node[r.person]]
     order = np.lexsort((r.item, likely, r.person))
     able = np.flatnonzero(np.diff(start) >= RAREST)
