@@ -65,6 +65,7 @@ class FitRequest:
             learners: the engine is to fit all of them. None where they are everybody's.
         published: the items whose published values are compared with this fit.
         in_bank: what the bank says of the models of items, of those for which it says something.
+        learners: shape (n_persons,), the id of each person; None where a person is not one learner.
     """
 
     scale: Scale
@@ -78,6 +79,7 @@ class FitRequest:
     drawn_from: int | None = None
     published: frozenset[str] = frozenset()
     in_bank: Mapping[str, ModelInBank] = field(default_factory=dict)
+    learners: npt.NDArray[np.object_] | None = None
 
     @property
     def by_level(self) -> bool:
@@ -201,6 +203,7 @@ def build_fit_request(
         drawn_from=drawn_from,
         published=published,
         in_bank={} if responses.categories is None else models_in_bank(connection, scale.scale_id),
+        learners=learners,
     )
 
 
@@ -441,6 +444,7 @@ def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | Non
             made.weeks or request.responses,
             made.calibration,
             groups=made.groups,
+            learners=None if made.weeks or request.learners is None else request.learners.tolist(),
             testlets=request.testlets_used,
             everybody=made.everybody,
             growth=growth,

@@ -1,15 +1,18 @@
 """Checks that only warn about a month and never hold it: pure functions of `Evidence`, like the gates."""
 
-from irt_assets.common.wording import some_of
+from irt_assets.common.wording import counted, some_of
 from irt_assets.gates.coverage import gaps
 from irt_assets.gates.evidence import Evidence, Verdict
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.model_gates import FEW_TOGETHER, new_misfit, second_dimension
+from irt_assets.psychometrics.core.significance import p_of_skewness
 from irt_assets.psychometrics.fit.growth import PERIOD_DAYS, STRICT_ORDER, WindowGrowth
 
 MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
 """Largest accepted correlation of difficulty with earlier θ on a linear scale. With fewer learners than this, chance
 alone reaches 0.2."""
+SKEWED = 0.05
+"""Significance level of the skewness of anchors."""
 MOST_UNLIKELY = 0.10
 """Largest accepted share of learners below the 5 % point of lz*: twice what the model gives."""
 
@@ -40,6 +43,50 @@ def items_are_independent(evidence: Evidence) -> Verdict:
     largest = [f"{'/'.join(pair.items)} (Q3 {pair.q3:.2f})" for pair in q3.largest]
     named = some_of(largest, 5, q3.flagged)
     return Verdict(False, f"{q3.flagged} pairs of items share more than the ability: {named}", q3.as_json())
+
+
+def learners_have_one_id(evidence: Evidence) -> Verdict:
+    """Pairs of ids whose answers are equal beyond chance: the same answers counted twice make errors too small."""
+    twins = evidence.statistics.twins if evidence.statistics else None
+    if twins is None or twins.learner_pairs is None:
+        return Verdict(True, "whether learners have two ids is not known: persons of the fit are not learners")
+    if not twins.learner_pairs:
+        return Verdict(True, "no two ids have the same answers beyond chance")
+    pairs = counted(twins.learner_pairs, "pair")
+    rows = [
+        {"learner": one, "pair": k, "common answers": pair.common, "equal": pair.equal}
+        for k, pair in enumerate(twins.learners, start=1)
+        for one in pair.ids
+    ]
+    return Verdict(
+        False,
+        f"{pairs} of learner ids have the same answers beyond chance (the table names "
+        f"{'it' if twins.learner_pairs == 1 else 'the most certain'}). If one learner has two ids, these answers are "
+        "counted twice, and errors of items and constants are too small: if all learners do, by a factor of .707",
+        {"pairs": twins.learner_pairs, "ids": rows},
+    )
+
+
+def items_are_distinct(evidence: Evidence) -> Verdict:
+    """Pairs of items that nearly all learners answer equally: an item that counts twice makes slopes too large."""
+    twins = evidence.statistics.twins if evidence.statistics else None
+    if twins is None:
+        return Verdict(True, "whether items are nearly the same is not known")
+    if not twins.item_pairs:
+        return Verdict(True, "no two items are answered equally beyond chance")
+    named = some_of(
+        [f"{'/'.join(pair.items)} ({pair.equal:.0%} equal, {pair.expected:.0%} by chance)" for pair in twins.items],
+        5,
+        twins.item_pairs,
+    )
+    rows = [
+        {"items": "/".join(pair.items), "learners": pair.learners, "equal": pair.equal, "by chance": pair.expected}
+        for pair in twins.items
+    ]
+    why = (
+        f"{counted(twins.item_pairs, 'pair')} of items have nearly the same answers, which makes their slopes too large"
+    )
+    return Verdict(False, f"{why}: {named}", {"pairs": twins.item_pairs, "nearly the same": rows})
 
 
 def patterns_are_likely(evidence: Evidence) -> Verdict:
@@ -145,6 +192,31 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
     )
 
 
+def is_skewed(skewness: float, n: int) -> bool:
+    """Whether n values with this skewness are unlikely to be normal."""
+    return p_of_skewness(skewness, n) < SKEWED
+
+
+def anchors_scatter_evenly(evidence: Evidence) -> Verdict:
+    """Anchors used lie around the line as far on one side as on the other. Several that moved a little in the same
+    direction are not named, and move the intercept."""
+    constants = evidence.constants
+    if constants is None or constants.skewness is None:
+        return Verdict(True, "too few anchors were aligned to see whether they scatter evenly")
+    n = len(constants.anchors_used)
+    p = p_of_skewness(constants.skewness, n)
+    why = f"the b of the {n} anchors used have a skewness of {constants.skewness:+.2f} around the line (p = {p:.2g})"
+    if not is_skewed(constants.skewness, n):
+        return Verdict(True, why, {"skewness": constants.skewness, "p": p})
+    easier = "harder" if constants.skewness > 0 else "easier"
+    return Verdict(
+        False,
+        f"{why}: some of them may have become {easier} together, each by less than is named, which moves the "
+        "intercept. One sound month in twenty looks like this",
+        {"skewness": constants.skewness, "p": p},
+    )
+
+
 ADVISORY_CHECKS: tuple[SetGate, ...] = (
     SetGate(
         one_ability_explains_the_answers,
@@ -164,6 +236,20 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
         "item_calibration",
         "No two items share more than the ability.",
         "Read the pairs: where one gives the other away, keep one of them, or make them one testlet.",
+    ),
+    SetGate(
+        items_are_distinct,
+        "item_calibration",
+        "No two items are nearly the same.",
+        "Read both items: where one repeats the other, take one of them off the scale.",
+    ),
+    SetGate(
+        learners_have_one_id,
+        "item_calibration",
+        "No learner has answers under two ids.",
+        "Compare when and where the answers of both ids were given. If they are one learner's, erase the answers of "
+        "one id (`irt learner erase`) and materialise the month again; if an import made all ids twice, import again "
+        "with the right ids.",
     ),
     SetGate(
         items_are_assigned_as_the_scale_says,
@@ -200,5 +286,12 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
         "See under `linking` which were dropped and why. New anchors need a scale of their own; until "
         "then read the b of items out there, and of topics with fewer than two, with that in mind.",
         ("warn_anchor_share",),
+    ),
+    SetGate(
+        anchors_scatter_evenly,
+        "linked_item_parameters",
+        "Anchors scatter evenly around the line.",
+        "Look at the anchors on the longer side in `plot: linking`: whether they have something in common, such as a "
+        "lesson, a leak or a form. If they have, take them out with `irt release drop-anchors`.",
     ),
 )

@@ -130,6 +130,12 @@ def misfit_in_words(statistics: SetStatistics) -> list[str]:
             f"{lz.rare:.1%} of {lz.learners:,} learners have an unlikely response pattern (lz* below the 2 % "
             f"critical value)"
         )
+    if statistics.twins and statistics.twins.learner_pairs:
+        pairs = counted(statistics.twins.learner_pairs, "pair")
+        sentences.append(f"{pairs} of learner ids have the same answers beyond chance, which makes errors too small")
+    if statistics.twins and statistics.twins.items:
+        named = listed(["/".join(pair.items) for pair in statistics.twins.items], MOST_NAMED)
+        sentences.append(f"items that are nearly the same: {named}")
     if split is not None:
         sentences.append(
             f"the two halves of the items that disagree most place a learner {split.apart:.2f} apart in θ, and "

@@ -251,9 +251,37 @@ class Halves(Part):
     expected: float
 
 
+class LearnerTwins(Part):
+    """Two ids, how many items both answered, and how many of these answers are equal."""
+
+    ids: tuple[str, str]
+    common: int
+    equal: int
+
+
+class ItemTwins(Part):
+    """Two items, the learners who saw both, and the share of equal answers: observed, and expected of other items."""
+
+    items: tuple[str, str]
+    learners: int
+    equal: float
+    expected: float
+
+
+class Twins(Part):
+    """Learners under two ids and items that are nearly the same (see `psychometrics.fit.twins`): how many pairs, and
+    the first of these. `learner_pairs`: None where persons have no ids. Only a staged fit names learners, whose
+    erasure takes their pairs out of it."""
+
+    learner_pairs: int | None
+    item_pairs: int
+    learners: tuple[LearnerTwins, ...] = ()
+    items: tuple[ItemTwins, ...] = ()
+
+
 class SetStatistics(Part):
     """Fit statistics of the set (see `psychometrics.fit.fit_summary`); None for what could not be tested. `loadings`:
-    empty but in fits of earlier releases, which lack `growth` and are written as they were."""
+    empty but in fits of earlier releases, which lack `growth` and `twins` and are written as they were."""
 
     learners: LearnersUsed
     reliability: float | None
@@ -264,11 +292,18 @@ class SetStatistics(Part):
     loadings: dict[str, float] = {}
     halves: Halves | None = None
     growth: WindowGrowth | None = None
+    twins: Twins | None = None
 
     @model_serializer(mode="wrap")
     def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = whole(self)
-        return {key: value for key, value in stored.items() if key != "growth" or value is not None}
+        return {key: value for key, value in stored.items() if key not in ("growth", "twins") or value is not None}
+
+    def without_learners(self) -> Self:
+        """The same statistics, in which no learner is named."""
+        if self.twins is None:
+            return self
+        return self.model_copy(update={"twins": self.twins.model_copy(update={"learners": ()})})
 
 
 class FitStatistics(Part):
@@ -344,7 +379,8 @@ _ALPHA_BEFORE = 0.01
 class LinkingConstants(Part):
     """How a fit was placed on the scale (see `psychometrics.linking.placement.Linking`). An origin defines the scale:
     its constants have no test of agreement, as nothing can disagree. What releases stored that knew of no variation of
-    anchors lacks what `ALIGNED` names, and is written as it was. `q_shifts`: empty but in fits of earlier releases.
+    anchors lacks what `ALIGNED` names, and is written as it was; so is what lacks `skewness`. `q_shifts`: empty but in
+    fits of earlier releases.
     """
 
     slope: float
@@ -372,6 +408,7 @@ class LinkingConstants(Part):
     tau_low: float | None = None
     i2: float = 0.0
     weights: dict[str, float] = {}
+    skewness: float | None = None
 
     @model_validator(mode="after")
     def _all_or_none(self) -> Self:
@@ -383,7 +420,9 @@ class LinkingConstants(Part):
     @model_serializer(mode="wrap")
     def _as_it_was(self, whole: SerializerFunctionWrapHandler) -> dict[str, Any]:
         stored: dict[str, Any] = whole(self)
-        return {key: value for key, value in stored.items() if self.tau_low is not None or key not in ALIGNED}
+        absent = {"skewness"} if self.skewness is None else set()
+        absent |= set() if self.tau_low is not None else {*ALIGNED}
+        return {key: value for key, value in stored.items() if key not in absent}
 
     @property
     def cov(self) -> Floats:
@@ -574,7 +613,7 @@ class StagedSpec(FitSpec, MadeWith):
         kept = {name: getattr(self, name) for name in FitSpec.model_fields} | {"testlets": testlets}
         return LinkedSpec(
             **kept,
-            fit_statistics=self.statistics,
+            fit_statistics=self.statistics.without_learners() if self.statistics else None,
             latent=latent,
             linking_constants=constants,
             software=software,

@@ -7,8 +7,8 @@ Each month is linked and judged as the platform does: `link`, and the gate `anch
 90th percentile of b at ± 1.28. Anchors' estimates are drawn as their errors say (`tests.testbed.aligned`), on both
 sides, or (`--fits`) are fitted to the answers of as many learners to these anchors and as many other items. Columns:
 months held, for whatever reason; by τ; intervals that cover slope and intercept (t, a degree fewer than anchors used);
-moved anchors that are named, and others; bias of the intercept in months that are not held. ± is the
-Monte-Carlo error of a share of a half; that of a share p is √(4p(1 − p)) of it.
+moved anchors that are named, and others; months whose anchors' skewness warns; bias of the intercept in months that are
+not held. ± is the Monte-Carlo error of a share of a half; that of a share p is √(4p(1 − p)) of it.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from functools import partial
 import numpy as np
 from scipy.stats import t as student
 
+from irt_assets.gates.advisory_checks import is_skewed
 from irt_assets.gates.coverage import error_of_linking
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration
@@ -42,6 +43,8 @@ ROWS = (
     World(k=20, model="3pl"),
     World(scored=True),
     World(scored=True, moved=4, by=0.5),
+    World(moved=9, by=0.25),
+    World(n=10_000, moved=9, by=0.25),
 )
 ENDS = np.array([-1.28, 1.28])
 
@@ -54,6 +57,7 @@ class Judged:
     covers_intercept: float = np.nan
     named: float = np.nan
     others: float = np.nan
+    skewed: float = np.nan
     bias: float = np.nan
 
     @classmethod
@@ -77,6 +81,7 @@ class Judged:
             abs(found.intercept - INTERCEPT) < half * found.intercept_se,
             share(moved),
             share(~moved),
+            np.nan if found.skewness is None else is_skewed(found.skewness, len(found.anchors_used)),
             np.nan if held else found.intercept - INTERCEPT,
         )
 

@@ -106,8 +106,15 @@ def calibrate(settings: Settings, month: str) -> None:
 
 
 def mention(settings: Settings) -> None:
-    """USER in violations, alerts, Dagster's events and cursors, and a file of rejected rows."""
+    """USER in violations, alerts, Dagster's events and cursors, a file of rejected rows and the twins of fits."""
     database = Database(settings)
+    pair, other = ({"ids": ids, "common": 60, "equal": 60} for ids in ([USER, "u"], ["u", "v"]))
+    run_sql(
+        database,
+        """UPDATE fit_staging SET spec = jsonb_set(spec, '{fit_statistics,set,twins}', %s)
+           WHERE spec->'fit_statistics'->'set' IS NOT NULL""",
+        (json.dumps({"learner_pairs": 2, "item_pairs": 0, "learners": [pair, other], "items": []}),),
+    )
     run_sql(
         database,
         """INSERT INTO invariant_result (run, invariant, partition, subject, passed)
@@ -240,7 +247,7 @@ def test_nothing_of_an_erased_learner_is_left_and_nothing_else_is_lost(
     assert before == {}
     named = {place.partition(":")[0] for place in named_in(world)}
     assert named >= {f"{table}.user_id" for table in OF_LEARNERS} | {"event_logs.event", "instigators.instigator_body"}
-    assert named >= {"alert.key", "alert.what", "alert.subjects", "invariant_result.subject"}
+    assert named >= {"alert.key", "alert.what", "alert.subjects", "invariant_result.subject", "fit_staging.spec"}
     answers = rows(database, "SELECT count(*) FROM response_log WHERE user_id <> %s", (USER,))
     learners_file, attempts_file = tmp_path / "learners.csv", tmp_path / "attempts.csv"
     learners_file.write_text(f"user_id,lang\n{USER},ko\nsomebody,ko\n", "utf-8")
@@ -263,6 +270,10 @@ def test_nothing_of_an_erased_learner_is_left_and_nothing_else_is_lost(
     assert "the learner is erased: erasure 1" in erase(typed, "--yes")
     assert_erased(world, before)
     assert ledger(database) == published
+    twins = "SELECT DISTINCT spec #> '{fit_statistics,set,twins,learners}' FROM fit_staging"
+    assert rows(database, f"{twins} WHERE spec->'fit_statistics'->'set' IS NOT NULL") == [
+        ([{"ids": ["u", "v"], "common": 60, "equal": 60}],)
+    ]
     assert rows(database, "SELECT count(*) FROM response_log") == answers
     assert "erased already" in erase(typed, "--yes")
 

@@ -552,7 +552,7 @@ def test_constants_are_stored_as_plain_json_under_the_documents_names() -> None:
     assert set(stored) == {
         "slope", "intercept", "slope_se", "intercept_se", "method", "rmse", "anchors_used", "anchors_dropped",
         "anchor_set", "weighted", "symmetric", "q", "q_df", "q_p", "share_kept", "warnings", "suspects", "diagnosis",
-        "q_shifts", "slope_intercept_cov", "tau", "tau_slope", "tau_low", "i2", "weights",
+        "q_shifts", "slope_intercept_cov", "tau", "tau_slope", "tau_low", "i2", "weights", "skewness",
     }  # fmt: skip
     assert json.loads(json.dumps(stored, allow_nan=False)) == stored
 

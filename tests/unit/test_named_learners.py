@@ -12,7 +12,7 @@ from resources.tables import METADATA
 
 OVER_MANY = {
     *("question", "partition_source", "item_response_time", "scored_snapshot", "calibration_scale", "anchor_set"),
-    *("fit_staging", "mirt_fit_meta", "mirt_item_params", "item_parameter_publication", "item_parameter_proposal"),
+    *("mirt_fit_meta", "mirt_item_params", "item_parameter_publication", "item_parameter_proposal"),
     *("release_decision", "item_status", "publication_step", "item_drift", "dif_analysis", "test_information"),
     *("drift_alerts", "alert_delivery", "object_folder", "backup", "erasure", "scale_decision", "movement_proposal"),
     *("testlet_sd_publication", "month_impact", "data_change", "data_version", "server_setting", "log_mapping"),

@@ -150,7 +150,7 @@ def local_dependence(
     (`groups`: n_persons labels). Costs learners × items² multiplications.
     """
     whole = Fitted.of(responses, calibration, groups)
-    q3, n = _residual_correlations(whole, _eap(whole, threads))
+    q3, n = _residual_correlations(whole, eap(whole, threads))
     countable = np.triu(n >= SMALLEST_PAIR, 1) & np.isfinite(q3)
     mean = float(q3[countable].mean()) if countable.any() else float("nan")
     excess = np.where(countable, q3 - mean, -np.inf)
@@ -223,7 +223,7 @@ def _apart(whole: Fitted, threads: int | None) -> float:
     """
     vector = np.linalg.eigh(_Dependence.of(whole, threads).q3)[1][:, -1]
     one_side = vector * np.sign(vector[np.abs(vector).argmax()]) > _ROUNDING
-    one, other = (_eap(whole.on(half), threads) for half in (one_side, ~one_side))
+    one, other = (eap(whole.on(half), threads) for half in (one_side, ~one_side))
     return float(np.mean((one - other) ** 2))
 
 
@@ -277,7 +277,7 @@ class _Dependence:
 
     @classmethod
     def of(cls, whole: Fitted, threads: int | None) -> Self:
-        theta = _eap(whole, threads)
+        theta = eap(whole, threads)
         q3, n = _residual_correlations(whole, theta)
         counted = (n >= SMALLEST_PAIR) & np.isfinite(q3)
         return cls(theta, np.where(counted, q3, 0.0), n, counted)
@@ -324,8 +324,14 @@ def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, Ints]:
 
 
 def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
-    """x − P(θ̂), 0 where an item was not seen, and whether it was: (learners, J) each, some learners at a time.
-    Of an item scored 0 … m, x is the share of m and P its expectation."""
+    """x − P(θ̂), 0 where an item was not seen, and whether it was: (learners, J) each, some learners at a time."""
+    for x, p, saw in answers_and_probabilities(whole, theta):
+        yield x - p, saw
+
+
+def answers_and_probabilities(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """x, P(θ̂) and whether an item was seen, 0 where it was not: (learners, J) each, some learners at a time. Of an item
+    scored 0 … m, x is the share of m and P its expectation."""
     r, fit = whole.responses, whole.calibration
     scored = fit.curves.select(whole.scored)
     start, J = row_starts(r), fit.n_items
@@ -334,18 +340,16 @@ def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
         rows = slice(start[low], start[min(low + at_once, r.n_persons)])
         person, item = r.person[rows], r.item[rows]
         saw = np.zeros((min(at_once, r.n_persons - low), J))
-        residual = np.zeros_like(saw)
+        x, p = np.zeros_like(saw), np.zeros_like(saw)
         saw[person - low, item] = 1.0
-        p = probability_at(fit.a[item] * theta[person] + fit.d[item], fit.c[item])
-        p[fit.n_categories[item] > 2] = 0.0
-        residual[person - low, item] = whole.credit[r.score[rows], item] - p
-        expected = scored.probability(theta[low : low + at_once])
-        residual[:, whole.scored] -= expected * saw[:, whole.scored]
-        yield residual, saw
+        x[person - low, item] = whole.credit[r.score[rows], item]
+        p[person - low, item] = probability_at(fit.a[item] * theta[person] + fit.d[item], fit.c[item])
+        p[:, whole.scored] = scored.probability(theta[low : low + at_once]) * saw[:, whole.scored]
+        yield x, p, saw
 
 
-def _eap(whole: Fitted, threads: int | None) -> Floats:
-    """Shape (n_persons,), each under the distribution of the person's own group."""
+def eap(whole: Fitted, threads: int | None) -> Floats:
+    """The EAP of each person, shape (n_persons,), under the distribution of the person's own group."""
     abilities, mean = whole.abilities, np.empty(whole.responses.n_persons)
     rows = whole.rows
     tables = fit_kernels.Tables(whole.log_probabilities, abilities.log_weights, abilities.group, whole.credit)

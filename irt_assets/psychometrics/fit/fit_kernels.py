@@ -335,3 +335,27 @@ def slopes_of_answers(first, last, rows, tables, nodes, by_theta, information, s
                 by_score += share[q] * along[q]
                 by_item += share[q] * about[q]
             slope[r], known[r] = by_score, by_item
+
+
+@_compiled
+def common_answers(pairs, rows, most, counts):  # type: ignore[no-untyped-def]
+    """Fills counts (K, 2) with how many items both persons of a pair answered, and how many of these equally; a pair
+    (K, 2) is given up at `most` + 1 answers that differ. Pairs with the same first person stand together."""
+    n_items = 0
+    for r in range(rows.item.size):
+        n_items = max(n_items, rows.item[r] + 1)
+    owner, given, one = np.full(n_items, -1), np.empty(n_items, dtype=np.int64), -1
+    for k in range(len(pairs)):
+        if pairs[k, 0] != one:
+            one = pairs[k, 0]
+            for r in range(rows.start[one], rows.start[one + 1]):
+                owner[rows.item[r]] = one
+                given[rows.item[r]] = rows.score[r]
+        common, equal = 0, 0
+        for r in range(rows.start[pairs[k, 1]], rows.start[pairs[k, 1] + 1]):
+            if owner[rows.item[r]] == one:
+                common += 1
+                equal += given[rows.item[r]] == rows.score[r]
+                if common - equal > most[k]:
+                    break
+        counts[k, 0], counts[k, 1] = common, equal

@@ -1,12 +1,13 @@
 """Every fit statistic of a window's fit at once, quickly enough to be computed with every fit.
 
 Belongs here: which statistics a fit is stored with, and on how many of its learners each rests. Does not belong here:
-the statistics themselves (see `item_fit`, `sum_score_fit`, `dependence`, `m2`, `person_fit`, `reliability`), and what
-is held back for them (see the gates).
+the statistics themselves (see `item_fit`, `sum_score_fit`, `dependence`, `m2`, `person_fit`, `twins`, `reliability`),
+and what is held back for them (see the gates).
 
 Infit, outfit, RMSD and item-rest correlations are of all learners: in memory up to ten million answers, elsewhere by
-their sums. What speaks of the whole set (Q3, S-X², lz*, parallel analysis, reliability) is known well enough from
-fewer, and rests on learners drawn from all: how many is in the summary.
+their sums. Learners under two ids are looked for among those behind up to ten million answers. What speaks of the whole
+set (Q3, S-X², lz*, parallel analysis, reliability) is known well enough from fewer, and rests on learners drawn from
+all: how many is in the summary.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from irt_assets.psychometrics.core.arrays import finite
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.models import Calibration, Floats, Ints, Responses
 from irt_assets.psychometrics.core.testlets import number_testlets
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
 from irt_assets.psychometrics.fit.dependence import local_dependence, parallel_analysis, split_half_difference
@@ -28,6 +29,7 @@ from irt_assets.psychometrics.fit.m2 import form_fit
 from irt_assets.psychometrics.fit.measure import SMALLEST_PAIR
 from irt_assets.psychometrics.fit.person_fit import person_fit
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
+from irt_assets.psychometrics.fit.twins import item_twins, learner_twins
 from irt_assets.psychometrics.scoring.reliability import fitted_reliability
 
 ITEM_RESPONSES, SET_RESPONSES, PARALLEL_RESPONSES = 10_000_000, 1_000_000, 200_000
@@ -60,6 +62,7 @@ def summarise(
     calibration: Calibration,
     *,
     groups: Sequence[str] | None = None,
+    learners: Sequence[str] | None = None,
     testlets: Mapping[str, str] | None = None,
     everybody: ItemSums | None = None,
     growth: Growth | None = None,
@@ -68,20 +71,21 @@ def summarise(
 ) -> FitSummary:
     """The statistics of a converged fit to `responses`, those it was estimated from.
 
-    `groups`: the label of each person, where the fit has groups. `testlets` (item → testlet): pairs of items of one
+    `groups`: the label of each person, where the fit has groups. `learners`: the id of each person, if persons are
+    learners: those under two ids are named. `testlets` (item → testlet): pairs of items of one
     share more than θ, and errors count it, so that Q3 names only other pairs. `everybody`: sums over all learners,
     where `responses` are those of a random sample: infit, outfit, RMSD and item-rest correlations are then everybody's.
     `growth`: within the window, where it was looked for.
     `seed`: of the drawn learners and simulated answers; the same seed gives the same numbers.
     """
     rng = np.random.default_rng(seed)
-    many, of_many = _some_learners(responses, groups, ITEM_RESPONSES, rng)
+    many, of_many, ids = _some_learners(responses, groups, ITEM_RESPONSES, rng, learners)
     fit = item_fit(many, calibration, groups=of_many, everybody=everybody, seed=seed, threads=threads)
-    some, of_some = _some_learners(responses, groups, SET_RESPONSES, rng)
+    some, of_some, _ = _some_learners(responses, groups, SET_RESPONSES, rng)
     by_score = sum_score_fit(some, calibration, groups=of_some)
     pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
     persons = person_fit(some, calibration, threads=threads)
-    few, of_few = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
+    few, of_few, _ = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
     split = split_half_difference(few, calibration, groups=of_few, seed=seed, threads=threads)
     places = number_testlets(calibration.item_ids, testlets or {})
     apart = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
@@ -122,6 +126,10 @@ def summarise(
         "parallel": _parallel(few, calibration, of_few, seed, threads),
         "m2": _forms(some, calibration, of_some),
         "halves": None if split is None else vars(split),
+        "twins": {
+            **_twins_of_learners(many, calibration, of_many, ids, threads),
+            **_twins_of_items(some, calibration, of_some, places, threads),
+        },
     } | ({} if growth is None else {"growth": vars(growth.of_window)})
     return FitSummary(items, whole)
 
@@ -169,12 +177,64 @@ def _forms(responses: Responses, calibration: Calibration, groups: Sequence[str]
     ]
 
 
+def _twins_of_learners(
+    responses: Responses,
+    calibration: Calibration,
+    groups: Sequence[str] | None,
+    ids: Sequence[str] | None,
+    threads: int | None,
+) -> dict[str, Any]:
+    """`learner_pairs` is None where persons have no ids."""
+    if ids is None:
+        return {"learner_pairs": None, "learners": []}
+    found = learner_twins(responses, calibration, groups=groups, threads=threads)
+    return {
+        "learner_pairs": len(found),
+        "learners": [
+            {"ids": [str(ids[i]) for i in pair.persons], "common": pair.common, "equal": pair.equal}
+            for pair in found[:NAMED_PAIRS]
+        ],
+    }
+
+
+def _twins_of_items(
+    responses: Responses,
+    calibration: Calibration,
+    groups: Sequence[str] | None,
+    testlets: Ints,
+    threads: int | None,
+) -> dict[str, Any]:
+    """Pairs within a testlet (numbers of items, −1 for none) are left out."""
+    found = [
+        pair
+        for pair in item_twins(responses, calibration, groups=groups, threads=threads)
+        if testlets[pair.items[0]] < 0 or testlets[pair.items[0]] != testlets[pair.items[1]]
+    ]
+    return {
+        "item_pairs": len(found),
+        "items": [
+            {
+                "items": [responses.item_ids[j] for j in pair.items],
+                "learners": pair.learners,
+                "equal": pair.equal,
+                "expected": pair.expected,
+            }
+            for pair in found[:NAMED_PAIRS]
+        ],
+    }
+
+
 def _some_learners(
-    responses: Responses, groups: Sequence[str] | None, most: int, rng: np.random.Generator
-) -> tuple[Responses, Sequence[str] | None]:
-    """All learners, or a random sample of them that gave about `most` responses."""
+    responses: Responses,
+    groups: Sequence[str] | None,
+    most: int,
+    rng: np.random.Generator,
+    ids: Sequence[str] | None = None,
+) -> tuple[Responses, Sequence[str] | None, Sequence[str] | None]:
+    """All learners, or a random sample of them that gave about `most` responses; with their groups and ids."""
     N = responses.n_persons
     if responses.n_responses <= most:
-        return responses, groups
+        return responses, groups, ids
     chosen = np.sort(rng.choice(N, max(1, round(N * most / responses.n_responses)), replace=False))
-    return responses.of_persons(chosen), None if groups is None else [groups[i] for i in chosen.tolist()]
+    of_chosen = [None if labels is None else [labels[i] for i in chosen.tolist()] for labels in (groups, ids)]
+    return responses.of_persons(chosen), *of_chosen

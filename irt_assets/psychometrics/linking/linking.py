@@ -26,6 +26,7 @@ from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsEr
 from irt_assets.psychometrics.core.item_models import OtherItems, which
 from irt_assets.psychometrics.core.models import Calibration, Floats, ab_by_ad
 from irt_assets.psychometrics.core.options import Method
+from irt_assets.psychometrics.core.significance import skewness_of
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Constants, Pairs, medians, solve
 from irt_assets.psychometrics.linking.placement import Linking, LinkingError, Suspect
@@ -155,6 +156,7 @@ def link(
         tau_low=agreement.tau_low,
         i2=agreement.i_squared,
         weights=dict(zip(kept.ids, constants.weights.tolist(), strict=True)),
+        skewness=skewness_of((found.d[:, 1] / np.sqrt(found.d_cov[:, 1, 1]))[found.kept]) if found else None,
         with_items=with_items(new, kept, constants),
     )
 

@@ -31,6 +31,7 @@ class Linking:
         tau, tau_slope: SD by which the b, and the ln a, of anchors vary beyond errors; part of `cov`. tau_low: lower
             95 % limit of τ; None where it was not estimated. i2: I², the share of the
             anchors' differences beyond errors. weights: item id → what an anchor used counts, 1 on average.
+        skewness: of the b of the anchors used around the line, in units of their errors with τ; None of few anchors.
         with_items: shape (J, P, 2), covariance of each item's parameters in the fit with (slope, intercept); None
             in what is stored, to which `drift.errors.with_errors` gives it back.
         suspects, diagnosis: for people, where anchors moved: item id → how far it moved against the others, and a
@@ -61,6 +62,7 @@ class Linking:
     tau_low: float | None = None
     i2: float = 0.0
     weights: dict[str, float] = field(default_factory=dict)
+    skewness: float | None = None
     with_items: Floats | None = field(default=None, compare=False)
 
     def as_constants(self) -> dict[str, Any]:

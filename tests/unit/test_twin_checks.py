@@ -1,0 +1,93 @@
+"""Checks that name twins and skewed anchors, and what of it a fit stores."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import skewtest
+
+from irt_assets.gates.advisory_checks import anchors_scatter_evenly, items_are_distinct, learners_have_one_id
+from irt_assets.gates.evidence import Evidence
+from irt_assets.ledger.fit_spec import FitStatistics, LinkingConstants, SetStatistics
+from irt_assets.psychometrics.core.significance import p_of_skewness, skewness_of
+from irt_assets.psychometrics.linking.linking import link
+from tests.helpers.fit_specs import SET
+from tests.testbed.aligned import World, month
+from tests.unit.test_gates import a_spec, evidence, linked, staged
+
+TWINS = {
+    "learner_pairs": 41,
+    "item_pairs": 1,
+    "learners": [{"ids": ["u1", "u1x"], "common": 60, "equal": 60}],
+    "items": [{"items": ["i1", "i2"], "learners": 900, "equal": 0.972, "expected": 0.64}],
+}
+
+
+def with_twins(twins: dict[str, Any] | None) -> Evidence:
+    stored = SET | ({} if twins is None else {"twins": twins})
+    of_set = SetStatistics.from_json(stored, "fit")
+    assert of_set.as_json().get("twins") == twins
+    return evidence(staged=staged(spec=a_spec(fit_statistics=FitStatistics(items={}, set=of_set))))
+
+
+def test_ids_with_the_same_answers_are_counted_in_the_sentence_and_named_in_the_table() -> None:
+    verdict = learners_have_one_id(with_twins(TWINS))
+    assert not verdict.passed
+    assert "41 pairs of learner ids have the same answers beyond chance" in verdict.why
+    assert "u1" not in verdict.why, "an erasure finds any id in the column learner, and only some in a sentence"
+    assert verdict.details["ids"] == [
+        {"learner": one, "pair": 1, "common answers": 60, "equal": 60} for one in ("u1", "u1x")
+    ]
+
+
+def test_items_that_are_nearly_the_same_are_named() -> None:
+    verdict = items_are_distinct(with_twins(TWINS))
+    assert not verdict.passed
+    assert "i1/i2 (97% equal, 64% by chance)" in verdict.why
+
+
+@pytest.mark.parametrize("twins", [None, {"learner_pairs": 0, "item_pairs": 0, "learners": [], "items": []}])
+def test_a_month_without_twins_and_a_fit_of_an_earlier_release_pass(twins: dict[str, Any] | None) -> None:
+    month = with_twins(twins)
+    assert learners_have_one_id(month).passed
+    assert items_are_distinct(month).passed
+
+
+def test_a_linked_fit_names_no_learner() -> None:
+    statistics = SetStatistics.from_json(SET | {"twins": TWINS}, "fit").without_learners()
+    assert statistics.twins is not None
+    assert (statistics.twins.learner_pairs, statistics.twins.learners) == (41, ())
+    assert statistics.twins.items
+
+
+@pytest.mark.parametrize(("skewness", "passed"), [(0.2, True), (-1.4, False), (1.4, False), (None, True)])
+def test_skewed_anchors_warn(skewness: float | None, passed: bool) -> None:
+    anchors = [f"i{k}" for k in range(30)]
+    known = {} if skewness is None else {"skewness": skewness}
+    verdict = anchors_scatter_evenly(evidence(linked=linked(anchors_used=anchors, **known)))
+    assert verdict.passed is passed
+    if not passed:
+        assert f"have become {'harder' if skewness and skewness > 0 else 'easier'} together" in verdict.why
+
+
+def test_p_of_a_skewness_is_that_of_scipy() -> None:
+    for n in (8, 30, 200):
+        x = np.random.default_rng(n).gamma(3.0, size=n)
+        found = skewness_of(x)
+        assert found is not None
+        assert p_of_skewness(found, n) == pytest.approx(skewtest(x).pvalue, rel=1e-9)
+    assert skewness_of(np.arange(7.0)) is None
+    assert skewness_of(np.ones(9)) is None
+
+
+def test_anchors_that_became_harder_together_are_skewed_upwards() -> None:
+    """Nine of 30 by .15, which names none of them: the mean of eight months, which has a standard error of .15."""
+    world = World(n=10_000, moved=9, by=0.15)
+    months = [link(*month(np.random.default_rng([1, seed]), world)) for seed in range(8)]
+    assert np.mean([one.skewness for one in months]) > 0.3
+    stored = LinkingConstants.of(months[0])
+    assert stored.as_json()["skewness"] == months[0].skewness
+    assert "skewness" not in LinkingConstants.of(replace(months[0], skewness=None)).as_json()
