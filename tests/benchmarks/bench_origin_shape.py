@@ -6,8 +6,9 @@ with.
 40 items a window, of which both have 20, the anchors; a ~ U(.6, 1.8), b from two normal distributions around −.8 and
 .8, c = .2. θ has mean 0 and SD 1: a gamma variable with the given skewness, or uniform (`flat`); the month's learners
 have mean −.5 and SD 1.2. The pairs of one number have the same items, and windows of one shape are in several rows. A
-row shows the errors of slope and intercept with their Monte-Carlo error, and the share of 95 % intervals that contain
-the truth. `--auto`: only the pairs in which the rule of both is `auto`.
+row shows the errors of slope and intercept with their Monte-Carlo error, the ratio of the mean reported error to the SD
+over pairs, and the share of 95 % intervals that contain the truth. `--auto`: only pairs in which both have the rule
+`auto`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -63,7 +65,7 @@ def simulate(learners: int, seed: int, rules: tuple[tuple[LatentRule, LatentRule
     b = np.where(bank.random(n) < 0.5, bank.normal(-0.8, 0.5, n), bank.normal(0.8, 0.6, n))
     ids = [f"i{j:02d}" for j in range(n)]
 
-    def answers(theta: Floats, items: Floats, rng: np.random.Generator) -> Responses:
+    def answers(theta: Floats, items: Ints, rng: np.random.Generator) -> Responses:
         p = GUESSING + (1 - GUESSING) * expit(a[items] * (theta[:, None] - b[items]))
         return Responses.from_wide((rng.random(p.shape) < p).astype(float), [ids[j] for j in items])
 
@@ -84,8 +86,8 @@ def simulate(learners: int, seed: int, rules: tuple[tuple[LatentRule, LatentRule
 
 
 def linked(origin: Calibration, month: Calibration, ids: list[str]) -> tuple[float, float, float, float]:
-    known = dict(zip(origin.item_ids, np.isfinite(origin.cov).all(axis=(1, 2)), strict=True))
-    found = link(month, anchors_of(origin, tuple(item for item in ids if known[item])), rules=LOOSE)
+    known = {item for item, cov in zip(origin.item_ids, origin.cov, strict=True) if np.isfinite(cov).all()}
+    found = link(month, anchors_of(origin, tuple(item for item in ids if item in known)), rules=LOOSE)
     return found.slope, found.intercept, found.slope_se, found.intercept_se
 
 
@@ -104,14 +106,15 @@ def fit(responses: Responses, model: Model, latent: Latent, **how: Any) -> Calib
 
 
 def table(found: Floats, learners: int, rules: tuple[tuple[LatentRule, LatentRule], ...]) -> str:
-    """`found`: by pairs, what `simulate` returns."""
-    lines = [f"| {HEAD} |", "|---|--:|---" + "|--:" * 6 + "|"]
+    """The rows of the table. `found`: results of `simulate`, by pair."""
+    lines = [f"| {HEAD} |", "|---|--:|---" + "|--:" * 8 + "|"]
     for i, shapes in enumerate(SHAPES):
         for k, rule in enumerate(rules):
             error, se = found[:, i, k, :2] - (SLOPE, INTERCEPT), found[:, i, k, 2:]
             sd, covered = error.std(axis=0, ddof=1), (np.abs(error) < Z95 * se).mean(axis=0)
             cells = [
-                f"{error[:, x].mean():+.3f} ± {sd[x] / np.sqrt(len(found)):.3f} | {sd[x]:.3f} | {covered[x]:.0%}"
+                f"{error[:, x].mean():+.3f} ± {sd[x] / np.sqrt(len(found)):.3f} | {sd[x]:.3f} | "
+                f"{se[:, x].mean() / sd[x]:.2f} | {covered[x]:.0%}"
                 for x in range(2)
             ]
             lines.append(f"| {', '.join(shapes)} | {learners:,} | {', '.join(rule)} | {' | '.join(cells)} |")

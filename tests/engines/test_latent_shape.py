@@ -150,7 +150,7 @@ def test_the_histogram_of_a_3pl_keeps_the_edges_of_a_flat_theta() -> None:
 @pytest.mark.ci
 def test_a_flat_month_is_linked_to_a_normal_origin_under_a_3pl_with_hardly_a_bias() -> None:
     """25 pairs: the slope's bias is within .045, give or take two errors of its mean. With a larger penalty on
-    roughness alone it was +.08."""
+    roughness alone it was +.09."""
     rules, error = Rules.from_settings({"min_anchor_responses": 1}), []
     for seed in range(25):
         origin, month = (fit(some, "3pl", "histogram") for some in flat_month(seed))

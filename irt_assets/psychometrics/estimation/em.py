@@ -16,7 +16,7 @@ of the complete-data score given each pattern. It equals Oakes' (1999), to about
 What identifies the scale: θ ~ N(0, 1) in the reference group, with the sign of θ such that most slopes are positive;
 Rasch slopes of 1 and a mean of 0 there; where items are anchored, their given parameters, and every group's latent
 mean and SD are estimated. An empirical histogram (Bock & Aitkin 1981, section 4; Mislevy 1984) is estimated by its
-log weights, with a penalty on roughness that is 0 for a normal density, and moved to mean 0 and SD 1 at the end.
+log weights, with penalties that are 0 for N(0, 1) (see `Smoothing`), and moved to mean 0 and SD 1 at the end.
 
 The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in `standard_errors`, loops in `kernels`.
 """
@@ -158,8 +158,8 @@ def fit_em(
         start: a fit of these or like responses with one normal distribution or the same groups, by any of the models:
             the ascent begins there, and comes to the same maximum sooner.
         likelihood_only: for a comparison with other fits. The log-likelihood is within .05 of its value at the maximum,
-            a histogram has the same penalties under all models, there are no errors, and `convergence` judges
-            the ascent alone, not what the answers determine.
+            a histogram has the same penalties under all models, there are no errors, and `convergence` judges the
+            ascent alone, not what the answers determine.
         abilities_known: whether errors are those that known abilities would give, which are too small and cost nothing.
         blocks: item → block of a rating scale model, whose items have their steps in common; items without a name are
             one block.

@@ -44,8 +44,8 @@ SMOOTHING_WITH_GUESSING = Smoothing(roughness=0.5, flatness=5.0, bend=-1.0)
 """The penalties under a model with c. Learners at chance level say nothing of how far down they are, and a lower tail
 longer than a normal one costs no roughness, as log f is nearly linear there; it would move the SD that all slopes are
 relative to. Such tails are therefore penalised. Roughness alone would need a weight that removes the skewness and the
-edges of θ as well, which moves slopes, too. Chosen by `bench_origin_shape`. Fits that are compared with fits of other
-models have `SMOOTHING`."""
+edges of θ as well, which moves slopes, too. Chosen on months like those of `bench_origin_shape`. Fits that are compared
+with fits of other models have `SMOOTHING`."""
 
 
 @dataclass(frozen=True)
