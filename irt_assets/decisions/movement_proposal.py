@@ -164,11 +164,12 @@ def lines_of(proposal: MovementProposal) -> Iterator[str]:
         )
     if known.get("growth_by_half"):  # proposals of older releases lack it
         halves = GrowthByHalf(**known["growth_by_half"])
-        if halves.levels_off:
+        if halves.differs:
             yield (
-                f"  growth levels off: {halves.first:.3g} a week in the first half of learners' days, "
+                f"  growth is not linear: {halves.first:.3g} a week in the first half of learners' days, "
                 f"{halves.second:.3g} in the second (p = {halves.p:.2g} that they are equal); "
-                f"{'that of the second is' if halves.proposed else 'none is'} proposed, and the walk follows the rest"
+                f"{'that of the second is' if halves.proposed else 'none is'} proposed, "
+                "and the walk follows what differs"
             )
     gain = known["log_likelihood"] - known["without_walk"]
     yield f"  log likelihood {known['log_likelihood']:,.1f}, {gain:,.1f} more than without a walk"

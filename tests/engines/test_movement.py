@@ -167,7 +167,7 @@ def test_growth_that_levels_off_does_not_go_on_after_the_last_answer():
     found = estimated(moving)
     halves = found.growth_by_half
     assert halves is not None
-    assert halves.levels_off
+    assert halves.differs
     assert halves.first == pytest.approx(0.625 / 26, abs=0.006)
     assert halves.second == pytest.approx(0.137 / 26, abs=0.006)
     assert found.proposed.growth == halves.proposed
@@ -178,17 +178,17 @@ def test_growth_that_levels_off_does_not_go_on_after_the_last_answer():
 
 
 @pytest.mark.parametrize(
-    ("halves", "levels_off", "proposed"),
+    ("halves", "differs", "proposed"),
     [
         (GrowthByHalf(0.02, 0.01, 1e-4, 1e-3), True, 0.01),
         (GrowthByHalf(0.02, 0.004, 1e-4, 0.2), True, 0.0),
         (GrowthByHalf(0.02, 0.01, 0.06, 1e-3), False, 0.01),
-        (GrowthByHalf(0.01, 0.02, 1e-4, 1e-3), False, 0.02),
+        (GrowthByHalf(0.01, 0.02, 1e-4, 1e-3), True, 0.02),
         (GrowthByHalf(-0.02, -0.01, 1e-4, 1e-3), True, -0.01),
     ],
 )
-def test_growth_levels_off_if_it_is_slower_in_the_second_half(halves, levels_off, proposed):
-    assert (halves.levels_off, halves.proposed) == (levels_off, proposed)
+def test_growth_of_the_second_half_is_proposed_if_the_halves_differ(halves, differs, proposed):
+    assert (halves.differs, halves.proposed) == (differs, proposed)
 
 
 def test_answers_that_are_all_right_say_nothing():

@@ -1,4 +1,4 @@
-"""The lines of a proposal about growth that levels off."""
+"""The lines of a proposal about growth that is not linear."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def lines(**further) -> str:
 
 
 @pytest.mark.parametrize(("p_second", "what"), [(1e-3, "that of the second is proposed"), (0.3, "none is proposed")])
-def test_proposal_states_both_halves_if_growth_levels_off(p_second, what):
+def test_proposal_states_both_halves_if_growth_is_not_linear(p_second, what):
     halves = {"first": 0.025, "second": 0.006, "p": 1e-9, "p_second": p_second}
     found = lines(growth_by_half=halves)
-    assert "growth levels off: 0.025 a week in the first half of learners' days, 0.006 in the second" in found
-    assert f"(p = 1e-09 that they are equal); {what}, and the walk follows the rest" in found
+    assert "growth is not linear: 0.025 a week in the first half of learners' days, 0.006 in the second" in found
+    assert f"(p = 1e-09 that they are equal); {what}, and the walk follows what differs" in found
 
 
 @pytest.mark.parametrize(
@@ -43,5 +43,5 @@ def test_proposal_states_both_halves_if_growth_levels_off(p_second, what):
     ],
     ids=["linear growth", "no growth", "stored by an older release"],
 )
-def test_proposal_is_silent_if_growth_does_not_level_off(further):
-    assert "levels off" not in lines(**further)
+def test_proposal_is_silent_if_growth_is_linear(further):
+    assert "not linear" not in lines(**further)

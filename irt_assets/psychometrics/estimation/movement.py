@@ -46,8 +46,8 @@ MOST_ORDER = 0.1
 """R² of elapsed time on item, above which items have an order within windows."""
 PARTS = "variance", "growth", "occasion_variance"
 _VARIANCES = "variance", "occasion_variance"
-LEVELLED = 0.05
-"""Growth levels off if p of equal growth in both halves is less."""
+NOT_LINEAR = 0.05
+"""Growth is not linear if p of equal growth in both halves is less."""
 _KINDS = (*PARTS, "SD at the start", "mean at the start")
 """Kinds of parameters: one of each, except that each class of stays has its own mean."""
 _GROWTH, _SD, _MEAN = 1, 3, 4
@@ -80,13 +80,13 @@ class GrowthByHalf:
     p_second: float
 
     @property
-    def levels_off(self) -> bool:
-        """Whether growth is slower in the second half. (Where it is faster, the growth of both lags less than none.)"""
-        return self.p < LEVELLED and abs(self.second) < abs(self.first)
+    def differs(self) -> bool:
+        """Whether growth is not linear: it levels off, or becomes faster."""
+        return self.p < NOT_LINEAR
 
     @property
     def proposed(self) -> float:
-        """Growth that is proposed if it levels off."""
+        """Growth that is proposed if the halves differ."""
         return self.second if self.p_second < SIGNIFICANT else 0.0
 
 
@@ -101,8 +101,8 @@ class MovementEstimate:
             less what errors of items give it on average, and against their variance, too.
         start: of θ on the first day.
         proposed: without the parts that are not significant at .01, taken out one by one, the least significant first,
-            and the others estimated again. What does not move keeps the score of a constant. If growth levels off, it
-            is that of the second half, or 0 if that is not significant, and the others are estimated with it.
+            and the others estimated again. What does not move keeps the score of a constant. If growth differs between
+            the halves, it is that of the second, or 0 if that is not significant, and the others are estimated with it.
         growth_by_half: comparison of the halves. None if growth is not significant.
         learners, occasions, weeks: what this rests on.
     """
@@ -184,7 +184,7 @@ def estimate_movement(
     proposed, halves = stretches.movement(item_errors.corrected(at.x, kept)), None
     if proposed.growth:
         halves = stretches.growth_by_half(at.x)
-        if halves.levels_off:
+        if halves.differs:
             later = _Fits(stretches, growth=halves.proposed / float(stretches.units[_GROWTH]))
             later.maximum(_VARIANCES, every.x)
             kept = significant(later, _VARIANCES)
