@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from irt_assets.blocks import Badge, Details, Document, Figure, List, Moment, Span, Table, plain
+from irt_assets.blocks import Badge, Details, Document, Figure, List, Moment, Span, Table, plain, with_minus
 from irt_assets.charts.svg import drawing
 from resources.failures import PermanentFailure
 from resources.files.typesetting import FONTS, pdf_problem
@@ -47,7 +47,7 @@ def typeset(document: Document) -> bytes:
 def _plain(value: Any) -> Any:
     """For JSON: each block is an object whose `is` names it; a word too long for a column may be broken."""
     if isinstance(value, str):
-        return _LONG.sub(_breakable, _visible(value))
+        return _LONG.sub(_breakable, with_minus(_visible(value)))
     if isinstance(value, tuple | list):
         return [_plain(inner) for inner in value]
     if not is_dataclass(value):
