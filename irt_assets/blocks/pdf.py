@@ -21,7 +21,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_WORD = 24
 """The longest word, in letters, that fits into a column of a PDF; a longer one may be broken anywhere."""
 _LONG = re.compile(rf"[^\s\u200b]{{{LONGEST_WORD + 1},}}")
-_UNSEEN = ("Cc", "Cf", "Co", "Cn")
+_UNSEEN = ("Cc", "Cf", "Co", "Cn", "Mn", "Me")
+"""Categories of characters that are left out; a mark (M…) stays if it makes one character with its letter."""
 _ONE_AT_A_TIME = Lock()
 
 
@@ -70,8 +71,9 @@ def _plain(value: Any) -> Any:
 
 def _visible(text: str) -> str:
     """With a space for each line break and tab, and without other characters that no font has, such as control
-    characters; a lone surrogate becomes a question mark."""
-    if not text.isprintable():
+    characters and marks without a letter of their own; a lone surrogate becomes a question mark."""
+    if not text.isascii() or not text.isprintable():
+        text = unicodedata.normalize("NFC", text)
         spaced = " ".join(re.split(r"\s", text))
         text = "".join(one for one in spaced if unicodedata.category(one) not in _UNSEEN)
     return text.encode("utf-8", "replace").decode()

@@ -256,6 +256,19 @@ def test_a_screen_reader_and_a_keyboard_can_use_every_view(
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
+def test_item_page_on_a_telephone_is_folded_and_begins_at_its_top(chromium: Browser, dashboard: Dashboard) -> None:
+    """Nothing takes the focus, no toolbar lies over a figure, and a section opens with its figures drawn."""
+    page = opened(chromium, dashboard, "psychometrician", viewport=PHONE)
+    page.goto(f"{dashboard.address}/?view=item&item={dashboard.item}")
+    expect(page.locator("[data-figure] .main-svg").first).to_be_visible()
+    assert page.evaluate("document.activeElement.tagName") == "BODY"
+    assert page.evaluate("document.documentElement.scrollHeight") < 4 * PHONE["height"]
+    expect(page.locator(".modebar-btn")).to_have_count(0)
+    page.get_by_role("heading", name="Month by month").click()
+    expect(page.locator("details [data-figure] .main-svg").first).to_be_visible()
+    page.context.close()
+
+
 def test_every_view_can_be_read_in_the_dark_and_fits_a_telephone(
     chromium: Browser, dashboard: Dashboard, picture: Picture
 ) -> None:
