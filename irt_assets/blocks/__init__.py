@@ -8,6 +8,7 @@ imports NumPy, Dagster or a renderer. What does not belong here: what a page say
 from __future__ import annotations
 
 import numbers as numeric_types
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -260,6 +261,14 @@ def value_with_error(value: float | None, error: float | None, digits: int = 2, 
     """For example −0.52 ± 0.08; the error is left out where it is not known. `sign`: of a change, with a plus."""
     written = (signed if sign else number)(value, digits)
     return written if error is None or error != error or written == DASH else f"{written} ± {number(error, digits)}"
+
+
+_MINUS = re.compile(r"(?<=[ (±])-(?=\.?\d)")
+
+
+def with_minus(text: str) -> str:
+    """The text with a true minus sign before its numbers: hyphens in ids, days and addresses stay."""
+    return _MINUS.sub("−", text)
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from irt_assets.blocks import Block, Document, Figure, plain
+from irt_assets.blocks import Block, Document, Figure, plain, with_minus
 from irt_assets.charts.svg import drawing
 
 _TURNING = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
@@ -53,5 +53,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["minus"] = lambda text: with_minus(text) if type(text) is str else text
     environment.globals |= {"bootstrap": BOOTSTRAP, "plain": plain, "as_svg": _as_svg}
     return environment

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from irt_assets.blocks import Badge, Details, Document, Figure, List, Moment, Span, Table, plain
+from irt_assets.blocks import Badge, Details, Document, Figure, List, Moment, Span, Table, plain, with_minus
 from irt_assets.charts.svg import drawing
 from resources.failures import PermanentFailure
 from resources.files.typesetting import FONTS, pdf_problem
@@ -21,7 +21,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 LONGEST_WORD = 24
 """The longest word, in letters, that fits into a column of a PDF; a longer one may be broken anywhere."""
 _LONG = re.compile(rf"[^\s\u200b]{{{LONGEST_WORD + 1},}}")
-_UNSEEN = ("Cc", "Cf", "Co", "Cn")
+_UNSEEN = ("Cc", "Cf", "Co", "Cn", "Mn", "Me")
+"""Categories of characters that are left out; a mark (M…) stays if it makes one character with its letter."""
 _ONE_AT_A_TIME = Lock()
 
 
@@ -47,7 +48,7 @@ def typeset(document: Document) -> bytes:
 def _plain(value: Any) -> Any:
     """For JSON: each block is an object whose `is` names it; a word too long for a column may be broken."""
     if isinstance(value, str):
-        return _LONG.sub(_breakable, _visible(value))
+        return _LONG.sub(_breakable, with_minus(_visible(value)))
     if isinstance(value, tuple | list):
         return [_plain(inner) for inner in value]
     if not is_dataclass(value):
@@ -70,8 +71,9 @@ def _plain(value: Any) -> Any:
 
 def _visible(text: str) -> str:
     """With a space for each line break and tab, and without other characters that no font has, such as control
-    characters; a lone surrogate becomes a question mark."""
-    if not text.isprintable():
+    characters and marks without a letter of their own; a lone surrogate becomes a question mark."""
+    if not text.isascii() or not text.isprintable():
+        text = unicodedata.normalize("NFC", text)
         spaced = " ".join(re.split(r"\s", text))
         text = "".join(one for one in spaced if unicodedata.category(one) not in _UNSEEN)
     return text.encode("utf-8", "replace").decode()

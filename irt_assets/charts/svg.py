@@ -96,7 +96,7 @@ class _Drawing:
         behind = [part for part in chart.parts if isinstance(part, Boxes) and part.pale]
         for box in behind:
             yield from self._boxes(box)
-        for tick, text in list(chart.y_names.items()) or [(tick, f"{tick:g}") for tick in _ticks(*chart.y)]:
+        for tick, text in list(chart.y_names.items()) or [*map(_numbered, _ticks(*chart.y))]:
             py = self._y(tick)
             yield f'<path d="M{left:g} {py}H{right}" stroke="#E4E4E4" stroke-width="0.7"/>'
             yield _text(left - 4, py + 3, text, "end")
@@ -198,7 +198,7 @@ class _Drawing:
         if chart.dated:
             places = [chart.x[0] + (chart.x[1] - chart.x[0]) * share for share in (0.1, 0.35, 0.6, 0.85)]
             return [(day, f"{date(1970, 1, 1) + timedelta(day):%Y-%m-%d}") for day in map(math.floor, places)]
-        return [(tick, f"{tick:g}") for tick in _ticks(*chart.x)]
+        return [*map(_numbered, _ticks(*chart.x))]
 
     def _x(self, value: float) -> float:
         return round(self.left + _share(value, self.chart.x) * (self.right - self.left), 1)
@@ -257,6 +257,11 @@ def _clean(text: str) -> str:
 
 def _share(value: float, ends: tuple[float, float]) -> float:
     return min(max((value - ends[0]) / (ends[1] - ends[0]), 0.0), 1.0)
+
+
+def _numbered(tick: float) -> tuple[float, str]:
+    """The place of a tick and its number, with a true minus sign."""
+    return tick, f"{tick:g}".replace("-", "−")
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -145,7 +145,7 @@ _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 
 
 def _way_out(error: Any) -> str:
-    """What to type in place of a word that is no command, or that the command does not take."""
+    """What to type in place of an unknown command, or of an argument that a command does not take."""
     found, within = _WORD.search(error.message), error.ctx
     if found is None or within is None:
         return ""

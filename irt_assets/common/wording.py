@@ -68,7 +68,7 @@ def natural_order(name: str) -> tuple[tuple[str | int, ...], str]:
 
 
 def with_capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return text if text.startswith("θ") else text[:1].upper() + text[1:]
 
 
 def with_stop(text: str) -> str:

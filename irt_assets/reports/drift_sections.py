@@ -46,7 +46,7 @@ DIF_SHOWN, MOST_CURVES = 20, 6
 def proposals(items: Sequence[Item]) -> Table:
     """What is proposed of each item, and why, with the drift if any was compared; the items are those of `one_by_one`,
     from the first on."""
-    columns = (Column("item", share=2), Column("proposed"), Column("why", share=5))
+    columns: tuple[Column, ...] = (Column("item", share=2), Column("proposed"), Column("why", share=5))
     compared = any(item.drift for item in items)
     if compared:
         columns += (Column("severity"), Column("Δb", number=True), Column("wABC", number=True))

@@ -234,7 +234,7 @@ def _use(facts: ItemFacts, at: datetime) -> str:
     to_come = [one for one in facts.publications if one["effective_from"] > at]  # of each day the one that counts first
     after = min(to_come, key=lambda one: one["effective_from"], default=row)
     if after is None:
-        return f"{name} is not in use: {facts.unpublished.replace(facts.item_id, name)}."
+        return f"{name} is not in use: {facts.unpublished.replace(f'item {facts.item_id}', 'it')}."
     if row is None:
         return f"{name} comes into use on {after['effective_from']:%Y-%m-%d}."
     in_use = f"{name} is in use with {_in_words(ItemRow.of(row))} since {row['effective_from']:%Y-%m-%d}."

@@ -4,7 +4,7 @@ import re
 
 from irt_assets.blocks import Span, Text
 from irt_assets.common.dashboard_pages import page_link
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import counted, with_capital
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.steps import Step
@@ -35,7 +35,8 @@ def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
         case State.PENDING:
             return f"{name} is not released yet: it {short}."
         case State.RUNNING:
-            return f"{name} is not settled yet: {short}."
+            wait = f" {with_capital(waits(waiting))}." if waiting else ""
+            return f"{name} is not settled yet: {short}.{wait}"
         case State.EMPTY:
             return f"{name} has no answers."
         case State.ORIGIN:
@@ -63,11 +64,12 @@ def next_step(state: MonthState, waiting: int) -> Text:
         case State.PENDING:
             return "follows by itself"
         case State.RUNNING:
-            return page_link("what runs", "health")
+            runs = page_link("what runs", "health")
+            return (runs, ", ", page_link(waits(waiting), "decisions", **where)) if waiting else runs
         case State.STALE:
             return page_link("make it again", "month", **where), " or ", by_hand
         case State.ORIGIN:
-            return page_link("look at the window's fit", "months")
+            return page_link("look at the window's fit", "month", **where)
         case State.EMPTY:
             return Span("irt import attempts FILE", "code")
         case _:

@@ -290,7 +290,7 @@ def test_an_id_is_data_wherever_it_stands(faulty: Faulty, name: str) -> None:
     assert (status, rows_of(html)) == (200, [quote_plus(name)])
     status, html = shown(faulty[0], "item", item=name, scale=rooms.SCALE)
     body = html.partition("\n")[2]
-    assert (status, "is not in use: nothing was ever published for item" in body) == (200, True)
+    assert (status, "is not in use: nothing was ever published for it of" in body) == (200, True)
     assert "<script>" not in body
     assert "y" * 100 not in re.sub(r"<[^>]*>", "", body)
     for kind in ("csv", "parquet", "xlsx"):

@@ -16,7 +16,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.blocks import html, plain
+from irt_assets.blocks import html, plain, with_minus
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import release
 from irt_assets.decisions.anchor_versions import moved_anchors
@@ -296,7 +296,7 @@ def test_of_all_alerts_that_ever_were_those_of_a_proposal_are_found_by_an_index(
 
 def test_what_waits_is_listed_with_its_evidence_in_a_line(bank: Database, page: Page) -> None:
     text, p = page("decisions", {}), proposal_of(bank)
-    evidence = (str(MOVED), str(p.old), str(p.new), f"{p.wabc:.3f}", "high (drift)")
+    evidence = (str(MOVED), str(p.old), with_minus(str(p.new)), f"{p.wabc:.3f}", "high (drift)")
     assert not unsaid(text, "One proposal waits for a decision.", *evidence)
     assert str(STILL) not in text, "it confirms what is published"
     assert "Nothing of 2026-01 waits for a decision." in page("decisions", {"month": JAN})
@@ -324,7 +324,7 @@ def test_the_list_has_pages(bank: Database, page: Page) -> None:
 def test_a_proposal_shows_the_question_its_evidence_and_both_curves(bank: Database, page: Page) -> None:
     text, p = page("proposal", {"proposal": str(MOVED)}), proposal_of(bank)
     assert text.startswith("Publish the new values of moved?")
-    evidence = (str(p.new), str(p.old), f"wABC = {p.wabc:.3f}", "Δb = -0.80", "drift, size -0.80", p.fit_id)
+    evidence = (with_minus(str(p.new)), str(p.old), f"wABC = {p.wabc:.3f}", "Δb = −0.80", "drift, size −0.80", p.fit_id)
     assert not unsaid(text, *evidence, "Accept …", '"name":"published"', '"name":"proposed"')
     assert "although_it_leaked" not in text
     leaked(bank)
@@ -374,7 +374,7 @@ def test_a_value_decided_for_a_later_day_is_in_the_headline_of_the_item_and_in_t
         "moved is in use with a = 1.00 and b = 0.50 since 2026-02-01. Ann decided on a = 1.00 and b = −0.30 from "
     )
     assert f"{headline}2099-05-01 on." in headline_of("moved", ask)
-    assert "2026-02-01; a = 1.00, b = -0.30 from 2099-05-01 on" in page("bank", {})
+    assert "2026-02-01; a = 1.00, b = −0.30 from 2099-05-01 on" in page("bank", {})
     assert decide(ask(), UNDO).ok
     assert "2099-05-01" not in headline_of("moved", ask)
     assert "2099-05-01" not in page("bank", {})

@@ -185,8 +185,8 @@ def test_all_anchors_that_moved_are_dropped_in_five_clicks_and_the_page_says_fir
     page.get_by_role("button", name="Drop those chosen").click()
     expect(page.get_by_text("Find out first what they have in common")).to_be_visible()
     expect(page.locator("#would_be li").first).to_contain_text(f"{dashboard.red} would be green", timeout=60_000)
-    expect(page.locator("#reason")).to_be_focused()
-    page.keyboard.type(REASON)
+    assert page.evaluate("document.activeElement.id") != "reason", "what is known of them comes first"
+    page.locator("#reason").fill(REASON)
     page.get_by_role("button", name="Drop from the anchors").click()
     expect(page.locator("#decision")).to_contain_text("irt release restore-anchors")
     expect(page.get_by_role("button", name="Yes, drop")).to_be_visible()
@@ -254,6 +254,19 @@ def test_a_screen_reader_and_a_keyboard_can_use_every_view(
     page.context.close()
     assert missing == []
     assert {name: faults for name, faults in found.items() if faults} == {}
+
+
+def test_item_page_on_a_telephone_is_folded_and_begins_at_its_top(chromium: Browser, dashboard: Dashboard) -> None:
+    """Nothing takes the focus, no toolbar lies over a figure, and a section opens with its figures drawn."""
+    page = opened(chromium, dashboard, "psychometrician", viewport=PHONE)
+    page.goto(f"{dashboard.address}/?view=item&item={dashboard.item}")
+    expect(page.locator("[data-figure] .main-svg").first).to_be_visible()
+    assert page.evaluate("document.activeElement.tagName") == "BODY"
+    assert page.evaluate("document.documentElement.scrollHeight") < 4 * PHONE["height"]
+    expect(page.locator(".modebar-btn")).to_have_count(0)
+    page.get_by_role("heading", name="Month by month").click()
+    expect(page.locator("details [data-figure] .main-svg").first).to_be_visible()
+    page.context.close()
 
 
 def test_every_view_can_be_read_in_the_dark_and_fits_a_telephone(

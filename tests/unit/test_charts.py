@@ -97,7 +97,7 @@ def test_axes_hold_every_value_with_room_and_stand_where_there_is_none() -> None
 def test_ticks_are_round_numbers_within_the_axis() -> None:
     root = parsed(svg.svg(chart(x=(-3.5, 3.5), y=(-0.13, 0.47))))
     ticks = {text.text for text in root.iter(f"{SVG}text")}
-    assert {"-2", "0", "2", "0.1", "0.4"} <= ticks
+    assert {"−2", "0", "2", "0.1", "0.4"} <= ticks
 
 
 def test_days_are_dates_on_both_axes() -> None:

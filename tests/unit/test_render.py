@@ -72,7 +72,17 @@ def test_text_is_text_in_every_block_of_both_whatever_it_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["ก ไทย 中文 😀 ﷽", "\x01\x85\u200b\u202e\ufeff", "\ud800", "", "x" * 1000, "가" * 300]
+    "text",
+    [
+        "ก ไทย 中文 😀 ﷽",
+        "\x01\x85\u200b\u202e\ufeff",
+        "\ud800",
+        "",
+        "x" * 1000,
+        "가" * 300,
+        "x̱y אָ",
+        "e" + "\u0301" * 30,
+    ],
 )
 def test_no_text_keeps_a_pdf_from_being_made(text: str) -> None:
     """Letters that no font holds are boxes, a lone surrogate is a question mark, a long word is broken:

@@ -3,6 +3,23 @@ const root = document.documentElement;
 const theme = () => localStorage.getItem("theme")
   || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
 
+const narrow = matchMedia("(max-width: 40rem)"); // as in dashboard.css
+const ON_A_PHONE = { height: 340, margin: { l: 50, r: 8, t: 8, b: 130 }, // the legend below the axis
+  legend: { orientation: "h", yref: "container", yanchor: "bottom", y: 0, font: { size: 10 } } };
+
+// On a phone all sections but the first are folded, except those with a form.
+function fold() {
+  const sections = [...document.querySelectorAll("#content > section")].slice(1);
+  for (const section of sections.filter((one) => narrow.matches && !one.querySelector("form, .decision, [id]"))) {
+    const details = document.createElement("details");
+    const summary = document.createElement("summary");
+    summary.append(section.querySelector("h2"));
+    details.append(summary, ...section.childNodes);
+    details.addEventListener("toggle", draw);
+    section.append(details);
+  }
+}
+
 function show(wanted) {
   root.dataset.bsTheme = wanted;
   const button = document.getElementById("theme");
@@ -18,15 +35,17 @@ function draw() {
     const { data, layout } = JSON.parse(place.dataset.figure);
     const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid };
     const axes = Object.fromEntries(Object.entries(layout).filter(([name]) => /^[xy]axis/.test(name))
-      .map(([name, value]) => [name, { ...axis, ...value }]));
-    Plotly.react(place, data, { ...layout, ...axes, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-      font: { color: ink } }, { responsive: true, displaylogo: false });
+      .map(([name, value]) => [name, { ...axis, ...value, title: { ...value.title, standoff: 10 } }]));
+    const fitted = narrow.matches ? { ...layout, ...axes, ...ON_A_PHONE } : { ...layout, ...axes };
+    Plotly.react(place, data, { ...fitted, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { color: ink } }, { responsive: true, displaylogo: false, displayModeBar: narrow.matches ? false : "hover" });
   }
 }
 
 root.dataset.bsTheme = theme();
 addEventListener("DOMContentLoaded", () => {
   for (const form of document.querySelectorAll("form:not([action])")) form.action = "?"; // Shiny lets no other go
+  fold();
   show(theme());
   document.getElementById("theme").addEventListener("click", () => {
     const wanted = root.dataset.bsTheme === "dark" ? "light" : "dark";
@@ -40,7 +59,6 @@ addEventListener("DOMContentLoaded", () => {
       for (const box of boxes) box.checked = chosen;
     });
   }
-  document.getElementById("reason")?.focus({ preventScroll: true }); // what is known of it stays in view
   const again = document.querySelector("[data-again]");
   if (again) setTimeout(() => location.reload(), Number(again.dataset.again));
   new MutationObserver(draw).observe(document.getElementById("content"), { childList: true, subtree: false });

@@ -12,7 +12,7 @@ from htmltools import Tag, TagChild, tags
 
 from irt_assets.blocks import DASH, Badge, Cell, Column, Paragraph, Span, Table, Text, Tone, value_with_error
 from irt_assets.common.dashboard_pages import address, page_link
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import counted, natural_order
 from irt_assets.decisions.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items
 from irt_assets.ledger.linked_windows import newest_window
 from irt_assets.psychometrics.core.items import WHOLE_SLOPE
@@ -36,7 +36,7 @@ STATUSES = {"use": IN_USE, "unpublished": NOT_PUBLISHED, "withdrawn": WITHDRAWN}
 SEVERITIES = {"medium": 1, "high": 2}
 Key = Callable[[BankItem], Any]
 COLUMNS: Mapping[str, tuple[str, str, Key]] = {
-    "item": ("item", "t", lambda item: item.item_id),
+    "item": ("item", "t", lambda item: natural_order(item.item_id)),
     "status": ("status", "t", lambda item: item.status),
     "flags": ("flags", "t", lambda item: _gravity(item)),
     "max_score": ("max score", "n", lambda item: item.max_score),

@@ -86,7 +86,7 @@ def _what_to_do(
         return
     if state.state is State.GREEN:
         yield "What is published stays in force until someone decides otherwise."
-    if waiting or state.state is not State.GREEN:
+    if waiting or state.state not in (State.GREEN, State.ORIGIN):
         yield "Next: ", next_step(state, waiting)
 
 
