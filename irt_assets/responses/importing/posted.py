@@ -263,6 +263,8 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
         texts = {name: as_cell(value) for name, value in row.items()}
     except NotKept as error:
         return "bad_json", str(error)
+    if isinstance(row.get("score"), bool):
+        return "bad_score", str(texts["score"])
     cells = {name: None if text is None else text.strip() for name, text in texts.items()}
     missing = [name for name in FILLED if not cells.get(name)] + ["correct"] * (not {"correct", "score"} & row.keys())
     return ("missing_field", missing[0]) if missing else cells
