@@ -41,7 +41,7 @@ NAMES = (*IDS, "session_id", "form_id", "topic_id", "scale_id", "testlet_id", "t
 TIMES = ("completed_at", "started_at")
 TEXTS = ("session_id", "form_id", "response", "topic_id")
 WORDS = ("true", "false", "t", "f")
-"""Right and wrong, which are no points of an item that has more than one."""
+"""Words for right and wrong, which do not say how many points an item with more than one has given."""
 MODES = pa.array(["live", "sandbox"])
 
 

@@ -215,8 +215,8 @@ def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
 
 
 def _elements(text: str) -> list[Any] | None:
-    """The elements of a JSON array, with a BadRow for each that would not be kept as it is written; None if the text is
-    no array."""
+    """The elements of a JSON array, with a BadRow for each that would not be kept as it is written; None if it is
+    not an array."""
     decoder, place, found = json.JSONDecoder(), len(text) - len(text.lstrip(BLANK)), list[Any]()
     try:
         if not isinstance(decoder.raw_decode(text, place)[0], list):

@@ -1,6 +1,6 @@
 """Times of PostgreSQL for which Python has no datetime: `infinity`, and years before 1 or after 9999.
 
-They are read as the first or the last datetime, which is no time of an answer, so that they are faults of their rows;
+They are read as the first or the last datetime, at which nobody has answered, so that they are faults of their rows;
 psycopg refuses the whole batch.
 """
 
