@@ -4,6 +4,7 @@ A sensor does it and no job: a run a minute would be 1,440 a day. It is evaluate
 replace it, by `irt job pull`. What does not belong here: what a pull does (see `responses.pulling`).
 """
 
+import logging
 import time
 from datetime import UTC, datetime
 
@@ -17,6 +18,7 @@ from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 
+LOG = logging.getLogger(__name__)
 SECONDS_A_TICK = 40
 """Dagster allows 60; what is left is for the next tick."""
 NIGHT = 2
@@ -56,11 +58,15 @@ def _pulled(database: Database, source: PullSource, seconds: float) -> str:
             found = [*Comparison(database, source, left).run(now)]
     except UnderWay as held:
         return str(held)
-    except (PermanentFailure, TransientFailure) as failure:
-        alert = Alert(key, "error", str(failure), f"irt pull {source.name} says whether it works again.")
+    except Exception as failure:
+        known = isinstance(failure, PermanentFailure | TransientFailure)
+        why = str(failure) if known else f"{source.name}: the pull failed with {type(failure).__name__}"
+        if not known:
+            LOG.exception(why)
+        alert = Alert(key, "error", why, f"irt pull {source.name} says whether it works again.")
         with database.connect() as connection:
             open_alert(connection, alert)
-        return str(failure)
+        return why
     with database.connect() as connection:
         resolve_alert(connection, key)
         for day in found:

@@ -262,6 +262,8 @@ async def _body(receive: Receive, largest: int) -> bytes:
     more = True
     while more:
         message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Problem(400, "cut_off", "The request ended before its body did, and nothing of it was kept.")
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > largest:

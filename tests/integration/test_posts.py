@@ -288,13 +288,15 @@ def test_scores_are_taken_up_to_the_banks_maximum(replicas: list[str], database:
         {"correct": False, "score": 4},
         {"score": 5},
         {"score": 0.5},
+        {"score": True},
+        {"score": 2.0000000001},
     ]
-    sent = [attempt(k, item_id="s", **cell) for k, cell in enumerate(cells)] + [attempt(6, item_id="free", score=2)]
+    sent = [attempt(k, item_id="s", **cell) for k, cell in enumerate(cells)] + [attempt(8, item_id="free", score=2)]
     for one, cell in zip(sent, [*cells, {}], strict=True):
         if "correct" not in cell:
             del one["correct"]
     given = post(replicas[0], sent).json()["attempts"]
-    reasons = ["score_contradicts", "score_above_max", "bad_score", "max_score_unknown"]
+    reasons = ["score_contradicts", "score_above_max", *["bad_score"] * 3, "max_score_unknown"]
     assert [one.get("reason") for one in given] == [None, None, None, *reasons]
     assert all("what_to_do" in one for one in given[3:])
     found = rows(database, "SELECT correct, score FROM response_log ORDER BY attempt_id")

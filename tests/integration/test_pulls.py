@@ -23,7 +23,7 @@ from jobs import pulls
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.pulled import NAME, POINTS, TABLE, Company, pull, source
+from tests.helpers.pulled import MAPPING, NAME, POINTS, TABLE, Company, pull, source
 from tests.helpers.rooms import rows
 from tests.helpers.typed import IrtOf
 from tests.testbed.patience import patient
@@ -408,3 +408,95 @@ def test_own_tables_as_the_log_refuse_a_pull(company: Company, lms: Settings, da
     assert done.code == 0, done.err
     with pytest.raises(PermanentFailure, match=r"irt connect log"):
         pull(database, lms)
+
+
+FAR = ("'infinity'", "'-infinity'", "'10000-01-01T00:00:00Z'", "'0044-03-15 BC'")
+
+
+@pytest.mark.parametrize("time", ["timestamptz", "timestamp", "numeric"])
+def test_a_row_with_a_time_beyond_all_calendars_is_refused_and_stops_no_pull(
+    company: Company, settings: Settings, database: Database, time: str
+) -> None:
+    """In the first pull and in a later one, as the time of the answer and as the cursor."""
+    answered, written, far = at(minutes=30), "now() AT TIME ZONE 'UTC'", FAR
+    mapping: dict[str, Any] = MAPPING
+    cursor: dict[str, Any] = {"column": "written", "key": "id"}
+    if time == "timestamptz":
+        written = "now()"
+    if time == "numeric":
+        answered, written = f"{(NOW - timedelta(minutes=30)).timestamp():.0f}", "extract(epoch FROM now())"
+        far = ("'Infinity'", "'-Infinity'", "'NaN'", "1e300")
+        mapping, cursor = mapping | {"time": {"unit": "s"}}, cursor | {"unit": "s"}
+    company.run(
+        "DROP TABLE company.answers",
+        TABLE.format(time=time, score="smallint").replace("answers", "company.answers"),
+    )
+
+    def add(first: int) -> None:
+        company.run(
+            row(first, answered=answered, written=written),
+            row(first + 1, answered=answered, written=far[0]),
+            *(row(first + 2 + k, answered=value, written=written) for k, value in enumerate(far)),
+        )
+
+    add(10)
+    lms = company.write_file(settings, table="company.answers", mapping=mapping, cursor=cursor, zone="UTC")
+    for first in (20, 30):
+        report = pull(database, lms)
+        assert (report.accepted, dict(report.rejected)) == (2, {"bad_time": 4})
+        add(first)
+    pull(database, lms)
+    assert [name for name, *_ in rows(database, LOG)] == ["10", "11", "20", "21", "30", "31"]
+    assert rows(database, "SELECT stopped FROM pull_source") == [(None,)]
+
+
+def test_answers_of_days_outside_the_log_are_read_at_once_and_refused(
+    company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day each, from 1970 to 2150, would be 66,000 statements."""
+    written = at(days=1)
+    company.run(row(4, answered="'1970-01-01Z'", written=written), row(5, answered="'2150-01-01Z'", written=written))
+    parts: list[Any] = []
+    usual = source_rows.SqlRows.read
+    monkeypatch.setattr(source_rows.SqlRows, "read", lambda self, part: parts.append(part) or usual(self, part))
+    report = pull(database, lms)
+    assert (report.accepted, dict(report.rejected)) == (3, {"time_before_first_month": 1, "time_in_future": 1})
+    starts = [part.start for part in parts if part.start is not None]
+    assert min(starts) >= datetime.fromisoformat(f"{lms.irt_first_month}-01").replace(tzinfo=UTC)
+    assert max(starts) <= NOW + timedelta(days=2)
+
+
+def test_a_source_whose_driver_is_absent_is_named_and_the_others_are_pulled(
+    company: Company, lms: Settings, database: Database
+) -> None:
+    text = company.file.read_text("utf-8")
+    others = "".join(
+        f"{name}: {{address: '{address}', table: t, cursor: {{column: a, key: b}}}}\n"
+        for name, address in (("oracle", "oracle+absent://host/db"), ("strange", "strange://host/db"))
+    )
+    company.file.write_text(others + text, "utf-8")
+    instance = dg.DagsterInstance.ephemeral()
+    with dg.build_sensor_context(instance, resources={"database": Database(lms)}) as context:
+        said = pulls.pull(context).skip_reason.skip_message
+    assert "oracle: no driver for oracle+absent is installed" in said
+    assert "strange: no driver for strange is installed" in said
+    assert f"{NAME}: 3 rows, 3 new" in said
+
+
+def test_a_fault_that_nobody_foresaw_ends_the_pull_of_its_source_alone(
+    company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company.file.write_text(company.file.read_text("utf-8").replace(NAME, "broken") + company.file.read_text("utf-8"))
+    usual = Pull.run
+
+    def run(self: Pull, **how: Any) -> Any:
+        if self.source.name == "broken":
+            raise ZeroDivisionError
+        return usual(self, **how)
+
+    monkeypatch.setattr(Pull, "run", run)
+    with dg.build_sensor_context(dg.DagsterInstance.ephemeral(), resources={"database": Database(lms)}) as context:
+        said = pulls.pull(context).skip_reason.skip_message
+    assert "broken: the pull failed with ZeroDivisionError" in said
+    assert f"{NAME}: 3 rows, 3 new" in said
+    assert rows(database, "SELECT key FROM alert") == [("pull broken",)]

@@ -70,6 +70,19 @@ def lake(tmp_path: Path) -> Any:
     catalog.close()
 
 
+def test_times_beyond_all_calendars_in_parquet_are_faults_of_their_rows(
+    company: Company, settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    lms = company.write_file(settings, address=f"parquet:{tmp_path / 'lake'}", table=None)
+    (tmp_path / "lake").mkdir()
+    far = pa.array([2**62, -(2**61)], pa.int64()).cast(pa.timestamp("us", "UTC"))
+    sound = table(1, 2, 3, 4)
+    answered = pa.concat_arrays([sound["answered"].combine_chunks()[:2], far])
+    pq.write_table(sound.set_column(3, "answered", answered), tmp_path / "lake/a.parquet")
+    report = pull(database, lms)
+    assert (report.accepted, dict(report.rejected)) == (2, {"bad_time": 2})
+
+
 def test_of_an_iceberg_table_new_files_are_read(
     company: Company, settings: Settings, database: Database, tmp_path: Path, lake: Catalog
 ) -> None:

@@ -276,3 +276,26 @@ def test_where_the_queue_is_full_everybody_is_turned_away_before_anything_is_rea
         assert start["status"] == 503
         assert (b"retry-after", b"1") in start["headers"]
         assert json.loads(body["body"])["type"] == "urn:irt:problem:shed"
+
+
+def test_a_request_that_is_cut_off_is_refused_whole() -> None:
+    """Its first lines are whole, and would be stored."""
+    coming = iter(
+        [{"type": "http.request", "body": b'{"user_id": "u"}\n', "more_body": True}, {"type": "http.disconnect"}]
+    )
+    sent: list[Any] = []
+
+    async def nobody(*_: object) -> None:
+        pytest.fail("it was asked")
+
+    async def receive() -> Any:
+        return next(coming)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    door = app.Door(nobody, Access(TOKEN, None), full=lambda _path: False, shed=lambda: None)  # type: ignore[arg-type]
+    headers = [(b"authorization", f"Bearer {TOKEN}".encode())]
+    asyncio.run(door({"type": "http", "method": "POST", "path": POSTS_PATH, "headers": headers}, receive, send))
+    assert sent[0]["status"] == 400
+    assert json.loads(sent[1]["body"])["type"] == "urn:irt:problem:cut_off"

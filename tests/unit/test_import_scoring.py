@@ -114,6 +114,8 @@ def test_scores_are_kept_where_the_import_or_the_bank_says_how_many_points_there
         ("s,,-1", "bad_score"),
         ("s,,1.5", "bad_score"),
         ("s,,x", "bad_score"),
+        ("s,,true", "bad_score"),
+        ("s,,2.0000000001", "bad_score"),
         ("i,,1", (1, True)),
         ("i,,2", "max_score_unknown"),
         ("i,true,0", "score_contradicts"),

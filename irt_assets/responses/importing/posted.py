@@ -224,8 +224,8 @@ def _check_number(rows: list[Any]) -> None:
 
 
 def _elements(text: str) -> list[Any] | None:
-    """The elements of a JSON array, with a BadRow for each that would not be kept as it is written; None if the text is
-    no array."""
+    """The elements of a JSON array, with a BadRow for each that would not be kept as it is written; None if it is
+    not an array."""
     decoder, place, found = json.JSONDecoder(), len(text) - len(text.lstrip(BLANK)), list[Any]()
     try:
         if not isinstance(decoder.raw_decode(text, place)[0], list):
@@ -272,6 +272,8 @@ def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
         texts = {name: as_cell(value) for name, value in row.items()}
     except NotKept as error:
         return "bad_json", str(error)
+    if isinstance(row.get("score"), bool):
+        return "bad_score", str(texts["score"])
     cells = {name: None if text is None else text.strip() for name, text in texts.items()}
     missing = [name for name in FILLED if not cells.get(name)] + ["correct"] * (not {"correct", "score"} & row.keys())
     return ("missing_field", missing[0]) if missing else cells

@@ -29,7 +29,7 @@ USUAL = pa.array(["0", "1", "false", "true"])
 WORDS = pa.array(["false", "true", "f", "t"])  # the odd places are right answers
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 DECIMAL_COMMA = r"^([+-]?\d+),(\d{1,2})$"  # with three digits, it may group thousands
-WHOLE = 1e-6  # a score so close to a whole number is one: 0.3333333 of 3
+WHOLE = 1e-6  # a share whose points are so close to a whole number has these: 0.3333333 of 3
 MOST_POINTS = 20  # a column of larger numbers is an age or a sum, and no item
 KEY_COLUMNS = {"item": ("item", "item_id", "question"), "key": ("key", "answer", "correct")}
 

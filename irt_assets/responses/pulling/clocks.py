@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
+from math import inf, isfinite
 from typing import Any
 
-from irt_assets.responses.importing.times import zone_named
+from irt_assets.responses.importing.times import EARLIEST, LATEST, zone_named
 from resources.failures import PermanentFailure
 
 A_SECOND = {"s": 1, "ms": 1000}
@@ -21,6 +22,8 @@ class Clock:
     def micros(self, value: Any) -> int:
         """Microseconds since 1970. A local time that a change of the clocks repeats is taken as the first."""
         if self.unit is not None:
+            if not isfinite(value):
+                return EARLIEST if value == -inf else LATEST
             return int(value) * 1_000_000 // self.unit
         at = value if value.tzinfo else value.replace(tzinfo=self.zone)
         return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

@@ -96,7 +96,7 @@ class IcebergRows(Rows):
     def read(self, part: Part) -> Iterator[Read]:
         """All rows of a day, else those that were appended since the snapshot of `part.behind`, which stays the place
         until all of them are stored."""
-        if part.start is not None:
+        if part.start is not None or part.end is not None:
             batches = iter(self._scan(part, self.given).to_arrow_batch_reader())
         elif part.up_to is None and part.behind is not None and self._is_behind(part.behind.cursor):
             appended = self._table.incremental_append_scan(

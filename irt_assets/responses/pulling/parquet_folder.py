@@ -5,9 +5,13 @@ from types import TracebackType
 from typing import Any
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from irt_assets.responses.importing.clean import DAY
+from irt_assets.responses.importing.times import EARLIEST, LATEST
 from irt_assets.responses.pulling.rows import BATCH, SqlRows
 from irt_assets.responses.pulling.sources_file import PARQUET
 from resources.failures import TransientFailure
@@ -47,6 +51,18 @@ class ParquetRows(SqlRows):
     def _fetch(self, statement: sa.Select[Any]) -> Iterator[Sequence[Any]]:
         try:
             for batch in self._run(statement).to_arrow_reader(BATCH):
-                yield [*zip(*(column.to_pylist() for column in batch.columns), strict=True)]
+                yield [*zip(*(_within_calendars(column).to_pylist() for column in batch.columns), strict=True)]
         except duckdb.Error as error:
             raise TransientFailure(f"{self.source.name}: the folder cannot be read: {error}") from None
+
+
+def _within_calendars(column: pa.Array) -> pa.Array:
+    """Times for which Python has no datetime as ones at which nobody has answered."""
+    if not pa.types.is_timestamp(column.type):
+        return column
+    if column.type.unit == "ns":  # from 1677 to 2262
+        return column
+    of_us = {"s": 10**6, "ms": 10**3, "us": 1}[column.type.unit]
+    first, last = (EARLIEST - DAY) // of_us, LATEST // of_us
+    counts = pc.max_element_wise(column.cast(pa.int64()), first, skip_nulls=False)
+    return pc.min_element_wise(counts, last, skip_nulls=False).cast(column.type)

@@ -48,6 +48,8 @@ from resources.postgres.own_log import require_response_log
 if TYPE_CHECKING:
     from irt_assets.responses.pulling.open_source import Reader
 
+BEFORE, FROM = "before", "from"
+"""What is outside the days that the log may have, and is refused row by row, is read at once."""
 BATCHES = 2
 """In one transaction: the rows by whose scores a source is judged."""
 Told = Callable[[str], None]
@@ -130,10 +132,15 @@ class Pull:
         at, span = self._now(), reader.span()
         if span.first is None or span.last is None:
             return
-        count = (span.last.date() - span.first.date()).days + 1
-        days = [day_of(span.first + timedelta(days=n)) for n in range(count)]
+        begin_log = datetime.fromisoformat(f"{self.database.settings.irt_first_month}-01").replace(tzinfo=UTC)
+        first, last = max(span.first, begin_log), min(span.last, at)
+        days = [day_of(first + timedelta(days=n)) for n in range((last.date() - first.date()).days + 1)]
         if newest_first:
             days.sort(key=lambda day: day[:7], reverse=True)  # of a month the first day is the first still
+        if span.first < begin_log:
+            days.append(f"{BEFORE} {day_of(begin_log)}")
+        if span.last.date() > at.date():
+            days.append(f"{FROM} {day_of(at + timedelta(days=1))}")
         standing.move(self._clamped(reader, Place(span.cursor), at), at)
         standing.first_pull = {"days": days, "behind": None}
         self._store(standing)
@@ -147,7 +154,7 @@ class Pull:
             if not self.in_time:
                 self._store(standing)
                 return False
-            before, (start, end) = self.report.read, day_bounds(first["days"][0])
+            before, (start, end) = self.report.read, _bounds(first["days"][0])
             behind = Place(*first["behind"]) if first["behind"] else None
             for chunk in _chunks(reader.read(Part(behind=behind, start=start, end=end))):
                 if not self.in_time:
@@ -156,7 +163,8 @@ class Pull:
                 self._take(reader, standing, chunk)
             done, first["behind"] = done + 1, None
             day = first["days"].pop(0)
-            self.months.add(day[:7])
+            if day[0].isdigit():
+                self.months.add(day[:7])
             if not first["days"]:
                 standing.first_pull = None
             if self.report.read > before or not first["days"]:
@@ -285,6 +293,13 @@ def take_rows(
         staging=staging or PullStaging(connection, number),
     )
     return report, lines
+
+
+def _bounds(part: str) -> tuple[datetime | None, datetime | None]:
+    """Start and end of a day, or of all that is before a day or from it on; None: no limit."""
+    which, _, day = part.rpartition(" ")
+    start, end = day_bounds(day)
+    return {"": (start, end), BEFORE: (None, start), FROM: (start, None)}[which]
 
 
 def _count_only_new(connection: psycopg.Connection, name: str) -> None:

@@ -22,8 +22,9 @@ from sqlalchemy.pool import NullPool
 
 from irt_assets.responses.importing.cells import as_text
 from irt_assets.responses.importing.mapping import Binding, TimeRules, bind_attempts
-from irt_assets.responses.importing.times import MISSING, parse_times
+from irt_assets.responses.importing.times import EARLIEST, LATEST, MISSING, parse_times
 from irt_assets.responses.pulling.clocks import Clock, clock_of
+from irt_assets.responses.pulling.postgresql_times import read_all_times
 from irt_assets.responses.pulling.sources_file import PullSource
 from irt_assets.responses.pulling.standing import Place
 from resources.failures import PermanentFailure, TransientFailure
@@ -150,9 +151,17 @@ class SqlRows(Rows):
     def _open(self) -> None:
         url = self.source.url
         options = {"connect_timeout": 10} if url.drivername.partition("+")[0] in IN_UTC else {}
-        self._engine = sa.create_engine(url, poolclass=NullPool, connect_args=options)
+        try:
+            self._engine = sa.create_engine(url, poolclass=NullPool, connect_args=options)
+        except (sa.exc.ArgumentError, ImportError):  # no dialect of that name, or not its driver
+            raise PermanentFailure(
+                f"{self.source.name}: no driver for {url.drivername} is installed: install the Python package of that "
+                "driver, or name another one in the address, such as postgresql:// or mysql://"
+            ) from None
         try:
             self._connection = self._engine.connect()
+            if self._engine.dialect.driver == "psycopg":
+                read_all_times(self._connection.connection.driver_connection)  # type: ignore[arg-type]
             if in_utc := IN_UTC.get(self._engine.dialect.name):
                 self._connection.exec_driver_sql(in_utc)
         except sa.exc.DBAPIError as error:
@@ -406,10 +415,12 @@ def _text(value: Any) -> str | None:
 
 
 def _storable(value: Any) -> Any:
-    if isinstance(value, Decimal) and value == value.to_integral_value():
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         return int(value)
     return value if isinstance(value, int | float | str | None) else str(value)
 
 
 def at_micros(micros: int) -> datetime:
+    """The instant, or the first or the last one that can be a time of an answer."""
+    micros = min(max(micros, EARLIEST), LATEST)
     return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)
