@@ -37,7 +37,7 @@ def intake(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Datab
     for last in context.instance.get_run_records(dg.RunsFilter(tags={SENSOR_NAME_TAG: "intake"}), limit=1):
         if last.dagster_run.status in NOT_FINISHED_STATUSES:
             return dg.SkipReason(f"run {last.dagster_run.run_id[:8]} takes what waits")
-        if last.dagster_run.is_failure and now - last.create_timestamp < PAUSE:
+        if last.dagster_run.is_failure and abs(now - last.create_timestamp) < PAUSE:
             return dg.SkipReason(f"run {last.dagster_run.run_id[:8]} failed: the next one comes after ten minutes")
     key = f"{len(waiting)} files at {now:%Y-%m-%dT%H:%M:%S}"
     return dg.RunRequest(run_key=key, partition_key=day_of(now), asset_selection=[dg.AssetKey(INTAKE)])

@@ -116,7 +116,8 @@ class FolderInbox:
             tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as beside,
             self._folder(name) as (folder, last),
         ):
-            copy = shutil.copy2(path, Path(beside, last))
+            copy = Path(beside, last)
+            shutil.copy2(path, copy)
             if not self._is(version, folder, last):
                 return False
             copy.replace(target)

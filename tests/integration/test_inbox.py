@@ -134,6 +134,13 @@ def test_a_file_is_taken_once_it_has_not_changed_for_a_minute(desk: Desk) -> Non
     assert desk.take(settled=room.SETTLED)["attempts/a.csv"].report.accepted == 5
 
 
+def test_a_file_is_taken_although_the_clock_was_set_back_since_it_was_seen(desk: Desk) -> None:
+    desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    assert desk.take(settled=room.SETTLED) == {}
+    desk.query("UPDATE inbox_file SET seen_at = seen_at + interval '1 day' RETURNING 1")
+    assert whats(desk.take(settled=room.SETTLED)) == {"attempts/a.csv": "taken"}
+
+
 BAD = {
     "garbage.csv": (b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 9, ""),
     "broken.csv.gz": (gzip.compress(os.urandom(5000))[:2000], "cannot be read"),

@@ -79,8 +79,10 @@ WAITING = f"""{FILES}
     SELECT name, path, l.version, l.options, last_line, sha256, taken_at IS NOT NULL AS taken
     FROM listed l JOIN inbox_file i USING (path)
     WHERE taken_at IS NOT NULL OR ((problem IS NULL OR i.options IS DISTINCT FROM l.options)
-                                   AND (%(at_once)s OR seen_at <= now() - %(settled)s)) ORDER BY place
+                                   AND (%(at_once)s OR seen_at <= now() - %(settled)s
+                                        OR seen_at > now() + %(settled)s)) ORDER BY place
 """
+"""A file that was seen in the future has waited since the clock was set back."""
 NOT_MOVED = "inbox done"
 """Key of the alert."""
 

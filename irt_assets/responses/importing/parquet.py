@@ -117,8 +117,10 @@ class ParquetSource(Source):
 
 def _is_text(kind: pa.DataType) -> bool:
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    tests += (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    tests = (
+        *(pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view),
+        *(pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view),
+    )
     return any(test(kind) for test in tests)
 
 
