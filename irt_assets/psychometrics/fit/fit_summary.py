@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from scipy.linalg import LinAlgError
 
-from irt_assets.psychometrics.core.arrays import finite
-from irt_assets.psychometrics.core.models import Calibration, Floats, Ints, Responses
+from irt_assets.psychometrics.core.arrays import Ints, finite
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.testlets import number_testlets
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
 from irt_assets.psychometrics.fit.dependence import local_dependence, parallel_analysis, split_half_difference
@@ -236,5 +236,5 @@ def _some_learners(
     if responses.n_responses <= most:
         return responses, groups, ids
     chosen = np.sort(rng.choice(N, max(1, round(N * most / responses.n_responses)), replace=False))
-    of_chosen = [None if labels is None else [labels[i] for i in chosen.tolist()] for labels in (groups, ids)]
-    return responses.of_persons(chosen), *of_chosen
+    of_groups, of_ids = (None if labels is None else [labels[i] for i in chosen.tolist()] for labels in (groups, ids))
+    return responses.of_persons(chosen), of_groups, of_ids
