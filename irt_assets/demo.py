@@ -32,6 +32,7 @@ from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.invariants.open_violations import last_evaluated
 from irt_assets.ledger.decisions import newest_decisions
+from irt_assets.ledger.steps import last_settled
 from irt_assets.psychometrics.core.design import Component, components
 from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
@@ -54,7 +55,7 @@ from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.failures import PermanentFailure
 from resources.files.object_store import object_store
-from resources.postgres.database import Database, first_column, one_value
+from resources.postgres.database import Database, first_column
 from resources.postgres.schema import upgrade
 from resources.settings import Settings, get_settings, write_env_file
 
@@ -244,7 +245,7 @@ def _made_since_evaluation(database: Database) -> bool:
     """Whether a month was published or held after the invariants were last evaluated."""
     with database.connect() as connection:
         evaluated = last_evaluated(connection)
-        settled = one_value(connection, "SELECT max(settled_at) FROM publication_step")
+        settled = last_settled(connection)
     return bool(evaluated and settled and settled > evaluated)
 
 

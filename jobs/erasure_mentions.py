@@ -11,12 +11,11 @@ from collections.abc import Iterable
 import psycopg
 
 from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.ledger.fits import drop_twins_of
 from resources.dagster_tables import replace_in_texts
 
 MENTIONING = ("invariant_result", "alert", "intake_reject", "inbox_file", "fit_staging")
 """Our tables that may name a learner in text instead of in a column of its own."""
-TWINS = ["fit_statistics", "set", "twins", "learners"]
-"""Where the statistics of a staged fit name learners."""
 KIND = "learners"
 SHORTEST = 4
 ESCAPED = re.compile(r"(?:\\u[0-9a-fA-F]{4})+|\\[\"\\/bfnrt]")
@@ -44,20 +43,9 @@ def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) ->
             "UPDATE inbox_file SET problem = regexp_replace(problem, %(id)s, %(instead)s, 'g') WHERE problem ~ %(id)s",
             {"id": pattern, "instead": instead},
         ).rowcount
-    changed["fit_staging"] = _from_twins(connection, user_id)
+    changed["fit_staging"] = drop_twins_of(connection, user_id)
     changed |= replace_in_texts(connection, _in_events(user_id, instead, pattern))
     return {table: n for table, n in changed.items() if n}
-
-
-def _from_twins(connection: psycopg.Connection, user_id: str) -> int:
-    """Drop the learner's pairs from the statistics of fits (`fit_spec.Twins`)."""
-    return connection.execute(
-        """UPDATE fit_staging SET spec = jsonb_set(spec, %(at)s, coalesce(
-               (SELECT jsonb_agg(pair ORDER BY place) FROM jsonb_array_elements(spec #> %(at)s)
-                WITH ORDINALITY AS pairs (pair, place) WHERE NOT pair->'ids' ? %(user)s), '[]'))
-           WHERE spec #> %(at)s @> jsonb_build_array(jsonb_build_object('ids', jsonb_build_array(%(user)s::text)))""",
-        {"at": TWINS, "user": user_id},
-    ).rowcount
 
 
 def is_distinctive(connection: psycopg.Connection, user_id: str) -> bool:

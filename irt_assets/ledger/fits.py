@@ -400,3 +400,14 @@ def explanation(error: Exception) -> str:
     """An error in a sentence, with its type if it is an unforeseen one."""
     foreseen = isinstance(error, PsychometricsError | PermanentFailure | TransientFailure)
     return str(error) if foreseen else f"{type(error).__name__}: {error}"
+
+
+def drop_twins_of(connection: psycopg.Connection, user_id: str) -> int:
+    """Drop the learner's pairs from the statistics of staged fits (`fit_spec.Twins`). Returns the number of fits."""
+    return connection.execute(
+        """UPDATE fit_staging SET spec = jsonb_set(spec, %(at)s, coalesce(
+               (SELECT jsonb_agg(pair ORDER BY place) FROM jsonb_array_elements(spec #> %(at)s)
+                WITH ORDINALITY AS pairs (pair, place) WHERE NOT pair->'ids' ? %(user)s), '[]'))
+           WHERE spec #> %(at)s @> jsonb_build_array(jsonb_build_object('ids', jsonb_build_array(%(user)s::text)))""",
+        {"at": ["fit_statistics", "set", "twins", "learners"], "user": user_id},
+    ).rowcount

@@ -141,3 +141,8 @@ def write_step(connection: psycopg.Connection, step: Step, run_id: str | None) -
         (step.month, step.scale_id, step.fit_id, step.state, step.n_published, step.n_proposed, step.n_held)
         + (json.dumps(step.held), step.why, step.settled_at, run_id),
     )
+
+
+def last_settled(connection: psycopg.Connection) -> datetime | None:
+    """When a month was last published or held. Returns None if none was yet."""
+    return one_value(connection, "SELECT max(settled_at) FROM publication_step")

@@ -334,7 +334,7 @@ def test_the_attributes_that_dif_is_looked_for_between_are_a_setting_that_no_fit
 @pytest.mark.parametrize(
     ("given_settings", "message"),
     [
-        ({"min_response": 3}, "no such rule: min_response; the rules are late_days, min_responses, min_learner"),
+        ({"min_response": 3}, "no such rule: min_response; did you mean min_responses"),
         ({"min_responses": "many"}, "min_responses must be a whole number"),
         ({"min_responses": 10.5}, "min_responses must be a whole number"),
         ({"min_responses": True}, "min_responses must be a whole number"),

@@ -80,7 +80,7 @@ def test_a_time_without_a_zone_needs_one() -> None:
 
 
 def test_iso_times_without_separators_need_a_zone_too() -> None:
-    with pytest.raises(ZoneNeeded, match="2026-07-01T12:00:00"):
+    with pytest.raises(ZoneNeeded, match="20260701T120000"):
         instants(["20260701T120000", "rubbish"])
     assert instants(["20260701T140000", "rubbish"], "Europe/Berlin") == [NOON, None]
 

@@ -16,6 +16,8 @@ BY_POSITION = {
     "irt_assets/psychometrics/linking/linking.py assumed_errors": "in the order in which `of_errors` takes them",
     "irt_assets/psychometrics/dif/wald.py curve_difference": "two integrals and the slopes of the second",
     "irt_assets/psychometrics/drift/errors.py _again": "a linking, its constants, and the places of its anchors",
+    "irt_assets/psychometrics/fit/dependence.py answers_and_probabilities": "matrices of a block, multiplied at once",
+    "irt_assets/psychometrics/fit/fit_summary.py _some_learners": "the arguments that it was given, of fewer learners",
     "irt_assets/psychometrics/estimation/likelihood.py _counts": "what a kernel adds up, in the kernel's order",
     "irt_assets/psychometrics/estimation/sums.py pieces": "arguments of a kernel, in the kernel's order",
 }
