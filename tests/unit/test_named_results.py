@@ -11,7 +11,6 @@ ROOT = Path(__file__).parents[2]
 BY_POSITION = {
     "irt_assets/cli/__init__.py _Irt.resolve_command": "click's own method",
     "irt_assets/drift/dif_page.py _weight": "a sort key, compared as a whole",
-    "irt_assets/reports/drift_report.py urgency": "a sort key, compared as a whole",
     "irt_assets/psychometrics/core/items.py ItemRow.abc": "(a, b, c), hashed and compared as a whole",
     "irt_assets/psychometrics/linking/linking.py assumed_errors": "in the order in which `of_errors` takes them",
     "irt_assets/psychometrics/dif/wald.py curve_difference": "two integrals and the slopes of the second",
