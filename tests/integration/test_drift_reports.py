@@ -173,7 +173,7 @@ def test_where_no_pdf_can_be_made_the_html_is_written_and_kept_and_the_reason_is
     assert "Without a PDF: " in metadata(result, "drift_report")["report"]
     asked = irt(settings, "--month", MONTHS[1], "--out", tmp_path)
     assert (asked.exit_code, unsaid(asked.output, "no PDF: ", "pip install typst")) == (1, [])
-    assert [path.suffix for path in tmp_path.iterdir()] == [".html"]
+    assert {path.suffix for path in tmp_path.iterdir()} == {".html"}
 
 
 def test_a_report_is_asked_for_once_all_that_it_tells_of_is_made_also_where_a_check_of_drift_failed(
