@@ -263,7 +263,7 @@ def value_with_error(value: float | None, error: float | None, digits: int = 2, 
     return written if error is None or error != error or written == DASH else f"{written} ± {number(error, digits)}"
 
 
-_MINUS = re.compile(r"(?<=[ (±])-(?=\.?\d)")
+_MINUS = re.compile(r"(?<=[ (±])-(?=\.?\d[\d.,]*(?:[\s)%;:·–]|$))")
 
 
 def with_minus(text: str) -> str:

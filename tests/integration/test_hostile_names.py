@@ -125,7 +125,7 @@ def test_a_drift_report_names_every_item_and_runs_none(
         assert [store.get(str(store.key(one.url))) for one in kept] == list(report.files.values())
         drift_month.write(report, tmp_path / "made", 1)
     assert {path.parent for path in tmp_path.rglob("*.*")} == {tmp_path / "made"}
-    assert len(list((tmp_path / "made").iterdir())) == 4
+    assert len(list((tmp_path / "made").iterdir())) == 8
     look_at(made[0].files["html"].decode(), made[0].files["pdf"], NAMES)
 
 

@@ -201,8 +201,8 @@ def test_a_mapping_file_names_the_columns(database: Database, tmp_path: Path) ->
     mapping.write_text("columns: {item_id: Frage, topic_id: Thema}\nconstants: {scale_id: mathe}")
     import_questions(database, file(tmp_path, "Frage,Thema\n1,Brüche\n"), mapping=mapping)
     assert bank(database) == {"1": ("mathe", "Brüche", None, {})}
-    with pytest.raises(PermanentFailure, match="Columns of the file: Frage"):
-        import_questions(database, file(tmp_path, "Frage\n1\n"))
+    with pytest.raises(PermanentFailure, match="Columns of the file: Frage, Text"):
+        import_questions(database, file(tmp_path, "Frage,Text\n1,x\n"))
 
 
 def test_other_columns_of_a_learner_are_attributes(database: Database, tmp_path: Path) -> None:

@@ -381,10 +381,10 @@ def test_a_file_whose_reader_fails_in_any_way_is_set_aside_without_its_content(
     desk.write("attempts/z.csv", HEADER + answers(3, 6))
     real = room.open_source
 
-    def opened(path: Path) -> Any:
+    def opened(path: Path, *options: Any) -> Any:
         if path.read_text().startswith(HEADER + "a0"):
             raise OverflowError("hunter2")
-        return real(path)
+        return real(path, *options)
 
     monkeypatch.setattr(room, "open_source", opened)
     found = desk.take()
@@ -395,7 +395,7 @@ def test_a_file_whose_reader_fails_in_any_way_is_set_aside_without_its_content(
 def test_a_full_disk_is_not_the_fault_of_a_file(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
 
-    def full(_path: Path) -> Any:
+    def full(*_: Any) -> Any:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:

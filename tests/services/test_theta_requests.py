@@ -294,7 +294,7 @@ def test_a_request_that_is_cut_off_is_refused_whole() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    door = app.Door(nobody, Access(TOKEN, None), full=lambda _path: False, shed=lambda: None)  # type: ignore[arg-type]
+    door = app.Door(nobody, Access(TOKEN, None), why_shed=lambda _path: None, shed=lambda: None)  # type: ignore[arg-type]
     headers = [(b"authorization", f"Bearer {TOKEN}".encode())]
     asyncio.run(door({"type": "http", "method": "POST", "path": POSTS_PATH, "headers": headers}, receive, send))
     assert sent[0]["status"] == 400
