@@ -112,26 +112,26 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     parts = kpi_parts(_log_until(connection, end, scales), end, scales, published, dated_times(connection, end, scales))
     connection.execute("DELETE FROM weekly_kpi WHERE week_start = %s", (start.date(),))
     written = Summary()
-    frames = (_most_complete_last(frame, _clock(connection)).assign(**monday) for frame in written.counted(parts))
+    now_there = one_value(connection, "SELECT clock_timestamp()")
+    frames = (frame.assign(**monday) for frame in _most_complete_last(written.counted(parts), now_there))
     warehouse.append_parts(connection, tables.weekly_kpi, frames)
     return written
 
 
-def _clock(connection: psycopg.Connection) -> datetime:
-    return one_value(connection, "SELECT clock_timestamp()")
-
-
-def _most_complete_last(frame: pd.DataFrame, computed_at: datetime) -> pd.DataFrame:
-    """The rows ordered by whether I_t is known, then by the number of known KPIs. Each is dated a microsecond after the
-    row before, the last one `computed_at`.
+def _most_complete_last(parts: Iterator[pd.DataFrame], since: datetime) -> Iterator[pd.DataFrame]:
+    """Each part's rows ordered by whether I_t is known, then by the number of known KPIs. Each row is dated a
+    microsecond after the row before, the first one `since`.
 
     The documents' query shows I_t, P and S of the ten rows with the newest `updated_at`. If all rows of a week had the
     same date, it would show any ten learners, most of them without I_t.
     """
-    n_known = [sum(record[name] is not None for name in RANGES) for record in frame["kpis"]]
-    improvement_known = [record["I_t"] is not None for record in frame["kpis"]]
-    ordered = frame.iloc[np.lexsort((n_known, improvement_known))]
-    return ordered.assign(updated_at=computed_at - pd.to_timedelta(np.arange(len(frame))[::-1], unit="us"))
+    n = 0
+    for frame in parts:
+        n_known = [sum(record[name] is not None for name in RANGES) for record in frame["kpis"]]
+        improvement_known = [record["I_t"] is not None for record in frame["kpis"]]
+        dates = since + pd.to_timedelta(np.arange(n, n + len(frame)), unit="us")
+        yield frame.iloc[np.lexsort((n_known, improvement_known))].assign(updated_at=dates)
+        n += len(frame)
 
 
 def quiet(

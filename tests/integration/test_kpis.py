@@ -213,7 +213,11 @@ def test_a_week_computed_again_has_the_same_rows_and_no_others(own: Settings) ->
 def week_of_log(connection: psycopg.Connection, now: datetime) -> dict[str, Any]:
     """The records of the week, as stored."""
     write_week(connection, WEEK, now)
-    return dict(connection.execute("SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s", (WEEK,)).fetchall())
+    return dict(
+        connection.execute(
+            'SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s ORDER BY user_id COLLATE "C"', (WEEK,)
+        ).fetchall()
+    )
 
 
 def test_the_running_week_is_of_now_and_knows_nothing_later(own: Settings) -> None:
