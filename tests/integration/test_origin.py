@@ -384,7 +384,7 @@ def test_a_window_without_answers_cannot_be_an_origin(answered: Database, store:
             {"min_responses": 2000, "min_provisional_responses": 100},
             r"no item .* provisional.* at most \d+ responses each, and 2000 are needed \(min_responses\)",
         ),
-        ({"min_anchors": 13}, r"leaves 12 anchors, .* than 13 \(min_anchors\): name a window .* all: all_correct"),
+        ({"min_anchors": 13}, r"leaves 12 anchors, .* than 13 \(min_anchors\): .*--origin.* all: all_correct"),
     ],
 )
 def test_a_window_that_no_month_could_be_linked_to_is_refused_with_the_numbers(
