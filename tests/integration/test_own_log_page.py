@@ -70,7 +70,7 @@ def test_the_page_is_walked_from_a_log_to_its_drift(home: Settings, irt: IrtOf) 
             planted = {fault["kind"]: fault["item_ids"][0] for fault in faults}
             proposed = rows_of_the_report(block)
             assert {planted[kind] for kind in ("drift", "wrong_key", "all_correct")} <= proposed.keys()
-            (report,) = Path("reports").glob("*.pdf")
+            (report,) = Path("reports").glob("drift_window_*.pdf")
             first_page = text_of(report)
             for kind in ("drift", "wrong_key", "all_correct"):
                 item = planted[kind]
