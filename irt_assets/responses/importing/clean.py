@@ -19,6 +19,7 @@ from irt_assets.responses.importing.mapping import Binding
 from irt_assets.responses.importing.scoring import (
     NUMBER,
     WHOLE,
+    WORDS,
     AsGiven,
     AsRecorded,
     ByKey,
@@ -43,8 +44,6 @@ NAMES = (*IDS, "session_id", "form_id", "topic_id", "scale_id", "testlet_id", "t
 TIMES = ("completed_at", "started_at")
 ANSWERS = ("correct", "score", "response")
 TEXTS = ("session_id", "form_id", "response", "topic_id")
-WORDS = ("true", "false", "t", "f")
-"""Words for right and wrong, which do not say how many points an item with more than one has given."""
 MODES = pa.array(["live", "sandbox"])
 
 
@@ -285,7 +284,7 @@ class Cleaner:
         scores = np.rint(np.where(given, numbers, -1))
         near = WHOLE if self._mapping.denominator > 1 else 0.0
         verdicts.refuse(given & ~((numbers >= 0) & (np.abs(numbers - scores) <= near)), "bad_score", cells)
-        verdicts.refuse(np.asarray(_is_in(pc.utf8_lower(cells), WORDS)) & (most > 1), "bad_score", cells)
+        verdicts.refuse(np.asarray(pc.is_in(pc.utf8_lower(cells), WORDS)) & (most > 1), "bad_score", cells)
         verdicts.refuse((scores > most) & (most == 1), "max_score_unknown", cells)
         verdicts.refuse(scores > most, "score_above_max", cells)
         full = pa.array(scores == most, mask=~given)

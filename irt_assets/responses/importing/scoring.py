@@ -26,7 +26,8 @@ from irt_assets.responses.importing.sources import names_of
 from resources.failures import PermanentFailure
 
 USUAL = pa.array(["0", "1", "false", "true"])
-WORDS = pa.array(["false", "true", "f", "t"])  # the odd places are right answers
+WORDS = pa.array(["false", "true", "f", "t"])
+"""Words for wrong and right; right ones at the odd places. They name no number of points of an item with several."""
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 DECIMAL_COMMA = r"^([+-]?\d+),(\d{1,2})$"  # with three digits, it may group thousands
 WHOLE = 1e-6  # a share whose points are so close to a whole number has these: 0.3333333 of 3
