@@ -84,13 +84,15 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
         lambda: admission.present
     )
 
-    def why_shed(path: str) -> Problem | None:
+    too_much, too_late = _too_much().response(), _too_late().response()
+
+    def refusal(path: str) -> Response | None:
         through = to_post if path == POSTS_PATH else admission
         if through.full:
-            return _too_much()
-        return _too_late() if through is admission and clock.late_s > LATE_S else None
+            return too_much
+        return too_late if through is admission and clock.late_s > LATE_S else None
 
-    app.add_middleware(Door, access=access, why_shed=why_shed, shed=shed.inc)
+    app.add_middleware(Door, access=access, refusal=refusal, shed=shed.inc)
 
     async def work(user_id: str, task: Callable[[psycopg.Connection], Any]) -> Any:
         """Run `task` on a connection, in a thread; rolled back if it raises."""
@@ -223,24 +225,24 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
 class Door:
     """Keeps requests without a good token, or with too large a body, from learners' data.
 
-    While `why_shed` gives a reason for the path, it refuses every request before reading any of it: under ten times the
-    load nine requests in ten end here.
+    While `refusal` gives a response for the path, every request gets it before any of the request is read: under ten
+    times the load nine requests in ten end here.
     """
 
     def __init__(
-        self, app: ASGIApp, access: Access, why_shed: Callable[[str], Problem | None], shed: Callable[[], None]
+        self, app: ASGIApp, access: Access, refusal: Callable[[str], Response | None], shed: Callable[[], None]
     ) -> None:
         self._app, self._access = app, access
-        self._why_shed, self._shed = why_shed, shed
+        self._refusal, self._shed = refusal, shed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         guarded = scope["type"] == "http" and scope["path"].startswith(("/api/", "/invariants/"))
         if not guarded:
             await self._app(scope, receive, send)
             return
-        if (reason := self._why_shed(scope["path"])) is not None:
+        if (response := self._refusal(scope["path"])) is not None:
             self._shed()
-            await reason.response()(scope, receive, send)
+            await response(scope, receive, send)
             return
         try:
             sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]

@@ -265,7 +265,7 @@ def test_where_the_queue_is_full_everybody_is_turned_away_before_anything_is_rea
     door = app.Door(
         nobody,  # type: ignore[arg-type]
         Access(TOKEN, None),
-        why_shed=lambda _path: app._too_much(),
+        refusal=lambda _path: app._too_much().response(),
         shed=lambda: counted.append(None),
     )
     for path in (PATH, HISTORY, "/invariants/latest"):
@@ -294,7 +294,7 @@ def test_a_request_that_is_cut_off_is_refused_whole() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    door = app.Door(nobody, Access(TOKEN, None), why_shed=lambda _path: None, shed=lambda: None)  # type: ignore[arg-type]
+    door = app.Door(nobody, Access(TOKEN, None), refusal=lambda _path: None, shed=lambda: None)  # type: ignore[arg-type]
     headers = [(b"authorization", f"Bearer {TOKEN}".encode())]
     asyncio.run(door({"type": "http", "method": "POST", "path": POSTS_PATH, "headers": headers}, receive, send))
     assert sent[0]["status"] == 400
