@@ -64,9 +64,9 @@ def make_trial_token(settings: Settings, sub: str, roles: Collection[Role], scop
         "exp": now + LIFETIME_S,
         "scope": scope,
     }
-    _put(claims, settings.jwt_roles_claim, sorted(roles))
+    claims[settings.jwt_roles_claim] = sorted(roles)
     if settings.jwt_org_claim != "none":
-        _put(claims, settings.jwt_org_claim, org_id)
+        claims[settings.jwt_org_claim] = org_id
     wanted = {
         "JWT_PUBLIC_KEY_PATH": str(public),
         "JWT_ISSUER": issuer,
@@ -74,13 +74,6 @@ def make_trial_token(settings: Settings, sub: str, roles: Collection[Role], scop
         "IRT_ORG_ID": org_id,
     }
     return TrialToken(jwt.encode(claims, key, algorithm="EdDSA", headers={"typ": "JWT"}), wanted)
-
-
-def _put(claims: dict[str, Any], name: str, value: object) -> None:
-    *outer, last = name.split(".") if "://" not in name else [name]
-    for part in outer:
-        claims = claims.setdefault(part, {})
-    claims[last] = value
 
 
 def _key(private: Path, public: Path) -> ed25519.Ed25519PrivateKey:
