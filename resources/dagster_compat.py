@@ -75,6 +75,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from dagster_shared.error import SerializableErrorInfo
 from psycopg2 import Error as DriverError  # SQLAlchemy does not wrap it where a connection is set up
 from sqlalchemy.exc import DBAPIError
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
@@ -338,7 +339,7 @@ def webserver_app(
     """
     check_version()
     # Loaded here: they take seconds, and only the webserver needs them.
-    from dagster_webserver.app import create_app_from_workspace_process_context
+    from dagster_webserver.webserver import DagsterWebserver
 
     class Request(WorkspaceRequestContext):
         def get_viewer_tags(self) -> dict[str, str]:
@@ -355,14 +356,19 @@ def webserver_app(
                 read_only=self._read_only,
             )
 
+    class Webserver(DagsterWebserver):
+        async def download_debug_file_endpoint(self, request: Any) -> Any:
+            run_id = request.path_params["run_id"]
+            if "\0" in run_id or not instance.has_run(run_id):
+                raise HTTPException(404, "There is no such run.")
+            return await super().download_debug_file_endpoint(request)
+
     with DagsterInstance.get() as instance:
         keep_connections(instance)
         with Process(
             instance, version=DAGSTER, read_only=read_only, workspace_load_target=WorkspaceFileTarget([str(workspace)])
         ) as context:
-            yield create_app_from_workspace_process_context(
-                context, path_prefix, LIVE_DATA_POLL_MS, lifespan=_end_quietly
-            )
+            yield Webserver(context, path_prefix, LIVE_DATA_POLL_MS).create_asgi_app(lifespan=_end_quietly)
 
 
 def queue_run(

@@ -74,9 +74,9 @@ class Identified:
                 identity = await self._identity(scope, self.verifier)
                 identity.require_role("operator" if path.startswith(DEBUG_FILES) else self.role)
                 scope = _scope_of_caller(scope, identity)
-                if scope["type"] == "websocket":
-                    await self._converse(identity, scope, receive, send)
-                    return
+            if scope["type"] == "websocket":
+                await self._converse(identity, scope, receive, send)
+                return
             if scope.get("method") == HTTPMethod.POST:
                 body = await _body(scope, receive)
                 request = read_body(body)
@@ -96,13 +96,15 @@ class Identified:
         token = sent_token(headers.getlist("authorization"), headers.getlist("cookie"), self.cookie_name)
         return await run_in_threadpool(verifier.verify, token)
 
-    async def _converse(self, identity: Identity, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _converse(self, identity: Identity | None, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket, for subscriptions only, and only while its token is valid."""
         closed = False
 
         async def is_over() -> bool:
             """Whether the token has expired; the first time it has, the WebSocket is closed."""
             nonlocal closed
+            if identity is None:
+                return False
             try:
                 identity.require_current()
             except TokenRefused as refused:
@@ -125,7 +127,7 @@ class Identified:
                 try:
                     return _require_subscription(message)
                 except Unreadable as error:
-                    LOG.warning("refused on a WebSocket of %s: %s", identity.sub, error)
+                    LOG.warning("refused on a WebSocket of %s: %s", identity.sub if identity else "somebody", error)
                     await send(_error(message, str(error)))
 
         await self.app(scope, receive_allowed, send_while_current)
@@ -145,10 +147,14 @@ def _require_allowed(request: Request, identity: Identity) -> None:
 
 
 def _require_subscription(message: Message) -> Message:
-    """The message, if it starts nothing but subscriptions. Raises Unreadable."""
+    """The message, if Dagster can read it and it starts nothing but subscriptions. Raises Unreadable."""
     sent = _object(message)
+    operation = sent.get("id", "")
+    if not isinstance(operation, str) or not operation.isprintable():
+        raise Unreadable("The message's `id` must be a string of printable characters.")
     payload = sent.get("payload")
-    if isinstance(payload, dict) and "query" in payload and not read_request(payload).subscribes:
+    starts = sent.get("type") == "start" or (isinstance(payload, dict) and "query" in payload)
+    if starts and not read_request(payload).subscribes:
         raise Unreadable("A WebSocket may only carry subscriptions: send everything else by POST.")
     return message
 

@@ -37,6 +37,7 @@ from services.dashboard.downloads import download
 from services.dashboard.figures import PLOTLY_JS, shown
 from services.dashboard.layout import document
 from services.dashboard.login import OPEN_PATHS, Login, identity_of
+from services.dashboard.messages import Checked
 from services.dashboard.page import Asked, NotAllowed, NotFound, Page, View
 from services.dashboard.reader import FRESH, BeingRead, Reader
 from services.dashboard.report_files import report
@@ -180,7 +181,7 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
         *(Route(f"/{path.name}", _file(path, NOT_KEPT)) for path in sorted(STATIC.iterdir())),
         Route("/download", send_download),
         Route("/report", send_report),
-        Mount("/", Pages(app, reader)),
+        Mount("/", Pages(Checked(app), reader)),
     ]
     inner = GZipMiddleware(Router(routes), minimum_size=4096)
     guarded = Guard(Login(inner, verifier, settings.jwt_cookie_name), settings.ui_names, probes=OPEN_PATHS)

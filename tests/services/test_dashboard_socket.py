@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from html import unescape
 from typing import Any
 
 import dagster as dg
 import pytest
 import requests
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from irt_assets.common.dashboard_pages import address
@@ -29,6 +31,29 @@ from tests.services.test_dashboard_decisions import At
 __all__ = ["bank"]  # a fixture
 PAGE = address("proposal", proposal=str(MOVED))
 WAIT_S = 60.0
+ADDRESS = {".clientdata_url_search": "?view=nothing"}
+INIT = {"method": "init", "data": ADDRESS}
+UNEXPECTED = {
+    "no JSON": ["reject"],
+    "no object": ["[]"],
+    "binary": [b"\x00\xff"],
+    "binary JSON": [json.dumps(INIT).encode()],
+    "nested": ["[" * 100_000],
+    "without a method": ["{}"],
+    "unknown method": [json.dumps(INIT | {"method": "exit"})],
+    "method is a list": [json.dumps(INIT | {"method": ["init"]})],
+    "data is a list": [json.dumps(INIT | {"data": []})],
+    "without data": [json.dumps({"method": "init"})],
+    "without an address": [json.dumps(INIT | {"data": {}})],
+    "update first": [json.dumps({"method": "update", "data": {}})],
+    "init twice": [json.dumps(INIT)] * 2,
+    "upload": [json.dumps(INIT), json.dumps({"method": "uploadInit", "tag": {}, "args": 7})],
+    "two colons": [json.dumps({"method": "init", "data": ADDRESS | {"a:b:c": 1}})],
+    "date in pieces": [json.dumps({"method": "init", "data": ADDRESS | {"since:shiny.date": []}})],
+    "click is a text": [json.dumps(INIT), json.dumps({"method": "update", "data": {"reject:shiny.action": "x"}})],
+    "half a character": [json.dumps({"method": "init", "data": ADDRESS | {"reason": "\ud800"}})],
+    "digits": [json.dumps(INIT)[:-2] + f', "reason": {"9" * 5000}' + "}}"],
+}
 
 
 @pytest.fixture
@@ -111,3 +136,23 @@ def test_a_decision_that_was_not_confirmed_is_not_made_by_a_connection_that_come
         wait_for(connection, "This will happen")
     assert decisions(bank) == []
     assert "rejected by" not in page(port)
+
+
+def test_message_that_no_page_sends_closes_its_own_connection_without_a_traceback(
+    port: int, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with connect(f"ws://localhost:{port}/websocket/") as page_of_another:
+        send(page_of_another, "init", **ADDRESS)
+        for name, messages in UNEXPECTED.items():
+            caplog.clear()
+            with connect(f"ws://localhost:{port}/websocket/") as connection:
+                with suppress(ConnectionClosed):
+                    for message in messages:
+                        connection.send(message)
+                    while True:
+                        connection.recv(timeout=WAIT_S)
+                assert connection.protocol.close_code == 1007, name
+            said = [record.exc_info for record in caplog.records if record.name == "services.dashboard"]
+            assert said == [None], name
+        assert page_of_another.ping().wait(WAIT_S)
+    assert not {"Traceback", "SessionWarning"} & set(re.findall(r"\w+", "".join(capfd.readouterr())))

@@ -303,10 +303,19 @@ def test_a_websocket_is_for_subscriptions_alone(verifier: Verifier, kind: str, q
     assert (told["type"], told["id"]) == ("error", "2")
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "7", "[" * 100_000])
-def test_what_is_no_message_does_not_reach_dagster(verifier: Verifier, text: str) -> None:
-    reached, _ = converse(page(verifier), bearer("operator"), [text, SUBSCRIBE])
-    assert reached == [SUBSCRIBE]
+@pytest.mark.parametrize("login", [True, False])
+@pytest.mark.parametrize(
+    "sent",
+    [
+        *("", "{", "[]", "7", "[" * 100_000, {"type": "start"}, {"type": "start", "payload": {}}),
+        *(SUBSCRIBE | {"payload": {"query": 7}}, SUBSCRIBE | {"id": ["1"]}, SUBSCRIBE | {"id": "\ud800"}),
+        {"type": "stop", "id": {}},
+    ],
+    ids=lambda sent: str(sent)[:50],
+)
+def test_message_that_dagster_cannot_read_does_not_reach_it(verifier: Verifier, sent: object, login: bool) -> None:
+    app, headers = (page(verifier), bearer("operator")) if login else (page(None), {})
+    assert converse(app, headers, [sent, SUBSCRIBE])[0] == [SUBSCRIBE]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,78 @@
+"""Checks the messages of the pages' WebSockets before Shiny reads them, which ends in tracebacks on any other.
+
+What does not belong here: who sends them (see `login`), what happens on a page (see `views`).
+"""
+
+import logging
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError, model_validator
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOG = logging.getLogger("services.dashboard")
+INVALID_DATA = 1007
+"""Close code of a WebSocket (data that does not fit the type of its message)."""
+ADDRESS = ".clientdata_url_search"
+BUTTON = "shiny.action"
+"""The only type of an input on our pages; it follows the name, after a colon."""
+
+
+class InputMessage(BaseModel):
+    """The inputs of a page: all of them at first, then those that have changed.
+
+    Requests with `tag` and `args` are not accepted: no page uploads files or edits tables.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    method: Literal["init", "update"]
+    data: dict[str, JsonValue]
+
+    @model_validator(mode="after")
+    def _fits_our_pages(self) -> Self:
+        for key, value in self.data.items():
+            _name, colon, kind = key.partition(":")
+            if colon and (kind != BUTTON or type(value) is not int):
+                raise ValueError("an input has a type or a value that no page has")
+        if type(self.data.get(ADDRESS, None if self.method == "init" else "")) is not str:
+            raise ValueError("the address of the page is absent or no text")
+        return self
+
+
+def read_message(message: Message, *, is_first: bool) -> InputMessage:
+    """Raises ValueError with the reason, which repeats nothing of the message."""
+    text = message.get("text")
+    if text is None:
+        raise ValueError("it is binary")
+    try:
+        read = InputMessage.model_validate_json(text)
+    except ValidationError as error:
+        raise ValueError(error.errors(include_input=False, include_url=False)[0]["msg"]) from None
+    if (read.method == "init") != is_first:
+        raise ValueError("a page starts with one init, followed by updates")
+    return read
+
+
+class Checked:
+    """`app`, whose WebSockets get messages of our pages only; the first other message closes its own connection."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_first = True
+
+        async def receive_checked() -> Message:
+            nonlocal is_first
+            message = await receive()
+            if message["type"] != "websocket.receive":
+                return message
+            try:
+                read = read_message(message, is_first=is_first)
+            except ValueError as error:
+                LOG.warning("closed a WebSocket whose message no page sends: %s", error)
+                await send({"type": "websocket.close", "code": INVALID_DATA, "reason": "unexpected message"})
+                return {"type": "websocket.disconnect", "code": INVALID_DATA}
+            is_first = False
+            return {"type": "websocket.receive", "text": read.model_dump_json()}
+
+        await self.app(scope, receive_checked if scope["type"] == "websocket" else receive, send)
