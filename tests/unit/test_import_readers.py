@@ -474,6 +474,21 @@ def test_texts_of_parquet_that_unpack_to_too_much_are_refused(tmp_path: Path) ->
     assert [row["u"][:2] for _, row in rows(tmp_path / "short.parquet")] == ["xx"] * 3
 
 
+def test_texts_of_parquet_that_share_their_beginnings_are_measured_before_a_batch_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As much memory as they unpacked to was taken."""
+    monkeypatch.setattr(parquet, "MAX_TEXT", 10_000_000)
+    texts, path = pa.table({"u": ["x" * 10_000] * 1_010 + [None]}), tmp_path / "log.parquet"
+    written = {"use_dictionary": False, "column_encoding": {"u": "DELTA_BYTE_ARRAY"}}
+    pq.write_table(texts, path, **written)
+    assert path.stat().st_size < 20_000
+    with pytest.raises(PermanentFailure, match="column 'u', row group 1: 1,011 rows unpack to more than 10,000,000"):
+        open_source(path)
+    pq.write_table(texts.slice(20), path, **written)
+    assert len(rows(path)) == 991
+
+
 def test_nested_values_of_parquet_are_not_read(tmp_path: Path) -> None:
     table = pa.table({"u": ["ann", "bob"], "tags": [["a"], ["b", "c"]], "at": [{"x": 1}, None], "n": [1, 2]})
     pq.write_table(table, tmp_path / "log.parquet")

@@ -14,6 +14,7 @@ from resources.failures import PermanentFailure
 
 BROKEN = (pa.ArrowException, OSError, UnicodeError)  # what pyarrow raises for a damaged file, wherever it is damaged
 DICTIONARIES = {"RLE_DICTIONARY", "PLAIN_DICTIONARY"}
+SHARED_BEGINNINGS = "DELTA_BYTE_ARRAY"  # a text is a part of the one before, and its own end
 MAX_BATCH = 65_536  # rows
 SMALL_TEXT = 2**20  # bytes
 MAX_TEXT = 2**28  # bytes of a batch's texts
@@ -85,15 +86,26 @@ class ParquetSource(Source):
                 group, unpacked = file.metadata.row_group(number), 0
                 for chunk in map(group.column, places):
                     rows = min(chunk.num_values, self._batch_size)
-                    if DICTIONARIES.isdisjoint(chunk.encodings) or rows * chunk.total_uncompressed_size < SMALL_TEXT:
+                    if rows * chunk.total_uncompressed_size < SMALL_TEXT:
                         continue
-                    [cells, *_] = file.read_row_group(number, columns=[chunk.path_in_schema], use_threads=False)
-                    unpacked += max((_largest_batch(some, self._batch_size) for some in cells.chunks), default=0)
+                    if SHARED_BEGINNINGS in chunk.encodings:
+                        unpacked += _most_bytes(self._lengths(number, chunk), self._batch_size)
+                    elif not DICTIONARIES.isdisjoint(chunk.encodings):
+                        [cells, *_] = file.read_row_group(number, columns=[chunk.path_in_schema], use_threads=False)
+                        unpacked += max((_largest_batch(some, self._batch_size) for some in cells.chunks), default=0)
                     if unpacked > MAX_TEXT:
                         raise PermanentFailure(
                             f"{self.path}, column {chunk.path_in_schema!r}, row group {number + 1}: {rows:,} rows"
                             f" unpack to more than {MAX_TEXT:,} bytes. Shorten the texts."
                         )
+
+    def _lengths(self, group: int, chunk: pq.ColumnChunkMetaData) -> np.ndarray:
+        """Bytes of each text of a column chunk, shape (rows,). It is read few rows at a time, as each may repeat all
+        bytes of the chunk."""
+        size = max(1, MAX_TEXT // chunk.total_uncompressed_size)
+        with pq.ParquetFile(self.path) as file:
+            read = file.iter_batches(size, row_groups=[group], columns=[chunk.path_in_schema], use_threads=False)
+            return np.concatenate([pc.fill_null(pc.binary_length(cells.column(0)), 0) for cells in read])
 
     def _whole(self, read: pa.RecordBatch, done: int) -> pa.RecordBatch:
         """The rows with all columns of the file and plain values."""
@@ -135,5 +147,10 @@ def _largest_batch(cells: pa.Array, size: int) -> int:
     """Bytes of the texts of the largest `size` rows that are read at once, when each is repeated."""
     if not (pa.types.is_dictionary(cells.type) and len(cells)):
         return 0
-    sizes = pc.cast(pc.binary_length(cells.dictionary), pa.int64()).take(cells.indices)
-    return int(np.add.reduceat(np.asarray(pc.fill_null(sizes, 0)), np.arange(0, len(cells), size)).max())
+    lengths = pc.cast(pc.binary_length(cells.dictionary), pa.int64()).take(cells.indices)
+    return _most_bytes(np.asarray(pc.fill_null(lengths, 0)), size)
+
+
+def _most_bytes(lengths: np.ndarray, size: int) -> int:
+    """The largest sum of `size` lengths that are read at once."""
+    return int(np.add.reduceat(lengths, np.arange(0, len(lengths), size), dtype=np.int64).max())
