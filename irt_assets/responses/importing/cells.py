@@ -29,10 +29,11 @@ def as_text(cells: pa.Array, name: str) -> pa.StringArray:
 
 
 def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
-    """Any column as ids. A float is one only where it is a whole number that its type holds exactly; NaN is none."""
+    """Any column as ids. A float is one only where it is a whole number that its type holds exactly. NaN and
+    infinity are null, so that only their rows are refused."""
     if not pa.types.is_floating(cells.type):
         return as_text(cells, name)
-    cells = pc.if_else(pc.is_nan(cells), None, cells)
+    cells = pc.if_else(pc.is_finite(cells), cells, None)
     inexact = cells.filter(pc.invert(_exact(cells)))
     if inexact.drop_null():
         raise PermanentFailure(
