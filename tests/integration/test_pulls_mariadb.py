@@ -157,6 +157,21 @@ def test_bits_are_scores_and_decimals_points(company: Company, settings: Setting
     ]
 
 
+@pytest.mark.parametrize("time", ["datetime", "timestamp"])
+def test_a_row_with_a_zero_date_is_refused_and_stops_no_pull(
+    time: str, company: Company, settings: Settings, database: Database
+) -> None:
+    table(company, time=f"{time} NOT NULL DEFAULT 0")
+    zero = row(1, time="'0000-00-00 00:00:00'")
+    company.run("SET sql_mode = ''", zero, row(2, time=at(days=2)), row(3, time=at(days=1)))
+    lms = company.write_file(settings, zone="UTC")
+    report = pull(database, lms)
+    assert (report.accepted, dict(report.rejected)) == (2, {"bad_time": 1})
+    company.run(row(4, time=at(minutes=30)))
+    assert pull(database, lms).accepted == 1
+    assert [one[0] for one in rows(database, LOG)] == ["2", "3", "4"]
+
+
 def test_unsigned_ids_beyond_the_signed_are_ids(company: Company, settings: Settings, database: Database) -> None:
     table(company, id_="bigint unsigned")
     largest = 2**64 - 1

@@ -24,6 +24,7 @@ from irt_assets.responses.importing.cells import as_text
 from irt_assets.responses.importing.mapping import Binding, TimeRules, bind_attempts
 from irt_assets.responses.importing.times import EARLIEST, LATEST, MISSING, parse_times
 from irt_assets.responses.pulling.clocks import Clock, clock_of
+from irt_assets.responses.pulling.mariadb_times import read_zero_dates
 from irt_assets.responses.pulling.postgresql_times import read_all_times
 from irt_assets.responses.pulling.sources_file import PullSource
 from irt_assets.responses.pulling.standing import Place
@@ -162,6 +163,8 @@ class SqlRows(Rows):
             self._connection = self._engine.connect()
             if self._engine.dialect.driver == "psycopg":
                 read_all_times(self._connection.connection.driver_connection)  # type: ignore[arg-type]
+            if self._engine.dialect.driver == "pymysql":
+                read_zero_dates(self._connection.connection.driver_connection)
             if in_utc := IN_UTC.get(self._engine.dialect.name):
                 self._connection.exec_driver_sql(in_utc)
         except sa.exc.DBAPIError as error:
