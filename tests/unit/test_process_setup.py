@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,7 @@ import dagster as dg
 import pytest
 
 from irt_assets import definitions
+from irt_assets.common.environment import CONFIGURATION, WORKSPACE
 from jobs.launcher import HealthCheckedRunLauncher
 from tests.testbed.patience import patient
 
@@ -54,6 +57,25 @@ def test_whoever_loads_the_graph_logs_as_we_do_is_not_warned_of_what_is_used_kno
     }
     (line,) = done.stderr.splitlines()
     assert json.loads(line)["message"] == "loaded"
+
+
+def test_dagster_dev_in_a_checkout_ends_in_a_sentence_that_names_irt_serve(tmp_path: Path) -> None:
+    for file in (CONFIGURATION, WORKSPACE):
+        shutil.copy(file, tmp_path)
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("DAGSTER_", "IRT_"))}
+    done = subprocess.run(
+        [sys.executable, "-m", "dagster", "dev"],
+        cwd=tmp_path,
+        env=bare,
+        capture_output=True,
+        text=True,
+        timeout=patient(120),
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "Traceback" not in said
+    assert "IRT_DAGSTER_DATABASE_URL is not set" in said.splitlines()[-1]
+    assert "`irt serve`" in said.splitlines()[-1]
 
 
 def test_the_daemon_and_the_webserver_log_as_we_do_from_their_instance_on(monkeypatch: pytest.MonkeyPatch) -> None:

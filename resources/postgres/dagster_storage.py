@@ -1,0 +1,27 @@
+"""Dagster's storage: the database whose address `irt` puts in the environment of Dagster's processes."""
+
+import os
+from typing import Any, Self
+
+import click
+from dagster_postgres import DagsterPostgresStorage
+
+from resources.dagster_compat import ConfigurableClassData
+
+ADDRESS = "IRT_DAGSTER_DATABASE_URL"
+
+
+class Storage(DagsterPostgresStorage):
+    """Raises ClickException, which Dagster's commands print without a traceback, if there is no address."""
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, _config_value: Any) -> Self:
+        if url := os.environ.get(ADDRESS):
+            return cls(url, inst_data=inst_data)
+        raise click.ClickException(
+            f"{ADDRESS} is not set, so Dagster has no database here. Start Dagster's servers with `irt serve` instead."
+        )
