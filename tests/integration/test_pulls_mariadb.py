@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
+from irt_assets.responses.erased import begin
 from irt_assets.responses.pulling.pull import Pull
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -170,6 +171,69 @@ def test_a_row_with_a_zero_date_is_refused_and_stops_no_pull(
     company.run(row(4, time=at(minutes=30)))
     assert pull(database, lms).accepted == 1
     assert [one[0] for one in rows(database, LOG)] == ["2", "3", "4"]
+
+
+def test_faults_in_text_columns_and_an_erased_learner_are_refused_by_row(
+    company: Company, settings: Settings, database: Database
+) -> None:
+    table(company, time="varchar(40)", score="varchar(10)")
+    time, soon = at(days=1), at(minutes=30)
+    given = [
+        ("u1", time, "'true'"),
+        ("u1", time.replace("'", "' ", 1), "'1'"),
+        ("u1", f"CONCAT(CHAR(9), {time})", "'0'"),
+        ("u1", "'infinity'", "'1'"),
+        ("u1", "'10000-01-01 00:00:00'", "'1'"),
+        ("erased", time, "'1'"),
+        ("u1", time, "'perhaps'"),
+    ]
+    with database.connect() as connection:
+        begin(connection, "erased", "Kim", "asked to")
+    company.run(row(1, time=time))
+    with pytest.raises(PermanentFailure, match=r"answered is VAR_STRING, .* \(CAST it in a SELECT\)"):
+        pull(database, company.write_file(settings, zone="UTC"))
+    times = ", ".join(f"CAST({name} AS datetime(6)) AS {name}" for name in ("answered", "written"))
+    select = f"SELECT id, learner, question, score, {times} FROM answers"
+    lms = company.write_file(settings, zone="UTC", table=None, select=select)
+    assert pull(database, lms).accepted == 1
+    company.run(
+        *(
+            f"INSERT INTO answers VALUES ({number}, '{learner}', 'q1', {answered}, {score}, {soon})"
+            for number, (learner, answered, score) in enumerate(given, 2)
+        )
+    )
+    report = pull(database, lms)
+    assert report.accepted == 3
+    assert dict(report.rejected) == {"bad_time": 2, "erased_learner": 1, "bad_score": 1}
+    assert [(one[0], one[4]) for one in rows(database, LOG)] == [("1", True), ("2", True), ("3", True), ("4", False)]
+
+
+def test_row_whose_key_changes_during_a_pull_comes_under_its_new_key(
+    company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irt_assets.responses.pulling.rows.BATCH", 2)
+    table(company)
+    company.run(row(0, time=at(days=1)))
+    lms = company.write_file(settings, zone="UTC")
+    pull(database, lms)
+    company.run(*(row(n, time=at(minutes=1)) for n in range(1, 8)))
+    changes = iter(["UPDATE answers SET id = 70 WHERE id = 1", "UPDATE answers SET id = 60 WHERE id = 7"])
+    usual = Pull._take
+
+    def take(self: Pull, *rows: Any, **how: Any) -> None:
+        usual(self, *rows, **how)
+        company.run(*[change for change in [next(changes, None)] if change])
+
+    monkeypatch.setattr(Pull, "_take", take)
+    pull(database, lms)
+    pull(database, lms)
+    assert {"60", "70"} < {one[0] for one in rows(database, LOG)}
+
+
+def test_absent_driver_of_mariadb_is_named(company: Company, settings: Settings, database: Database) -> None:
+    address = company.address.replace("pymysql", "absent")
+    with pytest.raises(PermanentFailure, match=r"no driver for mysql\+absent is installed"):
+        pull(database, company.write_file(settings, address=address, zone="UTC"))
 
 
 def test_unsigned_ids_beyond_the_signed_are_ids(company: Company, settings: Settings, database: Database) -> None:
