@@ -70,6 +70,20 @@ def lake(tmp_path: Path) -> Any:
     catalog.close()
 
 
+def test_zoned_times_in_nanoseconds_in_parquet_are_read(
+    company: Company, settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    """As pandas writes them. The last one that fits is infinity to DuckDB."""
+    day_ago = round((datetime.now(UTC) - timedelta(days=1)).timestamp()) * 10**9
+    answered, written = (pa.array(at, pa.timestamp("ns", "UTC")) for at in ([day_ago, 2**63 - 1], [day_ago] * 2))
+    columns = {"id": [1, 2], "learner": ["u", "u"], "question": ["q", "q"], "score": [1, 1]}
+    folder = tmp_path / "nanoseconds"
+    folder.mkdir()
+    pq.write_table(pa.table(columns | {"answered": answered, "written": written}), folder / "part.parquet")
+    report = pull(database, company.write_file(settings, address=f"parquet:{folder}", table=None))
+    assert (report.accepted, set(report.rejected)) == (1, {"bad_time"})
+
+
 def test_times_beyond_all_calendars_in_parquet_are_faults_of_their_rows(
     company: Company, settings: Settings, database: Database, tmp_path: Path
 ) -> None:

@@ -18,6 +18,8 @@ from resources.failures import TransientFailure
 
 AS_POSTGRESQL = postgresql.dialect(paramstyle="qmark")
 """DuckDB reads its SQL."""
+ZONED_NS = "timestamptz_ns"
+"""The times that pandas writes. DuckDB does not compare them with other times."""
 
 
 class ParquetRows(SqlRows):
@@ -33,7 +35,10 @@ class ParquetRows(SqlRows):
 
     def _relation(self, names: Sequence[str]) -> sa.FromClause:
         folder = self.source.address.get_secret_value().removeprefix(PARQUET).replace("'", "''").replace(":", r"\:")
-        files = f"SELECT * FROM read_parquet('{folder}/**/*.parquet', union_by_name = true, hive_partitioning = false)"
+        quoted = ['"' + name.replace('"', '""') + '"' for name in names if self._described[name] == ZONED_NS]
+        cast = ", ".join(f"CAST({name} AS TIMESTAMPTZ) AS {name}" for name in quoted).replace(":", r"\:")
+        read = f"read_parquet('{folder}/**/*.parquet', union_by_name = true, hive_partitioning = false)"
+        files = f"SELECT *{cast and f' REPLACE ({cast})'} FROM {read}"
         return sa.text(files).columns(*(sa.column(name) for name in names or ["*"])).subquery("pulled")
 
     def _run(self, statement: sa.Select[Any]) -> duckdb.DuckDBPyRelation:
