@@ -139,13 +139,13 @@ class _Irt(TyperGroup):
 
 
 SERVERS = ("webserver", "daemon", "code-server", "theta-api", "jwt-verifier", "exporter", "dashboard")
-"""What `irt run` starts."""
+"""Servers that `irt run` starts."""
 _WORD = re.compile(r"No such command '(.*?)'|unexpected extra argument\S* \((.*)\)")
 _MONTH = re.compile(r"[0-9]{4}-[0-9]{2}")
 
 
 def _way_out(error: Any) -> str:
-    """What to type in place of an unknown command, or of an argument that a command does not take."""
+    """Suggest the command that replaces an unknown command, or an argument that a command does not take."""
     found, within = _WORD.search(error.message), error.ctx
     if found is None or within is None:
         return ""

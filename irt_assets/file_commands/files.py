@@ -42,7 +42,7 @@ LAYOUTS = (
 
 @dataclass(frozen=True)
 class Answers:
-    """What a file holds: persons in the order of the file; items in the order of its columns, of a list by name.
+    """Contents of a file: persons in the order of the file; items in the order of its columns, or of a list by name.
 
     `notes`: how cells were read that are neither a score nor an option of the key.
     """
@@ -266,7 +266,7 @@ def _read_matrix(
 
 
 def _way_out(highest: Mapping[str, int], n_no_items: int, n_wrong: int) -> str:
-    """What to do about the wrong cells of a matrix. `highest`: the largest of them in each column with whole numbers;
+    """Remedy for the wrong cells of a matrix. `highest`: the largest wrong cell in each column with whole numbers;
     `n_no_items`: columns without any score; `n_wrong`: columns with wrong cells."""
     if len(highest) + n_no_items < n_wrong or not n_wrong:
         return LAYOUTS

@@ -112,8 +112,8 @@ def link(
 
 
 def _as_calibration(table: ParameterTable, common: list[str], weighted: bool, *, equal_slopes: bool) -> Calibration:
-    """The common items of a table as a fit, with its errors or with assumed ones. `equal_slopes`: they say nothing of
-    single items."""
+    """The common items of a table as a fit, with its errors or with assumed ones. `equal_slopes`: all slopes are equal,
+    so that they do not describe single items."""
     items = table.with_errors(common, known=weighted)
     a, b, a_se, b_se, cov_ab = items.a, items.b, items.a_se, items.b_se, items.cov_ab
     slopes_fixed = equal_slopes or (weighted and not a_se.any())

@@ -247,9 +247,9 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
         learners_have_one_id,
         "item_calibration",
         "No learner has answers under two ids.",
-        "Compare when and where the answers of both ids were given. If they are one learner's, erase the answers of "
-        "one id (`irt learner erase`) and materialise the month again; if an import made all ids twice, import again "
-        "with the right ids.",
+        "Compare when and where the answers of both ids were given, as some of the pairs are two learners. If they are "
+        "one learner's, erase the answers of one id (`irt learner erase`) and materialise the month again; if an "
+        "import made all ids twice, import again with the right ids.",
     ),
     SetGate(
         items_are_assigned_as_the_scale_says,

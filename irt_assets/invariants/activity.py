@@ -1,7 +1,11 @@
 """Invariants of what learners did: their answers' grades, daily features and weekly KPIs."""
 
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, time, timedelta
 
+from irt_assets.common.wording import counted, some_of
 from irt_assets.features.checks import unconserved
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.kpis.meaning import RANGES
@@ -13,6 +17,10 @@ SETTLED_AFTER = timedelta(hours=6)
 """Features of a day are made soon after it; before that its absence says nothing."""
 GRADES_SAMPLED = 1_000_000
 """Answers, roughly, whose grades are compared on a weekday."""
+UNCHOSEN = 200
+"""Wrong answers in succession after which a key that nobody has chosen is named. If one learner in ten is right, the
+probability of so many is .9^200 = 7e-10."""
+MOST_CHOICES = 5
 GRADED = """
     SELECT r.item_id, q.scale_id, q.meta->>'key' AS key, coalesce(q.max_score, 1) AS most,
            NOT EXISTS (SELECT FROM attempt_correction c
@@ -50,36 +58,89 @@ def features_conserve_attempts(look: InvariantContext) -> Found:
 @invariant(
     kind="items",
     protects="An answer is right if it chose the item's key or has the item's maximum score, as the bank has them.",
-    fix="Score the item's answers again by its key (`irt attempts rescore`), or correct the bank (`irt import "
-    "questions`); answers with points are imported again with a higher revision.",
+    fix="Score the item's answers again (`irt attempts rescore --item ITEM --key OPTION`, which also corrects the "
+    "bank's key), or correct the bank (`irt import questions`), which leaves stored answers as they are; answers with "
+    "points are imported again with a higher revision.",
     note="Answers with a stored choice to items with a key are compared, and answers with a score to items without "
     "one: about a million a day, and all of them on Sundays. Answers that `irt attempts rescore` graded last are left "
-    "out, as it may have used the key of a period; so are items whose key nobody chose, as their choices are written "
-    "in another way than the key.",
+    "out, as it may have used the key of a period. A key that nobody has chosen, as choices are written in another way "
+    f"or the key is another item's, is named with what was chosen after {UNCHOSEN} wrong answers in succession, or "
+    f"after {UNCHOSEN} of all items if no key of the scale has been chosen. If one learner in ten is right, the "
+    "probability of so many wrong answers is 7e-10.",
 )
 def grades_follow_keys_and_maximum_scores(look: InvariantContext) -> Found:
     if reads_own_tables(look.connection):
         return  # the answers are graded there
-    sample = GRADED.format(answers=_sample_of_log(look))
+    sampled = look.connection.execute(
+        f"""SELECT scale_id, item_id, bool_or(differs), bool_or(chose_key), count(*)
+            FROM ({GRADED.format(answers=_sample_of_log(look))}) graded GROUP BY 1, 2""".encode()
+    ).fetchall()
+    chosen_on = {scale_id for scale_id, _, _, chosen, _ in sampled if chosen}
     open_ones = """SELECT item_id FROM invariant_result v JOIN question ON v.subject = scale_id || ': ' || item_id
         WHERE v.invariant = %(name)s AND NOT v.passed AND v.resolved_at IS NULL"""
-    items = first_column(
-        look.connection,
-        f"SELECT DISTINCT item_id FROM ({sample}) graded WHERE differs UNION {open_ones}",
-        {"name": grades_follow_keys_and_maximum_scores.name},
-    )
+    items = {
+        item
+        for scale_id, item, differs, chosen, n in sampled
+        if differs or (chosen is False and (n >= UNCHOSEN or scale_id not in chosen_on))
+    }
+    items.update(first_column(look.connection, open_ones, {"name": grades_follow_keys_and_maximum_scores.name}))
     if not items:
         return
     of_items = GRADED.format(answers=LOG) + " AND item_id = ANY(%(items)s)"
     rows = look.connection.execute(
-        f"""SELECT scale_id, item_id, key, most, count(*) FILTER (WHERE differs), count(*)
-            FROM ({of_items}) graded GROUP BY 1, 2, 3, 4
-            HAVING bool_or(differs) AND (key IS NULL OR bool_or(chose_key)) ORDER BY 1, 2""".encode(),
-        {"items": items},
+        f"""SELECT scale_id, item_id, key, most, bool_or(chose_key), count(*) FILTER (WHERE differs), count(*)
+            FROM ({of_items}) graded GROUP BY 1, 2, 3, 4 ORDER BY 1, 2""".encode(),
+        {"items": [*items]},
     ).fetchall()
-    for scale_id, item, key, most, n, of in rows:
-        expected = f"right with the score {most} alone" if key is None else f"right with the choice {key!r} alone"
-        yield Violation(f"{scale_id}: {item}", f"{n:,} of {of:,} answers are graded otherwise", expected)
+    chosen_on |= {scale_id for scale_id, _, _, _, chosen, *_ in rows if chosen}
+    unchosen = {}
+    for scale_id, item, key, most, chosen, n, of in rows:
+        if chosen is False:
+            unchosen[item] = (scale_id, key)
+        elif n:
+            expected = (
+                f"right with the score {most} alone"
+                if key is None
+                else f"right with the choice {key!r} alone ({_rescore(item, key)})"
+            )
+            yield Violation(f"{scale_id}: {item}", f"{n:,} of {of:,} answers are graded otherwise", expected)
+    yield from _unchosen_keys(look, unchosen, chosen_on)
+
+
+def _unchosen_keys(
+    look: InvariantContext, unchosen: Mapping[str, tuple[str, str]], chosen_on: Collection[str]
+) -> Found:
+    """Name the items whose key nobody has chosen in `UNCHOSEN` answers since the last right one.
+
+    `unchosen`: scale and key by item. `chosen_on`: scales with a key that somebody has chosen.
+    """
+    rows = look.connection.execute(
+        b"""SELECT item_id, response, count(*)
+            FROM (SELECT item_id, response, recorded_at > coalesce(
+                    max(recorded_at) FILTER (WHERE correct) OVER (PARTITION BY item_id), '-infinity') AS since
+                  FROM response_log
+                  WHERE item_id = ANY(%s) AND response IS NOT NULL AND correct IS NOT NULL) answered
+            WHERE since GROUP BY 1, 2""",
+        ([*unchosen],),
+    ).fetchall()
+    choices: dict[str, Counter[str]] = defaultdict(Counter)
+    on_scale: Counter[str] = Counter()
+    for item, choice, n in rows:
+        choices[item][choice] = n
+        on_scale[unchosen[item][0]] += n
+    for item, (scale_id, key) in unchosen.items():
+        n = choices[item].total()
+        if n >= UNCHOSEN or (n and scale_id not in chosen_on and on_scale[scale_id] >= UNCHOSEN):
+            named = [f"{choice!r} ({times:,})" for choice, times in choices[item].most_common()]
+            yield Violation(
+                f"{scale_id}: {item}",
+                f"nobody chose the key {key!r} in {counted(n, 'answer')}; chosen: {some_of(named, MOST_CHOICES)}",
+                f"a key that is one of the choices ({_rescore(item, 'OPTION')})",
+            )
+
+
+def _rescore(item: str, key: str) -> str:
+    return f"irt attempts rescore --item {shlex.quote(item)} --key {shlex.quote(key)} --by NAME --reason WHY"
 
 
 def _sample_of_log(look: InvariantContext) -> str:

@@ -44,8 +44,7 @@ DIF_SHOWN, MOST_CURVES = 20, 6
 
 
 def proposals(items: Sequence[Item]) -> Table:
-    """What is proposed of each item, and why, with the drift if any was compared; the items are those of `one_by_one`,
-    from the first on."""
+    """The proposal for each item with its reason, and drift if any was compared; the first items of `one_by_one`."""
     columns: tuple[Column, ...] = (Column("item", share=2), Column("proposed"), Column("why", share=5))
     compared = any(item.drift for item in items)
     if compared:
@@ -235,7 +234,7 @@ def all_items(facts: Facts) -> Iterator[Block]:
 
 
 def _item_row(item: Item, scored: bool, *, compared: bool) -> tuple[Cell, ...]:
-    """`scored`, `compared`: whether some item is."""
+    """Cells of an item. `scored`, `compared`: whether some item of the table is."""
     now, drift, s = item.values, item.drift, item.statistics
     slopes: list[Cell] = [now.a if now else None]
     if scored:

@@ -115,7 +115,7 @@ def sections(
 def _sections_of_origin(
     connection: psycopg.Connection, scale: Scale, month: str, origin: OriginRead, *, dashboard: str | None, zone: str
 ) -> Iterator[Section]:
-    """What is known of the window that a month without a fit of its own is part of."""
+    """Sections on the window of a month that has no fit of its own."""
     fit = linked_origin(connection, scale)
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
     so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."

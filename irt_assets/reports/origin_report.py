@@ -26,14 +26,14 @@ def days(origin: OriginRead) -> str:
 
 
 def released(origin: OriginRead) -> str:
-    """How many items were published with the scale, and how many were not."""
+    """The numbers of items that were published with the scale and left out, in a clause."""
     n, out = len(origin.published), len(origin.left_out)
     rest = f"{in_words(out)} {'was' if out == 1 else 'were'} left out" if out else "none was left out"
     return f"{n} of {counted(n + out, 'item')} were published with the scale, {rest}"
 
 
 def publication(origin: OriginRead) -> Iterator[Block]:
-    """How many items were published, and each that was not, with the reason."""
+    """The number of published items, and a table of the items that were left out, with reasons."""
     yield Paragraph(sentence(released(origin)))
     if origin.left_out:
         yield table(("left out", "why"), list(origin.left_out.items()), caption="Items that were left out")

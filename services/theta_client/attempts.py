@@ -93,7 +93,7 @@ def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def parsed_object(text: bytes) -> dict[str, Any] | None:
-    """The JSON object; None for a text that is none, or that could not be sent again as JSON in UTF-8."""
+    """The JSON object. Returns None if the text is not an object, or could not be sent again as JSON in UTF-8."""
     try:
         parsed = json.loads(text)
         json.dumps(parsed, allow_nan=False, ensure_ascii=False).encode()

@@ -138,7 +138,7 @@ class AttemptSpool:
                 self._changed.wait(SECONDS_BETWEEN_LOOKS)
 
     def _send_oldest(self) -> bool:
-        """Sends the oldest file that no process has and that can be read; False if there is none.
+        """Send the oldest file that no process has and that can be read. Returns whether there was one.
 
         Raises OSError if the only files that are left cannot be read.
         """

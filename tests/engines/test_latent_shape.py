@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.dif.analysis import analyse_dif
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation import latent_shape
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.guessing import guessed_items, one_step_guessing
 from irt_assets.psychometrics.estimation.latent_shape import (
@@ -251,6 +253,12 @@ def test_some_items_that_can_be_guessed_are_found_and_named_among_many() -> None
     assert 1 < len(named) <= 5
     assert set(named) <= guessable
     assert f"; learners guess: score tests find c > 0 (q < 0.01) in {len(named)} items: {', '.join(named)}" in shape.why
+
+
+@pytest.mark.parametrize(("names", "said"), [(("i1",), "in 1 item: i1"), (("i1", "i2"), "in 2 items: i1, i2")])
+def test_one_item_that_can_be_guessed_is_named_in_the_singular(names: tuple[str, ...], said: str) -> None:
+    found = SimpleNamespace(guessed=lambda *_: dict.fromkeys(names, 0.001), gain=lambda model: float(model == "3pl"))
+    assert str(latent_shape._guessing(found, rejected=False).why).endswith(said)
 
 
 def test_one_step_estimates_of_guessing_are_those_of_scores_learner_by_learner() -> None:

@@ -51,6 +51,18 @@ def test_nine_in_ten_pairs_are_named_if_each_learner_has_two_ids_with_thirty_ans
     assert len(right) >= 0.9 * len(named)
 
 
+def test_seven_in_ten_pairs_are_named_if_one_learner_in_a_hundred_has_two_ids_with_thirty_answers() -> None:
+    """Of 90 pairs in six months, at least 65 are named, and at most a third of the named pairs are false."""
+    right = false = 0
+    for seed in range(6):
+        x = month(seed, items=30)
+        named = named_of(np.concatenate([x, x[100:115]]))
+        found = sum(pair[1] - pair[0] == LEARNERS - 100 and pair[1] >= LEARNERS for pair in named)
+        right, false = right + found, false + len(named) - found
+    assert right >= 65
+    assert false <= right / 2
+
+
 def test_few_pairs_are_named_although_one_answer_was_corrected_and_one_was_not_given() -> None:
     x = month(2, items=60)
     again = x[100:115].copy()

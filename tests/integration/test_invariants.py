@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -706,10 +707,51 @@ def test_grades_by_the_key_of_a_period_stay_as_they_are(world: World) -> None:
     assert world.verdict(GRADES).passed
 
 
-def test_grades_are_not_compared_with_a_key_that_nobody_chose(world: World) -> None:
+def test_grades_from_elsewhere_are_not_compared_with_a_key_that_nobody_chose(world: World) -> None:
     graded_otherwise(world)
     world.sql("UPDATE response_log SET response = lower(response) WHERE item_id = 'A01'")
     assert world.verdict(GRADES).passed
+
+
+def test_a_key_that_nobody_chose_is_named_with_the_choices_and_the_command(world: World) -> None:
+    graded_otherwise(world)
+    world.sql("UPDATE response_log SET response = response || '.0', correct = false WHERE item_id = 'A01'")
+    [found] = world.verdict(GRADES).violations
+    assert found.subject == f"{SCALE}: A01"
+    assert re.fullmatch(r"nobody chose the key 'B' in [\d,]+ answers; chosen: '[BC]\.0' \([\d,]+\), .*", found.observed)
+    assert "irt attempts rescore --item A01 --key OPTION --by NAME --reason WHY" in found.expected
+
+
+def test_a_key_that_nobody_chose_is_named_although_answers_were_right_by_the_former_key(world: World) -> None:
+    graded_otherwise(world)
+    world.sql("""UPDATE question SET meta = meta || '{"key": "2"}' WHERE item_id = 'A01'""")
+    assert world.verdict(GRADES).passed, "nothing has been graded by the new key yet"
+    world.sql(
+        """UPDATE response_log SET correct = false, recorded_at = recorded_at + interval '1 day'
+           WHERE item_id = 'A01' AND completed_at >= '2026-07-01Z'"""
+    )
+    [found] = world.verdict(GRADES).violations
+    assert "'B'" in found.observed
+
+
+@pytest.mark.parametrize("others_chosen", [True, False])
+def test_few_wrong_answers_are_named_only_if_no_key_of_the_scale_was_chosen(world: World, others_chosen: bool) -> None:
+    """At most UNCHOSEN − 1 answers to each item have a choice."""
+    world.sql("""UPDATE question SET meta = meta || '{"key": "B"}' WHERE scale_id = %s""", SCALE)
+    world.sql(
+        """UPDATE response_log r SET response = CASE WHEN n < %s THEN 'B.0' END, correct = false
+           FROM (SELECT attempt_id, row_number() OVER (PARTITION BY item_id ORDER BY attempt_id) AS n
+                 FROM response_log) numbered
+           WHERE numbered.attempt_id = r.attempt_id""",
+        activity.UNCHOSEN,
+    )
+    if others_chosen:
+        world.sql(
+            """UPDATE response_log SET response = 'B', correct = true
+               WHERE attempt_id = (SELECT min(attempt_id) FROM response_log WHERE item_id = 'A01')"""
+        )
+    found = world.verdict(GRADES).violations
+    assert bool(found) is not others_chosen
 
 
 def test_all_grades_of_a_large_log_are_compared_on_sundays_and_those_of_open_violations_each_day(

@@ -171,8 +171,8 @@ class _Fits:
 
 
 class _Guessing(NamedTuple):
-    """Whether learners guess, or what else the answers show: a clause, None where they show nothing. `gain`: of a 3PL,
-    where it was fitted."""
+    """Whether learners guess, with the signs in a clause, None if there are no signs. `gain`: of a 3PL, if one was
+    fitted."""
 
     found: bool
     why: str | None
@@ -180,7 +180,7 @@ class _Guessing(NamedTuple):
 
 
 def _guessing(fits: _Fits | None, rejected: bool) -> _Guessing:
-    """Whether learners guess, where a normal θ is `rejected` or not.
+    """Whether learners guess. `rejected`: whether a normal θ is.
 
     Items that a normal θ shows are shown by a histogram as well, or else it was the shape of θ.
     """
@@ -194,7 +194,8 @@ def _guessing(fits: _Fits | None, rejected: bool) -> _Guessing:
     if rejected and gain > GUESSING_GAIN and (candidates or gain > GUESSING_GAIN_OF_ITEM * fits.responses.n_items):
         signs.append(f"a 3PL raises 2 log L by {gain:.0f}, both with histograms")
     if items:
-        signs.append(f"score tests find c > 0 (q < {GUESSING_LEVEL:g}) in {len(items)} items: {few_of(items)}")
+        of_items = f"{len(items)} item{'' if len(items) == 1 else 's'}: {few_of(items)}"
+        signs.append(f"score tests find c > 0 (q < {GUESSING_LEVEL:g}) in {of_items}")
     if not signs:
         return _Guessing(False, None, gain)
     try:

@@ -324,7 +324,7 @@ def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, Ints]:
 
 
 def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
-    """x − P(θ̂), 0 where an item was not seen, and whether it was: (learners, J) each, some learners at a time."""
+    """Yield x − P(θ̂), 0 for items not seen, and whether items were seen, of some learners: (learners, J) each."""
     for x, p, saw in answers_and_probabilities(whole, theta):
         yield x - p, saw
 

@@ -339,8 +339,8 @@ def slopes_of_answers(first, last, rows, tables, nodes, by_theta, information, s
 
 @_compiled
 def common_answers(pairs, rows, most, counts):  # type: ignore[no-untyped-def]
-    """Fills counts (K, 2) with how many items both persons of a pair answered, and how many of these equally; a pair
-    (K, 2) is given up at `most` + 1 answers that differ. Pairs with the same first person stand together."""
+    """Fill counts (K, 2) with the number of items that both persons of a pair answered, and of equal answers. Stop at
+    `most` + 1 different answers of a pair (K, 2). Pairs with the same first person are adjacent."""
     n_items = 0
     for r in range(rows.item.size):
         n_items = max(n_items, rows.item[r] + 1)

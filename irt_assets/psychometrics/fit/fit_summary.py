@@ -184,7 +184,7 @@ def _twins_of_learners(
     ids: Sequence[str] | None,
     threads: int | None,
 ) -> dict[str, Any]:
-    """`learner_pairs` is None where persons have no ids."""
+    """The number of pairs and the most certain ones. `learner_pairs` is None if persons have no ids."""
     if ids is None:
         return {"learner_pairs": None, "learners": []}
     found = learner_twins(responses, calibration, groups=groups, threads=threads)

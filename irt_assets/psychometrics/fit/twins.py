@@ -10,10 +10,11 @@ that, against another learner of the same population, is
     (1 − ε)^equal · ε^different / P(answers),
 
 P being the marginal probability of the answers to the common items. Its expectation is 1 if the two are different
-learners, whatever their abilities. So it is an e-value, and the e-BH procedure of Wang & Ramdas (2022) over all pairs
-bounds the expected share of false pairs, however pairs depend on each other. It is first applied at `FALSE_MONTHS`, to
-decide whether there are twins at all, and then at `FALSE_PAIRS` to name them. The bound is Markov's: with logarithms
-that have an SD of 2.5, as for 30 answers, a seventh of it is reached.
+learners, whatever their abilities. So it is an e-value, and the e-BH procedure of Wang & Ramdas (2022) over all pairs,
+at `FALSE_MONTHS`, decides whether there are twins at all, however pairs depend on each other. Its bound is Markov's:
+with logarithms that have an SD of 2.5, as for 30 answers, a seventh of it is reached. If there are twins, the maximum
+likelihood estimate of their share among all pairs makes each ratio a probability of one learner, and pairs are named
+from `MIN_PROBABILITY` on. No other statistic of the answers finds more twins at as many false pairs (Neyman-Pearson).
 
 Of N² pairs only those are compared that have `TOGETHER` of their `RAREST` least likely answers in common, which the
 same answers have and others seldom. These are found by sorting, so that the work grows with the learners.
@@ -29,7 +30,7 @@ from itertools import combinations
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.special import logsumexp, pdtr
+from scipy.special import expit, logit, logsumexp, pdtr
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.models import Calibration, Responses
@@ -39,9 +40,11 @@ from irt_assets.psychometrics.fit.model_replicates import Fitted
 
 CHANGED = 0.01
 """Share of the common answers in which one learner's two ids differ, as a key or an answer was corrected between."""
-FALSE_MONTHS, FALSE_PAIRS = 0.05, 0.3
-"""Bounds of the share of months without twins of which a pair of learners is named, and of the expected share of pairs
-that are not one learner among those named."""
+FALSE_MONTHS = 0.05
+"""Bound of the share of months without twins of which a pair of learners is named."""
+MIN_PROBABILITY = 0.25
+"""Least probability of one learner at which a pair is named: a pair that is missed counts as much as three pairs that a
+person compares in vain."""
 RAREST, TOGETHER = 8, 4
 MOST_IN_COMMON = 64
 """Rare answers that more learners than this have in common do not single out a pair."""
@@ -51,6 +54,8 @@ LARGEST_SHARE = 0.5
 """Items are named with less than this share of the different answers that are expected of two items."""
 LEVEL = 0.01
 """Probability that a set of items without twins has a pair that is named."""
+STEPS = 50
+"""EM steps. After 25, the number of pairs was the same to three decimals."""
 _PAIRS = 20_000
 """Pairs whose answers are listed at once."""
 
@@ -96,11 +101,21 @@ def learner_twins(
     excess = log_e[order] + np.log(np.arange(1, len(order) + 1)) - np.log(n * (n - 1) / 2)
     if not (excess >= -np.log(FALSE_MONTHS)).any():
         return []
-    last = np.flatnonzero(excess >= -np.log(FALSE_PAIRS))[-1]
+    probability = _probabilities(log_e[order], n * (n - 1) // 2)
     return [
         LearnerTwins((int(pairs[k, 0]), int(pairs[k, 1])), int(counts[k, 0]), int(counts[k, 1]))
-        for k in order[: last + 1]
+        for k in order[probability >= MIN_PROBABILITY]
     ]
+
+
+def _probabilities(log_e: Floats, pairs: int) -> Floats:
+    """Probability that each pair is one learner, shape (K,). Their share among all `pairs` is estimated by maximum
+    likelihood (EM); the pairs without a ratio in `log_e` are different learners."""
+    share = len(log_e) / pairs
+    for _ in range(STEPS):
+        found: Floats = expit(log_e + logit(share))
+        share = found.sum() / pairs
+    return found
 
 
 def _candidates(whole: Fitted, theta: Floats) -> Ints:

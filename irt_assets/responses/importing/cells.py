@@ -58,7 +58,7 @@ def shortened(ids: pa.StringArray) -> set[str]:
 
 
 def shortened_ids(ids: Collection[str]) -> str:
-    """What to know of such ids."""
+    """Warn of ids that Excel has shortened, in a clause."""
     return (
         f"ids that look like numbers which Excel has shortened: {some_of(sorted(ids), 5)}. Different learners or items"
         " may have become one: export the file again with ids as text"
@@ -66,7 +66,7 @@ def shortened_ids(ids: Collection[str]) -> str:
 
 
 def _bytes(cells: pa.StringArray) -> bytes:
-    """At least those of all cells: a look at them costs less than a kernel on a few."""
+    """Bytes that contain all cells. To search them costs less than a kernel on a few cells."""
     data = cells.buffers()[2]
     return b"" if data is None else data.to_pybytes()
 

@@ -1,4 +1,4 @@
-"""What was chosen in answers that a key scores, and keys that cannot be right."""
+"""Choices in answers that a key scores, and keys that cannot be right."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ class Choices:
         self._options = {*keys.values()}
 
     def add(self, items: pa.StringArray, cells: pa.StringArray) -> None:
-        """Count answers; nulls are none."""
+        """Count answers; nulls are left out."""
         pairs = pa.table({"item": items, "choice": cells}).drop_null()
         for row in pairs.group_by(["item", "choice"]).aggregate([([], "count_all")]).to_pylist():
             item, choice, n = row["item"], row["choice"], row["count_all"]
@@ -43,7 +43,7 @@ class Choices:
                 self._others[choice] += n
 
     def check(self, file: str, *, name_absent: bool = True) -> list[str]:
-        """What a reader should know of the key. `name_absent`: also items of the key without answers.
+        """Notes on the key for the report. `name_absent`: also name items of the key without answers.
 
         Raises PermanentFailure if nobody chose the key of an item with many answers, or of any item.
         """
@@ -86,6 +86,6 @@ def not_answered(counts: Map[str, int]) -> str:
 
 
 def spellings(cells: pa.StringArray) -> Counter[str]:
-    """How often each text occurs; of nulls and empty cells, as ''."""
+    """Count each text; nulls and empty cells count as ''."""
     counted = pc.value_counts(pc.fill_null(cells, ""))
     return Counter({row["values"]: row["counts"] for row in counted.to_pylist()})

@@ -164,7 +164,7 @@ def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
 
 
 def read_yaml(path: Path) -> Any:
-    """What a YAML file of somebody else's holds. Raises PermanentFailure that repeats nothing of it."""
+    """Contents of a YAML file from outside. Raises PermanentFailure without any of the file's text."""
     try:
         with path.open("rb") as file:
             text = file.read(MAX_YAML + 1)

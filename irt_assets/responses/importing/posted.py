@@ -224,8 +224,8 @@ def _check_number(rows: list[Any]) -> None:
 
 
 def _elements(text: str) -> list[Any] | None:
-    """The elements of a JSON array, with a BadRow for each that would not be kept as it is written; None if it is
-    not an array."""
+    """The elements of a JSON array, with a BadRow for each that would not be kept as it is written. Returns None if
+    the text is not an array."""
     decoder, place, found = json.JSONDecoder(), len(text) - len(text.lstrip(BLANK)), list[Any]()
     try:
         if not isinstance(decoder.raw_decode(text, place)[0], list):
@@ -254,7 +254,7 @@ def _parsed_or_not(line: str) -> Any:
 
 
 def _shaped(row: Any, place: int) -> dict[str, str | None] | BadRow:
-    """The attempt's fields as text, or what is wrong with it."""
+    """The attempt's fields as text, or its fault."""
     if isinstance(row, BadRow):
         return BadRow(place, row.reason, row.value, row.raw)
     found = _cells(row)
@@ -262,8 +262,8 @@ def _shaped(row: Any, place: int) -> dict[str, str | None] | BadRow:
 
 
 def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
-    """The attempt's fields as text without white space around it, or why they are none, and the value that is the
-    reason."""
+    """The attempt's fields as text without white space around it. If a field is wrong, return the reason and the wrong
+    value."""
     if not isinstance(row, dict):
         return "bad_json", "not a JSON object"
     if unknown := [name for name in row if name not in ATTEMPT_COLUMNS]:

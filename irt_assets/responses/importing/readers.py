@@ -31,7 +31,7 @@ OTHER_KINDS = {
 
 
 def other_kind(head: bytes) -> str:
-    """What a file is that cannot be read as a table, and how to make a table of it. Returns "" if it may be one."""
+    """Name the kind of a file that is not a table, and the way to make a table of it. Returns "" if it may be one."""
     if head.startswith(b"PK\x03\x04"):
         if b"opendocument.spreadsheet" in head[:200]:
             return f"an OpenDocument spreadsheet (ods): {SAVE_AS}"
@@ -49,7 +49,7 @@ def other_kind(head: bytes) -> str:
 
 
 def open_source(path: Path, encoding: str | None = None) -> sources.Source:
-    """What `path` holds, recognised by its first bytes. `encoding`: of text that is not UTF-8."""
+    """Open `path` as the kind of file that its first bytes show. `encoding`: of text that is not UTF-8."""
     try:
         head = sources.head(path)
     except OSError as error:

@@ -183,8 +183,8 @@ Scoring = AsGiven | FromPoints | ByKey | AsRecorded
 def scoring_of(
     dichotomise: str | None, key: Path | None, max_scores: Map[str, int], encoding: str | None = None
 ) -> Scoring:
-    """The rule that the options name; `encoding`: of a key that is not UTF-8. Raises PermanentFailure where they name
-    none or two."""
+    """The rule that the options name; `encoding`: of a key that is not UTF-8. Raises PermanentFailure if they
+    contradict each other."""
     if max_scores and (dichotomise or key):
         raise PermanentFailure("--max-score keeps scores, --dichotomise and --key make right and wrong: give one.")
     if dichotomise is not None and key is not None:

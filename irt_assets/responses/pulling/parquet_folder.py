@@ -62,7 +62,7 @@ class ParquetRows(SqlRows):
 
 
 def _within_calendars(column: pa.Array) -> pa.Array:
-    """Times for which Python has no datetime as ones at which nobody has answered."""
+    """Replace times for which Python has no datetime by times at which nobody has answered."""
     if not pa.types.is_timestamp(column.type):
         return column
     if column.type.unit == "ns":  # from 1677 to 2262

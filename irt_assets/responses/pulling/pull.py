@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from irt_assets.responses.pulling.open_source import Reader
 
 BEFORE, FROM = "before", "from"
-"""What is outside the days that the log may have, and is refused row by row, is read at once."""
+"""Names of the rows before and from the days that the log may have. They are read at once and refused row by row."""
 BATCHES = 2
 """In one transaction: the rows by whose scores a source is judged."""
 Told = Callable[[str], None]

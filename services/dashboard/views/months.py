@@ -157,7 +157,7 @@ def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Tex
 
 
 def _where_broken(overview: Overview) -> set[str]:
-    """The months and days of the violations; "" for those of none."""
+    """The months and days of the violations; "" for violations without a month or day."""
     return {p for one in overview.violations for p in one.partitions}
 
 
