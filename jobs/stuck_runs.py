@@ -23,7 +23,7 @@ from resources.dagster_compat import (
     SENSOR_NAME_TAG,
     BulkActionStatus,
 )
-from resources.failures import PermanentFailure, explain, is_transient
+from resources.failures import PermanentFailure, explain
 
 LOG = logging.getLogger(__name__)
 LAUNCHED_WITHIN = timedelta(minutes=2)
@@ -67,7 +67,7 @@ class UnfinishedRun:
 def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     """Fail every run whose worker is known to be gone, as the daemon would; their ids.
 
-    Where the database can only be read, they stay as they are.
+    If the database cannot be written to, because it is read-only or its disk is full, they stay as they are.
     """
     if not sees_processes(instance):
         return []
@@ -87,9 +87,9 @@ def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
             else:
                 instance.report_run_failed(run, "the process that executed the run is gone: killed, or out of memory")
         except Exception as error:
-            if not is_transient(error):
+            if (why := explain(error)) is None:
                 raise
-            LOG.warning("the run %s stays as it is: %s", run.run_id, explain(error))
+            LOG.warning("the run %s stays as it is: %s", run.run_id, why)
             break
         lost.append(run.run_id)
     return lost

@@ -45,7 +45,8 @@ SENTENCES = {
     "40P01": "two transactions waited for each other, and the database ended this one; nothing was kept: try again",
     "42703": "the schema in the database is not the one that this code was written for: run `irt db upgrade`",
     "42P01": "the database has no schema yet, or another than this code was written for: run `irt db upgrade`",
-    "53100": "the disk of the database is full; nothing of this was kept: make room there, then try again",
+    "53100": "the disk of the database is full, and the transaction under way was undone: make room there, then try "
+    "again",
     "53300": "the database has no free connection: try again, or raise its max_connections",
     "55P03": "someone else has locked what this needs for longer than the database lets it wait; nothing of this "
     "was kept: try again when they are done (`irt runs list`)",

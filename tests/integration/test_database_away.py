@@ -47,17 +47,40 @@ def test_what_only_reads_works_on_a_read_only_database_and_the_rest_ends_in_a_se
     assert (doctor.code, "it can be read and not changed" in doctor.out + doctor.err) == (1, True)
 
 
-def test_a_lost_run_stays_as_it_is_on_a_read_only_database(
-    made_month: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def lost_run(made_month: Settings, monkeypatch: pytest.MonkeyPatch) -> Database:
+    """A database with a run that is under way and whose worker is gone."""
     database = Database(made_month)
     rooms.run_sql(
         database, "UPDATE dagster.runs SET status = 'STARTED', run_body = replace(run_body, 'SUCCESS', 'STARTED')"
     )
     monkeypatch.setattr(HealthCheckedRunLauncher, "is_lost", lambda _self, _run: True)
-    with dagster_instance(made_month, database) as instance:
+    return database
+
+
+def test_a_lost_run_stays_as_it_is_on_a_read_only_database(made_month: Settings, lost_run: Database) -> None:
+    with dagster_instance(made_month, lost_run) as instance:
         with altered(made_month, *READ_ONLY):
             assert fail_lost_runs(instance) == []
+        assert len(fail_lost_runs(instance)) == 1
+
+
+def test_status_shows_the_months_while_a_lost_run_cannot_be_failed_on_a_full_disk(
+    made_month: Settings, lost_run: Database, irt: IrtOf
+) -> None:
+    """PostgreSQL needs room for every changed row."""
+    rooms.run_sql(
+        lost_run,
+        """CREATE FUNCTION dagster.full_disk() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$""",
+    )
+    rooms.run_sql(
+        lost_run,
+        "CREATE TRIGGER full_disk BEFORE UPDATE ON dagster.runs FOR EACH ROW EXECUTE FUNCTION dagster.full_disk()",
+    )
+    assert f'"month": "{MONTH}"' in irt(made_month)("status", "--json").out
+    rooms.run_sql(lost_run, "DROP FUNCTION dagster.full_disk CASCADE")
+    with dagster_instance(made_month, lost_run) as instance:
         assert len(fail_lost_runs(instance)) == 1
 
 

@@ -101,7 +101,7 @@ def test_a_server_that_answered_and_refused_is_not_asked_again(words: str) -> No
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (errors.DiskFull("could not extend file"), "the disk of the database is full"),
+        (errors.DiskFull("could not extend file"), "full, and the transaction under way was undone: make room"),
         (errors.DeadlockDetected("deadlock detected"), "waited for each other"),
         (errors.LockNotAvailable("canceling statement due to lock timeout"), "someone else has locked"),
         (errors.ReadOnlySqlTransaction("cannot execute INSERT"), "set DATABASE_URL to the primary"),
