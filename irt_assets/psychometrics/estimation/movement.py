@@ -11,10 +11,8 @@ those who stay differ from those who leave.
 After a long gap a learner starts again: how far abilities move in a gap is not how far they move between days of
 practice. Whether they walk at all is also tested with the gaps, in which more time passes.
 
-Errors of item parameters are shared by all learners. They make days seem to differ, the more so the more learners there
-are, so estimates and tests allow for them (`_ItemErrors`).
-
-Scoring by what is found is in `scoring.moving_ability`.
+Estimates and tests allow for the errors of item parameters (`movement_item_errors`). Scores by the movement are in
+`scoring.moving_ability`.
 """
 
 from __future__ import annotations
@@ -26,14 +24,13 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import chi2
-from scipy.stats import t as students_t
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import Refused
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Population, Responses
-from irt_assets.psychometrics.core.moved_items import moved_curves
 from irt_assets.psychometrics.core.movement import WEEK, Movement
+from irt_assets.psychometrics.estimation.movement_item_errors import ItemErrors
 from irt_assets.psychometrics.scoring.abilities import Curves
 from irt_assets.psychometrics.scoring.moving_filter import Answers, Filtered, Lattice, from_start
 
@@ -58,8 +55,8 @@ _MOST_CLASSES = 10
 """Classes of stays, of equal size: the variance of stays within ten of them is about a hundredth of the total."""
 _SCOUTS = 800
 """Learners with whom a maximum is looked for before it is with all."""
-_DRAWS, _DRAW_LEARNERS = 16, 400
-"""Draws of the items' errors, and learners, with which the likelihood's slopes are computed again."""
+_DRAW_LEARNERS = 400
+"""Learners with whom the likelihood's slopes are computed again for each draw of the items' errors."""
 _SLIGHTLY = 2e-3
 """By how many units parameters are moved to see how the likelihood rises; estimates are off by half of that."""
 _MOST_STEPS, _LEAST_GAIN = 40, 0.002
@@ -181,16 +178,16 @@ def estimate_movement(
     p = p_values(fits, PARTS)
     kept = significant(fits, PARTS)
     at = fits.maximum(kept, every.x)
-    proposed, halves = stretches.movement(item_errors.corrected(at.x, kept)), None
+    proposed, halves = stretches.corrected(at.x, kept, item_errors), None
     if proposed.growth:
         halves = stretches.growth_by_half(at.x)
         if halves.differs:
             later = _Fits(stretches, growth=halves.proposed / float(stretches.units[_GROWTH]))
             later.maximum(_VARIANCES, every.x)
             kept = significant(later, _VARIANCES)
-            proposed = stretches.movement(item_errors.corrected(later.maximum(kept, every.x).x, kept))
+            proposed = stretches.corrected(later.maximum(kept, every.x).x, kept, item_errors)
     return MovementEstimate(
-        estimate=stretches.movement(item_errors.corrected(every.x, PARTS)),
+        estimate=stretches.corrected(every.x, PARTS, item_errors),
         errors=dict(zip(PARTS, (item_errors.errors * stretches.units)[:3].tolist(), strict=True)),
         log_likelihood=every.log_likelihood,
         without_walk=fits.maximum(PARTS[1:], every.x).log_likelihood,
@@ -219,14 +216,16 @@ class _Fits:
             self.found[free] = self.sample.maximum(free, scouted.x, self.growth)
         return self.found[free]
 
-    def p_without(self, free: tuple[str, ...], part: str, item_errors: _ItemErrors) -> float:
+    def p_without(self, free: tuple[str, ...], part: str, item_errors: ItemErrors) -> float:
         """p that a part is 0 with the others free, of which the maximum is known."""
         others, full = tuple(other for other in free if other != part), self.found[free]
         value = full.x[PARTS.index(part)]
         if value == 0:
             self.found.setdefault(others, full)
         ratio = max(0.0, 2 * (full.log_likelihood - self.maximum(others, full.x).log_likelihood))
-        return item_errors.p_of(np.sqrt(ratio) * (-1 if value < 0 else 1), part, free)
+        root = np.sqrt(ratio) * (-1 if value < 0 else 1)
+        place, of = PARTS.index(part), self.sample.places(free)
+        return item_errors.p_of(root, place, of, two_sided=part == "growth")
 
 
 @dataclass(frozen=True)
@@ -318,8 +317,17 @@ class _Sample:
         new[self.answers.start[:-1]] = True
         return new
 
+    def places(self, free: tuple[str, ...]) -> Ints:
+        """Places among the parameters of the parts that are free, and of θ at the start."""
+        return np.flatnonzero(np.isin(self.kind, [*(PARTS.index(part) for part in free), _SD, _MEAN]))
+
     def movement(self, x: Floats) -> Movement:
         return Movement(*(x * self.units)[:3].tolist())
+
+    def corrected(self, x: Floats, free: tuple[str, ...], item_errors: ItemErrors) -> Movement:
+        """The movement at x, without the bias that errors of items give the parts that are free."""
+        unbiased = item_errors.corrected(x, self.places(free))
+        return self.movement(np.clip(unbiased, self.parameters(_LOWER), self.parameters(_UPPER)))
 
     def starts(self, x: Floats) -> list[Population]:
         """θ on the first day in each class of stays."""
@@ -361,10 +369,11 @@ class _Sample:
             found[np.arange(len(at_x)), _MEAN + self.stay if kind == _MEAN else kind] = rise
         return found[:, moved]
 
-    def item_errors(self, at: _Maximum, curves: Curves, items: ItemParameters | None) -> _ItemErrors:
-        """The effect of the items' errors on the slopes `at` a maximum with every part free, from that on the slopes of
-        some learners."""
-        information = at.slopes.T @ at.slopes
+    def item_errors(self, at: _Maximum, curves: Curves, items: ItemParameters | None) -> ItemErrors:
+        """Effect of the items' errors on the slopes `at` a maximum with every part free.
+
+        It is computed from the slopes of `_DRAW_LEARNERS` learners.
+        """
         few = self.first(_DRAW_LEARNERS)
         share = few.n / self.n
 
@@ -373,17 +382,13 @@ class _Sample:
             found = some.slopes(at.x, some.log_likelihoods(at.x), np.arange(len(at.x))).sum(axis=0)
             return found / share
 
-        moved = moved_curves(items, _DRAWS) if items else ()
-        drawn = [slope(Curves.of(one, population=self.population)) for one in moved]
-        if not drawn:
-            return _ItemErrors(self.kind, information, np.zeros(len(at.x)), np.zeros_like(information))
-        bias = np.mean(drawn, axis=0) - slope(curves)
-        return _ItemErrors(self.kind, information, bias, (1 + 1 / _DRAWS) * np.cov(drawn, rowvar=False))
+        return ItemErrors.from_draws(at.slopes.T @ at.slopes, slope, curves, items)
 
     def maximum(self, free: tuple[str, ...], begin: Floats, growth: float) -> _Maximum:
         """The highest likelihood with the other variances 0, and growth at `growth` units unless it is free."""
-        moved = np.isin(self.kind, [PARTS.index(part) for part in free] + [_SD, _MEAN])
-        return self.climb(np.flatnonzero(moved), np.where(moved, begin, growth * (self.kind == _GROWTH)))
+        x, moved = growth * (self.kind == _GROWTH), self.places(free)
+        x[moved] = begin[moved]
+        return self.climb(moved, x)
 
     def climb(self, moved: Ints, x: Floats) -> _Maximum:
         """The highest likelihood from x on, by the parameters `moved`.
@@ -434,55 +439,6 @@ class _Maximum(NamedTuple):
     log_likelihood: float
     slopes: Floats
     moved: Ints
-
-
-@dataclass(frozen=True)
-class _ItemErrors:
-    """The effect of errors of item parameters on the slopes of the log-likelihood by the P parameters of `kind` (P,).
-
-    Slopes are off by `bias` (P,) on average, as they are not linear in the parameters of items, and they vary from one
-    set of errors to another with `covariance` (P, P), which contains the error of the bias. `information` (P, P) is
-    their covariance over learners.
-    """
-
-    kind: Ints
-    information: Floats
-    bias: Floats
-    covariance: Floats
-
-    def corrected(self, x: Floats, free: tuple[str, ...]) -> Floats:
-        """Estimates without the bias; the parts that are not free stay."""
-        of = self._places(free)
-        found = x.copy()
-        found[of] -= self._inverse(of) @ self.bias[of]
-        return np.clip(found, _LOWER[self.kind], _UPPER[self.kind])
-
-    @property
-    def errors(self) -> Floats:
-        """Standard errors (P,) with every part free."""
-        inverse = self._inverse(np.arange(len(self.kind)))
-        return np.sqrt(np.diag(inverse @ (self.information + self.covariance) @ inverse))
-
-    def p_of(self, root: float, part: str, free: tuple[str, ...]) -> float:
-        """p of a signed root of a likelihood ratio, that of a part among those that are free.
-
-        The root is the slope along `by`, which leaves the other parameters free, divided by its standard deviation. The
-        variance that items add is known from `_DRAWS` draws (degrees of freedom of Satterthwaite 1946).
-        """
-        of = self._places(free)
-        by = self._inverse(of)[:, of == PARTS.index(part)][:, 0]
-        learners, items = (by @ cov[np.ix_(of, of)] @ by for cov in (self.information, self.covariance))
-        if learners <= 0:
-            return 0.5
-        z = (root - by @ self.bias[of] / np.sqrt(learners)) / np.sqrt(1 + items / learners)
-        freedom = (_DRAWS - 1) * (1 + learners / items) ** 2 if items > 0 else np.inf
-        return float(2 * students_t.sf(abs(z), freedom) if part == "growth" else students_t.sf(z, freedom))
-
-    def _places(self, free: tuple[str, ...]) -> Ints:
-        return np.flatnonzero(np.isin(self.kind, [*(PARTS.index(part) for part in free), _SD, _MEAN]))
-
-    def _inverse(self, of: Ints) -> Floats:
-        return np.linalg.pinv(self.information[np.ix_(of, of)]).astype(np.float64)
 
 
 def _table(answers: Answers, curves: Curves) -> Floats:
