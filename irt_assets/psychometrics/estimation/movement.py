@@ -1,18 +1,18 @@
-"""How abilities of a scale move: the variance of a walk, growth, and a day's own variance, together.
+"""Estimate how abilities of a scale move: the variance of a walk, growth, and a day's own variance, together.
 
 Marginal maximum likelihood: the likelihood of a learner's answers is the product over days of the probability of the
-day's answers given those before, which is what the filter divides by. Mean and SD of θ on the first day are estimated
-along and then forgotten: whoever is followed for half a year is not the population, and a start that is .3 off would
-pass for growth where the walk leaves little else to tell. The mean depends on how long a learner stays, in
-`_MOST_CLASSES` classes (a pattern mixture: Little 1993): if weak learners leave early, later answers are those of
-stronger learners, and a common mean would take the difference for growth. Growth is then what learners gain, not how
-those who stay differ from those who leave.
+day's answers given those before, by which the filter divides. Mean and SD of θ on the first day are estimated too, and
+then forgotten: learners who are followed for half a year are not the population, and a start that is .3 off would pass
+for growth if little else shows the walk. The mean depends on how long a learner stays, in `_MOST_CLASSES` classes (a
+pattern mixture: Little 1993): if weak learners leave early, later answers come from stronger learners, and a common
+mean would take the difference for growth. So growth is the gain of learners while they stay.
 
 After a long gap a learner starts again: how far abilities move in a gap is not how far they move between days of
 practice. Whether they walk at all is also tested with the gaps, in which more time passes.
 
-Estimates and tests allow for the errors of item parameters (`movement_item_errors`). Scores by the movement are in
-`scoring.moving_ability`.
+Belongs here: the likelihood of a sample of learners, its maxima, tests, and the movement that is proposed. Does not
+belong here: the errors of item parameters, which estimates and tests allow for (`movement_item_errors`), and scores by
+a movement (`scoring.moving_ability`).
 """
 
 from __future__ import annotations
@@ -44,23 +44,23 @@ MOST_ORDER = 0.1
 PARTS = "variance", "growth", "occasion_variance"
 _VARIANCES = "variance", "occasion_variance"
 NOT_LINEAR = 0.05
-"""Growth is not linear if p of equal growth in both halves is less."""
+"""Growth is not linear if the p of equal growth in both halves is below this."""
 _KINDS = (*PARTS, "SD at the start", "mean at the start")
-"""Kinds of parameters: one of each, except that each class of stays has its own mean."""
+"""Kinds of parameters. There is one parameter of each kind, except that each class of stays has its own mean."""
 _GROWTH, _SD, _MEAN = 1, 3, 4
 _UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
-"""A usual size of the three, and of log SD and mean at the start, for SDs of the population."""
+"""Usual sizes of the three parts, and of log SD and mean at the start, in SDs of the population."""
 _LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -2.0, -4.0]), np.array([100.0, 20.0, 10.0, 1.0, 4.0])
 _MOST_CLASSES = 10
 """Classes of stays, of equal size: the variance of stays within ten of them is about a hundredth of the total."""
 _SCOUTS = 800
-"""Learners with whom a maximum is looked for before it is with all."""
+"""Learners with whom a maximum is searched first. The search with all learners begins there."""
 _DRAW_LEARNERS = 400
 """Learners with whom the likelihood's slopes are computed again for each draw of the items' errors."""
 _SLIGHTLY = 2e-3
-"""By how many units parameters are moved to see how the likelihood rises; estimates are off by half of that."""
+"""Units by which parameters are moved to compute slopes of the likelihood. Estimates are off by half of this."""
 _MOST_STEPS, _LEAST_GAIN = 40, 0.002
-"""A maximum is found when a step promises less of the log-likelihood."""
+"""The search ends when a step promises a smaller gain of the log-likelihood."""
 
 
 @dataclass(frozen=True)
@@ -89,19 +89,21 @@ class GrowthByHalf:
 
 @dataclass(frozen=True)
 class MovementEstimate:
-    """What the likelihood says of a scale's movement, per week and on the scale of θ.
+    """The maximum likelihood estimate of a scale's movement, per week and on the scale of θ, and its tests.
 
     Attributes:
-        estimate, errors: the maximum, and standard errors by the names of `Movement`'s parts.
-        log_likelihood: there; without_walk: where the walk is 0 and growth and a day's variance are free.
-        p: of each part that it is 0 with the others free: likelihood ratio against χ²₁, or for a variance ½χ²₀ + ½χ²₁,
-            less what errors of items give it on average, and against their variance, too.
-        start: of θ on the first day.
-        proposed: without the parts that are not significant at .01, taken out one by one, the least significant first,
-            and the others estimated again. What does not move keeps the score of a constant. If growth differs between
-            the halves, it is that of the second, or 0 if that is not significant, and the others are estimated with it.
+        estimate: the maximum, without the bias by errors of items.
+        errors: standard errors by the names of `Movement`'s parts.
+        log_likelihood: at the maximum.
+        without_walk: log-likelihood if the walk is 0, with growth and a day's variance free.
+        p: p-value of each part that it is 0, with the others free: likelihood ratio against χ²₁, or for a variance
+            ½χ²₀ + ½χ²₁, with the bias and the variance that errors of items give it.
+        start: distribution of θ on the first day.
+        proposed: the movement without the parts that are not significant at .01. They are taken out one by one, the
+            least significant first, and the others are estimated again. If growth differs between the halves, the
+            growth of the second half is proposed, or 0 if it is not significant, and the others are estimated with it.
         growth_by_half: comparison of the halves. None if growth is not significant.
-        learners, occasions, weeks: what this rests on.
+        learners, occasions, weeks: size of the sample.
     """
 
     estimate: Movement
@@ -126,16 +128,16 @@ def estimate_movement(
     order: float = 0.0,
     growth_in_windows: bool | None = False,
 ) -> MovementEstimate | Refused:
-    """How abilities move, or why that cannot be determined.
+    """Estimate how abilities move. Returns the reason if that cannot be determined.
 
     Args:
         day: shape (R,), the UTC day of each response.
         curves: of the published items, for their population.
-        items: the same items with the errors of their parameters. None, or errors that are not known: they count as 0.
-        order: R² of elapsed time within a window on item. growth_in_windows: whether growth was found there, None where
-            that cannot be judged.
+        items: the same items with the errors of their parameters. Unknown errors count as 0, as if items is None.
+        order: R² of elapsed time within a window on item.
+        growth_in_windows: whether growth was found within windows. None if that cannot be judged.
 
-    At most 5,000 learners are looked at, those with the least `responses.key`.
+    At most 5,000 learners are used, those with the least `responses.key`.
     """
     if order > MOST_ORDER and growth_in_windows is not False:
         found = "growth is found there" if growth_in_windows else "whether there is growth cannot be judged"
@@ -217,7 +219,7 @@ class _Fits:
         return self.found[free]
 
     def p_without(self, free: tuple[str, ...], part: str, item_errors: ItemErrors) -> float:
-        """p that a part is 0 with the others free, of which the maximum is known."""
+        """p that a part is 0, with the others free. The maximum with all of `free` must have been found."""
         others, full = tuple(other for other in free if other != part), self.found[free]
         value = full.x[PARTS.index(part)]
         if value == 0:
@@ -230,11 +232,11 @@ class _Fits:
 
 @dataclass(frozen=True)
 class _Sample:
-    """Learners whose likelihood is maximised, in units of each parameter; or their stretches without a long gap, as if
-    each were a learner.
+    """Learners whose likelihood is maximised, or their stretches without a long gap, as if each were a learner.
 
     `stay`, shape (n,), is each learner's class by length of stay, from 0 to `classes` − 1. The P parameters are the
-    first four of `_KINDS` and the mean of each class; `kind`, shape (P,), is their place in `_KINDS`.
+    first four of `_KINDS` and the mean of each class, divided by `units`; `kind`, shape (P,), is their place in
+    `_KINDS`.
     """
 
     answers: Answers
@@ -245,7 +247,7 @@ class _Sample:
 
     @classmethod
     def of(cls, responses: Responses, day: Ints, curves: Curves) -> _Sample | Refused:
-        """The learners with enough occasions, or why there are too few."""
+        """Choose the learners with enough occasions. Returns the reason if there are too few."""
         answers = Answers.of(responses, day, curves)
         person = np.repeat(np.arange(responses.n_persons), np.diff(answers.start))
         new = np.diff(answers.day, prepend=-1) != 0
@@ -274,7 +276,7 @@ class _Sample:
         return len(self.stay)
 
     def in_stretches(self) -> _Sample:
-        """Begun again after each long gap."""
+        """The same answers, with a new start after each long gap."""
         after_gap = np.flatnonzero(np.diff(self.answers.day) > MAX_GAP_WEEKS * WEEK) + 1
         answers = self.answers._replace(start=np.union1d(self.answers.start, after_gap))
         return _Sample(answers, self.table, self.population, *_classes(answers))
@@ -286,7 +288,7 @@ class _Sample:
         return replace(self, answers=answers, stay=self.stay[:n])
 
     def halves(self) -> tuple[_Sample, _Sample]:
-        """Two samples: the answers of the first half of each learner's days, and those of the second."""
+        """Two samples, with the answers of the first and of the second half of each learner's days."""
         of, n = self.answers, self.n
         person, nth = np.repeat(np.arange(n), np.diff(of.start)), np.cumsum(self.new_day)
         begun, ended = nth[of.start[:-1]], nth[of.start[1:] - 1]
@@ -341,7 +343,7 @@ class _Sample:
         return Population.normal(float(means.mean()), float(np.hypot(starts[0].sd, means.std())))
 
     def unbounded(self, x: Floats) -> list[str]:
-        """Kinds of parameters at a limit that is not one of their meaning, as 0 is of a variance.
+        """Kinds of parameters at a limit of the search. A variance of 0 does not count.
 
         The lower limit of the SD within classes does not count if the classes' means differ by more.
         """
@@ -351,7 +353,7 @@ class _Sample:
         return [_KINDS[k] for k in np.unique(self.kind[at_limit])]
 
     def log_likelihoods(self, x: Floats) -> Floats:
-        """Shape (n,)."""
+        """Log-likelihood of each learner, shape (n,)."""
         lattice = Lattice.of(self.population, self.movement(x))
         into = Filtered.of(self.answers, self.population)
         for k, start in enumerate(self.starts(x)):
@@ -359,7 +361,7 @@ class _Sample:
         return into.log_likelihood
 
     def slopes(self, x: Floats, at_x: Floats, moved: Ints) -> Floats:
-        """Shape (n, K): how each learner's log-likelihood rises with the parameters `moved`, of which there are K.
+        """Slopes of each learner's log-likelihood by the K parameters `moved`, shape (n, K).
 
         The means at the start are moved together, as each learner's likelihood depends on one of them.
         """
@@ -420,8 +422,8 @@ class _Sample:
     def growth_by_half(self, x: Floats) -> GrowthByHalf:
         """Estimate growth in each half, with the variances of x.
 
-        The error of the difference comes from the learners' differences: who grows faster than others may do so in both
-        halves.
+        The error of the difference comes from the learners' own differences, as learners who grow faster than others
+        may do so in both halves.
         """
         moved = np.flatnonzero(np.isin(self.kind, [_GROWTH, _SD, _MEAN]))
         found = [half.climb(moved, x) for half in self.halves()]
@@ -442,13 +444,13 @@ class _Maximum(NamedTuple):
 
 
 def _table(answers: Answers, curves: Curves) -> Floats:
-    """The curves as far as any movement needs them."""
+    """Curves at all nodes that any movement within the limits needs."""
     most = Movement(occasion_variance=_UPPER[2] * _UNITS[2] * curves.population.sd**2)
     return curves.table(answers.row, Lattice.of(curves.population, most).nodes)
 
 
 def _practice(answers: Answers) -> Floats:
-    """Weeks of growth between a learner's first answer and each of his answers, shape (R,)."""
+    """Weeks of growth from the learner's first answer to each answer, shape (R,)."""
     gap = np.diff(answers.day, prepend=0)
     gap[answers.start[:-1]] = 0
     total = np.cumsum(Movement(growth=1.0).growth_over(gap))
@@ -464,5 +466,5 @@ def _classes(answers: Answers) -> tuple[Ints, int]:
 
 
 def _weeks(day: Ints) -> int:
-    """From the first answer to the last."""
+    """Number of weeks from the first answer to the last."""
     return int(np.ptp(day) // WEEK) + 1
