@@ -60,7 +60,7 @@ WEEKS, A_WEEK, ITEMS = 52, 10, 200
 YEAR = 365.25 / 7
 WALK = 0.05
 TRUE = Movement(WALK**2, 0.5 / YEAR)
-"""In all rows with a gap that are proposed a movement."""
+"""In all rows with a gap that are proposed growth."""
 GAP = slice(13, 39)
 """Weeks in which nobody answers."""
 STILL_ITEMS, ANSWERS_AN_ITEM = 100, (300, 1000, 2000, 3000)
@@ -218,7 +218,7 @@ def _show_row(name: str, row: Row, rng: np.random.Generator, n: int, *, fitted: 
         first = np.arange(len(made.day)) % A_WEEK == 0
         until = made.chosen((made.day < 7 * GAP.stop) | ((made.day == 7 * GAP.stop) & first))
         at = {f"{name}: first answer after it": (until, theta[:, GAP.stop])} | at
-    by = {"": found.proposed} | ({", by the true q and g": TRUE} if row.gap and found.proposed else {})
+    by = {"": found.proposed} | ({", by the true q and g": TRUE} if row.gap and found.proposed.growth else {})
     for how, movement in by.items():
         for answer, (some, now) in at.items():
             moving, still = _scores(some, curves, movement, errors)

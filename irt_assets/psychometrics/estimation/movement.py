@@ -35,13 +35,13 @@ from irt_assets.psychometrics.scoring.abilities import Curves
 from irt_assets.psychometrics.scoring.moving_filter import Answers, Filtered, Lattice, from_start
 
 MOST_LEARNERS, FEWEST_LEARNERS, FEWEST_OCCASIONS, FEWEST_WEEKS = 5000, 300, 8, 26
-SIGNIFICANT = 0.01
 MAX_GAP_WEEKS = 8
 """Weeks without an answer after which a learner starts again. Answers on `FEWEST_OCCASIONS` days that are spread evenly
 over a year have shorter gaps."""
 MOST_ORDER = 0.1
 """R² of elapsed time on item, above which items have an order within windows."""
 PARTS = "variance", "growth", "occasion_variance"
+SIGNIFICANT = 0.01
 _VARIANCES = "variance", "occasion_variance"
 NOT_LINEAR = 0.05
 """Growth is not linear if the p of equal growth in both halves is below this."""
@@ -99,8 +99,8 @@ class MovementEstimate:
         p: p-value of each part that it is 0, with the others free: likelihood ratio against χ²₁, or for a variance
             ½χ²₀ + ½χ²₁, with the bias and the variance that errors of items give it.
         start: distribution of θ on the first day.
-        proposed: the movement without the parts that are not significant at .01. They are taken out one by one, the
-            least significant first, and the others are estimated again. If growth differs between the halves, the
+        proposed: the movement without the parts that are not significant. They are taken out one by one, the least
+            significant first, and the others are estimated again. If growth differs between the halves, the
             growth of the second half is proposed, or 0 if it is not significant, and the others are estimated with it.
         growth_by_half: comparison of the halves. None if growth is not significant.
         learners, occasions, weeks: size of the sample.
@@ -148,7 +148,7 @@ def estimate_movement(
     sample = _Sample.of(responses, day, curves)
     if isinstance(sample, Refused):
         return sample
-    fits, whole = _Fits(sample.in_stretches()), _Fits(sample)
+    fits = _Fits(sample.in_stretches())
     stretches = fits.sample
     every = fits.maximum(PARTS, stretches.parameters(np.array([0.3, 0.0, 0.1, 0.0, 0.0])))
     if unbounded := stretches.unbounded(every.x):
@@ -156,19 +156,32 @@ def estimate_movement(
             f"the likelihood rises up to the greatest or least {' and '.join(unbounded)} that is looked for: "
             "answers are almost all right, almost all wrong, or do not depend on ability"
         )
-    item_errors = stretches.item_errors(every, curves, items)
+    item_errors = stretches.item_errors(every.x, curves, items)
 
     @cache
-    def p_of_walk_with_gaps() -> float:
-        at = whole.maximum(PARTS, sample.parameters(np.append(every.x[:_MEAN], every.x[_MEAN:].mean())))
-        return whole.p_without(PARTS, "variance", sample.item_errors(at, curves, items))
+    def walk_with_gaps() -> tuple[float, float]:
+        """Variance of the walk with the gaps, and p that it is 0. Growth is that between days of practice."""
+        whole = _Fits(sample, growth=float(every.x[_GROWTH]))
+        begin = sample.parameters(np.append(every.x[:_MEAN], every.x[_MEAN:].mean()))
+        x = whole.maximum(_VARIANCES, begin).x
+        errors = sample.item_errors(x, curves, items)
+        return sample.corrected(x, _VARIANCES, errors).variance, whole.p_without(_VARIANCES, "variance", errors)
+
+    def only_gaps_show_walk(p: Mapping[str, float]) -> bool:
+        return p.get("variance", 0.0) >= SIGNIFICANT and stretches.n > sample.n and walk_with_gaps()[1] < SIGNIFICANT
 
     def p_values(found: _Fits, free: tuple[str, ...]) -> dict[str, float]:
         """A walk that stretches do not show is also tested with the gaps."""
         p = {part: found.p_without(free, part, item_errors) for part in free}
-        if p.get("variance", 0.0) >= SIGNIFICANT and stretches.n > sample.n:
-            p["variance"] = min(p["variance"], p_of_walk_with_gaps())
-        return p
+        return p | ({"variance": walk_with_gaps()[1]} if only_gaps_show_walk(p) else {})
+
+    def movement(found: _Fits, free: tuple[str, ...]) -> Movement:
+        """Estimate the parts that are free. If only gaps show the walk, its variance is at least that with the gaps."""
+        estimate = stretches.corrected(found.maximum(free, every.x).x, free, item_errors)
+        only_with_gaps = only_gaps_show_walk({part: found.p_without(free, part, item_errors) for part in free})
+        if not only_with_gaps:
+            return estimate
+        return replace(estimate, variance=max(estimate.variance, walk_with_gaps()[0]))
 
     def significant(found: _Fits, free: tuple[str, ...]) -> tuple[str, ...]:
         """Take the least significant part out until all are significant. Returns those left."""
@@ -179,15 +192,13 @@ def estimate_movement(
 
     p = p_values(fits, PARTS)
     kept = significant(fits, PARTS)
-    at = fits.maximum(kept, every.x)
-    proposed, halves = stretches.corrected(at.x, kept, item_errors), None
+    proposed, halves = movement(fits, kept), None
     if proposed.growth:
-        halves = stretches.growth_by_half(at.x)
+        halves = stretches.growth_by_half(fits.maximum(kept, every.x).x)
         if halves.differs:
             later = _Fits(stretches, growth=halves.proposed / float(stretches.units[_GROWTH]))
             later.maximum(_VARIANCES, every.x)
-            kept = significant(later, _VARIANCES)
-            proposed = stretches.corrected(later.maximum(kept, every.x).x, kept, item_errors)
+            proposed = movement(later, significant(later, _VARIANCES))
     return MovementEstimate(
         estimate=stretches.corrected(every.x, PARTS, item_errors),
         errors=dict(zip(PARTS, (item_errors.errors * stretches.units)[:3].tolist(), strict=True)),
@@ -371,20 +382,22 @@ class _Sample:
             found[np.arange(len(at_x)), _MEAN + self.stay if kind == _MEAN else kind] = rise
         return found[:, moved]
 
-    def item_errors(self, at: _Maximum, curves: Curves, items: ItemParameters | None) -> ItemErrors:
-        """Effect of the items' errors on the slopes `at` a maximum with every part free.
+    def item_errors(self, x: Floats, curves: Curves, items: ItemParameters | None) -> ItemErrors:
+        """Effect of the items' errors on the slopes at a maximum x.
 
         It is computed from the slopes of `_DRAW_LEARNERS` learners.
         """
         few = self.first(_DRAW_LEARNERS)
-        share = few.n / self.n
+
+        def slopes(sample: _Sample) -> Floats:
+            return sample.slopes(x, sample.log_likelihoods(x), np.arange(len(x)))
 
         def slope(of: Curves) -> Floats:
-            some = replace(few, table=_table(few.answers, of))
-            found = some.slopes(at.x, some.log_likelihoods(at.x), np.arange(len(at.x))).sum(axis=0)
-            return found / share
+            found = slopes(replace(few, table=_table(few.answers, of))).sum(axis=0)
+            return found / (few.n / self.n)
 
-        return ItemErrors.from_draws(at.slopes.T @ at.slopes, slope, curves, items)
+        by_learner = slopes(self)
+        return ItemErrors.from_draws(by_learner.T @ by_learner, slope, curves, items)
 
     def maximum(self, free: tuple[str, ...], begin: Floats, growth: float) -> _Maximum:
         """The highest likelihood with the other variances 0, and growth at `growth` units unless it is free."""
