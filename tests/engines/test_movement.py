@@ -198,7 +198,7 @@ def test_growth_that_levels_off_does_not_go_on_after_the_last_answer():
     ("halves", "differs", "proposed"),
     [
         (GrowthByHalf(0.02, 0.01, 1e-4, 1e-3), True, 0.01),
-        (GrowthByHalf(0.02, 0.004, 1e-4, 0.2), True, 0.0),
+        (GrowthByHalf(0.02, 0.004, 1e-4, 0.005), True, 0.0),
         (GrowthByHalf(0.02, 0.01, 0.06, 1e-3), False, 0.01),
         (GrowthByHalf(0.01, 0.02, 1e-4, 1e-3), True, 0.02),
         (GrowthByHalf(-0.02, -0.01, 1e-4, 1e-3), True, -0.01),

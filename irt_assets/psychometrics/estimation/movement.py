@@ -41,7 +41,8 @@ over a year have shorter gaps."""
 MOST_ORDER = 0.1
 """R² of elapsed time on item, above which items have an order within windows."""
 PARTS = "variance", "growth", "occasion_variance"
-SIGNIFICANT = 0.01
+SIGNIFICANT = 0.01 / len(PARTS)
+"""A movement is proposed to one in a hundred scales that stand still: each part is tested at a third of .01."""
 _VARIANCES = "variance", "occasion_variance"
 NOT_LINEAR = 0.05
 """Growth is not linear if the p of equal growth in both halves is below this."""
