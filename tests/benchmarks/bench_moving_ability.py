@@ -6,11 +6,11 @@
 
 Each row is a scale: learners with ten answers a week over 52 weeks to random items of 200, a ~ LogNormal(0, .3) and
 b ~ N(0, 1), θ ~ N(0, 1) in the first week. θ is compared at the last answer. In rows with a gap, in which nobody
-answers for 26 weeks in the middle, θ is also compared at the first answer after it, and scored by the true movement,
-too. Movement is estimated from the whole year. The score of a constant is from the same answers. In rows with leavers,
-a learner answers a last time in a week with probability 1/(1 + e^(3.4 + .9 θ)): one in 30 if θ = 0, one in 73 if θ = 1,
-one in 13 if θ = −1. The last rows have parameters from a fit of as many other learners, and intervals with their
-errors. ± is one standard error, over learners. Prints a Markdown table.
+answers for 26 weeks in the middle, θ is also compared at the first answer after it. If growth is proposed, it is scored
+by the true movement, too. Movement is estimated from the whole year. The score of a constant is from the same answers.
+In rows with leavers, a learner answers a last time in a week with probability 1/(1 + e^(3.4 + .9 θ)): one in 30 if
+θ = 0, one in 73 if θ = 1, one in 13 if θ = −1. The last rows have parameters from a fit of as many other learners, and
+intervals with their errors. ± is one standard error, over learners. Prints a Markdown table.
 
 With a number of still scales: for how many of these, a quarter each with items fitted from 300, 1,000, 2,000 and 3,000
 answers an item, a movement is proposed though their learners stand still. a ~ U(.5, 2), b is of two normals, θ of other
@@ -60,7 +60,7 @@ WEEKS, A_WEEK, ITEMS = 52, 10, 200
 YEAR = 365.25 / 7
 WALK = 0.05
 TRUE = Movement(WALK**2, 0.5 / YEAR)
-"""In all rows with a gap that are proposed a movement."""
+"""In all rows with a gap that are proposed growth."""
 GAP = slice(13, 39)
 """Weeks in which nobody answers."""
 STILL_ITEMS, ANSWERS_AN_ITEM = 100, (300, 1000, 2000, 3000)
@@ -218,7 +218,7 @@ def _show_row(name: str, row: Row, rng: np.random.Generator, n: int, *, fitted: 
         first = np.arange(len(made.day)) % A_WEEK == 0
         until = made.chosen((made.day < 7 * GAP.stop) | ((made.day == 7 * GAP.stop) & first))
         at = {f"{name}: first answer after it": (until, theta[:, GAP.stop])} | at
-    by = {"": found.proposed} | ({", by the true q and g": TRUE} if row.gap and found.proposed else {})
+    by = {"": found.proposed} | ({", by the true q and g": TRUE} if row.gap and found.proposed.growth else {})
     for how, movement in by.items():
         for answer, (some, now) in at.items():
             moving, still = _scores(some, curves, movement, errors)

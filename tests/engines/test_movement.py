@@ -116,6 +116,23 @@ def test_movement_between_days_of_practice_is_found_whatever_happens_in_a_gap(in
     assert (found.learners, found.weeks) == (300, 52)
 
 
+@pytest.mark.parametrize("falls", [0.0, 0.3])
+def test_walk_is_proposed_if_theta_moves_only_in_a_gap(falls: float) -> None:
+    """As a constant, θ at the last answer was covered in 83 % if it fell by .3 in the gap."""
+    weeks = np.arange(26)
+    days = 7 * (weeks + 26 * (weeks >= 13))
+    theta = walked(300, days, Movement(), np.random.default_rng(2))
+    theta[:, 13:] -= falls
+    moving = answered(items(), theta, days, 6, np.random.default_rng(3))
+    proposed = estimated(moving).proposed
+    assert replace(proposed, variance=0.0) == Movement()
+    assert (proposed.variance > 0) == (falls > 0)
+    scores = moving_eap(moving.responses, moving.day, Curves.of(items()), proposed, threads=1)
+    covered = (np.abs(scores.theta - theta[:, -1]) < 1.96 * scores.se).mean()
+    # 95 % less two standard errors
+    assert covered > 0.925
+
+
 def test_the_likelihood_is_that_of_the_answers_given_those_before():
     """Against a sum over every path of a lattice for one learner: with q = 0 and s² = 0, the probability of all answers
     is the integral of their likelihood, whatever their days."""
@@ -181,7 +198,7 @@ def test_growth_that_levels_off_does_not_go_on_after_the_last_answer():
     ("halves", "differs", "proposed"),
     [
         (GrowthByHalf(0.02, 0.01, 1e-4, 1e-3), True, 0.01),
-        (GrowthByHalf(0.02, 0.004, 1e-4, 0.2), True, 0.0),
+        (GrowthByHalf(0.02, 0.004, 1e-4, 0.005), True, 0.0),
         (GrowthByHalf(0.02, 0.01, 0.06, 1e-3), False, 0.01),
         (GrowthByHalf(0.01, 0.02, 1e-4, 1e-3), True, 0.02),
         (GrowthByHalf(-0.02, -0.01, 1e-4, 1e-3), True, -0.01),

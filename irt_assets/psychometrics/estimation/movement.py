@@ -1,20 +1,18 @@
-"""How abilities of a scale move: the variance of a walk, growth, and a day's own variance, together.
+"""Estimate how abilities of a scale move: the variance of a walk, growth, and a day's own variance, together.
 
 Marginal maximum likelihood: the likelihood of a learner's answers is the product over days of the probability of the
-day's answers given those before, which is what the filter divides by. Mean and SD of θ on the first day are estimated
-along and then forgotten: whoever is followed for half a year is not the population, and a start that is .3 off would
-pass for growth where the walk leaves little else to tell. The mean depends on how long a learner stays, in
-`_MOST_CLASSES` classes (a pattern mixture: Little 1993): if weak learners leave early, later answers are those of
-stronger learners, and a common mean would take the difference for growth. Growth is then what learners gain, not how
-those who stay differ from those who leave.
+day's answers given those before, by which the filter divides. Mean and SD of θ on the first day are estimated too, and
+then forgotten: learners who are followed for half a year are not the population, and a start that is .3 off would pass
+for growth if little else shows the walk. The mean depends on how long a learner stays, in `_MOST_CLASSES` classes (a
+pattern mixture: Little 1993): if weak learners leave early, later answers come from stronger learners, and a common
+mean would take the difference for growth. So growth is the gain of learners while they stay.
 
 After a long gap a learner starts again: how far abilities move in a gap is not how far they move between days of
 practice. Whether they walk at all is also tested with the gaps, in which more time passes.
 
-Errors of item parameters are shared by all learners. They make days seem to differ, the more so the more learners there
-are, so estimates and tests allow for them (`_ItemErrors`).
-
-Scoring by what is found is in `scoring.moving_ability`.
+Belongs here: the likelihood of a sample of learners, its maxima, tests, and the movement that is proposed. Does not
+belong here: the errors of item parameters, which estimates and tests allow for (`movement_item_errors`), and scores by
+a movement (`scoring.moving_ability`).
 """
 
 from __future__ import annotations
@@ -26,44 +24,44 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import chi2
-from scipy.stats import t as students_t
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import Refused
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Population, Responses
-from irt_assets.psychometrics.core.moved_items import moved_curves
 from irt_assets.psychometrics.core.movement import WEEK, Movement
+from irt_assets.psychometrics.estimation.movement_item_errors import ItemErrors
 from irt_assets.psychometrics.scoring.abilities import Curves
 from irt_assets.psychometrics.scoring.moving_filter import Answers, Filtered, Lattice, from_start
 
 MOST_LEARNERS, FEWEST_LEARNERS, FEWEST_OCCASIONS, FEWEST_WEEKS = 5000, 300, 8, 26
-SIGNIFICANT = 0.01
 MAX_GAP_WEEKS = 8
 """Weeks without an answer after which a learner starts again. Answers on `FEWEST_OCCASIONS` days that are spread evenly
 over a year have shorter gaps."""
 MOST_ORDER = 0.1
 """R² of elapsed time on item, above which items have an order within windows."""
 PARTS = "variance", "growth", "occasion_variance"
+SIGNIFICANT = 0.01 / len(PARTS)
+"""A movement is proposed to one in a hundred scales that stand still: each part is tested at a third of .01."""
 _VARIANCES = "variance", "occasion_variance"
 NOT_LINEAR = 0.05
-"""Growth is not linear if p of equal growth in both halves is less."""
+"""Growth is not linear if the p of equal growth in both halves is below this."""
 _KINDS = (*PARTS, "SD at the start", "mean at the start")
-"""Kinds of parameters: one of each, except that each class of stays has its own mean."""
+"""Kinds of parameters. There is one parameter of each kind, except that each class of stays has its own mean."""
 _GROWTH, _SD, _MEAN = 1, 3, 4
 _UNITS = np.array([0.05**2, 0.5 * WEEK / 365.25, 0.3**2, 1.0, 1.0])
-"""A usual size of the three, and of log SD and mean at the start, for SDs of the population."""
+"""Usual sizes of the three parts, and of log SD and mean at the start, in SDs of the population."""
 _LOWER, _UPPER = np.array([0.0, -20.0, 0.0, -2.0, -4.0]), np.array([100.0, 20.0, 10.0, 1.0, 4.0])
 _MOST_CLASSES = 10
 """Classes of stays, of equal size: the variance of stays within ten of them is about a hundredth of the total."""
 _SCOUTS = 800
-"""Learners with whom a maximum is looked for before it is with all."""
-_DRAWS, _DRAW_LEARNERS = 16, 400
-"""Draws of the items' errors, and learners, with which the likelihood's slopes are computed again."""
+"""Learners with whom a maximum is searched first. The search with all learners begins there."""
+_DRAW_LEARNERS = 400
+"""Learners with whom the likelihood's slopes are computed again for each draw of the items' errors."""
 _SLIGHTLY = 2e-3
-"""By how many units parameters are moved to see how the likelihood rises; estimates are off by half of that."""
+"""Units by which parameters are moved to compute slopes of the likelihood. Estimates are off by half of this."""
 _MOST_STEPS, _LEAST_GAIN = 40, 0.002
-"""A maximum is found when a step promises less of the log-likelihood."""
+"""The search ends when a step promises a smaller gain of the log-likelihood."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +90,21 @@ class GrowthByHalf:
 
 @dataclass(frozen=True)
 class MovementEstimate:
-    """What the likelihood says of a scale's movement, per week and on the scale of θ.
+    """The maximum likelihood estimate of a scale's movement, per week and on the scale of θ, and its tests.
 
     Attributes:
-        estimate, errors: the maximum, and standard errors by the names of `Movement`'s parts.
-        log_likelihood: there; without_walk: where the walk is 0 and growth and a day's variance are free.
-        p: of each part that it is 0 with the others free: likelihood ratio against χ²₁, or for a variance ½χ²₀ + ½χ²₁,
-            less what errors of items give it on average, and against their variance, too.
-        start: of θ on the first day.
-        proposed: without the parts that are not significant at .01, taken out one by one, the least significant first,
-            and the others estimated again. What does not move keeps the score of a constant. If growth differs between
-            the halves, it is that of the second, or 0 if that is not significant, and the others are estimated with it.
+        estimate: the maximum, without the bias by errors of items.
+        errors: standard errors by the names of `Movement`'s parts.
+        log_likelihood: at the maximum.
+        without_walk: log-likelihood if the walk is 0, with growth and a day's variance free.
+        p: p-value of each part that it is 0, with the others free: likelihood ratio against χ²₁, or for a variance
+            ½χ²₀ + ½χ²₁, with the bias and the variance that errors of items give it.
+        start: distribution of θ on the first day.
+        proposed: the movement without the parts that are not significant. They are taken out one by one, the least
+            significant first, and the others are estimated again. If growth differs between the halves, the
+            growth of the second half is proposed, or 0 if it is not significant, and the others are estimated with it.
         growth_by_half: comparison of the halves. None if growth is not significant.
-        learners, occasions, weeks: what this rests on.
+        learners, occasions, weeks: size of the sample.
     """
 
     estimate: Movement
@@ -129,16 +129,16 @@ def estimate_movement(
     order: float = 0.0,
     growth_in_windows: bool | None = False,
 ) -> MovementEstimate | Refused:
-    """How abilities move, or why that cannot be determined.
+    """Estimate how abilities move. Returns the reason if that cannot be determined.
 
     Args:
         day: shape (R,), the UTC day of each response.
         curves: of the published items, for their population.
-        items: the same items with the errors of their parameters. None, or errors that are not known: they count as 0.
-        order: R² of elapsed time within a window on item. growth_in_windows: whether growth was found there, None where
-            that cannot be judged.
+        items: the same items with the errors of their parameters. Unknown errors count as 0, as if items is None.
+        order: R² of elapsed time within a window on item.
+        growth_in_windows: whether growth was found within windows. None if that cannot be judged.
 
-    At most 5,000 learners are looked at, those with the least `responses.key`.
+    At most 5,000 learners are used, those with the least `responses.key`.
     """
     if order > MOST_ORDER and growth_in_windows is not False:
         found = "growth is found there" if growth_in_windows else "whether there is growth cannot be judged"
@@ -149,7 +149,7 @@ def estimate_movement(
     sample = _Sample.of(responses, day, curves)
     if isinstance(sample, Refused):
         return sample
-    fits, whole = _Fits(sample.in_stretches()), _Fits(sample)
+    fits = _Fits(sample.in_stretches())
     stretches = fits.sample
     every = fits.maximum(PARTS, stretches.parameters(np.array([0.3, 0.0, 0.1, 0.0, 0.0])))
     if unbounded := stretches.unbounded(every.x):
@@ -157,19 +157,32 @@ def estimate_movement(
             f"the likelihood rises up to the greatest or least {' and '.join(unbounded)} that is looked for: "
             "answers are almost all right, almost all wrong, or do not depend on ability"
         )
-    item_errors = stretches.item_errors(every, curves, items)
+    item_errors = stretches.item_errors(every.x, curves, items)
 
     @cache
-    def p_of_walk_with_gaps() -> float:
-        at = whole.maximum(PARTS, sample.parameters(np.append(every.x[:_MEAN], every.x[_MEAN:].mean())))
-        return whole.p_without(PARTS, "variance", sample.item_errors(at, curves, items))
+    def walk_with_gaps() -> tuple[float, float]:
+        """Variance of the walk with the gaps, and p that it is 0. Growth is that between days of practice."""
+        whole = _Fits(sample, growth=float(every.x[_GROWTH]))
+        begin = sample.parameters(np.append(every.x[:_MEAN], every.x[_MEAN:].mean()))
+        x = whole.maximum(_VARIANCES, begin).x
+        errors = sample.item_errors(x, curves, items)
+        return sample.corrected(x, _VARIANCES, errors).variance, whole.p_without(_VARIANCES, "variance", errors)
+
+    def only_gaps_show_walk(p: Mapping[str, float]) -> bool:
+        return p.get("variance", 0.0) >= SIGNIFICANT and stretches.n > sample.n and walk_with_gaps()[1] < SIGNIFICANT
 
     def p_values(found: _Fits, free: tuple[str, ...]) -> dict[str, float]:
         """A walk that stretches do not show is also tested with the gaps."""
         p = {part: found.p_without(free, part, item_errors) for part in free}
-        if p.get("variance", 0.0) >= SIGNIFICANT and stretches.n > sample.n:
-            p["variance"] = min(p["variance"], p_of_walk_with_gaps())
-        return p
+        return p | ({"variance": walk_with_gaps()[1]} if only_gaps_show_walk(p) else {})
+
+    def movement(found: _Fits, free: tuple[str, ...]) -> Movement:
+        """Estimate the parts that are free. If only gaps show the walk, its variance is at least that with the gaps."""
+        estimate = stretches.corrected(found.maximum(free, every.x).x, free, item_errors)
+        only_with_gaps = only_gaps_show_walk({part: found.p_without(free, part, item_errors) for part in free})
+        if not only_with_gaps:
+            return estimate
+        return replace(estimate, variance=max(estimate.variance, walk_with_gaps()[0]))
 
     def significant(found: _Fits, free: tuple[str, ...]) -> tuple[str, ...]:
         """Take the least significant part out until all are significant. Returns those left."""
@@ -180,17 +193,15 @@ def estimate_movement(
 
     p = p_values(fits, PARTS)
     kept = significant(fits, PARTS)
-    at = fits.maximum(kept, every.x)
-    proposed, halves = stretches.movement(item_errors.corrected(at.x, kept)), None
+    proposed, halves = movement(fits, kept), None
     if proposed.growth:
-        halves = stretches.growth_by_half(at.x)
+        halves = stretches.growth_by_half(fits.maximum(kept, every.x).x)
         if halves.differs:
             later = _Fits(stretches, growth=halves.proposed / float(stretches.units[_GROWTH]))
             later.maximum(_VARIANCES, every.x)
-            kept = significant(later, _VARIANCES)
-            proposed = stretches.movement(item_errors.corrected(later.maximum(kept, every.x).x, kept))
+            proposed = movement(later, significant(later, _VARIANCES))
     return MovementEstimate(
-        estimate=stretches.movement(item_errors.corrected(every.x, PARTS)),
+        estimate=stretches.corrected(every.x, PARTS, item_errors),
         errors=dict(zip(PARTS, (item_errors.errors * stretches.units)[:3].tolist(), strict=True)),
         log_likelihood=every.log_likelihood,
         without_walk=fits.maximum(PARTS[1:], every.x).log_likelihood,
@@ -219,23 +230,25 @@ class _Fits:
             self.found[free] = self.sample.maximum(free, scouted.x, self.growth)
         return self.found[free]
 
-    def p_without(self, free: tuple[str, ...], part: str, item_errors: _ItemErrors) -> float:
-        """p that a part is 0 with the others free, of which the maximum is known."""
+    def p_without(self, free: tuple[str, ...], part: str, item_errors: ItemErrors) -> float:
+        """p that a part is 0, with the others free. The maximum with all of `free` must have been found."""
         others, full = tuple(other for other in free if other != part), self.found[free]
         value = full.x[PARTS.index(part)]
         if value == 0:
             self.found.setdefault(others, full)
         ratio = max(0.0, 2 * (full.log_likelihood - self.maximum(others, full.x).log_likelihood))
-        return item_errors.p_of(np.sqrt(ratio) * (-1 if value < 0 else 1), part, free)
+        root = np.sqrt(ratio) * (-1 if value < 0 else 1)
+        place, of = PARTS.index(part), self.sample.places(free)
+        return item_errors.p_of(root, place, of, two_sided=part == "growth")
 
 
 @dataclass(frozen=True)
 class _Sample:
-    """Learners whose likelihood is maximised, in units of each parameter; or their stretches without a long gap, as if
-    each were a learner.
+    """Learners whose likelihood is maximised, or their stretches without a long gap, as if each were a learner.
 
     `stay`, shape (n,), is each learner's class by length of stay, from 0 to `classes` − 1. The P parameters are the
-    first four of `_KINDS` and the mean of each class; `kind`, shape (P,), is their place in `_KINDS`.
+    first four of `_KINDS` and the mean of each class, divided by `units`; `kind`, shape (P,), is their place in
+    `_KINDS`.
     """
 
     answers: Answers
@@ -246,7 +259,7 @@ class _Sample:
 
     @classmethod
     def of(cls, responses: Responses, day: Ints, curves: Curves) -> _Sample | Refused:
-        """The learners with enough occasions, or why there are too few."""
+        """Choose the learners with enough occasions. Returns the reason if there are too few."""
         answers = Answers.of(responses, day, curves)
         person = np.repeat(np.arange(responses.n_persons), np.diff(answers.start))
         new = np.diff(answers.day, prepend=-1) != 0
@@ -275,7 +288,7 @@ class _Sample:
         return len(self.stay)
 
     def in_stretches(self) -> _Sample:
-        """Begun again after each long gap."""
+        """The same answers, with a new start after each long gap."""
         after_gap = np.flatnonzero(np.diff(self.answers.day) > MAX_GAP_WEEKS * WEEK) + 1
         answers = self.answers._replace(start=np.union1d(self.answers.start, after_gap))
         return _Sample(answers, self.table, self.population, *_classes(answers))
@@ -287,7 +300,7 @@ class _Sample:
         return replace(self, answers=answers, stay=self.stay[:n])
 
     def halves(self) -> tuple[_Sample, _Sample]:
-        """Two samples: the answers of the first half of each learner's days, and those of the second."""
+        """Two samples, with the answers of the first and of the second half of each learner's days."""
         of, n = self.answers, self.n
         person, nth = np.repeat(np.arange(n), np.diff(of.start)), np.cumsum(self.new_day)
         begun, ended = nth[of.start[:-1]], nth[of.start[1:] - 1]
@@ -318,8 +331,17 @@ class _Sample:
         new[self.answers.start[:-1]] = True
         return new
 
+    def places(self, free: tuple[str, ...]) -> Ints:
+        """Places among the parameters of the parts that are free, and of θ at the start."""
+        return np.flatnonzero(np.isin(self.kind, [*(PARTS.index(part) for part in free), _SD, _MEAN]))
+
     def movement(self, x: Floats) -> Movement:
         return Movement(*(x * self.units)[:3].tolist())
+
+    def corrected(self, x: Floats, free: tuple[str, ...], item_errors: ItemErrors) -> Movement:
+        """The movement at x, without the bias that errors of items give the parts that are free."""
+        unbiased = item_errors.corrected(x, self.places(free))
+        return self.movement(np.clip(unbiased, self.parameters(_LOWER), self.parameters(_UPPER)))
 
     def starts(self, x: Floats) -> list[Population]:
         """θ on the first day in each class of stays."""
@@ -333,7 +355,7 @@ class _Sample:
         return Population.normal(float(means.mean()), float(np.hypot(starts[0].sd, means.std())))
 
     def unbounded(self, x: Floats) -> list[str]:
-        """Kinds of parameters at a limit that is not one of their meaning, as 0 is of a variance.
+        """Kinds of parameters at a limit of the search. A variance of 0 does not count.
 
         The lower limit of the SD within classes does not count if the classes' means differ by more.
         """
@@ -343,7 +365,7 @@ class _Sample:
         return [_KINDS[k] for k in np.unique(self.kind[at_limit])]
 
     def log_likelihoods(self, x: Floats) -> Floats:
-        """Shape (n,)."""
+        """Log-likelihood of each learner, shape (n,)."""
         lattice = Lattice.of(self.population, self.movement(x))
         into = Filtered.of(self.answers, self.population)
         for k, start in enumerate(self.starts(x)):
@@ -351,7 +373,7 @@ class _Sample:
         return into.log_likelihood
 
     def slopes(self, x: Floats, at_x: Floats, moved: Ints) -> Floats:
-        """Shape (n, K): how each learner's log-likelihood rises with the parameters `moved`, of which there are K.
+        """Slopes of each learner's log-likelihood by the K parameters `moved`, shape (n, K).
 
         The means at the start are moved together, as each learner's likelihood depends on one of them.
         """
@@ -361,29 +383,28 @@ class _Sample:
             found[np.arange(len(at_x)), _MEAN + self.stay if kind == _MEAN else kind] = rise
         return found[:, moved]
 
-    def item_errors(self, at: _Maximum, curves: Curves, items: ItemParameters | None) -> _ItemErrors:
-        """The effect of the items' errors on the slopes `at` a maximum with every part free, from that on the slopes of
-        some learners."""
-        information = at.slopes.T @ at.slopes
+    def item_errors(self, x: Floats, curves: Curves, items: ItemParameters | None) -> ItemErrors:
+        """Effect of the items' errors on the slopes at a maximum x.
+
+        It is computed from the slopes of `_DRAW_LEARNERS` learners.
+        """
         few = self.first(_DRAW_LEARNERS)
-        share = few.n / self.n
+
+        def slopes(sample: _Sample) -> Floats:
+            return sample.slopes(x, sample.log_likelihoods(x), np.arange(len(x)))
 
         def slope(of: Curves) -> Floats:
-            some = replace(few, table=_table(few.answers, of))
-            found = some.slopes(at.x, some.log_likelihoods(at.x), np.arange(len(at.x))).sum(axis=0)
-            return found / share
+            found = slopes(replace(few, table=_table(few.answers, of))).sum(axis=0)
+            return found / (few.n / self.n)
 
-        moved = moved_curves(items, _DRAWS) if items else ()
-        drawn = [slope(Curves.of(one, population=self.population)) for one in moved]
-        if not drawn:
-            return _ItemErrors(self.kind, information, np.zeros(len(at.x)), np.zeros_like(information))
-        bias = np.mean(drawn, axis=0) - slope(curves)
-        return _ItemErrors(self.kind, information, bias, (1 + 1 / _DRAWS) * np.cov(drawn, rowvar=False))
+        by_learner = slopes(self)
+        return ItemErrors.from_draws(by_learner.T @ by_learner, slope, curves, items)
 
     def maximum(self, free: tuple[str, ...], begin: Floats, growth: float) -> _Maximum:
         """The highest likelihood with the other variances 0, and growth at `growth` units unless it is free."""
-        moved = np.isin(self.kind, [PARTS.index(part) for part in free] + [_SD, _MEAN])
-        return self.climb(np.flatnonzero(moved), np.where(moved, begin, growth * (self.kind == _GROWTH)))
+        x, moved = growth * (self.kind == _GROWTH), self.places(free)
+        x[moved] = begin[moved]
+        return self.climb(moved, x)
 
     def climb(self, moved: Ints, x: Floats) -> _Maximum:
         """The highest likelihood from x on, by the parameters `moved`.
@@ -415,8 +436,8 @@ class _Sample:
     def growth_by_half(self, x: Floats) -> GrowthByHalf:
         """Estimate growth in each half, with the variances of x.
 
-        The error of the difference comes from the learners' differences: who grows faster than others may do so in both
-        halves.
+        The error of the difference comes from the learners' own differences, as learners who grow faster than others
+        may do so in both halves.
         """
         moved = np.flatnonzero(np.isin(self.kind, [_GROWTH, _SD, _MEAN]))
         found = [half.climb(moved, x) for half in self.halves()]
@@ -436,63 +457,14 @@ class _Maximum(NamedTuple):
     moved: Ints
 
 
-@dataclass(frozen=True)
-class _ItemErrors:
-    """The effect of errors of item parameters on the slopes of the log-likelihood by the P parameters of `kind` (P,).
-
-    Slopes are off by `bias` (P,) on average, as they are not linear in the parameters of items, and they vary from one
-    set of errors to another with `covariance` (P, P), which contains the error of the bias. `information` (P, P) is
-    their covariance over learners.
-    """
-
-    kind: Ints
-    information: Floats
-    bias: Floats
-    covariance: Floats
-
-    def corrected(self, x: Floats, free: tuple[str, ...]) -> Floats:
-        """Estimates without the bias; the parts that are not free stay."""
-        of = self._places(free)
-        found = x.copy()
-        found[of] -= self._inverse(of) @ self.bias[of]
-        return np.clip(found, _LOWER[self.kind], _UPPER[self.kind])
-
-    @property
-    def errors(self) -> Floats:
-        """Standard errors (P,) with every part free."""
-        inverse = self._inverse(np.arange(len(self.kind)))
-        return np.sqrt(np.diag(inverse @ (self.information + self.covariance) @ inverse))
-
-    def p_of(self, root: float, part: str, free: tuple[str, ...]) -> float:
-        """p of a signed root of a likelihood ratio, that of a part among those that are free.
-
-        The root is the slope along `by`, which leaves the other parameters free, divided by its standard deviation. The
-        variance that items add is known from `_DRAWS` draws (degrees of freedom of Satterthwaite 1946).
-        """
-        of = self._places(free)
-        by = self._inverse(of)[:, of == PARTS.index(part)][:, 0]
-        learners, items = (by @ cov[np.ix_(of, of)] @ by for cov in (self.information, self.covariance))
-        if learners <= 0:
-            return 0.5
-        z = (root - by @ self.bias[of] / np.sqrt(learners)) / np.sqrt(1 + items / learners)
-        freedom = (_DRAWS - 1) * (1 + learners / items) ** 2 if items > 0 else np.inf
-        return float(2 * students_t.sf(abs(z), freedom) if part == "growth" else students_t.sf(z, freedom))
-
-    def _places(self, free: tuple[str, ...]) -> Ints:
-        return np.flatnonzero(np.isin(self.kind, [*(PARTS.index(part) for part in free), _SD, _MEAN]))
-
-    def _inverse(self, of: Ints) -> Floats:
-        return np.linalg.pinv(self.information[np.ix_(of, of)]).astype(np.float64)
-
-
 def _table(answers: Answers, curves: Curves) -> Floats:
-    """The curves as far as any movement needs them."""
+    """Curves at all nodes that any movement within the limits needs."""
     most = Movement(occasion_variance=_UPPER[2] * _UNITS[2] * curves.population.sd**2)
     return curves.table(answers.row, Lattice.of(curves.population, most).nodes)
 
 
 def _practice(answers: Answers) -> Floats:
-    """Weeks of growth between a learner's first answer and each of his answers, shape (R,)."""
+    """Weeks of growth from the learner's first answer to each answer, shape (R,)."""
     gap = np.diff(answers.day, prepend=0)
     gap[answers.start[:-1]] = 0
     total = np.cumsum(Movement(growth=1.0).growth_over(gap))
@@ -508,5 +480,5 @@ def _classes(answers: Answers) -> tuple[Ints, int]:
 
 
 def _weeks(day: Ints) -> int:
-    """From the first answer to the last."""
+    """Number of weeks from the first answer to the last."""
     return int(np.ptp(day) // WEEK) + 1
