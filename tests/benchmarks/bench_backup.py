@@ -1,6 +1,6 @@
 """How long a backup and a restore take per million answers, and how large the backup is.
 
-    python tests/benchmarks/bench_backup.py [ROWS]      (default 1,000,000)
+    python -m tests.benchmarks.bench_backup [ROWS]      (default 1,000,000)
 
 The answers of `bench_import.py` in an embedded server, and nothing else. A restore without --verify: the files are
 checked, the database is loaded and analysed, and all rows are compared by their digests. CPU is that of this process

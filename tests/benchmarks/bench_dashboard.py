@@ -1,6 +1,6 @@
 """Every page of the dashboard on 36 months of 3 scales with 1000 items each: time until it is there, and its size.
 
-    python tests/benchmarks/bench_dashboard.py [--home FOLDER] [--months 36]
+    python -m tests.benchmarks.bench_dashboard [--home FOLDER] [--months 36]
 
 Most of the months are written in SQL (see `dashboard_world`), once: a home that stands is used again. Times are of
 whole pages over HTTP, without a browser: the first, then the median and the longest of the rest; CPU is what a page

@@ -1,7 +1,7 @@
 """How often information is called lost where it is not, how often where it is, and how honest its errors are.
 
-    python tests/benchmarks/bench_information.py sound --months 100     # nothing moved
-    python tests/benchmarks/bench_information.py lost --months 60       # a tenth of the items at a share of their a
+    python -m tests.benchmarks.bench_information sound --months 100     # nothing moved
+    python -m tests.benchmarks.bench_information lost --months 60       # a tenth of the items at a share of their a
 
 a ~ LogNormal(0, 0.3), b ~ N(0, 1); 30 items. The first, all of them by default, are anchors: a fit of N learners
 θ ~ N(0, 1); the others are published from a second such fit, linked to these. The month is a fit of N others

@@ -1,6 +1,6 @@
 """A month judged in PostgreSQL and on Spark: seconds, memory of the driver, and whether both come to the same.
 
-    python tests/benchmarks/spark_window.py [ANSWERS [LEARNERS]]      (default 2,000,000 and 40,000)
+    python -m tests.benchmarks.spark_window [ANSWERS [LEARNERS]]      (default 2,000,000 and 40,000)
 
 Learners answer 50 of 500 items, as in bench_size. Spark runs on `local[2]` over Parquet copies of the log, so that its
 Java process is driver and executors at once; its greatest memory is given beside the driver's own Python. The start of
