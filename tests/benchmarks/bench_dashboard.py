@@ -20,7 +20,6 @@ from pathlib import Path
 import psutil
 import requests
 import uvicorn
-from dashboard_world import SCALES, build
 
 from irt_assets.common.dashboard_pages import address
 from irt_assets.common.partitions import last_complete_month, months_between
@@ -33,6 +32,7 @@ from resources.postgres.schema import upgrade
 from resources.settings import Settings
 from services.dashboard.reader import Reader
 from services.dashboard.server import build_app
+from tests.benchmarks.dashboard_world import SCALES, build
 
 PORT = 18080
 ASKED = 11

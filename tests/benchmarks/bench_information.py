@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from bench_drift import MEAN, SD, anchors_of
 
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.drift.errors import Comparison, Published, compare
@@ -22,6 +21,7 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.information.functions import Abilities, loss_of_test, losses_of_items
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.psychometrics.linking.placement import Linking, LinkingError
+from tests.benchmarks.bench_drift import MEAN, SD, anchors_of
 from tests.testbed.made_anchors import with_errors_of
 
 ITEMS = 30

@@ -17,9 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_size import IRT, MONTH, measured, write
-
 from resources.postgres.embedded_postgres import EmbeddedPostgres
+from tests.benchmarks.bench_size import IRT, MONTH, measured, write
 
 HERE = f"""
 import json, resource, sys, time
