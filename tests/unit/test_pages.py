@@ -61,7 +61,7 @@ def test_what_sentences_name_exists() -> None:
 
 def test_programs_of_tests_are_started_as_modules_that_exist() -> None:
     """A program started as a file does not find the package `tests`, which it imports."""
-    texts = {path.name: path.read_text() for path in [*PAGES, *(ROOT / "tests").rglob("*.py")]}
+    texts = {str(path): path.read_text() for path in [*PAGES, *(ROOT / "tests").rglob("*.py")]}
     assert {name: found for name, text in texts.items() if (found := STARTED_AS_FILE.findall(text))} == {}
     modules = {module for text in texts.values() for module in STARTED_AS_MODULE.findall(text)}
     assert len(modules) > 40
