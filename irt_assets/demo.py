@@ -42,7 +42,7 @@ from irt_assets.psychometrics.simulation.scenario import demo_scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
-from irt_assets.responses.importing.bank import import_learners, import_questions
+from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, import_bank_file
 from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.lake import export_days
 from irt_assets.responses.scale_decisions import Subject, record_decisions
@@ -154,8 +154,8 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
         say("questions, learners and answers are already there")
         return
     say("importing questions, learners and answers …")
-    import_questions(database, files.questions)
-    import_learners(database, files.learners)
+    import_bank_file(database, QUESTIONS, files.questions)
+    import_bank_file(database, LEARNERS, files.learners)
     report = import_attempts(database, [files.attempts], first_month=settings.irt_first_month)
     say(f"  {report.accepted:,} answers imported, {report.duplicates:,} were there already")
     with database.connect() as connection:

@@ -8,7 +8,7 @@ import typer
 
 from irt_assets.cli.console import AsJson, err, escape, print_json, progress_bar, say
 from irt_assets.cli.installation import current_database, current_settings
-from irt_assets.responses.importing.bank import import_learners, import_questions
+from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, Kind, import_bank_file
 from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.importing.report import ImportReport, csv_of_refused
 
@@ -71,38 +71,25 @@ def attempts(
     _print_import(report, csv, dry_run=dry_run, as_json=as_json)
 
 
-@app.command()
-def questions(
-    file: Path,
-    mapping: Mapping = "auto",
-    encoding: Encoding = None,
-    dry_run: DryRun = False,
-    csv: Csv = None,
-    as_json: AsJson = False,
-) -> None:
-    """Import the item bank: scales, topics, tags, keys, parameters."""
-    with csv_of_refused(csv) as reject:
-        report = import_questions(
-            current_database(), file, mapping=mapping, encoding=encoding, dry_run=dry_run, reject=reject
-        )
-    _print_import(report, csv, dry_run=dry_run, as_json=as_json)
+def _add_bank_command(name: str, kind: Kind, summary: str) -> None:
+    @app.command(name, help=summary)
+    def import_kind(
+        file: Path,
+        mapping: Mapping = "auto",
+        encoding: Encoding = None,
+        dry_run: DryRun = False,
+        csv: Csv = None,
+        as_json: AsJson = False,
+    ) -> None:
+        with csv_of_refused(csv) as reject:
+            report = import_bank_file(
+                current_database(), kind, file, mapping=mapping, encoding=encoding, dry_run=dry_run, reject=reject
+            )
+        _print_import(report, csv, dry_run=dry_run, as_json=as_json)
 
 
-@app.command()
-def learners(
-    file: Path,
-    mapping: Mapping = "auto",
-    encoding: Encoding = None,
-    dry_run: DryRun = False,
-    csv: Csv = None,
-    as_json: AsJson = False,
-) -> None:
-    """Import learners: attributes, test accounts, goals."""
-    with csv_of_refused(csv) as reject:
-        report = import_learners(
-            current_database(), file, mapping=mapping, encoding=encoding, dry_run=dry_run, reject=reject
-        )
-    _print_import(report, csv, dry_run=dry_run, as_json=as_json)
+_add_bank_command("questions", QUESTIONS, "Import the item bank: scales, topics, tags, keys, parameters.")
+_add_bank_command("learners", LEARNERS, "Import learners: attributes, test accounts, goals.")
 
 
 def _print_import(report: ImportReport, csv: Path | None, *, dry_run: bool, as_json: bool) -> None:

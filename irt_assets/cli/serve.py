@@ -32,9 +32,11 @@ def serve(
 def serve_until_interrupted(stack: Stack) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with stack:
-        out.print(f"The Dagster UI is at {stack.address} (Ctrl-C stops it)")
+        # the UI's first page lists no runs but those of the daemon
+        out.print(f"The Dagster UI is at {stack.address}/asset-groups: assets, partitions, runs")
         for service in stack.services:
             _print_service(service.package, stack)
+        out.print("Ctrl-C stops everything.")
         try:
             stack.wait()
         except KeyboardInterrupt:

@@ -193,7 +193,7 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
         figures.append(
             (
                 "anchors",
-                f"{in_words(len(used))} of {len(used) + len(dropped)} used, {in_words(len(dropped))} left out{named}",
+                f"{len(used)} of {len(used) + len(dropped)} used, {in_words(len(dropped))} left out{named}",
             )
         )
     opened, closed = (

@@ -1,6 +1,6 @@
 """How far two sound engines lie apart on the same answers: where the limits of `engine_agreement` come from.
 
-    python tests/benchmarks/bench_agreement.py [--replications 20] [--sizes 500x15 500x40 1000x30 2000x40]
+    python -m tests.benchmarks.bench_agreement [--replications 20] [--sizes 500x15 500x40 1000x30 2000x40]
 
 Each replication draws a 2PL (a ~ LogNormal(0, 0.3), b ~ N(0, 1), a cohort N(0.2, 1.1²)), fits it by em and by pymc,
 links both to the same anchors (a third of the items, known with errors of 0.1) and compares them as a month does. What

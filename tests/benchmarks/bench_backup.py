@@ -1,6 +1,6 @@
 """How long a backup and a restore take per million answers, and how large the backup is.
 
-    python tests/benchmarks/bench_backup.py [ROWS]      (default 1,000,000)
+    python -m tests.benchmarks.bench_backup [ROWS]      (default 1,000,000)
 
 The answers of `bench_import.py` in an embedded server, and nothing else. A restore without --verify: the files are
 checked, the database is loaded and analysed, and all rows are compared by their digests. CPU is that of this process
@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench_import import write_log
-
 from irt_assets.backup.make import make_backup
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
@@ -29,6 +27,7 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade
 from resources.settings import Settings
+from tests.benchmarks.bench_import import write_log
 
 
 def main() -> None:

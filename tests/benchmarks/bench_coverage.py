@@ -1,6 +1,6 @@
 """How well known parameters are recovered, and how often a 95 % interval holds them.
 
-    python tests/benchmarks/bench_coverage.py --replications 500 --model 2pl --persons 500 1000 2000 5000
+    python -m tests.benchmarks.bench_coverage --replications 500 --model 2pl --persons 500 1000 2000 5000
 
 Each replication draws a new bank (a ~ LogNormal(0, 0.3), b ~ N(0, 1); under a 3PL c from its prior, normal on logit c
 around 0.2 with SD 0.5) and new learners, θ ~ N(0, 1): three forms of `--length` items out of twice as many, a third of

@@ -1,6 +1,6 @@
 """Every page of the dashboard on 36 months of 3 scales with 1000 items each: time until it is there, and its size.
 
-    python tests/benchmarks/bench_dashboard.py [--home FOLDER] [--months 36]
+    python -m tests.benchmarks.bench_dashboard [--home FOLDER] [--months 36]
 
 Most of the months are written in SQL (see `dashboard_world`), once: a home that stands is used again. Times are of
 whole pages over HTTP, without a browser: the first, then the median and the longest of the rest; CPU is what a page
@@ -20,7 +20,6 @@ from pathlib import Path
 import psutil
 import requests
 import uvicorn
-from dashboard_world import SCALES, build
 
 from irt_assets.common.dashboard_pages import address
 from irt_assets.common.partitions import last_complete_month, months_between
@@ -33,6 +32,7 @@ from resources.postgres.schema import upgrade
 from resources.settings import Settings
 from services.dashboard.reader import Reader
 from services.dashboard.server import build_app
+from tests.benchmarks.dashboard_world import SCALES, build
 
 PORT = 18080
 ASKED = 11

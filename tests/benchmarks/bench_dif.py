@@ -1,11 +1,11 @@
 """How often DIF is seen where there is none, and how well it is found, against an oracle that knows the sound items.
 
-    python tests/benchmarks/bench_dif.py sound --tests 6000     # share of p below 0.05, 0.01; months with a flag
-    python tests/benchmarks/bench_dif.py power --items 400      # by size, direction and share of items with DIF
-    python tests/benchmarks/bench_dif.py errors --tests 2000    # how often 95 % intervals cover the difference
-    python tests/benchmarks/bench_dif.py sparse --tests 6000    # by answers to an item; each learner sees half of them
-    python tests/benchmarks/bench_dif.py models --tests 7200    # sound items of other models, and of skewed groups
-    python tests/benchmarks/bench_dif.py cost                   # processor time of months of three attributes
+    python -m tests.benchmarks.bench_dif sound --tests 6000     # share of p below 0.05, 0.01; months with a flag
+    python -m tests.benchmarks.bench_dif power --items 400      # by size, direction and share of items with DIF
+    python -m tests.benchmarks.bench_dif errors --tests 2000    # how often 95 % intervals cover the difference
+    python -m tests.benchmarks.bench_dif sparse --tests 6000    # by answers to an item; each learner sees half of them
+    python -m tests.benchmarks.bench_dif models --tests 7200    # sound items of other models, and of skewed groups
+    python -m tests.benchmarks.bench_dif cost                   # processor time of months of three attributes
 
 30 items, a ~ LogNormal(0, 0.3), b ~ N(0, 1), all on one form; the reference group is N(0, 1). The oracle is the same
 test with the truly sound items as anchors. Monte Carlo errors of a share are √(share(1 − share)/tests).

@@ -1,11 +1,11 @@
 """How well drifted items are found, against an oracle that knows the linking and the population.
 
-    python tests/benchmarks/bench_drift.py power --moved 1000        # 12 cells × 2 bank sizes
-    python tests/benchmarks/bench_drift.py sound --months 500        # no drift: months with a flag
-    python tests/benchmarks/bench_drift.py many --months 100         # 12 and 20 of 60 moved, one of 30 by 0.8
-    python tests/benchmarks/bench_drift.py trend --moved 300         # 0.1 a month, found by month 2, 3, …
-    python tests/benchmarks/bench_drift.py kinds --moved 300         # which kind is named, N = 1000
-    python tests/benchmarks/bench_drift.py varying --months 2000 [--fits]  # items that vary and move
+    python -m tests.benchmarks.bench_drift power --moved 1000        # 12 cells × 2 bank sizes
+    python -m tests.benchmarks.bench_drift sound --months 500        # no drift: months with a flag
+    python -m tests.benchmarks.bench_drift many --months 100         # 12 and 20 of 60 moved, one of 30 by 0.8
+    python -m tests.benchmarks.bench_drift trend --moved 300         # 0.1 a month, found by month 2, 3, …
+    python -m tests.benchmarks.bench_drift kinds --moved 300         # which kind is named, N = 1000
+    python -m tests.benchmarks.bench_drift varying --months 2000 [--fits]  # items that vary and move
 
 a ~ LogNormal(0, 0.3), b ~ N(0, 1). The published values are a fit of N learners θ ~ N(0, 1), which defines the scale
 and is the anchor set; with fewer anchors the other items are published from a second such fit, linked to these. The

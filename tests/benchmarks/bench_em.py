@@ -1,9 +1,9 @@
 """How fast and how big the em engine is: against R's mirt, packages of PyPI, plain NumPy and an earlier version.
 
-    python tests/benchmarks/bench_em.py                         # ours and the plain peer, designs up to 50,000 learners
-    python tests/benchmarks/bench_em.py --designs million        # 50 million answers
-    python tests/benchmarks/bench_em.py --before ../earlier --peers /path/to/python --r-errors 2000x50
-    python tests/benchmarks/bench_em.py --models                 # the time of each model as a multiple of the 2PL's
+    python -m tests.benchmarks.bench_em                         # ours and the plain peer, designs up to 50,000 learners
+    python -m tests.benchmarks.bench_em --designs million        # 50 million answers
+    python -m tests.benchmarks.bench_em --before ../earlier --peers /path/to/python --r-errors 2000x50
+    python -m tests.benchmarks.bench_em --models                 # the time of each model as a multiple of the 2PL's
 
 Every measurement runs in a process of its own, so that peak memory is that of one program with its answers; compiled
 kernels come from the cache, as in any second run. `--before` is a checkout of an earlier version, `--peers` a Python

@@ -1,6 +1,6 @@
 """Daily features and a week's KPIs: seconds for growing logs, read from PostgreSQL and written to it.
 
-    python tests/benchmarks/bench_features.py [ATTEMPTS ...]      (default 125,000 to 1,000,000, doubling)
+    python -m tests.benchmarks.bench_features [ATTEMPTS ...]      (default 125,000 to 1,000,000, doubling)
 
 Fifty attempts a learner over the ninety days before the end of a week, five to a session on one of twenty topics, on a
 bank of 2,000 items with published parameters: a million attempts are 20,000 learners. Timed are the features of every

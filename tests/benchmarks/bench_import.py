@@ -1,6 +1,6 @@
 """Import against a bare COPY: rows per second of each into the same indexed tables, and the peak memory.
 
-    python tests/benchmarks/bench_import.py [ROWS]      (default 1,000,000; the promise is checked at 10,000,000)
+    python -m tests.benchmarks.bench_import [ROWS]      (default 1,000,000; the promise is checked at 10,000,000)
 
 Each writes the same answers into an empty, migrated database of the same embedded server. The bare COPY goes
 from a file with exactly the columns of response_log into a temporary table, and from there by one INSERT into

@@ -1,7 +1,7 @@
 """How often information is called lost where it is not, how often where it is, and how honest its errors are.
 
-    python tests/benchmarks/bench_information.py sound --months 100     # nothing moved
-    python tests/benchmarks/bench_information.py lost --months 60       # a tenth of the items at a share of their a
+    python -m tests.benchmarks.bench_information sound --months 100     # nothing moved
+    python -m tests.benchmarks.bench_information lost --months 60       # a tenth of the items at a share of their a
 
 a ~ LogNormal(0, 0.3), b ~ N(0, 1); 30 items. The first, all of them by default, are anchors: a fit of N learners
 θ ~ N(0, 1); the others are published from a second such fit, linked to these. The month is a fit of N others
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from bench_drift import MEAN, SD, anchors_of
 
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.drift.errors import Comparison, Published, compare
@@ -22,6 +21,7 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.information.functions import Abilities, loss_of_test, losses_of_items
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.psychometrics.linking.placement import Linking, LinkingError
+from tests.benchmarks.bench_drift import MEAN, SD, anchors_of
 from tests.testbed.made_anchors import with_errors_of
 
 ITEMS = 30

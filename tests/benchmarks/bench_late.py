@@ -1,6 +1,6 @@
 """Two million late answers at once: what a tick of the sensor `late_answers` costs, and every tick of the day after.
 
-    python tests/benchmarks/bench_late.py [ON_TIME [LATE]]      (default 3,000,000 and 2,000,000)
+    python -m tests.benchmarks.bench_late [ON_TIME [LATE]]      (default 3,000,000 and 2,000,000)
 
 A log of five months of practice that arrived in time, all of it made; then the late answers, spread over the sixty days
 before, are committed as one import. The ticks are those of the daemon: the real sensor, a real instance. Seconds are

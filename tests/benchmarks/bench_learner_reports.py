@@ -1,6 +1,6 @@
 """How many learners' reports are made in a second: HTML and PDF, half of them Korean, by so many processes.
 
-    python tests/benchmarks/bench_learner_reports.py --learners 1000 --processes 2
+    python -m tests.benchmarks.bench_learner_reports --learners 1000 --processes 2
 
 Nothing is stored. Processor time is given beside the wall clock, as it says what an idle machine would do. The first
 pages of each process, which load fonts, are not counted.

@@ -1,6 +1,6 @@
 """A log in tables that are not ours: what connecting, checking, the nights and a look at a month cost.
 
-    python tests/benchmarks/bench_own_tables.py [ANSWERS [MONTHS]]      (default 10,000,000 and 13)
+    python -m tests.benchmarks.bench_own_tables [ANSWERS [MONTHS]]      (default 10,000,000 and 13)
 
 Answers of 40,000 learners to 2,000 items, spread over the months, in a table with indexes on its times and on learner
 and time. Seconds are given on the wall clock. Promised: a look at a month whose rows were written again takes no longer

@@ -1,9 +1,9 @@
 """How well and how fast the em engine fits scored items: recovery, CPU and memory beside our 2PL and mirt.
 
-    python tests/benchmarks/bench_partial_credit.py recovery --learners 1000 --repeats 100
-    python tests/benchmarks/bench_partial_credit.py recovery --learners 300 --repeats 200 --rare
-    python tests/benchmarks/bench_partial_credit.py speed
-    python tests/benchmarks/bench_partial_credit.py speed --learners 2000 --items 25 --mirt --errors
+    python -m tests.benchmarks.bench_partial_credit recovery --learners 1000 --repeats 100
+    python -m tests.benchmarks.bench_partial_credit recovery --learners 300 --repeats 200 --rare
+    python -m tests.benchmarks.bench_partial_credit speed
+    python -m tests.benchmarks.bench_partial_credit speed --learners 2000 --items 25 --mirt --errors
 
 Recovery: 20 items of 4 scores; bias of ln a and of each step, and how many 95 % intervals hold them, with Monte Carlo
 errors. `--rare`: of the first item, one answer in a hundred has the highest score. Speed: each fit in a process of its

@@ -1,6 +1,6 @@
 """How often the test by proportion correct calls a sound item changed, and how often a changed one.
 
-    python tests/benchmarks/bench_proportion_correct.py
+    python -m tests.benchmarks.bench_proportion_correct
 
 30 items, a ~ LogNormal(0, 0.3), b ~ N(0, 1), of which 4 are tested; these are answered by a part of the learners
 θ ~ N(0.5, 1.2²).

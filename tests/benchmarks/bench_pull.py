@@ -1,6 +1,6 @@
 """A first pull against a bare COPY: rows per second of each from one PostgreSQL table into the same kind of tables.
 
-    python tests/benchmarks/bench_pull.py [ROWS]      (default 1,000,000)
+    python -m tests.benchmarks.bench_pull [ROWS]      (default 1,000,000)
 
 The source is a table in a schema of its own on the same embedded server, with indexes on cursor and time. The bare COPY
 goes out of it, through this process, into a temporary table, and from there by one INSERT into months that are there,

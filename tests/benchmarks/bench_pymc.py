@@ -1,6 +1,6 @@
 """Effective draws per second of the pymc engine, against the ordinary joint PyMC model in the same run.
 
-    python tests/benchmarks/bench_pymc.py [--sizes 1000x30 2000x40] [--joint-draws 300] [--joint-tune 300] [--chains 2]
+    python -m tests.benchmarks.bench_pymc [--sizes 1000x30 2000x40] [--joint-draws 300] [--joint-tune 300] [--chains 2]
 
 The joint model has the same priors and samples a θ for every learner; nutpie samples both where it is installed,
 PyMC's own NUTS where not. The figure is the minimum bulk ESS over all a and b (the joint model is not asked for its θ),

@@ -1,4 +1,6 @@
-"""How long a bank's drift report takes, and how large its files are: `python tests/benchmarks/bench_report.py [items]`.
+"""How long a bank's drift report takes, and how large its files are.
+
+    python -m tests.benchmarks.bench_report [ITEMS]      (default 300)
 
 A tenth of the items are flagged, each with a year of history and observed proportions; every item has DIF in two
 attributes and information curves. The facts are made up: gathering them from the database takes a second.
@@ -6,7 +8,7 @@ attributes and information curves. The facts are made up: gathering them from th
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -160,7 +162,9 @@ def _linked(rng: np.random.Generator, month: str, anchors: list[str]) -> Linked:
 
 
 def main() -> None:
-    n_items = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("items", type=int, nargs="?", default=300)
+    n_items = parser.parse_args().items
     told = facts(n_items)
     for attempt in ("first", "second"):
         began, cpu = time.perf_counter(), time.process_time()

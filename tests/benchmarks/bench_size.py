@@ -1,7 +1,7 @@
 """A month of five million answers of 100,000 learners: seconds and memory of the import, the origin, the scored
 snapshot and the status.
 
-    python tests/benchmarks/bench_size.py [ANSWERS [LEARNERS]]      (default 5,000,000 and 100,000)
+    python -m tests.benchmarks.bench_size [ANSWERS [LEARNERS]]      (default 5,000,000 and 100,000)
 
 Learners answer 50 of 500 items, drawn for each of them; one in 20 is omitted. Each step is a process of its own,
 whose processor time and greatest memory are given. Goals on two idle cores: the origin in 150 s and 1.2 GB, the scored

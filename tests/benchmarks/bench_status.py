@@ -1,6 +1,6 @@
 """Three years of three scales: what `irt status` costs where nothing has changed, and after an answer that came late.
 
-    python tests/benchmarks/bench_status.py [--answers ANSWERS] [--months MONTHS] [--folder FOLDER]
+    python -m tests.benchmarks.bench_status [--answers ANSWERS] [--months MONTHS] [--folder FOLDER]
 
 ANSWERS is the number of answers of each scale in a month (default 100,000), MONTHS how many months there are (default
 36). Every month is green: its snapshot, fits, gates and publication are made up. What the status costs is what proves

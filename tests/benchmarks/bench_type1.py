@@ -1,7 +1,7 @@
 """How often the fit statistics reject where the model is true, under a planned-missing design.
 
-    python tests/benchmarks/bench_type1.py --sets 400 --persons 1500 --length 30 --model 2pl
-    python tests/benchmarks/bench_type1.py --sets 100 --persons 1500 --length 20 --model gpcm
+    python -m tests.benchmarks.bench_type1 --sets 400 --persons 1500 --length 30 --model 2pl
+    python -m tests.benchmarks.bench_type1 --sets 100 --persons 1500 --length 20 --model gpcm
 
 Each set is simulated from the model (θ ~ N(0, 1), a ~ LogNormal(0, 0.3), b ~ N(0, 1), c = 0.2 under a 3PL): three
 forms of `length` items out of twice as many, a third of the learners on each, neighbouring forms overlapping by half.

@@ -1,6 +1,6 @@
 """Bias of new items that the pymc engine puts on a bank's scale, for a cohort that is not the bank's.
 
-    nice python tests/benchmarks/bias_pymc_anchors.py [--months 16] [--processes 1] [--independent]
+    nice python -m tests.benchmarks.bias_pymc_anchors [--months 16] [--processes 1] [--independent]
 
 A bank is calibrated once per simulated month, by em, on learners with mean 0 and SD 1, who so define the scale: its
 anchors have the errors and the covariances of a and b that this gives. The month's learners are N(0.5, 1.2²) and see

@@ -1,6 +1,6 @@
 """A month judged in PostgreSQL and on Spark: seconds, memory of the driver, and whether both come to the same.
 
-    python tests/benchmarks/spark_window.py [ANSWERS [LEARNERS]]      (default 2,000,000 and 40,000)
+    python -m tests.benchmarks.spark_window [ANSWERS [LEARNERS]]      (default 2,000,000 and 40,000)
 
 Learners answer 50 of 500 items, as in bench_size. Spark runs on `local[2]` over Parquet copies of the log, so that its
 Java process is driver and executors at once; its greatest memory is given beside the driver's own Python. The start of
@@ -17,9 +17,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench_size import IRT, MONTH, measured, write
-
 from resources.postgres.embedded_postgres import EmbeddedPostgres
+from tests.benchmarks.bench_size import IRT, MONTH, measured, write
 
 HERE = f"""
 import json, resource, sys, time

@@ -17,7 +17,7 @@ import pytest
 
 from irt_assets.responses import corrections
 from irt_assets.responses.corrections import Answers, rescore, withdraw
-from irt_assets.responses.importing.bank import import_questions
+from irt_assets.responses.importing.bank import QUESTIONS, import_bank_file
 from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.importing.posted import Post, take_post
 from irt_assets.responses.importing.staging import Staging
@@ -121,7 +121,7 @@ def test_full_credit_of_a_post_that_has_not_committed_follows_the_bank(
     bank = written(tmp_path, "item_id,max_score\ns,3\n")
     with log.connect() as connection:
         take(connection, attempt(4, item_id="s", score=2))
-        changing = beside(log, import_questions, log, bank)
+        changing = beside(log, import_bank_file, log, QUESTIONS, bank)
     changing.result()
     assert (grades(log)["a3"], grades(log)["a4"]) == (False, False)
 
@@ -152,7 +152,7 @@ def test_an_import_whose_maximum_scores_change_meanwhile_stores_nothing(
     bank, usual = written(tmp_path, "item_id,max_score\ns,3\n"), Staging.lock
 
     def lock(staging: Staging) -> None:
-        import_questions(log, bank)
+        import_bank_file(log, QUESTIONS, bank)
         usual(staging)
 
     file = written(tmp_path, json.dumps(attempt(4, item_id="s", score=2)) + "\n", "log.jsonl")

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from irt_assets.responses.importing.bank import import_learners
+from irt_assets.responses.importing.bank import LEARNERS, import_bank_file
 from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.importing.report import ImportReport
 from resources.failures import PermanentFailure
@@ -204,7 +204,7 @@ def test_the_covariates_of_a_matrix_become_attributes_of_its_learners(
     mapping = tmp_path / "mapping.yaml"
     mapping.write_text("columns: {user_id: person, gender: gender, semester: semester}")
     imported(path, at=DAY)
-    report = import_learners(database, path, mapping=mapping)
+    report = import_bank_file(database, LEARNERS, path, mapping=mapping)
     assert (report.accepted, report.new_learners) == (1_075, 0)
     stored = query(database, "SELECT attributes->>'gender', count(*) FROM learner GROUP BY 1")
     assert dict(stored) == Counter(row["gender"] for row in rows(path))

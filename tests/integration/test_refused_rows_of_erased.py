@@ -11,7 +11,7 @@ import yaml
 
 from irt_assets.responses.erased import begin
 from irt_assets.responses.importing.arrivals import drop_refused
-from irt_assets.responses.importing.bank import import_learners
+from irt_assets.responses.importing.bank import LEARNERS, import_bank_file
 from irt_assets.responses.importing.load import import_attempts
 from jobs.erasure_mentions import holds
 from resources.postgres.database import Database
@@ -68,7 +68,7 @@ def test_refused_learners_are_found_by_the_id_that_the_table_would_have(database
     mapping.write_text(yaml.safe_dump({"columns": {"user_id": ["class", "number"], "is_test": "test"}}), "utf-8")
     file.write_text("class,number,test\n4b,17,perhaps\n4b,18,no\n", "utf-8")
     for _ in range(2):
-        import_learners(database, file, mapping=mapping)
+        import_bank_file(database, LEARNERS, file, mapping=mapping)
         with database.connect() as connection:
             if not rows(database, "SELECT FROM erasure"):
                 begin(connection, "4b/17", "Kim", "asked to")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Convergence
+from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from tests.testbed.made_anchors import anchor_set_of
 
 SLOPE, INTERCEPT = 1.2, 0.5
+CRITERIA = [*((method, False) for method in get_args(Method)), ("stocking-lord", True), ("haebara", True)]
+"""Each linking method, and whether it is symmetric."""
 
 
 def ids(k: int) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from irt_assets.cli import serve
 from irt_assets.cli.console import months_table, print_blocks, say
 from irt_assets.gates.month_judged import MonthState, State
 
@@ -17,3 +18,25 @@ def test_a_name_is_shown_and_steers_no_terminal(capsys: pytest.CaptureFixture[st
     printed = capsys.readouterr().out
     assert printed.count(SHOWN) == 2
     assert "\x1b" not in printed
+
+
+class StackInterruptedAtOnce:
+    address, services = "http://127.0.0.1:3000", ()
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def wait(self) -> None:
+        raise KeyboardInterrupt
+
+
+def test_serving_names_the_page_of_the_assets_and_how_to_stop(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first page of the Dagster UI is empty after the demo, whose runs no daemon started."""
+    monkeypatch.setattr(serve.signal, "signal", lambda *_: None)
+    serve.serve_until_interrupted(StackInterruptedAtOnce())  # type: ignore[arg-type]
+    ui, stop, *_ = capsys.readouterr().out.splitlines()
+    assert ui.startswith("The Dagster UI is at http://127.0.0.1:3000/asset-groups:")
+    assert stop == "Ctrl-C stops everything."

@@ -178,7 +178,7 @@ def test_the_first_page_counts_drift_dif_information_anchors_and_alerts() -> Non
         "1 of 2 items lost information (B1); the test keeps at least 75% of its own (θ = −1.5, 95 % 70% to 80%): more "
         "than a fifth is lost; without B1 the set in force keeps 90% on average and at least 80% (θ = −1.0)"
     )
-    assert figures["anchors"] == "five of 6 used, one left out: K2"
+    assert figures["anchors"] == "5 of 6 used, one left out: K2"
     assert figures["alerts"] == "one opened, one closed, one open"
 
 

@@ -20,6 +20,8 @@ CRON = re.compile(r"^(\S+ ){5}\w+ ")
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SPAN = re.compile(r"`irt ([^`]+)`")
 INCOMPLETE = re.compile(r"Missing|requires an argument|no command ?$|job NAME: no such job")
+STARTED_AS_FILE = re.compile(r"python\s+tests/\S+")
+STARTED_AS_MODULE = re.compile(r"python\s+-m\s+(tests(?:\.\w+)+)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Units that are not ours: of the host, and of the set-up that people come from.
@@ -55,6 +57,15 @@ def test_what_sentences_name_exists() -> None:
     assert len(spans) > 150
     faults = [(page, fault_of_irt(without_options_in_brackets(span).split())) for page, span in spans]
     assert [(page, found) for page, found in faults if found and not INCOMPLETE.search(found)] == []
+
+
+def test_programs_of_tests_are_started_as_modules_that_exist() -> None:
+    """A program started as a file does not find the package `tests`, which it imports."""
+    texts = {str(path): path.read_text() for path in [*PAGES, *(ROOT / "tests").rglob("*.py")]}
+    assert {name: found for name, text in texts.items() if (found := STARTED_AS_FILE.findall(text))} == {}
+    modules = {module for text in texts.values() for module in STARTED_AS_MODULE.findall(text)}
+    assert len(modules) > 40
+    assert [module for module in modules if not (ROOT / module.replace(".", "/")).with_suffix(".py").exists()] == []
 
 
 def test_there_are_commands_to_look_at() -> None:

@@ -44,3 +44,12 @@ def test_few_imports_stand_within_a_function() -> None:
     texts = [path.read_text("utf-8") for folder in PRODUCT for path in (ROOT / folder).rglob("*.py")]
     indented = [text for text in texts if re.search(r"^[ \t]+(?:import|from)\b", text, re.MULTILINE)]
     assert sum(len(imports_within_functions(ast.parse(text))) for text in indented) <= MOST_WITHIN
+
+
+def test_benchmarks_import_each_other_as_modules_of_the_package() -> None:
+    """A benchmark that is started with `python -m` does not find a file beside it by its name alone."""
+    files = sorted((ROOT / "tests/benchmarks").glob("*.py"))
+    beside = {path.stem for path in files}
+    imported = [(path.name, line, name) for path in files for line, name in imported_names(ROOT, path)]
+    assert any(name.startswith("tests.benchmarks.") for _, _, name in imported)
+    assert [one for one in imported if one[2].partition(".")[0] in beside] == []

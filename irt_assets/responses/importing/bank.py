@@ -96,8 +96,9 @@ class Kind:
     row: Callable[[Cells], tuple[Any, ...]]
 
 
-def import_questions(
+def import_bank_file(
     database: Database,
+    kind: Kind,
     file: Path,
     *,
     mapping: str | Path = AUTO,
@@ -105,34 +106,19 @@ def import_questions(
     dry_run: bool = False,
     reject: Reject = unseen,
 ) -> ImportReport:
-    """Items: item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their errors, n, D, model,
-    max_score, block, key; t0, t1, … of scored items, or the columns that another program has (`program_forms`).
+    """Import a file of QUESTIONS or of LEARNERS.
 
-    In the report, `duplicates` are rows that say what the bank says already. `encoding`: of a file that is not UTF-8.
-    Raises PermanentFailure where the file or the mapping is at fault.
+    A row of QUESTIONS has item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their errors, n,
+    D, model, max_score, block, key; t0, t1, … of scored items, or the columns of another program (`program_forms`).
+    A row of LEARNERS has user_id, is_test, target_scale_id, target_theta; every other column is an attribute. With a
+    mapping file only the columns that it names are read.
+
+    In the report, `duplicates` are rows that change nothing. `encoding`: of a file that is not UTF-8; `reject` gets the
+    refused rows. Raises PermanentFailure if the file or the mapping is at fault.
     """
     rules = load_mapping(mapping)
     source = open_source(Path(file), encoding_of(encoding, rules))
-    return take_rows(database, source, QUESTIONS, mapping=rules or AUTO, dry_run=dry_run, reject=reject)
-
-
-def import_learners(
-    database: Database,
-    file: Path,
-    *,
-    mapping: str | Path = AUTO,
-    encoding: str | None = None,
-    dry_run: bool = False,
-    reject: Reject = unseen,
-) -> ImportReport:
-    """Learners: user_id, is_test, target_scale_id, target_theta; every other column is an attribute.
-
-    With a mapping file only the columns that it names are read. In the report, `duplicates` are rows that
-    change nothing. Raises PermanentFailure where the file or the mapping is at fault.
-    """
-    rules = load_mapping(mapping)
-    source = open_source(Path(file), encoding_of(encoding, rules))
-    return take_rows(database, source, LEARNERS, mapping=rules or AUTO, dry_run=dry_run, reject=reject)
+    return take_rows(database, source, kind, mapping=rules or AUTO, dry_run=dry_run, reject=reject)
 
 
 def take_rows(

@@ -17,7 +17,10 @@ from irt_assets.psychometrics.core.models import Calibration, Convergence, Popul
 from irt_assets.psychometrics.core.options import Method, Model
 from irt_assets.psychometrics.linking.criteria import Pairs, solve
 from irt_assets.psychometrics.linking.linking import link
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.made_anchors import anchor_set_of
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 METHODS = ("stocking-lord", "haebara")
 

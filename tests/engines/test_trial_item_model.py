@@ -41,7 +41,10 @@ from irt_assets.psychometrics.information.functions import (
 from irt_assets.psychometrics.linking.linking import link, transform
 from irt_assets.psychometrics.scoring.abilities import Curves, eap_by, wle
 from tests.helpers.trial_item_model import MODEL
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.made_anchors import anchors_of_items as anchors_of
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 LEARNERS, ITEMS = 4000, 20
 SLOPE, INTERCEPT = 1.25, -0.6

@@ -33,8 +33,11 @@ from irt_assets.psychometrics.information.functions import (
 )
 from irt_assets.psychometrics.linking.criteria import Pairs, solve
 from irt_assets.psychometrics.linking.linking import assumed_errors, link, match, transform
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
 from tests.testbed.scored_estimates import ScoredItems, frozen
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 MOST = (1, 3, 1, 2, 4, 1, 1, 2, 1, 3)
 TRUTH = ScoredItems.drawn(np.random.default_rng(1), MOST)

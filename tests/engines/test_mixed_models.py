@@ -33,7 +33,10 @@ from irt_assets.psychometrics.fit.item_fit import item_fit
 from irt_assets.psychometrics.linking.linking import link, transform
 from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
 from tests.helpers.trial_item_model import MODEL
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.made_anchors import anchors_of_items
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 EACH = 8
 MODELS = ("2pl", "3pl", MODEL.name)

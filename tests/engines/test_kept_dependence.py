@@ -12,6 +12,9 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit.dependence import parallel_analysis
 from irt_assets.psychometrics.fit.fit_summary import PARALLEL_ROUNDS, summarise
 from tests.helpers.fit_specs import PARALLEL, SET
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 WITHOUT_ERROR = PARALLEL | {"under_model": [], "se": None, "learners": 0, "together": []}
 

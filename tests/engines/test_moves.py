@@ -8,7 +8,10 @@ import pytest
 from irt_assets.psychometrics.alignment.align import NoLineError
 from irt_assets.psychometrics.drift.moves import Moves, moves
 from tests.helpers.drift_worlds import compared
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.published_months import World
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 
 def months(world: World, moved: np.ndarray, n: int = 20) -> list[Moves]:

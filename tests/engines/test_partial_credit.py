@@ -26,7 +26,10 @@ from irt_assets.psychometrics.estimation.optimizer import maximise
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.made_anchors import anchors_of_items
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 LEARNERS, ITEMS = 1500, 12
 CATEGORIES = np.array([3, 4] * (ITEMS // 2))

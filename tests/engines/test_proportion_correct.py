@@ -12,6 +12,9 @@ from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.drift.proportion_correct import FEWEST, ProportionsCorrect, proportions_correct
 from irt_assets.psychometrics.linking.linking import assumed_errors
+from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
+
+pytestmark = WHERE_STATISTICS_CHANGE
 
 ITEMS, TESTED, LEARNERS, MEAN, SD = 20, 2, 600, 0.5, 1.2
 IDS = tuple(f"item{j:02d}" for j in range(ITEMS))
