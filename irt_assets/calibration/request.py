@@ -142,6 +142,13 @@ class FitRequest:
             return {}
         return {"prior_on_rare_steps": self.not_compared, "blocks": self.blocks}
 
+    @property
+    def guessing(self) -> dict[str, float]:
+        """Item → c of the anchors that have one. No change of origin or unit moves c, and a fit that estimated it as if
+        nothing were known would be pulled in its unit (see docs/explanation/ability-distribution.md)."""
+        known = self.anchors
+        return {} if known is None else {i: c for i, c in zip(known.item_ids, known.c.tolist(), strict=True) if c > 0}
+
     def priors(self, model: Model | Sequence[Model] | None = None) -> Priors | None:
         """The scale's own and those of provisional items under a model (None: the request's), None where there are none
         to give.
@@ -263,7 +270,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         # A name for each item is what mirt takes, and `require_scores_of` lets no other engine have one.
         found = engine.calibrate(responses, model=model, data_hash=data_hash)
         return Calibrated(replace(found, engine=engine.name))
-    on_steps = request.on_steps
+    on_steps, guessing = request.on_steps, request.guessing
     if request.by_week:
         return _by_week(engine, request, data_hash)
     if not request.by_level or request.earlier is None:
@@ -280,6 +287,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
                 priors=given,
                 latent=latent,
                 testlets=testlets,
+                guessing=guessing,
                 **on_steps,
                 **how,
             )
@@ -302,6 +310,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
             groups=groups,
             reference=reference,
             testlets=testlets,
+            guessing=guessing,
             **on_steps,
         )
 
@@ -326,6 +335,7 @@ def _by_week(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrate
         groups=weeks.groups,
         testlets=testlets,
         learners=weeks.learner,
+        guessing=request.guessing,
         **request.on_steps,
     )
     found = replace(found.standardised(found.latent_mean, found.latent_sd), n_persons=responses.n_persons)

@@ -129,6 +129,7 @@ def recalibrate(
             groups=groups,
             latent=basis.shape.latent,
             testlets=request.testlets_used,
+            guessing={item: c for item, c in request.guessing.items() if item not in items},
             **request.on_steps,
         )
         if not raw.convergence.converged:

@@ -8,6 +8,7 @@ What does not belong here: whether the month is safe to release in a sentence, t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import psycopg
@@ -272,7 +273,7 @@ def fit_facts(fit: Linked, scale: Scale, ui_url: str = "", zone: str = "UTC") ->
         f"{fit.loglik:.2f}",
         "fitted": Moment(fit.fitted_at, zone),
         "software": settings_in_words(fit.spec.software),
-        "priors": settings_in_words(fit.spec.priors or {}),
+        "priors": settings_in_words(_priors_shown(fit.spec.priors or {})),
         "hash of the answers": Span(fit.data_hash, "code"),
         "hash of the snapshot": Span(fit.snapshot_hash, "code"),
         "anchor set": (f"version {scale.anchor_version}, ", Span(fit.anchor_hash, "code")),
@@ -280,6 +281,16 @@ def fit_facts(fit: Linked, scale: Scale, ui_url: str = "", zone: str = "UTC") ->
         "code of the fit": Span(fit.code_version, "code"),
         "run": fit.run_id and Span(fit.run_id, "code", run),
     }
+
+
+def _priors_shown(priors: Mapping[str, Any]) -> dict[str, object]:
+    known = priors.get("known_guessing")
+    shown: dict[str, object] = {name: prior for name, prior in priors.items() if name != "known_guessing"}
+    if known is not None:
+        shown["c of the anchors"] = (
+            f"as the anchor set has it ({len(known['items'])} items, SD {known['sd']:g} of logit c)"
+        )
+    return shown
 
 
 def settings_in_words(values: Mapping[str, object]) -> str:

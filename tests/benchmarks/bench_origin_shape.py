@@ -4,17 +4,17 @@ with.
     python -m tests.benchmarks.bench_origin_shape [--pairs 60] [--learners 2000] [--seed 0] [--auto]
 
 40 items a window, of which both have 20, the anchors; a ~ U(.6, 1.8), b from two normal distributions around −.8 and
-.8, c = .2. θ has mean 0 and SD 1: a gamma variable with the given skewness, or uniform (`flat`); the month's learners
-have mean −.5 and SD 1.2. The pairs of one number have the same items, and windows of one shape are in several rows. A
-row shows the errors of slope and intercept with their Monte-Carlo error, the ratio of the mean reported error to the SD
-over pairs, and the share of 95 % intervals that contain the truth. `--auto`: only pairs in which both have the rule
-`auto`.
+.8, c = .2. As in the platform, a month knows the c of its anchors. θ has mean 0 and SD 1: a gamma variable with the
+given skewness, or uniform (`flat`); the month's learners have mean −.5 and SD 1.2. The pairs of one number have the
+same items, and windows of one shape are in several rows. A row shows the errors of slope and intercept with their
+Monte-Carlo error, the ratio of the mean reported error to the SD over pairs, and the share of 95 % intervals that
+contain the truth. `--auto`: only pairs in which both have the rule `auto`.
 """
 
 from __future__ import annotations
 
 import argparse
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -70,25 +70,25 @@ def simulate(learners: int, seed: int, rules: tuple[tuple[LatentRule, LatentRule
         return Responses.from_wide((rng.random(p.shape) < p).astype(float), [ids[j] for j in items])
 
     @cache
-    def fitted(month: bool, shape: str, rule: LatentRule) -> Calibration:
-        rng = np.random.default_rng([seed, learners, month, *map(ord, shape)])
-        theta, items = abilities(shape, learners, rng), np.arange(ITEMS)
-        if month:
-            theta, items = INTERCEPT + SLOPE * theta, np.r_[:ANCHORS, ITEMS:n]
-        return fit_with_shape(fit, answers(theta, items, rng), "3pl", rule)[0]
+    def origin(shape: str, rule: LatentRule) -> Calibration:
+        rng = np.random.default_rng([seed, learners, False, *map(ord, shape)])
+        responses = answers(abilities(shape, learners, rng), np.arange(ITEMS), rng)
+        return fit_with_shape(fit, responses, "3pl", rule)[0]
 
-    return np.array(
-        [
-            [linked(fitted(False, before, first), fitted(True, now, second), ids[:ANCHORS]) for first, second in rules]
-            for before, now in SHAPES
-        ]
-    )
+    @cache
+    def window(shape: str) -> Responses:
+        rng = np.random.default_rng([seed, learners, True, *map(ord, shape)])
+        return answers(INTERCEPT + SLOPE * abilities(shape, learners, rng), np.r_[:ANCHORS, ITEMS:n], rng)
 
+    def linked(before: str, now: str, first: LatentRule, second: LatentRule) -> tuple[float, float, float, float]:
+        fitted = origin(before, first)
+        known = {item for item, cov in zip(fitted.item_ids, fitted.cov, strict=True) if np.isfinite(cov).all()}
+        anchors = anchors_of(fitted, tuple(item for item in ids[:ANCHORS] if item in known))
+        as_month = partial(fit, guessing=dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True)))
+        found = link(fit_with_shape(as_month, window(now), "3pl", second)[0], anchors, rules=LOOSE)
+        return found.slope, found.intercept, found.slope_se, found.intercept_se
 
-def linked(origin: Calibration, month: Calibration, ids: list[str]) -> tuple[float, float, float, float]:
-    known = {item for item, cov in zip(origin.item_ids, origin.cov, strict=True) if np.isfinite(cov).all()}
-    found = link(month, anchors_of(origin, tuple(item for item in ids if item in known)), rules=LOOSE)
-    return found.slope, found.intercept, found.slope_se, found.intercept_se
+    return np.array([[linked(before, now, first, second) for first, second in rules] for before, now in SHAPES])
 
 
 def abilities(shape: str, learners: int, rng: np.random.Generator) -> Floats:

@@ -5,10 +5,10 @@
 A scale begins with a fit of N learners θ ~ N(0, 1) on 40 items, of which 20 become its anchors. A month of N others,
 θ ~ N(0.5, 1.2²), has these 20 (less those that the origin flags) and 20 new items, which it publishes; a second such
 month is compared with the anchors and with these, as it is and with two anchors and two other items moved up or down by
-0.5 in b. a ~ LogNormal(0.1, 0.3), b ~ N(0, 1), c as the row says. *Seen* is the share of the items that a learner
-answers. *Across models*: what the months are compared with was fitted to the same answers as a 2PL, and published
-before the scale became a 3PL. Prints the two months' linkings, the first one's by every criterion, the items' intervals
-and the tests in tables; ± is the Monte-Carlo error.
+0.5 in b. As in the platform, months of a 3PL know the c of the anchors. a ~ LogNormal(0.1, 0.3), b ~ N(0, 1), c as the
+row says. *Seen* is the share of the items that a learner answers. *Across models*: what the months are compared with
+was fitted to the same answers as a 2PL, and published before the scale became a 3PL. Prints the two months' linkings,
+the first one's by every criterion, the items' intervals and the tests in tables; ± is the Monte-Carlo error.
 """
 
 from __future__ import annotations
@@ -151,11 +151,12 @@ def month(row: Row, seed: list[int]) -> Month:
 
     of_origin = truth.answers(origin_items, rng.normal(size=n), row.seen, rng)
     origin = fit_em(of_origin, model=row.model, threads=1)
-    first, second = one_month(), one_month()
-    fits = [fit_em(responses, model=row.model, threads=1) for responses in (first, second)]
-    moved = np.r_[rng.choice(ANCHORS, 2, replace=False), ITEMS + rng.choice(ITEMS - ANCHORS, 2, replace=False)]
-    fits.append(fit_em(one_month(truth.with_moved(moved, rng)), model=row.model, threads=1))
     frozen = anchors_of(origin, usable(origin, truth.ids[:ANCHORS]))
+    guessing = dict(zip(frozen.item_ids, frozen.c.tolist(), strict=True)) if row.model == "3pl" else None
+    first, second = one_month(), one_month()
+    fits = [fit_em(responses, model=row.model, threads=1, guessing=guessing) for responses in (first, second)]
+    moved = np.r_[rng.choice(ANCHORS, 2, replace=False), ITEMS + rng.choice(ITEMS - ANCHORS, 2, replace=False)]
+    fits.append(fit_em(one_month(truth.with_moved(moved, rng)), model=row.model, threads=1, guessing=guessing))
     linkings = []
     for fit in fits:
         with suppress(LinkingError):

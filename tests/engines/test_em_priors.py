@@ -12,7 +12,15 @@ from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Flag, Responses
-from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, LogNormal, Normal, Priors
+from irt_assets.psychometrics.core.priors import (
+    GUESSING_PRIOR,
+    Beta,
+    KnownGuessing,
+    LogitNormal,
+    LogNormal,
+    Normal,
+    Priors,
+)
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation import standard_errors
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -102,6 +110,29 @@ def test_an_independent_optimiser_finds_the_same_mode_and_errors(priors):
         fit.joint_cov.reshape(6, 2, 6, 2), cov[:2, :, :2].transpose(1, 0, 3, 2), rtol=2e-3, atol=2e-5
     )
     np.testing.assert_allclose(fit.c_se, fit.c * (1 - fit.c) * np.sqrt(cov[2, range(6), 2, range(6)]), rtol=1e-3)
+
+
+def test_an_independent_optimiser_finds_the_same_mode_and_errors_if_some_c_are_known():
+    x, a, d = simulated(np.random.default_rng(3), 500, 6, seen=0.9)
+    ids, known = [f"i{j}" for j in range(6)], {"i1": 0.1, "i4": 0.3, "not in the fit": 0.5}
+    fit = fit_em(Responses.from_wide(x, ids), model="3pl", tolerance=1e-7, guessing=known)
+    assert fit.convergence.converged, fit.convergence.reason
+    assert Priors.from_dict(fit.priors).known_guessing == KnownGuessing(0.12, ("i1", "i4"), (0.1, 0.3))
+    plain, others = plain_objective(x, Priors()), [0, 2, 3, 5]
+
+    def objective(free):
+        of_c = free[12:]
+        log_prior = stats.norm.logpdf(of_c[others], logit(0.2), 0.5).sum()
+        return plain(free)[0] + log_prior + stats.norm.logpdf(of_c[[1, 4]], logit([0.1, 0.3]), 0.12).sum()
+
+    start = np.concatenate([a, d, np.full(6, -1.4)])
+    found = minimize(lambda p: -objective(p), start, method="BFGS", options={"gtol": 1e-4, "maxiter": 500}).x
+    mine = np.concatenate([fit.a, fit.d, logit(fit.c)])
+    np.testing.assert_allclose(mine, found, atol=2e-3)  # as above
+    hessian = differences(lambda p: differences(objective, p, 1e-4), mine, 1e-4)
+    cov = np.linalg.inv(-hessian).reshape(3, 6, 3, 6)
+    for j in range(6):
+        np.testing.assert_allclose(cov_adc(fit)[j], cov[:, j, :, j], rtol=2e-3, atol=1e-5)
 
 
 def test_priors_on_slope_and_difficulty_work_in_a_2pl_and_on_a_common_slope_once():

@@ -77,8 +77,9 @@ def world(seed: int) -> World:
     first = answers(b, 0.0, 1.0)
     moved = np.where(np.arange(ITEMS) >= ITEMS - MOVED, 0.5 * rng.choice([-1, 1], ITEMS), 0.0)
     second = answers(b + moved, INTERCEPT, SLOPE)
-    origin, fit = (fit_em(responses, model="3pl", threads=1) for responses in (first, second))
+    origin = fit_em(first, model="3pl", threads=1)
     anchors = with_errors_of(frozen(origin), origin)
+    fit = fit_em(second, model="3pl", threads=1, guessing=dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True)))
     return World(first, second, fit, link(fit, anchors), anchors, of_origin(origin, anchors))
 
 

@@ -20,8 +20,10 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates import gates
 from irt_assets.gates.month_judged import State
+from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
@@ -152,9 +154,20 @@ def test_a_guessed_month_of_a_3pl_publishes_c(guessers: Settings) -> None:
     )
     decide_model_change(database, change, by="Ann", reason="multiple choice")
     with database.connect() as connection:
-        assert read_scales(connection, Month(NEXT).start)[SCALE].model == "3pl"
+        scale = read_scales(connection, Month(NEXT).start)[SCALE]
+    assert scale.model == "3pl"
     step = calibrate(guessers, NEXT)
     assert step.state == "done", step.why
+    with database.connect() as connection:
+        anchors = read_anchors(connection, SCALE, scale.anchor_version)
+        staged = fits.latest_staged(connection, NEXT, SCALE, "em")
+    assert anchors is not None
+    assert staged is not None
+    fit = staged.decoded()
+    assert fit is not None
+    known = Priors.from_dict(fit.priors).known_guessing
+    assert known is not None, "the c of anchors are in force, and the month knows them"
+    assert dict(zip(known.items, known.c, strict=True)) == dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True))
     shape = staged_shape(database, NEXT)
     assert not shape["guessing"], "the model has it"
     of_origin = "SELECT model_spec->'shape'->>'latent' FROM mirt_fit_meta WHERE kind = 'origin' AND model = '3pl'"

@@ -12,7 +12,15 @@ from irt_assets.calibration.request import FitRequest, calibrate, in_unit
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, LogNormal, Normal, Priors
+from irt_assets.psychometrics.core.priors import (
+    GUESSING_PRIOR,
+    Beta,
+    KnownGuessing,
+    LogitNormal,
+    LogNormal,
+    Normal,
+    Priors,
+)
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from tests.testbed.made_anchors import anchor_set_of
@@ -78,6 +86,27 @@ def test_the_scales_own_priors_serve_all_items_and_provisional_ones_keep_theirs_
 ) -> None:
     asked = request(model)
     assert replace(asked, scale=replace(asked.scale, priors=own)).priors() == expected
+
+
+def test_the_c_of_anchors_that_have_one_is_known_to_a_fit_and_all_other_c_are_not() -> None:
+    """An anchor from a 2PL has c = 0, which says nothing of c under a 3PL."""
+    rng = np.random.default_rng(3)
+    ids = tuple(f"i{j}" for j in range(12))
+    answers = rng.random((1000, 12)) < 0.2 + 0.8 * expit(rng.normal(0, 1, (1000, 1)))
+    zero, one = np.zeros(3), np.ones(3)
+    c = np.array([0.15, 0.0, 0.3])
+    anchors = anchor_set_of("s", "1", ("i0", "i1", "gone"), one, zero, c, one, one, zero, (None,) * 3, zero > 0)
+    asked = FitRequest(
+        scale=Scale("s", model="3pl", rules=Rules()),
+        responses=Responses.from_wide(answers.astype(float), ids),
+        provisional=(),
+        left_out={},
+        anchors=anchors,
+    )
+    made = calibrate(EmEngine(1), asked, "hash").calibration
+    assert Priors.from_dict(made.priors).known_guessing == KnownGuessing(0.12, ("i0",), (0.15,))
+    assert made.c_se[0] < 0.12 * 0.15 * 0.85
+    assert (made.c_se[1:] > made.c_se[0]).all()
 
 
 def test_a_prior_on_guessing_alone_is_asked_for_where_no_item_is_provisional() -> None:

@@ -12,7 +12,7 @@ from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any, NamedTuple, Self
 
 import numpy as np
-from scipy.special import betaln, expit, xlog1py, xlogy
+from scipy.special import betaln, expit, logit, xlog1py, xlogy
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -121,9 +121,23 @@ class RareSteps:
 
 
 @dataclass(frozen=True)
+class KnownGuessing:
+    """logit c ~ N(logit c_j, sd²) of `items`, whose c_j in (0, 1) are known from another fit."""
+
+    sd: float
+    items: tuple[str, ...]
+    c: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _require(self, sd=self.sd > 0)
+        object.__setattr__(self, "items", tuple(self.items))
+        object.__setattr__(self, "c", tuple(self.c))
+
+
+@dataclass(frozen=True)
 class Priors:
-    """The priors of a fit; None: no prior. `only`: the items whose a and b have theirs, None for all; c's is for all.
-    `rare_steps`: what a fit itself adds to hold steps that hardly any answer tells of.
+    """The priors of a fit; None: no prior. `only`: the items whose a and b have theirs, None for all; c's is for all
+    but those of `known_guessing`. `rare_steps`: what a fit itself adds to hold steps that hardly any answer tells of.
 
     A prior on a or b keeps slopes positive (ln a and −d/a have no meaning on the other side), so that a wrong key shows
     as a slope near 0 and not as a negative one.
@@ -134,6 +148,7 @@ class Priors:
     c: LogitNormal | Beta | None = None
     only: tuple[str, ...] | None = None
     rare_steps: RareSteps | None = None
+    known_guessing: KnownGuessing | None = None
 
     @property
     def positive_slopes(self) -> bool:
@@ -143,12 +158,20 @@ class Priors:
         """Shape (J,): the items with a prior on a or b, whose slopes are therefore positive."""
         return self.positive_slopes & np.isin(item_ids, item_ids if self.only is None else self.only)
 
+    def known_logit_c(self, item_ids: Sequence[str]) -> Floats:
+        """Shape (J,): logit c of the items of `known_guessing`, NaN of others."""
+        known = self.known_guessing
+        found = {} if known is None else dict(zip(known.items, known.c, strict=True))
+        return logit(np.array([found.get(item, np.nan) for item in item_ids], dtype=float))
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `from_dict` gives it back."""
         chosen = {name: getattr(self, name) for name in _STORED if getattr(self, name) is not None}
         out = {name: {"family": type(prior).__name__} | asdict(prior) for name, prior in chosen.items()}
         if self.rare_steps is not None:
             out["rare_steps"]["items"] = list(self.rare_steps.items)
+        if self.known_guessing is not None:
+            out["known_guessing"] |= {"items": list(self.known_guessing.items), "c": list(self.known_guessing.c)}
         return out if self.only is None else out | {"only": list(self.only)}
 
     @classmethod
@@ -173,7 +196,10 @@ _FAMILIES: dict[str, dict[str, type]] = {
     "b": {"Normal": Normal},
     "c": {"LogitNormal": LogitNormal, "Beta": Beta},
 }
-_STORED: dict[str, dict[str, type]] = _FAMILIES | {"rare_steps": {"RareSteps": RareSteps}}
+_STORED: dict[str, dict[str, type]] = _FAMILIES | {
+    "rare_steps": {"RareSteps": RareSteps},
+    "known_guessing": {"KnownGuessing": KnownGuessing},
+}
 
 Prior = Normal | LogNormal | LogitNormal | Beta
 
@@ -219,7 +245,10 @@ def prior_as_text(prior: Prior | None) -> str:
 GUESSING_PRIOR = Priors(c=LogitNormal(float(np.log(0.25)), 0.5))
 """The default prior of a 3PL: c around 0.2, 95 % of it between 0.09 and 0.40. Without a prior, most items of most tests
 do not determine c."""
-
+KNOWN_GUESSING_SD = 0.12
+"""SD of logit c around a value from another fit: ± .019 at c = .2. With .3 a slope of linking is still biased by what
+smoothing a histogram does to c; if c is held, the errors of those values bias it the other way. Chosen on pairs like
+those of `bench_origin_shape`, with c = .2 and with c from Beta(5, 17)."""
 
 RARE_SCORE = 10
 """A score that fewer learners got is rare: a step beside it may be known to whole logits only, and with fewer than ten
@@ -279,8 +308,10 @@ class StepTerms:
         return terms
 
 
-def item_terms(priors: Priors, a: Floats, d: Floats, logit_c: Floats, share: Floats, K: int) -> ItemTerms:
-    """The priors of J items; K = 3 with guessing, else 2.
+def item_terms(
+    priors: Priors, a: Floats, d: Floats, logit_c: Floats, share: Floats, K: int, known_logit_c: Floats
+) -> ItemTerms:
+    """The priors of J items; K = 3 with guessing, else 2. `known_logit_c`: `Priors.known_logit_c` of the items.
 
     `share` (J, 3): the part of each prior (of a, b and c) that counts at an item: 0 where the parameter is fixed, 1/J
     for a slope that J items have in common.
@@ -309,11 +340,17 @@ def item_terms(priors: Priors, a: Floats, d: Floats, logit_c: Floats, share: Flo
         second[:, 0, 1] = second[:, 1, 0] = free_a**-2
         hessian[on, :2, :2] += outer - slope[:, None, None] * second
         curvature[on, :2, :2] += outer
-    if priors.c is not None and K == 3:
-        on = share[:, 2] > 0
-        density, slope, bend = priors.c.terms(logit_c[on])
-        value[on] += density
-        gradient[2, on] += slope
-        hessian[on, 2, 2] += bend
-        curvature[on, 2, 2] += bend
+    if K == 3:
+        on, known = share[:, 2] > 0, np.isfinite(known_logit_c)
+        found = []
+        if priors.c is not None:
+            found.append((on & ~known, priors.c.terms(logit_c[on & ~known])))
+        if priors.known_guessing is not None:
+            off = (logit_c - known_logit_c)[on & known]
+            found.append((on & known, Normal(0.0, priors.known_guessing.sd).terms(off)))
+        for at, (density, slope, bend) in found:
+            value[at] += density
+            gradient[2, at] += slope
+            hessian[at, 2, 2] += bend
+            curvature[at, 2, 2] += bend
     return ItemTerms(value, gradient, hessian, curvature)

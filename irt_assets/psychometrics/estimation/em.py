@@ -50,7 +50,7 @@ from irt_assets.psychometrics.core.models import (
     spread,
 )
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
-from irt_assets.psychometrics.core.priors import Normal, Priors
+from irt_assets.psychometrics.core.priors import KNOWN_GUESSING_SD, KnownGuessing, Normal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.testlets import share_testlets
 from irt_assets.psychometrics.estimation.clustered_scores import products_by_learner
@@ -121,6 +121,7 @@ class FitOptions(TypedDict, total=False):
     blocks: Mapping[str, str] | None
     prior_on_rare_steps: bool | Collection[str]
     learners: npt.NDArray[np.integer[Any]] | None
+    guessing: Mapping[str, float] | None
 
 
 def fit_em(
@@ -168,6 +169,8 @@ def fit_em(
             items whose given values are judged by the fit.
         learners: shape (n_persons,), numbers from 0, where several persons are one learner (on several occasions): the
             errors are then clustered by learner; estimates are the same. The answers must be in memory.
+        guessing: item → value of c, in (0, 1), that is known from another fit. A 3PL then has a narrow prior on c of
+            that item around this value (`KnownGuessing`), in the place of the prior on c of all items.
 
     Items with more than two scores need a model for these. A score that nobody got is absent: the item keeps its other
     scores, and the absent one has a t of −∞. Of models outside the partial credit family, errors come from differences
@@ -218,6 +221,7 @@ def fit_source(
     blocks: Mapping[str, str] | None = None,
     prior_on_rare_steps: bool | Collection[str] = True,
     learners: npt.NDArray[np.integer[Any]] | None = None,
+    guessing: Mapping[str, float] | None = None,
 ) -> Calibration:
     """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
     models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
@@ -245,7 +249,9 @@ def fit_source(
     if not isinstance(prior_on_rare_steps, bool):
         own_steps &= np.isin(kept_ids, [*prior_on_rare_steps])
     rare = rare_steps(kept_ids, own_steps, of_kept) if prior_on_rare_steps and of.scores_suffice else None
-    priors, given_priors = replace(priors, rare_steps=rare), replace(given_priors, rare_steps=rare)
+    known = {item: guessing[item] for item in kept_ids if item in guessing} if guessing and of.guesses else {}
+    known_c = KnownGuessing(KNOWN_GUESSING_SD, tuple(known), tuple(known.values())) if known else None
+    priors, given_priors = (replace(each, rare_steps=rare, known_guessing=known_c) for each in (priors, given_priors))
     layout = partial(
         ParameterLayout.of,
         of,

@@ -98,6 +98,7 @@ class Problem:
         self.latent = (Histograms if structure.n_weights else NormalGroups)(structure, grid)
         alike = structure.common_slopes
         self.prior_share[alike, 0] /= max(self.prior_share[alike, 0].sum(), 1.0)
+        self.known_logit_c = self.priors.known_logit_c(data.item_ids)
         self._steps: StepTerms | None = None
         if self.priors.rare_steps is not None and data.counts is not None:
             held = np.isin(data.item_ids, self.priors.rare_steps.items)
@@ -212,7 +213,8 @@ class Problem:
     def _prior_terms(self, full: Floats) -> ItemTerms:
         s = self.structure
         logit_c = full[s.block(2)] if s.guessing else np.zeros(s.n_items)
-        terms = item_terms(self.priors, full[s.block(0)], full[s.block(1)], logit_c, self.prior_share, s.K)
+        a, d = full[s.block(0)], full[s.block(1)]
+        terms = item_terms(self.priors, a, d, logit_c, self.prior_share, s.K, self.known_logit_c)
         if self._steps is None:
             return terms
         return self._steps.added_to(terms, full[: s.means.start].reshape(s.K, -1))

@@ -90,7 +90,7 @@ def _objective(problem: Problem, point: Point, rows: np.ndarray, at: Floats) -> 
     a, d, logit_c = at
     curves = GuessingCurves(problem.grid.nodes, a, d, logit_c)
     log_right, log_wrong = (np.log(np.maximum(x, _LEAST)) for x in (curves.p, curves.q))
-    terms = item_terms(problem.priors, a, d, logit_c, problem.prior_share[rows], 3)
+    terms = item_terms(problem.priors, a, d, logit_c, problem.prior_share[rows], 3, problem.known_logit_c[rows])
     value = (right * log_right + (seen - right) * log_wrong).sum(axis=1)
     slope = np.einsum("kjq,jq->kj", curves.factors, right - seen * curves.p)
     information = np.einsum("kjq,mjq,jq->jkm", curves.factors, curves.factors, seen * curves.p * curves.q)
