@@ -1,4 +1,4 @@
-"""Times of MariaDB that are no days, such as the zero date: PyMySQL returns them as text.
+"""Times that MariaDB stores without a valid day, such as the zero date: PyMySQL returns them as text.
 
 They are read as the first datetime, at which nobody has answered, so that they are faults of their rows.
 """
