@@ -167,11 +167,11 @@ class Priors:
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `from_dict` gives it back."""
         chosen = {name: getattr(self, name) for name in _STORED if getattr(self, name) is not None}
-        out = {name: {"family": type(prior).__name__} | asdict(prior) for name, prior in chosen.items()}
-        if self.rare_steps is not None:
-            out["rare_steps"]["items"] = list(self.rare_steps.items)
-        if self.known_guessing is not None:
-            out["known_guessing"] |= {"items": list(self.known_guessing.items), "c": list(self.known_guessing.c)}
+        out = {
+            name: {"family": type(prior).__name__}
+            | {field: list(value) if isinstance(value, tuple) else value for field, value in asdict(prior).items()}
+            for name, prior in chosen.items()
+        }
         return out if self.only is None else out | {"only": list(self.only)}
 
     @classmethod
