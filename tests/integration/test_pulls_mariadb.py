@@ -208,15 +208,23 @@ def test_faults_in_text_columns_and_an_erased_learner_are_refused_by_row(
     assert [(one[0], one[4]) for one in rows(database, LOG)] == [("1", True), ("2", True), ("3", True), ("4", False)]
 
 
-def test_row_whose_key_changes_during_a_pull_comes_under_its_new_key(
-    company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def begin_in_batches_of_two(
+    company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch, *, waiting: int
+) -> Settings:
+    """Pull one row, and leave others for the next pull, which reads two at a time."""
     monkeypatch.setattr("irt_assets.responses.pulling.rows.BATCH", 2)
     table(company)
     company.run(row(0, time=at(days=1)))
     lms = company.write_file(settings, zone="UTC")
     pull(database, lms)
-    company.run(*(row(n, time=at(minutes=1)) for n in range(1, 8)))
+    company.run(*(row(n, time=at(minutes=1)) for n in range(1, waiting + 1)))
+    return lms
+
+
+def test_row_whose_key_changes_during_a_pull_comes_under_its_new_key(
+    company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lms = begin_in_batches_of_two(company, settings, database, monkeypatch, waiting=7)
     changes = iter(["UPDATE answers SET id = 70 WHERE id = 1", "UPDATE answers SET id = 60 WHERE id = 7"])
     usual = Pull._take
 
@@ -260,12 +268,7 @@ def test_ids_that_differ_in_case_alone_are_two_here(company: Company, settings: 
 def test_what_is_left_of_a_large_result_is_not_read(
     company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("irt_assets.responses.pulling.rows.BATCH", 2)
-    table(company)
-    company.run(row(0, time=at(days=1)))
-    lms = company.write_file(settings, zone="UTC")
-    pull(database, lms)
-    company.run(*(row(n, time=at(minutes=1)) for n in range(1, 12)))
+    lms = begin_in_batches_of_two(company, settings, database, monkeypatch, waiting=11)
     budget = iter([True, False])
     monkeypatch.setattr(Pull, "in_time", property(lambda _self: next(budget, False)))
     assert Pull(database, source(lms), seconds=60).run().accepted == 4
