@@ -1,4 +1,4 @@
-"""Checks the messages of the pages' WebSockets before Shiny reads them, which ends in tracebacks on any other.
+"""Check the messages of the pages' WebSockets before Shiny reads them: other messages end in its tracebacks.
 
 What does not belong here: who sends them (see `login`), what happens on a page (see `views`).
 """

@@ -122,7 +122,7 @@ class RareSteps:
 
 @dataclass(frozen=True)
 class KnownGuessing:
-    """logit c ~ N(logit c_j, sd²) of `items`, whose c_j in (0, 1) are known from another fit."""
+    """A prior on c of `items` that another fit has estimated: logit c ~ N(logit c_j, sd²), with c_j in (0, 1)."""
 
     sd: float
     items: tuple[str, ...]

@@ -170,7 +170,7 @@ def fit_em(
         learners: shape (n_persons,), numbers from 0, where several persons are one learner (on several occasions): the
             errors are then clustered by learner; estimates are the same. The answers must be in memory.
         guessing: item → value of c, in (0, 1), that is known from another fit. A 3PL then has a narrow prior on c of
-            that item around this value (`KnownGuessing`), in the place of the prior on c of all items.
+            that item around this value (`KnownGuessing`) instead of the prior on c of all items.
 
     Items with more than two scores need a model for these. A score that nobody got is absent: the item keeps its other
     scores, and the absent one has a t of −∞. Of models outside the partial credit family, errors come from differences

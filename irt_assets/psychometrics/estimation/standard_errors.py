@@ -289,7 +289,7 @@ def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tu
 
 
 def _guessing_weakly_identified(problem: Problem, point: Point, variance: Floats, at_bound: Mask) -> Mask:
-    """Items with a free c that is `weakly_identified`, or at a bound; a c that is known from another fit is neither."""
+    """Items with a free c that is `weakly_identified` or at a bound, except if c is known from another fit."""
     s, prior = problem.structure, problem.priors.c
     known = np.zeros(s.n_items) if prior is None else prior.terms(s.expand(point.x)[s.block(2)]).bend
     free = (s.index[s.block(2)] >= 0) & ~np.isfinite(problem.known_logit_c)

@@ -41,7 +41,7 @@ from irt_assets.psychometrics.fit.model_replicates import Fitted
 CHANGED = 0.01
 """Share of the common answers in which one learner's two ids differ, as a key or an answer was corrected between."""
 FALSE_MONTHS = 0.05
-"""Bound of the share of months without twins of which a pair of learners is named."""
+"""Largest share of months without twins in which a pair of learners may be named."""
 MIN_PROBABILITY = 0.25
 """Least probability of one learner at which a pair is named: a pair that is missed counts as much as three pairs that a
 person compares in vain."""
