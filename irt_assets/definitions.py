@@ -24,18 +24,18 @@ from irt_assets.drift.checks import build_drift_checks
 from irt_assets.engines.registry import asset_of, build, enabled, installed
 from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
+from irt_assets.intake.assets import build_intake_asset, build_log_asset
 from irt_assets.invariants.assets import build_invariant_assets
 from irt_assets.invariants.lake_check import build_lake_checks
 from irt_assets.kpis.assets import build_kpi_assets, build_kpi_checks
 from irt_assets.reports.assets import build_report_assets
 from irt_assets.reports.learner_assets import build_learner_report_assets, build_learner_report_checks
 from irt_assets.responses.assets import build_response_assets
-from irt_assets.responses.intake_assets import build_intake_asset
-from irt_assets.responses.lake_assets import build_lake_assets
+from irt_assets.spark.lake_assets import build_lake_assets
 from irt_assets.spark.window import judge_on_spark
-from jobs import run_logs
 from jobs.automation import AFTER_A_MONTH
 from jobs.jobs import build_jobs, build_sensors
+from jobs.launching import run_logs
 from jobs.schedules import build_schedules
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
@@ -61,6 +61,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
     assets = [
         *build_response_assets(months, days, judge_on_spark),
+        build_log_asset(days),
         build_intake_asset(daily(settings.irt_first_month, running=True)),
         *build_lake_assets(settings),
         *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),

@@ -30,6 +30,8 @@ from irt_assets.gates.evidence import MonthFile, load_evidence
 from irt_assets.gates.linking_gates import anchors_agree
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.gates.month_status import month_states
+from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_file
+from irt_assets.intake.load import import_attempts
 from irt_assets.invariants.open_violations import last_evaluated
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.steps import last_settled
@@ -42,14 +44,12 @@ from irt_assets.psychometrics.simulation.scenario import demo_scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
-from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, import_bank_file
-from irt_assets.responses.importing.load import import_attempts
-from irt_assets.responses.lake import export_days
 from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.window import judged_window, scored_responses_of
 from irt_assets.runs.in_process_runs import run_job, run_month
+from irt_assets.spark.lake import export_days
 from resources.cluster.lake import Lake
 from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG

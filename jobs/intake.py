@@ -1,6 +1,6 @@
 """Asks for a run where files wait in the inbox; `irt job intake` does the same where timers replace the daemon.
 
-What does not belong here: which files wait, and what becomes of them (see `importing.inbox`).
+What does not belong here: which files wait, and what becomes of them (see `intake.inbox`).
 """
 
 from datetime import UTC, datetime, timedelta
@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from irt_assets.common.partitions import day_of
-from irt_assets.responses.importing.inbox import look
-from irt_assets.responses.intake_assets import INTAKE
+from irt_assets.intake.assets import INTAKE
+from irt_assets.intake.inbox import look
 from resources.dagster_compat import NOT_FINISHED_STATUSES, SENSOR_NAME_TAG
 from resources.files.inbox_files import inbox_of
 from resources.postgres.database import Database

@@ -24,17 +24,17 @@ from irt_assets.drift.assets import GROUP as DRIFT_GROUP
 from irt_assets.gates.month_judged import MONTHLY_ASSETS
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from irt_assets.responses.item_times import ITEM_TIMES
-from jobs.alert_sensors import build_alert_sensors
 from jobs.automation import build_automation_sensor
 from jobs.intake import intake
-from jobs.late_sensor import build_late_sensor
 from jobs.own_copies import own_tables
 from jobs.plans import PLANS
-from jobs.prune import build_prune_job
 from jobs.pulls import pull
-from jobs.ready_months import ready_months
+from jobs.retention.prune import build_prune_job
 from jobs.schedules import Job
 from jobs.sensors import build_theta_sensor, killed_runs, ledger
+from jobs.watching.alert_sensors import build_alert_sensors
+from jobs.watching.late_sensor import build_late_sensor
+from jobs.watching.ready_months import ready_months
 from resources.cluster.lake import lake_that_we_write
 from resources.dagster_compat import PRIORITY_TAG
 from resources.settings import Settings

@@ -2,7 +2,7 @@
 
 A sensor does it and no job: a run every five minutes would be 288 a day that mostly find nothing, and a sensor is
 evaluated by the daemon and, where timers replace it, by `irt job own_tables`. Where neither the company's rows nor ours
-have changed since, one query says so. What does not belong here: what a row may be (see `importing.bank`), and which
+have changed since, one query says so. What does not belong here: what a row may be (see `intake.bank`), and which
 columns are which (see `own_tables`).
 """
 
@@ -18,10 +18,10 @@ import psycopg
 import pyarrow.compute as pc
 
 from irt_assets.decisions.withdrawal import SOONEST, next_day, restore, withdraw
+from irt_assets.intake.bank import COPIES, take_rows
+from irt_assets.intake.report import ERASED
+from irt_assets.intake.sources import TableSource
 from irt_assets.ledger.anchors import anchors_among
-from irt_assets.responses.importing.bank import COPIES, take_rows
-from irt_assets.responses.importing.report import ERASED
-from irt_assets.responses.importing.sources import TableSource
 from irt_assets.responses.item_status import item_status
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure

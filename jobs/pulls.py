@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.responses.pulling.nightly import Comparison
-from irt_assets.responses.pulling.pull import Pull
-from irt_assets.responses.pulling.sources_file import PullSource, read_sources
-from irt_assets.responses.pulling.standing import UnderWay
+from irt_assets.intake.pulling.nightly import Comparison
+from irt_assets.intake.pulling.pull import Pull
+from irt_assets.intake.pulling.sources_file import PullSource, read_sources
+from irt_assets.intake.pulling.standing import UnderWay
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database

@@ -88,7 +88,12 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 DAGSTER = "1.13.27"
 """The version whose private parts this module knows; `pyproject.toml` pins the same."""
-INHERITED_IN = ("jobs/launcher.py", "jobs/kubernetes_launcher.py", "jobs/launched_by.py", "jobs/stored_logs.py")
+INHERITED_IN = (
+    "jobs/launching/launcher.py",
+    "jobs/launching/kubernetes_launcher.py",
+    "jobs/launching/launched_by.py",
+    "jobs/launching/stored_logs.py",
+)
 """Modules with a subclass of one of Dagster's classes, which may use and override what is private to that."""
 STATEMENT_TIMEOUT_MS = 15_000
 POOL_RECYCLE_S = 3_600

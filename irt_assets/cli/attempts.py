@@ -15,12 +15,12 @@ from irt_assets.cli.console import AsJson, By, Reason, print_error, print_json, 
 from irt_assets.cli.installation import current_database, current_settings, signed
 from irt_assets.common.wording import counted, listed
 from irt_assets.decisions.release import require_text
-from irt_assets.responses.corrections import Answers, Correction, Rescoring
-from irt_assets.responses.corrections import rescore as rescore_answers
-from irt_assets.responses.corrections import withdraw as withdraw_answers
-from irt_assets.responses.lake import compare_days, export_days, lake_of
-from irt_assets.responses.lake_upkeep import faults
-from irt_assets.responses.lake_upkeep import prune as delete_unnamed
+from irt_assets.intake.corrections import Answers, Correction, Rescoring
+from irt_assets.intake.corrections import rescore as rescore_answers
+from irt_assets.intake.corrections import withdraw as withdraw_answers
+from irt_assets.spark.lake import compare_days, export_days, lake_of
+from irt_assets.spark.lake_upkeep import faults
+from irt_assets.spark.lake_upkeep import prune as delete_unnamed
 from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure
 

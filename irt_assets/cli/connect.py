@@ -14,9 +14,9 @@ from irt_assets.blocks import table as table_of
 from irt_assets.cli.console import Yes, confirm, print_blocks, say
 from irt_assets.cli.installation import current_database, os_user
 from irt_assets.common.wording import counted
-from irt_assets.responses.importing.bank import COPIES
-from irt_assets.responses.own_tables import Proposal, check_delete, first_rows, propose, table_named
-from irt_assets.responses.own_tables_check import check as check_rows
+from irt_assets.intake.bank import COPIES
+from irt_assets.intake.own_tables import Proposal, check_delete, first_rows, propose, table_named
+from irt_assets.intake.own_tables_check import check as check_rows
 from jobs.own_copies import bring_in_step
 from resources.failures import PermanentFailure
 from resources.postgres.database import one_value

@@ -8,9 +8,9 @@ import typer
 from irt_assets.blocks import table
 from irt_assets.cli.console import AsJson, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database
-from irt_assets.responses.importing.arrivals import arrivals, refused_rows
-from irt_assets.responses.importing.inbox import set_aside, take_again
-from irt_assets.responses.importing.report import csv_of_refused
+from irt_assets.intake.arrivals import arrivals, refused_rows
+from irt_assets.intake.inbox import set_aside, take_again
+from irt_assets.intake.report import csv_of_refused
 from resources.failures import PermanentFailure
 
 app = typer.Typer(no_args_is_help=True)

@@ -16,8 +16,8 @@ import typer
 from irt_assets.blocks import Pairs, table
 from irt_assets.cli.console import AsJson, MaxAge, duration, out, print_blocks, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_store
+from irt_assets.intake.silence import alert_on_silence
 from irt_assets.invariants.open_violations import last_evaluated
-from irt_assets.responses.importing.silence import alert_on_silence
 from resources.alerts.notifier import deliver
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from irt_assets.cli.installation import current_database, current_instance, curr
 from irt_assets.common.wording import counted
 from irt_assets.decisions import release
 from irt_assets.responses.erased import Erasure, erasures
-from jobs.erasure import Holdings, holdings, refuse_while_running
-from jobs.erasure import erase as erase_learner
+from jobs.retention.erasure import Holdings, holdings, refuse_while_running
+from jobs.retention.erasure import erase as erase_learner
 from resources.cluster.lake import CatalogTable, Lake
 
 app = typer.Typer(no_args_is_help=True)

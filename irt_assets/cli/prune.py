@@ -8,7 +8,7 @@ from irt_assets.blocks import table
 from irt_assets.cli.console import AsJson, print_blocks, print_json
 from irt_assets.cli.installation import current_database, current_instance, current_store
 from irt_assets.common.wording import some_of
-from jobs.prune import prune as delete_unneeded
+from jobs.retention.prune import prune as delete_unneeded
 
 app = typer.Typer()
 NAMES_SHOWN = 3

@@ -8,9 +8,9 @@ import typer
 from irt_assets.cli.console import print_error, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.partitions import last_complete_month
-from irt_assets.responses.pulling.nightly import Comparison
-from irt_assets.responses.pulling.pull import Pull
-from irt_assets.responses.pulling.sources_file import read_sources, source_named
+from irt_assets.intake.pulling.nightly import Comparison
+from irt_assets.intake.pulling.pull import Pull
+from irt_assets.intake.pulling.sources_file import read_sources, source_named
 from resources.failures import PermanentFailure, TransientFailure
 
 app = typer.Typer()

@@ -18,7 +18,7 @@ from irt_assets.decisions import anchor_versions, recalibration, release, releas
 from irt_assets.decisions.proposals import Proposal, find_proposals, latest_waiting, parse_reference, proposals
 from irt_assets.decisions.release_impact import impacts
 from irt_assets.decisions.rule_trial import try_anchors
-from irt_assets.decisions.shown import proposal, proposals_table
+from irt_assets.reports.decision_blocks import proposal, proposals_table
 
 app = typer.Typer(no_args_is_help=True)
 

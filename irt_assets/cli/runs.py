@@ -18,9 +18,9 @@ from irt_assets.common.partitions import DAYS
 from irt_assets.invariants.open_violations import open_violations
 from irt_assets.runs.in_process_runs import SENSORS, Outcome, evaluate
 from irt_assets.runs.start import start, with_daemon
-from jobs.daemons import daemon_alive
 from jobs.plans import plan_of
-from jobs.stuck_runs import SHOWN_OF_AN_ID, cancel_run, fail_lost_runs, stuck_runs
+from jobs.watching.daemons import daemon_alive
+from jobs.watching.stuck_runs import SHOWN_OF_AN_ID, cancel_run, fail_lost_runs, stuck_runs
 from resources.alerts.unit_failure import VIOLATED
 from resources.postgres.database import Database
 from resources.settings import Settings, in_a_pod

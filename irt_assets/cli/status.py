@@ -18,9 +18,9 @@ from irt_assets.common.wording import counted, shortened, some_of, span
 from irt_assets.gates.month_judged import MonthState
 from irt_assets.responses.late_answers import n_left_out_at_once
 from irt_assets.responses.scales import read_scales
-from jobs.alerts import backup_alert
-from jobs.overview import OnSpark, Overview, as_dict, collect_overview
-from jobs.stuck_runs import fail_lost_runs
+from jobs.watching.alerts import backup_alert
+from jobs.watching.overview import OnSpark, Overview, as_dict, collect_overview
+from jobs.watching.stuck_runs import fail_lost_runs
 from resources.postgres.database import Database
 
 app = typer.Typer()

@@ -1,7 +1,7 @@
 """Alerts on drifted items: one from the first month that flags an item to the first later one that does not.
 
 They follow from `item_drift` alone, so they come out the same in whatever order months were judged. What does not
-belong here: notifying people (jobs/alerts.py does that for the checks).
+belong here: notifying people (jobs/watching/alerts.py does that for the checks).
 """
 
 import json

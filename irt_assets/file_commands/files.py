@@ -19,14 +19,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.common.wording import with_capital
+from irt_assets.intake.cells import as_ids, as_text, shortened, shortened_ids, trimmed
+from irt_assets.intake.choices import Choices, not_answered, spellings
+from irt_assets.intake.mapping import load_mapping
+from irt_assets.intake.readers import open_source
+from irt_assets.intake.scoring import points
+from irt_assets.intake.sources import Batch, Source
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.options import MAX_SCORE
-from irt_assets.responses.importing.cells import as_ids, as_text, shortened, shortened_ids, trimmed
-from irt_assets.responses.importing.choices import Choices, not_answered, spellings
-from irt_assets.responses.importing.mapping import load_mapping
-from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.scoring import points
-from irt_assets.responses.importing.sources import Batch, Source
 from resources.failures import PermanentFailure
 
 ITEM_NAMES = ("item", "item_id", "question", "question_id")

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from irt_assets.file_commands.files import ITEM_NAMES, MaxScores, faults, is_blank, rows_of
+from irt_assets.intake.jsonlines import NotKept, parse
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import of_errors
 from irt_assets.psychometrics.core.errors import PsychometricsError
@@ -31,7 +32,6 @@ from irt_assets.psychometrics.core.program_forms import (
     require_known_model,
 )
 from irt_assets.psychometrics.linking.linking import assumed_errors
-from irt_assets.responses.importing.jsonlines import NotKept, parse
 from resources.failures import PermanentFailure
 
 LARGEST = 1e6  # of a parameter; beyond it, arithmetic with doubles says nothing

@@ -4,7 +4,7 @@ import dagster as dg
 
 from irt_assets.common.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
 from irt_assets.common.retries import classify_failures
-from irt_assets.responses.lake import compare_days
+from irt_assets.spark.lake import compare_days
 from resources.cluster.lake import EXPORT, Lake, lake_that_we_write
 from resources.dagster_schema import HOW_TO_FIX
 from resources.postgres.database import Database

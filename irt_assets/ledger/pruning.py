@@ -1,7 +1,7 @@
 """Which fits, proposals and snapshots may go: those that nothing cites any more.
 
 For each kind a query for the names of what goes, older than %(before)s, and the statements that delete what is given as
-%(names)s. What does not belong here: how long each is kept (see `jobs.retention`).
+%(names)s. What does not belong here: how long each is kept (see `jobs.retention.unused`).
 """
 
 from irt_assets.ledger.relations import LATEST_STAGED

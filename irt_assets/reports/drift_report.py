@@ -14,12 +14,12 @@ from irt_assets.blocks import Block, Box, Document, Pairs, Paragraph, Section, S
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, in_words, listed, natural_order
 from irt_assets.decisions.origin import OriginRead
-from irt_assets.decisions.shown import decisions_table
 from irt_assets.drift import dif_page
 from irt_assets.drift.shown import drift_said, information_said
 from irt_assets.gates.month_judged import State
 from irt_assets.reports import drift_sections as sections_of
 from irt_assets.reports import month_shown, origin_report
+from irt_assets.reports.decision_blocks import decisions_table
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_linking import linking, remarks, since_last_month

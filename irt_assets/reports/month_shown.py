@@ -37,7 +37,6 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, with_capital, with_stop
 from irt_assets.decisions.origin import OriginRead, read_origin
-from irt_assets.decisions.shown import decisions_table
 from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.rows import (
     DifRow,
@@ -62,6 +61,7 @@ from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.psychometrics.fit.growth import PERIOD_DAYS, PlaceInOrder, growth_by_place
 from irt_assets.reports import origin_report
+from irt_assets.reports.decision_blocks import decisions_table
 from irt_assets.reports.drift_linking import linking
 from irt_assets.responses.late_answers import n_left_out_at_once
 from irt_assets.responses.scales import Scale

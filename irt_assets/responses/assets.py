@@ -1,30 +1,23 @@
-"""Assets of answers: the bank and the log (observed), and each month's scored responses."""
-
-from datetime import UTC, datetime
+"""Assets of answers: the bank (observed), items' usual times, and each month's scored responses."""
 
 import dagster as dg
 
 from irt_assets.blocks import Table, table
 from irt_assets.common.metadata import md
-from irt_assets.common.partitions import day_bounds, day_of, existing_partitions
+from irt_assets.common.partitions import day_bounds, existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
-from irt_assets.responses.corrections import keep_one_of_each
-from irt_assets.responses.importing.arrivals import forget_old_rejects
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.late_answers import n_left_out
-from irt_assets.responses.observe import bank_version, day_versions
-from irt_assets.responses.observed_days import look_again
+from irt_assets.responses.observe import bank_version
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import Judge, take_snapshot
-from resources.cluster.relational import application, lake
+from resources.cluster.relational import application
 from resources.dagster_schema import column_schema, rows_shown
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
-from resources.postgres.guest_reads import reads_own_tables
-from resources.postgres.log_months import make_months_ahead
 from resources.tables import item_response_time as item_response_time_table
-from resources.tables import question, response_log
+from resources.tables import question
 
 OWNERS = ["team:psychometrics"]
 
@@ -32,7 +25,7 @@ OWNERS = ["team:psychometrics"]
 def build_response_assets(
     months: dg.PartitionsDefinition, days: dg.DailyPartitionsDefinition, judge: Judge
 ) -> list[dg.AssetsDefinition | dg.SourceAsset]:
-    """`question_bank`, `attempts`, `item_response_time` and `scored_responses`. `judge`: of a month on Spark."""
+    """`question_bank`, `item_response_time` and `scored_responses`. `judge`: of a month on Spark."""
 
     @dg.observable_source_asset(
         name="question_bank",
@@ -44,28 +37,6 @@ def build_response_assets(
     def question_bank(database: dg.ResourceParam[Database]) -> dg.DataVersion:
         with classify_failures(), database.connect() as connection:
             return dg.DataVersion(bank_version(connection))
-
-    @dg.observable_source_asset(
-        name="attempts",
-        group_name="responses",
-        description="The log of answers, observed per day through the attempt view. Before that its next months get "
-        "partitions, and of answers with one id one is kept.",
-        partitions_def=days,
-        metadata={"dagster/column_schema": column_schema(response_log)},
-        tags={"dagster/kind/postgres": ""},
-    )
-    def attempts(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.DataVersionsByPartition:
-        now = datetime.now(UTC)
-        with classify_failures(), database.connect() as connection:
-            if reads_own_tables(connection) and lake(connection) is None:
-                found = look_again(connection, now)
-                return dg.DataVersionsByPartition({day: v for day, v in found.items() if day >= day_of(days.start)})
-            make_months_ahead(connection, now)
-            forget_old_rejects(connection)
-            if n := keep_one_of_each(connection):
-                context.log.warning(f"{n:,} ids stood in the log at two times: see attempt_correction for what went")
-        with classify_failures(), database.connect() as connection:
-            return dg.DataVersionsByPartition(day_versions(connection, days.start, day_bounds(day_of(now))[0]))
 
     # Nothing depends on it: what reads the table computes what is missing, and Dagster would call every month and night
     # unsynced that was made before there was one.
@@ -134,7 +105,7 @@ def build_response_assets(
             data_version=dg.DataVersion(snapshot.data_hash),
         )
 
-    return [question_bank, attempts, item_response_time, scored_responses]
+    return [question_bank, item_response_time, scored_responses]
 
 
 def counts_table(counts: dict[str, dict[str, int]]) -> Table:

@@ -1,7 +1,8 @@
 """Who was erased: what is kept of them is a salted hash, and which snapshots were written again without them.
 
-The hash keeps an old file from bringing a learner back (see `importing`). The rewritten snapshots say why a hash in the
-ledger's history is another than the one that a fit began with. What does not belong here: erasing (see `jobs.erasure`).
+The hash keeps an old file from bringing a learner back (see `intake`). The rewritten snapshots say why a hash in the
+ledger's history is another than the one that a fit began with. What does not belong here: erasing (see
+`jobs.retention.erasure`).
 """
 
 import hashlib

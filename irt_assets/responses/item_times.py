@@ -44,7 +44,7 @@ DAY = microseconds(EPOCH + timedelta(days=1))
 NAMED_IN_QUERY = 100
 """Items that a query may name: to write and plan one with thousands takes longer than to read the times of all."""
 NIGHTS_KEPT = 30
-"""How many nights back the times of the last night are looked for: older ones are pruned (see `jobs.retention`)."""
+"""How many nights back the times of the last night are looked for (see `jobs.retention.unused`)."""
 
 
 class UsualTimes(NamedTuple):

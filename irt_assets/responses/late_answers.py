@@ -3,7 +3,7 @@
 A month that is over and published is not to be made again for a handful of answers, such as those of a phone that comes
 back from a holiday. Who reads a month's log takes the scales from `scales_of_month`: `facts.eligibility_facts` leaves
 out what they say. What does not belong here: the reading itself, and the runs that late answers cause (see
-`jobs.late_answers_cursor`).
+`jobs.watching.late_answers_cursor`).
 """
 
 from collections.abc import Mapping

@@ -3,7 +3,7 @@
 `recorded_at` is the time at which the transaction that wrote an answer began; it may be committed hours later. So it
 only narrows down where to look, and counts show what is new: of answers, of corrections, and of changes, which triggers
 count whoever writes. An answer that was changed or deleted by hand is among these alone.
-What does not belong here: the runs requested because of them (see `jobs.late_answers_cursor`).
+What does not belong here: the runs requested because of them (see `jobs.watching.late_answers_cursor`).
 """
 
 from collections.abc import Collection

@@ -19,9 +19,9 @@ from irt_assets.common.run_progress import RANGE_TAGS, under_way
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.month_judged import MONTHLY_ASSETS
 from irt_assets.gates.month_status import latest_evaluations, unsettled_months
-from jobs.launcher import own_worker_tags
+from jobs.launching.launcher import own_worker_tags
 from jobs.plans import Plan, plan_of
-from jobs.stuck_runs import SHOWN_OF_AN_ID, fail_lost_runs, stuck_runs
+from jobs.watching.stuck_runs import SHOWN_OF_AN_ID, fail_lost_runs, stuck_runs
 from resources.dagster_compat import RUN_KEY_TAG, SENSOR_NAME_TAG
 from resources.failures import PermanentFailure
 from resources.serving import logs

@@ -12,9 +12,9 @@ from irt_assets.common.job_names import INVARIANTS_JOB, MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
-from jobs.daemons import daemon_alive
-from jobs.launched_by import LAUNCHED_BY
+from jobs.launching.launched_by import LAUNCHED_BY
 from jobs.plans import Plan, plan_of
+from jobs.watching.daemons import daemon_alive
 from resources.dagster_compat import NOT_FINISHED_STATUSES, queue_run
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock

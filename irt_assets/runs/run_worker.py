@@ -2,7 +2,7 @@
 
 The run is cancelled where its status says so, even if nothing else can be reached. A pod that is removed without that,
 because its node is drained or someone deleted it, ends as if killed: then the run is repeated instead of just stopped.
-What does not belong here: making the pod (see `jobs.kubernetes_launcher`).
+What does not belong here: making the pod (see `jobs.launching.kubernetes_launcher`).
 """
 
 import logging
@@ -107,7 +107,9 @@ def _exit_code(code: int, *, expected: bool) -> int:
 
 def main() -> None:
     """The child."""
-    from jobs.launcher import be_the_first_to_go  # here, as the process that supervises starts without Dagster
+    from jobs.launching.launcher import (
+        be_the_first_to_go,  # here, as the process that supervises starts without Dagster
+    )
     from resources.dagster_compat import execute_launched_run
 
     be_the_first_to_go()

@@ -22,11 +22,11 @@ from irt_assets.common.retries import first_cause
 from irt_assets.common.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, to_be_repeated
 from irt_assets.runs.in_process_runs import Outcome, follow_up, name_of_run, outcome_of, require_free, run_here
 from irt_assets.runs.queue import enqueue
-from jobs.alerts import schedule_states
-from jobs.daemons import daemon_alive
 from jobs.plans import Plan, last_tick_before, plan_of
 from jobs.schedules import missing, ran_since
-from jobs.stuck_runs import IN_THE_QUEUE, fail_lost_runs
+from jobs.watching.alerts import schedule_states
+from jobs.watching.daemons import daemon_alive
+from jobs.watching.stuck_runs import IN_THE_QUEUE, fail_lost_runs
 from resources.dagster_compat import NOT_FINISHED_STATUSES, SCHEDULE_NAME_TAG, TickStatus, coerce_valid_log_level
 from resources.failures import PermanentFailure, TransientFailure, is_transient
 from resources.postgres.database import Database, advisory_lock

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from jobs.launcher import be_the_first_to_go
+from jobs.launching.launcher import be_the_first_to_go
 from resources.serving.child_processes import end_with_parent, name_this_process
 
 NAME = "irt-run-worker"

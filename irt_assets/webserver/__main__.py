@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from irt_assets.common.environment import workspace
 from irt_assets.common.probes import webserver
 from irt_assets.webserver.identity import Identified
-from jobs.launched_by import tags_of_backfill
+from jobs.launching.launched_by import tags_of_backfill
 from resources.addresses import Address
 from resources.dagster_compat import webserver_app
 from resources.failures import PermanentFailure

@@ -27,7 +27,7 @@ from irt_assets.webserver.operations import (
     required_role,
     signs_for_another,
 )
-from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY
+from jobs.launching.launched_by import CALLER_HEADER, LAUNCHED_BY
 from resources.serving.guard import (
     DEBUG_FILES,
     POLICY_VIOLATION,

@@ -25,7 +25,7 @@ from graphql import (
     value_from_ast_untyped,
 )
 
-from jobs.launched_by import LAUNCHED_BY
+from jobs.launching.launched_by import LAUNCHED_BY
 from services.jwt_verifier.tokens import Role
 
 LAUNCHING_RUNS = frozenset(

@@ -1,7 +1,7 @@
 """The request that tells an outside monitor that a night went well: the monitor alerts when the requests stop.
 
 An alert needs something that still runs to send it. This one also covers a host or a cluster that is gone.
-Does not belong here: when a night has gone well (see `jobs.alert_sensors`).
+Does not belong here: when a night has gone well (see `jobs.watching.alert_sensors`).
 """
 
 import logging

@@ -1,7 +1,7 @@
 """The files of an inbox: a folder, or a prefix of a bucket, into which other systems write.
 
 What belongs here: which files there are, their bytes on this disk, and where a file goes that was taken. What does not:
-what is in them and which were taken (see `irt_assets.responses.importing.inbox`).
+what is in them and which were taken (see `irt_assets.intake.inbox`).
 """
 
 import errno

@@ -1,6 +1,6 @@
 """Tables of the company's own: the mappings that are stored, and the view `attempt` over those that are the log.
 
-What does not belong here: proposing a mapping, and judging what it reads (see `irt_assets.responses.own_tables`).
+What does not belong here: proposing a mapping, and judging what it reads (see `irt_assets.intake.own_tables`).
 """
 
 import re

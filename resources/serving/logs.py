@@ -1,6 +1,6 @@
 """The logs of this program's processes: lines for people on a terminal, else JSON for machines.
 
-Every process calls `configure` once; runs write through `jobs.run_logs`. A JSON line has `timestamp` (UTC),
+Every process calls `configure` once; runs write through `jobs.launching.run_logs`. A JSON line has `timestamp` (UTC),
 `level`, `logger`, `message`, where there is one `exception`, of a run `run_id`, `job`, `step`, `partition`, where work
 is traced `trace_id` and `span_id`, and what a caller gave as `extra`. What does not belong here: what `irt` prints as
 its answer (see `console`).

@@ -18,7 +18,7 @@ from irt_assets.common.partitions import months_between
 from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.common.wording import listed
 from irt_assets.gates.month_judged import State
-from jobs.launched_by import LAUNCHED_BY
+from jobs.launching.launched_by import LAUNCHED_BY
 from services.dashboard.deciding import DECIDER, make_again, may_decide
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked

@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 import dagster as dg
 import psycopg
 
-from jobs.overview import Overview, collect_overview
+from jobs.watching.overview import Overview, collect_overview
 from resources.failures import explain
 from resources.files.object_store import ObjectStore, object_store
 from resources.postgres.database import Database

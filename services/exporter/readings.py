@@ -14,13 +14,13 @@ from irt_assets.common.job_names import job_of
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.probes import DAEMONS
 from irt_assets.gates.month_judged import GateStatus, Newer, State, classify_month
+from irt_assets.intake.arrivals import source_states
+from irt_assets.intake.silence import silent_sources
 from irt_assets.invariants.open_violations import SEVERITY, last_backup, last_evaluated, open_violations
 from irt_assets.ledger.overview import SettledMonth, decided_since, last_linkings, last_night, settled_months
 from irt_assets.ledger.steps import Step
-from irt_assets.responses.importing.arrivals import source_states
-from irt_assets.responses.importing.silence import silent_sources
-from jobs.lateness import read_lateness
 from jobs.plans import PLANS
+from jobs.watching.lateness import read_lateness
 from resources.alerts.notifier import channels
 from resources.dagster_tables import heartbeats, last_successes, runs_by_status, where_dagster_ran
 from resources.settings import Settings

@@ -20,9 +20,9 @@ from prometheus_client import Counter as Counting
 from prometheus_client import Histogram
 from psycopg.errors import IntegrityError
 
-from irt_assets.responses.importing.mapping import ATTEMPT_COLUMNS
-from irt_assets.responses.importing.posted import MOST_ROWS, Post, Posted, UnreadablePost, take_post
-from irt_assets.responses.importing.xapi import Naming
+from irt_assets.intake.mapping import ATTEMPT_COLUMNS
+from irt_assets.intake.posted import MOST_ROWS, Post, Posted, UnreadablePost, take_post
+from irt_assets.intake.xapi import Naming
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.theta_api.admission import require_caller

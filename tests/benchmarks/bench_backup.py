@@ -21,7 +21,7 @@ from pathlib import Path
 from irt_assets.backup.make import make_backup
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
-from irt_assets.responses.importing.load import import_attempts
+from irt_assets.intake.load import import_attempts
 from resources.files.folder_claim import open_store
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -26,7 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 from pydantic import SecretStr
 
-from irt_assets.responses.importing.load import import_attempts
+from irt_assets.intake.load import import_attempts
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade

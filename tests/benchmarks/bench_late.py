@@ -27,7 +27,7 @@ import psycopg
 from irt_assets.common.partitions import MONTHS, WEEKS, Month, day_bounds, day_of, week_of
 from irt_assets.definitions import build_defs
 from irt_assets.responses.observe import answer_versions
-from jobs.late_answers_cursor import Memory
+from jobs.watching.late_answers_cursor import Memory
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -22,11 +22,11 @@ from typing import TypeVar
 import psycopg
 
 from irt_assets.common.partitions import MONTHS, Month
+from irt_assets.intake.own_tables import propose
+from irt_assets.intake.own_tables_check import check
 from irt_assets.responses.data_versions import data_version, states_of
 from irt_assets.responses.late_months import arrivals
 from irt_assets.responses.observed_days import look_again
-from irt_assets.responses.own_tables import propose
-from irt_assets.responses.own_tables_check import check
 from irt_assets.responses.scales import read_scales
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -18,8 +18,8 @@ from pathlib import Path
 import psycopg
 from pydantic import SecretStr
 
-from irt_assets.responses.pulling.pull import Pull
-from irt_assets.responses.pulling.sources_file import PullSource
+from irt_assets.intake.pulling.pull import Pull
+from irt_assets.intake.pulling.sources_file import PullSource
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade

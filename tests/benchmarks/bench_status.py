@@ -124,7 +124,9 @@ def status() -> dict[str, int]:
 
 
 def load() -> None:
-    subprocess.run([sys.executable, "-c", "import irt_assets.cli, irt_assets.servers.stack, jobs.overview"], check=True)
+    subprocess.run(
+        [sys.executable, "-c", "import irt_assets.cli, irt_assets.servers.stack, jobs.watching.overview"], check=True
+    )
 
 
 def make(settings: Settings, database: Database, months: Sequence[str], answers: int) -> None:

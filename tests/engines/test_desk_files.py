@@ -24,7 +24,7 @@ from irt_assets.file_commands.files import (
     write_whole,
 )
 from irt_assets.file_commands.tables import read_parameters
-from irt_assets.responses.importing.scoring import read_key
+from irt_assets.intake.scoring import read_key
 from resources.failures import PermanentFailure
 
 

@@ -11,9 +11,9 @@ import sqlalchemy as sa
 import yaml
 from sqlalchemy.pool import NullPool
 
-from irt_assets.responses.importing.report import ImportReport
-from irt_assets.responses.pulling.pull import Pull
-from irt_assets.responses.pulling.sources_file import PullSource, source_named
+from irt_assets.intake.pulling.pull import Pull
+from irt_assets.intake.pulling.sources_file import PullSource, source_named
+from irt_assets.intake.report import ImportReport
 from resources.postgres.database import Database
 from resources.settings import Settings
 

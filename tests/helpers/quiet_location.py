@@ -5,8 +5,8 @@ from __future__ import annotations
 import dagster as dg
 
 from irt_assets import definitions
-from jobs.alert_sensors import build_alert_sensors
 from jobs.plans import PLANS
+from jobs.watching.alert_sensors import build_alert_sensors
 from resources.dagster_compat import UnresolvedAssetJobDefinition
 from resources.settings import Settings, get_settings
 

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from irt_assets.servers.instance import dagster_instance
 from irt_assets.webserver.__main__ import guarded
-from jobs.launched_by import tags_of_backfill
+from jobs.launching.launched_by import tags_of_backfill
 from resources.dagster_compat import webserver_app
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -11,9 +11,9 @@ import dagster as dg
 
 from irt_assets import definitions
 from irt_assets.common.job_names import KPI_JOB
-from jobs.late_sensor import FEATURES, build_late_sensor
 from jobs.plans import PLANS
 from jobs.schedules import build_schedules
+from jobs.watching.late_sensor import FEATURES, build_late_sensor
 from resources.dagster_compat import UnresolvedAssetJobDefinition
 from resources.settings import Settings, get_settings
 

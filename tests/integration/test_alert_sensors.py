@@ -20,10 +20,10 @@ from irt_assets.invariants.history import Report, record
 from irt_assets.invariants.invariant import Verdict, Violation
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.servers.instance import dagster_instance
-from jobs.alert_sensors import build_alert_sensors
-from jobs.alerts import held_alert
-from jobs.lateness import Known, Unmade, lateness
 from jobs.plans import Plan
+from jobs.watching.alert_sensors import build_alert_sensors
+from jobs.watching.alerts import held_alert
+from jobs.watching.lateness import Known, Unmade, lateness
 from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
 from resources.postgres.database import Database
@@ -407,8 +407,8 @@ def test_a_step_that_made_its_asset_and_failed_after_it_is_not_over(world: World
 
 
 def test_the_history_of_checks_is_read_in_pieces(real_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.alert_sensors.EVENTS_A_TICK", 2)
-    monkeypatch.setattr("jobs.alert_sensors.OVERLAP_IDS", 0)
+    monkeypatch.setattr("jobs.watching.alert_sensors.EVENTS_A_TICK", 2)
+    monkeypatch.setattr("jobs.watching.alert_sensors.OVERLAP_IDS", 0)
     for month in ("2026-06", "2026-07", "2026-08"):
         real_world.run(partition=month)
     real_world.gate = False

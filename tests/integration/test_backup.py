@@ -32,7 +32,7 @@ from irt_assets.invariants.open_violations import BACKUP_AGE, last_backup
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.servers.instance import dagster_instance
-from jobs.alerts import backup_alert
+from jobs.watching.alerts import backup_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.folder_claim import open_store
 from resources.files.object_store import PART

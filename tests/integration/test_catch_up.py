@@ -16,8 +16,8 @@ from irt_assets.definitions import build_defs
 from irt_assets.runs import start as starting
 from irt_assets.runs.in_process_runs import Outcome
 from irt_assets.runs.start import partitions_to_run, start
-from jobs.alerts import schedule_states
 from jobs.plans import PLANS, last_tick_before, plan_of
+from jobs.watching.alerts import schedule_states
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG, TickStatus
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database

@@ -13,7 +13,7 @@ from dagster_postgres import PostgresRunStorage
 
 from irt_assets.common import retries
 from irt_assets.servers.instance import dagster_instance
-from jobs.stuck_runs import HealthCheckedRunLauncher, fail_lost_runs
+from jobs.watching.stuck_runs import HealthCheckedRunLauncher, fail_lost_runs
 from resources import dagster_compat
 from resources.postgres.daemon_lock import DaemonLock
 from resources.postgres.database import Database

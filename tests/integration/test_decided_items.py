@@ -13,7 +13,7 @@ from irt_assets.common.partitions import monthly
 from irt_assets.decisions import release
 from irt_assets.decisions.proposals import Reference
 from irt_assets.drift.checks import build_drift_checks, settled_items
-from jobs.overview import collect_overview
+from jobs.watching.overview import collect_overview
 from resources.dagster_schema import rows_of
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database

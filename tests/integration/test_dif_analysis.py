@@ -26,7 +26,7 @@ from irt_assets.psychometrics.simulation.scenario import Fault
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
-from jobs.alerts import check_alert
+from jobs.watching.alerts import check_alert
 from resources import tables
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

@@ -25,16 +25,16 @@ from irt_assets.common.wording import counted
 from irt_assets.decisions.origin import initialise
 from irt_assets.features.daily import write_features
 from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.intake.staging import FORMER
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.kpis.weekly import write_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.learner_week import key
-from irt_assets.responses.importing.staging import FORMER
 from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.observe import answer_versions
 from irt_assets.servers.instance import dagster_instance
-from jobs.erasure import OF_LEARNERS
+from jobs.retention.erasure import OF_LEARNERS
 from resources.dagster_schema import rows_shown
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
@@ -327,7 +327,7 @@ import os, signal, sys
 from pathlib import Path
 from pydantic import SecretStr
 from irt_assets.servers.instance import dagster_instance
-from jobs.erasure import erase, holdings
+from jobs.retention.erasure import erase, holdings
 from resources.postgres.database import Database
 from resources.files.object_store import object_store
 from resources.settings import Settings

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from irt_assets.definitions import build_defs
-from irt_assets.responses.corrections import keep_one_of_each
+from irt_assets.intake.corrections import keep_one_of_each
 from irt_assets.responses.observe import day_versions
 from resources import doctor
 from resources.postgres import schema

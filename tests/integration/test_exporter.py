@@ -18,8 +18,8 @@ from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.responses.scale_decisions import ACCEPTED, record_decisions
 from irt_assets.runs.in_process_runs import run_job
 from irt_assets.servers.instance import dagster_instance
-from jobs.overview import collect_overview
 from jobs.plans import PLANS
+from jobs.watching.overview import collect_overview
 from resources.alerts.outbox import Alert, open_alert, queue
 from resources.dagster_compat import TickStatus
 from resources.postgres.database import Database

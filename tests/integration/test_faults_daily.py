@@ -24,9 +24,9 @@ from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.definitions import build_defs
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.servers.instance import dagster_instance
-from jobs.alert_sensors import build_alert_sensors
-from jobs.launcher import own_worker_tags
+from jobs.launching.launcher import own_worker_tags
 from jobs.plans import PLANS
+from jobs.watching.alert_sensors import build_alert_sensors
 from resources.failures import is_transient
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres

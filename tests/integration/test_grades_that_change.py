@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from irt_assets.responses import corrections
-from irt_assets.responses.corrections import Answers, rescore, withdraw
-from irt_assets.responses.importing.bank import QUESTIONS, import_bank_file
-from irt_assets.responses.importing.load import import_attempts
-from irt_assets.responses.importing.posted import Post, take_post
-from irt_assets.responses.importing.staging import Staging
-from irt_assets.responses.pulling import pull as pulling
+from irt_assets.intake import corrections
+from irt_assets.intake.bank import QUESTIONS, import_bank_file
+from irt_assets.intake.corrections import Answers, rescore, withdraw
+from irt_assets.intake.load import import_attempts
+from irt_assets.intake.posted import Post, take_post
+from irt_assets.intake.pulling import pull as pulling
+from irt_assets.intake.staging import Staging
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings

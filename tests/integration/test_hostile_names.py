@@ -28,10 +28,10 @@ from irt_assets.drift.information import information_of_month
 from irt_assets.drift.month import drift_of_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
+from irt_assets.intake.load import import_attempts
+from irt_assets.intake.report import csv_of_refused
 from irt_assets.kpis.weekly import write_week
 from irt_assets.reports import drift_month, learner_copies
-from irt_assets.responses.importing.load import import_attempts
-from irt_assets.responses.importing.report import csv_of_refused
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings

@@ -22,12 +22,12 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.responses.importing.arrivals import Arrival
-from irt_assets.responses.importing.load import import_attempts
-from irt_assets.responses.importing.report import ImportReport, Refused, csv_of_refused, unseen
-from irt_assets.responses.importing.sources import Batch, Source
-from irt_assets.responses.importing.staging import Staging
-from irt_assets.responses.importing.take import AnswerSource, take
+from irt_assets.intake.arrivals import Arrival
+from irt_assets.intake.load import import_attempts
+from irt_assets.intake.report import ImportReport, Refused, csv_of_refused, unseen
+from irt_assets.intake.sources import Batch, Source
+from irt_assets.intake.staging import Staging
+from irt_assets.intake.take import AnswerSource, take
 from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -782,7 +782,7 @@ def test_whatever_cells_hold_comes_back_from_the_database(database: Database, im
 KILLED = """
 import sys
 from pathlib import Path
-from irt_assets.responses.importing.load import import_attempts
+from irt_assets.intake.load import import_attempts
 from resources.postgres.database import Database
 from resources.settings import Settings
 import_attempts(

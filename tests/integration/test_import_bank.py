@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.responses.importing.arrivals import arrivals, refused_rows
-from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, import_bank_file
+from irt_assets.intake.arrivals import arrivals, refused_rows
+from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_file
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from tests.helpers.rooms import add_attempts, attempt

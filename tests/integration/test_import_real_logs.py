@@ -18,9 +18,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from irt_assets.responses.importing.bank import LEARNERS, import_bank_file
-from irt_assets.responses.importing.load import import_attempts
-from irt_assets.responses.importing.report import ImportReport
+from irt_assets.intake.bank import LEARNERS, import_bank_file
+from irt_assets.intake.load import import_attempts
+from irt_assets.intake.report import ImportReport
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 

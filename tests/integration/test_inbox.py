@@ -16,10 +16,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from irt_assets.responses.importing import inbox as room
-from irt_assets.responses.importing.arrivals import source_states
-from irt_assets.responses.importing.inbox import Outcome, look, set_aside, take_again, take_waiting
-from irt_assets.responses.intake_assets import INTAKE
+from irt_assets.intake import inbox as room
+from irt_assets.intake.arrivals import source_states
+from irt_assets.intake.assets import INTAKE
+from irt_assets.intake.inbox import Outcome, look, set_aside, take_again, take_waiting
 from irt_assets.runs.in_process_runs import evaluate
 from irt_assets.servers.instance import dagster_instance
 from resources.failures import PermanentFailure
@@ -452,7 +452,7 @@ IN_PARTS = """
 import os, signal, sys
 from datetime import timedelta
 from pathlib import Path
-from irt_assets.responses.importing import inbox, sources
+from irt_assets.intake import inbox, sources
 from resources.files.inbox_files import FolderInbox
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -477,7 +477,7 @@ def test_a_large_file_is_taken_in_parts_and_goes_on_after_kill_9(desk: Desk, mon
     [(stored, last_line)] = desk.query("SELECT (SELECT count(*) FROM response_log), last_line FROM inbox_file")
     assert 1000 <= stored < 1300, "two parts, and nothing of the third"
     assert last_line == stored + 1
-    monkeypatch.setattr("irt_assets.responses.importing.sources.BLOCK", 4096)
+    monkeypatch.setattr("irt_assets.intake.sources.BLOCK", 4096)
     report = desk.take(most_rows=500)["attempts/large.csv"].report
     assert (report.accepted, report.duplicates) == (3000 - stored, 0)
     assert desk.query("SELECT count(*), count(DISTINCT attempt_id) FROM response_log") == [(3000, 3000)]
@@ -487,7 +487,7 @@ def test_a_large_file_is_taken_in_parts_and_goes_on_after_kill_9(desk: Desk, mon
 def test_scores_of_a_large_file_are_judged_by_the_whole_before_the_first_part(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("irt_assets.responses.importing.sources.BLOCK", 4096)
+    monkeypatch.setattr("irt_assets.intake.sources.BLOCK", 4096)
     points = answers(2000, 3000).replace(",1\n", ",3\n")
     desk.write("attempts/points.csv", HEADER + answers(0, 2000) + points)
     assert "scores are not 0 and 1" in desk.take(most_rows=500)["attempts/points.csv"].why
@@ -500,7 +500,7 @@ def test_scores_of_a_large_file_are_judged_by_the_whole_before_the_first_part(
 def test_the_sensor_asks_for_one_run_that_takes_all_that_waits(
     desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch, now: datetime
 ) -> None:
-    monkeypatch.setattr("irt_assets.responses.importing.inbox.SETTLED", AT_ONCE)
+    monkeypatch.setattr("irt_assets.intake.inbox.SETTLED", AT_ONCE)
     with_inbox = settings.model_copy(update={"irt_inbox": str(desk.root), "irt_first_month": FIRST})
     database = Database(with_inbox)
     with dagster_instance(with_inbox, database) as instance:

@@ -16,7 +16,7 @@ from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.ledger.values_with_errors import frozen_anchors, in_force_with_errors
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
-from jobs.alerts import check_alert
+from jobs.watching.alerts import check_alert
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows, run_sql

@@ -21,9 +21,9 @@ import yaml
 
 from irt_assets.common.environment import CONFIGURATION, VARIANTS
 from irt_assets.common.run_progress import to_be_repeated
-from jobs import kubernetes_launcher
-from jobs.launcher import own_worker_tags
-from jobs.stuck_runs import fail_lost_runs
+from jobs.launching import kubernetes_launcher
+from jobs.launching.launcher import own_worker_tags
+from jobs.watching.stuck_runs import fail_lost_runs
 from resources.dagster_compat import WorkerStatus, watch_starting_runs
 from resources.settings import RUN_KINDS, get_settings
 from tests.helpers.dagster_private import (
@@ -246,7 +246,7 @@ def test_who_launches_a_run_chooses_its_resources_and_nothing_else_of_its_pod(cl
 
 def test_every_kind_of_run_has_a_size(cluster: Cluster) -> None:
     from jobs.jobs import DAILY, MONTHLY, UPKEEP
-    from jobs.run_sizes import KIND_TAG, SIZES
+    from jobs.launching.run_sizes import KIND_TAG, SIZES
 
     assert tuple(sorted(SIZES)) == tuple(sorted(RUN_KINDS))
     assert {tags[KIND_TAG] for tags in (DAILY, MONTHLY, UPKEEP)} <= SIZES.keys()

@@ -24,10 +24,10 @@ from irt_assets.common.job_names import LAKE
 from irt_assets.definitions import build_defs
 from irt_assets.demo import write_lake
 from irt_assets.invariants.lake_check import build_lake_checks
-from irt_assets.responses import lake as exports
-from irt_assets.responses import lake_assets
-from irt_assets.responses.lake import compare_days, export_days
-from irt_assets.responses.lake_upkeep import attempts_of, faults, forget, prune
+from irt_assets.spark import lake as exports
+from irt_assets.spark import lake_assets
+from irt_assets.spark.lake import compare_days, export_days
+from irt_assets.spark.lake_upkeep import attempts_of, faults, forget, prune
 from resources.cluster.lake import MANIFESTS, SCHEMA, CatalogTable, Lake
 from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, FolderStore
@@ -241,7 +241,7 @@ from resources.postgres.database import Database
 from resources.cluster.lake import Lake
 from resources.files.object_store import FolderStore
 from resources.settings import get_settings
-from irt_assets.responses.lake import export_days
+from irt_assets.spark.lake import export_days
 from pathlib import Path
 method, calls = {method!r}, {calls}
 was = getattr(Lake, method)

@@ -15,12 +15,12 @@ from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import WEEKS, Month, day_bounds, day_of, month_of, spans, week_of
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
-from irt_assets.responses.corrections import Answers, rescore, withdraw
-from irt_assets.responses.importing.load import import_attempts
+from irt_assets.intake.corrections import Answers, rescore, withdraw
+from irt_assets.intake.load import import_attempts
 from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.observed_days import look_again
 from irt_assets.responses.snapshot import take_snapshot
-from jobs.late_answers_cursor import CLOSED_AFTER, Memory
+from jobs.watching.late_answers_cursor import CLOSED_AFTER, Memory
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -237,15 +237,15 @@ def test_a_month_that_cannot_be_read_in_time_is_taken_to_have_changed(
     made: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "jobs.late_sensor.changed_hash", lambda connection, month: connection.execute("SELECT pg_sleep(9)")
+        "jobs.watching.late_sensor.changed_hash", lambda connection, month: connection.execute("SELECT pg_sleep(9)")
     )
 
     def nothing_is_under_way(_instance: dg.DagsterInstance) -> set[str]:
         """What is asked last before months are compared, for which there is a second left."""
-        monkeypatch.setattr("jobs.late_sensor.SECONDS_A_TICK", 1)
+        monkeypatch.setattr("jobs.watching.late_sensor.SECONDS_A_TICK", 1)
         return set()
 
-    monkeypatch.setattr("jobs.late_sensor.unsettled_months", nothing_is_under_way)
+    monkeypatch.setattr("jobs.watching.late_sensor.unsettled_months", nothing_is_under_way)
     made.arrive(attempt("u1", "q3", Month(made.months[1]).start + NOON))
     assert made.at_night()["monthly_calibration"] == [made.months[1]]
 

@@ -11,9 +11,9 @@ import pytest
 from irt_assets.cli import status
 from irt_assets.common.partitions import Month
 from irt_assets.gates.month_judged import MonthState, State
-from irt_assets.responses.corrections import Answers, rescore, withdraw
+from irt_assets.intake.corrections import Answers, rescore, withdraw
+from irt_assets.intake.load import import_attempts
 from irt_assets.responses.data_versions import data_version
-from irt_assets.responses.importing.load import import_attempts
 from irt_assets.responses.late_answers import n_left_out
 from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.scales import Scale, change_rules, consider_rules, read_scales, store_scale
@@ -25,7 +25,7 @@ from irt_assets.responses.snapshot import (
     take_snapshot,
 )
 from irt_assets.responses.window import scoring_responses
-from jobs.overview import Overview
+from jobs.watching.overview import Overview
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms

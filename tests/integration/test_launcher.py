@@ -17,7 +17,7 @@ from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, RunsFilter
 
 from irt_assets.servers.claims import StackError
 from irt_assets.servers.stack import Stack
-from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
+from jobs.launching.launcher import WORKER_TAG, own_worker_tags, process_start
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings

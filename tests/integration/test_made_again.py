@@ -18,7 +18,7 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG, under_way
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.runs import queue
-from jobs.launched_by import LAUNCHED_BY
+from jobs.launching.launched_by import LAUNCHED_BY
 from resources.failures import TransientFailure
 from resources.settings import Settings
 from services.dashboard import deciding, making

@@ -34,8 +34,8 @@ from irt_assets.psychometrics.core.models import Population
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.measure import LARGEST_RATIO, LIMITS
 from irt_assets.responses.scales import change_rules, read_scales
-from jobs.erasure import erase, holdings
-from jobs.retention import prune_files, prune_rows
+from jobs.retention.erasure import erase, holdings
+from jobs.retention.unused import prune_files, prune_rows
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings

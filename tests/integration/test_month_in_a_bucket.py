@@ -15,8 +15,8 @@ from irt_assets.invariants.snapshots import no_test_answer_was_scored, snapshots
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.servers.instance import dagster_instance
-from jobs import stored_logs
-from jobs.prune import prune
+from jobs.launching import stored_logs
+from jobs.retention.prune import prune
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.settings import Settings

@@ -19,9 +19,9 @@ from irt_assets.backup import programs
 from irt_assets.backup.make import make_backup
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
-from irt_assets.responses.own_tables import check_delete
+from irt_assets.intake.own_tables import check_delete
 from irt_assets.servers.instance import dagster_instance
-from jobs.erasure import remove_from_own_tables
+from jobs.retention.erasure import remove_from_own_tables
 from resources.doctor import diagnose
 from resources.failures import PermanentFailure
 from resources.files.object_store import object_store

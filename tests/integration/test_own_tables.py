@@ -13,15 +13,15 @@ from psycopg.pq import TransactionStatus
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
 from irt_assets.common.partitions import Month
+from irt_assets.intake.own_tables import propose, table_named
+from irt_assets.intake.own_tables_check import Finding as Fault
+from irt_assets.intake.own_tables_check import check
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.observe import answer_versions, day_versions
 from irt_assets.responses.observed_days import look_again
 from irt_assets.responses.one_learner import answered_at_all
-from irt_assets.responses.own_tables import propose, table_named
-from irt_assets.responses.own_tables_check import Finding as Fault
-from irt_assets.responses.own_tables_check import check
 from resources.cluster.relational import on_postgres
 from resources.doctor import Finding, diagnose
 from resources.failures import PermanentFailure

@@ -49,7 +49,7 @@ def test_the_installed_wheel_imports_without_the_checkout(wheel: Path, tmp_path:
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")  # as installing does with a wheel of Python files
     program = (
         "import sys; sys.path.insert(0, 'site')\n"
-        "import irt_assets.definitions, irt_assets.servers.stack, jobs.launcher, resources.postgres.schema\n"
+        "import irt_assets.definitions, irt_assets.servers.stack, jobs.launching.launcher, resources.postgres.schema\n"
         "import services.jwt_verifier.app\n"
         "from irt_assets.common import environment\n"
         "for module in (irt_assets, jobs, resources, services): assert 'site' in module.__file__, module.__file__\n"

@@ -15,8 +15,8 @@ import pytest
 import requests
 from pydantic import SecretStr
 
-from irt_assets.responses.importing.arrivals import refused_rows, source_states
-from irt_assets.responses.importing.xapi import ANSWERED, VOIDED
+from irt_assets.intake.arrivals import refused_rows, source_states
+from irt_assets.intake.xapi import ANSWERED, VOIDED
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.own_log import store_mapping

@@ -23,15 +23,15 @@ import psycopg
 import pytest
 import requests
 
-from irt_assets.responses.corrections import Answers, withdraw
-from irt_assets.responses.importing.arrivals import arrivals, refused_rows, source_states
-from irt_assets.responses.importing.few import Few
-from irt_assets.responses.importing.load import import_attempts
-from irt_assets.responses.importing.posted import Post, take_post
-from irt_assets.responses.importing.report import csv_of_refused
-from irt_assets.responses.importing.staging import Staging, wait_for_posts
+from irt_assets.intake.arrivals import arrivals, refused_rows, source_states
+from irt_assets.intake.corrections import Answers, withdraw
+from irt_assets.intake.few import Few
+from irt_assets.intake.load import import_attempts
+from irt_assets.intake.posted import Post, take_post
+from irt_assets.intake.report import csv_of_refused
+from irt_assets.intake.staging import Staging, wait_for_posts
 from irt_assets.servers.instance import dagster_instance
-from jobs.erasure import erase, holdings
+from jobs.retention.erasure import erase, holdings
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.own_log import store_mapping

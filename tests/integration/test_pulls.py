@@ -13,12 +13,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from irt_assets.responses.pulling import nightly
-from irt_assets.responses.pulling import pull as pulling
-from irt_assets.responses.pulling import rows as source_rows
-from irt_assets.responses.pulling.nightly import Comparison
-from irt_assets.responses.pulling.pull import Pull, SourceStopped
-from irt_assets.responses.pulling.standing import Compared, begin, first_pull_under_way, pulls_in_words, store
+from irt_assets.intake.pulling import nightly
+from irt_assets.intake.pulling import pull as pulling
+from irt_assets.intake.pulling import rows as source_rows
+from irt_assets.intake.pulling.nightly import Comparison
+from irt_assets.intake.pulling.pull import Pull, SourceStopped
+from irt_assets.intake.pulling.standing import Compared, begin, first_pull_under_way, pulls_in_words, store
 from jobs import pulls
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
@@ -93,7 +93,7 @@ def test_a_row_that_was_committed_late_is_not_passed_by(
 def test_rows_of_one_cursor_value_that_no_time_is_left_for_are_pulled_next(
     company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("irt_assets.responses.pulling.rows.BATCH", 2)
+    monkeypatch.setattr("irt_assets.intake.pulling.rows.BATCH", 2)
     pull(database, lms)
     company.run(*(row(n, answered=at(minutes=5)) for n in range(10, 20)))
     taken = []
@@ -108,7 +108,7 @@ def test_rows_of_one_cursor_value_that_no_time_is_left_for_are_pulled_next(
 def test_what_is_read_once_more_goes_on_where_no_time_was_left(
     company: Company, lms: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("irt_assets.responses.pulling.rows.BATCH", 2)
+    monkeypatch.setattr("irt_assets.intake.pulling.rows.BATCH", 2)
     company.run(*(row(n, answered=at(minutes=5)) for n in range(10, 20)))
     pull(database, lms)
     in_time, budget = Pull.in_time, iter([True, True])

@@ -12,7 +12,7 @@ import pytest
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.expressions import EqualTo
 
-from irt_assets.responses.pulling.nightly import Comparison
+from irt_assets.intake.pulling.nightly import Comparison
 from resources.failures import TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings

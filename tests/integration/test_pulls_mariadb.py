@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 
+from irt_assets.intake.pulling.pull import Pull
 from irt_assets.responses.erased import begin
-from irt_assets.responses.pulling.pull import Pull
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -212,7 +212,7 @@ def begin_in_batches_of_two(
     company: Company, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch, *, waiting: int
 ) -> Settings:
     """Pull one row, and leave others for the next pull, which reads two at a time."""
-    monkeypatch.setattr("irt_assets.responses.pulling.rows.BATCH", 2)
+    monkeypatch.setattr("irt_assets.intake.pulling.rows.BATCH", 2)
     table(company)
     company.run(row(0, time=at(days=1)))
     lms = company.write_file(settings, zone="UTC")

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from irt_assets.gates.month_judged import MonthState, State
-from jobs import ready_months
+from jobs.watching import ready_months
 from resources.alerts.notifier import deliver, problems
 from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.postgres.database import Database

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
+from irt_assets.intake.arrivals import drop_refused
+from irt_assets.intake.bank import LEARNERS, import_bank_file
+from irt_assets.intake.load import import_attempts
 from irt_assets.responses.erased import begin
-from irt_assets.responses.importing.arrivals import drop_refused
-from irt_assets.responses.importing.bank import LEARNERS, import_bank_file
-from irt_assets.responses.importing.load import import_attempts
-from jobs.erasure_mentions import holds
+from jobs.retention.erasure_mentions import holds
 from resources.postgres.database import Database
 from tests.helpers.rooms import rows
 

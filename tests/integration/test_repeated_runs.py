@@ -15,10 +15,10 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG, under_way
 from irt_assets.runs.start import await_run
 from irt_assets.servers.instance import dagster_instance
-from jobs import alert_sensors
-from jobs.alert_sensors import build_alert_sensors
-from jobs.launcher import own_worker_tags
+from jobs.launching.launcher import own_worker_tags
 from jobs.sensors import report_again
+from jobs.watching import alert_sensors
+from jobs.watching.alert_sensors import build_alert_sensors
 from resources.dagster_compat import (
     AUTO_RETRY_RUN_ID_TAG,
     MAX_RETRIES_TAG,

@@ -24,8 +24,8 @@ from irt_assets.responses.facts import first_midnight
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.servers.instance import dagster_instance
-from jobs.prune import prune
-from jobs.retention import Gone, prune_files, prune_rows, prune_unfinished
+from jobs.retention.prune import prune
+from jobs.retention.unused import Gone, prune_files, prune_rows, prune_unfinished
 from resources import tables
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.files.object_store import PART, FolderStore, ObjectStore
@@ -423,7 +423,7 @@ def test_months_stay_what_they_are_when_all_that_is_old_goes(
         before = month_states(database, instance, rooms.MONTHS)
         assert {state.state for state in before} <= {State.GREEN, State.RED}
         runs = instance.get_runs_count()
-        monkeypatch.setattr("jobs.prune.datetime", Later)
+        monkeypatch.setattr("jobs.retention.prune.datetime", Later)
         would = [g for g in prune(database, store, instance, dry_run=True) if g.names]
         assert instance.get_runs_count() == runs
         gone = {g.kind: g.names for g in prune(database, store, instance, dry_run=False) if g.names}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from irt_assets.servers.instance import dagster_instance
-from jobs import stored_logs
+from jobs.launching import stored_logs
 from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers.asgi import ask

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from irt_assets.servers.instance import dagster_instance
-from jobs.run_retention import RUNS, prune_runs
+from jobs.retention.run_retention import RUNS, prune_runs
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.dagster_compat import ComputeIOType
 from resources.postgres.database import Database

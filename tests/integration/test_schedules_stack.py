@@ -13,7 +13,7 @@ from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import DAYS, WEEKS, day_bounds, month_of, week_of
 from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.servers.instance import dagster_instance
-from jobs.late_sensor import FEATURES
+from jobs.watching.late_sensor import FEATURES
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers.databases import template_copy

@@ -31,8 +31,8 @@ from irt_assets.responses.snapshot import (
 )
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, read_manifest, store_manifest, store_parquet
 from irt_assets.responses.window import SNAPSHOT
-from jobs.erasure import erase, holdings
-from jobs.retention import prune_files
+from jobs.retention.erasure import erase, holdings
+from jobs.retention.unused import prune_files
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database

@@ -16,8 +16,8 @@ from irt_assets.cli import app
 from irt_assets.common.probes import DAEMONS, daemon
 from irt_assets.runs.in_process_runs import run_job
 from irt_assets.servers.instance import dagster_instance
-from jobs.overview import OnSpark, Overview, collect_overview
 from jobs.plans import PLANS
+from jobs.watching.overview import OnSpark, Overview, collect_overview
 from resources.alerts.outbox import Alert, open_alert
 from resources.cluster.lake import Lake
 from resources.dagster_compat import InstigatorState, InstigatorType, TickStatus, let_none_be_ahead

@@ -16,8 +16,8 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.run_progress import BACKFILL_TAG, PARTITION_TAG, under_way
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.servers.instance import dagster_instance
-from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
-from jobs.stuck_runs import cancel_run, fail_lost_runs, stuck_runs
+from jobs.launching.launcher import WORKER_TAG, own_worker_tags, process_start
+from jobs.watching.stuck_runs import cancel_run, fail_lost_runs, stuck_runs
 from resources.dagster_compat import MAX_RETRIES_TAG, BulkActionStatus, PartitionBackfill
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -83,7 +83,7 @@ def test_a_run_that_is_being_launched_is_given_its_time(runs: Runs, monkeypatch:
     record = {name: mine[name] for name in ("host", "boot")}
     run = runs.instance.create_run_for_job(JOB, tags={WORKER_TAG: json.dumps(record)})
     assert fail_lost_runs(runs.instance) == []
-    monkeypatch.setattr("jobs.stuck_runs.LAUNCHED_WITHIN", timedelta(0))
+    monkeypatch.setattr("jobs.watching.stuck_runs.LAUNCHED_WITHIN", timedelta(0))
     assert fail_lost_runs(runs.instance) == [run.run_id]
 
 
@@ -157,7 +157,7 @@ def test_a_run_in_another_process_is_stopped(runs: Runs, settings: Settings) -> 
     script = f"""
 import dagster as dg
 from irt_assets.servers.instance import dagster_instance
-from jobs.launcher import own_worker_tags
+from jobs.launching.launcher import own_worker_tags
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.integration.toy_location import defs

@@ -11,7 +11,7 @@ import pytest
 from dagster import AssetKey, DagsterInstance
 
 from irt_assets.reports.artifacts import store_report, unrecorded
-from jobs.retention import prune_files
+from jobs.retention.unused import prune_files
 from resources.files.object_store import PIECE, BucketStore, FolderStore, ObjectStore
 from resources.postgres.database import Database
 from resources.settings import Settings

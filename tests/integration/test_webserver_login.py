@@ -13,7 +13,7 @@ import pytest
 from dagster import DagsterInstance, DagsterRun
 from starlette.types import ASGIApp
 
-from jobs.launched_by import LAUNCHED_BY
+from jobs.launching.launched_by import LAUNCHED_BY
 from resources.dagster_compat import DagsterUserCodeUnreachableError
 from resources.failures import PermanentFailure
 from resources.settings import Settings

@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 import pytest
 
-from irt_assets.responses.importing.load import import_attempts
+from irt_assets.intake.load import import_attempts
 from resources.postgres.database import Database
 from services.theta_client import AttemptsNotSent, AttemptSpool, send_attempts, spool
 from services.theta_client.api import read_address

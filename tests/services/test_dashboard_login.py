@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
-from jobs.overview import Overview
+from jobs.watching.overview import Overview
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.dashboard import login, server

@@ -35,9 +35,9 @@ from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
-from jobs.launched_by import LAUNCHED_BY
-from jobs.overview import Overview, Waiting
-from jobs.stuck_runs import runs_under_way
+from jobs.launching.launched_by import LAUNCHED_BY
+from jobs.watching.overview import Overview, Waiting
+from jobs.watching.stuck_runs import runs_under_way
 from resources import tables
 from resources.dagster_schema import rows_shown
 from resources.postgres import warehouse

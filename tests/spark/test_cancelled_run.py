@@ -11,9 +11,9 @@ import requests
 from dagster import DagsterRunStatus
 
 from irt_assets.common.job_names import MONTHLY_JOB
-from irt_assets.responses.lake import export_days
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
+from irt_assets.spark.lake import export_days
 from resources.cluster.lake import Lake
 from resources.files.object_store import object_store
 from resources.postgres.database import Database

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import psutil
 import pytest
 
-from irt_assets.responses.lake import export_days
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
+from irt_assets.spark.lake import export_days
 from irt_assets.spark.window import judge_on_spark
 from resources.cluster.lake import Lake
 from resources.files.object_store import object_store

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.responses.lake import export_days, rows_by_day
+from irt_assets.spark.lake import export_days, rows_by_day
 from resources.cluster.lake import SCHEMA, CatalogTable, Lake
 from resources.cluster.relational import on_postgres, on_spark
 from resources.failures import PermanentFailure

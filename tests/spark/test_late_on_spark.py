@@ -11,8 +11,8 @@ import pytest
 
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import WEEKS, Month, day_bounds, day_of, week_of
-from irt_assets.responses.lake import export_days
 from irt_assets.responses.observe import answer_versions
+from irt_assets.spark.lake import export_days
 from resources.cluster import spark as spark_module
 from resources.cluster.lake import Lake
 from resources.cluster.relational import on_postgres

@@ -28,7 +28,7 @@ from irt_assets.responses.snapshot import read_snapshot, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
 from irt_assets.responses.window import data_hash
 from irt_assets.spark.window import judge_on_spark
-from jobs.late_sensor import FEATURES
+from jobs.watching.late_sensor import FEATURES
 from resources.cluster import relational
 from resources.postgres.database import Database
 from resources.postgres.relations import ATTEMPT

@@ -13,10 +13,10 @@ from irt_assets.abilities.batch import measure_at
 from irt_assets.common.partitions import Month
 from irt_assets.gates.month_judged import State
 from irt_assets.psychometrics.simulation.truth import Truth
-from irt_assets.responses.lake import export_days
 from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.snapshot import current_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
+from irt_assets.spark.lake import export_days
 from resources.cluster.lake import Lake
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.features.daily import features, topic_days
+from irt_assets.intake.staging import FORMER
 from irt_assets.kpis.behaviour import learners, pace, presence, recovery, scales_answered
 from irt_assets.kpis.weekly import kpis
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import candidates, eligibility_facts
-from irt_assets.responses.importing.staging import FORMER
 from irt_assets.responses.item_times import compute_item_times
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import data_hash_by

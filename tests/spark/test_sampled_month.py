@@ -22,10 +22,10 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.fits import latest_staged
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.simulation.truth import Truth
-from irt_assets.responses.lake import export_days
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run, read_snapshot
 from irt_assets.spark import window as window_on_spark
+from irt_assets.spark.lake import export_days
 from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database

@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from irt_assets.responses.late_months import Arrival
-from jobs.late_answers_cursor import LONGEST_WAIT, QUIET, Memory, waits
-from jobs.launcher import WORKER_TAG, _alive, own_worker_tags
+from jobs.launching.launcher import WORKER_TAG, _alive, own_worker_tags
 from jobs.plans import PLANS, Plan
 from jobs.schedules import unmade_partitions
+from jobs.watching.late_answers_cursor import LONGEST_WAIT, QUIET, Memory, waits
 
 HOUR = timedelta(hours=1)
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)

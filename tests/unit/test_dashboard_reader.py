@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 import sqlalchemy.exc
 
-from jobs.overview import Overview
+from jobs.watching.overview import Overview
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.dashboard import decision_form

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from irt_assets.file_commands import files, fit, link, score
 from irt_assets.file_commands import tables as parameters
+from irt_assets.intake.bank import LEARNERS, QUESTIONS, read_rows
+from irt_assets.intake.clean import Limits
+from irt_assets.intake.mapping import load_mapping
+from irt_assets.intake.readers import open_source
+from irt_assets.intake.report import ImportReport, csv_of_refused, unseen
+from irt_assets.intake.staging import copy_rows
+from irt_assets.intake.take import AnswerSource
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, read_rows
-from irt_assets.responses.importing.clean import Limits
-from irt_assets.responses.importing.mapping import load_mapping
-from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.report import ImportReport, csv_of_refused, unseen
-from irt_assets.responses.importing.staging import copy_rows
-from irt_assets.responses.importing.take import AnswerSource
 from resources.failures import PermanentFailure
 from tests.unit.fuzzed_files import KINDS, ODD, File, damage, damaged, odd, tables, typed_parquet, written
 

@@ -10,12 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from irt_assets.responses.importing.cells import as_text
-from irt_assets.responses.importing.clean import Cleaned, Cleaner, Limits
-from irt_assets.responses.importing.mapping import Mapping, Wide, bind_attempts, load_mapping
-from irt_assets.responses.importing.matrix import item_columns
-from irt_assets.responses.importing.scoring import AsGiven
-from irt_assets.responses.importing.sources import Batch
+from irt_assets.intake.cells import as_text
+from irt_assets.intake.clean import Cleaned, Cleaner, Limits
+from irt_assets.intake.mapping import Mapping, Wide, bind_attempts, load_mapping
+from irt_assets.intake.matrix import item_columns
+from irt_assets.intake.scoring import AsGiven
+from irt_assets.intake.sources import Batch
 from resources.failures import PermanentFailure
 
 FIRST, NOW = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets.responses.importing.mapping import bind_attempts, load_mapping, presets
+from irt_assets.intake.mapping import bind_attempts, load_mapping, presets
 from resources.failures import PermanentFailure
 
 OWN = ["attempt_id", "user_id", "item_id", "completed_at", "correct", "mode"]

@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.responses.importing import parquet, sources
-from irt_assets.responses.importing.bank import LEARNERS, read_rows
-from irt_assets.responses.importing.clean import Limits
-from irt_assets.responses.importing.jsonlines import NotKept, parse
-from irt_assets.responses.importing.mapping import Mapping, Wide
-from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.report import ImportReport, unseen
-from irt_assets.responses.importing.sources import BadRow
-from irt_assets.responses.importing.take import AnswerSource
+from irt_assets.intake import parquet, sources
+from irt_assets.intake.bank import LEARNERS, read_rows
+from irt_assets.intake.clean import Limits
+from irt_assets.intake.jsonlines import NotKept, parse
+from irt_assets.intake.mapping import Mapping, Wide
+from irt_assets.intake.readers import open_source
+from irt_assets.intake.report import ImportReport, unseen
+from irt_assets.intake.sources import BadRow
+from irt_assets.intake.take import AnswerSource
 from resources.failures import PermanentFailure
 
 

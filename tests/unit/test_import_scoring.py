@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from irt_assets.responses.importing.clean import Limits
-from irt_assets.responses.importing.mapping import load_mapping
-from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.report import ImportReport, unseen
-from irt_assets.responses.importing.scoring import (
+from irt_assets.intake.clean import Limits
+from irt_assets.intake.mapping import load_mapping
+from irt_assets.intake.readers import open_source
+from irt_assets.intake.report import ImportReport, unseen
+from irt_assets.intake.scoring import (
     AsGiven,
     ByKey,
     FromPoints,
@@ -23,7 +23,7 @@ from irt_assets.responses.importing.scoring import (
     read_key,
     scoring_of,
 )
-from irt_assets.responses.importing.take import AnswerSource
+from irt_assets.intake.take import AnswerSource
 from resources.failures import PermanentFailure
 
 LIMITS = Limits(0, 2**60, "UTC", 0)

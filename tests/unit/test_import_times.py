@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irt_assets.responses.importing.mapping import TimeRules
-from irt_assets.responses.importing.times import MISSING, ZoneNeeded, parse_times, zone_named
+from irt_assets.intake.mapping import TimeRules
+from irt_assets.intake.times import MISSING, ZoneNeeded, parse_times, zone_named
 from resources.failures import PermanentFailure
 
 NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)

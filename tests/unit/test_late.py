@@ -8,7 +8,7 @@ import pytest
 
 from irt_assets.common.partitions import spans
 from irt_assets.responses.late_months import Arrival
-from jobs.late_answers_cursor import LONGEST_WAIT, OVERLAP, QUIET, Memory, late_days, waits, weeks_to_ask
+from jobs.watching.late_answers_cursor import LONGEST_WAIT, OVERLAP, QUIET, Memory, late_days, waits, weeks_to_ask
 
 NOW = datetime(2026, 7, 17, 12, 30, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

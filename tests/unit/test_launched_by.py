@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY, NamingRunCoordinator, tags_of_backfill
+from jobs.launching.launched_by import CALLER_HEADER, LAUNCHED_BY, NamingRunCoordinator, tags_of_backfill
 from resources.dagster_compat import PARENT_BACKFILL_ID_TAG
 from tests.helpers.dagster_private import create_run_for_test
 

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from jobs import run_logs
+from jobs.launching import run_logs
 from resources.dagster_compat import have_the_last_word_on_logs
 from resources.serving import logs
 from resources.settings import get_settings

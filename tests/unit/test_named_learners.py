@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from jobs.erasure import OF_LEARNERS
-from jobs.erasure_mentions import MENTIONING, holds
+from jobs.retention.erasure import OF_LEARNERS
+from jobs.retention.erasure_mentions import MENTIONING, holds
 from resources.tables import METADATA
 
 OVER_MANY = {
@@ -23,7 +23,9 @@ OVER_MANY = {
 
 def test_every_table_belongs_to_learners_or_mentions_them_or_is_about_many() -> None:
     known = [*OF_LEARNERS, *MENTIONING, *OVER_MANY]
-    assert sorted(known) == sorted(METADATA.tables), "say in jobs.erasure what becomes of a new table's learners"
+    assert sorted(known) == sorted(METADATA.tables), (
+        "say in jobs.retention.erasure what becomes of a new table's learners"
+    )
 
 
 @pytest.mark.parametrize("table", sorted(OVER_MANY))

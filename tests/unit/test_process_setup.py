@@ -16,7 +16,7 @@ import pytest
 
 from irt_assets import definitions
 from irt_assets.common.environment import CONFIGURATION, WORKSPACE
-from jobs.launcher import HealthCheckedRunLauncher
+from jobs.launching.launcher import HealthCheckedRunLauncher
 from tests.testbed.patience import patient
 
 LOADED = """
@@ -96,8 +96,8 @@ MAY_READ_SETTINGS = {
     "irt_assets/servers/code_server.py": "a program",
     "irt_assets/servers/daemon.py": "a program",
     "irt_assets/webserver/__main__.py": "a program",
-    "jobs/kubernetes_launcher.py": "Dagster makes it",
-    "jobs/stored_logs.py": "Dagster makes it",
+    "jobs/launching/kubernetes_launcher.py": "Dagster makes it",
+    "jobs/launching/stored_logs.py": "Dagster makes it",
     "resources/migrations/env.py": "Alembic runs it",
     "resources/serving/service.py": "the program of each service",
     "resources/serving/logs.py": "it hides secrets before a program has read them",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.launcher import WORKER_OOM_SCORE_ADJ
+from jobs.launching.launcher import WORKER_OOM_SCORE_ADJ
 from tests.testbed.patience import patient
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a worker is not forked from what is loaded")

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import DAYS, MONTHS, WEEKS, Period
-from jobs.late_sensor import build_late_sensor
 from jobs.plans import PLANS, Plan, last_due
 from jobs.schedules import build_schedules, unmade_partitions
+from jobs.watching.late_sensor import build_late_sensor
 from resources.dagster_compat import schedule_execution_time_iterator
 from resources.settings import Settings
 

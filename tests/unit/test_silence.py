@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from irt_assets.responses.importing.silence import silence, usual_pause
+from irt_assets.intake.silence import silence, usual_pause
 from resources.failures import PermanentFailure
 from resources.settings import Settings, get_settings
 

@@ -12,9 +12,9 @@ from pydantic import SecretStr
 
 from irt_assets.common.environment import CONFIGURATION, LONGEST_SOCKET_PATH, WORKSPACE_OVER_TCP, instance_environment
 from irt_assets.servers.server_commands import commands
-from jobs.kubernetes_launcher import KubernetesRunLauncher
-from jobs.run_sizes import LONGEST_S
-from jobs.stored_logs import StoredComputeLogManager
+from jobs.launching.kubernetes_launcher import KubernetesRunLauncher
+from jobs.launching.run_sizes import LONGEST_S
+from jobs.launching.stored_logs import StoredComputeLogManager
 from resources.dagster_compat import ConfigurableClassData, RunLauncher
 from resources.postgres.database import Database
 from resources.settings import Settings

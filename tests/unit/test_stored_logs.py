@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import stored_logs
-from jobs.stored_logs import StoredComputeLogManager
+from jobs.launching import stored_logs
+from jobs.launching.stored_logs import StoredComputeLogManager
 from resources.dagster_compat import ComputeIOType, ConfigurableClassData
 from resources.failures import TransientFailure
 from resources.files.object_store import FolderStore
@@ -110,7 +110,7 @@ def test_pruning_a_run_takes_its_output_and_no_other_run_s(
 def test_the_instance_makes_it_of_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IRT_DAGSTER_COMPUTE_LOGS", str(tmp_path))
     stated = ConfigurableClassData(
-        "jobs.stored_logs", "StoredComputeLogManager", "base_dir: {env: IRT_DAGSTER_COMPUTE_LOGS}"
+        "jobs.launching.stored_logs", "StoredComputeLogManager", "base_dir: {env: IRT_DAGSTER_COMPUTE_LOGS}"
     )
     manager = stated.rehydrate(as_type=StoredComputeLogManager)
     assert Path(manager.local_manager.get_captured_local_path(KEY, "err")).is_relative_to(tmp_path)

@@ -14,7 +14,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from jobs import run_logs
+from jobs.launching import run_logs
 from resources import doctor, serving
 from resources.serving import logs, otlp, traces
 from resources.serving.otlp import REST_S, Collector

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from irt_assets.webserver import __main__ as webserver
 from irt_assets.webserver import operations
 from irt_assets.webserver.identity import Identified
-from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY
+from jobs.launching.launched_by import CALLER_HEADER, LAUNCHED_BY
 from resources.failures import PermanentFailure
 from resources.serving.guard import Guard
 from resources.settings import Settings

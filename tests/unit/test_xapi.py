@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irt_assets.responses.importing.xapi import ANSWERED, VOIDED, Naming, NotTaken, Void, attempt_of
+from irt_assets.intake.xapi import ANSWERED, VOIDED, Naming, NotTaken, Void, attempt_of
 
 HOME = "https://exam.example.org/accounts"
 NAMING = Naming(HOME, "https://exam.example.org/items/")

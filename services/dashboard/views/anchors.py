@@ -16,9 +16,9 @@ from irt_assets.common.wording import counted, listed, sentence, with_stop
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST, moved_anchors, preview_change
 from irt_assets.decisions.proposals import Reference
 from irt_assets.decisions.rule_trial import try_anchors
-from irt_assets.decisions.shown import moved_table
 from irt_assets.ledger.anchors import dropped_anchors
 from irt_assets.ledger.decisions import decided_anchors
+from irt_assets.reports.decision_blocks import moved_table
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form, making

@@ -13,7 +13,7 @@ import pandas as pd
 
 from irt_assets.blocks import DASH, Badge, Block, Moment, Paragraph, Section, Table, Text, notice, prose, table
 from irt_assets.common.wording import counted, in_words, is_or_are, lasting, listed, sentence
-from irt_assets.responses.importing.arrivals import (
+from irt_assets.intake.arrivals import (
     SourceState,
     arrivals,
     days_of_sources,
@@ -21,9 +21,9 @@ from irt_assets.responses.importing.arrivals import (
     refused_rows,
     source_states,
 )
-from irt_assets.responses.importing.posted import WHAT_TO_DO
-from irt_assets.responses.importing.report import COLUMNS, WAYS_OUT
-from irt_assets.responses.importing.silence import Silence, silent_sources, unwatched
+from irt_assets.intake.posted import WHAT_TO_DO
+from irt_assets.intake.report import COLUMNS, WAYS_OUT
+from irt_assets.intake.silence import Silence, silent_sources, unwatched
 from resources.failures import PermanentFailure
 from services.dashboard.elements import markup, table_files
 from services.dashboard.figures import shown

@@ -38,7 +38,7 @@ from irt_assets.invariants.invariant import Invariant
 from irt_assets.invariants.open_violations import OpenViolation, open_violations
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.results import history_of_invariant, latest_invariants, runs_of_invariants
-from jobs.overview import Overview
+from jobs.watching.overview import Overview
 from resources.alerts.outbox import RecordedAlert, recent_alerts
 from resources.settings import Settings
 from services.dashboard.elements import markup

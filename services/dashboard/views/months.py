@@ -32,7 +32,7 @@ from irt_assets.common.wording import counted, is_or_are, listed, shortened, spa
 from irt_assets.decisions.origin import read_origin
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.steps import step_of
-from jobs.overview import Overview
+from jobs.watching.overview import Overview
 from services.dashboard import evaluating, making
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
 from services.dashboard.elements import markup

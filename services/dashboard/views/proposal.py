@@ -21,9 +21,9 @@ from irt_assets.decisions import release_undo
 from irt_assets.decisions.proposals import Proposal, Reference, State, find_proposals, parse_reference, why_superseded
 from irt_assets.decisions.release import next_month
 from irt_assets.decisions.release_impact import impacts
-from irt_assets.decisions.shown import proposal, proposals_table
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.reports import item_shown
+from irt_assets.reports.decision_blocks import proposal, proposals_table
 from irt_assets.reports.item_facts import item_facts
 from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import PermanentFailure

@@ -1,0 +1,185 @@
+"""What came into the log, by whom and when, and what was refused: the tables `intake` and `intake_reject`.
+
+What belongs here: their SQL. What does not: why a row is refused (see `clean` and `staging`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from irt_assets.intake.report import ImportReport, Refused, Reject
+from resources.postgres.database import named_rows, one_value, records
+
+FILES = "irt import"
+"""How all files together are called where sources are listed."""
+SOURCE = f"CASE kind WHEN 'file' THEN '{FILES}' WHEN 'inbox' THEN 'inbox' ELSE source END"
+"""The source of a row of `intake`, as people know it."""
+MOST_A_DAY = 10_000
+DAYS_KEPT = 30
+LONGEST_ROW = 10_000
+UNREAD = ("bad_json", "ragged_row", "unknown_field", "missing_field")
+"""Reasons of rows whose learner was not looked for."""
+ERASURES = "SELECT count(*) FROM erasure"
+"""Rows that were read while there were fewer may be of a learner who was erased since."""
+ADD = """
+    INSERT INTO intake AS i VALUES (
+        %(source)s, %(kind)s, CASE %(kind)s WHEN 'http' THEN date_trunc('minute', now()) ELSE now() END,
+        pg_backend_pid(), %(read)s, %(accepted)s, %(corrected)s, %(duplicates)s, %(clock_ahead)s, %(rejected)s,
+        %(latest)s)
+    ON CONFLICT (source, kind, arrived_at, writer) DO UPDATE SET
+        read = i.read + excluded.read, accepted = i.accepted + excluded.accepted,
+        corrected = i.corrected + excluded.corrected, duplicates = i.duplicates + excluded.duplicates,
+        clock_ahead = i.clock_ahead + excluded.clock_ahead, latest = greatest(i.latest, excluded.latest),
+        rejected = CASE excluded.rejected WHEN '{}' THEN i.rejected ELSE (
+            SELECT jsonb_object_agg(key, n) FROM (
+                SELECT key, sum(value::bigint) AS n FROM (
+                    SELECT * FROM jsonb_each_text(i.rejected)
+                    UNION ALL SELECT * FROM jsonb_each_text(excluded.rejected)) each GROUP BY key) summed) END
+"""
+
+
+class Arrival:
+    """What a source brings, kept in the transaction of `connection`; `reject` gets the refused rows, too."""
+
+    def __init__(self, connection: psycopg.Connection, kind: str, source: str, reject: Reject) -> None:
+        self._connection, self._kind, self._source, self._reject = connection, kind, source, reject
+        self._refused: list[Refused] = []
+        self._latest: datetime | None = None
+        self._erasures = connection.execute(ERASURES)  # in a pipeline, answered with what is asked next
+        self.report = ImportReport()
+
+    def saw(self, latest: datetime | None) -> None:
+        self._latest = max(filter(None, (self._latest, latest)), default=None)
+
+    def refuse(self, rows: Iterable[Refused]) -> None:
+        refused = list(rows)
+        self._refused += refused[: MOST_A_DAY - len(self._refused)]
+        self._reject(refused)
+
+    def note(self) -> None:
+        """Store the counts of the report, and the refused rows for which the day has room."""
+        values = vars(self.report) | {"source": self._source, "kind": self._kind, "latest": self._latest}
+        self._connection.execute(ADD, values | {"rejected": Jsonb(self.report.rejected)})
+        if self._refused:
+            self._store_refused()
+
+    def _store_refused(self) -> None:
+        today = one_value(
+            self._connection,
+            "SELECT count(*) FROM intake_reject WHERE source = %s AND arrived_at >= date_trunc('day', now())",
+            (self._source,),
+        )
+        erasures = one_value(self._connection, ERASURES)
+        [(before,)] = self._erasures.fetchall()
+        unread = frozenset(UNREAD if erasures == before else {one.reason for one in self._refused})
+        rows = [
+            (self._source, self._kind, line, reason, "", "")
+            if erasures and reason in unread
+            else (self._source, self._kind, line, reason, _storable(value), _storable(row))
+            for _, line, reason, value, row in self._refused[: max(0, MOST_A_DAY - today)]
+        ]
+        with self._connection.cursor() as cursor:
+            cursor.executemany(
+                """INSERT INTO intake_reject (source, kind, line, reason, value, "row")
+                   VALUES (%s, %s, %s, %s, %s, %s)""",
+                rows,
+            )
+
+
+def _storable(text: str) -> str:
+    return text[:LONGEST_ROW].replace("\0", "\N{SYMBOL FOR NULL}")
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """A source over the last day, and when it last brought anything; all files are one source."""
+
+    source: str
+    kind: str
+    last: datetime
+    latest: datetime | None
+    read: int
+    stored: int
+    duplicates: int
+    refused: int
+
+
+def source_states(connection: psycopg.Connection) -> list[SourceState]:
+    """Each source that brought answers within 28 days, the last one first."""
+    return records(
+        connection,
+        SourceState,
+        f"""SELECT {SOURCE} AS source, kind, max(arrived_at) AS last,
+             max(latest) AS latest, coalesce(sum(read) FILTER (WHERE today), 0)::bigint AS read,
+             coalesce(sum(accepted + corrected) FILTER (WHERE today), 0)::bigint AS stored,
+             coalesce(sum(duplicates) FILTER (WHERE today), 0)::bigint AS duplicates,
+             coalesce(sum(read - accepted - corrected - duplicates) FILTER (WHERE today), 0)::bigint AS refused
+           FROM (SELECT *, arrived_at > now() - interval '1 day' AS today FROM intake
+                 WHERE arrived_at > now() - interval '28 days' AND kind NOT IN ('question', 'learner')) recent
+           GROUP BY 1, 2 ORDER BY last DESC""".encode(),
+    )
+
+
+def arrivals(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
+    """The last arrivals, each file and each minute of posts, the newest first."""
+    cursor = connection.cursor(row_factory=psycopg.rows.dict_row).execute(
+        """SELECT arrived_at, source, kind, sum(read)::bigint AS read, sum(accepted)::bigint AS accepted,
+             sum(corrected)::bigint AS corrected, sum(duplicates)::bigint AS duplicates,
+             sum(read - accepted - corrected - duplicates)::bigint AS rejected,
+             sum(clock_ahead)::bigint AS clock_ahead, max(latest) AS latest
+           FROM intake GROUP BY 1, 2, 3 ORDER BY 1 DESC, 2 LIMIT %s""",
+        (most,),
+    )
+    return cursor.fetchall()
+
+
+def refused_rows(connection: psycopg.Connection, source: str | None = None) -> Iterator[Refused]:
+    """The refused rows that are kept, of all sources or one, in the order in which they came."""
+    with connection.cursor(name="refused") as cursor:
+        kept = cursor.execute(
+            """SELECT source, line, reason, value, "row" FROM intake_reject
+               WHERE %(source)s::text IS NULL OR source = %(source)s ORDER BY reject_id""",
+            {"source": source},
+        )
+        yield from (Refused(*row) for row in kept)
+
+
+def forget_old_rejects(connection: psycopg.Connection) -> None:
+    connection.execute("DELETE FROM intake_reject WHERE arrived_at < now() - make_interval(days => %s)", (DAYS_KEPT,))
+
+
+def drop_refused(connection: psycopg.Connection, holds: Callable[[Sequence[str]], bool]) -> int:
+    """Delete the refused rows of which `holds` says so, given value and row; how many."""
+    with connection.cursor(name="refused") as cursor:
+        rows = cursor.execute('SELECT reject_id, value, "row" FROM intake_reject')
+        theirs = [number for number, *texts in rows if holds(texts)]
+    connection.execute("DELETE FROM intake_reject WHERE reject_id = ANY(%s)", (theirs,))
+    return len(theirs)
+
+
+def days_of_sources(connection: psycopg.Connection, first: date) -> list[dict[str, Any]]:
+    """Each source and day (UTC), from the first day on, on which anything came, and the counts of its rows."""
+    return named_rows(
+        connection,
+        f"""SELECT {SOURCE} AS source, (arrived_at AT TIME ZONE 'UTC')::date AS day, sum(read)::bigint AS read,
+              sum(accepted)::bigint AS accepted, sum(corrected)::bigint AS corrected,
+              sum(duplicates)::bigint AS duplicates,
+              sum(read - accepted - corrected - duplicates)::bigint AS rejected
+            FROM intake
+            WHERE arrived_at >= %(first)s::timestamp AT TIME ZONE 'UTC' AND kind NOT IN ('question', 'learner')
+            GROUP BY 1, 2""".encode(),
+        {"first": first},
+    )
+
+
+def refused_by_reason(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    """source, kind and reason of the refused rows that are kept, how many (`n`), and the time of the `last`."""
+    return named_rows(
+        connection,
+        f"""SELECT {SOURCE} AS source, kind, reason, count(*) AS n, max(arrived_at) AS last
+            FROM intake_reject GROUP BY 1, 2, 3 ORDER BY last DESC, 1, 3""".encode(),
+    )

@@ -1,0 +1,445 @@
+"""Importing the item bank and the learners: files of one row each, all of a file or nothing.
+
+A row adds its item or learner, or changes what its filled cells say; empty cells leave what is there, and the
+same file again changes nothing. A copy of a company's own table is written in the same way, but there an empty cell is
+emptied. Parameters stay as given, together with `D`: they are converted where they
+are read, not here.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import pyarrow as pa
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from irt_assets.intake.arrivals import Arrival
+from irt_assets.intake.clean import LONGEST_ID, NAMES, Columns
+from irt_assets.intake.jsonlines import NotKept, parse
+from irt_assets.intake.mapping import AUTO, Mapping, bind, encoding_of, load_mapping
+from irt_assets.intake.max_scores import (
+    FORMER_MAXIMA,
+    follow_new_maxima,
+    new_maxima,
+    require_consistent_scores,
+)
+from irt_assets.intake.readers import open_source
+from irt_assets.intake.report import ERASED, ImportReport, Refused, Reject, naming_learner, unseen
+from irt_assets.intake.scoring import NUMBER, points
+from irt_assets.intake.sources import Source, plain_rows
+from irt_assets.intake.staging import lock_out_imports_and_posts
+from irt_assets.psychometrics.core import program_forms
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.options import MAX_SCORE, Model
+from irt_assets.responses.erased import names_of_erased
+from resources.postgres.database import Database, advisory_lock
+
+Cells = dict[str, str | None]
+DEEPEST = 100  # levels of lists and objects within each other
+MODELS: tuple[str, ...] = get_args(Model)
+OF_RIGHT_AND_WRONG = tuple(name for name in MODELS if item_model(name).two_categories)
+PARAMETERS = {  # smallest and largest value
+    "a": (-math.inf, math.inf),
+    "b": (-math.inf, math.inf),
+    "c": (0.0, 1.0),
+    "a_se": (0.0, math.inf),
+    "b_se": (0.0, math.inf),
+    "c_se": (0.0, math.inf),
+    "cov_ab": (-math.inf, math.inf),
+    "n": (1, 2**53),
+    "D": (1.0, 2.0),
+}
+STEPS = {"b2", "category2"}
+T = tuple(f"t{k}{se}" for k in range(MAX_SCORE + 1) for se in ("", "_se"))
+"""Parameters of the scores of an item, as `PartialCreditModel` has them, and their errors."""
+OF_SCORES = ("max_score", "block")
+"""What `meta` says of an item's scores beside its parameters: it stays where new parameters come without."""
+QUESTION_COLUMNS = (
+    *("item_id", "scale_id", "topic_id", "testlet_id", "tags"),
+    *(*PARAMETERS, "model", *OF_SCORES, "key", "meta", *T),
+    *(name for name in program_forms.COLUMNS if name not in PARAMETERS),
+    *program_forms.OF_OTHER_MODELS,
+)
+LEARNER_COLUMNS = ("user_id", "attributes", "is_test", "target_scale_id", "target_theta")
+IRT = f"""CASE WHEN s.meta ? 'irt' AND {{kept}} ? 'irt' THEN jsonb_build_object('irt',
+    CASE WHEN s.meta->'irt' ? 'a' THEN jsonb_strip_nulls(jsonb_build_object(
+        {", ".join(f"'{name}', {{kept}}->'irt'->'{name}'" for name in OF_SCORES)})) ELSE {{kept}}->'irt' END
+    || (s.meta->'irt')) ELSE '{{{{}}}}' END"""
+"""An item's new parameters replace all former ones; what the bank says of its scores stays if they are silent."""
+DEFAULTS = {"scale_id": "'default'", "is_test": "false"}
+"""What an empty cell of a new row is, in SQL."""
+
+
+class _Refusal(Exception):
+    def __init__(self, reason: str, value: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.value = value
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What items and learners differ in. `also_called`: other names of our columns that are taken without a mapping."""
+
+    table: str
+    key: str
+    known: Sequence[str]
+    also_called: dict[str, tuple[str, ...]]
+    columns: tuple[str, ...]  # of the table, filled by `row`
+    document: str  # the one of them that is merged, not replaced
+    row: Callable[[Cells], tuple[Any, ...]]
+
+
+def import_bank_file(
+    database: Database,
+    kind: Kind,
+    file: Path,
+    *,
+    mapping: str | Path = AUTO,
+    encoding: str | None = None,
+    dry_run: bool = False,
+    reject: Reject = unseen,
+) -> ImportReport:
+    """Import a file of QUESTIONS or of LEARNERS.
+
+    A row of QUESTIONS has item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their errors, n,
+    D, model, max_score, block, key; t0, t1, … of scored items, or the columns of another program (`program_forms`).
+    A row of LEARNERS has user_id, is_test, target_scale_id, target_theta; every other column is an attribute. With a
+    mapping file only the columns that it names are read.
+
+    In the report, `duplicates` are rows that change nothing. `encoding`: of a file that is not UTF-8; `reject` gets the
+    refused rows. Raises PermanentFailure if the file or the mapping is at fault.
+    """
+    rules = load_mapping(mapping)
+    source = open_source(Path(file), encoding_of(encoding, rules))
+    return take_rows(database, source, kind, mapping=rules or AUTO, dry_run=dry_run, reject=reject)
+
+
+def take_rows(
+    database: Database,
+    source: Source,
+    kind: Kind,
+    *,
+    mapping: str | Path | Mapping = AUTO,
+    dry_run: bool = False,
+    given: Collection[str] = (),
+    reject: Reject = unseen,
+) -> ImportReport:
+    """Write the rows of `source` that are new or change something. given: columns of ours whose empty cells count, too,
+    where the source is a copy's; `reject` gets the refused rows. Raises PermanentFailure where the source or the
+    mapping is at fault."""
+    with database.connect() as connection:
+        arrival = Arrival(connection, kind.table, source.name, reject)
+        erased = names_of_erased(connection) if kind is LEARNERS else None
+        rows = read_rows(source, mapping, kind, arrival.report, arrival.refuse, erased)
+        listed = ", ".join(kind.columns)
+        connection.execute(f"CREATE TEMPORARY TABLE staged (LIKE {kind.table}) ON COMMIT DROP")
+        for column in kind.columns[1:]:
+            connection.execute(f"ALTER TABLE staged ALTER {column} DROP NOT NULL")
+        with connection.cursor().copy(f"COPY staged ({listed}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+        if kind is QUESTIONS:
+            lock_out_imports_and_posts(connection)  # answers are graded by the keys and maximum scores that are written
+            connection.execute(FORMER_MAXIMA)
+        else:
+            advisory_lock(connection, "response_log", "import")
+        changed = connection.execute(_update(kind, given)).rowcount
+        added = connection.execute(_insert(kind)).rowcount
+        if kind is QUESTIONS:
+            require_consistent_scores(connection, source.name)
+            arrival.report.notes += follow_new_maxima(connection, source.name, new_maxima(connection))
+        report = arrival.report
+        report.accepted = changed + added
+        report.duplicates = report.read - report.rejected.total() - report.accepted
+        report.new_items, report.new_learners = (added, 0) if kind is QUESTIONS else (0, added)
+        arrival.note()
+        if dry_run:
+            connection.rollback()
+    return report
+
+
+def read_rows(
+    source: Source,
+    mapping: str | Path | Mapping,
+    kind: Kind,
+    report: ImportReport,
+    reject: Reject,
+    erased: Callable[[str], str] | None = None,
+) -> list[tuple[Any, ...]]:
+    """The table's rows that a source makes, each item or learner once; the others are counted and handed to `reject`.
+
+    `erased` names the erasure of a learner, or is empty.
+    """
+    file = source.name
+    rules = load_mapping(mapping)
+    allowed: Sequence[str] = kind.known
+    if rules is None:
+        rules = _own(kind, source.columns)
+    if kind is LEARNERS:
+        allowed = [*kind.known, *rules.columns, *rules.constants]
+    binding = bind(rules, file, source.columns, allowed, [kind.key])
+    columns = Columns(binding)
+    names = [*binding.columns, *(name for name in rules.constants if name not in binding.columns)]
+    report.notes.append(f"{file}: {source.kind}, {source.encoding}, columns {', '.join(names)}")
+    unused = set(source.columns) - {theirs for many in binding.columns.values() for theirs in many}
+    if unused:
+        report.notes.append(f"{file}: not read: {', '.join(sorted(unused))}")
+    if kind is QUESTIONS and "model" not in names and not {"t0", "t1"} & set(names) and STEPS & set(names):
+        report.notes.append(f"{file}: {program_forms.STEPS_OR_GRADED}")
+    seen: dict[str, tuple[Any, ...]] = {}
+    makes_ids = kind is LEARNERS and binding.makes_learners_ids
+    column = binding.columns.get(kind.key, ("",))[0]
+
+    def refuse(line: int, reason: str, value: str, raw: str) -> None:
+        report.rejected[reason] += 1
+        reject([Refused(file, line, reason, value, raw)])
+
+    for batch in source.batches():
+        report.read += len(batch.bad)
+        for bad in batch.bad:
+            texts = ("", "") if makes_ids else (bad.value, bad.raw)
+            refuse(bad.line, bad.reason, *texts)
+        lists = {name: columns.ours(batch.rows, name).to_pylist() for name in names}
+        rows = zip(plain_rows(batch.rows), *lists.values(), strict=True)
+        for place, (raw, *values) in enumerate(rows):
+            if all(cell is None or cell == "" for cell in raw.values()):
+                continue
+            report.read += 1
+            cells = dict(zip(lists, values, strict=True))
+            key = cells[kind.key]
+            try:
+                if erased is not None and key is not None and (by := erased(key)):
+                    raise _Refusal(ERASED, by)
+                row = _judged(kind, cells, seen)
+            except _Refusal as refusal:
+                kept = "" if refusal.reason == ERASED else source.raw(raw)
+                if kind is LEARNERS and kept:
+                    kept = naming_learner(kept, key, raw.get(column))
+                refuse(int(batch.lines[place]), refusal.reason, refusal.value, kept)
+            else:
+                seen[row[0]] = row
+    return list(seen.values())
+
+
+def _own(kind: Kind, columns: Sequence[str]) -> Mapping:
+    """The mapping of a file with our names; a learner's other columns are attributes."""
+    names: dict[str, tuple[str, ...]] = {name: (name,) for name in kind.known}
+    if kind is LEARNERS:
+        taken = {*names, *(other for others in kind.also_called.values() for other in others)}
+        for name in columns:
+            if name not in taken:
+                names[name] = (name,)
+    return Mapping(name="own", columns=names, also_called=kind.also_called, preset=True)
+
+
+def _judged(kind: Kind, cells: Cells, seen: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
+    """The table's row; the last word of a file on an item or learner that comes twice must be the first."""
+    key = cells[kind.key]
+    if key is None:
+        raise _Refusal(f"missing_{kind.key.removesuffix('_id')}", "")
+    filled = {name: value for name, value in cells.items() if value is not None}
+    limited = [*filled, *(filled.get(name, "") for name in NAMES)]
+    if long := next((text for text in limited if len(text.encode()) > LONGEST_ID), None):
+        raise _Refusal("id_too_long", long)
+    if nul := next((name for name, value in filled.items() if "\0" in name + value), None):
+        raise _Refusal("bad_character", nul)
+    row = kind.row(cells)
+    if key in seen and _plain(seen[key]) != _plain(row):
+        raise _Refusal("conflicting_duplicate", key)
+    return row
+
+
+def _plain(row: tuple[Any, ...]) -> list[Any]:
+    return [value.obj if isinstance(value, Jsonb) else value for value in row]
+
+
+def _question(cells: Cells) -> tuple[Any, ...]:
+    """Cells of their own go before what `meta`, a dump of the table's column, says of the same thing."""
+    meta = _object("meta", cells)
+    inner = _object("irt", {"irt": json.dumps(meta.pop("irt", None) or {})})
+    for name in ("tags", "key"):
+        if (value := meta.pop(name, None)) is not None:
+            inner[name] = value
+    dumped: Cells = {name: v if isinstance(v, str) else json.dumps(v) for name, v in inner.items() if v is not None}
+    cells = dumped | {name: value for name, value in cells.items() if value is not None}
+    cells |= _of_program(cells)
+    given = {name: _number(name, cells, *limits) for name, limits in PARAMETERS.items()}
+    given |= {name: _number(name, cells, -math.inf, math.inf) for name in T}
+    irt: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if irt and not {"a", "b"} <= set(irt):
+        raise _Refusal("incomplete_parameters", ", ".join(f"{name}={value}" for name, value in irt.items()))
+    irt |= _of_scores(cells)
+    model = (cells.get("model") or "").lower()
+    if model and (irt or model not in OF_RIGHT_AND_WRONG):
+        if model not in MODELS:
+            raise _Refusal("bad_model", model)
+        if model in OF_RIGHT_AND_WRONG and irt.get("max_score", 1) > 1:
+            raise _Refusal("bad_model", f"{model}, which is for right and wrong, with max_score={irt['max_score']}")
+        irt["model"] = model
+    if irt:
+        meta["irt"] = irt
+    if (tags := cells.get("tags")) is not None:
+        meta["tags"] = _tags(tags)
+    if (key := cells.get("key")) is not None:
+        meta["key"] = key
+    return cells["item_id"], cells.get("scale_id"), cells.get("topic_id"), cells.get("testlet_id"), Jsonb(meta)
+
+
+def _of_program(cells: Cells) -> Cells:
+    """An item's parameters that are in the form of another program, by our names."""
+    names = ["b", *program_forms.COLUMNS, *program_forms.OF_OTHER_MODELS]
+    given = {name: _number(name, cells, -math.inf, math.inf) for name in names}
+    numbers = {name: x for name, x in given.items() if x is not None}
+    try:
+        program_forms.require_known_model(numbers, cells.get("model") or "")
+    except PsychometricsError as error:
+        raise _Refusal("bad_model", str(error)) from None
+    if program_forms.form_of(numbers) is None:
+        return {"c": repr(numbers["g"])} if "g" in numbers and cells.get("c") is None else {}
+    if any(cells.get(name) is not None for name in T):
+        return {}
+    try:
+        found = program_forms.parameters_of(numbers) or {}
+    except PsychometricsError as error:
+        raise _Refusal("incomplete_parameters", str(error)) from None
+    declared = _number("max_score", cells, 1, MAX_SCORE)
+    if declared is not None and found.pop("max_score", 1.0) > declared:
+        raise _Refusal("bad_max_score", f"{declared:g}, and there are parameters of higher scores")
+    return {name: repr(x) for name, x in found.items()}
+
+
+def _of_scores(cells: Cells) -> dict[str, Any]:
+    most, block = cells.get("max_score"), cells.get("block")
+    if most is not None and not (re.match(r"^\d+(\.0+)?$", most) and 1 <= float(most) <= MAX_SCORE):
+        raise _Refusal("bad_max_score", most)
+    return {} | ({"max_score": int(float(most))} if most else {}) | ({"block": block} if block else {})
+
+
+def _learner(cells: Cells) -> tuple[Any, ...]:
+    attributes = _object("attributes", cells)
+    attributes |= {name: value for name, value in cells.items() if name not in LEARNER_COLUMNS and value is not None}
+    is_test = cells.get("is_test")
+    [said] = points(pa.array([is_test], pa.string()))
+    if is_test is not None and said not in (0, 1):
+        raise _Refusal("bad_is_test", is_test)
+    return (
+        cells["user_id"],
+        Jsonb(attributes),
+        None if is_test is None else bool(said),
+        cells.get("target_scale_id"),
+        _number("target_theta", cells, -math.inf, math.inf),
+    )
+
+
+def _object(name: str, cells: Cells) -> dict[str, Any]:
+    text = cells.get(name)
+    value = _json(f"bad_{name}", text) if text else {}
+    if not isinstance(value, dict):
+        raise _Refusal(f"bad_{name}", text or "")
+    return value
+
+
+def _json(reason: str, text: str) -> Any:
+    """A value that the database's JSON can hold too."""
+    try:
+        value = parse(text)
+    except NotKept:
+        raise _Refusal(reason, text) from None
+    if not _storable(value, DEEPEST):
+        raise _Refusal(reason, text)
+    return value
+
+
+def _storable(value: Any, depth: int) -> bool:
+    if isinstance(value, dict):
+        return depth > 0 and all(_storable(part, depth - 1) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return depth > 0 and all(_storable(part, depth - 1) for part in value)
+    return "\0" not in value if isinstance(value, str) else not isinstance(value, float) or math.isfinite(value)
+
+
+def _number(name: str, cells: Cells, smallest: float, largest: float) -> float | None:
+    text = cells.get(name)
+    if text is None:
+        return None
+    value = float(text) if re.match(NUMBER, text) else math.nan
+    if not (math.isfinite(value) and smallest <= value <= largest):
+        raise _Refusal("bad_number", f"{name}={text}")
+    return int(value) if name == "n" else value
+
+
+def _tags(text: str) -> list[str]:
+    if not text.startswith("["):
+        return [tag for tag in map(str.strip, re.split("[;,|]", text)) if tag]
+    tags = _json("bad_tags", text)  # from JSON lines
+    if not all(isinstance(tag, str) for tag in tags):
+        raise _Refusal("bad_tags", text)
+    return list(tags)
+
+
+def _update(kind: Kind, given: Collection[str] = ()) -> str:
+    """Rows that are there and change. The document is merged, every other column replaced where a cell is filled.
+
+    given: columns that are also emptied, as the source speaks for all of their cells.
+    """
+    after = {name: f"coalesce(s.{name}, t.{name})" for name in kind.columns[1:]}
+    after |= {name: f"coalesce(s.{name}, {DEFAULTS.get(name, 'NULL')})" for name in after if name in given}
+    kept = f"(t.{kind.document} - {_spoken_for(kind, given)})"
+    after[kind.document] = f"{kept} || s.{kind.document}"
+    if kind is QUESTIONS:
+        after[kind.document] += f" || {IRT.format(kept=kept)}"
+    sets = ", ".join(f"{name} = {value}" for name, value in after.items())
+    before = ", ".join(f"t.{name}" for name in after)
+    return (
+        f"UPDATE {kind.table} t SET {sets} FROM staged s WHERE t.{kind.key} = s.{kind.key}"
+        f" AND ({', '.join(after.values())}) IS DISTINCT FROM ({before})"
+    )
+
+
+def _spoken_for(kind: Kind, given: Collection[str]) -> str:
+    """The document's keys that a copy replaces, as an array in SQL: of a whole document all, but an item's key only
+    where it is given, as keys are made here, too (`irt attempts rescore`)."""
+    if kind.document in given:
+        every = kind is LEARNERS or "key" in given
+        return f"ARRAY(SELECT k FROM jsonb_object_keys(t.{kind.document}) k WHERE {every} OR k <> 'key')"
+    irt = {*PARAMETERS, *OF_SCORES, "model"} if kind is QUESTIONS else set()
+    keys = {"irt" if name in irt else name for name in given if name not in kind.columns}
+    return f"ARRAY[{', '.join(map(sql.quote, sorted(keys)))}]::text[]"
+
+
+def _insert(kind: Kind) -> str:
+    """Rows that are not there; empty cells get the columns' defaults."""
+    values = [f"coalesce({name}, {DEFAULTS[name]})" if name in DEFAULTS else name for name in kind.columns]
+    return (
+        f"INSERT INTO {kind.table} ({', '.join(kind.columns)}) SELECT {', '.join(values)} FROM staged"
+        " ON CONFLICT DO NOTHING"
+    )
+
+
+QUESTIONS = Kind(
+    "question",
+    "item_id",
+    QUESTION_COLUMNS,
+    {"item_id": ("item",), "scale_id": ("scale",), "topic_id": ("topic",), "testlet_id": ("testlet",)},
+    ("item_id", "scale_id", "topic_id", "testlet_id", "meta"),
+    "meta",
+    _question,
+)
+LEARNERS = Kind(
+    "learner",
+    "user_id",
+    LEARNER_COLUMNS,
+    {"user_id": ("person", "learner")},
+    ("user_id", "attributes", "is_test", "target_scale_id", "target_theta"),
+    "attributes",
+    _learner,
+)
+COPIES = {kind.table: kind for kind in (QUESTIONS, LEARNERS)}
+"""What may be a copy of a company's own table."""

@@ -1,0 +1,454 @@
+"""From a file's rows to answers of ours: what the mapping says, done to whole columns at once.
+
+What belongs here: every judgement about one answer by itself, and the reason where it is refused. What needs
+other answers or the database (duplicates, unknown items) is in `staging`.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.intake.cells import as_ids, as_text, shortened, trimmed
+from irt_assets.intake.choices import Choices, spellings
+from irt_assets.intake.mapping import Binding
+from irt_assets.intake.scoring import (
+    NUMBER,
+    WHOLE,
+    WORDS,
+    AsGiven,
+    AsRecorded,
+    ByKey,
+    Maxima,
+    Scoring,
+    Tally,
+    points,
+)
+from irt_assets.intake.sources import Batch, plain
+from irt_assets.intake.times import MISSING, parse_times
+
+LONGEST_ID = 600  # bytes: an index row of PostgreSQL holds 2,704, and one of DIF four of these
+WHOLE_NUMBERS = {  # smallest, largest, and what a value outside is called
+    "response_time_ms": (0, 2**53, "bad_response_time"),
+    "position": (1, 2**31 - 1, "bad_position"),
+    "hints_used": (0, 2**31 - 1, "bad_hints"),
+    "revision": (0, 2**53, "bad_revision"),
+}
+DAY = 86_400 * 10**6  # microseconds
+IDS = ("attempt_id", "user_id", "item_id")
+NAMES = (*IDS, "session_id", "form_id", "topic_id", "scale_id", "testlet_id", "target_scale_id")
+TIMES = ("completed_at", "started_at")
+ANSWERS = ("correct", "score", "response")
+TEXTS = ("session_id", "form_id", "response", "topic_id")
+MODES = pa.array(["live", "sandbox"])
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Times that can be, in microseconds since 1970 (UTC). `zone`: of times that carry none.
+
+    `start`: the instant of the first answer where the log has no times. `each_alone`: a text without a zone is a fault
+    of its row, as nobody can be asked for the zone of all.
+    """
+
+    first: int
+    now: int
+    zone: str | None = None
+    start: int | None = None
+    each_alone: bool = False
+
+
+@dataclass(frozen=True)
+class RefusedRows:
+    """Why answers were refused: their rows in the file's batch, reasons and offending values."""
+
+    places: np.ndarray
+    reasons: list[str]
+    values: list[str]
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """`answers`: columns of ours and `line`; `read`: all answers there were, refused ones too."""
+
+    answers: pa.RecordBatch
+    refused: RefusedRows
+    read: int
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """Answers as the file has them: our columns, each answer's row in the batch, and its place in the file.
+
+    The place is a line or, in a matrix, a line and a column of the file. `numbers`: the places in one count, which no
+    option changes. `column`: None in a list.
+    """
+
+    columns: dict[str, pa.Array]
+    places: np.ndarray
+    lines: np.ndarray
+    numbers: np.ndarray
+    column: np.ndarray | None = None
+
+    def of_rows(self, cells: pa.Array) -> pa.Array:
+        """Cells of the batch's rows, as those of the answers."""
+        return cells.take(pa.array(self.places))
+
+
+class _Verdicts:
+    """The first reason against each answer."""
+
+    def __init__(self, count: int) -> None:
+        self._against = np.zeros(count, dtype=np.int16)
+        self._reasons: list[tuple[str, pa.Array]] = []
+
+    def refuse(self, mask: np.ndarray | pa.BooleanArray, reason: str, values: pa.Array) -> None:
+        self._reasons.append((reason, values))
+        self._against[np.asarray(mask) & (self._against == 0)] = len(self._reasons)
+
+    @property
+    def sound(self) -> np.ndarray:
+        return self._against == 0
+
+    def refused(self, places: np.ndarray) -> RefusedRows:
+        rows = np.flatnonzero(self._against)
+        reasons = [self._reasons[number - 1] for number in self._against[rows]]
+        values = [plain(column[int(row)]) for row, (_, column) in zip(rows, reasons, strict=True)]
+        texts = ["" if value is None else str(value) for value in values]
+        return RefusedRows(places[rows], [reason for reason, _ in reasons], texts)
+
+
+class Columns:
+    """A file's columns under our names: trimmed text, null where empty, with the mapping's values put in."""
+
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+        self._mapping = binding.mapping
+        self.codes: dict[str, Counter[str]] = {ours: Counter() for ours in ANSWERS}
+        """Texts of scores and choices that the mapping takes for nothing."""
+
+    def ours(self, rows: pa.RecordBatch, ours: str) -> pa.Array:
+        """The mapped column; where the file is empty, the mapping's constant."""
+        theirs = self._binding.columns.get(ours, ())
+        parts = [self.cells(rows, name, ours) for name in theirs]
+        constant = self._mapping.constants.get(ours)
+        if not parts:
+            return pa.repeat(pa.scalar(constant, pa.string()), rows.num_rows)
+        separator = " " if ours in TIMES else "/"
+        cells = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, separator)
+        return cells if constant is None else pc.fill_null(cells, constant)
+
+    def cells(self, rows: pa.RecordBatch, theirs: str, ours: str | None = None) -> pa.Array:
+        """Trimmed text, null where empty; timestamps stay timestamps where we want a time."""
+        cells = rows.column(rows.schema.get_field_index(theirs))
+        if ours in TIMES and pa.types.is_timestamp(cells.type):
+            return cells
+        cells = given = trimmed((as_ids if ours in NAMES else as_text)(cells, theirs))
+        cells = pc.if_else(_is_in(cells, ["", *self._mapping.null_values_of(theirs)]), None, cells)
+        if self._mapping.integer_ids and ours in IDS:
+            cells = pc.replace_substring_regex(cells, r"^(\d+)\.0+$", r"\1")
+        if ours is not None and (known := self._mapping.values.get(ours)):
+            place = pc.index_in(cells, pa.array(known, pa.string()))
+            ours_for = pa.array(known.values(), pa.string()).take(place)
+            cells = pc.if_else(pc.is_valid(place), ours_for, cells)
+        if ours in self.codes and cells.null_count > given.null_count:
+            self.codes[ours].update(spellings(given.filter(pc.is_null(cells)).drop_null()))
+        return cells
+
+
+class Cleaner:
+    """Cleans the batches of one file.
+
+    `file_id` begins the ids of answers that have none, where the log has no times either. `items`: in a
+    matrix, the columns that are items (see `matrix`). `tally`: of all scores that it was given,
+    but for those that the items' records say how to read. `choices`: of those that a key of the import scores.
+    """
+
+    def __init__(
+        self,
+        binding: Binding,
+        limits: Limits,
+        file_id: str,
+        items: Sequence[str] = (),
+        scoring: Scoring = AsGiven(),  # noqa: B008 - it is frozen and holds nothing
+    ) -> None:
+        self._binding = binding
+        self._mapping = binding.mapping
+        self._columns = Columns(binding)
+        self._limits = limits
+        self._file_id = file_id
+        self._items = list(items)
+        self._scoring = scoring
+        self.tally = Tally()
+        self._nothing = 0  # cells without an answer
+        self.shortened: set[str] = set()
+        self.choices = Choices(scoring.keys if isinstance(scoring, ByKey) else {})
+
+    @property
+    def no_answers(self) -> Counter[str]:
+        """Cells of scores or choices that were taken for no answer, by their text; '' stands for empty ones."""
+        codes = Counter({text: n for text, n in self._columns.codes[self._answers_are].items() if text})
+        codes[""] = self._nothing - codes.total()
+        return codes
+
+    @property
+    def _answers_are(self) -> str:
+        """Our column that holds the answers of the file."""
+        if self._mapping.wide:
+            return "correct"
+        wanted = ["correct", "score", "response"]
+        if isinstance(self._scoring, ByKey):
+            wanted.reverse()
+        return next((ours for ours in wanted if ours in self._binding.columns), "correct")
+
+    def count(self, batch: Batch) -> None:
+        """Add the batch to the tally, before it can be known what is right."""
+        raw = self._raw(batch)
+        verdicts = self._skipped(batch, raw)
+        self._count(raw, verdicts)
+
+    def clean(self, batch: Batch) -> Cleaned:
+        """Raises ZoneNeeded if times have no zone and none was named."""
+        raw = self._raw(batch)
+        columns, count = raw.columns, len(raw.places)
+        verdicts = self._skipped(batch, raw)
+        if not isinstance(self._scoring, AsRecorded):
+            self._count(raw, verdicts)
+        _refuse_texts(columns, verdicts)
+        self.shortened |= shortened(columns["user_id"]) | shortened(columns["item_id"])
+        right = self._scoring.right(columns["item_id"], columns["correct"])
+        if isinstance(self._scoring, AsRecorded) and (keys := self._scoring.keys):
+            chosen = columns.get("response", pa.nulls(count, pa.string()))
+            keyed = pc.is_in(columns["item_id"], pa.array(keys, pa.string()))
+            right = pc.if_else(keyed, ByKey(keys).right(columns["item_id"], chosen), right)
+            unknown = pc.and_(pc.is_valid(columns["correct"]), pc.is_null(chosen))
+            verdicts.refuse(pc.and_(keyed, unknown), "missing_response", columns["item_id"])
+        if isinstance(self._scoring, ByKey):
+            self.choices.add(columns["item_id"], columns["correct"])
+            keyed = _is_in(columns["item_id"], self._scoring.keys)
+            verdicts.refuse(
+                pc.and_(pc.invert(keyed), pc.is_valid(columns["correct"])), "missing_key", columns["item_id"]
+            )
+        verdicts.refuse(pc.and_(pc.is_null(right), pc.is_valid(columns["correct"])), "bad_score", columns["correct"])
+        scores = None
+        if "score" in columns:
+            right, scores = self._scores(columns["item_id"], columns["score"], right, verdicts)
+        if isinstance(self._scoring, ByKey):
+            columns["response"] = columns["correct"]
+        if self._limits.start is None:
+            completed = self._times("completed_at", batch, raw, verdicts)
+            verdicts.refuse(completed > self._limits.now, "time_in_future", columns["completed_at"])
+            verdicts.refuse(completed < self._limits.first, "time_before_first_month", columns["completed_at"])
+        else:
+            completed = self._in_order(self._limits.start, batch, raw, verdicts)
+        answers = {
+            "line": pa.array(batch.lines[raw.places]),
+            "attempt_id": self._attempt_ids(raw),
+            "user_id": columns["user_id"],
+            "item_id": columns["item_id"],
+            "completed_at": _timestamps(completed),
+            "correct": right,
+        }
+        if scores is not None:
+            answers["score"] = scores
+        if "started_at" in columns:
+            started = self._times("started_at", batch, raw, verdicts)
+            verdicts.refuse(started > completed, "completed_before_started", columns["started_at"])
+            answers["started_at"] = _timestamps(started)
+        for ours, (smallest, largest, reason) in WHOLE_NUMBERS.items():
+            if ours in columns:
+                numbers = _numbers(columns[ours]) * (1000 if self._mapping.units.get(ours) == "s" else 1)
+                inside = (numbers >= smallest) & (numbers <= largest)
+                verdicts.refuse(~inside & np.asarray(pc.is_valid(columns[ours])), reason, columns[ours])
+                answers[ours] = pa.array(np.rint(np.where(inside, numbers, 0)).astype(np.int64), mask=~inside)
+        if "revision" in columns:
+            answers["revision"] = pc.fill_null(answers["revision"], 0)
+        if "mode" in columns:
+            modes = pc.fill_null(columns["mode"], "live")
+            verdicts.refuse(pc.invert(pc.is_in(modes, MODES)), "bad_mode", modes)
+            answers["mode"] = modes
+        answers |= {ours: columns[ours] for ours in TEXTS if ours in columns}
+        table = pa.record_batch(answers)
+        return Cleaned(table.filter(pa.array(verdicts.sound)), verdicts.refused(raw.places), count)
+
+    def _scores(
+        self, items: pa.Array, cells: pa.Array, right: pa.BooleanArray, verdicts: _Verdicts
+    ) -> tuple[pa.BooleanArray, pa.Array]:
+        """Which answers have full credit, and the scores that are given."""
+        most, given = self._scoring.maxima.of(items), np.asarray(pc.is_valid(cells))
+        numbers = points(cells) * self._mapping.denominator
+        scores = np.rint(np.where(given, numbers, -1))
+        near = WHOLE if self._mapping.denominator > 1 else 0.0
+        verdicts.refuse(given & ~((numbers >= 0) & (np.abs(numbers - scores) <= near)), "bad_score", cells)
+        verdicts.refuse(np.asarray(pc.is_in(pc.utf8_lower(cells), WORDS)) & (most > 1), "bad_score", cells)
+        verdicts.refuse((scores > most) & (most == 1), "max_score_unknown", cells)
+        verdicts.refuse(scores > most, "score_above_max", cells)
+        full = pa.array(scores == most, mask=~given)
+        verdicts.refuse(pc.fill_null(pc.not_equal(right, full), False), "score_contradicts", cells)
+        known = given & (scores >= 0) & (scores <= most)
+        return pc.coalesce(right, full), pa.array(np.where(known, scores, 0).astype(np.int16), mask=~known)
+
+    def _skipped(self, batch: Batch, raw: _Raw) -> _Verdicts:
+        verdicts = _Verdicts(len(raw.places))
+        for name, unwanted in self._mapping.skip_rows_where.items():
+            cells = raw.of_rows(self._columns.cells(batch.rows, name))
+            verdicts.refuse(_is_in(pc.fill_null(cells, ""), unwanted), "skipped_by_mapping", cells)
+        return verdicts
+
+    def _count(self, raw: _Raw, verdicts: _Verdicts) -> None:
+        items, cells = raw.columns["item_id"], raw.columns["correct"]
+        if "score" in raw.columns:
+            undeclared = pa.array(self._scoring.maxima.of(items) == 1)
+            cells = pc.if_else(undeclared, pc.coalesce(raw.columns["score"], cells), cells)
+        if not verdicts.sound.all():
+            meant = pa.array(verdicts.sound)
+            items, cells = items.filter(meant), cells.filter(meant)
+        self.tally.add(items, cells)
+
+    # -- the two shapes of a file ------------------------------------------------------------------
+
+    def _raw(self, batch: Batch) -> _Raw:
+        return self._matrix(batch) if self._mapping.wide else self._long(batch)
+
+    def _long(self, batch: Batch) -> _Raw:
+        rows, places = batch.rows, np.arange(batch.rows.num_rows)
+        users = self._columns.ours(rows, "user_id")
+        if users.null_count:
+            places = places[~_blank_rows(rows)]
+        raw = _Raw({}, places, batch.lines[places], batch.lines[places])
+        raw.columns.update({ours: raw.of_rows(self._columns.ours(rows, ours)) for ours in self._named()})
+        if self._answers_are in raw.columns:
+            self._nothing += raw.columns[self._answers_are].null_count
+        if "correct" not in raw.columns:
+            raw.columns["correct"] = pa.nulls(len(places), pa.string())
+        if isinstance(self._scoring, ByKey):
+            raw.columns["correct"] = raw.columns.get("response", raw.columns["correct"])
+            raw.columns.pop("score", None)
+        elif "score" in raw.columns:
+            self._dichotomise(raw)
+        elif declared := self._scoring.maxima.declared:
+            numbers = pc.fill_null(pc.match_substring_regex(raw.columns["correct"], NUMBER), False)
+            scored = Maxima(declared=declared).of(raw.columns["item_id"]) > 1
+            self._read_as_scores(raw, pc.and_(numbers, pa.array(scored)))
+        return raw
+
+    def _read_as_scores(self, raw: _Raw, which: pa.BooleanArray) -> None:
+        """Cells of `correct` as scores."""
+        cells = raw.columns["correct"]
+        raw.columns["correct"], raw.columns["score"] = pc.if_else(which, None, cells), pc.if_else(which, cells, None)
+
+    def _dichotomise(self, raw: _Raw) -> None:
+        """Scores that a rule makes right and wrong are read as such."""
+        columns, rule = raw.columns, self._scoring
+        ruled: pa.Array = pa.scalar(not isinstance(rule, AsGiven | AsRecorded))
+        if isinstance(rule, AsRecorded):
+            ruled = _is_in(columns["item_id"], rule.marks)
+        columns["correct"] = pc.if_else(ruled, pc.coalesce(columns["score"], columns["correct"]), columns["correct"])
+        columns["score"] = pc.if_else(ruled, None, columns["score"])
+
+    def _matrix(self, batch: Batch) -> _Raw:
+        """Row by row, and within a row item by item; a cell without a value is not an answer."""
+        rows, width = batch.rows, len(self._items)
+        in_file = np.array([rows.schema.names.index(name) for name in self._items], dtype=np.int64)
+        by_item = pa.concat_arrays([self._columns.cells(rows, name, "correct") for name in self._items])
+        by_row = np.arange(width * rows.num_rows).reshape(width, rows.num_rows).T.ravel()
+        cells = by_item.take(pa.array(by_row))
+        answered = np.flatnonzero(np.asarray(pc.is_valid(cells)))
+        places, item = answered // width, answered % width
+        there = np.asarray(pc.is_valid(self._columns.ours(rows, "user_id")))
+        there[places] = True
+        self._nothing += width * int(there.sum()) - len(answered)
+        lines, column = batch.lines[places], in_file[item]
+        raw = _Raw({}, places, lines, lines * rows.num_columns + column, column)
+        for ours in self._named():
+            of_row = self._columns.ours(rows, ours)
+            if pa.types.is_string(of_row.type):  # repeated for each item; what is longer is refused
+                of_row = pc.utf8_slice_codeunits(of_row, 0, LONGEST_ID + 1)
+            raw.columns[ours] = of_row.take(pa.array(places))
+        raw.columns["item_id"] = pa.array(self._items, pa.string()).take(pa.array(item))
+        raw.columns["correct"] = cells.take(pa.array(answered))
+        if self._scoring.maxima:
+            self._read_as_scores(raw, pa.array(self._scoring.maxima.of(raw.columns["item_id"]) > 1))
+        return raw
+
+    def _named(self) -> set[str]:
+        return {*self._binding.columns, *self._mapping.constants}
+
+    # -- times and ids -----------------------------------------------------------------------------
+
+    def _times(self, ours: str, batch: Batch, raw: _Raw, verdicts: _Verdicts) -> np.ndarray:
+        values, rules = raw.columns[ours], self._mapping.time
+        zones = raw.of_rows(self._columns.cells(batch.rows, rules.zone_column)) if rules.zone_column else None
+        zone = self._limits.zone or rules.zone
+        times = parse_times(values, rules, zone, zones, each_alone=self._limits.each_alone)
+        wrong = times == MISSING
+        if ours == "started_at":
+            wrong &= np.asarray(pc.is_valid(values))
+        verdicts.refuse(wrong, "bad_time", values)
+        return times
+
+    def _in_order(self, start: int, batch: Batch, raw: _Raw, verdicts: _Verdicts) -> np.ndarray:
+        """One microsecond for each row, or for each step of the mapping's order column, after `start`."""
+        if self._mapping.time.order is None:
+            return start + raw.numbers
+        cells = raw.of_rows(self._columns.cells(batch.rows, self._mapping.time.order))
+        steps = _numbers(cells)
+        wrong = ~((steps >= 0) & (steps < DAY))
+        verdicts.refuse(wrong, "bad_time", cells)
+        return start + np.where(wrong, 0, steps).astype(np.int64)
+
+    def _attempt_ids(self, raw: _Raw) -> pa.Array:
+        """The id as given; else file and place if the log has no times; else null, and `staging` derives it."""
+        ids = raw.columns.get("attempt_id", pa.nulls(len(raw.places), pa.string()))
+        if self._limits.start is None:
+            return ids
+        place = [pc.cast(pa.array(numbers), pa.string()) for numbers in (raw.lines, raw.column) if numbers is not None]
+        return pc.coalesce(ids, pc.binary_join_element_wise(self._file_id, *place, "-"))
+
+
+def _refuse_texts(columns: dict[str, pa.Array], verdicts: _Verdicts) -> None:
+    for ours, reason in (("user_id", "missing_user"), ("item_id", "missing_item")):
+        verdicts.refuse(pc.is_null(columns[ours]), reason, columns[ours])
+    for ours in NAMES:
+        if ours in columns:
+            long = pc.greater(pc.binary_length(columns[ours]), LONGEST_ID)
+            verdicts.refuse(pc.fill_null(long, False), "id_too_long", columns[ours])
+    for values in columns.values():
+        if pa.types.is_string(values.type) and _holds_nul(values):
+            verdicts.refuse(pc.fill_null(pc.match_substring(values, "\0"), False), "bad_character", values)
+
+
+def _is_in(cells: pa.Array, values: Iterable[str]) -> pa.BooleanArray:
+    return pc.is_in(cells, pa.array(list(values), pa.string()))
+
+
+def _blank_rows(rows: pa.RecordBatch) -> np.ndarray:
+    """Rows of nothing but empty cells, such as an empty line at the end."""
+    empty = [
+        pc.fill_null(pc.equal(as_text(rows.column(k), name), ""), True) for k, name in enumerate(rows.schema.names)
+    ]
+    return np.asarray(reduce(pc.and_, empty))
+
+
+def _holds_nul(values: pa.StringArray) -> bool:
+    """PostgreSQL's text cannot hold the character NUL."""
+    data = values.buffers()[2]
+    return data is not None and bool((np.frombuffer(data, np.uint8) == 0).any())
+
+
+def _numbers(cells: pa.Array) -> np.ndarray:
+    """float64; NaN where a cell is empty or no number."""
+    try:
+        numbers = pc.cast(cells, pa.float64())
+    except pa.ArrowInvalid:
+        shaped = pc.fill_null(pc.match_substring_regex(cells, NUMBER), False)
+        numbers = pc.cast(pc.if_else(shaped, cells, None), pa.float64())
+    return np.asarray(pc.fill_null(numbers, np.nan))
+
+
+def _timestamps(micros: np.ndarray) -> pa.TimestampArray:
+    return pa.array(micros, pa.int64(), mask=micros == MISSING).cast(pa.timestamp("us", "UTC"))

@@ -1,0 +1,428 @@
+"""Taking the files of the inbox: what waits, in which order, how far each was taken, and what is set aside.
+
+What belongs here: the table `inbox_file`, and what `_import.yaml` says. What does not: how a file is read (`take` and
+`bank` do that, as for `irt import`), and where the files lie (see `resources.files.inbox_files`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import psycopg
+from psycopg.types.json import Jsonb
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from irt_assets.intake.bank import LEARNERS, QUESTIONS, take_rows
+from irt_assets.intake.clean import Limits
+from irt_assets.intake.mapping import (
+    AUTO,
+    Encoding,
+    Mapping,
+    bind_attempts,
+    encoding_of,
+    load_mapping,
+    presets,
+    read_yaml,
+)
+from irt_assets.intake.readers import open_source
+from irt_assets.intake.report import WAYS_OUT, ImportReport, Refused
+from irt_assets.intake.scoring import Scoring, scoring_of
+from irt_assets.intake.sources import Batch, Source
+from irt_assets.intake.staging import Staging
+from irt_assets.intake.take import AnswerSource, check_zone, take, with_recorded_maxima
+from irt_assets.psychometrics.core.options import MAX_SCORE
+from resources.alerts.outbox import Alert, open_alert, resolve_alert
+from resources.failures import PermanentFailure, TransientFailure
+from resources.files.inbox_files import FOLDERS, IGNORED, Inbox, InboxFile
+from resources.files.s3_failures import NothingThere
+from resources.postgres.database import LOCK, Database, first_column, lock_key, named_rows, one_value, records
+
+LOG = logging.getLogger(__name__)
+KINDS = {"questions": QUESTIONS, "learners": LEARNERS}
+OPTIONS_FILE = "_import.yaml"
+MOST_ROWS = 1_000_000
+"""How many rows a transaction has at most."""
+MAX_HELD = 2**28
+"""Bytes of rows that are held in memory at once."""
+BEGINNING = 100_000
+"""Rows by which a file is judged."""
+SETTLED = timedelta(seconds=60)
+FILES = """
+    WITH listed AS MATERIALIZED (
+        SELECT *, %(inbox)s || name AS path FROM ROWS FROM (
+            jsonb_to_recordset(%(files)s) AS (name text, size bigint, version text, options text)
+        ) WITH ORDINALITY AS given(name, size, version, options, place))
+"""
+FORGET = f"""{FILES}
+    DELETE FROM inbox_file i WHERE starts_with(path, %(inbox)s) AND path NOT IN (SELECT path FROM listed)
+        AND (taken_at IS NULL OR taken_at < now() - interval '400 days') RETURNING path
+"""
+"""What was taken is known for long after it has vanished: it may be back."""
+NOTE = f"""{FILES}
+    INSERT INTO inbox_file (path, size, version)
+    SELECT path, l.size, l.version FROM listed l LEFT JOIN inbox_file i USING (path)
+    WHERE (i.size, i.version) IS DISTINCT FROM (l.size, l.version)
+    ON CONFLICT (path) DO UPDATE SET size = excluded.size, version = excluded.version, seen_at = now(), last_line = 0,
+        taken_at = NULL, problem = NULL
+"""
+WAITING = f"""{FILES}
+    SELECT name, path, l.version, l.options, last_line, sha256, taken_at IS NOT NULL AS taken
+    FROM listed l JOIN inbox_file i USING (path)
+    WHERE taken_at IS NOT NULL OR ((problem IS NULL OR i.options IS DISTINCT FROM l.options)
+                                   AND (%(at_once)s OR seen_at <= now() - %(settled)s
+                                        OR seen_at > now() + %(settled)s)) ORDER BY place
+"""
+"""A file that was seen in the future has waited since the clock was set back."""
+NOT_MOVED = "inbox done"
+"""Key of the alert."""
+
+
+class _BankOptions(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    mapping: str = AUTO
+    encoding: Encoding | None = None
+
+
+class _AnswerOptions(_BankOptions):
+    zone: str | None = None
+    dichotomise: str | None = None
+    key: str | None = None
+    strict: bool = False
+    max_scores: dict[str, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = {}
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file of the inbox, and what is known of it. `options`: the version of those that its folder has now."""
+
+    name: str
+    path: str
+    version: str
+    options: str
+    last_line: int
+    sha256: str | None
+    taken: bool
+
+    @property
+    def folder(self) -> str:
+        return self.name.partition("/")[0]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a file; `why`, where it was not taken."""
+
+    path: str
+    what: Literal["taken", "unchanged", "set aside", "vanished", "not moved"]
+    why: str = ""
+    report: ImportReport = field(default_factory=ImportReport)
+
+
+class _Part(Source):
+    """Some of a file's batches, held in memory."""
+
+    def __init__(self, whole: Source, batches: Sequence[Batch]) -> None:
+        super().__init__(whole.path)
+        self.kind, self.encoding, self.address = whole.kind, whole.encoding, whole.address
+        self.columns, self.raw = whole.columns, whole.raw  # type: ignore[method-assign]
+        self._batches = batches
+        self.rows = sum(batch.rows.num_rows for batch in batches)
+
+    def batches(self) -> Iterator[Batch]:
+        yield from self._batches
+
+
+def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = SETTLED) -> list[Listed]:
+    """Note which files there are, and return those that are to be taken, in that order, and those that were.
+
+    Raises PermanentFailure where the inbox cannot be read.
+    """
+    listed = sorted(inbox.list(), key=lambda file: file.name)
+    options = {folder: _version(file for file in listed if file.name.startswith(f"{folder}/_")) for folder in FOLDERS}
+    files = [
+        {"name": file.name, "size": file.size, "version": file.version, "options": options[folder]}
+        for folder in FOLDERS
+        for file in listed
+        if file.name.startswith(f"{folder}/") and not IGNORED.search(file.name)
+    ]
+    values = {"files": Jsonb(files), "inbox": f"{inbox.address}/", "settled": settled, "at_once": inbox.at_once}
+    for gone in first_column(connection, FORGET, values):
+        resolve_alert(connection, _alert_key(gone))
+    connection.execute(NOTE, values)
+    return records(connection, Listed, WAITING, values)
+
+
+def take_waiting(
+    database: Database, inbox: Inbox, *, settled: timedelta = SETTLED, most_rows: int = MOST_ROWS
+) -> Iterator[Outcome]:
+    """Take every file that waits, and say what became of each. Nothing, while another process does so.
+
+    `most_rows`: of a transaction. Raises PermanentFailure where the inbox cannot be read, and whatever is not the fault
+    of a file; what was taken until then stays.
+    """
+    with database.open(autocommit=True) as guard:
+        if not one_value(guard, f"SELECT pg_try_advisory_lock({LOCK})", (lock_key("inbox"),)):
+            return
+        with database.connect() as connection:
+            listed = look(connection, inbox, settled)
+        for folder, files in groupby(listed, key=lambda file: file.folder):
+            waiting = [file for file in files if not file.taken]
+            if not waiting:
+                continue
+            options = f"{inbox.address}/{folder}/{OPTIONS_FILE}"
+            try:
+                how = _How.read(inbox, folder)
+            except PermanentFailure as failure:
+                yield _set_aside(database, options, failure, waiting)
+                continue
+            with database.connect() as connection:
+                resolve_alert(connection, _alert_key(options))
+            for file in waiting:
+                yield _take_file(database, inbox, file, how, most_rows)
+                yield from _finish(database, inbox, file)
+        for file in listed:
+            if file.taken:  # by a run that was killed before it could finish
+                yield from _finish(database, inbox, file)
+
+
+@dataclass(frozen=True)
+class _How:
+    """What a folder's `_import.yaml` says of its files."""
+
+    rules: Mapping | None
+    scoring: Scoring
+    zone: str | None
+    strict: bool
+    encoding: str | None
+
+    @classmethod
+    def read(cls, inbox: Inbox, folder: str) -> _How:
+        """Raises PermanentFailure that names the key at fault."""
+        name = f"{folder}/{OPTIONS_FILE}"
+        kind = _AnswerOptions if folder == "attempts" else _BankOptions
+        try:
+            with inbox.on_disk(name) as path:
+                options = kind(**(read_yaml(path) or {}))
+        except NothingThere:
+            options = kind()
+        except ValidationError as error:
+            what = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors())
+            raise PermanentFailure(f"{what}. It takes {', '.join(kind.model_fields)}.") from error
+        except TypeError as error:
+            raise PermanentFailure("it is not YAML with a line `name: value` for each option") from error
+        with ExitStack() as stack:
+
+            def beside(file: str) -> Path:
+                return stack.enter_context(inbox.on_disk(f"{folder}/{file}"))
+
+            mapping = options.mapping
+            if mapping in (AUTO, *presets()):
+                rules = load_mapping(mapping)
+            elif rules := load_mapping(beside(mapping)):
+                rules = rules.model_copy(update={"name": mapping})
+            encoding = options.encoding or encoding_of(None, rules)
+            if not isinstance(options, _AnswerOptions):
+                return cls(rules, scoring_of(None, None, {}), None, False, encoding)
+            check_zone(options.zone, f"zone: {options.zone}: unknown")
+            key = beside(options.key) if options.key else None
+            scoring = scoring_of(options.dichotomise, key, options.max_scores, encoding)
+            return cls(rules, scoring, options.zone, options.strict, encoding)
+
+
+def _take_file(database: Database, inbox: Inbox, file: Listed, how: _How, most_rows: int) -> Outcome:
+    report = ImportReport()
+    try:
+        with inbox.on_disk(file.name) as local:
+            source = open_source(local, how.encoding)
+            source.address = file.path
+            is_new = file.sha256 != source.sha256
+            for taken in _steps(database, source, file, how, most_rows) if is_new else ():
+                report.include(taken)
+        with database.connect() as connection:
+            connection.execute(
+                """UPDATE inbox_file SET taken_at = now(), sha256 = %s, problem = NULL
+                   WHERE path = %s AND version = %s""",
+                (source.sha256, file.path, file.version),
+            )
+            resolve_alert(connection, _alert_key(file.path))
+        return Outcome(file.path, "taken" if is_new else "unchanged", report=report)
+    except NothingThere as failure:
+        return Outcome(file.path, "vanished", str(failure))
+    except Exception as failure:
+        if not _is_the_files_fault(failure):
+            raise
+        return _set_aside(database, file.path, failure, [file])
+
+
+def _is_the_files_fault(failure: Exception) -> bool:
+    """Whether the next file can be taken all the same: neither the database nor the disk is at fault."""
+    if isinstance(failure, psycopg.Error):
+        return isinstance(failure, psycopg.DataError)
+    return not isinstance(failure, TransientFailure | OSError)
+
+
+def _steps(database: Database, source: Source, file: Listed, how: _How, most_rows: int) -> Iterator[ImportReport]:
+    """Take a file in as many transactions as it needs, and yield what each brought."""
+    if file.folder in KINDS:
+        yield take_rows(database, source, KINDS[file.folder], mapping=how.rules or AUTO)
+        return
+    columns = bind_attempts(how.rules, source.name, source.columns).columns
+    if "completed_at" not in columns:
+        twice = "neither ids nor times, so that a longer copy of it would count twice"
+        raise PermanentFailure(
+            f"its rows have {'no times' if 'attempt_id' in columns else twice}. Write a column completed_at; or import "
+            "it once by hand (irt import attempts FILE --at DATE)"
+        )
+    whole = AnswerSource(source, how.rules, None, how.scoring)
+    parts: Iterable[Source] = [source] if file.last_line == 0 else []
+    tally = None
+    if source.rows > most_rows and not whole.is_matrix:
+        with database.connect() as connection:
+            scoring = with_recorded_maxima(connection, how.scoring)
+        tally = whole.tally = whole.count(Limits(0, 0), scoring)
+        whole.check_scores(scoring)
+        parts = _parts(source, file.last_line, most_rows)
+    last_line = file.last_line
+    for part in parts:
+        report, beginning = ImportReport(), _Beginning()
+        with database.connect() as connection:
+            staging = Staging(connection)
+            staging.kind = "inbox"
+            take(
+                connection,
+                [AnswerSource(part, how.rules, None, how.scoring, tally)],
+                report,
+                beginning.add,
+                first_month=database.settings.irt_first_month,
+                zone=how.zone,
+                scoring=how.scoring,
+                strict=how.strict,
+                staging=staging,
+            )
+            if last_line == 0:
+                beginning.check(report, is_matrix=whole.is_matrix)
+            reached = max(map(_last_line, part.batches())) if tally else source.rows + 1
+            moved = connection.execute(
+                """UPDATE inbox_file SET last_line = %s
+                   WHERE path = %s AND version = %s AND last_line = %s AND taken_at IS NULL""",
+                (reached, file.path, file.version, last_line),
+            )
+            if moved.rowcount != 1:
+                raise TransientFailure(f"{file.path} was written again while it was taken, or another process takes it")
+        last_line = reached
+        yield report
+
+
+def _parts(source: Source, after: int, most_rows: int) -> Iterator[Source]:
+    """The rows after a line, as many at a time as a transaction and the memory may have, or a few more."""
+    held: list[Batch] = []
+    for batch in source.batches():
+        if _last_line(batch) > after:
+            held.append(batch)
+        if sum(one.rows.num_rows for one in held) >= most_rows or sum(one.rows.nbytes for one in held) >= MAX_HELD:
+            yield _Part(source, held)
+            held = []
+    if held:
+        yield _Part(source, held)
+
+
+def _last_line(batch: Batch) -> int:
+    return max([int(batch.lines.max(initial=0)), *(bad.line for bad in batch.bad)])
+
+
+class _Beginning(Counter[str]):
+    """How many of a file's first rows were refused, by reason."""
+
+    def add(self, rows: Iterable[Refused]) -> None:
+        self.update(row.reason for row in rows if row.line <= BEGINNING)
+
+    def check(self, report: ImportReport, *, is_matrix: bool) -> None:
+        """Raises PermanentFailure where more than half were refused for one reason."""
+        reasons, read = (report.rejected, report.read) if is_matrix else (self, min(report.read, BEGINNING))
+        for reason, n in reasons.items():
+            if 2 * n > read and reason != "skipped_by_mapping":
+                see = WAYS_OUT.get(reason, "See them: irt import attempts FILE --dry-run --csv REJECTED.")
+                raise PermanentFailure(f"{n:,} of the first {read:,} rows were refused as {reason}. {see}")
+
+
+def set_aside(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    """The files that were set aside: path, problem, and up to which line each was taken before."""
+    return named_rows(
+        connection, "SELECT path, problem, last_line FROM inbox_file WHERE problem IS NOT NULL ORDER BY path"
+    )
+
+
+def take_again(connection: psycopg.Connection, paths: Sequence[str]) -> list[str]:
+    """Let files wait as if they were new; without `paths`, all that were set aside. Returns which these are."""
+    found = connection.execute(
+        """UPDATE inbox_file SET last_line = 0, taken_at = NULL, sha256 = NULL, problem = NULL
+           WHERE CASE WHEN %(paths)s::text[] = '{}' THEN problem IS NOT NULL ELSE path = ANY(%(paths)s) END
+           RETURNING path""",
+        {"paths": list(paths)},
+    )
+    return sorted(path for (path,) in found)
+
+
+def _finish(database: Database, inbox: Inbox, file: Listed) -> Iterator[Outcome]:
+    """Move or delete a file, if it was taken and is as it was then. A file that was written again waits."""
+    done = database.settings.irt_inbox_done
+    if not done:
+        return
+    with database.connect() as connection:
+        taken = "SELECT sha256 FROM inbox_file WHERE path = %s AND version = %s AND taken_at IS NOT NULL"
+        sha256 = one_value(connection, taken, (file.path, file.version))
+        if sha256 is None:
+            return
+        try:
+            is_finished = inbox.finish(file.name, file.version, done, sha256[:8])
+        except PermanentFailure as failure:
+            open_alert(connection, Alert(NOT_MOVED, "error", str(failure), "Give the right to write there."))
+            yield Outcome(file.path, "not moved", str(failure))
+        else:
+            if is_finished:
+                connection.execute("DELETE FROM inbox_file WHERE path = %s", (file.path,))
+            resolve_alert(connection, NOT_MOVED)
+
+
+def _set_aside(database: Database, path: str, failure: Exception, files: Sequence[Listed]) -> Outcome:
+    """Note and tell why a file, or the options of a folder, cannot be used: until they change, `files` wait."""
+    why = _why(failure)
+    if re.search("--(mapping|zone|dichotomise|key|encoding)", why):
+        why = f"{why.rstrip('.')}. Options stand in the folder's {OPTIONS_FILE}, such as zone: Europe/Berlin"
+    fix = f"Correct it, or what {OPTIONS_FILE} says: it is then taken by itself. Otherwise: irt intake again {path}"
+    with database.connect() as connection:
+        connection.execute(
+            "UPDATE inbox_file SET problem = %s, options = %s WHERE path = ANY(%s)",
+            (why, files[0].options, [file.path for file in files]),
+        )
+        resolve_alert(connection, _alert_key(path))
+        open_alert(connection, Alert(_alert_key(path), "error", f"{path} was set aside: {why}", fix))
+    return Outcome(path, "set aside", why)
+
+
+def _why(failure: Exception) -> str:
+    """The reason, without any of the file's content."""
+    if isinstance(failure, PermanentFailure):
+        return str(failure).strip()
+    if isinstance(failure, psycopg.DataError):
+        return f"the database cannot store a value of it ({type(failure).__name__})"
+    LOG.error("inbox: a file cannot be read", exc_info=failure)
+    return f"it cannot be read ({type(failure).__name__})"
+
+
+def _version(files: Iterable[InboxFile]) -> str:
+    return hashlib.sha256(repr([(one.name, one.version) for one in files]).encode()).hexdigest()
+
+
+def _alert_key(path: str) -> str:
+    return f"inbox {path}"

@@ -1,0 +1,257 @@
+"""Files of one JSON object a line."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import tempfile
+import weakref
+from collections import Counter
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pajson
+
+from irt_assets.intake import sources
+from irt_assets.intake.sources import BadRow, Batch, TextSource, check_columns
+from resources.failures import PermanentFailure
+
+MAX_KEYS = 1_000  # of an object
+SAMPLE = 100  # lines that show which keys and types a block has
+ARROW_TYPES = {str: pa.string(), int: pa.int64(), bool: pa.bool_()}
+
+
+class JsonLinesSource(TextSource):
+    """A block of flat objects whose values have one type each is parsed once and as a whole, and kept in a temporary
+    file, as its keys are needed before its rows are. Others are read line by line."""
+
+    kind = "JSON lines"
+
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        super().__init__(path, encoding)
+        self.check_empty_lines(1)
+        self._tables = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the source is there
+        weakref.finalize(self, self._tables.close)
+        self._places: list[int | None] = []  # of each block's table; None: it is read line by line
+
+    @cached_property
+    def columns(self) -> list[str]:  # type: ignore[override]
+        """The keys of the whole file: one that first comes in its last line is a column too."""
+        names: dict[str, None] = {}
+        for line, text in self._texts():
+            table = _at_once(text)
+            self._places.append(None if table is None else self._tables.tell())
+            if table is not None:
+                names.update(dict.fromkeys(table.column_names))
+                with pa.ipc.new_stream(self._tables, table.schema) as stream:
+                    stream.write_table(table)
+            else:
+                self._add_keys(names, text, line)
+        check_columns(self.path, names)
+        return list(names)
+
+    def _add_keys(self, names: dict[str, None], text: bytes, line: int) -> None:
+        """Add the keys of a block's objects. Raises PermanentFailure if they or the unreadable lines are too many."""
+        bad = 0
+        for number, raw in enumerate(text.decode().split("\n"), start=line):
+            if not raw.strip():
+                continue
+            try:
+                names.update(dict.fromkeys(_parsed(raw)))
+            except NotKept:
+                bad += 1
+                if bad > sources.MAX_UNREADABLE_ROWS:
+                    raise PermanentFailure(
+                        f"{self.path}: {bad:,} lines from line {line} to line {number} cannot be read. Each line is"
+                        " one JSON object."
+                    ) from None
+            if len(names) > sources.MAX_COLUMNS:
+                raise PermanentFailure(
+                    f"{self.path}: {len(names):,} different keys up to line {number}; at most {sources.MAX_COLUMNS:,}"
+                    " are columns. Objects whose keys are data are written as one row each."
+                )
+
+    def batches(self) -> Iterator[Batch]:
+        columns = self.columns
+        for place, (line, text) in zip(self._places, self._texts(), strict=False):  # the file may have grown since
+            if place is None:
+                yield from self._one_by_one(text, line)
+                continue
+            self._tables.seek(place)
+            table = pa.ipc.open_stream(self._tables).read_all()
+            texts = {name: pc.cast(table[name], pa.string()).combine_chunks() for name in table.column_names}
+            whole = Batch(self._rows(texts, table.num_rows), np.arange(line, line + table.num_rows))
+            yield from whole.split(_rows_at_once(columns))
+
+    def _rows(self, texts: dict[str, pa.StringArray], count: int) -> pa.RecordBatch:
+        """Rows with all columns of the file; those that are absent share one array."""
+        absent = pa.nulls(count, pa.string())
+        return pa.RecordBatch.from_arrays([texts.get(name, absent) for name in self.columns], names=self.columns)
+
+    def raw(self, row: dict[str, Any]) -> str:
+        return json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
+
+    def _one_by_one(self, text: bytes, line: int) -> Iterator[Batch]:
+        rows: list[dict[str, str | None]] = []
+        lines: list[int] = []
+        bad: list[BadRow] = []
+
+        def batch() -> Batch:
+            named = {name for row in rows for name in row}
+            texts = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in named}
+            return Batch(self._rows(texts, len(rows)), np.array(lines, dtype=np.int64), bad)
+
+        step = _rows_at_once(self.columns)
+        for number, raw in enumerate(text.decode().split("\n"), start=line):
+            if not raw.strip():
+                continue
+            try:
+                rows.append({name: as_cell(value) for name, value in _parsed(raw).items()})
+                lines.append(number)
+            except NotKept as error:
+                bad.append(BadRow(number, "bad_json", str(error), raw))
+            if len(rows) == step:
+                yield batch()
+                rows, lines, bad = [], [], []
+        yield batch()
+
+    def _texts(self) -> Iterator[tuple[int, bytes]]:
+        """Whole lines as UTF-8, some megabytes at a time, and the number of the first of them."""
+        line = 1
+        rest = b""
+        for number, block in enumerate(sources.blocks(self.path)):
+            content = block.removeprefix(codecs.BOM_UTF8) if number == 0 else block
+            cut = content.rfind(b"\n") + 1
+            if cut:
+                yield line, self._utf8(rest + content[:cut])
+                line += rest.count(b"\n") + content.count(b"\n")
+                rest = content[cut:]
+            else:
+                rest += content
+                if len(rest) > 2 * sources.BLOCK:
+                    raise PermanentFailure(f"{self.path}, line {line}: longer than {sources.BLOCK:,} bytes.")
+        if rest:
+            yield line, self._utf8(rest)
+
+    def _utf8(self, text: bytes) -> bytes:
+        return text if self.encoding == "utf-8" else text.decode(self.encoding).encode()
+
+
+def _at_once(text: bytes) -> pa.Table | None:
+    """Lines that each are one object of texts, whole numbers, booleans and nulls; None where there are others.
+
+    Nested values are never given to this parser, which a deep one crashes.
+    """
+    lines = text.rstrip(b"\n").split(b"\n")
+    flat = text.count(b"{") == len(lines) and b"[" not in text
+    if not flat or not text.startswith(b"{") or text.count(b"\n{") != len(lines) - 1:
+        return None
+    try:
+        schema = _schema([_parsed(line.decode()) for line in [*lines[:: len(lines) // SAMPLE + 1], lines[-1]]])
+    except NotKept:
+        return None
+    if schema is None or len(lines) * len(schema) > len(text):
+        return None
+    try:
+        table = pajson.read_json(
+            io.BytesIO(text),
+            read_options=pajson.ReadOptions(use_threads=False, block_size=max(len(text), 1)),
+            parse_options=pajson.ParseOptions(
+                explicit_schema=schema,
+                newlines_in_values=False,
+                unexpected_field_behavior="error",  # keys that are data would make a column for each line
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    return table if table.num_rows == len(lines) else None
+
+
+def _schema(sample: list[dict[str, Any]]) -> pa.Schema | None:
+    """The type of each key's values. Returns None if one has values of other types, or of several."""
+    types: dict[str, set[type]] = {}
+    for row in sample:
+        for name, value in row.items():
+            types.setdefault(name, set()).update([] if value is None else [type(value)])
+    if any(len(found) > 1 or not found <= ARROW_TYPES.keys() for found in types.values()):
+        return None
+    return pa.schema([(name, ARROW_TYPES[found.pop()] if found else pa.null()) for name, found in types.items()])
+
+
+def _rows_at_once(columns: list[str]) -> int:
+    return max(1, sources.MAX_CELLS // max(1, len(columns)))
+
+
+class NotKept(Exception):
+    """JSON that would not be kept as it is written, or is none; the message says why."""
+
+
+class _Number(float):
+    """A number with a decimal point or an exponent, with its digits as the file has them."""
+
+    def __new__(cls, digits: str) -> _Number:
+        number = super().__new__(cls, digits)
+        number.digits = digits
+        return number
+
+    digits: str
+
+
+def parse(text: str) -> Any:
+    """The value of a JSON text. Raises NotKept, also for keys that occur twice, NaN and half a character."""
+    try:
+        parsed = json.loads(text, parse_float=_Number, parse_constant=_refuse, object_pairs_hook=_of_pairs)
+    except RecursionError:
+        raise NotKept("nested too deeply") from None
+    except ValueError:
+        raise NotKept("not JSON") from None
+    if "\\u" in text and not _is_text(parsed):
+        raise NotKept("half of a surrogate pair is not a character")
+    return parsed
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    parsed = parse(line)
+    if not isinstance(parsed, dict):
+        raise NotKept("not a JSON object")
+    return parsed
+
+
+def _of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        times = Counter(name for name, _ in pairs)
+        raise NotKept(f"the key {next(name for name in times if times[name] > 1)!r} occurs twice")
+    if len(document) > MAX_KEYS:
+        raise NotKept(f"an object has {len(document):,} keys; at most {MAX_KEYS:,} are read")
+    return document
+
+
+def _refuse(constant: str) -> float:
+    raise NotKept(f"{constant} is not JSON")
+
+
+def _is_text(document: Any) -> bool:
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_cell(value: Any) -> str | None:
+    """A value as a file's cell has it. Raises NotKept for a number that is none."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, _Number):
+        return value.digits
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise NotKept("a number too large to be one") from None

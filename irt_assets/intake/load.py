@@ -1,0 +1,66 @@
+"""Importing a log of answers from files: what the options and the files' headers say, handed to `take`."""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+
+from irt_assets.intake.mapping import AUTO, encoding_of, load_mapping
+from irt_assets.intake.readers import open_source
+from irt_assets.intake.report import ImportReport, Reject, unseen
+from irt_assets.intake.scoring import max_scores_of, scoring_of
+from irt_assets.intake.take import AnswerSource, Progress, check_zone, take
+from resources.postgres.database import Database
+
+
+def import_attempts(
+    database: Database,
+    files: Sequence[Path],
+    *,
+    mapping: str | Path = AUTO,
+    zone: str | None = None,
+    at: date | None = None,
+    strict: bool = False,
+    dry_run: bool = False,
+    dichotomise: str | None = None,
+    key: Path | None = None,
+    max_scores: Sequence[str] = (),
+    encoding: str | None = None,
+    first_month: str,
+    reject: Reject = unseen,
+    progress: Progress | None = None,
+) -> ImportReport:
+    """Import answers: all of `files` or, on any error, nothing.
+
+    `mapping`: a preset's name, a mapping file, or "auto"; `zone`: IANA name, for times that carry none; `at`:
+    the day of a log that has no times; `strict`: unknown items and learners are refused instead of added;
+    `dichotomise`: "full" or "at=K", for points; `key`: a table item,key, for a matrix of choices; `max_scores`:
+    "ITEM=M", for scores; each is kept in the items' records. `encoding`: of files that are not UTF-8; without, that of
+    the mapping. `first_month` ("2026-07"): earlier answers are refused;
+    `dry_run`: everything but the commit; `reject` gets the refused rows; `progress(done, total)`: in rows, each counted
+    when read and again when stored.
+    Raises PermanentFailure where the files or the arguments are at fault; the message says the way out.
+    """
+    check_zone(zone, f"--zone {zone}: unknown")
+    rules = load_mapping(mapping)
+    encoding = encoding_of(encoding, rules)
+    scoring = scoring_of(dichotomise, key, max_scores_of(max_scores), encoding)
+    sources = [AnswerSource(open_source(Path(file), encoding), rules, at, scoring) for file in files]
+    report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
+    if report.scoring:
+        report.notes.append(f"scored by --{report.scoring}; each item's record says so")
+    with database.connect() as connection:
+        take(
+            connection,
+            sources,
+            report,
+            reject,
+            scoring=scoring,
+            first_month=first_month,
+            zone=zone,
+            at=at,
+            strict=strict,
+            progress=progress,
+        )
+        if dry_run:
+            connection.rollback()
+    return report

@@ -1,0 +1,307 @@
+"""Mapping files: which column of somebody's file is which column of ours.
+
+What belongs here: the file's format, the built-in presets, and finding the mapping that fits a header.
+What its rules do to values is in `clean`.
+"""
+
+from collections.abc import Collection, Sequence
+from collections.abc import Mapping as Map
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib import resources
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from irt_assets.intake.sources import names_of
+from irt_assets.intake.text_encoding import check_encoding
+from irt_assets.psychometrics.core.options import MAX_SCORE
+from resources.failures import PermanentFailure
+
+AUTO = "auto"
+MAX_YAML = 2**20  # bytes
+ATTEMPT_COLUMNS = (
+    *("attempt_id", "user_id", "item_id", "topic_id", "session_id", "form_id", "position"),
+    *("started_at", "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", "revision"),
+    "score",
+)
+ITEM_COLUMNS = ("item", "item_id", "question", "question_id", "problem_id")
+SCORE_COLUMNS = ("score", "correct", "resp", "response", "answer", "is_correct", "outcome", "points")
+REQUIRED_OF_ATTEMPTS = ("user_id", "item_id", "correct")
+
+
+def _text(value: object) -> object:
+    """YAML reads 1, true and 2026-11-20 as what they look like; a file's cells are text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if value is None else str(value)
+
+
+def _texts(value: object) -> object:
+    return tuple(map(_text, value)) if isinstance(value, (list, tuple)) else (_text(value),)
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+
+
+Encoding = Annotated[str, AfterValidator(check_encoding)]
+
+
+TextsByColumn = Annotated[
+    dict[Text, Texts], BeforeValidator(lambda value: value if isinstance(value, dict) else {"*": value})
+]
+
+
+class _Rules(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TimeRules(_Rules):
+    """How times are written. Everything left out is inferred from the values, or asked for."""
+
+    zone: str | None = None
+    zone_column: str | None = None
+    unit: Literal["s", "ms"] | None = None
+    format: str | None = None
+    order: str | None = None
+
+
+class Wide(_Rules):
+    """A matrix with one column per item: `items` are names or patterns such as `item_*`."""
+
+    items: Texts
+
+
+class Mapping(_Rules):
+    """One mapping file. `columns` is ours: theirs; a list of theirs is joined, by `/` or, of a time, by a space."""
+
+    name: str
+    description: str = ""
+    columns: dict[str, Texts] = {}
+    also_called: dict[str, Texts] = {}
+    values: dict[str, dict[Text, Text | None]] = {}
+    constants: dict[str, Text] = {}
+    null_values: TextsByColumn = {}
+    units: dict[str, Literal["s", "ms"]] = {}
+    time: TimeRules = TimeRules()
+    skip_rows_where: dict[str, Texts] = {}
+    integer_ids: bool = False
+    wide: Wide | None = None
+    max_scores: dict[Text, Annotated[int, Field(ge=1, le=MAX_SCORE)]] = {}
+    denominator: Annotated[int, Field(ge=1, le=100)] = 1
+    encoding: Encoding | None = None
+    recognised_by: Texts = ()
+    preset: bool = False
+
+    @property
+    def named(self) -> set[str]:
+        """Our columns that it knows by some name."""
+        return {*self.columns, *self.also_called}
+
+    def null_values_of(self, theirs: str) -> list[str]:
+        """The texts that mean nothing is there in a column of the file, by all names and patterns that fit it."""
+        fitting = [texts for name, texts in self.null_values.items() if matches(theirs, name)]
+        return [*chain(*fitting)]
+
+    def find(self, ours: str, columns: Collection[str]) -> tuple[str, ...] | None:
+        """Which of the file's columns make ours."""
+        candidates = [self.columns.get(ours, ()), *((name,) for name in self.also_called.get(ours, ()))]
+        return next((names for names in candidates if names and all(name in columns for name in names)), None)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A mapping on one file: `columns` holds only columns that the file has."""
+
+    mapping: Mapping
+    columns: Map[str, tuple[str, ...]]
+
+    @property
+    def makes_learners_ids(self) -> bool:
+        """Whether a learner's id may be another text in the log than in the file."""
+        rules = self.mapping
+        made = rules.integer_ids or "user_id" in rules.values or "user_id" in rules.constants
+        return made or len(self.columns.get("user_id", ())) != 1
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Whether a name is the pattern or fits it; brackets are those of a class of characters, or themselves."""
+    return name == pattern or any(fnmatchcase(name, one) for one in (pattern, pattern.replace("[", "[[]")))
+
+
+@cache
+def _presets() -> dict[str, Mapping]:
+    return {name: _preset(name) for name in ("own", "datashop", "assistments", "wide")}
+
+
+def _preset(name: str) -> Mapping:
+    path = resources.files(__package__) / "presets" / f"{name}.yaml"
+    return _parse(_parse_yaml(path.read_text("utf-8"), name), name, preset=True)
+
+
+def presets() -> dict[str, str]:
+    """The built-in mappings, each with a sentence."""
+    return {name: mapping.description for name, mapping in _presets().items()}
+
+
+def load_mapping(mapping: str | Path | Mapping) -> Mapping | None:
+    """The preset or mapping file of that name, or itself; None for "auto", which the file's header decides."""
+    if mapping == AUTO:
+        return None
+    if isinstance(mapping, Mapping):
+        return mapping
+    if (preset := _presets().get(str(mapping))) is not None:
+        return preset
+    path = Path(mapping)
+    if not path.is_file():
+        raise PermanentFailure(f"--mapping {mapping}: neither a preset ({', '.join(_presets())}) nor a file.")
+    return _parse(read_yaml(path), str(path), preset=False)
+
+
+def read_yaml(path: Path) -> Any:
+    """Contents of a YAML file from outside. Raises PermanentFailure without any of the file's text."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_YAML + 1)
+        if len(text) > MAX_YAML:
+            raise PermanentFailure(f"{path}: longer than {MAX_YAML:,} bytes.")
+        return _parse_yaml(text.decode("utf-8-sig"), str(path))
+    except (OSError, UnicodeError) as error:
+        raise PermanentFailure(f"{path} cannot be read as YAML in UTF-8.") from error
+
+
+def _parse_yaml(text: str, name: str) -> Any:
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise PermanentFailure(f"{name}: it must have no aliases (*name): write the value out.")
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f", line {mark.line + 1}" if mark else ""
+        raise PermanentFailure(f"{name}{place}: it is not YAML with a line `name: value` for each option.") from error
+
+
+def encoding_of(option: str | None, mapping: Mapping | None) -> str | None:
+    """The encoding of files that are not UTF-8, by the option or else by the mapping."""
+    if option is None:
+        return None if mapping is None else mapping.encoding
+    try:
+        return check_encoding(option)
+    except ValueError as error:
+        raise PermanentFailure(f"--encoding: {error}") from error
+
+
+def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) -> Binding:
+    """The mapping on a file with these columns; with None, the one preset that fits them.
+
+    Raises PermanentFailure that lists the file's columns, what is missing, and how to write a mapping.
+    """
+    if mapping is None:
+        fitting = [preset for preset in _presets().values() if _recognises(preset, columns)]
+        if len(fitting) > 1:  # a person column is what every log has: a matrix is what is nothing else
+            fitting = [preset for preset in fitting if preset.wide is None]
+        if len(fitting) != 1:
+            which = " and ".join(preset.name for preset in fitting)
+            why = f"the presets {which} both fit; choose one with --mapping" if fitting else "no preset fits"
+            raise unknown_header(file, columns, why)
+        mapping = fitting[0]
+        of_a_list = [name for name in (*ITEM_COLUMNS, *SCORE_COLUMNS) if name in columns]
+        if mapping.wide and len(of_a_list) > 1:
+            raise unknown_header(file, columns, f"it looks like a list ({' and '.join(of_a_list)}), and no preset fits")
+    required = ("user_id",) if mapping.wide else REQUIRED_OF_ATTEMPTS
+    return bind(mapping, file, columns, ATTEMPT_COLUMNS, required)
+
+
+def named_alike(columns: Sequence[str]) -> dict[str, str]:
+    """For columns of the view `attempt`, the column of a company's own table that its name says is the same."""
+    fitting = [one for one in _presets().values() if one.recognised_by and _recognises(one, columns)]
+    known = [_presets()["own"], _preset("own_tables"), *fitting]
+    return {
+        "id" if ours == "attempt_id" else ours: names[0]
+        for preset in reversed(known)
+        for ours in preset.named
+        if (names := preset.find(ours, columns)) and len(names) == 1
+    }
+
+
+def bind(
+    mapping: Mapping, file: str, columns: Sequence[str], allowed: Sequence[str], required: Sequence[str]
+) -> Binding:
+    """The mapping on a file with these columns. Only a preset may name optional columns that the file lacks."""
+    for ours in (mapping.named | {*mapping.constants, *mapping.values}) - {*allowed}:
+        raise PermanentFailure(f"{mapping.name}: unknown column {ours!r} of ours; known are {', '.join(allowed)}.")
+    there = frozenset(columns)
+    found = {ours: names for ours in mapping.columns if (names := mapping.find(ours, there))}
+    if not mapping.preset and (lacking := [ours for ours in mapping.columns if ours not in found]):
+        theirs = [name for ours in lacking for name in mapping.columns[ours] if name not in columns]
+        raise unknown_header(file, columns, f"{mapping.name} names columns it lacks: {', '.join(theirs)}", required)
+    read_too = [mapping.time.zone_column, mapping.time.order, *mapping.skip_rows_where]
+    lacking = [name for name in read_too if name and name not in columns]
+    given = {*found, *mapping.constants} | ({"correct"} if {"score", "response"} & found.keys() else set())
+    lacking += [ours for ours in required if ours not in given]
+    if lacking:
+        raise unknown_header(file, columns, f"{mapping.name} needs {', '.join(lacking)}", required)
+    return Binding(mapping, found)
+
+
+def _recognises(preset: Mapping, columns: Sequence[str]) -> bool:
+    needed = ("user_id",) if preset.wide else REQUIRED_OF_ATTEMPTS
+    scored = preset.find("score", columns) or preset.find("response", columns)
+    found = all(preset.find(ours, columns) or (scored and ours == "correct") for ours in needed)
+    return set(preset.recognised_by) <= set(columns) and found
+
+
+def _parse(content: Any, name: str, *, preset: bool) -> Mapping:
+    if not isinstance(content, dict):
+        raise PermanentFailure(f"{name}: a mapping file is a YAML mapping, for example\n{EXAMPLE}")
+    try:
+        mapping = Mapping.model_validate({**content, "name": name, "preset": preset})
+        mapping.model_dump_json()  # which half a character cannot become
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise PermanentFailure(f"{name}: {problems}. A mapping file looks like\n{EXAMPLE}") from error
+    except (ValueError, RecursionError) as error:
+        raise PermanentFailure(f"{name} is not YAML of whole characters, such as\n{EXAMPLE}") from error
+    return mapping
+
+
+EXAMPLE = """\
+  columns:                    # our column: the file's column
+    user_id: learner
+    item_id: question
+    completed_at: answered
+    correct: right            # of scored items: score: points, and below max_scores: {q7: 4}
+  values:                     # where right is not 0/1, true/false or empty
+    correct: {right: true, wrong: false}
+  time: {zone: Europe/Berlin} # where times carry no zone"""
+
+
+WIDE_EXAMPLE = 'columns: {user_id: learner} and wide: {items: "item_*"}'
+
+
+def unknown_header(
+    file: str,
+    columns: Sequence[str],
+    why: str,
+    required: Sequence[str] = REQUIRED_OF_ATTEMPTS,
+    ways_out: str = "",
+) -> PermanentFailure:
+    """The error that lists what the file has, what is missing, and how to write a mapping."""
+    missing = [name for name in required if name not in {*columns}]
+    of_a_log = "correct" in required
+    alone = "one: its first line has no comma, semicolon or tab"  # it may be a line of any text
+    example = EXAMPLE if of_a_log else "\n".join(["  columns:", *(f"    {name}: its name there" for name in required)])
+    built_in = "; ".join(f"{name} ({text})" for name, text in presets().items())
+    return PermanentFailure(
+        f"{file}: {why}.\n"
+        f"Columns of the file: {names_of(columns) if len(columns) > 1 else alone}\n"
+        f"Required and not there under our names: {', '.join(missing) or 'none'}\n"
+        f"Write a mapping file (our column: the file's column) and give it with --mapping FILE.yaml:\n{example}"
+        + (f"\nBuilt-in presets: {built_in}. A matrix, a column an item, has {WIDE_EXAMPLE}" if of_a_log else "")
+        + (f"\n{ways_out}" if ways_out else "")
+    )

@@ -1,0 +1,106 @@
+"""Which columns of a matrix are items."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.intake.cells import as_text, trimmed
+from irt_assets.intake.choices import spellings
+from irt_assets.intake.mapping import Binding, matches
+from irt_assets.intake.scoring import MOST_POINTS, WHOLE, ByKey, FromPoints, Scoring, points
+from irt_assets.intake.sources import Batch
+
+MOST_VALUES = 200
+
+
+class MatrixColumns(NamedTuple):
+    """The columns of a matrix: items, others that are set aside, and of both those that hold points from 0 on, whose
+    maximum nothing says, with the highest that occurs. `constant`: items with one value in all of several cells."""
+
+    items: list[str]
+    aside: list[str]
+    points: dict[str, int]
+    constant: tuple[str, ...] = ()
+
+
+def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -> MatrixColumns:
+    """Which columns of a matrix are items, inferred from the whole file.
+
+    With the pattern `*` a column is an item where most of its values are scores and, if some are not, at least
+    one is a zero: the choices 1–5 of an unscored test are not scores, though some of them are 1. Of points that are
+    dichotomised, a column is an item where all values are whole numbers up to `MOST_POINTS`. A scored item is one that
+    the bank or the import names; where a pattern names it, at least half of its values are scores up to its highest.
+    """
+    wide = binding.mapping.wide
+    if wide is None:
+        return MatrixColumns([], [], {})
+    values: dict[str, Counter[str]] = {}
+    for batch in batches:
+        mapped = {name for names in binding.columns.values() for name in names}
+        for name, cells in zip(batch.rows.schema.names, batch.rows.columns, strict=True):
+            if name not in mapped:
+                null_values = binding.mapping.null_values_of(name)
+                _count_values(values.setdefault(name, Counter()), trimmed(as_text(cells, name)), null_values)
+    if isinstance(scoring, ByKey):
+        items = [name for name in values if name in scoring.keys]
+    elif "*" not in wide.items:
+        items = [name for name in values if any(matches(name, pattern) for pattern in wide.items)]
+    elif isinstance(scoring, FromPoints):
+        items = [name for name, counts in values.items() if _are_points(counts)]
+    else:
+        words = [key.lower() for key in binding.mapping.values.get("correct", {})]
+        maxima, by = scoring.maxima, binding.mapping.denominator
+        items = [
+            name
+            for name, counts in values.items()
+            if _are_scores(counts, words)
+            or (
+                ((most := maxima.of_item(name)) > 1)
+                and (maxima.names(name) or 2 * _in_range(counts, most, by) >= counts.total() > 0)
+            )
+        ]
+    highest = {
+        name: max(int(float(text)) for text in counts)
+        for name, counts in values.items()
+        if any(re.match(r"^0+(\.0*)?$", text) for text in counts)
+        and scoring.maxima.of_item(name) == 1
+        and _are_points(counts)
+    }
+    are_items = {*items}
+    return MatrixColumns(
+        items,
+        [name for name in values if name not in are_items],
+        {name: most for name, most in highest.items() if most > 1},
+        tuple(name for name in items if len(values[name]) == 1 and values[name].total() > 1),
+    )
+
+
+def _count_values(counts: Counter[str], cells: pa.StringArray, null_values: Sequence[str]) -> None:
+    """Up to the number of values at which it is certain that they are neither scores nor points."""
+    if len(counts) > MOST_VALUES:
+        return
+    nothing = pc.is_in(cells, pa.array(["", *null_values], pa.string()))
+    counts.update(spellings(pc.utf8_lower(cells.filter(pc.invert(nothing)).drop_null())))
+
+
+def _are_scores(counts: Counter[str], words: Sequence[str]) -> bool:
+    known = [text for text in counts if text not in ("f", "t")]  # more often a gender or an option
+    number = dict(zip(known, points(pa.array(known, pa.string())).tolist(), strict=True))
+    scores = {text for text, x in number.items() if x in (0, 1)} | {word for word in words if word in counts}
+    right_or_wrong = sum(counts[text] for text in scores)
+    some_wrong = any(x == 0 for x in number.values())
+    return right_or_wrong == counts.total() or (right_or_wrong >= counts.total() / 2 and some_wrong)
+
+
+def _are_points(counts: Counter[str]) -> bool:
+    return _in_range(counts, MOST_POINTS) == counts.total()
+
+
+def _in_range(counts: Counter[str], most: int, denominator: int = 1) -> int:
+    """How many cells are whole numbers from 0 to `most`, or become such by the denominator."""
+    numbers = {text: float(text) * denominator for text in counts if re.match(r"^\d+(\.\d*)?$", text)}
+    return sum(counts[text] for text, n in numbers.items() if n <= most and abs(n - round(n)) < WHOLE)

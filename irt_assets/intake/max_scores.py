@@ -1,0 +1,128 @@
+"""The highest scores of items: what the bank's say together, and what a new one does to the answers that are there.
+
+What does not belong here: what a file's scores are (see `scoring`).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+import psycopg
+
+from irt_assets.common.wording import listed
+from irt_assets.intake.staging import kept_as_corrections
+from resources.failures import PermanentFailure
+from resources.postgres.database import first_column
+from resources.postgres.guest_reads import reads_own_tables
+
+MOST_NAMED = 5
+
+
+class NewMaximum(NamedTuple):
+    item_id: str
+    former: int
+    max_score: int
+
+
+FORMER_MAXIMA = "UPDATE staged s SET max_score = coalesce(q.max_score, 1) FROM question q WHERE q.item_id = s.item_id"
+"""Beside staged items, so that they can be compared when the bank is written."""
+NEW_MAXIMA = """SELECT q.item_id, s.max_score AS former, coalesce(q.max_score, 1) AS max_score
+    FROM question q JOIN staged s ON s.item_id = q.item_id WHERE s.max_score <> coalesce(q.max_score, 1)"""
+INCONSISTENT = """
+    SELECT item_id, format('its model %s is for right and wrong, and its maximum score is %s', model, max_score)
+    FROM known WHERE max_score > 1 AND model IN ('rasch', '1pl', '2pl', '3pl')
+    UNION ALL
+    SELECT item_id, 'an rsm shares the steps of a block: name it in the column block'
+    FROM known WHERE model = 'rsm' AND block IS NULL
+    UNION ALL
+    SELECT item_id, format('only the items of an rsm have a block, and its model is %s', coalesce(model, 'not given'))
+    FROM known WHERE model IS DISTINCT FROM 'rsm' AND block IS NOT NULL
+    UNION ALL
+    SELECT k.item_id, format('the block %s has %s with the maximum score %s, and its own is %s',
+                             k.block, o.item_id, o.max_score, k.max_score)
+    FROM known k JOIN question o ON o.scale_id = k.scale_id AND o.meta->'irt'->>'block' = k.block
+        AND o.max_score IS DISTINCT FROM k.max_score"""
+
+
+def known_maxima(connection: psycopg.Connection, items: Iterable[str] | None = None) -> dict[str, int | None]:
+    """The maximum scores of these items of the bank, None of one without; without `items`, of all that have one."""
+    rows = connection.execute(
+        """SELECT item_id, max_score FROM question
+           WHERE item_id = ANY(%(items)s) OR %(items)s::text[] IS NULL AND max_score IS NOT NULL""",
+        {"items": None if items is None else [*items]},
+    )
+    return dict(rows.fetchall())
+
+
+def record_maxima(connection: psycopg.Connection, maxima: Mapping[str, int]) -> None:
+    """Put the maximum scores of items into their records."""
+    connection.cursor().executemany(
+        """UPDATE question SET meta = meta || jsonb_build_object('irt',
+               coalesce(meta->'irt', '{}') || jsonb_build_object('max_score', %s::int)) WHERE item_id = %s""",
+        [(most, item) for item, most in maxima.items()],
+    )
+
+
+def require_consistent_scores(connection: psycopg.Connection, file: str) -> None:
+    """Raises PermanentFailure where the bank says of a staged item what cannot be true together."""
+    found = connection.execute(
+        f"""WITH known AS (
+              SELECT q.item_id, q.scale_id, q.max_score, q.meta->'irt'->>'model' AS model,
+                     q.meta->'irt'->>'block' AS block
+              FROM question q JOIN staged s ON s.item_id = q.item_id)
+            {INCONSISTENT} ORDER BY 1 LIMIT {MOST_NAMED}""".encode()
+    ).fetchall()
+    if found:
+        why = "; ".join(f"item {item}: {text}" for item, text in found)
+        raise PermanentFailure(f"{file}: {why}. Nothing was imported.")
+
+
+def new_maxima(connection: psycopg.Connection) -> list[NewMaximum]:
+    """The staged items that the bank had with another maximum score."""
+    return [NewMaximum(*row) for row in connection.execute(NEW_MAXIMA)]
+
+
+def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequence[NewMaximum]) -> list[str]:
+    """Decide anew, in the log, which answers have full credit where an item has another maximum score; what to say.
+
+    Raises PermanentFailure where the item is published, or an answer has more.
+    """
+    if not changed:
+        return []
+    items, most = [one.item_id for one in changed], [one.max_score for one in changed]
+    values = {"items": items, "most": most}
+    named = listed([f"{one.item_id} ({one.former} → {one.max_score})" for one in changed], MOST_NAMED)
+    query = "SELECT DISTINCT item_id FROM item_parameter_publication WHERE item_id = ANY(%s) ORDER BY 1"
+    if published := first_column(connection, query, (items,)):
+        raise PermanentFailure(
+            f"{file}: the maximum score of an item is changed while nothing of it is published, and published is "
+            f"{listed(published, MOST_NAMED)}: with another maximum it is another item, so give "
+            "it an id of its own. Nothing was imported."
+        )
+    if reads_own_tables(connection):
+        return [f"{file}: new maximum scores: {named}"]
+    maxima = "unnest(%(items)s::text[], %(most)s::int[]) AS m (item_id, max_score)"
+    log = f"response_log r JOIN {maxima} ON m.item_id = r.item_id"
+    beyond = f"SELECT m.item_id, max(r.score) FROM {log} WHERE r.score > m.max_score GROUP BY 1 ORDER BY 1"
+    for item, score in connection.execute(beyond.encode(), values):
+        raise PermanentFailure(
+            f"{file}: item {item} has an answer with the score {score}, so its maximum score cannot be lower. Nothing "
+            "was imported."
+        )
+    wrong = "r.score IS NOT NULL AND r.correct IS DISTINCT FROM (r.score = m.max_score)"
+    former = f"SELECT r.*, 'the maximum score is ' || m.max_score AS reason FROM {log} WHERE {wrong}"
+    connection.execute(kept_as_corrections(former, how="rescore", by="session_user").encode(), values)
+    corrected = connection.execute(
+        f"""UPDATE response_log r SET correct = (r.score = m.max_score), recorded_at = now()
+            FROM {maxima} WHERE m.item_id = r.item_id AND {wrong}""".encode(),
+        values,
+    ).rowcount
+    [(only_right_or_wrong,)] = connection.execute(
+        f"SELECT count(*) FROM {log} WHERE r.score IS NULL AND r.correct IS NOT NULL".encode(), values
+    ).fetchall()
+    notes = [f"{file}: new maximum scores: {named}; {corrected:,} answers have full credit or lose it"]
+    if only_right_or_wrong:
+        notes.append(
+            f"{file}: {only_right_or_wrong:,} answers to these items have no score: what was right has full credit, "
+            "what was wrong is left out as score_missing. Where they had points, import these with a higher revision"
+        )
+    return notes

@@ -1,0 +1,292 @@
+"""Answers that a program posts: from the text of its request to what became of each.
+
+What belongs here: what is wrong with a row before its values are looked at. What does not: HTTP (see
+`services.theta_api`), and everything that files are judged by too (`take`).
+"""
+
+import json
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+
+from irt_assets.intake import xapi
+from irt_assets.intake.few import Few, recorded_rules
+from irt_assets.intake.jsonlines import NotKept, as_cell, parse
+from irt_assets.intake.mapping import ATTEMPT_COLUMNS, Mapping
+from irt_assets.intake.report import WAYS_OUT, ImportReport
+from irt_assets.intake.scoring import AsRecorded
+from irt_assets.intake.sources import BadRow, Batch, Source
+from irt_assets.intake.staging import kept_as_corrections
+from irt_assets.intake.take import AnswerSource, take
+from resources.postgres.database import first_column
+from resources.postgres.own_log import require_response_log
+
+MOST_ROWS = 1_000
+MAX_LINES = 10 * MOST_ROWS  # with empty ones
+BLANK = " \t\n\r"  # between the elements of a JSON array
+CLOCKS_AHEAD = timedelta(minutes=5)
+FILLED = ("user_id", "item_id", "completed_at")
+WHAT_TO_DO = WAYS_OUT | {
+    **xapi.WAYS_OUT,
+    "bad_json": "Each attempt is one JSON object, in JSON lines on a line of its own.",
+    "unknown_field": "Send the fields that the page names, and no others: a misspelt one would be lost.",
+    "missing_field": "Send user_id, item_id, completed_at, and correct or score, null where nothing was answered.",
+    "bad_time": "Write times as 2026-11-20T08:00:31.250Z, with a zone.",
+    "bad_score": "Send correct as true or false, 1 or 0, null where the item was not answered, and score as a whole "
+    "number from 0.",
+    "max_score_unknown": "The bank does not say how many points the item has: irt import questions, with the columns "
+    "item_id,max_score. Then send the answer again.",
+    "score_above_max": "The bank says that the item has fewer points: is the score right, or max_score in the bank?",
+    "score_contradicts": "correct is true for full credit alone, that is for the item's max_score: leave it out.",
+    "time_in_future": "Is the clock right, and the zone? It may be five minutes ahead.",
+    "missing_user": "Send the learner's id as user_id.",
+    "missing_item": "Send the item's id as item_id.",
+    "unknown_item": "Import the item first (irt import questions): IRT_POSTS_STRICT refuses unknown ones.",
+    "unknown_learner": "Import the learner first (irt import learners): IRT_POSTS_STRICT refuses unknown ones.",
+    "erased_learner": "The learner was erased and does not come back: stop sending these answers.",
+    "conflicting_duplicate": "The log has another answer with this attempt_id. If this one is the right one, send it "
+    "with a higher revision; if it is another answer, with an id of its own.",
+    "id_too_long": "An id may have at most 600 bytes.",
+    "bad_character": "A text must not contain the character NUL.",
+    "completed_before_started": "started_at must not be after completed_at.",
+    "missing_response": "The item is scored by the key in its record: send the option that was chosen as response.",
+    "bad_response_time": "Send whole milliseconds from 0, or null where the time is not known.",
+    "bad_position": "Send a whole number from 1.",
+    "bad_hints": "Send a whole number from 0, or null where it is not known.",
+    "bad_revision": "Send a whole number from 0.",
+    "bad_mode": "Send live or sandbox.",
+    "month_not_there": "The log has no such month yet: irt import attempts makes it.",
+}
+"""By reason, for a program's author."""
+VOIDED = """DELETE FROM response_log r WHERE attempt_id = ANY(%(ids)s)
+            RETURNING r.*, 'voided by an xAPI statement' AS reason"""
+KNOWN = """SELECT attempt_id FROM response_log WHERE attempt_id = ANY(%(ids)s)
+           UNION SELECT attempt_id FROM attempt_correction WHERE attempt_id = ANY(%(ids)s)"""
+
+
+class UnreadablePost(Exception):
+    """The body is not attempts; the message says why. `too_many`: it is, and has more than MOST_ROWS."""
+
+    def __init__(self, reason: str, *, too_many: bool = False) -> None:
+        super().__init__(reason)
+        self.too_many = too_many
+
+
+@dataclass(frozen=True)
+class Posted:
+    """`results`: what became of each attempt, in the order sent."""
+
+    report: ImportReport
+    results: list[dict[str, str]]
+
+
+class Post(Source):
+    """The attempts of a request; a line is an attempt's place, from 1.
+
+    `statements`: it holds xAPI statements, whose names mean this. `voided`: by place, the attempts that they void.
+    """
+
+    kind = "post"
+
+    def __init__(self, sender: str, body: bytes, *, lines: bool, statements: xapi.Naming | None = None) -> None:
+        super().__init__(Path(sender))
+        self._sender = sender
+        rows = _rows(body, lines, alone=statements is not None)
+        if not rows:
+            raise UnreadablePost("it holds no attempt")
+        _check_number(rows)
+        shaped = {
+            place: _shaped(row, place) if statements is None else _of_statement(row, place, statements)
+            for place, row in enumerate(rows, start=1)
+        }
+        self._bad = [row for row in shaped.values() if isinstance(row, BadRow)]
+        self._sound = {place: row for place, row in shaped.items() if isinstance(row, dict)}
+        self.voided = {place: row.attempt_id for place, row in shaped.items() if isinstance(row, xapi.Void)}
+        named = {name for row in self._sound.values() for name in row} | {*FILLED, "correct"}
+        self.columns = [name for name in ATTEMPT_COLUMNS if name in named]
+        self.rows = len(rows)
+
+    @property
+    def name(self) -> str:
+        return self._sender
+
+    @property
+    def items(self) -> list[str]:
+        named = {str(row["item_id"]) for row in self._sound.values()}
+        return sorted(item for item in named if "\0" not in item)
+
+    def batches(self) -> Iterator[Batch]:
+        schema = pa.schema([(name, pa.string()) for name in self.columns])
+        rows = pa.RecordBatch.from_pylist([*self._sound.values()], schema)
+        yield Batch(rows, np.array([*self._sound], dtype=np.int64), self._bad)
+
+    def refuse_voids(self, known: Collection[str]) -> None:
+        """Those of attempts that are neither known nor in this post become refused rows."""
+        here = {row.get("attempt_id") for row in self._sound.values()}
+        for place, attempt_id in [*self.voided.items()]:
+            if attempt_id not in known and attempt_id not in here:
+                self._bad.append(BadRow(place, "nothing_to_void", self.voided.pop(place), ""))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has nothing to take."""
+        return not self._sound and not self._bad
+
+    def raw(self, row: dict[str, Any]) -> str:
+        return json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
+
+
+def take_post(connection: psycopg.Connection, post: Post, *, first_month: str, strict: bool = False) -> Posted:
+    """Store a post's attempts, in the transaction of `connection`, which is on disk when its commit returns; then
+    withdraw those that it voids.
+
+    Raises PermanentFailure where the log is not `response_log`.
+    """
+    report, staging = ImportReport(), Few(connection)
+    refused: dict[int, tuple[str, str]] = {}
+    given = AnswerSource(post, Mapping(name="post", columns={name: (name,) for name in post.columns}), None)
+    ids = [*post.voided.values()]
+    if ids:
+        require_response_log(connection)
+        post.refuse_voids(first_column(connection, KNOWN, {"ids": ids}))
+    if not post.is_empty:
+        take(
+            connection,
+            [given],
+            report,
+            lambda rows: refused.update({line: (reason, value) for _, line, reason, value, _ in rows}),
+            first_month=first_month,
+            scoring=AsRecorded(recorded_rules(connection, post.items)),
+            strict=strict,
+            staging=staging,
+            ahead=CLOCKS_AHEAD,
+        )
+    results = [*map(partial(_result, refused, staging), range(1, post.rows + 1))]
+    if ids:
+        withdrawing = kept_as_corrections(VOIDED, how="withdraw", result="DISTINCT attempt_id")
+        withdrawn = first_column(connection, withdrawing, {"ids": ids, "by": post.name})
+        for place, attempt_id in post.voided.items():
+            result = "withdrawn" if attempt_id in withdrawn else "duplicate"
+            results[place - 1] = {"result": result, "attempt_id": attempt_id}
+    return Posted(report, results)
+
+
+def _result(refused: dict[int, tuple[str, str]], staging: Few, line: int) -> dict[str, str]:
+    if line not in refused and line not in staging.outcomes:
+        return {"result": "left_out"}
+    if line in refused:
+        reason, value = refused[line]
+        way_out = WHAT_TO_DO.get(reason, "See the reasons on the page for answers by HTTP.")
+        return {"result": "rejected", "reason": reason, "value": value, "what_to_do": way_out}
+    attempt_id, verdict = staging.outcomes[line]
+    result = "corrected" if verdict is None and attempt_id in staging.corrected else verdict or "accepted"
+    return {"result": result, "attempt_id": attempt_id}
+
+
+def _rows(body: bytes, lines: bool, *, alone: bool) -> list[Any]:
+    """The parsed attempts; a BadRow in the place of a line that is none. `alone`: one may come without an array.
+
+    Raises UnreadablePost.
+    """
+    try:
+        text = body.decode()
+    except UnicodeDecodeError:
+        raise UnreadablePost("it is not UTF-8") from None
+    if lines:
+        if (count := text.count("\n")) > MAX_LINES:
+            raise UnreadablePost(f"it holds {count:,} lines", too_many=True)
+        filled = [line for line in text.split("\n") if line.strip()]
+        _check_number(filled)
+        return [_parsed_or_not(line) for line in filled]
+    try:
+        parsed = parse(text)
+    except NotKept as error:
+        parsed = _elements(text)
+        if parsed is None:
+            raise UnreadablePost(str(error)) from None
+    if alone and isinstance(parsed, dict):
+        return [parsed]
+    if not isinstance(parsed, list):
+        raise UnreadablePost("it is not an array of attempts")
+    return parsed
+
+
+def _check_number(rows: list[Any]) -> None:
+    if len(rows) > MOST_ROWS:
+        raise UnreadablePost(f"it holds {len(rows):,} attempts", too_many=True)
+
+
+def _elements(text: str) -> list[Any] | None:
+    """The elements of a JSON array, with a BadRow for each that would not be kept as it is written. Returns None if
+    the text is not an array."""
+    decoder, place, found = json.JSONDecoder(), len(text) - len(text.lstrip(BLANK)), list[Any]()
+    try:
+        if not isinstance(decoder.raw_decode(text, place)[0], list):
+            return None
+        while text[place] != "]":
+            start = place = _past_blanks(text, place + 1)
+            place = decoder.raw_decode(text, start)[1]
+            found.append(_parsed_or_not(text[start:place]))
+            place = _past_blanks(text, place)
+    except (ValueError, RecursionError, IndexError):
+        return None
+    return found if _past_blanks(text, place + 1) == len(text) else None
+
+
+def _past_blanks(text: str, place: int) -> int:
+    while place < len(text) and text[place] in BLANK:
+        place += 1
+    return place
+
+
+def _parsed_or_not(line: str) -> Any:
+    try:
+        return parse(line)
+    except NotKept as error:
+        return BadRow(0, "bad_json", str(error), line)
+
+
+def _shaped(row: Any, place: int) -> dict[str, str | None] | BadRow:
+    """The attempt's fields as text, or its fault."""
+    if isinstance(row, BadRow):
+        return BadRow(place, row.reason, row.value, row.raw)
+    found = _cells(row)
+    return found if isinstance(found, dict) else BadRow(place, *found, json.dumps(row, ensure_ascii=False))
+
+
+def _cells(row: Any) -> dict[str, str | None] | tuple[str, str]:
+    """The attempt's fields as text without white space around it. If a field is wrong, return the reason and the wrong
+    value."""
+    if not isinstance(row, dict):
+        return "bad_json", "not a JSON object"
+    if unknown := [name for name in row if name not in ATTEMPT_COLUMNS]:
+        return "unknown_field", unknown[0]
+    try:
+        texts = {name: as_cell(value) for name, value in row.items()}
+    except NotKept as error:
+        return "bad_json", str(error)
+    if isinstance(row.get("score"), bool):
+        return "bad_score", str(texts["score"])
+    cells = {name: None if text is None else text.strip() for name, text in texts.items()}
+    missing = [name for name in FILLED if not cells.get(name)] + ["correct"] * (not {"correct", "score"} & row.keys())
+    return ("missing_field", missing[0]) if missing else cells
+
+
+def _of_statement(row: Any, place: int, naming: xapi.Naming) -> dict[str, str | None] | BadRow | xapi.Void | None:
+    """What `attempt_of` gives, fields as text. Of what is refused the id is kept, as no erasure would find persons."""
+    if not isinstance(row, dict):
+        return BadRow(place, "bad_json", "not a JSON object", "")
+    try:
+        attempt = xapi.attempt_of(row, naming)
+    except xapi.NotTaken as why:
+        return BadRow(
+            place, why.reason, why.value, json.dumps({"id": row["id"]}) if isinstance(row.get("id"), str) else ""
+        )
+    return _shaped(attempt, place) if isinstance(attempt, dict) else attempt

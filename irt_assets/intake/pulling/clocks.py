@@ -1,0 +1,59 @@
+"""How a source writes times, there and back: with a zone, without one, or as seconds since 1970."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta, tzinfo
+from decimal import Decimal
+from math import inf, isfinite
+from typing import Any
+
+from irt_assets.intake.times import EARLIEST, LATEST, zone_named
+from resources.failures import PermanentFailure
+
+A_SECOND = {"s": 1, "ms": 1000}
+
+
+@dataclass(frozen=True)
+class Clock:
+    """`zone`: of times that carry none. `unit`: times are numbers, so many a second."""
+
+    zone: tzinfo | None = None
+    unit: int | None = None
+
+    def micros(self, value: Any) -> int:
+        """Microseconds since 1970. A local time that a change of the clocks repeats is taken as the first."""
+        if self.unit is not None:
+            if not isfinite(value):
+                return EARLIEST if value == -inf else LATEST
+            return int(value) * 1_000_000 // self.unit
+        at = value if value.tzinfo else value.replace(tzinfo=self.zone)
+        return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+    def theirs(self, at: datetime) -> Any:
+        """An instant as the source writes it."""
+        if self.unit is not None:
+            return int(at.timestamp() * self.unit)
+        return at if self.zone is None else at.astimezone(self.zone).replace(tzinfo=None)
+
+    def not_after(self, at: datetime) -> Any:
+        """`theirs`, or as much earlier as clocks are set back in the hour of that instant."""
+        theirs = self.theirs(at)
+        if self.zone is None:
+            return theirs
+        first, again = (theirs.replace(tzinfo=self.zone, fold=fold).utcoffset() for fold in (0, 1))
+        return theirs - max(first - again, timedelta(0))
+
+
+def clock_of(value: Any, what: str, unit: str | None, zone: str | None, *, in_utc: bool) -> Clock | None:
+    """How a column is written, of which this is a value; None where it holds other things than times. `in_utc`: it is
+    in UTC, though it does not say so. Raises PermanentFailure where nothing says which zone it is in."""
+    if isinstance(value, datetime):
+        if value.tzinfo:
+            return Clock()
+        if in_utc:
+            return Clock(UTC)
+        if zone is None:
+            raise PermanentFailure(f"{what} holds times without a zone: say which it is, such as zone: Europe/Berlin")
+        return Clock(zone_named(zone))
+    if isinstance(value, int | float | Decimal) and unit is not None:
+        return Clock(None, A_SECOND[unit])
+    return None

@@ -1,0 +1,103 @@
+"""Each night the days of a source are counted, there and here; what differs is fetched and withdrawn.
+
+What belongs here: what is done about a day. What does not: why a row is refused (see `intake`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from irt_assets.common.partitions import day_bounds
+from irt_assets.intake.corrections import Answers, take_out
+from irt_assets.intake.pulling.open_source import open_source
+from irt_assets.intake.pulling.pull import Pull, PullStaging, take_rows
+from irt_assets.intake.pulling.rows import Part
+from irt_assets.intake.pulling.sources_file import PullSource
+from irt_assets.intake.pulling.standing import Compared, Standing, compared_days, one_at_a_time, store_day
+from irt_assets.intake.sources import TableSource
+from resources.postgres.database import Database
+
+if TYPE_CHECKING:
+    from irt_assets.intake.pulling.open_source import Reader
+
+DAYS = 35
+SHARE = 0.01
+"""The share of a day's answers of which more are not changed before a person confirms it."""
+BY = "irt pull"
+HERE = """
+    SELECT (completed_at AT TIME ZONE 'UTC')::date, count(*) FROM response_log
+    WHERE pulled_from = %s AND completed_at >= %s AND completed_at < %s GROUP BY 1
+"""
+
+
+@dataclass
+class Comparison:
+    """`seconds`: after which no further day is begun."""
+
+    database: Database
+    source: PullSource
+    seconds: float | None = None
+
+    def run(self, now: datetime, confirm: date | None = None) -> Iterator[Compared]:
+        """Compare the last days that are over; those that differ. A day is compared once a night, and looked into
+        where its counts are others than at the last time. `confirm`: a day that waits, which is then changed.
+
+        Raises as `Pull.run`.
+        """
+        ends = time.monotonic() + (self.seconds or float("inf"))
+        with one_at_a_time(self.database, self.source.name), open_source(self.source) as reader:
+            standing = Pull(self.database, self.source).checked(reader)
+            if standing is None or standing.first_pull is not None:
+                return
+            today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+            bounds = [today - timedelta(days=n) for n in range(DAYS, -1, -1)]
+            if confirm is not None:
+                begin = datetime(confirm.year, confirm.month, confirm.day, tzinfo=UTC)
+                bounds = [begin, begin + timedelta(days=1)]
+            with self.database.connect() as connection:
+                here = dict(connection.execute(HERE, (standing.number, bounds[0], bounds[-1])).fetchall())
+                known = compared_days(connection, self.source.name)
+            as_they_were: list[Compared] = []
+            for begin, there in zip(bounds, reader.count_days(bounds), strict=False):
+                day, was = begin.date(), known.get(begin.date())
+                if was is not None and was.compared_at >= today and day != confirm:
+                    continue
+                if time.monotonic() > ends:
+                    break
+                found = Compared(self.source.name, day, there, here.get(day, 0), 0, 0, waits=False, compared_at=now)
+                if was is not None and (was.there, was.here) == (found.there, found.here) and day != confirm:
+                    as_they_were.append(replace(was, compared_at=now))
+                elif found.there == found.here and day != confirm:
+                    as_they_were.append(found)
+                else:
+                    found = self._look_into(reader, standing, found, confirmed=day == confirm)
+                    with self.database.connect() as connection:
+                        store_day(connection, found)
+                    yield found
+            with self.database.connect() as connection:
+                for found in as_they_were:
+                    store_day(connection, found)
+
+    def _look_into(self, reader: Reader, standing: Standing, day: Compared, *, confirmed: bool) -> Compared:
+        """Read the day once more; changed is only what a night may change, or what was confirmed."""
+        start, end = day_bounds(str(day.day))
+        part = Part(start=start, end=end)
+        rows = TableSource(self.source.name, reader.given, day.there, lambda: (read.rows for read in reader.read(part)))
+        with self.database.connect() as connection:
+            staging = PullStaging(connection, standing.number, str(day.day))
+            report, _ = take_rows(connection, self.database, self.source, reader, rows, standing.number, staging)
+            still = reader.present(staging.vanished)
+            vanished = [attempt for attempt in staging.vanished if attempt not in still]
+            missing = report.accepted + report.corrected
+            waits = not confirmed and missing + len(vanished) > SHARE * max(day.there, day.here)
+            if waits:
+                connection.rollback()
+            elif vanished:
+                which = Answers(ids=vanished, start=start, end=end)
+                take_out(connection, which, by=BY, reason=f"{self.source.name} has it no more")
+            here = sum(n for _, n in connection.execute(HERE, (standing.number, start, end)))
+        return replace(day, missing=missing, vanished=len(vanished), waits=waits, here=here)

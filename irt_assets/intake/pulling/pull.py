@@ -1,0 +1,334 @@
+"""A pull: what a source has written since the last one, into the log, each batch with the place where it ends.
+
+First what is behind the place, then once more what was behind the place where the pull stood ten minutes ago, because
+rows commit out of order; of that only what is new counts. The first pull goes day by day. What belongs here: the order
+of it, and what stops a source. What does not: SQL of the source (`rows`) and of where it stands (`standing`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.common.partitions import day_bounds, day_of
+from irt_assets.intake.cells import as_text
+from irt_assets.intake.few import recorded_rules
+from irt_assets.intake.pulling.open_source import open_source
+from irt_assets.intake.pulling.rows import Part, Read
+from irt_assets.intake.pulling.sources_file import PullSource
+from irt_assets.intake.pulling.standing import (
+    OUT_OF_ORDER,
+    Place,
+    Standing,
+    begin,
+    compare_again,
+    one_at_a_time,
+    standing_of,
+    stop,
+    store,
+)
+from irt_assets.intake.report import ImportReport
+from irt_assets.intake.scoring import AsRecorded
+from irt_assets.intake.sources import TableSource
+from irt_assets.intake.staging import Staging
+from irt_assets.intake.take import AnswerSource, take
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database, advisory_lock, one_value
+from resources.postgres.own_log import require_response_log
+
+if TYPE_CHECKING:
+    from irt_assets.intake.pulling.open_source import Reader
+
+BEFORE, FROM = "before", "from"
+"""Names of the rows before and from the days that the log may have. They are read at once and refused row by row."""
+BATCHES = 2
+"""In one transaction: the rows by whose scores a source is judged."""
+Told = Callable[[str], None]
+
+
+class SourceStopped(PermanentFailure):
+    """The source is not pulled until a person has looked at it."""
+
+
+@dataclass
+class Pull:
+    """`seconds`: how long it may take, None: as long as it takes; what is left is for the next one."""
+
+    database: Database
+    source: PullSource
+    seconds: float | None = None
+    tell: Told = lambda _line: None
+    report: ImportReport = field(default_factory=ImportReport)
+    months: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._ends = None if self.seconds is None else time.monotonic() + self.seconds
+
+    def run(self, *, newest_first: bool = False, accept: bool = False) -> ImportReport:
+        """Pull what is new. `newest_first`: of a first pull, the newest month. `accept`: its columns are right as they
+        are now, and a source that was stopped goes on.
+
+        Raises UnderWay, SourceStopped, TransientFailure where the source is away.
+        """
+        with one_at_a_time(self.database, self.source.name), open_source(self.source) as reader:
+            standing = self.checked(reader, accept=accept)
+            if standing is None:
+                return self.report
+            if standing.place.cursor is None:
+                self._plan(reader, standing, newest_first)
+            if standing.place.cursor is None:
+                return self.report
+            if standing.first_pull is None or self._first_pull(reader, standing):
+                self._go_on(reader, standing)
+        return self.report
+
+    @property
+    def in_time(self) -> bool:
+        return self._ends is None or time.monotonic() < self._ends
+
+    def checked(self, reader: Reader, *, accept: bool = False) -> Standing | None:
+        """Where it stands; None where the source has no rows yet. Raises SourceStopped where it is not as it was."""
+        with self.database.connect() as connection:
+            require_response_log(connection)
+            standing = standing_of(connection, self.source.name)
+            if standing is not None and standing.stopped and not accept:
+                raise SourceStopped(f"{self.source.name} was stopped: {standing.stopped}")
+            if reader.is_empty:
+                return None
+            reader.check_clocks()
+            columns = reader.columns | {"zone": str(self.source.zone)}
+            standing = standing or begin(connection, self.source.name, columns, reader.notices_regrading)
+            if accept:
+                standing.columns, standing.stopped = columns, None
+            before = standing.columns
+            changed = [name for name in {**before, **columns} if before.get(name) != columns.get(name)]
+            standing.notices_regrading = reader.notices_regrading
+            store(connection, standing)
+        if changed:
+            was = "; ".join(f"{name} was {before.get(name)} and is {columns.get(name)}" for name in changed)
+            self._stop(f"its columns are not those of the first pull: {was}")
+        return standing
+
+    def _stop(self, why: str) -> None:
+        stop(self.database, self.source.name, why)
+        raise SourceStopped(
+            f"{self.source.name} is stopped: {why}. Correct it there or in the file of sources; if it is right as it "
+            f"is: irt pull {self.source.name} --accept"
+        )
+
+    # -- the first pull ----------------------------------------------------------------------------
+
+    def _plan(self, reader: Reader, standing: Standing, newest_first: bool) -> None:
+        """What is written from now on is behind the greatest cursor of now."""
+        at, span = self._now(), reader.span()
+        if span.first is None or span.last is None:
+            return
+        begin_log = datetime.fromisoformat(f"{self.database.settings.irt_first_month}-01").replace(tzinfo=UTC)
+        first, last = max(span.first, begin_log), min(span.last, at)
+        days = [day_of(first + timedelta(days=n)) for n in range((last.date() - first.date()).days + 1)]
+        if newest_first:
+            days.sort(key=lambda day: day[:7], reverse=True)  # of a month the first day is the first still
+        if span.first < begin_log:
+            days.append(f"{BEFORE} {day_of(begin_log)}")
+        if span.last.date() > at.date():
+            days.append(f"{FROM} {day_of(at + timedelta(days=1))}")
+        standing.move(self._clamped(reader, Place(span.cursor), at), at)
+        standing.first_pull = {"days": days, "behind": None}
+        self._store(standing)
+
+    def _first_pull(self, reader: Reader, standing: Standing) -> bool:
+        """Whether it is over."""
+        first = standing.first_pull
+        assert first is not None
+        begun, done, total = time.monotonic(), 0, len(first["days"])
+        while first["days"]:
+            if not self.in_time:
+                self._store(standing)
+                return False
+            before, (start, end) = self.report.read, _bounds(first["days"][0])
+            behind = Place(*first["behind"]) if first["behind"] else None
+            for chunk in _chunks(reader.read(Part(behind=behind, start=start, end=end))):
+                if not self.in_time:
+                    return False
+                first["behind"] = [*chunk[-1].last]
+                self._take(reader, standing, chunk)
+            done, first["behind"] = done + 1, None
+            day = first["days"].pop(0)
+            if day[0].isdigit():
+                self.months.add(day[:7])
+            if not first["days"]:
+                standing.first_pull = None
+            if self.report.read > before or not first["days"]:
+                self._store(standing)
+                took = time.monotonic() - begun
+                left = timedelta(seconds=round(took / done * (total - done)))
+                self.tell(f"{day}: {self.report.read:,} rows, {self.report.read / took:,.0f}/s, {left} left")
+        return True
+
+    # -- from then on ------------------------------------------------------------------------------
+
+    def _go_on(self, reader: Reader, standing: Standing) -> None:
+        at, before = self._now(), standing.place
+        for chunk in _chunks(reader.read(Part(behind=before))):
+            if not self.in_time:
+                return
+            standing.move(self._clamped(reader, chunk[-1].last, at), at)
+            self._take(reader, standing, chunk, again=before.key is None)
+        if not self.in_time:
+            return
+        if reader.snapshot is not None and reader.snapshot.cursor != before.cursor:
+            if reader.rewritten_since(before.cursor):
+                with self.database.connect() as connection:
+                    compare_again(connection, self.source.name)
+            standing.move(reader.snapshot, at)
+        since = reader.earlier(standing.stood[0][1], before.cursor, OUT_OF_ORDER)
+        again = standing.again or {"behind": [since, None], "up_to": [*before], "at": at.isoformat()}
+        for chunk in _chunks(reader.read(Part(behind=Place(*again["behind"]), up_to=Place(*again["up_to"])))):
+            if not self.in_time:
+                return
+            standing.again = again | {"behind": [*chunk[-1].last]}
+            self._take(reader, standing, chunk, again=True)
+        standing.again = None
+        standing.settle(datetime.fromisoformat(again["at"]))
+        self._store(standing)
+
+    def _clamped(self, reader: Reader, place: Place, at: datetime) -> Place:
+        """A cursor of a clock that is ahead does not lead past what others write until then."""
+        now = round(at.timestamp() * 1_000_000)
+        return Place(now) if reader.has_times and place.cursor > now else place
+
+    def _store(self, standing: Standing) -> None:
+        with self.database.connect() as connection:
+            store(connection, standing)
+
+    def _now(self) -> datetime:
+        with self.database.connect() as connection:
+            at: datetime = one_value(connection, "SELECT now()")
+        return at.astimezone(UTC)
+
+    def _take(self, reader: Reader, standing: Standing, chunk: Sequence[Read], *, again: bool = False) -> None:
+        """Store rows, and where the pull then stands. `again`: they were read before, and what is known of them is not
+        counted."""
+        refused_before = standing.refused if again else {}
+        rows = [_without(read.rows, refused_before, reader.identity) for read in chunk]
+        source = TableSource(self.source.name, rows[0].schema.names, sum(map(len, rows)), lambda: iter(rows))
+        with self.database.connect() as connection:
+            report, refused = take_rows(connection, self.database, self.source, reader, source, standing.number)
+            bad = report.rejected["bad_score"] + report.rejected["max_score_unknown"]
+            if not again and not self.report.read and bad > max(1, report.read / 100):
+                connection.rollback()
+                self._stop(
+                    f"{bad:,} of its first {report.read:,} rows are bad_score or max_score_unknown: neither 0 nor 1. "
+                    "Where items have more points, map their scores as score and say how many (max_scores in the "
+                    "mapping, max_score in the bank); or select right or wrong, or record from how many points on an "
+                    "item is right (irt import attempts --dichotomise)"
+                )
+            if again:
+                _count_only_new(connection, self.source.name)
+            standing.refuse(_hash_of(rows, line, reader.identity) for line in refused)
+            store(connection, standing)
+        if again:
+            report.read, report.duplicates = report.read - report.duplicates, 0
+        self.report.include(report)
+
+
+class PullStaging(Staging):
+    """`day`: also finds which answers of that day, which this source once brought, are not staged."""
+
+    kind = "pull"
+    each_alone = True
+
+    def __init__(self, connection: psycopg.Connection, number: int, day: str | None = None) -> None:
+        super().__init__(connection)
+        connection.execute("SELECT set_config('irt.pull', %s, true)", (str(number),))
+        self._number, self._day = number, day
+        self.vanished: list[str] = []
+
+    def judge(self, *, strict: bool) -> Any:
+        if self._day is not None:
+            start, end = day_bounds(self._day)
+            found = self._connection.execute(
+                """SELECT attempt_id FROM response_log r
+                   WHERE pulled_from = %s AND completed_at >= %s AND completed_at < %s
+                     AND NOT EXISTS (SELECT FROM staged s WHERE s.attempt_id = r.attempt_id)""",
+                (self._number, start, end),
+            )
+            self.vanished = [row[0] for row in found]
+        return super().judge(strict=strict)
+
+
+def take_rows(
+    connection: psycopg.Connection,
+    database: Database,
+    source: PullSource,
+    reader: Reader,
+    rows: TableSource,
+    number: int,
+    staging: PullStaging | None = None,
+) -> tuple[ImportReport, list[int]]:
+    """Add rows to the log: the report, and the lines of those that would be refused again."""
+    advisory_lock(connection, "response_log", "import")  # keys and maximum scores stay as they are read
+    report, lines = ImportReport(), list[int]()
+
+    def refuse(refused: Iterable[Sequence[Any]]) -> None:
+        lines.extend(row[1] for row in refused if row[2] != "time_in_future")
+
+    take(
+        connection,
+        [AnswerSource(rows, reader.binding.mapping, None)],
+        report,
+        refuse,
+        first_month=database.settings.irt_first_month,
+        zone=source.zone,
+        scoring=AsRecorded(recorded_rules(connection)),
+        staging=staging or PullStaging(connection, number),
+    )
+    return report, lines
+
+
+def _bounds(part: str) -> tuple[datetime | None, datetime | None]:
+    """Start and end of a day, or of all that is before a day or from it on; None: no limit."""
+    which, _, day = part.rpartition(" ")
+    start, end = day_bounds(day)
+    return {"": (start, end), BEFORE: (None, start), FROM: (start, None)}[which]
+
+
+def _count_only_new(connection: psycopg.Connection, name: str) -> None:
+    here = "source = %s AND kind = 'pull' AND arrived_at = now()"
+    connection.execute(f"UPDATE intake SET read = read - duplicates, duplicates = 0 WHERE {here}".encode(), (name,))
+    connection.execute(f"DELETE FROM intake WHERE {here} AND read = 0".encode(), (name,))
+
+
+def _chunks(reads: Iterator[Read]) -> Iterator[list[Read]]:
+    while chunk := list(islice(reads, BATCHES)):
+        yield chunk
+
+
+def _hashes(rows: pa.RecordBatch, identity: Sequence[str]) -> list[str]:
+    texts = [pc.fill_null(as_text(rows.column(rows.schema.names.index(name)), name), "") for name in identity]
+    joined = pc.binary_join_element_wise(*texts, "\x1f")
+    return [hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() for text in joined.to_pylist()]
+
+
+def _hash_of(batches: Sequence[pa.RecordBatch], line: int, identity: Sequence[str]) -> str:
+    for rows in batches:
+        if line <= rows.num_rows:
+            return _hashes(rows.slice(line - 1, 1), identity)[0]
+        line -= rows.num_rows
+    raise AssertionError(line)
+
+
+def _without(rows: pa.RecordBatch, refused: dict[str, str], identity: Sequence[str]) -> pa.RecordBatch:
+    """Without the rows that were refused before as they are."""
+    if not refused:
+        return rows
+    return rows.filter(pa.array([row not in refused for row in _hashes(rows, identity)]))

@@ -1,0 +1,429 @@
+"""The rows of a source that speaks SQL, in batches: by cursor and key, or by day.
+
+What belongs here: the statements, sent to whatever SQLAlchemy or DuckDB reaches, and cells as Arrow has them. What does
+not: where a pull stands (see `standing`), and what is done with the rows.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import cached_property
+from itertools import chain
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.pool import NullPool
+
+from irt_assets.intake.cells import as_text
+from irt_assets.intake.mapping import Binding, TimeRules, bind_attempts
+from irt_assets.intake.pulling.clocks import Clock, clock_of
+from irt_assets.intake.pulling.mariadb_times import read_zero_dates
+from irt_assets.intake.pulling.postgresql_times import read_all_times
+from irt_assets.intake.pulling.sources_file import PullSource
+from irt_assets.intake.pulling.standing import Place
+from irt_assets.intake.times import EARLIEST, LATEST, MISSING, parse_times
+from resources.failures import PermanentFailure, TransientFailure
+
+BATCH, BATCHES = 50_000, 10
+AS_THEY_ARE = (str, bool, int, float, datetime)
+IN_UTC = {
+    "postgresql": "SET TIME ZONE 'UTC'",
+    "mysql": "SET time_zone = '+00:00'",
+    "mariadb": "SET time_zone = '+00:00'",
+}
+MARIADB_TIMESTAMP, MARIADB_BIT = "TIMESTAMP", "BIT"
+
+
+@dataclass(frozen=True)
+class Read:
+    """Rows, and the place of the last."""
+
+    rows: pa.RecordBatch
+    last: Place
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which rows: those behind one place and up to another, or of an answer in [start, end)."""
+
+    behind: Place | None = None
+    up_to: Place | None = None
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Span:
+    """The first and the last answer, and the greatest cursor; None where there are none."""
+
+    first: datetime | None
+    last: datetime | None
+    cursor: Any
+
+
+class Rows(ABC):
+    """What the rows of all sources have in common.
+
+    Raises TransientFailure where the source cannot be reached, PermanentFailure where its columns are not as the file
+    of sources says.
+    """
+
+    source: PullSource
+
+    @property
+    @abstractmethod
+    def binding(self) -> Binding:
+        """What the columns mean. Raises PermanentFailure where one that is named is not there."""
+
+    @property
+    @abstractmethod
+    def columns(self) -> dict[str, str]:
+        """The columns that are read, and their types."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    @property
+    def zone(self) -> str | None:
+        """The zone of times that carry none."""
+        return self.source.zone or self.binding.mapping.time.zone
+
+    @cached_property
+    def time_column(self) -> str:
+        """Which column says when an answer was given, by which days are read and counted."""
+        names = self.binding.columns.get("completed_at", ())
+        if len(names) != 1:
+            raise PermanentFailure(f"{self.source.name}: the mapping names one column of times as completed_at")
+        return names[0]
+
+    def clock_of_answers(self, value: Any) -> Clock:
+        """How `completed_at` is written, of which this is a value."""
+        name, unit = self.time_column, self.binding.mapping.time.unit
+        clock = self.clock_of_column(name, value, unit)
+        if clock is None:
+            raise PermanentFailure(
+                f"{self.source.name}: {name} is {self.columns[name]}, and days are counted by it: it has to be a time "
+                "(CAST it in a SELECT), or a number with time: {unit: s} or {unit: ms} in the mapping"
+            )
+        return clock
+
+    def clock_of_column(self, name: str, value: Any, unit: str | None) -> Clock | None:
+        what = f"{self.source.name}: {name} ({self.columns[name]})"
+        return clock_of(value, what, unit, self.zone, in_utc=self.columns[name] == MARIADB_TIMESTAMP)
+
+    def micros(self, cells: pa.Array, name: str, unit: Literal["s", "ms"] | None) -> np.ndarray:
+        """Microseconds since 1970 of the times of a column."""
+        texts = cells if pa.types.is_timestamp(cells.type) else as_text(cells, name)
+        return parse_times(texts, TimeRules(unit=unit), self.zone, None)
+
+    def first_of(self, part: Part) -> datetime | None:
+        """The time of the earliest answer that a part reads; None: the first of all."""
+        return max(filter(None, (part.start, self.source.begins)), default=None)
+
+    def used(self, described: Mapping[str, str], *others: str) -> dict[str, str]:
+        """The columns that the mapping reads, and others, of all that there are."""
+        rules = self.binding.mapping
+        read = chain(*self.binding.columns.values(), rules.skip_rows_where, (rules.time.zone_column, rules.time.order))
+        wanted = {*read, *others}
+        return {name: type_ for name, type_ in described.items() if name in wanted}
+
+
+class SqlRows(Rows):
+    """A source with a connection of its own, which reads and changes nothing."""
+
+    snapshot: Place | None = None
+    """The snapshot that is read, where the source has any."""
+
+    def rewritten_since(self, _snapshot: int) -> bool:
+        return False
+
+    def __init__(self, source: PullSource) -> None:
+        assert source.cursor is not None
+        self.source, self.cursor = source, source.cursor
+        self._rules = source.rules
+        self._open()
+
+    def _open(self) -> None:
+        url = self.source.url
+        options = {"connect_timeout": 10} if url.drivername.partition("+")[0] in IN_UTC else {}
+        try:
+            self._engine = sa.create_engine(url, poolclass=NullPool, connect_args=options)
+        except (sa.exc.ArgumentError, ImportError):  # no dialect of that name, or not its driver
+            raise PermanentFailure(
+                f"{self.source.name}: no driver for {url.drivername} is installed: install the Python package of that "
+                "driver, or name another one in the address, such as postgresql:// or mysql://"
+            ) from None
+        try:
+            self._connection = self._engine.connect()
+            if self._engine.dialect.driver == "psycopg":
+                read_all_times(self._connection.connection.driver_connection)  # type: ignore[arg-type]
+            if self._engine.dialect.driver == "pymysql":
+                read_zero_dates(self._connection.connection.driver_connection)
+            if in_utc := IN_UTC.get(self._engine.dialect.name):
+                self._connection.exec_driver_sql(in_utc)
+        except sa.exc.DBAPIError as error:
+            raise self._away(error) from None
+
+    def _away(self, error: sa.exc.DBAPIError) -> TransientFailure | PermanentFailure:
+        kind = (
+            TransientFailure if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) else PermanentFailure
+        )
+        where = self.source.url.set(username=None, password=None, query={})
+        return kind(f"{self.source.name}: {where} cannot be read: {str(error.orig).strip()}")
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._connection.close()
+        self._engine.dispose()
+
+    # -- columns -----------------------------------------------------------------------------------
+
+    @cached_property
+    def _described(self) -> dict[str, str]:
+        """Every column of the table or the SELECT, and its type."""
+        return self._describe(sa.select(sa.text("*")).select_from(self._relation([])).where(sa.false()))
+
+    def _describe(self, statement: sa.Select[Any]) -> dict[str, str]:
+        try:
+            with self._connection.execute(statement) as result:
+                return {one[0]: self._type_name(one) for one in result.cursor.description}
+        except sa.exc.DBAPIError as error:
+            raise self._away(error) from None
+
+    def _type_name(self, column: Any) -> str:
+        if self._engine.dialect.driver != "pymysql":
+            return str(getattr(column, "type_display", column[1]))
+        codes = vars(self._engine.dialect.dbapi.constants.FIELD_TYPE)  # type: ignore[union-attr]
+        return next((name for name, code in codes.items() if code == column[1]), str(column[1]))
+
+    def _relation(self, names: Sequence[str]) -> sa.FromClause:
+        if self.source.table is not None:
+            schema, _, table = self.source.table.rpartition(".")
+            return sa.table(table, *map(sa.column, names), schema=schema or None)
+        query = str(self.source.select).strip().rstrip(";").replace(":", r"\:")
+        return sa.text(query).columns(*(sa.column(name) for name in names or ["*"])).subquery("pulled")
+
+    @cached_property
+    def binding(self) -> Binding:
+        there = [*self._described, *["revision"] * (self.source.revision is not None)]
+        for name in (self.cursor.column, self.cursor.key):
+            if name not in self._described:
+                raise PermanentFailure(f"{self.source.name}: the cursor names {name!r}; columns: {', '.join(there)}")
+        if self.source.revision and "revision" in self._described:
+            raise PermanentFailure(f"{self.source.name} has a column revision: leave `revision: cursor` out")
+        return bind_attempts(self._rules, self.source.name, there)
+
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        return self.used(self._described, self.cursor.column, self.cursor.key)
+
+    @property
+    def given(self) -> list[str]:
+        """The columns of its batches."""
+        return [*self.columns, *["revision"] * (self.source.revision is not None)]
+
+    @cached_property
+    def _table(self) -> sa.FromClause:
+        return self._relation([*self.columns])
+
+    @cached_property
+    def _time(self) -> sa.ColumnElement[Any]:
+        return self._table.c[self.time_column]
+
+    # -- clocks ------------------------------------------------------------------------------------
+
+    @cached_property
+    def _sample(self) -> Sequence[Any]:
+        """The time and the cursor of some row; None where there is no row."""
+        time, cursor = self._time, self._table.c[self.cursor.column]
+        some = sa.select(time, cursor).where(time.is_not(None), cursor.is_not(None)).limit(1)
+        found = [row for rows in self._fetch(some) for row in rows]  # to the end, so that the connection is free again
+        return found[0] if found else (None, None)
+
+    @property
+    def is_empty(self) -> bool:
+        return self._sample[1] is None
+
+    @cached_property
+    def clock(self) -> Clock:
+        return self.clock_of_answers(self._sample[0])
+
+    @cached_property
+    def cursor_clock(self) -> Clock | None:
+        """None where the cursor counts something else than time."""
+        clock = self.clock_of_column(self.cursor.column, self._sample[1], self.cursor.unit)
+        if clock is None and self.source.revision:
+            raise PermanentFailure(
+                f"{self.source.name}: {self.cursor.column} cannot be the revision, as it holds no times; where it "
+                "counts seconds or milliseconds, say unit: s or unit: ms"
+            )
+        return clock
+
+    def _place(self, cursor: Any, key: Any) -> Place:
+        if self.cursor_clock is not None:
+            cursor = self.cursor_clock.micros(cursor)
+        return Place(_storable(cursor), _storable(key))
+
+    def cursor_value(self, cursor: Any, *, early: bool = False) -> Any:
+        """A place's cursor as the source writes it. `early`: or before it, where clocks were set back meanwhile."""
+        if self.cursor_clock is None:
+            return cursor
+        if self.cursor_clock.unit is not None:
+            return cursor * self.cursor_clock.unit // 1_000_000
+        at = at_micros(cursor)
+        return self.cursor_clock.not_after(at) if early else self.cursor_clock.theirs(at)
+
+    # -- rows --------------------------------------------------------------------------------------
+
+    def check_clocks(self) -> None:
+        """Raises PermanentFailure where it is not known how times are to be read; the source is not empty."""
+        _ = self.clock, self.cursor_clock
+
+    @property
+    def has_times(self) -> bool:
+        """Whether its cursor is a time."""
+        return self.cursor_clock is not None
+
+    @property
+    def notices_regrading(self) -> bool:
+        return self.source.revision is not None
+
+    @property
+    def identity(self) -> list[str]:
+        """The columns by which a row as it is now is known."""
+        return [self.cursor.column, self.cursor.key]
+
+    def earlier(self, stood: Any, cursor: Any, by: timedelta) -> Any:
+        """The smaller of two cursors, of which the second is moved back by some time if it is one."""
+        return min(stood, cursor - by // timedelta(microseconds=1)) if self.has_times else stood
+
+    def span(self) -> Span:
+        """How far the answers reach; the source is not empty."""
+        time, cursor = self._time, self._table.c[self.cursor.column]
+        clock, where = self.clock, self._where(Part())
+        statement = sa.select(sa.func.min(time), sa.func.max(time), sa.func.max(cursor)).where(*where)
+        [[(first, last, greatest)]] = self._fetch(statement)
+        if first is None:
+            return Span(None, None, None)
+        first, last = (at_micros(clock.micros(value)) for value in (first, last))
+        return Span(first, last, self._place(greatest, None).cursor)
+
+    def read(self, part: Part) -> Iterator[Read]:
+        """In the order of cursor and key. No statement has more rows than can be read to the end when nobody wants them
+        any more, as some drivers do."""
+        cursor, key = self._table.c[self.cursor.column], self._table.c[self.cursor.key]
+        places = [[*self.columns].index(name) for name in (self.cursor.column, self.cursor.key)]
+        most, n = BATCHES * BATCH, -1
+        while n:
+            ordered = sa.select(*self._table.c).where(*self._where(part)).order_by(cursor, key).limit(most)
+            n = 0
+            for rows in self._fetch(ordered):
+                n += len(rows)
+                part = replace(part, behind=self._place(*(rows[-1][place] for place in places)))
+                assert part.behind is not None
+                yield Read(self._arrow(rows), part.behind)
+            n = n if n == most else 0
+
+    def _where(self, part: Part) -> Iterator[sa.ColumnElement[bool]]:
+        cursor, key = self._table.c[self.cursor.column], self._table.c[self.cursor.key]
+        if part.behind is not None:
+            value = self.cursor_value(part.behind.cursor, early=part.behind.key is None)
+            yield cursor >= value
+            if part.behind.key is not None:
+                yield sa.or_(cursor > value, key > part.behind.key)
+        if part.up_to is not None:
+            yield cursor <= self.cursor_value(part.up_to.cursor)
+        if start := self.first_of(part):
+            yield self._time >= self.clock.theirs(start)
+        if part.end is not None:
+            yield self._time < self.clock.theirs(part.end)
+
+    def count_days(self, bounds: Sequence[datetime]) -> list[int]:
+        """How many rows each day has; `bounds` are their beginnings, and the end of the last."""
+        whens = [(self._time < self.clock.theirs(end), n) for n, end in enumerate(bounds[1:])]
+        days = sa.select(sa.case(*whens).label("day")).where(*self._where(Part(start=bounds[0], end=bounds[-1])))
+        numbered = days.subquery("days")
+        counted = sa.select(numbered.c.day, sa.func.count()).group_by(numbered.c.day)
+        found = {int(day): int(n) for rows in self._fetch(counted) for day, n in rows}
+        return [found.get(n, 0) for n in range(len(bounds) - 1)]
+
+    def present(self, ids: Sequence[str]) -> set[str]:
+        """Which of the answers are in the source on any day, whatever became of them; none where they have no ids."""
+        names = self.binding.columns.get("attempt_id", ())
+        if len(names) != 1:
+            return set()
+        column = self._table.c[names[0]]
+        found = set[str]()
+        for start in range(0, len(ids), 1000):
+            some: list[Any] = list(ids[start : start + 1000])
+            whole = "INT" in self.columns[names[0]].upper() or "LONG" in self.columns[names[0]]
+            some = [int(one) for one in some] if whole else some
+            found |= {str(row[0]) for rows in self._fetch(sa.select(column).where(column.in_(some))) for row in rows}
+        return found
+
+    def _fetch(self, statement: sa.Select[Any]) -> Iterator[Sequence[Any]]:
+        """The rows, as the server has them ready; the connection serves nothing else meanwhile."""
+        try:
+            streaming = self._connection.execution_options(stream_results=True, yield_per=BATCH)
+            result = streaming.execute(statement)
+            try:
+                yield from result.partitions()
+            finally:
+                result.close()
+            self._connection.commit()
+        except sa.exc.DBAPIError as error:
+            raise self._away(error) from None
+
+    def _arrow(self, rows: Sequence[Any]) -> pa.RecordBatch:
+        cells = {
+            name: _cells(values, self.columns[name])
+            for name, values in zip(self.columns, zip(*rows, strict=True), strict=True)
+        }
+        if self.source.revision:
+            micros = self.micros(cells[self.cursor.column], self.cursor.column, self.cursor.unit)
+            cells["revision"] = pa.array(micros, mask=micros == MISSING)
+        return pa.record_batch(cells)
+
+
+def _cells(values: Sequence[Any], type_name: str) -> pa.Array:
+    """A column of Python's values, with dictionaries and the like as text."""
+    first = next((value for value in values if value is not None), None)
+    if type_name == MARIADB_BIT:
+        values = [None if value is None else int.from_bytes(value) for value in values]
+    elif first is not None and not isinstance(first, AS_THEY_ARE):
+        values = [*map(_text, values)]
+    try:
+        cells = pa.array(values, pa.string() if first is None else None)
+    except (pa.ArrowException, OverflowError):
+        cells = pa.array([*map(_text, values)], pa.string())
+    if type_name == MARIADB_TIMESTAMP and pa.types.is_timestamp(cells.type):
+        return cells.cast(pa.timestamp("us", "UTC"))
+    return cells
+
+
+def _text(value: Any) -> str | None:
+    """1.0000000 of a decimal as 1."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, Decimal):
+        return f"{value.normalize():f}"
+    if isinstance(value, bytes):
+        return value.hex()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+def _storable(value: Any) -> Any:
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return int(value)
+    return value if isinstance(value, int | float | str | None) else str(value)
+
+
+def at_micros(micros: int) -> datetime:
+    """The instant, or the first or the last one that can be a time of an answer."""
+    micros = min(max(micros, EARLIEST), LATEST)
+    return datetime.fromtimestamp(micros // 1_000_000, UTC).replace(microsecond=micros % 1_000_000)

@@ -1,0 +1,146 @@
+"""The file of sources, IRT_PULL_SOURCES: what each is called, where it is, and what its columns mean.
+
+Addresses hold passwords, so the file is its owner's alone, and no message repeats a value of it.
+"""
+
+import stat
+from collections.abc import Mapping as Map
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal, Self
+
+import sqlalchemy as sa
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr, ValidationError, model_validator
+
+from irt_assets.intake.mapping import AUTO, Mapping, load_mapping
+from irt_assets.intake.times import zone_named
+from resources.failures import PermanentFailure
+from resources.settings import Settings, in_a_pod
+
+DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
+PARQUET, ICEBERG = "parquet:", "iceberg:"
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+def _zone(name: str | None) -> str | None:
+    if name is not None and zone_named(name) is None:
+        raise ValueError("not a time zone: write a name such as Europe/Berlin")
+    return name
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Cursor(_Strict):
+    """`column` grows when a row is written; `key` differs between rows with one value there. `unit`: it counts seconds
+    or milliseconds since 1970."""
+
+    column: str
+    key: str
+    unit: Literal["s", "ms"] | None = None
+
+
+class PullSource(_Strict):
+    """A source. `since`: earlier answers are left where they are. `revision`: the cursor is the time of the last write,
+    so that a row that was written again replaces the answer. `catalog`: of an Iceberg table, what pyiceberg is told of
+    its catalogue besides the address, such as name and token."""
+
+    name: str
+    address: SecretStr
+    table: str | None = None
+    select: str | None = None
+    mapping: str | dict[str, Any] = AUTO
+    zone: Annotated[str | None, AfterValidator(_zone)] = None
+    cursor: Cursor | None = None
+    since: date | None = None
+    revision: Literal["cursor"] | None = None
+    catalog: dict[str, SecretStr] = {}
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.is_iceberg:
+            if self.table is None or self.select or self.cursor or self.revision:
+                raise ValueError("an Iceberg table has table: NAMESPACE.TABLE, and no select, cursor or revision")
+            return self
+        if self.address.get_secret_value().startswith(PARQUET):
+            if self.table or self.select:
+                raise ValueError("a folder of Parquet has neither table nor select")
+        elif (self.table is None) == (self.select is None):
+            raise ValueError("name either a table or a select")
+        if self.cursor is None:
+            raise ValueError("cursor is missing: {column: …, key: …}, a column that grows when a row is written")
+        return self
+
+    @property
+    def is_iceberg(self) -> bool:
+        return self.address.get_secret_value().startswith(ICEBERG)
+
+    @property
+    def begins(self) -> datetime | None:
+        return datetime(*self.since.timetuple()[:3], tzinfo=UTC) if self.since else None
+
+    @property
+    def url(self) -> sa.URL:
+        try:
+            url = sa.make_url(self.address.get_secret_value())
+        except (sa.exc.ArgumentError, ValueError):
+            raise PermanentFailure(
+                f"{self.name}: address is none that SQLAlchemy reads, such as mysql://USER:PASSWORD@HOST/DATABASE, "
+                "parquet:/FOLDER or iceberg:CATALOG"
+            ) from None
+        return url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
+
+    @property
+    def rules(self) -> Mapping | None:
+        """The mapping; None where the names of the columns say it."""
+        if isinstance(self.mapping, str):
+            rules = load_mapping(self.mapping)
+        else:
+            rules = Mapping.model_validate({**self.mapping, "name": f"mapping of {self.name}"})
+        if rules is None or self.revision is None:
+            return rules
+        return rules.model_copy(update={"columns": {**rules.columns, "revision": ("revision",)}})
+
+
+def read_sources(settings: Settings) -> dict[str, PullSource]:
+    """All sources by name, none where the setting is unset. Raises PermanentFailure that says what is wrong in the file
+    and repeats none of it."""
+    path = settings.irt_pull_sources
+    if path is None:
+        return {}
+    try:
+        if path.stat().st_mode & OTHERS and not in_a_pod():
+            raise PermanentFailure(f"{path} holds passwords, and others may read it: chmod 600 {path}")
+        content = yaml.safe_load(path.read_text("utf-8")) or {}
+    except (OSError, UnicodeError) as error:
+        raise PermanentFailure(f"IRT_PULL_SOURCES: {path} cannot be read: {type(error).__name__}") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        raise PermanentFailure(f"IRT_PULL_SOURCES: {path}{where} is not YAML") from None
+    if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
+        raise PermanentFailure(f"IRT_PULL_SOURCES: {path} names each source and, indented below it, its keys")
+    return {str(name): _source(str(name), given) for name, given in content.items()}
+
+
+def source_named(settings: Settings, name: str) -> PullSource:
+    sources = read_sources(settings)
+    if name not in sources:
+        known = ", ".join(sources) or "none: IRT_PULL_SOURCES names the file of sources"
+        raise PermanentFailure(f"no source is called {name!r}; there are: {known}")
+    return sources[name]
+
+
+def _source(name: str, given: Map[str, Any]) -> PullSource:
+    try:
+        source = PullSource.model_validate({**given, "name": name})
+        if not source.is_iceberg and not source.address.get_secret_value().startswith(PARQUET):
+            _ = source.url
+        _ = source.rules
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors(include_input=False)
+        )
+        raise PermanentFailure(f"IRT_PULL_SOURCES, {name}: {problems}") from None
+    return source

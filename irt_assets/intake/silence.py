@@ -1,0 +1,120 @@
+"""Whether a source of answers has been silent for longer than it usually is, and the alert that says so.
+
+What is usual follows from its own arrivals: the longest pause of four weeks that began in the same hour of the week, so
+that nights and weekends do not surprise. What does not belong here: what the arrivals brought (see `arrivals`).
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from urllib.parse import quote
+
+import psycopg
+
+from irt_assets.common.wording import lasting
+from irt_assets.intake.arrivals import FILES, SOURCE
+from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
+from resources.settings import Settings
+
+LOOK_BACK = timedelta(days=28)
+FIRST_WEEK = timedelta(days=7)
+SHORTEST = timedelta(hours=1)
+KEY = "silent "
+ARRIVALS = f"""
+    SELECT {SOURCE}, max(arrived_at) FROM intake
+    WHERE arrived_at > %(now)s::timestamptz - %(back)s AND arrived_at <= %(now)s AND kind NOT IN ('question', 'learner')
+    GROUP BY 1, floor(extract(epoch FROM arrived_at) / 300) ORDER BY 1, 2
+"""
+"""The last of each five minutes: a pause is then at most five minutes too long, and a busy source few rows."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A source that has been silent for longer than `allowed`. `usual`: its longest usual pause; None where a setting
+    says what is allowed."""
+
+    source: str
+    since: datetime
+    allowed: timedelta
+    usual: timedelta | None
+
+    def sentence(self, now: datetime) -> str:
+        why = (
+            f"IRT_SILENT_AFTER allows {lasting(self.allowed)}"
+            if self.usual is None
+            else f"its longest pause in 28 days from that hour of the week on was {lasting(self.usual)}"
+        )
+        since = f"{self.since:%Y-%m-%d %H:%M} UTC"
+        return f"{self.source} has brought no answers since {since}, for {lasting(now - self.since)}; {why}"
+
+    def alert(self, now: datetime) -> Alert:
+        return Alert(
+            key=f"{KEY}{self.source}",
+            severity="warning",
+            what=self.sentence(now),
+            fix="See whether it runs and what it is answered: its own log says so, and `irt intake list` what came. If"
+            f" nothing was to come, allow longer pauses, `IRT_SILENT_AFTER={quote(self.source)}=3d`, or `never`.",
+            kind="sources",
+            subjects=(self.source,),
+        )
+
+
+def usual_pause(arrivals: Sequence[datetime], now: datetime) -> timedelta | None:
+    """The longest pause that began in the hour of the week (UTC) in which the last arrival came; where none did, the
+    longest of all. None in the first week, and where there is no pause. The arrivals are in order."""
+    if now - arrivals[0] < FIRST_WEEK:
+        return None
+    pauses = [(began, ended - began) for began, ended in pairwise(arrivals)]
+    hour = _hour_of_week(arrivals[-1])
+    alike = [pause for began, pause in pauses if _hour_of_week(began) == hour]
+    return max(alike or [pause for _, pause in pauses], default=None)
+
+
+def silence(source: str, arrivals: Sequence[datetime], now: datetime, setting: timedelta | None) -> Silence | None:
+    """None where it is not silent for too long. `setting`: how long it may be, whatever is usual."""
+    usual = usual_pause(arrivals, now) if setting is None else None
+    allowed = setting or (usual and max(2 * usual, SHORTEST))
+    if allowed is None or now - arrivals[-1] <= allowed:
+        return None
+    return Silence(source, arrivals[-1], allowed, usual)
+
+
+def silent_sources(connection: psycopg.Connection, settings: Settings, now: datetime) -> dict[str, Silence | None]:
+    """Every source of the last four weeks, and whether it is silent. Files that people import are not expected, unless
+    a setting says so."""
+    came = defaultdict[str, list[datetime]](list)
+    for source, at in connection.execute(ARRIVALS.encode(), {"now": now, "back": LOOK_BACK}):
+        came[source].append(at)
+    ignored = unwatched(settings)
+    return {
+        source: None if source in ignored else silence(source, arrivals, now, settings.silent_after.get(source))
+        for source, arrivals in came.items()
+    }
+
+
+def unwatched(settings: Settings) -> set[str]:
+    """Sources of which nothing is expected."""
+    allowed = {FILES: None} | settings.silent_after
+    return {source for source, after in allowed.items() if after is None}
+
+
+def alert_on_silence(connection: psycopg.Connection, settings: Settings) -> list[str]:
+    """Open an alert for each silent source, and resolve those of sources that came again or are not watched any more;
+    which are silent. A source that has not come for four weeks keeps its alert."""
+    now = datetime.now(UTC)
+    found = silent_sources(connection, settings, now)
+    over = unwatched(settings) | {source for source, one in found.items() if one is None}
+    for key in open_keys(connection, KEY):
+        if key.removeprefix(KEY) in over:
+            resolve_alert(connection, key)
+    silent = [one for one in found.values() if one is not None]
+    for one in silent:
+        open_alert(connection, one.alert(now))
+    return [one.source for one in silent]
+
+
+def _hour_of_week(at: datetime) -> tuple[int, int]:
+    utc = at.astimezone(UTC)
+    return utc.weekday(), utc.hour

@@ -1,0 +1,241 @@
+"""What every kind of file has in common: rows in batches with the lines they begin at, and the bytes below them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import hashlib
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from irt_assets.intake.text_encoding import SAMPLE, not_utf8
+from resources.failures import PermanentFailure
+
+BLOCK = 8 * 2**20  # bytes of text a batch: about 80,000 answers, tens of megabytes while they are cleaned
+HEAD = 2**20
+MAX_COLUMNS = 20_000
+MAX_NAMED = 200  # columns that a message names
+MAX_CELLS = 2**22  # cells of a batch whose cells need no bytes in the file, as nulls and repeated values do
+MAX_EMPTY_CELLS = 2**24  # cells of the empty lines of a block
+MIN_COLUMNS_COUNTED = 16  # so that 2^20 empty lines of a block are too many in any file
+MAX_UNREADABLE_ROWS = 200_000  # in a block
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be read as one."""
+
+    line: int
+    reason: str
+    value: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows as they are in the file. `lines`: int64, the line each begins at (from 1; in Parquet, its row)."""
+
+    rows: pa.RecordBatch
+    lines: np.ndarray
+    bad: list[BadRow] = field(default_factory=list)
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """The same rows, at most `size` at a time; the bad rows come with the first."""
+        for start in range(0, max(1, self.rows.num_rows), size):
+            end = start + size
+            yield Batch(self.rows[start:end], self.lines[start:end], [] if start else self.bad)
+
+
+class Source(ABC):
+    """A file: its columns, roughly how many rows it has, and its rows, any number of times."""
+
+    kind: str
+    encoding: str = "utf-8"
+    address: str = ""  # where it comes from, if `path` is a copy
+    columns: list[str]
+    rows: int  # an estimate, for progress
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def name(self) -> str:
+        """As reports and messages call it."""
+        return self.address or str(self.path)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the content; the same for a file and its gzip."""
+        digest = hashlib.sha256()
+        for block in blocks(self.path):
+            digest.update(block)
+        return digest.hexdigest()
+
+    @abstractmethod
+    def batches(self) -> Iterator[Batch]:
+        """The rows, some ten thousand at a time."""
+
+    def raw(self, row: dict[str, Any]) -> str:
+        """A row of `plain_rows` as the file would write it."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(["" if value is None else value for value in row.values()])
+        return text.getvalue()
+
+
+class TableSource(Source):
+    """Rows that no file has: `read` gives them, any number of times; lines are their numbers."""
+
+    kind = "table"
+
+    def __init__(self, name: str, columns: list[str], rows: int, read: Callable[[], Iterable[pa.RecordBatch]]) -> None:
+        super().__init__(Path(name))
+        self.columns, self.rows, self._read = columns, rows, read
+
+    def batches(self) -> Iterator[Batch]:
+        done = 0
+        for rows in self._read():
+            yield Batch(rows, np.arange(done + 1, done + rows.num_rows + 1))
+            done += rows.num_rows
+
+
+class TextSource(Source):
+    """A file of lines; reads it once at first to count them and to check its encoding.
+
+    `encoding`: of a file that is not UTF-8. Raises PermanentFailure if there is such a file and it has none.
+    """
+
+    def __init__(self, path: Path, encoding: str | None = None) -> None:
+        super().__init__(path)
+        self.rows = self.quotes = self._empty_lines = returns = 0
+        utf8 = _Decoding("utf-8")
+        other = None if encoding is None else _Decoding(encoding)
+        for block in chain(blocks(path), [b""]):
+            self.rows += block.count(b"\n")
+            self._empty_lines = max(self._empty_lines, sum(map(block.count, (b"\n\n", b"\n\r", b"\r\r"))))
+            self.quotes += block.count(b'"')
+            returns += block.count(b"\r")
+            utf8.add(block)
+            if other is not None:
+                other.add(block)
+        if utf8.wrong is not None:
+            if other is None:
+                raise not_utf8(path, *utf8.wrong)
+            self.encoding = other.encoding
+            if other.wrong is not None:
+                raise PermanentFailure(f"{path}, line {other.wrong[0]}: this is not {other.encoding}, nor UTF-8.")
+        if returns and not self.rows:
+            raise PermanentFailure(
+                f"{path} ends its lines as old Macs did, with CR alone: convert it (tr '\\r' '\\n' < FILE > NEW)."
+            )
+
+    def check_empty_lines(self, columns: int) -> None:
+        """Raises PermanentFailure if the empty lines of a block, each a row of as many cells as there are columns,
+        need too much memory."""
+        if self._empty_lines * max(columns, MIN_COLUMNS_COUNTED) > MAX_EMPTY_CELLS:
+            raise PermanentFailure(
+                f"{self.path}: more than {self._empty_lines:,} empty lines in {BLOCK:,} bytes. Delete them"
+                " (grep -v '^\\s*$' FILE > NEW)."
+            )
+
+
+class _Decoding:
+    """Whether bytes are text in an encoding. `wrong`: the first line that is not, and whole lines from there on."""
+
+    wrong: tuple[int, bytes] | None = None
+
+    def __init__(self, encoding: str) -> None:
+        self.encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+        self._line = 1
+        self._last = b""
+
+    def add(self, block: bytes) -> None:
+        """Go on with a block; an empty one is the end."""
+        if self.wrong is not None:
+            return
+        pending = len(self._decoder.getstate()[0])
+        try:
+            self._decoder.decode(block, final=not block)
+        except UnicodeDecodeError as error:
+            before = self._last[-SAMPLE:]
+            text = before + block
+            at = max(0, len(before) - pending + error.start)
+            start = text.rfind(b"\n", 0, at) + 1
+            whole, _, rest = text[start : start + SAMPLE].rpartition(b"\n")
+            line = self._line - before.count(b"\n") + text.count(b"\n", 0, start)
+            self.wrong = line, whole or rest
+        self._line += block.count(b"\n")
+        self._last = block
+
+
+def plain(cells: pa.Array | pa.Scalar) -> Any:
+    """Cells as Python has them; as text where they are times for which it has no date."""
+    try:
+        return cells.as_py() if isinstance(cells, pa.Scalar) else cells.to_pylist()
+    except (ArithmeticError, ValueError):
+        return plain(cells.cast(pa.string()))
+
+
+def plain_rows(rows: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    """Each row as {column: value}."""
+    columns = [plain(cells) for cells in rows.columns]
+    return (dict(zip(rows.schema.names, values, strict=True)) for values in zip(*columns, strict=True))
+
+
+def stream(path: Path) -> pa.NativeFile:
+    return pa.input_stream(str(path), compression="gzip" if _is_gzip(path) else None)
+
+
+def head(path: Path) -> bytes:
+    with stream(path) as opened:
+        return bytes(opened.read(HEAD))
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    try:
+        with stream(path) as opened:
+            while block := opened.read(BLOCK):
+                yield block
+    except OSError as error:
+        raise PermanentFailure(f"{path} cannot be read to its end: {error}") from error
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """A name that returns gets ` (2)`, ` (3)` … behind it."""
+    unique: dict[str, None] = {}
+    numbers: dict[str, int] = {}
+    for name in names:
+        free = name
+        while free in unique:
+            numbers[name] = numbers.get(name, 1) + 1
+            free = f"{name} ({numbers[name]})"
+        unique[free] = None
+    return list(unique)
+
+
+def names_of(columns: Sequence[str]) -> str:
+    """The first columns of a file, each cut to a readable length."""
+    more = f" and {len(columns) - MAX_NAMED:,} more" if len(columns) > MAX_NAMED else ""
+    return ", ".join(name if len(name) <= 100 else f"{name[:99]}…" for name in columns[:MAX_NAMED]) + more
+
+
+def check_columns(path: Path, names: Collection[str]) -> None:
+    """Raises PermanentFailure for too many columns, and for a name that the database cannot hold."""
+    if len(names) > MAX_COLUMNS:
+        raise PermanentFailure(f"{path}: {len(names):,} columns; a file has at most {MAX_COLUMNS:,}.")
+    if any("\0" in name for name in names):
+        raise PermanentFailure(f"{path}: a column's name holds the character NUL. Is it the file that was meant?")
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"

@@ -1,0 +1,410 @@
+"""The staging table of one import, and the statements that merge it into the tables.
+
+What belongs here: SQL. A staged answer is sound by itself; here it meets the others: a *verdict* is the reason
+why it is not added (`duplicate` is not a fault).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg.copy import QueuedLibpqWriter
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from irt_assets.intake.report import ERASED, WITHDRAWN
+from irt_assets.responses.erased import HASHED, names_of_erased
+from resources.postgres.database import advisory_lock, first_column, one_value
+from resources.postgres.log_months import INCOMING, filling_new_months, partition_of, partitions_of_log
+from resources.tables import response_log
+
+FORMER = ", ".join(column.name for column in response_log.columns)
+
+
+def kept_as_corrections(
+    changed: str, *, how: str, by: str = "%(by)s", result: str = "count(DISTINCT attempt_id)"
+) -> str:
+    """The statement that keeps what `changed` returns, former rows and a `reason`; it gives the number of answers."""
+    return f"""
+        WITH changed AS ({changed}), kept AS (
+            INSERT INTO attempt_correction ({FORMER}, how, corrected_by, reason)
+            SELECT {FORMER}, '{how}', {by}, reason FROM changed)
+        SELECT {result} FROM changed"""
+
+
+# Answers without an id are identified by who, what and when, so that a longer export of the same log adds
+# only what is new. The text of an epoch does not depend on the session's settings.
+ATTEMPT_ID = r"""coalesce(given_id, md5(user_id || E'\x1f' || item_id
+            || E'\x1f' || extract(epoch FROM completed_at - timestamptz '1970-01-01 00:00:00+00')::text))"""
+CREATE = f"""
+    CREATE TEMPORARY TABLE staged (
+        source bigint NOT NULL, line bigint NOT NULL, given_id text,
+        user_id text NOT NULL, item_id text NOT NULL, topic_id text, completed_at timestamptz NOT NULL,
+        correct boolean, session_id text, form_id text, position bigint, started_at timestamptz,
+        response text, response_time_ms bigint, hints_used bigint, mode text NOT NULL DEFAULT 'live',
+        revision bigint NOT NULL DEFAULT 0, score smallint,
+        attempt_id text NOT NULL GENERATED ALWAYS AS ({ATTEMPT_ID}) STORED
+    ) ON COMMIT DROP;
+    CREATE TEMPORARY TABLE verdict (row_at tid, reason text) ON COMMIT DROP
+"""
+LOGGED = (
+    "attempt_id, completed_at, user_id, item_id, session_id, form_id, position, started_at, correct, response,"
+    " response_time_ms, hints_used, mode, revision, score"
+)
+UNJUDGED = "NOT EXISTS (SELECT FROM verdict v WHERE v.row_at = s.ctid)"
+ERASED_LEARNERS = f"""
+    SELECT l.user_id, e.erasure_id, e.begun_at
+    FROM (SELECT DISTINCT user_id FROM staged) l CROSS JOIN (SELECT DISTINCT salt FROM erasure) s
+    JOIN erasure e ON e.salt = s.salt AND e.learner_hash = {HASHED.format(salt="s.salt", user_id="l.user_id")}
+"""
+JUDGE_ERASED = f"""
+    SELECT s.ctid AS row_at, '{ERASED}' AS reason FROM staged s
+    WHERE EXISTS (SELECT FROM erasure) AND user_id IN (SELECT user_id FROM ({ERASED_LEARNERS}) erased)
+"""
+JUDGE_UNKNOWN = (
+    f"""
+    SELECT s.ctid, 'unknown_item' FROM staged s
+    WHERE NOT EXISTS (SELECT FROM question q WHERE q.item_id = s.item_id) AND {UNJUDGED}
+""",
+    f"""
+    SELECT s.ctid, 'unknown_learner' FROM staged s
+    WHERE NOT EXISTS (SELECT FROM learner l WHERE l.user_id = s.user_id) AND {UNJUDGED}
+""",
+)
+SAME_SCORE = """(s.correct OR s.score IS NOT DISTINCT FROM {former} OR coalesce(s.score, {former}) = 0
+    AND NOT EXISTS (SELECT FROM question q WHERE q.item_id = s.item_id AND q.max_score > 1))"""
+"""Whether two answers that are equally correct have one score: full credit is one, and so is wrong and 0 where there is
+no partial credit."""
+JUDGE_AGAINST_LOG = f"""
+    SELECT s.ctid, CASE WHEN NOT bool_or(r.stands) THEN '{WITHDRAWN}'
+                        WHEN s.revision < max(r.revision) OR bool_or(
+                            (r.revision, r.user_id, r.item_id, r.sent_at, r.correct) IS NOT DISTINCT FROM
+                            (s.revision, s.user_id, s.item_id, s.completed_at, s.correct)
+                            AND coalesce({SAME_SCORE.format(former="r.score")}, true)) THEN 'duplicate'
+                        ELSE 'conflicting_duplicate' END
+    FROM staged s JOIN (
+        SELECT attempt_id, revision, user_id, item_id, coalesce(sent_at, completed_at) AS sent_at, correct, score,
+               true AS stands FROM response_log
+        UNION ALL
+        SELECT attempt_id, revision, user_id, item_id, coalesce(sent_at, completed_at), correct, score, false
+        FROM attempt_correction
+    ) r ON r.attempt_id = s.attempt_id
+    WHERE {UNJUDGED} GROUP BY s.ctid, s.revision HAVING s.revision <= max(r.revision)
+"""
+JUDGE_WITHIN_INPUT = f"""
+    SELECT row_at, CASE WHEN same OR lower THEN 'duplicate' ELSE 'conflicting_duplicate' END
+    FROM (
+        SELECT s.ctid AS row_at, row_number() OVER first > 1 AS later,
+               s.revision < first_value(s.revision) OVER first AS lower,
+               (s.user_id, s.item_id, s.completed_at, s.correct) IS NOT DISTINCT FROM
+               (first_value(s.user_id) OVER first, first_value(s.item_id) OVER first,
+                first_value(s.completed_at) OVER first, first_value(s.correct) OVER first)
+               AND coalesce({SAME_SCORE.format(former="first_value(s.score) OVER first")}, true) AS same
+        FROM staged s
+        WHERE attempt_id IN (SELECT attempt_id FROM staged GROUP BY attempt_id HAVING count(*) > 1) AND {UNJUDGED}
+        WINDOW first AS (PARTITION BY attempt_id ORDER BY revision DESC, source, line, s.ctid)
+    ) compared
+    WHERE later
+"""
+ADD_ITEMS = """
+    INSERT INTO question (item_id, topic_id)
+    SELECT item_id, min(topic_id) FROM staged GROUP BY item_id ORDER BY item_id
+    ON CONFLICT DO NOTHING
+"""
+ADD_LEARNERS = """
+    INSERT INTO learner (user_id) SELECT DISTINCT user_id FROM staged ORDER BY user_id ON CONFLICT DO NOTHING
+"""
+REPLACED = """DELETE FROM response_log r USING staged s WHERE r.attempt_id = s.attempt_id AND r.revision < s.revision
+       RETURNING r.*, (%(sources)s::text[])[s.source + 1] AS reason, s.source"""
+REPLACE_CORRECTED = kept_as_corrections(
+    REPLACED, how="import", by="session_user", result="source, count(DISTINCT attempt_id)"
+)
+ADD_ANSWERS = f"""
+    INSERT INTO {{table}} ({LOGGED}) SELECT {LOGGED} FROM staged
+    WHERE ctid >= format('(%%s,0)', %(start)s::int)::tid AND ctid < format('(%%s,0)', %(end)s::int)::tid
+"""
+OF_MONTHS = " AND to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') = ANY(%(months)s)"
+USE_FORMER_IDS = """
+    WITH former AS (
+        SELECT *, row_number() OVER (PARTITION BY user_id, item_id ORDER BY length(attempt_id), attempt_id) AS n
+        FROM (SELECT DISTINCT ON (attempt_id) attempt_id, user_id, item_id, at, stands
+              FROM (SELECT attempt_id, user_id, item_id, coalesce(sent_at, completed_at) AS at, true AS stands
+                    FROM response_log
+                    UNION ALL
+                    SELECT attempt_id, user_id, item_id, coalesce(sent_at, completed_at), false
+                    FROM attempt_correction) every
+              WHERE user_id IN (SELECT user_id FROM staged WHERE source = %(source)s)
+                AND attempt_id ~ ('^' || %(file_id)s || '-[0-9]+$')
+              ORDER BY attempt_id, stands DESC) log
+    ), cells AS (
+        SELECT ctid AS row_at, user_id, item_id,
+               row_number() OVER (PARTITION BY user_id, item_id ORDER BY line, given_id) AS n
+        FROM staged WHERE source = %(source)s AND starts_with(given_id, %(file_id)s)
+    ), renamed AS (
+        UPDATE staged s SET given_id = f.attempt_id, completed_at = f.at
+        FROM cells c JOIN former f USING (user_id, item_id, n) WHERE s.ctid = c.row_at RETURNING 1)
+    SELECT (SELECT count(*) FROM renamed), count(*) FILTER (WHERE f.stands AND f.n > c.n)
+    FROM (SELECT user_id, item_id, max(n) AS n FROM cells GROUP BY 1, 2) c JOIN former f USING (user_id, item_id)
+"""
+"""1.0 numbered the cells of a matrix by the columns that were items, so a cell could get another id."""
+REFUSALS = f"""
+    SELECT s.source, s.line, v.reason,
+           CASE v.reason WHEN 'unknown_item' THEN s.item_id WHEN 'unknown_learner' THEN s.user_id
+                         WHEN '{ERASED}' THEN '' ELSE s.attempt_id END AS value
+    FROM verdict v JOIN staged s ON s.ctid = v.row_at
+    WHERE v.reason <> 'duplicate' ORDER BY s.source, s.line, s.ctid
+"""
+DROP_JUDGED = "DELETE FROM staged s USING verdict v WHERE v.row_at = s.ctid"
+OTHERS = """
+    SELECT attempt_id FROM {partition}
+    WHERE recorded_at >= now() - interval '1 minute' AND recorded_at < now() OR recorded_at > now()
+"""
+"""What somebody else has written into a month since staged answers were compared with the log, or just before."""
+WITHOUT_OTHERS = """
+    DELETE FROM response_log WHERE attempt_id = ANY(%(ids)s) AND recorded_at = now();
+    DELETE FROM staged WHERE attempt_id <> ALL(%(ids)s);
+    DELETE FROM verdict
+"""
+POSTS = ("response_log", "posts")
+"""The lock that each post shares: who holds it alone knows that no post is under way."""
+WAIT_FOR_POSTS_MS = 900
+"""Less than PostgreSQL waits before it looks for a deadlock: a post that waits for a row of ours gives up first."""
+COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+COPY_EPOCH = round(datetime(2000, 1, 1, tzinfo=UTC).timestamp()) * 10**6
+CHUNK = 8_192  # pages of the staging table: 64 MB, about half a million answers, a few seconds
+
+
+class Staging:
+    """Temporary tables in the transaction of `connection`; they end with it."""
+
+    kind = "file"
+    each_alone = False  # see `clean.Limits`
+    clock_ahead = 0
+    _sources = 0
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+        connection.execute("SET temp_buffers = '32MB'")
+        connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '128MB'")
+        connection.execute(CREATE)
+
+    def add(self, source: int, tables: Iterator[pa.RecordBatch]) -> None:
+        """Stage the cleaned answers of source number `source`, each table while the next one is cleaned."""
+        self._sources += 1
+        first = next(tables, None)
+        if first is None:
+            return
+        names = ["given_id" if name == "attempt_id" else name for name in first.schema.names]
+        cursor = self._connection.cursor()
+        command = f"COPY staged ({', '.join(names)}, source) FROM STDIN (FORMAT binary)"
+        with cursor.copy(command, writer=QueuedLibpqWriter(cursor)) as copy:
+            copy.write(COPY_HEAD)
+            for answers in chain([first], tables):
+                if answers.num_rows:
+                    copy.write(copy_rows(answers.append_column("source", pa.repeat(source, answers.num_rows))))
+
+    def lock(self) -> None:
+        """One import at a time compares its answers with the log."""
+        advisory_lock(self._connection, "response_log", "import")
+
+    def use_former_ids(self, source: int, file_id: str) -> tuple[int, int]:
+        """Give the cells of a matrix the ids and times under which 1.0 stored them, if it did.
+
+        Returns the number of these cells, and how many more answers to their items the log has from the same file.
+        """
+        self._connection.execute("ANALYZE staged (user_id)")
+        found = self._connection.execute(USE_FORMER_IDS.encode(), {"source": source, "file_id": file_id}).fetchall()
+        cells, surplus = found[0]
+        return cells, surplus
+
+    def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:
+        """Find erased learners, if `strict` unknown items and learners, and known answers; how many of each source and
+        verdict."""
+        self._connection.execute("ANALYZE staged (attempt_id, user_id, item_id)")
+        for judgement in (JUDGE_ERASED, *(JUDGE_UNKNOWN if strict else ()), JUDGE_AGAINST_LOG):
+            self._judge_by(judgement)
+        if self._ids_repeat():
+            self._judge_by(JUDGE_WITHIN_INPUT)
+        self._connection.execute("ANALYZE verdict")
+        return self._verdicts()
+
+    def _judge_by(self, judgement: str) -> None:
+        self._connection.execute(f"INSERT INTO verdict {judgement}".encode())
+
+    def _verdicts(self) -> Counter[tuple[int, str]]:
+        of = "s.source FROM verdict v JOIN staged s ON s.ctid = v.row_at" if self._sources > 1 else "0 FROM verdict v"
+        found = self._connection.execute(f"SELECT count(*), v.reason, {of} GROUP BY 2, 3".encode())
+        return Counter({(source, reason): n for n, reason, source in found})
+
+    def _ids_repeat(self) -> bool:
+        """Whether two staged answers have one id, or one hash of it.
+
+        A unique index says so in half the time of counting, and sorts numbers faster than texts.
+        """
+        try:
+            with self._connection.transaction():
+                self._connection.execute("CREATE UNIQUE INDEX ON staged (hashtextextended(attempt_id, 0))")
+        except psycopg.errors.UniqueViolation:
+            return True
+        return False
+
+    def erasures(self) -> list[str]:
+        """The erasures of the learners of refused answers, each in words."""
+        query = f"SELECT DISTINCT erasure_id, begun_at FROM ({ERASED_LEARNERS}) erased ORDER BY 1"
+        return [f"erasure {number} of {at:%Y-%m-%d}" for number, at in self._connection.execute(query.encode())]
+
+    def refusals(self) -> Iterator[dict[str, Any]]:
+        """source (the file's number), line, reason and value of the answers refused here, in the files' order."""
+        with self._connection.cursor(name="refusals", row_factory=dict_row) as cursor:
+            cursor.itersize = 10_000
+            yield from cursor.execute(REFUSALS)
+
+    def drop_judged(self) -> None:
+        """What has a verdict leaves the staging table, so read `refusals` before."""
+        self._connection.execute(DROP_JUDGED)
+
+    def add_items_and_learners(self) -> tuple[int, int]:
+        """How many were new."""
+        return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
+
+    def judge_beside_posts(self, sources: list[str]) -> Beside | None:
+        """Whether posts have stored some of the answers meanwhile, which are then taken back and compared with theirs.
+        Posts wait from then on, when all that takes long is done, to the end of the transaction."""
+        if self._others():
+            self._connection.execute("CREATE INDEX ON staged USING hash (attempt_id)")
+        wait_for_posts(self._connection)
+        if not (others := self._others()):
+            return None
+        staged = "SELECT DISTINCT attempt_id FROM staged WHERE attempt_id = ANY(%s)"
+        if not (ids := first_column(self._connection, staged, (others,))):
+            return None
+        for statement in WITHOUT_OTHERS.split(";"):
+            self._connection.execute(statement.encode(), {"ids": ids})
+        self._judge_by(JUDGE_AGAINST_LOG)
+        verdicts = self._verdicts()
+        self._connection.execute(DROP_JUDGED)
+        corrected = self.replace_corrected(sources)
+        self._connection.execute(f"INSERT INTO response_log ({LOGGED}) SELECT {LOGGED} FROM staged".encode())
+        return Beside(corrected, verdicts)
+
+    def _others(self) -> list[str]:
+        """Ids of `OTHERS`. Nobody else sees the months that this transaction has made."""
+        partitions = set(partitions_of_log(self._connection)) - set(map(partition_of, self._made))
+        each = [OTHERS.format(partition=f'"{name}"') for name in sorted(partitions)]
+        return first_column(self._connection, " UNION ALL ".join(each)) if each else []
+
+    def replace_corrected(self, sources: list[str]) -> Counter[int]:
+        """Take from the log the answers of which a higher revision is staged, and keep what they were; how many of
+        each source."""
+        found = self._connection.execute(f"{REPLACE_CORRECTED} GROUP BY source".encode(), {"sources": sources})
+        return Counter(dict(found.fetchall()))
+
+    def names_of_erased(self) -> Callable[[str], str]:
+        """A function of a learner's id that names the erasure, or gives nothing where there is none."""
+        return names_of_erased(self._connection)
+
+    def recorded(self, name: str) -> dict[str, str]:
+        """What the items' records say under that name."""
+        rows = self._connection.execute(
+            "SELECT item_id, meta->>%(name)s FROM question WHERE jsonb_exists(meta, %(name)s)", {"name": name}
+        )
+        return dict(rows.fetchall())
+
+    def record(self, records: dict[str, dict[str, str]]) -> None:
+        """Put by item what the import knows of it into the records."""
+        with self._connection.cursor() as cursor:
+            cursor.executemany(
+                "UPDATE question SET meta = meta || %s WHERE item_id = %s AND NOT meta @> %s",
+                [(Jsonb(record), item, Jsonb(record)) for item, record in records.items()],
+            )
+
+    def add_answers(self, months: set[str], report_share: Callable[[float], None]) -> None:
+        """Add what is staged; `months`: at least those of the answers; `report_share` gets the share done."""
+        size = "SELECT pg_relation_size('staged') / current_setting('block_size')::int"
+        pages = int(one_value(self._connection, size))
+        with filling_new_months(self._connection, months) as new:
+            self._made = set(new)
+            targets = {INCOMING: set(new), "response_log": months - set(new)}
+            mixed = OF_MONTHS if all(targets.values()) else ""
+            for start in range(0, pages, CHUNK):
+                for table, of_table in targets.items():
+                    if of_table:
+                        values = {"start": start, "end": start + CHUNK, "months": sorted(of_table)}
+                        self._insert(ADD_ANSWERS.format(table=table) + mixed, values)
+                report_share(min(1.0, (start + CHUNK) / pages))
+
+    def _insert(self, statement: str, values: dict[str, Any]) -> None:
+        """Without those that a post has stored meanwhile, where there are any: to look for them takes longer."""
+        try:
+            with self._connection.transaction():
+                self._connection.execute(statement.encode(), values)
+        except psycopg.errors.UniqueViolation:
+            self._connection.execute(f"{statement} ON CONFLICT DO NOTHING".encode(), values)
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What came of answers that posts stored during the import, by source."""
+
+    corrected: Counter[int]
+    verdicts: Counter[tuple[int, str]]
+
+
+def lock_out_imports_and_posts(connection: psycopg.Connection) -> None:
+    """Wait until neither an import nor a post stores answers; new ones wait for the end of the transaction."""
+    advisory_lock(connection, "response_log", "import")
+    wait_for_posts(connection)
+
+
+def wait_for_posts(connection: psycopg.Connection) -> None:
+    """Until none is under way; new ones wait for the end of the transaction."""
+    before = one_value(connection, "SELECT current_setting('lock_timeout')")
+    while True:
+        with suppress(psycopg.errors.LockNotAvailable), connection.transaction():
+            connection.execute(f"SET LOCAL lock_timeout = {WAIT_FOR_POSTS_MS}")
+            advisory_lock(connection, *POSTS)
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", (before,))
+            return
+
+
+def copy_rows(answers: pa.RecordBatch) -> memoryview:
+    """The rows, one or more, in the binary format of COPY: the server parses no times or numbers, as it does in CSV.
+
+    A row is the number of its cells, then of each cell its size (-1 where it is null) and its bytes, in big-endian.
+    """
+    cells = [pa.repeat(pa.scalar(len(answers.columns).to_bytes(2), pa.large_binary()), answers.num_rows)]
+    for column in answers.columns:
+        cells += _copy_cells(column)
+    no_separator = pa.scalar(b"", pa.large_binary())
+    return memoryview(pc.binary_join_element_wise(*cells, no_separator, null_handling="skip").buffers()[2])
+
+
+def _copy_cells(column: pa.Array) -> list[pa.LargeBinaryArray]:
+    """Sizes and bytes of texts, booleans, whole numbers (bigint) and times; to be joined, without what is null."""
+    if pa.types.is_string(column.type):
+        sizes = np.asarray(pc.fill_null(pc.binary_length(column), -1)).astype(">i4")
+        return [_bytes_of(sizes), column.cast(pa.large_binary())]
+    if pa.types.is_boolean(column.type):
+        column = column.cast(pa.int8())
+    elif pa.types.is_timestamp(column.type):
+        column = pc.subtract(column.cast(pa.int64()), COPY_EPOCH)
+    form = np.dtype([("size", ">i4"), ("value", f">i{column.type.bit_width // 8}")])
+    sized = np.empty(len(column), form)
+    sized["size"] = form["value"].itemsize
+    sized["value"] = pc.fill_null(column, 0)
+    return [pc.if_else(pc.is_valid(column), _bytes_of(sized), _bytes_of(np.array(-1, ">i4"))[0])]
+
+
+def _bytes_of(numbers: np.ndarray) -> pa.LargeBinaryArray:
+    width = pa.binary(numbers.itemsize)
+    return pa.Array.from_buffers(width, numbers.size, [None, pa.py_buffer(numbers)]).cast(pa.large_binary())

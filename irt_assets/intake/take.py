@@ -1,0 +1,494 @@
+"""Answers from tables in memory into the log: cleaned by themselves, then each taken exactly once.
+
+A `Source` hands in tables, of ten rows or a stream of ten million. What belongs here: the order of the work, all of it
+in one transaction, and what is wrong with a source as a whole. What does not: where tables come from (`load` opens
+files), what is wrong with one answer (`clean`), and the statements that compare answers (`staging`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Mapping as Map
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.common.wording import some_of
+from irt_assets.intake.arrivals import Arrival
+from irt_assets.intake.cells import shortened_ids
+from irt_assets.intake.choices import not_answered
+from irt_assets.intake.clean import Cleaner, Columns, Limits, RefusedRows
+from irt_assets.intake.mapping import Mapping, bind_attempts, unknown_header
+from irt_assets.intake.matrix import item_columns
+from irt_assets.intake.max_scores import NewMaximum, follow_new_maxima, known_maxima, record_maxima
+from irt_assets.intake.report import (
+    ERASED,
+    ImportReport,
+    Refused,
+    Reject,
+    naming_learner,
+    refused_as_erased,
+)
+from irt_assets.intake.scoring import (
+    WAYS_OUT,
+    AsGiven,
+    AsRecorded,
+    ByKey,
+    FromPoints,
+    Scoring,
+    Tally,
+    refusal,
+)
+from irt_assets.intake.sources import BadRow, Batch, Source, names_of, plain_rows
+from irt_assets.intake.staging import Staging, wait_for_posts
+from irt_assets.intake.times import ZoneNeeded, zone_named
+from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres.own_log import require_response_log
+
+Progress = Callable[[int, int | None], None]
+MAX_ANSWERS = 2**19  # that are cleaned at once
+
+
+def take(
+    connection: psycopg.Connection,
+    sources: Sequence[AnswerSource],
+    report: ImportReport,
+    reject: Reject,
+    *,
+    first_month: str,
+    zone: str | None = None,
+    at: date | None = None,
+    scoring: Scoring = AsGiven(),  # noqa: B008 - it is frozen and holds nothing
+    strict: bool = False,
+    progress: Progress | None = None,
+    staging: Staging | None = None,
+    ahead: timedelta = timedelta(0),
+) -> None:
+    """Add the answers of `sources` to the log, in the transaction of `connection`, and to `report` what became of each.
+
+    `staging`: where answers are held while they are compared, if they are few (`few.Few`); `ahead`: how far the clocks
+    of senders may go ahead of the database's. The other parameters are those of `import_attempts`. Raises
+    PermanentFailure where a source is at fault; the caller's transaction then has to end.
+    """
+    clock = connection.execute("SELECT now()")
+    require_response_log(connection)
+    rows = sum(given.source.rows for given in sources)
+    report_share = progress or (lambda _done, _total: None)
+    staging = staging or Staging(connection)
+    limits = _limits(clock.fetchall()[0][0], first_month, zone, at, ahead, each_alone=staging.each_alone)
+    arrivals = [Arrival(connection, staging.kind, given.name, reject) for given in sources]
+    scoring = with_recorded_maxima(connection, scoring)
+    scoring = _with_tops(scoring, sources, limits, staging)
+    records: dict[str, dict[str, str]] = {}
+    declared: dict[str, int] = {}
+    months: set[str] = set()
+    read = 0
+
+    def cleaned(given: AnswerSource, arrival: Arrival) -> Iterator[pa.RecordBatch]:
+        nonlocal read
+        for batch, answers in given.answers(limits, arrival.report, arrival.refuse, scoring):
+            yield answers
+            arrival.saw(pc.max(answers["completed_at"]).as_py())
+            days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
+            months.update(f"{day:%Y-%m}" for day in days.to_pylist())
+            read += batch.rows.num_rows
+            report_share(read, 2 * rows)
+
+    erasure_of = staging.names_of_erased()
+    keys = staging.recorded("key") if any(given.has_choices_alone for given in sources) else {}
+    for number, (given, arrival) in enumerate(zip(sources, arrivals, strict=True)):
+        given.recorded_keys = keys
+        given.erasure_of = erasure_of
+        staging.add(number, cleaned(given, arrival))
+        report.notes += arrival.report.notes
+        records |= {item: scoring.record(item) for item in given.tally.answers}
+        declared |= given.declared(scoring)
+    staging.lock()
+    if records:
+        _check_records(connection, staging, records)
+        _require_same_maxima(connection, scoring, records)
+    for number, given in enumerate(sources):
+        if at is not None and given.is_matrix:
+            report.notes += _former_ids(given, *staging.use_former_ids(number, given.file_id))
+    changed: list[NewMaximum] = []
+    if declared:
+        known = known_maxima(connection, declared)
+        declared = _not_recorded(known, declared)
+        record_maxima(connection, declared)  # before answers are compared, which is done by these scores
+        changed = [NewMaximum(item, 1, declared[item]) for item in known.keys() & declared if declared[item] > 1]
+        report.notes += follow_new_maxima(connection, sources[0].name, changed)
+    verdicts = staging.judge(strict=strict)
+    if erased := sum(n for (_, reason), n in verdicts.items() if reason == ERASED):
+        report.notes.append(refused_as_erased(erased, staging.erasures()))
+    _count_judged(staging, sources, arrivals, verdicts)
+    if any(arrival.report.accepted for arrival in arrivals):
+        staging.drop_judged()
+        names = [given.name for given in sources]
+        if any(given.has_revisions for given in sources):
+            _count_corrected(arrivals, staging.replace_corrected(names))
+        staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
+        # After the answers: a post of the same new learner waits for the end of the transaction.
+        report.new_items, report.new_learners = staging.add_items_and_learners()
+        if ruled := {item: record for item, record in records.items() if record}:
+            staging.record(ruled)
+        if declared:
+            record_maxima(connection, declared)  # of the items that are new
+        if beside := staging.judge_beside_posts(names):
+            _count_corrected(arrivals, beside.corrected)
+            _count_judged(staging, sources, arrivals, beside.verdicts)
+    if changed:
+        wait_for_posts(connection)
+        follow_new_maxima(connection, sources[0].name, changed)  # in answers that were posted meanwhile
+    arrivals[0].report.clock_ahead = staging.clock_ahead  # of a post: files' clocks are not asked
+    for arrival in arrivals:
+        arrival.note()
+        report.include(arrival.report)
+    report_share(2 * rows, 2 * rows)
+
+
+class AnswerSource:
+    """A source and how to read its answers. Raises PermanentFailure where its header or its times do not fit."""
+
+    def __init__(
+        self,
+        source: Source,
+        rules: Mapping | None,
+        at: date | None,
+        scoring: Scoring = AsGiven(),  # noqa: B008
+        whole: Tally | None = None,
+    ) -> None:
+        """`whole`: the scores of the whole file, which were checked, where the source is a part of it."""
+        self.source = source
+        self._whole = whole
+        self.tally = Tally()
+        self.items: set[str] = set()
+        self.name = source.name
+        self.erasure_of: Callable[[str], str] = lambda _user_id: ""
+        self.recorded_keys: Map[str, str] = {}
+        self._guessed = rules is None
+        self._binding = bind_attempts(rules, self.name, source.columns)
+        self._mapping = self._binding.mapping
+        if isinstance(scoring, ByKey) and not self.has_choices and self._mapping.preset:
+            scored = self._binding.columns.get("correct") or self._binding.columns["score"]
+            raise PermanentFailure(
+                f"{self.name}: --key scores choices, and this is a list of answers that are scored already"
+                f" ({self._mapping.name}: column {'/'.join(scored)}). Leave --key out, or name the column of choices in"
+                " a mapping file: columns: {response: …}."
+            )
+        named = self._mapping.time.zone
+        check_zone(named, f"{self._mapping.name}: time zone {named} is unknown")
+        times = "/".join(self._binding.columns.get("completed_at", ()))
+        if not times and at is None:
+            raise PermanentFailure(
+                f"{self.name} has no times ({self._mapping.name}: no column is completed_at). Give its day with --at"
+                " DATE, such as --at 2026-10-01, and the order of its rows is kept within that day; or name the"
+                " column of times in a mapping file."
+            )
+        if times and at is not None:
+            raise PermanentFailure(f"{self.name} has times (column {times}): leave --at out.")
+
+    def answers(
+        self,
+        limits: Limits,
+        report: ImportReport,
+        reject: Reject,
+        scoring: Scoring = AsGiven(),  # noqa: B008
+    ) -> Iterator[tuple[Batch, pa.RecordBatch]]:
+        """Each batch and its sound answers; the others are counted and written.
+
+        Raises PermanentFailure, at the end, where the scores are more than 0 and 1 and nothing says what is right.
+        """
+        kind = "preset" if self._mapping.preset else "mapping"
+        report.notes.append(f"{self.name}: {self.source.kind}, {self.source.encoding}, {kind} {self._mapping.name}")
+        by_key = isinstance(scoring, ByKey)
+        scoring = self._scored(scoring)
+        items = self._items(scoring, report)
+        file_id = self.file_id if limits.start is not None else ""
+        cleaner = Cleaner(self._binding, limits, file_id, items, scoring)
+        self.tally = cleaner.tally
+        for batch in self._batches(items):
+            try:
+                cleaned = cleaner.clean(batch)
+            except ZoneNeeded as error:
+                raise PermanentFailure(
+                    f"{self.name}: times without a zone, such as {error.example}. Say which zone they are in:"
+                    " --zone Europe/Berlin, for example, or --zone UTC. Times that carry a zone keep theirs."
+                ) from error
+            if scoring.maxima.declared:
+                self.items.update(pc.unique(cleaned.answers["item_id"]).to_pylist())
+            report.read += cleaned.read + len(batch.bad)
+            report.rejected.update(bad.reason for bad in batch.bad)
+            report.rejected.update(cleaned.refused.reasons)
+            reject(Refused(self.name, bad.line, bad.reason, *self._texts(bad)) for bad in batch.bad)
+            self.refuse(batch, cleaned.refused, reject)
+            yield batch, cleaned.answers
+        if self._whole is None:
+            self.check_scores(scoring)
+        report.notes += cleaner.choices.check(self.name, name_absent=by_key)
+        if cleaner.shortened:
+            report.notes.append(f"{self.name}: {shortened_ids(cleaner.shortened)}")
+        if noted := not_answered(cleaner.no_answers):
+            report.notes.append(f"{self.name}: {noted}")
+
+    def _scored(self, scoring: Scoring) -> Scoring:
+        """The rule, with the highest scores that the mapping declares; if there are only choices, the recorded keys."""
+        if self.has_choices_alone and isinstance(scoring, AsGiven):
+            return ByKey(self.recorded_keys)
+        if not self._mapping.max_scores or not isinstance(scoring, AsGiven | AsRecorded):
+            return scoring
+        options = scoring.maxima.declared
+        declared = {**options, **self._mapping.max_scores, **options}  # an option goes before what the mapping says
+        if isinstance(scoring, AsRecorded):
+            return replace(scoring, records=scoring.known, declared=declared)
+        return AsGiven(replace(scoring.maxima, declared=declared))
+
+    def declared(self, scoring: Scoring) -> dict[str, int]:
+        """The highest scores that this import says of the items that were answered."""
+        maxima = self._scored(scoring).maxima
+        found = {item: maxima.declared_of(item) for item in self.items} if maxima.declared else {}
+        return {item: most for item, most in found.items() if most}
+
+    @property
+    def file_id(self) -> str:
+        """Beginning of the ids of answers that have neither an id nor a time."""
+        return self.source.sha256[:16]
+
+    @property
+    def is_matrix(self) -> bool:
+        return self._mapping.wide is not None
+
+    @property
+    def has_choices(self) -> bool:
+        return self.is_matrix or "response" in self._binding.columns
+
+    @property
+    def has_choices_alone(self) -> bool:
+        """Whether it is a list of choices, which only keys can score."""
+        return "response" in self._binding.columns and not {"correct", "score"} & {
+            *self._binding.columns,
+            *self._mapping.constants,
+        }
+
+    @property
+    def has_revisions(self) -> bool:
+        """Whether its rows may be corrections of answers in the log."""
+        return "revision" in {*self._binding.columns, *self._mapping.constants}
+
+    def count(self, limits: Limits, scoring: Scoring) -> Tally:
+        """Tally the scores of the whole source."""
+        if self._whole is not None:
+            return self._whole
+        scoring = self._scored(scoring)
+        items = self._items(scoring, ImportReport())
+        cleaner = Cleaner(self._binding, limits, "", items, scoring)
+        for batch in self._batches(items):
+            cleaner.count(batch)
+        return cleaner.tally
+
+    def _batches(self, items: Sequence[str]) -> Iterator[Batch]:
+        """A row of a matrix is an answer for each of its items."""
+        for batch in self.source.batches():
+            yield from batch.split(max(1, MAX_ANSWERS // max(1, len(items))))
+
+    def check_scores(self, scoring: Scoring) -> None:
+        """Raises PermanentFailure where the scores of the tally are not those that the rule reads."""
+        scoring = self._scored(scoring)
+        highest = max(self.tally.tops.values(), default=1.0)
+        if isinstance(scoring, FromPoints) and scoring.at is not None and highest < scoring.at:
+            raise PermanentFailure(
+                f"{self.name}: --dichotomise at={scoring.at:g} leaves no answer right: the highest score is {highest:g}"
+            )
+        if not isinstance(scoring, AsGiven):
+            return
+        what = self.tally.half_read()
+        if self.is_matrix:  # a column of a matrix is an item with all its cells, or none
+            what = what or [f"item {item} has scores up to {self.tally.tops[item]:g}" for item in self.tally.beyond]
+        if what:
+            raise refusal(self.name, what)
+
+    def _texts(self, bad: BadRow) -> tuple[str, str]:
+        """The value and the row; empty where a row that cannot be read may be of any learner."""
+        return ("", "") if self._binding.makes_learners_ids else (bad.value, bad.raw)
+
+    def refuse(self, batch: Batch, refused: RefusedRows, reject: Reject) -> None:
+        column = self._binding.columns.get("user_id", ("",))[0]
+        places, row_of = np.unique(refused.places, return_inverse=True)  # a row of a matrix is many answers
+        taken = batch.rows.take(pa.array(places))
+        users = Columns(self._binding).ours(taken, "user_id").to_pylist()
+        raws = [
+            naming_learner(self.source.raw(row), user, row.get(column))
+            for user, row in zip(users, plain_rows(taken), strict=True)
+        ]
+        lines = batch.lines[refused.places].tolist()
+        refusals = zip(lines, refused.reasons, refused.values, row_of.tolist(), strict=True)
+        reject(
+            Refused(self.name, line, reason, "", "")
+            if reason == ERASED or (users[place] is not None and self.erasure_of(users[place]))
+            else Refused(self.name, line, reason, value, raws[place])
+            for line, reason, value, place in refusals
+        )
+
+    def _items(self, scoring: Scoring, report: ImportReport) -> list[str]:
+        """The columns of a matrix that are items, found from the whole file."""
+        if self._mapping.wide is None:
+            return []
+        items, aside, points, constant = item_columns(self._binding, self.source.batches(), scoring)
+        if isinstance(scoring, AsGiven) and "*" in self._mapping.wide.items:
+            if points and (items or 2 * len(points) > len(aside)):
+                named = [f"column {name} has scores up to {most}" for name, most in points.items()]
+                raise refusal(self.name, named)
+            if self._guessed and len(items) <= len(aside) and aside:
+                why = "no preset fits, and it is not a matrix of 0/1 scores"
+                raise unknown_header(self.name, self.source.columns, why, ways_out=WAYS_OUT)
+        if aside and not items:
+            what = "names an item of the key" if isinstance(scoring, ByKey) else "is an item"
+            raise PermanentFailure(
+                f"{self.name}: no column {what}. Columns: {names_of(self.source.columns)}.\n{WAYS_OUT}"
+            )
+        if items:
+            report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
+        if aside:
+            report.notes.append(f"{self.name}: not items, left out: {names_of(aside)}")
+        if constant:
+            report.notes.append(
+                f"{self.name}: items with the same value for everyone: {some_of(constant, 10)}. Name the items in a"
+                " mapping file if these are not (wide: {items: …})"
+            )
+        return items
+
+
+def _former_ids(given: AnswerSource, cells: int, surplus: int) -> list[str]:
+    """The notes on answers of a matrix that keep the ids of 1.0."""
+    if not cells:
+        return []
+    ids = f"ids that version 1.0 made ({given.file_id}-…)"
+    note = f"{given.name}: {cells:,} answers are in the log under {ids}; they keep them"
+    if surplus:
+        note += (
+            f". {surplus:,} more answers to these items are in the log from the same file, which was imported with"
+            " different columns as items: docs/how-to/import.md, Duplicates, lists their ids for irt attempts withdraw"
+        )
+    return [note]
+
+
+def with_recorded_maxima(connection: psycopg.Connection, scoring: Scoring) -> Scoring:
+    """Scores as they are given are those of items whose highest ones the bank says, too."""
+    if not isinstance(scoring, AsGiven):
+        return scoring
+    recorded = {item: most for item, most in known_maxima(connection).items() if most}
+    return AsGiven(replace(scoring.maxima, recorded=recorded))
+
+
+def _require_same_maxima(connection: psycopg.Connection, scoring: Scoring, items: Collection[str]) -> None:
+    """Raises TransientFailure if an item's maximum score has changed since the answers were read by it."""
+    if not isinstance(scoring, AsGiven):
+        return
+    before = scoring.maxima.recorded
+    for item, most in known_maxima(connection, items).items():
+        if most != before.get(item):
+            raise TransientFailure(
+                f"the maximum score of item {item} was changed while its answers were read: nothing of this was "
+                "imported, import it again"
+            )
+
+
+def _not_recorded(known: Map[str, int | None], declared: Map[str, int]) -> dict[str, int]:
+    """What is declared of items for the first time. Raises PermanentFailure where the record says something else."""
+    for item, most in known.items():
+        if most not in (None, declared[item]):
+            raise PermanentFailure(
+                f"item {item}: its record says max_score {most}, and this import {declared[item]}. Leave it out here, "
+                "or change the record first: irt import questions, with the columns item_id,max_score."
+            )
+    return {item: most for item, most in declared.items() if known.get(item) is None}
+
+
+def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits, staging: Staging) -> Scoring:
+    """Full marks are the highest of all sources, or the higher one that an earlier import knew."""
+    if not isinstance(scoring, FromPoints) or scoring.at is not None:
+        return scoring
+    recorded = staging.recorded("dichotomise").items()
+    tops = {item: float(rule.removeprefix("full=")) for item, rule in recorded if rule.startswith("full=")}
+    for given in sources:
+        tally = given.count(limits, scoring)
+        for item in tally.answers:
+            tops[item] = max(tally.tops.get(item, 1.0), tops.get(item, 1.0))
+    return FromPoints(None, tops)
+
+
+def _check_records(connection: psycopg.Connection, staging: Staging, records: dict[str, dict[str, str]]) -> None:
+    """Raises PermanentFailure where an item's earlier answers were scored by another rule."""
+    if ruled := [item for item, record in records.items() if record]:
+        for item, most in known_maxima(connection, ruled).items():
+            if (most or 1) > 1:
+                raise PermanentFailure(
+                    f"item {item}: its record says max_score {most}, and this import makes it right and wrong. Leave "
+                    "the option out and its scores are kept, or give another item id."
+                )
+    for name in ("dichotomise", "key"):
+        for item, earlier in staging.recorded(name).items():
+            now = records.get(item, {}).get(name)
+            if item in records and now != earlier and (now is not None or name == "dichotomise"):
+                raise PermanentFailure(
+                    f"item {item}: its record says {name} {earlier}, and this import "
+                    + (f"{name} {now}" if now else "takes its scores as they are")
+                    + ". Answers to one item are scored by one rule: give the same option, or another item id."
+                )
+
+
+def _limits(
+    now: datetime, first_month: str, zone: str | None, at: date | None, ahead: timedelta, *, each_alone: bool
+) -> Limits:
+    first = datetime.fromisoformat(f"{first_month}-01").replace(tzinfo=UTC)
+    if at is None:
+        return Limits(_micros(first), _micros(now + ahead), zone, each_alone=each_alone)
+    start = datetime(at.year, at.month, at.day, tzinfo=UTC)
+    if not first <= start <= now:
+        raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}.")
+    return Limits(_micros(first), _micros(now), zone, _micros(start))
+
+
+def _count_corrected(arrivals: Sequence[Arrival], corrected: Counter[int]) -> None:
+    for number, n in corrected.items():
+        arrivals[number].report.corrected += n
+        arrivals[number].report.close()
+
+
+def _count_judged(
+    staging: Staging, sources: Sequence[AnswerSource], arrivals: Sequence[Arrival], verdicts: Counter[tuple[int, str]]
+) -> None:
+    """Count the verdicts, and read the sources once more for the rows that the database refused, if there are any."""
+    for (number, reason), n in verdicts.items():
+        arrivals[number].report.judged(reason, n)
+    for arrival in arrivals:
+        arrival.report.close()
+    refusals = staging.refusals()
+    pending = next(refusals, None)
+    for number, given in enumerate(sources):
+        if pending is None or pending["source"] != number:
+            continue
+        for batch in given.source.batches():
+            lines, reasons, values = [], [], []
+            last = batch.lines.max(initial=0)
+            while pending is not None and pending["source"] == number and pending["line"] <= last:
+                lines.append(pending["line"])
+                reasons.append(pending["reason"])
+                values.append(pending["value"])
+                pending = next(refusals, None)
+            places = np.searchsorted(batch.lines, np.array(lines, dtype=np.int64))
+            given.refuse(batch, RefusedRows(places, reasons, values), arrivals[number].refuse)
+
+
+def _micros(time: datetime) -> int:
+    return round(time.timestamp() * 1_000_000)
+
+
+def check_zone(name: str | None, problem: str) -> None:
+    """Raises PermanentFailure with the problem where there is no such zone."""
+    if name is not None and zone_named(name) is None:
+        raise PermanentFailure(f"{problem}. Give an IANA name, such as Europe/Berlin or UTC.")

@@ -1,0 +1,151 @@
+"""The files of a lake: what is wrong with them, a learner erased from them, and those that nobody needs deleted.
+
+What does not belong here: writing the log to a lake, and comparing the two (see `lake`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from irt_assets.spark.lake import Progress, day_rows, on_files, rows_of_files, store_files
+from resources.cluster.lake import Lake, LakeFile, Manifest, schema_problem
+from resources.failures import PermanentFailure
+
+if TYPE_CHECKING:
+    import duckdb
+
+READERS_END = timedelta(days=1)
+"""Nobody reads longer than this from files that another manifest has replaced."""
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a day of a lake."""
+
+    day: str
+    what: str
+
+
+def faults(
+    lake: Lake,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    progress: Progress = lambda *_: None,
+) -> Iterator[Fault]:
+    """What is wrong with the files of a lake, day by day: missing, damaged, of other columns, other rows than the
+    manifest says, ids that are there twice. Reads every file of [since, until)."""
+    import duckdb  # only who reads files of a lake needs it
+
+    manifests = lake.manifests(since, until)
+    with tempfile.TemporaryDirectory() as folder, duckdb.connect(str(Path(folder, "ids"))) as ids:
+        ids.execute("SET memory_limit = '1GB'")
+        ids.execute("CREATE TABLE seen AS SELECT md5_number('') AS id, '' AS day LIMIT 0")
+        for n, (day, one) in enumerate(manifests.items(), 1):
+            problems = [Fault(day, problem) for file in one.files if (problem := _file_problem(lake, file))]
+            if problems:
+                yield from problems
+            else:
+                found = rows_of_files(lake, day, one.files)
+                if found != day_rows(one):
+                    yield Fault(
+                        day, f"{found.rows:,} attempts in its files, or others than the {one.rows:,} of its manifest"
+                    )
+                _remember_ids(ids, lake, day, one.files)
+            progress(n, len(manifests))
+        yield from _ids_seen_twice(ids, lake, manifests)
+
+
+def _file_problem(lake: Lake, file: LakeFile) -> str:
+    try:
+        with lake.local(file) as path:
+            parquet = pq.ParquetFile(path)
+            if problem := schema_problem(parquet.schema_arrow):
+                return f"{file.path} {problem}"
+            if parquet.metadata.num_rows != file.rows:
+                return f"{file.path} has {parquet.metadata.num_rows:,} rows and not {file.rows:,}"
+    except PermanentFailure as failure:
+        return str(failure)
+    except (pa.ArrowInvalid, OSError) as error:
+        return f"{file.path} is not a Parquet file ({str(error).splitlines()[0]})"
+    return ""
+
+
+def _remember_ids(ids: duckdb.DuckDBPyConnection, lake: Lake, day: str, files: Iterable[LakeFile]) -> None:
+    """Keep a hash of 128 bits of each id of a day."""
+    for file in files:
+        with lake.local(file) as path:
+            ids.execute(
+                "INSERT INTO seen SELECT md5_number(id), $1 FROM read_parquet($2, hive_partitioning=false)",
+                (day, str(path)),
+            )
+
+
+def _ids_seen_twice(ids: duckdb.DuckDBPyConnection, lake: Lake, manifests: Mapping[str, Manifest]) -> Iterator[Fault]:
+    twice = "FROM (SELECT id, min(day) AS first, max(day) AS day FROM seen GROUP BY id HAVING count(*) > 1)"
+    for first, day, n, examples in ids.execute(
+        f"SELECT first, day, count(*), array_agg(id::text ORDER BY id)[:{MOST_NAMED}] {twice} GROUP BY 1, 2 ORDER BY 2"
+    ).fetchall():
+        with on_files(lake, manifests[day].files) as run:
+            wanted = ", ".join(f"'{one}'" for one in examples)
+            names = run.read(f"SELECT DISTINCT id FROM attempt WHERE md5_number(id)::text IN ({wanted}) ORDER BY id")
+        where = "" if first == day else f" and on {first}"
+        yield Fault(day, f"{n:,} ids are there more than once{where}, such as {', '.join(names['id'].to_pylist())}")
+
+
+def attempts_of(lake: Lake, user_id: str) -> dict[str, int]:
+    """How many attempts of a learner each file has, by path, also files that no manifest names. Reads every file."""
+    named = {file.path: file for one in lake.manifests().values() for file in one.files}
+    found = {}
+    for path in (*named, *lake.unnamed()):
+        with lake.local_as_it_is(path) as file:
+            # reads only groups of rows, which are sorted by learner, that may hold them
+            n = int(ds.dataset(file).count_rows(filter=ds.field("user_id") == user_id))
+        if n:
+            found[path] = n
+    return found
+
+
+def forget(lake: Lake, user_id: str) -> tuple[dict[str, int], int]:
+    """Write the days that hold a learner again without them, and delete the files that do. Returns the attempts by
+    day, and how many of the deleted files the bucket keeps as old versions.
+
+    Killed at any point, it is run again: a day is as it was, or without the learner.
+    """
+    held = attempts_of(lake, user_id)
+    days: Counter[str] = Counter()
+    for day, one in lake.manifests().items():
+        theirs = [file for file in one.files if file.path in held]
+        if not theirs:
+            continue
+        files = [file for file in one.files if file.path not in held]
+        for file in theirs:
+            with lake.local(file) as path:
+                files += store_files(lake, day, _without(path, user_id))
+            days[day] += held[file.path]
+        lake.commit(day, files, rows_of_files(lake, day, files).data_hash)
+    return dict(days), sum(lake.delete(path) for path in held)
+
+
+def _without(path: Path, user_id: str) -> Iterator[pa.Table]:
+    for batch in ds.dataset(path).to_batches(filter=ds.field("user_id") != user_id):
+        yield pa.Table.from_batches([batch])
+
+
+def prune(lake: Lake) -> int:
+    """Delete the files that no manifest names and that are older than a day; how many."""
+    before = datetime.now(UTC) - READERS_END
+    unnamed = lake.unnamed(before)
+    for path in unnamed:
+        lake.delete(path)
+    return len(unnamed) + lake.drop_unfinished(before)

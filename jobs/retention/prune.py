@@ -1,0 +1,54 @@
+"""The job that deletes what nothing needs; `irt prune` does the same.
+
+What does not belong here: which rows and files these are (see `retention`), and which runs (see `run_retention`).
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from irt_assets.common.job_names import PRUNE_JOB
+from irt_assets.common.retries import classify_failures
+from irt_assets.responses.data_versions import merge_changes
+from jobs.retention.run_retention import prune_runs
+from jobs.retention.unused import Gone, prune_files, prune_rows, prune_unfinished
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database
+
+
+def prune(database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, dry_run: bool) -> Iterator[Gone]:
+    """Delete everything outdated, kind by kind, and yield each. Runs come after the rows that name them."""
+    now = datetime.now(UTC)
+    if not dry_run:
+        with database.connect() as connection:
+            merge_changes(connection)
+    yield from prune_rows(database, now, dry_run=dry_run)
+    yield prune_files(database, store, now, dry_run=dry_run)
+    yield prune_unfinished(store, now, dry_run=dry_run)
+    yield from prune_runs(database, instance, now, dry_run=dry_run)
+
+
+def build_prune_job(tags: dict[str, str]) -> dg.JobDefinition:
+    """The job, without partitions; its log has each kind and its amount."""
+
+    @dg.op(name="prune_everything")
+    def prune_everything(
+        context: dg.OpExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> None:
+        with classify_failures():
+            for gone in prune(database, store, context.instance, dry_run=False):
+                if gone.names:
+                    context.log.info(f"deleted {len(gone.names):,} {gone.kind}")
+
+    @dg.job(
+        name=PRUNE_JOB,
+        executor_def=dg.in_process_executor,
+        tags=tags,
+        description="Deletes what nothing needs any more: old fits of nights, superseded fits, snapshots and runs, "
+        "learners' old reports, alerts that are over. Never what proves a partition.",
+    )
+    def prune_job() -> None:
+        prune_everything()
+
+    return prune_job

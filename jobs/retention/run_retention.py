@@ -1,0 +1,133 @@
+"""Which of Dagster's runs are deleted, with their events and logs.
+
+Deleting a run deletes its materialisations: the partition would be missing while the UI's dot stays green. So a run is
+deleted only when nothing references it. What does not belong here: ticks (`retention` in dagster.yaml).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import dagster as dg
+import psycopg
+
+from irt_assets.common.run_progress import BACKFILL_TAG, PARTITION_TAG
+from jobs.retention.unused import Gone
+from resources.alerts.outbox import open_keys
+from resources.dagster_compat import FINISHED_STATUSES, BulkActionStatus, ComputeIOType, PartitionKeyFilter
+from resources.postgres.database import Database
+from resources.tables import METADATA
+
+RUNS = timedelta(days=100)
+"""Longer than any schedule's look-back, so that what they ask about is still there."""
+PAGE = 200
+OF_ASSETS = {
+    dg.DagsterEventType.ASSET_MATERIALIZATION,
+    dg.DagsterEventType.ASSET_OBSERVATION,
+    dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+}
+"""Event types whose latest event decides a partition's state: made, observed, or failed."""
+OF_CHECKS = {dg.DagsterEventType.ASSET_CHECK_EVALUATION, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED}
+
+
+def prune_runs(database: Database, instance: dg.DagsterInstance, now: datetime, *, dry_run: bool) -> Iterator[Gone]:
+    """Delete runs that nothing references, and the output of old runs that stay."""
+    with database.connect() as connection:
+        named = _named(connection)
+    under_way = {backfill.backfill_id for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED)}
+    latest = _Latest(instance)
+    gone, printed = [], []
+    for run in _ended_before(instance, now - RUNS):
+        if run.run_id in named or run.tags.get(BACKFILL_TAG) in under_way or _holds(instance, latest, run):
+            if _has_output(instance, run):
+                printed.append(run.run_id)
+        else:
+            gone.append(run.run_id)
+    if not dry_run:
+        for run_id in printed + gone:
+            instance.compute_log_manager.delete_logs(prefix=[run_id])
+        for run_id in gone:
+            # A run without events is found again; events without a run would not be.
+            instance.event_log_storage.delete_events(run_id)
+            instance.delete_run(run_id)
+    yield Gone("runs that were superseded or failed", tuple(gone))
+    yield Gone("output of old runs that stay", tuple(printed))
+
+
+def _ended_before(instance: dg.DagsterInstance, before: datetime) -> Iterator[dg.DagsterRun]:
+    ended = dg.RunsFilter(statuses=FINISHED_STATUSES, updated_before=before)
+    cursor = None
+    while page := instance.get_runs(ended, cursor=cursor, limit=PAGE):
+        yield from page
+        cursor = page[-1].run_id
+
+
+def _named(connection: psycopg.Connection) -> set[str]:
+    """Runs that rows name as their origin, and those that an open alert names."""
+    tables = [table.name for table in METADATA.tables.values() if "run_id" in table.columns]
+    query = " UNION ".join(f"SELECT run_id FROM {name}" for name in tables)
+    named = {run_id for (run_id,) in connection.execute(f"{query} UNION SELECT update_id FROM mirt_ability".encode())}
+    return named | {key.rpartition("|")[2] for key in open_keys(connection, "run ")}
+
+
+@dataclass
+class _Latest:
+    """The newest event of each kind for each partition of each asset, asked for once."""
+
+    instance: dg.DagsterInstance
+    found: dict[tuple[dg.AssetKey, dg.DagsterEventType], dict[str, int]] = field(default_factory=dict)
+
+    def of(self, asset: dg.AssetKey, kind: dg.DagsterEventType, partition: str | None) -> int | None:
+        if partition is None:
+            return self._without_partition(asset, kind)
+        if (asset, kind) not in self.found:
+            storage = self.instance.event_log_storage
+            self.found[asset, kind] = dict(storage.get_latest_storage_id_by_partition(asset, kind))
+        return self.found[asset, kind].get(partition)
+
+    def _without_partition(self, asset: dg.AssetKey, kind: dg.DagsterEventType) -> int | None:
+        newest: Sequence[dg.EventLogRecord]
+        match kind:
+            case dg.DagsterEventType.ASSET_MATERIALIZATION:
+                newest = self.instance.fetch_materializations(asset, limit=1).records
+            case dg.DagsterEventType.ASSET_OBSERVATION:
+                newest = self.instance.fetch_observations(asset, limit=1).records
+            case _:
+                newest = self.instance.get_event_records(dg.EventRecordsFilter(kind, asset_key=asset), limit=1)
+        return newest[0].storage_id if newest else None
+
+
+def _holds(instance: dg.DagsterInstance, latest: _Latest, run: dg.DagsterRun) -> bool:
+    """Whether a run holds the newest event of a partition, or of a check of one."""
+    cursor = None
+    while True:
+        page = instance.get_records_for_run(run.run_id, cursor=cursor, of_type=OF_ASSETS | OF_CHECKS, limit=PAGE)
+        for record in page.records:
+            event = record.event_log_entry.get_dagster_event()
+            if event.event_type in OF_ASSETS:
+                assert event.asset_key is not None
+                if latest.of(event.asset_key, event.event_type, event.partition) == record.storage_id:
+                    return True
+            elif _newest_check(instance, event, run) == run.run_id:
+                return True
+        if not page.has_more:
+            return False
+        cursor = page.cursor
+
+
+def _newest_check(instance: dg.DagsterInstance, event: dg.DagsterEvent, run: dg.DagsterRun) -> str | None:
+    """The run of the newest execution of the check in `event`."""
+    evaluated = event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    check = event.asset_check_evaluation_data if evaluated else event.asset_check_planned_data
+    newest = instance.event_log_storage.get_asset_check_execution_history(
+        check.asset_check_key, limit=1, partition_filter=PartitionKeyFilter(key=run.tags.get(PARTITION_TAG))
+    )
+    return newest[0].run_id if newest else None
+
+
+def _has_output(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    try:
+        prefix = [run.run_id, "compute_logs"]
+        return bool(instance.compute_log_manager.get_log_keys_for_log_key_prefix(prefix, ComputeIOType.STDERR))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,176 @@
+"""Sensors that open and resolve alerts, and the one that delivers them.
+
+They read events by a cursor with a small overlap, as ids and times may be committed out of order, and decide
+by the present state (see `alerts`), so that what is read twice changes nothing.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+
+from irt_assets.common.job_names import NIGHTLY_JOB
+from irt_assets.common.run_progress import to_be_repeated, was_repeated
+from irt_assets.intake.silence import alert_on_silence
+from irt_assets.invariants.history import resolve_told_by_checks
+from irt_assets.invariants.open_violations import last_backup
+from jobs.plans import Plan
+from jobs.watching import alerts
+from jobs.watching.lateness import read_lateness
+from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
+from resources.alerts.watchdog import request_watchdog
+from resources.dagster_compat import FINISHED_STATUSES, InstigatorType
+from resources.postgres.database import Database
+from resources.settings import Settings
+
+EVENTS_A_TICK = 500
+OVERLAP_IDS = 100
+OVERLAP = timedelta(minutes=1)
+FIRST_LOOK_BACK = timedelta(days=1)
+
+
+def build_alert_sensors(plans: Sequence[Plan], settings: Settings) -> list[dg.SensorDefinition]:
+    """Failed runs, failed or missing checks, schedules that did not run or made nothing, and delivery."""
+    return [alerts_of_runs, alerts_of_checks, _schedules(plans, settings.irt_first_month), alert_delivery]
+
+
+@dg.sensor(
+    name="alerts_of_runs",
+    description="Opens an alert for a run that failed or took too long, and resolves it when what it should have "
+    "made is made.",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
+    now, instance = datetime.now(UTC), context.instance
+    since = datetime.fromisoformat(context.cursor) if context.cursor else now - FIRST_LOOK_BACK
+    since = min(since, now)  # the clock may have been set back, and what ends then is dated before the cursor
+    ended = instance.get_run_records(
+        dg.RunsFilter(statuses=FINISHED_STATUSES, updated_after=since - OVERLAP),
+        order_by="update_timestamp",
+        ascending=True,
+    )
+    repeated = {record.storage_id for record in to_be_repeated(instance)}
+    undecided = [record for record in ended if record.storage_id in repeated]
+    opened = resolved = 0
+    with database.connect() as connection:
+        for run in (record.dagster_run for record in ended if record not in undecided):
+            if was_repeated(instance, run):
+                continue  # its repetition decides how it ends
+            if run.status is dg.DagsterRunStatus.CANCELED and not alerts.took_too_long(instance, run):
+                continue  # the person who cancelled it knows
+            if run.status is dg.DagsterRunStatus.SUCCESS:
+                for alert in alerts.checks_never_evaluated(instance, run):
+                    opened += open_alert(connection, alert)
+            elif not open_keys(connection, alerts.run_prefix(run)) and not alerts.run_is_over(instance, run):
+                found = alerts.run_alert(instance, run, database.settings.dashboard_url)
+                opened += found is not None and open_alert(connection, found)
+        for key in open_keys(connection, "run "):
+            failed = instance.get_run_by_id(key.rpartition("|")[2])
+            if failed is None or alerts.run_is_over(instance, failed):
+                resolved += resolve_alert(connection, key)
+    new = (record.dagster_run for record in ended if record.update_timestamp.astimezone(UTC) > since)
+    if any(run.job_name == NIGHTLY_JOB and run.status is dg.DagsterRunStatus.SUCCESS for run in new):
+        request_watchdog(database.settings)
+    latest = max([since, *(record.update_timestamp.astimezone(UTC) for record in ended)])
+    context.update_cursor(min([latest, *(r.update_timestamp.astimezone(UTC) for r in undecided)]).isoformat())
+    return dg.SkipReason(f"{len(ended)} runs ended, {opened} alerts opened, {resolved} resolved")
+
+
+@dg.sensor(
+    name="alerts_of_checks",
+    description="Opens an alert for an asset check that failed, one for all gates that hold a month, and resolves "
+    "it when they pass.",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
+    cursor = int(context.cursor or 0)
+    records = context.instance.get_event_records(
+        dg.EventRecordsFilter(
+            event_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=max(0, cursor - OVERLAP_IDS)
+        ),
+        limit=EVENTS_A_TICK,
+        ascending=True,
+    )
+    touched = set()
+    for record in records:
+        event = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
+        if not alerts.silent(event.asset_check_key):
+            touched.add((event.asset_check_key, event.partition or ""))
+    opened = resolved = 0
+    held = {partition for key, partition in touched if key in alerts.GATES}
+    with database.connect() as connection:
+        for month in sorted(held):
+            alert = alerts.held_alert(context.instance, month, database.settings.dashboard_url)
+            if alert is not None:
+                opened += open_alert(connection, alert)
+                resolved += resolve_told_by_checks(connection, month)
+            elif alerts.gates_pass(context.instance, month):
+                resolved += resolve_alert(connection, alerts.held_key(month))
+        for key, partition in sorted(touched):
+            evaluation = alerts.latest_evaluation(context.instance, key, partition)
+            if evaluation is None:
+                continue  # its run goes on, or died: a run that died has an alert of its own
+            if evaluation.passed:
+                resolved += resolve_alert(connection, alerts.check_key(key, partition))
+            elif key not in alerts.GATES:
+                opened += open_alert(connection, alerts.check_alert(evaluation))
+    context.update_cursor(str(max([cursor, *(record.storage_id for record in records)])))
+    return dg.SkipReason(f"{len(touched)} checks evaluated, {opened} alerts opened, {resolved} resolved")
+
+
+def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="alerts_of_schedules",
+        description="Opens an alert for a schedule that is switched on and did not tick, or whose runs did not make "
+        "its newest partition within 25 hours, for a sensor that always fails, for a backup that is late, and for a "
+        "source of answers that is silent; resolves it when that is over.",
+        minimum_interval_seconds=600,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def alerts_of_schedules(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
+        now, late = datetime.now(UTC), []
+        with database.connect() as connection:
+            for plan, lateness in read_lateness(connection, plans, first_month, now).items():
+                alert = alerts.schedule_alert(plan, lateness)
+                for key in alerts.schedule_keys(plan):
+                    if alert is None or alert.key != key:
+                        resolve_alert(connection, key)
+                if alert is not None:
+                    late.append(plan.name)
+                    open_alert(connection, alert)
+            failing = _failing(context.instance, now)
+            for key in open_keys(connection, "sensor ").keys() - failing.keys():
+                resolve_alert(connection, key)
+            for alert in failing.values():
+                open_alert(connection, alert)
+            late_backup = alerts.backup_alert(last_backup(connection), now)
+            if late_backup is None:
+                resolve_alert(connection, alerts.BACKUP)
+            else:
+                late.append("backup")
+                open_alert(connection, late_backup)
+            late += alert_on_silence(connection, database.settings)
+        return dg.SkipReason(f"late: {', '.join(late)}" if late else "every schedule that is switched on is in time")
+
+    return alerts_of_schedules
+
+
+def _failing(instance: dg.DagsterInstance, now: datetime) -> dict[str, Alert]:
+    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    found = (alerts.sensor_alert(instance, state, now) for state in states if state.is_running)
+    return {alert.key: alert for alert in found if alert is not None}
+
+
+@dg.sensor(
+    name="alert_delivery",
+    description="Sends what waits in the outbox: each channel on its own, again and again until it arrives.",
+    minimum_interval_seconds=10,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def alert_delivery(database: dg.ResourceParam[Database]) -> dg.SkipReason:
+    from resources.alerts.notifier import deliver  # takes a tenth of a second to load, which runs need not spend
+
+    arrived = deliver(database)
+    return dg.SkipReason(", ".join(f"{n} to {name}" for name, n in arrived.items()) or "no channel is configured")

@@ -1,0 +1,342 @@
+"""Which of Dagster's runs, checks and schedules need an alert, and when the alert is over.
+
+Decisions only, each from the present state of the instance, so that an event that is read twice changes
+nothing. What does not belong here: cursors (see `alert_sensors`), the outbox, violated invariants.
+"""
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from irt_assets.common.dashboard_pages import month_page
+from irt_assets.common.job_names import INVARIANT_REPORT, INVENTORY, LAKE_EQUALS_LOG, documents_name, job_of
+from irt_assets.common.retries import says_held, why_it_failed
+from irt_assets.common.run_progress import PARTITION_TAG, RANGE_TAGS, asked_again, materialized_since
+from irt_assets.gates.gates import SET_GATES, held_because
+from irt_assets.invariants.open_violations import BACKUP_AGE, LastBackup
+from jobs.plans import GRACE, Plan
+from jobs.watching.lateness import Lateness
+from resources.alerts.outbox import Alert, Severity
+from resources.dagster_compat import InstigatorState, InstigatorType, PartitionKeyFilter, TickStatus
+from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_of
+
+MONTH = re.compile(r"\d{4}-\d{2}")
+LOOKS_THAT_FAIL = 3
+LONGEST_REASON = 300
+BACKUP = "backup"
+"""Key of the alert about backups."""
+GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
+IN_THE_UI = "__ASSET_JOB"
+TOO_LONG = "exceeding maximum runtime"
+"""Part of the daemon's message when it stops a run; a run that a person cancels has another message."""
+READ_IT = "Open the check and read what it saw; when the cause is fixed, launch the partition again."
+
+
+# -- runs --------------------------------------------------------------------------------------------
+
+
+def partition_of(run: dg.DagsterRun) -> str:
+    """The partition of a run, `FIRST…LAST` of a run over a range, or nothing."""
+    first, last = (run.tags.get(tag) for tag in RANGE_TAGS)
+    return run.tags.get(PARTITION_TAG) or (f"{first}…{last}" if first and last else "")
+
+
+def name_of(run: dg.DagsterRun) -> str:
+    """The job, or the assets that somebody chose in the UI."""
+    if not run.job_name.startswith(IN_THE_UI):
+        return job_of(run.job_name)
+    return "+".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
+
+
+def run_prefix(run: dg.DagsterRun) -> str:
+    """One alert for a job and a partition, whichever run failed; the run is named after the bar."""
+    return f"run {documents_name(name_of(run))} {partition_of(run)}|"
+
+
+def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: str | None) -> Alert | None:
+    """The alert of a run that failed or took too long; of a month, it links to the dashboard, if that has an address.
+
+    None if it failed because the month is held, which the alert of its gates covers.
+    """
+    steps = _events(instance, run, dg.DagsterEventType.STEP_FAILURE)
+    if (
+        steps
+        and all(says_held(event.step_failure_data) for event in steps)
+        and held_alert(instance, partition_of(run), dashboard_url) is not None
+    ):
+        return None
+    look = "read the failed step"
+    if took_too_long(instance, run):
+        why, look = "it took longer than it may, so it was stopped", "see which step took so long"
+    elif steps:
+        why = why_it_failed(steps[0].step_failure_data)
+    else:
+        why = " ".join(event.message or "" for event in _events(instance, run, dg.DagsterEventType.RUN_FAILURE))
+    return Alert(
+        key=f"{run_prefix(run)}{run.run_id}",
+        severity="error",
+        what=f"the run of {name_of(run)} failed: {_short(why)}",
+        fix=f"Open the run and {look}; when its cause is gone, launch the partition again."
+        + _where_a_month_is(partition_of(run), dashboard_url),
+        partition=partition_of(run),
+        kind="steps",
+        subjects=tuple(event.step_key or "" for event in steps),
+        link=f"/runs/{run.run_id}",
+    )
+
+
+def took_too_long(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the daemon stopped a run at its `dagster/max_runtime`: it then ends as failed, or as cancelled."""
+    events = _events(instance, run, dg.DagsterEventType.RUN_CANCELING)
+    return any(TOO_LONG in (event.message or "") for event in events)
+
+
+def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a failed run needs no attention any more: a repetition succeeded, or all it should make was made."""
+    record = instance.get_run_record_by_id(run.run_id)
+    if record is None:
+        return True
+    if asked_again(instance, record, dg.DagsterRunStatus.SUCCESS):
+        return True
+    begun = record.start_time or record.create_timestamp.timestamp()
+    failed = {entry.step_key for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)}
+
+    def since(event: dg.DagsterEvent) -> float:
+        """What a step made before it failed does not count."""
+        return (record.end_time or begun) if event.step_key in failed else begun
+
+    assets = _events(instance, run, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+    checks = _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED)
+    return (
+        bool(assets)
+        and all(_made(instance, event, since(event)) for event in assets)
+        and all(_evaluated_since(instance, event, partition_of(run), since(event)) for event in checks)
+    )
+
+
+def _events(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEventType) -> list[dg.DagsterEvent]:
+    return [entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=kind)]
+
+
+def _made(instance: dg.DagsterInstance, planned: dg.DagsterEvent, since: float) -> bool:
+    assert planned.asset_key is not None
+    return materialized_since(instance, planned.asset_key, planned.partition, datetime.fromtimestamp(since, UTC))
+
+
+def _evaluated_since(instance: dg.DagsterInstance, planned: dg.DagsterEvent, partition: str, since: float) -> bool:
+    """The check's last evaluation for the run's partition, or without one if the check has none: its plan is stored
+    under the run's partition all the same."""
+    key = planned.asset_check_planned_data.asset_check_key
+    for kept_under in (partition or None, None):
+        records = instance.event_log_storage.get_asset_check_execution_history(
+            key, limit=1, partition_filter=PartitionKeyFilter(key=kept_under)
+        )
+        event = records[0].event if records and isinstance(records[0].evaluation, dg.AssetCheckEvaluation) else None
+        if event is not None and event.timestamp >= since:
+            return True
+    return False
+
+
+def checks_never_evaluated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Alert]:
+    """Checks that a successful run planned but skipped, and that have not been evaluated since."""
+    evaluated = {
+        event.asset_check_evaluation_data.asset_check_key
+        for event in _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    }
+    for event in _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED):
+        key, partition = event.asset_check_planned_data.asset_check_key, partition_of(run)
+        if key not in evaluated and latest_evaluation(instance, key, partition) is None:
+            yield _check_alert(key, partition, "error", "it was planned and never evaluated", ())
+
+
+# -- checks ------------------------------------------------------------------------------------------
+
+
+def check_key(key: dg.AssetCheckKey, partition: str) -> str:
+    return f"check {key.asset_key.to_user_string()} {key.name} {partition}"
+
+
+def latest_evaluation(
+    instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str
+) -> dg.AssetCheckEvaluation | None:
+    """The last evaluation of a check; None where it was never evaluated, or is planned again by a later run."""
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        key, limit=1, partition_filter=PartitionKeyFilter(key=partition or None)
+    )
+    evaluation = records[0].evaluation if records else None
+    return evaluation if isinstance(evaluation, dg.AssetCheckEvaluation) else None
+
+
+def held_key(month: str) -> str:
+    return f"held {month}"
+
+
+def held_alert(instance: dg.DagsterInstance, month: str, dashboard_url: str | None) -> Alert | None:
+    """The one alert of a month that is held, however many gates fail; None where none fails."""
+    failed = {
+        key: evaluation
+        for key in GATES
+        if (evaluation := latest_evaluation(instance, key, month)) is not None and not evaluation.passed
+    }
+    if not failed:
+        return None
+    first = next(iter(failed))
+    reasons = {key.name: _reason(evaluation, month) for key, evaluation in failed.items()}
+    return Alert(
+        key=held_key(month),
+        severity="error",
+        what=f"{month} is held: {_short(held_because(reasons))}",
+        fix=GATES[first].fix + _where_a_month_is(month, dashboard_url),
+        partition=month,
+        kind="gates",
+        subjects=tuple(reasons),
+        link=_link(first),
+    )
+
+
+def _where_a_month_is(partition: str, dashboard_url: str | None) -> str:
+    """Where people see how a month stands and decide on it; nothing of a day, a week or a range."""
+    if not MONTH.fullmatch(partition):
+        return ""
+    where = month_page(dashboard_url, partition) if dashboard_url else f"`irt release list --month {partition}`"
+    return f" What waits for a decision: {where}"
+
+
+def gates_pass(instance: dg.DagsterInstance, month: str) -> bool:
+    """Whether every set gate of the month was evaluated and passed."""
+    found = [latest_evaluation(instance, key, month) for key in GATES]
+    return all(evaluation is not None and evaluation.passed for evaluation in found)
+
+
+def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
+    """The alert of an evaluation that failed."""
+    # The items that a check names, without those reported before.
+    subjects = tuple(row["item"] for row in rows_of(evaluation.metadata, ITEMS) if not row.get(KNOWN_FROM))
+    return _check_alert(
+        evaluation.asset_check_key,
+        evaluation.partition or "",
+        "error" if evaluation.severity is dg.AssetCheckSeverity.ERROR else "warning",
+        _reason(evaluation, evaluation.partition or ""),
+        subjects,
+        str(evaluation.metadata[HOW_TO_FIX].value) if HOW_TO_FIX in evaluation.metadata else READ_IT,
+    )
+
+
+def _check_alert(
+    key: dg.AssetCheckKey,
+    partition: str,
+    severity: Severity,
+    reason: str,
+    subjects: tuple[str, ...],
+    fix: str = READ_IT,
+) -> Alert:
+    asset = key.asset_key.to_user_string()
+    return Alert(
+        key=check_key(key, partition),
+        severity=severity,
+        what=f"the check {key.name} of {asset} failed: {_short(reason)}",
+        fix=fix,
+        partition=partition,
+        kind="items" if subjects else "",
+        subjects=subjects,
+        link=_link(key),
+    )
+
+
+def _link(key: dg.AssetCheckKey) -> str:
+    return f"/assets/{key.asset_key.to_user_string()}?view=checks&checkDetail={key.name}"
+
+
+def _reason(evaluation: dg.AssetCheckEvaluation, partition: str) -> str:
+    """The description without its leading partition, which the alert names anyway."""
+    reason = evaluation.description or "it gave no reason"
+    return reason.removeprefix(f"{partition}: ") if partition else reason
+
+
+# -- schedules ---------------------------------------------------------------------------------------
+
+
+def schedule_states(instance: dg.DagsterInstance) -> dict[str, InstigatorState]:
+    """The state of every schedule that somebody switched or that has ticked, by name."""
+    states = instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
+    return {state.instigator_name: state for state in states}
+
+
+def schedule_keys(plan: Plan) -> tuple[str, str]:
+    """Keys of two alerts: that a schedule did not tick, and that it made nothing."""
+    return f"schedule {plan.name}", f"schedule {plan.name} made nothing"
+
+
+def schedule_alert(plan: Plan, late: Lateness) -> Alert | None:
+    """The alert of a schedule that did not tick, or that ticked and whose runs did not make the partition; None if it
+    works."""
+    partition, (key, made_nothing) = "", schedule_keys(plan)
+    if late.silent_since is not None:
+        what = f"{plan.name} did not run at {late.silent_since:%Y-%m-%d %H:%M} UTC"
+        see = "See whether the daemon runs and why the schedule's ticks failed"
+        fix = f"{see}; then launch {plan.job} for what is missing."
+    elif late.unmade is not None:
+        partition, key = late.unmade.partition, made_nothing
+        what = f"{plan.asset} of {partition} was not made within 25 hours of {late.unmade.tick:%Y-%m-%d %H:%M} UTC"
+        fix = f"Look at the runs of {plan.job}: they failed, still wait, or go on; then launch it for what is missing."
+    else:
+        return None
+    return Alert(
+        key=key,
+        severity="error",
+        what=what,
+        fix=fix,
+        partition=partition,
+        kind="jobs",
+        subjects=(plan.job,),
+        link=f"/automation?search={plan.name}",
+    )
+
+
+# -- sensors -----------------------------------------------------------------------------------------
+
+
+def sensor_alert(instance: dg.DagsterInstance, state: InstigatorState, now: datetime) -> Alert | None:
+    """Alert if an enabled sensor's evaluations of the last hour (at least three) all failed."""
+    ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=(now - GRACE).timestamp())
+    ended = [tick for tick in ticks if tick.status is not TickStatus.STARTED]
+    if len(ended) < LOOKS_THAT_FAIL or any(tick.status is not TickStatus.FAILURE for tick in ended):
+        return None
+    error = ended[0].error
+    reason = _short(error.message if error else "it gave no reason")
+    return Alert(
+        key=f"sensor {state.instigator_name}",
+        severity="error",
+        what=f"{state.instigator_name} fails at every evaluation: {reason}",
+        fix="Open the sensor and read its last tick; its runs and alerts follow once it works again.",
+        link=f"/automation?search={state.instigator_name}",
+    )
+
+
+# -- backups -----------------------------------------------------------------------------------------
+
+
+def backup_alert(last: LastBackup | None, now: datetime) -> Alert | None:
+    """The alert of a backup that is late; None while it is not, or where none was ever made."""
+    if last is None or now - last.made_at <= BACKUP_AGE:
+        return None
+    return Alert(
+        key=BACKUP,
+        severity="error",
+        what=f"the last backup is of {last.made_at:%Y-%m-%d %H:%M} UTC",
+        fix="See why its timer or CronJob failed, or does not run; `irt backup` makes one now.",
+        link="/deployment",
+    )
+
+
+def _short(reason: str) -> str:
+    line = " ".join(reason.split())
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
+
+
+def silent(key: dg.AssetCheckKey) -> bool:
+    """Checks that repeat what alerts already report: the invariants, and the inventories of months."""
+    of_invariants = key.asset_key == dg.AssetKey(INVARIANT_REPORT) and key.name != LAKE_EQUALS_LOG
+    return of_invariants or key.name == INVENTORY

@@ -1,0 +1,223 @@
+"""The state of everything at a moment: the daemon, every schedule, month, open violation, alert and run.
+
+It only collects: `month_status` decides on months, `lateness` on what is late.
+What does not belong here: how it is shown (see `irt_assets.cli.status`).
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+
+from irt_assets.blocks import Badge
+from irt_assets.common.job_names import INVARIANT_REPORT, LAKE_EQUALS_LOG
+from irt_assets.common.partitions import last_complete_month, months_between
+from irt_assets.decisions.proposals import waiting_proposals
+from irt_assets.gates.month_judged import MonthState
+from irt_assets.gates.month_status import month_states
+from irt_assets.intake.arrivals import SourceState, source_states
+from irt_assets.intake.pulling.standing import pulls_in_words
+from irt_assets.intake.silence import Silence, silent_sources
+from irt_assets.invariants.open_violations import (
+    LastBackup,
+    OpenViolation,
+    last_backup,
+    last_evaluated,
+    open_violations,
+)
+from jobs.plans import PLANS, Plan
+from jobs.watching import alerts
+from jobs.watching.daemons import daemon_state
+from jobs.watching.lateness import Lateness, read_lateness
+from jobs.watching.stuck_runs import UnfinishedRun, runs_under_way
+from resources.cluster.lake import lake_that_we_write
+from resources.dagster_compat import InstigatorTick, TickStatus, schedule_execution_time_iterator
+from resources.postgres.database import Database, records
+from resources.settings import Settings
+
+
+@dataclass(frozen=True)
+class ScheduleState:
+    """A schedule: whether it is on, what came of its last tick, and its newest partition that was made.
+
+    `late`: what it should have done and has not; empty if it is in time, or off.
+    """
+
+    job: str
+    on: bool
+    last_tick: datetime | None
+    result: str
+    next_tick: datetime | None
+    newest: str
+    late: str
+
+    @property
+    def badge(self) -> Badge:
+        if self.late:
+            return Badge("late", "bad")
+        return Badge("on", "good") if self.on else Badge("off")
+
+
+@dataclass(frozen=True)
+class OpenAlert:
+    severity: str
+    what: str
+    partition: str
+    opened_at: datetime
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How many proposals of a month of a scale ask for a decision."""
+
+    month: str
+    scale_id: str
+    decisions: int
+
+
+@dataclass(frozen=True)
+class OnSpark:
+    """Where Spark runs and finds the log; None where that is not set.
+
+    `last_day`: the last day that the lake holds, empty where it holds none; None for a table, whose days only Spark
+    knows. `equals_log`: what the last check of the lake found; None where none has been made.
+    """
+
+    master: str | None
+    attempts: str | None
+    last_day: str | None = None
+    equals_log: bool | None = None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything as it is now.
+
+    Attributes:
+        evaluated_at: when the invariants were last evaluated.
+        daemon_seen: the daemon's oldest heartbeat that counts, if it ever ran.
+        waiting: what needs a decision; `waiting_by_month`: how many; a recalibration's count under its last month.
+        last_backup: None if none was ever made.
+        on_spark: None if neither Spark nor a lake is set.
+        intake: sources of answers; `silent`: those silent for too long; `pulls`: the state of those that are pulled.
+    """
+
+    now: datetime
+    daemon_alive: bool
+    daemon_seen: datetime | None
+    schedules: list[ScheduleState]
+    months: list[MonthState]
+    violations: list[OpenViolation]
+    alerts: list[OpenAlert]
+    runs: list[UnfinishedRun]
+    waiting: list[str]
+    waiting_by_month: list[Waiting] = field(default_factory=list)
+    last_backup: LastBackup | None = None
+    on_spark: OnSpark | None = None
+    intake: list[SourceState] = field(default_factory=list)
+    silent: list[Silence] = field(default_factory=list)
+    pulls: list[str] = field(default_factory=list)
+    evaluated_at: datetime | None = None
+
+
+def collect_overview(
+    database: Database, instance: dg.DagsterInstance, settings: Settings, *, read_again: bool = False
+) -> Overview:
+    """Everything as it is now. `read_again`: every month's answers, whatever is stored of them."""
+    now = datetime.now(UTC)
+    alive, seen = daemon_state(instance)
+    months = months_between(settings.irt_first_month, last_complete_month(now))
+    with database.connect() as connection:
+        violations, evaluated = list(open_violations(connection)), last_evaluated(connection)
+        open_alerts = records(
+            connection,
+            OpenAlert,
+            """SELECT severity, what, partition, opened_at FROM alert WHERE resolved_at IS NULL
+               ORDER BY severity, alert_id DESC""",
+        )
+        waiting = waiting_proposals(connection)
+        backup = last_backup(connection)
+        late = read_lateness(connection, PLANS, settings.irt_first_month, now)
+        intake = source_states(connection)
+        silences = silent_sources(connection, settings, now)
+        pulls = pulls_in_words(connection)
+    return Overview(
+        now,
+        daemon_alive=alive,
+        daemon_seen=datetime.fromtimestamp(seen, UTC) if seen is not None else None,
+        schedules=list(_schedules(instance, settings, now, late)),
+        months=month_states(database, instance, months, read_again=read_again),
+        violations=violations,
+        alerts=open_alerts,
+        runs=runs_under_way(instance),
+        waiting=[str(p.reference) for p in waiting],
+        waiting_by_month=[
+            Waiting(month, scale_id, n)
+            for (month, scale_id), n in sorted(Counter((p.window[-7:], p.scale_id) for p in waiting).items())
+        ],
+        last_backup=backup,
+        on_spark=_on_spark(instance, settings),
+        intake=intake,
+        silent=[one for one in silences.values() if one is not None],
+        pulls=pulls,
+        evaluated_at=evaluated,
+    )
+
+
+def _on_spark(instance: dg.DagsterInstance, settings: Settings) -> OnSpark | None:
+    """Starts no Spark."""
+    if settings.irt_spark is None and settings.irt_attempts is None:
+        return None
+    lake = lake_that_we_write(settings)
+    if lake is None:
+        return OnSpark(settings.irt_spark, settings.irt_attempts)
+    check = dg.AssetCheckKey(dg.AssetKey(INVARIANT_REPORT), LAKE_EQUALS_LOG)
+    record = instance.event_log_storage.get_latest_asset_check_execution_by_key([check]).get(check)
+    found = record.evaluation if record else None
+    equals_log = found.passed if isinstance(found, dg.AssetCheckEvaluation) else None
+    return OnSpark(settings.irt_spark, lake.name, lake.last_day() or "", equals_log)
+
+
+def as_dict(overview: Overview) -> dict[str, Any]:
+    """For machines."""
+
+    def plain(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields}
+
+    return asdict(overview, dict_factory=plain)
+
+
+def _schedules(
+    instance: dg.DagsterInstance, settings: Settings, now: datetime, late: Mapping[Plan, Lateness]
+) -> Iterator[ScheduleState]:
+    states = alerts.schedule_states(instance)
+    for plan in PLANS:
+        state = states.get(plan.name)
+        on = state.is_running if state else settings.irt_schedules == "running"
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1) if state else []
+        alert = alerts.schedule_alert(plan, late[plan])
+        yield ScheduleState(
+            job=plan.job,
+            on=on,
+            last_tick=datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None,
+            result=_result(instance, ticks[0]) if ticks else "",
+            next_tick=next(schedule_execution_time_iterator(now.timestamp(), plan.cron, plan.zone)).astimezone(UTC)
+            if on
+            else None,
+            newest=max(instance.get_materialized_partitions(dg.AssetKey(plan.asset)), default="") if plan.asset else "",
+            late=alert.what if alert else "",
+        )
+
+
+def _result(instance: dg.DagsterInstance, tick: InstigatorTick) -> str:
+    """The outcome of a tick: its runs by how they ended; `nothing` if nothing was missing."""
+    if tick.status is TickStatus.FAILURE:
+        return "failed"
+    if tick.status is TickStatus.SKIPPED or not tick.run_ids:
+        return "nothing" if tick.status is TickStatus.SKIPPED else "under way"
+    runs = instance.get_runs(dg.RunsFilter(run_ids=list(tick.run_ids)))
+    ended = Counter(run.status.value.lower() for run in runs)
+    return ", ".join(f"{n} {status}" for status, n in sorted(ended.items())) or "pruned"

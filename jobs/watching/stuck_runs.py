@@ -1,0 +1,180 @@
+"""Runs that have not ended: what each waits for, and how they are ended where no daemon runs.
+
+What does not belong here: which partitions are busy (see `run_progress`), whether a worker lives (see `launcher`).
+"""
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+import dagster as dg
+
+from irt_assets.common.job_names import job_of
+from irt_assets.common.run_progress import BACKFILL_TAG, to_be_repeated
+from jobs.launching.launched_by import LAUNCHED_BY
+from jobs.launching.launcher import HealthCheckedRunLauncher
+from jobs.watching.alerts import name_of, partition_of
+from jobs.watching.daemons import daemon_alive
+from resources.dagster_compat import (
+    MAX_RETRIES_TAG,
+    NOT_FINISHED_STATUSES,
+    SCHEDULE_NAME_TAG,
+    SENSOR_NAME_TAG,
+    BulkActionStatus,
+)
+from resources.failures import PermanentFailure, explain
+
+LOG = logging.getLogger(__name__)
+LAUNCHED_WITHIN = timedelta(minutes=2)
+"""As `start_timeout_seconds` in dagster.yaml: a run not heard of by then never will be."""
+IN_THE_QUEUE = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
+SHOWN_OF_AN_ID = 8
+"""As many characters as the UI shows, enough to distinguish runs."""
+NO_DAEMON = "no daemon is there to start it: irt serve, or cancel it"
+
+
+@dataclass(frozen=True)
+class UnfinishedRun:
+    """A run that has not ended, or the rest of a backfill.
+
+    Attributes:
+        by: who launched it, or which schedule or sensor; empty if unknown.
+        why: what it waits for; empty if it works.
+    """
+
+    run_id: str
+    name: str
+    partition: str
+    status: str
+    since: datetime
+    by: str = ""
+    why: str = ""
+
+    @classmethod
+    def of(cls, record: dg.RunRecord, why: str = "") -> Self:
+        run = record.dagster_run
+        since = datetime.fromtimestamp(record.start_time or record.create_timestamp.timestamp(), UTC)
+        works = run.status not in (*IN_THE_QUEUE, dg.DagsterRunStatus.FAILURE)
+        about = run.run_id, name_of(run), partition_of(run), run.status.value.lower(), since, _launched_by(run)
+        return cls(*about, why="" if works else why)
+
+    def may_hold(self, partition: str) -> bool:
+        """Whether it may keep a partition busy, judged by its name: a range or a backfill may."""
+        return self.partition == partition or "…" in self.partition or not self.partition
+
+
+def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Fail every run whose worker is known to be gone, as the daemon would; their ids.
+
+    If the database cannot be written to, because it is read-only or its disk is full, they stay as they are.
+    """
+    if not sees_processes(instance):
+        return []
+    launcher = instance.run_launcher
+    assert isinstance(launcher, HealthCheckedRunLauncher)
+    lost = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+        run = record.dagster_run
+        if run.status is dg.DagsterRunStatus.QUEUED or not launcher.is_lost(run):
+            continue
+        launching = run.status is not dg.DagsterRunStatus.STARTED and not launcher.was_seen(run)
+        if launching and datetime.now(UTC) - record.update_timestamp.astimezone(UTC) < LAUNCHED_WITHIN:
+            continue
+        try:
+            if run.status is dg.DagsterRunStatus.CANCELING:
+                instance.report_run_canceled(run, "the run worker is gone")
+            else:
+                instance.report_run_failed(run, "the process that executed the run is gone: killed, or out of memory")
+        except Exception as error:
+            if (why := explain(error)) is None:
+                raise
+            LOG.warning("the run %s stays as it is: %s", run.run_id, why)
+            break
+        lost.append(run.run_id)
+    return lost
+
+
+def sees_processes(instance: dg.DagsterInstance) -> bool:
+    """Whether runs are processes of a host, so that dead ones can be recognised, and not pods.
+
+    Decided without making the launcher, which takes seconds in a cluster and is useless in most of its pods.
+    """
+    stated = instance.get_ref().run_launcher_data if instance.is_persistent else None
+    return stated is not None and stated.class_name == HealthCheckedRunLauncher.__name__
+
+
+def runs_under_way(instance: dg.DagsterInstance, why: str = "") -> list[UnfinishedRun]:
+    """Every run that has not ended, newest first. `why`: what those wait for that do not work."""
+    found = instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    return [UnfinishedRun.of(record, why) for record in found]
+
+
+def stuck_runs(instance: dg.DagsterInstance) -> list[UnfinishedRun]:
+    """What is queued, under way, waits to be repeated, or is still to come in a backfill; the newest first."""
+    absent = not daemon_alive(instance)
+    why = NO_DAEMON if absent else ""
+    found = runs_under_way(instance, why)
+    waits = "its worker was killed, and " + ("no daemon is there to repeat it" if absent else "the daemon repeats it")
+    found += [UnfinishedRun.of(record, waits) for record in to_be_repeated(instance)]
+    for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
+        since = datetime.fromtimestamp(backfill.backfill_timestamp, UTC)
+        job = job_of(backfill.job_name or "assets")
+        found.append(UnfinishedRun(backfill.backfill_id, job, "", "backfill", since, why=why))
+    return sorted(found, key=lambda one: one.since, reverse=True)
+
+
+def cancel_run(instance: dg.DagsterInstance, run_id: str, *, unseen: bool = False) -> str:
+    """End a run or a backfill, named by its id or the beginning of it; returns what became of it.
+
+    Raises PermanentFailure where there is no such run, or where its worker is on a host that cannot be seen from
+    here and `unseen` does not say that it is gone.
+    """
+    named = [one for one in stuck_runs(instance) if one.run_id.startswith(run_id)]
+    if len(named) != 1:
+        what = "more than one run or backfill begins with" if named else "no run or backfill under way begins with"
+        raise PermanentFailure(f"{what} {run_id!r}: `irt runs list` names them")
+    (one,) = named
+    if one.status == "backfill":
+        return _cancel_backfill(instance, one.run_id)
+    run = instance.get_run_by_id(one.run_id)
+    assert run is not None
+    return _cancel(instance, run, unseen=unseen)
+
+
+def _cancel(instance: dg.DagsterInstance, run: dg.DagsterRun, *, unseen: bool) -> str:
+    if run.status is dg.DagsterRunStatus.FAILURE:
+        instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: "0"})
+        return "it will not be repeated"
+    if run.status in IN_THE_QUEUE or unseen:
+        instance.report_run_canceling(run)
+        instance.report_run_canceled(run)
+        return "cancelled"
+    launcher = instance.run_launcher
+    if isinstance(launcher, HealthCheckedRunLauncher) and not launcher.sees(run):
+        raise PermanentFailure(
+            f"the worker of {run.run_id} is on {launcher.host_of(run)}, which cannot be seen from here: cancel the run "
+            "there, or with --unseen if that worker is gone"
+        )
+    if not launcher.terminate(run.run_id):
+        raise PermanentFailure(f"the worker of {run.run_id} could not be stopped: try again in a minute")
+    return "its worker was asked to stop"
+
+
+def _cancel_backfill(instance: dg.DagsterInstance, backfill_id: str) -> str:
+    """The daemon, where there is one, cancels what it has launched; what is queued goes either way."""
+    backfill = instance.get_backfill(backfill_id)
+    assert backfill is not None
+    alive = daemon_alive(instance)
+    instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELING if alive else BulkActionStatus.CANCELED))
+    queued = dg.RunsFilter(tags={BACKFILL_TAG: backfill_id}, statuses=list(IN_THE_QUEUE))
+    for run in instance.get_runs(queued):
+        _cancel(instance, run, unseen=False)
+    return "the daemon cancels it" if alive else "cancelled"
+
+
+def _launched_by(run: dg.DagsterRun) -> str:
+    for tag, what in ((SCHEDULE_NAME_TAG, "schedule "), (SENSOR_NAME_TAG, "sensor "), (LAUNCHED_BY, "")):
+        if name := run.tags.get(tag):
+            return f"{what}{name}"
+    return ""
