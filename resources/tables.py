@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 METADATA = sa.MetaData()
 NOW = sa.text("now()")
 UTC = TIMESTAMP(timezone=True)
+LEARNER_KEYS = sa.Sequence("learner_key_seq", metadata=METADATA)
 
 
 def meaning(column: Column[Any]) -> str:
@@ -107,6 +108,14 @@ learner = _table(
     _req("is_test", Boolean, "test account: its answers are never used", sa.text("false")),
     _opt("target_scale_id", Text, "scale of the learner's goal"),
     _opt("target_theta", Double, "ability the learner aims for", unit="θ"),
+    Column(
+        "learner_key",
+        BigInteger,
+        LEARNER_KEYS,
+        unique=True,
+        server_default=sa.text("nextval('learner_key_seq'::regclass)"),
+        comment="number that verdicts and files carry in place of the id",
+    ),
 )
 
 response_log = _table(
@@ -151,6 +160,47 @@ attempt_correction = _table(
     _req("corrected_at", UTC, "when", NOW),
     Index("attempt_correction_attempt", "attempt_id"),
     Index("attempt_correction_at", "corrected_at"),
+)
+
+item_time = _table(
+    "item_time",
+    "Median response time of an item over the live answers of a month.",
+    _month(),
+    _item(),
+    _req("median_ms", Double, "median response time of its live answers", unit="ms", ge=0),
+    _req("n", BigInteger, "live answers with a response time", None, ge=1),
+    _req("taken_at", UTC, "when it was computed from the log", NOW),
+)
+
+attempt_verdict = _table(
+    "attempt_verdict",
+    "Each attempt's verdict: the score that counts, or the reason why it does not. Partitioned as response_log.",
+    _key("attempt_id", Text, "id of the answer event"),
+    _key("completed_at", UTC, "when it was answered, or when an unanswered item left the screen"),
+    _req("learner_key", BigInteger, "learner.learner_key"),
+    _req("item_id", Text, "item"),
+    _req("scale_id", Text, "bank whose items measure one ability"),
+    _opt("reason", Text, "why it does not count; null: it counts"),
+    _opt("score", sa.SmallInteger, "the score that counts, from 0; null: none does", ge=0),
+    _opt("max_score", sa.SmallInteger, "highest score of the item; null: 1"),
+    _req("rules_hash", BigInteger, "hash of the eligibility rules that judged it"),
+    _req("recorded_at", UTC, "recorded_at of the answer as it was judged"),
+    _req("judged_at", UTC, "when"),
+    Index("attempt_verdict_learner", "learner_key", "completed_at"),
+    postgresql_partition_by="RANGE (completed_at)",
+)
+
+judged_day = _table(
+    "judged_day",
+    "What the verdicts of a day were made from; if the log differs, it is judged again.",
+    _key("day", Date, "day of the answers (UTC)"),
+    _req("n", BigInteger, "attempts", None, ge=0),
+    _req("recorded_sum", sa.Numeric, "sum of recorded_at since 1970 (µs)"),
+    _req("revision_sum", sa.Numeric, "sum of revision"),
+    _req("test_accounts", Text, "hash of its test accounts"),
+    _req("items", Text, "hash of the scales and maximum scores of its items"),
+    _req("rules", Text, "hash of the rules of its month, and of the times that judge it"),
+    _req("judged_at", UTC, "when", NOW),
 )
 
 features_topic_daily = _table(

@@ -329,7 +329,11 @@ class Staging:
             )
 
     def add_answers(self, months: set[str], report_share: Callable[[float], None]) -> None:
-        """Add what is staged; `months`: at least those of the answers; `report_share` gets the share done."""
+        """Add what is staged; `months`: at least those of the answers; `report_share` gets the share done.
+
+        The log's trigger makes no learners: `add_items_and_learners` does, so that posts of theirs need not wait.
+        """
+        self._connection.execute("SELECT set_config('irt.makes_learners', 'yes', true)")
         size = "SELECT pg_relation_size('staged') / current_setting('block_size')::int"
         pages = int(one_value(self._connection, size))
         with filling_new_months(self._connection, months) as new:

@@ -1,4 +1,5 @@
-"""The months of the log: each is a partition of `response_log`, made by the import that fills it or ahead of time."""
+"""The months of the log: each is a partition of `response_log`, made by the import that fills it or ahead of time, and
+one of `attempt_verdict`, made when its first day is judged."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -61,9 +62,24 @@ def partitions_of_log(connection: psycopg.Connection) -> list[str]:
     )
 
 
-def partition_of(month: str) -> str:
+def make_verdict_month(connection: psycopg.Connection, month: str) -> None:
+    """Make a month's partition of `attempt_verdict` unless it exists. Other makers wait until this transaction ends."""
+    name = partition_of(month, "attempt_verdict")
+    if connection.execute("SELECT to_regclass(%s)", (name,)).fetchone() == (None,):
+        advisory_lock(connection, "attempt_verdict", "partitions")
+        query = "CREATE TABLE IF NOT EXISTS {} PARTITION OF attempt_verdict FOR VALUES FROM ({}) TO ({})"
+        connection.execute(sql.SQL(query).format(sql.Identifier(name), *_bounds(month)))
+
+
+def partition_of(month: str, table: str = "response_log") -> str:
     """The name of a month's partition."""
-    return f"response_log_{month.replace('-', '_')}"
+    return f"{table}_{month.replace('-', '_')}"
+
+
+def _bounds(month: str) -> tuple[sql.Literal, sql.Literal]:
+    first = date.fromisoformat(f"{month}-01")
+    last = (first + timedelta(days=31)).replace(day=1)
+    return sql.Literal(f"{first} 00:00:00+00"), sql.Literal(f"{last} 00:00:00+00")
 
 
 def _missing(connection: psycopg.Connection, months: list[str]) -> list[str]:
@@ -72,11 +88,8 @@ def _missing(connection: psycopg.Connection, months: list[str]) -> list[str]:
 
 
 def _attach(connection: psycopg.Connection, month: str, *, to: str) -> None:
-    first = date.fromisoformat(f"{month}-01")
-    last = (first + timedelta(days=31)).replace(day=1)
-    start, end = (sql.Literal(f"{day} 00:00:00+00") for day in (first, last))
     connection.execute(
         sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-            sql.Identifier(to), sql.Identifier(partition_of(month)), start, end
+            sql.Identifier(to), sql.Identifier(partition_of(month)), *_bounds(month)
         )
     )

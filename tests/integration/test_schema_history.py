@@ -18,6 +18,7 @@ import pytest
 
 from resources.postgres import schema
 from resources.postgres.database import Database
+from resources.postgres.log_months import make_verdict_month
 from resources.postgres.own_schema import VERSION_TABLE
 from resources.postgres.schema_version import VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
@@ -70,6 +71,7 @@ VALUES = {
     "integer": ("1", "2"),
     "bigint": ("1", "2"),
     "double precision": ("0.5", "1"),
+    "numeric": ("1", "2"),
 }
 """Of each type a value of the first row, and one of the second."""
 RENAMED = {"report_artifacts": "report_file"}
@@ -80,7 +82,8 @@ def catalog(database: Database) -> set[tuple[object, ...]]:
     """All that the server knows of the schema, comments too; the log's partitions come with its rows and the clock."""
     with database.connect() as connection:
         found = [row for query in CATALOG for row in connection.execute(query.encode()).fetchall()]
-    return {row for row in found if not any(name in str(row) for name in (VERSION_TABLE, "response_log_2"))}
+    others = (VERSION_TABLE, "response_log_2", "attempt_verdict_2")
+    return {row for row in found if not any(name in str(row) for name in others)}
 
 
 def structure(known: set[tuple[object, ...]]) -> set[tuple[object, ...]]:
@@ -102,6 +105,8 @@ def filled(database: Database) -> dict[str, int]:
     with database.connect() as connection:
         if connection.execute("SELECT to_regclass('response_log') IS NOT NULL").fetchone() == (True,):
             ensure_month_partitions(connection, "2026-06", "2026-06")
+        if connection.execute("SELECT to_regclass('attempt_verdict') IS NOT NULL").fetchone() == (True,):
+            make_verdict_month(connection, "2026-06")
         for table in (name for name, n in counted(connection).items() if not n):
             columns = connection.execute(
                 """SELECT column_name, data_type FROM information_schema.columns
