@@ -91,8 +91,12 @@ def read_of(columns: Sequence[str], scales: Mapping[str, Scale]) -> list[str]:
     return [name for name in columns if scored or name not in GIVEN]
 
 
-def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str) -> ir.Table:
+def eligibility_facts(
+    start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str, learners: ir.Table | None = None
+) -> ir.Table:
     """Every attempt of [start, end), with what eligibility needs to know of it.
+
+    `learners`: a relation with the column user_id; only their attempts are looked at, whatever is asked of them.
 
     Beside columns of `attempt` (`also`: more of them): scale_id ('default' where the bank does not know the item), the
     `FACTS`, and the `SCORES` where one of `scales` has scored items. An item is met where it is answered or left out in
@@ -104,13 +108,16 @@ def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale
     lookback, pair = lookback_start(start, scales), ["user_id", "item_id"]
     limits = {scale_id: scale.answers_until for scale_id, scale in scales.items() if scale.answers_until}
     late = late_attempts(start, end, limits) if limits else None
-    omitted = _omitted(lookback, end, late)
-    answered = attempts_between(lookback, start).filter(lambda t: t.correct.notnull())
+    omitted = _omitted(lookback, end, late, learners)
+    answered = _attempts(lookback, start, None, learners).filter(lambda t: t.correct.notnull())
+    attempts = _attempts(start, end, late, learners)
+    if learners is not None:
+        answered = answered.semi_join(attempts, pair)
     met = answered.select(*pair, "completed_at").union(
         omitted.filter(omitted.completed_at < instant(start)).select(*pair, "completed_at")
     )
     earlier = met.group_by(pair).agg(seen_at=met.completed_at.max())
-    attempts, left_out = attempts_between(start, end, late).select(*columns, **given), omitted.select(omitted_id="id")
+    attempts, left_out = attempts.select(*columns, **given), omitted.select(omitted_id="id")
     attempts = attempts.left_join(left_out, attempts.id == left_out.omitted_id)
     attempts = attempts.mutate(answered_later=attempts.omitted_id.notnull())
     before = ibis.window(group_by=pair, order_by=["completed_at", "id"], preceding=(None, 1))
@@ -199,15 +206,21 @@ def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> i
     return rows.select("user_id", "item_id", "completed_at", *read)
 
 
-def _omitted(start: datetime, end: datetime, late: ir.Table | None) -> ir.Table:
+def _attempts(start: datetime, end: datetime, late: ir.Table | None, learners: ir.Table | None) -> ir.Table:
+    """The attempts of [start, end) that are not `late`, of all learners or of some."""
+    found = attempts_between(start, end, late)
+    return found if learners is None else found.semi_join(learners, "user_id")
+
+
+def _omitted(start: datetime, end: datetime, late: ir.Table | None, learners: ir.Table | None) -> ir.Table:
     """Attempts of [start, end) that were left out in an exam: unanswered, a later item of the session being answered.
 
     Later is by position, or by time where one of the two has none.
     """
     session = ["user_id", "session_id"]
-    left = attempts_between(start, end, late).filter(lambda t: t.correct.isnull(), lambda t: t.form_id.notnull())
+    left = _attempts(start, end, late, learners).filter(lambda t: t.correct.isnull(), lambda t: t.form_id.notnull())
     left = left.select("id", "item_id", *session, "position", "completed_at")
-    others = attempts_between(start, end + LATER, late).filter(lambda t: t.correct.notnull())
+    others = _attempts(start, end + LATER, late, learners).filter(lambda t: t.correct.notnull())
     others = others.select(*session, "position", "completed_at").semi_join(left, session)
     last = others.group_by(session).agg(
         last_position=others.position.max(),

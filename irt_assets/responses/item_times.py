@@ -376,9 +376,9 @@ def _timed(as_of: datetime, since: datetime, items: Sequence[str] | None = None)
     return attempts.filter(attempts.mode == "live", attempts.correct.notnull(), attempts.response_time_ms.notnull())
 
 
-def compute_item_times(run: Run, as_of: datetime, since: datetime) -> ItemTimes:
-    """The times of [since, as_of), from the log."""
-    [found] = _times_of(run, [(since, as_of)])
+def compute_item_times(run: Run, as_of: datetime, since: datetime, items: Sequence[str] | None = None) -> ItemTimes:
+    """The times of [since, as_of), from the log; of some `items`, or of all."""
+    [found] = _times_of(run, [(since, as_of)], items)
     return found
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from irt_assets.common.partitions import Month
 from irt_assets.engines.registry import require_demandable
 from irt_assets.psychometrics.core.movement import STILL, Movement
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model, Occasions
@@ -93,6 +94,11 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
         else Scale(row["scale_id"], scored=row["scored"])
         for row in rows
     }
+
+
+def rules_of_month(connection: psycopg.Connection, month: str) -> dict[str, Rules]:
+    """By scale, the rules that judge the answers of a month: today those that the scale has now."""
+    return {scale_id: scale.rules for scale_id, scale in read_scales(connection, Month(month).start).items()}
 
 
 def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start: datetime | None) -> Scale:

@@ -98,7 +98,12 @@ def append_parts(connection: psycopg.Connection, table: sa.Table, frames: Iterab
 
     Nobody may use the connection for the next frames, as the COPY runs.
     """
-    return _copy_parts(connection, table, (_checked(table, frame) for frame in frames if len(frame)))
+    return _copy_parts(connection, table.name, (_checked(table, frame) for frame in frames if len(frame)))
+
+
+def copy_arrow(connection: psycopg.Connection, table: str, rows: pa.Table) -> None:
+    """COPY the rows of an Arrow table into the columns of their names, as they are: for temporary tables."""
+    _copy_parts(connection, table, iter([rows] if len(rows) else []))
 
 
 def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str, object], frame: pd.DataFrame) -> int:
@@ -247,15 +252,15 @@ def _copy_out(connection: psycopg.Connection, statement: str) -> Iterator[bytear
 
 
 def _copy(connection: psycopg.Connection, table: sa.Table, rows: pa.Table) -> int:
-    return _copy_parts(connection, table, iter([rows] if len(rows) else []))
+    return _copy_parts(connection, table.name, iter([rows] if len(rows) else []))
 
 
-def _copy_parts(connection: psycopg.Connection, table: sa.Table, parts: Iterator[pa.Table]) -> int:
+def _copy_parts(connection: psycopg.Connection, table: str, parts: Iterator[pa.Table]) -> int:
     first = next(parts, None)  # before the COPY begins: it may be read by the same connection
     if first is None:
         return 0
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT csv)").format(
-        sql.Identifier(table.name), sql.SQL(", ").join(map(sql.Identifier, first.column_names))
+        sql.Identifier(table), sql.SQL(", ").join(map(sql.Identifier, first.column_names))
     )
     written = 0
     with connection.cursor().copy(statement) as copy:

@@ -1,0 +1,76 @@
+"""The usual response times of items that judge the answers of a day: those of the month before.
+
+They are taken once that month is over and once more when it closes, and then stay, so that an answer judged again is
+judged by the same times. What does not belong here: which answers are rapid (see `psychometrics.eligibility`).
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+import numpy as np
+import psycopg
+
+from irt_assets.common.partitions import Month, day_bounds, month_of
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.item_times import ItemTimes, compute_item_times
+from irt_assets.responses.scales import rules_of_month
+from resources import tables
+from resources.cluster.relational import on_nearest_log
+from resources.postgres import warehouse
+from resources.postgres.database import named_rows, one_value
+
+
+def take_item_times(connection: psycopg.Connection, month: str) -> None:
+    """Store the median times of a month's live answers, in place of those that were taken before."""
+    import pandas as pd  # takes half a second, only for writers
+
+    start, end = Month(month).bounds
+    times = compute_item_times(on_nearest_log(connection, start, end), end, start)
+    rows = {"month": month, "item_id": times.item_ids, "median_ms": times.median_ms, "n": times.n}
+    warehouse.replace(connection, tables.item_time, {"month": month}, pd.DataFrame(rows))
+
+
+def ensure_item_times(connection: psycopg.Connection, month: str) -> None:
+    """Take the times of a month that is over, unless they were."""
+    taken = one_value(connection, "SELECT EXISTS (SELECT FROM item_time WHERE month = %s)", (month,))
+    if not taken and Month(month).end <= datetime.now(UTC):
+        take_item_times(connection, month)
+
+
+def times_of_day(connection: psycopg.Connection, day: date, items: Sequence[str] | None = None) -> ItemTimes:
+    """The times that judge the answers of a day (UTC) to some `items`, or to all.
+
+    They are those of the month before. An item with fewer than its scale's `rapid_min_times` there has those of its own
+    month up to the end of the day. Times of the month before that were never taken are taken and stored.
+    """
+    start, end = day_bounds(day.isoformat())
+    month = month_of(start)
+    ensure_item_times(connection, month.previous)
+    enough = _with_enough_times(connection, month)
+    new = None if items is None else [item for item in items if item not in enough]
+    own = _NO_TIMES
+    if new is None or new:
+        own = compute_item_times(on_nearest_log(connection, month.start, end), end, month.start, new)
+    rows = [(item, *enough[item]) for item in (enough if items is None else items) if item in enough]
+    rows += [row for row in zip(own.item_ids, own.median_ms, own.n, strict=True) if row[0] not in enough]
+    if not rows:
+        return _NO_TIMES
+    ids, medians, counts = zip(*rows, strict=True)
+    return ItemTimes(np.array(ids, object), np.array(medians, float), np.array(counts, np.int64))
+
+
+_NO_TIMES = ItemTimes(np.empty(0, object), np.empty(0), np.empty(0, np.int64))
+
+
+def _with_enough_times(connection: psycopg.Connection, month: Month) -> dict[str, tuple[float, int]]:
+    """Median and number of times of each item that has enough of them in the month before for its scale's rules."""
+    rules = rules_of_month(connection, month)
+    rows = named_rows(
+        connection,
+        """SELECT t.item_id, t.median_ms, t.n, coalesce(q.scale_id, 'default') AS scale_id
+           FROM item_time t LEFT JOIN question q USING (item_id) WHERE t.month = %s""",
+        (month.previous,),
+    )
+    least = {scale_id: one.eligibility.rapid_min_times for scale_id, one in rules.items()}
+    usual = Rules().eligibility.rapid_min_times
+    return {r["item_id"]: (r["median_ms"], r["n"]) for r in rows if r["n"] >= least.get(r["scale_id"], usual)}

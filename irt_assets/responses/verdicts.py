@@ -1,0 +1,448 @@
+"""What became of each attempt, judged once and stored: its score or the reason why it has none, by day of the answer.
+
+A day is judged again where its fingerprint in the log is another than that of its verdicts: there is no other memory of
+what came, was corrected or went. Withdrawn items, the set in force and all minima are not in a verdict; readers apply
+them. What does not belong here: what the rules mean (see `psychometrics.eligibility`), and what is known of attempts
+(see `facts`).
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import ibis
+import numpy as np
+import psycopg
+import pyarrow as pa
+from psycopg.rows import class_row
+
+from irt_assets.common.partitions import Month, day_bounds, month_of
+from irt_assets.psychometrics.eligibility.attempts import judge
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.facts import eligibility_facts, lookback_start
+from irt_assets.responses.item_time import ensure_item_times, times_of_day
+from irt_assets.responses.scales import Scale, read_scales, rules_of_month
+from irt_assets.responses.window import by_scale, with_outcome
+from resources.cluster.relational import on_postgres
+from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
+from resources.postgres.log_months import make_verdict_month
+from resources.postgres.warehouse import copy_arrow
+
+__all__ = ["JudgedDay", "days_that_differ", "judge_day", "judge_differing", "rules_hash", "rules_of_month"]
+
+JUDGING_RULES = ("hinted", "lookback_months", "rapid_cap_ms", "rapid_min_times", "rapid_share")
+"""The eligibility rules that a verdict depends on; the others are minima."""
+DAY = timedelta(days=1)
+_LEARNERS = ibis.table({"user_id": "string", "learner_key": "int64"}, name="judged_learner")
+
+
+@dataclass(frozen=True)
+class JudgedDay:
+    """What judging a day came to: how many verdicts the day has, how many rows were `written` or deleted, and the
+    verdicts by scale and reason, those with a score under "scored"."""
+
+    day: date
+    n: int
+    written: int
+    counts: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What the verdicts of a day are made from, as `judged_day` has it.
+
+    `rules` has three words: the hash of the rules of its month, that of the times of the month before, and that of the
+    answers of its own month up to the end of the day to items with too few times in the month before.
+    """
+
+    day: date
+    n: int = 0
+    recorded_sum: int = 0
+    revision_sum: int = 0
+    test_accounts: str = ""
+    items: str = ""
+    rules: str = ""
+
+
+@dataclass
+class Learners:
+    """Who is judged on a day: every learner, or those of some ids and keys."""
+
+    everyone: bool = False
+    users: set[str] = field(default_factory=set)
+    keys: set[int] = field(default_factory=set)
+
+
+def rules_hash(rules: Rules) -> int:
+    """The hash of the rules that a verdict depends on, as a signed number of 64 bits."""
+    text = rules.eligibility.model_dump_json(include={*JUDGING_RULES})
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
+
+
+def days_that_differ(connection: psycopg.Connection, start: date, end: date) -> list[date]:
+    """The days of [start, end) with attempts that were never judged, or whose fingerprint is another than that of their
+    verdicts; oldest first."""
+    return [one.day for one in _differing(connection, start, end)]
+
+
+def judge_day(connection: psycopg.Connection, day: date) -> JudgedDay:
+    """Judge every attempt of a day (UTC) in the caller's transaction, and what follows from it on other days.
+
+    Who judges waits here for others who do. Of rows that are as they were none is written.
+    """
+    _lock(connection)
+    ensure_item_times(connection, _month(day).previous)
+    found = {one.day: one for one in _fingerprints(connection, day, day + DAY)}
+    judged = _judge(connection, found.get(day, Fingerprint(day)), Learners(everyone=True))
+    return judged[day]
+
+
+def judge_differing(database: Database, start: date, end: date) -> list[JudgedDay]:
+    """Judge the days of [start, end) that `days_that_differ`, oldest first, each in a transaction with what follows
+    from it on other days; the days of which verdicts were written, and those that were judged.
+
+    Of a day that was judged before, the learners of changed rows are judged again; everyone, where its rules or the
+    times that judge it have changed.
+    """
+    with database.connect() as connection:
+        for month in sorted({_month(start + n * DAY).previous for n in range((end - start).days)}):
+            ensure_item_times(connection, month)
+    with database.connect() as connection:
+        differing = _differing(connection, start, end)
+        whom = _whom(connection, differing)
+    judged: dict[date, JudgedDay] = {}
+    for one in differing:
+        with database.connect() as connection:
+            _lock(connection)
+            if _stored(connection, one.day, one.day + DAY).get(one.day) == one:
+                continue  # by another night, as this one waited
+            for day, found in _judge(connection, one, whom[one.day]).items():
+                written = judged[day].written if day in judged else 0
+                judged[day] = replace(found, written=found.written + written)
+    return [judged[day] for day in sorted(judged)]
+
+
+# -- fingerprints ----------------------------------------------------------------------------------
+
+
+def _differing(connection: psycopg.Connection, start: date, end: date) -> list[Fingerprint]:
+    """The fingerprints of the days that differ, as the log has them."""
+    stored = _stored(connection, start, end)
+    now = {one.day: one for one in _fingerprints(connection, start, end)}
+    gone = {day: Fingerprint(day) for day in stored if day not in now}
+    return [one for day, one in sorted({**gone, **now}.items()) if stored.get(day) != one]
+
+
+def _stored(connection: psycopg.Connection, start: date, end: date) -> dict[date, Fingerprint]:
+    query = """SELECT day, n, recorded_sum, revision_sum, test_accounts, items, rules FROM judged_day
+               WHERE day >= %s AND day < %s"""
+    return {one.day: one for one in connection.cursor(row_factory=class_row(Fingerprint)).execute(query, (start, end))}
+
+
+_FINGERPRINTS = """
+    WITH by_item AS (
+      SELECT completed_at::date AS day, item_id, count(*) AS n,
+             sum((date_part('epoch', recorded_at) * 1000000)::bigint) AS recorded, sum(revision) AS revision
+      FROM response_log WHERE completed_at >= %(since)s AND completed_at < %(end)s GROUP BY 1, 2
+    ), known AS (
+      SELECT b.*, q.scale_id, hashtextextended(concat_ws(chr(31), b.item_id, q.scale_id, q.max_score), 0) AS item,
+             coalesce(t.n, 0) < coalesce(r.least, %(usual)s) AND sum(b.n) OVER until >= coalesce(r.least, %(usual)s)
+               AS is_new,
+             concat_ws(' ', b.item_id, sum(b.n) OVER until, sum(b.recorded) OVER until, sum(b.revision) OVER until)
+               AS answers
+      FROM by_item b
+      LEFT JOIN question q USING (item_id)
+      LEFT JOIN unnest(%(months)s::text[], %(scales)s::text[], %(least)s::bigint[]) r (month, scale_id, least)
+        ON r.month = to_char(b.day, 'YYYY-MM') AND r.scale_id = coalesce(q.scale_id, 'default')
+      LEFT JOIN item_time t ON t.item_id = b.item_id AND t.month = to_char(b.day - interval '1 month', 'YYYY-MM')
+      WINDOW until AS (PARTITION BY date_trunc('month', b.day), b.item_id ORDER BY b.day)
+    ), flagged AS (
+      SELECT completed_at::date AS day, sum(DISTINCT hashtextextended(user_id, 0))::text AS test_accounts
+      FROM response_log JOIN learner USING (user_id)
+      WHERE is_test AND completed_at >= %(start)s AND completed_at < %(end)s GROUP BY 1
+    )
+    SELECT day, sum(n)::bigint AS n, sum(recorded) AS recorded_sum, sum(revision) AS revision_sum,
+           coalesce(min(test_accounts), '') AS test_accounts, sum(item)::text AS items,
+           array_agg(DISTINCT coalesce(scale_id, 'default')) AS scales,
+           coalesce(sum(hashtextextended(answers, 0)) FILTER (WHERE is_new), 0)::text AS answers
+    FROM known LEFT JOIN flagged USING (day) WHERE day >= %(start)s::date GROUP BY day ORDER BY day
+"""
+_TIMES = """
+    SELECT month, md5(string_agg(concat_ws(' ', item_id, median_ms, n), E'\\n' ORDER BY item_id COLLATE "C"))
+    FROM item_time WHERE month = ANY(%s) GROUP BY month
+"""
+
+
+def _fingerprints(connection: psycopg.Connection, start: date, end: date) -> list[Fingerprint]:
+    """The fingerprint of each day of [start, end) that has attempts, from one look at the log.
+
+    They are taken before attempts are read to be judged: what is committed in between makes them differ once more.
+    """
+    months = sorted({_month(start + n * DAY) for n in range((end - start).days)})
+    rules = {month: rules_of_month(connection, month) for month in months}
+    times: dict[str, str] = dict(connection.execute(_TIMES, ([month.previous for month in months],)).fetchall())
+    bounds = {"since": _month(start).start, "start": _midnight(start), "end": _midnight(end)}
+    found = []
+    for row in named_rows(connection, _FINGERPRINTS, bounds | _least(rules)):
+        month = _month(row["day"])
+        hashes = {scale: rules_hash(rules[month].get(scale, Rules())) for scale in sorted(row.pop("scales"))}
+        words = (_hash(hashes.items()), times.get(month.previous, "none"), row.pop("answers"))
+        found.append(Fingerprint(**row, rules=" ".join(words)))
+    return found
+
+
+def _least(rules: Mapping[Month, Mapping[str, Rules]]) -> dict[str, Any]:
+    """How many times the rules of each month and scale want, as parameters of a query."""
+    rows = [(m, s, one.eligibility.rapid_min_times) for m, of_month in rules.items() for s, one in of_month.items()]
+    return {name: [row[k] for row in rows] for k, name in enumerate(("months", "scales", "least"))} | {
+        "usual": Rules().eligibility.rapid_min_times
+    }
+
+
+def _hash(values: Iterable[object]) -> str:
+    return hashlib.sha256("\n".join(map(str, values)).encode()).hexdigest()[:16]
+
+
+# -- who is judged again ---------------------------------------------------------------------------
+
+_CHANGED = """
+    WITH log AS (
+      SELECT r.attempt_id, r.completed_at, r.user_id, r.item_id, r.recorded_at, r.mode, l.is_test, q.scale_id,
+             CASE WHEN q.max_score > 1 THEN q.max_score END AS max_score
+      FROM response_log r LEFT JOIN learner l USING (user_id) LEFT JOIN question q ON q.item_id = r.item_id
+      WHERE r.completed_at >= %(start)s AND r.completed_at < %(end)s AND r.completed_at::date = ANY(%(days)s)
+    ), verdict AS (
+      SELECT * FROM attempt_verdict
+      WHERE completed_at >= %(start)s AND completed_at < %(end)s AND completed_at::date = ANY(%(days)s)
+    )
+    SELECT DISTINCT completed_at::date AS day, log.user_id, v.learner_key
+    FROM log FULL JOIN verdict v USING (attempt_id, completed_at)
+    LEFT JOIN unnest(%(months)s::text[], %(scales)s::text[], %(least)s::bigint[]) r (month, scale_id, least)
+      ON r.scale_id = coalesce(log.scale_id, 'default')
+    LEFT JOIN item_time t ON t.item_id = log.item_id AND t.month = %(before)s
+    WHERE v.recorded_at IS DISTINCT FROM log.recorded_at
+       OR v.scale_id IS DISTINCT FROM coalesce(log.scale_id, 'default')
+       OR v.max_score IS DISTINCT FROM log.max_score
+       OR log.scale_id IS NULL AND coalesce(v.reason NOT IN ('sandbox', 'test_account', 'unusable'), true)
+       OR log.scale_id IS NOT NULL AND v.reason = 'unusable'
+       OR log.mode = 'live' AND coalesce(v.reason = 'test_account', false) <> coalesce(log.is_test, false)
+       OR completed_at::date = ANY(%(new_times)s) AND coalesce(t.n, 0) < coalesce(r.least, %(usual)s)
+"""
+
+
+def _whom(connection: psycopg.Connection, differing: Collection[Fingerprint]) -> dict[date, Learners]:
+    """By day, the learners who are judged: all of a day that was never judged, or whose rules or times have changed;
+    else those of changed rows, and of items whose times in its own month have."""
+    whom, new_times = {}, []
+    for one in differing:
+        before = _stored(connection, one.day, one.day + DAY).get(one.day, Fingerprint(one.day))
+        was, now = before.rules.split(), one.rules.split()
+        whom[one.day] = Learners(everyone=was[:2] != now[:2] and one.n > 0)
+        if was[2:] != now[2:]:
+            new_times.append(one.day)
+    by_month: dict[Month, list[date]] = defaultdict(list)
+    for day, learners in whom.items():
+        if not learners.everyone:
+            by_month[_month(day)].append(day)
+    for month, days in by_month.items():
+        values = {
+            "start": _midnight(min(days)),
+            "end": _midnight(max(days) + DAY),
+            "days": days,
+            "new_times": new_times,
+        }
+        values |= _least({month: rules_of_month(connection, month)}) | {"before": month.previous}
+        for day, user, key in connection.execute(_CHANGED, values):
+            if user is not None:
+                whom[day].users.add(user)
+            if key is not None:
+                whom[day].keys.add(key)
+    return whom
+
+
+# -- judging ---------------------------------------------------------------------------------------
+
+_STAGED = """
+    CREATE TEMPORARY TABLE IF NOT EXISTS judged_learner (user_id text, learner_key bigint) ON COMMIT DROP;
+    CREATE TEMPORARY TABLE IF NOT EXISTS new_verdict (
+      attempt_id text, completed_at timestamptz, user_id text, item_id text, scale_id text, reason text,
+      score smallint, max_score smallint, rules_hash bigint, recorded_at timestamptz) ON COMMIT DROP;
+    CREATE TEMPORARY TABLE IF NOT EXISTS changed_pair (user_id text, item_id text) ON COMMIT DROP;
+    TRUNCATE judged_learner, new_verdict, changed_pair
+"""
+_ALL_LEARNERS = "SELECT DISTINCT user_id FROM response_log WHERE completed_at >= %(start)s AND completed_at < %(end)s"
+_MAKE_LEARNERS = """
+    INSERT INTO learner (user_id) SELECT user_id FROM unnest(%(users)s::text[]) u (user_id)
+    WHERE NOT EXISTS (SELECT FROM learner l WHERE l.user_id = u.user_id) ORDER BY 1 ON CONFLICT DO NOTHING
+"""
+_KEYS = "UPDATE learner SET learner_key = DEFAULT WHERE learner_key IS NULL"
+_STAGE_LEARNERS = """
+    INSERT INTO judged_learner SELECT l.user_id, coalesce(l.learner_key, k.learner_key)
+    FROM (SELECT * FROM learner WHERE user_id = ANY(%(users)s) OR learner_key = ANY(%(keys)s)) l
+    FULL JOIN unnest(%(keys)s::bigint[]) k (learner_key) ON k.learner_key = l.learner_key
+"""
+_OLD = """
+    SELECT v.* FROM attempt_verdict v WHERE v.completed_at >= %(start)s AND v.completed_at < %(end)s
+    AND (%(everyone)s OR v.learner_key IN (SELECT learner_key FROM judged_learner))
+"""
+_CHANGED_PAIRS = f"""
+    WITH old AS (SELECT v.*, l.user_id FROM ({_OLD}) v LEFT JOIN learner l USING (learner_key)),
+    changed AS (
+      SELECT old.user_id AS was, n.user_id AS is_now, old.item_id AS was_item, n.item_id
+      FROM old FULL JOIN new_verdict n USING (attempt_id, completed_at)
+      WHERE (old.recorded_at, old.item_id, old.user_id) IS DISTINCT FROM (n.recorded_at, n.item_id, n.user_id))
+    INSERT INTO changed_pair
+    SELECT was, was_item FROM changed WHERE was IS NOT NULL
+    UNION SELECT is_now, item_id FROM changed WHERE is_now IS NOT NULL
+"""
+_SAME = """
+    (v.learner_key, v.item_id, v.scale_id, v.reason, v.score, v.max_score, v.rules_hash, v.recorded_at)
+    IS NOT DISTINCT FROM
+    (l.learner_key, n.item_id, n.scale_id, n.reason, n.score, n.max_score, n.rules_hash, n.recorded_at)
+"""
+_DELETE = f"""
+    DELETE FROM attempt_verdict d USING ({_OLD}) v
+    WHERE d.attempt_id = v.attempt_id AND d.completed_at = v.completed_at
+      AND d.completed_at >= %(start)s AND d.completed_at < %(end)s AND NOT EXISTS (
+        SELECT FROM new_verdict n JOIN judged_learner l USING (user_id)
+        WHERE n.attempt_id = v.attempt_id AND n.completed_at = v.completed_at AND {_SAME})
+"""
+_INSERT = """
+    INSERT INTO attempt_verdict (attempt_id, completed_at, learner_key, item_id, scale_id, reason, score, max_score,
+                                 rules_hash, recorded_at, judged_at)
+    SELECT n.attempt_id, n.completed_at, l.learner_key, n.item_id, n.scale_id, n.reason, n.score, n.max_score,
+           n.rules_hash, n.recorded_at, now()
+    FROM new_verdict n JOIN judged_learner l USING (user_id)
+    WHERE NOT EXISTS (SELECT FROM attempt_verdict v WHERE v.attempt_id = n.attempt_id
+                      AND v.completed_at = n.completed_at
+                      AND v.completed_at >= %(start)s AND v.completed_at < %(end)s)
+"""
+_FOLLOWING = """
+    WITH followed AS (
+      SELECT r.completed_at::date AS day, r.user_id, r.item_id
+      FROM (SELECT DISTINCT user_id FROM changed_pair) c JOIN response_log r USING (user_id)
+      WHERE r.completed_at >= %(before)s AND r.completed_at < %(until)s
+        AND NOT (r.completed_at >= %(start)s AND r.completed_at < %(end)s)
+    ), met AS (
+      SELECT user_id, item_id FROM changed_pair
+      UNION
+      SELECT o.user_id, o.item_id FROM (SELECT DISTINCT user_id FROM followed) f JOIN response_log o USING (user_id)
+      WHERE o.completed_at >= %(since)s AND o.completed_at < %(until)s
+        AND o.correct IS NULL AND o.form_id IS NOT NULL
+    )
+    SELECT DISTINCT day, user_id FROM followed JOIN met USING (user_id, item_id) JOIN judged_day USING (day)
+"""
+_COUNTS = """
+    SELECT scale_id, coalesce(reason, 'scored') AS reason, count(*) AS n
+    FROM attempt_verdict WHERE completed_at >= %s AND completed_at < %s GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+def _judge(connection: psycopg.Connection, fingerprint: Fingerprint, learners: Learners) -> dict[date, JudgedDay]:
+    """Judge some learners of a day, and whoever met an item on another judged day that the changes bear on; by day.
+
+    Those are later days, on which a repeat begins or ends, and the day before, where what was left out in an exam may
+    now be answered later.
+    """
+    written: dict[date, int] = {}
+    to_do = {fingerprint.day: learners}
+    while to_do:
+        day = min(to_do)
+        written[day] = written.get(day, 0) + _judge_learners(connection, day, to_do.pop(day))
+        for other, user in _following(connection, day):
+            to_do.setdefault(other, Learners()).users.add(user)
+    _store(connection, fingerprint)
+    touched = [day for day, n in written.items() if n]
+    connection.execute("UPDATE judged_day SET judged_at = now() WHERE day = ANY(%s)", (touched,))
+    return {day: _judged_day(connection, day, written[day]) for day in sorted({fingerprint.day, *touched})}
+
+
+def _judge_learners(connection: psycopg.Connection, day: date, learners: Learners) -> int:
+    """Judge the attempts of some learners on a day, and leave what changed of them in `changed_pair`; the number of
+    rows that were written or deleted."""
+    start, end = day_bounds(day.isoformat())
+    values = {"start": start, "end": end, "everyone": learners.everyone, "keys": [*learners.keys]}
+    connection.execute(_STAGED)
+    users = first_column(connection, _ALL_LEARNERS, values) if learners.everyone else [*learners.users]
+    values["users"] = users
+    for statement in (_MAKE_LEARNERS, _KEYS, _STAGE_LEARNERS, "ANALYZE judged_learner"):
+        connection.execute(statement, values)
+    copy_arrow(connection, "new_verdict", _verdicts(connection, day))
+    connection.execute("ANALYZE new_verdict")
+    connection.execute(_CHANGED_PAIRS, values)
+    make_verdict_month(connection, _month(day))
+    deleted = connection.execute(_DELETE, values).rowcount
+    return max(deleted, connection.execute(_INSERT, values).rowcount)
+
+
+def _verdicts(connection: psycopg.Connection, day: date) -> pa.Table:
+    """The verdicts of the learners in `judged_learner` on a day, with their ids."""
+    start, end = day_bounds(day.isoformat())
+    scales = _scales(connection, _month(day))
+    found = on_postgres(connection)(eligibility_facts(start, end, scales, "recorded_at", learners=_LEARNERS))
+    times = times_of_day(connection, day, found["item_id"].unique().to_pylist())
+    code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
+    hashes = np.zeros(found.num_rows, dtype=np.int64)
+    for part in by_scale(found, found["scale_id"].unique().to_pylist(), times):
+        rules = scales[part.scale_id].rules if part.scale_id in scales else Rules()
+        judgement = judge(part.attempts, rules, min_learner=False, min_item=False)
+        code[part.rows], score[part.rows], hashes[part.rows] = judgement.code, judgement.score, rules_hash(rules)
+    most = found["max_score"] if "max_score" in found.column_names else pa.nulls(found.num_rows, pa.int64())
+    found = found.select(["id", "completed_at", "user_id", "item_id", "scale_id", "recorded_at"])
+    found = found.rename_columns(["attempt_id", *found.column_names[1:]])
+    found = with_outcome(found, code, score).append_column("max_score", most)
+    return found.append_column("rules_hash", pa.array(hashes))
+
+
+def _scales(connection: psycopg.Connection, month: Month) -> dict[str, Scale]:
+    """The scales as the answers of a month are judged."""
+    rules = rules_of_month(connection, month)
+    return {name: replace(one, rules=rules[name]) for name, one in read_scales(connection, month.start).items()}
+
+
+def _following(connection: psycopg.Connection, day: date) -> list[tuple[date, str]]:
+    """Other judged days, and the learners with attempts there that the changes of a day bear on."""
+    judged = "SELECT max(day) FROM judged_day WHERE day >= %s AND day <> %s"
+    last = one_value(connection, judged, (day - DAY, day))
+    if last is None:
+        return []
+    start, end = day_bounds(day.isoformat())
+    since = lookback_start(start - DAY, _scales(connection, _month(day)))
+    values = {"start": start, "end": end, "before": start - DAY, "until": _midnight(last + DAY), "since": since}
+    connection.execute("ANALYZE changed_pair")
+    return connection.execute(_FOLLOWING, values).fetchall()
+
+
+def _store(connection: psycopg.Connection, fingerprint: Fingerprint) -> None:
+    connection.execute(
+        """INSERT INTO judged_day (day, n, recorded_sum, revision_sum, test_accounts, items, rules, judged_at)
+           VALUES (%(day)s, %(n)s, %(recorded_sum)s, %(revision_sum)s, %(test_accounts)s, %(items)s, %(rules)s, now())
+           ON CONFLICT (day) DO UPDATE SET (n, recorded_sum, revision_sum, test_accounts, items, rules) =
+             (excluded.n, excluded.recorded_sum, excluded.revision_sum, excluded.test_accounts, excluded.items,
+              excluded.rules)""",
+        asdict(fingerprint),
+    )
+
+
+def _judged_day(connection: psycopg.Connection, day: date, written: int) -> JudgedDay:
+    """What is stored of a day."""
+    counts: dict[str, dict[str, int]] = {}
+    for row in named_rows(connection, _COUNTS, day_bounds(day.isoformat())):
+        counts.setdefault(row["scale_id"], {})[row["reason"]] = row["n"]
+    return JudgedDay(day, sum(n for of_scale in counts.values() for n in of_scale.values()), written, counts)
+
+
+def _lock(connection: psycopg.Connection) -> None:
+    """Whoever judges waits here until this transaction ends: what follows from one day touches others."""
+    advisory_lock(connection, "attempt_verdict")
+
+
+def _month(day: date) -> Month:
+    return month_of(_midnight(day))
+
+
+def _midnight(day: date) -> datetime:
+    return day_bounds(day.isoformat())[0]
