@@ -93,6 +93,7 @@ def measure(database: Database, server: EmbeddedPostgres, size: int, n_months: i
         fill(connection, "late", size, of_day // 100, late_since, LAST.end)
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
+    time.sleep(0.5)  # for the backends of the above to end
 
     def timed(what: str, act: Callable[[], object]) -> float:
         def used() -> tuple[float, float]:
