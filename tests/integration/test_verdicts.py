@@ -133,7 +133,7 @@ def from_scratch(database: Database) -> list[tuple[Any, ...]]:
     return found
 
 
-@hypothesis.settings(max_examples=12, suppress_health_check=[*hypothesis.HealthCheck])
+@hypothesis.settings(max_examples=5, suppress_health_check=[*hypothesis.HealthCheck])
 @hypothesis.given(
     st.lists(new_attempts, min_size=8, max_size=25), st.lists(st.lists(changes, min_size=1, max_size=3), max_size=4)
 )
