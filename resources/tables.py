@@ -14,7 +14,6 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 METADATA = sa.MetaData()
 NOW = sa.text("now()")
 UTC = TIMESTAMP(timezone=True)
-LEARNER_KEYS = sa.Sequence("learner_key_seq", metadata=METADATA)
 
 
 def meaning(column: Column[Any]) -> str:
@@ -111,10 +110,11 @@ learner = _table(
     Column(
         "learner_key",
         BigInteger,
-        LEARNER_KEYS,
         unique=True,
-        server_default=sa.text("nextval('learner_key_seq'::regclass)"),
-        comment="number that verdicts and files carry in place of the id",
+        server_default=sa.text(
+            "(hashtextextended((gen_random_uuid())::text, (0)::bigint) & '9223372036854775807'::bigint)"
+        ),
+        comment="random number that verdicts and files carry in place of the id",
     ),
 )
 

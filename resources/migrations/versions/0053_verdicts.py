@@ -8,9 +8,9 @@ oldest_code = "0039_learner_reports"
 carried = ("learner.learner_key",)
 
 UPGRADE = """
-    CREATE SEQUENCE learner_key_seq;
-    ALTER TABLE learner ADD COLUMN learner_key bigint UNIQUE DEFAULT nextval('learner_key_seq');
-    COMMENT ON COLUMN learner.learner_key IS 'number that verdicts and files carry in place of the id';
+    ALTER TABLE learner ADD COLUMN learner_key bigint UNIQUE
+        DEFAULT (hashtextextended(gen_random_uuid()::text, 0) & 9223372036854775807);
+    COMMENT ON COLUMN learner.learner_key IS 'random number that verdicts and files carry in place of the id';
     INSERT INTO learner (user_id) SELECT DISTINCT user_id FROM response_log ORDER BY user_id ON CONFLICT DO NOTHING;
 
     CREATE TABLE item_time (
@@ -105,6 +105,5 @@ def downgrade() -> None:
         DROP TABLE attempt_verdict;
         DROP TABLE item_time;
         ALTER TABLE learner DROP COLUMN learner_key;
-        DROP SEQUENCE learner_key_seq;
         """
     )
