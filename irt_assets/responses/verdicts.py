@@ -2,7 +2,14 @@
 
 A day is judged again where its fingerprint in the log is another than that of its verdicts: there is no other memory of
 what came, was corrected or went. Withdrawn items, the set in force and all minima are not in a verdict; readers apply
-them. What does not belong here: what the rules mean (see `psychometrics.eligibility`), and what is known of attempts
+them.
+
+Verdicts are a table beside the log. With 600,000 attempts a month, a night's verdicts take PostgreSQL .05 s in a table
+and .17 s in columns of the log, a month's read .06 s against .10 s, a learner joined to the log .11 ms against .02 ms,
+and 116 MB against 56 MB. Columns would also make each verdict an UPDATE of the log, whose `recorded_at` says when an
+answer was written.
+
+What does not belong here: what the rules mean (see `psychometrics.eligibility`), and what is known of attempts
 (see `facts`).
 """
 

@@ -102,7 +102,7 @@ def append_parts(connection: psycopg.Connection, table: sa.Table, frames: Iterab
 
 
 def copy_arrow(connection: psycopg.Connection, table: str, rows: pa.Table) -> None:
-    """COPY the rows of an Arrow table into the columns of their names, as they are: for temporary tables."""
+    """COPY the rows of an Arrow table into the columns of their names, unchecked, in the caller's transaction."""
     _copy_parts(connection, table, iter([rows] if len(rows) else []))
 
 

@@ -4,22 +4,24 @@ all new whenever judging ends."""
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import pytest
 
 from irt_assets.common.partitions import day_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses import window
-from irt_assets.responses.item_time import times_of_day
-from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.verdicts import judge_day
+from irt_assets.responses import verdicts, window
+from irt_assets.responses.item_time import take_item_times, times_of_day
+from irt_assets.responses.scales import Scale, read_scales, store_scale
+from irt_assets.responses.verdicts import days_that_differ, judge_day, judge_differing, rules_hash
 from resources.postgres.database import Database
 from tests.helpers.dirty_log import load_dirty
-from tests.helpers.rooms import rows
+from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
+from tests.testbed.partitions import ensure_month_partitions
 
-FIRST, LAST = date(2026, 6, 1), date(2026, 8, 20)
 DAY = timedelta(days=1)
 VERDICTS = """SELECT attempt_id, completed_at, user_id, item_id, scale_id, reason, score, max_score, rules_hash,
                      recorded_at
@@ -58,3 +60,260 @@ def test_the_verdicts_of_a_day_are_those_of_its_window(
 def without_minima(scale: Scale) -> Scale:
     rules = scale.rules.changed() | {"min_responses": 1, "min_provisional_responses": 1, "min_learner_responses": 1}
     return replace(scale, rules=Rules.from_settings(rules))
+
+
+# -- judging again -----------------------------------------------------------------------------------
+
+DAYS = [date(2026, 6, 29), date(2026, 6, 30), date(2026, 7, 1), date(2026, 7, 2), date(2026, 7, 3)]
+RULES = Rules.from_settings({"rapid_min_times": 3, "rapid_share": 0.9, "lookback_months": 2})
+USERS, ITEMS = ("ann", "bob", "cid"), ("i0", "i1", "i2")
+CHOSEN = """(SELECT attempt_id FROM response_log ORDER BY md5(attempt_id || %s) LIMIT 1)"""
+
+moments = st.builds(
+    lambda day, second: datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(seconds=second),
+    st.sampled_from(DAYS),
+    st.sampled_from([0, 60, 3600, 80_000, 86_399]),
+)
+new_attempts = st.builds(
+    lambda user, item, at, exam, correct, place, ms, hints, mode: attempt(
+        user, item, at, session_id=f"{user} {exam}", form_id="F" if exam else None, correct=correct, position=place,
+        response_time_ms=ms, hints_used=hints, mode=mode,
+    ),
+    st.sampled_from(USERS), st.sampled_from([*ITEMS, "unknown"]), moments, st.integers(0, 2),
+    st.sampled_from([True, False, None, None]), st.sampled_from([None, 1, 2, 3]), st.sampled_from([None, 100, 1000]),
+    st.sampled_from([0, 0, 1]), st.sampled_from(["live", "live", "live", "sandbox"]),
+)  # fmt: skip
+changes = st.one_of(
+    st.tuples(st.just("INSERT"), st.lists(new_attempts, min_size=1, max_size=4)),
+    *(
+        st.tuples(st.just(f"UPDATE response_log SET {change} WHERE attempt_id = {CHOSEN}"), st.text("ab", max_size=4))
+        for change in (
+            "correct = NOT coalesce(correct, false)",
+            "correct = NULL",
+            "item_id = 'i1'",
+            "user_id = 'bob'",
+            "completed_at = completed_at + interval '1 day'",
+            "session_id = 'bob 1', form_id = 'F', user_id = 'bob'",
+            "response_time_ms = 10",
+        )
+    ),
+    st.tuples(st.just(f"DELETE FROM response_log WHERE attempt_id = {CHOSEN}"), st.text("ab", max_size=4)),
+    *(
+        st.tuples(st.just(statement), st.just(None))
+        for statement in (
+            "UPDATE learner SET is_test = NOT is_test WHERE user_id = 'ann'",
+            "UPDATE question SET scale_id = 'other' WHERE item_id = 'i2'",
+            """UPDATE question SET meta = '{"irt": {"max_score": 2}}' WHERE item_id = 'i0'""",
+            "INSERT INTO question (item_id, scale_id) VALUES ('unknown', 'default') ON CONFLICT DO NOTHING",
+            """UPDATE calibration_scale SET rules = rules || '{"lookback_months": 1, "hinted": "exclude"}'""",
+        )
+    ),
+)
+
+
+def begin(database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute("TRUNCATE response_log, attempt_verdict, judged_day, item_time, learner, question CASCADE")
+        connection.execute("TRUNCATE calibration_scale CASCADE")
+        store_scale(connection, Scale(SCALE, rules=RULES), {})
+        ensure_month_partitions(connection, "2026-05", "2026-07")
+    add_items(database, dict.fromkeys(ITEMS))
+    early = [attempt(f"u{n}", ITEMS[n % 2], datetime(2026, 5, 1, tzinfo=UTC), response_time_ms=500) for n in range(8)]
+    add_attempts(database, early)
+
+
+def from_scratch(database: Database) -> list[tuple[Any, ...]]:
+    """The verdicts as they would be if every day were judged for the first time."""
+    with database.connect() as connection:
+        connection.execute("TRUNCATE attempt_verdict, judged_day")
+        for day in [*DAYS, DAYS[-1] + DAY]:
+            judge_day(connection, day)
+        found = connection.execute(VERDICTS.encode(), (DAYS[0], DAYS[-1] + 2 * DAY)).fetchall()
+        connection.rollback()
+    return found
+
+
+@hypothesis.settings(max_examples=5, suppress_health_check=[*hypothesis.HealthCheck])
+@hypothesis.given(
+    st.lists(new_attempts, min_size=8, max_size=25), st.lists(st.lists(changes, min_size=1, max_size=3), max_size=4)
+)
+def test_judging_again_equals_judging_from_scratch(
+    database: Database, first: list[dict[str, Any]], nights: list[list[tuple[str, Any]]]
+) -> None:
+    begin(database)
+    add_attempts(database, first)
+    judge_differing(database, DAYS[0], DAYS[-1] + 2 * DAY)
+    for of_night in nights:
+        for statement, value in of_night:
+            if statement == "INSERT":
+                known = {row[0] for row in rows(database, "SELECT attempt_id FROM response_log")}
+                if new := [one for one in value if one["attempt_id"] not in known]:
+                    add_attempts(database, new)
+            else:
+                run_sql(database, statement, () if value is None else (value,))
+        judge_differing(database, DAYS[0], DAYS[-1] + 2 * DAY)
+    assert stored(database, DAYS[0], DAYS[-1] + DAY) == from_scratch(database)
+    with database.connect() as connection:
+        assert days_that_differ(connection, DAYS[0], DAYS[-1] + 2 * DAY) == []
+
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+LOG = [
+    attempt("ann", "i0", NOON, attempt_id="first"),
+    attempt("ann", "i1", NOON + timedelta(hours=1), attempt_id="other"),
+    attempt("bob", "i0", NOON, attempt_id="bob's", correct=False),
+    attempt("ann", "i0", NOON + DAY, attempt_id="again"),
+]
+EVERY = {one["attempt_id"] for one in LOG}
+
+
+@pytest.fixture
+def judged(database: Database) -> Database:
+    """Two judged days of two learners; `again` is a repeat."""
+    begin(database)
+    add_attempts(database, LOG)
+    assert [(one.day, one.n) for one in judge_differing(database, DAYS[0], DAYS[-1])] == [(DAYS[2], 3), (DAYS[3], 1)]
+    return database
+
+
+def reasons(database: Database) -> dict[str, str | None]:
+    return dict(rows(database, "SELECT attempt_id, reason FROM attempt_verdict"))
+
+
+def judged_at(database: Database) -> dict[str, datetime]:
+    return dict(rows(database, "SELECT attempt_id, judged_at FROM attempt_verdict"))
+
+
+@pytest.mark.parametrize(
+    ("change", "judged_again"),
+    [
+        ("""INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct)
+            VALUES ('new', '2026-07-01 13:00+00', 'bob', 'i2', true)""", {"new"}),
+        ("UPDATE response_log SET correct = true WHERE attempt_id = 'bob''s'", {"bob's"}),
+        ("DELETE FROM response_log WHERE attempt_id = 'other'", set()),
+        ("DELETE FROM response_log WHERE attempt_id = 'first'", {"again"}),
+        ("UPDATE learner SET is_test = true WHERE user_id = 'bob'", {"bob's"}),
+        ("UPDATE question SET scale_id = 'other' WHERE item_id = 'i1'", {"other"}),
+        ("""UPDATE question SET meta = '{"irt": {"max_score": 3}}' WHERE item_id = 'i1'""", {"other"}),
+        ("""UPDATE calibration_scale SET rules = rules || '{"rapid_share": 0.2}'""", EVERY),
+    ],
+)  # fmt: skip
+def test_a_change_is_noticed_and_judges_its_own_rows_again(
+    judged: Database, change: str, judged_again: set[str]
+) -> None:
+    before = judged_at(judged)
+    run_sql(judged, change)
+    with judged.connect() as connection:
+        assert DAYS[2] in days_that_differ(connection, DAYS[0], DAYS[-1])
+    judge_differing(judged, DAYS[0], DAYS[-1])
+    with judged.connect() as connection:
+        assert days_that_differ(connection, DAYS[0], DAYS[-1]) == []
+    assert {name for name, at in judged_at(judged).items() if before.get(name) != at} == judged_again
+
+
+def test_minima_are_not_in_a_verdict() -> None:
+    assert rules_hash(Rules.from_settings({"min_responses": 7, "min_learner_responses": 3})) == rules_hash(Rules())
+    assert rules_hash(Rules.from_settings({"hinted": "exclude"})) != rules_hash(Rules())
+
+
+def test_a_repeat_begins_and_ends_with_the_answer_before_it(judged: Database) -> None:
+    assert reasons(judged)["again"] == "repeat"
+    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
+    found = judge_differing(judged, DAYS[0], DAYS[-1])
+    assert [(one.day, one.written) for one in found] == [(DAYS[2], 1), (DAYS[3], 1)]
+    assert reasons(judged)["again"] is None
+    add_attempts(judged, [attempt("ann", "i0", NOON - DAY, attempt_id="late")])
+    judge_differing(judged, DAYS[0], DAYS[-1])
+    assert reasons(judged) == {"late": None, "other": None, "bob's": None, "again": "repeat"}
+
+
+def test_an_exam_that_goes_on_after_midnight_scores_what_was_left_out_before_it(judged: Database) -> None:
+    exam = {"session_id": "exam", "form_id": "F"}
+    left_out = attempt("cid", "i2", NOON + timedelta(hours=11), attempt_id="left out", correct=None, **exam)
+    add_attempts(judged, [left_out])
+    judge_differing(judged, DAYS[0], DAYS[-1])
+    assert reasons(judged)["left out"] == "not_reached"
+    add_attempts(judged, [attempt("cid", "i1", NOON + timedelta(hours=13), attempt_id="after", **exam)])
+    judge_differing(judged, DAYS[0], DAYS[-1])
+    assert reasons(judged)["left out"] is None
+
+
+def test_whoever_is_stopped_midway_leaves_the_old_verdicts(judged: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stored(judged, DAYS[0], DAYS[-1]), rows(judged, "SELECT * FROM judged_day ORDER BY day")
+    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
+    for name in ("_following", "_store", "_judged_day"):
+        with monkeypatch.context() as patched:
+            patched.setattr(verdicts, name, stop)
+            with pytest.raises(KeyboardInterrupt):
+                judge_differing(judged, DAYS[0], DAYS[-1])
+        assert (stored(judged, DAYS[0], DAYS[-1]), rows(judged, "SELECT * FROM judged_day ORDER BY day")) == before
+    judge_differing(judged, DAYS[0], DAYS[-1])
+    assert stored(judged, DAYS[0], DAYS[-1]) == from_scratch(judged)
+
+
+def stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_answer_that_is_committed_while_its_day_is_judged_is_judged_the_next_time(
+    judged: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'other'")
+    usual = verdicts._whom
+
+    def meanwhile(*arguments: Any) -> Any:
+        add_attempts(judged, [attempt("bob", "i2", NOON, attempt_id="meanwhile")])
+        return usual(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(verdicts, "_whom", meanwhile)
+        judge_differing(judged, DAYS[0], DAYS[-1])
+    with judged.connect() as connection:
+        assert days_that_differ(connection, DAYS[0], DAYS[-1]) == [DAYS[2]]
+    judge_differing(judged, DAYS[0], DAYS[-1])
+    assert "meanwhile" in reasons(judged)
+
+
+# -- times of items ------------------------------------------------------------------------------------
+
+
+def timed(user: str, item: str, at: datetime, ms: int) -> dict[str, Any]:
+    return attempt(user, item, at, response_time_ms=ms)
+
+
+def test_a_day_is_judged_by_the_times_of_the_month_before(database: Database) -> None:
+    begin(database)
+    june = [timed(f"j{n}", "i0", datetime(2026, 6, 9, tzinfo=UTC), 100 * n) for n in (1, 2, 3, 4)]
+    june += [timed("j1", "i1", datetime(2026, 6, 9, tzinfo=UTC), 7)]
+    july = [timed(f"k{n}", "i1", datetime(2026, 7, n, tzinfo=UTC), 1000 * n) for n in (1, 2, 3, 4)]
+    add_attempts(database, june + july)
+    with database.connect() as connection:
+        times = times_of_day(connection, date(2026, 7, 3), ["i0", "i1", "i2"])
+    assert dict(zip(times.item_ids, times.median_ms, strict=True)) == {"i0": 250.0, "i1": 2000.0}
+    assert dict(zip(times.item_ids, times.n, strict=True)) == {"i0": 4, "i1": 3}
+    assert rows(database, "SELECT month, item_id, median_ms, n FROM item_time ORDER BY 2") == [
+        ("2026-06", "i0", 250.0, 4),
+        ("2026-06", "i1", 7.0, 1),
+    ]
+
+
+def test_times_stay_until_they_are_taken_again_and_then_judge_the_days_after_them(judged: Database) -> None:
+    late = [timed(f"m{n}", "i0", datetime(2026, 6, 3, tzinfo=UTC), 900) for n in range(4)]
+    add_attempts(judged, late)
+    with judged.connect() as connection:
+        take_item_times(connection, "2026-06")
+        assert days_that_differ(connection, DAYS[2], DAYS[-1]) == [DAYS[2], DAYS[3]]
+    run_sql(judged, "UPDATE response_log SET response_time_ms = 10 WHERE attempt_id = 'first'")
+    judge_differing(judged, DAYS[0], DAYS[-1])
+    assert reasons(judged)["first"] == "rapid"
+
+
+def test_a_late_answer_to_a_new_item_judges_later_days_by_its_times(judged: Database) -> None:
+    new = [timed(f"n{n}", "i2", datetime(2026, 7, 2, 8 + n, tzinfo=UTC), 100) for n in range(5)]
+    add_attempts(judged, new)
+    judge_differing(judged, DAYS[0], DAYS[-1])
+    assert not {one["attempt_id"] for one in new} & {a for a, reason in reasons(judged).items() if reason}
+    add_attempts(judged, [timed(f"l{n}", "i2", datetime(2026, 7, 1, 1, tzinfo=UTC), 9_000) for n in range(6)])
+    judge_differing(judged, DAYS[0], DAYS[-1])
+    assert {reasons(judged)[one["attempt_id"]] for one in new} == {"rapid"}
+    assert stored(judged, DAYS[0], DAYS[-1]) == from_scratch(judged)
