@@ -49,12 +49,6 @@ def test_each_time_of_an_item_judges_the_answers_that_it_should(database: Databa
     }
 
 
-def test_an_answer_that_comes_after_its_month_has_closed_counts(database: Database) -> None:
-    found = compare(database, BY_NAME["late answers"]).differences
-    assert found[Difference("late answer", "left out → counts")] == 1
-    assert found[Difference("late answer of the learner", "counts → repeat")] == 1
-
-
 def test_a_wrong_verdict_is_found(database: Database) -> None:
     """The comparison itself can fail."""
     compare(database, BY_NAME["leap day"])
