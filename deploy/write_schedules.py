@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from irt_assets.common.job_names import KPI_JOB, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY_JOB, PRUNE_JOB
+from irt_assets.common.job_names import JUDGE_JOB, KPI_JOB, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY_JOB, PRUNE_JOB
 from jobs.plans import PLANS, Plan
 
 ROOT = Path(__file__).parents[1]
@@ -44,6 +44,7 @@ ENGINES = """\
 SHIPPED = {
     "observe_bank": Shipped("observe", "what came into the item bank"),
     "observe_attempts": Shipped("observe", "what came into the log of answers"),
+    JUDGE_JOB: Shipped("observe", "the answers of past days, judged", 6),
     "aggregate_features_daily": Shipped("features", "features of yesterday"),
     KPI_JOB: Shipped("kpis", "KPIs of the week"),
     MONTHLY_JOB: Shipped("calibration", "the month that is over, with every enabled engine", 24, note=ENGINES),

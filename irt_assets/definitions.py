@@ -31,6 +31,7 @@ from irt_assets.kpis.assets import build_kpi_assets, build_kpi_checks
 from irt_assets.reports.assets import build_report_assets
 from irt_assets.reports.learner_assets import build_learner_report_assets, build_learner_report_checks
 from irt_assets.responses.assets import build_response_assets
+from irt_assets.responses.judged_assets import build_judged_check
 from irt_assets.spark.lake_assets import build_lake_assets
 from irt_assets.spark.window import judge_on_spark
 from jobs.automation import AFTER_A_MONTH
@@ -57,7 +58,8 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     comparison_engines = {
         name: scales for name, scales in enabled(settings).items() if installed(name, settings) is None
     }
-    monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
+    monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
+    inventory = [all_months, build_judged_check()]
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
     assets = [
         *build_response_assets(months, days, judge_on_spark),
@@ -80,7 +82,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         assets=_with_sources(assets, settings.irt_source_url),
         asset_checks=[
             *monthly_checks,
-            inventory,
+            *inventory,
             *build_drift_checks(months),
             *build_feature_checks(days),
             *build_kpi_checks(weeks),

@@ -26,6 +26,7 @@ from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from irt_assets.responses.item_times import ITEM_TIMES
 from jobs.automation import build_automation_sensor
 from jobs.intake import intake
+from jobs.judging import build_judge_job
 from jobs.own_copies import own_tables
 from jobs.plans import PLANS
 from jobs.pulls import pull
@@ -89,11 +90,11 @@ DAILY_LIFE = (
 
 def build_jobs(
     monthly_checks: list[dg.AssetChecksDefinition],
-    inventory: dg.AssetChecksDefinition,
+    inventory: list[dg.AssetChecksDefinition],
     comparison_engines: Sequence[str],
     settings: Settings,
 ) -> dict[str, Job]:
-    """Every job by name. The inventory checks look at all months, so they are not part of a month's run.
+    """Every job by name. The inventory checks look at all months and days, so they are not part of a month's run.
 
     `comparison_engines`: the assets that fit a month with other engines than the scales' own.
     """
@@ -107,7 +108,12 @@ def build_jobs(
             MONTHLY,
             "A month from its answers to published parameters and abilities.",
         ),
-        ("inventory", _selection([inventory]), UPKEEP, "Which months are missing, stale, running, waiting or red."),
+        (
+            "inventory",
+            _selection(inventory),
+            UPKEEP,
+            "Which months are missing, stale, running, waiting or red, and which days wait to be judged.",
+        ),
         *((name, dg.AssetSelection.assets(*made), tags, description) for name, made, tags, description in DAILY_LIFE),
         (
             DRIFT_JOB,
@@ -132,7 +138,7 @@ def build_jobs(
         for job, selection, tags, description in rows
         for name in same_job(job)
     ]
-    return {job.name: job for job in [*jobs, build_prune_job(UPKEEP)]}
+    return {job.name: job for job in [*jobs, build_judge_job(_tags("daily", 6)), build_prune_job(UPKEEP)]}
 
 
 def _selection(checks: list[dg.AssetChecksDefinition]) -> dg.AssetSelection:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from irt_assets.common.job_names import (
     INVARIANT_REPORT,
+    JUDGE_JOB,
     KPI_JOB,
     LEARNER_REPORT,
     LEARNER_REPORT_JOB,
@@ -82,6 +83,7 @@ class Plan:
 PLANS = (
     Plan("observe_bank", "30 0 * * *"),
     Plan("observe_attempts", "30 0 * * *"),
+    Plan(JUDGE_JOB, "30 0 * * *"),
     Plan("aggregate_features_daily", "15 1 * * *", "features_topic_daily", DAYS, 14),
     Plan(KPI_JOB, "10 2 * * *", "weekly_kpi", WEEKS, 8, running=True),
     # What was fitted and judged red waits for a person; what never got as far is asked for again.

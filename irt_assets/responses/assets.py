@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from irt_assets.blocks import Table, table
 from irt_assets.common.metadata import md
-from irt_assets.common.partitions import day_bounds, existing_partitions
+from irt_assets.common.partitions import Month, day_bounds, existing_partitions
 from irt_assets.common.retries import classify_failures
-from irt_assets.psychometrics.eligibility.attempts import Reason, rejected
+from irt_assets.psychometrics.eligibility.attempts import rejected
 from irt_assets.responses.item_times import current_ability_times
+from irt_assets.responses.judged_assets import build_judged_asset, counts_table, judge_window
 from irt_assets.responses.late_answers import n_left_out
 from irt_assets.responses.observe import bank_version
 from irt_assets.responses.scales import read_scales
@@ -25,7 +25,7 @@ OWNERS = ["team:psychometrics"]
 def build_response_assets(
     months: dg.PartitionsDefinition, days: dg.DailyPartitionsDefinition, judge: Judge
 ) -> list[dg.AssetsDefinition | dg.SourceAsset]:
-    """`question_bank`, `item_response_time` and `scored_responses`. `judge`: of a month on Spark."""
+    """`question_bank`, `judged_attempts`, `item_response_time` and `scored_responses`. `judge`: of a month on Spark."""
 
     @dg.observable_source_asset(
         name="question_bank",
@@ -78,6 +78,7 @@ def build_response_assets(
     def scored_responses(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
+        judge_window(context, database, *Month(context.partition_key).bounds)
         with classify_failures():
             snapshot, window = take_snapshot(database, store, context.partition_key, context.run.run_id, judge=judge)
             with database.connect() as connection:
@@ -105,13 +106,4 @@ def build_response_assets(
             data_version=dg.DataVersion(snapshot.data_hash),
         )
 
-    return [question_bank, item_response_time, scored_responses]
-
-
-def counts_table(counts: dict[str, dict[str, int]]) -> Table:
-    """A row per scale and reason that occurs, the scored ones first."""
-    rows = []
-    for scale, by_reason in counts.items():
-        rows.append((scale, "scored", by_reason.get("scored", 0)))
-        rows += [(scale, reason.value, n) for reason in Reason if (n := by_reason.get(reason, 0))]
-    return table(("scale", "what", "attempts"), rows, numbers={"attempts": ","})
+    return [question_bank, build_judged_asset(days), item_response_time, scored_responses]

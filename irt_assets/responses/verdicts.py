@@ -15,7 +15,7 @@ What does not belong here: what the rules mean (see `psychometrics.eligibility`)
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -107,12 +107,14 @@ def judge_day(connection: psycopg.Connection, day: date) -> JudgedDay:
     return judged[day]
 
 
-def judge_differing(database: Database, start: date, end: date) -> list[JudgedDay]:
+def judge_differing(
+    database: Database, start: date, end: date, report: Callable[[JudgedDay], object] | None = None
+) -> list[JudgedDay]:
     """Judge the days of [start, end) that `days_that_differ`, oldest first, each in a transaction with what follows
     from it on other days; the days of which verdicts were written, and those that were judged.
 
     Of a day that was judged before, the learners of changed rows are judged again; everyone, where its rules or the
-    times that judge it have changed.
+    times that judge it have changed. `report` is called with each day once it is committed.
     """
     with database.connect() as connection:
         for month in sorted({_month(start + n * DAY).previous for n in range((end - start).days)}):
@@ -126,9 +128,12 @@ def judge_differing(database: Database, start: date, end: date) -> list[JudgedDa
             _lock(connection)
             if _stored(connection, one.day, one.day + DAY).get(one.day) == one:
                 continue  # by another night, as this one waited
-            for day, found in _judge(connection, one, whom[one.day]).items():
-                written = judged[day].written if day in judged else 0
-                judged[day] = replace(found, written=found.written + written)
+            committed = _judge(connection, one, whom[one.day])
+        for day, found in committed.items():
+            written = judged[day].written if day in judged else 0
+            judged[day] = replace(found, written=found.written + written)
+            if report is not None:
+                report(judged[day])
     return [judged[day] for day in sorted(judged)]
 
 

@@ -1,0 +1,138 @@
+"""The asset of verdicts: the score of each attempt of a day, or the reason why it has none. Thin: `verdicts` judges.
+
+Each day is committed and reported on its own. A run over a year that is killed has kept, and Dagster shows, what it
+judged; the next run judges the rest.
+"""
+
+from datetime import UTC, date, datetime
+
+import dagster as dg
+
+from irt_assets.blocks import Table, table
+from irt_assets.common.job_names import INVENTORY, JUDGED
+from irt_assets.common.metadata import Metadata, md
+from irt_assets.common.partitions import day_bounds, day_of, month_of
+from irt_assets.common.retries import classify_failures
+from irt_assets.common.wording import some_of
+from irt_assets.psychometrics.eligibility.attempts import Reason
+from irt_assets.responses.facts import abilities_start
+from irt_assets.responses.item_time import ensure_item_times
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.verdicts import JudgedDay, days_that_differ, judge_day, judge_differing
+from resources import tables
+from resources.cluster.relational import holds_log
+from resources.dagster_schema import column_schema
+from resources.postgres.database import Database
+from resources.postgres.guest_reads import reads_own_tables
+
+Context = dg.AssetExecutionContext | dg.OpExecutionContext
+MAX_DAYS_SHOWN = 6
+
+
+def build_judged_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
+    """`judged_attempts`; a range of days may be one run."""
+
+    @dg.asset(
+        name=JUDGED,
+        group_name="responses",
+        partitions_def=days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        deps=["attempts", "question_bank"],
+        description="Each attempt of a day with its score or the reason why it has none, by the rules of its scale. A "
+        "single day is judged again as a whole; of several days those that differ from their verdicts, oldest first, "
+        "each in a transaction of its own.",
+        kinds={"postgres", "ibis"},
+        owners=["team:psychometrics"],
+        metadata={"dagster/column_schema": column_schema(tables.attempt_verdict)},
+    )
+    def judged_attempts(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        if context.has_partition_key:
+            with classify_failures(), database.connect() as connection:
+                judged = judge_day(connection, date.fromisoformat(context.partition_key))
+            return dg.MaterializeResult(metadata=_metadata(judged))
+        window = context.partition_time_window
+        for judged in judge_window(context, database, window.start, window.end):
+            context.add_asset_metadata(_metadata(judged), partition_key=judged.day.isoformat())
+        return dg.MaterializeResult()
+
+    return judged_attempts
+
+
+def build_judged_check() -> dg.AssetChecksDefinition:
+    """Whether a day of the look-back waits to be judged."""
+
+    @dg.asset_check(
+        asset=JUDGED,
+        name=INVENTORY,
+        description="Every day of the look-back that is over is judged, and its answers are those that were judged.",
+    )
+    def every_day_is_judged(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        with classify_failures(), database.connect() as connection:
+            start, end = look_back(database, datetime.now(UTC))
+            waiting = [day.isoformat() for day in reversed(days_that_differ(connection, start.date(), end.date()))]
+        return dg.AssetCheckResult(
+            passed=not waiting,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{len(waiting)} days wait to be judged: {some_of(waiting, MAX_DAYS_SHOWN)}; "
+            "the job judge_attempts judges them"
+            if waiting
+            else "every day is judged",
+        )
+
+    return every_day_is_judged
+
+
+def judge_look_back(context: Context, database: Database) -> list[JudgedDay]:
+    """Judge the days that differ, of the look-back up to the last midnight (UTC); first take the item times of the
+    month before, unless they were taken."""
+    now = datetime.now(UTC)
+    with classify_failures(), database.connect() as connection:
+        ensure_item_times(connection, month_of(now).previous)
+    return judge_window(context, database, *look_back(database, now))
+
+
+def look_back(database: Database, now: datetime) -> tuple[datetime, datetime]:
+    """The days before `now` whose answers count for abilities: first and last midnight."""
+    today = day_bounds(day_of(now))[0]
+    with database.connect() as connection:
+        start = abilities_start(today, read_scales(connection))
+    return start, today
+
+
+def judge_window(context: Context, database: Database, start: datetime, end: datetime) -> list[JudgedDay]:
+    """Judge the days of [start, end), two midnights, that are not judged or differ from their verdicts.
+
+    Each is reported to Dagster as a materialisation of `judged_attempts` as soon as it is committed. A Dagster job
+    cannot hold partitions of days and of months, so the first step of a month, a week or a night calls this. Nothing is
+    judged where PostgreSQL does not have the log.
+    """
+
+    def report(judged: JudgedDay) -> None:
+        day = judged.day.isoformat()
+        if day >= database.settings.irt_first_month:  # the first partition
+            context.log_event(dg.AssetMaterialization(JUDGED, partition=day, metadata=_metadata(judged)))
+
+    with classify_failures():
+        with database.connect() as connection:
+            if reads_own_tables(connection) or not holds_log(connection, start, end):
+                return []
+        return judge_differing(database, start.date(), end.date(), report)
+
+
+def _metadata(judged: JudgedDay) -> Metadata:
+    return {
+        "counts by reason": md(counts_table(judged.counts)),
+        "dagster/row_count": dg.MetadataValue.int(judged.n),
+        "rows written": dg.MetadataValue.int(judged.written),
+    }
+
+
+def counts_table(counts: dict[str, dict[str, int]]) -> Table:
+    """A row per scale and reason that occurs, the scored ones first."""
+    rows = []
+    for scale, by_reason in counts.items():
+        rows.append((scale, "scored", by_reason.get("scored", 0)))
+        rows += [(scale, reason.value, n) for reason in Reason if (n := by_reason.get(reason, 0))]
+    return table(("scale", "what", "attempts"), rows, numbers={"attempts": ","})

@@ -1,0 +1,146 @@
+"""Verdicts as Dagster makes them: by the nightly job, a range of days in one run, and the first step of a month."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from irt_assets.common.job_names import INVENTORY, JUDGE_JOB, JUDGED
+from irt_assets.common.partitions import day_of, last_complete_month
+from irt_assets.definitions import build_defs
+from irt_assets.responses import verdicts
+from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from resources.postgres.database import Database
+from resources.settings import Settings
+from tests.helpers.rooms import add_attempts, add_items, attempt, folder_store, rows, run_sql
+from tests.integration.graph import checks, metadata
+
+MONTH = last_complete_month(datetime.now(UTC))
+DAYS = [day_of(MONTH.start + timedelta(days=n)) for n in (2, 3, 5)]
+VERDICTS = "SELECT attempt_id, reason, score FROM attempt_verdict ORDER BY 1"
+BACKFILL = "backfill_of_days"
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class Graph:
+    """The real graph over a log of three days of the last month."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.settings = settings.model_copy(update={"irt_first_month": str(MONTH)})
+        self.database, self.instance = Database(self.settings), instance
+        resources = {"database": self.database, "store": folder_store(self.settings)}
+        days = dg.Definitions(jobs=[dg.define_asset_job(BACKFILL, [JUDGED])])
+        self.defs = dg.Definitions.merge(build_defs(self.settings, resources=resources), days)
+        add_items(self.database, {"i0": None, "i1": None})
+        log = [attempt("ann", f"i{k % 2}", date_at(day), attempt_id=f"a{k}") for k, day in enumerate(DAYS)]
+        add_attempts(self.database, log)
+
+    def run(self, job: str, partition: str | None = None, **tags: str) -> dg.ExecuteInProcessResult:
+        return self.defs.resolve_job_def(job).execute_in_process(
+            instance=self.instance, partition_key=partition, tags=tags, raise_on_error=False, run_config=QUIET
+        )
+
+    def backfill(self, first: str, last: str) -> dg.ExecuteInProcessResult:
+        """A range of days in one run."""
+        return self.run(BACKFILL, **{ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last})
+
+    def reported(self) -> list[str]:
+        return sorted(self.instance.get_materialized_partitions(dg.AssetKey(JUDGED)))
+
+
+def date_at(day: str) -> datetime:
+    return datetime.fromisoformat(day).replace(hour=12, tzinfo=UTC)
+
+
+@pytest.fixture
+def graph(settings: Settings, instance: dg.DagsterInstance) -> Graph:
+    return Graph(settings, instance)
+
+
+def test_the_nightly_job_judges_the_days_that_wait_and_reports_them(graph: Graph) -> None:
+    assert graph.run(JUDGE_JOB).success
+    assert graph.reported() == DAYS
+    assert rows(graph.database, "SELECT count(*) FROM attempt_verdict") == [(3,)]
+    run_sql(graph.database, "UPDATE response_log SET correct = false WHERE attempt_id = 'a1'")
+    before = n_reports(graph)
+    result = graph.run(JUDGE_JOB)
+    assert [one.partition for one in materializations(result)] == [DAYS[1]]
+    assert n_reports(graph) == before + 1
+    assert rows(graph.database, "SELECT score FROM attempt_verdict WHERE attempt_id = 'a1'") == [(0,)]
+
+
+def test_item_times_of_the_month_before_are_taken_once(graph: Graph) -> None:
+    run_sql(graph.database, "UPDATE response_log SET response_time_ms = 4000")
+    taken = "SELECT item_id, n FROM item_time WHERE month = %s ORDER BY 1"
+    graph.run(JUDGE_JOB)
+    assert rows(graph.database, taken, [MONTH]) == [("i0", 2), ("i1", 1)]
+    add_attempts(graph.database, [attempt("bob", "i1", date_at(DAYS[2]), response_time_ms=9000)])
+    graph.run(JUDGE_JOB)
+    assert rows(graph.database, taken, [MONTH]) == [("i0", 2), ("i1", 1)]
+
+
+def test_a_run_over_days_that_dies_has_kept_and_reported_those_before(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = verdicts._judge
+
+    def dies(connection: Any, fingerprint: Any, learners: Any) -> Any:
+        if fingerprint.day == date.fromisoformat(DAYS[2]):
+            raise RuntimeError("killed")
+        return judge(connection, fingerprint, learners)
+
+    with monkeypatch.context() as until_then:
+        until_then.setattr(verdicts, "_judge", dies)
+        assert not graph.backfill(DAYS[0], DAYS[2]).success
+    assert graph.reported() == DAYS[:2]
+    assert [row[0] for row in rows(graph.database, VERDICTS)] == ["a0", "a1"]
+    first = rows(graph.database, "SELECT attempt_id, judged_at FROM attempt_verdict ORDER BY 1")
+    result = graph.backfill(DAYS[0], DAYS[2])
+    assert result.success
+    assert set(DAYS) < set(graph.reported()), "a day without an answer is judged, too"
+    assert rows(graph.database, "SELECT attempt_id, judged_at FROM attempt_verdict ORDER BY 1")[:2] == first
+    assert metadata(result, JUDGED)["rows written"] == 1
+    assert checks(result)[INVENTORY].passed
+
+
+def test_one_day_is_judged_as_a_whole_whether_it_differs_or_not(graph: Graph) -> None:
+    graph.run(JUDGE_JOB)
+    run_sql(graph.database, "DELETE FROM attempt_verdict WHERE attempt_id = 'a0'")
+    assert graph.backfill(DAYS[0], DAYS[2]).success
+    assert len(rows(graph.database, VERDICTS)) == 2
+    assert graph.run(BACKFILL, DAYS[0]).success
+    assert len(rows(graph.database, VERDICTS)) == 3
+
+
+def test_a_month_judges_its_days_first(graph: Graph) -> None:
+    """The run then fails, as the scale has no origin; its verdicts stay."""
+    graph.run("monthly_calibration", str(MONTH))
+    assert graph.reported() == DAYS
+
+
+def test_the_inventory_names_the_days_that_wait(graph: Graph) -> None:
+    def found() -> dg.AssetCheckEvaluation:
+        return {e.asset_key.to_user_string(): e for e in graph.run("inventory").get_asset_check_evaluations()}[JUDGED]
+
+    waiting = found()
+    assert not waiting.passed
+    assert (
+        waiting.description
+        == f"3 days wait to be judged: {', '.join(reversed(DAYS))}; the job judge_attempts judges them"
+    )
+    graph.run(JUDGE_JOB)
+    assert found().passed
+    run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = 'a2'")
+    assert not found().passed
+
+
+def materializations(result: dg.ExecuteInProcessResult) -> list[dg.AssetMaterialization]:
+    events = result.filter_events(lambda event: event.is_step_materialization)
+    return [event.step_materialization_data.materialization for event in events]
+
+
+def n_reports(graph: Graph) -> int:
+    return len(graph.instance.fetch_materializations(dg.AssetKey(JUDGED), limit=100).records)
