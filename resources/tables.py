@@ -255,7 +255,11 @@ scored_snapshot = _table(
     "scored_snapshot",
     "The Parquet snapshots of a month's attempts with what eligibility made of each.",
     _month(),
-    _key("snapshot_hash", Text, "sha256 of the file"),
+    _key(
+        "snapshot_hash",
+        Text,
+        "sha256 of the file, or of the former one that named learners by id (see snapshot_rewrite)",
+    ),
     _req("uri", Text, "where the file is, below the object store's root"),
     _req("data_hash", Text, "hash of the month's answers as eligibility saw them"),
     _req("n_attempts", BigInteger, "attempts in the file", None, ge=0),
@@ -264,6 +268,14 @@ scored_snapshot = _table(
     _opt("run_id", Text, "Dagster run that wrote it"),
     _req("created_at", UTC, "when it was written", NOW),
     _opt("superseded_at", UTC, "when a later snapshot of the month replaced it"),
+)
+
+snapshot_rewrite = _table(
+    "snapshot_rewrite",
+    "Snapshots that were searched for ids of learners, and written again with their keys if they had any.",
+    _key("old_hash", Text, "hash under which the snapshot was taken and is cited"),
+    _req("new_hash", Text, "sha256 of the file in its place; equal if it had no ids"),
+    _req("rewritten_at", UTC, "when", NOW),
 )
 
 data_change = _table(

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 from threadpoolctl import threadpool_limits
@@ -41,6 +40,7 @@ from irt_assets.psychometrics.fit.growth import Growth, gone_into_difficulty, gr
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_scored, models_in_bank
+from irt_assets.responses.snapshot import user_ids_of
 from irt_assets.responses.window import ItemCounts, earlier_responses, left_out_items, timed_responses_of
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
@@ -65,7 +65,7 @@ class FitRequest:
             learners: the engine is to fit all of them. None where they are everybody's.
         published: the items whose published values are compared with this fit.
         in_bank: what the bank says of the models of items, of those for which it says something.
-        learners: shape (n_persons,), the id of each person; None where a person is not one learner.
+        learners: the id of each person; None where a person is not one learner.
     """
 
     scale: Scale
@@ -79,7 +79,7 @@ class FitRequest:
     drawn_from: int | None = None
     published: frozenset[str] = frozenset()
     in_bank: Mapping[str, ModelInBank] = field(default_factory=dict)
-    learners: npt.NDArray[np.object_] | None = None
+    learners: Sequence[str] | None = None
 
     @property
     def by_level(self) -> bool:
@@ -183,7 +183,7 @@ def build_fit_request(
     """The request for a window that begins at `start`, whose attempts are `table`; `everybody`: the counts of all
     attempts, where these are of a random sample of learners; `published`: as in `FitRequest`."""
     scored, days = timed_responses_of(table, scale.scale_id)
-    responses, learners = scored.responses, scored.learners
+    responses, learners = scored.responses, user_ids_of(connection, scored.learners)
     drawn_from = None
     if everybody is None:
         n = np.bincount(responses.item, minlength=responses.n_items).tolist()
@@ -224,10 +224,11 @@ def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int]) -> str:
     )
 
 
-def _drawn(learners: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
-    if learners.size <= LEARNERS_LOOKED_AT:
+def _drawn(learners: Sequence[str]) -> Sequence[str]:
+    if len(learners) <= LEARNERS_LOOKED_AT:
         return learners
-    return learners[np.sort(np.random.default_rng(0).choice(learners.size, LEARNERS_LOOKED_AT, replace=False))]
+    drawn = np.sort(np.random.default_rng(0).choice(len(learners), LEARNERS_LOOKED_AT, replace=False))
+    return [learners[person] for person in drawn]
 
 
 @dataclass(frozen=True)
@@ -454,7 +455,7 @@ def fit_statistics(request: FitRequest, made: Calibrated) -> FitStatistics | Non
             made.weeks or request.responses,
             made.calibration,
             groups=made.groups,
-            learners=None if made.weeks or request.learners is None else request.learners.tolist(),
+            learners=None if made.weeks or request.learners is None else request.learners,
             testlets=request.testlets_used,
             everybody=made.everybody,
             growth=growth,

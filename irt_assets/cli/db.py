@@ -5,12 +5,13 @@ from typing import Annotated
 import typer
 
 from irt_assets.cli.console import confirm, out, print_error, say
-from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
+from irt_assets.cli.installation import current_database, current_settings, current_store, database_as_it_is
 from irt_assets.common.wording import counted
+from irt_assets.ledger.snapshot_upgrade import replace_ids
 from resources.failures import PermanentFailure
 from resources.files import folder_claim
 from resources.postgres import elsewhere, schema
-from resources.postgres.database import embedded_postgres
+from resources.postgres.database import advisory_lock, embedded_postgres
 from resources.postgres.database_url import with_search_path
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.roles import role_statements
@@ -22,10 +23,17 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def upgrade() -> None:
-    """Bring the schema to the newest version (the same as `alembic upgrade head`)."""
+    """Bring the schema to the newest version (`alembic upgrade head`), and the files of months to the newest form."""
     database = database_as_it_is()
     fault = schema.upgrade(database)
+    with database.connect() as only_one:
+        advisory_lock(only_one, "erasure")
+        written, left = replace_ids(database, current_store(database))
     out.print(f"schema is at {schema_version(database).revision}, with its tables in {database.schema}")
+    if written:
+        out.print(f"{counted(written, 'snapshot')} written again with learners' keys instead of their ids")
+    for uri in left:
+        print_error("warning: ", f"{uri} cannot be read, and may name learners by id: restore it from a backup")
     if fault:
         print_error("", fault)
 

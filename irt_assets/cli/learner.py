@@ -40,10 +40,10 @@ def erase(
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Erase a learner: answers, abilities, features, KPIs, reports; snapshots are written again without them.
+    """Erase a learner: answers, verdicts, abilities, features, KPIs, reports and the learner's row.
 
-    Says first what would be removed. Published parameters and months stay as they are. If it is interrupted, run it
-    again to finish.
+    Says first what would be removed. Published parameters and the files of months stay as they are. If it is
+    interrupted, run it again to finish.
     """
     by, reason = signed(by), release.require_text("reason", reason)
     settings, database = current_settings(), current_database()
@@ -76,7 +76,7 @@ def erase(
 
 @app.command("erasures")
 def list_(as_json: AsJson = False) -> None:
-    """Who erased learners, when and why, and what was removed and rewritten. The learners are not named."""
+    """Who erased learners, when and why, and what was removed. The learners are not named."""
     with current_database().connect() as connection:
         found = erasures(connection)
     if as_json:
@@ -89,20 +89,15 @@ def list_(as_json: AsJson = False) -> None:
                 one.erased_by,
                 one.reason,
                 _removed(one),
-                "\n".join(f"{was.old[:12]}… → {was.new[:12]}…" for was in one.rewrites),
             )
             for one in found
         ]
-        columns = ("erasure", "begun", "by", "reason", "removed", "snapshots rewritten")
+        columns = ("erasure", "begun", "by", "reason", "removed")
         print_blocks(table(columns, rows, empty="no learner was erased"))
 
 
 def _print_holdings(held: Holdings) -> None:
     rows = [(table, f"{n:,} rows, deleted") for table, n in held.rows.items()]
-    rows += [
-        (name, f"{n:,} answers, " + ("written again without them" if name in held.cited else "the file is deleted"))
-        for name, n in held.snapshots.items()
-    ]
     rows += [(name, "deleted") for name in held.reports]
     if held.in_lake:
         n = sum(held.in_lake.values())
@@ -132,5 +127,4 @@ def _as_dict(one: Erasure) -> dict[str, Any]:
         "begun_at": one.begun_at.isoformat(),
         "finished_at": one.finished_at and one.finished_at.isoformat(),
         "removed": one.removed,
-        "rewritten": one.rewritten,
     }

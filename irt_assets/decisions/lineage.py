@@ -7,20 +7,17 @@ import psycopg
 from irt_assets.decisions.origin import read_origin
 from irt_assets.ledger.publications import publications_with_their_fits
 from irt_assets.ledger.steps import last_step_that_held
-from irt_assets.responses.erased import rewrites_behind, rewrites_in_words
 from resources.failures import PermanentFailure
 
 
 def lineage(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
-    """Every publication of an item, latest in force first, with the fit, snapshot and anchors behind it; `rewritten`
-    says why the snapshot's hash changed, where it did.
+    """Every publication of an item, latest in force first, with the fit, snapshot and anchors behind it.
 
     Raises PermanentFailure where nothing was ever published for the item, saying what is known of it.
     """
     rows = publications_with_their_fits(connection, item_id)
     if rows:
-        behind = rewrites_behind(connection)
-        return [row | {"rewritten": rewrites_in_words(behind(row["snapshot_hash"] or ""))} for row in rows]
+        return rows
     known = connection.execute("SELECT scale_id FROM question WHERE item_id = %s", (item_id,)).fetchone()
     if known is None:
         raise PermanentFailure(f"the bank has no item {item_id!r}: ids are case-sensitive; `irt import questions FILE`")

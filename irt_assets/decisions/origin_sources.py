@@ -29,7 +29,7 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, store_attempts, with_scores_of
-from irt_assets.responses.window import judged_window, share_for_run, whole_log
+from irt_assets.responses.window import judged_window, share_for_run, whole_log, without_ids
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database
@@ -207,7 +207,7 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
                 f"{scale_id} ({reasons}), so it cannot be its origin.{few if most else ''} Name another window "
                 "(`irt scale init --origin`), or a smaller minimum (`irt scale init --set min_responses=…`)"
             )
-    uri, digest = store_attempts(window.store, f"origin/{key_part(scale_id)}", judged.table)
+    uri, digest = store_attempts(window.store, f"origin/{key_part(scale_id)}", without_ids(judged.table))
     table = judged.table.select(with_scores_of(judged.table.column_names, CALIBRATION_COLUMNS))
     snapshot = WindowSnapshot(uri, digest, judged.data_hash)
     del judged

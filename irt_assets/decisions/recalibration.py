@@ -33,9 +33,10 @@ from irt_assets.ledger.steps import steps
 from irt_assets.psychometrics.core.errors import breakdowns_explained
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.shape import Shape
+from irt_assets.responses.facts import KEY
 from irt_assets.responses.scales import Scale, initialised_scale
 from irt_assets.responses.scored_models import models_in_bank
-from irt_assets.responses.snapshot import Snapshot, read_snapshot, sample_for_run, store_attempts
+from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, read_snapshot, sample_for_run, store_attempts
 from irt_assets.responses.window import scored_responses_of
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
@@ -272,8 +273,8 @@ def pooled(table: pa.Table, changed: Mapping[str, datetime]) -> pa.Table:
     before = pc.less(pc.cast(table["completed_at"], pa.timestamp("us", "UTC")), pc.take(since, place))
     table = table.filter(pc.invert(pc.fill_null(before, False)))
     month = pc.strftime(table["completed_at"], format="%Y-%m")
-    person = pc.binary_join_element_wise(month, table["user_id"], "/")
-    return table.set_column(table.schema.get_field_index("user_id"), "user_id", person)
+    person = pc.binary_join_element_wise(month, table[KEY].cast(pa.string()), "/")
+    return table.set_column(table.schema.get_field_index(KEY), KEY, person)
 
 
 def _months(first: str, last: str) -> list[Month]:
@@ -323,7 +324,8 @@ def _snapshots(
 
 
 def _scored(store: ObjectStore, snapshot: Snapshot, scale_id: str) -> pa.Table:
-    table = read_snapshot(store, snapshot)
+    table = read_snapshot(store, snapshot, columns=CALIBRATION_COLUMNS)
+    table = table.set_column(table.schema.get_field_index(KEY), KEY, table[KEY].cast(pa.string()))
     return table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
 
 

@@ -29,6 +29,7 @@ from irt_assets.psychometrics.dif.analysis import ENOUGH, TESTABLE, Dif, Group, 
 from irt_assets.psychometrics.dif.mantel import Mantel
 from irt_assets.psychometrics.dif.mantel_haenszel import MantelHaenszel
 from irt_assets.psychometrics.dif.wald import Wald, severity_of
+from irt_assets.responses.facts import KEY
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
@@ -159,11 +160,15 @@ def _models(
     )
 
 
-def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence[str]) -> tuple[list[str | None], int]:
-    """Each learner's group as it is now, and how many have a value that makes none."""
-    values: dict[str, Any] = dict(
+def groups_of(
+    connection: psycopg.Connection, attribute: str, learners: Sequence[int | str]
+) -> tuple[list[str | None], int]:
+    """Each learner's current group by key (or id, in files of earlier releases), and the number of learners whose value
+    names no group. A learner who was erased has none."""
+    column = "user_id" if learners and isinstance(learners[0], str) else KEY
+    values: dict[int | str, Any] = dict(
         connection.execute(
-            "SELECT user_id, attributes->%s::text FROM learner WHERE user_id = ANY(%s) AND attributes ? %s::text",
+            f"SELECT {column}, attributes->%s::text FROM learner WHERE {column} = ANY(%s) AND attributes ? %s::text",
             (attribute, list(learners), attribute),
         ).fetchall()
     )

@@ -18,7 +18,7 @@ from irt_assets.ledger.values_with_errors import LinkedWindow, linked_window
 from irt_assets.psychometrics.drift.kinds import Answers
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.responses.columns import codes, max_scores, numbers
-from irt_assets.responses.facts import SCORES
+from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot, read_for_run, sample_for_run
 from irt_assets.responses.window import categories_of, given_points
@@ -26,7 +26,7 @@ from resources.files.object_store import ObjectStore
 from resources.postgres.database import database_settings
 
 COLUMNS = (
-    *("user_id", "item_id", "scale_id", "completed_at", "correct", "response", "response_time_ms", "hints_used"),
+    *(KEY, "item_id", "scale_id", "completed_at", "correct", "response", "response_time_ms", "hints_used"),
     *("reason", "score", *SCORES),
 )
 """The columns of a snapshot that drift reads."""
@@ -46,7 +46,7 @@ def answers_of(
     kept = pc.invert(pc.fill_null(pc.is_in(reason, value_set=pa.array(silent)), False))
     table = table.filter(pc.and_(kept, pc.is_valid(table["correct"])))
     table = table.filter(pa.array(given_points(table) >= 0))
-    person, _ = codes(table["user_id"])
+    person, _ = codes(table[KEY])
     item, items = codes(table["item_id"])
     keys: dict[str, str | None] = dict(
         connection.execute(

@@ -6,12 +6,12 @@ import pyarrow.compute as pc
 from irt_assets.common.partitions import Month
 from irt_assets.gates.model_gates import FEW_TOGETHER, MISFIT_LEVEL, one_ability
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
-from irt_assets.ledger.cited_fits import snapshots_of_other_answers, snapshots_to_keep
+from irt_assets.ledger.cited_fits import snapshots_of_other_answers, snapshots_of_other_files, snapshots_to_keep
 from irt_assets.ledger.fit_spec import SetStatistics
 from irt_assets.ledger.fits import linked_fit
 from irt_assets.psychometrics.fit.dependence import FLAG_ABOVE_MEAN
-from irt_assets.responses.erased import rewrites_behind
-from irt_assets.responses.snapshot import current_snapshots, read_parts, snapshot_problem
+from irt_assets.responses.facts import KEY
+from irt_assets.responses.snapshot import current_snapshots, read_parts, snapshot_problem, user_ids_of
 
 
 @invariant(
@@ -28,22 +28,11 @@ def snapshots_match_their_hash(look: InvariantContext) -> Found:
         problem = snapshot_problem(look.store, snapshot)
         if problem:
             yield Violation(snapshot.uri, problem, f"the file with sha256 {snapshot.snapshot_hash}", snapshot.month)
-    yield from _changed_without_an_erasure(look)
-
-
-def _changed_without_an_erasure(look: InvariantContext) -> Found:
-    """A fit keeps the hash of the answers that it saw. The snapshot's is another only where a learner was erased, and
-    then the tombstones lead from the one to the other."""
-    behind = rewrites_behind(look.connection)
+    for one in snapshots_of_other_files(look.connection):
+        yield Violation(one["uri"], "the address of another file", f"a file with sha256 {one['hash']}", one["month"])
     for one in snapshots_of_other_answers(look.connection):
-        now = one["now"]
-        for _, was in behind(one["snapshot_hash"]):
-            now = was.old_data if was.new_data == now else now
-        if now != one["seen"]:
-            expected = f"{one['seen'][:12]}…, or an erasure on record that changed it"
-            yield Violation(
-                one["uri"], f"answers {now[:12]}…, and fit {one['fit_id']} saw others", expected, one["month"]
-            )
+        found = f"answers {one['now'][:12]}…, and fit {one['fit_id']} saw others"
+        yield Violation(one["uri"], found, f"{one['seen'][:12]}…", one["month"])
 
 
 @invariant(
@@ -53,7 +42,7 @@ def _changed_without_an_erasure(look: InvariantContext) -> Found:
     reads_files=True,
 )
 def no_test_answer_was_scored(look: InvariantContext) -> Found:
-    tests = {user for (user,) in look.connection.execute("SELECT user_id FROM learner WHERE is_test")}
+    tests = [*look.connection.execute("SELECT learner_key, user_id FROM learner WHERE is_test")]
     taken = current_snapshots(look.connection)
     if not taken:
         yield NotTested("no snapshot has been taken yet")
@@ -63,13 +52,16 @@ def no_test_answer_was_scored(look: InvariantContext) -> Found:
             yield NotTested(problem, partition=month)
             continue
         found = []
-        for table in read_parts(look.store, snapshot, ["user_id", "mode", "is_test", "reason"]):
+        for table in read_parts(look.store, snapshot, [KEY, "mode", "is_test", "reason"]):
             scored = table.filter(pc.is_null(table["reason"]))
-            of_test = pc.or_(scored["is_test"], pc.is_in(scored["user_id"], pa.array(sorted(tests), pa.string())))
+            kind = scored[KEY].type
+            known = pa.array([user if pa.types.is_string(kind) else key for key, user in tests], kind)
+            of_test = pc.or_(scored["is_test"], pc.is_in(scored[KEY], known))
             found.append(scored.filter(pc.or_(of_test, pc.not_equal(scored["mode"], "live"))))
-        wrong = pa.concat_tables(found)
-        for row in wrong.group_by("user_id").aggregate([([], "count_all")]).sort_by("user_id").to_pylist():
-            yield Violation(row["user_id"], f"{row['count_all']} answers were scored", "none", month)
+        counts = pa.concat_tables(found).group_by(KEY).aggregate([([], "count_all")])
+        users = user_ids_of(look.connection, counts[KEY].to_numpy())
+        for user, n in sorted(zip(users, counts["count_all"].to_pylist(), strict=True)):
+            yield Violation(user, f"{n} answers were scored", "none", month)
 
 
 @invariant(

@@ -9,7 +9,7 @@ import psycopg
 
 CITATIONS = {
     "snapshots": """
-        SELECT uri AS name, snapshot_hash AS sha256 FROM scored_snapshot
+        SELECT uri AS name, split_part(split_part(uri, '/', -1), '.', 1) AS sha256 FROM scored_snapshot
         UNION ALL SELECT model_spec->>'snapshot', NULL FROM mirt_fit_meta WHERE model_spec->>'snapshot' IS NOT NULL
         UNION ALL SELECT spec->>'snapshot', NULL FROM fit_staging WHERE spec->>'snapshot' IS NOT NULL""",
     "posterior_draws": """

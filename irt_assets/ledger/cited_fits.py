@@ -102,9 +102,22 @@ def snapshots_to_keep(connection: psycopg.Connection) -> list[Snapshot]:
 
 def snapshots_of_other_answers(connection: psycopg.Connection) -> list[dict[str, Any]]:
     """Where a snapshot's answers have another hash than its fit's: uri, month, fit_id, snapshot_hash, and the hash of
-    the answers, now and as the fit has `seen` them."""
+    the answers, now and as the fit has `seen` them. Earlier releases changed the former when they erased a learner."""
     return named_rows(
         connection,
         """SELECT s.uri, s.month, m.fit_id, s.snapshot_hash, s.data_hash AS now, m.data_hash AS seen
-           FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash) WHERE s.data_hash <> m.data_hash""",
+           FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash) WHERE s.data_hash <> m.data_hash
+             AND NOT EXISTS (SELECT FROM erasure, jsonb_array_elements(rewritten) AS one
+                             WHERE one->>'new_data' = s.data_hash)""",
+    )
+
+
+def snapshots_of_other_files(connection: psycopg.Connection) -> list[dict[str, Any]]:
+    """Snapshots whose address is not named after the hash that they are cited by, nor after the hash of the file that
+    was written in its place: uri, month, and the `hash` that is expected."""
+    return named_rows(
+        connection,
+        """SELECT uri, month, coalesce(new_hash, snapshot_hash) AS hash
+           FROM scored_snapshot LEFT JOIN snapshot_rewrite ON old_hash = snapshot_hash
+           WHERE strpos(uri, coalesce(new_hash, snapshot_hash)) = 0""",
     )

@@ -156,7 +156,6 @@ def publication_facts(row: Mapping[str, Any], zone: str = "UTC") -> dict[str, Te
         and f"{linking.method}, slope {linking.slope:.3f}, intercept {linking.intercept:+.3f}, "
         f"{len(linking.anchors_used)} anchors",
         "snapshot": _code(row["snapshot"]),
-        "snapshot rewritten": row["rewritten"] or None,
         "hash of the anchors": _code(row["anchor_hash"]),
         "hash of the answers": _code(row["data_hash"]),
         "code": _code(row["code_version"]),

@@ -1,15 +1,14 @@
-"""Who was erased: what is kept of them is a salted hash, and which snapshots were written again without them.
+"""Who was erased: what is kept of them is a salted hash.
 
-The hash keeps an old file from bringing a learner back (see `intake`). The rewritten snapshots say why a hash in the
-ledger's history is another than the one that a fit began with. What does not belong here: erasing (see
+The hash keeps an old file from bringing a learner back (see `intake`). What does not belong here: erasing (see
 `jobs.retention.erasure`).
 """
 
 import hashlib
 import json
 import secrets
-from collections.abc import Callable, Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -22,19 +21,6 @@ HASHED = "encode(sha256({salt} || convert_to({user_id}, 'UTF8')), 'hex')"
 
 
 @dataclass(frozen=True)
-class Rewrite:
-    """A snapshot that was written again: hash and place before and after. `old_data`, `new_data`: the hash of the
-    answers, before and after, of the snapshot that a month rests on."""
-
-    old: str
-    new: str
-    old_uri: str
-    new_uri: str
-    old_data: str = ""
-    new_data: str = ""
-
-
-@dataclass(frozen=True)
 class Erasure:
     """A tombstone. `finished_at`: None where it was interrupted; `removed`: rows and files by where they were."""
 
@@ -44,18 +30,13 @@ class Erasure:
     begun_at: datetime
     finished_at: datetime | None
     removed: dict[str, int]
-    rewritten: list[dict[str, str]]
 
     @property
     def name(self) -> str:
         return _name(self.erasure_id, self.begun_at)
 
-    @property
-    def rewrites(self) -> list[Rewrite]:
-        return [Rewrite(**one) for one in self.rewritten]
 
-
-_COLUMNS = "erasure_id, erased_by, reason, begun_at, finished_at, removed, rewritten"
+_COLUMNS = "erasure_id, erased_by, reason, begun_at, finished_at, removed"
 
 
 def erasures(connection: psycopg.Connection) -> list[Erasure]:
@@ -104,40 +85,18 @@ def begin(connection: psycopg.Connection, user_id: str, by: str, reason: str) ->
     )
 
 
-def record(
-    connection: psycopg.Connection, erasure_id: int, removed: dict[str, int], rewritten: Collection[Rewrite]
-) -> None:
-    """Add to the tombstone what was removed and rewritten, in the transaction that does so."""
+def record(connection: psycopg.Connection, erasure_id: int, removed: Mapping[str, int]) -> None:
+    """Add to the tombstone what was removed, in the transaction that removes it."""
     connection.execute(
-        """UPDATE erasure SET rewritten = rewritten || %s::jsonb, removed = (
+        """UPDATE erasure SET removed = (
              SELECT coalesce(jsonb_object_agg(name, n), '{}') FROM (
                SELECT key AS name, sum(value::bigint) AS n FROM (
                  SELECT * FROM jsonb_each_text(removed) UNION ALL SELECT * FROM jsonb_each_text(%s::jsonb)) every
                GROUP BY key) added)
            WHERE erasure_id = %s""",
-        (json.dumps([asdict(one) for one in rewritten]), json.dumps(removed), erasure_id),
+        (json.dumps(removed), erasure_id),
     )
 
 
 def finish(connection: psycopg.Connection, erasure_id: int) -> None:
     connection.execute("UPDATE erasure SET finished_at = now() WHERE erasure_id = %s", (erasure_id,))
-
-
-def rewrites_behind(connection: psycopg.Connection) -> Callable[[str], list[tuple[Erasure, Rewrite]]]:
-    """A function of a snapshot's hash that gives the erasures that led to it, the last one first; none where nobody
-    was erased from it. The tombstones are read once."""
-    made_by = {rewrite.new: (one, rewrite) for one in erasures(connection) for rewrite in one.rewrites}
-
-    def behind(snapshot_hash: str) -> list[tuple[Erasure, Rewrite]]:
-        found: list[tuple[Erasure, Rewrite]] = []
-        while snapshot_hash in made_by and made_by[snapshot_hash] not in found:
-            found.append(made_by[snapshot_hash])
-            snapshot_hash = found[-1][1].old
-        return found
-
-    return behind
-
-
-def rewrites_in_words(behind: Collection[tuple[Erasure, Rewrite]]) -> str:
-    """Why a snapshot's hash changed, in words; empty where it did not."""
-    return "; ".join(f"a learner was erased from it ({one.name}), before: {was.old[:12]}…" for one, was in behind)

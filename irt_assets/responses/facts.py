@@ -45,6 +45,8 @@ SCORES = ("given_score", "max_score")
 """What is then known of an attempt, null of all other items: its score, and the highest of its item."""
 LEARNER_COLUMNS = ("is_test", "user_id")
 """Columns of `learner` that it reads."""
+KEY = "learner_key"
+"""Column of `learner` whose number stands for a learner in files and verdicts."""
 SETTLED = {
     "mode": "live",
     "form_id": "",
@@ -98,12 +100,13 @@ def eligibility_facts(
 
     `learners`: a relation with the column user_id; only their attempts are looked at, whatever is asked of them.
 
-    Beside columns of `attempt` (`also`: more of them): scale_id ('default' where the bank does not know the item), the
-    `FACTS`, and the `SCORES` where one of `scales` has scored items. An item is met where it is answered or left out in
-    an exam (see `_omitted`). It is as if there were no `late_attempts`.
+    Beside columns of `attempt` (`also`: more of them, and `KEY`): scale_id ('default' if the bank does not know the
+    item), the `FACTS`, and the `SCORES` if one of `scales` has scored items. An item is met where it is answered or
+    left out in an exam (see `_omitted`). It is as if there were no `late_attempts`.
     """
     scored = any(scale.scored for scale in scales.values())
-    columns = dict.fromkeys((*read_of(COLUMNS, {}), *also))
+    columns = dict.fromkeys((*read_of(COLUMNS, {}), *(name for name in also if name != KEY)))
+    key = [KEY] if KEY in also else []
     given = {"given_score": "score"} if scored else {}
     lookback, pair = lookback_start(start, scales), ["user_id", "item_id"]
     limits = {scale_id: scale.answers_until for scale_id, scale in scales.items() if scale.answers_until}
@@ -126,7 +129,7 @@ def eligibility_facts(
     attempts = attempts.left_join(earlier, pair).drop("user_id_right", "item_id_right")
     bank = QUESTION.select(*read_of(ITEM_COLUMNS, scales)).rename(known_item="item_id")
     attempts = attempts.left_join(bank, attempts.item_id == bank.known_item)
-    learners = LEARNER.select(*LEARNER_COLUMNS).rename(known_user="user_id")
+    learners = LEARNER.select(*LEARNER_COLUMNS, *key).rename(known_user="user_id")
     rows = attempts.left_join(learners, attempts.user_id == learners.known_user)
     rows = rows.mutate(scale_id=rows.scale_id.fill_null("default"))
     facts = {name: fact(rows, scales) for name, fact in FACTS.items()}
@@ -134,7 +137,7 @@ def eligibility_facts(
         most = ibis.ifelse(rows.max_score > 1, rows.max_score, ibis.null("int16"))
         facts |= {"given_score": ibis.ifelse(most.notnull(), rows.given_score, ibis.null("int16")), "max_score": most}
     # In this order, because a stored hash counts as current only while the text of its query is the same.
-    return rows.select(*columns, "scale_id", answered_later=facts.pop("answered_later"), **facts)
+    return rows.select(*columns, *key, "scale_id", answered_later=facts.pop("answered_later"), **facts)
 
 
 def late_attempts(start: datetime, end: datetime, limits: Mapping[str, datetime]) -> ir.Table:

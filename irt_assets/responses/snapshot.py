@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, BinaryIO, LiteralString
 
+import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.data_versions import states_of, store_version
-from irt_assets.responses.facts import SCORES
+from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.late_answers import n_left_out, scales_of_month
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
@@ -32,16 +33,18 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
-from irt_assets.responses.window import WindowTotals, judged_window, whole_log
+from irt_assets.responses.window import WindowTotals, judged_window, whole_log, with_learners, without_ids
 from resources.cluster.relational import Run, on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
-from resources.postgres.database import Database, advisory_lock, record, records
+from resources.postgres.database import Database, advisory_lock, one_value, record, records
 
-FIT_COLUMNS = ("user_id", "item_id", "scale_id", "form_id", "reason", "score", *SCORES)
+FIT_COLUMNS = (KEY, "item_id", "scale_id", "form_id", "reason", "score", *SCORES)
 """What a fit reads of a snapshot: the scored responses, which items have too few, and `SCORES` where it has them."""
 CALIBRATION_COLUMNS = (*FIT_COLUMNS, "completed_at")
 """What a calibration reads: `FIT_COLUMNS`, and when each answer was given."""
+FORMER_KEY = "user_id"
+"""Column of learners in the files of earlier releases."""
 Judge = Callable[[Run, ObjectStore, str, datetime, datetime, Mapping[str, Scale]], tuple[WindowTotals, Manifest]]
 """Judges the attempts of a window by the rules of their scales where they are, and stores them as parts below a folder:
 called with where they are, the store, the folder, start, end and scales; what they come to, and the manifest, which is
@@ -81,20 +84,22 @@ def take_snapshot(
         advisory_lock(connection, "scored_responses", month)
         scales = read_scales(connection)
         states = states_of(connection, month, scales)
-        run = log or whole_log(connection, start, end, scales)
+        run = with_learners(connection, start, end, log or whole_log(connection, start, end, scales))
         scales = scales_of_month(connection, month, scales, run, again=True)
         if judge is not None and run.backend is on_spark:
             totals, manifest = judge(run, store, folder, start, end, scales)
             store_it = partial(store_manifest, store, folder, manifest)
         else:
             window = judged_window(connection, start, end, scales, run)
-            totals, store_it = window.totals, partial(store_attempts, store, folder, window.table)
+            totals, store_it = window.totals, partial(store_attempts, store, folder, without_ids(window.table))
         if totals.n_attempts == 0:
             raise PermanentFailure(
                 f"month {month} has no attempts: import its log with `irt import attempts FILE`, "
                 "or materialise another month"
             )
         key, digest = store_it()
+        cited_as = "SELECT snapshot_hash FROM scored_snapshot WHERE (month, uri) = (%s, %s)"
+        digest = one_value(connection, cited_as, (month, key)) or digest  # another, if the file was written again
         snapshot = Snapshot(
             month,
             digest,
@@ -160,10 +165,11 @@ def read_snapshot(
     with _explained(snapshot, explain):
         found = list(_tables(store, snapshot, columns))
         table = pa.concat_tables(found)
-        if len(found) > 1 and "attempt_id" in table.column_names:
-            twice = table.num_rows - pc.count_distinct(table["attempt_id"]).as_py()
-            if twice:
-                raise SpoiltSnapshotError(f"the parts of the snapshot {snapshot.uri} have {twice:,} attempts twice")
+        learners = [pc.count_distinct(part[KEY]).as_py() for part in found if KEY in part.column_names]
+        if len(learners) > 1 and (shared := sum(learners) - pc.count_distinct(table[KEY]).as_py()):
+            raise SpoiltSnapshotError(
+                f"the parts of the snapshot {snapshot.uri} share {shared:,} learners, and each learner belongs in one"
+            )
     return table
 
 
@@ -218,19 +224,19 @@ def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item
     Raises as `read_snapshot` does. It reads only `FIT_COLUMNS`, and decodes only the texts that it returns.
     Servers may call it: it keeps nothing of the files.
     """
-    texts = [name for name in FIT_COLUMNS if name not in ("score", *SCORES)]
+    texts = [name for name in FIT_COLUMNS if name not in (KEY, "score", *SCORES)]
     found = []
     with _explained(snapshot):
         for file in _files(store, snapshot, keep=False):  # no learner is in two of them
-            part = pq.read_table(file, columns=_there(file, FIT_COLUMNS), read_dictionary=texts)
+            part = read_attempts(file, FIT_COLUMNS, read_dictionary=texts)
             found.append(_learners_of(part, scale_id, item_id, texts))
     return pa.concat_tables(found)
 
 
 def _learners_of(table: pa.Table, scale_id: str, item_id: str, texts: Sequence[str]) -> pa.Table:
     scored = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
-    wanted = scored.filter(pc.equal(scored["item_id"], item_id))["user_id"].cast(pa.string()).unique()
-    found = scored.filter(pc.is_in(scored["user_id"], wanted))
+    wanted = scored.filter(pc.equal(scored["item_id"], item_id))[KEY].unique()
+    found = scored.filter(pc.is_in(scored[KEY], wanted))
     kinds = {field.name: pa.string() if field.name in texts else field.type for field in found.schema}
     return found.cast(pa.schema(kinds))
 
@@ -257,13 +263,19 @@ def snapshot_problem(store: ObjectStore, snapshot: Snapshot) -> str | None:
 
 def _tables(store: ObjectStore, snapshot: Snapshot, columns: Sequence[str] | None) -> Iterator[pa.Table]:
     for file in _files(store, snapshot):
-        yield pq.read_table(file, columns=None if columns is None else _there(file, columns))
+        yield read_attempts(file, columns)
 
 
-def _there(file: BinaryIO, columns: Sequence[str]) -> list[str]:
+def read_attempts(file: BinaryIO, columns: Sequence[str] | None = None, **how: Any) -> pa.Table:
+    """The attempts of a snapshot's file, with some `columns` (None: all), `SCORES` only if it has them.
+
+    In a file of an earlier release the learners' ids are the column `learner_key`.
+    """
     there = pq.read_schema(file).names
     file.seek(0)
-    return with_scores_of(there, columns)
+    wanted = columns and [FORMER_KEY if c == KEY and c not in there else c for c in with_scores_of(there, columns)]
+    table = pq.read_table(file, columns=wanted, **how)
+    return table.rename_columns([KEY if name == FORMER_KEY else name for name in table.column_names])
 
 
 def with_scores_of(there: Collection[str], columns: Sequence[str] = FIT_COLUMNS) -> list[str]:
@@ -272,7 +284,16 @@ def with_scores_of(there: Collection[str], columns: Sequence[str] = FIT_COLUMNS)
 
 
 def _files(store: ObjectStore, snapshot: Snapshot, *, keep: bool = True) -> Iterator[BinaryIO]:
-    return snapshot_files(store, snapshot.uri, snapshot.snapshot_hash, keep=keep)
+    return snapshot_files(store, snapshot.uri, keep=keep)
+
+
+def user_ids_of(connection: psycopg.Connection, learners: npt.NDArray[Any]) -> list[str]:
+    """The learners' ids by their keys, with the key if a learner was erased. Ids, of earlier files, are returned."""
+    if learners.dtype == object:
+        return learners.tolist()
+    query = "SELECT learner_key, user_id FROM learner WHERE learner_key = ANY(%s)"
+    known: dict[int, str] = dict(connection.execute(query, (learners.tolist(),)).fetchall())
+    return [known.get(key, f"(erased: key {key})") for key in learners.tolist()]
 
 
 def rules_of(scales: dict[str, Scale]) -> dict[str, dict[str, Any]]:

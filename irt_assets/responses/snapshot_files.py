@@ -49,11 +49,6 @@ class Part(BaseModel):
     bytes: int
     sums: tuple[str, str]
 
-    def without(self, sums: tuple[int, int], rows: int, key: str, sha256: str, size: int) -> Part:
-        """The part less `rows` whose hashes have these `sums`, which is stored as `key`."""
-        first, second = (str(int(mine) - gone) for mine, gone in zip(self.sums, sums, strict=True))
-        return Part(key=key, sha256=sha256, rows=self.rows - rows, bytes=size, sums=(first, second))
-
 
 class Manifest(BaseModel):
     """What a snapshot is made of. `columns`: names and Arrow types, as in each part. `data_hash` is that of the rows of
@@ -99,6 +94,11 @@ def _hash_of(parts: Iterable[Part]) -> str:
 
 def is_manifest(key: str) -> bool:
     return key.endswith(MANIFEST)
+
+
+def hash_in(uri: str) -> str:
+    """The sha256 of a snapshot's file, after which it is named."""
+    return uri.rpartition("/")[2].partition(".")[0]
 
 
 def read_manifest(key: str, content: bytes) -> Manifest:
@@ -163,12 +163,12 @@ def store_manifest(store: ObjectStore, folder: str, manifest: Manifest) -> tuple
     return key, digest
 
 
-def snapshot_files(store: ObjectStore, uri: str, sha256: str, *, keep: bool = True) -> Iterator[BinaryIO]:
+def snapshot_files(store: ObjectStore, uri: str, *, keep: bool = True) -> Iterator[BinaryIO]:
     """The Parquet files of a snapshot, one after the other, each verified and closed when the next is asked for.
 
     Raises SpoiltSnapshotError where one is gone or is not what was stored. `keep`: see `open_hashed`.
     """
-    with _verified(store, f"the snapshot {uri}", uri, sha256, keep=keep) as file:
+    with _verified(store, f"the snapshot {uri}", uri, hash_in(uri), keep=keep) as file:
         if not is_manifest(uri):
             yield file
             return

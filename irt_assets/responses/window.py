@@ -28,23 +28,30 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.growth import days_since_first_answer
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.columns import attempts_of, codes, instants, max_scores, numbers
-from irt_assets.responses.facts import FACTS, LATER, SCORES, eligibility_facts, judged, lookback_start
+from irt_assets.responses.erased import names_of_erased
+from irt_assets.responses.facts import FACTS, KEY, LATER, SCORES, eligibility_facts, judged, lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import DatedTimes, ItemTimes, current_item_times, times_for_scoring
-from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of, sums_of_table
+from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
-from resources.cluster.relational import Run, on_log, on_nearest_log, on_postgres
+from resources.cluster.lake import CatalogTable
+from resources.cluster.relational import Run, lake, on_log, on_nearest_log, on_postgres
+from resources.failures import PermanentFailure
+from resources.postgres.guest_reads import reads_own_tables
+from resources.postgres.relations import LEARNER
 from resources.postgres.warehouse import read_arrow, read_parts
 
 SNAPSHOT = (
     "attempt_id", "user_id", "item_id", "scale_id", "topic_id", "session_id", "form_id", "position", "started_at",
     "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", *FACTS,
 )  # fmt: skip
-"""The columns of a snapshot. A row in this order is what its hash is made of: to change it makes every month stale."""
+"""The columns of an attempt of which a window's hash is made, in this order: to change them makes every month stale."""
+IDS = {"attempt_id": "row", "user_id": KEY, "session_id": "session"}
+"""Hashed columns that no file has, and the numbers that files have instead of them."""
 
 
 def hashed_columns(columns: Collection[str]) -> list[str]:
-    """Those of a snapshot's columns that its hash is made of: `SNAPSHOT`, and `SCORES` where it has them."""
+    """The columns that a window's hash is made of: `SNAPSHOT`, and `SCORES` if they are among `columns`."""
     return [*SNAPSHOT, *(name for name in SCORES if name in columns)]
 
 
@@ -54,8 +61,9 @@ ANSWERS_OF_A_GROUP = 5_000_000
 
 @dataclass(frozen=True)
 class JudgedWindow:
-    """A window's attempts, with texts as dictionaries and two more columns: `reason` (null: scored) and `score` (null
-    where not scored). It has `SCORES` only where an attempt is to an item with more than right and wrong.
+    """A window's attempts, by learner and time, with texts as dictionaries and three more columns: `learner_key`,
+    `reason` (null: scored) and `score` (null: not scored). It has `SCORES` only if an attempt is to an item with more
+    than right and wrong.
 
     `left_out` names, by scale, the items with too few responses and how many they had.
     """
@@ -108,19 +116,62 @@ def data_hash_by(run: Run, start: datetime, end: datetime, scales: Mapping[str, 
 
 
 def window_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
-    """The facts of a window with the columns of its snapshot: each row in this order is what is hashed."""
+    """The facts of a window: the columns that are hashed, in their order."""
     found = eligibility_facts(start, end, scales, "topic_id", "started_at", "response")
     return found.rename(attempt_id="id").select(*hashed_columns(found.columns))
 
 
-def sums_of_attempts(table: pa.Table) -> tuple[int, int]:
-    """The sums of the hashes of a snapshot's rows, of which a window's hash is made."""
-    return sums_of_table(table, hashed_columns(table.column_names))
+def hashed_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
+    """The rows of `window_rows` with the learner's key and, as `h`, their hash."""
+    found = eligibility_facts(start, end, scales, "topic_id", "started_at", "response", KEY).rename(attempt_id="id")
+    hashed = hashed_columns(found.columns)
+    return found.select(*hashed, KEY, h=row_hash(found, hashed))
+
+
+def file_columns(hashed: Sequence[str]) -> list[str]:
+    """The columns of a month's file, if the hash of the month is made of the columns `hashed`."""
+    return [*(IDS.get(name, name) for name in hashed), "reason", "score"]
+
+
+def without_ids(table: pa.Table) -> pa.Table:
+    """Judged attempts as files have them: a number for each row and each session instead of their ids.
+
+    Raises PermanentFailure if a learner has no key.
+    """
+    if table[KEY].null_count:
+        raise PermanentFailure(
+            f"{table[KEY].null_count:,} answers are of learners who have no row in the table learner: add these rows "
+            "(`irt import learners FILE`). If they were erased, delete their answers"
+        )
+    session = table["session_id"].cast(pa.string()).combine_chunks().dictionary_encode().indices
+    numbered = table.append_column("row", pa.array(np.arange(table.num_rows)))
+    numbered = numbered.append_column("session", session.cast(pa.int64()))
+    return numbered.select(file_columns(hashed_columns(table.column_names)))
 
 
 def digest_of(count_and_sums: Sequence[Any]) -> str:
     """The hash of a window from the count of its rows and the sums of their hashes."""
     return _MARK + hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
+
+
+def with_learners(connection: psycopg.Connection, start: datetime, end: datetime, run: Run) -> Run:
+    """The log whose learners all have a key: learners of tables that are not ours get a row of `learner`.
+
+    Raises PermanentFailure if such a table has answers of a learner who was erased.
+    """
+    foreign = isinstance(lake(connection), CatalogTable) if run.backend is not on_postgres else None
+    if not (reads_own_tables(connection) if foreign is None else foreign):
+        return run  # a trigger makes the rows
+    new = run(attempts_between(start, end).anti_join(LEARNER, "user_id").select("user_id").distinct())["user_id"]
+    if not len(new):
+        return run
+    erased = names_of_erased(connection)
+    if known := [name for user in new.to_pylist() if (name := erased(user))]:
+        raise PermanentFailure(f"the log has answers of an erased learner again ({known[0]}): delete them there")
+    connection.execute(
+        "INSERT INTO learner (user_id) SELECT unnest(%s::text[]) ORDER BY 1 ON CONFLICT DO NOTHING", (new.to_pylist(),)
+    )
+    return run if run.backend is on_postgres else on_log(connection, start, end)
 
 
 def n_attempts(run: Run, start: datetime, end: datetime) -> int:
@@ -149,14 +200,14 @@ def judged_window(
     run: where the attempts are read; None: `on_log`.
     share: less than 1 for the attempts of this share of learners only, those with the smallest md5 of their ids.
     """
-    rows = window_rows(start, end, scales)
+    rows = hashed_rows(start, end, scales)
     if share < 1:
         rows = rows.filter(md5(rows.user_id)[:8] < f"{int(share * 16**8):08x}")
-    hashed = rows.mutate(h=row_hash(rows, rows.columns)).order_by("user_id", "completed_at", "attempt_id")
-    run = run or whole_log(connection, start, end, scales)
+    hashed = rows.order_by(KEY, "completed_at", "attempt_id")
+    run = with_learners(connection, start, end, run or whole_log(connection, start, end, scales))
     found, digest = _read_hashed(run, run.backend.sql(hashed))
     if max_scores(found) is None:
-        found = found.select(SNAPSHOT)
+        found = found.select([*SNAPSHOT, KEY])
     # After the answers, so that the times are of no fewer than these.
     times = current_item_times(connection, end, lookback_start(start, scales))
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
@@ -306,17 +357,18 @@ def earlier_responses(
     start: datetime,
     scale: Scale,
     items: Sequence[str],
-    learners: npt.NDArray[np.object_],
-    wanted: npt.NDArray[np.object_],
+    learners: Sequence[str],
+    wanted: Sequence[str],
 ) -> Responses:
     """The eligible responses to `items` in the scale's look-back before `start` by the `wanted` among `learners`.
 
-    One person for each of `learners`, in their order, whether they answered or not. Both are sorted.
+    One person for each of `learners`, in their order, whether they answered or not.
     """
     begin = lookback_start(start, {scale.scale_id: scale})
-    responses, users = scoring_responses(connection, begin, start, scale, items, wanted.tolist())
-    person = np.searchsorted(learners, users).astype(np.int32)[responses.person]
-    return replace(responses, person=person, n_persons=learners.size, key=None)
+    responses, users = scoring_responses(connection, begin, start, scale, items, wanted)
+    place = {learner: person for person, learner in enumerate(learners)}
+    person = np.array([place[user] for user in users], dtype=np.int32)[responses.person]
+    return replace(responses, person=person, n_persons=len(learners), key=None)
 
 
 @dataclass(frozen=True)
@@ -331,7 +383,8 @@ class ItemCounts:
 
 @dataclass(frozen=True)
 class Scored:
-    """Responses, the learners' ids in the order of their indices, and the row of the table that each response was."""
+    """Responses, the learners (keys, or ids if they were read from the log) in the order of their indices, and the row
+    of the table that each response was."""
 
     responses: Responses
     learners: npt.NDArray[np.object_]
@@ -346,7 +399,7 @@ def left_out_items(table: pa.Table, scale_id: str) -> dict[str, int]:
 
 
 def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """The scored responses of one scale, and the learners' ids in the order of their indices."""
+    """The scored responses of one scale, and the learners' keys in the order of their indices."""
     scored = _scored_of(_scored_rows(table, scale_id))
     return scored.responses, scored.learners
 
@@ -368,12 +421,12 @@ def scored_sittings_of(table: pa.Table, scale_id: str) -> tuple[Scored, npt.NDAr
 
 def _scored_rows(table: pa.Table, scale_id: str, *also: str) -> pa.Table:
     scored = pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id))
-    names = ["user_id", "item_id", "score", *also, *(name for name in SCORES if name in table.column_names)]
+    names = [KEY, "item_id", "score", *also, *(name for name in SCORES if name in table.column_names)]
     return table.select(names).filter(scored)
 
 
 def _scored_of(found: pa.Table) -> Scored:
-    person, learners = codes(found["user_id"])
+    person, learners = codes(found[KEY])
     item, items = codes(found["item_id"])
     return _scored(person, learners, item, items, numbers(found["score"], -1).astype(np.int8), max_scores(found))
 
@@ -383,7 +436,7 @@ def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
     few = pa.array([str(Reason.FEW_LEARNER_RESPONSES), str(Reason.FEW_ITEM_RESPONSES)])
     counted = pc.or_(pc.is_null(table["reason"]), pc.is_in(table["reason"], value_set=few))
     table = table.filter(pc.and_(counted, pc.equal(table["scale_id"], scale_id)))
-    person, learners = codes(table["user_id"])
+    person, learners = codes(table[KEY])
     item, items = codes(table["item_id"])
     return _scored(person, learners, item, items, given_points(table), max_scores(table)).responses
 
@@ -415,7 +468,7 @@ def _scored(
     order = np.lexsort((item[rows], index))
     rows = rows[order]
     learners = learners[present]
-    key = np.array([zlib.crc32(learner.encode()) for learner in learners], dtype=np.uint32)
+    key = np.array([zlib.crc32(str(learner).encode()) for learner in learners], dtype=np.uint32)
     ids = tuple(str(x) for x in items)
     categories = None if max_score is None else categories_of(item, max_score, ids)
     return Scored(Responses(index[order], item[rows], score[rows], learners.size, ids, categories, key), learners, rows)

@@ -65,7 +65,7 @@ class SparkAnswers:
         self.session, self.frame, self.settings, self._report = session, frame, settings, report
         self._cached: list[DataFrame] = []
         self.there: Answers | None = None
-        score, given = f.col("score"), f.col("score").isNotNull() & f.col("user_id").isNotNull()
+        score, given = f.col("score"), f.col("score").isNotNull() & f.col("learner_key").isNotNull()
         found = (
             frame.groupBy("item_id")
             .agg(
@@ -78,7 +78,7 @@ class SparkAnswers:
             .collect()
         )
         if any(row.item_id is None or row.missing for row in found):
-            raise PsychometricsError("answers to be fitted need a user_id, an item_id and a score; some have none")
+            raise PsychometricsError("answers to be fitted need a learner_key, an item_id and a score; some have none")
         found.sort(key=lambda row: row.item_id)
         self.item_ids = tuple(row.item_id for row in found)
         self._n = np.array([row.n for row in found], dtype=float)
@@ -165,18 +165,18 @@ class SparkAnswers:
 
         n_bundles = len(sums.bundles(self.n_shards))
         n_parts = min(n_bundles, max(_cores(self.session), -(-int(self._n.sum()) // MOST_IN_A_PARTITION)))
-        shard = (f.crc32(f.col("user_id").cast("binary")) % self.n_shards).cast("int")
+        shard = (f.crc32(f.col("learner_key").cast("string").cast("binary")) % self.n_shards).cast("int")
         bundle = f"(((shard + 1) * {n_bundles} - 1) div {self.n_shards})"
         part = f.expr(f"({bundle} * {n_parts}) div {n_bundles}").cast("int")
         rows = self.frame.select(
             shard.alias("shard"),
-            "user_id",
+            "learner_key",
             "item_id",
             f.col("score").cast("byte").alias("score"),
             *([f.col("group").cast("string").alias("group")] if len(self.names) > 1 else []),
         )
         placed = rows.repartition(n_parts, self._places(n_parts, part))
-        ordered = placed.sortWithinPartitions("shard", "user_id", "item_id")
+        ordered = placed.sortWithinPartitions("shard", "learner_key", "item_id")
         shards = ordered.mapInArrow(with_same_packages(build), _Builder.SCHEMA).persist(StorageLevel.MEMORY_AND_DISK)
         self._cached.append(shards)
         return shards
@@ -194,10 +194,10 @@ class SparkAnswers:
     def gathered(self, keep: Mask) -> tuple[Responses, Persons] | None:
         if self._n.sum() > MOST_SHUFFLED:
             return None
-        columns = ["user_id", "item_id", "score", *(["group"] if len(self.names) > 1 else [])]
-        found = self.frame.select(*columns).orderBy("user_id", "item_id").toArrow()
-        users, item = found["user_id"].combine_chunks(), _codes(found["item_id"], self.item_ids)
-        starts = _starts(users)
+        columns = ["learner_key", "item_id", "score", *(["group"] if len(self.names) > 1 else [])]
+        found = self.frame.select(*columns).orderBy("learner_key", "item_id").toArrow()
+        learners, item = found["learner_key"].combine_chunks(), _codes(found["item_id"], self.item_ids)
+        starts = _starts(learners)
         person = (np.cumsum(starts) - 1).astype(np.int32)
         score = found["score"].to_numpy().astype(np.int8)
         group = np.zeros(int(starts.sum()), dtype=np.int64)
@@ -256,14 +256,14 @@ class _Builder:
             yield self._built(parts)
 
     def _part(self, rows: pa.RecordBatch, shard: int, before: Sequence[_Part]) -> _Part:
-        users, item = rows.column("user_id"), _codes(rows.column("item_id"), self.item_ids)
-        starts = _starts(users)
-        starts[0] = not before or before[-1].last_user != users[0].as_py()
+        learners, item = rows.column("learner_key"), _codes(rows.column("item_id"), self.item_ids)
+        starts = _starts(learners)
+        starts[0] = not before or before[-1].last_learner != learners[0].as_py()
         group = np.zeros(len(item), dtype=np.int32)
         if len(self.names) > 1:
             group = _codes(rows.column("group"), self.names)
         score = rows.column("score").to_numpy().astype(np.int8)
-        return _Part(shard, users[len(users) - 1].as_py(), starts, item, score, group)
+        return _Part(shard, learners[len(learners) - 1].as_py(), starts, item, score, group)
 
     def _built(self, parts: Sequence[_Part]) -> pa.RecordBatch:
         shard = parts[0].shard
@@ -300,7 +300,7 @@ class _Part:
     """Some answers of a shard: whether each is the first of its learner, the codes of item and group, the score."""
 
     shard: int
-    last_user: str
+    last_learner: int | str
     starts: npt.NDArray[np.bool_]
     item: npt.NDArray[np.int32]
     score: npt.NDArray[np.int8]
@@ -316,9 +316,9 @@ def _codes(values: Any, among: Sequence[str]) -> npt.NDArray[np.int32]:
     return pc.index_in(values, value_set=pa.array(among, pa.string())).to_numpy(zero_copy_only=False).astype(np.int32)
 
 
-def _starts(users: pa.Array) -> npt.NDArray[np.bool_]:
-    """Whether each of the sorted users is another than the one before."""
-    starts = np.ones(len(users), dtype=bool)
-    if len(users) > 1:
-        starts[1:] = pc.not_equal(users[1:], users[:-1]).to_numpy(zero_copy_only=False)
+def _starts(learners: pa.Array) -> npt.NDArray[np.bool_]:
+    """Whether each of the sorted learners differs from the one before."""
+    starts = np.ones(len(learners), dtype=bool)
+    if len(learners) > 1:
+        starts[1:] = pc.not_equal(learners[1:], learners[:-1]).to_numpy(zero_copy_only=False)
     return starts

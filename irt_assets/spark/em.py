@@ -42,8 +42,8 @@ def fit_on_spark(
     max_scores: Mapping[str, int] | None = None,
     **how: Unpack[FitOptions],
 ) -> Calibration:
-    """`fit_em` of the scored answers in `frame`: user_id, item_id and score, and with groups the column `group`, the
-    same for all answers of a learner. `max_scores`: of the items that are scored above 1. Models by item are in the
+    """`fit_em` of the scored answers in `frame`: learner_key, item_id and score, and with groups the column `group`,
+    the same for all answers of a learner. `max_scores`: of the items that are scored above 1. Models by item are in the
     order of the sorted item ids.
 
     The answers are laid out on the executors. IRT_SPARK_FIT says where sums are computed; `report` is called with a

@@ -32,23 +32,27 @@ from irt_assets.common.partitions import month_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import JudgedLearners, counts_by_reason, items_with_few
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.facts import FACTS, JUDGED, SCORES, lookback_start
+from irt_assets.responses.facts import FACTS, JUDGED, KEY, SCORES, lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import DatedTimes, ItemTimes, compute_item_times
-from irt_assets.responses.row_hash import row_hash, sums_of
+from irt_assets.responses.row_hash import sums_of
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, store_parquet
 from irt_assets.responses.window import (
+    IDS,
     ScaleAttempts,
     WindowTotals,
     by_scale,
     digest_of,
+    file_columns,
     hashed_columns,
+    hashed_rows,
     judged_for_scoring,
     n_attempts,
     scoring_facts,
     window_rows,
     with_outcome,
+    without_ids,
 )
 from resources.cluster import spark_rows
 from resources.cluster.relational import Run
@@ -64,7 +68,7 @@ ROWS_OF_A_PART = 1_500_000
 """Attempts of a part, about: a task holds them in memory, some 250 bytes each."""
 TWICE_SHOWN = 3
 _KINDS = (
-    dict.fromkeys(("position", "response_time_ms", "hints_used"), pa.int64())
+    dict.fromkeys(("position", "response_time_ms", "hints_used", *IDS.values()), pa.int64())
     | dict.fromkeys(("started_at", "completed_at"), pa.timestamp("us", "UTC"))
     | dict.fromkeys(("correct", *FACTS), pa.bool_())
     | dict.fromkeys(SCORES, pa.int16())
@@ -73,8 +77,8 @@ _KINDS = (
 
 
 def columns_of_parts(hashed: Sequence[str]) -> pa.Schema:
-    """Those of a part, with the columns that its hash is made of: as a snapshot from PostgreSQL has them."""
-    return pa.schema([(name, _KINDS.get(name, pa.string())) for name in (*hashed, "reason", "score")])
+    """The columns of a part, as a snapshot from PostgreSQL has them, if the hash is made of the columns `hashed`."""
+    return pa.schema([(name, _KINDS.get(name, pa.string())) for name in file_columns(hashed)])
 
 
 Batches = Iterable[pa.RecordBatch]
@@ -121,10 +125,9 @@ def _judged_parts(
     n = n_attempts(run, start, end)
     if n == 0:
         return WindowTotals(0, {}, {}, digest_of((0, 0, 0))), []
-    rows = window_rows(start, end, scales)
-    hashed = ibis.to_sql(rows.mutate(h=row_hash(rows, rows.columns)), dialect=run.backend.dialect)
+    hashed = ibis.to_sql(hashed_rows(start, end, scales), dialect=run.backend.dialect)
     dealt = _dealt(run.connection.sql(hashed), math.ceil(n / ROWS_OF_A_PART))
-    facts = dealt.sortWithinPartitions("user_id", "completed_at", "attempt_id").persist()
+    facts = dealt.sortWithinPartitions(KEY, "completed_at", "attempt_id").persist()
     try:
         added = facts.select("h").mapInArrow(_sums, "rows bigint, first string, second string").toArrow()
         total, *sums = (sum(map(int, column.to_pylist())) for column in added.columns)
@@ -272,13 +275,12 @@ def _write(judging: _Judging, store: ObjectStore, folder: str, batches: Batches)
     if table is None:
         return
     sums = sums_of(table["h"])
-    table = table.select(hashed_columns(table.column_names))
-    schema = columns_of_parts(table.column_names)
+    schema = columns_of_parts(hashed_columns(table.column_names))
     code, score = (np.full(table.num_rows, -1, dtype=np.int8) for _ in range(2))
     counts = {}
     for part, judged in judging.learners(table):
         code[part.rows], score[part.rows] = judged.outcome()
         counts[part.scale_id] = counts_by_reason(code[part.rows])
-    stored = store_parquet(store, folder, with_outcome(table, code, score).cast(schema).combine_chunks())
+    stored = store_parquet(store, folder, without_ids(with_outcome(table, code, score)).cast(schema).combine_chunks())
     made = Part(**stored._asdict(), rows=table.num_rows, sums=(str(sums[0]), str(sums[1])))
     yield pa.record_batch([pa.array([json.dumps({"part": made.model_dump(), "counts": counts})])], ["part"])

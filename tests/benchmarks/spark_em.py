@@ -63,7 +63,7 @@ def write(folder: Path, learners: int) -> list[str]:
         person, item, score = simulate(size, ITEMS, SEEN, part=first)
         users = pa.array([f"u{first + k:09d}" for k in range(size)])
         columns = [pa.DictionaryArray.from_arrays(person, users), pa.DictionaryArray.from_arrays(item, names), score]
-        pq.write_table(pa.table(columns, ["user_id", "item_id", "score"]), path)
+        pq.write_table(pa.table(columns, ["learner_key", "item_id", "score"]), path)
     return paths
 
 

@@ -36,7 +36,7 @@ def timed(log, **also):
     own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     also = {{name: value() for name, value in also.items()}}
     began = time.monotonic()
-    rows = read_snapshot(store, snapshot, columns=("user_id", "item_id", "reason", "score")).num_rows
+    rows = read_snapshot(store, snapshot, columns=("learner_key", "item_id", "reason", "score")).num_rows
     said = dict(seconds=seconds, own_gb=own, read_s=time.monotonic() - began, rows=rows, hash=totals.data_hash)
     print(json.dumps(said | dict(counts=totals.counts, left_out=totals.left_out) | also))
 """

@@ -41,7 +41,7 @@ class World:
         shuffled = rng.permutation(len(item))
         table = pa.table(
             {
-                "user_id": users[person][shuffled],
+                "learner_key": users[person][shuffled],
                 "item_id": np.array(ids)[item][shuffled],
                 "score": score[shuffled],
                 "group": np.array(groups)[person][shuffled],

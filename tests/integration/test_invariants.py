@@ -16,6 +16,7 @@ from functools import partial
 
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -29,7 +30,7 @@ from irt_assets.invariants.invariant import Invariant, InvariantContext, NotTest
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import OTHERS
 from irt_assets.kpis.weekly import write_week
-from irt_assets.responses.snapshot import current_snapshot, read_snapshot
+from irt_assets.responses.snapshot import current_snapshot, read_snapshot, user_ids_of
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -308,8 +309,9 @@ def again(rule: str, **values: str) -> Callable[[World], None]:
 def one_users_answers_from_a_sandbox(world: World) -> None:
     def change(table: pa.Table) -> pa.Table:
         user = victim(world)
-        rows = table.select(["user_id", "mode"]).to_pylist()
-        mode = ["sandbox" if row["user_id"] == user else row["mode"] for row in rows]
+        rows = table.select(["learner_key", "mode"]).to_pylist()
+        users = user_ids_of(world.connection, table["learner_key"].to_numpy())
+        mode = ["sandbox" if named == user else row["mode"] for named, row in zip(users, rows, strict=True)]
         return table.set_column(table.schema.get_field_index("mode"), "mode", pa.array(mode))
 
     world.rewrite_snapshot(change)
@@ -318,8 +320,8 @@ def one_users_answers_from_a_sandbox(world: World) -> None:
 def victim(world: World) -> str:
     """The first learner with a scored answer in July."""
     snapshot = current_snapshot(world.connection, JULY)
-    rows = read_snapshot(world.store, snapshot).select(["user_id", "reason"]).to_pylist()
-    return min(row["user_id"] for row in rows if row["reason"] is None)
+    table = read_snapshot(world.store, snapshot)
+    return min(user_ids_of(world.connection, table.filter(pc.is_null(table["reason"]))["learner_key"].to_numpy()))
 
 
 def remove(key: str, world: World) -> None:

@@ -42,7 +42,7 @@ START = END - timedelta(days=60)
 
 TABLES = (
     (QUESTION, ["item_id", "scale_id"]),
-    (LEARNER, ["user_id", "is_test", "target_scale_id", "target_theta"]),
+    (LEARNER, ["learner_key", "user_id", "is_test", "target_scale_id", "target_theta"]),
 )
 """What KPIs read besides attempts."""
 
@@ -71,15 +71,16 @@ def parquet(log: Settings) -> Run:
     months = sorted({a["completed_at"].strftime("%Y-%m") for a in WORLD.attempts})
     files = [str(store.root / take_snapshot(database, store, month, "run")[0].uri) for month in months]
     connection = duckdb.connect()
-    connection.execute(
-        f"""CREATE VIEW attempt AS
-            SELECT attempt_id AS id, * EXCLUDE (attempt_id), hints_used > 0 AS hint_used,
-                   NULL::timestamptz AS recorded_at
-            FROM read_parquet({files})"""
-    )
     with database.connect() as postgres:
         for relation, columns in TABLES:
             connection.register(relation.get_name(), on_postgres(postgres)(relation.select(columns)))
+    connection.execute(
+        f"""CREATE VIEW attempt AS
+            SELECT format('{{}}/{{:09}}', filename, "row") AS id, user_id, filename || session AS session_id,
+                   s.* EXCLUDE ("row", learner_key, session, filename), hints_used > 0 AS hint_used,
+                   NULL::timestamptz AS recorded_at
+            FROM read_parquet({files}, filename = true) s JOIN learner USING (learner_key)"""
+    )
     return on_duckdb(connection)
 
 
@@ -93,10 +94,11 @@ def test_snippet_of_the_page_gives_the_kpis_of_the_snapshots(log: Settings, parq
     """The parquet fixture has taken the snapshots; the page's reader makes the two tables before the last line."""
     page = (ROOT / "docs" / "reference" / "kpis.md").read_text("utf-8")
     [snippet] = [block for language, block in fenced_blocks(page) if language == "python"]
-    first, _, last = snippet.partition("# … and tables")
+    first, _, last = snippet.partition("# … with tables")
     known: dict[str, Any] = {"end": END, "scales": SCALES, "published": PUBLISHED}
     every = f"{folder_store(log).root}/snapshots/scored_responses/*/*.parquet"
-    exec(first.replace("….parquet", every), known)
+    exec(first, known)
+    last = last.replace("….parquet", every)
     with Database(log).connect() as postgres:
         for relation, columns in TABLES:
             known["connection"].register(relation.get_name(), on_postgres(postgres)(relation.select(columns)))

@@ -23,6 +23,7 @@ from irt_assets.responses.snapshot import (
     months_of_other_answers,
     read_snapshot,
     take_snapshot,
+    user_ids_of,
 )
 from irt_assets.responses.window import scoring_responses
 from jobs.watching.overview import Overview
@@ -113,7 +114,9 @@ def test_a_phone_that_comes_back_leaves_the_month_as_it_is_and_counts_for_θ_and
     assert responses.person.size == 202
     add_attempts(log.database, [attempt("u200", "q1", END + timedelta(days=9))])
     table = read_snapshot(log.store, log.make(NEXT))
-    seen = dict(zip(table["user_id"].to_pylist(), table["seen_before"].to_pylist(), strict=True))
+    with log.database.connect() as connection:
+        users = user_ids_of(connection, table["learner_key"].to_numpy())
+    seen = dict(zip(users, table["seen_before"].to_pylist(), strict=True))
     assert seen["u200"], "its next month knows that the learner met the item"
 
 
@@ -169,8 +172,12 @@ def test_a_late_correction_is_read_with_its_new_value_beside_late_answers_that_a
     assert report.corrected == 1
     assert log.stale == {MONTH}
     table = read_snapshot(log.store, log.make())
-    correct = dict(zip(table["attempt_id"].to_pylist(), table["correct"].to_pylist(), strict=True))
-    assert (len(correct), correct[attempt_id], log.left_out()) == (2100, True, 1)
+    with log.database.connect() as connection:
+        users = user_ids_of(connection, table["learner_key"].to_numpy())
+    correct = dict(
+        zip(zip(users, table["item_id"].to_pylist(), strict=True), table["correct"].to_pylist(), strict=True)
+    )
+    assert (table.num_rows, correct["u3", "q4"], log.left_out()) == (2100, True, 1)
     rescore(log.database, Answers("q5", start=START, end=START + timedelta(days=3, minutes=2)), "A", **BY)
     assert log.stale == {MONTH}
     assert log.make().n_attempts == 2100

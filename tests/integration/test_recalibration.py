@@ -222,11 +222,11 @@ def test_pooling_leaves_out_what_came_before_and_keeps_the_months_of_a_learner_a
     times = [datetime(2026, month, 5, tzinfo=UTC) for month in (1, 2, 2)]
     table = pa.table(
         {
-            "user_id": ["u", "u", "v"],
+            "learner_key": [1, 1, 2],
             "item_id": ["i", "i", "j"],
             "completed_at": pa.array(times, pa.timestamp("us", "UTC")),
         }
     )
-    assert pooled(table, {})["user_id"].to_pylist() == ["2026-01/u", "2026-02/u", "2026-02/v"]
+    assert pooled(table, {})["learner_key"].to_pylist() == ["2026-01/1", "2026-02/1", "2026-02/2"]
     left = pooled(table, {"i": datetime(2026, 2, 5, tzinfo=UTC), "j": datetime(2026, 1, 1, tzinfo=UTC)})
-    assert left["user_id"].to_pylist() == ["2026-02/u", "2026-02/v"]
+    assert left["learner_key"].to_pylist() == ["2026-02/1", "2026-02/2"]

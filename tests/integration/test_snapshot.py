@@ -6,8 +6,11 @@ import errno
 import hashlib
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import (
@@ -64,13 +67,38 @@ def test_the_file_holds_every_attempt_of_the_month_with_its_reason(database: Dat
     snapshot, _ = take_snapshot(database, store, MONTH, None)
     table = read_snapshot(store, snapshot)
     logged = rooms.rows(
-        database, "SELECT attempt_id FROM response_log WHERE to_char(completed_at, 'YYYY-MM') = %s", (MONTH,)
+        database,
+        """SELECT learner_key, item_id, completed_at FROM response_log JOIN learner USING (user_id)
+           WHERE to_char(completed_at, 'YYYY-MM') = %s ORDER BY learner_key, completed_at""",
+        (MONTH,),
     )
-    assert sorted(table["attempt_id"].to_pylist()) == sorted(row[0] for row in logged)
+    stored = [tuple(row.values()) for row in table.select(["learner_key", "item_id", "completed_at"]).to_pylist()]
+    assert stored == logged
+    assert table["row"].to_pylist() == list(range(len(logged)))
+    assert not {"attempt_id", "user_id", "session_id"} & {*table.column_names}
     reasons = table["reason"].to_pylist()
     assert reasons.count(None) == snapshot.counts[rooms.SCALE]["scored"]
     scores = table["score"].to_pylist()
     assert [reason is None for reason in reasons] == [score is not None for score in scores]
+
+
+def test_a_session_is_a_number_and_no_id_is_in_the_bytes_of_the_file(database: Database, store: FolderStore) -> None:
+    users = ['q"q7', "a b", "ü", "4711471147114711"]
+    at = Month(MONTH).start
+    rows = [
+        rooms.attempt(user, f"{user} item", at, attempt_id=f"attempt of {user}", session_id=f"session of {user}")
+        for user in users
+    ]
+    rooms.add_attempts(database, [*rows, rooms.attempt(users[0], "alone", at, session_id=None)])
+    snapshot, _ = take_snapshot(database, store, MONTH, None)
+    table = read_snapshot(store, snapshot)
+    sessions = table.filter(pc.match_substring(table["item_id"], " item"))["session"]
+    assert (len(sessions.unique()), sessions.null_count) == (len(users), 0)
+    assert table.filter(pc.equal(table["item_id"], "alone"))["session"].to_pylist() == [None]
+    texts = [name for name in table.column_names if pa.types.is_string(table[name].type) and name != "item_id"]
+    for named in (*users, "attempt of", "session of"):
+        assert not any(pc.any(pc.match_substring(table[name], named)).as_py() for name in texts)
+        assert f"of {named}".encode() not in store.get(snapshot.uri)
 
 
 def test_the_file_lies_under_its_own_hash(world: Settings, store: FolderStore) -> None:

@@ -6,10 +6,8 @@ import hashlib
 import io
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -18,9 +16,6 @@ import pytest
 from irt_assets.backup.cited import cited_files
 from irt_assets.calibration.month import fit_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.responses.data_versions import data_version
-from irt_assets.responses.row_hash import sums_of_table
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import (
     Snapshot,
     current_snapshot,
@@ -30,8 +25,6 @@ from irt_assets.responses.snapshot import (
     take_snapshot,
 )
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, read_manifest, store_manifest, store_parquet
-from irt_assets.responses.window import SNAPSHOT
-from jobs.retention.erasure import erase, holdings
 from jobs.retention.unused import prune_files
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
@@ -54,7 +47,7 @@ def in_parts(database: Database, store: FolderStore) -> tuple[Snapshot, Snapshot
     """The month's snapshot as one file, and the same as parts, which is the month's from then on."""
     whole, _ = take_snapshot(database, store, MONTH, None)
     table = read_snapshot(store, whole)
-    learner = pc.rank(table["user_id"], tiebreaker="dense").to_numpy()
+    learner = pc.rank(table["learner_key"], tiebreaker="dense").to_numpy()
     parts = [stored_part(store, table.filter(pa.array(learner % N_PARTS == n))) for n in range(N_PARTS)]
     key, digest = store_manifest(store, FOLDER, Manifest.over(MONTH, parts, columns_of(table.schema)))
     rooms.run_sql(
@@ -67,8 +60,7 @@ def in_parts(database: Database, store: FolderStore) -> tuple[Snapshot, Snapshot
 
 def stored_part(store: FolderStore, table: pa.Table) -> Part:
     key, digest, size = store_parquet(store, FOLDER, table)
-    first, second = sums_of_table(table, SNAPSHOT)
-    return Part(key=key, sha256=digest, rows=table.num_rows, bytes=size, sums=(str(first), str(second)))
+    return Part(key=key, sha256=digest, rows=table.num_rows, bytes=size, sums=("0", "0"))
 
 
 def manifest_of(store: FolderStore, snapshot: Snapshot) -> Manifest:
@@ -90,19 +82,18 @@ def part_table(store: FolderStore, part: Part) -> pa.Table:
 
 
 def in_order(table: pa.Table) -> pa.Table:
-    return table.sort_by([("attempt_id", "ascending")]).combine_chunks()
+    return table.sort_by([("row", "ascending")]).combine_chunks()
 
 
 def test_parts_are_read_as_one_file_is(database: Database, store: FolderStore) -> None:
     whole, parts = in_parts(database, store)
-    assert manifest_of(store, parts).data_hash == whole.data_hash
     assert snapshot_problem(store, parts) is None
     assert in_order(read_snapshot(store, parts)).equals(in_order(read_snapshot(store, whole)))
-    few = read_snapshot(store, parts, columns=("attempt_id", "score"))
-    assert few.column_names == ["attempt_id", "score"]
+    few = read_snapshot(store, parts, columns=("row", "score"))
+    assert few.column_names == ["row", "score"]
     assert in_order(few).equals(in_order(read_snapshot(store, whole).select(few.column_names)))
     item = read_snapshot(store, whole)["item_id"][0].as_py()
-    by = [("user_id", "ascending"), ("item_id", "ascending")]
+    by = [("learner_key", "ascending"), ("item_id", "ascending")]
     found, expected = (read_learners_of(store, one, rooms.SCALE, item).sort_by(by) for one in (parts, whole))
     assert found.num_rows > 0
     assert found.combine_chunks().equals(expected.combine_chunks())
@@ -158,12 +149,12 @@ def test_a_part_of_other_columns_rows_or_form_is_refused(world: Settings, store:
     assert "is not a Parquet file" in (snapshot_problem(store, text) or "")
 
 
-def test_attempts_that_two_parts_have_are_refused(world: Settings, store: FolderStore) -> None:
+def test_learners_in_two_parts_are_refused(world: Settings, store: FolderStore) -> None:
     _, snapshot = in_parts(Database(world), store)
     first, second, _ = (part_table(store, part) for part in manifest_of(store, snapshot).parts)
     n = first.num_rows
     doubled = with_part(store, snapshot, pa.concat_tables([first.slice(1), second.slice(0, 1)]), rows=n)
-    with pytest.raises(PermanentFailure, match="have 1 attempts twice"):
+    with pytest.raises(PermanentFailure, match="share 1 learners"):
         read_snapshot(store, doubled)
 
 
@@ -180,8 +171,9 @@ def test_a_manifest_that_does_not_add_up_or_is_of_a_later_format_is_refused(
         ({"parts": None}, "is not a manifest"),
     ):
         content = json.dumps(said | change).encode()
-        store.put(snapshot.uri, content)
-        spoilt = Snapshot(**vars(snapshot) | {"snapshot_hash": hashlib.sha256(content).hexdigest()})
+        uri = f"snapshots/{FOLDER}/{hashlib.sha256(content).hexdigest()}.json"
+        store.put(uri, content)
+        spoilt = Snapshot(**vars(snapshot) | {"uri": uri})
         assert why in (snapshot_problem(store, spoilt) or "")
 
 
@@ -209,26 +201,3 @@ def test_a_backup_lists_the_parts(database: Database, store: FolderStore) -> Non
     store.delete(parts[0].key)
     with database.connect() as connection:
         assert [one.key for one in cited_files(connection, store) if one.size is None] == [parts[0].key]
-
-
-def test_an_erased_learner_is_in_no_part_and_the_month_stays_current(
-    database: Database, store: FolderStore, tmp_path: Path, instance: dg.DagsterInstance
-) -> None:
-    _, before = in_parts(database, store)
-    kept = read_snapshot(store, before)
-    user = kept.filter(pc.is_null(kept["reason"]))["user_id"][0].as_py()
-    n = int(pc.sum(pc.equal(kept["user_id"], user)).as_py())
-    held = holdings(database, store, user)
-    assert held.snapshots[before.uri] == n
-    old = {part.key for part in manifest_of(store, before).parts}
-    erase(database, store, instance, held, by="me", reason="asked", rejects=tmp_path / "rejects")
-    with database.connect() as connection:
-        after = current_snapshot(connection, MONTH)
-        now = data_version(connection, MONTH, read_scales(connection), read_again=True)
-    manifest = manifest_of(store, after)
-    assert (manifest.data_hash, manifest.rows, after.data_hash) == (after.data_hash, after.n_attempts, now)
-    assert len(old & {part.key for part in manifest.parts}) == N_PARTS - 1
-    assert not any(store.exists(key) for key in (before.uri, *(old - {part.key for part in manifest.parts})))
-    found = read_snapshot(store, after)
-    assert in_order(found).equals(in_order(kept.filter(pc.not_equal(kept["user_id"], user))))
-    assert holdings(database, store, user).is_empty

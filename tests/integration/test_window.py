@@ -15,6 +15,7 @@ import pytest
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import user_ids_of
 from irt_assets.responses.window import JudgedWindow, data_hash, judged_window, scored_responses_of, scoring_responses
 from resources.postgres.database import Database
 from tests.helpers.rooms import (
@@ -274,6 +275,11 @@ def test_each_scale_looks_back_as_far_as_its_own_rules_say(bank: Database) -> No
     assert reasons == {again[0]["attempt_id"]: "repeat", again[1]["attempt_id"]: None}
 
 
+def names(database: Database, learners: np.ndarray) -> list[str]:
+    with database.connect() as connection:
+        return user_ids_of(connection, learners)
+
+
 def test_ids_with_quotes_commas_emoji_and_500_characters_come_through(bank: Database) -> None:
     users = ["o'neill", 'say "hi"', "a,b\nc", "🦉", "x" * 500, " ", "NULL", "\\N"]
     add_items(bank, dict.fromkeys(users))
@@ -281,7 +287,7 @@ def test_ids_with_quotes_commas_emoji_and_500_characters_come_through(bank: Data
     window = judged(bank)
     assert sorted(column(window, "user_id").values()) == sorted(users)
     responses, learners = scored_responses_of(window.table, SCALE)
-    assert sorted(learners) == sorted(users) == sorted(responses.item_ids)
+    assert sorted(names(bank, learners)) == sorted(users) == sorted(responses.item_ids)
 
 
 def test_scores_count_where_the_bank_says_that_an_item_has_more_than_right_and_wrong(bank: Database) -> None:
@@ -310,6 +316,7 @@ def test_scores_count_where_the_bank_says_that_an_item_has_more_than_right_and_w
     responses, learners = scored_responses_of(window.table, SCALE)
     assert responses.categories is not None
     assert dict(zip(responses.item_ids, responses.categories.tolist(), strict=True)) == {"i0": 5, "i1": 2}
+    learners = names(bank, learners)
     scores = {
         (learners[person], responses.item_ids[item]): score
         for person, item, score in zip(responses.person, responses.item, responses.score.tolist(), strict=True)
@@ -318,7 +325,8 @@ def test_scores_count_where_the_bank_says_that_an_item_has_more_than_right_and_w
     assert scores == wanted | {("full", "i1"): 1, ("partial", "i1"): 0}
     with bank.connect() as connection:
         again, users = scoring_responses(connection, START, END, scales[SCALE], ["i0", "i1"])
-    assert (again.score.tolist(), users.tolist()) == (responses.score.tolist(), learners.tolist())
+    of_learner = {users[person]: score for person, score in zip(again.person, again.score.tolist(), strict=True)}
+    assert of_learner == {name: score for (name, _), score in sorted(scores.items())}
 
 
 def test_scores_are_in_the_hash_of_scored_items_alone(bank: Database) -> None:

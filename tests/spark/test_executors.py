@@ -170,11 +170,11 @@ def test_an_item_that_all_answered_alike_is_left_out(spark, frame, small):
 def test_unrelated_answers_are_doubted_alike(spark, frame):
     world = World.of(400, 10)
     score = np.random.default_rng(8).integers(0, 2, world.responses.n_responses).astype(np.int8)
-    users = sorted(set(world.table["user_id"].to_pylist()))
+    users = sorted(set(world.table["learner_key"].to_pylist()))
     ids = world.responses.item_ids
     table = pa.table(
         {
-            "user_id": [users[k] for k in world.responses.person],
+            "learner_key": [users[k] for k in world.responses.person],
             "item_id": [ids[j] for j in world.responses.item],
             "score": score,
             "group": ["a"] * len(score),
@@ -203,7 +203,7 @@ def test_what_is_not_carried_over_is_refused(spark, frame, small):
 def test_answers_that_nothing_connects_are_refused_as_in_memory(spark, frame, small):
     from pyspark.sql import functions as f
 
-    of_learner = f.crc32("user_id") % 2
+    of_learner = f.crc32("learner_key") % 2
     apart = frame(small).where((of_learner == 0) == (f.col("item_id") < "i15"))
     with pytest.raises(DisconnectedDesignError, match="2 groups"):
         fit_on_spark(spark, apart, at("executors"))

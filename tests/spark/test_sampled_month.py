@@ -115,7 +115,7 @@ def test_a_sample_has_all_answers_of_its_learners(months: Made) -> None:
     sample = read_for_run(graph.store, snapshot, MOST, FIT_COLUMNS)
     everybody = read_snapshot(graph.store, snapshot, columns=FIT_COLUMNS)
     assert 0.7 * MOST < sample.num_rows <= MOST < everybody.num_rows
-    assert everybody.filter(pc.is_in(everybody["user_id"], sample["user_id"])).num_rows == sample.num_rows
+    assert everybody.filter(pc.is_in(everybody["learner_key"], sample["learner_key"])).num_rows == sample.num_rows
 
 
 def test_the_fit_and_its_gates_name_the_sample(months: Made) -> None:
