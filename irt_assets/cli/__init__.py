@@ -43,7 +43,6 @@ class Noun(TyperCommand):
 NOUNS = {
     "Set up and serve": (
         Noun("doctor", "What is installed, reachable and misconfigured."),
-        Noun("connect", "The company's own tables as the log of answers."),
         Noun("simulate", "Simulate a log with planted faults: import files, and truth.json next to them."),
         Noun("serve", "Start the Dagster UI, its daemon and code server, until interrupted."),
         Noun("demo", "Four months with planted faults, or your own log: calibrated, published, compared, served."),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import confirm, out, print_error, say
+from irt_assets.cli.console import confirm, out, say
 from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
 from irt_assets.common.wording import counted
 from resources.failures import PermanentFailure
@@ -24,10 +24,10 @@ app = typer.Typer(no_args_is_help=True)
 def upgrade() -> None:
     """Bring the schema to the newest version (the same as `alembic upgrade head`)."""
     database = database_as_it_is()
-    fault = schema.upgrade(database)
+    notes = schema.upgrade(database)
     out.print(f"schema is at {schema_version(database).revision}, with its tables in {database.schema}")
-    if fault:
-        print_error("", fault)
+    for note in notes:
+        say(note)
 
 
 @app.command()

@@ -9,13 +9,13 @@ from typing import LiteralString
 
 import psycopg
 import pytest
+from irt_assets.responses.observed_days import look_again
 
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import data_versions
 from irt_assets.responses.data_versions import data_version, merge_changes, states_of
 from irt_assets.responses.observe import day_versions
-from irt_assets.responses.observed_days import look_again
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import data_hash

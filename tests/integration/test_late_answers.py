@@ -10,6 +10,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from irt_assets.responses.observed_days import look_again
 
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import WEEKS, Month, day_bounds, day_of, month_of, spans, week_of
@@ -18,7 +19,6 @@ from irt_assets.features.daily import write_features
 from irt_assets.intake.corrections import Answers, rescore, withdraw
 from irt_assets.intake.load import import_attempts
 from irt_assets.responses.late_months import months_concerned
-from irt_assets.responses.observed_days import look_again
 from irt_assets.responses.snapshot import take_snapshot
 from jobs.watching.late_answers_cursor import CLOSED_AFTER, Memory
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG

@@ -12,14 +12,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from irt_assets.intake.own_tables import check_delete
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
+from resources.postgres.own_log import store_mapping
 
 from irt_assets.backup import programs
 from irt_assets.backup.make import make_backup
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
-from irt_assets.intake.own_tables import check_delete
 from irt_assets.servers.instance import dagster_instance
 from jobs.retention.erasure import remove_from_own_tables
 from resources.doctor import diagnose
@@ -29,7 +30,6 @@ from resources.postgres import elsewhere, schema
 from resources.postgres.daemon_lock import DaemonLock
 from resources.postgres.database import Database, advisory_lock
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.own_log import store_mapping
 from resources.postgres.own_schema import VERSION_TABLE
 from resources.postgres.roles import role_statements
 from resources.postgres.schemas import make_schemas

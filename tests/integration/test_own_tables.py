@@ -8,19 +8,21 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from irt_assets.intake.own_tables import propose, table_named
+from irt_assets.intake.own_tables_check import Finding as Fault
+from irt_assets.intake.own_tables_check import check
+from irt_assets.responses.observed_days import look_again
 from psycopg.pq import TransactionStatus
+from resources.postgres.guest_reads import as_guest
+from resources.postgres.own_log import empty_view, make_log_view_again, require_response_log
 
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
 from irt_assets.common.partitions import Month
-from irt_assets.intake.own_tables import propose, table_named
-from irt_assets.intake.own_tables_check import Finding as Fault
-from irt_assets.intake.own_tables_check import check
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.observe import answer_versions, day_versions
-from irt_assets.responses.observed_days import look_again
 from irt_assets.responses.one_learner import answered_at_all
 from resources.cluster.relational import on_postgres
 from resources.doctor import Finding, diagnose
@@ -28,8 +30,6 @@ from resources.failures import PermanentFailure
 from resources.postgres import own_log, schema
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.guest_reads import as_guest
-from resources.postgres.own_log import empty_view, make_log_view_again, require_response_log
 from resources.postgres.warehouse import read_arrow, read_parts
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql

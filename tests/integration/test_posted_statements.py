@@ -14,12 +14,12 @@ from uuid import UUID
 import pytest
 import requests
 from pydantic import SecretStr
+from resources.postgres.own_log import store_mapping
 
 from irt_assets.intake.arrivals import refused_rows, source_states
 from irt_assets.intake.xapi import ANSWERED, VOIDED
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.own_log import store_mapping
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger

@@ -22,6 +22,7 @@ from typing import Any
 import psycopg
 import pytest
 import requests
+from resources.postgres.own_log import store_mapping
 
 from irt_assets.intake.arrivals import arrivals, refused_rows, source_states
 from irt_assets.intake.corrections import Answers, withdraw
@@ -34,7 +35,6 @@ from irt_assets.servers.instance import dagster_instance
 from jobs.retention.erasure import erase, holdings
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.own_log import store_mapping
 from resources.settings import Settings
 from services.theta_api.access import Access
 from services.theta_api.app import build_app

@@ -7,10 +7,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from jobs.own_copies import own_tables
 
 from irt_assets.decisions.withdrawal import SOONEST, restore, withdraw
 from jobs import own_copies
-from jobs.own_copies import own_tables
 from resources.doctor import Finding, diagnose
 from resources.postgres.database import Database
 from resources.settings import Settings
