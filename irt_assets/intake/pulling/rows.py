@@ -192,6 +192,11 @@ class SqlRows(Rows):
     def _away(self, error: sa.exc.DBAPIError) -> TransientFailure | PermanentFailure:
         if isinstance(error.orig, psycopg.errors.LockNotAvailable):
             return Locked(f"{self.source.name}: its table is locked, and read the next time")
+        if self.source.is_here and isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            return PermanentFailure(
+                f"{self.source.name}: {error.orig.diag.message_primary}: the administrator runs what irt db roles "
+                "--own-table SCHEMA.TABLE prints"
+            )
         kind = (
             TransientFailure if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) else PermanentFailure
         )

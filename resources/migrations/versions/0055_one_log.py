@@ -91,7 +91,7 @@ def _copy(connection: sa.Connection, source: str, query: str) -> None:
     if here := connection.exec_driver_sql("SELECT count(*) FROM response_log").scalar():
         raise PermanentFailure(
             f"the log was {source}, and response_log holds {here:,} answers that nobody has read since. To copy "
-            f"{source} in, delete them: TRUNCATE response_log. To keep them and pull {source} later, run as the owner:\n"
+            f"{source} in, delete them: TRUNCATE response_log. To keep them and pull {source} later, run:\n"
             f"{LEAVE}\n"
             "Then upgrade again; nothing was changed"
         )
