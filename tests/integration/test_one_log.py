@@ -31,9 +31,10 @@ CONNECTED = f"""
        '{{"zone": null, "erase_with": "DELETE FROM exam.answers WHERE student_id = :user_id"}}', 'Kim'),
       ('question', 'exam.items', 'SELECT (s.no)::text AS "item_id" FROM exam.items s', '{{}}', 'Kim');
     CREATE OR REPLACE VIEW attempt AS
-    SELECT r.id, r.user_id, r.item_id, 'unknown'::text AS topic_id, NULL::text AS session_id, NULL::text AS form_id,
-           NULL::integer AS position, NULL::timestamptz AS started_at, r.completed_at, r.correct,
-           NULL::text AS response, NULL::bigint AS response_time_ms, NULL::boolean AS hint_used, NULL::integer AS hints_used,
+    SELECT r.id, r.user_id, r.item_id, 'unknown'::text AS topic_id, NULL::text AS session_id,
+           NULL::text AS form_id, NULL::integer AS position, NULL::timestamptz AS started_at, r.completed_at,
+           r.correct, NULL::text AS response,
+           NULL::bigint AS response_time_ms, NULL::boolean AS hint_used, NULL::integer AS hints_used,
            'live'::text AS mode, r.recorded_at, NULL::smallint AS score FROM ({QUERY}) r
 """
 
