@@ -54,7 +54,7 @@ NOUNS = {
             "backfill", "Materialise every month from one to another, oldest first, as `irt calibrate` does.", "months"
         ),
         Noun("import", "Import answers, questions and learners from files.", "import_"),
-        Noun("pull", "Pull answers from other databases and lake tables: what was written since the last pull."),
+        Noun("pull", "Pull answers, items and learners from your tables: what was written since the last pull."),
         Noun("intake", "What came into the log, from whom and when, and what was refused."),
         Noun("release", "What months propose, and what a person decides about it."),
         Noun("items", "Which items are in use."),

@@ -40,7 +40,7 @@ def pull(
         bool, typer.Option("--accept", help="Go on with a source that was stopped: it is right as it is.")
     ] = False,
 ) -> None:
-    """Pull answers, items and learners from other databases and lake tables: what was written since the last pull.
+    """Pull answers, items and learners from your tables: what was written since the last pull.
 
     IRT_PULL_SOURCES names the file that says which. A first pull goes day by day, and goes on where it was interrupted.
     """
