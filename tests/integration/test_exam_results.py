@@ -32,7 +32,8 @@ FILLED = """
                CASE WHEN mod(ascii(reverse(item_id)), 2) = 0 THEN 'correct' ELSE 'is_correct' END, correct,
                'time_spent_sec', coalesce(response_time_ms, 0) / 1000.0, 'used_hints', hints_used, 'topic', topic_id)
                ORDER BY completed_at, id))
-    FROM attempt WHERE mode = 'live' AND session_id IS NOT NULL GROUP BY user_id, session_id;
+    FROM (SELECT DISTINCT ON (user_id, session_id, item_id) * FROM attempt ORDER BY user_id, session_id, item_id, id) a
+    WHERE mode = 'live' AND session_id IS NOT NULL GROUP BY user_id, session_id;
     TRUNCATE response_log
 """
 THEIR_VIEW = """

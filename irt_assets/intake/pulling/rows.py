@@ -412,8 +412,8 @@ class SqlRows(Rows):
         """The tables of PostgreSQL that are read for a part, and whether all of a table is, even if that costs more."""
         if not self.holds_locks:
             return {}
-        ordered = sa.select(*self._table.c).where(*self._where(part)).order_by(self._table.c[self.cursor.column])
-        text = str(ordered.compile(dialect=self._engine.dialect, compile_kwargs={"literal_binds": True}))
+        rows = sa.select(*self._table.c).where(*self._where(part))  # in no order, for which an index is read whole
+        text = str(rows.compile(dialect=self._engine.dialect, compile_kwargs={"literal_binds": True}))
         driver = self._connection.connection.driver_connection
         assert isinstance(driver, psycopg.Connection)
         with driver.transaction(force_rollback=True):
@@ -462,6 +462,7 @@ class SqlRows(Rows):
     def erase(self, user_id: str) -> None:
         """Run the DELETE of a learner. Raises PermanentFailure if it fails or leaves rows; then nothing is deleted."""
         assert self.source.erase is not None
+        _ = self._described  # which ends a transaction
         try:
             self._connection.exec_driver_sql(self.source.erase, {"user_id": user_id})
         except sa.exc.DBAPIError as error:
