@@ -27,7 +27,6 @@ from irt_assets.responses.item_times import ITEM_TIMES
 from jobs.automation import build_automation_sensor
 from jobs.intake import intake
 from jobs.judging import build_judge_job
-from jobs.own_copies import own_tables
 from jobs.plans import PLANS
 from jobs.pulls import pull
 from jobs.retention.prune import build_prune_job
@@ -151,7 +150,6 @@ def build_sensors(jobs: dict[str, Job], settings: Settings) -> list[dg.SensorDef
         killed_runs,
         build_late_sensor(jobs, settings),
         build_theta_sensor(settings),
-        own_tables,
         intake,
         pull,
         build_automation_sensor(),

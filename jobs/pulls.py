@@ -1,19 +1,24 @@
-"""Pulls answers from other databases and lake tables (`irt pull`), each minute, and compares them each night.
+"""Pulls answers, items and learners from other databases and lake tables (`irt pull`).
 
-A sensor does it and no job: a run a minute would be 1,440 a day. It is evaluated by the daemon and, where timers
-replace it, by `irt job pull`. What does not belong here: what a pull does (see `responses.pulling`).
+Answers come each minute and are compared each night; items and learners are brought in step every five minutes. A
+sensor does it and no job: a run a minute would be 1,440 a day. It is evaluated by the daemon and, where timers replace
+it, by `irt job pull`. What does not belong here: what a pull does (see `intake.pulling`), and a copy (see `copies`).
 """
 
+import json
 import logging
 import time
 from datetime import UTC, datetime
+from typing import Any
 
 import dagster as dg
 
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
+from irt_assets.intake.pulling.rows import Locked
 from irt_assets.intake.pulling.sources_file import PullSource, read_sources
 from irt_assets.intake.pulling.standing import UnderWay
+from jobs.copies import keep_in_step
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
@@ -21,14 +26,18 @@ from resources.postgres.database import Database
 LOG = logging.getLogger(__name__)
 SECONDS_A_TICK = 40
 """Dagster allows 60; what is left is for the next tick."""
+COPY_EVERY_S = 290
 NIGHT = 2
 """The hour (UTC) from which a night's comparison may begin."""
+Marks = dict[str, Any]
+"""Of each source that is copied: the mark of its rows and ours, and when they were looked at."""
 
 
 @dg.sensor(
     name="pull",
     description="Pulls what was written since the last tick from the databases and lake tables of IRT_PULL_SOURCES, "
-    "and compares the last 35 days with them each night.",
+    "compares the last 35 days with them each night, and brings the item bank and the learners in step with the "
+    "sources of these kinds every five minutes.",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
@@ -37,26 +46,33 @@ def pull(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Databas
         sources = [*read_sources(database.settings).values()]
     except PermanentFailure as failure:
         return dg.SensorResult(skip_reason=str(failure))
-    turn = int(context.cursor or 0)  # whoever had no time is the first the next time
+    # In the cursor is whose turn it is, as whoever had no time is the first the next time; in earlier versions alone.
+    cursor = json.loads(context.cursor or "0")
+    turn, marks = (cursor["turn"], cursor["marks"]) if isinstance(cursor, dict) else (cursor, {})
     began, said = time.monotonic(), []
     for n in range(len(sources)):
         left = SECONDS_A_TICK - (time.monotonic() - began)
         if left > 0:
-            said.append(_pulled(database, sources[(turn + n) % len(sources)], left))
-    return dg.SensorResult(skip_reason="; ".join(said) or "IRT_PULL_SOURCES names no source", cursor=str(turn + 1))
+            said.append(_pulled(database, sources[(turn + n) % len(sources)], left, marks))
+    cursor = json.dumps({"turn": turn + 1, "marks": marks})
+    return dg.SensorResult(skip_reason="; ".join(said) or "IRT_PULL_SOURCES names no source", cursor=cursor)
 
 
-def _pulled(database: Database, source: PullSource, seconds: float) -> str:
+def _pulled(database: Database, source: PullSource, seconds: float, marks: Marks) -> str:
     """What came of it; an alert stays open while the source cannot be pulled."""
     key, began = f"pull {source.name}", time.monotonic()
     found = []
     try:
-        report = Pull(database, source, seconds).run()
-        now = datetime.now(UTC)
-        left = seconds - (time.monotonic() - began)
-        if now.hour >= NIGHT and left > 0:
-            found = [*Comparison(database, source, left).run(now)]
-    except UnderWay as held:
+        if source.kind != "attempts":
+            said = _copied(database, source, marks)
+        else:
+            report = Pull(database, source, seconds).run()
+            said = f"{source.name}: {report.read:,} rows, {report.accepted:,} new, {report.corrected:,} corrected"
+            now = datetime.now(UTC)
+            left = seconds - (time.monotonic() - began)
+            if now.hour >= NIGHT and left > 0:
+                found = [*Comparison(database, source, left).run(now)]
+    except (UnderWay, Locked) as held:
         return str(held)
     except Exception as failure:
         known = isinstance(failure, PermanentFailure | TransientFailure)
@@ -73,4 +89,13 @@ def _pulled(database: Database, source: PullSource, seconds: float) -> str:
             if day.waits:
                 fix = "Look at the source, then confirm."
                 open_alert(connection, Alert(f"{key} {day.day}", "warning", str(day), fix))
-    return f"{source.name}: {report.read:,} rows, {report.accepted:,} new, {report.corrected:,} corrected"
+    return said
+
+
+def _copied(database: Database, source: PullSource, marks: Marks) -> str:
+    mark, at = marks.get(source.name, ("", 0))
+    if time.time() - at < COPY_EVERY_S:
+        return f"{source.name}: compared less than five minutes ago"
+    step = keep_in_step(database, source, mark)
+    marks[source.name] = (step.mark, time.time())
+    return step.summary

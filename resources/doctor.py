@@ -29,10 +29,8 @@ from resources.files.object_store import BucketStore, FolderStore, object_store
 from resources.files.typesetting import pdf_problem
 from resources.postgres.database import Database, embedded_postgres
 from resources.postgres.elsewhere import not_ours
-from resources.postgres.guest_reads import GUEST_MS, set_limits
 from resources.postgres.log_months import months_ahead_missing
-from resources.postgres.own_log import column_types, read_mapping
-from resources.postgres.schema import drift, log_difference
+from resources.postgres.schema import drift
 from resources.postgres.schema_version import schema_version
 from resources.serving import traces
 from resources.serving.listening import bound_port
@@ -212,49 +210,14 @@ def _schema(database: Database) -> Iterator[Finding]:
 
 
 def _log(database: Database) -> Iterator[Finding]:
-    """What answers are read from, and whether answers of the next months can be written there."""
-    for target in ("question", "learner"):
-        yield from _copy(database, target)
+    """Whether answers of the next months can be written to the log."""
     with database.connect() as connection:
-        mapping = read_mapping(connection)
         missing = ", ".join(months_ahead_missing(connection, datetime.now(UTC)))
-    if mapping is None:
-        if missing:
-            what = f"response_log has no partition for {missing}: an INSERT of an answer of that time fails"
-            yield Finding("log", "warn", what, "irt db upgrade")
-        else:
-            yield Finding("log", "ok", "response_log takes answers of this month and the next two")
-        return
-    of = f"{mapping.source}, connected by {mapping.made_by} on {mapping.made_at:%Y-%m-%d}"
-    try:
-        difference = log_difference(database)
-    except psycopg.errors.LockNotAvailable:
-        yield Finding("log", "warn", f"{of}: locked at the moment, and not looked at")
-        return
-    if difference:
-        fix = "irt db upgrade makes the view again; where the tables are others now: irt connect log"
-        yield Finding("log", "error", f"{of}, but {difference}", fix)
+    if missing:
+        what = f"response_log has no partition for {missing}: an INSERT of an answer of that time fails"
+        yield Finding("log", "warn", what, "irt db upgrade")
     else:
-        yield Finding("log", "ok", of)
-
-
-def _copy(database: Database, target: str) -> Iterator[Finding]:
-    """Whether the company's table still has what a copy is made from."""
-    with database.connect() as connection:
-        if (mapping := read_mapping(connection, target)) is None:
-            return
-        of = f"{mapping.source}, connected by {mapping.made_by} on {mapping.made_at:%Y-%m-%d}"
-        set_limits(connection, GUEST_MS)
-        try:
-            column_types(connection, mapping.query)
-        except psycopg.ProgrammingError as error:
-            fix = f"Correct the table or the rights, or name what it is now: irt connect {target}"
-            what = f"{of}, but it cannot be copied so any more: {error.diag.message_primary or error}"
-            yield Finding(f"copy of {target}", "error", what, fix)
-        except psycopg.errors.LockNotAvailable:
-            yield Finding(f"copy of {target}", "warn", f"{of}: locked at the moment, and not looked at")
-        else:
-            yield Finding(f"copy of {target}", "ok", of)
+        yield Finding("log", "ok", "response_log takes answers of this month and the next two")
 
 
 def _store(settings: Settings) -> Iterator[Finding]:

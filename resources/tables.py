@@ -235,7 +235,7 @@ weekly_kpi = _table(
 partition_source = _table(
     "partition_source",
     "What the days of features and the item times were computed from: another hash now means that they are stale.",
-    _key("asset", Text, "features_topic_daily, item_response_time, or attempts: the days of a company's own tables"),
+    _key("asset", Text, "features_topic_daily or item_response_time"),
     _key("partition", Text, "a day; as_of/since of item times"),
     _req("data_hash", Text, "hash of the answers that were read"),
     _req("computed_at", UTC, "when", NOW),
@@ -938,17 +938,6 @@ erasure = _table(
         sa.text("'[]'::jsonb"),
     ),
     Index("erasure_learner", "learner_hash"),
-)
-
-log_mapping = _table(
-    "log_mapping",
-    "How the company's own tables become the log, or are copied; no row 'log': the log is response_log.",
-    _key("target", Text, "log, question or learner"),
-    _req("source", Text, "the table, or the file of the SELECT"),
-    _req("query", Text, "SELECT over the company's tables, with columns of the view attempt, or of an import"),
-    _req("options", JSONB, "as irt connect was called: map, zone"),
-    _req("made_by", Text, "account that connected them"),
-    _req("made_at", UTC, "when", NOW),
 )
 
 VIEWS = {

@@ -249,7 +249,7 @@ offer_r() {
 # Those of the daemon's schedules, and the report's. Whether backups are made is the operator's choice; four do what
 # sensors of the daemon do.
 timers() {
-    (cd "$opt/releases/$1/share/units" 2>/dev/null || cd "$here/share/units"; ls -- *.timer) | grep -v -e irt-theta-sweep -e irt-own-tables -e irt-intake -e irt-pull -e irt-backup
+    (cd "$opt/releases/$1/share/units" 2>/dev/null || cd "$here/share/units"; ls -- *.timer) | grep -v -e irt-theta-sweep -e irt-intake -e irt-pull -e irt-backup
 }
 
 # Unless it was asked for, what does it now goes on doing it.
@@ -317,7 +317,7 @@ take_out() {
     [ -L "$opt/current" ] || refuse 'nothing is installed'
     say 'stopping and removing the units'
     # shellcheck disable=SC2046
-    run systemctl disable --now --quiet irt.target irt-r.service $(printf '%s.service ' $servers) $(timers "$(release_of "$opt/current")") irt-theta-sweep.timer irt-own-tables.timer irt-intake.timer irt-pull.timer irt-backup.timer
+    run systemctl disable --now --quiet irt.target irt-r.service $(printf '%s.service ' $servers) $(timers "$(release_of "$opt/current")") irt-theta-sweep.timer irt-intake.timer irt-pull.timer irt-backup.timer
     # shellcheck disable=SC2046
     run systemctl stop $(cd "$opt/current/share/units" && ls -- *.service | grep -v @)
     remove_units

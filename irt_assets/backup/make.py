@@ -19,7 +19,6 @@ from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, Contents, File
 from irt_assets.backup.places import MANIFEST, FolderPlace, keep_newest
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value
-from resources.postgres.own_log import own_relations
 from resources.postgres.schema_version import schema_version
 from resources.settings import Settings
 from resources.version import code_version
@@ -47,10 +46,7 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
             server = connection.info.server_version // 10000
             schemas = [database.schema, settings.irt_dagster_schema]
             snapshot = one_value(connection, "SELECT pg_export_snapshot()")  # its name, for other connections
-            log_tables = own_relations(connection)
-            # To write the view out would lock the company's tables as long as the dump lasts.
-            without = "attempt" if log_tables else None
-            programs.dump(database.url, server, schemas, snapshot, folder / DATABASE, without=without)
+            programs.dump(database.url, server, schemas, snapshot, folder / DATABASE)
             contents = Contents(**read_rows(connection).model_dump(), sets=read_sets(connection, now))
         files = with_hashes(cited, store)
         write_listing(folder / OBJECTS, files)
@@ -69,7 +65,6 @@ def make_backup(settings: Settings, database: Database, store: ObjectStore, plac
             objects=len(files),
             object_bytes=sum(file.size or 0 for file in files),
             missing=sum(file.size is None for file in files),
-            log_tables=log_tables,
             contents=contents,
         )
         (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")

@@ -50,7 +50,7 @@ class Contents(Rows):
 
 class Manifest(BaseModel):
     """`store`: the address that all files of the object store begin with. `missing`: files that rows cite and that were
-    not there. `log_tables`: those of the company's own that the view `attempt` reads, which are not in the backup."""
+    not there. `log_tables`: of an earlier version, the company's own tables that were its log and are not in it."""
 
     format: int
     made_at: datetime

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -82,35 +81,17 @@ def program_for(name: str, version: int) -> Program:
     return min(fitting, key=lambda one: one.version)
 
 
-def dump(
-    url: str, version: int, schemas: Collection[str], snapshot: str, target: Path, *, without: str | None = None
-) -> None:
-    """Write `schemas`, as the exported `snapshot` shows them, to the file `target`.
-
-    without: a view of the first schema, of which nothing is read.
-    """
-    left_out = [f"--exclude-table={sql.Identifier(next(iter(schemas)), without).as_string()}"] if without else []
+def dump(url: str, version: int, schemas: Collection[str], snapshot: str, target: Path) -> None:
+    """Write `schemas`, as the exported `snapshot` shows them, to the file `target`."""
     arguments = ["--format=custom", f"--snapshot={snapshot}", f"--lock-wait-timeout={LOCK_WAIT}", f"--file={target}"]
-    arguments += left_out
     _run("pg_dump", version, url, *arguments, *(f"--schema={sql.Identifier(schema).as_string()}" for schema in schemas))
 
 
-def load(url: str, made_with: int, schemas: Collection[str], source: Path, *, without: str | None = None) -> None:
-    """Restore `schemas` from what `dump` wrote, all of it or, with a failure, nothing; they exist and are empty.
-
-    without: a view of the first schema that is there already.
-    """
+def load(url: str, made_with: int, schemas: Collection[str], source: Path) -> None:
+    """Restore `schemas` from what `dump` wrote, all of it or, with a failure, nothing; they exist and are empty."""
     arguments = ["--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"]
     arguments += [f"--schema={schema}" for schema in schemas]
-    with tempfile.NamedTemporaryFile("w", suffix=".list") as chosen:
-        if without is not None:
-            program = program_for("pg_restore", made_with).path
-            listed = subprocess.run([program, "--list", source], capture_output=True, text=True, check=True).stdout
-            view = f" VIEW {next(iter(schemas))} {without} "
-            chosen.writelines(line for line in listed.splitlines(keepends=True) if view not in line)
-            chosen.flush()
-            arguments.append(f"--use-list={chosen.name}")
-        _run("pg_restore", made_with, url, *arguments, str(source))
+    _run("pg_restore", made_with, url, *arguments, str(source))
 
 
 def _run(name: str, version: int, url: str, *arguments: str) -> None:

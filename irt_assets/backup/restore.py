@@ -36,7 +36,6 @@ from resources.failures import PermanentFailure
 from resources.files.folder_claim import adopt_folder
 from resources.files.object_store import FolderStore, ObjectStore, object_store
 from resources.postgres.database import Database
-from resources.postgres.own_log import empty_view, make_log_view_again
 from resources.postgres.own_schema import relations_in
 from resources.postgres.schema import upgrade
 from resources.postgres.schema_version import schema_version
@@ -91,6 +90,11 @@ def _check(folder: Path, manifest: Manifest) -> None:
                 f"The backup is damaged: {path} is not as it was written ({found.size:,} bytes, {wanted.size:,} were "
                 "written). Use another backup."
             )
+    if manifest.log_tables:
+        raise PermanentFailure(
+            f"The backup does not hold the answers: its log was {', '.join(manifest.log_tables)}. Restore it with "
+            f"irt-assets {manifest.code_version}, beside these tables, and upgrade then"
+        )
     version = manifest.schema_version
     if version.fault and not version.can_be_upgraded:
         raise PermanentFailure(
@@ -110,25 +114,17 @@ def _load(database: Database, manifest: Manifest, source: Path) -> None:
             f"{' and '.join(here)}: set IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA to the backup's names"
         )
     with database.connect() as connection:
-        there = [name for name in relations_in(connection, *here) if not name.endswith(".attempt")]
-        if there:  # beside the view of a restore that was killed
+        if there := relations_in(connection, *here):
             raise PermanentFailure(
                 f"The database is not empty: it holds {len(there)} tables, views and sequences, such as {there[0]}. "
                 "Restore into a new one (CREATE DATABASE …, or another IRT_HOME), or into schemas of other names; "
                 "nothing was changed"
             )
     made = make_schemas(database)
-    if manifest.log_tables:
-        with database.connect() as connection:
-            connection.execute(f"CREATE OR REPLACE VIEW attempt AS {empty_view()}".encode())
     try:
-        programs.load(
-            database.url, manifest.pg_dump, manifest.schemas, source, without="attempt" if manifest.log_tables else None
-        )
+        programs.load(database.url, manifest.pg_dump, manifest.schemas, source)
     except BaseException:
         with database.connect() as connection:
-            if manifest.log_tables:
-                connection.execute("DROP VIEW attempt")
             for schema in made:
                 connection.execute(sql.SQL("DROP SCHEMA {}").format(sql.Identifier(schema)))
         raise
@@ -143,10 +139,6 @@ def _adapt_to_installation(settings: Settings, database: Database, manifest: Man
     if version.fault:
         upgrade(database)
         yield f"the schema was brought from {version.revision} to {schema_version(database).revision}"
-    if manifest.log_tables:
-        with database.connect() as connection:
-            if fault := make_log_view_again(connection):
-                yield fault
     store = object_store(settings)
     root = store.uri("reports").removesuffix("reports")
     if root != manifest.store:

@@ -43,7 +43,6 @@ class Noun(TyperCommand):
 NOUNS = {
     "Set up and serve": (
         Noun("doctor", "What is installed, reachable and misconfigured."),
-        Noun("connect", "The company's own tables as the log of answers."),
         Noun("simulate", "Simulate a log with planted faults: import files, and truth.json next to them."),
         Noun("serve", "Start the Dagster UI, its daemon and code server, until interrupted."),
         Noun("demo", "Four months with planted faults, or your own log: calibrated, published, compared, served."),
@@ -55,7 +54,7 @@ NOUNS = {
             "backfill", "Materialise every month from one to another, oldest first, as `irt calibrate` does.", "months"
         ),
         Noun("import", "Import answers, questions and learners from files.", "import_"),
-        Noun("pull", "Pull answers from other databases and lake tables: what was written since the last pull."),
+        Noun("pull", "Pull answers, items and learners from your tables: what was written since the last pull."),
         Noun("intake", "What came into the log, from whom and when, and what was refused."),
         Noun("release", "What months propose, and what a person decides about it."),
         Noun("items", "Which items are in use."),

@@ -25,7 +25,7 @@ app = typer.Typer(no_args_is_help=True)
 def upgrade() -> None:
     """Bring the schema to the newest version (`alembic upgrade head`), and the files of months to the newest form."""
     database = database_as_it_is()
-    fault = schema.upgrade(database)
+    notes = schema.upgrade(database)
     with database.connect() as only_one:
         advisory_lock(only_one, "erasure")
         written, left = replace_ids(database, current_store(database))
@@ -34,8 +34,8 @@ def upgrade() -> None:
         out.print(f"{counted(written, 'snapshot')} written again with learners' keys instead of their ids")
     for uri in left:
         print_error("warning: ", f"{uri} cannot be read, and may name learners by id: restore it from a backup")
-    if fault:
-        print_error("", fault)
+    for note in notes:
+        say(note)
 
 
 @app.command()

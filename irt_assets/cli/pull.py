@@ -1,17 +1,21 @@
 """`irt pull`: parses, calls, prints."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from irt_assets.cli.console import print_error, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.partitions import last_complete_month
+from irt_assets.common.wording import counted
+from irt_assets.intake.pulling.check import check as check_rows
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
-from irt_assets.intake.pulling.sources_file import read_sources, source_named
+from irt_assets.intake.pulling.sources_file import PullSource, read_sources, source_named
+from jobs.copies import keep_in_step
 from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres.database import Database
 
 app = typer.Typer()
 
@@ -29,22 +33,30 @@ def pull(
         datetime | None,
         typer.Option(formats=["%Y-%m-%d"], metavar="DAY", help="Fetch and withdraw what a day's comparison found."),
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Show what is wrong with the rows of a source; store nothing.")
+    ] = False,
     accept: Annotated[
         bool, typer.Option("--accept", help="Go on with a source that was stopped: it is right as it is.")
     ] = False,
 ) -> None:
-    """Pull answers from other databases and lake tables: what was written since the last pull.
+    """Pull answers, items and learners from your tables: what was written since the last pull.
 
     IRT_PULL_SOURCES names the file that says which. A first pull goes day by day, and goes on where it was interrupted.
     """
     database, settings = current_database(), current_settings()
     names = [source] if source is not None else [*read_sources(settings)]
-    if not names or (source is None and (confirm or accept)):
+    if not names or (source is None and (check or confirm or accept)):
         raise PermanentFailure("name a source: irt pull SOURCE" if names else "IRT_PULL_SOURCES names no source")
     failed = False
     for name in names:
         wanted = source_named(settings, name)
+        if check:
+            _check(database, wanted)
         try:
+            if wanted.kind != "attempts":
+                say(keep_in_step(database, wanted).summary)
+                continue
             done = Pull(database, wanted, tell=say)
             report = done.run(newest_first=newest_first, accept=accept)
             say(
@@ -65,3 +77,14 @@ def pull(
             failed = True
     if failed:
         raise typer.Exit(1)
+
+
+def _check(database: Database, source: PullSource) -> NoReturn:
+    """Exits with 1 if something is wrong, with 0 if nothing is."""
+    found = check_rows(database, source, say)
+    for number, finding in enumerate(found, 1):
+        say(f"\n{number}. {finding.what}\n   {finding.consequence}")
+        for line in filter(None, (finding.row, finding.statement)):
+            say(f"   {line}")
+    say(f"\n{counted(len(found), 'fault')} found; nothing was stored, and no statement was run")
+    raise typer.Exit(1 if found else 0)

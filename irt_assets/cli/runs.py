@@ -53,9 +53,7 @@ def nightly(
 def job(
     name: Annotated[
         str,
-        typer.Argument(
-            help="Job that has a schedule, e.g. compute_weekly_kpis, or sensor: intake, pull, own_tables, theta_sweep."
-        ),
+        typer.Argument(help="Job that has a schedule, e.g. compute_weekly_kpis, or sensor: intake, pull, theta_sweep."),
     ],
     partition: Annotated[
         str | None, typer.Option(help="This day, week or month, even if it has been made already.")

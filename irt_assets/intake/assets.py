@@ -10,12 +10,9 @@ from irt_assets.intake.arrivals import forget_old_rejects
 from irt_assets.intake.corrections import keep_one_of_each
 from irt_assets.intake.inbox import take_waiting
 from irt_assets.responses.observe import day_versions
-from irt_assets.responses.observed_days import look_again
-from resources.cluster.relational import lake
 from resources.dagster_schema import column_schema, rows_shown
 from resources.files.inbox_files import inbox_of
 from resources.postgres.database import Database
-from resources.postgres.guest_reads import reads_own_tables
 from resources.postgres.log_months import make_months_ahead
 from resources.tables import intake, response_log
 
@@ -44,9 +41,6 @@ def build_log_asset(days: dg.DailyPartitionsDefinition) -> dg.SourceAsset:
     def attempts(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.DataVersionsByPartition:
         now = datetime.now(UTC)
         with classify_failures(), database.connect() as connection:
-            if reads_own_tables(connection) and lake(connection) is None:
-                found = look_again(connection, now)
-                return dg.DataVersionsByPartition({day: v for day, v in found.items() if day >= day_of(days.start)})
             make_months_ahead(connection, now)
             forget_old_rejects(connection)
             if n := keep_one_of_each(connection):

@@ -21,7 +21,7 @@ from psycopg.types.json import Jsonb
 from irt_assets.intake.arrivals import Arrival
 from irt_assets.intake.clean import LONGEST_ID, NAMES, Columns
 from irt_assets.intake.jsonlines import NotKept, parse
-from irt_assets.intake.mapping import AUTO, Mapping, bind, encoding_of, load_mapping
+from irt_assets.intake.mapping import AUTO, Binding, Mapping, bind, encoding_of, load_mapping
 from irt_assets.intake.max_scores import (
     FORMER_MAXIMA,
     follow_new_maxima,
@@ -178,14 +178,8 @@ def read_rows(
     `erased` names the erasure of a learner, or is empty.
     """
     file = source.name
-    rules = load_mapping(mapping)
-    allowed: Sequence[str] = kind.known
-    if rules is None:
-        rules = _own(kind, source.columns)
-    if kind is LEARNERS:
-        allowed = [*kind.known, *rules.columns, *rules.constants]
-    binding = bind(rules, file, source.columns, allowed, [kind.key])
-    columns = Columns(binding)
+    binding = binding_of(kind, file, source.columns, mapping)
+    rules, columns = binding.mapping, Columns(binding)
     names = [*binding.columns, *(name for name in rules.constants if name not in binding.columns)]
     report.notes.append(f"{file}: {source.kind}, {source.encoding}, columns {', '.join(names)}")
     unused = set(source.columns) - {theirs for many in binding.columns.values() for theirs in many}
@@ -226,6 +220,13 @@ def read_rows(
             else:
                 seen[row[0]] = row
     return list(seen.values())
+
+
+def binding_of(kind: Kind, file: str, columns: Sequence[str], mapping: str | Path | Mapping) -> Binding:
+    """The mapping on a source of items or learners. Raises PermanentFailure where it does not fit."""
+    rules = load_mapping(mapping) or _own(kind, columns)
+    also = (*rules.columns, *rules.constants) if kind is LEARNERS else ()
+    return bind(rules, file, columns, [*kind.known, *also], [kind.key])
 
 
 def _own(kind: Kind, columns: Sequence[str]) -> Mapping:

@@ -16,7 +16,6 @@ from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.snapshot import current_snapshots
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, one_value
-from resources.postgres.own_log import require_response_log
 
 MOST_CHOICES_NAMED = 10
 
@@ -62,7 +61,6 @@ def rescore(database: Database, which: Answers, key: str, *, by: str, reason: st
     """
     values = vars(which) | {"key": key, "by": by, "reason": reason}
     with database.connect() as connection:
-        require_response_log(connection)
         lock_out_imports_and_posts(connection)
         if one_value(connection, "SELECT max_score > 1 FROM question WHERE item_id = %s", (which.item_id,)):
             raise PermanentFailure(
@@ -103,7 +101,6 @@ def rescore(database: Database, which: Answers, key: str, *, by: str, reason: st
 def withdraw(database: Database, which: Answers, *, by: str, reason: str, dry_run: bool = False) -> Correction:
     """Take answers out of the log. Raises PermanentFailure where there are none."""
     with database.connect() as connection:
-        require_response_log(connection)
         lock_out_imports_and_posts(connection)
         n = take_out(connection, which, by=by, reason=reason)
         if not n:

@@ -217,18 +217,6 @@ def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) ->
     return bind(mapping, file, columns, ATTEMPT_COLUMNS, required)
 
 
-def named_alike(columns: Sequence[str]) -> dict[str, str]:
-    """For columns of the view `attempt`, the column of a company's own table that its name says is the same."""
-    fitting = [one for one in _presets().values() if one.recognised_by and _recognises(one, columns)]
-    known = [_presets()["own"], _preset("own_tables"), *fitting]
-    return {
-        "id" if ours == "attempt_id" else ours: names[0]
-        for preset in reversed(known)
-        for ours in preset.named
-        if (names := preset.find(ours, columns)) and len(names) == 1
-    }
-
-
 def bind(
     mapping: Mapping, file: str, columns: Sequence[str], allowed: Sequence[str], required: Sequence[str]
 ) -> Binding:

@@ -26,7 +26,6 @@ from irt_assets.intake.sources import BadRow, Batch, Source
 from irt_assets.intake.staging import kept_as_corrections
 from irt_assets.intake.take import AnswerSource, take
 from resources.postgres.database import first_column
-from resources.postgres.own_log import require_response_log
 
 MOST_ROWS = 1_000
 MAX_LINES = 10 * MOST_ROWS  # with empty ones
@@ -154,7 +153,6 @@ def take_post(connection: psycopg.Connection, post: Post, *, first_month: str, s
     given = AnswerSource(post, Mapping(name="post", columns={name: (name,) for name in post.columns}), None)
     ids = [*post.voided.values()]
     if ids:
-        require_response_log(connection)
         post.refuse_voids(first_column(connection, KNOWN, {"ids": ids}))
     if not post.is_empty:
         take(

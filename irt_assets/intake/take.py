@@ -48,7 +48,6 @@ from irt_assets.intake.sources import BadRow, Batch, Source, names_of, plain_row
 from irt_assets.intake.staging import Staging, wait_for_posts
 from irt_assets.intake.times import ZoneNeeded, zone_named
 from resources.failures import PermanentFailure, TransientFailure
-from resources.postgres.own_log import require_response_log
 
 Progress = Callable[[int, int | None], None]
 MAX_ANSWERS = 2**19  # that are cleaned at once
@@ -76,7 +75,6 @@ def take(
     PermanentFailure where a source is at fault; the caller's transaction then has to end.
     """
     clock = connection.execute("SELECT now()")
-    require_response_log(connection)
     rows = sum(given.source.rows for given in sources)
     report_share = progress or (lambda _done, _total: None)
     staging = staging or Staging(connection)

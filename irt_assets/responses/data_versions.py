@@ -17,9 +17,8 @@ or look-back. So these hold:
 3. A transaction that has itself changed the data stores nothing, as a part that it changes twice is counted once.
 4. Where the log is in a lake (`relational.on_log`), the hashes of its days are its state; of the bank and the learners
    it is PostgreSQL's.
-5. Where `attempt` is a view over other tables, its state is what the nights have found (see `observed_days`).
-6. Where the states prove nothing (such a view before the first night, a trigger that is missing, a table of Spark's
-   catalogue) every answer is hashed, each time.
+5. Where the states prove nothing (a trigger that is missing, a table of Spark's catalogue) every answer is hashed, each
+   time.
 
 What does not belong here: how answers are hashed (see `window.data_hash`).
 """
@@ -37,12 +36,10 @@ from irt_assets.common.partitions import Month, day_of
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import LATER, USUAL_LATE_DAYS, USUAL_LOOKBACK_MONTHS, lookback_start
 from irt_assets.responses.late_answers import scales_of_month
-from irt_assets.responses.observed_days import is_our_view, state_between
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import data_hash, data_hash_by, whole_log
 from resources.cluster.relational import holds_log, lake, on_postgres
 from resources.postgres.database import LOCK, lock_key, one_value
-from resources.postgres.guest_reads import as_guest
 from resources.postgres.relations import LEARNER
 
 TRIGGERS = {
@@ -131,15 +128,14 @@ def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, S
     since, until = lookback_start(start, scales), end + LATER
     first, last = (f"response_log_{time:%Y_%m}" for time in (since, until - timedelta(microseconds=1)))
     asked = {"first": first, "last": last, "since": day_of(since), "until": day_of(until)}
-    with as_guest(connection):  # to write out a view, the server locks what it reads
-        rows = connection.execute(_STATES, asked | {"triggers": json.dumps(TRIGGERS)}).fetchall()
+    rows = connection.execute(_STATES, asked | {"triggers": json.dumps(TRIGGERS)}).fetchall()
     found = {part: state for part, state, is_counted, _ in rows if is_counted}
     if whole := lake(connection):
         view, days = "lake", whole.days(since, until)
         log = None if days is None else "\n".join(f"{day} {digest}" for day, digest in sorted(days.items()))
     else:
         view = rows[0][3]
-        log = found.get("response_log") if is_our_view(view) else state_between(connection, since, until)
+        log = found.get("response_log")
     if log is None or not found.keys() >= {"question", "learner"}:
         return None
     lookbacks = {one.scale_id: one.rules.eligibility.lookback_months for one in scales.values()}

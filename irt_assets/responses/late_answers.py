@@ -18,9 +18,8 @@ from irt_assets.responses.answers import attempts_between, instant, with_scale
 from irt_assets.responses.facts import late_attempts
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import whole_log
-from resources.cluster.relational import Run, holds_log, lake, on_postgres
+from resources.cluster.relational import Run, holds_log, on_postgres
 from resources.postgres.database import record
-from resources.postgres.guest_reads import reads_own_tables
 
 BEGIN = datetime(1970, 1, 1, tzinfo=UTC)
 OTHERS_FOR_ONE = 1000
@@ -46,8 +45,6 @@ class Late:
         n: how many they are, and `attempts` how many answers there are with them.
         made: how many the month was last made from, 0 where it never was; `made_at`: when.
         newer: how many of the late ones have come since then.
-        new_for_sure: none of them is an earlier answer that was corrected. Where a company's own table does not say so,
-            only answers that the month was made without are new.
     """
 
     n: int
@@ -56,7 +53,6 @@ class Late:
     newer: int
     made: int
     made_at: datetime
-    new_for_sure: bool = True
 
     def limit(self, *, again: bool) -> datetime | None:
         """The time after which those that the month is made without were recorded; None: it is made with all of them.
@@ -67,7 +63,7 @@ class Late:
             return None
         if self.made == self.attempts - self.newer and not again:
             return max(self.since, self.made_at)
-        return self.since if self.new_for_sure or self.made == self.attempts - self.n else None
+        return self.since
 
 
 def late_since(scale: Scale, month: str) -> datetime | None:
@@ -97,7 +93,6 @@ def scales_of_month(
     answers = with_scale(attempts_between(*bounds).select("item_id"))
     attempts = run(answers.group_by("scale_id").agg(n=answers.count()))
     attempts_of = dict(zip(attempts["scale_id"].to_pylist(), attempts["n"].to_pylist(), strict=True))
-    new_for_sure = lake(connection) is not None or not reads_own_tables(connection)
     found = {**scales}
     for scale_id, n, newer_ones in (row.values() for row in counted):
         of_scale = Late(
@@ -107,7 +102,6 @@ def scales_of_month(
             newer=int(newer_ones),
             made=made.attempts(scale_id),
             made_at=made.created_at,
-            new_for_sure=new_for_sure,
         )
         found[scale_id] = replace(scales[scale_id], answers_until=of_scale.limit(again=again))
     return found
@@ -124,7 +118,7 @@ def n_left_out(connection: psycopg.Connection, month: str, scale: Scale) -> int:
     times = run(late.limit(most + 1))["recorded_at"].to_pylist()
     if not 0 < len(times) <= most:
         return 0
-    if min(times) > made.created_at and not reads_own_tables(connection):
+    if min(times) > made.created_at:
         return len(times)  # as it was made before they came
     until = scales_of_month(connection, month, {scale.scale_id: scale}, run)[scale.scale_id].answers_until
     return sum(time > until for time in times) if until else 0

@@ -15,7 +15,6 @@ from irt_assets.responses.answers import attempts_between, live_answers
 from irt_assets.responses.row_hash import row_hash, sums_by
 from resources.cluster.relational import Run, lake, on_log
 from resources.postgres.database import one_value
-from resources.postgres.guest_reads import log_has_scores
 from resources.postgres.relations import ATTEMPT
 
 
@@ -38,24 +37,23 @@ def day_versions(connection: psycopg.Connection, start: datetime, end: datetime)
         hashed = attempts.select(day=attempts.completed_at.date(), h=row_hash(attempts, ATTEMPT.columns))
         sums = sums_by(on_log(connection, start, end), hashed, "day")
         return {str(day): _short(text) for day, text in sums.items()}
-    score = "coalesce('|' || score, '')" if log_has_scores(connection) else "''"
     rows = connection.execute(
-        f"""
+        """
         SELECT to_char(t.completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), count(*),
-               sum(('x' || left(md5(a::text || {score}), 16))::bit(64)::bigint::numeric)
+               sum(('x' || left(md5(a::text || coalesce('|' || score, '')), 16))::bit(64)::bigint::numeric)
         FROM attempt t CROSS JOIN LATERAL (
           SELECT t.id, t.user_id, t.item_id, t.session_id, t.form_id, t.position, t.completed_at, t.correct, t.response,
                  t.response_time_ms, t.hints_used, t.mode) a
         WHERE t.completed_at >= %s AND t.completed_at < %s
         GROUP BY 1
-        """.encode(),
+        """,
         (start, end),
     ).fetchall()
     return {day: _short(f"{n} {total}") for day, n, total in rows}
 
 
 def answer_versions(
-    connection: psycopg.Connection, start: datetime, end: datetime, run: Run | None = None, without: str | None = None
+    connection: psycopg.Connection, start: datetime, end: datetime, run: Run | None = None
 ) -> dict[str, str]:
     """A hash of the live answers of every day of [start, end), two midnights, by day (UTC, YYYY-MM-DD).
 
@@ -64,7 +62,6 @@ def answer_versions(
     the same without Spark and with it.
 
     run: where it is read with Spark, the same wherever the same answers are; None: `on_log`.
-    without: a learner whose answers in PostgreSQL do not count.
     """
     if lake(connection) is not None:
         rows = live_answers(start, end, "topic_id")
@@ -78,20 +75,17 @@ def answer_versions(
         f"""
         SELECT to_char(day, 'YYYY-MM-DD'), n, total
         FROM (SELECT day, count(*) AS n, sum(hash_record_extended(a, 0)) AS total FROM ({answers}) a
-              WHERE user_id IS DISTINCT FROM %s GROUP BY 1) hashed
-        """.encode(),
-        (without,),
+              GROUP BY 1) hashed
+        """.encode()
     ).fetchall()
     return _of_days(start, end, {day: f"{n} {total}" for day, n, total in rows})
 
 
-def answer_versions_of(
-    connection: psycopg.Connection, days: Iterable[str], run: Run | None = None, without: str | None = None
-) -> dict[str, str]:
+def answer_versions_of(connection: psycopg.Connection, days: Iterable[str], run: Run | None = None) -> dict[str, str]:
     """`answer_versions` of some days."""
     found: dict[str, str] = {}
     for first, last in spans(days):
-        found |= answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1], run, without)
+        found |= answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1], run)
     return found
 
 

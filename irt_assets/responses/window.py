@@ -37,7 +37,6 @@ from irt_assets.responses.scales import Scale
 from resources.cluster.lake import CatalogTable
 from resources.cluster.relational import Run, lake, on_log, on_nearest_log, on_postgres
 from resources.failures import PermanentFailure
-from resources.postgres.guest_reads import reads_own_tables
 from resources.postgres.relations import LEARNER
 from resources.postgres.warehouse import read_arrow, read_parts
 
@@ -155,12 +154,11 @@ def digest_of(count_and_sums: Sequence[Any]) -> str:
 
 
 def with_learners(connection: psycopg.Connection, start: datetime, end: datetime, run: Run) -> Run:
-    """The log whose learners all have a key: learners of tables that are not ours get a row of `learner`.
+    """The log whose learners all have a key: learners of a catalogue table get a row of `learner`.
 
-    Raises PermanentFailure if such a table has answers of a learner who was erased.
+    Raises PermanentFailure if the table has answers of a learner who was erased.
     """
-    foreign = isinstance(lake(connection), CatalogTable) if run.backend is not on_postgres else None
-    if not (reads_own_tables(connection) if foreign is None else foreign):
+    if run.backend is on_postgres or not isinstance(lake(connection), CatalogTable):
         return run  # a trigger makes the rows
     new = run(attempts_between(start, end).anti_join(LEARNER, "user_id").select("user_id").distinct())["user_id"]
     if not len(new):
@@ -171,7 +169,7 @@ def with_learners(connection: psycopg.Connection, start: datetime, end: datetime
     connection.execute(
         "INSERT INTO learner (user_id) SELECT unnest(%s::text[]) ORDER BY 1 ON CONFLICT DO NOTHING", (new.to_pylist(),)
     )
-    return run if run.backend is on_postgres else on_log(connection, start, end)
+    return on_log(connection, start, end)
 
 
 def n_attempts(run: Run, start: datetime, end: datetime) -> int:

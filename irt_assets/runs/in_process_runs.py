@@ -32,7 +32,7 @@ NO_STEP = "the run failed before its first step"
 LAUNCHING = ("ledger", "late_answers")
 """Sensors that ask for runs."""
 SENSORS = (
-    *(*LAUNCHING, "intake", "own_tables", "pull", "theta_sweep"),
+    *(*LAUNCHING, "intake", "pull", "theta_sweep"),
     *("alerts_of_runs", "alerts_of_checks", "ready_months", "alert_delivery"),
 )
 """In the order of evaluation: those that tell what the runs did follow the last run, and delivery comes last. The

@@ -1,9 +1,8 @@
 """Erasing a learner: answers, verdicts, features, KPIs, abilities, reports and the row of `learner`.
 
 In this order, an interruption at any point loses nothing, and the next attempt finds what is left. First the tombstone,
-so that no import brings the learner back. Then, if the log is the company's own tables, the DELETE there that the
-mapping names; without one, the learner has to be gone. Then every row is deleted in one transaction, and at last the
-reports.
+so that no import brings the learner back. Then the DELETE that the file of sources names for a source. Then every row
+is deleted in one transaction, and at last the reports.
 
 The files of months stay as they are: they carry the learner's key, and without the row of `learner` it names nobody.
 Published parameters, fits and other numbers over many learners stay, too. What does not belong here: what is kept of
@@ -21,12 +20,12 @@ import psycopg
 from psycopg import sql
 
 from irt_assets.intake.arrivals import drop_refused
+from irt_assets.intake.pulling.erase import erase_at_sources
 from irt_assets.intake.staging import wait_for_posts
 from irt_assets.ledger.snapshot_upgrade import replace_ids
 from irt_assets.reports.learner_week import FORMATS, key
 from irt_assets.responses.erased import Erasure, begin, erasures_of, finish, record
 from irt_assets.responses.observe import answer_versions_of
-from irt_assets.responses.one_learner import answered_at_all
 from irt_assets.spark.lake_upkeep import attempts_of, forget
 from jobs.retention.erasure_mentions import drop_mentions, holds
 from jobs.retention.unused import WEEK
@@ -35,8 +34,6 @@ from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, first_column
-from resources.postgres.guest_reads import GUEST_MS, reads_own_tables, set_limits
-from resources.postgres.own_log import delete_of_learner, read_mapping
 from resources.postgres.sources import record_sources, recorded_sources
 from resources.tables import METADATA
 
@@ -66,13 +63,11 @@ class Holdings:
 
 
 def holdings(database: Database, store: ObjectStore, user_id: str, lake: Lake | None = None) -> Holdings:
-    """All that is stored about a learner, or is in the company's tables; reads every file of the lake. Raises
-    PermanentFailure for an id that no learner has or had."""
+    """All that is stored about a learner; reads every file of the lake. Raises PermanentFailure for an id that no
+    learner has or had."""
     with database.connect() as connection:
         counted = {table: _count(connection, table, user_id) for table in OF_LEARNERS}
         counted[VERDICTS] = connection.execute(THEIR_VERDICTS.format("SELECT"), (user_id,)).rowcount
-        if reads_own_tables(connection):
-            counted["attempt"] = _count(connection, "attempt", user_id)
         rows = {table: n for table, n in counted.items() if n}
         earlier = tuple(erasures_of(connection, user_id))
     in_lake = attempts_of(lake, user_id) if lake is not None else {}
@@ -99,9 +94,8 @@ def erase(
     how many of the deleted files the bucket keeps as old versions.
 
     `rejects`: the folder of rejected rows that imports of early versions wrote, which goes as a whole.
-    Raises PermanentFailure while a run is under way, which may have read the learner already, and while tables that are
-    not ours still have their answers. Then every row and file of the learner is still there, or is found by repeating
-    the call.
+    Raises PermanentFailure while a run is under way, which may have read the learner already, and if the DELETE of a
+    source fails. Then every row and file of the learner is still there, or is found by repeating the call.
     """
     refuse_while_running(instance)
     with database.connect() as only_one:
@@ -110,7 +104,7 @@ def erase(
         with database.connect() as connection:
             wait_for_posts(connection)  # later ones know of the tombstone
         _require_keys(database, store)
-        remove_from_own_tables(database, held.user_id, f"erasure {erasure_id}")
+        erase_at_sources(database, held.user_id)
         with database.connect() as connection:
             removed = _remove_rows(connection, held.user_id, f"erasure {erasure_id}")
             record(connection, erasure_id, removed | ({"reports": len(held.reports)} if held.reports else {}))
@@ -154,34 +148,6 @@ def refuse_while_running(instance: dg.DagsterInstance) -> None:
             f"{len(runs)} runs are under way and may have read the learner: {names}. Nothing of the learner was "
             "deleted yet. Wait for their end (`irt runs list`), and erase again"
         )
-
-
-def remove_from_own_tables(database: Database, user_id: str, erasure: str) -> None:
-    """Run the DELETE that the mapping of the company's tables names, in a transaction of its own, after noting which
-    days' features are of what the log has: from its end on nobody can tell."""
-    with database.connect() as connection:
-        if not reads_own_tables(connection) or not answered_at_all(connection, user_id):
-            return
-        current = _current_days(connection, user_id)
-        left = answer_versions_of(connection, current, without=user_id)
-        record_sources(connection, erasure, {day: f"{version} {left[day]}" for day, version in current.items()})
-        mapping = read_mapping(connection)
-    if mapping is None or mapping.erase_with is None:
-        raise PermanentFailure(
-            "the view `attempt` still has answers of the learner: it reads tables of your own. Nothing was deleted: "
-            "erase the learner there, then here again; or name the DELETE: irt connect log … --erase-with SQL"
-        )
-    try:
-        with database.connect() as connection:
-            set_limits(connection, GUEST_MS)
-            connection.execute(delete_of_learner(mapping.erase_with), {"user_id": user_id})
-            if answered_at_all(connection, user_id):
-                raise PermanentFailure(f"{mapping.erase_with} leaves answers of the learner: nothing was deleted")
-    except (psycopg.ProgrammingError, psycopg.DataError, psycopg.IntegrityError) as error:
-        raise PermanentFailure(
-            f"{mapping.erase_with} fails: {error.diag.message_primary or error}. Nothing was deleted: correct that, or "
-            "erase the learner there, then here again"
-        ) from error
 
 
 def _record(database: Database, erasure_id: int, removed: Mapping[str, int]) -> None:
@@ -228,7 +194,6 @@ def _remove_rows(connection: Session, user_id: str, instead: str) -> dict[str, i
         delete = sql.SQL("DELETE FROM {} WHERE user_id = %s").format(sql.Identifier(table))
         removed[table] = connection.execute(delete, (user_id,)).rowcount
     record_sources(connection, FEATURES, answer_versions_of(connection, true_days))
-    _keep_noted_days(connection, instead)
     removed |= drop_mentions(connection, user_id, instead)
     return {table: n for table, n in removed.items() if n}
 
@@ -251,13 +216,3 @@ def _current_days(connection: Session, user_id: str) -> dict[str, str]:
     )
     versions = answer_versions_of(connection, (str(day) for (day,) in rows if str(day) in sources))
     return {day: version for day, version in versions.items() if sources.get(day) == version}
-
-
-def _keep_noted_days(connection: Session, erasure: str) -> None:
-    """The features of a day that was noted before the learner went from the company's tables stay current, if they were
-    not made again and the log has what the others answered."""
-    noted, made_from = recorded_sources(connection, erasure), recorded_sources(connection, FEATURES)
-    now = answer_versions_of(connection, noted)
-    kept = {day: version for day, version in now.items() if noted[day] == f"{made_from.get(day)} {version}"}
-    record_sources(connection, FEATURES, kept)
-    connection.execute("DELETE FROM partition_source WHERE asset = %s", (erasure,))

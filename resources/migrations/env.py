@@ -9,9 +9,8 @@ from contextlib import nullcontext
 from alembic import context
 
 from resources.postgres.database import LOCK, Database
-from resources.postgres.own_log import make_log_view_again
 from resources.postgres.own_schema import VERSION_TABLE
-from resources.postgres.schema import driver_of, is_ours
+from resources.postgres.schema import is_ours
 from resources.postgres.schemas import make_schemas
 from resources.settings import get_settings
 from resources.tables import METADATA
@@ -34,7 +33,6 @@ try:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})", (KEY,))
             with context.config.attributes.get("guard", nullcontext)(connection):
                 context.run_migrations()
-            context.config.attributes["log_fault"] = make_log_view_again(driver_of(connection))
             if revision := context.get_context().get_current_revision():
                 oldest_code = context.script.get_revision(revision).module.oldest_code
                 connection.exec_driver_sql(f"UPDATE {VERSION_TABLE} SET oldest_code = %s", (oldest_code,))

@@ -24,7 +24,6 @@ from resources.postgres.database_url import (
     with_search_path,
 )
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.guest_reads import GuestCursor
 from resources.postgres.own_schema import PROOF, OwnSchema, find_own_schema, named_schema, path_option
 from resources.serving.service_manager import started_by_systemd
 from resources.settings import Settings, private_home, refuse_in_a_pod
@@ -116,9 +115,9 @@ class Database:
         return made
 
     def arguments(self, options: str = "", **further: Any) -> dict[str, Any]:
-        """What a connection is made with, by libpq's names, and its cursors. What DATABASE_URL says counts more than
+        """What a connection is made with, by libpq's names. What DATABASE_URL says counts more than
         `options`, and less than `further`."""
-        arguments = parameters(self.url) | {"application_name": "irt", "cursor_factory": GuestCursor} | further
+        arguments = parameters(self.url) | {"application_name": "irt"} | further
         schema = self._own.name if self._own else self._named
         ours = f"-c timezone=UTC {PROOF} {path_option(schema) if schema else ''}"
         arguments["options"] = f"{options} {parameters(self.url).get('options', '')} {ours}".strip()

@@ -22,9 +22,7 @@ from alembic.script import ScriptDirectory
 
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, one_value
-from resources.postgres.guest_reads import GUEST_MS, set_limits
 from resources.postgres.log_months import make_months_ahead
-from resources.postgres.own_log import make_log_view_again, read_mapping, wanted_view
 from resources.postgres.schema_version import number, schema_version
 from resources.tables import METADATA, VIEWS
 
@@ -32,7 +30,7 @@ KEPT = (
     *("question", "learner", "response_log", "calibration_scale", "anchor_set", "mirt_fit_meta", "mirt_item_params"),
     *("item_parameter_publication", "item_parameter_proposal", "release_decision", "publication_step"),
     *("testlet_sd_publication", "month_impact"),
-    *("item_status", "scale_decision", "movement_proposal", "erasure", "log_mapping", "attempt_correction"),
+    *("item_status", "scale_decision", "movement_proposal", "erasure", "attempt_correction"),
 )
 """Tables that nothing can make again: the bank, the answers, the ledger, and the fits that it cites."""
 COMPUTED = "Computed default"
@@ -51,9 +49,9 @@ def driver_of(connection: sa.Connection) -> psycopg.Connection:
     return driver
 
 
-def upgrade(database: Database) -> str | None:
+def upgrade(database: Database) -> list[str]:
     """`alembic upgrade head`, and the next months' partitions of the log. Safe to repeat, and for two at once. Returns
-    why the log cannot be read where it is in the company's tables; None where it can.
+    the lines that the migrations have for the person who upgrades.
 
     A newer schema that serves this code stays as it is. PermanentFailure where it does not, and where the schema is
     from before the first migration.
@@ -62,15 +60,13 @@ def upgrade(database: Database) -> str | None:
     if not version.can_be_upgraded:
         if version.fault:
             raise PermanentFailure(version.fault)
-        with database.connect() as connection:
-            return make_log_view_again(connection)
+        return []
     config = _alembic()
     config.attributes["database"] = database
     alembic.command.upgrade(config, "head")
     with database.connect() as connection:
         make_months_ahead(connection, datetime.now(UTC))
-    fault: str | None = config.attributes["log_fault"]
-    return fault
+    return list(config.attributes.get("notes", []))
 
 
 def downgrade(database: Database, revision: str) -> str:
@@ -150,16 +146,6 @@ def drift(database: Database) -> list[str]:
     return differences
 
 
-def log_difference(database: Database) -> str | None:
-    """How the view `attempt` differs from the mapping of the company's own tables, if there is one and it does."""
-    with database.connect() as connection:
-        if read_mapping(connection) is None:
-            return None
-        found = _view_difference(connection, "attempt", None)
-        connection.rollback()
-    return found
-
-
 def _alembic() -> Config:
     config = Config()
     config.set_main_option("script_location", "resources:migrations")
@@ -213,24 +199,18 @@ def _key_differences(connection: sa.Connection) -> list[str]:
 
 
 def _view_differences(connection: psycopg.Connection) -> list[str]:
-    """Those of the registry's views; a log in the company's own tables has no view of the registry."""
-    own = {"attempt"} if read_mapping(connection) else set()
-    found = [_view_difference(connection, name, query) for name, query in VIEWS.items() if name not in own]
-    return [one for one in found if one]
+    return [one for name, query in VIEWS.items() if (one := _view_difference(connection, name, query))]
 
 
-def _view_difference(connection: psycopg.Connection, name: str, query: str | None) -> str | None:
-    """The server's own wording of a view, if it is another than its wording of `query` (None: the mapping's)."""
-    says = "the registry says" if query else "the mapping says"
-    set_limits(connection, GUEST_MS)  # to write out a view, the server locks what it reads
+def _view_difference(connection: psycopg.Connection, name: str, query: str) -> str | None:
+    """The server's own wording of a view, if it is another than its wording of `query`."""
     there = one_value(connection, "SELECT pg_get_viewdef(to_regclass(%s))", (name,))
     if there is None:
         return f"view {name} is missing"
     try:
         with connection.transaction():
-            wanted = query or wanted_view(connection)
-            connection.execute(f"CREATE TEMPORARY VIEW registry_{name} AS {wanted}".encode())
+            connection.execute(f"CREATE TEMPORARY VIEW registry_{name} AS {query}".encode())
     except psycopg.ProgrammingError as error:
-        return f"view {name} cannot be made as {says}: {error}"
+        return f"view {name} cannot be made as the registry says: {error}"
     here = one_value(connection, f"SELECT pg_get_viewdef('registry_{name}'::regclass)")
-    return None if there == here else f"view {name} is:\n{there}\n{says}:\n{here}"
+    return None if there == here else f"view {name} is:\n{there}\nthe registry says:\n{here}"

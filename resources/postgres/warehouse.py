@@ -9,7 +9,6 @@ import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
-from tempfile import SpooledTemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -22,7 +21,6 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from resources.failures import PermanentFailure
 from resources.postgres.database import advisory_lock
-from resources.postgres.guest_reads import as_guest, reads_log
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
 
 CHUNK = 2**25  # bytes of CSV parsed at once
 ROWS_AT_ONCE = 50_000  # rows written as CSV at once
-HELD = 2**28  # bytes of CSV of the company's tables that are held in memory; more are in a file
 UTC_TIME = pa.timestamp("us", "UTC")
 JSON_OIDS = (114, 3802)
 BYTEA_OID = 17
@@ -193,27 +190,10 @@ def _parts(
 
     def parts() -> Iterator[pa.Table]:
         yield schema.empty_table()
-        for chunk in _chunks(connection, text):
+        for chunk in _copy_out(connection, f"COPY ({text}\n) TO STDOUT (FORMAT csv)"):
             yield pa.csv.read_csv(pa.BufferReader(chunk), read, parse, convert)
 
     return description, parts()
-
-
-def _chunks(connection: psycopg.Connection, query: str) -> Iterator[bytearray | bytes]:
-    """The rows of a query as CSV in pieces of whole rows. Those of the company's tables are all here before the first
-    one is given: the tables are not held while somebody computes."""
-    found = _copy_out(connection, f"COPY ({query}\n) TO STDOUT (FORMAT csv)")
-    if not reads_log(query):
-        yield from found
-        return
-    with SpooledTemporaryFile(HELD) as held:
-        with as_guest(connection) as is_guest:
-            if not is_guest:
-                yield from found
-                return
-            sizes = [held.write(chunk) for chunk in found]
-        held.seek(0)
-        yield from (held.read(size) for size in sizes)
 
 
 def _copy_out(connection: psycopg.Connection, statement: str) -> Iterator[bytearray]:

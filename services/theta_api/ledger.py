@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 import numpy as np
 import psycopg
 from psycopg.errors import LockNotAvailable, QueryCanceled, ReadOnlySqlTransaction
-from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from irt_assets.abilities.batch import estimate
@@ -25,7 +24,6 @@ from irt_assets.psychometrics.core.movement import STILL, Movement
 from irt_assets.responses.scales import Scale
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 from resources.postgres.database import Database
-from resources.postgres.guest_reads import GuestCursor
 from resources.postgres.schema_version import schema_version
 from resources.serving import traces
 from resources.serving.traced_sql import TracedCursor
@@ -53,10 +51,6 @@ POST_OPTIONS = (
     "-c statement_timeout=5s -c lock_timeout=4s -c idle_in_transaction_session_timeout=10s "
     "-c plan_cache_mode=force_generic_plan -c jit=off"
 )
-
-
-class TracedGuestCursor(TracedCursor, GuestCursor[TupleRow]):
-    """Each statement has a span, with what a guest waits for."""
 
 
 class Away(TransientFailure):
@@ -166,7 +160,7 @@ class Ledger:
                 tcp_user_timeout=5000,
                 keepalives_idle=3,
                 keepalives_interval=2,
-                cursor_factory=TracedGuestCursor if traces.are_sent() else GuestCursor,
+                cursor_factory=TracedCursor if traces.are_sent() else psycopg.Cursor,
             ),
             min_size=connections,
             max_size=connections,

@@ -23,7 +23,6 @@ from psycopg.errors import IntegrityError
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS
 from irt_assets.intake.posted import MOST_ROWS, Post, Posted, UnreadablePost, take_post
 from irt_assets.intake.xapi import Naming
-from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.theta_api.admission import require_caller
 from services.theta_api.ledger import Ledger
@@ -98,8 +97,6 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
 
         try:
             done: Posted = await run(uuid4().hex, work)
-        except PermanentFailure as failure:
-            raise Problem(409, "no_log", str(failure)) from None
         except IntegrityError:
             raise unavailable("An answer was stored by somebody else meanwhile: send it again.", "busy") from None
         found = Counter(one["result"] for one in done.results)

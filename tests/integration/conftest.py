@@ -30,6 +30,8 @@ def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def of(settings: Settings) -> Irt:
         monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
         monkeypatch.setenv("IRT_FIRST_MONTH", settings.irt_first_month)
+        if settings.irt_pull_sources is not None:
+            monkeypatch.setenv("IRT_PULL_SOURCES", str(settings.irt_pull_sources))
         if settings.database_url is not None:
             monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
         return command_line(monkeypatch, capsys)

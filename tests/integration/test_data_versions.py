@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import LiteralString
 
 import psycopg
@@ -15,7 +15,6 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import data_versions
 from irt_assets.responses.data_versions import data_version, merge_changes, states_of
 from irt_assets.responses.observe import day_versions
-from irt_assets.responses.observed_days import look_again
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import data_hash
@@ -327,88 +326,3 @@ def test_a_role_that_may_only_add_answers_is_counted(look: Look, path: str) -> N
 
 
 # -- tables that are not ours: no trigger counts, nights look ------------------------------------------
-
-THURSDAY, SUNDAY = datetime(2026, 9, 3, 0, 30, tzinfo=UTC), datetime(2026, 9, 6, 0, 30, tzinfo=UTC)
-MARCH = datetime(2027, 3, 2, 0, 30, tzinfo=UTC)
-"""A Tuesday on which SECOND lies more than 62 days back."""
-FIFTY = f"id IN (SELECT id FROM theirs WHERE {IN_JULY} LIMIT 50)"
-REGRADED = f"UPDATE theirs SET correct = NOT correct WHERE {FIFTY}"
-GONE = f"DELETE FROM theirs WHERE {FIFTY}"
-MOVED = f"UPDATE theirs SET completed_at = completed_at + interval '62 days' WHERE {IN_JULY} AND correct"
-
-
-@pytest.fixture
-def own(look: Look) -> Look:
-    """The answers in a table that is not ours, which one night has looked at."""
-    look.autocommit(
-        "CREATE TABLE theirs AS SELECT * FROM attempt",
-        "CREATE OR REPLACE VIEW attempt AS SELECT * FROM theirs",
-        "UPDATE theirs SET recorded_at = completed_at",
-    )
-    night(look, THURSDAY)
-    look()
-    assert look()[2] == 0
-    return look
-
-
-def night(look: Look, now: datetime) -> None:
-    with look.database.connect() as connection:
-        look_again(connection, now)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        f"UPDATE theirs SET correct = NOT correct, recorded_at = now() WHERE {FIFTY}",
-        f"UPDATE theirs SET completed_at = completed_at - interval '1 day', recorded_at = now() WHERE {IN_JULY}",
-    ],
-)
-def test_rows_of_own_tables_that_were_written_again_are_noticed_at_once(own: Look, change: LiteralString) -> None:
-    own.autocommit(change)
-    version, truth, readings = own()
-    assert (version, readings) == (truth, 1)
-    assert own() == (truth, truth, 0)
-
-
-@pytest.mark.parametrize("change", [REGRADED, GONE, MOVED])
-def test_rows_that_say_nothing_are_noticed_by_the_next_night(own: Look, change: LiteralString) -> None:
-    before = own()[0]
-    own.autocommit(change)
-    version, truth, readings = own()
-    assert (version, readings) == (before, 0)
-    assert truth != before
-    night(own, THURSDAY + timedelta(days=1))
-    assert own()[:2] == (truth, truth)
-
-
-def test_days_long_past_are_looked_at_on_sundays(own: Look) -> None:
-    before = own()[0]
-    own.autocommit(GONE)
-    night(own, MARCH)
-    assert own()[0] == before
-    night(own, MARCH + timedelta(days=5))
-    version, truth, _ = own()
-    assert (version, version != before) == (truth, True)
-
-
-def test_a_night_that_finds_nothing_costs_no_reading_of_the_month(own: Look) -> None:
-    before = own()[0]
-    for now in (THURSDAY + timedelta(days=1), SUNDAY):
-        night(own, now)
-        assert own() == (before, before, 0)
-
-
-def test_answers_of_days_that_no_night_has_looked_at_are_noticed(own: Look) -> None:
-    """Also those before the first answer of the log, which the month may look back on."""
-    for at in ("2026-05-05", "2026-08-31 23:59:59"):
-        before = own()[0]
-        own.write(
-            f"""INSERT INTO theirs SELECT (jsonb_populate_record(t, jsonb_build_object(
-                  'id', %s::text, 'completed_at', %s::timestamptz, 'recorded_at', %s::timestamptz))).*
-                FROM theirs t WHERE {IN_JULY} AND correct IS NOT NULL ORDER BY t.id LIMIT 1""",
-            at,
-            at,
-            at,
-        )
-        version, truth, _ = own()
-        assert (version == truth, version != before) == (True, at < "2026-08")

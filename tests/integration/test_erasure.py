@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from irt_assets.abilities.batch import measure
 from irt_assets.abilities.online import read_measures, update
@@ -380,116 +382,6 @@ def test_it_waits_for_runs_that_may_have_read_the_learner(world: Settings, irt: 
     assert rows(database, "SELECT count(*) FROM erasure") == [(0,)]
 
 
-def test_answers_in_tables_that_are_not_ours_are_erased_there_first(world: Settings, irt: IrtOf) -> None:
-    database = Database(world)
-    run_sql(
-        database,
-        """CREATE TABLE theirs AS SELECT * FROM attempt;
-           CREATE OR REPLACE VIEW attempt AS SELECT * FROM theirs;
-           DELETE FROM response_log""",
-    )
-    refused = irt(world)("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
-    assert (refused.code, "erase the learner there" in refused.err.replace("\n", " ")) == (2, True)
-    assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(1,)]
-    run_sql(database, "DELETE FROM theirs WHERE user_id = %s", (USER,))
-    erase(irt(world), "--yes")
-    assert named_in(world) == []
-
-
-def give_answers_to_the_company(world: Settings, irt: IrtOf, *words: str) -> Irt:
-    """The log moves to a table of theirs, which is connected; features and months are made from it."""
-    database, typed = Database(world), irt(world)
-    run_sql(
-        database,
-        """CREATE SCHEMA exam; CREATE TABLE exam.answers AS SELECT * FROM attempt;
-           TRUNCATE response_log""",
-    )
-    done = typed("connect", "log", "exam.answers", *words, "--yes")
-    assert done.code == 0, done.err
-    with database.connect() as connection:
-        write_features(connection, Month(MONTHS[0]).start, Month(NEXT).end)
-    return typed
-
-
-def assert_current(database: Database, *but: str) -> None:
-    """The features of all days `but` some are made from what the log has."""
-    with database.connect() as connection:
-        now = answer_versions(connection, Month(MONTHS[0]).start, Month(NEXT).end)
-        made_from = recorded_sources(connection, "features_topic_daily")
-        assert [day for day, version in now.items() if made_from.get(day) != version] == list(but)
-        assert rows(database, "SELECT DISTINCT asset FROM partition_source WHERE asset LIKE 'erasure%%'") == []
-
-
-DELETE = "DELETE FROM exam.answers WHERE user_id = :user_id"
-
-
-def test_the_delete_of_the_mapping_erases_the_learner_there_and_all_stays_current(world: Settings, irt: IrtOf) -> None:
-    database, typed = Database(world), give_answers_to_the_company(world, irt, "--erase-with", DELETE)
-    [(others,)] = rows(database, "SELECT count(*) FROM exam.answers WHERE user_id <> %s", (USER,))
-    erase(typed, "--yes")
-    assert rows(database, "SELECT count(*) FROM exam.answers") == [(others,)]
-    assert_current(database)
-    assert named_in(world) == []
-
-
-def test_features_stay_current_where_the_company_deletes_and_a_day_that_changed_otherwise_does_not(
-    world: Settings, irt: IrtOf
-) -> None:
-    database, typed = Database(world), give_answers_to_the_company(world, irt)
-    refused = typed("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
-    assert (refused.code, "--erase-with" in refused.err.replace("\n", " ")) == (2, True), refused.err
-    [(day,)] = rows(
-        database,
-        "SELECT to_char(max(completed_at AT TIME ZONE 'UTC'), 'YYYY-MM-DD') FROM attempt WHERE user_id = %s",
-        (USER,),
-    )
-    run_sql(database, "DELETE FROM exam.answers WHERE user_id = %s", (USER,))
-    run_sql(
-        database,
-        """UPDATE exam.answers SET correct = NOT correct WHERE id = (
-             SELECT min(id) FROM exam.answers WHERE mode = 'live' AND correct IS NOT NULL AND user_id NOT IN (
-               SELECT user_id FROM learner WHERE is_test)
-               AND (completed_at AT TIME ZONE 'UTC')::date = %s::date)""",
-        (day,),
-    )
-    erase(typed, "--yes")
-    assert day > MONTHS[-1]  # a day of the month that is not calibrated yet
-    assert_current(database, day)
-
-
-def test_where_the_delete_is_refused_nothing_is_half_done_and_the_next_call_goes_on(
-    world: Settings, irt: IrtOf
-) -> None:
-    database, typed = Database(world), give_answers_to_the_company(world, irt, "--erase-with", DELETE)
-    run_sql(
-        database,
-        """CREATE FUNCTION exam.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE insufficient_privilege; END';
-           CREATE TRIGGER no BEFORE DELETE ON exam.answers FOR EACH ROW EXECUTE FUNCTION exam.no()""",
-    )
-    kept = (
-        "SELECT (SELECT count(*) FROM exam.answers), (SELECT count(*) FROM learner), (SELECT count(*) FROM report_file)"
-    )
-    before = rows(database, kept)
-    refused = typed("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
-    said = " ".join(refused.err.split())
-    assert (refused.code, "fails" in said, "Nothing was deleted" in said) == (2, True, True), refused.err
-    assert rows(database, kept) == before
-    run_sql(database, "DROP TRIGGER no ON exam.answers")
-    erase(typed, "--yes")
-    assert_current(database)
-
-
-@pytest.mark.ci
-def test_killed_after_the_delete_there_the_next_call_finishes(world: Settings, irt: IrtOf) -> None:
-    database, typed = Database(world), give_answers_to_the_company(world, irt, "--erase-with", DELETE)
-    kill_erasure(world, "delete", 0)
-    assert rows(database, "SELECT count(*) FROM exam.answers WHERE user_id = %s", (USER,)) == [(0,)]
-    assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(0,)]
-    assert "is erased: erasure 1" in erase(typed, "--yes")
-    assert_current(database)
-    assert named_in(world) == []
-
-
 # -- files in a bucket -------------------------------------------------------------------------------
 
 
@@ -511,6 +403,62 @@ def moved_to(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch, encr
     if encryption:
         monkeypatch.setenv("S3_SSE", encryption)
     return settings
+
+
+DELETE = "DELETE FROM exam.answers WHERE user_id = %(user_id)s"
+LEFT_THERE = "SELECT count(*) FROM exam.answers WHERE user_id = %s"
+
+
+def pulled(world: Settings, tmp_path: Path, erase: str | None) -> Settings:
+    """The answers are in a table of the company's, too, which is a source; the settings that name the file."""
+    run_sql(Database(world), "CREATE SCHEMA exam; CREATE TABLE exam.answers AS SELECT * FROM attempt")
+    names = ("user_id", "item_id", "completed_at", "correct")
+    source = {
+        "address": "this",
+        "table": "exam.answers",
+        "mapping": {"columns": {"attempt_id": "id"} | {name: name for name in names}},
+        "cursor": {"column": "recorded_at", "key": "id"},
+    }
+    file = tmp_path / "sources.yaml"
+    file.write_text(yaml.safe_dump({"lms": source | ({"erase": erase} if erase else {})}))
+    file.chmod(0o600)
+    return world.model_copy(update={"irt_pull_sources": file})
+
+
+@pytest.mark.ci
+def test_the_delete_of_a_source_runs_before_the_learner_is_erased_here(
+    world: Settings, irt: IrtOf, tmp_path: Path
+) -> None:
+    """A kill after it leaves the rest for the next call."""
+    database, settings = Database(world), pulled(world, tmp_path, DELETE)
+    typed = irt(settings)  # in whose environment the child is, too
+    kill_erasure(settings, "put", 0)
+    assert rows(database, LEFT_THERE, (USER,)) == [(0,)]
+    assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(1,)]
+    assert "is erased: erasure 1" in erase(typed, "--yes")
+    assert named_in(world) == []
+
+
+def test_nothing_is_erased_if_the_delete_of_a_source_fails_and_its_rows_are_counted_without_one(
+    world: Settings, irt: IrtOf, tmp_path: Path
+) -> None:
+    database = Database(world)
+    settings = pulled(world, tmp_path, f"{DELETE} AND correct")
+    words = ("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
+    [there] = rows(database, LEFT_THERE, (USER,))
+    for clause, why in ((" AND correct", "rows of the learner: nothing was deleted"), (" AND no", "fails: column")):
+        text = settings.irt_pull_sources.read_text().replace(" AND correct", clause)  # type: ignore[union-attr]
+        settings.irt_pull_sources.write_text(text)  # type: ignore[union-attr]
+        refused = irt(settings)(*words)
+        assert (refused.code, why in " ".join(refused.err.split())) == (2, True), refused.err
+        assert rows(database, LEFT_THERE, (USER,)) == [there]
+        assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(1,)]
+    settings.irt_pull_sources.write_text(  # type: ignore[union-attr]
+        re.sub(r"  erase: .*\n", "", text)
+    )
+    done = irt(settings)(*words)
+    assert done.code == 0, done.err
+    assert f"lms still has {there[0]} rows of the learner" in " ".join(done.err.split())
 
 
 @pytest.mark.ci

@@ -18,7 +18,6 @@ from irt_assets.features.daily import write_features
 from irt_assets.intake.corrections import Answers, rescore, withdraw
 from irt_assets.intake.load import import_attempts
 from irt_assets.responses.late_months import months_concerned
-from irt_assets.responses.observed_days import look_again
 from irt_assets.responses.snapshot import take_snapshot
 from jobs.watching.late_answers_cursor import CLOSED_AFTER, Memory
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
@@ -349,39 +348,6 @@ def test_what_changes_is_stale_by_day_week_and_month_until_it_is_made_again(
     crowded.make_days()
     crowded.make_months(*crowded.months)
     assert crowded.tick() == {}
-
-
-@pytest.mark.parametrize("change", ["correct = true", "deleted", f"completed_at = {EARLIER}"])
-def test_what_changes_in_own_tables_is_found_by_the_night_and_made_again(crowded: World, change: str) -> None:
-    """No trigger counts there, and `recorded_at` may stay as it was."""
-    run_sql(
-        crowded.database,
-        "CREATE TABLE theirs AS SELECT * FROM attempt; CREATE OR REPLACE VIEW attempt AS SELECT * FROM theirs",
-    )
-    night(crowded)
-    assert crowded.tick() == {}
-    days = [day_of(Month(crowded.months[1]).start + timedelta(days=4 + n)) for n in range(10)]
-    if change == "deleted":
-        run_sql(crowded.database, f"DELETE FROM theirs WHERE {FEW}")
-    else:
-        run_sql(crowded.database, f"UPDATE theirs SET {change} WHERE {FEW}")
-    assert crowded.tick() == {}
-    night(crowded)
-    with crowded.database.connect() as connection:
-        connection.execute("UPDATE data_change SET changed_at = now() - %s WHERE isfinite(changed_at)", (QUIET,))
-    asked = crowded.tick()
-    assert "…".join([days[0], days[-1]]) in asked["aggregate_features_daily"]
-    assert {week for day in days for week in crowded.weeks_after(day_bounds(day)[0])} <= set(asked[KPI_JOB])
-    assert asked["monthly_calibration"] == crowded.months[0 if "completed_at" in change else 1 : 2]
-    crowded.make_days()
-    crowded.make_months(*crowded.months)
-    assert crowded.tick() == {}
-
-
-def night(world: World) -> None:
-    """That of a Sunday, which looks at all days."""
-    with world.database.connect() as connection:
-        look_again(connection, world.now - timedelta(days=(world.now.weekday() + 1) % 7))
 
 
 def test_an_answer_that_makes_an_earlier_one_omitted_concerns_the_months_of_that_one(world: World) -> None:

@@ -219,45 +219,4 @@ def test_where_the_rule_is_empty_each_late_answer_is_read_and_stays_until_the_ne
     assert (log.stale, log.left_out()) == ({MONTH}, 0)
 
 
-THEIRS = "CREATE TABLE theirs AS SELECT * FROM attempt; CREATE OR REPLACE VIEW attempt AS SELECT {} FROM theirs"
-
-
-def columns(log: Log, recorded_at: str) -> str:
-    names = [name for (name,) in rows(log.database, "SELECT attname FROM pg_attribute WHERE attrelid = 'attempt'::regclass AND attnum > 0 ORDER BY attnum")]  # fmt: skip  # noqa: E501
-    return ", ".join(recorded_at if name == "recorded_at" else name for name in names)
-
-
-LATE_ROW = """INSERT INTO theirs SELECT (r).* FROM (SELECT jsonb_populate_record(t, jsonb_build_object(
-    'id', 'new', 'user_id', 'new', 'recorded_at', now() - interval '1 hour')) AS r FROM theirs t
-    WHERE completed_at < '2026-07-01+00' AND item_id = 'q1' ORDER BY id LIMIT 1) one"""
-
-
-def test_in_own_tables_a_new_answer_is_left_out_and_one_that_was_written_again_is_read(log: Log) -> None:
-    run_sql(log.database, THEIRS.format("*"))
-    log.make()
-    run_sql(log.database, LATE_ROW)
-    assert (log.stale, log.left_out()) == (set(), 1)
-    regraded = "(SELECT max(id) FROM theirs WHERE item_id = 'q7')"
-    run_sql(
-        log.database,
-        f"""DELETE FROM theirs WHERE id = 'new';
-        UPDATE theirs SET correct = NOT correct, recorded_at = now() WHERE id = {regraded}""",
-    )
-    assert (log.stale, log.left_out()) == ({MONTH}, 0)
-    assert log.make().n_attempts == 2100
-    assert (log.stale, log.left_out()) == (set(), 0)
-
-
-@pytest.mark.parametrize("recorded_at", ["completed_at AS recorded_at", "NULL::timestamptz AS recorded_at"])
-def test_own_tables_that_do_not_say_when_an_answer_came_are_read_whole(log: Log, recorded_at: str) -> None:
-    run_sql(log.database, THEIRS.format(columns(log, recorded_at)))
-    log.make()
-    run_sql(log.database, LATE_ROW)
-    with log.database.connect() as connection:
-        version = data_version(connection, MONTH, read_scales(connection), read_again=True)
-    assert log.left_out() == 0
-    made = log.make()
-    assert (made.data_hash, made.n_attempts) == (version, 2101)
-
-
 assert datetime.now(UTC) > END + timedelta(days=60), "the months of these tests are over"

@@ -19,9 +19,8 @@ from irt_assets.backup import programs
 from irt_assets.backup.make import make_backup
 from irt_assets.backup.places import FolderPlace
 from irt_assets.backup.restore import restore_backup
-from irt_assets.intake.own_tables import check_delete
+from irt_assets.intake.pulling.erase import erase_at_sources
 from irt_assets.servers.instance import dagster_instance
-from jobs.retention.erasure import remove_from_own_tables
 from resources.doctor import diagnose
 from resources.failures import PermanentFailure
 from resources.files.object_store import object_store
@@ -29,7 +28,6 @@ from resources.postgres import elsewhere, schema
 from resources.postgres.daemon_lock import DaemonLock
 from resources.postgres.database import Database, advisory_lock
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.own_log import store_mapping
 from resources.postgres.own_schema import VERSION_TABLE
 from resources.postgres.roles import role_statements
 from resources.postgres.schemas import make_schemas
@@ -214,26 +212,21 @@ def test_each_role_does_what_it_is_for_and_no_more(company: Company, shared: Pat
                 connection.execute(refused.encode())
 
 
-def test_an_erasure_deletes_in_their_table_only_where_the_owner_may(company: Company) -> None:
-    """It is refused when the DELETE is named, and again where the right was taken back since; nothing is deleted."""
+def test_an_erasure_deletes_in_their_table_only_where_the_owner_may(company: Company, tmp_path: Path) -> None:
     company.with_roles("irt", "public.exam_results")
-    database = Database(company.settings(ROLES["owner"]))
+    file = tmp_path / "sources.yaml"
+    file.write_text(
+        "exams: {kind: learner, address: this, table: public.exam_results, mapping: {columns: {user_id: user_id}},"
+        " erase: DELETE FROM public.exam_results WHERE user_id = %(user_id)s}"
+    )
+    file.chmod(0o600)
+    database = Database(company.settings(ROLES["owner"], irt_pull_sources=file))
     schema.upgrade(database)
-    delete = "DELETE FROM public.exam_results WHERE user_id = :user_id"
-    with database.connect() as connection:
-        with pytest.raises(PermanentFailure, match=r"permission denied.*GRANT DELETE"):
-            check_delete(connection, delete)
-        company.run(f"GRANT DELETE ON public.exam_results TO {ROLES['owner']}")
-        check_delete(connection, delete)
-        query = """SELECT id::text AS id, user_id, 'q'::text AS item_id, '2026-07-01+00'::timestamptz AS completed_at,
-                          true AS correct FROM public.exam_results"""
-        store_mapping(connection, "log", "public.exam_results", query, {"erase_with": delete}, "Kim")
-    company.run(f"REVOKE DELETE ON public.exam_results FROM {ROLES['owner']}")
     with pytest.raises(PermanentFailure, match=r"permission denied.*Nothing was deleted"):
-        remove_from_own_tables(database, "ann", "erasure 1")
+        erase_at_sources(database, "ann")
     assert company.read("SELECT count(*) FROM exam_results") == [(1,)]
     company.run(f"GRANT DELETE ON public.exam_results TO {ROLES['owner']}")
-    remove_from_own_tables(database, "ann", "erasure 1")
+    erase_at_sources(database, "ann")
     assert company.read("SELECT count(*) FROM exam_results") == [(0,)]
 
 

@@ -19,7 +19,6 @@ from irt_assets.intake.arrivals import refused_rows, source_states
 from irt_assets.intake.xapi import ANSWERED, VOIDED
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.own_log import store_mapping
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
@@ -155,7 +154,3 @@ def test_what_is_no_statement_at_all_stores_nothing(url: str, database: Database
     assert post(url, statement(1), **{"as": "caliper"}).status_code == 400
     asked = {"headers": {"Authorization": f"Bearer {TOKEN}"}, "timeout": patient(30)}
     assert unless_busy(lambda: requests.post(url, json=statement(1), **asked)).status_code == 400
-    query = "SELECT '1' AS id, 'u' AS user_id, 'i' AS item_id, now() AS completed_at, true AS correct"
-    with database.connect() as connection:
-        store_mapping(connection, "log", "their.table", query, {}, "me")
-    assert post(url, voiding(1)).status_code == 409

@@ -34,7 +34,6 @@ from irt_assets.servers.instance import dagster_instance
 from jobs.retention.erasure import erase, holdings
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.own_log import store_mapping
 from resources.settings import Settings
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
@@ -348,13 +347,6 @@ def test_a_month_that_is_not_there_is_refused_by_row(replicas: list[str], settin
     run_sql(Database(settings), "DROP TABLE response_log_2026_06")
     answer = post(replicas[0], [attempt(1, completed_at="2026-06-10T10:00:00Z"), attempt(2)])
     assert [one.get("reason") for one in answer.json()["attempts"]] == ["month_not_there", None]
-
-
-def test_a_log_in_tables_of_ones_own_takes_no_posts(replicas: list[str], database: Database) -> None:
-    query = "SELECT '1' AS id, 'u' AS user_id, 'i' AS item_id, now() AS completed_at, true AS correct"
-    with database.connect() as connection:
-        store_mapping(connection, "log", "their.table", query, {}, "me")
-    assert kind(post(replicas[0], [attempt(1)])) == (409, "no_log")
 
 
 def test_posts_go_on_beside_an_import_and_an_answer_in_both_is_there_once(

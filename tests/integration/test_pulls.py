@@ -399,17 +399,6 @@ def test_late_answers_wait_for_the_end_of_a_first_pull(company: Company, lms: Se
         assert not first_pull_under_way(connection)
 
 
-def test_own_tables_as_the_log_refuse_a_pull(company: Company, lms: Settings, database: Database, irt: IrtOf) -> None:
-    company.run(
-        "CREATE VIEW company.log AS SELECT id::text AS id, learner AS user_id, question AS item_id,"
-        " answered AS completed_at, score = 1 AS correct FROM company.answers"
-    )
-    done = irt(lms)("connect", "log", "company.log", "--yes")
-    assert done.code == 0, done.err
-    with pytest.raises(PermanentFailure, match=r"irt connect log"):
-        pull(database, lms)
-
-
 FAR = ("'infinity'", "'-infinity'", "'10000-01-01T00:00:00Z'", "'0044-03-15 BC'")
 
 

@@ -201,7 +201,6 @@ def test_timers_alone_take_the_place_of_the_daemon(machine: Machine) -> None:
     assert "irt-calibration.timer" in restart
     assert "irt-daemon" not in restart
     assert "irt-theta-sweep.timer" not in restart
-    assert "irt-own-tables.timer" not in restart
     assert "irt-intake.timer" not in restart
     assert "irt-pull.timer" not in restart
     assert "systemctl disable --now irt-daemon.service" in machine.asked

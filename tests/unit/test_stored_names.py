@@ -16,9 +16,13 @@ from irt_assets.definitions import build_defs
 from resources.settings import Settings
 
 STORED = json.loads(Path(__file__).with_name("stored_names.json").read_text("utf-8"))
-GONE = {"release_decision.decide_on_proposals", "linked_item_parameters.theta_stays_on_the_same_answers"}
+GONE = {
+    *("release_decision.decide_on_proposals", "linked_item_parameters.theta_stays_on_the_same_answers"),
+    "own_tables",
+}
 """A decision that was queued in the launchpad fails, and is made in the dashboard or by `irt release`; a month
-that the check held is held by its publication step, and nothing was queued for it alone."""
+that the check held is held by its publication step, and nothing was queued for it alone. The sensor `pull` copies items
+and learners."""
 IN_THE_PACKAGE = Path(__file__).parents[2] / "irt_assets"
 
 

@@ -49,7 +49,7 @@ class Comparison:
         Raises as `Pull.run`.
         """
         ends = time.monotonic() + (self.seconds or float("inf"))
-        with one_at_a_time(self.database, self.source.name), open_source(self.source) as reader:
+        with one_at_a_time(self.database, self.source.name), open_source(self.source, self.database) as reader:
             standing = Pull(self.database, self.source).checked(reader)
             if standing is None or standing.first_pull is not None:
                 return

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from irt_assets.intake.pulling.rows import SqlRows
 from irt_assets.intake.pulling.sources_file import PARQUET, PullSource
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
 
 if TYPE_CHECKING:
     from irt_assets.intake.pulling.iceberg import IcebergRows
@@ -14,8 +15,8 @@ if TYPE_CHECKING:
     Reader = SqlRows | IcebergRows
 
 
-def open_source(source: PullSource) -> Reader:
-    """Raises TransientFailure where the source cannot be reached."""
+def open_source(source: PullSource, database: Database) -> Reader:
+    """`database`: ours, which a source may be in, too. Raises TransientFailure where the source cannot be reached."""
     if source.is_iceberg:
         try:
             from irt_assets.intake.pulling.iceberg import IcebergRows  # of the extra lake
@@ -26,4 +27,4 @@ def open_source(source: PullSource) -> Reader:
         from irt_assets.intake.pulling.parquet_folder import ParquetRows  # DuckDB says at every exit what it left
 
         return ParquetRows(source)
-    return SqlRows(source)
+    return SqlRows(source, database)

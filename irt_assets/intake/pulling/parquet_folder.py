@@ -15,6 +15,7 @@ from irt_assets.intake.pulling.rows import BATCH, SqlRows
 from irt_assets.intake.pulling.sources_file import PARQUET
 from irt_assets.intake.times import EARLIEST, LATEST
 from resources.failures import TransientFailure
+from resources.postgres.database import Database
 
 AS_POSTGRESQL = postgresql.dialect(paramstyle="qmark")
 """DuckDB reads its SQL."""
@@ -26,7 +27,7 @@ class ParquetRows(SqlRows):
     """All files `*.parquet` of a folder and the folders in it, as one table. A file that is written there in place is
     refused until it is whole."""
 
-    def _open(self) -> None:
+    def _open(self, _database: Database | None) -> None:
         self._duckdb = duckdb.connect()
         self._duckdb.execute("SET TimeZone = 'UTC'")
 

@@ -43,7 +43,6 @@ from irt_assets.intake.staging import Staging
 from irt_assets.intake.take import AnswerSource, take
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value
-from resources.postgres.own_log import require_response_log
 
 if TYPE_CHECKING:
     from irt_assets.intake.pulling.open_source import Reader
@@ -79,7 +78,7 @@ class Pull:
 
         Raises UnderWay, SourceStopped, TransientFailure where the source is away.
         """
-        with one_at_a_time(self.database, self.source.name), open_source(self.source) as reader:
+        with one_at_a_time(self.database, self.source.name), open_source(self.source, self.database) as reader:
             standing = self.checked(reader, accept=accept)
             if standing is None:
                 return self.report
@@ -98,7 +97,6 @@ class Pull:
     def checked(self, reader: Reader, *, accept: bool = False) -> Standing | None:
         """Where it stands; None where the source has no rows yet. Raises SourceStopped where it is not as it was."""
         with self.database.connect() as connection:
-            require_response_log(connection)
             standing = standing_of(connection, self.source.name)
             if standing is not None and standing.stopped and not accept:
                 raise SourceStopped(f"{self.source.name} was stopped: {standing.stopped}")

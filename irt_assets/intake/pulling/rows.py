@@ -6,7 +6,7 @@ not: where a pull stands (see `standing`), and what is done with the rows.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import numpy as np
+import psycopg
 import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.pool import NullPool
@@ -25,15 +26,16 @@ from irt_assets.intake.mapping import Binding, TimeRules, bind_attempts
 from irt_assets.intake.pulling.clocks import Clock, clock_of
 from irt_assets.intake.pulling.mariadb_times import read_zero_dates
 from irt_assets.intake.pulling.postgresql_times import read_all_times
-from irt_assets.intake.pulling.sources_file import PullSource
+from irt_assets.intake.pulling.sources_file import Cursor, PullSource
 from irt_assets.intake.pulling.standing import Place
 from irt_assets.intake.times import EARLIEST, LATEST, MISSING, parse_times
 from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres.database import Database
 
 BATCH, BATCHES = 50_000, 10
 AS_THEY_ARE = (str, bool, int, float, datetime)
 IN_UTC = {
-    "postgresql": "SET TIME ZONE 'UTC'",
+    "postgresql": "SET TIME ZONE 'UTC'; SET lock_timeout = '2s'; SET statement_timeout = '5min'",
     "mysql": "SET time_zone = '+00:00'",
     "mariadb": "SET time_zone = '+00:00'",
 }
@@ -134,31 +136,48 @@ class Rows(ABC):
         return {name: type_ for name, type_ in described.items() if name in wanted}
 
 
+class Locked(TransientFailure):
+    """Somebody holds the source's table: the next pull reads it."""
+
+
 class SqlRows(Rows):
     """A source with a connection of its own, which reads and changes nothing."""
 
     snapshot: Place | None = None
     """The snapshot that is read, where the source has any."""
+    holds_locks = False
+    """Whether others wait until its statement is read."""
 
     def rewritten_since(self, _snapshot: int) -> bool:
         return False
 
-    def __init__(self, source: PullSource) -> None:
-        assert source.cursor is not None
-        self.source, self.cursor = source, source.cursor
+    def __init__(self, source: PullSource, database: Database | None = None) -> None:
+        """`database`: ours, for a source in it."""
+        self.source = source
         self._rules = source.rules
-        self._open()
+        self._open(database)
 
-    def _open(self) -> None:
-        url = self.source.url
-        options = {"connect_timeout": 10} if url.drivername.partition("+")[0] in IN_UTC else {}
+    @property
+    def cursor(self) -> Cursor:
+        assert self.source.cursor is not None
+        return self.source.cursor
+
+    def _open(self, database: Database | None) -> None:
+        url = sa.make_url("postgresql+psycopg://") if self.source.is_here else self.source.url
+        options: dict[str, Any] = {}
+        if self.source.is_here:
+            assert database is not None
+            options = {"creator": database.open}
+        elif url.drivername.partition("+")[0] in IN_UTC:
+            options = {"connect_args": {"connect_timeout": 10}}
         try:
-            self._engine = sa.create_engine(url, poolclass=NullPool, connect_args=options)
+            self._engine = sa.create_engine(url, poolclass=NullPool, **options)
         except (sa.exc.ArgumentError, ImportError):  # no dialect of that name, or not its driver
             raise PermanentFailure(
                 f"{self.source.name}: no driver for {url.drivername} is installed: install the Python package of that "
                 "driver, or name another one in the address, such as postgresql:// or mysql://"
             ) from None
+        self.holds_locks = self._engine.dialect.name == "postgresql"
         try:
             self._connection = self._engine.connect()
             if self._engine.dialect.driver == "psycopg":
@@ -171,11 +190,17 @@ class SqlRows(Rows):
             raise self._away(error) from None
 
     def _away(self, error: sa.exc.DBAPIError) -> TransientFailure | PermanentFailure:
+        if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            return Locked(f"{self.source.name}: its table is locked, and read the next time")
+        if self.source.is_here and isinstance(error.orig, psycopg.errors.InsufficientPrivilege):
+            return PermanentFailure(
+                f"{self.source.name}: {error.orig.diag.message_primary}: the administrator runs what irt db roles "
+                "--own-table SCHEMA.TABLE prints"
+            )
         kind = (
             TransientFailure if isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError) else PermanentFailure
         )
-        where = self.source.url.set(username=None, password=None, query={})
-        return kind(f"{self.source.name}: {where} cannot be read: {str(error.orig).strip()}")
+        return kind(f"{self.source.name}: {self.source.where} cannot be read: {str(error.orig).strip()}")
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._connection.close()
@@ -191,9 +216,11 @@ class SqlRows(Rows):
     def _describe(self, statement: sa.Select[Any]) -> dict[str, str]:
         try:
             with self._connection.execute(statement) as result:
-                return {one[0]: self._type_name(one) for one in result.cursor.description}
+                described = {one[0]: self._type_name(one) for one in result.cursor.description}
+            self._connection.commit()
         except sa.exc.DBAPIError as error:
             raise self._away(error) from None
+        return described
 
     def _type_name(self, column: Any) -> str:
         if self._engine.dialect.driver != "pymysql":
@@ -315,14 +342,15 @@ class SqlRows(Rows):
 
     def read(self, part: Part) -> Iterator[Read]:
         """In the order of cursor and key. No statement has more rows than can be read to the end when nobody wants them
-        any more, as some drivers do."""
+        any more, as some drivers do; one of PostgreSQL is over, with its lock, before somebody computes."""
         cursor, key = self._table.c[self.cursor.column], self._table.c[self.cursor.key]
         places = [[*self.columns].index(name) for name in (self.cursor.column, self.cursor.key)]
-        most, n = BATCHES * BATCH, -1
+        most, n = BATCH if self.holds_locks else BATCHES * BATCH, -1
         while n:
             ordered = sa.select(*self._table.c).where(*self._where(part)).order_by(cursor, key).limit(most)
             n = 0
-            for rows in self._fetch(ordered):
+            parts = self._fetch(ordered)
+            for rows in [*parts] if self.holds_locks else parts:
                 n += len(rows)
                 part = replace(part, behind=self._place(*(rows[-1][place] for place in places)))
                 assert part.behind is not None
@@ -360,11 +388,93 @@ class SqlRows(Rows):
         column = self._table.c[names[0]]
         found = set[str]()
         for start in range(0, len(ids), 1000):
-            some: list[Any] = list(ids[start : start + 1000])
-            whole = "INT" in self.columns[names[0]].upper() or "LONG" in self.columns[names[0]]
-            some = [int(one) for one in some] if whole else some
+            some = self._as_written(names[0], ids[start : start + 1000])
             found |= {str(row[0]) for rows in self._fetch(sa.select(column).where(column.in_(some))) for row in rows}
         return found
+
+    def _as_written(self, name: str, ids: Sequence[str]) -> list[Any]:
+        """Ids as a column has them; without those that it cannot hold."""
+        if "INT" in self._described[name].upper() or "LONG" in self._described[name]:
+            return [int(one) for one in ids if one.isdigit()]
+        return [*ids]
+
+    # -- how PostgreSQL reads it -------------------------------------------------------------------
+
+    @cached_property
+    def view_definition(self) -> str | None:
+        """The SELECT of a view of PostgreSQL; None of anything else."""
+        if not self.holds_locks or self.source.table is None:
+            return None
+        query = "SELECT pg_get_viewdef(oid) FROM pg_class WHERE oid = to_regclass(%(name)s) AND relkind IN ('v', 'm')"
+        return self._connection.exec_driver_sql(query, {"name": self.source.table}).scalar()
+
+    def tables_read(self, part: Part) -> dict[str, bool]:
+        """The tables of PostgreSQL that are read for a part, and whether all of a table is, even if that costs more."""
+        if not self.holds_locks:
+            return {}
+        rows = sa.select(*self._table.c).where(*self._where(part))  # in no order, for which an index is read whole
+        text = str(rows.compile(dialect=self._engine.dialect, compile_kwargs={"literal_binds": True}))
+        driver = self._connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        with driver.transaction(force_rollback=True):
+            driver.execute("SET LOCAL enable_seqscan = off")
+            [(explained,)] = driver.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) {text.replace('%%', '%')}".encode())
+        plans, found = [explained[0]["Plan"]], dict[str, bool]()
+        for plan in plans:
+            plans += plan.get("Plans", [])
+            if "Relation Name" in plan:
+                by_index = "Index Cond" in plan or plan["Node Type"] == "Bitmap Heap Scan"
+                found[f"{plan['Schema']}.{plan['Relation Name']}"] = not by_index
+        return found
+
+    # -- the table as a whole ----------------------------------------------------------------------
+
+    def whole(self, known: Collection[str]) -> pa.Table:
+        """The columns that the mapping names, as text; without a mapping, those of `known` that are there."""
+        wanted = {*chain(*self._rules.columns.values())} if self._rules else {*known} & self._described.keys()
+        if lacking := wanted - self._described.keys():
+            there = ", ".join(self._described)
+            raise PermanentFailure(f"{self.source.name}: no column is called {min(lacking)}; columns: {there}")
+        names = [name for name in self._described if name in wanted]
+        empty = pa.table({name: pa.array([], pa.string()) for name in names})
+        read = self._fetch(sa.select(*self._relation(names).c))
+        return pa.concat_tables([empty, *(self._texts(names, rows) for rows in read)])
+
+    def _texts(self, names: Sequence[str], rows: Sequence[Any]) -> pa.Table:
+        columns = zip(names, zip(*rows, strict=True), strict=True)
+        return pa.table({name: as_text(_cells(values, self._described[name]), name) for name, values in columns})
+
+    def rows_of(self, user_id: str) -> int:
+        """The number of a learner's rows, by the column that the mapping names as user_id."""
+        if self.source.kind == "learner":
+            names: Sequence[str] = self._rules.columns["user_id"] if self._rules else ("user_id",)
+        else:
+            names = self.binding.columns["user_id"]
+        if len(names) != 1 or names[0] not in self._described:
+            raise PermanentFailure(f"{self.source.name}: the mapping names one column as user_id")
+        column = self._relation(names).c[names[0]]
+        theirs = sa.select(sa.func.count()).where(column.in_(self._as_written(names[0], [user_id])))
+        try:
+            return int(self._connection.execute(theirs).scalar_one())
+        except sa.exc.DBAPIError as error:
+            raise self._away(error) from None
+
+    def erase(self, user_id: str) -> None:
+        """Run the DELETE of a learner. Raises PermanentFailure if it fails or leaves rows; then nothing is deleted."""
+        assert self.source.erase is not None
+        _ = self._described  # which ends a transaction
+        try:
+            self._connection.exec_driver_sql(self.source.erase, {"user_id": user_id})
+        except sa.exc.DBAPIError as error:
+            raise PermanentFailure(
+                f"{self.source.name}: {self.source.erase} fails: {str(error.orig).strip()}. Nothing was deleted: "
+                "correct it in the file of sources, or erase the learner there, then here again"
+            ) from None
+        if left := self.rows_of(user_id):
+            raise PermanentFailure(
+                f"{self.source.name}: {self.source.erase} leaves {left:,} rows of the learner: nothing was deleted"
+            )
+        self._connection.commit()
 
     def _fetch(self, statement: sa.Select[Any]) -> Iterator[Sequence[Any]]:
         """The rows, as the server has them ready; the connection serves nothing else meanwhile."""

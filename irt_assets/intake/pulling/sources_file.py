@@ -3,6 +3,7 @@
 Addresses hold passwords, so the file is its owner's alone, and no message repeats a value of it.
 """
 
+import re
 import stat
 from collections.abc import Mapping as Map
 from datetime import UTC, date, datetime
@@ -19,6 +20,9 @@ from resources.settings import Settings, in_a_pod
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
 PARQUET, ICEBERG = "parquet:", "iceberg:"
+THIS = "this"
+"""The address of the database that holds our tables."""
+DELETE = re.compile(r"\s*DELETE\s+FROM\b[^;]*%\(user_id\)s[^;]*;?\s*", re.I)
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
@@ -42,11 +46,13 @@ class Cursor(_Strict):
 
 
 class PullSource(_Strict):
-    """A source. `since`: earlier answers are left where they are. `revision`: the cursor is the time of the last write,
-    so that a row that was written again replaces the answer. `catalog`: of an Iceberg table, what pyiceberg is told of
-    its catalogue besides the address, such as name and token."""
+    """A source. `kind`: of answers, or a table of items or learners that is copied. `since`: earlier answers are left
+    where they are. `revision`: the cursor is the time of the last write, so that a row that was written again replaces
+    the answer. `erase`: the DELETE that removes a learner there. `catalog`: of an Iceberg table, what pyiceberg is told
+    of its catalogue besides the address, such as name and token."""
 
     name: str
+    kind: Literal["attempts", "question", "learner"] = "attempts"
     address: SecretStr
     table: str | None = None
     select: str | None = None
@@ -55,10 +61,17 @@ class PullSource(_Strict):
     cursor: Cursor | None = None
     since: date | None = None
     revision: Literal["cursor"] | None = None
+    erase: str | None = None
     catalog: dict[str, SecretStr] = {}
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
+        if self.erase is not None and not (self.is_database and DELETE.fullmatch(self.erase)):
+            raise ValueError("erase is one DELETE FROM … WHERE … = %(user_id)s in a database, with no other parameter")
+        if self.kind != "attempts" and (not self.is_database or self.cursor or self.since or self.revision):
+            raise ValueError(f"a copy of {self.kind} is of a database, and has no cursor, since or revision")
+        if self.is_here and self.table is not None and "." not in self.table:
+            raise ValueError("table is named with its schema, such as public.answers")
         if self.is_iceberg:
             if self.table is None or self.select or self.cursor or self.revision:
                 raise ValueError("an Iceberg table has table: NAMESPACE.TABLE, and no select, cursor or revision")
@@ -68,7 +81,7 @@ class PullSource(_Strict):
                 raise ValueError("a folder of Parquet has neither table nor select")
         elif (self.table is None) == (self.select is None):
             raise ValueError("name either a table or a select")
-        if self.cursor is None:
+        if self.cursor is None and self.kind == "attempts":
             raise ValueError("cursor is missing: {column: …, key: …}, a column that grows when a row is written")
         return self
 
@@ -77,8 +90,21 @@ class PullSource(_Strict):
         return self.address.get_secret_value().startswith(ICEBERG)
 
     @property
+    def is_here(self) -> bool:
+        return self.address.get_secret_value() == THIS
+
+    @property
+    def is_database(self) -> bool:
+        return not self.address.get_secret_value().startswith((PARQUET, ICEBERG))
+
+    @property
     def begins(self) -> datetime | None:
         return datetime(*self.since.timetuple()[:3], tzinfo=UTC) if self.since else None
+
+    @property
+    def where(self) -> str:
+        """The address without what is secret."""
+        return "this database" if self.is_here else str(self.url.set(username=None, password=None, query={}))
 
     @property
     def url(self) -> sa.URL:
@@ -87,7 +113,7 @@ class PullSource(_Strict):
         except (sa.exc.ArgumentError, ValueError):
             raise PermanentFailure(
                 f"{self.name}: address is none that SQLAlchemy reads, such as mysql://USER:PASSWORD@HOST/DATABASE, "
-                "parquet:/FOLDER or iceberg:CATALOG"
+                "this (the database of the platform), parquet:/FOLDER or iceberg:CATALOG"
             ) from None
         return url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
 
@@ -121,7 +147,10 @@ def read_sources(settings: Settings) -> dict[str, PullSource]:
         raise PermanentFailure(f"IRT_PULL_SOURCES: {path}{where} is not YAML") from None
     if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
         raise PermanentFailure(f"IRT_PULL_SOURCES: {path} names each source and, indented below it, its keys")
-    return {str(name): _source(str(name), given) for name, given in content.items()}
+    sources = {str(name): _source(str(name), given) for name, given in content.items()}
+    if len(banks := [name for name, one in sources.items() if one.kind == "question"]) > 1:
+        raise PermanentFailure(f"IRT_PULL_SOURCES: {' and '.join(banks)} are kind: question, and one bank is copied")
+    return sources
 
 
 def source_named(settings: Settings, name: str) -> PullSource:
@@ -135,7 +164,7 @@ def source_named(settings: Settings, name: str) -> PullSource:
 def _source(name: str, given: Map[str, Any]) -> PullSource:
     try:
         source = PullSource.model_validate({**given, "name": name})
-        if not source.is_iceberg and not source.address.get_secret_value().startswith(PARQUET):
+        if source.is_database and not source.is_here:
             _ = source.url
         _ = source.rules
     except ValidationError as error:

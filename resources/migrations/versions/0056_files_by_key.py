@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0056_files_by_key"
-down_revision = "0053_verdicts"
+down_revision = "0055_one_log"
 oldest_code = "0056_files_by_key"
 carried = ("snapshot_rewrite",)
 

@@ -1,0 +1,234 @@
+"""The check before a first pull: what is wrong with a source's rows, what follows from it, and what would mend it.
+
+It reads, and runs none of the statements that it names; what is staged is rolled back.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+
+from irt_assets.common.wording import counted
+from irt_assets.intake.few import recorded_rules
+from irt_assets.intake.pulling.open_source import open_source
+from irt_assets.intake.pulling.pull import PullStaging
+from irt_assets.intake.pulling.rows import Part, Span, SqlRows
+from irt_assets.intake.pulling.sources_file import PullSource
+from irt_assets.intake.pulling.standing import Place
+from irt_assets.intake.report import WAYS_OUT, ImportReport, Refused
+from irt_assets.intake.scoring import AsRecorded
+from irt_assets.intake.sources import TableSource
+from irt_assets.intake.take import AnswerSource, take
+from resources.failures import PermanentFailure
+from resources.postgres.database import Database, named_rows
+
+SAMPLE = 500_000
+"""The most rows that are looked at, of the last month that has answers."""
+DAYS = timedelta(days=31)
+MOVES = re.compile(r"updat|modif|chang|record|written|now\(\)|current_timestamp", re.I)
+WINDOW = re.compile(r"\bover\s*\(|\bctid\b", re.I)
+UNKNOWN = {
+    "correct": ("false", "what was not answered, or not marked, counts as wrong: select it as it is, with null"),
+    "response_time_ms": ("0", "it lowers the item's median, and rapid guesses hide behind it: select it with null"),
+}
+WITHOUT = {
+    "form_id": "every answer is practice: no session is an exam, and nothing counts as left out in one",
+    "session_id": "what was left out in an exam is not found; A_t and S count no sessions",
+    "position": "the order within an exam is that of the times; positions_do_not_change_difficulty is not tested",
+    "started_at": "A_t counts its share of dwell as unknown (0.5)",
+    "response": "drift reports do not compare distractors, and a key cannot be corrected after the fact",
+    "response_time_ms": "no answer is taken for a rapid guess; E_t is null, and features have no rt_median",
+    "hints_used": "answers with hints count like others; A_t counts its share of hints as unknown (0.5)",
+}
+"""What is off where a column is null."""
+SESSIONS = """SELECT session_id FROM staged WHERE session_id IS NOT NULL GROUP BY session_id, user_id
+    HAVING count(*) > 1 AND min(completed_at) = max(completed_at) AND count(position) = 0"""
+UNTIMED = "coalesce(response_time_ms, 0) = 0"
+LOOKS = {
+    "attempt_id IN (SELECT attempt_id FROM staged GROUP BY 1 HAVING count(*) > 1)": (
+        "have an id that stands more than once",
+        "one of them is taken, and the others are duplicates or refused",
+        "make an id of what names the answer for ever: SELECT exam_id || '/' || question_no AS id …",
+    ),
+    "response_time_ms = 0": (
+        "have a time of 0 ms",
+        "it lowers the item's median; unknown is null",
+        "select: … nullif(time, 0) …",
+    ),
+    f"session_id IN ({SESSIONS})": (
+        "are of a session with one time for all its answers and no position",
+        "whether an item was left out or not reached cannot be determined",
+        "map position, the order within the exam",
+    ),
+    f"""NOT correct AND {UNTIMED} AND (SELECT count(*) FILTER (WHERE NOT correct) > 0.95 * count(*)
+        FROM staged WHERE {UNTIMED}) AND (SELECT avg(correct::int) > 0.1 FROM staged)""": (
+        "have no time, and nearly all such answers are wrong",
+        "correct is probably false where it is unknown: such items seem hard, and such learners weak",
+        "select: … CASE WHEN answered THEN correct END AS correct …",
+    ),
+}
+"""Conditions on staged answers: what they are, what follows, and what mends it."""
+Note = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`row`: an answer that shows it, as JSON. `statement`: SQL for the source's administrator, or what to write into
+    the file of sources."""
+
+    what: str
+    consequence: str
+    statement: str
+    row: str = ""
+
+
+class _Staging(PullStaging):
+    """Looks at the answers before they are compared with the log."""
+
+    def judge(self, *, strict: bool) -> Any:
+        connection = self._connection
+        nulls = ", ".join(f"count({column}) AS {column}" for column in WITHOUT)
+        [self.counts] = named_rows(connection, f"SELECT count(*) AS answers, {nulls} FROM staged".encode())
+        self.found = [*_of_staged(connection, self.counts["answers"])]
+        return super().judge(strict=strict)
+
+
+def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
+    """Everything found in a source of answers; what was looked at goes to `note`.
+
+    Raises PermanentFailure where a column is missing or of a type that does not say what it means, TransientFailure
+    where the source is away.
+    """
+    if source.kind != "attempts":
+        raise PermanentFailure(f"{source.name} is of {source.kind}: its rows are checked as they are copied")
+    with open_source(source, database) as reader:
+        if reader.is_empty:
+            return [Finding(f"{source.name} has no rows", "no month can be made", f"look at {source.where}")]
+        reader.check_clocks()
+        span = reader.span()
+        if span.last is None:
+            raise PermanentFailure(f"{source.name} has no answers with a time")
+        start = span.last - DAYS
+        parts, n = list[pa.RecordBatch](), 0
+        for read in reader.read(Part(start=start)):
+            parts.append(read.rows)
+            if (n := n + len(read.rows)) >= SAMPLE:
+                break
+        note(f"{n:,} rows from {start:%Y-%m-%d} to {span.last:%Y-%m-%d} were looked at")
+        if not reader.notices_regrading:
+            note("regraded rows are not noticed: no `revision: cursor`")
+        found = [*_of_rows(database, source, reader.binding.mapping, parts, note)]
+        if isinstance(reader, SqlRows):
+            found += _of_definitions(reader)
+            found += _of_indexes(reader, span)
+    return found
+
+
+def _of_rows(
+    database: Database, source: PullSource, mapping: Any, parts: Sequence[pa.RecordBatch], note: Note
+) -> Iterator[Finding]:
+    """What an import of the rows refuses, and what it does not see."""
+    rows = TableSource(source.name, parts[0].schema.names, sum(map(len, parts)), lambda: iter(parts))
+    reasons, examples = Counter[str](), dict[str, Refused]()
+
+    def refuse(refused: Iterable[Refused]) -> None:
+        for one in refused:
+            reasons[one.reason] += 1
+            examples.setdefault(one.reason, one)
+
+    with database.connect() as connection:
+        staging = _Staging(connection, 0)
+        take(
+            connection,
+            [AnswerSource(rows, mapping, None)],
+            ImportReport(),
+            refuse,
+            first_month=database.settings.irt_first_month,
+            zone=source.zone,
+            scoring=AsRecorded(recorded_rules(connection)),
+            staging=staging,
+        )
+        connection.rollback()
+    for column, consequence in WITHOUT.items():
+        if not staging.counts[column]:
+            note(f"{column} is always null: {consequence}")
+    for reason, n in reasons.most_common():
+        one = examples[reason]
+        fix = WAYS_OUT.get(reason, f"correct {one.value!r} there, or name it in the mapping")
+        yield Finding(f"{counted(n, 'row')} would be refused: {reason}", "they are not in the log", fix, one.row)
+    yield from staging.found
+
+
+def _of_staged(connection: psycopg.Connection, answers: int) -> Iterator[Finding]:
+    for condition, (what, consequence, statement) in LOOKS.items():
+        row = "jsonb_strip_nulls(to_jsonb(s) - 'source' - 'line' - 'given_id')"
+        query = f"SELECT count(*) AS n, min({row}::text) AS row FROM staged s WHERE {condition}"
+        [found] = named_rows(connection, query.encode())
+        if found["n"]:
+            of = f"{counted(found['n'], 'answer')} of {answers:,} {what}"
+            yield Finding(of, consequence, statement, found["row"])
+
+
+def _of_definitions(reader: SqlRows) -> Iterator[Finding]:
+    """What the columns are made of tells what no row does."""
+    source, columns = reader.source, reader.binding.columns
+    text = reader.view_definition or source.select or ""
+    for ours, (value, consequence) in UNKNOWN.items():
+        for name in columns.get(ours, ()):
+            if re.search(rf"\bcoalesce\(.*\b{value}\b", made := definition(text, name), re.I):
+                yield Finding(f"{ours} is {value} where it is unknown: {made}", consequence, f"select: … AS {name} …")
+    if MOVES.search(moving := definition(text, reader.time_column)):
+        yield Finding(
+            f"completed_at moves when the row is written again: {moving}",
+            "a regraded answer leaves its day and month; it has to be when it was answered",
+            "columns: {completed_at: …}",
+        )
+    if WINDOW.search(text):
+        yield Finding(
+            f"{source.table or 'the SELECT'} numbers rows with a window function",
+            "it reads every row to give one day, and a number is another when rows come or go: no id is made of it",
+            "make an id of columns",
+        )
+    if reader.view_definition:
+        tables = ", ".join(reader.tables_read(Part())) or "its tables"
+        yield Finding(
+            f"{source.table} is a view",
+            "what it makes of the rows is not seen here, and it may change",
+            f"pull the table and not the view: table: {tables}, or select: SELECT … FROM {tables}",
+        )
+
+
+def _of_indexes(reader: SqlRows, span: Span) -> Iterator[Finding]:
+    """Whether what is new, and a day, are read by indexes."""
+    assert span.last is not None
+    text, cursor = reader.view_definition or reader.source.select or "", reader.cursor
+    new, day = Part(behind=Place(span.cursor)), Part(start=span.last - timedelta(days=1), end=span.last)
+    reads = {
+        "what is new": (new, [cursor.column, cursor.key], "each minute reads all of it"),
+        "a day": (day, [reader.time_column], "the first pull reads all of it for each day, and each night once"),
+    }
+    for what, (part, names, consequence) in reads.items():
+        for table in [name for name, is_whole in reader.tables_read(part).items() if is_whole][:1]:
+            made = filter(None, (_indexed(definition(text, name)) for name in names))
+            statement = f"CREATE INDEX CONCURRENTLY ON {table} ({', '.join(made)});"
+            yield Finding(f"{what} is read by reading all of {table}", consequence, statement)
+
+
+def definition(text: str, name: str) -> str:
+    """What a column is made of, by the line of the SELECT that names it last; the name itself where none does."""
+    for line in text.splitlines():
+        cell = re.sub(r"^\s*(SELECT\s+)?|,?\s*$", "", line, flags=re.I)
+        if made := re.fullmatch(rf'(.+)\s+AS\s+"?{re.escape(name)}"?', cell, re.I):
+            return made[1]
+    return name
+
+
+def _indexed(made: str) -> str:
+    """A column of one table, as an index has it; empty for an expression."""
+    bare = re.sub(r'^\w+\.(?=[\w"])', "", made)
+    return bare if re.fullmatch(r'\w+|"[^"]+"', bare) else ""

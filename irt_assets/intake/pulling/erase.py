@@ -1,0 +1,37 @@
+"""An erased learner's rows in the sources: deleted there if the file of sources names a DELETE, else counted."""
+
+from collections.abc import Iterator
+
+from irt_assets.intake.pulling.open_source import open_source
+from irt_assets.intake.pulling.rows import SqlRows
+from irt_assets.intake.pulling.sources_file import read_sources
+from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres.database import Database
+
+
+def erase_at_sources(database: Database, user_id: str) -> None:
+    """Run the DELETE of each source that names one, in a transaction of its own.
+
+    Raises PermanentFailure if a DELETE fails or leaves rows, and TransientFailure if a source is away.
+    """
+    for source in read_sources(database.settings).values():
+        if source.erase is not None:
+            with open_source(source, database) as reader:
+                assert isinstance(reader, SqlRows)
+                reader.erase(user_id)
+
+
+def left_at_sources(database: Database, user_id: str) -> Iterator[str]:
+    """A line for each source without a DELETE that still has rows of the learner, or that cannot be asked."""
+    for source in read_sources(database.settings).values():
+        if source.erase is not None or source.kind == "question":
+            continue
+        fix = "erase the learner there; rows of an erased learner are refused here"
+        try:
+            with open_source(source, database) as reader:
+                if not isinstance(reader, SqlRows):
+                    yield f"{source.name} was not searched: {fix}"
+                elif left := reader.rows_of(user_id):
+                    yield f"{source.name} still has {left:,} rows of the learner: {fix}, or name a DELETE (erase: …)"
+        except (PermanentFailure, TransientFailure) as failure:
+            yield f"{failure}: {fix}"
