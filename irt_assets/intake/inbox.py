@@ -296,8 +296,6 @@ def _steps(database: Database, source: Source, file: Listed, how: _How, most_row
     for part in parts:
         report, beginning = ImportReport(), _Beginning()
         with database.connect() as connection:
-            staging = Staging(connection)
-            staging.kind = "inbox"
             take(
                 connection,
                 [AnswerSource(part, how.rules, None, how.scoring, tally)],
@@ -307,7 +305,7 @@ def _steps(database: Database, source: Source, file: Listed, how: _How, most_row
                 zone=how.zone,
                 scoring=how.scoring,
                 strict=how.strict,
-                staging=staging,
+                staging=Staging(connection, "inbox"),
             )
             if last_line == 0:
                 beginning.check(report, is_matrix=whole.is_matrix)

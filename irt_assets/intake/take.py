@@ -71,8 +71,8 @@ def take(
 ) -> None:
     """Add the answers of `sources` to the log, in the transaction of `connection`, and to `report` what became of each.
 
-    `staging`: where answers are held while they are compared, if they are few (`few.Few`); `ahead`: how far the clocks
-    of senders may go ahead of the database's. The other parameters are those of `import_attempts`. Raises
+    `staging`: holds the answers while they are compared (default: a file's); `ahead`: how far the clocks of senders may
+    go ahead of the database's. The other parameters are those of `import_attempts`. Raises
     PermanentFailure where a source is at fault; the caller's transaction then has to end.
     """
     clock = connection.execute("SELECT now()")
@@ -127,7 +127,8 @@ def take(
         report.notes.append(refused_as_erased(erased, staging.erasures()))
     _count_judged(staging, sources, arrivals, verdicts)
     if any(arrival.report.accepted for arrival in arrivals):
-        staging.drop_judged()
+        if verdicts:
+            staging.drop_judged()
         names = [given.name for given in sources]
         if any(given.has_revisions for given in sources):
             _count_corrected(arrivals, staging.replace_corrected(names))
