@@ -161,11 +161,8 @@ class AnswerSource:
         rules: Mapping | None,
         at: date | None,
         scoring: Scoring = AsGiven(),  # noqa: B008
-        whole: Tally | None = None,
     ) -> None:
-        """`whole`: the scores of the whole file, which were checked, where the source is a part of it."""
         self.source = source
-        self._whole = whole
         self.tally = Tally()
         self.items: set[str] = set()
         self.name = source.name
@@ -228,8 +225,7 @@ class AnswerSource:
             reject(Refused(self.name, bad.line, bad.reason, *self._texts(bad)) for bad in batch.bad)
             self.refuse(batch, cleaned.refused, reject)
             yield batch, cleaned.answers
-        if self._whole is None:
-            self.check_scores(scoring)
+        self._check_scores(scoring)
         report.notes += cleaner.choices.check(self.name, name_absent=by_key)
         if cleaner.shortened:
             report.notes.append(f"{self.name}: {shortened_ids(cleaner.shortened)}")
@@ -282,8 +278,6 @@ class AnswerSource:
 
     def count(self, limits: Limits, scoring: Scoring) -> Tally:
         """Tally the scores of the whole source."""
-        if self._whole is not None:
-            return self._whole
         scoring = self._scored(scoring)
         items = self._items(scoring, ImportReport())
         cleaner = Cleaner(self._binding, limits, "", items, scoring)
@@ -296,9 +290,8 @@ class AnswerSource:
         for batch in self.source.batches():
             yield from batch.split(max(1, MAX_ANSWERS // max(1, len(items))))
 
-    def check_scores(self, scoring: Scoring) -> None:
+    def _check_scores(self, scoring: Scoring) -> None:
         """Raises PermanentFailure where the scores of the tally are not those that the rule reads."""
-        scoring = self._scored(scoring)
         highest = max(self.tally.tops.values(), default=1.0)
         if isinstance(scoring, FromPoints) and scoring.at is not None and highest < scoring.at:
             raise PermanentFailure(
