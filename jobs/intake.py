@@ -1,4 +1,4 @@
-"""Asks for a run where files wait in the inbox; `irt job intake` does the same where timers replace the daemon.
+"""Asks for a run for each file that waits in the inbox; `irt job intake` does the same if timers replace the daemon.
 
 What does not belong here: which files wait, and what becomes of them (see `intake.inbox`).
 """
@@ -8,24 +8,27 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from irt_assets.common.partitions import day_of
-from irt_assets.intake.assets import INTAKE
-from irt_assets.intake.inbox import look
-from resources.dagster_compat import NOT_FINISHED_STATUSES, SENSOR_NAME_TAG
+from irt_assets.intake.assets import INBOX_FILE, INTAKE
+from irt_assets.intake.inbox import Listed, look
+from resources.dagster_compat import SENSOR_NAME_TAG
 from resources.files.inbox_files import inbox_of
 from resources.postgres.database import Database
 
 PAUSE = timedelta(minutes=10)
-"""After a run that failed: what it met is most often not the files' fault."""
+"""After a run that failed and did not set its file aside: the database or the disk was at fault."""
 
 
 @dg.sensor(
     name="intake",
-    description="Takes the files that wait in the inbox (IRT_INBOX), all in one run.",
+    description="Asks for a run for each file that waits in the inbox (IRT_INBOX): items before learners, and both "
+    "before answers.",
     asset_selection=dg.AssetSelection.assets(INTAKE),
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def intake(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.RunRequest | dg.SkipReason:
+def intake(
+    context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]
+) -> list[dg.RunRequest] | dg.SkipReason:
     inbox = inbox_of(database.settings)
     if inbox is None:
         return dg.SkipReason("IRT_INBOX is not set")
@@ -33,11 +36,22 @@ def intake(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Datab
         waiting = [file for file in look(connection, inbox) if not file.taken]
     if not waiting:
         return dg.SkipReason("no file waits, or each may still be being written")
-    now = datetime.now(UTC)
-    for last in context.instance.get_run_records(dg.RunsFilter(tags={SENSOR_NAME_TAG: "intake"}), limit=1):
-        if last.dagster_run.status in NOT_FINISHED_STATUSES:
-            return dg.SkipReason(f"run {last.dagster_run.run_id[:8]} takes what waits")
-        if last.dagster_run.is_failure and abs(now - last.create_timestamp) < PAUSE:
-            return dg.SkipReason(f"run {last.dagster_run.run_id[:8]} failed: the next one comes after ten minutes")
-    key = f"{len(waiting)} files at {now:%Y-%m-%dT%H:%M:%S}"
-    return dg.RunRequest(run_key=key, partition_key=day_of(now), asset_selection=[dg.AssetKey(INTAKE)])
+    return [
+        dg.RunRequest(
+            run_key=_run_key(context.instance, file),
+            partition_key=day_of(datetime.now(UTC)),
+            asset_selection=[dg.AssetKey(INTAKE)],
+            tags={INBOX_FILE: file.name},
+        )
+        for file in waiting
+        if file.folder == waiting[0].folder
+    ]
+
+
+def _run_key(instance: dg.DagsterInstance, file: Listed) -> str:
+    """The file's own, or another one if its last run failed more than PAUSE ago."""
+    of_file = dg.RunsFilter(tags={SENSOR_NAME_TAG: "intake", INBOX_FILE: file.name})
+    for last in instance.get_run_records(of_file, limit=1):
+        if last.dagster_run.is_failure and abs(datetime.now(UTC) - last.create_timestamp) > PAUSE:
+            return f"{file.run_key} after {last.dagster_run.run_id}"
+    return file.run_key

@@ -873,7 +873,7 @@ inbox_file = _table(
     _req("size", BigInteger, "its bytes"),
     _req("version", Text, "its times, or its ETag: another one once it was written again"),
     _req("seen_at", UTC, "since when it has this size and version", NOW),
-    _req("last_line", BigInteger, "up to this line it was taken", sa.text("0")),
+    _req("last_line", BigInteger, "up to this line it was taken", sa.text("0")),  # written by the release before
     _opt("taken_at", UTC, "when all of it was taken; null: it was not yet"),
     _opt("sha256", Text, "hash of what was taken, unpacked"),
     _opt("problem", Text, "why it was set aside; null: it was not"),

@@ -17,6 +17,8 @@ from resources.postgres.log_months import make_months_ahead
 from resources.tables import intake, response_log
 
 INTAKE = "attempts_intake"
+INBOX_FILE = "irt/inbox_file"
+"""Tag of a run: which file it takes."""
 COUNTS = ("read", "accepted", "corrected", "duplicates", "refused")
 MOST_SHOWN = 500
 OF_DAY = """
@@ -58,8 +60,8 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         name=INTAKE,
         group_name="responses",
         partitions_def=days,
-        description="What came in, by day of arrival: files, pulls, and posts by who posted. Takes first what waits in "
-        "the inbox (IRT_INBOX), of whatever day.",
+        description="What came in, by day of arrival: files, pulls, and posts by who posted. Takes first the file "
+        "of the inbox (IRT_INBOX) that its sensor names, or all that wait.",
         kinds={"postgres"},
         owners=["team:psychometrics"],
         metadata={"dagster/column_schema": column_schema(intake)},
@@ -69,7 +71,7 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
     ) -> dg.MaterializeResult:
         inbox, files = inbox_of(database.settings), []
         with classify_failures():
-            for one in take_waiting(database, inbox) if inbox else ():
+            for one in take_waiting(database, inbox, context.run.tags.get(INBOX_FILE)) if inbox else ():
                 context.log.info(f"{one.path}: {one.what}. {one.why or one.report.counts}")
                 files.append((one.path, one.what, one.why or one.report.counts))
             with database.connect() as connection:

@@ -1,4 +1,4 @@
-"""Taking the files of the inbox: what waits, in which order, how far each was taken, and what is set aside.
+"""Taking the files of the inbox: what waits, in which order, and what is set aside.
 
 What belongs here: the table `inbox_file`, and what `_import.yaml` says. What does not: how a file is read (`take` and
 `bank` do that, as for `irt import`), and where the files lie (see `resources.files.inbox_files`).
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +23,6 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, take_rows
-from irt_assets.intake.clean import Limits
 from irt_assets.intake.mapping import (
     AUTO,
     Encoding,
@@ -37,9 +36,9 @@ from irt_assets.intake.mapping import (
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import WAYS_OUT, ImportReport, Refused
 from irt_assets.intake.scoring import Scoring, scoring_of
-from irt_assets.intake.sources import Batch, Source
+from irt_assets.intake.sources import Source
 from irt_assets.intake.staging import Staging
-from irt_assets.intake.take import AnswerSource, check_zone, take, with_recorded_maxima
+from irt_assets.intake.take import AnswerSource, check_zone, take
 from irt_assets.psychometrics.core.options import MAX_SCORE
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
@@ -50,10 +49,6 @@ from resources.postgres.database import LOCK, Database, first_column, lock_key, 
 LOG = logging.getLogger(__name__)
 KINDS = {"questions": QUESTIONS, "learners": LEARNERS}
 OPTIONS_FILE = "_import.yaml"
-MOST_ROWS = 1_000_000
-"""How many rows a transaction has at most."""
-MAX_HELD = 2**28
-"""Bytes of rows that are held in memory at once."""
 BEGINNING = 100_000
 """Rows by which a file is judged."""
 SETTLED = timedelta(seconds=60)
@@ -72,11 +67,11 @@ NOTE = f"""{FILES}
     INSERT INTO inbox_file (path, size, version)
     SELECT path, l.size, l.version FROM listed l LEFT JOIN inbox_file i USING (path)
     WHERE (i.size, i.version) IS DISTINCT FROM (l.size, l.version)
-    ON CONFLICT (path) DO UPDATE SET size = excluded.size, version = excluded.version, seen_at = now(), last_line = 0,
-        taken_at = NULL, problem = NULL
+    ON CONFLICT (path) DO UPDATE
+        SET size = excluded.size, version = excluded.version, seen_at = now(), taken_at = NULL, problem = NULL
 """
 WAITING = f"""{FILES}
-    SELECT name, path, l.version, l.options, last_line, sha256, taken_at IS NOT NULL AS taken
+    SELECT name, path, l.version, l.options, i.seen_at, sha256, taken_at IS NOT NULL AS taken
     FROM listed l JOIN inbox_file i USING (path)
     WHERE taken_at IS NOT NULL OR ((problem IS NULL OR i.options IS DISTINCT FROM l.options)
                                    AND (%(at_once)s OR seen_at <= now() - %(settled)s
@@ -109,9 +104,14 @@ class Listed:
     path: str
     version: str
     options: str
-    last_line: int
+    seen_at: datetime
     sha256: str | None
     taken: bool
+
+    @property
+    def run_key(self) -> str:
+        """Another one once the file or its options were written again, or a person lets it be taken again."""
+        return f"{self.path} {self.version} {self.options[:8]} {self.seen_at.isoformat()}"
 
     @property
     def folder(self) -> str:
@@ -126,20 +126,6 @@ class Outcome:
     what: Literal["taken", "unchanged", "set aside", "vanished", "not moved"]
     why: str = ""
     report: ImportReport = field(default_factory=ImportReport)
-
-
-class _Part(Source):
-    """Some of a file's batches, held in memory."""
-
-    def __init__(self, whole: Source, batches: Sequence[Batch]) -> None:
-        super().__init__(whole.path)
-        self.kind, self.encoding, self.address = whole.kind, whole.encoding, whole.address
-        self.columns, self.raw = whole.columns, whole.raw  # type: ignore[method-assign]
-        self._batches = batches
-        self.rows = sum(batch.rows.num_rows for batch in batches)
-
-    def batches(self) -> Iterator[Batch]:
-        yield from self._batches
 
 
 def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = SETTLED) -> list[Listed]:
@@ -163,21 +149,22 @@ def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = SETT
 
 
 def take_waiting(
-    database: Database, inbox: Inbox, *, settled: timedelta = SETTLED, most_rows: int = MOST_ROWS
+    database: Database, inbox: Inbox, name: str | None = None, *, settled: timedelta = SETTLED
 ) -> Iterator[Outcome]:
-    """Take every file that waits, and say what became of each. Nothing, while another process does so.
+    """Take the file of that name if it waits, or every file that waits, one after the other over all processes. Yields
+    the result of each.
 
-    `most_rows`: of a transaction. Raises PermanentFailure where the inbox cannot be read, and whatever is not the fault
-    of a file; what was taken until then stays.
+    Raises PermanentFailure if the inbox cannot be read, and whatever is not the fault of a file; what was taken until
+    then stays.
     """
     with database.open(autocommit=True) as guard:
-        if not one_value(guard, f"SELECT pg_try_advisory_lock({LOCK})", (lock_key("inbox"),)):
-            return
+        guard.execute(f"SELECT pg_advisory_lock({LOCK})".encode(), (lock_key("inbox"),))
         with database.connect() as connection:
             listed = look(connection, inbox, settled)
         for folder, files in groupby(listed, key=lambda file: file.folder):
             waiting = [file for file in files if not file.taken]
-            if not waiting:
+            chosen = [file for file in waiting if name in (None, file.name)]
+            if not chosen:
                 continue
             options = f"{inbox.address}/{folder}/{OPTIONS_FILE}"
             try:
@@ -187,8 +174,8 @@ def take_waiting(
                 continue
             with database.connect() as connection:
                 resolve_alert(connection, _alert_key(options))
-            for file in waiting:
-                yield _take_file(database, inbox, file, how, most_rows)
+            for file in chosen:
+                yield _take_file(database, inbox, file, how)
                 yield from _finish(database, inbox, file)
         for file in listed:
             if file.taken:  # by a run that was killed before it could finish
@@ -239,23 +226,16 @@ class _How:
             return cls(rules, scoring, options.zone, options.strict, encoding)
 
 
-def _take_file(database: Database, inbox: Inbox, file: Listed, how: _How, most_rows: int) -> Outcome:
-    report = ImportReport()
+def _take_file(database: Database, inbox: Inbox, file: Listed, how: _How) -> Outcome:
     try:
         with inbox.on_disk(file.name) as local:
             source = open_source(local, how.encoding)
             source.address = file.path
-            is_new = file.sha256 != source.sha256
-            for taken in _steps(database, source, file, how, most_rows) if is_new else ():
-                report.include(taken)
+            if file.sha256 != source.sha256:
+                return Outcome(file.path, "taken", report=_take(database, source, file, how))
         with database.connect() as connection:
-            connection.execute(
-                """UPDATE inbox_file SET taken_at = now(), sha256 = %s, problem = NULL
-                   WHERE path = %s AND version = %s""",
-                (source.sha256, file.path, file.version),
-            )
-            resolve_alert(connection, _alert_key(file.path))
-        return Outcome(file.path, "taken" if is_new else "unchanged", report=report)
+            _note_taken(connection, file, source)
+        return Outcome(file.path, "unchanged")
     except NothingThere as failure:
         return Outcome(file.path, "vanished", str(failure))
     except Exception as failure:
@@ -271,11 +251,13 @@ def _is_the_files_fault(failure: Exception) -> bool:
     return not isinstance(failure, TransientFailure | OSError)
 
 
-def _steps(database: Database, source: Source, file: Listed, how: _How, most_rows: int) -> Iterator[ImportReport]:
-    """Take a file in as many transactions as it needs, and yield what each brought."""
+def _take(database: Database, source: Source, file: Listed, how: _How) -> ImportReport:
+    """Take a file and note that it was taken. Of answers both are one transaction."""
     if file.folder in KINDS:
-        yield take_rows(database, source, KINDS[file.folder], mapping=how.rules or AUTO)
-        return
+        report = take_rows(database, source, KINDS[file.folder], mapping=how.rules or AUTO)
+        with database.connect() as connection:
+            _note_taken(connection, file, source)
+        return report
     columns = bind_attempts(how.rules, source.name, source.columns).columns
     if "completed_at" not in columns:
         twice = "neither ids nor times, so that a longer copy of it would count twice"
@@ -283,61 +265,35 @@ def _steps(database: Database, source: Source, file: Listed, how: _How, most_row
             f"its rows have {'no times' if 'attempt_id' in columns else twice}. Write a column completed_at; or import "
             "it once by hand (irt import attempts FILE --at DATE)"
         )
-    whole = AnswerSource(source, how.rules, None, how.scoring)
-    parts: Iterable[Source] = [source] if file.last_line == 0 else []
-    tally = None
-    if source.rows > most_rows and not whole.is_matrix:
-        with database.connect() as connection:
-            scoring = with_recorded_maxima(connection, how.scoring)
-        tally = whole.tally = whole.count(Limits(0, 0), scoring)
-        whole.check_scores(scoring)
-        parts = _parts(source, file.last_line, most_rows)
-    last_line = file.last_line
-    for part in parts:
-        report, beginning = ImportReport(), _Beginning()
-        with database.connect() as connection:
-            staging = Staging(connection)
-            staging.kind = "inbox"
-            take(
-                connection,
-                [AnswerSource(part, how.rules, None, how.scoring, tally)],
-                report,
-                beginning.add,
-                first_month=database.settings.irt_first_month,
-                zone=how.zone,
-                scoring=how.scoring,
-                strict=how.strict,
-                staging=staging,
-            )
-            if last_line == 0:
-                beginning.check(report, is_matrix=whole.is_matrix)
-            reached = max(map(_last_line, part.batches())) if tally else source.rows + 1
-            moved = connection.execute(
-                """UPDATE inbox_file SET last_line = %s
-                   WHERE path = %s AND version = %s AND last_line = %s AND taken_at IS NULL""",
-                (reached, file.path, file.version, last_line),
-            )
-            if moved.rowcount != 1:
-                raise TransientFailure(f"{file.path} was written again while it was taken, or another process takes it")
-        last_line = reached
-        yield report
+    report, beginning = ImportReport(), _Beginning()
+    answers = AnswerSource(source, how.rules, None, how.scoring)
+    with database.connect() as connection:
+        take(
+            connection,
+            [answers],
+            report,
+            beginning.add,
+            first_month=database.settings.irt_first_month,
+            zone=how.zone,
+            scoring=how.scoring,
+            strict=how.strict,
+            staging=Staging(connection, "inbox"),
+        )
+        beginning.check(report, is_matrix=answers.is_matrix)
+        _note_taken(connection, file, source)
+    return report
 
 
-def _parts(source: Source, after: int, most_rows: int) -> Iterator[Source]:
-    """The rows after a line, as many at a time as a transaction and the memory may have, or a few more."""
-    held: list[Batch] = []
-    for batch in source.batches():
-        if _last_line(batch) > after:
-            held.append(batch)
-        if sum(one.rows.num_rows for one in held) >= most_rows or sum(one.rows.nbytes for one in held) >= MAX_HELD:
-            yield _Part(source, held)
-            held = []
-    if held:
-        yield _Part(source, held)
-
-
-def _last_line(batch: Batch) -> int:
-    return max([int(batch.lines.max(initial=0)), *(bad.line for bad in batch.bad)])
+def _note_taken(connection: psycopg.Connection, file: Listed, source: Source) -> None:
+    """Raises TransientFailure if another look has seen the file changed since."""
+    noted = connection.execute(
+        """UPDATE inbox_file SET taken_at = now(), sha256 = %s, problem = NULL
+           WHERE path = %s AND version = %s AND taken_at IS NULL""",
+        (source.sha256, file.path, file.version),
+    )
+    if noted.rowcount != 1:
+        raise TransientFailure(f"{file.path} was written again while it was taken")
+    resolve_alert(connection, _alert_key(file.path))
 
 
 class _Beginning(Counter[str]):
@@ -356,16 +312,14 @@ class _Beginning(Counter[str]):
 
 
 def set_aside(connection: psycopg.Connection) -> list[dict[str, Any]]:
-    """The files that were set aside: path, problem, and up to which line each was taken before."""
-    return named_rows(
-        connection, "SELECT path, problem, last_line FROM inbox_file WHERE problem IS NOT NULL ORDER BY path"
-    )
+    """Path and problem of the files that were set aside."""
+    return named_rows(connection, "SELECT path, problem FROM inbox_file WHERE problem IS NOT NULL ORDER BY path")
 
 
 def take_again(connection: psycopg.Connection, paths: Sequence[str]) -> list[str]:
     """Let files wait as if they were new; without `paths`, all that were set aside. Returns which these are."""
     found = connection.execute(
-        """UPDATE inbox_file SET last_line = 0, taken_at = NULL, sha256 = NULL, problem = NULL
+        """UPDATE inbox_file SET seen_at = now(), taken_at = NULL, sha256 = NULL, problem = NULL
            WHERE CASE WHEN %(paths)s::text[] = '{}' THEN problem IS NOT NULL ELSE path = ANY(%(paths)s) END
            RETURNING path""",
         {"paths": list(paths)},

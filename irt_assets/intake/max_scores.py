@@ -4,7 +4,7 @@ What does not belong here: what a file's scores are (see `scoring`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -50,6 +50,17 @@ def known_maxima(connection: psycopg.Connection, items: Iterable[str] | None = N
         {"items": None if items is None else [*items]},
     )
     return dict(rows.fetchall())
+
+
+def recorded_rules(connection: psycopg.Connection, items: list[str] | None = None) -> psycopg.Cursor[Any]:
+    """Returns the scoring rule of each of these items, or of any, whose record has one (see `AsRecorded`)."""
+    these = "true" if items is None else "item_id = ANY(%(items)s)"
+    return connection.execute(
+        f"""SELECT item_id, meta->>'dichotomise', meta->>'key', max_score FROM question
+            WHERE {these} AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key') OR max_score > 1)
+        """.encode(),
+        {"items": items},
+    )
 
 
 def record_maxima(connection: psycopg.Connection, maxima: Mapping[str, int]) -> None:

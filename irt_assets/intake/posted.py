@@ -1,31 +1,51 @@
 """Answers that a program posts: from the text of its request to what became of each.
 
-What belongs here: what is wrong with a row before its values are looked at. What does not: HTTP (see
-`services.theta_api`), and everything that files are judged by too (`take`).
+What belongs here: what is wrong with a row before its values are looked at, and who waits for whom when several posts,
+and an import, store the same answers at once. What does not: HTTP (see `services.theta_api`), and everything that files
+are judged by too (`take`).
 """
 
 import json
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psycopg
 import pyarrow as pa
+from psycopg.rows import dict_row
 
 from irt_assets.intake import xapi
-from irt_assets.intake.few import Few, recorded_rules
 from irt_assets.intake.jsonlines import NotKept, as_cell, parse
 from irt_assets.intake.mapping import ATTEMPT_COLUMNS, Mapping
+from irt_assets.intake.max_scores import recorded_rules
 from irt_assets.intake.report import WAYS_OUT, ImportReport
 from irt_assets.intake.scoring import AsRecorded
 from irt_assets.intake.sources import BadRow, Batch, Source
-from irt_assets.intake.staging import kept_as_corrections
+from irt_assets.intake.staging import (
+    ADD_ITEMS,
+    ADD_LEARNERS,
+    CREATE,
+    JUDGE_AGAINST_LOG,
+    JUDGE_ERASED,
+    JUDGE_UNKNOWN,
+    JUDGE_WITHIN_INPUT,
+    LOGGED,
+    POSTS,
+    REFUSALS,
+    REPLACED,
+    UNJUDGED,
+    Beside,
+    Staging,
+    kept_as_corrections,
+)
 from irt_assets.intake.take import AnswerSource, take
-from resources.postgres.database import first_column
+from resources.postgres.database import LOCK, first_column, lock_key
 
 MOST_ROWS = 1_000
 MAX_LINES = 10 * MOST_ROWS  # with empty ones
@@ -68,6 +88,41 @@ VOIDED = """DELETE FROM response_log r WHERE attempt_id = ANY(%(ids)s)
             RETURNING r.*, 'voided by an xAPI statement' AS reason"""
 KNOWN = """SELECT attempt_id FROM response_log WHERE attempt_id = ANY(%(ids)s)
            UNION SELECT attempt_id FROM attempt_correction WHERE attempt_id = ANY(%(ids)s)"""
+
+STAGED = (
+    "source bigint, line bigint, given_id text, user_id text, item_id text, topic_id text, completed_at timestamptz,"
+    " correct boolean, session_id text, form_id text, position bigint, started_at timestamptz, response text,"
+    " response_time_ms bigint, hints_used bigint, mode text, revision bigint, score smallint"
+)
+STAGED_NAMES = ", ".join(column.split()[0] for column in STAGED.split(", "))
+STAGE = f"""INSERT INTO staged ({STAGED_NAMES})
+            SELECT {STAGED_NAMES} FROM json_to_recordset(%(rows)s::json) AS given({STAGED})"""
+"""A pipeline of statements has no COPY."""
+SHARE_POSTS = f"""SELECT pg_advisory_xact_lock_shared({LOCK}),
+    set_config('lock_timeout', '500ms', true), set_config('synchronous_commit', 'on', true),
+    set_config('irt.makes_learners', 'yes', true)"""
+"""The end of an import, or of a change of keys or maximum scores, is waited for with nothing in hand. From then on a
+post waits for less than WAIT_FOR_POSTS_MS of the import: if each waits for the other, the post gives up and is sent
+again. It is on disk when it commits, whatever the role's default."""
+BUCKETS = 512
+"""Locks that ids share. A lock for each id would fill the table of locks, which all connections share."""
+LOCK_IDS = f"""
+    SELECT pg_advisory_xact_lock({LOCK} # bucket) FROM (
+        SELECT DISTINCT (hashtext(attempt_id) & {BUCKETS - 1})::bigint AS bucket FROM staged ORDER BY bucket) ordered
+"""
+JUDGE_MONTH = f"""
+    SELECT s.ctid, 'month_not_there' FROM staged s WHERE {UNJUDGED} AND NOT EXISTS (
+        SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+        WHERE i.inhparent = 'response_log'::regclass AND c.relname = 'response_log_' ||
+            to_char(least(s.completed_at, now()) AT TIME ZONE 'UTC', 'YYYY_MM'))
+"""
+JUDGED = """SELECT s.source, s.line, s.attempt_id, v.reason, s.completed_at > now()
+            FROM staged s LEFT JOIN verdict v ON v.row_at = s.ctid"""
+CLAMPED = LOGGED.replace("completed_at", "least(completed_at, now())").replace("started_at", "least(started_at, now())")
+ADD_POSTED = f"""WITH items AS ({ADD_ITEMS}), learners AS ({ADD_LEARNERS})
+                 INSERT INTO response_log ({LOGGED}, sent_at)
+                 SELECT {CLAMPED}, CASE WHEN completed_at > now() THEN completed_at END FROM staged"""
+REPLACE_POSTED = kept_as_corrections(REPLACED, how="import", by="session_user", result="DISTINCT attempt_id")
 
 
 class UnreadablePost(Exception):
@@ -142,13 +197,80 @@ class Post(Source):
         return json.dumps({name: value for name, value in row.items() if value is not None}, ensure_ascii=False)
 
 
+class PostStaging(Staging):
+    """Answers of a post, which begins before its keys and maximum scores are read, so that none of them changes until
+    it commits. Its tables stay with the connection, empty: making them takes as long as the rest of a small post.
+
+    `outcomes`: by line, the id of each answer that was compared, and its verdict (`duplicate`, a reason, or none);
+    `corrected`: ids that replaced an answer; `clock_ahead`: how many came with a time to come.
+    """
+
+    kind = "http"
+    each_alone = True
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+        self._run(SHARE_POSTS, lock_key(*POSTS))
+        for statement in CREATE.format(end="DELETE ROWS").split(";"):
+            self._run(statement)
+        self.outcomes: dict[int, tuple[str, str | None]] = {}
+        self.corrected: set[str] = set()
+
+    def _run(self, statement: str, *values: Any) -> psycopg.Cursor[Any]:
+        return self._connection.execute(statement.encode(), values)
+
+    def add(self, source: int, tables: Iterator[pa.RecordBatch]) -> None:
+        defaults = {"mode": "live", "revision": 0, "source": source}
+        sound = chain.from_iterable(table.to_pylist() for table in tables)
+        rows = [defaults | row | {"given_id": row["attempt_id"]} for row in sound]
+        self._connection.execute(STAGE.encode(), {"rows": json.dumps(rows, default=str, ensure_ascii=False)})
+
+    def lock(self) -> None:
+        """Each id is compared by one post at a time, in a fixed order; imports are not waited for."""
+        self._run(LOCK_IDS, lock_key("response_log", "ids"))
+
+    def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:
+        unknown = JUDGE_UNKNOWN if strict else ()
+        for judgement in (JUDGE_ERASED, *unknown, JUDGE_MONTH, JUDGE_AGAINST_LOG, JUDGE_WITHIN_INPUT):
+            self._judge_by(judgement)
+        judged = self._run(JUDGED).fetchall()
+        self.outcomes = {line: (attempt_id, reason) for _, line, attempt_id, reason, _ in judged}
+        self.clock_ahead = sum(ahead for *_, reason, ahead in judged if reason is None)
+        return Counter((source, reason) for source, _, _, reason, _ in judged if reason is not None)
+
+    def refusals(self) -> Iterator[dict[str, Any]]:
+        if any(reason not in (None, "duplicate") for _, reason in self.outcomes.values()):
+            yield from self._connection.cursor(row_factory=dict_row).execute(REFUSALS)
+
+    def replace_corrected(self, sources: list[str]) -> Counter[int]:
+        changed = self._connection.execute(REPLACE_POSTED.encode(), {"sources": sources})
+        self.corrected = {attempt_id for (attempt_id,) in changed}
+        return Counter({0: len(self.corrected)})
+
+    def names_of_erased(self) -> Callable[[str], str]:
+        """They are read when the first row is refused."""
+        known = cache(super().names_of_erased)
+        return lambda user_id: known()(user_id)
+
+    def add_answers(self, months: set[str], report_share: Callable[[float], None]) -> None:  # noqa: ARG002
+        self._run(ADD_POSTED)
+
+    def add_items_and_learners(self) -> tuple[int, int]:
+        """They come with the answers, and are not counted: whoever posts is not told."""
+        return 0, 0
+
+    def judge_beside_posts(self, sources: list[str]) -> Beside | None:  # noqa: ARG002
+        """None: no other post has had these ids since they were compared."""
+        return None
+
+
 def take_post(connection: psycopg.Connection, post: Post, *, first_month: str, strict: bool = False) -> Posted:
     """Store a post's attempts, in the transaction of `connection`, which is on disk when its commit returns; then
     withdraw those that it voids.
 
     Raises PermanentFailure where the log is not `response_log`.
     """
-    report, staging = ImportReport(), Few(connection)
+    report, staging = ImportReport(), PostStaging(connection)
     refused: dict[int, tuple[str, str]] = {}
     given = AnswerSource(post, Mapping(name="post", columns={name: (name,) for name in post.columns}), None)
     ids = [*post.voided.values()]
@@ -176,7 +298,7 @@ def take_post(connection: psycopg.Connection, post: Post, *, first_month: str, s
     return Posted(report, results)
 
 
-def _result(refused: dict[int, tuple[str, str]], staging: Few, line: int) -> dict[str, str]:
+def _result(refused: dict[int, tuple[str, str]], staging: PostStaging, line: int) -> dict[str, str]:
     if line not in refused and line not in staging.outcomes:
         return {"result": "left_out"}
     if line in refused:

@@ -1,4 +1,4 @@
-"""The staging table of one import, and the statements that merge it into the tables.
+"""The staging table of an import, a pull or a post, and the statements that merge it into the tables.
 
 What belongs here: SQL. A staged answer is sound by itself; here it meets the others: a *verdict* is the reason
 why it is not added (`duplicate` is not a fault).
@@ -47,15 +47,15 @@ def kept_as_corrections(
 ATTEMPT_ID = r"""coalesce(given_id, md5(user_id || E'\x1f' || item_id
             || E'\x1f' || extract(epoch FROM completed_at - timestamptz '1970-01-01 00:00:00+00')::text))"""
 CREATE = f"""
-    CREATE TEMPORARY TABLE staged (
+    CREATE TEMPORARY TABLE IF NOT EXISTS staged (
         source bigint NOT NULL, line bigint NOT NULL, given_id text,
         user_id text NOT NULL, item_id text NOT NULL, topic_id text, completed_at timestamptz NOT NULL,
         correct boolean, session_id text, form_id text, position bigint, started_at timestamptz,
         response text, response_time_ms bigint, hints_used bigint, mode text NOT NULL DEFAULT 'live',
         revision bigint NOT NULL DEFAULT 0, score smallint,
         attempt_id text NOT NULL GENERATED ALWAYS AS ({ATTEMPT_ID}) STORED
-    ) ON COMMIT DROP;
-    CREATE TEMPORARY TABLE verdict (row_at tid, reason text) ON COMMIT DROP
+    ) ON COMMIT {{end}};
+    CREATE TEMPORARY TABLE IF NOT EXISTS verdict (row_at tid, reason varchar(30)) ON COMMIT {{end}}
 """
 LOGGED = (
     "attempt_id, completed_at, user_id, item_id, session_id, form_id, position, started_at, correct, response,"
@@ -185,18 +185,17 @@ CHUNK = 8_192  # pages of the staging table: 64 MB, about half a million answers
 
 
 class Staging:
-    """Temporary tables in the transaction of `connection`; they end with it."""
+    """Temporary tables in the transaction of `connection`; they end with it. `kind`: as in the table `intake`."""
 
-    kind = "file"
     each_alone = False  # see `clean.Limits`
     clock_ahead = 0
     _sources = 0
 
-    def __init__(self, connection: psycopg.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: psycopg.Connection, kind: str = "file") -> None:
+        self._connection, self.kind = connection, kind
         connection.execute("SET temp_buffers = '32MB'")
         connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '128MB'")
-        connection.execute(CREATE)
+        connection.execute(CREATE.format(end="DROP").encode())
 
     def add(self, source: int, tables: Iterator[pa.RecordBatch]) -> None:
         """Stage the cleaned answers of source number `source`, each table while the next one is cleaned."""

@@ -70,8 +70,8 @@ def take(
 ) -> None:
     """Add the answers of `sources` to the log, in the transaction of `connection`, and to `report` what became of each.
 
-    `staging`: where answers are held while they are compared, if they are few (`few.Few`); `ahead`: how far the clocks
-    of senders may go ahead of the database's. The other parameters are those of `import_attempts`. Raises
+    `staging`: holds the answers while they are compared (default: a file's); `ahead`: how far the clocks of senders may
+    go ahead of the database's. The other parameters are those of `import_attempts`. Raises
     PermanentFailure where a source is at fault; the caller's transaction then has to end.
     """
     clock = connection.execute("SELECT now()")
@@ -125,7 +125,8 @@ def take(
         report.notes.append(refused_as_erased(erased, staging.erasures()))
     _count_judged(staging, sources, arrivals, verdicts)
     if any(arrival.report.accepted for arrival in arrivals):
-        staging.drop_judged()
+        if verdicts:
+            staging.drop_judged()
         names = [given.name for given in sources]
         if any(given.has_revisions for given in sources):
             _count_corrected(arrivals, staging.replace_corrected(names))
@@ -158,11 +159,8 @@ class AnswerSource:
         rules: Mapping | None,
         at: date | None,
         scoring: Scoring = AsGiven(),  # noqa: B008
-        whole: Tally | None = None,
     ) -> None:
-        """`whole`: the scores of the whole file, which were checked, where the source is a part of it."""
         self.source = source
-        self._whole = whole
         self.tally = Tally()
         self.items: set[str] = set()
         self.name = source.name
@@ -225,8 +223,7 @@ class AnswerSource:
             reject(Refused(self.name, bad.line, bad.reason, *self._texts(bad)) for bad in batch.bad)
             self.refuse(batch, cleaned.refused, reject)
             yield batch, cleaned.answers
-        if self._whole is None:
-            self.check_scores(scoring)
+        self._check_scores(scoring)
         report.notes += cleaner.choices.check(self.name, name_absent=by_key)
         if cleaner.shortened:
             report.notes.append(f"{self.name}: {shortened_ids(cleaner.shortened)}")
@@ -279,8 +276,6 @@ class AnswerSource:
 
     def count(self, limits: Limits, scoring: Scoring) -> Tally:
         """Tally the scores of the whole source."""
-        if self._whole is not None:
-            return self._whole
         scoring = self._scored(scoring)
         items = self._items(scoring, ImportReport())
         cleaner = Cleaner(self._binding, limits, "", items, scoring)
@@ -293,9 +288,8 @@ class AnswerSource:
         for batch in self.source.batches():
             yield from batch.split(max(1, MAX_ANSWERS // max(1, len(items))))
 
-    def check_scores(self, scoring: Scoring) -> None:
+    def _check_scores(self, scoring: Scoring) -> None:
         """Raises PermanentFailure where the scores of the tally are not those that the rule reads."""
-        scoring = self._scored(scoring)
         highest = max(self.tally.tops.values(), default=1.0)
         if isinstance(scoring, FromPoints) and scoring.at is not None and highest < scoring.at:
             raise PermanentFailure(

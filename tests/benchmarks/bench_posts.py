@@ -2,8 +2,10 @@
 
     python -m tests.benchmarks.bench_posts --attempts 1000000 --seconds 60
     python -m tests.benchmarks.bench_posts --beside-import 5000000
+    python -m tests.benchmarks.bench_posts --attempts 300000 --against /path/to/another/checkout
 
-The second posts 20 times 10 answers a second, from the start of an import of as many rows to its end: p99 ≤ 1 s.
+The second posts 20 times 10 answers a second, from the start of an import of as many rows to its end: p99 ≤ 1 s. The
+third sends posts of 10 in turn to the API of both checkouts, beside the same log, and compares p50.
 A year's log in an embedded PostgreSQL, which waits for its disk. Posts of 10 and requests for θ come as Poisson
 processes that wait for nobody, and times are from the planned arrival. PostgreSQL, both servers and this generator
 share the machine's cores.
@@ -21,6 +23,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import count
+from pathlib import Path
 
 import numpy as np
 import requests
@@ -46,8 +49,8 @@ def body(users: list[str], size: int) -> list[dict[str, object]]:
 class Poster:
     """Posts over kept connections, in threads."""
 
-    def __init__(self, users: list[str], size: int) -> None:
-        self.users, self.size = users, size
+    def __init__(self, users: list[str], size: int, port: int = API_PORT) -> None:
+        self.users, self.size, self.port = users, size, port
         self.session = requests.Session()
         self.session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=64))
         self.session.headers["Authorization"] = f"Bearer {TOKEN}"
@@ -55,7 +58,7 @@ class Poster:
         self.seconds: list[float] = []
 
     def post(self, planned: float) -> None:
-        answer = self.session.post(f"http://127.0.0.1:{API_PORT}{POSTS_PATH}", json=body(self.users, self.size))
+        answer = self.session.post(f"http://127.0.0.1:{self.port}{POSTS_PATH}", json=body(self.users, self.size))
         self.statuses[answer.status_code] += 1
         self.seconds.append(time.perf_counter() - planned)
 
@@ -89,17 +92,42 @@ def beside_import(database: Database, users: list[str], rows: int) -> None:
         print(f"the longest took {1000 * max(small.seconds):.0f} ms")
 
 
+def against(database: Database, users: list[str], other: Path, seconds: float) -> None:
+    home = database.settings.irt_home
+    (home / "other").mkdir()
+    with (
+        servers(database.url, home, api=API_PORT, hello=HELLO_PORT),
+        servers(database.url, home / "other", api=API_PORT + 100, hello=HELLO_PORT + 100, code=other),
+    ):
+        pair = [Poster(users, 10, port) for port in (API_PORT, API_PORT + 100)]
+        for part in (5.0, seconds):
+            for one in pair:
+                one.seconds.clear()
+            began = time.perf_counter()
+            while time.perf_counter() - began < part:
+                for one in pair:
+                    one.post(time.perf_counter())
+        pair[0].say("posts of 10, this checkout")
+        pair[1].say(f"posts of 10, {other}")
+        ratio = np.median(pair[0].seconds) / np.median(pair[1].seconds)
+        print(f"p50 of this checkout / p50 of the other: {ratio:.2f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--attempts", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--beside-import", type=int, default=0, metavar="ROWS")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT")
     asked = parser.parse_args()
     rng = np.random.default_rng(1)
     with embedded_log(asked.attempts, rng) as (database, log):
         users = [str(user) for user in log.users]
         if asked.beside_import:
             beside_import(database, users, asked.beside_import)
+            return
+        if asked.against:
+            against(database, users, asked.against, asked.seconds)
             return
         with servers(database.url, database.settings.irt_home, api=API_PORT, hello=HELLO_PORT):
             Poster(users, 100).at_rate(5, 5)

@@ -9,25 +9,27 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import pytest
 
 from irt_assets.intake import inbox as room
 from irt_assets.intake.arrivals import source_states
-from irt_assets.intake.assets import INTAKE
+from irt_assets.intake.assets import INBOX_FILE
 from irt_assets.intake.inbox import Outcome, look, set_aside, take_again, take_waiting
 from irt_assets.runs.in_process_runs import evaluate
 from irt_assets.servers.instance import dagster_instance
-from resources.failures import PermanentFailure
+from resources.failures import PermanentFailure, TransientFailure
 from resources.files.inbox_files import FOLDERS, FolderInbox, inbox_of
 from resources.postgres.database import LOCK, Database, lock_key
 from resources.settings import Settings
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.typed import IrtOf
+from tests.testbed.stack_harness import wait_for
 
 pytestmark = pytest.mark.ci
 
@@ -440,81 +442,152 @@ def test_the_log_in_tables_of_ones_own_takes_no_files(desk: Desk) -> None:
     assert "attempt" in found["attempts/a.csv"].why
 
 
-def test_while_one_process_takes_the_files_another_does_nothing(desk: Desk) -> None:
+def test_while_one_process_takes_the_files_another_waits(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    with desk.database.open(autocommit=True) as other:
-        other.execute(f"SELECT pg_advisory_lock({LOCK})".encode(), (lock_key("inbox"),))
-        assert desk.take() == {}
-    assert whats(desk.take()) == {"attempts/a.csv": "taken"}
+    waits = """SELECT count(*) = 1 FROM pg_locks JOIN pg_database d ON d.oid = database
+               WHERE NOT granted AND datname = current_database()"""
+    with ThreadPoolExecutor(1) as pool:
+        with desk.database.open(autocommit=True) as other:
+            other.execute(f"SELECT pg_advisory_lock({LOCK})".encode(), (lock_key("inbox"),))
+            taking = pool.submit(desk.take)
+            wait_for("it to wait", lambda: desk.query(waits) == [(True,)])
+        assert whats(taking.result()) == {"attempts/a.csv": "taken"}
 
 
-IN_PARTS = """
+KILLED = """
 import os, signal, sys
 from datetime import timedelta
 from pathlib import Path
-from irt_assets.intake import inbox, sources
+from irt_assets.intake import inbox
 from resources.files.inbox_files import FolderInbox
 from resources.postgres.database import Database
 from resources.settings import Settings
-sources.BLOCK, left, real = 4096, 3, inbox.take
+real = inbox.take
 def dies(*arguments, **options):
-    global left
-    left -= 1
     real(*arguments, **options)
-    if not left:
-        os.kill(os.getpid(), signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGKILL)
 inbox.take = dies
 database = Database(Settings(database_url=sys.argv[1], irt_first_month="2026-06", _env_file=None))
-list(inbox.take_waiting(database, FolderInbox(Path(sys.argv[2])), settled=timedelta(0), most_rows=500))
+list(inbox.take_waiting(database, FolderInbox(Path(sys.argv[2])), settled=timedelta(0)))
 """
 
 
-def test_a_large_file_is_taken_in_parts_and_goes_on_after_kill_9(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk.write("attempts/large.csv", HEADER + answers(0, 3000))
-    arguments = [sys.executable, "-c", IN_PARTS, desk.database.url, str(desk.root)]
+def test_a_file_whose_taking_was_killed_is_taken_whole_by_the_next_run(desk: Desk) -> None:
+    desk.write("attempts/a.csv", HEADER + answers(0, 300))
+    arguments = [sys.executable, "-c", KILLED, desk.database.url, str(desk.root)]
     killed = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    [(stored, last_line)] = desk.query("SELECT (SELECT count(*) FROM response_log), last_line FROM inbox_file")
-    assert 1000 <= stored < 1300, "two parts, and nothing of the third"
-    assert last_line == stored + 1
-    monkeypatch.setattr("irt_assets.intake.sources.BLOCK", 4096)
-    report = desk.take(most_rows=500)["attempts/large.csv"].report
-    assert (report.accepted, report.duplicates) == (3000 - stored, 0)
-    assert desk.query("SELECT count(*), count(DISTINCT attempt_id) FROM response_log") == [(3000, 3000)]
-    assert desk.query("SELECT count(*) > 4, sum(accepted) FROM intake") == [(True, 3000)]
+    assert desk.query("SELECT count(*) FROM response_log") == [(0,)]
+    report = desk.take()["attempts/a.csv"].report
+    assert (report.accepted, report.duplicates) == (300, 0)
 
 
-def test_scores_of_a_large_file_are_judged_by_the_whole_before_the_first_part(
+def test_a_file_that_is_seen_to_change_while_it_is_taken_is_not_stored(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("irt_assets.intake.sources.BLOCK", 4096)
-    points = answers(2000, 3000).replace(",1\n", ",3\n")
-    desk.write("attempts/points.csv", HEADER + answers(0, 2000) + points)
-    assert "scores are not 0 and 1" in desk.take(most_rows=500)["attempts/points.csv"].why
-    assert desk.query("SELECT count(*) FROM response_log") == [(0,)]
-    desk.write("attempts/_import.yaml", "dichotomise: full\n")
-    assert whats(desk.take(most_rows=500)) == {"attempts/points.csv": "taken"}
-    assert desk.query("SELECT count(*) FILTER (WHERE correct), count(*) FROM response_log") == [(500, 3000)]
+    desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    real = room.take
 
-
-def test_the_sensor_asks_for_one_run_that_takes_all_that_waits(
-    desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch, now: datetime
-) -> None:
-    monkeypatch.setattr("irt_assets.intake.inbox.SETTLED", AT_ONCE)
-    with_inbox = settings.model_copy(update={"irt_inbox": str(desk.root), "irt_first_month": FIRST})
-    database = Database(with_inbox)
-    with dagster_instance(with_inbox, database) as instance:
-        assert list(evaluate(instance, with_inbox, "intake")) == []
-        desk.write("attempts/a.csv", HEADER + answers(0, 3))
-        desk.write("attempts/bad.csv", HEADER + answers(0, 3, "never"))
-        with database.connect() as connection:
+    def beside_a_look(*given: Any, **options: Any) -> None:
+        real(*given, **options)
+        desk.write("attempts/a.csv", HEADER + answers(0, 5))
+        with desk.database.connect() as connection:
             look(connection, FolderInbox(desk.root))
-            connection.execute("UPDATE inbox_file SET seen_at = seen_at - interval '61 s'")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room, "take", beside_a_look)
+        with pytest.raises(TransientFailure, match="was written again"):
+            desk.take()
+    assert desk.query("SELECT count(*) FROM response_log") == [(0,)]
+    assert desk.take()["attempts/a.csv"].report.accepted == 5
+
+
+@pytest.fixture
+def sensing(desk: Desk, settings: Settings) -> Iterator[Callable[[], list[str]]]:
+    """A function that ticks the sensor and gives the file of each run that it asked for, in order; all succeed."""
+    with_inbox = settings.model_copy(update={"irt_inbox": str(desk.root), "irt_first_month": FIRST})
+    with dagster_instance(with_inbox, Database(with_inbox)) as instance:
+
+        def tick() -> list[str]:
+            outcomes = list(evaluate(instance, with_inbox, "intake"))
+            assert all(one.success for one in outcomes), [one.why for one in outcomes]
+            runs = [instance.get_run_by_id(one.run_id) for one in outcomes]
+            return [run.tags[INBOX_FILE] for run in runs if run is not None]
+
+        yield tick
+
+
+def settle(desk: Desk) -> None:
+    """What is there was seen a minute ago."""
+    with desk.database.connect() as connection:
+        look(connection, FolderInbox(desk.root))
+        connection.execute("UPDATE inbox_file SET seen_at = seen_at - interval '61 s' WHERE taken_at IS NULL")
+
+
+def test_the_sensor_asks_for_a_run_for_each_file_items_first(desk: Desk, sensing: Callable[[], list[str]]) -> None:
+    assert sensing() == []
+    desk.write("attempts/_import.yaml", "strict: true\n")
+    desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    desk.write("attempts/bad.csv", HEADER + answers(0, 3, "never"))
+    desk.write("learners/all.csv", "user_id\nu0\nu1\nu2\n")
+    desk.write("questions/bank.csv", "item_id\nq0\nq1\nq2\n")
+    assert sensing() == [], "each may still be being written"
+    settle(desk)
+    assert sensing() == ["questions/bank.csv"]
+    assert sensing() == ["learners/all.csv"]
+    assert sensing() == ["attempts/a.csv", "attempts/bad.csv"]
+    assert desk.query("SELECT count(*) FROM response_log") == [(3,)]
+    assert desk.alerts() == ["inbox attempts/bad.csv"]
+    assert sensing() == []
+
+
+def test_options_that_are_wrong_set_all_files_of_their_folder_aside_in_one_run(desk: Desk) -> None:
+    desk.write("attempts/_import.yaml", "zone: Berlin\n")
+    names = [f"attempts/{letter}.csv" for letter in "ab"]
+    for name in names:
+        desk.write(name, HEADER + answers(0, 3))
+    inbox = FolderInbox(desk.root)
+    done = [[*take_waiting(desk.with_done(None), inbox, name, settled=AT_ONCE)] for name in names]
+    assert [len(outcomes) for outcomes in done] == [1, 0]
+    assert desk.alerts() == ["inbox attempts/_import.yaml"]
+
+
+def test_the_sensor_asks_again_for_a_file_that_changed_or_that_a_person_names(
+    desk: Desk, sensing: Callable[[], list[str]]
+) -> None:
+    path = desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    settle(desk)
+    assert sensing() == ["attempts/a.csv"]
+    desk.write("attempts/a.csv", HEADER + answers(0, 5))
+    assert sensing() == []
+    settle(desk)
+    assert sensing() == ["attempts/a.csv"]
+    with desk.database.connect() as connection:
+        take_again(connection, [path])
+    settle(desk)
+    assert sensing() == ["attempts/a.csv"]
+    assert desk.query("SELECT count(*) FROM response_log") == [(5,)]
+
+
+def test_a_file_whose_run_failed_has_another_run_after_ten_minutes(
+    desk: Desk, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_inbox = settings.model_copy(update={"irt_inbox": str(desk.root), "irt_first_month": FIRST})
+    desk.write("attempts/a.csv", HEADER + answers(0, 3))
+    settle(desk)
+
+    def full(*_: Any) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with dagster_instance(with_inbox, Database(with_inbox)) as instance:
+        with monkeypatch.context() as patch:
+            patch.setattr(room, "open_source", full)
+            [failed] = evaluate(instance, with_inbox, "intake")
+            assert not failed.success
+        assert list(evaluate(instance, with_inbox, "intake")) == []
+        monkeypatch.setattr("jobs.intake.PAUSE", AT_ONCE)
         [outcome] = evaluate(instance, with_inbox, "intake")
         assert outcome.success, outcome.why
-        [made] = instance.get_materialized_partitions(dg.AssetKey(INTAKE))
-        assert made == f"{now:%Y-%m-%d}"
-        assert list(evaluate(instance, with_inbox, "intake")) == []
     assert desk.query("SELECT count(*) FROM response_log") == [(3,)]
 
 

@@ -25,7 +25,6 @@ import requests
 
 from irt_assets.intake.arrivals import arrivals, refused_rows, source_states
 from irt_assets.intake.corrections import Answers, withdraw
-from irt_assets.intake.few import Few
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.posted import Post, take_post
 from irt_assets.intake.report import csv_of_refused
@@ -470,13 +469,17 @@ def test_refused_rows_are_written_as_the_imports_file(replicas: list[str], datab
     assert row.startswith("service,1,bad_score,'=1+1,")
 
 
-def test_the_few_hold_no_temporary_table(database: Database) -> None:
-    body = json.dumps([attempt(1)]).encode()
+def test_posts_of_a_connection_share_their_tables_and_leave_nothing_in_them(database: Database) -> None:
+    tables = "SELECT array_agg(oid ORDER BY oid) FROM pg_class WHERE relpersistence = 't'"
+    made = []
     with database.connect() as connection:
-        take_post(connection, Post("test", body, lines=False), first_month="2026-06")
-        made = connection.execute("SELECT count(*) FROM pg_class WHERE relpersistence = 't'").fetchone()
-    assert made == (0,)
-    assert Few.kind == "http"
+        for number in range(2):
+            post_of_one = Post("test", json.dumps([attempt(number)]).encode(), lines=False)
+            assert take_post(connection, post_of_one, first_month="2026-06").results[0]["result"] == "accepted"
+            connection.commit()
+            made.append(connection.execute(tables).fetchone())
+            assert connection.execute("SELECT count(*) FROM staged").fetchone() == (0,)
+    assert made[0] == made[1]
 
 
 def test_what_was_acknowledged_before_kill_9_is_there_once(settings: Settings, database: Database) -> None:

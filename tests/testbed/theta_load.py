@@ -309,10 +309,11 @@ def some(taken: Sequence[Taken], n: int) -> list[Taken]:
 
 
 @contextmanager
-def servers(url: str, home: Path, *, api: int, hello: int) -> Iterator[int]:
-    """The API and the hello that it is compared with, each in a process and ready; the process id of the API."""
+def servers(url: str, home: Path, *, api: int, hello: int, code: Path = ROOT) -> Iterator[int]:
+    """The API of a checkout and the hello that it is compared with, each in a process and ready; the process id of the
+    API."""
     environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(code),
         "IRT_HOME": str(home),
         "DATABASE_URL": url,
         "IRT_THETA_TOKEN": TOKEN,
@@ -322,7 +323,7 @@ def servers(url: str, home: Path, *, api: int, hello: int) -> Iterator[int]:
     try:
         with (home / "theta-api.log").open("wb") as log:
             command = [sys.executable, "-m", "services.theta_api"]
-            children.append(subprocess.Popen(command, env=environment, stderr=log, stdout=log))
+            children.append(subprocess.Popen(command, cwd=code, env=environment, stderr=log, stdout=log))
             children.append(subprocess.Popen([sys.executable, "-c", HELLO % hello]))
         for address in (f"{api}/ready", f"{hello}/openapi.json"):
             wait_for(f"http://127.0.0.1:{address}")

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 
 from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.intake.cells import as_text
-from irt_assets.intake.few import recorded_rules
+from irt_assets.intake.max_scores import recorded_rules
 from irt_assets.intake.pulling.open_source import open_source
 from irt_assets.intake.pulling.rows import Part, Read
 from irt_assets.intake.pulling.sources_file import PullSource
@@ -242,11 +242,10 @@ class Pull:
 class PullStaging(Staging):
     """`day`: also finds which answers of that day, which this source once brought, are not staged."""
 
-    kind = "pull"
     each_alone = True
 
     def __init__(self, connection: psycopg.Connection, number: int, day: str | None = None) -> None:
-        super().__init__(connection)
+        super().__init__(connection, "pull")
         connection.execute("SELECT set_config('irt.pull', %s, true)", (str(number),))
         self._number, self._day = number, day
         self.vanished: list[str] = []
