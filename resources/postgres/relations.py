@@ -45,4 +45,3 @@ def _attempt() -> ir.Table:
 ATTEMPT = _attempt()
 QUESTION = relation(tables.question)
 LEARNER = relation(tables.learner)
-CORRECTION = relation(tables.attempt_correction)
