@@ -390,6 +390,7 @@ def _replace_snapshot(connection: Session, of: Rewritten, scales: Mapping[str, S
                  n_attempts = n_attempts - %s WHERE (month, snapshot_hash) = (%s, %s)""",
             (one.new, one.new_uri, data, of.lost.total(), month, one.old),
         )
+    connection.execute("UPDATE month_state SET snapshot_hash = %s WHERE snapshot_hash = %s", (one.new, one.old))
     for table, column in (("mirt_fit_meta", "model_spec"), ("fit_staging", "spec")):
         connection.execute(
             f"""UPDATE {table} SET snapshot_hash = replace(snapshot_hash, %(old)s, %(new)s),
