@@ -112,7 +112,13 @@ def rescore(
                    WHERE item_id = %(item_id)s AND jsonb_exists(meta, 'key')""",
                 values,
             )
-        done = Rescoring(n, *_concerned(connection, reopen), with_choice, answers - with_choice, before, after)
+        done = Rescoring(
+            **vars(_correction(connection, n, reopen)),
+            with_choice=with_choice,
+            without_choice=answers - with_choice,
+            right_before=before,
+            right_after=after,
+        )
         if dry_run:
             connection.rollback()
         return done
@@ -128,7 +134,7 @@ def withdraw(
         n = take_out(connection, which, by=by, reason=reason)
         if not n:
             raise PermanentFailure("the log has no such answers")
-        done = Correction(n, *_concerned(connection, reopen))
+        done = _correction(connection, n, reopen)
         if dry_run:
             connection.rollback()
         return done
@@ -155,9 +161,9 @@ def keep_one_of_each(connection: psycopg.Connection) -> int:
     return int(one_value(connection, kept_as_corrections(others, how="double", by="session_user").encode()))
 
 
-def _concerned(connection: psycopg.Connection, reopen: Reopen | None) -> tuple[int, tuple[str, ...], tuple[str, ...]]:
-    """The number of days that the corrections of this transaction are of, and the open and the closed months with a
-    snapshot that they may concern; `reopen` opens the closed ones."""
+def _correction(connection: psycopg.Connection, answers: int, reopen: Reopen | None) -> Correction:
+    """The correction of this transaction, with the months with a snapshot that it may concern; `reopen` opens the
+    closed ones."""
     days = first_column(
         connection,
         """SELECT DISTINCT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM attempt_correction
@@ -170,4 +176,4 @@ def _concerned(connection: psycopg.Connection, reopen: Reopen | None) -> tuple[i
         reopen(connection, closed)
         closed = []
     of_closed = {one.month for one in closed}
-    return len(days), tuple(sorted(made - of_closed)), tuple(sorted(of_closed))
+    return Correction(answers, len(days), tuple(sorted(made - of_closed)), tuple(sorted(of_closed)))
