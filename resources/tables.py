@@ -203,6 +203,28 @@ judged_day = _table(
     _req("judged_at", UTC, "when", NOW),
 )
 
+month_state = _table(
+    "month_state",
+    "Months that closed or were reopened. The newest row holds; without one, a month is open.",
+    _month(),
+    _scale(),
+    Column("since", UTC, primary_key=True, nullable=False, server_default=NOW, comment="since when"),
+    _req("state", Text, "closed or reopened"),
+    _req("decided_by", Text, "who reopened it; nightly: it closed by the rule late_days; upgrade"),
+    _req("reason", Text, "why"),
+    _req("snapshot_hash", Text, "sha256 of the file that the month closed with"),
+    _req("rules", JSONB, "the rules that its answers were judged by; absent ones are the defaults"),
+    _req("items", JSONB, "highest score of each item of the scale when it closed"),
+    _req("test_accounts", JSONB, "keys of the test accounts when it closed"),
+    _req(
+        "came",
+        JSONB,
+        "its answers when it closed, those that changed since by kind, and the share of items with more than 5 %",
+        sa.text("'{}'::jsonb"),
+    ),
+    _opt("counted_at", UTC, "when these were counted"),
+)
+
 features_topic_daily = _table(
     "features_topic_daily",
     "What a learner did in a topic on a day.",

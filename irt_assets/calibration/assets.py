@@ -21,7 +21,7 @@ from irt_assets.calibration.month import (
     publish_month,
 )
 from irt_assets.common.metadata import Metadata, decide_in, md
-from irt_assets.common.partitions import Month, existing_partitions
+from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import HELD, classify_failures
 from irt_assets.common.wording import by_scale
 from irt_assets.engines import Calibrator
@@ -31,7 +31,7 @@ from irt_assets.gates.agreement import read_agreement
 from irt_assets.gates.month_status import unsettled_months
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.steps import Step
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.closed_months import scales_of_month
 from resources import tables
 from resources.cluster.relational import application
 from resources.dagster_schema import column_schema, rows_shown
@@ -199,7 +199,7 @@ def build_calibration_assets(
         with classify_failures(), database.connect() as connection:
             compared = [
                 read_agreement(connection, context.partition_key, scale)
-                for scale in read_scales(connection, Month(context.partition_key).start).values()
+                for scale in scales_of_month(connection, context.partition_key).values()
             ]
         return dg.MaterializeResult(metadata=shown.agreement_metadata(compared))
 

@@ -15,7 +15,7 @@ import dagster as dg
 
 from irt_assets.common.dated import Looked, dated_result, failing_before, partition_check
 from irt_assets.common.job_names import INVENTORY
-from irt_assets.common.partitions import Month, last_complete_month, months_between
+from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
@@ -26,6 +26,7 @@ from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.ledger.fits import explanation, latest_staged
 from irt_assets.psychometrics.core.models import Flag
+from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.scales import read_scales
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
 from resources.files.object_store import ObjectStore
@@ -110,7 +111,7 @@ def _load(asset: str, month: str, database: Database, store: ObjectStore) -> dic
             file = MonthFile.unread(connection, month)
         return {
             scale_id: load_evidence(connection, file, month, scale)
-            for scale_id, scale in read_scales(connection, Month(month).start).items()
+            for scale_id, scale in scales_of_month(connection, month).items()
         }
 
 
@@ -247,7 +248,7 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
 def _engines_agree(look: Looked) -> dg.AssetCheckResult:
     found = {
         scale_id: read_agreement(look.connection, look.partition, scale)
-        for scale_id, scale in read_scales(look.connection, Month(look.partition).start).items()
+        for scale_id, scale in scales_of_month(look.connection, look.partition).items()
     }
     return dg.AssetCheckResult(
         passed=all(month.agrees for month in found.values()),

@@ -40,6 +40,7 @@ from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.fit.observed import Observed, observed_by_ability
+from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import (
     CALIBRATION_COLUMNS,
@@ -154,7 +155,7 @@ def _fit(
     """`explained`: the errors of an engine that become the reason for the missing fit."""
     with database.connect() as connection:
         snapshot = current_snapshot(connection, month)
-        scales = read_scales(connection, Month(month).start)
+        scales = scales_of_month(connection, month)
     if snapshot is None:
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
     settings = database.settings
@@ -281,7 +282,7 @@ def link_month(database: Database, month: str, run_id: str | None) -> list[LinkO
     with database.connect() as connection:
         advisory_lock(connection, "linked_item_parameters", month)
         snapshot = current_snapshot(connection, month)
-        for scale in read_scales(connection, Month(month).start).values():
+        for scale in scales_of_month(connection, month).values():
             outcomes.append(_link_fit(connection, scale, scale.engine, month, run_id))
             others = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
             outcomes += [

@@ -23,7 +23,8 @@ from irt_assets.ledger.proposals import NewProposal, propose
 from irt_assets.ledger.publications import Publication, items_ever_published, publish, values_settled
 from irt_assets.ledger.steps import Step, steps, write_step
 from irt_assets.ledger.testlets import publish_effects
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.closed_months import scales_of_month
+from irt_assets.responses.scales import Scale
 from resources.postgres.database import advisory_lock, one_value
 
 
@@ -49,7 +50,7 @@ def publish_ready_months(
     waiting = {m for m, step in known.items() if step.state == "pending" and m not in unsettled}
     for candidate in sorted(waiting | {month}):
         before = known.get(candidate)
-        of_month = read_scales(connection, Month(candidate).start)[scale.scale_id]
+        of_month = scales_of_month(connection, candidate)[scale.scale_id]
         evidence = load_evidence(connection, stored_file(candidate), candidate, of_month)
         fit_id = evidence.linked.fit_id if evidence.linked else None
         if candidate != month and before and before.fit_id != fit_id:

@@ -58,6 +58,7 @@ NOUNS = {
         Noun("intake", "What came into the log, from whom and when, and what was refused."),
         Noun("release", "What months propose, and what a person decides about it."),
         Noun("items", "Which items are in use."),
+        Noun("month", "Months that have closed, and reopening them."),
         Noun("report", "Reports that people read: drift of a month, a learner's week."),
         Noun(
             "nightly",

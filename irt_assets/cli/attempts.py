@@ -6,6 +6,7 @@ wrong, or no answer is as it says.
 
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from irt_assets.decisions.release import require_text
 from irt_assets.intake.corrections import Answers, Correction, Rescoring
 from irt_assets.intake.corrections import rescore as rescore_answers
 from irt_assets.intake.corrections import withdraw as withdraw_answers
+from irt_assets.ledger import closings
 from irt_assets.spark.lake import compare_days, export_days, lake_of
 from irt_assets.spark.lake_upkeep import faults
 from irt_assets.spark.lake_upkeep import prune as delete_unnamed
@@ -30,6 +32,7 @@ Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], metavar="D
 
 First = Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], metavar="DAY", help="First day (UTC).")]
 Last = Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], metavar="DAY", help="Last day (UTC).")]
+Reopen = Annotated[bool, typer.Option("--reopen", help="Reopen the closed months concerned, so that it counts there.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would change, and change nothing.")]
 
 
@@ -41,13 +44,16 @@ def rescore(
     reason: Reason,
     first: First = None,
     last: Last = None,
+    reopen: Reopen = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Score an item's answers again by another key, where the chosen options are stored. What they were is kept."""
     by, reason = signed(by), require_text("reason", reason)
     which = Answers(item, None, *_period(first, last))
-    _print(rescore_answers(current_database(), which, key, by=by, reason=reason, dry_run=dry_run), as_json)
+    opens = partial(closings.reopen, by=by, reason=reason) if reopen else None
+    done = rescore_answers(current_database(), which, key, by=by, reason=reason, dry_run=dry_run, reopen=opens)
+    _print(done, as_json)
 
 
 @app.command()
@@ -60,6 +66,7 @@ def withdraw(
     item: Annotated[str | None, typer.Option("--item", metavar="ID", help="All answers to this item.")] = None,
     first: First = None,
     last: Last = None,
+    reopen: Reopen = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -69,7 +76,8 @@ def withdraw(
         raise PermanentFailure("say which answers: --ids FILE, or --item ID with or without --from and --to")
     named = {line.strip() for line in (_text_of(ids) if ids else "").splitlines() if line.strip()}
     which = Answers(item, sorted(named), *_period(first, last))
-    done = withdraw_answers(current_database(), which, by=by, reason=reason, dry_run=dry_run)
+    opens = partial(closings.reopen, by=by, reason=reason) if reopen else None
+    done = withdraw_answers(current_database(), which, by=by, reason=reason, dry_run=dry_run, reopen=opens)
     _print(done, as_json)
     if len(named) > done.answers:
         print_error("warning: ", f"ids of which the log has no answer: {len(named) - done.answers:,}")
@@ -161,7 +169,10 @@ def _print(done: Correction, as_json: bool) -> None:
         )
     say(f"changed: {counted(done.answers, 'answer')} of {counted(done.days, 'day')}")
     stale = listed(done.stale_months, len(done.stale_months))
-    say(f"stale, and made again by the daemon or irt calibrate: {stale}" if stale else "no month is stale by it")
+    say(f"stale, and made again by the daemon or irt calibrate: {stale}" if stale else "no open month is stale by it")
+    if done.closed_months:
+        closed = listed(done.closed_months, len(done.closed_months))
+        say(f"closed, so that it does not count there unless they are reopened (--reopen, irt month reopen): {closed}")
 
 
 def _utc(day: datetime) -> datetime:

@@ -26,7 +26,7 @@ from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.psychometrics.eligibility.rules import STAGES, allowed
 from irt_assets.responses.scale_decisions import MOVEMENT, OF_THE_MODEL, proposals_wanted, read_decisions
 from irt_assets.responses.scales import change_rules, consider_rules, read_scales, set_pass_mark
-from irt_assets.responses.snapshot import current_snapshots, months_of_other_answers, months_of_other_rules
+from irt_assets.responses.snapshot import current_snapshots, months_of_other_rules
 from irt_assets.runs.in_process_runs import judge_again
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -340,7 +340,6 @@ def confirm_and_change_rules(
         made = {
             what: find(connection, change.after)
             for stage, what, find in (
-                ("answers", "answers", months_of_other_answers),
                 ("eligibility", "snapshots", months_of_other_rules),
                 ("fit", "fits", months_fitted_otherwise),
                 ("linking", "linkings", months_linked_otherwise),

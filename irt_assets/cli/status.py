@@ -3,10 +3,10 @@
 Exit codes: 0 every month is green; 1 one is not; 2 the request is wrong.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Annotated, Any
+from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -16,12 +16,9 @@ from irt_assets.cli.console import AsJson, escape, out, print_blocks, print_json
 from irt_assets.cli.installation import current_database, current_instance
 from irt_assets.common.wording import counted, shortened, some_of, span
 from irt_assets.gates.month_judged import MonthState
-from irt_assets.responses.late_answers import n_left_out_at_once
-from irt_assets.responses.scales import read_scales
 from jobs.watching.alerts import backup_alert
 from jobs.watching.overview import OnSpark, Overview, as_dict, collect_overview
 from jobs.watching.stuck_runs import fail_lost_runs
-from resources.postgres.database import Database
 
 app = typer.Typer()
 NAMES_SHOWN = 3
@@ -45,24 +42,15 @@ def status(
     with current_instance(database) as instance:
         fail_lost_runs(instance)
         overview = collect_overview(database, instance, database.settings, read_again=fresh)
-    late = late_answers(database, overview.months)
     if as_json:
-        print_json(as_dict(overview) | {"late_answers": late})
+        print_json(as_dict(overview))
     else:
-        show(overview, late, ZoneInfo(database.settings.irt_time_zone))
+        show(overview, ZoneInfo(database.settings.irt_time_zone))
     if any(month.state not in ("green", "origin") for month in overview.months):
         raise typer.Exit(1)
 
 
-def late_answers(database: Database, months: Sequence[MonthState]) -> list[dict[str, Any]]:
-    """The months that are made without new answers that came too late, and how many these are."""
-    with database.connect() as connection:
-        scales = read_scales(connection)
-        found = [(one, n_left_out_at_once(connection, one.month, scales[one.scale_id])) for one in months]
-    return [{"month": one.month, "scale_id": one.scale_id, "answers": n} for one, n in found if n]
-
-
-def show(overview: Overview, too_late: Sequence[Mapping[str, Any]], zone: ZoneInfo) -> None:
+def show(overview: Overview, zone: ZoneInfo) -> None:
     def at(time: datetime | None) -> str:
         return time.astimezone(zone).strftime("%m-%d %H:%M") if time else "–"
 
@@ -91,9 +79,8 @@ def show(overview: Overview, too_late: Sequence[Mapping[str, Any]], zone: ZoneIn
         out.print(f"pull: {escape(line)}")
     out.print()
     print_blocks(table(("month", "scale", "state", "why"), [*_months(overview.months)]))
-    for one in too_late:
-        many = f"{one['answers']:,} new answers came too late for {one['month']} ({one['scale_id']})"
-        out.print(f"late answers: {escape(many)} and count for θ, features and later months")
+    for one in overview.changed:
+        out.print(f"closed: {escape(f'{one.month} ({one.scale_id})')}, {one.sentence} → irt month reopen {one.month}")
     if overview.waiting:
         out.print(f"{escape(waiting_line(overview.waiting))} → irt release list")
     _some(

@@ -16,7 +16,6 @@ import psycopg
 
 from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import fit_month, link_month
-from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, some_of
 from irt_assets.decisions.anchor_versions import AnchorChange, freeze
 from irt_assets.engines import Calibrator
@@ -24,9 +23,11 @@ from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.agreement import read_agreement
 from irt_assets.gates.evidence import MonthFile, Verdict, load_evidence
 from irt_assets.gates.gates import SET_GATES, item_problems
+from irt_assets.ledger.closings import reopen
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
-from irt_assets.responses.scales import RuleChange, change_rules, consider_rules, read_scales
+from irt_assets.responses.closed_months import read_closed, scales_of_month
+from irt_assets.responses.scales import RuleChange, change_rules, consider_rules
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from irt_assets.spark.window import judge_on_spark
 from resources.failures import PermanentFailure
@@ -35,7 +36,6 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 
 DONE_AGAIN = {
-    "answers": "its answers were read, judged, fitted and linked again",
     "eligibility": "its answers were judged, fitted and linked again",
     "fit": "it was fitted and linked again",
     "linking": "its stored fit was linked again",
@@ -148,16 +148,17 @@ def try_rules(
         within, apart = _OpenTransaction(database.settings, connection), _WrittenApart(store, Path(folder))
         before = _judged(connection, apart, month, scale_id)
         began = time.perf_counter()
-        stage = next(iter(change.stages), "warnings")
+        stage = next((one for one in change.stages if one != "answers"), "warnings")
         change_rules(within, scale_id, settings)
-        if stage in ("answers", "eligibility"):
+        if stage == "eligibility":
+            reopen(connection, read_closed(connection, [month]), by="trial", reason="a rule is tried")
             take_snapshot(within, apart, month, None, judge=judge_on_spark)
         # Why a scale cannot be fitted or linked stands in its fit, where the gates read it.
-        if stage in ("answers", "eligibility", "fit"):
+        if stage in ("eligibility", "fit"):
             engine = build(change.after.engine)
             with contextlib.suppress(PermanentFailure):
                 fit_month(within, apart, month, engine, None, build, scales=(scale_id,))
-        if stage in ("answers", "eligibility", "fit", "linking"):
+        if stage in ("eligibility", "fit", "linking"):
             with contextlib.suppress(PermanentFailure):
                 link_month(within, month, None)
                 measure_month(within, month)
@@ -190,7 +191,7 @@ def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) ->
 
 
 def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scale_id: str) -> Judged:
-    scale = read_scales(connection, Month(month).start)[scale_id]
+    scale = scales_of_month(connection, month)[scale_id]
     evidence = load_evidence(connection, MonthFile.verified(connection, store, month), month, scale)
     verdicts = {gate.name: gate.judge(evidence) for gate in (*SET_GATES, *ADVISORY_CHECKS)}
     agreement = read_agreement(connection, month, scale)

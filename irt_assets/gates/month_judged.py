@@ -4,6 +4,7 @@ It loads nothing that computes, so that the exporter judges by it too. What does
 (see `month_status`).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -74,13 +75,53 @@ class GateStatus:
         return self.passed is False and not self.follows
 
 
+class Cause(StrEnum):
+    """Causes for which a month is stale."""
+
+    ANSWERS = "other answers"
+    RULES = "rules or model decided otherwise"
+    DECISION = "a decision on what it was linked by or compared with"
+    STEP = "a step without the next"
+
+
 @dataclass(frozen=True)
 class Newer:
-    """What is newer than a month's numbers, the asset to be made again first, and whether a person decided so."""
+    """Why a month of a scale is stale, for which cause, and the asset to be made again first."""
 
     why: str
     asset: str
-    decided: bool = False
+    cause: Cause
+
+    @property
+    def decided(self) -> bool:
+        """Whether a person decided so. Then a gate that failed before may pass now. A reference is fitted."""
+        return self.cause is Cause.RULES or (self.cause, self.asset) == QUESTIONS["other_anchors"]
+
+
+SCORED, FITTED, LINKED, PUBLISHED = MONTHLY_ASSETS
+QUESTIONS = {
+    "other_answers": (Cause.ANSWERS, SCORED),
+    "other_eligibility": (Cause.RULES, SCORED),
+    "scored_alone": (Cause.STEP, FITTED),
+    "other_model": (Cause.RULES, FITTED),
+    "other_reference": (Cause.DECISION, FITTED),
+    "fitted_alone": (Cause.STEP, LINKED),
+    "other_anchors": (Cause.DECISION, LINKED),
+    "other_linking": (Cause.RULES, LINKED),
+    "linked_alone": (Cause.STEP, PUBLISHED),
+}
+"""The questions by which a month is stale: the cause, and the step to repeat. The first one that is answered counts."""
+
+
+def first_newer(answers: Mapping[str, str | None]) -> Newer | None:
+    """The first of `QUESTIONS` that is answered. Returns None if the month is not stale.
+
+    answers: by question, why the month is stale for it.
+    """
+    for question, (cause, asset) in QUESTIONS.items():
+        if why := answers.get(question):
+            return Newer(why, asset, cause)
+    return None
 
 
 def classify_month(

@@ -22,13 +22,15 @@ from irt_assets.gates.month_judged import (
     MonthState,
     Newer,
     classify_month,
+    first_newer,
 )
 from irt_assets.ledger.fits import made_otherwise, scored_otherwise
-from irt_assets.ledger.month_state import find_reference, fit_in_use, latest_attempt, latest_failure
+from irt_assets.ledger.month_state import Attempted, find_reference, fit_in_use, latest_attempt, latest_failure
 from irt_assets.ledger.origin_fit import origin_windows
 from irt_assets.ledger.overview import decided_since
 from irt_assets.ledger.steps import Step, steps
 from irt_assets.psychometrics.linking.placement import LinkingError
+from irt_assets.responses.closed_months import read_closed, scales_of_month, scales_to_compare
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_models import ModelInBank, models_in_bank
@@ -55,12 +57,24 @@ def month_states(
         answered, windows = _with_answers(connection, months), origin_windows(connection)
         found = []
         for month in months:
-            scales = read_scales(connection, Month(month).start)
+            scales = scales_of_month(connection, month)
             snapshot = current_snapshot(connection, month)
             changed = {}
             if snapshot:
-                now = data_version(connection, month, scales, read_again=read_again)
-                changed = _changes(connection, month, snapshot, now, scales, all_steps, decided, in_bank)
+                closed = {one.scale_id for one in read_closed(connection, [month])}
+                others = _with_other_answers(connection, snapshot, scales, closed, read_again=read_again)
+                for scale_id, scale in scales.items():
+                    changed[scale_id] = _newer(
+                        connection,
+                        month,
+                        snapshot,
+                        scale,
+                        all_steps[scale_id].get(month),
+                        in_bank[scale_id],
+                        has_other_answers=scale_id in others,
+                        was_closed=scale_id in closed,
+                        decided=decided.get((month, scale_id)),
+                    )
             connection.commit()  # keeps the hash that was computed, whatever happens to the next
             gates = gate_statuses(instance, month) if snapshot else {}
             for scale_id, scale in scales.items():
@@ -79,6 +93,22 @@ def month_states(
                     )
                 )
     return found
+
+
+def _with_other_answers(
+    connection: psycopg.Connection,
+    snapshot: Snapshot,
+    scales: dict[str, Scale],
+    closed: set[str],
+    *,
+    read_again: bool,
+) -> set[str]:
+    """Scales for which the month is open, and whose answers may differ from those of its snapshot."""
+    if scales.keys() <= closed:
+        return set()
+    if data_version(connection, snapshot.month, scales, read_again=read_again) == snapshot.data_hash:
+        return set()
+    return scales_to_compare(connection, snapshot.month, snapshot.counts, scales, closed)
 
 
 def _with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]:
@@ -143,57 +173,55 @@ def unsettled_months(instance: dg.DagsterInstance, *, besides_run: str | None = 
     return under_way(instance, MONTHLY_JOB, MONTHLY_ASSETS, besides_run=besides_run)
 
 
-def _changes(
+def _newer(
     connection: psycopg.Connection,
     month: str,
     snapshot: Snapshot,
-    hash_now: str,
-    scales: dict[str, Scale],
-    all_steps: dict[str, dict[str, Step]],
-    decided: dict[tuple[str, str], str],
-    in_bank: dict[str, dict[str, ModelInBank]],
-) -> dict[str, Newer]:
-    """What is newer than the numbers made from it, by scale: the answers, the rules, a step without the next."""
-    scored, fitted, linked_parameters, published = MONTHLY_ASSETS
-    if hash_now != snapshot.data_hash:
-        return dict.fromkeys(scales, Newer("its answers have changed since", scored))
-    changed = {}
-    for scale_id, scale in scales.items():
-        staged = latest_attempt(connection, month, scale_id, scale.engine)
-        linked = fit_in_use(connection, month, scale_id, scale.engine)
-        step = all_steps[scale_id].get(month)
-        demanded = [engine for engine in scale.rules.publication.demands if engine != scale.engine]
-        if differs(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility"):
-            changed[scale_id] = Newer("the scale's settings have changed since", scored, decided=True)
-        elif staged is not None and staged.snapshot_hash != snapshot.snapshot_hash:
-            changed[scale_id] = Newer("its answers were judged again and not fitted since", fitted)
-        elif staged is not None and differs(staged.rules, scale.rules, "eligibility", "fit"):
-            changed[scale_id] = Newer("the scale's settings have changed since it was fitted", fitted, decided=True)
-        elif staged is not None and (other := made_otherwise(staged.made_with, scale)):
-            why = f"the scale's model has changed since it was fitted: {other}"
-            changed[scale_id] = Newer(why, fitted, decided=True)
-        elif staged is not None and (other := scored_otherwise(staged.made_with, scale, in_bank[scale_id])):
-            why = f"the bank names other models or blocks of items since it was fitted: {other}"
-            changed[scale_id] = Newer(why, fitted, decided=True)
-        elif staged and staged.is_reference and (earlier := find_reference(connection, scale, month)):
-            changed[scale_id] = Newer(f"its misfit was judged before {earlier.name} was fitted", fitted)
-        elif staged is not None and linked is not None and linked.fit_id != staged.fit_id:
-            changed[scale_id] = Newer("it was fitted again and not linked since", linked_parameters)
-        elif (month, scale_id) in decided:
-            changed[scale_id] = Newer(decided[month, scale_id], linked_parameters, decided=True)
-        elif linked is not None and differs(linked.rules, scale.rules, "linking"):
-            why = "the scale's settings have changed since it was linked"
-            changed[scale_id] = Newer(why, linked_parameters, decided=True)
-        elif linked is not None and step is not None and step.fit_id != linked.fit_id:
-            changed[scale_id] = Newer("it was linked again and not taken to the ledger since", published)
-        else:
-            for engine in demanded:
-                fit, on_scale = (find(connection, month, scale_id, engine) for find in (latest_attempt, fit_in_use))
-                if fit is not None and (on_scale is None or on_scale.fit_id != fit.fit_id):
-                    changed[scale_id] = Newer(
-                        f"it was fitted again by {engine} and not linked since", linked_parameters
-                    )
-    return changed
+    scale: Scale,
+    step: Step | None,
+    in_bank: dict[str, ModelInBank],
+    *,
+    has_other_answers: bool,
+    was_closed: bool,
+    decided: str | None,
+) -> Newer | None:
+    """Why the month of the scale is stale, by `QUESTIONS`. decided: see `decided_since`."""
+    scale_id = scale.scale_id
+    staged = latest_attempt(connection, month, scale_id, scale.engine)
+    linked = fit_in_use(connection, month, scale_id, scale.engine)
+    found: dict[str, str | None] = {
+        "other_answers": "its answers have changed since" if has_other_answers else None,
+        "other_anchors": decided,
+    }
+    if differs(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility"):
+        found["other_eligibility"] = "the scale's settings have changed since"
+    if staged is not None:
+        if not was_closed and staged.snapshot_hash != snapshot.snapshot_hash:  # a closed scale keeps its answers
+            found["scored_alone"] = "its answers were judged again and not fitted since"
+        found["other_model"] = _other_model(staged, scale, in_bank)
+        if staged.is_reference and (earlier := find_reference(connection, scale, month)):
+            found["other_reference"] = f"its misfit was judged before {earlier.name} was fitted"
+    if linked is not None:
+        if staged is not None and linked.fit_id != staged.fit_id:
+            found["fitted_alone"] = "it was fitted again and not linked since"
+        if differs(linked.rules, scale.rules, "linking"):
+            found["other_linking"] = "the scale's settings have changed since it was linked"
+        if step is not None and step.fit_id != linked.fit_id:
+            found["linked_alone"] = "it was linked again and not taken to the ledger since"
+    for engine in scale.rules.publication.demands:
+        fit, on_scale = (find(connection, month, scale_id, engine) for find in (latest_attempt, fit_in_use))
+        if engine != scale.engine and fit is not None and (on_scale is None or on_scale.fit_id != fit.fit_id):
+            found.setdefault("fitted_alone", f"it was fitted again by {engine} and not linked since")
+    return first_newer(found)
+
+
+def _other_model(staged: Attempted, scale: Scale, in_bank: dict[str, ModelInBank]) -> str | None:
+    if differs(staged.rules, scale.rules, "eligibility", "fit"):
+        return "the scale's settings have changed since it was fitted"
+    if other := made_otherwise(staged.made_with, scale):
+        return f"the scale's model has changed since it was fitted: {other}"
+    other = scored_otherwise(staged.made_with, scale, in_bank)
+    return other and f"the bank names other models or blocks of items since it was fitted: {other}"
 
 
 def no_origin(scale: Scale, window: str) -> LinkingError:

@@ -1,10 +1,11 @@
 """Answers that change: scored again by another key, or withdrawn; what they were is kept in `attempt_correction`.
 
-Days, weeks and months that rest on them become stale, and the sensor of late answers asks for them again. What does not
-belong here: corrections that come with an import (see `intake.staging`), and the runs requested because of changes
-(see `jobs.watching.late_sensor`).
+Days, weeks and open months that rest on them become stale, and the sensor of late answers asks for them again. A closed
+month stays as it is unless it is reopened. What does not belong here: corrections that come with an import (see
+`intake.staging`), and the runs requested because of changes (see `jobs.watching.late_sensor`).
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,21 +13,29 @@ import psycopg
 
 from irt_assets.common.wording import listed
 from irt_assets.intake.staging import kept_as_corrections, lock_out_imports_and_posts
+from irt_assets.responses.closed_months import ClosedMonth, read_closed
 from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.snapshot import current_snapshots
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, one_value
 
 MOST_CHOICES_NAMED = 10
+Reopen = Callable[[psycopg.Connection, Sequence[ClosedMonth]], None]
+"""Opens the closed months that a correction may concern, in its transaction."""
 
 
 @dataclass(frozen=True)
 class Correction:
-    """How many answers were changed or withdrawn, on how many days, and which months were made with what they were."""
+    """Answers that were changed or withdrawn, their days, and the months that were made with what they were.
+
+    Attributes:
+        stale_months: the open ones, which are made again. closed_months: those for which the change does not count.
+    """
 
     answers: int
     days: int
     stale_months: tuple[str, ...]
+    closed_months: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,16 @@ OF_ANSWERS = """(r.item_id = %(item_id)s OR r.attempt_id = ANY(%(ids)s::text[]))
     AND r.completed_at < coalesce(%(end)s, 'infinity'::timestamptz)"""
 
 
-def rescore(database: Database, which: Answers, key: str, *, by: str, reason: str, dry_run: bool = False) -> Rescoring:
+def rescore(
+    database: Database,
+    which: Answers,
+    key: str,
+    *,
+    by: str,
+    reason: str,
+    dry_run: bool = False,
+    reopen: Reopen | None = None,
+) -> Rescoring:
     """Right is who chose `key`. An item that records its key records this one, unless the answers are those of a time.
 
     Raises PermanentFailure where nobody chose `key`, and for an item with more than right and wrong.
@@ -92,20 +110,28 @@ def rescore(database: Database, which: Answers, key: str, *, by: str, reason: st
                    WHERE item_id = %(item_id)s AND jsonb_exists(meta, 'key')""",
                 values,
             )
-        done = Rescoring(n, *_concerned(connection), with_choice, answers - with_choice, before, after)
+        done = Rescoring(
+            **vars(_correction(connection, n, reopen)),
+            with_choice=with_choice,
+            without_choice=answers - with_choice,
+            right_before=before,
+            right_after=after,
+        )
         if dry_run:
             connection.rollback()
         return done
 
 
-def withdraw(database: Database, which: Answers, *, by: str, reason: str, dry_run: bool = False) -> Correction:
+def withdraw(
+    database: Database, which: Answers, *, by: str, reason: str, dry_run: bool = False, reopen: Reopen | None = None
+) -> Correction:
     """Take answers out of the log. Raises PermanentFailure where there are none."""
     with database.connect() as connection:
         lock_out_imports_and_posts(connection)
         n = take_out(connection, which, by=by, reason=reason)
         if not n:
             raise PermanentFailure("the log has no such answers")
-        done = Correction(n, *_concerned(connection))
+        done = _correction(connection, n, reopen)
         if dry_run:
             connection.rollback()
         return done
@@ -132,12 +158,19 @@ def keep_one_of_each(connection: psycopg.Connection) -> int:
     return int(one_value(connection, kept_as_corrections(others, how="double", by="session_user").encode()))
 
 
-def _concerned(connection: psycopg.Connection) -> tuple[int, tuple[str, ...]]:
-    """How many days the corrections of this transaction are of, and which months with a snapshot they may concern."""
+def _correction(connection: psycopg.Connection, answers: int, reopen: Reopen | None) -> Correction:
+    """The correction of this transaction, with the months with a snapshot that it may concern; `reopen` opens the
+    closed ones."""
     days = first_column(
         connection,
         """SELECT DISTINCT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') FROM attempt_correction
            WHERE corrected_at = now()""",
     )
     months = months_concerned(connection, one_value(connection, "SELECT now()"), days)
-    return len(days), tuple(sorted(months & current_snapshots(connection).keys()))
+    made = months & current_snapshots(connection).keys()
+    closed = read_closed(connection, made)
+    if reopen:
+        reopen(connection, closed)
+        closed = []
+    of_closed = {one.month for one in closed}
+    return Correction(answers, len(days), tuple(sorted(made - of_closed)), tuple(sorted(of_closed)))

@@ -24,7 +24,7 @@ from psycopg.types.json import Jsonb
 
 from irt_assets.intake.report import ERASED, WITHDRAWN
 from irt_assets.responses.erased import HASHED, names_of_erased
-from resources.postgres.database import advisory_lock, first_column, one_value
+from resources.postgres.database import LOCK, advisory_lock, first_column, lock_key, one_value
 from resources.postgres.log_months import INCOMING, filling_new_months, partition_of, partitions_of_log
 from resources.tables import response_log
 
@@ -176,6 +176,8 @@ WITHOUT_OTHERS = """
     DELETE FROM verdict
 """
 POSTS = ("response_log", "posts")
+IMPORTS = ("response_log", "imports")
+"""Lock that imports share from their first row on; a month that closes holds it alone."""
 """The lock that each post shares: who holds it alone knows that no post is under way."""
 WAIT_FOR_POSTS_MS = 900
 """Less than PostgreSQL waits before it looks for a deadlock: a post that waits for a row of ours gives up first."""
@@ -193,6 +195,7 @@ class Staging:
 
     def __init__(self, connection: psycopg.Connection, kind: str = "file") -> None:
         self._connection, self.kind = connection, kind
+        connection.execute(f"SELECT pg_advisory_xact_lock_shared({LOCK})", (lock_key(*IMPORTS),))
         connection.execute("SET temp_buffers = '32MB'")
         connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '128MB'")
         connection.execute(CREATE.format(end="DROP").encode())

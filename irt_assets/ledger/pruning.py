@@ -53,6 +53,7 @@ ATTEMPTS_AT_FITS: Prunable = (
 SUPERSEDED_SNAPSHOTS: Prunable = (
     """SELECT month || '/' || snapshot_hash FROM scored_snapshot s WHERE superseded_at < %(before)s
          AND NOT EXISTS (SELECT FROM fit_staging f WHERE f.snapshot_hash = s.snapshot_hash)
-         AND NOT EXISTS (SELECT FROM mirt_fit_meta m WHERE m.snapshot_hash = s.snapshot_hash)""",
+         AND NOT EXISTS (SELECT FROM mirt_fit_meta m WHERE m.snapshot_hash = s.snapshot_hash)
+         AND NOT EXISTS (SELECT FROM month_state c WHERE c.snapshot_hash = s.snapshot_hash)""",
     ("DELETE FROM scored_snapshot WHERE month || '/' || snapshot_hash = ANY(%(names)s)",),
 )

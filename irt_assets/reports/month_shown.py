@@ -8,6 +8,7 @@ What does not belong here: whether the month is safe to release in a sentence, t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ from irt_assets.psychometrics.fit.growth import PERIOD_DAYS, PlaceInOrder, growt
 from irt_assets.reports import origin_report
 from irt_assets.reports.decision_blocks import decisions_table
 from irt_assets.reports.drift_linking import linking
-from irt_assets.responses.late_answers import n_left_out_at_once
+from irt_assets.responses.closed_months import ClosedMonth, read_states
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot
 
@@ -99,14 +100,17 @@ def sections(
     red = Paragraph("While the month is red its items are not compared with what is published.")
     flagged = [red] if is_red else flagged_items(connection, scale, month, step, dashboard)
     measured = measured_in(connection, scale.scale_id, Month(month).end)
-    late = n_left_out_at_once(connection, month, scale)
+    known = next((one for one in read_states(connection, [month]) if one.scale_id == scale.scale_id), None)
     for title, blocks in (
         ("What must hold before anything is published", judged_by(gates, red=is_red)),
         ("Anchors and linking", linked(connection, scale, month, dashboard)),
         ("Growth within the month", growth_within(connection, scale, month)),
         ("What was published", published(step, proposed)),
         ("Flagged items", flagged),
-        ("Answers and learners", [*answers(fit, counts, late), learners(measured)]),
+        (
+            "Answers and learners",
+            [*answers(fit, counts), *opening(scale, month, known, zone, dashboard), learners(measured)],
+        ),
         ("Decisions taken on it", [decisions_table(taken, zone, so_far, dashboard=dashboard, caption=so_far)]),
         ("Where the numbers come from", provenance(fit, scale, ui_url, zone)),
     ):
@@ -200,9 +204,8 @@ def provenance(fit: Linked | None, scale: Scale, ui_url: str, zone: str) -> Iter
         yield Details("Fit, hashes, code and run", (pairs(fit_facts(fit, scale, ui_url, zone)),))
 
 
-def answers(fit: Linked | None, counts: Mapping[str, int], late: int = 0) -> Iterator[Block]:
-    """How many answers were fitted, and which were left out and why. counts: answers of the scale by their reason;
-    late: new ones that came too late for the month."""
+def answers(fit: Linked | None, counts: Mapping[str, int]) -> Iterator[Block]:
+    """How many answers were fitted, and which were left out and why. counts: answers of the scale by their reason."""
     why = {str(reason): reason.explanation for reason in Reason}
     left_out = {reason: n for reason, n in counts.items() if n and reason in why}
     total = sum(counts.values())
@@ -222,10 +225,33 @@ def answers(fit: Linked | None, counts: Mapping[str, int], late: int = 0) -> Ite
         numbers={"answers": ",", "share": ".1%"},
         caption="Answers that were left out",
     )
-    if late:
+
+
+def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dashboard: str | None) -> Iterator[Block]:
+    """Whether the month is open, closed or reopened, and the answers that changed since it closed."""
+    if known is None:
+        last = Month(month).end + timedelta(days=scale.rules.answers.late_days)
         yield Paragraph(
-            f"New answers that came too late for the month, by the scale's rule late_days: {late:,}. They count for θ, "
-            "features and later months."
+            f"The month is open. It closes in the first night after {last:%Y-%m-%d} in which it has been made from all "
+            "answers that there are."
+        )
+        return
+    since = Moment(known.since, zone)
+    if known.state == "reopened":
+        yield Paragraph(
+            ("The month was reopened on ", since, f" by {known.decided_by}: {known.reason}. It closes again by itself.")
+        )
+        return
+    said = f"{with_capital(known.sentence)}. " if known.sentence else "No answer has changed since. "
+    counts = "Later answers count for θ, features, KPIs and later months, and change nothing of this one."
+    yield Paragraph(("The month closed on ", since, f". {said}{counts}"))
+    if items := known.came.get("items"):
+        rows = sorted(items.items(), key=lambda entry: -entry[1])[:MOST_ITEMS]
+        yield table(
+            ("item", "changed answers"),
+            [(page_link(item, "item", dashboard=dashboard, item=item, scale=scale.scale_id), n) for item, n in rows],
+            numbers={"changed answers": ".1%"},
+            caption="Items of which more than 5 % of the answers have changed since",
         )
 
 

@@ -8,9 +8,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.psychometrics.eligibility.attempts import rejected
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.judged_assets import build_judged_asset, counts_table, judge_window
-from irt_assets.responses.late_answers import n_left_out
 from irt_assets.responses.observe import bank_version
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import Judge, take_snapshot
 from resources.cluster.relational import application
 from resources.dagster_schema import column_schema, rows_shown
@@ -81,15 +79,12 @@ def build_response_assets(
         judge_window(context, database, *Month(context.partition_key).bounds)
         with classify_failures():
             snapshot, window = take_snapshot(database, store, context.partition_key, context.run.run_id, judge=judge)
-            with database.connect() as connection:
-                late = [n_left_out(connection, snapshot.month, one) for one in read_scales(connection).values()]
         rejections = {scale: rejected(snapshot.counts.get(scale, {})) for scale in snapshot.rules}
         return dg.MaterializeResult(
             metadata={
                 "counts by reason": md(counts_table(snapshot.counts)),
                 "dagster/row_count": snapshot.n_attempts,
                 "scored": sum(c.get("scored", 0) for c in snapshot.counts.values()),
-                "late answers left out": sum(late),
                 "items left out": rows_shown(
                     ("scale", "item", "answers"),
                     [(scale, item, n) for scale, items in window.left_out.items() for item, n in items.items()],

@@ -34,8 +34,7 @@ import psycopg
 
 from irt_assets.common.partitions import Month, day_of
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.facts import LATER, USUAL_LATE_DAYS, USUAL_LOOKBACK_MONTHS, lookback_start
-from irt_assets.responses.late_answers import scales_of_month
+from irt_assets.responses.facts import LATER, USUAL_LOOKBACK_MONTHS, lookback_start
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import data_hash, data_hash_by, whole_log
 from resources.cluster.relational import holds_log, lake, on_postgres
@@ -95,7 +94,7 @@ def data_version(
     before = states_of(connection, month, scales)
     if before is not None and not read_again and (known := _known(connection, month, scales, before)):
         return known
-    digest = data_hash(connection, *Month(month).bounds, scales_of_month(connection, month, scales))
+    digest = data_hash(connection, *Month(month).bounds, scales)
     store_version(connection, month, scales, digest, before)
     return digest
 
@@ -116,9 +115,7 @@ def mark_of_change(
     else:
         start, end = Month(month).bounds
         in_postgres = holds_log(connection, lookback_start(start, scales), end + LATER)
-        here = on_postgres(connection)
-        closed = scales_of_month(connection, month, scales, here) if in_postgres else {}
-        now = data_hash_by(here, start, end, closed) if in_postgres else before.log
+        now = data_hash_by(on_postgres(connection), start, end, scales) if in_postgres else before.log
     return now if now != data_hash else None
 
 
@@ -140,10 +137,8 @@ def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, S
         return None
     lookbacks = {one.scale_id: one.rules.eligibility.lookback_months for one in scales.values()}
     unusual = sorted((scale, months) for scale, months in lookbacks.items() if months != USUAL_LOOKBACK_MONTHS)
-    late_days = {one.scale_id: one.rules.answers.late_days for one in scales.values()}
-    changed = sorted((scale, str(days)) for scale, days in late_days.items() if days != USUAL_LATE_DAYS)
     view = re.sub(r",\s+r\.score\b", "", view)  # without which no hash was another
-    log = f"{QUERY} {unusual}{changed or ''}\n{since} {start} {end}\n{view}\n{log}"
+    log = f"{QUERY} {unusual}\n{since} {start} {end}\n{view}\n{log}"
     return States(_digest(log), _digest(found["question"]), _digest(found["learner"]))
 
 

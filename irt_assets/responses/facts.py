@@ -12,14 +12,13 @@ import ibis
 import ibis.expr.types as ir
 
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.answers import attempts_between, instant, with_scale
+from irt_assets.responses.answers import attempts_between, instant
 from irt_assets.responses.scales import Scale
-from resources.postgres.relations import CORRECTION, LEARNER, QUESTION
+from resources.postgres.relations import LEARNER, QUESTION
 
 LOOKBACK = timedelta(days=365)
 """How long before a time eligible answers give a learner an ability as of that time, where θ is constant."""
 USUAL_LOOKBACK_MONTHS = Rules().eligibility.lookback_months
-USUAL_LATE_DAYS = Rules().answers.late_days
 LATER = timedelta(days=1)
 """A session may go on after the end: how far an omission looks for a later answer."""
 COLUMNS = (
@@ -102,18 +101,16 @@ def eligibility_facts(
 
     Beside columns of `attempt` (`also`: more of them, and `KEY`): scale_id ('default' if the bank does not know the
     item), the `FACTS`, and the `SCORES` if one of `scales` has scored items. An item is met where it is answered or
-    left out in an exam (see `_omitted`). It is as if there were no `late_attempts`.
+    left out in an exam (see `_omitted`).
     """
     scored = any(scale.scored for scale in scales.values())
     columns = dict.fromkeys((*read_of(COLUMNS, {}), *(name for name in also if name != KEY)))
     key = [KEY] if KEY in also else []
     given = {"given_score": "score"} if scored else {}
     lookback, pair = lookback_start(start, scales), ["user_id", "item_id"]
-    limits = {scale_id: scale.answers_until for scale_id, scale in scales.items() if scale.answers_until}
-    late = late_attempts(start, end, limits) if limits else None
-    omitted = _omitted(lookback, end, late, learners)
-    answered = _attempts(lookback, start, None, learners).filter(lambda t: t.correct.notnull())
-    attempts = _attempts(start, end, late, learners)
+    omitted = _omitted(lookback, end, learners)
+    answered = _attempts(lookback, start, learners).filter(lambda t: t.correct.notnull())
+    attempts = _attempts(start, end, learners)
     if learners is not None:
         answered = answered.semi_join(attempts, pair)
     met = answered.select(*pair, "completed_at").union(
@@ -138,20 +135,6 @@ def eligibility_facts(
         facts |= {"given_score": ibis.ifelse(most.notnull(), rows.given_score, ibis.null("int16")), "max_score": most}
     # In this order, because a stored hash counts as current only while the text of its query is the same.
     return rows.select(*columns, *key, "scale_id", answered_later=facts.pop("answered_later"), **facts)
-
-
-def late_attempts(start: datetime, end: datetime, limits: Mapping[str, datetime]) -> ir.Table:
-    """The new attempts of [start, end) that were recorded after the limit of their scale; scales without one have none.
-
-    An attempt that was corrected is not new: its former row says when it was first recorded.
-    """
-    rows = attempts_between(start, end)
-    rows = rows.filter(rows.recorded_at > instant(min(limits.values())))
-    rows = with_scale(rows.select("id", "item_id", "recorded_at"))
-    rows = rows.mutate(allowed=ibis.cases(*((rows.scale_id == scale, instant(at)) for scale, at in limits.items())))
-    rows = rows.filter(rows.recorded_at > rows.allowed)
-    first = CORRECTION.select("attempt_id", was_recorded_at="recorded_at")
-    return rows.anti_join(first, [rows.id == first.attempt_id, first.was_recorded_at <= rows.allowed])
 
 
 def _seen_before(rows: ir.Table, scales: Mapping[str, Scale]) -> ir.BooleanValue:
@@ -209,21 +192,21 @@ def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> i
     return rows.select("user_id", "item_id", "completed_at", *read)
 
 
-def _attempts(start: datetime, end: datetime, late: ir.Table | None, learners: ir.Table | None) -> ir.Table:
-    """The attempts of [start, end) that are not `late`, of all learners or of some."""
-    found = attempts_between(start, end, late)
+def _attempts(start: datetime, end: datetime, learners: ir.Table | None) -> ir.Table:
+    """The attempts of [start, end), of all learners or of some."""
+    found = attempts_between(start, end)
     return found if learners is None else found.semi_join(learners, "user_id")
 
 
-def _omitted(start: datetime, end: datetime, late: ir.Table | None, learners: ir.Table | None) -> ir.Table:
+def _omitted(start: datetime, end: datetime, learners: ir.Table | None) -> ir.Table:
     """Attempts of [start, end) that were left out in an exam: unanswered, a later item of the session being answered.
 
     Later is by position, or by time where one of the two has none.
     """
     session = ["user_id", "session_id"]
-    left = _attempts(start, end, late, learners).filter(lambda t: t.correct.isnull(), lambda t: t.form_id.notnull())
+    left = _attempts(start, end, learners).filter(lambda t: t.correct.isnull(), lambda t: t.form_id.notnull())
     left = left.select("id", "item_id", *session, "position", "completed_at")
-    others = _attempts(start, end + LATER, late, learners).filter(lambda t: t.correct.notnull())
+    others = _attempts(start, end + LATER, learners).filter(lambda t: t.correct.notnull())
     others = others.select(*session, "position", "completed_at").semi_join(left, session)
     last = others.group_by(session).agg(
         last_position=others.position.max(),

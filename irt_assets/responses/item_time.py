@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.closed_months import rules_of_month
 from irt_assets.responses.item_times import ItemTimes, compute_item_times
-from irt_assets.responses.scales import rules_of_month
 from resources.cluster.relational import on_nearest_log
 from resources.postgres.database import advisory_lock, named_rows, one_value
 from resources.postgres.warehouse import copy_arrow

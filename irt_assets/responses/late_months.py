@@ -13,6 +13,7 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.common.partitions import day_bounds, day_of
+from irt_assets.responses.closed_months import read_closed, scales_to_compare
 from irt_assets.responses.data_versions import mark_of_change
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
@@ -127,8 +128,13 @@ def months_concerned(connection: psycopg.Connection, since: datetime, days: Coll
 
 
 def changed_hash(connection: psycopg.Connection, month: str) -> str | None:
-    """`mark_of_change` where a month's snapshot was made from other answers than there are; None where it was not."""
-    snapshot = current_snapshot(connection, month)
-    if snapshot is None:
+    """`mark_of_change` of a month whose snapshot was made from other answers of open scales than there are now.
+
+    Returns None if it was not, and if the month is closed.
+    """
+    snapshot, scales = current_snapshot(connection, month), read_scales(connection)
+    closed = {one.scale_id for one in read_closed(connection, [month])}
+    if snapshot is None or scales.keys() <= closed:
         return None
-    return mark_of_change(connection, month, read_scales(connection), snapshot.data_hash)
+    changed = mark_of_change(connection, month, scales, snapshot.data_hash)
+    return changed if changed and scales_to_compare(connection, month, snapshot.counts, scales, closed) else None

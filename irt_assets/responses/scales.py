@@ -12,7 +12,6 @@ from typing import Any
 
 import psycopg
 
-from irt_assets.common.partitions import Month
 from irt_assets.engines.registry import require_demandable
 from irt_assets.psychometrics.core.movement import STILL, Movement
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model, Occasions
@@ -41,7 +40,6 @@ class Scale:
     a decision has set the model (None: it is that of the origin), `priors` are the scale's own (None: it has none).
     `occasions`: what is a person in a fit, a learner's month or each of a learner's weeks in it.
     A scale that occurs in the bank but has no origin yet has `initialised` false and the default rules.
-    `answers_until`: new answers that were recorded later are left out of the window (see `late_answers`).
     `scored`: some of its items have more than right and wrong. `movement`: how its learners' abilities move, up to the
     time that the scale was read for.
     """
@@ -58,7 +56,6 @@ class Scale:
     model_since: datetime | None = None
     priors: Priors | None = None
     occasions: Occasions = "month"
-    answers_until: datetime | None = None
     scored: bool = False
     movement: Movement = STILL
 
@@ -94,11 +91,6 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
         else Scale(row["scale_id"], scored=row["scored"])
         for row in rows
     }
-
-
-def rules_of_month(connection: psycopg.Connection, month: str) -> dict[str, Rules]:
-    """By scale, the rules that judge the answers of a month: today those that the scale has now."""
-    return {scale_id: scale.rules for scale_id, scale in read_scales(connection, Month(month).start).items()}
 
 
 def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start: datetime | None) -> Scale:
@@ -183,8 +175,7 @@ class RuleChange:
     def sentence(self) -> str:
         """Which rules would change, and from what to what."""
         old = self.before.rules.settings()
-        spoken = {None: "empty"}
-        changes = [f"{name} {spoken.get(old[name], old[name])} → {spoken.get(v, v)}" for name, v in self.rules.items()]
+        changes = [f"{name} {old[name]} → {value}" for name, value in self.rules.items()]
         return f"scale {self.before.scale_id}: " + (", ".join(changes) or "its rules have these values already")
 
 

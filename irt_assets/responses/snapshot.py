@@ -8,7 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, BinaryIO, LiteralString
@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
+from irt_assets.responses.closed_months import ClosedMonth, read_closed
 from irt_assets.responses.data_versions import states_of, store_version
 from irt_assets.responses.facts import KEY, SCORES
-from irt_assets.responses.late_answers import n_left_out, scales_of_month
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,
@@ -33,7 +33,14 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
-from irt_assets.responses.window import WindowTotals, judged_window, whole_log, with_learners, without_ids
+from irt_assets.responses.window import (
+    JudgedWindow,
+    WindowTotals,
+    judged_window,
+    whole_log,
+    with_learners,
+    without_ids,
+)
 from resources.cluster.relational import Run, on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
@@ -75,8 +82,9 @@ def take_snapshot(
     """Judge the month's attempts and store them; the files are in place before the row that names them.
 
     `log`: where the attempts are; None: where the settings say. Those on Spark are judged by `judge`, so that the
-    snapshot is a manifest; without it, and all others, in this process. Raises PermanentFailure where the month has no
-    attempt at all, or has an attempt twice.
+    snapshot is a manifest; without it, and all others, in this process. Answers of scales for which the month is closed
+    are those of the file that it closed with; if there are no others, the snapshot stays. Raises PermanentFailure where
+    the month has no attempt at all, or has an attempt twice.
     """
     start, end = Month(month).bounds
     folder = f"scored_responses/{month}"
@@ -85,13 +93,26 @@ def take_snapshot(
         scales = read_scales(connection)
         states = states_of(connection, month, scales)
         run = with_learners(connection, start, end, log or whole_log(connection, start, end, scales))
-        scales = scales_of_month(connection, month, scales, run, again=True)
+        closed = {one.scale_id: one for one in read_closed(connection, [month])}
+        current = current_snapshot(connection, month)
         if judge is not None and run.backend is on_spark:
             totals, manifest = judge(run, store, folder, start, end, scales)
             store_it = partial(store_manifest, store, folder, manifest)
+            others = sum(sum(n.values()) for scale, n in totals.counts.items() if scale not in closed)
+            if closed and others:
+                raise PermanentFailure(
+                    f"{month} is closed for scale {', '.join(closed)} and open for others, and a snapshot of Spark is "
+                    f"of all scales: reopen it, `irt month reopen {month}`"
+                )
         else:
             window = judged_window(connection, start, end, scales, run)
-            totals, store_it = window.totals, partial(store_attempts, store, folder, without_ids(window.table))
+            others = sum(sum(n.values()) for scale, n in window.totals.counts.items() if scale not in closed)
+            totals, table = window.totals, without_ids(window.table)
+            if closed and others:
+                totals, table = _with_closed(connection, store, window, table, month, closed)
+            store_it = partial(store_attempts, store, folder, table)
+        if closed and current and not others:
+            return current, WindowTotals(current.n_attempts, current.counts, {}, current.data_hash)
         if totals.n_attempts == 0:
             raise PermanentFailure(
                 f"month {month} has no attempts: import its log with `irt import attempts FILE`, "
@@ -107,7 +128,7 @@ def take_snapshot(
             totals.data_hash,
             totals.n_attempts,
             totals.counts,
-            rules_of(scales),
+            rules_of(scales) | {scale_id: one.rules for scale_id, one in closed.items()},
         )
         connection.execute(
             "UPDATE scored_snapshot SET superseded_at = now() WHERE month = %s AND superseded_at IS NULL", (month,)
@@ -126,6 +147,29 @@ def take_snapshot(
         if log is None:  # of another log these states prove nothing
             store_version(connection, month, scales, totals.data_hash, states)
     return snapshot, totals
+
+
+def _with_closed(
+    connection: psycopg.Connection,
+    store: ObjectStore,
+    window: JudgedWindow,
+    table: pa.Table,
+    month: str,
+    closed: Mapping[str, ClosedMonth],
+) -> tuple[WindowTotals, pa.Table]:
+    """The `table` of the window with the answers of its closed scales as in the files that these closed with."""
+    is_open = pc.invert(pc.is_in(table["scale_id"].cast(pa.string()), pa.array(sorted(closed), pa.string())))
+    kinds = [(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type) for field in table.schema]
+    parts, counts = [table.filter(is_open).cast(pa.schema(kinds))], {**window.totals.counts}
+    for scale_id, one in closed.items():
+        snapshot = snapshot_of(connection, month, one.snapshot_hash)
+        if snapshot is None:
+            raise PermanentFailure(f"{month} closed for scale {scale_id} with a snapshot that is gone: reopen it")
+        rows = read_snapshot(store, snapshot)
+        parts.append(rows.filter(pc.equal(rows["scale_id"], scale_id)))
+        counts[scale_id] = snapshot.counts.get(scale_id, {})
+    table = pa.concat_tables(parts, promote_options="default")
+    return replace(window.totals, n_attempts=table.num_rows, counts=counts), table
 
 
 _SELECT = "SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules FROM scored_snapshot"
@@ -314,19 +358,14 @@ def differs(used: Mapping[str, Any], rules: Rules, *stages: str) -> bool:
 
 
 def months_of_other_rules(connection: psycopg.Connection, scale: Scale) -> list[str]:
-    """The months whose answers were judged by other rules than the scale's: they are stale."""
+    """The open months whose answers were judged by other rules than the scale's: they are stale."""
+    closed = {(one.month, one.scale_id) for one in read_closed(connection)}
     return [
         month
         for month, snapshot in current_snapshots(connection).items()
-        if differs(snapshot.rules.get(scale.scale_id, {}), scale.rules, "eligibility")
+        if (month, scale.scale_id) not in closed
+        and differs(snapshot.rules.get(scale.scale_id, {}), scale.rules, "eligibility")
     ]
-
-
-def months_of_other_answers(connection: psycopg.Connection, scale: Scale) -> list[str]:
-    """The months that are made without other late answers by the scale's rules than by those that are stored."""
-    stored = read_scales(connection)[scale.scale_id]
-    n = partial(n_left_out, connection)
-    return [month for month in current_snapshots(connection) if n(month, stored) != n(month, scale)]
 
 
 def store_attempts(store: ObjectStore, folder: str, table: pa.Table) -> tuple[str, str]:

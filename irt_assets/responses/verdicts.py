@@ -29,9 +29,9 @@ from psycopg.rows import class_row
 from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.psychometrics.eligibility.attempts import judge
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.closed_months import rules_of_month, scales_of_month
 from irt_assets.responses.facts import eligibility_facts, lookback_start
 from irt_assets.responses.item_time import ensure_item_times, times_of_day
-from irt_assets.responses.scales import Scale, read_scales, rules_of_month
 from irt_assets.responses.window import by_scale, with_outcome
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
@@ -393,7 +393,7 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
 def _verdicts(connection: psycopg.Connection, day: date) -> pa.Table:
     """The verdicts of the learners in `judged_learner` on a day, with their ids."""
     start, end = day_bounds(day.isoformat())
-    scales = _scales(connection, _month(day))
+    scales = scales_of_month(connection, _month(day))
     found = on_postgres(connection)(eligibility_facts(start, end, scales, "recorded_at", learners=_LEARNERS))
     times = times_of_day(connection, day, found["item_id"].unique().to_pylist())
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
@@ -409,12 +409,6 @@ def _verdicts(connection: psycopg.Connection, day: date) -> pa.Table:
     return found.append_column("rules_hash", pa.array(hashes))
 
 
-def _scales(connection: psycopg.Connection, month: Month) -> dict[str, Scale]:
-    """The scales as the answers of a month are judged."""
-    rules = rules_of_month(connection, month)
-    return {name: replace(one, rules=rules[name]) for name, one in read_scales(connection, month.start).items()}
-
-
 def _following(connection: psycopg.Connection, day: date) -> list[tuple[date, str]]:
     """Other judged days, and the learners with attempts there that the changes of a day bear on."""
     judged = "SELECT max(day) FROM judged_day WHERE day >= %s AND day <> %s"
@@ -422,7 +416,7 @@ def _following(connection: psycopg.Connection, day: date) -> list[tuple[date, st
     if last is None:
         return []
     start, end = day_bounds(day.isoformat())
-    since = lookback_start(start - DAY, _scales(connection, _month(day)))
+    since = lookback_start(start - DAY, scales_of_month(connection, _month(day)))
     values = {"start": start, "end": end, "before": start - DAY, "until": _midnight(last + DAY), "since": since}
     connection.execute("ANALYZE changed_pair")
     return connection.execute(_FOLLOWING, values).fetchall()

@@ -10,6 +10,7 @@ import dagster as dg
 
 from irt_assets.common.job_names import PRUNE_JOB
 from irt_assets.common.retries import classify_failures
+from irt_assets.decisions.closing import close_months
 from irt_assets.responses.data_versions import merge_changes
 from jobs.retention.run_retention import prune_runs
 from jobs.retention.unused import Gone, prune_files, prune_rows, prune_unfinished
@@ -37,6 +38,8 @@ def build_prune_job(tags: dict[str, str]) -> dg.JobDefinition:
         context: dg.OpExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> None:
         with classify_failures():
+            for closed in close_months(database, datetime.now(UTC)):
+                context.log.info(f"{closed.month} has closed for scale {closed.scale_id}")
             for gone in prune(database, store, context.instance, dry_run=False):
                 if gone.names:
                     context.log.info(f"deleted {len(gone.names):,} {gone.kind}")

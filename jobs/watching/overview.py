@@ -28,6 +28,7 @@ from irt_assets.invariants.open_violations import (
     last_evaluated,
     open_violations,
 )
+from irt_assets.responses.closed_months import ClosedMonth, read_closed
 from jobs.plans import PLANS, Plan
 from jobs.watching import alerts
 from jobs.watching.daemons import daemon_state
@@ -102,6 +103,7 @@ class Overview:
         waiting: what needs a decision; `waiting_by_month`: how many; a recalibration's count under its last month.
         last_backup: None if none was ever made.
         on_spark: None if neither Spark nor a lake is set.
+        changed: closed months of which answers have changed since, as the last night counted them.
         intake: sources of answers; `silent`: those silent for too long; `pulls`: the state of those that are pulled.
     """
 
@@ -121,6 +123,7 @@ class Overview:
     silent: list[Silence] = field(default_factory=list)
     pulls: list[str] = field(default_factory=list)
     evaluated_at: datetime | None = None
+    changed: list[ClosedMonth] = field(default_factory=list)
 
 
 def collect_overview(
@@ -129,7 +132,7 @@ def collect_overview(
     """Everything as it is now. `read_again`: every month's answers, whatever is stored of them."""
     now = datetime.now(UTC)
     alive, seen = daemon_state(instance)
-    months = months_between(settings.irt_first_month, last_complete_month(now))
+    months = [*months_between(settings.irt_first_month, last_complete_month(now))]
     with database.connect() as connection:
         violations, evaluated = list(open_violations(connection)), last_evaluated(connection)
         open_alerts = records(
@@ -144,6 +147,7 @@ def collect_overview(
         intake = source_states(connection)
         silences = silent_sources(connection, settings, now)
         pulls = pulls_in_words(connection)
+        changed = [one for one in read_closed(connection, months) if one.changes]
     return Overview(
         now,
         daemon_alive=alive,
@@ -164,6 +168,7 @@ def collect_overview(
         silent=[one for one in silences.values() if one is not None],
         pulls=pulls,
         evaluated_at=evaluated,
+        changed=changed,
     )
 
 

@@ -25,7 +25,7 @@ from resources.cluster.spark import application_of, spark_session, started_sessi
 from resources.cluster.spark_medians import medians_of_learners_by_lists
 from resources.postgres import warehouse
 from resources.postgres.database import database_settings
-from resources.postgres.relations import CORRECTION, LEARNER, QUESTION
+from resources.postgres.relations import LEARNER, QUESTION
 from resources.settings import Settings
 
 if TYPE_CHECKING:
@@ -129,8 +129,7 @@ def on_log(connection: psycopg.Connection, since: datetime, until: datetime) -> 
     """Runs over the whole log, for expressions that read attempts of [since, until): on Spark over the lake where
     IRT_SPARK is set, else on PostgreSQL, like `on_postgres(connection)`.
 
-    On Spark, `question`, `learner` and the corrections from `since` on are copies of what the connection's transaction
-    sees now.
+    On Spark, `question` and `learner` are copies of what the connection's transaction sees now.
     """
     found = lake(connection)
     if found is None:
@@ -138,8 +137,7 @@ def on_log(connection: psycopg.Connection, since: datetime, until: datetime) -> 
     session = spark_session(database_settings(connection))
     if hasattr(session, "newSession"):  # not under Spark Connect
         session = session.newSession()  # its views are its own
-    corrections = CORRECTION.filter(CORRECTION.corrected_at >= ibis.literal(since, type="timestamp('UTC')"))
-    for name, table in (("question", QUESTION), ("learner", LEARNER), ("attempt_correction", corrections)):
+    for name, table in (("question", QUESTION), ("learner", LEARNER)):
         columns = [column for column, kind in table.schema().items() if not kind.is_json()]
         rows = on_postgres(connection)(table.select(*columns))
         session.createDataFrame(rows).createOrReplaceTempView(name)

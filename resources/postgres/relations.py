@@ -45,5 +45,4 @@ def _attempt() -> ir.Table:
 ATTEMPT = _attempt()
 QUESTION = relation(tables.question)
 LEARNER = relation(tables.learner)
-CORRECTION = relation(tables.attempt_correction)
 VERDICT = relation(tables.attempt_verdict)

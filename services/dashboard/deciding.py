@@ -13,7 +13,7 @@ from typing import Literal
 import psycopg
 
 from irt_assets.common.wording import counted, listed, with_stop
-from irt_assets.decisions import anchor_versions, release, release_undo, withdrawal
+from irt_assets.decisions import anchor_versions, closing, release, release_undo, withdrawal
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.runs import queue
 from resources.failures import PermanentFailure, TransientFailure, explain
@@ -24,7 +24,7 @@ LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
 NAMED = 10
 """How many proposals are named one by one; the others are counted."""
-What = Literal["accept", "reject", "undo", "drop", "put_back", "withdraw", "restore"]
+What = Literal["accept", "reject", "undo", "drop", "put_back", "withdraw", "restore", "reopen"]
 ANCHORS: dict[str, anchor_versions.What] = {"drop": "drop_anchor", "put_back": "restore_anchor"}
 USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored"}
 
@@ -35,7 +35,7 @@ class Form:
 
     Attributes:
         references: the proposals; of anchors, the first month that is linked so, and the item; of items
-            that are withdrawn or restored, no window, and the item.
+            that are withdrawn or restored, no window, and the item; of a month that is reopened, no item.
         scale_id: of the anchors.
         since: first day that values are in force, or that the item is in use or not; empty for the usual one.
     """
@@ -117,6 +117,9 @@ def _review(asked: Asked, form: Form) -> Outcome:
         if use := USES.get(form.what):
             begins = withdrawal.preview(connection, _items(form), use, since=_day(form), now=now)
             return Outcome(True, _few(_effect_of_use(item, use, since) for item, since in begins.items()))
+        if form.what == "reopen":
+            opening = closing.preview_reopening(connection, _month(form))
+            return Outcome(True, tuple(map(with_stop, opening.sentences)), stale=opening.stale)
         if form.what == "undo":
             again_from = release.in_force_since(form.since, now) if form.since else None
             undone = release_undo.preview(connection, form.references, effective_from=again_from, now=now)
@@ -154,6 +157,9 @@ def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
         decide_use = withdrawal.withdraw if form.what == "withdraw" else withdrawal.restore
         known = decide_use(database, _items(form), since=_day(form), by=by, reason=reason, now=now)
         sentences = [with_stop(f"{status.item_id} is {status.sentence}") for status in known]
+    elif form.what == "reopen":
+        opening = closing.reopen_months(database, _month(form), by=by, reason=reason)
+        sentences, stale = ["Reopened.", *map(with_stop, opening.sentences)], opening.stale
     elif form.what == "undo":
         again_from = release.in_force_since(form.since, now) if form.since else None
         undone = release_undo.undo(database, form.references, by=by, reason=reason, effective_from=again_from, now=now)

@@ -23,6 +23,7 @@ BUTTONS: dict[What, str] = {
     "put_back": "Restore to the anchors …",
     "withdraw": "Take it out of use …",
     "restore": "Put it back into use …",
+    "reopen": "Reopen the month …",
 }
 CONFIRM: dict[What, str] = {
     "accept": "Yes, publish",
@@ -32,6 +33,7 @@ CONFIRM: dict[What, str] = {
     "put_back": "Yes, restore",
     "withdraw": "Yes, withdraw",
     "restore": "Yes, restore",
+    "reopen": "Yes, reopen",
 }
 DAYS: dict[What, str] = {
     "accept": "Accepted values are in force from this day on (UTC)",
@@ -54,7 +56,9 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
         )
         return shown(notice(why, "neutral"))
     day, tomorrow = DAYS.get(kinds[0]), f"{asked.reader.now() + timedelta(days=1):%Y-%m-%d}"
-    by_hand = notice(prose("Deciding needs JavaScript; `irt release` and `irt items` need none."), "warning")
+    by_hand = notice(
+        prose("Deciding needs JavaScript; `irt release`, `irt items` and `irt month` need none."), "warning"
+    )
     return tags.div(
         ui.input_text_area("reason", "Reason, kept on record (required)", rows=3, width="100%"),
         ui.input_text("since", day, since, width="100%", placeholder=tomorrow) if day else None,

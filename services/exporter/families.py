@@ -30,6 +30,11 @@ MONTH_STATE = Family(
     "1: the state of the month as its fit, its publication step and decisions since left it; of the last 13 months.",
     ("scale", "month", "state"),
 )
+CHANGED = Family(
+    "irt_closed_month_changed_answers",
+    "Answers of the closed month that changed since, as the last night counted them; only months that have some.",
+    ("scale", "month", "kind"),
+)
 PUBLISHED = Family(
     "irt_month_published_items", "Items that the month's publication step published first.", ("scale", "month")
 )

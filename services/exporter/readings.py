@@ -13,12 +13,13 @@ import psycopg
 from irt_assets.common.job_names import job_of
 from irt_assets.common.partitions import last_complete_month, months_between
 from irt_assets.common.probes import DAEMONS
-from irt_assets.gates.month_judged import GateStatus, Newer, State, classify_month
+from irt_assets.gates.month_judged import GateStatus, State, classify_month, first_newer
 from irt_assets.intake.arrivals import source_states
 from irt_assets.intake.silence import silent_sources
 from irt_assets.invariants.open_violations import SEVERITY, last_backup, last_evaluated, open_violations
 from irt_assets.ledger.overview import SettledMonth, decided_since, last_linkings, last_night, settled_months
 from irt_assets.ledger.steps import Step
+from irt_assets.responses.closed_months import read_closed
 from jobs.plans import PLANS
 from jobs.watching.lateness import read_lateness
 from resources.alerts.notifier import channels
@@ -67,13 +68,16 @@ def months(look: Look) -> Iterator[Sample]:
         for state in MONTH_STATES:
             yield Sample(families.MONTH_STATE, state is now, (one.scale_id, one.month, state))
         yield Sample(families.PUBLISHED, one.n_published or 0, (one.scale_id, one.month))
+    for closed in read_closed(look.connection, last):
+        for kind, n in closed.changes.items():
+            yield Sample(families.CHANGED, n, (closed.scale_id, closed.month, kind))
 
 
 def month_state(one: SettledMonth, decided: str | None) -> State:
     """As `irt status` judges it, from what the tables alone know. decided: what a person decided since."""
     refit = one.newest_fit is not None and one.newest_fit != one.published_fit
     unlinked = refit and one.error is not None
-    changed = Newer(decided or "it was fitted again", "", decided=decided is not None) if decided or refit else None
+    changed = first_newer({"other_anchors": decided, "linked_alone": "it was fitted again" if refit else None})
     return classify_month(
         one.month,
         one.scale_id,

@@ -47,9 +47,9 @@ COPY = (
 from pathlib import Path
 import pyarrow.parquet as pq
 from resources.cluster.relational import on_postgres
-from resources.postgres.relations import ATTEMPT, CORRECTION, LEARNER, QUESTION
+from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
 with database.connect() as connection:
-    for relation in (ATTEMPT, QUESTION, LEARNER, CORRECTION):
+    for relation in (ATTEMPT, QUESTION, LEARNER):
         name = relation.get_name()
         pq.write_table(on_postgres(connection)(relation), Path(sys.argv[1], name + ".parquet"))
 print("{}")

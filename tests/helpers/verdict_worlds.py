@@ -25,6 +25,7 @@ import pandas as pd
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
+from irt_assets.responses.late_answers import scales_of_month
 from pydantic import SecretStr
 
 from irt_assets.common.partitions import Month, month_of, months_between
@@ -36,11 +37,11 @@ from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
 from irt_assets.psychometrics.simulation.scenario import Fault, Scenario, demo_scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
+from irt_assets.responses.closed_months import rules_of_month
 from irt_assets.responses.columns import attempts_of, codes
 from irt_assets.responses.item_time import take_item_times
-from irt_assets.responses.late_answers import scales_of_month
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.verdicts import judge_differing, rules_of_month
+from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import judged_window, scored_responses_of, with_outcome
 from resources import tables
 from resources.postgres import warehouse

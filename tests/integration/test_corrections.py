@@ -61,6 +61,7 @@ def test_an_item_is_scored_again_by_another_key(typed: Irt, database: Database) 
         "answers": 5,
         "days": 2,
         "stale_months": [MONTH],
+        "closed_months": [],
         "with_choice": 5,
         "without_choice": 1,
         "right_before": 2,
@@ -79,7 +80,7 @@ def test_an_item_is_scored_again_by_another_key(typed: Irt, database: Database) 
     assert again.out.splitlines() == [
         "5 answers with a stored choice: 3 were right, 3 are; 1 without one stay as they are",
         "changed: no answers of no days",
-        "no month is stale by it",
+        "no open month is stale by it",
     ]
 
 
@@ -161,7 +162,6 @@ def test_an_import_of_what_was_scored_again_is_a_duplicate(typed: Irt, database:
 
 def test_an_erasure_covers_what_was_corrected_and_withdrawn(typed: Irt, database: Database) -> None:
     typed("attempts", "withdraw", "--item", "q1", *BY)
-    run_sql(database, "INSERT INTO learner (user_id) VALUES ('u0')")
     done = typed("learner", "erase", "u0", "--yes", "--by", "Ann", "--reason", "asked for", "--json")
     assert done.json["removed"]["attempt_correction"] == 1, done.err
     assert rows(database, "SELECT count(*) FROM attempt_correction WHERE user_id = 'u0'") == [(0,)]

@@ -92,6 +92,7 @@ def test_a_calibrated_world(calibrated: Settings) -> None:
     assert {name: found[name] for name in wanted} == wanted
     assert {name for name, samples in found.items() if not samples} == {
         "irt_runs",
+        "irt_closed_month_changed_answers",
         "irt_schedule_last_success_timestamp_seconds",
         "irt_invariants_last_run_timestamp_seconds",
         "irt_nightly_last_run_timestamp_seconds",

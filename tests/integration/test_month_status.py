@@ -20,14 +20,26 @@ from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month, months_between
 from irt_assets.common.retries import HELD
+from irt_assets.decisions.closing import close_months
 from irt_assets.decisions.model_change import decide_model_change, preview_model_change
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates import misfit, month_status
 from irt_assets.gates.gates import SET_GATES
-from irt_assets.gates.month_judged import GateStatus, MonthState, Newer, State, classify_month
+from irt_assets.gates.month_judged import (
+    MONTHLY_ASSETS,
+    QUESTIONS,
+    Cause,
+    GateStatus,
+    MonthState,
+    Newer,
+    State,
+    classify_month,
+    first_newer,
+)
 from irt_assets.ledger import cited_fits, encoding, fits
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules, WarningRules
+from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.scale_decisions import MOVEMENT, record_decisions
 from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import stored_rules, take_snapshot
@@ -46,7 +58,8 @@ from tests.integration.graph import Graph, graph_after_first_month, metadata
 BEFORE = "2026-05"
 MONTH, LATER = rooms.MONTHS
 PASSED, FAILED, UNKNOWN = GateStatus(True, "fine"), GateStatus(False, "broken"), GateStatus(None, "not evaluated")
-ANCHORS = Newer("anchors were dropped", "linked_item_parameters", decided=True)
+ANCHORS = Newer("anchors were dropped", "linked_item_parameters", Cause.DECISION)
+ANSWERS = Newer("new answers", "scored_responses", Cause.ANSWERS)
 NEVER_ASKED = GateStatus(None, "not evaluated", asked=False)
 NEVER_JUDGED = GateStatus(None, "not evaluated", "scored_responses", asked=False)
 """Of an asset none of whose gates was asked."""
@@ -75,8 +88,8 @@ def step(state: Any) -> Step:
         ({"g": PASSED, "h": NEVER_JUDGED}, step("done"), None, False, True, State.RED, "not evaluated: h"),
         ({"h": NEVER_JUDGED}, step("done"), None, False, True, State.RED, "not evaluated: h"),
         ({"g": UNKNOWN, "h": NEVER_ASKED}, None, None, False, True, State.RED, "a run ended early"),
-        ({"g": FAILED}, step("done"), Newer("new answers", "fits"), False, True, State.RED, "g: broken"),
-        ({"g": PASSED}, step("done"), Newer("new answers", "fits"), False, True, State.STALE, "new answers"),
+        ({"g": FAILED}, step("done"), ANSWERS, False, True, State.RED, "g: broken"),
+        ({"g": PASSED}, step("done"), ANSWERS, False, True, State.STALE, "new answers"),
         ({"g": FAILED}, step("held"), ANCHORS, False, True, State.STALE, "decided, to be made again: anchors"),
         ({"g": UNKNOWN}, step("held"), ANCHORS, False, True, State.STALE, "decided, to be made again: anchors"),
         ({"g": FAILED}, step("held"), ANCHORS, True, True, State.RUNNING, "queued or under way"),
@@ -112,6 +125,17 @@ def test_a_month_in_the_origin_window_is_not_missing_and_says_where_drift_begins
     assert found(LATER).state is State.ORIGIN
     assert found(LATER).why == f"part of the origin window, and drift begins after it, in {LATER}"
     assert found(None).state in (State.EMPTY, State.MISSING)
+
+
+def test_a_month_is_stale_for_four_causes_and_is_made_again_from_the_earliest_step() -> None:
+    assert {cause for cause, _ in QUESTIONS.values()} == {*Cause}
+    assert first_newer({}) is None
+    steps = [asset for _, asset in QUESTIONS.values()]
+    assert steps == sorted(steps, key=MONTHLY_ASSETS.index)
+    found = first_newer({"linked_alone": "later", "other_model": "earlier", "scored_alone": None})
+    assert found == Newer("earlier", "item_calibration", Cause.RULES)
+    decided = {question for question, (cause, asset) in QUESTIONS.items() if Newer("", asset, cause).decided}
+    assert decided == {"other_eligibility", "other_model", "other_anchors", "other_linking"}
 
 
 # -- the real job ------------------------------------------------------------------------------------
@@ -156,12 +180,12 @@ def test_a_month_of_a_scale_without_an_origin_says_so_whatever_its_fit_lacked(
     graph: Graph, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def uninitialised(*asked: Any) -> dict[str, Scale]:
-        return {name: replace(scale, initialised=False) for name, scale in read_scales(*asked).items()}
+        return {name: replace(scale, initialised=False) for name, scale in scales_of_month(*asked).items()}
 
     def unfitted(*_: Any) -> str:
         return "only 7 learners answered two or more items: widen the window or collect more answers"
 
-    monkeypatch.setattr(month_status, "read_scales", uninitialised)
+    monkeypatch.setattr(month_status, "scales_of_month", uninitialised)
     monkeypatch.setattr(month_status, "latest_failure", unfitted)
     monkeypatch.setattr(month_status, "gate_statuses", lambda *_: {"converged": {"": UNKNOWN}})
     found = graph.state(MONTH)
@@ -197,14 +221,22 @@ def test_one_query_finds_the_months_without_answers(graph: Graph, monkeypatch: p
     assert sum("EXISTS (SELECT FROM attempt" in query for query in asked) == 1
 
 
-def test_an_answer_that_came_weeks_late_makes_its_month_stale_where_the_rule_is_empty(graph: Graph) -> None:
+def test_a_late_answer_makes_an_open_month_stale_and_no_closed_one(graph: Graph) -> None:
+    """Nor does a changed eligibility rule; a changed rule of the fit does."""
     late = rooms.attempt("someone", "A01", datetime(2026, 6, 15, tzinfo=UTC))
     rooms.add_attempts(graph.database, [late])
-    assert graph.state(MONTH).state is State.GREEN
-    with ruled(graph, {"late_days": None}):
-        found = graph.state(MONTH)
-    rooms.run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = %s", (late["attempt_id"],))
+    found = graph.state(MONTH)
     assert (found.state, "answers have changed" in found.why) == (State.STALE, True)
+    rooms.run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = %s", (late["attempt_id"],))
+    assert graph.state(MONTH).state is State.GREEN
+    assert MONTH in {one.month for one in close_months(graph.database, datetime.now(UTC))}
+    rooms.add_attempts(graph.database, [late])
+    with ruled(graph, {"rapid_share": 0.2}):
+        assert graph.state(MONTH).state is State.GREEN
+    with ruled(graph, {"latent": "histogram"}):
+        assert graph.state(MONTH).asset == "item_calibration"
+    rooms.run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = %s", (late["attempt_id"],))
+    rooms.run_sql(graph.database, "DELETE FROM month_state")
     assert graph.state(MONTH).state is State.GREEN
 
 

@@ -48,7 +48,6 @@ def test_counts_by_reason_agree_with_the_truth_of_the_simulation(
 ) -> None:
     """Rapid guesses may differ: planted ones above the rule's limit, honest ones below it; hence the sum. All answers
     are read, also those that came weeks late."""
-    change_rules(database, rooms.SCALE, {"late_days": None})
     for month in rooms.MONTHS:
         snapshot, _ = take_snapshot(database, store, month, None)
         counts, truth = snapshot.counts[rooms.SCALE], small_truth.counts[month]
@@ -63,7 +62,6 @@ def test_counts_by_reason_agree_with_the_truth_of_the_simulation(
 
 
 def test_the_file_holds_every_attempt_of_the_month_with_its_reason(database: Database, store: FolderStore) -> None:
-    change_rules(database, rooms.SCALE, {"late_days": None})
     snapshot, _ = take_snapshot(database, store, MONTH, None)
     table = read_snapshot(store, snapshot)
     logged = rooms.rows(

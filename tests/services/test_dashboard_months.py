@@ -19,6 +19,7 @@ from irt_assets.blocks import number, signed
 from irt_assets.calibration.linking_history import read_history
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month
+from irt_assets.decisions.closing import close_months
 from irt_assets.decisions.origin import OriginRead
 from irt_assets.decisions.proposals import Reference, latest_waiting, proposals
 from irt_assets.decisions.release import reject
@@ -43,6 +44,7 @@ from resources.dagster_schema import rows_shown
 from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
+from services.dashboard.deciding import Form, decide, review
 from services.dashboard.login import DEMO
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
@@ -494,3 +496,23 @@ def test_every_page_of_an_overview_says_how_old_that_is(world: World, monkeypatc
         html = world.page(view=view)
         assert "as of three minutes ago" in html.partition("</h1>")[0]
         assert 'data-again="2000"' in html
+
+
+def test_closed_month_is_reopened_by_who_may_decide(world: World) -> None:
+    form = Form("reopen", (Reference(JUNE, ""),), "a paper form")
+    decider, other = (
+        Asked("month", {"month": JUNE}, replace(DEMO, roles=(role,)), world.reader)
+        for role in ("psychometrician", "analyst")
+    )
+    assert "Reopen the month" not in world.page(view="month", month=JUNE)
+    assert "is closed: nothing is to be reopened" in " ".join(review(decider, form).sentences)
+    try:
+        assert JUNE in [one.month for one in close_months(world.database, NOW)]
+        assert "Reopen the month" in world.page(view="month", month=JUNE)
+        assert not decide(other, form).ok
+        assert "no answer has changed since" in " ".join(review(decider, form).sentences)
+        assert decide(decider, form).sentences[0] == "Reopened."
+        assert not unsaid(world.page(view="month", month=JUNE), "a paper form", f"by {DEMO.sub}")
+    finally:
+        rooms.run_sql(world.database, "DELETE FROM month_state")
+        world.look()

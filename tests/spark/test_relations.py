@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import md5
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.features.daily import features, topic_days
-from irt_assets.intake.staging import FORMER
 from irt_assets.kpis.behaviour import learners, pace, presence, recovery, scales_answered
 from irt_assets.kpis.weekly import kpis
 from irt_assets.responses.answers import attempts_between
@@ -28,9 +26,8 @@ from irt_assets.responses.window import data_hash_by
 from resources.cluster.relational import Run, on_duckdb, on_postgres, on_spark
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.relations import ATTEMPT, CORRECTION, LEARNER, QUESTION
+from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
 from tests.helpers import dirty_log, kpi_worlds, rooms
-from tests.helpers.rooms import run_sql
 from tests.helpers.same_rows import EQUAL, assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 
@@ -38,14 +35,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 LEARNERS = kpi_worlds.random_world(11)
-
-
-SOME_LATE = f"""
-    UPDATE response_log SET recorded_at = completed_at WHERE md5(attempt_id) < '8';
-    INSERT INTO attempt_correction ({FORMER}, how, corrected_by, reason)
-    SELECT {FORMER}, 'import', 'Ann', 'a test' FROM response_log WHERE md5(attempt_id) < '2';
-    UPDATE response_log SET recorded_at = now() WHERE md5(attempt_id) < '2'"""
-"""Half of the answers were recorded at once, and a quarter of these was corrected later."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +45,6 @@ class Log:
     start: datetime
     end: datetime
     scales: dict[str, Scale]
-
-    @property
-    def closed(self) -> dict[str, Scale]:
-        """The scales, one of which leaves out late answers."""
-        first, *others = sorted(self.scales)
-        closed = replace(self.scales[first], answers_until=self.end + timedelta(days=14))
-        return {first: closed} | {scale_id: self.scales[scale_id] for scale_id in others}
 
 
 def load_learners(database: Database) -> None:
@@ -96,12 +78,11 @@ def log(
     with rooms.copied(postgres.start(), migrated_template, f"relations_{request.param}", folder) as settings:
         database = Database(settings)
         load(database)
-        run_sql(database, SOME_LATE)
         duck, session = duckdb.connect(), spark.newSession()
         duck.execute("SET TimeZone = 'Asia/Seoul'")
         session.conf.set("spark.sql.session.timeZone", "America/New_York")
         with database.connect() as connection:
-            for table in (ATTEMPT, QUESTION, LEARNER, CORRECTION):
+            for table in (ATTEMPT, QUESTION, LEARNER):
                 write_parquet(on_postgres(connection), table, folder)
                 name = table.get_name()
                 duck.execute(f"CREATE VIEW {name} AS FROM read_parquet('{folder}/{name}/*.parquet')")
@@ -141,10 +122,6 @@ EXPRESSIONS: dict[str, tuple[Callable[[Log], ir.Table], list[str]]] = {
     "pace": (lambda log: pace(log.end), ["user_id", "scale_id"]),
     "recovery": (lambda log: recovery(log.end), ["user_id", "scale_id"]),
     "eligibility_facts": (lambda log: eligibility_facts(log.start, log.end, log.scales, "topic_id"), ["id"]),
-    "eligibility_facts without late attempts": (
-        lambda log: eligibility_facts(log.start, log.end, log.closed),
-        ["id"],
-    ),
     "candidates": (
         lambda log: candidates(log.start, log.end, log.scales),
         ["user_id", "item_id", "completed_at", "correct", "response_time_ms", "hints_used"],
@@ -180,18 +157,8 @@ def test_all_engines_give_the_same_features_in_parts_as_well(log: Log) -> None:
 
 
 def test_all_engines_hash_a_window_alike(log: Log) -> None:
-    for scales in (log.scales, log.closed):
-        hashes = {engine: data_hash_by(run, log.start, log.end, scales) for engine, run in log.runs.items()}
-        assert len(set(hashes.values())) == 1, hashes
-
-
-def test_only_late_attempts_of_a_closed_scale_are_left_out(log: Log) -> None:
-    run = log.runs["postgres"]
-    found, kept = (run(eligibility_facts(log.start, log.end, of)) for of in (log.scales, log.closed))
-    scale_of = dict(zip(found["id"].to_pylist(), found["scale_id"].to_pylist(), strict=True))
-    late = {one for one, scale in scale_of.items() if scale == min(log.scales) and md5(one.encode()).hexdigest() >= "8"}
-    assert {*kept["id"].to_pylist()} == scale_of.keys() - late
-    assert bool(late) is bool(scale_of)
+    hashes = {engine: data_hash_by(run, log.start, log.end, log.scales) for engine, run in log.runs.items()}
+    assert len(set(hashes.values())) == 1, hashes
 
 
 def test_all_engines_give_the_same_item_times(log: Log) -> None:

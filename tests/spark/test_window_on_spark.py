@@ -26,7 +26,7 @@ from resources.cluster.relational import Run, on_postgres, on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, FolderStore
 from resources.postgres.database import Database
-from resources.postgres.relations import ATTEMPT, CORRECTION, LEARNER, QUESTION
+from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
 from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
@@ -100,7 +100,7 @@ def on_lake(spark: SparkSession, tmp_path: Path) -> Callable[[Database], Run]:
 
     def copy(database: Database) -> Run:
         with database.connect() as connection:
-            for relation in (ATTEMPT.filter(ATTEMPT.completed_at < END + 30 * LATER), QUESTION, LEARNER, CORRECTION):
+            for relation in (ATTEMPT.filter(ATTEMPT.completed_at < END + 30 * LATER), QUESTION, LEARNER):
                 name = relation.get_name() if relation.op().__class__.__name__ == "UnboundTable" else "attempt"
                 file = tmp_path / f"{name}{next(numbers)}.parquet"
                 pq.write_table(on_postgres(connection)(relation), file)

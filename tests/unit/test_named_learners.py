@@ -17,6 +17,7 @@ OVER_MANY = {
     *("drift_alerts", "alert_delivery", "object_folder", "backup", "erasure", "scale_decision", "movement_proposal"),
     *("testlet_sd_publication", "month_impact", "data_change", "data_version", "server_setting"),
     *("intake", "pull_source", "pull_day", "item_time", "attempt_verdict", "judged_day", "snapshot_rewrite"),
+    "month_state",
 }
 """Tables of items, months and decisions. A new table goes here only if no column of it can hold a learner's id."""
 

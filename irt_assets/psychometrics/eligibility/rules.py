@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from difflib import get_close_matches
-from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
@@ -53,20 +52,15 @@ UpTo100 = Annotated[float, Field(ge=0, le=100)]
 class AnswerRules(Stage):
     """Which answers a month is made from."""
 
-    change: ClassVar[str] = "A change makes stale the months whose late answers it lets in, or leaves out."
+    change: ClassVar[str] = "A change moves the night in which months that are open close."
 
-    late_days: int | None = Field(
+    late_days: int = Field(
         default=14,
         ge=0,
         le=3650,
-        description="New answers that are recorded more than this many days after their month's end are left out of it "
-        "while they are at most one for a thousand of its other answers. Where empty, each of them makes it stale.",
+        description="Days after its end for which a month stays open. Answers that come after it has closed count for "
+        "it only if a person reopens it.",
     )
-
-    @field_validator("late_days", mode="before")
-    @classmethod
-    def _none_if_empty(cls, value: Any) -> Any:
-        return None if value == "" else value
 
 
 class EligibilityRules(Stage):
@@ -333,12 +327,12 @@ def of_stage(stage: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 def allowed(rule: FieldInfo) -> str:
     """The values of a rule in words: its range, its choices, or what its list names."""
     kinds = get_args(rule.annotation)
-    if kinds and NoneType not in kinds:
+    if kinds:
         return f"one of {', '.join(kinds)}"
     if rule.annotation is str:
         return f"{rule.title}, with commas"
     low, high = (getattr(limit, name) for limit, name in zip(rule.metadata, ("ge", "le"), strict=True))
-    return f"from {low:,.10g} to {high:,.10g}{', or empty' if kinds else ''}"
+    return f"from {low:,.10g} to {high:,.10g}"
 
 
 def _explanation(error: ErrorDetails) -> str:

@@ -14,7 +14,7 @@ from alembic import context, op
 from resources.failures import PermanentFailure
 
 revision = "0055_one_log"
-down_revision = "0053_verdicts"
+down_revision = "0054_month_state"
 oldest_code = "0039_learner_reports"
 
 READS_OTHERS = """

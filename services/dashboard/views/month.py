@@ -13,6 +13,7 @@ from shiny import Inputs, Outputs, Session
 from irt_assets.blocks import Box, Paragraph, Span, Text, Tone, prose
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.partitions import Month
+from irt_assets.decisions.proposals import Reference
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_judged import GateStatus, MonthState, State
 from irt_assets.gates.month_status import gate_statuses
@@ -20,9 +21,11 @@ from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.ledger.steps import step_of
 from irt_assets.reports import month_shown
 from irt_assets.reports.artifacts import of_months
+from irt_assets.responses.closed_months import read_closed
 from irt_assets.responses.scales import Scale, read_scales
-from services.dashboard import making
+from services.dashboard import decision_form, making
 from services.dashboard.chosen import decisions_waiting, month_named, months_of, scale_named, scales_of, state_of
+from services.dashboard.deciding import Form, Outcome, What
 from services.dashboard.elements import section
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, Page
@@ -56,6 +59,9 @@ def page(asked: Asked) -> Page:
             making.place(asked) if state.state in (State.STALE, State.RUNNING) else None,
             _neighbours(state, months_of(overview), scales_of(overview)),
             *month_shown.sections(connection, scale, state, gates, **shown_in),
+            section("Reopen the month", decision_form.form(asked, ("reopen",)))
+            if read_closed(connection, [name])
+            else None,
             section("Reports", *_reports(connection, state)),
         )
     return Page(f"Is {name} safe to release?", body, as_of=overview.now)
@@ -63,6 +69,16 @@ def page(asked: Asked) -> Page:
 
 def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     making.converse(asked, inputs)
+
+    def fill(what: What, reason: str, _since: str, _leaked: bool) -> Form:
+        overview = asked.reader.overview()
+        name = month_named(asked, overview, "month", next(iter(months_of(overview)), ""))
+        return Form(what, (Reference(name, ""),), reason)
+
+    def after(_form: Form, outcome: Outcome) -> TagChild:
+        return shown(making.place(asked)) if outcome.stale else None
+
+    decision_form.converse(asked, inputs, fill, after, ("reopen",))
 
 
 def gate_of(by_scale: Mapping[str, GateStatus], scale_id: str) -> GateStatus:

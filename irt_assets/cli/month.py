@@ -1,0 +1,40 @@
+"""`irt month …`: parses, calls, prints, and asks before anything is decided.
+
+Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
+"""
+
+from typing import Annotated
+
+import typer
+
+from irt_assets.cli.console import By, Reason, Yes, confirm, say
+from irt_assets.cli.installation import current_database, signed
+from irt_assets.common.wording import counted
+from irt_assets.decisions.closing import preview_reopening, reopen_months
+from irt_assets.decisions.release import require_text
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def month() -> None:
+    """Months that have closed."""
+
+
+@app.command()
+def reopen(
+    first: Annotated[str, typer.Argument(metavar="FROM", help="Calendar month, e.g. 2026-09.")],
+    by: By,
+    reason: Reason,
+    last: Annotated[str | None, typer.Argument(metavar="[TO]", help="Last month. Default: FROM alone.")] = None,
+    yes: Yes = False,
+) -> None:
+    """Reopen closed months, so that the answers that came or changed since count for them. They close again."""
+    by, reason, database = signed(by), require_text("reason", reason), current_database()
+    with database.connect() as connection:
+        found = preview_reopening(connection, first, last)
+    for line in found.sentences:
+        say(line)
+    confirm(f"reopen {counted(len({one.month for one in found.closed}), 'month')}?", yes)
+    reopen_months(database, first, last, by=by, reason=reason)
+    say(f"reopened by {by}")

@@ -1,0 +1,146 @@
+"""Months close in a night, and open again by a person's decision.
+
+What does not belong here: what a month closed with and what has changed since (see `responses.closed_months`).
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+import psycopg
+
+from irt_assets.common.partitions import Month, months_between
+from irt_assets.decisions.release import require_text
+from irt_assets.intake.silence import silent_sources
+from irt_assets.intake.staging import IMPORTS
+from irt_assets.ledger import closings
+from irt_assets.ledger.month_state import latest_attempt
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.closed_months import ClosedMonth, read_closed, scales_to_compare
+from irt_assets.responses.data_versions import data_version
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import Snapshot, current_snapshots, differs
+from resources.failures import PermanentFailure
+from resources.postgres.database import LOCK, Database, lock_key, one_value
+
+
+def close_months(database: Database, now: datetime) -> list[ClosedMonth]:
+    """Close the months that may close tonight, each in a transaction of its own, and count the changes to closed ones.
+
+    A month closes once `late_days` have passed since its end, if it was made from all answers that there are, and no
+    import, first pull or overdue source is under way for it. Returns the months that closed.
+    """
+    found: list[ClosedMonth] = []
+    with database.connect() as connection:
+        closings.count_again(connection)
+        closed = {(one.month, one.scale_id) for one in read_closed(connection)}
+        scales = read_scales(connection)
+        silences = silent_sources(connection, database.settings, now).values()
+        overdue_since = min((one.since for one in silences if one), default=now)
+        candidates = {
+            month: due
+            for month, snapshot in current_snapshots(connection).items()
+            if Month(month).end <= overdue_since
+            and (due := {*_due(snapshot, scales, now)} - {scale for of, scale in closed if of == month})
+        }
+    for month, due in candidates.items():
+        with database.connect() as connection:
+            if not _all_has_come(connection):
+                break
+            found += _close(connection, month, due)
+    return found
+
+
+def _due(snapshot: Snapshot, scales: dict[str, Scale], now: datetime) -> list[str]:
+    """Scales with answers in the snapshot whose `late_days` have passed."""
+    usual = Rules().answers.late_days  # answers to items that the bank does not know are of no scale
+    late_days = {scale_id: scale.rules.answers.late_days for scale_id, scale in scales.items()}
+    return [
+        scale_id
+        for scale_id, counts in snapshot.counts.items()
+        if any(counts.values()) and Month(snapshot.month).end + timedelta(days=late_days.get(scale_id, usual)) <= now
+    ]
+
+
+def _all_has_come(connection: psycopg.Connection) -> bool:
+    """Whether no import and no first pull is under way; new imports wait for the end of the transaction."""
+    locks = (lock_key(*IMPORTS), lock_key("inbox"))
+    return all(one_value(connection, f"SELECT pg_try_advisory_xact_lock({LOCK})", (key,)) for key in locks) and not (
+        one_value(connection, "SELECT EXISTS (SELECT FROM pull_source WHERE first_pull IS NOT NULL)")
+    )
+
+
+def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> list[ClosedMonth]:
+    """Close the month for those of the scales `due` that were made from all answers of now."""
+    snapshot = current_snapshots(connection)[month]
+    closed = {one.scale_id for one in read_closed(connection, [month])}
+    newest, scales = read_scales(connection), read_scales(connection, Month(month).start)
+    if data_version(connection, month, newest) != snapshot.data_hash:
+        due = {*due} - scales_to_compare(connection, month, snapshot.counts, newest, closed)
+    made = [scale_id for scale_id in due if _was_made(connection, snapshot, scale_id, scales.get(scale_id))]
+    new = closings.close(connection, snapshot, made)
+    return [one for one in read_closed(connection, [month]) if one.scale_id in new]
+
+
+def _was_made(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str, scale: Scale | None) -> bool:
+    """Whether the scale was fitted from the snapshot, or it is recorded why not, and its answers were judged by the
+    rules of now."""
+    if scale is None:
+        return True
+    staged = latest_attempt(connection, snapshot.month, scale_id, scale.engine)
+    is_fitted = staged is not None and staged.snapshot_hash == snapshot.snapshot_hash
+    return is_fitted and not differs(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility")
+
+
+@dataclass(frozen=True)
+class Reopening:
+    """Closed months that a person may reopen, with the changes to their answers as they are now.
+
+    Attributes:
+        stale: those of their months that will be made again.
+    """
+
+    closed: tuple[ClosedMonth, ...]
+    stale: tuple[str, ...]
+
+    @property
+    def sentences(self) -> list[str]:
+        lines = [
+            f"{one.month} ({one.scale_id}), closed since {one.since:%Y-%m-%d}: "
+            f"{one.sentence or 'no answer has changed since'}"
+            for one in self.closed
+        ]
+        again = f"to be made again, by the daemon at most once a night: {', '.join(self.stale)}"
+        return [*lines, again if self.stale else "nothing is to be made again; closes again in the next night"]
+
+
+def preview_reopening(connection: psycopg.Connection, first: str, last: str | None = None) -> Reopening:
+    """What reopening the months from `first` to `last` (None: `first` alone) would do. Raises PermanentFailure if none
+    of them is closed."""
+    closed = read_closed(connection, [*months_between(first, last or first)])
+    if not closed:
+        raise PermanentFailure(f"no month from {first} to {last or first} is closed: nothing is to be reopened")
+    return _reopening(connection, closed)
+
+
+def reopen_months(database: Database, first: str, last: str | None = None, *, by: str, reason: str) -> Reopening:
+    """Reopen the closed months from `first` to `last`, on record. Raises as `preview_reopening`."""
+    by, reason = require_text("name", by), require_text("reason", reason)
+    with database.connect() as connection:
+        found = preview_reopening(connection, first, last)
+        closings.reopen(connection, found.closed, by=by, reason=reason)
+        return found
+
+
+def _reopening(connection: psycopg.Connection, closed: Sequence[ClosedMonth]) -> Reopening:
+    scales, counted = read_scales(connection), []
+    for month in sorted({one.month for one in closed}):
+        of_month = [one for one in closed if one.month == month]
+        came = closings.count_changes(connection, month, of_month)
+        counted += [replace(one, came=came[one.scale_id]) for one in of_month]
+    stale = {
+        one.month
+        for one in counted
+        if one.changes or (one.scale_id in scales and differs(one.rules, scales[one.scale_id].rules, "eligibility"))
+    }
+    return Reopening(tuple(counted), tuple(sorted(stale)))

@@ -1,0 +1,350 @@
+"""Months close, keep their file and their rules, count the answers that change afterwards, and open by a decision."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from irt_assets.common.partitions import Month
+from irt_assets.decisions.closing import close_months, preview_reopening, reopen_months
+from irt_assets.intake.corrections import Answers, rescore, withdraw
+from irt_assets.intake.staging import Staging
+from irt_assets.ledger import closings
+from irt_assets.ledger.pruning import SUPERSEDED_SNAPSHOTS
+from irt_assets.reports import month_shown
+from irt_assets.responses.closed_months import ClosedMonth, closed_rules, read_closed, read_states, scales_of_month
+from irt_assets.responses.late_months import changed_hash
+from irt_assets.responses.scales import Scale, change_rules, read_scales, store_scale
+from irt_assets.responses.snapshot import Snapshot, months_of_other_rules, read_snapshot, take_snapshot
+from resources.failures import PermanentFailure
+from resources.postgres import schema
+from resources.postgres.database import Database
+from resources.settings import Settings
+from services.exporter import families, readings
+from tests.helpers import rooms
+from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, rows, run_sql
+from tests.helpers.typed import IrtOf
+
+MONTH = "2026-06"
+START, END = Month(MONTH).bounds
+DUE = END + timedelta(days=14)
+BY = {"by": "Ann", "reason": "a school sent its answers on paper"}
+OTHER = "other"
+
+
+class Home:
+    """A month with 100 answers to items q0 … q4 of one scale."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.database, self.store = Database(settings), rooms.folder_store(settings)
+        add_items(self.database, dict.fromkeys(f"q{n}" for n in range(5)))
+        add_learners(self.database, [f"u{n}" for n in range(20)])
+        with self.database.connect() as connection:
+            for scale_id in (rooms.SCALE, OTHER):
+                store_scale(connection, Scale(scale_id), {"kind": "made up"})
+        self.come([(f"u{n}", f"q{item}") for n in range(20) for item in range(5)])
+        run_sql(self.database, "UPDATE response_log SET recorded_at = completed_at")
+
+    def come(self, answers: list[tuple[str, str]]) -> None:
+        at = START + timedelta(days=3)
+        add_attempts(
+            self.database,
+            [attempt(user, item, at + timedelta(seconds=n), response="A") for n, (user, item) in enumerate(answers)],
+        )
+
+    def make(self, error: str | None = "too few answers for a fit") -> Snapshot:
+        """Score the month, and record of each scale with answers that it could not be fitted, and why."""
+        snapshot, _ = take_snapshot(self.database, self.store, MONTH, None)
+        for n, scale_id in enumerate(snapshot.counts):
+            run_sql(
+                self.database,
+                """INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, error, spec, code_version)
+                   VALUES (gen_random_uuid()::text || %s, %s, %s, 'em', %s, %s, '{}', 'made up')""",
+                (str(n), MONTH, scale_id, snapshot.snapshot_hash, error),
+            )
+        return snapshot
+
+    def close(self, now: datetime = DUE) -> list[str]:
+        return [one.scale_id for one in close_months(self.database, now)]
+
+    @property
+    def closed(self) -> dict[str, ClosedMonth]:
+        with self.database.connect() as connection:
+            return {one.scale_id: one for one in read_closed(connection, [MONTH])}
+
+    @property
+    def is_stale(self) -> bool:
+        with self.database.connect() as connection:
+            return changed_hash(connection, MONTH) is not None
+
+
+@pytest.fixture
+def home(settings: Settings) -> Home:
+    return Home(settings)
+
+
+def test_month_closes_in_the_night_after_late_days_with_the_file_it_was_made_from(home: Home) -> None:
+    assert home.close() == [], "it was never made"
+    snapshot = home.make()
+    assert home.close(DUE - timedelta(seconds=1)) == []
+    assert home.close() == [rooms.SCALE]
+    assert home.closed[rooms.SCALE].snapshot_hash == snapshot.snapshot_hash
+    assert home.close(DUE + timedelta(days=1)) == [], "it is closed"
+
+
+def test_month_stays_open_until_it_was_made_from_all_answers(home: Home) -> None:
+    home.make()
+    home.come([("u1", "q1")])
+    assert home.close() == []
+    take_snapshot(home.database, home.store, MONTH, None)
+    assert home.close() == [], "scored and not fitted"
+    home.make()
+    assert home.close() == [rooms.SCALE]
+
+
+def test_month_judged_by_earlier_rules_stays_open(home: Home) -> None:
+    home.make()
+    change_rules(home.database, rooms.SCALE, {"rapid_share": 0.2})
+    assert home.close() == []
+    home.make()
+    assert home.close() == [rooms.SCALE]
+
+
+def test_month_stays_open_while_an_import_or_a_first_pull_is_under_way(home: Home) -> None:
+    home.make()
+    with home.database.connect() as importing:
+        Staging(importing)
+        assert home.close() == []
+    pull = """INSERT INTO pull_source (name, columns, position, notices_regrading, first_pull)
+              VALUES ('lms', '{}', '[null, null]', false, '{}')"""
+    run_sql(home.database, pull)
+    assert home.close() == []
+    run_sql(home.database, "UPDATE pull_source SET first_pull = NULL")
+    assert home.close() == [rooms.SCALE]
+
+
+@pytest.mark.parametrize(("days_before_end", "closes"), [(2, False), (-2, True)])
+def test_month_stays_open_if_a_source_has_been_silent_since_before_its_end(
+    home: Home, days_before_end: int, closes: bool
+) -> None:
+    home.make()
+    last = END - timedelta(days=days_before_end)
+    for hours in range(0, 24 * 10, 6):
+        arrived = """INSERT INTO intake (source, kind, arrived_at, writer, read, accepted, corrected, duplicates,
+                       clock_ahead, rejected, latest) VALUES ('lms', 'http', %s, 1, 1, 1, 0, 0, 0, '{}', NULL)"""
+        run_sql(home.database, arrived, (last - timedelta(hours=hours),))
+    assert bool(home.close(DUE)) is closes
+
+
+def ids_of(home: Home, where: str) -> list[str]:
+    return [one for (one,) in rows(home.database, f"SELECT attempt_id FROM response_log WHERE {where}")]
+
+
+def test_changes_to_a_closed_month_are_counted_by_kind_share_and_item(home: Home) -> None:
+    snapshot = home.make()
+    home.close()
+    home.come([("u1", "q0"), ("new", "q0")])
+    run_sql(home.database, "UPDATE response_log SET response = 'B', recorded_at = recorded_at - interval '1 ms' WHERE attempt_id IN (SELECT attempt_id FROM response_log WHERE item_id = 'q1' AND user_id < 'u12')")  # fmt: skip  # noqa: E501
+    rescored = rescore(home.database, Answers("q1"), "A", **BY)
+    withdraw(home.database, Answers(ids=ids_of(home, "user_id = 'u7' AND item_id = 'q2'")), **BY)
+    run_sql(home.database, "DELETE FROM response_log WHERE user_id = 'u8'")
+    run_sql(home.database, "UPDATE learner SET is_test = true WHERE user_id = 'u9'")
+    run_sql(home.database, """UPDATE question SET meta = '{"irt": {"max_score": 2}}' WHERE item_id = 'q4'""")
+    assert not home.is_stale
+    assert home.close(DUE + timedelta(days=1)) == []
+    closed = home.closed[rooms.SCALE]
+    assert (rescored.closed_months, rescored.stale_months) == ((MONTH,), ())
+    assert closed.changes == {
+        "late": 2,
+        "corrected": rescored.answers,
+        "withdrawn": 1,
+        "deleted": 5,
+        "flagged": 5,
+        "item_changed": 19,
+    }
+    assert closed.came["answers"] == 100
+    assert set(closed.came["items"]) >= {"q0", "q1", "q4"}
+    assert closed.share == pytest.approx((2 + rescored.answers + 1 + 5 + 5 + 19) / 100)
+    assert "2 came too late" in closed.sentence
+    assert read_snapshot(home.store, home.make()).num_rows == snapshot.n_attempts
+    assert home.closed[rooms.SCALE].snapshot_hash == snapshot.snapshot_hash
+
+
+def test_changes_are_counted_again_only_after_something_changed(home: Home) -> None:
+    home.make()
+    home.close()
+    home.close()
+    assert home.closed[rooms.SCALE].counted_at is None
+    home.come([("u1", "q0")])
+    home.close()
+    counted = home.closed[rooms.SCALE].counted_at
+    home.close()
+    assert counted is not None
+    assert home.closed[rooms.SCALE].counted_at == counted
+
+
+def test_closed_month_keeps_the_eligibility_rules_it_closed_with(home: Home) -> None:
+    home.make()
+    home.close()
+    change_rules(home.database, rooms.SCALE, {"rapid_share": 0.2, "latent": "histogram"})
+    with home.database.connect() as connection:
+        assert closed_rules(connection, MONTH)[rooms.SCALE].eligibility.rapid_share == 0.1
+        rules = scales_of_month(connection, MONTH)[rooms.SCALE].rules
+        assert (rules.eligibility.rapid_share, rules.fit.latent) == (0.1, "histogram")
+        assert months_of_other_rules(connection, read_scales(connection)[rooms.SCALE]) == []
+
+
+def test_reopened_month_counts_what_came_and_closes_again(home: Home) -> None:
+    before = home.make()
+    home.close()
+    home.come([("new", "q1")])
+    with home.database.connect() as connection:
+        found = preview_reopening(connection, MONTH)
+    assert found.stale == (MONTH,)
+    assert "1 came too late" in found.sentences[0]
+    assert home.closed, "a preview changes nothing"
+    reopen_months(home.database, MONTH, **BY)
+    assert not home.closed
+    assert home.is_stale
+    assert home.close(DUE + timedelta(days=1)) == [], "it is stale"
+    after = home.make()
+    assert after.n_attempts == before.n_attempts + 1
+    assert home.close(DUE + timedelta(days=2)) == [rooms.SCALE]
+    assert home.closed[rooms.SCALE].snapshot_hash == after.snapshot_hash
+    states = rows(home.database, "SELECT state, decided_by, reason FROM month_state ORDER BY since")
+    assert [one[0] for one in states] == ["closed", "reopened", "closed"]
+    assert states[1][1:] == ("Ann", BY["reason"])
+
+
+def test_month_that_is_open_cannot_be_reopened(home: Home) -> None:
+    home.make()
+    with pytest.raises(PermanentFailure, match="no month from 2026-06 to 2026-06 is closed"):
+        reopen_months(home.database, MONTH, **BY)
+
+
+def test_correction_with_reopen_opens_the_closed_months_concerned(home: Home) -> None:
+    home.make()
+    home.close()
+
+    def opens(connection: object, closed: object) -> None:
+        closings.reopen(connection, closed, **BY)  # type: ignore[arg-type]
+
+    done = withdraw(home.database, Answers(ids=ids_of(home, "user_id = 'u7'")), **BY, reopen=opens)
+    assert (done.stale_months, done.closed_months) == ((MONTH,), ())
+    assert home.is_stale
+
+
+def test_first_answers_of_a_second_scale_make_its_month_and_leave_the_closed_scale(home: Home) -> None:
+    """A second source's year that is imported later: its month was never made."""
+    before = home.make()
+    home.close()
+    add_items(home.database, {"r0": None}, OTHER)
+    assert not home.is_stale
+    home.come([("new", "q1")])
+    assert not home.is_stale, "answers of the closed scale"
+    home.come([(f"u{n}", "r0") for n in range(20)])
+    assert home.is_stale
+    after = home.make()
+    table = read_snapshot(home.store, after)
+    assert table.num_rows == before.n_attempts + 20
+    assert "new" not in table["user_id"].to_pylist()
+    assert after.counts[rooms.SCALE] == before.counts[rooms.SCALE]
+    assert home.close(DUE + timedelta(days=1)) == [OTHER]
+    assert {one.snapshot_hash for one in home.closed.values()} == {before.snapshot_hash, after.snapshot_hash}
+
+
+def test_file_that_a_month_closed_with_is_never_pruned(home: Home) -> None:
+    before = home.make()
+    home.close()
+    run_sql(home.database, "DELETE FROM fit_staging")
+    run_sql(home.database, "UPDATE scored_snapshot SET superseded_at = '2026-06-30'")
+    found, _ = SUPERSEDED_SNAPSHOTS
+    with home.database.connect() as connection:
+        asked = {"before": datetime.now(UTC)}
+        assert connection.execute(found.encode(), asked).fetchall() == []
+        connection.execute("DELETE FROM month_state")
+        assert connection.execute(found.encode(), asked).fetchall() == [(f"{MONTH}/{before.snapshot_hash}",)]
+
+
+def test_upgrade_closes_published_months_that_are_past_late_days_and_names_scales_without_the_rule(
+    home: Home, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = home.make()
+    steps = "INSERT INTO publication_step (month, scale_id, state, why) VALUES (%s, %s, %s, '')"
+    for month, state in ((MONTH, "done"), ("2026-05", "done"), ("2026-04", "held")):
+        run_sql(home.database, steps, (month, rooms.SCALE, state))
+    schema.downgrade(home.database, "0053_verdicts")
+    rules = """UPDATE calibration_scale SET rules = '{"late_days": null, "min_responses": 300}' WHERE scale_id = %s"""
+    run_sql(home.database, rules, (rooms.SCALE,))
+    schema.upgrade(home.database)
+    assert f"scale {rooms.SCALE}: its rule late_days was empty and is 14 now" in caplog.text
+    assert rows(home.database, "SELECT rules FROM calibration_scale ORDER BY scale_id = 'other'") == [
+        ({"min_responses": 300},),
+        ({},),
+    ]
+    assert rows(home.database, "SELECT month, scale_id, state, snapshot_hash, counted_at FROM month_state") == [
+        (MONTH, rooms.SCALE, "closed", made.snapshot_hash, None)
+    ]
+    home.come([("new", "q1")])
+    home.close()
+    assert home.closed[rooms.SCALE].changes == {"late": 1}
+
+
+def test_command_shows_what_came_before_it_reopens_a_month(home: Home, settings: Settings, irt: IrtOf) -> None:
+    home.make()
+    home.close()
+    home.come([("new", "q1")])
+    typed = irt(settings)
+    words = ("month", "reopen", MONTH, "--by", "Ann", "--reason", "a paper form")
+    asked = typed(*words)
+    assert (asked.code, "1 came too late (1.0% of it)" in asked.out) == (2, True)
+    assert "confirmation needed" in asked.err
+    assert home.closed
+    done = typed(*words, "--yes")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "reopened by Ann")
+    assert not home.closed
+    again = typed(*words, "--yes")
+    assert (again.code, "nothing is to be reopened" in again.err) == (2, True)
+
+
+def test_withdrawing_names_closed_months_and_reopens_them_if_asked(home: Home, settings: Settings, irt: IrtOf) -> None:
+    home.make()
+    home.close()
+    words = ("attempts", "withdraw", "--item", "q1", "--by", "Ann", "--reason", "a leak")
+    said = irt(settings)(*words, "--dry-run").out
+    assert f"unless they are reopened (--reopen, irt month reopen): {MONTH}" in said
+    assert f"made again by the daemon or irt calibrate: {MONTH}" in irt(settings)(*words, "--reopen").out
+    assert not home.closed
+
+
+def opening(home: Home, dashboard: str | None = None) -> str:
+    with home.database.connect() as connection:
+        known = next(iter(read_states(connection, [MONTH])), None)
+    return str([*month_shown.opening(Scale(rooms.SCALE), MONTH, known, "UTC", dashboard)])
+
+
+def test_months_page_shows_its_three_states_and_items_of_which_many_answers_changed(home: Home) -> None:
+    home.make()
+    assert "It closes in the first night after 2026-07-15" in opening(home)
+    home.close()
+    assert "No answer has changed since" in opening(home)
+    home.come([(f"new{n}", "q1") for n in range(3)])
+    home.close()
+    shown = opening(home)
+    assert "3 came too late (3.0% of it)" in shown
+    assert "more than 5 % of the answers" in shown
+    assert "q1" in shown
+    reopen_months(home.database, MONTH, **BY)
+    assert f"by Ann: {BY['reason']}" in opening(home)
+
+
+def test_exporter_has_changed_answers_of_closed_months_that_have_some(home: Home) -> None:
+    home.make()
+    home.close()
+    home.come([("new", "q1")])
+    home.close()
+    with home.database.connect() as connection:
+        look = readings.Look(connection, home.database.settings, datetime(2026, 8, 20, tzinfo=UTC))
+        found = [one for one in readings.months(look) if one.family is families.CHANGED]
+    assert [(one.labels, one.value) for one in found] == [((rooms.SCALE, MONTH, "late"), 1)]
