@@ -14,7 +14,7 @@ import psycopg
 import pyarrow as pa
 
 from irt_assets.common.wording import counted
-from irt_assets.intake.few import recorded_rules
+from irt_assets.intake.max_scores import recorded_rules
 from irt_assets.intake.pulling.open_source import open_source
 from irt_assets.intake.pulling.pull import PullStaging
 from irt_assets.intake.pulling.rows import Part, Span, SqlRows
