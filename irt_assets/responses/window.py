@@ -30,7 +30,7 @@ from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.columns import attempts_of, codes, instants, max_scores, numbers
 from irt_assets.responses.facts import FACTS, LATER, SCORES, eligibility_facts, judged, lookback_start
 from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.item_times import DatedTimes, ItemTimes, current_item_times, times_for_scoring
+from irt_assets.responses.item_times import DatedTimes, ItemTimes, current_item_times
 from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of, sums_of_table
 from irt_assets.responses.scales import Scale
 from resources.cluster.relational import Run, on_log, on_nearest_log, on_postgres
@@ -244,33 +244,6 @@ def scoring_responses(
     return judged_for_scoring(found, current_item_times(connection, end, since), scale, withdrawn)
 
 
-def scoring_groups(
-    connection: psycopg.Connection,
-    start: datetime,
-    end: datetime,
-    scale: Scale,
-    items: Sequence[str],
-    withdrawn: Withdrawals | None = None,
-) -> Iterator[tuple[Responses, npt.NDArray[np.object_]]]:
-    """`scoring_responses` of all learners, some learners after the others, so that answers need not fit in memory; item
-    times are `times_for_scoring`.
-
-    Nobody may use the connection until all of them are read. Item times are those before the answers are.
-    """
-    times = times_for_scoring(connection, start, end, scale)
-    query = f'{_query_for_scoring(start, end, scale)} ORDER BY user_id COLLATE "C"'
-    held: list[pa.Table] = []
-    for part in read_parts(connection, query, {"items": list(items), "learners": None}):
-        held.append(part)
-        if sum(one.num_rows for one in held) >= ANSWERS_OF_A_GROUP:
-            found = pa.concat_tables(held)
-            whole = pc.index(found["user_id"], found["user_id"][-1]).as_py()
-            held = [found.slice(whole)]
-            if whole:
-                yield judged_for_scoring(found.slice(0, whole), times, scale, withdrawn)
-    yield judged_for_scoring(pa.concat_tables(held), times, scale, withdrawn)
-
-
 def _query_for_scoring(start: datetime, end: datetime, scale: Scale) -> str:
     facts = on_postgres.sql(scoring_facts(start, end, scale))
     chosen = "item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR user_id = ANY(%(learners)s))"
@@ -297,7 +270,7 @@ def judged_for_scoring(
     item, item_ids = codes(found["item_id"])
     attempts = attempts_of(found, person, item, *times.among(item_ids).of(item, at))
     judgement = judge(attempts, scale.rules, min_learner=False, min_item=False)
-    scored = _scored(person, users, item, item_ids, judgement.score, attempts.max_score)
+    scored = collect_scored(person, users, item, item_ids, judgement.score, attempts.max_score)
     return replace(scored.responses, at=at[scored.rows]), scored.learners
 
 
@@ -375,7 +348,7 @@ def _scored_rows(table: pa.Table, scale_id: str, *also: str) -> pa.Table:
 def _scored_of(found: pa.Table) -> Scored:
     person, learners = codes(found["user_id"])
     item, items = codes(found["item_id"])
-    return _scored(person, learners, item, items, numbers(found["score"], -1).astype(np.int8), max_scores(found))
+    return collect_scored(person, learners, item, items, numbers(found["score"], -1).astype(np.int8), max_scores(found))
 
 
 def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
@@ -385,7 +358,7 @@ def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
     table = table.filter(pc.and_(counted, pc.equal(table["scale_id"], scale_id)))
     person, learners = codes(table["user_id"])
     item, items = codes(table["item_id"])
-    return _scored(person, learners, item, items, given_points(table), max_scores(table)).responses
+    return collect_scored(person, learners, item, items, given_points(table), max_scores(table)).responses
 
 
 def given_points(table: pa.Table) -> npt.NDArray[np.int8]:
@@ -399,7 +372,7 @@ def given_points(table: pa.Table) -> npt.NDArray[np.int8]:
     return points
 
 
-def _scored(
+def collect_scored(
     person: npt.NDArray[np.int32],
     learners: npt.NDArray[np.object_],
     item: npt.NDArray[np.int32],

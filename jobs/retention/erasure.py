@@ -31,8 +31,8 @@ from irt_assets.ledger.citations import cited_names
 from irt_assets.reports.learner_week import FORMATS, key
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.erased import Erasure, Rewrite, begin, erasures_of, finish, record
+from irt_assets.responses.learner_answers import answered_at_all
 from irt_assets.responses.observe import answer_versions_of
-from irt_assets.responses.one_learner import answered_at_all
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,

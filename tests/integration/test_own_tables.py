@@ -19,9 +19,9 @@ from irt_assets.intake.own_tables_check import check
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.late_months import months_concerned
+from irt_assets.responses.learner_answers import answered_at_all
 from irt_assets.responses.observe import answer_versions, day_versions
 from irt_assets.responses.observed_days import look_again
-from irt_assets.responses.one_learner import answered_at_all
 from resources.cluster.relational import on_postgres
 from resources.doctor import Finding, diagnose
 from resources.failures import PermanentFailure

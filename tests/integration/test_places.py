@@ -171,14 +171,12 @@ JUDGED = """
 import json
 import os
 from datetime import timedelta
-import numpy as np
 from irt_assets.ledger.publications import in_force
 from irt_assets.common.partitions import week_bounds
 from irt_assets.psychometrics.eligibility.attempts import rejected
 from irt_assets.responses.eligible import EligibleAnswers
 from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.item_times import current_item_times
-from irt_assets.responses.one_learner import ScoredItems, learner_query, learner_responses
+from irt_assets.responses.learner_answers import RulesByDay, learner_answers
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import judged_window, scoring_responses
 from resources.postgres.database import Database
@@ -196,14 +194,8 @@ with Database(settings).connect() as connection:
     eligible = EligibleAnswers.read(on_log(connection, start, end), start, end, scales)
     found = eligible.of(scale, items, Withdrawals())
     scored, users = scoring_responses(connection, start, end, scale, items)
-    times = current_item_times(connection, end, start)
-    wanted = ScoredItems.of(items, times, Withdrawals())
-    answered = {
-        item
-        for user in users
-        for response in [learner_responses(connection, learner_query(scale), user, start, end, scale, wanted)]
-        for item in np.array(response.item_ids)[response.item].tolist()
-    }
+    by_day = RulesByDay(scales, items, end)
+    answered = {row[0] for user in users for row in learner_answers(connection, user, start, end, by_day)}
     table = window.table.to_pylist()
     print(json.dumps({
         "columns": window.table.column_names,
@@ -212,7 +204,7 @@ with Database(settings).connect() as connection:
         "of a testlet": sorted({str(row["reason"]) for row in table if row["item_id"] == os.environ["ITEM"]}),
         "eligible": sorted({str(eligible.item_ids[code]) for code in found.item}),
         "scoring": sorted({scored.item_ids[j] for j in scored.item}),
-        "one by one": sorted(answered),
+        "one by one": sorted(answered & set(items)),
         "hash": window.data_hash,
     }))
 """

@@ -13,7 +13,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from irt_assets.abilities.batch import measure_at
+from irt_assets.abilities.batch import judge_until, measure_at
 from irt_assets.abilities.online import find_learner, find_learners, latest, latest_of, read_thetas
 from irt_assets.features.daily import write_features
 from irt_assets.features.stored import active_days
@@ -74,6 +74,7 @@ def settings(
         database = Database(settings)
         load(database, WORLD)
         add_learners(database, [STRANGE, "100%", "100x"])
+        judge_until(database, END)
         with database.connect() as connection:
             write_features(connection, END - timedelta(days=63), END)
             write_week(connection, WEEK, END)

@@ -14,7 +14,6 @@ from tests.testbed.stack_harness import ROOT
 LOG = re.compile(r'\b(from|join)\s+"?attempt\b', re.I)
 NO_STATEMENTS = {
     "irt_assets/calibration/nightly.py": "Loaded",  # of a log line: "from attempt VIEW"
-    "irt_assets/responses/one_learner.py": "learner AS",  # the rest of two statements that do
     "resources/postgres/guest_reads.py": "",
 }
 
