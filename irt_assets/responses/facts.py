@@ -216,8 +216,8 @@ def judged(columns: Collection[str]) -> list[str]:
 def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
     """What of [start, end) may be eligible by its `eligibility_facts`; hints and times are still to be judged.
 
-    Columns: user_id, item_id, completed_at, and of `JUDGED` those that are not `SETTLED`; a null `correct` was omitted
-    in an exam.
+    Columns: user_id, item_id, completed_at, scale_id, and of `JUDGED` those that are not `SETTLED`; a null `correct`
+    was omitted in an exam.
     """
     rows = eligibility_facts(start, end, scales)
     rows = rows.filter(
@@ -228,7 +228,7 @@ def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> i
         rows.correct.notnull() | rows.answered_later,
     )
     read = [name for name in judged(rows.columns) if name not in SETTLED]
-    return rows.select("user_id", "item_id", "completed_at", *read)
+    return rows.select("user_id", "item_id", "completed_at", "scale_id", *read)
 
 
 def _attempts(start: Time, end: Time, late: ir.Table | None, learners: ir.Table | None) -> ir.Table:

@@ -4,7 +4,7 @@ A verdict is not about items in the set in force or withdrawn ones: readers appl
 judging (see `verdicts`), and one learner's answers that have no verdict yet (see `learner_answers`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.answers import instant
 from irt_assets.responses.columns import codes, instants, max_scores, numbers
-from irt_assets.responses.item_status import Withdrawals
+from irt_assets.responses.item_status import Withdrawals, microseconds
 from irt_assets.responses.window import ANSWERS_OF_A_GROUP, collect_scored
 from resources.cluster.relational import on_postgres
 from resources.postgres.relations import LEARNER, VERDICT
@@ -57,11 +57,19 @@ def scoring_groups(
             whole = pc.index(found["user_id"], found["user_id"][-1]).as_py()
             held = [found.slice(whole)]
             if whole:
-                yield _responses_of(found.slice(0, whole), withdrawn)
-    yield _responses_of(pa.concat_tables(held), withdrawn)
+                yield responses_of(found.slice(0, whole), withdrawn)
+    yield responses_of(pa.concat_tables(held), withdrawn)
 
 
-def _responses_of(found: pa.Table, withdrawn: Withdrawals) -> tuple[Responses, npt.NDArray[np.object_]]:
+def answers_to(found: pa.Table, items: Collection[str], since: datetime) -> pa.Table:
+    """Those of some `scored_answers` that are to `items`, from a time on."""
+    to_items = pc.is_in(found["item_id"], value_set=pa.array(sorted(items), pa.string()))
+    return found.filter(pc.and_(to_items, pa.array(instants(found["completed_at"]) >= microseconds(since))))
+
+
+def responses_of(found: pa.Table, withdrawn: Withdrawals) -> tuple[Responses, npt.NDArray[np.object_]]:
+    """Some `scored_answers` as responses with their times, sorted by person and item, and the learners' ids; those
+    given while their item was `withdrawn` are left out."""
     at = instants(found["completed_at"])
     if withdrawn.stretches:
         item, item_ids = codes(found["item_id"])

@@ -380,12 +380,12 @@ def collect_scored(
     score: npt.NDArray[np.int8],
     max_score: npt.NDArray[np.int16] | None,
 ) -> Scored:
-    """What is scored (score ≥ 0), sorted by person; learners without a scored response drop out."""
+    """What is scored (score ≥ 0), sorted by person, item and score; learners without a scored response drop out."""
     rows = np.flatnonzero(score >= 0)
     present = np.zeros(learners.size, dtype=bool)
     present[person[rows]] = True
     index = (np.cumsum(present, dtype=np.int32) - 1)[person[rows]]
-    order = np.lexsort((item[rows], index))
+    order = np.lexsort((score[rows], item[rows], index))
     rows = rows[order]
     learners = learners[present]
     key = np.array([zlib.crc32(learner.encode()) for learner in learners], dtype=np.uint32)

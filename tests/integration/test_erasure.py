@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.abilities.batch import measure
+from irt_assets.abilities.batch import judge_until, measure
 from irt_assets.abilities.online import read_measures, update
 from irt_assets.abilities.sweep import Mark
 from irt_assets.common.partitions import Month
@@ -79,6 +79,7 @@ def everything_of_user(settings: Settings) -> Path:
     initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
     for month in MONTHS:
         calibrate(settings, month)
+    judge_until(database, NOW)
     with database.connect() as connection:
         write_features(connection, Month(MONTHS[0]).start, Month(NEXT).end)
         write_week(connection, WEEK, NOW)

@@ -1,4 +1,4 @@
-"""θ where ability moves: the month's, the night's and the θ API's, and as of when they are."""
+"""θ where ability moves: the month's, the night's, the θ API's and the learner report's, and as of when they are."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ import pytest
 from irt_assets.abilities.batch import judge_until, measure, measure_at
 from irt_assets.abilities.online import Measure, Theta, read_measures, read_thetas, update
 from irt_assets.common.partitions import Month, month_of
+from irt_assets.kpis.ability import abilities
+from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.responses import scales
+from irt_assets.responses.facts import abilities_start
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scored_answers import scored_answers
+from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, attempt, rows, run_sql
@@ -42,7 +48,7 @@ def published_items(database: Database) -> list[str]:
         return sorted(in_force(connection, SCALE, END).items)
 
 
-def test_month_night_and_api_have_one_theta(published: Settings) -> None:
+def test_month_night_api_and_learner_report_have_one_theta(published: Settings) -> None:
     """Of a log in which items are new, answers rapid by the times of one month and not of the next, and days few."""
     database = Database(published)
     items, draw = published_items(database), np.random.default_rng(5)
@@ -68,6 +74,12 @@ def test_month_night_and_api_have_one_theta(published: Settings) -> None:
     monthly, nightly = (rows(database, query, (END, kind)) for kind in ("monthly", "nightly"))
     assert monthly == nightly
     assert len(monthly) > 500
+    with database.connect() as connection:
+        at_end = read_scales(connection, END)
+        sets = {scale: set_with_errors(connection, scale, END) for scale in at_end}
+        answers = on_postgres(connection)(scored_answers(abilities_start(END, at_end), END))
+        kpi = abilities([answers], END, at_end, sets)
+    of_report = kpi.set_index("user_id")
     some = [row for row in monthly if row[0].startswith("m")] + monthly[:30]
     assert {row[3] for row in some} > {20} or len({row[3] for row in some}) > 3
     for user, theta, se, n_items, as_of, total in some:
@@ -75,6 +87,8 @@ def test_month_night_and_api_have_one_theta(published: Settings) -> None:
         assert (one.theta, one.se) == pytest.approx((theta, se), abs=SAME, rel=0)
         assert (one.n_items, one.as_of, one.lookback_days) == (n_items, as_of, None)
         assert one.se_total == (total and pytest.approx(total, abs=SAME, rel=0))
+        reported: Any = of_report.loc[user]
+        assert (reported.theta, reported.se) == pytest.approx((theta, se), abs=SAME, rel=0)
 
 
 @pytest.mark.parametrize(

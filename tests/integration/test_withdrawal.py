@@ -22,6 +22,7 @@ from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.item_status import Status, item_status, read_withdrawals
 from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scored_answers import scored_answers
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -79,7 +80,8 @@ def test_answers_from_the_date_on_count_nowhere_and_earlier_ones_everywhere(begu
         assert in_force(connection, SCALE, END).set_hash == hashed
         measure_at(connection, END, "nightly", "night")
         published = {SCALE: in_force(connection, SCALE, END)}
-        kpi = abilities(on_postgres(connection), END, read_scales(connection), published).set_index("user_id")
+        answers = on_postgres(connection)(scored_answers(END - timedelta(days=365), END))
+        kpi = abilities([answers], END, read_scales(connection), published).set_index("user_id")
     measure(begun, LATER, "withdrawn")
     measure(begun, MONTH, "made again")
     out = monthly(begun)
