@@ -37,7 +37,7 @@ from irt_assets.responses.item_times import dated_times
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scored_answers
 from resources import tables
-from resources.cluster.relational import Run, in_memory, lake, on_log, on_postgres
+from resources.cluster.relational import Run, in_memory, on_log, on_postgres
 from resources.postgres import warehouse
 from resources.postgres.database import one_value
 from resources.postgres.relations import LEARNER, QUESTION
@@ -211,16 +211,15 @@ def _read_log(connection: psycopg.Connection, end: datetime, scales: Scales) -> 
     it in memory takes a fraction of the server's time. On Spark it stays in the lake, whose answers are judged here.
     """
     start = abilities_start(end, scales)
-    if lake(connection) is not None:
-        run = on_log(connection, lookback_start(start, scales), end + LATER)
+    run = on_log(connection, lookback_start(start, scales), end + LATER)
+    if run.backend is not on_postgres:
         return run, judge_candidates(run, end, scales, dated_times(connection, end, scales))
-    server = on_postgres(connection)
     copied = {
         "attempt": attempts_between(end - YEAR, end).select(*ANSWER_COLUMNS),
         "question": QUESTION.select("item_id", "scale_id"),
         "learner": LEARNER.select("user_id", "is_test", "target_scale_id", "target_theta"),
     }
-    return in_memory(server, copied), [server(scored_answers(start, end))]
+    return in_memory(run, copied), [run(scored_answers(start, end))]
 
 
 def _answers(run: Run, end: datetime, scales: Scales) -> Iterator[pa.Table]:
