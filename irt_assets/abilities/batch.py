@@ -30,10 +30,11 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.psychometrics.scoring.moving_ability import MovingScores, moving_eap
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors
-from irt_assets.responses.facts import LATER, ability_start, lookback_start
+from irt_assets.responses.facts import LATER, abilities_start, ability_start, lookback_start
 from irt_assets.responses.item_times import DAY, times_for_scoring
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.window import scoring_groups
+from irt_assets.responses.scored_answers import scoring_groups
+from irt_assets.responses.verdicts import judge_differing
 from irt_assets.spark.window import map_learners
 from resources import tables
 from resources.cluster.relational import holds_log, lake, on_log
@@ -72,8 +73,19 @@ class ScaleAbilities:
     absent: Mapping[str, int] = field(default_factory=dict)
 
 
+def judge_until(database: Database, end: datetime) -> None:
+    """Judge the days whose answers count for abilities at `end`, if they have no verdicts or the log has changed; no
+    days that PostgreSQL has dropped, where a lake has them."""
+    with database.connect() as connection:
+        start = abilities_start(end, read_scales(connection, end))
+        if not holds_log(connection, start, end):
+            return
+    judge_differing(database, start.date(), end.date())
+
+
 def measure(database: Database, month: str, update_id: str) -> list[ScaleAbilities]:
-    """`measure_at` the month's end, in one transaction."""
+    """`measure_at` the month's end, in one transaction, after its look-back is judged."""
+    judge_until(database, Month(month).end)
     with database.connect() as connection:
         advisory_lock(connection, "abilities", month)
         return measure_at(connection, Month(month).end, "monthly", update_id)
@@ -83,7 +95,7 @@ def measure_at(
     connection: psycopg.Connection, end: datetime, kind: Literal["monthly", "nightly"], update_id: str
 ) -> list[ScaleAbilities]:
     """EAP and SE of every learner with an answer to a published item from `facts.ability_start` until `end`, as of that
-    answer.
+    answer, by the verdicts (see `judge_until`).
 
     The published set is the one in force at `end`. With IRT_SPARK a month is scored by executors, from the whole log; a
     night too where PostgreSQL has dropped answers that count. Replaces the abilities of this kind and time, in the
@@ -159,7 +171,7 @@ def _scored_parts(
     start, items = ability_start(end, scale), list(published.items)
     since = lookback_start(start, {scale.scale_id: scale})
     if lake(connection) is None or (kind == "nightly" and holds_log(connection, since, end)):
-        for responses, learners in scoring_groups(connection, start, end, scale, items, published.withdrawn):
+        for responses, learners in scoring_groups(connection, start, end, items, published.withdrawn):
             absent.update(answers_counted_otherwise(responses, published.items))
             yield scored(published, scale, None, responses, learners)
         return

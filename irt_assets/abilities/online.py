@@ -8,44 +8,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
+from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
 import psycopg
 
 from irt_assets.abilities.batch import curves_of, estimate_by, scored_by, with_errors
-from irt_assets.abilities.resuming import begin, go_on, hash_of_answers, read_standing, store_standing
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors
 from irt_assets.responses.facts import ability_start
-from irt_assets.responses.item_status import EPOCH
-from irt_assets.responses.item_times import (
-    DatedTimes,
-    ItemTimes,
-    ability_times_of_last_night,
-    ability_times_since,
-    current_item_times,
-    item_times,
-    stored_dated_times,
-    times_for_scoring,
-)
-from irt_assets.responses.one_learner import (
-    ScoredItems,
-    answered_at_all,
-    learner_query,
-    learner_responses,
-    recent_query,
-    recent_responses,
-)
+from irt_assets.responses.item_status import instant_of
+from irt_assets.responses.learner_answers import Answer, RulesByDay, ScoredItems, answered_at_all, learner_answers
 from irt_assets.responses.scales import Scale, read_scales
-from resources.cluster.relational import on_postgres
 from resources.postgres.database import advisory_lock, records
 
 MOST_HISTORY = 100
@@ -53,43 +32,30 @@ USUAL_DAYS = 30
 """Days of answers that count on request where θ is constant and nobody says how many."""
 
 
+RULES_S = 300
+"""Seconds for which rules and item times that judge the answers of a day are kept."""
+
+
 @dataclass(frozen=True)
 class Measure:
-    """What a scale is measured with: its rules, the set in force, its items with the times by which rapid guesses are
-    known, and their curves in the same order."""
+    """What a scale is measured with: its rules, the set in force, its items, and their curves in the same order."""
 
     scale: Scale
     published: PublishedSet
     items: ScoredItems
     curves: Curves
     errors: ParameterErrors | None
-    times: ItemTimes | DatedTimes
-    query: str
-    recent: str
 
     @classmethod
-    def of(
-        cls, scale: Scale, published: PublishedSet, times: ItemTimes | DatedTimes, before: Measure | None = None
-    ) -> Measure:
+    def of(cls, scale: Scale, published: PublishedSet, before: Measure | None = None) -> Measure:
         """`before`: an earlier one, whose curves it keeps where they are the same."""
-        items = ScoredItems.of(published.items, times, published.withdrawn)
+        items = ScoredItems.of(published.items, published.withdrawn)
         if before and (before.scale, before.published.set_hash) == (scale, published.set_hash):
             curves = before.curves
         else:
             curves = curves_of(items.item_ids, published.items, scale, published.testlets)
         errors = published.errors.among(items.item_ids) if published.errors else None
-        return cls(scale, published, items, curves, errors, times, learner_query(scale), recent_query(scale))
-
-    @cached_property
-    def _basis(self) -> str:
-        withdrawn = sorted(self.items.withdrawn.stretches.items())
-        rests_on = self.scale, self.published.set_hash, withdrawn
-        return hashlib.sha256(repr(rests_on).encode()).hexdigest()
-
-    def basis(self, start: datetime, until: datetime) -> str:
-        """Hash of all but answers that θ rests on where ability moves, of answers from `start` until a time."""
-        times = self.times.digest(until) if isinstance(self.times, DatedTimes) else self.times.made_from
-        return hashlib.sha256(f"{self._basis} {start.isoformat()} {times}".encode()).hexdigest()
+        return cls(scale, published, items, curves, errors)
 
     @property
     def scored_by(self) -> str:
@@ -98,10 +64,11 @@ class Measure:
 
 @dataclass(frozen=True)
 class Measures:
-    """Every scale that has a set in force as of a time."""
+    """Every scale that has a set in force as of a time, and what judges answers without a verdict."""
 
     as_of: datetime
     scales: Mapping[str, Measure]
+    by_day: RulesByDay
 
 
 @dataclass(frozen=True)
@@ -153,47 +120,20 @@ class Learner:
 
 
 def read_measures(connection: psycopg.Connection, now: datetime, known: Measures | None = None) -> Measures:
-    """What learners are measured with from `now` on; `known`: what was read before.
-
-    Item times are those of the last night; where no night has any, those up to the last midnight, computed and stored
-    in the caller's transaction.
-    """
-    measures = {}
-    for scale in read_scales(connection, now).values():
-        published = set_with_errors(connection, scale.scale_id, now)
-        if published.items:
-            before = known.scales.get(scale.scale_id) if known else None
-            times = _item_times(connection, scale, now, before.times if before else None)
-            measures[scale.scale_id] = Measure.of(scale, published, times, before)
-    return Measures(now, measures)
+    """What learners are measured with from `now` on; `known`: what was read before."""
+    scales, measures = read_scales(connection, now), {}
+    for scale_id, scale in scales.items():
+        if (published := set_with_errors(connection, scale_id, now)).items:
+            measures[scale_id] = Measure.of(scale, published, known.scales.get(scale_id) if known else None)
+    fresh = known is not None and now - known.by_day.read_at < timedelta(seconds=RULES_S)
+    items = {item for measure in measures.values() for item in measure.items.item_ids}
+    return Measures(now, measures, known.by_day if known and fresh else RulesByDay(scales, items, now))
 
 
 def read_past_measure(connection: psycopg.Connection, scale: Scale, at: datetime) -> Measure | None:
-    """What the month or night that ended then was measured with; None where nothing was in force on the scale, or
-    where the item times of then are not stored any more."""
-    published, times = (
-        set_with_errors(connection, scale.scale_id, at),
-        stored_dated_times(connection, ability_start(at, scale), at, scale)
-        if scale.movement
-        else item_times(connection, at, ability_times_since(at, scale)),
-    )
-    if not published.items or times is None:
-        return None
-    return Measure.of(scale, published, times)
-
-
-def _item_times(
-    connection: psycopg.Connection, scale: Scale, now: datetime, known: ItemTimes | DatedTimes | None
-) -> ItemTimes | DatedTimes:
-    if scale.movement:
-        start = ability_start(now, scale)
-        dated = known if isinstance(known, DatedTimes) else None
-        stored = stored_dated_times(connection, start, now, scale, dated)
-        return stored or times_for_scoring(connection, start, now, scale, on_postgres(connection))
-    if (found := ability_times_of_last_night(connection, scale, now)) is not None:
-        return found
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return current_item_times(connection, midnight, ability_times_since(midnight, scale), on_postgres(connection))
+    """What the month or night that ended then was measured with. None: no item was in force on the scale."""
+    published = set_with_errors(connection, scale.scale_id, at)
+    return Measure.of(scale, published) if published.items else None
 
 
 def find_learner(connection: psycopg.Connection, user_id: str) -> Learner | None:
@@ -233,18 +173,20 @@ def update(
     transaction ends.
     """
     advisory_lock(connection, "theta", user_id)
+    asked = now - timedelta(days=lookback_days or USUAL_DAYS)
+    starts = {
+        scale_id: ability_start(now, measure.scale) if measure.scale.movement else asked
+        for scale_id, measure in measures.scales.items()
+    }
+    answers = learner_answers(connection, user_id, min([asked, *starts.values()]), now, measures.by_day)
     found = {}
     for scale_id, measure in measures.scales.items():
-        start = now - timedelta(days=lookback_days or USUAL_DAYS)
-        if measure.scale.movement:
-            score = _whole_score(connection, measure, user_id, ability_start(now, measure.scale), now)
-        else:
-            score = read_score(connection, measure, user_id, start, now)
+        score = _score(measure, user_id, answers, starts[scale_id])
         if score is None:
             continue
         found[scale_id] = _kept(connection, user_id, _theta(measure, score, now), score.update_id, measures.as_of)
         if measure.scale.movement and lookback_days is not None:
-            recent = read_score(connection, measure, user_id, start, now)
+            recent = _score(measure, user_id, answers, asked)
             if recent is None:
                 del found[scale_id]
             else:
@@ -255,44 +197,20 @@ def update(
 def read_score(
     connection: psycopg.Connection, measure: Measure, user_id: str, start: datetime, end: datetime
 ) -> Score | None:
-    """What a learner's answers of [start, end) say on a scale; None where there are none. Stores nothing."""
-    responses = learner_responses(connection, measure.query, user_id, start, end, measure.scale, measure.items)
-    return _score(measure, user_id, responses) if responses.n_responses else None
+    """θ from a learner's answers of [start, end) on a scale. None: there are no such answers. Stores nothing."""
+    by_day = RulesByDay(read_scales(connection, end), measure.items.item_ids, end)
+    return _score(measure, user_id, learner_answers(connection, user_id, start, end, by_day), start)
 
 
-def _score(measure: Measure, user_id: str, responses: Responses) -> Score:
+def _score(measure: Measure, user_id: str, answers: Sequence[Answer], since: datetime) -> Score | None:
+    responses = measure.items.responses(answers, since)
+    if not responses.n_responses:
+        return None
     scores = estimate_by(responses, measure.curves, measure.scale, threads=1)
     total = with_errors(scores, responses, measure.errors, measure.scale).known_total
-    theta, se = float(scores.theta[0]), float(scores.se[0])
+    last = instant_of(int(responses.last_at[0]))
     update_id = _update_id(user_id, measure, responses)
-    return Score(theta, se, total, responses.n_responses, _last_of(responses), update_id)
-
-
-def _last_of(responses: Responses) -> datetime:
-    return EPOCH + timedelta(microseconds=int(responses.last_at[0]))
-
-
-def _whole_score(
-    connection: psycopg.Connection, measure: Measure, user_id: str, start: datetime, now: datetime
-) -> Score | None:
-    """`read_score` of the answers that count where ability moves, from what is stored if it holds; stores that."""
-    scale, items = measure.scale, measure.items
-    kept = None if measure.curves.effects is not None else read_standing(connection, user_id, scale.scale_id)
-    recent, found = None, None
-    if kept is not None and start <= kept.until <= now and kept.basis == measure.basis(start, kept.until):
-        recent = recent_responses(connection, measure.recent, user_id, start, kept.until, now, scale, items)
-        if recent is not None and recent.responses.n_responses and kept.is_still_so(recent):
-            found = go_on(measure, kept, recent, measure.basis(start, recent.day))
-    if found is None:
-        recent = recent_responses(connection, measure.recent, user_id, start, start, now, scale, items)
-        if recent is None or not recent.responses.n_responses:
-            return None
-        found = begin(measure, recent, measure.basis(start, recent.day))
-    assert recent is not None
-    if found.standing is not None:
-        store_standing(connection, user_id, scale.scale_id, found.standing)
-    update_id = _online_id(user_id, measure, found.answers)
-    return Score(found.theta, found.se, found.se_total, found.n_items, _last_of(recent.responses), update_id)
+    return Score(float(scores.theta[0]), float(scores.se[0]), total, responses.n_responses, last, update_id)
 
 
 def _theta(measure: Measure, score: Score, now: datetime) -> Theta:
@@ -357,14 +275,11 @@ def _kept(
 
 
 def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
-    if measure.scale.movement:
-        return _online_id(user_id, measure, hash_of_answers(responses))
-    items = [responses.item_ids[item] for item in responses.item]
-    return _online_id(user_id, measure, items, np.asarray(responses.score).tolist())
-
-
-def _online_id(user_id: str, measure: Measure, *answers: str | list[Any]) -> str:
     scale = measure.scale
+    items = [responses.item_ids[item] for item in responses.item]
+    answers: list[list[Any]] = [items, responses.score.tolist()]
+    if scale.movement and responses.at is not None:
+        answers.append(responses.at.tolist())
     content = [user_id, scale.scale_id, measure.scored_by, scale.mu, scale.sigma, *answers]
     return f"online-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}"
 

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import psycopg
 import pyarrow.compute as pc
 
-from irt_assets.abilities.batch import ScaleAbilities, measure_at
+from irt_assets.abilities.batch import ScaleAbilities, judge_until, measure_at
 from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.request import build_fit_request, calibrate, fit_spec_extras, nothing_scored
 from irt_assets.common.partitions import day_bounds, day_of
@@ -118,6 +118,7 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
             raise PermanentFailure("the bank has no items: `irt import questions FILE`")
         share = share_for_run(on_postgres(connection), database.settings.most_for_run, start, end)
         judged = judged_window(connection, start, end, scales, on_postgres(connection), share)
+    judge_until(database, end)
     fitted = [_fit(database, judged, scale, start, end, build) for scale in scales.values()]
     with database.connect() as connection:
         advisory_lock(connection, "nightly_calibration", day)

@@ -22,7 +22,7 @@ from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.window import scoring_groups
+from irt_assets.responses.scored_answers import scoring_groups
 
 LARGE_SHIFT = 0.2
 """θ shift considered large: close to the SE of a good test, so learners may notice."""
@@ -135,7 +135,7 @@ def impact(
     before = published.items
     after = {**before, **changes}
     start = ability_start(end, scale)
-    groups = scoring_groups(connection, start, end, scale, list(after), published.withdrawn)
+    groups = scoring_groups(connection, start, end, list(after), published.withdrawn)
     found = [
         (
             *(_has_answers(responses, items) for items in (before, changes)),

@@ -13,7 +13,7 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.window import scoring_groups
+from irt_assets.responses.scored_answers import scoring_groups
 from resources.postgres.database import one_value
 from resources.postgres.warehouse import read_arrow
 
@@ -43,7 +43,7 @@ def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:
         scale = read_scales(look.connection, end)[scale_id]
         published = in_force(look.connection, scale_id, end)
         items, withdrawn = list(published.items), published.withdrawn
-        groups = scoring_groups(look.connection, ability_start(end, scale), end, scale, items, withdrawn)
+        groups = scoring_groups(look.connection, ability_start(end, scale), end, items, withdrawn)
         learners = {user for _, some in groups for user in some.tolist()}
         measured = {
             user
@@ -77,21 +77,12 @@ def runs_agree_on_abilities(look: InvariantContext) -> Found:
 
 
 def _compare_runs_with_api(look: InvariantContext, scale_id: str) -> Found:
-    """The last month and the last night, if the item times that they used are still stored."""
     newest = "SELECT max(window_end) FROM mirt_ability WHERE kind = %s AND scale_id = %s"
-    ends = {
-        kind: end for kind in ("monthly", "nightly") if (end := one_value(look.connection, newest, (kind, scale_id)))
-    }
-    measures = {
-        kind: read_past_measure(look.connection, read_scales(look.connection, end)[scale_id], end)
-        for kind, end in ends.items()
-    }
-    if ends and not any(measures.values()):
-        dates = " and ".join(f"{end:%Y-%m-%d}" for end in ends.values())
-        yield NotTested(f"the item times of {dates} are no longer stored", subject=scale_id)
-    for kind, measure in measures.items():
-        if measure is not None:
-            yield from _compare_run_with_api(look.connection, measure, kind, ends[kind])
+    for kind in ("monthly", "nightly"):
+        if end := one_value(look.connection, newest, (kind, scale_id)):
+            measure = read_past_measure(look.connection, read_scales(look.connection, end)[scale_id], end)
+            if measure is not None:
+                yield from _compare_run_with_api(look.connection, measure, kind, end)
 
 
 def _compare_run_with_api(connection: psycopg.Connection, measure: Measure, kind: str, end: datetime) -> Found:

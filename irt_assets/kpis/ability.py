@@ -5,13 +5,14 @@ population: the same answers give the same θ as `abilities.batch`. What does no
 `record`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pyarrow as pa
 
 from irt_assets.abilities.batch import estimate_with_errors
 from irt_assets.kpis.behaviour import microseconds
@@ -20,11 +21,10 @@ from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.scoring.progress import improvement, variance_since
-from irt_assets.responses.eligible import Eligible, EligibleAnswers
-from irt_assets.responses.item_times import NOT_DATED, DatedTimes
+from irt_assets.responses import item_status
+from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import categories_of
-from resources.cluster.relational import Run
+from irt_assets.responses.scored_answers import answers_to, responses_of
 
 FORTNIGHT = timedelta(days=14)
 COLUMNS = {
@@ -42,50 +42,42 @@ COLUMNS = {
 
 
 def abilities(
-    run: Run,
-    end: datetime,
-    scales: Mapping[str, Scale],
-    published: Mapping[str, PublishedSet],
-    everybody: Run | None = None,
-    dated: Mapping[str, DatedTimes] = NOT_DATED,
+    parts: Iterable[pa.Table], end: datetime, scales: Mapping[str, Scale], published: Mapping[str, PublishedSet]
 ) -> pd.DataFrame:
-    """A row per learner and scale with an eligible answer to a published item that counts for abilities at `end`.
+    """A row per learner and scale with an answer to a published item that counts for abilities at `end`.
 
-    n_recent, n_previous: eligible answers of the last 14 days and of the 14 before; improvement: see
-    `progress.improvement`, NaN unless both are at least 5; theta, se, se_total: EAP; weeks: since the last eligible
-    answer; since: by how much the variance of θ has grown in them. `everybody`, `dated`: see `EligibleAnswers`.
+    parts: `scored_answers` before `end`, those of a learner in one part.
+
+    n_recent, n_previous: answers of the last 14 days and of the 14 before; improvement: see `progress.improvement`, NaN
+    unless both are at least 5; theta, se, se_total: EAP; weeks: since the last answer; since: by how much the variance
+    of θ has grown in them.
     """
-    parts = []
-    for eligible in EligibleAnswers.in_parts(run, end, scales, everybody, dated):
+    found = []
+    for part in parts:
         for scale_id, scale in scales.items():
-            answers = eligible.of(scale, published[scale_id].items, published[scale_id].withdrawn)
-            if answers.score.size:
-                parts.append(_abilities(eligible, answers, scale, published[scale_id]))
-    return pd.concat(parts) if parts else pd.DataFrame({name: np.array([], kind) for name, kind in COLUMNS.items()})
+            answers = answers_to(part, published[scale_id].items, ability_start(end, scale))
+            responses, users = responses_of(answers, published[scale_id].withdrawn)
+            if responses.n_responses:
+                found.append(_abilities(responses, users, end, scale, published[scale_id]))
+    return pd.concat(found) if found else pd.DataFrame({name: np.array([], kind) for name, kind in COLUMNS.items()})
 
 
-def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, published: PublishedSet) -> pd.DataFrame:
-    item_ids, column = _present(eligible.item_ids, answers.item)
-    n_scores = 2 if answers.max_score is None else int(answers.max_score.max()) + 1
-    order = np.argsort((answers.user.astype(np.int64) * len(item_ids) + column) * n_scores + answers.score)
-    user_ids, person = _present(eligible.user_ids, answers.user[order])
-    first = np.searchsorted(person, np.arange(user_ids.size))
-    ids: tuple[str, ...] = tuple(item_ids.tolist())
-    categories = None if answers.max_score is None else categories_of(column, answers.max_score, ids)
-    age = answers.age[order]
-    responses = Responses(
-        person, column[order], answers.score[order], user_ids.size, ids, categories, at=eligible.until - age
-    )
+def _abilities(
+    responses: Responses, users: npt.NDArray[np.object_], end: datetime, scale: Scale, published: PublishedSet
+) -> pd.DataFrame:
+    assert responses.at is not None
+    age = item_status.microseconds(end) - responses.at
+    first = np.searchsorted(responses.person, np.arange(users.size))
     items = ItemParameters.of_rows(responses.item_ids, map(published.items.get, responses.item_ids))
     recent = age <= microseconds(FORTNIGHT)
     previous = ~recent & (age <= microseconds(2 * FORTNIGHT))
-    counts = [np.bincount(responses.person[rows], minlength=user_ids.size) for rows in (recent, previous)]
+    counts = [np.bincount(responses.person[rows], minlength=users.size) for rows in (recent, previous)]
     scores = estimate_with_errors(responses, published, scale)
     weeks = np.minimum.reduceat(age, first) / microseconds(timedelta(weeks=1))
     enough = np.minimum(*counts) >= LEAST_ANSWERS
     return pd.DataFrame(
         {
-            "user_id": user_ids,
+            "user_id": users,
             "scale_id": scale.scale_id,
             "n_recent": counts[0],
             "n_previous": counts[1],
@@ -101,21 +93,12 @@ def _abilities(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publi
     )
 
 
-def _present(
-    labels: npt.NDArray[np.object_], codes: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.int32]]:
-    """The labels that occur, and the codes among these."""
-    occurs = np.zeros(labels.size, dtype=bool)
-    occurs[codes] = True
-    return labels[occurs], (np.cumsum(occurs, dtype=np.int32) - 1)[codes]
-
-
 def _improvement(
     responses: Responses, recent: np.ndarray, used: np.ndarray, items: ItemParameters, scale: Scale
 ) -> Floats:
     """Shape (n_persons,): for the learners of the responses `used`, NaN for the others."""
     changed = np.full(responses.n_persons, np.nan)
     persons, person = np.unique(responses.person[used], return_inverse=True)
-    part = replace(responses.of_rows(used), person=person.astype(np.int32), n_persons=len(persons))
+    part = replace(responses.of_rows(used), person=person.astype(np.int32), n_persons=len(persons), key=None)
     changed[persons] = improvement(part, recent[used], items.curves, mean=scale.mu, sd=scale.sigma)
     return changed

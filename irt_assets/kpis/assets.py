@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 
+from irt_assets.abilities.batch import judge_until
 from irt_assets.blocks import Figure, Table, table
 from irt_assets.charts.chart import Picture
 from irt_assets.charts.pictures import histogram
@@ -18,7 +19,7 @@ from irt_assets.common.partitions import existing_partitions, week_of
 from irt_assets.common.retries import classify_failures
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.summary import Summary
-from irt_assets.kpis.weekly import write_quiet, write_week
+from irt_assets.kpis.weekly import end_of_week, write_quiet, write_week
 from resources import tables
 from resources.cluster.relational import application
 from resources.dagster_schema import column_schema
@@ -38,15 +39,18 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         partitions_def=weeks,
         deps=[existing_partitions("attempts"), "question_bank", in_force],
         description="Improvement (I_t), efficiency (E_t), recovery (R_t), engagement (A_t), goal probability (P) and "
-        "churn risk (S) of every learner with a live answer in the year before the week's end, or before now while the "
-        "week runs.\n\n" + "\n".join(f"- `{name}` {meaning}" for name, meaning in MEANINGS.items()),
+        "churn risk (S) of every learner with a live answer in the year before the week's end, or before the last "
+        "midnight while the week runs.\n\n" + "\n".join(f"- `{name}` {meaning}" for name, meaning in MEANINGS.items()),
         kinds={"postgres", "ibis"},
         owners=OWNERS,
         metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
     )
     def weekly_kpi(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
-        with classify_failures(), database.connect() as connection:
-            written = write_week(connection, context.partition_key, datetime.now(UTC))
+        now = datetime.now(UTC)
+        with classify_failures():
+            judge_until(database, end_of_week(context.partition_key, now))
+            with database.connect() as connection:
+                written = write_week(connection, context.partition_key, now)
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": written.learners,
@@ -73,9 +77,11 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
     )
     def inactivity(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
-        week = week_of(context.partition_time_window.end)
-        with classify_failures(), database.connect() as connection:
-            frame = write_quiet(connection, week, datetime.now(UTC))
+        week, now = week_of(context.partition_time_window.end), datetime.now(UTC)
+        with classify_failures():
+            judge_until(database, end_of_week(week, now))
+            with database.connect() as connection:
+                frame = write_quiet(connection, week, now)
         written = Summary()
         written.add(frame["kpis"])
         return dg.MaterializeResult(

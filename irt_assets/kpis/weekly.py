@@ -1,20 +1,23 @@
 """A week's KPIs of every learner, from the relations to the rows of `weekly_kpi`, and P and S of learners gone quiet.
 
-Both are of the week's end, or of now while it runs, so that the days of a week may be computed in any order.
+Both are of the week's end, or of the last midnight while it runs, so that the days of a week may be computed in any
+order.
 What does not belong here: formulas (see `record`), relations (see `behaviour`, `ability`) and Dagster (see `assets`).
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
-from datetime import datetime, timedelta
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
 import psycopg
+import pyarrow as pa
 
-from irt_assets.common.partitions import week_bounds
+from irt_assets.common.partitions import day_bounds, day_of, week_bounds
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import (
+    YEAR,
     learners,
     microseconds,
     pace,
@@ -28,19 +31,13 @@ from irt_assets.kpis.summary import Summary
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.facts import (
-    COLUMNS,
-    ITEM_COLUMNS,
-    LATER,
-    LEARNER_COLUMNS,
-    abilities_start,
-    lookback_start,
-    read_of,
-)
-from irt_assets.responses.item_times import NOT_DATED, DatedTimes, dated_times
+from irt_assets.responses.eligible import judge_candidates
+from irt_assets.responses.facts import LATER, abilities_start, lookback_start
+from irt_assets.responses.item_times import dated_times
 from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.scored_answers import scored_answers
 from resources import tables
-from resources.cluster.relational import Run, in_memory, on_log, on_spark
+from resources.cluster.relational import Run, in_memory, on_log, on_postgres
 from resources.postgres import warehouse
 from resources.postgres.database import one_value
 from resources.postgres.relations import LEARNER, QUESTION
@@ -48,6 +45,18 @@ from resources.postgres.relations import LEARNER, QUESTION
 IDLE = timedelta(days=7)
 LEARNERS_AT_ONCE = 10_000
 ON_SCALE = ["user_id", "scale_id"]
+ANSWER_COLUMNS = (
+    "user_id",
+    "item_id",
+    "session_id",
+    "started_at",
+    "completed_at",
+    "correct",
+    "response_time_ms",
+    "hints_used",
+    "mode",
+)
+"""Columns of `attempt` that `live_answers` reads."""
 Scales = Mapping[str, Scale]
 Published = Mapping[str, PublishedSet]
 
@@ -62,14 +71,17 @@ def kpis(run: Run, end: datetime, scales: Scales, published: Published) -> pd.Da
 
 
 def kpi_parts(
-    run: Run, end: datetime, scales: Scales, published: Published, dated: Mapping[str, DatedTimes] = NOT_DATED
+    run: Run, end: datetime, scales: Scales, published: Published, answers: Iterable[pa.Table] | None = None
 ) -> Iterator[pd.DataFrame]:
     """The rows of `kpis` in frames of LEARNERS_AT_ONCE learners, one of them at least: a record takes some kilobytes
-    where its numbers take a tenth of it. `dated`: see `EligibleAnswers`."""
+    where its numbers take a tenth of it.
+
+    `answers`: the answers that count for abilities at `end`, as `abilities` has them; None: those that `run` finds.
+    """
     people = _people(run, end, scales)
     pairs = pd.concat([people[ON_SCALE], run(scales_answered(end)).to_pandas()]).drop_duplicates(ON_SCALE)
     rows = pairs.merge(people[[*ON_SCALE, "target_theta"]], on=ON_SCALE, how="left")
-    measured = abilities(run, end, scales, published, dated=dated)
+    measured = abilities(answers or _answers(run, end, scales), end, scales, published)
     for columns in (measured, run(pace(end)).to_pandas(), run(recovery(end)).to_pandas()):
         rows = rows.merge(columns, on=ON_SCALE, how="left")
     came = _presence(run, end, people)
@@ -102,15 +114,16 @@ def _records(people: pd.DataFrame, rows: pd.DataFrame, came: pd.DataFrame, in_us
 
 
 def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summary:
-    """Compute the week of a Monday's key and replace its stored rows; returns what they hold."""
-    start, end = week_bounds(week)
-    monday = {"week_start": start.date()}
+    """Compute the week of a Monday's key from the stored verdicts and replace its stored rows; returns what they
+    hold."""
+    monday = {"week_start": date.fromisoformat(week)}
     warehouse.own(connection, tables.weekly_kpi, monday)
-    end = min(end, now)
+    end = end_of_week(week, now)
     scales = read_scales(connection, end)
     published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
-    parts = kpi_parts(_log_until(connection, end, scales), end, scales, published, dated_times(connection, end, scales))
-    connection.execute("DELETE FROM weekly_kpi WHERE week_start = %s", (start.date(),))
+    run, answers = _read_log(connection, end, scales)
+    parts = kpi_parts(run, end, scales, published, answers)
+    connection.execute("DELETE FROM weekly_kpi WHERE week_start = %(week_start)s", monday)
     written = Summary()
     now_there = one_value(connection, "SELECT clock_timestamp()")
     frames = (frame.assign(**monday) for frame in _most_complete_last(written.counted(parts), now_there))
@@ -135,13 +148,14 @@ def _most_complete_last(parts: Iterator[pd.DataFrame], since: datetime) -> Itera
 
 
 def quiet(
-    run: Run, end: datetime, scales: Scales, published: Published, dated: Mapping[str, DatedTimes] = NOT_DATED
+    run: Run, end: datetime, scales: Scales, published: Published, answers: Iterable[pa.Table] | None = None
 ) -> pd.DataFrame:
     """user_id and kpis (P and S alone, with `why` and `assumed`) of learners without a live answer for 7 days before
-    `end`."""
+    `end`. `answers`: see `kpi_parts`."""
     people = _people(run, end, scales)
     people = people[people["idle"] >= microseconds(IDLE)]
-    rows = people.merge(abilities(run, end, scales, published, dated=dated), on=ON_SCALE, how="left")
+    measured = abilities(answers or _answers(run, end, scales), end, scales, published)
+    rows = people.merge(measured, on=ON_SCALE, how="left")
     found = records({"P": goal(rows, {scale_id for scale_id, one in published.items() if one.items})})
     values, unknown = churn(_presence(run, end, people), people["idle"].to_numpy(dtype=float))
     for record, value, parts in zip(found, values.tolist(), unknown, strict=True):
@@ -156,12 +170,12 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     A learner without a row in that week gets one whose other KPIs are null, for the week was not computed. `updated_at`
     stays: who asks for the weeks computed last gets whole ones.
     """
-    start, end = week_bounds(week)
+    start, end = week_bounds(week)[0], end_of_week(week, now)
     warehouse.own(connection, tables.weekly_kpi, {"week_start": start.date()})
-    end = min(end, now)
     scales = read_scales(connection, end)
     published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
-    frame = quiet(_log_until(connection, end, scales), end, scales, published, dated_times(connection, end, scales))
+    run, answers = _read_log(connection, end, scales)
+    frame = quiet(run, end, scales, published, answers)
     others = [name for name in (*RANGES, "R_t_coverage") if name not in ("P", "S")]
     blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, Why.NOT_COMPUTED)}
     with connection.cursor() as cursor:
@@ -185,24 +199,31 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     return frame
 
 
-def _log_until(connection: psycopg.Connection, end: datetime, scales: Scales) -> Run:
-    """A copy of the log as far as the KPIs at `end` read it.
+def end_of_week(week: str, now: datetime) -> datetime:
+    """When a week ends, or the last midnight (UTC) while it runs: its KPIs are of the answers before."""
+    return min(week_bounds(week)[1], day_bounds(day_of(now))[0])
 
-    The log is read once, so that all KPIs are of the same answers: 100 bytes an attempt of two years. Sorting and
-    grouping it in memory takes a fraction of the server's time. On Spark it stays where it is.
+
+def _read_log(connection: psycopg.Connection, end: datetime, scales: Scales) -> tuple[Run, Iterable[pa.Table]]:
+    """The log as far as the KPIs at `end` read it, and the answers that count for abilities.
+
+    The log is read once, so that all KPIs are of the same answers: 100 bytes an attempt of a year. Sorting and grouping
+    it in memory takes a fraction of the server's time. On Spark it stays in the lake, whose answers are judged here.
     """
-    span = lookback_start(abilities_start(end, scales), scales), end + LATER
-    run = on_log(connection, *span)
-    if run.backend is not on_spark:
-        run = in_memory(
-            run,
-            {
-                "attempt": attempts_between(*span).select(*{*read_of(COLUMNS, scales), "started_at"}),
-                "question": QUESTION.select(*read_of(ITEM_COLUMNS, scales)),
-                "learner": LEARNER.select(*{*LEARNER_COLUMNS, "target_scale_id", "target_theta"}),
-            },
-        )
-    return run
+    start = abilities_start(end, scales)
+    run = on_log(connection, lookback_start(start, scales), end + LATER)
+    if run.backend is not on_postgres:
+        return run, judge_candidates(run, end, scales, dated_times(connection, end, scales))
+    copied = {
+        "attempt": attempts_between(end - YEAR, end).select(*ANSWER_COLUMNS),
+        "question": QUESTION.select("item_id", "scale_id"),
+        "learner": LEARNER.select("user_id", "is_test", "target_scale_id", "target_theta"),
+    }
+    return in_memory(run, copied), [run(scored_answers(start, end))]
+
+
+def _answers(run: Run, end: datetime, scales: Scales) -> Iterator[pa.Table]:
+    return run.parts(scored_answers(abilities_start(end, scales), end), "user_id")
 
 
 def _people(run: Run, end: datetime, scales: Scales) -> pd.DataFrame:

@@ -10,6 +10,8 @@ from pathlib import Path, PurePosixPath
 
 import psycopg
 
+from irt_assets.abilities.batch import judge_until
+from irt_assets.common.partitions import week_bounds
 from irt_assets.reports.learner_facts import load_facts
 from irt_assets.reports.learner_processes import attempt, closing, processes
 from irt_assets.reports.learner_week import FORMATS, key
@@ -52,6 +54,7 @@ def write(
 
     Raises PermanentFailure as `load_facts` does, and if one of the learners is not due a report.
     """
+    judge_until(database, week_bounds(week)[1])
     with database.connect() as connection:
         _refuse_unknown(connection, users or ())
         wanted = load_facts(connection, week, zone, users)

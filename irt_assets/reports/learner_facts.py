@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psycopg
+import pyarrow as pa
 
 from irt_assets.common.partitions import week_bounds
 from irt_assets.features.checks import unconserved
@@ -26,24 +27,12 @@ from irt_assets.reports.learner_curve import Level
 from irt_assets.reports.learner_page import Facts
 from irt_assets.reports.learner_verdicts import Topic
 from irt_assets.reports.learner_words import language_of
-from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.eligible import EligibleAnswers
-from irt_assets.responses.facts import (
-    COLUMNS,
-    ITEM_COLUMNS,
-    LATER,
-    LEARNER_COLUMNS,
-    abilities_start,
-    lookback_start,
-    read_of,
-)
-from irt_assets.responses.item_times import dated_times
+from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.window import categories_of
-from resources.cluster.relational import Run, in_memory, on_postgres
+from irt_assets.responses.scored_answers import answers_to, responses_of, scored_answers
+from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column, named_rows
-from resources.postgres.relations import LEARNER, QUESTION
 
 NO_TOPIC = "unknown"
 Scales = Mapping[str, Scale]
@@ -79,13 +68,9 @@ def load_facts(
     scales = read_scales(connection, end)
     only = next(iter(scales)) if len(scales) == 1 else None
     people = _people(connection)
-    run, published = (
-        _copy_log(connection, end, scales, only_of),
-        {s: set_with_errors(connection, s, end) for s in scales},
-    )
-    everybody = on_postgres(connection) if only_of is not None else run
-    dated = dated_times(connection, end, scales)
-    now = abilities(run, end, scales, published, everybody, dated)
+    published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
+    answers = _answers(connection, end, scales, only_of)
+    now = abilities([answers], end, scales, published)
     query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s"
     kpis = dict[str, dict[str, Any]](connection.execute(query, (date.fromisoformat(week),)).fetchall())
     levels = _levels(connection, end, now, scales, only_of)
@@ -96,8 +81,7 @@ def load_facts(
         for user, scale in on_scale.items()
         if scale and (found := levels.get((user, scale.scale_id)))
     }
-    eligible = EligibleAnswers.read(run, end - EIGHT_WEEKS, end, scales, everybody, dated)
-    judged, topic_names = _judge_topics(connection, eligible, scales, published, theta), _topic_names(connection)
+    judged, topic_names = _judge_topics(connection, answers, end, scales, published, theta), _topic_names(connection)
     facts = []
     for user in users:
         scale, person = on_scale[user], people.get(user, {})
@@ -205,22 +189,14 @@ def _topic_names(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
     return {(topic, language): name for topic, language, name in rows}
 
 
-def _copy_log(
-    connection: psycopg.Connection, end: datetime, scales: Scales, only_of: Collection[str] | None = None
-) -> Run:
-    """A copy of the log as far as abilities at `end` read it."""
-    since = lookback_start(abilities_start(end, scales), scales)
-    attempts = attempts_between(since, end + LATER).select(*read_of(COLUMNS, scales))
+def _answers(
+    connection: psycopg.Connection, end: datetime, scales: Scales, only_of: Collection[str] | None
+) -> pa.Table:
+    """The `scored_answers` that count for abilities at `end`, of everybody or of some."""
+    answers = scored_answers(abilities_start(end, scales), end)
     if only_of is not None:
-        attempts = attempts.filter(attempts.user_id.isin([*only_of]))
-    return in_memory(
-        on_postgres(connection),
-        {
-            "attempt": attempts,
-            "question": QUESTION.select(*read_of(ITEM_COLUMNS, scales)),
-            "learner": LEARNER.select(*{*LEARNER_COLUMNS, "target_scale_id", "target_theta"}),
-        },
-    )
+        answers = answers.filter(answers.user_id.isin([*only_of]))
+    return on_postgres(connection)(answers)
 
 
 def _levels(
@@ -261,13 +237,14 @@ def _levels(
 
 def _judge_topics(
     connection: psycopg.Connection,
-    eligible: EligibleAnswers,
+    answers: pa.Table,
+    end: datetime,
     scales: Scales,
     published: Published,
     theta: Mapping[tuple[str, str], float],
 ) -> dict[tuple[str, str], dict[str, Any]]:
-    """By learner and topic, as `Topic` names them: the number of `eligible` answers, and `topic_differences` from the
-    learner's θ.
+    """By learner and topic, as `Topic` names them: the number of `scored_answers` of the eight weeks before `end`, and
+    `topic_differences` from the learner's θ.
 
     `theta`: of a learner on the scale of the goal; other scales are not judged.
     """
@@ -276,25 +253,23 @@ def _judge_topics(
     )
     topics = {topic: code for code, topic in enumerate(sorted(set(topic_of.values())))}
     judged = {}
-    for scale_id, scale in scales.items():
+    for scale_id in scales:
         items = published[scale_id].items
-        answers = eligible.of(scale, items.keys() & topic_of.keys(), published[scale_id].withdrawn)
-        level = np.array([theta.get((user, scale_id), np.nan) for user in eligible.user_ids])
-        rows = np.flatnonzero(~np.isnan(level[answers.user]))
+        found = answers_to(answers, items.keys() & topic_of.keys(), end - EIGHT_WEEKS)
+        responses, users = responses_of(found, published[scale_id].withdrawn)
+        level = np.array([theta.get((user, scale_id), np.nan) for user in users])
+        rows = np.flatnonzero(~np.isnan(level[responses.person]))
         if not rows.size:
             continue
-        rows = rows[np.lexsort((answers.item[rows], answers.user[rows]))]  # sums depend on their order
-        user, item = answers.user[rows], answers.item[rows]
-        rows_of = ItemParameters.of_rows(eligible.item_ids.tolist(), map(items.get, eligible.item_ids))
-        topic = np.array([topics.get(topic_of.get(i, ""), -1) for i in eligible.item_ids])
-        pairs, group = np.unique(user.astype(np.int64) * len(topics) + topic[item], return_inverse=True)
-        most = answers.max_score
-        categories = None if most is None else categories_of(answers.item, most, rows_of.item_ids)
+        person, item = responses.person[rows], responses.item[rows]
+        curves = ItemParameters.of_rows(responses.item_ids, map(items.get, responses.item_ids)).curves
+        topic = np.array([topics[topic_of[item_id]] for item_id in responses.item_ids])
+        pairs, group = np.unique(person.astype(np.int64) * len(topics) + topic[item], return_inverse=True)
         difference, error = topic_differences(
-            group, pairs.size, item, answers.score[rows], level[user], rows_of.curves, categories
+            group, pairs.size, item, responses.score[rows], level[person], curves, responses.categories
         )
         names = list(topics)
         for pair, n, d, e in zip(pairs.tolist(), np.bincount(group), difference, error, strict=True):
-            key = eligible.user_ids[pair // len(topics)], names[pair % len(topics)]
+            key = users[pair // len(topics)], names[pair % len(topics)]
             judged[key] = {"judged": int(n), "difference": float(d), "error": float(e)}
     return judged

@@ -20,6 +20,7 @@ from itertools import islice
 
 import psycopg
 
+from irt_assets.abilities.batch import judge_until
 from irt_assets.common.partitions import week_bounds
 from irt_assets.common.wording import some_of
 from irt_assets.reports.artifacts import Artifact, Format, put, record, unrecorded
@@ -115,6 +116,7 @@ def write_week(
         raise PermanentFailure(
             f"the week {week} runs until {week_bounds(week)[1]:%Y-%m-%d %H:%M} UTC: wait for its end"
         )
+    judge_until(database, week_bounds(week)[1])
     with database.connect() as only_writer:
         warehouse.own(only_writer, tables.report_file, {"week_start": date.fromisoformat(week)})
         there = {store.uri(name) for name, _ in store.list(folder(week))}

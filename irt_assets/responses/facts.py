@@ -7,12 +7,13 @@ not belong here: what the facts mean (see `psychometrics.eligibility`).
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import ibis
 import ibis.expr.types as ir
 
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.answers import attempts_between, instant
+from irt_assets.responses.answers import Time, attempts_between, instant
 from irt_assets.responses.scales import Scale
 from resources.postgres.relations import LEARNER, QUESTION
 
@@ -92,10 +93,34 @@ def read_of(columns: Sequence[str], scales: Mapping[str, Scale]) -> list[str]:
     return [name for name in columns if scored or name not in GIVEN]
 
 
+class Bounds(NamedTuple):
+    """Facts are of attempts of [start, end); an item may have been met from `lookback` on, and an exam session may go
+    on until `after`."""
+
+    lookback: Time
+    start: Time
+    end: Time
+    after: Time
+
+    @classmethod
+    def between(cls, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> "Bounds":
+        return cls(lookback_start(start, scales), start, end, end + LATER)
+
+
+BOUNDS = ibis.table(dict.fromkeys(Bounds._fields, "timestamp('UTC')"), name="bounds")
+"""A relation of one row, for a query that is prepared once and gets its bounds as parameters."""
+READ_BOUNDS = Bounds(*(BOUNDS[name].as_scalar() for name in Bounds._fields))
+
+
 def eligibility_facts(
     start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str, learners: ir.Table | None = None
 ) -> ir.Table:
-    """Every attempt of [start, end), with what eligibility needs to know of it.
+    """`facts_within` the bounds of every attempt of [start, end)."""
+    return facts_within(Bounds.between(start, end, scales), scales, *also, learners=learners)
+
+
+def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str, learners: ir.Table | None = None) -> ir.Table:
+    """Every attempt within the bounds, with what eligibility needs to know of it.
 
     `learners`: a relation with the column user_id; only their attempts are looked at, whatever is asked of them.
 
@@ -107,8 +132,8 @@ def eligibility_facts(
     columns = dict.fromkeys((*read_of(COLUMNS, {}), *(name for name in also if name != KEY)))
     key = [KEY] if KEY in also else []
     given = {"given_score": "score"} if scored else {}
-    lookback, pair = lookback_start(start, scales), ["user_id", "item_id"]
-    omitted = _omitted(lookback, end, learners)
+    (lookback, start, end, _), pair = bounds, ["user_id", "item_id"]
+    omitted = _omitted(bounds, learners)
     answered = _attempts(lookback, start, learners).filter(lambda t: t.correct.notnull())
     attempts = _attempts(start, end, learners)
     if learners is not None:
@@ -177,8 +202,8 @@ def judged(columns: Collection[str]) -> list[str]:
 def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
     """What of [start, end) may be eligible by its `eligibility_facts`; hints and times are still to be judged.
 
-    Columns: user_id, item_id, completed_at, and of `JUDGED` those that are not `SETTLED`; a null `correct` was omitted
-    in an exam.
+    Columns: user_id, item_id, completed_at, scale_id, and of `JUDGED` those that are not `SETTLED`; a null `correct`
+    was omitted in an exam.
     """
     rows = eligibility_facts(start, end, scales)
     rows = rows.filter(
@@ -189,24 +214,26 @@ def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> i
         rows.correct.notnull() | rows.answered_later,
     )
     read = [name for name in judged(rows.columns) if name not in SETTLED]
-    return rows.select("user_id", "item_id", "completed_at", *read)
+    return rows.select("user_id", "item_id", "completed_at", "scale_id", *read)
 
 
-def _attempts(start: datetime, end: datetime, learners: ir.Table | None) -> ir.Table:
+def _attempts(start: Time, end: Time, learners: ir.Table | None) -> ir.Table:
     """The attempts of [start, end), of all learners or of some."""
     found = attempts_between(start, end)
     return found if learners is None else found.semi_join(learners, "user_id")
 
 
-def _omitted(start: datetime, end: datetime, learners: ir.Table | None) -> ir.Table:
-    """Attempts of [start, end) that were left out in an exam: unanswered, a later item of the session being answered.
+def _omitted(bounds: Bounds, learners: ir.Table | None) -> ir.Table:
+    """Attempts from the look-back to the end that were left out in an exam: unanswered, a later item of the session
+    being answered.
 
     Later is by position, or by time where one of the two has none.
     """
     session = ["user_id", "session_id"]
-    left = _attempts(start, end, learners).filter(lambda t: t.correct.isnull(), lambda t: t.form_id.notnull())
+    left = _attempts(bounds.lookback, bounds.end, learners)
+    left = left.filter(left.correct.isnull(), left.form_id.notnull())
     left = left.select("id", "item_id", *session, "position", "completed_at")
-    others = _attempts(start, end + LATER, learners).filter(lambda t: t.correct.notnull())
+    others = _attempts(bounds.lookback, bounds.after, learners).filter(lambda t: t.correct.notnull())
     others = others.select(*session, "position", "completed_at").semi_join(left, session)
     last = others.group_by(session).agg(
         last_position=others.position.max(),

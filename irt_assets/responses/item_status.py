@@ -70,6 +70,11 @@ def microseconds(at: datetime) -> int:
     return (at - EPOCH) // timedelta(microseconds=1)
 
 
+def instant_of(at: int) -> datetime:
+    """The time that is so many `microseconds` after 1970."""
+    return EPOCH + timedelta(microseconds=at)
+
+
 def item_status(connection: psycopg.Connection, at: datetime | None = None) -> dict[str, Status]:
     """The decision that holds at `at`, for each item that has one; None: the one that begins last."""
     rows = records(

@@ -10,7 +10,6 @@ belong here: which answers are rapid (see `psychometrics.eligibility`).
 """
 
 import hashlib
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -37,14 +36,14 @@ from resources import tables
 from resources.cluster.relational import Run, on_nearest_log
 from resources.postgres import warehouse
 from resources.postgres.database import LOCK, lock_key, one_value
-from resources.postgres.sources import record_sources, recorded_sources
+from resources.postgres.sources import record_sources
 
 ITEM_TIMES = tables.item_response_time.name
 DAY = microseconds(EPOCH + timedelta(days=1))
 NAMED_IN_QUERY = 100
 """Items that a query may name: to write and plan one with thousands takes longer than to read the times of all."""
 NIGHTS_KEPT = 30
-"""How many nights back the times of the last night are looked for (see `jobs.retention.unused`)."""
+"""How many nights times are kept (see `jobs.retention.unused`)."""
 
 
 class UsualTimes(NamedTuple):
@@ -123,26 +122,11 @@ class DatedTimes:
     the last one that is known.
 
     months: by their first midnights, ascending. days: by midnights within these months, of items without a time at the
-    month's first. sources: the stored rows that they were read from, and their hashes.
+    month's first.
     """
 
     months: Mapping[datetime, ItemTimes]
     days: Mapping[datetime, ItemTimes]
-    sources: Mapping[str, str] = field(default_factory=dict)
-
-    def digest(self, until: datetime) -> str:
-        """Hash of the times that judge answers of before a time."""
-        last = bisect_left(self._digests, until, key=itemgetter(0)) - 1
-        return self._digests[last][1] if last >= 0 else ""
-
-    @cached_property
-    def _digests(self) -> list[tuple[datetime, str]]:
-        digest, found = hashlib.sha256(), []
-        for at, times in sorted([*self.months.items(), *self.days.items()], key=itemgetter(0)):
-            digest.update("\n".join([at.isoformat(), *times.item_ids]).encode())
-            digest.update(times.median_ms.tobytes() + times.n.tobytes())
-            found.append((at, digest.hexdigest()))
-        return found
 
     def among(self, items: Sequence[str] | npt.NDArray[np.object_]) -> TimesOfItems:
         """Those of `items`, in their order."""
@@ -250,34 +234,6 @@ def _current_dated_times(
     return DatedTimes(months, days)
 
 
-def stored_dated_times(
-    connection: psycopg.Connection, start: datetime, end: datetime, scale: Scale, known: DatedTimes | None = None
-) -> DatedTimes | None:
-    """The `DatedTimes` of [start, end) as they are stored, whatever has come to the log since; None where a month has
-    none. Rows that are `known` are not read again."""
-    months: dict[datetime, ItemTimes] = {}
-    days: dict[datetime, ItemTimes] = {}
-    firsts = _first_midnights(start, end)
-    wanted = [_partition(first, ability_times_since(first, scale)) for first in firsts]
-    wanted += [_partition(first_midnight(first + timedelta(days=31)), _since_of_days(first)) for first in firsts]
-    recorded = recorded_sources(connection, ITEM_TIMES)
-    sources = {partition: recorded[partition] for partition in wanted if partition in recorded}
-    if known is not None and known.sources == sources:
-        return known
-    for first in firsts:
-        of_month = item_times(connection, first, ability_times_since(first, scale))
-        if of_month is None:
-            return None
-        months[first] = of_month
-        old = {*of_month.item_ids}
-        rows = connection.execute(
-            "SELECT as_of, item_id, median_ms, n FROM item_response_time WHERE since = %s ORDER BY as_of, item_id",
-            (_since_of_days(first),),
-        ).fetchall()
-        days |= _by_midnight(row for row in rows if row[1] not in old)
-    return DatedTimes(months, days, sources)
-
-
 def _by_midnight(rows: Iterable[tuple[Any, ...]]) -> dict[datetime, ItemTimes]:
     """The times of rows of as_of, item, median and number, in order of the first."""
     found = {}
@@ -350,23 +306,6 @@ def current_ability_times(connection: psycopg.Connection, as_of: datetime) -> di
     dated_times(connection, as_of, scales)
     wanted = {ability_times_since(as_of, scale) for scale in scales.values()}
     return {since: current_item_times(connection, as_of, since) for since in sorted(wanted)}
-
-
-def ability_times_of_last_night(connection: psycopg.Connection, scale: Scale, now: datetime) -> ItemTimes | None:
-    """The times of the last night before `now` that has any for abilities on a scale; None if there is none.
-
-    Reads stored rows only, by their keys, whatever has come to the log since.
-    """
-    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    nights = [midnight - timedelta(days=n) for n in range(NIGHTS_KEPT)]
-    spans = [(night, ability_times_since(night, scale)) for night in nights]
-    by_partition = {_partition(*span): span for span in spans}
-    last = one_value(
-        connection,
-        "SELECT max(partition) FROM partition_source WHERE asset = %s AND partition = ANY(%s)",
-        (ITEM_TIMES, list(by_partition)),
-    )
-    return None if last is None else item_times(connection, *by_partition[last])
 
 
 def _timed(as_of: datetime, since: datetime, items: Sequence[str] | None = None) -> ir.Table:

@@ -31,7 +31,7 @@ from irt_assets.responses.columns import attempts_of, codes, instants, max_score
 from irt_assets.responses.erased import names_of_erased
 from irt_assets.responses.facts import FACTS, KEY, LATER, SCORES, eligibility_facts, judged, lookback_start
 from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.item_times import DatedTimes, ItemTimes, current_item_times, times_for_scoring
+from irt_assets.responses.item_times import DatedTimes, ItemTimes, current_item_times
 from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
 from resources.cluster.lake import CatalogTable
@@ -293,33 +293,6 @@ def scoring_responses(
     return judged_for_scoring(found, current_item_times(connection, end, since), scale, withdrawn)
 
 
-def scoring_groups(
-    connection: psycopg.Connection,
-    start: datetime,
-    end: datetime,
-    scale: Scale,
-    items: Sequence[str],
-    withdrawn: Withdrawals | None = None,
-) -> Iterator[tuple[Responses, npt.NDArray[np.object_]]]:
-    """`scoring_responses` of all learners, some learners after the others, so that answers need not fit in memory; item
-    times are `times_for_scoring`.
-
-    Nobody may use the connection until all of them are read. Item times are those before the answers are.
-    """
-    times = times_for_scoring(connection, start, end, scale)
-    query = f'{_query_for_scoring(start, end, scale)} ORDER BY user_id COLLATE "C"'
-    held: list[pa.Table] = []
-    for part in read_parts(connection, query, {"items": list(items), "learners": None}):
-        held.append(part)
-        if sum(one.num_rows for one in held) >= ANSWERS_OF_A_GROUP:
-            found = pa.concat_tables(held)
-            whole = pc.index(found["user_id"], found["user_id"][-1]).as_py()
-            held = [found.slice(whole)]
-            if whole:
-                yield judged_for_scoring(found.slice(0, whole), times, scale, withdrawn)
-    yield judged_for_scoring(pa.concat_tables(held), times, scale, withdrawn)
-
-
 def _query_for_scoring(start: datetime, end: datetime, scale: Scale) -> str:
     facts = on_postgres.sql(scoring_facts(start, end, scale))
     chosen = "item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR user_id = ANY(%(learners)s))"
@@ -346,7 +319,7 @@ def judged_for_scoring(
     item, item_ids = codes(found["item_id"])
     attempts = attempts_of(found, person, item, *times.among(item_ids).of(item, at))
     judgement = judge(attempts, scale.rules, min_learner=False, min_item=False)
-    scored = _scored(person, users, item, item_ids, judgement.score, attempts.max_score)
+    scored = collect_scored(person, users, item, item_ids, judgement.score, attempts.max_score)
     return replace(scored.responses, at=at[scored.rows]), scored.learners
 
 
@@ -426,7 +399,7 @@ def _scored_rows(table: pa.Table, scale_id: str, *also: str) -> pa.Table:
 def _scored_of(found: pa.Table) -> Scored:
     person, learners = codes(found[KEY])
     item, items = codes(found["item_id"])
-    return _scored(person, learners, item, items, numbers(found["score"], -1).astype(np.int8), max_scores(found))
+    return collect_scored(person, learners, item, items, numbers(found["score"], -1).astype(np.int8), max_scores(found))
 
 
 def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
@@ -436,7 +409,7 @@ def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
     table = table.filter(pc.and_(counted, pc.equal(table["scale_id"], scale_id)))
     person, learners = codes(table[KEY])
     item, items = codes(table["item_id"])
-    return _scored(person, learners, item, items, given_points(table), max_scores(table)).responses
+    return collect_scored(person, learners, item, items, given_points(table), max_scores(table)).responses
 
 
 def given_points(table: pa.Table) -> npt.NDArray[np.int8]:
@@ -450,7 +423,7 @@ def given_points(table: pa.Table) -> npt.NDArray[np.int8]:
     return points
 
 
-def _scored(
+def collect_scored(
     person: npt.NDArray[np.int32],
     learners: npt.NDArray[np.object_],
     item: npt.NDArray[np.int32],
@@ -458,12 +431,12 @@ def _scored(
     score: npt.NDArray[np.int8],
     max_score: npt.NDArray[np.int16] | None,
 ) -> Scored:
-    """What is scored (score ≥ 0), sorted by person; learners without a scored response drop out."""
+    """What is scored (score ≥ 0), sorted by person, item and score; learners without a scored response drop out."""
     rows = np.flatnonzero(score >= 0)
     present = np.zeros(learners.size, dtype=bool)
     present[person[rows]] = True
     index = (np.cumsum(present, dtype=np.int32) - 1)[person[rows]]
-    order = np.lexsort((item[rows], index))
+    order = np.lexsort((score[rows], item[rows], index))
     rows = rows[order]
     learners = learners[present]
     key = np.array([zlib.crc32(str(learner).encode()) for learner in learners], dtype=np.uint32)

@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import SecretStr
 
+from irt_assets.abilities.batch import judge_until
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week
 from resources import tables
@@ -84,6 +85,7 @@ def measure(server: EmbeddedPostgres, size: int, name: str) -> list[tuple[float,
         fill(connection, size)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")
+    judge_until(database, END)
     found = []
     for work in (
         lambda connection: write_features(connection, END - timedelta(days=DAYS), END),

@@ -35,6 +35,7 @@ from irt_assets.abilities.batch import SCORED_ON_SPARK, scored
 from irt_assets.features.daily import topic_days
 from irt_assets.kpis.weekly import kpi_parts
 from irt_assets.ledger.publications import PublishedSet
+from irt_assets.responses.eligible import judge_candidates
 from irt_assets.responses.facts import lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import compute_item_times
@@ -115,7 +116,8 @@ def made_up_set() -> PublishedSet:
 
 
 def records(run: Run) -> int:
-    parts = kpi_parts(run, END, {SCALE: Scale(SCALE)}, {SCALE: made_up_set()})
+    scales = {SCALE: Scale(SCALE)}
+    parts = kpi_parts(run, END, scales, {SCALE: made_up_set()}, judge_candidates(run, END, scales))
     return sum(len(part) for part in parts)
 
 

@@ -1,4 +1,4 @@
-"""An ability that moves: laws of the walk, an independent filter on a fine grid, states resumed, what is discounted."""
+"""An ability that moves: laws of the walk, an independent filter on a fine grid, what is discounted."""
 
 from __future__ import annotations
 
@@ -17,12 +17,7 @@ from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.core.testlets import Effects
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.psychometrics.scoring.moving_ability import (
-    MOST_BYTES,
-    FilterState,
-    filter_state,
     moving_eap,
-    moving_eap_in_two,
-    resumed,
 )
 from irt_assets.psychometrics.scoring.moving_filter import STEP, Lattice
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors
@@ -164,58 +159,6 @@ def test_a_day_that_nobody_expected_is_still_counted():
     found = moving_eap(of_one(item, score), day, curves, movement)
     theta, se = slow_filter(of_one(item, score), day, curves, movement)
     assert found.theta == pytest.approx(theta, abs=0.1 * se[0])
-    assert filter_state(of_one(item, score), day, curves, movement).theta == found.theta[0]
-
-
-def test_a_state_that_is_resumed_gives_the_score_of_all_answers():
-    rng = np.random.default_rng(4)
-    kept = 0
-    for k in range(150):
-        movement = Movement(rng.choice([0.0, *WALKS]), rng.choice([0.0, 0.5, -0.5]) / YEAR, rng.choice([1e-9, 0.09]))
-        a_day = rng.integers(1, 25, rng.integers(1, 25))
-        days = 19_000 + np.cumsum(rng.choice([1, 1, 2, 7, 7, 200], len(a_day)))
-        day, n = np.repeat(days, a_day), int(a_day.sum())
-        curves = Curves.of(items(0.2 * (k % 2)), mean=0.2, sd=1.1)
-        item = rng.integers(0, ITEMS, n)
-        ability = np.repeat(walked(1, days, movement, rng)[0], a_day)
-        score = rng.random(n) < expit(items().a[item] * ability + items().d[item])
-        marks = [0, *np.sort(rng.integers(1, n + 1, 3)), n]
-        found = filter_state(of_one(item[: marks[1]], score[: marks[1]]), day[: marks[1]], curves, movement)
-        for begin, end in itertools.pairwise(marks[1:]):
-            state, new = found.state, slice(begin, end)
-            if state is not None:
-                assert len(state.to_bytes()) <= MOST_BYTES
-                state = FilterState.from_bytes(state.to_bytes())
-                found = resumed(state, of_one(item[new], score[new]), day[new], curves, movement)
-                kept += found is not None
-            if state is None or found is None:
-                found = filter_state(of_one(item[:end], score[:end]), day[:end], curves, movement)
-        every = moving_eap(of_one(item, score), day, curves, movement)
-        assert found.theta == pytest.approx(every.theta[0], abs=1e-9)
-        assert found.se == pytest.approx(every.se[0], abs=1e-9)
-        late = day >= day[marks[2] - 1]
-        both, before = moving_eap_in_two(of_one(item, score), day, late, curves, movement)
-        assert (both.theta[0], both.se[0]) == (every.theta[0], every.se[0])
-        np.testing.assert_allclose(both.discount, every.discount, rtol=1e-12)
-        np.testing.assert_allclose(both.start, every.start, rtol=1e-12)
-        alone = filter_state(of_one(item[~late], score[~late]), day[~late], curves, movement)
-        assert (before.theta, before.se) == (alone.theta, alone.se)
-    assert kept > 350
-
-
-def test_a_state_is_not_resumed_with_answers_of_an_earlier_day():
-    curves, movement = Curves.of(items()), Movement(0.05**2)
-    found = filter_state(of_one(np.arange(20), np.arange(20) % 2), np.repeat([10, 17], 10), curves, movement)
-    new = of_one(np.array([30]), np.array([1]))
-    assert resumed(found.state, new, np.array([16]), curves, movement) is None
-    assert resumed(found.state, new, np.array([17]), curves, movement) is not None
-
-
-def test_what_a_state_says_again_of_no_new_answer_is_what_it_said():
-    curves, movement = Curves.of(items()), Movement(0.05**2, 0.5 / YEAR)
-    found = filter_state(of_one(np.arange(20), np.arange(20) % 2), np.repeat([10, 17], 10), curves, movement)
-    again = resumed(found.state, of_one(np.zeros(0), np.zeros(0)), np.zeros(0, dtype=int), curves, movement)
-    assert (again.theta, again.se, again.earlier) == (found.theta, found.se, 1.0)
 
 
 @pytest.mark.parametrize("movement", [Movement(0.05**2), Movement(0.03**2, 0.5 / YEAR, 0.3**2), Movement(growth=0.01)])

@@ -15,7 +15,7 @@ from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import link, transform
 from irt_assets.psychometrics.scoring.abilities import Scores, eap, score
-from irt_assets.psychometrics.scoring.total_error import ErrorParts, ParameterErrors, common_errors
+from irt_assets.psychometrics.scoring.total_error import ParameterErrors, common_errors
 from tests.testbed.linked_months import calibration, errors
 from tests.testbed.made_anchors import anchors_of_items
 
@@ -240,19 +240,3 @@ def test_intervals_hold_the_true_theta_where_a_month_was_linked_to_an_origin_and
             held.append(np.mean(np.abs(scores.theta - theta) < 1.96 * of.total_se(scores, responses, 1.0)))
     for share in np.mean(np.reshape(held, (-1, 2)), axis=0):
         assert 0.935 < share < 0.96
-
-
-def test_parts_of_earlier_and_later_answers_are_those_of_all_where_ability_stands_still():
-    """Of items from two fits, with what the fits' errors share; and a state keeps them to the last bit."""
-    rng = np.random.default_rng(3)
-    items, theta = made(rng, 30), np.array([0.4])
-    responses = answered(items.curve(theta), rng)
-    gamma = np.array([[0.02, 0.004], [0.004, 0.03]])
-    errors_of = ParameterErrors(items, np.arange(30) % 2, [gamma, 1.5 * gamma], 0.5 * gamma)
-    scores = Scores(theta, np.array([0.3]))
-    first = np.arange(30) < 12
-    earlier = errors_of.parts(scores, responses.of_rows(first), 0.8)
-    later = errors_of.parts(scores, responses.of_rows(~first), earlier.information**-0.5)
-    kept = ErrorParts.from_bytes(earlier.to_bytes())
-    both = np.sqrt(0.09 + errors_of.variance(kept.then(later, 1.0), theta))
-    np.testing.assert_allclose(both, errors_of.total_se(scores, responses, 0.8), rtol=1e-12)

@@ -89,18 +89,24 @@ def months_before(time: datetime, months: int) -> datetime:
             day -= 1
 
 
-def eligible(world: World, scale: str, end: datetime) -> dict[str, list[tuple[datetime, str, int]]]:
-    """Learner → (time, item, score) of the eligible answers of 365 days to published items of a scale."""
-    start = end - 365 * DAY
-    longest = max([world.rule(s, "lookback_months") for s in world.scales()], default=12)
-    first = months_before(start.replace(day=min(start.day, 28)), longest)
+def verdicts(world: World) -> list[tuple[Attempt, int]]:
+    """The attempts that count, each with its score, as the night after them knows.
 
-    def omitted(a: Attempt) -> bool:
+    A session goes on for at most a day. Item times are of the month before, or of the own month up to the end of the
+    day if those are too few.
+    """
+    sessions, times = defaultdict(list), defaultdict(list)
+    for a in world.attempts:
+        if a["correct"] is not None and a["session_id"] is not None:
+            sessions[a["user_id"], a["session_id"]].append(a)
+        if a["mode"] == "live" and a["correct"] is not None and a["response_time_ms"] is not None:
+            times[a["item_id"], f"{a['completed_at']:%Y-%m}"].append((a["completed_at"], a["response_time_ms"]))
+
+    def omitted(a: Attempt, until: datetime) -> bool:
         if a["correct"] is not None or a["form_id"] is None or a["session_id"] is None:
             return False
-        for b in world.attempts:
-            same = b["user_id"] == a["user_id"] and b["session_id"] == a["session_id"] and b["correct"] is not None
-            if same and first <= b["completed_at"] < end + DAY:
+        for b in sessions[a["user_id"], a["session_id"]]:
+            if b["completed_at"] < until:
                 if a["position"] is None or b["position"] is None:
                     if b["completed_at"] > a["completed_at"]:
                         return True
@@ -108,47 +114,52 @@ def eligible(world: World, scale: str, end: datetime) -> dict[str, list[tuple[da
                     return True
         return False
 
-    def met(a: Attempt) -> bool:
-        return a["correct"] is not None or omitted(a)
+    def midnight_after(a: Attempt) -> datetime:
+        return a["completed_at"].replace(hour=0, minute=0, second=0, microsecond=0) + DAY
 
-    known = [a for a in world.attempts if first <= a["completed_at"] < end]
-    times = defaultdict(list)
-    for a in known:
-        if a["mode"] == "live" and a["correct"] is not None and a["response_time_ms"] is not None:
-            times[a["item_id"]].append(a["response_time_ms"])
     meetings = defaultdict(list)
-    for a in known:
-        if met(a):
-            meetings[a["user_id"], a["item_id"]].append((a["completed_at"], a["id"]))
+    for a in world.attempts:
+        meetings[a["user_id"], a["item_id"]].append(a)
 
-    found = defaultdict(list)
-    for a in known:
-        user, item, when = a["user_id"], a["item_id"], a["completed_at"]
-        if (
-            when < start
-            or a["mode"] != "live"
-            or world.learners.get(user, {}).get("is_test")
-            or item not in world.items
+    found = []
+    for a in world.attempts:
+        user, item, when, end = a["user_id"], a["item_id"], a["completed_at"], midnight_after(a)
+        if a["mode"] != "live" or world.learners.get(user, {}).get("is_test") or item not in world.items:
+            continue
+        if a["correct"] is None and not omitted(a, end + DAY):
+            continue
+        scale = world.scale_of(item)
+        since = months_before(when, world.rule(scale, "lookback_months"))
+        if any(
+            since <= b["completed_at"]
+            and (b["completed_at"], b["id"]) < (when, a["id"])
+            and (b["correct"] is not None or omitted(b, end + DAY))
+            for b in meetings[user, item]
         ):
             continue
-        if item not in world.published.get(scale, {}) or not met(a):
-            continue
-        before = [t for t, i in meetings[user, item] if (t, i) < (when, a["id"])]
-        if before and max(before) >= months_before(when, world.rule(world.scale_of(item), "lookback_months")):
-            continue
+        score = 0
         if a["correct"] is not None:
             hinted = (a["hints_used"] or 0) > 0
             if hinted and world.rule(scale, "hinted") == "exclude":
                 continue
-            time = a["response_time_ms"]
-            if time is not None and len(times[item]) >= world.rule(scale, "rapid_min_times"):
-                limit = min(world.rule(scale, "rapid_share") * median(times[item]), world.rule(scale, "rapid_cap_ms"))
-                if time < limit:
+            usual = [ms for _, ms in times[item, f"{months_before(when.replace(day=1), 1):%Y-%m}"]]
+            if len(usual) < world.rule(scale, "rapid_min_times"):
+                usual = [ms for at, ms in times[item, f"{when:%Y-%m}"] if at < end]
+            if a["response_time_ms"] is not None and len(usual) >= world.rule(scale, "rapid_min_times"):
+                limit = min(world.rule(scale, "rapid_share") * median(usual), world.rule(scale, "rapid_cap_ms"))
+                if a["response_time_ms"] < limit:
                     continue
             score = int(a["correct"] and not hinted)
-        else:
-            score = 0
-        found[user].append((when, item, score))
+        found.append((a, score))
+    return found
+
+
+def eligible(world: World, scale: str, end: datetime) -> dict[str, list[tuple[datetime, str, int]]]:
+    """Learner → (time, item, score) of the answers of 365 days that count, to published items of a scale."""
+    found = defaultdict(list)
+    for a, score in verdicts(world):
+        if end - 365 * DAY <= a["completed_at"] < end and a["item_id"] in world.published.get(scale, {}):
+            found[a["user_id"]].append((a["completed_at"], a["item_id"], score))
     return found
 
 

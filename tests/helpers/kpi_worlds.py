@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 
+from irt_assets.common.partitions import months_between
 from irt_assets.ledger.encoding import item_as_json
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses import verdicts as stored_verdicts
+from irt_assets.responses.item_time import ensure_item_times
 from irt_assets.responses.scales import Scale
 from resources.cluster.relational import Run, on_duckdb
 from resources.postgres.database import Database
-from tests.helpers.kpi_reference import Attempt, World
+from resources.postgres.log_months import make_verdict_month
+from tests.helpers.kpi_reference import Attempt, World, verdicts
 from tests.testbed.partitions import ensure_month_partitions
 
 WEEK = "2026-10-26"
@@ -46,6 +50,16 @@ ATTEMPT_SCHEMA = pa.schema(
         ("hints_used", pa.int32()),
         ("mode", pa.string()),
         ("recorded_at", pa.timestamp("us", "UTC")),
+    ]
+)
+VERDICT_SCHEMA = pa.schema(
+    [
+        ("learner_key", pa.int64()),
+        ("item_id", pa.string()),
+        ("completed_at", pa.timestamp("us", "UTC")),
+        ("reason", pa.string()),
+        ("score", pa.int16()),
+        ("max_score", pa.int16()),
     ]
 )
 
@@ -151,14 +165,22 @@ def published_of(world: World) -> dict[str, PublishedSet]:
 
 
 def in_duckdb(world: World) -> Run:
-    """An engine whose relations hold the world."""
+    """An engine whose relations hold the world, and the verdicts of the reference."""
     connection = duckdb.connect()
     run = on_duckdb(connection)
     connection.register("attempt", pa.Table.from_pylist(world.attempts, ATTEMPT_SCHEMA))
     connection.register(
         "question", _rows({"item_id": i, "scale_id": s, "topic_id": t} for i, (s, t) in world.items.items())
     )
-    connection.register("learner", _learners(world.learners))
+    users = sorted({a["user_id"] for a in world.attempts} | world.learners.keys())
+    keys = {user: key for key, user in enumerate(users)}
+    known = {user: {"learner_key": keys[user]} | world.learners.get(user, {}) for user in users}
+    connection.register("learner", _learners(known))
+    counted = [a | {"learner_key": keys[a["user_id"]], "score": score} for a, score in verdicts(world)]
+    connection.register(
+        "attempt_verdict",
+        pa.Table.from_pylist([{name: a.get(name) for name in VERDICT_SCHEMA.names} for a in counted], VERDICT_SCHEMA),
+    )
     return run
 
 
@@ -167,14 +189,19 @@ def _rows(rows: Any) -> pa.Table:
 
 
 def _learners(learners: Mapping[str, Mapping[str, Any]]) -> pa.Table:
-    schema = {"target_scale_id": pa.string(), "target_theta": pa.float64(), "is_test": pa.bool_()}
+    schema = {
+        "learner_key": pa.int64(),
+        "target_scale_id": pa.string(),
+        "target_theta": pa.float64(),
+        "is_test": pa.bool_(),
+    }
     usual = {"target_scale_id": None, "target_theta": None, "is_test": False}
     rows = [{"user_id": user} | usual | dict(values) for user, values in learners.items()]
     return pa.Table.from_pylist(rows, pa.schema([("user_id", pa.string()), *schema.items()]))
 
 
 def load(database: Database, world: World) -> None:
-    """The world in PostgreSQL, its scales initialised and their parameters in force for ever."""
+    """The world in PostgreSQL with the verdicts of the reference; its scales initialised, their parameters in force."""
     months = [a["completed_at"].strftime("%Y-%m") for a in world.attempts]
     with database.connect() as connection, connection.cursor() as cursor:
         ensure_month_partitions(connection, min(months), max(months))
@@ -211,3 +238,24 @@ def load(database: Database, world: World) -> None:
                 for item, values in items.items()
             ],
         )
+        for month in months_between(min(months), max(months)):
+            make_verdict_month(connection, month)
+        cursor.executemany(
+            """INSERT INTO attempt_verdict
+                 (attempt_id, completed_at, learner_key, item_id, scale_id, score, rules_hash, recorded_at, judged_at)
+               SELECT %s, %s, learner_key, %s, %s, %s, 0, now(), now() FROM learner WHERE user_id = %s""",
+            [
+                (a["id"], a["completed_at"], a["item_id"], world.scale_of(a["item_id"]), score, a["user_id"])
+                for a, score in verdicts(world)
+            ],
+        )
+    mark_judged(database, min(a["completed_at"] for a in world.attempts).date(), END.date())
+
+
+def mark_judged(database: Database, start: date, end: date) -> None:
+    """Let the days of [start, end) count as judged, as judging a year takes a minute."""
+    with database.connect() as connection:
+        for month in months_between(f"{start:%Y-%m}", f"{end:%Y-%m}"):
+            ensure_item_times(connection, month.previous)
+        for fingerprint in stored_verdicts._differing(connection, start, end):
+            stored_verdicts._store(connection, fingerprint)

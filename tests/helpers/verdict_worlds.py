@@ -25,7 +25,6 @@ import pandas as pd
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
-from irt_assets.responses.late_answers import scales_of_month
 from pydantic import SecretStr
 
 from irt_assets.common.partitions import Month, month_of, months_between
@@ -190,7 +189,6 @@ def differences(database: Database) -> tuple[int, Counter[Difference]]:
                     raise WrongVerdict(f"{month}: {key} has {verdict}, expected {expected}; today's is {today}")
                 if expected != today:
                     found[Difference(judged.kinds[key], _change(today, expected))] += 1
-            found.update(_late_differences(connection, month, judged.today))
     return n, found
 
 
@@ -250,7 +248,7 @@ def judged_month(connection: psycopg.Connection, month: Month) -> JudgedMonth:
 def _without_minima(scale: Scale) -> Scale:
     minima = dict.fromkeys(("min_responses", "min_learner_responses", "min_provisional_responses"), 1)
     eligibility = scale.rules.eligibility.model_copy(update=minima)
-    return replace(scale, rules=scale.rules.model_copy(update={"eligibility": eligibility}), answers_until=None)
+    return replace(scale, rules=scale.rules.model_copy(update={"eligibility": eligibility}))
 
 
 def _judge_by(
@@ -317,24 +315,6 @@ def _stored_verdicts(connection: psycopg.Connection, month: Month) -> dict[Key, 
         month.bounds,
     ).fetchall()
     return {(row[0], row[1]): Verdict(*row[2:]) for row in rows}
-
-
-def _late_differences(
-    connection: psycopg.Connection, month: Month, today: Mapping[Key, Verdict]
-) -> Counter[Difference]:
-    """Attempts that are recorded too late for today's month, and those that they make a repeat or an omission."""
-    scales = scales_of_month(connection, month, read_scales(connection), again=True)
-    if not any(scale.answers_until for scale in scales.values()):
-        return Counter()
-    lax = {name: replace(_without_minima(s), answers_until=s.answers_until) for name, s in scales.items()}
-    without = _by_attempt(judged_window(connection, *month.bounds, lax).table)
-    found = Counter[Difference]()
-    for key, verdict in today.items():
-        if key not in without:
-            found[Difference("late answer", f"left out → {verdict.reason or 'counts'}")] += 1
-        elif verdict != without[key]:
-            found[Difference("late answer of the learner", _change(without[key], verdict))] += 1
-    return found
 
 
 # -- numbers -----------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from irt_assets.abilities.batch import measure
+from irt_assets.abilities.batch import judge_until, measure
 from irt_assets.calibration.nightly import calibrate_night
 from irt_assets.common.partitions import Month, day_of, last_complete_month, month_of, week_of
 from irt_assets.decisions.origin import initialise
@@ -117,6 +117,7 @@ def live(settings: Settings) -> tuple[Database, datetime]:
         rooms.calibrate(settings, month)
         measure(database, month, month)
     calibrate_night(database, day_of(today - timedelta(days=1)), "run", lambda _: EmEngine(1))
+    judge_until(database, now)
     with database.connect() as connection:
         write_features(connection, today - timedelta(days=14), today)
         for week in (week_of(now - timedelta(days=7)), week_of(now)):

@@ -20,9 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from irt_assets.abilities.batch import measure
+from irt_assets.abilities.batch import judge_until, measure
 from irt_assets.abilities.online import read_measures, update
-from irt_assets.abilities.resuming import Standing, store_standing
 from irt_assets.abilities.sweep import Mark
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
@@ -84,11 +83,12 @@ def everything_of_user(settings: Settings) -> Path:
     initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
     for month in MONTHS:
         calibrate(settings, month)
+    judge_until(database, NOW)
     with database.connect() as connection:
         write_features(connection, Month(MONTHS[0]).start, Month(NEXT).end)
         write_week(connection, WEEK, NOW)
         update(connection, read_measures(connection, NOW), USER, 365, NOW)
-        store_standing(connection, USER, SCALE, Standing(b"x", NOW, "b", 1, "0", 1, None))  # as if abilities moved
+        connection.execute("INSERT INTO ability_state VALUES (%s, %s, 'x', now(), 'b', 1, '0', 1)", (USER, SCALE))
     for kind in ("html", "pdf"):
         store_report(
             database,

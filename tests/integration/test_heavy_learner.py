@@ -15,7 +15,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from irt_assets.abilities.batch import measure
+from irt_assets.abilities.batch import judge_until, measure
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
 from irt_assets.common.partitions import Month, week_of
@@ -112,6 +112,7 @@ def test_the_month_scores_its_first_attempts_alone(heavy: Settings) -> None:
 def test_its_kpis_and_its_night_are_made_in_time(heavy: Settings) -> None:
     database = Database(heavy)
     week = week_of(END - timedelta(days=7))
+    judge_until(database, END)
     with in_time("KPIs of a week"), database.connect() as connection:
         write_week(connection, week, END)
     ((record,),) = rows(database, "SELECT kpis FROM weekly_kpi WHERE user_id = %s", (HEAVY,))

@@ -17,7 +17,7 @@ import pypdfium2
 import pytest
 from dagster import DagsterInstance
 
-from irt_assets.abilities.batch import measure_at
+from irt_assets.abilities.batch import judge_until, measure_at
 from irt_assets.common.partitions import Month, week_bounds, week_of
 from irt_assets.common.spreadsheets import FORMULA
 from irt_assets.decisions.exports import read_export, write_export
@@ -107,6 +107,7 @@ def hostile(
         dif_of_month(database, store, SECOND, threads=1)
         information_of_month(database, store, SECOND)
         start, over = week_bounds(WEEK)
+        judge_until(database, over)
         with database.connect() as connection:
             write_features(connection, start - timedelta(days=56), over)
             measure_at(connection, over, "nightly", "night")

@@ -31,6 +31,7 @@ from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import OTHERS
 from irt_assets.kpis.weekly import write_week
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, user_ids_of
+from irt_assets.responses.verdicts import days_that_differ, judge_day
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -121,6 +122,8 @@ def half_of_june_in_july_where_abilities_move(world: World) -> None:
         """UPDATE response_log SET completed_at = completed_at + interval '30 days'
            WHERE completed_at < '2026-07-01Z' AND mod(position, 2) = 0"""
     )
+    for day in days_that_differ(world.connection, Month(JUNE).start.date(), Month(JUNE).end.date()):
+        judge_day(world.connection, day)
     measure_at(world.connection, Month(JUNE).end, "monthly", "as abilities move")
 
 

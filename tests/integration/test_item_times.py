@@ -19,7 +19,6 @@ from irt_assets.responses import item_times as module
 from irt_assets.responses.facts import LOOKBACK, lookback_start
 from irt_assets.responses.item_times import (
     ItemTimes,
-    ability_times_of_last_night,
     ability_times_since,
     current_ability_times,
     current_item_times,
@@ -258,30 +257,6 @@ def test_a_log_without_times_is_read_once(bank: Database, monkeypatch: pytest.Mo
         times = item_times(connection, *SPANS["the month"])
     median, n = times.of(["i0", "unheard of"])
     assert (np.isnan(median).all(), n.tolist()) == (True, [0, 0])
-
-
-# -- for single learners -----------------------------------------------------------------------------
-
-
-def test_the_last_night_is_read_and_not_the_log(bank: Database) -> None:
-    log = random_answers(60)
-    add_attempts(bank, log)
-    morning = END + timedelta(hours=5)
-    with bank.connect() as connection:
-        (scale,) = read_scales(connection).values()
-        assert ability_times_of_last_night(connection, scale, morning) is None
-        current_ability_times(connection, NIGHT_END)
-        judged_window(connection, START, END, SCALES)  # of another window: not for abilities
-        of_night = by_pandas(log, NIGHT_END, ability_times_since(NIGHT_END, scale))
-        assert as_dict(ability_times_of_last_night(connection, scale, morning)) == of_night
-        current_ability_times(connection, END)
-        current_ability_times(connection, END + timedelta(days=1))
-    add_attempts(bank, random_answers(61))
-    with bank.connect() as connection:
-        last = ability_times_of_last_night(connection, scale, morning)
-        of_end = by_pandas(log, END, ability_times_since(END, scale))
-        assert as_dict(last) == of_end != of_night, "the next night's are not yet to be known"
-        assert ability_times_of_last_night(connection, scale, END + timedelta(days=40)) is None, "too old"
 
 
 def test_scales_that_look_back_differently_have_times_of_their_own(bank: Database) -> None:

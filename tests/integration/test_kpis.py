@@ -20,15 +20,18 @@ from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import learners, pace, presence, recovery, scales_answered
 from irt_assets.kpis.weekly import kpis, write_quiet, write_week
 from irt_assets.psychometrics.scoring.abilities import eap
+from irt_assets.responses.item_status import Withdrawals
+from irt_assets.responses.scored_answers import scored_answers, scoring_groups
 from irt_assets.responses.snapshot import take_snapshot
-from irt_assets.responses.window import scoring_responses
+from irt_assets.responses.verdicts import judge_differing
 from resources.cluster.relational import Run, on_duckdb, on_postgres
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.relations import LEARNER, QUESTION
+from resources.postgres.relations import LEARNER, QUESTION, VERDICT
 from resources.settings import Settings
 from tests.helpers.databases import made_once, template_copy
+from tests.helpers.kpi_reference import verdicts
 from tests.helpers.kpi_worlds import END, WEEK, load, published_of, random_world, scales_of
 from tests.helpers.rooms import folder_store, rows, run_sql
 from tests.helpers.same_rows import EQUAL, assert_same, flat, in_order
@@ -43,6 +46,7 @@ START = END - timedelta(days=60)
 TABLES = (
     (QUESTION, ["item_id", "scale_id"]),
     (LEARNER, ["learner_key", "user_id", "is_test", "target_scale_id", "target_theta"]),
+    (VERDICT, ["learner_key", "item_id", "completed_at", "reason", "score", "max_score"]),
 )
 """What KPIs read besides attempts."""
 
@@ -151,6 +155,19 @@ def test_postgresql_and_duckdb_over_the_snapshots_give_the_same_kpis(
     assert_same(dict(one), dict(other))
 
 
+def test_judged_days_have_the_verdicts_of_the_reference(own: Settings) -> None:
+    """The reference goes through the answers one at a time; the other tests read its verdicts."""
+    database, start = Database(own), END - timedelta(days=30)
+    run_sql(database, "TRUNCATE attempt_verdict, judged_day")
+    judge_differing(database, start.date(), END.date())
+    with database.connect() as connection:
+        answers = on_postgres(connection)(scored_answers(start, END)).to_pylist()
+    found = sorted((a["user_id"], a["completed_at"], a["item_id"], a["score"]) for a in answers)
+    counted = [(a, score) for a, score in verdicts(WORLD) if start <= a["completed_at"] < END]
+    assert len(found) > 100
+    assert found == sorted((a["user_id"], a["completed_at"], a["item_id"], score) for a, score in counted)
+
+
 # -- one ability -----------------------------------------------------------------------------------------
 
 
@@ -160,9 +177,11 @@ def test_the_ability_behind_the_goal_probability_is_the_reported_one(
 ) -> None:
     """`abilities.batch` reads the eligible answers in its own way: the same must come out."""
     scale, published = SCALES[scale_id], PUBLISHED[scale_id]
-    frame = abilities(on_postgres(connection), END, SCALES, PUBLISHED)
+    answers = on_postgres(connection)(scored_answers(END - timedelta(days=365), END))
+    frame = abilities([answers], END, SCALES, PUBLISHED)
     found = frame[frame["scale_id"] == scale_id].set_index("user_id").sort_index()
-    responses, users = scoring_responses(connection, END - timedelta(days=365), END, scale, list(published.items))
+    items, none = list(published.items), Withdrawals()
+    [(responses, users)] = scoring_groups(connection, END - timedelta(days=365), END, items, none)
     a, b, c = pd.DataFrame([published.items[item].abc for item in responses.item_ids]).to_numpy().T
     reported = eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
     assert list(found.index) == list(users)
@@ -222,11 +241,11 @@ def week_of_log(connection: psycopg.Connection, now: datetime) -> dict[str, Any]
     )
 
 
-def test_the_running_week_is_of_now_and_knows_nothing_later(own: Settings) -> None:
+def test_the_running_week_is_of_the_last_midnight_and_knows_nothing_later(own: Settings) -> None:
     database, now = Database(own), END - timedelta(days=4, hours=5)
     with database.connect() as connection:
         running = week_of_log(connection, now)
-        on_server = kpis(on_postgres(connection), now, SCALES, PUBLISHED)
+        on_server = kpis(on_postgres(connection), END - timedelta(days=5), SCALES, PUBLISHED)
         assert_same(running, dict(zip(on_server["user_id"], on_server["kpis"], strict=True)))
         over = week_of_log(connection, END + timedelta(days=1))
     assert running != over

@@ -25,7 +25,7 @@ import pypdfium2
 import pytest
 import requests
 
-from irt_assets.abilities.batch import measure_at
+from irt_assets.abilities.batch import judge_until, measure_at
 from irt_assets.blocks import html, pdf
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
@@ -62,7 +62,7 @@ ANSWERED = {
 }
 TEST_ACCOUNTS = {user for user, values in WORLD.learners.items() if values["is_test"]}
 EXPECTED = sorted(ANSWERED - TEST_ACCOUNTS)
-KOREAN = {user for user in WORLD.learners if int(user[1:]) % 2 == 0}
+KOREAN = {a["user_id"] for a in WORLD.attempts if int(a["user_id"][1:]) % 2 == 0}
 
 
 def with_kpis_and_abilities(settings: Settings) -> None:
@@ -73,6 +73,7 @@ def with_kpis_and_abilities(settings: Settings) -> None:
         database,
         """UPDATE learner SET attributes = '{"lang": "ko"}' WHERE right(user_id, 1)::int IN (0, 2, 4, 6, 8)""",
     )
+    judge_until(database, END)
     with database.connect() as connection:
         write_features(connection, END - timedelta(days=63), END)
         write_kpis(connection, WEEK, END + timedelta(hours=2))

@@ -9,18 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.abilities import online
-from irt_assets.abilities.batch import measure, measure_at
-from irt_assets.abilities.online import Measure, Theta, read_measures, read_score, read_thetas, update
-from irt_assets.common.partitions import Month
+from irt_assets.abilities.batch import judge_until, measure, measure_at
+from irt_assets.abilities.online import Measure, Theta, read_measures, read_thetas, update
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.responses import scales
-from irt_assets.responses.facts import ability_start
-from irt_assets.responses.item_times import dated_times
+from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scored_answers import scored_answers
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -29,8 +28,6 @@ from tests.helpers.rooms import MONTHS, SCALE, add_attempts, attempt, rows, run_
 MONTH, LATER = MONTHS
 END = Month(LATER).end
 SAME = 1e-9
-ITEM_ERRORS = 0.02
-"""What the errors of items do to θ is known to first order: of earlier answers, at the θ of their day."""
 WALK = Movement(variance=0.1**2, growth=0.02, occasion_variance=0.2**2)
 
 
@@ -80,7 +77,8 @@ def test_month_night_api_and_learner_report_have_one_theta(published: Settings) 
     with database.connect() as connection:
         at_end = read_scales(connection, END)
         sets = {scale: set_with_errors(connection, scale, END) for scale in at_end}
-        kpi = abilities(on_postgres(connection), END, at_end, sets, dated=dated_times(connection, END, at_end))
+        answers = on_postgres(connection)(scored_answers(abilities_start(END, at_end), END))
+        kpi = abilities([answers], END, at_end, sets)
     of_report = kpi.set_index("user_id")
     some = [row for row in monthly if row[0].startswith("m")] + monthly[:30]
     assert {row[3] for row in some} > {20} or len({row[3] for row in some}) > 3
@@ -157,7 +155,7 @@ def timed(world: Settings) -> Database:
     return database
 
 
-def test_a_rapid_guess_is_judged_by_times_of_before_its_month_and_a_new_items_by_those_of_before_its_day(
+def test_a_rapid_guess_is_judged_by_times_of_the_month_before_and_a_new_items_by_those_until_its_day_ends(
     timed: Database,
 ) -> None:
     """Later answers change no earlier judgement."""
@@ -176,32 +174,32 @@ def test_a_rapid_guess_is_judged_by_times_of_before_its_month_and_a_new_items_by
     add_attempts(
         timed,
         [
-            attempt("early", new, start + timedelta(days=4, hours=6), response_time_ms=3_000),
+            attempt("day before", new, start + timedelta(days=3, hours=6), response_time_ms=3_000),
+            attempt("same day", new, start + timedelta(days=4, hours=4), response_time_ms=3_000),
             attempt("next day", new, start + timedelta(days=5, hours=6), response_time_ms=3_000),
             attempt("old", old, start + timedelta(days=1), response_time_ms=3_000),
             attempt("old before", old, start - timedelta(days=1), response_time_ms=3_000),
         ],
     )
-    judged = {"early": 1, "next day": 0, "old": 0, "old before": 0}
+    judged = {"day before": 1, "same day": 0, "next day": 0, "old": 0, "old before": 0}
     assert {user: counted(user) for user in judged} == judged
     flood(new, start + timedelta(days=6), 4_000, 2000, "c")
     flood(old, start + timedelta(days=6), 4_000, 2000, "d")
+    assert {user: counted(user) for user in judged} == judged
+    judge_until(timed, END)
     with timed.connect() as connection:
         measure_at(connection, END, "nightly", "night")
     assert {user: counted(user) for user in judged} == judged
     night = rows(timed, "SELECT user_id FROM mirt_ability WHERE kind = 'nightly' AND user_id = ANY(%s)", ([*judged],))
-    assert night == [("early",)]
+    assert night == [("day before",)]
 
 
-def test_theta_goes_on_from_what_is_stored_as_from_the_whole_log(
-    published: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Answers of new days and of the same one, late and corrected ones, omissions that a session makes later."""
+def test_theta_of_what_came_since_the_night_is_that_of_verdicts(published: Settings) -> None:
+    """Answers of new days and of the same one, late and corrected ones, omissions that a session makes later: θ of the
+    log as it is, before and after it is judged."""
     database, draw = Database(published), np.random.default_rng(8)
-    items, begun = published_items(database), END + timedelta(days=1)
-    went_on: list[bool] = []
-    go_on = online.go_on
-    monkeypatch.setattr(online, "go_on", lambda *of: went_on.append(True) or go_on(*of))
+    run_sql(database, "DELETE FROM response_log WHERE completed_at < %s", (END - timedelta(days=3),))
+    items, now = published_items(database), END + timedelta(days=1)
     add_attempts(
         database,
         [
@@ -209,23 +207,23 @@ def test_theta_goes_on_from_what_is_stored_as_from_the_whole_log(
             for item in items[:10]
         ],
     )
-    now, left, measures = begun, items[10:], None
+    left, measures = items[10:], None
     events = ["same day", "new day", "new day", "late", "corrected", "omitted", "nothing", "repeated", "sandbox"]
-    for n, event in enumerate([*draw.permutation(events * 2), "new day", "same day"]):
+    for n, event in enumerate([*draw.permutation(events), "new day", "same day"]):
         now += timedelta(minutes=5) if event in ("same day", "nothing") else timedelta(days=float(draw.uniform(0, 3)))
         right, item = bool(draw.random() < 0.5), left[n % len(left)]
         session: dict[str, Any] = {"session_id": f"s{n}", "form_id": "f"}
         if event == "corrected":
             run_sql(
                 database,
-                """UPDATE response_log SET correct = NOT correct, recorded_at = clock_timestamp()
+                """UPDATE response_log SET correct = NOT correct
                    WHERE attempt_id = (SELECT attempt_id FROM response_log WHERE user_id = 'g' AND correct IS NOT NULL
                                        ORDER BY md5(attempt_id || %s), attempt_id LIMIT 1)""",
                 (str(n),),
             )
         elif event == "omitted":
-            add_attempts(database, [attempt("g", item, now - timedelta(days=2), correct=None, position=1, **session)])
-            asked(database, "g", now=now)
+            add_attempts(database, [attempt("g", item, now - timedelta(hours=20), correct=None, position=1, **session)])
+            judge_until(database, Month(month_of(now)).end)
             after = attempt("g", left[(n + 7) % len(left)], now - timedelta(seconds=9), position=2, **session)
             add_attempts(database, [after | {"correct": right}])
         elif event != "nothing":
@@ -235,18 +233,13 @@ def test_theta_goes_on_from_what_is_stored_as_from_the_whole_log(
             add_attempts(database, [attempt("g", item, at, correct=right, mode=mode)])
         with database.connect() as connection:
             measures = read_measures(connection, now, measures)
-            scale = measures.scales[SCALE].scale
-            anew = read_score(connection, measures.scales[SCALE], "g", ability_start(now, scale), now)
             one = update(connection, measures, "g", None, now)[SCALE]
-        assert anew is not None
-        assert (one.theta, one.se) == pytest.approx((anew.theta, anew.se), abs=SAME, rel=0), event
-        assert (one.n_items, one.as_of) == (anew.n_items, anew.as_of), event
-        assert one.se_total == pytest.approx(anew.se_total, rel=ITEM_ERRORS), event
-    assert len(went_on) > 6
+        judge_until(database, Month(month_of(now)).end)
+        assert asked(database, "g", now=now)[SCALE] == replace(one, theta=pytest.approx(one.theta, abs=SAME, rel=0)), (
+            event
+        )
     assert measures is not None
     used = measures.scales[SCALE]
     for set_hash, kept in ((used.published.set_hash, True), ("of others", False)):
-        again = Measure.of(used.scale, replace(used.published, set_hash=set_hash), used.times, used)
+        again = Measure.of(used.scale, replace(used.published, set_hash=set_hash), used)
         assert (again.curves is used.curves) == kept
-    [(size,)] = rows(database, "SELECT max(octet_length(state)) FROM ability_state")
-    assert size <= 2048 + 16 * len(MONTHS)

@@ -112,10 +112,6 @@ def test_the_night_that_ends_a_month_gives_everyone_the_months_ability(calibrate
         connection.execute(f"UPDATE mirt_ability SET n_items = n_items + 1 WHERE user_id = {first}")
         assert list(runs_agree_on_abilities.find(look)) == []
         connection.rollback()
-        connection.execute("DELETE FROM item_response_time")
-        connection.execute("DELETE FROM partition_source WHERE asset = 'item_response_time'")
-        assert {type(found) for found in runs_agree_on_abilities.find(look)} == {NotTested}
-        connection.rollback()
 
 
 def test_parameters_of_a_night_are_the_simulated_ones_within_their_errors(months: Database, small_truth: Truth) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from irt_assets.abilities.batch import measure, measure_at
+from irt_assets.abilities.batch import judge_until, measure, measure_at
 from irt_assets.abilities.online import Theta, read_measures, read_thetas, update
 from irt_assets.common.partitions import Month
 from irt_assets.ledger.publications import in_force
+from irt_assets.responses import learner_answers
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, attempt, rows, run_sql
@@ -159,21 +161,146 @@ def test_a_release_measures_anew(begun: Database) -> None:
     assert rows(begun, "SELECT count(*) FROM mirt_ability WHERE kind = 'online'") == [(2,)]
 
 
-def test_times_are_those_of_the_last_night_whatever_has_come_since(begun: Database) -> None:
-    """The night stored them; a flood of slow answers afterwards, which would make others rapid, changes nothing."""
-    with begun.connect() as connection:
-        measure_at(connection, END, "nightly", "night")
-    later = END + timedelta(hours=5)
-    with begun.connect() as connection:
-        before = read_measures(connection, later).scales[SCALE].items
-    item = before.item_ids[0]
+Event = Callable[[Database, str, Sequence[str]], None]
+
+
+def insert(database: Database, user: str, items: Sequence[str]) -> None:
+    """An answer to a new item, and one to an item that was answered before."""
+    add_attempts(database, [attempt(user, items[6], END - timedelta(hours=2), correct=False)])
+    add_attempts(database, [attempt(user, items[0], END - timedelta(hours=1), correct=False)])
+
+
+def insert_late(database: Database, user: str, items: Sequence[str]) -> None:
+    """An answer of before all others, to the item of the second: that one is now a repeat."""
+    add_attempts(database, [attempt(user, items[1], END - timedelta(days=20))])
+
+
+def correct(database: Database, user: str, items: Sequence[str]) -> None:
+    run_sql(
+        database,
+        "UPDATE response_log SET correct = NOT correct WHERE (user_id, item_id) = (%s, %s)",
+        (user, items[1]),
+    )
+
+
+def correct_item(database: Database, user: str, items: Sequence[str]) -> None:
+    """The first answer was to another item, so that the repeat of it is a first one."""
+    run_sql(
+        database,
+        """UPDATE response_log SET item_id = %s WHERE attempt_id = (
+             SELECT attempt_id FROM response_log WHERE (user_id, item_id) = (%s, %s) ORDER BY completed_at LIMIT 1)""",
+        (items[6], user, items[0]),
+    )
+
+
+def delete(database: Database, user: str, items: Sequence[str]) -> None:
+    """The first answer to an item, so that its repeat counts."""
+    run_sql(
+        database,
+        """DELETE FROM response_log WHERE attempt_id = (
+             SELECT attempt_id FROM response_log WHERE (user_id, item_id) = (%s, %s) ORDER BY completed_at LIMIT 1)""",
+        (user, items[0]),
+    )
+
+
+def go_on_after_midnight(database: Database, user: str, items: Sequence[str]) -> None:
+    """The exam of the evening, whose last item was left blank, goes on: the blank is an omission."""
+    after = MIDNIGHT + timedelta(minutes=5)
+    add_attempts(database, [attempt(user, items[7], after, session_id=f"exam {user}", form_id="f", position=9)])
+
+
+def end_before_midnight(database: Database, user: str, items: Sequence[str]) -> None:
+    """The last answer of the exam is deleted: its blanks were not reached."""
+    run_sql(
+        database,
+        "DELETE FROM response_log WHERE user_id = %s AND session_id = %s AND position = 5",
+        (user, f"exam {user}"),
+    )
+
+
+def guess(database: Database, user: str, items: Sequence[str]) -> None:
+    """Two answers below a tenth of the item's usual time: it is known of the first item and not of the second."""
+    at = END - timedelta(hours=1)
+    add_attempts(database, [attempt(user, items[k], at, correct=False, response_time_ms=500) for k in (7, 8)])
+
+
+MIDNIGHT = END - timedelta(days=2)
+DIFFERENCES: dict[Event, int] = {
+    insert: 7,
+    insert_late: 6,
+    correct: 6,
+    correct_item: 7,
+    delete: 6,
+    go_on_after_midnight: 8,
+    end_before_midnight: 3,
+    guess: 7,
+}
+"""What may differ from a learner's verdicts, and how many answers count then; 6 do before."""
+
+
+@pytest.fixture
+def judged_learner(begun: Database) -> tuple[Database, str, list[str]]:
+    """A learner with an exam over midnight, a repeat, and an item without usual times; every day is judged."""
+    items, user = sorted(published_items(begun))[:9], "judged"
+    exam = {"session_id": f"exam {user}", "form_id": "f"}
+    run_sql(begun, "DELETE FROM response_log WHERE completed_at < %s", (Month(LATER).start,))
+    run_sql(begun, "UPDATE response_log SET response_time_ms = 20000 WHERE item_id = %s", (items[7],))
+    run_sql(begun, "UPDATE response_log SET response_time_ms = NULL WHERE item_id = %s", (items[8],))
     add_attempts(
         begun,
-        [attempt(f"slow{n}", str(item), END + timedelta(hours=1), response_time_ms=10**6) for n in range(500)],
+        [
+            attempt(user, items[0], END - timedelta(days=9)),
+            attempt(user, items[1], END - timedelta(days=8), correct=False),
+            attempt(user, items[0], END - timedelta(days=5), correct=False),
+            attempt(user, items[2], MIDNIGHT - timedelta(minutes=9), position=1, **exam),
+            attempt(user, items[3], MIDNIGHT - timedelta(minutes=8), correct=None, position=3, **exam),
+            attempt(user, items[6], MIDNIGHT - timedelta(minutes=7), correct=None, position=6, **exam),
+            attempt(user, items[4], MIDNIGHT + timedelta(minutes=1), correct=None, position=4, **exam),
+            attempt(user, items[5], MIDNIGHT + timedelta(minutes=2), position=5, **exam),
+        ],
     )
-    with begun.connect() as connection:
-        after = read_measures(connection, later).scales[SCALE].items
-    assert (after.times.median_ms == before.times.median_ms).all()
+    judge_until(begun, END)
+    return begun, user, items
+
+
+@pytest.mark.parametrize("event", DIFFERENCES, ids=lambda event: event.__name__)
+def test_theta_of_what_has_no_verdict_yet_is_that_after_the_night_has_judged_it(
+    judged_learner: tuple[Database, str, list[str]], event: Event
+) -> None:
+    database, user, items = judged_learner
+    before = asked(database, user)[SCALE]
+    assert before.n_items == 6
+    event(database, user, items)
+    at_once = asked(database, user)[SCALE]
+    judge_until(database, END)
+    assert not differing(database, user)
+    judged = asked(database, user)[SCALE]
+    assert at_once.theta != before.theta
+    assert judged.n_items == at_once.n_items == DIFFERENCES[event]
+    assert (judged.theta, judged.se) == pytest.approx((at_once.theta, at_once.se), abs=SAME, rel=0)
+
+
+def differing(database: Database, user: str) -> list[tuple[Any, ...]]:
+    """The learner's attempts whose verdict is missing or older, and verdicts without an attempt."""
+    return rows(
+        database,
+        """SELECT * FROM (SELECT * FROM attempt WHERE user_id = %s) a FULL JOIN (
+             SELECT v.* FROM attempt_verdict v JOIN learner USING (learner_key) WHERE user_id = %s) v
+           ON (a.id, a.completed_at) = (v.attempt_id, v.completed_at)
+           WHERE a.recorded_at IS DISTINCT FROM v.recorded_at""",
+        (user, user),
+    )
+
+
+def test_learner_whose_answers_all_have_verdicts_is_measured_without_facts(
+    judged_learner: tuple[Database, str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, user, items = judged_learner
+    monkeypatch.setattr(learner_answers, "_judge_again", lambda *_: pytest.fail("facts were read"))
+    assert asked(database, user)[SCALE].n_items == 6
+    correct(database, user, items)
+    with pytest.raises(pytest.fail.Exception):
+        asked(database, user)
 
 
 def test_an_answer_of_this_minute_counts_and_one_of_the_future_does_not(begun: Database) -> None:

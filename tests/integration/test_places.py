@@ -171,48 +171,43 @@ JUDGED = """
 import json
 import os
 from datetime import timedelta
-import numpy as np
 from irt_assets.ledger.publications import in_force
 from irt_assets.common.partitions import week_bounds
 from irt_assets.psychometrics.eligibility.attempts import rejected
-from irt_assets.responses.eligible import EligibleAnswers
-from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.item_times import current_item_times
-from irt_assets.responses.one_learner import ScoredItems, learner_query, learner_responses
+from irt_assets.responses.learner_answers import RulesByDay, learner_answers
 from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scored_answers import scored_answers
+from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import judged_window, scoring_responses
 from resources.postgres.database import Database
-from resources.cluster.relational import on_log
+from resources.cluster.relational import on_postgres
 from resources.settings import Settings
 
 settings = Settings(_env_file=None)
 _, end = week_bounds(os.environ["WEEK"])
-start = end - timedelta(days=60)
-with Database(settings).connect() as connection:
+start = end - timedelta(days=28)
+database = Database(settings)
+with database.connect() as connection:
+    connection.execute("TRUNCATE attempt_verdict, judged_day")
+judge_differing(database, start.date(), end.date())
+with database.connect() as connection:
     scales = read_scales(connection)
     scale = scales["math"]
     items = sorted(in_force(connection, "math", end).items)
     window = judged_window(connection, start, end, scales)
-    eligible = EligibleAnswers.read(on_log(connection, start, end), start, end, scales)
-    found = eligible.of(scale, items, Withdrawals())
+    answers = on_postgres(connection)(scored_answers(start, end))
     scored, users = scoring_responses(connection, start, end, scale, items)
-    times = current_item_times(connection, end, start)
-    wanted = ScoredItems.of(items, times, Withdrawals())
-    answered = {
-        item
-        for user in users
-        for response in [learner_responses(connection, learner_query(scale), user, start, end, scale, wanted)]
-        for item in np.array(response.item_ids)[response.item].tolist()
-    }
+    by_day = RulesByDay(scales, items, end)
+    answered = {row[0] for user in users for row in learner_answers(connection, user, start, end, by_day)}
     table = window.table.to_pylist()
     print(json.dumps({
         "columns": window.table.column_names,
         "counts": window.judgements["math"].counts,
         "answers": rejected(window.judgements["math"].counts)[1],
         "of a testlet": sorted({str(row["reason"]) for row in table if row["item_id"] == os.environ["ITEM"]}),
-        "eligible": sorted({str(eligible.item_ids[code]) for code in found.item}),
+        "eligible": sorted({*answers["item_id"].to_pylist()} & set(items)),
         "scoring": sorted({scored.item_ids[j] for j in scored.item}),
-        "one by one": sorted(answered),
+        "one by one": sorted(answered & set(items)),
         "hash": window.data_hash,
     }))
 """
@@ -312,7 +307,10 @@ with Database(Settings(_env_file=None)).connect() as connection:
     ).fetchall()
     window = judged_window(connection, start, end, scales)
     write_week(connection, os.environ["WEEK"], end)
-    kpis = dict(connection.execute("SELECT user_id, kpis FROM weekly_kpi").fetchall())
+    # I_t and P are not compared: attempts of a lake are judged as they are read, by other item times than verdicts.
+    kpis = dict(connection.execute(
+        "SELECT user_id, jsonb_build_object('E_t', kpis->'E_t', 'R_t', kpis->'R_t', 'A_t', kpis->'A_t', 'S', kpis->'S')"
+        " FROM weekly_kpi").fetchall())
     print(json.dumps({
         "dialect": on_log(connection, start, end).backend.dialect,
         "features": features,

@@ -11,7 +11,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from irt_assets.abilities.batch import ScaleAbilities, measure_at
+from irt_assets.abilities.batch import ScaleAbilities, judge_until, measure_at
 from irt_assets.abilities.online import read_measures, update
 from irt_assets.abilities.sweep import sweep
 from irt_assets.calibration.group_shift import measure_month
@@ -138,6 +138,7 @@ def answer(user: str, item: str, score: int, at: datetime):
 
 
 def measured(database: Database, kind: str, at: datetime = END) -> ScaleAbilities:
+    judge_until(database, at)
     with database.connect() as connection:
         [found] = measure_at(connection, at, kind, f"{kind} {at:%m-%d}")  # type: ignore[arg-type]
     return found

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from irt_assets.abilities.batch import measure, measure_at, stale_months
+from irt_assets.abilities.batch import judge_until, measure, measure_at, stale_months
 from irt_assets.abilities.online import read_measures, update
 from irt_assets.cli import app
 from irt_assets.common.partitions import Month
@@ -22,6 +22,7 @@ from irt_assets.kpis.ability import abilities
 from irt_assets.ledger.publications import in_force
 from irt_assets.responses.item_status import Status, item_status, read_withdrawals
 from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scored_answers import scored_answers
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
@@ -73,12 +74,14 @@ def test_answers_from_the_date_on_count_nowhere_and_earlier_ones_everywhere(begu
     with begun.connect() as connection:
         hashed = in_force(connection, SCALE, END).set_hash
     withdraw(begun, [gone], since=SINCE, **LEAKED)
+    judge_until(begun, END)
     with begun.connect() as connection:
         assert stale_months(connection) == {}, "months that are made stay as they are"
         assert in_force(connection, SCALE, END).set_hash == hashed
         measure_at(connection, END, "nightly", "night")
         published = {SCALE: in_force(connection, SCALE, END)}
-        kpi = abilities(on_postgres(connection), END, read_scales(connection), published).set_index("user_id")
+        answers = on_postgres(connection)(scored_answers(END - timedelta(days=365), END))
+        kpi = abilities([answers], END, read_scales(connection), published).set_index("user_id")
     measure(begun, LATER, "withdrawn")
     measure(begun, MONTH, "made again")
     out = monthly(begun)
@@ -92,6 +95,7 @@ def test_answers_from_the_date_on_count_nowhere_and_earlier_ones_everywhere(begu
     for user in ["early", "late", *changed[:20], *list(out)[:20]]:
         online = asked(begun, user)[SCALE]
         assert (online.theta, online.se, online.n_items) == pytest.approx(out[user], abs=SAME, rel=0)
+    for user in ("early", "late"):
         assert (kpi.theta[user], kpi.se[user]) == pytest.approx(out[user][:2], abs=SAME, rel=0)
     assert "late" in changed
 

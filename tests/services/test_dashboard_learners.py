@@ -13,7 +13,7 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from irt_assets.abilities.batch import measure_at
+from irt_assets.abilities.batch import judge_until, measure_at
 from irt_assets.abilities.online import find_learner, find_learners, latest, latest_of, read_thetas
 from irt_assets.features.daily import write_features
 from irt_assets.features.stored import active_days
@@ -74,6 +74,7 @@ def settings(
         database = Database(settings)
         load(database, WORLD)
         add_learners(database, [STRANGE, "100%", "100x"])
+        judge_until(database, END)
         with database.connect() as connection:
             write_features(connection, END - timedelta(days=63), END)
             write_week(connection, WEEK, END)
@@ -117,7 +118,7 @@ def test_learners_are_found_by_the_beginning_of_their_id_and_by_the_whole(settin
     assert not unsaid(text, "1 learner whose id begins with 100%", "?view=learner&user=100%25")
     assert "100x" not in text, "a percent sign is not a pattern"
     with Database(settings).connect() as connection:
-        known = sorted([STRANGE, "100%", "100x", *WORLD.learners])
+        known = sorted({STRANGE, "100%", "100x", *WORLD.learners, *(a["user_id"] for a in WORLD.attempts)})
         assert [one.user_id for one in find_learners(connection, "", 5)] == known[:5]
         assert [one.user_id for one in find_learners(connection, STRANGE[:30], 9)] == [STRANGE]
         several = latest_of(connection, [*WORLD.learners])

@@ -19,8 +19,10 @@ import pytest
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import movement_proposal
+from irt_assets.kpis.weekly import kpi_parts
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.responses import data_versions
+from irt_assets.responses.eligible import judge_candidates
 from irt_assets.responses.item_times import ItemTimes, current_item_times, item_times
 from irt_assets.responses.observe import answer_versions, day_versions
 from irt_assets.responses.scales import read_scales
@@ -110,6 +112,15 @@ def kpis_of(database: Database) -> dict[str, Any]:
     return dict(rows(database, "SELECT user_id, kpis FROM weekly_kpi ORDER BY 1"))
 
 
+def kpis_judged_here(database: Database) -> dict[str, Any]:
+    """The week's records from attempts that are judged as they are read, as those of a lake are."""
+    with database.connect() as connection:
+        run, scales = relational.on_postgres(connection), read_scales(connection, END)
+        published = {scale_id: set_with_errors(connection, scale_id, END) for scale_id in scales}
+        frames = kpi_parts(run, END, scales, published, judge_candidates(run, END, scales))
+        return {user: record for frame in frames for user, record in zip(frame["user_id"], frame["kpis"], strict=True)}
+
+
 def made_by(graph: Graph) -> tuple[dict[tuple[str, str, str], tuple[Any, ...]], dict[str, Any], list[dict[str, Any]]]:
     """What the jobs of features and KPIs store of 60 days and a week, and the metadata of each partition."""
     first, last = START.date(), END.date() - timedelta(days=1)
@@ -134,10 +145,12 @@ def test_features_and_kpis_made_on_spark_are_those_made_on_postgresql(
     assert len(kpis) > 10
     assert not any("Spark application" in one for one in metadata)
     run_sql(loaded, "TRUNCATE features_topic_daily, weekly_kpi")
+    expected = kpis_judged_here(loaded)
+    assert expected.keys() == kpis.keys()
     move_to_lake()
     features_there, kpis_there, metadata_there = made_by(Graph(loaded.settings, instance))
     assert features_there == features  # medians are of whole milliseconds, so they are exact too
-    assert_same(kpis_there, kpis)
+    assert_same(kpis_there, expected)
     assert all(one["Spark application"].startswith("local-") for one in metadata_there)
 
 

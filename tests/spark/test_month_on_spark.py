@@ -9,7 +9,7 @@ import dagster as dg
 import psycopg
 import pytest
 
-from irt_assets.abilities.batch import measure_at
+from irt_assets.abilities.batch import judge_until, measure_at
 from irt_assets.common.partitions import Month
 from irt_assets.gates.month_judged import State
 from irt_assets.psychometrics.simulation.truth import Truth
@@ -68,6 +68,7 @@ def _assert_abilities_are_of_the_whole_log(graph: Graph) -> None:
             (kind, end),
         ).fetchall()
 
+    judge_until(graph.database, end)
     walk: dict[Subject, str] = {"ability_variance": "0.01", "ability_growth": "0.01"}
     drop = "DELETE FROM response_log WHERE completed_at < %s"
     with graph.database.connect() as connection:

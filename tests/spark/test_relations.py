@@ -26,7 +26,7 @@ from irt_assets.responses.window import data_hash_by
 from resources.cluster.relational import Run, on_duckdb, on_postgres, on_spark
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
+from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION, VERDICT
 from tests.helpers import dirty_log, kpi_worlds, rooms
 from tests.helpers.same_rows import EQUAL, assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
@@ -82,7 +82,7 @@ def log(
         duck.execute("SET TimeZone = 'Asia/Seoul'")
         session.conf.set("spark.sql.session.timeZone", "America/New_York")
         with database.connect() as connection:
-            for table in (ATTEMPT, QUESTION, LEARNER):
+            for table in (ATTEMPT, QUESTION, LEARNER, VERDICT):
                 write_parquet(on_postgres(connection), table, folder)
                 name = table.get_name()
                 duck.execute(f"CREATE VIEW {name} AS FROM read_parquet('{folder}/{name}/*.parquet')")

@@ -34,6 +34,7 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scale_decisions import record_decisions
 from irt_assets.responses.scales import read_scales
+from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import scoring_responses
 from resources import tables
 from resources.postgres import warehouse
@@ -110,6 +111,7 @@ def load_log(
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute("ANALYZE")
     initialise(database, "default", first_month=f"{now - timedelta(days=370):%Y-%m}")
+    judge_differing(database, (now - timedelta(days=370)).date(), now.date())
     return unanswered
 
 

@@ -273,7 +273,7 @@ class _Sample:
         chosen = np.sort(often[np.lexsort((often, key[often]))][:MOST_LEARNERS])
         of_chosen = np.isin(person, chosen)
         start = np.concatenate([[0], np.cumsum(np.diff(answers.start)[chosen])])
-        some = Answers(start, answers.day[of_chosen], answers.row[of_chosen], slice(None), 0)
+        some = Answers(start, answers.day[of_chosen], answers.row[of_chosen], slice(None))
         weeks = _weeks(some.day)
         if weeks < FEWEST_WEEKS:
             return Refused(

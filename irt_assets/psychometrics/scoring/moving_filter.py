@@ -42,20 +42,17 @@ _SMOOTHED = 6.0
 
 class Answers(NamedTuple):
     """The answers of n learners that say something, by learner and day: learner i's from start[i] on, on `day`, their
-    rows of the tables of curves, and their places among R responses. Days count from `first_day`, by
-    default that of the earliest response."""
+    rows of the tables of curves, and their places among R responses. Days count from that of the earliest response."""
 
     start: Ints
     day: Ints
     row: npt.NDArray[np.int32]
     place: npt.NDArray[np.intp] | slice
-    first_day: int
 
     @classmethod
-    def of(cls, responses: Responses, day: Ints, curves: Curves, first_day: int | None = None) -> Answers:
+    def of(cls, responses: Responses, day: Ints, curves: Curves) -> Answers:
         row = curves.rows(responses)
-        if first_day is None:
-            first_day = int(day.min()) if day.size else 0
+        first_day = int(day.min()) if day.size else 0
         person, day, place = responses.person, np.asarray(day, dtype=np.int64) - first_day, None
         usable = curves.usable[responses.item]
         if not usable.all():
@@ -66,7 +63,7 @@ class Answers(NamedTuple):
             day, row = day[order], row[order]
             place = order if place is None else place[order]
         start = np.searchsorted(person, np.arange(responses.n_persons + 1))
-        return cls(start, day, row, slice(None) if place is None else place, first_day)
+        return cls(start, day, row, slice(None) if place is None else place)
 
 
 @dataclass(frozen=True)
@@ -164,18 +161,15 @@ class Filtered(NamedTuple):
         return cls(theta, se, np.zeros(n), np.ones(len(answers.row)), fade, np.zeros(n, dtype=np.int8))
 
 
-def filtered(
-    answers: Answers, curves: Curves, lattice: Lattice, threads: int | None, begun: Begun | None = None
-) -> tuple[Filtered, Begun]:
-    """What the filter finds from the population on, or of one learner from what has `begun`; and where the last stands.
+def filtered(answers: Answers, curves: Curves, lattice: Lattice, threads: int | None) -> Filtered:
+    """What the filter finds from the population on.
 
-    Learners for whom a window is too small are filtered again on the whole lattice, unless something has begun.
+    Learners for whom a window is too small are filtered again on the whole lattice.
     """
     into = Filtered.of(answers, lattice.population)
     table = curves.table(answers.row, lattice.nodes)
-    if begun is not None:
-        return into, run(answers, np.arange(1), table, lattice, into, begun, threads)
-    return into, from_start(answers, table, lattice, into, lattice.population, threads)
+    from_start(answers, table, lattice, into, lattice.population, threads)
+    return into
 
 
 def from_start(

@@ -79,28 +79,6 @@ class ErrorParts:
     weight: Floats
     alone: Floats
 
-    def then(self, later: ErrorParts, counts: float) -> ErrorParts:
-        """With those of `later` answers, whose prior these are; ability has moved, and so much of their information
-        still counts."""
-        part = counts * self.information / later.information
-        of_fit = part[:, None]
-        return ErrorParts(
-            later.information,
-            part**2 * self.own + later.own,
-            of_fit * self.weight + later.weight,
-            of_fit**2 * self.alone + later.alone,
-        )
-
-    def to_bytes(self) -> bytes:
-        """The parts of one learner, as they are stored."""
-        return np.concatenate([self.information, self.own, self.weight[0], self.alone[0]]).tobytes()
-
-    @classmethod
-    def from_bytes(cls, kept: bytes) -> ErrorParts:
-        information, own, *by_fit = np.split(np.frombuffer(kept), [1, 2])
-        weight, alone = by_fit[0].reshape(2, 1, -1)
-        return cls(information, own, weight, alone)
-
 
 @dataclass(frozen=True)
 class ParameterErrors:

@@ -14,7 +14,7 @@ from irt_assets.features.stored import active_days
 from irt_assets.kpis.stored import weeks_of
 from irt_assets.reports import standing_shown
 from irt_assets.reports.artifacts import Recorded, of_learner
-from irt_assets.responses.one_learner import last_live_answer
+from irt_assets.responses.learner_answers import last_live_answer
 from irt_assets.responses.scales import read_scales
 from services.dashboard.elements import markup, section, shortened
 from services.dashboard.figures import shown

@@ -1,0 +1,80 @@
+"""The answers that learners are scored by, from stored verdicts.
+
+A verdict is not about items in the set in force or withdrawn ones: readers apply both here. What does not belong here:
+judging (see `verdicts`), and one learner's answers that have no verdict yet (see `learner_answers`).
+"""
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+import ibis.expr.types as ir
+import numpy as np
+import numpy.typing as npt
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.responses.answers import instant
+from irt_assets.responses.columns import codes, instants, max_scores, numbers
+from irt_assets.responses.item_status import Withdrawals, microseconds
+from irt_assets.responses.window import ANSWERS_OF_A_GROUP, collect_scored
+from resources.cluster.relational import on_postgres
+from resources.postgres.relations import LEARNER, VERDICT
+from resources.postgres.warehouse import read_parts
+
+
+def scored_answers(start: datetime, end: datetime) -> ir.Table:
+    """Every answer of [start, end) that counts by its verdict: learner_key, user_id, item_id, completed_at, score,
+    max_score (null: 1)."""
+    counts = VERDICT.filter(
+        VERDICT.reason.isnull(), VERDICT.completed_at >= instant(start), VERDICT.completed_at < instant(end)
+    )
+    known = counts.join(LEARNER.select("learner_key", "user_id"), "learner_key")
+    return known.select("learner_key", "user_id", "item_id", "completed_at", "score", "max_score")
+
+
+def scoring_groups(
+    connection: psycopg.Connection,
+    start: datetime,
+    end: datetime,
+    items: Sequence[str],
+    withdrawn: Withdrawals,
+) -> Iterator[tuple[Responses, npt.NDArray[np.object_]]]:
+    """The responses to `items` in [start, end) by their verdicts, with their times, and the learners' ids: some
+    learners after the others, so that answers need not fit in memory.
+
+    Nobody may use the connection until all of them are read. `withdrawn`: when answers to which items do not count.
+    """
+    answers = on_postgres.sql(scored_answers(start, end))
+    query = f"SELECT * FROM ({answers}) f WHERE item_id = ANY(%(items)s) ORDER BY learner_key"
+    held: list[pa.Table] = []
+    for part in read_parts(connection, query, {"items": list(items)}):
+        held.append(part.drop_columns(["learner_key"]))
+        if sum(one.num_rows for one in held) >= ANSWERS_OF_A_GROUP:
+            found = pa.concat_tables(held)
+            whole = pc.index(found["user_id"], found["user_id"][-1]).as_py()
+            held = [found.slice(whole)]
+            if whole:
+                yield responses_of(found.slice(0, whole), withdrawn)
+    yield responses_of(pa.concat_tables(held), withdrawn)
+
+
+def answers_to(found: pa.Table, items: Collection[str], since: datetime) -> pa.Table:
+    """Those of some `scored_answers` that are to `items`, from a time on."""
+    to_items = pc.is_in(found["item_id"], value_set=pa.array(sorted(items), pa.string()))
+    return found.filter(pc.and_(to_items, pa.array(instants(found["completed_at"]) >= microseconds(since))))
+
+
+def responses_of(found: pa.Table, withdrawn: Withdrawals) -> tuple[Responses, npt.NDArray[np.object_]]:
+    """Some `scored_answers` as responses with their times, sorted by person and item, and the learners' ids; those
+    given while their item was `withdrawn` are left out."""
+    at = instants(found["completed_at"])
+    if withdrawn.stretches:
+        item, item_ids = codes(found["item_id"])
+        counts = ~withdrawn.mask(item, item_ids, at)
+        found, at = found.filter(pa.array(counts)), at[counts]
+    score = numbers(found["score"], -1).astype(np.int8)
+    scored = collect_scored(*codes(found["user_id"]), *codes(found["item_id"]), score, max_scores(found))
+    return replace(scored.responses, at=at[scored.rows]), scored.learners
