@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import ibis
@@ -29,14 +30,14 @@ from psycopg.rows import class_row
 from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.psychometrics.eligibility.attempts import judge
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.facts import eligibility_facts, lookback_start
+from irt_assets.responses.facts import READ_BOUNDS, Bounds, facts_within, lookback_start
 from irt_assets.responses.item_time import ensure_item_times, times_of_day
 from irt_assets.responses.scales import Scale, read_scales, rules_of_month
 from irt_assets.responses.window import by_scale, with_outcome
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
 from resources.postgres.log_months import make_verdict_month
-from resources.postgres.warehouse import copy_arrow
+from resources.postgres.warehouse import copy_arrow, read_arrow
 
 __all__ = ["JudgedDay", "days_that_differ", "judge_day", "judge_differing", "rules_hash", "rules_of_month"]
 
@@ -389,7 +390,7 @@ def _verdicts(connection: psycopg.Connection, day: date) -> pa.Table:
     """The verdicts of the learners in `judged_learner` on a day, with their ids."""
     start, end = day_bounds(day.isoformat())
     scales = _scales(connection, _month(day))
-    found = on_postgres(connection)(eligibility_facts(start, end, scales, "recorded_at", learners=_LEARNERS))
+    found = read_arrow(connection, _facts(tuple(scales.values())), Bounds.between(start, end, scales)._asdict())
     times = times_of_day(connection, day, found["item_id"].unique().to_pylist())
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
     hashes = np.zeros(found.num_rows, dtype=np.int64)
@@ -402,6 +403,16 @@ def _verdicts(connection: psycopg.Connection, day: date) -> pa.Table:
     found = found.rename_columns(["attempt_id", *found.column_names[1:]])
     found = with_outcome(found, code, score).append_column("max_score", most)
     return found.append_column("rules_hash", pa.array(hashes))
+
+
+@cache
+def _facts(scales: tuple[Scale, ...]) -> bytes:
+    """The query for the facts of the learners in `judged_learner`, with its bounds as parameters: to write it takes
+    longer than to read the facts of some learners."""
+    facts = facts_within(READ_BOUNDS, {scale.scale_id: scale for scale in scales}, "recorded_at", learners=_LEARNERS)
+    bounds = ", ".join(f'%({name})s::timestamptz AS "{name}"' for name in Bounds._fields)
+    query = on_postgres.sql(facts).replace("%", "%%")
+    return f"WITH bounds AS (SELECT {bounds}) SELECT * FROM ({query}) facts".encode()
 
 
 def _scales(connection: psycopg.Connection, month: Month) -> dict[str, Scale]:
