@@ -151,32 +151,37 @@ def _stored(connection: psycopg.Connection, start: date, end: date) -> dict[date
 
 
 _FINGERPRINTS = """
-    WITH by_item AS (
-      SELECT completed_at::date AS day, item_id, count(*) AS n,
-             sum((date_part('epoch', recorded_at) * 1000000)::bigint) AS recorded, sum(revision) AS revision
-      FROM response_log WHERE completed_at >= %(since)s AND completed_at < %(end)s GROUP BY 1, 2
-    ), known AS (
-      SELECT b.*, q.scale_id, hashtextextended(concat_ws(chr(31), b.item_id, q.scale_id, q.max_score), 0) AS item,
-             coalesce(t.n, 0) < coalesce(r.least, %(usual)s) AND sum(b.n) OVER until >= coalesce(r.least, %(usual)s)
-               AS is_new,
-             concat_ws(' ', b.item_id, sum(b.n) OVER until, sum(b.recorded) OVER until, sum(b.revision) OVER until)
-               AS answers
+    WITH by_item AS MATERIALIZED (
+      SELECT midnight::date AS day, g.*, scale_id, max_score
+      FROM (
+        SELECT date_bin('1 day', completed_at, timestamptz 'epoch') AS midnight, item_id, count(*) AS n,
+               sum((date_part('epoch', recorded_at) * 1000000)::bigint) AS recorded, sum(revision) AS revision
+        FROM response_log WHERE completed_at >= %(first)s AND completed_at < %(end)s GROUP BY 1, 2
+      ) g LEFT JOIN question USING (item_id)
+    ), few AS (
+      SELECT b.*, coalesce(r.least, %(usual)s) AS least
       FROM by_item b
-      LEFT JOIN question q USING (item_id)
-      LEFT JOIN unnest(%(months)s::text[], %(scales)s::text[], %(least)s::bigint[]) r (month, scale_id, least)
-        ON r.month = to_char(b.day, 'YYYY-MM') AND r.scale_id = coalesce(q.scale_id, 'default')
-      LEFT JOIN item_time t ON t.item_id = b.item_id AND t.month = to_char(b.day - interval '1 month', 'YYYY-MM')
-      WINDOW until AS (PARTITION BY date_trunc('month', b.day), b.item_id ORDER BY b.day)
+      LEFT JOIN unnest(%(scales)s::text[], %(least)s::bigint[]) r (scale_id, least)
+        ON r.scale_id = coalesce(b.scale_id, 'default')
+      LEFT JOIN item_time t ON t.item_id = b.item_id AND t.month = %(before)s
+      WHERE coalesce(t.n, 0) < coalesce(r.least, %(usual)s)
+    ), until AS (
+      SELECT day, sum(n) OVER w >= least AS is_new,
+             concat_ws(' ', item_id, sum(n) OVER w, sum(recorded) OVER w, sum(revision) OVER w) AS answers
+      FROM few WINDOW w AS (PARTITION BY item_id ORDER BY day)
+    ), new AS (
+      SELECT day, sum(hashtextextended(answers, 0))::text AS answers FROM until WHERE is_new GROUP BY 1
     ), flagged AS (
       SELECT completed_at::date AS day, sum(DISTINCT hashtextextended(user_id, 0))::text AS test_accounts
       FROM response_log JOIN learner USING (user_id)
       WHERE is_test AND completed_at >= %(start)s AND completed_at < %(end)s GROUP BY 1
     )
     SELECT day, sum(n)::bigint AS n, sum(recorded) AS recorded_sum, sum(revision) AS revision_sum,
-           coalesce(min(test_accounts), '') AS test_accounts, sum(item)::text AS items,
-           array_agg(DISTINCT coalesce(scale_id, 'default')) AS scales,
-           coalesce(sum(hashtextextended(answers, 0)) FILTER (WHERE is_new), 0)::text AS answers
-    FROM known LEFT JOIN flagged USING (day) WHERE day >= %(start)s::date GROUP BY day ORDER BY day
+           coalesce(min(test_accounts), '') AS test_accounts,
+           sum(hashtextextended(concat_ws(chr(31), item_id, scale_id, max_score), 0))::text AS items,
+           array_agg(DISTINCT coalesce(scale_id, 'default')) AS scales, coalesce(min(answers), '0') AS answers
+    FROM by_item LEFT JOIN flagged USING (day) LEFT JOIN new USING (day)
+    WHERE day >= %(start)s::date GROUP BY day ORDER BY day
 """
 _TIMES = """
     SELECT month, md5(string_agg(concat_ws(' ', item_id, median_ms, n), E'\\n' ORDER BY item_id COLLATE "C"))
@@ -185,29 +190,29 @@ _TIMES = """
 
 
 def _fingerprints(connection: psycopg.Connection, start: date, end: date) -> list[Fingerprint]:
-    """The fingerprint of each day of [start, end) that has attempts, from one look at the log.
+    """The fingerprint of each day of [start, end) that has attempts, from one look at each month of the log.
 
     They are taken before attempts are read to be judged: what is committed in between makes them differ once more.
     """
     months = sorted({_month(start + n * DAY) for n in range((end - start).days)})
-    rules = {month: rules_of_month(connection, month) for month in months}
     times: dict[str, str] = dict(connection.execute(_TIMES, ([month.previous for month in months],)).fetchall())
-    bounds = {"since": _month(start).start, "start": _midnight(start), "end": _midnight(end)}
     found = []
-    for row in named_rows(connection, _FINGERPRINTS, bounds | _least(rules)):
-        month = _month(row["day"])
-        hashes = {scale: rules_hash(rules[month].get(scale, Rules())) for scale in sorted(row.pop("scales"))}
-        words = (_hash(hashes.items()), times.get(month.previous, "none"), row.pop("answers"))
-        found.append(Fingerprint(**row, rules=" ".join(words)))
+    for month in months:
+        rules = rules_of_month(connection, month)
+        values = {"first": month.start, "start": max(month.start, _midnight(start))}
+        values |= {"end": min(month.end, _midnight(end))} | _least(month, rules)
+        for row in named_rows(connection, _FINGERPRINTS, values):
+            hashes = {scale: rules_hash(rules.get(scale, Rules())) for scale in sorted(row.pop("scales"))}
+            words = (_hash(hashes.items()), times.get(month.previous, "none"), row.pop("answers"))
+            found.append(Fingerprint(**row, rules=" ".join(words)))
     return found
 
 
-def _least(rules: Mapping[Month, Mapping[str, Rules]]) -> dict[str, Any]:
-    """How many times the rules of each month and scale want, as parameters of a query."""
-    rows = [(m, s, one.eligibility.rapid_min_times) for m, of_month in rules.items() for s, one in of_month.items()]
-    return {name: [row[k] for row in rows] for k, name in enumerate(("months", "scales", "least"))} | {
-        "usual": Rules().eligibility.rapid_min_times
-    }
+def _least(month: Month, rules: Mapping[str, Rules]) -> dict[str, Any]:
+    """How many times in the month before each scale's rules want, as parameters of a query."""
+    least = [one.eligibility.rapid_min_times for one in rules.values()]
+    usual = Rules().eligibility.rapid_min_times
+    return {"before": month.previous, "scales": [*rules], "least": least, "usual": usual}
 
 
 def _hash(values: Iterable[object]) -> str:
@@ -228,7 +233,7 @@ _CHANGED = """
     )
     SELECT DISTINCT completed_at::date AS day, log.user_id, v.learner_key
     FROM log FULL JOIN verdict v USING (attempt_id, completed_at)
-    LEFT JOIN unnest(%(months)s::text[], %(scales)s::text[], %(least)s::bigint[]) r (month, scale_id, least)
+    LEFT JOIN unnest(%(scales)s::text[], %(least)s::bigint[]) r (scale_id, least)
       ON r.scale_id = coalesce(log.scale_id, 'default')
     LEFT JOIN item_time t ON t.item_id = log.item_id AND t.month = %(before)s
     WHERE v.recorded_at IS DISTINCT FROM log.recorded_at
@@ -262,7 +267,7 @@ def _whom(connection: psycopg.Connection, differing: Collection[Fingerprint]) ->
             "days": days,
             "new_times": new_times,
         }
-        values |= _least({month: rules_of_month(connection, month)}) | {"before": month.previous}
+        values |= _least(month, rules_of_month(connection, month))
         for day, user, key in connection.execute(_CHANGED, values):
             if user is not None:
                 whom[day].users.add(user)

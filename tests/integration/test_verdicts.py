@@ -334,3 +334,33 @@ def test_a_late_answer_to_a_new_item_judges_later_days_by_its_times(judged: Data
     judge_differing(judged, DAYS[0], DAYS[-1])
     assert {reasons(judged)[one["attempt_id"]] for one in new} == {"rapid"}
     assert stored(judged, DAYS[0], DAYS[-1]) == from_scratch(judged)
+
+
+def test_a_backfill_of_closed_months_gives_the_rows_of_the_nights(database: Database) -> None:
+    begin(database)
+    june, august = date(2026, 6, 1), date(2026, 8, 1)
+
+    def night(*answers: dict[str, Any]) -> dict[str, str | None]:
+        if answers:
+            add_attempts(database, answers)
+        judge_differing(database, june, august)
+        return reasons(database)
+
+    night(*(timed(f"j{n}", "i0", at(0), 100) for n in range(3)), timed("ann", "i2", at(1, 60), 40))
+    asked = timed("ann", "i0", at(2), 80)
+    new = [timed(f"k{n}", "i1", at(2, n), 100) for n in range(3)]
+    assert night(asked, *new)[asked["attempt_id"]] == "rapid"
+    again = timed("ann", "i2", at(3), 40)
+    assert night(again, timed("bob", "i1", at(3), 80))[again["attempt_id"]] == "repeat"
+    night(*(timed(f"l{n}", "i0", at(1), 50) for n in range(5)), *(timed(f"m{n}", "i1", at(2), 50) for n in range(5)))
+    run_sql(database, "DELETE FROM response_log WHERE attempt_id = %s", (new[0]["attempt_id"],))
+    assert night()[asked["attempt_id"]] == "rapid"
+    for month in ("2026-06", "2026-07"):
+        with database.connect() as connection:
+            take_item_times(connection, month)
+    assert night()[asked["attempt_id"]] is None
+    by_night = stored(database, june, august)
+    for table in ("attempt_verdict", "judged_day"):
+        run_sql(database, f"DELETE FROM {table}")
+    judge_differing(database, june, august)
+    assert stored(database, june, august) == by_night
