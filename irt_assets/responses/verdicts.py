@@ -14,11 +14,12 @@ What does not belong here: what the rules mean (see `psychometrics.eligibility`)
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cache
+from itertools import groupby
 from typing import Any
 
 import ibis
@@ -104,8 +105,9 @@ def judge_day(connection: psycopg.Connection, day: date) -> JudgedDay:
     _lock(connection)
     ensure_item_times(connection, _month(day).previous)
     found = {one.day: one for one in _fingerprints(connection, day, day + DAY)}
-    judged = _judge(connection, found.get(day, Fingerprint(day)), Learners(everyone=True))
-    return judged[day]
+    written = _judge(connection, found.get(day, Fingerprint(day)), Learners(everyone=True))
+    [judged] = _judged_days(connection, {day: written[day]})
+    return judged
 
 
 def judge_differing(database: Database, start: date, end: date) -> list[JudgedDay]:
@@ -121,16 +123,15 @@ def judge_differing(database: Database, start: date, end: date) -> list[JudgedDa
     with database.connect() as connection:
         differing = _differing(connection, start, end)
         whom = _whom(connection, differing)
-    judged: dict[date, JudgedDay] = {}
+    written: Counter[date] = Counter()
     for one in differing:
         with database.connect() as connection:
             _lock(connection)
             if _stored(connection, one.day, one.day + DAY).get(one.day) == one:
                 continue  # by another night, as this one waited
-            for day, found in _judge(connection, one, whom[one.day]).items():
-                written = judged[day].written if day in judged else 0
-                judged[day] = replace(found, written=found.written + written)
-    return [judged[day] for day in sorted(judged)]
+            written.update(_judge(connection, one, whom[one.day]))
+    with database.connect() as connection:
+        return _judged_days(connection, written)
 
 
 # -- fingerprints ----------------------------------------------------------------------------------
@@ -297,12 +298,10 @@ _STAGE_LEARNERS = """
     FROM (SELECT * FROM learner WHERE user_id = ANY(%(users)s) OR learner_key = ANY(%(keys)s)) l
     FULL JOIN unnest(%(keys)s::bigint[]) k (learner_key) ON k.learner_key = l.learner_key
 """
-_OLD = """
-    SELECT v.* FROM attempt_verdict v WHERE v.completed_at >= %(start)s AND v.completed_at < %(end)s
-    AND (%(everyone)s OR v.learner_key IN (SELECT learner_key FROM judged_learner))
-"""
-_CHANGED_PAIRS = f"""
-    WITH old AS (SELECT v.*, l.user_id FROM ({_OLD}) v LEFT JOIN learner l USING (learner_key)),
+_OLD_OF_ALL = "SELECT * FROM attempt_verdict WHERE completed_at >= %(start)s AND completed_at < %(end)s"
+_OLD_OF_SOME = f"{_OLD_OF_ALL} AND learner_key IN (SELECT learner_key FROM judged_learner)"
+_CHANGED_PAIRS = """
+    WITH old AS (SELECT v.*, l.user_id FROM ({old}) v LEFT JOIN learner l USING (learner_key)),
     changed AS (
       SELECT old.user_id AS was, n.user_id AS is_now, old.item_id AS was_item, n.item_id
       FROM old FULL JOIN new_verdict n USING (attempt_id, completed_at)
@@ -317,7 +316,7 @@ _SAME = """
     (l.learner_key, n.item_id, n.scale_id, n.reason, n.score, n.max_score, n.rules_hash, n.recorded_at)
 """
 _DELETE = f"""
-    DELETE FROM attempt_verdict d USING ({_OLD}) v
+    DELETE FROM attempt_verdict d USING ({{old}}) v
     WHERE d.attempt_id = v.attempt_id AND d.completed_at = v.completed_at
       AND d.completed_at >= %(start)s AND d.completed_at < %(end)s AND NOT EXISTS (
         SELECT FROM new_verdict n JOIN judged_learner l USING (user_id)
@@ -349,13 +348,15 @@ _FOLLOWING = """
     SELECT DISTINCT day, user_id FROM followed JOIN met USING (user_id, item_id) JOIN judged_day USING (day)
 """
 _COUNTS = """
-    SELECT scale_id, coalesce(reason, 'scored') AS reason, count(*) AS n
-    FROM attempt_verdict WHERE completed_at >= %s AND completed_at < %s GROUP BY 1, 2 ORDER BY 1, 2
+    SELECT date_bin('1 day', completed_at, timestamptz 'epoch') AS midnight, scale_id,
+           coalesce(reason, 'scored') AS reason, count(*) AS n
+    FROM attempt_verdict WHERE completed_at >= %s AND completed_at < %s GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
 
-def _judge(connection: psycopg.Connection, fingerprint: Fingerprint, learners: Learners) -> dict[date, JudgedDay]:
-    """Judge some learners of a day, and whoever met an item on another judged day that the changes bear on; by day.
+def _judge(connection: psycopg.Connection, fingerprint: Fingerprint, learners: Learners) -> dict[date, int]:
+    """Judge some learners of a day, and whoever met an item on another judged day that the changes bear on; the number
+    of rows written or deleted, of this day and of others where there are any.
 
     Those are later days, on which a repeat begins or ends, and the day before, where what was left out in an exam may
     now be answered later.
@@ -370,14 +371,14 @@ def _judge(connection: psycopg.Connection, fingerprint: Fingerprint, learners: L
     _store(connection, fingerprint)
     touched = [day for day, n in written.items() if n]
     connection.execute("UPDATE judged_day SET judged_at = now() WHERE day = ANY(%s)", (touched,))
-    return {day: _judged_day(connection, day, written[day]) for day in sorted({fingerprint.day, *touched})}
+    return {day: written[day] for day in {fingerprint.day, *touched}}
 
 
 def _judge_learners(connection: psycopg.Connection, day: date, learners: Learners) -> int:
     """Judge the attempts of some learners on a day, and leave what changed of them in `changed_pair`; the number of
     rows that were written or deleted."""
     start, end = day_bounds(day.isoformat())
-    values = {"start": start, "end": end, "everyone": learners.everyone, "keys": [*learners.keys]}
+    values = {"start": start, "end": end, "keys": [*learners.keys]}
     connection.execute(_STAGED)
     users = first_column(connection, _ALL_LEARNERS, values) if learners.everyone else [*learners.users]
     values["users"] = users
@@ -385,9 +386,10 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
         connection.execute(statement, values)
     copy_arrow(connection, "new_verdict", _verdicts(connection, day))
     connection.execute("ANALYZE new_verdict")
-    connection.execute(_CHANGED_PAIRS, values)
+    old = _OLD_OF_ALL if learners.everyone else _OLD_OF_SOME
+    connection.execute(_CHANGED_PAIRS.format(old=old).encode(), values)
     make_verdict_month(connection, _month(day))
-    deleted = connection.execute(_DELETE, values).rowcount
+    deleted = connection.execute(_DELETE.format(old=old).encode(), values).rowcount
     return max(deleted, connection.execute(_INSERT, values).rowcount)
 
 
@@ -450,12 +452,16 @@ def _store(connection: psycopg.Connection, fingerprint: Fingerprint) -> None:
     )
 
 
-def _judged_day(connection: psycopg.Connection, day: date, written: int) -> JudgedDay:
-    """What is stored of a day."""
-    counts: dict[str, dict[str, int]] = {}
-    for row in named_rows(connection, _COUNTS, day_bounds(day.isoformat())):
-        counts.setdefault(row["scale_id"], {})[row["reason"]] = row["n"]
-    return JudgedDay(day, sum(n for of_scale in counts.values() for n in of_scale.values()), written, counts)
+def _judged_days(connection: psycopg.Connection, written: Mapping[date, int]) -> list[JudgedDay]:
+    """What is stored of days, in order, by one look at each month: verdicts have no index by time."""
+    counts: dict[date, dict[str, dict[str, int]]] = {day: {} for day in sorted(written)}
+    for _, of_month in groupby(counts, _month):
+        days = [*of_month]
+        for row in named_rows(connection, _COUNTS, (_midnight(days[0]), _midnight(days[-1] + DAY))):
+            if (of_day := counts.get(row["midnight"].date())) is not None:
+                of_day.setdefault(row["scale_id"], {})[row["reason"]] = row["n"]
+    n = {day: sum(sum(of_scale.values()) for of_scale in of_day.values()) for day, of_day in counts.items()}
+    return [JudgedDay(day, n[day], written[day], of_day) for day, of_day in counts.items()]
 
 
 def _lock(connection: psycopg.Connection) -> None:

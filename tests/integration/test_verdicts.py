@@ -258,7 +258,7 @@ def test_an_exam_that_goes_on_after_midnight_scores_what_was_left_out_before_it(
 def test_whoever_is_stopped_midway_leaves_the_old_verdicts(judged: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     before = stored(judged, DAYS[0], DAYS[-1]), rows(judged, "SELECT * FROM judged_day ORDER BY day")
     run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
-    for name in ("_following", "_store", "_judged_day"):
+    for name in ("_following", "_store"):
         with monkeypatch.context() as patched:
             patched.setattr(verdicts, name, stop)
             with pytest.raises(KeyboardInterrupt):
