@@ -384,7 +384,7 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
     values["users"] = users
     for statement in (_MAKE_LEARNERS, _KEYS, _STAGE_LEARNERS, "ANALYZE judged_learner"):
         connection.execute(statement, values)
-    copy_arrow(connection, "new_verdict", _verdicts(connection, day))
+    copy_arrow(connection, "new_verdict", _verdicts(connection, day, learners.everyone))
     connection.execute("ANALYZE new_verdict")
     old = _OLD_OF_ALL if learners.everyone else _OLD_OF_SOME
     connection.execute(_CHANGED_PAIRS.format(old=old).encode(), values)
@@ -393,11 +393,15 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
     return max(deleted, connection.execute(_INSERT, values).rowcount)
 
 
-def _verdicts(connection: psycopg.Connection, day: date) -> pa.Table:
+def _verdicts(connection: psycopg.Connection, day: date, everyone: bool) -> pa.Table:
     """The verdicts of the learners in `judged_learner` on a day, with their ids."""
     start, end = day_bounds(day.isoformat())
     scales = _scales(connection, _month(day))
-    found = read_arrow(connection, _facts(tuple(scales.values())), Bounds.between(start, end, scales)._asdict())
+    bounds = Bounds.between(start, end, scales)
+    if everyone:  # planned by its times: a third of the time
+        found = on_postgres(connection)(facts_within(bounds, scales, "recorded_at", learners=_LEARNERS))
+    else:
+        found = read_arrow(connection, _facts(tuple(scales.values())), bounds._asdict())
     times = times_of_day(connection, day, found["item_id"].unique().to_pylist())
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
     hashes = np.zeros(found.num_rows, dtype=np.int64)
@@ -413,13 +417,13 @@ def _verdicts(connection: psycopg.Connection, day: date) -> pa.Table:
 
 
 @cache
-def _facts(scales: tuple[Scale, ...]) -> bytes:
+def _facts(scales: tuple[Scale, ...]) -> str:
     """The query for the facts of the learners in `judged_learner`, with its bounds as parameters: to write it takes
     longer than to read the facts of some learners."""
     facts = facts_within(READ_BOUNDS, {scale.scale_id: scale for scale in scales}, "recorded_at", learners=_LEARNERS)
     bounds = ", ".join(f'%({name})s::timestamptz AS "{name}"' for name in Bounds._fields)
     query = on_postgres.sql(facts).replace("%", "%%")
-    return f"WITH bounds AS (SELECT {bounds}) SELECT * FROM ({query}) facts".encode()
+    return f"WITH bounds AS (SELECT {bounds}) SELECT * FROM ({query}) facts"
 
 
 def _scales(connection: psycopg.Connection, month: Month) -> dict[str, Scale]:

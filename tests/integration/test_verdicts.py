@@ -140,7 +140,7 @@ def from_scratch(database: Database) -> list[tuple[Any, ...]]:
 
 
 @hypothesis.settings(
-    max_examples=8,
+    max_examples=5,
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],
