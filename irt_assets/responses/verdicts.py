@@ -34,6 +34,7 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closed_months import rules_of_month, scales_of_month
 from irt_assets.responses.facts import READ_BOUNDS, Bounds, facts_within, lookback_start
 from irt_assets.responses.item_time import ensure_item_times, times_of_day
+from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import by_scale, with_outcome
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
