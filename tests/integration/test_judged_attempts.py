@@ -1,4 +1,4 @@
-"""Verdicts as Dagster makes them: by the nightly job, a range of days in one run, and the first step of a month."""
+"""Verdicts as Dagster makes them: by the nightly job, or by a range of days in one run."""
 
 from __future__ import annotations
 
@@ -113,12 +113,6 @@ def test_one_day_is_judged_as_a_whole_whether_it_differs_or_not(graph: Graph) ->
     assert len(rows(graph.database, VERDICTS)) == 2
     assert graph.run(BACKFILL, DAYS[0]).success
     assert len(rows(graph.database, VERDICTS)) == 3
-
-
-def test_a_month_judges_its_days_first(graph: Graph) -> None:
-    """The run then fails, as the scale has no origin; its verdicts stay."""
-    graph.run("monthly_calibration", str(MONTH))
-    assert graph.reported() == DAYS
 
 
 def test_the_inventory_names_the_days_that_wait(graph: Graph) -> None:
