@@ -161,7 +161,6 @@ def test_an_import_of_what_was_scored_again_is_a_duplicate(typed: Irt, database:
 
 def test_an_erasure_covers_what_was_corrected_and_withdrawn(typed: Irt, database: Database) -> None:
     typed("attempts", "withdraw", "--item", "q1", *BY)
-    run_sql(database, "INSERT INTO learner (user_id) VALUES ('u0')")
     done = typed("learner", "erase", "u0", "--yes", "--by", "Ann", "--reason", "asked for", "--json")
     assert done.json["removed"]["attempt_correction"] == 1, done.err
     assert rows(database, "SELECT count(*) FROM attempt_correction WHERE user_id = 'u0'") == [(0,)]

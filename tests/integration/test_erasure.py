@@ -70,7 +70,7 @@ def everything_of_user(settings: Settings) -> Path:
                  max(completed_at) < %s AND count(*) > 9 ORDER BY 1 LIMIT 1)""",
             (USER, start, end),
         )
-    run_sql(database, "INSERT INTO learner (user_id, target_scale_id, target_theta) VALUES (%s, %s, 1)", (USER, SCALE))
+    run_sql(database, "UPDATE learner SET target_scale_id = %s, target_theta = 1 WHERE user_id = %s", (SCALE, USER))
     run_sql(
         database,
         f"""INSERT INTO attempt_correction ({FORMER}, how, corrected_by, reason)

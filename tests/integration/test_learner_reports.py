@@ -62,7 +62,7 @@ ANSWERED = {
 }
 TEST_ACCOUNTS = {user for user, values in WORLD.learners.items() if values["is_test"]}
 EXPECTED = sorted(ANSWERED - TEST_ACCOUNTS)
-KOREAN = {user for user in WORLD.learners if int(user[1:]) % 2 == 0}
+KOREAN = {a["user_id"] for a in WORLD.attempts if int(a["user_id"][1:]) % 2 == 0}
 
 
 def with_kpis_and_abilities(settings: Settings) -> None:
