@@ -64,7 +64,7 @@ def test_the_nightly_job_judges_the_days_that_wait_and_reports_them(graph: Graph
     assert graph.run(JUDGE_JOB).success
     assert graph.reported() == DAYS
     assert rows(graph.database, "SELECT count(*) FROM attempt_verdict") == [(3,)]
-    run_sql(graph.database, "UPDATE response_log SET correct = false WHERE attempt_id = 'a1'")
+    run_sql(graph.database, "UPDATE response_log SET correct = false, recorded_at = now() WHERE attempt_id = 'a1'")
     before = n_reports(graph)
     result = graph.run(JUDGE_JOB)
     assert [one.partition for one in materializations(result)] == [DAYS[1]]
@@ -73,7 +73,7 @@ def test_the_nightly_job_judges_the_days_that_wait_and_reports_them(graph: Graph
 
 
 def test_item_times_of_the_month_before_are_taken_once(graph: Graph) -> None:
-    run_sql(graph.database, "UPDATE response_log SET response_time_ms = 4000")
+    run_sql(graph.database, "UPDATE response_log SET response_time_ms = 4000, recorded_at = now()")
     taken = "SELECT item_id, n FROM item_time WHERE month = %s ORDER BY 1"
     graph.run(JUDGE_JOB)
     assert rows(graph.database, taken, [MONTH]) == [("i0", 2), ("i1", 1)]
