@@ -4,15 +4,21 @@ What does not belong here: what eligibility asks of an attempt (see `facts`).
 """
 
 from datetime import datetime
+from typing import TypeAlias
 
 import ibis
 import ibis.expr.types as ir
 
 from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
 
+Time: TypeAlias = datetime | ir.TimestampScalar
+"""A time that a query names, or one that it reads from a row."""
 
-def instant(time: datetime) -> ir.TimestampScalar:
-    """A time as a literal. Raises ValueError for one without a zone."""
+
+def instant(time: Time) -> ir.TimestampScalar:
+    """A time as a literal; one that is read is itself. Raises ValueError for one without a zone."""
+    if not isinstance(time, datetime):
+        return time
     if time.tzinfo is None:
         raise ValueError(f"{time} has no time zone")
     return ibis.literal(time, type="timestamp('UTC')")
@@ -22,7 +28,7 @@ def microseconds_before(end: datetime, time: ir.TimestampColumn) -> ir.IntegerCo
     return instant(end).delta(time, unit="microsecond")
 
 
-def attempts_between(start: datetime, end: datetime, without: ir.Table | None = None) -> ir.Table:
+def attempts_between(start: Time, end: Time, without: ir.Table | None = None) -> ir.Table:
     """Attempts with completed_at in [start, end), and with none of the ids of `without`."""
     found = ATTEMPT.filter(ATTEMPT.completed_at >= instant(start), ATTEMPT.completed_at < instant(end))
     return found if without is None else found.anti_join(without.select("id"), "id")

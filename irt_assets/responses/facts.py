@@ -7,12 +7,13 @@ not belong here: what the facts mean (see `psychometrics.eligibility`).
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 import ibis
 import ibis.expr.types as ir
 
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.answers import attempts_between, instant, with_scale
+from irt_assets.responses.answers import Time, attempts_between, instant, with_scale
 from irt_assets.responses.scales import Scale
 from resources.postgres.relations import CORRECTION, LEARNER, QUESTION
 
@@ -91,10 +92,34 @@ def read_of(columns: Sequence[str], scales: Mapping[str, Scale]) -> list[str]:
     return [name for name in columns if scored or name not in GIVEN]
 
 
+class Bounds(NamedTuple):
+    """Facts are of attempts of [start, end); an item may have been met from `lookback` on, and an exam session may go
+    on until `after`."""
+
+    lookback: Time
+    start: Time
+    end: Time
+    after: Time
+
+    @classmethod
+    def between(cls, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> "Bounds":
+        return cls(lookback_start(start, scales), start, end, end + LATER)
+
+
+BOUNDS = ibis.table(dict.fromkeys(Bounds._fields, "timestamp('UTC')"), name="bounds")
+"""A relation of one row, for a query that is prepared once and gets its bounds as parameters."""
+READ_BOUNDS = Bounds(*(BOUNDS[name].as_scalar() for name in Bounds._fields))
+
+
 def eligibility_facts(
     start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str, learners: ir.Table | None = None
 ) -> ir.Table:
-    """Every attempt of [start, end), with what eligibility needs to know of it.
+    """`facts_within` the bounds of every attempt of [start, end)."""
+    return facts_within(Bounds.between(start, end, scales), scales, *also, learners=learners)
+
+
+def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str, learners: ir.Table | None = None) -> ir.Table:
+    """Every attempt within the bounds, with what eligibility needs to know of it.
 
     `learners`: a relation with the column user_id; only their attempts are looked at, whatever is asked of them.
 
@@ -105,10 +130,10 @@ def eligibility_facts(
     scored = any(scale.scored for scale in scales.values())
     columns = dict.fromkeys((*read_of(COLUMNS, {}), *also))
     given = {"given_score": "score"} if scored else {}
-    lookback, pair = lookback_start(start, scales), ["user_id", "item_id"]
+    (lookback, start, end, _), pair = bounds, ["user_id", "item_id"]
     limits = {scale_id: scale.answers_until for scale_id, scale in scales.items() if scale.answers_until}
     late = late_attempts(start, end, limits) if limits else None
-    omitted = _omitted(lookback, end, late, learners)
+    omitted = _omitted(bounds, late, learners)
     answered = _attempts(lookback, start, None, learners).filter(lambda t: t.correct.notnull())
     attempts = _attempts(start, end, late, learners)
     if learners is not None:
@@ -137,7 +162,7 @@ def eligibility_facts(
     return rows.select(*columns, "scale_id", answered_later=facts.pop("answered_later"), **facts)
 
 
-def late_attempts(start: datetime, end: datetime, limits: Mapping[str, datetime]) -> ir.Table:
+def late_attempts(start: Time, end: Time, limits: Mapping[str, datetime]) -> ir.Table:
     """The new attempts of [start, end) that were recorded after the limit of their scale; scales without one have none.
 
     An attempt that was corrected is not new: its former row says when it was first recorded.
@@ -206,21 +231,23 @@ def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> i
     return rows.select("user_id", "item_id", "completed_at", *read)
 
 
-def _attempts(start: datetime, end: datetime, late: ir.Table | None, learners: ir.Table | None) -> ir.Table:
+def _attempts(start: Time, end: Time, late: ir.Table | None, learners: ir.Table | None) -> ir.Table:
     """The attempts of [start, end) that are not `late`, of all learners or of some."""
     found = attempts_between(start, end, late)
     return found if learners is None else found.semi_join(learners, "user_id")
 
 
-def _omitted(start: datetime, end: datetime, late: ir.Table | None, learners: ir.Table | None) -> ir.Table:
-    """Attempts of [start, end) that were left out in an exam: unanswered, a later item of the session being answered.
+def _omitted(bounds: Bounds, late: ir.Table | None, learners: ir.Table | None) -> ir.Table:
+    """Attempts from the look-back to the end that were left out in an exam: unanswered, a later item of the session
+    being answered.
 
     Later is by position, or by time where one of the two has none.
     """
     session = ["user_id", "session_id"]
-    left = _attempts(start, end, late, learners).filter(lambda t: t.correct.isnull(), lambda t: t.form_id.notnull())
+    left = _attempts(bounds.lookback, bounds.end, late, learners)
+    left = left.filter(left.correct.isnull(), left.form_id.notnull())
     left = left.select("id", "item_id", *session, "position", "completed_at")
-    others = _attempts(start, end + LATER, late, learners).filter(lambda t: t.correct.notnull())
+    others = _attempts(bounds.lookback, bounds.after, late, learners).filter(lambda t: t.correct.notnull())
     others = others.select(*session, "position", "completed_at").semi_join(left, session)
     last = others.group_by(session).agg(
         last_position=others.position.max(),

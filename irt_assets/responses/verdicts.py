@@ -14,10 +14,12 @@ What does not belong here: what the rules mean (see `psychometrics.eligibility`)
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
+from functools import cache
+from itertools import groupby
 from typing import Any
 
 import ibis
@@ -29,14 +31,14 @@ from psycopg.rows import class_row
 from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.psychometrics.eligibility.attempts import judge
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.facts import eligibility_facts, lookback_start
+from irt_assets.responses.facts import READ_BOUNDS, Bounds, facts_within, lookback_start
 from irt_assets.responses.item_time import ensure_item_times, times_of_day
 from irt_assets.responses.scales import Scale, read_scales, rules_of_month
 from irt_assets.responses.window import by_scale, with_outcome
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
 from resources.postgres.log_months import make_verdict_month
-from resources.postgres.warehouse import copy_arrow
+from resources.postgres.warehouse import copy_arrow, read_arrow
 
 __all__ = ["JudgedDay", "days_that_differ", "judge_day", "judge_differing", "rules_hash", "rules_of_month"]
 
@@ -103,8 +105,9 @@ def judge_day(connection: psycopg.Connection, day: date) -> JudgedDay:
     _lock(connection)
     ensure_item_times(connection, _month(day).previous)
     found = {one.day: one for one in _fingerprints(connection, day, day + DAY)}
-    judged = _judge(connection, found.get(day, Fingerprint(day)), Learners(everyone=True))
-    return judged[day]
+    written = _judge(connection, found.get(day, Fingerprint(day)), Learners(everyone=True))
+    [judged] = _judged_days(connection, {day: written[day]})
+    return judged
 
 
 def judge_differing(
@@ -122,19 +125,20 @@ def judge_differing(
     with database.connect() as connection:
         differing = _differing(connection, start, end)
         whom = _whom(connection, differing)
-    judged: dict[date, JudgedDay] = {}
+    written: Counter[date] = Counter()
     for one in differing:
         with database.connect() as connection:
             _lock(connection)
             if _stored(connection, one.day, one.day + DAY).get(one.day) == one:
                 continue  # by another night, as this one waited
             committed = _judge(connection, one, whom[one.day])
-        for day, found in committed.items():
-            written = judged[day].written if day in judged else 0
-            judged[day] = replace(found, written=found.written + written)
-            if report is not None:
-                report(judged[day])
-    return [judged[day] for day in sorted(judged)]
+        written.update(committed)
+        if report is not None:
+            with database.connect() as connection:
+                for judged in _judged_days(connection, committed):
+                    report(judged)
+    with database.connect() as connection:
+        return _judged_days(connection, written)
 
 
 # -- fingerprints ----------------------------------------------------------------------------------
@@ -155,32 +159,37 @@ def _stored(connection: psycopg.Connection, start: date, end: date) -> dict[date
 
 
 _FINGERPRINTS = """
-    WITH by_item AS (
-      SELECT completed_at::date AS day, item_id, count(*) AS n,
-             sum((date_part('epoch', recorded_at) * 1000000)::bigint) AS recorded, sum(revision) AS revision
-      FROM response_log WHERE completed_at >= %(since)s AND completed_at < %(end)s GROUP BY 1, 2
-    ), known AS (
-      SELECT b.*, q.scale_id, hashtextextended(concat_ws(chr(31), b.item_id, q.scale_id, q.max_score), 0) AS item,
-             coalesce(t.n, 0) < coalesce(r.least, %(usual)s) AND sum(b.n) OVER until >= coalesce(r.least, %(usual)s)
-               AS is_new,
-             concat_ws(' ', b.item_id, sum(b.n) OVER until, sum(b.recorded) OVER until, sum(b.revision) OVER until)
-               AS answers
+    WITH by_item AS MATERIALIZED (
+      SELECT midnight::date AS day, g.*, scale_id, max_score
+      FROM (
+        SELECT date_bin('1 day', completed_at, timestamptz 'epoch') AS midnight, item_id, count(*) AS n,
+               sum((date_part('epoch', recorded_at) * 1000000)::bigint) AS recorded, sum(revision) AS revision
+        FROM response_log WHERE completed_at >= %(first)s AND completed_at < %(end)s GROUP BY 1, 2
+      ) g LEFT JOIN question USING (item_id)
+    ), few AS (
+      SELECT b.*, coalesce(r.least, %(usual)s) AS least
       FROM by_item b
-      LEFT JOIN question q USING (item_id)
-      LEFT JOIN unnest(%(months)s::text[], %(scales)s::text[], %(least)s::bigint[]) r (month, scale_id, least)
-        ON r.month = to_char(b.day, 'YYYY-MM') AND r.scale_id = coalesce(q.scale_id, 'default')
-      LEFT JOIN item_time t ON t.item_id = b.item_id AND t.month = to_char(b.day - interval '1 month', 'YYYY-MM')
-      WINDOW until AS (PARTITION BY date_trunc('month', b.day), b.item_id ORDER BY b.day)
+      LEFT JOIN unnest(%(scales)s::text[], %(least)s::bigint[]) r (scale_id, least)
+        ON r.scale_id = coalesce(b.scale_id, 'default')
+      LEFT JOIN item_time t ON t.item_id = b.item_id AND t.month = %(before)s
+      WHERE coalesce(t.n, 0) < coalesce(r.least, %(usual)s)
+    ), until AS (
+      SELECT day, sum(n) OVER w >= least AS is_new,
+             concat_ws(' ', item_id, sum(n) OVER w, sum(recorded) OVER w, sum(revision) OVER w) AS answers
+      FROM few WINDOW w AS (PARTITION BY item_id ORDER BY day)
+    ), new AS (
+      SELECT day, sum(hashtextextended(answers, 0))::text AS answers FROM until WHERE is_new GROUP BY 1
     ), flagged AS (
       SELECT completed_at::date AS day, sum(DISTINCT hashtextextended(user_id, 0))::text AS test_accounts
       FROM response_log JOIN learner USING (user_id)
       WHERE is_test AND completed_at >= %(start)s AND completed_at < %(end)s GROUP BY 1
     )
     SELECT day, sum(n)::bigint AS n, sum(recorded) AS recorded_sum, sum(revision) AS revision_sum,
-           coalesce(min(test_accounts), '') AS test_accounts, sum(item)::text AS items,
-           array_agg(DISTINCT coalesce(scale_id, 'default')) AS scales,
-           coalesce(sum(hashtextextended(answers, 0)) FILTER (WHERE is_new), 0)::text AS answers
-    FROM known LEFT JOIN flagged USING (day) WHERE day >= %(start)s::date GROUP BY day ORDER BY day
+           coalesce(min(test_accounts), '') AS test_accounts,
+           sum(hashtextextended(concat_ws(chr(31), item_id, scale_id, max_score), 0))::text AS items,
+           array_agg(DISTINCT coalesce(scale_id, 'default')) AS scales, coalesce(min(answers), '0') AS answers
+    FROM by_item LEFT JOIN flagged USING (day) LEFT JOIN new USING (day)
+    WHERE day >= %(start)s::date GROUP BY day ORDER BY day
 """
 _TIMES = """
     SELECT month, md5(string_agg(concat_ws(' ', item_id, median_ms, n), E'\\n' ORDER BY item_id COLLATE "C"))
@@ -189,29 +198,29 @@ _TIMES = """
 
 
 def _fingerprints(connection: psycopg.Connection, start: date, end: date) -> list[Fingerprint]:
-    """The fingerprint of each day of [start, end) that has attempts, from one look at the log.
+    """The fingerprint of each day of [start, end) that has attempts, from one look at each month of the log.
 
     They are taken before attempts are read to be judged: what is committed in between makes them differ once more.
     """
     months = sorted({_month(start + n * DAY) for n in range((end - start).days)})
-    rules = {month: rules_of_month(connection, month) for month in months}
     times: dict[str, str] = dict(connection.execute(_TIMES, ([month.previous for month in months],)).fetchall())
-    bounds = {"since": _month(start).start, "start": _midnight(start), "end": _midnight(end)}
     found = []
-    for row in named_rows(connection, _FINGERPRINTS, bounds | _least(rules)):
-        month = _month(row["day"])
-        hashes = {scale: rules_hash(rules[month].get(scale, Rules())) for scale in sorted(row.pop("scales"))}
-        words = (_hash(hashes.items()), times.get(month.previous, "none"), row.pop("answers"))
-        found.append(Fingerprint(**row, rules=" ".join(words)))
+    for month in months:
+        rules = rules_of_month(connection, month)
+        values = {"first": month.start, "start": max(month.start, _midnight(start))}
+        values |= {"end": min(month.end, _midnight(end))} | _least(month, rules)
+        for row in named_rows(connection, _FINGERPRINTS, values):
+            hashes = {scale: rules_hash(rules.get(scale, Rules())) for scale in sorted(row.pop("scales"))}
+            words = (_hash(hashes.items()), times.get(month.previous, "none"), row.pop("answers"))
+            found.append(Fingerprint(**row, rules=" ".join(words)))
     return found
 
 
-def _least(rules: Mapping[Month, Mapping[str, Rules]]) -> dict[str, Any]:
-    """How many times the rules of each month and scale want, as parameters of a query."""
-    rows = [(m, s, one.eligibility.rapid_min_times) for m, of_month in rules.items() for s, one in of_month.items()]
-    return {name: [row[k] for row in rows] for k, name in enumerate(("months", "scales", "least"))} | {
-        "usual": Rules().eligibility.rapid_min_times
-    }
+def _least(month: Month, rules: Mapping[str, Rules]) -> dict[str, Any]:
+    """How many times in the month before each scale's rules want, as parameters of a query."""
+    least = [one.eligibility.rapid_min_times for one in rules.values()]
+    usual = Rules().eligibility.rapid_min_times
+    return {"before": month.previous, "scales": [*rules], "least": least, "usual": usual}
 
 
 def _hash(values: Iterable[object]) -> str:
@@ -232,7 +241,7 @@ _CHANGED = """
     )
     SELECT DISTINCT completed_at::date AS day, log.user_id, v.learner_key
     FROM log FULL JOIN verdict v USING (attempt_id, completed_at)
-    LEFT JOIN unnest(%(months)s::text[], %(scales)s::text[], %(least)s::bigint[]) r (month, scale_id, least)
+    LEFT JOIN unnest(%(scales)s::text[], %(least)s::bigint[]) r (scale_id, least)
       ON r.scale_id = coalesce(log.scale_id, 'default')
     LEFT JOIN item_time t ON t.item_id = log.item_id AND t.month = %(before)s
     WHERE v.recorded_at IS DISTINCT FROM log.recorded_at
@@ -266,7 +275,7 @@ def _whom(connection: psycopg.Connection, differing: Collection[Fingerprint]) ->
             "days": days,
             "new_times": new_times,
         }
-        values |= _least({month: rules_of_month(connection, month)}) | {"before": month.previous}
+        values |= _least(month, rules_of_month(connection, month))
         for day, user, key in connection.execute(_CHANGED, values):
             if user is not None:
                 whom[day].users.add(user)
@@ -296,12 +305,10 @@ _STAGE_LEARNERS = """
     FROM (SELECT * FROM learner WHERE user_id = ANY(%(users)s) OR learner_key = ANY(%(keys)s)) l
     FULL JOIN unnest(%(keys)s::bigint[]) k (learner_key) ON k.learner_key = l.learner_key
 """
-_OLD = """
-    SELECT v.* FROM attempt_verdict v WHERE v.completed_at >= %(start)s AND v.completed_at < %(end)s
-    AND (%(everyone)s OR v.learner_key IN (SELECT learner_key FROM judged_learner))
-"""
-_CHANGED_PAIRS = f"""
-    WITH old AS (SELECT v.*, l.user_id FROM ({_OLD}) v LEFT JOIN learner l USING (learner_key)),
+_OLD_OF_ALL = "SELECT * FROM attempt_verdict WHERE completed_at >= %(start)s AND completed_at < %(end)s"
+_OLD_OF_SOME = f"{_OLD_OF_ALL} AND learner_key IN (SELECT learner_key FROM judged_learner)"
+_CHANGED_PAIRS = """
+    WITH old AS (SELECT v.*, l.user_id FROM ({old}) v LEFT JOIN learner l USING (learner_key)),
     changed AS (
       SELECT old.user_id AS was, n.user_id AS is_now, old.item_id AS was_item, n.item_id
       FROM old FULL JOIN new_verdict n USING (attempt_id, completed_at)
@@ -316,7 +323,7 @@ _SAME = """
     (l.learner_key, n.item_id, n.scale_id, n.reason, n.score, n.max_score, n.rules_hash, n.recorded_at)
 """
 _DELETE = f"""
-    DELETE FROM attempt_verdict d USING ({_OLD}) v
+    DELETE FROM attempt_verdict d USING ({{old}}) v
     WHERE d.attempt_id = v.attempt_id AND d.completed_at = v.completed_at
       AND d.completed_at >= %(start)s AND d.completed_at < %(end)s AND NOT EXISTS (
         SELECT FROM new_verdict n JOIN judged_learner l USING (user_id)
@@ -348,13 +355,15 @@ _FOLLOWING = """
     SELECT DISTINCT day, user_id FROM followed JOIN met USING (user_id, item_id) JOIN judged_day USING (day)
 """
 _COUNTS = """
-    SELECT scale_id, coalesce(reason, 'scored') AS reason, count(*) AS n
-    FROM attempt_verdict WHERE completed_at >= %s AND completed_at < %s GROUP BY 1, 2 ORDER BY 1, 2
+    SELECT date_bin('1 day', completed_at, timestamptz 'epoch') AS midnight, scale_id,
+           coalesce(reason, 'scored') AS reason, count(*) AS n
+    FROM attempt_verdict WHERE completed_at >= %s AND completed_at < %s GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
 
-def _judge(connection: psycopg.Connection, fingerprint: Fingerprint, learners: Learners) -> dict[date, JudgedDay]:
-    """Judge some learners of a day, and whoever met an item on another judged day that the changes bear on; by day.
+def _judge(connection: psycopg.Connection, fingerprint: Fingerprint, learners: Learners) -> dict[date, int]:
+    """Judge some learners of a day, and whoever met an item on another judged day that the changes bear on; the number
+    of rows written or deleted, of this day and of others where there are any.
 
     Those are later days, on which a repeat begins or ends, and the day before, where what was left out in an exam may
     now be answered later.
@@ -369,32 +378,37 @@ def _judge(connection: psycopg.Connection, fingerprint: Fingerprint, learners: L
     _store(connection, fingerprint)
     touched = [day for day, n in written.items() if n]
     connection.execute("UPDATE judged_day SET judged_at = now() WHERE day = ANY(%s)", (touched,))
-    return {day: _judged_day(connection, day, written[day]) for day in sorted({fingerprint.day, *touched})}
+    return {day: written[day] for day in {fingerprint.day, *touched}}
 
 
 def _judge_learners(connection: psycopg.Connection, day: date, learners: Learners) -> int:
     """Judge the attempts of some learners on a day, and leave what changed of them in `changed_pair`; the number of
     rows that were written or deleted."""
     start, end = day_bounds(day.isoformat())
-    values = {"start": start, "end": end, "everyone": learners.everyone, "keys": [*learners.keys]}
+    values = {"start": start, "end": end, "keys": [*learners.keys]}
     connection.execute(_STAGED)
     users = first_column(connection, _ALL_LEARNERS, values) if learners.everyone else [*learners.users]
     values["users"] = users
     for statement in (_MAKE_LEARNERS, _KEYS, _STAGE_LEARNERS, "ANALYZE judged_learner"):
         connection.execute(statement, values)
-    copy_arrow(connection, "new_verdict", _verdicts(connection, day))
+    copy_arrow(connection, "new_verdict", _verdicts(connection, day, learners.everyone))
     connection.execute("ANALYZE new_verdict")
-    connection.execute(_CHANGED_PAIRS, values)
+    old = _OLD_OF_ALL if learners.everyone else _OLD_OF_SOME
+    connection.execute(_CHANGED_PAIRS.format(old=old).encode(), values)
     make_verdict_month(connection, _month(day))
-    deleted = connection.execute(_DELETE, values).rowcount
+    deleted = connection.execute(_DELETE.format(old=old).encode(), values).rowcount
     return max(deleted, connection.execute(_INSERT, values).rowcount)
 
 
-def _verdicts(connection: psycopg.Connection, day: date) -> pa.Table:
+def _verdicts(connection: psycopg.Connection, day: date, everyone: bool) -> pa.Table:
     """The verdicts of the learners in `judged_learner` on a day, with their ids."""
     start, end = day_bounds(day.isoformat())
     scales = _scales(connection, _month(day))
-    found = on_postgres(connection)(eligibility_facts(start, end, scales, "recorded_at", learners=_LEARNERS))
+    bounds = Bounds.between(start, end, scales)
+    if everyone:  # planned by its times: a third of the time
+        found = on_postgres(connection)(facts_within(bounds, scales, "recorded_at", learners=_LEARNERS))
+    else:
+        found = read_arrow(connection, _facts(tuple(scales.values())), bounds._asdict())
     times = times_of_day(connection, day, found["item_id"].unique().to_pylist())
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
     hashes = np.zeros(found.num_rows, dtype=np.int64)
@@ -407,6 +421,16 @@ def _verdicts(connection: psycopg.Connection, day: date) -> pa.Table:
     found = found.rename_columns(["attempt_id", *found.column_names[1:]])
     found = with_outcome(found, code, score).append_column("max_score", most)
     return found.append_column("rules_hash", pa.array(hashes))
+
+
+@cache
+def _facts(scales: tuple[Scale, ...]) -> str:
+    """The query for the facts of the learners in `judged_learner`, with its bounds as parameters: to write it takes
+    longer than to read the facts of some learners."""
+    facts = facts_within(READ_BOUNDS, {scale.scale_id: scale for scale in scales}, "recorded_at", learners=_LEARNERS)
+    bounds = ", ".join(f'%({name})s::timestamptz AS "{name}"' for name in Bounds._fields)
+    query = on_postgres.sql(facts).replace("%", "%%")
+    return f"WITH bounds AS (SELECT {bounds}) SELECT * FROM ({query}) facts"
 
 
 def _scales(connection: psycopg.Connection, month: Month) -> dict[str, Scale]:
@@ -439,12 +463,16 @@ def _store(connection: psycopg.Connection, fingerprint: Fingerprint) -> None:
     )
 
 
-def _judged_day(connection: psycopg.Connection, day: date, written: int) -> JudgedDay:
-    """What is stored of a day."""
-    counts: dict[str, dict[str, int]] = {}
-    for row in named_rows(connection, _COUNTS, day_bounds(day.isoformat())):
-        counts.setdefault(row["scale_id"], {})[row["reason"]] = row["n"]
-    return JudgedDay(day, sum(n for of_scale in counts.values() for n in of_scale.values()), written, counts)
+def _judged_days(connection: psycopg.Connection, written: Mapping[date, int]) -> list[JudgedDay]:
+    """What is stored of days, in order, by one look at each month: verdicts have no index by time."""
+    counts: dict[date, dict[str, dict[str, int]]] = {day: {} for day in sorted(written)}
+    for _, of_month in groupby(counts, _month):
+        days = [*of_month]
+        for row in named_rows(connection, _COUNTS, (_midnight(days[0]), _midnight(days[-1] + DAY))):
+            if (of_day := counts.get(row["midnight"].date())) is not None:
+                of_day.setdefault(row["scale_id"], {})[row["reason"]] = row["n"]
+    n = {day: sum(sum(of_scale.values()) for of_scale in of_day.values()) for day, of_day in counts.items()}
+    return [JudgedDay(day, n[day], written[day], of_day) for day, of_day in counts.items()]
 
 
 def _lock(connection: psycopg.Connection) -> None:
