@@ -7,6 +7,7 @@ look-back once, in its only step, and a night that was missed is judged in the n
 import dagster as dg
 
 from irt_assets.common.job_names import JUDGE_JOB
+from irt_assets.common.retries import classify_failures
 from irt_assets.responses.judged_assets import judge_look_back
 from resources.postgres.database import Database
 
@@ -16,7 +17,8 @@ def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:
 
     @dg.op(name="judge_days_that_differ")
     def judge_days_that_differ(context: dg.OpExecutionContext, database: dg.ResourceParam[Database]) -> None:
-        judged = judge_look_back(context, database)
+        with classify_failures():
+            judged = judge_look_back(context, database)
         context.log.info(f"judged {len(judged)} days: {sum(day.written for day in judged):,} verdicts written")
 
     @dg.job(

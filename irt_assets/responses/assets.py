@@ -3,11 +3,11 @@
 import dagster as dg
 
 from irt_assets.common.metadata import md
-from irt_assets.common.partitions import Month, day_bounds, existing_partitions
+from irt_assets.common.partitions import day_bounds, existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.psychometrics.eligibility.attempts import rejected
 from irt_assets.responses.item_times import current_ability_times
-from irt_assets.responses.judged_assets import build_judged_asset, counts_table, judge_window
+from irt_assets.responses.judged_assets import build_judged_asset, counts_table
 from irt_assets.responses.observe import bank_version
 from irt_assets.responses.snapshot import Judge, take_snapshot
 from resources.cluster.relational import application
@@ -76,7 +76,6 @@ def build_response_assets(
     def scored_responses(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
-        judge_window(context, database, *Month(context.partition_key).bounds)
         with classify_failures():
             snapshot, window = take_snapshot(database, store, context.partition_key, context.run.run_id, judge=judge)
         rejections = {scale: rejected(snapshot.counts.get(scale, {})) for scale in snapshot.rules}

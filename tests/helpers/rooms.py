@@ -130,7 +130,11 @@ def add_items(database: Database, items: Mapping[str, Mapping[str, Any] | None],
 def add_learners(database: Database, users: Iterable[str], *, is_test: bool = False) -> None:
     with database.connect() as connection:
         for user in users:
-            connection.execute("INSERT INTO learner (user_id, is_test) VALUES (%s, %s)", (user, is_test))
+            connection.execute(
+                """INSERT INTO learner (user_id, is_test) VALUES (%s, %s)
+                   ON CONFLICT (user_id) DO UPDATE SET is_test = excluded.is_test""",
+                (user, is_test),
+            )
 
 
 def attempt(user: str, item: str, at: datetime, **others: Any) -> dict[str, Any]:

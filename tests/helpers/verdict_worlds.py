@@ -415,9 +415,10 @@ def _correct_some(database: Database) -> None:
     """Regrade, withdraw, flag an account, change an item's scale: in days that are judged already."""
     with database.connect() as connection:
         for statement in (
-            """UPDATE response_log SET correct = NOT correct, revision = revision + 1
+            """UPDATE response_log SET correct = NOT correct, revision = revision + 1, recorded_at = now()
                WHERE correct IS NOT NULL AND hashtext(attempt_id) % 40 = 0""",
-            """UPDATE response_log SET response_time_ms = 400 WHERE hashtext(attempt_id) % 41 = 0""",
+            """UPDATE response_log SET response_time_ms = 400, recorded_at = now()
+               WHERE hashtext(attempt_id) % 41 = 0""",
             "DELETE FROM response_log WHERE hashtext(attempt_id) % 43 = 0",
             """UPDATE learner SET is_test = NOT is_test
                WHERE user_id IN (SELECT user_id FROM learner ORDER BY user_id LIMIT 3)""",

@@ -91,7 +91,10 @@ new_attempts = st.builds(
 changes = st.one_of(
     st.tuples(st.just("INSERT"), st.lists(new_attempts, min_size=1, max_size=4)),
     *(
-        st.tuples(st.just(f"UPDATE response_log SET {change} WHERE attempt_id = {CHOSEN}"), st.text("ab", max_size=4))
+        st.tuples(
+            st.just(f"UPDATE response_log SET {change}, recorded_at = clock_timestamp() WHERE attempt_id = {CHOSEN}"),
+            st.text("ab", max_size=4),
+        )
         for change in (
             "correct = NOT coalesce(correct, false)",
             "correct = NULL",
@@ -206,7 +209,7 @@ def judged_at(database: Database) -> dict[str, datetime]:
     [
         ("""INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct)
             VALUES ('new', '2026-07-01 13:00+00', 'bob', 'i2', true)""", {"new"}),
-        ("UPDATE response_log SET correct = true WHERE attempt_id = 'bob''s'", {"bob's"}),
+        ("UPDATE response_log SET correct = true, recorded_at = now() WHERE attempt_id = 'bob''s'", {"bob's"}),
         ("DELETE FROM response_log WHERE attempt_id = 'other'", set()),
         ("DELETE FROM response_log WHERE attempt_id = 'first'", {"again"}),
         ("UPDATE learner SET is_test = true WHERE user_id = 'bob'", {"bob's"}),
@@ -320,7 +323,7 @@ def test_times_stay_until_they_are_taken_again_and_then_judge_the_days_after_the
     with judged.connect() as connection:
         take_item_times(connection, "2026-06")
         assert days_that_differ(connection, DAYS[2], DAYS[-1]) == [DAYS[2], DAYS[3]]
-    run_sql(judged, "UPDATE response_log SET response_time_ms = 10 WHERE attempt_id = 'first'")
+    run_sql(judged, "UPDATE response_log SET response_time_ms = 10, recorded_at = now() WHERE attempt_id = 'first'")
     judge_differing(judged, DAYS[0], DAYS[-1])
     assert reasons(judged)["first"] == "rapid"
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-
 import pytest
 
 from resources.postgres.database import Database
@@ -32,9 +29,11 @@ BY_NAME = {world.name: world for world in WORLDS}
         pytest.param(DEMO, marks=[pytest.mark.long, pytest.mark.timeout(patient(1800))], id="demo"),
     ],
 )
-def test_verdicts_are_those_of_today(database: Database, world: World, require: Callable[[bool, str], None]) -> None:
+def test_verdicts_are_those_of_today(
+    database: Database, world: World, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if world.name == "SAT12":
-        require("IRT_SHARED" in os.environ, "reference data (IRT_SHARED)")
+        monkeypatch.setenv("IRT_SHARED", str(request.getfixturevalue("shared")))
     found = compare(database, world)
     assert found.attempts > 0
     assert {difference.kind for difference in found.differences} <= ALLOWED

@@ -157,7 +157,7 @@ def test_every_step_tells_its_failures_apart() -> None:
     """A step that does not retries nothing, and shows a trace where a sentence would do."""
     steps, without = 0, []
     root = Path(irt_assets.__file__).parents[1]
-    for file in (*root.glob("irt_assets/**/*.py"), *root.glob("jobs/*.py")):
+    for file in (*root.glob("irt_assets/**/*.py"), *root.glob("jobs/**/*.py")):
         text = file.read_text("utf-8")
         if not re.search(rf"@.*\.(?:{'|'.join(DEFINING)})\(", text):
             continue

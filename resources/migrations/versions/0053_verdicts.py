@@ -74,17 +74,6 @@ UPGRADE = """
         FOR EACH STATEMENT EXECUTE FUNCTION make_learners();
     CREATE TRIGGER learners_of_changed AFTER UPDATE ON response_log REFERENCING NEW TABLE AS new_attempts
         FOR EACH STATEMENT EXECUTE FUNCTION make_learners();
-
-    CREATE FUNCTION keep_recorded_at() RETURNS trigger
-        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
-        BEGIN
-          NEW.recorded_at := now();
-          RETURN NEW;
-        END $$;
-    CREATE TRIGGER recorded_at_of_changed BEFORE UPDATE ON response_log FOR EACH ROW
-        WHEN (NEW.recorded_at = OLD.recorded_at)
-        EXECUTE FUNCTION keep_recorded_at();
-    ALTER TABLE response_log ENABLE ALWAYS TRIGGER recorded_at_of_changed;
 """
 
 
@@ -96,10 +85,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute(
         """
-        DROP TRIGGER recorded_at_of_changed ON response_log;
         DROP TRIGGER learners_of_changed ON response_log;
         DROP TRIGGER learners_of_new ON response_log;
-        DROP FUNCTION keep_recorded_at();
         DROP FUNCTION make_learners();
         DROP TABLE judged_day;
         DROP TABLE attempt_verdict;

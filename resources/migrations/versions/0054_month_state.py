@@ -1,4 +1,7 @@
-"""Months close: what a closed month was made from is recorded, and every scale says after how many days."""
+"""Months close: what a closed month was made from is recorded, and every scale says after how many days.
+
+And an UPDATE of an answer sets recorded_at, by which a day that has to be judged again is found.
+"""
 
 import logging
 
@@ -30,6 +33,17 @@ UPGRADE = """
         'its answers when it closed, those that changed since by kind, and the share of items with more than 5 %';
     COMMENT ON COLUMN month_state.counted_at IS 'when these were counted';
 
+    CREATE FUNCTION keep_recorded_at() RETURNS trigger
+        LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+          NEW.recorded_at := now();
+          RETURN NEW;
+        END $$;
+    CREATE TRIGGER recorded_at_of_changed BEFORE UPDATE ON response_log FOR EACH ROW
+        WHEN (NEW.recorded_at = OLD.recorded_at)
+        EXECUTE FUNCTION keep_recorded_at();
+    ALTER TABLE response_log ENABLE ALWAYS TRIGGER recorded_at_of_changed;
+
     INSERT INTO month_state (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items, test_accounts)
     SELECT p.month, p.scale_id, 'closed', 'upgrade', 'its publication step was done and late_days had passed',
            s.snapshot_hash, s.rules -> p.scale_id,
@@ -59,4 +73,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE month_state")
+    op.execute(
+        """
+        DROP TRIGGER recorded_at_of_changed ON response_log;
+        DROP FUNCTION keep_recorded_at();
+        DROP TABLE month_state;
+        """
+    )
