@@ -34,8 +34,9 @@ def bank(database: Database) -> dict[str, tuple[Any, ...]]:
 
 
 def learners(database: Database) -> dict[str, tuple[Any, ...]]:
+    query = "SELECT user_id, attributes, is_test, target_scale_id, target_theta FROM learner"
     with database.connect() as connection:
-        return {row[0]: row[1:] for row in connection.execute("SELECT * FROM learner").fetchall()}
+        return {row[0]: row[1:] for row in connection.execute(query).fetchall()}
 
 
 def file(tmp_path: Path, content: str) -> Path:
