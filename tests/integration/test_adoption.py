@@ -80,7 +80,6 @@ def done(typed: Irt, *words: object) -> str:
     return ran.out
 
 
-@pytest.mark.xfail(reason="as in test_exam_results: most exams of the small world are refused")
 @pytest.mark.ci
 def test_a_company_adopts_it_regrades_erases_backs_up_and_restores(
     adopting: Company, irt: IrtOf, sources: Path, tmp_path: Path
