@@ -108,7 +108,7 @@ def test_every_flag_explains_itself():
 
 
 def test_persons_are_placed_in_any_order_and_their_responses_follow() -> None:
-    some = Responses.from_wide([[0, 1], [1, np.nan], [1, 1]])
+    some = Responses.from_wide(np.array([[0, 1], [1, np.nan], [1, 1]]))
     timed = replace(some, at=np.arange(some.n_responses), key=np.zeros(3, np.uint32))
     placed = timed.placed(np.array([4, 1, 2], np.int32), 5)
     assert (placed.person.tolist(), placed.item.tolist(), placed.score.tolist()) == (
