@@ -422,9 +422,8 @@ def test_the_delete_of_a_source_runs_before_the_learner_is_erased_here(
     """A kill after it leaves the rest for the next call."""
     database, settings = Database(world), pulled(world, tmp_path, DELETE)
     typed = irt(settings)  # in whose environment the child is, too
-    kill_erasure(settings, "put", 0)
+    kill_erasure(settings, "delete", 0)
     assert rows(database, LEFT_THERE, (USER,)) == [(0,)]
-    assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(1,)]
     assert "is erased: erasure 1" in erase(typed, "--yes")
     assert named_in(world) == []
 
