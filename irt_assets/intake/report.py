@@ -29,6 +29,8 @@ WAYS_OUT = {
     " scores of scored items --max-score ITEM=M, half points also denominator: 2 in a mapping file; points that are to"
     " be right and wrong --dichotomise, choices --key.",
     "missing_key": "Say which option is right: --key FILE, a table item,key, or the column key in the bank.",
+    "missing_response": "The bank has a key for their items: bring the chosen option as response; of a source that is"
+    " pulled, leave response out of the mapping, and correct is taken as it is.",
     "max_score_unknown": "Say how many points the items have: --max-score ITEM=M, or max_score in the bank.",
     "score_above_max": "Is max_score in the bank right? irt import questions changes it.",
     "score_contradicts": "correct is true for full credit alone: leave its column out, and it is made from the score.",

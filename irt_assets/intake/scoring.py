@@ -140,11 +140,13 @@ class AsRecorded:
     """Scores are 0 and 1; of items whose record names a mark, numbers are points and right from it on; of items whose
     record names a key, the chosen option is scored and no score is read (see `clean`).
 
-    `records`: rows of `Recorded`; read when first needed.
+    `records`: rows of `Recorded`; read when first needed. `choices`: False if the answers come without the options that
+    were chosen; then no key is applied.
     """
 
     records: Iterable[Sequence[str | int | None]]
     declared: Map[str, int] = field(default_factory=dict)
+    choices: bool = True
 
     @cached_property
     def known(self) -> list[Recorded]:
@@ -156,13 +158,12 @@ class AsRecorded:
 
     @cached_property
     def keys(self) -> dict[str, str]:
-        return {one.item_id: one.key for one in self.known if one.key}
+        return {one.item_id: one.key for one in self.known if one.key and self.choices}
 
     @cached_property
     def maxima(self) -> Maxima:
-        dichotomous = {*self.marks, *self.keys}
-        recorded = {one.item_id: one.max_score for one in self.known if one.max_score}
-        return Maxima({item: most for item, most in recorded.items() if item not in dichotomous}, self.declared)
+        scored = (one for one in self.known if not (one.dichotomise or one.key))
+        return Maxima({one.item_id: one.max_score for one in scored if one.max_score}, self.declared)
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         given = AsGiven().right(items, cells)

@@ -338,8 +338,7 @@ def earlier_responses(
     begin = lookback_start(start, {scale.scale_id: scale})
     responses, users = scoring_responses(connection, begin, start, scale, items, wanted)
     place = {learner: person for person, learner in enumerate(learners)}
-    person = np.array([place[user] for user in users], dtype=np.int32)[responses.person]
-    return replace(responses, person=person, n_persons=len(learners), key=None)
+    return responses.placed(np.array([place[user] for user in users], dtype=np.int32), len(learners))
 
 
 @dataclass(frozen=True)

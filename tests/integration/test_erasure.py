@@ -41,7 +41,6 @@ from resources.dagster_schema import rows_shown
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.log_months import make_verdict_month
 from resources.postgres.sources import recorded_sources
 from resources.settings import Settings
 from tests.helpers import rooms
@@ -101,15 +100,6 @@ def everything_of_user(settings: Settings) -> Path:
         )
     store.put(key("2026-08-17", USER, "html"), b"of a week whose row is gone")
     mention(settings)
-    with database.connect() as connection:
-        make_verdict_month(connection, MONTHS[0])
-        connection.execute(
-            """INSERT INTO attempt_verdict (attempt_id, completed_at, learner_key, item_id, scale_id, rules_hash,
-                                            recorded_at, judged_at)
-               SELECT attempt_id, completed_at, learner_key, item_id, 's', 1, recorded_at, now()
-               FROM response_log JOIN learner USING (user_id) WHERE to_char(completed_at, 'YYYY-MM') = %s""",
-            (MONTHS[0],),
-        )
     return settings.irt_home
 
 
@@ -432,9 +422,8 @@ def test_the_delete_of_a_source_runs_before_the_learner_is_erased_here(
     """A kill after it leaves the rest for the next call."""
     database, settings = Database(world), pulled(world, tmp_path, DELETE)
     typed = irt(settings)  # in whose environment the child is, too
-    kill_erasure(settings, "put", 0)
+    kill_erasure(settings, "delete", 0)
     assert rows(database, LEFT_THERE, (USER,)) == [(0,)]
-    assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(1,)]
     assert "is erased: erasure 1" in erase(typed, "--yes")
     assert named_in(world) == []
 

@@ -24,7 +24,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.pulled import MAPPING, NAME, POINTS, TABLE, Company, pull, source
-from tests.helpers.rooms import rows
+from tests.helpers.rooms import rows, run_sql
 from tests.helpers.typed import IrtOf
 from tests.testbed.patience import patient
 
@@ -154,6 +154,17 @@ def test_scores_are_pulled_where_the_mapping_says_how_many_points_there_are(
     found = rows(database, "SELECT score, correct FROM response_log ORDER BY attempt_id")
     assert found == [(1, False), (0, False), (1, False), (3, False)]
     assert rows(database, "SELECT max_score FROM question") == [(4,)]
+
+
+@pytest.mark.parametrize(("columns", "right"), [({}, [True, False, True]), ({"response": "chosen"}, [False] * 3)])
+def test_a_key_of_the_bank_scores_a_source_that_has_the_chosen_options(
+    company: Company, settings: Settings, database: Database, columns: dict[str, str], right: list[bool]
+) -> None:
+    company.run("ALTER TABLE company.answers ADD chosen text DEFAULT 'A'")
+    run_sql(database, """INSERT INTO question (item_id, meta) VALUES ('q1', '{"key": "B"}')""")
+    mapping = {"columns": MAPPING["columns"] | columns}
+    assert pull(database, company.write_file(settings, table="company.answers", mapping=mapping)).accepted == 3
+    assert [found[3] for found in rows(database, LOG)] == right
 
 
 def test_another_type_of_a_column_stops_the_source_with_its_name(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -103,3 +105,16 @@ def test_information_criteria_count_parameters_and_persons():
 
 def test_every_flag_explains_itself():
     assert all(flag.explanation for flag in Flag)
+
+
+def test_persons_are_placed_in_any_order_and_their_responses_follow() -> None:
+    some = Responses.from_wide(np.array([[0, 1], [1, np.nan], [1, 1]]))
+    timed = replace(some, at=np.arange(some.n_responses), key=np.zeros(3, np.uint32))
+    placed = timed.placed(np.array([4, 1, 2], np.int32), 5)
+    assert (placed.person.tolist(), placed.item.tolist(), placed.score.tolist()) == (
+        [1, 2, 2, 4, 4],
+        [0, 0, 1, 0, 1],
+        [1, 1, 1, 0, 1],
+    )
+    assert placed.at is not None
+    assert (placed.at.tolist(), placed.n_persons, placed.key) == ([2, 3, 4, 0, 1], 5, None)

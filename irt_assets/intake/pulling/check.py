@@ -14,14 +14,13 @@ import psycopg
 import pyarrow as pa
 
 from irt_assets.common.wording import counted
-from irt_assets.intake.max_scores import recorded_rules
+from irt_assets.intake.mapping import Binding
 from irt_assets.intake.pulling.open_source import open_source
-from irt_assets.intake.pulling.pull import PullStaging
+from irt_assets.intake.pulling.pull import PullStaging, scoring_of
 from irt_assets.intake.pulling.rows import Part, Span, SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.pulling.standing import Place
 from irt_assets.intake.report import WAYS_OUT, ImportReport, Refused
-from irt_assets.intake.scoring import AsRecorded
 from irt_assets.intake.sources import TableSource
 from irt_assets.intake.take import AnswerSource, take
 from resources.failures import PermanentFailure
@@ -122,7 +121,7 @@ def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
         note(f"{n:,} rows from {start:%Y-%m-%d} to {span.last:%Y-%m-%d} were looked at")
         if not reader.notices_regrading:
             note("regraded rows are not noticed: no `revision: cursor`")
-        found = [*_of_rows(database, source, reader.binding.mapping, parts, note)]
+        found = [*_of_rows(database, source, reader.binding, parts, note)]
         if isinstance(reader, SqlRows):
             found += _of_definitions(reader)
             found += _of_indexes(reader, span)
@@ -130,7 +129,7 @@ def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
 
 
 def _of_rows(
-    database: Database, source: PullSource, mapping: Any, parts: Sequence[pa.RecordBatch], note: Note
+    database: Database, source: PullSource, binding: Binding, parts: Sequence[pa.RecordBatch], note: Note
 ) -> Iterator[Finding]:
     """What an import of the rows refuses, and what it does not see."""
     rows = TableSource(source.name, parts[0].schema.names, sum(map(len, parts)), lambda: iter(parts))
@@ -145,12 +144,12 @@ def _of_rows(
         staging = _Staging(connection, 0)
         take(
             connection,
-            [AnswerSource(rows, mapping, None)],
+            [AnswerSource(rows, binding.mapping, None)],
             ImportReport(),
             refuse,
             first_month=database.settings.irt_first_month,
             zone=source.zone,
-            scoring=AsRecorded(recorded_rules(connection)),
+            scoring=scoring_of(connection, binding),
             staging=staging,
         )
         connection.rollback()

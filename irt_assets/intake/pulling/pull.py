@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from irt_assets.common.partitions import day_bounds, day_of
 from irt_assets.intake.cells import as_text
+from irt_assets.intake.mapping import Binding
 from irt_assets.intake.max_scores import recorded_rules
 from irt_assets.intake.pulling.open_source import open_source
 from irt_assets.intake.pulling.rows import Part, Read
@@ -286,10 +287,15 @@ def take_rows(
         refuse,
         first_month=database.settings.irt_first_month,
         zone=source.zone,
-        scoring=AsRecorded(recorded_rules(connection)),
+        scoring=scoring_of(connection, reader.binding),
         staging=staging or PullStaging(connection, number),
     )
     return report, lines
+
+
+def scoring_of(connection: psycopg.Connection, binding: Binding) -> AsRecorded:
+    """How a source's answers are scored: by the keys of the bank only if it has the chosen options."""
+    return AsRecorded(recorded_rules(connection), choices="response" in binding.columns)
 
 
 def _bounds(part: str) -> tuple[datetime | None, datetime | None]:

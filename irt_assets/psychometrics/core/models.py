@@ -182,6 +182,15 @@ class Responses:
         some = self.of_rows(place[self.person] >= 0)
         return replace(some, person=place[some.person], n_persons=len(persons), key=None)
 
+    def placed(self, place: npt.NDArray[np.int32], n_persons: int) -> Self:
+        """The same responses, of persons with the numbers `place` (n_persons of now,), in any order, among `n_persons`;
+        without `key`."""
+        person = place[self.person]
+        order = np.argsort(person, kind="stable")
+        at = None if self.at is None else self.at[order]
+        item, score = self.item[order], self.score[order]
+        return replace(self, person=person[order], item=item, score=score, at=at, n_persons=n_persons, key=None)
+
     def of_rows(self, rows: Mask) -> Self:
         """The responses that `rows` (R,) marks; persons and items keep their numbers."""
         at = None if self.at is None else self.at[rows]
