@@ -19,6 +19,7 @@ from irt_assets.intake.corrections import Answers, rescore, withdraw
 from irt_assets.intake.load import import_attempts
 from irt_assets.responses.late_months import months_concerned
 from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.responses.verdicts import judge_differing
 from jobs.watching.late_answers_cursor import CLOSED_AFTER, Memory
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.postgres.database import Database
@@ -102,7 +103,8 @@ class World:
         return asked
 
     def at_night(self) -> dict[str, list[str]]:
-        """What the first tick after 03:00 asks for."""
+        """What the first tick after 03:00 asks for, when the night has judged."""
+        judge_differing(self.database, Month(self.months[0]).start.date(), self.now.date())
         self.cursor = replace(Memory.read(self.cursor, self.now), night="2000-01-01").write()
         return self.tick()
 
