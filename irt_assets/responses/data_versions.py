@@ -156,8 +156,7 @@ def mark_of_change(
     that the hash is of: it is not worth a session of Spark to whoever asks every few minutes.
     """
     if data_hash.startswith(OF_VERDICTS):
-        start, end = (at.date() for at in Month(month).bounds)
-        now = mark_of_waiting(connection, start, end) or data_version(connection, month, scales, data_hash)
+        now = _waiting(connection, month) or data_version(connection, month, scales, data_hash)
         return now if now != data_hash else None
     before = states_of(connection, month, scales) if lake(connection) else None
     if before is None:
@@ -169,6 +168,17 @@ def mark_of_change(
         in_postgres = holds_log(connection, lookback_start(start, scales), end + LATER)
         now = data_hash_by(on_postgres(connection), start, end, scales) if in_postgres else before.log
     return now if now != data_hash else None
+
+
+def has_changed(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], data_hash: str) -> bool:
+    """Whether a month's answers have another hash than `data_hash` now, or days that wait to be judged."""
+    waits = data_hash.startswith(OF_VERDICTS) and _waiting(connection, month) is not None
+    return waits or data_version(connection, month, scales, data_hash) != data_hash
+
+
+def _waiting(connection: psycopg.Connection, month: str) -> str | None:
+    start, end = Month(month).bounds
+    return mark_of_waiting(connection, start.date(), end.date())
 
 
 def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> States | None:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import UTC, datetime
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import duckdb
 import pytest
 
 from irt_assets.gates import month_status
+from irt_assets.responses import verdicts
+from irt_assets.responses.facts import lookback_start
 from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.row_hash import LATER_COLUMNS
 from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scored_answers import earlier_responses, judge_before
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from irt_assets.responses.stored_window import HASHED, stored_window, verdict_hash, verdict_rows
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import judged_window
 from resources.cluster.relational import on_duckdb, on_postgres
 from resources.files.object_store import ObjectStore
-from resources.postgres.database import Database
+from resources.postgres.database import Database, first_column
 from resources.postgres.relations import ATTEMPT, VERDICT
 from tests.helpers.dirty_log import DIRTY, END, START, TINY, load_dirty
-from tests.helpers.rooms import SCALE, add_attempts, attempt, run_sql
+from tests.helpers.rooms import SCALE, add_attempts, attempt, rows, run_sql
 from tests.helpers.verdict_worlds import add_scale
 
 MONTH = f"{START:%Y-%m}"
@@ -83,9 +87,9 @@ def test_postgresql_duckdb_and_the_description_agree_on_the_hash_of_verdicts(jud
         for relation in (ATTEMPT, VERDICT):
             copies.register(relation.get_name(), on_postgres(connection)(relation))
         on_server = verdict_hash(on_postgres(connection), START, END)
-        rows = on_postgres(connection)(verdict_rows(START, END)).to_pylist()
+        table = on_postgres(connection)(verdict_rows(START, END)).to_pylist()
         assert on_server == stored_window(connection, START, END, read_scales(connection)).data_hash
-        assert on_server == verdict_hash(on_duckdb(copies), START, END) == by_hand(rows)
+        assert on_server == verdict_hash(on_duckdb(copies), START, END) == by_hand(table)
 
 
 def test_month_is_stale_once_changed_answers_are_judged_and_only_if_a_verdict_differs(
@@ -119,3 +123,29 @@ def is_changed(database: Database) -> bool:
     """Whether the month is asked for again, or may not close."""
     with database.connect() as connection:
         return changed_hash(connection, MONTH) is not None
+
+
+def test_days_of_the_look_back_are_judged_before_a_fit_reads_them_and_once(
+    judged: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_attempts(judged, [attempt("ann", DIRTY[0], START - timedelta(days=day)) for day in (1, 40, 900)])
+    with judged.connect() as connection:
+        scales = read_scales(connection)
+        learners = first_column(connection, "SELECT DISTINCT user_id FROM attempt ORDER BY 1")
+
+    def earlier(read: Callable[..., Any]) -> int:
+        with judged.connect() as connection:
+            return int(read(connection, START, scales[SCALE], DIRTY, learners, ["ann"]).n_responses)
+
+    assert earlier(earlier_responses) == 0, "not judged yet"
+    judge_before(judged, START, scales)
+    assert earlier(earlier_responses) == 1, "the second one is a repeat, the first is older than the look-back"
+    days = rows(judged, "SELECT day FROM judged_day WHERE day < %s", (START,))
+    logged = rows(
+        judged,
+        "SELECT DISTINCT completed_at::date FROM attempt WHERE completed_at >= %s AND completed_at < %s",
+        (lookback_start(START, scales), START),
+    )
+    assert {*days} == {*logged}
+    monkeypatch.setattr(verdicts, "judge_differing", None)
+    judge_before(judged, START, scales)
