@@ -80,7 +80,9 @@ def earlier_responses(
     responses, users = scoring_responses(connection, begin, start, scale, items, wanted)
     place = {learner: person for person, learner in enumerate(learners)}
     person = np.array([place[user] for user in users], dtype=np.int32)[responses.person]
-    return replace(responses, person=person, n_persons=len(learners), key=None)
+    order = np.lexsort((responses.item, person))  # learners are in the order of their keys
+    moved = {name: getattr(responses, name)[order] for name in ("item", "score", "at")}
+    return replace(responses, person=person[order], n_persons=len(learners), key=None, **moved)
 
 
 def judge_before(database: Database, start: datetime, scales: Mapping[str, Scale]) -> None:
