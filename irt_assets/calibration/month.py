@@ -42,6 +42,7 @@ from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.fit.observed import Observed, observed_by_ability
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import (
     CALIBRATION_COLUMNS,
     current_snapshot,
@@ -158,6 +159,7 @@ def _fit(
         scales = scales_of_month(connection, month)
     if snapshot is None:
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
+    judge_before(database, Month(month).start, scales)
     settings = database.settings
     table = read_for_run(store, snapshot, settings.most_for_run, CALIBRATION_COLUMNS)
     results: list[tuple[Scale, str, Calibrated | Exception, StagedSpec, float, str, Mapping[str, Observed]]] = []

@@ -39,9 +39,10 @@ from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.psychometrics.fit.growth import Growth, gone_into_difficulty, growth_within, without_growth
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.responses.scales import Scale
+from irt_assets.responses.scored_answers import earlier_responses
 from irt_assets.responses.scored_models import ModelInBank, as_fitted, model_of_scored, models_in_bank
 from irt_assets.responses.snapshot import user_ids_of
-from irt_assets.responses.window import ItemCounts, earlier_responses, left_out_items, timed_responses_of
+from irt_assets.responses.window import ItemCounts, left_out_items, timed_responses_of
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
 """Prior on the slope of an item with few answers: 95 % of slopes lie between 0.38 and 2.7."""

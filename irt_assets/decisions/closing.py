@@ -17,7 +17,7 @@ from irt_assets.ledger import closings
 from irt_assets.ledger.month_state import latest_attempt
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closed_months import ClosedMonth, read_closed, scales_to_compare
-from irt_assets.responses.data_versions import data_version
+from irt_assets.responses.data_versions import has_changed
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshots, differs
 from resources.failures import PermanentFailure
@@ -75,7 +75,7 @@ def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> 
     snapshot = current_snapshots(connection)[month]
     closed = {one.scale_id for one in read_closed(connection, [month])}
     newest, scales = read_scales(connection), read_scales(connection, Month(month).start)
-    if data_version(connection, month, newest) != snapshot.data_hash:
+    if has_changed(connection, month, newest, snapshot.data_hash):
         due = {*due} - scales_to_compare(connection, month, snapshot.counts, newest, closed)
     made = [scale_id for scale_id in due if _was_made(connection, snapshot, scale_id, scales.get(scale_id))]
     new = closings.close(connection, snapshot, made)

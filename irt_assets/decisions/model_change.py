@@ -40,6 +40,7 @@ from irt_assets.psychometrics.core.options import OCCASIONS, Model
 from irt_assets.psychometrics.core.priors import Priors, prior_as_text, prior_from_text
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, initialised_scale, read_scales
+from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, read_snapshot
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
@@ -349,6 +350,7 @@ def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engi
         ),
         CALIBRATION_COLUMNS,
     )
+    judge_before(database, origin.window_start, {change.scale_id: change.after})
     with database.connect() as connection:
         request = build_fit_request(connection, table, change.after, origin.window_start, None)
     return fit_origin(engine, request, WindowSnapshot(origin.uri, origin.snapshot_hash, origin.data_hash))

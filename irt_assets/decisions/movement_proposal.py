@@ -35,8 +35,9 @@ from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.item_times import DAY
 from irt_assets.responses.scale_decisions import MOVEMENT, proposals_wanted, read_decisions
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.window import scoring_responses
-from resources.cluster.relational import on_nearest_log
+from irt_assets.responses.scored_answers import scoring_responses
+from irt_assets.responses.verdicts import days_without_verdicts, judge_day
+from resources.cluster.relational import lake, on_nearest_log
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, one_value
 
@@ -115,6 +116,9 @@ def _answers(connection: psycopg.Connection, scale: Scale, published: PublishedS
     """The eligible answers of the year before `end` by learners who answered on enough days, at most as many as are
     looked at, by a hash of their ids."""
     start, items = end - YEAR, list(published.items)
+    if lake(connection) is None:
+        for day in days_without_verdicts(connection, start, end):
+            judge_day(connection, day)
     live = attempts_between(start, end)
     live = live.filter(live.mode == "live", live.item_id.isin(items))
     days = live.group_by("user_id").agg(days=live.completed_at.date().nunique())

@@ -28,6 +28,7 @@ from irt_assets.psychometrics.core.options import MAX_SCORE, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, store_attempts, with_scores_of
 from irt_assets.responses.window import judged_window, share_for_run, whole_log, without_ids
 from resources.failures import PermanentFailure
@@ -212,6 +213,7 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
     snapshot = WindowSnapshot(uri, digest, judged.data_hash)
     del judged
     pa.default_memory_pool().release_unused()
+    judge_before(database, window.start, {scale_id: scale})
     with database.connect() as connection:
         request = build_fit_request(connection, table, scale, window.start, None)
     del table

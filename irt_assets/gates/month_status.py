@@ -106,7 +106,10 @@ def _with_other_answers(
     """Scales for which the month is open, and whose answers may differ from those of its snapshot."""
     if scales.keys() <= closed:
         return set()
-    if data_version(connection, snapshot.month, scales, read_again=read_again) == snapshot.data_hash:
+    if (
+        data_version(connection, snapshot.month, scales, snapshot.data_hash, read_again=read_again)
+        == snapshot.data_hash
+    ):
         return set()
     return scales_to_compare(connection, snapshot.month, snapshot.counts, scales, closed)
 

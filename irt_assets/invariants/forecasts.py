@@ -18,7 +18,7 @@ from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.item_status import microseconds
 from irt_assets.responses.item_times import DAY
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.window import scoring_responses
+from irt_assets.responses.scored_answers import scoring_responses
 
 LEARNERS = 1_000
 """Learners of a scale whose next answers are forecast, by a hash of their ids."""

@@ -52,11 +52,11 @@ def no_test_answer_was_scored(look: InvariantContext) -> Found:
             yield NotTested(problem, partition=month)
             continue
         found = []
-        for table in read_parts(look.store, snapshot, [KEY, "mode", "is_test", "reason"]):
+        for table in read_parts(look.store, snapshot, [KEY, "mode", "reason"]):
             scored = table.filter(pc.is_null(table["reason"]))
             kind = scored[KEY].type
             known = pa.array([user if pa.types.is_string(kind) else key for key, user in tests], kind)
-            of_test = pc.or_(scored["is_test"], pc.is_in(scored[KEY], known))
+            of_test = pc.is_in(scored[KEY], known)
             found.append(scored.filter(pc.or_(of_test, pc.not_equal(scored["mode"], "live"))))
         counts = pa.concat_tables(found).group_by(KEY).aggregate([([], "count_all")])
         users = user_ids_of(look.connection, counts[KEY].to_numpy())

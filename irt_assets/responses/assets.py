@@ -7,7 +7,7 @@ from irt_assets.common.partitions import day_bounds, existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.psychometrics.eligibility.attempts import rejected
 from irt_assets.responses.item_times import current_ability_times
-from irt_assets.responses.judged_assets import build_judged_asset, counts_table
+from irt_assets.responses.judged_assets import build_judged_asset, counts_table, reporter
 from irt_assets.responses.observe import bank_version
 from irt_assets.responses.snapshot import Judge, take_snapshot
 from resources.cluster.relational import application
@@ -43,8 +43,8 @@ def build_response_assets(
         partitions_def=days,
         deps=["attempts"],
         description="The median response time of every item over two years of live answers as of the day's end: far "
-        "faster answers are rapid guesses. Abilities of the night, and of single learners until the next, read it. "
-        "Months and nights keep theirs in the same table, and compute what is missing first.",
+        "faster answers are rapid guesses. Abilities on Spark read it. Origin windows "
+        "keep theirs in the same table, and compute what is missing first.",
         kinds={"postgres", "ibis"},
         owners=OWNERS,
         metadata={"dagster/column_schema": column_schema(item_response_time_table)},
@@ -67,8 +67,8 @@ def build_response_assets(
         group_name="responses",
         partitions_def=months,
         deps=[existing_partitions("attempts"), "question_bank"],
-        description="Every attempt of the month and whether calibration may use it: a Parquet snapshot with a "
-        "`reason` (empty: scored), kept under its own hash.",
+        description="Every attempt of the month by its verdict, and whether calibration may use it: a Parquet snapshot "
+        "with a `reason` (empty: scored), kept under its own hash. Days that are not judged yet are judged first.",
         kinds={"parquet", "postgres"},
         owners=OWNERS,
         pool="calibration",
@@ -77,7 +77,14 @@ def build_response_assets(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
         with classify_failures():
-            snapshot, window = take_snapshot(database, store, context.partition_key, context.run.run_id, judge=judge)
+            snapshot, window = take_snapshot(
+                database,
+                store,
+                context.partition_key,
+                context.run.run_id,
+                judge=judge,
+                report=reporter(context, database),
+            )
         rejections = {scale: rejected(snapshot.counts.get(scale, {})) for scale in snapshot.rules}
         return dg.MaterializeResult(
             metadata={

@@ -20,6 +20,9 @@ or look-back. So these hold:
 5. Where the states prove nothing (a trigger that is missing, a table of Spark's catalogue) every answer is hashed, each
    time.
 
+All this is for snapshots that were made from the log: those of a lake and of earlier releases. The hash of verdicts
+holds while no day of the month has been judged again with another outcome.
+
 What does not belong here: how answers are hashed (see `window.data_hash`).
 """
 
@@ -36,6 +39,8 @@ from irt_assets.common.partitions import Month, day_of
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import LATER, USUAL_LOOKBACK_MONTHS, lookback_start
 from irt_assets.responses.scales import Scale
+from irt_assets.responses.stored_window import OF_VERDICTS, verdict_hash
+from irt_assets.responses.verdicts import mark_of_waiting
 from irt_assets.responses.window import data_hash, data_hash_by, whole_log
 from resources.cluster.relational import holds_log, lake, on_postgres
 from resources.postgres.database import LOCK, lock_key, one_value
@@ -75,6 +80,14 @@ SELECT part, concat_ws(E'\\n', coalesce(n, 0), string_agg(state, E'\\n' ORDER BY
        coalesce(bool_and(is_counted), false), pg_get_viewdef(to_regclass('attempt'))
 FROM state LEFT JOIN changes USING (part) GROUP BY part, n
 """
+_STORE = """
+INSERT INTO data_version (month, data_hash, log_state, bank_state, account_state, items, test_accounts)
+VALUES (%s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (month) DO UPDATE SET
+  data_hash = excluded.data_hash, log_state = excluded.log_state, bank_state = excluded.bank_state,
+  account_state = excluded.account_state, items = excluded.items, test_accounts = excluded.test_accounts,
+  computed_at = excluded.computed_at
+"""
 
 
 @dataclass(frozen=True)
@@ -87,10 +100,15 @@ class States:
 
 
 def data_version(
-    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], *, read_again: bool = False
+    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], like: str = "", *, read_again: bool = False
 ) -> str:
-    """The hash of a month's answers now, as `window.data_hash` has it: the stored one where nothing has changed, unless
-    they are to be `read_again`; else computed and stored."""
+    """The hash of a month's answers now: the stored one where nothing has changed, unless they are to be `read_again`;
+    else computed and stored.
+
+    `like`: a hash to compare with; if it is of verdicts, so is the result, else it is that of `window.data_hash`.
+    """
+    if like.startswith(OF_VERDICTS):
+        return _version_of_verdicts(connection, month, read_again=read_again)
     before = states_of(connection, month, scales)
     if before is not None and not read_again and (known := _known(connection, month, scales, before)):
         return known
@@ -99,14 +117,47 @@ def data_version(
     return digest
 
 
+def _version_of_verdicts(connection: psycopg.Connection, month: str, *, read_again: bool) -> str:
+    before = state_of_verdicts(connection, month)
+    query = "SELECT data_hash FROM data_version WHERE month = %s AND log_state = %s"
+    known = None if read_again else connection.execute(query, (month, before)).fetchone()
+    if known:
+        return str(known[0])
+    digest = verdict_hash(on_postgres(connection), *Month(month).bounds)
+    store_version_of_verdicts(connection, month, digest, before)
+    return digest
+
+
+def state_of_verdicts(connection: psycopg.Connection, month: str) -> str:
+    """What the hash of a month's verdicts depends on: which days were judged, and when a verdict of each last changed.
+
+    It is read before the verdicts are, so that a stored hash is never taken for that of verdicts committed later.
+    """
+    start, end = Month(month).bounds
+    query = """SELECT md5(string_agg(concat_ws(' ', day, extract(epoch FROM judged_at)), E'\\n' ORDER BY day))
+               FROM judged_day WHERE day >= %s AND day < %s"""
+    return f"judged {one_value(connection, query, (start.date(), end.date()))}"
+
+
+def store_version_of_verdicts(connection: psycopg.Connection, month: str, digest: str, state: str) -> None:
+    """Store the hash of a month's verdicts, which was computed after `state` was theirs; not where the caller may not
+    write, or where another is storing it."""
+    if _may_store(connection, month):
+        connection.execute(_STORE, (month, digest, state, "", "", "{}", ""))
+
+
 def mark_of_change(
     connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], data_hash: str
 ) -> str | None:
     """None where a month's answers have the hash `data_hash` now; else what tells the present ones from others.
 
+    If that hash is of verdicts, days that wait to be judged count as changed.
     That is their hash, or their state, where a day of the lake has changed and PostgreSQL does not have all the answers
     that the hash is of: it is not worth a session of Spark to whoever asks every few minutes.
     """
+    if data_hash.startswith(OF_VERDICTS):
+        now = _waiting(connection, month) or data_version(connection, month, scales, data_hash)
+        return now if now != data_hash else None
     before = states_of(connection, month, scales) if lake(connection) else None
     if before is None:
         now = data_version(connection, month, scales)
@@ -117,6 +168,17 @@ def mark_of_change(
         in_postgres = holds_log(connection, lookback_start(start, scales), end + LATER)
         now = data_hash_by(on_postgres(connection), start, end, scales) if in_postgres else before.log
     return now if now != data_hash else None
+
+
+def has_changed(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], data_hash: str) -> bool:
+    """Whether a month's answers have another hash than `data_hash` now, or days that wait to be judged."""
+    waits = data_hash.startswith(OF_VERDICTS) and _waiting(connection, month) is not None
+    return waits or data_version(connection, month, scales, data_hash) != data_hash
+
+
+def _waiting(connection: psycopg.Connection, month: str) -> str | None:
+    start, end = Month(month).bounds
+    return mark_of_waiting(connection, start.date(), end.date())
 
 
 def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> States | None:
@@ -161,16 +223,7 @@ def store_version(
     items, accounts = _items(connection, answered["item_id"].to_pylist()), _test_accounts(connection, month, scales)
     if states_of(connection, month, scales) != before:
         return
-    connection.execute(
-        """INSERT INTO data_version
-             (month, data_hash, log_state, bank_state, account_state, items, test_accounts)
-           VALUES (%s, %s, %s, %s, %s, %s, %s)
-           ON CONFLICT (month) DO UPDATE SET
-             data_hash = excluded.data_hash, log_state = excluded.log_state, bank_state = excluded.bank_state,
-             account_state = excluded.account_state, items = excluded.items, test_accounts = excluded.test_accounts,
-             computed_at = excluded.computed_at""",
-        (month, digest, before.log, before.bank, before.accounts, json.dumps(items), accounts),
-    )
+    connection.execute(_STORE, (month, digest, before.log, before.bank, before.accounts, json.dumps(items), accounts))
 
 
 def merge_changes(connection: psycopg.Connection) -> int:

@@ -4,6 +4,7 @@ Each day is committed and reported on its own. A run over a year that is killed 
 judged; the next run judges the rest.
 """
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 
 import dagster as dg
@@ -107,17 +108,22 @@ def judge_window(context: Context, database: Database, start: datetime, end: dat
     cannot hold partitions of days and of months, so the first step of a month, a week or a night calls this. Nothing is
     judged where PostgreSQL does not have the log.
     """
+    with classify_failures():
+        with database.connect() as connection:
+            if not holds_log(connection, start, end):
+                return []
+        return judge_differing(database, start.date(), end.date(), reporter(context, database))
+
+
+def reporter(context: Context, database: Database) -> Callable[[JudgedDay], None]:
+    """Function that reports a judged day to Dagster as a materialisation of `judged_attempts`."""
 
     def report(judged: JudgedDay) -> None:
         day = judged.day.isoformat()
         if day >= database.settings.irt_first_month:  # the first partition
             context.log_event(dg.AssetMaterialization(JUDGED, partition=day, metadata=_metadata(judged)))
 
-    with classify_failures():
-        with database.connect() as connection:
-            if not holds_log(connection, start, end):
-                return []
-        return judge_differing(database, start.date(), end.date(), report)
+    return report
 
 
 def _metadata(judged: JudgedDay) -> Metadata:

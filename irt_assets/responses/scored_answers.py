@@ -4,7 +4,7 @@ A verdict is not about items in the set in force or withdrawn ones: readers appl
 judging (see `verdicts`), and one learner's answers that have no verdict yet (see `learner_answers`).
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -16,13 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.responses import window
 from irt_assets.responses.answers import instant
 from irt_assets.responses.columns import codes, instants, max_scores, numbers
+from irt_assets.responses.facts import lookback_start
 from irt_assets.responses.item_status import Withdrawals, microseconds
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.verdicts import judge_missing
 from irt_assets.responses.window import ANSWERS_OF_A_GROUP, collect_scored
-from resources.cluster.relational import on_postgres
+from resources.cluster.relational import lake, on_postgres
+from resources.postgres.database import Database
 from resources.postgres.relations import LEARNER, VERDICT
-from resources.postgres.warehouse import read_parts
+from resources.postgres.warehouse import read_arrow, read_parts
 
 
 def scored_answers(start: datetime, end: datetime) -> ir.Table:
@@ -33,6 +38,55 @@ def scored_answers(start: datetime, end: datetime) -> ir.Table:
     )
     known = counts.join(LEARNER.select("learner_key", "user_id"), "learner_key")
     return known.select("learner_key", "user_id", "item_id", "completed_at", "score", "max_score")
+
+
+def scoring_responses(
+    connection: psycopg.Connection,
+    start: datetime,
+    end: datetime,
+    scale: Scale,
+    items: Sequence[str],
+    learners: Sequence[str] | None = None,
+    withdrawn: Withdrawals | None = None,
+) -> tuple[Responses, npt.NDArray[np.object_]]:
+    """The responses to `items` in [start, end) by their verdicts, with their times, and the learners' ids.
+
+    `learners`: None for all. `withdrawn`: when answers to which items do not count. Attempts of a lake have no
+    verdicts: they are judged by the rules of `scale`.
+    """
+    if lake(connection) is not None:
+        return window.scoring_responses(connection, start, end, scale, items, learners, withdrawn)
+    query = f"SELECT * FROM ({on_postgres.sql(scored_answers(start, end))}) f WHERE item_id = ANY(%(items)s)"
+    if learners is not None:
+        query += " AND learner_key IN (SELECT learner_key FROM learner WHERE user_id = ANY(%(learners)s))"
+    values = {"items": list(items), "learners": None if learners is None else list(learners)}
+    return responses_of(read_arrow(connection, query, values), withdrawn)
+
+
+def earlier_responses(
+    connection: psycopg.Connection,
+    start: datetime,
+    scale: Scale,
+    items: Sequence[str],
+    learners: Sequence[str],
+    wanted: Sequence[str],
+) -> Responses:
+    """The responses to `items` in the scale's look-back before `start` by the `wanted` among `learners`.
+
+    One person for each of `learners`, in their order, whether they answered or not. Days of the look-back without
+    verdicts have no responses: see `judge_before`.
+    """
+    begin = lookback_start(start, {scale.scale_id: scale})
+    responses, users = scoring_responses(connection, begin, start, scale, items, wanted)
+    place = {learner: person for person, learner in enumerate(learners)}
+    return responses.placed(np.array([place[user] for user in users], dtype=np.int32), len(learners))
+
+
+def judge_before(database: Database, start: datetime, scales: Mapping[str, Scale]) -> None:
+    """Judge the days of the look-back before a window that were never judged: `earlier_responses` reads them. Attempts
+    of a lake have no verdicts."""
+    if not database.settings.irt_spark:
+        judge_missing(database, lookback_start(start, scales), start)
 
 
 def scoring_groups(
@@ -67,11 +121,11 @@ def answers_to(found: pa.Table, items: Collection[str], since: datetime) -> pa.T
     return found.filter(pc.and_(to_items, pa.array(instants(found["completed_at"]) >= microseconds(since))))
 
 
-def responses_of(found: pa.Table, withdrawn: Withdrawals) -> tuple[Responses, npt.NDArray[np.object_]]:
+def responses_of(found: pa.Table, withdrawn: Withdrawals | None) -> tuple[Responses, npt.NDArray[np.object_]]:
     """Some `scored_answers` as responses with their times, sorted by person and item, and the learners' ids; those
     given while their item was `withdrawn` are left out."""
     at = instants(found["completed_at"])
-    if withdrawn.stretches:
+    if withdrawn is not None and withdrawn.stretches:
         item, item_ids = codes(found["item_id"])
         counts = ~withdrawn.mask(item, item_ids, at)
         found, at = found.filter(pa.array(counts)), at[counts]

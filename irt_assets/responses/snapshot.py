@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.closed_months import ClosedMonth, read_closed
-from irt_assets.responses.data_versions import states_of, store_version
+from irt_assets.responses.data_versions import state_of_verdicts, states_of, store_version, store_version_of_verdicts
 from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
@@ -33,6 +33,8 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
+from irt_assets.responses.stored_window import stored_window
+from irt_assets.responses.verdicts import JudgedDay, judge_differing
 from irt_assets.responses.window import (
     JudgedWindow,
     WindowTotals,
@@ -78,20 +80,26 @@ def take_snapshot(
     run_id: str | None,
     log: Run | None = None,
     judge: Judge | None = None,
+    report: Callable[[JudgedDay], object] | None = None,
 ) -> tuple[Snapshot, WindowTotals]:
-    """Judge the month's attempts and store them; the files are in place before the row that names them.
+    """Store the month's attempts with their verdicts; the files are in place before the row that names them.
 
-    `log`: where the attempts are; None: where the settings say. Those on Spark are judged by `judge`, so that the
-    snapshot is a manifest; without it, and all others, in this process. Answers of scales for which the month is closed
+    Days that are not judged, or differ from their verdicts, are judged first; each is passed to `report`. Attempts of a
+    lake have no verdicts. They are judged here, on Spark by `judge`, so that the snapshot is a manifest. `log`: where
+    the attempts are, judged here too; None: where the settings say. Answers of scales for which the month is closed
     are those of the file that it closed with; if there are no others, the snapshot stays. Raises PermanentFailure where
     the month has no attempt at all, or has an attempt twice.
     """
     start, end = Month(month).bounds
     folder = f"scored_responses/{month}"
+    by_verdicts = log is None and not database.settings.irt_spark
+    if by_verdicts:
+        judge_differing(database, start.date(), end.date(), report)
     with database.connect() as connection:
         advisory_lock(connection, "scored_responses", month)
         scales = read_scales(connection)
-        states = states_of(connection, month, scales)
+        state = state_of_verdicts(connection, month)
+        states = None if by_verdicts else states_of(connection, month, scales)
         run = with_learners(connection, start, end, log or whole_log(connection, start, end, scales))
         closed = {one.scale_id: one for one in read_closed(connection, [month])}
         current = current_snapshot(connection, month)
@@ -105,7 +113,11 @@ def take_snapshot(
                     f"of all scales: reopen it, `irt month reopen {month}`"
                 )
         else:
-            window = judged_window(connection, start, end, scales, run)
+            window = (
+                stored_window(connection, start, end, scales)
+                if by_verdicts
+                else judged_window(connection, start, end, scales, run)
+            )
             others = sum(sum(n.values()) for scale, n in window.totals.counts.items() if scale not in closed)
             totals, table = window.totals, without_ids(window.table)
             if closed and others:
@@ -144,7 +156,9 @@ def take_snapshot(
             (month, digest, key, snapshot.data_hash, snapshot.n_attempts)
             + (json.dumps(snapshot.counts), json.dumps(snapshot.rules), run_id),
         )
-        if log is None:  # of another log these states prove nothing
+        if by_verdicts:
+            store_version_of_verdicts(connection, month, totals.data_hash, state)
+        elif log is None:  # of another log these states prove nothing
             store_version(connection, month, scales, totals.data_hash, states)
     return snapshot, totals
 

@@ -28,7 +28,7 @@ import psycopg
 import pyarrow as pa
 from psycopg.rows import class_row
 
-from irt_assets.common.partitions import Month, day_bounds, month_of
+from irt_assets.common.partitions import Month, day_bounds, month_of, spans
 from irt_assets.psychometrics.eligibility.attempts import judge
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closed_months import rules_of_month, scales_of_month
@@ -41,7 +41,17 @@ from resources.postgres.database import Database, advisory_lock, first_column, n
 from resources.postgres.log_months import make_verdict_month
 from resources.postgres.warehouse import copy_arrow, read_arrow
 
-__all__ = ["JudgedDay", "days_that_differ", "judge_day", "judge_differing", "rules_hash", "rules_of_month"]
+__all__ = [
+    "JudgedDay",
+    "days_that_differ",
+    "days_without_verdicts",
+    "judge_day",
+    "judge_differing",
+    "judge_missing",
+    "mark_of_waiting",
+    "rules_hash",
+    "rules_of_month",
+]
 
 JUDGING_RULES = ("hinted", "lookback_months", "rapid_cap_ms", "rapid_min_times", "rapid_share")
 """The eligibility rules that a verdict depends on; the others are minima."""
@@ -98,6 +108,13 @@ def days_that_differ(connection: psycopg.Connection, start: date, end: date) -> 
     return [one.day for one in _differing(connection, start, end)]
 
 
+def mark_of_waiting(connection: psycopg.Connection, start: date, end: date) -> str | None:
+    """Hash of the fingerprints of `days_that_differ`, which tells these changes from later ones. Returns None if no day
+    differs."""
+    waiting = _differing(connection, start, end)
+    return f"waiting {_hash(waiting)}" if waiting else None
+
+
 def judge_day(connection: psycopg.Connection, day: date) -> JudgedDay:
     """Judge every attempt of a day (UTC) in the caller's transaction, and what follows from it on other days.
 
@@ -140,6 +157,30 @@ def judge_differing(
                     report(judged)
     with database.connect() as connection:
         return _judged_days(connection, written)
+
+
+def judge_missing(database: Database, start: datetime, end: datetime) -> None:
+    """Judge the days of [start, end), two midnights, that have attempts and were never judged.
+
+    It is for readers of a look-back: to ask for other differences would read all of it, and nights do.
+    """
+    with database.connect() as connection:
+        days = days_without_verdicts(connection, start, end)
+    for first, last in spans(day.isoformat() for day in days):
+        judge_differing(database, date.fromisoformat(first), date.fromisoformat(last) + DAY)
+
+
+def days_without_verdicts(connection: psycopg.Connection, start: datetime, end: datetime) -> list[date]:
+    """The days of [start, end), two midnights, that have attempts and were never judged; oldest first."""
+    return first_column(connection, _MISSING, (start, end - DAY))
+
+
+_MISSING = """
+    SELECT midnight::date FROM generate_series(%s::timestamptz, %s, interval '1 day') midnight
+    WHERE NOT EXISTS (SELECT FROM judged_day WHERE day = midnight::date) AND EXISTS (
+      SELECT FROM response_log WHERE completed_at >= midnight AND completed_at < midnight + interval '1 day')
+    ORDER BY 1
+"""
 
 
 # -- fingerprints ----------------------------------------------------------------------------------
@@ -378,7 +419,7 @@ def _judge(connection: psycopg.Connection, fingerprint: Fingerprint, learners: L
             to_do.setdefault(other, Learners()).users.add(user)
     _store(connection, fingerprint)
     touched = [day for day, n in written.items() if n]
-    connection.execute("UPDATE judged_day SET judged_at = now() WHERE day = ANY(%s)", (touched,))
+    connection.execute("UPDATE judged_day SET judged_at = clock_timestamp() WHERE day = ANY(%s)", (touched,))
     return {day: written[day] for day in {fingerprint.day, *touched}}
 
 

@@ -93,7 +93,7 @@ class WindowTotals:
 
 _MICROSECONDS_OF_A_DAY = 86_400_000_000
 _MARK = "v2:"
-"""What every stored hash begins with: how the rows were written out (as `row_hash` says)."""
+"""What the hash of a window of the log begins with: how the rows were written out (as `row_hash` says)."""
 
 
 def data_hash(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
@@ -145,12 +145,13 @@ def without_ids(table: pa.Table) -> pa.Table:
     session = table["session_id"].cast(pa.string()).combine_chunks().dictionary_encode().indices
     numbered = table.append_column("row", pa.array(np.arange(table.num_rows)))
     numbered = numbered.append_column("session", session.cast(pa.int64()))
-    return numbered.select(file_columns(hashed_columns(table.column_names)))
+    columns = file_columns(hashed_columns(table.column_names))
+    return numbered.select([name for name in columns if name in numbered.column_names])
 
 
-def digest_of(count_and_sums: Sequence[Any]) -> str:
+def digest_of(count_and_sums: Sequence[Any], mark: str = _MARK) -> str:
     """The hash of a window from the count of its rows and the sums of their hashes."""
-    return _MARK + hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
+    return mark + hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
 
 
 def with_learners(connection: psycopg.Connection, start: datetime, end: datetime, run: Run) -> Run:
@@ -203,7 +204,7 @@ def judged_window(
         rows = rows.filter(md5(rows.user_id)[:8] < f"{int(share * 16**8):08x}")
     hashed = rows.order_by(KEY, "completed_at", "attempt_id")
     run = with_learners(connection, start, end, run or whole_log(connection, start, end, scales))
-    found, digest = _read_hashed(run, run.backend.sql(hashed))
+    found, digest = read_hashed(run, run.backend.sql(hashed))
     if max_scores(found) is None:
         found = found.select([*SNAPSHOT, KEY])
     # After the answers, so that the times are of no fewer than these.
@@ -219,14 +220,14 @@ def judged_window(
     return JudgedWindow(with_outcome(found, code, score), judgements, left_out, digest)
 
 
-def _read_hashed(run: Run, query: str) -> tuple[pa.Table, str]:
+def read_hashed(run: Run, query: str, mark: str = _MARK) -> tuple[pa.Table, str]:
     """The rows of a query as `_coded`, and the hash that their column `h` makes."""
     parts, sums = [], [0, 0]
     for part in read_parts(run.connection, query) if run.backend is on_postgres else [run.read(query)]:
         sums = [mine + more for mine, more in zip(sums, sums_of(part["h"]), strict=True)]
         parts.append(_coded(part.drop_columns(["h"])))
     found = pa.concat_tables(parts).unify_dictionaries()
-    return found, digest_of((found.num_rows, *sums))
+    return found, digest_of((found.num_rows, *sums), mark)
 
 
 def _coded(rows: pa.Table) -> pa.Table:
@@ -321,24 +322,6 @@ def judged_for_scoring(
     judgement = judge(attempts, scale.rules, min_learner=False, min_item=False)
     scored = collect_scored(person, users, item, item_ids, judgement.score, attempts.max_score)
     return replace(scored.responses, at=at[scored.rows]), scored.learners
-
-
-def earlier_responses(
-    connection: psycopg.Connection,
-    start: datetime,
-    scale: Scale,
-    items: Sequence[str],
-    learners: Sequence[str],
-    wanted: Sequence[str],
-) -> Responses:
-    """The eligible responses to `items` in the scale's look-back before `start` by the `wanted` among `learners`.
-
-    One person for each of `learners`, in their order, whether they answered or not.
-    """
-    begin = lookback_start(start, {scale.scale_id: scale})
-    responses, users = scoring_responses(connection, begin, start, scale, items, wanted)
-    place = {learner: person for person, learner in enumerate(learners)}
-    return responses.placed(np.array([place[user] for user in users], dtype=np.int32), len(learners))
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ class _Judging:
     def learners(self, table: pa.Table) -> Iterator[tuple[ScaleAttempts, JudgedLearners]]:
         """The table's attempts by scale, judged as far as the rounds go."""
         for part in by_scale(table, sorted(table["scale_id"].unique().to_pylist()), self.times):
-            judged = JudgedLearners(part.attempts, self.rules.get(part.scale_id, Rules()))
+            judged = JudgedLearners.from_attempts(part.attempts, self.rules.get(part.scale_id, Rules()))
             for few in self.rounds:
                 dropped = few.get(part.scale_id, {})
                 judged.drop_items([item for item, name in enumerate(part.items) if name in dropped])

@@ -26,7 +26,7 @@ from irt_assets.responses.item_times import (
 )
 from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import current_snapshot, take_snapshot
+from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import judged_window, scoring_responses
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
@@ -168,20 +168,6 @@ def test_the_order_in_which_readers_and_answers_come_does_not_matter(bank: Datab
     assert "rapid" in judge_month(bank).values()
 
 
-def test_what_is_missing_is_computed_first_and_a_month_without_it_is_not_stale(
-    bank: Database, store: ObjectStore
-) -> None:
-    add_attempts(bank, random_answers(20))
-    first, _ = take_snapshot(bank, store, MONTH, None)
-    before = stored(bank)
-    assert set(before) == {(END, lookback_start(START, {}))}
-    run_sql(bank, "TRUNCATE item_response_time, partition_source")  # as of a month made before there was the table
-    with bank.connect() as connection:
-        assert (changed_hash(connection, MONTH), current_snapshot(connection, MONTH)) == (None, first)
-    second, _ = take_snapshot(bank, store, MONTH, None)
-    assert (second, stored(bank)) == (first, before)
-
-
 def test_late_answers_that_move_a_median_are_in_it_when_the_month_is_made_again(
     bank: Database, store: ObjectStore
 ) -> None:
@@ -192,14 +178,10 @@ def test_late_answers_that_move_a_median_are_in_it_when_the_month_is_made_again(
     first, window = take_snapshot(bank, store, MONTH, None)
     assert window.counts[SCALE]["rapid"] == 0
     add_attempts(bank, [attempt(f"late{k}", "i0", at, response_time_ms=20_000) for k in range(200)])
-    span = END, lookback_start(START, {})
     with bank.connect() as connection:
         assert changed_hash(connection, MONTH) is not None, "the month is asked for again"
-        until_then = item_times(connection, *span)
-    assert as_dict(until_then) == {"i0": (2_000, 151)}
     again, window = take_snapshot(bank, store, MONTH, None)
     assert (window.counts[SCALE]["rapid"], again.data_hash != first.data_hash) == (1, True)
-    assert stored(bank) == {span: {"i0": (20_000, 351)}}
 
 
 def kill_oneself(connection: psycopg.Connection, *_: object) -> None:

@@ -43,6 +43,7 @@ from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.scale_decisions import MOVEMENT, record_decisions
 from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import stored_rules, take_snapshot
+from irt_assets.responses.verdicts import judge_differing
 from resources.dagster_compat import BulkActionStatus, PartitionBackfill
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
@@ -221,22 +222,32 @@ def test_one_query_finds_the_months_without_answers(graph: Graph, monkeypatch: p
     assert sum("EXISTS (SELECT FROM attempt" in query for query in asked) == 1
 
 
+def judge(graph: Graph) -> None:
+    """Judge the month, as the night does."""
+    judge_differing(graph.database, *(at.date() for at in Month(MONTH).bounds))
+
+
 def test_a_late_answer_makes_an_open_month_stale_and_no_closed_one(graph: Graph) -> None:
     """Nor does a changed eligibility rule; a changed rule of the fit does."""
     late = rooms.attempt("someone", "A01", datetime(2026, 6, 15, tzinfo=UTC))
     rooms.add_attempts(graph.database, [late])
+    assert graph.state(MONTH).state is State.GREEN, "not judged yet"
+    judge(graph)
     found = graph.state(MONTH)
     assert (found.state, "answers have changed" in found.why) == (State.STALE, True)
     rooms.run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = %s", (late["attempt_id"],))
+    judge(graph)
     assert graph.state(MONTH).state is State.GREEN
     assert MONTH in {one.month for one in close_months(graph.database, datetime.now(UTC))}
     rooms.add_attempts(graph.database, [late])
+    judge(graph)
     with ruled(graph, {"rapid_share": 0.2}):
         assert graph.state(MONTH).state is State.GREEN
     with ruled(graph, {"latent": "histogram"}):
         assert graph.state(MONTH).asset == "item_calibration"
     rooms.run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = %s", (late["attempt_id"],))
     rooms.run_sql(graph.database, "DELETE FROM month_state")
+    judge(graph)
     assert graph.state(MONTH).state is State.GREEN
 
 

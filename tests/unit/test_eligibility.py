@@ -171,7 +171,7 @@ def test_learners_judged_in_parts_come_to_the_same(rows: list[dict], rules: Rule
     """Learners in three parts, of which one may be empty; only responses by item are added up."""
     parts = [[n for n, row in enumerate(rows) if row["user"] % 3 == part] for part in range(3)]
     attempts = [attempts_of([rows[n] for n in part]) for part in parts]
-    judged = [JudgedLearners(one, rules) for one in attempts]
+    judged = [JudgedLearners.from_attempts(one, rules) for one in attempts]
     items, few_items = {row["item"] for row in rows}, dict[int, int]()
 
     def responses() -> dict[int, int]:

@@ -233,22 +233,8 @@ def judge(attempts: Attempts, rules: Rules, *, min_learner: bool = True, min_ite
     `min_learner=False` and `min_item=False` leave those filters out: abilities are reported for every learner, and
     from answers to items that were published long ago.
     """
-    part = JudgedLearners(attempts, rules, min_learner=min_learner)
-    present = np.flatnonzero(np.bincount(attempts.item)) if attempts.size else np.empty(0, np.int64)
-    least = rules.eligibility.min_fitted_responses if min_item else 0
-    few_items: dict[int, int] = {}
-    while few := items_with_few(
-        zip(present.tolist(), part.responses()[present].tolist(), strict=True), least, few_items
-    ):
-        part.drop_items([*few])
-        few_items |= few
-    code, score = part.outcome()
-    return Judgement(
-        code=code,
-        score=score,
-        counts=counts_by_reason(code),
-        few_items=few_items,
-    )
+    part = JudgedLearners.from_attempts(attempts, rules, min_learner=min_learner)
+    return part.with_minimum(rules.eligibility.min_fitted_responses if min_item else 0)
 
 
 class JudgedLearners:
@@ -259,35 +245,54 @@ class JudgedLearners:
     until there are none.
     """
 
-    def __init__(self, attempts: Attempts, rules: Rules, *, min_learner: bool = True) -> None:
-        self._attempts, self._rules = attempts, rules
-        self._least = rules.eligibility.min_learner_responses if min_learner else 0
-        self._code = np.full(attempts.size, -1, np.int8)
+    def __init__(
+        self, user: Codes, item: Codes, code: npt.NDArray[np.int8], score: npt.NDArray[np.int8], least: int
+    ) -> None:
+        """Begin from codes and scores as a `Judgement` without minima has them; a learner needs `least` responses."""
+        self._user, self._item, self._score, self._least = user, item, score, least
+        self._code = code.copy()
+        self._kept = np.flatnonzero(code < 0)
+        self._drop_learners()
+
+    @classmethod
+    def from_attempts(cls, attempts: Attempts, rules: Rules, *, min_learner: bool = True) -> "JudgedLearners":
+        code = np.full(attempts.size, -1, np.int8)
         for reason in reversed(_REASONS):
             if reason.meaning.applies is not None:
-                self._code[reason.meaning.applies(attempts, rules)] = _CODE[reason]
-        self._kept = np.flatnonzero(self._code < 0)
-        self._drop_learners()
+                code[reason.meaning.applies(attempts, rules)] = _CODE[reason]
+        score = np.maximum(attempts.points, 0).astype(np.int8)
+        score[_wrong_by_hint(attempts, rules)] = 0
+        least = rules.eligibility.min_learner_responses if min_learner else 0
+        return cls(attempts.user, attempts.item, code, score, least)
+
+    def with_minimum(self, least: int) -> Judgement:
+        """Leave out items with fewer responses than `least` if these are everybody's attempts."""
+        present = np.flatnonzero(np.bincount(self._item)) if self._item.size else np.empty(0, np.int64)
+        few_items: dict[int, int] = {}
+        while few := items_with_few(
+            zip(present.tolist(), self.responses()[present].tolist(), strict=True), least, few_items
+        ):
+            self.drop_items([*few])
+            few_items |= few
+        code, score = self.outcome()
+        return Judgement(code=code, score=score, counts=counts_by_reason(code), few_items=few_items)
 
     def responses(self) -> Ints:
         """Responses that are left, by code of the item up to the highest that occurs."""
-        highest = int(self._attempts.item.max()) if self._attempts.size else -1
-        return np.bincount(self._attempts.item[self._kept], minlength=highest + 1)
+        highest = int(self._item.max()) if self._item.size else -1
+        return np.bincount(self._item[self._kept], minlength=highest + 1)
 
     def drop_items(self, items: Sequence[int] | Codes) -> None:
         """Leave out items, which have too few responses, and then the learners who have too few without them."""
-        self._drop(np.isin(self._attempts.item[self._kept], items), Reason.FEW_ITEM_RESPONSES)
+        self._drop(np.isin(self._item[self._kept], items), Reason.FEW_ITEM_RESPONSES)
         self._drop_learners()
 
     def outcome(self) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int8]]:
         """Code and score of each attempt, as a `Judgement` has them."""
-        score = np.maximum(self._attempts.points, 0).astype(np.int8)
-        score[_wrong_by_hint(self._attempts, self._rules)] = 0
-        score[self._code >= 0] = -1
-        return self._code, score
+        return self._code, np.where(self._code < 0, self._score, np.int8(-1))
 
     def _drop_learners(self) -> None:
-        learner = self._attempts.user[self._kept]
+        learner = self._user[self._kept]
         self._drop((np.bincount(learner) < self._least)[learner], Reason.FEW_LEARNER_RESPONSES)
 
     def _drop(self, small: Mask, reason: Reason) -> None:

@@ -1,0 +1,151 @@
+"""A month by its verdicts: the attempts and minima of today's judgement, and a hash that all engines compute alike."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import duckdb
+import pytest
+
+from irt_assets.gates import month_status
+from irt_assets.responses import verdicts
+from irt_assets.responses.facts import lookback_start
+from irt_assets.responses.late_months import changed_hash
+from irt_assets.responses.row_hash import LATER_COLUMNS
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scored_answers import earlier_responses, judge_before
+from irt_assets.responses.snapshot import current_snapshot, take_snapshot
+from irt_assets.responses.stored_window import HASHED, stored_window, verdict_hash, verdict_rows
+from irt_assets.responses.verdicts import judge_differing
+from irt_assets.responses.window import judged_window
+from resources.cluster.relational import on_duckdb, on_postgres
+from resources.files.object_store import ObjectStore
+from resources.postgres.database import Database, first_column
+from resources.postgres.relations import ATTEMPT, VERDICT
+from tests.helpers.dirty_log import DIRTY, END, START, TINY, load_dirty
+from tests.helpers.rooms import SCALE, add_attempts, attempt, rows, run_sql
+from tests.helpers.verdict_worlds import add_scale
+
+MONTH = f"{START:%Y-%m}"
+LOWERED = {"min_responses": 2, "min_provisional_responses": 2, "min_learner_responses": 2}
+
+
+@pytest.fixture
+def judged(database: Database) -> Database:
+    """A log of dirty texts, with learners and items that have just enough answers, and others that have too few."""
+    load_dirty(database)
+    add_scale(database, LOWERED, SCALE)
+    for user, items in (("ann", 3), ("bob", 2), ("cy", 1)):
+        add_attempts(database, [attempt(user, DIRTY[2 * n], END - TINY * (n + 1)) for n in range(items)])
+    judge(database)
+    return database
+
+
+def judge(database: Database) -> None:
+    judge_differing(database, START.date(), END.date())
+
+
+def test_month_has_the_attempts_reasons_scores_and_minima_of_todays_judgement(judged: Database) -> None:
+    with judged.connect() as connection:
+        scales = read_scales(connection)
+        found, today = (read(connection, START, END, scales) for read in (stored_window, judged_window))
+    columns = [name for name in found.table.column_names if name in today.table.column_names]
+    assert {"learner_key", "session_id", "topic_id", "given_score", "max_score", "reason", "score"} < {*columns}
+    assert found.table.select(columns).to_pylist() == today.table.select(columns).to_pylist()
+    assert [one.counts for one in found.judgements.values()] == [one.counts for one in today.judgements.values()]
+    assert (found.left_out, found.totals.n_attempts) == (today.left_out, today.totals.n_attempts)
+    counts = found.judgements[SCALE].counts
+    assert min(counts[reason] for reason in ("scored", "few_learner_responses", "few_item_responses")) > 0
+
+
+def written(name: str, value: object) -> str:
+    """A value as `row_hash` describes it."""
+    if name in LATER_COLUMNS:
+        return "" if value is None else f"{name}={value}|"
+    match value:
+        case None:
+            return "|"
+        case bool() | int():
+            return f"={int(value)}|"
+        case datetime():
+            return f"={(value - datetime(1970, 1, 1, tzinfo=UTC)) // TINY}|"
+    return "=" + str(value).replace("\\", "\\\\").replace("|", "\\p") + "|"
+
+
+def by_hand(table: list[dict[str, Any]]) -> str:
+    hashes = [hashlib.md5("".join(written(name, row[name]) for name in HASHED).encode()).hexdigest() for row in table]
+    sums = [sum(int(h[start : start + 15], 16) for h in hashes) for start in (0, 16)]
+    return "v3:" + hashlib.sha256(f"{len(hashes)} {sums[0]} {sums[1]}".encode()).hexdigest()
+
+
+def test_postgresql_duckdb_and_the_description_agree_on_the_hash_of_verdicts(judged: Database) -> None:
+    with duckdb.connect() as copies, judged.connect() as connection:
+        copies.execute("SET TimeZone = 'America/New_York'")
+        for relation in (ATTEMPT, VERDICT):
+            copies.register(relation.get_name(), on_postgres(connection)(relation))
+        on_server = verdict_hash(on_postgres(connection), START, END)
+        table = on_postgres(connection)(verdict_rows(START, END)).to_pylist()
+        assert on_server == stored_window(connection, START, END, read_scales(connection)).data_hash
+        assert on_server == verdict_hash(on_duckdb(copies), START, END) == by_hand(table)
+
+
+def test_month_is_stale_once_changed_answers_are_judged_and_only_if_a_verdict_differs(
+    judged: Database, store: ObjectStore
+) -> None:
+    take_snapshot(judged, store, MONTH, None)
+    correct = "UPDATE response_log SET correct = NOT correct WHERE user_id = 'ann'"
+    found = []
+    for statement in (None, correct, correct, "UPDATE question SET topic_id = 'another'"):
+        if statement:
+            run_sql(judged, statement)
+        found.append([is_stale(judged), is_changed(judged)])
+        judge(judged)
+        found[-1] += [is_stale(judged), is_changed(judged)]
+    assert found == [
+        [False, False, False, False],
+        [False, True, True, True],
+        [True, True, False, False],
+        [False, False, False, False],
+    ]
+
+
+def is_stale(database: Database) -> bool:
+    with database.connect() as connection:
+        snapshot, scales = current_snapshot(connection, MONTH), read_scales(connection)
+        assert snapshot is not None
+        return SCALE in month_status._with_other_answers(connection, snapshot, scales, set(), read_again=False)
+
+
+def is_changed(database: Database) -> bool:
+    """Whether the month is asked for again, or may not close."""
+    with database.connect() as connection:
+        return changed_hash(connection, MONTH) is not None
+
+
+def test_days_of_the_look_back_are_judged_before_a_fit_reads_them_and_once(
+    judged: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_attempts(judged, [attempt("ann", DIRTY[0], START - timedelta(days=day)) for day in (1, 40, 900)])
+    with judged.connect() as connection:
+        scales = read_scales(connection)
+        learners = first_column(connection, "SELECT DISTINCT user_id FROM attempt ORDER BY 1")
+
+    def earlier(read: Callable[..., Any]) -> int:
+        with judged.connect() as connection:
+            return int(read(connection, START, scales[SCALE], DIRTY, learners, ["ann"]).n_responses)
+
+    assert earlier(earlier_responses) == 0, "not judged yet"
+    judge_before(judged, START, scales)
+    assert earlier(earlier_responses) == 1, "the second one is a repeat, the first is older than the look-back"
+    days = rows(judged, "SELECT day FROM judged_day WHERE day < %s", (START,))
+    logged = rows(
+        judged,
+        "SELECT DISTINCT completed_at::date FROM attempt WHERE completed_at >= %s AND completed_at < %s",
+        (lookback_start(START, scales), START),
+    )
+    assert {*days} == {*logged}
+    monkeypatch.setattr(verdicts, "judge_differing", None)
+    judge_before(judged, START, scales)
