@@ -96,9 +96,14 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
     }
 
 
+def scales_of_month(connection: psycopg.Connection, month: str) -> dict[str, Scale]:
+    """The scales as the answers of a month are judged: by the rules that each scale has now."""
+    return read_scales(connection, Month(month).start)
+
+
 def rules_of_month(connection: psycopg.Connection, month: str) -> dict[str, Rules]:
-    """By scale, the rules that judge the answers of a month: today those that the scale has now."""
-    return {scale_id: scale.rules for scale_id, scale in read_scales(connection, Month(month).start).items()}
+    """The rules of each scale that judge the answers of a month."""
+    return {scale_id: scale.rules for scale_id, scale in scales_of_month(connection, month).items()}
 
 
 def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start: datetime | None) -> Scale:

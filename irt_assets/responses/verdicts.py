@@ -15,8 +15,8 @@ What does not belong here: what the rules mean (see `psychometrics.eligibility`)
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cache
 from itertools import groupby
@@ -33,14 +33,12 @@ from irt_assets.psychometrics.eligibility.attempts import judge
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.facts import READ_BOUNDS, Bounds, facts_within, lookback_start
 from irt_assets.responses.item_time import ensure_item_times, times_of_day
-from irt_assets.responses.scales import Scale, read_scales, rules_of_month
+from irt_assets.responses.scales import Scale, rules_of_month, scales_of_month
 from irt_assets.responses.window import by_scale, with_outcome
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
 from resources.postgres.log_months import make_verdict_month
 from resources.postgres.warehouse import copy_arrow, read_arrow
-
-__all__ = ["JudgedDay", "days_that_differ", "judge_day", "judge_differing", "rules_hash", "rules_of_month"]
 
 JUDGING_RULES = ("hinted", "lookback_months", "rapid_cap_ms", "rapid_min_times", "rapid_share")
 """The eligibility rules that a verdict depends on; the others are minima."""
@@ -254,12 +252,13 @@ _CHANGED = """
 """
 
 
-def _whom(connection: psycopg.Connection, differing: Collection[Fingerprint]) -> dict[date, Learners]:
+def _whom(connection: psycopg.Connection, differing: Sequence[Fingerprint]) -> dict[date, Learners]:
     """By day, the learners who are judged: all of a day that was never judged, or whose rules or times have changed;
-    else those of changed rows, and of items whose times in its own month have."""
+    else those of changed rows, and of items whose times in its own month have. `differing`: oldest first."""
     whom, new_times = {}, []
+    stored = _stored(connection, differing[0].day, differing[-1].day + DAY) if differing else {}
     for one in differing:
-        before = _stored(connection, one.day, one.day + DAY).get(one.day, Fingerprint(one.day))
+        before = stored.get(one.day, Fingerprint(one.day))
         was, now = before.rules.split(), one.rules.split()
         whom[one.day] = Learners(everyone=was[:2] != now[:2] and one.n > 0)
         if was[2:] != now[2:]:
@@ -403,7 +402,7 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
 def _verdicts(connection: psycopg.Connection, day: date, everyone: bool) -> pa.Table:
     """The verdicts of the learners in `judged_learner` on a day, with their ids."""
     start, end = day_bounds(day.isoformat())
-    scales = _scales(connection, _month(day))
+    scales = scales_of_month(connection, _month(day))
     bounds = Bounds.between(start, end, scales)
     if everyone:  # planned by its times: a third of the time
         found = on_postgres(connection)(facts_within(bounds, scales, "recorded_at", learners=_LEARNERS))
@@ -433,12 +432,6 @@ def _facts(scales: tuple[Scale, ...]) -> str:
     return f"WITH bounds AS (SELECT {bounds}) SELECT * FROM ({query}) facts"
 
 
-def _scales(connection: psycopg.Connection, month: Month) -> dict[str, Scale]:
-    """The scales as the answers of a month are judged."""
-    rules = rules_of_month(connection, month)
-    return {name: replace(one, rules=rules[name]) for name, one in read_scales(connection, month.start).items()}
-
-
 def _following(connection: psycopg.Connection, day: date) -> list[tuple[date, str]]:
     """Other judged days, and the learners with attempts there that the changes of a day bear on."""
     judged = "SELECT max(day) FROM judged_day WHERE day >= %s AND day <> %s"
@@ -446,7 +439,7 @@ def _following(connection: psycopg.Connection, day: date) -> list[tuple[date, st
     if last is None:
         return []
     start, end = day_bounds(day.isoformat())
-    since = lookback_start(start - DAY, _scales(connection, _month(day)))
+    since = lookback_start(start - DAY, scales_of_month(connection, _month(day)))
     values = {"start": start, "end": end, "before": start - DAY, "until": _midnight(last + DAY), "since": since}
     connection.execute("ANALYZE changed_pair")
     return connection.execute(_FOLLOWING, values).fetchall()

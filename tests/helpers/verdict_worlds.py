@@ -39,8 +39,8 @@ from irt_assets.responses import simulated
 from irt_assets.responses.columns import attempts_of, codes
 from irt_assets.responses.item_time import take_item_times
 from irt_assets.responses.late_answers import scales_of_month
-from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.verdicts import judge_differing, rules_of_month
+from irt_assets.responses.scales import Scale, read_scales, rules_of_month
+from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import judged_window, scored_responses_of, with_outcome
 from resources import tables
 from resources.postgres import warehouse
