@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 
 import dagster as dg
+import psycopg
 
 from irt_assets.blocks import Table, table
 from irt_assets.common.job_names import INVENTORY, JUDGED
@@ -70,7 +71,7 @@ def build_judged_check() -> dg.AssetChecksDefinition:
     )
     def every_day_is_judged(database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
         with classify_failures(), database.connect() as connection:
-            start, end = look_back(database, datetime.now(UTC))
+            start, end = look_back(connection, datetime.now(UTC))
             waiting = [day.isoformat() for day in reversed(days_that_differ(connection, start.date(), end.date()))]
         return dg.AssetCheckResult(
             passed=not waiting,
@@ -90,23 +91,21 @@ def judge_look_back(context: Context, database: Database) -> list[JudgedDay]:
     now = datetime.now(UTC)
     with classify_failures(), database.connect() as connection:
         ensure_item_times(connection, month_of(now).previous)
-    return judge_window(context, database, *look_back(database, now))
+        window = look_back(connection, now)
+    return judge_window(context, database, *window)
 
 
-def look_back(database: Database, now: datetime) -> tuple[datetime, datetime]:
+def look_back(connection: psycopg.Connection, now: datetime) -> tuple[datetime, datetime]:
     """The days before `now` whose answers count for abilities: first and last midnight."""
     today = day_bounds(day_of(now))[0]
-    with database.connect() as connection:
-        start = abilities_start(today, read_scales(connection))
-    return start, today
+    return abilities_start(today, read_scales(connection)), today
 
 
 def judge_window(context: Context, database: Database, start: datetime, end: datetime) -> list[JudgedDay]:
     """Judge the days of [start, end), two midnights, that are not judged or differ from their verdicts.
 
-    Each is reported to Dagster as a materialisation of `judged_attempts` as soon as it is committed. A Dagster job
-    cannot hold partitions of days and of months, so the first step of a month, a week or a night calls this. Nothing is
-    judged where PostgreSQL does not have the log.
+    Each is reported to Dagster as a materialisation of `judged_attempts` as soon as it is committed. Nothing is judged
+    if PostgreSQL does not have the log.
     """
     with classify_failures():
         with database.connect() as connection:

@@ -15,7 +15,7 @@ What does not belong here: what the rules mean (see `psychometrics.eligibility`)
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -40,18 +40,6 @@ from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
 from resources.postgres.log_months import make_verdict_month
 from resources.postgres.warehouse import copy_arrow, read_arrow
-
-__all__ = [
-    "JudgedDay",
-    "days_that_differ",
-    "days_without_verdicts",
-    "judge_day",
-    "judge_differing",
-    "judge_missing",
-    "mark_of_waiting",
-    "rules_hash",
-    "rules_of_month",
-]
 
 JUDGING_RULES = ("hinted", "lookback_months", "rapid_cap_ms", "rapid_min_times", "rapid_share")
 """The eligibility rules that a verdict depends on; the others are minima."""
@@ -296,12 +284,13 @@ _CHANGED = """
 """
 
 
-def _whom(connection: psycopg.Connection, differing: Collection[Fingerprint]) -> dict[date, Learners]:
+def _whom(connection: psycopg.Connection, differing: Sequence[Fingerprint]) -> dict[date, Learners]:
     """By day, the learners who are judged: all of a day that was never judged, or whose rules or times have changed;
-    else those of changed rows, and of items whose times in its own month have."""
+    else those of changed rows, and of items whose times in its own month have. `differing`: oldest first."""
     whom, new_times = {}, []
+    stored = _stored(connection, differing[0].day, differing[-1].day + DAY) if differing else {}
     for one in differing:
-        before = _stored(connection, one.day, one.day + DAY).get(one.day, Fingerprint(one.day))
+        before = stored.get(one.day, Fingerprint(one.day))
         was, now = before.rules.split(), one.rules.split()
         whom[one.day] = Learners(everyone=was[:2] != now[:2] and one.n > 0)
         if was[2:] != now[2:]:

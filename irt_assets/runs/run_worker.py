@@ -107,9 +107,8 @@ def _exit_code(code: int, *, expected: bool) -> int:
 
 def main() -> None:
     """The child."""
-    from jobs.launching.launcher import (
-        be_the_first_to_go,  # here, as the process that supervises starts without Dagster
-    )
+    # Here, as the process that supervises starts without Dagster.
+    from jobs.launching.launcher import be_the_first_to_go
     from resources.dagster_compat import execute_launched_run
 
     be_the_first_to_go()

@@ -68,7 +68,6 @@ def test_a_request_is_a_trace_down_to_its_statements_and_names_nobody(
     statements = received.below(transaction)
     assert [span.name for span in statements] == [
         "SELECT learner",
-        "SELECT attempt",
         "SELECT pg_advisory_xact_lock",
         "SELECT attempt",
         "INSERT mirt_ability",
