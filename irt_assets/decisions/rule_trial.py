@@ -29,7 +29,6 @@ from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.responses.closed_months import read_closed, scales_of_month
 from irt_assets.responses.scales import RuleChange, change_rules, consider_rules
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
-from irt_assets.spark.window import judge_on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database
@@ -152,7 +151,7 @@ def try_rules(
         change_rules(within, scale_id, settings)
         if stage == "eligibility":
             reopen(connection, read_closed(connection, [month]), by="trial", reason="a rule is tried")
-            take_snapshot(within, apart, month, None, judge=judge_on_spark)
+            take_snapshot(within, apart, month, None)
         # Why a scale cannot be fitted or linked stands in its fit, where the gates read it.
         if stage in ("eligibility", "fit"):
             engine = build(change.after.engine)
