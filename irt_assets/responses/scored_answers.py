@@ -29,18 +29,21 @@ from resources.postgres.relations import LEARNER, VERDICT
 from resources.postgres.warehouse import read_arrow, read_parts
 
 
+COLUMNS = ("learner_key", "user_id", "item_id", "completed_at", "score", "max_score")
+
+
 def scored_answers(start: datetime, end: datetime, *, in_lake: bool = False) -> ir.Table:
     """Every answer of [start, end) that counts by its verdict: learner_key, user_id, item_id, completed_at, score,
     max_score (null: 1)."""
     if in_lake:
         rows = attempts_with_verdicts(start, end, in_lake=True)
-        counts = rows.filter(rows.learner_key.notnull(), rows.reason.isnull())
-        return counts.select("learner_key", "user_id", "item_id", "completed_at", "max_score", score="verdict_score")
+        counts = rows.filter(rows.learner_key.notnull(), rows.reason.isnull()).mutate(score=rows.verdict_score)
+        return counts.select(*COLUMNS)
     counts = VERDICT.filter(
         VERDICT.reason.isnull(), VERDICT.completed_at >= instant(start), VERDICT.completed_at < instant(end)
     )
     known = counts.join(LEARNER.select("learner_key", "user_id"), "learner_key")
-    return known.select("learner_key", "user_id", "item_id", "completed_at", "score", "max_score")
+    return known.select(*COLUMNS)
 
 
 def scoring_responses(
