@@ -122,7 +122,7 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
     judge_before(database, start, scales)
     with database.connect() as connection:
         share = share_for_run(on_postgres(connection), database.settings.most_for_run, start, end)
-        judged = stored_window(connection, start, end, scales, share)
+        judged = stored_window(connection, start, end, scales, share=share)
     fitted = [_fit(database, judged, scale, start, end, build) for scale in scales.values()]
     with database.connect() as connection:
         advisory_lock(connection, "nightly_calibration", day)

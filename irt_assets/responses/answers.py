@@ -33,11 +33,14 @@ def attempts_between(start: Time, end: Time) -> ir.Table:
     return _between(ATTEMPT, start, end)
 
 
-def attempts_with_verdicts(start: Time, end: Time, *, in_lake: bool) -> ir.Table:
-    """The rows of `attempts_between` with the `VERDICT_COLUMNS`, which are null for an attempt that was not judged."""
+def attempts_with_verdicts(start: Time, end: Time, *, in_lake: bool, verdicts: ir.Table = VERDICT) -> ir.Table:
+    """The rows of `attempts_between` with the `VERDICT_COLUMNS`, which are null for an attempt that was not judged.
+
+    `verdicts`: where they are, if not in the lake.
+    """
     if in_lake:
         return _between(LAKE_ATTEMPT, start, end)
-    verdicts = _between(VERDICT, start, end).select(
+    verdicts = _between(verdicts, start, end).select(
         "attempt_id", "learner_key", "scale_id", "reason", "max_score", verdict_score="score", at="completed_at"
     )
     log = attempts_between(start, end)

@@ -28,7 +28,6 @@ from resources.postgres.database import Database
 from resources.postgres.relations import LEARNER, VERDICT
 from resources.postgres.warehouse import read_arrow, read_parts
 
-
 COLUMNS = ("learner_key", "user_id", "item_id", "completed_at", "score", "max_score")
 
 

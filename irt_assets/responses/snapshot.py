@@ -54,7 +54,7 @@ CollectMonth = Callable[
 database, connection, store, folder of the parts, month and scales. Returns their counts and the manifest, which is not
 stored yet."""
 ReadWindow = Callable[[psycopg.Connection, datetime, datetime, Mapping[str, Scale]], JudgedWindow]
-"""Attempts of [start, end) by the rules of scales, without any judging before it."""
+"""Attempts of [start, end) by the rules of scales, without any judging before it: `proposed_window`."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from irt_assets.responses.row_hash import OF_VERDICTS, digest_of, md5, query_of_
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import JudgedWindow, read_hashed, with_outcome
 from resources.cluster.relational import Run, on_postgres
+from resources.postgres.relations import VERDICT
 
 HASHED = (
     KEY, "item_id", "scale_id", "form_id", "position", "started_at", "completed_at", "correct", "response",
@@ -33,9 +34,9 @@ HASHED = (
 equal hashes. The file's topics are the bank's, and its sessions are numbered, so both are left out."""
 
 
-def verdict_rows(start: datetime, end: datetime, *, in_lake: bool = False) -> ir.Table:
+def verdict_rows(start: datetime, end: datetime, verdicts: ir.Table = VERDICT, *, in_lake: bool = False) -> ir.Table:
     """Every attempt of [start, end) that has a verdict: attempt_id, session_id, topic_id and the columns `HASHED`."""
-    rows = attempts_with_verdicts(start, end, in_lake=in_lake).rename(attempt_id="id")
+    rows = attempts_with_verdicts(start, end, in_lake=in_lake, verdicts=verdicts).rename(attempt_id="id")
     rows = rows.filter(rows[KEY].notnull())
     given = ibis.ifelse(rows.max_score.notnull(), rows.score, ibis.null("int16"))
     rows = rows.mutate(given_score=given, score=rows.verdict_score)
@@ -83,16 +84,16 @@ def stored_window(
     start: datetime,
     end: datetime,
     scales: Mapping[str, Scale],
+    verdicts: ir.Table = VERDICT,
     share: float = 1.0,
 ) -> JudgedWindow:
     """The attempts of [start, end) by their verdicts, with the minima of `scales`; its table has no user ids and no
     facts.
 
-    An attempt that has no verdict is not among them: judge the window first.
-
-    share: less than 1 for the attempts of this share of learners only, those with the smallest md5 of their keys.
+    An attempt that has no verdict is not among them: judge the window first. `verdicts`: another relation of verdicts.
+    `share`: less than 1 for the attempts of this share of learners only, those with the smallest md5 of their keys.
     """
-    rows = verdict_rows(start, end)
+    rows = verdict_rows(start, end, verdicts)
     if share < 1:
         rows = rows.filter(md5(rows[KEY].cast("string"))[:8] < f"{int(share * 16**8):08x}")
     hashed = rows.mutate(h=row_hash(rows, HASHED)).order_by(KEY, "completed_at", "attempt_id")
