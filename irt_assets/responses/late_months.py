@@ -13,7 +13,8 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.common.partitions import day_bounds, day_of
-from irt_assets.responses.closed_months import read_closed, scales_to_compare
+from irt_assets.responses.closed_months import scales_to_compare
+from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.data_versions import mark_of_change
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot

@@ -263,14 +263,6 @@ def test_a_reader_that_may_not_write_hashes_the_answers(look: Look) -> None:
     assert look()[2] == 1
 
 
-VIEW_OF_NOW = """
-    CREATE OR REPLACE VIEW attempt AS
-    SELECT r.attempt_id AS id, r.user_id, r.item_id, coalesce(q.topic_id, 'unknown') AS topic_id, r.session_id,
-           r.form_id, r.position, r.started_at, r.completed_at, r.correct, r.response, r.response_time_ms,
-           r.hints_used > 0 AS hint_used, r.hints_used, r.mode, r.recorded_at, r.score
-    FROM response_log r LEFT JOIN question q ON q.item_id = r.item_id WHERE r.recorded_at < now()"""
-
-
 @pytest.mark.parametrize(
     "statement",
     [
@@ -278,7 +270,6 @@ VIEW_OF_NOW = """
         "ALTER TABLE response_log_2026_07 DISABLE TRIGGER log_changed",
         "ALTER TABLE response_log ENABLE TRIGGER log_changed",
         "DROP TRIGGER item_changed ON question",
-        VIEW_OF_NOW,
     ],
 )
 def test_where_nothing_is_proved_every_answer_is_read(look: Look, statement: str) -> None:

@@ -110,7 +110,8 @@ def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_pos
     loaded: Database, settings: Settings, move_to_lake: Callable[[], Lake]
 ) -> None:
     store = folder_store(settings)
-    here, totals = take_snapshot(loaded, store, MONTH, "run")
+    with loaded.connect() as connection:
+        here, totals = take_snapshot(loaded, store, MONTH, "run", relational.on_postgres(connection))
     move_to_lake()
     there, totals_there = take_snapshot(loaded, store, MONTH, "run", collect_on_spark)
     assert totals.n_attempts > 100
