@@ -9,6 +9,7 @@ import dagster as dg
 from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.retries import classify_failures
 from irt_assets.responses.judged_assets import judge_look_back
+from irt_assets.spark.lake_assets import write_judged_days
 from resources.postgres.database import Database
 
 
@@ -20,13 +21,15 @@ def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:
         with classify_failures():
             judged = judge_look_back(context, database)
         context.log.info(f"judged {len(judged)} days: {sum(day.written for day in judged):,} verdicts written")
+        write_judged_days(context, database)
 
     @dg.job(
         name=JUDGE_JOB,
         executor_def=dg.in_process_executor,
         tags=tags,
         description="Judges the days of the look-back that are not judged yet, or whose answers, accounts, items or "
-        "rules have changed since; on the 1st it first takes the items' response times of the month before.",
+        "rules have changed since; on the 1st it first takes the items' response times of the month before. Then it "
+        "writes the days that are over to the lake, if there is one.",
     )
     def judge_job() -> None:
         judge_days_that_differ()

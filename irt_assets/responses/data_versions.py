@@ -38,8 +38,9 @@ import psycopg
 from irt_assets.common.partitions import Month, day_of
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import LATER, USUAL_LOOKBACK_MONTHS, lookback_start
+from irt_assets.responses.row_hash import OF_VERDICTS
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.stored_window import OF_VERDICTS, verdict_hash
+from irt_assets.responses.stored_window import verdict_hash
 from irt_assets.responses.verdicts import mark_of_waiting
 from irt_assets.responses.window import data_hash, data_hash_by, whole_log
 from resources.cluster.relational import holds_log, lake, on_postgres
@@ -191,7 +192,7 @@ def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, S
     found = {part: state for part, state, is_counted, _ in rows if is_counted}
     if whole := lake(connection):
         view, days = "lake", whole.days(since, until)
-        log = None if days is None else "\n".join(f"{day} {digest}" for day, digest in sorted(days.items()))
+        log: str | None = "\n".join(f"{day} {digest}" for day, digest in sorted(days.items()))
     else:
         view = rows[0][3]
         log = found.get("response_log")

@@ -20,7 +20,7 @@ from irt_assets.responses.snapshot import current_snapshots
 from irt_assets.spark.lake import days_behind
 from jobs.schedules import Job
 from jobs.watching.late_answers_cursor import Memory, digest, late_days, waits, weeks_to_ask
-from resources.cluster.lake import CatalogTable, Lake
+from resources.cluster.lake import Lake
 from resources.cluster.relational import lake, on_postgres
 from resources.postgres.database import Database, one_value
 from resources.postgres.sources import recorded_sources
@@ -137,9 +137,9 @@ def _days(late: dict[str, str], days: Iterable[str]) -> list[dg.RunRequest]:
     return requests
 
 
-def _not_in_lake(read: _Reader, whole: Lake | CatalogTable | None, days: Collection[str]) -> list[str]:
+def _not_in_lake(read: _Reader, whole: Lake | None, days: Collection[str]) -> list[str]:
     """The days whose answers Spark does not see yet: what they concern is made without them until they are exported."""
-    if not isinstance(whole, Lake):
+    if whole is None:
         return []
     return read.run_in_time(
         lambda connection: [
