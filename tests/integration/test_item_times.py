@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 import pytest
+from irt_assets.responses.late_months import changed_hash
 
 from irt_assets.calibration.nightly import window_of
 from irt_assets.common.partitions import Month, day_bounds
@@ -24,7 +25,6 @@ from irt_assets.responses.item_times import (
     current_item_times,
     item_times,
 )
-from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import judged_window, scoring_responses

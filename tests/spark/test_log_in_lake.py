@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.common.job_names import KPI_JOB
@@ -21,16 +19,13 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions import movement_proposal
 from irt_assets.kpis.weekly import kpi_parts
 from irt_assets.ledger.item_errors import set_with_errors
-from irt_assets.responses import data_versions
 from irt_assets.responses.eligible import judge_candidates
 from irt_assets.responses.item_times import ItemTimes, current_item_times, item_times
-from irt_assets.responses.observe import answer_versions, day_versions
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import read_snapshot, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
 from irt_assets.responses.window import data_hash
 from irt_assets.spark.window import judge_on_spark
-from jobs.watching.late_sensor import FEATURES
 from resources.cluster import relational
 from resources.postgres.database import Database
 from resources.postgres.relations import ATTEMPT
@@ -126,7 +121,7 @@ def made_by(graph: Graph) -> tuple[dict[tuple[str, str, str], tuple[Any, ...]], 
     first, last = START.date(), END.date() - timedelta(days=1)
     tags = {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)}
     runs = [
-        graph.defs.resolve_job_def(FEATURES).execute_in_process(tags=tags, instance=graph.instance),
+        graph.defs.resolve_job_def("aggregate_features_daily").execute_in_process(tags=tags, instance=graph.instance),
         graph.defs.resolve_job_def(KPI_JOB).execute_in_process(partition_key=WEEK, instance=graph.instance),
     ]
     metadata = [
@@ -154,23 +149,6 @@ def test_features_and_kpis_made_on_spark_are_those_made_on_postgresql(
     assert all(one["Spark application"].startswith("local-") for one in metadata_there)
 
 
-class Readings:
-    """Counts how often a month's answers are hashed to find its version."""
-
-    def __init__(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.database, self.n = database, 0
-
-        def counted(*asked: Any) -> str:
-            self.n += 1
-            return data_hash(*asked)
-
-        monkeypatch.setattr(data_versions, "data_hash", counted)
-
-    def version(self) -> str:
-        with self.database.connect() as connection:
-            return data_versions.data_version(connection, MONTH, read_scales(connection))
-
-
 @WHERE_SPARK_CHANGES
 def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_postgresql(
     loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake]
@@ -191,61 +169,6 @@ def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_pos
     assert rows_there.to_pylist() == rows_here.to_pylist()
     with loaded.connect() as connection:
         assert data_hash(connection, *Month(MONTH).bounds, read_scales(connection)) == here.data_hash
-
-
-def test_the_version_of_a_month_in_a_lake_holds_while_its_days_and_what_it_read_of_the_bank_do(
-    loaded: Database, move_to_lake: Callable[[], ParquetLake], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readings = Readings(loaded, monkeypatch)
-    on_server = readings.version()
-    lake = move_to_lake()
-    assert readings.version() == readings.version() == on_server
-    assert readings.n == 2  # once on each
-    run_sql(loaded, "INSERT INTO learner (user_id, is_test) VALUES ('never came', true)")
-    run_sql(loaded, "INSERT INTO question (item_id, scale_id) VALUES ('never shown', 'math')")
-    assert (readings.version(), readings.n) == (on_server, 2)
-    run_sql(loaded, "UPDATE learner SET is_test = true WHERE user_id = 'u03'")
-    assert readings.version() != on_server
-    assert readings.n == 3
-    # An answer of the look-back comes to the lake.
-    lake_file = sorted(lake.files.parent.iterdir())[0]
-    answers = pq.read_table(lake_file).slice(0, 1).to_pylist()[0]
-    late = answers | {"id": "late", "completed_at": Month(MONTH).start - timedelta(days=1)}
-    pq.write_table(pa.Table.from_pylist([late], pq.read_schema(lake_file)), lake_file.with_name("late.parquet"))
-    readings.version()
-    assert readings.n == 4
-
-
-@WHERE_SPARK_CHANGES
-def test_the_version_of_a_month_in_a_table_without_manifests_is_computed_each_time(
-    loaded: Database, move_to_lake: Callable[[], ParquetLake], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readings = Readings(loaded, monkeypatch)
-    on_server = readings.version()
-    move_to_lake().has_manifests = False
-    assert readings.version() == readings.version() == on_server
-    assert readings.n == 3
-
-
-def test_days_in_a_lake_have_the_hashes_of_its_manifests_and_features_those_of_what_they_read(
-    loaded: Database, move_to_lake: Callable[[], ParquetLake]
-) -> None:
-    lake = move_to_lake()
-    with loaded.connect() as connection:
-        assert day_versions(connection, START, END) == lake.days(START, END)
-        before = answer_versions(connection, START, END)
-        assert list(before) == [str((START + timedelta(days=n)).date()) for n in range(60)]
-        connection.execute("UPDATE learner SET attributes = '{}' WHERE user_id = 'u02'")
-        assert answer_versions(connection, START, END) == before
-        connection.execute("UPDATE learner SET is_test = true WHERE user_id = 'u02'")
-        after = answer_versions(connection, START, END)
-        lake.has_manifests = False
-        computed = day_versions(connection, START, END)
-    days = {day for day in before if before[day] != after[day]}
-    answered = on_duckdb_days(lake, "u02")
-    assert 0 < len(days) < 60
-    assert days == answered
-    assert computed.keys() == on_duckdb_days(lake)
 
 
 def test_item_times_are_of_the_whole_log_and_the_theta_api_reads_what_is_stored(
