@@ -11,10 +11,23 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
-from irt_assets.responses.closing_records import read_closed
+from irt_assets.responses.closing_records import NEWEST, read_closed
 from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.verdict_states import states_of_months
 from resources.cluster.relational import lake
 from resources.postgres.database import first_column
+
+
+def open_months(connection: psycopg.Connection, before: str) -> list[str]:
+    """The months before `before` that have a snapshot and are open for a scale of it, as one that was reopened."""
+    return first_column(
+        connection,
+        f"""SELECT month FROM scored_snapshot s WHERE superseded_at IS NULL AND month < %s AND EXISTS (
+              SELECT FROM jsonb_object_keys(counts) scale WHERE NOT EXISTS (
+                SELECT FROM {NEWEST} n WHERE (n.month, n.scale_id, n.state) = (s.month, scale, 'closed')))
+            ORDER BY month""",
+        (before,),
+    )
 
 
 def closed_rules(connection: psycopg.Connection, month: str) -> dict[str, Rules]:
@@ -38,6 +51,31 @@ def scales_of_month(connection: psycopg.Connection, month: str) -> dict[str, Sca
 def rules_of_month(connection: psycopg.Connection, month: str) -> dict[str, Rules]:
     """The rules of each scale that judge the answers of a month."""
     return {scale_id: scale.rules for scale_id, scale in scales_of_month(connection, month).items()}
+
+
+def scales_of_other_verdicts(
+    connection: psycopg.Connection, months: Collection[str] | None = None
+) -> dict[str, set[str]]:
+    """The months (None: all) whose verdicts are not those that their snapshot was read from, oldest first, with the
+    scales for which they are open."""
+    snapshots = connection.execute(
+        """SELECT month, verdict_state, counts FROM scored_snapshot
+           WHERE superseded_at IS NULL AND verdict_state IS NOT NULL
+             AND (%(months)s::text[] IS NULL OR month = ANY(%(months)s)) ORDER BY month""",
+        {"months": None if months is None else [*months]},
+    ).fetchall()
+    now = states_of_months(connection, [month for month, *_ in snapshots])
+    other = {month: counts for month, state, counts in snapshots if state != now[month]}
+    if not other:
+        return {}
+    scales, closed = read_scales(connection).keys(), read_closed(connection, other)
+    found = {
+        month: scales_to_compare(
+            connection, month, counts, scales, {one.scale_id for one in closed if one.month == month}
+        )
+        for month, counts in other.items()
+    }
+    return {month: differing for month, differing in found.items() if differing}
 
 
 def scales_to_compare(

@@ -13,11 +13,11 @@ from irt_assets.intake.staging import Staging
 from irt_assets.ledger import closings
 from irt_assets.ledger.pruning import SUPERSEDED_SNAPSHOTS
 from irt_assets.reports import month_shown
-from irt_assets.responses.closed_months import closed_rules, scales_of_month
+from irt_assets.responses.closed_months import closed_rules, scales_of_month, scales_of_other_verdicts
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
-from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.scales import Scale, change_rules, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, months_of_other_rules, read_snapshot, take_snapshot
+from irt_assets.responses.verdicts import judge_differing
 from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -67,7 +67,13 @@ class Home:
             )
         return snapshot
 
+    def judge(self) -> None:
+        """Judge the month, as the night does."""
+        judge_differing(self.database, START.date(), END.date())
+
     def close(self, now: datetime = DUE) -> list[str]:
+        """Judge, then close, as a night does."""
+        self.judge()
         return [one.scale_id for one in close_months(self.database, now)]
 
     @property
@@ -77,8 +83,9 @@ class Home:
 
     @property
     def is_stale(self) -> bool:
+        self.judge()
         with self.database.connect() as connection:
-            return changed_hash(connection, MONTH) is not None
+            return MONTH in scales_of_other_verdicts(connection)
 
 
 @pytest.fixture
