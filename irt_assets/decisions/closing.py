@@ -106,7 +106,8 @@ class Reopening:
     @property
     def sentences(self) -> list[str]:
         lines = [
-            f"{one.month} ({one.scale_id}) closed on {one.since:%Y-%m-%d}; {one.sentence or 'no answer has changed since'}"
+            f"{one.month} ({one.scale_id}) closed on {one.since:%Y-%m-%d}; "
+            f"{one.sentence or 'no answer has changed since'}"
             for one in self.closed
         ]
         again = f"to be made again, by the daemon at most once a night: {', '.join(self.stale)}"

@@ -232,8 +232,8 @@ def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dash
     if known is None:
         last = Month(month).end + timedelta(days=scale.rules.answers.late_days)
         yield Paragraph(
-            f"The month is open. It closes in the first night from {last:%Y-%m-%d} on in which it has been made from all "
-            "its answers, and nothing is being imported."
+            f"The month is open. It closes in the first night from {last:%Y-%m-%d} on in which it has been made from "
+            "all its answers, and nothing is being imported."
         )
         return
     since = Moment(known.since, zone)
