@@ -175,7 +175,7 @@ def test_changes_to_a_closed_month_are_counted_by_kind_share_and_item(home: Home
     assert closed.came["answers"] == 100
     assert set(closed.came["items"]) >= {"q0", "q1", "q4"}
     assert closed.share == pytest.approx((2 + rescored.answers + 1 + 5 + 5 + 19) / 100)
-    assert "2 came too late" in closed.sentence
+    assert "2 late" in closed.sentence
     assert read_snapshot(home.store, home.make()).num_rows == snapshot.n_attempts
     assert home.closed[rooms.SCALE].snapshot_hash == snapshot.snapshot_hash
 
@@ -211,7 +211,7 @@ def test_reopened_month_counts_what_came_and_closes_again(home: Home) -> None:
     with home.database.connect() as connection:
         found = preview_reopening(connection, MONTH)
     assert found.stale == (MONTH,)
-    assert "1 came too late" in found.sentences[0]
+    assert "1 late" in found.sentences[0]
     assert home.closed, "a preview changes nothing"
     reopen_months(home.database, MONTH, **BY)
     assert not home.closed
@@ -307,7 +307,7 @@ def test_command_shows_what_came_before_it_reopens_a_month(home: Home, settings:
     typed = irt(settings)
     words = ("month", "reopen", MONTH, "--by", "Ann", "--reason", "a paper form")
     asked = typed(*words)
-    assert (asked.code, "1 came too late (1.0% of it)" in asked.out) == (2, True)
+    assert (asked.code, "1 late (1.0% of its answers)" in asked.out) == (2, True)
     assert "confirmation needed" in asked.err
     assert home.closed
     done = typed(*words, "--yes")
@@ -341,13 +341,13 @@ def opening(home: Home, dashboard: str | None = None) -> str:
 
 def test_months_page_shows_its_three_states_and_items_of_which_many_answers_changed(home: Home) -> None:
     home.make()
-    assert "It closes in the first night after 2026-07-15" in opening(home)
+    assert "It closes in the first night from 2026-07-15 on" in opening(home)
     home.close()
     assert "No answer has changed since" in opening(home)
     home.come([(f"new{n}", "q1") for n in range(3)])
     home.close()
     shown = opening(home)
-    assert "3 came too late (3.0% of it)" in shown
+    assert "3 late (3.0% of its answers)" in shown
     assert "more than 5 % of the answers" in shown
     assert "q1" in shown
     reopen_months(home.database, MONTH, **BY)
