@@ -26,7 +26,8 @@ from irt_assets.gates.gates import SET_GATES, item_problems
 from irt_assets.ledger.closings import reopen
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
-from irt_assets.responses.closed_months import read_closed, scales_of_month
+from irt_assets.responses.closed_months import scales_of_month
+from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import RuleChange, change_rules, consider_rules
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from irt_assets.spark.window import judge_on_spark

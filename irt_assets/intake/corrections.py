@@ -14,7 +14,7 @@ import psycopg
 from irt_assets.common.wording import listed
 from irt_assets.intake.concerned_months import months_concerned
 from irt_assets.intake.staging import kept_as_corrections, lock_out_imports_and_posts
-from irt_assets.responses.closed_months import ClosedMonth, read_closed
+from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.snapshot import current_snapshots
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, one_value

@@ -12,7 +12,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from irt_assets.common.partitions import Month
-from irt_assets.responses.closed_months import NEWEST, ClosedMonth, read_closed
+from irt_assets.responses.closing_records import NEWEST, ClosedMonth, read_closed
 from irt_assets.responses.snapshot import Snapshot
 from resources.cluster.relational import holds_log
 from resources.postgres.database import first_column, named_rows

@@ -31,9 +31,14 @@ def take_item_times(connection: psycopg.Connection, month: str) -> None:
 
 
 def ensure_item_times(connection: psycopg.Connection, month: str) -> None:
-    """Take the times of a month that is over, unless they were."""
-    taken = one_value(connection, "SELECT EXISTS (SELECT FROM item_time WHERE month = %s)", (month,))
-    if not taken and Month(month).end <= datetime.now(UTC):
+    """Take the times of a month that is over, unless they were taken before. A read-only transaction takes none."""
+    may_take = one_value(
+        connection,
+        """SELECT current_setting('transaction_read_only') = 'off'
+             AND NOT EXISTS (SELECT FROM item_time WHERE month = %s)""",
+        (month,),
+    )
+    if may_take and Month(month).end <= datetime.now(UTC):
         take_item_times(connection, month)
 
 
@@ -41,7 +46,8 @@ def times_of_day(connection: psycopg.Connection, day: date, items: Sequence[str]
     """The times that judge the answers of a day (UTC) to some `items`, or to all.
 
     They are those of the month before. An item with fewer than its scale's `rapid_min_times` there has those of its own
-    month up to the end of the day. Times of the month before that were never taken are taken and stored.
+    month up to the end of the day. Times of the month before that were never taken are taken and stored, unless the
+    transaction is read-only.
     """
     start, end = day_bounds(day.isoformat())
     month = month_of(start)

@@ -28,7 +28,7 @@ from irt_assets.invariants.open_violations import (
     last_evaluated,
     open_violations,
 )
-from irt_assets.responses.closed_months import ClosedMonth, read_closed
+from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from jobs.plans import PLANS, Plan
 from jobs.watching import alerts
 from jobs.watching.daemons import daemon_state

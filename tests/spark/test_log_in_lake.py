@@ -19,6 +19,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions import movement_proposal
 from irt_assets.kpis.weekly import kpi_parts
 from irt_assets.ledger.item_errors import set_with_errors
+from irt_assets.responses import window
 from irt_assets.responses.eligible import judge_candidates
 from irt_assets.responses.item_times import ItemTimes, current_item_times, item_times
 from irt_assets.responses.scales import read_scales
@@ -154,7 +155,8 @@ def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_pos
     loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake]
 ) -> None:
     store = folder_store(settings)
-    here, totals = take_snapshot(loaded, store, MONTH, "run")
+    with loaded.connect() as connection:
+        here, totals = take_snapshot(loaded, store, MONTH, "run", relational.on_postgres(connection))
     move_to_lake()
     there, totals_there = take_snapshot(loaded, store, MONTH, "run", judge=judge_on_spark)
     assert totals.n_attempts > 100
@@ -212,7 +214,9 @@ def test_item_times_are_read_from_postgresql_where_it_has_all_that_count(
 def test_movement_is_estimated_from_the_answers_of_the_lake(
     loaded: Database, move_to_lake: Callable[[], ParquetLake], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Attempts of a lake have no verdicts, so both are judged as they are read."""
     monkeypatch.setattr(movement_proposal, "FEWEST_OCCASIONS", 4)
+    monkeypatch.setattr(movement_proposal, "scoring_responses", window.scoring_responses)
 
     def answers() -> list[tuple[str, int, int]]:
         with loaded.connect() as connection:
