@@ -110,12 +110,12 @@ class Reopening:
     @property
     def sentences(self) -> list[str]:
         lines = [
-            f"{one.month} ({one.scale_id}), closed since {one.since:%Y-%m-%d}: "
+            f"{one.month} ({one.scale_id}) closed on {one.since:%Y-%m-%d}; "
             f"{one.sentence or 'no answer has changed since'}"
             for one in self.closed
         ]
         again = f"to be made again, by the daemon at most once a night: {', '.join(self.stale)}"
-        return [*lines, again if self.stale else "nothing is to be made again; closes again in the next night"]
+        return [*lines, again if self.stale else "nothing is to be made again, and the next night closes it again"]
 
 
 def preview_reopening(connection: psycopg.Connection, first: str, last: str | None = None) -> Reopening:

@@ -307,7 +307,7 @@ def test_command_shows_what_came_before_it_reopens_a_month(home: Home, settings:
     typed = irt(settings)
     words = ("month", "reopen", MONTH, "--by", "Ann", "--reason", "a paper form")
     asked = typed(*words)
-    assert (asked.code, "1 came too late (1.0% of it)" in asked.out) == (2, True)
+    assert (asked.code, "1 late (1.0% of its answers)" in asked.out) == (2, True)
     assert "confirmation needed" in asked.err
     assert home.closed
     done = typed(*words, "--yes")
@@ -335,13 +335,13 @@ def opening(home: Home, dashboard: str | None = None) -> str:
 
 def test_months_page_shows_its_three_states_and_items_of_which_many_answers_changed(home: Home) -> None:
     home.make()
-    assert "It closes in the first night after 2026-07-15" in opening(home)
+    assert "It closes in the first night from 2026-07-15 on" in opening(home)
     home.close()
     assert "No answer has changed since" in opening(home)
     home.come([(f"new{n}", "q1") for n in range(3)])
     home.close()
     shown = opening(home)
-    assert "3 came too late (3.0% of it)" in shown
+    assert "3 late (3.0% of its answers)" in shown
     assert "more than 5 % of the answers" in shown
     assert "q1" in shown
     reopen_months(home.database, MONTH, **BY)
