@@ -22,7 +22,6 @@ from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.assets import GROUP as DRIFT_GROUP
 from irt_assets.gates.month_judged import MONTHLY_ASSETS
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
-from irt_assets.responses.item_times import ITEM_TIMES
 from jobs.automation import build_automation_sensor
 from jobs.intake import intake
 from jobs.judging import build_judge_job
@@ -57,9 +56,9 @@ DAILY_LIFE = (
     ),
     (
         NIGHTLY_JOB,
-        (ITEM_TIMES, NIGHTLY),
+        (NIGHTLY,),
         _tags("nightly", 6),
-        "The night, by each scale's own engine: 30 days fitted and linked, everyone's θ, the items' response times.",
+        "The night, by each scale's own engine: 30 days fitted and linked, everyone's θ.",
     ),
     (
         LEARNER_REPORT_JOB,

@@ -17,6 +17,7 @@ from irt_assets.intake.corrections import keep_one_of_each
 from irt_assets.responses.judged_assets import judge_look_back
 from irt_assets.responses.snapshot import settle_states
 from irt_assets.responses.verdict_states import accept_earlier
+from irt_assets.spark.lake_assets import write_judged_days
 from jobs.schedules import FROM_VERDICTS
 from resources.postgres.database import Database
 from resources.postgres.log_months import make_months_ahead
@@ -49,6 +50,7 @@ def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:
         with classify_failures():
             judged = judge_look_back(context, database)
         context.log.info(f"judged {len(judged)} days: {sum(day.written for day in judged):,} verdicts written")
+        write_judged_days(context, database)
 
     @dg.op(name="close_months", ins={"judged": dg.In(dg.Nothing)})
     def close_months_of_night(context: dg.OpExecutionContext, database: dg.ResourceParam[Database]) -> None:
@@ -63,7 +65,8 @@ def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:
         tags=tags,
         description="Judges the days of the look-back that are not judged yet, or whose answers, accounts, items or "
         "rules have changed since; on the 1st it first takes the items' response times of the month before. Then it "
-        "closes the months that may close, and counts the changes to closed ones.",
+        "writes the days that are over to the lake, if there is one, closes the months that may close, and counts the "
+        "changes to closed ones.",
     )
     def judge_job() -> None:
         close_months_of_night(judge_days_that_differ())

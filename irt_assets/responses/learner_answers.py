@@ -37,8 +37,7 @@ from irt_assets.responses.facts import (
     read_of,
 )
 from irt_assets.responses.item_status import Withdrawals, instant_of, microseconds
-from irt_assets.responses.item_time import ensure_item_times, times_of_day
-from irt_assets.responses.item_times import ItemTimes
+from irt_assets.responses.item_time import ItemTimes, ensure_item_times, times_of_day
 from irt_assets.responses.scales import Scale
 from resources.postgres.database import one_value
 

@@ -35,15 +35,8 @@ from irt_assets.responses.snapshot_files import (
 from irt_assets.responses.stored_window import stored_window, verdict_hash
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import JudgedDay, days_without_verdicts, judge_differing
-from irt_assets.responses.window import (
-    JudgedWindow,
-    WindowTotals,
-    judged_window,
-    whole_log,
-    with_learners,
-    without_ids,
-)
-from resources.cluster.relational import Run, holds_log, on_postgres, on_spark
+from irt_assets.responses.window import JudgedWindow, WindowTotals, without_ids
+from resources.cluster.relational import holds_log, on_postgres
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value, record, records
@@ -56,10 +49,14 @@ OF_NO_VERDICTS = "of none"
 """State of a snapshot of an earlier release that the verdicts do not equal."""
 FORMER_KEY = "user_id"
 """Column of learners in the files of earlier releases."""
-Judge = Callable[[Run, ObjectStore, str, datetime, datetime, Mapping[str, Scale]], tuple[WindowTotals, Manifest]]
-"""Judges the attempts of a window by the rules of their scales where they are, and stores them as parts below a folder:
-called with where they are, the store, the folder, start, end and scales; what they come to, and the manifest, which is
-not stored yet."""
+CollectMonth = Callable[
+    [Database, psycopg.Connection, ObjectStore, str, str, Mapping[str, Scale]], tuple[WindowTotals, Manifest]
+]
+"""Stores the attempts of a month of a lake as parts, with their verdicts and the minima of their scales: called with
+database, connection, store, folder of the parts, month and scales. Returns their counts and the manifest, which is not
+stored yet."""
+ReadWindow = Callable[[psycopg.Connection, datetime, datetime, Mapping[str, Scale]], JudgedWindow]
+"""Attempts of [start, end) by the rules of scales, without any judging before it: `proposed_window`."""
 
 
 @dataclass(frozen=True)
@@ -82,33 +79,33 @@ def take_snapshot(
     store: ObjectStore,
     month: str,
     run_id: str | None,
-    log: Run | None = None,
-    judge: Judge | None = None,
+    collect: CollectMonth | None = None,
     report: Callable[[JudgedDay], object] | None = None,
+    read: ReadWindow | None = None,
 ) -> tuple[Snapshot, WindowTotals]:
     """Store the month's attempts with their verdicts; the files are in place before the row that names them.
 
-    Days that are not judged, or differ from their verdicts, are judged first; each is passed to `report`. The snapshot
-    has the state of the verdicts, also if they give the same file as before. Attempts of a lake have no verdicts. They
-    are judged here, on Spark by `judge`, so that the snapshot is a manifest. `log`: where the attempts are, judged here
-    too; None: where the settings say. Answers of scales for which the month is closed are those of the file that it
-    closed with; if there are no others, the snapshot stays. Raises PermanentFailure where the month has no attempt at
-    all, or has an attempt twice.
+    Days that are not judged, or differ from their verdicts, are judged first, unless PostgreSQL has dropped them; each
+    is passed to `report`. With IRT_SPARK, `collect` reads the month in the lake, and the snapshot is a manifest. The
+    snapshot has the state of the verdicts, also if they give the same file as before. Answers of scales for which the
+    month is closed are those of the file that it closed with; if there are no others, the snapshot stays. `read`: how a
+    trial reads the month, instead of judging it. Raises PermanentFailure if the month has no attempt at all, or has an
+    attempt twice.
     """
     start, end = Month(month).bounds
     folder = f"scored_responses/{month}"
-    by_verdicts = log is None and not database.settings.irt_spark
-    if by_verdicts:
+    with database.connect() as connection:
+        in_postgres = holds_log(connection, start, end)
+    if read is None and in_postgres:
         judge_differing(database, start.date(), end.date(), report)
     with database.connect() as connection:
         advisory_lock(connection, "scored_responses", month)
         scales = read_scales(connection)
-        state = states_of_months(connection, [month])[month] if log is None else None
-        run = with_learners(connection, start, end, log or whole_log(connection, start, end, scales))
+        state = states_of_months(connection, [month])[month]
         closed = {one.scale_id: one for one in read_closed(connection, [month])}
         current = current_snapshot(connection, month)
-        if judge is not None and run.backend is on_spark:
-            totals, manifest = judge(run, store, folder, start, end, scales)
+        if collect is not None and database.settings.irt_spark:
+            totals, manifest = collect(database, connection, store, folder, month, scales)
             store_it = partial(store_manifest, store, folder, manifest)
             others = sum(sum(n.values()) for scale, n in totals.counts.items() if scale not in closed)
             if closed and others:
@@ -117,11 +114,7 @@ def take_snapshot(
                     f"of all scales: reopen it, `irt month reopen {month}`"
                 )
         else:
-            window = (
-                stored_window(connection, start, end, scales)
-                if by_verdicts
-                else judged_window(connection, start, end, scales, run)
-            )
+            window = (read or stored_window)(connection, start, end, scales)
             others = sum(sum(n.values()) for scale, n in window.totals.counts.items() if scale not in closed)
             totals, table = window.totals, without_ids(window.table)
             if closed and others:

@@ -83,8 +83,8 @@ class Waiting:
 class OnSpark:
     """Where Spark runs and finds the log; None where that is not set.
 
-    `last_day`: the last day that the lake holds, empty where it holds none; None for a table, whose days only Spark
-    knows. `equals_log`: what the last check of the lake found; None where none has been made.
+    `last_day`: the last day that the lake holds, empty where it holds none; None without a lake.
+    `equals_log`: what the last check of the lake found; None where none has been made.
     """
 
     master: str | None

@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from irt_assets.responses import verdicts
+from irt_assets.responses.answers import attempts_with_verdicts
 from irt_assets.responses.facts import lookback_start
 from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.row_hash import LATER_COLUMNS
@@ -23,7 +24,6 @@ from irt_assets.responses.window import judged_window
 from resources.cluster.relational import on_duckdb, on_postgres
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, first_column
-from resources.postgres.relations import ATTEMPT, VERDICT
 from tests.helpers.dirty_log import DIRTY, END, START, TINY, load_dirty
 from tests.helpers.rooms import SCALE, add_attempts, attempt, rows, run_sql
 from tests.helpers.verdict_worlds import add_scale
@@ -83,8 +83,7 @@ def by_hand(table: list[dict[str, Any]]) -> str:
 def test_postgresql_duckdb_and_the_description_agree_on_the_hash_of_verdicts(judged: Database) -> None:
     with duckdb.connect() as copies, judged.connect() as connection:
         copies.execute("SET TimeZone = 'America/New_York'")
-        for relation in (ATTEMPT, VERDICT):
-            copies.register(relation.get_name(), on_postgres(connection)(relation))
+        copies.register("attempt", on_postgres(connection)(attempts_with_verdicts(START, END, in_lake=False)))
         on_server = verdict_hash(on_postgres(connection), START, END)
         table = on_postgres(connection)(verdict_rows(START, END)).to_pylist()
         assert on_server == stored_window(connection, START, END, read_scales(connection)).data_hash
