@@ -30,8 +30,9 @@ from irt_assets.ledger.origin_fit import origin_windows
 from irt_assets.ledger.overview import decided_since
 from irt_assets.ledger.steps import Step, steps
 from irt_assets.psychometrics.linking.placement import LinkingError
-from irt_assets.responses.closed_months import scales_of_month, scales_of_other_verdicts
+from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import read_closed
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_models import ModelInBank, models_in_bank
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs

@@ -17,9 +17,9 @@ from irt_assets.common.partitions import Month, day_bounds, day_of, month_of
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.psychometrics.eligibility.attempts import Reason
-from irt_assets.responses.closed_months import open_months
 from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.item_time import ensure_item_times
+from irt_assets.responses.open_months import open_months
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.verdicts import JudgedDay, days_that_differ, judge_day, judge_differing
 from resources import tables

@@ -86,8 +86,8 @@ def take_snapshot(
     """Store the month's attempts with their verdicts; the files are in place before the row that names them.
 
     Days that are not judged, or differ from their verdicts, are judged first, unless PostgreSQL has dropped them; each
-    is passed to `report`. The snapshot has the state of the verdicts, also if they give the same file as before. With
-    IRT_SPARK, `collect` reads the month in the lake, and the snapshot is a manifest. Answers of scales for which the
+    is passed to `report`. With IRT_SPARK, `collect` reads the month in the lake, and the snapshot is a manifest. The
+    snapshot has the state of the verdicts, also if they give the same file as before. Answers of scales for which the
     month is closed are those of the file that it closed with; if there are no others, the snapshot stays. `read`: how a
     trial reads the month, instead of judging it. Raises PermanentFailure if the month has no attempt at all, or has an
     attempt twice.
@@ -101,7 +101,7 @@ def take_snapshot(
     with database.connect() as connection:
         advisory_lock(connection, "scored_responses", month)
         scales = read_scales(connection)
-        state = None if read else states_of_months(connection, [month])[month]
+        state = states_of_months(connection, [month])[month]
         closed = {one.scale_id: one for one in read_closed(connection, [month])}
         current = current_snapshot(connection, month)
         if collect is not None and database.settings.irt_spark:

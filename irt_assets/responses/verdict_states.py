@@ -14,7 +14,6 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.common.partitions import Month
-from resources.postgres.sources import record_sources, recorded_sources
 
 EARLIER = "earlier"
 """State of a partition that a release made which stored none. It counts as current."""
@@ -42,13 +41,25 @@ def states_of_months(connection: psycopg.Connection, months: Collection[str]) ->
 
 
 def record_states(connection: psycopg.Connection, asset: str, states: Mapping[str, str]) -> None:
-    """Store the states of the verdicts from which partitions of an asset were made, with their rows."""
-    record_sources(connection, asset, states)
+    """Store the states of the verdicts from which partitions of an asset were made, in the transaction that writes
+    their rows."""
+    connection.cursor().executemany(
+        """INSERT INTO partition_source (asset, partition, data_hash) VALUES (%s, %s, %s)
+           ON CONFLICT (asset, partition) DO UPDATE
+           SET data_hash = excluded.data_hash, computed_at = excluded.computed_at""",
+        [(asset, partition, state) for partition, state in states.items()],
+    )
+
+
+def recorded_states(connection: psycopg.Connection, asset: str) -> dict[str, str]:
+    """The stored state of each partition of an asset that was made, by its key."""
+    rows = connection.execute("SELECT partition, data_hash FROM partition_source WHERE asset = %s", (asset,)).fetchall()
+    return dict(rows)
 
 
 def changed_partitions(connection: psycopg.Connection, asset: str, window_of: WindowOf) -> list[str]:
     """The partitions of an asset that were made from other verdicts than there are now, in order."""
-    stored = {key: state for key, state in recorded_sources(connection, asset).items() if state != EARLIER}
+    stored = {key: state for key, state in recorded_states(connection, asset).items() if state != EARLIER}
     now = states_of_verdicts(connection, {key: window_of(key) for key in stored})
     return sorted(key for key, state in stored.items() if now[key] != state)
 
@@ -58,7 +69,7 @@ def kept_current(connection: psycopg.Connection, windows: Mapping[str, WindowOf]
     """Let partitions of assets that are current before the block count as current after it, whatever it does to the
     verdicts. windows: by asset, the window of a partition."""
     current = {
-        asset: recorded_sources(connection, asset).keys() - changed_partitions(connection, asset, window_of)
+        asset: recorded_states(connection, asset).keys() - changed_partitions(connection, asset, window_of)
         for asset, window_of in windows.items()
     }
     yield
@@ -68,5 +79,5 @@ def kept_current(connection: psycopg.Connection, windows: Mapping[str, WindowOf]
 
 def accept_earlier(connection: psycopg.Connection, asset: str, window_of: WindowOf) -> None:
     """Store the present state of those partitions that an earlier release made: from now on their verdicts count."""
-    earlier = [key for key, state in recorded_sources(connection, asset).items() if state == EARLIER]
+    earlier = [key for key, state in recorded_states(connection, asset).items() if state == EARLIER]
     record_states(connection, asset, states_of_verdicts(connection, {key: window_of(key) for key in earlier}))

@@ -13,7 +13,7 @@ from irt_assets.common.partitions import day_of
 from irt_assets.common.run_progress import under_way
 from irt_assets.gates.month_status import unsettled_months
 from irt_assets.intake.pulling.standing import first_pull_under_way
-from irt_assets.responses.closed_months import scales_of_other_verdicts
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from jobs.schedules import Job
 from resources.dagster_compat import NOT_FINISHED_STATUSES
 from resources.postgres.database import Database

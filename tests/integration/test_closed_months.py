@@ -13,8 +13,9 @@ from irt_assets.intake.staging import Staging
 from irt_assets.ledger import closings
 from irt_assets.ledger.pruning import SUPERSEDED_SNAPSHOTS
 from irt_assets.reports import month_shown
-from irt_assets.responses.closed_months import closed_rules, scales_of_month, scales_of_other_verdicts
+from irt_assets.responses.closed_months import closed_rules, scales_of_month
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale, change_rules, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, months_of_other_rules, read_snapshot, take_snapshot
 from irt_assets.responses.verdicts import judge_differing

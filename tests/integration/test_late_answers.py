@@ -16,7 +16,7 @@ from irt_assets.decisions.closing import reopen_months
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week
-from irt_assets.responses.closed_months import scales_of_other_verdicts
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.snapshot import take_snapshot
 from jobs.plans import PLANS
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG

@@ -9,10 +9,15 @@ import pytest
 from irt_assets.common.partitions import day_bounds
 from irt_assets.features.daily import features_in_parts, write_features
 from irt_assets.kpis.weekly import window_of_week
-from irt_assets.responses.verdict_states import EARLIER, accept_earlier, changed_partitions, record_states
+from irt_assets.responses.verdict_states import (
+    EARLIER,
+    accept_earlier,
+    changed_partitions,
+    record_states,
+    recorded_states,
+)
 from irt_assets.responses.verdicts import judge_differing
 from resources.postgres.database import Database
-from resources.postgres.sources import recorded_sources
 from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, run_sql
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -107,7 +112,7 @@ def test_day_of_an_earlier_release_is_current_until_its_verdicts_change_after_th
     assert stale(log) == []
     with log.connect() as connection:
         accept_earlier(connection, ASSET, day_bounds)
-        assert EARLIER not in recorded_sources(connection, ASSET).values()
+        assert EARLIER not in recorded_states(connection, ASSET).values()
     assert stale(log) == []
     add_attempts(log, [attempt("ann", "j", START)])
     judge(log)

@@ -12,8 +12,8 @@ import pytest
 
 from irt_assets.responses import verdicts
 from irt_assets.responses.answers import attempts_with_verdicts
-from irt_assets.responses.closed_months import scales_of_other_verdicts
 from irt_assets.responses.facts import lookback_start
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.row_hash import LATER_COLUMNS
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.scored_answers import earlier_responses, judge_before

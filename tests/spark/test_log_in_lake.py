@@ -79,7 +79,7 @@ def made_by(graph: Graph) -> tuple[dict[tuple[str, str, str], tuple[Any, ...]], 
     first, last = START.date(), END.date() - timedelta(days=1)
     tags = {"dagster/asset_partition_range_start": str(first), "dagster/asset_partition_range_end": str(last)}
     runs = [
-        graph.defs.resolve_job_def("aggregate_features_daily").execute_in_process(tags=tags, instance=graph.instance),
+        graph.defs.resolve_job_def(FEATURES).execute_in_process(tags=tags, instance=graph.instance),
         graph.defs.resolve_job_def(KPI_JOB).execute_in_process(partition_key=WEEK, instance=graph.instance),
     ]
     metadata = [
