@@ -47,10 +47,11 @@ from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
-from irt_assets.responses.window import judged_window, scored_responses_of
+from irt_assets.responses.stored_window import stored_window
+from irt_assets.responses.verdicts import DAY, judge_differing
+from irt_assets.responses.window import scored_responses_of
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.spark.lake import export_days
-from resources.cluster.lake import Lake
 from resources.cluster.relational import lake
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.failures import PermanentFailure
@@ -111,8 +112,6 @@ def simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> Demo
     with open_instance(settings, database) as instance:
         again, states = run_months(database, instance, settings, months, say)
         jobs = Jobs(instance, settings, say, again)
-        jobs.run("observe_bank")
-        jobs.run("observe_attempts")
         say("looking for drift and DIF …")
         for state in states:
             if state.state is State.GREEN:
@@ -172,7 +171,7 @@ def write_lake(database: Database, say: Say) -> None:
     """Write the log to the lake where Spark reads it; nothing without one. Safe to repeat."""
     with database.connect() as connection:
         place = lake(connection)
-    if not isinstance(place, Lake):
+    if place is None:
         return
     done = export_days(database, place)
     say(f"  {done.rows:,} answers of {len(done.written):,} days written to the lake {place.name}")
@@ -449,7 +448,9 @@ def _initialise_from(
     database: Database, settings: Settings, scale: Scale, window: tuple[datetime, datetime], model: Model, say: Say
 ) -> None:
     """Propose a minimum, split the scale where its answers do not hang together, and make the window its origin."""
-    responses, counts = _judged(database, scale, window, min_responses=1)
+    last = (window[1] - timedelta(microseconds=1)).astimezone(UTC).date()
+    judge_differing(database, window[0].astimezone(UTC).date(), last + DAY)
+    responses, counts = _scored(database, scale, window, min_responses=1)
     say(f"scale {scale.scale_id}: " + ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))
     options = propose_minimum(np.bincount(responses.item, minlength=responses.n_items))
     chosen = recommend(options)
@@ -457,7 +458,7 @@ def _initialise_from(
     for option in options:
         mark = "  ← taken here" if option is chosen else ""
         say(f"  {option.min_responses:>5}  {option.items_admitted:>5} items  SE(b) ≈ {option.expected_b_se:.2f}{mark}")
-    responses, _ = _judged(database, scale, window, min_responses=chosen.min_responses)
+    responses, _ = _scored(database, scale, window, min_responses=chosen.min_responses)
     for scale_id in _split(database, scale.scale_id, components(responses), say):
         origin = initialise(
             database,
@@ -474,13 +475,13 @@ def _initialise_from(
         say(f"    to choose otherwise later, for all months: irt calibrate --month MONTH {setting}")
 
 
-def _judged(
+def _scored(
     database: Database, scale: Scale, window: tuple[datetime, datetime], min_responses: int
 ) -> tuple[Responses, dict[str, int]]:
     tried = replace(scale, rules=Rules.from_settings({"min_responses": min_responses}))
     with database.connect() as connection:
-        judged = judged_window(connection, *window, {scale.scale_id: tried})
-    return scored_responses_of(judged.table, scale.scale_id)[0], judged.judgements[scale.scale_id].counts
+        found = stored_window(connection, *window, {scale.scale_id: tried})
+    return scored_responses_of(found.table, scale.scale_id)[0], found.judgements[scale.scale_id].counts
 
 
 def _split(database: Database, scale_id: str, parts: list[Component], say: Say) -> list[str]:

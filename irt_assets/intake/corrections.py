@@ -1,8 +1,8 @@
 """Answers that change: scored again by another key, or withdrawn; what they were is kept in `attempt_correction`.
 
-Days, weeks and open months that rest on them become stale, and the sensor of late answers asks for them again. A closed
-month stays as it is unless it is reopened. What does not belong here: corrections that come with an import (see
-`intake.staging`), and the runs requested because of changes (see `jobs.watching.late_sensor`).
+The next night judges them again, and then days, weeks and open months that rest on them are stale and requested again.
+A closed month stays as it is unless it is reopened. What does not belong here: corrections that come with an import
+(see `intake.staging`).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.common.wording import listed
+from irt_assets.intake.concerned_months import months_concerned
 from irt_assets.intake.staging import kept_as_corrections, lock_out_imports_and_posts
-from irt_assets.responses.closed_months import ClosedMonth, read_closed
-from irt_assets.responses.late_months import months_concerned
+from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.snapshot import current_snapshots
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, one_value
@@ -29,12 +29,15 @@ class Correction:
     """Answers that were changed or withdrawn, their days, and the months that were made with what they were.
 
     Attributes:
-        stale_months: the open ones, which are made again. closed_months: those for which the change does not count.
+        stale_months: the open ones, which are made again.
+        reopened_months: those of them that were closed until now.
+        closed_months: those for which the change does not count.
     """
 
     answers: int
     days: int
     stale_months: tuple[str, ...]
+    reopened_months: tuple[str, ...]
     closed_months: tuple[str, ...]
 
 
@@ -169,8 +172,8 @@ def _correction(connection: psycopg.Connection, answers: int, reopen: Reopen | N
     months = months_concerned(connection, one_value(connection, "SELECT now()"), days)
     made = months & current_snapshots(connection).keys()
     closed = read_closed(connection, made)
-    if reopen:
-        reopen(connection, closed)
-        closed = []
-    of_closed = {one.month for one in closed}
-    return Correction(answers, len(days), tuple(sorted(made - of_closed)), tuple(sorted(of_closed)))
+    of_closed = tuple(sorted({one.month for one in closed}))
+    if reopen is None:
+        return Correction(answers, len(days), tuple(sorted(made.difference(of_closed))), (), of_closed)
+    reopen(connection, closed)
+    return Correction(answers, len(days), tuple(sorted(made)), of_closed, ())

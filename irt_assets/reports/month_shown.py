@@ -64,7 +64,7 @@ from irt_assets.psychometrics.fit.growth import PERIOD_DAYS, PlaceInOrder, growt
 from irt_assets.reports import origin_report
 from irt_assets.reports.decision_blocks import decisions_table
 from irt_assets.reports.drift_linking import linking
-from irt_assets.responses.closed_months import ClosedMonth, read_states
+from irt_assets.responses.closing_records import ClosedMonth, read_states
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot
 

@@ -1,92 +1,32 @@
-"""Closed months: the file and the rules that a month of a scale closed with.
+"""The rules and scales that a month follows. A closed month keeps the rules that it closed with.
 
-A month that has no row in `month_state`, or whose newest row says reopened, is open. What does not belong here: closing
-and reopening (see `ledger.closings`).
+A month that has no row in `month_state`, or whose newest row says reopened, is open. What does not belong here: reading
+these rows (see `closing_records`).
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any, LiteralString
+from dataclasses import replace
 
 import psycopg
 
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
+from irt_assets.responses.closing_records import NEWEST, read_closed
 from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.verdict_states import states_of_months
 from resources.cluster.relational import lake
-from resources.postgres.database import first_column, records
-
-KINDS = {
-    "late": "late",
-    "corrected": "corrected",
-    "withdrawn": "withdrawn",
-    "deleted": "deleted",
-    "flagged": "from accounts that became test accounts or ceased to be",
-    "item_changed": "to items whose scale or maximum score changed",
-}
-"""Kinds of changes to a closed month's answers, as they follow a number."""
-MIN_SHARE_SHOWN = 0.001
-NEWEST: LiteralString = "(SELECT DISTINCT ON (month, scale_id) * FROM month_state ORDER BY month, scale_id, since DESC)"
-"""The row that holds for each month of each scale that ever closed, as a relation."""
+from resources.postgres.database import first_column
 
 
-@dataclass(frozen=True)
-class ClosedMonth:
-    """A month of a scale that is closed, or was until a person reopened it.
-
-    Attributes:
-        state: closed or reopened, since when, by whom and why.
-        snapshot_hash: sha256 of the file that it closed with.
-        rules: settings that its answers were judged by; those that are absent are the defaults.
-        came: `answers`, their number when it closed; changed answers by `KINDS`; `items`, the share of changed
-            answers of each item with more than 5 %. Empty until the first night after the closing.
-        counted_at: when the changed answers were counted.
-    """
-
-    month: str
-    scale_id: str
-    state: str
-    since: datetime
-    decided_by: str
-    reason: str
-    snapshot_hash: str
-    rules: dict[str, Any]
-    came: dict[str, Any]
-    counted_at: datetime | None
-
-    @property
-    def changes(self) -> dict[str, int]:
-        """Number of changed answers, by those of `KINDS` that have some."""
-        return {kind: self.came[kind] for kind in KINDS if self.came.get(kind)}
-
-    @property
-    def share(self) -> float:
-        """Changed answers, as a share of the answers that the month closed with."""
-        return sum(self.changes.values()) / max(self.came.get("answers", 0), 1)
-
-    @property
-    def sentence(self) -> str:
-        """The changed answers by kind, and their share; empty if no answer has changed."""
-        kinds = ", ".join(f"{n:,} {KINDS[kind]}" for kind, n in self.changes.items())
-        share = f"{self.share:.1%}" if self.share >= MIN_SHARE_SHOWN else f"under {MIN_SHARE_SHOWN:.1%}"
-        return f"answers since then: {kinds} ({share} of its answers)" if kinds else ""
-
-
-def read_closed(connection: psycopg.Connection, months: Collection[str] | None = None) -> list[ClosedMonth]:
-    """The closed ones of the months (None: of all), by month and scale."""
-    return [one for one in read_states(connection, months) if one.state == "closed"]
-
-
-def read_states(connection: psycopg.Connection, months: Collection[str] | None = None) -> list[ClosedMonth]:
-    """Those of the months (None: of all) that ever closed, by month and scale."""
-    return records(
+def open_months(connection: psycopg.Connection, before: str) -> list[str]:
+    """The months before `before` that have a snapshot and are open for a scale of it, as one that was reopened."""
+    return first_column(
         connection,
-        ClosedMonth,
-        f"""SELECT month, scale_id, state, since, decided_by, reason, snapshot_hash, rules, came, counted_at
-            FROM {NEWEST} newest WHERE %(months)s::text[] IS NULL OR month = ANY(%(months)s)
-            ORDER BY month, scale_id""",
-        {"months": None if months is None else [*months]},
+        f"""SELECT month FROM scored_snapshot s WHERE superseded_at IS NULL AND month < %s AND EXISTS (
+              SELECT FROM jsonb_object_keys(counts) scale WHERE NOT EXISTS (
+                SELECT FROM {NEWEST} n WHERE (n.month, n.scale_id, n.state) = (s.month, scale, 'closed')))
+            ORDER BY month""",
+        (before,),
     )
 
 
@@ -111,6 +51,31 @@ def scales_of_month(connection: psycopg.Connection, month: str) -> dict[str, Sca
 def rules_of_month(connection: psycopg.Connection, month: str) -> dict[str, Rules]:
     """The rules of each scale that judge the answers of a month."""
     return {scale_id: scale.rules for scale_id, scale in scales_of_month(connection, month).items()}
+
+
+def scales_of_other_verdicts(
+    connection: psycopg.Connection, months: Collection[str] | None = None
+) -> dict[str, set[str]]:
+    """The months (None: all) whose verdicts are not those that their snapshot was read from, oldest first, with the
+    scales for which they are open."""
+    snapshots = connection.execute(
+        """SELECT month, verdict_state, counts FROM scored_snapshot
+           WHERE superseded_at IS NULL AND verdict_state IS NOT NULL
+             AND (%(months)s::text[] IS NULL OR month = ANY(%(months)s)) ORDER BY month""",
+        {"months": None if months is None else [*months]},
+    ).fetchall()
+    now = states_of_months(connection, [month for month, *_ in snapshots])
+    other = {month: counts for month, state, counts in snapshots if state != now[month]}
+    if not other:
+        return {}
+    scales, closed = read_scales(connection).keys(), read_closed(connection, other)
+    found = {
+        month: scales_to_compare(
+            connection, month, counts, scales, {one.scale_id for one in closed if one.month == month}
+        )
+        for month, counts in other.items()
+    }
+    return {month: differing for month, differing in found.items() if differing}
 
 
 def scales_to_compare(

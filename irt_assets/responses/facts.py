@@ -1,8 +1,8 @@
 """What eligibility needs to know of attempts, as relations: was the item met before, was a later one answered, and the
 like.
 
-One definition for the stored windows (`window`), for scoring and for the KPIs (`eligible`), on every engine. What does
-not belong here: what the facts mean (see `psychometrics.eligibility`).
+One definition for nights, trials of rules and the θ API. What does not belong here: what the facts mean (see
+`psychometrics.eligibility`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -47,15 +47,6 @@ LEARNER_COLUMNS = ("is_test", "user_id")
 """Columns of `learner` that it reads."""
 KEY = "learner_key"
 """Column of `learner` whose number stands for a learner in files and verdicts."""
-SETTLED = {
-    "mode": "live",
-    "form_id": "",
-    "is_test": False,
-    "unknown_item": False,
-    "seen_before": False,
-    "answered_later": True,
-}
-"""What judging `candidates` need not read of them, because they are chosen by it."""
 
 
 def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
@@ -158,7 +149,6 @@ def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str, learne
     if scored:
         most = ibis.ifelse(rows.max_score > 1, rows.max_score, ibis.null("int16"))
         facts |= {"given_score": ibis.ifelse(most.notnull(), rows.given_score, ibis.null("int16")), "max_score": most}
-    # In this order, because a stored hash counts as current only while the text of its query is the same.
     return rows.select(*columns, *key, "scale_id", answered_later=facts.pop("answered_later"), **facts)
 
 
@@ -197,24 +187,6 @@ JUDGED = ("form_id", "mode", "correct", "hints_used", "response_time_ms", *FACTS
 def judged(columns: Collection[str]) -> list[str]:
     """`JUDGED`, and those of `SCORES` that are among the columns of a relation."""
     return [*JUDGED, *(name for name in SCORES if name in columns)]
-
-
-def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
-    """What of [start, end) may be eligible by its `eligibility_facts`; hints and times are still to be judged.
-
-    Columns: user_id, item_id, completed_at, scale_id, and of `JUDGED` those that are not `SETTLED`; a null `correct`
-    was omitted in an exam.
-    """
-    rows = eligibility_facts(start, end, scales)
-    rows = rows.filter(
-        rows.mode == "live",
-        ~rows.is_test,
-        ~rows.unknown_item,
-        ~rows.seen_before,
-        rows.correct.notnull() | rows.answered_later,
-    )
-    read = [name for name in judged(rows.columns) if name not in SETTLED]
-    return rows.select("user_id", "item_id", "completed_at", "scale_id", *read)
 
 
 def _attempts(start: Time, end: Time, learners: ir.Table | None) -> ir.Table:

@@ -6,12 +6,10 @@ The facts (is it a test account, was the item seen before, was a later item answ
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import ibis.expr.types as ir
 import numpy as np
@@ -27,18 +25,15 @@ from irt_assets.psychometrics.eligibility.attempts import Attempts, Judgement, R
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.growth import days_since_first_answer
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.columns import attempts_of, codes, instants, max_scores, numbers
-from irt_assets.responses.erased import names_of_erased
+from irt_assets.responses.columns import attempts_of, codes, max_scores, numbers
 from irt_assets.responses.facts import FACTS, KEY, LATER, SCORES, eligibility_facts, judged, lookback_start
-from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.item_times import DatedTimes, ItemTimes, current_item_times
-from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of
+from irt_assets.responses.item_time import ItemTimes
+from irt_assets.responses.item_time import compute_item_times as current_item_times
+from irt_assets.responses.row_hash import OF_LOG, digest_of, md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
-from resources.cluster.lake import CatalogTable
-from resources.cluster.relational import Run, lake, on_log, on_nearest_log, on_postgres
+from resources.cluster.relational import Run, on_log, on_postgres
 from resources.failures import PermanentFailure
-from resources.postgres.relations import LEARNER
-from resources.postgres.warehouse import read_arrow, read_parts
+from resources.postgres.warehouse import read_parts
 
 SNAPSHOT = (
     "attempt_id", "user_id", "item_id", "scale_id", "topic_id", "session_id", "form_id", "position", "started_at",
@@ -92,8 +87,6 @@ class WindowTotals:
 
 
 _MICROSECONDS_OF_A_DAY = 86_400_000_000
-_MARK = "v2:"
-"""What the hash of a window of the log begins with: how the rows were written out (as `row_hash` says)."""
 
 
 def data_hash(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
@@ -111,7 +104,7 @@ def data_hash_by(run: Run, start: datetime, end: datetime, scales: Mapping[str, 
     sums = query_of_sums(window_rows(start, end, scales), run.backend)
     # As text, because numbers as large as the sums are read as floats.
     found = run.read(f"SELECT concat(a, ' ', b, ' ', c) AS sums FROM ({sums}) t(a, b, c)")
-    return digest_of(found["sums"][0].as_py().split())
+    return digest_of(found["sums"][0].as_py().split(), OF_LOG)
 
 
 def window_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
@@ -149,30 +142,6 @@ def without_ids(table: pa.Table) -> pa.Table:
     return numbered.select([name for name in columns if name in numbered.column_names])
 
 
-def digest_of(count_and_sums: Sequence[Any], mark: str = _MARK) -> str:
-    """The hash of a window from the count of its rows and the sums of their hashes."""
-    return mark + hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
-
-
-def with_learners(connection: psycopg.Connection, start: datetime, end: datetime, run: Run) -> Run:
-    """The log whose learners all have a key: learners of a catalogue table get a row of `learner`.
-
-    Raises PermanentFailure if the table has answers of a learner who was erased.
-    """
-    if run.backend is on_postgres or not isinstance(lake(connection), CatalogTable):
-        return run  # a trigger makes the rows
-    new = run(attempts_between(start, end).anti_join(LEARNER, "user_id").select("user_id").distinct())["user_id"]
-    if not len(new):
-        return run
-    erased = names_of_erased(connection)
-    if known := [name for user in new.to_pylist() if (name := erased(user))]:
-        raise PermanentFailure(f"the log has answers of an erased learner again ({known[0]}): delete them there")
-    connection.execute(
-        "INSERT INTO learner (user_id) SELECT unnest(%s::text[]) ORDER BY 1 ON CONFLICT DO NOTHING", (new.to_pylist(),)
-    )
-    return on_log(connection, start, end)
-
-
 def n_attempts(run: Run, start: datetime, end: datetime) -> int:
     """How many attempts [start, end) has."""
     return int(run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py())
@@ -203,12 +172,12 @@ def judged_window(
     if share < 1:
         rows = rows.filter(md5(rows.user_id)[:8] < f"{int(share * 16**8):08x}")
     hashed = rows.order_by(KEY, "completed_at", "attempt_id")
-    run = with_learners(connection, start, end, run or whole_log(connection, start, end, scales))
+    run = run or whole_log(connection, start, end, scales)
     found, digest = read_hashed(run, run.backend.sql(hashed))
     if max_scores(found) is None:
         found = found.select([*SNAPSHOT, KEY])
     # After the answers, so that the times are of no fewer than these.
-    times = current_item_times(connection, end, lookback_start(start, scales))
+    times = current_item_times(run, end, lookback_start(start, scales))
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
     judgements, left_out = {}, {}
     for part in by_scale(found, sorted({*found["scale_id"].unique().to_pylist(), *scales}), times):
@@ -220,7 +189,7 @@ def judged_window(
     return JudgedWindow(with_outcome(found, code, score), judgements, left_out, digest)
 
 
-def read_hashed(run: Run, query: str, mark: str = _MARK) -> tuple[pa.Table, str]:
+def read_hashed(run: Run, query: str, mark: str = OF_LOG) -> tuple[pa.Table, str]:
     """The rows of a query as `_coded`, and the hash that their column `h` makes."""
     parts, sums = [], [0, 0]
     for part in read_parts(run.connection, query) if run.backend is on_postgres else [run.read(query)]:
@@ -266,62 +235,6 @@ def with_outcome(found: pa.Table, code: npt.NDArray[np.int8], score: npt.NDArray
     reasons = pa.array([str(one.value) for one in Judgement.REASONS], pa.string())
     found = found.append_column("reason", reasons.take(pa.array(code, mask=code < 0)))
     return found.append_column("score", pa.array(score, pa.int8(), mask=score < 0))
-
-
-def scoring_responses(
-    connection: psycopg.Connection,
-    start: datetime,
-    end: datetime,
-    scale: Scale,
-    items: Sequence[str],
-    learners: Sequence[str] | None = None,
-    withdrawn: Withdrawals | None = None,
-) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """The eligible responses to `items` in [start, end), and the learners' ids; the minima for a fit do not apply.
-
-    The log is the nearest that has them. `learners`: None for all. `withdrawn`: when answers to which items do not
-    count.
-    """
-    scales = {scale.scale_id: scale}
-    since = lookback_start(start, scales)
-    run = on_nearest_log(connection, since, end + LATER)
-    if run.backend is on_postgres:
-        wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
-        found = read_arrow(connection, _query_for_scoring(start, end, scale), wanted)
-    else:
-        facts = scoring_facts(start, end, scale).filter(lambda t: t.item_id.isin(list(items)))
-        found = run(facts if learners is None else facts.filter(facts.user_id.isin(list(learners))))
-    return judged_for_scoring(found, current_item_times(connection, end, since), scale, withdrawn)
-
-
-def _query_for_scoring(start: datetime, end: datetime, scale: Scale) -> str:
-    facts = on_postgres.sql(scoring_facts(start, end, scale))
-    chosen = "item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR user_id = ANY(%(learners)s))"
-    return f"SELECT * FROM ({facts}) f WHERE {chosen}"
-
-
-def scoring_facts(start: datetime, end: datetime, scale: Scale) -> ir.Table:
-    """What `judged_for_scoring` reads of [start, end), of the items of every scale."""
-    facts = eligibility_facts(start, end, {scale.scale_id: scale})
-    return facts.select("user_id", "item_id", "completed_at", *judged(facts.columns))
-
-
-def judged_for_scoring(
-    found: pa.Table, times: ItemTimes | DatedTimes, scale: Scale, withdrawn: Withdrawals | None
-) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """The eligible responses among `found`, which has the columns of `scoring_facts`, with their times, and the
-    learners."""
-    at = instants(found["completed_at"])
-    if withdrawn is not None and withdrawn.stretches:
-        item, item_ids = codes(found["item_id"])
-        counts = ~withdrawn.mask(item, item_ids, at)
-        found, at = found.filter(pa.array(counts)), at[counts]
-    person, users = codes(found["user_id"])
-    item, item_ids = codes(found["item_id"])
-    attempts = attempts_of(found, person, item, *times.among(item_ids).of(item, at))
-    judgement = judge(attempts, scale.rules, min_learner=False, min_item=False)
-    scored = collect_scored(person, users, item, item_ids, judgement.score, attempts.max_score)
-    return replace(scored.responses, at=at[scored.rows]), scored.learners
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from irt_assets.intake.silence import silent_sources
 from irt_assets.invariants.open_violations import SEVERITY, last_backup, last_evaluated, open_violations
 from irt_assets.ledger.overview import SettledMonth, decided_since, last_linkings, last_night, settled_months
 from irt_assets.ledger.steps import Step
-from irt_assets.responses.closed_months import read_closed
+from irt_assets.responses.closing_records import read_closed
 from jobs.plans import PLANS
 from jobs.watching.lateness import read_lateness
 from resources.alerts.notifier import channels

@@ -28,10 +28,10 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import psycopg
+from irt_assets.responses.data_versions import data_version
 
 from irt_assets.common.partitions import MONTHS, Month
 from irt_assets.gates.gates import SET_GATES
-from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import rules_of
 from irt_assets.responses.window import data_hash

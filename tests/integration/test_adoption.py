@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from irt_assets.responses.late_months import changed_hash
 
 from irt_assets.decisions.origin import initialise
-from irt_assets.responses.late_months import changed_hash
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.settings import Settings

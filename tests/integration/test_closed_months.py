@@ -13,10 +13,11 @@ from irt_assets.intake.staging import Staging
 from irt_assets.ledger import closings
 from irt_assets.ledger.pruning import SUPERSEDED_SNAPSHOTS
 from irt_assets.reports import month_shown
-from irt_assets.responses.closed_months import ClosedMonth, closed_rules, read_closed, read_states, scales_of_month
-from irt_assets.responses.late_months import changed_hash
+from irt_assets.responses.closed_months import closed_rules, scales_of_month, scales_of_other_verdicts
+from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
 from irt_assets.responses.scales import Scale, change_rules, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, months_of_other_rules, read_snapshot, take_snapshot
+from irt_assets.responses.verdicts import judge_differing
 from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -24,6 +25,7 @@ from resources.settings import Settings
 from services.exporter import families, readings
 from tests.helpers import rooms
 from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, rows, run_sql
+from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
 
 MONTH = "2026-06"
@@ -65,7 +67,13 @@ class Home:
             )
         return snapshot
 
+    def judge(self) -> None:
+        """Judge the month, as the night does."""
+        judge_differing(self.database, START.date(), END.date())
+
     def close(self, now: datetime = DUE) -> list[str]:
+        """Judge, then close, as a night does."""
+        self.judge()
         return [one.scale_id for one in close_months(self.database, now)]
 
     @property
@@ -75,8 +83,9 @@ class Home:
 
     @property
     def is_stale(self) -> bool:
+        self.judge()
         with self.database.connect() as connection:
-            return changed_hash(connection, MONTH) is not None
+            return MONTH in scales_of_other_verdicts(connection)
 
 
 @pytest.fixture
@@ -231,7 +240,7 @@ def test_correction_with_reopen_opens_the_closed_months_concerned(home: Home) ->
         closings.reopen(connection, closed, **BY)  # type: ignore[arg-type]
 
     done = withdraw(home.database, Answers(ids=ids_of(home, "user_id = 'u7'")), **BY, reopen=opens)
-    assert (done.stale_months, done.closed_months) == ((MONTH,), ())
+    assert (done.stale_months, done.reopened_months, done.closed_months) == ((MONTH,), (MONTH,), ())
     assert home.is_stale
 
 
@@ -313,9 +322,15 @@ def test_withdrawing_names_closed_months_and_reopens_them_if_asked(home: Home, s
     home.close()
     words = ("attempts", "withdraw", "--item", "q1", "--by", "Ann", "--reason", "a leak")
     said = irt(settings)(*words, "--dry-run").out
-    assert f"unless they are reopened (--reopen, irt month reopen): {MONTH}" in said
-    assert f"made again by the daemon or irt calibrate: {MONTH}" in irt(settings)(*words, "--reopen").out
-    assert not home.closed
+    assert f"closed: {MONTH}; the change does not count there unless you reopen them, with --reopen" in said
+    tried = irt(settings)(*words, "--reopen", "--dry-run").out
+    assert home.closed
+    done = irt(settings)(*words, "--reopen").out
+    assert tried == done
+    assert not unsaid(done, f"reopened: {MONTH}", f"made again by the daemon or irt calibrate: {MONTH}")
+    assert "closed:" not in done
+    reasons = rows(home.database, "SELECT decided_by, reason FROM month_state WHERE state = 'reopened'")
+    assert reasons == [("Ann", "a leak")]
 
 
 def opening(home: Home, dashboard: str | None = None) -> str:

@@ -6,12 +6,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from irt_assets.responses.late_months import changed_hash
 
 from irt_assets.abilities.batch import measure
 from irt_assets.common.partitions import Month
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport
-from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -61,6 +61,7 @@ def test_an_item_is_scored_again_by_another_key(typed: Irt, database: Database) 
         "answers": 5,
         "days": 2,
         "stale_months": [MONTH],
+        "reopened_months": [],
         "closed_months": [],
         "with_choice": 5,
         "without_choice": 1,

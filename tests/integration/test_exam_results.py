@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from irt_assets.responses.late_months import changed_hash
+
 from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
 from resources.settings import Settings

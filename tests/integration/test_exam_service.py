@@ -9,10 +9,10 @@ from typing import Any
 import dagster as dg
 import psycopg
 import pytest
+from irt_assets.responses.observe import day_versions
 
 from irt_assets.definitions import build_defs
 from irt_assets.intake.corrections import keep_one_of_each
-from irt_assets.responses.observe import day_versions
 from resources import doctor
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -123,7 +123,7 @@ def test_an_upgrade_and_the_daily_job_make_the_months_and_the_doctor_misses_them
     drop_months()
     with dg.DagsterInstance.ephemeral() as instance:
         resources = {"database": database, "store": folder_store(settings)}
-        job = build_defs(settings, resources=resources).resolve_job_def("observe_attempts")
+        job = build_defs(settings, resources=resources).resolve_job_def("judge_attempts")
         assert job.execute_in_process(instance=instance).success
     assert finding() == ("ok", "")
 

@@ -176,9 +176,9 @@ from irt_assets.common.partitions import week_bounds
 from irt_assets.psychometrics.eligibility.attempts import rejected
 from irt_assets.responses.learner_answers import RulesByDay, learner_answers
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.scored_answers import scored_answers
+from irt_assets.responses.scored_answers import scored_answers, scoring_responses
 from irt_assets.responses.verdicts import judge_differing
-from irt_assets.responses.window import judged_window, scoring_responses
+from irt_assets.responses.window import judged_window
 from resources.postgres.database import Database
 from resources.cluster.relational import on_postgres
 from resources.settings import Settings
@@ -196,7 +196,7 @@ with database.connect() as connection:
     items = sorted(in_force(connection, "math", end).items)
     window = judged_window(connection, start, end, scales)
     answers = on_postgres(connection)(scored_answers(start, end))
-    scored, users = scoring_responses(connection, start, end, scale, items)
+    scored, users = scoring_responses(connection, start, end, items)
     by_day = RulesByDay(scales, items, end)
     answered = {row[0] for user in users for row in learner_answers(connection, user, start, end, by_day)}
     table = window.table.to_pylist()

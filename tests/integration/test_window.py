@@ -16,7 +16,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import user_ids_of
-from irt_assets.responses.window import JudgedWindow, data_hash, judged_window, scored_responses_of, scoring_responses
+from irt_assets.responses.window import JudgedWindow, data_hash, judged_window, scored_responses_of
 from resources.postgres.database import Database
 from tests.helpers.rooms import (
     SCALE,
@@ -176,33 +176,6 @@ def test_every_reason_and_score_is_what_the_rules_say_one_attempt_at_a_time(bank
     assert seen == {None, "sandbox", "test_account", "unusable", "repeat", "not_reached", "rapid"}
 
 
-def test_scoring_takes_the_eligible_answers_of_its_own_window(bank: Database) -> None:
-    """365 days that end with the month: the look-back reaches further than the window that is scored."""
-    start = END - timedelta(days=365)
-    items = ["i0", "i2", "i4"]
-    n_eligible = 0
-    for seed in range(10):
-        log = random_log(np.random.default_rng(100 + seed))
-        reference = Reference(log, {"u4"}, {"i0", "i1", "i2", "i3"}, EVERYTHING)
-        run_sql(bank, "DELETE FROM response_log")
-        add_attempts(bank, log)
-        with bank.connect() as connection:
-            found, learners = scoring_responses(connection, start, END, Scale(SCALE, rules=EVERYTHING), items)
-        expected = sorted(
-            (a["user_id"], a["item_id"], reference.score(a))
-            for a in log
-            if start <= a["completed_at"] < END and a["item_id"] in items and reference.reason(a, start) is None
-        )
-        n_eligible += len(expected)
-        assert (
-            sorted(
-                (str(learners[p]), found.item_ids[i], int(s))
-                for p, i, s in zip(found.person, found.item, found.score, strict=True)
-            )
-            == expected
-        ), seed
-
-
 # -- single facts ------------------------------------------------------------------------------------
 
 
@@ -323,10 +296,6 @@ def test_scores_count_where_the_bank_says_that_an_item_has_more_than_right_and_w
     }
     wanted = {(name, "i0"): score for name, (_, score, _) in cases.items() if score is not None}
     assert scores == wanted | {("full", "i1"): 1, ("partial", "i1"): 0}
-    with bank.connect() as connection:
-        again, users = scoring_responses(connection, START, END, scales[SCALE], ["i0", "i1"])
-    of_learner = {users[person]: score for person, score in zip(again.person, again.score.tolist(), strict=True)}
-    assert of_learner == {name: score for (name, _), score in sorted(scores.items())}
 
 
 def test_scores_are_in_the_hash_of_scored_items_alone(bank: Database) -> None:

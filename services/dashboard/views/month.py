@@ -21,7 +21,7 @@ from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.ledger.steps import step_of
 from irt_assets.reports import month_shown
 from irt_assets.reports.artifacts import of_months
-from irt_assets.responses.closed_months import read_closed
+from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard import decision_form, making
 from services.dashboard.chosen import decisions_waiting, month_named, months_of, scale_named, scales_of, state_of
