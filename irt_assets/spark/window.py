@@ -39,7 +39,7 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import responses_of, scored_answers
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, store_parquet
 from irt_assets.responses.stored_window import HASHED, ScaleVerdicts, verdict_rows, verdicts_by_scale
-from irt_assets.responses.window import IDS, SNAPSHOT, WindowTotals, file_columns, with_outcome, without_ids
+from irt_assets.responses.window import IDS, SNAPSHOT, WindowTotals, file_columns, n_attempts, with_outcome, without_ids
 from irt_assets.spark.lake import export_days
 from resources.cluster import spark_rows
 from resources.cluster.lake import Lake
@@ -160,7 +160,6 @@ def _parts(
 
 def map_learners(
     run: Run,
-    n: int,
     start: datetime,
     end: datetime,
     items: Sequence[str],
@@ -169,7 +168,9 @@ def map_learners(
     schema: str,
 ) -> Iterator[pa.Table]:
     """What executors make of the learners' responses to `items` in [start, end), those of
-    `scored_answers.scoring_groups`: rows of Spark's `schema`, in parts. `n`: attempts of that time."""
+    `scored_answers.scoring_groups`: rows of Spark's `schema`, in parts."""
+    if (n := n_attempts(run, start, end)) == 0:
+        return
     rows = run.connection.sql(run.backend.sql(scored_answers(start, end, in_lake=True)))
     wanted = run.connection.createDataFrame(pa.table({"item_id": pa.array(items, pa.string())}))
     rows = rows.join(wanted.hint("broadcast"), "item_id", "left_semi")
@@ -182,7 +183,7 @@ def _dealt(rows: DataFrame, parts: int) -> DataFrame:
     """The rows in so many partitions, those of a learner in one."""
     from pyspark.sql import functions  # an extra, and the graph imports this module
 
-    return rows.repartition(max(parts, 1), functions.crc32(functions.col(KEY).cast("string")))
+    return rows.repartition(parts, functions.crc32(functions.col(KEY).cast("string")))
 
 
 def _refuse_twice(attempts: DataFrame) -> None:
