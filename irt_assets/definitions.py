@@ -60,7 +60,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     }
     monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     inventory = [all_months, build_judged_check()]
-    jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
+    jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines])
     assets = [
         *build_response_assets(months, days, collect_on_spark),
         build_log_asset(days),
@@ -100,7 +100,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     )
 
 
-def _with_sources(assets: Sequence[dg.AssetsDefinition | dg.SourceAsset], source_url: str | None) -> Sequence[Any]:
+def _with_sources(assets: Sequence[dg.AssetsDefinition | dg.AssetSpec], source_url: str | None) -> Sequence[Any]:
     """The assets, each with a link to the function that makes it: in the repository, or the installed file."""
     linked = dg.with_source_code_references(assets)
     if source_url is None:

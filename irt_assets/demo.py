@@ -112,8 +112,6 @@ def simulated(settings: Settings, say: Say, open_instance: OpenInstance) -> Demo
     with open_instance(settings, database) as instance:
         again, states = run_months(database, instance, settings, months, say)
         jobs = Jobs(instance, settings, say, again)
-        jobs.run("observe_bank")
-        jobs.run("observe_attempts")
         say("looking for drift and DIF …")
         for state in states:
             if state.state is State.GREEN:

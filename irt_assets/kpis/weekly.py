@@ -17,6 +17,7 @@ import pyarrow as pa
 from irt_assets.common.partitions import day_bounds, day_of, week_bounds
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import (
+    EIGHT_WEEKS,
     YEAR,
     learners,
     microseconds,
@@ -34,6 +35,7 @@ from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scored_answers
+from irt_assets.responses.verdict_states import record_states, states_of_verdicts
 from resources import tables
 from resources.cluster.relational import Run, in_memory, on_log, on_postgres, require_judged
 from resources.postgres import warehouse
@@ -116,6 +118,7 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     hold."""
     monday = {"week_start": date.fromisoformat(week)}
     warehouse.own(connection, tables.weekly_kpi, monday)
+    states = states_of_verdicts(connection, {week: window_of_week(week)})
     end = end_of_week(week, now)
     scales = read_scales(connection, end)
     published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
@@ -126,7 +129,14 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     now_there = one_value(connection, "SELECT clock_timestamp()")
     frames = (frame.assign(**monday) for frame in _most_complete_last(written.counted(parts), now_there))
     warehouse.append_parts(connection, tables.weekly_kpi, frames)
+    record_states(connection, tables.weekly_kpi.name, states)
     return written
+
+
+def window_of_week(week: str) -> tuple[datetime, datetime]:
+    """The midnights between which answers decide a week's KPIs; θ also follows earlier ones, a little."""
+    start, end = week_bounds(week)
+    return start - EIGHT_WEEKS, end
 
 
 def _most_complete_last(parts: Iterator[pd.DataFrame], since: datetime) -> Iterator[pd.DataFrame]:

@@ -1,4 +1,4 @@
-"""Assets of answers: the bank (observed), the days' verdicts, and each month's scored responses."""
+"""Assets of answers: the bank, the days' verdicts, and each month's scored responses."""
 
 import dagster as dg
 
@@ -7,7 +7,6 @@ from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import classify_failures
 from irt_assets.psychometrics.eligibility.attempts import rejected
 from irt_assets.responses.judged_assets import build_judged_asset, counts_table, reporter
-from irt_assets.responses.observe import bank_version
 from irt_assets.responses.snapshot import CollectMonth, take_snapshot
 from resources.cluster.relational import application
 from resources.dagster_schema import column_schema, rows_shown
@@ -20,19 +19,16 @@ OWNERS = ["team:psychometrics"]
 
 def build_response_assets(
     months: dg.PartitionsDefinition, days: dg.DailyPartitionsDefinition, collect: CollectMonth
-) -> list[dg.AssetsDefinition | dg.SourceAsset]:
+) -> list[dg.AssetsDefinition | dg.AssetSpec]:
     """`question_bank`, `judged_attempts` and `scored_responses`. `collect`: reads a month on Spark."""
 
-    @dg.observable_source_asset(
-        name="question_bank",
+    question_bank = dg.AssetSpec(
+        "question_bank",
         group_name="responses",
-        description="The item bank: which items there are, their scales, topics and anchors.",
+        description="The item bank: which items there are, their scales, topics and anchors. An external asset.",
         metadata={"dagster/column_schema": column_schema(question)},
-        tags={"dagster/kind/postgres": ""},
+        kinds={"postgres"},
     )
-    def question_bank(database: dg.ResourceParam[Database]) -> dg.DataVersion:
-        with classify_failures(), database.connect() as connection:
-            return dg.DataVersion(bank_version(connection))
 
     @dg.asset(
         group_name="responses",

@@ -4,7 +4,6 @@ A month that has no row in `month_state`, or whose newest row says reopened, is 
 these rows (see `closing_records`).
 """
 
-from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import psycopg
@@ -13,8 +12,6 @@ from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import Scale, read_scales
-from resources.cluster.relational import lake
-from resources.postgres.database import first_column
 
 
 def closed_rules(connection: psycopg.Connection, month: str) -> dict[str, Rules]:
@@ -38,28 +35,3 @@ def scales_of_month(connection: psycopg.Connection, month: str) -> dict[str, Sca
 def rules_of_month(connection: psycopg.Connection, month: str) -> dict[str, Rules]:
     """The rules of each scale that judge the answers of a month."""
     return {scale_id: scale.rules for scale_id, scale in scales_of_month(connection, month).items()}
-
-
-def scales_to_compare(
-    connection: psycopg.Connection,
-    month: str,
-    counts: Mapping[str, Mapping[str, int]],
-    scales: Collection[str],
-    closed: Collection[str],
-) -> set[str]:
-    """The `scales` whose answers may make the month stale: it is open for them, and they have or had answers.
-
-    counts: attempts by scale and reason of the month's snapshot.
-    """
-    open_scales = {*scales} - {*closed}
-    new = {scale for scale in open_scales if not sum(counts.get(scale, {}).values())}
-    if not closed or not new or lake(connection) is not None:
-        return open_scales
-    start, end = Month(month).bounds
-    answered = first_column(
-        connection,
-        """SELECT DISTINCT coalesce(q.scale_id, 'default') FROM attempt a LEFT JOIN question q USING (item_id)
-           WHERE completed_at >= %s AND completed_at < %s""",
-        (start, end),
-    )
-    return open_scales - (new - {*answered})

@@ -14,14 +14,15 @@ import psycopg
 from resources.postgres.database import records
 
 KINDS = {
-    "late": "came too late",
-    "corrected": "were corrected",
-    "withdrawn": "were withdrawn",
-    "deleted": "were deleted",
-    "flagged": "are of accounts that became test accounts, or no longer are",
-    "item_changed": "are to items whose scale or maximum score changed",
+    "late": "late",
+    "corrected": "corrected",
+    "withdrawn": "withdrawn",
+    "deleted": "deleted",
+    "flagged": "from accounts that became test accounts or ceased to be",
+    "item_changed": "to items whose scale or maximum score changed",
 }
-"""Kinds of changes to a closed month's answers, each with its predicate."""
+"""Kinds of changes to a closed month's answers, as they follow a number."""
+MIN_SHARE_SHOWN = 0.001
 NEWEST: LiteralString = "(SELECT DISTINCT ON (month, scale_id) * FROM month_state ORDER BY month, scale_id, since DESC)"
 """The row that holds for each month of each scale that ever closed, as a relation."""
 
@@ -63,8 +64,9 @@ class ClosedMonth:
     @property
     def sentence(self) -> str:
         """The changed answers by kind, and their share; empty if no answer has changed."""
-        kinds = "; ".join(f"{n:,} {KINDS[kind]}" for kind, n in self.changes.items())
-        return f"answers since it closed: {kinds} ({self.share:.1%} of it)" if kinds else ""
+        kinds = ", ".join(f"{n:,} {KINDS[kind]}" for kind, n in self.changes.items())
+        share = f"{self.share:.1%}" if self.share >= MIN_SHARE_SHOWN else f"under {MIN_SHARE_SHOWN:.1%}"
+        return f"answers since it closed: {kinds} ({share} of its answers)" if kinds else ""
 
 
 def read_closed(connection: psycopg.Connection, months: Collection[str] | None = None) -> list[ClosedMonth]:

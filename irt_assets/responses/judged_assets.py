@@ -13,12 +13,13 @@ import psycopg
 from irt_assets.blocks import Table, table
 from irt_assets.common.job_names import INVENTORY, JUDGED
 from irt_assets.common.metadata import Metadata, md
-from irt_assets.common.partitions import day_bounds, day_of, month_of
+from irt_assets.common.partitions import Month, day_bounds, day_of, month_of
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.item_time import ensure_item_times
+from irt_assets.responses.open_months import open_months
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.verdicts import JudgedDay, days_that_differ, judge_day, judge_differing
 from resources import tables
@@ -86,13 +87,14 @@ def build_judged_check() -> dg.AssetChecksDefinition:
 
 
 def judge_look_back(context: Context, database: Database) -> list[JudgedDay]:
-    """Judge the days that differ, of the look-back up to the last midnight (UTC); first take the item times of the
-    month before, unless they were taken."""
+    """Judge the days that differ, of the look-back up to the last midnight (UTC) and of earlier months that are open
+    and made; first take the item times of the month before, unless they were taken."""
     now = datetime.now(UTC)
     with classify_failures(), database.connect() as connection:
         ensure_item_times(connection, month_of(now).previous)
         window = look_back(connection, now)
-    return judge_window(context, database, *window)
+        earlier = [Month(month).bounds for month in open_months(connection, month_of(window[0]))]
+    return [judged for one in (*earlier, window) for judged in judge_window(context, database, *one)]
 
 
 def look_back(connection: psycopg.Connection, now: datetime) -> tuple[datetime, datetime]:

@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
-from irt_assets.responses.data_versions import state_of_verdicts, store_version_of_verdicts
 from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
@@ -33,10 +32,11 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
-from irt_assets.responses.stored_window import stored_window
-from irt_assets.responses.verdicts import JudgedDay, judge_differing
+from irt_assets.responses.stored_window import stored_window, verdict_hash
+from irt_assets.responses.verdict_states import states_of_months
+from irt_assets.responses.verdicts import JudgedDay, days_without_verdicts, judge_differing
 from irt_assets.responses.window import JudgedWindow, WindowTotals, without_ids
-from resources.cluster.relational import holds_log
+from resources.cluster.relational import holds_log, on_postgres
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value, record, records
@@ -45,6 +45,8 @@ FIT_COLUMNS = (KEY, "item_id", "scale_id", "form_id", "reason", "score", *SCORES
 """What a fit reads of a snapshot: the scored responses, which items have too few, and `SCORES` where it has them."""
 CALIBRATION_COLUMNS = (*FIT_COLUMNS, "completed_at")
 """What a calibration reads: `FIT_COLUMNS`, and when each answer was given."""
+OF_NO_VERDICTS = "of none"
+"""State of a snapshot of an earlier release that the verdicts do not equal."""
 FORMER_KEY = "user_id"
 """Column of learners in the files of earlier releases."""
 CollectMonth = Callable[
@@ -59,7 +61,8 @@ ReadWindow = Callable[[psycopg.Connection, datetime, datetime, Mapping[str, Scal
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One row of `scored_snapshot`: where the file is and what is in it."""
+    """One row of `scored_snapshot`: where the file is, what is in it, and the state of the verdicts it was read from
+    (None: not recorded)."""
 
     month: str
     snapshot_hash: str
@@ -68,6 +71,7 @@ class Snapshot:
     n_attempts: int
     counts: dict[str, dict[str, int]]
     rules: dict[str, dict[str, Any]]
+    verdict_state: str | None = None
 
 
 def take_snapshot(
@@ -82,10 +86,11 @@ def take_snapshot(
     """Store the month's attempts with their verdicts; the files are in place before the row that names them.
 
     Days that are not judged, or differ from their verdicts, are judged first, unless PostgreSQL has dropped them; each
-    is passed to `report`. With IRT_SPARK, `collect` reads the month in the lake, and the snapshot is a manifest.
-    Answers of scales for which the month is closed are those of the file that it closed with; if there are no others,
-    the snapshot stays. `read`: how a trial reads the month, instead of judging it. Raises PermanentFailure if the month
-    has no attempt at all, or has an attempt twice.
+    is passed to `report`. With IRT_SPARK, `collect` reads the month in the lake, and the snapshot is a manifest. The
+    snapshot has the state of the verdicts, also if they give the same file as before. Answers of scales for which the
+    month is closed are those of the file that it closed with; if there are no others, the snapshot stays. `read`: how a
+    trial reads the month, instead of judging it. Raises PermanentFailure if the month has no attempt at all, or has an
+    attempt twice.
     """
     start, end = Month(month).bounds
     folder = f"scored_responses/{month}"
@@ -96,7 +101,7 @@ def take_snapshot(
     with database.connect() as connection:
         advisory_lock(connection, "scored_responses", month)
         scales = read_scales(connection)
-        state = state_of_verdicts(connection, month)
+        state = states_of_months(connection, [month])[month]
         closed = {one.scale_id: one for one in read_closed(connection, [month])}
         current = current_snapshot(connection, month)
         if collect is not None and database.settings.irt_spark:
@@ -116,6 +121,7 @@ def take_snapshot(
                 totals, table = _with_closed(connection, store, window, table, month, closed)
             store_it = partial(store_attempts, store, folder, table)
         if closed and current and not others:
+            _store_state(connection, current, state)
             return current, WindowTotals(current.n_attempts, current.counts, {}, current.data_hash)
         if totals.n_attempts == 0:
             raise PermanentFailure(
@@ -133,22 +139,24 @@ def take_snapshot(
             totals.n_attempts,
             totals.counts,
             rules_of(scales) | {scale_id: one.rules for scale_id, one in closed.items()},
+            state,
         )
         connection.execute(
             "UPDATE scored_snapshot SET superseded_at = now() WHERE month = %s AND superseded_at IS NULL", (month,)
         )
         connection.execute(
             """
-            INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, run_id)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+            INSERT INTO scored_snapshot
+              (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state, run_id)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
             ON CONFLICT (month, snapshot_hash) DO UPDATE
             SET data_hash = excluded.data_hash, counts = excluded.counts, rules = excluded.rules,
-                run_id = excluded.run_id, created_at = now(), superseded_at = NULL
+                verdict_state = excluded.verdict_state, run_id = excluded.run_id, created_at = now(),
+                superseded_at = NULL
             """,
             (month, digest, key, snapshot.data_hash, snapshot.n_attempts)
-            + (json.dumps(snapshot.counts), json.dumps(snapshot.rules), run_id),
+            + (json.dumps(snapshot.counts), json.dumps(snapshot.rules), state, run_id),
         )
-        store_version_of_verdicts(connection, month, totals.data_hash, state)
     return snapshot, totals
 
 
@@ -175,7 +183,43 @@ def _with_closed(
     return replace(window.totals, n_attempts=table.num_rows, counts=counts), table
 
 
-_SELECT = "SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules FROM scored_snapshot"
+_SELECT = "SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state FROM scored_snapshot"
+
+
+def settle_states(database: Database) -> None:
+    """Compare the snapshots of open months whose verdicts may have changed with the verdicts: if the hash is the same,
+    as after a change that was taken back, the snapshot gets their present state.
+
+    Snapshots of earlier releases have no state. They get one that no verdicts have if the hash differs. Those with
+    days that are not judged keep none.
+    """
+    with database.connect() as connection:
+        snapshots = current_snapshots(connection)
+        closed = {(one.month, one.scale_id) for one in read_closed(connection, snapshots)}
+    for month, snapshot in snapshots.items():
+        if all((month, scale_id) in closed for scale_id in snapshot.counts):
+            continue
+        with database.connect() as connection:
+            start, end = Month(month).bounds
+            state = states_of_months(connection, [month])[month]
+            if (
+                state == snapshot.verdict_state
+                or not holds_log(connection, start, end)
+                or days_without_verdicts(connection, start, end)
+            ):
+                continue
+            if verdict_hash(on_postgres(connection), start, end) == snapshot.data_hash:
+                _store_state(connection, snapshot, state)
+            elif snapshot.verdict_state is None:
+                _store_state(connection, snapshot, OF_NO_VERDICTS)
+
+
+def _store_state(connection: psycopg.Connection, snapshot: Snapshot, state: str | None) -> None:
+    connection.execute(
+        """UPDATE scored_snapshot SET verdict_state = %s
+           WHERE (month, snapshot_hash) = (%s, %s) AND verdict_state IS NOT DISTINCT FROM %s""",
+        (state, snapshot.month, snapshot.snapshot_hash, snapshot.verdict_state),
+    )
 
 
 def current_snapshots(connection: psycopg.Connection) -> dict[str, Snapshot]:

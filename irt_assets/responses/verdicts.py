@@ -357,6 +357,13 @@ _SAME = """
     IS NOT DISTINCT FROM
     (l.learner_key, n.item_id, n.scale_id, n.reason, n.score, n.max_score, n.rules_hash, n.recorded_at)
 """
+_RULES_ALONE = f"""
+    UPDATE attempt_verdict d SET rules_hash = n.rules_hash
+    FROM ({{old}}) v JOIN new_verdict n USING (attempt_id, completed_at) JOIN judged_learner l USING (user_id)
+    WHERE d.attempt_id = v.attempt_id AND d.completed_at = v.completed_at
+      AND d.completed_at >= %(start)s AND d.completed_at < %(end)s AND v.rules_hash <> n.rules_hash
+      AND {_SAME.replace("v.rules_hash, ", "").replace("n.rules_hash, ", "")}
+"""
 _DELETE = f"""
     DELETE FROM attempt_verdict d USING ({{old}}) v
     WHERE d.attempt_id = v.attempt_id AND d.completed_at = v.completed_at
@@ -418,7 +425,7 @@ def _judge(connection: psycopg.Connection, fingerprint: Fingerprint, learners: L
 
 def _judge_learners(connection: psycopg.Connection, day: date, learners: Learners) -> int:
     """Judge the attempts of some learners on a day, and leave what changed of them in `changed_pair`; the number of
-    rows that were written or deleted."""
+    rows that were written or deleted. A verdict that other rules give, too, counts as neither."""
     start, end = day_bounds(day.isoformat())
     values = {"start": start, "end": end, "keys": [*learners.keys]}
     connection.execute(_STAGED)
@@ -432,6 +439,8 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
     old = _OLD_OF_ALL if learners.everyone else _OLD_OF_SOME
     connection.execute(_CHANGED_PAIRS.format(old=old).encode(), values)
     make_verdict_month(connection, _month(day))
+    if learners.everyone:
+        connection.execute(_RULES_ALONE.format(old=old).encode(), values)
     deleted = connection.execute(_DELETE.format(old=old).encode(), values).rowcount
     return max(deleted, connection.execute(_INSERT, values).rowcount)
 

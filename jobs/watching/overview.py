@@ -126,10 +126,8 @@ class Overview:
     changed: list[ClosedMonth] = field(default_factory=list)
 
 
-def collect_overview(
-    database: Database, instance: dg.DagsterInstance, settings: Settings, *, read_again: bool = False
-) -> Overview:
-    """Everything as it is now. `read_again`: every month's answers, whatever is stored of them."""
+def collect_overview(database: Database, instance: dg.DagsterInstance, settings: Settings) -> Overview:
+    """Everything as it is now."""
     now = datetime.now(UTC)
     alive, seen = daemon_state(instance)
     months = [*months_between(settings.irt_first_month, last_complete_month(now))]
@@ -153,7 +151,7 @@ def collect_overview(
         daemon_alive=alive,
         daemon_seen=datetime.fromtimestamp(seen, UTC) if seen is not None else None,
         schedules=list(_schedules(instance, settings, now, late)),
-        months=month_states(database, instance, months, read_again=read_again),
+        months=month_states(database, instance, months),
         violations=violations,
         alerts=open_alerts,
         runs=runs_under_way(instance),

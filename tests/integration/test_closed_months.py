@@ -15,9 +15,10 @@ from irt_assets.ledger.pruning import SUPERSEDED_SNAPSHOTS
 from irt_assets.reports import month_shown
 from irt_assets.responses.closed_months import closed_rules, scales_of_month
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
-from irt_assets.responses.late_months import changed_hash
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale, change_rules, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, months_of_other_rules, read_snapshot, take_snapshot
+from irt_assets.responses.verdicts import judge_differing
 from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -66,7 +67,13 @@ class Home:
             )
         return snapshot
 
+    def judge(self) -> None:
+        """Judge the month, as the night does."""
+        judge_differing(self.database, START.date(), END.date())
+
     def close(self, now: datetime = DUE) -> list[str]:
+        """Judge, then close, as a night does."""
+        self.judge()
         return [one.scale_id for one in close_months(self.database, now)]
 
     @property
@@ -76,8 +83,9 @@ class Home:
 
     @property
     def is_stale(self) -> bool:
+        self.judge()
         with self.database.connect() as connection:
-            return changed_hash(connection, MONTH) is not None
+            return MONTH in scales_of_other_verdicts(connection)
 
 
 @pytest.fixture
@@ -299,7 +307,7 @@ def test_command_shows_what_came_before_it_reopens_a_month(home: Home, settings:
     typed = irt(settings)
     words = ("month", "reopen", MONTH, "--by", "Ann", "--reason", "a paper form")
     asked = typed(*words)
-    assert (asked.code, "1 came too late (1.0% of it)" in asked.out) == (2, True)
+    assert (asked.code, "1 late (1.0% of its answers)" in asked.out) == (2, True)
     assert "confirmation needed" in asked.err
     assert home.closed
     done = typed(*words, "--yes")
@@ -327,13 +335,13 @@ def opening(home: Home, dashboard: str | None = None) -> str:
 
 def test_months_page_shows_its_three_states_and_items_of_which_many_answers_changed(home: Home) -> None:
     home.make()
-    assert "It closes in the first night after 2026-07-15" in opening(home)
+    assert "It closes in the first night from 2026-07-15 on" in opening(home)
     home.close()
     assert "No answer has changed since" in opening(home)
     home.come([(f"new{n}", "q1") for n in range(3)])
     home.close()
     shown = opening(home)
-    assert "3 came too late (3.0% of it)" in shown
+    assert "3 late (3.0% of its answers)" in shown
     assert "more than 5 % of the answers" in shown
     assert "q1" in shown
     reopen_months(home.database, MONTH, **BY)

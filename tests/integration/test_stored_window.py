@@ -11,15 +11,14 @@ from typing import Any
 import duckdb
 import pytest
 
-from irt_assets.gates import month_status
 from irt_assets.responses import verdicts
 from irt_assets.responses.answers import attempts_with_verdicts
 from irt_assets.responses.facts import lookback_start
-from irt_assets.responses.late_months import changed_hash
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.row_hash import LATER_COLUMNS
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.scored_answers import earlier_responses, judge_before
-from irt_assets.responses.snapshot import current_snapshot, take_snapshot
+from irt_assets.responses.snapshot import settle_states, take_snapshot
 from irt_assets.responses.stored_window import HASHED, stored_window, verdict_hash, verdict_rows
 from irt_assets.responses.verdicts import judge_differing
 from resources.cluster.relational import on_duckdb, on_postgres
@@ -99,28 +98,53 @@ def test_month_is_stale_once_changed_answers_are_judged_and_only_if_a_verdict_di
     for statement in (None, correct, correct, "UPDATE question SET topic_id = 'another'"):
         if statement:
             run_sql(judged, statement)
-        found.append([is_stale(judged), is_changed(judged)])
+        found.append([is_stale(judged)])
         judge(judged)
-        found[-1] += [is_stale(judged), is_changed(judged)]
+        found[-1].append(is_stale(judged))
+        settle_states(judged)
+        found[-1].append(is_stale(judged))
     assert found == [
-        [False, False, False, False],
-        [False, True, True, True],
-        [True, True, False, False],
-        [False, False, False, False],
+        [False, False, False],
+        [False, True, True],
+        [True, True, False],
+        [False, False, False],
     ]
 
 
 def is_stale(database: Database) -> bool:
     with database.connect() as connection:
-        snapshot, scales = current_snapshot(connection, MONTH), read_scales(connection)
-        assert snapshot is not None
-        return SCALE in month_status._with_other_answers(connection, snapshot, scales, set(), read_again=False)
+        return SCALE in scales_of_other_verdicts(connection).get(MONTH, ())
 
 
-def is_changed(database: Database) -> bool:
-    """Whether the month is asked for again, or may not close."""
-    with database.connect() as connection:
-        return changed_hash(connection, MONTH) is not None
+def test_month_of_an_earlier_release_is_compared_by_its_hash_once(judged: Database, store: ObjectStore) -> None:
+    take_snapshot(judged, store, MONTH, None)
+    for data_hash, stale in (("data_hash", False), ("'of another release'", True)):
+        run_sql(judged, f"UPDATE scored_snapshot SET verdict_state = NULL, data_hash = {data_hash}")
+        assert not is_stale(judged), "not compared yet"
+        settle_states(judged)
+        assert is_stale(judged) is stale
+    take_snapshot(judged, store, MONTH, None)
+    assert not is_stale(judged)
+
+
+def test_month_that_is_made_again_from_the_same_answers_is_current(judged: Database, store: ObjectStore) -> None:
+    first, _ = take_snapshot(judged, store, MONTH, None)
+    for _ in range(2):
+        run_sql(judged, "UPDATE response_log SET correct = NOT correct WHERE user_id = 'ann'")
+        judge(judged)
+    assert is_stale(judged)
+    again, _ = take_snapshot(judged, store, MONTH, None)
+    assert (again.snapshot_hash, is_stale(judged)) == (first.snapshot_hash, False)
+
+
+def test_rule_that_changes_no_verdict_leaves_the_day_as_it_was_judged(judged: Database) -> None:
+    before = rows(judged, "SELECT day, judged_at FROM judged_day ORDER BY 1")
+    of_scale = "SELECT DISTINCT rules_hash FROM attempt_verdict WHERE scale_id = %s"
+    hashes = rows(judged, of_scale, (SCALE,))
+    change_rules(judged, SCALE, {"rapid_cap_ms": 9_999})
+    judge(judged)
+    assert rows(judged, "SELECT day, judged_at FROM judged_day ORDER BY 1") == before
+    assert {*rows(judged, of_scale, (SCALE,))}.isdisjoint(hashes)
 
 
 def test_days_of_the_look_back_are_judged_before_a_fit_reads_them_and_once(
