@@ -47,7 +47,9 @@ from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
-from irt_assets.responses.window import judged_window, scored_responses_of
+from irt_assets.responses.stored_window import stored_window
+from irt_assets.responses.verdicts import judge_differing
+from irt_assets.responses.window import scored_responses_of
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.spark.lake import export_days
 from resources.cluster.lake import Lake
@@ -478,8 +480,10 @@ def _judged(
     database: Database, scale: Scale, window: tuple[datetime, datetime], min_responses: int
 ) -> tuple[Responses, dict[str, int]]:
     tried = replace(scale, rules=Rules.from_settings({"min_responses": min_responses}))
+    start, end = window
+    judge_differing(database, start.date(), (end - timedelta(microseconds=1)).date() + timedelta(days=1))
     with database.connect() as connection:
-        judged = judged_window(connection, *window, {scale.scale_id: tried})
+        judged = stored_window(connection, start, end, {scale.scale_id: tried})
     return scored_responses_of(judged.table, scale.scale_id)[0], judged.judgements[scale.scale_id].counts
 
 

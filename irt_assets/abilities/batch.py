@@ -31,7 +31,8 @@ from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.psychometrics.scoring.moving_ability import MovingScores, moving_eap
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors
 from irt_assets.responses.facts import LATER, abilities_start, ability_start, lookback_start
-from irt_assets.responses.item_times import DAY, times_for_scoring
+from irt_assets.responses.item_status import DAY
+from irt_assets.responses.item_times import times_for_scoring
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_groups
 from irt_assets.responses.verdicts import judge_differing

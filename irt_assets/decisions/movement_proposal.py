@@ -32,7 +32,7 @@ from irt_assets.psychometrics.estimation.movement import (
 from irt_assets.psychometrics.fit.growth import WindowGrowth, days_since_first_answer, share_explained
 from irt_assets.psychometrics.scoring.abilities import Curves
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.item_times import DAY
+from irt_assets.responses.item_status import DAY
 from irt_assets.responses.scale_decisions import MOVEMENT, proposals_wanted, read_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_responses

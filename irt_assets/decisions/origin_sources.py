@@ -27,10 +27,12 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import MAX_SCORE, Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.linking import assumed_errors
+from irt_assets.responses.proposed_window import proposed_window
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, store_attempts, with_scores_of
-from irt_assets.responses.window import judged_window, share_for_run, whole_log, without_ids
+from irt_assets.responses.window import share_for_run, without_ids
+from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part
 from resources.postgres.database import Database
@@ -189,13 +191,12 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
                 f"no item belongs to scale {scale_id}; the bank has: {', '.join(scales) or 'no items'}"
             )
         scale = replace(scales[scale_id], rules=rules, model=model)
-        run = whole_log(connection, window.start, window.end, {scale_id: scale})
-        if share_for_run(run, database.settings.most_for_run, window.start, window.end) < 1:
+        if share_for_run(on_postgres(connection), database.settings.most_for_run, window.start, window.end) < 1:
             raise PermanentFailure(
                 f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has more attempts than IRT_SPARK_SAMPLE "
                 f"allows a run to read, {database.settings.irt_spark_sample:,}: name fewer days (`--origin FROM:TO`)"
             )
-        judged = judged_window(connection, window.start, window.end, {scale_id: scale}, run)
+        judged = proposed_window(connection, window.start, window.end, scales | {scale_id: scale})
         judgement = judged.judgements[scale_id]
         counts = {str(reason): n for reason, n in judgement.counts.items()}
         if judgement.n_responses == 0:

@@ -15,8 +15,7 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.movement import STILL
 from irt_assets.psychometrics.scoring.forecasts import by_decile, excess_of, forecast, growth_since
 from irt_assets.responses.facts import LOOKBACK
-from irt_assets.responses.item_status import microseconds
-from irt_assets.responses.item_times import DAY
+from irt_assets.responses.item_status import DAY, microseconds
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 

@@ -18,6 +18,8 @@ import psycopg
 from resources.postgres.database import records
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY = 86_400_000_000
+"""Microseconds of a day."""
 Stretch = tuple[datetime, datetime | None]
 """Start and end; the end is None while it lasts."""
 

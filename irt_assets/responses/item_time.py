@@ -4,7 +4,7 @@ They are taken once that month is over and once more when it closes, and then st
 judged by the same times. What does not belong here: which answers are rapid (see `psychometrics.eligibility`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 
 import numpy as np
@@ -37,8 +37,14 @@ def ensure_item_times(connection: psycopg.Connection, month: str) -> None:
         take_item_times(connection, month)
 
 
-def times_of_day(connection: psycopg.Connection, day: date, items: Sequence[str] | None = None) -> ItemTimes:
-    """The times that judge the answers of a day (UTC) to some `items`, or to all.
+def times_of_day(
+    connection: psycopg.Connection,
+    day: date,
+    items: Sequence[str] | None = None,
+    rules: Mapping[str, Rules] | None = None,
+) -> ItemTimes:
+    """The times that judge the answers of a day (UTC) to some `items`, or to all, by the `rules` of each scale (None:
+    those of its month).
 
     They are those of the month before. An item with fewer than its scale's `rapid_min_times` there has those of its own
     month up to the end of the day. Times of the month before that were never taken are taken and stored.
@@ -46,7 +52,7 @@ def times_of_day(connection: psycopg.Connection, day: date, items: Sequence[str]
     start, end = day_bounds(day.isoformat())
     month = month_of(start)
     ensure_item_times(connection, month.previous)
-    enough = _with_enough_times(connection, month)
+    enough = _with_enough_times(connection, month, rules_of_month(connection, month) if rules is None else rules)
     new = None if items is None else [item for item in items if item not in enough]
     own = _NO_TIMES
     if new is None or new:
@@ -62,9 +68,10 @@ def times_of_day(connection: psycopg.Connection, day: date, items: Sequence[str]
 _NO_TIMES = ItemTimes(np.empty(0, object), np.empty(0), np.empty(0, np.int64))
 
 
-def _with_enough_times(connection: psycopg.Connection, month: Month) -> dict[str, tuple[float, int]]:
+def _with_enough_times(
+    connection: psycopg.Connection, month: Month, rules: Mapping[str, Rules]
+) -> dict[str, tuple[float, int]]:
     """Median and number of times of each item that has enough of them in the month before for its scale's rules."""
-    rules = rules_of_month(connection, month)
     rows = named_rows(
         connection,
         """SELECT t.item_id, t.median_ms, t.n, coalesce(q.scale_id, 'default') AS scale_id

@@ -30,7 +30,7 @@ import pyarrow.compute as pc
 from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.responses.answers import attempts_between, instant
 from irt_assets.responses.facts import LOOKBACK, ability_start, first_midnight, lookback_start
-from irt_assets.responses.item_status import EPOCH, microseconds
+from irt_assets.responses.item_status import DAY, microseconds
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables
 from resources.cluster.relational import Run, on_nearest_log
@@ -39,7 +39,6 @@ from resources.postgres.database import LOCK, lock_key, one_value
 from resources.postgres.sources import record_sources
 
 ITEM_TIMES = tables.item_response_time.name
-DAY = microseconds(EPOCH + timedelta(days=1))
 NAMED_IN_QUERY = 100
 """Items that a query may name: to write and plan one with thousands takes longer than to read the times of all."""
 NIGHTS_KEPT = 30

@@ -43,7 +43,7 @@ from irt_assets.responses.window import (
     with_learners,
     without_ids,
 )
-from resources.cluster.relational import Run, on_spark
+from resources.cluster.relational import Run, on_postgres, on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value, record, records
@@ -58,6 +58,8 @@ Judge = Callable[[Run, ObjectStore, str, datetime, datetime, Mapping[str, Scale]
 """Judges the attempts of a window by the rules of their scales where they are, and stores them as parts below a folder:
 called with where they are, the store, the folder, start, end and scales; what they come to, and the manifest, which is
 not stored yet."""
+ReadWindow = Callable[[psycopg.Connection, datetime, datetime, Mapping[str, Scale]], JudgedWindow]
+"""Attempts of [start, end) by the rules of scales, without any judging before it: `proposed_window`."""
 
 
 @dataclass(frozen=True)
@@ -81,26 +83,32 @@ def take_snapshot(
     log: Run | None = None,
     judge: Judge | None = None,
     report: Callable[[JudgedDay], object] | None = None,
+    read: ReadWindow | None = None,
 ) -> tuple[Snapshot, WindowTotals]:
     """Store the month's attempts with their verdicts; the files are in place before the row that names them.
 
     Days that are not judged, or differ from their verdicts, are judged first; each is passed to `report`. Attempts of a
     lake have no verdicts. They are judged here, on Spark by `judge`, so that the snapshot is a manifest. `log`: where
     the attempts are, judged here too; None: where the settings say. Answers of scales for which the month is closed
-    are those of the file that it closed with; if there are no others, the snapshot stays. Raises PermanentFailure where
-    the month has no attempt at all, or has an attempt twice.
+    are those of the file that it closed with; if there are no others, the snapshot stays. `read`: how a trial reads the
+    month, instead of judging it. Raises PermanentFailure where the month has no attempt at all, or has an attempt
+    twice.
     """
     start, end = Month(month).bounds
     folder = f"scored_responses/{month}"
-    by_verdicts = log is None and not database.settings.irt_spark
-    if by_verdicts:
+    by_verdicts = read is not None or (log is None and not database.settings.irt_spark)
+    if by_verdicts and read is None:
         judge_differing(database, start.date(), end.date(), report)
     with database.connect() as connection:
         advisory_lock(connection, "scored_responses", month)
         scales = read_scales(connection)
         state = state_of_verdicts(connection, month)
         states = None if by_verdicts else states_of(connection, month, scales)
-        run = with_learners(connection, start, end, log or whole_log(connection, start, end, scales))
+        run = (
+            on_postgres(connection)
+            if by_verdicts
+            else with_learners(connection, start, end, log or whole_log(connection, start, end, scales))
+        )
         closed = {one.scale_id: one for one in read_closed(connection, [month])}
         current = current_snapshot(connection, month)
         if judge is not None and run.backend is on_spark:
@@ -114,7 +122,7 @@ def take_snapshot(
                 )
         else:
             window = (
-                stored_window(connection, start, end, scales)
+                (read or stored_window)(connection, start, end, scales)
                 if by_verdicts
                 else judged_window(connection, start, end, scales, run)
             )

@@ -39,9 +39,9 @@ _OF_LOG = (
 )  # fmt: skip
 
 
-def verdict_rows(start: datetime, end: datetime) -> ir.Table:
+def verdict_rows(start: datetime, end: datetime, verdicts: ir.Table = VERDICT) -> ir.Table:
     """Every attempt of [start, end) that has a verdict: attempt_id, session_id, topic_id and the columns `HASHED`."""
-    verdicts = VERDICT.filter(VERDICT.completed_at >= instant(start), VERDICT.completed_at < instant(end))
+    verdicts = verdicts.filter(verdicts.completed_at >= instant(start), verdicts.completed_at < instant(end))
     log = attempts_between(start, end).select(*_OF_LOG, id="id", answered_at="completed_at", given="score")
     rows = verdicts.join(log, [verdicts.attempt_id == log.id, verdicts.completed_at == log.answered_at])
     given = ibis.ifelse(rows.max_score.notnull(), rows.given, ibis.null("int16"))
@@ -57,14 +57,18 @@ def verdict_hash(run: Run, start: datetime, end: datetime) -> str:
 
 
 def stored_window(
-    connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]
+    connection: psycopg.Connection,
+    start: datetime,
+    end: datetime,
+    scales: Mapping[str, Scale],
+    verdicts: ir.Table = VERDICT,
 ) -> JudgedWindow:
     """The attempts of [start, end) by their verdicts, with the minima of `scales`; its table has no user ids and no
     facts.
 
-    An attempt that has no verdict is not among them: judge the window first.
+    An attempt that has no verdict is not among them: judge the window first. `verdicts`: another relation of verdicts.
     """
-    rows = verdict_rows(start, end)
+    rows = verdict_rows(start, end, verdicts)
     hashed = rows.mutate(h=row_hash(rows, HASHED)).order_by(KEY, "completed_at", "attempt_id")
     found, digest = read_hashed(on_postgres(connection), on_postgres.sql(hashed), OF_VERDICTS)
     reasons = pa.array([str(reason.value) for reason in Judgement.REASONS])

@@ -336,6 +336,10 @@ _STAGE_LEARNERS = """
     FROM (SELECT * FROM learner WHERE user_id = ANY(%(users)s) OR learner_key = ANY(%(keys)s)) l
     FULL JOIN unnest(%(keys)s::bigint[]) k (learner_key) ON k.learner_key = l.learner_key
 """
+_STAGE_DAY = """
+    INSERT INTO judged_learner SELECT DISTINCT user_id, learner_key FROM response_log LEFT JOIN learner USING (user_id)
+    WHERE completed_at >= %(start)s AND completed_at < %(end)s
+"""
 _OLD_OF_ALL = "SELECT * FROM attempt_verdict WHERE completed_at >= %(start)s AND completed_at < %(end)s"
 _OLD_OF_SOME = f"{_OLD_OF_ALL} AND learner_key IN (SELECT learner_key FROM judged_learner)"
 _CHANGED_PAIRS = """
@@ -422,7 +426,8 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
     values["users"] = users
     for statement in (_MAKE_LEARNERS, _KEYS, _STAGE_LEARNERS, "ANALYZE judged_learner"):
         connection.execute(statement, values)
-    copy_arrow(connection, "new_verdict", _verdicts(connection, day, learners.everyone))
+    scales = scales_of_month(connection, _month(day))
+    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales, learners.everyone))
     connection.execute("ANALYZE new_verdict")
     old = _OLD_OF_ALL if learners.everyone else _OLD_OF_SOME
     connection.execute(_CHANGED_PAIRS.format(old=old).encode(), values)
@@ -431,20 +436,30 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
     return max(deleted, connection.execute(_INSERT, values).rowcount)
 
 
-def _verdicts(connection: psycopg.Connection, day: date, everyone: bool) -> pa.Table:
+def stage_verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale]) -> None:
+    """Judge every attempt of a day by the rules of `scales` instead of those of its month, and store nothing: the
+    verdicts are in the temporary table new_verdict, the learners in judged_learner."""
+    start, end = day_bounds(day.isoformat())
+    connection.execute(_STAGED)
+    connection.execute(_STAGE_DAY, {"start": start, "end": end})
+    connection.execute("ANALYZE judged_learner")
+    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales, everyone=True))
+
+
+def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale], everyone: bool) -> pa.Table:
     """The verdicts of the learners in `judged_learner` on a day, with their ids."""
     start, end = day_bounds(day.isoformat())
-    scales = scales_of_month(connection, _month(day))
     bounds = Bounds.between(start, end, scales)
     if everyone:  # planned by its times: a third of the time
         found = on_postgres(connection)(facts_within(bounds, scales, "recorded_at", learners=_LEARNERS))
     else:
         found = read_arrow(connection, _facts(tuple(scales.values())), bounds._asdict())
-    times = times_of_day(connection, day, found["item_id"].unique().to_pylist())
+    rules_of = {scale_id: scale.rules for scale_id, scale in scales.items()}
+    times = times_of_day(connection, day, found["item_id"].unique().to_pylist(), rules_of)
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
     hashes = np.zeros(found.num_rows, dtype=np.int64)
     for part in by_scale(found, found["scale_id"].unique().to_pylist(), times):
-        rules = scales[part.scale_id].rules if part.scale_id in scales else Rules()
+        rules = rules_of.get(part.scale_id, Rules())
         judgement = judge(part.attempts, rules, min_learner=False, min_item=False)
         code[part.rows], score[part.rows], hashes[part.rows] = judgement.code, judgement.score, rules_hash(rules)
     most = found["max_score"] if "max_score" in found.column_names else pa.nulls(found.num_rows, pa.int64())

@@ -192,11 +192,11 @@ def origin_fit(database: Database) -> Calibration:
     """The fit of the origin window, made again from its stored answers."""
     from irt_assets.calibration.request import build_fit_request
     from irt_assets.calibration.request import calibrate as fit
-    from irt_assets.responses.window import judged_window
+    from irt_assets.responses.proposed_window import proposed_window
 
     with database.connect() as connection:
         scale = read_scales(connection)[SCALE]
-        judged = judged_window(connection, *Month(FIRST).bounds, {SCALE: scale})
+        judged = proposed_window(connection, *Month(FIRST).bounds, {SCALE: scale})
         request = build_fit_request(connection, judged.table, scale, Month(FIRST).start, None)
     return fit(EmEngine(1), request, judged.data_hash).calibration
 

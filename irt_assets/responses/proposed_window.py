@@ -1,0 +1,51 @@
+"""The attempts of a window judged by proposed rules. Nothing is stored.
+
+What does not belong here: the judgement of a day (see `verdicts`), and windows by the rules in force (see
+`stored_window`).
+"""
+
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+
+import ibis
+import psycopg
+
+from irt_assets.common.partitions import day_of, keys_between
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.stored_window import stored_window
+from irt_assets.responses.verdicts import stage_verdicts
+from irt_assets.responses.window import JudgedWindow
+from resources.cluster.relational import holds_log
+from resources.failures import PermanentFailure
+from resources.postgres.relations import VERDICT
+
+_PROPOSED = ibis.table(VERDICT.schema(), name="proposed_verdict")
+_INSERT = """
+    INSERT INTO proposed_verdict
+    SELECT n.attempt_id, n.completed_at, l.learner_key, n.item_id, n.scale_id, n.reason, n.score, n.max_score,
+           n.rules_hash, n.recorded_at, now()
+    FROM new_verdict n JOIN judged_learner l USING (user_id)
+"""
+
+
+def proposed_window(
+    connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]
+) -> JudgedWindow:
+    """The attempts of [start, end) as `stored_window` would return them if every day were judged by the rules of
+    `scales`.
+
+    Each day is judged as in a night, by the item times of the month before it. Raises PermanentFailure if PostgreSQL
+    has dropped answers of the window, which only a lake still has.
+    """
+    if not holds_log(connection, start, end):
+        raise PermanentFailure(
+            f"the answers of {start:%Y-%m-%d} to {end:%Y-%m-%d} cannot be judged by other rules: PostgreSQL no longer "
+            "has all of them, only the lake does. Name a later window or month"
+        )
+    with connection.transaction(force_rollback=True):
+        connection.execute("CREATE TEMPORARY TABLE proposed_verdict (LIKE attempt_verdict) ON COMMIT DROP")
+        for day in keys_between(day_of(start), day_of(end - timedelta(microseconds=1))):
+            stage_verdicts(connection, date.fromisoformat(day), scales)
+            connection.execute(_INSERT)
+        connection.execute("ANALYZE proposed_verdict")
+        return stored_window(connection, start, end, scales, _PROPOSED)
