@@ -168,11 +168,15 @@ def _print(done: Correction, as_json: bool) -> None:
             f"{done.right_after:,} are; {done.without_choice:,} without one stay as they are"
         )
     say(f"changed: {counted(done.answers, 'answer')} of {counted(done.days, 'day')}")
-    stale = listed(done.stale_months, len(done.stale_months))
+    if done.reopened_months:
+        say(f"reopened: {listed(done.reopened_months)}")
+    stale = listed(done.stale_months)
     say(f"stale, and made again by the daemon or irt calibrate: {stale}" if stale else "no open month is stale by it")
     if done.closed_months:
-        closed = listed(done.closed_months, len(done.closed_months))
-        say(f"closed, so that it does not count there unless they are reopened (--reopen, irt month reopen): {closed}")
+        say(
+            f"closed: {listed(done.closed_months)}; the change does not count there unless you reopen them, with "
+            "--reopen or later with irt month reopen"
+        )
 
 
 def _utc(day: datetime) -> datetime:

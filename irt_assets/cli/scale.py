@@ -13,8 +13,10 @@ from typer.core import TyperCommand
 from irt_assets.calibration.checks import judged_by
 from irt_assets.cli.console import AsJson, By, Reason, Yes, confirm, escape, out, print_json, say
 from irt_assets.cli.installation import current_database, current_instance, current_settings, current_store, signed
+from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.partitions import Month
 from irt_assets.decisions import model_change, movement_change
+from irt_assets.decisions.days_to_judge import DaysToJudge, days_of_change, days_of_new_scale
 from irt_assets.decisions.movement_proposal import lines_of, propose_movement
 from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
@@ -28,7 +30,8 @@ from irt_assets.responses.scale_decisions import MOVEMENT, OF_THE_MODEL, proposa
 from irt_assets.responses.scales import change_rules, consider_rules, read_scales, set_pass_mark
 from irt_assets.responses.snapshot import current_snapshots, months_of_other_rules
 from irt_assets.runs.in_process_runs import judge_again
-from resources.failures import PermanentFailure
+from irt_assets.runs.queue import queue_judging
+from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
 
 app = typer.Typer(no_args_is_help=True)
@@ -111,6 +114,11 @@ def init(
         out.print(f"  left out: {item}: {escape(why)}")
     if len(done.left_out) > 10:
         out.print(f"  … and {len(done.left_out) - 10} more")
+    with database.connect() as connection:
+        days = days_of_new_scale(connection, scale, datetime.now(UTC))
+    if days.sentence:
+        say(f"  {days.sentence}")
+    _judge(database, days)
 
 
 @app.command()
@@ -149,8 +157,9 @@ def set_values(
     """Choose a scale's model, priors and occasions, or how its learners' abilities move, for the months to come; or
     change its rules for all months.
 
-    What becomes stale, what happens to the anchors, and what another movement does to learners, is shown before it
-    asks. It records who decided on a model, a prior, occasions or a movement, when and why.
+    What becomes stale, which days are judged again, what happens to the anchors, and what another movement does to
+    learners, is shown before it asks. It records who decided on a model, a prior, occasions or a movement, when and
+    why.
     """
     by, reason = signed(by), require_text("reason", reason)
     texts = _texts_of(pairs)
@@ -334,7 +343,8 @@ def _named(pairs: list[str], what: str) -> Iterator[tuple[str, str]]:
 def confirm_and_change_rules(
     database: Database, scale_id: str, month: str, settings: dict[str, Any], yes: bool
 ) -> None:
-    """Say what the change makes stale and what is judged again, ask, change the scale, and judge."""
+    """Say what the change makes stale and what is judged again, ask, change the scale, judge gates again, and start the
+    run that judges answers again."""
     with database.connect() as connection:
         change = consider_rules(connection, scale_id, settings)
         made = {
@@ -347,6 +357,7 @@ def confirm_and_change_rules(
             if stage in change.stages
         }
         scored = [*current_snapshots(connection)]
+        days = days_of_change(connection, change, datetime.now(UTC))
     stale = sorted({one for months in made.values() for one in months} - {month})
     gates = judged_by(change.rules) if scored else ()
     say(change.sentence)
@@ -360,6 +371,8 @@ def confirm_and_change_rules(
     for what, months in made.items():
         if months:
             say(f"  {what} that other rules made: {', '.join(months)}")
+    if days.sentence:
+        say(f"  {days.sentence}")
     if gates:
         names = ", ".join(gate.name for gate in gates)
         say(f"  judged again by what is stored of {scored[0]} to {scored[-1]}: {names}")
@@ -367,10 +380,23 @@ def confirm_and_change_rules(
         say("  items are held back by it when a month is next taken to the ledger; published values stay")
     confirm(f"change the rules of scale {scale_id}?", yes)
     change_rules(database, scale_id, settings)
+    _judge(database, days)
     if gates:
         with current_instance(database) as instance:
             for judged, found in judge_again(instance, current_settings(), gates, scored):
                 say(f"  {judged}: {found.check_name} {'passes' if found.passed else 'fails'} now")
+
+
+def _judge(database: Database, days: DaysToJudge) -> None:
+    """Start the one run that judges the days."""
+    if not days.days:
+        return
+    try:
+        with current_instance(database) as instance:
+            run_id = queue_judging(instance, current_settings(), database)
+        say(f"  {JUDGE_JOB} judges them: run {run_id}")
+    except (PermanentFailure, TransientFailure) as failure:
+        say(f"  not judged yet, as {failure}: `irt job {JUDGE_JOB}` judges them now, a daemon does at 00:30 UTC")
 
 
 def _window_of(origin: str) -> tuple[datetime, datetime]:

@@ -29,12 +29,15 @@ class Correction:
     """Answers that were changed or withdrawn, their days, and the months that were made with what they were.
 
     Attributes:
-        stale_months: the open ones, which are made again. closed_months: those for which the change does not count.
+        stale_months: the open ones, which are made again.
+        reopened_months: those of them that were closed until now.
+        closed_months: those for which the change does not count.
     """
 
     answers: int
     days: int
     stale_months: tuple[str, ...]
+    reopened_months: tuple[str, ...]
     closed_months: tuple[str, ...]
 
 
@@ -169,8 +172,8 @@ def _correction(connection: psycopg.Connection, answers: int, reopen: Reopen | N
     months = months_concerned(connection, one_value(connection, "SELECT now()"), days)
     made = months & current_snapshots(connection).keys()
     closed = read_closed(connection, made)
-    if reopen:
-        reopen(connection, closed)
-        closed = []
-    of_closed = {one.month for one in closed}
-    return Correction(answers, len(days), tuple(sorted(made - of_closed)), tuple(sorted(of_closed)))
+    of_closed = tuple(sorted({one.month for one in closed}))
+    if reopen is None:
+        return Correction(answers, len(days), tuple(sorted(made.difference(of_closed))), (), of_closed)
+    reopen(connection, closed)
+    return Correction(answers, len(days), tuple(sorted(made)), of_closed, ())

@@ -26,6 +26,7 @@ from resources.settings import Settings
 from services.exporter import families, readings
 from tests.helpers import rooms
 from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, rows, run_sql
+from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
 
 MONTH = "2026-06"
@@ -240,7 +241,7 @@ def test_correction_with_reopen_opens_the_closed_months_concerned(home: Home) ->
         closings.reopen(connection, closed, **BY)  # type: ignore[arg-type]
 
     done = withdraw(home.database, Answers(ids=ids_of(home, "user_id = 'u7'")), **BY, reopen=opens)
-    assert (done.stale_months, done.closed_months) == ((MONTH,), ())
+    assert (done.stale_months, done.reopened_months, done.closed_months) == ((MONTH,), (MONTH,), ())
     assert home.is_stale
 
 
@@ -322,9 +323,15 @@ def test_withdrawing_names_closed_months_and_reopens_them_if_asked(home: Home, s
     home.close()
     words = ("attempts", "withdraw", "--item", "q1", "--by", "Ann", "--reason", "a leak")
     said = irt(settings)(*words, "--dry-run").out
-    assert f"unless they are reopened (--reopen, irt month reopen): {MONTH}" in said
-    assert f"made again by the daemon or irt calibrate: {MONTH}" in irt(settings)(*words, "--reopen").out
-    assert not home.closed
+    assert f"closed: {MONTH}; the change does not count there unless you reopen them, with --reopen" in said
+    tried = irt(settings)(*words, "--reopen", "--dry-run").out
+    assert home.closed
+    done = irt(settings)(*words, "--reopen").out
+    assert tried == done
+    assert not unsaid(done, f"reopened: {MONTH}", f"made again by the daemon or irt calibrate: {MONTH}")
+    assert "closed:" not in done
+    reasons = rows(home.database, "SELECT decided_by, reason FROM month_state WHERE state = 'reopened'")
+    assert reasons == [("Ann", "a leak")]
 
 
 def opening(home: Home, dashboard: str | None = None) -> str:

@@ -60,6 +60,7 @@ def test_an_item_is_scored_again_by_another_key(typed: Irt, database: Database) 
         "answers": 5,
         "days": 2,
         "stale_months": [MONTH],
+        "reopened_months": [],
         "closed_months": [],
         "with_choice": 5,
         "without_choice": 1,

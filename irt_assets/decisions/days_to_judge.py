@@ -1,0 +1,71 @@
+"""The days of the look-back that a scale's changed rules, or its first ones, judge again.
+
+A closed month keeps the rules that it closed with, so its days are not among them. What does not belong here: judging
+(see `responses.verdicts`), and the months that become stale (see `responses.snapshot`).
+"""
+
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+import psycopg
+
+from irt_assets.common.partitions import day_bounds, day_of
+from irt_assets.common.wording import counted, listed
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.closed_months import read_closed
+from irt_assets.responses.facts import abilities_start
+from irt_assets.responses.scales import RuleChange, Scale, read_scales
+from irt_assets.responses.verdicts import JUDGING_RULES, rules_hash
+from resources.postgres.database import first_column
+
+_DAYS = """
+    SELECT midnight::date FROM generate_series(%(start)s::timestamptz, %(end)s, interval '1 day') midnight
+    WHERE to_char(midnight, 'YYYY-MM') <> ALL(%(closed)s)
+      AND (%(judged_too)s OR NOT EXISTS (SELECT FROM judged_day WHERE day = midnight::date))
+      AND EXISTS (
+        SELECT FROM response_log LEFT JOIN question USING (item_id)
+        WHERE completed_at >= midnight AND completed_at < midnight + interval '1 day'
+          AND coalesce(scale_id, 'default') = %(scale_id)s)
+    ORDER BY 1
+"""
+
+
+@dataclass(frozen=True)
+class DaysToJudge:
+    """Days with answers to a scale, oldest first, and its closed `months` in the same time, whose days are left out."""
+
+    days: list[date]
+    months: list[str]
+
+    @property
+    def sentence(self) -> str:
+        """The days in words; empty if there are none."""
+        if not self.days:
+            return ""
+        said = f"judged again: {counted(len(self.days), 'day')}, {self.days[0]} to {self.days[-1]}"
+        if self.months:
+            said += f"; closed months keep their rules: {listed(self.months)}"
+        return said
+
+
+def days_of_change(connection: psycopg.Connection, change: RuleChange, now: datetime) -> DaysToJudge:
+    """The days up to the last midnight that a change judges again: none if it changes only minima."""
+    if not {*change.rules} & {*JUDGING_RULES}:
+        return DaysToJudge([], [])
+    return _days(connection, change.after, now, judged_too=True)
+
+
+def days_of_new_scale(connection: psycopg.Connection, scale_id: str, now: datetime) -> DaysToJudge:
+    """The days up to the last midnight whose answers to a new scale are not judged by its rules yet. Until it has
+    rules, answers are judged by the defaults."""
+    scale = read_scales(connection)[scale_id]
+    return _days(connection, scale, now, judged_too=rules_hash(scale.rules) != rules_hash(Rules()))
+
+
+def _days(connection: psycopg.Connection, scale: Scale, now: datetime, *, judged_too: bool) -> DaysToJudge:
+    today = day_bounds(day_of(now))[0]
+    start = abilities_start(today, read_scales(connection))
+    closed = [one.month for one in read_closed(connection) if one.scale_id == scale.scale_id]
+    values = {"start": start, "end": today - timedelta(days=1), "closed": closed, "judged_too": judged_too}
+    days: list[date] = first_column(connection, _DAYS, values | {"scale_id": scale.scale_id})
+    return DaysToJudge(days, [month for month in closed if day_of(start)[:7] <= month])
