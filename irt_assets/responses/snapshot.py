@@ -32,10 +32,10 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
-from irt_assets.responses.stored_window import stored_window, verdict_hash
+from irt_assets.responses.stored_window import JudgedWindow, WindowTotals, stored_window, verdict_hash
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import JudgedDay, days_without_verdicts, judge_differing
-from irt_assets.responses.window import JudgedWindow, WindowTotals, without_ids
+from irt_assets.responses.window import without_ids
 from resources.cluster.relational import holds_log, on_postgres
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore

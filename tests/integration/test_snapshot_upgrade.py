@@ -10,7 +10,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.ledger import snapshot_upgrade
 from irt_assets.ledger.snapshot_upgrade import replace_ids
 from irt_assets.responses.erased import begin
-from irt_assets.responses.facts import FACTS
+from irt_assets.responses.facts import FACTS, SCORES
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import (
     Snapshot,
@@ -23,7 +23,7 @@ from irt_assets.responses.snapshot import (
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, store_manifest, store_parquet
 from irt_assets.responses.stored_window import stored_window
 from irt_assets.responses.verdicts import judge_differing
-from irt_assets.responses.window import SNAPSHOT, scored_responses_of
+from irt_assets.responses.window import FILE, scored_responses_of
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -31,6 +31,11 @@ from tests.helpers import rooms
 
 MONTH = rooms.MONTHS[0]
 FOLDER = f"scored_responses/{MONTH}"
+
+
+IDS = {"row": "attempt_id", "learner_key": "user_id", "session": "session_id"}
+FORMER = [IDS.get(name, name) for name in FILE if name not in (*SCORES, "reason", "score")]
+"""Columns of attempts in the files of earlier releases."""
 
 
 @pytest.fixture
@@ -49,7 +54,7 @@ def former_rows(database: Database) -> pa.Table:
     table = table.append_column("user_id", pa.array(users))
     for name in FACTS:
         table = table.append_column(name, pa.repeat(False, table.num_rows))
-    table = table.select([*SNAPSHOT, "reason", "score"])
+    table = table.select([*FORMER, "reason", "score"])
     kinds = [(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in table.schema]
     by = [(name, "ascending") for name in ("user_id", "completed_at", "attempt_id")]
     return table.cast(pa.schema(kinds)).sort_by(by)

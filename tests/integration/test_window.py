@@ -13,9 +13,9 @@ import pytest
 from irt_assets.common.partitions import Month
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import user_ids_of
-from irt_assets.responses.stored_window import stored_window
+from irt_assets.responses.stored_window import JudgedWindow, stored_window
 from irt_assets.responses.verdicts import judge_differing
-from irt_assets.responses.window import JudgedWindow, scored_responses_of
+from irt_assets.responses.window import scored_responses_of
 from resources.postgres.database import Database
 from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, answer_matrix, attempt, run_sql
 from tests.helpers.verdict_worlds import add_scale
