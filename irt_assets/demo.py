@@ -48,7 +48,6 @@ from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.stored_window import stored_window
-from irt_assets.responses.verdicts import DAY, judge_differing
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.spark.lake import export_days
@@ -448,9 +447,7 @@ def _initialise_from(
     database: Database, settings: Settings, scale: Scale, window: tuple[datetime, datetime], model: Model, say: Say
 ) -> None:
     """Propose a minimum, split the scale where its answers do not hang together, and make the window its origin."""
-    last = (window[1] - timedelta(microseconds=1)).astimezone(UTC).date()
-    judge_differing(database, window[0].astimezone(UTC).date(), last + DAY)
-    responses, counts = _scored(database, scale, window, min_responses=1)
+    responses, counts = _judged(database, scale, window, min_responses=1)
     say(f"scale {scale.scale_id}: " + ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))
     options = propose_minimum(np.bincount(responses.item, minlength=responses.n_items))
     chosen = recommend(options)
@@ -458,7 +455,7 @@ def _initialise_from(
     for option in options:
         mark = "  ← taken here" if option is chosen else ""
         say(f"  {option.min_responses:>5}  {option.items_admitted:>5} items  SE(b) ≈ {option.expected_b_se:.2f}{mark}")
-    responses, _ = _scored(database, scale, window, min_responses=chosen.min_responses)
+    responses, _ = _judged(database, scale, window, min_responses=chosen.min_responses)
     for scale_id in _split(database, scale.scale_id, components(responses), say):
         origin = initialise(
             database,
@@ -475,7 +472,7 @@ def _initialise_from(
         say(f"    to choose otherwise later, for all months: irt calibrate --month MONTH {setting}")
 
 
-def _scored(
+def _judged(
     database: Database, scale: Scale, window: tuple[datetime, datetime], min_responses: int
 ) -> tuple[Responses, dict[str, int]]:
     tried = replace(scale, rules=Rules.from_settings({"min_responses": min_responses}))

@@ -37,10 +37,9 @@ from irt_assets.responses.scored_answers import scoring_groups
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.spark.window import map_learners
 from resources import tables
-from resources.cluster.lake import Lake
-from resources.cluster.relational import holds_log, on_log
+from resources.cluster.relational import holds_log, on_log, require_judged
 from resources.postgres import warehouse
-from resources.postgres.database import Database, advisory_lock, database_settings, records
+from resources.postgres.database import Database, advisory_lock, records
 
 LEARNERS_WRITTEN = 100_000
 """Learners whose abilities are written at once."""
@@ -172,12 +171,9 @@ def _scored_parts(
             absent.update(answers_counted_otherwise(responses, published.items))
             yield scored(published, scale, None, responses, learners)
         return
-    place = Lake.at(database_settings(connection))
-    place.require_judged(start, end)
-    n = sum(one.rows for one in place.manifests(start, end).values())
-    score = partial(scored, published, scale, 1)
-    run = on_log(connection, start, end)
-    yield from map_learners(run, n, start, end, items, published.withdrawn, score, SCORED_ON_SPARK)
+    require_judged(connection, start, end)
+    run, score = on_log(connection, start, end), partial(scored, published, scale, 1)
+    yield from map_learners(run, start, end, items, published.withdrawn, score, SCORED_ON_SPARK)
 
 
 def scored(

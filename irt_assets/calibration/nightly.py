@@ -31,8 +31,7 @@ from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
-from irt_assets.responses.stored_window import stored_window
-from irt_assets.responses.window import JudgedWindow, share_for_run
+from irt_assets.responses.stored_window import JudgedWindow, share_for_run, stored_window
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database, advisory_lock, one_value

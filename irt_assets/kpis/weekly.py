@@ -37,7 +37,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scored_answers
 from irt_assets.responses.verdict_states import record_states, states_of_verdicts
 from resources import tables
-from resources.cluster.relational import Run, in_memory, lake, on_log, on_postgres
+from resources.cluster.relational import Run, in_memory, on_log, on_postgres, require_judged
 from resources.postgres import warehouse
 from resources.postgres.database import one_value
 from resources.postgres.relations import LEARNER, QUESTION
@@ -220,8 +220,8 @@ def _read_log(connection: psycopg.Connection, end: datetime, scales: Scales) -> 
     """
     start = abilities_start(end, scales)
     run = on_log(connection, min(start, end - YEAR), end)
-    if (place := lake(connection)) is not None:
-        place.require_judged(start, end)
+    if run.backend is not on_postgres:
+        require_judged(connection, start, end)
         return run, _answers(run, end, scales)
     copied = {
         "attempt": attempts_between(end - YEAR, end).select(*ANSWER_COLUMNS),

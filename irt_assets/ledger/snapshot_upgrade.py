@@ -87,7 +87,7 @@ def _write_again(connection: psycopg.Connection, store: ObjectStore, uri: str) -
         key, digest, size = store_parquet(store, folder, table)
         columns = columns_of(table.schema)
         parts.append(part.model_copy(update={"key": key, "sha256": digest, "bytes": size}))
-    return store_manifest(store, folder, Manifest.over(former.month, parts, columns))[0]
+    return store_manifest(store, folder, Manifest.over(former.month, parts, columns, former.mark))[0]
 
 
 def _with_keys(connection: psycopg.Connection, store: ObjectStore, key: str) -> pa.Table:

@@ -103,13 +103,6 @@ BOUNDS = ibis.table(dict.fromkeys(Bounds._fields, "timestamp('UTC')"), name="bou
 READ_BOUNDS = Bounds(*(BOUNDS[name].as_scalar() for name in Bounds._fields))
 
 
-def eligibility_facts(
-    start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str, learners: ir.Table | None = None
-) -> ir.Table:
-    """`facts_within` the bounds of every attempt of [start, end)."""
-    return facts_within(Bounds.between(start, end, scales), scales, *also, learners=learners)
-
-
 def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str, learners: ir.Table | None = None) -> ir.Table:
     """Every attempt within the bounds, with what eligibility needs to know of it.
 
@@ -176,8 +169,7 @@ FACTS: dict[str, Callable[[ir.Table, Mapping[str, Scale]], ir.BooleanValue]] = {
 """What is true of an attempt or not, by name: is_test, of the account; seen_before: whether the learner met the item
 within the look-back of the scale; answered_later: whether it was left out in an exam.
 
-Each is a field of `Attempts` and a column of snapshots, which ends with them in this order. The hash of a month is made
-of these columns too, so that one more makes every month stale."""
+Each is a field of `Attempts`."""
 
 
 JUDGED = ("form_id", "mode", "correct", "hints_used", "response_time_ms", *FACTS)

@@ -11,9 +11,8 @@ import ibis
 import psycopg
 
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.stored_window import stored_window
+from irt_assets.responses.stored_window import JudgedWindow, stored_window
 from irt_assets.responses.verdicts import stage_verdicts
-from irt_assets.responses.window import JudgedWindow
 from resources.cluster.relational import holds_log
 from resources.failures import PermanentFailure
 from resources.postgres.database import first_column

@@ -25,12 +25,10 @@ import pyarrow as pa
 
 from irt_assets.responses.answers import instant
 from irt_assets.responses.item_status import EPOCH
-from resources.cluster.relational import Backend, Run, on_duckdb
+from resources.cluster.relational import Backend, Run
 
 OF_VERDICTS = "v3:"
 """Mark of the hash of a window's verdicts."""
-OF_LOG = "v2:"
-"""Mark of the hash of a window of the log, with the facts of its attempts, in earlier releases."""
 LATER_COLUMNS = ("score", "given_score", "max_score")
 _VALUE_OF_DIGIT = np.zeros(256, dtype=np.uint8)
 _VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
@@ -94,16 +92,6 @@ def sums_by(run: Run, rows: ir.Table, key: str, **also: str) -> Iterator[tuple[A
 def digest_of(count_and_sums: Sequence[Any], mark: str) -> str:
     """The hash of a window from the count of its rows and the sums of their hashes."""
     return mark + hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
-
-
-def sums_of_table(table: pa.Table, columns: Sequence[str]) -> tuple[int, int]:
-    """The sums of both numbers of a table's rows."""
-    import duckdb  # only who hashes a table in memory needs it
-
-    rows = ibis.table(ibis.Schema.from_pyarrow(table.schema), name="hashed_rows")
-    with duckdb.connect() as connection:
-        connection.register("hashed_rows", table)
-        return sums_of(on_duckdb(connection)(rows.select(h=row_hash(rows, columns)))["h"])
 
 
 def sums_of(hashes: pa.ChunkedArray) -> tuple[int, int]:

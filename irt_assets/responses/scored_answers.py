@@ -22,12 +22,14 @@ from irt_assets.responses.facts import lookback_start
 from irt_assets.responses.item_status import Withdrawals, microseconds
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.verdicts import judge_missing
-from irt_assets.responses.window import ANSWERS_OF_A_GROUP, collect_scored
+from irt_assets.responses.window import collect_scored
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
 from resources.postgres.relations import LEARNER, VERDICT
 from resources.postgres.warehouse import read_arrow, read_parts
 
+ANSWERS_OF_A_GROUP = 5_000_000
+"""Answers of the learners who are scored at once: some two gigabytes."""
 COLUMNS = ("learner_key", "user_id", "item_id", "completed_at", "score", "max_score")
 
 

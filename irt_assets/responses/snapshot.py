@@ -23,6 +23,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.facts import KEY, SCORES
+from irt_assets.responses.row_hash import OF_VERDICTS
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,
@@ -32,10 +33,16 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
-from irt_assets.responses.stored_window import HASHED, OF_VERDICTS, stored_window, verdict_hash
+from irt_assets.responses.stored_window import (
+    HASHED,
+    JudgedWindow,
+    WindowTotals,
+    stored_window,
+    verdict_hash,
+)
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import JudgedDay, days_without_verdicts, judge_differing
-from irt_assets.responses.window import JudgedWindow, WindowTotals, without_ids
+from irt_assets.responses.window import without_ids
 from resources.cluster.relational import holds_log, on_postgres
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore

@@ -64,13 +64,16 @@ class Manifest(BaseModel):
     columns: tuple[tuple[str, str], ...]
 
     @classmethod
-    def over(cls, month: str, parts: Iterable[Part], columns: Iterable[tuple[str, str]]) -> Manifest:
+    def over(
+        cls, month: str, parts: Iterable[Part], columns: Iterable[tuple[str, str]], mark: str = OF_VERDICTS
+    ) -> Manifest:
+        """A manifest of parts whose rows have hashes with this mark."""
         found = tuple(sorted(parts, key=lambda part: part.key))
         return cls(
             month=month,
             parts=found,
             rows=sum(part.rows for part in found),
-            data_hash=_hash_of(found, OF_VERDICTS),
+            data_hash=_hash_of(found, mark),
             columns=tuple(columns),
         )
 
@@ -78,10 +81,14 @@ class Manifest(BaseModel):
     def _adds_up(self) -> Manifest:
         if len({part.key for part in self.parts}) < len(self.parts):
             raise ValueError("it names a part twice")
-        mark = f"{self.data_hash.partition(':')[0]}:"  # earlier releases hashed other columns
-        if self.rows != sum(part.rows for part in self.parts) or self.data_hash != _hash_of(self.parts, mark):
+        if self.rows != sum(part.rows for part in self.parts) or self.data_hash != _hash_of(self.parts, self.mark):
             raise ValueError("its parts do not add up to its rows and its hash")
         return self
+
+    @property
+    def mark(self) -> str:
+        """How the rows were hashed (see `row_hash`)."""
+        return f"{self.data_hash.partition(':')[0]}:"
 
     def written(self) -> bytes:
         """As it is stored: the same bytes for the same parts."""

@@ -3,6 +3,8 @@
 What does not belong here: judging (see `verdicts`), and the same for a month of a lake (see `spark.window`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,14 +19,15 @@ import pyarrow.compute as pc
 
 from irt_assets.psychometrics.eligibility.attempts import JudgedLearners, Judgement
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.answers import attempts_with_verdicts
+from irt_assets.responses.answers import attempts_between, attempts_with_verdicts
 from irt_assets.responses.columns import codes, max_scores, numbers
 from irt_assets.responses.facts import KEY, SCORES
-from irt_assets.responses.row_hash import OF_VERDICTS, digest_of, md5, query_of_sums, row_hash
+from irt_assets.responses.row_hash import OF_VERDICTS, digest_of, md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import JudgedWindow, read_hashed, with_outcome
+from irt_assets.responses.window import with_outcome
 from resources.cluster.relational import Run, on_postgres
 from resources.postgres.relations import VERDICT
+from resources.postgres.warehouse import read_parts
 
 HASHED = (
     KEY, "item_id", "scale_id", "form_id", "position", "started_at", "completed_at", "correct", "response",
@@ -32,6 +35,39 @@ HASHED = (
 )  # fmt: skip
 """Columns of which a window's hash is made, in this order. All of them are in a month's file, so that equal files have
 equal hashes. The file's topics are the bank's, and its sessions are numbered, so both are left out."""
+
+
+@dataclass(frozen=True)
+class JudgedWindow:
+    """A window's attempts, by learner and time, with texts as dictionaries and three more columns: `learner_key`,
+    `reason` (null: scored) and `score` (null: not scored). It has `SCORES` only if an attempt is to an item with more
+    than right and wrong.
+
+    `left_out` names, by scale, the items with too few responses and how many they had.
+    """
+
+    table: pa.Table
+    judgements: dict[str, Judgement]
+    left_out: dict[str, dict[str, int]]
+    data_hash: str
+
+    @property
+    def totals(self) -> WindowTotals:
+        counts = {scale: {str(k): int(n) for k, n in one.counts.items()} for scale, one in self.judgements.items()}
+        return WindowTotals(self.table.num_rows, counts, self.left_out, self.data_hash)
+
+
+@dataclass(frozen=True)
+class WindowTotals:
+    """What is known of a judged window without its attempts, which may lie on a cluster.
+
+    `counts`: attempts by scale and reason, those that are scored under "scored". `left_out`: as in `JudgedWindow`.
+    """
+
+    n_attempts: int
+    counts: dict[str, dict[str, int]]
+    left_out: dict[str, dict[str, int]]
+    data_hash: str
 
 
 def verdict_rows(start: datetime, end: datetime, verdicts: ir.Table = VERDICT, *, in_lake: bool = False) -> ir.Table:
@@ -79,6 +115,19 @@ def verdicts_by_scale(found: pa.Table, rules: Mapping[str, Rules]) -> Iterator[S
         yield ScaleVerdicts(scale_id, rows, items[occurs], judged)
 
 
+def n_attempts(run: Run, start: datetime, end: datetime) -> int:
+    """How many attempts [start, end) has."""
+    return int(run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py())
+
+
+def share_for_run(run: Run, most: int | None, start: datetime, end: datetime) -> float:
+    """The share of learners whose attempts of [start, end) a run reads, so that they are no more than `most`."""
+    if most is None:
+        return 1.0
+    n = n_attempts(run, start, end)
+    return min(1.0, most / n) if n else 1.0
+
+
 def stored_window(
     connection: psycopg.Connection,
     start: datetime,
@@ -97,7 +146,7 @@ def stored_window(
     if share < 1:
         rows = rows.filter(md5(rows[KEY].cast("string"))[:8] < f"{int(share * 16**8):08x}")
     hashed = rows.mutate(h=row_hash(rows, HASHED)).order_by(KEY, "completed_at", "attempt_id")
-    found, digest = read_hashed(on_postgres(connection), on_postgres.sql(hashed), OF_VERDICTS)
+    found, digest = _read_hashed(connection, on_postgres.sql(hashed))
     if max_scores(found) is None:
         found = found.drop_columns([*SCORES])
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
@@ -113,3 +162,21 @@ def stored_window(
     found = found.drop_columns(["reason", "score"])
     in_order = {scale_id: judgements[scale_id] for scale_id in sorted(judgements)}
     return JudgedWindow(with_outcome(found, code, score), in_order, left_out, digest)
+
+
+def _read_hashed(connection: psycopg.Connection, query: str) -> tuple[pa.Table, str]:
+    """The rows of a query with each text that returns kept once, and the hash that their column `h` makes."""
+    parts, sums = [], [0, 0]
+    for part in read_parts(connection, query):
+        sums = [mine + more for mine, more in zip(sums, sums_of(part["h"]), strict=True)]
+        parts.append(_coded(part.drop_columns(["h"])))
+    found = pa.concat_tables(parts).unify_dictionaries()
+    return found, digest_of((found.num_rows, *sums), OF_VERDICTS)
+
+
+def _coded(rows: pa.Table) -> pa.Table:
+    """The rows with each text that returns kept once, and a code of four bytes in its places."""
+    for place, name in enumerate(rows.column_names):
+        if rows[name].type == pa.string() and name != "attempt_id":
+            rows = rows.set_column(place, name, rows[name].dictionary_encode())
+    return rows

@@ -15,7 +15,7 @@ What does not belong here: what the rules mean (see `psychometrics.eligibility`)
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -24,18 +24,20 @@ from typing import Any
 
 import ibis
 import numpy as np
+import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 from psycopg.rows import class_row
 
 from irt_assets.common.partitions import Month, day_bounds, day_of, month_of, spans
-from irt_assets.psychometrics.eligibility.attempts import judge
+from irt_assets.psychometrics.eligibility.attempts import Attempts, judge
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closed_months import rules_of_month, scales_of_month
-from irt_assets.responses.facts import READ_BOUNDS, Bounds, abilities_start, facts_within, lookback_start
-from irt_assets.responses.item_time import ensure_item_times, times_of_day
+from irt_assets.responses.columns import attempts_of, codes
+from irt_assets.responses.facts import READ_BOUNDS, Bounds, abilities_start, facts_within, judged, lookback_start
+from irt_assets.responses.item_time import ItemTimes, ensure_item_times, times_of_day
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.window import by_scale, with_outcome
+from irt_assets.responses.window import with_outcome
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
 from resources.postgres.log_months import make_verdict_month
@@ -498,7 +500,7 @@ def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Sc
     times = times_of_day(connection, day, found["item_id"].unique().to_pylist(), rules_of)
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
     hashes = np.zeros(found.num_rows, dtype=np.int64)
-    for part in by_scale(found, found["scale_id"].unique().to_pylist(), times):
+    for part in _by_scale(found, found["scale_id"].unique().to_pylist(), times):
         rules = rules_of.get(part.scale_id, Rules())
         judgement = judge(part.attempts, rules, min_learner=False, min_item=False)
         code[part.rows], score[part.rows], hashes[part.rows] = judgement.code, judgement.score, rules_hash(rules)
@@ -507,6 +509,31 @@ def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Sc
     found = found.rename_columns(["attempt_id", *found.column_names[1:]])
     found = with_outcome(found, code, score).append_column("max_score", most)
     return found.append_column("rules_hash", pa.array(hashes))
+
+
+@dataclass(frozen=True)
+class _ScaleAttempts:
+    """The attempts of a scale: their `rows` in a table, and the `items` by the codes of `attempts`."""
+
+    scale_id: str
+    rows: npt.NDArray[np.intp]
+    items: npt.NDArray[np.object_]
+    attempts: Attempts
+
+
+def _by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Iterator[_ScaleAttempts]:
+    """The rows of `found`, which has the columns of a snapshot that the rules read, for each of `scales`."""
+    scale_of_row, present = codes(found["scale_id"])
+    rows_of = {scale_id: np.flatnonzero(scale_of_row == code) for code, scale_id in enumerate(present.tolist())}
+    del scale_of_row
+    facts = found.select(["user_id", "item_id", *judged(found.column_names)])
+    for scale_id in scales:
+        rows = rows_of.get(scale_id, np.empty(0, dtype=np.intp))
+        part = facts if rows.size == found.num_rows else facts.take(pa.array(rows))
+        item, items = codes(part["item_id"])
+        yield _ScaleAttempts(
+            scale_id, rows, items, attempts_of(part, codes(part["user_id"])[0], item, *times.of(items))
+        )
 
 
 @cache

@@ -117,12 +117,6 @@ def compare_days(
     return found
 
 
-def days_behind(connection: psycopg.Connection, lake: Lake, since: datetime, until: datetime) -> list[str]:
-    """The days of [since, until), two midnights, that an export would write."""
-    found = compare_days(connection, lake, since, until)
-    return [one.day for one in found if one.lake is None or one.lake.rows <= one.log.rows]
-
-
 # -- export ------------------------------------------------------------------------------------------
 
 

@@ -38,8 +38,15 @@ from irt_assets.responses.row_hash import OF_VERDICTS, digest_of, row_hash, sums
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import responses_of, scored_answers
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, store_parquet
-from irt_assets.responses.stored_window import HASHED, ScaleVerdicts, verdict_rows, verdicts_by_scale
-from irt_assets.responses.window import IDS, SNAPSHOT, WindowTotals, file_columns, with_outcome, without_ids
+from irt_assets.responses.stored_window import (
+    HASHED,
+    ScaleVerdicts,
+    WindowTotals,
+    n_attempts,
+    verdict_rows,
+    verdicts_by_scale,
+)
+from irt_assets.responses.window import FILE, with_outcome, without_ids
 from irt_assets.spark.lake import export_days
 from resources.cluster import spark_rows
 from resources.cluster.lake import Lake
@@ -57,7 +64,7 @@ ROWS_OF_A_PART = 1_500_000
 """Attempts of a part, about: a task holds them in memory, some 250 bytes each."""
 TWICE_SHOWN = 3
 _KINDS = (
-    dict.fromkeys(("position", "response_time_ms", "hints_used", *IDS.values()), pa.int64())
+    dict.fromkeys(("row", KEY, "session", "position", "response_time_ms", "hints_used"), pa.int64())
     | dict.fromkeys(("started_at", "completed_at"), pa.timestamp("us", "UTC"))
     | {"correct": pa.bool_(), "score": pa.int8()}
     | dict.fromkeys(SCORES, pa.int16())
@@ -66,10 +73,8 @@ _KINDS = (
 
 def columns_of_parts(*, scored: bool) -> pa.Schema:
     """The columns of a part, as a snapshot from PostgreSQL has them; with `SCORES` if an attempt is `scored`."""
-    names = [name for name in SNAPSHOT if name not in FACTS]
-    return pa.schema(
-        [(name, _KINDS.get(name, pa.string())) for name in file_columns([*names, *(SCORES if scored else ())])]
-    )
+    absent = {*FACTS, *(() if scored else SCORES)}
+    return pa.schema([(name, _KINDS.get(name, pa.string())) for name in FILE if name not in absent])
 
 
 Batches = Iterable[pa.RecordBatch]
@@ -160,7 +165,6 @@ def _parts(
 
 def map_learners(
     run: Run,
-    n: int,
     start: datetime,
     end: datetime,
     items: Sequence[str],
@@ -169,7 +173,9 @@ def map_learners(
     schema: str,
 ) -> Iterator[pa.Table]:
     """What executors make of the learners' responses to `items` in [start, end), those of
-    `scored_answers.scoring_groups`: rows of Spark's `schema`, in parts. `n`: attempts of that time."""
+    `scored_answers.scoring_groups`: rows of Spark's `schema`, in parts."""
+    if (n := n_attempts(run, start, end)) == 0:
+        return
     rows = run.connection.sql(run.backend.sql(scored_answers(start, end, in_lake=True)))
     wanted = run.connection.createDataFrame(pa.table({"item_id": pa.array(items, pa.string())}))
     rows = rows.join(wanted.hint("broadcast"), "item_id", "left_semi")
@@ -182,7 +188,7 @@ def _dealt(rows: DataFrame, parts: int) -> DataFrame:
     """The rows in so many partitions, those of a learner in one."""
     from pyspark.sql import functions  # an extra, and the graph imports this module
 
-    return rows.repartition(max(parts, 1), functions.crc32(functions.col(KEY).cast("string")))
+    return rows.repartition(parts, functions.crc32(functions.col(KEY).cast("string")))
 
 
 def _refuse_twice(attempts: DataFrame) -> None:

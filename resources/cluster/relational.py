@@ -172,6 +172,12 @@ def holds_log(connection: psycopg.Connection, since: datetime, until: datetime) 
     return not days or (first is not None and first <= min(days))
 
 
+def require_judged(connection: psycopg.Connection, since: datetime, until: datetime) -> None:
+    """Raises PermanentFailure if the lake, where there is one, has attempts of [since, until) without verdicts."""
+    if (whole := lake(connection)) is not None:
+        whole.require_judged(since, until)
+
+
 def lake(connection: psycopg.Connection) -> Lake | None:
     """What holds the whole log beside PostgreSQL; None without IRT_SPARK."""
     settings = database_settings(connection)

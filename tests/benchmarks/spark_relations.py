@@ -127,8 +127,7 @@ def abilities(run: Run) -> int:
         found = responses_of(run(scored_answers(START, END, in_lake=True)), Withdrawals())
         return scored(published, scale, None, *found).num_rows
     score, items = partial(scored, published, scale, 1), list(published.items)
-    n = run.read("SELECT count(*) AS n FROM attempt")["n"][0].as_py()
-    parts = map_learners(run, n, START, END, items, Withdrawals(), score, SCORED_ON_SPARK)
+    parts = map_learners(run, START, END, items, Withdrawals(), score, SCORED_ON_SPARK)
     return sum(part.num_rows for part in parts)
 
 

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import brentq
 
+from tests.helpers.verdict_reference import USUAL, Log, judge_log
+
 Attempt = dict[str, Any]
 DAY = timedelta(days=1)
 NODES = np.linspace(-6, 6, 61)
@@ -38,10 +40,6 @@ class World:
 
     def scale_of(self, item: str) -> str:
         return self.items.get(item, ("default", None))[0]
-
-    def rule(self, scale: str, name: str) -> Any:
-        usual = {"lookback_months": 12, "hinted": "wrong", "rapid_share": 0.1, "rapid_cap_ms": 10_000.0}
-        return (usual | {"rapid_min_times": 100} | self.rules.get(scale, {}))[name]
 
 
 def live_answers(world: World, start: datetime, end: datetime) -> list[Attempt]:
@@ -78,80 +76,17 @@ def features(world: World, start: datetime, end: datetime) -> dict[tuple[str, st
 # -- what may score a learner ------------------------------------------------------------------------------------------
 
 
-def months_before(time: datetime, months: int) -> datetime:
-    """The same day so many months earlier, or the last day of a shorter month."""
-    year, month = divmod(time.year * 12 + time.month - 1 - months, 12)
-    day = time.day
-    while True:
-        try:
-            return time.replace(year=year, month=month + 1, day=day)
-        except ValueError:
-            day -= 1
-
-
 def verdicts(world: World) -> list[tuple[Attempt, int]]:
-    """The attempts that count, each with its score, as the night after them knows.
-
-    A session goes on for at most a day. Item times are of the month before, or of the own month up to the end of the
-    day if those are too few.
-    """
-    sessions, times = defaultdict(list), defaultdict(list)
-    for a in world.attempts:
-        if a["correct"] is not None and a["session_id"] is not None:
-            sessions[a["user_id"], a["session_id"]].append(a)
-        if a["mode"] == "live" and a["correct"] is not None and a["response_time_ms"] is not None:
-            times[a["item_id"], f"{a['completed_at']:%Y-%m}"].append((a["completed_at"], a["response_time_ms"]))
-
-    def omitted(a: Attempt, until: datetime) -> bool:
-        if a["correct"] is not None or a["form_id"] is None or a["session_id"] is None:
-            return False
-        for b in sessions[a["user_id"], a["session_id"]]:
-            if b["completed_at"] < until:
-                if a["position"] is None or b["position"] is None:
-                    if b["completed_at"] > a["completed_at"]:
-                        return True
-                elif b["position"] > a["position"]:
-                    return True
-        return False
-
-    def midnight_after(a: Attempt) -> datetime:
-        return a["completed_at"].replace(hour=0, minute=0, second=0, microsecond=0) + DAY
-
-    meetings = defaultdict(list)
-    for a in world.attempts:
-        meetings[a["user_id"], a["item_id"]].append(a)
-
-    found = []
-    for a in world.attempts:
-        user, item, when, end = a["user_id"], a["item_id"], a["completed_at"], midnight_after(a)
-        if a["mode"] != "live" or world.learners.get(user, {}).get("is_test") or item not in world.items:
-            continue
-        if a["correct"] is None and not omitted(a, end + DAY):
-            continue
-        scale = world.scale_of(item)
-        since = months_before(when, world.rule(scale, "lookback_months"))
-        if any(
-            since <= b["completed_at"]
-            and (b["completed_at"], b["id"]) < (when, a["id"])
-            and (b["correct"] is not None or omitted(b, end + DAY))
-            for b in meetings[user, item]
-        ):
-            continue
-        score = 0
-        if a["correct"] is not None:
-            hinted = (a["hints_used"] or 0) > 0
-            if hinted and world.rule(scale, "hinted") == "exclude":
-                continue
-            usual = [ms for _, ms in times[item, f"{months_before(when.replace(day=1), 1):%Y-%m}"]]
-            if len(usual) < world.rule(scale, "rapid_min_times"):
-                usual = [ms for at, ms in times[item, f"{when:%Y-%m}"] if at < end]
-            if a["response_time_ms"] is not None and len(usual) >= world.rule(scale, "rapid_min_times"):
-                limit = min(world.rule(scale, "rapid_share") * median(usual), world.rule(scale, "rapid_cap_ms"))
-                if a["response_time_ms"] < limit:
-                    continue
-            score = int(a["correct"] and not hinted)
-        found.append((a, score))
-    return found
+    """The attempts that count, each with its score."""
+    log = Log(
+        world.attempts,
+        {item: (scale, 1) for item, (scale, _) in world.items.items()},
+        {user for user, values in world.learners.items() if values.get("is_test")},
+        lambda _, scale, name: world.rules.get(scale, {}).get(name, USUAL[name]),
+    )
+    judged = judge_log(log)
+    found = ((a, judged[a["id"], a["completed_at"]]) for a in world.attempts)
+    return [(a, verdict.score) for a, verdict in found if verdict.score is not None]
 
 
 def eligible(world: World, scale: str, end: datetime) -> dict[str, list[tuple[datetime, str, int]]]:

@@ -1,55 +1,35 @@
-"""Worlds in which stored verdicts are compared with today's judgement of each month, attempt by attempt.
+"""Worlds whose stored verdicts are compared with a judgement of the whole log by plain loops, attempt by attempt.
 
-`python -m tests.helpers.verdict_worlds [WORLD …]` prints the differences by kind and world. What belongs here: the
-logs, and the comparison. What does not: the judgement itself (see `responses.verdicts`).
+What belongs here: the logs, and the comparison. What does not: the judgement (see `verdict_reference`).
 """
 
 from __future__ import annotations
 
-import csv
 import json
-import os
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
-import psycopg
-import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import SecretStr
 
 from irt_assets.common.partitions import Month, month_of, months_between
-from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.eligibility.attempts import Judgement, judge
-from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
-from irt_assets.psychometrics.simulation.scenario import Fault, Scenario, demo_scenario
+from irt_assets.psychometrics.simulation.scenario import Fault, Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
-from irt_assets.responses.closed_months import rules_of_month
-from irt_assets.responses.columns import attempts_of, codes
 from irt_assets.responses.item_time import take_item_times
-from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.verdicts import judge_differing
-from irt_assets.responses.window import judged_window, scored_responses_of, with_outcome
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
-from resources.settings import Settings
-from tests.helpers.databases import EMPTY, database_copy, empty_template, server_of_the_run
 from tests.helpers.dirty_log import load_dirty
 from tests.helpers.kpi_worlds import load, random_world
-from tests.helpers.rooms import add_attempts, add_items, answer_matrix, attempt, run_sql
+from tests.helpers.rooms import add_attempts, add_items, attempt, rows, run_sql
+from tests.helpers.verdict_reference import USUAL, Key, Log, Verdict, judge_log
 from tests.testbed.partitions import ensure_month_partitions
 
 MONTHS = ("2026-02", "2026-03")
@@ -64,285 +44,127 @@ SMALL = Scenario(
 LOWERED = {"rapid_min_times": 25, "min_responses": 20}
 """An item of a small world has about 50 live answers a month; the defaults want 100 times."""
 DAY = timedelta(days=1)
-SEEN_OFTEN = 200
 Fill = Callable[[Database], None]
 
 
 @dataclass(frozen=True)
 class World:
-    """A log, and how it came to be judged.
+    """A log, and what happens to it after its days are judged.
 
     Attributes:
         fill: puts the log into a migrated database.
-        changes: is called after all days are judged; the days that differ are then judged again.
-        in_nights: the log arrives by `recorded_at`, and the days that differ are judged in each night.
+        changes: what happens then, one after the other; the days that differ are judged again after each.
+        nights: the log arrives by `recorded_at`, and the days that differ are judged at this interval. None: all of it
+            is there before the first day is judged.
+        reasons: some of its verdicts have each of these.
     """
 
     name: str
     fill: Fill
-    changes: Fill | None = None
-    in_nights: bool = False
-
-
-class Verdict(NamedTuple):
-    scale_id: str
-    reason: str | None
-    score: int | None
-    max_score: int | None
-
-
-class Difference(NamedTuple):
-    """An attempt whose verdict differs from today's judgement; `kind`: why, `change`: from what to what."""
-
-    kind: str
-    change: str
+    changes: Sequence[Fill] = ()
+    nights: timedelta | None = None
+    reasons: Collection[str] = ()
 
 
 class WrongVerdict(AssertionError):
-    """A verdict that is neither today's nor explained by an allowed difference."""
-
-
-@dataclass(frozen=True)
-class Compared:
-    """The result of a world: attempts and differences, and seconds of judging them."""
-
-    attempts: int
-    differences: Counter[Difference]
-    seconds: float
+    """A verdict that is not the one of the plain loops."""
 
 
 # -- judging -----------------------------------------------------------------------------------------
 
 
-def judge_world(database: Database, world: World) -> None:
-    """Judge all days of a world that is filled, in the way that the world says."""
-    if world.in_nights:
-        _judge_by_night(database)
-    else:
-        for month in months_of_log(database):
-            judge_month(database, month)
-    if world.changes is not None:
-        world.changes(database)
-        for month in months_of_log(database):
-            judge_differing(database, *_days_of(month))
+def judge_world(database: Database, world: World) -> Iterator[Counter[str]]:
+    """Fill an empty database with a world and judge its days; then each of its changes.
+
+    Yields the number of attempts by reason, those that are scored under "scored". Raises WrongVerdict if a verdict is
+    another than `judge_log` finds.
+    """
+    world.fill(database)
+    run_sql(database, "ANALYZE")
+    if world.nights is not None:
+        _judge_by_night(database, world.nights)
+    _judge_months(database)
+    yield compare(database)
+    for change in world.changes:
+        change(database)
+        _judge_months(database)
+        yield compare(database)
 
 
-def judge_month(database: Database, month: Month) -> None:
+def _judge_months(database: Database) -> None:
+    """Judge all days by the times that the months before them close with."""
+    months = months_of_log(database)
     with database.connect() as connection:
-        take_item_times(connection, month.previous)
-    judge_differing(database, *_days_of(month))
-
-
-def _days_of(month: Month) -> tuple[date, date]:
-    return month.start.date(), month.end.date()
+        for month in months:
+            take_item_times(connection, month.previous)
+    judge_differing(database, months[0].start.date(), months[-1].end.date())
 
 
 def months_of_log(database: Database) -> list[Month]:
     """The months with attempts, and those between them, oldest first."""
-    with database.connect() as connection:
-        [(first, last)] = connection.execute("SELECT min(completed_at), max(completed_at) FROM attempt").fetchall()
+    [(first, last)] = rows(database, "SELECT min(completed_at), max(completed_at) FROM attempt")
     return list(months_between(month_of(first), month_of(last)))
 
 
-def _judge_by_night(database: Database) -> None:
+def _judge_by_night(database: Database, interval: timedelta) -> None:
     months = months_of_log(database)
     with database.connect() as connection:
         connection.execute("CREATE TABLE whole_log AS SELECT * FROM response_log")
-        connection.execute("TRUNCATE response_log")
-        [(last,)] = connection.execute("SELECT max(recorded_at) FROM whole_log").fetchall()
-    night = months[0].start + DAY
-    arrived = datetime(1970, 1, 1, tzinfo=UTC)
-    while arrived < last:
+        connection.execute("DELETE FROM response_log")
+        found = connection.execute("SELECT recorded_at FROM whole_log ORDER BY 1").fetchall()
+    days = sorted({at.astimezone(UTC).date() for (at,) in found})
+    night = datetime.combine(days[0], datetime.min.time(), UTC)
+    while days:
+        night += interval
         with database.connect() as connection:
-            new = connection.execute(
-                "INSERT INTO response_log SELECT * FROM whole_log WHERE recorded_at > %s AND recorded_at <= %s",
-                (arrived, night),
-            ).rowcount
-            if night.day == 1:
-                take_item_times(connection, month_of(night).previous)
-        if new or night.day == 1:
-            judge_differing(database, months[0].start.date(), min(night, months[-1].end).date())
-        arrived, night = night, night + DAY
-    for month in months:  # each closes
-        judge_month(database, month)
+            connection.execute("INSERT INTO response_log SELECT * FROM whole_log WHERE recorded_at <= %s", (night,))
+            connection.execute("DELETE FROM whole_log WHERE recorded_at <= %s", (night,))
+        while days and days[0] < night.date():
+            del days[0]
+        judge_differing(database, months[0].start.date(), min(night, months[-1].end).date())
+        if days:  # sleep until the first night after the next answers
+            night = max(night, datetime.combine(days[0], datetime.min.time(), UTC))
 
 
 # -- comparing ---------------------------------------------------------------------------------------
 
 
-def differences(database: Database) -> tuple[int, Counter[Difference]]:
-    """Attempts, and the allowed differences between verdicts and today's judgement.
-
-    Raises WrongVerdict for any other difference, with the attempt and both verdicts.
-    """
-    found, n = Counter[Difference](), 0
-    with database.connect() as connection:
-        for month in months_of_log(database):
-            judged = judged_month(connection, month)
-            n += len(judged.today)
-            verdicts = _stored_verdicts(connection, month)
-            if missing := judged.today.keys() ^ verdicts.keys():
-                raise WrongVerdict(f"{month}: without a verdict, or without an attempt: {sorted(missing)[:5]}")
-            for key, verdict in verdicts.items():
-                expected, today = judged.expected[key], judged.today[key]
-                if verdict != expected:
-                    raise WrongVerdict(f"{month}: {key} has {verdict}, expected {expected}; today's is {today}")
-                if expected != today:
-                    found[Difference(judged.kinds[key], _change(today, expected))] += 1
-    return n, found
+def compare(database: Database) -> Counter[str]:
+    """The number of attempts by reason, if all verdicts are those of `judge_log`; else raises WrongVerdict."""
+    expected, found = judge_log(read_log(database)), _stored_verdicts(database)
+    wrong = [key for key in expected.keys() | found.keys() if expected.get(key) != found.get(key)]
+    if wrong:
+        first = min(wrong)
+        raise WrongVerdict(f"{len(wrong)} of {len(expected)}: {first} {found.get(first)}, not {expected.get(first)}")
+    return Counter(verdict.reason or "scored" for verdict in expected.values())
 
 
-def _change(today: Verdict, expected: Verdict) -> str:
-    return f"{today.reason or 'counts'} → {expected.reason or 'counts'}"
+def read_log(database: Database) -> Log:
+    """The log of a database. A closed month keeps the rules that it closed with."""
+    columns = "id, user_id, item_id, session_id, form_id, position, completed_at, correct, score, response_time_ms"
+    names = [*columns.split(", "), "hints_used", "mode"]
+    attempts = [dict(zip(names, row, strict=True)) for row in rows(database, f"SELECT {', '.join(names)} FROM attempt")]
+    for a in attempts:
+        a["completed_at"] = a["completed_at"].astimezone(UTC)
+    now = dict(rows(database, "SELECT scale_id, rules FROM calibration_scale"))
+    closed = {
+        (month, scale): rules
+        for month, scale, rules in rows(
+            database, "SELECT month, scale_id, rules FROM month_state WHERE state = 'closed'"
+        )
+    }
+
+    def rule(month: str, scale: str, name: str) -> Any:
+        return closed.get((month, scale), now.get(scale, {})).get(name, USUAL[name])
+
+    bank = rows(database, "SELECT item_id, scale_id, coalesce(max_score, 1) FROM question")
+    flagged = rows(database, "SELECT user_id FROM learner WHERE is_test")
+    return Log(attempts, {item: (scale, most) for item, scale, most in bank}, {user for (user,) in flagged}, rule)
 
 
-Key = tuple[str, datetime]
-
-
-@dataclass(frozen=True)
-class JudgedMonth:
-    """Each attempt of a month as judged today, as it should be judged, and why the two differ."""
-
-    table: pa.Table
-    today: dict[Key, Verdict]
-    expected: dict[Key, Verdict]
-    kinds: dict[Key, str]
-    code: npt.NDArray[np.int8]
-    score: npt.NDArray[np.int8]
-
-
-def judged_month(connection: psycopg.Connection, month: Month) -> JudgedMonth:
-    """Today's judgement of a month and the expected one, by medians computed here; no minimum applies to either."""
-    scales = {name: _without_minima(scale) for name, scale in read_scales(connection).items()}
-    scales.setdefault("default", _without_minima(Scale("default")))
-    found = judged_window(connection, *month.bounds, scales).table
-    rules = rules_of_month(connection, month)
-    times = _NewTimes(connection, month)
-    code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
-    own_rules, kinds_of_time = np.zeros(found.num_rows, dtype=bool), np.full(found.num_rows, "", dtype=object)
-    for scale_id in found["scale_id"].unique().to_pylist():
-        rows = np.flatnonzero(found["scale_id"].to_numpy(zero_copy_only=False) == scale_id)
-        now, then = scales[scale_id].rules, rules.get(scale_id, Rules())
-        outcome, kinds_of_time[rows] = _judge_by(found, rows, then, times)
-        code[rows], score[rows] = outcome.code, outcome.score
-        if (
-            now.eligibility.rapid_share != then.eligibility.rapid_share
-            or now.eligibility.hinted != then.eligibility.hinted
-        ):
-            own_rules[rows] = True
-    new = with_outcome(found.drop_columns(["reason", "score"]), code, score)
-    today, expected = _by_attempt(found), _by_attempt(new)
-    kinds = {}
-    for row, (key, verdict) in enumerate(expected.items()):
-        if verdict == today[key]:
-            continue
-        if "rapid" in (verdict.reason, today[key].reason):
-            kinds[key] = str(kinds_of_time[row])
-        elif own_rules[row]:
-            kinds[key] = "rules of its own month"
-        else:
-            raise WrongVerdict(f"{month}: {key} is {today[key]} today, and {verdict} by other times of items")
-    return JudgedMonth(found, today, expected, kinds, code, score)
-
-
-def _without_minima(scale: Scale) -> Scale:
-    minima = dict.fromkeys(("min_responses", "min_learner_responses", "min_provisional_responses"), 1)
-    eligibility = scale.rules.eligibility.model_copy(update=minima)
-    return replace(scale, rules=scale.rules.model_copy(update={"eligibility": eligibility}))
-
-
-def _judge_by(
-    found: pa.Table, rows: npt.NDArray[np.intp], rules: Rules, times: _NewTimes
-) -> tuple[Judgement, npt.NDArray[np.object_]]:
-    part = found.take(pa.array(rows))
-    plain = part.set_column(part.schema.get_field_index("item_id"), "item_id", part["item_id"].cast(pa.string()))
-    median, n, kinds = times.of(plain, rules.eligibility.rapid_min_times)
-    user, item = (codes(part[name].cast(pa.string()))[0] for name in ("user_id", "item_id"))
-    attempts = attempts_of(part, user, item, median, n, np.arange(rows.size))
-    return judge(attempts, rules, min_learner=False, min_item=False), kinds
-
-
-class _NewTimes:
-    """Median times of items in the month before, and from the start of a month to the end of each of its days."""
-
-    def __init__(self, connection: psycopg.Connection, month: Month) -> None:
-        rows = connection.execute(
-            """SELECT item_id, completed_at, response_time_ms FROM attempt
-               WHERE mode = 'live' AND correct IS NOT NULL AND response_time_ms IS NOT NULL
-                 AND completed_at >= %s AND completed_at < %s""",
-            (month.previous.start, month.end),
-        ).fetchall()
-        times = pd.DataFrame(rows, columns=["item", "at", "ms"])
-        times["at"] = pd.to_datetime(times["at"], utc=True)
-        self._own = times[times["at"] >= month.start]
-        before = times[times["at"] < month.start].groupby("item")["ms"].agg(["median", "count"])
-        self._before = {item: (median, int(n)) for item, median, n in before.itertuples()}
-        self._to_end_of_day: dict[tuple[str, date], tuple[float, int]] = {}
-
-    def of(
-        self, attempts: pa.Table, least: int
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64], npt.NDArray[np.object_]]:
-        """Median, number of times, and whose they are, of each attempt."""
-        found = []
-        days = attempts["completed_at"].cast(pa.timestamp("us", "UTC")).to_pylist()
-        for item, at in zip(attempts["item_id"].to_pylist(), days, strict=True):
-            if self._before.get(item, (np.nan, 0))[1] >= least:
-                found.append((*self._before[item], "median of the month before"))
-            else:
-                median, n = self._so_far(item, at.date())
-                found.append((median, n, "median of its own month so far" if n >= least else "too few times"))
-        median, n, kinds = zip(*found, strict=True) if found else ((), (), ())
-        return np.array(median, float), np.array(n, np.int64), np.array(kinds, object)
-
-    def _so_far(self, item: str, day: date) -> tuple[float, int]:
-        if (item, day) not in self._to_end_of_day:
-            end = datetime.combine(day, datetime.min.time(), UTC) + DAY
-            ms = self._own[(self._own["item"] == item) & (self._own["at"] < end)]["ms"]
-            self._to_end_of_day[item, day] = (float(ms.median()) if ms.size else np.nan), int(ms.size)
-        return self._to_end_of_day[item, day]
-
-
-def _by_attempt(found: pa.Table) -> dict[Key, Verdict]:
-    most = found["max_score"].to_pylist() if "max_score" in found.column_names else [None] * found.num_rows
-    columns = [found[name].to_pylist() for name in ("attempt_id", "completed_at", "scale_id", "reason", "score")]
-    return {(key, at): Verdict(*values) for key, at, *values in zip(*columns, most, strict=True)}
-
-
-def _stored_verdicts(connection: psycopg.Connection, month: Month) -> dict[Key, Verdict]:
-    rows = connection.execute(
-        """SELECT attempt_id, completed_at, scale_id, reason, score, max_score FROM attempt_verdict
-           WHERE completed_at >= %s AND completed_at < %s""",
-        month.bounds,
-    ).fetchall()
-    return {(row[0], row[1]): Verdict(*row[2:]) for row in rows}
-
-
-# -- numbers -----------------------------------------------------------------------------------------
-
-
-def largest_changes(database: Database, scale_id: str = simulated.SCALE_ID) -> Iterator[tuple[str, float, float]]:
-    """By month, the largest change of b in standard errors' unit θ, and of θ, when a month is fitted from verdicts."""
-    with database.connect() as connection:
-        for month in months_of_log(database):
-            judged = judged_month(connection, month)
-            new = with_outcome(judged.table.drop_columns(["reason", "score"]), judged.code, judged.score)
-            (old, users), (fresh, users_now) = (scored_responses_of(one, scale_id) for one in (judged.table, new))
-            fits = [fit_em(one, model=["gpcm" if k > 2 else "2pl" for k in one.n_categories]) for one in (old, fresh)]
-            b = [dict(zip(fit.item_ids, np.where(fit.n >= SEEN_OFTEN, fit.b, np.nan), strict=True)) for fit in fits]
-            shift = np.array([b[1][item] - b[0][item] for item in b[0].keys() & b[1].keys()])
-            yield month, float(np.nanmax(np.abs(shift))), _theta_change(old, fresh, users, users_now, fits[0])
-
-
-def _theta_change(old: Responses, new: Responses, users: Sequence[str], users_now: Sequence[str], fit: Any) -> float:
-    """The largest change of θ of a learner, both measured by the parameters of one fit."""
-    if old.item_ids != new.item_ids:
-        raise AssertionError("an item has responses by one judgement alone")
-    curves = Curves.of(fit.curves)
-    before, after = (
-        dict(zip(names, eap_by(responses, curves).theta, strict=True))
-        for names, responses in ((users, old), (users_now, new))
-    )
-    return float(max(abs(after[user] - before[user]) for user in before.keys() & after.keys()))
+def _stored_verdicts(database: Database) -> dict[Key, Verdict]:
+    query = "SELECT attempt_id, completed_at, scale_id, reason, score, max_score FROM attempt_verdict"
+    return {(row[0], row[1].astimezone(UTC)): Verdict(*row[2:]) for row in rows(database, query)}
 
 
 # -- logs --------------------------------------------------------------------------------------------
@@ -356,16 +178,8 @@ def add_scale(database: Database, rules: Mapping[str, Any], scale_id: str = simu
     )
 
 
-def simulated_log(rules: Mapping[str, Any] = LOWERED, **knobs: Any) -> Fill:
-    """A small company's log; `knobs` of its `Scenario`."""
-    scenario = replace(SMALL, **knobs)
-    return lambda database: load_scenario(database, scenario, rules)
-
-
-def load_scenario(
-    database: Database, scenario: Scenario, rules: Mapping[str, Any], *, late: bool = False, hurried: bool = True
-) -> None:
-    """`late`: with the answers that reach the database after `now`. hurried: a month's are in its first days."""
+def load_scenario(database: Database, scenario: Scenario, rules: Mapping[str, Any], *, late: bool = False) -> None:
+    """A simulated log, with the answers of a month in its first days. late: also those that come after `now`."""
     with TemporaryDirectory() as folder, database.connect() as connection:
         files = simulated.write(*simulate(scenario), Path(folder))
         ensure_month_partitions(connection, scenario.months[0], month_of(scenario.now))
@@ -375,32 +189,14 @@ def load_scenario(
         for path in (files.attempts, files.late_attempts)[: 1 + late]:
             warehouse.append(connection, tables.response_log, pq.read_table(path).to_pandas())
     add_scale(database, rules)
-    if hurried:
-        _hurry(database)
-
-
-def _demo(database: Database) -> None:
-    scenario = demo_scenario(datetime(2026, 6, 20, tzinfo=UTC), scored=True)
-    load_scenario(database, replace(scenario, weekly_variance=0.0025), {"ability_variance": 0.0025}, hurried=False)
-
-
-def _sat12(database: Database) -> None:
-    with (Path(os.environ["IRT_SHARED"]) / "data" / "sat12_scored_wide.csv").open() as file:
-        names, *rows = csv.reader(file)
-    scores = np.array([row[1:] for row in rows], dtype=float)
-    add_items(database, dict.fromkeys(names[1:]))
-    add_scale(database, {})
-    add_attempts(database, answer_matrix("2026-03", scores, names[1:]))
-
-
-def _testlets(database: Database) -> None:
-    simulated_log()(database)
-    run_sql(database, "UPDATE question SET testlet_id = 't' || (right(item_id, 2)::int / 3)")
+    _hurry(database, 6)
 
 
 def _late(database: Database) -> None:
-    """One session in 20 comes late, and three answers after their month has closed: too many to be left out."""
-    scenario = replace(SMALL, months=MONTHS[:2], now=datetime(2026, 4, 20, tzinfo=UTC), seed=52, late_rate=0.05)
+    """Items chosen by what the learner answered before; one session in 20 comes late, and three answers after their
+    month has closed."""
+    adaptive: dict[str, Any] = {"assignment": "adaptive", "adaptive_items": 24}
+    scenario = replace(SMALL, now=datetime(2026, 4, 20, tzinfo=UTC), seed=52, late_rate=0.05, **adaptive)
     load_scenario(database, scenario, LOWERED, late=True)
     run_sql(
         database,
@@ -440,6 +236,18 @@ def _change_rules(database: Database) -> None:
     run_sql(database, "UPDATE calibration_scale SET rules = %s", (json.dumps(changed),))
 
 
+def _close_and_change_rules(database: Database) -> None:
+    """The first month keeps the rules that it closes with."""
+    with database.connect() as connection:
+        connection.execute(
+            """INSERT INTO month_state
+                 (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items, test_accounts)
+               SELECT %s, scale_id, 'closed', 'nightly', 'late_days', '', rules, '{}', '[]' FROM calibration_scale""",
+            (MONTHS[0],),
+        )
+        connection.execute("UPDATE calibration_scale SET rules = %s", (json.dumps(LOWERED),))
+
+
 def _midnight(database: Database) -> None:
     """Exams that go on after a midnight, of a day and of a month, with items left out before it and after it."""
     add_items(database, {f"i{k}": None for k in range(6)})
@@ -465,17 +273,18 @@ def _midnight(database: Database) -> None:
     _recorded_at_once(database, log)
 
 
-def _hurry(database: Database) -> None:
+def _hurry(database: Database, times: int) -> None:
     """Put the answers of a month into its first days, in the same order: each day takes its time, however small."""
     run_sql(
         database,
         """WITH hurried AS (
              SELECT attempt_id AS id, completed_at AS was,
-               date_trunc('month', completed_at, 'UTC') + (completed_at - date_trunc('month', completed_at, 'UTC')) / 6
+               date_trunc('month', completed_at, 'UTC') + (completed_at - date_trunc('month', completed_at, 'UTC')) / %s
                  AS now FROM response_log)
            UPDATE response_log r SET completed_at = now, started_at = started_at + (now - was),
              recorded_at = now + (recorded_at - was)
            FROM hurried WHERE attempt_id = id AND completed_at = was""",
+        (times,),
     )
 
 
@@ -485,23 +294,24 @@ def _recorded_at_once(database: Database, log: Sequence[Mapping[str, Any]]) -> N
 
 
 def _clocks(database: Database) -> None:
-    """Answers around each change of clocks, in a database whose sessions are in New York."""
-    [(name,)] = _rows(database, "SELECT current_database()")
+    """Answers around each change of clocks, in a database whose sessions are in New York, and seven months after the
+    hour that the first left out: half an hour before and after the look-back ends."""
+    [(name,)] = rows(database, "SELECT current_database()")
     run_sql(database, f"""ALTER DATABASE "{name}" SET timezone = 'America/New_York'""")
-    add_items(database, {f"i{k}": None for k in range(4)})
-    add_scale(database, {"rapid_min_times": 2, "min_responses": 1})
+    add_items(database, {f"i{k}": None for k in range(30)})
+    add_scale(database, {"rapid_min_times": 2, "min_responses": 1, "lookback_months": 7})
     changes = [datetime(2026, 3, 8, 7, tzinfo=UTC), datetime(2026, 11, 1, 6, tzinfo=UTC)]
     log = [
         attempt(
             f"u{user}",
-            f"i{k % 4}",
+            f"i{(k + shift * (-1) ** user) % 30}",
             at + timedelta(minutes=30 * k + user, microseconds=user),
-            response_time_ms=500 if k == user else 30_000,
+            response_time_ms=500 if k == user - 30 else 30_000,
             session_id=f"s{at:%m}{user}",
             form_id="A" if user else None,
-            correct=None if k == 5 else k % 2 == 0,
+            correct=None if k == -5 else k % 2 == 0,
         )
-        for at in changes
+        for at, shift in zip([*changes, datetime(2026, 10, 8, 7, tzinfo=UTC)], (0, 0, 1), strict=True)
         for user in range(4)
         for k in range(-30, 30)
     ]
@@ -542,70 +352,34 @@ def _slower(database: Database) -> None:
 
 def _two_scales(database: Database) -> None:
     load(database, random_world(11))
-    _hurry(database)
+    for table in ("attempt_verdict", "judged_day"):
+        run_sql(database, f"DELETE FROM {table}")
+    _hurry(database, 30)
 
 
-def _rows(database: Database, query: str) -> list[tuple[Any, ...]]:
-    with database.connect() as connection:
-        return connection.execute(query.encode()).fetchall()
+def _scored(database: Database) -> None:
+    """Items with up to four scores; three of the others leak in the second month."""
+    leak = Fault("leak", size=0.1, share=0.5, n_items=3, first_month=MONTHS[1])
+    scenario = replace(SMALL, scored_items=((0, 1, 2, 3), (0, 1, 2), (0, 2)), faults=(leak,))
+    load_scenario(database, scenario, LOWERED)
 
 
 WORLDS = (
-    World("two scales", _two_scales),
-    World("dirty texts", load_dirty),
-    World("slower month", _slower),
-    World("levels", simulated_log(assignment="adaptive", adaptive_items=24)),
-    World("testlets", _testlets),
-    World("3PL", simulated_log(guessing=0.2)),
-    World("scored items", simulated_log(scored_items=((0, 1, 2, 3), (0, 1, 2), (0, 2)))),
-    World("moving ability", simulated_log(LOWERED | {"ability_variance": 0.01}, weekly_variance=0.01)),
     World(
-        "leaked items", simulated_log(faults=(Fault("leak", size=0.1, share=0.5, n_items=3, first_month=MONTHS[1]),))
+        "two scales",
+        _two_scales,
+        reasons=("sandbox", "test_account", "unusable", "repeat", "not_reached", "hinted", "rapid"),
     ),
-    World("late answers", _late, in_nights=True),
-    World("corrected answers", simulated_log(), _correct_some),
-    World("erased learners", simulated_log(), _erase_some),
-    World("rules changed", simulated_log(), _change_rules),
-    World("exam over midnight", _midnight, in_nights=True),
-    World("change of clocks", _clocks, in_nights=True),
-    World("leap day", _leap_day),
-    World("SAT12", _sat12),
+    World("dirty texts", load_dirty, reasons=("sandbox", "test_account", "unusable", "repeat", "not_reached")),
+    World("slower month", _slower, reasons=("rapid",)),
+    World("exam over midnight", _midnight, nights=DAY, reasons=("repeat", "not_reached", "rapid")),
+    World("change of clocks", _clocks, nights=DAY, reasons=("repeat", "rapid")),
+    World("leap day", _leap_day, reasons=("repeat", "rapid")),
+    World("levels, late answers", _late, nights=4 * DAY, reasons=("repeat", "not_reached", "rapid")),
+    World(
+        "scored items, corrected",
+        _scored,
+        (_correct_some, _erase_some, _change_rules, _close_and_change_rules),
+        reasons=("sandbox", "test_account", "repeat", "not_reached", "rapid"),
+    ),
 )
-DEMO = World("demo", _demo)
-
-
-def compare(database: Database, world: World) -> Compared:
-    """Fill an empty database with a world, judge it and count the differences."""
-    world.fill(database)
-    run_sql(database, "ANALYZE")
-    begun = time.process_time(), time.monotonic()
-    judge_world(database, world)
-    seconds = time.monotonic() - begun[1]
-    n, found = differences(database)
-    return Compared(n, found, seconds)
-
-
-def main(names: Sequence[str]) -> None:
-    """Print the table of the worlds named, or of all."""
-    wanted = [world for world in (*WORLDS, DEMO) if world.name in names or not names]
-    print("| world | attempts | kind | change | n | judged in s |\n|---|--:|---|---|--:|--:|")
-    with TemporaryDirectory() as folder, server_of_the_run(Path(folder)) as server:
-        empty_template(server)
-        for k, world in enumerate(wanted):
-            with database_copy(server.start(), EMPTY, f"world_{k}") as url:
-                database = Database(
-                    Settings(irt_home=Path(folder) / f"{k}", database_url=SecretStr(url), _env_file=None)  # type: ignore[call-arg]
-                )
-                found = compare(database, world)
-                start = f"| {world.name} | {found.attempts:,} |"
-                for difference, n in sorted(found.differences.items()) or [(Difference("none", ""), 0)]:
-                    print(
-                        f"{start} {difference.kind} | {difference.change} | {n:,} | {found.seconds:.1f} |", flush=True
-                    )
-                if world is DEMO:
-                    for month, b, theta in largest_changes(database):
-                        print(f"{month}: b changes by {b:.4f} at most, θ by {theta:.4f}")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

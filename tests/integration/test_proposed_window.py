@@ -13,9 +13,8 @@ from irt_assets.responses import proposed_window as module
 from irt_assets.responses.proposed_window import proposed_window
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
-from irt_assets.responses.stored_window import stored_window
+from irt_assets.responses.stored_window import JudgedWindow, stored_window
 from irt_assets.responses.verdicts import judge_differing
-from irt_assets.responses.window import JudgedWindow
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database

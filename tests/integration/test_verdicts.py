@@ -1,28 +1,30 @@
-"""Verdicts of a day: equal to what a window's judgement says, judged again where the log says otherwise, and all old or
-all new whenever judging ends."""
+"""Verdicts of a day: judged again if the log says otherwise, and all old or all new whenever judging ends."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from itertools import count
+from threading import Event
 from typing import Any
 
 import hypothesis
 import hypothesis.strategies as st
+import psycopg
 import pytest
 from hypothesis import Phase
 
 from irt_assets.common.partitions import day_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses import verdicts, window
+from irt_assets.responses import verdicts
 from irt_assets.responses.item_time import take_item_times, times_of_day
-from irt_assets.responses.scales import Scale, read_scales, store_scale
+from irt_assets.responses.scales import Scale, store_scale
 from irt_assets.responses.verdicts import JudgedDay, days_that_differ, judge_day, judge_differing, rules_hash
 from resources.postgres.database import Database
-from tests.helpers.dirty_log import load_dirty
 from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
 from tests.testbed.partitions import ensure_month_partitions
+from tests.testbed.patience import patient
+from tests.testbed.stack_harness import wait_for
 
 DAY = timedelta(days=1)
 VERDICTS = """SELECT attempt_id, completed_at, user_id, item_id, scale_id, reason, score, max_score, rules_hash,
@@ -33,35 +35,6 @@ VERDICTS = """SELECT attempt_id, completed_at, user_id, item_id, scale_id, reaso
 
 def stored(database: Database, day: date, until: date | None = None) -> list[tuple[Any, ...]]:
     return rows(database, VERDICTS, (day, (until or day) + DAY))
-
-
-@pytest.mark.parametrize("load", ["small world", "dirty"])
-def test_the_verdicts_of_a_day_are_those_of_its_window(
-    load: str, database: Database, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if load == "dirty":
-        load_dirty(database)
-        days = [date(2026, 3, 1), date(2026, 3, 10), date(2026, 3, 31)]
-    else:
-        database = request.getfixturevalue("begun")
-        days = [date(2026, 6, 10), date(2026, 7, 1), date(2026, 7, 15)]
-    for day in days:
-        with database.connect() as connection:
-            judged = judge_day(connection, day)
-            times = times_of_day(connection, day)
-            monkeypatch.setattr(window, "current_item_times", lambda *_, times=times: times)
-            scales = {k: without_minima(s) for k, s in read_scales(connection, day_bounds(day.isoformat())[0]).items()}
-            whole = window.judged_window(connection, *day_bounds(day.isoformat()), scales)
-        found = {(row[0], *row[4:7]) for row in stored(database, day)}
-        names = ("attempt_id", "scale_id", "reason", "score")
-        assert found == {*zip(*(whole.table[name].to_pylist() for name in names), strict=True)}
-        assert judged.n == len(found) == sum(n for of in judged.counts.values() for n in of.values())
-        assert found
-
-
-def without_minima(scale: Scale) -> Scale:
-    rules = scale.rules.changed() | {"min_responses": 1, "min_provisional_responses": 1, "min_learner_responses": 1}
-    return replace(scale, rules=Rules.from_settings(rules))
 
 
 # -- judging again -----------------------------------------------------------------------------------
@@ -289,21 +262,74 @@ def test_an_exam_that_goes_on_after_midnight_scores_what_was_left_out_before_it(
     assert reasons(judged)["left out"] is None
 
 
-def test_whoever_is_stopped_midway_leaves_the_old_verdicts(judged: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = stored(judged, DAYS[0], DAYS[-1]), rows(judged, "SELECT * FROM judged_day ORDER BY day")
-    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
-    for name in ("_following", "_store"):
+def test_a_kill_at_any_statement_leaves_all_old_or_all_new_verdicts(
+    judged: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The change writes verdicts of two days, in the transaction of the first."""
+    execute, lock = psycopg.Cursor.execute, verdicts._lock
+
+    def state() -> tuple[Any, ...]:
+        return stored(judged, DAYS[0], DAYS[-1]), rows(judged, "SELECT day, n, recorded_sum FROM judged_day ORDER BY 1")
+
+    def killed(nth: int) -> bool:
+        """Whether judging is stopped, before it has ended, at its nth statement after it has the lock."""
+        calls = count()
+
+        def stops(cursor: Any, *arguments: Any, **options: Any) -> Any:
+            if next(calls) == nth:
+                raise KeyboardInterrupt
+            return execute(cursor, *arguments, **options)
+
         with monkeypatch.context() as patched:
-            patched.setattr(verdicts, name, stop)
-            with pytest.raises(KeyboardInterrupt):
+
+            def begins(connection: psycopg.Connection) -> None:
+                lock(connection)
+                patched.setattr(psycopg.Cursor, "execute", stops)
+
+            patched.setattr(verdicts, "_lock", begins)
+            try:
                 judge_differing(judged, DAYS[0], DAYS[-1])
-        assert (stored(judged, DAYS[0], DAYS[-1]), rows(judged, "SELECT * FROM judged_day ORDER BY day")) == before
-    judge_differing(judged, DAYS[0], DAYS[-1])
+            except KeyboardInterrupt:
+                return True
+        return False
+
+    old = state()
+    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
+    seen = []
+    for nth in count():
+        if not killed(nth):
+            break
+        seen.append(state())
+    new = state()
+    assert new[0] == from_scratch(judged)
+    assert {*map(repr, seen)} == {repr(old), repr(new)}
+
+
+def test_two_nights_judge_one_after_the_other(judged: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second waits for the first, and judges no day again: two days differ, and a verdict of each."""
+    run_sql(judged, "DELETE FROM response_log WHERE attempt_id = 'first'")
+    usual, judging, let_go, calls = verdicts._judge, Event(), Event(), count()
+
+    def slowly(*arguments: Any) -> Any:
+        next(calls)
+        judging.set()
+        assert let_go.wait(patient(60))
+        return usual(*arguments)
+
+    waits = """SELECT FROM pg_locks JOIN pg_database d ON d.oid = database
+               WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()"""
+    monkeypatch.setattr(verdicts, "_judge", slowly)
+    with ThreadPoolExecutor(2) as nights:
+        first = nights.submit(judge_differing, judged, DAYS[0], DAYS[-1])
+        assert judging.wait(patient(60))
+        second = nights.submit(judge_differing, judged, DAYS[0], DAYS[-1])
+        try:
+            wait_for("the second to wait", lambda: rows(judged, waits))
+        finally:
+            let_go.set()
+        found = [*first.result(), *second.result()]
+    assert (next(calls), sum(one.written for one in found)) == (2, 2)
     assert stored(judged, DAYS[0], DAYS[-1]) == from_scratch(judged)
-
-
-def stop(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def test_an_answer_that_is_committed_while_its_day_is_judged_is_judged_the_next_time(

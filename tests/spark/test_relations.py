@@ -19,7 +19,7 @@ from irt_assets.features.daily import features, topic_days
 from irt_assets.kpis.behaviour import learners, pace, presence, recovery, scales_answered
 from irt_assets.kpis.weekly import kpis
 from irt_assets.responses.answers import attempts_between, attempts_with_verdicts
-from irt_assets.responses.facts import eligibility_facts
+from irt_assets.responses.facts import Bounds, facts_within
 from irt_assets.responses.item_time import compute_item_times
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import scored_answers
@@ -129,7 +129,10 @@ EXPRESSIONS: dict[str, tuple[Callable[[Log, bool], ir.Table], list[str]]] = {
     "presence": (lambda log, _: presence(log.end), ["user_id"]),
     "pace": (lambda log, _: pace(log.end), ["user_id", "scale_id"]),
     "recovery": (lambda log, _: recovery(log.end), ["user_id", "scale_id"]),
-    "eligibility_facts": (lambda log, _: eligibility_facts(log.start, log.end, log.scales, "topic_id"), ["id"]),
+    "facts": (
+        lambda log, _: facts_within(Bounds.between(log.start, log.end, log.scales), log.scales, "topic_id"),
+        ["id"],
+    ),
     "verdicts": (lambda log, in_lake: verdict_rows(log.start, log.end, in_lake=in_lake), ["attempt_id"]),
     "scored_answers": (
         lambda log, in_lake: scored_answers(log.start, log.end, in_lake=in_lake),

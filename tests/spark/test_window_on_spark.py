@@ -17,8 +17,8 @@ from irt_assets.responses.facts import LATER
 from irt_assets.responses.scales import Scale, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import Manifest
-from irt_assets.responses.stored_window import stored_window, verdict_hash
-from irt_assets.responses.window import WindowTotals, without_ids
+from irt_assets.responses.stored_window import WindowTotals, stored_window, verdict_hash
+from irt_assets.responses.window import without_ids
 from irt_assets.spark import window as window_on_spark
 from irt_assets.spark.lake import on_files
 from irt_assets.spark.window import collect_on_spark
