@@ -32,7 +32,7 @@ from irt_assets.common.partitions import Month, day_bounds, month_of, spans
 from irt_assets.psychometrics.eligibility.attempts import judge
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closed_months import rules_of_month, scales_of_month
-from irt_assets.responses.facts import READ_BOUNDS, Bounds, facts_within, lookback_start
+from irt_assets.responses.facts import Bounds, facts_within, lookback_start
 from irt_assets.responses.item_time import ensure_item_times, times_of_day
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import by_scale, with_outcome
@@ -427,7 +427,7 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
     for statement in (_MAKE_LEARNERS, _KEYS, _STAGE_LEARNERS, "ANALYZE judged_learner"):
         connection.execute(statement, values)
     scales = scales_of_month(connection, _month(day))
-    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales, learners.everyone))
+    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales))
     connection.execute("ANALYZE new_verdict")
     old = _OLD_OF_ALL if learners.everyone else _OLD_OF_SOME
     connection.execute(_CHANGED_PAIRS.format(old=old).encode(), values)
@@ -443,17 +443,14 @@ def stage_verdicts(connection: psycopg.Connection, day: date, scales: Mapping[st
     connection.execute(_STAGED)
     connection.execute(_STAGE_DAY, {"start": start, "end": end})
     connection.execute("ANALYZE judged_learner")
-    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales, everyone=True))
+    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales))
 
 
-def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale], everyone: bool) -> pa.Table:
+def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale]) -> pa.Table:
     """The verdicts of the learners in `judged_learner` on a day, with their ids."""
     start, end = day_bounds(day.isoformat())
     bounds = Bounds.between(start, end, scales)
-    if everyone:  # planned by its times: a third of the time
-        found = on_postgres(connection)(facts_within(bounds, scales, "recorded_at", learners=_LEARNERS))
-    else:
-        found = read_arrow(connection, _facts(tuple(scales.values())), bounds._asdict())
+    found = read_arrow(connection, _facts(tuple(scales.values())), bounds._asdict())
     rules_of = {scale_id: scale.rules for scale_id, scale in scales.items()}
     times = times_of_day(connection, day, found["item_id"].unique().to_pylist(), rules_of)
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
@@ -473,10 +470,13 @@ def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Sc
 def _facts(scales: tuple[Scale, ...]) -> str:
     """The query for the facts of the learners in `judged_learner`, with its bounds as parameters: to write it takes
     longer than to read the facts of some learners."""
-    facts = facts_within(READ_BOUNDS, {scale.scale_id: scale for scale in scales}, "recorded_at", learners=_LEARNERS)
-    bounds = ", ".join(f'%({name})s::timestamptz AS "{name}"' for name in Bounds._fields)
+    names = Bounds(*(f":{name}" for name in Bounds._fields))
+    bounds = Bounds(*(ibis.literal(name).cast("timestamp('UTC')") for name in names))
+    facts = facts_within(bounds, {scale.scale_id: scale for scale in scales}, "recorded_at", learners=_LEARNERS)
     query = on_postgres.sql(facts).replace("%", "%%")
-    return f"WITH bounds AS (SELECT {bounds}) SELECT * FROM ({query}) facts"
+    for name in names:
+        query = query.replace(f"'{name}'", f"%({name[1:]})s")
+    return query
 
 
 def _following(connection: psycopg.Connection, day: date) -> list[tuple[date, str]]:
