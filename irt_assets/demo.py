@@ -48,6 +48,7 @@ from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.stored_window import stored_window
+from irt_assets.responses.verdicts import judge_differing
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.spark.lake import export_days
@@ -476,9 +477,11 @@ def _judged(
     database: Database, scale: Scale, window: tuple[datetime, datetime], min_responses: int
 ) -> tuple[Responses, dict[str, int]]:
     tried = replace(scale, rules=Rules.from_settings({"min_responses": min_responses}))
+    start, end = window
+    judge_differing(database, start.date(), (end - timedelta(microseconds=1)).date() + timedelta(days=1))
     with database.connect() as connection:
-        found = stored_window(connection, *window, {scale.scale_id: tried})
-    return scored_responses_of(found.table, scale.scale_id)[0], found.judgements[scale.scale_id].counts
+        judged = stored_window(connection, start, end, {scale.scale_id: tried})
+    return scored_responses_of(judged.table, scale.scale_id)[0], judged.judgements[scale.scale_id].counts
 
 
 def _split(database: Database, scale_id: str, parts: list[Component], say: Say) -> list[str]:

@@ -34,7 +34,7 @@ from irt_assets.psychometrics.eligibility.attempts import Attempts, judge
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closed_months import rules_of_month, scales_of_month
 from irt_assets.responses.columns import attempts_of, codes
-from irt_assets.responses.facts import READ_BOUNDS, Bounds, abilities_start, facts_within, judged, lookback_start
+from irt_assets.responses.facts import Bounds, abilities_start, facts_within, judged, lookback_start
 from irt_assets.responses.item_time import ItemTimes, ensure_item_times, times_of_day
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import with_outcome
@@ -467,7 +467,7 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
     for statement in (_MAKE_LEARNERS, _KEYS, _STAGE_LEARNERS, "ANALYZE judged_learner"):
         connection.execute(statement, values)
     scales = scales_of_month(connection, _month(day))
-    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales, learners.everyone))
+    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales))
     connection.execute("ANALYZE new_verdict")
     old = _OLD_OF_ALL if learners.everyone else _OLD_OF_SOME
     connection.execute(_CHANGED_PAIRS.format(old=old).encode(), values)
@@ -485,17 +485,14 @@ def stage_verdicts(connection: psycopg.Connection, day: date, scales: Mapping[st
     connection.execute(_STAGED)
     connection.execute(_STAGE_DAY, {"start": start, "end": end})
     connection.execute("ANALYZE judged_learner")
-    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales, everyone=True))
+    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales))
 
 
-def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale], everyone: bool) -> pa.Table:
+def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale]) -> pa.Table:
     """The verdicts of the learners in `judged_learner` on a day, with their ids."""
     start, end = day_bounds(day.isoformat())
     bounds = Bounds.between(start, end, scales)
-    if everyone:  # planned by its times: a third of the time
-        found = on_postgres(connection)(facts_within(bounds, scales, "recorded_at", learners=_LEARNERS))
-    else:
-        found = read_arrow(connection, _facts(tuple(scales.values())), bounds._asdict())
+    found = read_arrow(connection, _facts(tuple(scales.values())), bounds._asdict())
     rules_of = {scale_id: scale.rules for scale_id, scale in scales.items()}
     times = times_of_day(connection, day, found["item_id"].unique().to_pylist(), rules_of)
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
@@ -540,10 +537,12 @@ def _by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Itera
 def _facts(scales: tuple[Scale, ...]) -> str:
     """The query for the facts of the learners in `judged_learner`, with its bounds as parameters: to write it takes
     longer than to read the facts of some learners."""
-    facts = facts_within(READ_BOUNDS, {scale.scale_id: scale for scale in scales}, "recorded_at", learners=_LEARNERS)
-    bounds = ", ".join(f'%({name})s::timestamptz AS "{name}"' for name in Bounds._fields)
+    bounds = Bounds(*(ibis.literal(f":{name}").cast("timestamp('UTC')") for name in Bounds._fields))
+    facts = facts_within(bounds, {scale.scale_id: scale for scale in scales}, "recorded_at", learners=_LEARNERS)
     query = on_postgres.sql(facts).replace("%", "%%")
-    return f"WITH bounds AS (SELECT {bounds}) SELECT * FROM ({query}) facts"
+    for name in Bounds._fields:
+        query = query.replace(f"':{name}'", f"%({name})s")
+    return query
 
 
 def _has_answers_of(connection: psycopg.Connection, fingerprint: Fingerprint) -> bool:
