@@ -33,7 +33,8 @@ def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         op_tags={"dagster/priority": "1"},
     )
     def lake(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
-        return dg.MaterializeResult(metadata=_export(context, database, place))
+        with classify_failures():
+            return dg.MaterializeResult(metadata=_export(context, database, place))
 
     return [lake]
 
@@ -42,12 +43,12 @@ def write_judged_days(context: dg.OpExecutionContext, database: Database) -> Non
     """Write the days that are over to the lake, if IRT_ATTEMPTS names one, and report it as a materialisation."""
     place = lake_that_we_write(database.settings)
     if place is not None:
-        context.log_event(dg.AssetMaterialization(LAKE, metadata=_export(context, database, place)))
+        with classify_failures():
+            context.log_event(dg.AssetMaterialization(LAKE, metadata=_export(context, database, place)))
 
 
 def _export(context: dg.AssetExecutionContext | dg.OpExecutionContext, database: Database, place: Lake) -> Metadata:
-    with classify_failures():
-        done = export_days(database, place)
+    done = export_days(database, place)
     for why in done.refused:
         context.log.warning("left as it was: %s", why)
     return {
