@@ -175,7 +175,7 @@ def test_changes_to_a_closed_month_are_counted_by_kind_share_and_item(home: Home
     assert closed.came["answers"] == 100
     assert set(closed.came["items"]) >= {"q0", "q1", "q4"}
     assert closed.share == pytest.approx((2 + rescored.answers + 1 + 5 + 5 + 19) / 100)
-    assert "2 came too late" in closed.sentence
+    assert "2 late" in closed.sentence
     assert read_snapshot(home.store, home.make()).num_rows == snapshot.n_attempts
     assert home.closed[rooms.SCALE].snapshot_hash == snapshot.snapshot_hash
 
@@ -211,7 +211,7 @@ def test_reopened_month_counts_what_came_and_closes_again(home: Home) -> None:
     with home.database.connect() as connection:
         found = preview_reopening(connection, MONTH)
     assert found.stale == (MONTH,)
-    assert "1 came too late" in found.sentences[0]
+    assert "1 late" in found.sentences[0]
     assert home.closed, "a preview changes nothing"
     reopen_months(home.database, MONTH, **BY)
     assert not home.closed
