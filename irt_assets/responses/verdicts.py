@@ -386,7 +386,7 @@ _SAME = """
     (l.learner_key, n.item_id, n.scale_id, n.reason, n.score, n.max_score, n.rules_hash, n.recorded_at)
 """
 _RULES_ALONE = f"""
-    UPDATE attempt_verdict d SET rules_hash = n.rules_hash
+    UPDATE attempt_verdict d SET rules_hash = n.rules_hash, judged_at = now()
     FROM ({{old}}) v JOIN new_verdict n USING (attempt_id, completed_at) JOIN judged_learner l USING (user_id)
     WHERE d.attempt_id = v.attempt_id AND d.completed_at = v.completed_at
       AND d.completed_at >= %(start)s AND d.completed_at < %(end)s AND v.rules_hash <> n.rules_hash
