@@ -19,6 +19,7 @@ from irt_assets.responses.snapshot import settle_states
 from irt_assets.responses.verdict_states import accept_earlier
 from irt_assets.spark.lake_assets import write_judged_days
 from jobs.schedules import FROM_VERDICTS
+from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 from resources.postgres.log_months import make_months_ahead
 
@@ -32,9 +33,9 @@ def tend_log(database: Database) -> int:
         return keep_one_of_each(connection)
 
 
-def settle(database: Database) -> None:
+def settle(database: Database, store: ObjectStore) -> None:
     """Compare what is made from verdicts with the verdicts of this night, where that takes more than their state."""
-    settle_states(database)
+    settle_states(database, store)
     with database.connect() as connection:
         for asset, window_of in FROM_VERDICTS.items():
             accept_earlier(connection, asset, window_of)
@@ -53,9 +54,11 @@ def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:
         write_judged_days(context, database)
 
     @dg.op(name="close_months", ins={"judged": dg.In(dg.Nothing)})
-    def close_months_of_night(context: dg.OpExecutionContext, database: dg.ResourceParam[Database]) -> None:
+    def close_months_of_night(
+        context: dg.OpExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> None:
         with classify_failures():
-            settle(database)
+            settle(database, store)
             for closed in close_months(database, datetime.now(UTC)):
                 context.log.info(f"{closed.month} has closed for scale {closed.scale_id}")
 

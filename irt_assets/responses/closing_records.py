@@ -66,7 +66,7 @@ class ClosedMonth:
         """The changed answers by kind, and their share; empty if no answer has changed."""
         kinds = ", ".join(f"{n:,} {KINDS[kind]}" for kind, n in self.changes.items())
         share = f"{self.share:.1%}" if self.share >= MIN_SHARE_SHOWN else f"under {MIN_SHARE_SHOWN:.1%}"
-        return f"answers since it closed: {kinds} ({share} of its answers)" if kinds else ""
+        return f"answers since then: {kinds} ({share} of its answers)" if kinds else ""
 
 
 def read_closed(connection: psycopg.Connection, months: Collection[str] | None = None) -> list[ClosedMonth]:

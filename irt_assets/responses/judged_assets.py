@@ -88,13 +88,21 @@ def build_judged_check() -> dg.AssetChecksDefinition:
 
 def judge_look_back(context: Context, database: Database) -> list[JudgedDay]:
     """Judge the days that differ, of the look-back up to the last midnight (UTC) and of earlier months that are open
-    and made; first take the item times of the month before, unless they were taken."""
+    and made; first take the item times of the month before, unless they were taken.
+
+    Days that were never judged come first, the newest before all others: after an upgrade these are all days, and the
+    newest are read most.
+    """
     now = datetime.now(UTC)
     with classify_failures(), database.connect() as connection:
         ensure_item_times(connection, month_of(now).previous)
         window = look_back(connection, now)
         earlier = [Month(month).bounds for month in open_months(connection, month_of(window[0]))]
-    return [judged for one in (*earlier, window) for judged in judge_window(context, database, *one)]
+    return [
+        judged
+        for one in (window, *reversed(earlier))
+        for judged in judge_window(context, database, *one, newest_first=True)
+    ]
 
 
 def look_back(connection: psycopg.Connection, now: datetime) -> tuple[datetime, datetime]:
@@ -103,7 +111,9 @@ def look_back(connection: psycopg.Connection, now: datetime) -> tuple[datetime, 
     return abilities_start(today, read_scales(connection)), today
 
 
-def judge_window(context: Context, database: Database, start: datetime, end: datetime) -> list[JudgedDay]:
+def judge_window(
+    context: Context, database: Database, start: datetime, end: datetime, *, newest_first: bool = False
+) -> list[JudgedDay]:
     """Judge the days of [start, end), two midnights, that are not judged or differ from their verdicts.
 
     Each is reported to Dagster as a materialisation of `judged_attempts` as soon as it is committed. Nothing is judged
@@ -113,7 +123,9 @@ def judge_window(context: Context, database: Database, start: datetime, end: dat
         with database.connect() as connection:
             if not holds_log(connection, start, end):
                 return []
-        return judge_differing(database, start.date(), end.date(), reporter(context, database))
+        return judge_differing(
+            database, start.date(), end.date(), reporter(context, database), newest_first=newest_first
+        )
 
 
 def reporter(context: Context, database: Database) -> Callable[[JudgedDay], None]:

@@ -23,6 +23,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.facts import KEY, SCORES
+from irt_assets.responses.row_hash import OF_VERDICTS
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,
@@ -32,7 +33,13 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
-from irt_assets.responses.stored_window import JudgedWindow, WindowTotals, stored_window, verdict_hash
+from irt_assets.responses.stored_window import (
+    HASHED,
+    JudgedWindow,
+    WindowTotals,
+    stored_window,
+    verdict_hash,
+)
 from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import JudgedDay, days_without_verdicts, judge_differing
 from irt_assets.responses.window import without_ids
@@ -170,8 +177,7 @@ def _with_closed(
 ) -> tuple[WindowTotals, pa.Table]:
     """The `table` of the window with the answers of its closed scales as in the files that these closed with."""
     is_open = pc.invert(pc.is_in(table["scale_id"].cast(pa.string()), pa.array(sorted(closed), pa.string())))
-    kinds = [(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type) for field in table.schema]
-    parts, counts = [table.filter(is_open).cast(pa.schema(kinds))], {**window.totals.counts}
+    parts, counts = [_without_dictionaries(table.filter(is_open))], {**window.totals.counts}
     for scale_id, one in closed.items():
         snapshot = snapshot_of(connection, month, one.snapshot_hash)
         if snapshot is None:
@@ -186,18 +192,20 @@ def _with_closed(
 _SELECT = "SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state FROM scored_snapshot"
 
 
-def settle_states(database: Database) -> None:
-    """Compare the snapshots of open months whose verdicts may have changed with the verdicts: if the hash is the same,
-    as after a change that was taken back, the snapshot gets their present state.
+def settle_states(database: Database, store: ObjectStore) -> None:
+    """Compare the snapshots of open months whose verdicts may have changed with the verdicts: if they are the same, as
+    after a change that was taken back, the snapshot gets their present state.
 
-    Snapshots of earlier releases have no state. They get one that no verdicts have if the hash differs. Those with
-    days that are not judged keep none.
+    Snapshots of earlier releases have no state. They get one that no verdicts have if they differ; if the month is
+    closed for some of its scales, which a run would fit again with the others, only if the answers to open ones differ.
+    Those with days that are not judged keep none.
     """
     with database.connect() as connection:
         snapshots = current_snapshots(connection)
         closed = {(one.month, one.scale_id) for one in read_closed(connection, snapshots)}
     for month, snapshot in snapshots.items():
-        if all((month, scale_id) in closed for scale_id in snapshot.counts):
+        closed_scales = {scale_id for scale_id in snapshot.counts if (month, scale_id) in closed}
+        if len(closed_scales) == len(snapshot.counts):
             continue
         with database.connect() as connection:
             start, end = Month(month).bounds
@@ -208,10 +216,39 @@ def settle_states(database: Database) -> None:
                 or days_without_verdicts(connection, start, end)
             ):
                 continue
-            if verdict_hash(on_postgres(connection), start, end) == snapshot.data_hash:
+            if _has_present_verdicts(connection, store, snapshot, closed_scales):
                 _store_state(connection, snapshot, state)
             elif snapshot.verdict_state is None:
                 _store_state(connection, snapshot, OF_NO_VERDICTS)
+
+
+def _has_present_verdicts(
+    connection: psycopg.Connection, store: ObjectStore, snapshot: Snapshot, closed_scales: Collection[str]
+) -> bool:
+    """Whether the verdicts of now give the snapshot: by their hash, or, as earlier releases hashed other things, by its
+    file."""
+    start, end = Month(snapshot.month).bounds
+    if snapshot.data_hash.startswith(OF_VERDICTS):
+        return verdict_hash(on_postgres(connection), start, end) == snapshot.data_hash
+    now = _without_dictionaries(stored_window(connection, start, end, read_scales(connection)).table)
+    try:
+        made = _without_dictionaries(read_snapshot(store, snapshot))
+    except PermanentFailure:
+        return False
+    compared = [name for name in HASHED if not (closed_scales and name in ("reason", "score"))]
+    names = [name for name in compared if name in now.column_names]
+    if not {*names} <= {*made.column_names}:
+        return False
+    now, made = (
+        table.filter(pc.invert(pc.is_in(table["scale_id"], pa.array(sorted(closed_scales), pa.string())))).select(names)
+        for table in (now, made)
+    )
+    return made.cast(now.schema).equals(now)
+
+
+def _without_dictionaries(table: pa.Table) -> pa.Table:
+    kinds = [(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type) for field in table.schema]
+    return table.cast(pa.schema(kinds))
 
 
 def _store_state(connection: psycopg.Connection, snapshot: Snapshot, state: str | None) -> None:

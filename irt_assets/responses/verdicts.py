@@ -15,7 +15,7 @@ What does not belong here: what the rules mean (see `psychometrics.eligibility`)
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -29,14 +29,14 @@ import psycopg
 import pyarrow as pa
 from psycopg.rows import class_row
 
-from irt_assets.common.partitions import Month, day_bounds, month_of, spans
+from irt_assets.common.partitions import Month, day_bounds, day_of, month_of, spans
 from irt_assets.psychometrics.eligibility.attempts import Attempts, judge
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closed_months import rules_of_month, scales_of_month
 from irt_assets.responses.columns import attempts_of, codes
-from irt_assets.responses.facts import READ_BOUNDS, Bounds, facts_within, judged, lookback_start
+from irt_assets.responses.facts import Bounds, abilities_start, facts_within, judged, lookback_start
 from irt_assets.responses.item_time import ItemTimes, ensure_item_times, times_of_day
-from irt_assets.responses.scales import Scale
+from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import with_outcome
 from resources.cluster.relational import holds_log, on_postgres
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
@@ -45,6 +45,9 @@ from resources.postgres.warehouse import copy_arrow, read_arrow
 
 JUDGING_RULES = ("hinted", "lookback_months", "rapid_cap_ms", "rapid_min_times", "rapid_share")
 """The eligibility rules that a verdict depends on; the others are minima."""
+US_PER_ATTEMPT = 35
+"""Time that judging an attempt for the first time takes one core, with the database's share (microseconds); measured by
+`bench_verdicts`."""
 DAY = timedelta(days=1)
 _LEARNERS = ibis.table({"user_id": "string", "learner_key": "int64"}, name="judged_learner")
 
@@ -119,13 +122,19 @@ def judge_day(connection: psycopg.Connection, day: date) -> JudgedDay:
 
 
 def judge_differing(
-    database: Database, start: date, end: date, report: Callable[[JudgedDay], object] | None = None
+    database: Database,
+    start: date,
+    end: date,
+    report: Callable[[JudgedDay], object] | None = None,
+    *,
+    newest_first: bool = False,
 ) -> list[JudgedDay]:
     """Judge the days of [start, end) that `days_that_differ`, oldest first, each in a transaction with what follows
     from it on other days; the days of which verdicts were written, and those that were judged.
 
     Of a day that was judged before, the learners of changed rows are judged again; everyone, where its rules or the
-    times that judge it have changed. `report` is called with each day once it is committed.
+    times that judge it have changed. `report` is called with each day once it is committed. `newest_first`: days that
+    were never judged come first, the newest of them before all others.
     """
     with database.connect() as connection:
         for month in sorted({_month(start + n * DAY).previous for n in range((end - start).days)}):
@@ -133,14 +142,20 @@ def judge_differing(
     with database.connect() as connection:
         differing = _differing(connection, start, end)
         whom = _whom(connection, differing)
+        if newest_first:
+            new = {*days_without_verdicts(connection, _midnight(start), _midnight(end))}
+            differing.sort(key=lambda one: -one.day.toordinal() if one.day in new else one.day.toordinal())
     written: Counter[date] = Counter()
+    complete: list[date] = []
     for one in differing:
         with database.connect() as connection:
             _lock(connection)
             if _stored(connection, one.day, one.day + DAY).get(one.day) == one:
                 continue  # by another night, as this one waited
-            committed = _judge(connection, one, whom[one.day])
+            committed = _judge(connection, one, whom[one.day], complete)
         written.update(committed)
+        if whom[one.day].everyone:
+            complete.append(one.day)
         if report is not None:
             with database.connect() as connection:
                 for judged in _judged_days(connection, committed):
@@ -163,6 +178,17 @@ def judge_missing(database: Database, start: datetime, end: datetime) -> None:
 def days_without_verdicts(connection: psycopg.Connection, start: datetime, end: datetime) -> list[date]:
     """The days of [start, end), two midnights, that have attempts and were never judged; oldest first."""
     return first_column(connection, _MISSING, (start, end - DAY))
+
+
+def attempts_without_verdicts(connection: psycopg.Connection, now: datetime) -> tuple[int, int]:
+    """Number of days before `now`, in the look-back of abilities, that were never judged, and of their attempts."""
+    end = day_bounds(day_of(now))[0]
+    days = days_without_verdicts(connection, abilities_start(end, read_scales(connection)), end)
+    if not days:
+        return 0, 0
+    query = """SELECT count(*) FROM response_log WHERE completed_at >= %s AND completed_at < %s
+               AND NOT EXISTS (SELECT FROM judged_day WHERE day = completed_at::date)"""
+    return len(days), one_value(connection, query, (_midnight(days[0]), _midnight(days[-1] + DAY)))
 
 
 _MISSING = """
@@ -407,20 +433,25 @@ _COUNTS = """
 """
 
 
-def _judge(connection: psycopg.Connection, fingerprint: Fingerprint, learners: Learners) -> dict[date, int]:
+def _judge(
+    connection: psycopg.Connection, fingerprint: Fingerprint, learners: Learners, complete: Collection[date] = ()
+) -> dict[date, int]:
     """Judge some learners of a day, and whoever met an item on another judged day that the changes bear on; the number
     of rows written or deleted, of this day and of others where there are any.
 
     Those are later days, on which a repeat begins or ends, and the day before, where what was left out in an exam may
-    now be answered later.
+    now be answered later. `complete`: days whose learners were all judged after the fingerprint was taken. They are
+    left as they are if the log still has its answers, because their verdicts take account of them already.
     """
     written: dict[date, int] = {}
     to_do = {fingerprint.day: learners}
     while to_do:
         day = min(to_do)
         written[day] = written.get(day, 0) + _judge_learners(connection, day, to_do.pop(day))
+        known = complete if day == fingerprint.day and _has_answers_of(connection, fingerprint) else ()
         for other, user in _following(connection, day):
-            to_do.setdefault(other, Learners()).users.add(user)
+            if other not in known:
+                to_do.setdefault(other, Learners()).users.add(user)
     _store(connection, fingerprint)
     touched = [day for day, n in written.items() if n]
     connection.execute("UPDATE judged_day SET judged_at = clock_timestamp() WHERE day = ANY(%s)", (touched,))
@@ -438,7 +469,7 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
     for statement in (_MAKE_LEARNERS, _KEYS, _STAGE_LEARNERS, "ANALYZE judged_learner"):
         connection.execute(statement, values)
     scales = scales_of_month(connection, _month(day))
-    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales, learners.everyone))
+    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales))
     connection.execute("ANALYZE new_verdict")
     old = _OLD_OF_ALL if learners.everyone else _OLD_OF_SOME
     connection.execute(_CHANGED_PAIRS.format(old=old).encode(), values)
@@ -456,17 +487,14 @@ def stage_verdicts(connection: psycopg.Connection, day: date, scales: Mapping[st
     connection.execute(_STAGED)
     connection.execute(_STAGE_DAY, {"start": start, "end": end})
     connection.execute("ANALYZE judged_learner")
-    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales, everyone=True))
+    copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales))
 
 
-def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale], everyone: bool) -> pa.Table:
+def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale]) -> pa.Table:
     """The verdicts of the learners in `judged_learner` on a day, with their ids."""
     start, end = day_bounds(day.isoformat())
     bounds = Bounds.between(start, end, scales)
-    if everyone:  # planned by its times: a third of the time
-        found = on_postgres(connection)(facts_within(bounds, scales, "recorded_at", learners=_LEARNERS))
-    else:
-        found = read_arrow(connection, _facts(tuple(scales.values())), bounds._asdict())
+    found = read_arrow(connection, _facts(tuple(scales.values())), bounds._asdict())
     rules_of = {scale_id: scale.rules for scale_id, scale in scales.items()}
     times = times_of_day(connection, day, found["item_id"].unique().to_pylist(), rules_of)
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
@@ -511,10 +539,19 @@ def _by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Itera
 def _facts(scales: tuple[Scale, ...]) -> str:
     """The query for the facts of the learners in `judged_learner`, with its bounds as parameters: to write it takes
     longer than to read the facts of some learners."""
-    facts = facts_within(READ_BOUNDS, {scale.scale_id: scale for scale in scales}, "recorded_at", learners=_LEARNERS)
-    bounds = ", ".join(f'%({name})s::timestamptz AS "{name}"' for name in Bounds._fields)
+    bounds = Bounds(*(ibis.literal(f":{name}").cast("timestamp('UTC')") for name in Bounds._fields))
+    facts = facts_within(bounds, {scale.scale_id: scale for scale in scales}, "recorded_at", learners=_LEARNERS)
     query = on_postgres.sql(facts).replace("%", "%%")
-    return f"WITH bounds AS (SELECT {bounds}) SELECT * FROM ({query}) facts"
+    for name in Bounds._fields:
+        query = query.replace(f"':{name}'", f"%({name})s")
+    return query
+
+
+def _has_answers_of(connection: psycopg.Connection, fingerprint: Fingerprint) -> bool:
+    """Whether the answers in `new_verdict` are those that the fingerprint was taken from."""
+    query = """SELECT count(*), coalesce(sum((date_part('epoch', recorded_at) * 1000000)::bigint), 0)
+               FROM new_verdict"""
+    return connection.execute(query).fetchone() == (fingerprint.n, fingerprint.recorded_sum)
 
 
 def _following(connection: psycopg.Connection, day: date) -> list[tuple[date, str]]:

@@ -177,7 +177,11 @@ def test_the_first_schema_is_brought_to_the_newest_with_its_rows(database: Datab
     schema.upgrade(database)
     after = contents(database)
     assert schema_version(database).revision == next_version
+    gone = {"data_change", "data_version"}  # by which triggers counted changes
+    assert gone <= before.keys() - after.keys()
     for table, rows_then in before.items():
+        if table in gone or table in COUNTED:
+            continue
         kept = [name for name in rows_then[0] if name not in COMPLETED]
         rows_now = [{name: row[name] for name in kept if name in row} for row in after[RENAMED.get(table, table)]]
         assert rows_now == [{name: row[name] for name in rows_now[0]} for row in rows_then], table

@@ -38,7 +38,7 @@ CREATE FUNCTION count_change(name text) RETURNS void
         END $$;
 
 CREATE FUNCTION count_changed_day() RETURNS trigger
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         DECLARE day text;
         BEGIN
           IF TG_OP <> 'DELETE' THEN
@@ -54,7 +54,7 @@ CREATE FUNCTION count_changed_day() RETURNS trigger
         END $$;
 
 CREATE FUNCTION count_changed_table() RETURNS trigger
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
         BEGIN
           PERFORM {schema}.count_change(TG_TABLE_NAME);
           RETURN NULL;
