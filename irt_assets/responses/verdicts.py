@@ -38,7 +38,7 @@ from irt_assets.responses.facts import Bounds, abilities_start, facts_within, ju
 from irt_assets.responses.item_time import ItemTimes, ensure_item_times, times_of_day
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import with_outcome
-from resources.cluster.relational import on_postgres
+from resources.cluster.relational import holds_log, on_postgres
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
 from resources.postgres.log_months import make_verdict_month
 from resources.postgres.warehouse import copy_arrow, read_arrow
@@ -203,10 +203,12 @@ _MISSING = """
 
 
 def _differing(connection: psycopg.Connection, start: date, end: date) -> list[Fingerprint]:
-    """The fingerprints of the days that differ, as the log has them."""
+    """The fingerprints of the days that differ, as the log has them. A day that PostgreSQL has dropped, and a lake has,
+    does not differ."""
     stored = _stored(connection, start, end)
     now = {one.day: one for one in _fingerprints(connection, start, end)}
-    gone = {day: Fingerprint(day) for day in stored if day not in now}
+    deleted = holds_log(connection, _midnight(start), _midnight(end))
+    gone = {day: Fingerprint(day) for day in stored if deleted and day not in now}
     return [one for day, one in sorted({**gone, **now}.items()) if stored.get(day) != one]
 
 

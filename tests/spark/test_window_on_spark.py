@@ -18,6 +18,7 @@ from irt_assets.responses.scales import Scale, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import Manifest
 from irt_assets.responses.stored_window import WindowTotals, stored_window, verdict_hash
+from irt_assets.responses.verdicts import days_that_differ
 from irt_assets.responses.window import without_ids
 from irt_assets.spark import window as window_on_spark
 from irt_assets.spark.lake import on_files
@@ -200,6 +201,8 @@ def test_day_that_postgresql_has_dropped_keeps_its_verdicts_and_needs_them(
     before, _ = take_snapshot(database, folder, MONTH, None, collect_on_spark)
     run_sql(mixed, "TRUNCATE response_log")
     assert take_snapshot(database, folder, MONTH, None, collect_on_spark)[0] == before
+    with database.connect() as connection:
+        assert days_that_differ(connection, START.date(), END.date()) == []
     day = next(iter(lake.manifests()))
     files, data_hash = lake.manifests()[day].files, lake.manifests()[day].data_hash
     lake.commit(day, files, data_hash, 0)  # as an earlier release wrote it
