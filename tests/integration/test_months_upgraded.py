@@ -48,7 +48,7 @@ def snapshots(database: Database) -> dict[str, Snapshot]:
 def name_learners(database: Database, store: FolderStore, snapshot: Snapshot) -> None:
     """Store a snapshot as earlier releases did, with the ids of attempts, learners and sessions."""
     table = read_snapshot(store, snapshot)
-    users = dict(rows(database, "SELECT learner_key, user_id FROM learner"))
+    users: dict[int, str] = dict(rows(database, "SELECT learner_key, user_id FROM learner"))
     ids = {
         "attempt_id": pa.array([f"a{row:08d}" for row in table["row"].to_pylist()]),
         "user_id": pa.array([users[key] for key in table[KEY].to_pylist()]),

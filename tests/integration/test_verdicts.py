@@ -209,7 +209,8 @@ def test_days_never_judged_come_newest_first_and_each_is_judged_once(
 ) -> None:
     begin(database)
     add_attempts(database, LOG)
-    judge, days = verdicts._judge_learners, []
+    judge = verdicts._judge_learners
+    days: list[date] = []
 
     def noted(connection: Any, day: date, learners: Any) -> int:
         days.append(day)
