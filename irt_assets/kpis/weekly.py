@@ -37,7 +37,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scored_answers
 from irt_assets.responses.verdict_states import record_states, states_of_verdicts
 from resources import tables
-from resources.cluster.relational import Run, in_memory, on_log, on_postgres, require_judged
+from resources.cluster.relational import Run, in_memory, on_log, on_postgres, on_spark, require_judged
 from resources.postgres import warehouse
 from resources.postgres.database import one_value
 from resources.postgres.relations import LEARNER, QUESTION
@@ -232,7 +232,7 @@ def _read_log(connection: psycopg.Connection, end: datetime, scales: Scales) -> 
 
 
 def _answers(run: Run, end: datetime, scales: Scales) -> Iterator[pa.Table]:
-    in_lake = run.backend is not on_postgres
+    in_lake = run.backend is on_spark  # elsewhere verdicts are a table of their own
     return run.parts(scored_answers(abilities_start(end, scales), end, in_lake=in_lake), "user_id")
 
 

@@ -22,7 +22,7 @@ import pytest
 from irt_assets.responses.answers import attempts_with_verdicts
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
-from resources.postgres.relations import LEARNER, QUESTION
+from resources.postgres.relations import LEARNER, QUESTION, VERDICT
 from resources.settings import Settings
 from tests.helpers.kpi_worlds import WEEK, load, random_world
 from tests.helpers.rooms import run_sql
@@ -259,7 +259,7 @@ def _lake() -> duckdb.DuckDBPyConnection:
 
     lake = duckdb.connect()
     lake.execute("SET TimeZone = 'UTC'")
-    for name in ("attempt", "question", "learner"):
+    for name in ("attempt", "question", "learner", "attempt_verdict"):
         lake.execute(f"CREATE VIEW {name} AS FROM read_parquet('{os.environ['LAKE']}/{name}.parquet')")
     return lake
 
@@ -325,7 +325,8 @@ def test_a_backend_of_relations_has_one_place(tmp_path: Path, database: Database
     with database.connect() as connection:
         all_time = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
         attempts = attempts_with_verdicts(*all_time, in_lake=False)
-        for name, table in {"attempt": attempts, "question": QUESTION, "learner": LEARNER}.items():
+        tables = {"attempt": attempts} | {table.get_name(): table for table in (QUESTION, LEARNER, VERDICT)}
+        for name, table in tables.items():
             pq.write_table(on_postgres(connection)(table), lake / f"{name}.parquet")
     on_server = told_by(COMPUTED, tmp_path, **world)
     run_sql(database, "TRUNCATE response_log")
