@@ -130,6 +130,7 @@ def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, insta
     assert states(read(world))["2026-06"] == "stale"
     rooms.run_sql(database, "UPDATE fit_staging SET error = 'no anchors' WHERE fit_id = %s", (fit_id,))
     assert states(read(world))["2026-06"] == "red"
+    rooms.run_sql(database, "UPDATE calibration_scale SET rules = '{}'")  # by which the made-up month was made
     assert [one.state for one in month_states(database, instance, ["2026-06"])] == ["red"]
 
 
