@@ -311,9 +311,13 @@ def test_a_night_knows_the_pretest_items_and_its_month_then_agrees_with_night_an
 def test_the_sweep_measures_on_scores_what_a_night_would(month: World) -> None:
     with month.database.connect() as connection:
         now: datetime = one_value(connection, "SELECT now()")
-    at, users = now - timedelta(minutes=30), ("swept one", "swept two")
+    over = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(minutes=1)  # of days, nights read these
+    at, users = over, ("swept one", "swept two")
     add_attempts(month.database, [answer(user, item, k, at) for k, user in enumerate(users) for item in ("S3", "S2")])
-    run_sql(month.database, "UPDATE response_log SET recorded_at = completed_at")
+    came = (
+        "recorded_at = CASE WHEN starts_with(user_id, 'swept') THEN now() - interval '30 minutes' ELSE completed_at END"
+    )
+    run_sql(month.database, f"UPDATE response_log SET {came}")
     assert sweep(month.database, None, 365, 60).updated == 2
     measured(month.database, "nightly", now)
     found = dict(

@@ -184,8 +184,6 @@ def test_spark_and_the_lake_are_named_where_they_are_set(world: Settings, tmp_pa
 
         assert seen_with(world) is None
         assert seen_with(there) == OnSpark("local[2]", lake.name, "", None)
-        table = world.model_copy(update={"irt_attempts": "db.attempt"})
-        assert seen_with(table) == OnSpark(None, "db.attempt")
-        lake.commit("2026-10-31", [], "")
+        lake.commit("2026-10-31", [], "", 0)
         run_job(instance, there, "invariants", f"{now - timedelta(days=1):%Y-%m-%d}")
         assert seen_with(there) == OnSpark("local[2]", lake.name, "2026-10-31", False)

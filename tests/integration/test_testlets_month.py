@@ -30,7 +30,7 @@ from irt_assets.ledger.publications import PublishedSet, in_force, publications_
 from irt_assets.psychometrics.information.functions import item_information
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.scored_answers import scoring_responses
+from irt_assets.responses.scored_answers import scored_answers, scoring_responses
 from irt_assets.responses.snapshot import take_snapshot
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
@@ -222,7 +222,8 @@ def test_month_night_api_and_kpis_report_one_corrected_error(world: Settings) ->
         plain = estimate(responses, published.items, scale)
         measured = read_past_measure(connection, scale, END)
         api = read_score(connection, measured, f"{NEXT}-7", END - LOOKBACK, END)
-        kpi = kpis.abilities(on_postgres(connection), END, {SCALE: scale}, {SCALE: published}).set_index("user_id")
+        answers = on_postgres(connection)(scored_answers(END - LOOKBACK, END))
+        kpi = kpis.abilities([answers], END, {SCALE: scale}, {SCALE: published}).set_index("user_id")
         look = InvariantContext(connection, folder_store(world), END, [])
         assert list(runs_agree_on_abilities.find(look)) == []
         connection.execute("UPDATE mirt_ability SET se = se - 0.01 WHERE kind = 'monthly'")
