@@ -42,9 +42,7 @@ ENGINES = """\
 # irt-calibration-pymc.service (PyMC), irt-calibration-mirt.service (R, mirt), irt-calibration-brms.service (R, Stan).
 """
 SHIPPED = {
-    "observe_bank": Shipped("observe", "what came into the item bank"),
-    "observe_attempts": Shipped("observe", "what came into the log of answers"),
-    JUDGE_JOB: Shipped("observe", "the answers of past days, judged", 6),
+    JUDGE_JOB: Shipped("observe", "the answers of past days judged, and months closed", 6),
     "aggregate_features_daily": Shipped("features", "features of yesterday"),
     KPI_JOB: Shipped("kpis", "KPIs of the week"),
     MONTHLY_JOB: Shipped("calibration", "the month that is over, with every enabled engine", 24, note=ENGINES),

@@ -33,7 +33,7 @@ from irt_assets.reports.learner_assets import build_learner_report_assets, build
 from irt_assets.responses.assets import build_response_assets
 from irt_assets.responses.judged_assets import build_judged_check
 from irt_assets.spark.lake_assets import build_lake_assets
-from irt_assets.spark.window import judge_on_spark
+from irt_assets.spark.window import collect_on_spark
 from jobs.automation import AFTER_A_MONTH
 from jobs.jobs import build_jobs, build_sensors
 from jobs.launching import run_logs
@@ -60,9 +60,9 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     }
     monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     inventory = [all_months, build_judged_check()]
-    jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
+    jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines])
     assets = [
-        *build_response_assets(months, days, judge_on_spark),
+        *build_response_assets(months, days, collect_on_spark),
         build_log_asset(days),
         build_intake_asset(daily(settings.irt_first_month, running=True)),
         *build_lake_assets(settings),
@@ -100,7 +100,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     )
 
 
-def _with_sources(assets: Sequence[dg.AssetsDefinition | dg.SourceAsset], source_url: str | None) -> Sequence[Any]:
+def _with_sources(assets: Sequence[dg.AssetsDefinition | dg.AssetSpec], source_url: str | None) -> Sequence[Any]:
     """The assets, each with a link to the function that makes it: in the repository, or the installed file."""
     linked = dg.with_source_code_references(assets)
     if source_url is None:

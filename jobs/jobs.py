@@ -11,7 +11,6 @@ from dagster import MAX_RUNTIME_SECONDS_TAG
 from irt_assets.common.job_names import (
     INVARIANT_REPORT,
     KPI_JOB,
-    LAKE,
     LEARNER_REPORT,
     LEARNER_REPORT_JOB,
     MONTHLY_JOB,
@@ -23,7 +22,6 @@ from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.assets import GROUP as DRIFT_GROUP
 from irt_assets.gates.month_judged import MONTHLY_ASSETS
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
-from irt_assets.responses.item_times import ITEM_TIMES
 from jobs.automation import build_automation_sensor
 from jobs.intake import intake
 from jobs.judging import build_judge_job
@@ -33,9 +31,8 @@ from jobs.retention.prune import build_prune_job
 from jobs.schedules import Job
 from jobs.sensors import build_theta_sensor, killed_runs, ledger
 from jobs.watching.alert_sensors import build_alert_sensors
-from jobs.watching.late_sensor import build_late_sensor
 from jobs.watching.ready_months import ready_months
-from resources.cluster.lake import lake_that_we_write
+from jobs.watching.stale_months import build_stale_sensor
 from resources.dagster_compat import PRIORITY_TAG
 from resources.settings import Settings
 
@@ -59,9 +56,9 @@ DAILY_LIFE = (
     ),
     (
         NIGHTLY_JOB,
-        (ITEM_TIMES, NIGHTLY),
+        (NIGHTLY,),
         _tags("nightly", 6),
-        "The night, by each scale's own engine: 30 days fitted and linked, everyone's θ, the items' response times.",
+        "The night, by each scale's own engine: 30 days fitted and linked, everyone's θ.",
     ),
     (
         LEARNER_REPORT_JOB,
@@ -82,7 +79,6 @@ DAILY_LIFE = (
         UPKEEP,
         "Checks everything that is stored against the invariants, and names every violation.",
     ),
-    ("observe_bank", ("question_bank",), UPKEEP, "Notes the present version of the item bank."),
 )
 """Name, assets, tags, description."""
 
@@ -91,7 +87,6 @@ def build_jobs(
     monthly_checks: list[dg.AssetChecksDefinition],
     inventory: list[dg.AssetChecksDefinition],
     comparison_engines: Sequence[str],
-    settings: Settings,
 ) -> dict[str, Job]:
     """Every job by name. The inventory checks look at all months and days, so they are not part of a month's run.
 
@@ -99,7 +94,6 @@ def build_jobs(
     """
     ends = ("abilities", "ability_movement", "engine_agreement")
     month = dg.AssetSelection.assets(*MONTHLY_ASSETS, *comparison_engines, *ends)
-    observed = dg.AssetSelection.assets("attempts", *([LAKE] if lake_that_we_write(settings) else []))
     rows: list[tuple[str, dg.AssetSelection, dict[str, str], str]] = [
         (
             MONTHLY_JOB,
@@ -119,12 +113,6 @@ def build_jobs(
             dg.AssetSelection.groups(DRIFT_GROUP),
             _tags("drift", 2, 5),
             "A month's drift, DIF and information; requested by itself when the month turns green.",
-        ),
-        (
-            "observe_attempts",
-            observed,
-            UPKEEP,
-            "Writes the days that are over to the lake, if there is one, and notes the version of every day's answers.",
         ),
     ]
     jobs: list[Job] = [
@@ -148,7 +136,7 @@ def build_sensors(jobs: dict[str, Job], settings: Settings) -> list[dg.SensorDef
     return [
         ledger,
         killed_runs,
-        build_late_sensor(jobs, settings),
+        build_stale_sensor(jobs, settings),
         build_theta_sensor(settings),
         intake,
         pull,

@@ -1,34 +1,77 @@
-"""The job that judges the answers of the days that are over, before all others of the day.
+"""The job of the night before all others: it judges the days that differ, then closes months.
 
 It has no partitions, because a job cannot request those days alone that differ: to find them it looks at the whole
-look-back once, in its only step, and a night that was missed is judged in the next.
+look-back once, and a night that was missed is judged in the next. Months close in the same run, as they close only if
+they were made from the verdicts of this night.
 """
+
+from datetime import UTC, datetime
 
 import dagster as dg
 
 from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.retries import classify_failures
+from irt_assets.decisions.closing import close_months
+from irt_assets.intake.arrivals import forget_old_rejects
+from irt_assets.intake.corrections import keep_one_of_each
 from irt_assets.responses.judged_assets import judge_look_back
+from irt_assets.responses.snapshot import settle_states
+from irt_assets.responses.verdict_states import accept_earlier
+from irt_assets.spark.lake_assets import write_judged_days
+from jobs.schedules import FROM_VERDICTS
+from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
+from resources.postgres.log_months import make_months_ahead
+
+
+def tend_log(database: Database) -> int:
+    """Make the partitions of the next months, and delete old refused rows and doubles of answers. Returns the number of
+    ids with doubles."""
+    with classify_failures(), database.connect() as connection:
+        make_months_ahead(connection, datetime.now(UTC))
+        forget_old_rejects(connection)
+        return keep_one_of_each(connection)
+
+
+def settle(database: Database, store: ObjectStore) -> None:
+    """Compare what is made from verdicts with the verdicts of this night, where that takes more than their state."""
+    settle_states(database, store)
+    with database.connect() as connection:
+        for asset, window_of in FROM_VERDICTS.items():
+            accept_earlier(connection, asset, window_of)
 
 
 def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:
     """The job; each day that it judges is a materialisation of `judged_attempts`."""
 
-    @dg.op(name="judge_days_that_differ")
+    @dg.op(name="judge_days_that_differ", out=dg.Out(dg.Nothing))
     def judge_days_that_differ(context: dg.OpExecutionContext, database: dg.ResourceParam[Database]) -> None:
+        if doubles := tend_log(database):
+            context.log.warning(f"{doubles:,} ids stood in the log at two times: see attempt_correction for what went")
         with classify_failures():
             judged = judge_look_back(context, database)
         context.log.info(f"judged {len(judged)} days: {sum(day.written for day in judged):,} verdicts written")
+        write_judged_days(context, database)
+
+    @dg.op(name="close_months", ins={"judged": dg.In(dg.Nothing)})
+    def close_months_of_night(
+        context: dg.OpExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> None:
+        with classify_failures():
+            settle(database, store)
+            for closed in close_months(database, datetime.now(UTC)):
+                context.log.info(f"{closed.month} has closed for scale {closed.scale_id}")
 
     @dg.job(
         name=JUDGE_JOB,
         executor_def=dg.in_process_executor,
         tags=tags,
         description="Judges the days of the look-back that are not judged yet, or whose answers, accounts, items or "
-        "rules have changed since; on the 1st it first takes the items' response times of the month before.",
+        "rules have changed since; on the 1st it first takes the items' response times of the month before. Then it "
+        "writes the days that are over to the lake, if there is one, closes the months that may close, and counts the "
+        "changes to closed ones.",
     )
     def judge_job() -> None:
-        judge_days_that_differ()
+        close_months_of_night(judge_days_that_differ())
 
     return judge_job

@@ -81,8 +81,6 @@ class Plan:
 
 
 PLANS = (
-    Plan("observe_bank", "30 0 * * *"),
-    Plan("observe_attempts", "30 0 * * *"),
     Plan(JUDGE_JOB, "30 0 * * *"),
     Plan("aggregate_features_daily", "15 1 * * *", "features_topic_daily", DAYS, 14),
     Plan(KPI_JOB, "10 2 * * *", "weekly_kpi", WEEKS, 8, running=True),

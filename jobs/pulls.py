@@ -30,7 +30,7 @@ COPY_EVERY_S = 290
 NIGHT = 2
 """The hour (UTC) from which a night's comparison may begin."""
 Marks = dict[str, Any]
-"""Of each source that is copied: the mark of its rows and ours, and when they were looked at."""
+"""The mark of a copied source's rows and of ours, and when they were compared, by source."""
 
 
 @dg.sensor(

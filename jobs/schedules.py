@@ -1,11 +1,12 @@
 """Schedules. Dagster does not catch up on missed ticks, so each asks for every missing partition of its look-back.
 
 A partition is made when its asset was materialised after the partition's end. So a week that was computed while it ran
-is asked for again, at each tick until it is over and once more after it. A job without partitions runs once for a
-tick, by its schedule or by a timer that is on beside it.
+is asked for again, at each tick until it is over and once more after it. Days of features and weeks of KPIs are asked
+for again, too, if their answers were judged otherwise since. A job without partitions runs once for a tick, by its
+schedule or by a timer that is on beside it.
 
-The decisions are pure functions; the schedules only fetch and pack. What does not belong here: late answers (see
-`late_sensor`).
+The decisions are pure functions; the schedules only fetch and pack. What does not belong here: months whose answers
+were judged otherwise (see `stale_months`).
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -15,12 +16,18 @@ from typing import Any
 import dagster as dg
 
 from irt_assets.common.job_names import same_job
-from irt_assets.common.run_progress import materialized_since, under_way
+from irt_assets.common.partitions import Month, day_bounds, spans
+from irt_assets.common.run_progress import RANGE_TAGS, materialized_since, under_way
+from irt_assets.kpis.weekly import window_of_week
+from irt_assets.responses.verdict_states import WindowOf, changed_partitions
 from jobs.plans import PLANS, Plan
 from resources.dagster_compat import NOT_FINISHED_STATUSES, UnresolvedAssetJobDefinition
+from resources.postgres.database import Database
 from resources.settings import Settings
 
 Job = UnresolvedAssetJobDefinition | dg.JobDefinition
+FROM_VERDICTS: dict[str, WindowOf] = {"features_topic_daily": day_bounds, "weekly_kpi": window_of_week}
+"""Assets whose partitions are asked for again if a verdict of their window has changed."""
 
 
 def unmade_partitions(wanted: Sequence[str], made: Collection[str], under_way: Collection[str]) -> list[str]:
@@ -28,11 +35,38 @@ def unmade_partitions(wanted: Sequence[str], made: Collection[str], under_way: C
     return [key for key in wanted if key not in made and key not in under_way]
 
 
-def missing(instance: dg.DagsterInstance, plan: Plan, tick: datetime, first_month: str) -> tuple[list[str], list[str]]:
-    """The partitions that should be there after a tick, and those of them to be asked for."""
+def missing(
+    instance: dg.DagsterInstance, database: Database, plan: Plan, tick: datetime, first_month: str
+) -> tuple[list[str], list[str]]:
+    """The partitions that should be there after a tick; and those to be asked for, oldest first: the ones that are
+    not there, and all whose verdicts have changed since they were made."""
     wanted, asset = plan.partitions_due(tick, first_month), dg.AssetKey(plan.asset)
+    changed = changed_since_made(database, plan, first_month)
     made = {key for key in wanted if materialized_since(instance, asset, key, plan.period.bounds(key)[1])}
-    return wanted, unmade_partitions(wanted, made, under_way(instance, plan.job, [plan.asset]))
+    asked = sorted({*changed, *(key for key in wanted if key not in made)})
+    return wanted, unmade_partitions(asked, (), under_way(instance, plan.job, [plan.asset]))
+
+
+def changed_since_made(database: Database, plan: Plan, first_month: str) -> list[str]:
+    """The partitions of a plan's asset of which a verdict has changed since they were made, oldest first."""
+    if plan.asset not in FROM_VERDICTS:
+        return []
+    with database.connect() as connection:
+        changed = changed_partitions(connection, plan.asset, FROM_VERDICTS[plan.asset])
+    begin = Month(first_month).start
+    return [key for key in changed if plan.period.bounds(key)[1] > begin]
+
+
+def requests(wanted: Collection[str], asked: Collection[str]) -> list[dg.RunRequest]:
+    """A request for each partition of the look-back that is asked for, and for each earlier week or run of days."""
+    # Dagster compares run keys within a tick: what failed is asked for again at the next.
+    earlier = [
+        dg.RunRequest(run_key=first, partition_key=first)
+        if first == last
+        else dg.RunRequest(run_key=f"{first}…{last}", tags=dict(zip(RANGE_TAGS, (first, last), strict=True)))
+        for first, last in spans(key for key in asked if key not in wanted)
+    ]
+    return earlier + [dg.RunRequest(run_key=key, partition_key=key) for key in asked if key in wanted]
 
 
 def ran_since(instance: dg.DagsterInstance, plan: Plan, tick: datetime) -> bool:
@@ -59,20 +93,22 @@ def _build(plan: Plan, job: Job, first_month: str, status: dg.DefaultScheduleSta
         "job": job,
         "cron_schedule": plan.cron,
         "execution_timezone": plan.zone,
-        "description": plan.description,
+        "description": plan.description
+        + (" Asks again for those whose answers were judged otherwise since." if plan.asset in FROM_VERDICTS else ""),
         "default_status": status,
     }
 
     @dg.schedule(**how)
-    def schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
+    def schedule(
+        context: dg.ScheduleEvaluationContext, database: dg.ResourceParam[Database]
+    ) -> list[dg.RunRequest] | dg.SkipReason:
         tick = context.scheduled_execution_time.astimezone(UTC)
         if not plan.asset:
             ran = ran_since(context.instance, plan, tick)
             return dg.SkipReason("a timer or a person started it since") if ran else [dg.RunRequest()]
-        wanted, asked = missing(context.instance, plan, tick, first_month)
+        wanted, asked = missing(context.instance, database, plan, tick, first_month)
         if not asked:
             return dg.SkipReason(f"nothing is missing of {', '.join(wanted) or 'the look-back'}")
-        # Dagster compares run keys within a tick: what failed is asked for again at the next.
-        return [dg.RunRequest(run_key=key, partition_key=key) for key in asked]
+        return requests(wanted, asked)
 
     return schedule

@@ -304,7 +304,7 @@ def _spark(settings: Settings) -> Iterator[Finding]:
     elif missing := spark.missing_for(master):
         yield Finding(subject, "error", *missing)
     elif settings.irt_attempts is None:
-        fix = "Set it to a table of Spark's catalogue, or to the folder or s3:// URL of a lake (irt attempts export)."
+        fix = "Set it to the folder or s3:// URL of a lake (irt attempts export)."
         yield Finding(subject, "error", "IRT_SPARK is set, and IRT_ATTEMPTS is not", fix)
     elif silence := spark.nobody_answers(master, spark.DOCTOR_WAITS_S):
         yield Finding(subject, "error", *silence.rsplit(": ", 1))

@@ -192,7 +192,7 @@ class Settings(BaseSettings):
         None, description="Apache Spark that reads the log: local[2], spark://, k8s:// or sc://HOST; unset: PostgreSQL"
     )
     irt_attempts: str | None = Field(
-        None, description="where Spark finds the attempts: a table of its catalogue, or a folder or s3:// URL of a lake"
+        None, description="where Spark finds the attempts: the folder or s3:// URL of a lake"
     )
     irt_spark_fit: Literal["auto", "driver", "executors"] = Field(
         "auto", description="where a fit is computed on Spark; auto: by the driver while its answers fit there"

@@ -206,7 +206,7 @@ judged_day = _table(
     _req("test_accounts", Text, "hash of its test accounts"),
     _req("items", Text, "hash of the scales and maximum scores of its items"),
     _req("rules", Text, "hash of the rules of its month, and of the times that judge it"),
-    _req("judged_at", UTC, "when", NOW),
+    _req("judged_at", UTC, "when a verdict of it last changed", NOW),
 )
 
 month_state = _table(
@@ -262,10 +262,14 @@ weekly_kpi = _table(
 
 partition_source = _table(
     "partition_source",
-    "What the days of features and the item times were computed from: another hash now means that they are stale.",
-    _key("asset", Text, "features_topic_daily or item_response_time"),
-    _key("partition", Text, "a day; as_of/since of item times"),
-    _req("data_hash", Text, "hash of the answers that were read"),
+    "What days of features, weeks of KPIs and item times were made from: if it is another now, they are stale.",
+    _key("asset", Text, "features_topic_daily, weekly_kpi or item_response_time"),
+    _key("partition", Text, "a day; the Monday of a week; as_of/since of item times"),
+    _req(
+        "data_hash",
+        Text,
+        "state of the verdicts, of item times hash of the answers; earlier: made by a release that stored neither",
+    ),
     _req("computed_at", UTC, "when", NOW),
 )
 
@@ -296,6 +300,11 @@ scored_snapshot = _table(
     _opt("run_id", Text, "Dagster run that wrote it"),
     _req("created_at", UTC, "when it was written", NOW),
     _opt("superseded_at", UTC, "when a later snapshot of the month replaced it"),
+    _opt(
+        "verdict_state",
+        Text,
+        "state of the verdicts it was read from; null: made by an earlier release, and not compared yet",
+    ),
 )
 
 snapshot_rewrite = _table(
@@ -304,34 +313,6 @@ snapshot_rewrite = _table(
     _key("old_hash", Text, "hash under which the snapshot was taken and is cited"),
     _req("new_hash", Text, "sha256 of the file in its place; equal if it had no ids"),
     _req("rewritten_at", UTC, "when", NOW),
-)
-
-data_change = _table(
-    "data_change",
-    "How often the answers of a day, the bank's items and scales, or the test accounts were changed. Written by "
-    "triggers: equal sums prove that nothing was changed.",
-    Column("change_id", BigInteger, Identity(always=True), primary_key=True, comment="order of writing"),
-    _req("part", Text, "a day of the log (UTC), question or learner"),
-    _req("changes", BigInteger, "transactions that changed it; rows of a part add up"),
-    _req("changed_at", UTC, "when, the last time; -infinity: before that was noted", NOW),
-    Index("data_change_part", "part"),
-)
-
-data_version = _table(
-    "data_version",
-    "The hash of a month's answers, and what proves that it still is.",
-    _month(),
-    _req("data_hash", Text, "hash of the month's answers as eligibility sees them"),
-    _req(
-        "log_state",
-        Text,
-        "changes of the window's days, its partitions and the query: where it is another now, the hash may be",
-    ),
-    _req("bank_state", Text, "the same of the item bank"),
-    _req("account_state", Text, "the same of the learners"),
-    _req("items", JSONB, "items answered in the month: scale and topic; null where the bank did not have it"),
-    _req("test_accounts", Text, "hash of the test accounts that answered"),
-    _req("computed_at", UTC, "when", NOW),
 )
 
 fit_staging = _table(

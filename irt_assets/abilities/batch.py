@@ -30,15 +30,14 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.psychometrics.scoring.moving_ability import MovingScores, moving_eap
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors
-from irt_assets.responses.facts import LATER, abilities_start, ability_start, lookback_start
+from irt_assets.responses.facts import abilities_start, ability_start
 from irt_assets.responses.item_status import DAY
-from irt_assets.responses.item_times import times_for_scoring
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scoring_groups
 from irt_assets.responses.verdicts import judge_differing
 from irt_assets.spark.window import map_learners
 from resources import tables
-from resources.cluster.relational import holds_log, lake, on_log
+from resources.cluster.relational import holds_log, on_log, require_judged
 from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock, records
 
@@ -98,9 +97,8 @@ def measure_at(
     """EAP and SE of every learner with an answer to a published item from `facts.ability_start` until `end`, as of that
     answer, by the verdicts (see `judge_until`).
 
-    The published set is the one in force at `end`. With IRT_SPARK a month is scored by executors, from the whole log; a
-    night too where PostgreSQL has dropped answers that count. Replaces the abilities of this kind and time, in the
-    caller's transaction.
+    The published set is the one in force at `end`. If PostgreSQL has dropped answers that count, executors of Spark
+    score those of the lake. Replaces the abilities of this kind and time, in the caller's transaction.
     """
     import pandas as pd  # takes half a second, and the θ API measures without it
 
@@ -115,7 +113,7 @@ def measure_at(
             continue
         absent: Counter[str] = Counter()
         mark = scored_by(published, scale)
-        scored = scored_at(connection, end, kind, scale, published, absent).to_pandas()
+        scored = scored_at(connection, end, scale, published, absent).to_pandas()
         same: dict[str, Any] = {
             "update_id": update_id,
             "scale_id": scale.scale_id,
@@ -149,37 +147,33 @@ def scored_by(published: PublishedSet, scale: Scale) -> str:
 def scored_at(
     connection: psycopg.Connection,
     end: datetime,
-    kind: str,
     scale: Scale,
     published: PublishedSet,
     absent: Counter[str],
 ) -> pa.Table:
     """A row of `SCORED` for every learner with an answer to a published item before `end`, in order of their ids;
     `absent` counts as in `ScaleAbilities`."""
-    parts = [SCORED.empty_table(), *_scored_parts(connection, end, kind, scale, published, absent)]
+    parts = [SCORED.empty_table(), *_scored_parts(connection, end, scale, published, absent)]
     return pa.concat_tables(parts).sort_by("user_id")
 
 
 def _scored_parts(
     connection: psycopg.Connection,
     end: datetime,
-    kind: str,
     scale: Scale,
     published: PublishedSet,
     absent: Counter[str],
 ) -> Iterator[pa.Table]:
     """A row for each learner, some learners after the others; `absent` counts as in `ScaleAbilities`."""
     start, items = ability_start(end, scale), list(published.items)
-    since = lookback_start(start, {scale.scale_id: scale})
-    if lake(connection) is None or (kind == "nightly" and holds_log(connection, since, end)):
+    if holds_log(connection, start, end):
         for responses, learners in scoring_groups(connection, start, end, items, published.withdrawn):
             absent.update(answers_counted_otherwise(responses, published.items))
             yield scored(published, scale, None, responses, learners)
         return
-    run = on_log(connection, since, end + LATER)
-    times = times_for_scoring(connection, start, end, scale)
-    score = partial(scored, published, scale, 1)
-    yield from map_learners(run, start, end, scale, items, published.withdrawn, times, score, SCORED_ON_SPARK)
+    require_judged(connection, start, end)
+    run, score = on_log(connection, start, end), partial(scored, published, scale, 1)
+    yield from map_learners(run, start, end, items, published.withdrawn, score, SCORED_ON_SPARK)
 
 
 def scored(

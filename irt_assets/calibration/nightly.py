@@ -31,8 +31,7 @@ from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
-from irt_assets.responses.stored_window import stored_window
-from irt_assets.responses.window import JudgedWindow, judged_window, share_for_run
+from irt_assets.responses.stored_window import JudgedWindow, share_for_run, stored_window
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database, advisory_lock, one_value
@@ -122,10 +121,7 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
     judge_before(database, start, scales)
     with database.connect() as connection:
         share = share_for_run(on_postgres(connection), database.settings.most_for_run, start, end)
-        if database.settings.irt_spark:  # attempts of a lake have no verdicts
-            judged = judged_window(connection, start, end, scales, on_postgres(connection), share)
-        else:
-            judged = stored_window(connection, start, end, scales)
+        judged = stored_window(connection, start, end, scales, share=share)
     fitted = [_fit(database, judged, scale, start, end, build) for scale in scales.values()]
     with database.connect() as connection:
         advisory_lock(connection, "nightly_calibration", day)

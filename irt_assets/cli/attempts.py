@@ -20,7 +20,7 @@ from irt_assets.intake.corrections import Answers, Correction, Rescoring
 from irt_assets.intake.corrections import rescore as rescore_answers
 from irt_assets.intake.corrections import withdraw as withdraw_answers
 from irt_assets.ledger import closings
-from irt_assets.spark.lake import compare_days, export_days, lake_of
+from irt_assets.spark.lake import compare_days, export_days
 from irt_assets.spark.lake_upkeep import faults
 from irt_assets.spark.lake_upkeep import prune as delete_unnamed
 from resources.cluster.lake import Lake
@@ -151,7 +151,7 @@ def prune() -> None:
 
 
 def _lake() -> Lake:
-    return lake_of(Lake.at(current_settings()))
+    return Lake.at(current_settings())
 
 
 def _period(first: datetime | None, last: datetime | None) -> tuple[datetime | None, datetime | None]:

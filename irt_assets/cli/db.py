@@ -1,17 +1,19 @@
 """`irt db …`: the schema of the database in use, its address, and the embedded server."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
 
 from irt_assets.cli.console import confirm, out, print_error, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, database_as_it_is
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import counted, lasting
 from irt_assets.ledger.snapshot_upgrade import replace_ids
+from irt_assets.responses.verdicts import US_PER_ATTEMPT, attempts_without_verdicts
 from resources.failures import PermanentFailure
 from resources.files import folder_claim
 from resources.postgres import elsewhere, schema
-from resources.postgres.database import advisory_lock, embedded_postgres
+from resources.postgres.database import Database, advisory_lock, embedded_postgres
 from resources.postgres.database_url import with_search_path
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.roles import role_statements
@@ -24,8 +26,13 @@ app = typer.Typer(no_args_is_help=True)
 @app.command()
 def upgrade() -> None:
     """Bring the schema to the newest version (`alembic upgrade head`), and the files of months to the newest form."""
-    database = database_as_it_is()
-    notes = schema.upgrade(database)
+    upgrade_home(database_as_it_is())
+
+
+def upgrade_home(database: Database) -> None:
+    """Bring the schema and the files of months to the newest form, and print what that changed and what is left."""
+    for note in schema.upgrade(database):
+        say(note)
     with database.connect() as only_one:
         advisory_lock(only_one, "erasure")
         written, left = replace_ids(database, current_store(database))
@@ -34,8 +41,15 @@ def upgrade() -> None:
         out.print(f"{counted(written, 'snapshot')} written again with learners' keys instead of their ids")
     for uri in left:
         print_error("warning: ", f"{uri} cannot be read, and may name learners by id: restore it from a backup")
-    for note in notes:
-        say(note)
+    with database.connect() as connection:
+        days, attempts = attempts_without_verdicts(connection, datetime.now(UTC))
+    if days:
+        takes = lasting(timedelta(minutes=1) + attempts * timedelta(microseconds=US_PER_ATTEMPT))
+        say(
+            f"{attempts:,} answers of {counted(days, 'day')} wait to be judged, which takes about {takes}. The daemon "
+            "begins at 00:30 UTC, `irt job judge_attempts` at once, and both with the newest day; until then each "
+            "reader first judges the answers that it needs"
+        )
 
 
 @app.command()

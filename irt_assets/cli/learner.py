@@ -28,7 +28,7 @@ from irt_assets.intake.pulling.erase import left_at_sources
 from irt_assets.responses.erased import Erasure, erasures
 from jobs.retention.erasure import Holdings, holdings, refuse_while_running
 from jobs.retention.erasure import erase as erase_learner
-from resources.cluster.lake import CatalogTable, Lake
+from resources.cluster.lake import lake_that_we_write
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -49,8 +49,7 @@ def erase(
     by, reason = signed(by), release.require_text("reason", reason)
     settings, database = current_settings(), current_database()
     store = current_store(database)
-    place = None if settings.irt_attempts is None else Lake.at(settings)
-    lake = place if isinstance(place, Lake) else None
+    lake = lake_that_we_write(settings)
     with current_instance(database) as instance:
         refuse_while_running(instance)
         held = holdings(database, store, user, lake)
@@ -66,8 +65,6 @@ def erase(
     _print(done, as_json, "is erased")
     for line in left_at_sources(database, user):
         print_error("warning: ", line)
-    if isinstance(place, CatalogTable):
-        print_error("warning: ", f"the table {place.name} may still hold the learner: delete these rows there")
     if old_versions:
         print_error(
             "warning: ",

@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.callback()
 def month() -> None:
-    """Months that have closed."""
+    """Months that have closed, and reopening them."""
 
 
 @app.command()

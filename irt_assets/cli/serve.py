@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from irt_assets.cli.console import out, say
+from irt_assets.cli.db import upgrade_home
 from irt_assets.cli.installation import database_as_it_is
 from irt_assets.servers.demo_services import example_request
 from irt_assets.servers.stack import Stack
 from resources.postgres.database import embedded_postgres
-from resources.postgres.schema import upgrade
 from resources.settings import Settings
 
 app = typer.Typer()
@@ -25,7 +25,7 @@ def serve(
     """Start the Dagster UI, its daemon and code server, until interrupted."""
     database = database_as_it_is()
     with server_of_our_own(database.settings):
-        upgrade(database)
+        upgrade_home(database)
         serve_until_interrupted(Stack(database.settings, database, read_only=read_only))
 
 

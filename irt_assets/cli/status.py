@@ -6,7 +6,6 @@ Exit codes: 0 every month is green; 1 one is not; 2 the request is wrong.
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import groupby
-from typing import Annotated
 from zoneinfo import ZoneInfo
 
 import typer
@@ -31,17 +30,12 @@ GREEN_IN_A_LINE = 3
 
 
 @app.command()
-def status(
-    as_json: AsJson = False,
-    fresh: Annotated[
-        bool, typer.Option("--fresh", help="Hash the answers of every month again, whatever is stored of them.")
-    ] = False,
-) -> None:
+def status(as_json: AsJson = False) -> None:
     """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
     database = current_database()
     with current_instance(database) as instance:
         fail_lost_runs(instance)
-        overview = collect_overview(database, instance, database.settings, read_again=fresh)
+        overview = collect_overview(database, instance, database.settings)
     if as_json:
         print_json(as_dict(overview))
     else:

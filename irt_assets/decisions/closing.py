@@ -16,10 +16,11 @@ from irt_assets.intake.staging import IMPORTS
 from irt_assets.ledger import closings
 from irt_assets.ledger.month_state import latest_attempt
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.closed_months import ClosedMonth, read_closed, scales_to_compare
-from irt_assets.responses.data_versions import has_changed
+from irt_assets.responses.closing_records import ClosedMonth, read_closed
+from irt_assets.responses.open_months import scales_of_other_verdicts, scales_to_compare
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshots, differs
+from irt_assets.responses.verdicts import days_that_differ
 from resources.failures import PermanentFailure
 from resources.postgres.database import LOCK, Database, lock_key, one_value
 
@@ -75,8 +76,11 @@ def _close(connection: psycopg.Connection, month: str, due: Collection[str]) -> 
     snapshot = current_snapshots(connection)[month]
     closed = {one.scale_id for one in read_closed(connection, [month])}
     newest, scales = read_scales(connection), read_scales(connection, Month(month).start)
-    if has_changed(connection, month, newest, snapshot.data_hash):
-        due = {*due} - scales_to_compare(connection, month, snapshot.counts, newest, closed)
+    start, end = Month(month).bounds
+    other = scales_of_other_verdicts(connection, [month]).get(month, set())
+    if days_that_differ(connection, start.date(), end.date()):  # answers that came since the night has judged
+        other = scales_to_compare(connection, month, snapshot.counts, newest, closed)
+    due = {*due} - other
     made = [scale_id for scale_id in due if _was_made(connection, snapshot, scale_id, scales.get(scale_id))]
     new = closings.close(connection, snapshot, made)
     return [one for one in read_closed(connection, [month]) if one.scale_id in new]
@@ -106,12 +110,12 @@ class Reopening:
     @property
     def sentences(self) -> list[str]:
         lines = [
-            f"{one.month} ({one.scale_id}), closed since {one.since:%Y-%m-%d}: "
+            f"{one.month} ({one.scale_id}) closed on {one.since:%Y-%m-%d}; "
             f"{one.sentence or 'no answer has changed since'}"
             for one in self.closed
         ]
         again = f"to be made again, by the daemon at most once a night: {', '.join(self.stale)}"
-        return [*lines, again if self.stale else "nothing is to be made again; closes again in the next night"]
+        return [*lines, again if self.stale else "nothing is to be made again, and the next night closes it again"]
 
 
 def preview_reopening(connection: psycopg.Connection, first: str, last: str | None = None) -> Reopening:

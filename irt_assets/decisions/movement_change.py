@@ -166,7 +166,7 @@ def movement_effect(connection: psycopg.Connection, scale_id: str, before: Movem
     end = Month(month).end
     scale, published = read_scales(connection, end)[scale_id], set_with_errors(connection, scale_id, end)
     old, new = (
-        scored_at(connection, end, "monthly", with_changes(scale, movement=movement), published, Counter())
+        scored_at(connection, end, with_changes(scale, movement=movement), published, Counter())
         for movement in (before, after)
     )
     _, in_old, in_new = np.intersect1d(old["user_id"], new["user_id"], assume_unique=True, return_indices=True)

@@ -5,7 +5,7 @@ none (see `psychometrics.estimation.movement`), and the decision (see `movement_
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from hashlib import sha256
 
@@ -22,7 +22,6 @@ from irt_assets.ledger.publications import PublishedSet
 from irt_assets.ledger.steps import last_done_month
 from irt_assets.psychometrics.core.errors import Refused
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.core.movement import STILL
 from irt_assets.psychometrics.estimation.movement import (
     FEWEST_OCCASIONS,
     MOST_LEARNERS,
@@ -34,10 +33,10 @@ from irt_assets.psychometrics.scoring.abilities import Curves
 from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.item_status import DAY
 from irt_assets.responses.scale_decisions import MOVEMENT, proposals_wanted, read_decisions
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.verdicts import days_without_verdicts, judge_day
-from resources.cluster.relational import lake, on_nearest_log
+from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, one_value
 
@@ -86,7 +85,7 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
     scale, published = read_scales(connection, end)[scale_id], set_with_errors(connection, scale_id, end)
     if not published.items:
         return MovementProposal(scale_id, month, "no items of the scale are published")
-    responses = _answers(connection, scale, published, end)
+    responses = _answers(connection, published, end)
     fits = linkings_of(connection, scale, month)
     order, growth = _order(responses, {one.month: one.spec.fit_statistics for one in fits})
     assert responses.at is not None
@@ -112,20 +111,18 @@ def _proposal(connection: psycopg.Connection, scale_id: str, month: str) -> Move
     )
 
 
-def _answers(connection: psycopg.Connection, scale: Scale, published: PublishedSet, end: datetime) -> Responses:
+def _answers(connection: psycopg.Connection, published: PublishedSet, end: datetime) -> Responses:
     """The eligible answers of the year before `end` by learners who answered on enough days, at most as many as are
     looked at, by a hash of their ids."""
     start, items = end - YEAR, list(published.items)
-    if lake(connection) is None:
-        for day in days_without_verdicts(connection, start, end):
-            judge_day(connection, day)
+    for day in days_without_verdicts(connection, start, end):
+        judge_day(connection, day)
     live = attempts_between(start, end)
     live = live.filter(live.mode == "live", live.item_id.isin(items))
     days = live.group_by("user_id").agg(days=live.completed_at.date().nunique())
-    found = on_nearest_log(connection, start, end)(days.filter(days.days >= FEWEST_OCCASIONS).select("user_id"))
+    found = on_postgres(connection)(days.filter(days.days >= FEWEST_OCCASIONS).select("user_id"))
     learners = sorted(found["user_id"].to_pylist(), key=lambda user: sha256(user.encode()).hexdigest())[:MOST_LEARNERS]
-    still = replace(scale, movement=STILL)
-    return scoring_responses(connection, start, end, still, items, sorted(learners), published.withdrawn)[0]
+    return scoring_responses(connection, start, end, items, sorted(learners), published.withdrawn)[0]
 
 
 def _order(responses: Responses, judged: Mapping[str, SetStatistics | None]) -> tuple[float, bool | None]:

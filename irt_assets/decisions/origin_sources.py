@@ -31,7 +31,8 @@ from irt_assets.responses.proposed_window import proposed_window
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import CALIBRATION_COLUMNS, Snapshot, store_attempts, with_scores_of
-from irt_assets.responses.window import share_for_run, without_ids
+from irt_assets.responses.stored_window import share_for_run
+from irt_assets.responses.window import without_ids
 from resources.cluster.relational import on_postgres
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore, key_part

@@ -18,7 +18,7 @@ from irt_assets.decisions.proposals import Proposal, Reference, State, find_prop
 from irt_assets.ledger.decisions import record
 from irt_assets.ledger.proposals import scales_proposed_for
 from irt_assets.ledger.publications import Publication, publish
-from irt_assets.responses.late_months import changed_hash
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 
@@ -166,18 +166,12 @@ def open_proposals(connection: psycopg.Connection, references: Sequence[Referenc
 
 
 def changes_of_answers(connection: psycopg.Connection, found: Iterable[Proposal]) -> list[str]:
-    """A sentence for each month of the proposals whose answers are others now than those that were fitted."""
-    sentences = []
-    for month in sorted({proposal.window for proposal in found if not proposal.recalibrated}):
-        try:
-            with connection.transaction():
-                changed = changed_hash(connection, month)
-        except psycopg.errors.QueryCanceled:
-            sentences.append(f"whether the answers of {month} have changed since takes too long to find out here")
-            continue
-        if changed:
-            sentences.append(f"the answers of {month} have changed since: `irt calibrate --month {month}` first")
-    return sentences
+    """A sentence for each month of the proposals whose verdicts are others now than those that were fitted."""
+    months = {proposal.window for proposal in found if not proposal.recalibrated}
+    return [
+        f"the answers of {month} have changed since: `irt calibrate --month {month}` first"
+        for month in scales_of_other_verdicts(connection, months)
+    ]
 
 
 def lock_ledgers(connection: psycopg.Connection, references: Sequence[Reference]) -> None:

@@ -26,12 +26,12 @@ from irt_assets.gates.gates import SET_GATES, item_problems
 from irt_assets.ledger.closings import reopen
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
-from irt_assets.responses.closed_months import read_closed, scales_of_month
+from irt_assets.responses.closed_months import scales_of_month
+from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.proposed_window import proposed_window
 from irt_assets.responses.scales import RuleChange, change_rules, consider_rules
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from irt_assets.responses.verdicts import JUDGING_RULES
-from irt_assets.spark.window import judge_on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database
@@ -156,7 +156,7 @@ def try_rules(
             reopen(connection, read_closed(connection, [month]), by="trial", reason="a rule is tried")
             other_verdicts = {*change.rules} & {*JUDGING_RULES}  # else only minima, which verdicts do not depend on
             read = proposed_window if other_verdicts else None
-            take_snapshot(within, apart, month, None, judge=judge_on_spark, read=read)
+            take_snapshot(within, apart, month, None, read=read)
         # Why a scale cannot be fitted or linked stands in its fit, where the gates read it.
         if stage in ("eligibility", "fit"):
             engine = build(change.after.engine)

@@ -107,7 +107,7 @@ def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
 def dif_table(of: Sequence[str], rows: Of[DifRow], **how: Any) -> Table:
     """Groups of equal ability compared; how: as of `table`."""
     formats = {"answers": "", "Δb ± SE": "", "Δa ± SE": "", "wABC": ".3f", "q": ".3g", "D ± SE": "", "ΔR²": ".3f"}
-    columns = (*of, "attribute", "group / against", *formats, "class", "verdict")
+    columns = (*of, "attribute", "group / against", *formats, "class", "result")
     return table(columns, [(*first, *_groups(row)) for first, row in rows], numbers=formats, **how)
 
 

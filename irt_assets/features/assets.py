@@ -2,8 +2,10 @@
 
 import dagster as dg
 
+from irt_assets.common.job_names import JUDGED
 from irt_assets.common.retries import classify_failures
 from irt_assets.features.daily import write_features
+from irt_assets.responses.verdicts import judge_missing
 from resources import tables
 from resources.cluster.relational import application
 from resources.dagster_schema import column_schema
@@ -17,7 +19,7 @@ def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinit
         group_name="features",
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
-        deps=["attempts", "question_bank"],
+        deps=[JUDGED, "question_bank"],
         description="What every learner did in every topic on a day: live answers, correct ones, the median response "
         "time of the correct ones, hints.",
         kinds={"postgres", "ibis"},
@@ -28,12 +30,13 @@ def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinit
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult:
         window = context.partition_time_window
-        with classify_failures(), database.connect() as connection:
-            written = write_features(connection, window.start, window.end)
+        with classify_failures():
+            judge_missing(database, window.start, window.end)
+            with database.connect() as connection:
+                written = write_features(connection, window.start, window.end)
         for day, made in written.items():
             context.add_asset_metadata(
-                {"dagster/row_count": made.rows, "answers": made.answers, "data_hash": made.data_hash}
-                | application(database.settings),
+                {"dagster/row_count": made.rows, "answers": made.answers} | application(database.settings),
                 partition_key=day,
             )
         return dg.MaterializeResult()

@@ -14,12 +14,12 @@ import pandas as pd
 import psycopg
 import pyarrow as pa
 
+from irt_assets.common.partitions import day_bounds
 from irt_assets.responses.answers import live_answers
-from irt_assets.responses.observe import answer_versions
+from irt_assets.responses.verdict_states import record_states, states_of_verdicts
 from resources import tables
 from resources.cluster.relational import Run, on_log
 from resources.postgres import warehouse
-from resources.postgres.sources import record_sources
 
 DAYS_AT_ONCE = 31
 """Days read in one query: a month of the log is one of its partitions."""
@@ -57,20 +57,17 @@ def _fit_for_table(rows: pa.Table) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Written:
-    """What a day's features hold, and the hash of the answers that they were made from."""
+    """The number of rows of a day's features, and of answers in them."""
 
     rows: int
     answers: int
-    data_hash: str
 
 
 def write_features(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, Written]:
-    """Compute the days of [start, end), two midnights, each replacing its stored rows; returns the frames by
-    YYYY-MM-DD.
+    """Compute the days of [start, end), two midnights, each replacing its stored rows; by YYYY-MM-DD.
 
-    Each day's hash (`observe.answer_versions`) is stored with its rows, under the asset `features_topic_daily`. It is
-    read before them: an answer that arrives in between is in the rows and not in the hash, so that the day is asked for
-    once more, and never forgotten.
+    The state of each day's verdicts is stored with its rows. It is read before them, so that a day that is judged
+    meanwhile is requested once more.
     """
     written: dict[str, Written] = {}
     while start < end:
@@ -78,7 +75,7 @@ def write_features(connection: psycopg.Connection, start: datetime, end: datetim
         days = [(start + timedelta(days=n)).date() for n in range((until - start).days)]
         for day in days:
             warehouse.own(connection, tables.features_topic_daily, {"date": day})
-        hashes = answer_versions(connection, start, until)
+        states = states_of_verdicts(connection, {str(day): day_bounds(str(day)) for day in days})
         run = on_log(connection, start, until)
         held: Counter[str] = Counter()
         answered: Counter[str] = Counter()
@@ -87,8 +84,8 @@ def write_features(connection: psycopg.Connection, start: datetime, end: datetim
         )
         frames = features_in_parts(run, start, until)
         warehouse.append_parts(connection, tables.features_topic_daily, _counted(frames, held, answered))
-        record_sources(connection, tables.features_topic_daily.name, hashes)
-        written |= {str(day): Written(held[str(day)], answered[str(day)], hashes[str(day)]) for day in days}
+        record_states(connection, tables.features_topic_daily.name, states)
+        written |= {str(day): Written(held[str(day)], answered[str(day)]) for day in days}
         start = until
     return written
 

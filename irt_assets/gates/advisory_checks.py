@@ -42,7 +42,10 @@ def items_are_independent(evidence: Evidence) -> Verdict:
         return Verdict(True, f"none of {q3.pairs:,} pairs of items shares more than the ability", q3.as_json())
     largest = [f"{'/'.join(pair.items)} (Q3 {pair.q3:.2f})" for pair in q3.largest]
     named = some_of(largest, 5, q3.flagged)
-    return Verdict(False, f"{q3.flagged} pairs of items share more than the ability: {named}", q3.as_json())
+    share = "shares" if q3.flagged == 1 else "share"
+    return Verdict(
+        False, f"{counted(q3.flagged, 'pair')} of items {share} more than the ability: {named}", q3.as_json()
+    )
 
 
 def learners_have_one_id(evidence: Evidence) -> Verdict:

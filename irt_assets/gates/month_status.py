@@ -30,8 +30,9 @@ from irt_assets.ledger.origin_fit import origin_windows
 from irt_assets.ledger.overview import decided_since
 from irt_assets.ledger.steps import Step, steps
 from irt_assets.psychometrics.linking.placement import LinkingError
-from irt_assets.responses.closed_months import read_closed, scales_of_month, scales_to_compare
-from irt_assets.responses.data_versions import data_version
+from irt_assets.responses.closed_months import scales_of_month
+from irt_assets.responses.closing_records import read_closed
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_models import ModelInBank, models_in_bank
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs
@@ -41,10 +42,8 @@ from resources.dagster_schema import rows_of
 from resources.postgres.database import Database, first_column
 
 
-def month_states(
-    database: Database, instance: dg.DagsterInstance, months: Iterable[str], *, read_again: bool = False
-) -> list[MonthState]:
-    """The state of every given month on every scale. `read_again`: see `data_version`."""
+def month_states(database: Database, instance: dg.DagsterInstance, months: Iterable[str]) -> list[MonthState]:
+    """The state of every given month on every scale."""
     months = list(months)
     running = unsettled_months(instance)
     with database.connect() as connection:
@@ -55,6 +54,7 @@ def month_states(
         }
         decided = decided_since(connection, months)
         answered, windows = _with_answers(connection, months), origin_windows(connection)
+        others = scales_of_other_verdicts(connection, months)
         found = []
         for month in months:
             scales = scales_of_month(connection, month)
@@ -62,7 +62,6 @@ def month_states(
             changed = {}
             if snapshot:
                 closed = {one.scale_id for one in read_closed(connection, [month])}
-                others = _with_other_answers(connection, snapshot, scales, closed, read_again=read_again)
                 for scale_id, scale in scales.items():
                     changed[scale_id] = _newer(
                         connection,
@@ -71,11 +70,10 @@ def month_states(
                         scale,
                         all_steps[scale_id].get(month),
                         in_bank[scale_id],
-                        has_other_answers=scale_id in others,
+                        has_other_answers=scale_id in others.get(month, ()),
                         was_closed=scale_id in closed,
                         decided=decided.get((month, scale_id)),
                     )
-            connection.commit()  # keeps the hash that was computed, whatever happens to the next
             gates = gate_statuses(instance, month) if snapshot else {}
             for scale_id, scale in scales.items():
                 found.append(
@@ -93,25 +91,6 @@ def month_states(
                     )
                 )
     return found
-
-
-def _with_other_answers(
-    connection: psycopg.Connection,
-    snapshot: Snapshot,
-    scales: dict[str, Scale],
-    closed: set[str],
-    *,
-    read_again: bool,
-) -> set[str]:
-    """Scales for which the month is open, and whose answers may differ from those of its snapshot."""
-    if scales.keys() <= closed:
-        return set()
-    if (
-        data_version(connection, snapshot.month, scales, snapshot.data_hash, read_again=read_again)
-        == snapshot.data_hash
-    ):
-        return set()
-    return scales_to_compare(connection, snapshot.month, snapshot.counts, scales, closed)
 
 
 def _with_answers(connection: psycopg.Connection, months: list[str]) -> set[str]:

@@ -1,19 +1,13 @@
-"""Assets of the ways in: the log (observed), and what each source brought by day of arrival."""
-
-from datetime import UTC, datetime
+"""Assets of the ways in: the log, and what each source brought by day of arrival."""
 
 import dagster as dg
 
-from irt_assets.common.partitions import day_bounds, day_of
+from irt_assets.common.partitions import day_bounds
 from irt_assets.common.retries import classify_failures
-from irt_assets.intake.arrivals import forget_old_rejects
-from irt_assets.intake.corrections import keep_one_of_each
 from irt_assets.intake.inbox import take_waiting
-from irt_assets.responses.observe import day_versions
 from resources.dagster_schema import column_schema, rows_shown
 from resources.files.inbox_files import inbox_of
 from resources.postgres.database import Database
-from resources.postgres.log_months import make_months_ahead
 from resources.tables import intake, response_log
 
 INTAKE = "attempts_intake"
@@ -28,29 +22,16 @@ OF_DAY = """
 """
 
 
-def build_log_asset(days: dg.DailyPartitionsDefinition) -> dg.SourceAsset:
-    """`attempts`, observed by day."""
-
-    @dg.observable_source_asset(
-        name="attempts",
+def build_log_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetSpec:
+    """`attempts`, by day of the answer."""
+    return dg.AssetSpec(
+        "attempts",
         group_name="responses",
-        description="The log of answers, observed per day through the attempt view. Before that its next months get "
-        "partitions, and of answers with one id one is kept.",
+        description="The log of answers, which the ways in write: an external asset.",
         partitions_def=days,
         metadata={"dagster/column_schema": column_schema(response_log)},
-        tags={"dagster/kind/postgres": ""},
+        kinds={"postgres"},
     )
-    def attempts(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.DataVersionsByPartition:
-        now = datetime.now(UTC)
-        with classify_failures(), database.connect() as connection:
-            make_months_ahead(connection, now)
-            forget_old_rejects(connection)
-            if n := keep_one_of_each(connection):
-                context.log.warning(f"{n:,} ids stood in the log at two times: see attempt_correction for what went")
-        with classify_failures(), database.connect() as connection:
-            return dg.DataVersionsByPartition(day_versions(connection, days.start, day_bounds(day_of(now))[0]))
-
-    return attempts
 
 
 def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:

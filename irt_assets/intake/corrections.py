@@ -1,8 +1,8 @@
 """Answers that change: scored again by another key, or withdrawn; what they were is kept in `attempt_correction`.
 
-Days, weeks and open months that rest on them become stale, and the sensor of late answers asks for them again. A closed
-month stays as it is unless it is reopened. What does not belong here: corrections that come with an import (see
-`intake.staging`), and the runs requested because of changes (see `jobs.watching.late_sensor`).
+The next night judges them again, and then days, weeks and open months that rest on them are stale and requested again.
+A closed month stays as it is unless it is reopened. What does not belong here: corrections that come with an import
+(see `intake.staging`).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,9 +12,9 @@ from datetime import datetime
 import psycopg
 
 from irt_assets.common.wording import listed
+from irt_assets.intake.concerned_months import months_concerned
 from irt_assets.intake.staging import kept_as_corrections, lock_out_imports_and_posts
-from irt_assets.responses.closed_months import ClosedMonth, read_closed
-from irt_assets.responses.late_months import months_concerned
+from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.snapshot import current_snapshots
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, one_value

@@ -62,9 +62,9 @@ def _of_month(connection: psycopg.Connection, scale: Scale, month: str) -> Found
     ).fetchall()
     known = {user: (theta, se, microseconds(as_of) // DAY) for user, theta, se, as_of in measured}
     items, withdrawn = list(published.items), published.withdrawn
-    users, still = sorted(known), replace(scale, movement=STILL)
-    later, answered = scoring_responses(connection, start, end, scale, items, users, withdrawn)
-    earlier, before = scoring_responses(connection, start - LOOKBACK, start, still, items, users, withdrawn)
+    users = sorted(known)
+    later, answered = scoring_responses(connection, start, end, items, users, withdrawn)
+    earlier, before = scoring_responses(connection, start - LOOKBACK, start, items, users, withdrawn)
     rows = np.isin(answered, before)[later.person]
     later = later.of_rows(rows if later.categories is None else rows & (later.categories == 2)[later.item])
     n = np.unique(later.person).size
@@ -75,7 +75,7 @@ def _of_month(connection: psycopg.Connection, scale: Scale, month: str) -> Found
             subject=scale.scale_id,
         )
         return
-    constant = estimate(earlier, published.items, still, published.testlets)
+    constant = estimate(earlier, published.items, replace(scale, movement=STILL), published.testlets)
     at = np.searchsorted(before, answered)[later.person]
     theta, se, known_on = np.array([known[user] for user in answered.tolist()]).T[:, later.person]
     assert later.at is not None

@@ -15,7 +15,7 @@ FIX = f"Export the days again: {EXPORT}. Where the lake has more answers than th
 
 
 def build_lake_checks(settings: Settings) -> list[dg.AssetChecksDefinition]:
-    """None without a lake: a table of Spark's catalogue is written by others."""
+    """The check, if IRT_ATTEMPTS is set."""
     place = lake_that_we_write(settings)
     return [] if place is None else [_lake_check(place)]
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from irt_assets.common.partitions import day_bounds, day_of, week_bounds
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import (
+    EIGHT_WEEKS,
     YEAR,
     learners,
     microseconds,
@@ -31,13 +32,12 @@ from irt_assets.kpis.summary import Summary
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
 from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.eligible import judge_candidates
-from irt_assets.responses.facts import LATER, abilities_start, lookback_start
-from irt_assets.responses.item_times import dated_times
+from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import scored_answers
+from irt_assets.responses.verdict_states import record_states, states_of_verdicts
 from resources import tables
-from resources.cluster.relational import Run, in_memory, on_log, on_postgres
+from resources.cluster.relational import Run, in_memory, on_log, on_postgres, on_spark, require_judged
 from resources.postgres import warehouse
 from resources.postgres.database import one_value
 from resources.postgres.relations import LEARNER, QUESTION
@@ -118,6 +118,7 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     hold."""
     monday = {"week_start": date.fromisoformat(week)}
     warehouse.own(connection, tables.weekly_kpi, monday)
+    states = states_of_verdicts(connection, {week: window_of_week(week)})
     end = end_of_week(week, now)
     scales = read_scales(connection, end)
     published = {scale_id: set_with_errors(connection, scale_id, end) for scale_id in scales}
@@ -128,7 +129,14 @@ def write_week(connection: psycopg.Connection, week: str, now: datetime) -> Summ
     now_there = one_value(connection, "SELECT clock_timestamp()")
     frames = (frame.assign(**monday) for frame in _most_complete_last(written.counted(parts), now_there))
     warehouse.append_parts(connection, tables.weekly_kpi, frames)
+    record_states(connection, tables.weekly_kpi.name, states)
     return written
+
+
+def window_of_week(week: str) -> tuple[datetime, datetime]:
+    """The midnights between which answers decide a week's KPIs; θ also follows earlier ones, a little."""
+    start, end = week_bounds(week)
+    return start - EIGHT_WEEKS, end
 
 
 def _most_complete_last(parts: Iterator[pd.DataFrame], since: datetime) -> Iterator[pd.DataFrame]:
@@ -208,12 +216,13 @@ def _read_log(connection: psycopg.Connection, end: datetime, scales: Scales) -> 
     """The log as far as the KPIs at `end` read it, and the answers that count for abilities.
 
     The log is read once, so that all KPIs are of the same answers: 100 bytes an attempt of a year. Sorting and grouping
-    it in memory takes a fraction of the server's time. On Spark it stays in the lake, whose answers are judged here.
+    it in memory takes a fraction of the server's time. On Spark it stays in the lake, with its verdicts.
     """
     start = abilities_start(end, scales)
-    run = on_log(connection, lookback_start(start, scales), end + LATER)
+    run = on_log(connection, min(start, end - YEAR), end)
     if run.backend is not on_postgres:
-        return run, judge_candidates(run, end, scales, dated_times(connection, end, scales))
+        require_judged(connection, start, end)
+        return run, _answers(run, end, scales)
     copied = {
         "attempt": attempts_between(end - YEAR, end).select(*ANSWER_COLUMNS),
         "question": QUESTION.select("item_id", "scale_id"),
@@ -223,7 +232,8 @@ def _read_log(connection: psycopg.Connection, end: datetime, scales: Scales) -> 
 
 
 def _answers(run: Run, end: datetime, scales: Scales) -> Iterator[pa.Table]:
-    return run.parts(scored_answers(abilities_start(end, scales), end), "user_id")
+    in_lake = run.backend is on_spark  # elsewhere verdicts are a table of their own
+    return run.parts(scored_answers(abilities_start(end, scales), end, in_lake=in_lake), "user_id")
 
 
 def _people(run: Run, end: datetime, scales: Scales) -> pd.DataFrame:

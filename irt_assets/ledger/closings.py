@@ -12,7 +12,7 @@ import psycopg
 from psycopg.types.json import Jsonb
 
 from irt_assets.common.partitions import Month
-from irt_assets.responses.closed_months import NEWEST, ClosedMonth, read_closed
+from irt_assets.responses.closing_records import NEWEST, ClosedMonth, read_closed
 from irt_assets.responses.snapshot import Snapshot
 from resources.cluster.relational import holds_log
 from resources.postgres.database import first_column, named_rows
@@ -140,19 +140,13 @@ def count_changes(
 
 
 def count_again(connection: psycopg.Connection) -> None:
-    """Count and store the changes of each closed month whose days, accounts or items have changed since the last
-    count."""
+    """Count and store the changes of each closed month of which a verdict has changed since the last count."""
     changed = first_column(
         connection,
-        f"""SELECT DISTINCT month FROM {NEWEST} n WHERE state = 'closed' AND (
-              EXISTS (SELECT FROM data_change WHERE part >= month AND part < month || '~' AND part ~ '^[0-9]'
-                      AND changed_at > coalesce(counted_at, since))
-              OR EXISTS (SELECT FROM data_change WHERE part = 'learner' AND changed_at > coalesce(counted_at, since))
-                AND coalesce((SELECT jsonb_agg(learner_key ORDER BY learner_key) FROM learner WHERE is_test), '[]')
-                  <> coalesce((SELECT jsonb_agg(k ORDER BY k::bigint) FROM jsonb_array_elements(test_accounts) k), '[]')
-              OR EXISTS (SELECT FROM data_change WHERE part = 'question' AND changed_at > coalesce(counted_at, since))
-                AND coalesce((SELECT jsonb_object_agg(item_id, coalesce(max_score, 1)) FROM question q
-                              WHERE q.scale_id = n.scale_id), '{{}}') <> items)""",
+        f"""SELECT DISTINCT month FROM {NEWEST} n WHERE state = 'closed' AND EXISTS (
+              SELECT FROM judged_day
+              WHERE day >= to_date(month, 'YYYY-MM') AND day < to_date(month, 'YYYY-MM') + interval '1 month'
+                AND judged_at > coalesce(counted_at, since))""",
     )
     for month in changed:
         closed = read_closed(connection, [month])

@@ -28,7 +28,7 @@ from irt_assets.responses.window import without_ids
 from resources.files.object_store import ObjectStore
 from resources.files.s3_failures import NothingThere
 from resources.files.stored_copies import open_hashed
-from resources.postgres.database import Database, first_column
+from resources.postgres.database import Database, first_column, one_value
 
 POOLED = "recalibration"
 """The folder of files over several months, in which a learner of each month is a person: `2026-09/u1`."""
@@ -87,7 +87,7 @@ def _write_again(connection: psycopg.Connection, store: ObjectStore, uri: str) -
         key, digest, size = store_parquet(store, folder, table)
         columns = columns_of(table.schema)
         parts.append(part.model_copy(update={"key": key, "sha256": digest, "bytes": size}))
-    return store_manifest(store, folder, Manifest.over(former.month, parts, columns))[0]
+    return store_manifest(store, folder, Manifest.over(former.month, parts, columns, former.mark))[0]
 
 
 def _with_keys(connection: psycopg.Connection, store: ObjectStore, key: str) -> pa.Table:
@@ -122,7 +122,7 @@ def _keys_of(connection: psycopg.Connection, users: pa.ChunkedArray) -> pa.Chunk
         ).fetchall()
     )
     for user in set(missing) - set(known):
-        found[user] = connection.execute("SELECT nextval('learner_key_seq')").fetchall()[0][0]
+        found[user] = one_value(connection, "SELECT hashtextextended(gen_random_uuid()::text, 0) & 9223372036854775807")
     keys = pa.array([found[user] for user in ids.to_pylist()], pa.int64())
     return keys.take(pc.index_in(users, ids).combine_chunks())
 

@@ -196,8 +196,7 @@ SELECT severity, kind, opened_month FROM drift_alerts
 WHERE scale_id = %(scale)s AND item_id = %(item)s AND closed_month IS NULL ORDER BY opened_month DESC LIMIT 1
 """
 _TIME = """
-SELECT median_ms, n FROM item_response_time
-WHERE as_of = (SELECT max(as_of) FROM item_response_time) AND item_id = %(item)s ORDER BY since LIMIT 1
+SELECT median_ms, n FROM item_time WHERE item_id = %(item)s ORDER BY month DESC LIMIT 1
 """
 
 

@@ -64,7 +64,7 @@ from irt_assets.psychometrics.fit.growth import PERIOD_DAYS, PlaceInOrder, growt
 from irt_assets.reports import origin_report
 from irt_assets.reports.decision_blocks import decisions_table
 from irt_assets.reports.drift_linking import linking
-from irt_assets.responses.closed_months import ClosedMonth, read_states
+from irt_assets.responses.closing_records import ClosedMonth, read_states
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot
 
@@ -232,15 +232,15 @@ def opening(scale: Scale, month: str, known: ClosedMonth | None, zone: str, dash
     if known is None:
         last = Month(month).end + timedelta(days=scale.rules.answers.late_days)
         yield Paragraph(
-            f"The month is open. It closes in the first night after {last:%Y-%m-%d} in which it has been made from all "
-            "answers that there are."
+            f"The month is open. It closes in the first night from {last:%Y-%m-%d} on in which it has been made from "
+            "all its answers, and nothing is being imported."
         )
         return
     since = Moment(known.since, zone)
     if known.state == "reopened":
-        yield Paragraph(
-            ("The month was reopened on ", since, f" by {known.decided_by}: {known.reason}. It closes again by itself.")
-        )
+        who = f" by {known.decided_by}: {with_stop(known.reason)}"
+        again = " It closes again in the first night in which it has been made from all its answers."
+        yield Paragraph(("The month was reopened on ", since, who, again))
         return
     said = f"{with_capital(known.sentence)}. " if known.sentence else "No answer has changed since. "
     counts = "Later answers count for θ, features, KPIs and later months, and change nothing of this one."

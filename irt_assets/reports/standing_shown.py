@@ -24,6 +24,7 @@ from irt_assets.blocks import (
     notice,
     number,
     pairs,
+    prose,
     table,
 )
 from irt_assets.charts.chart import SERIES, Boxes, Chart, Line, Points, Shape, ends_of
@@ -55,6 +56,7 @@ FADING = 6
 BESIDE = 4
 """Days before the first point and after the last."""
 IDLE = timedelta(days=7)
+YEAR = timedelta(days=365)
 
 
 def standing(
@@ -77,7 +79,10 @@ def standing(
         "Each θ with the interval that contains the true one with a probability of 95 %." + (MOVES if movements else "")
     )
     over_time = theta_over_time(thetas, zone, movements, now) if thetas else Paragraph("There is none yet.")
-    no_kpis = Paragraph("None were computed: KPIs are for learners who answered within a year of the week.")
+    no_kpis = Paragraph(
+        "None have been computed yet. Each night computes those of the running week, for learners who answered within "
+        "a year of its end."
+    )
     return (
         Paragraph(in_short(learner, found, zone), "lead"),
         *lacking,
@@ -283,7 +288,11 @@ def activity(days: Sequence[ActiveDay], last: datetime | None, now: datetime) ->
         f"{state}: the last live answer was {ago(last, now)}." if last else "The learner never answered in live mode."
     )
     if not days:
-        return Paragraph(said), Paragraph("No live answer in the last 365 days.")
+        uncounted = (
+            "The features of those days have not been made yet: a backfill of `features_topic_daily` makes them."
+        )
+        is_recent = last is not None and now - last < YEAR
+        return Paragraph(said), Paragraph(prose(uncounted) if is_recent else "No live answer in the last 365 days.")
     by_week: dict[date, Counter[str]] = defaultdict(Counter)
     for one in days:
         by_week[one.date - timedelta(days=one.date.weekday())].update(_counted(one) | {"active days": 1})

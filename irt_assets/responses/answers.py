@@ -9,7 +9,7 @@ from typing import TypeAlias
 import ibis
 import ibis.expr.types as ir
 
-from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
+from resources.postgres.relations import ATTEMPT, LAKE_ATTEMPT, LEARNER, QUESTION, VERDICT
 
 Time: TypeAlias = datetime | ir.TimestampScalar
 """A time that a query names, or one that it reads from a row."""
@@ -30,7 +30,26 @@ def microseconds_before(end: datetime, time: ir.TimestampColumn) -> ir.IntegerCo
 
 def attempts_between(start: Time, end: Time) -> ir.Table:
     """Attempts with completed_at in [start, end)."""
-    return ATTEMPT.filter(ATTEMPT.completed_at >= instant(start), ATTEMPT.completed_at < instant(end))
+    return _between(ATTEMPT, start, end)
+
+
+def attempts_with_verdicts(start: Time, end: Time, *, in_lake: bool, verdicts: ir.Table = VERDICT) -> ir.Table:
+    """The rows of `attempts_between` with the `VERDICT_COLUMNS`, which are null for an attempt that was not judged.
+
+    `verdicts`: where they are, if not in the lake.
+    """
+    if in_lake:
+        return _between(LAKE_ATTEMPT, start, end)
+    verdicts = _between(verdicts, start, end).select(
+        "attempt_id", "learner_key", "scale_id", "reason", "max_score", verdict_score="score", at="completed_at"
+    )
+    log = attempts_between(start, end)
+    joined = log.left_join(verdicts, [log.id == verdicts.attempt_id, log.completed_at == verdicts.at])
+    return joined.select(LAKE_ATTEMPT.columns)
+
+
+def _between(rows: ir.Table, start: Time, end: Time) -> ir.Table:
+    return rows.filter(rows.completed_at >= instant(start), rows.completed_at < instant(end))
 
 
 def live_answers(start: datetime, end: datetime, *also: str) -> ir.Table:

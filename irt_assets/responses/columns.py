@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.eligibility.attempts import NO_SCORE, Attempts
-from irt_assets.responses.facts import FACTS, SETTLED
+from irt_assets.responses.facts import FACTS
 
 
 def attempts_of(
@@ -24,12 +24,11 @@ def attempts_of(
     n_timed: npt.NDArray[np.int64],
     timed: Ints | None = None,
 ) -> Attempts:
-    """The rows of `found`, which has the columns `facts.JUDGED`; of `candidates` it lacks those that are settled.
+    """The rows of `found`, which has the columns `facts.JUDGED`.
 
-    `user`, `item`: their codes. `median_ms`, `n_timed`, `timed`: as `UsualTimes` has them.
+    `user`, `item`: their codes. `median_ms`, `n_timed`: usual time and number of times, by the code of the item, or, if
+    `timed` is given, by the place of each answer in it.
     """
-    for name in SETTLED.keys() - {*found.column_names}:
-        found = found.append_column(name, pa.repeat(SETTLED[name], found.num_rows))
     return Attempts(
         user=user,
         item=item,

@@ -1,8 +1,8 @@
 """What eligibility needs to know of attempts, as relations: was the item met before, was a later one answered, and the
 like.
 
-One definition for the stored windows (`window`), for scoring and for the KPIs (`eligible`), on every engine. What does
-not belong here: what the facts mean (see `psychometrics.eligibility`).
+One definition for nights, trials of rules and the θ API. What does not belong here: what the facts mean (see
+`psychometrics.eligibility`).
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -47,15 +47,6 @@ LEARNER_COLUMNS = ("is_test", "user_id")
 """Columns of `learner` that it reads."""
 KEY = "learner_key"
 """Column of `learner` whose number stands for a learner in files and verdicts."""
-SETTLED = {
-    "mode": "live",
-    "form_id": "",
-    "is_test": False,
-    "unknown_item": False,
-    "seen_before": False,
-    "answered_later": True,
-}
-"""What judging `candidates` need not read of them, because they are chosen by it."""
 
 
 def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
@@ -112,11 +103,6 @@ BOUNDS = ibis.table(dict.fromkeys(Bounds._fields, "timestamp('UTC')"), name="bou
 READ_BOUNDS = Bounds(*(BOUNDS[name].as_scalar() for name in Bounds._fields))
 
 
-def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str) -> ir.Table:
-    """`facts_within` the bounds of every attempt of [start, end)."""
-    return facts_within(Bounds.between(start, end, scales), scales, *also)
-
-
 def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str) -> ir.Table:
     """Every attempt within the bounds, with what eligibility needs to know of it.
 
@@ -152,7 +138,6 @@ def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str) -> ir.
     if scored:
         most = ibis.ifelse(rows.max_score > 1, rows.max_score, ibis.null("int16"))
         facts |= {"given_score": ibis.ifelse(most.notnull(), rows.given_score, ibis.null("int16")), "max_score": most}
-    # In this order, because a stored hash counts as current only while the text of its query is the same.
     return rows.select(*columns, *key, "scale_id", answered_later=facts.pop("answered_later"), **facts)
 
 
@@ -180,8 +165,7 @@ FACTS: dict[str, Callable[[ir.Table, Mapping[str, Scale]], ir.BooleanValue]] = {
 """What is true of an attempt or not, by name: is_test, of the account; seen_before: whether the learner met the item
 within the look-back of the scale; answered_later: whether it was left out in an exam.
 
-Each is a field of `Attempts` and a column of snapshots, which ends with them in this order. The hash of a month is made
-of these columns too, so that one more makes every month stale."""
+Each is a field of `Attempts`."""
 
 
 JUDGED = ("form_id", "mode", "correct", "hints_used", "response_time_ms", *FACTS)
@@ -191,24 +175,6 @@ JUDGED = ("form_id", "mode", "correct", "hints_used", "response_time_ms", *FACTS
 def judged(columns: Collection[str]) -> list[str]:
     """`JUDGED`, and those of `SCORES` that are among the columns of a relation."""
     return [*JUDGED, *(name for name in SCORES if name in columns)]
-
-
-def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
-    """What of [start, end) may be eligible by its `eligibility_facts`; hints and times are still to be judged.
-
-    Columns: user_id, item_id, completed_at, scale_id, and of `JUDGED` those that are not `SETTLED`; a null `correct`
-    was omitted in an exam.
-    """
-    rows = eligibility_facts(start, end, scales)
-    rows = rows.filter(
-        rows.mode == "live",
-        ~rows.is_test,
-        ~rows.unknown_item,
-        ~rows.seen_before,
-        rows.correct.notnull() | rows.answered_later,
-    )
-    read = [name for name in judged(rows.columns) if name not in SETTLED]
-    return rows.select("user_id", "item_id", "completed_at", "scale_id", *read)
 
 
 def _omitted(bounds: Bounds) -> ir.Table:

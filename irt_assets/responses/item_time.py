@@ -5,19 +5,62 @@ judged by the same times. What does not belong here: which answers are rapid (se
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import cached_property
 
 import numpy as np
+import numpy.typing as npt
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from irt_assets.common.partitions import Month, day_bounds, month_of
+from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.closed_months import rules_of_month
-from irt_assets.responses.item_times import ItemTimes, compute_item_times
-from resources.cluster.relational import on_nearest_log
+from resources.cluster.relational import Run, on_nearest_log
 from resources.postgres.database import advisory_lock, named_rows, one_value
 from resources.postgres.warehouse import copy_arrow
+
+NAMED_IN_QUERY = 100
+"""Items that a query may name: to write and plan one with thousands takes longer than to read the times of all."""
+
+
+@dataclass(frozen=True)
+class ItemTimes:
+    """Id, median response time (ms) and number of times of J items; arrays of shape (J,)."""
+
+    item_ids: npt.NDArray[np.object_]
+    median_ms: Floats
+    n: npt.NDArray[np.int64]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {item: place for place, item in enumerate(self.item_ids)}
+
+    def of(self, items: Sequence[str] | npt.NDArray[np.object_]) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Median (NaN where no time is known) and number of times of each of `items`."""
+        place = np.array([self._places.get(item, -1) for item in items], dtype=np.intp)
+        known = place >= 0
+        median, n = np.full(place.size, np.nan), np.zeros(place.size, dtype=np.int64)
+        median[known], n[known] = self.median_ms[place[known]], self.n[place[known]]
+        return median, n
+
+
+def compute_item_times(run: Run, end: datetime, start: datetime, items: Sequence[str] | None = None) -> ItemTimes:
+    """The times of live answers of [start, end), whoever gave them, to some `items`, or to all."""
+    timed = attempts_between(start, end)
+    if items is not None and len(items) <= NAMED_IN_QUERY:
+        timed = timed.filter(timed.item_id.isin(list(items)))
+    timed = timed.filter(timed.mode == "live", timed.correct.notnull(), timed.response_time_ms.notnull())
+    times = timed.response_time_ms
+    found = run(timed.group_by("item_id").agg(median_ms=times.cast("float64").median(), n=times.count()))
+    if items is not None:
+        found = found.filter(pc.is_in(found["item_id"], pa.array(items, found["item_id"].type)))
+    ids = found["item_id"].to_numpy(zero_copy_only=False)
+    return ItemTimes(ids, found["median_ms"].to_numpy(), found["n"].to_numpy())
 
 
 def take_item_times(connection: psycopg.Connection, month: str) -> None:
@@ -31,9 +74,14 @@ def take_item_times(connection: psycopg.Connection, month: str) -> None:
 
 
 def ensure_item_times(connection: psycopg.Connection, month: str) -> None:
-    """Take the times of a month that is over, unless they were."""
-    taken = one_value(connection, "SELECT EXISTS (SELECT FROM item_time WHERE month = %s)", (month,))
-    if not taken and Month(month).end <= datetime.now(UTC):
+    """Take the times of a month that is over, unless they were taken before. A read-only transaction takes none."""
+    may_take = one_value(
+        connection,
+        """SELECT current_setting('transaction_read_only') = 'off'
+             AND NOT EXISTS (SELECT FROM item_time WHERE month = %s)""",
+        (month,),
+    )
+    if may_take and Month(month).end <= datetime.now(UTC):
         take_item_times(connection, month)
 
 
@@ -47,7 +95,8 @@ def times_of_day(
     those of its month).
 
     They are those of the month before. An item with fewer than its scale's `rapid_min_times` there has those of its own
-    month up to the end of the day. Times of the month before that were never taken are taken and stored.
+    month up to the end of the day. Times of the month before that were never taken are taken and stored, unless the
+    transaction is read-only.
     """
     start, end = day_bounds(day.isoformat())
     month = month_of(start)

@@ -13,12 +13,13 @@ import psycopg
 from irt_assets.blocks import Table, table
 from irt_assets.common.job_names import INVENTORY, JUDGED
 from irt_assets.common.metadata import Metadata, md
-from irt_assets.common.partitions import day_bounds, day_of, month_of
+from irt_assets.common.partitions import Month, day_bounds, day_of, month_of
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.item_time import ensure_item_times
+from irt_assets.responses.open_months import open_months
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.verdicts import JudgedDay, days_that_differ, judge_day, judge_differing
 from resources import tables
@@ -86,13 +87,22 @@ def build_judged_check() -> dg.AssetChecksDefinition:
 
 
 def judge_look_back(context: Context, database: Database) -> list[JudgedDay]:
-    """Judge the days that differ, of the look-back up to the last midnight (UTC); first take the item times of the
-    month before, unless they were taken."""
+    """Judge the days that differ, of the look-back up to the last midnight (UTC) and of earlier months that are open
+    and made; first take the item times of the month before, unless they were taken.
+
+    Days that were never judged come first, the newest before all others: after an upgrade these are all days, and the
+    newest are read most.
+    """
     now = datetime.now(UTC)
     with classify_failures(), database.connect() as connection:
         ensure_item_times(connection, month_of(now).previous)
         window = look_back(connection, now)
-    return judge_window(context, database, *window)
+        earlier = [Month(month).bounds for month in open_months(connection, month_of(window[0]))]
+    return [
+        judged
+        for one in (window, *reversed(earlier))
+        for judged in judge_window(context, database, *one, newest_first=True)
+    ]
 
 
 def look_back(connection: psycopg.Connection, now: datetime) -> tuple[datetime, datetime]:
@@ -101,7 +111,9 @@ def look_back(connection: psycopg.Connection, now: datetime) -> tuple[datetime, 
     return abilities_start(today, read_scales(connection)), today
 
 
-def judge_window(context: Context, database: Database, start: datetime, end: datetime) -> list[JudgedDay]:
+def judge_window(
+    context: Context, database: Database, start: datetime, end: datetime, *, newest_first: bool = False
+) -> list[JudgedDay]:
     """Judge the days of [start, end), two midnights, that are not judged or differ from their verdicts.
 
     Each is reported to Dagster as a materialisation of `judged_attempts` as soon as it is committed. Nothing is judged
@@ -111,7 +123,9 @@ def judge_window(context: Context, database: Database, start: datetime, end: dat
         with database.connect() as connection:
             if not holds_log(connection, start, end):
                 return []
-        return judge_differing(database, start.date(), end.date(), reporter(context, database))
+        return judge_differing(
+            database, start.date(), end.date(), reporter(context, database), newest_first=newest_first
+        )
 
 
 def reporter(context: Context, database: Database) -> Callable[[JudgedDay], None]:

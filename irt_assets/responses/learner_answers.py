@@ -37,8 +37,7 @@ from irt_assets.responses.facts import (
     read_of,
 )
 from irt_assets.responses.item_status import Withdrawals, instant_of, microseconds
-from irt_assets.responses.item_time import ensure_item_times, times_of_day
-from irt_assets.responses.item_times import ItemTimes
+from irt_assets.responses.item_time import ItemTimes, ensure_item_times, times_of_day
 from irt_assets.responses.scales import Scale
 from resources.postgres.database import one_value
 
@@ -54,8 +53,8 @@ FULL JOIN (
   WHERE user_id = %(user)s AND completed_at >= %(start)s AND completed_at < %(end)s) l
 ON (l.id, l.completed_at) = (v.attempt_id, v.completed_at)
 WHERE v.reason IS NULL OR l.recorded_at IS DISTINCT FROM v.recorded_at"""
-"""Of a learner's log, the answers that count by their verdicts, and what differs from them: an attempt without a
-verdict or written after it, a verdict without its attempt."""
+"""A learner's answers that count by their verdicts, and where log and verdicts differ: an attempt without a verdict or
+written after it, a verdict without its attempt."""
 AHEAD = timedelta(minutes=2)
 
 

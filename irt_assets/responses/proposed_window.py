@@ -5,21 +5,21 @@ What does not belong here: the judgement of a day (see `verdicts`), and windows 
 """
 
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
+from datetime import datetime
 
 import ibis
 import psycopg
 
-from irt_assets.common.partitions import day_of, keys_between
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.stored_window import stored_window
+from irt_assets.responses.stored_window import JudgedWindow, stored_window
 from irt_assets.responses.verdicts import stage_verdicts
-from irt_assets.responses.window import JudgedWindow
 from resources.cluster.relational import holds_log
 from resources.failures import PermanentFailure
+from resources.postgres.database import first_column
 from resources.postgres.relations import VERDICT
 
 _PROPOSED = ibis.table(VERDICT.schema(), name="proposed_verdict")
+_DAYS = "SELECT DISTINCT completed_at::date FROM response_log WHERE completed_at >= %s AND completed_at < %s ORDER BY 1"
 _INSERT = """
     INSERT INTO proposed_verdict
     SELECT n.attempt_id, n.completed_at, l.learner_key, n.item_id, n.scale_id, n.reason, n.score, n.max_score,
@@ -44,8 +44,8 @@ def proposed_window(
         )
     with connection.transaction(force_rollback=True):
         connection.execute("CREATE TEMPORARY TABLE proposed_verdict (LIKE attempt_verdict) ON COMMIT DROP")
-        for day in keys_between(day_of(start), day_of(end - timedelta(microseconds=1))):
-            stage_verdicts(connection, date.fromisoformat(day), scales)
+        for day in first_column(connection, _DAYS, (start, end)):
+            stage_verdicts(connection, day, scales)
             connection.execute(_INSERT)
         connection.execute("ANALYZE proposed_verdict")
         return stored_window(connection, start, end, scales, _PROPOSED)

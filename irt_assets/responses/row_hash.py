@@ -6,15 +6,16 @@ A row is written as the text of its columns, in order, each followed by `|`:
 - text: as it is, but for a backslash, which is written twice, and `|`, which is written `\\p`;
 - whole numbers: in decimal; true and false: 1 and 0;
 - times: microseconds since 1970 (UTC), in decimal;
-- scores (`LATER_COLUMNS`) where they are not null, with their names before the `=`; where they are, nothing at all, so
-  that rows without have the hash that they had before there were scores.
+- a score (`LATER_COLUMNS`) with its name before the `=`. A null score adds nothing, so that rows without scores have
+  the hash that they had before there were scores.
 
 Nothing else is written: fractions have no text on which all engines agree. Of the md5 of that text (of its UTF-8, in
 hexadecimal) the digits 1 to 15 and 17 to 31 are two numbers of 60 bits. The count of the rows and the sums of both
 numbers, which do not depend on the order of the rows, make the hash.
 """
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import ibis
@@ -24,8 +25,10 @@ import pyarrow as pa
 
 from irt_assets.responses.answers import instant
 from irt_assets.responses.item_status import EPOCH
-from resources.cluster.relational import Backend, Run, on_duckdb
+from resources.cluster.relational import Backend, Run
 
+OF_VERDICTS = "v3:"
+"""Mark of the hash of a window's verdicts."""
 LATER_COLUMNS = ("score", "given_score", "max_score")
 _VALUE_OF_DIGIT = np.zeros(256, dtype=np.uint8)
 _VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
@@ -35,12 +38,12 @@ _VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 def md5(text: str) -> str: ...  # type: ignore[empty-body]
 
 
-def row_hash(rows: ir.Table, columns: Sequence[str]) -> ir.StringValue:
-    """The md5 of each row's text. Raises TypeError for a column of another type than text, whole number, boolean and
-    time."""
+def row_hash(rows: ir.Table, columns: Sequence[str], later: Collection[str] = LATER_COLUMNS) -> ir.StringValue:
+    """The md5 of each row's text; `later`: columns that are written as `LATER_COLUMNS` are. Raises TypeError for a
+    column of another type than text, whole number, boolean and time."""
     text = ibis.literal("")
     for name in columns:
-        if name in LATER_COLUMNS:
+        if name in later:
             text = text + (f"{name}=" + _written(rows[name]) + "|").fill_null("")
         else:
             text = text + ("=" + _written(rows[name]) + "|").fill_null("|")
@@ -75,23 +78,20 @@ def query_of_sums(rows: ir.Table, backend: Backend[Any]) -> str:
     return f"SELECT count(*), coalesce(sum({first}), 0), coalesce(sum({second}), 0) FROM ({hashed} OFFSET 0) hashed"
 
 
-def sums_by(run: Run, rows: ir.Table, key: str) -> dict[Any, str]:
-    """The count and both sums, as text, of the rows with each value of a column; their column `h` is a `row_hash`."""
+def sums_by(run: Run, rows: ir.Table, key: str, **also: str) -> Iterator[tuple[Any, ...]]:
+    """Each value of a column in order, with the count and both sums, as text, of its rows, whose column `h` is a
+    `row_hash`; `also`: more aggregates, in SQL."""
     first, second = _numbers(run.backend)
     hashed = run.backend.sql(rows)
     sums = f"concat(count(*), ' ', sum({first}), ' ', sum({second})) AS sums"
-    found = run.read(f"SELECT {key}, {sums} FROM ({hashed} OFFSET 0) hashed GROUP BY {key}")
-    return dict(zip(found[key].to_pylist(), found["sums"].to_pylist(), strict=True))
+    columns = ", ".join([key, sums, *(f"{sql} AS {name}" for name, sql in also.items())])
+    found = run.read(f"SELECT {columns} FROM ({hashed} OFFSET 0) hashed GROUP BY {key} ORDER BY {key}")
+    yield from zip(*(column.to_pylist() for column in found.columns), strict=True)
 
 
-def sums_of_table(table: pa.Table, columns: Sequence[str]) -> tuple[int, int]:
-    """The sums of both numbers of a table's rows."""
-    import duckdb  # only who hashes a table in memory needs it
-
-    rows = ibis.table(ibis.Schema.from_pyarrow(table.schema), name="hashed_rows")
-    with duckdb.connect() as connection:
-        connection.register("hashed_rows", table)
-        return sums_of(on_duckdb(connection)(rows.select(h=row_hash(rows, columns)))["h"])
+def digest_of(count_and_sums: Sequence[Any], mark: str) -> str:
+    """The hash of a window from the count of its rows and the sums of their hashes."""
+    return mark + hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
 
 
 def sums_of(hashes: pa.ChunkedArray) -> tuple[int, int]:

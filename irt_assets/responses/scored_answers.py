@@ -16,46 +16,49 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.responses import window
-from irt_assets.responses.answers import instant
+from irt_assets.responses.answers import attempts_with_verdicts, instant
 from irt_assets.responses.columns import codes, instants, max_scores, numbers
 from irt_assets.responses.facts import lookback_start
 from irt_assets.responses.item_status import Withdrawals, microseconds
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.verdicts import judge_missing
-from irt_assets.responses.window import ANSWERS_OF_A_GROUP, collect_scored
-from resources.cluster.relational import lake, on_postgres
+from irt_assets.responses.window import collect_scored
+from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
 from resources.postgres.relations import LEARNER, VERDICT
 from resources.postgres.warehouse import read_arrow, read_parts
 
+ANSWERS_OF_A_GROUP = 5_000_000
+"""Answers of the learners who are scored at once: some two gigabytes."""
+COLUMNS = ("learner_key", "user_id", "item_id", "completed_at", "score", "max_score")
 
-def scored_answers(start: datetime, end: datetime) -> ir.Table:
+
+def scored_answers(start: datetime, end: datetime, *, in_lake: bool = False) -> ir.Table:
     """Every answer of [start, end) that counts by its verdict: learner_key, user_id, item_id, completed_at, score,
     max_score (null: 1)."""
+    if in_lake:
+        rows = attempts_with_verdicts(start, end, in_lake=True)
+        counts = rows.filter(rows.learner_key.notnull(), rows.reason.isnull()).mutate(score=rows.verdict_score)
+        return counts.select(*COLUMNS)
     counts = VERDICT.filter(
         VERDICT.reason.isnull(), VERDICT.completed_at >= instant(start), VERDICT.completed_at < instant(end)
     )
     known = counts.join(LEARNER.select("learner_key", "user_id"), "learner_key")
-    return known.select("learner_key", "user_id", "item_id", "completed_at", "score", "max_score")
+    return known.select(*COLUMNS)
 
 
 def scoring_responses(
     connection: psycopg.Connection,
     start: datetime,
     end: datetime,
-    scale: Scale,
     items: Sequence[str],
     learners: Sequence[str] | None = None,
     withdrawn: Withdrawals | None = None,
 ) -> tuple[Responses, npt.NDArray[np.object_]]:
     """The responses to `items` in [start, end) by their verdicts, with their times, and the learners' ids.
 
-    `learners`: None for all. `withdrawn`: when answers to which items do not count. Attempts of a lake have no
-    verdicts: they are judged by the rules of `scale`.
+    `learners`: None for all. `withdrawn`: when answers to which items do not count.
     """
-    if lake(connection) is not None:
-        return window.scoring_responses(connection, start, end, scale, items, learners, withdrawn)
     query = f"SELECT * FROM ({on_postgres.sql(scored_answers(start, end))}) f WHERE item_id = ANY(%(items)s)"
     if learners is not None:
         query += " AND learner_key IN (SELECT learner_key FROM learner WHERE user_id = ANY(%(learners)s))"
@@ -77,16 +80,14 @@ def earlier_responses(
     verdicts have no responses: see `judge_before`.
     """
     begin = lookback_start(start, {scale.scale_id: scale})
-    responses, users = scoring_responses(connection, begin, start, scale, items, wanted)
+    responses, users = scoring_responses(connection, begin, start, items, wanted)
     place = {learner: person for person, learner in enumerate(learners)}
     return responses.placed(np.array([place[user] for user in users], dtype=np.int32), len(learners))
 
 
 def judge_before(database: Database, start: datetime, scales: Mapping[str, Scale]) -> None:
-    """Judge the days of the look-back before a window that were never judged: `earlier_responses` reads them. Attempts
-    of a lake have no verdicts."""
-    if not database.settings.irt_spark:
-        judge_missing(database, lookback_start(start, scales), start)
+    """Judge the days of the look-back before a window that were never judged: `earlier_responses` reads them."""
+    judge_missing(database, lookback_start(start, scales), start)
 
 
 def scoring_groups(

@@ -21,9 +21,9 @@ import pyarrow.parquet as pq
 
 from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
-from irt_assets.responses.closed_months import ClosedMonth, read_closed
-from irt_assets.responses.data_versions import state_of_verdicts, states_of, store_version, store_version_of_verdicts
+from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.facts import KEY, SCORES
+from irt_assets.responses.row_hash import OF_VERDICTS
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,
@@ -33,17 +33,17 @@ from irt_assets.responses.snapshot_files import (
     store_manifest,
     store_parquet,
 )
-from irt_assets.responses.stored_window import stored_window
-from irt_assets.responses.verdicts import JudgedDay, judge_differing
-from irt_assets.responses.window import (
+from irt_assets.responses.stored_window import (
+    HASHED,
     JudgedWindow,
     WindowTotals,
-    judged_window,
-    whole_log,
-    with_learners,
-    without_ids,
+    stored_window,
+    verdict_hash,
 )
-from resources.cluster.relational import Run, on_postgres, on_spark
+from irt_assets.responses.verdict_states import states_of_months
+from irt_assets.responses.verdicts import JudgedDay, days_without_verdicts, judge_differing
+from irt_assets.responses.window import without_ids
+from resources.cluster.relational import holds_log, on_postgres
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, one_value, record, records
@@ -52,19 +52,24 @@ FIT_COLUMNS = (KEY, "item_id", "scale_id", "form_id", "reason", "score", *SCORES
 """What a fit reads of a snapshot: the scored responses, which items have too few, and `SCORES` where it has them."""
 CALIBRATION_COLUMNS = (*FIT_COLUMNS, "completed_at")
 """What a calibration reads: `FIT_COLUMNS`, and when each answer was given."""
+OF_NO_VERDICTS = "of none"
+"""State of a snapshot of an earlier release that the verdicts do not equal."""
 FORMER_KEY = "user_id"
 """Column of learners in the files of earlier releases."""
-Judge = Callable[[Run, ObjectStore, str, datetime, datetime, Mapping[str, Scale]], tuple[WindowTotals, Manifest]]
-"""Judges the attempts of a window by the rules of their scales where they are, and stores them as parts below a folder:
-called with where they are, the store, the folder, start, end and scales; what they come to, and the manifest, which is
-not stored yet."""
+CollectMonth = Callable[
+    [Database, psycopg.Connection, ObjectStore, str, str, Mapping[str, Scale]], tuple[WindowTotals, Manifest]
+]
+"""Stores the attempts of a month of a lake as parts, with their verdicts and the minima of their scales: called with
+database, connection, store, folder of the parts, month and scales. Returns their counts and the manifest, which is not
+stored yet."""
 ReadWindow = Callable[[psycopg.Connection, datetime, datetime, Mapping[str, Scale]], JudgedWindow]
 """Attempts of [start, end) by the rules of scales, without any judging before it: `proposed_window`."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One row of `scored_snapshot`: where the file is and what is in it."""
+    """One row of `scored_snapshot`: where the file is, what is in it, and the state of the verdicts it was read from
+    (None: not recorded)."""
 
     month: str
     snapshot_hash: str
@@ -73,6 +78,7 @@ class Snapshot:
     n_attempts: int
     counts: dict[str, dict[str, int]]
     rules: dict[str, dict[str, Any]]
+    verdict_state: str | None = None
 
 
 def take_snapshot(
@@ -80,39 +86,33 @@ def take_snapshot(
     store: ObjectStore,
     month: str,
     run_id: str | None,
-    log: Run | None = None,
-    judge: Judge | None = None,
+    collect: CollectMonth | None = None,
     report: Callable[[JudgedDay], object] | None = None,
     read: ReadWindow | None = None,
 ) -> tuple[Snapshot, WindowTotals]:
     """Store the month's attempts with their verdicts; the files are in place before the row that names them.
 
-    Days that are not judged, or differ from their verdicts, are judged first; each is passed to `report`. Attempts of a
-    lake have no verdicts. They are judged here, on Spark by `judge`, so that the snapshot is a manifest. `log`: where
-    the attempts are, judged here too; None: where the settings say. Answers of scales for which the month is closed
-    are those of the file that it closed with; if there are no others, the snapshot stays. `read`: how a trial reads the
-    month, instead of judging it. Raises PermanentFailure where the month has no attempt at all, or has an attempt
-    twice.
+    Days that are not judged, or differ from their verdicts, are judged first, unless PostgreSQL has dropped them; each
+    is passed to `report`. With IRT_SPARK, `collect` reads the month in the lake, and the snapshot is a manifest. The
+    snapshot has the state of the verdicts, also if they give the same file as before. Answers of scales for which the
+    month is closed are those of the file that it closed with; if there are no others, the snapshot stays. `read`: how a
+    trial reads the month, instead of judging it. Raises PermanentFailure if the month has no attempt at all, or has an
+    attempt twice.
     """
     start, end = Month(month).bounds
     folder = f"scored_responses/{month}"
-    by_verdicts = read is not None or (log is None and not database.settings.irt_spark)
-    if by_verdicts and read is None:
+    with database.connect() as connection:
+        in_postgres = holds_log(connection, start, end)
+    if read is None and in_postgres:
         judge_differing(database, start.date(), end.date(), report)
     with database.connect() as connection:
         advisory_lock(connection, "scored_responses", month)
         scales = read_scales(connection)
-        state = state_of_verdicts(connection, month)
-        states = None if by_verdicts else states_of(connection, month, scales)
-        run = (
-            on_postgres(connection)
-            if by_verdicts
-            else with_learners(connection, start, end, log or whole_log(connection, start, end, scales))
-        )
+        state = states_of_months(connection, [month])[month]
         closed = {one.scale_id: one for one in read_closed(connection, [month])}
         current = current_snapshot(connection, month)
-        if judge is not None and run.backend is on_spark:
-            totals, manifest = judge(run, store, folder, start, end, scales)
+        if collect is not None and database.settings.irt_spark:
+            totals, manifest = collect(database, connection, store, folder, month, scales)
             store_it = partial(store_manifest, store, folder, manifest)
             others = sum(sum(n.values()) for scale, n in totals.counts.items() if scale not in closed)
             if closed and others:
@@ -121,17 +121,14 @@ def take_snapshot(
                     f"of all scales: reopen it, `irt month reopen {month}`"
                 )
         else:
-            window = (
-                (read or stored_window)(connection, start, end, scales)
-                if by_verdicts
-                else judged_window(connection, start, end, scales, run)
-            )
+            window = (read or stored_window)(connection, start, end, scales)
             others = sum(sum(n.values()) for scale, n in window.totals.counts.items() if scale not in closed)
             totals, table = window.totals, without_ids(window.table)
             if closed and others:
                 totals, table = _with_closed(connection, store, window, table, month, closed)
             store_it = partial(store_attempts, store, folder, table)
         if closed and current and not others:
+            _store_state(connection, current, state)
             return current, WindowTotals(current.n_attempts, current.counts, {}, current.data_hash)
         if totals.n_attempts == 0:
             raise PermanentFailure(
@@ -149,25 +146,24 @@ def take_snapshot(
             totals.n_attempts,
             totals.counts,
             rules_of(scales) | {scale_id: one.rules for scale_id, one in closed.items()},
+            state,
         )
         connection.execute(
             "UPDATE scored_snapshot SET superseded_at = now() WHERE month = %s AND superseded_at IS NULL", (month,)
         )
         connection.execute(
             """
-            INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, run_id)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+            INSERT INTO scored_snapshot
+              (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state, run_id)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
             ON CONFLICT (month, snapshot_hash) DO UPDATE
             SET data_hash = excluded.data_hash, counts = excluded.counts, rules = excluded.rules,
-                run_id = excluded.run_id, created_at = now(), superseded_at = NULL
+                verdict_state = excluded.verdict_state, run_id = excluded.run_id, created_at = now(),
+                superseded_at = NULL
             """,
             (month, digest, key, snapshot.data_hash, snapshot.n_attempts)
-            + (json.dumps(snapshot.counts), json.dumps(snapshot.rules), run_id),
+            + (json.dumps(snapshot.counts), json.dumps(snapshot.rules), state, run_id),
         )
-        if by_verdicts:
-            store_version_of_verdicts(connection, month, totals.data_hash, state)
-        elif log is None:  # of another log these states prove nothing
-            store_version(connection, month, scales, totals.data_hash, states)
     return snapshot, totals
 
 
@@ -181,8 +177,7 @@ def _with_closed(
 ) -> tuple[WindowTotals, pa.Table]:
     """The `table` of the window with the answers of its closed scales as in the files that these closed with."""
     is_open = pc.invert(pc.is_in(table["scale_id"].cast(pa.string()), pa.array(sorted(closed), pa.string())))
-    kinds = [(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type) for field in table.schema]
-    parts, counts = [table.filter(is_open).cast(pa.schema(kinds))], {**window.totals.counts}
+    parts, counts = [_without_dictionaries(table.filter(is_open))], {**window.totals.counts}
     for scale_id, one in closed.items():
         snapshot = snapshot_of(connection, month, one.snapshot_hash)
         if snapshot is None:
@@ -194,7 +189,74 @@ def _with_closed(
     return replace(window.totals, n_attempts=table.num_rows, counts=counts), table
 
 
-_SELECT = "SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules FROM scored_snapshot"
+_SELECT = "SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state FROM scored_snapshot"
+
+
+def settle_states(database: Database, store: ObjectStore) -> None:
+    """Compare the snapshots of open months whose verdicts may have changed with the verdicts: if they are the same, as
+    after a change that was taken back, the snapshot gets their present state.
+
+    Snapshots of earlier releases have no state. They get one that no verdicts have if they differ; if the month is
+    closed for some of its scales, which a run would fit again with the others, only if the answers to open ones differ.
+    Those with days that are not judged keep none.
+    """
+    with database.connect() as connection:
+        snapshots = current_snapshots(connection)
+        closed = {(one.month, one.scale_id) for one in read_closed(connection, snapshots)}
+    for month, snapshot in snapshots.items():
+        closed_scales = {scale_id for scale_id in snapshot.counts if (month, scale_id) in closed}
+        if len(closed_scales) == len(snapshot.counts):
+            continue
+        with database.connect() as connection:
+            start, end = Month(month).bounds
+            state = states_of_months(connection, [month])[month]
+            if (
+                state == snapshot.verdict_state
+                or not holds_log(connection, start, end)
+                or days_without_verdicts(connection, start, end)
+            ):
+                continue
+            if _has_present_verdicts(connection, store, snapshot, closed_scales):
+                _store_state(connection, snapshot, state)
+            elif snapshot.verdict_state is None:
+                _store_state(connection, snapshot, OF_NO_VERDICTS)
+
+
+def _has_present_verdicts(
+    connection: psycopg.Connection, store: ObjectStore, snapshot: Snapshot, closed_scales: Collection[str]
+) -> bool:
+    """Whether the verdicts of now give the snapshot: by their hash, or, as earlier releases hashed other things, by its
+    file."""
+    start, end = Month(snapshot.month).bounds
+    if snapshot.data_hash.startswith(OF_VERDICTS):
+        return verdict_hash(on_postgres(connection), start, end) == snapshot.data_hash
+    now = _without_dictionaries(stored_window(connection, start, end, read_scales(connection)).table)
+    try:
+        made = _without_dictionaries(read_snapshot(store, snapshot))
+    except PermanentFailure:
+        return False
+    compared = [name for name in HASHED if not (closed_scales and name in ("reason", "score"))]
+    names = [name for name in compared if name in now.column_names]
+    if not {*names} <= {*made.column_names}:
+        return False
+    now, made = (
+        table.filter(pc.invert(pc.is_in(table["scale_id"], pa.array(sorted(closed_scales), pa.string())))).select(names)
+        for table in (now, made)
+    )
+    return made.cast(now.schema).equals(now)
+
+
+def _without_dictionaries(table: pa.Table) -> pa.Table:
+    kinds = [(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type) for field in table.schema]
+    return table.cast(pa.schema(kinds))
+
+
+def _store_state(connection: psycopg.Connection, snapshot: Snapshot, state: str | None) -> None:
+    connection.execute(
+        """UPDATE scored_snapshot SET verdict_state = %s
+           WHERE (month, snapshot_hash) = (%s, %s) AND verdict_state IS NOT DISTINCT FROM %s""",
+        (state, snapshot.month, snapshot.snapshot_hash, snapshot.verdict_state),
+    )
 
 
 def current_snapshots(connection: psycopg.Connection) -> dict[str, Snapshot]:

@@ -1,59 +1,131 @@
 """The attempts of a window with their stored verdicts, and the minima of their scales applied.
 
-What does not belong here: judging (see `verdicts`), and windows of a lake, whose attempts have no verdicts yet (see
-`window`).
+What does not belong here: judging (see `verdicts`), and the same for a month of a lake (see `spark.window`).
 """
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 
 import ibis
 import ibis.expr.types as ir
 import numpy as np
+import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.psychometrics.eligibility.attempts import JudgedLearners, Judgement
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.answers import attempts_between, instant
+from irt_assets.responses.answers import attempts_between, attempts_with_verdicts
 from irt_assets.responses.columns import codes, max_scores, numbers
 from irt_assets.responses.facts import KEY, SCORES
-from irt_assets.responses.row_hash import query_of_sums, row_hash
+from irt_assets.responses.row_hash import OF_VERDICTS, digest_of, md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import JudgedWindow, digest_of, read_hashed, with_outcome
+from irt_assets.responses.window import with_outcome
 from resources.cluster.relational import Run, on_postgres
 from resources.postgres.relations import VERDICT
+from resources.postgres.warehouse import read_parts
 
-OF_VERDICTS = "v3:"
-"""Mark of the hash of a window's verdicts."""
 HASHED = (
     KEY, "item_id", "scale_id", "form_id", "position", "started_at", "completed_at", "correct", "response",
     "response_time_ms", "hints_used", "mode", *SCORES, "reason", "score",
 )  # fmt: skip
-"""Columns of which that hash is made, in this order. All of them are in a month's file, so that equal files have equal
-hashes. The file's topics are the bank's, and its sessions are numbered, so both are left out."""
-_OF_LOG = (
-    "topic_id", "session_id", "form_id", "position", "started_at", "correct", "response", "response_time_ms",
-    "hints_used", "mode",
-)  # fmt: skip
+"""Columns of which a window's hash is made, in this order. All of them are in a month's file, so that equal files have
+equal hashes. The file's topics are the bank's, and its sessions are numbered, so both are left out."""
 
 
-def verdict_rows(start: datetime, end: datetime, verdicts: ir.Table = VERDICT) -> ir.Table:
+@dataclass(frozen=True)
+class JudgedWindow:
+    """A window's attempts, by learner and time, with texts as dictionaries and three more columns: `learner_key`,
+    `reason` (null: scored) and `score` (null: not scored). It has `SCORES` only if an attempt is to an item with more
+    than right and wrong.
+
+    `left_out` names, by scale, the items with too few responses and how many they had.
+    """
+
+    table: pa.Table
+    judgements: dict[str, Judgement]
+    left_out: dict[str, dict[str, int]]
+    data_hash: str
+
+    @property
+    def totals(self) -> WindowTotals:
+        counts = {scale: {str(k): int(n) for k, n in one.counts.items()} for scale, one in self.judgements.items()}
+        return WindowTotals(self.table.num_rows, counts, self.left_out, self.data_hash)
+
+
+@dataclass(frozen=True)
+class WindowTotals:
+    """What is known of a judged window without its attempts, which may lie on a cluster.
+
+    `counts`: attempts by scale and reason, those that are scored under "scored". `left_out`: as in `JudgedWindow`.
+    """
+
+    n_attempts: int
+    counts: dict[str, dict[str, int]]
+    left_out: dict[str, dict[str, int]]
+    data_hash: str
+
+
+def verdict_rows(start: datetime, end: datetime, verdicts: ir.Table = VERDICT, *, in_lake: bool = False) -> ir.Table:
     """Every attempt of [start, end) that has a verdict: attempt_id, session_id, topic_id and the columns `HASHED`."""
-    verdicts = verdicts.filter(verdicts.completed_at >= instant(start), verdicts.completed_at < instant(end))
-    log = attempts_between(start, end).select(*_OF_LOG, id="id", answered_at="completed_at", given="score")
-    rows = verdicts.join(log, [verdicts.attempt_id == log.id, verdicts.completed_at == log.answered_at])
-    given = ibis.ifelse(rows.max_score.notnull(), rows.given, ibis.null("int16"))
-    return rows.mutate(given_score=given).select("attempt_id", "session_id", "topic_id", *HASHED)
+    rows = attempts_with_verdicts(start, end, in_lake=in_lake, verdicts=verdicts).rename(attempt_id="id")
+    rows = rows.filter(rows[KEY].notnull())
+    given = ibis.ifelse(rows.max_score.notnull(), rows.score, ibis.null("int16"))
+    rows = rows.mutate(given_score=given, score=rows.verdict_score)
+    return rows.select("attempt_id", "session_id", "topic_id", *HASHED)
 
 
 def verdict_hash(run: Run, start: datetime, end: datetime) -> str:
     """Hash of the verdicts of [start, end), whatever holds them."""
-    sums = query_of_sums(verdict_rows(start, end).select(*HASHED), run.backend)
+    rows = verdict_rows(start, end, in_lake=run.backend is not on_postgres)
+    sums = query_of_sums(rows.select(*HASHED), run.backend)
     # As text, because numbers as large as the sums are read as floats.
     found = run.read(f"SELECT concat(a, ' ', b, ' ', c) AS sums FROM ({sums}) t(a, b, c)")
     return digest_of(found["sums"][0].as_py().split(), OF_VERDICTS)
+
+
+@dataclass(frozen=True)
+class ScaleVerdicts:
+    """The verdicts of a scale: their `rows` in a table, the `items` by the codes of `judged`, which has applied the
+    minimum of a learner's responses."""
+
+    scale_id: str
+    rows: npt.NDArray[np.intp]
+    items: npt.NDArray[np.object_]
+    judged: JudgedLearners
+
+
+def verdicts_by_scale(found: pa.Table, rules: Mapping[str, Rules]) -> Iterator[ScaleVerdicts]:
+    """The verdicts of some learners, all of each, for each scale that they have answers to."""
+    reasons = pa.array([str(reason.value) for reason in Judgement.REASONS])
+    code = numbers(pc.index_in(found["reason"].cast(pa.string()), reasons), -1).astype(np.int8)
+    score = numbers(found["score"], -1).astype(np.int8)
+    learner = np.unique(found[KEY].to_numpy(), return_inverse=True)[1].astype(np.int32)
+    (item, items), (scale, present) = codes(found["item_id"]), codes(found["scale_id"])
+    for place, scale_id in enumerate(present.tolist()):
+        rows = np.flatnonzero(scale == place)
+        occurs = np.bincount(item[rows], minlength=items.size) > 0
+        own = (np.cumsum(occurs, dtype=np.int32) - 1)[item[rows]]
+        least = rules.get(scale_id, Rules()).eligibility.min_learner_responses
+        judged = JudgedLearners(learner[rows], own, code[rows], score[rows], least)
+        yield ScaleVerdicts(scale_id, rows, items[occurs], judged)
+
+
+def n_attempts(run: Run, start: datetime, end: datetime) -> int:
+    """How many attempts [start, end) has."""
+    return int(run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py())
+
+
+def share_for_run(run: Run, most: int | None, start: datetime, end: datetime) -> float:
+    """The share of learners whose attempts of [start, end) a run reads, so that they are no more than `most`."""
+    if most is None:
+        return 1.0
+    n = n_attempts(run, start, end)
+    return min(1.0, most / n) if n else 1.0
 
 
 def stored_window(
@@ -62,28 +134,49 @@ def stored_window(
     end: datetime,
     scales: Mapping[str, Scale],
     verdicts: ir.Table = VERDICT,
+    share: float = 1.0,
 ) -> JudgedWindow:
     """The attempts of [start, end) by their verdicts, with the minima of `scales`; its table has no user ids and no
     facts.
 
     An attempt that has no verdict is not among them: judge the window first. `verdicts`: another relation of verdicts.
+    `share`: less than 1 for the attempts of this share of learners only, those with the smallest md5 of their keys.
     """
     rows = verdict_rows(start, end, verdicts)
+    if share < 1:
+        rows = rows.filter(md5(rows[KEY].cast("string"))[:8] < f"{int(share * 16**8):08x}")
     hashed = rows.mutate(h=row_hash(rows, HASHED)).order_by(KEY, "completed_at", "attempt_id")
-    found, digest = read_hashed(on_postgres(connection), on_postgres.sql(hashed), OF_VERDICTS)
-    reasons = pa.array([str(reason.value) for reason in Judgement.REASONS])
-    code = numbers(pc.index_in(found["reason"].cast(pa.string()), reasons), -1).astype(np.int8)
-    score = numbers(found["score"], -1).astype(np.int8)
-    found = found.drop_columns(["reason", "score", *(SCORES if max_scores(found) is None else ())])
-    learner = np.unique(found[KEY].to_numpy(), return_inverse=True)[1].astype(np.int32)
-    (item, items), (scale, present) = codes(found["item_id"]), codes(found["scale_id"])
-    rows_of = {scale_id: np.flatnonzero(scale == one) for one, scale_id in enumerate(present.tolist())}
-    judgements, left_out = {}, {}
-    for scale_id in sorted({*rows_of, *scales}):
-        own = rows_of.get(scale_id, np.empty(0, np.intp))
-        rules = scales[scale_id].rules.eligibility if scale_id in scales else Rules().eligibility
-        part = JudgedLearners(learner[own], item[own], code[own], score[own], rules.min_learner_responses)
-        judgement = judgements[scale_id] = part.with_minimum(rules.min_fitted_responses)
-        left_out[scale_id] = {items[one]: few for one, few in judgement.few_items.items()}
-        code[own], score[own] = judgement.code, judgement.score
-    return JudgedWindow(with_outcome(found, code, score), judgements, left_out, digest)
+    found, digest = _read_hashed(connection, on_postgres.sql(hashed))
+    if max_scores(found) is None:
+        found = found.drop_columns([*SCORES])
+    code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
+    rules = {scale_id: scale.rules for scale_id, scale in scales.items()}
+    nothing = np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.int8), np.empty(0, np.int8)
+    judgements = {scale_id: JudgedLearners(*nothing, 0).with_minimum(0) for scale_id in scales}
+    left_out: dict[str, dict[str, int]] = {scale_id: {} for scale_id in scales}
+    for part in verdicts_by_scale(found, rules):
+        least = rules.get(part.scale_id, Rules()).eligibility.min_fitted_responses
+        judgement = judgements[part.scale_id] = part.judged.with_minimum(least)
+        left_out[part.scale_id] = {part.items[one]: few for one, few in judgement.few_items.items()}
+        code[part.rows], score[part.rows] = judgement.code, judgement.score
+    found = found.drop_columns(["reason", "score"])
+    in_order = {scale_id: judgements[scale_id] for scale_id in sorted(judgements)}
+    return JudgedWindow(with_outcome(found, code, score), in_order, left_out, digest)
+
+
+def _read_hashed(connection: psycopg.Connection, query: str) -> tuple[pa.Table, str]:
+    """The rows of a query with each text that returns kept once, and the hash that their column `h` makes."""
+    parts, sums = [], [0, 0]
+    for part in read_parts(connection, query):
+        sums = [mine + more for mine, more in zip(sums, sums_of(part["h"]), strict=True)]
+        parts.append(_coded(part.drop_columns(["h"])))
+    found = pa.concat_tables(parts).unify_dictionaries()
+    return found, digest_of((found.num_rows, *sums), OF_VERDICTS)
+
+
+def _coded(rows: pa.Table) -> pa.Table:
+    """The rows with each text that returns kept once, and a code of four bytes in its places."""
+    for place, name in enumerate(rows.column_names):
+        if rows[name].type == pa.string() and name != "attempt_id":
+            rows = rows.set_column(place, name, rows[name].dictionary_encode())
+    return rows

@@ -15,7 +15,7 @@ What does not belong here: what the rules mean (see `psychometrics.eligibility`)
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cache
@@ -23,25 +23,30 @@ from typing import Any
 
 import ibis
 import numpy as np
+import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 from psycopg.rows import class_row
 
-from irt_assets.common.partitions import Month, day_bounds, month_of, spans
-from irt_assets.psychometrics.eligibility.attempts import judge
+from irt_assets.common.partitions import Month, day_bounds, day_of, month_of, spans
+from irt_assets.psychometrics.eligibility.attempts import Attempts, judge
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closed_months import rules_of_month, scales_of_month
-from irt_assets.responses.facts import COLUMNS, Bounds, facts_within, lookback_start
-from irt_assets.responses.item_time import ensure_item_times, times_of_day
-from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import by_scale, with_outcome
-from resources.cluster.relational import on_postgres
+from irt_assets.responses.columns import attempts_of, codes
+from irt_assets.responses.facts import COLUMNS, Bounds, abilities_start, facts_within, judged, lookback_start
+from irt_assets.responses.item_time import ItemTimes, ensure_item_times, times_of_day
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.window import with_outcome
+from resources.cluster.relational import holds_log, on_postgres
 from resources.postgres.database import Database, advisory_lock, first_column, named_rows, one_value
 from resources.postgres.log_months import make_verdict_month
 from resources.postgres.warehouse import copy_arrow, read_arrow
 
 JUDGING_RULES = ("hinted", "lookback_months", "rapid_cap_ms", "rapid_min_times", "rapid_share")
 """The eligibility rules that a verdict depends on; the others are minima."""
+US_PER_ATTEMPT = 35
+"""Time that judging an attempt for the first time takes one core, with the database's share (microseconds); measured by
+`bench_verdicts`."""
 DAY = timedelta(days=1)
 
 
@@ -115,13 +120,19 @@ def judge_day(connection: psycopg.Connection, day: date) -> JudgedDay:
 
 
 def judge_differing(
-    database: Database, start: date, end: date, report: Callable[[JudgedDay], object] | None = None
+    database: Database,
+    start: date,
+    end: date,
+    report: Callable[[JudgedDay], object] | None = None,
+    *,
+    newest_first: bool = False,
 ) -> list[JudgedDay]:
     """Judge the days of [start, end) that `days_that_differ`, oldest first, each in a transaction with what follows
     from it on other days; the days of which verdicts were written, and those that were judged.
 
     Of a day that was judged before, the learners of changed rows are judged again; everyone, where its rules or the
-    times that judge it have changed. `report` is called with each day once it is committed.
+    times that judge it have changed. `report` is called with each day once it is committed. `newest_first`: days that
+    were never judged come first, the newest of them before all others.
     """
     with database.connect() as connection:
         for month in sorted({_month(start + n * DAY).previous for n in range((end - start).days)}):
@@ -129,14 +140,20 @@ def judge_differing(
     with database.connect() as connection:
         differing = _differing(connection, start, end)
         whom = _whom(connection, differing)
+        if newest_first:
+            new = {*days_without_verdicts(connection, _midnight(start), _midnight(end))}
+            differing.sort(key=lambda one: -one.day.toordinal() if one.day in new else one.day.toordinal())
     found: dict[date, JudgedDay] = {}
+    complete: list[date] = []
     for one in differing:
         with database.connect() as connection:
             _lock(connection)
             if _stored(connection, one.day, one.day + DAY).get(one.day) == one:
                 continue  # by another night, as this one waited
-            judged = _judged_days(connection, _judge(connection, one, whom[one.day]))
-        for of_day in judged:
+            of_days = _judged_days(connection, _judge(connection, one, whom[one.day], complete))
+        if whom[one.day].everyone:
+            complete.append(one.day)
+        for of_day in of_days:
             if report is not None:
                 report(of_day)
             before = found[of_day.day].written if of_day.day in found else 0
@@ -160,6 +177,17 @@ def days_without_verdicts(connection: psycopg.Connection, start: datetime, end: 
     return first_column(connection, _MISSING, (start, end - DAY))
 
 
+def attempts_without_verdicts(connection: psycopg.Connection, now: datetime) -> tuple[int, int]:
+    """Number of days before `now`, in the look-back of abilities, that were never judged, and of their attempts."""
+    end = day_bounds(day_of(now))[0]
+    days = days_without_verdicts(connection, abilities_start(end, read_scales(connection)), end)
+    if not days:
+        return 0, 0
+    query = """SELECT count(*) FROM response_log WHERE completed_at >= %s AND completed_at < %s
+               AND NOT EXISTS (SELECT FROM judged_day WHERE day = completed_at::date)"""
+    return len(days), one_value(connection, query, (_midnight(days[0]), _midnight(days[-1] + DAY)))
+
+
 _MISSING = """
     SELECT midnight::date FROM generate_series(%s::timestamptz, %s, interval '1 day') midnight
     WHERE NOT EXISTS (SELECT FROM judged_day WHERE day = midnight::date) AND EXISTS (
@@ -172,10 +200,12 @@ _MISSING = """
 
 
 def _differing(connection: psycopg.Connection, start: date, end: date) -> list[Fingerprint]:
-    """The fingerprints of the days that differ, as the log has them."""
+    """The fingerprints of the days that differ, as the log has them. A day that PostgreSQL has dropped, and a lake has,
+    does not differ."""
     stored = _stored(connection, start, end)
     now = {one.day: one for one in _fingerprints(connection, start, end)}
-    gone = {day: Fingerprint(day) for day in stored if day not in now}
+    deleted = holds_log(connection, _midnight(start), _midnight(end))
+    gone = {day: Fingerprint(day) for day in stored if deleted and day not in now}
     return [one for day, one in sorted({**gone, **now}.items()) if stored.get(day) != one]
 
 
@@ -361,6 +391,13 @@ _SAME = """
     IS NOT DISTINCT FROM
     (l.learner_key, n.item_id, n.scale_id, n.reason, n.score, n.max_score, n.rules_hash, n.recorded_at)
 """
+_RULES_ALONE = f"""
+    UPDATE attempt_verdict d SET rules_hash = n.rules_hash, judged_at = now()
+    FROM ({{old}}) v JOIN new_verdict n USING (attempt_id, completed_at) JOIN judged_learner l USING (user_id)
+    WHERE d.attempt_id = v.attempt_id AND d.completed_at = v.completed_at
+      AND d.completed_at >= %(start)s AND d.completed_at < %(end)s AND v.rules_hash <> n.rules_hash
+      AND {_SAME.replace("v.rules_hash, ", "").replace("n.rules_hash, ", "")}
+"""
 _DELETE = f"""
     DELETE FROM attempt_verdict d USING ({{old}}) v
     WHERE d.attempt_id = v.attempt_id AND d.completed_at = v.completed_at
@@ -400,20 +437,25 @@ _COUNTS = """
 """
 
 
-def _judge(connection: psycopg.Connection, fingerprint: Fingerprint, learners: Learners) -> dict[date, int]:
+def _judge(
+    connection: psycopg.Connection, fingerprint: Fingerprint, learners: Learners, complete: Collection[date] = ()
+) -> dict[date, int]:
     """Judge some learners of a day, and whoever met an item on another judged day that the changes bear on; the number
     of rows written or deleted, of this day and of others where there are any.
 
     Those are later days, on which a repeat begins or ends, and the day before, where what was left out in an exam may
-    now be answered later.
+    now be answered later. `complete`: days whose learners were all judged after the fingerprint was taken. They are
+    left as they are if the log still has its answers, because their verdicts take account of them already.
     """
     written: dict[date, int] = {}
     to_do = {fingerprint.day: learners}
     while to_do:
         day = min(to_do)
         written[day] = written.get(day, 0) + _judge_learners(connection, day, to_do.pop(day))
+        known = complete if day == fingerprint.day and _has_answers_of(connection, fingerprint) else ()
         for other, user in _following(connection, day):
-            to_do.setdefault(other, Learners()).users.add(user)
+            if other not in known:
+                to_do.setdefault(other, Learners()).users.add(user)
     _store(connection, fingerprint)
     touched = [day for day, n in written.items() if n]
     connection.execute("UPDATE judged_day SET judged_at = clock_timestamp() WHERE day = ANY(%s)", (touched,))
@@ -422,7 +464,7 @@ def _judge(connection: psycopg.Connection, fingerprint: Fingerprint, learners: L
 
 def _judge_learners(connection: psycopg.Connection, day: date, learners: Learners) -> int:
     """Judge the attempts of some learners on a day, and leave what changed of them in `changed_pair`; the number of
-    rows that were written or deleted."""
+    rows that were written or deleted. A verdict that other rules give, too, counts as neither."""
     start, end = day_bounds(day.isoformat())
     values = {"start": start, "end": end, "keys": [*learners.keys]}
     connection.execute(_STAGED)
@@ -436,6 +478,8 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
     old = _OLD_OF_ALL if learners.everyone else _OLD_OF_SOME
     connection.execute(_CHANGED_PAIRS.format(old=old).encode(), values)
     make_verdict_month(connection, _month(day))
+    if learners.everyone:
+        connection.execute(_RULES_ALONE.format(old=old).encode(), values)
     deleted = connection.execute(_DELETE.format(old=old).encode(), values).rowcount
     return max(deleted, connection.execute(_INSERT, values).rowcount)
 
@@ -462,7 +506,7 @@ def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Sc
     times = times_of_day(connection, day, found["item_id"].unique().to_pylist(), rules_of)
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
     hashes = np.zeros(found.num_rows, dtype=np.int64)
-    for part in by_scale(found, found["scale_id"].unique().to_pylist(), times):
+    for part in _by_scale(found, found["scale_id"].unique().to_pylist(), times):
         rules = rules_of.get(part.scale_id, Rules())
         judgement = judge(part.attempts, rules, min_learner=False, min_item=False)
         code[part.rows], score[part.rows], hashes[part.rows] = judgement.code, judgement.score, rules_hash(rules)
@@ -473,17 +517,48 @@ def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Sc
     return found.append_column("rules_hash", pa.array(hashes))
 
 
+@dataclass(frozen=True)
+class _ScaleAttempts:
+    """The attempts of a scale: their `rows` in a table, and the `items` by the codes of `attempts`."""
+
+    scale_id: str
+    rows: npt.NDArray[np.intp]
+    items: npt.NDArray[np.object_]
+    attempts: Attempts
+
+
+def _by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Iterator[_ScaleAttempts]:
+    """The rows of `found`, which has the columns of a snapshot that the rules read, for each of `scales`."""
+    scale_of_row, present = codes(found["scale_id"])
+    rows_of = {scale_id: np.flatnonzero(scale_of_row == code) for code, scale_id in enumerate(present.tolist())}
+    del scale_of_row
+    facts = found.select(["user_id", "item_id", *judged(found.column_names)])
+    for scale_id in scales:
+        rows = rows_of.get(scale_id, np.empty(0, dtype=np.intp))
+        part = facts if rows.size == found.num_rows else facts.take(pa.array(rows))
+        item, items = codes(part["item_id"])
+        yield _ScaleAttempts(
+            scale_id, rows, items, attempts_of(part, codes(part["user_id"])[0], item, *times.of(items))
+        )
+
+
 @cache
 def _facts(scales: tuple[Scale, ...]) -> str:
     """The query for the facts of `judged_attempt`, with its bounds as parameters: to write it takes longer than to read
     the facts of some learners."""
-    names = Bounds(*(f":{name}" for name in Bounds._fields))
-    bounds = Bounds(*(ibis.literal(name).cast("timestamp('UTC')") for name in names))
+    bounds = Bounds(*(ibis.literal(f":{name}").cast("timestamp('UTC')") for name in Bounds._fields))
     facts = facts_within(bounds, {scale.scale_id: scale for scale in scales}, "recorded_at")
     query = on_postgres.sql(facts).replace("%", "%%")
-    for name in names:
-        query = query.replace(f"'{name}'", f"%({name[1:]})s")
+    for name in Bounds._fields:
+        query = query.replace(f"':{name}'", f"%({name})s")
     return f"WITH attempt AS NOT MATERIALIZED (SELECT * FROM judged_attempt) SELECT * FROM ({query}) facts"
+
+
+def _has_answers_of(connection: psycopg.Connection, fingerprint: Fingerprint) -> bool:
+    """Whether the answers in `new_verdict` are those that the fingerprint was taken from."""
+    query = """SELECT count(*), coalesce(sum((date_part('epoch', recorded_at) * 1000000)::bigint), 0)
+               FROM new_verdict"""
+    return connection.execute(query).fetchone() == (fingerprint.n, fingerprint.recorded_sum)
 
 
 def _following(connection: psycopg.Connection, day: date) -> list[tuple[date, str]]:

@@ -1,264 +1,42 @@
-"""The attempts of a window as eligibility sees them: one query, then the pure rules of `psychometrics.eligibility`.
+"""The attempts of a month's file as responses, whoever wrote it.
 
-The facts (is it a test account, was the item seen before, was a later item answered) are those of
-`eligibility_facts`; the rules decide what they mean. What does not belong here: storing the outcome (see `snapshot`).
+What does not belong here: which attempts a month has (see `stored_window`), and where its file is (see `snapshot`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-import ibis.expr.types as ir
 import numpy as np
 import numpy.typing as npt
-import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Responses
-from irt_assets.psychometrics.eligibility.attempts import Attempts, Judgement, Reason, judge
-from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.eligibility.attempts import Judgement, Reason
 from irt_assets.psychometrics.fit.growth import days_since_first_answer
-from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.columns import attempts_of, codes, instants, max_scores, numbers
-from irt_assets.responses.erased import names_of_erased
-from irt_assets.responses.facts import FACTS, KEY, LATER, SCORES, eligibility_facts, judged, lookback_start
-from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.item_times import DatedTimes, ItemTimes, current_item_times
-from irt_assets.responses.row_hash import md5, query_of_sums, row_hash, sums_of
-from irt_assets.responses.scales import Scale
-from resources.cluster.lake import CatalogTable
-from resources.cluster.relational import Run, lake, on_log, on_nearest_log, on_postgres
-from resources.failures import PermanentFailure
-from resources.postgres.relations import LEARNER
-from resources.postgres.warehouse import read_arrow, read_parts
+from irt_assets.responses.columns import codes, max_scores, numbers
+from irt_assets.responses.facts import FACTS, KEY, SCORES
 
-SNAPSHOT = (
-    "attempt_id", "user_id", "item_id", "scale_id", "topic_id", "session_id", "form_id", "position", "started_at",
-    "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", *FACTS,
+FILE = (
+    "row", KEY, "item_id", "scale_id", "topic_id", "session", "form_id", "position", "started_at", "completed_at",
+    "correct", "response", "response_time_ms", "hints_used", "mode", *FACTS, *SCORES, "reason", "score",
 )  # fmt: skip
-"""The columns of an attempt of which a window's hash is made, in this order: to change them makes every month stale."""
-IDS = {"attempt_id": "row", "user_id": KEY, "session_id": "session"}
-"""Hashed columns that no file has, and the numbers that files have instead of them."""
-
-
-def hashed_columns(columns: Collection[str]) -> list[str]:
-    """The columns that a window's hash is made of: `SNAPSHOT`, and `SCORES` if they are among `columns`."""
-    return [*SNAPSHOT, *(name for name in SCORES if name in columns)]
-
-
-ANSWERS_OF_A_GROUP = 5_000_000
-"""Answers of the learners who are scored at once: some two gigabytes while they are judged."""
-
-
-@dataclass(frozen=True)
-class JudgedWindow:
-    """A window's attempts, by learner and time, with texts as dictionaries and three more columns: `learner_key`,
-    `reason` (null: scored) and `score` (null: not scored). It has `SCORES` only if an attempt is to an item with more
-    than right and wrong.
-
-    `left_out` names, by scale, the items with too few responses and how many they had.
-    """
-
-    table: pa.Table
-    judgements: dict[str, Judgement]
-    left_out: dict[str, dict[str, int]]
-    data_hash: str
-
-    @property
-    def totals(self) -> WindowTotals:
-        counts = {scale: {str(k): int(n) for k, n in one.counts.items()} for scale, one in self.judgements.items()}
-        return WindowTotals(self.table.num_rows, counts, self.left_out, self.data_hash)
-
-
-@dataclass(frozen=True)
-class WindowTotals:
-    """What is known of a judged window without its attempts, which may lie on a cluster.
-
-    `counts`: attempts by scale and reason, those that are scored under "scored". `left_out`: as in `JudgedWindow`.
-    """
-
-    n_attempts: int
-    counts: dict[str, dict[str, int]]
-    left_out: dict[str, dict[str, int]]
-    data_hash: str
-
-
+"""The columns of a month's file, in this order: `FACTS` only in files of earlier releases, `SCORES` only if an attempt
+is to an item with more than right and wrong."""
 _MICROSECONDS_OF_A_DAY = 86_400_000_000
-_MARK = "v2:"
-"""What the hash of a window of the log begins with: how the rows were written out (as `row_hash` says)."""
-
-
-def data_hash(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
-    """Hash of the answers of [start, end) and of every fact that eligibility reads about them, now."""
-    return data_hash_by(whole_log(connection, start, end, scales), start, end, scales)
-
-
-def whole_log(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> Run:
-    """Runs over the log, as far as the facts of [start, end) read it."""
-    return on_log(connection, lookback_start(start, scales), end + LATER)
-
-
-def data_hash_by(run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
-    """The same hash, over whatever holds the relations."""
-    sums = query_of_sums(window_rows(start, end, scales), run.backend)
-    # As text, because numbers as large as the sums are read as floats.
-    found = run.read(f"SELECT concat(a, ' ', b, ' ', c) AS sums FROM ({sums}) t(a, b, c)")
-    return digest_of(found["sums"][0].as_py().split())
-
-
-def window_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
-    """The facts of a window: the columns that are hashed, in their order."""
-    found = eligibility_facts(start, end, scales, "topic_id", "started_at", "response")
-    return found.rename(attempt_id="id").select(*hashed_columns(found.columns))
-
-
-def hashed_rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
-    """The rows of `window_rows` with the learner's key and, as `h`, their hash."""
-    found = eligibility_facts(start, end, scales, "topic_id", "started_at", "response", KEY).rename(attempt_id="id")
-    hashed = hashed_columns(found.columns)
-    return found.select(*hashed, KEY, h=row_hash(found, hashed))
-
-
-def file_columns(hashed: Sequence[str]) -> list[str]:
-    """The columns of a month's file, if the hash of the month is made of the columns `hashed`."""
-    return [*(IDS.get(name, name) for name in hashed), "reason", "score"]
 
 
 def without_ids(table: pa.Table) -> pa.Table:
-    """Judged attempts as files have them: a number for each row and each session instead of their ids.
-
-    Raises PermanentFailure if a learner has no key.
-    """
-    if table[KEY].null_count:
-        raise PermanentFailure(
-            f"{table[KEY].null_count:,} answers are of learners who have no row in the table learner: add these rows "
-            "(`irt import learners FILE`). If they were erased, delete their answers"
-        )
+    """Judged attempts as files have them: a number for each row and each session instead of their ids."""
     session = table["session_id"].cast(pa.string()).combine_chunks().dictionary_encode().indices
     numbered = table.append_column("row", pa.array(np.arange(table.num_rows)))
     numbered = numbered.append_column("session", session.cast(pa.int64()))
-    columns = file_columns(hashed_columns(table.column_names))
-    return numbered.select([name for name in columns if name in numbered.column_names])
-
-
-def digest_of(count_and_sums: Sequence[Any], mark: str = _MARK) -> str:
-    """The hash of a window from the count of its rows and the sums of their hashes."""
-    return mark + hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
-
-
-def with_learners(connection: psycopg.Connection, start: datetime, end: datetime, run: Run) -> Run:
-    """The log whose learners all have a key: learners of a catalogue table get a row of `learner`.
-
-    Raises PermanentFailure if the table has answers of a learner who was erased.
-    """
-    if run.backend is on_postgres or not isinstance(lake(connection), CatalogTable):
-        return run  # a trigger makes the rows
-    new = run(attempts_between(start, end).anti_join(LEARNER, "user_id").select("user_id").distinct())["user_id"]
-    if not len(new):
-        return run
-    erased = names_of_erased(connection)
-    if known := [name for user in new.to_pylist() if (name := erased(user))]:
-        raise PermanentFailure(f"the log has answers of an erased learner again ({known[0]}): delete them there")
-    connection.execute(
-        "INSERT INTO learner (user_id) SELECT unnest(%s::text[]) ORDER BY 1 ON CONFLICT DO NOTHING", (new.to_pylist(),)
-    )
-    return on_log(connection, start, end)
-
-
-def n_attempts(run: Run, start: datetime, end: datetime) -> int:
-    """How many attempts [start, end) has."""
-    return int(run(attempts_between(start, end).aggregate(n=lambda t: t.count()))["n"][0].as_py())
-
-
-def share_for_run(run: Run, most: int | None, start: datetime, end: datetime) -> float:
-    """The share of learners whose attempts of [start, end) a run reads, so that they are no more than `most`."""
-    if most is None:
-        return 1.0
-    n = n_attempts(run, start, end)
-    return min(1.0, most / n) if n else 1.0
-
-
-def judged_window(
-    connection: psycopg.Connection,
-    start: datetime,
-    end: datetime,
-    scales: Mapping[str, Scale],
-    run: Run | None = None,
-    share: float = 1.0,
-) -> JudgedWindow:
-    """Every attempt of [start, end) and what the rules of its scale say of it.
-
-    run: where the attempts are read; None: `on_log`.
-    share: less than 1 for the attempts of this share of learners only, those with the smallest md5 of their ids.
-    """
-    rows = hashed_rows(start, end, scales)
-    if share < 1:
-        rows = rows.filter(md5(rows.user_id)[:8] < f"{int(share * 16**8):08x}")
-    hashed = rows.order_by(KEY, "completed_at", "attempt_id")
-    run = with_learners(connection, start, end, run or whole_log(connection, start, end, scales))
-    found, digest = read_hashed(run, run.backend.sql(hashed))
-    if max_scores(found) is None:
-        found = found.select([*SNAPSHOT, KEY])
-    # After the answers, so that the times are of no fewer than these.
-    times = current_item_times(connection, end, lookback_start(start, scales))
-    code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
-    judgements, left_out = {}, {}
-    for part in by_scale(found, sorted({*found["scale_id"].unique().to_pylist(), *scales}), times):
-        rules = scales[part.scale_id].rules if part.scale_id in scales else Rules()
-        judgement = judge(part.attempts, rules)
-        judgements[part.scale_id] = judgement
-        left_out[part.scale_id] = {part.items[item]: few for item, few in judgement.few_items.items()}
-        code[part.rows], score[part.rows] = judgement.code, judgement.score
-    return JudgedWindow(with_outcome(found, code, score), judgements, left_out, digest)
-
-
-def read_hashed(run: Run, query: str, mark: str = _MARK) -> tuple[pa.Table, str]:
-    """The rows of a query as `_coded`, and the hash that their column `h` makes."""
-    parts, sums = [], [0, 0]
-    for part in read_parts(run.connection, query) if run.backend is on_postgres else [run.read(query)]:
-        sums = [mine + more for mine, more in zip(sums, sums_of(part["h"]), strict=True)]
-        parts.append(_coded(part.drop_columns(["h"])))
-    found = pa.concat_tables(parts).unify_dictionaries()
-    return found, digest_of((found.num_rows, *sums), mark)
-
-
-def _coded(rows: pa.Table) -> pa.Table:
-    """The rows with each text that returns kept once, and a code of four bytes in its places."""
-    for place, name in enumerate(rows.column_names):
-        if rows[name].type == pa.string() and name != "attempt_id":
-            rows = rows.set_column(place, name, rows[name].dictionary_encode())
-    return rows
-
-
-@dataclass(frozen=True)
-class ScaleAttempts:
-    """The attempts of a scale: their `rows` in a table, and the `items` by the codes of `attempts`."""
-
-    scale_id: str
-    rows: npt.NDArray[np.intp]
-    items: npt.NDArray[np.object_]
-    attempts: Attempts
-
-
-def by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Iterator[ScaleAttempts]:
-    """The rows of `found`, which has the columns of a snapshot that the rules read, for each of `scales`."""
-    scale_of_row, present = codes(found["scale_id"])
-    rows_of = {scale_id: np.flatnonzero(scale_of_row == code) for code, scale_id in enumerate(present.tolist())}
-    del scale_of_row
-    facts = found.select(["user_id", "item_id", *judged(found.column_names)])
-    for scale_id in scales:
-        rows = rows_of.get(scale_id, np.empty(0, dtype=np.intp))
-        part = facts if rows.size == found.num_rows else facts.take(pa.array(rows))
-        item, items = codes(part["item_id"])
-        yield ScaleAttempts(scale_id, rows, items, attempts_of(part, codes(part["user_id"])[0], item, *times.of(items)))
+    return numbered.select([name for name in FILE if name in numbered.column_names])
 
 
 def with_outcome(found: pa.Table, code: npt.NDArray[np.int8], score: npt.NDArray[np.int8]) -> pa.Table:
@@ -266,62 +44,6 @@ def with_outcome(found: pa.Table, code: npt.NDArray[np.int8], score: npt.NDArray
     reasons = pa.array([str(one.value) for one in Judgement.REASONS], pa.string())
     found = found.append_column("reason", reasons.take(pa.array(code, mask=code < 0)))
     return found.append_column("score", pa.array(score, pa.int8(), mask=score < 0))
-
-
-def scoring_responses(
-    connection: psycopg.Connection,
-    start: datetime,
-    end: datetime,
-    scale: Scale,
-    items: Sequence[str],
-    learners: Sequence[str] | None = None,
-    withdrawn: Withdrawals | None = None,
-) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """The eligible responses to `items` in [start, end), and the learners' ids; the minima for a fit do not apply.
-
-    The log is the nearest that has them. `learners`: None for all. `withdrawn`: when answers to which items do not
-    count.
-    """
-    scales = {scale.scale_id: scale}
-    since = lookback_start(start, scales)
-    run = on_nearest_log(connection, since, end + LATER)
-    if run.backend is on_postgres:
-        wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
-        found = read_arrow(connection, _query_for_scoring(start, end, scale), wanted)
-    else:
-        facts = scoring_facts(start, end, scale).filter(lambda t: t.item_id.isin(list(items)))
-        found = run(facts if learners is None else facts.filter(facts.user_id.isin(list(learners))))
-    return judged_for_scoring(found, current_item_times(connection, end, since), scale, withdrawn)
-
-
-def _query_for_scoring(start: datetime, end: datetime, scale: Scale) -> str:
-    facts = on_postgres.sql(scoring_facts(start, end, scale))
-    chosen = "item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR user_id = ANY(%(learners)s))"
-    return f"SELECT * FROM ({facts}) f WHERE {chosen}"
-
-
-def scoring_facts(start: datetime, end: datetime, scale: Scale) -> ir.Table:
-    """What `judged_for_scoring` reads of [start, end), of the items of every scale."""
-    facts = eligibility_facts(start, end, {scale.scale_id: scale})
-    return facts.select("user_id", "item_id", "completed_at", *judged(facts.columns))
-
-
-def judged_for_scoring(
-    found: pa.Table, times: ItemTimes | DatedTimes, scale: Scale, withdrawn: Withdrawals | None
-) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """The eligible responses among `found`, which has the columns of `scoring_facts`, with their times, and the
-    learners."""
-    at = instants(found["completed_at"])
-    if withdrawn is not None and withdrawn.stretches:
-        item, item_ids = codes(found["item_id"])
-        counts = ~withdrawn.mask(item, item_ids, at)
-        found, at = found.filter(pa.array(counts)), at[counts]
-    person, users = codes(found["user_id"])
-    item, item_ids = codes(found["item_id"])
-    attempts = attempts_of(found, person, item, *times.among(item_ids).of(item, at))
-    judgement = judge(attempts, scale.rules, min_learner=False, min_item=False)
-    scored = collect_scored(person, users, item, item_ids, judgement.score, attempts.max_score)
-    return replace(scored.responses, at=at[scored.rows]), scored.learners
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from resources.settings import Settings
 
 LOG = logging.getLogger("irt.run")
 NO_STEP = "the run failed before its first step"
-LAUNCHING = ("ledger", "late_answers")
+LAUNCHING = ("ledger", "stale_months")
 """Sensors that ask for runs."""
 SENSORS = (
     *(*LAUNCHING, "intake", "pull", "theta_sweep"),

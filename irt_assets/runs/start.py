@@ -78,12 +78,12 @@ def start(
     if not pod:
         fail_lost_runs(instance)
     if partitions is None and plan.asset and started_by_hand(settings) and not if_missing:
-        partitions = _last_again(instance, settings, plan)
+        partitions = _last_again(instance, settings, database, plan)
     for asked in [None] if partitions is None else partitions:
         if pod or (not here and daemon_alive(instance)):
             yield from _through_the_daemon(instance, settings, database, plan, asked, pod=pod)
         else:
-            for partition in partitions_to_run(instance, settings, plan, asked):
+            for partition in partitions_to_run(instance, settings, database, plan, asked):
                 yield run_here(instance, settings, plan, partition, log_level=None if quiet else "INFO")
     if not pod and not daemon_alive(instance):
         yield from follow_up(instance, settings)
@@ -102,16 +102,16 @@ def started_by_the_clock(settings: Settings) -> bool:
     return "TRIGGER_UNIT" in os.environ or bool(JOB_OF_A_CRON_JOB.search(settings.irt_run_key or ""))
 
 
-def _last_again(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> list[str]:
+def _last_again(instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan) -> list[str]:
     """What is missing, and the last partition that is over."""
     now = datetime.now(UTC)
-    due, unmade = missing(instance, plan, now, settings.irt_first_month)
+    due, unmade = missing(instance, database, plan, now, settings.irt_first_month)
     last = [key for key in due if plan.period.bounds(key)[1] <= now][-1:]
     return [*(key for key in unmade if key not in last), *last]
 
 
 def partitions_to_run(
-    instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked: str | None
+    instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None
 ) -> Sequence[str | None]:
     """The partitions that a tick would request now, or only `asked`; a single None for a job without partitions, which
     a timer or a CronJob does not repeat until its next tick.
@@ -120,7 +120,7 @@ def partitions_to_run(
     """
     now = datetime.now(UTC)
     if plan.asset and asked is None:
-        return missing(instance, plan, now, settings.irt_first_month)[1]
+        return missing(instance, database, plan, now, settings.irt_first_month)[1]
     if plan.asset and asked is not None:
         require_free(instance, settings, plan, asked)
         return [asked]
@@ -164,9 +164,9 @@ def _asked_for(
         found = mine | _under_way(instance, plan)
         if asked is not None or not plan.asset:
             chosen = {asked: found[asked]} if asked in found else {}
-            wanted = [] if chosen else partitions_to_run(instance, settings, plan, asked)
+            wanted = [] if chosen else partitions_to_run(instance, settings, database, plan, asked)
         else:
-            due, wanted = missing(instance, plan, datetime.now(UTC), settings.irt_first_month)
+            due, wanted = missing(instance, database, plan, datetime.now(UTC), settings.irt_first_month)
             chosen = {key: run_id for key, run_id in found.items() if key in mine or key in due}
         for partition, run_id in chosen.items():
             LOG.info("%s: waiting for the run %s", name_of_run(plan.job, partition), run_id)

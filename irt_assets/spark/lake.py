@@ -1,4 +1,6 @@
-"""The log in a lake: PostgreSQL's attempts written to it day by day, and compared with it.
+"""The log in a lake: PostgreSQL's attempts and their verdicts written to it day by day, and compared with it.
+
+A day whose verdicts have changed has another hash, so the next export writes it again.
 
 What does not belong here: what a lake is, and how Spark reads it (see `resources.cluster.lake`), and what is wrong with
 its files (see `lake_upkeep`).
@@ -7,24 +9,33 @@ its files (see `lake_upkeep`).
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
 
-import ibis
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from irt_assets.common.partitions import day_bounds
-from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.row_hash import row_hash, sums_by
-from resources.cluster.lake import EXPORT, OPTIONAL, SCHEMA, CatalogTable, Lake, LakeFile, Manifest, days_between
+from irt_assets.responses.answers import attempts_with_verdicts
+from irt_assets.responses.row_hash import LATER_COLUMNS, row_hash, sums_by
+from resources.cluster.lake import (
+    EXPORT,
+    OPTIONAL,
+    SCHEMA,
+    SPARK_TYPES,
+    Lake,
+    LakeFile,
+    Manifest,
+    days_between,
+)
 from resources.cluster.relational import Run, on_duckdb, on_postgres
 from resources.failures import PermanentFailure
 from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock, one_value
+from resources.postgres.relations import VERDICT_COLUMNS
 
 ROWS_OF_FILE = 2_000_000
 KEPT = timedelta(days=366)
@@ -34,13 +45,14 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class DayRows:
-    """The count and the hash of a day's rows, over all columns of `attempt`."""
+    """The count of a day's rows, of those with a verdict, and the hash over all columns of a lake."""
 
     rows: int
+    judged: int
     data_hash: str
 
 
-NO_ROWS = DayRows(0, sha256(b"0 0 0").hexdigest())
+NO_ROWS = DayRows(0, 0, sha256(b"0 0 0").hexdigest())
 
 
 @dataclass
@@ -67,28 +79,19 @@ class Difference:
         if self.lake is None:
             return f"{self.day}: no manifest in the lake, {self.log.rows:,} attempts in PostgreSQL"
         if self.lake.rows == self.log.rows:
-            return f"{self.day}: {self.lake.rows:,} attempts in both, and not the same ones"
+            return f"{self.day}: {self.lake.rows:,} attempts in both, and not the same ones or with other verdicts"
         return f"{self.day}: {self.lake.rows:,} attempts in the lake, {self.log.rows:,} in PostgreSQL"
 
 
-def lake_of(place: Lake | CatalogTable) -> Lake:
-    """Raises PermanentFailure for a table, which we do not write."""
-    if isinstance(place, CatalogTable):
-        raise PermanentFailure(
-            f"IRT_ATTEMPTS names the table {place.name}: only a lake, a folder or s3://BUCKET/PREFIX, is written here"
-        )
-    return place
-
-
 def rows_by_day(run: Run, since: datetime, until: datetime) -> dict[str, DayRows]:
-    """Count and hash of the attempts of [since, until) by day (UTC); days without are absent."""
-    attempts = attempts_between(since, until)
-    hashed = attempts.select(
-        day=attempts.completed_at.date().cast("string"), h=row_hash(attempts, sorted(SCHEMA.names))
-    )
-    found = sums_by(run, hashed, "day")
+    """The attempts of [since, until) by day (UTC); days without are absent."""
+    attempts = attempts_with_verdicts(since, until, in_lake=run.backend is not on_postgres)
+    # A null verdict adds nothing, so that days written by earlier releases have the hashes of their manifests.
+    hashes = row_hash(attempts, sorted(SCHEMA.names), (*LATER_COLUMNS, *VERDICT_COLUMNS))
+    hashed = attempts.select("learner_key", day=attempts.completed_at.date().cast("string"), h=hashes)
     return {
-        day: DayRows(int(sums.split()[0]), sha256(sums.encode()).hexdigest()) for day, sums in sorted(found.items())
+        day: DayRows(int(sums.split()[0]), judged, sha256(sums.encode()).hexdigest())
+        for day, sums, judged in sums_by(run, hashed, "day", judged="count(learner_key)")
     }
 
 
@@ -112,12 +115,6 @@ def compare_days(
         if first is not None and day >= first and there != wanted:
             found.append(Difference(day, there, wanted))
     return found
-
-
-def days_behind(connection: psycopg.Connection, lake: Lake, since: datetime, until: datetime) -> list[str]:
-    """The days of [since, until), two midnights, that an export would write."""
-    found = compare_days(connection, lake, since, until)
-    return [one.day for one in found if one.lake is None or one.lake.rows <= one.log.rows]
 
 
 # -- export ------------------------------------------------------------------------------------------
@@ -195,7 +192,7 @@ def _export_month(
                 )
             else:
                 files = _write_day(connection, lake, day, wanted)
-                lake.commit(day, files, wanted.data_hash)
+                lake.commit(day, files, wanted.data_hash, wanted.judged)
                 done.written.append(day)
                 done.rows += wanted.rows
                 done.bytes += sum(file.bytes for file in files)
@@ -206,7 +203,7 @@ def _write_day(connection: psycopg.Connection, lake: Lake, day: str, wanted: Day
     """Files with the day's attempts, stored and read back. Raises PermanentFailure where they are not `wanted`."""
     if wanted == NO_ROWS:
         return []
-    attempts = ibis.to_sql(attempts_between(*day_bounds(day)), dialect="postgres")
+    attempts = on_postgres.sql(attempts_with_verdicts(*day_bounds(day), in_lake=False))
     query = f'SELECT * FROM ({attempts}) a ORDER BY user_id COLLATE "C", completed_at, id COLLATE "C"'
     files = list(store_files(lake, day, warehouse.read_parts(connection, query)))
     found = rows_of_files(lake, day, files)
@@ -246,7 +243,7 @@ def store_files(lake: Lake, day: str, parts: Iterable[pa.Table]) -> Iterator[Lak
 
 
 def day_rows(manifest: Manifest) -> DayRows:
-    return DayRows(manifest.rows, manifest.data_hash)
+    return DayRows(manifest.rows, manifest.judged, manifest.data_hash)
 
 
 @contextmanager
@@ -261,8 +258,9 @@ def on_files(lake: Lake, files: Iterable[LakeFile]) -> Iterator[Run]:
         connection.execute("SET threads = 2")
         run = on_duckdb(connection)
         rows = connection.from_parquet(paths, hive_partitioning=False, union_by_name=True)
-        lacking = [name for name in OPTIONAL if name not in rows.columns]
-        rows.project(", ".join(["*", *(f"NULL::smallint AS {name}" for name in lacking)])).create_view("attempt")
+        kinds = {name: SPARK_TYPES[str(SCHEMA.field(name).type)] for name in OPTIONAL if name not in rows.columns}
+        lacking = [f"NULL::{kind} AS {name}" for name, kind in kinds.items()]
+        rows.project(", ".join(["*", *lacking])).create_view("attempt")
         yield run
 
 
@@ -275,4 +273,6 @@ def rows_of_files(lake: Lake, day: str, files: Iterable[LakeFile]) -> DayRows:
         found = rows_by_day(run, *day_bounds(day))
         others = run.read("SELECT count(*) AS n FROM attempt")["n"][0].as_py() - found.get(day, NO_ROWS).rows
     rows = found.get(day, NO_ROWS)
-    return DayRows(rows.rows + others, f"{rows.data_hash} and {others} rows of other days") if others else rows
+    if others:
+        return replace(rows, rows=rows.rows + others, data_hash=f"{rows.data_hash} and {others} rows of other days")
+    return rows

@@ -3,10 +3,11 @@
 import dagster as dg
 
 from irt_assets.common.job_names import LAKE
+from irt_assets.common.metadata import Metadata
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.spark.lake import export_days
-from resources.cluster.lake import lake_that_we_write
+from resources.cluster.lake import Lake, lake_that_we_write
 from resources.postgres.database import Database
 from resources.settings import Settings
 
@@ -15,7 +16,7 @@ DAYS_SHOWN = 5
 
 
 def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
-    """None without a lake: a table of Spark's catalogue is written by others."""
+    """The asset, if IRT_ATTEMPTS is set."""
     place = lake_that_we_write(settings)
     if place is None:
         return []
@@ -24,26 +25,37 @@ def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     @dg.asset(
         name=LAKE,
         group_name="responses",
-        description="The days of the log that are over, as Parquet for Spark. It writes those that the lake does not "
-        "hold as the database does: the new ones, and those with late answers.",
+        description="The days of the log that are over, with their verdicts, as Parquet for Spark. It writes those "
+        "that the lake does not hold as the database does: the new ones, and those with late answers or other "
+        "verdicts. The job judge_attempts writes them too, once it has judged.",
         kinds={"parquet", "postgres"},
         owners=OWNERS,
         op_tags={"dagster/priority": "1"},
     )
     def lake(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         with classify_failures():
-            done = export_days(database, place)
-        for why in done.refused:
-            context.log.warning("left as it was: %s", why)
-        return dg.MaterializeResult(
-            metadata={
-                "lake": place.name,
-                "days written": some_of(done.written, DAYS_SHOWN) or "none",
-                "days that were there": len(done.skipped),
-                "days left as they were": "; ".join(done.refused[:DAYS_SHOWN]) or "none",
-                "dagster/row_count": done.rows,
-                "bytes": done.bytes,
-            }
-        )
+            return dg.MaterializeResult(metadata=_export(context, database, place))
 
     return [lake]
+
+
+def write_judged_days(context: dg.OpExecutionContext, database: Database) -> None:
+    """Write the days that are over to the lake, if IRT_ATTEMPTS names one, and report it as a materialisation."""
+    place = lake_that_we_write(database.settings)
+    if place is not None:
+        with classify_failures():
+            context.log_event(dg.AssetMaterialization(LAKE, metadata=_export(context, database, place)))
+
+
+def _export(context: dg.AssetExecutionContext | dg.OpExecutionContext, database: Database, place: Lake) -> Metadata:
+    done = export_days(database, place)
+    for why in done.refused:
+        context.log.warning("left as it was: %s", why)
+    return {
+        "lake": dg.MetadataValue.text(place.name),
+        "days written": dg.MetadataValue.text(some_of(done.written, DAYS_SHOWN) or "none"),
+        "days that were there": dg.MetadataValue.int(len(done.skipped)),
+        "days left as they were": dg.MetadataValue.text("; ".join(done.refused[:DAYS_SHOWN]) or "none"),
+        "dagster/row_count": dg.MetadataValue.int(done.rows),
+        "bytes": dg.MetadataValue.int(done.bytes),
+    }

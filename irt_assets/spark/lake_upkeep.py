@@ -18,7 +18,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from irt_assets.spark.lake import Progress, day_rows, on_files, rows_of_files, store_files
-from resources.cluster.lake import Lake, LakeFile, Manifest, schema_problem
+from resources.cluster.lake import SCHEMA, Lake, LakeFile, Manifest, schema_problem
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
@@ -133,12 +133,13 @@ def forget(lake: Lake, user_id: str) -> tuple[dict[str, int], int]:
             with lake.local(file) as path:
                 files += store_files(lake, day, _without(path, user_id))
             days[day] += held[file.path]
-        lake.commit(day, files, rows_of_files(lake, day, files).data_hash)
+        rows = rows_of_files(lake, day, files)
+        lake.commit(day, files, rows.data_hash, rows.judged)
     return dict(days), sum(lake.delete(path) for path in held)
 
 
 def _without(path: Path, user_id: str) -> Iterator[pa.Table]:
-    for batch in ds.dataset(path).to_batches(filter=ds.field("user_id") != user_id):
+    for batch in ds.dataset(path, schema=SCHEMA).to_batches(filter=ds.field("user_id") != user_id):
         yield pa.Table.from_batches([batch])
 
 

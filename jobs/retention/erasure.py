@@ -25,23 +25,23 @@ from irt_assets.intake.staging import wait_for_posts
 from irt_assets.ledger.snapshot_upgrade import replace_ids
 from irt_assets.reports.learner_week import FORMATS, key
 from irt_assets.responses.erased import Erasure, begin, erasures_of, finish, record
-from irt_assets.responses.observe import answer_versions_of
+from irt_assets.responses.verdict_states import kept_current
 from irt_assets.spark.lake_upkeep import attempts_of, forget
 from jobs.retention.erasure_mentions import drop_mentions, holds
 from jobs.retention.unused import WEEK
+from jobs.schedules import FROM_VERDICTS
 from jobs.watching.stuck_runs import fail_lost_runs
 from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, advisory_lock, first_column
-from resources.postgres.sources import record_sources, recorded_sources
 from resources.tables import METADATA
 
 OF_LEARNERS = tuple(sorted(table.name for table in METADATA.tables.values() if "user_id" in table.columns))
 """Tables whose rows belong to a learner."""
 VERDICTS = "attempt_verdict"
 THEIR_VERDICTS = "{} FROM attempt_verdict WHERE learner_key = (SELECT learner_key FROM learner WHERE user_id = %s)"
-FEATURES = "features_topic_daily"
+DAYS = " RETURNING (completed_at AT TIME ZONE 'UTC')::date"
 UNDER_WAY = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 Session = psycopg.Connection
 
@@ -188,12 +188,13 @@ def _remove_rows(connection: Session, user_id: str, instead: str) -> dict[str, i
     for month in _months(connection, user_id):
         for asset in ("scored_responses", "item_calibration", "linked_item_parameters"):
             advisory_lock(connection, asset, month)
-    true_days = _current_days(connection, user_id)
-    removed = {VERDICTS: connection.execute(THEIR_VERDICTS.format("DELETE"), (user_id,)).rowcount}
+    with kept_current(connection, FROM_VERDICTS):  # the learner's rows go from them, too
+        days = first_column(connection, THEIR_VERDICTS.format("DELETE") + DAYS, (user_id,))
+        connection.execute("UPDATE judged_day SET judged_at = clock_timestamp() WHERE day = ANY(%s)", (days,))
+    removed = {VERDICTS: len(days)}
     for table in OF_LEARNERS:
         delete = sql.SQL("DELETE FROM {} WHERE user_id = %s").format(sql.Identifier(table))
         removed[table] = connection.execute(delete, (user_id,)).rowcount
-    record_sources(connection, FEATURES, answer_versions_of(connection, true_days))
     removed |= drop_mentions(connection, user_id, instead)
     return {table: n for table, n in removed.items() if n}
 
@@ -206,13 +207,3 @@ def _months(connection: Session, user_id: str) -> list[str]:
            WHERE user_id = %s ORDER BY month""",
         (user_id,),
     )
-
-
-def _current_days(connection: Session, user_id: str) -> dict[str, str]:
-    """The learner's days whose features were computed from the answers that the log has now, with their hash."""
-    sources = recorded_sources(connection, FEATURES)
-    rows = connection.execute(
-        "SELECT DISTINCT (completed_at AT TIME ZONE 'UTC')::date FROM attempt WHERE user_id = %s", (user_id,)
-    )
-    versions = answer_versions_of(connection, (str(day) for (day,) in rows if str(day) in sources))
-    return {day: version for day, version in versions.items() if sources.get(day) == version}

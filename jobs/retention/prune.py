@@ -10,8 +10,6 @@ import dagster as dg
 
 from irt_assets.common.job_names import PRUNE_JOB
 from irt_assets.common.retries import classify_failures
-from irt_assets.decisions.closing import close_months
-from irt_assets.responses.data_versions import merge_changes
 from jobs.retention.run_retention import prune_runs
 from jobs.retention.unused import Gone, prune_files, prune_rows, prune_unfinished
 from resources.files.object_store import ObjectStore
@@ -21,9 +19,6 @@ from resources.postgres.database import Database
 def prune(database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, dry_run: bool) -> Iterator[Gone]:
     """Delete everything outdated, kind by kind, and yield each. Runs come after the rows that name them."""
     now = datetime.now(UTC)
-    if not dry_run:
-        with database.connect() as connection:
-            merge_changes(connection)
     yield from prune_rows(database, now, dry_run=dry_run)
     yield prune_files(database, store, now, dry_run=dry_run)
     yield prune_unfinished(store, now, dry_run=dry_run)
@@ -38,8 +33,6 @@ def build_prune_job(tags: dict[str, str]) -> dg.JobDefinition:
         context: dg.OpExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> None:
         with classify_failures():
-            for closed in close_months(database, datetime.now(UTC)):
-                context.log.info(f"{closed.month} has closed for scale {closed.scale_id}")
             for gone in prune(database, store, context.instance, dry_run=False):
                 if gone.names:
                     context.log.info(f"deleted {len(gone.names):,} {gone.kind}")

@@ -17,14 +17,14 @@ from irt_assets.ledger import pruning
 from irt_assets.ledger.citations import CITATIONS, cited_names
 from irt_assets.ledger.decisions import decided_windows
 from irt_assets.reports.artifacts import recorded_keys
-from irt_assets.responses.item_times import NIGHTS_KEPT
 from irt_assets.responses.snapshot_files import is_manifest, stored_parts
 from resources import tables
 from resources.files.object_store import ObjectStore
 from resources.postgres import warehouse
 from resources.postgres.database import Database, advisory_lock
 
-NIGHTS = timedelta(days=NIGHTS_KEPT)
+NIGHTS = timedelta(days=30)
+"""How long what nights leave is kept."""
 REQUESTS = timedelta(days=90)
 """How long θ measured on request are kept: each session leaves one."""
 SUPERSEDED = timedelta(days=100)
@@ -86,21 +86,6 @@ RULES = (
         NIGHTS,
         "SELECT DISTINCT until::text FROM ability_state WHERE until < %(before)s",
         ("DELETE FROM ability_state WHERE until = ANY(%(names)s::timestamptz[])",),
-    ),
-    _Rule(
-        "item times",
-        NIGHTS,
-        """SELECT partition FROM partition_source s WHERE asset = 'item_response_time' AND computed_at < %(before)s
-             AND split_part(partition, '/', 1) < (SELECT max(split_part(partition, '/', 1)) FROM partition_source
-                                                  WHERE asset = s.asset)
-             AND NOT (partition LIKE '%%-01T00:00:00+00:00/%%'
-                      AND split_part(partition, '/', 1)::timestamptz > %(before)s - interval '14 months')""",
-        (
-            """DELETE FROM item_response_time t USING unnest(%(names)s::text[]) AS gone
-               WHERE t.since = split_part(gone, '/', 2)::timestamptz
-                 AND (t.as_of = split_part(gone, '/', 1)::timestamptz OR gone LIKE '%%:00.000001+00:00')""",
-            "DELETE FROM partition_source WHERE asset = 'item_response_time' AND partition = ANY(%(names)s)",
-        ),
     ),
     _Rule("superseded proposals of fits without a decision", SUPERSEDED, *pruning.SUPERSEDED_PROPOSALS),
     _Rule("superseded fits", SUPERSEDED, *pruning.SUPERSEDED_FITS),

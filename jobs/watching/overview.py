@@ -28,7 +28,7 @@ from irt_assets.invariants.open_violations import (
     last_evaluated,
     open_violations,
 )
-from irt_assets.responses.closed_months import ClosedMonth, read_closed
+from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from jobs.plans import PLANS, Plan
 from jobs.watching import alerts
 from jobs.watching.daemons import daemon_state
@@ -83,8 +83,8 @@ class Waiting:
 class OnSpark:
     """Where Spark runs and finds the log; None where that is not set.
 
-    `last_day`: the last day that the lake holds, empty where it holds none; None for a table, whose days only Spark
-    knows. `equals_log`: what the last check of the lake found; None where none has been made.
+    `last_day`: the last day that the lake holds, empty where it holds none; None without a lake.
+    `equals_log`: what the last check of the lake found; None where none has been made.
     """
 
     master: str | None
@@ -126,10 +126,8 @@ class Overview:
     changed: list[ClosedMonth] = field(default_factory=list)
 
 
-def collect_overview(
-    database: Database, instance: dg.DagsterInstance, settings: Settings, *, read_again: bool = False
-) -> Overview:
-    """Everything as it is now. `read_again`: every month's answers, whatever is stored of them."""
+def collect_overview(database: Database, instance: dg.DagsterInstance, settings: Settings) -> Overview:
+    """Everything as it is now."""
     now = datetime.now(UTC)
     alive, seen = daemon_state(instance)
     months = [*months_between(settings.irt_first_month, last_complete_month(now))]
@@ -153,7 +151,7 @@ def collect_overview(
         daemon_alive=alive,
         daemon_seen=datetime.fromtimestamp(seen, UTC) if seen is not None else None,
         schedules=list(_schedules(instance, settings, now, late)),
-        months=month_states(database, instance, months, read_again=read_again),
+        months=month_states(database, instance, months),
         violations=violations,
         alerts=open_alerts,
         runs=runs_under_way(instance),

@@ -1,4 +1,4 @@
-"""Where Spark finds the whole log of answers: a lake of Parquet files, or a table of Spark's catalogue.
+"""Where Spark finds the whole log of answers and their verdicts: a lake of Parquet files.
 
 A lake is a folder or a prefix of a bucket. Under `month=YYYY-MM/day=YYYY-MM-DD` are the files of a UTC day, each named
 by its sha256; `_manifests/YYYY-MM-DD.json` names the files that make the day. It is written last, and readers see only
@@ -27,16 +27,16 @@ from resources.cluster.spark import path_for_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore, ObjectStore, bucket_store
 from resources.files.s3_failures import NothingThere
-from resources.postgres.relations import ATTEMPT
+from resources.postgres.relations import LAKE_ATTEMPT, VERDICT_COLUMNS
 from resources.settings import Settings
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
 FORMAT = 1
 MANIFESTS = "_manifests"
-SCHEMA: pa.Schema = ATTEMPT.schema().to_pyarrow()
-"""The columns of `attempt`. Times are in UTC, to the microsecond."""
+SCHEMA: pa.Schema = LAKE_ATTEMPT.schema().to_pyarrow()
+"""The columns of `attempt` and those of its verdict. Times are in UTC, to the microsecond."""
 SCHEMA_VERSION = sha256(str(SCHEMA).encode()).hexdigest()[:12]
 SPARK_TYPES = {
     "string": "string",
@@ -46,14 +46,12 @@ SPARK_TYPES = {
     "int64": "bigint",
     "timestamp[us, tz=UTC]": "timestamp",
 }
-WIDER = {("int", "bigint"), ("smallint", "int"), ("smallint", "bigint"), ("tinyint", "smallint"), ("int", "smallint")}
-"""Types of a table's column that hold nothing that the column of `attempt` cannot hold; no score needs more."""
-OPTIONAL = ("score",)
-"""What files and tables from before there were scores lack: null."""
+OPTIONAL = ("score", *VERDICT_COLUMNS)
+"""Columns that files of earlier releases lack: null."""
 EXPORT = "irt attempts export"
 AT_ONCE = 16
 """Manifests read at a time: a bucket takes some 20 ms for each."""
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -68,11 +66,13 @@ class LakeFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What makes a day (UTC, YYYY-MM-DD). `data_hash`: the hash of its rows over all columns, in any order."""
+    """What makes a day (UTC, YYYY-MM-DD). `data_hash`: the hash of its rows over all columns, in any order. `judged`:
+    the number of attempts that have a verdict."""
 
     day: str
     files: tuple[LakeFile, ...]
     data_hash: str
+    judged: int
     exported_at: str
     schema_version: str = SCHEMA_VERSION
     format: int = FORMAT
@@ -89,25 +89,25 @@ class Lake:
         self.store, self.prefix = store, f"{prefix}/"
 
     @staticmethod
-    def at(settings: Settings) -> Lake | CatalogTable:
-        """What IRT_ATTEMPTS names. Raises PermanentFailure where it is unset, or neither a lake nor a table."""
+    def at(settings: Settings) -> Lake:
+        """The lake that IRT_ATTEMPTS names. Raises PermanentFailure if it is unset or names anything else."""
         place = settings.irt_attempts
         if place is None:
-            raise PermanentFailure(
-                "IRT_ATTEMPTS is not set: set it to the folder or the s3://BUCKET/PREFIX of a lake, or to a table of "
-                "Spark's catalogue"
-            )
+            raise PermanentFailure("IRT_ATTEMPTS is not set: set it to the folder or the s3://BUCKET/PREFIX of a lake")
         if place.startswith("s3://"):
             bucket, _, prefix = place.removeprefix("s3://").strip("/").partition("/")
             if bucket and prefix:
                 return Lake(bucket_store(bucket, settings), prefix)
         elif (folder := Path(place)).is_absolute() and folder.name:
             return Lake(FolderStore(folder.parent), folder.name)
-        elif "/" not in place and "://" not in place:
-            return CatalogTable(place)
+        elif "/" not in place:
+            raise PermanentFailure(
+                f"IRT_ATTEMPTS is {place!r}, which names a table: a table is a source that `irt pull` copies into the "
+                "log. Set IRT_ATTEMPTS to the folder or s3://BUCKET/PREFIX to which `irt attempts export` writes the "
+                "log, and name the table in IRT_PULL_SOURCES"
+            )
         raise PermanentFailure(
-            f"IRT_ATTEMPTS is {place!r}: set it to the absolute path of a folder, to s3://BUCKET/PREFIX, or to a table "
-            "of Spark's catalogue such as catalog.db.attempt"
+            f"IRT_ATTEMPTS is {place!r}: set it to the absolute path of a folder, or to s3://BUCKET/PREFIX"
         )
 
     @property
@@ -152,10 +152,21 @@ class Lake:
         wanted = days_between(since, over)
         missing = sorted({day for day in wanted if day >= committed[0]} - set(committed))
         if missing:
-            more = f" and {len(missing) - MOST_NAMED} days more" if len(missing) > MOST_NAMED else ""
+            more = f" and {len(missing) - MAX_NAMED} days more" if len(missing) > MAX_NAMED else ""
             raise PermanentFailure(
-                f"the lake {self.name} has no manifest of {', '.join(missing[:MOST_NAMED])}{more}: "
+                f"the lake {self.name} has no manifest of {', '.join(missing[:MAX_NAMED])}{more}: "
                 f"{EXPORT} --since {missing[0]} --until {missing[-1]}"
+            )
+
+    def require_judged(self, since: datetime, until: datetime) -> None:
+        """Raises PermanentFailure that names the days of [since, until) with attempts that have no verdict."""
+        days = [day for day, one in self.manifests(since, until).items() if one.judged < one.rows]
+        if days:
+            more = f" and {len(days) - MAX_NAMED} days more" if len(days) > MAX_NAMED else ""
+            raise PermanentFailure(
+                f"the lake {self.name} has attempts without verdicts on {', '.join(days[:MAX_NAMED])}{more}: run the "
+                f"job judge_attempts, then `{EXPORT} --since {days[0]} --until {days[-1]}`. If PostgreSQL has dropped "
+                "these days, first import their attempts again (`irt import attempts FILE`)"
             )
 
     def register(self, session: SparkSession, since: datetime | None = None, until: datetime | None = None) -> None:
@@ -244,9 +255,9 @@ class Lake:
         self.store.put(self.prefix + key, path)
         return LakeFile(key, digest, pq.read_metadata(path).num_rows, path.stat().st_size)
 
-    def commit(self, day: str, files: Sequence[LakeFile], data_hash: str) -> Manifest:
+    def commit(self, day: str, files: Sequence[LakeFile], data_hash: str, judged: int) -> Manifest:
         """Make these files the day, in place of those that were."""
-        made = Manifest(day, tuple(files), data_hash, datetime.now(UTC).isoformat(timespec="seconds"))
+        made = Manifest(day, tuple(files), data_hash, judged, datetime.now(UTC).isoformat(timespec="seconds"))
         content = asdict(made) | {"rows": made.rows}
         self.store.put(f"{self.prefix}{MANIFESTS}/{day}.json", json.dumps(content, indent=1).encode())
         return made
@@ -278,7 +289,8 @@ class Lake:
                     f"{self.store.uri(key)} is of format {content['format']}, this release reads {FORMAT}"
                 )
             files = tuple(LakeFile(**file) for file in content["files"])
-            named = content["data_hash"], content["exported_at"], content["schema_version"]
+            judged = content.get("judged", 0)  # earlier releases wrote no verdicts
+            named = content["data_hash"], judged, content["exported_at"], content["schema_version"]
             found = Manifest(content["day"], files, *named)
             if found.day != day or found.rows != content["rows"]:
                 raise ValueError("its day or its rows")
@@ -311,76 +323,12 @@ class Lake:
 
 
 def lake_that_we_write(settings: Settings) -> Lake | None:
-    """The lake that IRT_ATTEMPTS names; None where it is unset, or names a table, which others write."""
-    if settings.irt_attempts is None:
-        return None
-    place = Lake.at(settings)
-    return place if isinstance(place, Lake) else None
-
-
-@dataclass(frozen=True)
-class CatalogTable:
-    """A table of Spark's catalogue that holds the whole log; who writes it is not our concern."""
-
-    name: str
-
-    def register(self, session: SparkSession, since: datetime | None = None, until: datetime | None = None) -> None:
-        """Make the session's view `attempt` from the table's columns, by their names, of [since, until). A null
-        `correct` of an answer with a score is whether that is the `max_score` of the session's view `question`.
-
-        Raises PermanentFailure where there is no such table, or a column is missing or of another type.
-        """
-        from pyspark.sql import functions as f  # an extra
-
-        rows = self._table(session)
-        problems = self._problems(dict(rows.dtypes))
-        if problems:
-            raise PermanentFailure(
-                f"IRT_ATTEMPTS names the table {self.name}, which is not the relation `attempt`: "
-                f"{'; '.join(problems)}. Set it to a view that has these columns"
-            )
-        if "score" in rows.columns:
-            most = session.table("question").select("item_id", f.coalesce("max_score", f.lit(1)).alias("of_item"))
-            full = f.col("score") == f.coalesce("of_item", f.lit(1))
-            rows = rows.join(f.broadcast(most), "item_id", "left").withColumn("correct", f.coalesce("correct", full))
-        for name in {*OPTIONAL} - {*rows.columns}:
-            rows = rows.withColumn(name, f.lit(None))
-        rows = rows.select(*(f.col(one.name).cast(SPARK_TYPES[str(one.type)]).alias(one.name) for one in SCHEMA))
-        if since is not None:
-            rows = rows.filter(f.col("completed_at") >= f.lit(since))
-        if until is not None:
-            rows = rows.filter(f.col("completed_at") < f.lit(until))
-        rows.createOrReplaceTempView("attempt")
-
-    def days(self, since: datetime | None = None, until: datetime | None = None) -> None:
-        """None: a table keeps no hashes of its days."""
-
-    def _table(self, session: SparkSession) -> DataFrame:
-        from pyspark.errors import AnalysisException, ParseException  # an extra
-
-        try:
-            rows = session.table(self.name)
-            rows.columns  # noqa: B018 - Spark Connect looks for the table only now
-        except (AnalysisException, ParseException) as error:
-            raise PermanentFailure(
-                f"IRT_ATTEMPTS names the table {self.name}, which Spark does not find in its catalogue: "
-                f"{str(error).splitlines()[0]}"
-            ) from error
-        return rows
-
-    def _problems(self, found: dict[str, str]) -> Iterable[str]:
-        problems = []
-        for field in SCHEMA:
-            wanted, there = SPARK_TYPES[str(field.type)], found.get(field.name)
-            if there is None:
-                problems += [f"column {field.name} is missing"] if field.name not in OPTIONAL else []
-            elif there != wanted and (there, wanted) not in WIDER:
-                problems.append(f"column {field.name} is {there}, expected {wanted}")
-        return problems
+    """The lake that IRT_ATTEMPTS names. Returns None if it is unset."""
+    return None if settings.irt_attempts is None else Lake.at(settings)
 
 
 def schema_problem(found: pa.Schema) -> str:
-    """Which columns of a file are not those of `attempt`; empty where all are."""
+    """Names the columns of a file that are missing or of another type. Returns "" if there are none."""
     problems = []
     for field in SCHEMA:
         place = found.get_field_index(field.name)

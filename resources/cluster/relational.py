@@ -20,7 +20,7 @@ import psycopg
 import pyarrow as pa
 
 from resources.cluster import spark_rows
-from resources.cluster.lake import CatalogTable, Lake
+from resources.cluster.lake import Lake
 from resources.cluster.spark import application_of, spark_session, started_session
 from resources.cluster.spark_medians import medians_of_learners_by_lists
 from resources.postgres import warehouse
@@ -169,10 +169,16 @@ def holds_log(connection: psycopg.Connection, since: datetime, until: datetime) 
     if has_earlier:
         return True
     days = whole.days(since, until)
-    return days is not None and (not days or (first is not None and first <= min(days)))
+    return not days or (first is not None and first <= min(days))
 
 
-def lake(connection: psycopg.Connection) -> Lake | CatalogTable | None:
+def require_judged(connection: psycopg.Connection, since: datetime, until: datetime) -> None:
+    """Raises PermanentFailure if the lake, where there is one, has attempts of [since, until) without verdicts."""
+    if (whole := lake(connection)) is not None:
+        whole.require_judged(since, until)
+
+
+def lake(connection: psycopg.Connection) -> Lake | None:
     """What holds the whole log beside PostgreSQL; None without IRT_SPARK."""
     settings = database_settings(connection)
     return Lake.at(settings) if settings.irt_spark else None

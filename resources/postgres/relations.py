@@ -46,3 +46,12 @@ ATTEMPT = _attempt()
 QUESTION = relation(tables.question)
 LEARNER = relation(tables.learner)
 VERDICT = relation(tables.attempt_verdict)
+VERDICT_COLUMNS = {
+    "learner_key": "int64",
+    "scale_id": "string",
+    "reason": "string",
+    "verdict_score": "int16",
+    "max_score": "int16",
+}
+"""Columns of an attempt's verdict in a lake, beside those of `attempt`; `learner_key` is null if it was not judged."""
+LAKE_ATTEMPT = ibis.table({**ATTEMPT.schema(), **VERDICT_COLUMNS}, name="attempt")

@@ -30,5 +30,7 @@ def statement_name(query: str) -> str:
     if verb is None:
         return "statement"
     after = query[verb.end() :]
-    table = re.search(r"\b(?:FROM|INTO)\s+([a-z_][a-z_.]*)", after) or re.match(r"\s+([a-z_][a-z_.]*)", after)
+    table = re.search(r"(?<!DISTINCT )\b(?:FROM|INTO)\s+([a-z_][a-z_.]*)", after) or re.match(
+        r"\s+([a-z_][a-z_.]*)", after
+    )
     return f"{verb[1]} {table[1]}" if table else verb[1]

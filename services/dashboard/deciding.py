@@ -12,7 +12,7 @@ from typing import Literal
 
 import psycopg
 
-from irt_assets.common.wording import counted, listed, with_stop
+from irt_assets.common.wording import counted, listed, with_capital, with_stop
 from irt_assets.decisions import anchor_versions, closing, release, release_undo, withdrawal
 from irt_assets.decisions.proposals import Proposal, Reference
 from irt_assets.runs import queue
@@ -119,7 +119,7 @@ def _review(asked: Asked, form: Form) -> Outcome:
             return Outcome(True, _few(_effect_of_use(item, use, since) for item, since in begins.items()))
         if form.what == "reopen":
             opening = closing.preview_reopening(connection, _month(form))
-            return Outcome(True, tuple(map(with_stop, opening.sentences)), stale=opening.stale)
+            return Outcome(True, _said(opening), stale=opening.stale)
         if form.what == "undo":
             again_from = release.in_force_since(form.since, now) if form.since else None
             undone = release_undo.preview(connection, form.references, effective_from=again_from, now=now)
@@ -159,7 +159,7 @@ def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
         sentences = [with_stop(f"{status.item_id} is {status.sentence}") for status in known]
     elif form.what == "reopen":
         opening = closing.reopen_months(database, _month(form), by=by, reason=reason)
-        sentences, stale = ["Reopened.", *map(with_stop, opening.sentences)], opening.stale
+        sentences, stale = ["Reopened.", *_said(opening)], opening.stale
     elif form.what == "undo":
         again_from = release.in_force_since(form.since, now) if form.since else None
         undone = release_undo.undo(database, form.references, by=by, reason=reason, effective_from=again_from, now=now)
@@ -177,6 +177,10 @@ def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
         sentences = [f"Accepted: {_named(accepted)}, in force from {since:%Y-%m-%d} 00:00 UTC on."]
     asked.reader.forget()
     return Outcome(True, _few(sentences), stale=stale)
+
+
+def _said(opening: closing.Reopening) -> tuple[str, ...]:
+    return tuple(with_capital(with_stop(one)) for one in opening.sentences)
 
 
 def _require_decider(identity: Identity) -> None:

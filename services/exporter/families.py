@@ -27,7 +27,8 @@ OVERDUE = Family("irt_job_overdue", "1: what the job should have made by now is 
 RUNS = Family("irt_runs", "Runs that Dagster keeps.", ("status",))
 MONTH_STATE = Family(
     "irt_month_state",
-    "1: the state of the month as its fit, its publication step and decisions since left it; of the last 13 months.",
+    "1: the state of the month as its fit, its publication step, and decisions and verdicts since left it; of the last "
+    "13 months.",
     ("scale", "month", "state"),
 )
 CHANGED = Family(

@@ -19,7 +19,8 @@ from irt_assets.intake.silence import silent_sources
 from irt_assets.invariants.open_violations import SEVERITY, last_backup, last_evaluated, open_violations
 from irt_assets.ledger.overview import SettledMonth, decided_since, last_linkings, last_night, settled_months
 from irt_assets.ledger.steps import Step
-from irt_assets.responses.closed_months import read_closed
+from irt_assets.responses.closing_records import read_closed
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from jobs.plans import PLANS
 from jobs.watching.lateness import read_lateness
 from resources.alerts.notifier import channels
@@ -59,12 +60,16 @@ def late(look: Look) -> Iterator[Sample]:
 
 
 def months(look: Look) -> Iterator[Sample]:
-    """As the fit and the publication step left the month, and what a person decided since. Only `irt status` sees that
-    answers or rules changed."""
+    """As the fit and the publication step left the month, and what was decided or judged since. Only `irt status` sees
+    that rules changed."""
     last = list(months_between(look.settings.irt_first_month, last_complete_month(look.now)))[-MONTHS:]
-    decided = decided_since(look.connection, last)
+    decided, others = decided_since(look.connection, last), scales_of_other_verdicts(look.connection, last)
     for one in settled_months(look.connection, last):
-        now = month_state(one, decided.get((one.month, one.scale_id)))
+        now = month_state(
+            one,
+            decided.get((one.month, one.scale_id)),
+            has_other_answers=one.scale_id in others.get(one.month, ()),
+        )
         for state in MONTH_STATES:
             yield Sample(families.MONTH_STATE, state is now, (one.scale_id, one.month, state))
         yield Sample(families.PUBLISHED, one.n_published or 0, (one.scale_id, one.month))
@@ -73,11 +78,17 @@ def months(look: Look) -> Iterator[Sample]:
             yield Sample(families.CHANGED, n, (closed.scale_id, closed.month, kind))
 
 
-def month_state(one: SettledMonth, decided: str | None) -> State:
+def month_state(one: SettledMonth, decided: str | None, *, has_other_answers: bool = False) -> State:
     """As `irt status` judges it, from what the tables alone know. decided: what a person decided since."""
     refit = one.newest_fit is not None and one.newest_fit != one.published_fit
     unlinked = refit and one.error is not None
-    changed = first_newer({"other_anchors": decided, "linked_alone": "it was fitted again" if refit else None})
+    changed = first_newer(
+        {
+            "other_answers": "its answers were judged otherwise" if has_other_answers else None,
+            "other_anchors": decided,
+            "linked_alone": "it was fitted again" if refit else None,
+        }
+    )
     return classify_month(
         one.month,
         one.scale_id,

@@ -23,7 +23,7 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.movement import STILL, Movement
 from irt_assets.responses.scales import Scale
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
-from resources.postgres.database import Database
+from resources.postgres.database import Connection, Database
 from resources.postgres.schema_version import schema_version
 from resources.serving import traces
 from resources.serving.traced_sql import TracedCursor
@@ -71,8 +71,8 @@ class Ledger:
         self.clock = clock or (lambda: datetime.now(UTC))
         self.settings = database.settings
         self._database, self._connections, self._posts = database, connections, posts
-        self._pool: ConnectionPool | None = None
-        self._post_pool: ConnectionPool | None = None
+        self._pool: ConnectionPool[Connection] | None = None
+        self._post_pool: ConnectionPool[Connection] | None = None
         self._measures: Measures | None = None
         self._read_at = 0.0
         self._online_updates = database.settings.enable_irt_online_update
@@ -152,8 +152,13 @@ class Ledger:
             record_online_updates(connection, True)
             self._online_updates = True
 
-    def _open(self, options: str, connections: int, name: str) -> ConnectionPool:
+    def _open(self, options: str, connections: int, name: str) -> ConnectionPool[Connection]:
+        def configure(connection: Connection) -> None:
+            connection.settings = self.settings
+
         return ConnectionPool(
+            connection_class=Connection,
+            configure=configure,
             kwargs=self._database.arguments(
                 options,
                 application_name=name,

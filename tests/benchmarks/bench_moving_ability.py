@@ -52,7 +52,7 @@ from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.psychometrics.scoring.moving_ability import moving_eap
 from irt_assets.psychometrics.scoring.moving_filter import Answers, Lattice, filtered
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors, common_errors
-from irt_assets.responses.item_times import DAY
+from irt_assets.responses.item_status import DAY
 from irt_assets.responses.scales import Scale
 from tests.testbed.moving_ability import Moving, answered
 

@@ -32,10 +32,10 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
-from irt_assets.responses.window import data_hash
+from irt_assets.responses.stored_window import verdict_hash
 from resources import tables
+from resources.cluster.relational import on_postgres
 from resources.files.object_store import object_store
 from resources.postgres import warehouse
 from resources.postgres.database import Database
@@ -69,9 +69,8 @@ def build(database: Database, settings: Settings, months: Sequence[str]) -> None
         for scale in SCALES:
             settle_alerts(connection, scale)
     with database.connect() as connection:
-        scales = read_scales(connection)
         for month in months[2:]:
-            digest = data_hash(connection, *Month(month).bounds, scales)
+            digest = verdict_hash(on_postgres(connection), *Month(month).bounds)
             connection.execute("UPDATE scored_snapshot SET data_hash = %s WHERE month = %s", (digest, month))
     with psycopg.connect(database.url, autocommit=True) as connection:
         connection.execute("VACUUM ANALYZE")

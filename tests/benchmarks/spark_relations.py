@@ -35,12 +35,9 @@ from irt_assets.abilities.batch import SCORED_ON_SPARK, scored
 from irt_assets.features.daily import topic_days
 from irt_assets.kpis.weekly import kpi_parts
 from irt_assets.ledger.publications import PublishedSet
-from irt_assets.responses.eligible import judge_candidates
-from irt_assets.responses.facts import lookback_start
 from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.item_times import compute_item_times
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import judged_for_scoring, scoring_facts
+from irt_assets.responses.scored_answers import responses_of, scored_answers
 from irt_assets.spark.window import map_learners
 from resources.cluster.relational import Run, on_duckdb, on_spark
 from resources.settings import Settings
@@ -58,7 +55,10 @@ COPY (
          hash(i, 1) % 100 < 65 AS correct, NULL::text AS response,
          (3000 + hash(i, 2) % 60000)::bigint AS response_time_ms,
          hash(i, 3) % 10 = 0 AS hint_used, (hash(i, 3) % 10 = 0)::int AS hints_used,
-         CASE WHEN hash(i, 4) % 50 = 0 THEN 'sandbox' ELSE 'live' END AS mode, moment AS recorded_at
+         CASE WHEN hash(i, 4) % 50 = 0 THEN 'sandbox' ELSE 'live' END AS mode, moment AS recorded_at,
+         (session % {learners})::bigint AS learner_key, 'math' AS scale_id, NULL::smallint AS max_score,
+         CASE WHEN hash(i, 4) % 50 = 0 THEN 'sandbox' END AS reason,
+         CASE WHEN hash(i, 4) % 50 > 0 THEN (hash(i, 1) % 100 < 65)::smallint END AS verdict_score
   FROM (SELECT i, i // 10 AS session, (hash(i // 10, 5) % 40 + (i % 2) + 40 * (hash(i, 6) % 49)) % {items} AS item,
                TIMESTAMPTZ '{start}' + INTERVAL (hash(i // 10, 7) % 365) DAY
                  + INTERVAL (hash(i // 10, 8) % 80000 + (i % 10) * 60) SECOND AS moment
@@ -117,18 +117,17 @@ def made_up_set() -> PublishedSet:
 
 def records(run: Run) -> int:
     scales = {SCALE: Scale(SCALE)}
-    parts = kpi_parts(run, END, scales, {SCALE: made_up_set()}, judge_candidates(run, END, scales))
+    parts = kpi_parts(run, END, scales, {SCALE: made_up_set()})
     return sum(len(part) for part in parts)
 
 
 def abilities(run: Run) -> int:
     scale, published = Scale(SCALE), made_up_set()
-    times = compute_item_times(run, END, lookback_start(START, {SCALE: scale}))
     if run.backend is on_duckdb:
-        found = judged_for_scoring(run(scoring_facts(START, END, scale)), times, scale, Withdrawals())
+        found = responses_of(run(scored_answers(START, END, in_lake=True)), Withdrawals())
         return scored(published, scale, None, *found).num_rows
     score, items = partial(scored, published, scale, 1), list(published.items)
-    parts = map_learners(run, START, END, scale, items, Withdrawals(), times, score, SCORED_ON_SPARK)
+    parts = map_learners(run, START, END, items, Withdrawals(), score, SCORED_ON_SPARK)
     return sum(part.num_rows for part in parts)
 
 

@@ -249,6 +249,14 @@ def load(database: Database, world: World) -> None:
                 for a, score in verdicts(world)
             ],
         )
+        cursor.execute(
+            """INSERT INTO attempt_verdict
+                 (attempt_id, completed_at, learner_key, item_id, scale_id, reason, rules_hash, recorded_at, judged_at)
+               SELECT r.attempt_id, r.completed_at, learner_key, r.item_id, coalesce(q.scale_id, 'default'), 'repeat',
+                      0, r.recorded_at, now()
+               FROM response_log r JOIN learner USING (user_id) LEFT JOIN question q ON q.item_id = r.item_id
+               WHERE NOT EXISTS (SELECT FROM attempt_verdict v WHERE v.attempt_id = r.attempt_id)"""
+        )
     mark_judged(database, min(a["completed_at"] for a in world.attempts).date(), END.date())
 
 

@@ -37,8 +37,10 @@ from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses import simulated
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, take_snapshot
+from irt_assets.responses.verdicts import judge_differing
 from resources import tables
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres import warehouse
@@ -102,6 +104,13 @@ def load_small_world(database: Database, **knobs: Any) -> Truth:
             warehouse.append(connection, table, pd.DataFrame(lines))
         warehouse.append(connection, tables.response_log, pq.read_table(files.attempts).to_pandas())
     return truth
+
+
+def is_stale(database: Database, month: str) -> bool:
+    """Whether the month has other verdicts than its snapshot, when the night has judged it."""
+    judge_differing(database, *(at.date() for at in Month(month).bounds))
+    with database.connect() as connection:
+        return month in scales_of_other_verdicts(connection, [month])
 
 
 def calibrate(settings: Settings, month: str, scale_id: str = SCALE) -> Step:

@@ -14,8 +14,8 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.proposals import Proposal, Reference, find_proposals, latest_waiting, proposals
 from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
-from irt_assets.responses.scales import read_scales
-from irt_assets.responses.window import data_hash
+from irt_assets.responses.verdict_states import states_of_months
+from irt_assets.responses.verdicts import judge_differing
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
@@ -80,15 +80,21 @@ def bank(database: Database, store: FolderStore) -> Database:
 
 
 def answers_as_fitted(database: Database) -> None:
-    """February's snapshot is of the answers that the log has now."""
+    """February's snapshot is of the answers that the log has now, which are judged."""
+    judge(database)
     with database.connect() as connection:
-        now = data_hash(connection, *Month(FEB).bounds, read_scales(connection))
-        connection.execute("UPDATE scored_snapshot SET data_hash = %s WHERE month = %s", (now, FEB))
+        now = states_of_months(connection, [FEB])[FEB]
+        connection.execute("UPDATE scored_snapshot SET verdict_state = %s WHERE month = %s", (now, FEB))
 
 
 def late_answer(database: Database) -> None:
-    """An answer reaches February."""
+    """An answer reaches February, and the night judges it."""
     add_attempts(database, [attempt("somebody", "moved", Month(FEB).start)])
+    judge(database)
+
+
+def judge(database: Database) -> None:
+    judge_differing(database, *(at.date() for at in Month(FEB).bounds))
 
 
 def accept(database: Database, *references: Reference, **others: Any) -> None:

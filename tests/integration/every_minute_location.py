@@ -1,6 +1,6 @@
 """The real graph with two of its schedules, which tick every minute: nobody waits for a quarter past one.
 
-Of its sensors there is the one of late answers.
+It has no sensors.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from irt_assets import definitions
 from irt_assets.common.job_names import KPI_JOB
 from jobs.plans import PLANS
 from jobs.schedules import build_schedules
-from jobs.watching.late_sensor import FEATURES, build_late_sensor
 from resources.dagster_compat import UnresolvedAssetJobDefinition
 from resources.settings import Settings, get_settings
+
+FEATURES = "aggregate_features_daily"
 
 
 def _every_minute(jobs: dict[str, UnresolvedAssetJobDefinition], settings: Settings) -> list[dg.ScheduleDefinition]:
@@ -24,5 +25,5 @@ def _every_minute(jobs: dict[str, UnresolvedAssetJobDefinition], settings: Setti
 
 
 definitions.build_schedules = _every_minute  # type: ignore[assignment]
-definitions.build_sensors = lambda jobs, settings: [build_late_sensor(jobs, settings)]
+definitions.build_sensors = lambda jobs, settings: []
 defs = definitions.build_defs(get_settings())

@@ -13,8 +13,6 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.items import ItemRow
-from irt_assets.responses.scales import read_scales
-from irt_assets.responses.window import judged_window
 from resources.postgres.database import Database
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows, run_sql
 
@@ -49,17 +47,20 @@ def stored(database: Database, end: datetime = END) -> pd.DataFrame:
 
 
 def test_every_learner_with_an_eligible_answer_has_the_ability_of_the_dense_computation(months: Database) -> None:
-    """Both months of the log lie in the 365 days; answers count without the minimum of five a learner."""
+    """Both months of the log are in the 365 days; answers count without the minimum of five a learner."""
     run_sql(months, "UPDATE calibration_scale SET mu = 0.3, sigma = 1.2")
     measure(months, LATER, "run")
-    with months.connect() as connection:
-        scales = read_scales(connection)
-        published = in_force(connection, SCALE, END)
-        year = judged_window(connection, END - timedelta(days=365), END, scales).table.to_pandas()
     run_sql(months, "UPDATE calibration_scale SET mu = 0, sigma = 1")
-    eligible = year["reason"].isna() | year["reason"].isin(["few_learner_responses", "few_item_responses"])
-    answers = year[eligible & year["item_id"].isin(published.items)].copy()
-    answers["score"] = (answers["correct"].eq(True) & ~answers["hints_used"].gt(0)).astype(int)
+    with months.connect() as connection:
+        published = in_force(connection, SCALE, END)
+    eligible = rows(
+        months,
+        """SELECT user_id, v.item_id, (correct IS TRUE AND coalesce(hints_used, 0) = 0)::int
+           FROM response_log JOIN attempt_verdict v USING (attempt_id, completed_at)
+           WHERE reason IS NULL AND completed_at >= %s AND completed_at < %s AND v.item_id = ANY(%s)""",
+        (END - timedelta(days=365), END, list(published.items)),
+    )
+    answers = pd.DataFrame(eligible, columns=["user_id", "item_id", "score"])
     expected = dense_eap(answers, published.items, 0.3, 1.2)
     found = stored(months)
     assert list(found.index) == list(expected.index)

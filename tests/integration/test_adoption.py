@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from irt_assets.decisions.origin import initialise
-from irt_assets.responses.late_months import changed_hash
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -70,8 +69,7 @@ def sources(tmp_path: Path) -> Path:
 
 
 def stale(settings: Settings) -> set[str]:
-    with Database(settings).connect() as connection:
-        return {month for month in rooms.MONTHS if changed_hash(connection, month)}
+    return {month for month in rooms.MONTHS if rooms.is_stale(Database(settings), month)}
 
 
 def done(typed: Irt, *words: object) -> str:

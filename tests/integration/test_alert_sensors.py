@@ -594,7 +594,7 @@ def test_a_silent_source_is_one_alert_until_it_comes_again(real_world: World) ->
 
 def test_a_sensor_that_only_fails_is_one_alert_until_it_succeeds(real_world: World) -> None:
     location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("location"), "repository")
-    origin = RemoteInstigatorOrigin(location, "late_answers")
+    origin = RemoteInstigatorOrigin(location, "stale_months")
     state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, SensorInstigatorData())
     real_world.instance.add_instigator_state(state)
 
@@ -603,7 +603,7 @@ def test_a_sensor_that_only_fails_is_one_alert_until_it_succeeds(real_world: Wor
         at = datetime.now(UTC) - timedelta(minutes=minutes_ago)
         tick = TickData(
             state.instigator_origin_id,
-            "late_answers",
+            "stale_months",
             InstigatorType.SENSOR,
             status,
             at.timestamp(),
@@ -619,12 +619,12 @@ def test_a_sensor_that_only_fails_is_one_alert_until_it_succeeds(real_world: Wor
     assert real_world.alerts() == []
     look(TickStatus.FAILURE, 20)
     look(TickStatus.FAILURE, 10)
-    assert real_world.alerts() == [("sensor late_answers", "error", "", True)]
+    assert real_world.alerts() == [("sensor stale_months", "error", "", True)]
     assert rows(Database(real_world.settings), "SELECT what FROM alert") == [
-        ("late_answers fails at every evaluation: the log is gone",)
+        ("stale_months fails at every evaluation: the log is gone",)
     ]
     look(TickStatus.SKIPPED, 1)
-    assert real_world.alerts() == [("sensor late_answers", "error", "", False)]
+    assert real_world.alerts() == [("sensor stale_months", "error", "", False)]
 
 
 # -- delivery ----------------------------------------------------------------------------------------

@@ -38,8 +38,8 @@ class Graph:
 
     settings = Settings(irt_first_month="2026-01", _env_file=None)
 
-    def __init__(self, defs: dg.Definitions, instance: dg.DagsterInstance) -> None:
-        self.defs, self.instance = defs, instance
+    def __init__(self, defs: dg.Definitions, instance: dg.DagsterInstance, database: Database) -> None:
+        self.defs, self.instance, self.database = defs, instance, database
 
     def tick(self, job: str, at: datetime) -> list[str]:
         """The partitions that a tick asks for."""
@@ -50,6 +50,7 @@ class Graph:
                 instance=self.instance,
                 scheduled_execution_time=at,
                 repository_def=self.defs.get_repository_def(),
+                resources={"database": self.database},
             ) as context,
         ):
             requests = schedule.evaluate_tick(context).run_requests or []
@@ -71,9 +72,9 @@ def defs() -> dg.Definitions:
 
 
 @pytest.fixture
-def graph(defs: dg.Definitions, tmp_path: Path) -> Iterator[Graph]:
+def graph(defs: dg.Definitions, database: Database, tmp_path: Path) -> Iterator[Graph]:
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        yield Graph(defs, instance)
+        yield Graph(defs, instance, database)
 
 
 def test_a_platform_that_was_just_switched_on_asks_for_its_whole_look_back(graph: Graph) -> None:
@@ -158,21 +159,21 @@ def test_a_job_without_partitions_runs_once_for_a_tick_by_its_schedule_or_its_ti
     graph: Graph, monkeypatch: pytest.MonkeyPatch, status: dg.DagsterRunStatus
 ) -> None:
     """A person's run is made whenever it is asked for."""
-    plan = plan_of("observe_bank")
-    tick = last_tick_before(not_before(30.0, timedelta(minutes=30)), plan)  # the plan's time
-    by_cron = graph.settings.model_copy(update={"irt_run_key": "observe-bank-29384720"})
-    by_hand = graph.settings.model_copy(update={"irt_run_key": "observe-bank-again"})
+    plan = plan_of("inventory")
+    tick = last_tick_before(not_before(30.0, timedelta(hours=6)), plan)  # the plan's time
+    by_cron = graph.settings.model_copy(update={"irt_run_key": "inventory-29384720"})
+    by_hand = graph.settings.model_copy(update={"irt_run_key": "inventory-again"})
 
     def asked() -> list[bool]:
         scheduled = bool(graph.tick(plan.job, tick))
-        jobs = [partitions_to_run(graph.instance, one, plan, None) for one in (by_cron, by_hand)]
+        jobs = [partitions_to_run(graph.instance, one, graph.database, plan, None) for one in (by_cron, by_hand)]
         with monkeypatch.context() as timer:
-            timer.setenv("TRIGGER_UNIT", "irt-observe.timer")
-            jobs.append(partitions_to_run(graph.instance, graph.settings, plan, None))
+            timer.setenv("TRIGGER_UNIT", "irt-inventory.timer")
+            jobs.append(partitions_to_run(graph.instance, graph.settings, graph.database, plan, None))
         return [scheduled, *map(bool, jobs)]
 
     graph.run(plan.job, dg.DagsterRunStatus.FAILURE)
-    graph.run("observe_attempts", dg.DagsterRunStatus.SUCCESS)
+    graph.run("prune", dg.DagsterRunStatus.SUCCESS)
     with freeze_time(tick - timedelta(minutes=1)):
         graph.run(plan.job, dg.DagsterRunStatus.SUCCESS)
     assert asked() == [True, True, True, True]
@@ -196,9 +197,7 @@ def test_a_persons_start_makes_the_last_day_again_and_a_timer_or_a_cron_job_only
         with monkeypatch.context() as process:
             for name, value in environment.items():
                 process.setenv(name, value)
-            asked = start(
-                graph.instance, settings, Database(settings), "aggregate_features_daily", if_missing=if_missing
-            )
+            asked = start(graph.instance, settings, graph.database, "aggregate_features_daily", if_missing=if_missing)
             return [outcome.partition for outcome in asked]
 
     unit = {"IRT_UNIT": "irt-features"}
@@ -229,9 +228,9 @@ def test_a_night_that_was_started_by_either_name_is_on_its_way(graph: Graph, nam
     """No tick and no command starts it a second time."""
     day = DAYS.back(now, 1)[0]
     graph.run(name, dg.DagsterRunStatus.STARTED, **{PARTITION_TAG: day})
-    assert day not in partitions_to_run(graph.instance, graph.settings, plan_of("mirt_calibrate"), None)
+    assert day not in partitions_to_run(graph.instance, graph.settings, graph.database, plan_of("mirt_calibrate"), None)
     with pytest.raises(PermanentFailure, match=f"a run of {day} is queued or under way"):
-        partitions_to_run(graph.instance, graph.settings, plan_of("mirt_calibrate"), day)
+        partitions_to_run(graph.instance, graph.settings, graph.database, plan_of("mirt_calibrate"), day)
     graph.run(name, dg.DagsterRunStatus.STARTED, **{PARTITION_TAG: TWO_WEEKS[-1]})
     assert graph.tick(NIGHTLY_JOB, FRIDAY) == TWO_WEEKS[-3:-1]
 

@@ -115,7 +115,7 @@ def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
 @pytest.mark.parametrize(
     ("words", "job"),
     [
-        (("job", "observe_bank"), "observe_bank"),
+        (("job", "prune"), "prune"),
         (("nightly",), "calibrate_night"),
         (("calibrate", "--month", MONTH), MONTHLY_JOB),
         (("backfill", "--from", MONTH, "--to", MONTH), MONTHLY_JOB),
@@ -153,8 +153,8 @@ def test_every_command_goes_through_the_daemon_s_queue_unless_it_is_told_to_run_
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("nightly",), "these have: observe_bank"),
-        (("observe_bank", "--partition", "2026-06-30"), "has no partitions"),
+        (("nightly",), "these have: judge_attempts"),
+        (("prune", "--partition", "2026-06-30"), "has no partitions"),
         (("mirt_calibrate", "--partition", "2099-01-01"), "2099-01-01 is not a day that is over: the days run from"),
         (("detect_inactivity", "--partition", "June"), "June is not a day that is over: the days run from"),
         (("detect_inactivity", "--partition", "2099-01-01"), "2099-01-01 is not a day that is over: the days run from"),

@@ -6,17 +6,19 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from irt_assets.common.partitions import Month
+from irt_assets.common.partitions import Month, month_of
 from irt_assets.decisions.closing import close_months, preview_reopening, reopen_months
 from irt_assets.intake.corrections import Answers, rescore, withdraw
 from irt_assets.intake.staging import Staging
 from irt_assets.ledger import closings
 from irt_assets.ledger.pruning import SUPERSEDED_SNAPSHOTS
 from irt_assets.reports import month_shown
-from irt_assets.responses.closed_months import ClosedMonth, closed_rules, read_closed, read_states, scales_of_month
-from irt_assets.responses.late_months import changed_hash
+from irt_assets.responses.closed_months import closed_rules, scales_of_month
+from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale, change_rules, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, months_of_other_rules, read_snapshot, take_snapshot
+from irt_assets.responses.verdicts import judge_differing
 from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -66,7 +68,13 @@ class Home:
             )
         return snapshot
 
+    def judge(self) -> None:
+        """Judge the month, as the night does."""
+        judge_differing(self.database, START.date(), END.date())
+
     def close(self, now: datetime = DUE) -> list[str]:
+        """Judge, then close, as a night does."""
+        self.judge()
         return [one.scale_id for one in close_months(self.database, now)]
 
     @property
@@ -76,8 +84,9 @@ class Home:
 
     @property
     def is_stale(self) -> bool:
+        self.judge()
         with self.database.connect() as connection:
-            return changed_hash(connection, MONTH) is not None
+            return MONTH in scales_of_other_verdicts(connection)
 
 
 @pytest.fixture
@@ -167,7 +176,7 @@ def test_changes_to_a_closed_month_are_counted_by_kind_share_and_item(home: Home
     assert closed.came["answers"] == 100
     assert set(closed.came["items"]) >= {"q0", "q1", "q4"}
     assert closed.share == pytest.approx((2 + rescored.answers + 1 + 5 + 5 + 19) / 100)
-    assert "2 came too late" in closed.sentence
+    assert "2 late" in closed.sentence
     assert read_snapshot(home.store, home.make()).num_rows == snapshot.n_attempts
     assert home.closed[rooms.SCALE].snapshot_hash == snapshot.snapshot_hash
 
@@ -203,7 +212,7 @@ def test_reopened_month_counts_what_came_and_closes_again(home: Home) -> None:
     with home.database.connect() as connection:
         found = preview_reopening(connection, MONTH)
     assert found.stale == (MONTH,)
-    assert "1 came too late" in found.sentences[0]
+    assert "1 late" in found.sentences[0]
     assert home.closed, "a preview changes nothing"
     reopen_months(home.database, MONTH, **BY)
     assert not home.closed
@@ -268,18 +277,37 @@ def test_file_that_a_month_closed_with_is_never_pruned(home: Home) -> None:
         assert connection.execute(found.encode(), asked).fetchall() == [(f"{MONTH}/{before.snapshot_hash}",)]
 
 
-def test_upgrade_closes_published_months_that_are_past_late_days_and_names_scales_without_the_rule(
-    home: Home, caplog: pytest.LogCaptureFixture
-) -> None:
+STEPS = [
+    (MONTH, "done", 0),
+    ("2026-05", "pending", 0),
+    ("2026-04", "held", 0),
+    ("2026-03", "done", "scored again and not fitted"),
+    (month_of(datetime.now(UTC)), "done", 0),
+]
+"""Months with their publication steps in the release before months closed; the last one is within its late_days."""
+
+
+def test_upgrade_closes_published_months_that_are_past_late_days_and_names_scales_without_the_rule(home: Home) -> None:
     made = home.make()
-    steps = "INSERT INTO publication_step (month, scale_id, state, why) VALUES (%s, %s, %s, '')"
-    for month, state in ((MONTH, "done"), ("2026-05", "done"), ("2026-04", "held")):
-        run_sql(home.database, steps, (month, rooms.SCALE, state))
+    snapshot = """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
+                  SELECT %s, %s, uri, data_hash, n_attempts, counts, rules FROM scored_snapshot WHERE month = %s"""
+    fit = """INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, spec, code_version)
+             VALUES (%s, %s, %s, 'em', %s, '{}', 'made up')"""
+    step = "INSERT INTO publication_step (month, scale_id, state, fit_id, why) VALUES (%s, %s, %s, %s, '')"
+    for month, state, other in STEPS:
+        digest = made.snapshot_hash if month == MONTH else month
+        if month != MONTH:
+            run_sql(home.database, snapshot, (month, digest, MONTH))
+        run_sql(home.database, fit, (f"of {month}", month, rooms.SCALE, other or digest))
+        run_sql(home.database, step, (month, rooms.SCALE, state, f"of {month}"))
+    run_sql(home.database, step, ("2026-02", rooms.SCALE, "done", "no snapshot is left"))
     schema.downgrade(home.database, "0053_verdicts")
     rules = """UPDATE calibration_scale SET rules = '{"late_days": null, "min_responses": 300}' WHERE scale_id = %s"""
     run_sql(home.database, rules, (rooms.SCALE,))
-    schema.upgrade(home.database)
-    assert f"scale {rooms.SCALE}: its rule late_days was empty and is 14 now" in caplog.text
+    home.come([("new", "q1")])  # the month was stale
+    notes = schema.upgrade(home.database)
+    assert notes[0].startswith(f"scale {rooms.SCALE}: its rule late_days was empty and is 14 now")
+    assert notes[1] == f"scale {rooms.SCALE}: closed with their stored files: {MONTH}; all other months are open"
     assert rows(home.database, "SELECT rules FROM calibration_scale ORDER BY scale_id = 'other'") == [
         ({"min_responses": 300},),
         ({},),
@@ -287,9 +315,11 @@ def test_upgrade_closes_published_months_that_are_past_late_days_and_names_scale
     assert rows(home.database, "SELECT month, scale_id, state, snapshot_hash, counted_at FROM month_state") == [
         (MONTH, rooms.SCALE, "closed", made.snapshot_hash, None)
     ]
-    home.come([("new", "q1")])
     home.close()
     assert home.closed[rooms.SCALE].changes == {"late": 1}
+    home.come([("new", "q2")])
+    home.close()
+    assert home.closed[rooms.SCALE].changes == {"late": 2}
 
 
 def test_command_shows_what_came_before_it_reopens_a_month(home: Home, settings: Settings, irt: IrtOf) -> None:
@@ -299,7 +329,7 @@ def test_command_shows_what_came_before_it_reopens_a_month(home: Home, settings:
     typed = irt(settings)
     words = ("month", "reopen", MONTH, "--by", "Ann", "--reason", "a paper form")
     asked = typed(*words)
-    assert (asked.code, "1 came too late (1.0% of it)" in asked.out) == (2, True)
+    assert (asked.code, "1 late (1.0% of its answers)" in asked.out) == (2, True)
     assert "confirmation needed" in asked.err
     assert home.closed
     done = typed(*words, "--yes")
@@ -333,13 +363,13 @@ def opening(home: Home, dashboard: str | None = None) -> str:
 
 def test_months_page_shows_its_three_states_and_items_of_which_many_answers_changed(home: Home) -> None:
     home.make()
-    assert "It closes in the first night after 2026-07-15" in opening(home)
+    assert "It closes in the first night from 2026-07-15 on" in opening(home)
     home.close()
     assert "No answer has changed since" in opening(home)
     home.come([(f"new{n}", "q1") for n in range(3)])
     home.close()
     shown = opening(home)
-    assert "3 came too late (3.0% of it)" in shown
+    assert "3 late (3.0% of its answers)" in shown
     assert "more than 5 % of the answers" in shown
     assert "q1" in shown
     reopen_months(home.database, MONTH, **BY)

@@ -188,6 +188,7 @@ def test_a_calibration_whose_connections_are_cut_off_while_dagster_writes_is_rec
     typed, database = irt(made_month), Database(made_month)
     with database.connect() as connection:
         undisturbed = connection.execute(EVENTS_OF_THE_LAST_RUN).fetchall()
+        connection.execute("TRUNCATE judged_day, attempt_verdict")  # a run reports only the days that it judges
         connection.execute(CUTS_OFF)
     done = typed("calibrate", "--month", MONTH)
     assert done.code == 0, done.err + done.out

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.test_utils import create_run_for_test
 
 from irt_assets.common.job_names import JUDGE_JOB
 from irt_assets.common.partitions import month_of
@@ -19,6 +18,7 @@ from irt_assets.responses.verdicts import days_that_differ, judge_differing
 from irt_assets.runs import queue
 from resources.postgres.database import Database
 from resources.settings import Settings
+from tests.helpers.dagster_private import create_run_for_test
 from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, run_sql
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf

@@ -34,14 +34,14 @@ from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.kpis.weekly import write_week
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.learner_week import key
-from irt_assets.responses.observe import answer_versions
+from irt_assets.responses.verdict_states import changed_partitions
 from irt_assets.servers.instance import dagster_instance
 from jobs.retention.erasure import OF_LEARNERS
+from jobs.schedules import FROM_VERDICTS
 from resources.dagster_schema import rows_shown
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.sources import recorded_sources
 from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.databases import made_once, template_copy
@@ -238,8 +238,8 @@ def assert_erased(settings: Settings, before: dict[str, list[str]], files: dict[
     [(n, of_learners)] = rows(database, judged)
     assert 0 < n == of_learners
     with database.connect() as connection:
-        now = answer_versions(connection, Month(MONTHS[0]).start, Month(NEXT).end)
-        assert recorded_sources(connection, "features_topic_daily") == now
+        changed = [changed_partitions(connection, asset, window_of) for asset, window_of in FROM_VERDICTS.items()]
+        assert changed == [[], []]
     stale = rows(
         database,
         """SELECT f.month FROM fit_staging f LEFT JOIN scored_snapshot s USING (month, snapshot_hash)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -102,8 +101,7 @@ def test_exams_as_json_are_pulled_and_a_regraded_one_makes_its_month_stale(exams
     )
     again = typed("pull", "exams")
     assert " 0 rejected" in again.out or "rejected: none" in again.out or "corrected" in again.out
-    with database.connect() as connection:
-        assert JUNE in {month for month in rooms.MONTHS if changed_hash(connection, month)}
+    assert rooms.is_stale(database, JUNE)
 
 
 def test_the_check_names_what_their_view_gets_wrong_and_says_to_pull_the_table(typed: Irt) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from irt_assets.definitions import build_defs
 from irt_assets.intake.corrections import keep_one_of_each
-from irt_assets.responses.observe import day_versions
 from resources import doctor
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -75,8 +74,7 @@ def test_the_inserts_of_the_page_are_answers(exam_service: Database) -> None:
         ("b", "u43", "q7", None, None, None, None, None, None, None, "live"),
     ]
     assert rows(exam_service, "SELECT count(*) FROM response_log WHERE now() - recorded_at < '1 hour'") == [(2,)]
-    with exam_service.connect() as connection:
-        assert len(day_versions(connection, datetime(2026, 11, 1, tzinfo=UTC), LAST_DAY)) == 1
+    assert rows(exam_service, "SELECT count(DISTINCT completed_at::date) FROM attempt") == [(1,)]
 
 
 def test_each_column_of_the_log_is_on_the_page() -> None:
@@ -123,7 +121,7 @@ def test_an_upgrade_and_the_daily_job_make_the_months_and_the_doctor_misses_them
     drop_months()
     with dg.DagsterInstance.ephemeral() as instance:
         resources = {"database": database, "store": folder_store(settings)}
-        job = build_defs(settings, resources=resources).resolve_job_def("observe_attempts")
+        job = build_defs(settings, resources=resources).resolve_job_def("judge_attempts")
         assert job.execute_in_process(instance=instance).success
     assert finding() == ("ok", "")
 

@@ -130,6 +130,7 @@ def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, insta
     assert states(read(world))["2026-06"] == "stale"
     rooms.run_sql(database, "UPDATE fit_staging SET error = 'no anchors' WHERE fit_id = %s", (fit_id,))
     assert states(read(world))["2026-06"] == "red"
+    rooms.run_sql(database, "UPDATE calibration_scale SET rules = '{}'")  # by which the made-up month was made
     assert [one.state for one in month_states(database, instance, ["2026-06"])] == ["red"]
 
 
@@ -155,17 +156,17 @@ def test_late_schedules_are_those_of_the_status(world: Settings, instance: dg.Da
         return found
 
     plans = {plan.job: plan for plan in PLANS if not plan.asset}
-    observed, pruned = plans["observe_bank"], plans["inventory"]
+    judged, counted = plans["judge_attempts"], plans["inventory"]
     assert late() == set()
-    for plan in (observed, pruned):
+    for plan in (judged, counted):
         tick(instance, switch_on(instance, plan, now - timedelta(days=9)), now - timedelta(days=3), TickStatus.SUCCESS)
-    assert late() == {observed.job, pruned.job}
-    tick(instance, switch_on(instance, observed, now - timedelta(days=9)), now, TickStatus.FAILURE)
-    assert late() == {observed.job, pruned.job}
-    tick(instance, switch_on(instance, observed, now - timedelta(days=9)), now, TickStatus.SKIPPED)
-    assert late() == {pruned.job}
+    assert late() == {judged.job, counted.job}
+    tick(instance, switch_on(instance, judged, now - timedelta(days=9)), now, TickStatus.FAILURE)
+    assert late() == {judged.job, counted.job}
+    tick(instance, switch_on(instance, judged, now - timedelta(days=9)), now, TickStatus.SKIPPED)
+    assert late() == {counted.job}
     instance.update_instigator_state(
-        switch_on(instance, pruned, now - timedelta(days=9)).with_status(InstigatorStatus.STOPPED)
+        switch_on(instance, counted, now - timedelta(days=9)).with_status(InstigatorStatus.STOPPED)
     )
     assert late() == set()
 
@@ -205,21 +206,21 @@ def test_what_a_suspended_cronjob_no_longer_makes_is_overdue(
     assert overdue() == set(), "nothing was due before the scale was there"
     rooms.run_sql(Database(world), "UPDATE calibration_scale SET initialised_at = now() - interval '40 days'")
     assert overdue() == {plan.documents_name for plan in PLANS}
-    run_job(instance, world, "observe_bank")
-    assert overdue() == {plan.documents_name for plan in PLANS} - {"observe_bank"}
+    run_job(instance, world, "prune")
+    assert overdue() == {plan.documents_name for plan in PLANS} - {"prune"}
     made(5, 4, 3)
     assert "detect_inactivity" in overdue()
     made(2, 1)
-    assert overdue() == {plan.documents_name for plan in PLANS} - {"observe_bank", "detect_inactivity"}
+    assert overdue() == {plan.documents_name for plan in PLANS} - {"prune", "detect_inactivity"}
 
 
 def test_runs_and_the_end_of_the_last_that_succeeded(world: Settings, instance: dg.DagsterInstance) -> None:
     before = datetime.now(UTC).timestamp()
-    run_job(instance, world, "observe_bank")
+    run_job(instance, world, "prune")
     found = read(world)
     assert found["irt_runs"] == {("success",): 1.0}
     ((job, ended),) = found["irt_schedule_last_success_timestamp_seconds"].items()
-    assert job == ("observe_bank",)
+    assert job == ("prune",)
     assert before <= ended <= datetime.now(UTC).timestamp()
 
 

@@ -103,13 +103,13 @@ def test_answers_of_a_post_that_has_not_committed_are_scored_again(log: Database
 def test_a_post_is_graded_by_the_key_of_a_change_that_has_not_committed(
     log: Database, beside: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual, posts = corrections._concerned, []
+    usual, posts = corrections._correction, []
 
-    def concerned(connection: Any) -> Any:
+    def correction(*given: Any) -> Any:
         posts.append(beside(log, post, log, attempt(4, response="A", correct=None)))
-        return usual(connection)
+        return usual(*given)
 
-    monkeypatch.setattr(corrections, "_concerned", concerned)
+    monkeypatch.setattr(corrections, "_correction", correction)
     to_key_b(log)
     assert posts[0].result() == ["accepted"]
     assert grades(log)["a4"] is False

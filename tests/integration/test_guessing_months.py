@@ -58,8 +58,8 @@ def published(database: Database) -> list[Any]:
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as made:
+    (tmp_path / "instance").mkdir()  # commands make their own in tmp_path / "dagster"
+    with dg.DagsterInstance.local_temp(str(tmp_path / "instance")) as made:
         yield made
 
 

@@ -433,15 +433,6 @@ def test_an_inbox_that_cannot_be_read_is_named(database: Database, tmp_path: Pat
         list(take_waiting(database, FolderInbox(tmp_path / "nowhere")))
 
 
-def test_the_log_in_tables_of_ones_own_takes_no_files(desk: Desk) -> None:
-    with desk.database.connect() as connection:
-        connection.execute("DROP VIEW attempt; CREATE VIEW attempt AS SELECT 1 AS id")
-    desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    found = desk.take()
-    assert whats(found) == {"attempts/a.csv": "set aside"}
-    assert "attempt" in found["attempts/a.csv"].why
-
-
 def test_while_one_process_takes_the_files_another_waits(desk: Desk) -> None:
     desk.write("attempts/a.csv", HEADER + answers(0, 3))
     waits = """SELECT count(*) = 1 FROM pg_locks JOIN pg_database d ON d.oid = database

@@ -38,7 +38,7 @@ from tests.integration.schedule_states import switch_on, tick
 pytestmark = pytest.mark.ci
 
 DAY = "2026-03-05"
-FEATURES, BANK, MONTH = plan_of("aggregate_features_daily"), plan_of("observe_bank"), plan_of(MONTHLY_JOB)
+FEATURES, BANK, MONTH = plan_of("aggregate_features_daily"), plan_of("prune"), plan_of(MONTHLY_JOB)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_job_without_partitions_runs_once_where_its_schedule_looks_at_the_same
 
     monkeypatch.setattr(start.time, "sleep", decides)
     monkeypatch.setattr(start, "await_run", ends(instance))
-    assert asked(instance, as_job, BANK, None) == [Outcome("observe_bank", None, success=True)]
+    assert asked(instance, as_job, BANK, None) == [Outcome("prune", None, success=True)]
     (run,) = instance.get_runs()
     assert ("dagster/schedule_name" in run.tags) == schedule_asks
 
@@ -184,7 +184,7 @@ def test_a_run_that_somebody_else_asked_for_is_waited_for(
     assert [one.name for one in asked(instance, as_job)] == [f"aggregate_features_daily {DAY}"]
     assert len(instance.get_runs()) == 2
     queued(instance, BANK, None, {})
-    assert asked(instance, as_job, BANK, None) == [Outcome("observe_bank", None, success=True)]
+    assert asked(instance, as_job, BANK, None) == [Outcome("prune", None, success=True)]
     assert len(instance.get_runs()) == 3
 
 
@@ -265,7 +265,7 @@ def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
         ("nightly", "--day", DAY),
         ("report", "learner", "--week", "2026-W09"),
     )
-    for words in (("job", "observe_bank"), ("job", "theta_sweep"), *by_hand):
+    for words in (("job", "prune"), ("job", "theta_sweep"), *by_hand):
         ended = irt(settings)(*words)
         why = "for ten minutes there was no daemon, and a pod executes no run itself"
         assert (ended.code, why in ended.err) == (2, True), words

@@ -87,10 +87,10 @@ def test_a_run_over_days_that_dies_has_kept_and_reported_those_before(
 ) -> None:
     judge = verdicts._judge
 
-    def dies(connection: Any, fingerprint: Any, learners: Any) -> Any:
+    def dies(connection: Any, fingerprint: Any, *others: Any) -> Any:
         if fingerprint.day == date.fromisoformat(DAYS[2]):
             raise RuntimeError("killed")
-        return judge(connection, fingerprint, learners)
+        return judge(connection, fingerprint, *others)
 
     with monkeypatch.context() as until_then:
         until_then.setattr(verdicts, "_judge", dies)

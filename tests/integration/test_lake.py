@@ -20,20 +20,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.common import retries
-from irt_assets.common.job_names import LAKE
-from irt_assets.definitions import build_defs
+from irt_assets.common.job_names import JUDGE_JOB, LAKE
 from irt_assets.demo import write_lake
 from irt_assets.invariants.lake_check import build_lake_checks
+from irt_assets.responses.verdicts import judge_differing
 from irt_assets.spark import lake as exports
 from irt_assets.spark import lake_assets
 from irt_assets.spark.lake import compare_days, export_days
 from irt_assets.spark.lake_upkeep import attempts_of, faults, forget, prune
-from resources.cluster.lake import MANIFESTS, SCHEMA, CatalogTable, Lake
+from resources.cluster.lake import MANIFESTS, SCHEMA, Lake
 from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.rooms import add_attempts, attempt, run_sql
+from tests.helpers.rooms import add_attempts, add_items, attempt, rows, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
@@ -79,10 +79,15 @@ def read(lake: Lake) -> list[dict[str, object]]:
 
 
 def in_postgres(database: Database) -> list[dict[str, object]]:
-    names = SCHEMA.names
-    with database.connect() as connection:
-        query = f'SELECT {", ".join(names)} FROM attempt ORDER BY completed_at::date, user_id COLLATE "C", completed_at'
-        return [dict(zip(names, row, strict=True)) for row in connection.execute(query.encode()).fetchall()]
+    query = f"""SELECT {", ".join(SCHEMA.names)} FROM attempt a
+                LEFT JOIN (SELECT attempt_id AS id, completed_at, learner_key, scale_id, reason, max_score,
+                                  score AS verdict_score FROM attempt_verdict) v USING (id, completed_at)
+                ORDER BY completed_at::date, user_id COLLATE "C", completed_at"""
+    return [dict(zip(SCHEMA.names, row, strict=True)) for row in rows(database, query)]
+
+
+def judge(database: Database) -> None:
+    judge_differing(database, START.date(), START.date() + timedelta(days=4))
 
 
 def differences(database: Database, lake: Lake) -> list[str]:
@@ -143,6 +148,31 @@ def test_a_late_answer_writes_its_day_again_and_the_old_file_is_pruned(logged: D
     assert list(faults(lake)) == []
 
 
+def test_day_is_written_again_when_its_verdicts_are_newer(logged: Database, lake: Lake) -> None:
+    since, until = START, START + timedelta(days=4)
+    add_items(logged, {"q0": None, "q1": None, "q3": None})
+    export(logged, lake)
+    before = lake.manifests()
+    with pytest.raises(PermanentFailure, match=r"without verdicts on 2026-03-01, 2026-03-02, 2026-03-04: run the job"):
+        lake.require_judged(since, until)
+    judge(logged)
+    assert {one.split(":")[0] for one in differences(logged, lake)} == {DAYS[0], DAYS[1], DAYS[3]}
+    assert export(logged, lake).written == [DAYS[0], DAYS[1], DAYS[3]]
+    lake.require_judged(since, until)
+    assert read(lake) == in_postgres(logged)
+    assert {row["verdict_score"] for row in read(lake)} != {None}
+    assert [one.judged for one in lake.manifests().values()] == [10, 10, 0, 10]
+    run_sql(logged, "UPDATE response_log SET hints_used = 1 WHERE completed_at < %s", [START + timedelta(days=1)])
+    judge(logged)
+    assert export(logged, lake).written == [DAYS[0]]
+    assert read(lake) == in_postgres(logged)
+    assert list(faults(lake)) == []
+    run_sql(logged, "TRUNCATE attempt_verdict")
+    export(logged, lake)
+    hashes = [[of[day].data_hash for day in DAYS[1:]] for of in (before, lake.manifests())]
+    assert hashes[0] == hashes[1], "without verdicts, days have the hashes of earlier releases"
+
+
 def test_a_day_with_more_than_postgresql_stays_unless_it_is_to_be_replaced(
     logged: Database, lake: Lake, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,7 +229,7 @@ def commit(lake: Lake, day: str, tables: list[pa.Table], folder: Path) -> None:
     for table in tables:
         pq.write_table(table, folder / "made.parquet")
         files.append(lake.store_file(day, folder / "made.parquet"))
-    lake.commit(day, files, "made by hand")
+    lake.commit(day, files, "made by hand", 0)
 
 
 def test_ids_twice_within_a_day_are_found(logged: Database, lake: Lake, tmp_path: Path) -> None:
@@ -225,14 +255,11 @@ def test_missing_days_and_places_that_are_not_a_lake_are_named(logged: Database,
         lake.manifests()
 
 
-@pytest.mark.parametrize("place", ["lake", "s3://bucket", "gs://bucket/lake", "a/b", "/"])
-def test_a_place_that_is_neither_a_lake_nor_a_table_is_refused(place: str, settings: Settings) -> None:
-    at = settings.model_copy(update={"irt_attempts": place})
-    if place == "lake":
-        assert Lake.at(at) == CatalogTable("lake")
-    else:
-        with pytest.raises(PermanentFailure, match="IRT_ATTEMPTS is"):
-            Lake.at(at)
+@pytest.mark.parametrize("place", ["catalog.db.attempt", "s3://bucket", "gs://bucket/lake", "a/b", "/"])
+def test_a_place_that_is_no_lake_is_refused(place: str, settings: Settings) -> None:
+    said = "names a table: a table is a source that `irt pull` copies" if "." in place else "to the absolute path of"
+    with pytest.raises(PermanentFailure, match=f"IRT_ATTEMPTS is '{place}'.*{said}"):
+        Lake.at(settings.model_copy(update={"irt_attempts": place}))
 
 
 KILLED = """
@@ -310,7 +337,6 @@ def test_a_check_compares_the_lake_with_the_log_where_there_is_a_lake(
     logged: Database, lake: Lake, settings: Settings, now: datetime
 ) -> None:
     assert build_lake_checks(settings) == []
-    assert build_lake_checks(settings.model_copy(update={"irt_attempts": "db.attempt"})) == []
     yesterday = f"{now - timedelta(days=1):%Y-%m-%d}"
     export_days(logged, lake, DAYS[0], yesterday)
     (check,) = build_lake_checks(settings.model_copy(update={"irt_attempts": lake.name}))
@@ -325,17 +351,16 @@ def test_a_check_compares_the_lake_with_the_log_where_there_is_a_lake(
 
 
 @pytest.mark.usefixtures("now")
-def test_the_nightly_observation_writes_the_days_that_are_over_to_the_lake(
+def test_night_writes_the_days_that_are_over_to_the_lake_once_they_are_judged(
     logged: Database, lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
-    assert LAKE not in assets_of(settings)
-    assert LAKE not in assets_of(settings.model_copy(update={"irt_attempts": "db.attempt"}))
     graph = Graph(settings.model_copy(update={"irt_attempts": lake.name}), instance)
 
     def written() -> str:
-        result = graph.defs.resolve_job_def("observe_attempts").execute_in_process(instance=instance)
-        (made,) = result.get_asset_materialization_events()
-        return str(made.materialization.metadata["days written"].value)
+        result = graph.defs.resolve_job_def(JUDGE_JOB).execute_in_process(instance=instance)
+        made = [event.materialization for event in result.get_asset_materialization_events()]
+        (found,) = (one for one in made if one.asset_key == dg.AssetKey(LAKE))
+        return str(found.metadata["days written"].value)
 
     assert written().startswith(", ".join(DAYS))
     assert read(lake) == in_postgres(logged)
@@ -345,13 +370,7 @@ def test_the_nightly_observation_writes_the_days_that_are_over_to_the_lake(
     monkeypatch.setattr(lake_assets, "export_days", failing_once(psycopg.OperationalError("the server went away")))
     assert written() == DAYS[0]
     assert read(lake) == in_postgres(logged)
-    observed = instance.get_latest_data_version_record(dg.AssetKey("attempts"), partition_key=DAYS[0])
-    assert observed is not None
-
-
-def assets_of(settings: Settings) -> set[str]:
-    keys = build_defs(settings).resolve_job_def("observe_attempts").asset_layer.selected_asset_keys
-    return {key.to_user_string() for key in keys}
+    assert all(row["learner_key"] for row in read(lake))
 
 
 def failing_once(error: Exception) -> Callable[..., exports.Exported]:

@@ -12,15 +12,17 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from irt_assets.responses.answers import attempts_with_verdicts
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
-from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
+from resources.postgres.relations import LEARNER, QUESTION, VERDICT
 from resources.settings import Settings
 from tests.helpers.kpi_worlds import WEEK, load, random_world
 from tests.helpers.rooms import run_sql
@@ -176,9 +178,9 @@ from irt_assets.common.partitions import week_bounds
 from irt_assets.psychometrics.eligibility.attempts import rejected
 from irt_assets.responses.learner_answers import RulesByDay, learner_answers
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.scored_answers import scored_answers
+from irt_assets.responses.scored_answers import scored_answers, scoring_responses
+from irt_assets.responses.stored_window import stored_window
 from irt_assets.responses.verdicts import judge_differing
-from irt_assets.responses.window import judged_window, scoring_responses
 from resources.postgres.database import Database
 from resources.cluster.relational import on_postgres
 from resources.settings import Settings
@@ -194,14 +196,13 @@ with database.connect() as connection:
     scales = read_scales(connection)
     scale = scales["math"]
     items = sorted(in_force(connection, "math", end).items)
-    window = judged_window(connection, start, end, scales)
+    window = stored_window(connection, start, end, scales)
     answers = on_postgres(connection)(scored_answers(start, end))
-    scored, users = scoring_responses(connection, start, end, scale, items)
+    scored, users = scoring_responses(connection, start, end, items)
     by_day = RulesByDay(scales, items, end)
     answered = {row[0] for user in users for row in learner_answers(connection, user, start, end, by_day)}
     table = window.table.to_pylist()
     print(json.dumps({
-        "columns": window.table.column_names,
         "counts": window.judgements["math"].counts,
         "answers": rejected(window.judgements["math"].counts)[1],
         "of a testlet": sorted({str(row["reason"]) for row in table if row["item_id"] == os.environ["ITEM"]}),
@@ -240,7 +241,6 @@ def test_a_reason_has_four_places_at_most(tmp_path: Path, world: dict[str, str])
     for reader in ("eligible", "scoring", "one by one"):
         assert OF_TESTLET in before[reader]
         assert after[reader] == [item for item in before[reader] if item != OF_TESTLET]
-    assert after["columns"] == [*before["columns"][:-2], "of_testlet", "reason", "score"]
     assert after["hash"] != before["hash"]
 
 
@@ -259,7 +259,7 @@ def _lake() -> duckdb.DuckDBPyConnection:
 
     lake = duckdb.connect()
     lake.execute("SET TimeZone = 'UTC'")
-    for name in ("attempt", "question", "learner"):
+    for name in ("attempt", "question", "learner", "attempt_verdict"):
         lake.execute(f"CREATE VIEW {name} AS FROM read_parquet('{os.environ['LAKE']}/{name}.parquet')")
     return lake
 
@@ -286,7 +286,7 @@ from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week
 from irt_assets.common.partitions import week_bounds
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.window import data_hash_by, judged_window
+from irt_assets.responses.stored_window import verdict_hash
 from resources.postgres.database import Database
 from resources.cluster.relational import on_log
 from resources.settings import Settings
@@ -305,20 +305,14 @@ with Database(Settings(_env_file=None)).connect() as connection:
         "SELECT user_id, topic_id, date::text, attempts, correct, round(rt_median::numeric, 6)::text, hints"
         " FROM features_topic_daily ORDER BY 1, 2, 3"
     ).fetchall()
-    window = judged_window(connection, start, end, scales)
     write_week(connection, os.environ["WEEK"], end)
-    # I_t and P are not compared: attempts of a lake are judged as they are read, by other item times than verdicts.
-    kpis = dict(connection.execute(
-        "SELECT user_id, jsonb_build_object('E_t', kpis->'E_t', 'R_t', kpis->'R_t', 'A_t', kpis->'A_t', 'S', kpis->'S')"
-        " FROM weekly_kpi").fetchall())
+    kpis = dict(connection.execute("SELECT user_id, kpis FROM weekly_kpi").fetchall())
     print(json.dumps({
         "dialect": on_log(connection, start, end).backend.dialect,
         "features": features,
         "kpis": rounded(kpis),
         "unconserved": unconserved(connection, start, end),
-        "counts": {scale: one.counts for scale, one in window.judgements.items()},
-        "hash": window.data_hash,
-        "summed": data_hash_by(on_log(connection, start, end), start, end, scales),
+        "hash": verdict_hash(on_log(connection, start, end), start, end),
     }))
     connection.rollback()
 """
@@ -329,8 +323,11 @@ def test_a_backend_of_relations_has_one_place(tmp_path: Path, database: Database
     lake = tmp_path / "lake"
     lake.mkdir()
     with database.connect() as connection:
-        for table in (ATTEMPT, QUESTION, LEARNER):
-            pq.write_table(on_postgres(connection)(table), lake / f"{table.get_name()}.parquet")
+        all_time = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
+        attempts = attempts_with_verdicts(*all_time, in_lake=False)
+        tables = {"attempt": attempts} | {table.get_name(): table for table in (QUESTION, LEARNER, VERDICT)}
+        for name, table in tables.items():
+            pq.write_table(on_postgres(connection)(table), lake / f"{name}.parquet")
     on_server = told_by(COMPUTED, tmp_path, **world)
     run_sql(database, "TRUNCATE response_log")
     in_lake = told_by(COMPUTED, tmp_path, BACKEND, **world | {"LAKE": str(lake)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 from irt_assets.responses import proposed_window as module
 from irt_assets.responses.proposed_window import proposed_window
 from irt_assets.responses.scales import change_rules, read_scales
-from irt_assets.responses.stored_window import stored_window
+from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.responses.stored_window import JudgedWindow, stored_window
 from irt_assets.responses.verdicts import judge_differing
-from irt_assets.responses.window import JudgedWindow
 from resources.failures import PermanentFailure
+from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 from tests.helpers.dirty_log import load_dirty
 from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows
@@ -87,6 +89,15 @@ def test_present_rules_give_the_window_that_nights_store_and_nothing_is_written(
     counts = found[1][SCALE]
     reasons = ("scored", "rapid", "repeat", "not_reached", "few_learner_responses", "few_item_responses")
     assert min(counts[reason] for reason in reasons) > 0, str(counts)
+
+
+def test_snapshot_of_a_trial_is_the_file_that_the_month_then_has(logged: Database, store: ObjectStore) -> None:
+    change_rules(logged, SCALE, {"hinted": "exclude"})
+    tried, _ = take_snapshot(logged, store, "2026-06", None, read=proposed_window)
+    assert rows(logged, "SELECT count(*) FROM judged_day") == [(0,)]
+    made, _ = take_snapshot(logged, store, "2026-06", None)
+    assert made == replace(tried, verdict_state=made.verdict_state)
+    assert rows(logged, "SELECT count(*) FROM judged_day") != [(0,)]
 
 
 def test_dirty_log_is_judged_as_in_nights(database: Database) -> None:

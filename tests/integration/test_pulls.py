@@ -399,7 +399,7 @@ def test_a_source_without_the_time_of_the_last_write_is_shown_as_one(
     assert said.endswith("regrading is not noticed (no `revision: cursor`)")
 
 
-def test_late_answers_wait_for_the_end_of_a_first_pull(company: Company, lms: Settings, database: Database) -> None:
+def test_months_wait_for_the_end_of_a_first_pull(company: Company, lms: Settings, database: Database) -> None:
     with database.connect() as connection:
         assert not first_pull_under_way(connection)
         standing = begin(connection, NAME, {}, True)

@@ -36,6 +36,7 @@ from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import steps
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import read_scales, set_pass_mark
+from irt_assets.responses.verdicts import judge_differing
 from jobs.sensors import asks
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
@@ -537,6 +538,8 @@ def scored_twice(bank: Database) -> np.ndarray:
 
 
 def the_impact(bank: Database) -> Impact:
+    start, end = Month(FEB).bounds
+    judge_differing(bank, start.date(), end.date())
     with bank.connect() as connection:
         return impact(connection, read_scales(connection)[SCALE], {"moved": ItemRow(1.0, -0.3)}, APRIL)
 

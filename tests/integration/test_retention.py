@@ -20,8 +20,6 @@ from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.snapshots import snapshots_match_their_hash
 from irt_assets.ledger.citations import cited_names
 from irt_assets.reports.artifacts import Artifact, record, store_report
-from irt_assets.responses.facts import first_midnight
-from irt_assets.responses.item_times import current_ability_times
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.servers.instance import dagster_instance
 from jobs.retention.prune import prune
@@ -220,27 +218,6 @@ def test_a_theta_that_is_asked_for_again_while_its_row_is_pruned_stays(database:
         updating.commit()
         pruning.result(patient(60))
     assert rooms.rows(database, "SELECT update_id FROM mirt_ability ORDER BY 1") == [("new",), ("old",)]
-
-
-def test_item_times_go_after_thirty_days_but_for_those_of_the_last_day_and_of_first_days_of_a_year(
-    database: Database, now: datetime
-) -> None:
-    rooms.add_items(database, {"i": None})
-    first = first_midnight(now)
-    earlier = first - timedelta(days=20)
-    rooms.add_attempts(database, [rooms.attempt("u", "i", earlier, response_time_ms=9)])
-    days = [first + timedelta(days=n) for n in range(4)]
-    with database.connect() as connection:
-        for day in days:
-            current_ability_times(connection, day)
-    kept = "SELECT as_of FROM item_response_time ORDER BY 1"
-    assert pruned(database, now + timedelta(days=29)) == {}
-    assert len(pruned(database, now + timedelta(days=31))["item times"]) == 2
-    assert rooms.rows(database, kept) == [(days[0],), (days[3],)]
-    assert len(pruned(database, now + timedelta(days=500))["item times"]) == 1
-    with database.connect() as connection:
-        current_ability_times(connection, days[1])
-    assert rooms.rows(database, kept) == [(days[1],), (days[3],)]
 
 
 def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_they_are_open(

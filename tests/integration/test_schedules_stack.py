@@ -1,4 +1,4 @@
-"""Schedules and the sensor of late answers through the real daemon, code server and webserver."""
+"""Schedules through the real daemon, code server and webserver."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import pytest
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import DAYS, WEEKS, day_bounds, month_of, week_of
 from irt_assets.common.run_progress import PARTITION_TAG
+from irt_assets.responses.verdict_states import changed_partitions
+from irt_assets.responses.verdicts import judge_differing
 from irt_assets.servers.instance import dagster_instance
-from jobs.watching.late_sensor import FEATURES
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers.databases import template_copy
@@ -22,6 +23,7 @@ from tests.testbed.stack_harness import Harness, running_stack, wait_for
 
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("schedules")]
 
+FEATURES = "aggregate_features_daily"
 WITHIN_S = 180.0
 """A tick a minute, then some runs of seconds, two at a time."""
 DAYS_MISSED = 2
@@ -102,31 +104,17 @@ def test_the_running_week_is_backfilled_from_the_ui(stack: Harness) -> None:
     assert (run.tags[PARTITION_TAG], run.status) == (week, dg.DagsterRunStatus.SUCCESS)
 
 
-def test_late_answers_are_in_their_day_and_its_weeks_soon_after(late: LateStack, stack: Harness) -> None:
+def test_day_that_is_judged_again_is_made_again_once(late: LateStack, stack: Harness) -> None:
+    """Its features; the schedule of the weeks was stopped."""
     day = late.missed(late.started)[1]
-    wait_for("the day", lambda: (day, "SUCCESS") in runs(stack, "schedule", f"{FEATURES}_schedule", FEATURES), WITHIN_S)
-    answer = attempt("u2", "q2", day_bounds(day)[0] + timedelta(hours=13))
-    add_attempts(stack.database, [answer])
-    run_sql(
-        stack.database,
-        "UPDATE response_log SET recorded_at = now() - interval '10 minutes' WHERE attempt_id = %s",
-        (answer["attempt_id"],),
-    )
-    wait_for(
-        "the day with its late answer",
-        lambda: rows(stack.database, "SELECT 1 FROM features_topic_daily WHERE user_id = 'u2' AND date = %s", (day,)),
-        WITHIN_S,
-        pause=1,
-    )
 
-    def weeks_until(now: datetime) -> list[str]:
-        return [week for week in [*WEEKS.back(now, 8), week_of(now)] if week >= week_of(day_bounds(day)[0])]
+    def made() -> list[str]:
+        return [status for one, status in runs(stack, "schedule", f"{FEATURES}_schedule", FEATURES) if one == day]
 
-    def weeks_made() -> bool:
-        found = runs(stack, "sensor", "late_answers", KPI_JOB)
-        return found in [[(week, "SUCCESS") for week in weeks_until(at)] for at in late.clocks()]
-
-    wait_for("its weeks", weeks_made, WITHIN_S, pause=1)
-    assert runs(stack, "sensor", "late_answers", FEATURES) == [(day, "SUCCESS")]
-    (users,) = rows(stack.database, "SELECT count(*) FROM weekly_kpi WHERE user_id = 'u2'")[0]
-    assert users in [len(weeks_until(at)) for at in late.clocks()]
+    wait_for("the day", lambda: made() == ["SUCCESS"], WITHIN_S)
+    add_attempts(stack.database, [attempt("u2", "q2", day_bounds(day)[0] + timedelta(hours=13))])
+    judge_differing(stack.database, *(at.date() for at in day_bounds(day)))
+    wait_for("the day with its late answer", lambda: made() == ["SUCCESS", "SUCCESS"], WITHIN_S, pause=1)
+    assert rows(stack.database, "SELECT date::text FROM features_topic_daily WHERE user_id = 'u2'") == [(day,)]
+    with stack.database.connect() as connection:
+        assert [changed_partitions(connection, "features_topic_daily", day_bounds)] == [[]]

@@ -163,9 +163,9 @@ def test_the_parts_of_the_daemon_are_those_that_dagster_demands(instance: Dagste
 
 
 def test_a_run_goes_through_the_three_of_them(installation: Installation, instance: DagsterInstance) -> None:
-    done = installation.irt("job", "observe_bank")
+    done = installation.irt("job", "prune")
     assert done.returncode == 0, done.stdout + done.stderr
-    (run,) = [run for run in instance.get_runs() if run.job_name == "observe_bank"]
+    (run,) = [run for run in instance.get_runs() if run.job_name == "prune"]
     assert run.status is DagsterRunStatus.SUCCESS
     assert run.remote_job_origin is not None, "the daemon launches only what says where its code is"
 

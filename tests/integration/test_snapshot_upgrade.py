@@ -10,10 +10,20 @@ from irt_assets.common.partitions import Month
 from irt_assets.ledger import snapshot_upgrade
 from irt_assets.ledger.snapshot_upgrade import replace_ids
 from irt_assets.responses.erased import begin
-from irt_assets.responses.scales import change_rules, read_scales
-from irt_assets.responses.snapshot import Snapshot, current_snapshot, read_snapshot, snapshot_problem, take_snapshot
+from irt_assets.responses.facts import FACTS, SCORES
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import (
+    Snapshot,
+    current_snapshot,
+    read_snapshot,
+    snapshot_problem,
+    take_snapshot,
+    user_ids_of,
+)
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, store_manifest, store_parquet
-from irt_assets.responses.window import SNAPSHOT, judged_window, scored_responses_of
+from irt_assets.responses.stored_window import stored_window
+from irt_assets.responses.verdicts import judge_differing
+from irt_assets.responses.window import FILE, scored_responses_of
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -21,6 +31,11 @@ from tests.helpers import rooms
 
 MONTH = rooms.MONTHS[0]
 FOLDER = f"scored_responses/{MONTH}"
+
+
+IDS = {"row": "attempt_id", "learner_key": "user_id", "session": "session_id"}
+FORMER = [IDS.get(name, name) for name in FILE if name not in (*SCORES, "reason", "score")]
+"""Columns of attempts in the files of earlier releases."""
 
 
 @pytest.fixture
@@ -31,17 +46,22 @@ def settings(world: Settings) -> Settings:
 
 def former_rows(database: Database) -> pa.Table:
     """The month's attempts as earlier releases stored them: by learner's id, with the ids of attempts and sessions."""
+    start, end = Month(MONTH).bounds
+    judge_differing(database, start.date(), end.date())
     with database.connect() as connection:
-        table = judged_window(connection, *Month(MONTH).bounds, read_scales(connection)).table
-    table = table.select([*SNAPSHOT, "reason", "score"])
+        table = stored_window(connection, start, end, read_scales(connection)).table
+        users = user_ids_of(connection, table["learner_key"].to_numpy())
+    table = table.append_column("user_id", pa.array(users))
+    for name in FACTS:
+        table = table.append_column(name, pa.repeat(False, table.num_rows))
+    table = table.select([*FORMER, "reason", "score"])
     kinds = [(f.name, pa.string() if pa.types.is_dictionary(f.type) else f.type) for f in table.schema]
     by = [(name, "ascending") for name in ("user_id", "completed_at", "attempt_id")]
     return table.cast(pa.schema(kinds)).sort_by(by)
 
 
 def taken(database: Database, store: FolderStore) -> Snapshot:
-    """The month's snapshot with every answer, as `former_rows` has them, also those that came late."""
-    change_rules(database, rooms.SCALE, {"late_days": None})
+    """The month's snapshot."""
     return take_snapshot(database, store, MONTH, None)[0]
 
 
@@ -80,7 +100,7 @@ def test_a_former_file_becomes_one_without_ids_and_is_found_under_its_hash(
 def test_an_interrupted_upgrade_is_repeated(
     of: object, last: str, database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken(database, store)
+    by_key = taken(database, store)
     old = store_parquet(store, FOLDER, former_rows(database))
     before = cite(database, old.key, old.sha256)
 
@@ -95,7 +115,7 @@ def test_an_interrupted_upgrade_is_repeated(
     assert replace_ids(database, store) == (last == "_cite", [])
     after = current(database)
     assert (after.snapshot_hash, snapshot_problem(store, after)) == (before.snapshot_hash, None)
-    assert [name for name, _ in store.list("snapshots")] == [after.uri]
+    assert {name for name, _ in store.list("snapshots")} == {by_key.uri, after.uri}
 
 
 def test_parts_and_files_over_several_months_are_written_again_and_a_lost_file_is_named(

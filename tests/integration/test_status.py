@@ -79,7 +79,7 @@ def test_the_daemon_is_alive_while_every_one_of_its_parts_is_heard_of(seen: Seen
 
 def test_after_a_clock_was_set_back_nothing_that_is_ahead_of_it_counts(seen: Seen, now: datetime) -> None:
     """Dagster would wait for the time of the last tick. The daemon dates it as now when it starts."""
-    plan = next(plan for plan in PLANS if plan.job == "observe_bank")
+    plan = next(plan for plan in PLANS if plan.job == "prune")
     state = switch_on(seen.instance, plan, now - timedelta(days=9))
     ahead = now + timedelta(days=300)
     tick(seen.instance, state, now - timedelta(days=3), TickStatus.SKIPPED)
@@ -90,14 +90,14 @@ def test_after_a_clock_was_set_back_nothing_that_is_ahead_of_it_counts(seen: See
     assert not overview.daemon_alive
     assert [bool(one.late) for one in overview.schedules if one.job == plan.job] == [True]
     assert "the clock, which was set back" in (daemon(seen.database) or "")
-    sensor = RemoteInstigatorOrigin(state.origin.repository_origin, "late_answers")
+    sensor = RemoteInstigatorOrigin(state.origin.repository_origin, "stale_months")
     looked = SensorInstigatorData(last_tick_timestamp=ahead.timestamp(), cursor="7", min_interval=60)
     seen.instance.add_instigator_state(InstigatorState(sensor, InstigatorType.SENSOR, InstigatorStatus.RUNNING, looked))
     let_none_be_ahead(seen.instance)
     after = datetime.now(UTC).timestamp()
     ticks = seen.instance.get_ticks(state.instigator_origin_id, state.selector_id)
     assert [one.timestamp <= after for one in ticks] == [True, True]
-    (data,) = (one.instigator_data for one in seen.instance.all_instigator_state() if one.name == "late_answers")
+    (data,) = (one.instigator_data for one in seen.instance.all_instigator_state() if one.name == "stale_months")
     assert data == looked._replace(last_tick_timestamp=data.last_tick_timestamp)
     assert data.last_tick_timestamp <= after
     for kind in DAEMONS:
@@ -107,7 +107,7 @@ def test_after_a_clock_was_set_back_nothing_that_is_ahead_of_it_counts(seen: See
 
 
 def test_of_a_schedule_its_last_tick_is_told_and_what_came_of_it(seen: Seen, now: datetime) -> None:
-    plan = next(plan for plan in PLANS if plan.job == "observe_bank")
+    plan = next(plan for plan in PLANS if plan.job == "prune")
     state = switch_on(seen.instance, plan, now - timedelta(days=9))
 
     def said() -> tuple[bool, str, bool]:
@@ -116,7 +116,7 @@ def test_of_a_schedule_its_last_tick_is_told_and_what_came_of_it(seen: Seen, now
 
     tick(seen.instance, state, now - timedelta(days=3), TickStatus.SKIPPED)
     assert said() == (True, "nothing", True)
-    run_job(seen.instance, seen.settings, "observe_bank")
+    run_job(seen.instance, seen.settings, "prune")
     (run,) = seen.instance.get_runs()
     tick(seen.instance, state, now, TickStatus.SUCCESS, (run.run_id,))
     assert said() == (True, "1 success", False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -10,21 +11,19 @@ from typing import Any
 import duckdb
 import pytest
 
-from irt_assets.gates import month_status
 from irt_assets.responses import verdicts
+from irt_assets.responses.answers import attempts_with_verdicts
 from irt_assets.responses.facts import lookback_start
-from irt_assets.responses.late_months import changed_hash
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.row_hash import LATER_COLUMNS
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.scored_answers import earlier_responses, judge_before
-from irt_assets.responses.snapshot import current_snapshot, take_snapshot
+from irt_assets.responses.snapshot import settle_states, take_snapshot
 from irt_assets.responses.stored_window import HASHED, stored_window, verdict_hash, verdict_rows
 from irt_assets.responses.verdicts import judge_differing
-from irt_assets.responses.window import judged_window
 from resources.cluster.relational import on_duckdb, on_postgres
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database, first_column
-from resources.postgres.relations import ATTEMPT, VERDICT
 from tests.helpers.dirty_log import DIRTY, END, START, TINY, load_dirty
 from tests.helpers.rooms import SCALE, add_attempts, attempt, rows, run_sql
 from tests.helpers.verdict_worlds import add_scale
@@ -48,17 +47,16 @@ def judge(database: Database) -> None:
     judge_differing(database, START.date(), END.date())
 
 
-def test_month_has_the_attempts_reasons_scores_and_minima_of_todays_judgement(judged: Database) -> None:
+def test_month_has_the_attempts_of_its_verdicts_and_the_minima(judged: Database) -> None:
     with judged.connect() as connection:
-        scales = read_scales(connection)
-        found, today = (read(connection, START, END, scales) for read in (stored_window, judged_window))
-    columns = [name for name in found.table.column_names if name in today.table.column_names]
-    assert {"learner_key", "session_id", "topic_id", "given_score", "max_score", "reason", "score"} < {*columns}
-    assert found.table.select(columns).to_pylist() == today.table.select(columns).to_pylist()
-    assert [one.counts for one in found.judgements.values()] == [one.counts for one in today.judgements.values()]
-    assert (found.left_out, found.totals.n_attempts) == (today.left_out, today.totals.n_attempts)
+        found = stored_window(connection, START, END, read_scales(connection))
     counts = found.judgements[SCALE].counts
     assert min(counts[reason] for reason in ("scored", "few_learner_responses", "few_item_responses")) > 0
+    few = {"few_learner_responses", "few_item_responses"}
+    by_reason = Counter(reason for reason in found.table["reason"].to_pylist() if reason not in few)
+    stored = rows(judged, "SELECT reason, count(*) FROM attempt_verdict GROUP BY 1")
+    assert {reason: n for reason, n in by_reason.items() if reason} == {reason: n for reason, n in stored if reason}
+    assert found.totals.n_attempts == sum(n for _, n in stored)
 
 
 def written(name: str, value: object) -> str:
@@ -84,8 +82,7 @@ def by_hand(table: list[dict[str, Any]]) -> str:
 def test_postgresql_duckdb_and_the_description_agree_on_the_hash_of_verdicts(judged: Database) -> None:
     with duckdb.connect() as copies, judged.connect() as connection:
         copies.execute("SET TimeZone = 'America/New_York'")
-        for relation in (ATTEMPT, VERDICT):
-            copies.register(relation.get_name(), on_postgres(connection)(relation))
+        copies.register("attempt", on_postgres(connection)(attempts_with_verdicts(START, END, in_lake=False)))
         on_server = verdict_hash(on_postgres(connection), START, END)
         table = on_postgres(connection)(verdict_rows(START, END)).to_pylist()
         assert on_server == stored_window(connection, START, END, read_scales(connection)).data_hash
@@ -101,28 +98,80 @@ def test_month_is_stale_once_changed_answers_are_judged_and_only_if_a_verdict_di
     for statement in (None, correct, correct, "UPDATE question SET topic_id = 'another'"):
         if statement:
             run_sql(judged, statement)
-        found.append([is_stale(judged), is_changed(judged)])
+        found.append([is_stale(judged)])
         judge(judged)
-        found[-1] += [is_stale(judged), is_changed(judged)]
+        found[-1].append(is_stale(judged))
+        settle_states(judged, store)
+        found[-1].append(is_stale(judged))
     assert found == [
-        [False, False, False, False],
-        [False, True, True, True],
-        [True, True, False, False],
-        [False, False, False, False],
+        [False, False, False],
+        [False, True, True],
+        [True, True, False],
+        [False, False, False],
     ]
 
 
 def is_stale(database: Database) -> bool:
     with database.connect() as connection:
-        snapshot, scales = current_snapshot(connection, MONTH), read_scales(connection)
-        assert snapshot is not None
-        return SCALE in month_status._with_other_answers(connection, snapshot, scales, set(), read_again=False)
+        return SCALE in scales_of_other_verdicts(connection).get(MONTH, ())
 
 
-def is_changed(database: Database) -> bool:
-    """Whether the month is asked for again, or may not close."""
-    with database.connect() as connection:
-        return changed_hash(connection, MONTH) is not None
+def test_month_of_an_earlier_release_is_stale_only_if_its_file_has_other_verdicts(
+    judged: Database, store: ObjectStore
+) -> None:
+    take_snapshot(judged, store, MONTH, None)
+    changes = (("no such id", False), ("ann", True))
+    for user, stale in changes:
+        run_sql(judged, "UPDATE response_log SET correct = NOT correct WHERE user_id = %s", (user,))
+        judge(judged)
+        run_sql(judged, "UPDATE scored_snapshot SET verdict_state = NULL, data_hash = 'of another release'")
+        assert not is_stale(judged), "not compared yet"
+        settle_states(judged, store)
+        assert is_stale(judged) is stale
+    take_snapshot(judged, store, MONTH, None)
+    assert not is_stale(judged)
+
+
+def test_month_of_an_earlier_release_that_is_closed_for_a_scale_is_stale_only_if_its_open_answers_differ(
+    judged: Database, store: ObjectStore
+) -> None:
+    run_sql(judged, "INSERT INTO question (item_id, scale_id) VALUES ('elsewhere', 'closed')")
+    add_attempts(judged, [attempt("ann", "elsewhere", END - 9 * TINY)])
+    run_sql(judged, "UPDATE response_log SET hints_used = 1 WHERE user_id = 'bob'")
+    take_snapshot(judged, store, MONTH, None)
+    close = """INSERT INTO month_state
+                 (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items, test_accounts)
+               VALUES (%s, 'closed', 'closed', 'upgrade', '', '', '{}', '{}', '[]')"""
+    answer = "UPDATE response_log SET correct = NOT correct WHERE user_id = 'ann' AND (item_id = 'elsewhere') = %s"
+    found = []
+    change_rules(judged, SCALE, {"hinted": "exclude"})  # other verdicts of the same answers
+    for statement, value in (("SELECT %s", None), (close, MONTH), (answer, True), (answer, False)):
+        run_sql(judged, statement, (value,))
+        judge(judged)
+        run_sql(judged, "UPDATE scored_snapshot SET verdict_state = NULL, data_hash = 'of another release'")
+        settle_states(judged, store)
+        found.append(is_stale(judged))
+    assert found == [True, False, False, True]
+
+
+def test_month_that_is_made_again_from_the_same_answers_is_current(judged: Database, store: ObjectStore) -> None:
+    first, _ = take_snapshot(judged, store, MONTH, None)
+    for _ in range(2):
+        run_sql(judged, "UPDATE response_log SET correct = NOT correct WHERE user_id = 'ann'")
+        judge(judged)
+    assert is_stale(judged)
+    again, _ = take_snapshot(judged, store, MONTH, None)
+    assert (again.snapshot_hash, is_stale(judged)) == (first.snapshot_hash, False)
+
+
+def test_rule_that_changes_no_verdict_leaves_the_day_as_it_was_judged(judged: Database) -> None:
+    before = rows(judged, "SELECT day, judged_at FROM judged_day ORDER BY 1")
+    of_scale = "SELECT DISTINCT rules_hash FROM attempt_verdict WHERE scale_id = %s"
+    hashes = rows(judged, of_scale, (SCALE,))
+    change_rules(judged, SCALE, {"rapid_cap_ms": 9_999})
+    judge(judged)
+    assert rows(judged, "SELECT day, judged_at FROM judged_day ORDER BY 1") == before
+    assert {*rows(judged, of_scale, (SCALE,))}.isdisjoint(hashes)
 
 
 def test_days_of_the_look_back_are_judged_before_a_fit_reads_them_and_once(

@@ -30,8 +30,8 @@ from irt_assets.ledger.publications import PublishedSet, in_force, publications_
 from irt_assets.psychometrics.information.functions import item_information
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.snapshot import take_snapshot
-from irt_assets.responses.window import scoring_responses
 from resources.cluster.relational import on_postgres
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -218,7 +218,7 @@ def test_month_night_api_and_kpis_report_one_corrected_error(world: Settings) ->
     month, night = (dict(rows(database, query, (kind, END))) for kind in ("monthly", "nightly"))
     with database.connect() as connection:
         scale, published = read_scales(connection, END)[SCALE], in_force(connection, SCALE, END)
-        responses, learners = scoring_responses(connection, END - LOOKBACK, END, scale, list(published.items))
+        responses, learners = scoring_responses(connection, END - LOOKBACK, END, list(published.items))
         plain = estimate(responses, published.items, scale)
         measured = read_past_measure(connection, scale, END)
         api = read_score(connection, measured, f"{NEXT}-7", END - LOOKBACK, END)

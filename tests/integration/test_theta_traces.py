@@ -69,6 +69,7 @@ def test_a_request_is_a_trace_down_to_its_statements_and_names_nobody(
     assert [span.name for span in statements] == [
         "SELECT learner",
         "SELECT pg_advisory_xact_lock",
+        "SELECT attempt_verdict",
         "SELECT attempt",
         "INSERT mirt_ability",
     ]

@@ -26,7 +26,8 @@ import pytest
 from irt_assets.abilities.batch import measure
 from irt_assets.common.partitions import Month
 from irt_assets.responses.scales import read_scales
-from resources.files.object_store import object_store
+from irt_assets.responses.snapshot import current_snapshots, read_snapshot
+from resources.files.object_store import ObjectStore, object_store
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema_version import schema_version
@@ -73,6 +74,25 @@ def within(then: Any, now: Any) -> bool:
     return math.isclose(then, now, rel_tol=1e-12) if isinstance(then, float) else bool(then == now)
 
 
+def answers_judged_otherwise(database: Database, store: ObjectStore) -> dict[tuple[str, str], tuple[Any, Any]]:
+    """Reason in the stored months and in the verdicts, by learner and attempt of answers that count in one of them."""
+    with database.connect() as connection:
+        snapshots = current_snapshots(connection)
+    columns = ("learner_key", "item_id", "completed_at")
+    then = {
+        tuple(row[name] for name in columns): None if str(row["reason"]).startswith("few_") else row["reason"]
+        for snapshot in snapshots.values()
+        for row in read_snapshot(store, snapshot, columns=[*columns, "reason"]).to_pylist()
+    }
+    judged = """SELECT user_id, attempt_id, reason, v.learner_key, item_id, completed_at
+                FROM attempt_verdict v JOIN learner USING (learner_key)"""
+    return {
+        (user, attempt): (then[*answer], reason)
+        for user, attempt, reason, *answer in rows(database, judged)
+        if tuple(answer) in then and then[*answer] != reason
+    }
+
+
 def test_a_home_of_earlier_code_is_upgraded_with_all_that_was_found_and_decided(
     earlier: Path, home: Settings, irt: IrtOf
 ) -> None:
@@ -105,7 +125,7 @@ def test_a_home_of_earlier_code_is_upgraded_with_all_that_was_found_and_decided(
     }
     assert rules["right"]["max_rmsd"] == 0.08
 
-    theta = """SELECT user_id, scale_id, set_hash, theta, se FROM mirt_ability
+    theta = """SELECT user_id, scale_id, set_hash, n_items, theta, se FROM mirt_ability
                WHERE (kind, window_end) = ('monthly', %s) ORDER BY 1, 2"""
     end = Month(MONTHS[1]).end
     stored = rows(database, theta, (end,))
@@ -113,5 +133,11 @@ def test_a_home_of_earlier_code_is_upgraded_with_all_that_was_found_and_decided(
     measure(database, MONTHS[1], "again")
     again = rows(database, theta, (end,))
     assert [one[:3] for one in again] == [one[:3] for one in stored]
+    counts_otherwise = answers_judged_otherwise(database, store)
+    assert {*counts_otherwise.values()} == {("rapid", None), (None, "not_reached")}, "item times, and long sessions"
+    others = {user for user, _ in counts_otherwise}
+    both = [(now[3:], then[3:]) for now, then in zip(again, stored, strict=True) if now[0] not in others]
+    same = [(now, then) for now, then in both if now[0] == then[0]]  # other answers of months without a snapshot
+    assert len(same) > 0.8 * len(stored)
     rounded = {"rtol": 1e-12, "atol": 1e-14}  # the latter where θ is near 0
-    np.testing.assert_allclose([one[3:] for one in again], [one[3:] for one in stored], **rounded)
+    np.testing.assert_allclose(*zip(*same, strict=True), **rounded)

@@ -19,7 +19,7 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import verdicts
 from irt_assets.responses.item_time import take_item_times, times_of_day
 from irt_assets.responses.scales import Scale, store_scale
-from irt_assets.responses.verdicts import days_that_differ, judge_day, judge_differing, rules_hash
+from irt_assets.responses.verdicts import JudgedDay, days_that_differ, judge_day, judge_differing, rules_hash
 from resources.postgres.database import Database
 from tests.helpers.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
 from tests.testbed.partitions import ensure_month_partitions
@@ -202,6 +202,38 @@ def test_a_change_is_noticed_and_judges_its_own_rows_again(
     with judged.connect() as connection:
         assert days_that_differ(connection, DAYS[0], DAYS[-1]) == []
     assert {name for name, at in judged_at(judged).items() if before.get(name) != at} == judged_again
+
+
+def test_days_never_judged_come_newest_first_and_each_is_judged_once(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(database)
+    add_attempts(database, LOG)
+    judge = verdicts._judge_learners
+    days: list[date] = []
+
+    def noted(connection: Any, day: date, learners: Any) -> int:
+        days.append(day)
+        return judge(connection, day, learners)
+
+    monkeypatch.setattr(verdicts, "_judge_learners", noted)
+    judge_differing(database, DAYS[0], DAYS[-1], newest_first=True)
+    assert days == [DAYS[3], DAYS[2]]
+    assert stored(database, DAYS[0], DAYS[-1]) == from_scratch(database)
+
+
+def test_answer_that_comes_while_newer_days_are_judged_counts_for_them(database: Database) -> None:
+    begin(database)
+    first, *others = LOG
+    add_attempts(database, others)
+
+    def come(_: JudgedDay) -> None:
+        if not rows(database, "SELECT FROM response_log WHERE attempt_id = 'first'"):
+            assert reasons(database) == {"again": None}
+            add_attempts(database, [first])
+
+    judge_differing(database, DAYS[0], DAYS[-1], come, newest_first=True)
+    assert reasons(database)["again"] == "repeat"
 
 
 def test_minima_are_not_in_a_verdict() -> None:

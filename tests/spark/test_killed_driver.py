@@ -1,5 +1,5 @@
-"""A driver that is killed while a month is judged on Spark: the month has its old snapshot, and the next run makes the
-new one."""
+"""A driver that is killed while a month is collected on Spark: the month has its old snapshot, and the next run makes
+the new one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ import pytest
 
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
-from irt_assets.spark.lake import export_days
-from irt_assets.spark.window import judge_on_spark
-from resources.cluster.lake import Lake
+from irt_assets.spark.window import collect_on_spark
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -45,8 +43,8 @@ def wait(store, parts):
     sys.stdin.read()
 window_on_spark._require_stored = wait
 settings = get_settings()
-judge = window_on_spark.judge_on_spark
-snapshot.take_snapshot(Database(settings), object_store(settings), sys.argv[1], "killed", judge=judge)
+collect = window_on_spark.collect_on_spark
+snapshot.take_snapshot(Database(settings), object_store(settings), sys.argv[1], "killed", collect)
 """
 
 
@@ -62,7 +60,6 @@ def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
     monkeypatch.setenv("IRT_SPARK", "local[2]")
     monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))
     on_spark = Database(settings.model_copy(update={"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}))
-    export_days(database, Lake.at(on_spark.settings))
     with subprocess.Popen(
         [sys.executable, "-c", JUDGE, MONTH], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as driver:
@@ -74,7 +71,7 @@ def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
     with database.connect() as connection:
         assert current_snapshot(connection, MONTH) == before
     assert snapshot_problem(store, before) is None
-    after, _ = take_snapshot(on_spark, store, MONTH, "second", judge=judge_on_spark)
+    after, _ = take_snapshot(on_spark, store, MONTH, "second", collect_on_spark)
     assert is_manifest(after.uri)
     assert after.n_attempts == before.n_attempts
     assert after.data_hash != before.data_hash

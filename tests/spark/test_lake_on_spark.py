@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.spark.lake import export_days, rows_by_day
-from resources.cluster.lake import SCHEMA, CatalogTable, Lake
+from irt_assets.spark.lake_upkeep import faults
+from resources.cluster.lake import SCHEMA, Lake
 from resources.cluster.relational import on_postgres, on_spark
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
+from resources.postgres.relations import VERDICT_COLUMNS
 from tests.helpers.rooms import add_attempts, attempt
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def test_files_that_are_missing_cut_corrupt_or_of_another_type_are_named(
     rows = pq.ParquetFile(path).read()
     place = rows.schema.get_field_index("correct")
     pq.write_table(rows.set_column(place, "correct", rows["correct"].cast(pa.int32())), tmp_path / "other.parquet")
-    lake.commit(FIRST, [lake.store_file(FIRST, tmp_path / "other.parquet")], "made by hand")
+    lake.commit(FIRST, [lake.store_file(FIRST, tmp_path / "other.parquet")], "made by hand", 0)
     with pytest.raises(PermanentFailure, match="has a column correct of type int32 and not bool"):
         lake.register(spark, START, END)
 
@@ -120,46 +121,18 @@ def test_a_place_without_manifests_is_named(tmp_path: Path, spark: SparkSession)
         Lake(FolderStore(tmp_path), "nowhere").register(spark, START, END)
 
 
-@pytest.fixture
-def catalogue(lake: Lake, spark: SparkSession) -> Iterator[SparkSession]:
-    """A session with the lake's rows as the view `answers`, whose columns are in another order."""
-    lake.register(spark)
-    spark.table("attempt").selectExpr("1 AS more", *reversed(SCHEMA.names)).createOrReplaceTempView("answers")
-    spark.createDataFrame([], "item_id string, max_score int").createOrReplaceTempView("question")
-    yield spark
-    for view in ("answers", "question"):
-        spark.catalog.dropTempView(view)
-
-
-def test_a_table_is_read_by_the_names_of_its_columns(logged: Database, catalogue: SparkSession) -> None:
-    CatalogTable("answers").register(catalogue, START, START + timedelta(days=2))
-    assert catalogue.table("attempt").columns == SCHEMA.names
+def test_day_of_an_earlier_release_has_no_verdicts(
+    logged: Database, lake: Lake, spark: SparkSession, tmp_path: Path
+) -> None:
+    before = lake.manifests()[FIRST]
+    with lake.local(before.files[0]) as path:
+        rows = pq.ParquetFile(path).read().drop_columns([*VERDICT_COLUMNS, "score"])
+    pq.write_table(rows, tmp_path / "earlier.parquet")
+    lake.commit(FIRST, [lake.store_file(FIRST, tmp_path / "earlier.parquet")], before.data_hash, 0)
+    lake.register(spark, START, START + timedelta(days=1))
     with logged.connect() as connection:
-        there = rows_by_day(on_postgres(connection), START, START + timedelta(days=2))
-    assert rows_by_day(on_spark(catalogue), START, END) == there
-    assert CatalogTable("answers").days() is None
-
-
-def test_an_answer_with_a_score_alone_is_correct_where_it_has_full_credit(catalogue: SparkSession) -> None:
-    scored = ["*", "cast(NULL AS boolean) AS correct", "cast(2 AS smallint) AS score"]
-    rows = catalogue.table("answers").drop("correct", "score").selectExpr(*scored)
-    rows.createOrReplaceTempView("others")
-    first, *rest = sorted({row.item_id for row in rows.select("item_id").collect()})
-    maxima = [(first, 2), *((item, 4) for item in rest)]
-    catalogue.createDataFrame(maxima, "item_id string, max_score int").createOrReplaceTempView("question")
-    CatalogTable("others").register(catalogue)
-    found = {(row.item_id, row.correct) for row in catalogue.table("attempt").select("item_id", "correct").collect()}
-    assert found == {(first, True), *((item, False) for item in rest)}
-    catalogue.catalog.dropTempView("others")
-
-
-def test_a_table_that_is_not_there_or_is_another_is_named(catalogue: SparkSession) -> None:
-    with pytest.raises(PermanentFailure, match=r"table spark_catalog[.]default[.]nothing, which Spark does not"):
-        CatalogTable("spark_catalog.default.nothing").register(catalogue)
-    with pytest.raises(PermanentFailure, match="which Spark does not find"):
-        CatalogTable("not a name").register(catalogue)
-    rows = catalogue.table("answers").drop("mode").selectExpr("*", "cast(correct AS int) AS c").drop("correct")
-    rows.withColumnRenamed("c", "correct").createOrReplaceTempView("others")
-    with pytest.raises(PermanentFailure, match="column correct is int, expected boolean; column mode is missing"):
-        CatalogTable("others").register(catalogue)
-    catalogue.catalog.dropTempView("others")
+        there = rows_by_day(on_postgres(connection), START, START + timedelta(days=1))
+    assert rows_by_day(on_spark(spark), START, END) == there
+    assert list(faults(lake)) == []
+    with pytest.raises(PermanentFailure, match="without verdicts on 2026-03-01, 2026-03-31: run the job"):
+        lake.require_judged(START, END)

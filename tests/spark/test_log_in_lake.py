@@ -2,45 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import duckdb
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.common.job_names import KPI_JOB
-from irt_assets.common.partitions import Month
-from irt_assets.decisions import movement_proposal
-from irt_assets.kpis.weekly import kpi_parts
-from irt_assets.ledger.item_errors import set_with_errors
-from irt_assets.responses import data_versions
-from irt_assets.responses.eligible import judge_candidates
-from irt_assets.responses.item_times import ItemTimes, current_item_times, item_times
-from irt_assets.responses.observe import answer_versions, day_versions
-from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import read_snapshot, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
-from irt_assets.responses.window import data_hash
-from irt_assets.spark.window import judge_on_spark
-from jobs.watching.late_sensor import FEATURES
+from irt_assets.spark import lake as exports
+from irt_assets.spark.window import collect_on_spark
 from resources.cluster import relational
+from resources.cluster.lake import Lake
 from resources.postgres.database import Database
-from resources.postgres.relations import ATTEMPT
 from resources.settings import Settings
 from tests.helpers.kpi_worlds import END, WEEK, load, random_world
 from tests.helpers.rooms import folder_store, rows, run_sql
 from tests.helpers.same_rows import assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.graph import Graph
-from tests.spark.test_relations import write_parquet
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -48,29 +32,7 @@ if TYPE_CHECKING:
 MONTH = "2026-10"
 START = END - timedelta(days=60)
 EMPTY = "TRUNCATE response_log"
-
-
-class ParquetLake:
-    """A folder `attempt` of Parquet files, and a hash of each day of it; or, as of a table, none."""
-
-    def __init__(self, folder: Path, *, has_manifests: bool = True) -> None:
-        self.files, self.has_manifests = folder / "attempt" / "*.parquet", has_manifests
-
-    def register(self, session: SparkSession, since: datetime, until: datetime) -> None:
-        rows = session.read.parquet(str(self.files))
-        rows.filter(rows.completed_at.between(since, until)).createOrReplaceTempView("attempt")
-
-    def days(self, since: datetime, until: datetime) -> dict[str, str] | None:
-        if not self.has_manifests:
-            return None
-        with duckdb.connect() as connection:
-            connection.execute("SET TimeZone = 'UTC'")
-            found = connection.execute(
-                f"""SELECT completed_at::date, string_agg(t::text ORDER BY id) FROM read_parquet('{self.files}') t
-                    WHERE completed_at >= ? AND completed_at < ? GROUP BY 1""",
-                (since, until),
-            ).fetchall()
-        return {str(day): hashlib.sha256(text.encode()).hexdigest() for day, text in found}
+FEATURES = "aggregate_features_daily"
 
 
 @pytest.fixture
@@ -82,19 +44,19 @@ def loaded(database: Database) -> Database:
 @pytest.fixture
 def move_to_lake(
     loaded: Database, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[], ParquetLake]:
-    """Writes the log out and empties it; from then on it is read on Spark."""
+) -> Callable[[], Lake]:
+    """Writes the log to a lake and empties it; from then on it is read on Spark. To read 400 days back takes a
+    minute."""
 
-    def move() -> ParquetLake:
-        folder = tmp_path / "lake"
-        folder.mkdir()
-        lake = ParquetLake(folder)
-        with loaded.connect() as connection:
-            write_parquet(relational.on_postgres(connection), ATTEMPT, folder)
-        run_sql(loaded, EMPTY)
-        monkeypatch.setattr(relational, "Lake", SimpleNamespace(at=lambda _: lake))
-        on_spark = {"irt_spark": "local[2]", "irt_attempts": str(folder)}
+    def move() -> Lake:
+        on_spark = {"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
         loaded.settings = loaded.settings.model_copy(update=on_spark)
+        lake = Lake.at(loaded.settings)
+        with loaded.connect() as connection:
+            days = exports.rows_by_day(relational.on_postgres(connection), END - timedelta(days=1000), END)
+        monkeypatch.setattr(exports, "rows_of_files", lambda _, day, __: days[day])
+        exports.export_days(loaded, lake, until=str((END - timedelta(days=1)).date()))
+        run_sql(loaded, EMPTY)
         return lake
 
     return move
@@ -110,15 +72,6 @@ def features_of(database: Database) -> dict[tuple[str, str, str], tuple[Any, ...
 
 def kpis_of(database: Database) -> dict[str, Any]:
     return dict(rows(database, "SELECT user_id, kpis FROM weekly_kpi ORDER BY 1"))
-
-
-def kpis_judged_here(database: Database) -> dict[str, Any]:
-    """The week's records from attempts that are judged as they are read, as those of a lake are."""
-    with database.connect() as connection:
-        run, scales = relational.on_postgres(connection), read_scales(connection, END)
-        published = {scale_id: set_with_errors(connection, scale_id, END) for scale_id in scales}
-        frames = kpi_parts(run, END, scales, published, judge_candidates(run, END, scales))
-        return {user: record for frame in frames for user, record in zip(frame["user_id"], frame["kpis"], strict=True)}
 
 
 def made_by(graph: Graph) -> tuple[dict[tuple[str, str, str], tuple[Any, ...]], dict[str, Any], list[dict[str, Any]]]:
@@ -138,47 +91,29 @@ def made_by(graph: Graph) -> tuple[dict[tuple[str, str, str], tuple[Any, ...]], 
 
 
 def test_features_and_kpis_made_on_spark_are_those_made_on_postgresql(
-    loaded: Database, move_to_lake: Callable[[], ParquetLake], instance: dg.DagsterInstance
+    loaded: Database, move_to_lake: Callable[[], Lake], instance: dg.DagsterInstance
 ) -> None:
     features, kpis, metadata = made_by(Graph(loaded.settings, instance))
     assert len(features) > 100
     assert len(kpis) > 10
     assert not any("Spark application" in one for one in metadata)
     run_sql(loaded, "TRUNCATE features_topic_daily, weekly_kpi")
-    expected = kpis_judged_here(loaded)
-    assert expected.keys() == kpis.keys()
     move_to_lake()
     features_there, kpis_there, metadata_there = made_by(Graph(loaded.settings, instance))
     assert features_there == features  # medians are of whole milliseconds, so they are exact too
-    assert_same(kpis_there, expected)
+    assert_same(kpis_there, kpis)
     assert all(one["Spark application"].startswith("local-") for one in metadata_there)
-
-
-class Readings:
-    """Counts how often a month's answers are hashed to find its version."""
-
-    def __init__(self, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.database, self.n = database, 0
-
-        def counted(*asked: Any) -> str:
-            self.n += 1
-            return data_hash(*asked)
-
-        monkeypatch.setattr(data_versions, "data_hash", counted)
-
-    def version(self) -> str:
-        with self.database.connect() as connection:
-            return data_versions.data_version(connection, MONTH, read_scales(connection))
 
 
 @WHERE_SPARK_CHANGES
 def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_postgresql(
-    loaded: Database, settings: Settings, move_to_lake: Callable[[], ParquetLake]
+    loaded: Database, settings: Settings, move_to_lake: Callable[[], Lake]
 ) -> None:
     store = folder_store(settings)
-    here, totals = take_snapshot(loaded, store, MONTH, "run")
+    with loaded.connect() as connection:
+        here, totals = take_snapshot(loaded, store, MONTH, "run", relational.on_postgres(connection))
     move_to_lake()
-    there, totals_there = take_snapshot(loaded, store, MONTH, "run", judge=judge_on_spark)
+    there, totals_there = take_snapshot(loaded, store, MONTH, "run", collect_on_spark)
     assert totals.n_attempts > 100
     assert totals_there == totals
     assert is_manifest(there.uri)
@@ -189,79 +124,6 @@ def test_a_month_read_on_spark_has_the_snapshot_and_the_hash_of_the_month_on_pos
         for one in (here, there)
     )
     assert rows_there.to_pylist() == rows_here.to_pylist()
-    with loaded.connect() as connection:
-        assert data_hash(connection, *Month(MONTH).bounds, read_scales(connection)) == here.data_hash
-
-
-def test_the_version_of_a_month_in_a_lake_holds_while_its_days_and_what_it_read_of_the_bank_do(
-    loaded: Database, move_to_lake: Callable[[], ParquetLake], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readings = Readings(loaded, monkeypatch)
-    on_server = readings.version()
-    lake = move_to_lake()
-    assert readings.version() == readings.version() == on_server
-    assert readings.n == 2  # once on each
-    run_sql(loaded, "INSERT INTO learner (user_id, is_test) VALUES ('never came', true)")
-    run_sql(loaded, "INSERT INTO question (item_id, scale_id) VALUES ('never shown', 'math')")
-    assert (readings.version(), readings.n) == (on_server, 2)
-    run_sql(loaded, "UPDATE learner SET is_test = true WHERE user_id = 'u03'")
-    assert readings.version() != on_server
-    assert readings.n == 3
-    # An answer of the look-back comes to the lake.
-    lake_file = sorted(lake.files.parent.iterdir())[0]
-    answers = pq.read_table(lake_file).slice(0, 1).to_pylist()[0]
-    late = answers | {"id": "late", "completed_at": Month(MONTH).start - timedelta(days=1)}
-    pq.write_table(pa.Table.from_pylist([late], pq.read_schema(lake_file)), lake_file.with_name("late.parquet"))
-    readings.version()
-    assert readings.n == 4
-
-
-@WHERE_SPARK_CHANGES
-def test_the_version_of_a_month_in_a_table_without_manifests_is_computed_each_time(
-    loaded: Database, move_to_lake: Callable[[], ParquetLake], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    readings = Readings(loaded, monkeypatch)
-    on_server = readings.version()
-    move_to_lake().has_manifests = False
-    assert readings.version() == readings.version() == on_server
-    assert readings.n == 3
-
-
-def test_days_in_a_lake_have_the_hashes_of_its_manifests_and_features_those_of_what_they_read(
-    loaded: Database, move_to_lake: Callable[[], ParquetLake]
-) -> None:
-    lake = move_to_lake()
-    with loaded.connect() as connection:
-        assert day_versions(connection, START, END) == lake.days(START, END)
-        before = answer_versions(connection, START, END)
-        assert list(before) == [str((START + timedelta(days=n)).date()) for n in range(60)]
-        connection.execute("UPDATE learner SET attributes = '{}' WHERE user_id = 'u02'")
-        assert answer_versions(connection, START, END) == before
-        connection.execute("UPDATE learner SET is_test = true WHERE user_id = 'u02'")
-        after = answer_versions(connection, START, END)
-        lake.has_manifests = False
-        computed = day_versions(connection, START, END)
-    days = {day for day in before if before[day] != after[day]}
-    answered = on_duckdb_days(lake, "u02")
-    assert 0 < len(days) < 60
-    assert days == answered
-    assert computed.keys() == on_duckdb_days(lake)
-
-
-def test_item_times_are_of_the_whole_log_and_the_theta_api_reads_what_is_stored(
-    loaded: Database, move_to_lake: Callable[[], ParquetLake]
-) -> None:
-    since = END - timedelta(days=400)
-    with loaded.connect() as connection:
-        on_server = current_item_times(connection, END, since)
-        connection.execute("DELETE FROM item_response_time")
-        connection.execute("DELETE FROM partition_source")
-    move_to_lake()
-    with loaded.connect() as connection:
-        found = current_item_times(connection, END, since)
-        stored = item_times(connection, END, since)
-        assert as_dict(found) == as_dict(stored) == as_dict(on_server)
-        assert not as_dict(current_item_times(connection, END, since, relational.on_postgres(connection)))
 
 
 @pytest.mark.parametrize(
@@ -273,8 +135,8 @@ def test_item_times_are_of_the_whole_log_and_the_theta_api_reads_what_is_stored(
         ("false", False),
     ],
 )
-def test_item_times_are_read_from_postgresql_where_it_has_all_that_count(
-    loaded: Database, move_to_lake: Callable[[], ParquetLake], of_the_log: str, reads_it_there: bool
+def test_log_is_read_from_postgresql_if_it_has_all_of_the_time(
+    loaded: Database, move_to_lake: Callable[[], Lake], of_the_log: str, reads_it_there: bool
 ) -> None:
     since = END - timedelta(days=60)
     kept = rows(loaded, f"SELECT * FROM response_log WHERE {of_the_log}", {"since": since})
@@ -284,40 +146,3 @@ def test_item_times_are_read_from_postgresql_where_it_has_all_that_count(
             f"INSERT INTO response_log VALUES ({', '.join(['%s'] * (len(kept[0]) if kept else 1))})".encode(), kept
         )
         assert (relational.on_nearest_log(connection, since, END).backend is relational.on_postgres) == reads_it_there
-
-
-def test_movement_is_estimated_from_the_answers_of_the_lake(
-    loaded: Database, move_to_lake: Callable[[], ParquetLake], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(movement_proposal, "FEWEST_OCCASIONS", 4)
-
-    def answers() -> list[tuple[str, int, int]]:
-        with loaded.connect() as connection:
-            scale = next(iter(read_scales(connection, END).values()))
-            published = set_with_errors(connection, scale.scale_id, END)
-            found = movement_proposal._answers(connection, scale, published, END)
-        assert found.at is not None
-        items = [found.item_ids[j] for j in found.item]
-        return sorted(zip(items, found.at.tolist(), found.score.tolist(), strict=True))
-
-    here = answers()
-    assert len(here) > 100
-    move_to_lake()
-    assert answers() == here
-
-
-def as_dict(times: ItemTimes) -> dict[str, tuple[float, int]]:
-    return dict(zip(times.item_ids.tolist(), zip(times.median_ms.tolist(), times.n.tolist(), strict=True), strict=True))
-
-
-def on_duckdb_days(lake: ParquetLake, user: str | None = None) -> set[str]:
-    """Days with live answers of a learner, or with any attempt."""
-    with duckdb.connect() as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        found = connection.execute(
-            f"""SELECT DISTINCT completed_at::date FROM read_parquet('{lake.files}')
-                WHERE completed_at >= $1 AND completed_at < $2
-                  AND ($3::text IS NULL OR user_id = $3 AND mode = 'live' AND correct IS NOT NULL)""",
-            (START, END, user),
-        ).fetchall()
-    return {str(day) for (day,) in found}

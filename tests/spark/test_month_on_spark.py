@@ -16,8 +16,6 @@ from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scale_decisions import Subject, record_decisions
 from irt_assets.responses.snapshot import current_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
-from irt_assets.spark.lake import export_days
-from resources.cluster.lake import Lake
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
 from tests.integration.graph import Graph, graph_of_small_world
@@ -105,8 +103,6 @@ def test_months_made_on_spark_are_those_of_one_machine(
     server = postgres.start()
     with graph_of_small_world(server, f"here_{where}", tmp_path_factory) as graph:
         ledger, verdicts = made(graph, fits_on_spark=False)
-        lake = Lake.at(graph.database.settings.model_copy(update={"irt_attempts": str(tmp_path / "lake")}))
-        export_days(graph.database, lake)
     monkeypatch.setenv("IRT_SPARK", "local[2]")
     monkeypatch.setenv("IRT_SPARK_FIT", where)
     monkeypatch.setenv("IRT_ATTEMPTS", str(tmp_path / "lake"))

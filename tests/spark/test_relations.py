@@ -18,15 +18,17 @@ import pytest
 from irt_assets.features.daily import features, topic_days
 from irt_assets.kpis.behaviour import learners, pace, presence, recovery, scales_answered
 from irt_assets.kpis.weekly import kpis
-from irt_assets.responses.answers import attempts_between
-from irt_assets.responses.facts import candidates, eligibility_facts
-from irt_assets.responses.item_times import compute_item_times
+from irt_assets.responses.answers import attempts_between, attempts_with_verdicts
+from irt_assets.responses.facts import Bounds, facts_within
+from irt_assets.responses.item_time import compute_item_times
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import data_hash_by
+from irt_assets.responses.scored_answers import scored_answers
+from irt_assets.responses.stored_window import verdict_hash, verdict_rows
+from irt_assets.responses.verdicts import judge_differing
 from resources.cluster.relational import Run, on_duckdb, on_postgres, on_spark
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION, VERDICT
+from resources.postgres.relations import LEARNER, QUESTION, VERDICT
 from tests.helpers import dirty_log, kpi_worlds, rooms
 from tests.helpers.same_rows import EQUAL, assert_same
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
@@ -51,8 +53,13 @@ def load_learners(database: Database) -> None:
     kpi_worlds.load(database, LEARNERS)
 
 
+def load_dirty(database: Database) -> None:
+    dirty_log.load_dirty(database)
+    judge_differing(database, dirty_log.START.date(), dirty_log.END.date())
+
+
 LOGS: dict[str, tuple[Callable[[Database], None], datetime, datetime, dict[str, Scale]]] = {
-    "dirty": (dirty_log.load_dirty, dirty_log.START, dirty_log.END, dirty_log.SCALES),
+    "dirty": (load_dirty, dirty_log.START, dirty_log.END, dirty_log.SCALES),
     "learners": (
         load_learners,
         kpi_worlds.END - timedelta(days=60),
@@ -82,9 +89,11 @@ def log(
         duck.execute("SET TimeZone = 'Asia/Seoul'")
         session.conf.set("spark.sql.session.timeZone", "America/New_York")
         with database.connect() as connection:
-            for table in (ATTEMPT, QUESTION, LEARNER, VERDICT):
-                write_parquet(on_postgres(connection), table, folder)
-                name = table.get_name()
+            span = start - timedelta(days=1000), end + timedelta(days=30)
+            tables = {"attempt": attempts_with_verdicts(*span, in_lake=False)}
+            tables |= {table.get_name(): table for table in (QUESTION, LEARNER, VERDICT)}
+            for name, table in tables.items():
+                write_parquet(on_postgres(connection), table, folder / name)
                 duck.execute(f"CREATE VIEW {name} AS FROM read_parquet('{folder}/{name}/*.parquet')")
                 session.read.parquet(f"{folder}/{name}").createOrReplaceTempView(name)
             runs = {"postgres": on_postgres(connection), "duckdb": on_duckdb(duck), "spark": on_spark(session)}
@@ -96,10 +105,10 @@ def write_parquet(run: Run, table: ir.Table, folder: Path) -> None:
     kinds = {name: kind for name, kind in table.schema().items() if not kind.is_json()}
     rows = run(table).select(list(kinds))  # the view's own order is another
     rows = rows.cast(pa.schema([(name, kind.to_pyarrow()) for name, kind in kinds.items()]))
-    (folder / table.get_name()).mkdir()
+    folder.mkdir()
     half = rows.num_rows // 2
     for number, part in enumerate((rows.slice(0, half), rows.slice(half))):
-        pq.write_table(part, folder / table.get_name() / f"{number}.parquet")
+        pq.write_table(part, folder / f"{number}.parquet")
 
 
 def rows_of(table: pa.Table, keys: list[str]) -> pd.DataFrame:
@@ -108,31 +117,36 @@ def rows_of(table: pa.Table, keys: list[str]) -> pd.DataFrame:
     return frame.astype(dict.fromkeys({"hints"} & {*table.column_names}, float))
 
 
-EXPRESSIONS: dict[str, tuple[Callable[[Log], ir.Table], list[str]]] = {
+EXPRESSIONS: dict[str, tuple[Callable[[Log, bool], ir.Table], list[str]]] = {
     "attempts": (
-        lambda log: attempts_between(log.start, log.end).select(
+        lambda log, _: attempts_between(log.start, log.end).select(
             "id", "completed_at", "started_at", "position", "correct", "response", "hints_used", "topic_id", "hint_used"
         ),
         ["id"],
     ),
-    "topic_days": (lambda log: topic_days(log.start, log.end), ["user_id", "topic_id", "date"]),
-    "learners": (lambda log: learners(log.end), ["user_id"]),
-    "scales_answered": (lambda log: scales_answered(log.end), ["user_id", "scale_id"]),
-    "presence": (lambda log: presence(log.end), ["user_id"]),
-    "pace": (lambda log: pace(log.end), ["user_id", "scale_id"]),
-    "recovery": (lambda log: recovery(log.end), ["user_id", "scale_id"]),
-    "eligibility_facts": (lambda log: eligibility_facts(log.start, log.end, log.scales, "topic_id"), ["id"]),
-    "candidates": (
-        lambda log: candidates(log.start, log.end, log.scales),
-        ["user_id", "item_id", "completed_at", "correct", "response_time_ms", "hints_used"],
+    "topic_days": (lambda log, _: topic_days(log.start, log.end), ["user_id", "topic_id", "date"]),
+    "learners": (lambda log, _: learners(log.end), ["user_id"]),
+    "scales_answered": (lambda log, _: scales_answered(log.end), ["user_id", "scale_id"]),
+    "presence": (lambda log, _: presence(log.end), ["user_id"]),
+    "pace": (lambda log, _: pace(log.end), ["user_id", "scale_id"]),
+    "recovery": (lambda log, _: recovery(log.end), ["user_id", "scale_id"]),
+    "facts": (
+        lambda log, _: facts_within(Bounds.between(log.start, log.end, log.scales), log.scales, "topic_id"),
+        ["id"],
+    ),
+    "verdicts": (lambda log, in_lake: verdict_rows(log.start, log.end, in_lake=in_lake), ["attempt_id"]),
+    "scored_answers": (
+        lambda log, in_lake: scored_answers(log.start, log.end, in_lake=in_lake),
+        ["user_id", "item_id", "completed_at"],
     ),
 }
+"""Each with whether it runs in a lake, and the columns by which its rows are sorted."""
 
 
 @pytest.mark.parametrize("name", list(EXPRESSIONS))
 def test_all_engines_give_the_same_rows(name: str, log: Log) -> None:
     make, keys = EXPRESSIONS[name]
-    found = {engine: run(make(log)) for engine, run in log.runs.items()}
+    found = {engine: run(make(log, engine != "postgres")) for engine, run in log.runs.items()}
     on_spark, on_server = (
         dict(zip(rows.column_names, rows.schema.types, strict=True)) for rows in (found["spark"], found["postgres"])
     )
@@ -157,7 +171,7 @@ def test_all_engines_give_the_same_features_in_parts_as_well(log: Log) -> None:
 
 
 def test_all_engines_hash_a_window_alike(log: Log) -> None:
-    hashes = {engine: data_hash_by(run, log.start, log.end, log.scales) for engine, run in log.runs.items()}
+    hashes = {engine: verdict_hash(run, log.start, log.end) for engine, run in log.runs.items()}
     assert len(set(hashes.values())) == 1, hashes
 
 

@@ -25,8 +25,6 @@ from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run, read_snapshot
 from irt_assets.spark import window as window_on_spark
-from irt_assets.spark.lake import export_days
-from resources.cluster.lake import Lake
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -69,8 +67,6 @@ def months(
         assert all(graph.run(month).success for month in rooms.MONTHS)
         of_everybody, statistics = _left(graph), _statistics(graph)
         folder = str(tmp_path_factory.mktemp("lake"))
-        lake = Lake.at(graph.database.settings.model_copy(update={"irt_attempts": folder}))
-        export_days(graph.database, lake)
         settings = {"IRT_SPARK": "local[2]", "IRT_ATTEMPTS": folder, "IRT_SPARK_SAMPLE": str(MOST)}
         for name, value in settings.items():
             patch.setenv(name, value)

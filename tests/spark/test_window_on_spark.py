@@ -1,16 +1,14 @@
-"""A month judged on Spark: row by row what one machine makes of the same answers in PostgreSQL, and its parts."""
+"""A month collected on Spark: row by row what one machine makes of the same verdicts in PostgreSQL, and its parts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.common.partitions import Month
@@ -19,15 +17,18 @@ from irt_assets.responses.facts import LATER
 from irt_assets.responses.scales import Scale, read_scales, store_scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import Manifest
-from irt_assets.responses.window import WindowTotals, judged_window, without_ids
+from irt_assets.responses.stored_window import WindowTotals, stored_window, verdict_hash
+from irt_assets.responses.verdicts import days_that_differ
+from irt_assets.responses.window import without_ids
 from irt_assets.spark import window as window_on_spark
-from irt_assets.spark.window import judge_on_spark
-from resources.cluster.relational import Run, on_postgres, on_spark
+from irt_assets.spark.lake import on_files
+from irt_assets.spark.window import collect_on_spark
+from resources.cluster.lake import Lake
+from resources.cluster.relational import on_log, on_postgres
 from resources.failures import PermanentFailure
 from resources.files.object_store import BucketStore, FolderStore
 from resources.postgres.database import Database
-from resources.postgres.relations import ATTEMPT, LEARNER, QUESTION
-from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt
+from tests.helpers.rooms import SCALE, add_attempts, add_items, add_learners, attempt, run_sql
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.helpers.what_changed import WHERE_SPARK_CHANGES
 from tests.integration.test_row_hash import dirty  # noqa: F401 - a fixture
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 MONTH = "2026-03"
 START, END = Month(MONTH).bounds
-numbers = count(1)
 TEXTS = ("attempt_id", "user_id", "item_id", "scale_id", "form_id", "reason")
 
 
@@ -95,19 +95,14 @@ def mixed(dirty: Database) -> Database:  # noqa: F811
 
 
 @pytest.fixture
-def on_lake(spark: SparkSession, tmp_path: Path) -> Callable[[Database], Run]:
-    """What runs on Spark over Parquet copies of a database's relations."""
+def on_lake(spark: SparkSession, tmp_path: Path) -> Callable[[Database], Database]:
+    """A database whose months are read on Spark, from a lake of its own."""
 
-    def copy(database: Database) -> Run:
-        with database.connect() as connection:
-            for relation in (ATTEMPT.filter(ATTEMPT.completed_at < END + 30 * LATER), QUESTION, LEARNER):
-                name = relation.get_name() if relation.op().__class__.__name__ == "UnboundTable" else "attempt"
-                file = tmp_path / f"{name}{next(numbers)}.parquet"
-                pq.write_table(on_postgres(connection)(relation), file)
-                spark.read.parquet(str(file)).createOrReplaceTempView(name)
-        return on_spark(spark)
+    def with_lake(database: Database) -> Database:
+        there = {"irt_spark": "local[2]", "irt_attempts": str(tmp_path / "lake")}
+        return Database(database.settings.model_copy(update=there))
 
-    return copy
+    return with_lake
 
 
 @pytest.fixture
@@ -120,9 +115,9 @@ def folder(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path / "objects")
 
 
-def judged_here(database: Database) -> tuple[pa.Table, WindowTotals]:
+def read_here(database: Database) -> tuple[pa.Table, WindowTotals]:
     with database.connect() as connection:
-        window = judged_window(connection, START, END, read_scales(connection))
+        window = stored_window(connection, START, END, read_scales(connection))
     return window.table, window.totals
 
 
@@ -136,11 +131,11 @@ def manifest_of(store: FolderStore, snapshot: Snapshot) -> Manifest:
     return Manifest.model_validate_json(store.get(snapshot.uri))
 
 
-def test_every_attempt_is_judged_as_on_one_machine(
-    mixed: Database, on_lake: Callable[[Database], Run], folder: FolderStore, small_parts: None
+def test_month_from_the_lake_equals_that_of_one_machine(
+    mixed: Database, on_lake: Callable[[Database], Database], folder: FolderStore, small_parts: None
 ) -> None:
-    table, totals = judged_here(mixed)
-    snapshot, found = take_snapshot(mixed, folder, MONTH, None, on_lake(mixed), judge_on_spark)
+    snapshot, found = take_snapshot(on_lake(mixed), folder, MONTH, None, collect_on_spark)
+    table, totals = read_here(mixed)
     assert found == totals
     assert snapshot.data_hash == totals.data_hash
     stored = read_snapshot(folder, snapshot)
@@ -167,65 +162,104 @@ def test_every_attempt_is_judged_as_on_one_machine(
 
 @WHERE_SPARK_CHANGES
 def test_the_same_answers_give_the_same_manifest(
-    mixed: Database, on_lake: Callable[[Database], Run], folder: FolderStore, small_parts: None
+    mixed: Database, on_lake: Callable[[Database], Database], folder: FolderStore, small_parts: None
 ) -> None:
-    lake = on_lake(mixed)
-    first, _ = take_snapshot(mixed, folder, MONTH, "one", lake, judge_on_spark)
-    second, _ = take_snapshot(mixed, folder, MONTH, "two", lake, judge_on_spark)
+    first, _ = take_snapshot(on_lake(mixed), folder, MONTH, "one", collect_on_spark)
+    second, _ = take_snapshot(on_lake(mixed), folder, MONTH, "two", collect_on_spark)
     assert second == first
     assert first.uri == f"snapshots/scored_responses/{MONTH}/{first.snapshot_hash}.json"
 
 
+def test_hash_of_a_month_is_equal_on_three_engines_and_follows_a_correction(
+    mixed: Database, on_lake: Callable[[Database], Database], folder: FolderStore
+) -> None:
+    database = on_lake(mixed)
+    lake = Lake.at(database.settings)
+
+    def hashes() -> set[str]:
+        snapshot, _ = take_snapshot(database, folder, MONTH, None, collect_on_spark)
+        files = [file for one in lake.manifests().values() for file in one.files]
+        with database.connect() as connection, on_files(lake, files) as on_duckdb:
+            runs = on_postgres(connection), on_log(connection, START, END), on_duckdb
+            return {snapshot.data_hash, *(verdict_hash(run, START, END) for run in runs)}
+
+    (before,) = hashes()
+    days = lake.manifests()
+    corrected = """UPDATE response_log SET correct = NOT correct WHERE attempt_id =
+                     (SELECT attempt_id FROM attempt_verdict WHERE score = 1 ORDER BY completed_at DESC LIMIT 1)"""
+    run_sql(mixed, corrected)
+    (after,) = hashes()
+    assert after != before
+    assert sum(one != days[day] for day, one in lake.manifests().items()) == 1, "one day is written again"
+
+
+def test_day_that_postgresql_has_dropped_keeps_its_verdicts_and_needs_them(
+    mixed: Database, on_lake: Callable[[Database], Database], folder: FolderStore
+) -> None:
+    database = on_lake(mixed)
+    lake = Lake.at(database.settings)
+    before, _ = take_snapshot(database, folder, MONTH, None, collect_on_spark)
+    run_sql(mixed, "TRUNCATE response_log")
+    assert take_snapshot(database, folder, MONTH, None, collect_on_spark)[0] == before
+    with database.connect() as connection:
+        assert days_that_differ(connection, START.date(), END.date()) == []
+    day = next(iter(lake.manifests()))
+    files, data_hash = lake.manifests()[day].files, lake.manifests()[day].data_hash
+    lake.commit(day, files, data_hash, 0)  # as an earlier release wrote it
+    with pytest.raises(PermanentFailure, match=f"without verdicts on {day}: .*import their attempts again"):
+        take_snapshot(database, folder, MONTH, None, collect_on_spark)
+
+
 def test_one_learners_answers_may_be_more_than_a_part_and_stay_in_one(
-    database: Database, on_lake: Callable[[Database], Run], folder: FolderStore, small_parts: None
+    database: Database, on_lake: Callable[[Database], Database], folder: FolderStore, small_parts: None
 ) -> None:
     add_items(database, {f"i{n}": None for n in range(40)})
     add_learners(database, ["busy", "idle"])
     at = [START + timedelta(minutes=n) for n in range(1200)]
     add_attempts(database, [attempt("busy", f"i{n % 40}", time) for n, time in enumerate(at)])
     add_attempts(database, [attempt("idle", "i0", START)])
-    snapshot, totals = take_snapshot(database, folder, MONTH, None, on_lake(database), judge_on_spark)
-    assert totals == judged_here(database)[1]
+    snapshot, totals = take_snapshot(on_lake(database), folder, MONTH, None, collect_on_spark)
+    assert totals == read_here(database)[1]
     assert sorted(part.rows for part in manifest_of(folder, snapshot).parts)[-1] >= 1200
 
 
 def test_a_month_without_attempts_says_so_and_leaves_nothing(
-    database: Database, on_lake: Callable[[Database], Run], folder: FolderStore
+    database: Database, on_lake: Callable[[Database], Database], folder: FolderStore
 ) -> None:
     add_attempts(database, [attempt("u", "i", START - timedelta(days=1))])
     with pytest.raises(PermanentFailure, match=r"2026-03 has no attempts.*irt import attempts"):
-        take_snapshot(database, folder, MONTH, None, on_lake(database), judge_on_spark)
+        take_snapshot(on_lake(database), folder, MONTH, None, collect_on_spark)
     assert [*folder.list("snapshots")] == []
 
 
 def test_an_attempt_that_two_learners_have_is_refused(
-    database: Database, on_lake: Callable[[Database], Run], folder: FolderStore
+    database: Database, on_lake: Callable[[Database], Database], folder: FolderStore
 ) -> None:
     """PostgreSQL holds two of an id at two times; a lake may hold two files of a day."""
     add_attempts(database, [attempt(f"u{n}", "i", START + n * LATER, attempt_id="the same") for n in range(2)])
     with pytest.raises(PermanentFailure, match=r"attempt_id more than once.*the same.*IRT_ATTEMPTS"):
-        take_snapshot(database, folder, MONTH, None, on_lake(database), judge_on_spark)
+        take_snapshot(on_lake(database), folder, MONTH, None, collect_on_spark)
     assert [*folder.list("snapshots")] == []
 
 
 @WHERE_SPARK_CHANGES
 def test_executors_write_into_a_bucket_with_what_the_driver_was_told(
     mixed: Database,
-    on_lake: Callable[[Database], Run],
+    on_lake: Callable[[Database], Database],
     s3: SeaweedFS,
 ) -> None:
     """Java was started before the bucket's credentials were in the environment."""
     bucket = BucketStore(BUCKET)
-    snapshot, totals = take_snapshot(mixed, bucket, MONTH, None, on_lake(mixed), judge_on_spark)
-    assert totals == judged_here(mixed)[1]
+    snapshot, totals = take_snapshot(on_lake(mixed), bucket, MONTH, None, collect_on_spark)
+    assert totals == read_here(mixed)[1]
     assert read_snapshot(bucket, snapshot, columns=["learner_key"]).num_rows == snapshot.n_attempts
 
 
 def test_parts_that_do_not_reach_the_drivers_store_are_noticed(
-    mixed: Database, on_lake: Callable[[Database], Run], tmp_path: Path
+    mixed: Database, on_lake: Callable[[Database], Database], tmp_path: Path
 ) -> None:
     with pytest.raises(PermanentFailure, match="executors on other machines need a bucket"):
-        take_snapshot(mixed, OnEachMachine(tmp_path / "driver"), MONTH, None, on_lake(mixed), judge_on_spark)
+        take_snapshot(on_lake(mixed), OnEachMachine(tmp_path / "driver"), MONTH, None, collect_on_spark)
 
 
 class OnEachMachine(FolderStore):

@@ -45,7 +45,7 @@ NAMES = re.compile(
 )
 """Fits, runs and updates are named at random."""
 LEFT_OUT = {
-    "response_log", "question", "learner", "alembic_version", "alert", "alert_delivery", "backup", "data_change",
+    "response_log", "question", "learner", "alembic_version", "alert", "alert_delivery", "backup",
     "object_folder", "report_file", "erasure",
 }  # fmt: skip
 

@@ -27,15 +27,15 @@ import psycopg
 import requests
 from pydantic import SecretStr
 
-from irt_assets.abilities.batch import estimate
+from irt_assets.abilities.batch import estimate, judge_until
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.facts import ability_start
 from irt_assets.responses.scale_decisions import record_decisions
 from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.verdicts import judge_differing
-from irt_assets.responses.window import scoring_responses
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
@@ -283,10 +283,11 @@ def compare(database: Database, log: Log, taken: Sequence[Taken]) -> float:
     """
     end = datetime.now(UTC)
     users = sorted({one.user for one in taken})
+    judge_until(database, end + timedelta(days=1))
     with database.connect() as connection:
         scale = read_scales(connection)["default"]
         items = in_force(connection, "default", end).items
-        batch, found = scoring_responses(connection, ability_start(end, scale), end, scale, list(items), users)
+        batch, found = scoring_responses(connection, ability_start(end, scale), end, list(items), users)
     ids, start = np.array(batch.item_ids, dtype=object), np.searchsorted(batch.person, np.arange(len(found) + 1))
     rows = []
     for one in taken:

@@ -10,19 +10,12 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from irt_assets.responses.late_months import Arrival
 from jobs.launching.launcher import WORKER_TAG, _alive, own_worker_tags
 from jobs.plans import PLANS, Plan
 from jobs.schedules import unmade_partitions
-from jobs.watching.late_answers_cursor import LONGEST_WAIT, QUIET, Memory, waits
 
 HOUR = timedelta(hours=1)
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
-MINUTE = timedelta(minutes=1)
-
-
-def arrival(at: datetime, n: int = 5) -> Arrival:
-    return Arrival("2026-11-10", at.strftime("%Y-%m-%dT%H"), n, n, 0, 0, at)
 
 
 @pytest.mark.parametrize("jump", [HOUR, -HOUR])
@@ -52,25 +45,3 @@ def test_a_tick_that_comes_twice_asks_once(plan: Plan) -> None:
     assert first
     for under_way, made in ((first, set()), (set(), first)):
         assert unmade_partitions(plan.partitions_due(NOW, "2026-01"), made, under_way) == []
-
-
-def test_late_answers_are_asked_for_in_the_end_though_the_clock_was_set_back_while_they_came() -> None:
-    """They seem to come from the future until the clock has caught up, and so to keep coming."""
-    noticed, came = NOW, arrival(NOW)
-    now = NOW - HOUR
-    while waits([came], noticed, now):
-        now += MINUTE
-    assert now <= NOW + max(QUIET, LONGEST_WAIT)
-
-
-@pytest.mark.parametrize("jump", [HOUR, -HOUR])
-def test_late_answers_that_come_after_the_clock_was_set_are_not_passed_over(jump: timedelta) -> None:
-    before = arrival(NOW - 10 * MINUTE)
-    memory = Memory.read(None, NOW).mark_handled([before], NOW)
-    after = NOW + jump
-    assert memory.since <= after
-    came = arrival(after, 7)
-    assert memory.new([before, came]) == [came]
-    again = memory.mark_handled([before, came], after)
-    assert again.new([before, came]) == []
-    assert again.since <= NOW  # set right again, the clock finds what comes then too

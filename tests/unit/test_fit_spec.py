@@ -121,6 +121,7 @@ def verdicts(staged_as: dict[str, Any], linked_as: dict[str, Any]) -> dict[str, 
 def test_the_fit_passes_as_it_is() -> None:
     found = verdicts(staged_json(), linked_json())
     assert found.keys() - passed(found) == {"items_are_independent"}  # i1 and i2
+    assert "one pair of items shares more than the ability" in found["items_are_independent"].why
 
 
 def test_no_gate_passes_in_silence_on_a_damaged_staged_spec() -> None:

@@ -120,6 +120,11 @@ def test_the_state_of_a_month_from_what_is_stored(
     assert month_state(month, decided) == state
 
 
+def test_month_of_which_a_verdict_has_changed_is_stale() -> None:
+    month = SettledMonth("maths", "2026-08", "done", 0, "fit", "fit", None)
+    assert [month_state(month, None, has_other_answers=other) for other in (False, True)] == ["green", "stale"]
+
+
 def test_names_and_labels_are_prometheus_own() -> None:
     assert len(OF_EXPORTER) == len(FAMILIES)
     for family in FAMILIES:

@@ -92,3 +92,12 @@ def test_links_lead_somewhere() -> None:
     links = [(page, *link) for page in PAGES for link in LINK.findall(without_blocks(page))]
     assert len(links) > 300
     assert [(page.name, path, anchor) for page, path, anchor in links if leads_nowhere(page, path, anchor)] == []
+
+
+def test_modules_that_answer_a_question_exist() -> None:
+    """The table of places names each module below `irt_assets`, or with its room."""
+    page = (ROOT / "docs/explanation/architecture.md").read_text()
+    table = page.partition("### Where each question is answered")[2].partition("\n### ")[0]
+    named = re.findall(r"`(\w+/[\w/]+(?:\.py)?)`", table)
+    assert len(named) > 25
+    assert [name for name in named if not any((ROOT / room / name).exists() for room in ("", "irt_assets"))] == []

@@ -16,7 +16,7 @@ from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import DAYS, MONTHS, WEEKS, Period
 from jobs.plans import PLANS, Plan, last_due
 from jobs.schedules import build_schedules, unmade_partitions
-from jobs.watching.late_sensor import build_late_sensor
+from jobs.watching.stale_months import build_stale_sensor
 from resources.dagster_compat import schedule_execution_time_iterator
 from resources.settings import Settings
 
@@ -174,15 +174,14 @@ def test_every_schedule_is_in_the_documentation_with_its_time() -> None:
 
 
 @pytest.mark.parametrize(
-    ("set_to", "schedules", "late_answers"),
+    ("set_to", "schedules", "stale_months"),
     [("running", "RUNNING", "RUNNING"), ("stopped", "STOPPED", "STOPPED"), ("external", "STOPPED", "RUNNING")],
 )
-def test_where_cron_jobs_ask_late_answers_are_still_found(
-    set_to: Literal["running", "stopped", "external"], schedules: str, late_answers: str
+def test_sensor_requests_stale_months_if_cron_jobs_ask_for_what_is_due(
+    set_to: Literal["running", "stopped", "external"], schedules: str, stale_months: str
 ) -> None:
-    """CronJobs ask for what is due; nobody but the sensor asks for what late answers have made stale."""
     settings = Settings(_env_file=None, irt_schedules=set_to)
     jobs = {plan.job: dg.define_asset_job(plan.job) for plan in PLANS}
     built = build_schedules(jobs, settings)
     assert {one.default_status.name for one in built} == {schedules}
-    assert build_late_sensor(jobs, settings).default_status.name == late_answers
+    assert build_stale_sensor(jobs, settings).default_status.name == stale_months

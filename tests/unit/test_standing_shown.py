@@ -11,7 +11,7 @@ from irt_assets.abilities.online import Learner, Theta
 from irt_assets.charts.chart import Line, Points, days
 from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.movement import Movement
-from irt_assets.reports.standing_shown import in_short, theta_over_time
+from irt_assets.reports.standing_shown import activity, in_short, theta_over_time
 
 NOW = datetime(2026, 10, 20, tzinfo=UTC)
 WALK = Movement(variance=0.01, growth=0.02)
@@ -54,3 +54,14 @@ def test_a_theta_says_as_of_when_it_is(as_of: datetime | None, said: str) -> Non
     text = str(in_short(Learner("u", False, "default", 1.0), {"default": one}, "UTC"))
     assert "from 40 answers as of " in text
     assert said.replace("-", ", ").replace(", 0", ", ") in text
+
+
+@pytest.mark.parametrize(
+    ("last", "said"),
+    [
+        (NOW - timedelta(days=70), "have not been made yet"),
+        (NOW - timedelta(days=366), "No live answer in the last 365"),
+    ],
+)
+def test_activity_does_not_deny_recent_answers_of_days_without_features(last: datetime, said: str) -> None:
+    assert said in str(activity([], last, NOW))

@@ -19,10 +19,15 @@ STORED = json.loads(Path(__file__).with_name("stored_names.json").read_text("utf
 GONE = {
     *("release_decision.decide_on_proposals", "linked_item_parameters.theta_stays_on_the_same_answers"),
     "own_tables",
+    *("observe_bank.question_bank", "observe_attempts.attempts", "observe_bank_schedule", "observe_attempts_schedule"),
+    "late_answers",
+    *("item_response_time, %Y-%m-%d, 0 0 * * *", "calibrate_night.item_response_time"),
+    "mirt_calibrate.item_response_time",
 }
 """A decision that was queued in the launchpad fails, and is made in the dashboard or by `irt release`; a month
 that the check held is held by its publication step, and nothing was queued for it alone. The sensor `pull` copies items
-and learners."""
+and learners. The job `judge_attempts` tends the log, and what it judges otherwise is requested by schedules and by the
+sensor `stale_months`. Verdicts hold what the times of items decided."""
 IN_THE_PACKAGE = Path(__file__).parents[2] / "irt_assets"
 
 

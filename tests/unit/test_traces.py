@@ -216,6 +216,7 @@ def test_where_nobody_listens_work_goes_on_and_ends_as_soon(
         ("INSERT INTO mirt_ability AS known (update_id) VALUES (%(id)s)", "INSERT mirt_ability"),
         ("WITH attempt AS MATERIALIZED (SELECT a FROM attempt) SELECT 1", "SELECT attempt"),
         ("SELECT EXISTS (SELECT FROM attempt WHERE user_id = 'FROM bob')", "SELECT attempt"),
+        ("SELECT a IS DISTINCT FROM b, b FROM (SELECT b FROM attempt_verdict) v", "SELECT attempt_verdict"),
         ("UPDATE alert SET resolved_at = now()", "UPDATE alert"),
         ("SELECT 'ann-7'", "SELECT"),
         ("VACUUM", "statement"),

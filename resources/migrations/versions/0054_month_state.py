@@ -3,9 +3,7 @@
 And an UPDATE of an answer sets recorded_at, by which a day that has to be judged again is found.
 """
 
-import logging
-
-from alembic import op
+from alembic import context, op
 
 revision = "0054_month_state"
 down_revision = "0053_verdicts"
@@ -44,15 +42,18 @@ UPGRADE = """
         EXECUTE FUNCTION keep_recorded_at();
     ALTER TABLE response_log ENABLE ALWAYS TRIGGER recorded_at_of_changed;
 
-    INSERT INTO month_state (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items, test_accounts)
-    SELECT p.month, p.scale_id, 'closed', 'upgrade', 'its publication step was done and late_days had passed',
-           s.snapshot_hash, s.rules -> p.scale_id,
+    INSERT INTO month_state
+      (month, scale_id, since, state, decided_by, reason, snapshot_hash, rules, items, test_accounts)
+    SELECT p.month, p.scale_id, s.created_at, 'closed', 'upgrade',
+           'its publication step was done and late_days had passed', s.snapshot_hash, s.rules -> p.scale_id,
            coalesce((SELECT jsonb_object_agg(item_id, coalesce(max_score, 1)) FROM question q
                      WHERE q.scale_id = p.scale_id), '{}'),
            coalesce((SELECT jsonb_agg(learner_key) FROM learner WHERE is_test), '[]')
     FROM publication_step p
       JOIN calibration_scale c USING (scale_id)
-      JOIN scored_snapshot s ON s.month = p.month AND s.superseded_at IS NULL AND s.rules ? p.scale_id
+      JOIN fit_staging f ON f.fit_id = p.fit_id
+      JOIN scored_snapshot s ON (s.month, s.snapshot_hash) = (p.month, f.snapshot_hash)
+        AND s.superseded_at IS NULL AND s.rules ? p.scale_id
     WHERE p.state = 'done'
       AND ((p.month || '-01')::timestamp + interval '1 month'
            + coalesce((c.rules ->> 'late_days')::int, 14) * interval '1 day') AT TIME ZONE 'UTC' <= now();
@@ -60,16 +61,20 @@ UPGRADE = """
 NO_LIMIT = """
     UPDATE calibration_scale SET rules = rules - 'late_days' WHERE rules -> 'late_days' = 'null' RETURNING scale_id
 """
+CLOSED = """
+    SELECT scale_id, string_agg(month, ', ' ORDER BY month) FROM month_state GROUP BY scale_id ORDER BY scale_id
+"""
 
 
 def upgrade() -> None:
+    connection, notes = op.get_bind(), context.config.attributes.setdefault("notes", [])
     op.execute(UPGRADE)
-    changed = [scale for (scale,) in op.get_bind().exec_driver_sql(NO_LIMIT)]
-    for scale in sorted(changed):
-        logging.getLogger(__name__).warning(
-            "scale %s: its rule late_days was empty and is 14 now: later answers count for a month if it is reopened",
-            scale,
+    for scale in sorted(scale for (scale,) in connection.exec_driver_sql(NO_LIMIT)):
+        notes.append(
+            f"scale {scale}: its rule late_days was empty and is 14 now: later answers count once a month is reopened"
         )
+    for scale, months in connection.exec_driver_sql(CLOSED):
+        notes.append(f"scale {scale}: closed with their stored files: {months}; all other months are open")
 
 
 def downgrade() -> None:

@@ -193,7 +193,7 @@ def _one_invariant(asked: Asked, name: str) -> Page:
     )
     hidden = Paragraph(f"{still:,} are open. They name {HIDDEN}.")
     evaluations = table(
-        ("evaluated", "verdict", "seen, or what was not tested"),
+        ("evaluated", "result", "seen, or what was not tested"),
         [
             (_moment(look["evaluated_at"], zone), _word(look))
             + (" ".join(filter(None, [look["observed"], look["not_tested"]])),)

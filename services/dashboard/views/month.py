@@ -21,7 +21,7 @@ from irt_assets.ledger.linked_windows import latest_constants
 from irt_assets.ledger.steps import step_of
 from irt_assets.reports import month_shown
 from irt_assets.reports.artifacts import of_months
-from irt_assets.responses.closed_months import read_closed
+from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import Scale, read_scales
 from services.dashboard import decision_form, making
 from services.dashboard.chosen import decisions_waiting, month_named, months_of, scale_named, scales_of, state_of
@@ -37,6 +37,7 @@ MARKS: dict[State, tuple[str, Tone]] = {
     State.RED: ("No", "bad"),
     State.ORIGIN: ("It is released with the scale", "info"),
 }
+COUNTS_NOT = "They count for this month only if it is reopened: see the end of this page."
 TAKE_OUT = ": take out those that really changed (a leak, a wrong key, an edited text), then make the month again."
 
 
@@ -53,15 +54,15 @@ def page(asked: Asked) -> Page:
         verdict_said = verdict(state, waiting, step_of(connection, scale_id, name))
         answer = Paragraph((state.state.badge, " ", Span(f"{mark}. ", "bold"), verdict_said), "lead")
         next_steps = map(Paragraph, _what_to_do(connection, scale, state, gates, waiting))
+        closed = next((one for one in read_closed(connection, [name]) if one.scale_id == scale_id), None)
+        since = [Paragraph(f"It has closed; {closed.sentence}. {COUNTS_NOT}")] if closed and closed.sentence else []
         shown_in = {"dashboard": "", "ui_url": settings.irt_ui_url or "", "zone": settings.irt_time_zone}
         body = shown(
-            Box((answer, *next_steps), tone),
+            Box((answer, *next_steps, *since), tone),
             making.place(asked) if state.state in (State.STALE, State.RUNNING) else None,
             _neighbours(state, months_of(overview), scales_of(overview)),
             *month_shown.sections(connection, scale, state, gates, **shown_in),
-            section("Reopen the month", decision_form.form(asked, ("reopen",)))
-            if read_closed(connection, [name])
-            else None,
+            section("Reopen the month", decision_form.form(asked, ("reopen",))) if closed else None,
             section("Reports", *_reports(connection, state)),
         )
     return Page(f"Is {name} safe to release?", body, as_of=overview.now)

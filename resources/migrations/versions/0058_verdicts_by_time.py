@@ -2,9 +2,9 @@
 
 from alembic import op
 
-revision = "0059_verdicts_by_time"
-down_revision = "0056_files_by_key"
-oldest_code = "0056_files_by_key"
+revision = "0058_verdicts_by_time"
+down_revision = "0057_verdict_state"
+oldest_code = "0057_verdict_state"
 
 
 def upgrade() -> None:

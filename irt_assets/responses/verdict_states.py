@@ -1,0 +1,83 @@
+"""The state of verdicts: which days of a window are judged, and when a verdict of each last changed.
+
+A month's snapshot, a day's features and a week's KPIs are stored with the state of the verdicts that they were read
+from. They are stale if the state is another now. The state is read before the verdicts are, so that verdicts that are
+committed in between make another one.
+
+What does not belong here: judging (see `verdicts`), and what is requested because of a state (see `jobs`).
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+
+import psycopg
+
+from irt_assets.common.partitions import Month
+
+EARLIER = "earlier"
+"""State of a partition that a release made which stored none. It counts as current."""
+WindowOf = Callable[[str], tuple[datetime, datetime]]
+"""Midnights between which a partition reads verdicts, by its key."""
+
+
+def states_of_verdicts(
+    connection: psycopg.Connection, windows: Mapping[str, tuple[datetime, datetime]]
+) -> dict[str, str]:
+    """The state of the verdicts of each window [start, end), two midnights, by its key; empty if no day is judged."""
+    rows = connection.execute(
+        """SELECT key, md5(string_agg(concat_ws(' ', day, extract(epoch FROM judged_at)), E'\\n' ORDER BY day))
+           FROM unnest(%s::text[], %s::date[], %s::date[]) asked (key, start, stop)
+             JOIN judged_day ON day >= start AND day < stop
+           GROUP BY key""",
+        ([*windows], *([at[n].date() for at in windows.values()] for n in (0, 1))),
+    ).fetchall()
+    return {**dict.fromkeys(windows, ""), **dict(rows)}
+
+
+def states_of_months(connection: psycopg.Connection, months: Collection[str]) -> dict[str, str]:
+    """The state of the verdicts of each month."""
+    return states_of_verdicts(connection, {month: Month(month).bounds for month in months})
+
+
+def record_states(connection: psycopg.Connection, asset: str, states: Mapping[str, str]) -> None:
+    """Store the states of the verdicts from which partitions of an asset were made, in the transaction that writes
+    their rows."""
+    connection.cursor().executemany(
+        """INSERT INTO partition_source (asset, partition, data_hash) VALUES (%s, %s, %s)
+           ON CONFLICT (asset, partition) DO UPDATE
+           SET data_hash = excluded.data_hash, computed_at = excluded.computed_at""",
+        [(asset, partition, state) for partition, state in states.items()],
+    )
+
+
+def recorded_states(connection: psycopg.Connection, asset: str) -> dict[str, str]:
+    """The stored state of each partition of an asset that was made, by its key."""
+    rows = connection.execute("SELECT partition, data_hash FROM partition_source WHERE asset = %s", (asset,)).fetchall()
+    return dict(rows)
+
+
+def changed_partitions(connection: psycopg.Connection, asset: str, window_of: WindowOf) -> list[str]:
+    """The partitions of an asset that were made from other verdicts than there are now, in order."""
+    stored = {key: state for key, state in recorded_states(connection, asset).items() if state != EARLIER}
+    now = states_of_verdicts(connection, {key: window_of(key) for key in stored})
+    return sorted(key for key, state in stored.items() if now[key] != state)
+
+
+@contextmanager
+def kept_current(connection: psycopg.Connection, windows: Mapping[str, WindowOf]) -> Iterator[None]:
+    """Let partitions of assets that are current before the block count as current after it, whatever it does to the
+    verdicts. windows: by asset, the window of a partition."""
+    current = {
+        asset: recorded_states(connection, asset).keys() - changed_partitions(connection, asset, window_of)
+        for asset, window_of in windows.items()
+    }
+    yield
+    for asset, keys in current.items():
+        record_states(connection, asset, states_of_verdicts(connection, {key: windows[asset](key) for key in keys}))
+
+
+def accept_earlier(connection: psycopg.Connection, asset: str, window_of: WindowOf) -> None:
+    """Store the present state of those partitions that an earlier release made: from now on their verdicts count."""
+    earlier = [key for key, state in recorded_states(connection, asset).items() if state == EARLIER]
+    record_states(connection, asset, states_of_verdicts(connection, {key: window_of(key) for key in earlier}))

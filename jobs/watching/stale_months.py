@@ -1,0 +1,62 @@
+"""The sensor that requests open months again after their answers were judged otherwise, at most once a night.
+
+It compares states alone, so that it costs one small query. What does not belong here: what makes a month stale (see
+`gates.month_judged`): a month that is stale for another cause than its answers waits for a person.
+"""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from irt_assets.common.job_names import JUDGE_JOB, JUDGED, MONTHLY_JOB
+from irt_assets.common.partitions import day_of
+from irt_assets.common.run_progress import under_way
+from irt_assets.gates.month_status import unsettled_months
+from irt_assets.intake.pulling.standing import first_pull_under_way
+from irt_assets.responses.open_months import scales_of_other_verdicts
+from jobs.schedules import Job
+from resources.dagster_compat import NOT_FINISHED_STATUSES
+from resources.postgres.database import Database
+from resources.settings import Settings
+
+
+def build_stale_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefinition:
+    """The sensor, stopped if no schedule is to run; if CronJobs request what is due, it runs."""
+    stopped = settings.irt_schedules == "stopped"
+
+    @dg.sensor(
+        name="stale_months",
+        description="Requests open months again whose answers have other verdicts than those that they were made from, "
+        "once a night, when the night has judged.",
+        jobs=[jobs[MONTHLY_JOB]],
+        minimum_interval_seconds=120,
+        default_status=dg.DefaultSensorStatus.STOPPED if stopped else dg.DefaultSensorStatus.RUNNING,
+    )
+    def stale_months(
+        context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        with database.connect() as connection:
+            if first_pull_under_way(connection):
+                return dg.SkipReason("a first pull is under way: the months that it concerns are requested after it")
+            changed = scales_of_other_verdicts(connection)
+        months = {month for month in changed if month >= settings.irt_first_month}
+        if months and is_judging(context.instance):
+            return dg.SkipReason("answers are being judged")
+        if months:
+            months -= unsettled_months(context.instance)
+        if not months:
+            return dg.SkipReason("no open month has other verdicts than those that it was made from")
+        night = day_of(datetime.now(UTC))
+        # Dagster requests a key once: a month that failed is requested again in the next night.
+        return [
+            dg.RunRequest(run_key=f"{month} {night}", job_name=MONTHLY_JOB, partition_key=month)
+            for month in sorted(months)
+        ]
+
+    return stale_months
+
+
+def is_judging(instance: dg.DagsterInstance) -> bool:
+    """Whether the night's judging, or a run or backfill of judged days, is queued or under way."""
+    waiting = dg.RunsFilter(job_name=JUDGE_JOB, statuses=NOT_FINISHED_STATUSES)
+    return instance.get_runs_count(waiting) > 0 or bool(under_way(instance, JUDGE_JOB, [JUDGED]))
