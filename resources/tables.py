@@ -187,6 +187,12 @@ attempt_verdict = _table(
     _req("recorded_at", UTC, "recorded_at of the answer as it was judged"),
     _req("judged_at", UTC, "when"),
     Index("attempt_verdict_learner", "learner_key", "completed_at"),
+    Index(
+        "attempt_verdict_time",
+        "completed_at",
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
+    ),
     postgresql_partition_by="RANGE (completed_at)",
 )
 

@@ -103,10 +103,8 @@ BOUNDS = ibis.table(dict.fromkeys(Bounds._fields, "timestamp('UTC')"), name="bou
 READ_BOUNDS = Bounds(*(BOUNDS[name].as_scalar() for name in Bounds._fields))
 
 
-def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str, learners: ir.Table | None = None) -> ir.Table:
+def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str) -> ir.Table:
     """Every attempt within the bounds, with what eligibility needs to know of it.
-
-    `learners`: a relation with the column user_id; only their attempts are looked at, whatever is asked of them.
 
     Beside columns of `attempt` (`also`: more of them, and `KEY`): scale_id ('default' if the bank does not know the
     item), the `FACTS`, and the `SCORES` if one of `scales` has scored items. An item is met where it is answered or
@@ -117,11 +115,9 @@ def facts_within(bounds: Bounds, scales: Mapping[str, Scale], *also: str, learne
     key = [KEY] if KEY in also else []
     given = {"given_score": "score"} if scored else {}
     (lookback, start, end, _), pair = bounds, ["user_id", "item_id"]
-    omitted = _omitted(bounds, learners)
-    answered = _attempts(lookback, start, learners).filter(lambda t: t.correct.notnull())
-    attempts = _attempts(start, end, learners)
-    if learners is not None:
-        answered = answered.semi_join(attempts, pair)
+    omitted = _omitted(bounds)
+    answered = attempts_between(lookback, start).filter(lambda t: t.correct.notnull())
+    attempts = attempts_between(start, end)
     met = answered.select(*pair, "completed_at").union(
         omitted.filter(omitted.completed_at < instant(start)).select(*pair, "completed_at")
     )
@@ -181,23 +177,17 @@ def judged(columns: Collection[str]) -> list[str]:
     return [*JUDGED, *(name for name in SCORES if name in columns)]
 
 
-def _attempts(start: Time, end: Time, learners: ir.Table | None) -> ir.Table:
-    """The attempts of [start, end), of all learners or of some."""
-    found = attempts_between(start, end)
-    return found if learners is None else found.semi_join(learners, "user_id")
-
-
-def _omitted(bounds: Bounds, learners: ir.Table | None) -> ir.Table:
+def _omitted(bounds: Bounds) -> ir.Table:
     """Attempts from the look-back to the end that were left out in an exam: unanswered, a later item of the session
     being answered.
 
     Later is by position, or by time where one of the two has none.
     """
     session = ["user_id", "session_id"]
-    left = _attempts(bounds.lookback, bounds.end, learners)
+    left = attempts_between(bounds.lookback, bounds.end)
     left = left.filter(left.correct.isnull(), left.form_id.notnull())
     left = left.select("id", "item_id", *session, "position", "completed_at")
-    others = _attempts(bounds.lookback, bounds.after, learners).filter(lambda t: t.correct.notnull())
+    others = attempts_between(bounds.lookback, bounds.after).filter(lambda t: t.correct.notnull())
     others = others.select(*session, "position", "completed_at").semi_join(left, session)
     last = others.group_by(session).agg(
         last_position=others.position.max(),

@@ -14,12 +14,11 @@ What does not belong here: what the rules mean (see `psychometrics.eligibility`)
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import date, datetime, timedelta
 from functools import cache
-from itertools import groupby
 from typing import Any
 
 import ibis
@@ -34,7 +33,7 @@ from irt_assets.psychometrics.eligibility.attempts import Attempts, judge
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closed_months import rules_of_month, scales_of_month
 from irt_assets.responses.columns import attempts_of, codes
-from irt_assets.responses.facts import Bounds, abilities_start, facts_within, judged, lookback_start
+from irt_assets.responses.facts import COLUMNS, Bounds, abilities_start, facts_within, judged, lookback_start
 from irt_assets.responses.item_time import ItemTimes, ensure_item_times, times_of_day
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import with_outcome
@@ -49,7 +48,6 @@ US_PER_ATTEMPT = 35
 """Time that judging an attempt for the first time takes one core, with the database's share (microseconds); measured by
 `bench_verdicts`."""
 DAY = timedelta(days=1)
-_LEARNERS = ibis.table({"user_id": "string", "learner_key": "int64"}, name="judged_learner")
 
 
 @dataclass(frozen=True)
@@ -145,23 +143,22 @@ def judge_differing(
         if newest_first:
             new = {*days_without_verdicts(connection, _midnight(start), _midnight(end))}
             differing.sort(key=lambda one: -one.day.toordinal() if one.day in new else one.day.toordinal())
-    written: Counter[date] = Counter()
+    found: dict[date, JudgedDay] = {}
     complete: list[date] = []
     for one in differing:
         with database.connect() as connection:
             _lock(connection)
             if _stored(connection, one.day, one.day + DAY).get(one.day) == one:
                 continue  # by another night, as this one waited
-            committed = _judge(connection, one, whom[one.day], complete)
-        written.update(committed)
+            of_days = _judged_days(connection, _judge(connection, one, whom[one.day], complete))
         if whom[one.day].everyone:
             complete.append(one.day)
-        if report is not None:
-            with database.connect() as connection:
-                for judged in _judged_days(connection, committed):
-                    report(judged)
-    with database.connect() as connection:
-        return _judged_days(connection, written)
+        for of_day in of_days:
+            if report is not None:
+                report(of_day)
+            before = found[of_day.day].written if of_day.day in found else 0
+            found[of_day.day] = replace(of_day, written=before + of_day.written)
+    return [found[day] for day in sorted(found)]
 
 
 def judge_missing(database: Database, start: datetime, end: datetime) -> None:
@@ -347,13 +344,15 @@ def _whom(connection: psycopg.Connection, differing: Sequence[Fingerprint]) -> d
 
 # -- judging ---------------------------------------------------------------------------------------
 
-_STAGED = """
+_ATTEMPT = f"SELECT {', '.join((*COLUMNS, 'recorded_at'))} FROM attempt"
+_STAGED = f"""
     CREATE TEMPORARY TABLE IF NOT EXISTS judged_learner (user_id text, learner_key bigint) ON COMMIT DROP;
+    CREATE TEMPORARY TABLE IF NOT EXISTS judged_attempt ON COMMIT DROP AS {_ATTEMPT} WITH NO DATA;
     CREATE TEMPORARY TABLE IF NOT EXISTS new_verdict (
       attempt_id text, completed_at timestamptz, user_id text, item_id text, scale_id text, reason text,
       score smallint, max_score smallint, rules_hash bigint, recorded_at timestamptz) ON COMMIT DROP;
     CREATE TEMPORARY TABLE IF NOT EXISTS changed_pair (user_id text, item_id text) ON COMMIT DROP;
-    TRUNCATE judged_learner, new_verdict, changed_pair
+    TRUNCATE judged_learner, judged_attempt, new_verdict, changed_pair
 """
 _ALL_LEARNERS = "SELECT DISTINCT user_id FROM response_log WHERE completed_at >= %(start)s AND completed_at < %(end)s"
 _MAKE_LEARNERS = """
@@ -369,6 +368,11 @@ _STAGE_LEARNERS = """
 _STAGE_DAY = """
     INSERT INTO judged_learner SELECT DISTINCT user_id, learner_key FROM response_log LEFT JOIN learner USING (user_id)
     WHERE completed_at >= %(start)s AND completed_at < %(end)s
+"""
+_STAGE_ATTEMPTS = f"""
+    INSERT INTO judged_attempt {_ATTEMPT}
+    WHERE user_id IN (SELECT user_id FROM judged_learner)
+      AND completed_at >= %(lookback)s AND completed_at < %(after)s
 """
 _OLD_OF_ALL = "SELECT * FROM attempt_verdict WHERE completed_at >= %(start)s AND completed_at < %(end)s"
 _OLD_OF_SOME = f"{_OLD_OF_ALL} AND learner_key IN (SELECT learner_key FROM judged_learner)"
@@ -427,9 +431,9 @@ _FOLLOWING = """
     SELECT DISTINCT day, user_id FROM followed JOIN met USING (user_id, item_id) JOIN judged_day USING (day)
 """
 _COUNTS = """
-    SELECT date_bin('1 day', completed_at, timestamptz 'epoch') AS midnight, scale_id,
-           coalesce(reason, 'scored') AS reason, count(*) AS n
-    FROM attempt_verdict WHERE completed_at >= %s AND completed_at < %s GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+    SELECT day, scale_id, coalesce(reason, 'scored') AS reason, count(*) AS n
+    FROM unnest(%s::date[]) day JOIN attempt_verdict ON completed_at >= day AND completed_at < day + interval '1 day'
+    GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 """
 
 
@@ -493,8 +497,11 @@ def stage_verdicts(connection: psycopg.Connection, day: date, scales: Mapping[st
 def _verdicts(connection: psycopg.Connection, day: date, scales: Mapping[str, Scale]) -> pa.Table:
     """The verdicts of the learners in `judged_learner` on a day, with their ids."""
     start, end = day_bounds(day.isoformat())
-    bounds = Bounds.between(start, end, scales)
-    found = read_arrow(connection, _facts(tuple(scales.values())), bounds._asdict())
+    bounds = Bounds.between(start, end, scales)._asdict()
+    # Read once, and counted by ANALYZE: over the log, the planner reads a learner's answers again for each item.
+    connection.execute(_STAGE_ATTEMPTS, bounds)
+    connection.execute("ANALYZE judged_attempt")
+    found = read_arrow(connection, _facts(tuple(scales.values())), bounds)
     rules_of = {scale_id: scale.rules for scale_id, scale in scales.items()}
     times = times_of_day(connection, day, found["item_id"].unique().to_pylist(), rules_of)
     code, score = (np.full(found.num_rows, -1, dtype=np.int8) for _ in range(2))
@@ -537,14 +544,14 @@ def _by_scale(found: pa.Table, scales: Iterable[str], times: ItemTimes) -> Itera
 
 @cache
 def _facts(scales: tuple[Scale, ...]) -> str:
-    """The query for the facts of the learners in `judged_learner`, with its bounds as parameters: to write it takes
-    longer than to read the facts of some learners."""
+    """The query for the facts of `judged_attempt`, with its bounds as parameters: to write it takes longer than to read
+    the facts of some learners."""
     bounds = Bounds(*(ibis.literal(f":{name}").cast("timestamp('UTC')") for name in Bounds._fields))
-    facts = facts_within(bounds, {scale.scale_id: scale for scale in scales}, "recorded_at", learners=_LEARNERS)
+    facts = facts_within(bounds, {scale.scale_id: scale for scale in scales}, "recorded_at")
     query = on_postgres.sql(facts).replace("%", "%%")
     for name in Bounds._fields:
         query = query.replace(f"':{name}'", f"%({name})s")
-    return query
+    return f"WITH attempt AS NOT MATERIALIZED (SELECT * FROM judged_attempt) SELECT * FROM ({query}) facts"
 
 
 def _has_answers_of(connection: psycopg.Connection, fingerprint: Fingerprint) -> bool:
@@ -579,13 +586,10 @@ def _store(connection: psycopg.Connection, fingerprint: Fingerprint) -> None:
 
 
 def _judged_days(connection: psycopg.Connection, written: Mapping[date, int]) -> list[JudgedDay]:
-    """What is stored of days, in order, by one look at each month: verdicts have no index by time."""
+    """What is stored of days, in order."""
     counts: dict[date, dict[str, dict[str, int]]] = {day: {} for day in sorted(written)}
-    for _, of_month in groupby(counts, _month):
-        days = [*of_month]
-        for row in named_rows(connection, _COUNTS, (_midnight(days[0]), _midnight(days[-1] + DAY))):
-            if (of_day := counts.get(row["midnight"].date())) is not None:
-                of_day.setdefault(row["scale_id"], {})[row["reason"]] = row["n"]
+    for row in named_rows(connection, _COUNTS, ([*counts],)):
+        counts[row["day"]].setdefault(row["scale_id"], {})[row["reason"]] = row["n"]
     n = {day: sum(sum(of_scale.values()) for of_scale in of_day.values()) for day, of_day in counts.items()}
     return [JudgedDay(day, n[day], written[day], of_day) for day, of_day in counts.items()]
 
