@@ -4,7 +4,7 @@ from alembic import op
 
 revision = "0058_verdicts_by_time"
 down_revision = "0057_verdict_state"
-oldest_code = "0057_verdict_state"
+oldest_code = "0058_verdicts_by_time"
 
 
 def upgrade() -> None:
