@@ -36,7 +36,7 @@ HERE = """
 
 @dataclass
 class Comparison:
-    """`seconds`: after which no further day is begun. `at_once`: compare days that were compared since midnight, too."""
+    """`seconds`: after which no further day is begun. `at_once`: also compare days compared since midnight."""
 
     database: Database
     source: PullSource
