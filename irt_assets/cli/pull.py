@@ -68,7 +68,7 @@ def pull(
                 say(f"months that the first pull filled: irt backfill --from {min(over)} --to {max(over)}")
             if compare or confirm:
                 day = confirm.date() if confirm else None
-                for line in Comparison(database, wanted).run(datetime.now(UTC), confirm=day):
+                for line in Comparison(database, wanted, at_once=True).run(datetime.now(UTC), confirm=day):
                     say(str(line))
         except (PermanentFailure, TransientFailure) as error:
             if source is not None:

@@ -377,8 +377,9 @@ def test_a_person_pulls_and_reads_how_it_stands(
     assert f"months that the first pull filled: irt backfill --from {first} --to " in done.out
     assert "rows, " in done.out
     assert " left\n" in done.out
+    assert "--confirm" not in typed("pull", "lms", "--compare").out
     company.run("DELETE FROM company.answers WHERE id = 2")
-    done = typed("pull", "lms", "--compare")
+    done = typed("pull", "lms", "--compare")  # at once, although today's comparison has been made
     day = (NOW - timedelta(days=3)).date()
     assert f"→ irt pull lms --confirm {day}" in done.out
     assert "1 vanished were withdrawn" in typed("pull", "lms", "--confirm", str(day)).out

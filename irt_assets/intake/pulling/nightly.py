@@ -36,11 +36,12 @@ HERE = """
 
 @dataclass
 class Comparison:
-    """`seconds`: after which no further day is begun."""
+    """`seconds`: after which no further day is begun. `at_once`: also compare days compared since midnight."""
 
     database: Database
     source: PullSource
     seconds: float | None = None
+    at_once: bool = False
 
     def run(self, now: datetime, confirm: date | None = None) -> Iterator[Compared]:
         """Compare the last days that are over; those that differ. A day is compared once a night, and looked into
@@ -64,7 +65,7 @@ class Comparison:
             as_they_were: list[Compared] = []
             for begin, there in zip(bounds, reader.count_days(bounds), strict=False):
                 day, was = begin.date(), known.get(begin.date())
-                if was is not None and was.compared_at >= today and day != confirm:
+                if was is not None and was.compared_at >= today and day != confirm and not self.at_once:
                     continue
                 if time.monotonic() > ends:
                     break
