@@ -1,6 +1,7 @@
 """What is made from verdicts is stored with their state, and triggers count no changes any more.
 
 What an earlier release made is marked: days and weeks count as current, and months are compared in the next night.
+Verdicts have an index by time, so that those of a day or week are found without reading their month.
 """
 
 from alembic import op
@@ -91,6 +92,7 @@ def upgrade() -> None:
         DROP TABLE data_change;
         DROP TABLE data_version;
 
+        CREATE INDEX attempt_verdict_time ON attempt_verdict USING brin (completed_at) WITH (autosummarize = on);
         ALTER TABLE scored_snapshot ADD COLUMN verdict_state text;
         COMMENT ON COLUMN scored_snapshot.verdict_state IS
             'state of the verdicts it was read from; null: made by an earlier release, and not compared yet';
@@ -113,6 +115,7 @@ def downgrade() -> None:
     op.execute(
         """
         DELETE FROM partition_source WHERE asset = 'weekly_kpi';
+        DROP INDEX attempt_verdict_time;
         ALTER TABLE scored_snapshot DROP COLUMN verdict_state;
         """
         + COUNTING.replace("{schema}", schema)
