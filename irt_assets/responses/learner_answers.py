@@ -19,7 +19,6 @@ import pyarrow as pa
 from psycopg.rows import tuple_row
 
 from irt_assets.common.partitions import month_of, months_between
-from irt_assets.psychometrics.core.arrays import Floats, Ints
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import judge
 from irt_assets.responses.closed_months import rules_of_month
@@ -172,48 +171,36 @@ def learner_answers(
         return answers
     since = max(start, instant_of(min(row[1] for row in differing)) - LATER)
     items = {item for row in differing for item in (row[0], row[5]) if item is not None}
-    newer = list(_judge_again(connection, user_id, since, end, items, by_day))
-    first = microseconds(since)
-    return [row for row in answers if not row[4] and (row[1] < first or row[0] not in items)] + newer
-
-
-def _judge_again(
-    connection: psycopg.Connection,
-    user_id: str,
-    since: datetime,
-    end: datetime,
-    items: set[str],
-    by_day: RulesByDay,
-) -> Iterator[Answer]:
-    """Judge the attempts of [since, end) to `items`, and to what was left out in an exam, as a later answer makes a
-    blank of its session an omission; those items are added to `items`."""
+    judged_again, newer = set[tuple[str, int]](), list[Answer]()
     while since < end:
         month = month_of(since)
         until, rules = min(end, month.end), by_day.month(connection, month)
         bounds = Bounds.between(since, until, rules.scales)._asdict()
         rows = _rows(connection, rules.query, bounds | {"user": user_id, "items": list(items)})
-        items |= {row[0] for row in rows}
-        for scale_id in {row[1] for row in rows}:
-            some = [row for row in rows if row[1] == scale_id]
-            scale = rules.scales.get(scale_id, Scale(scale_id))
-            times = [by_day.times(connection, row[2].astimezone(UTC).date()).of([row[0]]) for row in some]
-            yield from _judged(some, rules.columns, scale, times)
+        items |= {row[0] for row in rows}  # answers of later months to items omitted in this one are repeats
+        judged_again |= {(row[0], microseconds(row[2])) for row in rows}
+        newer += _judge(connection, rows, rules, by_day)
         since = until
+    return [row for row in answers if not row[4] and row[:2] not in judged_again] + newer
 
 
-def _judged(
-    rows: list[tuple[Any, ...]], columns: pa.Schema, scale: Scale, times: list[tuple[Floats, Ints]]
+def _judge(
+    connection: psycopg.Connection, rows: list[tuple[Any, ...]], rules: MonthRules, by_day: RulesByDay
 ) -> Iterator[Answer]:
-    """Those of the rows that count by the rules of the scale, and the usual `times` of each."""
-    found = pa.table([*zip(*(row[2:] for row in rows), strict=True)], schema=columns)
-    same, place = np.zeros(len(rows), dtype=np.int32), np.arange(len(rows))
-    median, n = (np.concatenate(of) for of in zip(*times, strict=True))
-    attempts = attempts_of(found, same, same, median, n, place)
-    score = judge(attempts, scale.rules, min_learner=False, min_item=False).score
-    for k in np.flatnonzero(score >= 0):
-        most = None if attempts.max_score is None else int(attempts.max_score[k])
-        item, _, at = rows[k][:3]
-        yield item, microseconds(at), int(score[k]), most, False, item
+    """The answers among rows of a month's query that count by the rules of their scales."""
+    for scale_id in {row[1] for row in rows}:
+        some = [row for row in rows if row[1] == scale_id]
+        times = [by_day.times(connection, row[2].astimezone(UTC).date()).of([row[0]]) for row in some]
+        facts = pa.table([*zip(*(row[2:] for row in some), strict=True)], schema=rules.columns)
+        same, place = np.zeros(len(some), dtype=np.int32), np.arange(len(some))
+        median, n = (np.concatenate(of) for of in zip(*times, strict=True))
+        attempts = attempts_of(facts, same, same, median, n, place)
+        scale = rules.scales.get(scale_id, Scale(scale_id))
+        score = judge(attempts, scale.rules, min_learner=False, min_item=False).score
+        for k in np.flatnonzero(score >= 0):
+            most = None if attempts.max_score is None else int(attempts.max_score[k])
+            item, _, at = some[k][:3]
+            yield item, microseconds(at), int(score[k]), most, False, item
 
 
 def _rows(connection: psycopg.Connection, query: bytes, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:

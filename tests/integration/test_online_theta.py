@@ -280,6 +280,31 @@ def test_theta_of_what_has_no_verdict_yet_is_that_after_the_night_has_judged_it(
     assert (judged.theta, judged.se) == pytest.approx((at_once.theta, at_once.se), abs=SAME, rel=0)
 
 
+def test_answer_of_last_month_counts_if_an_exam_of_this_month_leaves_its_item_blank(
+    judged_learner: tuple[Database, str, list[str]],
+) -> None:
+    """A correction in July has the August exam judged again, too, but not the July answer to the item left blank."""
+    database, user, items = judged_learner
+    exam, started = {"session_id": f"august {user}", "form_id": "g"}, END + timedelta(days=3)
+    add_attempts(
+        database,
+        [
+            attempt(user, items[6], END - timedelta(hours=5)),
+            attempt(user, items[7], END - timedelta(hours=4), correct=False),
+            attempt(user, items[7], started, correct=None, position=1, **exam),
+            attempt(user, items[8], started + timedelta(minutes=1), position=2, **exam),
+        ],
+    )
+    now = started + timedelta(days=1)
+    judge_until(database, now)
+    run_sql(database, "UPDATE response_log SET correct = false WHERE (user_id, item_id) = (%s, %s)", (user, items[6]))
+    at_once = asked(database, user, now=now)[SCALE]
+    judge_until(database, now)
+    judged = asked(database, user, now=now)[SCALE]
+    assert judged.n_items == at_once.n_items
+    assert judged.theta == pytest.approx(at_once.theta, abs=SAME, rel=0)
+
+
 def differing(database: Database, user: str) -> list[tuple[Any, ...]]:
     """The learner's attempts whose verdict is missing or older, and verdicts without an attempt."""
     return rows(
@@ -296,7 +321,7 @@ def test_learner_whose_answers_all_have_verdicts_is_measured_without_facts(
     judged_learner: tuple[Database, str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     database, user, items = judged_learner
-    monkeypatch.setattr(learner_answers, "_judge_again", lambda *_: pytest.fail("facts were read"))
+    monkeypatch.setattr(learner_answers, "_judge", lambda *_: pytest.fail("facts were read"))
     assert asked(database, user)[SCALE].n_items == 6
     correct(database, user, items)
     with pytest.raises(pytest.fail.Exception):
