@@ -42,7 +42,7 @@ class DaysToJudge:
         """The days in words; empty if there are none."""
         if not self.days:
             return ""
-        said = f"judged again: {counted(len(self.days), 'day')}, {self.days[0]} to {self.days[-1]}"
+        said = f"to be judged: {counted(len(self.days), 'day')}, {self.days[0]} to {self.days[-1]}"
         if self.months:
             said += f"; closed months keep their rules: {listed(self.months)}"
         return said

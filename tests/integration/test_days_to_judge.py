@@ -91,9 +91,9 @@ def test_command_names_the_days_and_queues_one_run(
     judged: Database, settings: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = irt(settings)
-    assert "judged again" not in typed("scale", "set", "min_responses=7", *SIGNED).out
+    assert "to be judged" not in typed("scale", "set", "min_responses=7", *SIGNED).out
     asked = typed("scale", "set", "hinted=exclude", *SIGNED)
-    days = f"judged again: three days, {DAYS[0]:%Y-%m-%d} to {DAYS[-1]:%Y-%m-%d}"
+    days = f"to be judged: three days, {DAYS[0]:%Y-%m-%d} to {DAYS[-1]:%Y-%m-%d}"
     closed = f"; closed months keep their rules: {month_of(CLOSED)}"
     assert not unsaid(asked.out, days, closed, f"not judged yet, as no daemon runs: `irt job {JUDGE_JOB}`"), asked.out
     asked_for: list[str] = []
