@@ -99,13 +99,6 @@ def days_that_differ(connection: psycopg.Connection, start: date, end: date) -> 
     return [one.day for one in _differing(connection, start, end)]
 
 
-def mark_of_waiting(connection: psycopg.Connection, start: date, end: date) -> str | None:
-    """Hash of the fingerprints of `days_that_differ`, which tells these changes from later ones. Returns None if no day
-    differs."""
-    waiting = _differing(connection, start, end)
-    return f"waiting {_hash(waiting)}" if waiting else None
-
-
 def judge_day(connection: psycopg.Connection, day: date) -> JudgedDay:
     """Judge every attempt of a day (UTC) in the caller's transaction, and what follows from it on other days.
 
