@@ -114,7 +114,7 @@ def take_snapshot(
         if collect is not None and database.settings.irt_spark:
             totals, manifest = collect(database, connection, store, folder, month, scales)
             store_it = partial(store_manifest, store, folder, manifest)
-            others = sum(sum(n.values()) for scale, n in totals.counts.items() if scale not in closed)
+            others = _answered(totals.counts, current) - {*closed}
             if closed and others:
                 raise PermanentFailure(
                     f"{month} is closed for scale {', '.join(closed)} and open for others, and a snapshot of Spark is "
@@ -122,13 +122,12 @@ def take_snapshot(
                 )
         else:
             window = (read or stored_window)(connection, start, end, scales)
-            others = sum(sum(n.values()) for scale, n in window.totals.counts.items() if scale not in closed)
+            others = _answered(window.totals.counts, current) - {*closed}
             totals, table = window.totals, without_ids(window.table)
             if closed and others:
                 totals, table = _with_closed(connection, store, window, table, month, closed)
             store_it = partial(store_attempts, store, folder, table)
         if closed and current and not others:
-            _store_state(connection, current, state)
             return current, WindowTotals(current.n_attempts, current.counts, {}, current.data_hash)
         if totals.n_attempts == 0:
             raise PermanentFailure(
@@ -165,6 +164,11 @@ def take_snapshot(
             + (json.dumps(snapshot.counts), json.dumps(snapshot.rules), state, run_id),
         )
     return snapshot, totals
+
+
+def _answered(counts: Mapping[str, Mapping[str, int]], current: Snapshot | None) -> set[str]:
+    """The scales that have answers, or had some in the month's snapshot. counts: attempts by scale and reason."""
+    return {scale for of in (counts, current.counts if current else {}) for scale, n in of.items() if sum(n.values())}
 
 
 def _with_closed(

@@ -227,6 +227,18 @@ def test_reopened_month_counts_what_came_and_closes_again(home: Home) -> None:
     assert states[1][1:] == ("Ann", BY["reason"])
 
 
+def test_month_that_was_scored_while_closed_is_stale_once_reopened(home: Home) -> None:
+    closed_with = home.make()
+    home.close()
+    home.come([("new", "q1")])
+    assert home.make() == closed_with
+    assert not home.is_stale
+    reopen_months(home.database, MONTH, **BY)
+    assert home.is_stale
+    assert home.make().n_attempts == closed_with.n_attempts + 1
+    assert not home.is_stale
+
+
 def test_month_that_is_open_cannot_be_reopened(home: Home) -> None:
     home.make()
     with pytest.raises(PermanentFailure, match="no month from 2026-06 to 2026-06 is closed"):
