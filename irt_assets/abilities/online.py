@@ -11,19 +11,24 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import psycopg
 
 from irt_assets.abilities.batch import curves_of, estimate_by, scored_by, with_errors
 from irt_assets.ledger.item_errors import set_with_errors
 from irt_assets.ledger.publications import PublishedSet
-from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import Curves
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors
-from irt_assets.responses.facts import ability_start
+from irt_assets.responses.facts import abilities_start, ability_start
 from irt_assets.responses.item_status import instant_of
-from irt_assets.responses.learner_answers import Answer, RulesByDay, ScoredItems, answered_at_all, learner_answers
+from irt_assets.responses.learner_answers import (
+    Answer,
+    Judging,
+    ScoredItems,
+    answered_at_all,
+    learner_answers,
+    read_judging,
+)
 from irt_assets.responses.scales import Scale, read_scales
 from resources.postgres.database import advisory_lock, records
 
@@ -32,8 +37,8 @@ USUAL_DAYS = 30
 """Days of answers that count on request where θ is constant and nobody says how many."""
 
 
-RULES_S = 300
-"""Seconds for which rules and item times that judge the answers of a day are kept."""
+JUDGING_S = 300
+"""Seconds for which rules and item times that judge answers are kept."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,7 @@ class Measure:
     items: ScoredItems
     curves: Curves
     errors: ParameterErrors | None
+    scored_by: str
 
     @classmethod
     def of(cls, scale: Scale, published: PublishedSet, before: Measure | None = None) -> Measure:
@@ -55,11 +61,7 @@ class Measure:
         else:
             curves = curves_of(items.item_ids, published.items, scale, published.testlets)
         errors = published.errors.among(items.item_ids) if published.errors else None
-        return cls(scale, published, items, curves, errors)
-
-    @property
-    def scored_by(self) -> str:
-        return scored_by(self.published, self.scale)
+        return cls(scale, published, items, curves, errors, scored_by(published, scale))
 
 
 @dataclass(frozen=True)
@@ -68,28 +70,18 @@ class Measures:
 
     as_of: datetime
     scales: Mapping[str, Measure]
-    by_day: RulesByDay
-
-
-@dataclass(frozen=True)
-class Score:
-    """θ and its standard errors, as in `Scores`, how many answers they rest on, when the last was given, and the id of
-    a row with them: a hash of everything that θ depends on."""
-
-    theta: float
-    se: float
-    se_total: float | None
-    n_items: int
-    as_of: datetime
-    update_id: str
+    judging: Judging
 
 
 @dataclass(frozen=True)
 class Theta:
-    """A row of `mirt_ability`, or what is to become one. `as_of`: when the last of its answers was given.
+    """A row of `mirt_ability`, or what is to become one.
 
-    `lookback_days`: the number of days whose answers it rests on, fewer than count; it has no row then. None: it rests
-    on all answers that count.
+    Attributes:
+        as_of: when the last of its answers was given.
+        update_id: hash of everything that θ depends on, or id of the run that measured θ.
+        lookback_days: the number of days whose answers it rests on, fewer than count; it has no row then. None: it
+            rests on all answers that count.
     """
 
     scale_id: str
@@ -103,10 +95,29 @@ class Theta:
     scale_version: int
     fitted_at: datetime
     as_of: datetime | None
+    update_id: str
     lookback_days: int | None = None
 
 
-_THETA = ", ".join(field.name for field in fields(Theta) if field.name != "lookback_days")
+_STORE = """
+    WITH stored AS (
+      INSERT INTO mirt_ability AS known (update_id, user_id, scale_id, theta, se, se_total, method, n_items,
+        kind, window_end, as_of, published_as_of, set_hash, scale_version, fitted_at)
+      VALUES (%(update_id)s, %(user_id)s, %(scale_id)s, %(theta)s, %(se)s, %(se_total)s, 'eap', %(n_items)s,
+        %(kind)s, %(window_end)s, %(as_of)s, %(published_as_of)s, %(set_hash)s, %(scale_version)s, %(fitted_at)s)
+      ON CONFLICT (update_id, user_id, scale_id) DO UPDATE
+      SET theta = excluded.theta, se = excluded.se, se_total = excluded.se_total, window_end = excluded.window_end,
+        as_of = excluded.as_of, published_as_of = excluded.published_as_of, fitted_at = excluded.fitted_at
+      WHERE known.fitted_at < (SELECT max(o.fitted_at) FROM mirt_ability o
+        WHERE o.user_id = %(user_id)s AND o.scale_id = %(scale_id)s AND o.kind = 'online')
+      RETURNING window_end, fitted_at)
+    SELECT * FROM stored
+    UNION ALL
+    SELECT window_end, fitted_at FROM mirt_ability
+    WHERE (update_id, user_id, scale_id) = (%(update_id)s, %(user_id)s, %(scale_id)s)
+      AND NOT EXISTS (SELECT FROM stored)
+"""
+_THETA = ", ".join(one.name for one in fields(Theta) if one.name != "lookback_days")
 
 
 @dataclass(frozen=True)
@@ -125,15 +136,10 @@ def read_measures(connection: psycopg.Connection, now: datetime, known: Measures
     for scale_id, scale in scales.items():
         if (published := set_with_errors(connection, scale_id, now)).items:
             measures[scale_id] = Measure.of(scale, published, known.scales.get(scale_id) if known else None)
-    fresh = known is not None and now - known.by_day.read_at < timedelta(seconds=RULES_S)
+    if known is not None and now - known.judging.read_at < timedelta(seconds=JUDGING_S):
+        return Measures(now, measures, known.judging)
     items = {item for measure in measures.values() for item in measure.items.item_ids}
-    return Measures(now, measures, known.by_day if known and fresh else RulesByDay(scales, items, now))
-
-
-def read_past_measure(connection: psycopg.Connection, scale: Scale, at: datetime) -> Measure | None:
-    """What the month or night that ended then was measured with. None: no item was in force on the scale."""
-    published = set_with_errors(connection, scale.scale_id, at)
-    return Measure.of(scale, published) if published.items else None
+    return Measures(now, measures, read_judging(connection, scales, items, abilities_start(now, scales), now))
 
 
 def find_learner(connection: psycopg.Connection, user_id: str) -> Learner | None:
@@ -178,110 +184,63 @@ def update(
         scale_id: ability_start(now, measure.scale) if measure.scale.movement else asked
         for scale_id, measure in measures.scales.items()
     }
-    answers = learner_answers(connection, user_id, min([asked, *starts.values()]), now, measures.by_day)
+    answers = learner_answers(connection, user_id, min([asked, *starts.values()]), now, measures.judging)
     found = {}
     for scale_id, measure in measures.scales.items():
-        score = _score(measure, user_id, answers, starts[scale_id])
-        if score is None:
+        theta = _theta(user_id, measure, answers, starts[scale_id], now)
+        if theta is None:
             continue
-        found[scale_id] = _kept(connection, user_id, _theta(measure, score, now), score.update_id, measures.as_of)
+        found[scale_id] = _store(connection, user_id, theta, measures.as_of)
         if measure.scale.movement and lookback_days is not None:
-            recent = _score(measure, user_id, answers, asked)
+            recent = _theta(user_id, measure, answers, asked, now)
             if recent is None:
                 del found[scale_id]
             else:
-                found[scale_id] = replace(_theta(measure, recent, now), lookback_days=lookback_days)
+                found[scale_id] = replace(recent, lookback_days=lookback_days)
     return found
 
 
-def read_score(
-    connection: psycopg.Connection, measure: Measure, user_id: str, start: datetime, end: datetime
-) -> Score | None:
-    """θ from a learner's answers of [start, end) on a scale. None: there are no such answers. Stores nothing."""
-    by_day = RulesByDay(read_scales(connection, end), measure.items.item_ids, end)
-    return _score(measure, user_id, learner_answers(connection, user_id, start, end, by_day), start)
+def read_theta(
+    connection: psycopg.Connection, measures: Measures, scale_id: str, user_id: str, end: datetime
+) -> Theta | None:
+    """θ from all answers of a learner on a scale that count at `end`. None: there are none. Stores nothing."""
+    measure = measures.scales[scale_id]
+    start = ability_start(end, measure.scale)
+    answers = learner_answers(connection, user_id, start, end, measures.judging)
+    return _theta(user_id, measure, answers, start, end)
 
 
-def _score(measure: Measure, user_id: str, answers: Sequence[Answer], since: datetime) -> Score | None:
-    responses = measure.items.responses(answers, since)
+def _theta(user_id: str, measure: Measure, answers: Sequence[Answer], since: datetime, now: datetime) -> Theta | None:
+    """θ from the answers to the scale's items from a time on. None: there are none."""
+    scale, responses = measure.scale, measure.items.responses(answers, since)
     if not responses.n_responses:
         return None
-    scores = estimate_by(responses, measure.curves, measure.scale, threads=1)
-    total = with_errors(scores, responses, measure.errors, measure.scale).known_total
-    last = instant_of(int(responses.last_at[0]))
-    update_id = _update_id(user_id, measure, responses)
-    return Score(float(scores.theta[0]), float(scores.se[0]), total, responses.n_responses, last, update_id)
-
-
-def _theta(measure: Measure, score: Score, now: datetime) -> Theta:
+    scores = estimate_by(responses, measure.curves, scale, threads=1)
+    content = [user_id, scale.scale_id, measure.scored_by, scale.mu, scale.sigma]
+    content += [[responses.item_ids[item] for item in responses.item], responses.score.tolist()]
+    if scale.movement and responses.at is not None:
+        content.append(responses.at.tolist())
     return Theta(
-        scale_id=measure.scale.scale_id,
-        theta=score.theta,
-        se=score.se,
-        se_total=score.se_total,
-        n_items=score.n_items,
+        scale_id=scale.scale_id,
+        theta=float(scores.theta[0]),
+        se=float(scores.se[0]),
+        se_total=with_errors(scores, responses, measure.errors, scale).known_total,
+        n_items=responses.n_responses,
         kind="online",
         window_end=now,
         set_hash=measure.scored_by,
-        scale_version=measure.scale.anchor_version,
+        scale_version=scale.anchor_version,
         fitted_at=now,
-        as_of=score.as_of,
+        as_of=instant_of(int(responses.last_at[0])),
+        update_id=f"online-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}",
     )
 
 
-def _kept(
-    connection: psycopg.Connection,
-    user_id: str,
-    one: Theta,
-    update_id: str,
-    published_as_of: datetime,
-) -> Theta:
-    """Store a θ, unless its row is there already and is the newest; what is then stored."""
-    row = connection.execute(
-        """INSERT INTO mirt_ability AS known (update_id, user_id, scale_id, theta, se, se_total, method, n_items,
-             kind, window_end, as_of, published_as_of, set_hash, scale_version, fitted_at)
-           VALUES (%(id)s, %(user)s, %(scale)s, %(theta)s, %(se)s, %(total)s, 'eap', %(n)s, 'online',
-             %(now)s, %(as_of)s, %(published)s, %(set)s, %(version)s, %(now)s)
-           ON CONFLICT (update_id, user_id, scale_id) DO UPDATE
-           SET theta = excluded.theta, se = excluded.se, se_total = excluded.se_total, window_end = excluded.window_end,
-             as_of = excluded.as_of, published_as_of = excluded.published_as_of, fitted_at = excluded.fitted_at
-           WHERE known.fitted_at < (SELECT max(o.fitted_at) FROM mirt_ability o
-             WHERE o.user_id = %(user)s AND o.scale_id = %(scale)s AND o.kind = 'online')
-           RETURNING window_end, fitted_at""",
-        {
-            "id": update_id,
-            "user": user_id,
-            "scale": one.scale_id,
-            "theta": one.theta,
-            "se": one.se,
-            "total": one.se_total,
-            "n": one.n_items,
-            "now": one.fitted_at,
-            "as_of": one.as_of,
-            "published": published_as_of,
-            "set": one.set_hash,
-            "version": one.scale_version,
-        },
-        prepare=True,
-    ).fetchone()
-    if row is None:
-        row = connection.execute(
-            "SELECT window_end, fitted_at FROM mirt_ability WHERE (update_id, user_id, scale_id) = (%s, %s, %s)",
-            (update_id, user_id, one.scale_id),
-            prepare=True,
-        ).fetchone()
-    assert row is not None
-    return replace(one, window_end=row[0], fitted_at=row[1])
-
-
-def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
-    scale = measure.scale
-    items = [responses.item_ids[item] for item in responses.item]
-    answers: list[list[Any]] = [items, responses.score.tolist()]
-    if scale.movement and responses.at is not None:
-        answers.append(responses.at.tolist())
-    content = [user_id, scale.scale_id, measure.scored_by, scale.mu, scale.sigma, *answers]
-    return f"online-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}"
+def _store(connection: psycopg.Connection, user_id: str, theta: Theta, published_as_of: datetime) -> Theta:
+    """Store a θ, unless its row is already the learner's newest of the scale. Returns the θ as it is stored."""
+    values = vars(theta) | {"user_id": user_id, "published_as_of": published_as_of}
+    [(window_end, fitted_at)] = connection.execute(_STORE, values, prepare=True).fetchall()
+    return replace(theta, window_end=window_end, fitted_at=fitted_at)
 
 
 def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MOST_HISTORY) -> list[Theta]:

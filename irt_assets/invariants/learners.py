@@ -6,7 +6,7 @@ from itertools import chain
 import numpy as np
 import psycopg
 
-from irt_assets.abilities.online import Measure, read_past_measure, read_score
+from irt_assets.abilities.online import Measures, read_measures, read_theta
 from irt_assets.common.partitions import Month
 from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
 from irt_assets.ledger.publications import in_force
@@ -80,24 +80,25 @@ def _compare_runs_with_api(look: InvariantContext, scale_id: str) -> Found:
     newest = "SELECT max(window_end) FROM mirt_ability WHERE kind = %s AND scale_id = %s"
     for kind in ("monthly", "nightly"):
         if end := one_value(look.connection, newest, (kind, scale_id)):
-            measure = read_past_measure(look.connection, read_scales(look.connection, end)[scale_id], end)
-            if measure is not None:
-                yield from _compare_run_with_api(look.connection, measure, kind, end)
+            measures = read_measures(look.connection, end)
+            if scale_id in measures.scales:
+                yield from _compare_run_with_api(look.connection, measures, scale_id, kind, end)
 
 
-def _compare_run_with_api(connection: psycopg.Connection, measure: Measure, kind: str, end: datetime) -> Found:
-    scale_id = measure.scale.scale_id
+def _compare_run_with_api(
+    connection: psycopg.Connection, measures: Measures, scale_id: str, kind: str, end: datetime
+) -> Found:
     stored = connection.execute(
         """SELECT user_id, theta, se, n_items FROM mirt_ability
            WHERE kind = %s AND window_end = %s AND scale_id = %s AND set_hash = %s ORDER BY md5(user_id) LIMIT %s""",
-        (kind, end, scale_id, measure.scored_by, MEASURED_ANEW),
+        (kind, end, scale_id, measures.scales[scale_id].scored_by, MEASURED_ANEW),
     ).fetchall()
     for user, theta, se, n_items in stored:
-        score = read_score(connection, measure, user, ability_start(end, measure.scale), end)
-        if score is None or score.n_items != n_items:
+        again = read_theta(connection, measures, scale_id, user, end)
+        if again is None or again.n_items != n_items:
             continue
-        if abs(score.theta - theta) > SAME_THETA or abs(score.se - se) > SAME_THETA:
-            expected = f"{score.theta:.6f}, as the θ API has it"
+        if abs(again.theta - theta) > SAME_THETA or abs(again.se - se) > SAME_THETA:
+            expected = f"{again.theta:.6f}, as the θ API has it"
             yield Violation(f"{scale_id}: {user}", f"θ = {theta:.6f} {kind}", expected, f"{end:%Y-%m-%d}")
 
 

@@ -4,6 +4,7 @@ A month that has no row in `month_state`, or whose newest row says reopened, is 
 these rows (see `closing_records`).
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import psycopg
@@ -14,21 +15,19 @@ from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import Scale, read_scales
 
 
-def closed_rules(connection: psycopg.Connection, month: str) -> dict[str, Rules]:
-    """The eligibility rules of each scale for which the month is closed; all other rules are the defaults."""
-    return {
-        one.scale_id: Rules.from_settings(of_stage("eligibility", one.rules))
-        for one in read_closed(connection, [month])
-    }
-
-
 def scales_of_month(connection: psycopg.Connection, month: str) -> dict[str, Scale]:
-    """`read_scales` as the month follows it. A closed month keeps the eligibility rules that it closed with."""
-    found = read_scales(connection, Month(month).start)
-    for scale_id, rules in closed_rules(connection, month).items():
-        if scale_id in found:
-            kept = found[scale_id].rules.model_copy(update={"eligibility": rules.eligibility})
-            found[scale_id] = replace(found[scale_id], rules=kept)
+    """`read_scales` as the month follows it."""
+    return with_closed_rules(connection, read_scales(connection, Month(month).start), month)
+
+
+def with_closed_rules(connection: psycopg.Connection, scales: Mapping[str, Scale], month: str) -> dict[str, Scale]:
+    """The scales; those for which the month is closed with the eligibility rules that it closed with."""
+    found = dict(scales)
+    for one in read_closed(connection, [month]):
+        if scale := scales.get(one.scale_id):
+            eligibility = Rules.from_settings(of_stage("eligibility", one.rules)).eligibility
+            rules = scale.rules.model_copy(update={"eligibility": eligibility})
+            found[one.scale_id] = replace(scale, rules=rules)
     return found
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import cached_property
 
+import ibis.expr.types as ir
 import numpy as np
 import numpy.typing as npt
 import psycopg
@@ -18,7 +19,7 @@ import pyarrow.compute as pc
 from irt_assets.common.partitions import Month, day_bounds, month_of
 from irt_assets.psychometrics.core.arrays import Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.answers import attempts_between
+from irt_assets.responses.answers import Time, attempts_between
 from irt_assets.responses.closed_months import rules_of_month
 from resources.cluster.relational import Run, on_nearest_log
 from resources.postgres.database import advisory_lock, named_rows, one_value
@@ -49,14 +50,20 @@ class ItemTimes:
         return median, n
 
 
+def median_times(start: Time, end: Time) -> ir.Table:
+    """By item, median (ms) and number of the response times of all live answers of [start, end)."""
+    answers = attempts_between(start, end)
+    timed = answers.filter(answers.mode == "live", answers.correct.notnull(), answers.response_time_ms.notnull())
+    times = timed.response_time_ms
+    return timed.group_by("item_id").agg(median_ms=times.cast("float64").median(), n=times.count())
+
+
 def compute_item_times(run: Run, end: datetime, start: datetime, items: Sequence[str] | None = None) -> ItemTimes:
     """The times of live answers of [start, end), whoever gave them, to some `items`, or to all."""
-    timed = attempts_between(start, end)
+    times = median_times(start, end)
     if items is not None and len(items) <= NAMED_IN_QUERY:
-        timed = timed.filter(timed.item_id.isin(list(items)))
-    timed = timed.filter(timed.mode == "live", timed.correct.notnull(), timed.response_time_ms.notnull())
-    times = timed.response_time_ms
-    found = run(timed.group_by("item_id").agg(median_ms=times.cast("float64").median(), n=times.count()))
+        times = times.filter(times.item_id.isin(list(items)))
+    found = run(times)
     if items is not None:
         found = found.filter(pc.is_in(found["item_id"], pa.array(items, found["item_id"].type)))
     ids = found["item_id"].to_numpy(zero_copy_only=False)

@@ -6,9 +6,9 @@ What was withdrawn or deleted is no longer in the log and drops out. What does n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import cache
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,25 +18,25 @@ import psycopg
 import pyarrow as pa
 from psycopg.rows import tuple_row
 
-from irt_assets.common.partitions import month_of, months_between
+from irt_assets.common.partitions import Month, month_of, months_between
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import judge
-from irt_assets.responses.closed_months import rules_of_month
+from irt_assets.responses.closed_months import with_closed_rules
 from irt_assets.responses.columns import attempts_of
 from irt_assets.responses.facts import (
     COLUMNS,
     ITEM_COLUMNS,
     LATER,
     LEARNER_COLUMNS,
-    LOOKBACK,
     READ_BOUNDS,
     Bounds,
     facts_within,
     judged,
+    lookback_start,
     read_of,
 )
-from irt_assets.responses.item_status import Withdrawals, instant_of, microseconds
-from irt_assets.responses.item_time import ItemTimes, ensure_item_times, times_of_day
+from irt_assets.responses.item_status import DAY, Withdrawals, instant_of, microseconds
+from irt_assets.responses.item_time import ensure_item_times, median_times
 from irt_assets.responses.scales import Scale
 from resources.postgres.database import one_value
 
@@ -54,7 +54,8 @@ ON (l.id, l.completed_at) = (v.attempt_id, v.completed_at)
 WHERE v.reason IS NULL OR l.recorded_at IS DISTINCT FROM v.recorded_at"""
 """A learner's answers that count by their verdicts, and where log and verdicts differ: an attempt without a verdict or
 written after it, a verdict without its attempt."""
-AHEAD = timedelta(minutes=2)
+AHEAD = timedelta(minutes=5)
+"""How long ahead item times are read: as long as a `Judging` is used."""
 
 
 Answer: TypeAlias = tuple[str, int, int, int | None, bool, str | None]
@@ -95,59 +96,94 @@ class ScoredItems:
 
 
 class MonthRules(NamedTuple):
-    """The scales of the bank with a month's rules, and the query for the facts that these read of one learner's
-    attempts. `columns`: of its rows, after item and scale."""
+    """What judges one learner's attempts of a month.
 
+    Attributes:
+        before: the month before, whose times judge the answers to an item if there are enough of them.
+        scales: the scales of the bank with the rules of the month.
+        lookback: first time whose attempts bear on those of the month.
+        query: reads attempts, their facts and the times of their items in the month before.
+        columns: the facts, which are the last columns of `query`.
+    """
+
+    start: datetime
+    end: datetime
+    before: Month
     scales: Mapping[str, Scale]
+    lookback: datetime
     query: bytes
     columns: pa.Schema
 
 
-class RulesByDay:
-    """What the attempts of a day to some items are judged by: the rules of its month and the items' usual times, each
-    read once."""
+ItemTime: TypeAlias = tuple[float, int]
+"""Median response time (ms) of an item, and number of times."""
 
-    def __init__(self, scales: Mapping[str, Scale], items: Iterable[str], read_at: datetime) -> None:
-        self.read_at = read_at
-        self._scales, self._items = scales, [*items]
-        self._months: dict[str, MonthRules] = {}
-        self._times: dict[date, ItemTimes] = {}
 
-    def read_ahead(self, connection: psycopg.Connection, now: datetime) -> None:
-        """Read what judges the answers of yesterday, of now and of the next minutes, and take the item times of earlier
-        months that have none yet, so that no request does."""
-        for month in months_between(month_of(now - 2 * LOOKBACK), month_of(now).previous):
-            ensure_item_times(connection, month)
-        for at in (now - LATER, now, now + AHEAD):
-            self.month(connection, month_of(at))
-            self.times(connection, at.astimezone(UTC).date())
+@dataclass(frozen=True)
+class Judging:
+    """What judges one learner's attempts since some time: the rules of each month, and the usual times of items.
 
-    def month(self, connection: psycopg.Connection, month: str) -> MonthRules:
-        if (found := self._months.get(month)) is None:
-            rules = rules_of_month(connection, month)
-            scales = {name: replace(one, rules=rules.get(name, one.rules)) for name, one in self._scales.items()}
-            found = self._months[month] = MonthRules(scales, *_facts_of_learner(tuple(scales.values())))
-        return found
+    Attributes:
+        months: every month until a day after `read_at`, in order.
+        items: the items whose times are read.
+    """
 
-    def times(self, connection: psycopg.Connection, day: date) -> ItemTimes:
-        if (found := self._times.get(day)) is None:
-            found = self._times[day] = times_of_day(connection, day, self._items)
-        return found
+    read_at: datetime
+    months: Sequence[MonthRules] = ()
+    items: Collection[str] = ()
+    _own_times: dict[int, dict[str, ItemTime]] = field(default_factory=dict)
+
+    def read_ahead(self, connection: psycopg.Connection) -> None:
+        """Read the times that judge answers of yesterday, of now and of the next minutes, so that no request does."""
+        for at in (self.read_at - LATER, self.read_at, self.read_at + AHEAD):
+            for month in self.months:
+                if month.start <= at < month.end:
+                    self.own_times(connection, month, microseconds(at))
+
+    def own_times(self, connection: psycopg.Connection, month: MonthRules, at: int) -> Mapping[str, ItemTime]:
+        """Times in the month itself until the end of the day of `at`, of items with too few in the month before."""
+        until = (at // DAY + 1) * DAY
+        if until not in self._own_times:
+            least = max((scale.rules.eligibility.rapid_min_times for scale in month.scales.values()), default=0)
+            values = {"items": [*self.items], "before": month.before, "least": least}
+            bounds = Bounds(month.start, month.start, instant_of(until), instant_of(until))._asdict()
+            rows = _rows(connection, _query_of_own_times(), values | bounds)
+            self._own_times[until] = {item: (median, n) for item, median, n in rows}
+        return self._own_times[until]
+
+
+def read_judging(
+    connection: psycopg.Connection,
+    scales: Mapping[str, Scale],
+    items: Collection[str],
+    start: datetime,
+    now: datetime,
+) -> Judging:
+    """What judges attempts to `items` from `start` on. Times of a month that were never taken are taken and stored."""
+    months = []
+    for month in months_between(month_of(start), month_of(now + LATER)):
+        ensure_item_times(connection, month.previous)
+        of_month = with_closed_rules(connection, scales, month)
+        query, columns = _query_of_learner(tuple(of_month.values()))
+        lookback = lookback_start(month.start, of_month)
+        months.append(MonthRules(*month.bounds, month.previous, of_month, lookback, query, columns))
+    return Judging(now, months, items)
+
+
+_BOUNDS = "bounds AS (SELECT " + ", ".join(f'%({name})s::timestamptz AS "{name}"' for name in Bounds._fields) + ")"
 
 
 @cache
-def _facts_of_learner(scales: tuple[Scale, ...]) -> tuple[bytes, pa.Schema]:
-    """The query for the facts of one learner's attempts, with the parameters user, items and `Bounds`, and the columns
-    of its rows after item and scale.
+def _query_of_learner(scales: tuple[Scale, ...]) -> tuple[bytes, pa.Schema]:
+    """`MonthRules.query` and its columns. Its parameters: user, items, before (the month before) and `Bounds`.
 
     `attempt` and `learner` mean that learner's rows in it, `question` those of the items met, as a CTE hides the
     relation of its name.
     """
     by_id = {scale.scale_id: scale for scale in scales}
     facts = facts_within(READ_BOUNDS, by_id)
-    columns = ["completed_at", *judged(facts.columns)]
-    bounds = ", ".join(f'%({name})s::timestamptz AS "{name}"' for name in Bounds._fields)
-    query = f"""WITH bounds AS (SELECT {bounds}),
+    columns = judged(facts.columns)
+    query = f"""WITH {_BOUNDS},
 attempt AS MATERIALIZED (
   SELECT {", ".join(read_of(COLUMNS, by_id))} FROM attempt
   WHERE user_id = %(user)s AND completed_at >= %(lookback)s AND completed_at < %(after)s),
@@ -155,14 +191,27 @@ learner AS MATERIALIZED (SELECT {", ".join(LEARNER_COLUMNS)} FROM learner WHERE 
 question AS MATERIALIZED (
   SELECT {", ".join(read_of(ITEM_COLUMNS, by_id))} FROM question
   WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt)))
-SELECT item_id, scale_id, {", ".join(columns)} FROM ({ibis.to_sql(facts, dialect="postgres").replace("%", "%%")}) f
+SELECT item_id, (date_part('epoch', completed_at) * 1000000)::bigint, scale_id,
+  (SELECT ARRAY[t.median_ms, t.n] FROM item_time t WHERE t.month = %(before)s AND t.item_id = f.item_id),
+  {", ".join(columns)}
+FROM ({ibis.to_sql(facts, dialect="postgres").replace("%", "%%")}) f
 WHERE item_id = ANY(%(items)s) OR item_id IN (
   SELECT item_id FROM attempt WHERE correct IS NULL AND form_id IS NOT NULL AND completed_at >= %(start)s)"""
     return query.encode(), facts.select(*columns).schema().to_pyarrow()
 
 
+@cache
+def _query_of_own_times() -> bytes:
+    """The query of `Judging.own_times`."""
+    times = ibis.to_sql(median_times(READ_BOUNDS.start, READ_BOUNDS.end), dialect="postgres").replace("%", "%%")
+    return f"""WITH {_BOUNDS} SELECT item_id, median_ms, n FROM ({times}) f WHERE item_id = ANY(ARRAY(
+  SELECT item_id FROM unnest(%(items)s::text[]) i (item_id)
+  WHERE NOT EXISTS (
+    SELECT FROM item_time t WHERE t.month = %(before)s AND t.item_id = i.item_id AND t.n >= %(least)s)))""".encode()
+
+
 def learner_answers(
-    connection: psycopg.Connection, user_id: str, start: datetime, end: datetime, by_day: RulesByDay
+    connection: psycopg.Connection, user_id: str, start: datetime, end: datetime, judging: Judging
 ) -> list[Answer]:
     """One learner's answers of [start, end) that count, of every scale, in any order."""
     answers = _rows(connection, VERDICTS, {"user": user_id, "start": start, "end": end})
@@ -172,35 +221,38 @@ def learner_answers(
     since = max(start, instant_of(min(row[1] for row in differing)) - LATER)
     items = {item for row in differing for item in (row[0], row[5]) if item is not None}
     judged_again, newer = set[tuple[str, int]](), list[Answer]()
-    while since < end:
-        month = month_of(since)
-        until, rules = min(end, month.end), by_day.month(connection, month)
-        bounds = Bounds.between(since, until, rules.scales)._asdict()
-        rows = _rows(connection, rules.query, bounds | {"user": user_id, "items": list(items)})
-        items |= {row[0] for row in rows}  # answers of later months to items omitted in this one are repeats
-        judged_again |= {(row[0], microseconds(row[2])) for row in rows}
-        newer += _judge(connection, rows, rules, by_day)
-        since = until
+    for month in judging.months:
+        first, until = max(since, month.start), min(end, month.end)
+        if first < until:
+            values = {"user": user_id, "items": [*items], "before": month.before}
+            bounds = Bounds(month.lookback, first, until, until + LATER)._asdict()
+            rows = _rows(connection, month.query, values | bounds)
+            items |= {row[0] for row in rows}  # answers of later months to items omitted in this one are repeats
+            judged_again.update(row[:2] for row in rows)
+            newer += _judge(connection, judging, month, rows)
     return [row for row in answers if not row[4] and row[:2] not in judged_again] + newer
 
 
 def _judge(
-    connection: psycopg.Connection, rows: list[tuple[Any, ...]], rules: MonthRules, by_day: RulesByDay
+    connection: psycopg.Connection, judging: Judging, month: MonthRules, rows: Sequence[tuple[Any, ...]]
 ) -> Iterator[Answer]:
-    """The answers among rows of a month's query that count by the rules of their scales."""
-    for scale_id in {row[1] for row in rows}:
-        some = [row for row in rows if row[1] == scale_id]
-        times = [by_day.times(connection, row[2].astimezone(UTC).date()).of([row[0]]) for row in some]
-        facts = pa.table([*zip(*(row[2:] for row in some), strict=True)], schema=rules.columns)
+    """The answers among rows of `month.query` that count by the rules of their scales."""
+    for scale_id, scale in month.scales.items():
+        some = [row for row in rows if row[2] == scale_id]
+        if not some:
+            continue
+        times, least = [], scale.rules.eligibility.rapid_min_times
+        for item, at, _, before, *_ in some:
+            enough = before is not None and before[1] >= least
+            times.append(before if enough else judging.own_times(connection, month, at).get(item, (np.nan, 0)))
+        facts = pa.table([*zip(*(row[4:] for row in some), strict=True)], schema=month.columns)
         same, place = np.zeros(len(some), dtype=np.int32), np.arange(len(some))
-        median, n = (np.concatenate(of) for of in zip(*times, strict=True))
-        attempts = attempts_of(facts, same, same, median, n, place)
-        scale = rules.scales.get(scale_id, Scale(scale_id))
+        median, n = np.array(times, dtype=np.float64).T
+        attempts = attempts_of(facts, same, same, median, n.astype(np.int64), place)
         score = judge(attempts, scale.rules, min_learner=False, min_item=False).score
         for k in np.flatnonzero(score >= 0):
             most = None if attempts.max_score is None else int(attempts.max_score[k])
-            item, _, at = some[k][:3]
-            yield item, microseconds(at), int(score[k]), most, False, item
+            yield some[k][0], some[k][1], int(score[k]), most, False, None
 
 
 def _rows(connection: psycopg.Connection, query: bytes, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:

@@ -136,7 +136,7 @@ class Ledger:
             raise PermanentFailure(fault)
         with self._database.connect() as connection:
             measures = read_measures(connection, self.clock(), self._measures)
-            measures.by_day.read_ahead(connection, measures.as_of)
+            measures.judging.read_ahead(connection)
             if self._measures is None:
                 record_online_updates(connection, self._online_updates)
         if self._measures is None:

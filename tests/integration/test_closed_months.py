@@ -13,7 +13,7 @@ from irt_assets.intake.staging import Staging
 from irt_assets.ledger import closings
 from irt_assets.ledger.pruning import SUPERSEDED_SNAPSHOTS
 from irt_assets.reports import month_shown
-from irt_assets.responses.closed_months import closed_rules, scales_of_month
+from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
 from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale, change_rules, read_scales, store_scale
@@ -199,7 +199,6 @@ def test_closed_month_keeps_the_eligibility_rules_it_closed_with(home: Home) -> 
     home.close()
     change_rules(home.database, rooms.SCALE, {"rapid_share": 0.2, "latent": "histogram"})
     with home.database.connect() as connection:
-        assert closed_rules(connection, MONTH)[rooms.SCALE].eligibility.rapid_share == 0.1
         rules = scales_of_month(connection, MONTH)[rooms.SCALE].rules
         assert (rules.eligibility.rapid_share, rules.fit.latent) == (0.1, "histogram")
         assert months_of_other_rules(connection, read_scales(connection)[rooms.SCALE]) == []

@@ -176,7 +176,7 @@ from datetime import timedelta
 from irt_assets.ledger.publications import in_force
 from irt_assets.common.partitions import week_bounds
 from irt_assets.psychometrics.eligibility.attempts import rejected
-from irt_assets.responses.learner_answers import RulesByDay, learner_answers
+from irt_assets.responses.learner_answers import learner_answers, read_judging
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scored_answers, scoring_responses
 from irt_assets.responses.stored_window import stored_window
@@ -199,8 +199,8 @@ with database.connect() as connection:
     window = stored_window(connection, start, end, scales)
     answers = on_postgres(connection)(scored_answers(start, end))
     scored, users = scoring_responses(connection, start, end, items)
-    by_day = RulesByDay(scales, items, end)
-    answered = {row[0] for user in users for row in learner_answers(connection, user, start, end, by_day)}
+    judging = read_judging(connection, scales, items, start, end)
+    answered = {row[0] for user in users for row in learner_answers(connection, user, start, end, judging)}
     table = window.table.to_pylist()
     print(json.dumps({
         "counts": window.judgements["math"].counts,

@@ -14,7 +14,7 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.abilities.batch import ScaleAbilities, estimate, measure, stale_months
-from irt_assets.abilities.online import read_past_measure, read_score
+from irt_assets.abilities.online import read_measures, read_theta
 from irt_assets.calibration.month import FitOutcome, fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
 from irt_assets.calibration.shown import ability_metadata, fit_metadata
@@ -220,8 +220,7 @@ def test_month_night_api_and_kpis_report_one_corrected_error(world: Settings) ->
         scale, published = read_scales(connection, END)[SCALE], in_force(connection, SCALE, END)
         responses, learners = scoring_responses(connection, END - LOOKBACK, END, list(published.items))
         plain = estimate(responses, published.items, scale)
-        measured = read_past_measure(connection, scale, END)
-        api = read_score(connection, measured, f"{NEXT}-7", END - LOOKBACK, END)
+        api = read_theta(connection, read_measures(connection, END), SCALE, f"{NEXT}-7", END)
         answers = on_postgres(connection)(scored_answers(END - LOOKBACK, END))
         kpi = kpis.abilities([answers], END, {SCALE: scale}, {SCALE: published}).set_index("user_id")
         look = InvariantContext(connection, folder_store(world), END, [])

@@ -16,7 +16,7 @@ import requests
 from pydantic import SecretStr
 
 from irt_assets.abilities.online import Measures
-from irt_assets.responses.learner_answers import RulesByDay
+from irt_assets.responses.learner_answers import Judging
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.theta_api import app
@@ -55,7 +55,7 @@ class Untouched:
         return datetime.now(UTC)
 
     def measures(self) -> Measures:
-        return Measures(self.clock(), {}, RulesByDay({}, (), self.clock()))
+        return Measures(self.clock(), {}, Judging(self.clock()))
 
     @contextmanager
     def connect(self, *, to_post: bool = False) -> Iterator[None]:

@@ -18,7 +18,7 @@ WALK = Movement(variance=0.01, growth=0.02)
 
 
 def theta(value: float, se: float, kind: str, end: datetime, as_of: datetime | None, scale: str = "default") -> Theta:
-    return Theta(scale, value, se, None, 40, kind, end, "set", 1, end, as_of)
+    return Theta(scale, value, se, None, 40, kind, end, "set", 1, end, as_of, "run")
 
 
 LAST = theta(0.6, 0.2, "nightly", NOW - timedelta(days=5), NOW - timedelta(days=14))
