@@ -255,6 +255,15 @@ def _without_dictionaries(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(kinds))
 
 
+def mark_stale(connection: psycopg.Connection, months: Collection[str]) -> None:
+    """Give the snapshots of months that have no state of verdicts one that no verdicts have."""
+    connection.execute(
+        """UPDATE scored_snapshot SET verdict_state = %s
+           WHERE month = ANY(%s) AND superseded_at IS NULL AND verdict_state IS NULL""",
+        (OF_NO_VERDICTS, [*months]),
+    )
+
+
 def _store_state(connection: psycopg.Connection, snapshot: Snapshot, state: str | None) -> None:
     connection.execute(
         """UPDATE scored_snapshot SET verdict_state = %s

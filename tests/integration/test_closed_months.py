@@ -252,6 +252,18 @@ def test_month_that_was_scored_while_closed_is_stale_once_reopened(home: Home) -
     assert not home.is_stale
 
 
+def test_month_of_an_earlier_release_is_stale_once_reopened_if_its_answers_have_changed(home: Home) -> None:
+    home.make()
+    home.close()
+    run_sql(home.database, "UPDATE scored_snapshot SET verdict_state = NULL")
+    reopen_months(home.database, MONTH, **BY)
+    assert not home.is_stale, "nothing has changed"
+    assert home.close() == [rooms.SCALE]
+    home.come([("new", "q1")])
+    reopen_months(home.database, MONTH, **BY)
+    assert home.is_stale
+
+
 def test_month_that_is_open_cannot_be_reopened(home: Home) -> None:
     home.make()
     with pytest.raises(PermanentFailure, match="no month from 2026-06 to 2026-06 is closed"):
