@@ -405,7 +405,9 @@ def test_command_shows_what_came_before_it_reopens_a_month(home: Home, settings:
     assert (done.code, done.out.splitlines()[-1]) == (0, "reopened by Ann")
     assert not home.closed
     again = typed(*words, "--yes")
-    assert (again.code, "nothing is to be reopened" in again.err) == (2, True)
+    assert (again.code, "is not closed: there is nothing to reopen" in again.err) == (2, True)
+    swapped = typed(*words[:3], Month(MONTH).previous, *words[3:], "--yes")
+    assert (swapped.code, f"{MONTH} is after" in swapped.err) == (2, True)
 
 
 def test_withdrawing_names_closed_months_and_reopens_them_if_asked(home: Home, settings: Settings, irt: IrtOf) -> None:
