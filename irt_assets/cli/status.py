@@ -73,8 +73,10 @@ def show(overview: Overview, zone: ZoneInfo) -> None:
         out.print(f"pull: {escape(line)}")
     out.print()
     print_blocks(table(("month", "scale", "state", "why"), [*_months(overview.months)]))
-    for one in overview.changed:
-        out.print(f"closed: {escape(f'{one.month} ({one.scale_id})')}, {one.sentence} → irt month reopen {one.month}")
+    _some(
+        "closed:",
+        [f"{one.month} ({one.scale_id}), {one.sentence} → irt month reopen {one.month}" for one in overview.changed],
+    )
     if overview.waiting:
         out.print(f"{escape(waiting_line(overview.waiting))} → irt release list")
     _some(

@@ -10,6 +10,7 @@ from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.steps import Step
 
 LONGEST_SHORT = 100
+NOTHING_TO_DO = "nothing to do"
 _GATES = re.compile("|".join(f"{gate.name}: " for gate in SET_GATES))
 
 
@@ -58,7 +59,7 @@ def next_step(state: MonthState, waiting: int) -> Text:
         case State.GREEN if waiting:
             return page_link(waits(waiting), "decisions", **where)
         case State.GREEN:
-            return "nothing to do"
+            return NOTHING_TO_DO
         case State.RED:
             return page_link("why, and what to do", "month", **where)
         case State.PENDING:

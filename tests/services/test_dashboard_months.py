@@ -34,6 +34,7 @@ from irt_assets.ledger.origin_fit import OriginFit
 from irt_assets.ledger.steps import steps
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.simulation.truth import Truth
+from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
 from jobs.launching.launched_by import LAUNCHED_BY
@@ -91,6 +92,7 @@ class World:
     def look(self) -> None:
         with self.database.connect() as connection:
             waiting = latest_waiting(proposals(connection))
+            changed = [one for one in read_closed(connection, rooms.MONTHS) if one.changes]
         self.reader.seen = Overview(
             NOW,
             daemon_alive=True,
@@ -100,6 +102,7 @@ class World:
             violations=[],
             alerts=[],
             runs=runs_under_way(self.instance),
+            changed=changed,
             waiting=[str(p.reference) for p in waiting],
             waiting_by_month=[
                 Waiting(month, rooms.SCALE, sum(p.window == month for p in waiting)) for month in rooms.MONTHS
@@ -512,6 +515,8 @@ def test_closed_month_is_reopened_by_who_may_decide(world: World) -> None:
         rooms.run_sql(world.database, """UPDATE month_state SET came = '{"answers": 100, "late": 7}'""")
         late = "It has closed; answers since then: 7 late (7.0% of its answers)."
         assert not unsaid(world.page(view="month", month=JUNE), late)
+        world.look()
+        assert "see what came after it closed" in world.page(view="months")
         assert not decide(other, form).ok
         since, again = review(decider, form).sentences
         assert since.endswith("no answer has changed since.")

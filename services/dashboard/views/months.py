@@ -38,7 +38,7 @@ from services.dashboard.chosen import decisions_waiting, months_of, scales_of, s
 from services.dashboard.elements import markup
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, Page
-from services.dashboard.safety import in_short, next_step, verdict
+from services.dashboard.safety import NOTHING_TO_DO, in_short, next_step, verdict
 
 NOTHING_YET = (
     "There is no month to release yet: import the bank (`irt import questions FILE`) and the answers "
@@ -174,9 +174,13 @@ def _remade(asked: Asked, overview: Overview) -> set[str]:
 
 
 def _list(overview: Overview, scale_id: str) -> Block:
+    changed = {one.month for one in overview.changed if one.scale_id == scale_id}
+
     def row(month: str) -> Sequence[Cell]:
         state = state_of(overview, month, scale_id)
         next_one = next_step(state, decisions_waiting(overview, month, scale_id))
+        if month in changed and next_one == NOTHING_TO_DO:
+            next_one = page_link("see what came after it closed", "month", **_where(state))
         return page_link(month, "month", **_where(state)), state.state.badge, in_short(state.why), next_one
 
     return table(("month", "state", "why", "next step"), _rows(overview, row), caption="Months, the newest first")
