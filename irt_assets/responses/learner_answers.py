@@ -177,7 +177,7 @@ _BOUNDS = "bounds AS (SELECT " + ", ".join(f'%({name})s::timestamptz AS "{name}"
 def _query_of_learner(scales: tuple[Scale, ...]) -> tuple[bytes, pa.Schema]:
     """`MonthRules.query` and its columns. Its parameters: user, items, before (the month before) and `Bounds`.
 
-    `attempt` and `learner` mean that learner's rows in it, `question` those of the items met, as a CTE hides the
+    `attempt` and `learner` mean that learner's rows in it, `question` those of the items judged, as a CTE hides the
     relation of its name.
     """
     by_id = {scale.scale_id: scale for scale in scales}
@@ -190,7 +190,7 @@ attempt AS MATERIALIZED (
 learner AS MATERIALIZED (SELECT {", ".join(LEARNER_COLUMNS)} FROM learner WHERE user_id = %(user)s),
 question AS MATERIALIZED (
   SELECT {", ".join(read_of(ITEM_COLUMNS, by_id))} FROM question
-  WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt)))
+  WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt WHERE completed_at >= %(start)s)))
 SELECT item_id, (date_part('epoch', completed_at) * 1000000)::bigint, scale_id,
   (SELECT ARRAY[t.median_ms, t.n] FROM item_time t WHERE t.month = %(before)s AND t.item_id = f.item_id),
   {", ".join(columns)}
