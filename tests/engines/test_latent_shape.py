@@ -72,7 +72,6 @@ def test_a_skewed_theta_is_taken_as_a_histogram_and_not_for_guessing(sign: int) 
     responses = answers(sign * skewed(4, 2000, rng), *bank(40, rng), rng)
     calibration, shape = fit_with_shape(fit, responses, "2pl", "auto")
     assert (shape.latent, shape.guessing, shape.learners) == ("histogram", False, 2000)
-    assert shape.histogram_gain is not None
     assert shape.histogram_gain > HISTOGRAM_GAIN
     assert calibration.model == "2pl"
     assert len(calibration.populations[0].nodes) == 61
@@ -87,7 +86,6 @@ def test_guessing_is_found_whatever_the_shape_and_never_answered_with_a_histogra
     theta = rng.normal(size=2000) if shape_of_theta == "normal" else skewed(4, 2000, rng)
     calibration, shape = fit_with_shape(fit, answers(theta, *bank(40, rng), rng, guessing=0.2), "2pl", "auto")
     assert shape.guessing
-    assert shape.guessing_gain is not None
     assert shape.guessing_gain > GUESSING_GAIN
     assert "learners guess" in shape.why
     assert calibration.model == "2pl"
@@ -363,7 +361,6 @@ def test_errors_of_a_histogram_count_its_weights_as_estimated() -> None:
         rng = np.random.default_rng([8, seed])
         found = fit_em(answers(skewed(4, 1500, rng), a, b, rng), latent="histogram")
         assert found.convergence.converged, found.convergence.reason
-        assert found.joint_cov is not None
         by_slope = np.zeros(40)
         by_slope[::2] = 1 / (20 * found.a)
         means.append(np.log(found.a).mean())
@@ -405,7 +402,6 @@ def test_groups_that_differ_in_shape_alone_differ_in_no_item() -> None:
         theta = np.concatenate([rng.normal(size=2000), skewed(4, 2000, rng) - 0.5])
         groups = ["large"] * 2000 + ["other"] * 2000
         dif = analyse_dif("lang", answers(theta, a, b, rng), groups, latent="histogram")
-        assert dif.wald is not None
         beyond.append(np.mean(dif.wald.p < 0.05))
     assert np.mean(beyond) < 0.05 + 3 * 0.01
 

@@ -237,7 +237,6 @@ def test_what_an_earlier_release_linked_is_read_judged_and_written_as_it_was() -
 def test_rejected_are_rapid_and_unusable_among_answers_of_real_learners(counts: dict[str, int], share: float) -> None:
     """Repeats are ineligible and not rejected; sandbox, test accounts and unreached items are not such answers."""
     snapshot = evidence().snapshot
-    assert snapshot is not None
     found = failures(evidence(snapshot=replace(snapshot, counts={"default": counts})))
     assert ("few_answers_are_rejected" in found) == (share > 0.10)
     if found:
@@ -247,7 +246,6 @@ def test_rejected_are_rapid_and_unusable_among_answers_of_real_learners(counts: 
 def test_answers_to_items_outside_the_bank_count_against_every_scale() -> None:
     """They are judged under `default`, which a bank of other scales does not have: nobody would look at them."""
     snapshot = evidence().snapshot
-    assert snapshot is not None
     counts = {"math": {"scored": 80}, "default": {"unusable": 20}}
     of_math = evidence(scale=Scale("math"), snapshot=replace(snapshot, counts=counts, rules={"math": {}}))
     assert "20.0% of 100 answers" in failures(of_math)["few_answers_are_rejected"]
@@ -300,7 +298,6 @@ def test_a_scored_item_is_judged_by_the_same_limits_in_its_own_words() -> None:
     assert "key" not in why
     assert "key" not in problems_of(**scored | {"flags": ["negative_discrimination"]})[0]
     values = FittedItem.of({"params": scored, "n_responses": 9, "flags": []}).values
-    assert values is not None
     assert (values.max_score, values.absent_scores) == (3, [1])
     assert str(values) == "a = 1.00 ± 0.10, a·m = 3.00 ± 0.30, b = 0.50 ± 0.10, t2 = 0.40 ± ?, scored 0 … 3"
 

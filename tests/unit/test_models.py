@@ -116,5 +116,4 @@ def test_persons_are_placed_in_any_order_and_their_responses_follow() -> None:
         [0, 0, 1, 0, 1],
         [1, 1, 1, 0, 1],
     )
-    assert placed.at is not None
     assert (placed.at.tolist(), placed.n_persons, placed.key) == ([2, 3, 4, 0, 1], 5, None)
