@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration.checks import build_calibration_checks
-from irt_assets.common.partitions import monthly
 from irt_assets.gates.advisory_checks import one_ability_explains_the_answers, published_items_are_fitted
 from irt_assets.gates.coverage import Bank
 from irt_assets.gates.evidence import Evidence, Verdict
@@ -99,10 +97,6 @@ def linked(**constants: Any) -> LinkedFit:
 def linked_before(**constants: Any) -> LinkedSpec:
     known = LinkingConstants.from_json(BEFORE_TAU | constants, "fit")
     return LinkedSpec(linking_constants=known, latent=Spread(mean=0.0, sd=1.0))
-
-
-def test_a_sound_month_fails_no_gate() -> None:
-    assert failures(evidence()) == {}
 
 
 OF_A_FIT = {
@@ -209,8 +203,8 @@ def test_a_month_fails_the_gates_that_its_fault_concerns(case: str) -> None:
 
 @pytest.mark.parametrize(
     "constants",
-    [{"share_kept": 0.70}, {"tau": 0.3, "tau_low": 0.15}, {"q_p": 1e-9, "i2": 0.9}],
-    ids=["share", "variation", "Q alone"],
+    [{}, {"share_kept": 0.70}, {"tau": 0.3, "tau_low": 0.15}, {"q_p": 1e-9, "i2": 0.9}],
+    ids=["sound", "share", "variation", "Q alone"],
 )
 def test_anchors_agree_at_the_limits_themselves_and_q_alone_holds_nothing(constants: dict[str, Any]) -> None:
     assert failures(evidence(linked=linked(**constants))) == {}
@@ -442,9 +436,6 @@ def test_guessing_holds_a_month_unless_somebody_accepts_it(
     assert (verdict.passed, verdict.why) == (passed, why)
 
 
-# -- the distribution of θ in origin and month -------------------------------------------------------
-
-
 # -- engines that a scale demands --------------------------------------------------------------------
 
 
@@ -464,6 +455,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     ("fit", "said"),
     [
         (None, "pymc is demanded and has no fit of the month: enable it (IRT_ENGINES=pymc) and materialise"),
+        (None, "`irt doctor` says whether it is installed"),
         ({"snapshot_hash": "older"}, "has only a fit of an earlier snapshot of the month: enable it"),
         ({"calibration": None, "error": "R stopped"}, "pymc is demanded and could not fit the month: R stopped"),
         ({"calibration": b"not converged"}, "pymc is demanded and did not converge: 500 iterations"),
@@ -480,14 +472,3 @@ def test_a_demanded_engine_without_a_result_is_red(fit: dict[str, Any] | None, s
 def test_a_demanded_engine_that_fitted_the_month_passes() -> None:
     verdict = demanded(staged(engine="pymc", calibration=b"sound"))
     assert (verdict.passed, verdict.why) == (True, "fitted by pymc too")
-
-
-def test_a_demanded_engine_without_a_fit_names_the_command_that_says_what_is_absent() -> None:
-    assert "`irt doctor` says whether it is installed" in demanded(None).why
-
-
-def test_a_set_gate_says_why_dagster_calls_it_non_blocking() -> None:
-    checks, _ = build_calibration_checks(monthly("2026-07"), "2026-07")
-    meaning = {spec.name: spec.description or "" for check in checks for spec in check.check_specs}
-    for gate in SET_GATES:
-        assert "after all steps have run (so Dagster calls it non-blocking)" in meaning[gate.name]
