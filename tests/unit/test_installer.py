@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.sentences import unsaid
+
 pytestmark = pytest.mark.on_change("deploy/systemd/**")
 
 SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
@@ -198,11 +200,8 @@ def test_timers_alone_take_the_place_of_the_daemon(machine: Machine) -> None:
     machine.env()
     machine.install("--timers")
     (restart,) = [line for line in machine.asked if "restart" in line]
-    assert "irt-calibration.timer" in restart
-    assert "irt-daemon" not in restart
-    assert "irt-theta-sweep.timer" not in restart
-    assert "irt-intake.timer" not in restart
-    assert "irt-pull.timer" not in restart
+    others = ("irt-daemon", "irt-theta-sweep.timer", "irt-intake.timer", "irt-pull.timer")
+    assert unsaid(restart, "irt-calibration.timer", *others) == [*others]
     assert "systemctl disable --now irt-daemon.service" in machine.asked
 
 
