@@ -172,18 +172,16 @@ def test_the_first_page_counts_drift_dif_information_anchors_and_alerts() -> Non
             AlertRow("B9", "drift", "high", "2026-08", "2026-10"),
         ),
     )
-    assert (
-        dict(key_figures(facts)).items()
-        >= {
-            "drift": "1 high, 0 medium of two items compared: B1 (leak)",
-            "DIF": "lang: large DIF in 1 of 2 items: B2; tier not tested (nobody has a tier)",
-            "information": "1 of 2 items lost information (B1); the test keeps at least 75% of its own (θ = −1.5, 95 % "
-            "70% to 80%): more than a fifth is lost; without B1 the set in force keeps 90% on average and at least 80% "
-            "(θ = −1.0)",
-            "anchors": "5 of 6 used, one left out: K2",
-            "alerts": "one opened, one closed, one open",
-        }.items()
-    )
+    figures = {
+        "drift": "1 high, 0 medium of two items compared: B1 (leak)",
+        "DIF": "lang: large DIF in 1 of 2 items: B2; tier not tested (nobody has a tier)",
+        "information": "1 of 2 items lost information (B1); the test keeps at least 75% of its own (θ = −1.5, 95 % "
+        "70% to 80%): more than a fifth is lost; without B1 the set in force keeps 90% on average and at least 80% "
+        "(θ = −1.0)",
+        "anchors": "5 of 6 used, one left out: K2",
+        "alerts": "one opened, one closed, one open",
+    }
+    assert dict(key_figures(facts)).items() >= figures.items()
 
 
 def test_whatever_an_item_topic_or_reason_is_called_it_is_text_in_the_page() -> None:
