@@ -18,17 +18,23 @@ from dataclasses import dataclass, fields
 from functools import partial
 
 import numpy as np
+from scipy.special import expit
 from scipy.stats import t as student
 
 from irt_assets.gates.advisory_checks import is_skewed
 from irt_assets.gates.coverage import error_of_linking
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import link
 from irt_assets.psychometrics.linking.placement import LinkingError
-from tests.testbed.aligned import World, disagree, fitted_month, month, scored_month
+from tests.testbed.aligned import World, disagree, month
+from tests.testbed.anchors import anchors_of
 from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
+from tests.testbed.made_anchors import anchors_of_items
+from tests.testbed.scored_estimates import ScoredItems
 
 ROWS = (
     *(World(n=n) for n in (2000, 10_000)),
@@ -47,6 +53,37 @@ ROWS = (
     World(n=10_000, moved=9, by=0.25),
 )
 ENDS = np.array([-1.28, 1.28])
+
+
+def scored_month(rng: np.random.Generator, world: World, *, fits: bool) -> tuple[Calibration, AnchorSet]:
+    """Both sides of items, half of them scored: estimates as they err, or `fits` of answers to these items alone."""
+    truth = ScoredItems.drawn(rng, tuple([1, 3, 1, 2, 4, 1] * world.k)[: world.k])
+    truth = truth.select(rng.permutation(world.k))  # the first move
+    by = world.moves(rng, np.zeros(world.k))
+    sides = (truth, 0.0, 1.0), (truth.moved(by), INTERCEPT, SLOPE)
+    if fits:
+        old, new = (
+            fit_em(items.answers(rng, rng.normal(mean, sd, world.n)), model=items.models, threads=1)
+            for items, mean, sd in sides
+        )
+    else:
+        old, new = (items.rescaled(sd, mean).estimated(rng, world.n) for items, mean, sd in sides)
+    return new, anchors_of_items(old.items)
+
+
+def fitted_month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSet]:
+    """Both sides from fits of answers to these anchors and as many other items; c is .2 in a 3PL."""
+    a, b, moved = world.draw(rng)
+    c = 0.2 if item_model(world.model).guesses else 0.0
+    fits = []
+    for of_anchors, mean, sd in ((b, 0.0, 1.0), (moved, INTERCEPT, SLOPE)):
+        of_b = np.r_[of_anchors, rng.normal(mean, 1, world.k)]
+        of_a = np.r_[a, rng.lognormal(0.1, 0.3, world.k)]
+        theta = rng.normal(mean, sd, (world.n, 1))
+        right = rng.random((world.n, 2 * world.k)) < c + (1 - c) * expit(of_a * (theta - of_b))
+        names = (*ids(world.k), *(f"other{j:02d}" for j in range(world.k)))
+        fits.append(fit_em(Responses.from_wide(right.astype(float), item_ids=names), model=world.model, threads=1))
+    return fits[1], anchors_of(fits[0], ids(world.k))
 
 
 @dataclass(frozen=True)

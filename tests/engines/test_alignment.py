@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from irt_assets.psychometrics.alignment.align import Alignment, Differences, align
-from irt_assets.psychometrics.core.errors import BreakdownError
 from tests.testbed.aligned import World, aligned, month
-from tests.testbed.linked_months import INTERCEPT, SLOPE, exact
+from tests.testbed.linked_months import INTERCEPT, SLOPE
 
 # Trials of the BCG vaccine (Colditz et al. 1994): cases and others among the vaccinated, the same among the controls
 BCG = np.array([
@@ -59,14 +58,6 @@ def test_variation_and_its_limits_are_those_of_a_published_meta_analysis() -> No
     assert found.tau**2 > 0.3181  # Paule and Mandel's, for which no tails are cut off
 
 
-def test_exact_items_give_the_line_and_no_variation() -> None:
-    found = aligned(*exact(k=12))
-    assert found.slope == pytest.approx(SLOPE, rel=1e-9)
-    assert found.intercept == pytest.approx(INTERCEPT, abs=1e-9)
-    assert (found.tau, found.agreement.tau_low, found.agreement.i_squared) == (0.0, 0.0, 0.0)
-    assert found.kept.all()
-
-
 @pytest.mark.parametrize("variation", [0.0, 0.10])
 def test_intervals_cover_the_line_where_items_vary(variation: float) -> None:
     found = months(World(n=10_000, variation=variation), 100, seed=1)
@@ -86,31 +77,3 @@ def test_items_that_moved_are_named_and_leave_the_line_where_it_is() -> None:
     assert named[:, 4:].mean() < 0.02
     # two Monte-Carlo errors of 60 months with an intercept's error of .045
     assert abs(np.mean([one.intercept for one in found]) - INTERCEPT) < 0.01 + 2 * 0.045 / np.sqrt(60)
-
-
-def test_twelve_of_thirty_are_named_and_not_taken_for_variation() -> None:
-    found = months(World(moved=12, by=(0.5, 0.9)), 40, seed=3)
-    assert np.mean([(~one.kept[:12]).mean() for one in found]) > 0.9
-    assert np.mean([one.kept.mean() < 0.7 for one in found]) > 0.95
-
-
-def test_half_and_half_hardly_ever_looks_sound() -> None:
-    found = months(World(moved=15, by=0.6), 60, seed=4)
-    # 3 % may look sound: 1.8 of 60 months, P(> 5) = .01
-    assert sum(one.kept.mean() >= 0.7 and one.agreement.tau_low <= 0.15 for one in found) <= 5
-
-
-def test_items_that_scatter_share_no_line() -> None:
-    rng = np.random.default_rng(5)
-    y = np.array([-40.0, -10.0, 0.0, 30.0, 75.0])
-    with pytest.raises(BreakdownError, match="of 5 items no 3 lie on one line"):
-        meta_analysis(y + rng.normal(0, 0.01, 5), np.full(5, 1e-4))
-
-
-def test_the_order_of_items_is_irrelevant() -> None:
-    new, anchors = month(np.random.default_rng(6), World(variation=0.05, moved=4, by=0.5))
-    order = np.random.default_rng(7).permutation(new.n_items)
-    one, other = aligned(new, anchors), aligned(new.select(order), anchors)
-    assert one.slope == pytest.approx(other.slope, rel=1e-9)
-    assert one.tau == pytest.approx(other.tau, rel=1e-6)
-    assert (one.kept == other.kept).all()

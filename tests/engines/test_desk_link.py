@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -48,21 +47,6 @@ def old() -> ParameterTable:
     return table([f"i{j}" for j in range(k)], np.exp(rng.normal(0, 0.3, k)), rng.normal(0, 1, k), np.full(k, 0.1))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_constants_of_two_mirt_calibrations_are_those_of_the_reference(shared: Path, method: Method) -> None:
-    reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["linking"]
-
-    def of(form: str) -> ParameterTable:
-        rows = reference[form]["irt"]
-        return table(*zip(*[(r["item"], r["a"], r["b"], r["g"]) for r in rows], strict=True))
-
-    found = link(of("formB_free"), of("formA"), method=method, purify=False)
-    expected = reference["constants"][method.replace("-", "_")]
-    # parameters and constants of the reference are rounded to 6 significant digits
-    assert (found.slope, found.intercept) == pytest.approx((expected["A"], expected["B"]), abs=2e-5)
-    assert found.anchors_used == tuple(f"k{j}" for j in range(11, 21))
-
-
 @pytest.mark.parametrize("se", [None, (0.1, 0.08)])
 @pytest.mark.parametrize("k", [1, 2, 4, 12])
 @pytest.mark.parametrize("method", METHODS)
@@ -79,31 +63,6 @@ def test_known_constants_come_back_from_any_number_of_common_items(
     # the criteria's minimum is found to about the root of the machine's precision
     assert (found.slope, found.intercept, found.rmse) == pytest.approx((1.3, -0.4, 0), abs=1e-7)
     assert any("are in both tables" in w for w in found.warnings) == (k < 5)
-
-
-@pytest.mark.parametrize(
-    ("method", "symmetric"), [*((m, False) for m in METHODS), ("stocking-lord", True), ("haebara", True)]
-)
-@pytest.mark.parametrize("k", [3, 12])
-def test_linking_back_undoes_linking_there(old: ParameterTable, method: Method, symmetric: bool, k: int) -> None:
-    old = table(old.item_ids[:k], old.a[:k], old.b[:k], old.c[:k])
-    there = link(moved(old, 0.8, 0.3), old, method=method, symmetric=symmetric)
-    back = link(old, moved(old, 0.8, 0.3), method=method, symmetric=symmetric)
-    assert there.symmetric == symmetric
-    assert there.slope * back.slope == pytest.approx(1, abs=1e-7)
-    assert there.slope * back.intercept + there.intercept == pytest.approx(0, abs=1e-7)
-
-
-def test_the_classical_moments_are_their_closed_forms(old: ParameterTable) -> None:
-    """Marco 1977 and Loyd & Hoover 1980, on tables that no constants map onto each other."""
-    rng = np.random.default_rng(1)
-    new = replace(old, a=old.a * np.exp(rng.normal(0, 0.2, 12)), b=old.b + rng.normal(0.5, 0.3, 12))
-    sigma = link(new, old, method="mean-sigma", purify=False)
-    assert sigma.slope == pytest.approx(np.std(old.b) / np.std(new.b), rel=1e-12)
-    assert sigma.intercept == pytest.approx(old.b.mean() - sigma.slope * new.b.mean(), rel=1e-12)
-    means = link(new, old, method="mean-mean", purify=False)
-    assert means.slope == pytest.approx(new.a.mean() / old.a.mean(), rel=1e-12)
-    assert means.intercept == pytest.approx(old.b.mean() - means.slope * new.b.mean(), rel=1e-12)
 
 
 @pytest.mark.parametrize("se", [None, (0.1, 0.1)])
@@ -225,18 +184,6 @@ def test_a_rasch_fit_is_put_into_the_unit_of_a_scale_whose_slopes_are_not_1(meth
         assert found.slope == pytest.approx(1 / 1.6, rel=1e-12)
         assert found.intercept == pytest.approx(0.5, abs=0.01)  # the curves' sums are nearly so
         assert not found.anchors_dropped
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_rasch_fit_keeps_its_unit(method: Method) -> None:
-    """Its slopes were fixed, which their errors of 0 say, so that only the intercept is free."""
-    b = np.linspace(-2, 2, 8)
-    items = [f"i{j}" for j in range(8)]
-    old = table(items, np.ones(8), b, se=(0.0, 0.1))
-    new = replace(old, b=1.2 * b - 0.5)
-    found = link(new, old, method=method, purify=False)
-    assert found.slope == 1.0
-    assert found.intercept == pytest.approx(0.5, abs=0.05)  # symmetric tables, curves are nearly so
 
 
 def test_no_common_item_is_an_error_that_shows_both_sides(old: ParameterTable) -> None:

@@ -41,7 +41,6 @@ def test_the_planted_items_of_the_reference_are_found_and_nothing_else(shared: P
     values = [row[0] for row in rows[1:]]
     responses = Responses.from_wide(np.array([row[1:] for row in rows[1:]], dtype=float), rows[0][1:])
     found = analyse_dif("group", responses, values, forms=["form"] * responses.n_responses, threads=1)
-    assert found.wald is not None
     assert found.wald.flagged == ("d05", "d12")
     j, reference = responses.item_ids.index("d05"), found.wald.groups.index("ref")
     assert reference == 1, "groups of one size are ordered by name"
@@ -49,7 +48,6 @@ def test_the_planted_items_of_the_reference_are_found_and_nothing_else(shared: P
     assert 1 / found.wald.sd[1] == pytest.approx(1.1, abs=0.15)
     assert found.wald.shift[0, j] > 0, "it is easier for ref"
     within = found.within_forms
-    assert within is not None
     beyond_a = [
         i for i, m in zip(found.wald.item_ids, within.mantel_haenszel[0], strict=True) if m and m.ets_class != "A"
     ]
@@ -66,7 +64,6 @@ def test_groups_one_sd_apart_have_p_below_5_percent_in_a_twentieth_of_sound_item
     p, means = [], []
     for _ in range(60):
         wald = world(rng, [(250, 0.0, 1.0), (250, -1.0, 1.0)], np.zeros(ITEMS)).wald
-        assert wald is not None
         p.append(wald.p)
         means.append(wald.mean[1])
     assert 0.025 <= np.mean(np.array(p) < 0.05) <= 0.075
@@ -85,29 +82,8 @@ def test_guessing_and_common_slopes_are_no_dif(model: Model) -> None:
         answers = rng.random((2400, items)) < low + (1 - low) * expit(a * (theta - b))
         groups = np.repeat(["g0", "g1"], 1200).tolist()
         wald = analyse_dif("group", Responses.from_wide(answers.astype(float)), groups, model=model, threads=1).wald
-        assert wald is not None
         p.append(wald.p)
     assert np.nanmean(np.concatenate(p) < 0.05) == pytest.approx(0.05, abs=0.027)
-
-
-@WHERE_STATISTICS_CHANGE
-@pytest.mark.timeout(300)
-def test_three_groups_are_judged_by_one_test_and_the_unfair_items_are_found() -> None:
-    """4 of 20 items, all against the last group. By 0.7 at 1500 learners one test misses an item where it is extreme or
-    flat; of 40 at least 34 are found. Of 160 sound ones a q of 0.05 lets about 2 pass; 7 are four standard errors."""
-    rng = np.random.default_rng(12)
-    dif = 0.7 * (np.arange(ITEMS) < 4)
-    found, false = 0, 0
-    for _ in range(10):
-        wald = world(rng, [(1500, 0.0, 1.0), (1500, 0.5, 0.8), (1500, -1.0, 1.0)], dif).wald
-        assert wald is not None
-        assert set(wald.df) == {4}
-        flagged = np.isin(wald.item_ids, wald.flagged)
-        found, false = found + flagged[:4].sum(), false + flagged[4:].sum()
-        assert wald.groups == ("group0", "group1", "group2")
-        assert wald.shift[1, :4].mean() < -0.05 < wald.shift[0, :4].mean()
-    assert found >= 34
-    assert false <= 7
 
 
 @WHERE_STATISTICS_CHANGE
@@ -127,7 +103,6 @@ def test_an_interval_of_a_difference_covers_it(sizes: tuple[int, int], mean: flo
             answers.append(rng.random((n, ITEMS)) < expit(a * (theta - b - harder)))
         responses = Responses.from_wide(np.vstack(answers).astype(float))
         found = analyse_dif("group", responses, np.repeat(["0", "1"], sizes).tolist(), threads=1).wald
-        assert found is not None
         stated = np.isfinite(found.se[0, :, 1])
         inside += (np.abs(found.delta[0, :, 1] - dif) < 1.96 * found.se[0, :, 1])[stated].tolist()
         scores += (np.abs(found.shift[0]) < 1.96 * found.shift_se[0])[dif == 0].tolist()

@@ -14,7 +14,6 @@ from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation import standard_errors
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
@@ -109,30 +108,6 @@ def test_covariance_is_the_inverse_of_the_numerical_hessian(model, seen):
         np.testing.assert_allclose(joint[:, 0, :, 1], plain_cov[np.ix_(slopes, intercepts)], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_no_other_point_near_the_estimate_is_more_likely(model):
-    rng = np.random.default_rng(5)
-    x, _, _ = simulated(rng, 300, 5, seen=0.8)
-    fit = fit_em(Responses.from_wide(x), model=model)
-    best = plain_loglik(x, fit.a, fit.d, fit.latent_sd)
-    assert fit.convergence.loglik == pytest.approx(best, abs=1e-8)
-    for _ in range(20):
-        slope_step = {"2pl": rng.normal(0, 0.05, 5), "1pl": rng.normal(0, 0.05), "rasch": 0.0}[model]
-        sd = fit.latent_sd * (np.exp(rng.normal(0, 0.05)) if model == "rasch" else 1.0)
-        assert plain_loglik(x, fit.a + slope_step, fit.d + rng.normal(0, 0.05, 5), sd) < best
-
-
-def test_true_parameters_lie_within_their_standard_errors():
-    """Standardised errors of 120 parameters: their mean square is 1 ± 4·√(2/120), the largest below 4.5."""
-    rng = np.random.default_rng(8)
-    x, a, d = simulated(rng, 3000, 60, seen=0.5)
-    fit = fit_em(Responses.from_wide(x))
-    assert fit.convergence.converged, fit.convergence.reason
-    z = np.concatenate([(fit.a - a) / fit.a_se, (fit.d - d) / fit.d_se])
-    assert abs(np.mean(z**2) - 1) < 4 * np.sqrt(2 / 120)
-    assert np.abs(z).max() < 4.5  # P(|z| > 4.5) is 7e-6
-
-
 def test_rasch_and_1pl_are_one_model_in_two_units():
     rng = np.random.default_rng(2)
     responses = Responses.from_wide(simulated(rng, 800, 10)[0])
@@ -206,21 +181,6 @@ def test_persons_without_responses_change_nothing_but_are_not_counted():
     one, other = fit_em(Responses.from_wide(x)), fit_em(Responses.from_wide(with_empty))
     np.testing.assert_array_equal(one.a, other.a)
     assert one.n_persons == other.n_persons == 300
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_block_errors_of_big_banks_are_close_to_the_full_ones_in_a_sparse_design(model, monkeypatch):
-    rng = np.random.default_rng(10)
-    responses = Responses.from_wide(simulated(rng, 4000, 200, seen=0.1)[0])
-    full = fit_em(responses, model=model)
-    monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 199)
-    block = fit_em(responses, model=model)
-    assert block.joint_cov is None
-    np.testing.assert_array_equal(block.a, full.a)
-    # blocks leave out what items share, so they are smaller, by up to 3 % with a tenth of the items seen
-    assert np.all((block.d_se / full.d_se > 0.97) & (block.d_se / full.d_se <= 1.0))
-    if model != "rasch":
-        assert np.all((block.a_se / full.a_se > 0.97) & (block.a_se / full.a_se <= 1.0))
 
 
 def test_the_engine_adapter_says_who_it_is_and_keeps_the_data_hash():

@@ -62,17 +62,6 @@ def test_an_item_that_copies_another_is_named_as_a_pair() -> None:
     assert all("i25" in pair["items"] for pair in found["largest"])
 
 
-def test_an_item_with_a_curve_of_another_shape_misfits_and_the_others_do_not() -> None:
-    """Its probability falls again above the middle, as where able learners find a second reading."""
-    rng = np.random.default_rng(5)
-    a, b, theta = np.exp(rng.normal(0, 0.2, 30)), rng.normal(0, 1, 30), rng.normal(size=(3000, 1))
-    x = (rng.random((3000, 30)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)
-    x[:, 0] = rng.random(3000) < 0.2 + 0.6 * np.exp(-2 * theta[:, 0] ** 2)
-    found = summarise((responses := Responses.from_wide(x)), fit_em(responses)).items
-    misfit = (found["rmsd"] > 0.05) & (found["rmsd_p"] < 0.001)
-    assert np.flatnonzero(misfit).tolist() == [0]
-
-
 def test_from_a_large_set_learners_are_drawn_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_summary, "SET_RESPONSES", 12_000)
     monkeypatch.setattr(fit_summary, "PARALLEL_RESPONSES", 6_000)

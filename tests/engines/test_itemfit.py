@@ -17,7 +17,6 @@ from irt_assets.psychometrics.fit.classical import item_rest_correlation, propor
 from irt_assets.psychometrics.fit.item_fit import item_fit
 from irt_assets.psychometrics.fit.item_sums import ItemSums
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
-from irt_assets.psychometrics.scoring.abilities import eap
 from tests.engines.fit_worlds import planned, two_sided
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.linked_months import anchor_set
@@ -113,16 +112,6 @@ def test_a_seed_gives_the_same_numbers_on_any_number_of_threads(sound):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
-def test_plugging_an_eap_in_is_what_makes_mean_squares_too_small(sound):
-    """The reason for posterior expectations: with 20 answers a learner, plug-in infit averages well below 1."""
-    x, responses, fit = sound
-    p = probability(eap(responses, fit.a, fit.d, fit.c).theta, fit.a, fit.d, fit.c)
-    plug_in = np.nansum((x - p) ** 2, axis=0) / np.where(np.isnan(x), 0, p * (1 - p)).sum(0)
-    ours = item_fit(responses, fit).infit
-    assert plug_in.mean() < 0.95
-    assert ours.mean() == pytest.approx(1, abs=0.005)  # 40 items, SD of an infit about 0.02: error of the mean 0.003
-
-
 def test_an_item_right_for_the_middling_only_is_found_and_no_other():
     x = planned(np.random.default_rng(3), persons=3000)
     middling = np.abs(np.nanmean(x, axis=1) - 0.55) < 0.12
@@ -166,13 +155,6 @@ def test_s_x2_of_small_forms_is_not_computed():
     found = sum_score_fit(responses, fit_em(responses, model="rasch"))
     assert found.df.tolist() == [0] * 6
     assert np.isnan(found.p).all()
-
-
-def test_the_order_of_persons_is_irrelevant(sound):
-    x, responses, fit = sound
-    shuffled = Responses.from_wide(x[np.random.default_rng(1).permutation(len(x))])
-    np.testing.assert_allclose(sum_score_fit(shuffled, fit).statistic, sum_score_fit(responses, fit).statistic)
-    np.testing.assert_allclose(item_fit(shuffled, fit).rmsd, item_fit(responses, fit).rmsd, rtol=1e-9)
 
 
 def test_item_rest_correlation_on_complete_data_is_the_textbooks():

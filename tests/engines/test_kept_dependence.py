@@ -27,7 +27,6 @@ def test_what_is_kept_is_the_analysis_itself() -> None:
     statistics = SetStatistics.from_json(summarise(responses, fit, threads=1).whole, "fit")
     found = kept_dimensions(statistics, responses.item_ids)
     again = parallel_analysis(responses, fit, replications=PARALLEL_ROUNDS, threads=1)
-    assert found is not None
     np.testing.assert_array_equal(found.under_model, again.under_model)
     assert (found.ratio, found.ratio_se, found.p) == (again.ratio, again.ratio_se, again.p)
     assert (found.loading_items, found.learners) == (again.loading_items, 500)

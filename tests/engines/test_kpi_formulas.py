@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import numpy as np
 import pytest
 
 from irt_assets.features.daily import features
@@ -93,35 +92,6 @@ def test_who_came_once_long_ago_is_at_risk_and_not_engaged() -> None:
     record = computed(world)["gone"]
     assert (record["A_t"], record["S"], record["assumed"]) == (0.0, 1.0, {})
     assert record["why"]["I_t"] == "no parameters of the scale were in force"
-
-
-@pytest.mark.parametrize("faster", [0.0, 0.3])
-def test_efficiency_is_near_nothing_without_change_and_the_time_saved_with_it(faster: float) -> None:
-    """400 learners, 60 correct timed answers in each window, a log-time SD of 0.5: the mean's error is 0.004.
-
-    Without change the difference of two medians has an SD of 0.5 · 1.253 · √(2/60) = 0.114, of which only the half that
-    is faster counts: about 0.045. All learners being faster by `faster` saves 1 − exp(−faster) of the time.
-    """
-    rng = np.random.default_rng(8)
-    intensity = rng.normal(10, 0.4, 50)
-    attempts = []
-    for learner in range(400):
-        speed = rng.normal(0, 0.3)
-        for window in (0, 28):
-            for k in range(60):
-                item = int(rng.integers(50))
-                log_time = intensity[item] - speed + rng.normal(0, 0.5) - (faster if window == 0 else 0.0)
-                at = END - timedelta(days=window + 0.4 * k + 1)
-                time = int(np.exp(log_time))
-                attempts.append(attempt(len(attempts), f"u{learner}", f"i{item}", at, response_time_ms=time))
-    world = World(attempts, {f"i{j}": ("one", None) for j in range(50)}, {"one": {}}, {})
-    values = np.array([record["E_t"] for record in computed(world).values()])
-    assert values.size == 400
-    if faster:
-        assert np.mean(values) == pytest.approx(1 - np.exp(-faster), abs=0.02)
-    else:
-        assert np.mean(values) <= 0.05
-        assert np.mean(values) == pytest.approx(0.114 / np.sqrt(2 * np.pi), abs=0.01)
 
 
 def test_no_answer_in_a_year_is_no_row_and_a_log_without_answers_no_rows() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from irt_assets.gates.coverage import error_of_linking
 from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.psychometrics.core.covariances import block_diagonal
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.linking import link
@@ -57,17 +58,12 @@ def test_standard_errors_are_the_spread_over_simulated_months(
 def test_what_all_items_of_a_fit_have_in_common_is_part_of_the_intercepts_error() -> None:
     rng = np.random.default_rng(3)
     k, common_sd, n = 20, 0.08, 100
-    shared_error = np.zeros((2 * k, 2 * k))
-    shared_error[1::2, 1::2] = common_sd**2
     intercepts, stated, blind, p_values = [], [], [], []
     for _ in range(n):
         new, anchors = month(rng, k=k)
-        joint = np.zeros((2 * k, 2 * k))
-        for j, block in enumerate(new.cov_ab):
-            joint[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] = block
-        joint += shared_error
-        b = new.b + rng.normal(0, common_sd)
-        blocks = np.stack([joint[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] for j in range(k)])
+        joint = block_diagonal(new.cov_ab)
+        joint[1::2, 1::2] += common_sd**2
+        b, blocks = new.b + rng.normal(0, common_sd), new.cov_ab + np.diag([0.0, common_sd**2])
         with_joint = link(calibration(new.a, b, blocks, joint_ab=joint), anchors, purify=False)
         intercepts.append(with_joint.intercept)
         stated.append(with_joint.intercept_se)

@@ -94,10 +94,8 @@ def test_dependence_that_was_there_before_is_not_new() -> None:
     two, both = fitted(answers(rng, 1500, second=2.0)), fitted(answers(rng, 1500, second=2.0))
     for now, before in ((again, sound), (both, two)):
         found = new_dependence(now, before, replications=11)
-        assert found is not None
         assert found.eigenvalue < found.under_model.mean() + 3 * found.se
     new = new_dependence(two, sound, replications=11)
-    assert new is not None
     assert new.eigenvalue > new.under_model.max() + 3 * new.se
 
 
@@ -121,7 +119,6 @@ def test_the_items_that_are_named_are_those_that_go_together(kind: str) -> None:
             now[:, order] = np.where(last, 0.0, now[:, order])
         then = (rng.random(z.shape) < 1 / (1 + np.exp(-before))).astype(float)
         found = new_dependence(*(fitted(Responses.from_wide(x)) for x in (now, then)), replications=2)
-        assert found is not None
         share.append(np.isin(found.loading_items[:5], planted).mean())
     assert np.mean(share) >= 0.8
 
@@ -156,7 +153,6 @@ def test_the_law_of_new_dependence_is_that_of_independent_replications() -> None
     rng = np.random.default_rng(9)
     sound, again = fitted(answers(rng, 600)), fitted(answers(rng, 600))
     crossed = new_dependence(sound, again, replications=7)
-    assert crossed is not None
     single = [new_dependence(sound, again, replications=1, seed=seed) for seed in range(60)]
     means = np.array([one.under_model.item() for one in single if one])
     error = np.hypot(crossed.under_model_se, means.std(ddof=1) / np.sqrt(60))

@@ -25,7 +25,7 @@ from irt_assets.psychometrics.core.model_families import TWO_PL
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.drift.curves import curve_differences
-from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published, compare
+from irt_assets.psychometrics.drift.errors import Fitted, Published, compare
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.shape import Compared, Shape
@@ -259,10 +259,6 @@ def test_drift_compares_parameters_of_a_2pl_and_curves_of_the_others(
     assert judge(across).across_models == {
         item: ("2pl", model) for item, model in zip(mixed.item_ids, mixed.models, strict=True) if model != "2pl"
     }
-
-
-def with_common_slopes(of: Comparison, common: np.ndarray) -> Comparison:
-    return replace(of, fitted=tuple(Fitted("1pl" if one else "2pl") for one in common))
 
 
 def test_slopes_that_items_have_in_common_say_nothing_of_an_item(parts: list[Calibration]) -> None:

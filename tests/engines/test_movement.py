@@ -183,7 +183,6 @@ def test_growth_that_levels_off_does_not_go_on_after_the_last_answer():
     moving = answered(items(), theta, days, 4, rng)
     found = estimated(moving)
     halves = found.growth_by_half
-    assert halves is not None
     assert halves.differs
     assert halves.first == pytest.approx(0.625 / 26, abs=0.006)
     assert halves.second == pytest.approx(0.137 / 26, abs=0.006)

@@ -24,7 +24,6 @@ from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.linking.placement import LinkingError
-from tests.helpers.predicted_answers import predicted_answers
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 from tests.testbed.made_anchors import anchor_set_of
 
@@ -136,59 +135,12 @@ def test_a_sound_fit_converges_and_says_how_it_came_about(truth, posterior):
     json.dumps(fit.priors)
 
 
-def test_posterior_means_are_near_the_posterior_mode_of_the_em_engine(truth, posterior):
-    """Another optimiser on the same likelihood and priors. The mean of a skewed posterior lies beside its mode: here,
-    with 150 to 450 answers an item, by up to 0.4 posterior SDs; a wrong prior or a wrong sign is many."""
-    mode = fit_em(truth[2], priors=ITEM_PRIORS)
-    fit = posterior.calibration
-    np.testing.assert_array_less(np.abs(fit.a - mode.a) / fit.a_se, 0.5)
-    np.testing.assert_array_less(np.abs(fit.d - mode.d) / fit.d_se, 0.5)
-
-
 def test_draws_are_kept_and_the_calibration_follows_from_them(posterior):
     table = pd.read_parquet(io.BytesIO(posterior.to_parquet()))
     assert list(table.columns) == ["chain", "draw", "item_id", "a", "b", "c", "latent_mean", "latent_sd"]
     assert len(table) == 4 * 1000 * 40
     by_item = table.groupby("item_id", observed=True)["a"].mean()
     np.testing.assert_allclose(by_item[list(posterior.item_ids)], posterior.calibration.a)
-
-
-def test_predicted_answers_have_the_proportions_and_sum_scores_of_the_observed_ones(truth, posterior):
-    """Posterior predictive checks of a model that is true: per item the proportion correct, and the distribution of sum
-    scores in ten classes, are within what new learners and other draws vary."""
-    responses = truth[2]
-    predicted = predicted_answers(posterior, 100)
-    assert predicted.shape == (100, responses.n_responses)
-    assert set(np.unique(predicted)) == {0, 1}
-    n = np.bincount(responses.item)
-    observed = np.bincount(responses.item, responses.score) / n
-    replicated = np.stack([np.bincount(responses.item, s) / n for s in predicted])
-    # two binomials of 300 to 600 answers and the posterior: 4.5 standard deviations over 40 items
-    assert np.all(np.abs(replicated.mean(0) - observed) < 4.5 * replicated.std(0))
-    totals = np.bincount(responses.person, responses.score)
-    edges = np.quantile(totals, np.linspace(0, 1, 11)[1:-1])
-    expected = np.stack([_classes(np.bincount(responses.person, s), edges) for s in predicted])
-    assert np.all(np.abs(_classes(totals, edges) - expected.mean(0)) < 4.5 * expected.std(0))
-
-
-@pytest.mark.long
-def test_predicted_sum_scores_show_a_model_that_is_wrong(truth):
-    """Half of the learners guess at everything: sum scores that no normal distribution of ability makes."""
-    rng = np.random.default_rng(17)
-    theta = np.concatenate([rng.normal(1.5, 0.3, 300), np.full(300, -9.0)])
-    x = answers(rng, theta, np.full(12, 1.5), np.linspace(-1, 1, 12))
-    x[300:] = rng.random((300, 12)) < 0.25
-    responses = Responses.from_wide(x)
-    posterior = PymcEngine(draws=200, tune=200, chains=2).sample(responses)
-    edges = np.arange(1, 12)
-    expected = np.stack([_classes(np.bincount(responses.person, s), edges) for s in predicted_answers(posterior, 100)])
-    off = np.abs(_classes(np.bincount(responses.person, responses.score), edges) - expected.mean(0)) / expected.std(0)
-    assert off.max() > 6
-
-
-def _classes(totals, edges):
-    """Shape (len(edges) + 1,): share of learners in each class of sum scores."""
-    return np.bincount(np.searchsorted(edges, totals), minlength=len(edges) + 1) / len(totals)
 
 
 def test_the_reference_2pl_differs_by_what_the_priors_explain(shared):

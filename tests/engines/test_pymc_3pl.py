@@ -12,7 +12,6 @@ import pytest
 from scipy.special import expit, logit
 from scipy.stats import beta, kstest, lognorm, norm
 
-from irt_assets import cli
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.core import kernels
@@ -26,7 +25,6 @@ from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.linking.placement import Linking
-from tests.helpers.predicted_answers import predicted_answers
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
 from tests.testbed.covariances import cov_adc
 from tests.testbed.made_anchors import anchor_set_of
@@ -102,17 +100,6 @@ def test_draws_rank_the_truth_uniformly_when_it_comes_from_the_priors(truth, pos
 
 
 @WHERE_ENGINES_CHANGE
-def test_curves_are_recovered(truth, posterior):
-    """a, b and c trade off against each other; what they give, the curve, is known to about 1/√(1000·0.3)."""
-    a, b, c, _ = truth
-    fit, theta = posterior.calibration, np.linspace(-2, 2, 9)[:, None]
-    got = fit.c + (1 - fit.c) * expit(fit.a * theta + fit.d)
-    off = got - (c + (1 - c) * expit(a * (theta - b)))
-    assert np.sqrt(np.mean(off**2)) < 0.035
-    assert np.abs(off).max() < 0.12
-
-
-@WHERE_ENGINES_CHANGE
 def test_draws_of_c_are_kept_and_summarised(posterior):
     table = pd.read_parquet(io.BytesIO(posterior.to_parquet()))
     assert list(table.columns) == ["chain", "draw", "item_id", "a", "b", "c", "latent_mean", "latent_sd"]
@@ -125,21 +112,6 @@ def test_draws_of_c_are_kept_and_summarised(posterior):
     assert np.all(np.linalg.eigvalsh(cov_adc(fit)) > 0)
     assert fit.priors["c"] == {"family": "LogitNormal", "mean": GUESSING_PRIOR.c.mean, "sd": 0.5}
     json.dumps(fit.priors)
-
-
-@WHERE_ENGINES_CHANGE
-def test_predicted_sum_scores_and_proportions_are_those_observed(truth, posterior):
-    """Posterior predictive checks of a model that is true, as for the 2PL. (Answers without guessing fail this check
-    under the 3PL's prior of c: too few sum scores are predicted below chance.)"""
-    responses = truth[3]
-    shape = (100, responses.n_persons, responses.n_items)  # everybody saw everything
-    predicted, observed = predicted_answers(posterior, 100).reshape(shape), responses.score.reshape(shape[1:])
-    p = predicted.mean(axis=1)
-    assert np.all(np.abs(p.mean(0) - observed.mean(0)) < 4.5 * p.std(0))
-    edges = np.quantile(observed.sum(axis=1), np.linspace(0, 1, 9)[1:-1])
-    classes = np.stack([np.searchsorted(edges, x.sum(axis=1)) for x in (*predicted, observed)])
-    shares = np.stack([np.bincount(row, minlength=8) / responses.n_persons for row in classes])
-    assert np.all(np.abs(shares[-1] - shares[:-1].mean(0)) < 4.5 * shares[:-1].std(0))
 
 
 @WHERE_ENGINES_CHANGE
@@ -248,31 +220,3 @@ def test_anchors_hold_their_c_and_the_joint_errors_of_a_and_b():
     np.testing.assert_allclose(found.b_sd[at] ** 2 + (found.b_by_log_a[at] * found.log_a_sd[at]) ** 2, b_se**2)
     np.testing.assert_array_equal(found.c_given, [0.0, np.nan, 0.2])
     assert found.b_by_log_a[1] == 0
-
-
-@WHERE_ENGINES_CHANGE
-@pytest.mark.long
-def test_it_is_typed_as_any_other_fit(monkeypatch, capsys, tmp_path):
-    rng = np.random.default_rng(12)
-    b = np.linspace(-1, 1, 6)
-    x = answers(rng, rng.normal(size=500), np.full(6, 1.3), b, np.full(6, 0.2)).astype(int)
-    pd.DataFrame(x, columns=[f"q{j}" for j in range(6)]).to_csv(tmp_path / "x.csv", index=False)
-    words = [
-        "irt",
-        "fit",
-        tmp_path / "x.csv",
-        "--engine",
-        "pymc",
-        "--model",
-        "3pl",
-        "--out",
-        tmp_path / "out",
-        "--json",
-    ]
-    monkeypatch.setattr("sys.argv", [str(word) for word in words])
-    with pytest.raises(SystemExit):
-        cli.main()
-    result = json.loads(capsys.readouterr().out)
-    assert (result["engine"], result["model"]) == ("pymc", "3pl")
-    assert all(0 < item["c"] < 1 and item["c_se"] > 0 for item in result["items"])
-    assert (tmp_path / "out" / "params.csv").exists()

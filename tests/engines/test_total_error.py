@@ -11,13 +11,11 @@ from scipy.special import softmax
 from irt_assets.psychometrics.core.item_models import ItemCurves, OtherItems
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.model_families import GPCM
-from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
-from irt_assets.psychometrics.linking.linking import link, transform
 from irt_assets.psychometrics.scoring.abilities import Scores, eap, score
 from irt_assets.psychometrics.scoring.total_error import ParameterErrors, common_errors
 from tests.testbed.linked_months import calibration, errors
-from tests.testbed.made_anchors import anchors_of_items
 
 NOTHING = np.zeros((2, 2))
 
@@ -204,39 +202,3 @@ def test_intervals_hold_the_true_theta_in_the_long_run(learners):
     """200 fits, 60,000 θ a row: Monte-Carlo error .002."""
     for _, total in coverage(22, learners, (50, 200, 1000), 200).values():
         assert 0.94 < total < 0.96
-
-
-@pytest.mark.long
-def test_intervals_hold_the_true_theta_where_a_month_was_linked_to_an_origin_and_both_score():
-    """60 origins of 1,000 learners, each with a month of 1,000 others linked by 30 anchors; 180 and 900 answers."""
-    rng = np.random.default_rng(23)
-    of_month = np.concatenate([np.arange(30), np.arange(60, 150)])
-    held = []
-    for _ in range(60):
-        a, b = rng.lognormal(0, 0.3, 150), rng.normal(0, 1, 150)
-        curves = ItemCurves(a, -a * b, np.zeros(150))
-        names = np.array([f"i{k:03d}" for k in range(150)])
-
-        def fitted(items: np.ndarray, theta: np.ndarray) -> Calibration:
-            seen = answered(curves.probability(theta)[:, items], rng)  # noqa: B023 - called in this round
-            return fit_em(replace(seen, item_ids=tuple(names[items])), model="2pl")  # noqa: B023
-
-        origin = fitted(np.arange(60), rng.normal(0, 1, 1000))
-        month = fitted(of_month, rng.normal(0.4, 1.2, 1000))
-        anchors = anchors_of_items(origin.select(np.arange(30)).items)
-        linked = transform(month, link(month, anchors))
-        new = linked.items.select(tuple(names[60:]))
-        both = [np.concatenate([getattr(origin, name), getattr(new, name)]) for name in ("a", "b")]
-        cov = np.concatenate([origin.items.cov_of_each, new.cov_of_each])
-        items = ItemParameters(tuple(names), *both, np.zeros(150), cov)
-        gamma = common_errors(origin)
-        of = ParameterErrors(items, np.repeat([0, 1], [60, 90]), [gamma, common_errors(linked)], gamma)
-        for scored, times in ((np.arange(60, 150), 2), (np.arange(150), 6)):
-            theta, item = rng.normal(0, 1, 300), np.tile(scored, times).astype(np.int32)
-            x = (rng.random((300, item.size)) < curves.probability(theta)[:, item]).astype(np.int8)
-            person = np.repeat(np.arange(300, dtype=np.int32), item.size)
-            responses = Responses(person, np.tile(item, 300), x.ravel(), 300, items.item_ids)
-            scores = eap(responses, items.a, items.d, items.c)
-            held.append(np.mean(np.abs(scores.theta - theta) < 1.96 * of.total_se(scores, responses, 1.0)))
-    for share in np.mean(np.reshape(held, (-1, 2)), axis=0):
-        assert 0.935 < share < 0.96

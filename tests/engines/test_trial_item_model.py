@@ -26,7 +26,6 @@ from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.drift.curves import curve_differences
 from irt_assets.psychometrics.drift.errors import Published, compare, with_errors
 from irt_assets.psychometrics.drift.items import judge
-from irt_assets.psychometrics.drift.proportion_correct import proportions_correct
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit.fit_summary import summarise
@@ -38,8 +37,8 @@ from irt_assets.psychometrics.information.functions import (
     loss_of_test,
     losses_of_items,
 )
-from irt_assets.psychometrics.linking.linking import link, transform
-from irt_assets.psychometrics.scoring.abilities import Curves, eap_by, wle
+from irt_assets.psychometrics.linking.linking import link
+from irt_assets.psychometrics.scoring.abilities import wle
 from tests.helpers.trial_item_model import MODEL
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.made_anchors import anchors_of_items as anchors_of
@@ -71,15 +70,6 @@ def fit() -> Calibration:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ITEM_MODELS, MODEL.name, MODEL)
         return fit_em(answers(1), model=MODEL.name, threads=1)
-
-
-def test_a_fit_finds_the_simulated_parameters(fit: Calibration) -> None:
-    assert fit.convergence.converged, fit.convergence.reason
-    errors = np.sqrt(np.diagonal(fit.cov, axis1=1, axis2=2).T)
-    z = (fit.parameters - TRUTH) / errors
-    inside = np.isfinite(z)
-    assert inside.mean() > 0.9, "few items stop at a bound"
-    assert np.abs(z[inside]).max() < 4
 
 
 def test_what_is_stored_gives_it_back_and_shows_u_with_its_error(fit: Calibration) -> None:
@@ -125,47 +115,6 @@ def test_derivatives_and_information_are_those_of_differences(fit: Calibration) 
     np.testing.assert_allclose(items.by_further(theta)[:, 0], p * (1 - expit(own.further[0]))[:, None], rtol=1e-12)
 
 
-def test_abilities_are_the_posterior_means_of_a_loop_over_answers(fit: Calibration) -> None:
-    responses = answers(2)
-    scored = eap_by(responses, Curves.of(fit.items.curves), threads=1)
-    logs = MODEL.log_probabilities(NODES, fit.parameters, TWO)
-    for person in range(20):
-        mine = responses.person == person
-        joint = -(NODES**2) / 2 + logs[responses.item[mine], :, responses.score[mine]].sum(axis=0)
-        posterior = np.exp(joint - joint.max())
-        mean = posterior @ NODES / posterior.sum()
-        assert scored.theta[person] == pytest.approx(mean, abs=1e-9)
-
-
-def test_a_fit_is_linked_by_its_curves_and_its_errors_go_along(fit: Calibration) -> None:
-    """Other learners, N(−0.6, 1.25²) on the scale of the anchors, which are another fit's items."""
-    anchors = anchors_of(fit.items)
-    raw = fit_em(answers(3, mean=INTERCEPT, sd=SLOPE), model=MODEL.name, threads=1)
-    found = link(raw, anchors, rules=Rules.from_settings({"min_anchors": 5}))
-    assert abs(found.slope - SLOPE) < 4 * found.slope_se
-    assert abs(found.intercept - INTERCEPT) < 4 * found.intercept_se
-    assert found.rmse < 0.02
-    linked = transform(raw, found)
-    theta = np.linspace(-2, 2, 5)
-    np.testing.assert_allclose(
-        linked.items.curve(found.slope * theta + found.intercept), raw.items.curve(theta), rtol=1e-9
-    )
-    step = 1e-4
-    again = [
-        link(
-            raw, anchors_of(ItemParameters(**vars(fit.items) | {"others": (moved,)})),
-            rules=Rules.from_settings({"min_anchors": 5}), purify=False,
-        ).intercept
-        for moved in (_with_u(fit, step), _with_u(fit, -step))
-    ]  # fmt: skip
-    assert again[0] != again[1], "the constants follow u"
-
-
-def _with_u(fit: Calibration, by: float):
-    (own,) = fit.items.others
-    return type(own)(own.model, own.at, own.further + by, own.categories)
-
-
 def test_drift_compares_curves_and_finds_the_item_that_moved(fit: Calibration) -> None:
     anchors = anchors_of(fit.items)
     truth = TRUTH.copy()
@@ -208,14 +157,6 @@ def test_of_the_months_values_and_the_published_each_item_has_its_own_curve(fit:
     found = latest.curve(NODES)
     np.testing.assert_allclose(found[:, [0, 2]], plain.curve(NODES)[:, [0, 2]])
     np.testing.assert_allclose(found[:, 1], fit.items.curve(NODES)[:, 1])
-
-
-def test_the_share_of_right_answers_is_compared_with_its_curve(fit: Calibration) -> None:
-    responses = answers(6)
-    found = proportions_correct(responses, [fit.item_ids[0], fit.item_ids[1]], fit.items, mean=0.0, sd=1.0)
-    assert np.abs((found.observed - found.expected) / found.se).max() < 4
-    plain = ItemParameters(fit.item_ids, fit.a, fit.b, fit.c, fit.items.cov)
-    assert (proportions_correct(responses, fit.item_ids[:2], plain, mean=0.0, sd=1.0).expected > found.expected).all()
 
 
 def test_what_has_loops_for_a_b_and_c_only_is_refused_with_the_models_name(fit: Calibration) -> None:

@@ -5,23 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import expit
 
 from irt_assets.ledger.fit_spec import LinkingConstants
 from irt_assets.psychometrics.alignment.align import Alignment
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.covariances import block_diagonal, of_each
-from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import _aligned, match
 from irt_assets.psychometrics.linking.placement import Linking
-from tests.testbed.anchors import anchors_of
-from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors, ids
-from tests.testbed.made_anchors import anchors_of_items
-from tests.testbed.scored_estimates import LOST, ScoredItems
+from tests.testbed.linked_months import INTERCEPT, SLOPE, anchor_set, calibration, errors
+from tests.testbed.scored_estimates import LOST
 
 
 @dataclass(frozen=True)
@@ -69,37 +64,6 @@ def month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSe
         calibration(a_new, b_new, of_each(new[None]), n=world.n, joint_ab=new),
         replace(anchor_set(a_old, b_old, of_each(old[None])), cov=old[None]),
     )
-
-
-def scored_month(rng: np.random.Generator, world: World, *, fits: bool) -> tuple[Calibration, AnchorSet]:
-    """The same of items of which half are scored: estimates as they err, or `fits` of answers to these items alone."""
-    truth = ScoredItems.drawn(rng, tuple([1, 3, 1, 2, 4, 1] * world.k)[: world.k])
-    truth = truth.select(rng.permutation(world.k))  # the first move
-    by = world.moves(rng, np.zeros(world.k))
-    sides = (truth, 0.0, 1.0), (truth.moved(by), INTERCEPT, SLOPE)
-    if fits:
-        old, new = (
-            fit_em(items.answers(rng, rng.normal(mean, sd, world.n)), model=items.models, threads=1)
-            for items, mean, sd in sides
-        )
-    else:
-        old, new = (items.rescaled(sd, mean).estimated(rng, world.n) for items, mean, sd in sides)
-    return new, anchors_of_items(old.items)
-
-
-def fitted_month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSet]:
-    """The same from fits of answers to these anchors and as many other items; c is .2 in a 3PL."""
-    a, b, moved = world.draw(rng)
-    c = 0.2 if item_model(world.model).guesses else 0.0
-    fits = []
-    for of_anchors, mean, sd in ((b, 0.0, 1.0), (moved, INTERCEPT, SLOPE)):
-        of_b = np.r_[of_anchors, rng.normal(mean, 1, world.k)]
-        of_a = np.r_[a, rng.lognormal(0.1, 0.3, world.k)]
-        theta = rng.normal(mean, sd, (world.n, 1))
-        right = rng.random((world.n, 2 * world.k)) < c + (1 - c) * expit(of_a * (theta - of_b))
-        names = (*ids(world.k), *(f"other{j:02d}" for j in range(world.k)))
-        fits.append(fit_em(Responses.from_wide(right.astype(float), item_ids=names), model=world.model, threads=1))
-    return fits[1], anchors_of(fits[0], ids(world.k))
 
 
 def aligned(new: Calibration, anchors: AnchorSet) -> Alignment:

@@ -45,12 +45,6 @@ def test_the_numbers_are_those_of_a_hand() -> None:
     assert (agreement.a.rmsd, agreement.a.overlap) == (0.0, 1.0)
 
 
-def test_equal_fits_agree() -> None:
-    agreement = of_b([-1, 0, 1], [-1, 0, 1])
-    assert agreement.problems(RULES) == []
-    assert agreement.b.correlation == pytest.approx(1.0)
-
-
 def test_an_item_far_apart_is_named_with_both_values_and_no_other_is() -> None:
     first = [0.1 * j for j in range(20)]
     second = [b + 0.3 * (j == 7) for j, b in enumerate(first)]

@@ -84,16 +84,6 @@ def test_a_month_that_became_green_is_followed_once_and_not_only_the_latest(worl
     assert world.asked() == {FEBRUARY, "2026-03"}
 
 
-def test_a_month_that_was_fitted_again_and_stayed_green_is_followed_again(world: World) -> None:
-    world.run("month", JANUARY)
-    world.asked()
-    world.run("drift", JANUARY)
-    assert world.asked() == set()
-    world.run("month", JANUARY)
-    assert world.asked() == {JANUARY}
-    assert world.asked() == set()
-
-
 def test_a_red_month_is_not_followed_until_it_is_green(world: World) -> None:
     world.green = False
     world.run("month", JANUARY)

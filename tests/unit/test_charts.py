@@ -53,7 +53,6 @@ def test_a_value_beyond_the_axis_is_an_arrow_at_its_edge() -> None:
         if p.get("fill") == svg.COLOURS["orange"]
     ]
     at = re.match(r"M[\d.]+ ([\d.]+)l", path.get("d", ""))
-    assert at is not None
     assert float(at[1]) == 10, "the top of the axis"
 
 

@@ -76,7 +76,6 @@ def test_a_plot_is_drawn_of_any_number_of_items_and_names(names: int) -> None:
     """60 names do not fit; the size that Dagster takes well is 150 kB."""
     rows = [row(f"[$x^2$] {k:03d} 한국", "high", "C", large=True) for k in range(names)]
     picture = differences_plot(whole(), rows)
-    assert picture is not None
     (chart,) = picture.charts
     assert [(part.name, len(part.xs)) for part in chart.parts if isinstance(part, Points)] == [("large", names)]
     assert len(as_markdown(picture, "DIF")) < 150_000

@@ -46,6 +46,7 @@ from tests.helpers.drift_facts import (
     made_up_item,
 )
 from tests.helpers.fit_specs import CONSTANTS
+from tests.helpers.sentences import unsaid
 
 
 class Page(HTMLParser):
@@ -171,15 +172,16 @@ def test_the_first_page_counts_drift_dif_information_anchors_and_alerts() -> Non
             AlertRow("B9", "drift", "high", "2026-08", "2026-10"),
         ),
     )
-    figures = dict(key_figures(facts))
-    assert figures["drift"] == "1 high, 0 medium of two items compared: B1 (leak)"
-    assert figures["DIF"] == "lang: large DIF in 1 of 2 items: B2; tier not tested (nobody has a tier)"
-    assert figures["information"] == (
-        "1 of 2 items lost information (B1); the test keeps at least 75% of its own (θ = −1.5, 95 % 70% to 80%): more "
-        "than a fifth is lost; without B1 the set in force keeps 90% on average and at least 80% (θ = −1.0)"
-    )
-    assert figures["anchors"] == "5 of 6 used, one left out: K2"
-    assert figures["alerts"] == "one opened, one closed, one open"
+    figures = {
+        "drift": "1 high, 0 medium of two items compared: B1 (leak)",
+        "DIF": "lang: large DIF in 1 of 2 items: B2; tier not tested (nobody has a tier)",
+        "information": "1 of 2 items lost information (B1); the test keeps at least 75% of its own (θ = −1.5, 95 % "
+        "70% to 80%): more than a fifth is lost; without B1 the set in force keeps 90% on average and at least 80% "
+        "(θ = −1.0)",
+        "anchors": "5 of 6 used, one left out: K2",
+        "alerts": "one opened, one closed, one open",
+    }
+    assert dict(key_figures(facts)).items() >= figures.items()
 
 
 def test_whatever_an_item_topic_or_reason_is_called_it_is_text_in_the_page() -> None:
@@ -225,10 +227,13 @@ def test_the_page_shows_what_each_test_of_dif_says_and_why_one_was_not_made() ->
         dif_attributes=tuple(DifRow("", name, "ko", "", None, None, WHOLE) for name in ("lang", "country", "tier")),
     )
     page = Page(html(facts, NOW)).text
-    assert "lang en / ko 496 / 495 +1.20 ± 0.20 – 0.210 3e−09 −1.75 0.058 C large" in page
-    assert "country GB / KR 496 / 495 +1.20 ± 0.20 – 0.210 3e−09 – – – large" in page
-    assert "B3 country GB / KR 496 / 495 score −0.123 ± 0.021 – 0.210" in page
-    assert "tier pro / free 9 / 8 – – – – – – – 186 learners, 200 are needed" in page
+    said = (
+        "lang en / ko 496 / 495 +1.20 ± 0.20 – 0.210 3e−09 −1.75 0.058 C large",
+        "country GB / KR 496 / 495 +1.20 ± 0.20 – 0.210 3e−09 – – – large",
+        "B3 country GB / KR 496 / 495 score −0.123 ± 0.021 – 0.210",
+        "tier pro / free 9 / 8 – – – – – – – 186 learners, 200 are needed",
+    )
+    assert unsaid(page, *said) == []
 
 
 def test_what_was_decided_on_the_month_stands_in_its_report_with_name_day_and_reason() -> None:
@@ -363,11 +368,8 @@ def test_the_pdf_says_what_the_page_says_and_where_its_numbers_come_from() -> No
     korean = made_up_item("문항-1", drift_row("문항-1", "2026-10", -0.9, "high", change=LEAK), onset="2026-10-09")
     made = pypdfium2.PdfDocument(typeset(document(made_up_facts(SOUND, korean, ANCHOR), NOW)))
     pages = [page.get_textpage().get_text_bounded() for page in made]
-    assert "Safe to release: yes." in pages[0]
-    assert "문항-1" in pages[0]
-    assert "drop from anchors" in pages[0]
-    for known in ("fit-1", "data-hash", "anchor-hash", "0.1.0+gabc", "run-1", "em 0.1.0, model 2pl"):
-        assert known in pages[-1], known
+    assert unsaid(pages[0], "Safe to release: yes.", "문항-1", "drop from anchors") == []
+    assert unsaid(pages[-1], "fit-1", "data-hash", "anchor-hash", "0.1.0+gabc", "run-1", "em 0.1.0, model 2pl") == []
     assert f"{len(pages)} / {len(pages)}" in pages[-1]
 
 

@@ -53,11 +53,6 @@ def reasons(verdict: Judgement) -> list[str | None]:
     return [None if code < 0 else str(Judgement.REASONS[code]) for code in verdict.code]
 
 
-def judge_one(**row: object) -> tuple[str | None, int]:
-    verdict = judge(attempts_of([row]), Rules.from_settings(LENIENT | row.pop("rules", {})))
-    return reasons(verdict)[0], int(verdict.score[0])
-
-
 def plain_reading(rows: list[dict], rules: Rules) -> list[tuple[str | None, int]]:
     """The rules as a person would apply them, row by row, with dictionaries. Slow and obvious."""
     verdicts: list[tuple[str | None, int]] = []
@@ -156,15 +151,6 @@ def test_counts_add_up_and_both_minima_hold_for_what_is_left(rows: list[dict], r
     assert 0 <= rejected(verdict.counts)[0] <= rejected(verdict.counts)[1] <= len(rows)
 
 
-@settings(max_examples=100, deadline=None)
-@given(rows=rows_strategy, rules=rules_strategy, seed=st.integers(0, 2**32 - 1))
-def test_the_order_of_the_attempts_is_irrelevant(rows: list[dict], rules: Rules, seed: int) -> None:
-    order = np.random.default_rng(seed).permutation(len(rows))
-    straight, shuffled = judge(attempts_of(rows), rules), judge(attempts_of([rows[k] for k in order]), rules)
-    assert np.array_equal(straight.code[order], shuffled.code)
-    assert straight.few_items == shuffled.few_items
-
-
 @settings(max_examples=200, deadline=None)
 @given(rows=rows_strategy, rules=rules_strategy)
 def test_learners_judged_in_parts_come_to_the_same(rows: list[dict], rules: Rules) -> None:
@@ -190,42 +176,6 @@ def test_learners_judged_in_parts_come_to_the_same(rows: list[dict], rules: Rule
         assert score.tolist() == whole.score[place].tolist()
     counts = [counts_by_reason(code) for code, _ in outcomes]
     assert {reason: sum(one[reason] for one in counts) for reason in whole.counts} == whole.counts
-
-
-def test_of_several_reasons_the_first_in_precedence_is_given() -> None:
-    faults = [
-        ("sandbox", {"live": False}),
-        ("test_account", {"is_test": True}),
-        ("unusable", {"unknown_item": True}),
-        ("repeat", {"seen_before": True}),
-        ("not_reached", {"correct": -1}),
-    ]
-    for k, (reason, _) in enumerate(faults):
-        together = {name: value for _, fault in faults[k:] for name, value in fault.items()}
-        assert judge_one(**together) == (reason, -1)
-
-
-def test_an_unanswered_item_is_wrong_only_inside_an_exam_with_a_later_answer() -> None:
-    assert judge_one(correct=-1, exam=True, answered_later=True) == (None, 0)
-    assert judge_one(correct=-1, exam=True, answered_later=False) == ("not_reached", -1)
-    assert judge_one(correct=-1, exam=False, answered_later=True) == ("not_reached", -1)
-
-
-def test_a_correct_answer_with_hints_counts_as_wrong_or_is_excluded() -> None:
-    assert judge_one(correct=1, hints=1) == (None, 0)
-    assert judge_one(correct=1, hints=-1) == (None, 1)
-    assert judge_one(correct=0, hints=1, rules={"hinted": "exclude"}) == ("hinted", -1)
-
-
-@pytest.mark.parametrize("correct", [0, 1])
-def test_rapid_answers_are_found_blind_to_correctness(correct: int) -> None:
-    slow_item = {"correct": correct, "item_median_ms": 200_000.0, "item_n_timed": 100}
-    assert judge_one(time_ms=9_999.0, **slow_item) == ("rapid", -1)
-    assert judge_one(time_ms=10_000.0, **slow_item) == (None, correct), "10 s is the cap, though a tenth is 20 s"
-    quick_item = slow_item | {"item_median_ms": 30_000.0}
-    assert judge_one(time_ms=2_999.0, **quick_item) == ("rapid", -1)
-    assert judge_one(time_ms=3_000.0, **quick_item) == (None, correct)
-    assert judge_one(time_ms=1.0, **(quick_item | {"item_n_timed": 99})) == (None, correct)
 
 
 def test_repeats_hints_sandbox_and_test_accounts_are_ineligible_and_not_rejected() -> None:
@@ -260,11 +210,6 @@ def test_the_sample_size_filters_can_be_left_out_for_abilities() -> None:
     assert judge(attempts_of(rows), Rules()).n_responses == 0
     assert reasons(judge(attempts_of(rows), Rules(), min_learner=False))[0] == "few_item_responses"
     assert judge(attempts_of(rows), Rules(), min_learner=False, min_item=False).n_responses == 1
-
-
-def test_an_empty_window_is_judged_without_error() -> None:
-    verdict = judge(attempts_of([]), Rules())
-    assert (verdict.n_responses, *rejected(verdict.counts)) == (0, 0, 0)
 
 
 def test_impossible_columns_are_named() -> None:

@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration.checks import build_calibration_checks
-from irt_assets.common.partitions import monthly
 from irt_assets.gates.advisory_checks import one_ability_explains_the_answers, published_items_are_fitted
 from irt_assets.gates.coverage import Bank
 from irt_assets.gates.evidence import Evidence, Verdict
@@ -99,10 +97,6 @@ def linked(**constants: Any) -> LinkedFit:
 def linked_before(**constants: Any) -> LinkedSpec:
     known = LinkingConstants.from_json(BEFORE_TAU | constants, "fit")
     return LinkedSpec(linking_constants=known, latent=Spread(mean=0.0, sd=1.0))
-
-
-def test_a_sound_month_fails_no_gate() -> None:
-    assert failures(evidence()) == {}
 
 
 OF_A_FIT = {
@@ -209,8 +203,8 @@ def test_a_month_fails_the_gates_that_its_fault_concerns(case: str) -> None:
 
 @pytest.mark.parametrize(
     "constants",
-    [{"share_kept": 0.70}, {"tau": 0.3, "tau_low": 0.15}, {"q_p": 1e-9, "i2": 0.9}],
-    ids=["share", "variation", "Q alone"],
+    [{}, {"share_kept": 0.70}, {"tau": 0.3, "tau_low": 0.15}, {"q_p": 1e-9, "i2": 0.9}],
+    ids=["sound", "share", "variation", "Q alone"],
 )
 def test_anchors_agree_at_the_limits_themselves_and_q_alone_holds_nothing(constants: dict[str, Any]) -> None:
     assert failures(evidence(linked=linked(**constants))) == {}
@@ -237,7 +231,6 @@ def test_what_an_earlier_release_linked_is_read_judged_and_written_as_it_was() -
 def test_rejected_are_rapid_and_unusable_among_answers_of_real_learners(counts: dict[str, int], share: float) -> None:
     """Repeats are ineligible and not rejected; sandbox, test accounts and unreached items are not such answers."""
     snapshot = evidence().snapshot
-    assert snapshot is not None
     found = failures(evidence(snapshot=replace(snapshot, counts={"default": counts})))
     assert ("few_answers_are_rejected" in found) == (share > 0.10)
     if found:
@@ -247,7 +240,6 @@ def test_rejected_are_rapid_and_unusable_among_answers_of_real_learners(counts: 
 def test_answers_to_items_outside_the_bank_count_against_every_scale() -> None:
     """They are judged under `default`, which a bank of other scales does not have: nobody would look at them."""
     snapshot = evidence().snapshot
-    assert snapshot is not None
     counts = {"math": {"scored": 80}, "default": {"unusable": 20}}
     of_math = evidence(scale=Scale("math"), snapshot=replace(snapshot, counts=counts, rules={"math": {}}))
     assert "20.0% of 100 answers" in failures(of_math)["few_answers_are_rejected"]
@@ -300,7 +292,6 @@ def test_a_scored_item_is_judged_by_the_same_limits_in_its_own_words() -> None:
     assert "key" not in why
     assert "key" not in problems_of(**scored | {"flags": ["negative_discrimination"]})[0]
     values = FittedItem.of({"params": scored, "n_responses": 9, "flags": []}).values
-    assert values is not None
     assert (values.max_score, values.absent_scores) == (3, [1])
     assert str(values) == "a = 1.00 ± 0.10, a·m = 3.00 ± 0.30, b = 0.50 ± 0.10, t2 = 0.40 ± ?, scored 0 … 3"
 
@@ -445,9 +436,6 @@ def test_guessing_holds_a_month_unless_somebody_accepts_it(
     assert (verdict.passed, verdict.why) == (passed, why)
 
 
-# -- the distribution of θ in origin and month -------------------------------------------------------
-
-
 # -- engines that a scale demands --------------------------------------------------------------------
 
 
@@ -467,6 +455,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> None:
     ("fit", "said"),
     [
         (None, "pymc is demanded and has no fit of the month: enable it (IRT_ENGINES=pymc) and materialise"),
+        (None, "`irt doctor` says whether it is installed"),
         ({"snapshot_hash": "older"}, "has only a fit of an earlier snapshot of the month: enable it"),
         ({"calibration": None, "error": "R stopped"}, "pymc is demanded and could not fit the month: R stopped"),
         ({"calibration": b"not converged"}, "pymc is demanded and did not converge: 500 iterations"),
@@ -483,14 +472,3 @@ def test_a_demanded_engine_without_a_result_is_red(fit: dict[str, Any] | None, s
 def test_a_demanded_engine_that_fitted_the_month_passes() -> None:
     verdict = demanded(staged(engine="pymc", calibration=b"sound"))
     assert (verdict.passed, verdict.why) == (True, "fitted by pymc too")
-
-
-def test_a_demanded_engine_without_a_fit_names_the_command_that_says_what_is_absent() -> None:
-    assert "`irt doctor` says whether it is installed" in demanded(None).why
-
-
-def test_a_set_gate_says_why_dagster_calls_it_non_blocking() -> None:
-    checks, _ = build_calibration_checks(monthly("2026-07"), "2026-07")
-    meaning = {spec.name: spec.description or "" for check in checks for spec in check.check_specs}
-    for gate in SET_GATES:
-        assert "after all steps have run (so Dagster calls it non-blocking)" in meaning[gate.name]

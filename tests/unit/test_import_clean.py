@@ -163,11 +163,6 @@ def test_row_whose_id_is_infinite_is_refused_and_the_others_are_not(value: float
     assert cleaned.refused.reasons == [f"missing_{column.removesuffix('_id')}"]
 
 
-def test_an_id_that_is_no_number_is_missing() -> None:
-    """So pandas writes a whole number that is not there."""
-    assert clean([SOUND | {"user_id": math.nan}, SOUND | {"user_id": 7.0}]).refused.reasons == ["missing_user"]
-
-
 def test_an_empty_line_is_no_answer() -> None:
     cleaned = clean([SOUND, dict.fromkeys(SOUND, ""), SOUND])
     assert (cleaned.read, cleaned.answers["line"].to_pylist()) == (2, [2, 4])

@@ -287,11 +287,6 @@ def test_a_damaged_page_is_an_error_and_not_a_shorter_file(tmp_path: Path) -> No
         rows(path)
 
 
-def test_parquet_counts_rows_from_one(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"u": ["ann", "bob"], "q": [1, 2]}), tmp_path / "log.parquet")
-    assert rows(tmp_path / "log.parquet") == [(1, {"u": "ann", "q": 1}), (2, {"u": "bob", "q": 2})]
-
-
 @pytest.mark.parametrize(
     ("content", "said"),
     [

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.sentences import unsaid
+
 pytestmark = pytest.mark.on_change("deploy/systemd/**")
 
 SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
@@ -119,8 +121,7 @@ def machine(tmp_path: Path, houses: dict[str, Path]) -> Machine:
 def test_without_a_database_it_writes_the_templates_names_three_commands_and_stops(machine: Machine) -> None:
     status, said = machine.install()
     assert status == 1
-    for command in ("apt-get install postgresql", "createuser irt", "createdb --owner=irt irt"):
-        assert command in said
+    assert unsaid(said, "apt-get install postgresql", "createuser irt", "createdb --owner=irt irt") == []
     assert (machine.root / "etc/irt/irt.env").stat().st_mode & 0o777 == 0o600
     assert machine.asked == []
 
@@ -157,8 +158,7 @@ def test_servers_whose_settings_are_there_are_started(machine: Machine) -> None:
     machine.env("JWT_ISSUER=y\n", "jwt-verifier")
     machine.install()
     (restart,) = [line for line in machine.asked if "restart" in line]
-    for server in ("irt-theta-api", "shiny-dashboard", "jwt-verifier"):
-        assert f"{server}.service" in restart
+    assert unsaid(restart, "irt-theta-api.service", "shiny-dashboard.service", "jwt-verifier.service") == []
 
 
 def test_an_upgrade_restarts_the_r_service_where_it_was_enabled(machine: Machine) -> None:
@@ -198,11 +198,8 @@ def test_timers_alone_take_the_place_of_the_daemon(machine: Machine) -> None:
     machine.env()
     machine.install("--timers")
     (restart,) = [line for line in machine.asked if "restart" in line]
-    assert "irt-calibration.timer" in restart
-    assert "irt-daemon" not in restart
-    assert "irt-theta-sweep.timer" not in restart
-    assert "irt-intake.timer" not in restart
-    assert "irt-pull.timer" not in restart
+    others = ("irt-daemon", "irt-theta-sweep.timer", "irt-intake.timer", "irt-pull.timer")
+    assert unsaid(restart, "irt-calibration.timer", *others) == [*others]
     assert "systemctl disable --now irt-daemon.service" in machine.asked
 
 

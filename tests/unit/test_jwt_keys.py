@@ -84,16 +84,6 @@ def test_askers_at_one_time_share_one_fetch() -> None:
         assert len(issuer.asked) == 1
 
 
-def test_a_new_key_is_found_with_its_first_token() -> None:
-    issuer = FakeIssuer()
-    with issuer.keys() as source:
-        assert source.find("2026") is not None
-        both = [Issuer().jwk, Issuer(key_id="2027", key=OTHER).jwk]
-        issuer.answer = lambda: json.dumps({"keys": both}).encode()
-        issuer.now += 31
-        assert source.find("2027") is not None
-
-
 def test_a_key_that_is_withdrawn_goes_with_the_next_fetch() -> None:
     issuer = FakeIssuer()
     with issuer.keys() as source:

@@ -39,11 +39,6 @@ from tests.testbed.linked_months import (
 METHODS = get_args(Method)
 
 
-def agree(linking: Linking) -> bool:
-    """Whether the gate on agreement leaves the month alone, as far as anchors are concerned."""
-    return not LinkingConstants.of(linking).disagreement(Rules().publication)
-
-
 # --- constants ---------------------------------------------------------------------------------------------------
 
 
@@ -56,13 +51,8 @@ def test_known_constants_come_back_when_anchors_are_exact(
     new, anchors = exact(c=c, assumed=assumed)
     found = link(new, anchors, method=method, symmetric=symmetric)
     # the curves agree to rounding at the solution, so only the optimiser's own precision is left
-    assert found.slope == pytest.approx(SLOPE, abs=1e-6)
-    assert found.intercept == pytest.approx(INTERCEPT, abs=1e-6)
-    assert found.rmse < 1e-6
-    assert found.q < 1e-8
-    assert found.q_df == 2 * 12 - 2
-    assert found.anchors_used == anchors.item_ids
-    assert found.anchors_dropped == {}
+    assert (found.slope, found.intercept, found.rmse, found.q) == pytest.approx((SLOPE, INTERCEPT, 0, 0), abs=1e-6)
+    assert (found.q_df, found.anchors_used, found.anchors_dropped) == (2 * 12 - 2, anchors.item_ids, {})
 
 
 def there_and_back(new: Calibration, anchors: AnchorSet, assumed: bool = False, **options: object) -> list[Linking]:
@@ -96,19 +86,6 @@ def test_a_criterion_of_moments_has_no_symmetric_form() -> None:
         link(*exact(), method="mean-sigma", symmetric=True)
 
 
-def test_mean_sigma_and_mean_mean_are_as_by_hand() -> None:
-    # b_old: mean 1, SD ∝ 2; b_new: mean 0, SD ∝ 1. mean a_old 1, mean a_new 1.5
-    b_old, b_new = np.array([-1.0, 1.0, 3.0]), np.array([-1.0, 0.0, 1.0])
-    a_old, a_new = np.array([0.5, 1.0, 1.5]), np.array([1.0, 1.5, 2.0])
-    ones = np.tile(np.eye(2) * 0.04, (3, 1, 1))
-    new, anchors = calibration(a_new, b_new, ones), anchor_set(a_old, b_old, ones, assumed=True)
-    few = Rules.from_settings({"min_anchors": 3})
-    sigma = link(new, anchors, method="mean-sigma", purify=False, rules=few)
-    assert (sigma.slope, sigma.intercept) == pytest.approx((2.0, 1.0))
-    mean = link(new, anchors, method="mean-mean", purify=False, rules=few)
-    assert (mean.slope, mean.intercept) == pytest.approx((1.5, 1.0))
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_classical_constants_are_those_of_the_reference(shared: Path, method: Method) -> None:
     reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["linking"]
@@ -124,8 +101,7 @@ def test_classical_constants_are_those_of_the_reference(shared: Path, method: Me
     )  # fmt: skip
     expected = reference["constants"][method.replace("-", "_")]
     # both the reference's parameters and its constants are rounded to 6 significant digits
-    assert found.slope == pytest.approx(expected["A"], abs=1e-5)
-    assert found.intercept == pytest.approx(expected["B"], abs=1e-5)
+    assert (found.slope, found.intercept) == pytest.approx((expected["A"], expected["B"]), abs=1e-5)
 
 
 @pytest.mark.parametrize(("method", "symmetric"), CRITERIA)
@@ -139,15 +115,6 @@ def test_a_rasch_fit_keeps_its_unit(method: Method, symmetric: bool) -> None:
     # ten anchors with variance 0.01 on each side: 0.02/10 (a weighted curve's weights are not quite equal: 2 %)
     assert found.intercept_se == pytest.approx(np.sqrt(0.002), rel=0.02)
     assert found.q_df == 9
-
-
-def test_one_common_slope_does_not_testify_for_single_anchors() -> None:
-    k, b = 10, np.linspace(-2, 2, 10)
-    blocks = covariance(np.full(k, 0.05), np.full(k, 0.1), np.zeros(k))
-    a = np.full(k, 1.1)
-    found = link(calibration(a * SLOPE, (b - INTERCEPT) / SLOPE, blocks, model="1pl"), anchor_set(a, b, blocks))
-    assert (found.slope, found.intercept) == pytest.approx((SLOPE, INTERCEPT), abs=1e-6)
-    assert found.q_df == k - 2
 
 
 def test_the_order_of_items_is_irrelevant() -> None:
@@ -200,30 +167,14 @@ def test_q_is_the_same_whatever_the_method() -> None:
 # --- anchors that moved ------------------------------------------------------------------------------------------
 
 
-def test_anchors_moved_in_all_directions_do_not_agree() -> None:
-    new, anchors = month(np.random.default_rng(4))
-    b = new.b + np.random.default_rng(5).choice([-0.8, 0.8], new.n_items)
-    assert not agree(link(calibration(new.a, b, new.cov_ab), anchors))
-
-
 def test_anchors_that_vary_by_more_than_items_of_one_scale_do_not_agree() -> None:
     """b of all anchors by N(0, .3²), which singles out no few: most are kept, and τ's lower limit is above .15."""
     rng = np.random.default_rng(12)
     new, anchors = month(rng, n_new=5000, n_old=5000)
     found = link(calibration(new.a, new.b + rng.normal(0, 0.3, new.n_items) / SLOPE, new.cov_ab), anchors)
-    assert found.tau_low is not None
-    assert (found.share_kept >= 0.7, found.tau_low > 0.15, agree(found)) == (True, True, False)
+    assert (found.share_kept >= 0.7, found.tau_low > 0.15) == (True, True)
     why = LinkingConstants.of(found).disagreement(Rules().publication)
     assert "from month to month beyond their errors, at least by 0." in why
-
-
-def test_an_anchor_that_became_steeper_is_dropped_for_its_slope() -> None:
-    new, anchors = month(np.random.default_rng(9))
-    a = new.a.copy()
-    a[4] *= 2.5
-    found = link(calibration(a, new.b, new.cov_ab), anchors)
-    assert "ln a by +1." in found.anchors_dropped["item04"]
-    assert found.suspects["item04"]["parameter"] == "a"
 
 
 def test_how_far_an_anchor_moved_is_told_in_its_own_parameter() -> None:
@@ -237,6 +188,7 @@ def test_how_far_an_anchor_moved_is_told_in_its_own_parameter() -> None:
     # the ten others are exact, so only rounding is left of the constants' error
     assert harder["delta_b"] == pytest.approx(0.5, abs=1e-6)
     assert steeper["delta_a"] == pytest.approx(anchors.a[7], abs=1e-6)
+    assert "ln a by +0." in found.anchors_dropped["item07"]
     assert found.diagnosis.startswith("moved against the others: ")
     assert "item03 (b +0.50)" in found.diagnosis
     z = [abs(suspect["z"]) for suspect in found.suspects.values()]
@@ -268,17 +220,6 @@ def test_an_error_common_to_all_items_moves_no_anchor() -> None:
     assert "item02" in link(calibration(new.a, moved, blocks, joint_ab=joint_ab), anchors).suspects
 
 
-def test_one_common_slope_accuses_no_anchor() -> None:
-    k, b = 10, np.linspace(-2, 2, 10)
-    blocks = covariance(np.full(k, 0.05), np.full(k, 0.1), np.zeros(k))
-    b_new = (b - INTERCEPT) / SLOPE
-    b_new[5] += 1.0
-    a_old = np.full(k, 1.1)
-    a_old[2] = 3.0
-    found = link(calibration(np.full(k, 1.32), b_new, blocks, model="1pl"), anchor_set(a_old, b, blocks))
-    assert {item: s["parameter"] for item, s in found.suspects.items()} == {"item05": "b"}
-
-
 def test_a_line_is_found_among_few_and_the_gate_says_that_they_are_few() -> None:
     new, anchors = exact(k=10)
     b = new.b.copy()
@@ -297,10 +238,7 @@ def test_anchors_that_scatter_share_no_line() -> None:
     new, anchors = exact(k=5)
     with pytest.raises(LinkingError, match="of 5 items no 3 lie on one line") as caught:
         link(calibration(new.a, new.b + [-20.0, -5.0, 0.0, 15.0, 37.0], new.cov_ab), anchors)
-    message = str(caught.value)
-    assert "math" in message
-    assert "replace the anchors" in message
-    assert "new origin" in message
+    assert [part for part in ("math", "replace the anchors", "new origin") if part not in str(caught.value)] == []
 
 
 def test_no_anchors_in_the_window_is_an_error_without_constants() -> None:
@@ -540,15 +478,12 @@ def test_a_transformed_fit_gives_every_learner_the_same_probability() -> None:
 
 def test_transformed_covariances_hold_the_items_and_the_constants_errors() -> None:
     new, anchors = month(np.random.default_rng(1), k=8, n_new=20_000, n_old=20_000)
-    joint = np.zeros((16, 16))
-    for j in range(8):
-        joint[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] = new.cov[j]
+    joint = block_diagonal(new.cov)
     new = replace(new, joint_cov=joint)
     found = link(new, anchors, purify=False)
     moved = transform(new, found)
     rng = np.random.default_rng(2)
     n = 40_000
-    assert found.with_items is not None
     between = found.with_items[:, :2].reshape(16, 2)
     values = [*np.stack([new.a, new.d], 1).ravel(), found.slope, found.intercept]
     together = rng.multivariate_normal(values, np.block([[joint, between], [between.T, found.cov]]), n)
@@ -586,9 +521,7 @@ def test_the_constants_change_with_c_as_their_derivatives_say(symmetric: bool) -
     new = ItemParameters(ids(k), a_new, b_new, c, cov)
     pairs = on_both_scales(Pairs(new, ItemParameters(ids(k), a, b, c, cov), ("3pl",) * k), symmetric)
     found = solve(pairs, "stocking-lord", weighted=False)
-    assert found is not None
     for side, derivatives in (("new", found.by_further_new), ("old", found.by_further_old)):
-        assert derivatives is not None
         largest = np.abs(derivatives).max()
         for j in range(k):
             ends = []
@@ -598,8 +531,6 @@ def test_the_constants_change_with_c_as_their_derivatives_say(symmetric: bool) -
                 items = replace(getattr(pairs, side), c=moved)
                 ends.append(solve(replace(pairs, **{side: items}), "stocking-lord", weighted=False))
             up, down = ends
-            assert up is not None
-            assert down is not None
             by_differences = np.array([up.slope - down.slope, up.intercept - down.intercept]) / 2e-4
             assert derivatives[:, j, 0] == pytest.approx(by_differences, abs=0.05 * largest)
 
@@ -609,5 +540,4 @@ def test_a_model_without_c_has_no_part_for_it() -> None:
     a, b = rng.lognormal(0, 0.3, 8), rng.normal(0, 1, 8)
     pairs, _ = match(calibration(a, b, errors(a, b, 1000)), anchor_set(a, b, errors(a, b, 1000)), Rules())
     found = solve(pairs, "stocking-lord", weighted=True)
-    assert found is not None
     assert (found.by_further_new, found.by_further_old, pairs.new.further_cov) == (None, None, None)

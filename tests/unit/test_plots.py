@@ -173,7 +173,6 @@ def test_markdown_holds_the_picture_and_a_harmless_alternative_text() -> None:
     picture = plots.test_information(fit(5))
     text = svg.as_markdown(picture, "information [math]")
     match = re.fullmatch(r"!\[information \(math\)\]\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", text)
-    assert match is not None
     assert base64.b64decode(match[1]).decode() == svg.image(picture)
 
 

@@ -53,7 +53,6 @@ def test_a_published_item_has_none_as_the_fit_judges_it() -> None:
 
 def test_a_3pl_keeps_its_prior_on_guessing_for_all_items() -> None:
     priors = request("3pl").priors()
-    assert priors is not None
     assert isinstance(priors.c, LogitNormal)
     assert priors.slopes_held(["i1", "i2", "k"]).tolist() == [True, False, False]
 
@@ -124,7 +123,6 @@ def test_a_scale_by_level_takes_no_prior_on_difficulty() -> None:
 def test_a_prior_holds_in_the_unit_of_all_learners_whatever_the_unit_of_the_fit() -> None:
     """A slope of 1 for θ with SD 1 is one of 0.5 where the same learners have an SD of 2."""
     prior = in_unit(Priors(a=LogNormal(0.0, 0.5), only=("i",)), 2.0).a
-    assert prior is not None
     assert np.exp(prior.mean) == pytest.approx(0.5)
 
 
@@ -161,7 +159,6 @@ def test_windows_of_a_3pl_have_a_histogram_each_whatever_their_answers_ask_for(t
         made = calibrate(EmEngine(1), asked, "hash")
         assert made.calibration.convergence.converged
         assert made.calibration.populations[0].nodes != ()
-        assert made.shape is not None
         assert made.shape.latent == "histogram"
 
 

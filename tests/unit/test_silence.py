@@ -59,7 +59,6 @@ def test_a_setting_counts_instead_from_the_first_day_on() -> None:
     assert not is_silent(first, 2 * HOUR, 2 * HOUR)
     assert is_silent(first, 2 * HOUR + timedelta(seconds=1), 2 * HOUR)
     said = silence("s", first, MONDAY + DAY, 2 * HOUR)
-    assert said is not None
     assert said.sentence(MONDAY + DAY) == (
         "s has brought no answers since 2026-11-02 00:00 UTC, for 24 hours; IRT_SILENT_AFTER allows two hours"
     )
@@ -69,7 +68,6 @@ def test_the_alert_names_source_time_usual_pause_and_the_way_out() -> None:
     arrivals = office_hours()
     now = arrivals[-1] + 90 * timedelta(minutes=1)
     said = silence("a,b=c d", arrivals, now, None)
-    assert said is not None
     alert = said.alert(now)
     assert "a,b=c d has brought no answers since 2026-11-23 12:00 UTC" in alert.what
     assert "longest pause in 28 days from that hour of the week on was ten minutes" in alert.what

@@ -58,7 +58,6 @@ def test_a_month_without_twins_and_a_fit_of_an_earlier_release_pass(twins: dict[
 
 def test_a_linked_fit_names_no_learner() -> None:
     statistics = SetStatistics.from_json(SET | {"twins": TWINS}, "fit").without_learners()
-    assert statistics.twins is not None
     assert (statistics.twins.learner_pairs, statistics.twins.learners) == (41, ())
     assert statistics.twins.items
 

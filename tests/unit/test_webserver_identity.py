@@ -329,11 +329,6 @@ def test_a_sibling_s_page_opens_no_websocket_with_the_cookie(verifier: Verifier,
     assert post(app, LAUNCH, MONTHLY, **own, origin=origin).status == 403
 
 
-def test_a_token_that_has_expired_launches_nothing(verifier: Verifier) -> None:
-    refused = post(page(verifier), LAUNCH, MONTHLY, **bearer("operator", exp=after(-32)))
-    assert (refused.status, "log in again" in refused.text) == (401, True)
-
-
 def test_a_token_that_expires_meanwhile_ends_its_websocket(verifier: Verifier, monkeypatch: pytest.MonkeyPatch) -> None:
     given = bearer("operator", exp=after(60))
     app = page(verifier)

@@ -1,7 +1,7 @@
 """Whether two versions of the product make the same numbers of the same answers.
 
-    python -m tests.testbed.numbers make FOLDER   demo, SAT12, and a world of two scales: 3PL with testlets, and levels
-    python -m tests.testbed.numbers compare FOLDER FOLDER
+    python -m benchmarks.numbers make FOLDER   demo, SAT12, and a world of two scales: 3PL with testlets, and levels
+    python -m benchmarks.numbers compare FOLDER FOLDER
 
 `make` uses the command line alone, so that it does the same whatever modules the commands are made of; it writes all
 that the ledger holds into FOLDER/NAME.json. `compare` wants texts equal and numbers to 1e-10 of one another. Both
