@@ -29,7 +29,6 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.month import drift_of_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
 from irt_assets.responses.snapshot import take_snapshot
@@ -41,6 +40,7 @@ from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.testbed.partitions import ensure_month_partitions
+from tests.testbed.scenario import AnyScenario
 
 SCALES = ("algebra", "geometry", "numbers")
 THRESHOLDS = {"min_responses": 20, "min_anchor_responses": 15, "min_anchors": 10}
@@ -92,7 +92,7 @@ def _calibrate(database: Database, settings: Settings, months: Sequence[str]) ->
 
 
 def _load(database: Database, scale: str, months: Sequence[str], seed: int) -> None:
-    scenario = Scenario(
+    scenario = AnyScenario(
         months=tuple(months),
         now=Month(months[-1]).end,
         seed=seed,
