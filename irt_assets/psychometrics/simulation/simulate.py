@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import log_probabilities_at, probability_at
 from irt_assets.psychometrics.simulation.scenario import DISTRACTOR_SHARES, OPTIONS, Bank, Scenario, make_bank
 from irt_assets.psychometrics.simulation.truth import DAY, Learners, SimulatedLog, Truth, account_for, categorise
@@ -247,20 +247,8 @@ class _Cohort:
         hurried = rng.random(people.user_ids.size) < s.hurried_share
         rapid = hurried[person] & (rng.random(rows) < s.hurried_rate)
 
-        b = bank.b[month, item]
+        b, known, always, leak_factor = self._planted(person, item, month)
         is_open = bank.options[item, 0] < 0
-        known, always = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
-        leak_factor = np.ones(rows)
-        for fault in bank.faults:
-            here = np.isin(item, bank.index(fault)) & fault.active(s.months)[month]
-            if fault.kind == "dif":
-                b = b + np.where(here, np.where(people.lang[person] == "ko", 0.5, -0.5) * fault.size, 0.0)
-            elif fault.kind == "leak":
-                insider = here & (people.leak_rank[person] < fault.share)
-                known |= insider
-                leak_factor[insider] = fault.size
-            elif fault.kind == "all_correct":
-                always |= here
         rapid &= ~known
         theta, most = self.row_theta + familiar * s.repeat_gain / bank.a[item], bank.max_scores[item]
         p = _probability(theta, bank.a[item], b, bank.c[item])
@@ -316,6 +304,25 @@ class _Cohort:
         # A session still running at `now` is left out as a whole: its last items would look not reached.
         keep = (finished + 5000 <= end)[session]
         return {name: column[keep] for name, column in columns.items()}
+
+    def _planted(self, person: Ints, item: Ints, month: Ints) -> tuple[Floats, Mask, Mask, Floats]:
+        """Effects of the faults on each attempt: the item's difficulty for the learner, whether the learner knows the
+        answer, whether any answer is scored correct, and a factor on the time."""
+        bank, people = self.bank, self.learners
+        b = bank.b[month, item]
+        known, always = np.zeros(item.size, dtype=bool), np.zeros(item.size, dtype=bool)
+        leak_factor = np.ones(item.size)
+        for fault in bank.faults:
+            here = np.isin(item, bank.index(fault)) & fault.active(self.scenario.months)[month]
+            if fault.kind == "dif":
+                b = b + np.where(here, np.where(people.lang[person] == "ko", 0.5, -0.5) * fault.size, 0.0)
+            elif fault.kind == "leak":
+                insider = here & (people.leak_rank[person] < fault.share)
+                known |= insider
+                leak_factor[insider] = fault.size
+            elif fault.kind == "all_correct":
+                always |= here
+        return b, known, always, leak_factor
 
 
 def _probability(theta: Floats, a: Floats, b: Floats, c: Floats) -> Floats:
