@@ -456,6 +456,7 @@ from services import theta_client
 hook('u1', 's1')
 wait_for('sent', 1)
 theta_client._finish()
+theta_client.SECONDS_AT_EXIT = 0.1
 hook('u2', 's2')
 print(counters())
 """
