@@ -23,11 +23,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
 from resources.postgres.database import Database
 from resources.settings import Settings
+from tests.testbed.scenario import AnyScenario
 
 MONTHS = ("2026-07", "2026-08", "2026-09")
 SCALES = {"guessed": {"model": "3pl"}, "levels": {"model": "2pl", "set": "assignment=by_level"}}
@@ -81,8 +81,8 @@ def two_scales(home: Path) -> None:
     irt(home, "backfill", "--from", MONTHS[0], "--to", MONTHS[-1])
 
 
-def _scenario(scale: str) -> Scenario:
-    return Scenario(
+def _scenario(scale: str) -> AnyScenario:
+    return AnyScenario(
         months=MONTHS,
         now=datetime(2026, 10, 1, tzinfo=UTC),
         seed=20261125,

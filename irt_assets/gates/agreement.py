@@ -4,7 +4,7 @@ What belongs here: which items are compared, the numbers, and the verdict. What 
 
 Two fits of the same answers share their sampling error, so what lies between them is not error but method (a prior, a
 mean for a mode, a bad optimiser), and is small: the standard error is the yardstick, not the distribution. How small
-between sound engines, and so where the limits of the rules come from, tests/benchmarks/bench_agreement.py says.
+between sound engines, and so where the limits of the rules come from, benchmarks/bench_agreement.py says.
 """
 
 from collections.abc import Mapping

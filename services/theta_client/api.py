@@ -1,21 +1,20 @@
-"""One request to the θ API, over within a second whatever the server does.
+"""Requests to the θ API: the settings, the connection, and whether a response contains a learner's θ.
 
-What belongs here: the settings, the connection and what an answer means. Redirects and proxies are not followed, so
-the token reaches no host but the one in IRT_THETA_URL.
+Redirects and proxies are not followed, so that the token reaches no host but the one in IRT_THETA_URL. This is why
+`http.client` is used, and not `urllib.request`, which follows both unless it is told not to.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
 import os
 import re
 import socket
 import ssl
-import time
+from collections.abc import Iterator
 from functools import cache
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any, NamedTuple, cast
 from urllib.parse import urlsplit
 
@@ -45,22 +44,36 @@ class Address(NamedTuple):
 
 
 def update_theta(user_id: str) -> None:
-    """Asks the API to update one learner's θ. Raises `UpdateFailed` if it does not."""
+    """Ask the API to update one learner's θ. Raises `UpdateFailed` if it does not."""
     address = read_address()
-    deadline = time.monotonic() + SECONDS
+    days = {} if address.lookback_days is None else {"lookback_days": address.lookback_days}
+    body = json.dumps({"user_id": user_id, **days}).encode()
+    where = f"{address.host}:{address.port}"
     try:
-        with contextlib.closing(_connect(address, deadline)) as connection:
-            connection.settimeout(_left(deadline))
-            connection.sendall(_request(address, user_id))
-            with HTTPResponse(cast(socket.socket, _Timed(connection, deadline)), method="POST") as answer:
-                answer.begin()
-                _judge(answer, user_id)
+        with post_json(address, PATH, body, SECONDS) as response:
+            _require_theta(response, user_id)
     except socket.timeout:
-        raise UpdateFailed(f"{address.host}:{address.port} did not answer within {SECONDS:g} s") from None
+        raise UpdateFailed(f"{where} did not answer within {SECONDS:g} s") from None
     except OSError as error:
-        raise UpdateFailed(f"{address.host}:{address.port}: {error}") from None
+        raise UpdateFailed(f"{where}: {error}") from None
     except (HTTPException, ValueError) as error:
-        raise UpdateFailed(f"{address.host}:{address.port} does not speak HTTP: {ascii(error)[:100]}") from None
+        raise UpdateFailed(f"{where} does not speak HTTP: {ascii(error)[:100]}") from None
+
+
+@contextlib.contextmanager
+def post_json(address: Address, path: str, body: bytes, timeout: float) -> Iterator[HTTPResponse]:
+    """The API's response to a JSON body. `timeout`: seconds for connecting, for TLS and for each read."""
+    if address.tls is None:
+        connection = HTTPConnection(address.host, address.port, timeout=timeout)
+    else:
+        connection = HTTPSConnection(address.host, address.port, timeout=timeout, context=address.tls)
+    headers = {"Content-Type": "application/json", "User-Agent": "irt-theta-client"}
+    if address.token:
+        headers["Authorization"] = f"Bearer {address.token}"
+    with contextlib.closing(connection):
+        connection.request("POST", address.base + path, body, headers)
+        with connection.getresponse() as response:
+            yield response
 
 
 @cache
@@ -85,48 +98,11 @@ def read_address() -> Address:
     return Address(cast(str, parts.hostname), port, parts.path.rstrip("/"), tls, token, int(days) if days else None)
 
 
-def _connect(address: Address, deadline: float) -> socket.socket:
-    """Tries the host's addresses in turn; each has an equal share of the time that is left."""
-    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    for left, (family, kind, protocol, _, destination) in zip(range(len(found), 0, -1), found):
-        connection = socket.socket(family, kind, protocol)
-        try:
-            connection.settimeout(_left(deadline) / left)
-            connection.connect(destination)
-            if address.tls is None:
-                return connection
-            connection.settimeout(_left(deadline))
-            return address.tls.wrap_socket(connection, server_hostname=address.host)
-        except OSError:
-            connection.close()
-            if left == 1:
-                raise
-    raise OSError("the host name has no address")
-
-
-def _request(address: Address, user_id: str) -> bytes:
-    days = {} if address.lookback_days is None else {"lookback_days": address.lookback_days}
-    body = json.dumps({"user_id": user_id, **days}).encode()
-    host = f"[{address.host}]" if ":" in address.host else address.host
-    head = [
-        f"POST {address.base}{PATH} HTTP/1.1",
-        f"Host: {host}:{address.port}",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        "Accept: application/json",
-        "User-Agent: irt-theta-client",
-        "Connection: close",
-    ]
-    if address.token:
-        head.append(f"Authorization: Bearer {address.token}")
-    return "\r\n".join([*head, "", ""]).encode("ascii") + body
-
-
-def _judge(answer: HTTPResponse, user_id: str) -> None:
-    """Returns where the answer is the learner's θ."""
-    status = answer.status
+def _require_theta(response: HTTPResponse, user_id: str) -> None:
+    """Raise `UpdateFailed` unless the response contains the learner's θ."""
+    status = response.status
     if status == 200:
-        content = answer.read(LARGEST_ANSWER)
+        content = response.read(LARGEST_ANSWER)
         if not _is_theta_of(user_id, content):
             raise UpdateFailed("the answer is not a θ: is IRT_THETA_URL the address of the θ API?")
     elif status in (401, 403):
@@ -134,9 +110,9 @@ def _judge(answer: HTTPResponse, user_id: str) -> None:
     elif 300 <= status < 400:
         raise UpdateFailed(f"IRT_THETA_URL redirects ({status}): set it to the API's own address")
     else:
-        asked = re.fullmatch(r"[0-9]{1,9}", answer.getheader("Retry-After") or "")
+        asked = re.fullmatch(r"[0-9]{1,9}", response.getheader("Retry-After") or "")
         pause = min(float(asked[0]), LONGEST_PAUSE) if asked and status in (429, 503) else 0.0
-        raise UpdateFailed(f"the API answered {status} {answer.reason[:100]!a}", pause)
+        raise UpdateFailed(f"the API answered {status} {response.reason[:100]!a}", pause)
 
 
 def _is_theta_of(user_id: str, content: bytes) -> bool:
@@ -146,29 +122,3 @@ def _is_theta_of(user_id: str, content: bytes) -> bool:
         return False
     ours = isinstance(answer, dict) and answer.get("user_id") == user_id
     return ours and isinstance(answer.get("theta"), (float, int))
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise socket.timeout
-    return left
-
-
-class _Timed(io.RawIOBase):
-    """A connection's bytes, read no later than the deadline, however slowly they come."""
-
-    def __init__(self, connection: socket.socket, deadline: float) -> None:
-        self._connection = connection
-        self._deadline = deadline
-
-    def makefile(self, *_: Any) -> io.BufferedReader:
-        """What `HTTPResponse` calls on the socket that it expects."""
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._connection.settimeout(_left(self._deadline))
-        return self._connection.recv_into(buffer)

@@ -7,11 +7,11 @@ Unlike the session hook it does not work in the background: whoever loses the ro
 from __future__ import annotations
 
 import json
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
 from typing import Any
 from uuid import uuid4
 
-from .api import Address, UpdateFailed, read_address
+from .api import Address, UpdateFailed, post_json, read_address
 
 PATH = "/api/seedtest/attempts"
 SECONDS = 20.0
@@ -58,23 +58,13 @@ def _send(address: Address, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     half = len(rows) // 2
     if len(body) > LARGEST_BODY and half:
         return _send(address, rows[:half]) + _send(address, rows[half:])
-    headers = {"Content-Type": "application/json", "User-Agent": "irt-theta-client"}
-    if address.token:
-        headers["Authorization"] = f"Bearer {address.token}"
-    if address.tls is None:
-        connection = HTTPConnection(address.host, address.port, timeout=SECONDS)
-    else:
-        connection = HTTPSConnection(address.host, address.port, timeout=SECONDS, context=address.tls)
     where = f"{address.host}:{address.port}"
     try:
-        connection.request("POST", address.base + PATH, body, headers)
-        answer = connection.getresponse()
-        status, asked = answer.status, answer.getheader("Retry-After") or ""
-        content = parsed_object(answer.read()) or {}
+        with post_json(address, PATH, body, SECONDS) as response:
+            status, asked = response.status, response.getheader("Retry-After") or ""
+            content = parsed_object(response.read()) or {}
     except (OSError, HTTPException) as error:
         raise AttemptsNotSent(f"{where}: {ascii(error)[:200]}") from None
-    finally:
-        connection.close()
     refused_for_good = status == 413 or (status == 400 and content.get("type") == ROWS_AT_FAULT)
     if refused_for_good and half:
         return _send(address, rows[:half]) + _send(address, rows[half:])

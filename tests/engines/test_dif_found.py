@@ -1,6 +1,6 @@
 """DIF is found through fits of answers, and groups of unlike ability are not called unlike in their items.
 
-A cheap part of tests/benchmarks/bench_dif.py, whose tables are in docs/explanation/dif.md.
+A cheap part of benchmarks/bench_dif.py, whose tables are in docs/explanation/dif.md.
 """
 
 from __future__ import annotations

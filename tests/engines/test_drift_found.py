@@ -1,6 +1,6 @@
 """Drift: items that moved are found through estimation and linking, and sound ones are left alone.
 
-A cheap part of tests/benchmarks/bench_drift.py, whose tables are in docs/explanation/drift-evidence.md.
+A cheap part of benchmarks/bench_drift.py, whose tables are in docs/explanation/drift-evidence.md.
 """
 
 from __future__ import annotations

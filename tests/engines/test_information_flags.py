@@ -1,6 +1,6 @@
 """Information: through estimation and linking, what was lost is found and what was not is left alone.
 
-A cheap part of tests/benchmarks/bench_information.py, whose tables are in docs/explanation/information.md.
+A cheap part of benchmarks/bench_information.py, whose tables are in docs/explanation/information.md.
 """
 
 from __future__ import annotations

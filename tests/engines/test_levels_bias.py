@@ -1,6 +1,6 @@
 """Slopes where items follow an earlier θ̂: flattened under one distribution, right by level.
 
-The study behind it, with more learners, widths and replications, is `tests/benchmarks/bench_levels.py`.
+The study behind it, with more learners, widths and replications, is `benchmarks/bench_levels.py`.
 """
 
 from __future__ import annotations

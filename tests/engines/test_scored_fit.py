@@ -1,6 +1,6 @@
 """Fit statistics of items scored 0 … m: by enumeration, at the size of a test under the model, and faults.
 
-`python -m tests.benchmarks.bench_type1 --model gpcm` does it at size; docs/explanation/fit.md has the result.
+`python -m benchmarks.bench_type1 --model gpcm` does it at size; docs/explanation/fit.md has the result.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Months of a 3PL scale: linked, and judged on their items' curves, against values of a 3PL and of a 2PL before it.
 
-A cheap part of tests/benchmarks/bench_three_parameter.py, whose tables are in
+A cheap part of benchmarks/bench_three_parameter.py, whose tables are in
 docs/explanation/linking-evidence.md and docs/explanation/drift-evidence.md.
 """
 

@@ -1,6 +1,6 @@
 """Fit statistics reject 5 % where the model is true and its parameters are estimated, under three overlapping forms.
 
-Seeded and small; `tests/benchmarks/bench_type1.py` does it at size, docs/explanation/fit.md has the result.
+Seeded and small; `benchmarks/bench_type1.py` does it at size, docs/explanation/fit.md has the result.
 """
 
 from __future__ import annotations

@@ -33,7 +33,6 @@ from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.drift.group_shift import GroupShift
 from irt_assets.psychometrics.linking.placement import Linking
-from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses import simulated
@@ -48,6 +47,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.databases import database_copy
 from tests.testbed.partitions import ensure_month_partitions
+from tests.testbed.scenario import AnyScenario
 
 SCALE = simulated.SCALE_ID
 MONTHS = ("2026-06", "2026-07")
@@ -94,7 +94,7 @@ def run_sql(database: Database, statement: str, values: Sequence[Any] = ()) -> N
 def load_small_world(database: Database, **knobs: Any) -> Truth:
     """300 new learners a month, 36 items, 15 of them anchors; two months and whatever is practised after them."""
     usual = {"months": MONTHS, "now": datetime(2026, 8, 20, tzinfo=UTC), "seed": 20260601}
-    scenario = Scenario(**usual | {"learners_per_month": 300, "items_per_block": 12, "anchors_per_block": 5} | knobs)
+    scenario = AnyScenario(**usual | {"learners_per_month": 300, "items_per_block": 12, "anchors_per_block": 5} | knobs)
     log, truth = simulate(scenario)
     with TemporaryDirectory() as folder, database.connect() as connection:
         files = simulated.write(log, truth, Path(folder))

@@ -31,9 +31,10 @@ from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import add_attempts, add_items, attempt, rows, run_sql
 from tests.helpers.verdict_reference import USUAL, Key, Log, Verdict, judge_log
 from tests.testbed.partitions import ensure_month_partitions
+from tests.testbed.scenario import AnyScenario
 
 MONTHS = ("2026-02", "2026-03")
-SMALL = Scenario(
+SMALL = AnyScenario(
     months=MONTHS,
     now=Month(MONTHS[-1]).end,
     learners_per_month=60,

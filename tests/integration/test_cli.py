@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from irt_assets.common.job_names import NIGHTLY_JOB
-from irt_assets.psychometrics.simulation.scenario import Scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
 from irt_assets.responses.scales import consider_rules
@@ -21,6 +20,7 @@ from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
+from tests.testbed.scenario import AnyScenario
 
 
 def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(world: Settings, irt: IrtOf) -> None:
@@ -82,7 +82,7 @@ def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
     settings: Settings, tmp_path: Path, irt: IrtOf
 ) -> None:
     log, truth = simulate(
-        Scenario(
+        AnyScenario(
             months=("2026-06",),
             now=datetime(2026, 7, 20, tzinfo=UTC),
             seed=3,

@@ -1,4 +1,4 @@
-"""A backfill while its processes are killed at random: a short version of `tests/benchmarks/kill_backfill.py`."""
+"""A backfill while its processes are killed at random: a short version of `benchmarks/kill_backfill.py`."""
 
 from __future__ import annotations
 

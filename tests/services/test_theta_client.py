@@ -156,26 +156,16 @@ def test_a_flawed_answer_is_a_failure_and_the_next_learner_is_tried(flaw: str, m
     assert counters()["sent"] == 0
 
 
-SLOW = {
-    "silent": hangs,
-    "status line": trickles(b"HTTP/1.1 "),
-    "headers": trickles(b"HTTP/1.1 200 OK\r\nX: "),
-    "body": trickles(b'HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n{"user_id": "u1"'),
-    "TLS": hangs,
-}
-
-
-@pytest.mark.parametrize("slow", SLOW)
-def test_a_slow_answer_is_given_up_after_a_second(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_an_api_without_an_answer_is_given_up_after_a_second(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api, "SECONDS", SECONDS)
-    with fake_api(SLOW[slow]) as server:
-        monkeypatch.setenv("IRT_THETA_URL", server.url.replace("http:", "https:" if slow == "TLS" else "http:"))
+    with fake_api(hangs) as server:
+        monkeypatch.setenv("IRT_THETA_URL", server.url.replace("http", scheme))
         read_address()  # reading the certificates of the system is done once, and not part of a request
         began = time.monotonic()
         with pytest.raises(UpdateFailed, match="did not answer within 1 s"):
             update_theta("u1")
         took = time.monotonic() - began
-    # Each read of a trickle waits 50 ms only; a machine that is busy with other tests may add some hundredths.
     assert 0.99 <= took <= patient(1.5)
 
 
@@ -401,15 +391,18 @@ def test_the_first_call_does_not_wait_for_its_thread() -> None:
     busy = [threading.Thread(target=compute) for _ in range(4)]
     for thread in busy:
         thread.start()
-    taken = []
+    taken, queues = [], []
     for _ in range(11):
         theta_client._forget_the_parent()
+        queues.append(theta_client._updates)
         began = time.perf_counter()
         on_session_complete("u1", "s1")
         taken.append(time.perf_counter() - began)
     over.set()
     for thread in busy:
         thread.join()
+    for queue in queues:  # else a thread that starts late sends to the API of the next test
+        wait_for(queue, failed=1)
     assert median(taken) <= patient(MILLISECOND)
 
 
@@ -466,6 +459,7 @@ from services import theta_client
 hook('u1', 's1')
 wait_for('sent', 1)
 theta_client._finish()
+theta_client.SECONDS_AT_EXIT = 0.1
 hook('u2', 's2')
 print(counters())
 """

@@ -1,4 +1,4 @@
-"""The θ API under an open load, a short part of `tests/benchmarks/bench_theta_api.py`: in time, shedding, never wrong.
+"""The θ API under an open load, a short part of `benchmarks/bench_theta_api.py`: in time, shedding, never wrong.
 
 Two more test processes share the cores meanwhile. So times may be four times those of
 docs/reference/theta-api.md; or, where the machine is busier than that, some times those of a FastAPI that

@@ -1,7 +1,7 @@
 """How big the product is and how its rooms lean on one another: `python -m tests.testbed.house`, from the root.
 
 A room is a package, or a module that stands in no room of its own. A statement is a node of `ast.stmt` other than a
-docstring. What a function imports counts as an arrow too, as it is an arrow once the function runs."""
+string, as docstrings are. What a function imports counts as an arrow too, as it is an arrow once the function runs."""
 
 import ast
 import io
@@ -17,13 +17,15 @@ from scipy.sparse.csgraph import connected_components
 
 PRODUCT = ("irt_assets", "resources", "jobs", "services")
 COLUMNS = ("files", "statements", "lines", "docstrings", "comments", "inner")
-_SCOPES = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def _docstring(node: ast.AST) -> ast.stmt | None:
-    if isinstance(node, _SCOPES) and ast.get_docstring(node, clean=False) is not None:
-        return node.body[0]
-    return None
+def is_docstring(node: ast.AST) -> bool:
+    """Whether a node is a string that stands by itself, also after a constant or a field."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def statements(tree: ast.Module) -> int:
+    return sum(isinstance(node, ast.stmt) and not is_docstring(node) for node in ast.walk(tree))
 
 
 def imports_within_functions(tree: ast.Module) -> set[ast.Import | ast.ImportFrom]:
@@ -40,13 +42,13 @@ def counts(path: Path) -> Counter[str]:
     """Statements, lines, lines of docstrings and of comments, and imports inside functions of one file."""
     text = path.read_text()
     tree = ast.parse(text)
-    docstrings = [found for node in ast.walk(tree) if (found := _docstring(node))]
+    docstrings = [node for node in ast.walk(tree) if is_docstring(node)]
     tokens = tokenize.generate_tokens(io.StringIO(text).readline)
     return Counter(
         files=1,
-        statements=sum(isinstance(node, ast.stmt) for node in ast.walk(tree)) - len(docstrings),
+        statements=statements(tree),
         lines=text.count("\n"),
-        docstrings=sum(node.end_lineno - node.lineno + 1 for node in docstrings if node.end_lineno),
+        docstrings=sum(node.end_lineno - node.lineno + 1 for node in docstrings),
         comments=len({token.start[0] for token in tokens if token.type == tokenize.COMMENT}),
         inner=len(imports_within_functions(tree)),
     )
@@ -81,8 +83,8 @@ def main() -> None:
     between = {(room(start), room(end)) for start, end in arrows if room(start) != room(end)}
 
     rooms["product"] = sum((rooms[name] for name in sorted(rooms)), Counter())
-    for path in Path("tests").rglob("*.py"):
-        rooms["benchmarks" if path.parts[1] in ("benchmarks", "testbed") else "tests"] += counts(path)
+    for name in ("tests", "benchmarks"):
+        rooms[name] = sum((counts(path) for path in Path(name).rglob("*.py")), Counter())
     print(f"{'':36}" + "".join(f"{column:>11}" for column in COLUMNS))
     for name in [*sorted(rooms.keys() - {"product", "tests", "benchmarks"}), "product", "tests", "benchmarks"]:
         print(f"{name:36}" + "".join(f"{rooms[name][column]:11,}" for column in COLUMNS))

@@ -1,7 +1,7 @@
 """Killing a stack's processes at random, and judging what is left when the dust has settled.
 
 What belongs here: who is killed and when, what a month's rows are, and what must not be left behind. What does
-not: how often, and what a test or a benchmark expects (see `test_kills` and `tests/benchmarks/kill_backfill.py`).
+not: how often, and what a test or a benchmark expects (see `test_kills` and `benchmarks/kill_backfill.py`).
 """
 
 from __future__ import annotations

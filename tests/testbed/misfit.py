@@ -25,6 +25,7 @@ from irt_assets.psychometrics.linking.placement import LinkingError
 from irt_assets.psychometrics.simulation.scored_items import ScoredItems
 from tests.testbed.abilities import abilities
 from tests.testbed.anchors import anchors_of
+from tests.testbed.graded import GradedItems
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20
@@ -43,7 +44,7 @@ class World:
         testlet_sd: of testlets of five items.
         random: share of learners who answer at random. unreached: share who do not reach the last 2 to 12 items, which
             are scored wrong.
-        scores: of every item, where they are not 0 and 1; graded: by a graded response model (`ScoredItems`).
+        scores: of every item, where they are not 0 and 1; graded: by a graded response model (`GradedItems`).
     """
 
     theta: str = "normal"
@@ -94,7 +95,8 @@ class World:
 def _scored(scores: tuple[int, ...], graded: bool, a: tuple[float, ...], b: tuple[float, ...]) -> ScoredItems:
     """The items of one bank, which are drawn from its first b. What a graded model is like takes seconds to find."""
     rng = np.random.default_rng(round(1e6 * b[0]) % 2**32)
-    return ScoredItems.drawn(rng, [scores] * len(a), np.array(a), np.array(b), graded=graded)
+    kind = GradedItems if graded else ScoredItems
+    return kind.drawn(rng, [scores] * len(a), np.array(a), np.array(b))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from irt_assets.common.partitions import Month, last_complete_month, month_of
 from irt_assets.decisions.origin import initialise
-from irt_assets.psychometrics.simulation.scenario import Fault, Scenario
+from irt_assets.psychometrics.simulation.scenario import Fault
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
 from resources import tables
@@ -27,6 +27,7 @@ from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.schema import upgrade
 from resources.settings import Settings
 from tests.testbed.partitions import ensure_month_partitions
+from tests.testbed.scenario import AnyScenario
 
 THRESHOLDS = {"min_responses": 120, "min_anchor_responses": 80}
 """A month has about 200 first answers to an item; the defaults want 500."""
@@ -67,7 +68,7 @@ def small_world(home: Path, months: list[str], *faults: Fault) -> Iterator[Setti
 def fill(settings: Settings, months: list[str], *faults: Fault) -> None:
     """Load the bank and its answers into an empty database, and initialise the scale."""
     database = Database(settings)
-    scenario = Scenario(
+    scenario = AnyScenario(
         months=tuple(months),
         now=Month(months[-1]).end,
         seed=20260702,

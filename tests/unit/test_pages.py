@@ -20,8 +20,8 @@ CRON = re.compile(r"^(\S+ ){5}\w+ ")
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SPAN = re.compile(r"`irt ([^`]+)`")
 INCOMPLETE = re.compile(r"Missing|requires an argument|no command ?$|job NAME: no such job")
-STARTED_AS_FILE = re.compile(r"python\s+tests/\S+")
-STARTED_AS_MODULE = re.compile(r"python\s+-m\s+(tests(?:\.\w+)+)")
+STARTED_AS_FILE = re.compile(r"python\s+(?:tests|benchmarks)/\S+")
+STARTED_AS_MODULE = re.compile(r"python\s+-m\s+((?:tests|benchmarks)(?:\.\w+)+)")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Units that are not ours: of the host, and of the set-up that people come from.
@@ -61,7 +61,8 @@ def test_what_sentences_name_exists() -> None:
 
 def test_programs_of_tests_are_started_as_modules_that_exist() -> None:
     """A program started as a file does not find the package `tests`, which it imports."""
-    texts = {str(path): path.read_text() for path in [*PAGES, *(ROOT / "tests").rglob("*.py")]}
+    code = [path for folder in ("tests", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    texts = {str(path): path.read_text() for path in [*PAGES, *code]}
     assert {name: found for name, text in texts.items() if (found := STARTED_AS_FILE.findall(text))} == {}
     modules = {module for text in texts.values() for module in STARTED_AS_MODULE.findall(text)}
     assert len(modules) > 40

@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.psychometrics.simulation.scenario import Fault, Scenario
+from irt_assets.psychometrics.simulation.scenario import Fault
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses.simulated import write
 from resources.tables import learner, question, response_log
+from tests.testbed.scenario import AnyScenario
 
-SCENARIO = Scenario(
+SCENARIO = AnyScenario(
     months=("2026-07", "2026-08"),
     now=datetime(2026, 8, 25, tzinfo=UTC),
     learners_per_month=150,

@@ -23,7 +23,7 @@ The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in
 
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import compress
@@ -273,44 +273,23 @@ def fit_source(
     require_persons(laid.informative, source.names)
     require_connected(laid.links, kept_ids, held.known)
     with kernels.runner(threads) as run:
-
-        def ascended(problem: Problem, near: Solution) -> Solution:
-            gain = COMPARED_GAIN if likelihood_only else 0.0
-            return _then(near, maximise(problem, near.point.x, tolerance, max_iterations, near.pairs, least_gain=gain))
-
         begun = None if start is None else start.select(keep)
-        if latent == "histogram" and begun is not None and begun.item_model == of:
-            grid = _wide_enough(nodes, begun.latent_mean, begun.latent_sd)
-            problem = Problem(data, structure, grid, run, priors)
-            problem = _dense_enough(problem, problem.start(begun))
-            problem, solution = _with_histogram(problem, problem.start(begun), with_weights, max_iterations)
-            solution = ascended(problem, solution)
-        else:
-            coarse = max(tolerance, COARSE_TOLERANCE)
-            problem = Problem(data, structure, Grid.spanning(nodes), run, priors)
-            few = Problem(data, structure, _half(problem.grid), run, priors)
-            near = _by_sample(few, lambda on: on.start(begun), coarse, max_iterations)
-            solution = ascended(problem, near)
-            grid = _wide_enough(nodes, solution.point.means, solution.point.sds)
-            resolved = _dense_enough(Problem(data, structure, grid, run, priors), solution.point.x)
-            if len(resolved.grid.nodes) > nodes:
-                problem = resolved
-                solution = ascended(problem, replace(solution, pairs=()))
-            if latent == "histogram":
-                problem, near = _with_histogram(problem, solution.point.x, with_weights, max_iterations)
-                solution = ascended(problem, _then(solution, near))
+        problem, solution = _maximised(
+            lambda grid: Problem(data, structure, grid, run, priors),
+            _Search(nodes, tolerance, max_iterations, COMPARED_GAIN if likelihood_only else 0.0),
+            begun,
+            with_weights if latent == "histogram" else None,
+            has_curves=begun is not None and begun.item_model == of,
+        )
         solution = solution.oriented(problem)
         if likelihood_only:
             found = no_errors(problem, solution.point)
         else:
-            shared = share_testlets(kept_ids, testlets or {})
-            products = (
-                _by_learner(problem, source.gathered(keep), learners)
-                if learners is not None
-                else problem.score_products
-                if shared
-                else None
-            )
+            products: Callable[[Point], Floats] | None = None
+            if learners is not None:
+                products = _by_learner(problem, source.gathered(keep), learners)
+            elif share_testlets(kept_ids, testlets or {}):
+                products = problem.score_products
             found = errors(
                 problem, solution.point, solution.at_bound, products=products, abilities_known=abilities_known
             )
@@ -334,6 +313,57 @@ def fit_source(
     if latent == "histogram" and not structure.anchored:
         return calibration.standardised(calibration.populations[0].mean, calibration.populations[0].sd)
     return calibration
+
+
+@dataclass(frozen=True)
+class _Search:
+    """`nodes`: of the grid, at least. `least_gain`: in log-likelihood, at which the last maximisation may stop."""
+
+    nodes: int
+    tolerance: float
+    max_iterations: int
+    least_gain: float
+
+    def ascended(self, problem: Problem, near: Solution) -> Solution:
+        found = maximise(
+            problem, near.point.x, self.tolerance, self.max_iterations, near.pairs, least_gain=self.least_gain
+        )
+        return _then(near, found)
+
+
+def _maximised(
+    problem_on: Callable[[Grid], Problem],
+    search: _Search,
+    begun: Calibration | None,
+    with_weights: Callable[..., ParameterLayout] | None,
+    *,
+    has_curves: bool,
+) -> tuple[Problem, Solution]:
+    """The maximum, on a grid that is wide and dense enough for it.
+
+    `begun`: an earlier fit of these items, from which the search starts; `has_curves`: of the same model.
+    `with_weights`: lays out a histogram of θ as well. It is None if θ is normal.
+    """
+    if with_weights is not None and begun is not None and has_curves:
+        grid = _wide_enough(search.nodes, begun.latent_mean, begun.latent_sd)
+        problem = problem_on(grid)
+        problem = _dense_enough(problem, problem.start(begun))
+        problem, solution = _with_histogram(problem, problem.start(begun), with_weights, search.max_iterations)
+        return problem, search.ascended(problem, solution)
+    problem = problem_on(Grid.spanning(search.nodes))
+    coarse = max(search.tolerance, COARSE_TOLERANCE)
+    few = problem_on(_half(problem.grid))
+    near = _by_sample(few, lambda on: on.start(begun), coarse, search.max_iterations)
+    solution = search.ascended(problem, near)
+    grid = _wide_enough(search.nodes, solution.point.means, solution.point.sds)
+    resolved = _dense_enough(problem_on(grid), solution.point.x)
+    if len(resolved.grid.nodes) > search.nodes:
+        problem = resolved
+        solution = search.ascended(problem, replace(solution, pairs=()))
+    if with_weights is not None:
+        problem, near = _with_histogram(problem, solution.point.x, with_weights, search.max_iterations)
+        solution = search.ascended(problem, _then(solution, near))
+    return problem, solution
 
 
 def _by_learner(
@@ -449,9 +479,8 @@ def _calibration(
     estimable = counts.estimable(structure.item_model)[kept]
     own_slope = (structure.index[structure.block(0)] >= 0) & ~structure.common_slopes
     reversed_ = np.where(own_slope, point.a < 0, (point.expected.association < 0) & estimable)
-    reversed_ &= ~at_bound | (
-        counts.rarer[kept] >= ENOUGH_FOR_SIGN
-    )  # a slope unbounded because of a single answer says nothing of the key
+    # A slope that is unbounded because of a single answer says nothing about the key.
+    reversed_ &= ~at_bound | (counts.rarer[kept] >= ENOUGH_FOR_SIGN)
     marks = {
         Flag.AT_BOUND: at_bound,
         Flag.UNIDENTIFIED: found.unidentified,

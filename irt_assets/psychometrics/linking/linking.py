@@ -92,30 +92,17 @@ def link(
     pairs, dropped = match(new, anchors, rules)
     answers = dict(zip(new.item_ids, new.n.tolist(), strict=True))
     n_candidates = sum(answers.get(item, -1) >= rules.linking.min_anchor_responses for item in anchors.item_ids)
-    assumed = dict(zip(anchors.item_ids, anchors.errors_assumed.tolist(), strict=True))
-    n_assumed = sum(assumed[item] for item in pairs.ids)
+    n_assumed = int(anchors.errors_assumed[np.isin(anchors.item_ids, pairs.ids)].sum())
     if pairs.size < FEWEST:
         raise _not_linked(anchors, rules, n_candidates, dropped, f"{pairs.size} of these can be used")
-    found = None
+    found, kept = None, pairs
     if purify:
         try:
             found = _aligned(pairs, rules)
         except NoLineError as error:
             raise _not_linked(anchors, rules, n_candidates, dropped, str(error)) from None
-    kept = pairs
-    if found is not None:
         kept = replace(pairs.keep(found.kept), variation=(found.tau_slope, found.tau))
     share = kept.size / n_candidates
-
-    warnings = []
-    if n_assumed:
-        warnings.append(
-            f"{n_assumed} anchors have no errors in the bank: those of a calibration with n = {ASSUMED_N} are assumed,"
-            " and anchors are not weighted"
-        )
-    if share < rules.warnings.warn_anchor_share:
-        warnings.append(f"only {share:.0%} of the anchors with enough responses are used: review those dropped")
-
     compared = weighted_by_populations(kept, new, symmetric)
     constants = solve(compared, method, weighted=n_assumed == 0)
     if constants is None:
@@ -123,11 +110,7 @@ def link(
         raise _not_linked(anchors, rules, n_candidates, dropped, why)
     cov = constants.covariance(kept)
     agreement = found.agreement if found else Agreement.of(kept.differences(constants.slope, constants.intercept))
-    if not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all() and np.isfinite(agreement.q)):
-        raise BreakdownError(
-            f"the linking of scale {anchors.scale_id} has no standard errors: those of the fit or of its anchors"
-            " are not a covariance matrix. Fit the month again, or leave out the anchors with few answers"
-        )
+    _require_errors(cov, agreement, anchors.scale_id)
     suspects, diagnosis = _moved(pairs, found, constants) if found else ({}, "")
     if found:
         dropped |= _off_the_line(pairs, found)
@@ -145,7 +128,7 @@ def link(
         q_df=agreement.q_df,
         q_p=float(chdtrc(agreement.q_df, agreement.q)),
         share_kept=share,
-        warnings=tuple(warnings),
+        warnings=_warnings(n_assumed, share, rules),
         anchor_set=anchors.version,
         weighted=n_assumed == 0,
         symmetric=symmetric,
@@ -159,6 +142,26 @@ def link(
         skewness=skewness_of((found.d[:, 1] / np.sqrt(found.d_cov[:, 1, 1]))[found.kept]) if found else None,
         with_items=with_items(new, kept, constants),
     )
+
+
+def _warnings(n_assumed: int, share: float, rules: Rules) -> tuple[str, ...]:
+    warnings = []
+    if n_assumed:
+        warnings.append(
+            f"{n_assumed} anchors have no errors in the bank: those of a calibration with n = {ASSUMED_N} are assumed,"
+            " and anchors are not weighted"
+        )
+    if share < rules.warnings.warn_anchor_share:
+        warnings.append(f"only {share:.0%} of the anchors with enough responses are used: review those dropped")
+    return tuple(warnings)
+
+
+def _require_errors(cov: Floats, agreement: Agreement, scale_id: str) -> None:
+    if not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all() and np.isfinite(agreement.q)):
+        raise BreakdownError(
+            f"the linking of scale {scale_id} has no standard errors: those of the fit or of its anchors"
+            " are not a covariance matrix. Fit the month again, or leave out the anchors with few answers"
+        )
 
 
 def _not_linked(

@@ -71,31 +71,28 @@ class Scenario:
         now: aware; nothing is completed after it. Answers that reach the database after it are the late batch.
         seed: of every draw.
         learners_per_month: new learners a month, test accounts not counted.
+        weekly_variance: of the random walk that θ takes day by day, in θ² a week. 0: θ is constant within a calendar
+            month, so that each window follows its model exactly.
+        scored_items: scores that open items beside the anchors can have, in turn: ((0, 1, 2), (0, 2)) makes half
+            of them items scored 0, 1 and 2 and the others items scored 0 and 2. None: all items are scored 0 and 1.
+        faults: what is planted.
+        assignment: `linear`: forms. `adaptive`: the first session draws from the whole bank; the later ones, a month
+            after it, from items with |b − θ̂| ≤ `adaptive_width`, θ̂ being the EAP of the first session's answers.
+
+    The same in each simulated log:
         cohort_means, cohort_sds: of new learners' θ, month by month, in turn when there are more months.
-        growth_mean, growth_sd: of a learner's gain in θ from one calendar month to the next. θ is constant within
-            a month, so that each window follows its model exactly, unless one of the next four says otherwise.
-        yearly_growth, yearly_growth_sd: mean and SD, over learners, of steady growth from enrolment on, in θ a year.
-        weekly_variance: of the random walk that θ takes day by day, in θ² a week.
-        occasion_sd: of what a learner's θ has on one day and not on the next.
+        growth_mean, growth_sd: of a learner's gain in θ from one calendar month to the next.
         blocks, items_per_block, blocks_per_form: the bank, and the linear forms: all combinations of neighbouring
             blocks, in a circle. Learners meet a form's items in an order of their own.
         anchors_per_block: anchors, evenly over the block's sorted b.
         topics: dealt to the items in order of b, so that every topic spans the bank.
-        scored_items: scores that open items beside the anchors can have, in turn: ((0, 1, 2), (0, 2)) makes half
-            of them items scored 0, 1 and 2 and the others items scored 0 and 2. None: all items are scored 0 and 1.
-        graded: their answers follow a graded response model; see `ScoredItems`.
         discrimination_sd: of ln a. difficulty_sd: of b. guessing: c of every item, a probability.
         bank_n: learners in the earlier calibration that the anchors' bank values come from.
-        faults: what is planted.
-        assignment: `linear`: forms. `adaptive`: the first session draws from the whole bank; the later ones, a month
-            after it, from items with |b − θ̂| ≤ `adaptive_width`, θ̂ being the EAP of the first session's answers.
         adaptive_items: items of a learner in adaptive assignment.
         adaptive_width: in SD of the reference population, that is in θ.
-        curriculum: in exam sessions all learners of a form meet its items in one order, and not each in an own one.
         intake: learners start within this first part of a month (0 to 1).
         sessions: fewest and most exam sessions of a learner. span_days: shortest and longest time, in days, from
-            the first to the last, before it is multiplied by the learner's pace.
-        slowest_pace: paces lie between 1/this and this, uniformly by their logarithm.
+            the first to the last.
         practice_sessions: expected number after the exam, of `practice_items` items the learner has seen.
         practice_gap_days: mean days between them. repeat_gain: what having seen an item adds to the logit.
         test_share: test accounts, per new learner. sandbox_share: of practice sessions.
@@ -112,54 +109,49 @@ class Scenario:
     now: datetime
     seed: int = 1
     learners_per_month: int = 1500
-    cohort_means: tuple[float, ...] = (0.0, 0.15, -0.1, 0.2, 0.05)
-    cohort_sds: tuple[float, ...] = (1.0, 1.1, 0.95, 1.05, 1.0)
-    growth_mean: float = 0.12
-    growth_sd: float = 0.08
-    yearly_growth: float = 0.0
-    yearly_growth_sd: float = 0.0
     weekly_variance: float = 0.0
-    occasion_sd: float = 0.0
-    blocks: int = 3
-    items_per_block: int = 40
-    blocks_per_form: int = 2
-    anchors_per_block: int = 10
-    topics: tuple[str, ...] = ("algebra", "data", "functions", "geometry", "number")
     scored_items: tuple[tuple[int, ...], ...] = ()
-    graded: bool = False
-    discrimination_sd: float = 0.25
-    difficulty_sd: float = 1.0
-    guessing: float = 0.0
-    bank_n: int = 1000
     faults: tuple[Fault, ...] = ()
     assignment: Literal["linear", "adaptive"] = "linear"
-    adaptive_items: int = 40
-    adaptive_width: float = 1.0
-    curriculum: bool = False
-    intake: float = 0.5
-    sessions: tuple[int, int] = (2, 4)
-    span_days: tuple[int, int] = (15, 21)
-    slowest_pace: float = 1.0
-    practice_sessions: float = 2.2
-    practice_items: int = 15
-    practice_gap_days: float = 12.0
-    repeat_gain: float = 0.7
-    test_share: float = 0.01
-    sandbox_share: float = 0.03
-    hurried_share: float = 0.10
-    hurried_rate: float = 0.15
-    omit_rate: float = 0.04
-    unreached_rate: float = 0.04
-    hint_rate_exam: float = 0.005
-    hint_rate_practice: float = 0.20
-    hint_success: float = 0.7
-    late_rate: float = 0.01
-    late_days: float = 10.0
-    time_median_s: float = 45.0
-    time_item_sd: float = 0.30
-    time_person_sd: float = 0.25
-    time_sd: float = 0.35
-    speed_ability_correlation: float = 0.3
+
+    cohort_means = (0.0, 0.15, -0.1, 0.2, 0.05)
+    cohort_sds = (1.0, 1.1, 0.95, 1.05, 1.0)
+    growth_mean = 0.12
+    growth_sd = 0.08
+    blocks = 3
+    items_per_block = 40
+    blocks_per_form = 2
+    anchors_per_block = 10
+    topics = ("algebra", "data", "functions", "geometry", "number")
+    discrimination_sd = 0.25
+    difficulty_sd = 1.0
+    guessing = 0.0
+    bank_n = 1000
+    adaptive_items = 40
+    adaptive_width = 1.0
+    intake = 0.5
+    sessions = (2, 4)
+    span_days = (15, 21)
+    practice_sessions = 2.2
+    practice_items = 15
+    practice_gap_days = 12.0
+    repeat_gain = 0.7
+    test_share = 0.01
+    sandbox_share = 0.03
+    hurried_share = 0.10
+    hurried_rate = 0.15
+    omit_rate = 0.04
+    unreached_rate = 0.04
+    hint_rate_exam = 0.005
+    hint_rate_practice = 0.20
+    hint_success = 0.7
+    late_rate = 0.01
+    late_days = 10.0
+    time_median_s = 45.0
+    time_item_sd = 0.30
+    time_person_sd = 0.25
+    time_sd = 0.35
+    speed_ability_correlation = 0.3
 
     def __post_init__(self) -> None:
         if not self.months:
@@ -170,18 +162,8 @@ class Scenario:
             raise ValueError(f"months must be consecutive YYYY-MM; got {self.months}, wanted {wanted}")
         if self.now.tzinfo is None:
             raise ValueError(f"now must carry a time zone, got {self.now.isoformat()}: use datetime(..., tzinfo=UTC)")
-        if self.practice_items > self.exam_items:
-            raise ValueError(
-                f"practice_items ({self.practice_items}) exceeds the {self.exam_items} items a learner has seen"
-            )
-        if self.exam_items > self.n_items:
-            raise ValueError(f"a learner answers {self.exam_items} items, but the bank has {self.n_items}")
         if self.scored_items and self.assignment == "adaptive":
             raise PsychometricsError("adaptive assignment is by answers scored 0 and 1: plan no scored items with it")
-        if self.curriculum and self.assignment == "adaptive":
-            raise PsychometricsError("adaptive assignment has no order of items: plan no curriculum with it")
-        if self.slowest_pace < 1:
-            raise ValueError(f"slowest_pace must be 1 or more, got {self.slowest_pace:g}")
         for fault in self.faults:
             if fault.scored and fault.kind in ("wrong_key", "anchors_moved"):
                 raise ValueError(f"fault {fault.kind} cannot be in scored items: they have neither key nor anchors")
@@ -192,11 +174,6 @@ class Scenario:
     @property
     def n_items(self) -> int:
         return self.blocks * self.items_per_block
-
-    @property
-    def moves(self) -> bool:
-        """Whether θ moves within a month."""
-        return any((self.yearly_growth, self.yearly_growth_sd, self.weekly_variance, self.occasion_sd))
 
     @property
     def exam_items(self) -> int:
@@ -384,7 +361,7 @@ def _scored_items(scenario: Scenario, which: Mask, a: Floats, b: Floats) -> Scor
     scores: list[tuple[int, ...]] = [(0, 1)] * len(a)
     for turn, j in enumerate(places):
         scores[j] = scenario.scored_items[turn % len(scenario.scored_items)]
-    return ScoredItems.drawn(np.random.default_rng([scenario.seed, 0, 2]), scores, a, b, graded=scenario.graded)
+    return ScoredItems.drawn(np.random.default_rng([scenario.seed, 0, 2]), scores, a, b)
 
 
 def _choose_items(

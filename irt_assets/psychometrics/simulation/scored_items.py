@@ -4,17 +4,15 @@ What belongs here: the items by themselves. What does not: who answers them and 
 of a bank they are (see `scenario`).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, softmax
+from scipy.special import softmax
 
 from irt_assets.psychometrics.core.arrays import Floats, Ints
-from irt_assets.psychometrics.core.quadrature import Grid
 
 STEP_DISTANCE, STEP_SD = 0.8, 0.25
 """Mean distance of an item's neighbouring steps, and the SD by which each strays: some items have disordered steps."""
@@ -27,19 +25,14 @@ class ScoredItems:
     Attributes:
         a: shape (J,), slope of one point. b: shape (J,), where the lowest and the highest score are equally likely.
         t: shape (J, C); −∞ for scores that an item cannot have, those above its maximum included.
-        graded: answers follow the graded response model (Samejima 1969) that gives N(0, 1) learners the same shares
-            of each score, and as steep an expected score on average. It is not the fitted model.
     """
 
     a: Floats
     b: Floats
     t: Floats
-    graded: bool = False
 
     @classmethod
-    def drawn(
-        cls, rng: np.random.Generator, scores: Sequence[Sequence[int]], a: Floats, b: Floats, *, graded: bool = False
-    ) -> Self:
+    def drawn(cls, rng: np.random.Generator, scores: Sequence[Sequence[int]], a: Floats, b: Floats) -> Self:
         """`scores`: those that each of the J items can have, ascending from 0: (0, 1, 2), or (0, 2). `a`: shape (J,),
         slopes of 0/1 items that say as much of θ; a point of an item scored to m says 1/√m of it."""
         maximum = np.array([item[-1] for item in scores])
@@ -50,7 +43,7 @@ class ScoredItems:
             steps -= points @ steps / maximum[j]
             t[j, list(item[1:-1])] = -slope[j] * np.cumsum(points * steps)[:-1]
             t[j, [item[0], item[-1]]] = 0.0
-        return cls(slope, b, t, graded)
+        return cls(slope, b, t)
 
     @property
     def max_scores(self) -> Ints:
@@ -70,46 +63,6 @@ class ScoredItems:
 
     def at_least(self, away: Floats, item: Ints) -> Floats:
         """P(score ≥ k), shape (R, C), of R answers to `item` (R,) where θ − b is `away` (R,)."""
-        if self.graded:
-            slope, thresholds = self._graded
-            return expit(slope[item, None] * (away[:, None] - thresholds[item]))
         points = np.arange(self.t.shape[1])
         p: Floats = softmax((self.a[item] * away)[:, None] * points + self.t[item], axis=1)
         return p[:, ::-1].cumsum(axis=1)[:, ::-1]
-
-    @cached_property
-    def _graded(self) -> tuple[Floats, Floats]:
-        """Slopes (J,), and where each score or more is as likely as not, (J, C), less b: −∞ for a score of 0."""
-        grid, own = Grid.spanning(), replace(self, graded=False)
-        weights = np.exp(grid.log_weights())
-        slopes, thresholds = np.empty_like(self.a), np.full_like(self.t, np.inf)
-        thresholds[:, 0] = -np.inf
-        for j, b in enumerate(self.b):
-            at_least = own.at_least(grid.nodes - b, np.full(grid.nodes.size, j))[:, 1 : self.max_scores[j] + 1]
-            rise = weights @ np.gradient(at_least.sum(axis=1), grid.nodes)
-
-            def found(slope: Floats, shares: Floats = weights @ at_least) -> Floats:
-                def excess(at: Floats) -> Floats:
-                    missed: Floats = shares - weights @ expit(slope * np.subtract.outer(grid.nodes, at))
-                    return missed
-
-                return _bisected(excess, np.full(shares.size, -1e3), 1e3)
-
-            def steeper(slope: Floats, found=found, rise=rise) -> Floats:  # type: ignore[no-untyped-def]
-                p = expit(slope * np.subtract.outer(grid.nodes, found(slope)))
-                steepness: Floats = np.atleast_1d(weights @ (slope * p * (1 - p)).sum(axis=1) - rise)
-                return steepness
-
-            slopes[j] = _bisected(steeper, np.array([0.05]), 20.0)[0]
-            thresholds[j, 1 : self.max_scores[j] + 1] = found(slopes[j]) - b
-        return slopes, thresholds
-
-
-def _bisected(rising: Callable[[Floats], Floats], low: Floats, high: float) -> Floats:
-    """Where each of n rising functions is 0, shape (n,)."""
-    above = np.full_like(low, high)
-    for _ in range(60):
-        middle = (low + above) / 2
-        is_above = rising(middle) > 0
-        low, above = np.where(is_above, low, middle), np.where(is_above, middle, above)
-    return low

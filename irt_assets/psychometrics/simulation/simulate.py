@@ -4,7 +4,7 @@ What belongs here: the clock, the assignment of items and the answers. What does
 `scenario`), what a log and its truth consist of (see `truth`), and files (see `irt_assets.responses.simulated`).
 
 Answers follow P = c + (1−c)/(1 + exp(−a(θ−b))), or what `ScoredItems` says, with θ constant within a calendar month,
-or within a day where the scenario lets it move.
+or within a day if the scenario lets it walk.
 What eligibility counts as a score of 0 (an omitted answer, a correct one with hints) is drawn only from answers that
 would have that score, so that the scored answers follow the model exactly; what it leaves out is drawn without regard
 to the answer.
@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.arrays import Floats, Ints, Mask
 from irt_assets.psychometrics.core.curves import log_probabilities_at, probability_at
 from irt_assets.psychometrics.simulation.scenario import DISTRACTOR_SHARES, OPTIONS, Bank, Scenario, make_bank
 from irt_assets.psychometrics.simulation.truth import DAY, Learners, SimulatedLog, Truth, account_for, categorise
 
 MINUTE = 60_000
-DAYS_OF_YEAR = 365.25
 SHORTEST_MS, LONGEST_MS = 300, 10 * MINUTE
 """Nobody reads an item faster, and the exam closes an item that is left open for longer."""
 
@@ -120,20 +119,18 @@ class _Cohort:
         )
 
     def _daily(self, theta: Floats) -> Floats:
-        """θ of each day, as in `Learners`; where there is one, theta (N, months) becomes its mean by month."""
+        """θ of each day, as in `Learners`; theta (N, months) becomes its mean by month. Empty if θ does not walk."""
         s, n = self.scenario, len(theta)
-        if not s.moves:
+        if not s.weekly_variance:
             return np.empty((n, 0))
         # A stream of its own, and day by day, so that learners are those of a scenario that is shorter or stands still.
         rng = np.random.default_rng([s.seed, 1 + self.month, 1])
-        growth = rng.normal(s.yearly_growth, s.yearly_growth_sd, n) / DAYS_OF_YEAR
+        rng.standard_normal(n)  # unused, as half of the next draw is: a seed keeps the walk that it has always given
         first = (self.month_starts[self.month] - self.month_starts[0]) // DAY
         lengths = np.diff(self.month_starts) // DAY
-        since = np.arange(lengths[self.month :].sum())[:, None]
-        walk, own = rng.standard_normal((len(since), 2, n)).swapaxes(0, 1)
-        moved = growth * since + np.sqrt(s.weekly_variance / 7) * np.cumsum(walk, axis=0) + s.occasion_sd * own
+        walk = rng.standard_normal((lengths[self.month :].sum(), 2, n))[:, 0]
         daily = np.full((n, lengths.sum()), np.nan)
-        daily[:, first:] = moved.T
+        daily[:, first:] = np.sqrt(s.weekly_variance / 7) * np.cumsum(walk, axis=0).T
         daily += np.repeat(theta, lengths, axis=1)
         theta[:] = np.add.reduceat(daily, np.cumsum(lengths) - lengths, axis=1) / lengths
         return daily
@@ -141,7 +138,7 @@ class _Cohort:
     def _theta_in(self, session: Ints) -> Floats:
         """θ of each session's learner then."""
         person = self.person[session]
-        if not self.scenario.moves:
+        if not self.scenario.weekly_variance:
             return self.learners.theta[person, self._month_of(session)]
         day = (self.start[session] - self.month_starts[0]) // DAY
         return self.learners.daily[person, np.minimum(day, self.learners.daily.shape[1] - 1)]
@@ -159,9 +156,6 @@ class _Cohort:
         month_days = (self.month_starts[self.month + 1] - self.month_starts[self.month]) / DAY
         first_day = self.month_starts[self.month] // DAY + (rng.random(n) * s.intake * month_days).astype(np.int64)
         span = rng.integers(s.span_days[0], s.span_days[1] + 1, n)
-        if s.slowest_pace > 1:
-            pace = s.slowest_pace ** np.random.default_rng([s.seed, 1 + self.month, 2]).uniform(-1, 1, n)
-            span = np.rint(span * pace).astype(np.int64)
         exam_day = first_day[exam_person] + span[exam_person] * ordinal // np.maximum(n_sessions[exam_person] - 1, 1)
         if s.assignment == "adaptive":
             exam_day += np.where(ordinal > 0, int(month_days), 0)
@@ -198,8 +192,6 @@ class _Cohort:
             self.form = rng.permutation(n) % s.blocks
             starts = self.form[:, None] * s.items_per_block
             order = np.argsort(rng.random((n, s.exam_items)), axis=1)
-            if s.curriculum:
-                order = np.arange(s.exam_items)
             exam_item = (starts + order) % s.n_items
         else:
             exam_item = self._adaptive_items()
@@ -255,20 +247,8 @@ class _Cohort:
         hurried = rng.random(people.user_ids.size) < s.hurried_share
         rapid = hurried[person] & (rng.random(rows) < s.hurried_rate)
 
-        b = bank.b[month, item]
+        b, known, always, leak_factor = self._planted(person, item, month)
         is_open = bank.options[item, 0] < 0
-        known, always = np.zeros(rows, dtype=bool), np.zeros(rows, dtype=bool)
-        leak_factor = np.ones(rows)
-        for fault in bank.faults:
-            here = np.isin(item, bank.index(fault)) & fault.active(s.months)[month]
-            if fault.kind == "dif":
-                b = b + np.where(here, np.where(people.lang[person] == "ko", 0.5, -0.5) * fault.size, 0.0)
-            elif fault.kind == "leak":
-                insider = here & (people.leak_rank[person] < fault.share)
-                known |= insider
-                leak_factor[insider] = fault.size
-            elif fault.kind == "all_correct":
-                always |= here
         rapid &= ~known
         theta, most = self.row_theta + familiar * s.repeat_gain / bank.a[item], bank.max_scores[item]
         p = _probability(theta, bank.a[item], b, bank.c[item])
@@ -324,6 +304,25 @@ class _Cohort:
         # A session still running at `now` is left out as a whole: its last items would look not reached.
         keep = (finished + 5000 <= end)[session]
         return {name: column[keep] for name, column in columns.items()}
+
+    def _planted(self, person: Ints, item: Ints, month: Ints) -> tuple[Floats, Mask, Mask, Floats]:
+        """Effects of the faults on each attempt: the item's difficulty for the learner, whether the learner knows the
+        answer, whether any answer is scored correct, and a factor on the time."""
+        bank, people = self.bank, self.learners
+        b = bank.b[month, item]
+        known, always = np.zeros(item.size, dtype=bool), np.zeros(item.size, dtype=bool)
+        leak_factor = np.ones(item.size)
+        for fault in bank.faults:
+            here = np.isin(item, bank.index(fault)) & fault.active(self.scenario.months)[month]
+            if fault.kind == "dif":
+                b = b + np.where(here, np.where(people.lang[person] == "ko", 0.5, -0.5) * fault.size, 0.0)
+            elif fault.kind == "leak":
+                insider = here & (people.leak_rank[person] < fault.share)
+                known |= insider
+                leak_factor[insider] = fault.size
+            elif fault.kind == "all_correct":
+                always |= here
+        return b, known, always, leak_factor
 
 
 def _probability(theta: Floats, a: Floats, b: Floats, c: Floats) -> Floats:

@@ -1,0 +1,159 @@
+"""How often a month is held, who is named, and how well the constants are covered, as items vary and move.
+
+    python -m benchmarks.bench_alignment --months 2000 --seed 1
+    python -m benchmarks.bench_alignment --months 300 --seed 1 --fits
+
+Each month is linked and judged as the platform does: `link`, and the gate `anchors_agree` for a bank with its 10th and
+90th percentile of b at ± 1.28. Anchors' estimates are drawn as their errors say (`tests.testbed.aligned`), on both
+sides, or (`--fits`) are fitted to the answers of as many learners to these anchors and as many other items. Columns:
+months held, for whatever reason; by τ; intervals that cover slope and intercept (t, a degree fewer than anchors used);
+moved anchors that are named, and others; months whose anchors' skewness warns; bias of the intercept in months that are
+not held. ± is the Monte-Carlo error of a share of a half; that of a share p is √(4p(1 − p)) of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, fields
+from functools import partial
+
+import numpy as np
+from scipy.special import expit
+from scipy.stats import t as student
+
+from irt_assets.gates.advisory_checks import is_skewed
+from irt_assets.gates.coverage import error_of_linking
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.item_models import item_model
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.linking.linking import link
+from irt_assets.psychometrics.linking.placement import LinkingError
+from tests.testbed.aligned import World, disagree, month
+from tests.testbed.anchors import anchors_of
+from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
+from tests.testbed.made_anchors import anchors_of_items
+from tests.testbed.scored_estimates import ScoredItems
+
+ROWS = (
+    *(World(n=n) for n in (2000, 10_000)),
+    *(World(n=10_000, variation=tau) for tau in (0.05, 0.10, 0.15)),
+    *(World(k=k, n=1000, variation=tau) for k in (12, 8, 5) for tau in (0.0, 0.05, 0.10)),
+    World(moved=12, by=(0.5, 0.9)),
+    World(n=1000, moved=13, by=0.6),
+    World(moved=15, by=0.6),
+    *(World(n=n, variation=tau, moved=4, by=0.5) for n in (2000, 10_000) for tau in (0.0, 0.05, 0.10)),
+    World(moved=1, by=3.0),
+    World(k=10, moved=1, by=1.0),
+    World(k=20, model="3pl"),
+    World(scored=True),
+    World(scored=True, moved=4, by=0.5),
+    World(moved=9, by=0.25),
+    World(n=10_000, moved=9, by=0.25),
+)
+ENDS = np.array([-1.28, 1.28])
+
+
+def scored_month(rng: np.random.Generator, world: World, *, fits: bool) -> tuple[Calibration, AnchorSet]:
+    """Both sides of items, half of them scored: estimates as they err, or `fits` of answers to these items alone."""
+    truth = ScoredItems.drawn(rng, tuple([1, 3, 1, 2, 4, 1] * world.k)[: world.k])
+    truth = truth.select(rng.permutation(world.k))  # the first move
+    by = world.moves(rng, np.zeros(world.k))
+    sides = (truth, 0.0, 1.0), (truth.moved(by), INTERCEPT, SLOPE)
+    if fits:
+        old, new = (
+            fit_em(items.answers(rng, rng.normal(mean, sd, world.n)), model=items.models, threads=1)
+            for items, mean, sd in sides
+        )
+    else:
+        old, new = (items.rescaled(sd, mean).estimated(rng, world.n) for items, mean, sd in sides)
+    return new, anchors_of_items(old.items)
+
+
+def fitted_month(rng: np.random.Generator, world: World) -> tuple[Calibration, AnchorSet]:
+    """Both sides from fits of answers to these anchors and as many other items; c is .2 in a 3PL."""
+    a, b, moved = world.draw(rng)
+    c = 0.2 if item_model(world.model).guesses else 0.0
+    fits = []
+    for of_anchors, mean, sd in ((b, 0.0, 1.0), (moved, INTERCEPT, SLOPE)):
+        of_b = np.r_[of_anchors, rng.normal(mean, 1, world.k)]
+        of_a = np.r_[a, rng.lognormal(0.1, 0.3, world.k)]
+        theta = rng.normal(mean, sd, (world.n, 1))
+        right = rng.random((world.n, 2 * world.k)) < c + (1 - c) * expit(of_a * (theta - of_b))
+        names = (*ids(world.k), *(f"other{j:02d}" for j in range(world.k)))
+        fits.append(fit_em(Responses.from_wide(right.astype(float), item_ids=names), model=world.model, threads=1))
+    return fits[1], anchors_of(fits[0], ids(world.k))
+
+
+@dataclass(frozen=True)
+class Judged:
+    held: bool
+    by_tau: bool = False
+    covers_slope: float = np.nan
+    covers_intercept: float = np.nan
+    named: float = np.nan
+    others: float = np.nan
+    skewed: float = np.nan
+    bias: float = np.nan
+
+    @classmethod
+    def of(cls, world: World, new: Calibration, anchors: AnchorSet) -> Judged:
+        try:
+            found = link(new, anchors)
+        except LinkingError:
+            return cls(True)
+        limits = Rules().publication
+        imprecise = error_of_linking(found.slope, found.intercept, found.cov, ENDS).max() > limits.max_linking_error
+        held = disagree(found) or bool(imprecise)
+        dropped = np.isin(ids(world.k), list(found.anchors_dropped))
+        moved = np.arange(world.k) < world.moved
+        share = lambda of: float(dropped[of].mean()) if of.any() else np.nan  # noqa: E731
+        half = student.ppf(0.975, len(found.anchors_used) - 1)
+        assert found.tau_low is not None
+        return cls(
+            held,
+            found.tau_low > limits.max_item_variation,
+            abs(found.slope - SLOPE) < half * found.slope_se,
+            abs(found.intercept - INTERCEPT) < half * found.intercept_se,
+            share(moved),
+            share(~moved),
+            np.nan if found.skewness is None else is_skewed(found.skewness, len(found.anchors_used)),
+            np.nan if held else found.intercept - INTERCEPT,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--months", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--fits", action="store_true")
+    parser.add_argument("--rows", type=int, nargs="*", default=range(len(ROWS)))
+    args = parser.parse_args()
+    columns = [of.name.replace("_", " ") for of in fields(Judged)]
+    print(f"| anchors, learners, τ, moved | {' | '.join(columns)} | ± {50 / args.months**0.5:.1f} %")
+    print("|---" * (len(columns) + 1) + "|")
+    for row in args.rows:
+        world = ROWS[row]
+        if world.model != "2pl" and not args.fits:
+            continue
+        draw = partial(scored_month, fits=args.fits) if world.scored else fitted_month if args.fits else month
+        judged = [
+            Judged.of(world, *draw(np.random.default_rng([args.seed, row, s]), world)) for s in range(args.months)
+        ]
+        name = f"{world.k}, {world.n:,}, {world.variation}" + (f", {world.moved} by {world.by}" if world.moved else "")
+        name += "" if world.model == "2pl" else f", {world.model}"
+        name += ", half of them scored" * world.scored
+        cells = [_mean(judged, of.name) for of in fields(Judged)]
+        shares = " | ".join(f"{100 * cell:.1f}" for cell in cells[:-1])
+        print(f"| {name} | {shares} | {cells[-1]:+.3f} |", flush=True)
+
+
+def _mean(judged: list[Judged], of: str) -> float:
+    values = np.array([getattr(one, of) for one in judged], dtype=float)
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+if __name__ == "__main__":
+    main()

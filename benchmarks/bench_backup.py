@@ -1,0 +1,81 @@
+"""How long a backup and a restore take per million answers, and how large the backup is.
+
+    python -m benchmarks.bench_backup [ROWS]      (default 1,000,000)
+
+The answers of `bench_import.py` in an embedded server, and nothing else. A restore without --verify: the files are
+checked, the database is loaded and analysed, and all rows are compared by their digests. CPU is that of this process
+and of pg_dump and pg_restore; the server's is in the wall clock alone, as is whatever else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.bench_import import write_log
+from irt_assets.backup.make import make_backup
+from irt_assets.backup.places import FolderPlace
+from irt_assets.backup.restore import restore_backup
+from irt_assets.intake.load import import_attempts
+from resources.files.folder_claim import open_store
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import upgrade
+from resources.settings import Settings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("rows", nargs="?", type=int, default=1_000_000)
+    rows = parser.parse_args().rows
+    with tempfile.TemporaryDirectory() as folder:
+        home, copy = Path(folder, "home"), Path(folder, "copy")
+        try:
+            database = _database(home)
+            upgrade(database)
+            write_log(Path(folder, "log.csv"), rows)
+            import_attempts(database, [Path(folder, "log.csv")], first_month="2026-05")
+            with database.connect() as connection:
+                (size,) = connection.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)
+            print(f"{rows:,} answers, {size / 2**20:,.0f} MB in the database; load {os.getloadavg()[0]:.1f} on "
+                  f"{os.cpu_count()} cores")  # fmt: skip
+            with timed("backup"):
+                made = make_backup(_settings(home), database, open_store(_settings(home), database), FolderPlace(home))
+            print(f"  {made.size / 2**20:,.0f} MB")
+            with timed("restore"):
+                name = Path(made.address).name
+                restored = restore_backup(_settings(copy), _database(copy), FolderPlace(home), name, verify=False)
+            assert restored.differences == [], restored.differences
+        finally:
+            for there in (home, copy):
+                EmbeddedPostgres(there / "postgres").stop()
+
+
+def _settings(home: Path) -> Settings:
+    return Settings(irt_home=home, database_url=None, irt_first_month="2026-05", _env_file=None)  # type: ignore[call-arg]
+
+
+def _database(home: Path) -> Database:
+    return Database(_settings(home))
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    began, cpu = time.monotonic(), _cpu()
+    yield
+    print(f"{what}: {time.monotonic() - began:.1f} s, {_cpu() - cpu:.1f} s CPU (load now {os.getloadavg()[0]:.1f})")
+
+
+def _cpu() -> float:
+    both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""How often the months of a 2PL are said to have learners who guess, with guessing and without, and what shows it.
+
+    python -m benchmarks.bench_guessing --months 200 --seed 1
+    python -m benchmarks.bench_guessing --like spisa_wide.csv.gz --learners 500 --months 200
+
+Months are those of `bench_normality`, all items answered, with c = 0, with c = .2, or with c = .2 in three of ten
+items; or items with c = 0 whose curve is not logistic, with a uniform and b a mixture. `--like` takes θ ~ N(0, 1) and
+the parameters of a 3PL that was fitted to a file of answers instead: one column an item, 0 or 1, other columns are left
+out. Prints the share of months in which guessing is found, by either sign, with its Monte-Carlo error, by each of the
+two, and of months whose curve does not fit, which the signs alone call guessed.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit, ndtr
+
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
+from irt_assets.psychometrics.estimation.shape import Shape
+from tests.testbed.abilities import abilities
+
+GUESSED = {"0": 0.0, ".2 in 30 % of items": 0.3, ".2 in all": 1.0}
+"""The share of items with c = .2."""
+NORMAL_OGIVE, CLOGLOG = "0, normal ogive", "0, complementary log-log"
+ROWS = (
+    *((learners, items, theta, "0") for theta in ("normal", "χ²₄", "−χ²₄")
+      for learners, items in ((2000, 40), (1000, 20), (500, 40))),
+    (2000, 150, "normal", ".2 in 30 % of items"), (2000, 40, "normal", ".2 in 30 % of items"),
+    (2000, 40, "normal", ".2 in all"), (1000, 20, "normal", ".2 in all"), (500, 40, "normal", ".2 in all"),
+    (2000, 40, "χ²₄", ".2 in all"),
+    (10_000, 60, "normal", NORMAL_OGIVE), (10_000, 60, "normal", CLOGLOG),
+)  # fmt: skip
+"""Learners, items, θ, c."""
+
+
+@dataclass(frozen=True)
+class Bank:
+    a: Floats
+    d: Floats
+    c: Floats
+    curve: str = "logistic"
+
+    @classmethod
+    def drawn(cls, items: int, guessed: str, rng: np.random.Generator) -> Bank:
+        if guessed in (NORMAL_OGIVE, CLOGLOG):
+            a = rng.uniform(0.6, 1.9, items)
+            b = np.where(rng.random(items) < 0.6, rng.normal(-0.6, 0.7, items), rng.normal(1.0, 0.5, items))
+            return cls(a, -a * b, np.zeros(items), guessed)
+        a, b = np.exp(rng.normal(0.1, 0.3, items)), rng.normal(0, 1, items)
+        return cls(a, -a * b, np.where(np.arange(items) % 10 < 10 * GUESSED[guessed], 0.2, 0.0))
+
+    def answers(self, theta: Floats, rng: np.random.Generator) -> Responses:
+        z = self.a * theta[:, None] + self.d
+        if self.curve == NORMAL_OGIVE:
+            p = ndtr(z / 1.702)
+        elif self.curve == CLOGLOG:
+            p = -np.expm1(-np.exp(0.8 * z - 0.37))
+        else:
+            p = self.c + (1 - self.c) * expit(z)
+        return Responses.from_wide((rng.random(p.shape) < p).astype(float))
+
+
+def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+    return fit_em(some, model=model, latent=latent, threads=1, **how)
+
+
+def drawn(learners: int, items: int, theta: str, guessed: str, seed: list[int]) -> Shape:
+    rng = np.random.default_rng(seed)
+    bank = Bank.drawn(items, guessed, rng)
+    return judged(bank.answers(abilities(theta, learners, rng), rng))
+
+
+def judged(responses: Responses) -> Shape:
+    return fit_with_shape(fit, responses, "2pl", "auto")[1]
+
+
+def read(path: Path) -> Floats:
+    table = pd.read_csv(path)
+    return table.loc[:, [set(column.dropna().unique()) <= {0, 1} for _, column in table.items()]].to_numpy(float)
+
+
+def found(shapes: list[Shape]) -> str:
+    share = np.mean([shape.guessing for shape in shapes])
+    by_likelihood, by_items, other_curve = (
+        np.mean([sign in shape.why and shape.guessing is guessing for shape in shapes])
+        for sign, guessing in (("a 3PL raises", True), ("score tests find", True), ("curve does not fit", False))
+    )
+    error = np.sqrt(share * (1 - share) / len(shapes))
+    return f"{len(shapes)} | {share:.1%} ± {error:.1%} | {by_likelihood:.1%} | {by_items:.1%} | {other_curve:.1%}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--months", type=int, default=200, help="a row")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rows", type=int, nargs="*", default=range(len(ROWS)))
+    parser.add_argument("--like", type=Path, help="a file of answers")
+    parser.add_argument("--learners", type=int, default=500, help="of a month like the file")
+    asked = parser.parse_args()
+    print(
+        "| learners × items | θ | c | months | found | by the 3PL's likelihood | by single items | curve does not fit |"
+    )
+    print("|---|---|---|--:|--:|--:|--:|--:|", flush=True)
+    if asked.like:
+        like = fit(Responses.from_wide(read(asked.like)), "3pl", "normal")
+        bank, shapes = Bank(like.a, like.d, like.c), []
+        for k in range(asked.months):
+            rng = np.random.default_rng([asked.seed, k])
+            shapes.append(judged(bank.answers(rng.normal(size=asked.learners), rng)))
+        print(f"| {asked.learners:,} × {like.n_items} | normal | like {asked.like.name} | {found(shapes)} |")
+        return
+    for row in (ROWS[k] for k in asked.rows):
+        learners, items, theta, guessed = row
+        shapes = [drawn(*row, [asked.seed, k]) for k in range(asked.months)]
+        print(f"| {learners:,} × {items} | {theta} | {guessed} | {found(shapes)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Bias of item parameters where items are assigned by what was known of a learner before the window.
+
+    python -m benchmarks.bench_levels --replications 20 --learners 3000
+
+Learners have θ ~ N(0, 1) in the look-back and answer `lookback` items of the bank there, chosen at random; until the
+window θ grows by N(0.1, 0.3²). In the window each answers 20 items drawn from those with |b − θ̂| ≤ width (the nearest
+where these are too few), θ̂ being the EAP of all look-back answers, or θ itself. A third of the bank are anchors, with
+the errors of a calibration of 1000. Prints a Markdown table of the mean bias of ln a and b over items with ≥ 200
+responses: after θ is put in the unit of the true θ of the window (mean and SD), and as linked to the anchors.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation import levels
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.linking.linking import link, transform
+from irt_assets.psychometrics.linking.placement import LinkingError
+from tests.testbed.levels import Simulated, World, bias_of, bias_on_the_scale, by_level, simulate
+
+
+def by_anchors_only(world: Simulated) -> Calibration:
+    """Groups by what the anchors among the look-back's answers say, and nothing else."""
+    known = world.anchors
+    earlier = levels.Earlier.scored(world.earlier, known.item_ids, known.curves)
+    groups = earlier.groups()
+    names = sorted(set(groups))
+    return fit_em(world.window, groups=groups, reference=names[len(names) // 2])
+
+
+def linked_bias_of(world: Simulated, fit: Calibration) -> tuple[float, float]:
+    """Mean bias of ln a and of b as linked to the anchors; NaN where too few of them agree."""
+    try:
+        return bias_on_the_scale(
+            world, transform(fit, link(fit, world.anchors, rules=Rules.from_settings({"min_anchor_share": 0.5})))
+        )
+    except LinkingError:
+        return float("nan"), float("nan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--replications", type=int, default=20)
+    parser.add_argument("--learners", type=int, default=3000)
+    parser.add_argument("--items", type=int, default=80)
+    parser.add_argument("--levels", type=int, nargs="*", default=[5, 20])
+    parser.add_argument("--by", nargs="*", default=["estimate", "true"])
+    parser.add_argument("--seed", type=int, default=2026)
+    options = parser.parse_args()
+    usual = levels.LEVELS
+    print(f"{options.replications} × {options.learners} learners, {options.items} items, seed {options.seed}\n")
+    print("| items follow | within | fit | ln a | SD | b | ln a, linked | b, linked | linked |")
+    print("|---|--:|---|--:|--:|--:|--:|--:|--:|")
+    for by in options.by:
+        for width in (1.0, 0.5):
+            found: dict[str, list[tuple[float, ...]]] = {}
+            for number in range(options.replications):
+                settings = World(learners=options.learners, items=options.items, width=width, by=by)
+                world = simulate(np.random.default_rng([options.seed, number]), settings)
+                fits = {"one distribution": fit_em(world.window)}
+                for count in options.levels:
+                    levels.LEVELS = count
+                    fits[f"{count} levels"] = by_level(world).calibration
+                levels.LEVELS = usual
+                fits[f"{usual} levels by the anchors alone"] = by_anchors_only(world)
+                for name, fit in fits.items():
+                    found.setdefault(name, []).append(bias_of(world, fit) + linked_bias_of(world, fit))
+            for name, values in found.items():
+                x = np.array(values)
+                linked = np.isfinite(x[:, 2])
+                mean = [*x[:, :2].mean(axis=0), *(x[linked, 2:].mean(axis=0) if linked.any() else (np.nan, np.nan))]
+                print(
+                    f"| {'θ̂' if by == 'estimate' else 'true θ'} | {width:g} SD | {name} | {mean[0]:+.3f} "
+                    f"| {x[:, 0].std(ddof=1):.3f} | {mean[1]:+.3f} | {mean[2]:+.3f} | {mean[3]:+.3f} "
+                    f"| {linked.sum()} of {len(x)} |",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

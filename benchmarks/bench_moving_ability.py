@@ -1,0 +1,375 @@
+"""How often a 95 % interval holds an ability that moves, with the rules that `auto` proposes for its scale.
+
+    python -m benchmarks.bench_moving_ability --learners 2000 --seed 261127
+    python -m benchmarks.bench_moving_ability --log lkt_statistics_cloze.csv.gz
+    python -m benchmarks.bench_moving_ability --scored 1000000
+
+Each row is a scale: learners with ten answers a week over 52 weeks to random items of 200, a ~ LogNormal(0, .3) and
+b ~ N(0, 1), θ ~ N(0, 1) in the first week. θ is compared at the last answer. In rows with a gap, in which nobody
+answers for 26 weeks in the middle, θ is also compared at the first answer after it. If growth is proposed, it is scored
+by the true movement, too. Movement is estimated from the whole year. The score of a constant is from the same answers.
+In rows with leavers, a learner answers a last time in a week with probability 1/(1 + e^(3.4 + .9 θ)): one in 30 if
+θ = 0, one in 73 if θ = 1, one in 13 if θ = −1. The last rows have parameters from a fit of as many other learners, and
+intervals with their errors. ± is one standard error, over learners. Prints a Markdown table.
+
+With a number of still scales: for how many of these, a quarter each with items fitted from 300, 1,000, 2,000 and 3,000
+answers an item, a movement is proposed though their learners stand still. a ~ U(.5, 2), b is of two normals, θ of other
+learners N(0, 1); 500 learners answer ten of 100 items a week for 26 weeks.
+
+With a log (CSV with the columns user_id, item_id, answered_at, correct) it says what `auto` makes of it, and how
+probable the answers of a day are given those of the days before, by the movement and by the time since the learner's
+day before: mean −log p an answer, and by how much less that is than where θ is one constant. First answers to an item
+count; items are fitted to half of the learners, and the others are looked at. Items that share no learner are fitted
+apart.
+
+With a number to be scored: processor seconds of what a month and a night do with answers that are read and judged, for
+so many learners with two answers on each of 50 days, where θ is constant and where it moves, 50,000 in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from irt_assets.abilities.batch import scored
+from irt_assets.ledger.publications import PublishedSet
+from irt_assets.psychometrics.core.design import components
+from irt_assets.psychometrics.core.errors import Refused
+from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.movement import Movement
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.movement import estimate_movement
+from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
+from irt_assets.psychometrics.scoring.moving_ability import moving_eap
+from irt_assets.psychometrics.scoring.moving_filter import Answers, Lattice, filtered
+from irt_assets.psychometrics.scoring.total_error import ParameterErrors, common_errors
+from irt_assets.responses.item_status import DAY
+from irt_assets.responses.scales import Scale
+from tests.testbed.moving_ability import Moving, answered
+
+WEEKS, A_WEEK, ITEMS = 52, 10, 200
+YEAR = 365.25 / 7
+WALK = 0.05
+TRUE = Movement(WALK**2, 0.5 / YEAR)
+"""In all rows with a gap that are proposed growth."""
+GAP = slice(13, 39)
+"""Weeks in which nobody answers."""
+STILL_ITEMS, ANSWERS_AN_ITEM = 100, (300, 1000, 2000, 3000)
+Z95 = 1.959964
+WALKS = 0.02, 0.03, 0.05, 0.07, 0.1
+AHEAD = ("any", 1, np.inf), ("1", 1, 1), ("2 to 6", 2, 6), ("7 to 27", 7, 27), ("28 and more", 28, np.inf)
+MOST_DAYS = 20_000
+"""Learners' days that are forecast, drawn from all."""
+
+TIME_OF_LEVELLING = 120 / 7
+"""Weeks in which growth that levels off falls to 1/e."""
+
+Truth = Callable[[np.random.Generator, int], np.ndarray]
+"""Abilities (learners, weeks)."""
+
+
+def path(
+    walk: float, growth: float, differs: float = 0.0, *, walks: bool = True, grows: bool = True, forgets: float = 0.0
+) -> Truth:
+    """A walk by week and growth by year, which differs between learners; whether they go on in a gap, and by how much θ
+    falls in it."""
+
+    def drawn(rng: np.random.Generator, n: int) -> np.ndarray:
+        own = np.repeat(rng.normal(growth, differs, (n, 1)) / YEAR, WEEKS - 1, axis=1)
+        steps = rng.normal(0, walk, (n, WEEKS - 1))
+        steps[:, GAP] *= walks
+        own[:, GAP] *= grows
+        own[:, GAP] -= forgets / (GAP.stop - GAP.start)
+        return np.cumsum(np.column_stack([rng.normal(size=n), steps + own]), axis=1)
+
+    return drawn
+
+
+def halves(rng: np.random.Generator, n: int) -> np.ndarray:
+    """The first half constant, the second growing by half a unit a year."""
+    theta = np.repeat(rng.normal(size=(n, 1)), WEEKS, axis=1)
+    theta[n // 2 :] += 0.5 / YEAR * np.arange(WEEKS)
+    return theta
+
+
+def curved(curve: Callable[[np.ndarray], np.ndarray], walk: float = 0.0) -> Truth:
+    """A walk by week, and gains that are a function of the weeks since the first."""
+    return lambda rng, n: path(walk, 0)(rng, n) + curve(np.arange(WEEKS))
+
+
+def levelling(weeks: np.ndarray) -> np.ndarray:
+    return 0.8 * (1 - np.exp(-weeks / TIME_OF_LEVELLING))
+
+
+class Row(NamedTuple):
+    """The truth of a scale; `own` is a day's own SD."""
+
+    truth: Truth
+    gap: bool = False
+    own: float = 0.0
+    leavers: bool = False
+
+
+ROWS = {
+    "constant": Row(path(0, 0)),
+    "walk .05 a week": Row(path(WALK, 0)),
+    "walk .05 and +.5 a year": Row(path(WALK, 0.5)),
+    "+.5 ± .3 a year between learners, walk .05": Row(path(WALK, 0.5, 0.3)),
+    "walk .05, +.5 a year; a gap in which θ walks on": Row(path(WALK, 0.5, grows=False), gap=True),
+    "walk .05, +.5 a year; a gap in which θ stands still": Row(path(WALK, 0.5, walks=False, grows=False), gap=True),
+    "walk .05, +.5 a year; growth goes on in the gap": Row(path(WALK, 0.5), gap=True),
+    "half constant, half +.5 a year": Row(halves),
+    "walk .05, a day's own SD .3": Row(path(WALK, 0), own=0.3),
+    "walk .05, +.5 a year; a gap in which θ falls by .3": Row(
+        path(WALK, 0.5, walks=False, grows=False, forgets=0.3), gap=True
+    ),
+    "constant; a gap in which θ falls by .3": Row(path(0, 0, forgets=0.3), gap=True),
+    "levels off: +.8 (1 − e^(−t/120 days))": Row(curved(levelling)),
+    "levels off, walk .05": Row(curved(levelling, WALK)),
+    "grows ever faster: +.6 (t/year)²": Row(curved(lambda weeks: 0.6 * (weeks / YEAR) ** 2)),
+    "constant; weak learners leave early": Row(path(0, 0), leavers=True),
+    "walk .05, +.5 a year; weak learners leave early": Row(path(WALK, 0.5), leavers=True),
+    "levels off; weak learners leave early": Row(curved(levelling), leavers=True),
+}
+FITTED = {
+    "walk .05 and +.5 a year, fitted parameters": Row(path(WALK, 0.5)),
+    "constant, fitted parameters": Row(path(0, 0)),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--learners", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=261127)
+    parser.add_argument("--log", type=Path)
+    parser.add_argument("--scored", type=int)
+    parser.add_argument("--still", type=int)
+    options = parser.parse_args()
+    if options.scored is not None:
+        _scored(options.scored, np.random.default_rng(options.seed))
+        return
+    if options.still is not None:
+        _still(options.still, options.seed)
+        return
+    if options.log is not None:
+        _on_log(options.log, np.random.default_rng(options.seed))
+        return
+    print(f"{options.learners} learners a row, seed {options.seed}\n")
+    print("| truth | rules: √q a week, g a year, s | covers | RMSE | bias | SE | constant: covers | RMSE | auto, s |")
+    print("|---|---|--:|--:|--:|--:|--:|--:|--:|")
+    for k, (name, row) in enumerate(ROWS.items()):
+        _show_row(name, row, np.random.default_rng([options.seed, k]), options.learners)
+    for k, (name, row) in enumerate(FITTED.items()):
+        _show_row(name, row, np.random.default_rng([options.seed, 99 - k]), options.learners, fitted=True)
+
+
+def _scored(learners: int, rng: np.random.Generator) -> None:
+    a, b = rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
+    items = ItemCurves(a, -a * b, np.zeros(ITEMS))
+    errors = _with_errors(_fitted(items, rng, 2000))
+    values = zip(errors.items.a.tolist(), errors.items.b.tolist(), strict=True)
+    published = PublishedSet({f"i{j}": ItemRow(*ab) for j, ab in enumerate(values)}, "", errors=errors)
+    constant = Scale("s")
+    scales = {"constant": constant, "moves": replace(constant, movement=Movement(WALK**2, 0.5 / YEAR, 0.1**2))}
+    some, spent = min(learners, 50_000), dict.fromkeys(scales, 0.0)
+    for _ in range(learners // some):
+        made = answered(items, path(WALK, 0.5)(rng, some)[:, :50], 7 * np.arange(50), 2, rng)
+        responses = replace(made.responses, at=made.day * DAY)
+        for name, scale in scales.items():
+            begin = time.process_time()
+            scored(published, scale, None, responses, np.arange(some).astype(str).astype(object))
+            spent[name] += time.process_time() - begin
+    said = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in spent.items())
+    print(f"{learners:,} learners with 100 answers: {said}, × {spent['moves'] / spent['constant']:.2f}")
+
+
+def _show_row(name: str, row: Row, rng: np.random.Generator, n: int, *, fitted: bool = False) -> None:
+    a, b = rng.lognormal(0, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
+    items = ItemCurves(a, -a * b, np.zeros(ITEMS))
+    weeks = np.arange(WEEKS)
+    theta = row.truth(rng, n)
+    if row.gap:
+        weeks = np.delete(weeks, np.arange(GAP.start, GAP.stop))
+    days = 7 * weeks
+    made = answered(items, theta[:, weeks] + rng.normal(0, row.own, (n, len(weeks))), days, A_WEEK, rng)
+    last = np.full(n, WEEKS - 1)
+    if row.leavers:
+        leaves = rng.random(theta.shape) < 1 / (1 + np.exp(3.4 + 0.9 * theta))
+        last = np.where(leaves.any(axis=1), leaves.argmax(axis=1), last)
+        made = made.chosen(made.day <= 7 * last[made.responses.person])
+    errors = _with_errors(_fitted(items, rng, n)) if fitted else None
+    begin = time.process_time()
+    curves = Curves.of(errors.items.curves if errors else items)
+    found = estimate_movement(made.responses, made.day, curves, errors.items if errors else None)
+    took = time.process_time() - begin
+    if isinstance(found, Refused):
+        raise SystemExit(f"{name}: {found.why}")
+    at = {name: (made, theta[np.arange(n), last])}
+    if row.gap:
+        first = np.arange(len(made.day)) % A_WEEK == 0
+        until = made.chosen((made.day < 7 * GAP.stop) | ((made.day == 7 * GAP.stop) & first))
+        at = {f"{name}: first answer after it": (until, theta[:, GAP.stop])} | at
+    by = {"": found.proposed} | ({", by the true q and g": TRUE} if row.gap and found.proposed.growth else {})
+    for how, movement in by.items():
+        for answer, (some, now) in at.items():
+            moving, still = _scores(some, curves, movement, errors)
+            print(_line(answer + how, movement, moving, still, now, took), flush=True)
+
+
+def _scores(made: Moving, curves: Curves, movement: Movement, errors: ParameterErrors | None) -> tuple[Scores, Scores]:
+    """By a movement, and of a constant."""
+    still = eap_by(made.responses, curves)
+    moving, discount, prior = Scores(still.theta, still.se), None, 1.0
+    if movement:
+        scores = moving_eap(made.responses, made.day, curves, movement)
+        moving, discount, prior = Scores(scores.theta, scores.se), scores.discount, 1 / np.sqrt(scores.start)
+    if errors is None:
+        return moving, still
+    return (
+        Scores(moving.theta, errors.total_se(moving, made.responses, prior, discount)),
+        Scores(still.theta, errors.total_se(still, made.responses, 1.0)),
+    )
+
+
+def _still(scales: int, seed: int) -> None:
+    """A line for each scale with the movement that is proposed, then a table."""
+    found: dict[int, list[bool]] = {n: [] for n in ANSWERS_AN_ITEM}
+    for k in range(scales // len(found)):
+        for an_item, proposed in found.items():
+            rng = np.random.default_rng([seed, an_item, k])
+            a = rng.uniform(0.5, 2, STILL_ITEMS)
+            low = rng.random(STILL_ITEMS) < 0.5
+            b = np.where(low, rng.normal(-0.8, 0.5, STILL_ITEMS), rng.normal(0.9, 0.7, STILL_ITEMS))
+            items = ItemCurves(a, -a * b, np.zeros(STILL_ITEMS))
+            fit = _fitted(items, rng, an_item * STILL_ITEMS // 60)
+            days = 7 * np.arange(26)
+            made = answered(items, np.repeat(rng.normal(size=(500, 1)), days.size, axis=1), days, A_WEEK, rng)
+            one = estimate_movement(made.responses, made.day, Curves.of(fit.items.curves), fit.items)
+            if isinstance(one, Refused):
+                raise SystemExit(one.why)
+            proposed.append(bool(one.proposed))
+            p = ", ".join(f"{value:.3f}" for value in one.p.values())
+            print(f"{an_item} answers an item, scale {k}: p {p}; {one.proposed}", flush=True)
+    print("\n| answers an item | scales | with a movement |\n|--:|--:|--:|")
+    for an_item, proposed in found.items():
+        print(f"| {an_item:,} | {len(proposed)} | {sum(proposed)} |")
+
+
+def _fitted(items: ItemCurves, rng: np.random.Generator, n: int) -> Calibration:
+    """From 60 answers each of n other learners, whose θ is N(0, 1)."""
+    seen = rng.permuted(np.tile(np.arange(len(items.a)) < 60, (n, 1)), axis=1)
+    p = 1 / (1 + np.exp(-(items.a * rng.normal(size=(n, 1)) + items.d)))
+    return fit_em(Responses.from_wide(np.where(seen, rng.random(p.shape) < p, np.nan)), model="2pl")
+
+
+def _with_errors(fit: Calibration) -> ParameterErrors:
+    gamma = common_errors(fit)
+    return ParameterErrors(fit.items, np.zeros(len(fit.items.a), dtype=np.int64), [gamma], np.zeros((2, 2)))
+
+
+def _line(name: str, movement: Movement, moving: Scores, still: Scores, theta: np.ndarray, took: float) -> str:
+    q, g, s = movement.variance, movement.growth, movement.occasion_variance
+    parts = [f"{np.sqrt(q):.4f}, {g * YEAR:+.3f}, {np.sqrt(s):.3f}"]
+    for scores in (moving, still):
+        off = scores.theta - theta
+        held = (np.abs(off) <= Z95 * scores.se).mean()
+        parts += [f"{100 * held:.1f} ± {100 * np.sqrt(held * (1 - held) / len(off)):.1f} %"]
+        parts += [f"{np.sqrt((off**2).mean()):.3f}"]
+        if scores is moving:
+            parts += [f"{off.mean():+.3f}", f"{scores.se.mean():.3f}"]
+    return f"| {name} | {' | '.join(parts)} | {took:.0f} |"
+
+
+def _on_log(path: Path, rng: np.random.Generator) -> None:
+    log = pd.read_csv(path).dropna(subset=["correct"])
+    log["day"] = (pd.to_datetime(log["answered_at"], format="ISO8601", utc=True) - pd.Timestamp(0, tz="UTC")).dt.days
+    log = log.sort_values("answered_at").drop_duplicates(["user_id", "item_id"]).sort_values("user_id", kind="stable")
+    person, users = pd.factorize(log["user_id"])
+    item, names = pd.factorize(log["item_id"])
+    day, score = log["day"].to_numpy(), log["correct"].to_numpy().astype(np.int8)
+    held = rng.permutation(len(users)) < len(users) // 2
+
+    def of(whose: np.ndarray) -> tuple[Responses, np.ndarray]:
+        rows = whose[person]
+        renumbered = (np.cumsum(whose) - 1)[person[rows]].astype(np.int32)
+        some = Responses(renumbered, item[rows].astype(np.int32), score[rows], int(whose.sum()), tuple(names))
+        return some, day[rows]
+
+    learners, _ = of(~held)
+    a, d = np.full((2, len(names)), np.nan)
+    for part in components(learners):
+        own = np.isin(names, part.items)
+        kept = np.unique(learners.person[own[learners.item]])
+        some = own[learners.item]
+        fit = fit_em(
+            Responses(
+                np.searchsorted(kept, learners.person[some]).astype(np.int32),
+                (np.cumsum(own) - 1)[learners.item[some]].astype(np.int32),
+                learners.score[some],
+                len(kept),
+                tuple(names[own]),
+            ),
+            model="2pl",
+        )
+        a[own], d[own] = fit.a, fit.d
+    curves = Curves.of(ItemCurves(a, d, np.where(np.isnan(a), np.nan, 0.0)))
+    found = estimate_movement(*of(np.ones(len(users), bool)), curves)
+    print(f"{len(users)} learners, {np.ptp(day) + 1} days; auto: {found}")
+    proposed = [] if isinstance(found, Refused) or not found.proposed else [found.proposed]
+    _show_forecasts(*of(held), curves, [Movement(walk**2) for walk in WALKS] + proposed, rng)
+
+
+def _show_forecasts(
+    responses: Responses, day: np.ndarray, curves: Curves, movements: list[Movement], rng: np.random.Generator
+) -> None:
+    """Mean −log p of the answers of learners' later days by how long after the day before they came."""
+    order = np.lexsort((day, responses.person))
+    responses, day = responses.of_rows(order), day[order]
+    begins = np.flatnonzero((np.diff(responses.person, prepend=-1) != 0) | (np.diff(day, prepend=-1) != 0))
+    later = np.flatnonzero(np.diff(responses.person[begins], prepend=-1) == 0)
+    chosen = np.sort(rng.permutation(later)[:MOST_DAYS])
+    begin, end = begins[chosen], np.append(begins, len(day))[chosen + 1]
+    learner, gap = responses.person[begin], day[begin] - day[begins[chosen - 1]]
+    first = np.searchsorted(responses.person, learner)
+
+    def log_p(movement: Movement) -> np.ndarray:
+        """Of each chosen day, given the days before: with it, less without."""
+        lattice, found = Lattice.of(curves.population, movement), []
+        for to in (end, begin):
+            rows = np.concatenate([np.arange(*part) for part in zip(first, to, strict=True)])
+            person = np.repeat(np.arange(len(to)), to - first).astype(np.int32)
+            some = Responses(person, responses.item[rows], responses.score[rows], len(to), responses.item_ids)
+            found.append(filtered(Answers.of(some, day[rows], curves), curves, lattice, 1)[0].log_likelihood)
+        return found[0] - found[1]
+
+    n, still = end - begin, log_p(Movement(1e-12))
+    gains = [log_p(movement) - still for movement in movements]
+    names = [f"walk {np.sqrt(m.variance):.3f}" + ", proposed" * (k >= len(WALKS)) for k, m in enumerate(movements)]
+    print(
+        f"\n{np.unique(learner).size} learners held out; −log p an answer, and how much less (± SE) with a movement\n"
+    )
+    print(f"| days since the day before | answers | constant | {' | '.join(names)} |")
+    print(f"|---|--:|--:|{'--:|' * len(names)}")
+    for name, low, high in AHEAD:
+        those = (gap >= low) & (gap <= high)
+        if not those.any():
+            continue
+        answers, cells = n[those].sum(), []
+        for gain in gains:
+            mean = gain[those].sum() / answers
+            by_learner = np.bincount(learner[those], gain[those] - n[those] * mean)
+            cells.append(f"{mean:+.5f} ± {np.sqrt(by_learner @ by_learner) / answers:.5f}")
+        print(f"| {name} | {answers:,} | {-still[those].sum() / answers:.4f} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()

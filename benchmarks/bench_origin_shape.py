@@ -1,0 +1,125 @@
+"""Pairs of an origin and a month under a 3PL: how far their linking is off by the distribution of θ that each is fitted
+with.
+
+    python -m benchmarks.bench_origin_shape [--pairs 60] [--learners 2000] [--seed 0] [--auto]
+
+40 items a window, of which both have 20, the anchors; a ~ U(.6, 1.8), b from two normal distributions around −.8 and
+.8, c = .2. As in the platform, a month knows the c of its anchors. θ has mean 0 and SD 1: a gamma variable with the
+given skewness, or uniform (`flat`); the month's learners have mean −.5 and SD 1.2. The pairs of one number have the
+same items, and windows of one shape are in several rows. A row shows the errors of slope and intercept with their
+Monte-Carlo error, the ratio of the mean reported error to the SD over pairs, and the share of 95 % intervals that
+contain the truth. `--auto`: only pairs in which both have the rule `auto`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from irt_assets.psychometrics.core.arrays import Floats, Ints
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
+from irt_assets.psychometrics.linking.linking import link
+from tests.testbed.anchors import anchors_of
+
+ITEMS, ANCHORS, GUESSING = 40, 20, 0.2
+INTERCEPT, SLOPE = -0.5, 1.2
+SHAPES = (
+    ("0", "0"), ("+.35", "+.35"), ("−.35", "−.35"), ("+.71", "+.71"), ("−.71", "−.71"), ("0", "+.8"), ("0", "−.8"),
+    ("0", "flat"),
+)  # fmt: skip
+"""Skewness of θ in origin and month."""
+RULES: tuple[tuple[LatentRule, LatentRule], ...] = (("normal", "normal"), ("normal", "auto"), ("auto", "auto"))
+"""Of origin and month."""
+LOOSE = Rules.from_settings({"min_anchor_responses": 1, "min_anchors": 3, "min_anchor_share": 0.1})
+Z95 = 1.959964
+HEAD = (
+    "skewness of origin, month | learners | rule of each | slope − 1.2 | SD | covered | intercept + .5 | SD | covered"
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=60, help="a row")
+    parser.add_argument("--learners", type=int, default=2000, help="a window")
+    parser.add_argument("--seed", type=int, default=0, help="the number of the first pair")
+    parser.add_argument("--auto", action="store_true")
+    asked = parser.parse_args()
+    rules = RULES[2:] if asked.auto else RULES
+    found = np.array([simulate(asked.learners, asked.seed + k, rules) for k in range(asked.pairs)])
+    print(table(found, asked.learners, rules))
+
+
+def simulate(learners: int, seed: int, rules: tuple[tuple[LatentRule, LatentRule], ...] = RULES) -> Floats:
+    """Slope, intercept and their errors by shapes and rules, shape (len(SHAPES), len(rules), 4)."""
+    bank = np.random.default_rng([seed, learners])
+    n = 2 * ITEMS - ANCHORS
+    a = bank.uniform(0.6, 1.8, n)
+    b = np.where(bank.random(n) < 0.5, bank.normal(-0.8, 0.5, n), bank.normal(0.8, 0.6, n))
+    ids = [f"i{j:02d}" for j in range(n)]
+
+    def answers(theta: Floats, items: Ints, rng: np.random.Generator) -> Responses:
+        p = GUESSING + (1 - GUESSING) * expit(a[items] * (theta[:, None] - b[items]))
+        return Responses.from_wide((rng.random(p.shape) < p).astype(float), [ids[j] for j in items])
+
+    @cache
+    def origin(shape: str, rule: LatentRule) -> Calibration:
+        rng = np.random.default_rng([seed, learners, False, *map(ord, shape)])
+        responses = answers(abilities(shape, learners, rng), np.arange(ITEMS), rng)
+        return fit_with_shape(fit, responses, "3pl", rule)[0]
+
+    @cache
+    def window(shape: str) -> Responses:
+        rng = np.random.default_rng([seed, learners, True, *map(ord, shape)])
+        return answers(INTERCEPT + SLOPE * abilities(shape, learners, rng), np.r_[:ANCHORS, ITEMS:n], rng)
+
+    def linked(before: str, now: str, first: LatentRule, second: LatentRule) -> tuple[float, float, float, float]:
+        fitted = origin(before, first)
+        known = {item for item, cov in zip(fitted.item_ids, fitted.cov, strict=True) if np.isfinite(cov).all()}
+        anchors = anchors_of(fitted, tuple(item for item in ids[:ANCHORS] if item in known))
+        as_month = partial(fit, guessing=dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True)))
+        found = link(fit_with_shape(as_month, window(now), "3pl", second)[0], anchors, rules=LOOSE)
+        return found.slope, found.intercept, found.slope_se, found.intercept_se
+
+    return np.array([[linked(before, now, first, second) for first, second in rules] for before, now in SHAPES])
+
+
+def abilities(shape: str, learners: int, rng: np.random.Generator) -> Floats:
+    if shape == "flat":
+        return rng.uniform(-np.sqrt(3), np.sqrt(3), learners)
+    skewness = float(shape.replace("−", "-"))
+    if skewness == 0:
+        return rng.standard_normal(learners)
+    k = 4 / skewness**2
+    return np.sign(skewness) * (rng.gamma(k, 1.0, learners) - k) / np.sqrt(k)
+
+
+def fit(responses: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+    return fit_em(responses, model=model, latent=latent, **how)
+
+
+def table(found: Floats, learners: int, rules: tuple[tuple[LatentRule, LatentRule], ...]) -> str:
+    """The rows of the table. `found`: results of `simulate`, by pair."""
+    lines = [f"| {HEAD} |", "|---|--:|---" + "|--:" * 8 + "|"]
+    for i, shapes in enumerate(SHAPES):
+        for k, rule in enumerate(rules):
+            error, se = found[:, i, k, :2] - (SLOPE, INTERCEPT), found[:, i, k, 2:]
+            sd, covered = error.std(axis=0, ddof=1), (np.abs(error) < Z95 * se).mean(axis=0)
+            cells = [
+                f"{error[:, x].mean():+.3f} ± {sd[x] / np.sqrt(len(found)):.3f} | {sd[x]:.3f} | "
+                f"{se[:, x].mean() / sd[x]:.2f} | {covered[x]:.0%}"
+                for x in range(2)
+            ]
+            lines.append(f"| {', '.join(shapes)} | {learners:,} | {', '.join(rule)} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""Months that are as their origin was, with a second ability in both: do the anchors agree, and which items drift?
+
+    python -m benchmarks.bench_second_ability --months 300 --seed 2
+
+Windows are those of `bench_misfit`: an origin of 40 items, of which 20 become anchors, and months of these and 20 new
+ones, θ with mean .5 and SD 1.2 of the origin's. A first month publishes its new items, a second one is compared with
+these and the anchors, as it is and with five anchors harder by .5. Columns: how many sound months the gate on the
+anchors holds, how many have an item flagged for drift, and how many of their items are; how many months with moved
+anchors are held, and how many of these anchors are flagged. ± is the Monte-Carlo error.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+
+import numpy as np
+
+from tests.testbed.misfit import DESIGNS
+from tests.testbed.second_ability import Judged, Row, simulate
+
+ROWS = (
+    *(Row(name, world, 2000) for name, world in DESIGNS.items() if not world.guessing),
+    *(Row(f"{name}, forms", world, 4000, forms=True) for name, world in DESIGNS.items() if not world.guessing),
+    *(Row(f"{name}, 10,000", world, 10_000) for name, world in DESIGNS.items() if world.second[0] == 0.2),
+)
+
+
+def report(row: Row, months: list[Judged]) -> str:
+    def share(values: Iterable[float], digits: int = 1) -> str:
+        each = np.array([*values], dtype=float)
+        return f"{100 * each.mean():.{digits}f} % ± {100 * each.std(ddof=1) / np.sqrt(each.size):.{digits}f}"
+
+    cells = (
+        share(np.mean(one.held[:2]) for one in months),
+        share(np.mean([flagged.any() for flagged in one.flagged]) for one in months),
+        share((np.concatenate(one.flagged).mean() for one in months), 2),
+        share(one.held[2] for one in months),
+        share(one.found for one in months),
+    )
+    return f"| {row.name} | {len(months)} | {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--months", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=2)
+    parser.add_argument("--rows", type=int, nargs="*", default=range(len(ROWS)))
+    asked = parser.parse_args()
+    of_sound = "sound months held | flagged | items flagged"
+    print(f"| both windows | origins | {of_sound} | months with five moved: held | moved items found |")
+    print("|---|" + "--:|" * 6)
+    for place in asked.rows:
+        row = ROWS[place]
+        print(report(row, [simulate(row, [asked.seed, place, k]) for k in range(asked.months)]), flush=True)
+
+
+if __name__ == "__main__":
+    main()

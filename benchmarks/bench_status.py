@@ -1,0 +1,224 @@
+"""Three years of three scales: what `irt status` costs where nothing has changed, and after an answer that came late.
+
+    python -m benchmarks.bench_status [--answers ANSWERS] [--months MONTHS] [--folder FOLDER]
+
+ANSWERS is the number of answers of each scale in a month (default 100,000), MONTHS how many months there are (default
+36). Every month is green: its snapshot, fits, gates and publication are made up. What the status costs is what proves
+that the answers are those of the snapshot. Beside it stands what it costs to hash the answers of a month, of which a
+status without stored versions takes one for each month. FOLDER keeps the database, and one that is there is used again.
+
+Seconds are given on the wall clock and of processor time (ours and the server's), which tells what a busy machine would
+hide. Goal: 2 s of processor time in all, loading the code included, for a status where nothing has changed. Exit status
+1 otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import psycopg
+
+from irt_assets.common.partitions import MONTHS, Month
+from irt_assets.gates.gates import SET_GATES
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import rules_of
+from irt_assets.responses.verdict_states import states_of_months
+from irt_assets.servers.instance import dagster_instance
+from resources.dagster_schema import rows_shown
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import upgrade
+from resources.settings import Settings
+from tests.testbed.partitions import ensure_month_partitions
+
+SCALES = ("algebra", "grammar", "physics")
+ITEMS, LEARNERS = 300, 20_000
+GOAL_S = 2.0
+ANCHORS = "made up"
+MADE = "SELECT count(*) FROM scored_snapshot"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--answers", type=int, default=100_000)
+    parser.add_argument("--months", type=int, default=36)
+    parser.add_argument("--folder", type=Path)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        home = (asked.folder or Path(folder)).resolve()
+        months = MONTHS.back(datetime.now(UTC), asked.months)
+        settings = Settings(irt_home=home, irt_first_month=months[0], _env_file=None)  # type: ignore[call-arg]
+        os.environ |= {"IRT_HOME": str(home), "IRT_FIRST_MONTH": months[0]}
+        try:
+            return measure(settings, months, asked.answers)
+        finally:
+            EmbeddedPostgres(home / "postgres").stop()
+
+
+def measure(settings: Settings, months: Sequence[str], answers: int) -> int:
+    database = Database(settings)
+    upgrade(database)
+    with database.connect() as connection:
+        made = connection.execute(MADE).fetchone()
+    if made == (0,):
+        make(settings, database, months, answers)
+    print(f"{len(months)} months of {len(SCALES)} scales; load {os.getloadavg()[0]:.1f}", flush=True)
+    timed = Clock(settings)
+    timed("loading the code", load)
+    timed("status", status)
+    unchanged = min(timed("status, nothing has changed", status) for _ in range(3))
+    late(database, months[-1])
+    timed("status, a late answer of the last month was judged", status)
+    print("kept" if unchanged <= GOAL_S else "not kept")
+    return int(unchanged > GOAL_S)
+
+
+class Clock:
+    """Times what this process, its children and the server do."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.server = EmbeddedPostgres(settings.irt_home / "postgres")
+
+    def __call__(self, what: str, act: Callable[[], object]) -> float:
+        """Seconds of processor time."""
+        begun, used = time.perf_counter(), self._processor_seconds()
+        said = act()
+        seconds, processor = time.perf_counter() - begun, self._processor_seconds() - used
+        print(f"{what:<40} {seconds:6.1f} s, processor {processor:6.2f} s  {said or ''}", flush=True)
+        return processor
+
+    def _processor_seconds(self) -> float:
+        """Of this process and its children, and of the server's backends that have ended."""
+        own, theirs = os.times(), psutil.Process(self.server.status().pid).cpu_times()
+        return sum(own[:4]) + theirs.children_user + theirs.children_system
+
+
+def status() -> dict[str, int]:
+    """How many months are in each state, as the command line says it."""
+    command = [sys.executable, "-m", "irt_assets.cli", "status", "--json"]
+    said = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=False).stdout)
+    states = [month["state"] for month in said["months"]]
+    return {state: states.count(state) for state in sorted(set(states))}
+
+
+def load() -> None:
+    subprocess.run(
+        [sys.executable, "-c", "import irt_assets.cli, irt_assets.servers.stack, jobs.watching.overview"], check=True
+    )
+
+
+def make(settings: Settings, database: Database, months: Sequence[str], answers: int) -> None:
+    with database.connect() as connection:
+        for scale in SCALES:
+            connection.execute(
+                """INSERT INTO question (item_id, scale_id, topic_id)
+                   SELECT %(scale)s || n, %(scale)s, 't' || n %% 20 FROM generate_series(0, %(n)s - 1) n""",
+                {"scale": scale, "n": ITEMS},
+            )
+            connection.execute("INSERT INTO calibration_scale (scale_id, origin) VALUES (%s, '{}')", (scale,))
+            connection.execute(
+                """INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, anchor_hash)
+                   VALUES (%s, 1, %s, '{"a": 1, "b": 0, "c": 0}', true, %s)""",
+                (scale, f"{scale}0", ANCHORS),
+            )
+        connection.execute(
+            "INSERT INTO learner (user_id) SELECT 'u' || n FROM generate_series(0, %s) n", (LEARNERS - 1,)
+        )
+    for month in months:
+        began = time.perf_counter()
+        with database.connect() as connection:
+            ensure_month_partitions(connection, month, month)
+            for scale in SCALES:
+                answer(connection, month, scale, answers)
+        print(f"{month}: {time.perf_counter() - began:.1f} s", flush=True)
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute("VACUUM ANALYZE")
+    with dagster_instance(settings, database) as instance:
+        for month in months:
+            with database.connect() as connection:
+                calibrate(connection, month)
+            judge(instance, month)
+
+
+def answer(connection: psycopg.Connection, month: str, scale: str, n: int) -> None:
+    start, end = Month(month).bounds
+    connection.execute(
+        """INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, session_id, started_at, correct,
+                                     response_time_ms, mode)
+           SELECT %(name)s || n, %(start)s + n * %(step)s * interval '1 second',
+                  'u' || (n * 7919) %% %(learners)s, %(scale)s || (n * 104729) %% %(items)s, 's' || n / 10,
+                  %(start)s + (n * %(step)s - 30) * interval '1 second', n %% 3 > 0, 5000 + n %% 30000, 'live'
+           FROM generate_series(0::bigint, %(n)s - 1) n""",
+        {"name": f"{month}{scale}", "start": start, "step": (end - start).total_seconds() / n, "n": n}
+        | {"learners": LEARNERS, "items": ITEMS, "scale": scale},
+    )
+
+
+def calibrate(connection: psycopg.Connection, month: str) -> None:
+    """What a month that was published leaves in the tables that its state is read from."""
+    scales = read_scales(connection)
+    start, end = Month(month).bounds
+    connection.execute(
+        """INSERT INTO judged_day (day, n, recorded_sum, revision_sum, test_accounts, items, rules)
+           SELECT day, 1, 0, 0, '', '', '' FROM generate_series(%s::date, %s::date - 1, interval '1 day') day""",
+        (start, end),
+    )
+    connection.execute(
+        """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state)
+           VALUES (%s, %s, 'none', 'made up', 1, '{}', %s, %s)""",
+        (month, month, json.dumps(rules_of(scales)), states_of_months(connection, [month])[month]),
+    )
+    for scale in SCALES:
+        fit = f"{month} {scale}"
+        connection.execute(
+            """INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, spec, code_version)
+               VALUES (%s, %s, %s, 'em', %s, '{"model": "2pl", "eligibility": {}}', '1')""",
+            (fit, month, scale, month),
+        )
+        connection.execute(
+            """INSERT INTO mirt_fit_meta
+                 (fit_id, scale_id, kind, window_start, window_end, engine, engine_version, model, n_persons, n_items,
+                  n_responses, loglik, aic, bic, converged, iterations, model_spec, data_hash, snapshot_hash,
+                  anchor_hash, code_version)
+               VALUES (%s, %s, 'monthly', %s, %s, 'em', '1', '2pl', 1, 1, 1, 0, 0, 0, true, 1, '{"eligibility": {}}',
+                       '', %s, %s, '')""",
+            (fit, scale, start, end, month, ANCHORS),
+        )
+        connection.execute(
+            "INSERT INTO publication_step (month, scale_id, fit_id, state, why) VALUES (%s, %s, %s, 'done', 'made up')",
+            (month, scale, fit),
+        )
+
+
+def judge(instance: dg.DagsterInstance, month: str) -> None:
+    passed = [(scale, True, "made up") for scale in SCALES]
+    for gate in SET_GATES:
+        instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=dg.AssetKey(gate.asset),
+                check_name=gate.name,
+                passed=True,
+                metadata={"scales": rows_shown(("scale", "passed", "why"), passed)},
+                partition=month,
+            )
+        )
+
+
+def late(database: Database, month: str) -> None:
+    with database.connect() as connection:
+        connection.execute("UPDATE judged_day SET judged_at = clock_timestamp() WHERE day = %s", (Month(month).start,))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""θ on request under an open load: time from each planned arrival, beside a FastAPI that says hello.
+
+    python -m benchmarks.bench_theta_api --attempts 1000000 --seconds 300 --rate 100 --rounds 1
+
+On answers of 0 and 1, on a log in which every third item is scored 0 … 3, and where ability moves, in turn. A year's
+log in an embedded PostgreSQL; learners have a median of 200 answers, one in a hundred 2,000. Arrivals are a Poisson
+process that waits for nobody; before every second request its learner answers one more item, committed. At the end
+1,000 θ taken meanwhile are compared with the batch's on the answers that each of them saw. PostgreSQL, both servers and
+this generator share the machine's cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from contextlib import ExitStack
+
+import numpy as np
+
+from resources.postgres.database import Database
+from tests.testbed.theta_load import (
+    Answered,
+    Log,
+    compare,
+    cpu_s,
+    embedded_log,
+    let_ability_move,
+    load,
+    memory_mb,
+    servers,
+    some,
+)
+
+API_PORT, HELLO_PORT = 18001, 18002
+KINDS = ("0/1", "scored", "moving")
+"""Logs: of right and wrong, with scored items, and of right and wrong where ability moves by `WALK` a week."""
+WALK = 0.05**2
+
+
+async def measure(log: Log, users: list[str], rate: float, days: int | None, *, api: int, hello: int) -> Answered:
+    show("hello", rate, await load(hello, users[: int(rate * 10)], rate, None))
+    async with log.growing():
+        answered = await load(api, users, rate, log, days=days)
+    show("θ API", rate, answered)
+    return answered
+
+
+def show(what: str, rate: float, answered: Answered) -> None:
+    p50, p99 = answered.ms
+    said = ", ".join(f"{n} × {status}" for status, n in sorted(answered.statuses.items()))
+    print(f"{what:6s} {rate:6.0f}/s  p50 {p50:7.1f} ms  p99 {p99:7.1f} ms  {said}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--attempts", type=int, default=1_000_000)
+    parser.add_argument("--seconds", type=float, default=300)
+    parser.add_argument("--rate", type=float, default=100)
+    parser.add_argument("--rounds", type=int, default=1)
+    asked = parser.parse_args()
+    with ExitStack() as stack:
+        logs = {
+            what: stack.enter_context(embedded_log(asked.attempts, np.random.default_rng(1), scored=what == "scored"))
+            for what in KINDS
+        }
+        let_ability_move(logs["moving"][0], WALK)
+        found = [{what: under_load(what, *log, asked) for what, log in logs.items()} for _ in range(asked.rounds)]
+    for what in KINDS[1:]:
+        ratios = np.array([np.divide(of[what].ms, of["0/1"].ms) for of in found])
+        print(
+            f"{what} to 0/1, median of {asked.rounds}: p50 × {np.median(ratios[:, 0]):.2f}, p99 × "
+            f"{np.median(ratios[:, 1]):.2f}; by round {np.round(ratios, 2).tolist()}"
+        )
+
+
+def under_load(what: str, database: Database, log: Log, asked: argparse.Namespace) -> Answered:
+    """What was answered at the rate that was asked for."""
+    print(f"{what}:", flush=True)
+    days = None if what == "moving" else 365
+    rng = np.random.default_rng(1)
+    users = [str(u) for u in rng.choice(log.users, int(asked.rate * asked.seconds))]
+    ports = {"api": API_PORT, "hello": HELLO_PORT}
+    with servers(database.url, database.settings.irt_home, **ports) as api:
+        asyncio.run(measure(log, users[:200], 20, days, **ports))
+        before, cpu = memory_mb(api), cpu_s(api)
+        usual = asyncio.run(measure(log, users, asked.rate, days, **ports))
+        cpu = 1000 * (cpu_s(api) - cpu) / len(users)
+        tenfold = asyncio.run(measure(log, users[: int(asked.rate * 100)], 10 * asked.rate, days, **ports))
+        print(
+            f"memory of the API {before:.0f} MB before, {memory_mb(api):.0f} MB after; {cpu:.2f} ms of processor time "
+            f"a request at {asked.rate:.0f}/s"
+        )
+    taken = some(usual.taken, 800) + some(tenfold.taken, 200)
+    worst = compare(database, log, taken)
+    print(f"{len(taken)} θ taken meanwhile: at most {worst:.1e} from the batch's on the same answers")
+    return usual
+
+
+if __name__ == "__main__":
+    main()

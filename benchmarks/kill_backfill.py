@@ -1,0 +1,86 @@
+"""A backfill of twelve months while its daemon, its code server and its run workers are killed at random.
+
+    python -m benchmarks.kill_backfill [--months 12] [--kills 50] [--seed 1] [--pause 2 8] [--json FILE]
+
+Two equal small worlds: the months of the one are made one after another, the backfill of the other is killed with
+SIGKILL; then the rows of each month are compared. Takes ten minutes on two idle cores. Exit status 1 where a month is
+not whole, something is left behind or `irt status` does not say so. What does not belong here: the killing and the
+judging (see `tests/testbed/kills.py`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.testbed import kills
+from tests.testbed.small_world import last_months, small_world
+from tests.testbed.stack_harness import running_stack
+
+GRAPH = "irt_assets.definitions"
+WHOLE_WITHIN_S = 3600.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--months", type=int, default=12)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--pause", type=float, nargs=2, default=(2.0, 8.0), help="seconds between two kills")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    arguments = parser.parse_args()
+    months = last_months(arguments.months)
+    home = Path(tempfile.mkdtemp(prefix="kill-backfill-"))
+
+    wanted = kills.undisturbed(home / "undisturbed", months)
+    print("the undisturbed world is made", flush=True)
+    with small_world(home / "killed", months) as settings, running_stack(settings, GRAPH) as stack:
+        began = time.monotonic()
+        rng = random.Random(arguments.seed)
+        made, asked = kills.kill_while_backfilling(stack, months, arguments.kills, rng, tuple(arguments.pause))
+        killing_s = time.monotonic() - began
+        print(f"{len(made)} kills in {killing_s:.0f} s", flush=True)
+        kills.until_whole(stack, months, asked, WHOLE_WITHIN_S)
+        whole_s = time.monotonic() - began
+        found = kills.rows_of_months(stack.database)
+        said = kills.said_by_status(stack)
+        story, behind = kills.story(stack, made), kills.left_behind(stack)
+
+    differ = kills.differences(found, wanted)
+    figures: dict[str, Any] = {
+        "kills": {" + ".join(kind): n for kind, n in Counter(kill.kind for kill in made).most_common()},
+        "seconds of killing": round(killing_s),
+        "seconds until whole": round(whole_s),
+        "runs": story.runs,
+        "runs repeated by the daemon": story.repeated,
+        "seconds from a worker's death to its run's failure": _spread(story.failed_after),
+        "runs that failed otherwise": story.never_seen,
+        "backfills asked for, by months": [len(m) for m in asked.months],
+        "backfills ended": asked.ended,
+        "months asked for again by hand": sorted(asked.again),
+        "months asked for again as stale": sorted(asked.stale),
+        "months that differ from the undisturbed": differ,
+        "left behind": behind,
+        "irt status": dict(Counter(state for state, _ in said.values())),
+    }
+    for name, value in figures.items():
+        print(f"{name}: {value}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1))
+    sys.exit(bool(differ or behind) or {state for state, _ in said.values()} != {"green"})
+
+
+def _spread(seconds: list[float]) -> str:
+    return f"median {median(seconds):.1f}, longest {max(seconds):.1f}, of {len(seconds)}" if seconds else "none"
+
+
+if __name__ == "__main__":
+    main()

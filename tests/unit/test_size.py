@@ -1,0 +1,87 @@
+"""The project does not grow unnoticed: its sizes are in `size.toml`, and a commit that raises one says for whom.
+
+`python -m tests.unit.test_size > tests/unit/size.toml`, from the root, writes the file.
+"""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irt_assets.cli import Noun
+from irt_assets.definitions import build_defs
+from irt_assets.psychometrics.eligibility.rules import STAGE_OF
+from resources.settings import Settings
+from resources.tables import METADATA
+from tests.helpers.written_commands import irt
+from tests.testbed.house import PRODUCT, imports_within_functions, statements
+
+ROOT = Path(__file__).parents[2]
+SIZES = Path(__file__).with_name("size.toml")
+
+
+def trees(*folders: str) -> list[ast.Module]:
+    files = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [ast.parse(path.read_text("utf-8")) for path in files]
+
+
+def count_commands(command: Any) -> int:
+    if isinstance(command, Noun):
+        command = command.command()
+    below = getattr(command, "commands", None)
+    return 1 if below is None else sum(map(count_commands, below.values()))
+
+
+def measure() -> dict[str, int]:
+    product, tests = trees(*PRODUCT), trees("tests")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    repository = build_defs(Settings(_env_file=None)).get_repository_def()
+    return {
+        "statements of the product": sum(map(statements, product)),
+        "statements of tests": sum(map(statements, tests)),
+        "imports inside functions": sum(len(imports_within_functions(tree)) for tree in product),
+        "settings": len(Settings.model_fields),
+        "commands": count_commands(irt()),
+        "tables": len(METADATA.tables),
+        "sensors": len(repository.sensor_defs),
+        "rules of a scale": len(STAGE_OF),
+        "direct dependencies": len(project["dependencies"]),
+    }
+
+
+def growth(allowed: dict[str, int], found: dict[str, int]) -> str:
+    """Which sizes grew, and what to do about it. Returns nothing if none did."""
+    grown = {name: size - allowed[name] for name, size in found.items() if size > allowed[name]}
+    lines = [f"{name}: {by} more than the {allowed[name]} in {SIZES.name}" for name, by in grown.items()]
+    remedy = "Remove as much elsewhere, or raise the number in a commit of its own that names the user who needs it."
+    return "\n".join([*lines, remedy]) if grown else ""
+
+
+def test_the_project_does_not_grow() -> None:
+    allowed, found = tomllib.loads(SIZES.read_text("utf-8")), measure()
+    assert allowed.keys() == found.keys()
+    assert not (message := growth(allowed, found)), message
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"settings": 61, "tables": 5}, "settings: 1 more than the 60 in size.toml\nRemove as much elsewhere"),
+        ({"settings": 60, "tables": 4}, ""),
+    ],
+)
+def test_the_message_names_what_grew_and_by_how_much(found: dict[str, int], said: str) -> None:
+    message = growth({"settings": 60, "tables": 5}, found)
+    assert message.startswith(said)
+    assert bool(message) == bool(said)
+
+
+if __name__ == "__main__":
+    print("# Sizes that may fall and not grow. A commit that raises one names the user who needs it.")
+    print("# Written by: python -m tests.unit.test_size > tests/unit/size.toml")
+    for name, size in measure().items():
+        print(f'"{name}" = {size}')
