@@ -1,8 +1,9 @@
 """Answers that wait on disk until the θ API has them, for an exam service that cannot wait itself.
 
-What belongs here: the file, whose turn it is to send, and for how long. What does not: how answers are sent, and what
-an error means (see `attempts`). The processes of an exam service share one SQLite file, and one of them sends at a
-time. After a kill some answers are sent twice, and stored once, as each has its id.
+What belongs here: the files, who sends which, and for how long. What does not: how answers are sent, and what an error
+means (see `attempts`). A process locks the file to which it writes and which ends in `.part`; a closed file ends in
+`.jsonl`. Whoever locks a file sends it, and deletes it when the API has all of it. After a kill some answers are sent
+twice, and stored once, as each has its id.
 """
 
 from __future__ import annotations
@@ -14,11 +15,9 @@ import json
 import logging
 import os
 import random
-import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -30,29 +29,17 @@ with contextlib.suppress(ImportError):  # absent on Windows, where only the hook
 
 log = logging.getLogger("irt_theta_client")
 
-FILE, TURN, REFUSED = "answers.db", "sending.lock", "refused.jsonl"
-SCHEMA = """
-PRAGMA auto_vacuum=FULL;
-PRAGMA journal_mode=WAL;
-PRAGMA synchronous=FULL;
-PRAGMA secure_delete=ON;
-CREATE TABLE IF NOT EXISTS waiting (number INTEGER PRIMARY KEY AUTOINCREMENT, answer TEXT NOT NULL);
-"""
-SELECT = "SELECT number, answer FROM waiting WHERE number > ? ORDER BY number LIMIT ?"
-INSERT = "INSERT INTO waiting (answer) VALUES (?)"
-FORMER_FILES = "0*.jsonl", "0*.part"
-"""The files of version 1.0, with an answer a line. The process that writes to a file has a lock on it."""
+REFUSED = "refused.jsonl"
+LARGEST_FILE = LARGEST_BODY
 LARGEST_LINE = LARGEST_BODY // 2
-LOCK_TIMEOUT_S = 20.0
-"""How long a process waits for the others' transactions."""
 LONGEST_PAUSE = SECONDS_BETWEEN_WARNINGS = 60.0
 SECONDS_BETWEEN_LOOKS = 5.0
-"""How often a process with nothing to send looks for answers that others left."""
+"""How often a process with nothing to send looks for files of processes that died."""
 SCALARS = (str, int, float, bool, type(None))
 
 
 class AttemptSpool:
-    """Answers in a folder on a disk of this machine, and a thread that sends them for as long as it takes.
+    """A folder of answers on a disk of this machine, and a thread that sends them for as long as it takes.
 
     Several processes may share the folder. `refused`: how many answers the API refused to this object; they are kept in
     `refused.jsonl`, each with the reason.
@@ -62,130 +49,65 @@ class AttemptSpool:
         self.folder = Path(folder)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.refused = 0
-        self._database: sqlite3.Connection | None = None
-        self._sent = 0  # number of the last answer that was sent
-        self._is_over = self._has_news = False
+        self._changed = threading.Condition()
+        self._own: _OwnFile | None = None
+        self._is_over = self._is_idle = False
+        self._progress = ("", 0)
         self._warn_at: dict[str, float] = {}
-        self._make_locks()
         self._start()
         atexit.register(self.close, 0)
-        os.register_at_fork(
-            before=self._prepare_fork,
-            after_in_parent=lambda: self._changed.release(),
-            after_in_child=self._make_locks,
-        )
+        os.register_at_fork(after_in_child=self._forget_the_parent)
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Returns when the rows are on disk. A row without `attempt_id` is given one, in place.
 
-        Raises OSError if the disk does not take them, such as a full one, and ValueError if the API could not read a
-        row. The same rows can then be added again.
+        Raises OSError where the disk does not take them, such as a full one, and ValueError where a row is nothing that
+        the API could read. The same rows can then be added again.
         """
-        answers = [(_line(row),) for row in rows]
-        with self._queue_lock:
-            is_first, written = not self._unwritten, self._written
-            self._unwritten += answers
-        if is_first:  # while it waits for the file, other threads add what it writes
-            self._write()
-        written.result()
+        lines = b"".join(map(_line, rows))
+        with self._changed:
+            if self._is_over:
+                raise ValueError("the spool is closed")
+            if self._own is not None and (self._own.is_lost or self._own.size > LARGEST_FILE):
+                self._close_own()
+            own = self._own = self._own or _OwnFile(self.folder)
+            end = own.write(lines)
+            self._is_idle = False
+            if not self._worker.is_alive():  # in a child after a fork
+                self._start()
+            self._changed.notify_all()
+        own.sync(end)
 
     def close(self, timeout: float = 5.0) -> bool:
         """Waits until all is sent, for `timeout` seconds at most, and says whether it is. The next process that opens
         the folder sends the rest."""
-        deadline = time.monotonic() + timeout
         with self._changed:
-            while not (done := self._is_empty()) and (left := deadline - time.monotonic()) > 0:
-                self._wake_worker()
-                self._changed.wait(min(left, 0.05))  # another process may be the one that sends
+            done = self._changed.wait_for(lambda: self._is_idle, timeout)
             self._is_over = True
-            self._wake_worker()
+            self._changed.notify_all()
+            self._close_own()
         self._worker.join(1.0)
-        with self._changed:
-            self._disconnect()
         atexit.unregister(self.close)
         return done
-
-    def _make_locks(self) -> None:
-        """At the start and in a child after a fork, whose parent writes and sends what its threads added."""
-        self._changed = threading.Condition()
-        self._queue_lock = threading.Lock()
-        self._unwritten: list[tuple[str]] = []
-        self._written: Future[None] = Future()
 
     def _start(self) -> None:
         self._worker = threading.Thread(target=self._work, name="irt-attempt-spool", daemon=True)
         self._worker.start()
 
-    def _write(self) -> None:
-        """Write the answers of all threads that wait, in one call of the disk."""
-        batch = None
-        try:
-            with self._changed:
-                batch = self._take_unwritten()
-                if self._is_over:
-                    raise ValueError("the spool is closed")
-                with self._transaction() as database:
-                    database.executemany(INSERT, batch[0])
-                if not self._worker.is_alive():  # in a child after a fork
-                    self._start()
-                self._wake_worker()
-            batch[1].set_result(None)
-        except BaseException as error:  # noqa: BLE001 - `add` raises it in each thread
-            (batch or self._take_unwritten())[1].set_exception(error)
+    def _close_own(self) -> bool:
+        """Whether there was a file to close."""
+        own, self._own = self._own, None
+        if own is not None:
+            own.close()
+        return own is not None
 
-    def _take_unwritten(self) -> tuple[list[tuple[str]], Future[None]]:
-        with self._queue_lock:
-            batch = self._unwritten, self._written
-            self._unwritten, self._written = [], Future()
-        return batch
-
-    def _wake_worker(self) -> None:
-        self._has_news = True
-        self._changed.notify_all()
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Changes that all reach the disk, or none of them. Raises OSError."""
-        with self._changed:
-            try:
-                database = self._database or self._connect()
-                with database:
-                    yield database
-            except sqlite3.Error as error:
-                if self._database is not None and "full" in str(error):
-                    self._database.rollback()  # answers can still be read and sent
-                else:
-                    self._disconnect()
-                raise OSError(errno.EIO, str(error), str(self.folder / FILE)) from None
-
-    def _connect(self) -> sqlite3.Connection:
-        file = self.folder / FILE
-        file.touch(0o600)
-        database = sqlite3.connect(file, timeout=LOCK_TIMEOUT_S, check_same_thread=False)
-        try:
-            database.executescript(SCHEMA)
-            for path in sorted(path for pattern in FORMER_FILES for path in self.folder.glob(pattern)):
-                self._take_over(path, database)
-        except sqlite3.Error:
-            database.close()
-            raise
-        self._database, self._sent = database, 0
-        return database
-
-    def _disconnect(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
-    def _is_empty(self) -> bool:
-        with contextlib.suppress(OSError), self._transaction() as database:
-            return database.execute("SELECT max(number) FROM waiting").fetchone()[0] in (None, self._sent)
-        return False
-
-    def _prepare_fork(self) -> None:
-        """Close the file: SQLite must not be in use when its process is forked."""
-        self._changed.acquire()
-        self._disconnect()
+    def _forget_the_parent(self) -> None:
+        """In a child after a fork, which has no thread: its parent sends what it wrote."""
+        self._changed = threading.Condition()
+        self._is_idle = True
+        if self._own is not None:
+            os.close(self._own.file)
+            self._own = None
 
     def _work(self) -> None:
         pause = 1.0
@@ -194,7 +116,7 @@ class AttemptSpool:
                 if self._send_oldest():
                     pause = 1.0
                 else:
-                    self._rest()
+                    self._close_or_rest()
                 continue
             except AttemptsNotSent as failure:
                 wait = (failure.retry_after or pause) if failure.again else LONGEST_PAUSE
@@ -206,80 +128,72 @@ class AttemptSpool:
             wait = min(wait, LONGEST_PAUSE) * random.uniform(1, 1.2)  # noqa: S311
             with self._changed:
                 self._changed.wait_for(lambda: self._is_over, wait)
-        with self._changed:
-            self._disconnect()
 
-    def _rest(self) -> None:
+    def _close_or_rest(self) -> None:
+        """Closes this process's file, so that it is sent; where there is none, waits for one, or to look once more."""
         with self._changed:
-            if not self._has_news:
+            if not self._close_own() and not self._is_over:
+                self._is_idle = True
+                self._changed.notify_all()
                 self._changed.wait(SECONDS_BETWEEN_LOOKS)
 
     def _send_oldest(self) -> bool:
-        """Send the oldest answers. Returns False if there are none, or another process is sending."""
-        self._has_news = False
-        with contextlib.suppress(BlockingIOError), (self.folder / TURN).open("w") as turn:
-            fcntl.lockf(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a child that is forked meanwhile does not inherit it
-            if answers := self._oldest():
-                self._send(answers)
-                return True
+        """Send the oldest file that no process has and that can be read. Returns whether there was one.
+
+        Raises OSError if the only files that are left cannot be read.
+        """
+        failure = None
+        for path in sorted([*self.folder.glob("*.jsonl"), *self.folder.glob("*.part")]):
+            try:
+                with _locked(path) as file:
+                    if file is None or path.name == REFUSED:
+                        continue
+                    self._send_file(path, file)
+                    return True
+            except OSError as error:
+                failure = error
+        if failure is not None:
+            raise failure
         return False
 
-    def _oldest(self) -> list[tuple[int, str]]:
-        """The oldest answers with their numbers, as many as one request takes."""
-        found: list[tuple[int, str]] = []
-        size = 0
-        with self._transaction() as database:
-            for number, answer in database.execute(SELECT, (self._sent, MOST_ROWS)):
-                size += len(answer)
-                if found and size > LARGEST_BODY:
-                    break
-                found.append((number, answer))
-        return found
+    def _send_file(self, path: Path, file: int) -> None:
+        closed = path.rename(path.with_suffix(".jsonl"))  # it was of a process that died
+        name, place = self._progress
+        place, end = place if name == closed.name else 0, os.fstat(file).st_size
+        while place < end and not self._is_over:
+            place += self._send(os.pread(file, LARGEST_BODY, place))
+            self._progress = closed.name, place
+        if place >= end:
+            closed.unlink()
 
-    def _send(self, answers: list[tuple[int, str]]) -> None:
-        rows = [json.loads(answer) for _, answer in answers]
-        refused = [
-            {**row, "reason": result.get("reason"), "what_to_do": result.get("what_to_do")}
-            for row, result in zip(rows, send_attempts(rows))
-            if result["result"] == "rejected"
-        ]
+    def _send(self, chunk: bytes) -> int:
+        """Sends the answers at the beginning of a chunk; how many bytes they are."""
+        lines = chunk[: chunk.rfind(b"\n") + 1].splitlines(keepends=True)[:MOST_ROWS] or [chunk]
+        rows = []
+        refused: list[dict[str, Any]] = []
+        for line in lines:
+            row = parsed_object(line)
+            if row is None:
+                refused.append({"reason": "torn_line", "line": line.decode("utf-8", "replace")})
+            else:
+                rows.append(row)
+        for row, result in zip(rows, send_attempts(rows)):
+            if result["result"] == "rejected":
+                refused.append({**row, "reason": result.get("reason"), "what_to_do": result.get("what_to_do")})
         if refused:
             self._keep_refused(refused)
-        with self._transaction() as database:
-            self._sent = answers[-1][0]  # kept, as a full disk does not even allow to delete
-            database.execute("DELETE FROM waiting WHERE number <= ?", (self._sent,))
+        return sum(map(len, lines))
 
     def _keep_refused(self, rows: list[dict[str, Any]]) -> None:
         file = os.open(self.folder / REFUSED, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         with os.fdopen(file, "w", encoding="utf-8") as opened:
-            opened.write("".join(json.dumps(row) + "\n" for row in rows))
+            fcntl.flock(opened, fcntl.LOCK_EX)
+            opened.writelines(json.dumps(row) + "\n" for row in rows)
             opened.flush()
             os.fsync(file)
+        _sync_folder(self.folder)
         self.refused += len(rows)
         self._warn("answers were refused; see the reasons in %s in the folder of the spool", REFUSED)
-
-    def _take_over(self, path: Path, database: sqlite3.Connection) -> None:
-        """Move the answers of an earlier version's file to the database, unless a process still writes to the file."""
-        try:
-            with path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                path.stat()  # another process may have taken it over before it was locked
-                parsed = [(line, parsed_object(line)) for line in file.read().splitlines()]
-                answers = [(json.dumps(row, ensure_ascii=False),) for _, row in parsed if row is not None]
-                torn = [
-                    {"reason": "torn_line", "line": line.decode("utf-8", "replace")}
-                    for line, row in parsed
-                    if row is None
-                ]
-                with database:
-                    database.executemany(INSERT, answers)
-                if torn:
-                    self._keep_refused(torn)
-                path.unlink()
-        except (FileNotFoundError, BlockingIOError):
-            return
-        except OSError as error:
-            self._warn("answers of an earlier version wait on disk: %s", str(error.strerror))
 
     def _warn(self, message: str, what: str) -> None:
         """At most once a minute, and never with an answer or an id."""
@@ -289,13 +203,98 @@ class AttemptSpool:
             log.warning(message, what)
 
 
-def _line(row: dict[str, Any]) -> str:
-    """The row as JSON, with an id. Raises ValueError."""
+class _OwnFile:
+    """The file to which a process writes, of `size` bytes; `is_lost`: what is written may never reach the disk."""
+
+    def __init__(self, folder: Path) -> None:
+        self.size = self._synced = 0
+        self.is_lost = False
+        self._sync_lock = threading.Lock()
+        while True:
+            self._path = folder / f"{time.time_ns():020}-{uuid4().hex[:8]}.part"
+            self.file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            fcntl.flock(self.file, fcntl.LOCK_EX)
+            if _is_at(self._path, self.file):  # nobody took it for a dead process's before it was locked
+                break
+            os.close(self.file)
+
+    def write(self, lines: bytes) -> int:
+        """Appends all or nothing; how far `sync` has to go for it."""
+        try:
+            if os.pwrite(self.file, lines, self.size) < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.ftruncate(self.file, self.size)
+            raise
+        self.size += len(lines)
+        return self.size
+
+    def sync(self, until: int) -> None:
+        """All who wait for the disk wait for it once."""
+        with self._sync_lock:
+            if self._synced >= until:
+                return
+            if self.is_lost:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            size = self.size
+            try:
+                os.fsync(self.file)
+                if not self._synced:
+                    _sync_folder(self._path.parent)
+            except OSError:
+                self.is_lost = True  # asked once more, the system would say that all is well
+                raise
+            self._synced = size
+
+    def close(self) -> None:
+        """Leaves it to whoever locks it next. Of what is not on disk then, `sync` says so to those who wait."""
+        with contextlib.suppress(OSError):
+            self.sync(self.size)
+        self._path.rename(self._path.with_suffix(".jsonl"))
+        _unlock(self.file)
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    """The row as a line, with an id. Raises ValueError."""
     if not row.get("attempt_id"):
         row["attempt_id"] = uuid4().hex
     if not all(isinstance(name, str) and isinstance(value, SCALARS) for name, value in row.items()):
         raise ValueError("the fields of an answer are texts, numbers, true, false or null")
-    line = json.dumps(row, allow_nan=False, ensure_ascii=False)
-    if len(line.encode()) > LARGEST_LINE:
+    line = json.dumps(row, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    if len(line) > LARGEST_LINE:
         raise ValueError(f"an answer may have at most {LARGEST_LINE} bytes")
     return line
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[int | None]:
+    """The file, locked; None where another has it, or it is gone."""
+    with contextlib.ExitStack() as ending:
+        found = None
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            file = os.open(path, os.O_RDWR)
+            ending.callback(_unlock, file)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            found = file if _is_at(path, file) else None
+        yield found
+
+
+def _unlock(file: int) -> None:
+    """Closes the file, and unlocks it where a child that was forked meanwhile has it open, too."""
+    fcntl.flock(file, fcntl.LOCK_UN)
+    os.close(file)
+
+
+def _is_at(path: Path, file: int) -> bool:
+    """Whether the open file is still the one of that name."""
+    with contextlib.suppress(FileNotFoundError):
+        return os.path.samestat(path.stat(), os.fstat(file))
+    return False
+
+
+def _sync_folder(folder: Path) -> None:
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
