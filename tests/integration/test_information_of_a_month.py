@@ -214,10 +214,3 @@ def test_a_month_without_anything_to_judge_says_why_and_stores_nothing(
     assert all("has no converged fit that was linked" in text for text in said.values())
     assert rows(database, "SELECT count(*) FROM test_information WHERE month = %s", (EARLIER,)) == [(0,)]
     assert markdown(flagged_table({})) == "none"
-
-
-def test_no_abilities_are_needed(made_up: tuple[Settings, dict[str, Any]]) -> None:
-    """The population is the scale's: a month gets its abilities before or after, and the numbers are the same."""
-    settings, found = made_up
-    assert rows(Database(settings), "SELECT count(*) FROM mirt_ability") == [(0,)]
-    assert found[""]["population"] == {"mean": 0.0, "sd": 1.0}
