@@ -126,14 +126,6 @@ def test_only_the_checks_of_the_snapshot_read_its_file(calibrated: Settings, ins
         assert not [result for result in results if "could not be judged" in (result.description or "")]
 
 
-@pytest.mark.parametrize("gate", [gate.name for gate in SET_GATES])
-def test_a_sound_month_passes_every_gate_and_says_by_what(calibrated: Settings, gate: str) -> None:
-    found = evaluate(calibrated, gate)
-    assert found.passed, found.description
-    ((row),) = rows_of(found.metadata, "scales")
-    assert row == {"scale": SCALE, "passed": True, "why": (found.description or "").removeprefix(f"{MONTH}: ")}
-
-
 def test_the_items_of_a_linked_month_are_shown_with_their_errors_and_fit(calibrated: Settings) -> None:
     table = str(parameters_metadata(Database(calibrated), MONTH)[f"items ({SCALE})"].value).splitlines()
     fitted = rows(
