@@ -183,6 +183,11 @@ def real_world(settings: Settings) -> Iterator[World]:
 # -- runs --------------------------------------------------------------------------------------------
 
 
+def test_a_run_that_ended_well_is_no_alert(world: World) -> None:
+    assert world.run()
+    assert world.told() == []
+
+
 def test_a_failed_run_is_one_alert_until_its_repetition_succeeds(real_world: World) -> None:
     real_world.broken = True
     for _ in range(2):

@@ -244,3 +244,10 @@ def test_the_ui_waits_for_the_command_line_and_makes_the_month_green_when_that_i
         stack.step_started(waiting, "scored_responses")
     stack.until(waiting, DagsterRunStatus.SUCCESS)
     assert state(stack, MONTH) is State.GREEN
+
+
+@pytest.mark.long
+def test_a_backfill_leaves_every_month_green(stack: Harness) -> None:
+    backfill = stack.backfill(list(WRITES), MONTHS)
+    wait_for("the backfill", lambda: stack.backfill_status(backfill) == "COMPLETED_SUCCESS", 400, pause=1)
+    assert {month: state(stack, month) for month in MONTHS} == dict.fromkeys(MONTHS, State.GREEN)
