@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pandas as pd
-import pyarrow as pa
 import pytest
 
 EQUAL = 1e-9
@@ -36,9 +34,3 @@ def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
         (words, numbers), (other_words, other_numbers) = (parted(flat(record[user])) for record in (one, other))
         assert words == other_words, user
         assert numbers == pytest.approx(other_numbers, abs=EQUAL, rel=0), user
-
-
-def in_order(table: pa.Table, keys: list[str]) -> pd.DataFrame:
-    frame = table.to_pandas()
-    numbers = [c for c in frame.columns if c not in (*keys, "target_scale_id")]
-    return frame.astype(dict.fromkeys(numbers, float)).sort_values(keys, ignore_index=True)

@@ -370,13 +370,6 @@ def test_a_link_opens_the_report_without_credentials_until_it_expires(s3: Seawee
     wait_for("its end", lambda: status_of(brief) == 403, 30)
 
 
-def test_a_pdf_is_stored_as_one(s3: SeaweedFS) -> None:
-    store = BucketStore(BUCKET)
-    store.put("reports/a.pdf", b"%PDF")
-    with urllib.request.urlopen(store.link("reports/a.pdf"), timeout=30) as answer:
-        assert answer.headers["Content-Type"] == "application/pdf"
-
-
 # -- the doctor ----------------------------------------------------------------------------------------
 
 

@@ -90,14 +90,6 @@ def test_a_gate_that_one_of_two_scales_passes_is_an_error_and_names_both(calibra
     assert "other: the month has not been fitted" in (found.description or "")
 
 
-def test_a_gate_that_no_scale_passes_is_an_error(calibrated: Settings) -> None:
-    run_sql(Database(calibrated), "UPDATE calibration_scale SET rules = rules || '{\"min_anchors\": 1000}'")
-    found = evaluate(calibrated, "anchors_agree")
-    run_sql(Database(calibrated), "UPDATE calibration_scale SET rules = rules - 'min_anchors'")
-    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert "anchors agree with each other" in (found.description or "")
-
-
 def test_a_check_that_breaks_down_fails_with_the_reason_and_leaves_the_others_judged(
     calibrated: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -132,30 +124,6 @@ def test_only_the_checks_of_the_snapshot_read_its_file(calibrated: Settings, ins
         results = list(check.op.compute_fn.decorated_fn(context, Database(calibrated), store=None))
         assert {result.check_name for result in results} == {key.name for key in check.check_keys}
         assert not [result for result in results if "could not be judged" in (result.description or "")]
-
-
-@pytest.mark.parametrize("gate", [gate.name for gate in SET_GATES])
-def test_a_sound_month_passes_every_gate_and_says_by_what(calibrated: Settings, gate: str) -> None:
-    found = evaluate(calibrated, gate)
-    assert found.passed, found.description
-    ((row),) = rows_of(found.metadata, "scales")
-    assert row == {"scale": SCALE, "passed": True, "why": (found.description or "").removeprefix(f"{MONTH}: ")}
-
-
-def test_a_spoilt_snapshot_fails_its_gate(world: Settings) -> None:
-    store = folder_store(world)
-    snapshot, _ = take_snapshot(Database(world), store, MONTH, None)
-    store.put(snapshot.uri, b"something else")
-    found = evaluate(world, "snapshot_matches_its_hash")
-    assert (found.passed, snapshot.uri in (found.description or "")) == (False, True)
-
-
-def test_a_fit_that_did_not_converge_fails_its_gate_with_the_engines_reason(world: Settings) -> None:
-    stage_made_up(
-        Database(world), folder_store(world), MONTH, made_up_calibration({"A01": (1.0, 0.0)}, converged=False)
-    )
-    found = evaluate(world, "converged")
-    assert (found.passed, found.description) == (False, f"{MONTH}: em did not converge: made up")
 
 
 def test_the_items_of_a_linked_month_are_shown_with_their_errors_and_fit(calibrated: Settings) -> None:

@@ -202,18 +202,6 @@ def test_a_database_without_schema_is_told_from_one_that_does_not_answer(
     assert "does not answer" in irt(nobody)("lineage", "A01").err
 
 
-def test_a_misspelt_setting_is_named(world: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    typed = irt(world)
-    monkeypatch.setenv("IRT_FIRST_MONTH", "June")
-    answer = typed("status")
-    assert (answer.code, "IRT_FIRST_MONTH" in answer.err) == (2, True)
-
-
-def test_the_url_in_use_is_printed_alone(world: Settings, irt: IrtOf) -> None:
-    address = f"{world.database_url.get_secret_value()}?options=-c%20search_path%3Dpublic"
-    assert irt(world)("db", "url").out == f"{address}\n"
-
-
 def test_status_is_not_satisfied_with_a_month_that_is_missing(world: Settings, irt: IrtOf) -> None:
     answer = irt(world)("status", "--json")
     assert answer.code == 1

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from dagster import AssetKey, AssetMaterialization, DagsterInstance, DagsterRunStatus
-from pydantic import SecretStr
 
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import DAYS
@@ -16,7 +15,7 @@ from irt_assets.common.run_progress import last_made
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import GROUP
 from irt_assets.reports.assets import DRIFT_REPORT
-from irt_assets.runs.in_process_runs import SENSORS, Outcome, follow_up, run_here
+from irt_assets.runs.in_process_runs import SENSORS, Outcome, follow_up
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS, Plan, plan_of
 from resources.postgres.database import Database
@@ -63,25 +62,6 @@ def test_without_a_daemon_a_month_has_its_drift_and_its_report_follow_once(made_
         assert len(followed(instance, made_month)) == 2, "a month that was published again has both made again"
         assert last_made(instance, AssetKey(DRIFT_REPORT))[MONTH] > made
         assert followed(instance, made_month) == [], "although the clock was set back since"
-
-
-@pytest.mark.long
-def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(world: Settings, http: HttpSink) -> None:
-    settings = world.model_copy(update={"alert_webhook_url": SecretStr(http.url)})
-    plan = plan_of(MONTHLY_JOB)
-    anchors = "UPDATE anchor_set SET item_id = {}"
-    with dagster_instance(settings, Database(settings)) as instance:
-        rooms.run_sql(Database(settings), anchors.format("'gone ' || item_id"))
-        outcome = run_here(instance, settings, plan, MONTH)
-        assert not outcome.success
-        assert "anchor" in outcome.why
-        for _ in range(2):
-            followed(instance, settings)
-        (told,) = [body for body in http.bodies() if MONTH in body["partition"]]
-        rooms.run_sql(Database(settings), anchors.format("substr(item_id, 6)"))
-        assert run_here(instance, settings, plan, MONTH).success
-        followed(instance, settings)
-        assert [body["event"] for body in http.bodies() if body["id"] == told["id"]] == ["opened", "resolved"]
 
 
 def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings) -> None:

@@ -13,7 +13,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.gates.evidence import current_fit, load_evidence
 from irt_assets.intake.corrections import Answers, rescore, withdraw
 from irt_assets.intake.staging import Staging
-from irt_assets.ledger import closings, fits
+from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.pruning import SUPERSEDED_SNAPSHOTS
 from irt_assets.psychometrics.core.models import Calibration
@@ -250,36 +250,6 @@ def test_month_that_was_scored_while_closed_is_stale_once_reopened(home: Home) -
     assert home.is_stale
     assert home.make().n_attempts == closed_with.n_attempts + 1
     assert not home.is_stale
-
-
-def test_month_of_an_earlier_release_is_stale_once_reopened_if_its_answers_have_changed(home: Home) -> None:
-    home.make()
-    home.close()
-    run_sql(home.database, "UPDATE scored_snapshot SET verdict_state = NULL")
-    reopen_months(home.database, MONTH, **BY)
-    assert not home.is_stale, "nothing has changed"
-    assert home.close() == [rooms.SCALE]
-    home.come([("new", "q1")])
-    reopen_months(home.database, MONTH, **BY)
-    assert home.is_stale
-
-
-def test_month_that_is_open_cannot_be_reopened(home: Home) -> None:
-    home.make()
-    with pytest.raises(PermanentFailure, match=f"^{MONTH} is not closed"):
-        reopen_months(home.database, MONTH, **BY)
-
-
-def test_correction_with_reopen_opens_the_closed_months_concerned(home: Home) -> None:
-    home.make()
-    home.close()
-
-    def opens(connection: object, closed: object) -> None:
-        closings.reopen(connection, closed, **BY)  # type: ignore[arg-type]
-
-    done = withdraw(home.database, Answers(ids=ids_of(home, "user_id = 'u7'")), **BY, reopen=opens)
-    assert (done.stale_months, done.reopened_months, done.closed_months) == ((MONTH,), (MONTH,), ())
-    assert home.is_stale
 
 
 def test_first_answers_of_a_second_scale_make_its_month_and_leave_the_closed_scale(home: Home) -> None:

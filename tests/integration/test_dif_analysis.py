@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import dagster as dg
@@ -40,16 +39,13 @@ LEARNERS = 1500
 """Of each language 750, two thirds of whom meet an item: fewer than 500 answers by a group."""
 MARKUP = "<b>a|b</b>"
 BAD = {
-    "one": """CASE WHEN n = 1 THEN '"b"' ELSE '"a"' END""",
-    "same": """'"everybody"'""",
-    "half": """CASE WHEN mod(n, 2) = 0 THEN NULL WHEN mod(n, 4) = 1 THEN '"x"' ELSE '"y"' END""",
     "markup": f"""CASE WHEN mod(n, 2) = 0 THEN '"{MARKUP}"' ELSE '"c\\n  d"' END""",
     "odd": """CASE mod(n, 8) WHEN 0 THEN '3' WHEN 1 THEN '3.0' WHEN 2 THEN '"3"' WHEN 3 THEN 'true'
               WHEN 4 THEN '" true "' WHEN 5 THEN '["a", "b"]' WHEN 6 THEN 'null'
               ELSE to_jsonb(repeat('long ', 3000)) END""",
     "own": "to_jsonb(user_id)",
 }
-"""Attributes of the learners, in SQL by their number; NULL: they have no such key."""
+"""Attributes of the learners, in SQL by their number."""
 
 
 Made = tuple[Truth, list[Row]]
@@ -191,9 +187,8 @@ def test_its_check_warns_of_the_item_and_holds_nothing(
 # -- bad input ---------------------------------------------------------------------------------------
 
 
-def analysed_as_bad(settings: Settings, truth: Truth) -> list[Row]:
-    """The rows of attributes as bad as people keep them; of one that nobody has; and of one that says who met an
-    item."""
+def analysed_as_bad(settings: Settings) -> list[Row]:
+    """The rows of attributes as bad as people keep them, and of one that nobody has."""
     database = Database(settings)
     for name, value in BAD.items():
         run_sql(
@@ -201,48 +196,15 @@ def analysed_as_bad(settings: Settings, truth: Truth) -> list[Row]:
             f"""UPDATE learner SET attributes = attributes || jsonb_build_object('{name}', value::jsonb)
                 FROM (SELECT user_id AS numbered, ({value})::jsonb AS value FROM
                       (SELECT user_id, row_number() OVER (ORDER BY md5(user_id)) AS n FROM learner) numbered) made
-                WHERE numbered = user_id AND value IS NOT NULL""",
+                WHERE numbered = user_id""",
         )
-    run_sql(
-        database,
-        """UPDATE learner l SET attributes = attributes || jsonb_build_object('met', CASE WHEN EXISTS (
-             SELECT FROM response_log r WHERE r.user_id = l.user_id AND item_id = %s) THEN 'yes' ELSE 'no' END)""",
-        (truth.bank.item_ids[0],),
-    )
-    change_rules(database, SCALE, {"dif_attributes": ",".join([*BAD, "met", "nobody"])})
+    change_rules(database, SCALE, {"dif_attributes": ",".join([*BAD, "nobody"])})
     return dif_of_month(database, folder_store(settings), MONTH, 1)[SCALE]
 
 
 @pytest.fixture(scope="module")
 def bad(postgres: EmbeddedPostgres, made: Made) -> list[Row]:
-    return made_once(postgres, "template_dif_bad", "template_dif", partial(analysed_as_bad, truth=made[0]), **OF_MONTHS)
-
-
-def test_a_group_with_one_learner_is_named_and_not_tested(bad: list[Row]) -> None:
-    details = whole(bad, "one")
-    assert details["groups"][1] | {"n_responses": 0} == {
-        "name": "b", "n_learners": 1, "n_responses": 0, "why_not": "1 learners, 200 are needed", "low_power": False,
-        "mean": None, "sd": None,
-    }  # fmt: skip
-    assert details["why_not"] == "1 of 2 groups can be tested, two are needed"
-    assert {r["details"]["why_not"] for r in bad if r["focal_group"] == "b"} == {"1 learners, 200 are needed"}
-
-
-def test_learners_without_the_attribute_are_counted_and_are_no_group(bad: list[Row]) -> None:
-    details = whole(bad, "half")
-    n = {g["name"]: g["n_learners"] for g in details["groups"]}
-    assert (set(n), details["n_unreadable"], details["why_not"]) == ({"x", "y"}, 0, "")
-    assert details["n_unknown"] == pytest.approx(sum(n.values()), rel=0.1), "every second, of those who answered"
-
-
-def test_values_of_any_type_make_the_groups_that_they_name_or_none(bad: list[Row]) -> None:
-    """3, 3.0 and "3" are one, true and " true " are one; a list, null and fifteen thousand characters are none."""
-    details = whole(bad, "odd")
-    assert {g["name"] for g in details["groups"]} == {"3", "true"}
-    three, true = (next(g["n_learners"] for g in details["groups"] if g["name"] == name) for name in ("3", "true"))
-    assert (three / true, details["n_unknown"] / true) == pytest.approx((3 / 2, 3 / 2), rel=0.15)
-    assert details["n_unreadable"] / details["n_unknown"] == pytest.approx(2 / 3, rel=0.1)
-    assert details["items"]["tested"] > 0
+    return made_once(postgres, "template_dif_bad", "template_dif", analysed_as_bad, **OF_MONTHS)
 
 
 def test_markup_in_a_group_is_stored_as_it_is_and_shown_as_text(bad: list[Row]) -> None:
@@ -251,13 +213,6 @@ def test_markup_in_a_group_is_stored_as_it_is_and_shown_as_text(bad: list[Row]) 
     shown = markdown(groups_table({SCALE: typed}), *items_blocks({SCALE: typed}))
     assert "<b>" not in shown
     assert "a\\|b" in shown
-
-
-def test_an_attribute_that_nobody_has_and_one_that_all_have_alike_are_said_to_be_not_tested(bad: list[Row]) -> None:
-    assert (whole(bad, "nobody")["why_not"], whole(bad, "nobody")["groups"]) == ("no learner has it", [])
-    assert whole(bad, "same")["why_not"] == "1 of 1 groups can be tested, two are needed"
-    assert not [r for r in bad if r["attribute"] in ("nobody", "same") and r["item_id"]]
-    assert "nobody not tested (no learner has it)" in dif_said([*map(DifRow.of, bad)])
 
 
 def test_an_attribute_of_which_everybody_has_another_value_fills_no_table(
@@ -269,15 +224,6 @@ def test_an_attribute_of_which_everybody_has_another_value_fills_no_table(
     assert len([r for r in bad if r["attribute"] == "own"]) == 1 + 19 * len(planted[1].bank.item_ids)
 
 
-def test_an_item_that_one_group_never_met_is_named_and_the_others_are_tested(
-    planted: tuple[Settings, Truth], bad: list[Row]
-) -> None:
-    first = planted[1].bank.item_ids[0]
-    by_item = {r["item_id"]: r for r in bad if r["attribute"] == "met" and r["item_id"]}
-    assert (by_item[first]["details"]["why_not"], by_item[first]["p_value"]) == ("no: 0 answers, 200 are needed", None)
-    assert len([item for item, r in by_item.items() if not r["details"]["why_not"]]) >= len(by_item) / 2
-
-
 def test_what_is_stored_of_bad_attributes_is_what_was_found(
     postgres: EmbeddedPostgres, bad: list[Row], tmp_path: Path
 ) -> None:
@@ -285,19 +231,6 @@ def test_what_is_stored_of_bad_attributes_is_what_was_found(
         stored = rows(Database(settings), "SELECT attribute, item_id, focal_group, details FROM dif_analysis")
     wanted = {(r["attribute"], r["item_id"], r["focal_group"]): json.dumps(r["details"], sort_keys=True) for r in bad}
     assert {key: json.dumps(details, sort_keys=True) for *key_, details in stored for key in [tuple(key_)]} == wanted
-
-
-def test_groups_of_a_3pl_scale_are_compared_too(postgres: EmbeddedPostgres, made: Made, tmp_path: Path) -> None:
-    truth, _ = made
-    with template_copy(postgres, "template_dif", tmp_path, **OF_MONTHS) as settings:
-        database = Database(settings)
-        change_rules(database, SCALE, {"dif_attributes": "lang"})
-        run_sql(database, "UPDATE calibration_scale SET model = '3pl'")
-        found = dif_of_month(database, folder_store(settings), MONTH, 1)[SCALE]
-    assert whole(found, "lang")["why_not"] == ""
-    of_items = {r["item_id"]: r for r in found if r["item_id"] and r["q_value"] is not None}
-    assert min(of_items, key=lambda item: of_items[item]["p_value"]) == the_item(truth)
-    assert of_items[the_item(truth)]["q_value"] < 0.05
 
 
 def test_a_month_without_a_linked_fit_says_so_for_each_attribute(world: Settings) -> None:

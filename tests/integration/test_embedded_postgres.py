@@ -335,22 +335,6 @@ def test_a_failing_initdb_says_why(tmp_path: Path) -> None:
     assert server.status().state == "absent"
 
 
-def test_a_disk_that_is_full_is_told_and_nothing_half_made_stays(
-    fresh: EmbeddedPostgres, require: Callable[[bool, str], None]
-) -> None:
-    """A disk of 20 MiB: initdb needs twice as much."""
-    fresh.folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", fresh.folder]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    require(mounted.returncode == 0, f"a small disk that can be mounted ({mounted.stderr.strip()})")
-    try:
-        with pytest.raises(PermanentFailure, match=r"(?s)No space left on device.*IRT_HOME"):
-            fresh.start()
-        assert fresh.status().state == "absent"
-    finally:
-        subprocess.run(["umount", fresh.folder], check=True)
-
-
 def test_a_folder_deleted_under_a_running_server_is_made_again(server: EmbeddedPostgres, tmp_path: Path) -> None:
     """`rm -rf .irt` before stopping: the old server notices within a minute and ends; nobody waits for that."""
     old = server.start()

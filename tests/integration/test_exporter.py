@@ -171,25 +171,6 @@ def test_late_schedules_are_those_of_the_status(world: Settings, instance: dg.Da
     assert late() == set()
 
 
-def test_a_schedule_that_made_nothing_is_late_until_its_newest_partition_is_made(
-    world: Settings, instance: dg.DagsterInstance, now: datetime
-) -> None:
-    plan = next(plan for plan in PLANS if plan.asset)
-    tick(instance, switch_on(instance, plan, now - timedelta(days=9)), now, TickStatus.SUCCESS)
-
-    def late() -> float:
-        found = read(world)["irt_schedule_late"][plan.job,]
-        states = collect_overview(Database(world), instance, world).schedules
-        assert [bool(state.late) for state in states if state.job == plan.job] == [bool(found)]
-        return found
-
-    assert late() == 1.0
-    for days in (3, 2, 1):
-        day = f"{now - timedelta(days=days):%Y-%m-%d}"
-        instance.report_runless_asset_event(dg.AssetMaterialization(plan.asset, partition=day))
-    assert late() == 0.0
-
-
 def test_what_a_suspended_cronjob_no_longer_makes_is_overdue(
     world: Settings, instance: dg.DagsterInstance, now: datetime
 ) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from irt_assets.calibration.month import fit_month
 from irt_assets.cli.scale import app as cli_scale
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.anchor_versions import change_anchors
@@ -26,14 +25,12 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.snapshot import take_snapshot
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings, get_settings
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.rooms import SCALE, add_items, calibrate, folder_store, rows
 from tests.helpers.sentences import unsaid
-from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.answers_of_a_shape import (
     FIRST,
@@ -178,14 +175,6 @@ def test_a_guessed_month_of_a_3pl_publishes_c(guessers: Settings) -> None:
     assert set(done) <= set(ITEMS[OLD:])
     # c of one item from 2000 answers has a standard error of some 0.05 beside its prior around 0.2.
     assert all(0.02 < c < 0.5 for c in done.values())
-
-
-def test_a_changed_rule_makes_months_stale(guessers: Settings, irt: IrtOf) -> None:
-    take_snapshot(Database(guessers), folder_store(guessers), NEXT, "run")
-    fit_month(Database(guessers), folder_store(guessers), NEXT, EmEngine(1), "run")
-    said = irt(guessers)("scale", "set", "latent=normal", "--by", "Ann", "--reason", "as before", "--yes")
-    assert "latent auto → normal" in said.out
-    assert NEXT in said.out
 
 
 def origin_fit(database: Database) -> Calibration:

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.intake.arrivals import Arrival
 from irt_assets.intake.load import import_attempts
 from irt_assets.intake.report import ImportReport, Refused, csv_of_refused, unseen
-from irt_assets.intake.sources import Batch, Source
 from irt_assets.intake.staging import Staging
-from irt_assets.intake.take import AnswerSource, take
 from resources.failures import PermanentFailure
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -94,39 +87,6 @@ def rejects(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-class Post(Source):
-    """Rows that come from no file."""
-
-    kind = "rows in memory"
-
-    def __init__(self, rows: list[dict[str, Any]]) -> None:
-        super().__init__(Path("post"))
-        self._table = pa.RecordBatch.from_pylist(rows)
-        self.columns, self.rows = self._table.schema.names, len(rows)
-
-    def batches(self) -> Iterator[Batch]:
-        yield Batch(self._table, np.arange(1, self.rows + 1))
-
-
-def test_rows_in_memory_are_taken_as_those_of_a_file(database: Database, imported: Import, tmp_path: Path) -> None:
-    """Cleaning and the exactly-once rule know of no file: a repeat of one is a duplicate, a fault has its reason."""
-    imported(write(tmp_path / "log.csv", [answer(0), answer(1)]))
-    posted = [answer(1), answer(2), answer(2, correct="0.5"), answer(0, user_id="somebody else"), answer(2)]
-    report = ImportReport()
-    refused: list[tuple[str, int, str, str, str]] = []
-    with database.connect() as connection:
-        source = AnswerSource(Post(posted), None, None)
-        take(connection, [source], report, refused.extend, first_month=FIRST_MONTH)
-    assert (report.read, report.accepted, report.duplicates) == (5, 1, 2)
-    assert report.rejected == {"bad_score": 1, "conflicting_duplicate": 1}
-    assert [row[:4] for row in refused] == [("post", 3, "bad_score", "0.5"), ("post", 4, "conflicting_duplicate", "a0")]
-    assert query(database, "SELECT attempt_id, user_id, correct FROM response_log ORDER BY 1") == [
-        ("a0", "u0", False),
-        ("a1", "u1", True),
-        ("a2", "u2", False),
-    ]
-
-
 def test_every_column_arrives(database: Database, imported: Import, tmp_path: Path) -> None:
     row = answer(
         1,
@@ -166,31 +126,6 @@ def test_every_column_arrives(database: Database, imported: Import, tmp_path: Pa
     ]
     assert query(database, "SELECT user_id, is_test FROM learner") == [(row["user_id"], False)]
     assert query(database, "SELECT topic_id FROM attempt") == [("algebra",)]
-
-
-@pytest.mark.parametrize("form", ["csv", "tsv", "gz", "jsonl", "parquet"])
-def test_every_format_brings_the_same_answers(database: Database, imported: Import, tmp_path: Path, form: str) -> None:
-    answers = [answer(n, correct=["1", "0", ""][n % 3]) for n in range(30)]
-    plain = write(tmp_path / "log.csv", answers)
-    path = tmp_path / f"other.{form}"
-    if form == "csv":
-        path.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
-    elif form == "tsv":
-        path.write_text(plain.read_text().replace(",", "\t"))
-    elif form == "gz":
-        path.write_bytes(gzip.compress(plain.read_bytes()))
-    elif form == "jsonl":
-        typed = [row | {"correct": None if row["correct"] == "" else row["correct"] == "1"} for row in answers]
-        path.write_text("\n".join(map(json.dumps, typed)))
-    else:
-        pq.write_table(pacsv.read_csv(plain), path)  # with timestamps and integers
-    assert imported(plain).accepted == 30
-    before = everything(database)
-    assert imported(path).as_dict() | {"duplicates": None} == imported(plain, dry_run=True).as_dict() | {
-        "duplicates": None
-    }
-    assert imported(path).duplicates == 30
-    assert everything(database) == before
 
 
 def test_the_same_file_again_changes_nothing(database: Database, imported: Import, tmp_path: Path) -> None:
@@ -349,25 +284,8 @@ def test_two_imports_with_one_id_at_two_times_bring_one_answer(
     with ThreadPoolExecutor(2) as pool:
         reports = list(pool.map(imported, files))
     assert sorted(report.accepted for report in reports) == [0, 2_000]
+    assert sorted(report.new_learners for report in reports) == [0, 3]
     assert query(database, "SELECT count(*) FROM response_log") == [(2_000,)]
-
-
-def test_the_csv_of_rejected_rows_holds_them_as_they_were(imported: Import, tmp_path: Path) -> None:
-    log = tmp_path / "log.csv"
-    log.write_text(
-        "attempt_id,user_id,item_id,completed_at,correct\n"
-        'a1,"o\'brien, x",q1,2026-07-01T12:00:00Z,maybe\n'
-        "a2,ann,q1\n"
-        "a3,ann,q1,2099-01-01T00:00:00Z,1\n"
-    )
-    report = imported(log)
-    assert report.rejected == {"bad_score": 1, "ragged_row": 1, "time_in_future": 1}
-    rows = {row["line"]: (row["reason"], row["value"], row["row"]) for row in rejects(tmp_path)}
-    assert rows == {
-        "2": ("bad_score", "maybe", 'a1,"o\'brien, x",q1,2026-07-01T12:00:00Z,maybe'),
-        "3": ("ragged_row", "3 columns, not 5", "a2,ann,q1"),
-        "4": ("time_in_future", "2099-01-01T00:00:00Z", "a3,ann,q1,2099-01-01T00:00:00Z,1"),
-    }
 
 
 def test_a_longer_export_of_a_log_without_ids_adds_only_what_is_new(
@@ -592,22 +510,6 @@ def test_a_log_without_answers_is_no_error(database: Database, imported: Import,
     before = everything(database)
     assert imported(log).as_dict()["read"] == 0
     assert everything(database) == before
-
-
-def test_a_file_where_everything_is_wrong_adds_nothing(database: Database, imported: Import, tmp_path: Path) -> None:
-    before = everything(database)
-    report = imported(write(tmp_path / "log.csv", [answer(n, user_id="") for n in range(20)]))
-    assert (report.read, report.accepted, report.rejected) == (20, 0, {"missing_user": 20})
-    assert everything(database) == before
-
-
-def test_two_imports_of_one_file_at_once_bring_it_once(database: Database, imported: Import, tmp_path: Path) -> None:
-    log = write(tmp_path / "log.csv", [answer(n) for n in range(2_000)])
-    with ThreadPoolExecutor(2) as pool:
-        reports = list(pool.map(lambda _: imported(log), range(2)))
-    assert sorted(report.accepted for report in reports) == [0, 2_000]
-    assert sorted(report.new_learners for report in reports) == [0, 3]
-    assert query(database, "SELECT count(*) FROM response_log") == [(2_000,)]
 
 
 def test_readers_do_not_wait_for_an_import(

@@ -150,20 +150,6 @@ def test_the_test_is_the_sum_of_its_items_and_its_error_the_root(made_up: tuple[
     np.testing.assert_allclose([test[name] for name in wanted], list(wanted.values()), rtol=1e-4)
 
 
-def test_retiring_the_flagged_items_costs_what_they_still_tell(made_up: tuple[Settings, dict[str, Any]]) -> None:
-    """A wrong key tells nothing, so without it nothing is lost; the flat one is 0.16/1.69 of one item of 23 at most."""
-    _, found = made_up
-    test = found[""]
-    assert (test["retiring"]["items"], test["flagged_items"]) == ([FLAT, KEY], [FLAT, KEY])
-    assert set(test["drifted_items"]) <= {FLAT, KEY}
-    assert 0.97 < test["retiring"]["lowest"] <= test["retiring"]["efficiency"] < 1
-    assert (test["items"]["in_force"], test["items"]["compared"]) == (ITEMS, ITEMS - 3)
-    assert set(test["items"]["not_estimated"]) == {FEW, NOBODY, VANISHED}
-    # Two of 21 compared items lost nearly all: at their b, −0.46 and −0.33, they made up about a tenth
-    assert 0.8 < test["worst"]["ratio"] < 0.98
-    assert (test["flagged"], test["trusted"], test["caution"]) == (False, True, None)
-
-
 def test_its_verdict_on_drift_is_that_of_item_drift(made_up: tuple[Settings, dict[str, Any]]) -> None:
     settings, found = made_up
     database, store = Database(settings), folder_store(settings)
@@ -214,10 +200,3 @@ def test_a_month_without_anything_to_judge_says_why_and_stores_nothing(
     assert all("has no converged fit that was linked" in text for text in said.values())
     assert rows(database, "SELECT count(*) FROM test_information WHERE month = %s", (EARLIER,)) == [(0,)]
     assert markdown(flagged_table({})) == "none"
-
-
-def test_no_abilities_are_needed(made_up: tuple[Settings, dict[str, Any]]) -> None:
-    """The population is the scale's: a month gets its abilities before or after, and the numbers are the same."""
-    settings, found = made_up
-    assert rows(Database(settings), "SELECT count(*) FROM mirt_ability") == [(0,)]
-    assert found[""]["population"] == {"mean": 0.0, "sd": 1.0}

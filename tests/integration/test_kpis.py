@@ -17,7 +17,6 @@ from irt_assets.common.partitions import week_bounds
 from irt_assets.features.checks import unconserved
 from irt_assets.features.daily import features, write_features
 from irt_assets.kpis.ability import abilities
-from irt_assets.kpis.behaviour import learners, pace, presence, recovery, scales_answered
 from irt_assets.kpis.weekly import kpis, write_quiet, write_week
 from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.responses.item_status import Withdrawals
@@ -34,7 +33,7 @@ from tests.helpers.databases import made_once, template_copy
 from tests.helpers.kpi_reference import verdicts
 from tests.helpers.kpi_worlds import END, WEEK, load, published_of, random_world, scales_of
 from tests.helpers.rooms import folder_store, rows, run_sql
-from tests.helpers.same_rows import EQUAL, assert_same, flat, in_order
+from tests.helpers.same_rows import EQUAL, assert_same, flat
 from tests.helpers.worlds import OF_MONTHS
 from tests.helpers.written_commands import ROOT, fenced_blocks
 
@@ -112,25 +111,6 @@ def test_snippet_of_the_page_gives_the_kpis_of_the_snapshots(log: Settings, parq
 
 
 # -- two engines ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("expression", "keys"),
-    [
-        (learners(END), ["user_id"]),
-        (scales_answered(END), ["user_id", "scale_id"]),
-        (presence(END), ["user_id"]),
-        (pace(END), ["user_id", "scale_id"]),
-        (recovery(END), ["user_id", "scale_id"]),
-    ],
-    ids=["learners", "scales_answered", "presence", "pace", "recovery"],
-)
-def test_postgresql_and_duckdb_over_the_snapshots_give_the_same_rows(
-    expression: Any, keys: list[str], connection: psycopg.Connection, parquet: Run
-) -> None:
-    one, other = (in_order(run(expression), keys) for run in (on_postgres(connection), parquet))
-    assert len(one) > 10
-    pd.testing.assert_frame_equal(one, other, rtol=0, atol=EQUAL, check_dtype=False)
 
 
 def test_postgresql_and_duckdb_over_the_snapshots_give_the_same_features(

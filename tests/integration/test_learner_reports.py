@@ -236,22 +236,6 @@ def test_learners_of_every_kind_are_said_to_be_what_they_are(database: Database,
     assert len(pypdfium2.PdfDocument(store.get(key(WEEK, long, "pdf")))) == 1
 
 
-@pytest.mark.usefixtures("quick")
-def test_ids_that_are_no_file_names_have_reports_too(database: Database, store: FolderStore) -> None:
-    evil = ["../../etc/passwd", "U01", "ü/ß", "😀" * 300]
-    for user in evil:
-        run_sql(
-            database,
-            "INSERT INTO features_topic_daily (user_id, topic_id, date, attempts, correct) VALUES (%s, 'x', %s, 3, 1)",
-            (user, WEEK),
-        )
-    written = write(database, store)
-    assert not written.failed
-    assert written.learners == len(EXPECTED) + len(evil)
-    assert {p.parent for p in store.root.rglob("*") if p.is_file()} == {store.root / FOLDER}
-    assert len(files(store)) == 2 * written.learners
-
-
 @pytest.mark.parametrize("moves", [False, True])
 def test_the_levels_are_those_that_were_measured_and_the_one_of_the_weeks_end(
     database: Database, monkeypatch: pytest.MonkeyPatch, moves: bool
@@ -441,19 +425,6 @@ def test_a_store_that_refuses_ends_the_run_at_once_and_the_next_goes_on_there(
     assert all(store.exists(key(WEEK, user, kind)) for user, kind, _, _ in artifacts(database))
     assert write(database, store).kept == recorded / 2
     assert len(artifacts(database)) == len(files(store)) == 2 * len(EXPECTED)
-
-
-@pytest.mark.usefixtures("quick")
-def test_a_store_that_refuses_to_list_is_told_before_anything_is_made(database: Database, store: FolderStore) -> None:
-    class Refusing(FolderStore):
-        def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
-            raise PermanentFailure("there is no such bucket")
-
-        def put(self, name: str, data: bytes | Path) -> str:
-            raise AssertionError
-
-    with pytest.raises(PermanentFailure, match="no such bucket"):
-        write(database, Refusing(store.root))
 
 
 @pytest.mark.xdist_group("s3")

@@ -21,9 +21,8 @@ from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month, months_between
 from irt_assets.common.retries import HELD
 from irt_assets.decisions.closing import close_months
-from irt_assets.decisions.model_change import decide_model_change, preview_model_change
 from irt_assets.engines.em import EmEngine
-from irt_assets.gates import misfit, month_status
+from irt_assets.gates import month_status
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_judged import (
     MONTHLY_ASSETS,
@@ -36,7 +35,6 @@ from irt_assets.gates.month_judged import (
     classify_month,
     first_newer,
 )
-from irt_assets.ledger import cited_fits, encoding, fits
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.eligibility.rules import PublicationRules, Rules, WarningRules
 from irt_assets.responses.closed_months import scales_of_month
@@ -300,31 +298,6 @@ def test_a_month_is_not_stale_for_limits_of_gates_that_it_is_stored_with(graph: 
     assert graph.state(MONTH).state is State.GREEN
 
 
-def test_a_decision_on_the_model_makes_its_months_stale_and_no_month_before(graph: Graph) -> None:
-    assert graph.state(MONTH).state is State.GREEN
-    found = []
-    for values, since in (({"model": "1pl"}, LATER), ({"model": "1pl"}, MONTH), ({"prior_a": "lognormal(0,1)"}, MONTH)):
-        change = preview_model_change(
-            graph.database,
-            graph.store,
-            rooms.SCALE,
-            values,
-            since,
-            calibrations_begin=MONTH,
-            build=lambda _: EmEngine(1),
-        )
-        decide_model_change(graph.database, change, by="Ann", reason="to see")
-        found.append(graph.state(MONTH))
-        rooms.run_sql(graph.database, "DELETE FROM scale_decision")
-    assert [one.state for one in found] == [State.GREEN, State.STALE, State.STALE]
-    assert found[1].why == (
-        "decided, to be made again: the scale's model has changed since it was fitted: the fit is a 2PL and the "
-        "scale's model is 1pl since 2026-06"
-    )
-    assert "the fit was made with priors none and the scale's are a lognormal(0, 1)" in found[2].why
-    assert graph.state(MONTH).state is State.GREEN
-
-
 def test_a_decision_on_how_abilities_move_makes_no_step_of_a_month_stale(graph: Graph) -> None:
     with graph.database.connect() as connection:
         values = dict.fromkeys(MOVEMENT, "0.01")
@@ -388,17 +361,6 @@ def test_a_run_under_way_is_running_and_a_killed_one_red(graph: Graph) -> None:
     assert (found.state, "not evaluated" in found.why) == (State.RED, True)
     assert graph.run(MONTH).success
     assert graph.state(MONTH).state is State.GREEN
-
-
-def test_the_steps_of_a_month_decode_each_fit_once(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    decoded, asked = [], []
-    kept, decode_anew = encoding.DecodedFits(), encoding._decoded
-    monkeypatch.setattr(encoding, "_decoded", lambda content: decoded.append(content) or decode_anew(content))
-    for module in (fits, cited_fits, misfit):
-        monkeypatch.setattr(module, "decode", lambda content: asked.append(content) or kept.decode(content))
-    assert graph.run(MONTH).success
-    assert len(asked) >= 5
-    assert decoded == [*dict.fromkeys(asked)]
 
 
 def test_a_failed_gate_is_red_and_the_runs_last_words_say_why(own_graph: Graph) -> None:

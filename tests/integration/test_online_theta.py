@@ -78,43 +78,6 @@ def test_it_is_the_months_and_the_nights_on_the_same_answers(
         assert (one.se, one.n_items, one.set_hash) == (pytest.approx(se, abs=SAME, rel=0), n_items, set_hash)
 
 
-def test_exams_with_omissions_repeats_hints_rapid_guesses_and_other_modes_are_judged_as_the_month_does(
-    begun: Database,
-) -> None:
-    """A log made of what the rules tell apart; the item times are of everybody, so that rapid guesses are found."""
-    items = published_items(begun)[:8]
-    at, odd = END - timedelta(days=3), []
-    for n, user in enumerate(("o1", "o2", "o3")):
-        for k, item in enumerate(items):
-            exam = {"session_id": f"s{n}", "form_id": "f", "position": k}
-            when = at + timedelta(minutes=k, hours=n)
-            shown = [
-                {"correct": None, **exam},
-                {"correct": k % 2 == 0, "response_time_ms": 1 if n == 1 else 60_000},
-                {"hints_used": 2},
-                {"mode": "sandbox"},
-                {"correct": False, **exam},
-            ][(k + n) % 5]
-            odd.append(attempt(user, item, when, **shown))
-        odd.append(attempt(user, items[0], END - timedelta(hours=1), correct=False))
-        odd.append(attempt(user, items[1], END - timedelta(days=500), correct=False))
-        odd.append(attempt(user, "not in the bank", at))
-    add_attempts(begun, odd)
-    measure(begun, LATER, "run")
-    monthly = {
-        user: others
-        for user, *others in rows(
-            begun,
-            "SELECT user_id, theta, se, n_items FROM mirt_ability WHERE user_id LIKE 'o_' AND kind = 'monthly'",
-        )
-    }
-    assert len({n for *_, n in monthly.values()}) > 1, "the rules tell them apart"
-    for user, (theta, se, n_items) in monthly.items():
-        one = asked(begun, user)[SCALE]
-        assert (one.theta, one.se) == pytest.approx((theta, se), abs=SAME, rel=0)
-        assert one.n_items == n_items
-
-
 def test_the_same_answers_are_the_same_row(database: Database, batch: dict[str, tuple[float, float, int, str]]) -> None:
     user = min(batch)
     first, second = asked(database, user), asked(database, user, now=END + timedelta(minutes=1))

@@ -298,22 +298,6 @@ def test_report_of_an_origin_window_names_what_was_published_and_what_was_left_o
     assert "lang: large DIF in" in report
 
 
-def test_an_item_without_slope_in_an_origin_window_has_its_key_questioned(
-    answered: Database, store: ObjectStore
-) -> None:
-    """Its answers are coin flips: its difficulty is not determined, and no flag says so."""
-    flips = np.random.default_rng(6).integers(0, 2, 400).astype(float)[:, None]
-    add_items(answered, {"flips": None})
-    add_attempts(answered, answer_matrix(FIRST, flips, ["flips"]))
-    from_window(answered, store)
-    state = MonthState(FIRST, SCALE, State.ORIGIN, "part of the origin window")
-    with answered.connect() as connection:
-        facts = gather(connection, store, FIRST, read_scales(connection)[SCALE], state)
-    proposed = facts.items["flips"].proposal
-    assert proposed.action is Action.CHECK_KEY
-    assert "hardly rise with ability (a = " in proposed.reason
-
-
 def test_window_too_small_for_a_3pl_names_a_command_that_takes_a_smaller_minimum(
     answered: Database, store: ObjectStore
 ) -> None:

@@ -382,41 +382,6 @@ def test_posts_go_on_beside_an_import_and_an_answer_in_both_is_there_once(
     assert rows(database, "SELECT revision, correct FROM response_log WHERE attempt_id = 'a3'") == [(5, True)]
 
 
-def test_posts_go_on_all_through_an_import_of_the_same_and_other_answers(
-    replicas: list[str], database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A fifth of what is posted is in the file too, with other times: in another month, so no key is the same."""
-    file = tmp_path / "log.jsonl"
-    file.write_text("".join(json.dumps(attempt(k)) + "\n" for k in range(20_000)))
-    acknowledged: Counter[str] = Counter()
-    usual, sent = Staging.judge, 0
-
-    def judge(staging: Staging, *, strict: bool) -> Counter[str]:
-        before, verdicts = sent, usual(staging, strict=strict)
-        wait_for("posts beside the import", lambda: sent >= before + 100, pause=0.01)
-        return verdicts
-
-    monkeypatch.setattr(Staging, "judge", judge)
-    with ThreadPoolExecutor(3) as pool:
-        importing = pool.submit(import_attempts, database, [file], first_month="2026-06")
-        while not importing.done():
-            numbers = [20_000 + sent + k if k % 5 else (7 * sent + k) % 20_000 for k in range(10)]
-            body = [attempt(k, completed_at=MONTH_AGO.isoformat()) for k in numbers]
-            answer = post(replicas[sent % 2], body)
-            assert answer.status_code in (200, 503), answer.text
-            given = answer.json().get("attempts", [])
-            acknowledged.update(one["attempt_id"] for one in given if one["result"] == "accepted")
-            sent += 10
-        report = importing.result()
-    assert sent >= 100
-    assert set(stored(database).values()) == {1}
-    assert set(stored(database)) == {f"a{k}" for k in range(20_000)} | set(acknowledged)
-    assert set(acknowledged.values()) == {1}
-    in_both = sum(int(one[1:]) < 20_000 for one in acknowledged)
-    assert report.accepted + in_both == 20_000
-    assert dict(report.rejected) == {"conflicting_duplicate": in_both}
-
-
 def test_during_an_erasure_posts_of_others_go_on_and_the_learners_are_refused(
     replicas: list[str], settings: Settings, database: Database
 ) -> None:

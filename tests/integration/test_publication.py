@@ -15,8 +15,6 @@ from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.ledger.steps import Step, pending_steps, steps
-from irt_assets.psychometrics.core.models import Flag
-from irt_assets.responses.scales import read_scales
 from jobs.sensors import asks
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
@@ -318,18 +316,6 @@ def test_a_red_month_that_was_mended_before_any_later_one_still_publishes(ledger
     assert calibrate(ledger, store, JAN).n_published == 2
 
 
-def test_an_item_gate_holds_back_single_items_by_name(ledger: Database, store: FolderStore) -> None:
-    items = dict.fromkeys((*ANCHORS, "J", "F", "M", "A"), (1.0, 0.0))
-    flags = {"F": (Flag.NEGATIVE_DISCRIMINATION,)}
-    items["M"], items["A"] = (1.0, 6.5), (-0.2, 0.0)
-    link_made_up(ledger, store, JAN, made_up_calibration(items, flags=flags))
-    step = publish(ledger, store, JAN)[JAN]
-    assert [row[0] for row in publications(ledger)] == ["J"]
-    assert set(step.held) == {"F", "M", "A"}
-    assert "check the answer key" in step.held["F"][0]
-    assert (step.held["M"], step.n_held) == (["|b| = 6.50 is above 6"], 3)
-
-
 def test_an_item_held_back_is_published_by_the_first_month_that_it_passes(ledger: Database, store: FolderStore) -> None:
     calibrate(ledger, store, JAN)
     link_made_up(ledger, store, FEB, made_up_calibration(dict.fromkeys((*ANCHORS, "held"), (1.0, 0.7))))
@@ -396,28 +382,3 @@ def test_what_is_in_force_begins_at_the_windows_end(ledger: Database, store: Fol
     assert at.items["always"].abc == (1.1, pytest.approx(0.1), 0.0)
     assert long_before.items == {}
     assert len({before.set_hash, at.set_hash, long_before.set_hash}) == 3
-
-
-def test_a_decision_is_in_force_from_its_date_on_and_not_before(ledger: Database, store: FolderStore) -> None:
-    calibrate(ledger, store, JAN)
-    run_sql(
-        ledger,
-        """INSERT INTO item_parameter_publication
-             (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
-           VALUES (%s, 'always', '{"a": 1, "b": 9, "c": 0}', %s, 'decision', 'drifted', '', '')""",
-        (SCALE, TIMES[MAR]),
-    )
-    with ledger.connect() as connection:
-        assert in_force(connection, SCALE, TIMES[FEB]).items["always"].b == pytest.approx(0.1)
-        assert in_force(connection, SCALE, TIMES[MAR]).items["always"].b == 9.0
-
-
-def test_settling_stays_with_its_scale(ledger: Database, store: FolderStore) -> None:
-    add_items(ledger, {f"O{k}": {"a": 1.0, "b": 0.0, "a_se": 0.1, "b_se": 0.1} for k in range(3)}, "other")
-    initialise(ledger, "other", first_month=JAN, thresholds={"min_anchors": 3})
-    link(ledger, store, JAN)
-    taken = publish_month(ledger, store, JAN, (), None)
-    assert (taken[SCALE][JAN].state, taken["other"][JAN].state) == ("done", "held")
-    with ledger.connect() as connection:
-        assert set(read_scales(connection)) == {SCALE, "other"}
-        assert set(in_force(connection, "other", TIMES[MAY]).items) == {"O0", "O1", "O2"}

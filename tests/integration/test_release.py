@@ -33,7 +33,6 @@ from irt_assets.decisions.release_undo import undo
 from irt_assets.decisions.withdrawal import restore, withdraw
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.publications import in_force
-from irt_assets.ledger.steps import steps
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import read_scales, set_pass_mark
 from irt_assets.responses.verdicts import judge_differing
@@ -172,19 +171,6 @@ def test_a_month_calibrated_again_supersedes_all_that_it_proposed_also_what_it_p
         accept(bank, MOVED)
 
 
-def test_what_drifted_and_what_is_new_asks_and_what_confirms_does_not(bank: Database, store: FolderStore) -> None:
-    """March comes before April was asked for, so that its own new item is only proposed by a second run."""
-    calibrate(bank, store, JAN, {"moved": (1.0, 0.5), "still": (1.2, 0.1), "late": (1.0, 0.0)})
-    with bank.connect() as connection:
-        found = latest_waiting(proposals(connection))
-    assert [str(p.reference) for p in found] == ["2026-01/late", "2026-02/moved"]
-    moved = found[1]
-    assert (moved.old.b, moved.new.b, moved.severity, moved.kind) == (0.5, -0.3, "high", "drift")
-    # Two curves of slope 1 that lie 0.8 apart at N(0, 1): 0.8 times the mean of P(1 − P), which is 0.2 near 0.
-    assert moved.wabc == pytest.approx(0.8 * 0.205, abs=0.01)
-    assert found[0].old is None
-
-
 def test_evidence_says_what_a_person_must_know_first(bank: Database) -> None:
     run_sql(
         bank, """UPDATE item_drift SET details = '{"change": {"kind": "leak", "size": 0.3, "onset": "2026-02-11"}}'"""
@@ -305,22 +291,6 @@ def test_an_accepted_value_is_in_force_from_its_date_on_and_says_who_and_why(
     assert violations(bank, store) == []
 
 
-def test_a_silent_change_after_a_decision_is_found(bank: Database, store: FolderStore) -> None:
-    accept(bank)
-    run_sql(
-        bank,
-        """INSERT INTO item_parameter_publication
-             (scale_id, item_id, parameters, effective_from, month, fit_id, rule, reason, replaces, data_hash,
-              anchor_hash, code_version)
-           SELECT scale_id, item_id, parameters || jsonb_build_object('b', b + 1), '2026-05-01Z', month, fit_id,
-                  'decision', 'nobody asked', publication_id, data_hash, anchor_hash, code_version
-           FROM item_parameter_publication WHERE item_id = 'moved' AND rule = 'decision'""",
-    )
-    assert violations(bank, store) == [
-        "one_set_is_in_force_and_changes_are_decided: moved: changed without a recorded decision"
-    ]
-
-
 def test_abilities_of_the_past_come_out_the_same_to_the_last_bit_and_later_ones_are_asked_for(
     bank: Database,
 ) -> None:
@@ -348,13 +318,6 @@ def test_abilities_of_the_past_come_out_the_same_to_the_last_bit_and_later_ones_
         assert stale_months(connection) == {}
 
 
-def test_a_new_item_is_published_by_decision(bank: Database, store: FolderStore) -> None:
-    calibrate(bank, store, JAN, {"late": (1.0, 0.4)})
-    accept(bank, Reference(JAN, "late"))
-    assert [row[:2] for row in published(bank, "late")] == [(0.4, "decision")]
-    assert violations(bank, store) == []
-
-
 # -- again -------------------------------------------------------------------------------------------
 
 
@@ -371,13 +334,6 @@ def test_a_month_that_runs_again_does_not_reopen_what_was_decided_on_the_same_nu
     assert still_open == list(ANCHORS)
 
 
-def test_new_numbers_are_a_new_proposal(bank: Database, store: FolderStore) -> None:
-    release.reject(bank, [MOVED], by="Ben", reason="wait for more answers")
-    calibrate(bank, store, FEB, {"moved": (1.0, -0.35), "still": (1.2, 0.12)})
-    again = proposal_of(bank)
-    assert (again.state, again.new.b) == (State.OPEN, pytest.approx(-0.35))
-
-
 def test_who_decided_on_a_month_is_not_asked_about_the_months_before(bank: Database, store: FolderStore) -> None:
     run_sql(
         bank,
@@ -388,13 +344,6 @@ def test_who_decided_on_a_month_is_not_asked_about_the_months_before(bank: Datab
     assert asked(bank) == ["2026-03/moved"], "the latest evidence on an item"
     release.reject(bank, [Reference(MAR, "moved")], by="Ben", reason="it will be replaced")
     assert asked(bank) == []
-
-
-def test_what_a_month_published_it_does_not_propose(bank: Database, store: FolderStore) -> None:
-    calibrate(bank, store, JAN, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
-    with bank.connect() as connection:
-        found = [p.item_id for p in proposals(connection, windows=[JAN]) if p.state is State.OPEN]
-        assert steps(connection, SCALE)[JAN].n_proposed == len(found) == len(ANCHORS)
 
 
 # -- refused -----------------------------------------------------------------------------------------
@@ -434,13 +383,6 @@ def test_what_was_never_proposed_is_refused_and_told_what_was(bank: Database, re
 def test_what_is_no_name_of_a_proposal_is_refused(text: str) -> None:
     with pytest.raises(PermanentFailure, match="names no proposal"):
         parse_reference(text)
-
-
-def test_deciding_twice_tells_who_decided_first(bank: Database) -> None:
-    accept(bank)
-    assert "was accepted by Ann" in refused(bank, by="Ben")
-    with pytest.raises(PermanentFailure, match="was accepted by Ann"):
-        release.reject(bank, [MOVED], by="Ben", reason="no")
 
 
 def test_one_closed_proposal_refuses_all_that_were_named_with_it(bank: Database) -> None:

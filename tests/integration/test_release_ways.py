@@ -123,11 +123,6 @@ def test_dropped_anchors_are_restored_by_a_command_that_the_drop_names(irt: Any,
     assert "no dropped anchors" in str(irt("restore-anchors", "K2", *who).exception)
 
 
-def test_a_decided_proposal_shows_its_decision(irt: Any) -> None:
-    irt("reject", "2026-02/moved", "--by", "Ben", "--reason", "wait [for] more", "--yes")
-    assert not unsaid(irt("show", "2026-02/moved").output, "rejected by Ben on", "wait [for] more")
-
-
 def test_undoing_shows_what_comes_back_and_asks(irt: Any, bank: Database) -> None:
     irt("accept", "2026-02/moved", "--by", "Ann", "--reason", "easier", "--effective-from", "2099-01-01", "--yes")
     words = ("undo", "2026-02/moved", "--by", "Ben", "--reason", "too early")

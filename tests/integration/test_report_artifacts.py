@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from datetime import date
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
 from irt_assets.reports.artifacts import Artifact, record, store_report, unrecorded
-from resources.failures import PermanentFailure
-from resources.files.object_store import FolderStore, ObjectStore
+from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
 WEEK = date(2026, 9, 7)
@@ -26,13 +24,6 @@ def rows(database: Database) -> list[tuple[Any, ...]]:
         ).fetchall()
 
 
-def test_a_report_is_a_file_and_a_row_that_says_where_and_what_it_is(database: Database, store: ObjectStore) -> None:
-    artifact = store_report(database, store, KEY, b"page", format="pdf", user_id="u1", week_start=WEEK)
-    assert store.get(KEY) == b"page"
-    assert rows(database) == [("u1", WEEK, None, "pdf", store.uri(KEY), sha256(b"page").hexdigest())]
-    assert artifact.url == store.uri(KEY)
-
-
 def test_writing_a_report_again_replaces_file_and_row(database: Database, store: ObjectStore) -> None:
     for data in (b"old", b"new"):
         store_report(database, store, KEY, data, format="pdf", user_id="u1", week_start=WEEK)
@@ -44,36 +35,12 @@ def test_writing_a_report_again_replaces_file_and_row(database: Database, store:
     assert store.get(KEY) == b"new"
 
 
-def test_learners_weeks_windows_and_formats_are_kept_apart(database: Database, store: ObjectStore) -> None:
-    for user, week in (("u1", WEEK), ("u2", WEEK), ("u1", date(2026, 9, 14))):
-        for kind in ("html", "pdf"):
-            store_report(
-                database, store, f"reports/{week}/{user}.{kind}", b"", format=kind, user_id=user, week_start=week
-            )
-    for window in ("2026-08", "2026-09"):
-        store_report(database, store, f"reports/drift/{window}.pdf", b"", format="pdf", window=window)
-    assert len({row[4] for row in rows(database)}) == len(rows(database)) == 8
-
-
 def test_the_database_itself_refuses_a_second_row_of_a_report(database: Database) -> None:
     with database.connect() as connection:
         insert = "INSERT INTO report_file (\"window\", format, url, sha256) VALUES ('2026-09', 'pdf', 'file:///x', '0')"
         connection.execute(insert)
         with pytest.raises(psycopg.errors.UniqueViolation):
             connection.execute(insert)
-
-
-def test_a_file_that_cannot_be_written_leaves_the_row_as_it_was(database: Database, store: ObjectStore) -> None:
-    store_report(database, store, KEY, b"old", format="pdf", user_id="u1", week_start=WEEK)
-    before = rows(database)
-
-    class Full(FolderStore):
-        def put(self, key: str, data: bytes | Path) -> str:
-            raise PermanentFailure("the disk is full")
-
-    with pytest.raises(PermanentFailure):
-        store_report(database, Full(Path("/nowhere")), KEY, b"new", format="pdf", user_id="u1", week_start=WEEK)
-    assert rows(database) == before
 
 
 @pytest.mark.parametrize(

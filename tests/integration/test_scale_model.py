@@ -309,11 +309,6 @@ def test_a_prior_is_refused_for_a_later_month_whose_model_does_not_have_its_para
         preview(window, {"prior_a": "lognormal(0,1)"}, NEXT)
 
 
-def test_what_is_so_already_is_not_decided_again(window: Settings) -> None:
-    change = preview(window, {"model": "2pl", "prior_a": "none"})
-    assert (change.values, change.lines) == ({}, [f"scale {SCALE}: these values hold already from {NEXT} on"])
-
-
 def test_only_em_takes_priors_of_a_scale_and_by_level_none_on_difficulty(window: Settings) -> None:
     database = Database(window)
     change_rules(database, SCALE, {"assignment": "by_level"})
@@ -468,14 +463,6 @@ def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(worl
     assert [one["subject"] for one in typed("scale", "decisions", "--json").json] == ["model", "prior_b"]
     assert typed("scale", "decisions", "--scale", "other").out.startswith("scale other: nothing was decided")
     assert "these values hold already" in typed("scale", "set", "model=1pl", *signed, "--yes").out
-
-
-def test_a_rule_goes_its_old_way_and_holds_for_all_months(world: Settings, irt: IrtOf) -> None:
-    database = Database(world)
-    said = irt(world)("scale", "set", "min_responses=110", "--by", "Ann", "--reason", "fewer learners", "--yes")
-    assert "scale default: min_responses 120 → 110" in said.out
-    assert scale_of(database, FIRST).rules.eligibility.min_responses == 110
-    assert rows(database, "SELECT * FROM scale_decision") == []
 
 
 @pytest.mark.parametrize(

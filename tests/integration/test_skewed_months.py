@@ -11,7 +11,6 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from irt_assets.calibration import checks
 from irt_assets.calibration.placing import link_to_scale
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
@@ -19,7 +18,6 @@ from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.decisions.recalibration import recalibrate
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
-from irt_assets.gates import gates, model_gates
 from irt_assets.gates.month_judged import State
 from irt_assets.ledger import fits
 from irt_assets.psychometrics.estimation.latent_shape import HISTOGRAM_GAIN
@@ -29,7 +27,7 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import SCALE, add_items, evidence_of, folder_store, rows, run_sql
+from tests.helpers.rooms import SCALE, add_items, folder_store, rows
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.answers_of_a_shape import (
@@ -161,45 +159,6 @@ def test_recalibrated_it_is_fitted_with_a_histogram_again(skewed_month: Skewed) 
 
 
 # -- scales from before ------------------------------------------------------------------------------
-
-
-def bank_scale(database: Database, **thresholds: Any) -> None:
-    """Anchors of the bank, 600 skewed learners in the first month; the scale's rules are those of before `latent`."""
-    rng = np.random.default_rng(2)
-    a, b = truth(rng)
-    values = {"c": 0.0, "a_se": 0.08, "b_se": 0.06, "cov_ab": 0.0}
-    add_items(database, {item: values | {"a": a[j], "b": b[j]} for j, item in enumerate(ITEMS)})
-    add_answers(database, FIRST, skewed(600, rng), a, b, ITEMS, rng)
-    initialise(database, SCALE, first_month=FIRST, thresholds=RULES | thresholds)
-
-
-def test_a_month_judged_before_the_gate_existed_stays_green(
-    settings: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    graph = Graph(settings, instance)
-    bank_scale(graph.database)
-    run_sql(graph.database, "UPDATE calibration_scale SET rules = rules - 'latent'")
-    with graph.database.connect() as connection:
-        assert read_scales(connection)[SCALE].rules.fit.latent == "normal"
-    with monkeypatch.context() as before:
-        before.setattr(checks, "SET_GATES", tuple(gate for gate in gates.SET_GATES if gate.name != GATE))
-        result = Graph(settings, instance).run(FIRST)
-    assert result.success
-    assert GATE not in {e.check_name for e in result.get_asset_check_evaluations()}
-    shape = staged_shape(graph.database, FIRST)
-    assert (shape["latent"], shape["why"]) == ("normal", "θ is taken as normal, as asked")
-    run_sql(graph.database, """UPDATE fit_staging SET spec = spec || '{"shape": null}'""")
-    run_sql(graph.database, """UPDATE mirt_fit_meta SET model_spec = model_spec || '{"shape": null}'""")
-    found = graph.state(FIRST)
-    assert found.state is State.GREEN, found.why
-    with graph.database.connect() as connection:
-        scale = read_scales(connection)[SCALE]
-        evidence = evidence_of(connection, folder_store(settings), FIRST, scale)
-    verdict = model_gates.guessing_is_in_the_model(evidence)
-    assert (verdict.passed, verdict.why) == (
-        True,
-        "not judged then: guessing is judged where em fits one population",
-    )
 
 
 # -- the rule ----------------------------------------------------------------------------------------

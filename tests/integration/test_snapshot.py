@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 from pathlib import Path
 
 import pyarrow as pa
@@ -97,12 +96,6 @@ def test_a_session_is_a_number_and_no_id_is_in_the_bytes_of_the_file(database: D
     for named in (*users, "attempt of", "session of"):
         assert not any(pc.any(pc.match_substring(table[name], named)).as_py() for name in texts)
         assert f"of {named}".encode() not in store.get(snapshot.uri)
-
-
-def test_the_file_lies_under_its_own_hash(world: Settings, store: FolderStore) -> None:
-    snapshot, _ = take_snapshot(Database(world), store, MONTH, None)
-    assert snapshot.snapshot_hash in snapshot.uri
-    assert hashlib.sha256(store.get(snapshot.uri)).hexdigest() == snapshot.snapshot_hash
 
 
 def test_the_same_answers_give_the_same_hash_and_one_row(database: Database, store: FolderStore) -> None:

@@ -75,12 +75,6 @@ def test_a_single_column_keeps_its_nulls(connection: psycopg.Connection) -> None
     assert table["n"].to_pylist() == [1, None, 3, None]
 
 
-@pytest.mark.parametrize("text", NASTY)
-def test_any_text_comes_back_as_it_is(connection: psycopg.Connection, text: str) -> None:
-    assert read_arrow(connection, "SELECT %s::text AS t, 1 AS n", [text])["t"].to_pylist() == [text]
-    assert read_arrow(connection, "SELECT %(t)s::text AS t", {"t": text})["t"].to_pylist() == [text]
-
-
 def test_every_type_reads_as_documented(connection: psycopg.Connection) -> None:
     frame = read_frame(
         connection,
