@@ -1,4 +1,4 @@
-"""The schema registry: every table, column and view, described once.
+"""The schema registry: every table, column, view and trigger, described once.
 
 DDL, migrations' drift test, data-frame checks, Dagster column metadata and the reference page all read
 this. A column's `comment` is its description; `info` may hold `unit`, `ge` and `le` (its valid range).
@@ -985,3 +985,33 @@ VIEWS = {
         WHERE state = 'withdrawn' AND (until IS NULL OR until > since)
     """,
 }
+
+TRIGGERS = """
+CREATE FUNCTION make_learners() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+          IF current_setting('irt.makes_learners', true) = 'yes' THEN
+            RETURN NULL;
+          END IF;
+          INSERT INTO {schema}.learner (user_id)
+          SELECT DISTINCT n.user_id FROM new_attempts n
+          WHERE NOT EXISTS (SELECT FROM {schema}.learner l WHERE l.user_id = n.user_id)
+          ORDER BY 1 ON CONFLICT DO NOTHING;
+          RETURN NULL;
+        END $$;
+CREATE TRIGGER learners_of_new AFTER INSERT ON response_log REFERENCING NEW TABLE AS new_attempts
+    FOR EACH STATEMENT EXECUTE FUNCTION make_learners();
+CREATE TRIGGER learners_of_changed AFTER UPDATE ON response_log REFERENCING NEW TABLE AS new_attempts
+    FOR EACH STATEMENT EXECUTE FUNCTION make_learners();
+CREATE FUNCTION keep_recorded_at() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+          NEW.recorded_at := now();
+          RETURN NEW;
+        END $$;
+CREATE TRIGGER recorded_at_of_changed BEFORE UPDATE ON response_log FOR EACH ROW
+    WHEN (NEW.recorded_at = OLD.recorded_at)
+    EXECUTE FUNCTION keep_recorded_at();
+ALTER TABLE response_log ENABLE ALWAYS TRIGGER recorded_at_of_changed;
+"""
+"""Every attempt has a learner, and `recorded_at` is the time of the last write. {schema}: the schema's name."""

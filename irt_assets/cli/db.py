@@ -31,8 +31,7 @@ def upgrade() -> None:
 
 def upgrade_home(database: Database) -> None:
     """Bring the schema and the files of months to the newest form, and print what that changed and what is left."""
-    for note in schema.upgrade(database):
-        say(note)
+    schema.upgrade(database)
     with database.connect() as only_one:
         advisory_lock(only_one, "erasure")
         written, left = replace_ids(database, current_store(database))
@@ -54,7 +53,7 @@ def upgrade_home(database: Database) -> None:
 
 @app.command()
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0031.")],
+    revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0057.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: a backup exists.")] = False,
 ) -> None:
     """Take the schema back for older code, after a backup; refused if answers or rows of the ledger would be lost."""

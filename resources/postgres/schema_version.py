@@ -12,6 +12,9 @@ from resources.postgres.database import Database
 from resources.postgres.own_schema import VERSION_TABLE
 
 VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
+COMMIT_BEFORE = "751551ef3cbedbda2fcd22545a998dc0674918f7"
+"""The commit whose code brings an older home to the first schema that this code knows."""
+REMEDY = f"`git checkout {COMMIT_BEFORE}`, run `irt db upgrade` with that code, then again with this code"
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class SchemaVersion:
             return "the database has no schema yet: run `irt db upgrade`"
         if number(self.revision) < first_known():
             return (
-                f"the schema in the database is at {self.revision}, from before the first release, and no migration "
-                "leads from there to this code: use a new database, or a new IRT_HOME, and import the log again"
+                f"the schema in the database is at {self.revision}, and this code upgrades from "
+                f"{first_known():04d} on: {REMEDY}"
             )
         if number(self.revision) < newest_known():
             return (
