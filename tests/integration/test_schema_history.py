@@ -22,7 +22,7 @@ from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.postgres.log_months import make_verdict_month
 from resources.postgres.own_schema import VERSION_TABLE
-from resources.postgres.schema_version import COMMIT_BEFORE, VERSIONS, newest_known, number, schema_version
+from resources.postgres.schema_version import COMMIT_OF_FIRST_SCHEMA, VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.typed import IrtOf
@@ -30,7 +30,7 @@ from tests.testbed.partitions import ensure_month_partitions
 
 REPOSITORY = Path(__file__).parents[2]
 (SCHEMA_FILE,) = VERSIONS.glob("*.sql")
-RELEASE = COMMIT_BEFORE
+RELEASE = COMMIT_OF_FIRST_SCHEMA
 """A commit of main whose code the newest schema serves. One that no longer serves it wants a later one here."""
 
 SCHEMA = (

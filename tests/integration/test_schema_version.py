@@ -14,7 +14,7 @@ from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.open_database import open_database
-from resources.postgres.schema_version import COMMIT_BEFORE, REMEDY, newest_known, schema_version
+from resources.postgres.schema_version import COMMIT_OF_FIRST_SCHEMA, REMEDY, newest_known, schema_version
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.sentences import unsaid
@@ -100,7 +100,7 @@ def test_a_schema_from_before_the_first_is_refused_by_every_command_and_by_an_up
         ("run", "webserver"),
     ):
         code, printed = typed(*words)
-        missing = unsaid(printed, f"at {BEFORE_THE_FIRST}", f"git checkout {COMMIT_BEFORE}", "irt db upgrade")
+        missing = unsaid(printed, f"at {BEFORE_THE_FIRST}", f"git checkout {COMMIT_OF_FIRST_SCHEMA}", "irt db upgrade")
         assert (code, missing) == (2, []), (words, printed)
     [finding] = [each for each in diagnose(settings) if each.subject == "schema"]
     assert (finding.state, finding.fix) == ("error", REMEDY)

@@ -1,7 +1,7 @@
 """The first schema, as one file of SQL: the item bank, the answers, and everything that is computed from them.
 
 It has the name of the newest step of the history before, as it makes what those steps had made. A home at that step
-stays as it is; an earlier one needs the code of `schema_version.COMMIT_BEFORE` first. The file is what
+stays as it is; an earlier one needs the code of `schema_version.COMMIT_OF_FIRST_SCHEMA` first. The file is what
 `resources.migrations.first_schema` printed.
 """
 
