@@ -90,11 +90,6 @@ def _check(folder: Path, manifest: Manifest) -> None:
                 f"The backup is damaged: {path} is not as it was written ({found.size:,} bytes, {wanted.size:,} were "
                 "written). Use another backup."
             )
-    if manifest.log_tables:
-        raise PermanentFailure(
-            f"The backup does not hold the answers: its log was {', '.join(manifest.log_tables)}. Restore it with "
-            f"irt-assets {manifest.code_version}, beside these tables, and upgrade then"
-        )
     version = manifest.schema_version
     if version.fault and not version.can_be_upgraded:
         raise PermanentFailure(

@@ -440,8 +440,9 @@ def test_a_cited_file_that_is_lost_does_not_stop_a_backup(
 ) -> None:
     rooms.run_sql(
         Database(world),
-        """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
-           VALUES ('2026-06', 'h', 'snapshots/lost.parquet', 'h', 1, '{}', '{}')""",
+        """INSERT INTO scored_snapshot
+             (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state)
+           VALUES ('2026-06', 'h', 'snapshots/lost.parquet', 'h', 1, '{}', '{}', '')""",
     )
     typed = irt(world)("backup", "--out", tmp_path / "backups")
     assert typed.code == 0

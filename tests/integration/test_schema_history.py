@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from alembic.config import Config
 
+from irt_assets.responses.open_months import scales_of_other_verdicts
 from resources.migrations.first_schema import schema_as_sql
 from resources.postgres import schema
 from resources.postgres.database import Database
@@ -245,6 +246,24 @@ def test_a_home_of_the_history_before_is_upgraded_as_a_new_one(
     schema.upgrade(database)
     assert schema_version(database).fault is None
     assert schema.drift(database) == []
+
+
+def test_what_earlier_releases_left_empty_is_filled_or_dropped(database: Database) -> None:
+    schema.downgrade(database, SCHEMA_FILE.stem)
+    run_sql(
+        database,
+        """INSERT INTO learner (user_id, learner_key) VALUES ('u1', NULL);
+           INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
+           VALUES ('2026-06', 'h', 'u', 'v1:d', 1, '{"math": {"scored": 1}}', '{}');
+           INSERT INTO question (item_id, scale_id) VALUES ('i1', 'math');
+           INSERT INTO partition_source VALUES ('features_topic_daily', '2026-06-01', 'earlier'),
+             ('features_topic_daily', '2026-06-02', 'state')""",
+    )
+    schema.upgrade(database)
+    assert rows(database, "SELECT learner_key > 0 FROM learner") == [(True,)]
+    assert rows(database, "SELECT partition FROM partition_source") == [("2026-06-02",)]
+    with database.connect() as connection:
+        assert scales_of_other_verdicts(connection) == {"2026-06": {"math"}}
 
 
 @pytest.mark.ci
