@@ -121,9 +121,13 @@ class Reopening:
 def preview_reopening(connection: psycopg.Connection, first: str, last: str | None = None) -> Reopening:
     """What reopening the months from `first` to `last` (None: `first` alone) would do. Raises PermanentFailure if none
     of them is closed."""
-    closed = read_closed(connection, [*months_between(first, last or first)])
+    last = last or first
+    if last < first:
+        raise PermanentFailure(f"{first} is after {last}: name the earlier month first")
+    closed = read_closed(connection, [*months_between(first, last)])
     if not closed:
-        raise PermanentFailure(f"no month from {first} to {last or first} is closed: nothing is to be reopened")
+        of_months = f"{first} is not" if first == last else f"no month from {first} to {last} is"
+        raise PermanentFailure(f"{of_months} closed: there is nothing to reopen")
     return _reopening(connection, closed)
 
 

@@ -234,6 +234,14 @@ def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | N
     return _snapshot(connection, month, "superseded_at IS NULL")
 
 
+def snapshot_for_scale(connection: psycopg.Connection, month: str, scale_id: str) -> Snapshot | None:
+    """The snapshot that the month of a scale is made from: the one that it closed with, or the current one."""
+    for one in read_closed(connection, [month]):
+        if one.scale_id == scale_id:
+            return snapshot_of(connection, month, one.snapshot_hash)
+    return current_snapshot(connection, month)
+
+
 def snapshot_of(connection: psycopg.Connection, month: str, snapshot_hash: str) -> Snapshot | None:
     """The month's snapshot with this hash, replaced or not."""
     return _snapshot(connection, month, "snapshot_hash = %s", snapshot_hash)

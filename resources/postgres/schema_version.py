@@ -12,7 +12,7 @@ from resources.postgres.database import Database
 from resources.postgres.own_schema import VERSION_TABLE
 
 VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
-COMMIT_OF_FIRST_SCHEMA = "751551ef3cbedbda2fcd22545a998dc0674918f7"
+COMMIT_OF_FIRST_SCHEMA = "ae35023e89cca30961bcd629598fabfdd4eb24ba"
 """The commit whose code brings an older home to the first schema that this code knows."""
 REMEDY = f"`git checkout {COMMIT_OF_FIRST_SCHEMA}`, run `irt db upgrade` with that code, then again with this code"
 
