@@ -111,7 +111,6 @@ learner = _table(
         "learner_key",
         BigInteger,
         unique=True,
-        nullable=False,
         server_default=sa.text(
             "(hashtextextended((gen_random_uuid())::text, (0)::bigint) & '9223372036854775807'::bigint)"
         ),

@@ -248,22 +248,23 @@ def test_a_home_of_the_history_before_is_upgraded_as_a_new_one(
     assert schema.drift(database) == []
 
 
-def test_what_earlier_releases_left_empty_is_filled_or_dropped(database: Database) -> None:
+def test_upgrade_gives_a_state_to_snapshots_without_one_and_drops_partitions_without_one(database: Database) -> None:
     schema.downgrade(database, SCHEMA_FILE.stem)
     run_sql(
         database,
-        """INSERT INTO learner (user_id, learner_key) VALUES ('u1', NULL);
-           INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
-           VALUES ('2026-06', 'h', 'u', 'v1:d', 1, '{"math": {"scored": 1}}', '{}');
+        """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
+           SELECT month, 'h', 'u', 'v1:d', 1, '{"math": {"scored": 1}}', '{}'
+           FROM unnest(ARRAY['2026-06', '2026-07']) month;
+           INSERT INTO judged_day (day, n, recorded_sum, revision_sum, test_accounts, items, rules)
+           VALUES ('2026-06-01', 1, 1, 1, '', '', '');
            INSERT INTO question (item_id, scale_id) VALUES ('i1', 'math');
            INSERT INTO partition_source VALUES ('features_topic_daily', '2026-06-01', 'earlier'),
              ('features_topic_daily', '2026-06-02', 'state')""",
     )
     schema.upgrade(database)
-    assert rows(database, "SELECT learner_key > 0 FROM learner") == [(True,)]
     assert rows(database, "SELECT partition FROM partition_source") == [("2026-06-02",)]
     with database.connect() as connection:
-        assert scales_of_other_verdicts(connection) == {"2026-06": {"math"}}
+        assert scales_of_other_verdicts(connection) == {"2026-06": {"math"}}, "no day of July has been judged yet"
 
 
 @pytest.mark.ci
@@ -287,6 +288,7 @@ def test_the_release_before_runs_on_the_newest_schema(
     assert june["state"] == "green", june
     item = rows(database, "SELECT min(item_id) FROM item_parameter_publication WHERE rule = 'first'")[0][0]
     assert "2026-06" in run("lineage", item)
+    run("prune", "--dry-run")
 
     assert catalog(database) == before
     [june] = [m for m in present("status", "--json").json["months"] if m["month"] == "2026-06"]

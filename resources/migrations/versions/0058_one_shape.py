@@ -1,7 +1,8 @@
-"""Tables and columns that nobody reads are dropped, and columns that earlier releases left empty are filled.
+"""Tables and columns that nobody reads are dropped, and each snapshot has a state of verdicts.
 
 Days and weeks from before states of verdicts were stored count as current for good. A month of that time that was not
-compared with its verdicts is stale while it is open, and is made again.
+compared with its verdicts has the state of a month without any: if open, it is stale once a day of it is judged.
+`ability_state` and `month_impact.learners` stay for code of 0057, which reads them.
 """
 
 from alembic import op
@@ -31,11 +32,9 @@ def upgrade() -> None:
         COMMENT ON COLUMN partition_source.partition IS 'a day, or the Monday of a week';
         COMMENT ON COLUMN partition_source.data_hash IS 'state of the verdicts';
 
-        UPDATE scored_snapshot SET verdict_state = 'of none' WHERE verdict_state IS NULL;
+        UPDATE scored_snapshot SET verdict_state = '' WHERE verdict_state IS NULL;
         ALTER TABLE scored_snapshot ALTER COLUMN verdict_state SET NOT NULL;
         COMMENT ON COLUMN scored_snapshot.verdict_state IS 'state of the verdicts it was read from';
-        UPDATE learner SET learner_key = DEFAULT WHERE learner_key IS NULL;
-        ALTER TABLE learner ALTER COLUMN learner_key SET NOT NULL;
         """
     )
 
@@ -43,7 +42,6 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute(
         """
-        ALTER TABLE learner ALTER COLUMN learner_key DROP NOT NULL;
         ALTER TABLE scored_snapshot ALTER COLUMN verdict_state DROP NOT NULL;
         ALTER TABLE month_impact ADD COLUMN pass_theta double precision,
             ADD COLUMN scored integer NOT NULL DEFAULT 0, ADD COLUMN newly_passed integer NOT NULL DEFAULT 0,
