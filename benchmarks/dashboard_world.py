@@ -162,13 +162,6 @@ def _copy(connection: psycopg.Connection, source: str, month: str) -> None:
         window_start=f"'{start}'",
         window_end=f"'{end}'",
     )
-    _insert(
-        connection,
-        tables.item_response_time,
-        f"as_of = '{Month(source).end}'",
-        as_of=f"'{end}'",
-        since=f"since {later}",
-    )
 
 
 def _insert(connection: psycopg.Connection, table: sa.Table, where: str, **changed: str) -> None:

@@ -16,10 +16,7 @@ from irt_assets.intake.arrivals import forget_old_rejects
 from irt_assets.intake.corrections import keep_one_of_each
 from irt_assets.responses.judged_assets import judge_look_back
 from irt_assets.responses.snapshot import settle_states
-from irt_assets.responses.verdict_states import accept_earlier
 from irt_assets.spark.lake_assets import write_judged_days
-from jobs.schedules import FROM_VERDICTS
-from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 from resources.postgres.log_months import make_months_ahead
 
@@ -31,14 +28,6 @@ def tend_log(database: Database) -> int:
         make_months_ahead(connection, datetime.now(UTC))
         forget_old_rejects(connection)
         return keep_one_of_each(connection)
-
-
-def settle(database: Database, store: ObjectStore) -> None:
-    """Compare what is made from verdicts with the verdicts of this night, where that takes more than their state."""
-    settle_states(database, store)
-    with database.connect() as connection:
-        for asset, window_of in FROM_VERDICTS.items():
-            accept_earlier(connection, asset, window_of)
 
 
 def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:
@@ -54,11 +43,9 @@ def build_judge_job(tags: dict[str, str]) -> dg.JobDefinition:
         write_judged_days(context, database)
 
     @dg.op(name="close_months", ins={"judged": dg.In(dg.Nothing)})
-    def close_months_of_night(
-        context: dg.OpExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
-    ) -> None:
+    def close_months_of_night(context: dg.OpExecutionContext, database: dg.ResourceParam[Database]) -> None:
         with classify_failures():
-            settle(database, store)
+            settle_states(database)
             for closed in close_months(database, datetime.now(UTC)):
                 context.log.info(f"{closed.month} has closed for scale {closed.scale_id}")
 

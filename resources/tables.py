@@ -1,4 +1,4 @@
-"""The schema registry: every table, column and view, described once.
+"""The schema registry: every table, column, view and trigger, described once.
 
 DDL, migrations' drift test, data-frame checks, Dagster column metadata and the reference page all read
 this. A column's `comment` is its description; `info` may hold `unit`, `ge` and `le` (its valid range).
@@ -262,25 +262,11 @@ weekly_kpi = _table(
 
 partition_source = _table(
     "partition_source",
-    "What days of features, weeks of KPIs and item times were made from: if it is another now, they are stale.",
-    _key("asset", Text, "features_topic_daily, weekly_kpi or item_response_time"),
-    _key("partition", Text, "a day; the Monday of a week; as_of/since of item times"),
-    _req(
-        "data_hash",
-        Text,
-        "state of the verdicts, of item times hash of the answers; earlier: made by a release that stored neither",
-    ),
+    "The state of the verdicts that each day of features and each week of KPIs was made from.",
+    _key("asset", Text, "features_topic_daily or weekly_kpi"),
+    _key("partition", Text, "a day, or the Monday of a week"),
+    _req("data_hash", Text, "state of the verdicts"),
     _req("computed_at", UTC, "when", NOW),
-)
-
-item_response_time = _table(
-    "item_response_time",
-    "An item's response times over the live answers of a window and the look-back before it.",
-    _key("as_of", UTC, "answers before this time were counted"),
-    _key("since", UTC, "and from this time on: the window's start less the look-back"),
-    _item(),
-    _req("median_ms", Double, "median response time", None, unit="ms", ge=0),
-    _req("n", BigInteger, "answers with a time", None, ge=1),
 )
 
 scored_snapshot = _table(
@@ -300,11 +286,7 @@ scored_snapshot = _table(
     _opt("run_id", Text, "Dagster run that wrote it"),
     _req("created_at", UTC, "when it was written", NOW),
     _opt("superseded_at", UTC, "when a later snapshot of the month replaced it"),
-    _opt(
-        "verdict_state",
-        Text,
-        "state of the verdicts it was read from; null: made by an earlier release, and not compared yet",
-    ),
+    _req("verdict_state", Text, "state of the verdicts it was read from"),
 )
 
 snapshot_rewrite = _table(
@@ -369,9 +351,7 @@ mirt_fit_meta = _table(
 
 month_impact = _table(
     "month_impact",
-    "How far a month's anchors as a group moved against the other published items. Release 1.0.0 measured it by θ on "
-    "the same answers, once with the values in force and once with the month's own, and counted who crossed the pass "
-    "mark.",
+    "How far a month's anchors as a group moved against the other published items.",
     _key("fit_id", Text, "fit"),
     _req("why", Text, "why nothing could be compared, else empty; the numbers are then 0"),
     _req("learners", Integer, "of release 1.0.0: learners behind the shift; else 0", sa.text("0"), ge=0),
@@ -379,11 +359,6 @@ month_impact = _table(
     _req("shift", Double, "by how much their b moved against that of the anchors", None, unit="θ"),
     _req("shift_se", Double, "its standard error", None, unit="θ", ge=0),
     _req("sd", Double, "SD of the scale's population", None, unit="θ"),
-    _opt("pass_theta", Double, "of release 1.0.0: the scale's pass mark; null where it has none", unit="θ"),
-    _req("scored", Integer, "of release 1.0.0: learners whose θ is reported; else 0", sa.text("0"), ge=0),
-    _req("newly_passed", Integer, "of them, who pass by the month's values alone", sa.text("0"), ge=0),
-    _req("newly_failed", Integer, "of them, who fail by the month's values alone", sa.text("0"), ge=0),
-    _req("flip_se", Double, "standard error of the net share that crosses the pass mark", sa.text("0"), ge=0),
     _opt("compared_with", Text, "digest of the values in force that it was measured against; null where not known"),
 )
 
@@ -432,7 +407,7 @@ mirt_ability = _table(
 
 ability_state = _table(
     "ability_state",
-    "Where ability moves: what the θ API goes on from when a learner has new answers.",
+    "Empty: earlier releases stored here what the θ API went on from where ability moves.",
     _key("user_id", Text, "learner"),
     _scale(),
     _req("state", LargeBinary, "the posterior of the answers before a day, and what the errors of items do to it"),
@@ -882,7 +857,6 @@ inbox_file = _table(
     _req("size", BigInteger, "its bytes"),
     _req("version", Text, "its times, or its ETag: another one once it was written again"),
     _req("seen_at", UTC, "since when it has this size and version", NOW),
-    _req("last_line", BigInteger, "up to this line it was taken", sa.text("0")),  # written by the release before
     _opt("taken_at", UTC, "when all of it was taken; null: it was not yet"),
     _opt("sha256", Text, "hash of what was taken, unpacked"),
     _opt("problem", Text, "why it was set aside; null: it was not"),
@@ -985,3 +959,33 @@ VIEWS = {
         WHERE state = 'withdrawn' AND (until IS NULL OR until > since)
     """,
 }
+
+TRIGGERS = """
+CREATE FUNCTION make_learners() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+          IF current_setting('irt.makes_learners', true) = 'yes' THEN
+            RETURN NULL;
+          END IF;
+          INSERT INTO {schema}.learner (user_id)
+          SELECT DISTINCT n.user_id FROM new_attempts n
+          WHERE NOT EXISTS (SELECT FROM {schema}.learner l WHERE l.user_id = n.user_id)
+          ORDER BY 1 ON CONFLICT DO NOTHING;
+          RETURN NULL;
+        END $$;
+CREATE TRIGGER learners_of_new AFTER INSERT ON response_log REFERENCING NEW TABLE AS new_attempts
+    FOR EACH STATEMENT EXECUTE FUNCTION make_learners();
+CREATE TRIGGER learners_of_changed AFTER UPDATE ON response_log REFERENCING NEW TABLE AS new_attempts
+    FOR EACH STATEMENT EXECUTE FUNCTION make_learners();
+CREATE FUNCTION keep_recorded_at() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+        BEGIN
+          NEW.recorded_at := now();
+          RETURN NEW;
+        END $$;
+CREATE TRIGGER recorded_at_of_changed BEFORE UPDATE ON response_log FOR EACH ROW
+    WHEN (NEW.recorded_at = OLD.recorded_at)
+    EXECUTE FUNCTION keep_recorded_at();
+ALTER TABLE response_log ENABLE ALWAYS TRIGGER recorded_at_of_changed;
+"""
+"""Every attempt has a learner, and `recorded_at` is the time of the last write. {schema}: the schema's name."""

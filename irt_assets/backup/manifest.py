@@ -50,7 +50,7 @@ class Contents(Rows):
 
 class Manifest(BaseModel):
     """`store`: the address that all files of the object store begin with. `missing`: files that rows cite and that were
-    not there. `log_tables`: of an earlier version, the company's own tables that were its log and are not in it."""
+    not there."""
 
     format: int
     made_at: datetime
@@ -66,7 +66,6 @@ class Manifest(BaseModel):
     objects: int
     object_bytes: int
     missing: int
-    log_tables: list[str] = []
     contents: Contents
 
     @property

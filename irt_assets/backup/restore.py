@@ -38,7 +38,7 @@ from resources.files.object_store import FolderStore, ObjectStore, object_store
 from resources.postgres.database import Database
 from resources.postgres.own_schema import relations_in
 from resources.postgres.schema import upgrade
-from resources.postgres.schema_version import schema_version
+from resources.postgres.schema_version import COMMIT_OF_FIRST_SCHEMA, first_known, schema_version
 from resources.postgres.schemas import make_schemas
 from resources.settings import Settings
 
@@ -90,19 +90,15 @@ def _check(folder: Path, manifest: Manifest) -> None:
                 f"The backup is damaged: {path} is not as it was written ({found.size:,} bytes, {wanted.size:,} were "
                 "written). Use another backup."
             )
-    if manifest.log_tables:
-        raise PermanentFailure(
-            f"The backup does not hold the answers: its log was {', '.join(manifest.log_tables)}. Restore it with "
-            f"irt-assets {manifest.code_version}, beside these tables, and upgrade then"
-        )
     version = manifest.schema_version
     if version.fault and not version.can_be_upgraded:
         raise PermanentFailure(
             f"The backup's schema is at {version.revision} and serves code from {version.oldest_code} on, this code is "
             f"older: install irt-assets {manifest.code_version} or newer"
             if version.is_newer
-            else f"The backup's schema is at {version.revision}, from before the first release, and no migration leads "
-            "from there to this code: use a later backup, or import the log again"
+            else f"The backup's schema is at {version.revision}, and this code upgrades from {first_known():04d} on: "
+            f"restore it with the code of `git checkout {COMMIT_OF_FIRST_SCHEMA}`, run `irt db upgrade` with it, and "
+            "back it up again"
         )
 
 

@@ -5,15 +5,14 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import confirm, out, print_error, say
-from irt_assets.cli.installation import current_database, current_settings, current_store, database_as_it_is
+from irt_assets.cli.console import confirm, out, say
+from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
 from irt_assets.common.wording import counted, lasting
-from irt_assets.ledger.snapshot_upgrade import replace_ids
 from irt_assets.responses.verdicts import US_PER_ATTEMPT, attempts_without_verdicts
 from resources.failures import PermanentFailure
 from resources.files import folder_claim
 from resources.postgres import elsewhere, schema
-from resources.postgres.database import Database, advisory_lock, embedded_postgres
+from resources.postgres.database import Database, embedded_postgres
 from resources.postgres.database_url import with_search_path
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.roles import role_statements
@@ -25,22 +24,14 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def upgrade() -> None:
-    """Bring the schema to the newest version (`alembic upgrade head`), and the files of months to the newest form."""
+    """Bring the schema to the newest version (`alembic upgrade head`)."""
     upgrade_home(database_as_it_is())
 
 
 def upgrade_home(database: Database) -> None:
-    """Bring the schema and the files of months to the newest form, and print what that changed and what is left."""
-    for note in schema.upgrade(database):
-        say(note)
-    with database.connect() as only_one:
-        advisory_lock(only_one, "erasure")
-        written, left = replace_ids(database, current_store(database))
+    """Bring the schema to the newest version, and print its revision and how many answers wait to be judged."""
+    schema.upgrade(database)
     out.print(f"schema is at {schema_version(database).revision}, with its tables in {database.schema}")
-    if written:
-        out.print(f"{counted(written, 'snapshot')} written again with learners' keys instead of their ids")
-    for uri in left:
-        print_error("warning: ", f"{uri} cannot be read, and may name learners by id: restore it from a backup")
     with database.connect() as connection:
         days, attempts = attempts_without_verdicts(connection, datetime.now(UTC))
     if days:
@@ -54,7 +45,7 @@ def upgrade_home(database: Database) -> None:
 
 @app.command()
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0031.")],
+    revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0057.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask: a backup exists.")] = False,
 ) -> None:
     """Take the schema back for older code, after a backup; refused if answers or rows of the ledger would be lost."""

@@ -19,7 +19,7 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.open_months import scales_of_other_verdicts, scales_to_compare
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import Snapshot, current_snapshots, differs, mark_stale
+from irt_assets.responses.snapshot import Snapshot, current_snapshots, differs
 from irt_assets.responses.verdicts import days_that_differ
 from resources.failures import PermanentFailure
 from resources.postgres.database import LOCK, Database, lock_key, one_value
@@ -137,7 +137,6 @@ def reopen_months(database: Database, first: str, last: str | None = None, *, by
     with database.connect() as connection:
         found = preview_reopening(connection, first, last)
         closings.reopen(connection, found.closed, by=by, reason=reason)
-        mark_stale(connection, found.stale)
         return found
 
 

@@ -29,7 +29,6 @@ from irt_assets.psychometrics.dif.analysis import ENOUGH, TESTABLE, Dif, Group, 
 from irt_assets.psychometrics.dif.mantel import Mantel
 from irt_assets.psychometrics.dif.mantel_haenszel import MantelHaenszel
 from irt_assets.psychometrics.dif.wald import Wald, severity_of
-from irt_assets.responses.facts import KEY
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, read_for_run, sample_for_run, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
@@ -160,15 +159,13 @@ def _models(
     )
 
 
-def groups_of(
-    connection: psycopg.Connection, attribute: str, learners: Sequence[int | str]
-) -> tuple[list[str | None], int]:
-    """Each learner's current group by key (or id, in files of earlier releases), and the number of learners whose value
-    names no group. A learner who was erased has none."""
-    column = "user_id" if learners and isinstance(learners[0], str) else KEY
-    values: dict[int | str, Any] = dict(
+def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence[int]) -> tuple[list[str | None], int]:
+    """Each learner's current group by key, and the number of learners whose value names no group. A learner who was
+    erased has none."""
+    values: dict[int, Any] = dict(
         connection.execute(
-            f"SELECT {column}, attributes->%s::text FROM learner WHERE {column} = ANY(%s) AND attributes ? %s::text",
+            """SELECT learner_key, attributes->%s::text FROM learner
+               WHERE learner_key = ANY(%s) AND attributes ? %s::text""",
             (attribute, list(learners), attribute),
         ).fetchall()
     )

@@ -15,7 +15,7 @@ from irt_assets.common.wording import listed
 from irt_assets.intake.concerned_months import months_concerned
 from irt_assets.intake.staging import kept_as_corrections, lock_out_imports_and_posts
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
-from irt_assets.responses.snapshot import current_snapshots, mark_stale
+from irt_assets.responses.snapshot import current_snapshots
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, one_value
 
@@ -184,5 +184,4 @@ def _correction(connection: psycopg.Connection, answers: int, reopen: Reopen | N
     if reopen is None:
         return Correction(answers, len(days), tuple(sorted(made.difference(of_closed))), (), of_closed)
     reopen(connection, closed)
-    mark_stale(connection, of_closed)
     return Correction(answers, len(days), tuple(sorted(made)), of_closed, ())

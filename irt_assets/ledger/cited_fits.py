@@ -32,10 +32,9 @@ def calibration_of(connection: psycopg.Connection, fit_id: str) -> Calibration |
 def fitted_of(
     connection: psycopg.Connection, fit_ids: Collection[str], items: Collection[str]
 ) -> dict[tuple[str, str], Fitted]:
-    """The model of each item in each fit, and the fit's learners on the bank's scale. Of a fit of an earlier release,
-    whose items had one model, this is known of the fit."""
+    """The model of each item in each fit, and the fit's learners on the bank's scale."""
     rows = connection.execute(
-        """SELECT fit_id, item_id, coalesce(params->>'model', model),
+        """SELECT fit_id, item_id, params->>'model',
                   (model_spec->'latent'->>'mean')::float, (model_spec->'latent'->>'sd')::float
            FROM mirt_fit_meta JOIN mirt_item_params USING (fit_id) WHERE fit_id = ANY(%s) AND item_id = ANY(%s)""",
         ([*fit_ids], [*items]),

@@ -34,7 +34,7 @@ def scales_of_other_verdicts(
     scales for which they are open."""
     snapshots = connection.execute(
         """SELECT month, verdict_state, counts FROM scored_snapshot
-           WHERE superseded_at IS NULL AND verdict_state IS NOT NULL
+           WHERE superseded_at IS NULL
              AND (%(months)s::text[] IS NULL OR month = ANY(%(months)s)) ORDER BY month""",
         {"months": None if months is None else [*months]},
     ).fetchall()

@@ -27,8 +27,8 @@ from irt_assets.responses.answers import instant
 from irt_assets.responses.item_status import EPOCH
 from resources.cluster.relational import Backend, Run
 
-OF_VERDICTS = "v3:"
-"""Mark of the hash of a window's verdicts."""
+MARK = "v3:"
+"""How the hash of a window begins; hashes of earlier releases begin otherwise."""
 LATER_COLUMNS = ("score", "given_score", "max_score")
 _VALUE_OF_DIGIT = np.zeros(256, dtype=np.uint8)
 _VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
@@ -89,9 +89,9 @@ def sums_by(run: Run, rows: ir.Table, key: str, **also: str) -> Iterator[tuple[A
     yield from zip(*(column.to_pylist() for column in found.columns), strict=True)
 
 
-def digest_of(count_and_sums: Sequence[Any], mark: str) -> str:
+def digest_of(count_and_sums: Sequence[Any]) -> str:
     """The hash of a window from the count of its rows and the sums of their hashes."""
-    return mark + hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
+    return MARK + hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
 
 
 def sums_of(hashes: pa.ChunkedArray) -> tuple[int, int]:

@@ -23,7 +23,6 @@ from irt_assets.common.partitions import Month
 from irt_assets.psychometrics.eligibility.rules import Rules, of_stage
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.facts import KEY, SCORES
-from irt_assets.responses.row_hash import OF_VERDICTS
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot_files import (
     Manifest,
@@ -34,7 +33,6 @@ from irt_assets.responses.snapshot_files import (
     store_parquet,
 )
 from irt_assets.responses.stored_window import (
-    HASHED,
     JudgedWindow,
     WindowTotals,
     stored_window,
@@ -52,10 +50,6 @@ FIT_COLUMNS = (KEY, "item_id", "scale_id", "form_id", "reason", "score", *SCORES
 """What a fit reads of a snapshot: the scored responses, which items have too few, and `SCORES` where it has them."""
 CALIBRATION_COLUMNS = (*FIT_COLUMNS, "completed_at")
 """What a calibration reads: `FIT_COLUMNS`, and when each answer was given."""
-OF_NO_VERDICTS = "of none"
-"""State of a snapshot of an earlier release that the verdicts do not equal."""
-FORMER_KEY = "user_id"
-"""Column of learners in the files of earlier releases."""
 CollectMonth = Callable[
     [Database, psycopg.Connection, ObjectStore, str, str, Mapping[str, Scale]], tuple[WindowTotals, Manifest]
 ]
@@ -68,8 +62,7 @@ ReadWindow = Callable[[psycopg.Connection, datetime, datetime, Mapping[str, Scal
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One row of `scored_snapshot`: where the file is, what is in it, and the state of the verdicts it was read from
-    (None: not recorded)."""
+    """One row of `scored_snapshot`: where the file is, its content, and the state of the verdicts it was read from."""
 
     month: str
     snapshot_hash: str
@@ -78,7 +71,7 @@ class Snapshot:
     n_attempts: int
     counts: dict[str, dict[str, int]]
     rules: dict[str, dict[str, Any]]
-    verdict_state: str | None = None
+    verdict_state: str = ""
 
 
 def take_snapshot(
@@ -196,20 +189,17 @@ def _with_closed(
 _SELECT = "SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state FROM scored_snapshot"
 
 
-def settle_states(database: Database, store: ObjectStore) -> None:
+def settle_states(database: Database) -> None:
     """Compare the snapshots of open months whose verdicts may have changed with the verdicts: if they are the same, as
     after a change that was taken back, the snapshot gets their present state.
 
-    Snapshots of earlier releases have no state. They get one that no verdicts have if they differ; if the month is
-    closed for some of its scales, which a run would fit again with the others, only if the answers to open ones differ.
-    Those with days that are not judged keep none.
+    If some of its days are not judged, a snapshot keeps its state.
     """
     with database.connect() as connection:
         snapshots = current_snapshots(connection)
         closed = {(one.month, one.scale_id) for one in read_closed(connection, snapshots)}
     for month, snapshot in snapshots.items():
-        closed_scales = {scale_id for scale_id in snapshot.counts if (month, scale_id) in closed}
-        if len(closed_scales) == len(snapshot.counts):
+        if all((month, scale_id) in closed for scale_id in snapshot.counts):
             continue
         with database.connect() as connection:
             start, end = Month(month).bounds
@@ -220,56 +210,17 @@ def settle_states(database: Database, store: ObjectStore) -> None:
                 or days_without_verdicts(connection, start, end)
             ):
                 continue
-            if _has_present_verdicts(connection, store, snapshot, closed_scales):
-                _store_state(connection, snapshot, state)
-            elif snapshot.verdict_state is None:
-                _store_state(connection, snapshot, OF_NO_VERDICTS)
-
-
-def _has_present_verdicts(
-    connection: psycopg.Connection, store: ObjectStore, snapshot: Snapshot, closed_scales: Collection[str]
-) -> bool:
-    """Whether the verdicts of now give the snapshot: by their hash, or, as earlier releases hashed other things, by its
-    file."""
-    start, end = Month(snapshot.month).bounds
-    if snapshot.data_hash.startswith(OF_VERDICTS):
-        return verdict_hash(on_postgres(connection), start, end) == snapshot.data_hash
-    now = _without_dictionaries(stored_window(connection, start, end, read_scales(connection)).table)
-    try:
-        made = _without_dictionaries(read_snapshot(store, snapshot))
-    except PermanentFailure:
-        return False
-    compared = [name for name in HASHED if not (closed_scales and name in ("reason", "score"))]
-    names = [name for name in compared if name in now.column_names]
-    if not {*names} <= {*made.column_names}:
-        return False
-    now, made = (
-        table.filter(pc.invert(pc.is_in(table["scale_id"], pa.array(sorted(closed_scales), pa.string())))).select(names)
-        for table in (now, made)
-    )
-    return made.cast(now.schema).equals(now)
+            if verdict_hash(on_postgres(connection), start, end) == snapshot.data_hash:
+                connection.execute(
+                    """UPDATE scored_snapshot SET verdict_state = %s
+                       WHERE (month, snapshot_hash, verdict_state) = (%s, %s, %s)""",
+                    (state, month, snapshot.snapshot_hash, snapshot.verdict_state),
+                )
 
 
 def _without_dictionaries(table: pa.Table) -> pa.Table:
     kinds = [(field.name, pa.string() if pa.types.is_dictionary(field.type) else field.type) for field in table.schema]
     return table.cast(pa.schema(kinds))
-
-
-def mark_stale(connection: psycopg.Connection, months: Collection[str]) -> None:
-    """Give the snapshots of months that have no state of verdicts one that no verdicts have."""
-    connection.execute(
-        """UPDATE scored_snapshot SET verdict_state = %s
-           WHERE month = ANY(%s) AND superseded_at IS NULL AND verdict_state IS NULL""",
-        (OF_NO_VERDICTS, [*months]),
-    )
-
-
-def _store_state(connection: psycopg.Connection, snapshot: Snapshot, state: str | None) -> None:
-    connection.execute(
-        """UPDATE scored_snapshot SET verdict_state = %s
-           WHERE (month, snapshot_hash) = (%s, %s) AND verdict_state IS NOT DISTINCT FROM %s""",
-        (state, snapshot.month, snapshot.snapshot_hash, snapshot.verdict_state),
-    )
 
 
 def current_snapshots(connection: psycopg.Connection) -> dict[str, Snapshot]:
@@ -416,15 +367,13 @@ def _tables(store: ObjectStore, snapshot: Snapshot, columns: Sequence[str] | Non
 
 
 def read_attempts(file: BinaryIO, columns: Sequence[str] | None = None, **how: Any) -> pa.Table:
-    """The attempts of a snapshot's file, with some `columns` (None: all), `SCORES` only if it has them.
-
-    In a file of an earlier release the learners' ids are the column `learner_key`.
-    """
+    """The attempts of a snapshot's file, with some `columns` (None: all), `SCORES` only if it has them. Raises
+    SpoiltSnapshotError for a file without learners' keys."""
     there = pq.read_schema(file).names
+    if KEY not in there:
+        raise SpoiltSnapshotError("a file of the snapshot has no column learner_key: it may name learners by id")
     file.seek(0)
-    wanted = columns and [FORMER_KEY if c == KEY and c not in there else c for c in with_scores_of(there, columns)]
-    table = pq.read_table(file, columns=wanted, **how)
-    return table.rename_columns([KEY if name == FORMER_KEY else name for name in table.column_names])
+    return pq.read_table(file, columns=columns and with_scores_of(there, columns), **how)
 
 
 def with_scores_of(there: Collection[str], columns: Sequence[str] = FIT_COLUMNS) -> list[str]:
@@ -437,7 +386,8 @@ def _files(store: ObjectStore, snapshot: Snapshot, *, keep: bool = True) -> Iter
 
 
 def user_ids_of(connection: psycopg.Connection, learners: npt.NDArray[Any]) -> list[str]:
-    """The learners' ids by their keys, with the key if a learner was erased. Ids, of earlier files, are returned."""
+    """The learners' ids by their keys, with the key if a learner was erased. Returns texts as they are, as those of
+    several months, `2026-09/` and the key."""
     if learners.dtype == object:
         return learners.tolist()
     query = "SELECT learner_key, user_id FROM learner WHERE learner_key = ANY(%s)"

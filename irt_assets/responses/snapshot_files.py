@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from irt_assets.responses.row_hash import OF_VERDICTS, digest_of
+from irt_assets.responses.row_hash import MARK, digest_of
 from resources.files.object_store import ObjectStore
 from resources.files.s3_failures import NothingThere
 from resources.files.stored_copies import open_hashed
@@ -64,16 +64,14 @@ class Manifest(BaseModel):
     columns: tuple[tuple[str, str], ...]
 
     @classmethod
-    def over(
-        cls, month: str, parts: Iterable[Part], columns: Iterable[tuple[str, str]], mark: str = OF_VERDICTS
-    ) -> Manifest:
-        """A manifest of parts whose rows have hashes with this mark."""
+    def over(cls, month: str, parts: Iterable[Part], columns: Iterable[tuple[str, str]]) -> Manifest:
+        """A manifest of these parts."""
         found = tuple(sorted(parts, key=lambda part: part.key))
         return cls(
             month=month,
             parts=found,
             rows=sum(part.rows for part in found),
-            data_hash=_hash_of(found, mark),
+            data_hash=_hash_of(found),
             columns=tuple(columns),
         )
 
@@ -81,23 +79,19 @@ class Manifest(BaseModel):
     def _adds_up(self) -> Manifest:
         if len({part.key for part in self.parts}) < len(self.parts):
             raise ValueError("it names a part twice")
-        if self.rows != sum(part.rows for part in self.parts) or self.data_hash != _hash_of(self.parts, self.mark):
+        digest = _hash_of(self.parts).removeprefix(MARK)
+        if self.rows != sum(part.rows for part in self.parts) or self.data_hash.rpartition(":")[2] != digest:
             raise ValueError("its parts do not add up to its rows and its hash")
         return self
-
-    @property
-    def mark(self) -> str:
-        """How the rows were hashed (see `row_hash`)."""
-        return f"{self.data_hash.partition(':')[0]}:"
 
     def written(self) -> bytes:
         """As it is stored: the same bytes for the same parts."""
         return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":")).encode()
 
 
-def _hash_of(parts: Iterable[Part], mark: str) -> str:
+def _hash_of(parts: Iterable[Part]) -> str:
     sums = [(part.rows, *map(int, part.sums)) for part in parts]
-    return digest_of([sum(column) for column in zip(*sums, strict=True)] or [0, 0, 0], mark)
+    return digest_of([sum(column) for column in zip(*sums, strict=True)] or [0, 0, 0])
 
 
 def is_manifest(key: str) -> bool:

@@ -22,7 +22,7 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.answers import attempts_between, attempts_with_verdicts
 from irt_assets.responses.columns import codes, max_scores, numbers
 from irt_assets.responses.facts import KEY, SCORES
-from irt_assets.responses.row_hash import OF_VERDICTS, digest_of, md5, query_of_sums, row_hash, sums_of
+from irt_assets.responses.row_hash import digest_of, md5, query_of_sums, row_hash, sums_of
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import with_outcome
 from resources.cluster.relational import Run, on_postgres
@@ -85,7 +85,7 @@ def verdict_hash(run: Run, start: datetime, end: datetime) -> str:
     sums = query_of_sums(rows.select(*HASHED), run.backend)
     # As text, because numbers as large as the sums are read as floats.
     found = run.read(f"SELECT concat(a, ' ', b, ' ', c) AS sums FROM ({sums}) t(a, b, c)")
-    return digest_of(found["sums"][0].as_py().split(), OF_VERDICTS)
+    return digest_of(found["sums"][0].as_py().split())
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def _read_hashed(connection: psycopg.Connection, query: str) -> tuple[pa.Table, 
         sums = [mine + more for mine, more in zip(sums, sums_of(part["h"]), strict=True)]
         parts.append(_coded(part.drop_columns(["h"])))
     found = pa.concat_tables(parts).unify_dictionaries()
-    return found, digest_of((found.num_rows, *sums), OF_VERDICTS)
+    return found, digest_of((found.num_rows, *sums))
 
 
 def _coded(rows: pa.Table) -> pa.Table:

@@ -15,8 +15,6 @@ import psycopg
 
 from irt_assets.common.partitions import Month
 
-EARLIER = "earlier"
-"""State of a partition that a release made which stored none. It counts as current."""
 WindowOf = Callable[[str], tuple[datetime, datetime]]
 """Midnights between which a partition reads verdicts, by its key."""
 
@@ -59,7 +57,7 @@ def recorded_states(connection: psycopg.Connection, asset: str) -> dict[str, str
 
 def changed_partitions(connection: psycopg.Connection, asset: str, window_of: WindowOf) -> list[str]:
     """The partitions of an asset that were made from other verdicts than there are now, in order."""
-    stored = {key: state for key, state in recorded_states(connection, asset).items() if state != EARLIER}
+    stored = recorded_states(connection, asset)
     now = states_of_verdicts(connection, {key: window_of(key) for key in stored})
     return sorted(key for key, state in stored.items() if now[key] != state)
 
@@ -75,9 +73,3 @@ def kept_current(connection: psycopg.Connection, windows: Mapping[str, WindowOf]
     yield
     for asset, keys in current.items():
         record_states(connection, asset, states_of_verdicts(connection, {key: windows[asset](key) for key in keys}))
-
-
-def accept_earlier(connection: psycopg.Connection, asset: str, window_of: WindowOf) -> None:
-    """Store the present state of those partitions that an earlier release made: from now on their verdicts count."""
-    earlier = [key for key, state in recorded_states(connection, asset).items() if state == EARLIER]
-    record_states(connection, asset, states_of_verdicts(connection, {key: window_of(key) for key in earlier}))

@@ -20,14 +20,14 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import Judgement, Reason
 from irt_assets.psychometrics.fit.growth import days_since_first_answer
 from irt_assets.responses.columns import codes, max_scores, numbers
-from irt_assets.responses.facts import FACTS, KEY, SCORES
+from irt_assets.responses.facts import KEY, SCORES
 
 FILE = (
     "row", KEY, "item_id", "scale_id", "topic_id", "session", "form_id", "position", "started_at", "completed_at",
-    "correct", "response", "response_time_ms", "hints_used", "mode", *FACTS, *SCORES, "reason", "score",
+    "correct", "response", "response_time_ms", "hints_used", "mode", *SCORES, "reason", "score",
 )  # fmt: skip
-"""The columns of a month's file, in this order: `FACTS` only in files of earlier releases, `SCORES` only if an attempt
-is to an item with more than right and wrong."""
+"""The columns of a month's file, in this order: `SCORES` only if an attempt is to an item with more than right and
+wrong."""
 _MICROSECONDS_OF_A_DAY = 86_400_000_000
 
 

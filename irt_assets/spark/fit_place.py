@@ -13,7 +13,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.responses.facts import KEY
-from irt_assets.responses.snapshot import FORMER_KEY, Snapshot
+from irt_assets.responses.snapshot import Snapshot
 from irt_assets.responses.snapshot_files import part_keys
 from irt_assets.responses.window import ItemCounts
 from irt_assets.spark.em import EmOnSpark
@@ -75,4 +75,4 @@ def count_items(settings: Settings, store: ObjectStore, snapshot: Snapshot, scal
 def _attempts(settings: Settings, store: ObjectStore, snapshot: Snapshot, scale_id: str) -> DataFrame:
     files = [path_for_spark(store.uri(key)) for key in part_keys(store, snapshot.uri)]
     attempts = spark_session(settings).read.parquet(*files)
-    return attempts.withColumnRenamed(FORMER_KEY, KEY).where(attempts.scale_id == scale_id)
+    return attempts.where(attempts.scale_id == scale_id)

@@ -32,9 +32,9 @@ from irt_assets.common.partitions import Month, day_of
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import counts_by_reason, items_with_few
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.facts import FACTS, KEY, SCORES
+from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.item_status import Withdrawals
-from irt_assets.responses.row_hash import OF_VERDICTS, digest_of, row_hash, sums_of
+from irt_assets.responses.row_hash import digest_of, row_hash, sums_of
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.scored_answers import responses_of, scored_answers
 from irt_assets.responses.snapshot_files import Manifest, Part, columns_of, store_parquet
@@ -73,8 +73,7 @@ _KINDS = (
 
 def columns_of_parts(*, scored: bool) -> pa.Schema:
     """The columns of a part, as a snapshot from PostgreSQL has them; with `SCORES` if an attempt is `scored`."""
-    absent = {*FACTS, *(() if scored else SCORES)}
-    return pa.schema([(name, _KINDS.get(name, pa.string())) for name in FILE if name not in absent])
+    return pa.schema([(name, _KINDS.get(name, pa.string())) for name in FILE if scored or name not in SCORES])
 
 
 Batches = Iterable[pa.RecordBatch]
@@ -117,7 +116,7 @@ def collect_on_spark(
     lake.require_judged(start, end)
     n = sum(one.rows for one in lake.manifests(start, end).values())
     if n == 0:
-        return WindowTotals(0, {}, {}, digest_of((0, 0, 0), OF_VERDICTS)), Manifest.over(month, [], [])
+        return WindowTotals(0, {}, {}, digest_of((0, 0, 0))), Manifest.over(month, [], [])
     run = on_log(connection, start, end)
     with spark_jobs(run.connection, f"scored_responses of {month}"):
         return _parts(run, store, folder, month, n, scales)
@@ -159,7 +158,7 @@ def _parts(
     if (total, *sums) != tuple(map(sum, zip(*((p.rows, *map(int, p.sums)) for p in parts), strict=True))):
         raise TransientFailure("attempts changed while they were collected on the cluster: collect the month again")
     _require_stored(store, parts)
-    totals = _totals(found, minima.rounds, scales, digest_of((total, *sums), OF_VERDICTS))
+    totals = _totals(found, minima.rounds, scales, digest_of((total, *sums)))
     return totals, Manifest.over(month, parts, columns_of(columns))
 
 

@@ -22,7 +22,6 @@ from psycopg import sql
 from irt_assets.intake.arrivals import drop_refused
 from irt_assets.intake.pulling.erase import erase_at_sources
 from irt_assets.intake.staging import wait_for_posts
-from irt_assets.ledger.snapshot_upgrade import replace_ids
 from irt_assets.reports.learner_week import FORMATS, key
 from irt_assets.responses.erased import Erasure, begin, erasures_of, finish, record
 from irt_assets.responses.verdict_states import kept_current
@@ -103,7 +102,6 @@ def erase(
         erasure_id = _open_tombstone(database, held, by, reason)
         with database.connect() as connection:
             wait_for_posts(connection)  # later ones know of the tombstone
-        _require_keys(database, store)
         erase_at_sources(database, held.user_id)
         with database.connect() as connection:
             removed = _remove_rows(connection, held.user_id, f"erasure {erasure_id}")
@@ -126,16 +124,6 @@ def erase(
             finish(connection, erasure_id)
             done = next(one for one in erasures_of(connection, held.user_id) if one.erasure_id == erasure_id)
     return done, old_versions
-
-
-def _require_keys(database: Database, store: ObjectStore) -> None:
-    """Raises PermanentFailure if a file of a month may still name learners by id."""
-    _, unreadable = replace_ids(database, store)
-    if unreadable:
-        raise PermanentFailure(
-            f"the snapshot {unreadable[0]} cannot be read, and may name learners by id. Nothing of the learner was "
-            "deleted yet: restore the file from the object store's backup, and erase again"
-        )
 
 
 def refuse_while_running(instance: dg.DagsterInstance) -> None:

@@ -81,12 +81,6 @@ RULES = (
                  AND window_end < %(before)s""",
         ),
     ),
-    _Rule(
-        "states of abilities",
-        NIGHTS,
-        "SELECT DISTINCT until::text FROM ability_state WHERE until < %(before)s",
-        ("DELETE FROM ability_state WHERE until = ANY(%(names)s::timestamptz[])",),
-    ),
     _Rule("superseded proposals of fits without a decision", SUPERSEDED, *pruning.SUPERSEDED_PROPOSALS),
     _Rule("superseded fits", SUPERSEDED, *pruning.SUPERSEDED_FITS),
     _Rule("attempts at fits", SUPERSEDED, *pruning.ATTEMPTS_AT_FITS),

@@ -1,6 +1,5 @@
 """Alembic's environment: the first schema, and the steps that turn one version of it into the next.
 
-A step is written out and never imports the registry, which goes on changing; none is changed once it is released. Where
-its way back puts the values of a column elsewhere, it names the column (`carried`): they are not lost.
+A step is written out and never imports the registry, which goes on changing; none is changed once it is released.
 Upgrading from code and comparing a database with the registry are in `resources.postgres.schema`.
 """

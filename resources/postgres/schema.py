@@ -5,10 +5,9 @@ What does not belong here: what the schema is (see `tables`), its history (see `
 """
 
 import warnings
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -49,24 +48,22 @@ def driver_of(connection: sa.Connection) -> psycopg.Connection:
     return driver
 
 
-def upgrade(database: Database) -> list[str]:
-    """`alembic upgrade head`, and the next months' partitions of the log. Safe to repeat, and for two at once. Returns
-    the lines that the migrations have for the person who upgrades.
+def upgrade(database: Database) -> None:
+    """`alembic upgrade head`, and the next months' partitions of the log. Safe to repeat, and for two at once.
 
-    A newer schema that serves this code stays as it is. PermanentFailure where it does not, and where the schema is
+    A newer schema that serves this code stays as it is. Raises PermanentFailure if it does not, and if the schema is
     from before the first migration.
     """
     version = schema_version(database)
     if not version.can_be_upgraded:
         if version.fault:
             raise PermanentFailure(version.fault)
-        return []
+        return
     config = _alembic()
     config.attributes["database"] = database
     alembic.command.upgrade(config, "head")
     with database.connect() as connection:
         make_months_ahead(connection, datetime.now(UTC))
-    return list(config.attributes.get("notes", []))
 
 
 def downgrade(database: Database, revision: str) -> str:
@@ -83,27 +80,22 @@ def downgrade(database: Database, revision: str) -> str:
             f"the schema is at {current}: {revision!r} does not name one of the earlier "
             f"{', '.join(reversed(earlier)) or '(there is none)'}"
         )
-    steps = scripts.iterate_revisions(current, named[0])
-    carried = {column for step in steps for column in getattr(step.module, "carried", ())}
     config = _alembic()
-    config.attributes.update(database=database, guard=partial(_nothing_lost, carried=carried))
+    config.attributes.update(database=database, guard=_nothing_lost)
     alembic.command.downgrade(config, named[0])
     return named[0]
 
 
 @contextmanager
-def _nothing_lost(connection: sa.Connection, carried: Collection[str]) -> Iterator[None]:
-    """Raises PermanentFailure, before anything is committed, if the block loses rows or values of KEPT.
-
-    carried: columns whose values the migrations put elsewhere.
-    """
+def _nothing_lost(connection: sa.Connection) -> Iterator[None]:
+    """Raises PermanentFailure, before anything is committed, if the block loses rows or values of KEPT."""
     before = _values(connection)
     yield
     after = _values(connection)
     lost = [
         f"{n - after.get(name, 0):,} {'values' if '.' in name else 'rows'} of {name}"
         for name, n in before.items()
-        if after.get(name, 0) < n and name not in carried
+        if after.get(name, 0) < n
     ]
     if lost:
         raise PermanentFailure(

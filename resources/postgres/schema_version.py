@@ -12,6 +12,9 @@ from resources.postgres.database import Database
 from resources.postgres.own_schema import VERSION_TABLE
 
 VERSIONS = Path(__file__).parents[1] / "migrations" / "versions"
+COMMIT_OF_FIRST_SCHEMA = "ae35023e89cca30961bcd629598fabfdd4eb24ba"
+"""The commit whose code brings an older home to the first schema that this code knows."""
+REMEDY = f"`git checkout {COMMIT_OF_FIRST_SCHEMA}`, run `irt db upgrade` with that code, then again with this code"
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class SchemaVersion:
             return "the database has no schema yet: run `irt db upgrade`"
         if number(self.revision) < first_known():
             return (
-                f"the schema in the database is at {self.revision}, from before the first release, and no migration "
-                "leads from there to this code: use a new database, or a new IRT_HOME, and import the log again"
+                f"the schema in the database is at {self.revision}, and this code upgrades from "
+                f"{first_known():04d} on: {REMEDY}"
             )
         if number(self.revision) < newest_known():
             return (

@@ -192,7 +192,7 @@ def test_units_refuse_a_schema_that_is_not_theirs_and_name_the_way_out(machine: 
     known, oldest_code = sql(machine, f"SELECT version_num, oldest_code FROM {table}").split("|")
     machine.must("systemctl", "stop", *SERVERS)
     sql(machine, f"UPDATE {table} SET version_num = '0020'")
-    refused_by_servers(machine, "import the log again")
+    refused_by_servers(machine, "git checkout")
     sql(machine, f"UPDATE {table} SET version_num = '9999', oldest_code = '9999'")
     refused_by_servers(machine, "install the newer irt-assets")
     sql(machine, f"UPDATE {table} SET version_num = '{known}', oldest_code = '{oldest_code}'")

@@ -39,6 +39,7 @@ from irt_assets.responses import simulated
 from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, take_snapshot
+from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import judge_differing
 from resources import tables
 from resources.files.object_store import FolderStore, ObjectStore
@@ -263,10 +264,13 @@ def made_up_snapshot(connection: psycopg.Connection, store: ObjectStore, month: 
         "UPDATE scored_snapshot SET superseded_at = now() WHERE month = %s AND superseded_at IS NULL", (month,)
     )
     connection.execute(
-        """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
-           VALUES (%s, %s, %s, %s, 1, %s, '{}')
-           ON CONFLICT (month, snapshot_hash) DO UPDATE SET superseded_at = NULL""",
-        (month, digest, snapshot.uri, snapshot.data_hash, json.dumps(snapshot.counts)),
+        """INSERT INTO scored_snapshot
+             (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state)
+           VALUES (%s, %s, %s, %s, 1, %s, '{}', %s)
+           ON CONFLICT (month, snapshot_hash) DO UPDATE
+           SET superseded_at = NULL, verdict_state = excluded.verdict_state""",
+        (month, digest, snapshot.uri, snapshot.data_hash, json.dumps(snapshot.counts))
+        + (states_of_months(connection, [month])[month],),
     )
     return snapshot
 

@@ -242,10 +242,7 @@ def test_a_missing_part_is_named(damaged: Path, copy: Settings, name: str) -> No
     ("change", "said"),
     [
         ({"revision": "9999_later", "oldest_code": "9999_later"}, "serves code from 9999_later on"),
-        (
-            {"revision": "0020_decisions_by_item"},
-            "at 0020_.*, from before the first release.*import the log",
-        ),
+        ({"revision": "0039_learner_reports"}, "at 0039_.*git checkout.*irt db upgrade"),
         ({"format": 2}, "install the newer one"),
         ({"contents": None}, "damaged"),
     ],
@@ -443,8 +440,9 @@ def test_a_cited_file_that_is_lost_does_not_stop_a_backup(
 ) -> None:
     rooms.run_sql(
         Database(world),
-        """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
-           VALUES ('2026-06', 'h', 'snapshots/lost.parquet', 'h', 1, '{}', '{}')""",
+        """INSERT INTO scored_snapshot
+             (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state)
+           VALUES ('2026-06', 'h', 'snapshots/lost.parquet', 'h', 1, '{}', '{}', '')""",
     )
     typed = irt(world)("backup", "--out", tmp_path / "backups")
     assert typed.code == 0

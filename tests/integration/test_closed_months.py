@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from irt_assets.calibration.month import FitOutcome, fit_month
-from irt_assets.common.partitions import Month, month_of
+from irt_assets.common.partitions import Month
 from irt_assets.decisions.closing import close_months, preview_reopening, reopen_months
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates.evidence import current_fit, load_evidence
@@ -25,7 +25,6 @@ from irt_assets.responses.scales import Scale, change_rules, read_scales, store_
 from irt_assets.responses.snapshot import Snapshot, months_of_other_rules, read_snapshot, take_snapshot
 from irt_assets.responses.verdicts import judge_differing
 from resources.failures import PermanentFailure
-from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.settings import Settings
 from services.exporter import families, readings
@@ -314,51 +313,6 @@ def test_file_that_a_month_closed_with_is_never_pruned(home: Home) -> None:
         assert connection.execute(found.encode(), asked).fetchall() == []
         connection.execute("DELETE FROM month_state")
         assert connection.execute(found.encode(), asked).fetchall() == [(f"{MONTH}/{before.snapshot_hash}",)]
-
-
-STEPS = [
-    (MONTH, "done", 0),
-    ("2026-05", "pending", 0),
-    ("2026-04", "held", 0),
-    ("2026-03", "done", "scored again and not fitted"),
-    (month_of(datetime.now(UTC)), "done", 0),
-]
-"""Months with their publication steps in the release before months closed; the last one is within its late_days."""
-
-
-def test_upgrade_closes_published_months_that_are_past_late_days_and_names_scales_without_the_rule(home: Home) -> None:
-    made = home.make()
-    snapshot = """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
-                  SELECT %s, %s, uri, data_hash, n_attempts, counts, rules FROM scored_snapshot WHERE month = %s"""
-    fit = """INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, spec, code_version)
-             VALUES (%s, %s, %s, 'em', %s, '{}', 'made up')"""
-    step = "INSERT INTO publication_step (month, scale_id, state, fit_id, why) VALUES (%s, %s, %s, %s, '')"
-    for month, state, other in STEPS:
-        digest = made.snapshot_hash if month == MONTH else month
-        if month != MONTH:
-            run_sql(home.database, snapshot, (month, digest, MONTH))
-        run_sql(home.database, fit, (f"of {month}", month, rooms.SCALE, other or digest))
-        run_sql(home.database, step, (month, rooms.SCALE, state, f"of {month}"))
-    run_sql(home.database, step, ("2026-02", rooms.SCALE, "done", "no snapshot is left"))
-    schema.downgrade(home.database, "0053_verdicts")
-    rules = """UPDATE calibration_scale SET rules = '{"late_days": null, "min_responses": 300}' WHERE scale_id = %s"""
-    run_sql(home.database, rules, (rooms.SCALE,))
-    home.come([("new", "q1")])  # the month was stale
-    notes = schema.upgrade(home.database)
-    assert notes[0].startswith(f"scale {rooms.SCALE}: its rule late_days was empty and is 14 now")
-    assert notes[1] == f"scale {rooms.SCALE}: closed with their stored files: {MONTH}; all other months are open"
-    assert rows(home.database, "SELECT rules FROM calibration_scale ORDER BY scale_id = 'other'") == [
-        ({"min_responses": 300},),
-        ({},),
-    ]
-    assert rows(home.database, "SELECT month, scale_id, state, snapshot_hash, counted_at FROM month_state") == [
-        (MONTH, rooms.SCALE, "closed", made.snapshot_hash, None)
-    ]
-    home.close()
-    assert home.closed[rooms.SCALE].changes == {"late": 1}
-    home.come([("new", "q2")])
-    home.close()
-    assert home.closed[rooms.SCALE].changes == {"late": 2}
 
 
 def test_command_shows_what_came_before_it_reopens_a_month(home: Home, settings: Settings, irt: IrtOf) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import alembic.command
 import numpy as np
 import pytest
 from scipy.special import logit
@@ -23,9 +22,8 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.drift.items import judge
 from irt_assets.responses.scales import read_scales
 from resources.files.object_store import ObjectStore
-from resources.postgres import schema
 from resources.postgres.database import Database
-from tests.helpers.rooms import MADE_UP_SPEC, SCALE, add_items, link_made_up, made_up_calibration, rows, run_sql
+from tests.helpers.rooms import MADE_UP_SPEC, SCALE, add_items, link_made_up, made_up_calibration, rows
 from tests.helpers.trial_item_model import MODEL
 
 JAN, FEB = "2026-01", "2026-02"
@@ -87,23 +85,3 @@ def test_each_items_model_goes_from_a_fit_to_the_ledger_and_into_drift(
     assert not comparison.across_models.any()
     assert comparison.by_curves.tolist() == [MODELS[item] != "2pl" for item in comparison.item_ids]
     assert judge(comparison).flagged == ("3pl-2",)
-
-    run_sql(database, "UPDATE mirt_item_params SET params = params - 'model'")
-    run_sql(database, "UPDATE mirt_fit_meta SET model = '3pl' WHERE fit_id = %s", (fit_id,))
-    with database.connect() as connection:
-        earlier = in_force_with_errors(connection, scale, Month(FEB).start, anchors).published
-    of_fit = [of.model for item, of in zip(earlier.item_ids, earlier.fitted, strict=True) if item in OTHERS]
-    assert of_fit == ["3pl"] * len(OTHERS), "a row of an earlier release is of its fit's model"
-
-
-def test_the_upgrade_names_the_model_of_each_row(database: Database, store: ObjectStore) -> None:
-    add_items(database, {item: {"a": a, "b": b} for item, (a, b) in ANCHORS.items()})
-    link_made_up(database, store, JAN, made_up_calibration(ANCHORS))
-    before = rows(database, "SELECT item_id, params FROM mirt_item_params ORDER BY 1")
-    config = schema._alembic()
-    config.attributes["database"] = database
-    alembic.command.downgrade(config, "0039_learner_reports")
-    assert not any("model" in params for _, params in rows(database, "SELECT item_id, params FROM mirt_item_params"))
-    schema.upgrade(database)
-    assert rows(database, "SELECT item_id, params FROM mirt_item_params ORDER BY 1") == before
-    assert {params["model"] for _, params in before} == {"2pl"}

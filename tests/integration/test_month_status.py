@@ -235,7 +235,7 @@ def test_a_late_answer_makes_an_open_month_stale_and_no_closed_one(graph: Graph)
     assert (found.state, "answers have changed" in found.why) == (State.STALE, True)
     rooms.run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = %s", (late["attempt_id"],))
     judge(graph)
-    settle_states(graph.database, graph.store)
+    settle_states(graph.database)
     assert graph.state(MONTH).state is State.GREEN
     assert MONTH in {one.month for one in close_months(graph.database, datetime.now(UTC))}
     rooms.add_attempts(graph.database, [late])
@@ -247,7 +247,7 @@ def test_a_late_answer_makes_an_open_month_stale_and_no_closed_one(graph: Graph)
     rooms.run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = %s", (late["attempt_id"],))
     rooms.run_sql(graph.database, "DELETE FROM month_state")
     judge(graph)
-    settle_states(graph.database, graph.store)
+    settle_states(graph.database)
     assert graph.state(MONTH).state is State.GREEN
 
 

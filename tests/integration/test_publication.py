@@ -340,8 +340,9 @@ def test_a_fit_of_an_earlier_snapshot_publishes_nothing(ledger: Database, store:
     run_sql(ledger, "UPDATE scored_snapshot SET superseded_at = now()")
     run_sql(
         ledger,
-        """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
-           SELECT month, 'newer', uri, data_hash, n_attempts, counts, rules FROM scored_snapshot""",
+        """INSERT INTO scored_snapshot
+             (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state)
+           SELECT month, 'newer', uri, data_hash, n_attempts, counts, rules, verdict_state FROM scored_snapshot""",
     )
     step = publish(ledger, store, JAN)[JAN]
     assert step.state == "held"

@@ -1,4 +1,4 @@
-"""The first schema keeps its rows as it is upgraded, every later step can be taken back, the release before works."""
+"""The first schema is what the history before it made, every later step can be taken back, the release before works."""
 
 from __future__ import annotations
 
@@ -8,28 +8,30 @@ import re
 import subprocess
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
 
 import alembic.command
 import psycopg
 import pytest
+from alembic.config import Config
 
+from irt_assets.responses.open_months import scales_of_other_verdicts
+from resources.migrations.first_schema import schema_as_sql
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.postgres.log_months import make_verdict_month
 from resources.postgres.own_schema import VERSION_TABLE
-from resources.postgres.schema_version import VERSIONS, newest_known, number, schema_version
+from resources.postgres.schema_version import COMMIT_OF_FIRST_SCHEMA, VERSIONS, newest_known, number, schema_version
 from resources.settings import Settings
-from resources.tables import METADATA
 from tests.helpers.rooms import rows, run_sql
 from tests.helpers.typed import IrtOf
 from tests.testbed.partitions import ensure_month_partitions
 
 REPOSITORY = Path(__file__).parents[2]
-SCHEMA_FILE = VERSIONS / "0031_newer_rules.sql"
-RELEASE = "186a055ff5c6dacd05c8f728a5ac52fb02e4bc9a"
+(SCHEMA_FILE,) = VERSIONS.glob("*.sql")
+RELEASE = COMMIT_OF_FIRST_SCHEMA
 """A commit of main whose code the newest schema serves. One that no longer serves it wants a later one here."""
 
 SCHEMA = (
@@ -57,10 +59,6 @@ CATALOG = (
     "SELECT 'function', proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
     "SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
 )
-COUNTED = {"data_change", "partition_source"}
-"""Tables with more rows: triggers counted changes, and a migration wrote a row for each week."""
-COMPLETED = {"spec", "model_spec", "params"}
-"""Columns whose objects get the keys that they lack (see test_whole_specs, test_mixed_fit)."""
 VALUES = {
     "text": ("'first'", "'second'"),
     "timestamp with time zone": ("'2026-06-15 12:00+00'", "'2026-06-16 12:00+00'"),
@@ -75,7 +73,6 @@ VALUES = {
     "numeric": ("1", "2"),
 }
 """Of each type a value of the first row, and one of the second."""
-RENAMED = {"report_artifacts": "report_file"}
 PARAMETERS = """'{"a": 0.5, "b": 0.5, "c": 0.5, "a_se": 0.5, "b_se": 0.5, "c_se": 0.5, "cov_ab": 0.5}'"""
 
 
@@ -124,26 +121,21 @@ def filled(database: Database) -> dict[str, int]:
         return counted(connection)
 
 
-def contents(database: Database) -> dict[str, list[dict[str, object]]]:
-    with database.connect() as connection:
-        return {
-            table: [row for (row,) in connection.execute(f"SELECT to_jsonb(t) FROM {table} t ORDER BY 1".encode())]
-            for table in counted(connection)
-        }
-
-
-def test_the_registry_makes_the_same_tables_keys_and_indexes(database: Database) -> None:
-    """With all that Alembic does not compare, such as what an index leaves out."""
-
-    def tables() -> set[tuple[object, ...]]:
-        return {row for row in catalog(database) if row[0] == "sequence" or row[1] in METADATA.tables}
-
-    migrated = tables()
+def emptied(database: Database) -> Config:
+    """Drop all tables. Returns what Alembic needs to make them again."""
     run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    engine = database.engine()
-    METADATA.create_all(engine)
-    engine.dispose()
-    assert migrated == tables()
+    config = schema._alembic()
+    config.attributes["database"] = database
+    return config
+
+
+def test_the_registry_as_sql_makes_what_the_migrations_make(database: Database) -> None:
+    """With all that Alembic does not compare, such as triggers, and what an index leaves out."""
+    migrated = catalog(database)
+    emptied(database)
+    with database.connect() as connection:
+        connection.execute(schema_as_sql().replace("{schema}", "public").encode())
+    assert catalog(database) == migrated
 
 
 def test_the_migrations_work_in_any_schema(database: Database) -> None:
@@ -167,26 +159,6 @@ def test_the_migrations_work_in_any_schema(database: Database) -> None:
     assert "public" not in re.sub("publication|publish", "", SCHEMA_FILE.read_text("utf-8"))
 
 
-def test_the_first_schema_is_brought_to_the_newest_with_its_rows(database: Database, next_version: str) -> None:
-    config = schema._alembic()
-    config.attributes["database"] = database
-    run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    alembic.command.upgrade(config, SCHEMA_FILE.stem)
-    filled(database)
-    before = contents(database)
-    schema.upgrade(database)
-    after = contents(database)
-    assert schema_version(database).revision == next_version
-    gone = {"data_change", "data_version"}  # by which triggers counted changes
-    assert gone <= before.keys() - after.keys()
-    for table, rows_then in before.items():
-        if table in gone or table in COUNTED:
-            continue
-        kept = [name for name in rows_then[0] if name not in COMPLETED]
-        rows_now = [{name: row[name] for name in kept if name in row} for row in after[RENAMED.get(table, table)]]
-        assert rows_now == [{name: row[name] for name in rows_now[0]} for row in rows_then], table
-
-
 def test_every_downgrade_works_with_rows_in_every_table(database: Database, next_version: str) -> None:
     """Down to the first schema and up again, step by step: each revision has one schema, however it is reached."""
     config = schema._alembic()
@@ -197,7 +169,7 @@ def test_every_downgrade_works_with_rows_in_every_table(database: Database, next
     newest = catalog(database)
     going_down = {}
     for name in later:
-        assert {n for table, n in before.items() if table not in COUNTED} <= {2}, before
+        assert {*before.values()} == {2}, before
         going_down[name] = structure(catalog(database))
         alembic.command.downgrade(config, "-1")
         with database.connect() as connection:
@@ -233,52 +205,90 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def earlier(release: Path) -> Callable[[Settings], Callable[..., str]]:
+    """`earlier(settings)` gives the command line of RELEASE, in the present environment; it returns the output."""
+
+    def of(settings: Settings) -> Callable[..., str]:
+        environment = {name: value for name, value in os.environ.items() if name != "IRT_ENV_FILE"} | {
+            "DATABASE_URL": Database(settings).url,
+            "IRT_HOME": str(settings.irt_home),
+            "IRT_FIRST_MONTH": settings.irt_first_month,
+            "IRT_THREADS": "1",
+            "PYTHONPATH": str(release),
+        }
+
+        def run(*words: str, code: int = 0, python: Sequence[str] = ("-m", "irt_assets.cli")) -> str:
+            done = subprocess.run(
+                [sys.executable, *python, *words],
+                cwd=release,
+                env=environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == code, done.stdout + done.stderr
+            return done.stdout or done.stderr
+
+        return run
+
+    return of
+
+
+def test_a_home_of_the_history_before_is_upgraded_as_a_new_one(
+    database: Database, settings: Settings, earlier: Callable[[Settings], Callable[..., str]]
+) -> None:
+    alembic.command.upgrade(emptied(database), SCHEMA_FILE.stem)
+    first = catalog(database)
+    emptied(database)
+    assert f"schema is at {SCHEMA_FILE.stem}" in earlier(settings)("db", "upgrade")
+    assert catalog(database) == first
+    schema.upgrade(database)
+    assert schema_version(database).fault is None
+    assert schema.drift(database) == []
+
+
+def test_upgrade_gives_a_state_to_snapshots_without_one_and_drops_partitions_without_one(database: Database) -> None:
+    schema.downgrade(database, SCHEMA_FILE.stem)
+    run_sql(
+        database,
+        """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
+           SELECT month, 'h', 'u', 'v1:d', 1, '{"math": {"scored": 1}}', '{}'
+           FROM unnest(ARRAY['2026-06', '2026-07']) month;
+           INSERT INTO judged_day (day, n, recorded_sum, revision_sum, test_accounts, items, rules)
+           VALUES ('2026-06-01', 1, 1, 1, '', '', '');
+           INSERT INTO question (item_id, scale_id) VALUES ('i1', 'math');
+           INSERT INTO partition_source VALUES ('features_topic_daily', '2026-06-01', 'earlier'),
+             ('features_topic_daily', '2026-06-02', 'state')""",
+    )
+    schema.upgrade(database)
+    assert rows(database, "SELECT partition FROM partition_source") == [("2026-06-02",)]
+    with database.connect() as connection:
+        assert scales_of_other_verdicts(connection) == {"2026-06": {"math"}}, "no day of July has been judged yet"
+
+
 @pytest.mark.ci
 def test_the_release_before_runs_on_the_newest_schema(
-    release: Path, world: Settings, tmp_path: Path, irt: IrtOf
+    world: Settings, earlier: Callable[[Settings], Callable[..., str]], tmp_path: Path, irt: IrtOf
 ) -> None:
-    """Its code, in the present environment: what rolls back is the code, and the schema stays. Code that the newest
-    schema does not serve is refused, and told what to install."""
-    database = Database(world)
-    environment = {name: value for name, value in os.environ.items() if name != "IRT_ENV_FILE"} | {
-        "DATABASE_URL": database.url,
-        "IRT_HOME": str(world.irt_home),
-        "IRT_FIRST_MONTH": world.irt_first_month,
-        "IRT_THREADS": "1",
-        "PYTHONPATH": str(release),
-    }
-
-    def run(words: Sequence[str], code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, *words], cwd=release, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout or done.stderr
-
-    def earlier(*words: str, code: int = 0) -> str:
-        return run(["-m", "irt_assets.cli", *words], code)
-
-    oldest = number(schema_version(database).oldest_code)
-    if oldest == newest_known():  # it serves no earlier code
-        assert "install the newer irt-assets" in " ".join(earlier("calibrate", "--month", "2026-06", code=2).split())
-        return
-    present = irt(world)
+    """Its code, in the present environment: what rolls back is the code, and the schema stays."""
+    database, present, run = Database(world), irt(world), earlier(world)
     assert present("status").code == 1  # Dagster's tables are made by the present code, too
     before = catalog(database)
-    versions = "from resources.postgres import schema_version as v; print(v.__file__, v.newest_known())"
-    known = run(["-c", versions]).split()
-    assert Path(known[0]).is_relative_to(release)
-    assert oldest <= int(known[1]) < newest_known(), f"pin a release of a schema from {oldest} to the last but one"
+    known = run(python=["-c", "from resources.postgres import schema_version as v; print(v.newest_known())"])
+    oldest = number(schema_version(database).oldest_code)
+    assert oldest <= int(known) <= newest_known(), f"pin a release of a schema from {oldest} on"
 
-    earlier("db", "upgrade")
+    run("db", "upgrade")
     learners = tmp_path / "learners.csv"
     learners.write_text("user_id,lang\nsomebody new,ko\n", "utf-8")
-    earlier("import", "learners", str(learners))
-    earlier("calibrate", "--month", "2026-06")
-    [june] = [m for m in json.loads(earlier("status", "--json", code=1))["months"] if m["month"] == "2026-06"]
+    run("import", "learners", str(learners))
+    run("calibrate", "--month", "2026-06")
+    [june] = [m for m in json.loads(run("status", "--json", code=1))["months"] if m["month"] == "2026-06"]
     assert june["state"] == "green", june
     item = rows(database, "SELECT min(item_id) FROM item_parameter_publication WHERE rule = 'first'")[0][0]
-    assert "2026-06" in earlier("lineage", item)
+    assert "2026-06" in run("lineage", item)
+    run("prune", "--dry-run")
 
     assert catalog(database) == before
     [june] = [m for m in present("status", "--json").json["months"] if m["month"] == "2026-06"]

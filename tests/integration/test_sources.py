@@ -10,11 +10,8 @@ from irt_assets.common.partitions import day_bounds
 from irt_assets.features.daily import features_in_parts, write_features
 from irt_assets.kpis.weekly import window_of_week
 from irt_assets.responses.verdict_states import (
-    EARLIER,
-    accept_earlier,
     changed_partitions,
     record_states,
-    recorded_states,
 )
 from irt_assets.responses.verdicts import judge_differing
 from resources.postgres.database import Database
@@ -104,16 +101,3 @@ def test_week_is_stale_if_a_day_up_to_eight_weeks_before_it_was_judged_otherwise
         record_states(connection, "weekly_kpi", dict.fromkeys(weeks, ""))
         changed = changed_partitions(connection, "weekly_kpi", window_of_week)
     assert changed == weeks[1:3]
-
-
-def test_day_of_an_earlier_release_is_current_until_its_verdicts_change_after_the_first_night(log: Database) -> None:
-    with log.connect() as connection:
-        record_states(connection, ASSET, {FIRST: EARLIER, THIRD: EARLIER})
-    assert stale(log) == []
-    with log.connect() as connection:
-        accept_earlier(connection, ASSET, day_bounds)
-        assert EARLIER not in recorded_states(connection, ASSET).values()
-    assert stale(log) == []
-    add_attempts(log, [attempt("ann", "j", START)])
-    judge(log)
-    assert stale(log) == [FIRST]

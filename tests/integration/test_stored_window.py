@@ -101,7 +101,7 @@ def test_month_is_stale_once_changed_answers_are_judged_and_only_if_a_verdict_di
         found.append([is_stale(judged)])
         judge(judged)
         found[-1].append(is_stale(judged))
-        settle_states(judged, store)
+        settle_states(judged)
         found[-1].append(is_stale(judged))
     assert found == [
         [False, False, False],
@@ -114,44 +114,6 @@ def test_month_is_stale_once_changed_answers_are_judged_and_only_if_a_verdict_di
 def is_stale(database: Database) -> bool:
     with database.connect() as connection:
         return SCALE in scales_of_other_verdicts(connection).get(MONTH, ())
-
-
-def test_month_of_an_earlier_release_is_stale_only_if_its_file_has_other_verdicts(
-    judged: Database, store: ObjectStore
-) -> None:
-    take_snapshot(judged, store, MONTH, None)
-    changes = (("no such id", False), ("ann", True))
-    for user, stale in changes:
-        run_sql(judged, "UPDATE response_log SET correct = NOT correct WHERE user_id = %s", (user,))
-        judge(judged)
-        run_sql(judged, "UPDATE scored_snapshot SET verdict_state = NULL, data_hash = 'of another release'")
-        assert not is_stale(judged), "not compared yet"
-        settle_states(judged, store)
-        assert is_stale(judged) is stale
-    take_snapshot(judged, store, MONTH, None)
-    assert not is_stale(judged)
-
-
-def test_month_of_an_earlier_release_that_is_closed_for_a_scale_is_stale_only_if_its_open_answers_differ(
-    judged: Database, store: ObjectStore
-) -> None:
-    run_sql(judged, "INSERT INTO question (item_id, scale_id) VALUES ('elsewhere', 'closed')")
-    add_attempts(judged, [attempt("ann", "elsewhere", END - 9 * TINY)])
-    run_sql(judged, "UPDATE response_log SET hints_used = 1 WHERE user_id = 'bob'")
-    take_snapshot(judged, store, MONTH, None)
-    close = """INSERT INTO month_state
-                 (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items, test_accounts)
-               VALUES (%s, 'closed', 'closed', 'upgrade', '', '', '{}', '{}', '[]')"""
-    answer = "UPDATE response_log SET correct = NOT correct WHERE user_id = 'ann' AND (item_id = 'elsewhere') = %s"
-    found = []
-    change_rules(judged, SCALE, {"hinted": "exclude"})  # other verdicts of the same answers
-    for statement, value in (("SELECT %s", None), (close, MONTH), (answer, True), (answer, False)):
-        run_sql(judged, statement, (value,))
-        judge(judged)
-        run_sql(judged, "UPDATE scored_snapshot SET verdict_state = NULL, data_hash = 'of another release'")
-        settle_states(judged, store)
-        found.append(is_stale(judged))
-    assert found == [True, False, False, True]
 
 
 def test_month_that_is_made_again_from_the_same_answers_is_current(judged: Database, store: ObjectStore) -> None:

@@ -166,7 +166,7 @@ def test_a_method_that_is_not_there_is_told_which_is(url: str) -> None:
     ("revision", "said"),
     [
         (None, "run `irt db upgrade`"),
-        (f"{first_known() - 1:04d}_before", "import the log again"),
+        (f"{first_known() - 1:04d}_before", "git checkout"),
         (f"{newest_known() + 1:04d}_later", "install the newer irt-assets"),
     ],
 )

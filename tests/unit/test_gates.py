@@ -400,11 +400,9 @@ def test_a_linking_that_jumps_holds_a_month(changes: dict[str, Any], passed: boo
         ({"group_shift": SHIFTED, "rule": "warn"}, True, "(new_misfit=warn); against the anchors, b of the 20"),
         ({"group_shift": None}, False, "not known: materialise linked_item_parameters"),
         ({"group_shift": NOTHING_TO_COMPARE}, True, "nothing in force to compare: no item"),
-        ({"group_shift": replace(SHIFTED, learners=2000)}, False, "release 1.0.0 measured it by θ of 2,000 learners"),
     ],
 )
 def test_anchors_that_move_as_a_group_hold_a_month(changes: dict[str, Any], passed: bool, why: str) -> None:
-    """As release 1.0.0 measured it, too."""
     verdict = compared(anchors_move_with_the_others, **changes)
     assert verdict.passed is passed
     assert why in verdict.why

@@ -11,7 +11,7 @@ from jobs.retention.erasure_mentions import MENTIONING, holds
 from resources.tables import METADATA
 
 OVER_MANY = {
-    *("question", "partition_source", "item_response_time", "scored_snapshot", "calibration_scale", "anchor_set"),
+    *("question", "partition_source", "scored_snapshot", "calibration_scale", "anchor_set"),
     *("mirt_fit_meta", "mirt_item_params", "item_parameter_publication", "item_parameter_proposal"),
     *("release_decision", "item_status", "publication_step", "item_drift", "dif_analysis", "test_information"),
     *("drift_alerts", "alert_delivery", "object_folder", "backup", "erasure", "scale_decision", "movement_proposal"),

@@ -21,7 +21,6 @@ REQUIRED = [
     "learner",
     "response_log",
     "features_topic_daily",
-    "item_response_time",
     "weekly_kpi",
     "mirt_fit_meta",
     "mirt_item_params",

@@ -27,7 +27,6 @@ class GroupShift:
         items: the others: published, fitted again and not anchors.
         shift, shift_se: of the others, and its standard error.
         sd: of the scale's population, the unit of the limit.
-        learners: by whose θ on the same answers release 1.0.0 measured it; else 0.
     """
 
     why: str = ""
@@ -35,7 +34,6 @@ class GroupShift:
     shift: float = 0.0
     shift_se: float = 0.0
     sd: float = 1.0
-    learners: int = 0
 
     @classmethod
     def of(cls, comparison: Comparison, *, mean: float, sd: float, expected_variation: float) -> Self:
@@ -71,4 +69,4 @@ class GroupShift:
         if self.moved(largest):
             anchors, others = ("easier", "harder") if self.shift > 0 else ("harder", "easier")
             summary += f": the anchors became {anchors}, or the others {others}"
-        return summary + (f"; release 1.0.0 measured it by θ of {self.learners:,} learners" if self.learners else "")
+        return summary
