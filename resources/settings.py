@@ -318,7 +318,7 @@ class Settings(BaseSettings):
         "pause, e.g. service=2h,other=never; m, h or d; names as irt status has them, a comma as %2C",
     )
     irt_pull_sources: Path | None = Field(
-        None, description="file of the databases and lake tables that irt pull reads, mode 600, /etc/irt/sources.yaml"
+        None, description="file of the sources that irt pull reads, mode 600, such as /etc/irt/sources.yaml"
     )
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
     slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")
