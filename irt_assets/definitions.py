@@ -6,10 +6,7 @@ process's settings, and connects nowhere.
 
 import gc
 import warnings
-from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
@@ -79,7 +76,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         *build_invariant_assets(days, settings.irt_first_month),
     ]
     return dg.Definitions(
-        assets=_with_sources(assets, settings.irt_source_url),
+        assets=dg.with_source_code_references(assets),
         asset_checks=[
             *monthly_checks,
             *inventory,
@@ -97,21 +94,6 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         resources=resources
         if resources is not None
         else {"database": Database(settings), "store": object_store(settings)},
-    )
-
-
-def _with_sources(assets: Sequence[dg.AssetsDefinition | dg.AssetSpec], source_url: str | None) -> Sequence[Any]:
-    """The assets, each with a link to the function that makes it: in the repository, or the installed file."""
-    linked = dg.with_source_code_references(assets)
-    if source_url is None:
-        return linked
-    repository, _, revision = source_url.rstrip("/").partition("/tree/")
-    return dg.link_code_references_to_git(
-        linked,
-        git_url=repository.removesuffix("/-"),
-        git_branch=revision,
-        file_path_mapping=dg.AnchorBasedFilePathMapping(Path(__file__), "irt_assets/definitions.py"),
-        platform="gitlab" if repository.endswith("/-") else "github",
     )
 
 

@@ -1,4 +1,4 @@
-"""Pulls answers, items and learners from other databases and lake tables (`irt pull`).
+"""Pulls answers, items and learners from other databases and folders of Parquet (`irt pull`).
 
 Answers come each minute and are compared each night; items and learners are brought in step every five minutes. A
 sensor does it and no job: a run a minute would be 1,440 a day. It is evaluated by the daemon and, where timers replace
@@ -35,7 +35,7 @@ Marks = dict[str, Any]
 
 @dg.sensor(
     name="pull",
-    description="Pulls what was written since the last tick from the databases and lake tables of IRT_PULL_SOURCES, "
+    description="Pulls what was written since the last tick from the databases and folders of IRT_PULL_SOURCES, "
     "compares the last 35 days with them each night, and brings the item bank and the learners in step with the "
     "sources of these kinds every five minutes.",
     minimum_interval_seconds=60,

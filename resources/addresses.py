@@ -7,7 +7,6 @@ which page asked. What does not belong here: the handling of a request (see `irt
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Self
 from urllib.parse import urlsplit
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -21,10 +20,6 @@ class Address:
 
     host: str
     port: int | None = None
-
-    def covers(self, other: Self) -> bool:
-        """Whether `other` is this address; one without a port stands for every port."""
-        return self.host == other.host and self.port in (None, other.port)
 
     @property
     def is_loopback(self) -> bool:
@@ -65,28 +60,24 @@ def parse_origin(text: str) -> Origin | None:
 
 @dataclass(frozen=True)
 class Names:
-    """The names under which the page answers besides this machine's own: `hosts`, and `home`, the UI's URL."""
+    """The names under which the page answers: this machine's own, and `home`, the UI's URL."""
 
-    hosts: tuple[Address, ...] = ()
     home: Origin | None = None
 
     @property
     def only_this_machine(self) -> bool:
-        named = [*self.hosts, *([self.home.address] if self.home else [])]
-        return all(address.is_loopback for address in named)
+        return self.home is None or self.home.address.is_loopback
 
     def answers_to(self, host: Address) -> bool:
-        if host.is_loopback or any(name.covers(host) for name in self.hosts):
-            return True
-        return self.home is not None and self.home.address.host == host.host
+        return host.is_loopback or (self.home is not None and self.home.address.host == host.host)
 
     def trusts(self, origin: Origin, host: Address) -> bool:
         """Whether a page of `origin` may write to the page requested as `host`: only if it is that page itself.
 
         Another port of this machine is another page. Behind a proxy that hands on a Host of its own, the page is known
-        by the names that are set.
+        by the UI's URL.
         """
-        if origin == self.home or any(name.covers(origin.address) for name in self.hosts):
+        if origin == self.home:
             return True
         ports = {host.port} if host.port is not None else {*DEFAULT_PORTS.values()}
         return origin.address.host == host.host and origin.address.port in ports

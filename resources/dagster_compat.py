@@ -75,7 +75,6 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 from dagster_shared.error import SerializableErrorInfo
 from psycopg2 import Error as DriverError  # SQLAlchemy does not wrap it where a connection is set up
 from sqlalchemy.exc import DBAPIError
-from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
@@ -361,19 +360,12 @@ def webserver_app(
                 read_only=self._read_only,
             )
 
-    class Webserver(DagsterWebserver):
-        async def download_debug_file_endpoint(self, request: Any) -> Any:
-            run_id = request.path_params["run_id"]
-            if "\0" in run_id or not instance.has_run(run_id):
-                raise HTTPException(404, "There is no such run.")
-            return await super().download_debug_file_endpoint(request)
-
     with DagsterInstance.get() as instance:
         keep_connections(instance)
         with Process(
             instance, version=DAGSTER, read_only=read_only, workspace_load_target=WorkspaceFileTarget([str(workspace)])
         ) as context:
-            yield Webserver(context, path_prefix, LIVE_DATA_POLL_MS).create_asgi_app(lifespan=_end_quietly)
+            yield DagsterWebserver(context, path_prefix, LIVE_DATA_POLL_MS).create_asgi_app(lifespan=_end_quietly)
 
 
 def queue_run(

@@ -28,6 +28,9 @@ RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "upkeep
 RUN_SIZE = re.compile(r"(?P<kind>[a-z]+)=(?P<cpu>\d+m|\d+(\.\d+)?)/(?P<memory>\d+[MG]i)")
 SILENT_AFTER = re.compile(r"(?P<source>.+)=(?:never|(?P<n>[1-9]\d{0,4})(?P<unit>[mhd]))")
 TIME_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
+LIBPQ = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
+METRICS_OF = {"daemon": 1, "code-server": 2, "webserver": 3}
+"""Servers without a port of their own, and how far behind IRT_EXPORTER_METRICS_PORT each shows its metrics."""
 KUBERNETES = "KUBERNETES_SERVICE_HOST"
 """Set in every container of every pod."""
 INFO_CHANNELS = ("slack", "discord", "email", "webhook")
@@ -76,10 +79,6 @@ SCHEMA_NAME = _such(
 TIME_ZONE = _such(lambda zone: zone in time_zones(), "not a time zone: write a name such as Europe/Berlin")
 ADDRESS = _such(split_url, "")
 """`split_url` says itself what it takes."""
-REVISION = _such(
-    re.compile(r"https?://[^/\s]+/\S+/tree/\S+").fullmatch,
-    "must be a repository at a revision, such as https://github.com/ORG/REPO/tree/REVISION",
-)
 ENCRYPTED_ADDRESS = _such(
     _is_encrypted, "must be https://HOST/PATH (http only for this machine), without a user name or a #"
 )
@@ -117,9 +116,6 @@ ROLE_NAMES = _each(
     re.compile(r".+=[a-z]+").fullmatch,
     "must be THEIRS=OURS with commas between them, such as admin=operator,teacher=viewer",
 )
-HOST_NAMES = _each(parse_address, "must be host names with commas between them, such as irt.example.org, 10.0.0.5:3000")
-
-
 INBOX = _such(
     re.compile(r"/.+|s3://[^/\s]+(/.*)?").fullmatch,
     "must be the whole path of a folder, such as /srv/irt-inbox, or s3://BUCKET/PREFIX",
@@ -134,14 +130,11 @@ class Settings(BaseSettings):
     irt_home: Annotated[Path, AfterValidator(lambda home: home.expanduser().absolute())] = Field(
         Path(".irt"), description="folder of the embedded database, snapshots and logs"
     )
-    database_url: SecretStr | None = Field(None, description="PostgreSQL; unset: an embedded server under IRT_HOME")
-    pghost: str | None = Field(
-        None, description="PostgreSQL host; used with PGDATABASE or PGUSER if DATABASE_URL is not set"
+    database_url: SecretStr | None = Field(
+        None,
+        description="PostgreSQL; unset: the server that PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE name, else "
+        "an embedded one under IRT_HOME",
     )
-    pgport: int = Field(5432, ge=1, le=65535, description="PostgreSQL port, with PGHOST")
-    pguser: str | None = Field(None, description="PostgreSQL user, with PGHOST; unset: this process's user")
-    pgpassword: SecretStr | None = Field(None, description="PostgreSQL password, with PGHOST")
-    pgdatabase: str | None = Field(None, description="PostgreSQL database, with PGHOST; unset: PGUSER")
     irt_db_schema: Annotated[str | None, SCHEMA_NAME] = Field(
         None, description="schema of our tables; unset: the one that has them; for new ones public if empty, else irt"
     )
@@ -197,9 +190,6 @@ class Settings(BaseSettings):
     irt_spark_fit: Literal["auto", "driver", "executors"] = Field(
         "auto", description="where a fit is computed on Spark; auto: by the driver while its answers fit there"
     )
-    irt_spark_fit_bytes: int = Field(
-        4_000_000_000, gt=0, description="bytes of answers, about 1.5 each, up to which the driver computes a fit"
-    )
     irt_spark_sample: int = Field(
         20_000_000,
         gt=0,
@@ -228,15 +218,6 @@ class Settings(BaseSettings):
         None,
         description="where people reach the UI, e.g. https://example.org/dagster; unset: http://localhost:IRT_UI_PORT",
     )
-    irt_ui_hosts: Annotated[str, HOST_NAMES] = Field(
-        "", description="further host names under which the UI answers, HOST or HOST:PORT, with commas"
-    )
-    irt_source_url: Annotated[str | None, REVISION] = Field(
-        None,
-        description="the repository of this code at a revision, such as https://github.com/ORG/REPO/tree/REVISION (of "
-        "GitLab …/-/tree/…): assets in the UI link to it; unset: they name the installed file",
-    )
-    irt_ui_debug_files: bool = Field(False, description="whether the UI hands out runs' debug files")
     irt_ui_learner_reports: bool | None = Field(
         None, description="whether the UI hands out learners' reports; unset: while it answers to this machine alone"
     )
@@ -247,10 +228,6 @@ class Settings(BaseSettings):
     jwt_jwks_url: Annotated[str | None, ENCRYPTED_ADDRESS] = Field(
         None, description="instead: https URL where the issuer publishes its keys"
     )
-    jwt_algorithm: Literal["RS256", "ES256", "EdDSA"] | None = Field(
-        None, description="the only algorithm that is accepted; unset: the one of each key's type"
-    )
-    jwt_max_age_hours: float = Field(24, gt=0, description="hours after which a token is too old, whatever its exp")
     jwt_roles: Annotated[str, ROLE_NAMES] = Field(
         "",
         description="roles of the company's login = roles here, with commas, such as admin=operator,teacher=viewer; "
@@ -267,13 +244,16 @@ class Settings(BaseSettings):
     jwt_cookie_name: Annotated[str, COOKIE_NAME] = Field(
         "__Host-irt", description="cookie in which browsers send the token"
     )
-    irt_exporter_metrics_port: int = Field(9464, ge=1, le=65535, description="port of the exporter's metrics")
+    irt_exporter_metrics_port: int = Field(
+        9464,
+        ge=1,
+        le=65532,
+        description="port of the exporter's metrics; those of the daemon, the code server and the Dagster UI have the "
+        "next three",
+    )
     prometheus_metrics_port: int | None = Field(
         None, ge=1, le=65535, description="port where the θ API serves its metrics, besides its own /metrics"
     )
-    irt_daemon_metrics_port: int = Field(9465, ge=1, le=65535, description="port of the daemon's metrics")
-    irt_code_server_metrics_port: int = Field(9466, ge=1, le=65535, description="port of the code server's metrics")
-    irt_ui_metrics_port: int = Field(9467, ge=1, le=65535, description="port of the Dagster UI's metrics")
     otel_exporter_otlp_endpoint: str | None = Field(
         None, description="collector of traces, e.g. http://tempo:4318 (OTLP/HTTP) or :4317 (gRPC); unset: no traces"
     )
@@ -298,13 +278,6 @@ class Settings(BaseSettings):
         description="update θ after each session; theta_sweep then updates what the session hook lost. "
         "Enough on the exam service or the θ API",
     )
-    irt_theta_connections: int = Field(4, ge=1, le=64, description="connections and threads of the θ API")
-    irt_posts_connections: int = Field(
-        4, ge=1, le=64, description="connections and threads of the θ API for posted answers, besides those for θ"
-    )
-    irt_posts_strict: bool = Field(
-        False, description="refuse posted answers of items and learners that are not known, instead of adding them"
-    )
     irt_xapi_home_page: str | None = Field(
         None, description="homePage of the accounts whose names are learners' ids, in statements of xAPI"
     )
@@ -318,15 +291,16 @@ class Settings(BaseSettings):
         "pause, e.g. service=2h,other=never; m, h or d; names as irt status has them, a comma as %2C",
     )
     irt_pull_sources: Path | None = Field(
-        None, description="file of the databases and lake tables that irt pull reads, mode 600, /etc/irt/sources.yaml"
+        None, description="file of the sources that irt pull reads, mode 600, such as /etc/irt/sources.yaml"
     )
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
     slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")
     discord_webhook_url: SecretStr | None = Field(None, description="alerts to Discord: a channel's webhook")
     alert_email: str | None = Field(None, description="alerts by e-mail: addresses, separated by commas")
-    alert_from: str | None = Field(None, description="their sender; unset: the SMTP user, or irt-assets@this host")
     smtp_url: SecretStr = Field(
-        SecretStr("smtp://localhost:25"), description="smtp://user:password@host:port (587: STARTTLS), or smtps://"
+        SecretStr("smtp://localhost:25"),
+        description="smtp://user:password@host:port (587: STARTTLS), or smtps://; ends with ?from=SENDER if that is "
+        "neither the user nor irt-assets@this host",
     )
     pd_routing_key: SecretStr | None = Field(None, description="alerts to PagerDuty: an Events API v2 integration key")
     alert_webhook_url: SecretStr | None = Field(None, description="alerts as JSON, posted to this http(s) URL")
@@ -343,17 +317,16 @@ class Settings(BaseSettings):
     @classmethod
     def _libpqs_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
         """DATABASE_URL from PGHOST and PGDATABASE or PGUSER if it is not set at all; an empty one means the embedded
-        server. As for libpq, the database has the user's name where none is given.
+        server. As for libpq, the database has the user's name if it has no other.
 
         A developer's PGHOST or PGUSER alone is meant for another program.
         """
-        host, user = values.get("pghost"), values.get("pguser")
-        name = values.get("pgdatabase") or user
+        host, port, user, password, name = (os.environ.get(one, values.get(one.lower())) for one in LIBPQ)
+        name = name or user
         if "database_url" in values or not (host and name):
             return values
-        password = _plain(values.get("pgpassword"))
         account = ":".join(quote(part, safe="") for part in (user, password if user else None) if part)
-        server = f"{quote(host, safe='')}:{values.get('pgport') or 5432}"
+        server = f"{quote(host, safe='')}:{port or 5432}"
         url = f"postgresql://{account}{'@' if account else ''}{server}/{quote(name, safe='')}"
         return {**values, "database_url": url}
 
@@ -384,9 +357,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _no_port_of_metrics_is_taken(self) -> Self:
         ports = {name: port for name, port in self if name.endswith("_port") and port is not None}
+        ports |= {f"irt_exporter_metrics_port + {n}": self.metrics_port(name) for name, n in METRICS_OF.items()}
         for name, port in ports.items():
             other = next((other for other in ports if other != name and ports[other] == port), None)
-            if other and name.endswith("metrics_port"):
+            if other and "metrics_port" in name:
                 raise ValueError(f"{name.upper()} and {other.upper()} are both {port}: give each server its own port")
         return self
 
@@ -395,6 +369,10 @@ class Settings(BaseSettings):
         if self.irt_db_schema == self.irt_dagster_schema:
             raise ValueError("IRT_DB_SCHEMA and IRT_DAGSTER_SCHEMA name one schema: both have tables of one name")
         return self
+
+    def metrics_port(self, server: str) -> int:
+        """The port on which one of `METRICS_OF` shows its metrics."""
+        return self.irt_exporter_metrics_port + METRICS_OF[server]
 
     @property
     def engine_timeout_s(self) -> float:
@@ -449,8 +427,7 @@ class Settings(BaseSettings):
     @property
     def ui_names(self) -> Names:
         """The names under which the UI answers."""
-        hosts = tuple(address for entry in _entries(self.irt_ui_hosts) if (address := parse_address(entry)))
-        return Names(hosts, split_url(self.irt_ui_url)[0] if self.irt_ui_url else None)
+        return Names(split_url(self.irt_ui_url)[0] if self.irt_ui_url else None)
 
     @property
     def has_login(self) -> bool:
@@ -475,10 +452,6 @@ def refuse_in_a_pod(setting: str, what: str, way_out: str) -> None:
     """Raise PermanentFailure in a pod, where nothing may be kept that an unset `setting` would put on its disk."""
     if in_a_pod():
         raise PermanentFailure(f"{setting} is not set, and {what} in a pod would be lost with it: {way_out}")
-
-
-def _plain(value: object) -> str | None:
-    return value.get_secret_value() if isinstance(value, SecretStr) else None if value is None else str(value)
 
 
 @cache
@@ -523,6 +496,7 @@ def private_home(settings: Settings) -> Path:
 def names_read() -> set[str]:
     """Every environment variable that means something here, and those the tests and the servers hand on."""
     return {name.upper() for name in Settings.model_fields} | {
+        *LIBPQ,
         "IRT_ENV_FILE",
         "IRT_SHARED",
         "IRT_UNIT",

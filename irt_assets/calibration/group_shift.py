@@ -32,9 +32,14 @@ def measure_month(database: Database, month: str) -> None:
     with database.connect() as connection:
         advisory_lock(connection, "linked_item_parameters", month)
         for scale in read_scales(connection, start).values():
-            fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
-            if fit and read_group_shift(connection, fit.fit_id) is None:
-                current_shift(connection, scale, month, fit)
+            measure_scale(connection, scale, month)
+
+
+def measure_scale(connection: psycopg.Connection, scale: Scale, month: str) -> None:
+    """Measure and store the shift of the month's linked fit of a scale if it has none yet."""
+    fit = linked_fit(connection, scale.scale_id, "monthly", Month(month).start, scale.engine)
+    if fit and read_group_shift(connection, fit.fit_id) is None:
+        current_shift(connection, scale, month, fit)
 
 
 def current_shift(connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit) -> GroupShift:

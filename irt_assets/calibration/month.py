@@ -5,11 +5,14 @@ from one engine, its own; the other engines that fit it never hold it.
 What does not belong here: Dagster (see `assets`) and the gates (see `gates`).
 """
 
+from __future__ import annotations
+
 import functools
 import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 import psycopg
@@ -19,6 +22,7 @@ from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.publication import publish_ready_months
 from irt_assets.calibration.request import (
     Calibrated,
+    FitRequest,
     build_fit_request,
     calibrate,
     fit_spec_extras,
@@ -35,7 +39,7 @@ from irt_assets.gates.month_status import is_fitted
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.fit_spec import Draws, LinkingConstants, Sampling, StagedSpec
-from irt_assets.ledger.month_state import find_reference
+from irt_assets.ledger.month_state import Reference, find_reference
 from irt_assets.ledger.publications import items_published_by
 from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
@@ -56,7 +60,8 @@ from irt_assets.responses.snapshot import (
 from irt_assets.spark.fit_place import count_items, placed
 from resources.failures import PermanentFailure, is_transient
 from resources.files.object_store import ObjectStore
-from resources.postgres.database import Database, advisory_lock
+from resources.postgres.database import Database, advisory_lock, database_settings
+from resources.settings import Settings
 
 SCORED_ITEMS_DRAWN = 6
 """Scored items of which the curves are drawn with a fit."""
@@ -162,10 +167,9 @@ def _fit(
         snapshots = {scale_id: snapshot_for_scale(connection, month, scale_id) for scale_id in scales}
         closed = {one.scale_id for one in read_closed(connection, [month])}
     judge_before(database, Month(month).start, scales)
-    settings = database.settings
     outcomes: list[FitOutcome] = []
     tables: dict[str, pa.Table] = {}
-    results: list[tuple[Scale, str, Calibrated | Exception, StagedSpec, float, str, Mapping[str, Observed]]] = []
+    attempts: list[FitAttempt] = []
     for scale in scales.values():
         engines = engines_of(scale)
         snapshot = snapshots[scale.scale_id]
@@ -179,96 +183,168 @@ def _fit(
         if not engines:
             continue
         if snapshot.snapshot_hash not in tables:
-            tables[snapshot.snapshot_hash] = read_for_run(store, snapshot, settings.most_for_run, CALIBRATION_COLUMNS)
-        table = tables[snapshot.snapshot_hash]
-        drawn = sample_for_run(snapshot, settings.most_for_run, scale.scale_id)
-        everybody = count_items(settings, store, snapshot, scale.scale_id) if drawn else None
+            tables[snapshot.snapshot_hash] = read_month(database.settings, store, snapshot)
         with database.connect() as connection:
-            anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
-            start = Month(month).start
-            published = items_published_by(connection, scale.scale_id, start)
-            request = build_fit_request(connection, table, scale, start, anchors, everybody, published)
-            reference = find_reference(connection, scale, month)
-        for name, make in engines.items():
-            spec = fits.model_spec(scale) | StagedSpec(
-                eligibility=stored_rules(scale.rules), scored_items=request.as_fitted
-            )
-            began, summed = time.perf_counter(), ""
-            seen: Mapping[str, Observed] = {}
-            outcome: Calibrated | Exception
-            try:
-                if request.responses.n_responses == 0:
-                    counts = snapshot.counts.get(scale.scale_id, {})
-                    raise PsychometricsError(nothing_scored(scale, month, counts))
-                engine = make()
-                with breakdowns_explained(f"scale {scale.scale_id} could not be fitted by {name}"):
-                    if isinstance(engine, Sampler):
-                        require_one_population(name, request)
-                        require_everybody(f"a scale of engine {name}", request)
-                        require_scores_of(name, request)
-                        sampled = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
-                        outcome = Calibrated(sampled.calibration)
-                        spec |= StagedSpec(
-                            draws=_keep(store, month, sampled.parquet),
-                            sampling=Sampling.from_json(sampled.sampling, f"of {month} by {name}"),
-                        )
-                    else:
-                        if isinstance(engine, EmEngine):
-                            engine = placed(
-                                engine,
-                                settings,
-                                store,
-                                snapshot,
-                                scale.scale_id,
-                                request.responses,
-                                sampled=request.drawn_from is not None,
-                            )
-                        outcome = calibrate(engine, request, snapshot.data_hash)
-                        summed = engine.summed if isinstance(engine, EmEngine) else ""
-                    spec |= fit_spec_extras(request, outcome)
-                    if name == scale.engine:
-                        seen = _scores_seen(request.responses, outcome.calibration)
-                    if name == scale.engine and outcome.calibration.convergence.converged:
-                        compared = misfit.compared(
-                            store,
-                            settings.most_for_run,
-                            scale,
-                            request.responses,
-                            outcome.calibration,
-                            spec.statistics,
-                            reference,
-                            guessing=outcome.guessing,
-                        )
-                        spec |= StagedSpec(misfit=compared)
-            except explained as error:
-                if is_transient(error):
-                    raise
-                outcome = error
-            results.append((scale, name, outcome, spec, time.perf_counter() - began, summed, seen))
+            inputs = FitInputs.read(connection, store, scale, snapshot, tables[snapshot.snapshot_hash])
+        attempts += [inputs.fit(name, make, explained, store) for name, make in engines.items()]
+    for attempt in attempts:
+        if attempt.draws is not None:
+            store.put(attempt.draws_key, attempt.draws)
     with database.connect() as connection:
         advisory_lock(connection, "item_calibration", month)
-        for scale, name, outcome, spec, seconds, summed, seen in results:
-            snapshot = snapshots[scale.scale_id]
-            assert snapshot is not None
-            found = outcome if isinstance(outcome, Exception) else outcome.calibration
-            before = fits.latest_staged(connection, month, scale.scale_id, name)
-            # What was linked, published and decided of it stands.
-            kept = before.fit_id if before and before.says_the_same(snapshot.snapshot_hash, found, spec) else None
-            outcomes.append(
-                FitOutcome(
-                    scale_id=scale.scale_id,
-                    engine=name,
-                    own=name == scale.engine,
-                    fit_id=kept or fits.stage(connection, snapshot, scale.scale_id, name, found, spec, run_id),
-                    spec=spec,
-                    calibration=None if isinstance(outcome, Exception) else outcome.calibration,
-                    error=fits.explanation(outcome) if isinstance(outcome, Exception) else None,
-                    seconds=seconds,
-                    summed=summed,
-                    observed=seen,
-                )
-            )
+        outcomes += [attempt.stage(connection, run_id) for attempt in attempts]
     return outcomes
+
+
+def read_month(settings: Settings, store: ObjectStore, snapshot: Snapshot) -> pa.Table:
+    """The attempts of a snapshot that its scales are fitted from."""
+    return read_for_run(store, snapshot, settings.most_for_run, CALIBRATION_COLUMNS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitInputs:
+    """All that a fit of a scale's month depends on. `store`: where the snapshot is."""
+
+    settings: Settings
+    store: ObjectStore
+    scale: Scale
+    snapshot: Snapshot
+    request: FitRequest
+    reference: Reference | None
+
+    @classmethod
+    def read(
+        cls, connection: psycopg.Connection, store: ObjectStore, scale: Scale, snapshot: Snapshot, table: pa.Table
+    ) -> Self:
+        """`table`: the attempts, as `read_month` returns them."""
+        settings, month, scale_id = database_settings(connection), snapshot.month, scale.scale_id
+        start = Month(month).start
+        drawn = sample_for_run(snapshot, settings.most_for_run, scale_id)
+        everybody = count_items(settings, store, snapshot, scale_id) if drawn else None
+        anchors = read_anchors(connection, scale_id, scale.anchor_version)
+        published = items_published_by(connection, scale_id, start)
+        return cls(
+            settings=settings,
+            store=store,
+            scale=scale,
+            snapshot=snapshot,
+            request=build_fit_request(connection, table, scale, start, anchors, everybody, published),
+            reference=find_reference(connection, scale, month),
+        )
+
+    def fit(
+        self,
+        name: str,
+        make: Callable[[], Calibrator],
+        explained: tuple[type[Exception], ...],
+        references: ObjectStore,
+    ) -> FitAttempt:
+        """Fit by the engine `name`. `explained`: its errors that become the reason for the missing fit. `references`:
+        where the snapshot of the reference is."""
+        scale, snapshot, request = self.scale, self.snapshot, self.request
+        spec = fits.model_spec(scale) | StagedSpec(
+            eligibility=stored_rules(scale.rules), scored_items=request.as_fitted
+        )
+        began, summed, draws = time.perf_counter(), "", None
+        seen: Mapping[str, Observed] = {}
+        outcome: Calibrated | Exception
+        try:
+            if request.responses.n_responses == 0:
+                counts = snapshot.counts.get(scale.scale_id, {})
+                raise PsychometricsError(nothing_scored(scale, snapshot.month, counts))
+            engine = make()
+            with breakdowns_explained(f"scale {scale.scale_id} could not be fitted by {name}"):
+                if isinstance(engine, Sampler):
+                    require_one_population(name, request)
+                    require_everybody(f"a scale of engine {name}", request)
+                    require_scores_of(name, request)
+                    sampled = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
+                    outcome, draws = Calibrated(sampled.calibration), sampled.parquet
+                    spec |= StagedSpec(
+                        draws=_draws(snapshot.month, draws),
+                        sampling=Sampling.from_json(sampled.sampling, f"of {snapshot.month} by {name}"),
+                    )
+                else:
+                    if isinstance(engine, EmEngine):
+                        engine = placed(
+                            engine,
+                            self.settings,
+                            self.store,
+                            snapshot,
+                            scale.scale_id,
+                            request.responses,
+                            sampled=request.drawn_from is not None,
+                        )
+                    outcome = calibrate(engine, request, snapshot.data_hash)
+                    summed = engine.summed if isinstance(engine, EmEngine) else ""
+                spec |= fit_spec_extras(request, outcome)
+                if name == scale.engine:
+                    seen = _scores_seen(request.responses, outcome.calibration)
+                if name == scale.engine and outcome.calibration.convergence.converged:
+                    compared = misfit.compared(
+                        references,
+                        self.settings.most_for_run,
+                        scale,
+                        request.responses,
+                        outcome.calibration,
+                        spec.statistics,
+                        self.reference,
+                        guessing=outcome.guessing,
+                    )
+                    spec |= StagedSpec(misfit=compared)
+        except explained as error:
+            if is_transient(error):
+                raise
+            outcome = error
+        return FitAttempt(
+            scale=scale,
+            snapshot=snapshot,
+            engine=name,
+            found=outcome if isinstance(outcome, Exception) else outcome.calibration,
+            spec=spec,
+            seconds=time.perf_counter() - began,
+            summed=summed,
+            observed=seen,
+            draws=draws,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitAttempt:
+    """An engine's fit of a scale, or the error instead, before it is staged. `draws`: posterior draws, as Parquet."""
+
+    scale: Scale
+    snapshot: Snapshot
+    engine: str
+    found: Calibration | Exception
+    spec: StagedSpec
+    seconds: float
+    summed: str
+    observed: Mapping[str, Observed]
+    draws: bytes | None
+
+    @property
+    def draws_key(self) -> str:
+        assert self.spec.draws is not None
+        return self.spec.draws.uri
+
+    def stage(self, connection: psycopg.Connection, run_id: str | None) -> FitOutcome:
+        """Stage the fit, unless the latest one is the same: its linking, publications and decisions stand."""
+        scale_id, found, snapshot = self.scale.scale_id, self.found, self.snapshot
+        before = fits.latest_staged(connection, snapshot.month, scale_id, self.engine)
+        kept = before.fit_id if before and before.says_the_same(snapshot.snapshot_hash, found, self.spec) else None
+        return FitOutcome(
+            scale_id=scale_id,
+            engine=self.engine,
+            own=self.engine == self.scale.engine,
+            fit_id=kept or fits.stage(connection, snapshot, scale_id, self.engine, found, self.spec, run_id),
+            spec=self.spec,
+            calibration=None if isinstance(found, Exception) else found,
+            error=fits.explanation(found) if isinstance(found, Exception) else None,
+            seconds=self.seconds,
+            summed=self.summed,
+            observed=self.observed,
+        )
 
 
 def _fits_of_closed(
@@ -305,12 +381,10 @@ def _scores_seen(responses: Responses, fit: Calibration) -> dict[str, Observed]:
     return observed_by_ability(responses, fit.items, wanted, mean=fit.latent_mean, sd=fit.latent_sd)
 
 
-def _keep(store: ObjectStore, month: str, parquet: bytes) -> Draws:
-    """Put posterior draws into the store; where they are and their hash."""
+def _draws(month: str, parquet: bytes) -> Draws:
+    """Where posterior draws are put, and their hash."""
     digest = hashlib.sha256(parquet).hexdigest()
-    key = f"posterior_draws/{month}/{digest}.parquet"
-    store.put(key, parquet)
-    return Draws(uri=key, sha256=digest)
+    return Draws(uri=f"posterior_draws/{month}/{digest}.parquet", sha256=digest)
 
 
 def link_month(database: Database, month: str, run_id: str | None) -> list[LinkOutcome]:
@@ -323,15 +397,21 @@ def link_month(database: Database, month: str, run_id: str | None) -> list[LinkO
     with database.connect() as connection:
         advisory_lock(connection, "linked_item_parameters", month)
         for scale in scales_of_month(connection, month).values():
-            snapshot = snapshot_for_scale(connection, month, scale.scale_id)
-            outcomes.append(_link_fit(connection, scale, scale.engine, month, run_id))
-            others = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
-            outcomes += [
-                _link_comparison(connection, scale, name, month, run_id) for name in others if name != scale.engine
-            ]
+            outcomes += link_scale(connection, scale, month, run_id)
     own = [o for o in outcomes if o.own]
     _require_one([o.error for o in own], [o.scale_id for o in own], month, "linked", outcomes)
     return outcomes
+
+
+def link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id: str | None) -> list[LinkOutcome]:
+    """Put the month's latest fits of a scale on the bank's scale: that of its own engine first."""
+    snapshot = snapshot_for_scale(connection, month, scale.scale_id)
+    own = _link_fit(connection, scale, scale.engine, month, run_id)
+    others = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
+    return [
+        own,
+        *(_link_comparison(connection, scale, name, month, run_id) for name in others if name != scale.engine),
+    ]
 
 
 class UnlinkedMonthError(PermanentFailure):

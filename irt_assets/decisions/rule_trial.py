@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.group_shift import measure_month
-from irt_assets.calibration.month import fit_month, link_month
+from irt_assets.calibration.group_shift import measure_scale
+from irt_assets.calibration.month import FitInputs, link_scale, read_month
+from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted, some_of
 from irt_assets.decisions.anchor_versions import AnchorChange, freeze
 from irt_assets.engines import Calibrator
@@ -25,17 +26,18 @@ from irt_assets.gates.evidence import Verdict, load_evidence
 from irt_assets.gates.gates import SET_GATES, item_problems
 from irt_assets.ledger.closings import reopen
 from irt_assets.ledger.fit_spec import LinkingConstants
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import read_closed
-from irt_assets.responses.proposed_window import proposed_window
-from irt_assets.responses.scales import RuleChange, change_rules, consider_rules
-from irt_assets.responses.snapshot import current_snapshot, take_snapshot
-from irt_assets.responses.verdicts import JUDGING_RULES
+from irt_assets.responses.facts import lookback_start
+from irt_assets.responses.proposed_window import propose_snapshot
+from irt_assets.responses.scales import RuleChange, Scale, consider_rules, read_scales, write_rules
+from irt_assets.responses.snapshot import current_snapshot, snapshot_for_scale
+from irt_assets.responses.verdicts import days_without_verdicts, judge_day
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore, ObjectStore
-from resources.postgres.database import Database
-from resources.settings import Settings
+from resources.postgres.database import Database, advisory_lock, database_settings
 
 DONE_AGAIN = {
     "eligibility": "its answers were judged, fitted and linked again",
@@ -147,27 +149,53 @@ def try_rules(
         if current_snapshot(connection, month) is None:
             raise PermanentFailure(f"{month} has no snapshot: `irt calibrate --month {month}` first")
         change = consider_rules(connection, scale_id, settings)
-        within, apart = _OpenTransaction(database.settings, connection), _WrittenApart(store, Path(folder))
-        before = _judged(connection, apart, month, scale_id)
-        began = time.perf_counter()
+        before = _judged(connection, store, month, scale_id)
+        began, files = time.perf_counter(), store
         stage = next((one for one in change.stages if one != "answers"), "warnings")
-        change_rules(within, scale_id, settings)
+        write_rules(connection, scale_id, change.after.rules)
         if stage == "eligibility":
             reopen(connection, read_closed(connection, [month]), by="trial", reason="a rule is tried")
-            other_verdicts = {*change.rules} & {*JUDGING_RULES}  # else only minima, which verdicts do not depend on
-            read = proposed_window if other_verdicts else None
-            take_snapshot(within, apart, month, None, read=read)
-        # Why a scale cannot be fitted or linked stands in its fit, where the gates read it.
+            files = FolderStore(Path(folder))
+            advisory_lock(connection, "scored_responses", month)
+            propose_snapshot(connection, files, month)
+        scale = scales_of_month(connection, month)[scale_id]
         if stage in ("eligibility", "fit"):
-            engine = build(change.after.engine)
-            with contextlib.suppress(PermanentFailure):
-                fit_month(within, apart, month, engine, None, build, scales=(scale_id,))
+            _fit(connection, files, store, month, scale, build)
         if stage in ("eligibility", "fit", "linking"):
-            with contextlib.suppress(PermanentFailure):
-                link_month(within, month, None)
-                measure_month(within, month)
-        after = _judged(connection, apart, month, scale_id)
+            _link(connection, scale, month)
+        after = _judged(connection, files, month, scale_id)
         return RuleTrial(month, change, stage, before, after, time.perf_counter() - began)
+
+
+def _fit(
+    connection: psycopg.Connection,
+    files: ObjectStore,
+    store: ObjectStore,
+    month: str,
+    scale: Scale,
+    build: Callable[[str], Calibrator],
+) -> None:
+    """Fit the month's present snapshot, which is in `files`, and stage the fit, or why it failed."""
+    start = Month(month).start
+    for day in days_without_verdicts(connection, lookback_start(start, {scale.scale_id: scale}), start):
+        judge_day(connection, day)
+    snapshot = snapshot_for_scale(connection, month, scale.scale_id)
+    assert snapshot is not None
+    table = read_month(database_settings(connection), files, snapshot)
+    inputs = FitInputs.read(connection, files, scale, snapshot, table)
+    explained = (PsychometricsError, PermanentFailure)
+    attempt = inputs.fit(scale.engine, lambda: build(scale.engine), explained, store)
+    advisory_lock(connection, "item_calibration", month)
+    attempt.stage(connection, None)
+
+
+def _link(connection: psycopg.Connection, scale: Scale, month: str) -> None:
+    """Link the month's fits of a scale and measure the anchors' shift. The gates read why that failed."""
+    advisory_lock(connection, "linked_item_parameters", month)
+    with contextlib.suppress(PermanentFailure):
+        own, *_ = link_scale(connection, scale, month, None)
+        if own.error is None:
+            measure_scale(connection, read_scales(connection, Month(month).start)[scale.scale_id], month)
 
 
 def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) -> dict[str, str]:
@@ -175,23 +203,16 @@ def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) ->
 
     Its stored fit is linked again and judged. Meanwhile another run of the month waits.
     """
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        database.connect() as connection,
-        connection.transaction(force_rollback=True),
-    ):
-        within, apart = _OpenTransaction(database.settings, connection), _WrittenApart(store, Path(folder))
+    found = {}
+    with database.connect() as connection, connection.transaction(force_rollback=True):
         freeze(connection, change)
-        found = {}
         for month in change.stale:
-            with contextlib.suppress(PermanentFailure):
-                link_month(within, month, None)
-                measure_month(within, month)
             try:
-                found[month] = _judged(connection, apart, month, change.scale_id).would_be
+                _link(connection, scales_of_month(connection, month)[change.scale_id], month)
+                found[month] = _judged(connection, store, month, change.scale_id).would_be
             except PermanentFailure as failure:
                 found[month] = f"cannot be judged: {failure}"
-        return found
+    return found
 
 
 def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scale_id: str) -> Judged:
@@ -208,42 +229,3 @@ def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scal
         fit.values if fit else {},
         fit.constants if fit else None,
     )
-
-
-class _OpenTransaction(Database):
-    """A database whose connections are one that is open already, each a savepoint of its transaction."""
-
-    def __init__(self, settings: Settings, connection: psycopg.Connection) -> None:
-        super().__init__(settings)
-        self._connection = connection
-
-    @contextlib.contextmanager
-    def connect(self) -> Iterator[psycopg.Connection]:
-        with self._connection.transaction():
-            yield self._connection
-
-
-class _WrittenApart(FolderStore):
-    """A folder of its own to write to, and a store that is only read below it."""
-
-    def __init__(self, below: ObjectStore, root: Path) -> None:
-        super().__init__(root)
-        self._below = below
-
-    def exists(self, key: str) -> bool:
-        return super().exists(key) or self._below.exists(key)
-
-    def get(self, key: str) -> bytes:
-        return super().get(key) if super().exists(key) else self._below.get(key)
-
-    def stream(self, key: str) -> Iterator[bytes]:
-        return super().stream(key) if super().exists(key) else self._below.stream(key)
-
-    def sha256(self, key: str) -> str:
-        return super().sha256(key) if super().exists(key) else self._below.sha256(key)
-
-    def version(self, key: str) -> str:
-        return super().version(key) if super().exists(key) else self._below.version(key)
-
-    def uri(self, key: str) -> str:
-        return super().uri(key) if super().exists(key) else self._below.uri(key)

@@ -33,7 +33,6 @@ from irt_assets.intake.staging import (
     CREATE,
     JUDGE_AGAINST_LOG,
     JUDGE_ERASED,
-    JUDGE_UNKNOWN,
     JUDGE_WITHIN_INPUT,
     LOGGED,
     POSTS,
@@ -67,8 +66,6 @@ WHAT_TO_DO = WAYS_OUT | {
     "time_in_future": "Is the clock right, and the zone? It may be five minutes ahead.",
     "missing_user": "Send the learner's id as user_id.",
     "missing_item": "Send the item's id as item_id.",
-    "unknown_item": "Import the item first (irt import questions): IRT_POSTS_STRICT refuses unknown ones.",
-    "unknown_learner": "Import the learner first (irt import learners): IRT_POSTS_STRICT refuses unknown ones.",
     "erased_learner": "The learner was erased and does not come back: stop sending these answers.",
     "conflicting_duplicate": "The log has another answer with this attempt_id. If this one is the right one, send it "
     "with a higher revision; if it is another answer, with an id of its own.",
@@ -229,9 +226,8 @@ class PostStaging(Staging):
         """Each id is compared by one post at a time, in a fixed order; imports are not waited for."""
         self._run(LOCK_IDS, lock_key("response_log", "ids"))
 
-    def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:
-        unknown = JUDGE_UNKNOWN if strict else ()
-        for judgement in (JUDGE_ERASED, *unknown, JUDGE_MONTH, JUDGE_AGAINST_LOG, JUDGE_WITHIN_INPUT):
+    def judge(self, *, strict: bool) -> Counter[tuple[int, str]]:  # noqa: ARG002
+        for judgement in (JUDGE_ERASED, JUDGE_MONTH, JUDGE_AGAINST_LOG, JUDGE_WITHIN_INPUT):
             self._judge_by(judgement)
         judged = self._run(JUDGED).fetchall()
         self.outcomes = {line: (attempt_id, reason) for _, line, attempt_id, reason, _ in judged}
@@ -264,7 +260,7 @@ class PostStaging(Staging):
         return None
 
 
-def take_post(connection: psycopg.Connection, post: Post, *, first_month: str, strict: bool = False) -> Posted:
+def take_post(connection: psycopg.Connection, post: Post, *, first_month: str) -> Posted:
     """Store a post's attempts, in the transaction of `connection`, which is on disk when its commit returns; then
     withdraw those that it voids.
 
@@ -284,7 +280,6 @@ def take_post(connection: psycopg.Connection, post: Post, *, first_month: str, s
             lambda rows: refused.update({line: (reason, value) for _, line, reason, value, _ in rows}),
             first_month=first_month,
             scoring=AsRecorded(recorded_rules(connection, post.items)),
-            strict=strict,
             staging=staging,
             ahead=CLOCKS_AHEAD,
         )

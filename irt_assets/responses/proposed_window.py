@@ -10,11 +10,16 @@ from datetime import datetime
 import ibis
 import psycopg
 
-from irt_assets.responses.scales import Scale
+from irt_assets.common.partitions import Month
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import Snapshot, record_snapshot, rules_of, store_attempts
 from irt_assets.responses.stored_window import JudgedWindow, stored_window
+from irt_assets.responses.verdict_states import states_of_months
 from irt_assets.responses.verdicts import stage_verdicts
+from irt_assets.responses.window import without_ids
 from resources.cluster.relational import holds_log
 from resources.failures import PermanentFailure
+from resources.files.object_store import ObjectStore
 from resources.postgres.database import first_column
 from resources.postgres.relations import VERDICT
 
@@ -49,3 +54,12 @@ def proposed_window(
             connection.execute(_INSERT)
         connection.execute("ANALYZE proposed_verdict")
         return stored_window(connection, start, end, scales, _PROPOSED)
+
+
+def propose_snapshot(connection: psycopg.Connection, store: ObjectStore, month: str) -> Snapshot:
+    """The month's snapshot by the rules in force, without judging it: in the caller's transaction, and in a `store` of
+    its own. Raises as `proposed_window`."""
+    scales, state = read_scales(connection), states_of_months(connection, [month])[month]
+    window = proposed_window(connection, *Month(month).bounds, scales)
+    stored = store_attempts(store, f"scored_responses/{month}", without_ids(window.table))
+    return record_snapshot(connection, month, stored, window.totals, rules_of(scales), state, None)

@@ -212,8 +212,13 @@ def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any])
     """Lay `settings` over a scale's rules; returns what differs from the defaults now. Raises as `consider_rules`."""
     with database.connect() as connection:
         rules = consider_rules(connection, scale_id, settings).after.rules
-        connection.execute(
-            "UPDATE calibration_scale SET rules = rules - %s::text[] || %s::jsonb WHERE scale_id = %s",
-            ([*STAGE_OF], json.dumps(rules.changed()), scale_id),
-        )
+        write_rules(connection, scale_id, rules)
     return rules.changed()
+
+
+def write_rules(connection: psycopg.Connection, scale_id: str, rules: Rules) -> None:
+    """Put `rules` in force for a scale."""
+    connection.execute(
+        "UPDATE calibration_scale SET rules = rules - %s::text[] || %s::jsonb WHERE scale_id = %s",
+        ([*STAGE_OF], json.dumps(rules.changed()), scale_id),
+    )

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
 from functools import partial
 from typing import Any, BinaryIO, LiteralString
 
@@ -56,8 +55,6 @@ CollectMonth = Callable[
 """Stores the attempts of a month of a lake as parts, with their verdicts and the minima of their scales: called with
 database, connection, store, folder of the parts, month and scales. Returns their counts and the manifest, which is not
 stored yet."""
-ReadWindow = Callable[[psycopg.Connection, datetime, datetime, Mapping[str, Scale]], JudgedWindow]
-"""Attempts of [start, end) by the rules of scales, without any judging before it: `proposed_window`."""
 
 
 @dataclass(frozen=True)
@@ -81,22 +78,20 @@ def take_snapshot(
     run_id: str | None,
     collect: CollectMonth | None = None,
     report: Callable[[JudgedDay], object] | None = None,
-    read: ReadWindow | None = None,
 ) -> tuple[Snapshot, WindowTotals]:
     """Store the month's attempts with their verdicts; the files are in place before the row that names them.
 
     Days that are not judged, or differ from their verdicts, are judged first, unless PostgreSQL has dropped them; each
     is passed to `report`. With IRT_SPARK, `collect` reads the month in the lake, and the snapshot is a manifest. The
     snapshot has the state of the verdicts, also if they give the same file as before. Answers of scales for which the
-    month is closed are those of the file that it closed with; if there are no others, the snapshot stays. `read`: how a
-    trial reads the month, instead of judging it. Raises PermanentFailure if the month has no attempt at all, or has an
-    attempt twice.
+    month is closed are those of the file that it closed with; if there are no others, the snapshot stays. Raises
+    PermanentFailure if the month has no attempt at all, or has an attempt twice.
     """
     start, end = Month(month).bounds
     folder = f"scored_responses/{month}"
     with database.connect() as connection:
         in_postgres = holds_log(connection, start, end)
-    if read is None and in_postgres:
+    if in_postgres:
         judge_differing(database, start.date(), end.date(), report)
     with database.connect() as connection:
         advisory_lock(connection, "scored_responses", month)
@@ -114,7 +109,7 @@ def take_snapshot(
                     f"of all scales: reopen it, `irt month reopen {month}`"
                 )
         else:
-            window = (read or stored_window)(connection, start, end, scales)
+            window = stored_window(connection, start, end, scales)
             others = _answered(window.totals.counts, current) - {*closed}
             totals, table = window.totals, without_ids(window.table)
             if closed and others:
@@ -127,36 +122,42 @@ def take_snapshot(
                 f"month {month} has no attempts: import its log with `irt import attempts FILE`, "
                 "or materialise another month"
             )
-        key, digest = store_it()
-        cited_as = "SELECT snapshot_hash FROM scored_snapshot WHERE (month, uri) = (%s, %s)"
-        digest = one_value(connection, cited_as, (month, key)) or digest  # another, if the file was written again
-        snapshot = Snapshot(
-            month,
-            digest,
-            key,
-            totals.data_hash,
-            totals.n_attempts,
-            totals.counts,
-            rules_of(scales) | {scale_id: one.rules for scale_id, one in closed.items()},
-            state,
-        )
-        connection.execute(
-            "UPDATE scored_snapshot SET superseded_at = now() WHERE month = %s AND superseded_at IS NULL", (month,)
-        )
-        connection.execute(
-            """
-            INSERT INTO scored_snapshot
-              (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state, run_id)
-            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
-            ON CONFLICT (month, snapshot_hash) DO UPDATE
-            SET data_hash = excluded.data_hash, counts = excluded.counts, rules = excluded.rules,
-                verdict_state = excluded.verdict_state, run_id = excluded.run_id, created_at = now(),
-                superseded_at = NULL
-            """,
-            (month, digest, key, snapshot.data_hash, snapshot.n_attempts)
-            + (json.dumps(snapshot.counts), json.dumps(snapshot.rules), state, run_id),
-        )
+        rules = rules_of(scales) | {scale_id: one.rules for scale_id, one in closed.items()}
+        snapshot = record_snapshot(connection, month, store_it(), totals, rules, state, run_id)
     return snapshot, totals
+
+
+def record_snapshot(
+    connection: psycopg.Connection,
+    month: str,
+    stored: tuple[str, str],
+    totals: WindowTotals,
+    rules: dict[str, dict[str, Any]],
+    state: str | None,
+    run_id: str | None,
+) -> Snapshot:
+    """Make a stored file the month's snapshot. `stored`: its key and its hash; `state`: of the verdicts in it."""
+    key, digest = stored
+    cited_as = "SELECT snapshot_hash FROM scored_snapshot WHERE (month, uri) = (%s, %s)"
+    digest = one_value(connection, cited_as, (month, key)) or digest  # another, if the file was written again
+    snapshot = Snapshot(month, digest, key, totals.data_hash, totals.n_attempts, totals.counts, rules, state)
+    connection.execute(
+        "UPDATE scored_snapshot SET superseded_at = now() WHERE month = %s AND superseded_at IS NULL", (month,)
+    )
+    connection.execute(
+        """
+        INSERT INTO scored_snapshot
+          (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state, run_id)
+        VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)
+        ON CONFLICT (month, snapshot_hash) DO UPDATE
+        SET data_hash = excluded.data_hash, counts = excluded.counts, rules = excluded.rules,
+            verdict_state = excluded.verdict_state, run_id = excluded.run_id, created_at = now(),
+            superseded_at = NULL
+        """,
+        (month, digest, key, snapshot.data_hash, snapshot.n_attempts)
+        + (json.dumps(snapshot.counts), json.dumps(snapshot.rules), state, run_id),
+    )
+    return snapshot
 
 
 def _answered(counts: Mapping[str, Mapping[str, int]], current: Snapshot | None) -> set[str]:

@@ -38,8 +38,7 @@ def main() -> None:
             import_module(sys.argv[sys.argv.index("-m") + 1]).defs.get_repository_def().load_all_definitions()
         run_workers.fork_them_from_here()
     fork_runs(run_workers.begin)
-    port = get_settings().irt_code_server_metrics_port
-    metrics.show(code_server_registry(), port, "IRT_CODE_SERVER_METRICS_PORT")
+    metrics.show(code_server_registry(), get_settings().metrics_port("code-server"), "IRT_EXPORTER_METRICS_PORT")
     signal.signal(signal.SIGHUP, restart_process)
     tcp, socket = os.environ["IRT_CODE_SERVER_PORT"], os.environ["IRT_CODE_SERVER_SOCKET"]
     report_to_service_manager(partial(code_server, f"127.0.0.1:{tcp}" if tcp else f"unix:{socket}"))

@@ -55,7 +55,7 @@ def main(patience_s: float = PATIENCE_S) -> None:
         sys.exit(REFUSED)
     registry = metrics.server_registry()
     registry.register(Heartbeats(database))
-    metrics.show(registry, settings.irt_daemon_metrics_port, "IRT_DAEMON_METRICS_PORT")
+    metrics.show(registry, settings.metrics_port("daemon"), "IRT_EXPORTER_METRICS_PORT")
     watch_starting_runs()
     again = stop_on_hangup(lambda: os.kill(os.getpid(), signal.SIGTERM))
     threading.Thread(target=_watch, args=(lock, again), daemon=True).start()

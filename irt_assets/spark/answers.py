@@ -44,6 +44,8 @@ MOST_IN_A_PARTITION = 50_000_000
 """Answers of a partition that is laid out and recomputed as one, where there are bundles enough for more partitions."""
 MOST_SHUFFLED = 20_000_000
 """Answers that the driver reads to compare them with shuffled ones, where a fit hardly gains on chance."""
+DRIVER_BYTES = 4_000_000_000
+"""The size of answers, about 1.5 bytes each, up to which the driver computes a fit."""
 _FACTS = {"parent": np.int64, "persons": np.int64, "code": np.uint64, "informative": np.float64}
 
 
@@ -147,7 +149,7 @@ class SparkAnswers:
         )
         self.there = sharded
         where = self.settings.irt_spark_fit
-        if where == "driver" or (where == "auto" and n_bytes <= self.settings.irt_spark_fit_bytes):
+        if where == "driver" or (where == "auto" and n_bytes <= DRIVER_BYTES):
             self.there = fetched(sharded)
             self.close()
         by = "the driver" if isinstance(self.there, ResponseLayout) else "the executors"

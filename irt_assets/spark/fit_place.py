@@ -16,6 +16,7 @@ from irt_assets.responses.facts import KEY
 from irt_assets.responses.snapshot import Snapshot
 from irt_assets.responses.snapshot_files import part_keys
 from irt_assets.responses.window import ItemCounts
+from irt_assets.spark.answers import DRIVER_BYTES
 from irt_assets.spark.em import EmOnSpark
 from resources.cluster.spark import path_for_spark, spark_session
 from resources.files.object_store import ObjectStore
@@ -43,7 +44,7 @@ def placed(
     Where these are `sampled`, all are laid out by executors, and fetched if the driver is to fit them.
     """
     where = settings.irt_spark_fit
-    too_large = BYTES_AN_ANSWER * responses.n_responses > settings.irt_spark_fit_bytes
+    too_large = BYTES_AN_ANSWER * responses.n_responses > DRIVER_BYTES
     here = not sampled and (where == "driver" or (where == "auto" and not too_large))
     if settings.irt_spark is None or here:
         return engine

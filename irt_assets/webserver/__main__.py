@@ -43,7 +43,7 @@ def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) ->
     verifier = build_verifier(settings) if settings.has_login else None
     role: Role = "viewer" if read_only else "analyst"
     identified = Identified(reports, verifier, settings.jwt_cookie_name, role, prefix=prefix)
-    return Guard(identified, settings.ui_names, prefix=prefix, debug_files=settings.irt_ui_debug_files)
+    return Guard(identified, settings.ui_names, prefix=prefix)
 
 
 def listening_address(settings: Settings) -> str:
@@ -65,7 +65,7 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     traces.start("page", settings)
     report_to_service_manager(partial(webserver, f"http://{host_from_here(host)}:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()
-    metrics.show(registry, settings.irt_ui_metrics_port, "IRT_UI_METRICS_PORT")
+    metrics.show(registry, settings.metrics_port("webserver"), "IRT_EXPORTER_METRICS_PORT")
     with webserver_app(
         workspace(settings), path_prefix=settings.ui_prefix, read_only=read_only, tags_of_backfill=tags_of_backfill
     ) as dagster:

@@ -29,7 +29,6 @@ from irt_assets.webserver.operations import (
 )
 from jobs.launching.launched_by import CALLER_HEADER, LAUNCHED_BY
 from resources.serving.guard import (
-    DEBUG_FILES,
     POLICY_VIOLATION,
     PROBE,
     READING,
@@ -72,7 +71,7 @@ class Identified:
         try:
             if self.verifier is not None:
                 identity = await self._identity(scope, self.verifier)
-                identity.require_role("operator" if path.startswith(DEBUG_FILES) else self.role)
+                identity.require_role(self.role)
                 scope = _scope_of_caller(scope, identity)
             if scope["type"] == "websocket":
                 await self._converse(identity, scope, receive, send)

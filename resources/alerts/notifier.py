@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType
 from apprise.exception import AppriseImproperlyConfigured
@@ -273,6 +273,7 @@ def _email(settings: Settings, to: str) -> Channel:
         user, password = (unquote(part) if part else None for part in (server.username, server.password))
         if server.scheme not in ("smtp", "smtps") or not server.hostname:
             raise PermanentFailure("SMTP_URL must be smtp://host:port or smtps://host:port")
+        sender = dict(parse_qsl(server.query)).get("from")
         port = server.port or (465 if server.scheme == "smtps" else 25)
         mode = "ssl" if server.scheme == "smtps" else "starttls" if port == 587 else "insecure"
         plugin = NotifyEmail(
@@ -283,7 +284,7 @@ def _email(settings: Settings, to: str) -> Channel:
             password=password,
             secure=mode != "insecure",
             secure_mode=mode,
-            from_addr=settings.alert_from or (user if user and "@" in user else f"irt-assets@{_domain()}"),
+            from_addr=sender or (user if user and "@" in user else f"irt-assets@{_domain()}"),
             targets=to,
             headers={"X-Irt-Alert": message.ident},
             format=NotifyFormat.TEXT,

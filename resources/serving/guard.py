@@ -49,15 +49,14 @@ class Refusal(Exception):
 class Guard:
     """`app` for those who may ask.
 
-    prefix: of its paths. debug_files: whether runs' debug files are handed out. probes: what answers to any Host, as a
-    cluster's probes and Prometheus ask for a pod's address.
+    prefix: of its paths. probes: what answers to any Host, as a cluster's probes and Prometheus ask for a pod's
+    address.
     """
 
     app: ASGIApp
     names: Names
     _: KW_ONLY
     prefix: str = ""
-    debug_files: bool = False
     probes: Collection[str] = (PROBE,)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -84,17 +83,18 @@ class Guard:
             return Refusal(
                 HTTPStatus.FORBIDDEN,
                 f"This page does not answer to the host name {(host or '')[:LONGEST_NAME]!r}. If people reach it under "
-                "that name, add it to IRT_UI_HOSTS or set IRT_UI_URL.",
+                "that name, set IRT_UI_URL to its address.",
             )
         if path.startswith(REPORTED_EVENTS):
             return Refusal(
                 HTTPStatus.FORBIDDEN,
                 "Materialisations and checks come from runs; they cannot be reported from outside.",
             )
-        if path.startswith(DEBUG_FILES) and not self.debug_files:
+        if path.startswith(DEBUG_FILES):
             return Refusal(
                 HTTPStatus.FORBIDDEN,
-                "Debug files of runs are for operators: set IRT_UI_DEBUG_FILES=true and start the webserver again.",
+                "Debug files of runs contain all that is known about a run: write one on the server by dagster debug "
+                "export RUN_ID FILE.",
             )
         if path.startswith("/logs/") and not OUTPUT_OF_A_RUN.fullmatch(path):
             return Refusal(HTTPStatus.NOT_FOUND, "There is no such output of a run.")

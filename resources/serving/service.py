@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -32,8 +31,6 @@ from resources.serving.service_manager import (
 from resources.settings import Settings, get_settings
 
 SETTLES_S = 0.2
-REQUEST_S = 90.0
-"""How long a connection may take to send its next request whole; longer than any server keeps an idle one."""
 
 
 def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -73,28 +70,7 @@ def serve_http(app: ASGIApp, *, host: str, port: int, **options: Any) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, which closes connections without a request when it stops, and never before.
-
-    Here those just taken have the time to send theirs, and those that have sent none within `REQUEST_S` are closed.
-    """
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self._waiting: dict[tuple[Any, Any], float] = {}
-        """Since when each connection has been waiting for a request, after the request that it names."""
-
-    async def on_tick(self, counter: int) -> bool:
-        now, waiting = time.monotonic(), {}
-        by_http: type[Any] = self.config.http_protocol_class
-        for one in self.server_state.connections:
-            if not isinstance(one, by_http):
-                continue  # a WebSocket
-            if one.cycle is None or one.cycle.response_complete or one.cycle.more_body:
-                waiting[one, one.cycle] = since = self._waiting.get((one, one.cycle), now)
-                if now - since > REQUEST_S:
-                    one.transport.close()
-        self._waiting = waiting
-        return await super().on_tick(counter)
+    """uvicorn that, upon its stop, gives connections just accepted the time to send their request."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)

@@ -29,6 +29,8 @@ TIMES = ("exp", "iat", "nbf")
 LATEST = 253_402_300_800
 """Unix time of the year 10000; a larger number is not a time."""
 LEEWAY_S = 30
+MAX_AGE_S = 24 * 3600
+"""A token that was issued earlier is refused, whatever its `exp`."""
 LARGEST_TOKEN = 8 * 1024
 LONGEST_NAME = 256
 COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
@@ -226,7 +228,7 @@ def build_verifier(settings: Settings) -> Verifier:
         issuer,
         audience,
         org_id,
-        settings.jwt_max_age_hours * 3600,
+        MAX_AGE_S,
         _roles(settings),
         settings.jwt_roles_claim,
         None if settings.jwt_org_claim == "none" else settings.jwt_org_claim,

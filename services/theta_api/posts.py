@@ -85,9 +85,7 @@ def add_posts(app: FastAPI, ledger: Ledger, run: Run) -> None:
             post = _post(caller.name, unpack(body), lines, _naming(settings) if kind else None)
             require_caller()
             with ledger.connect(to_post=True) as connection, connection.pipeline():
-                done = take_post(
-                    connection, post, first_month=settings.irt_first_month, strict=settings.irt_posts_strict
-                )
+                done = take_post(connection, post, first_month=settings.irt_first_month)
                 require_caller()
                 if dry_run:
                     connection.rollback()

@@ -18,6 +18,8 @@ DRAIN_S = 20
 TURN_S = 0.0005
 """How long a computing thread may keep the others waiting, among them the one that takes requests. Python's default of
 5 ms is as long as a whole update."""
+CONNECTIONS = 4
+"""Connections and threads for θ, and as many more for posted answers."""
 KEPT_S = 75
 """Longer than nginx keeps an idle connection (60 s), so that it never sends a request into a closing one."""
 
@@ -25,8 +27,8 @@ KEPT_S = 75
 def theta_app(settings: Settings) -> FastAPI:
     """Raises PermanentFailure where settings are missing or unfit; connects to nothing yet."""
     access = build_access(settings)
-    ledger = Ledger(Database(settings), settings.irt_theta_connections, posts=settings.irt_posts_connections)
-    app = build_app(access, ledger, settings.irt_theta_connections, posts=settings.irt_posts_connections)
+    ledger = Ledger(Database(settings), CONNECTIONS, posts=CONNECTIONS)
+    app = build_app(access, ledger, CONNECTIONS, posts=CONNECTIONS)
     traces.trace_routes(app)
     return app
 

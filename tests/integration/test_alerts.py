@@ -61,8 +61,7 @@ def everywhere(settings: Settings, http: HttpSink, smtp: SmtpSink, monkeypatch: 
         slack_webhook_url=SecretStr(SLACK),
         discord_webhook_url=SecretStr(DISCORD),
         alert_email="ops@example.org, head@example.org",
-        alert_from="irt@example.org",
-        smtp_url=SecretStr(f"smtp://127.0.0.1:{smtp.port}"),
+        smtp_url=SecretStr(f"smtp://127.0.0.1:{smtp.port}?from=irt@example.org"),
         pd_routing_key=SecretStr(PD_KEY),
         alert_webhook_url=SecretStr(f"{http.url}/hook/very-secret-path?key=topsecret"),
     )

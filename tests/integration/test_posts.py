@@ -334,14 +334,6 @@ def test_an_item_with_a_key_is_scored_from_the_chosen_option(replicas: list[str]
     assert [row[0] for row in found] == [True, False, True, None, False, True]
 
 
-def test_unknown_items_are_refused_where_a_setting_says_so(database: Database) -> None:
-    run_sql(database, "INSERT INTO question (item_id) VALUES ('i1'); INSERT INTO learner (user_id) VALUES ('u1')")
-    body = json.dumps([attempt(1), attempt(2, user_id="u1"), attempt(3, item_id="i1")]).encode()
-    with database.connect() as connection:
-        done = take_post(connection, Post("test", body, lines=False), first_month="2026-06", strict=True)
-    assert [one.get("reason") for one in done.results] == [None, "unknown_item", "unknown_learner"]
-
-
 def test_a_month_that_is_not_there_is_refused_by_row(replicas: list[str], settings: Settings) -> None:
     run_sql(Database(settings), "DROP TABLE response_log_2026_06")
     answer = post(replicas[0], [attempt(1, completed_at="2026-06-10T10:00:00Z"), attempt(2)])

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from irt_assets.responses import proposed_window as module
-from irt_assets.responses.proposed_window import proposed_window
+from irt_assets.responses.proposed_window import propose_snapshot, proposed_window
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.stored_window import JudgedWindow, stored_window
@@ -93,7 +93,8 @@ def test_present_rules_give_the_window_that_nights_store_and_nothing_is_written(
 
 def test_snapshot_of_a_trial_is_the_file_that_the_month_then_has(logged: Database, store: ObjectStore) -> None:
     change_rules(logged, SCALE, {"hinted": "exclude"})
-    tried, _ = take_snapshot(logged, store, "2026-06", None, read=proposed_window)
+    with logged.connect() as connection, connection.transaction(force_rollback=True):
+        tried = propose_snapshot(connection, store, "2026-06")
     assert rows(logged, "SELECT count(*) FROM judged_day") == [(0,)]
     made, _ = take_snapshot(logged, store, "2026-06", None)
     assert made == replace(tried, verdict_state=made.verdict_state)

@@ -1,22 +1,19 @@
-"""`irt pull` from a folder of Parquet and from an Iceberg table."""
+"""`irt pull` from a folder of Parquet."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.expressions import EqualTo
 
 from irt_assets.intake.pulling.nightly import Comparison
 from resources.failures import TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.pulled import POINTS, Company, pull, source
+from tests.helpers.pulled import Company, pull, source
 from tests.helpers.rooms import rows
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -61,15 +58,6 @@ def test_a_folder_of_parquet_is_a_source_like_any_other(
     assert (found.missing, found.vanished) == (1, 0)  # 2 is in the folder, with its newer row
 
 
-@pytest.fixture
-def lake(tmp_path: Path) -> Any:
-    (tmp_path / "lake").mkdir()
-    catalog = load_catalog("made", uri=f"sqlite:///{tmp_path}/catalog.db", warehouse=f"file://{tmp_path}/lake")
-    catalog.create_namespace("exams")
-    yield catalog
-    catalog.close()
-
-
 def test_zoned_times_in_nanoseconds_in_parquet_are_read(
     company: Company, settings: Settings, database: Database, tmp_path: Path
 ) -> None:
@@ -95,33 +83,3 @@ def test_times_beyond_all_calendars_in_parquet_are_faults_of_their_rows(
     pq.write_table(sound.set_column(3, "answered", answered), tmp_path / "lake/a.parquet")
     report = pull(database, lms)
     assert (report.accepted, dict(report.rejected)) == (2, {"bad_time": 2})
-
-
-def test_of_an_iceberg_table_new_files_are_read(
-    company: Company, settings: Settings, database: Database, tmp_path: Path, lake: Catalog
-) -> None:
-    made = lake.create_table("exams.answers", schema=table().schema)
-    address = f"iceberg:sqlite:///{tmp_path}/catalog.db"
-    named = {"table": "exams.answers", "catalog": {"name": "made"}, "cursor": None, "mapping": POINTS}
-    lms = company.write_file(settings, address=address, **named)
-    assert pull(database, lms).read == 0
-    made.append(table(*range(1, 301), score=4))
-    assert pull(database, lms).accepted == 300
-    made.append(table(301, score=3))
-    report = pull(database, lms)
-    assert (report.read, report.accepted, pull(database, lms).read) == (1, 1, 0)
-    assert rows(database, "SELECT score, correct FROM response_log WHERE attempt_id IN ('300', '301') ORDER BY 1") == [
-        (3, False),
-        (4, True),
-    ]
-    assert [*Comparison(database, source(lms)).run(NOW)] == []
-    made.append(table(303))
-    pull(database, lms)
-    assert len(rows(database, "SELECT day FROM pull_day")) == 35
-    made.delete(EqualTo("id", 7))  # rewrites the file of 300
-    made.append(table(302))
-    assert pull(database, lms).accepted == 1
-    [found] = Comparison(database, source(lms)).run(NOW)  # once more on that day, as the table was rewritten
-    assert (found.there, found.missing, found.vanished, found.waits) == (302, 0, 1, False)
-    assert ("7", True) not in rows(database, LOG)
-    assert len(rows(database, LOG)) == 302

@@ -51,12 +51,8 @@ from tests.unit.test_metrics import OF_EXPORTER, OF_SERVERS
 pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("servers")]
 
 SERVERS = ("code-server", "webserver", "daemon")
-METRICS_PORTS = {
-    "daemon": ("IRT_DAEMON_METRICS_PORT", 9465),
-    "code-server": ("IRT_CODE_SERVER_METRICS_PORT", 9466),
-    "webserver": ("IRT_UI_METRICS_PORT", 9467),
-}
-"""The setting of each server, and what our configuration of Prometheus has."""
+METRICS_PORTS = {"daemon": 9465, "code-server": 9466, "webserver": 9467}
+"""The port of each server in our configuration of Prometheus, if the exporter's is 9464."""
 IRT = [sys.executable, "-m", "irt_assets.cli"]
 STARTS_WITHIN_S = 120.0
 """Ten times what it takes on an idle machine."""
@@ -110,7 +106,7 @@ def installation(
     with rooms.copied(postgres.start(), migrated_template, "servers", home) as copied:
         settings = copied.model_copy(update={"irt_schedules": "stopped"})
         database = Database(settings)
-        ports = {name: str(free_port()) for name in ("IRT_UI_PORT", *(name for name, _ in METRICS_PORTS.values()))}
+        ports = {"IRT_UI_PORT": str(free_port()), "IRT_EXPORTER_METRICS_PORT": str(free_port(4))}
         environment = {**os.environ, **instance_environment(settings, database), **ports}
         services = dict[str, Service]()
         try:
@@ -178,7 +174,8 @@ def test_a_prometheus_finds_every_server_where_our_configuration_says(
     require(prometheus is not None, "prometheus (Debian's)")
     settings = installation.settings
     verifier = build_verifier(settings.model_copy(update=Issuer().settings(tmp_path)))
-    ports = {in_file: int(installation.environment[name]) for name, in_file in METRICS_PORTS.values()}
+    moved = int(installation.environment["IRT_EXPORTER_METRICS_PORT"]) - 9464
+    ports = {port: port + moved for port in METRICS_PORTS.values()}
     with ExitStack() as stack:
         reader = Reader(settings, stack.enter_context(dagster_instance(settings, Database(settings))))
         for port, app in {
@@ -222,7 +219,7 @@ def test_hup_starts_a_server_anew_in_the_same_process(name: str, installation: I
     service.wait_until_it_says("READY=1")
     assert psutil.Process(service.process.pid) == before  # compares starts by a clock that is never set
     wait_for(f"{name} to be well", lambda: installation.irt("health", "--probe", name).returncode == 0, 60)
-    port = installation.environment[METRICS_PORTS[name][0]]
+    port = METRICS_PORTS[name] - 9464 + int(installation.environment["IRT_EXPORTER_METRICS_PORT"])
     assert "\nprocess_start_time_seconds " in requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
 
 

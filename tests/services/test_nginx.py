@@ -312,6 +312,14 @@ def test_a_verifier_that_is_away_lets_nobody_in(nginx: None, tmp_path: Path) -> 
         assert not made.let_in()
 
 
+@pytest.mark.parametrize("sent", [b"", b"GET /admin/ HTTP/1.1\r\nHost: "], ids=["nothing", "half a header"])
+def test_a_connection_without_a_whole_header_is_closed(nginx: None, tmp_path: Path, sent: bytes) -> None:
+    with opened(tmp_path, free_port(), Recorder(), client_header_timeout="300ms") as made, made.connect() as channel:
+        channel.settimeout(patient(5))  # nginx waits for a minute by default
+        channel.sendall(sent)
+        assert channel.recv(65536) == b""
+
+
 def test_who_asks_too_often_has_to_wait(nginx: None, tmp_path: Path) -> None:
     """Three hundred at once, then fifty a second."""
     verifier = Faulty()

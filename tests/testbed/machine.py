@@ -16,21 +16,24 @@ RANDOM = random.SystemRandom()  # what is seeded gives each worker the same port
 _kept: list[socket.socket] = []
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 where nobody listens, and that no other process is given here while this one lives: until the
-    server for which it is has started, the port's number in UDP stands for it."""
+def free_port(count: int = 1) -> int:
+    """The first of `count` ports of 127.0.0.1 where nobody listens, and that no other process is given here while this
+    one lives: until the server for which a port is has started, its number in UDP stands for it."""
     while True:
-        port, kept = RANDOM.randint(LOWEST, HIGHEST), socket.socket(type=socket.SOCK_DGRAM)
+        first = RANDOM.randint(LOWEST, HIGHEST - count + 1)
+        kept = [socket.socket(type=socket.SOCK_DGRAM) for _ in range(count)]
         try:
-            kept.bind(("127.0.0.1", port))
-            with socket.socket() as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(("127.0.0.1", port))
+            for port, one in enumerate(kept, first):
+                one.bind(("127.0.0.1", port))
+                with socket.socket() as probe:
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    probe.bind(("127.0.0.1", port))
         except OSError:
-            kept.close()
+            for one in kept:
+                one.close()
             continue
-        _kept.append(kept)
-        return port
+        _kept.extend(kept)
+        return first
 
 
 def lives(pid: int) -> bool:

@@ -18,9 +18,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "deploy" / "docker"
 FILES = ("Dockerfile", "r-service.Dockerfile")
-NOT_INSTALLED = {f"requirements-{extra}.lock" for extra in ("dev", "docs", "lake", "r", "spark")}
-"""What tests and the pages need; Iceberg, which few pull from; R in the platform's own process, as its service has R;
-Spark, which needs Java too."""
+NOT_INSTALLED = {f"requirements-{extra}.lock" for extra in ("dev", "docs", "r", "spark")}
+"""What tests and the pages need; R in the platform's own process, as its service has R; Spark, which needs Java too."""
 KERNEL = "kernels.logistic_table.nbc"
 
 

@@ -46,10 +46,10 @@ def test_where_the_port_is_taken_a_warning_names_the_setting_and_the_server_goes
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with listening() as other:
-        metrics.show(metrics.server_registry(), port_of(other), "IRT_DAEMON_METRICS_PORT")
+        metrics.show(metrics.server_registry(), port_of(other), "IRT_EXPORTER_METRICS_PORT")
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
-    assert "Address already in use. Set IRT_DAEMON_METRICS_PORT" in record.message
+    assert "Address already in use. Set IRT_EXPORTER_METRICS_PORT" in record.message
 
 
 def test_requests_are_counted_by_status_and_those_refused_among_them() -> None:

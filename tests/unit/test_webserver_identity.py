@@ -41,7 +41,7 @@ def verifier(tmp_path_factory: pytest.TempPathFactory) -> Verifier:
 def page(verifier: Verifier | None, role: Role = "analyst", app: ASGIApp = echo, **settings: Any) -> Guard:
     """As it is served: behind the layer that knows foreign pages."""
     identified = Identified(app, verifier, "__Host-irt", role)
-    return Guard(identified, Settings(_env_file=None, **settings).ui_names, debug_files=True)
+    return Guard(identified, Settings(_env_file=None, **settings).ui_names)
 
 
 def bearer(*roles: str, **claims: Any) -> dict[str, str]:
@@ -93,7 +93,6 @@ def test_a_page_opens_to_its_role_and_those_above(verifier: Verifier, role: Role
     )
     assert open_socket(app, "/graphql", bearer(role)).status == (101 if expected else 403)
     assert post(app, "{ version }", **bearer(role)).status == (200 if expected else 403)
-    assert ask(app, "GET", "/download_debug/0b1c", bearer(role)).status == (200 if role == "operator" else 403)
 
 
 def test_a_token_without_roles_opens_nothing(verifier: Verifier) -> None:

@@ -122,9 +122,8 @@ def check(database: Database, source: PullSource, note: Note) -> list[Finding]:
         if not reader.notices_regrading:
             note("regraded rows are not noticed: no `revision: cursor`")
         found = [*_of_rows(database, source, reader.binding, parts, note)]
-        if isinstance(reader, SqlRows):
-            found += _of_definitions(reader)
-            found += _of_indexes(reader, span)
+        found += _of_definitions(reader)
+        found += _of_indexes(reader, span)
     return found
 
 

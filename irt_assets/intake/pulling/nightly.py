@@ -3,26 +3,20 @@
 What belongs here: what is done about a day. What does not: why a row is refused (see `intake`).
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING
 
 from irt_assets.common.partitions import day_bounds
 from irt_assets.intake.corrections import Answers, take_out
 from irt_assets.intake.pulling.open_source import open_source
 from irt_assets.intake.pulling.pull import Pull, PullStaging, take_rows
-from irt_assets.intake.pulling.rows import Part
+from irt_assets.intake.pulling.rows import Part, SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.pulling.standing import Compared, Standing, compared_days, one_at_a_time, store_day
 from irt_assets.intake.sources import TableSource
 from resources.postgres.database import Database
-
-if TYPE_CHECKING:
-    from irt_assets.intake.pulling.open_source import Reader
 
 DAYS = 35
 SHARE = 0.01
@@ -83,7 +77,7 @@ class Comparison:
                 for found in as_they_were:
                     store_day(connection, found)
 
-    def _look_into(self, reader: Reader, standing: Standing, day: Compared, *, confirmed: bool) -> Compared:
+    def _look_into(self, reader: SqlRows, standing: Standing, day: Compared, *, confirmed: bool) -> Compared:
         """Read the day once more; changed is only what a night may change, or what was confirmed."""
         start, end = day_bounds(str(day.day))
         part = Part(start=start, end=end)

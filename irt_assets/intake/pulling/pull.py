@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psycopg
 import pyarrow as pa
@@ -24,14 +24,13 @@ from irt_assets.intake.cells import as_text
 from irt_assets.intake.mapping import Binding
 from irt_assets.intake.max_scores import recorded_rules
 from irt_assets.intake.pulling.open_source import open_source
-from irt_assets.intake.pulling.rows import Part, Read
+from irt_assets.intake.pulling.rows import Part, Read, SqlRows
 from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.pulling.standing import (
     OUT_OF_ORDER,
     Place,
     Standing,
     begin,
-    compare_again,
     one_at_a_time,
     standing_of,
     stop,
@@ -44,9 +43,6 @@ from irt_assets.intake.staging import Staging
 from irt_assets.intake.take import AnswerSource, take
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value
-
-if TYPE_CHECKING:
-    from irt_assets.intake.pulling.open_source import Reader
 
 BEFORE, FROM = "before", "from"
 """Names of the rows before and from the days that the log may have. They are read at once and refused row by row."""
@@ -95,7 +91,7 @@ class Pull:
     def in_time(self) -> bool:
         return self._ends is None or time.monotonic() < self._ends
 
-    def checked(self, reader: Reader, *, accept: bool = False) -> Standing | None:
+    def checked(self, reader: SqlRows, *, accept: bool = False) -> Standing | None:
         """Where it stands; None where the source has no rows yet. Raises SourceStopped where it is not as it was."""
         with self.database.connect() as connection:
             standing = standing_of(connection, self.source.name)
@@ -126,7 +122,7 @@ class Pull:
 
     # -- the first pull ----------------------------------------------------------------------------
 
-    def _plan(self, reader: Reader, standing: Standing, newest_first: bool) -> None:
+    def _plan(self, reader: SqlRows, standing: Standing, newest_first: bool) -> None:
         """What is written from now on is behind the greatest cursor of now."""
         at, span = self._now(), reader.span()
         if span.first is None or span.last is None:
@@ -144,7 +140,7 @@ class Pull:
         standing.first_pull = {"days": days, "behind": None}
         self._store(standing)
 
-    def _first_pull(self, reader: Reader, standing: Standing) -> bool:
+    def _first_pull(self, reader: SqlRows, standing: Standing) -> bool:
         """Whether it is over."""
         first = standing.first_pull
         assert first is not None
@@ -175,7 +171,7 @@ class Pull:
 
     # -- from then on ------------------------------------------------------------------------------
 
-    def _go_on(self, reader: Reader, standing: Standing) -> None:
+    def _go_on(self, reader: SqlRows, standing: Standing) -> None:
         at, before = self._now(), standing.place
         for chunk in _chunks(reader.read(Part(behind=before))):
             if not self.in_time:
@@ -184,11 +180,6 @@ class Pull:
             self._take(reader, standing, chunk, again=before.key is None)
         if not self.in_time:
             return
-        if reader.snapshot is not None and reader.snapshot.cursor != before.cursor:
-            if reader.rewritten_since(before.cursor):
-                with self.database.connect() as connection:
-                    compare_again(connection, self.source.name)
-            standing.move(reader.snapshot, at)
         since = reader.earlier(standing.stood[0][1], before.cursor, OUT_OF_ORDER)
         again = standing.again or {"behind": [since, None], "up_to": [*before], "at": at.isoformat()}
         for chunk in _chunks(reader.read(Part(behind=Place(*again["behind"]), up_to=Place(*again["up_to"])))):
@@ -200,7 +191,7 @@ class Pull:
         standing.settle(datetime.fromisoformat(again["at"]))
         self._store(standing)
 
-    def _clamped(self, reader: Reader, place: Place, at: datetime) -> Place:
+    def _clamped(self, reader: SqlRows, place: Place, at: datetime) -> Place:
         """A cursor of a clock that is ahead does not lead past what others write until then."""
         now = round(at.timestamp() * 1_000_000)
         return Place(now) if reader.has_times and place.cursor > now else place
@@ -214,7 +205,7 @@ class Pull:
             at: datetime = one_value(connection, "SELECT now()")
         return at.astimezone(UTC)
 
-    def _take(self, reader: Reader, standing: Standing, chunk: Sequence[Read], *, again: bool = False) -> None:
+    def _take(self, reader: SqlRows, standing: Standing, chunk: Sequence[Read], *, again: bool = False) -> None:
         """Store rows, and where the pull then stands. `again`: they were read before, and what is known of them is not
         counted."""
         refused_before = standing.refused if again else {}
@@ -268,7 +259,7 @@ def take_rows(
     connection: psycopg.Connection,
     database: Database,
     source: PullSource,
-    reader: Reader,
+    reader: SqlRows,
     rows: TableSource,
     number: int,
     staging: PullStaging | None = None,

@@ -5,17 +5,15 @@ not: where a pull stands (see `standing`), and what is done with the rows.
 """
 
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cached_property
 from itertools import chain
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Self
 
-import numpy as np
 import psycopg
 import pyarrow as pa
 import sqlalchemy as sa
@@ -69,87 +67,19 @@ class Span:
     cursor: Any
 
 
-class Rows(ABC):
-    """What the rows of all sources have in common.
-
-    Raises TransientFailure where the source cannot be reached, PermanentFailure where its columns are not as the file
-    of sources says.
-    """
-
-    source: PullSource
-
-    @property
-    @abstractmethod
-    def binding(self) -> Binding:
-        """What the columns mean. Raises PermanentFailure where one that is named is not there."""
-
-    @property
-    @abstractmethod
-    def columns(self) -> dict[str, str]:
-        """The columns that are read, and their types."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    @property
-    def zone(self) -> str | None:
-        """The zone of times that carry none."""
-        return self.source.zone or self.binding.mapping.time.zone
-
-    @cached_property
-    def time_column(self) -> str:
-        """Which column says when an answer was given, by which days are read and counted."""
-        names = self.binding.columns.get("completed_at", ())
-        if len(names) != 1:
-            raise PermanentFailure(f"{self.source.name}: the mapping names one column of times as completed_at")
-        return names[0]
-
-    def clock_of_answers(self, value: Any) -> Clock:
-        """How `completed_at` is written, of which this is a value."""
-        name, unit = self.time_column, self.binding.mapping.time.unit
-        clock = self.clock_of_column(name, value, unit)
-        if clock is None:
-            raise PermanentFailure(
-                f"{self.source.name}: {name} is {self.columns[name]}, and days are counted by it: it has to be a time "
-                "(CAST it in a SELECT), or a number with time: {unit: s} or {unit: ms} in the mapping"
-            )
-        return clock
-
-    def clock_of_column(self, name: str, value: Any, unit: str | None) -> Clock | None:
-        what = f"{self.source.name}: {name} ({self.columns[name]})"
-        return clock_of(value, what, unit, self.zone, in_utc=self.columns[name] == MARIADB_TIMESTAMP)
-
-    def micros(self, cells: pa.Array, name: str, unit: Literal["s", "ms"] | None) -> np.ndarray:
-        """Microseconds since 1970 of the times of a column."""
-        texts = cells if pa.types.is_timestamp(cells.type) else as_text(cells, name)
-        return parse_times(texts, TimeRules(unit=unit), self.zone, None)
-
-    def first_of(self, part: Part) -> datetime | None:
-        """The time of the earliest answer that a part reads; None: the first of all."""
-        return max(filter(None, (part.start, self.source.begins)), default=None)
-
-    def used(self, described: Mapping[str, str], *others: str) -> dict[str, str]:
-        """The columns that the mapping reads, and others, of all that there are."""
-        rules = self.binding.mapping
-        read = chain(*self.binding.columns.values(), rules.skip_rows_where, (rules.time.zone_column, rules.time.order))
-        wanted = {*read, *others}
-        return {name: type_ for name, type_ in described.items() if name in wanted}
-
-
 class Locked(TransientFailure):
     """Somebody holds the source's table: the next pull reads it."""
 
 
-class SqlRows(Rows):
-    """A source with a connection of its own, which reads and changes nothing."""
+class SqlRows:
+    """A source with a connection of its own, which reads and changes nothing.
 
-    snapshot: Place | None = None
-    """The snapshot that is read, where the source has any."""
+    Raises TransientFailure if the source cannot be reached, PermanentFailure if its columns are not as the file of
+    sources says.
+    """
+
     holds_locks = False
     """Whether others wait until its statement is read."""
-
-    def rewritten_since(self, _snapshot: int) -> bool:
-        return False
 
     def __init__(self, source: PullSource, database: Database | None = None) -> None:
         """`database`: ours, for a source in it."""
@@ -202,6 +132,9 @@ class SqlRows(Rows):
         )
         return kind(f"{self.source.name}: {self.source.where} cannot be read: {str(error.orig).strip()}")
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._connection.close()
         self._engine.dispose()
@@ -247,12 +180,29 @@ class SqlRows(Rows):
 
     @cached_property
     def columns(self) -> dict[str, str]:
-        return self.used(self._described, self.cursor.column, self.cursor.key)
+        """The columns that the mapping reads and those of the cursor, with their types."""
+        rules = self.binding.mapping
+        read = chain(*self.binding.columns.values(), rules.skip_rows_where, (rules.time.zone_column, rules.time.order))
+        wanted = {*read, self.cursor.column, self.cursor.key}
+        return {name: type_ for name, type_ in self._described.items() if name in wanted}
 
     @property
     def given(self) -> list[str]:
         """The columns of its batches."""
         return [*self.columns, *["revision"] * (self.source.revision is not None)]
+
+    @property
+    def zone(self) -> str | None:
+        """The zone of times that carry none."""
+        return self.source.zone or self.binding.mapping.time.zone
+
+    @cached_property
+    def time_column(self) -> str:
+        """Which column says when an answer was given, by which days are read and counted."""
+        names = self.binding.columns.get("completed_at", ())
+        if len(names) != 1:
+            raise PermanentFailure(f"{self.source.name}: the mapping names one column of times as completed_at")
+        return names[0]
 
     @cached_property
     def _table(self) -> sa.FromClause:
@@ -276,14 +226,26 @@ class SqlRows(Rows):
     def is_empty(self) -> bool:
         return self._sample[1] is None
 
+    def _clock_of(self, name: str, value: Any, unit: str | None) -> Clock | None:
+        what = f"{self.source.name}: {name} ({self.columns[name]})"
+        return clock_of(value, what, unit, self.zone, in_utc=self.columns[name] == MARIADB_TIMESTAMP)
+
     @cached_property
     def clock(self) -> Clock:
-        return self.clock_of_answers(self._sample[0])
+        """How `completed_at` is written."""
+        name = self.time_column
+        clock = self._clock_of(name, self._sample[0], self.binding.mapping.time.unit)
+        if clock is None:
+            raise PermanentFailure(
+                f"{self.source.name}: {name} is {self.columns[name]}, and days are counted by it: it has to be a time "
+                "(CAST it in a SELECT), or a number with time: {unit: s} or {unit: ms} in the mapping"
+            )
+        return clock
 
     @cached_property
     def cursor_clock(self) -> Clock | None:
         """None where the cursor counts something else than time."""
-        clock = self.clock_of_column(self.cursor.column, self._sample[1], self.cursor.unit)
+        clock = self._clock_of(self.cursor.column, self._sample[1], self.cursor.unit)
         if clock is None and self.source.revision:
             raise PermanentFailure(
                 f"{self.source.name}: {self.cursor.column} cannot be the revision, as it holds no times; where it "
@@ -366,7 +328,7 @@ class SqlRows(Rows):
                 yield sa.or_(cursor > value, key > part.behind.key)
         if part.up_to is not None:
             yield cursor <= self.cursor_value(part.up_to.cursor)
-        if start := self.first_of(part):
+        if start := max(filter(None, (part.start, self.source.begins)), default=None):
             yield self._time >= self.clock.theirs(start)
         if part.end is not None:
             yield self._time < self.clock.theirs(part.end)
@@ -495,7 +457,9 @@ class SqlRows(Rows):
             for name, values in zip(self.columns, zip(*rows, strict=True), strict=True)
         }
         if self.source.revision:
-            micros = self.micros(cells[self.cursor.column], self.cursor.column, self.cursor.unit)
+            written = cells[self.cursor.column]
+            texts = written if pa.types.is_timestamp(written.type) else as_text(written, self.cursor.column)
+            micros = parse_times(texts, TimeRules(unit=self.cursor.unit), self.zone, None)
             cells["revision"] = pa.array(micros, mask=micros == MISSING)
         return pa.record_batch(cells)
 

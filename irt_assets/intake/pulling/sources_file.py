@@ -19,7 +19,7 @@ from resources.failures import PermanentFailure
 from resources.settings import Settings, in_a_pod
 
 DRIVERS = {"postgresql": "postgresql+psycopg", "mysql": "mysql+pymysql", "mariadb": "mariadb+pymysql"}
-PARQUET, ICEBERG = "parquet:", "iceberg:"
+PARQUET = "parquet:"
 THIS = "this"
 """The address of the database that holds our tables."""
 DELETE = re.compile(r"\s*DELETE\s+FROM\b[^;]*%\(user_id\)s[^;]*;?\s*", re.I)
@@ -48,8 +48,7 @@ class Cursor(_Strict):
 class PullSource(_Strict):
     """A source. `kind`: of answers, or a table of items or learners that is copied. `since`: earlier answers are left
     where they are. `revision`: the cursor is the time of the last write, so that a row that was written again replaces
-    the answer. `erase`: the DELETE that removes a learner there. `catalog`: of an Iceberg table, what pyiceberg is told
-    of its catalogue besides the address, such as name and token."""
+    the answer. `erase`: the DELETE that removes a learner there."""
 
     name: str
     kind: Literal["attempts", "question", "learner"] = "attempts"
@@ -62,7 +61,6 @@ class PullSource(_Strict):
     since: date | None = None
     revision: Literal["cursor"] | None = None
     erase: str | None = None
-    catalog: dict[str, SecretStr] = {}
 
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
@@ -72,11 +70,7 @@ class PullSource(_Strict):
             raise ValueError(f"a copy of {self.kind} is of a database, and has no cursor, since or revision")
         if self.is_here and self.table is not None and "." not in self.table:
             raise ValueError("table is named with its schema, such as public.answers")
-        if self.is_iceberg:
-            if self.table is None or self.select or self.cursor or self.revision:
-                raise ValueError("an Iceberg table has table: NAMESPACE.TABLE, and no select, cursor or revision")
-            return self
-        if self.address.get_secret_value().startswith(PARQUET):
+        if not self.is_database:
             if self.table or self.select:
                 raise ValueError("a folder of Parquet has neither table nor select")
         elif (self.table is None) == (self.select is None):
@@ -86,16 +80,12 @@ class PullSource(_Strict):
         return self
 
     @property
-    def is_iceberg(self) -> bool:
-        return self.address.get_secret_value().startswith(ICEBERG)
-
-    @property
     def is_here(self) -> bool:
         return self.address.get_secret_value() == THIS
 
     @property
     def is_database(self) -> bool:
-        return not self.address.get_secret_value().startswith((PARQUET, ICEBERG))
+        return not self.address.get_secret_value().startswith(PARQUET)
 
     @property
     def begins(self) -> datetime | None:
@@ -113,7 +103,7 @@ class PullSource(_Strict):
         except (sa.exc.ArgumentError, ValueError):
             raise PermanentFailure(
                 f"{self.name}: address is none that SQLAlchemy reads, such as mysql://USER:PASSWORD@HOST/DATABASE, "
-                "this (the database of the platform), parquet:/FOLDER or iceberg:CATALOG"
+                "this (the database of the platform) or parquet:/FOLDER"
             ) from None
         return url.set(drivername=DRIVERS.get(url.drivername, url.drivername))
 

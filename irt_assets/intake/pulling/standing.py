@@ -155,11 +155,6 @@ def compared_days(connection: psycopg.Connection, name: str) -> dict[date, Compa
     return {one.day: one for one in found}
 
 
-def compare_again(connection: psycopg.Connection, name: str) -> None:
-    """Forget what was found of each day, so that the next comparison looks at all of them."""
-    connection.execute("DELETE FROM pull_day WHERE name = %s", (name,))
-
-
 def store_day(connection: psycopg.Connection, day: Compared) -> None:
     connection.execute("DELETE FROM pull_day WHERE (name, day) = (%(name)s, %(day)s)", vars(day))
     connection.execute(
