@@ -133,7 +133,7 @@ def record_snapshot(
     stored: tuple[str, str],
     totals: WindowTotals,
     rules: dict[str, dict[str, Any]],
-    state: str | None,
+    state: str,
     run_id: str | None,
 ) -> Snapshot:
     """Make a stored file the month's snapshot. `stored`: its key and its hash; `state`: of the verdicts in it."""

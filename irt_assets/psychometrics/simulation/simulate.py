@@ -10,7 +10,7 @@ would have that score, so that the scored answers follow the model exactly; what
 to the answer.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -74,6 +74,22 @@ def simulate(scenario: Scenario) -> tuple[SimulatedLog, Truth]:
         category=categorise(person, rows, learners.is_test[person], arrived),
     )
     return log, account_for(scenario, bank, learners, log)
+
+
+class _Planted(NamedTuple):
+    """Effects of the faults on each attempt.
+
+    Attributes:
+        b: the item's difficulty for the learner.
+        known: whether the learner knows the answer.
+        always: whether any answer is scored correct.
+        time_factor: by which the response time is multiplied.
+    """
+
+    b: Floats
+    known: Mask
+    always: Mask
+    time_factor: Floats
 
 
 class _Cohort:
@@ -247,7 +263,7 @@ class _Cohort:
         hurried = rng.random(people.user_ids.size) < s.hurried_share
         rapid = hurried[person] & (rng.random(rows) < s.hurried_rate)
 
-        b, known, always, leak_factor = self._planted(person, item, month)
+        b, known, always, time_factor = self._planted(person, item, month)
         is_open = bank.options[item, 0] < 0
         rapid &= ~known
         theta, most = self.row_theta + familiar * s.repeat_gain / bank.a[item], bank.max_scores[item]
@@ -274,7 +290,7 @@ class _Cohort:
 
         log_time = bank.time_intensity[item] - people.speed[person] + rng.normal(0, s.time_sd, rows)
         # A learner remembers an item met before: fifteen per cent faster.
-        time = np.exp(log_time) * leak_factor * np.where(familiar, 0.85, 1.0)
+        time = np.exp(log_time) * time_factor * np.where(familiar, 0.85, 1.0)
         time = np.where(rapid, rng.uniform(0.15, 0.7, rows) * 0.1 * np.exp(bank.time_intensity[item]), time)
         time = np.clip(time, SHORTEST_MS, LONGEST_MS).astype(np.int64)
         pause = rng.integers(500, 3000, rows)
@@ -305,13 +321,11 @@ class _Cohort:
         keep = (finished + 5000 <= end)[session]
         return {name: column[keep] for name, column in columns.items()}
 
-    def _planted(self, person: Ints, item: Ints, month: Ints) -> tuple[Floats, Mask, Mask, Floats]:
-        """Effects of the faults on each attempt: the item's difficulty for the learner, whether the learner knows the
-        answer, whether any answer is scored correct, and a factor on the time."""
+    def _planted(self, person: Ints, item: Ints, month: Ints) -> _Planted:
         bank, people = self.bank, self.learners
         b = bank.b[month, item]
         known, always = np.zeros(item.size, dtype=bool), np.zeros(item.size, dtype=bool)
-        leak_factor = np.ones(item.size)
+        time_factor = np.ones(item.size)
         for fault in bank.faults:
             here = np.isin(item, bank.index(fault)) & fault.active(self.scenario.months)[month]
             if fault.kind == "dif":
@@ -319,10 +333,10 @@ class _Cohort:
             elif fault.kind == "leak":
                 insider = here & (people.leak_rank[person] < fault.share)
                 known |= insider
-                leak_factor[insider] = fault.size
+                time_factor[insider] = fault.size
             elif fault.kind == "all_correct":
                 always |= here
-        return b, known, always, leak_factor
+        return _Planted(b, known, always, time_factor)
 
 
 def _probability(theta: Floats, a: Floats, b: Floats, c: Floats) -> Floats:
