@@ -228,6 +228,9 @@ class Settings(BaseSettings):
     jwt_jwks_url: Annotated[str | None, ENCRYPTED_ADDRESS] = Field(
         None, description="instead: https URL where the issuer publishes its keys"
     )
+    jwt_algorithm: Literal["RS256", "ES256", "EdDSA"] | None = Field(
+        None, description="the only algorithm that is accepted; unset: the one of each key's type"
+    )
     jwt_roles: Annotated[str, ROLE_NAMES] = Field(
         "",
         description="roles of the company's login = roles here, with commas, such as admin=operator,teacher=viewer; "

@@ -69,8 +69,9 @@ class PemKey:
     is_fetching = False
     age_s = 0.0
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, algorithm: str | None = None) -> None:
         self._path = path
+        self._algorithm = algorithm
         self._stamp: tuple[int, ...] = ()
         self._key = self._read()
 
@@ -105,6 +106,8 @@ class PemKey:
             algorithm = algorithm_of(public)
         except (ValueError, UnsupportedAlgorithm):
             raise self._unfit(f"holds no public key of a supported type: {WANTED}") from None
+        if self._algorithm not in (None, algorithm):
+            raise self._unfit(f"holds a key for {algorithm}, and JWT_ALGORITHM is {self._algorithm}")
         return VerificationKey(algorithm, public)  # type: ignore[arg-type]
 
     def _unfit(self, fault: str) -> PermanentFailure:
@@ -121,11 +124,13 @@ class JwksKeys:
     def __init__(
         self,
         url: str,
+        algorithm: str | None = None,
         *,
         fetch: Callable[[str], bytes] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._url = url
+        self._algorithm = algorithm
         self._fetch = fetch or fetch_jwks
         self._clock = clock
         self._keys: dict[str | None, VerificationKey] = {}
@@ -193,7 +198,7 @@ class JwksKeys:
             self.is_fetching = True
         keys = None
         try:
-            keys = parse_jwks(self._fetch(self._url)) or None
+            keys = parse_jwks(self._fetch(self._url), self._algorithm) or None
             if keys is None:
                 LOG.warning("no key at JWT_JWKS_URL may verify tokens: those read before stay in force")
         except Exception as error:  # noqa: BLE001 - whatever the issuer answers, the thread lives on
@@ -215,9 +220,9 @@ def key_source(settings: Settings) -> KeySource:
     """The source that the settings name. Raises PermanentFailure if they name none or both, or the file is unfit."""
     path, url = settings.jwt_public_key_path, settings.jwt_jwks_url
     if path is not None and url is None:
-        return PemKey(path)
+        return PemKey(path, settings.jwt_algorithm)
     if url is not None and path is None:
-        return JwksKeys(url)
+        return JwksKeys(url, settings.jwt_algorithm)
     raise PermanentFailure(
         "set JWT_PUBLIC_KEY_PATH (a PEM file with the issuer's public key) or JWT_JWKS_URL (where the issuer "
         "publishes its keys), but not both"
@@ -241,7 +246,7 @@ def fetch_jwks(url: str) -> bytes:
     return body
 
 
-def parse_jwks(document: bytes) -> dict[str | None, VerificationKey]:
+def parse_jwks(document: bytes, algorithm: str | None = None) -> dict[str | None, VerificationKey]:
     """The keys of a JWKS that may verify, by id; others are left out. Raises ValueError if it is not a JWKS."""
     parsed = json.loads(document)
     entries = parsed.get("keys") if isinstance(parsed, dict) else None
@@ -250,7 +255,7 @@ def parse_jwks(document: bytes) -> dict[str | None, VerificationKey]:
     keys: dict[str | None, VerificationKey] = {}
     for entry in entries:
         key = _usable_key(entry)
-        if key is None:
+        if key is None or algorithm not in (None, key.algorithm):
             continue
         if entry.get("kid") in keys:
             raise ValueError("two keys have the same id")

@@ -33,6 +33,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "JWT_PUBLIC_KEY_PATH": str(tmp_path / "jwt_public.pem"),
         "JWT_ISSUER": ISSUER,
         "JWT_AUDIENCE": AUDIENCE,
+        "JWT_ALGORITHM": "RS256",
         "IRT_ORG_ID": ORGANISATION,
         "PORT": str(free_port()),
     }

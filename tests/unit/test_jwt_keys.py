@@ -218,9 +218,10 @@ def test_keys_that_are_not_for_us_are_left_out(entry: Any) -> None:
     assert [*parse_jwks(json.dumps(document).encode())] == ["sound"]
 
 
-def test_keys_of_several_algorithms_are_read() -> None:
+def test_one_algorithm_may_be_demanded() -> None:
     document = {"keys": [Issuer(algorithm, algorithm).jwk for algorithm in ("RS256", "ES256", "EdDSA")]}
     assert [*parse_jwks(json.dumps(document).encode())] == ["RS256", "ES256", "EdDSA"]
+    assert [*parse_jwks(json.dumps(document).encode(), "ES256")] == ["ES256"]
 
 
 def test_two_keys_of_one_id_are_not_chosen_between() -> None:
@@ -336,6 +337,7 @@ def private(key: Any) -> bytes:
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "use RSA with at least 2048 bits"),
         (Issuer(key=rsa.generate_private_key(65537, 1024)).pem, "use RSA with at least 2048 bits"),
         (Issuer(key=ec.generate_private_key(ec.SECP384R1())).pem, "use RSA with at least 2048 bits"),
+        (Issuer("ES256").pem, "holds a key for ES256, and JWT_ALGORITHM is RS256"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_told_why(tmp_path: Path, data: bytes | None, fault: str) -> None:
@@ -343,7 +345,7 @@ def test_a_file_that_cannot_be_used_is_told_why(tmp_path: Path, data: bytes | No
     if data is not None:
         path.write_bytes(data)
     with pytest.raises(PermanentFailure, match=fault) as refused:
-        PemKey(path)
+        PemKey(path, "RS256")
     assert str(path) in str(refused.value)
 
 
