@@ -39,13 +39,8 @@ from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
 )
-from dagster._core.storage.cloud_storage_compute_log_manager import (
-    CloudStorageComputeLogManager,
-    PollingComputeLogSubscriptionManager,
-)
-from dagster._core.storage.compute_log_manager import CapturedLogSubscription, ComputeIOType
+from dagster._core.storage.compute_log_manager import ComputeIOType
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, NOT_FINISHED_STATUSES
-from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -67,7 +62,6 @@ from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRe
 from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._grpc.impl import start_run_in_subprocess
 from dagster._serdes import ConfigurableClass, ConfigurableClassData
-from dagster._utils import ensure_file
 from dagster._utils.error import ExceptionInfo
 from dagster._utils.interrupts import capture_interrupts
 from dagster._utils.log import configure_loggers
@@ -92,7 +86,6 @@ INHERITED_IN = (
     "jobs/launching/launcher.py",
     "jobs/launching/kubernetes_launcher.py",
     "jobs/launching/launched_by.py",
-    "jobs/launching/stored_logs.py",
 )
 """Modules with a subclass of one of Dagster's classes, which may use and override what is private to that."""
 STATEMENT_TIMEOUT_MS = 15_000

@@ -412,6 +412,12 @@ class Settings(BaseSettings):
         return dict(entry.rsplit("=", 1) for entry in _entries(self.jwt_roles))
 
     @property
+    def s3_encryption(self) -> dict[str, str]:
+        """Arguments of boto3 with which objects are encrypted as the settings ask."""
+        encryption = {"ServerSideEncryption": self.s3_sse, "SSEKMSKeyId": self.s3_sse_kms_key_id}
+        return {name: value for name, value in encryption.items() if value}
+
+    @property
     def run_sizes(self) -> dict[str, tuple[str, str]]:
         """CPU and memory of the kinds of runs that have been given some."""
         found = [RUN_SIZE.fullmatch(entry) for entry in _entries(self.irt_run_resources)]

@@ -79,6 +79,8 @@ def configuration(settings: Settings) -> bytes:
     made, variants = (yaml.safe_load(file.read_bytes()) for file in (CONFIGURATION, VARIANTS))
     for name in filter(changed.get, changed):
         made = _merge(made, variants[name])
+    if settings.s3_bucket:
+        made["compute_logs"]["config"] |= {"bucket": settings.s3_bucket, "upload_extra_args": settings.s3_encryption}
     return yaml.safe_dump(made, sort_keys=False).encode()
 
 

@@ -28,11 +28,11 @@ LOOK_AT = (
 )
 
 
-@pytest.mark.parametrize("package", ["dagster", "dagster-webserver", "dagster-postgres", "dagster-k8s"])
+@pytest.mark.parametrize("package", ["dagster", "dagster-webserver", "dagster-aws", "dagster-postgres", "dagster-k8s"])
 def test_it_is_the_pinned_one(package: str) -> None:
     """Dagster's libraries number their versions as it does: 0.29.27 goes with 1.13.27."""
     known = dagster_compat.DAGSTER
-    if package in ("dagster-postgres", "dagster-k8s"):
+    if package in ("dagster-aws", "dagster-postgres", "dagster-k8s"):
         minor, patch = known.split(".")[1:]
         known = f"0.{int(minor) + 16}.{patch}"
     project = tomllib.loads(PROJECT.read_text("utf-8"))["project"]

@@ -14,7 +14,6 @@ from irt_assets.common.environment import CONFIGURATION, LONGEST_SOCKET_PATH, WO
 from irt_assets.servers.server_commands import commands
 from jobs.launching.kubernetes_launcher import KubernetesRunLauncher
 from jobs.launching.run_sizes import LONGEST_S
-from jobs.launching.stored_logs import StoredComputeLogManager
 from resources.dagster_compat import ConfigurableClassData, RunLauncher
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -91,9 +90,11 @@ def test_in_a_cluster_runs_are_jobs_and_all_else_is_as_it_was(tmp_path: Path) ->
 
 
 def test_with_a_bucket_the_output_of_runs_goes_there(tmp_path: Path) -> None:
-    made = configured(tmp_path, s3_bucket="bank")
-    assert made["compute_logs"]["class"] == StoredComputeLogManager.__name__
-    assert made["compute_logs"]["config"].keys() == {"base_dir"}
+    made = configured(tmp_path, s3_bucket="bank", s3_sse="AES256")
+    assert made["compute_logs"]["class"] == "S3ComputeLogManager"
+    told = made["compute_logs"]["config"]
+    assert (told["bucket"], told["prefix"]) == ("bank", "run-logs")
+    assert told["upload_extra_args"] == {"ServerSideEncryption": "AES256"}
     assert made["run_launcher"] == yaml.safe_load(CONFIGURATION.read_bytes())["run_launcher"]
 
 
