@@ -14,13 +14,11 @@ import logging
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial, wraps
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from threading import local
 from typing import TYPE_CHECKING, Any
 
 from dagster import DagsterInstance
@@ -52,6 +50,7 @@ from dagster._core.storage.tags import (
     PARTITION_NAME_TAG,
     PRIORITY_TAG,
     RETRY_NUMBER_TAG,
+    RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
     RUN_FAILURE_REASON_TAG,
     RUN_KEY_TAG,
     SCHEDULE_NAME_TAG,
@@ -67,12 +66,10 @@ from dagster._utils.interrupts import capture_interrupts
 from dagster._utils.log import configure_loggers
 from dagster._utils.schedules import schedule_execution_time_iterator
 from dagster_shared.error import SerializableErrorInfo
-from psycopg2 import Error as DriverError  # SQLAlchemy does not wrap it where a connection is set up
-from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
+from resources.failures import PermanentFailure, TransientFailure
 from resources.version import way_to_install
 
 if TYPE_CHECKING:
@@ -93,15 +90,6 @@ POOL_RECYCLE_S = 3_600
 MAX_OVERFLOW = 20
 LIVE_DATA_POLL_MS = 2_000
 """These four are what `dagster-webserver` uses by default."""
-LONGEST_OUTAGE_S = 300.0
-"""About as long as a step is tried again (see `irt_assets.common.retries`)."""
-RECONNECT_S = 1.0
-REPEATED = ("add_", "all_", "create_", "fetch_", "get_", "handle_", "has_", "store_", "update_")
-"""How the names of a storage's methods begin that are made again when they are cut off."""
-READ_ONLY = "25006"
-NUMBER = "SELECT pg_current_xact_id_if_assigned()::text"
-BECAME = """SELECT CASE WHEN %(number)s::xid8 < pg_current_xact_id() THEN pg_xact_status(%(number)s::xid8) END"""
-"""What became of a transaction; nothing, if a crash took its number back."""
 
 
 def check_version() -> None:
@@ -123,113 +111,14 @@ def keep_connections(instance: DagsterInstance, statement_timeout_ms: int = STAT
         instance._exit_stack.callback(storage._engine.dispose)
 
 
-def wait_for_database(instance: DagsterInstance) -> None:
-    """Let the instance's storages wait for a database that does not answer, up to `LONGEST_OUTAGE_S`.
-
-    They give up after six seconds otherwise, and the run with them.
-    """
-    outage = _Outage()
-    for storage in _storages(instance):
-        connect_by = "_connect" if storage is instance.event_log_storage else "connect"
-        transactions = _Transactions(storage, getattr(storage, connect_by), outage)
-        setattr(storage, connect_by, transactions.connect)
-        for name in dir(type(storage)):
-            if name.startswith(REPEATED) and callable(getattr(type(storage), name)):
-                setattr(storage, name, transactions.whole(getattr(storage, name)))
-
-
 def _storages(instance: DagsterInstance) -> tuple[Any, ...]:
     return instance.run_storage, instance.event_log_storage, instance.schedule_storage
-
-
-@dataclass
-class _Outage:
-    """What an instance's storages know together: whether they have written, and since when their database is away."""
-
-    has_written: bool = False
-    away_since: float | None = None
-
-
-class _Transactions:
-    """Calls of a storage, each of them one transaction, which is made again where its connection breaks or, once
-    something was written, where the database may only be read.
-
-    What breaks off leaves nothing, unless it does so while it is being committed; then the database knows what became
-    of it. So nothing is doubled.
-    """
-
-    def __init__(self, storage: Any, connect: Callable[[], Any], outage: _Outage) -> None:
-        self._storage, self._connect, self._outage, self._of_thread = storage, connect, outage, local()
-
-    def connect(self, *_: Any) -> Any:
-        """The connection of the call under way in this thread, else a new one."""
-        return nullcontext(self._of_thread.connection) if self._is_under_way else self._connect()
-
-    def whole(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """The method as a transaction, or as part of the one that is under way."""
-
-        @wraps(method)
-        def called(*arguments: Any, **options: Any) -> Any:
-            call = partial(method, *arguments, **options)
-            return call() if self._is_under_way else self._until_committed(call)
-
-        return called
-
-    @property
-    def _is_under_way(self) -> bool:
-        return hasattr(self._of_thread, "connection")
-
-    def _until_committed(self, call: Callable[[], Any]) -> Any:
-        number, result = None, None
-        while True:
-            try:
-                with self._transaction() as connection:
-                    if number is None or not _is_committed(connection, number):
-                        result = call()
-                        number = connection.exec_driver_sql(NUMBER).scalar()
-            except (DBAPIError, DriverError, TransientFailure) as error:
-                self._wait_after(error)
-            else:
-                self._outage.has_written = self._outage.has_written or number is not None
-                self._outage.away_since = None
-                return result
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        engine = self._storage._engine  # Dagster's own `connect` tries for six seconds, and logs each attempt
-        with engine.connect() as made, made.execution_options(isolation_level="READ COMMITTED").begin():
-            self._of_thread.connection = made
-            try:
-                yield made
-            finally:
-                del self._of_thread.connection
-
-    def _wait_after(self, error: DBAPIError | DriverError | TransientFailure) -> None:
-        """Raise the error where another attempt would not help, or the database is away for too long."""
-        self._storage._engine.dispose()  # one that is kept may only read where others may write again
-        now = time.monotonic()
-        sqlstate = getattr(getattr(error, "orig", None), "pgcode", None)
-        helps = is_transient(error) and (self._outage.has_written or sqlstate != READ_ONLY)
-        if not helps or now - (self._outage.away_since or now) > LONGEST_OUTAGE_S:
-            raise error
-        if self._outage.away_since is None:
-            self._outage.away_since = now
-            LOG.warning("waiting %.0f minutes at most: %s", LONGEST_OUTAGE_S / 60, explain(error))
-        time.sleep(RECONNECT_S)
-
-
-def _is_committed(connection: Any, number: str) -> bool:
-    """Whether a transaction that was cut off was committed. Raises TransientFailure where it may still be."""
-    became = connection.exec_driver_sql(BECAME, {"number": number}).scalar()
-    if became == "in progress":
-        raise TransientFailure("the database has not finished what Dagster was recording when it was cut off")
-    return bool(became == "committed")
 
 
 def fork_runs(begin: Callable[[], None]) -> None:
     """In the code server: the processes that execute runs are of `multiprocessing`'s context "forkserver".
 
-    They call `begin` first, a function of a module, and wait for the database, as `wait_for_database` says.
+    They call `begin` first, a function of a module.
     """
     from dagster._grpc import server
 
@@ -245,14 +134,6 @@ def fork_runs(begin: Callable[[], None]) -> None:
 def execute_started_run(begin: Callable[[], None], *arguments: Any) -> None:
     """What a process does that executes a run and was started by the code server."""
     begin()
-    make = DagsterInstance.from_ref
-
-    def made(ref: Any) -> DagsterInstance:
-        instance = make(ref)
-        wait_for_database(instance)
-        return instance
-
-    DagsterInstance.from_ref = staticmethod(made)  # type: ignore[method-assign,assignment]
     try:
         start_run_in_subprocess(*arguments)
     finally:
@@ -455,7 +336,6 @@ def execute_launched_run(run_id: str) -> int:
     from dagster._cli.api import _execute_run_command_body
 
     with capture_interrupts(), DagsterInstance.get() as instance:
-        wait_for_database(instance)
         return _execute_run_command_body(run_id, instance, lambda _: None, set_exit_code_on_failure=True)
 
 

@@ -1,6 +1,7 @@
 """Private parts of Dagster that tests alone use; those that the program uses are in `resources.dagster_compat`."""
 
 from dagster._cli import api
+from dagster._core.events import JobFailureData
 from dagster._core.execution import context_creation_job
 from dagster._core.remote_origin import (
     GrpcServerCodeLocationOrigin,
@@ -31,6 +32,7 @@ __all__ = [
     "DagsterGrpcClient",
     "GrpcServerCodeLocationOrigin",
     "InstigatorStatus",
+    "JobFailureData",
     "QueuedRunCoordinatorDaemon",
     "RegisteredCodeLocationOrigin",
     "RemoteInstigatorOrigin",
