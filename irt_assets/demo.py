@@ -26,7 +26,7 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
-from irt_assets.gates.evidence import MonthFile, load_evidence
+from irt_assets.gates.evidence import load_evidence
 from irt_assets.gates.linking_gates import anchors_agree
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.gates.month_status import month_states
@@ -302,7 +302,7 @@ def _flags(connection: psycopg.Connection, month: str) -> dict[str, tuple[Flag, 
     """Those of each item in the month's fits."""
     found: dict[str, tuple[Flag, ...]] = {}
     for scale in read_scales(connection, Month(month).start).values():
-        if fit := load_evidence(connection, MonthFile.unread(connection, month), month, scale).calibration:
+        if fit := load_evidence(connection, month, scale).calibration:
             found |= zip(fit.item_ids, fit.flags, strict=True)
     return found
 
@@ -334,7 +334,7 @@ def _finding(
         if decided := _dropped_by(connection, active[0]):
             return Finding("anchors moved", planted, f"{decided}; month is {state}", as_expected=True)
         scale = next(iter(read_scales(connection, Month(active[0]).start).values()))
-        evidence = load_evidence(connection, MonthFile.unread(connection, active[0]), active[0], scale)
+        evidence = load_evidence(connection, active[0], scale)
         constants = anchors_agree(evidence).details
         named = {*constants.get("anchors_dropped", ()), *constants.get("suspects", ())}
         right = len(named & set(items))

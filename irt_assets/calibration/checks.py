@@ -20,7 +20,7 @@ from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import by_scale, counted
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.agreement import read_agreement
-from irt_assets.gates.evidence import Evidence, MonthFile, Verdict, load_evidence
+from irt_assets.gates.evidence import Evidence, Verdict, load_evidence
 from irt_assets.gates.gates import SET_GATES, SetGate, fit_problem, item_problems
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.gates.month_status import month_states
@@ -105,12 +105,8 @@ def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsD
 def _load(asset: str, month: str, database: Database, store: ObjectStore) -> dict[str, Evidence]:
     """What is known of the month, by scale; only for the checks of the snapshot its file is read."""
     with database.connect() as connection:
-        if asset == "scored_responses":
-            file = MonthFile.verified(connection, store, month)
-        else:
-            file = MonthFile.unread(connection, month)
         return {
-            scale_id: load_evidence(connection, file, month, scale)
+            scale_id: load_evidence(connection, month, scale, store if asset == "scored_responses" else None)
             for scale_id, scale in scales_of_month(connection, month).items()
         }
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import psycopg
+import pyarrow as pa
 
 from irt_assets.calibration.placing import LinkResult, link_to_scale
 from irt_assets.calibration.publication import publish_ready_months
@@ -30,7 +31,7 @@ from irt_assets.common.partitions import Month
 from irt_assets.engines import Calibrator, Sampler, registry
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates import misfit
-from irt_assets.gates.evidence import MonthFile
+from irt_assets.gates.month_status import is_fitted
 from irt_assets.ledger import fits
 from irt_assets.ledger.anchors import anchor_hash, read_anchors
 from irt_assets.ledger.fit_spec import Draws, LinkingConstants, Sampling, StagedSpec
@@ -41,13 +42,15 @@ from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.fit.observed import Observed, observed_by_ability
 from irt_assets.responses.closed_months import scales_of_month
+from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_answers import judge_before
 from irt_assets.responses.snapshot import (
     CALIBRATION_COLUMNS,
-    current_snapshot,
+    Snapshot,
     read_for_run,
     sample_for_run,
+    snapshot_for_scale,
     stored_rules,
 )
 from irt_assets.spark.fit_place import count_items, placed
@@ -155,18 +158,29 @@ def _fit(
 ) -> list[FitOutcome]:
     """`explained`: the errors of an engine that become the reason for the missing fit."""
     with database.connect() as connection:
-        snapshot = current_snapshot(connection, month)
         scales = scales_of_month(connection, month)
-    if snapshot is None:
-        raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
+        snapshots = {scale_id: snapshot_for_scale(connection, month, scale_id) for scale_id in scales}
+        closed = {one.scale_id for one in read_closed(connection, [month])}
     judge_before(database, Month(month).start, scales)
     settings = database.settings
-    table = read_for_run(store, snapshot, settings.most_for_run, CALIBRATION_COLUMNS)
+    outcomes: list[FitOutcome] = []
+    tables: dict[str, pa.Table] = {}
     results: list[tuple[Scale, str, Calibrated | Exception, StagedSpec, float, str, Mapping[str, Observed]]] = []
     for scale in scales.values():
         engines = engines_of(scale)
+        snapshot = snapshots[scale.scale_id]
+        if snapshot is None:
+            raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
+        if scale.scale_id in closed:
+            with database.connect() as connection:
+                kept_fits = _fits_of_closed(connection, snapshot, scale, engines)
+            outcomes += kept_fits
+            engines = {name: make for name, make in engines.items() if name not in {one.engine for one in kept_fits}}
         if not engines:
             continue
+        if snapshot.snapshot_hash not in tables:
+            tables[snapshot.snapshot_hash] = read_for_run(store, snapshot, settings.most_for_run, CALIBRATION_COLUMNS)
+        table = tables[snapshot.snapshot_hash]
         drawn = sample_for_run(snapshot, settings.most_for_run, scale.scale_id)
         everybody = count_items(settings, store, snapshot, scale.scale_id) if drawn else None
         with database.connect() as connection:
@@ -231,10 +245,11 @@ def _fit(
                     raise
                 outcome = error
             results.append((scale, name, outcome, spec, time.perf_counter() - began, summed, seen))
-    outcomes = []
     with database.connect() as connection:
         advisory_lock(connection, "item_calibration", month)
         for scale, name, outcome, spec, seconds, summed, seen in results:
+            snapshot = snapshots[scale.scale_id]
+            assert snapshot is not None
             found = outcome if isinstance(outcome, Exception) else outcome.calibration
             before = fits.latest_staged(connection, month, scale.scale_id, name)
             # What was linked, published and decided of it stands.
@@ -254,6 +269,30 @@ def _fit(
                 )
             )
     return outcomes
+
+
+def _fits_of_closed(
+    connection: psycopg.Connection, snapshot: Snapshot, scale: Scale, engines: Collection[str]
+) -> list[FitOutcome]:
+    """The fits of a closed scale that stay as they are, as outcomes. Returns none of them if the scale's rules, model
+    or reference have changed since: then the file that it closed with is fitted again."""
+    if not is_fitted(connection, snapshot, scale):
+        return []
+    staged = [fits.latest_staged(connection, snapshot.month, scale.scale_id, name) for name in engines]
+    return [
+        FitOutcome(
+            scale_id=scale.scale_id,
+            engine=one.engine,
+            own=one.engine == scale.engine,
+            fit_id=one.fit_id,
+            spec=one.spec,
+            calibration=one.decoded(),
+            error=None,
+            seconds=0.0,
+        )
+        for one in staged
+        if one is not None and one.error is None and one.snapshot_hash == snapshot.snapshot_hash
+    ]
 
 
 def _scores_seen(responses: Responses, fit: Calibration) -> dict[str, Observed]:
@@ -283,8 +322,8 @@ def link_month(database: Database, month: str, run_id: str | None) -> list[LinkO
     outcomes = []
     with database.connect() as connection:
         advisory_lock(connection, "linked_item_parameters", month)
-        snapshot = current_snapshot(connection, month)
         for scale in scales_of_month(connection, month).values():
+            snapshot = snapshot_for_scale(connection, month, scale.scale_id)
             outcomes.append(_link_fit(connection, scale, scale.engine, month, run_id))
             others = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
             outcomes += [
@@ -308,9 +347,8 @@ def publish_month(
 ) -> dict[str, dict[str, Step]]:
     """Take the month to the ledger of every scale; the steps taken, by scale and month."""
     with database.connect() as connection:
-        stored_file = functools.cache(functools.partial(MonthFile.verified, connection, store))
         return {
-            scale.scale_id: publish_ready_months(connection, stored_file, scale, month, unsettled, run_id)
+            scale.scale_id: publish_ready_months(connection, store, scale, month, unsettled, run_id)
             for scale in read_scales(connection).values()
         }
 

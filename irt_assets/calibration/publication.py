@@ -6,7 +6,7 @@ ledger in whatever order its runs finish. What does not belong here: a person's 
 (see `irt_assets.ledger`).
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from irt_assets.calibration.group_shift import current_shift
 from irt_assets.common.partitions import Month
 from irt_assets.common.wording import counted
 from irt_assets.gates import gates
-from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
+from irt_assets.gates.evidence import Evidence, load_evidence
 from irt_assets.ledger.anchors import anchor_items
 from irt_assets.ledger.encoding import alike
 from irt_assets.ledger.proposals import NewProposal, propose
@@ -25,12 +25,13 @@ from irt_assets.ledger.steps import Step, steps, write_step
 from irt_assets.ledger.testlets import publish_effects
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.scales import Scale
+from resources.files.object_store import ObjectStore
 from resources.postgres.database import advisory_lock, one_value
 
 
 def publish_ready_months(
     connection: psycopg.Connection,
-    stored_file: Callable[[str], MonthFile],
+    store: ObjectStore,
     scale: Scale,
     month: str,
     unsettled: Collection[str],
@@ -41,8 +42,8 @@ def publish_ready_months(
     Each month is judged by the model and the anchors of its own window, as they are once the ledger is locked.
     A month whose own run did not come as far as this step is not taken: its gates may not have been evaluated.
     `unsettled` are the months that are running, queued or still to come in a requested backfill, `month`
-    itself left out. `stored_file` gives a month's verified snapshot. How far its anchors moved as a group is measured
-    again where the months before it were published since. Returns the steps that were taken, by month.
+    itself left out. How far its anchors moved as a group is measured again where the months before it were published
+    since. Returns the steps that were taken, by month.
     """
     advisory_lock(connection, "ledger", scale.scale_id)
     known = steps(connection, scale.scale_id)
@@ -51,7 +52,7 @@ def publish_ready_months(
     for candidate in sorted(waiting | {month}):
         before = known.get(candidate)
         of_month = scales_of_month(connection, candidate)[scale.scale_id]
-        evidence = load_evidence(connection, stored_file(candidate), candidate, of_month)
+        evidence = load_evidence(connection, candidate, of_month, store)
         fit_id = evidence.linked.fit_id if evidence.linked else None
         if candidate != month and before and before.fit_id != fit_id:
             continue  # fitted again by a run that did not come as far as here: its gates were not evaluated

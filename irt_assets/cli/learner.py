@@ -97,11 +97,11 @@ def list_(as_json: AsJson = False) -> None:
 
 
 def _print_holdings(held: Holdings) -> None:
-    rows = [(table, f"{n:,} rows, deleted") for table, n in held.rows.items()]
+    rows = [(table, f"{counted(n, 'row')}, deleted") for table, n in held.rows.items()]
     rows += [(name, "deleted") for name in held.reports]
     if held.in_lake:
-        n = sum(held.in_lake.values())
-        rows.append(("the lake of attempts", f"{n:,} answers, {len(held.in_lake):,} files written again without them"))
+        answers, files = counted(sum(held.in_lake.values()), "answer"), counted(len(held.in_lake), "file")
+        rows.append(("the lake of attempts", f"{answers}, {files} written again without them"))
     print_blocks(table(("what is kept of the learner", ""), rows))
     if held.earlier:
         say(f"{held.earlier[-1].name} was interrupted, or the learner has come back since")

@@ -1,5 +1,6 @@
 """`irt pull`: parses, calls, prints."""
 
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import Annotated, NoReturn
 
@@ -8,11 +9,12 @@ import typer
 from irt_assets.cli.console import print_error, say
 from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.common.partitions import last_complete_month
-from irt_assets.common.wording import counted
+from irt_assets.common.wording import counted, span
 from irt_assets.intake.pulling.check import check as check_rows
 from irt_assets.intake.pulling.nightly import Comparison
 from irt_assets.intake.pulling.pull import Pull
 from irt_assets.intake.pulling.sources_file import PullSource, read_sources, source_named
+from irt_assets.responses.closing_records import read_closed
 from jobs.copies import keep_in_step
 from resources.failures import PermanentFailure, TransientFailure
 from resources.postgres.database import Database
@@ -63,9 +65,7 @@ def pull(
                 f"{name}: {report.read:,} rows read, {report.accepted:,} accepted, {report.corrected:,} corrected, "
                 f"{report.duplicates:,} duplicates, rejected: {report.reasons}"
             )
-            over = [month for month in done.months if month <= last_complete_month(datetime.now(UTC))]
-            if over:
-                say(f"months that the first pull filled: irt backfill --from {min(over)} --to {max(over)}")
+            _name_months(database, [month for month in done.months if month <= last_complete_month(datetime.now(UTC))])
             if compare or confirm:
                 day = confirm.date() if confirm else None
                 for line in Comparison(database, wanted, at_once=True).run(datetime.now(UTC), confirm=day):
@@ -77,6 +77,18 @@ def pull(
             failed = True
     if failed:
         raise typer.Exit(1)
+
+
+def _name_months(database: Database, filled: Collection[str]) -> None:
+    """Print the commands by which the answers of a first pull come to count for the months that are over."""
+    with database.connect() as connection:
+        closed = sorted({one.month for one in read_closed(connection, filled)})
+    if of_open := sorted({*filled} - {*closed}):
+        say(f"months that the first pull filled: irt backfill --from {of_open[0]} --to {of_open[-1]}")
+    if closed:
+        months = " ".join(sorted({closed[0], closed[-1]}))
+        of_closed = f"closed months, which count these answers only once you reopen them: {span(closed[0], closed[-1])}"
+        say(f"{of_closed} → irt month reopen {months}")
 
 
 def _check(database: Database, source: PullSource) -> NoReturn:

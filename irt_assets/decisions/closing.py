@@ -19,7 +19,7 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
 from irt_assets.responses.open_months import scales_of_other_verdicts, scales_to_compare
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import Snapshot, current_snapshots, differs
+from irt_assets.responses.snapshot import Snapshot, current_snapshots, differs, mark_stale
 from irt_assets.responses.verdicts import days_that_differ
 from resources.failures import PermanentFailure
 from resources.postgres.database import LOCK, Database, lock_key, one_value
@@ -121,9 +121,13 @@ class Reopening:
 def preview_reopening(connection: psycopg.Connection, first: str, last: str | None = None) -> Reopening:
     """What reopening the months from `first` to `last` (None: `first` alone) would do. Raises PermanentFailure if none
     of them is closed."""
-    closed = read_closed(connection, [*months_between(first, last or first)])
+    last = last or first
+    if last < first:
+        raise PermanentFailure(f"{first} is after {last}: name the earlier month first")
+    closed = read_closed(connection, [*months_between(first, last)])
     if not closed:
-        raise PermanentFailure(f"no month from {first} to {last or first} is closed: nothing is to be reopened")
+        of_months = f"{first} is not" if first == last else f"no month from {first} to {last} is"
+        raise PermanentFailure(f"{of_months} closed: there is nothing to reopen")
     return _reopening(connection, closed)
 
 
@@ -133,6 +137,7 @@ def reopen_months(database: Database, first: str, last: str | None = None, *, by
     with database.connect() as connection:
         found = preview_reopening(connection, first, last)
         closings.reopen(connection, found.closed, by=by, reason=reason)
+        mark_stale(connection, found.stale)
         return found
 
 

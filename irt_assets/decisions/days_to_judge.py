@@ -15,24 +15,23 @@ from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.facts import abilities_start
 from irt_assets.responses.scales import RuleChange, Scale, read_scales
-from irt_assets.responses.verdicts import JUDGING_RULES, rules_hash
+from irt_assets.responses.verdicts import JUDGING_RULES, days_without_verdicts, rules_hash
 from resources.postgres.database import first_column
 
-_DAYS = """
-    SELECT midnight::date FROM generate_series(%(start)s::timestamptz, %(end)s, interval '1 day') midnight
-    WHERE to_char(midnight, 'YYYY-MM') <> ALL(%(closed)s)
-      AND (%(judged_too)s OR NOT EXISTS (SELECT FROM judged_day WHERE day = midnight::date))
-      AND EXISTS (
-        SELECT FROM response_log LEFT JOIN question USING (item_id)
-        WHERE completed_at >= midnight AND completed_at < midnight + interval '1 day'
-          AND coalesce(scale_id, 'default') = %(scale_id)s)
-    ORDER BY 1
+_JUDGED = """
+    SELECT midnight::date FROM generate_series(%s::timestamptz, %s, interval '1 day') midnight
+    CROSS JOIN LATERAL (
+      SELECT FROM attempt_verdict
+      WHERE completed_at >= midnight AND completed_at < midnight + interval '1 day' AND scale_id = %s LIMIT 1
+    ) verdict
 """
+"""Days with verdicts of a scale, found one by one: the planner joins an EXISTS to the whole look-back."""
 
 
 @dataclass(frozen=True)
 class DaysToJudge:
-    """Days with answers to a scale, oldest first, and its closed `months` in the same time, whose days are left out."""
+    """Days with verdicts of a scale or without any, oldest first, and its closed `months` in the same time, whose days
+    are left out."""
 
     days: list[date]
     months: list[str]
@@ -66,6 +65,8 @@ def _days(connection: psycopg.Connection, scale: Scale, now: datetime, *, judged
     today = day_bounds(day_of(now))[0]
     start = abilities_start(today, read_scales(connection))
     closed = [one.month for one in read_closed(connection) if one.scale_id == scale.scale_id]
-    values = {"start": start, "end": today - timedelta(days=1), "closed": closed, "judged_too": judged_too}
-    days: list[date] = first_column(connection, _DAYS, values | {"scale_id": scale.scale_id})
-    return DaysToJudge(days, [month for month in closed if day_of(start)[:7] <= month])
+    days = {*days_without_verdicts(connection, start, today)}
+    if judged_too:
+        days |= {*first_column(connection, _JUDGED, (start, today - timedelta(days=1), scale.scale_id))}
+    open_days = sorted(day for day in days if f"{day:%Y-%m}" not in closed)
+    return DaysToJudge(open_days, [month for month in closed if day_of(start)[:7] <= month])

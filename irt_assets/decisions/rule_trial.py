@@ -21,7 +21,7 @@ from irt_assets.decisions.anchor_versions import AnchorChange, freeze
 from irt_assets.engines import Calibrator
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.agreement import read_agreement
-from irt_assets.gates.evidence import MonthFile, Verdict, load_evidence
+from irt_assets.gates.evidence import Verdict, load_evidence
 from irt_assets.gates.gates import SET_GATES, item_problems
 from irt_assets.ledger.closings import reopen
 from irt_assets.ledger.fit_spec import LinkingConstants
@@ -196,7 +196,7 @@ def try_anchors(database: Database, store: ObjectStore, change: AnchorChange) ->
 
 def _judged(connection: psycopg.Connection, store: ObjectStore, month: str, scale_id: str) -> Judged:
     scale = scales_of_month(connection, month)[scale_id]
-    evidence = load_evidence(connection, MonthFile.verified(connection, store, month), month, scale)
+    evidence = load_evidence(connection, month, scale, store)
     verdicts = {gate.name: gate.judge(evidence) for gate in (*SET_GATES, *ADVISORY_CHECKS)}
     agreement = read_agreement(connection, month, scale)
     verdicts["engines_agree"] = Verdict(agreement.agrees, agreement.sentence)

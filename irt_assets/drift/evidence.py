@@ -20,7 +20,7 @@ from irt_assets.psychometrics.eligibility.attempts import Reason
 from irt_assets.responses.columns import codes, max_scores, numbers
 from irt_assets.responses.facts import KEY, SCORES
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot import current_snapshot, read_for_run, sample_for_run
+from irt_assets.responses.snapshot import read_for_run, sample_for_run, snapshot_for_scale
 from irt_assets.responses.window import categories_of, given_points
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import database_settings
@@ -103,7 +103,7 @@ def _usual_times(
 def attempts_of(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> pa.Table | None:
     """The month's attempts on the scale as its snapshot has them, with the columns that drift reads, of a large month
     those of a sample of learners; None where there is none."""
-    snapshot = current_snapshot(connection, month)
+    snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     if snapshot is None:
         return None
     table = read_for_run(store, snapshot, database_settings(connection).most_for_run, COLUMNS, (scale.scale_id,))
@@ -112,7 +112,7 @@ def attempts_of(connection: psycopg.Connection, store: ObjectStore, month: str, 
 
 def sample_of(connection: psycopg.Connection, month: str, scale: Scale) -> str:
     """The sample of learners that `attempts_of` gives, in words; empty where it gives everybody."""
-    snapshot = current_snapshot(connection, month)
+    snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     return sample_for_run(snapshot, database_settings(connection).most_for_run, scale.scale_id) if snapshot else ""
 
 

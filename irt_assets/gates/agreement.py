@@ -23,7 +23,7 @@ from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot import current_snapshot
+from irt_assets.responses.snapshot import snapshot_for_scale
 
 _MOST_NAMED = 10
 
@@ -186,7 +186,7 @@ def compare(
 
 def read_agreement(connection: psycopg.Connection, month: str, scale: Scale) -> MonthAgreement:
     """Compare whatever converged, linked fits of its present snapshot a month has."""
-    snapshot = current_snapshot(connection, month)
+    snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     tried = engines_tried(connection, month, scale.scale_id)
     usable: dict[str, LinkedFit] = {}
     left_out: dict[str, str] = {}

@@ -7,7 +7,7 @@ the gates themselves (see `gates`).
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 
@@ -23,7 +23,7 @@ from irt_assets.psychometrics.drift.group_shift import GroupShift
 from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.responses.scale_decisions import Subject
 from irt_assets.responses.scales import Scale, accepted_subjects
-from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
+from irt_assets.responses.snapshot import Snapshot, snapshot_for_scale, snapshot_problem
 from resources.files.object_store import ObjectStore
 
 NO_SNAPSHOT = "no snapshot of the month has been taken"
@@ -83,36 +83,26 @@ class Evidence:
         return self.staged.spec.statistics if self.staged else None
 
 
-@dataclass(frozen=True)
-class MonthFile:
-    """A month's current snapshot, and why its stored file is not the one that was taken; None where it is."""
+def load_evidence(
+    connection: psycopg.Connection, month: str, scale: Scale, store: ObjectStore | None = None
+) -> Evidence:
+    """The evidence on a month of `scale`, as the month's window follows it.
 
-    snapshot: Snapshot | None
-    problem: str | None
-
-    @classmethod
-    def verified(cls, connection: psycopg.Connection, store: ObjectStore, month: str) -> Self:
-        """Reads the whole file to compare its hash, unless this process has read it as it is stored now."""
-        snapshot = current_snapshot(connection, month)
-        return cls(snapshot, snapshot_problem(store, snapshot) if snapshot else NO_SNAPSHOT)
-
-    @classmethod
-    def unread(cls, connection: psycopg.Connection, month: str) -> Self:
-        """The month's file without reading it, for callers that do not judge it."""
-        snapshot = current_snapshot(connection, month)
-        return cls(snapshot, "the stored file has not been read" if snapshot else NO_SNAPSHOT)
-
-
-def load_evidence(connection: psycopg.Connection, file: MonthFile, month: str, scale: Scale) -> Evidence:
-    """What is known of a month of `scale`, as the month's window follows it."""
+    If a `store` is given, the whole file of the month is read to compare its hash, unless this process has read it as
+    it is stored now. Without a store, nobody may judge the file.
+    """
     scale_id, start = scale.scale_id, Month(month).start
+    snapshot = snapshot_for_scale(connection, month, scale_id)
+    problem: str | None = NO_SNAPSHOT
+    if snapshot:
+        problem = snapshot_problem(store, snapshot) if store else "the stored file has not been read"
     staged = latest_staged(connection, month, scale_id, scale.engine)
     linked = linked_fit(connection, scale_id, "monthly", start, scale.engine)
     return Evidence(
         month=month,
         scale=scale,
-        snapshot=file.snapshot,
-        snapshot_problem=file.problem,
+        snapshot=snapshot,
+        snapshot_problem=problem,
         staged=staged,
         calibration=staged.decoded() if staged else None,
         linked=linked,

@@ -35,7 +35,7 @@ from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.open_months import scales_of_other_verdicts
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.scored_models import ModelInBank, models_in_bank
-from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs
+from irt_assets.responses.snapshot import Snapshot, current_snapshot, differs, snapshot_of
 from resources.cluster.relational import lake
 from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
 from resources.dagster_schema import rows_of
@@ -55,34 +55,34 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
         decided = decided_since(connection, months)
         answered, windows = _with_answers(connection, months), origin_windows(connection)
         others = scales_of_other_verdicts(connection, months)
+        closed_with = {(one.month, one.scale_id): one.snapshot_hash for one in read_closed(connection, months)}
         found = []
         for month in months:
             scales = scales_of_month(connection, month)
-            snapshot = current_snapshot(connection, month)
-            changed = {}
-            if snapshot:
-                closed = {one.scale_id for one in read_closed(connection, [month])}
-                for scale_id, scale in scales.items():
-                    changed[scale_id] = _newer(
+            current = current_snapshot(connection, month)
+            gates = gate_statuses(instance, month) if current else {}
+            for scale_id, scale in scales.items():
+                snapshot, file = current, closed_with.get((month, scale_id))
+                if file and current and file != current.snapshot_hash:
+                    snapshot = snapshot_of(connection, month, file)
+                changed = None
+                if snapshot:
+                    changed = _newer(
                         connection,
-                        month,
                         snapshot,
                         scale,
                         all_steps[scale_id].get(month),
                         in_bank[scale_id],
                         has_other_answers=scale_id in others.get(month, ()),
-                        was_closed=scale_id in closed,
                         decided=decided.get((month, scale_id)),
                     )
-            gates = gate_statuses(instance, month) if snapshot else {}
-            for scale_id, scale in scales.items():
                 found.append(
                     classify_month(
                         month,
                         scale_id,
                         {name: by_scale.get(scale_id, by_scale[""]) for name, by_scale in gates.items()},
                         all_steps[scale_id].get(month),
-                        changed.get(scale_id),
+                        changed,
                         month in running,
                         snapshot is not None,
                         _failure(connection, month, snapshot, scale) if snapshot else None,
@@ -157,18 +157,16 @@ def unsettled_months(instance: dg.DagsterInstance, *, besides_run: str | None = 
 
 def _newer(
     connection: psycopg.Connection,
-    month: str,
     snapshot: Snapshot,
     scale: Scale,
     step: Step | None,
     in_bank: dict[str, ModelInBank],
     *,
     has_other_answers: bool,
-    was_closed: bool,
     decided: str | None,
 ) -> Newer | None:
     """Why the month of the scale is stale, by `QUESTIONS`. decided: see `decided_since`."""
-    scale_id = scale.scale_id
+    month, scale_id = snapshot.month, scale.scale_id
     staged = latest_attempt(connection, month, scale_id, scale.engine)
     linked = fit_in_use(connection, month, scale_id, scale.engine)
     found: dict[str, str | None] = {
@@ -178,11 +176,7 @@ def _newer(
     if differs(snapshot.rules.get(scale_id, {}), scale.rules, "eligibility"):
         found["other_eligibility"] = "the scale's settings have changed since"
     if staged is not None:
-        if not was_closed and staged.snapshot_hash != snapshot.snapshot_hash:  # a closed scale keeps its answers
-            found["scored_alone"] = "its answers were judged again and not fitted since"
-        found["other_model"] = _other_model(staged, scale, in_bank)
-        if staged.is_reference and (earlier := find_reference(connection, scale, month)):
-            found["other_reference"] = f"its misfit was judged before {earlier.name} was fitted"
+        found |= _why_fit_again(connection, staged, snapshot, scale, in_bank)
     if linked is not None:
         if staged is not None and linked.fit_id != staged.fit_id:
             found["fitted_alone"] = "it was fitted again and not linked since"
@@ -195,6 +189,31 @@ def _newer(
         if engine != scale.engine and fit is not None and (on_scale is None or on_scale.fit_id != fit.fit_id):
             found.setdefault("fitted_alone", f"it was fitted again by {engine} and not linked since")
     return first_newer(found)
+
+
+def is_fitted(connection: psycopg.Connection, snapshot: Snapshot, scale: Scale) -> bool:
+    """Whether the scale's engine fitted the snapshot, and no rule, model or reference has changed since."""
+    staged = latest_attempt(connection, snapshot.month, scale.scale_id, scale.engine)
+    if staged is None or latest_failure(connection, snapshot, scale):
+        return False
+    in_bank = models_in_bank(connection, scale.scale_id) if scale.scored else {}
+    return not any(_why_fit_again(connection, staged, snapshot, scale, in_bank).values())
+
+
+def _why_fit_again(
+    connection: psycopg.Connection,
+    staged: Attempted,
+    snapshot: Snapshot,
+    scale: Scale,
+    in_bank: dict[str, ModelInBank],
+) -> dict[str, str | None]:
+    """Answers to the `QUESTIONS` after which the month is fitted again."""
+    found = {"other_model": _other_model(staged, scale, in_bank)}
+    if staged.snapshot_hash != snapshot.snapshot_hash:
+        found["scored_alone"] = "its answers were judged again and not fitted since"
+    if staged.is_reference and (earlier := find_reference(connection, scale, snapshot.month)):
+        found["other_reference"] = f"its misfit was judged before {earlier.name} was fitted"
+    return found
 
 
 def _other_model(staged: Attempted, scale: Scale, in_bank: dict[str, ModelInBank]) -> str | None:

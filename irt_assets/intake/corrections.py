@@ -15,7 +15,7 @@ from irt_assets.common.wording import listed
 from irt_assets.intake.concerned_months import months_concerned
 from irt_assets.intake.staging import kept_as_corrections, lock_out_imports_and_posts
 from irt_assets.responses.closing_records import ClosedMonth, read_closed
-from irt_assets.responses.snapshot import current_snapshots
+from irt_assets.responses.snapshot import current_snapshots, mark_stale
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, first_column, one_value
 
@@ -149,16 +149,24 @@ def take_out(connection: psycopg.Connection, which: Answers, *, by: str, reason:
 
 def keep_one_of_each(connection: psycopg.Connection) -> int:
     """Keep one of the rows with one id at several times, which only SQL can insert: that with the highest revision, or
-    else the one that was recorded first. How many ids had more than one, of those with a row of the last week."""
+    else the one that was recorded first. Only ids with a row of the last week are looked up. Returns the number of ids
+    that had several rows."""
     advisory_lock(connection, "response_log", "import")
+    ids = first_column(
+        connection,
+        """SELECT attempt_id FROM response_log
+           WHERE attempt_id IN (SELECT attempt_id FROM response_log WHERE recorded_at >= now() - interval '7 days')
+           GROUP BY attempt_id HAVING count(*) > 1""",
+    )
+    if not ids:
+        return 0
     others = """
         DELETE FROM response_log r USING response_log one
-        WHERE one.attempt_id = r.attempt_id AND r.attempt_id IN (
-                SELECT attempt_id FROM response_log
-                GROUP BY attempt_id HAVING count(*) > 1 AND max(recorded_at) >= now() - interval '7 days')
+        WHERE one.attempt_id = r.attempt_id AND r.attempt_id = ANY(%(ids)s)
           AND (-one.revision, one.recorded_at, one.completed_at) < (-r.revision, r.recorded_at, r.completed_at)
         RETURNING r.*, 'another row with this id is in the log' AS reason"""
-    return int(one_value(connection, kept_as_corrections(others, how="double", by="session_user").encode()))
+    kept = kept_as_corrections(others, how="double", by="session_user").encode()
+    return int(one_value(connection, kept, {"ids": ids}))
 
 
 def _correction(connection: psycopg.Connection, answers: int, reopen: Reopen | None) -> Correction:
@@ -176,4 +184,5 @@ def _correction(connection: psycopg.Connection, answers: int, reopen: Reopen | N
     if reopen is None:
         return Correction(answers, len(days), tuple(sorted(made.difference(of_closed))), (), of_closed)
     reopen(connection, closed)
+    mark_stale(connection, of_closed)
     return Correction(answers, len(days), tuple(sorted(made)), of_closed, ())

@@ -46,7 +46,7 @@ from irt_assets.psychometrics.fit.observed import Observed, observed_by_ability
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run, snapshot_of
+from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, read_for_run, snapshot_for_scale, snapshot_of
 from irt_assets.responses.window import scored_responses_of
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import database_settings, one_value
@@ -133,7 +133,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     dif = rows.dif_of(connection, scale, month)
     step = step_of(connection, scale.scale_id, month)
     in_force = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, start)}
-    snapshot = current_snapshot(connection, month)
+    snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     held = step.held if step else {}
     items = _items(connection, scale, month, fit, linkings, history, in_force, information, dif, held)
     if fit is not None and snapshot is not None and snapshot.snapshot_hash == fit.snapshot_hash:

@@ -66,7 +66,7 @@ from irt_assets.reports.decision_blocks import decisions_table
 from irt_assets.reports.drift_linking import linking
 from irt_assets.responses.closing_records import ClosedMonth, read_states
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot import current_snapshot
+from irt_assets.responses.snapshot import snapshot_for_scale
 
 MOST_SHOWN, MOST_ITEMS = 100, 10
 """Items that were flagged, and items of which growth is shown."""
@@ -93,7 +93,7 @@ def sections(
     fits = linkings_of(connection, scale, month)
     fit = next((one for one in fits if one.month == month), None)
     proposed = proposals_by_reason(connection, scale.scale_id, month, fit.fit_id if fit else None)
-    snapshot = current_snapshot(connection, month)
+    snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     counts = snapshot.counts.get(scale.scale_id, {}) if snapshot else {}
     taken = newest_decisions(connection, month=month, scale_id=scale.scale_id)
     so_far = f"{with_capital(counted(len(taken), 'decision'))} so far."

@@ -255,6 +255,15 @@ def _without_dictionaries(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(kinds))
 
 
+def mark_stale(connection: psycopg.Connection, months: Collection[str]) -> None:
+    """Give the snapshots of months that have no state of verdicts one that no verdicts have."""
+    connection.execute(
+        """UPDATE scored_snapshot SET verdict_state = %s
+           WHERE month = ANY(%s) AND superseded_at IS NULL AND verdict_state IS NULL""",
+        (OF_NO_VERDICTS, [*months]),
+    )
+
+
 def _store_state(connection: psycopg.Connection, snapshot: Snapshot, state: str | None) -> None:
     connection.execute(
         """UPDATE scored_snapshot SET verdict_state = %s
@@ -272,6 +281,14 @@ def current_snapshots(connection: psycopg.Connection) -> dict[str, Snapshot]:
 def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | None:
     """The month's snapshot that no later one has replaced."""
     return _snapshot(connection, month, "superseded_at IS NULL")
+
+
+def snapshot_for_scale(connection: psycopg.Connection, month: str, scale_id: str) -> Snapshot | None:
+    """The snapshot that the month of a scale is made from: the one that it closed with, or the current one."""
+    for one in read_closed(connection, [month]):
+        if one.scale_id == scale_id:
+            return snapshot_of(connection, month, one.snapshot_hash)
+    return current_snapshot(connection, month)
 
 
 def snapshot_of(connection: psycopg.Connection, month: str, snapshot_hash: str) -> Snapshot | None:

@@ -29,7 +29,7 @@ from resources.tables import METADATA, VIEWS
 KEPT = (
     *("question", "learner", "response_log", "calibration_scale", "anchor_set", "mirt_fit_meta", "mirt_item_params"),
     *("item_parameter_publication", "item_parameter_proposal", "release_decision", "publication_step"),
-    *("testlet_sd_publication", "month_impact"),
+    *("month_state", "testlet_sd_publication", "month_impact"),
     *("item_status", "scale_decision", "movement_proposal", "erasure", "attempt_correction"),
 )
 """Tables that nothing can make again: the bank, the answers, the ledger, and the fits that it cites."""

@@ -26,7 +26,7 @@ import pandas as pd
 
 from irt_assets.common.partitions import Month
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
-from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
+from irt_assets.gates.evidence import Evidence, load_evidence
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.model_gates import MEASURES, eigenvalue_ratio
 from irt_assets.ledger.fit_spec import SetStatistics
@@ -115,8 +115,7 @@ class Installation:
         database = Database(self.settings)
         with database.connect() as connection:
             scale = read_scales(connection, Month(month).start)["default"]
-            file = MonthFile.verified(connection, open_store(self.settings, database), month)
-            return load_evidence(connection, file, month, scale)
+            return load_evidence(connection, month, scale, open_store(self.settings, database))
 
     def step(self, month: str) -> Step:
         with Database(self.settings).connect() as connection:

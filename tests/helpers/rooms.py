@@ -26,7 +26,7 @@ from pydantic import SecretStr
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.common.partitions import Month, month_of
 from irt_assets.engines.em import EmEngine
-from irt_assets.gates.evidence import Evidence, MonthFile, load_evidence
+from irt_assets.gates.evidence import Evidence, load_evidence
 from irt_assets.ledger import fits
 from irt_assets.ledger.fit_spec import ComparedMisfit, StagedSpec
 from irt_assets.ledger.steps import Step
@@ -310,7 +310,7 @@ def link_made_up(
 
 def evidence_of(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
     """What is known of a month, its stored file read and compared."""
-    return load_evidence(connection, MonthFile.verified(connection, store, month), month, scale)
+    return load_evidence(connection, month, scale, store)
 
 
 def check_context(partition: str, instance: dg.DagsterInstance, *selected: dg.AssetCheckKey) -> Any:

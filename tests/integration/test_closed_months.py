@@ -6,12 +6,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from irt_assets.calibration.month import FitOutcome, fit_month
 from irt_assets.common.partitions import Month, month_of
 from irt_assets.decisions.closing import close_months, preview_reopening, reopen_months
+from irt_assets.engines.em import EmEngine
+from irt_assets.gates.evidence import current_fit, load_evidence
 from irt_assets.intake.corrections import Answers, rescore, withdraw
 from irt_assets.intake.staging import Staging
-from irt_assets.ledger import closings
+from irt_assets.ledger import closings, fits
+from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.pruning import SUPERSEDED_SNAPSHOTS
+from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.reports import month_shown
 from irt_assets.responses.closed_months import scales_of_month
 from irt_assets.responses.closing_records import ClosedMonth, read_closed, read_states
@@ -25,7 +30,16 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from services.exporter import families, readings
 from tests.helpers import rooms
-from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, rows, run_sql
+from tests.helpers.rooms import (
+    MADE_UP_SPEC,
+    add_attempts,
+    add_items,
+    add_learners,
+    attempt,
+    made_up_calibration,
+    rows,
+    run_sql,
+)
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
 
@@ -238,9 +252,21 @@ def test_month_that_was_scored_while_closed_is_stale_once_reopened(home: Home) -
     assert not home.is_stale
 
 
+def test_month_of_an_earlier_release_is_stale_once_reopened_if_its_answers_have_changed(home: Home) -> None:
+    home.make()
+    home.close()
+    run_sql(home.database, "UPDATE scored_snapshot SET verdict_state = NULL")
+    reopen_months(home.database, MONTH, **BY)
+    assert not home.is_stale, "nothing has changed"
+    assert home.close() == [rooms.SCALE]
+    home.come([("new", "q1")])
+    reopen_months(home.database, MONTH, **BY)
+    assert home.is_stale
+
+
 def test_month_that_is_open_cannot_be_reopened(home: Home) -> None:
     home.make()
-    with pytest.raises(PermanentFailure, match="no month from 2026-06 to 2026-06 is closed"):
+    with pytest.raises(PermanentFailure, match=f"^{MONTH} is not closed"):
         reopen_months(home.database, MONTH, **BY)
 
 
@@ -273,6 +299,38 @@ def test_first_answers_of_a_second_scale_make_its_month_and_leave_the_closed_sca
     assert after.counts[rooms.SCALE] == before.counts[rooms.SCALE]
     assert home.close(DUE + timedelta(days=1)) == [OTHER]
     assert {one.snapshot_hash for one in home.closed.values()} == {before.snapshot_hash, after.snapshot_hash}
+
+
+def test_closed_scale_keeps_its_fit_and_file_when_another_scale_of_the_month_is_made_again(home: Home) -> None:
+    home.judge()
+    first, _ = take_snapshot(home.database, home.store, MONTH, None)
+    with home.database.connect() as connection:
+        fit = made_up_calibration({f"q{n}": (1.0, 0.0) for n in range(5)})
+        spec = MADE_UP_SPEC | StagedSpec(latent="normal")
+        kept = fits.stage(connection, first, rooms.SCALE, "em", fit, spec, None)
+    home.close()
+    add_items(home.database, {"r0": None}, OTHER)
+    home.come([("new", "q1"), *((f"u{n}", "r0") for n in range(20))])
+    second, _ = take_snapshot(home.database, home.store, MONTH, None)
+    assert second.snapshot_hash != first.snapshot_hash
+
+    def fit_again() -> FitOutcome:
+        outcomes = fit_month(home.database, home.store, MONTH, EmEngine(1), None, lambda _: EmEngine(1))
+        return {one.scale_id: one for one in outcomes}[rooms.SCALE]
+
+    outcome = fit_again()
+    assert (outcome.fit_id, outcome.error) == (kept, None)
+    of_fits = "SELECT DISTINCT scale_id, snapshot_hash FROM fit_staging ORDER BY 1"
+    assert rows(home.database, of_fits) == [(rooms.SCALE, first.snapshot_hash), (OTHER, second.snapshot_hash)]
+    with home.database.connect() as connection:
+        evidence = load_evidence(connection, MONTH, scales_of_month(connection, MONTH)[rooms.SCALE], home.store)
+    assert (evidence.snapshot, evidence.snapshot_problem) == (first, None)
+    assert isinstance(current_fit(evidence), Calibration), "the gates do not ask for another fit"
+
+    change_rules(home.database, rooms.SCALE, {"latent": "histogram"})
+    with pytest.raises(PermanentFailure, match="could be fitted"):
+        fit_again()
+    assert rows(home.database, of_fits)[0] == (rooms.SCALE, first.snapshot_hash), "a fit by other rules reads its file"
 
 
 def test_file_that_a_month_closed_with_is_never_pruned(home: Home) -> None:
@@ -347,7 +405,9 @@ def test_command_shows_what_came_before_it_reopens_a_month(home: Home, settings:
     assert (done.code, done.out.splitlines()[-1]) == (0, "reopened by Ann")
     assert not home.closed
     again = typed(*words, "--yes")
-    assert (again.code, "nothing is to be reopened" in again.err) == (2, True)
+    assert (again.code, "is not closed: there is nothing to reopen" in again.err) == (2, True)
+    swapped = typed(*words[:3], Month(MONTH).previous, *words[3:], "--yes")
+    assert (swapped.code, f"{MONTH} is after" in swapped.err) == (2, True)
 
 
 def test_withdrawing_names_closed_months_and_reopens_them_if_asked(home: Home, settings: Settings, irt: IrtOf) -> None:

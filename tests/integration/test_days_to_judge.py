@@ -30,6 +30,7 @@ TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 OLD = TODAY - timedelta(days=800)
 CLOSED = TODAY - timedelta(days=200)
 DAYS = [TODAY - timedelta(days=n) for n in (90, 9, 1)]
+OTHERS_DAY = TODAY - timedelta(days=5)
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def judged(database: Database) -> Database:
     add_items(database, {"q1": None})
     add_items(database, {"r1": None}, OTHER)
     add_attempts(database, [attempt(f"u{n}", "q1", at) for n, at in enumerate([OLD, CLOSED, *DAYS])])
-    add_attempts(database, [attempt("u0", "r1", TODAY - timedelta(days=5))])
+    add_attempts(database, [attempt("u0", "r1", OTHERS_DAY)])
     run_sql(
         database,
         """INSERT INTO month_state (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items,
@@ -78,13 +79,14 @@ def test_days_of_a_changed_rule_are_those_that_differ_once_it_holds(
 def test_days_of_a_new_scale_are_those_without_verdicts_unless_its_rules_differ_from_the_defaults(
     judged: Database,
 ) -> None:
-    run_sql(judged, "DELETE FROM judged_day WHERE day = %s", (DAYS[1].date(),))
+    run_sql(judged, "DELETE FROM judged_day WHERE day = ANY(%s)", ([OTHERS_DAY.date(), DAYS[1].date()],))
     found = []
     for rules in ("{}", '{"min_responses": 7}', '{"hinted": "exclude"}'):
         run_sql(judged, "UPDATE calibration_scale SET rules = %s WHERE scale_id = %s", (rules, SCALE))
         with judged.connect() as connection:
             found.append(days_of_new_scale(connection, SCALE, datetime.now(UTC)).days)
-    assert found == [dates(DAYS[1:2]), dates(DAYS[1:2]), dates(DAYS)]
+    unjudged = dates([DAYS[1], OTHERS_DAY])
+    assert found == [unjudged, unjudged, sorted({*unjudged, *dates(DAYS)})]
 
 
 def test_command_names_the_days_and_queues_one_run(

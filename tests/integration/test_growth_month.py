@@ -17,7 +17,7 @@ from irt_assets.decisions.origin import initialise
 from irt_assets.decisions.origin_sources import OriginWindow
 from irt_assets.engines.em import EmEngine
 from irt_assets.gates.advisory_checks import ability_stands_still_within_the_month
-from irt_assets.gates.evidence import MonthFile, Verdict, load_evidence
+from irt_assets.gates.evidence import Verdict, load_evidence
 from irt_assets.ledger.fits import LinkedFit, latest_staged, linked_fit
 from irt_assets.reports.month_shown import growth_of_anchors, growth_within
 from irt_assets.responses.scales import read_scales
@@ -74,7 +74,7 @@ def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) ->
 def judged(settings: Settings, month: str) -> Verdict:
     with Database(settings).connect() as connection:
         scale = read_scales(connection, Month(month).start)[SCALE]
-        evidence = load_evidence(connection, MonthFile.unread(connection, month), month, scale)
+        evidence = load_evidence(connection, month, scale)
     return ability_stands_still_within_the_month(evidence)
 
 

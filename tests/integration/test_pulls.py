@@ -370,11 +370,19 @@ def test_a_person_pulls_and_reads_how_it_stands(
 ) -> None:
     typed = irt(lms)
     monkeypatch.setenv("IRT_PULL_SOURCES", str(company.file))
-    company.run(row(9, answered=at(days=40)))
+    company.run(row(9, answered=at(days=40)), row(10, answered=at(days=80)))
+    first, closed = ((NOW - timedelta(days=n)).strftime("%Y-%m") for n in (40, 80))
+    run_sql(
+        Database(lms),
+        """INSERT INTO month_state (month, scale_id, state, decided_by, reason, snapshot_hash, rules, items,
+                                    test_accounts)
+           VALUES (%s, 'default', 'closed', 'nightly', '', '', '{}', '{}', '[]')""",
+        (closed,),
+    )
     done = typed("pull", "--newest-first")
-    first = (NOW - timedelta(days=40)).strftime("%Y-%m")
-    assert "lms: 4 rows read, 4 accepted, 0 corrected, 0 duplicates, rejected: none" in done.out
+    assert "lms: 5 rows read, 5 accepted, 0 corrected, 0 duplicates, rejected: none" in done.out
     assert f"months that the first pull filled: irt backfill --from {first} --to " in done.out
+    assert f"only once you reopen them: {closed} → irt month reopen {closed}\n" in done.out
     assert "rows, " in done.out
     assert " left\n" in done.out
     assert "--confirm" not in typed("pull", "lms", "--compare").out

@@ -88,7 +88,7 @@ def test_the_report_of_a_red_month_recommends_what_can_be_done(
     bank: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where it was judged before it became red: that was another place on the scale."""
-    monkeypatch.setattr(drift_facts, "current_snapshot", lambda *_: None)  # nobody gave the answers of a made-up fit
+    monkeypatch.setattr(drift_facts, "snapshot_for_scale", lambda *_: None)  # nobody gave the answers of a made-up fit
     drift_of_month(bank, store, MONTH)
     make_red(bank, store)
     red = MonthState(MONTH, SCALE, State.RED, "anchors_agree: 3 anchors disagree")

@@ -505,7 +505,7 @@ def test_closed_month_is_reopened_by_who_may_decide(world: World) -> None:
         for role in ("psychometrician", "analyst")
     )
     assert "Reopen the month" not in world.page(view="month", month=JUNE)
-    assert "is closed: nothing is to be reopened" in " ".join(review(decider, form).sentences)
+    assert "is not closed: there is nothing to reopen" in " ".join(review(decider, form).sentences)
     try:
         assert JUNE in [one.month for one in close_months(world.database, NOW)]
         assert "Reopen the month" in world.page(view="month", month=JUNE)
