@@ -20,7 +20,6 @@ FIRST_WAIT_S = 5
 """First delay in seconds, doubled each time: five minutes in all."""
 HELD = "held"
 """Metadata of a publication that failed because every scale of the month is held: the sentence that says why."""
-OF_DAGSTER = (ErrorSource.FRAMEWORK_ERROR, ErrorSource.UNEXPECTED_ERROR)
 STOPPED = (
     "it was stopped while it ran, by hand or because the service was shut down; what it had not finished is as it was "
     "before: ask for it again"
@@ -65,9 +64,12 @@ def says_held(failed: StepFailureData) -> bool:
 
 
 def is_dagsters_own(events: Iterable[dg.DagsterEvent]) -> bool:
-    """Whether a run failed in Dagster and not in our code, as when the database restarts while Dagster records it."""
+    """Whether a run failed in Dagster and not in our code, as when the database restarts while Dagster records it.
+
+    An error of a kind that Dagster knows is final: so are a `dagster.Failure` and a failed blocking check.
+    """
     return any(
-        (event.is_step_failure and event.step_failure_data.error_source in OF_DAGSTER)
+        (event.is_step_failure and event.step_failure_data.error_source is ErrorSource.UNEXPECTED_ERROR)
         or (event.is_run_failure and event.job_failure_data.failure_reason is RunFailureReason.RUN_EXCEPTION)
         for event in events
     )

@@ -24,14 +24,13 @@ from resources.dagster_compat import (
     MAX_RETRIES_TAG,
     PARENT_RUN_ID_TAG,
     RETRY_NUMBER_TAG,
-    EngineEventData,
     ErrorSource,
     RunFailureReason,
     StepFailureData,
 )
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.dagster_private import ROOT_RUN_ID_TAG, WILL_RETRY_TAG, JobFailureData, freeze_time
+from tests.helpers.dagster_private import ROOT_RUN_ID_TAG, WILL_RETRY_TAG, EngineEventData, JobFailureData, freeze_time
 from tests.helpers.rooms import rows
 
 MONTH = "2026-06"
@@ -206,7 +205,7 @@ def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(
     assert (killed.under_way, killed.told()) == (set(), [run.run_id])
 
 
-@pytest.mark.parametrize("source", [ErrorSource.UNEXPECTED_ERROR, ErrorSource.USER_CODE_ERROR])
+@pytest.mark.parametrize("source", ErrorSource)
 def test_run_whose_step_dagster_could_not_record_is_repeated_once(
     killed: Killed, monkeypatch: pytest.MonkeyPatch, source: ErrorSource
 ) -> None:
