@@ -1,9 +1,10 @@
 """Private parts of Dagster, for one version of it: no other module imports or replaces them.
 
 First what others take from here unchanged, which is imported, then its servers, the logs of runs, its page as an
-application, its queue, its monitor and its run worker. What `import dagster` does not load is imported inside the
-function that needs it: it takes seconds. Other modules hold only what a subclass inherits (`INHERITED_IN`). What does
-not belong here: what `dagster` itself exports, and the layer of our own around the page (see `irt_assets.webserver`).
+application and its queue. A comment above each import says why, and until when. What `import dagster` does not load is
+imported inside the function that needs it: it takes seconds. Other modules hold only what a subclass inherits
+(`INHERITED_IN`). What does not belong here: what `dagster` itself exports, and the layer of our own around the page
+(see `irt_assets.webserver`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -21,51 +21,64 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagster import DagsterInstance
+from dagster import DagsterInstance, DagsterRunStatus
+
+# What schedules and sensors are known by; until `dagster` exports it as it does `DagsterEventType`.
 from dagster._core.definitions.run_request import InstigatorType
+
+# Type of `define_asset_job`'s result; until `dagster` exports it.
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.errors import DagsterUserCodeUnreachableError
+
+# Checks are read by partition with it; until partitioned checks leave preview.
 from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.events import EngineEventData, RunFailureReason
+
+# Why a run failed, as `auto_reexecution_should_retry_run` takes it; until that goes.
+from dagster._core.events import RunFailureReason
+
+# Runs whose run config names no logger get ours; until the instance's configuration can name one.
 from dagster._core.execution import context_creation_job
-from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus, PartitionBackfill
+
+# Backfills are listed, and cancelled without a daemon; until `DagsterInstance` has calls for both.
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+
+# Whether a step failed in Dagster or in our code; until `dagster` exports what `DagsterEvent` returns.
 from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
+
+# Whether the daemon repeats a run; until it no longer gives up a run while the code server is away.
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
-from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
+
+# What a run launcher takes and returns; until `dagster` exports it with `DefaultRunLauncher`.
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+
+# States and ticks of schedules and sensors; until `DagsterInstance` has a public call for them.
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, ScheduleInstigatorData, TickStatus
+
+# Results of checks by partition; until partitioned checks leave preview.
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
 )
+
+# Whether a run left output; until the compute log manager can say so without a kind.
 from dagster._core.storage.compute_log_manager import ComputeIOType
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    AUTO_RETRY_RUN_ID_TAG,
-    HIDDEN_TAG_PREFIX,
-    MAX_RETRIES_TAG,
-    PARENT_BACKFILL_ID_TAG,
-    PARENT_RUN_ID_TAG,
-    PARTITION_NAME_TAG,
-    PRIORITY_TAG,
-    RETRY_NUMBER_TAG,
-    RETRY_ON_ASSET_OR_OP_FAILURE_TAG,
-    RUN_FAILURE_REASON_TAG,
-    RUN_KEY_TAG,
-    SCHEDULE_NAME_TAG,
-    SENSOR_NAME_TAG,
-)
-from dagster._core.utils import coerce_valid_log_level
+
+# The page's requests, to name who asked for a backfill; until Dagster hands a backfill's request to the coordinator.
 from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
+
+# Where the code server is; until `DagsterInstance` submits a job of a code location by its name.
 from dagster._core.workspace.load_target import WorkspaceFileTarget
+
+# Executes a run in a process that the code server starts; until the code server's start method can be chosen.
 from dagster._grpc.impl import start_run_in_subprocess
-from dagster._serdes import ConfigurableClass, ConfigurableClassData
-from dagster._utils.error import ExceptionInfo
-from dagster._utils.interrupts import capture_interrupts
+
+# Parameter of `from_config_value`, by which our storage is made; until `dagster` exports it.
+from dagster._serdes import ConfigurableClassData
+
+# Sets up the logs of daemon and code server, after which we do; until `--log-format` can name ours.
 from dagster._utils.log import configure_loggers
+
+# Times of a schedule as the daemon computes them, through changes of clocks; until `dagster` exports it.
 from dagster._utils.schedules import schedule_execution_time_iterator
-from dagster_shared.error import SerializableErrorInfo
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
@@ -73,8 +86,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.version import way_to_install
 
 if TYPE_CHECKING:
-    from dagster import LoggerDefinition, RunRecord
-    from dagster._daemon.types import DaemonStatus
+    from dagster import LoggerDefinition
 
 LOG = logging.getLogger(__name__)
 DAGSTER = "1.13.27"
@@ -85,6 +97,29 @@ INHERITED_IN = (
     "jobs/launching/launched_by.py",
 )
 """Modules with a subclass of one of Dagster's classes, which may use and override what is private to that."""
+ASSET_PARTITION_RANGE_END_TAG = "dagster/asset_partition_range_end"
+ASSET_PARTITION_RANGE_START_TAG = "dagster/asset_partition_range_start"
+AUTO_RETRY_RUN_ID_TAG = "dagster/auto_retry_run_id"
+HIDDEN_TAG_PREFIX = ".dagster/"
+MAX_RETRIES_TAG = "dagster/max_retries"
+PARENT_BACKFILL_ID_TAG = "dagster/parent_backfill_id"
+PARENT_RUN_ID_TAG = "dagster/parent_run_id"
+PARTITION_NAME_TAG = "dagster/partition"
+PRIORITY_TAG = "dagster/priority"
+RETRY_NUMBER_TAG = "dagster/retry_number"
+RETRY_ON_ASSET_OR_OP_FAILURE_TAG = "dagster/retry_on_asset_or_op_failure"
+RUN_FAILURE_REASON_TAG = "dagster/failure_reason"
+RUN_KEY_TAG = "dagster/run_key"
+SCHEDULE_NAME_TAG = "dagster/schedule_name"
+SENSOR_NAME_TAG = "dagster/sensor_name"
+"""Tags are stored with runs, so Dagster cannot change them; a test holds them equal to its own."""
+FINISHED_STATUSES = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+NOT_FINISHED_STATUSES = [*{*DagsterRunStatus} - {*FINISHED_STATUSES, DagsterRunStatus.MANAGED}]
+BULK_ACTION_TERMINAL_STATUSES = {*BulkActionStatus} - {
+    BulkActionStatus.REQUESTED,
+    BulkActionStatus.CANCELING,
+    BulkActionStatus.FAILING,
+}
 STATEMENT_TIMEOUT_MS = 15_000
 POOL_RECYCLE_S = 3_600
 MAX_OVERFLOW = 20
@@ -106,6 +141,7 @@ def keep_connections(instance: DagsterInstance, statement_timeout_ms: int = STAT
     replaced; they are closed with the context of the instance. `statement_timeout_ms`: 0 for none.
     """
     instance.optimize_for_webserver(statement_timeout_ms, POOL_RECYCLE_S, MAX_OVERFLOW)
+    # `_engine` and `_exit_stack`: until `optimize_for_webserver` can ping connections and close them with the instance.
     for storage in _storages(instance):
         storage._engine.pool._pre_ping = True
         instance._exit_stack.callback(storage._engine.dispose)
@@ -120,6 +156,7 @@ def fork_runs(begin: Callable[[], None]) -> None:
 
     They call `begin` first, a function of a module.
     """
+    # Its class starts the processes of runs, and how is in its field `_mp_ctx`; until that can be chosen.
     from dagster._grpc import server
 
     class ForkingServer(server.DagsterApiServer):
@@ -140,8 +177,9 @@ def execute_started_run(begin: Callable[[], None], *arguments: Any) -> None:
         atexit._run_exitfuncs()  # a process of that context ends without
 
 
-def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[DaemonStatus]:
+def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[Any]:
     """The status of each part of the daemon that this instance needs; healthy: heard of within `silent_s`."""
+    # Heartbeats judged as the UI does; until `DagsterInstance.get_daemon_statuses` takes a tolerance.
     from dagster._daemon.controller import get_daemon_statuses
 
     parts = instance.get_required_daemon_types()
@@ -150,29 +188,15 @@ def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[Da
 
 def run_daemon() -> None:
     """`dagster-daemon` with this process's arguments; returns when it has ended."""
+    # The command, in a process that holds our lock; until the daemon takes a lock of its own.
     from dagster._daemon.cli import main
 
-    with DagsterInstance.get() as instance:
-        let_none_be_ahead(instance)
     main()
-
-
-def let_none_be_ahead(instance: DagsterInstance) -> None:
-    """Date what schedules and sensors have in the future as now: where the clock was set back, they would wait for the
-    time of their last tick."""
-    now = time.time()
-    for state in instance.all_instigator_state():
-        if data := state.instigator_data:
-            ahead: dict[str, Any] = {
-                name: now for name, value in data._asdict().items() if isinstance(value, float) and value > now
-            }
-            instance.update_instigator_state(state.with_data(data._replace(**ahead)))
-        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, after=now):
-            instance.update_tick(tick._replace(tick_data=tick.tick_data._replace(timestamp=now)))
 
 
 def run_code_server() -> None:
     """`dagster api grpc` with this process's arguments; returns when it has ended."""
+    # The command, in a process that we set up; until `dagster` can be told what to call first.
     from dagster._cli.api import grpc_command
 
     grpc_command()
@@ -191,6 +215,7 @@ def have_the_last_word_on_logs(configure: Callable[[], None]) -> None:
 
     Otherwise every line is written twice, once by each.
     """
+    # Both look `configure_loggers` up in themselves; until `--log-format` can name ours.
     from dagster._cli import api
     from dagster._daemon import controller
 
@@ -225,6 +250,7 @@ def webserver_app(
             return tags_of_backfill(getattr(self.source, "headers", {}))
 
     class Process(WorkspaceProcessContext):
+        # With `_instance` and `_read_only`, as the overridden method; until the class of a request can be chosen.
         def create_request_context(self, source: object | None = None) -> WorkspaceRequestContext:
             return Request(
                 instance=self._instance,
@@ -265,6 +291,7 @@ def queue_run(
     another run, this one is deleted, and the other is the answer. Raises TransientFailure where the code server does
     not answer.
     """
+    # Stores a run of a job of a code location; until `DagsterInstance` submits such a job by its name.
     from dagster._cli.job import _create_run
 
     target = WorkspaceFileTarget([str(workspace)])
@@ -289,54 +316,6 @@ def queue_run(
             instance.delete_run(run.run_id)
             return other
         return instance.submit_run(run.run_id, context).run_id
-
-
-def watch_starting_runs() -> None:
-    """In the daemon: also ask a launcher that can answer (`check_starting_run`) about runs that are starting.
-
-    Until a run has started, Dagster only watches the clock.
-    """
-    from dagster._daemon.monitoring import run_monitoring
-
-    by_the_clock = run_monitoring.monitor_starting_run
-
-    def monitor(instance: DagsterInstance, run_record: RunRecord, logger: logging.Logger) -> None:
-        run = run_record.dagster_run
-        if ask := getattr(instance.run_launcher, "check_starting_run", None):
-            found = ask(run)
-            if found.status is WorkerStatus.FAILED:
-                now = instance.get_run_by_id(run.run_id)
-                if now is not None and now.status is run.status:
-                    logger.info("%s did not start: %s", run.run_id, found.msg)
-                    instance.report_run_failed(run, found.msg)
-                return
-        by_the_clock(instance, run_record, logger)
-
-    run_monitoring.monitor_starting_run = monitor
-
-
-def tell_in_a_sentence(kind: type[Exception]) -> None:
-    """In the daemon: an exception of `kind` is a sentence in its run's log, without a stack, and not in the daemon's.
-
-    The code that raises it has already logged it there.
-    """
-    from dagster._daemon.utils import DaemonErrorCapture
-
-    def process(exc_info: ExceptionInfo, logger: logging.Logger, log_message: str) -> SerializableErrorInfo:
-        error = exc_info[1]
-        if isinstance(error, kind):
-            return SerializableErrorInfo(f"{error}\n", [], kind.__name__)
-        return DaemonErrorCapture.default_process_exception(exc_info, logger, log_message)
-
-    DaemonErrorCapture.process_exception = process
-
-
-def execute_launched_run(run_id: str) -> int:
-    """Execute a run that was launched, in this process, on the instance of DAGSTER_HOME; 0 where it succeeded."""
-    from dagster._cli.api import _execute_run_command_body
-
-    with capture_interrupts(), DagsterInstance.get() as instance:
-        return _execute_run_command_body(run_id, instance, lambda _: None, set_exit_code_on_failure=True)
 
 
 @contextmanager
