@@ -45,7 +45,7 @@ SHIPPED = {
     JUDGE_JOB: Shipped("observe", "the answers of past days judged, and months closed", 6),
     "aggregate_features_daily": Shipped("features", "features of yesterday"),
     KPI_JOB: Shipped("kpis", "KPIs of the week"),
-    MONTHLY_JOB: Shipped("calibration", "the month that is over, with every enabled engine", 24, note=ENGINES),
+    MONTHLY_JOB: Shipped("calibration", "months that are not made, with every enabled engine", 24, note=ENGINES),
     NIGHTLY_JOB: Shipped("nightly", "the night's calibration", 6, ("calibrate-irt-nightly", "calibrate-irt")),
     LEARNER_REPORT_JOB: Shipped("weekly-report", "learners' reports of the week that is over", 12),
     "detect_inactivity": Shipped("inactivity", "learners who have gone quiet"),
@@ -202,12 +202,11 @@ def _service(plans: list[Plan]) -> str:
 
 
 def _timer(plans: list[Plan]) -> str:
-    minute, hour, day, _, weekday = plans[0].cron.split()
+    minute, hour, _, _, weekday = plans[0].cron.split()
     zone = plans[0].zone
     short, long = WEEKDAYS.get(weekday, ("", ""))
-    date = "*-*-*" if day == "*" else f"*-*-{int(day):02}"
     time = f"{int(hour):02}:{int(minute):02}"
-    calendar = [f"OnCalendar={short}{date} {time}:00 {zone}"]
+    calendar = [f"OnCalendar={short}*-*-* {time}:00 {zone}"]
     if zone != "UTC":
         later = f"{int(hour) + 1:02}:{int(minute):02}"
         calendar = [
@@ -215,17 +214,13 @@ def _timer(plans: list[Plan]) -> str:
             *calendar,
             f"OnCalendar=Sun *-03-8..14 {later}:00 {zone}",
         ]
-    when = f"{long}{'on the 1st, ' if day == '1' else ''}{time} {zone}"
+    when = f"{long}{time} {zone}"
     return TIMER.format(does=_does(plans), when=when, calendar="\n".join(calendar))
 
 
 def _cron_job(plan: Plan, name: str, comment: str, *, suspend: bool = False) -> str:
     minute, hour, day, month, weekday = plan.cron.split()
-    late = "3600"
-    if day != "*":
-        late = "864000 # ten days: the next one comes in a month"
-    elif weekday != "*":
-        late = "172800 # two days: the next one comes in a week"
+    late = "3600" if weekday == "*" else "172800 # two days: the next one comes in a week"
     hours = hour if plan.zone == "UTC" else f"{hour},{int(hour) + 1}"
     return CRON_JOB.format(
         comment=comment,

@@ -57,7 +57,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     }
     monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     inventory = [all_months, build_judged_check()]
-    jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines])
+    jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
     assets = [
         *build_response_assets(months, days, collect_on_spark),
         build_log_asset(days),

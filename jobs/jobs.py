@@ -3,6 +3,7 @@
 What does not belong here: what materialising an asset does, and the decisions of schedules and sensors.
 """
 
+import json
 from collections.abc import Sequence
 
 import dagster as dg
@@ -35,6 +36,9 @@ from jobs.watching.ready_months import ready_months
 from jobs.watching.stale_months import build_stale_sensor
 from resources.dagster_compat import PRIORITY_TAG
 from resources.settings import Settings
+
+POD_TAG = "dagster-k8s/config"
+"""Run tag that K8sRunLauncher reads; only the resources in it are allowed."""
 
 
 def _tags(kind: str, hours: int, priority: int = 10) -> dict[str, str]:
@@ -87,6 +91,7 @@ def build_jobs(
     monthly_checks: list[dg.AssetChecksDefinition],
     inventory: list[dg.AssetChecksDefinition],
     comparison_engines: Sequence[str],
+    settings: Settings,
 ) -> dict[str, Job]:
     """Every job by name. The inventory checks look at all months and days, so they are not part of a month's run.
 
@@ -119,13 +124,23 @@ def build_jobs(
         dg.define_asset_job(
             name,
             selection=selection,
-            tags=tags,
+            tags=tags | _pod(tags, settings),
             description=description if name == job else f"The documents' name of `{job}`.",
         )
         for job, selection, tags, description in rows
         for name in same_job(job)
     ]
-    return {job.name: job for job in [*jobs, build_judge_job(_tags("daily", 6)), build_prune_job(UPKEEP)]}
+    judging = _tags("daily", 6)
+    jobs.append(build_judge_job(judging | _pod(judging, settings)))
+    jobs.append(build_prune_job(UPKEEP | _pod(UPKEEP, settings)))
+    return {job.name: job for job in jobs}
+
+
+def _pod(tags: dict[str, str], settings: Settings) -> dict[str, str]:
+    """Tag of a job in a cluster: the resources of its runs' pods."""
+    if settings.irt_run_launcher != "kubernetes":
+        return {}
+    return {POD_TAG: json.dumps({"container_config": {"resources": settings.run_resources(tags["irt/kind"])}})}
 
 
 def _selection(checks: list[dg.AssetChecksDefinition]) -> dg.AssetSelection:

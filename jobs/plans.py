@@ -77,15 +77,16 @@ class Plan:
 
     @property
     def is_daily(self) -> bool:
-        return self.cron.endswith(" * * *")
+        """Whether its result is due every day, which a month's is not although its schedule ticks daily."""
+        return self.cron.endswith(" * * *") and self.period is not MONTHS
 
 
 PLANS = (
     Plan(JUDGE_JOB, "30 0 * * *"),
     Plan("aggregate_features_daily", "15 1 * * *", "features_topic_daily", DAYS, 14),
     Plan(KPI_JOB, "10 2 * * *", "weekly_kpi", WEEKS, 8, running=True),
-    # What was fitted and judged red waits for a person; what never got as far is asked for again.
-    Plan(MONTHLY_JOB, "0 2 1 * *", "item_calibration", MONTHS, 3),
+    # What was fitted and judged red waits for a person; what never got as far is asked for again the next day.
+    Plan(MONTHLY_JOB, "0 2 * * *", "item_calibration", MONTHS, 3),
     # A window of 30 days hardly differs from the next day's: after a longer gap older nights add nothing.
     Plan(NIGHTLY_JOB, "0 3 * * *", NIGHTLY, DAYS, 3),
     # A report on a week more than a month ago is of no use.

@@ -7,7 +7,8 @@ the session hook's request was lost. `killed_runs` repeats killed runs that the 
 The daemon repeats a run whose worker was killed when it reads that the run failed. Where it does not reach the code
 server at that moment, because that was killed too, it gives up for good; where it is killed itself, it may never come
 to it, and the backfill waits for ever. A sensor's tick runs in the code server: now it is there, and the failure is
-reported once more.
+reported once more. A run in which a restart of the database cut off what Dagster was recording has a failed step, which
+the daemon leaves alone: it is repeated once.
 """
 
 from collections.abc import Collection, Iterable
@@ -18,9 +19,10 @@ import dagster as dg
 
 from irt_assets.abilities.batch import stale_months
 from irt_assets.abilities.sweep import online_updates_are_on, sweep
-from irt_assets.common.run_progress import to_be_repeated
+from irt_assets.common.run_progress import broke_off, to_be_repeated
 from irt_assets.gates.month_status import unsettled_months
 from irt_assets.ledger.steps import Step, pending_steps
+from resources.dagster_compat import MAX_RETRIES_TAG, RETRY_ON_ASSET_OR_OP_FAILURE_TAG
 from resources.postgres.database import Database
 from resources.settings import Settings
 
@@ -99,6 +101,8 @@ def build_theta_sensor(settings: Settings) -> dg.SensorDefinition:
 
 DAEMONS_TURN = timedelta(seconds=30)
 """Time between evaluations, in which the daemon may repeat a run itself."""
+REPEAT_ONCE = {RETRY_ON_ASSET_OR_OP_FAILURE_TAG: "true", MAX_RETRIES_TAG: "1"}
+"""Tags of a run whose step failed in Dagster itself: the daemon does not repeat failed steps otherwise."""
 
 
 def report_again(instance: dg.DagsterInstance) -> list[str]:
@@ -106,13 +110,16 @@ def report_again(instance: dg.DagsterInstance) -> list[str]:
     before = datetime.now(UTC) - DAEMONS_TURN
     forgotten = [r.dagster_run for r in to_be_repeated(instance) if r.update_timestamp.astimezone(UTC) < before]
     for run in forgotten:
-        instance.report_run_failed(run, "The run was not repeated when its worker was killed; reported again.")
+        if broke_off(instance, run):
+            instance.add_run_tags(run.run_id, REPEAT_ONCE)
+        instance.report_run_failed(run, "The run was not repeated when it broke off; reported again.")
     return [run.run_id for run in forgotten]
 
 
 @dg.sensor(
     name="killed_runs",
-    description="Repeats runs whose workers were killed together with the process that should have repeated them.",
+    description="Repeats runs whose workers were killed together with the process that should have repeated them, and "
+    "once those in which Dagster lost its database while it recorded a step.",
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

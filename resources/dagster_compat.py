@@ -1,9 +1,10 @@
 """Private parts of Dagster, for one version of it: no other module imports or replaces them.
 
 First what others take from here unchanged, which is imported, then its servers, the logs of runs, its page as an
-application, its queue, its monitor and its run worker. What `import dagster` does not load is imported inside the
-function that needs it: it takes seconds. Other modules hold only what a subclass inherits (`INHERITED_IN`). What does
-not belong here: what `dagster` itself exports, and the layer of our own around the page (see `irt_assets.webserver`).
+application and its queue. A comment above each import says why, and until when. What `import dagster` does not load is
+imported inside the function that needs it: it takes seconds. Other modules hold only what a subclass inherits
+(`INHERITED_IN`). What does not belong here: what `dagster` itself exports, and the layer of our own around the page
+(see `irt_assets.webserver`).
 """
 
 from __future__ import annotations
@@ -11,78 +12,80 @@ from __future__ import annotations
 import asyncio
 import atexit
 import logging
-import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass
-from functools import partial, wraps
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
-from threading import local
 from typing import TYPE_CHECKING, Any
 
-from dagster import DagsterInstance
+from dagster import DagsterInstance, DagsterRunStatus
+
+# What schedules and sensors are known by; until `dagster` exports it as it does `DagsterEventType`.
 from dagster._core.definitions.run_request import InstigatorType
+
+# Type of `define_asset_job`'s result; until `dagster` exports it.
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.errors import DagsterUserCodeUnreachableError
+
+# Checks are read by partition with it; until partitioned checks leave preview.
 from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.events import EngineEventData, RunFailureReason
+
+# Why a run failed, as `auto_reexecution_should_retry_run` takes it; until that goes.
+from dagster._core.events import RunFailureReason
+
+# Runs whose run config names no logger get ours; until the instance's configuration can name one.
 from dagster._core.execution import context_creation_job
-from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus, PartitionBackfill
+
+# Backfills are listed, and cancelled without a daemon; until `DagsterInstance` has calls for both.
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+
+# Whether a step failed in Dagster or in our code; until `dagster` exports what `DagsterEvent` returns.
 from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
+
+# Whether the daemon repeats a run; until it no longer gives up a run while the code server is away.
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
-from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
+
+# What a run launcher takes and returns; until `dagster` exports it with `DefaultRunLauncher`.
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+
+# States and ticks of schedules and sensors; until `DagsterInstance` has a public call for them.
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, ScheduleInstigatorData, TickStatus
+
+# Results of checks by partition; until partitioned checks leave preview.
 from dagster._core.storage.asset_check_execution_record import (
     AssetCheckExecutionRecord,
     AssetCheckExecutionRecordStatus,
 )
-from dagster._core.storage.cloud_storage_compute_log_manager import (
-    CloudStorageComputeLogManager,
-    PollingComputeLogSubscriptionManager,
-)
-from dagster._core.storage.compute_log_manager import CapturedLogSubscription, ComputeIOType
-from dagster._core.storage.dagster_run import FINISHED_STATUSES, NOT_FINISHED_STATUSES
-from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
-from dagster._core.storage.tags import (
-    ASSET_PARTITION_RANGE_END_TAG,
-    ASSET_PARTITION_RANGE_START_TAG,
-    AUTO_RETRY_RUN_ID_TAG,
-    HIDDEN_TAG_PREFIX,
-    MAX_RETRIES_TAG,
-    PARENT_BACKFILL_ID_TAG,
-    PARENT_RUN_ID_TAG,
-    PARTITION_NAME_TAG,
-    PRIORITY_TAG,
-    RETRY_NUMBER_TAG,
-    RUN_FAILURE_REASON_TAG,
-    RUN_KEY_TAG,
-    SCHEDULE_NAME_TAG,
-    SENSOR_NAME_TAG,
-)
-from dagster._core.utils import coerce_valid_log_level
+
+# Whether a run left output; until the compute log manager can say so without a kind.
+from dagster._core.storage.compute_log_manager import ComputeIOType
+
+# The page's requests, to name who asked for a backfill; until Dagster hands a backfill's request to the coordinator.
 from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
+
+# Where the code server is; until `DagsterInstance` submits a job of a code location by its name.
 from dagster._core.workspace.load_target import WorkspaceFileTarget
+
+# Executes a run in a process that the code server starts; until the code server's start method can be chosen.
 from dagster._grpc.impl import start_run_in_subprocess
-from dagster._serdes import ConfigurableClass, ConfigurableClassData
-from dagster._utils import ensure_file
-from dagster._utils.error import ExceptionInfo
-from dagster._utils.interrupts import capture_interrupts
+
+# Parameter of `from_config_value`, by which our storage is made; until `dagster` exports it.
+from dagster._serdes import ConfigurableClassData
+
+# Sets up the logs of daemon and code server, after which we do; until `--log-format` can name ours.
 from dagster._utils.log import configure_loggers
+
+# Times of a schedule as the daemon computes them, through changes of clocks; until `dagster` exports it.
 from dagster._utils.schedules import schedule_execution_time_iterator
-from dagster_shared.error import SerializableErrorInfo
-from psycopg2 import Error as DriverError  # SQLAlchemy does not wrap it where a connection is set up
-from sqlalchemy.exc import DBAPIError
 from starlette.types import ASGIApp
 
-from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
+from resources.failures import PermanentFailure, TransientFailure
 from resources.version import way_to_install
 
 if TYPE_CHECKING:
-    from dagster import LoggerDefinition, RunRecord
-    from dagster._daemon.types import DaemonStatus
+    from dagster import LoggerDefinition
 
 LOG = logging.getLogger(__name__)
 DAGSTER = "1.13.27"
@@ -91,23 +94,36 @@ INHERITED_IN = (
     "jobs/launching/launcher.py",
     "jobs/launching/kubernetes_launcher.py",
     "jobs/launching/launched_by.py",
-    "jobs/launching/stored_logs.py",
 )
 """Modules with a subclass of one of Dagster's classes, which may use and override what is private to that."""
+ASSET_PARTITION_RANGE_END_TAG = "dagster/asset_partition_range_end"
+ASSET_PARTITION_RANGE_START_TAG = "dagster/asset_partition_range_start"
+AUTO_RETRY_RUN_ID_TAG = "dagster/auto_retry_run_id"
+HIDDEN_TAG_PREFIX = ".dagster/"
+MAX_RETRIES_TAG = "dagster/max_retries"
+PARENT_BACKFILL_ID_TAG = "dagster/parent_backfill_id"
+PARENT_RUN_ID_TAG = "dagster/parent_run_id"
+PARTITION_NAME_TAG = "dagster/partition"
+PRIORITY_TAG = "dagster/priority"
+RETRY_NUMBER_TAG = "dagster/retry_number"
+RETRY_ON_ASSET_OR_OP_FAILURE_TAG = "dagster/retry_on_asset_or_op_failure"
+RUN_FAILURE_REASON_TAG = "dagster/failure_reason"
+RUN_KEY_TAG = "dagster/run_key"
+SCHEDULE_NAME_TAG = "dagster/schedule_name"
+SENSOR_NAME_TAG = "dagster/sensor_name"
+"""Tags are stored with runs, so Dagster cannot change them; a test holds them equal to its own."""
+FINISHED_STATUSES = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
+NOT_FINISHED_STATUSES = [*{*DagsterRunStatus} - {*FINISHED_STATUSES, DagsterRunStatus.MANAGED}]
+BULK_ACTION_TERMINAL_STATUSES = {*BulkActionStatus} - {
+    BulkActionStatus.REQUESTED,
+    BulkActionStatus.CANCELING,
+    BulkActionStatus.FAILING,
+}
 STATEMENT_TIMEOUT_MS = 15_000
 POOL_RECYCLE_S = 3_600
 MAX_OVERFLOW = 20
 LIVE_DATA_POLL_MS = 2_000
 """These four are what `dagster-webserver` uses by default."""
-LONGEST_OUTAGE_S = 300.0
-"""About as long as a step is tried again (see `irt_assets.common.retries`)."""
-RECONNECT_S = 1.0
-REPEATED = ("add_", "all_", "create_", "fetch_", "get_", "handle_", "has_", "store_", "update_")
-"""How the names of a storage's methods begin that are made again when they are cut off."""
-READ_ONLY = "25006"
-NUMBER = "SELECT pg_current_xact_id_if_assigned()::text"
-BECAME = """SELECT CASE WHEN %(number)s::xid8 < pg_current_xact_id() THEN pg_xact_status(%(number)s::xid8) END"""
-"""What became of a transaction; nothing, if a crash took its number back."""
 
 
 def check_version() -> None:
@@ -124,119 +140,22 @@ def keep_connections(instance: DagsterInstance, statement_timeout_ms: int = STAT
     replaced; they are closed with the context of the instance. `statement_timeout_ms`: 0 for none.
     """
     instance.optimize_for_webserver(statement_timeout_ms, POOL_RECYCLE_S, MAX_OVERFLOW)
+    # `_engine` and `_exit_stack`: until `optimize_for_webserver` can ping connections and close them with the instance.
     for storage in _storages(instance):
         storage._engine.pool._pre_ping = True
         instance._exit_stack.callback(storage._engine.dispose)
-
-
-def wait_for_database(instance: DagsterInstance) -> None:
-    """Let the instance's storages wait for a database that does not answer, up to `LONGEST_OUTAGE_S`.
-
-    They give up after six seconds otherwise, and the run with them.
-    """
-    outage = _Outage()
-    for storage in _storages(instance):
-        connect_by = "_connect" if storage is instance.event_log_storage else "connect"
-        transactions = _Transactions(storage, getattr(storage, connect_by), outage)
-        setattr(storage, connect_by, transactions.connect)
-        for name in dir(type(storage)):
-            if name.startswith(REPEATED) and callable(getattr(type(storage), name)):
-                setattr(storage, name, transactions.whole(getattr(storage, name)))
 
 
 def _storages(instance: DagsterInstance) -> tuple[Any, ...]:
     return instance.run_storage, instance.event_log_storage, instance.schedule_storage
 
 
-@dataclass
-class _Outage:
-    """What an instance's storages know together: whether they have written, and since when their database is away."""
-
-    has_written: bool = False
-    away_since: float | None = None
-
-
-class _Transactions:
-    """Calls of a storage, each of them one transaction, which is made again where its connection breaks or, once
-    something was written, where the database may only be read.
-
-    What breaks off leaves nothing, unless it does so while it is being committed; then the database knows what became
-    of it. So nothing is doubled.
-    """
-
-    def __init__(self, storage: Any, connect: Callable[[], Any], outage: _Outage) -> None:
-        self._storage, self._connect, self._outage, self._of_thread = storage, connect, outage, local()
-
-    def connect(self, *_: Any) -> Any:
-        """The connection of the call under way in this thread, else a new one."""
-        return nullcontext(self._of_thread.connection) if self._is_under_way else self._connect()
-
-    def whole(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        """The method as a transaction, or as part of the one that is under way."""
-
-        @wraps(method)
-        def called(*arguments: Any, **options: Any) -> Any:
-            call = partial(method, *arguments, **options)
-            return call() if self._is_under_way else self._until_committed(call)
-
-        return called
-
-    @property
-    def _is_under_way(self) -> bool:
-        return hasattr(self._of_thread, "connection")
-
-    def _until_committed(self, call: Callable[[], Any]) -> Any:
-        number, result = None, None
-        while True:
-            try:
-                with self._transaction() as connection:
-                    if number is None or not _is_committed(connection, number):
-                        result = call()
-                        number = connection.exec_driver_sql(NUMBER).scalar()
-            except (DBAPIError, DriverError, TransientFailure) as error:
-                self._wait_after(error)
-            else:
-                self._outage.has_written = self._outage.has_written or number is not None
-                self._outage.away_since = None
-                return result
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Any]:
-        engine = self._storage._engine  # Dagster's own `connect` tries for six seconds, and logs each attempt
-        with engine.connect() as made, made.execution_options(isolation_level="READ COMMITTED").begin():
-            self._of_thread.connection = made
-            try:
-                yield made
-            finally:
-                del self._of_thread.connection
-
-    def _wait_after(self, error: DBAPIError | DriverError | TransientFailure) -> None:
-        """Raise the error where another attempt would not help, or the database is away for too long."""
-        self._storage._engine.dispose()  # one that is kept may only read where others may write again
-        now = time.monotonic()
-        sqlstate = getattr(getattr(error, "orig", None), "pgcode", None)
-        helps = is_transient(error) and (self._outage.has_written or sqlstate != READ_ONLY)
-        if not helps or now - (self._outage.away_since or now) > LONGEST_OUTAGE_S:
-            raise error
-        if self._outage.away_since is None:
-            self._outage.away_since = now
-            LOG.warning("waiting %.0f minutes at most: %s", LONGEST_OUTAGE_S / 60, explain(error))
-        time.sleep(RECONNECT_S)
-
-
-def _is_committed(connection: Any, number: str) -> bool:
-    """Whether a transaction that was cut off was committed. Raises TransientFailure where it may still be."""
-    became = connection.exec_driver_sql(BECAME, {"number": number}).scalar()
-    if became == "in progress":
-        raise TransientFailure("the database has not finished what Dagster was recording when it was cut off")
-    return bool(became == "committed")
-
-
 def fork_runs(begin: Callable[[], None]) -> None:
     """In the code server: the processes that execute runs are of `multiprocessing`'s context "forkserver".
 
-    They call `begin` first, a function of a module, and wait for the database, as `wait_for_database` says.
+    They call `begin` first, a function of a module.
     """
+    # Its class starts the processes of runs, and how is in its field `_mp_ctx`; until that can be chosen.
     from dagster._grpc import server
 
     class ForkingServer(server.DagsterApiServer):
@@ -251,22 +170,15 @@ def fork_runs(begin: Callable[[], None]) -> None:
 def execute_started_run(begin: Callable[[], None], *arguments: Any) -> None:
     """What a process does that executes a run and was started by the code server."""
     begin()
-    make = DagsterInstance.from_ref
-
-    def made(ref: Any) -> DagsterInstance:
-        instance = make(ref)
-        wait_for_database(instance)
-        return instance
-
-    DagsterInstance.from_ref = staticmethod(made)  # type: ignore[method-assign,assignment]
     try:
         start_run_in_subprocess(*arguments)
     finally:
         atexit._run_exitfuncs()  # a process of that context ends without
 
 
-def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[DaemonStatus]:
+def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[Any]:
     """The status of each part of the daemon that this instance needs; healthy: heard of within `silent_s`."""
+    # Heartbeats judged as the UI does; until `DagsterInstance.get_daemon_statuses` takes a tolerance.
     from dagster._daemon.controller import get_daemon_statuses
 
     parts = instance.get_required_daemon_types()
@@ -275,29 +187,15 @@ def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[Da
 
 def run_daemon() -> None:
     """`dagster-daemon` with this process's arguments; returns when it has ended."""
+    # The command, in a process that holds our lock; until the daemon takes a lock of its own.
     from dagster._daemon.cli import main
 
-    with DagsterInstance.get() as instance:
-        let_none_be_ahead(instance)
     main()
-
-
-def let_none_be_ahead(instance: DagsterInstance) -> None:
-    """Date what schedules and sensors have in the future as now: where the clock was set back, they would wait for the
-    time of their last tick."""
-    now = time.time()
-    for state in instance.all_instigator_state():
-        if data := state.instigator_data:
-            ahead: dict[str, Any] = {
-                name: now for name, value in data._asdict().items() if isinstance(value, float) and value > now
-            }
-            instance.update_instigator_state(state.with_data(data._replace(**ahead)))
-        for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, after=now):
-            instance.update_tick(tick._replace(tick_data=tick.tick_data._replace(timestamp=now)))
 
 
 def run_code_server() -> None:
     """`dagster api grpc` with this process's arguments; returns when it has ended."""
+    # The command, in a process that we set up; until `dagster` can be told what to call first.
     from dagster._cli.api import grpc_command
 
     grpc_command()
@@ -316,6 +214,7 @@ def have_the_last_word_on_logs(configure: Callable[[], None]) -> None:
 
     Otherwise every line is written twice, once by each.
     """
+    # Both look `configure_loggers` up in themselves; until `--log-format` can name ours.
     from dagster._cli import api
     from dagster._daemon import controller
 
@@ -350,6 +249,7 @@ def webserver_app(
             return tags_of_backfill(getattr(self.source, "headers", {}))
 
     class Process(WorkspaceProcessContext):
+        # With `_instance` and `_read_only`, as the overridden method; until the class of a request can be chosen.
         def create_request_context(self, source: object | None = None) -> WorkspaceRequestContext:
             return Request(
                 instance=self._instance,
@@ -383,6 +283,7 @@ def queue_run(
     another run, this one is deleted, and the other is the answer. Raises TransientFailure where the code server does
     not answer.
     """
+    # Stores a run of a job of a code location; until `DagsterInstance` submits such a job by its name.
     from dagster._cli.job import _create_run
 
     target = WorkspaceFileTarget([str(workspace)])
@@ -407,55 +308,6 @@ def queue_run(
             instance.delete_run(run.run_id)
             return other
         return instance.submit_run(run.run_id, context).run_id
-
-
-def watch_starting_runs() -> None:
-    """In the daemon: also ask a launcher that can answer (`check_starting_run`) about runs that are starting.
-
-    Until a run has started, Dagster only watches the clock.
-    """
-    from dagster._daemon.monitoring import run_monitoring
-
-    by_the_clock = run_monitoring.monitor_starting_run
-
-    def monitor(instance: DagsterInstance, run_record: RunRecord, logger: logging.Logger) -> None:
-        run = run_record.dagster_run
-        if ask := getattr(instance.run_launcher, "check_starting_run", None):
-            found = ask(run)
-            if found.status is WorkerStatus.FAILED:
-                now = instance.get_run_by_id(run.run_id)
-                if now is not None and now.status is run.status:
-                    logger.info("%s did not start: %s", run.run_id, found.msg)
-                    instance.report_run_failed(run, found.msg)
-                return
-        by_the_clock(instance, run_record, logger)
-
-    run_monitoring.monitor_starting_run = monitor
-
-
-def tell_in_a_sentence(kind: type[Exception]) -> None:
-    """In the daemon: an exception of `kind` is a sentence in its run's log, without a stack, and not in the daemon's.
-
-    The code that raises it has already logged it there.
-    """
-    from dagster._daemon.utils import DaemonErrorCapture
-
-    def process(exc_info: ExceptionInfo, logger: logging.Logger, log_message: str) -> SerializableErrorInfo:
-        error = exc_info[1]
-        if isinstance(error, kind):
-            return SerializableErrorInfo(f"{error}\n", [], kind.__name__)
-        return DaemonErrorCapture.default_process_exception(exc_info, logger, log_message)
-
-    DaemonErrorCapture.process_exception = process
-
-
-def execute_launched_run(run_id: str) -> int:
-    """Execute a run that was launched, in this process, on the instance of DAGSTER_HOME; 0 where it succeeded."""
-    from dagster._cli.api import _execute_run_command_body
-
-    with capture_interrupts(), DagsterInstance.get() as instance:
-        wait_for_database(instance)
-        return _execute_run_command_body(run_id, instance, lambda _: None, set_exit_code_on_failure=True)
 
 
 @contextmanager

@@ -32,12 +32,6 @@ def _execute(connection: psycopg.Connection, query: LiteralString, values: Seque
     return connection.execute(sql.SQL(query).format(dagster=schema), values)
 
 
-def run_status(connection: psycopg.Connection, run_id: str) -> str | None:
-    """The status of a run; None where there is no such run."""
-    row = _execute(connection, "SELECT status FROM {dagster}.runs WHERE run_id = %s", (run_id,)).fetchone()
-    return str(row[0]) if row else None
-
-
 def runs_by_status(connection: psycopg.Connection) -> dict[str, int]:
     """How many runs have each status."""
     return dict(_execute(connection, "SELECT status, count(*) FROM {dagster}.runs GROUP BY 1").fetchall())

@@ -23,8 +23,18 @@ from resources.addresses import Names, parse_address, parse_origin, split_url
 from resources.failures import PermanentFailure
 
 OWNER_ALONE = 0o700
-RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "upkeep", "other")
-"""Kinds of runs by the tag irt/kind; `other` are untagged: assets that somebody chose, or automation."""
+RUN_SIZES = {
+    "daily": ("1", "4Gi"),
+    "weekly": ("2", "4Gi"),
+    "nightly": ("2", "8Gi"),
+    "monthly": ("2", "8Gi"),
+    "drift": ("1", "4Gi"),
+    "report": ("1", "4Gi"),
+    "upkeep": ("500m", "2Gi"),
+    "other": ("2", "8Gi"),
+}
+"""CPU and memory of a run's pod by its kind (the tag irt/kind), enough for 10⁵ answers a window. `other` are untagged:
+assets that somebody chose, or automation."""
 RUN_SIZE = re.compile(r"(?P<kind>[a-z]+)=(?P<cpu>\d+m|\d+(\.\d+)?)/(?P<memory>\d+[MG]i)")
 SILENT_AFTER = re.compile(r"(?P<source>.+)=(?:never|(?P<n>[1-9]\d{0,4})(?P<unit>[mhd]))")
 TIME_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
@@ -69,7 +79,7 @@ def _is_encrypted(url: str) -> bool:
 
 def _is_run_size(entry: str) -> bool:
     found = RUN_SIZE.fullmatch(entry)
-    return bool(found and found["kind"] in RUN_KINDS)
+    return bool(found and found["kind"] in RUN_SIZES)
 
 
 MONTH = _such(re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])").fullmatch, "not a month: write one such as 2026-07")
@@ -104,9 +114,9 @@ CHANNELS = _each(
     f"must be some of {', '.join(INFO_CHANNELS)}, with commas between them (PagerDuty would open an incident, which "
     "someone must close)",
 )
-RUN_SIZES = _each(
+SOME_RUN_SIZES = _each(
     _is_run_size,
-    "must be KIND=CPU/MEMORY with commas, such as monthly=4/16Gi,daily=500m/2Gi; kinds: " + ", ".join(RUN_KINDS),
+    "must be KIND=CPU/MEMORY with commas, such as monthly=4/16Gi,daily=500m/2Gi; kinds: " + ", ".join(RUN_SIZES),
 )
 SILENCES = _each(
     SILENT_AFTER.fullmatch,
@@ -157,7 +167,11 @@ class Settings(BaseSettings):
     irt_run_launcher: Literal["process", "kubernetes"] = Field(
         "process", description="how runs are started: as children of the code server, or each as a Job of the cluster"
     )
-    irt_run_resources: Annotated[str, RUN_SIZES] = Field(
+    irt_run_launcher_config: str = Field(
+        "{}",
+        description="in a cluster: the configuration of dagster_k8s.K8sRunLauncher, in YAML, as in deploy/k8s/base",
+    )
+    irt_run_resources: Annotated[str, SOME_RUN_SIZES] = Field(
         "", description="what kinds of runs get in a cluster, KIND=CPU/MEMORY with commas, e.g. monthly=4/16Gi"
     )
     irt_run_key: str | None = Field(
@@ -174,8 +188,6 @@ class Settings(BaseSettings):
     irt_code_server: Annotated[str | None, HOST_AND_PORT] = Field(
         None, description="HOST:PORT of the code server on another host; unset: a socket under IRT_HOME"
     )
-    pod_name: str | None = Field(None, description="in a pod: its name, from the downward API")
-    pod_namespace: str | None = Field(None, description="in a pod: its namespace, from the downward API")
     irt_threads: int = Field(2, ge=1, description="threads of the compiled kernels; sums depend on it")
     irt_schedules: Literal["running", "stopped", "external"] = Field(
         "running",
@@ -393,10 +405,16 @@ class Settings(BaseSettings):
         return dict(entry.rsplit("=", 1) for entry in _entries(self.jwt_roles))
 
     @property
-    def run_sizes(self) -> dict[str, tuple[str, str]]:
-        """CPU and memory of the kinds of runs that have been given some."""
-        found = [RUN_SIZE.fullmatch(entry) for entry in _entries(self.irt_run_resources)]
-        return {one["kind"]: (one["cpu"], one["memory"]) for one in found if one}
+    def s3_encryption(self) -> dict[str, str]:
+        """Arguments of boto3 with which objects are encrypted as the settings ask."""
+        encryption = {"ServerSideEncryption": self.s3_sse, "SSEKMSKeyId": self.s3_sse_kms_key_id}
+        return {name: value for name, value in encryption.items() if value}
+
+    def run_resources(self, kind: str) -> dict[str, dict[str, str]]:
+        """Resources of the container of a run of this kind, as Kubernetes writes them."""
+        chosen = filter(None, map(RUN_SIZE.fullmatch, _entries(self.irt_run_resources)))
+        cpu, memory = (RUN_SIZES | {one["kind"]: (one["cpu"], one["memory"]) for one in chosen})[kind]
+        return {"requests": {"cpu": cpu, "memory": memory}, "limits": {"memory": memory}}
 
     @property
     def silent_after(self) -> dict[str, timedelta | None]:
@@ -510,6 +528,8 @@ def names_read() -> set[str]:
         "IRT_DAGSTER_COMPUTE_LOGS",
         "IRT_DAGSTER_DATABASE_URL",
         "IRT_DAGSTER_STORAGE",
+        "DAGSTER_CURRENT_IMAGE",
+        "POD_NAMESPACE",
     }
 
 

@@ -15,8 +15,7 @@ from irt_assets.cli.console import AsJson, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
 from irt_assets.common import probes
 from irt_assets.common.environment import address_of_the_stack, code_server_address, code_server_socket
-from irt_assets.runs.run_worker import supervise
-from irt_assets.servers.standalone import become, become_service
+from irt_assets.servers.standalone import become, become_command, become_service
 from resources.postgres.database import Database, embedded_postgres
 from resources.postgres.database_url import read_database_url
 from resources.serving.service_manager import host_from_here, service_fault
@@ -94,10 +93,12 @@ def dashboard(
     become_service("dashboard", *["--demo"] * demo, *_listening(host))
 
 
-@run_app.command()
-def worker(run_id: Annotated[str, typer.Argument(help="Id of a run that was launched.")]) -> None:
-    """Execute one run and exit: the command of a run's pod."""
-    raise typer.Exit(supervise(current_settings(), database_as_it_is(), run_id))
+@run_app.command(context_settings={"ignore_unknown_options": True})
+def worker(
+    command: Annotated[list[str], typer.Argument(help="Command of Dagster's with its arguments.", metavar="COMMAND…")],
+) -> None:
+    """Become a command of Dagster's, in the environment that it needs here: the beginning of a run's pod."""
+    become_command(current_settings(), database_as_it_is(), command)
 
 
 def _listening(host: str | None) -> list[str]:

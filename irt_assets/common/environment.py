@@ -79,6 +79,14 @@ def configuration(settings: Settings) -> bytes:
     made, variants = (yaml.safe_load(file.read_bytes()) for file in (CONFIGURATION, VARIANTS))
     for name in filter(changed.get, changed):
         made = _merge(made, variants[name])
+    if changed["kubernetes"]:
+        usual = {"resources": settings.run_resources("other")}
+        try:
+            made["run_launcher"]["config"] = usual | yaml.safe_load(settings.irt_run_launcher_config)
+        except (yaml.YAMLError, TypeError) as error:
+            raise PermanentFailure(f"IRT_RUN_LAUNCHER_CONFIG is not a mapping in YAML: {error}") from error
+    if settings.s3_bucket:
+        made["compute_logs"]["config"] |= {"bucket": settings.s3_bucket, "upload_extra_args": settings.s3_encryption}
     return yaml.safe_dump(made, sort_keys=False).encode()
 
 

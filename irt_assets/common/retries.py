@@ -1,16 +1,17 @@
 """What a failure means to Dagster: transient ones are retried with back-off, permanent ones are explained; and back.
 
-A step is retried here and nowhere else. A run is repeated only where its worker was killed (see dagster.yaml).
+A step is retried here and nowhere else. A run is repeated if its worker was killed (see dagster.yaml), and once if
+Dagster could not record a step (see `run_progress`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from resources.dagster_compat import ErrorSource, StepFailureData
+from resources.dagster_compat import ErrorSource, RunFailureReason, StepFailureData
 from resources.failures import PermanentFailure, explain, is_transient
 
 # A PostgreSQL restart takes seconds, a failover about a minute.
@@ -60,3 +61,15 @@ def first_cause(error: SerializableErrorInfo) -> str:
 def says_held(failed: StepFailureData) -> bool:
     """Whether a step failed because its month is held."""
     return failed.user_failure_data is not None and HELD in failed.user_failure_data.metadata
+
+
+def is_dagsters_own(events: Iterable[dg.DagsterEvent]) -> bool:
+    """Whether a run failed in Dagster and not in our code, as when the database restarts while Dagster records it.
+
+    An error of a kind that Dagster knows is final: so are a `dagster.Failure` and a failed blocking check.
+    """
+    return any(
+        (event.is_step_failure and event.step_failure_data.error_source is ErrorSource.UNEXPECTED_ERROR)
+        or (event.is_run_failure and event.job_failure_data.failure_reason is RunFailureReason.RUN_EXCEPTION)
+        for event in events
+    )

@@ -10,6 +10,7 @@ import dagster as dg
 
 from irt_assets.common.job_names import job_of, same_job
 from irt_assets.common.partitions import keys_between
+from irt_assets.common.retries import is_dagsters_own
 from resources.dagster_compat import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -59,7 +60,7 @@ def under_way(
 
 
 def to_be_repeated(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
-    """Runs whose workers were killed and that nobody, the daemon included, has repeated yet.
+    """Runs whose workers were killed, or that `broke_off`, and that nobody, the daemon included, has repeated yet.
 
     Dagster's own mark is not used: it is set after the status, and removed for good if the daemon did not reach the
     code server.
@@ -78,10 +79,9 @@ def is_to_be_repeated(instance: dg.DagsterInstance, run_id: str) -> bool:
 
 def _is_to_be_repeated(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
     run = record.dagster_run
-    reason = run.tags.get(RUN_FAILURE_REASON_TAG)
-    if was_repeated(instance, run) or not auto_reexecution_should_retry_run(
-        instance, run, RunFailureReason(reason) if reason else None
-    ):
+    tag = run.tags.get(RUN_FAILURE_REASON_TAG)
+    reason = None if tag is None or broke_off(instance, run) else RunFailureReason(tag)
+    if was_repeated(instance, run) or not auto_reexecution_should_retry_run(instance, run, reason):
         return False
     if BACKFILL_TAG in run.tags:
         backfill = instance.get_backfill(run.tags[BACKFILL_TAG])
@@ -89,6 +89,14 @@ def _is_to_be_repeated(instance: dg.DagsterInstance, record: dg.RunRecord) -> bo
             return False
     reports = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
     return len(reports) < MOST_REPORTS and not asked_again(instance, record)
+
+
+def broke_off(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a run that repeats no other failed because Dagster could not record one of its steps."""
+    if RETRY_NUMBER_TAG in run.tags or run.tags.get(RUN_FAILURE_REASON_TAG) != RunFailureReason.STEP_FAILURE.value:
+        return False
+    failures = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    return is_dagsters_own(entry.get_dagster_event() for entry in failures)
 
 
 def was_repeated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

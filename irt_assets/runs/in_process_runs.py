@@ -8,13 +8,15 @@ partition is computed, and what a sensor decides (see `jobs`).
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
+from uuid import uuid4
 
 import dagster as dg
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
 from irt_assets import definitions
 from irt_assets.common.job_names import MONTHLY_JOB
-from irt_assets.common.retries import first_cause, says_held, why_it_failed
+from irt_assets.common.retries import first_cause, is_dagsters_own, says_held, why_it_failed
 from irt_assets.common.run_progress import RANGE_TAGS, under_way
 from irt_assets.gates.gates import SetGate
 from irt_assets.gates.month_judged import MONTHLY_ASSETS
@@ -23,7 +25,7 @@ from jobs.launching.launcher import own_worker_tags
 from jobs.plans import Plan, plan_of
 from jobs.watching.stuck_runs import SHOWN_OF_AN_ID, fail_lost_runs, stuck_runs
 from resources.dagster_compat import RUN_KEY_TAG, SENSOR_NAME_TAG
-from resources.failures import PermanentFailure
+from resources.failures import PermanentFailure, is_transient
 from resources.serving import logs
 from resources.settings import Settings
 
@@ -41,6 +43,8 @@ NOT_A_CAUSE = "linked_item_parameters"
 """A held month is fitted and linked like any other: see `jobs.automation`."""
 MOST_ROUNDS = 5
 """At most this many rounds, as a run may cause another: drift, then its report."""
+LONGEST_OUTAGE_S = 300.0
+"""How long the repetition of a run waits for the database: as long as a step is tried again."""
 CURSOR = "irt without a daemon: {}"
 
 
@@ -183,9 +187,13 @@ def _execute(
     tags: Mapping[str, str] | None = None,
     log_level: str | None = None,
 ) -> dg.ExecuteInProcessResult:
-    """On a terminal the command prints progress and runs are silent, unless `log_level` says; elsewhere runs log."""
+    """On a terminal the command prints progress and runs are silent, unless `log_level` says; elsewhere runs log.
+
+    A run that broke off because Dagster lost its database is repeated once, when the database answers again.
+    """
     level = log_level or ("CRITICAL" if logs.for_people() else "INFO")
-    return job.execute_in_process(
+    execute = partial(
+        job.execute_in_process,
         partition_key=partition,
         asset_selection=list(assets) or None,
         instance=instance,
@@ -193,6 +201,22 @@ def _execute(
         tags=own_worker_tags() | dict(tags or {}),
         run_config={"loggers": {"console": {"config": {"log_level": level}}}},
     )
+    run_id = str(uuid4())
+    try:
+        result = execute(run_id=run_id)
+    except Exception as error:
+        if not is_transient(error):
+            raise
+    else:
+        if not is_dagsters_own(result.all_events):
+            return result
+    LOG.warning("Dagster lost its database during a run of %s, which is repeated when it answers again", job.name)
+    once_more = retry_if_exception(is_transient)
+    patient = Retrying(retry=once_more, wait=wait_fixed(1), stop=stop_after_delay(LONGEST_OUTAGE_S), reraise=True)
+    left = patient(instance.get_run_by_id, run_id)
+    if left is not None and not left.is_finished:
+        instance.report_run_failed(left, "Dagster lost its database during the run.")
+    return execute()
 
 
 @dataclass(frozen=True)

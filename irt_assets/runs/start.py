@@ -27,7 +27,7 @@ from jobs.schedules import missing, ran_since
 from jobs.watching.alerts import schedule_states
 from jobs.watching.daemons import daemon_alive
 from jobs.watching.stuck_runs import IN_THE_QUEUE, fail_lost_runs
-from resources.dagster_compat import NOT_FINISHED_STATUSES, SCHEDULE_NAME_TAG, TickStatus, coerce_valid_log_level
+from resources.dagster_compat import NOT_FINISHED_STATUSES, SCHEDULE_NAME_TAG, TickStatus
 from resources.failures import PermanentFailure, TransientFailure, is_transient
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings, in_a_pod
@@ -276,7 +276,7 @@ def await_run(
 
 def _say(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
     """Log a line of the run's log, as a run in this process would."""
-    level = coerce_valid_log_level(entry.level)
+    level = int(entry.level)
     if level < LOG.getEffectiveLevel():
         return
     event = entry.dagster_event

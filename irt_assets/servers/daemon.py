@@ -1,8 +1,8 @@
 """Dagster's daemon, once for a database: `python -m irt_assets.servers.daemon run -w WORKSPACE`, for `dagster-daemon`.
 
-It waits a minute for another one to end, then refuses. On SIGHUP, when it has lost its lock, and when the clock was set
-back, it shuts down cleanly and starts again under the same process id. What does not belong here: the lock (see
-`daemon_lock`), who starts the daemon again when it ended (see `stack`).
+It waits a minute for another one to end, then refuses. On SIGHUP, and when it has lost its lock, it shuts down cleanly
+and starts again under the same process id. What does not belong here: the lock (see `daemon_lock`), who starts the
+daemon again when it ended (see `stack`).
 """
 
 import logging
@@ -19,7 +19,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from irt_assets.common.probes import DAEMONS, daemon
-from resources.dagster_compat import have_the_last_word_on_logs, run_daemon, watch_starting_runs
+from resources.dagster_compat import have_the_last_word_on_logs, run_daemon
 from resources.dagster_tables import heartbeats
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.folder_claim import open_store
@@ -32,8 +32,6 @@ from resources.settings import get_settings
 
 LOG = logging.getLogger(__name__)
 LOOK_S = 3.0
-SET_BACK_S = 60.0
-"""A clock that goes back so far makes this process start again: Dagster would wait until the time has come again."""
 STOPS_WITHIN_S = 6.0
 """Plus the lock's `tcp_user_timeout`, this stays below the 25 s after which the server gives the lock to another."""
 
@@ -56,7 +54,6 @@ def main(patience_s: float = PATIENCE_S) -> None:
     registry = metrics.server_registry()
     registry.register(Heartbeats(database))
     metrics.show(registry, settings.metrics_port("daemon"), "IRT_EXPORTER_METRICS_PORT")
-    watch_starting_runs()
     again = stop_on_hangup(lambda: os.kill(os.getpid(), signal.SIGTERM))
     threading.Thread(target=_watch, args=(lock, again), daemon=True).start()
     try:
@@ -106,12 +103,10 @@ def _acquire(lock: DaemonLock, patience_s: float) -> None:
 
 
 def _watch(lock: DaemonLock, again: threading.Event) -> None:
-    """Restart this process when the lock is lost, as another daemon may have it by now, or the clock was set back."""
-    begun = time.time() - time.monotonic()
-    while (held := lock.is_held()) and time.time() - time.monotonic() > begun - SET_BACK_S:
+    """Restart this process when the lock is lost, as another daemon may have it by now."""
+    while lock.is_held():
         time.sleep(LOOK_S)
-    why = "The clock was set back" if held else "The connection that holds the daemon's lock is gone"
-    LOG.error("%s: restarting.", why)
+    LOG.error("The connection that holds the daemon's lock is gone: restarting.")
     again.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOPS_WITHIN_S)

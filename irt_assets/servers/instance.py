@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dagster import DagsterInstance
 
 from irt_assets.common.environment import dagster_environment
-from resources.dagster_compat import keep_connections, wait_for_database
+from resources.dagster_compat import keep_connections
 from resources.postgres.database import Database, advisory_lock
 from resources.postgres.schemas import make_schemas
 from resources.settings import Settings
@@ -15,10 +15,7 @@ from resources.settings import Settings
 
 @contextmanager
 def dagster_instance(settings: Settings, database: Database) -> Iterator[DagsterInstance]:
-    """The instance the servers use, for runs inside this process. Creates Dagster's tables at first use.
-
-    What goes on in it waits five minutes for a database that goes away; one that is away at the start is an error.
-    """
+    """The instance the servers use, for runs inside this process. Creates Dagster's tables at first use."""
     environment = dagster_environment(settings, database)
     before = dict(os.environ)
     os.environ.update(environment)
@@ -28,7 +25,6 @@ def dagster_instance(settings: Settings, database: Database) -> Iterator[Dagster
             advisory_lock(one_at_a_time, "dagster's tables")
             instance = DagsterInstance.from_config(environment["DAGSTER_HOME"])
         with instance:
-            wait_for_database(instance)
             keep_connections(instance, statement_timeout_ms=0)
             yield instance
     finally:

@@ -36,6 +36,12 @@ def become(settings: Settings, database: Database, name: str, *, port: int = 0, 
     os.execve(arguments[0], arguments, environment)
 
 
+def become_command(settings: Settings, database: Database, command: list[str]) -> NoReturn:
+    """Turn this process into a command of Dagster's."""
+    sys.stdout.flush()
+    os.execvpe(command[0], command, {**os.environ, **instance_environment(settings, database)})
+
+
 def become_service(package: str, *arguments: str) -> NoReturn:
     """Turn this process into a service, a package of `services`, through its `__main__`."""
     sys.stdout.flush()

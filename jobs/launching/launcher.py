@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from dagster import DagsterEventType, DagsterInstance, DagsterRun, DefaultRunLauncher
+from dagster import DagsterError, DagsterEventType, DagsterInstance, DagsterRun, DefaultRunLauncher
 
 from resources.dagster_compat import (
     HIDDEN_TAG_PREFIX,
     MAX_RETRIES_TAG,
     CheckRunHealthResult,
-    DagsterUserCodeUnreachableError,
     LaunchRunContext,
     WorkerStatus,
 )
@@ -125,7 +124,7 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
 
     def terminate(self, run_id: str) -> bool:
         """Ask the code server to stop the run; a worker that outlived its code server is asked directly."""
-        with suppress(DagsterUserCodeUnreachableError):
+        with suppress(DagsterError):
             if super().terminate(run_id):
                 return True
         run = self._instance.get_run_by_id(run_id)

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import dagster as dg
 from dagster import DagsterEvent, DagsterEventType
 
-from resources.dagster_compat import coerce_valid_log_level, give_runs_these_loggers
+from resources.dagster_compat import give_runs_these_loggers
 from resources.serving import logs, traces
 from resources.settings import Settings
 
@@ -71,11 +71,12 @@ def install(settings: Settings) -> dg.LoggerDefinition:
     )
     def console(context: dg.InitLoggerContext) -> logging.Logger:
         """In the place of Dagster's coloured lines, under the same name and with the same configuration."""
-        level = coerce_valid_log_level(context.logger_config["log_level"])
+        levels = logging.getLevelNamesMapping()
+        level = levels[context.logger_config["log_level"].upper()]
         logger = logging.Logger(context.logger_config["name"])
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logs.formatter())
-        handler.setLevel(max(level, coerce_valid_log_level(logs.level())))
+        handler.setLevel(max(level, levels[logs.level()]))
         logger.addHandler(handler)
         if traces.start("run", settings):
             logger.addHandler(RunSpans())  # last, so that the line of a failure has the ids of what failed

@@ -131,3 +131,5 @@ def _has_output(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
         return bool(instance.compute_log_manager.get_log_keys_for_log_key_prefix(prefix, ComputeIOType.STDERR))
     except FileNotFoundError:
         return False
+    except ValueError:  # dagster-aws cannot read the name of a copy that was made while the step was running
+        return True

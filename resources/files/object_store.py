@@ -384,8 +384,7 @@ def object_store(settings: Settings) -> ObjectStore:
 
 def bucket_store(bucket: str, settings: Settings) -> BucketStore:
     """A bucket, encrypted as the settings ask."""
-    encryption = {"ServerSideEncryption": settings.s3_sse, "SSEKMSKeyId": settings.s3_sse_kms_key_id}
-    return BucketStore(bucket, {name: value for name, value in encryption.items() if value})
+    return BucketStore(bucket, settings.s3_encryption)
 
 
 def key_part(name: str) -> str:

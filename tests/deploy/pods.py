@@ -28,6 +28,8 @@ from tests.deploy.surroundings import NODE, PAUSE_S, Pod, Surroundings, WaitingE
 
 RESTART_S = 3.0
 LAST_WORDS = 500
+ENTRYPOINT = ["/usr/bin/tini", "--", "/opt/irt/libexec/irt-container"]
+"""How a command of the image begins; here there is no image."""
 MERGE = "application/strategic-merge-patch+json"
 
 
@@ -186,6 +188,8 @@ class _Running:
             restarts, began = restarts + 1, _now()
             command = [*container.get("command", ()), *container.get("args", ())]
             command = [expanded(word, environment) for word in command]
+            if command[: len(ENTRYPOINT)] == ENTRYPOINT:
+                command = command[len(ENTRYPOINT) :]
             with (self.folder / f"{name}.log").open("ab" if restarts else "wb") as log:
                 unshared = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--"]
                 self._processes[name] = process = subprocess.Popen(

@@ -1,6 +1,8 @@
 """Private parts of Dagster that tests alone use; those that the program uses are in `resources.dagster_compat`."""
 
 from dagster._cli import api
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.events import EngineEventData, JobFailureData
 from dagster._core.execution import context_creation_job
 from dagster._core.remote_origin import (
     GrpcServerCodeLocationOrigin,
@@ -23,14 +25,19 @@ from dagster._daemon.monitoring.run_monitoring import check_run_timeout
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._grpc.client import DagsterGrpcClient
+from dagster._grpc.types import ExecuteRunArgs
 
 __all__ = [
     "ROOT_RUN_ID_TAG",
     "WILL_RETRY_TAG",
     "DaemonHeartbeat",
     "DagsterGrpcClient",
+    "DagsterUserCodeUnreachableError",
+    "EngineEventData",
+    "ExecuteRunArgs",
     "GrpcServerCodeLocationOrigin",
     "InstigatorStatus",
+    "JobFailureData",
     "QueuedRunCoordinatorDaemon",
     "RegisteredCodeLocationOrigin",
     "RemoteInstigatorOrigin",

@@ -86,7 +86,7 @@ class ApiServer:
 
     def end_pod(self, job: str, exit_code: int, reason: str, message: str = "") -> None:
         ended = {"exitCode": exit_code, "reason": reason, "message": message}
-        one = {"name": "daemon", "ready": False, "restartCount": 0, "image": "i", "imageID": "i"}
+        one = {"name": "dagster", "ready": False, "restartCount": 0, "image": "i", "imageID": "i"}
         phase = "Failed" if exit_code else "Succeeded"
         self.run_pod(job, phase, containerStatuses=[{**one, "state": {"terminated": ended}}])
 
@@ -98,6 +98,8 @@ class ApiServer:
             return self.answers, {"kind": "Status", "code": self.answers, "message": "not now"}
         namespace, kind, name = ([*parts.path.partition("/namespaces/")[2].split("/"), ""])[:3]
         assert namespace == NAMESPACE, url
+        if kind == "events":
+            return 200, {"apiVersion": "v1", "kind": "EventList", "items": []}
         objects = self.jobs if kind == "jobs" else self.pods
         api, one = KINDS[kind]
         if method == "POST":
@@ -106,8 +108,13 @@ class ApiServer:
             objects[body["metadata"]["name"]] = body | {"status": {}}
             return 201, body
         if not name:
-            wanted = dict([parse_qs(parts.query)["labelSelector"][0].split("=")])
-            found = [o for o in objects.values() if wanted.items() <= o["metadata"]["labels"].items()]
+            ((by, (selector,)),) = parse_qs(parts.query).items()
+            key, _, value = selector.partition("=")
+            found = [
+                each
+                for each in objects.values()
+                if (each["metadata"]["name"] if by == "fieldSelector" else each["metadata"]["labels"].get(key)) == value
+            ]
             return 200, {"apiVersion": api, "kind": f"{one}List", "items": found}
         if name not in objects:
             return 404, {"kind": "Status", "code": 404, "reason": "NotFound"}

@@ -458,7 +458,7 @@ def test_a_schedule_that_was_switched_on_since_is_not_late() -> None:
     assert lateness(NIGHTLY, known, utc(2026, 8, 2, 5), "2026-01").silent_since is None
 
 
-MONTHLY = Plan("monthly", "0 2 1 * *", "months", MONTHS_PERIOD, 3)
+MONTHLY = Plan("monthly", "0 2 * * *", "months", MONTHS_PERIOD, 3)
 WEEKLY = Plan("weekly", "10 2 * * *", "weeks", WEEKS, 8, running=True)
 
 

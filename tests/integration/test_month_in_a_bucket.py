@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from dagster_aws.s3 import S3ComputeLogManager
 
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.gates.month_judged import State
@@ -15,7 +16,6 @@ from irt_assets.invariants.snapshots import no_test_answer_was_scored, snapshots
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.runs.in_process_runs import run_job, run_month
 from irt_assets.servers.instance import dagster_instance
-from jobs.launching import stored_logs
 from jobs.retention.prune import prune
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
@@ -33,7 +33,7 @@ ON_FILES = [snapshots_match_their_hash, no_test_answer_was_scored, report_files_
 @pytest.fixture(autouse=True)
 def captures_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Dagster's thread of a capture ends at the next copy of its output."""
-    monkeypatch.setattr(stored_logs, "UPLOAD_INTERVAL_S", 1)
+    monkeypatch.setattr(S3ComputeLogManager, "upload_interval", 1)
 
 
 def test_months_become_green_and_are_reported_on_with_every_file_in_the_bucket(s3: SeaweedFS, world: Settings) -> None:

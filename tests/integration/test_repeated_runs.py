@@ -24,11 +24,13 @@ from resources.dagster_compat import (
     MAX_RETRIES_TAG,
     PARENT_RUN_ID_TAG,
     RETRY_NUMBER_TAG,
-    EngineEventData,
+    ErrorSource,
+    RunFailureReason,
+    StepFailureData,
 )
 from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.dagster_private import ROOT_RUN_ID_TAG, WILL_RETRY_TAG, freeze_time
+from tests.helpers.dagster_private import ROOT_RUN_ID_TAG, WILL_RETRY_TAG, EngineEventData, JobFailureData, freeze_time
 from tests.helpers.rooms import rows
 
 MONTH = "2026-06"
@@ -65,6 +67,20 @@ class Killed:
         tags = {PARTITION_TAG: MONTH, **tags}
         run = self.instance.create_run_for_job(JOB, tags=tags, root_run_id=root, parent_run_id=root)
         self.instance.report_run_failed(run, "the run worker died without a word")
+        return self.instance.get_run_by_id(run.run_id)
+
+    def failed_step(self, source: ErrorSource, **tags: str) -> dg.DagsterRun:
+        """A run in which a step failed by an error of `source`."""
+        root = tags.get(ROOT_RUN_ID_TAG)
+        tags = {PARTITION_TAG: MONTH, **tags}
+        run = self.instance.create_run_for_job(JOB, tags=tags, root_run_id=root, parent_run_id=root)
+        error = SerializableErrorInfo("OperationalError: server closed the connection\n", [], "OperationalError")
+        failure = StepFailureData(error, None, error_source=source)
+        failed = dg.DagsterEvent(
+            dg.DagsterEventType.STEP_FAILURE.value, JOB.name, step_key="rows_of_month", event_specific_data=failure
+        )
+        self.instance.report_dagster_event(failed, run.run_id)
+        self.instance.report_run_failed(run, job_failure_data=JobFailureData(None, RunFailureReason.STEP_FAILURE))
         return self.instance.get_run_by_id(run.run_id)
 
     @property
@@ -187,6 +203,22 @@ def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(
     assert len(killed.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)) == 5
     assert report_again(killed.instance) == []  # something is wrong that time does not mend
     assert (killed.under_way, killed.told()) == (set(), [run.run_id])
+
+
+@pytest.mark.parametrize("source", ErrorSource)
+def test_run_whose_step_dagster_could_not_record_is_repeated_once(
+    killed: Killed, monkeypatch: pytest.MonkeyPatch, source: ErrorSource
+) -> None:
+    monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(0))
+    run = killed.failed_step(source)
+    broke_off = source is ErrorSource.UNEXPECTED_ERROR
+    assert killed.under_way == ({MONTH} if broke_off else set())
+    assert report_again(killed.instance) == [run.run_id] * broke_off
+    found = killed.instance.get_run_by_id(run.run_id)
+    assert found.is_complete_and_waiting_to_retry == broke_off
+    repetition = killed.failed_step(source, **{**found.tags, RETRY_NUMBER_TAG: "1", ROOT_RUN_ID_TAG: run.run_id})
+    assert killed.under_way == set()
+    assert repetition.run_id not in report_again(killed.instance)
 
 
 def test_a_killed_month_that_somebody_asked_for_again_is_not_repeated_too(

@@ -1,4 +1,4 @@
-"""What a run's pod printed, shown by the page from a bucket, whatever disk it was printed on."""
+"""Output of a run's pod, shown by the page from a bucket, whatever disk it was printed on."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from dagster_aws.s3 import S3ComputeLogManager
 
 from irt_assets.servers.instance import dagster_instance
-from jobs.launching import stored_logs
+from resources.dagster_compat import ComputeIOType
 from resources.postgres.database import Database
-from resources.settings import Settings, get_settings
-from tests.helpers.asgi import ask
+from resources.settings import Settings
 from tests.helpers.seaweed import BUCKET, SeaweedFS
 from tests.integration.dagster_page import post, served
 
@@ -22,7 +22,7 @@ KEY = ["0a1b2c", "compute_logs", "fit"]
 SHOWN = f"query {{ capturedLogs(logKey: {json.dumps(KEY)}) {{ stdout stderr }} }}"
 
 
-def test_the_page_shows_what_a_pod_printed_that_is_gone(
+def test_page_shows_the_output_of_a_pod_that_is_gone(
     s3: SeaweedFS,
     settings: Settings,
     database: Database,
@@ -30,19 +30,24 @@ def test_the_page_shows_what_a_pod_printed_that_is_gone(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(stored_logs, "UPLOAD_INTERVAL_S", 1)  # Dagster's thread of a capture ends at the next
-    monkeypatch.setenv("S3_BUCKET", BUCKET)
-    get_settings.cache_clear()
-    with_bucket = settings.model_copy(update={"s3_bucket": BUCKET})
+    monkeypatch.setattr(S3ComputeLogManager, "upload_interval", 1)  # Dagster's thread of a capture ends at the next
+    with_bucket = settings.model_copy(update={"s3_bucket": BUCKET, "s3_sse": "AES256"})
     with dagster_instance(with_bucket, database) as instance:
-        assert isinstance(instance.compute_log_manager, stored_logs.StoredComputeLogManager)
-        with stored_logs.StoredComputeLogManager(str(tmp_path / "pod")).capture_logs(KEY):
+        manager = instance.compute_log_manager
+        assert isinstance(manager, S3ComputeLogManager)
+        pod = S3ComputeLogManager(BUCKET, str(tmp_path / "pod"), prefix="run-logs")
+        with pod.capture_logs(KEY):
             print("θ of 300 learners", flush=True)
             print("a warning", file=sys.stderr, flush=True)
         with served(with_bucket) as app:
             shown = json.loads(post(app, SHOWN).text)["data"]["capturedLogs"]
             assert shown == {"stdout": "θ of 300 learners\n", "stderr": "a warning\n"}
-            assert ask(app, "GET", f"/logs/{'/'.join(KEY)}/err").text == "a warning\n"
-    assert {one["Key"] for one in s3.owner().list_objects_v2(Bucket=BUCKET)["Contents"]} == {
-        f"run-logs/{'/'.join(KEY)}.{end}" for end in ("out", "err")
-    }
+        manager.upload_to_cloud_storage(KEY, ComputeIOType.STDOUT)
+        keys = [one["Key"] for one in s3.owner().list_objects_v2(Bucket=BUCKET)["Contents"]]
+        assert {key for key in keys if not key.endswith(".partial")} == {
+            f"run-logs/storage/{'/'.join(KEY)}.{end}" for end in ("out", "err")
+        }
+        output = s3.owner().head_object(Bucket=BUCKET, Key=f"run-logs/storage/{'/'.join(KEY)}.out")
+        assert output["ServerSideEncryption"] == "AES256"
+        manager.delete_logs(prefix=KEY[:1])
+    assert "Contents" not in s3.owner().list_objects_v2(Bucket=BUCKET)

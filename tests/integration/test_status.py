@@ -20,15 +20,13 @@ from jobs.plans import PLANS
 from jobs.watching.overview import OnSpark, Overview, collect_overview
 from resources.alerts.outbox import Alert, open_alert
 from resources.cluster.lake import Lake
-from resources.dagster_compat import InstigatorState, InstigatorType, TickStatus, let_none_be_ahead
+from resources.dagster_compat import TickStatus
 from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers import rooms
 from tests.helpers.dagster_private import (
     DaemonHeartbeat,
     InstigatorStatus,
-    RemoteInstigatorOrigin,
-    SensorInstigatorData,
 )
 from tests.helpers.sentences import unsaid
 from tests.integration.schedule_states import switch_on, tick
@@ -78,7 +76,6 @@ def test_the_daemon_is_alive_while_every_one_of_its_parts_is_heard_of(seen: Seen
 
 
 def test_after_a_clock_was_set_back_nothing_that_is_ahead_of_it_counts(seen: Seen, now: datetime) -> None:
-    """Dagster would wait for the time of the last tick. The daemon dates it as now when it starts."""
     plan = next(plan for plan in PLANS if plan.job == "prune")
     state = switch_on(seen.instance, plan, now - timedelta(days=9))
     ahead = now + timedelta(days=300)
@@ -90,20 +87,6 @@ def test_after_a_clock_was_set_back_nothing_that_is_ahead_of_it_counts(seen: See
     assert not overview.daemon_alive
     assert [bool(one.late) for one in overview.schedules if one.job == plan.job] == [True]
     assert "the clock, which was set back" in (daemon(seen.database) or "")
-    sensor = RemoteInstigatorOrigin(state.origin.repository_origin, "stale_months")
-    looked = SensorInstigatorData(last_tick_timestamp=ahead.timestamp(), cursor="7", min_interval=60)
-    seen.instance.add_instigator_state(InstigatorState(sensor, InstigatorType.SENSOR, InstigatorStatus.RUNNING, looked))
-    let_none_be_ahead(seen.instance)
-    after = datetime.now(UTC).timestamp()
-    ticks = seen.instance.get_ticks(state.instigator_origin_id, state.selector_id)
-    assert [one.timestamp <= after for one in ticks] == [True, True]
-    (data,) = (one.instigator_data for one in seen.instance.all_instigator_state() if one.name == "stale_months")
-    assert data == looked._replace(last_tick_timestamp=data.last_tick_timestamp)
-    assert data.last_tick_timestamp <= after
-    for kind in DAEMONS:
-        seen.instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp(), kind, "d", []))
-    assert seen.look().daemon_alive
-    assert daemon(seen.database) is None
 
 
 def test_of_a_schedule_its_last_tick_is_told_and_what_came_of_it(seen: Seen, now: datetime) -> None:

@@ -14,11 +14,10 @@ from dagster import DagsterInstance, DagsterRun
 from starlette.types import ASGIApp
 
 from jobs.launching.launched_by import LAUNCHED_BY
-from resources.dagster_compat import DagsterUserCodeUnreachableError
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from tests.helpers.asgi import ask
-from tests.helpers.dagster_private import DagsterGrpcClient
+from tests.helpers.dagster_private import DagsterGrpcClient, DagsterUserCodeUnreachableError
 from tests.integration.dagster_page import GO, JSON, PAUSED, instance, post, served, settings
 from tests.testbed.issuer import Issuer, after
 from tests.testbed.stack_harness import wait_for

@@ -38,7 +38,7 @@ def documents(path: Path) -> list[dict[str, Any]]:
 def objects(kind: str = "") -> list[dict[str, Any]]:
     """Every object that is in a file of base and components, without kustomize's own files and patches."""
     named = itertools.chain.from_iterable(
-        resources(folder) for folder in kustomizations() if folder.parent.name != "overlays"
+        resources(folder) for folder in kustomizations() if "base" in folder.parts or "components" in folder.parts
     )
     found = itertools.chain.from_iterable(documents(path) for path in named if path.is_file())
     return [one for one in found if kind in ("", one["kind"])]

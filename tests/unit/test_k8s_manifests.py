@@ -252,6 +252,10 @@ def test_an_overlay_is_whole(overlay: str, schedules: str) -> None:
     (settings,) = [one["data"] for one in built if one["kind"] == "ConfigMap"]
     assert settings["IRT_SCHEDULES"] == schedules
     assert settings["IRT_CODE_SERVER"]
+    (server,) = [one for one in built if one["metadata"]["name"] == "irt-code-server" and one["kind"] == "Deployment"]
+    (container,) = server["spec"]["template"]["spec"]["containers"]
+    assert container["image"].startswith("irt-assets:")
+    assert {"name": "DAGSTER_CURRENT_IMAGE", "value": container["image"]} in container["env"]
     (binding,) = [one for one in built if one["kind"] == "RoleBinding"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "irt-runs", "namespace": namespace}]
     assert ("CronJob" in {one["kind"] for one in built}) == (overlay == "seedtest")

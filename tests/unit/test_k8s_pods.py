@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import yaml
 
 from irt_assets.cli.servers import Server
 from irt_assets.common.job_names import NIGHTLY_JOB
@@ -17,7 +18,7 @@ from jobs.plans import PLANS, Plan
 from resources.serving.service_manager import service_address
 from resources.settings import Settings, names_read
 from tests.helpers.written_commands import fault_of_irt
-from tests.unit.kubernetes_files import CRON_JOBS, K8S, PODS, Pod, containers, names, objects, pods
+from tests.unit.kubernetes_files import CRON_JOBS, K8S, PODS, Pod, containers, documents, names, objects, pods
 
 ROOT = K8S.parents[1]
 USER = 10001
@@ -110,7 +111,6 @@ def test_cron_jobs_differ_in_what_they_do_alone() -> None:
     spec = any_one["spec"]
     assert spec["concurrencyPolicy"] == "Forbid"
     late = {name: one["spec"]["startingDeadlineSeconds"] / 3600 for name, one in CRON_JOBS.items()}
-    assert late.pop("monthly-calibration") == 240  # else a month waits for the next one's
     assert late.pop("generate-weekly-report") == 48
     assert set(late.values()) == {1}
     job = spec["jobTemplate"]["spec"]
@@ -229,10 +229,10 @@ def test_there_is_one_daemon() -> None:
     (daemon,) = [one for one in objects("Deployment") if one["metadata"]["name"] == "dagster-daemon"]
     assert daemon["spec"]["replicas"] == 1
     assert daemon["spec"]["strategy"] == {"type": "Recreate"}
-    assert PODS["dagster-daemon"].spec["containers"][0]["name"] == "daemon"  # the pods of runs are copies of it
+    assert PODS["dagster-daemon"].spec["containers"][0]["name"] == "daemon"
 
 
-def test_a_run_finds_room_in_the_copy_of_the_daemon_s_pod() -> None:
+def test_run_finds_room_in_the_pod_that_is_the_daemon_s() -> None:
     sizes = {one["name"]: one["emptyDir"]["sizeLimit"] for one in PODS["dagster-daemon"].spec["volumes"]}
     assert sizes == {"home": "20Gi", "cache": "4Gi", "tmp": "10Gi"}
 
@@ -298,6 +298,34 @@ def test_only_who_starts_runs_has_a_token() -> None:
         for group, resource, verb in itertools.product(rule["apiGroups"], rule["resources"], rule["verbs"])
     }
     assert allowed == {
-        *(("batch", "jobs", verb) for verb in ("create", "get", "delete")),
-        *(("", "pods", verb) for verb in ("get", "list")),
+        *(("batch", "jobs", verb) for verb in ("create", "list", "delete")),
+        ("batch", "jobs/status", "get"),
+        *(("", "pods", verb) for verb in ("list", "delete")),
+        ("", "pods/log", "get"),
+        ("", "events", "list"),
     }
+
+
+def test_overlays_give_runs_the_image_of_the_code_server() -> None:
+    """Kustomize puts names and tags of images into containers alone."""
+    for overlay in (K8S / "overlays").iterdir():
+        (kustomization,) = documents(overlay / "kustomization.yaml")
+        assert kustomization["transformers"] == ["../../run-image"]
+    (transformer,) = documents(K8S / "run-image" / "run-image.yaml")
+    (replacement,) = transformer["replacements"]
+    (target,) = replacement["targets"]
+    assert replacement["source"]["name"] == target["select"]["name"] == "irt-code-server"
+    (container,) = PODS["irt-code-server"].spec["containers"]
+    here = f"spec.template.spec.containers.[name={container['name']}]"
+    assert replacement["source"]["fieldPath"] == f"{here}.image"
+    assert target["fieldPaths"] == [f"{here}.env.[name=DAGSTER_CURRENT_IMAGE].value"]
+    assert {"name": "DAGSTER_CURRENT_IMAGE", "value": container["image"]} in container["env"]
+
+
+def test_pod_of_a_run_begins_as_the_image_does() -> None:
+    (settings,) = [one["data"] for one in objects("ConfigMap") if one["metadata"]["name"] == "irt-settings"]
+    launcher = yaml.safe_load(settings["IRT_RUN_LAUNCHER_CONFIG"])
+    (entry,) = re.findall(r"^ENTRYPOINT (.*)$", (ROOT / "deploy/docker/Dockerfile").read_text(), re.M)
+    command = launcher["run_k8s_config"]["container_config"]["command"]
+    assert command == [*json.loads(entry), "irt", "run", "worker"]
+    assert launcher["service_account_name"] in names("ServiceAccount")

@@ -96,8 +96,6 @@ MAY_READ_SETTINGS = {
     "irt_assets/servers/code_server.py": "a program",
     "irt_assets/servers/daemon.py": "a program",
     "irt_assets/webserver/__main__.py": "a program",
-    "jobs/launching/kubernetes_launcher.py": "Dagster makes it",
-    "jobs/launching/stored_logs.py": "Dagster makes it",
     "resources/migrations/env.py": "Alembic runs it",
     "resources/serving/service.py": "the program of each service",
     "resources/serving/logs.py": "it hides secrets before a program has read them",

@@ -13,9 +13,7 @@ from pydantic import SecretStr
 from irt_assets.common.environment import CONFIGURATION, LONGEST_SOCKET_PATH, WORKSPACE_OVER_TCP, instance_environment
 from irt_assets.servers.server_commands import commands
 from jobs.launching.kubernetes_launcher import KubernetesRunLauncher
-from jobs.launching.run_sizes import LONGEST_S
-from jobs.launching.stored_logs import StoredComputeLogManager
-from resources.dagster_compat import ConfigurableClassData, RunLauncher
+from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 
@@ -78,22 +76,32 @@ def configured(home: Path, **settings: str) -> dict[str, Any]:
 
 
 def test_in_a_cluster_runs_are_jobs_and_all_else_is_as_it_was(tmp_path: Path) -> None:
-    usual, made = yaml.safe_load(CONFIGURATION.read_bytes()), configured(tmp_path, irt_run_launcher="kubernetes")
-    launcher = ConfigurableClassData(made["run_launcher"]["module"], made["run_launcher"]["class"], "{}")
-    assert isinstance(launcher.rehydrate(as_type=RunLauncher), KubernetesRunLauncher)
+    usual = yaml.safe_load(CONFIGURATION.read_bytes())
+    chosen = {"irt_run_launcher_config": "service_account_name: irt-runs", "irt_run_resources": "other=1/3Gi"}
+    made = configured(tmp_path, irt_run_launcher="kubernetes", **chosen)
+    assert f"{made['run_launcher']['module']}.{made['run_launcher']['class']}" == (
+        f"{KubernetesRunLauncher.__module__}.{KubernetesRunLauncher.__name__}"
+    )
+    assert made["run_launcher"]["config"] == {
+        "service_account_name": "irt-runs",
+        "resources": {"requests": {"cpu": "1", "memory": "3Gi"}, "limits": {"memory": "3Gi"}},
+    }
     assert made["run_monitoring"]["start_timeout_seconds"] >= 600
-    assert made["run_monitoring"]["max_runtime_seconds"] == LONGEST_S == usual["run_monitoring"]["max_runtime_seconds"]
-    coordinator = made["run_coordinator"]["config"]
-    assert coordinator["max_user_code_failure_retries"] * coordinator["user_code_failure_retry_delay"] >= 600
-    assert made["run_coordinator"]["class"] == usual["run_coordinator"]["class"]
-    untouched = usual.keys() - {"run_launcher", "run_monitoring", "run_coordinator"}
+    untouched = usual.keys() - {"run_launcher", "run_monitoring"}
     assert {name: made[name] for name in untouched} == {name: usual[name] for name in untouched}
 
 
+def test_configuration_of_the_launcher_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match="IRT_RUN_LAUNCHER_CONFIG is not a mapping in YAML"):
+        configured(tmp_path, irt_run_launcher="kubernetes", irt_run_launcher_config="env: [")
+
+
 def test_with_a_bucket_the_output_of_runs_goes_there(tmp_path: Path) -> None:
-    made = configured(tmp_path, s3_bucket="bank")
-    assert made["compute_logs"]["class"] == StoredComputeLogManager.__name__
-    assert made["compute_logs"]["config"].keys() == {"base_dir"}
+    made = configured(tmp_path, s3_bucket="bank", s3_sse="AES256")
+    assert made["compute_logs"]["class"] == "S3ComputeLogManager"
+    told = made["compute_logs"]["config"]
+    assert (told["bucket"], told["prefix"]) == ("bank", "run-logs")
+    assert told["upload_extra_args"] == {"ServerSideEncryption": "AES256"}
     assert made["run_launcher"] == yaml.safe_load(CONFIGURATION.read_bytes())["run_launcher"]
 
 
@@ -109,8 +117,10 @@ def test_a_code_server_elsewhere_is_named_by_host_and_port(tmp_path: Path) -> No
     assert str(WORKSPACE_OVER_TCP) in started["daemon"]
 
 
-def test_kinds_of_runs_get_what_the_settings_say() -> None:
-    assert Settings(irt_run_resources="monthly=4/16Gi, daily=500m/2Gi").run_sizes == {
-        "monthly": ("4", "16Gi"),
-        "daily": ("500m", "2Gi"),
+def test_kinds_of_runs_get_the_sizes_of_the_settings() -> None:
+    settings = Settings(irt_run_resources="monthly=4/16Gi, daily=500m/2Gi")
+    assert settings.run_resources("monthly") == {
+        "requests": {"cpu": "4", "memory": "16Gi"},
+        "limits": {"memory": "16Gi"},
     }
+    assert settings.run_resources("weekly")["limits"] == {"memory": "4Gi"}

@@ -23,11 +23,13 @@ GONE = {
     "late_answers",
     *("item_response_time, %Y-%m-%d, 0 0 * * *", "calibrate_night.item_response_time"),
     "mirt_calibrate.item_response_time",
+    "jobs.launching.stored_logs.StoredComputeLogManager",
 }
 """A decision that was queued in the launchpad fails, and is made in the dashboard or by `irt release`; a month
 that the check held is held by its publication step, and nothing was queued for it alone. The sensor `pull` copies items
 and learners. The job `judge_attempts` tends the log, and what it judges otherwise is requested by schedules and by the
-sensor `stale_months`. Verdicts hold what the times of items decided."""
+sensor `stale_months`. Verdicts hold what the times of items decided. The class of the compute logs is named by the
+configuration alone."""
 IN_THE_PACKAGE = Path(__file__).parents[2] / "irt_assets"
 
 
