@@ -76,7 +76,7 @@ def test_without_a_network_one_sentence_says_so(checkout: Path) -> None:
 
 
 def test_an_extra_that_is_none_is_answered_with_existing_partitions(checkout: Path) -> None:
-    there_are = "bayes, dev, docs, k8s, lake, otel, r, spark"
+    there_are = "bayes, dev, docs, k8s, otel, r, spark"
     assert made(checkout, "bayesian").stderr == f"there is no extra bayesian; there are {there_are}\n"
 
 
