@@ -19,7 +19,9 @@ from tests.helpers.rooms import rows, run_sql
 from tests.helpers.typed import Irt, IrtOf
 from tests.testbed.stack_harness import ROOT
 
-PAGE = (ROOT / "docs/how-to/pull.md").read_text("utf-8").partition("## An example: exams as JSON")[2]
+PAGE = (
+    (ROOT / "docs/how-to/pull.md").read_text("utf-8").partition("## An example: exams as JSON")[2].partition("\n## ")[0]
+)
 [TABLE] = re.findall(r"```sql\n(.*?)```", PAGE, re.S)
 SOURCES = re.findall(r"```yaml\n(.*?)```", PAGE, re.S)[0]
 JUNE, JULY = rooms.MONTHS
