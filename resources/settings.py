@@ -269,13 +269,6 @@ class Settings(BaseSettings):
         description="where people reach the dashboard; assets, alerts and reports of months to decide on link to it",
     )
     irt_theta_token: SecretStr | None = Field(None, description="token with which services call the θ API")
-    irt_theta_lookback_days: int | None = Field(
-        None,
-        ge=1,
-        le=365,
-        description="days of answers from which the session hook and theta_sweep update θ; empty: all that count where "
-        "ability moves, and 30 where it does not",
-    )
     enable_irt_online_update: bool = Field(
         False,
         description="update θ after each session; theta_sweep then updates what the session hook lost. "
