@@ -146,10 +146,6 @@ class Settings(BaseSettings):
         None, description="format of the log; unset: text on a terminal, else json"
     )
     s3_bucket: str | None = Field(None, description="bucket of snapshots and reports; unset: a folder under IRT_HOME")
-    s3_sse: Literal["AES256", "aws:kms"] | None = Field(
-        None, description="encryption at rest that is asked of the bucket; unset: what the bucket does by itself"
-    )
-    s3_sse_kms_key_id: str | None = Field(None, description="the key of aws:kms; unset: the account's own for S3")
     irt_first_month: Annotated[str, MONTH] = Field("2025-01", description="first month of the partitions, e.g. 2026-07")
     irt_time_zone: Annotated[str, TIME_ZONE] = Field(
         "UTC", description="time zone of displays; partitions are always UTC"
@@ -336,12 +332,6 @@ class Settings(BaseSettings):
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _keys_encrypt(self) -> Self:
-        if self.s3_sse_kms_key_id and self.s3_sse != "aws:kms":
-            raise ValueError("S3_SSE_KMS_KEY_ID is used with S3_SSE=aws:kms alone: set that, or unset the key")
-        return self
 
     @model_validator(mode="after")
     def _taken_files_leave_the_inbox(self) -> Self:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resources.failures import PermanentFailure
-from resources.files.object_store import BucketStore, bucket_store
+from resources.files.object_store import BucketStore
 from resources.files.s3_failures import NothingThere
 from resources.settings import Settings
 
@@ -236,7 +236,7 @@ def inbox_of(settings: Settings) -> Inbox | None:
     if not settings.irt_inbox.startswith("s3://"):
         return FolderInbox(Path(settings.irt_inbox))
     bucket, prefix = _bucket_and_prefix(settings.irt_inbox)
-    return BucketInbox(bucket_store(bucket, settings), prefix)
+    return BucketInbox(BucketStore(bucket), prefix)
 
 
 def _bucket_and_prefix(url: str) -> tuple[str, str]:
