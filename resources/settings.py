@@ -33,8 +33,6 @@ METRICS_OF = {"daemon": 1, "code-server": 2, "webserver": 3}
 """Servers without a port of their own, and how far behind IRT_EXPORTER_METRICS_PORT each shows its metrics."""
 KUBERNETES = "KUBERNETES_SERVICE_HOST"
 """Set in every container of every pod."""
-INFO_CHANNELS = ("slack", "discord", "email", "webhook")
-"""Channels that can take info alerts; PagerDuty would make an incident of each."""
 
 
 time_zones = cache(available_timezones)
@@ -98,11 +96,6 @@ SPARK_MASTER = _such(
     ).fullmatch,
     "must be local[N] or local[*], spark://HOST:PORT, sc://HOST or sc://HOST:PORT (Spark Connect), or "
     "k8s://https://HOST:PORT",
-)
-CHANNELS = _each(
-    INFO_CHANNELS.__contains__,
-    f"must be some of {', '.join(INFO_CHANNELS)}, with commas between them (PagerDuty would open an incident, which "
-    "someone must close)",
 )
 RUN_SIZES = _each(
     _is_run_size,
@@ -301,9 +294,6 @@ class Settings(BaseSettings):
         description="http(s) URL that is requested after each night's calibration that succeeded, for a monitor that "
         "alerts when the requests stop; the URL is a secret",
     )
-    alert_info_to: Annotated[str, CHANNELS] = Field(
-        "", description="channels that also hear of months that are ready, e.g. slack,email"
-    )
 
     @model_validator(mode="before")
     @classmethod
@@ -389,11 +379,6 @@ class Settings(BaseSettings):
             unquote(one["source"]): timedelta(**{TIME_UNITS[one["unit"]]: int(one["n"])}) if one["n"] else None
             for one in found
         }
-
-    @property
-    def info_channels(self) -> tuple[str, ...]:
-        """Names of the channels that also get info alerts."""
-        return tuple(_entries(self.alert_info_to))
 
     @property
     def ui_url(self) -> str:
