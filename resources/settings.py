@@ -155,11 +155,6 @@ class Settings(BaseSettings):
     irt_inbox: Annotated[str | None, INBOX] = Field(
         None, description="folder, or s3://BUCKET/PREFIX, whose files of answers, items and learners are taken"
     )
-    irt_inbox_done: str | None = Field(
-        None,
-        description="what becomes of a file of the inbox that was taken: `delete`, or the folder or s3://BUCKET/PREFIX "
-        "to which it is moved; unset: it stays",
-    )
     irt_code_server: Annotated[str | None, HOST_AND_PORT] = Field(
         None, description="HOST:PORT of the code server on another host; unset: a socket under IRT_HOME"
     )
@@ -322,13 +317,6 @@ class Settings(BaseSettings):
     @classmethod
     def _any_case(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
-
-    @model_validator(mode="after")
-    def _taken_files_leave_the_inbox(self) -> Self:
-        done, inbox = f"{self.irt_inbox_done or 'delete'}/", f"{self.irt_inbox or ''}/"
-        if done != "delete/" and (done[0] != inbox[0] or done.startswith(inbox)):
-            raise ValueError("IRT_INBOX_DONE must be `delete`, or a folder or s3:// URL as IRT_INBOX is, outside it")
-        return self
 
     @model_validator(mode="after")
     def _no_port_of_metrics_is_taken(self) -> Self:

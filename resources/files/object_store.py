@@ -251,10 +251,6 @@ class BucketStore(_Store):
         head = self._head(key)
         return f"{head['ETag']} {head['LastModified']} {head['ContentLength']} {head.get('VersionId')}"
 
-    def etag(self, key: str) -> str:
-        """The hash that the service gives the content; raises as `get` does."""
-        return str(self._head(key)["ETag"])
-
     def delete(self, key: str) -> bool:
         """A missing file counts as deleted. Returns whether an old version of it is kept: if the bucket has
         versioning."""
@@ -273,12 +269,6 @@ class BucketStore(_Store):
         """Every object below `prefix`."""
         for one in self._objects(prefix):
             yield StoredObject(one["Key"], one["Size"], f"{one['ETag']} {one['LastModified']}")
-
-    def copy(self, key: str, bucket: str, to: str, etag: str) -> None:
-        """Copy the object that has this ETag to another key, of this bucket or of another."""
-        with self._translate_errors(key):
-            source = {"Bucket": self.bucket, "Key": _validate_key(key)}
-            self._client.copy(source, bucket, _validate_key(to), ExtraArgs={"CopySourceIfMatch": etag})
 
     def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
         """End the uploads in parts below `folder` that were begun before `before` and whose process is gone.
