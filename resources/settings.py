@@ -195,9 +195,6 @@ class Settings(BaseSettings):
         False, description="irt job invariants, and its unit, end with exit status 3 while an invariant is violated"
     )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
-    irt_ui_address: str = Field(
-        "127.0.0.1", description="address on which `irt run webserver` listens; any other address needs a login (JWT_…)"
-    )
     irt_ui_url: Annotated[str | None, ADDRESS] = Field(
         None,
         description="where people reach the UI, e.g. https://example.org/dagster; unset: http://localhost:IRT_UI_PORT",
@@ -393,6 +390,12 @@ class Settings(BaseSettings):
         """Whether a login is configured, so that the UI needs a token."""
         named = (self.jwt_issuer, self.jwt_audience, self.jwt_public_key_path, self.jwt_jwks_url)
         return any(value is not None for value in named)
+
+    @property
+    def ui_address(self) -> str:
+        """Address on which the UI listens: in a pod every one if there is a login, else this machine's alone, because
+        anyone who reaches a UI without a login can start runs."""
+        return "0.0.0.0" if self.has_login and in_a_pod() else "127.0.0.1"  # noqa: S104 - behind a login
 
     @property
     def ui_hands_out_learner_reports(self) -> bool:
