@@ -259,9 +259,6 @@ class Settings(BaseSettings):
         None, description="homePage of the accounts whose names are learners' ids, in statements of xAPI"
     )
     irt_xapi_item_prefix: str = Field("", description="what stands before the item's id in the id of xAPI's activity")
-    irt_xapi_mbox_key: SecretStr | None = Field(
-        None, description="learners whom xAPI names by a mailbox have its HMAC by this key as their id; unset: refused"
-    )
     irt_silent_after: Annotated[str, SILENCES] = Field(
         "",
         description="after how long without answers a source is silent (an alert), instead of twice its longest usual "
