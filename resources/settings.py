@@ -31,6 +31,8 @@ TIME_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 LIBPQ = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
 METRICS_OF = {"daemon": 1, "code-server": 2, "webserver": 3}
 """Servers without a port of their own, and how far behind IRT_EXPORTER_METRICS_PORT each shows its metrics."""
+MAX_ATTEMPTS_OF_A_RUN = 20_000_000
+"""On Spark, of a scale's month; they took 3.7 GB at most. Of a larger month a run reads a random sample of learners."""
 KUBERNETES = "KUBERNETES_SERVICE_HOST"
 """Set in every container of every pod."""
 
@@ -173,12 +175,6 @@ class Settings(BaseSettings):
     )
     irt_spark_fit: Literal["auto", "driver", "executors"] = Field(
         "auto", description="where a fit is computed on Spark; auto: by the driver while its answers fit there"
-    )
-    irt_spark_sample: int = Field(
-        20_000_000,
-        gt=0,
-        description="attempts of a scale's month that a run reads; of a larger month, those of a random sample of "
-        "learners",
     )
     r_irt_base_url: str | None = Field(None, description="R IRT service of the engine remote, e.g. http://r-irt:8000")
     r_irt_internal_token: SecretStr | None = Field(None, description="its bearer token")
@@ -339,8 +335,8 @@ class Settings(BaseSettings):
 
     @property
     def most_for_run(self) -> int | None:
-        """How many attempts a run reads into its process; None without IRT_SPARK, where there is no limit."""
-        return self.irt_spark_sample if self.irt_spark else None
+        """Attempts that a run reads into its process. None without IRT_SPARK: there is no limit."""
+        return MAX_ATTEMPTS_OF_A_RUN if self.irt_spark else None
 
     @property
     def login_roles(self) -> dict[str, str]:

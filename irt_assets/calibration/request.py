@@ -383,7 +383,7 @@ def require_everybody(what: str, request: FitRequest) -> None:
     if request.drawn_from is not None:
         raise PsychometricsError(
             f"{what} is fitted in the run's own process, which reads {request.responses.n_responses:,} of the "
-            f"{request.drawn_from:,} scored answers: set IRT_SPARK_SAMPLE higher where there is memory for all of them"
+            f"{request.drawn_from:,} scored answers: unset IRT_SPARK on a machine with memory for all of them"
         )
 
 
