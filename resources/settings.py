@@ -173,9 +173,6 @@ class Settings(BaseSettings):
     irt_attempts: str | None = Field(
         None, description="where Spark finds the attempts: the folder or s3:// URL of a lake"
     )
-    irt_spark_fit: Literal["auto", "driver", "executors"] = Field(
-        "auto", description="where a fit is computed on Spark; auto: by the driver while its answers fit there"
-    )
     r_irt_base_url: str | None = Field(None, description="R IRT service of the engine remote, e.g. http://r-irt:8000")
     r_irt_internal_token: SecretStr | None = Field(None, description="its bearer token")
     irt_engines: str = Field(
