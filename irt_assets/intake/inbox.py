@@ -154,7 +154,7 @@ def take_waiting(
     then stays.
     """
     with database.open(autocommit=True) as guard:
-        guard.execute(f"SELECT pg_advisory_lock({LOCK})".encode(), (lock_key("inbox"),))
+        guard.execute(f"SELECT pg_advisory_lock({LOCK})", (lock_key("inbox"),))
         with database.connect() as connection:
             listed = look(connection, inbox, settled)
         for folder, files in groupby(listed, key=lambda file: file.folder):
