@@ -123,9 +123,6 @@ def _names(settings: Settings) -> Iterator[Finding]:
     env_file = os.environ.get("IRT_ENV_FILE")
     if env_file and not Path(env_file).is_file():
         yield Finding("IRT_ENV_FILE", "error", f"{env_file} is not a file", "Make it, or unset IRT_ENV_FILE.")
-    cores = os.cpu_count() or 1
-    if settings.irt_threads > cores:
-        yield Finding("IRT_THREADS", "warn", f"{settings.irt_threads}, on {cores} cores", f"Set IRT_THREADS={cores}.")
 
 
 def _home(settings: Settings) -> Iterator[Finding]:

@@ -46,7 +46,8 @@ def _entries(value: str) -> list[str]:
 
 
 def _such(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
-    """What a text has to be, where it is set, and the sentence for one that breaks this."""
+    """Refuse a set value for which `fits` is false, with this sentence: "must be FORM, such as EXAMPLE". `_fault` puts
+    the setting's name before it."""
 
     def check(value: str | None) -> str | None:
         if value is not None and not fits(value):
@@ -57,7 +58,7 @@ def _such(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
 
 
 def _each(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
-    """What each entry of a text has to be, which has commas between them."""
+    """Refuse a list with commas if `fits` is false for an entry."""
     return _such(lambda value: all(map(fits, _entries(value))), otherwise)
 
 
@@ -72,18 +73,19 @@ def _is_run_size(entry: str) -> bool:
     return bool(found and found["kind"] in RUN_KINDS)
 
 
-MONTH = _such(re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])").fullmatch, "not a month: write one such as 2026-07")
+MONTH = _such(re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])").fullmatch, "must be a month, such as 2026-07")
 SCHEMA_NAME = _such(
-    re.compile("[a-z_][a-z0-9_]{0,62}").fullmatch, "not a name of a schema: write small letters, digits and _ alone"
+    re.compile("[a-z_][a-z0-9_]{0,62}").fullmatch, "must be a name of small letters, digits and _, such as irt"
 )
-TIME_ZONE = _such(lambda zone: zone in time_zones(), "not a time zone: write a name such as Europe/Berlin")
+TIME_ZONE = _such(lambda zone: zone in time_zones(), "must be the name of a time zone, such as Europe/Berlin")
 ADDRESS = _such(split_url, "")
-"""`split_url` says itself what it takes."""
+"""`split_url` raises its own message."""
 ENCRYPTED_ADDRESS = _such(
     _is_encrypted, "must be https://HOST/PATH (http only for this machine), without a user name or a #"
 )
 COOKIE_NAME = _such(
-    re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch, "not a cookie name: use letters, digits, - and _"
+    re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch,
+    "must be a name of letters, digits, - and _, such as __Host-irt",
 )
 HOST_AND_PORT = _such(
     lambda value: (address := parse_address(value)) and address.port is not None,
