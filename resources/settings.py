@@ -32,7 +32,8 @@ LIBPQ = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
 METRICS_OF = {"daemon": 1, "code-server": 2, "webserver": 3}
 """Servers without a port of their own, and how far behind IRT_EXPORTER_METRICS_PORT each shows its metrics."""
 MAX_ATTEMPTS_OF_A_RUN = 20_000_000
-"""On Spark, of a scale's month; they took 3.7 GB at most. Of a larger month a run reads a random sample of learners."""
+"""Limit per month of a scale on Spark, where this many took 3.7 GB at most. If a month is larger, a run reads a random
+sample of its learners."""
 KUBERNETES = "KUBERNETES_SERVICE_HOST"
 """Set in every container of every pod."""
 
