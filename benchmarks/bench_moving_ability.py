@@ -348,7 +348,7 @@ def _show_forecasts(
             rows = np.concatenate([np.arange(*part) for part in zip(first, to, strict=True)])
             person = np.repeat(np.arange(len(to)), to - first).astype(np.int32)
             some = Responses(person, responses.item[rows], responses.score[rows], len(to), responses.item_ids)
-            found.append(filtered(Answers.of(some, day[rows], curves), curves, lattice, 1)[0].log_likelihood)
+            found.append(filtered(Answers.of(some, day[rows], curves), curves, lattice, 1).log_likelihood)
         return found[0] - found[1]
 
     n, still = end - begin, log_p(Movement(1e-12))

@@ -34,6 +34,7 @@ from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import Answers
+from irt_assets.spark import answers as spark_answers
 from irt_assets.spark.answers import SparkAnswers
 from irt_assets.spark.em import fit_on_spark
 from irt_assets.spark.sums import fetched
@@ -115,8 +116,8 @@ def fits(session: SparkSession, paths: list[str], settings: Settings) -> None:
     for where in ("executors", "driver"):
         frame = session.read.parquet(*paths)
         began = time.perf_counter()
-        placed = settings.model_copy(update={"irt_spark_fit": where})
-        fit = found[where] = fit_on_spark(session, frame, placed)
+        spark_answers.DRIVER_BYTES = 0 if where == "executors" else 1 << 40
+        fit = found[where] = fit_on_spark(session, frame, settings)
         end = fit.convergence
         print(
             f"fit by the {where}: {time.perf_counter() - began:.1f} s, {end.iterations} iterations, converged: "
@@ -141,8 +142,9 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true")
     given = parser.parse_args()
     cores = given.workers or given.cores
+    spark_answers.DRIVER_BYTES = 0
     with TemporaryDirectory() as folder, master(given.workers, cores, given.memory, Path(folder)) as url:
-        settings = Settings(irt_spark=url, irt_spark_fit="executors", irt_threads=cores, _env_file=None)
+        settings = Settings(irt_spark=url, irt_threads=cores, _env_file=None)
         print(f"| {' | '.join(COLUMNS)} |\n|{'--:|' * len(COLUMNS)}")
         for learners in given.learners:
             paths = write(given.folder or Path(folder) / "answers", learners)

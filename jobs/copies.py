@@ -124,4 +124,4 @@ def _digest(table: pa.Table) -> str:
 
 def _hash(connection: psycopg.Connection, kind: Kind) -> str:
     query = f"SELECT md5(concat_ws(' ', count(*), sum(hash_record_extended(s, 0)))) FROM {kind.table} s"
-    return str(one_value(connection, query.encode()))
+    return str(one_value(connection, query))

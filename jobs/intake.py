@@ -33,7 +33,7 @@ def intake(
     if inbox is None:
         return dg.SkipReason("IRT_INBOX is not set")
     with database.connect() as connection:
-        waiting = [file for file in look(connection, inbox) if not file.taken]
+        waiting = look(connection, inbox)
     if not waiting:
         return dg.SkipReason("no file waits, or each may still be being written")
     return [

@@ -91,7 +91,7 @@ def build_theta_sensor(settings: Settings) -> dg.SensorDefinition:
     def theta_sweep(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SensorResult:
         if not (settings.enable_irt_online_update or online_updates_are_on(database)):
             return dg.SensorResult(skip_reason="ENABLE_IRT_ONLINE_UPDATE is off, here and on the θ API")
-        swept = sweep(database, context.cursor, settings.irt_theta_lookback_days, SWEEP_S)
+        swept = sweep(database, context.cursor, SWEEP_S)
         summary = swept.why or f"theta: {swept.updated} of {swept.looked_at} learners with newer answers were updated"
         context.log.info(summary)
         return dg.SensorResult(skip_reason=summary, cursor=swept.mark.write())

@@ -123,9 +123,6 @@ def _names(settings: Settings) -> Iterator[Finding]:
     env_file = os.environ.get("IRT_ENV_FILE")
     if env_file and not Path(env_file).is_file():
         yield Finding("IRT_ENV_FILE", "error", f"{env_file} is not a file", "Make it, or unset IRT_ENV_FILE.")
-    cores = os.cpu_count() or 1
-    if settings.irt_threads > cores:
-        yield Finding("IRT_THREADS", "warn", f"{settings.irt_threads}, on {cores} cores", f"Set IRT_THREADS={cores}.")
 
 
 def _home(settings: Settings) -> Iterator[Finding]:
@@ -224,7 +221,6 @@ def _store(settings: Settings) -> Iterator[Finding]:
     """Try what the platform needs of the store: write, list, read, delete, and deny access to strangers."""
     subject = "object store"
     key, content = f"doctor-{uuid.uuid4().hex}", b"written by irt doctor"
-    encryption = settings.s3_sse if settings.s3_bucket else None
     try:
         store = object_store(settings)
         if isinstance(store, FolderStore) and not store.root.exists():
@@ -239,9 +235,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
         finally:
             store.delete(key)
     except (PermanentFailure, TransientFailure) as error:
-        doubted = isinstance(error, TransientFailure) and encryption
-        fix = f"See that the service can encrypt with S3_SSE={encryption}, or unset it." if doubted else ""
-        yield Finding(subject, "error", str(error), fix)
+        yield Finding(subject, "error", str(error))
         return
     where = uri.removesuffix(key)
     if not same:
@@ -250,8 +244,7 @@ def _store(settings: Settings) -> Iterator[Finding]:
         fix = "Block public access to the bucket, and drop what its policy grants to everyone."
         yield Finding(subject, "error", f"{where}: anyone can read it, without credentials", fix)
     else:
-        encrypts = f", encrypts with {encryption}" if encryption else ""
-        yield Finding(subject, "ok", f"{where} can be written and read{encrypts}")
+        yield Finding(subject, "ok", f"{where} can be written and read")
 
 
 def _anybody_reads(link: str) -> bool:

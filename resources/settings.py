@@ -41,10 +41,11 @@ TIME_UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 LIBPQ = ("PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE")
 METRICS_OF = {"daemon": 1, "code-server": 2, "webserver": 3}
 """Servers without a port of their own, and how far behind IRT_EXPORTER_METRICS_PORT each shows its metrics."""
+MAX_ATTEMPTS_OF_A_RUN = 20_000_000
+"""Limit per month of a scale on Spark, where this many took 3.7 GB at most. If a month is larger, a run reads a random
+sample of its learners."""
 KUBERNETES = "KUBERNETES_SERVICE_HOST"
 """Set in every container of every pod."""
-INFO_CHANNELS = ("slack", "discord", "email", "webhook")
-"""Channels that can take info alerts; PagerDuty would make an incident of each."""
 
 
 time_zones = cache(available_timezones)
@@ -56,7 +57,8 @@ def _entries(value: str) -> list[str]:
 
 
 def _such(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
-    """What a text has to be, where it is set, and the sentence for one that breaks this."""
+    """Refuse a set value for which `fits` is false, with this sentence: "must be FORM, such as EXAMPLE". `_fault` puts
+    the setting's name before it."""
 
     def check(value: str | None) -> str | None:
         if value is not None and not fits(value):
@@ -67,7 +69,7 @@ def _such(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
 
 
 def _each(fits: Callable[[str], object], otherwise: str) -> AfterValidator:
-    """What each entry of a text has to be, which has commas between them."""
+    """Refuse a list with commas if `fits` is false for an entry."""
     return _such(lambda value: all(map(fits, _entries(value))), otherwise)
 
 
@@ -82,18 +84,19 @@ def _is_run_size(entry: str) -> bool:
     return bool(found and found["kind"] in RUN_SIZES)
 
 
-MONTH = _such(re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])").fullmatch, "not a month: write one such as 2026-07")
+MONTH = _such(re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])").fullmatch, "must be a month, such as 2026-07")
 SCHEMA_NAME = _such(
-    re.compile("[a-z_][a-z0-9_]{0,62}").fullmatch, "not a name of a schema: write small letters, digits and _ alone"
+    re.compile("[a-z_][a-z0-9_]{0,62}").fullmatch, "must be a name of small letters, digits and _, such as irt"
 )
-TIME_ZONE = _such(lambda zone: zone in time_zones(), "not a time zone: write a name such as Europe/Berlin")
+TIME_ZONE = _such(lambda zone: zone in time_zones(), "must be the name of a time zone, such as Europe/Berlin")
 ADDRESS = _such(split_url, "")
-"""`split_url` says itself what it takes."""
+"""`split_url` raises its own message."""
 ENCRYPTED_ADDRESS = _such(
     _is_encrypted, "must be https://HOST/PATH (http only for this machine), without a user name or a #"
 )
 COOKIE_NAME = _such(
-    re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch, "not a cookie name: use letters, digits, - and _"
+    re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII).fullmatch,
+    "must be a name of letters, digits, - and _, such as __Host-irt",
 )
 HOST_AND_PORT = _such(
     lambda value: (address := parse_address(value)) and address.port is not None,
@@ -108,11 +111,6 @@ SPARK_MASTER = _such(
     ).fullmatch,
     "must be local[N] or local[*], spark://HOST:PORT, sc://HOST or sc://HOST:PORT (Spark Connect), or "
     "k8s://https://HOST:PORT",
-)
-CHANNELS = _each(
-    INFO_CHANNELS.__contains__,
-    f"must be some of {', '.join(INFO_CHANNELS)}, with commas between them (PagerDuty would open an incident, which "
-    "someone must close)",
 )
 SOME_RUN_SIZES = _each(
     _is_run_size,
@@ -156,10 +154,6 @@ class Settings(BaseSettings):
         None, description="format of the log; unset: text on a terminal, else json"
     )
     s3_bucket: str | None = Field(None, description="bucket of snapshots and reports; unset: a folder under IRT_HOME")
-    s3_sse: Literal["AES256", "aws:kms"] | None = Field(
-        None, description="encryption at rest that is asked of the bucket; unset: what the bucket does by itself"
-    )
-    s3_sse_kms_key_id: str | None = Field(None, description="the key of aws:kms; unset: the account's own for S3")
     irt_first_month: Annotated[str, MONTH] = Field("2025-01", description="first month of the partitions, e.g. 2026-07")
     irt_time_zone: Annotated[str, TIME_ZONE] = Field(
         "UTC", description="time zone of displays; partitions are always UTC"
@@ -180,11 +174,6 @@ class Settings(BaseSettings):
     irt_inbox: Annotated[str | None, INBOX] = Field(
         None, description="folder, or s3://BUCKET/PREFIX, whose files of answers, items and learners are taken"
     )
-    irt_inbox_done: str | None = Field(
-        None,
-        description="what becomes of a file of the inbox that was taken: `delete`, or the folder or s3://BUCKET/PREFIX "
-        "to which it is moved; unset: it stays",
-    )
     irt_code_server: Annotated[str | None, HOST_AND_PORT] = Field(
         None, description="HOST:PORT of the code server on another host; unset: a socket under IRT_HOME"
     )
@@ -198,15 +187,6 @@ class Settings(BaseSettings):
     )
     irt_attempts: str | None = Field(
         None, description="where Spark finds the attempts: the folder or s3:// URL of a lake"
-    )
-    irt_spark_fit: Literal["auto", "driver", "executors"] = Field(
-        "auto", description="where a fit is computed on Spark; auto: by the driver while its answers fit there"
-    )
-    irt_spark_sample: int = Field(
-        20_000_000,
-        gt=0,
-        description="attempts of a scale's month that a run reads; of a larger month, those of a random sample of "
-        "learners",
     )
     r_irt_base_url: str | None = Field(None, description="R IRT service of the engine remote, e.g. http://r-irt:8000")
     r_irt_internal_token: SecretStr | None = Field(None, description="its bearer token")
@@ -223,9 +203,6 @@ class Settings(BaseSettings):
         False, description="irt job invariants, and its unit, end with exit status 3 while an invariant is violated"
     )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
-    irt_ui_address: str = Field(
-        "127.0.0.1", description="address on which `irt run webserver` listens; any other address needs a login (JWT_…)"
-    )
     irt_ui_url: Annotated[str | None, ADDRESS] = Field(
         None,
         description="where people reach the UI, e.g. https://example.org/dagster; unset: http://localhost:IRT_UI_PORT",
@@ -281,13 +258,6 @@ class Settings(BaseSettings):
         description="where people reach the dashboard; assets, alerts and reports of months to decide on link to it",
     )
     irt_theta_token: SecretStr | None = Field(None, description="token with which services call the θ API")
-    irt_theta_lookback_days: int | None = Field(
-        None,
-        ge=1,
-        le=365,
-        description="days of answers from which the session hook and theta_sweep update θ; empty: all that count where "
-        "ability moves, and 30 where it does not",
-    )
     enable_irt_online_update: bool = Field(
         False,
         description="update θ after each session; theta_sweep then updates what the session hook lost. "
@@ -297,9 +267,6 @@ class Settings(BaseSettings):
         None, description="homePage of the accounts whose names are learners' ids, in statements of xAPI"
     )
     irt_xapi_item_prefix: str = Field("", description="what stands before the item's id in the id of xAPI's activity")
-    irt_xapi_mbox_key: SecretStr | None = Field(
-        None, description="learners whom xAPI names by a mailbox have its HMAC by this key as their id; unset: refused"
-    )
     irt_silent_after: Annotated[str, SILENCES] = Field(
         "",
         description="after how long without answers a source is silent (an alert), instead of twice its longest usual "
@@ -323,9 +290,6 @@ class Settings(BaseSettings):
         None,
         description="http(s) URL that is requested after each night's calibration that succeeded, for a monitor that "
         "alerts when the requests stop; the URL is a secret",
-    )
-    alert_info_to: Annotated[str, CHANNELS] = Field(
-        "", description="channels that also hear of months that are ready, e.g. slack,email"
     )
 
     @model_validator(mode="before")
@@ -357,19 +321,6 @@ class Settings(BaseSettings):
         return value.upper() if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _keys_encrypt(self) -> Self:
-        if self.s3_sse_kms_key_id and self.s3_sse != "aws:kms":
-            raise ValueError("S3_SSE_KMS_KEY_ID is used with S3_SSE=aws:kms alone: set that, or unset the key")
-        return self
-
-    @model_validator(mode="after")
-    def _taken_files_leave_the_inbox(self) -> Self:
-        done, inbox = f"{self.irt_inbox_done or 'delete'}/", f"{self.irt_inbox or ''}/"
-        if done != "delete/" and (done[0] != inbox[0] or done.startswith(inbox)):
-            raise ValueError("IRT_INBOX_DONE must be `delete`, or a folder or s3:// URL as IRT_INBOX is, outside it")
-        return self
-
-    @model_validator(mode="after")
     def _no_port_of_metrics_is_taken(self) -> Self:
         ports = {name: port for name, port in self if name.endswith("_port") and port is not None}
         ports |= {f"irt_exporter_metrics_port + {n}": self.metrics_port(name) for name, n in METRICS_OF.items()}
@@ -396,8 +347,8 @@ class Settings(BaseSettings):
 
     @property
     def most_for_run(self) -> int | None:
-        """How many attempts a run reads into its process; None without IRT_SPARK, where there is no limit."""
-        return self.irt_spark_sample if self.irt_spark else None
+        """Attempts that a run reads into its process. None without IRT_SPARK: there is no limit."""
+        return MAX_ATTEMPTS_OF_A_RUN if self.irt_spark else None
 
     @property
     def login_roles(self) -> dict[str, str]:
@@ -426,11 +377,6 @@ class Settings(BaseSettings):
         }
 
     @property
-    def info_channels(self) -> tuple[str, ...]:
-        """Names of the channels that also get info alerts."""
-        return tuple(_entries(self.alert_info_to))
-
-    @property
     def ui_url(self) -> str:
         """Where people reach the UI, without a slash at the end."""
         return (self.irt_ui_url or f"http://localhost:{self.irt_ui_port}").rstrip("/")
@@ -455,6 +401,12 @@ class Settings(BaseSettings):
         """Whether a login is configured, so that the UI needs a token."""
         named = (self.jwt_issuer, self.jwt_audience, self.jwt_public_key_path, self.jwt_jwks_url)
         return any(value is not None for value in named)
+
+    @property
+    def ui_address(self) -> str:
+        """Address on which the UI listens: in a pod every one if there is a login, else this machine's alone, because
+        anyone who reaches a UI without a login can start runs."""
+        return "0.0.0.0" if self.has_login and in_a_pod() else "127.0.0.1"  # noqa: S104 - behind a login
 
     @property
     def ui_hands_out_learner_reports(self) -> bool:

@@ -249,7 +249,7 @@ def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MOST_H
         connection,
         Theta,
         f"""SELECT {_THETA} FROM mirt_ability WHERE user_id = %s
-            ORDER BY window_end DESC, fitted_at DESC, scale_id LIMIT %s""".encode(),
+            ORDER BY window_end DESC, fitted_at DESC, scale_id LIMIT %s""",
         (user_id, most),
     )
 
@@ -258,7 +258,7 @@ def latest_of(connection: psycopg.Connection, user_ids: Collection[str]) -> dict
     """The θ of the latest answers, by learner and scale; meant for a few learners, as each costs a query."""
     rows = connection.execute(
         f"""SELECT DISTINCT ON (user_id, scale_id) user_id, {_THETA} FROM mirt_ability WHERE user_id = ANY(%s)
-            ORDER BY user_id, scale_id, window_end DESC, fitted_at DESC""".encode(),
+            ORDER BY user_id, scale_id, window_end DESC, fitted_at DESC""",
         (list(user_ids),),
     ).fetchall()
     found: dict[str, dict[str, Theta]] = {}

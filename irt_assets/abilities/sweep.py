@@ -69,7 +69,7 @@ class Swept:
     why: str = ""
 
 
-def sweep(database: Database, cursor: str | None, lookback_days: int | None, seconds: float) -> Swept:
+def sweep(database: Database, cursor: str | None, seconds: float) -> Swept:
     """For at most this many seconds, update learners whose answers are newer than their last θ on request.
 
     Each learner is a transaction, in the order in which the answers came, so that the next sweep goes on from the mark.
@@ -98,6 +98,6 @@ def sweep(database: Database, cursor: str | None, lookback_days: int | None, sec
         if time.monotonic() - begun > seconds:
             return Swept(mark, place, updated)
         with database.connect() as connection:
-            updated += bool(update(connection, measures, user_id, lookback_days, datetime.now(UTC)))
+            updated += bool(update(connection, measures, user_id, None, datetime.now(UTC)))
         mark = Mark(latest, user_id)
     return Swept(max(mark, Mark(now - GRACE), key=lambda one: one.time), len(behind), updated)

@@ -92,6 +92,6 @@ def _frozen(database: Database, store: ObjectStore) -> Iterator[tuple[psycopg.Co
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             for limit in ("idle_in_transaction_session_timeout", "statement_timeout"):
-                connection.execute(f"SET LOCAL {limit} = 0".encode())
+                connection.execute(f"SET LOCAL {limit} = 0")
             cited = cited_files(connection, store)
         yield connection, cited

@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from resources.failures import PermanentFailure, explain
-from resources.files.object_store import PART, bucket_store, sync_folder
+from resources.files.object_store import PART, BucketStore, sync_folder
 from resources.settings import OWNER_ALONE, Settings, private_home
 
 MANIFEST = "manifest.json"
@@ -79,7 +79,7 @@ class BucketPlace(FolderPlace):
 
     def __init__(self, settings: Settings, bucket: str, prefix: str) -> None:
         super().__init__(private_home(settings))
-        self._store, self._prefix = bucket_store(bucket, settings), prefix
+        self._store, self._prefix = BucketStore(bucket), prefix
 
     def uri(self, name: str) -> str:
         return self._store.uri(f"{self._prefix}/{name}")

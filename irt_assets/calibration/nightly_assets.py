@@ -105,7 +105,7 @@ def check_night(night: Night) -> dg.AssetCheckResult:
 
 
 def _sample(night: Night) -> str:
-    return f"a random sample of {night.share:.2%} of the learners (IRT_SPARK_SAMPLE)"
+    return f"a random sample of {night.share:.2%} of the learners"
 
 
 def night_metadata(night: Night) -> Metadata:

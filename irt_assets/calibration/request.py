@@ -253,70 +253,89 @@ class Calibrated:
 
 
 def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibrated:
-    """The calibration that the engine makes of a request. Raises PsychometricsError where the engine cannot give it."""
-    model, responses, priors = request.model, request.responses, request.priors()
-    item_models, testlets = model_of(model), request.testlets_used
-    if request.by_level and priors is not None and priors.b is not None:
-        raise PsychometricsError(why_no_prior_on_b(request.scale.scale_id))
+    """The calibration that the engine makes of a request. Raises PsychometricsError if the engine cannot give it."""
+    _require_fittable(request)
+    if not isinstance(engine, EmEngine):
+        return _by_another_engine(engine, request, data_hash)
+    if request.by_week:
+        return _by_week(engine, request, data_hash)
+    if request.by_level and request.earlier is not None:
+        return _by_level(engine, request, request.earlier, data_hash)
+    return _of_one_population(engine, request, data_hash)
+
+
+def _require_fittable(request: FitRequest) -> None:
+    """Raises PsychometricsError for rules of the scale that exclude each other or a sample."""
+    scale_id, priors = request.scale.scale_id, request.priors()
     if request.by_level:
-        require_everybody(f"scale {request.scale.scale_id}, whose items are assigned by level,", request)
+        if priors is not None and priors.b is not None:
+            raise PsychometricsError(why_no_prior_on_b(scale_id))
+        require_everybody(f"scale {scale_id}, whose items are assigned by level,", request)
     if request.by_week:
         if why := why_no_weeks(request.scale):
             raise PsychometricsError(why)
-        require_everybody(f"scale {request.scale.scale_id}, of which weeks of learners are fitted,", request)
-    if not isinstance(engine, EmEngine):
-        require_one_population(engine.name, request)
-        require_everybody(f"a scale of engine {engine.name}", request)
-        require_scores_of(engine.name, request)
-        # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
-        # A name for each item is what mirt takes, and `require_scores_of` lets no other engine have one.
-        found = engine.calibrate(responses, model=model, data_hash=data_hash)
-        return Calibrated(replace(found, engine=engine.name))
+        require_everybody(f"scale {scale_id}, of which weeks of learners are fitted,", request)
+
+
+def _by_another_engine(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibrated:
+    require_one_population(engine.name, request)
+    require_everybody(f"a scale of engine {engine.name}", request)
+    require_scores_of(engine.name, request)
+    # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
+    # A name for each item is what mirt takes, and `require_scores_of` lets no other engine have one.
+    found = engine.calibrate(request.responses, model=request.model, data_hash=data_hash)
+    return Calibrated(replace(found, engine=engine.name))
+
+
+def _of_one_population(engine: EmEngine, request: FitRequest, data_hash: str) -> Calibrated:
+    """A fit of one population, whose θ has the distribution that the scale's rule asks for."""
+    model, responses, rule = request.model, request.responses, request.scale.rules.fit.latent
+    item_models, testlets = model_of(model), request.testlets_used
     on_steps, guessing = request.on_steps, request.guessing
-    if request.by_week:
-        return _by_week(engine, request, data_hash)
-    if not request.by_level or request.earlier is None:
 
-        def fit_one(
-            some: Responses, under: Model, latent: Latent, testlets: Mapping[str, str] | None = None, **how: Any
-        ) -> Calibration:
-            names = model if under == item_models.name else under
-            given = request.priors(names)
-            return engine.calibrate(
-                some,
-                model=names,
-                data_hash=data_hash,
-                priors=given,
-                latent=latent,
-                testlets=testlets,
-                guessing=guessing,
-                **on_steps,
-                **how,
-            )
-
-        rule, name = request.scale.rules.fit.latent, item_models.name
-        tested = rule == "auto" and not item_models.guesses
-        one, shape = fit_with_shape(fit_one if tested else partial(fit_one, testlets=testlets), responses, name, rule)
-        if tested and share_testlets(responses.item_ids, testlets):
-            # Not before: the test of θ's distribution needs the inverse information for the covariance of the items.
-            one = fit_one(responses, name, shape.latent, testlets)
-        return Calibrated(one, shape=shape, everybody=engine.item_sums(one))
-
-    def fit(groups: list[str], reference: str, unit: float) -> Calibration:
-        priors_in_unit = None if priors is None else in_unit(priors, unit)
+    def fit(
+        some: Responses, under: Model, latent: Latent, testlets: Mapping[str, str] | None = None, **how: Any
+    ) -> Calibration:
+        names = model if under == item_models.name else under
         return engine.calibrate(
-            responses,
-            model=model,
+            some,
+            model=names,
             data_hash=data_hash,
-            priors=priors_in_unit,
-            groups=groups,
-            reference=reference,
+            priors=request.priors(names),
+            latent=latent,
             testlets=testlets,
             guessing=guessing,
             **on_steps,
+            **how,
         )
 
-    levelled = fit_by_level(fit, request.earlier, request.anchors)
+    is_tested = rule == "auto" and not item_models.guesses
+    name = item_models.name
+    found, shape = fit_with_shape(fit if is_tested else partial(fit, testlets=testlets), responses, name, rule)
+    if is_tested and share_testlets(responses.item_ids, testlets):
+        # Not before: the test of θ's distribution needs the inverse information for the covariance of the items.
+        found = fit(responses, name, shape.latent, testlets)
+    return Calibrated(found, shape=shape, everybody=engine.item_sums(found))
+
+
+def _by_level(engine: EmEngine, request: FitRequest, earlier: Responses, data_hash: str) -> Calibrated:
+    """A fit in groups of learners by their earlier answers, in the unit of the middle one."""
+    priors = request.priors()
+
+    def fit(groups: list[str], reference: str, unit: float) -> Calibration:
+        return engine.calibrate(
+            request.responses,
+            model=request.model,
+            data_hash=data_hash,
+            priors=None if priors is None else in_unit(priors, unit),
+            groups=groups,
+            reference=reference,
+            testlets=request.testlets_used,
+            guessing=request.guessing,
+            **request.on_steps,
+        )
+
+    levelled = fit_by_level(fit, earlier, request.anchors)
     stored = levelled.calibration.priors
     if priors is not None:  # in the unit of all learners, and what the fit has added
         stored = stored | priors.as_dict()
@@ -383,7 +402,7 @@ def require_everybody(what: str, request: FitRequest) -> None:
     if request.drawn_from is not None:
         raise PsychometricsError(
             f"{what} is fitted in the run's own process, which reads {request.responses.n_responses:,} of the "
-            f"{request.drawn_from:,} scored answers: set IRT_SPARK_SAMPLE higher where there is memory for all of them"
+            f"{request.drawn_from:,} scored answers: unset IRT_SPARK on a machine with memory for all of them"
         )
 
 

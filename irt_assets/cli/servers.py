@@ -49,7 +49,7 @@ def webserver(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: IRT_UI_PORT.")] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> None:
-    """The Dagster UI, on IRT_UI_ADDRESS, by default this machine alone. SIGHUP restarts it with the current code."""
+    """The Dagster UI, for this machine alone, or in a pod behind a login. SIGHUP restarts it with the current code."""
     settings = current_settings()
     become(settings, current_database(), "webserver", port=port or settings.irt_ui_port, read_only=read_only)
 
@@ -156,7 +156,7 @@ def _schema(settings: Settings) -> str | None:
 
 
 def _webserver(settings: Settings) -> str | None:
-    host = host_from_here(settings.irt_ui_address)
+    host = host_from_here(settings.ui_address)
     return probes.webserver(
         address_of_the_stack(settings) or f"http://{host}:{settings.irt_ui_port}{settings.ui_prefix}"
     )

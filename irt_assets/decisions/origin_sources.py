@@ -194,8 +194,8 @@ def fit_window(database: Database, scale_id: str, window: OriginWindow, rules: R
         scale = replace(scales[scale_id], rules=rules, model=model)
         if share_for_run(on_postgres(connection), database.settings.most_for_run, window.start, window.end) < 1:
             raise PermanentFailure(
-                f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has more attempts than IRT_SPARK_SAMPLE "
-                f"allows a run to read, {database.settings.irt_spark_sample:,}: name fewer days (`--origin FROM:TO`)"
+                f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has more attempts than a run reads, "
+                f"{database.settings.most_for_run:,}: name fewer days (`--origin FROM:TO`)"
             )
         judged = proposed_window(connection, window.start, window.end, scales | {scale_id: scale})
         judgement = judged.judgements[scale_id]

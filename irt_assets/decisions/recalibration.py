@@ -98,8 +98,8 @@ def recalibrate(
         )
     if large := [one.month for one in snapshots if sample_for_run(one, database.settings.most_for_run, scale_id)]:
         raise PermanentFailure(
-            f"months that are fitted together are read whole, and {', '.join(large)} has more attempts than "
-            "IRT_SPARK_SAMPLE allows: name other months, or set it higher where there is memory for them"
+            f"months that are fitted together are read whole, and {', '.join(large)} has more attempts than a run "
+            f"reads, {database.settings.most_for_run:,}: name other months"
         )
     scored = (_scored(store, one, scale_id) for one in snapshots)
     table = pooled(pa.concat_tables(scored, promote_options="default"), changed)

@@ -127,7 +127,7 @@ def _items_check(
     """A check that names the items of a month that `query` finds, a row of scale, item and what `why` puts in words."""
 
     def judge(look: Looked) -> dg.AssetCheckResult:
-        rows = look.connection.execute(query.encode(), (look.partition,)).fetchall()
+        rows = look.connection.execute(query, (look.partition,)).fetchall()
         known = settled_items(look.connection, look.partition)
         found = [Named(scale, item, why(seen), known.get((scale, item), "")) for scale, item, seen in rows]
         first = _banks_that_vary(look.connection, look.partition) if asset == "item_drift" else ""

@@ -120,7 +120,7 @@ def source_states(connection: psycopg.Connection) -> list[SourceState]:
              coalesce(sum(read - accepted - corrected - duplicates) FILTER (WHERE today), 0)::bigint AS refused
            FROM (SELECT *, arrived_at > now() - interval '1 day' AS today FROM intake
                  WHERE arrived_at > now() - interval '28 days' AND kind NOT IN ('question', 'learner')) recent
-           GROUP BY 1, 2 ORDER BY last DESC""".encode(),
+           GROUP BY 1, 2 ORDER BY last DESC""",
     )
 
 
@@ -171,7 +171,7 @@ def days_of_sources(connection: psycopg.Connection, first: date) -> list[dict[st
               sum(read - accepted - corrected - duplicates)::bigint AS rejected
             FROM intake
             WHERE arrived_at >= %(first)s::timestamp AT TIME ZONE 'UTC' AND kind NOT IN ('question', 'learner')
-            GROUP BY 1, 2""".encode(),
+            GROUP BY 1, 2""",
         {"first": first},
     )
 
@@ -181,5 +181,5 @@ def refused_by_reason(connection: psycopg.Connection) -> list[dict[str, Any]]:
     return named_rows(
         connection,
         f"""SELECT {SOURCE} AS source, kind, reason, count(*) AS n, max(arrived_at) AS last
-            FROM intake_reject GROUP BY 1, 2, 3 ORDER BY last DESC, 1, 3""".encode(),
+            FROM intake_reject GROUP BY 1, 2, 3 ORDER BY last DESC, 1, 3""",
     )

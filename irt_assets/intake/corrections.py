@@ -91,7 +91,7 @@ def rescore(
         [(choices, answers, with_choice, before, after)] = connection.execute(
             f"""SELECT array_agg(DISTINCT response) FILTER (WHERE response IS NOT NULL), count(*), count(response),
                        count(response) FILTER (WHERE correct), count(response) FILTER (WHERE response = %(key)s)
-                FROM response_log r WHERE {OF_ANSWERS}""".encode(),
+                FROM response_log r WHERE {OF_ANSWERS}""",
             values,
         ).fetchall()
         if key not in (choices or ()):
@@ -100,7 +100,7 @@ def rescore(
         changed = f"""SELECT r.*, %(reason)s::text AS reason FROM response_log r
                       WHERE {OF_ANSWERS} AND r.correct IS DISTINCT FROM (r.response = %(key)s)
                         AND r.response IS NOT NULL FOR UPDATE"""
-        n = one_value(connection, kept_as_corrections(changed, how="rescore").encode(), values)
+        n = one_value(connection, kept_as_corrections(changed, how="rescore"), values)
         connection.execute(
             """UPDATE response_log r SET correct = (r.response = %(key)s), score = NULL, recorded_at = now()
                FROM attempt_correction c
@@ -144,7 +144,7 @@ def take_out(connection: psycopg.Connection, which: Answers, *, by: str, reason:
     """Withdraw answers in the transaction of `connection`, which holds the lock of imports; how many."""
     changed = f"DELETE FROM response_log r WHERE {OF_ANSWERS} RETURNING r.*, %(reason)s::text AS reason"
     values = vars(which) | {"by": by, "reason": reason}
-    return int(one_value(connection, kept_as_corrections(changed, how="withdraw").encode(), values))
+    return int(one_value(connection, kept_as_corrections(changed, how="withdraw"), values))
 
 
 def keep_one_of_each(connection: psycopg.Connection) -> int:

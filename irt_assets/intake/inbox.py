@@ -44,7 +44,7 @@ from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.inbox_files import FOLDERS, IGNORED, Inbox, InboxFile
 from resources.files.s3_failures import NothingThere
-from resources.postgres.database import LOCK, Database, first_column, lock_key, named_rows, one_value, records
+from resources.postgres.database import LOCK, Database, first_column, lock_key, named_rows, records
 
 LOG = logging.getLogger(__name__)
 KINDS = {"questions": QUESTIONS, "learners": LEARNERS}
@@ -71,15 +71,12 @@ NOTE = f"""{FILES}
         SET size = excluded.size, version = excluded.version, seen_at = now(), taken_at = NULL, problem = NULL
 """
 WAITING = f"""{FILES}
-    SELECT name, path, l.version, l.options, i.seen_at, sha256, taken_at IS NOT NULL AS taken
+    SELECT name, path, l.version, l.options, i.seen_at, sha256
     FROM listed l JOIN inbox_file i USING (path)
-    WHERE taken_at IS NOT NULL OR ((problem IS NULL OR i.options IS DISTINCT FROM l.options)
-                                   AND (%(at_once)s OR seen_at <= now() - %(settled)s
-                                        OR seen_at > now() + %(settled)s)) ORDER BY place
+    WHERE taken_at IS NULL AND (problem IS NULL OR i.options IS DISTINCT FROM l.options)
+        AND (%(at_once)s OR seen_at <= now() - %(settled)s OR seen_at > now() + %(settled)s) ORDER BY place
 """
 """A file that was seen in the future has waited since the clock was set back."""
-NOT_MOVED = "inbox done"
-"""Key of the alert."""
 
 
 class _BankOptions(BaseModel):
@@ -106,7 +103,6 @@ class Listed:
     options: str
     seen_at: datetime
     sha256: str | None
-    taken: bool
 
     @property
     def run_key(self) -> str:
@@ -123,13 +119,13 @@ class Outcome:
     """What became of a file; `why`, where it was not taken."""
 
     path: str
-    what: Literal["taken", "unchanged", "set aside", "vanished", "not moved"]
+    what: Literal["taken", "unchanged", "set aside", "vanished"]
     why: str = ""
     report: ImportReport = field(default_factory=ImportReport)
 
 
 def look(connection: psycopg.Connection, inbox: Inbox, settled: timedelta = SETTLED) -> list[Listed]:
-    """Note which files there are, and return those that are to be taken, in that order, and those that were.
+    """Note which files there are. Returns the files that wait, in the order in which they are to be taken.
 
     Raises PermanentFailure where the inbox cannot be read.
     """
@@ -158,11 +154,11 @@ def take_waiting(
     then stays.
     """
     with database.open(autocommit=True) as guard:
-        guard.execute(f"SELECT pg_advisory_lock({LOCK})".encode(), (lock_key("inbox"),))
+        guard.execute(f"SELECT pg_advisory_lock({LOCK})", (lock_key("inbox"),))
         with database.connect() as connection:
             listed = look(connection, inbox, settled)
         for folder, files in groupby(listed, key=lambda file: file.folder):
-            waiting = [file for file in files if not file.taken]
+            waiting = list(files)
             chosen = [file for file in waiting if name in (None, file.name)]
             if not chosen:
                 continue
@@ -176,10 +172,6 @@ def take_waiting(
                 resolve_alert(connection, _alert_key(options))
             for file in chosen:
                 yield _take_file(database, inbox, file, how)
-                yield from _finish(database, inbox, file)
-        for file in listed:
-            if file.taken:  # by a run that was killed before it could finish
-                yield from _finish(database, inbox, file)
 
 
 @dataclass(frozen=True)
@@ -325,27 +317,6 @@ def take_again(connection: psycopg.Connection, paths: Sequence[str]) -> list[str
         {"paths": list(paths)},
     )
     return sorted(path for (path,) in found)
-
-
-def _finish(database: Database, inbox: Inbox, file: Listed) -> Iterator[Outcome]:
-    """Move or delete a file, if it was taken and is as it was then. A file that was written again waits."""
-    done = database.settings.irt_inbox_done
-    if not done:
-        return
-    with database.connect() as connection:
-        taken = "SELECT sha256 FROM inbox_file WHERE path = %s AND version = %s AND taken_at IS NOT NULL"
-        sha256 = one_value(connection, taken, (file.path, file.version))
-        if sha256 is None:
-            return
-        try:
-            is_finished = inbox.finish(file.name, file.version, done, sha256[:8])
-        except PermanentFailure as failure:
-            open_alert(connection, Alert(NOT_MOVED, "error", str(failure), "Give the right to write there."))
-            yield Outcome(file.path, "not moved", str(failure))
-        else:
-            if is_finished:
-                connection.execute("DELETE FROM inbox_file WHERE path = %s", (file.path,))
-            resolve_alert(connection, NOT_MOVED)
 
 
 def _set_aside(database: Database, path: str, failure: Exception, files: Sequence[Listed]) -> Outcome:

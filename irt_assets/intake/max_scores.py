@@ -58,7 +58,7 @@ def recorded_rules(connection: psycopg.Connection, items: list[str] | None = Non
     return connection.execute(
         f"""SELECT item_id, meta->>'dichotomise', meta->>'key', max_score FROM question
             WHERE {these} AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key') OR max_score > 1)
-        """.encode(),
+        """,
         {"items": items},
     )
 
@@ -79,7 +79,7 @@ def require_consistent_scores(connection: psycopg.Connection, file: str) -> None
               SELECT q.item_id, q.scale_id, q.max_score, q.meta->'irt'->>'model' AS model,
                      q.meta->'irt'->>'block' AS block
               FROM question q JOIN staged s ON s.item_id = q.item_id)
-            {INCONSISTENT} ORDER BY 1 LIMIT {MOST_NAMED}""".encode()
+            {INCONSISTENT} ORDER BY 1 LIMIT {MOST_NAMED}"""
     ).fetchall()
     if found:
         why = "; ".join(f"item {item}: {text}" for item, text in found)
@@ -111,21 +111,21 @@ def follow_new_maxima(connection: psycopg.Connection, file: str, changed: Sequen
     maxima = "unnest(%(items)s::text[], %(most)s::int[]) AS m (item_id, max_score)"
     log = f"response_log r JOIN {maxima} ON m.item_id = r.item_id"
     beyond = f"SELECT m.item_id, max(r.score) FROM {log} WHERE r.score > m.max_score GROUP BY 1 ORDER BY 1"
-    for item, score in connection.execute(beyond.encode(), values):
+    for item, score in connection.execute(beyond, values):
         raise PermanentFailure(
             f"{file}: item {item} has an answer with the score {score}, so its maximum score cannot be lower. Nothing "
             "was imported."
         )
     wrong = "r.score IS NOT NULL AND r.correct IS DISTINCT FROM (r.score = m.max_score)"
     former = f"SELECT r.*, 'the maximum score is ' || m.max_score AS reason FROM {log} WHERE {wrong}"
-    connection.execute(kept_as_corrections(former, how="rescore", by="session_user").encode(), values)
+    connection.execute(kept_as_corrections(former, how="rescore", by="session_user"), values)
     corrected = connection.execute(
         f"""UPDATE response_log r SET correct = (r.score = m.max_score), recorded_at = now()
-            FROM {maxima} WHERE m.item_id = r.item_id AND {wrong}""".encode(),
+            FROM {maxima} WHERE m.item_id = r.item_id AND {wrong}""",
         values,
     ).rowcount
     [(only_right_or_wrong,)] = connection.execute(
-        f"SELECT count(*) FROM {log} WHERE r.score IS NULL AND r.correct IS NOT NULL".encode(), values
+        f"SELECT count(*) FROM {log} WHERE r.score IS NULL AND r.correct IS NOT NULL", values
     ).fetchall()
     notes = [f"{file}: new maximum scores: {named}; {corrected:,} answers have full credit or lose it"]
     if only_right_or_wrong:

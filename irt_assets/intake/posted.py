@@ -214,13 +214,13 @@ class PostStaging(Staging):
         self.corrected: set[str] = set()
 
     def _run(self, statement: str, *values: Any) -> psycopg.Cursor[Any]:
-        return self._connection.execute(statement.encode(), values)
+        return self._connection.execute(statement, values)
 
     def add(self, source: int, tables: Iterator[pa.RecordBatch]) -> None:
         defaults = {"mode": "live", "revision": 0, "source": source}
         sound = chain.from_iterable(table.to_pylist() for table in tables)
         rows = [defaults | row | {"given_id": row["attempt_id"]} for row in sound]
-        self._connection.execute(STAGE.encode(), {"rows": json.dumps(rows, default=str, ensure_ascii=False)})
+        self._connection.execute(STAGE, {"rows": json.dumps(rows, default=str, ensure_ascii=False)})
 
     def lock(self) -> None:
         """Each id is compared by one post at a time, in a fixed order; imports are not waited for."""
@@ -239,7 +239,7 @@ class PostStaging(Staging):
             yield from self._connection.cursor(row_factory=dict_row).execute(REFUSALS)
 
     def replace_corrected(self, sources: list[str]) -> Counter[int]:
-        changed = self._connection.execute(REPLACE_POSTED.encode(), {"sources": sources})
+        changed = self._connection.execute(REPLACE_POSTED, {"sources": sources})
         self.corrected = {attempt_id for (attempt_id,) in changed}
         return Counter({0: len(self.corrected)})
 

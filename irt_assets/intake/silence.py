@@ -85,7 +85,7 @@ def silent_sources(connection: psycopg.Connection, settings: Settings, now: date
     """Every source of the last four weeks, and whether it is silent. Files that people import are not expected, unless
     a setting says so."""
     came = defaultdict[str, list[datetime]](list)
-    for source, at in connection.execute(ARRIVALS.encode(), {"now": now, "back": LOOK_BACK}):
+    for source, at in connection.execute(ARRIVALS, {"now": now, "back": LOOK_BACK}):
         came[source].append(at)
     ignored = unwatched(settings)
     return {

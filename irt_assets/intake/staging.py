@@ -198,7 +198,7 @@ class Staging:
         connection.execute(f"SELECT pg_advisory_xact_lock_shared({LOCK})", (lock_key(*IMPORTS),))
         connection.execute("SET temp_buffers = '32MB'")
         connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '128MB'")
-        connection.execute(CREATE.format(end="DROP").encode())
+        connection.execute(CREATE.format(end="DROP"))
 
     def add(self, source: int, tables: Iterator[pa.RecordBatch]) -> None:
         """Stage the cleaned answers of source number `source`, each table while the next one is cleaned."""
@@ -225,7 +225,7 @@ class Staging:
         Returns the number of these cells, and how many more answers to their items the log has from the same file.
         """
         self._connection.execute("ANALYZE staged (user_id)")
-        found = self._connection.execute(USE_FORMER_IDS.encode(), {"source": source, "file_id": file_id}).fetchall()
+        found = self._connection.execute(USE_FORMER_IDS, {"source": source, "file_id": file_id}).fetchall()
         cells, surplus = found[0]
         return cells, surplus
 
@@ -241,11 +241,11 @@ class Staging:
         return self._verdicts()
 
     def _judge_by(self, judgement: str) -> None:
-        self._connection.execute(f"INSERT INTO verdict {judgement}".encode())
+        self._connection.execute(f"INSERT INTO verdict {judgement}")
 
     def _verdicts(self) -> Counter[tuple[int, str]]:
         of = "s.source FROM verdict v JOIN staged s ON s.ctid = v.row_at" if self._sources > 1 else "0 FROM verdict v"
-        found = self._connection.execute(f"SELECT count(*), v.reason, {of} GROUP BY 2, 3".encode())
+        found = self._connection.execute(f"SELECT count(*), v.reason, {of} GROUP BY 2, 3")
         return Counter({(source, reason): n for n, reason, source in found})
 
     def _ids_repeat(self) -> bool:
@@ -263,7 +263,7 @@ class Staging:
     def erasures(self) -> list[str]:
         """The erasures of the learners of refused answers, each in words."""
         query = f"SELECT DISTINCT erasure_id, begun_at FROM ({ERASED_LEARNERS}) erased ORDER BY 1"
-        return [f"erasure {number} of {at:%Y-%m-%d}" for number, at in self._connection.execute(query.encode())]
+        return [f"erasure {number} of {at:%Y-%m-%d}" for number, at in self._connection.execute(query)]
 
     def refusals(self) -> Iterator[dict[str, Any]]:
         """source (the file's number), line, reason and value of the answers refused here, in the files' order."""
@@ -291,12 +291,12 @@ class Staging:
         if not (ids := first_column(self._connection, staged, (others,))):
             return None
         for statement in WITHOUT_OTHERS.split(";"):
-            self._connection.execute(statement.encode(), {"ids": ids})
+            self._connection.execute(statement, {"ids": ids})
         self._judge_by(JUDGE_AGAINST_LOG)
         verdicts = self._verdicts()
         self._connection.execute(DROP_JUDGED)
         corrected = self.replace_corrected(sources)
-        self._connection.execute(f"INSERT INTO response_log ({LOGGED}) SELECT {LOGGED} FROM staged".encode())
+        self._connection.execute(f"INSERT INTO response_log ({LOGGED}) SELECT {LOGGED} FROM staged")
         return Beside(corrected, verdicts)
 
     def _others(self) -> list[str]:
@@ -308,7 +308,7 @@ class Staging:
     def replace_corrected(self, sources: list[str]) -> Counter[int]:
         """Take from the log the answers of which a higher revision is staged, and keep what they were; how many of
         each source."""
-        found = self._connection.execute(f"{REPLACE_CORRECTED} GROUP BY source".encode(), {"sources": sources})
+        found = self._connection.execute(f"{REPLACE_CORRECTED} GROUP BY source", {"sources": sources})
         return Counter(dict(found.fetchall()))
 
     def names_of_erased(self) -> Callable[[str], str]:
@@ -353,9 +353,9 @@ class Staging:
         """Without those that a post has stored meanwhile, where there are any: to look for them takes longer."""
         try:
             with self._connection.transaction():
-                self._connection.execute(statement.encode(), values)
+                self._connection.execute(statement, values)
         except psycopg.errors.UniqueViolation:
-            self._connection.execute(f"{statement} ON CONFLICT DO NOTHING".encode(), values)
+            self._connection.execute(f"{statement} ON CONFLICT DO NOTHING", values)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ What belongs here: what of a statement is an answer, and why another statement i
 with an attempt's values, and how it is stored (see `posted` and `take`). The page is docs/how-to/xapi.md.
 """
 
-import hashlib
-import hmac
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +11,6 @@ from typing import Any
 ANSWERED = "http://adlnet.gov/expapi/verbs/answered"
 VOIDED = "http://adlnet.gov/expapi/verbs/voided"
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
-MAILBOX = re.compile(r"mailto:([^@\s]+)@([^@\s]+)")
 NUMBER = r"(\d{1,9}(?:[.,]\d{1,9})?)"
 DURATION = re.compile(
     rf"P(?=.)(?:{NUMBER}W|(?:{NUMBER}Y)?(?:{NUMBER}M)?(?:{NUMBER}D)?"
@@ -23,8 +20,8 @@ MS = (604_800_000, 86_400_000, 3_600_000, 60_000, 1_000)
 """How long a week, a day, an hour, a minute and a second are."""
 WAYS_OUT = {
     "bad_statement": "The statement is not as xAPI 1.0.3 has it: value names the property.",
-    "not_an_account": "The actor has to be an Agent with an account (homePage and name). For mailboxes set "
-    "IRT_XAPI_MBOX_KEY: learners are then known by the HMAC of theirs.",
+    "not_an_account": "The actor has to be an Agent with an account (homePage and name), as a mailbox is an e-mail "
+    "address.",
     "other_home_page": "Names of accounts are ids at one home page, that in IRT_XAPI_HOME_PAGE.",
     "other_activity": "The id of the object has to begin with IRT_XAPI_ITEM_PREFIX.",
     "no_success": "Send result.success, or a result.score.scaled of 0 or 1: nothing else says whether it is right.",
@@ -38,7 +35,6 @@ class Naming:
 
     home_page: str | None = None
     item_prefix: str = ""
-    mailbox_key: str | None = None
 
 
 @dataclass(frozen=True)
@@ -94,18 +90,12 @@ def _learner(statement: dict[str, Any], naming: Naming) -> str:
     actor = _needed(statement, "actor", dict)
     if actor.get("objectType", "Agent") != "Agent":
         raise NotTaken("not_an_account", "a group")
-    if "account" in actor:
-        home_page = _needed(statement, "actor.account.homePage")
-        if home_page != naming.home_page:
-            raise NotTaken("other_home_page", home_page)
-        return _needed(statement, "actor.account.name")
-    if naming.mailbox_key is None or "mbox" not in actor:
+    if "account" not in actor:
         raise NotTaken("not_an_account", "mbox" if "mbox" in actor else "no account")
-    parts = MAILBOX.fullmatch(_needed(statement, "actor.mbox"))
-    if parts is None:
-        raise NotTaken("bad_statement", "actor.mbox")
-    mailbox = f"mailto:{parts[1]}@{parts[2].lower()}"
-    return hmac.new(naming.mailbox_key.encode(), mailbox.encode(), hashlib.sha256).hexdigest()
+    home_page = _needed(statement, "actor.account.homePage")
+    if home_page != naming.home_page:
+        raise NotTaken("other_home_page", home_page)
+    return _needed(statement, "actor.account.name")
 
 
 def _correct(statement: dict[str, Any]) -> bool:

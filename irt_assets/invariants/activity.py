@@ -70,7 +70,7 @@ def features_conserve_attempts(look: InvariantContext) -> Found:
 def grades_follow_keys_and_maximum_scores(look: InvariantContext) -> Found:
     sampled = look.connection.execute(
         f"""SELECT scale_id, item_id, bool_or(differs), bool_or(chose_key), count(*)
-            FROM ({GRADED.format(answers=_sample_of_log(look))}) graded GROUP BY 1, 2""".encode()
+            FROM ({GRADED.format(answers=_sample_of_log(look))}) graded GROUP BY 1, 2"""
     ).fetchall()
     chosen_on = {scale_id for scale_id, _, _, chosen, _ in sampled if chosen}
     open_ones = """SELECT item_id FROM invariant_result v JOIN question ON v.subject = scale_id || ': ' || item_id
@@ -86,7 +86,7 @@ def grades_follow_keys_and_maximum_scores(look: InvariantContext) -> Found:
     of_items = GRADED.format(answers=LOG) + " AND item_id = ANY(%(items)s)"
     rows = look.connection.execute(
         f"""SELECT scale_id, item_id, key, most, bool_or(chose_key), count(*) FILTER (WHERE differs), count(*)
-            FROM ({of_items}) graded GROUP BY 1, 2, 3, 4 ORDER BY 1, 2""".encode(),
+            FROM ({of_items}) graded GROUP BY 1, 2, 3, 4 ORDER BY 1, 2""",
         {"items": [*items]},
     ).fetchall()
     chosen_on |= {scale_id for scale_id, _, _, _, chosen, *_ in rows if chosen}
@@ -174,7 +174,7 @@ def kpis_are_whole(look: InvariantContext) -> Found:
                 WHEN jsonb_typeof(kpis->name) = 'number' AND NOT (kpis->>name)::float8 BETWEEN low AND high
                   THEN name || ' = ' || (kpis->>name) END AS fault
               FROM weekly_kpi CROSS JOIN (VALUES {limits}) AS wanted (name, low, high)) found
-            WHERE fault IS NOT NULL GROUP BY 1, 2 ORDER BY 2, 1""".encode()
+            WHERE fault IS NOT NULL GROUP BY 1, 2 ORDER BY 2, 1"""
     ).fetchall()
     for user, week, faults in rows:
         yield Violation(user, faults, "six keys, I_t from −1 to 1 and the others from 0 to 1", f"{week}")

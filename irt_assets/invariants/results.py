@@ -74,7 +74,7 @@ def _violations(connection: psycopg.Connection, condition: str, **values: str) -
         f"""SELECT invariant, partition, subject, observed, expected, fix, evaluated_at AS opened_at, resolved_at
             FROM invariant_result WHERE subject <> '' AND NOT passed AND {condition}
             ORDER BY resolved_at IS NOT NULL, resolved_at DESC, evaluated_at DESC, invariant, subject
-            LIMIT %(most)s""".encode(),
+            LIMIT %(most)s""",
         {"most": MOST_VIOLATIONS, **values},
     )
     times = ("opened_at", "resolved_at")

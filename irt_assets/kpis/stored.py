@@ -77,7 +77,7 @@ def quartiles(connection: psycopg.Connection, week: date) -> list[Quartiles]:
     record = ", ".join(f'"{name}" float8' for name in RANGES)
     [row] = connection.execute(
         f"""SELECT count(*), {columns} FROM weekly_kpi, jsonb_to_record(kpis) AS of_one ({record})
-            WHERE week_start = %s""".encode(),
+            WHERE week_start = %s""",
         (week,),
     ).fetchall()
     return [

@@ -42,7 +42,7 @@ def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: in
     """The anchors of all versions of the set up to `version`, each with its newest values; None where the scale has not
     been initialised."""
     wanted = {"scale": scale_id, "version": version, "items": None}
-    return _anchor_set(scale_id, named_rows(connection, _SET_OF.encode(), wanted))
+    return _anchor_set(scale_id, named_rows(connection, _SET_OF, wanted))
 
 
 def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
@@ -167,7 +167,7 @@ _SET_OF = f"""
 def set_of(connection: psycopg.Connection, scale: Scale, items: Collection[str]) -> tuple[AnchorSet | None, str]:
     """What `freeze_set` would write of the same items, and the hash that it would have."""
     wanted = {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
-    rows = [row | {"version": scale.anchor_version} for row in named_rows(connection, _SET_OF.encode(), wanted)]
+    rows = [row | {"version": scale.anchor_version} for row in named_rows(connection, _SET_OF, wanted)]
     digest = hash_of_anchors({row["item_id"]: ItemRow.of(row) for row in rows})
     return _anchor_set(scale.scale_id, rows), digest
 
@@ -181,7 +181,7 @@ def freeze_set(connection: psycopg.Connection, scale: Scale, items: Collection[s
         f"""INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, topic_id, cov, anchor_hash,
                                    effective_from)
            SELECT %(scale)s, %(new)s, item_id, parameters, errors_assumed, topic_id, cov, %(digest)s, %(since)s
-           FROM ({_SET_OF}) as_frozen""".encode(),
+           FROM ({_SET_OF}) as_frozen""",
         {"scale": scale.scale_id, "version": scale.anchor_version, "items": [*items]}
         | {"new": version, "digest": digest, "since": effective_from},
     )

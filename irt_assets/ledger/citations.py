@@ -28,4 +28,4 @@ def cited_names(connection: psycopg.Connection, folder: str, among: Collection[s
     """
     where = "" if among is None else "WHERE name = ANY(%(among)s)"
     query = f"SELECT name, coalesce(max(sha256), '') FROM ({CITATIONS[folder]}) c {where} GROUP BY name ORDER BY name"
-    return dict(connection.execute(query.encode(), {"among": None if among is None else [*among]}).fetchall())
+    return dict(connection.execute(query, {"among": None if among is None else [*among]}).fetchall())

@@ -59,7 +59,7 @@ def read_proposals(
     """
     return named_rows(
         connection,
-        _PROPOSALS.encode(),
+        _PROPOSALS,
         {
             "windows": None if windows is None else list(windows),
             "items": None if items is None else list(items),

@@ -203,7 +203,7 @@ def publish(connection: psycopg.Connection, publications: Iterable[Publication],
         f"""COPY item_parameter_publication ({", ".join(columns)}, parameters, code_version, run_id) FROM STDIN"""
     )
     version = code_version()
-    with connection.cursor().copy(statement.encode()) as copy:
+    with connection.cursor().copy(statement) as copy:
         for one in publications:
             copy.write_row([*(getattr(one, name) for name in columns), item_as_json(one.values), version, run_id])
 

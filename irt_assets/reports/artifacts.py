@@ -135,7 +135,7 @@ def _recorded(connection: psycopg.Connection, condition: str, value: str) -> lis
         connection,
         Recorded,
         f"""SELECT artifact_id, format, user_id, week_start, "window", generated_at
-                FROM report_file WHERE {condition}""".encode(),
+                FROM report_file WHERE {condition}""",
         (value,),
     )
 

@@ -51,7 +51,7 @@ def erasures_of(connection: psycopg.Connection, user_id: str) -> list[Erasure]:
 
 def _read(connection: psycopg.Connection, condition: str, *values: Any) -> list[Erasure]:
     query = f"SELECT {_COLUMNS} FROM erasure e WHERE {condition} ORDER BY erasure_id"
-    return records(connection, Erasure, query.encode(), values)
+    return records(connection, Erasure, query, values)
 
 
 def names_of_erased(connection: psycopg.Connection) -> Callable[[str], str]:

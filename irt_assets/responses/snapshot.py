@@ -316,7 +316,7 @@ def sample_for_run(snapshot: Snapshot, most: int | None, scale_id: str) -> str:
     attempts = sum(snapshot.counts.get(scale_id, {}).values())
     if most is None or attempts <= most or not is_manifest(snapshot.uri):
         return ""
-    return f"a random sample of learners, with about {most:,} of {attempts:,} attempts (IRT_SPARK_SAMPLE)"
+    return f"a random sample of learners, with about {most:,} of {attempts:,} attempts"
 
 
 def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item_id: str) -> pa.Table:

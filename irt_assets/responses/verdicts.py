@@ -469,11 +469,11 @@ def _judge_learners(connection: psycopg.Connection, day: date, learners: Learner
     copy_arrow(connection, "new_verdict", _verdicts(connection, day, scales))
     connection.execute("ANALYZE new_verdict")
     old = _OLD_OF_ALL if learners.everyone else _OLD_OF_SOME
-    connection.execute(_CHANGED_PAIRS.format(old=old).encode(), values)
+    connection.execute(_CHANGED_PAIRS.format(old=old), values)
     make_verdict_month(connection, _month(day))
     if learners.everyone:
-        connection.execute(_RULES_ALONE.format(old=old).encode(), values)
-    deleted = connection.execute(_DELETE.format(old=old).encode(), values).rowcount
+        connection.execute(_RULES_ALONE.format(old=old), values)
+    deleted = connection.execute(_DELETE.format(old=old), values).rowcount
     return max(deleted, connection.execute(_INSERT, values).rowcount)
 
 

@@ -148,8 +148,7 @@ class SparkAnswers:
             **{**held, "size": size, "weight": float(size)}, shards=shards, n_shards=self.n_shards, n_bytes=n_bytes
         )
         self.there = sharded
-        where = self.settings.irt_spark_fit
-        if where == "driver" or (where == "auto" and n_bytes <= DRIVER_BYTES):
+        if n_bytes <= DRIVER_BYTES:
             self.there = fetched(sharded)
             self.close()
         by = "the driver" if isinstance(self.there, ResponseLayout) else "the executors"

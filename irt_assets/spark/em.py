@@ -46,8 +46,8 @@ def fit_on_spark(
     the same for all answers of a learner. `max_scores`: of the items that are scored above 1. Models by item are in the
     order of the sorted item ids.
 
-    The answers are laid out on the executors. IRT_SPARK_FIT says where sums are computed; `report` is called with a
-    sentence on where they are. `then` is called with the answers and their fit, before executors give them up.
+    The answers are laid out on the executors, and fetched if the driver can hold them; `report` is called with a
+    sentence on where sums are computed. `then` is called with the answers and their fit, before executors give them up.
 
     Raises PsychometricsError as `fit_em` does, and for what is fitted on one machine only: weights of learners, and
     models of more than two scores besides the partial credit family.
@@ -98,7 +98,7 @@ class EmOnSpark(EmEngine):
         if groups is not None:
             raise PsychometricsError(
                 "a scale whose items are assigned by level is fitted in groups of learners, which months do not do on "
-                "executors yet: set IRT_SPARK_FIT=driver"
+                "executors yet: unset IRT_SPARK on a machine with memory for its answers"
             )
         then = self._keep_sums if self.sampled else None
         most = {item: n - 1 for item, n in zip(responses.item_ids, responses.n_categories.tolist(), strict=True)}

@@ -16,7 +16,7 @@ from irt_assets.responses.facts import KEY
 from irt_assets.responses.snapshot import Snapshot
 from irt_assets.responses.snapshot_files import part_keys
 from irt_assets.responses.window import ItemCounts
-from irt_assets.spark.answers import DRIVER_BYTES
+from irt_assets.spark import answers
 from irt_assets.spark.em import EmOnSpark
 from resources.cluster.spark import path_for_spark, spark_session
 from resources.files.object_store import ObjectStore
@@ -39,14 +39,13 @@ def placed(
     *,
     sampled: bool,
 ) -> EmEngine:
-    """The engine that fits the scored answers to a scale in a snapshot, `responses`, where IRT_SPARK_FIT says.
+    """The engine that fits the scored answers to a scale in a snapshot, `responses`: on Spark if it is configured and
+    this process cannot hold them.
 
-    Where these are `sampled`, all are laid out by executors, and fetched if the driver is to fit them.
+    If these are `sampled`, all are laid out by executors, and fetched if the driver can hold them.
     """
-    where = settings.irt_spark_fit
-    too_large = BYTES_AN_ANSWER * responses.n_responses > DRIVER_BYTES
-    here = not sampled and (where == "driver" or (where == "auto" and not too_large))
-    if settings.irt_spark is None or here:
+    is_small = BYTES_AN_ANSWER * responses.n_responses <= answers.DRIVER_BYTES
+    if settings.irt_spark is None or (is_small and not sampled):
         return engine
     attempts = _attempts(settings, store, snapshot, scale_id)
     return EmOnSpark(

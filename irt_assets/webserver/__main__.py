@@ -14,7 +14,6 @@ from irt_assets.common.environment import workspace
 from irt_assets.common.probes import webserver
 from irt_assets.webserver.identity import Identified
 from jobs.launching.launched_by import tags_of_backfill
-from resources.addresses import Address
 from resources.dagster_compat import webserver_app
 from resources.failures import PermanentFailure
 from resources.files.object_store import object_store
@@ -46,22 +45,12 @@ def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) ->
     return Guard(identified, settings.ui_names, prefix=prefix)
 
 
-def listening_address(settings: Settings) -> str:
-    """Raises PermanentFailure if others could reach the page without a login."""
-    if not (settings.has_login or Address(settings.irt_ui_address).is_loopback):
-        raise PermanentFailure(
-            f"IRT_UI_ADDRESS={settings.irt_ui_address}: anyone who reaches the page could start runs without a login. "
-            "Set up the login (JWT_…, docs/how-to/login.md), or unset IRT_UI_ADDRESS."
-        )
-    return settings.irt_ui_address
-
-
 def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     """Run until SIGTERM.
 
     Raises PermanentFailure if settings of the login are unfit or missing, and where the port is not free.
     """
-    host = listening_address(settings)
+    host = settings.ui_address
     traces.start("page", settings)
     report_to_service_manager(partial(webserver, f"http://{host_from_here(host)}:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()

@@ -66,7 +66,7 @@ def _named(connection: psycopg.Connection) -> set[str]:
     """Runs that rows name as their origin, and those that an open alert names."""
     tables = [table.name for table in METADATA.tables.values() if "run_id" in table.columns]
     query = " UNION ".join(f"SELECT run_id FROM {name}" for name in tables)
-    named = {run_id for (run_id,) in connection.execute(f"{query} UNION SELECT update_id FROM mirt_ability".encode())}
+    named = {run_id for (run_id,) in connection.execute(f"{query} UNION SELECT update_id FROM mirt_ability")}
     return named | {key.rpartition("|")[2] for key in open_keys(connection, "run ")}
 
 

@@ -144,9 +144,9 @@ def prune_rows(database: Database, now: datetime, *, dry_run: bool) -> Iterator[
 def _apply(connection: psycopg.Connection, rule: _Rule, now: datetime) -> Gone:
     advisory_lock(connection, "prune")
     values = {"before": now - rule.age}
-    names = sorted(name for (name,) in connection.execute(rule.find.encode(), values))
+    names = sorted(name for (name,) in connection.execute(rule.find, values))
     for delete in rule.deletes:
-        connection.execute(delete.encode(), values | {"names": names})
+        connection.execute(delete, values | {"names": names})
     return Gone(rule.kind, tuple(names))
 
 

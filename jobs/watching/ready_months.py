@@ -1,4 +1,4 @@
-"""The info alert that a month is ready: sent once to the channels that want it, and resolved as it is opened.
+"""The info alert that a month is ready: sent once to every channel but PagerDuty, and resolved as it is opened.
 
 Each scale has its own alert when the month turns green, and another when it turns green after an alert that it was red.
 What does not belong here: what green is (see `month_status`), and alerts about failures (`alert_sensors`).
@@ -24,7 +24,7 @@ LOOK_BACK = timedelta(days=1)
 
 @dg.sensor(
     name="ready_months",
-    description="Notifies the channels in ALERT_INFO_TO of a month that turned green, and how many decisions wait.",
+    description="Notifies every channel but PagerDuty of a month that turned green, and how many decisions wait.",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )

@@ -157,10 +157,8 @@ def channels(settings: Settings) -> dict[str, Channel]:
 def problems(settings: Settings) -> list[str]:
     """Faults in the channels' configuration, found without connecting."""
     sample = Due("test", "error", "a test", "nothing")
-    configured = channels(settings)
-    absent = [name for name in settings.info_channels if name not in configured]
-    faults = [f"{name}: ALERT_INFO_TO names it, and it is not configured" for name in absent]
-    for channel in configured.values():
+    faults = []
+    for channel in channels(settings).values():
         try:
             channel.plugin(Message(sample, settings.env_name, settings.ui_url))
         except (PermanentFailure, AppriseImproperlyConfigured) as error:
@@ -192,7 +190,7 @@ def deliver(database: Database, *, limit_s: float = SECONDS_A_ROUND) -> dict[str
         if not one_value(guard, f"SELECT pg_try_advisory_xact_lock({LOCK})", (lock_key("alert delivery"),)):
             return {}
         with database.connect() as connection:
-            outbox.queue(connection, configured, database.settings.info_channels)
+            outbox.queue(connection, configured)
             waiting = outbox.due(connection, list(configured), MESSAGES_A_ROUND)
         arrived = dict.fromkeys(configured, 0)
         for due, error in _attempts(configured, waiting, database.settings, limit_s):

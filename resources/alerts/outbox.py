@@ -95,18 +95,18 @@ def open_keys(connection: psycopg.Connection, prefix: str) -> dict[str, list[str
     )
 
 
-def queue(connection: psycopg.Connection, channels: Iterable[str], want_info: Iterable[str] = ()) -> None:
+def queue(connection: psycopg.Connection, channels: Iterable[str]) -> None:
     """Address every alert that is new to all `channels`, and to a channel that is new what is open.
 
-    A channel gets the end of an alert if it got its beginning. An alert of severity info goes only to channels that
-    `want_info`, and has no end.
+    A channel gets the end of an alert if it got its beginning. An alert of severity info has no end, and does not go
+    to PagerDuty, which would open an incident that someone must close.
     """
     connection.execute(
         """INSERT INTO alert_delivery (alert_id, event, channel)
            SELECT a.alert_id, 'opened', c FROM alert a CROSS JOIN unnest(%s::text[]) c
-           WHERE (a.resolved_at IS NULL OR a.queued_at IS NULL) AND (a.severity <> 'info' OR c = ANY(%s))
+           WHERE (a.resolved_at IS NULL OR a.queued_at IS NULL) AND (a.severity <> 'info' OR c <> 'pagerduty')
            ON CONFLICT DO NOTHING""",
-        (list(channels), list(want_info)),
+        (list(channels),),
     )
     connection.execute("UPDATE alert SET queued_at = now() WHERE queued_at IS NULL")
     connection.execute(

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from resources.cluster.spark import path_for_spark
 from resources.failures import PermanentFailure
-from resources.files.object_store import FolderStore, ObjectStore, bucket_store
+from resources.files.object_store import BucketStore, FolderStore, ObjectStore
 from resources.files.s3_failures import NothingThere
 from resources.postgres.relations import LAKE_ATTEMPT, VERDICT_COLUMNS
 from resources.settings import Settings
@@ -97,7 +97,7 @@ class Lake:
         if place.startswith("s3://"):
             bucket, _, prefix = place.removeprefix("s3://").strip("/").partition("/")
             if bucket and prefix:
-                return Lake(bucket_store(bucket, settings), prefix)
+                return Lake(BucketStore(bucket), prefix)
         elif (folder := Path(place)).is_absolute() and folder.name:
             return Lake(FolderStore(folder.parent), folder.name)
         elif "/" not in place:

@@ -1,13 +1,11 @@
 """The files of an inbox: a folder, or a prefix of a bucket, into which other systems write.
 
-What belongs here: which files there are, their bytes on this disk, and where a file goes that was taken. What does not:
-what is in them and which were taken (see `irt_assets.intake.inbox`).
+What belongs here: which files there are, and their bytes on this disk. What does not: what is in them and which were
+taken (see `irt_assets.intake.inbox`).
 """
 
-import errno
 import os
 import re
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -16,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resources.failures import PermanentFailure
-from resources.files.object_store import BucketStore, bucket_store
+from resources.files.object_store import BucketStore
 from resources.files.s3_failures import NothingThere
 from resources.settings import Settings
 
 FOLDERS = ("questions", "learners", "attempts")
 """In the order in which they are taken: answers then find their items."""
-DELETE = "delete"
 IGNORED = re.compile(r"(^|/)[._]|(\.part|\.tmp|~)$|[\0\ud800-\udfff]")
 """Names of files that are still being written, or that are none of ours; and names that are not text."""
 
@@ -85,48 +82,6 @@ class FolderInbox:
         """The file on this disk. Raises NothingThere where it has vanished."""
         with self._opened(name) as file, _named(f"/proc/self/fd/{file}", f"{self.root}/{name}") as path:
             yield path
-
-    def finish(self, name: str, version: str, done: str, mark: str) -> bool:
-        """Delete a file, or move it to `done` with `mark` before its name. Returns False, and leaves it, if it is no
-        longer as it was when it had this version."""
-        try:
-            with self._folder(name) as (folder, last):
-                if not self._is(version, folder, last):
-                    return False
-                if done == DELETE:
-                    os.unlink(last, dir_fd=folder)
-                    return True
-                target = Path(done, name).with_name(f"{mark}-{last}")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                try:
-                    os.rename(last, target, src_dir_fd=folder)
-                except OSError as error:
-                    if error.errno != errno.EXDEV:
-                        raise
-                    return self._to_other_disk(name, version, target)
-        except (FileNotFoundError, NothingThere):
-            return True
-        except OSError as error:
-            raise PermanentFailure(f"IRT_INBOX_DONE={done}: {error}. The file was taken.") from error
-        return True
-
-    def _to_other_disk(self, name: str, version: str, target: Path) -> bool:
-        with (
-            self.on_disk(name) as path,
-            tempfile.TemporaryDirectory(dir=target.parent, prefix=".") as beside,
-            self._folder(name) as (folder, last),
-        ):
-            copy = Path(beside, last)
-            shutil.copy2(path, copy)
-            if not self._is(version, folder, last):
-                return False
-            copy.replace(target)
-            os.unlink(last, dir_fd=folder)
-        return True
-
-    def _is(self, version: str, folder: int, last: str) -> bool:
-        now = os.stat(last, dir_fd=folder, follow_symlinks=False)
-        return _version(now, os.access(last, os.R_OK, dir_fd=folder)) == version
 
     @contextmanager
     def _opened(self, name: str) -> Iterator[int]:
@@ -209,22 +164,6 @@ class BucketInbox:
             with _named(str(path), f"{self.address}/{name}"):
                 yield path
 
-    def finish(self, name: str, version: str, done: str, mark: str) -> bool:
-        key, etag = f"{self._prefix}{name}", version.partition(" ")[0]
-        try:
-            if self._store.etag(key) != etag:
-                return False
-            if done != DELETE:
-                bucket, prefix = _bucket_and_prefix(done)
-                folder, _, last = name.rpartition("/")
-                self._store.copy(key, bucket, f"{prefix}/{folder}/{mark}-{last}".lstrip("/"), etag)
-                if self._store.etag(key) != etag:
-                    return False
-            self._store.delete(key)
-        except NothingThere:
-            pass
-        return True
-
 
 Inbox = FolderInbox | BucketInbox
 
@@ -236,7 +175,7 @@ def inbox_of(settings: Settings) -> Inbox | None:
     if not settings.irt_inbox.startswith("s3://"):
         return FolderInbox(Path(settings.irt_inbox))
     bucket, prefix = _bucket_and_prefix(settings.irt_inbox)
-    return BucketInbox(bucket_store(bucket, settings), prefix)
+    return BucketInbox(BucketStore(bucket), prefix)
 
 
 def _bucket_and_prefix(url: str) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -206,17 +206,15 @@ class BucketStore(_Store):
     """Objects in an S3 bucket, never public. boto3 finds the service and the credentials (docs/how-to/object-store.md).
 
     Every method raises TransientFailure where the service does not answer, and PermanentFailure where it refuses.
-    `encryption`: the arguments of a request that ask the service to encrypt what it keeps.
     """
 
-    def __init__(self, bucket: str, encryption: Mapping[str, str] | None = None) -> None:
+    def __init__(self, bucket: str) -> None:
         self.bucket = bucket
-        self.encryption = dict(encryption or {})
 
     def __getstate__(self) -> dict[str, Any]:
         """For another machine, with what boto3 was told here; what it finds in files or from a role, it finds there."""
         told = {name: value for name in TOLD_BOTO3 if (value := os.environ.get(name))}
-        return {"bucket": self.bucket, "encryption": self.encryption, "told": told}
+        return {"bucket": self.bucket, "told": told}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         os.environ |= state.pop("told")
@@ -228,7 +226,7 @@ class BucketStore(_Store):
         What is larger than 8 MiB goes in parts, of a file as many at a time as are sent at once.
         """
         kind = mimetypes.guess_type(_validate_key(key))[0] or "application/octet-stream"
-        how = self.encryption | {"ContentType": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind}
+        how = {"ContentType": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind}
         with self._translate_errors(key):
             if isinstance(data, Path):
                 self._client.upload_file(str(data), self.bucket, key, ExtraArgs=how)
@@ -253,10 +251,6 @@ class BucketStore(_Store):
         head = self._head(key)
         return f"{head['ETag']} {head['LastModified']} {head['ContentLength']} {head.get('VersionId')}"
 
-    def etag(self, key: str) -> str:
-        """The hash that the service gives the content; raises as `get` does."""
-        return str(self._head(key)["ETag"])
-
     def delete(self, key: str) -> bool:
         """A missing file counts as deleted. Returns whether an old version of it is kept: if the bucket has
         versioning."""
@@ -275,13 +269,6 @@ class BucketStore(_Store):
         """Every object below `prefix`."""
         for one in self._objects(prefix):
             yield StoredObject(one["Key"], one["Size"], f"{one['ETag']} {one['LastModified']}")
-
-    def copy(self, key: str, bucket: str, to: str, etag: str) -> None:
-        """Copy the object that has this ETag to another key, of this bucket or of another."""
-        with self._translate_errors(key):
-            source = {"Bucket": self.bucket, "Key": _validate_key(key)}
-            how = self.encryption | {"CopySourceIfMatch": etag}
-            self._client.copy(source, bucket, _validate_key(to), ExtraArgs=how)
 
     def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
         """End the uploads in parts below `folder` that were begun before `before` and whose process is gone.
@@ -379,12 +366,7 @@ def object_store(settings: Settings) -> ObjectStore:
     if settings.s3_bucket is None:
         refuse_in_a_pod("S3_BUCKET", "a folder", "set S3_BUCKET to a bucket (docs/how-to/object-store.md)")
         return FolderStore(settings.irt_home / "objects")
-    return bucket_store(settings.s3_bucket, settings)
-
-
-def bucket_store(bucket: str, settings: Settings) -> BucketStore:
-    """A bucket, encrypted as the settings ask."""
-    return BucketStore(bucket, settings.s3_encryption)
+    return BucketStore(settings.s3_bucket)
 
 
 def key_part(name: str) -> str:

@@ -34,7 +34,7 @@ RIGHTS = (
     "Give its user the rights that docs/how-to/object-store.md lists, or set S3_BUCKET to a bucket that it may use."
 )
 PLACE = "Make the bucket, or set S3_BUCKET, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION to where it is."
-KEY = "Set S3_SSE_KMS_KEY_ID to a key that is enabled and that the bucket's user may use, or unset it."
+KEY = "Let the bucket's encryption use a key that is enabled and that the bucket's user may use."
 WAY_OUT = {
     "AccessDenied": RIGHTS,
     "AllAccessDisabled": RIGHTS,
@@ -45,7 +45,7 @@ WAY_OUT = {
     "InvalidBucketName": PLACE,
     "InvalidToken": CREDENTIALS,
     "NoSuchBucket": PLACE,
-    "NotImplemented": "The service cannot do this; where it is encryption, unset S3_SSE.",
+    "NotImplemented": "The service cannot do this.",
     "PermanentRedirect": PLACE,
     "RequestTimeTooSkewed": "Set the clock of this host.",
     "SignatureDoesNotMatch": CREDENTIALS,

@@ -201,7 +201,7 @@ def _view_difference(connection: psycopg.Connection, name: str, query: str) -> s
         return f"view {name} is missing"
     try:
         with connection.transaction():
-            connection.execute(f"CREATE TEMPORARY VIEW registry_{name} AS {query}".encode())
+            connection.execute(f"CREATE TEMPORARY VIEW registry_{name} AS {query}")
     except psycopg.ProgrammingError as error:
         return f"view {name} cannot be made as the registry says: {error}"
     here = one_value(connection, f"SELECT pg_get_viewdef('registry_{name}'::regclass)")

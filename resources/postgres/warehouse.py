@@ -171,7 +171,7 @@ def _parts(
     """The columns of a query, and its rows in tables of about CHUNK bytes of CSV, one that is empty first."""
     text = psycopg.ClientCursor(connection).mogrify(query, params or None)  # type: ignore[arg-type]
     # Sends no row and plans only; it also opens the transaction that the raw COPY below belongs to.
-    described = connection.execute(f"SELECT * FROM ({text}\n) AS described LIMIT 0".encode())
+    described = connection.execute(f"SELECT * FROM ({text}\n) AS described LIMIT 0")
     description = described.description or []
     names = [column.name for column in description]
     if len(set(names)) < len(names):

@@ -138,8 +138,7 @@ def _unpacked(body: bytes) -> bytes:
 
 
 def _naming(settings: Settings) -> Naming:
-    key = settings.irt_xapi_mbox_key
-    return Naming(settings.irt_xapi_home_page, settings.irt_xapi_item_prefix, key.get_secret_value() if key else None)
+    return Naming(settings.irt_xapi_home_page, settings.irt_xapi_item_prefix)
 
 
 def _post(sender: str, body: bytes, lines: bool, statements: Naming | None) -> Post:

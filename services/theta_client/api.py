@@ -40,14 +40,12 @@ class Address(NamedTuple):
     base: str
     tls: ssl.SSLContext | None
     token: str
-    lookback_days: int | None
 
 
 def update_theta(user_id: str) -> None:
     """Ask the API to update one learner's θ. Raises `UpdateFailed` if it does not."""
     address = read_address()
-    days = {} if address.lookback_days is None else {"lookback_days": address.lookback_days}
-    body = json.dumps({"user_id": user_id, **days}).encode()
+    body = json.dumps({"user_id": user_id}).encode()
     where = f"{address.host}:{address.port}"
     try:
         with post_json(address, PATH, body, SECONDS) as response:
@@ -81,7 +79,6 @@ def read_address() -> Address:
     """From the environment, at the first use. A bad setting fails each update, as another value would be a guess."""
     url = os.environ.get("IRT_THETA_URL", "http://127.0.0.1:8001").strip()
     token = os.environ.get("IRT_THETA_TOKEN", "").strip()
-    days = os.environ.get("IRT_THETA_LOOKBACK_DAYS", "").strip()
     try:
         parts = urlsplit(url)
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
@@ -92,10 +89,8 @@ def read_address() -> Address:
         raise UpdateFailed("IRT_THETA_URL must be http(s)://HOST[:PORT], without a password")
     if not re.fullmatch(r"[!-~]*", token):
         raise UpdateFailed("IRT_THETA_TOKEN must be printable ASCII without spaces")
-    if days and not (re.fullmatch(r"[0-9]{1,3}", days) and 1 <= int(days) <= 365):
-        raise UpdateFailed("IRT_THETA_LOOKBACK_DAYS must be empty, or between 1 and 365")
     tls = ssl.create_default_context() if parts.scheme == "https" else None
-    return Address(cast(str, parts.hostname), port, parts.path.rstrip("/"), tls, token, int(days) if days else None)
+    return Address(cast(str, parts.hostname), port, parts.path.rstrip("/"), tls, token)
 
 
 def _require_theta(response: HTTPResponse, user_id: str) -> None:

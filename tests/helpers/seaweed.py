@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import json
-import os
 import secrets
 import shutil
 import signal
@@ -103,10 +102,6 @@ class SeaweedFS:
             if keys:
                 client.delete_objects(Bucket=BUCKET, Delete={"Objects": keys})
 
-    def keeps(self, content: bytes) -> bool:
-        """Whether it holds `content` on its disk as it was sent."""
-        return any(content in _read(file) for file in self.folder.rglob("*") if file.is_file())
-
     def _started(self) -> bool:
         self.folder.mkdir(parents=True, exist_ok=True)
         users = [
@@ -145,7 +140,6 @@ class SeaweedFS:
             self._process = subprocess.Popen(
                 command,
                 cwd=self.folder,
-                env=os.environ | {"WEED_S3_SSE_KEY": self.secret},
                 stdout=log,
                 stderr=log,
                 preexec_fn=_dies_with_its_parent,
@@ -164,14 +158,6 @@ class SeaweedFS:
                 return True
         except (urllib.error.URLError, OSError):
             return False
-
-
-def _read(file: Path) -> bytes:
-    """Nothing of a file that the server has removed meanwhile: it merges those of its index."""
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        return b""
 
 
 def _dies_with_its_parent() -> None:

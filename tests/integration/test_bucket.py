@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import socketserver
 import threading
@@ -257,8 +256,8 @@ def test_what_a_service_cannot_do_now_is_tried_three_times_and_is_transient(
 @pytest.mark.parametrize(
     ("status", "code", "way_out"),
     [
-        (501, "NotImplemented", "unset S3_SSE"),
-        (400, "KMS.NotFoundException", "S3_SSE_KMS_KEY_ID"),
+        (501, "NotImplemented", "cannot do this"),
+        (400, "KMS.NotFoundException", "key that is enabled"),
         (400, "ExpiredToken", "AWS_ACCESS_KEY_ID"),
         (403, "RequestTimeTooSkewed", "clock"),
         (400, "AuthorizationHeaderMalformed", "AWS_DEFAULT_REGION"),
@@ -280,14 +279,10 @@ def test_an_answer_that_breaks_off_is_transient(answers: Answers, use: Use) -> N
         use(BucketStore(BUCKET))
 
 
-def test_encryption_is_asked_for_in_every_request_that_writes(answers: Answers) -> None:
-    BucketStore(BUCKET, {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key-1"}).put("a", b"x")
+def test_requests_that_write_name_no_acl(answers: Answers) -> None:
     BucketStore(BUCKET).put("a", b"x")
-    with_key, without = answers.received
-    asked = [with_key[f"x-amz-server-side-encryption{of}"] for of in ("", "-aws-kms-key-id")]
-    assert asked == ["aws:kms", "key-1"]
-    assert "x-amz-server-side-encryption" not in without
-    assert not any("acl" in name for name in with_key)
+    (request,) = answers.received
+    assert not any("acl" in name for name in request)
 
 
 # -- spoilt on the way ---------------------------------------------------------------------------------
@@ -336,20 +331,6 @@ def test_what_is_spoilt_on_the_way_is_neither_kept_nor_given(s3: SeaweedFS, monk
 # -- kept, and shown -----------------------------------------------------------------------------------
 
 
-def test_what_is_encrypted_is_not_on_the_disk_of_the_service(s3: SeaweedFS, tmp_path: Path) -> None:
-    """Of a small object and of one that was sent in parts; of bytes that no service compresses."""
-    plain, secret, large = os.urandom(10_000), os.urandom(10_000), tmp_path / "large"
-    large.write_bytes(secret * 1000)
-    BucketStore(BUCKET).put("reports/plain", plain)
-    store = BucketStore(BUCKET, {"ServerSideEncryption": "AES256"})
-    for key, content in (("reports/small", secret), ("reports/large", large)):
-        store.put(key, content)
-        assert store.get(key) == (secret if content is secret else large.read_bytes())
-        assert s3.owner().head_object(Bucket=BUCKET, Key=key)["ServerSideEncryption"] == "AES256"
-    assert s3.keeps(plain)
-    assert not s3.keeps(secret)
-
-
 def status_of(url: str) -> int:
     try:
         with urllib.request.urlopen(url, timeout=30) as answer:
@@ -373,16 +354,14 @@ def test_a_link_opens_the_report_without_credentials_until_it_expires(s3: Seawee
 # -- the doctor ----------------------------------------------------------------------------------------
 
 
-def doctor_says(bucket: str = BUCKET, **values: str) -> Finding:
-    findings = diagnose(Settings(s3_bucket=bucket, _env_file=None, **values))
+def doctor_says(bucket: str = BUCKET) -> Finding:
+    findings = diagnose(Settings(s3_bucket=bucket, _env_file=None))
     (finding,) = (finding for finding in findings if finding.subject == "object store")
     return finding
 
 
 def test_the_doctor_tries_the_bucket_and_leaves_nothing_there(s3: SeaweedFS) -> None:
-    assert doctor_says(s3_sse="AES256") == Finding(
-        "object store", "ok", "s3://bank/ can be written and read, encrypts with AES256"
-    )
+    assert doctor_says() == Finding("object store", "ok", "s3://bank/ can be written and read")
     assert "Contents" not in s3.owner().list_objects_v2(Bucket=BUCKET)
 
 
@@ -394,7 +373,6 @@ def test_the_doctor_names_what_to_set(s3: SeaweedFS, monkeypatch: pytest.MonkeyP
     assert "AWS_SECRET_ACCESS_KEY" in doctor_says().detail
     s3.log_in(monkeypatch, "owner")
     assert "set S3_BUCKET" in doctor_says("none").detail
-    assert "can encrypt with S3_SSE=aws:kms, or unset it" in doctor_says(s3_sse="aws:kms").fix
 
 
 def test_the_doctor_finds_a_bucket_that_anybody_can_read(s3: SeaweedFS) -> None:

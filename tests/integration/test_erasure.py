@@ -376,10 +376,10 @@ def test_it_waits_for_runs_that_may_have_read_the_learner(world: Settings, irt: 
 # -- files in a bucket -------------------------------------------------------------------------------
 
 
-def moved_to(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch, encryption: str | None) -> Settings:
+def moved_to(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The world with its files in a bucket, and none in the folder."""
     folder = rooms.folder_store(world)
-    settings = world.model_copy(update={"s3_bucket": bucket, "s3_sse": encryption})
+    settings = world.model_copy(update={"s3_bucket": bucket})
     store, database = object_store(settings), Database(settings)
     for kind in ("reports", "snapshots"):
         for name, _ in folder.list(kind):
@@ -391,8 +391,6 @@ def moved_to(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch, encr
             )
     shutil.rmtree(folder.root)
     monkeypatch.setenv("S3_BUCKET", bucket)
-    if encryption:
-        monkeypatch.setenv("S3_SSE", encryption)
     return settings
 
 
@@ -453,7 +451,7 @@ def test_nothing_is_erased_if_the_delete_of_a_source_fails_and_its_rows_are_coun
 
 @pytest.mark.ci
 @pytest.mark.xdist_group("s3")
-def test_from_an_encrypted_bucket_whenever_it_is_killed_and_no_later_backup_brings_the_learner_back(
+def test_from_a_bucket_whenever_it_is_killed_and_no_later_backup_brings_the_learner_back(
     world: Settings,
     s3: SeaweedFS,
     irt: IrtOf,
@@ -461,7 +459,7 @@ def test_from_an_encrypted_bucket_whenever_it_is_killed_and_no_later_backup_brin
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings = moved_to(BUCKET, world, monkeypatch, "AES256")
+    settings = moved_to(BUCKET, world, monkeypatch)
     typed = irt(settings)
     files = snapshots(settings)
     kill_erasure(settings, "delete", 1)
@@ -470,8 +468,6 @@ def test_from_an_encrypted_bucket_whenever_it_is_killed_and_no_later_backup_brin
     assert_erased(settings, {}, files)
     store = object_store(settings)
     assert [name for name, _ in store.list("reports")] == []
-    for name, _ in store.list("snapshots"):
-        assert s3.owner().head_object(Bucket=BUCKET, Key=name)["ServerSideEncryption"] == "AES256"
 
     made = typed("backup", "--json")
     assert made.json["missing"] == []
@@ -490,7 +486,7 @@ def test_a_bucket_that_keeps_old_versions_is_told_of_with_the_rule_that_removes_
     s3.log_in(monkeypatch, "owner")
     client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    settings = moved_to(bucket, world, monkeypatch, None)
+    settings = moved_to(bucket, world, monkeypatch)
     done = irt(settings)("learner", "erase", USER, "--by", "Kim", "--reason", "asked to", "--yes")
     assert done.code == 0, done.err
     assert named_in(settings) == []

@@ -56,14 +56,14 @@ class Desk:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return str(path)
 
-    def take(self, *, done: str | None = None, **options: Any) -> dict[str, Outcome]:
+    def take(self, **options: Any) -> dict[str, Outcome]:
         """By name, what became of each file."""
-        found = take_waiting(self.with_done(done), FolderInbox(self.root), **{"settled": AT_ONCE} | options)
+        found = take_waiting(self.from_june, FolderInbox(self.root), **{"settled": AT_ONCE} | options)
         return {str(Path(one.path).relative_to(self.root)): one for one in found}
 
-    def with_done(self, done: str | None) -> Database:
-        said = {"irt_first_month": FIRST, "irt_inbox_done": done}
-        return Database(self.database.settings.model_copy(update=said))
+    @property
+    def from_june(self) -> Database:
+        return Database(self.database.settings.model_copy(update={"irt_first_month": FIRST}))
 
     def query(self, text: str) -> list[tuple[Any, ...]]:
         with self.database.connect() as connection:
@@ -234,59 +234,6 @@ def test_a_read_only_inbox_works(desk: Desk) -> None:
     finally:
         for place in places:
             place.chmod(0o700)
-
-
-def test_files_that_were_taken_are_moved_or_deleted(desk: Desk, tmp_path: Path) -> None:
-    done = tmp_path / "done"
-    desk.write("attempts/x/a.csv", HEADER + answers(0, 3))
-    bad = desk.write("attempts/bad.csv", HEADER + answers(0, 3, "never"))
-    assert desk.take(done=str(done))["attempts/x/a.csv"].what == "taken"
-    [moved] = done.rglob("*.csv")
-    assert (moved.parent, moved.name.partition("-")[2]) == (done / "attempts/x", "a.csv")
-    assert Path(bad).exists()
-    assert desk.query("SELECT path FROM inbox_file") == [(bad,)]
-    desk.write("attempts/x/a.csv", HEADER + answers(0, 4))
-    desk.take()
-    desk.take(done="delete")  # it was taken by a run that was killed before it could delete it
-    assert not (desk.root / "attempts/x/a.csv").exists()
-    done.chmod(0o500)
-    desk.write("questions/q.csv", "item_id\nq1\n")
-    if os.geteuid():
-        assert whats(desk.take(done=str(done)))["questions/q.csv"] == "not moved"
-
-
-@pytest.mark.parametrize("done", ["delete", "folder"])
-@pytest.mark.parametrize("other_disk", [False, True])
-def test_a_file_that_is_written_again_before_it_is_removed_stays_and_is_read(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: str, other_disk: bool
-) -> None:
-    if other_disk:
-
-        def rename(*_paths: Any, **_more: Any) -> None:
-            raise OSError(errno.EXDEV, "Invalid cross-device link")
-
-        monkeypatch.setattr(os, "rename", rename)
-    place = "delete" if done == "delete" else str(tmp_path / "done")
-    path = desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    found = take_waiting(desk.with_done(place), FolderInbox(desk.root), settled=AT_ONCE)
-    assert next(found).what == "taken"
-    desk.write("attempts/a.csv", HEADER + answers(3, 9))
-    assert list(found) == []
-    assert Path(path).exists()
-    assert list(tmp_path.glob("done/attempts/*")) == []
-    assert desk.take(done=place)["attempts/a.csv"].report.accepted == 6
-    assert not Path(path).exists()
-    moved = [file.read_text() for file in tmp_path.glob("done/attempts/*")]
-    assert moved == ([] if done == "delete" else [HEADER + answers(3, 9)])
-    assert desk.query("SELECT count(*) FROM response_log") == [(9,)]
-
-
-def test_each_file_is_removed_before_the_next_is_taken(desk: Desk) -> None:
-    first = desk.write("attempts/a.csv", HEADER + answers(0, 3))
-    desk.write("attempts/b.csv", HEADER + answers(3, 6))
-    found = take_waiting(desk.with_done("delete"), FolderInbox(desk.root), settled=AT_ONCE)
-    assert [next(found).what, next(found).what] == ["taken", "taken"]
-    assert not Path(first).exists()
 
 
 def of_no_file(path: Path, kind: str, secret: Path) -> None:
@@ -538,7 +485,7 @@ def test_options_that_are_wrong_set_all_files_of_their_folder_aside_in_one_run(d
     for name in names:
         desk.write(name, HEADER + answers(0, 3))
     inbox = FolderInbox(desk.root)
-    done = [[*take_waiting(desk.with_done(None), inbox, name, settled=AT_ONCE)] for name in names]
+    done = [[*take_waiting(desk.from_june, inbox, name, settled=AT_ONCE)] for name in names]
     assert [len(outcomes) for outcomes in done] == [1, 0]
     assert desk.alerts() == ["inbox attempts/_import.yaml"]
 
@@ -604,8 +551,8 @@ def test_a_prefix_of_a_bucket_is_taken_at_once_and_known_by_its_etag(
     def put(name: str, text: str) -> None:
         s3.owner().put_object(Bucket=BUCKET, Key=f"in/{name}", Body=text.encode())
 
-    def take(done: str | None = None) -> dict[str, str]:
-        said = {"irt_inbox": f"s3://{BUCKET}/in", "irt_first_month": FIRST, "irt_inbox_done": done}
+    def take() -> dict[str, str]:
+        said = {"irt_inbox": f"s3://{BUCKET}/in", "irt_first_month": FIRST}
         bucket = settings.model_copy(update=said)
         inbox = inbox_of(bucket)
         assert inbox is not None
@@ -621,7 +568,4 @@ def test_a_prefix_of_a_bucket_is_taken_at_once_and_known_by_its_etag(
     [(problem,)] = desk.query("SELECT problem FROM inbox_file WHERE problem IS NOT NULL")
     assert f"{at}/attempts/bad.csv" in problem
     put("attempts/a.csv", HEADER + answers(0, 5, "2026-07-01 12:00:00"))
-    assert take(done=f"s3://{BUCKET}/done") == {f"{at}/attempts/a.csv": "taken 2 3"}
-    keys = [one["Key"] for one in s3.owner().list_objects_v2(Bucket=BUCKET)["Contents"]]
-    assert [key for key in keys if key.startswith("done/attempts/") and key.endswith("-a.csv")]
-    assert "in/attempts/a.csv" not in keys
+    assert take() == {f"{at}/attempts/a.csv": "taken 2 3"}

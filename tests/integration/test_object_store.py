@@ -15,7 +15,6 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from pydantic import ValidationError
 
 from resources.failures import PermanentFailure
 from resources.files.object_store import PART, BucketStore, FolderStore, NothingThere, ObjectStore, object_store
@@ -191,20 +190,7 @@ def test_the_settings_choose_the_store(tmp_path: Path) -> None:
     assert (type(folder), folder.root) == (FolderStore, tmp_path / "objects")
     assert list(tmp_path.iterdir()) == []
     bucket = object_store(Settings(s3_bucket="bank", _env_file=None))
-    assert (bucket.uri("a/b"), bucket.encryption) == ("s3://bank/a/b", {})
-
-
-def test_the_settings_choose_the_encryption() -> None:
-    def chosen(**values: str) -> dict[str, str]:
-        return object_store(Settings(s3_bucket="bank", _env_file=None, **values)).encryption
-
-    assert chosen(s3_sse="AES256", s3_sse_kms_key_id="") == {"ServerSideEncryption": "AES256"}
-    assert chosen(s3_sse="aws:kms") == {"ServerSideEncryption": "aws:kms"}
-    with_key = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key"}
-    assert chosen(s3_sse="aws:kms", s3_sse_kms_key_id="key") == with_key
-    for wrong in ({"s3_sse": "aes"}, {"s3_sse_kms_key_id": "key"}, {"s3_sse": "AES256", "s3_sse_kms_key_id": "key"}):
-        with pytest.raises(ValidationError, match=r"aws:kms"):
-            chosen(**wrong)
+    assert bucket.uri("a/b") == "s3://bank/a/b"
 
 
 # -- the folder --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""A month that is ready opens one info alert, for the channels that want it, and resolves it at once."""
+"""A month that is ready opens one info alert, for every channel but PagerDuty, and resolves it at once."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from irt_assets.gates.month_judged import MonthState, State
 from jobs.watching import ready_months
-from resources.alerts.notifier import deliver, problems
-from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
+from resources.alerts.notifier import deliver
+from resources.alerts.outbox import Alert, open_alert, open_keys, queue, resolve_alert
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, rows, run_sql
@@ -118,36 +118,24 @@ def test_the_sensor_says_what_it_told(months: Instance) -> None:
 # -- channels ----------------------------------------------------------------------------------------
 
 
-def test_only_channels_that_ask_for_it_hear_of_it_and_of_no_end(
-    months: Instance, settings: Settings, http: HttpSink
-) -> None:
-    with_hook = settings.model_copy(update={"alert_webhook_url": SecretStr(f"{http.url}/hook")})
+def test_a_webhook_gets_the_message_without_an_end(months: Instance, settings: Settings, http: HttpSink) -> None:
     months.told()
-    with months.database.connect() as connection:
-        open_alert(connection, RED)
-    assert deliver(Database(with_hook)) == {"webhook": 1}
-    assert [body["what"] for _, body in http.received] == [RED.what], "as before, unless it asks for more"
-    with months.database.connect() as connection:
-        resolve_alert(connection, RED.key)
-    months.published_again()
-    months.told()
-    wanting = with_hook.model_copy(update={"alert_info_to": "webhook"})
-    assert deliver(Database(wanting)) == {"webhook": 2}
-    news = next(body for _, body in http.received if body["severity"] == "info")
+    database = Database(settings.model_copy(update={"alert_webhook_url": SecretStr(f"{http.url}/hook")}))
+    assert deliver(database) == {"webhook": 1}
+    ((_, news),) = http.received
     assert (news["title"], news["type"], news["event"]) == (WAITS, "info", "opened")
     assert (news["partition"], news["subjects"]) == (FEB, ["moved"])
-    assert deliver(Database(wanting)) == {"webhook": 0}
+    assert deliver(database) == {"webhook": 0}
     with months.database.connect() as connection:
         assert open_keys(connection, "") == {}
 
 
-def test_a_channel_that_asks_and_is_not_configured_is_named(settings: Settings) -> None:
-    assert problems(settings.model_copy(update={"alert_info_to": "slack"})) == [
-        "slack: ALERT_INFO_TO names it, and it is not configured"
-    ]
-
-
-def test_pagerduty_cannot_get_info_alerts() -> None:
-    assert Settings(alert_info_to="slack, email").info_channels == ("slack", "email")
-    with pytest.raises(ValueError, match="PagerDuty would open an incident"):
-        Settings(alert_info_to="slack,pagerduty")
+def test_pagerduty_gets_no_message_that_a_month_is_ready(months: Instance) -> None:
+    months.told()
+    with months.database.connect() as connection:
+        open_alert(connection, RED)
+        queue(connection, ["slack", "pagerduty"])
+    queued = rows(
+        months.database, "SELECT channel, severity FROM alert_delivery JOIN alert USING (alert_id) ORDER BY 1, 2"
+    )
+    assert queued == [("pagerduty", "error"), ("slack", "error"), ("slack", "info")]

@@ -123,15 +123,17 @@ def test_the_documents_request_has_the_documents_answer_and_the_months_theta(api
 
 
 def test_a_request_of_the_session_hook_switches_the_sweep_on_and_no_other_does(
-    api: Api, someone: str, monkeypatch: pytest.MonkeyPatch
+    api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The exam service alone may have the setting."""
+    recent = """SELECT m.user_id FROM mirt_ability m JOIN attempt a USING (user_id)
+                WHERE m.kind = 'monthly' AND a.completed_at >= %s GROUP BY 1 ORDER BY count(*) DESC, 1 LIMIT 1"""
+    someone = str(rows(api.database, recent, (END - timedelta(days=20),))[0][0])
     assert api.update(someone).status_code == 200
     assert not online_updates_are_on(api.database)
     monkeypatch.setattr(client, "read_address", client.read_address.__wrapped__)  # else it keeps the first address
     monkeypatch.setenv("IRT_THETA_URL", api.url)
     monkeypatch.setenv("IRT_THETA_TOKEN", TOKEN)
-    monkeypatch.setenv("IRT_THETA_LOOKBACK_DAYS", "365")
 
     def sent() -> bool:
         try:

@@ -45,21 +45,21 @@ def test_it_updates_whom_no_request_came_for_and_each_once(answered: Database) -
     with answered.connect() as connection:
         now = datetime.now(UTC)
         update(connection, read_measures(connection, now), "bob", 30, now)
-    first = sweep(answered, None, 30, 60)
+    first = sweep(answered, None, 60)
     assert (first.looked_at, first.updated) == (2, 2)
     assert online(answered) == ["ann", "bob", "eve"]
     before = rows(answered, "SELECT * FROM mirt_ability WHERE kind = 'online' ORDER BY user_id")
-    assert sweep(answered, first.mark.write(), 30, 60).looked_at == 0
-    assert sweep(answered, None, 30, 60).looked_at == 0, "without its mark it sees that they are measured"
+    assert sweep(answered, first.mark.write(), 60).looked_at == 0
+    assert sweep(answered, None, 60).looked_at == 0, "without its mark it sees that they are measured"
     assert rows(answered, "SELECT * FROM mirt_ability WHERE kind = 'online' ORDER BY user_id") == before
 
 
 def test_it_goes_on_where_its_time_was_up_also_among_answers_of_one_moment(answered: Database) -> None:
     moment = datetime.now(UTC) - timedelta(minutes=20)
     run_sql(answered, "UPDATE response_log SET recorded_at = %s WHERE user_id IN ('ann', 'bob', 'eve')", (moment,))
-    rest = sweep(answered, Mark(moment, "ann").write(), 30, 60)
+    rest = sweep(answered, Mark(moment, "ann").write(), 60)
     assert (rest.looked_at, online(answered)) == (2, ["bob", "eve"])
-    stopped = sweep(answered, Mark(moment - timedelta(seconds=1)).write(), 30, -1.0)
+    stopped = sweep(answered, Mark(moment - timedelta(seconds=1)).write(), -1.0)
     assert stopped == Swept(Mark(moment - timedelta(seconds=1)), 0, 0)
 
 
@@ -71,15 +71,15 @@ def test_test_accounts_sandbox_answers_of_this_minute_and_imports_of_old_answers
     recorded(answered, "eve", 0)
     someone = rows(answered, "SELECT min(user_id) FROM response_log WHERE user_id NOT IN ('ann', 'bob', 'eve')")[0][0]
     recorded(answered, someone, 5)
-    swept = sweep(answered, None, 30, 60)
+    swept = sweep(answered, None, 60)
     assert (swept.looked_at, online(answered)) == (0, [])
     recorded(answered, "eve", 2)
-    assert sweep(answered, swept.mark.write(), 30, 60).updated == 0, "its mark is a minute ago"
-    assert sweep(answered, None, 30, 60).updated == 1
+    assert sweep(answered, swept.mark.write(), 60).updated == 0, "its mark is a minute ago"
+    assert sweep(answered, None, 60).updated == 1
 
 
 def test_where_nothing_is_published_it_waits(database: Database) -> None:
-    assert sweep(database, None, 30, 60).why == "nothing is published"
+    assert sweep(database, None, 60).why == "nothing is published"
 
 
 @pytest.mark.parametrize(

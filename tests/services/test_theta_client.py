@@ -41,7 +41,6 @@ def fresh_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("ENABLE_IRT_ONLINE_UPDATE", "true")
     monkeypatch.setenv("IRT_THETA_URL", NOBODY)
     monkeypatch.delenv("IRT_THETA_TOKEN", raising=False)
-    monkeypatch.delenv("IRT_THETA_LOOKBACK_DAYS", raising=False)
     read_address.cache_clear()
     theta_client._forget_the_parent()
     yield
@@ -211,7 +210,6 @@ def test_no_other_host_sees_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
         ("IRT_THETA_URL", "http://me:s3cret@api"),
         ("IRT_THETA_TOKEN", "s3cret\r\nX-Evil: 1"),
         ("IRT_THETA_TOKEN", "s3cret-비밀"),
-        *(("IRT_THETA_LOOKBACK_DAYS", days) for days in ("0", "-1", "366", "30.0", "²", "month")),
     ],
 )
 def test_a_bad_setting_is_named_and_nothing_is_sent(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:

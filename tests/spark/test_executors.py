@@ -56,10 +56,13 @@ def frame(spark: SparkSession) -> Callable[..., DataFrame]:
     return of
 
 
-def at(where: str) -> Settings:
-    return Settings(irt_spark="local[2]", irt_spark_fit=where, irt_threads=2, _env_file=None)
+@pytest.fixture(autouse=True)
+def sums_by_the_executors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the driver computes fits as small as these."""
+    monkeypatch.setattr(spark_answers, "DRIVER_BYTES", 0)
 
 
+SETTINGS = Settings(irt_spark="local[2]", irt_threads=2, _env_file=None)
 ANCHORS = anchor_set_of(
     scale_id="default",
     version="1",
@@ -88,21 +91,23 @@ KINDS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", [k if k == "histogram" else pytest.param(k, marks=pytest.mark.long) for k in KINDS])
 def test_a_fit_of_one_shard_on_executors_is_that_in_memory(spark, frame, small, kind):
     assert sums.number_of_shards(small.responses.n_responses) == 1
-    found = fit_on_spark(spark, frame(small), at("executors"), **KINDS[kind])
+    found = fit_on_spark(spark, frame(small), SETTINGS, **KINDS[kind])
     assert_same(found, fit_em(small.responses, **KINDS[kind]))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("kind", ["2pl", "3pl"])
 @pytest.mark.parametrize("where", ["executors", "driver"])
-def test_a_fit_of_several_shards_is_that_in_memory(spark, frame, large, where, kind):
-    found = fit_on_spark(spark, frame(large, partitions=3), at(where), **KINDS[kind])
+def test_a_fit_of_several_shards_is_that_in_memory(spark, frame, large, where, kind, monkeypatch):
+    if where == "driver":
+        monkeypatch.setattr(spark_answers, "DRIVER_BYTES", 1 << 40)
+    found = fit_on_spark(spark, frame(large, partitions=3), SETTINGS, **KINDS[kind])
     assert_same(found, fit_em(large.responses, **KINDS[kind]))
 
 
 def test_groups_in_several_shards_are_those_in_memory(spark, frame, large):
     assert sums.number_of_shards(large.responses.n_responses) == 4
-    found = fit_on_spark(spark, frame(large, groups=True, partitions=3), at("executors"), reference="b")
+    found = fit_on_spark(spark, frame(large, groups=True, partitions=3), SETTINGS, reference="b")
     assert_same(found, fit_em(large.responses, groups=large.groups, reference="b"))
 
 
@@ -110,21 +115,21 @@ def test_a_fit_of_scored_items_is_that_in_memory(spark, frame):
     world = World.of(1500, 20, most=3)
     models = tuple("gpcm" if n > 2 else "2pl" for n in world.responses.n_categories)
     most = dict(zip(world.responses.item_ids, (world.responses.n_categories - 1).tolist(), strict=True))
-    found = fit_on_spark(spark, frame(world), at("executors"), model=models, max_scores=most)
+    found = fit_on_spark(spark, frame(world), SETTINGS, model=models, max_scores=most)
     assert_same(found, fit_em(world.responses, model=models))
     with pytest.raises(PsychometricsError, match="scores must be 0 or 1, found 3 of item i00"):
-        fit_on_spark(spark, frame(world), at("executors"))
+        fit_on_spark(spark, frame(world), SETTINGS)
 
 
 def test_anchors_are_those_in_memory(spark, frame, small):
-    found = fit_on_spark(spark, frame(small), at("executors"), anchors=ANCHORS)
+    found = fit_on_spark(spark, frame(small), SETTINGS, anchors=ANCHORS)
     assert_same(found, fit_em(small.responses, anchors=ANCHORS))
 
 
 @pytest.mark.long
 def test_errors_by_block_are_those_in_memory(spark, frame, large, monkeypatch):
     monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 5)
-    found = fit_on_spark(spark, frame(large), at("executors"))
+    found = fit_on_spark(spark, frame(large), SETTINGS)
     assert found.joint_cov is None
     assert_same(found, fit_em(large.responses))
 
@@ -139,7 +144,7 @@ def test_bundles_of_shards_and_waves_change_nothing(spark, frame, small, monkeyp
     assert sums.number_of_shards(small.responses.n_responses) == 7
     everything, structure, found = np.ones(ITEMS, dtype=bool), ParameterLayout.of(item_model("2pl"), ITEMS), []
     x = np.random.default_rng(2).normal(0.5, 0.2, structure.size)
-    there = SparkAnswers(spark, frame(small), at("executors"), None)
+    there = SparkAnswers(spark, frame(small), SETTINGS, None)
     here = InMemory(small.responses, Persons.of(small.responses, None, None, None))
     with kernels.runner(2) as run:
         for source in (there, here):
@@ -161,7 +166,7 @@ def test_an_item_that_all_answered_alike_is_left_out(spark, frame, small):
     score[small.responses.item == 4] = 1
     item = small.table["item_id"].to_numpy(zero_copy_only=False)
     table = small.table.set_column(2, "score", pa.array(np.where(item == "i04", 1, small.table["score"]), pa.int8()))
-    found = fit_on_spark(spark, frame(dataclasses.replace(small, table=table)), at("executors"))
+    found = fit_on_spark(spark, frame(dataclasses.replace(small, table=table)), SETTINGS)
     assert found.flags[4]
     assert_same(found, fit_em(dataclasses.replace(small.responses, score=score)))
 
@@ -180,7 +185,7 @@ def test_unrelated_answers_are_doubted_alike(spark, frame):
             "group": ["a"] * len(score),
         }
     )
-    found = fit_on_spark(spark, frame(dataclasses.replace(world, table=table)), at("executors"))
+    found = fit_on_spark(spark, frame(dataclasses.replace(world, table=table)), SETTINGS)
     wanted = fit_em(dataclasses.replace(world.responses, score=score))
     assert "unrelated" in wanted.convergence.reason
     assert_same(found, wanted)
@@ -191,13 +196,13 @@ def test_what_is_not_carried_over_is_refused(spark, frame, small):
 
     answers = frame(small)
     with pytest.raises(PsychometricsError, match="weights"):
-        fit_on_spark(spark, answers.withColumn("weight", f.lit(2.0)), at("executors"))
+        fit_on_spark(spark, answers.withColumn("weight", f.lit(2.0)), SETTINGS)
     with pytest.raises(PsychometricsError, match="0 or 1, found 2"):
-        fit_on_spark(spark, answers.withColumn("score", f.col("score") + 1), at("executors"))
+        fit_on_spark(spark, answers.withColumn("score", f.col("score") + 1), SETTINGS)
     with pytest.raises(PsychometricsError, match="more than once"):
-        fit_on_spark(spark, answers.union(answers.limit(3)), at("executors"))
+        fit_on_spark(spark, answers.union(answers.limit(3)), SETTINGS)
     with pytest.raises(PsychometricsError, match="more than one group"):
-        fit_on_spark(spark, answers.withColumn("group", f.col("item_id")), at("executors"))
+        fit_on_spark(spark, answers.withColumn("group", f.col("item_id")), SETTINGS)
 
 
 def test_answers_that_nothing_connects_are_refused_as_in_memory(spark, frame, small):
@@ -206,4 +211,4 @@ def test_answers_that_nothing_connects_are_refused_as_in_memory(spark, frame, sm
     of_learner = f.crc32("learner_key") % 2
     apart = frame(small).where((of_learner == 0) == (f.col("item_id") < "i15"))
     with pytest.raises(DisconnectedDesignError, match="2 groups"):
-        fit_on_spark(spark, apart, at("executors"))
+        fit_on_spark(spark, apart, SETTINGS)

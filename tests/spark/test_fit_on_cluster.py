@@ -14,6 +14,7 @@ import yaml
 import irt_assets
 from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.spark import answers as spark_answers
 from irt_assets.spark.em import fit_on_spark
 from resources.cluster.spark import spark_jobs, spark_session
 from resources.failures import PermanentFailure
@@ -21,6 +22,12 @@ from tests.helpers.answers_on_spark import World, assert_same
 from tests.testbed.spark_cluster import Cluster
 
 pytestmark = pytest.mark.long
+
+
+@pytest.fixture(autouse=True)
+def sums_by_the_executors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the driver computes fits as small as these."""
+    monkeypatch.setattr(spark_answers, "DRIVER_BYTES", 0)
 
 
 class Killer(logging.Handler):
@@ -41,7 +48,7 @@ def test_a_fit_in_which_an_executor_is_killed_is_that_of_one_machine_and_the_run
 ) -> None:
     world = World.of(10_000, 30)
     log, killer = logging.getLogger("irt_assets.calibration"), Killer(cluster)
-    settings = cluster.settings.model_copy(update={"irt_spark_fit": "executors"})
+    settings = cluster.settings
     session = spark_session(settings)
     cluster.wait_for("two executors", lambda: len(cluster.executors()) == 2)
     frame = session.createDataFrame(world.table.drop_columns(["group"]))
@@ -84,7 +91,7 @@ def test_executors_whose_python_has_too_little_memory_for_a_fit_name_the_setting
     """400 MB suffice to say what is installed; with numba it takes 450 to 500 MB of addresses."""
     with (Path(os.environ["SPARK_CONF_DIR"]) / "spark-defaults.conf").open("a") as configuration:
         configuration.write("spark.executor.pyspark.memory 400m\n")
-    settings = cluster.settings.model_copy(update={"irt_spark_fit": "executors"})
+    settings = cluster.settings
     session = spark_session(settings)
     frame = session.createDataFrame(World.of(200, 30).table.drop_columns(["group"]))
     with (

@@ -25,8 +25,8 @@ from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import FIT_COLUMNS, Snapshot, current_snapshot, read_for_run, read_snapshot
 from irt_assets.spark import window as window_on_spark
+from resources import settings as settings_of_runs
 from resources.failures import PermanentFailure
-from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
 from tests.helpers.sentences import unsaid
@@ -67,10 +67,11 @@ def months(
         assert all(graph.run(month).success for month in rooms.MONTHS)
         of_everybody, statistics = _left(graph), _statistics(graph)
         folder = str(tmp_path_factory.mktemp("lake"))
-        settings = {"IRT_SPARK": "local[2]", "IRT_ATTEMPTS": folder, "IRT_SPARK_SAMPLE": str(MOST)}
+        settings = {"IRT_SPARK": "local[2]", "IRT_ATTEMPTS": folder}
         for name, value in settings.items():
             patch.setenv(name, value)
         patch.setattr(window_on_spark, "ROWS_OF_A_PART", 500)
+        patch.setattr(settings_of_runs, "MAX_ATTEMPTS_OF_A_RUN", MOST)
         with graph_of_small_world(server, "sampled", tmp_path_factory) as sampled:
             yield sampled, [sampled.run(month) for month in rooms.MONTHS], of_everybody, statistics
 
@@ -161,15 +162,15 @@ def test_what_needs_everybody_in_one_process_is_refused(months: Made) -> None:
     (fit,) = fit_month_for_comparison(
         graph.database, graph.store, rooms.MONTHS[0], None, engine="trial", scales=None, build=build
     )
-    assert not unsaid(fit.error, "scored answers: set IRT_SPARK_SAMPLE higher")
-    with pytest.raises(PermanentFailure, match=f"{rooms.MONTHS[1]} has more attempts than IRT_SPARK_SAMPLE allows"):
+    assert not unsaid(fit.error, "scored answers: unset IRT_SPARK on a machine")
+    with pytest.raises(PermanentFailure, match=f"{rooms.MONTHS[1]} has more attempts than a run reads"):
         recalibrate(graph.database, graph.store, rooms.SCALE, rooms.MONTHS[1], rooms.MONTHS[1])
     window = OriginWindow(*Month(rooms.MONTHS[0]).bounds, EmEngine(1), graph.store)
-    with pytest.raises(PermanentFailure, match=f"allows a run to read, {MOST:,}: name fewer days"):
+    with pytest.raises(PermanentFailure, match=f"than a run reads, {MOST:,}: name fewer days"):
         fit_window(graph.database, rooms.SCALE, window, Rules(), "2pl")
 
 
-def test_a_night_is_fitted_to_a_sample_and_measures_everyone(months: Made) -> None:
+def test_a_night_is_fitted_to_a_sample_and_measures_everyone(months: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     graph, *_ = months
     start, end = window_of("2026-07-31")
     with graph.database.connect() as connection:
@@ -179,14 +180,14 @@ def test_a_night_is_fitted_to_a_sample_and_measures_everyone(months: Made) -> No
             {"start": start, "end": end},
         ).fetchall()[0]
     most = int(0.85 * n)  # so that items have the 120 answers that the scale asks for
-    database = Database(graph.database.settings.model_copy(update={"irt_spark_sample": most}))
-    night = calibrate_night(database, "2026-07-31", "night", lambda _: EmEngine(1))
+    monkeypatch.setattr(settings_of_runs, "MAX_ATTEMPTS_OF_A_RUN", most)
+    night = calibrate_night(graph.database, "2026-07-31", "night", lambda _: EmEngine(1))
     (outcome,) = night.outcomes
     assert night.share == most / n
     assert abs(outcome.loaded / most - 1) < 0.1  # four standard errors of the share of 600 learners are 6 %
     assert outcome.loaded < n
     assert outcome.warning is not None
     assert len(night.measured[0].theta) == of_month
-    sample = f"a random sample of {night.share:.2%} of the learners (IRT_SPARK_SAMPLE)"
+    sample = f"a random sample of {night.share:.2%} of the learners"
     assert check_night(night).description.endswith(f"judged on {sample}")
     assert night_metadata(night)["fitted to"].value == sample

@@ -47,7 +47,7 @@ def test_setting_that_is_no_month_is_answered_with_a_month(monkeypatch: pytest.M
     monkeypatch.setenv("IRT_HOME", str(tmp_path))
     monkeypatch.setenv("IRT_FIRST_MONTH", "2026")
     get_settings.cache_clear()
-    with pytest.raises(PermanentFailure, match=r"^setting IRT_FIRST_MONTH: not a month: write one such as 2026-07$"):
+    with pytest.raises(PermanentFailure, match=r"^setting IRT_FIRST_MONTH: must be a month, such as 2026-07$"):
         get_settings()
     get_settings.cache_clear()
 

@@ -17,9 +17,8 @@ from irt_assets.webserver import __main__ as webserver
 from irt_assets.webserver import operations
 from irt_assets.webserver.identity import Identified
 from jobs.launching.launched_by import CALLER_HEADER, LAUNCHED_BY
-from resources.failures import PermanentFailure
 from resources.serving.guard import Guard
-from resources.settings import Settings
+from resources.settings import KUBERNETES, Settings
 from services.jwt_verifier.keys import PemKey
 from services.jwt_verifier.tokens import ROLES, Role, Rules, Verifier
 from tests.helpers.asgi import Answer, ask, echo, open_socket
@@ -115,14 +114,12 @@ def test_without_a_login_everybody_passes_and_nobody_has_a_name() -> None:
     assert open_socket(page(None), "/graphql").status == 101
 
 
-@pytest.mark.parametrize("address", ["0.0.0.0", "::", "10.1.2.3", "irt.example.org"])
-def test_without_a_login_the_page_answers_this_machine_alone(address: str) -> None:
-    alone = Settings(_env_file=None, irt_ui_address=address)
-    with pytest.raises(PermanentFailure, match=f"IRT_UI_ADDRESS={address}: .* Set up the login"):
-        webserver.serve(alone, port=1, read_only=True)
-    assert webserver.listening_address(alone.model_copy(update={"jwt_issuer": ISSUER})) == address
-    for here in ("127.0.0.1", "localhost", "::1"):
-        assert webserver.listening_address(Settings(_env_file=None, irt_ui_address=here)) == here
+def test_the_page_answers_others_in_a_pod_with_a_login_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = Settings(_env_file=None)
+    with_login = alone.model_copy(update={"jwt_issuer": ISSUER})
+    assert (alone.ui_address, with_login.ui_address) == ("127.0.0.1", "127.0.0.1")
+    monkeypatch.setenv(KUBERNETES, "10.96.0.1")
+    assert (alone.ui_address, with_login.ui_address) == ("127.0.0.1", "0.0.0.0")
 
 
 def test_of_two_internal_headers_neither_is_handed_on(verifier: Verifier) -> None:

@@ -92,7 +92,7 @@ class _Staging(PullStaging):
     def judge(self, *, strict: bool) -> Any:
         connection = self._connection
         nulls = ", ".join(f"count({column}) AS {column}" for column in WITHOUT)
-        [self.counts] = named_rows(connection, f"SELECT count(*) AS answers, {nulls} FROM staged".encode())
+        [self.counts] = named_rows(connection, f"SELECT count(*) AS answers, {nulls} FROM staged")
         self.found = [*_of_staged(connection, self.counts["answers"])]
         return super().judge(strict=strict)
 
@@ -166,7 +166,7 @@ def _of_staged(connection: psycopg.Connection, answers: int) -> Iterator[Finding
     for condition, (what, consequence, statement) in LOOKS.items():
         row = "jsonb_strip_nulls(to_jsonb(s) - 'source' - 'line' - 'given_id')"
         query = f"SELECT count(*) AS n, min({row}::text) AS row FROM staged s WHERE {condition}"
-        [found] = named_rows(connection, query.encode())
+        [found] = named_rows(connection, query)
         if found["n"]:
             of = f"{counted(found['n'], 'answer')} of {answers:,} {what}"
             yield Finding(of, consequence, statement, found["row"])

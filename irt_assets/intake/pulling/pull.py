@@ -298,8 +298,8 @@ def _bounds(part: str) -> tuple[datetime | None, datetime | None]:
 
 def _count_only_new(connection: psycopg.Connection, name: str) -> None:
     here = "source = %s AND kind = 'pull' AND arrived_at = now()"
-    connection.execute(f"UPDATE intake SET read = read - duplicates, duplicates = 0 WHERE {here}".encode(), (name,))
-    connection.execute(f"DELETE FROM intake WHERE {here} AND read = 0".encode(), (name,))
+    connection.execute(f"UPDATE intake SET read = read - duplicates, duplicates = 0 WHERE {here}", (name,))
+    connection.execute(f"DELETE FROM intake WHERE {here} AND read = 0", (name,))
 
 
 def _chunks(reads: Iterator[Read]) -> Iterator[list[Read]]:

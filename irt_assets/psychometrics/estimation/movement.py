@@ -32,7 +32,7 @@ from irt_assets.psychometrics.core.models import Population, Responses
 from irt_assets.psychometrics.core.movement import WEEK, Movement
 from irt_assets.psychometrics.estimation.movement_item_errors import ItemErrors
 from irt_assets.psychometrics.scoring.abilities import Curves
-from irt_assets.psychometrics.scoring.moving_filter import Answers, Filtered, Lattice, from_start
+from irt_assets.psychometrics.scoring.moving_filter import Answers, Filtered, Lattice, filter_into
 
 MOST_LEARNERS, FEWEST_LEARNERS, FEWEST_OCCASIONS, FEWEST_WEEKS = 5000, 300, 8, 26
 MAX_GAP_WEEKS = 8
@@ -369,7 +369,7 @@ class _Sample:
         lattice = Lattice.of(self.population, self.movement(x))
         into = Filtered.of(self.answers, self.population)
         for k, start in enumerate(self.starts(x)):
-            from_start(self.answers, self.table, lattice, into, start, 1, np.flatnonzero(self.stay == k))
+            filter_into(into, self.answers, self.table, lattice, start, np.flatnonzero(self.stay == k), 1)
         return into.log_likelihood
 
     def slopes(self, x: Floats, at_x: Floats, moved: Ints) -> Floats:

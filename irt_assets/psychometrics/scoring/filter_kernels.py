@@ -200,7 +200,7 @@ def _posterior(weights, logs, raw, like, taps, low, high):  # type: ignore[no-un
 @_compiled
 def filter_days(  # type: ignore[no-untyped-def]
     first, last, persons, start, day, row, table, scale, movement, taps, taps_start, reach, margin, whole,
-    prior, prior_sums, stands, stands_between, theta, se, loglik, share, fade, found,
+    prior, prior_low, prior_high, theta, se, loglik, share, fade, found,
 ):  # fmt: skip
     """Filters persons[first … last − 1]; the answers of i, by day, are rows start[i] … start[i + 1] − 1.
 
@@ -210,10 +210,8 @@ def filter_days(  # type: ignore[no-untyped-def]
     2r + 1 of them. reach: how many steps windows go from the mean; margin: how many more an occasion's curve is known
     for; whole: whether windows do so always.
 
-    prior, prior_sums, stands, stands_between: of each chunk its own; every person begins with them, and where the last
-    one stands is left there. The weights (N,) before the occasion of a day, on nodes of a level, and that day's
-    log-likelihood (T,) so far, at whole steps; stands: level, first and last + 1 place of the window, first and
-    last + 1 step of the log-likelihood, and the day, −1 before the first; stands_between: the fraction.
+    prior, prior_low, prior_high: the weights (N,) of a person before any answer, on nodes of level 0, and first and
+    last + 1 place of their window.
 
     Fills theta, se (n,); loglik (n,), Σ of the log probability of each day's answers given those before; found (n,),
     one of the two above; share (R,), how much of a response's information counts after the last day; and fade (n,),
@@ -222,7 +220,7 @@ def filter_days(  # type: ignore[no-untyped-def]
     bottom, step = scale
     pace, most_days, walk, alone = movement
     whole = whole != 0
-    N, T = prior.size, prior_sums.size
+    N, T = prior.size, 2 * (reach + margin) + 5
     centre, table_centre = N // 2, T // 2
     further = table.shape[1] // 2 - table_centre
     finest = taps_start.size - 2
@@ -230,18 +228,15 @@ def filter_days(  # type: ignore[no-untyped-def]
     sums = np.zeros(T)
     weights, spare, logs, raw = np.zeros(N), np.zeros(N), np.zeros(N), np.zeros(N)
     like, finer, finest_of = np.zeros(N), np.zeros(N), np.zeros(N)
-    level, low, high, from_step, to_step, today = stands[0], stands[1], stands[2], stands[3], stands[4], stands[5]
-    fraction = stands_between[0]
     longest = 1
     for k in range(first, last):
         longest = max(longest, start[persons[k] + 1] - start[persons[k]])
     kept, alike = np.empty(longest), np.empty(longest)
     for k in range(first, last):
         i = persons[k]
-        level, low, high, from_step, to_step, today = stands[0], stands[1], stands[2], stands[3], stands[4], stands[5]
-        fraction = stands_between[0]
+        level, low, high, from_step, to_step, today, fraction = 0, prior_low, prior_high, 0, T, -1, 0.0
         weights[low:high] = prior[low:high]
-        sums[from_step:to_step] = prior_sums[from_step:to_step]
+        sums[:] = 0.0
         found[i] = DONE
         loglik[i] = 0.0
         variance = 0.0
@@ -250,7 +245,7 @@ def filter_days(  # type: ignore[no-untyped-def]
         to = at
         level_now, low_now, high_now, fraction_now = level, low, high, fraction
         while found[i] == DONE:
-            # the first time round, the day on which the person stands, without new answers
+            # the first time round, the population without an answer, for the level of its nodes
             if days >= 0:
                 kept[days] = 1.0
                 if day[at] != today:
@@ -335,8 +330,3 @@ def filter_days(  # type: ignore[no-untyped-def]
         fade[i] = left
         for n in range(start[i], at):
             share[n] = alike[int(share[n])]
-    prior[:] = 0.0
-    prior[low:high] = weights[low:high]
-    prior_sums[:] = sums
-    stands[0], stands[1], stands[2], stands[3], stands[4], stands[5] = level, low, high, from_step, to_step, today
-    stands_between[0] = fraction

@@ -1,7 +1,6 @@
 """The filter of an ability that moves, on a lattice of nodes: what its compiled loop works on.
 
-Belongs here: nodes, curves at them, and where the filter stands. Does not belong here: what is made of a posterior
-(`moving_ability`).
+Belongs here: nodes, and curves at them. Does not belong here: what is made of a posterior (`moving_ability`).
 
 The posterior stands on nodes in a window that holds all but 1e-15 of it, .15 SDs of the population apart, and half as
 far, and again, where its SD is less than 1.5 of that; the logarithm of weights is interpolated. Growth moves the nodes'
@@ -16,7 +15,7 @@ depends on the answers alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -98,19 +97,18 @@ class Lattice:
         nodes: Floats = self.population.mean + self.step * np.arange(-far, far + 1.0)
         return nodes
 
-    def begin(self, whole: bool, start: Population | None = None) -> Begun:
-        """The population, or another, before any answer."""
-        far = _REACH + self.margin
-        half = (far << _FINEST) + 2
-        weights, logs = np.zeros(2 * half + 1), np.zeros(2 * far + 5)
-        nodes = np.arange(-_REACH, _REACH + 1)
-        log_density = (start or self.population).log_density(self.nodes[self.margin + 2 : -self.margin - 2])
+    def prior(self, start: Population, *, whole: bool) -> tuple[Floats, int, int]:
+        """Weights (N,) of a population on nodes of level 0, and first and last + 1 place of their window: of all nodes
+        if `whole`."""
+        half = (_REACH + self.margin << _FINEST) + 2
+        weights, nodes = np.zeros(2 * half + 1), np.arange(-_REACH, _REACH + 1)
+        log_density = start.log_density(self.nodes[self.margin + 2 : -self.margin - 2])
         here = np.exp(log_density - log_density.max())
         here /= here.sum()
         mass = np.minimum(np.cumsum(here), np.cumsum(here[::-1])[::-1])
         kept = nodes[(mass >= filter_kernels.TRIMMED) | whole]
         weights[half + nodes] = here
-        return Begun(0, half + int(kept[0]), half + int(kept[-1]) + 1, 0.0, -1, 0, len(logs), weights, logs)
+        return weights, half + int(kept[0]), half + int(kept[-1]) + 1
 
 
 def _taps(variance: float) -> Floats:
@@ -125,22 +123,6 @@ def _taps(variance: float) -> Floats:
     half = found[: 1 + max(1, int(_SMOOTHED * np.sqrt(variance)))]
     both = np.concatenate([half[:0:-1], half])
     return both / both.sum()
-
-
-class Begun(NamedTuple):
-    """Where the filter stands: the `weights` (N,) before the occasion of the `day`, at places `low` to `high` − 1 and a
-    `fraction` of a node above, of a `level`; and that day's log-likelihood (T,) so far, at whole steps `from_step` to
-    `to_step` − 1. A day of −1 is before the first."""
-
-    level: int
-    low: int
-    high: int
-    fraction: float
-    day: int
-    from_step: int
-    to_step: int
-    weights: Floats
-    log_likelihood: Floats
 
 
 class Filtered(NamedTuple):
@@ -162,79 +144,60 @@ class Filtered(NamedTuple):
 
 
 def filtered(answers: Answers, curves: Curves, lattice: Lattice, threads: int | None) -> Filtered:
-    """What the filter finds from the population on.
-
-    Learners for whom a window is too small are filtered again on the whole lattice.
-    """
+    """Filter every learner from the lattice's population on."""
     into = Filtered.of(answers, lattice.population)
     table = curves.table(answers.row, lattice.nodes)
-    from_start(answers, table, lattice, into, lattice.population, threads)
+    learners = np.arange(len(answers.start) - 1)
+    filter_into(into, answers, table, lattice, lattice.population, learners, threads)
     return into
 
 
-def from_start(
+def filter_into(
+    into: Filtered,
     answers: Answers,
     table: Floats,
     lattice: Lattice,
-    into: Filtered,
     start: Population,
+    learners: Ints,
     threads: int | None,
-    learners: Ints | None = None,
-) -> Begun:
-    """Filters every learner, or some, from a population on; returns where the last of them stands."""
-    persons = np.flatnonzero(np.diff(answers.start))
-    if learners is not None:
-        persons = learners[np.diff(answers.start)[learners] > 0]
-    stands = lattice.begin(False, start)
-    if persons.size:
-        stands = run(answers, persons, table, lattice, into, stands, threads)
-    again = persons[into.found[persons] == filter_kernels.TRUNCATED]
-    if again.size:
-        stands = run(answers, again, table, lattice, into, lattice.begin(True, start), threads, whole=True)
-    return stands
+) -> None:
+    """Filter these learners from a population on. If a window is too small, filter the learner again on all nodes."""
+    count = np.diff(answers.start)
+    persons = learners[count[learners] > 0]
+    for whole in (False, True):
+        if not persons.size:
+            return
+        prior, cost = lattice.prior(start, whole=whole), count[persons]
+        work = partial(_filter_chunk, into, answers, table, lattice, prior, persons, whole)
+        with kernels.runner(threads) as run_on:
+            run_on(work, kernels.cut(cost, min(64, 1 + int(cost.sum()) // 50_000)))
+        persons = persons[into.found[persons] == filter_kernels.TRUNCATED]
 
 
-def run(
+def _filter_chunk(
+    into: Filtered,
     answers: Answers,
-    persons: Ints,
     table: Floats,
     lattice: Lattice,
-    into: Filtered,
-    begun: Begun,
-    threads: int | None,
-    *,
-    whole: bool = False,
-) -> Begun:
-    """Filters learners from what has `begun`; returns where the last of them stands. `whole`: on the whole lattice."""
-
-    def work(first: int, last: int) -> Begun:
-        weights, logs = begun.weights.copy(), begun.log_likelihood.copy()
-        stands = np.array([begun.level, begun.low, begun.high, begun.from_step, begun.to_step, begun.day])
-        between = np.array([begun.fraction])
-        filter_kernels.filter_days(
-            first,
-            last,
-            persons,
-            answers.start,
-            answers.day,
-            answers.row,
-            table,
-            (lattice.population.mean, lattice.step),
-            lattice.movement,
-            lattice.taps,
-            lattice.taps_start,
-            _REACH,
-            lattice.margin,
-            int(whole),
-            weights,
-            logs,
-            stands,
-            between,
-            *into,
-        )
-        level, low, high, from_step, to_step, day = stands.tolist()
-        return Begun(level, low, high, float(between[0]), day, from_step, to_step, weights, logs)
-
-    cost = np.diff(answers.start)[persons]
-    with kernels.runner(threads) as run_on:
-        return run_on(work, kernels.cut(cost, min(64, 1 + int(cost.sum()) // 50_000)))[-1]
+    prior: tuple[Floats, int, int],
+    persons: Ints,
+    whole: bool,
+    first: int,
+    last: int,
+) -> None:
+    filter_kernels.filter_days(
+        first,
+        last,
+        persons,
+        *(answers.start, answers.day, answers.row),
+        table,
+        (lattice.population.mean, lattice.step),
+        lattice.movement,
+        lattice.taps,
+        lattice.taps_start,
+        _REACH,
+        lattice.margin,
+        int(whole),
+        *prior,
+        *into,
+    )
