@@ -46,6 +46,7 @@ class Seen:
 
 @pytest.fixture
 def seen(world: Settings) -> Iterator[Seen]:
+    rooms.run_sql(Database(world), "UPDATE calibration_scale SET initialised_at = now() - interval '40 days'")
     with dagster_instance(world, Database(world)) as instance:
         yield Seen(world, instance)
 
