@@ -153,17 +153,23 @@ class AsRecorded:
         return [Recorded(*row) for row in self.records]  # type: ignore[arg-type]
 
     @cached_property
-    def marks(self) -> dict[str, float]:
-        return {one.item_id: float(one.dichotomise.partition("=")[2]) for one in self.known if one.dichotomise}
-
-    @cached_property
-    def keys(self) -> dict[str, str]:
-        return {one.item_id: one.key for one in self.known if one.key and self.choices}
-
-    @cached_property
-    def maxima(self) -> Maxima:
+    def _rules(self) -> tuple[dict[str, float], dict[str, str], Maxima]:
+        marks = {one.item_id: float(one.dichotomise.partition("=")[2]) for one in self.known if one.dichotomise}
+        keys = {one.item_id: one.key for one in self.known if one.key and self.choices}
         scored = (one for one in self.known if not (one.dichotomise or one.key))
-        return Maxima({one.item_id: one.max_score for one in scored if one.max_score}, self.declared)
+        return marks, keys, Maxima({one.item_id: one.max_score for one in scored if one.max_score}, self.declared)
+
+    @property
+    def marks(self) -> dict[str, float]:
+        return self._rules[0]
+
+    @property
+    def keys(self) -> dict[str, str]:
+        return self._rules[1]
+
+    @property
+    def maxima(self) -> Maxima:
+        return self._rules[2]
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         given = AsGiven().right(items, cells)
