@@ -13,7 +13,7 @@ import atexit
 import logging
 import time
 import warnings
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -82,7 +82,6 @@ from resources.version import way_to_install
 
 if TYPE_CHECKING:
     from dagster import LoggerDefinition, RunRecord
-    from dagster._daemon.types import DaemonStatus
 
 LOG = logging.getLogger(__name__)
 DAGSTER = "1.13.27"
@@ -263,14 +262,6 @@ def execute_started_run(begin: Callable[[], None], *arguments: Any) -> None:
         start_run_in_subprocess(*arguments)
     finally:
         atexit._run_exitfuncs()  # a process of that context ends without
-
-
-def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[DaemonStatus]:
-    """The status of each part of the daemon that this instance needs; healthy: heard of within `silent_s`."""
-    from dagster._daemon.controller import get_daemon_statuses
-
-    parts = instance.get_required_daemon_types()
-    return get_daemon_statuses(instance, parts, ignore_errors=True, heartbeat_tolerance_seconds=silent_s).values()
 
 
 def run_daemon() -> None:
