@@ -25,9 +25,9 @@ from resources.dagster_compat import schedule_execution_time_iterator
 from resources.failures import PermanentFailure
 
 GRACE = timedelta(hours=1)
-"""Time after which a schedule is late: a daily one must have run within 25 hours."""
+"""Time that a daily job has for its result, which is then 25 hours old at most."""
 MADE_WITHIN = timedelta(hours=25)
-"""How long after a tick its newest partition must be there."""
+"""Time that a weekly or monthly job has, and a daily one while it runs."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,9 @@ def plan_of(job: str) -> Plan:
     raise PermanentFailure(f"no job {job} has a schedule; these have: {', '.join(plan.job for plan in PLANS)}")
 
 
-def last_due(plan: Plan, now: datetime) -> datetime:
-    """The newest time of a job by which it must have made its partition by now, however it was started.
-
-    So what a daily job makes is 25 hours old at most; a report or a month has 25 hours to be made.
-    """
-    return last_tick_before(now - (GRACE if plan.is_daily else MADE_WITHIN), plan)
+def last_due(plan: Plan, now: datetime, *, is_running: bool = False) -> datetime:
+    """The newest time of a job whose result must be there by now, however the job is started."""
+    return last_tick_before(now - (GRACE if plan.is_daily and not is_running else MADE_WITHIN), plan)
 
 
 def last_tick_before(time: datetime, plan: Plan) -> datetime:

@@ -13,7 +13,7 @@ import asyncio
 import atexit
 import logging
 import warnings
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from importlib.metadata import version
@@ -174,15 +174,6 @@ def execute_started_run(begin: Callable[[], None], *arguments: Any) -> None:
         start_run_in_subprocess(*arguments)
     finally:
         atexit._run_exitfuncs()  # a process of that context ends without
-
-
-def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[Any]:
-    """The status of each part of the daemon that this instance needs; healthy: heard of within `silent_s`."""
-    # Heartbeats judged as the UI does; until `DagsterInstance.get_daemon_statuses` takes a tolerance.
-    from dagster._daemon.controller import get_daemon_statuses
-
-    parts = instance.get_required_daemon_types()
-    return get_daemon_statuses(instance, parts, ignore_errors=True, heartbeat_tolerance_seconds=silent_s).values()
 
 
 def run_daemon() -> None:

@@ -52,16 +52,18 @@ def heartbeats(connection: psycopg.Connection) -> dict[str, float]:
     return dict(_execute(connection, query).fetchall())
 
 
-def schedules(connection: psycopg.Connection, now: datetime) -> list[tuple[str, datetime | None]]:
-    """The serialised state of each schedule, and its last tick that did not fail; the clock may have been ahead."""
-    return _execute(
-        connection,
-        """SELECT i.instigator_body, (SELECT max(t.timestamp) AT TIME ZONE 'UTC' FROM {dagster}.job_ticks t
-                                       WHERE t.selector_id = i.selector_id AND t.status IN ('SUCCESS', 'SKIPPED')
-                                         AND t.timestamp <= %s AT TIME ZONE 'UTC')
-           FROM {dagster}.instigators i WHERE i.instigator_type = 'SCHEDULE'""",
-        (now,),
-    ).fetchall()
+def unfinished_jobs(connection: psycopg.Connection) -> list[str]:
+    """The names of jobs that have a run that waits or works."""
+    query: LiteralString = (
+        "SELECT DISTINCT pipeline_name FROM {dagster}.runs WHERE status NOT IN ('SUCCESS', 'FAILURE', 'CANCELED')"
+    )
+    return [job for (job,) in _execute(connection, query)]
+
+
+def schedules(connection: psycopg.Connection) -> list[str]:
+    """The serialised state of each schedule."""
+    query: LiteralString = "SELECT instigator_body FROM {dagster}.instigators WHERE instigator_type = 'SCHEDULE'"
+    return [body for (body,) in _execute(connection, query)]
 
 
 def last_made(connection: psycopg.Connection, partitions: Sequence[tuple[str, str]]) -> dict[tuple[str, str], datetime]:

@@ -355,12 +355,6 @@ class Settings(BaseSettings):
         """What each role of the company's login is here."""
         return dict(entry.rsplit("=", 1) for entry in _entries(self.jwt_roles))
 
-    @property
-    def s3_encryption(self) -> dict[str, str]:
-        """Arguments of boto3 with which objects are encrypted as the settings ask."""
-        encryption = {"ServerSideEncryption": self.s3_sse, "SSEKMSKeyId": self.s3_sse_kms_key_id}
-        return {name: value for name, value in encryption.items() if value}
-
     def run_resources(self, kind: str) -> dict[str, dict[str, str]]:
         """Resources of the container of a run of this kind, as Kubernetes writes them."""
         chosen = filter(None, map(RUN_SIZE.fullmatch, _entries(self.irt_run_resources)))

@@ -87,15 +87,15 @@ def _publish(
     end = Month(month).end
     ever = items_ever_published(connection, scale.scale_id)
     anchors = anchor_items(connection, scale)
-    settled = values_settled(connection, scale.scale_id, month)
+    settled, values = values_settled(connection, scale.scale_id, month), linked.values
     held, published, proposed = {}, [], {}
     for item, fitted in linked.items.items():
         problems = gates.item_problems(fitted, scale.rules)
         if problems:
             held[item] = problems
-        elif any(alike(linked.values[item].without_errors, one.without_errors) for one in settled.get(item, ())):
+        elif any(alike(values[item].without_errors, one.without_errors) for one in settled.get(item, ())):
             continue  # what the month says of it was published or decided on before
-        elif (most := linked.values[item].max_score) in linked.values[item].absent_scores:
+        elif (most := values[item].max_score) in values[item].absent_scores:
             proposed[item] = f"nobody got its maximum score, {most}: what full credit says of a learner is not known"
         elif item in anchors:
             proposed[item] = "it is an anchor: the anchor set is frozen"
@@ -113,7 +113,7 @@ def _publish(
             Publication(
                 scale.scale_id,
                 item,
-                linked.values[item],
+                values[item],
                 effective_from=end,
                 rule="first",
                 reason=f"first published by the green month {month}",
@@ -128,10 +128,7 @@ def _publish(
     )
     propose(
         connection,
-        [
-            NewProposal(month, scale.scale_id, item, linked.fit_id, linked.values[item], why)
-            for item, why in proposed.items()
-        ],
+        [NewProposal(month, scale.scale_id, item, linked.fit_id, values[item], why) for item, why in proposed.items()],
     )
     if not later and (before is None or before.settled_at is None):
         publish_effects(connection, scale.scale_id, linked.model_spec.testlets, end, month, linked.fit_id)

@@ -86,7 +86,7 @@ def configuration(settings: Settings) -> bytes:
         except (yaml.YAMLError, TypeError) as error:
             raise PermanentFailure(f"IRT_RUN_LAUNCHER_CONFIG is not a mapping in YAML: {error}") from error
     if settings.s3_bucket:
-        made["compute_logs"]["config"] |= {"bucket": settings.s3_bucket, "upload_extra_args": settings.s3_encryption}
+        made["compute_logs"]["config"]["bucket"] = settings.s3_bucket
     return yaml.safe_dump(made, sort_keys=False).encode()
 
 

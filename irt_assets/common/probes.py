@@ -5,6 +5,7 @@ about it (see `service_manager`), and what is installed or misconfigured (see `r
 """
 
 import time
+from collections.abc import Mapping
 
 import psycopg
 
@@ -52,8 +53,6 @@ def webserver(address: str) -> str | None:
 
 def daemon(database: Database, since: float = 0.0) -> str | None:
     """Whether every part of the daemon sent a heartbeat in the last minutes, and after `since` (Unix time, seconds)."""
-    now = time.time()
-    least = max(now - SILENT_S, since)
     try:
         with database.connect() as connection:
             beats = heartbeats(connection)
@@ -61,9 +60,15 @@ def daemon(database: Database, since: float = 0.0) -> str | None:
         beats = {}
     except (psycopg.Error, PermanentFailure) as error:
         return explain(error) or str(error)
+    return daemon_silence(beats, since)
+
+
+def daemon_silence(beats: Mapping[str, float], since: float = 0.0) -> str | None:
+    """Why the daemon does not count as alive, by its parts' last heartbeats, which must be later than `since`."""
+    now = time.time()
     if any(beat > now + SILENT_S for beat in beats.values()):
         return "the daemon's last heartbeat is ahead of the clock, which was set back: start the daemon again"
-    silent = [name for name in DAEMONS if beats.get(name, 0.0) < least]
+    silent = [name for name in DAEMONS if beats.get(name, 0.0) < max(now - SILENT_S, since)]
     if not silent:
         return None
     parts = "the daemon" if len(silent) == len(DAEMONS) else f"{', '.join(silent)} of the daemon"

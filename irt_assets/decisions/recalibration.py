@@ -360,7 +360,7 @@ def _propose(
     linked = fits.linked_fit(connection, scale.scale_id, KIND, Month(first).start, scale.engine)
     assert linked is not None
     held = {item: gates.item_problems(linked.items[item], scale.rules) for item in wanted}
-    proposed = tuple(item for item in wanted if not held[item])
+    proposed, values = tuple(item for item in wanted if not held[item]), linked.values
     propose(
         connection,
         [
@@ -369,7 +369,7 @@ def _propose(
                 scale_id=scale.scale_id,
                 item_id=item,
                 fit_id=fit_id,
-                values=linked.values[item],
+                values=values[item],
                 why=f"recalibrated on {_since(changed.get(item), first)} to {last}",
             )
             for item in proposed

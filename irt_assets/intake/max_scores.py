@@ -52,7 +52,7 @@ def known_maxima(connection: psycopg.Connection, items: Iterable[str] | None = N
     return dict(rows.fetchall())
 
 
-def recorded_rules(connection: psycopg.Connection, items: list[str] | None = None) -> psycopg.Cursor[Any]:
+def recorded_rules(connection: psycopg.Connection, items: list[str] | None = None) -> list[tuple[Any, ...]]:
     """Returns the scoring rule of each of these items, or of any, whose record has one (see `AsRecorded`)."""
     these = "true" if items is None else "item_id = ANY(%(items)s)"
     return connection.execute(
@@ -60,7 +60,7 @@ def recorded_rules(connection: psycopg.Connection, items: list[str] | None = Non
             WHERE {these} AND (jsonb_exists(meta, 'dichotomise') OR jsonb_exists(meta, 'key') OR max_score > 1)
         """,
         {"items": items},
-    )
+    ).fetchall()
 
 
 def record_maxima(connection: psycopg.Connection, maxima: Mapping[str, int]) -> None:

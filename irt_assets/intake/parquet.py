@@ -1,7 +1,6 @@
 """Parquet files: columns keep their types."""
 
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -72,27 +71,27 @@ class ParquetSource(Source):
         if done != self.rows:
             raise PermanentFailure(f"{self.path} is a broken Parquet file: it has {done:,} of its {self.rows:,} rows.")
 
-    @cached_property
+    @property
     def _batch_size(self) -> int:
         return max(1, min(MAX_BATCH, MAX_CELLS // sum(map(_cells_of, self._schema.types))))
 
     def _check_texts(self) -> None:
         """Raises PermanentFailure if the texts of a batch unpack to too many bytes. Texts that are stored once and
         referred to by rows are read as such, a column of a row group at a time."""
-        texts = {field.name for field in self._schema if _is_text(field.type)}
+        texts, size = {field.name for field in self._schema if _is_text(field.type)}, self._batch_size
         with pq.ParquetFile(self.path, read_dictionary=list(texts)) as file:
             places = [k for k in range(len(file.schema)) if file.schema.column(k).path in texts]
             for number in range(file.num_row_groups):
                 group, unpacked = file.metadata.row_group(number), 0
                 for chunk in map(group.column, places):
-                    rows = min(chunk.num_values, self._batch_size)
+                    rows = min(chunk.num_values, size)
                     if rows * chunk.total_uncompressed_size < SMALL_TEXT:
                         continue
                     if SHARED_BEGINNINGS in chunk.encodings:
-                        unpacked += _most_bytes(self._lengths(number, chunk), self._batch_size)
+                        unpacked += _most_bytes(self._lengths(number, chunk), size)
                     elif not DICTIONARIES.isdisjoint(chunk.encodings):
                         [cells, *_] = file.read_row_group(number, columns=[chunk.path_in_schema], use_threads=False)
-                        unpacked += max((_largest_batch(some, self._batch_size) for some in cells.chunks), default=0)
+                        unpacked += max((_largest_batch(some, size) for some in cells.chunks), default=0)
                     if unpacked > MAX_TEXT:
                         raise PermanentFailure(
                             f"{self.path}, column {chunk.path_in_schema!r}, row group {number + 1}: {rows:,} rows"

@@ -6,8 +6,8 @@ file's scores fit none.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from collections.abc import Mapping as Map
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -140,30 +140,33 @@ class AsRecorded:
     """Scores are 0 and 1; of items whose record names a mark, numbers are points and right from it on; of items whose
     record names a key, the chosen option is scored and no score is read (see `clean`).
 
-    `records`: rows of `Recorded`; read when first needed. `choices`: False if the answers come without the options that
+    `records`: rows of `Recorded`. `choices`: False if the answers come without the options that
     were chosen; then no key is applied.
     """
 
-    records: Iterable[Sequence[str | int | None]]
+    records: Sequence[Sequence[str | int | None]]
     declared: Map[str, int] = field(default_factory=dict)
     choices: bool = True
 
     @cached_property
-    def known(self) -> list[Recorded]:
-        return [Recorded(*row) for row in self.records]  # type: ignore[arg-type]
+    def _rules(self) -> tuple[dict[str, float], dict[str, str], Maxima]:
+        known = [Recorded(*row) for row in self.records]  # type: ignore[arg-type]
+        marks = {one.item_id: float(one.dichotomise.partition("=")[2]) for one in known if one.dichotomise}
+        keys = {one.item_id: one.key for one in known if one.key and self.choices}
+        scored = (one for one in known if not (one.dichotomise or one.key))
+        return marks, keys, Maxima({one.item_id: one.max_score for one in scored if one.max_score}, self.declared)
 
-    @cached_property
+    @property
     def marks(self) -> dict[str, float]:
-        return {one.item_id: float(one.dichotomise.partition("=")[2]) for one in self.known if one.dichotomise}
+        return self._rules[0]
 
-    @cached_property
+    @property
     def keys(self) -> dict[str, str]:
-        return {one.item_id: one.key for one in self.known if one.key and self.choices}
+        return self._rules[1]
 
-    @cached_property
+    @property
     def maxima(self) -> Maxima:
-        scored = (one for one in self.known if not (one.dichotomise or one.key))
-        return Maxima({one.item_id: one.max_score for one in scored if one.max_score}, self.declared)
+        return self._rules[2]
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         given = AsGiven().right(items, cells)

@@ -239,7 +239,7 @@ class AnswerSource:
         options = scoring.maxima.declared
         declared = {**options, **self._mapping.max_scores, **options}  # an option goes before what the mapping says
         if isinstance(scoring, AsRecorded):
-            return replace(scoring, records=scoring.known, declared=declared)
+            return replace(scoring, declared=declared)
         return AsGiven(replace(scoring.maxima, declared=declared))
 
     def declared(self, scoring: Scoring) -> dict[str, int]:

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 import psycopg
@@ -177,7 +176,7 @@ class LinkedFit:
     def constants(self) -> LinkingConstants:
         return self.model_spec.linking_constants
 
-    @cached_property
+    @property
     def values(self) -> dict[str, ItemRow]:
         """The parameters of the items that have some."""
         return {item: one.values for item, one in self.items.items() if one.values}

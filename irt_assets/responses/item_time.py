@@ -7,7 +7,6 @@ judged by the same times. What does not belong here: which answers are rapid (se
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cached_property
 
 import ibis.expr.types as ir
 import numpy as np
@@ -37,13 +36,10 @@ class ItemTimes:
     median_ms: Floats
     n: npt.NDArray[np.int64]
 
-    @cached_property
-    def _places(self) -> dict[str, int]:
-        return {item: place for place, item in enumerate(self.item_ids)}
-
     def of(self, items: Sequence[str] | npt.NDArray[np.object_]) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Median (NaN where no time is known) and number of times of each of `items`."""
-        place = np.array([self._places.get(item, -1) for item in items], dtype=np.intp)
+        places = {item: place for place, item in enumerate(self.item_ids)}
+        place = np.array([places.get(item, -1) for item in items], dtype=np.intp)
         known = place >= 0
         median, n = np.full(place.size, np.nan), np.zeros(place.size, dtype=np.int64)
         median[known], n[known] = self.median_ms[place[known]], self.n[place[known]]

@@ -32,6 +32,7 @@ from irt_assets.psychometrics.estimation.response_layout import (
 )
 from irt_assets.psychometrics.estimation.source import LaidOut
 from irt_assets.spark.sums import PEOPLE, Batches, ShardedAnswers, as_binary, fetched
+from resources.cluster.spark import lost_executors
 from resources.cluster.spark_executors import with_same_packages
 from resources.settings import Settings
 
@@ -145,7 +146,11 @@ class SparkAnswers:
         held = {field.name: getattr(answers, field.name) for field in fields(Answers)}
         n_bytes = sum(row.bytes for row in known)
         sharded = ShardedAnswers(
-            **{**held, "size": size, "weight": float(size)}, shards=shards, n_shards=self.n_shards, n_bytes=n_bytes
+            **{**held, "size": size, "weight": float(size)},
+            shards=shards,
+            n_shards=self.n_shards,
+            n_bytes=n_bytes,
+            lost=lost_executors(self.session),
         )
         self.there = sharded
         if n_bytes <= DRIVER_BYTES:

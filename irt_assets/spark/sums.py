@@ -11,8 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,11 +52,13 @@ PEOPLE = {
 
 @dataclass(frozen=True)
 class ShardedAnswers(Answers):
-    """The persons of a fit on the executors."""
+    """The persons of a fit on the executors. `lost`: executors that were lost before the fit, or that the log names."""
 
     shards: DataFrame = None  # type: ignore[assignment]
     n_shards: int = 1
     n_bytes: int = 0
+    lost: dict[str, str] = field(default_factory=dict)
+    steps: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def sums(self, run: kernels.Run) -> sums.SumOverPersons:  # noqa: ARG002
         return ExecutorSums(self.shards, self.n_shards)
@@ -72,22 +73,12 @@ class ShardedAnswers(Answers):
         at_once = max(1, FETCHED_BYTES * self.n_shards // max(self.n_bytes, 1))
         return _filled(_fetched(shards, self.n_shards, at_once), self.n_shards)
 
-    @cached_property
-    def _steps(self) -> Iterator[int]:
-        return itertools.count(1)
-
-    @cached_property
-    def _lost(self) -> dict[str, str]:
-        """Executors that were lost before the fit, or that the log has named."""
-        return lost_executors(self.shards.sparkSession)
-
     def evaluated(self, loglik: float) -> None:
-        known = self._lost
         for executor, why in lost_executors(self.shards.sparkSession).items():
-            if executor not in known:
+            if executor not in self.lost:
                 _log.warning("executor %s was lost, and others laid out its shards again: %s", executor, why)
-                known[executor] = why
-        _log.info("E-step %d on the executors: log-likelihood %.4f", next(self._steps), loglik)
+                self.lost[executor] = why
+        _log.info("E-step %d on the executors: log-likelihood %.4f", next(self.steps), loglik)
 
 
 def fetched(answers: ShardedAnswers) -> ResponseLayout:

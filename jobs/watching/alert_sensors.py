@@ -17,7 +17,7 @@ from irt_assets.invariants.open_violations import last_backup
 from jobs.plans import Plan
 from jobs.watching import alerts
 from jobs.watching.lateness import read_lateness
-from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert
+from resources.alerts.outbox import Alert, open_alert, open_keys, resolve_alert, settle_alerts
 from resources.alerts.watchdog import request_watchdog
 from resources.dagster_compat import FINISHED_STATUSES, InstigatorType
 from resources.postgres.database import Database
@@ -30,7 +30,7 @@ FIRST_LOOK_BACK = timedelta(days=1)
 
 
 def build_alert_sensors(plans: Sequence[Plan], settings: Settings) -> list[dg.SensorDefinition]:
-    """Failed runs, failed or missing checks, schedules that did not run or made nothing, and delivery."""
+    """Failed runs, failed or missing checks, schedules whose jobs are late, and delivery."""
     return [alerts_of_runs, alerts_of_checks, _schedules(plans, settings.irt_first_month), alert_delivery]
 
 
@@ -123,44 +123,37 @@ def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceP
 def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     @dg.sensor(
         name="alerts_of_schedules",
-        description="Opens an alert for a schedule that is switched on and did not tick, or whose runs did not make "
-        "its newest partition within 25 hours, for a sensor that always fails, for a backup that is late, and for a "
-        "source of answers that is silent; resolves it when that is over.",
+        description="Opens an alert for a schedule that is switched on and whose job is late, for a sensor that always "
+        "fails, for a backup that is late, and for a source of answers that is silent; resolves it when that is over.",
         minimum_interval_seconds=600,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def alerts_of_schedules(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
-        now, late = datetime.now(UTC), []
+        now = datetime.now(UTC)
         with database.connect() as connection:
-            for plan, lateness in read_lateness(connection, plans, first_month, now).items():
-                alert = alerts.schedule_alert(plan, lateness)
-                for key in alerts.schedule_keys(plan):
-                    if alert is None or alert.key != key:
-                        resolve_alert(connection, key)
-                if alert is not None:
-                    late.append(plan.name)
-                    open_alert(connection, alert)
-            failing = _failing(context.instance, now)
-            for key in open_keys(connection, "sensor ").keys() - failing.keys():
-                resolve_alert(connection, key)
-            for alert in failing.values():
-                open_alert(connection, alert)
-            late_backup = alerts.backup_alert(last_backup(connection), now)
-            if late_backup is None:
-                resolve_alert(connection, alerts.BACKUP)
-            else:
-                late.append("backup")
-                open_alert(connection, late_backup)
-            late += alert_on_silence(connection, database.settings)
-        return dg.SkipReason(f"late: {', '.join(late)}" if late else "every schedule that is switched on is in time")
+            late = read_lateness(connection, plans, first_month, now)
+            of_schedules = {plan: one for plan, one in late.items() if one.of_schedule}
+            opened = [
+                alerts.schedule_alert(plan, one)
+                for plan, one in of_schedules.items()
+                # the alert of a failed run says more
+                if not open_keys(connection, alerts.job_prefix(plan.job, one.partition))
+            ]
+            settle_alerts(connection, alerts.SCHEDULES, opened)
+            settle_alerts(connection, alerts.SENSORS, _failing(context.instance, now))
+            backup = alerts.backup_alert(last_backup(connection), now)
+            settle_alerts(connection, alerts.BACKUP, [backup] if backup else [])
+            names = [plan.name for plan in of_schedules] + ["backup"] * (backup is not None)
+            names += alert_on_silence(connection, database.settings)
+        return dg.SkipReason(f"late: {', '.join(names)}" if names else "every schedule that is switched on is in time")
 
     return alerts_of_schedules
 
 
-def _failing(instance: dg.DagsterInstance, now: datetime) -> dict[str, Alert]:
+def _failing(instance: dg.DagsterInstance, now: datetime) -> list[Alert]:
     states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
     found = (alerts.sensor_alert(instance, state, now) for state in states if state.is_running)
-    return {alert.key: alert for alert in found if alert is not None}
+    return [alert for alert in found if alert is not None]
 
 
 @dg.sensor(

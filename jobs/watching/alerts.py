@@ -25,8 +25,8 @@ from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_of
 MONTH = re.compile(r"\d{4}-\d{2}")
 LOOKS_THAT_FAIL = 3
 LONGEST_REASON = 300
-BACKUP = "backup"
-"""Key of the alert about backups."""
+SCHEDULES, SENSORS, BACKUP = "schedule ", "sensor ", "backup"
+"""Beginnings of keys."""
 GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
 IN_THE_UI = "__ASSET_JOB"
 TOO_LONG = "exceeding maximum runtime"
@@ -51,8 +51,12 @@ def name_of(run: dg.DagsterRun) -> str:
 
 
 def run_prefix(run: dg.DagsterRun) -> str:
+    return job_prefix(name_of(run), partition_of(run))
+
+
+def job_prefix(job: str, partition: str) -> str:
     """One alert for a job and a partition, whichever run failed; the run is named after the bar."""
-    return f"run {documents_name(name_of(run))} {partition_of(run)}|"
+    return f"run {documents_name(job)} {partition}|"
 
 
 def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun, dashboard_url: str | None) -> Alert | None:
@@ -264,31 +268,16 @@ def schedule_states(instance: dg.DagsterInstance) -> dict[str, InstigatorState]:
     return {state.instigator_name: state for state in states}
 
 
-def schedule_keys(plan: Plan) -> tuple[str, str]:
-    """Keys of two alerts: that a schedule did not tick, and that it made nothing."""
-    return f"schedule {plan.name}", f"schedule {plan.name} made nothing"
-
-
-def schedule_alert(plan: Plan, late: Lateness) -> Alert | None:
-    """The alert of a schedule that did not tick, or that ticked and whose runs did not make the partition; None if it
-    works."""
-    partition, (key, made_nothing) = "", schedule_keys(plan)
-    if late.silent_since is not None:
-        what = f"{plan.name} did not run at {late.silent_since:%Y-%m-%d %H:%M} UTC"
-        see = "See whether the daemon runs and why the schedule's ticks failed"
-        fix = f"{see}; then launch {plan.job} for what is missing."
-    elif late.unmade is not None:
-        partition, key = late.unmade.partition, made_nothing
-        what = f"{plan.asset} of {partition} was not made within 25 hours of {late.unmade.tick:%Y-%m-%d %H:%M} UTC"
-        fix = f"Look at the runs of {plan.job}: they failed, still wait, or go on; then launch it for what is missing."
-    else:
-        return None
+def schedule_alert(plan: Plan, late: Lateness) -> Alert:
+    """The alert of a schedule that is on and whose job is late."""
+    result = f"{plan.asset} of {late.partition}" if late.partition else f"a successful run of {plan.job}"
     return Alert(
-        key=key,
+        key=f"{SCHEDULES}{plan.name}",
         severity="error",
-        what=what,
-        fix=fix,
-        partition=partition,
+        what=f"{result} was due at {late.tick:%Y-%m-%d %H:%M} UTC and is missing",
+        fix=f"See in `irt status` whether {plan.name} ticked and how its runs ended; then launch {plan.job} for what is"
+        " missing.",
+        partition=late.partition,
         kind="jobs",
         subjects=(plan.job,),
         link=f"/automation?search={plan.name}",
@@ -307,7 +296,7 @@ def sensor_alert(instance: dg.DagsterInstance, state: InstigatorState, now: date
     error = ended[0].error
     reason = _short(error.message if error else "it gave no reason")
     return Alert(
-        key=f"sensor {state.instigator_name}",
+        key=f"{SENSORS}{state.instigator_name}",
         severity="error",
         what=f"{state.instigator_name} fails at every evaluation: {reason}",
         fix="Open the sensor and read its last tick; its runs and alerts follow once it works again.",

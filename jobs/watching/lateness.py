@@ -1,4 +1,4 @@
-"""Which plans are late, and since when: the only place that decides it. Alerts, `irt status` and the exporter read it.
+"""Which jobs are late: the only place that decides it. Alerts, `irt status`, the dashboard and the exporter read it.
 
 Light to import, for the exporter. What does not belong here: the words of an alert (see `alerts`), and when a job runs
 (see `plans`).
@@ -12,128 +12,93 @@ import psycopg
 from dagster import deserialize_value
 
 from irt_assets.common.job_names import job_of
-from jobs.plans import GRACE, MADE_WITHIN, Plan, last_due, last_tick_before
+from jobs.plans import Plan, last_due
 from resources.dagster_compat import InstigatorState, ScheduleInstigatorData
-from resources.dagster_tables import last_made, last_successes, schedules, where_dagster_ran
+from resources.dagster_tables import last_made, last_successes, schedules, unfinished_jobs, where_dagster_ran
 from resources.postgres.database import one_value
 
 
 @dataclass(frozen=True)
-class Known:
-    """What is stored of a plan.
+class PlanRecord:
+    """The stored facts about a plan.
 
     Attributes:
-        is_on: whether its schedule is switched on; `switched_on`: when somebody did it, None if it always was.
-        last_tick: the schedule's last tick that did not fail.
-        made: when each partition was last made, `succeeded`: when the job's last successful run ended.
-        begun: when there was something to do: the first scale.
+        begun: when the first scale was initialised, before which nothing was due.
+        made: when each partition was last made.
+        succeeded: when the job's last successful run ended.
+        is_running: whether a run of the job has not ended.
+        is_on: whether the schedule is switched on.
+        switched_on: when somebody switched the schedule on; None if it always was on.
     """
 
-    is_on: bool = False
-    switched_on: datetime | None = None
-    last_tick: datetime | None = None
+    begun: datetime | None = None
     made: Mapping[str, datetime] = field(default_factory=dict)
     succeeded: datetime | None = None
-    begun: datetime | None = None
-
-    def owes(self, tick: datetime) -> bool:
-        return self.is_on and (self.switched_on is None or self.switched_on <= tick)
-
-
-@dataclass(frozen=True)
-class Unmade:
-    """A partition that a tick over 25 hours ago should have made, and did not."""
-
-    partition: str
-    tick: datetime
+    is_running: bool = False
+    is_on: bool = False
+    switched_on: datetime | None = None
 
 
 @dataclass(frozen=True)
 class Lateness:
-    """How a plan is late; nothing is set if it is in time.
+    """The missing result of a job.
 
     Attributes:
-        silent_since: the time at which its schedule, which is on, did not tick.
-        unmade: what its schedule, which is on, asked for or should have, and what is not there.
-        overdue_since: since when the job's result is missing, whoever starts the job.
+        tick: the time from which the result was due.
+        partition: the missing partition; empty if the job has none.
+        of_schedule: whether the job's schedule was on at that time and still is.
     """
 
-    silent_since: datetime | None = None
-    unmade: Unmade | None = None
-    overdue_since: datetime | None = None
-
-    @property
-    def of_schedule(self) -> bool:
-        return self.silent_since is not None or self.unmade is not None
+    tick: datetime
+    partition: str
+    of_schedule: bool
 
 
-def lateness(plan: Plan, known: Known, now: datetime, first_month: str) -> Lateness:
-    """How a plan is late.
-
-    A schedule owes nothing from before it was switched on, and a tick that requested nothing is fine if the partition
-    was there. Nothing was due before the first scale.
-    """
-    missed, tick = last_tick_before(now - GRACE, plan), last_tick_before(now - MADE_WITHIN, plan)
-    is_silent = known.owes(missed) and not _is_since(known.last_tick, missed)
-    asked = plan.newest_due(tick, first_month)
-    is_unmade = asked is not None and known.owes(tick) and not _is_since(known.made.get(asked[0]), asked[1])
-    return Lateness(
-        silent_since=missed if is_silent else None,
-        unmade=Unmade(asked[0], tick) if asked is not None and is_unmade else None,
-        overdue_since=_overdue_since(plan, known, now, first_month),
-    )
-
-
-def _overdue_since(plan: Plan, known: Known, now: datetime, first_month: str) -> datetime | None:
-    tick = last_due(plan, now)
+def lateness(plan: Plan, record: PlanRecord, now: datetime, first_month: str) -> Lateness | None:
+    """The missing result of a job, whoever starts the job. Returns None if it is in time."""
+    tick = last_due(plan, now, is_running=record.is_running)
     newest = plan.newest_due(tick, first_month)
     if newest is None and plan.asset:
         return None
     partition, due = newest or ("", tick)
-    made = known.made.get(partition) if plan.asset else known.succeeded
-    was_due = known.begun is not None and known.begun <= due
-    return due if was_due and not _is_since(made, due) else None
+    made = record.made.get(partition) if plan.asset else record.succeeded
+    if record.begun is None or record.begun > due or (made is not None and made >= due):
+        return None
+    return Lateness(tick, partition, record.is_on and (record.switched_on is None or record.switched_on <= tick))
 
 
 def read_lateness(
     connection: psycopg.Connection, plans: Sequence[Plan], first_month: str, now: datetime
 ) -> dict[Plan, Lateness]:
-    """How each of `plans` is late, by what Dagster's tables hold; where Dagster never ran they hold nothing."""
-    stored = where_dagster_ran(connection, lambda here: schedules(here, now)) or []
-    ticked = [(deserialize_value(body, InstigatorState), last_tick) for body, last_tick in stored]
-    states = {state.instigator_name: (state, last_tick) for state, last_tick in ticked}
-    wanted = {
-        (plan, newest[0])
-        for plan in plans
-        for tick in (last_due(plan, now), last_tick_before(now - MADE_WITHIN, plan))
-        if (newest := plan.newest_due(tick, first_month)) is not None
-    }
-    assets = [(plan.asset, partition) for plan, partition in wanted]
-    made = where_dagster_ran(connection, lambda here: last_made(here, assets)) or {}
+    """Those of `plans` that are late, by Dagster's tables, which hold nothing before Dagster first ran."""
+    stored = where_dagster_ran(connection, schedules) or []
+    states = {state.instigator_name: state for state in (deserialize_value(body, InstigatorState) for body in stored)}
+    running = {job_of(job) for job in where_dagster_ran(connection, unfinished_jobs) or ()}
     ended = where_dagster_ran(connection, last_successes) or {}
     succeeded = {job_of(job): datetime.fromtimestamp(end, UTC) for job, end in ended.items()}
+    newest = {plan: plan.newest_due(last_due(plan, now, is_running=plan.job in running), first_month) for plan in plans}
+    wanted = [(plan.asset, due[0]) for plan, due in newest.items() if due is not None]
+    made = where_dagster_ran(connection, lambda here: last_made(here, wanted)) or {}
     begun = one_value(connection, "SELECT min(initialised_at) FROM calibration_scale")
     found = {}
     for plan in plans:
-        state, last_tick = states.get(plan.name) or (None, None)
-        known = Known(
-            is_on=state is not None and state.is_running,
-            switched_on=_switched_on(state),
-            last_tick=last_tick,
+        state = states.get(plan.name)
+        record = PlanRecord(
+            begun=begun,
             made={partition: at for (asset, partition), at in made.items() if asset == plan.asset},
             succeeded=succeeded.get(plan.job),
-            begun=begun,
+            is_running=plan.job in running,
+            is_on=state is not None and state.is_running,
+            switched_on=_switched_on(state),
         )
-        found[plan] = lateness(plan, known, now, first_month)
+        late = lateness(plan, record, now, first_month)
+        if late is not None:
+            found[plan] = late
     return found
 
 
 def _switched_on(state: InstigatorState | None) -> datetime | None:
-    """When somebody switched a schedule on; None if it always was."""
+    """When somebody switched a schedule on. Returns None if it always was on."""
     data = state.instigator_data if state else None
     begun = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
     return datetime.fromtimestamp(begun, UTC) if begun else None
-
-
-def _is_since(time: datetime | None, since: datetime) -> bool:
-    return time is not None and time >= since

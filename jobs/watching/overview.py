@@ -201,7 +201,7 @@ def _schedules(
         state = states.get(plan.name)
         on = state.is_running if state else settings.irt_schedules == "running"
         ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1) if state else []
-        alert = alerts.schedule_alert(plan, late[plan])
+        missing = late.get(plan)
         yield ScheduleState(
             job=plan.job,
             on=on,
@@ -211,7 +211,7 @@ def _schedules(
             if on
             else None,
             newest=max(instance.get_materialized_partitions(dg.AssetKey(plan.asset)), default="") if plan.asset else "",
-            late=alert.what if alert else "",
+            late=alerts.schedule_alert(plan, missing).what if missing and missing.of_schedule else "",
         )
 
 

@@ -95,6 +95,14 @@ def open_keys(connection: psycopg.Connection, prefix: str) -> dict[str, list[str
     )
 
 
+def settle_alerts(connection: psycopg.Connection, prefix: str, alerts: Sequence[Alert]) -> None:
+    """Open `alerts`, and resolve every other open alert whose key begins with `prefix`."""
+    for key in open_keys(connection, prefix).keys() - {alert.key for alert in alerts}:
+        resolve_alert(connection, key)
+    for alert in alerts:
+        open_alert(connection, alert)
+
+
 def queue(connection: psycopg.Connection, channels: Iterable[str]) -> None:
     """Address every alert that is new to all `channels`, and to a channel that is new what is open.
 

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,7 +113,7 @@ class Lake:
     def schema(self) -> pa.Schema:
         return SCHEMA
 
-    @cached_property
+    @property
     def name(self) -> str:
         """The lake as IRT_ATTEMPTS names it."""
         if isinstance(self.store, FolderStore):

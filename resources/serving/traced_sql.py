@@ -1,7 +1,6 @@
 """A span of each SQL statement, named by what it does to which table; never with its values."""
 
 import re
-from functools import lru_cache
 from typing import Any, Self
 
 import psycopg
@@ -23,7 +22,6 @@ class TracedCursor(psycopg.Cursor[TupleRow]):
             return super().execute(query, params, prepare=prepare, binary=binary)
 
 
-@lru_cache(256)
 def statement_name(query: str) -> str:
     """Such as `SELECT mirt_ability`: the verb and the first table, or the function where there is no table."""
     verb = re.search(r"\b(SELECT|INSERT|UPDATE|DELETE|SET)\b", query)

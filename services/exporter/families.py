@@ -22,7 +22,6 @@ class Sample:
 
 
 LAST_SUCCESS = Family("irt_schedule_last_success_timestamp_seconds", "End of the job's last successful run.", ("job",))
-LATE = Family("irt_schedule_late", "1: the job's schedule is on and overdue.", ("job",))
 OVERDUE = Family("irt_job_overdue", "1: what the job should have made by now is not there.", ("job",))
 RUNS = Family("irt_runs", "Runs that Dagster keeps.", ("status",))
 MONTH_STATE = Family(

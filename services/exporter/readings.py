@@ -52,11 +52,10 @@ def runs(look: Look) -> Iterator[Sample]:
             yield Sample(families.LAST_SUCCESS, by_job[plan.job], (plan.documents_name,))
 
 
-def late(look: Look) -> Iterator[Sample]:
-    """Whether a schedule that is on is late, and whether a job is overdue, whoever starts it."""
-    for plan, how in read_lateness(look.connection, PLANS, look.settings.irt_first_month, look.now).items():
-        yield Sample(families.LATE, how.of_schedule, (plan.documents_name,))
-        yield Sample(families.OVERDUE, how.overdue_since is not None, (plan.documents_name,))
+def overdue(look: Look) -> Iterator[Sample]:
+    late = read_lateness(look.connection, PLANS, look.settings.irt_first_month, look.now)
+    for plan in PLANS:
+        yield Sample(families.OVERDUE, plan in late, (plan.documents_name,))
 
 
 def months(look: Look) -> Iterator[Sample]:
@@ -152,7 +151,7 @@ def intake(look: Look) -> Iterator[Sample]:
 READINGS: tuple[Callable[[Look], Iterator[Sample]], ...] = (
     daemon,
     runs,
-    late,
+    overdue,
     months,
     links,
     violations,

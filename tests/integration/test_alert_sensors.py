@@ -23,7 +23,8 @@ from irt_assets.servers.instance import dagster_instance
 from jobs.plans import Plan
 from jobs.watching.alert_sensors import build_alert_sensors
 from jobs.watching.alerts import held_alert
-from jobs.watching.lateness import Known, Unmade, lateness
+from jobs.watching.lateness import Lateness, PlanRecord, lateness
+from resources.alerts.outbox import Alert, open_alert
 from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, KNOWN_FROM, rows_shown
 from resources.postgres.database import Database
@@ -427,10 +428,13 @@ def utc(*parts: int) -> datetime:
     return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type,misc]
 
 
+BEGUN = utc(2026, 1, 1)
+
+
 @pytest.mark.parametrize(
-    ("cron", "zone", "now", "last_tick", "due"),
+    ("cron", "zone", "now", "succeeded", "due"),
     [
-        # daily: an hour of grace, so a run within 25 hours is in time
+        # daily: an hour of grace, so a result is at most 25 hours old
         ("0 3 * * *", "UTC", utc(2026, 8, 2, 3, 59), utc(2026, 8, 1, 3), None),
         ("0 3 * * *", "UTC", utc(2026, 8, 2, 4, 1), utc(2026, 8, 1, 3), utc(2026, 8, 2, 3)),
         ("0 3 * * *", "UTC", utc(2026, 8, 2, 4, 1), utc(2026, 8, 2, 3), None),
@@ -439,23 +443,32 @@ def utc(*parts: int) -> datetime:
         ("0 2 1 * *", "UTC", utc(2027, 1, 20), utc(2026, 12, 1, 2), utc(2027, 1, 1, 2)),
         ("0 2 1 * *", "UTC", utc(2026, 12, 31), utc(2026, 12, 1, 2), None),
         # weekly
-        ("0 4 * * 1", "UTC", utc(2026, 8, 4), utc(2026, 7, 27, 4), utc(2026, 8, 3, 4)),
+        ("0 4 * * 1", "UTC", utc(2026, 8, 4, 4, 59), utc(2026, 7, 27, 4), None),
+        ("0 4 * * 1", "UTC", utc(2026, 8, 4, 5, 1), utc(2026, 7, 27, 4), utc(2026, 8, 3, 4)),
         # 02:00 in New York: 06:00 UTC in summer, 07:00 in winter, 07:00 on the day that has no 02:00
         ("0 2 * * *", "America/New_York", utc(2026, 7, 2, 7, 1), utc(2026, 7, 1, 6), utc(2026, 7, 2, 6)),
         ("0 2 * * *", "America/New_York", utc(2026, 12, 2, 7, 59), utc(2026, 12, 1, 7), None),
         ("0 2 * * *", "America/New_York", utc(2026, 3, 8, 8, 1), utc(2026, 3, 7, 7), utc(2026, 3, 8, 7)),
     ],
 )
-def test_a_schedule_is_late_an_hour_after_its_time(
-    cron: str, zone: str, now: datetime, last_tick: datetime | None, due: datetime | None
+def test_a_job_without_partitions_is_late_until_it_succeeds(
+    cron: str, zone: str, now: datetime, succeeded: datetime | None, due: datetime | None
 ) -> None:
-    known = Known(is_on=True, last_tick=last_tick)
-    assert lateness(Plan("job", cron, zone=zone), known, now, "2026-01").silent_since == due
+    record = PlanRecord(BEGUN, succeeded=succeeded, is_on=True)
+    found = lateness(Plan("job", cron, zone=zone), record, now, "2026-01")
+    assert found == (due and Lateness(due, "", of_schedule=True))
 
 
-def test_a_schedule_that_was_switched_on_since_is_not_late() -> None:
-    known = Known(is_on=True, switched_on=utc(2026, 8, 2, 4))
-    assert lateness(NIGHTLY, known, utc(2026, 8, 2, 5), "2026-01").silent_since is None
+@pytest.mark.parametrize(
+    ("is_on", "switched_on", "of_schedule"),
+    [(True, None, True), (True, utc(2026, 8, 2, 3), True), (True, utc(2026, 8, 2, 4), False), (False, None, False)],
+)
+def test_a_schedule_is_late_only_if_it_was_on_when_its_job_was_due(
+    is_on: bool, switched_on: datetime | None, of_schedule: bool
+) -> None:
+    record = PlanRecord(BEGUN, is_on=is_on, switched_on=switched_on)
+    found = lateness(NIGHTLY, record, utc(2026, 8, 2, 5), "2026-01")
+    assert found == Lateness(utc(2026, 8, 2, 3), "2026-08-01", of_schedule)
 
 
 MONTHLY = Plan("monthly", "0 2 * * *", "months", MONTHS_PERIOD, 3)
@@ -465,37 +478,45 @@ WEEKLY = Plan("weekly", "10 2 * * *", "weeks", WEEKS, 8, running=True)
 @pytest.mark.parametrize(
     ("plan", "now", "made", "found"),
     [
-        # the night of the tick 25 hours ago; that of the last tick has its time still
-        (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-07-31": utc(2026, 8, 1, 3)}, ("2026-08-01", utc(2026, 8, 2, 3))),
-        (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-01": utc(2026, 8, 2, 3)}, None),
-        (NIGHTLY, utc(2026, 8, 3, 3, 59), {"2026-07-31": utc(2026, 8, 1, 3)}, None),
-        (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-01": utc(2026, 8, 2, 0)}, None),  # it was there: nothing to ask
+        # the night of the last tick, an hour after it
+        (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-01": utc(2026, 8, 2, 3)}, ("2026-08-02", utc(2026, 8, 3, 3))),
+        (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-02": utc(2026, 8, 3, 3)}, None),
+        (NIGHTLY, utc(2026, 8, 3, 3, 59), {"2026-08-01": utc(2026, 8, 2, 3)}, None),
+        (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-02": utc(2026, 8, 3, 0)}, None),  # it was there: nothing to ask
         # the running week is made again by every tick
         (
             WEEKLY,
-            utc(2026, 8, 6, 3, 11),
+            utc(2026, 8, 5, 3, 11),
             {"2026-08-03": utc(2026, 8, 4, 2, 11)},
             ("2026-08-03", utc(2026, 8, 5, 2, 10)),
         ),
-        (WEEKLY, utc(2026, 8, 6, 4), {"2026-08-03": utc(2026, 8, 5, 2, 11)}, None),
+        (WEEKLY, utc(2026, 8, 5, 4), {"2026-08-03": utc(2026, 8, 5, 2, 11)}, None),
         # a month, 25 hours after its tick
         (MONTHLY, utc(2026, 8, 2, 3, 1), {}, ("2026-07", utc(2026, 8, 1, 2))),
         (MONTHLY, utc(2026, 8, 2, 2, 59), {"2026-06": utc(2026, 7, 1, 3)}, None),
         (MONTHLY, utc(2026, 8, 31), {"2026-07": utc(2026, 8, 1, 3)}, None),
-        (Plan("observe", "0 3 * * *"), utc(2026, 8, 3, 4, 1), {}, None),
     ],
 )
-def test_what_a_tick_should_have_made_is_there_25_hours_after_it(
+def test_a_job_is_late_until_its_newest_partition_is_made(
     plan: Plan, now: datetime, made: dict[str, datetime], found: tuple[str, datetime] | None
 ) -> None:
-    late = lateness(plan, Known(is_on=True, made=made), now, "2026-01")
-    assert late.unmade == (found and Unmade(*found))
+    late = lateness(plan, PlanRecord(BEGUN, made, is_on=True), now, "2026-01")
+    assert late == (found and Lateness(found[1], found[0], of_schedule=True))
 
 
-def test_a_schedule_owes_nothing_from_before_it_was_switched_on_or_before_the_first_month() -> None:
-    since_then = Known(is_on=True, switched_on=utc(2026, 8, 2, 4))
-    assert lateness(NIGHTLY, since_then, utc(2026, 8, 3, 4, 1), "2026-01").unmade is None
-    assert lateness(NIGHTLY, Known(is_on=True), utc(2026, 8, 2, 4, 1), "2026-08").unmade is None
+def test_a_daily_job_has_25_hours_while_it_runs() -> None:
+    now, earlier = utc(2026, 8, 3, 4, 1), {"2026-07-31": utc(2026, 8, 1, 3)}
+    made = earlier | {"2026-08-01": utc(2026, 8, 2, 3)}
+    assert lateness(NIGHTLY, PlanRecord(BEGUN, made, is_running=True), now, "2026-01") is None
+    late = lateness(NIGHTLY, PlanRecord(BEGUN, earlier, is_running=True), now, "2026-01")
+    assert late == Lateness(utc(2026, 8, 2, 3), "2026-08-01", of_schedule=False)
+
+
+def test_nothing_is_late_before_the_first_scale_or_the_first_month() -> None:
+    now = utc(2026, 8, 2, 5)
+    assert lateness(NIGHTLY, PlanRecord(), now, "2026-01") is None
+    assert lateness(NIGHTLY, PlanRecord(utc(2026, 8, 2, 4)), now, "2026-01") is None
+    assert lateness(NIGHTLY, PlanRecord(BEGUN), utc(2026, 8, 2, 3, 59), "2026-08") is None
 
 
 @pytest.fixture
@@ -515,45 +536,53 @@ def switched(real_world: World) -> Callable[[InstigatorStatus], InstigatorState]
     return switch
 
 
-def test_a_schedule_that_does_not_tick_is_one_alert_until_it_ticks_and_another_until_its_night_is_made(
+def initialise_scale(world: World) -> None:
+    scale = "INSERT INTO calibration_scale (scale_id, origin, initialised_at) VALUES ('maths', '{}', %s)"
+    run_sql(Database(world.settings), scale, [datetime.now(UTC) - timedelta(days=10)])
+
+
+def test_a_schedule_that_does_not_tick_is_one_alert_until_its_night_is_made(
     real_world: World, switched: Callable[[InstigatorStatus], InstigatorState]
 ) -> None:
     not_before(30.0, timedelta(hours=4))  # when the night before has to be there
-    state = switched(InstigatorStatus.RUNNING)
+    initialise_scale(real_world)
+    switched(InstigatorStatus.RUNNING)
     for _ in range(2):
         assert real_world.tick("alerts_of_schedules") == f"late: {NIGHTLY.name}"
-    assert real_world.alerts() == [(f"schedule {NIGHTLY.name}", "error", "", True)]
+    ((key, severity, night, is_open),) = real_world.alerts()
+    assert (key, severity, is_open) == (f"schedule {NIGHTLY.name}", "error", True)
     ((what, fix),) = rows(Database(real_world.settings), "SELECT what, fix FROM alert")
-    assert what.startswith(f"{NIGHTLY.name} did not run at ")
+    assert what.startswith(f"nights of {night} was due at ")
     assert "launch nightly" in fix
-    real_world.instance.create_tick(
-        TickData(
-            state.instigator_origin_id,
-            NIGHTLY.name,
-            InstigatorType.SCHEDULE,
-            TickStatus.SKIPPED,
-            datetime.now(UTC).timestamp(),
-            selector_id=state.selector_id,
-        )
-    )
-    assert real_world.tick("alerts_of_schedules") == f"late: {NIGHTLY.name}"
-    ((silent, barren)) = real_world.alerts()
-    assert silent == (f"schedule {NIGHTLY.name}", "error", "", False)
-    key, severity, night, is_open = barren
-    assert (key, severity, is_open) == (f"schedule {NIGHTLY.name} made nothing", "error", True)
     real_world.instance.report_runless_asset_event(dg.AssetMaterialization("nights", partition=night))
     assert real_world.tick("alerts_of_schedules") == "every schedule that is switched on is in time"
-    assert [is_open for *_, is_open in real_world.alerts()] == [False, False]
+    assert real_world.alerts() == [(key, "error", night, False)]
+
+
+def test_the_alert_of_a_failed_run_replaces_the_alert_of_its_late_schedule(
+    real_world: World, switched: Callable[[InstigatorStatus], InstigatorState]
+) -> None:
+    not_before(30.0, timedelta(hours=4))
+    initialise_scale(real_world)
+    switched(InstigatorStatus.RUNNING)
+    real_world.tick("alerts_of_schedules")
+    ((key, _, night, _),) = real_world.alerts()
+    failed = f"run {NIGHTLY.documents_name} {night}"
+    with Database(real_world.settings).connect() as connection:
+        open_alert(connection, Alert(f"{failed}|1", "error", "it failed", "launch it", partition=night))
+    assert real_world.tick("alerts_of_schedules") == f"late: {NIGHTLY.name}"
+    assert real_world.alerts() == [(key, "error", night, False), (failed, "error", night, True)]
 
 
 def test_a_schedule_that_is_switched_off_is_never_late(
     real_world: World, switched: Callable[[InstigatorStatus], InstigatorState]
 ) -> None:
+    initialise_scale(real_world)
     switched(InstigatorStatus.RUNNING)
     real_world.tick("alerts_of_schedules")
     switched(InstigatorStatus.STOPPED)
     real_world.tick("alerts_of_schedules")
-    assert real_world.alerts() == [(f"schedule {NIGHTLY.name}", "error", "", False)]
+    assert [(key, is_open) for key, *_, is_open in real_world.alerts()] == [(f"schedule {NIGHTLY.name}", False)]
 
 
 def test_a_late_backup_is_one_alert_until_the_next_was_made(real_world: World) -> None:

@@ -21,7 +21,6 @@ from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS
 from jobs.watching.overview import collect_overview
 from resources.alerts.outbox import Alert, open_alert, queue
-from resources.dagster_compat import TickStatus
 from resources.postgres.database import Database
 from resources.settings import Settings
 from services.exporter import app
@@ -30,7 +29,7 @@ from services.exporter.families import FAMILIES, UP
 from tests.helpers import rooms
 from tests.helpers.dagster_private import DaemonHeartbeat, InstigatorStatus, create_run_for_test
 from tests.helpers.databases import altered
-from tests.integration.schedule_states import switch_on, tick
+from tests.integration.schedule_states import switch_on
 from tests.testbed.patience import patient
 
 
@@ -86,7 +85,6 @@ def test_a_calibrated_world(calibrated: Settings) -> None:
         "irt_invariant_violations": {(one.name, one.severity): 0.0 for one in INVARIANTS},
         # Dagster never ran here, and nobody looked at the invariants.
         "irt_daemon_heartbeat_age_seconds": {(): float("inf")},
-        "irt_schedule_late": of_plans,
         "irt_job_overdue": of_plans,
     }
     assert {name: found[name] for name in wanted} == wanted
@@ -149,25 +147,24 @@ def test_silent_sources_are_those_of_the_status(world: Settings, instance: dg.Da
     assert [one.source for one in overview.silent] == ['exam, "new"', "inbox"]
 
 
-def test_late_schedules_are_those_of_the_status(world: Settings, instance: dg.DagsterInstance, now: datetime) -> None:
+def test_late_schedules_of_the_status_are_the_overdue_jobs_that_are_on(
+    world: Settings, instance: dg.DagsterInstance, now: datetime
+) -> None:
     def late() -> set[str]:
-        found = {job for (job,), value in read(world)["irt_schedule_late"].items() if value}
-        assert found == {s.job for s in collect_overview(Database(world), instance, world).schedules if s.late}
+        overdue = {job for (job,), value in read(world)["irt_job_overdue"].items() if value}
+        found = {s.job for s in collect_overview(Database(world), instance, world).schedules if s.late}
+        assert {plan.documents_name for plan in PLANS if plan.job in found} <= overdue
         return found
 
     plans = {plan.job: plan for plan in PLANS if not plan.asset}
-    judged, counted = plans["judge_attempts"], plans["inventory"]
+    rooms.run_sql(Database(world), "UPDATE calibration_scale SET initialised_at = now() - interval '40 days'")
     assert late() == set()
-    for plan in (judged, counted):
-        tick(instance, switch_on(instance, plan, now - timedelta(days=9)), now - timedelta(days=3), TickStatus.SUCCESS)
-    assert late() == {judged.job, counted.job}
-    tick(instance, switch_on(instance, judged, now - timedelta(days=9)), now, TickStatus.FAILURE)
-    assert late() == {judged.job, counted.job}
-    tick(instance, switch_on(instance, judged, now - timedelta(days=9)), now, TickStatus.SKIPPED)
-    assert late() == {counted.job}
-    instance.update_instigator_state(
-        switch_on(instance, counted, now - timedelta(days=9)).with_status(InstigatorStatus.STOPPED)
-    )
+    switch_on(instance, plans["prune"], now - timedelta(days=9))
+    counted = switch_on(instance, plans["inventory"], now - timedelta(days=9))
+    assert late() == {"prune", "inventory"}
+    run_job(instance, world, "prune")
+    assert late() == {"inventory"}
+    instance.update_instigator_state(counted.with_status(InstigatorStatus.STOPPED))
     assert late() == set()
 
 

@@ -200,7 +200,7 @@ def test_pulled_answers_are_graded_by_the_key_that_changes_meanwhile(
     usual, changes = pulling.recorded_rules, []
 
     def recorded_rules(connection: Any) -> Any:
-        found = usual(connection).fetchall()
+        found = usual(connection)
         if not changes:
             changes.append(beside(log, to_key_b, log))
         return found

@@ -109,7 +109,7 @@ def test_a_prometheus_scrapes_the_exporter_and_judges_by_our_rules(
         command = [str(prometheus), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
         with child([*command, f"--web.listen-address=127.0.0.1:{web}"], tmp_path):
             api = f"http://127.0.0.1:{web}/api/v1"
-            found = answer(f"{api}/query?query=irt_schedule_late", lambda data: bool(data["result"]))
+            found = answer(f"{api}/query?query=irt_job_overdue", lambda data: bool(data["result"]))
             jobs = {one["metric"]["job"] for one in found["result"]}
             assert {"inventory", "invariants"} <= jobs, "the label is ours, not that of the scrape"
             names = set(answer(f"{api}/label/__name__/values", bool))

@@ -97,11 +97,10 @@ def test_configuration_of_the_launcher_that_is_no_yaml_is_named(tmp_path: Path) 
 
 
 def test_with_a_bucket_the_output_of_runs_goes_there(tmp_path: Path) -> None:
-    made = configured(tmp_path, s3_bucket="bank", s3_sse="AES256")
+    made = configured(tmp_path, s3_bucket="bank")
     assert made["compute_logs"]["class"] == "S3ComputeLogManager"
     told = made["compute_logs"]["config"]
     assert (told["bucket"], told["prefix"]) == ("bank", "run-logs")
-    assert told["upload_extra_args"] == {"ServerSideEncryption": "AES256"}
     assert made["run_launcher"] == yaml.safe_load(CONFIGURATION.read_bytes())["run_launcher"]
 
 

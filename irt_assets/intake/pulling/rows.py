@@ -178,7 +178,7 @@ class SqlRows:
             raise PermanentFailure(f"{self.source.name} has a column revision: leave `revision: cursor` out")
         return bind_attempts(self._rules, self.source.name, there)
 
-    @cached_property
+    @property
     def columns(self) -> dict[str, str]:
         """The columns that the mapping reads and those of the cursor, with their types."""
         rules = self.binding.mapping
@@ -196,7 +196,7 @@ class SqlRows:
         """The zone of times that carry none."""
         return self.source.zone or self.binding.mapping.time.zone
 
-    @cached_property
+    @property
     def time_column(self) -> str:
         """Which column says when an answer was given, by which days are read and counted."""
         names = self.binding.columns.get("completed_at", ())
@@ -208,7 +208,7 @@ class SqlRows:
     def _table(self) -> sa.FromClause:
         return self._relation([*self.columns])
 
-    @cached_property
+    @property
     def _time(self) -> sa.ColumnElement[Any]:
         return self._table.c[self.time_column]
 
@@ -230,7 +230,7 @@ class SqlRows:
         what = f"{self.source.name}: {name} ({self.columns[name]})"
         return clock_of(value, what, unit, self.zone, in_utc=self.columns[name] == MARIADB_TIMESTAMP)
 
-    @cached_property
+    @property
     def clock(self) -> Clock:
         """How `completed_at` is written."""
         name = self.time_column
@@ -242,7 +242,7 @@ class SqlRows:
             )
         return clock
 
-    @cached_property
+    @property
     def cursor_clock(self) -> Clock | None:
         """None where the cursor counts something else than time."""
         clock = self._clock_of(self.cursor.column, self._sample[1], self.cursor.unit)
@@ -254,18 +254,19 @@ class SqlRows:
         return clock
 
     def _place(self, cursor: Any, key: Any) -> Place:
-        if self.cursor_clock is not None:
-            cursor = self.cursor_clock.micros(cursor)
+        if (clock := self.cursor_clock) is not None:
+            cursor = clock.micros(cursor)
         return Place(_storable(cursor), _storable(key))
 
     def cursor_value(self, cursor: Any, *, early: bool = False) -> Any:
         """A place's cursor as the source writes it. `early`: or before it, where clocks were set back meanwhile."""
-        if self.cursor_clock is None:
+        clock = self.cursor_clock
+        if clock is None:
             return cursor
-        if self.cursor_clock.unit is not None:
-            return cursor * self.cursor_clock.unit // 1_000_000
+        if clock.unit is not None:
+            return cursor * clock.unit // 1_000_000
         at = at_micros(cursor)
-        return self.cursor_clock.not_after(at) if early else self.cursor_clock.theirs(at)
+        return clock.not_after(at) if early else clock.theirs(at)
 
     # -- rows --------------------------------------------------------------------------------------
 
@@ -335,7 +336,8 @@ class SqlRows:
 
     def count_days(self, bounds: Sequence[datetime]) -> list[int]:
         """How many rows each day has; `bounds` are their beginnings, and the end of the last."""
-        whens = [(self._time < self.clock.theirs(end), n) for n, end in enumerate(bounds[1:])]
+        time, clock = self._time, self.clock
+        whens = [(time < clock.theirs(end), n) for n, end in enumerate(bounds[1:])]
         days = sa.select(sa.case(*whens).label("day")).where(*self._where(Part(start=bounds[0], end=bounds[-1])))
         numbered = days.subquery("days")
         counted = sa.select(numbered.c.day, sa.func.count()).group_by(numbered.c.day)
@@ -452,10 +454,8 @@ class SqlRows:
             raise self._away(error) from None
 
     def _arrow(self, rows: Sequence[Any]) -> pa.RecordBatch:
-        cells = {
-            name: _cells(values, self.columns[name])
-            for name, values in zip(self.columns, zip(*rows, strict=True), strict=True)
-        }
+        columns = zip(self.columns.items(), zip(*rows, strict=True), strict=True)
+        cells = {name: _cells(values, type_) for (name, type_), values in columns}
         if self.source.revision:
             written = cells[self.cursor.column]
             texts = written if pa.types.is_timestamp(written.type) else as_text(written, self.cursor.column)

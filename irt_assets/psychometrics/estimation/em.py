@@ -24,7 +24,7 @@ The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import compress
 from typing import Any, TypedDict, Unpack
@@ -635,7 +635,6 @@ def _stopped(unit: str, at: float) -> str:
     return f"the {unit} stopped at its bound of {at:.3g}: answers to different items {why}"
 
 
-@cache
 def engine_version() -> str:
     """The version of this package, "unknown" where it runs from a bare source tree."""
     try:

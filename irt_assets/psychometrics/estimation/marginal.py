@@ -222,7 +222,7 @@ class Problem:
     def observed_information(self, point: Point) -> Floats:
         """Minus the Hessian of the objective in all parameters but the weights of histograms, which it takes as known:
         in the order of `ParameterLayout.listed`, Louis (1982); by differences of gradients of `Categories`."""
-        s, G = self.structure, self.structure.n_groups
+        s, G, listed_at = self.structure, self.structure.n_groups, self.structure.listed_at
         curves = self.curves(s.expand(point.x))
         if isinstance(curves, Categories):
             return self._information_by_differences(point)
@@ -231,8 +231,8 @@ class Problem:
         curvature = self._curvature(point)
         for k in range(s.K):
             for m in range(s.K):
-                own = (s.listed_at[k] >= 0) & (s.listed_at[m] >= 0)
-                information[s.listed_at[k][own], s.listed_at[m][own]] += curvature[own, k, m]
+                own = (listed_at[k] >= 0) & (listed_at[m] >= 0)
+                information[listed_at[k][own], listed_at[m][own]] += curvature[own, k, m]
         groups = len(s.listed) - 2 * G + np.arange(G)
         for k in range(2):
             for m in range(2):

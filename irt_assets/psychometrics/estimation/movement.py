@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -312,19 +312,19 @@ class _Sample:
 
         return half(early), half(~early)
 
-    @cached_property
+    @property
     def kind(self) -> Ints:
         return np.append(np.arange(_MEAN), np.full(self.classes, _MEAN))
 
     def parameters(self, by_kind: Floats) -> Floats:
         return by_kind[self.kind]
 
-    @cached_property
+    @property
     def units(self) -> Floats:
         sd = self.population.sd
         return self.parameters(_UNITS * np.array([sd**2, sd, sd**2, 1.0, sd]))
 
-    @cached_property
+    @property
     def new_day(self) -> Mask:
         """Whether an answer is the learner's first of a day, shape (R,)."""
         new: Mask = np.diff(self.answers.day, prepend=-1) != 0

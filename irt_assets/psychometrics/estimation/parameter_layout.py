@@ -1,7 +1,6 @@
 """Which parameters of a fit are free, shared or fixed, and their bounds. No data and no likelihood here."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -164,7 +163,7 @@ class ParameterLayout:
         """Whether items are held, which then fix origin, unit and direction of θ."""
         return bool((self.index[self.block(1)] < 0).any())
 
-    @cached_property
+    @property
     def common_slopes(self) -> Mask:
         """Shape (J,): the items that have one free slope in common."""
         return self.item_model.common_slopes(self.n_items) & (self.index[self.block(0)] >= 0)
@@ -174,7 +173,7 @@ class ParameterLayout:
         """The place in x of that slope."""
         return int(self.index[self.block(0)][self.common_slopes][0])
 
-    @cached_property
+    @property
     def listed(self) -> Ints:
         """The places among all F that there is an information of: all before the weights, but of the parameters of
         scores those that are free."""
@@ -183,23 +182,23 @@ class ParameterLayout:
         kept[of_scores] = self.index[of_scores] >= 0
         return np.flatnonzero(kept)
 
-    @cached_property
+    @property
     def listed_at(self) -> Ints:
         """Shape (K, J): the places of an item's parameters in `listed`, −1 where they are not there."""
         found = np.full(self.weights.start, -1)
         found[self.listed] = np.arange(len(self.listed))
         return found[: self.means.start].reshape(self.K, -1)
 
-    @cached_property
+    @property
     def free(self) -> Ints:
         """The places among all F of parameters that are not fixed."""
         return np.flatnonzero(self.index >= 0)
 
-    @cached_property
+    @property
     def places(self) -> Ints:
         """Shape (size,): the place among all F of each free parameter, the last of those that share one in x."""
-        found = np.empty(self.size, dtype=np.int64)
-        found[self.index[self.free]] = self.free
+        found, free = np.empty(self.size, dtype=np.int64), self.free
+        found[self.index[free]] = free
         return found
 
     def block(self, k: int) -> slice:
@@ -223,13 +222,13 @@ class ParameterLayout:
         """Free parameters but a histogram's weights: they are the first of x."""
         return int(self.index[: self.weights.start].max()) + 1
 
-    @cached_property
+    @property
     def matrix(self) -> csr_array:
         """Shape (F, size), full = fixed + matrix · x."""
-        ones = np.ones(len(self.free))
-        return csr_array((ones, (self.free, self.index[self.free])), shape=(len(self.index), self.size))
+        free = self.free
+        return csr_array((np.ones(len(free)), (free, self.index[free])), shape=(len(self.index), self.size))
 
-    @cached_property
+    @property
     def bounds(self) -> tuple[Floats, Floats]:
         held = self.positive_slopes | self.common_slopes
         floor = np.where(held, COMMON_SLOPE_FLOOR, self.item_model.bounds("a")[0])
@@ -239,7 +238,8 @@ class ParameterLayout:
         low[self.block(0)] = floor
         low[self.means], high[self.means] = -LATENT_MEAN_BOUND, LATENT_MEAN_BOUND
         low[self.log_sds], high[self.log_sds] = np.log(LATENT_SD_BOUNDS)
-        return low[self.places], high[self.places]
+        places = self.places
+        return low[places], high[places]
 
     def expand(self, x: Floats) -> Floats:
         """All F parameters, shape (F,)."""
@@ -247,7 +247,8 @@ class ParameterLayout:
 
     def gather(self, full: Floats) -> Floats:
         """Sums an (F,) array over the parameters that share a place in x, shape (size,)."""
-        return np.bincount(self.index[self.free], weights=full[self.free], minlength=self.size).astype(np.float64)
+        free = self.free
+        return np.bincount(self.index[free], weights=full[free], minlength=self.size).astype(np.float64)
 
     def marked(self, free: Mask, section: slice) -> Mask:
         """Which parameters of a section stand at a marked place of x."""

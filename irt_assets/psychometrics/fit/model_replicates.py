@@ -146,7 +146,7 @@ class Fitted:
         r = self.responses
         return Rows(row_starts(r), r.item, r.score)
 
-    @cached_property
+    @property
     def scored(self) -> Ints:
         """Places of the items with more scores than 0 and 1."""
         return np.flatnonzero(self.calibration.n_categories > 2)
@@ -162,13 +162,13 @@ class Fitted:
             found[: logs.shape[2], some.at] = logs.transpose(2, 0, 1)
         return found
 
-    @cached_property
+    @property
     def credit(self) -> Floats:
         """Each score as a share of the item's maximum score, shape (C, J)."""
         most = self.calibration.n_categories - 1
         return np.arange(most.max(initial=1) + 1)[:, None] / most
 
-    @cached_property
+    @property
     def own_parameters(self) -> Mask:
         """Shape (P, J): the parameters that were estimated from these responses for the item alone."""
         fit, given = self.calibration, np.isfinite(self.log_probabilities[:, :, 0]).T

@@ -82,11 +82,11 @@ class Pairs:
     def size(self) -> int:
         return len(self.ids)
 
-    @cached_property
+    @property
     def free_slope(self) -> bool:
         return not which(self.models, lambda model: model.fixed_slopes).all()
 
-    @cached_property
+    @property
     def tests_slopes(self) -> Mask:
         """Shape (K,): the anchors that have a slope of their own."""
         return which(self.models, lambda model: model.own_slopes)
@@ -297,7 +297,7 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
         return np.sqrt(weights)[:, None] * np.tensordot(omega, by_node, 1)
 
     def beta_of(free: Floats) -> Floats:
-        return free if pairs.free_slope else np.array([np.log(start[0]), free[0]])
+        return free if n_free == 2 else np.array([np.log(start[0]), free[0]])
 
     def residuals(free: Floats) -> Floats:
         return collapse(_delta(pairs, beta_of(free))[:, :, None])[:, 0]

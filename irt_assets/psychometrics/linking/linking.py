@@ -194,9 +194,9 @@ def _aligned(pairs: Pairs, rules: Rules) -> Alignment:
 
 def _off_the_line(pairs: Pairs, found: Alignment) -> dict[str, str]:
     """Why anchors are not used that moved."""
-    reasons = {}
+    reasons, tests_slopes = {}, pairs.tests_slopes
     for k in np.flatnonzero(~found.kept):
-        df = 1 + int(pairs.tests_slopes[k])
+        df = 1 + int(tests_slopes[k])
         p = chdtrc(df, found.wald[k])
         reasons[pairs.ids[k]] = (
             f"It lies off the line of the anchors that are kept: b by {found.d[k, 1]:+.2f}"

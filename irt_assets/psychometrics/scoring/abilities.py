@@ -240,22 +240,17 @@ class Curves:
         theta = np.array(population.nodes) if population.nodes else _around(population, nodes)
         return cls(items, population, theta, effects, CountedScores.of(items) if items.scored else None)
 
-    @cached_property
+    @property
     def usable(self) -> Mask:
         """Shape (J,): which items have a curve."""
         return self.items.known
-
-    @cached_property
-    def finer(self) -> Floats:
-        """The nodes of narrow posteriors."""
-        return _around(self.population, _FINE_NODES)
 
     @cached_property
     def information(self) -> Floats:
         """Shape (nodes, J), 0 of items without a curve."""
         return np.where(self.usable, self.items.information(self.nodes), 0.0)
 
-    @cached_property
+    @property
     def _item_of_row(self) -> Ints:
         return np.arange(len(self.items.a)) if self.counted is None else self.counted.item_of_row
 
@@ -275,15 +270,16 @@ class Curves:
 
         It is kept, so that a row is computed once however many learners are scored, where M ≤ `_MOST_KEPT`.
         """
-        M = len(self._item_of_row)
+        item_of_row = self._item_of_row
+        M = len(item_of_row)
         kept = self._tables if M <= _MOST_KEPT else {}
         table, filled = kept.setdefault(
             nodes.tobytes(), (np.empty((2 * M, len(nodes))), np.zeros(len(self.items.a), dtype=bool))
         )
-        item = self._item_of_row[rows % M]
+        item = item_of_row[rows % M]
         new = np.unique(item[~filled[item]])
         for some in np.array_split(new, -(-new.size // _FILLED_AT_ONCE)) if new.size else []:
-            own = np.flatnonzero(np.isin(self._item_of_row, some))
+            own = np.flatnonzero(np.isin(item_of_row, some))
             table[own], table[M + own] = self.items.select(some).score_tables(nodes)
             filled[some] = True
         return table
@@ -323,9 +319,10 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
     compute(informed, curves.nodes, len(curves.nodes))
     narrow = se < _NARROW * sd
     if narrow.any():
-        above = np.searchsorted(curves.finer, theta[narrow])
+        finer = _around(curves.population, _FINE_NODES)
+        above = np.searchsorted(finer, theta[narrow])
         first, last = max((above.min() - 1) // _REACH - 1, 0), above.max() // _REACH + 2
-        compute(narrow, curves.finer[_REACH * first : _REACH * last], _REACH)
+        compute(narrow, finer[_REACH * first : _REACH * last], _REACH)
     if curves.effects is not None and responses.n_responses:
         se *= np.sqrt(1 + se**2 * curves.effects.sd**2 * information_in_testlets(responses, curves, theta, threads))
     return Scores(theta, se)

@@ -15,7 +15,7 @@ depends on the answers alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -90,7 +90,7 @@ class Lattice:
     def step(self) -> float:
         return STEP * self.population.sd
 
-    @cached_property
+    @property
     def nodes(self) -> Floats:
         """Shape (T,), at whole steps: where curves must be known."""
         far = _REACH + self.margin + 2

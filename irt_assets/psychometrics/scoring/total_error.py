@@ -170,42 +170,36 @@ class ParameterErrors:
         return CountedScores.of(self.items.curves)
 
     @cached_property
-    def _cov_of_each(self) -> Floats:
-        return np.ascontiguousarray(self.items.cov_of_each)
-
-    @cached_property
-    def _further_cov(self) -> Floats:
-        return np.ascontiguousarray(widened(self.items.further_cov, len(self.items.item_ids), self.items.n_further))
-
-    @cached_property
     def _cov_of_three(self) -> Floats:
         """Shape (J, 3, 3), of a, b and logit c."""
         third = widened(self.items.further_cov, len(self.items.item_ids), 1)[:, :1, :3]
-        return with_further(self._cov_of_each, third)
+        return with_further(self.items.cov_of_each, third)
 
     @cached_property
-    def _steps(self) -> Floats:
-        """Shape (J, C): t of partial credit items."""
-        found = np.zeros(self._counted.table.shape)
+    def _of_partial_credit(self) -> tuple[Floats, Floats, Floats]:
+        """t of partial credit items, shape (J, C), and the covariances of (a, b) and of the further parameters."""
+        steps = np.zeros(self._counted.table.shape)
         for some in self.items.others:
             if isinstance(some.model, PartialCreditModel):
-                found[some.at, : len(some.further)] = some.further.T
-        return found
+                steps[some.at, : len(some.further)] = some.further.T
+        further = widened(self.items.further_cov, len(self.items.item_ids), self.items.n_further)
+        return steps, np.ascontiguousarray(self.items.cov_of_each), np.ascontiguousarray(further)
 
     def _of_scores(self, item: npt.NDArray[np.int32], theta: Floats, score: npt.NDArray[np.int8]) -> Floats:
         """Shape (2, R), of the answers to partial credit items, NaN of others: their information, and the variance that
         errors of a, b and t give ∂ log P/∂θ."""
         found = np.full((2, item.size), np.nan)
+        steps, cov, further = self._of_partial_credit
         score_kernels.variances_of_scores(
             item,
             score,
             theta,
             self.items.a,
             self.items.b,
-            self._steps,
+            steps,
             self._counted.categories,
-            self._cov_of_each,
-            self._further_cov,
+            cov,
+            further,
             found,
         )
         return found
