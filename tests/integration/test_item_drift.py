@@ -120,9 +120,9 @@ def test_items_published_as_another_model_are_compared_by_their_curves_and_named
         """UPDATE question SET meta = jsonb_set(meta, '{irt,model}', '"3pl"') WHERE item_id = ANY(%s)""",
         (named,),
     )
-    of_model = "UPDATE mirt_item_params SET params = jsonb_set(params, '{model}', %s::jsonb) WHERE "
-    before = "fit_id IN (SELECT fit_id FROM mirt_fit_meta WHERE window_start < '2026-06-15')"
-    run_sql(database, of_model + before, ('"rasch"',))
+    model_before = """UPDATE mirt_item_params SET params = jsonb_set(params, '{model}', %s::jsonb)
+                      WHERE fit_id IN (SELECT fit_id FROM mirt_fit_meta WHERE window_start < '2026-06-15')"""
+    run_sql(database, model_before, ('"rasch"',))
     try:
         (judged,) = drift_of_month(database, store, MONTHS[1])
         assert run_drift(settings, MONTHS[1]).success, "the page shows items that have no change of b"
@@ -139,7 +139,7 @@ def test_items_published_as_another_model_are_compared_by_their_curves_and_named
     finally:
         for meta, item in bank:
             run_sql(database, "UPDATE question SET meta = %s::jsonb WHERE item_id = %s", (meta, item))
-        run_sql(database, of_model + before, ('"2pl"',))
+        run_sql(database, model_before, ('"2pl"',))
         drift_of_month(database, store, MONTHS[1])
     across = judged.drift.across_models
     assert sorted(item for item, models in across.items() if models == ("3pl", "2pl")) == named
