@@ -157,18 +157,22 @@ def recalibrate(
         fit_id = fits.stage(connection, snapshot, scale_id, scale.engine, raw, spec, None)
         fits.save_linked_fit(
             connection,
-            fit_id,
+            fits.StagedFit(
+                fit_id=fit_id,
+                month=window,
+                scale_id=scale_id,
+                engine=scale.engine,
+                snapshot_hash=digest,
+                spec=spec,
+                code_version=code_version(),
+                fitted_at=datetime.now(UTC),
+            ),
             raw,
             placed.linked,
             placed.linking,
             kind=KIND,
-            scale_id=scale_id,
             window=(Month(first).start, Month(last).end),
-            snapshot_hash=digest,
             anchor_hash=basis.anchor_hash,
-            spec=spec,
-            fitted_at=datetime.now(UTC),
-            fit_code_version=code_version(),
             run_id=None,
         )
         wanted = tuple(items) or tuple(i for i in responses.item_ids if anchors is None or i not in anchors.item_ids)
