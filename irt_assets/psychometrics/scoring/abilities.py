@@ -306,7 +306,7 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
         table, prior = curves.table(rows, nodes), curves.population.log_density(nodes)
 
         def moments(first: int, last: int) -> None:
-            kernels.posterior_moments(first, last, persons, start, row, table, nodes, prior, reach, theta, se)
+            kernels.posterior_moments(first, last, persons, (start, row), table, nodes, prior, reach, (theta, se))
 
         with kernels.runner(threads) as run:
             run(moments, kernels.cut(np.diff(start)[persons], min(64, 1 + rows.size // 50_000)))
@@ -339,13 +339,10 @@ def information_in_testlets(
         testlet_kernels.information_in_pairs(
             first,
             last,
-            start,
-            responses.item,
-            counts,
+            (start, responses.item, counts),
             testlet,
             item_information,
-            nodes[0],
-            nodes[1] - nodes[0],
+            (nodes[0], nodes[1] - nodes[0]),
             theta,
             pairs,
         )

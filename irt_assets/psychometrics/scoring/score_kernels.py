@@ -186,8 +186,8 @@ def maximise_scores(kind, first, last, answers, items, counted, tables, prior, i
     the information, and nodes (Q,). prior: mean and SD. into: theta and se.
 
     The root is found by Fisher scoring inside a bracket that shrinks at every step, and by halving the bracket where a
-    step is not half the one before: with guessing the slope can fall twice as fast as the information says, and steps then swing from one side of the
-    root to the other for ever. θ is ±∞ under ML where the likelihood is highest there.
+    step is not half the one before: with guessing the slope can fall twice as fast as the information says, and steps
+    then swing from one side of the root to the other for ever. θ is ±∞ under ML where the likelihood is highest there.
     """
     start, nodes = answers[0], tables[3]
     mean, sd = prior
@@ -209,12 +209,14 @@ def maximise_scores(kind, first, last, answers, items, counted, tables, prior, i
 
 
 @_compiled
-def variances_of_scores(item, score, theta, a, b, steps, categories, cov_ab, further_cov, out):  # type: ignore[no-untyped-def]
+def variances_of_scores(answers, a, b, steps, categories, cov_ab, further_cov, out):  # type: ignore[no-untyped-def]
     """Information of R answers to partial credit items, and the variance that errors of a, b and t give ∂ log P/∂θ =
     a(x − E), which moves by x − E − aV(θ − b), a²V and −aP_k(k − E); into `out` (2, R).
 
-    steps: t, shape (J, C); cov_ab (J, 2, 2), further_cov (J, M, 2 + M): covariances of the items' parameters.
+    answers: item, score and theta; steps: t, shape (J, C); cov_ab (J, 2, 2), further_cov (J, M, 2 + M): covariances of
+    the items' parameters.
     """
+    item, score, theta = answers
     by = np.empty(2 + steps.shape[1])
     for r in range(item.size):
         j = item[r]

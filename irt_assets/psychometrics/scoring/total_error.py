@@ -197,9 +197,7 @@ class ParameterErrors:
         errors of a, b and t give ∂ log P/∂θ."""
         found = np.full((2, item.size), np.nan)
         score_kernels.variances_of_scores(
-            item,
-            score,
-            theta,
+            (item, score, theta),
             self.items.a,
             self.items.b,
             self._steps,
