@@ -32,6 +32,7 @@ from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.gates.month_status import month_states
 from irt_assets.intake.bank import LEARNERS, QUESTIONS, import_bank_file
 from irt_assets.intake.load import import_attempts
+from irt_assets.intake.report import ImportReport
 from irt_assets.invariants.open_violations import last_evaluated
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.steps import last_settled
@@ -379,12 +380,8 @@ def own_log(
     log: Path,
     say: Say,
     open_instance: OpenInstance,
+    import_log: Callable[[Database], ImportReport],
     *,
-    mapping: str,
-    zone: str | None,
-    at: date | None,
-    dichotomise: str | None,
-    key: Path | None,
     model: Model = DEFAULT_MODEL,
 ) -> Settings:
     """Import a user's log, propose thresholds for its size, and make it its own origin, as one window.
@@ -403,16 +400,7 @@ def own_log(
         raise PermanentFailure(FOREIGN_DATA)
     marker.parent.mkdir(parents=True, exist_ok=True)
     marker.write_text(identity, "utf-8")
-    report = import_attempts(
-        database,
-        [log],
-        mapping=mapping,
-        zone=zone,
-        at=at,
-        dichotomise=dichotomise,
-        key=key,
-        first_month=EARLIEST_MONTH,
-    )
+    report = import_log(database)
     say(f"{report.accepted:,} answers imported, {report.duplicates:,} already there, rejected: {report.reasons}")
     if report.complaint and not report.accepted + report.duplicates:
         raise PermanentFailure(f"{log}: {report.complaint}")

@@ -84,6 +84,59 @@ def build_calibration_asset(
     return item_calibration
 
 
+def linked_item_parameters(
+    context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
+) -> dg.MaterializeResult:
+    month = context.partition_key
+    with classify_failures():
+        try:
+            outcomes = link_month(database, month, context.run.run_id)
+        except UnlinkedMonthError as error:
+            metadata = shown.link_metadata(error.outcomes) | shown.history_metadata(database, month)
+            metadata |= decide_in(database.settings.dashboard_url, month)
+            raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from error
+        measure_month(database, month)
+        more = shown.history_metadata(database, month) | shown.parameters_metadata(database, month)
+    linked = [o.placed.linked for o in outcomes if o.placed is not None and o.placed.linked is not None]
+    return dg.MaterializeResult(
+        metadata=shown.link_metadata(outcomes)
+        | more
+        | {"dagster/row_count": dg.MetadataValue.int(sum(c.n_items for c in linked))}
+    )
+
+
+def published_item_parameters(
+    context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+) -> dg.MaterializeResult:
+    month = context.partition_key
+    with classify_failures():
+        unsettled = unsettled_months(context.instance, besides_run=context.run.run_id) - {month}
+        taken = publish_month(database, store, month, unsettled, context.run.run_id)
+        with database.connect() as connection:
+            decided = newest_decisions(connection, month=month)
+    own = [steps[month] for steps in taken.values() if month in steps]
+    if own and all(step.state == "held" for step in own):
+        _fail_as_held(context, month, own, decide_in(database.settings.dashboard_url, month))
+    return dg.MaterializeResult(
+        metadata={
+            "steps": md(shown.step_table(taken)),
+            "held back": rows_shown(
+                ("scale", "item", "why"),
+                [(s.scale_id, item, "; ".join(why)) for s in own for item, why in s.held.items()],
+            ),
+            "decisions": rows_shown(
+                ("on", "decision", "by", "at (UTC)", "in force from", "why"),
+                [(d.on, d.what, d.by, f"{d.at:%Y-%m-%d %H:%M}", d.in_force_from, d.reason) for d in decided],
+            ),
+            "items first published": dg.MetadataValue.int(sum(s.n_published for s in own)),
+            "items proposed": dg.MetadataValue.int(sum(s.n_proposed for s in own)),
+            "items held back": dg.MetadataValue.int(sum(s.n_held for s in own)),
+            "dagster/row_count": dg.MetadataValue.int(sum(s.n_published for s in own)),
+            **(decide_in(database.settings.dashboard_url, month) if any(s.n_proposed for s in own) else {}),
+        }
+    )
+
+
 def build_calibration_assets(
     *,
     build: Callable[[str], Calibrator],
@@ -95,7 +148,6 @@ def build_calibration_assets(
     `build` makes an engine by its name. `comparison_engines`: the engines that fit the month besides the scales' own,
     in the order in which they run, each with the scales that it fits (None: all).
     """
-
     of_a_month: dict[str, Any] = {
         "group_name": GROUP,
         "partitions_def": months,
@@ -104,7 +156,7 @@ def build_calibration_assets(
         "pool": POOL,
     }
 
-    @dg.asset(
+    linked = dg.asset(
         **of_a_month,
         # Fits of other engines are read too. As a dependency each of them would make Dagster call every month that was
         # made before the engine was enabled unsynced; what compares them, engine_agreement, depends on them.
@@ -112,64 +164,15 @@ def build_calibration_assets(
         description="The month's parameters on the bank's scale, linked to the frozen anchor set: every engine's fit, "
         "and only the scale's own is published.",
         metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
-    )
-    def linked_item_parameters(
-        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
-    ) -> dg.MaterializeResult:
-        month = context.partition_key
-        with classify_failures():
-            try:
-                outcomes = link_month(database, month, context.run.run_id)
-            except UnlinkedMonthError as error:
-                metadata = shown.link_metadata(error.outcomes) | shown.history_metadata(database, month)
-                metadata |= decide_in(database.settings.dashboard_url, month)
-                raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from error
-            measure_month(database, month)
-            more = shown.history_metadata(database, month) | shown.parameters_metadata(database, month)
-        linked = [o.placed.linked for o in outcomes if o.placed is not None and o.placed.linked is not None]
-        return dg.MaterializeResult(
-            metadata=shown.link_metadata(outcomes)
-            | more
-            | {"dagster/row_count": dg.MetadataValue.int(sum(c.n_items for c in linked))}
-        )
+    )(linked_item_parameters)
 
-    @dg.asset(
+    published = dg.asset(
         **of_a_month,
         deps=["linked_item_parameters"],
         description="The ledger of what scoring uses. A green month publishes what was never published; everything "
         "else it proposes, for a person to decide.",
         metadata={"dagster/column_schema": column_schema(tables.item_parameter_publication)},
-    )
-    def published_item_parameters(
-        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
-    ) -> dg.MaterializeResult:
-        month = context.partition_key
-        with classify_failures():
-            unsettled = unsettled_months(context.instance, besides_run=context.run.run_id) - {month}
-            taken = publish_month(database, store, month, unsettled, context.run.run_id)
-            with database.connect() as connection:
-                decided = newest_decisions(connection, month=month)
-        own = [steps[month] for steps in taken.values() if month in steps]
-        if own and all(step.state == "held" for step in own):
-            _fail_as_held(context, month, own, decide_in(database.settings.dashboard_url, month))
-        return dg.MaterializeResult(
-            metadata={
-                "steps": md(shown.step_table(taken)),
-                "held back": rows_shown(
-                    ("scale", "item", "why"),
-                    [(s.scale_id, item, "; ".join(why)) for s in own for item, why in s.held.items()],
-                ),
-                "decisions": rows_shown(
-                    ("on", "decision", "by", "at (UTC)", "in force from", "why"),
-                    [(d.on, d.what, d.by, f"{d.at:%Y-%m-%d %H:%M}", d.in_force_from, d.reason) for d in decided],
-                ),
-                "items first published": dg.MetadataValue.int(sum(s.n_published for s in own)),
-                "items proposed": dg.MetadataValue.int(sum(s.n_proposed for s in own)),
-                "items held back": dg.MetadataValue.int(sum(s.n_held for s in own)),
-                "dagster/row_count": dg.MetadataValue.int(sum(s.n_published for s in own)),
-                **(decide_in(database.settings.dashboard_url, month) if any(s.n_proposed for s in own) else {}),
-            }
-        )
+    )(published_item_parameters)
 
     @dg.asset(
         **of_a_month,
@@ -197,10 +200,8 @@ def build_calibration_assets(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult:
         with classify_failures(), database.connect() as connection:
-            compared = [
-                read_agreement(connection, context.partition_key, scale)
-                for scale in scales_of_month(connection, context.partition_key).values()
-            ]
+            scales = scales_of_month(connection, context.partition_key).values()
+            compared = [read_agreement(connection, context.partition_key, scale) for scale in scales]
         return dg.MaterializeResult(metadata=shown.agreement_metadata(compared))
 
     default = build(DEFAULT)
@@ -210,11 +211,11 @@ def build_calibration_assets(
         engine: partial(fit_month_for_comparison, engine=engine, scales=scales, build=build)
         for engine, scales in comparison_engines.items()
     }
-    fitted = [
+    fitted = (
         build_calibration_asset(engine=engine, months=months, fit=fit, priority=len(fits) - place)
         for place, (engine, fit) in enumerate(fits.items())
-    ]
-    return [*fitted, linked_item_parameters, published_item_parameters, abilities, engine_agreement]
+    )
+    return [*fitted, linked, published, abilities, engine_agreement]
 
 
 def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step], where: Metadata) -> NoReturn:

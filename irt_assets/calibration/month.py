@@ -478,18 +478,13 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     assert linked is not None
     fits.save_linked_fit(
         connection,
-        staged.fit_id,
+        replace(staged, spec=spec, calibration=None),
         raw,
         linked,
         linking,
         kind="monthly",
-        scale_id=scale.scale_id,
         window=Month(month).bounds,
-        snapshot_hash=staged.snapshot_hash,
         anchor_hash=digest,
-        spec=spec,
-        fitted_at=staged.fitted_at,
-        fit_code_version=staged.code_version,
         run_id=run_id,
     )
     return outcome

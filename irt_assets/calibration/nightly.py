@@ -194,20 +194,24 @@ def _write(
     fits.forget(connection, scale.scale_id, "nightly", start)
     fits.save_linked_fit(
         connection,
-        fits.new_fit_id(f"night-{day_of(end - timedelta(days=1))}", scale.scale_id, scale.engine),
+        fits.StagedFit(
+            fit_id=fits.new_fit_id(f"night-{day_of(end - timedelta(days=1))}", scale.scale_id, scale.engine),
+            month=_key(start, end),
+            scale_id=scale.scale_id,
+            engine=scale.engine,
+            snapshot_hash="",
+            spec=fits.model_spec(scale)
+            | StagedSpec(eligibility=scale.rules.changed(), never_published=provisional)
+            | fitted.spec_extras,
+            code_version=code_version(),
+            fitted_at=one_value(connection, "SELECT now()"),
+        ),
         raw,
         linked,
         linking,
         kind="nightly",
-        scale_id=scale.scale_id,
         window=(start, end),
-        snapshot_hash="",
         anchor_hash=digest,
-        spec=fits.model_spec(scale)
-        | StagedSpec(eligibility=scale.rules.changed(), never_published=provisional)
-        | fitted.spec_extras,
-        fitted_at=one_value(connection, "SELECT now()"),
-        fit_code_version=code_version(),
         run_id=run_id,
     )
     written = fits.linked_fit(connection, scale.scale_id, "nightly", start, scale.engine)

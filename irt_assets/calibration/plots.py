@@ -234,8 +234,7 @@ def difficulty_scatter(difficulties: Difficulties) -> Picture:
         bulk(d.published, d.night),
         x_half=Z95 * d.published_se,
         y_half=Z95 * d.night_se,
-        names=d.item_ids,
-        named=np.flatnonzero(moved),
+        named=[(k, d.item_ids[k]) for k in np.flatnonzero(moved)],
     )
     said = f"{moved.sum()} of them moved (orange triangles)" if moved.any() else "none of them moved"
     return Picture(f"{len(d.item_ids)} published items, {said}", [chart])

@@ -69,15 +69,14 @@ def mark(
     kinds: Sequence[str],
     *,
     plain: str = "",
-    names: Sequence[str] = (),
-    named: Iterable[int] = (),
+    named: Iterable[tuple[int, str]] = (),
     titles: Sequence[str] = (),
     joined: bool = False,
     **ends: Values,
 ) -> Chart:
     """Points on the chart, each as its kind looks, which the legend names; `plain`: what it calls the kind "".
 
-    names: of all points; those of the points `named` are shown, the first most surely. titles, joined, and the ends of
+    named: the place and name of each point whose name is shown, the first most surely. titles, joined, and the ends of
     intervals (low, high, left, right): as in `Points`.
     """
     for kind in sorted(set(kinds)):
@@ -97,7 +96,7 @@ def mark(
             )
         )
     shown = list(named)
-    return chart.add(Names([xs[k] for k in shown], [ys[k] for k in shown], names=[names[k] for k in shown]))
+    return chart.add(Names([xs[k] for k, _ in shown], [ys[k] for k, _ in shown], names=[name for _, name in shown]))
 
 
 def by_month(

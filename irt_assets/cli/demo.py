@@ -4,6 +4,7 @@ Exit codes: 0 everything is as expected; 1 it is not; 2 the request or its input
 """
 
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from irt_assets.cli.console import months_table, print_blocks, say
 from irt_assets.cli.import_ import Dichotomise, Mapping, ScoringKey
 from irt_assets.cli.installation import current_settings
 from irt_assets.cli.serve import serve_until_interrupted, server_of_our_own
+from irt_assets.intake.load import import_attempts
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Model
 from irt_assets.servers import demo_services
 from irt_assets.servers.instance import dagster_instance
@@ -44,11 +46,16 @@ def demo(
                 data,
                 say,
                 dagster_instance,
-                mapping=mapping,
-                zone=zone,
-                at=at.date() if at else None,
-                dichotomise=dichotomise,
-                key=key,
+                partial(
+                    import_attempts,
+                    files=[data],
+                    mapping=mapping,
+                    zone=zone,
+                    at=at.date() if at else None,
+                    dichotomise=dichotomise,
+                    key=key,
+                    first_month=demonstration.EARLIEST_MONTH,
+                ),
                 model=model,
             )
             as_expected = True

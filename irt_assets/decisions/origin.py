@@ -191,23 +191,27 @@ def write_origin_fit(
 ) -> OriginAnchors:
     """Write the fit of an origin window in place of an earlier one; the items that pass the item gates.
     Raises PermanentFailure where no item passes."""
-    fit_id = fits.new_fit_id("origin", scale_id, engine)
+    fit = fits.StagedFit(
+        fit_id=fits.new_fit_id("origin", scale_id, engine),
+        month="origin",
+        scale_id=scale_id,
+        engine=engine,
+        snapshot_hash=fitted.snapshot.digest,
+        calibration=encode(fitted.calibration),
+        spec=StagedSpec(eligibility=rules.changed(), snapshot=fitted.snapshot.uri) | fitted.spec_extras,
+        code_version=code_version(),
+        fitted_at=one_value(connection, "SELECT now()"),
+    )
     fits.save_linked_fit(
         connection,
-        fit_id,
+        fit,
         fitted.calibration,
         fitted.calibration,
         None,
         kind="origin",
-        scale_id=scale_id,
         window=window,
-        snapshot_hash=fitted.snapshot.digest,
         anchor_hash="",
-        spec=StagedSpec(eligibility=rules.changed(), snapshot=fitted.snapshot.uri) | fitted.spec_extras,
-        fitted_at=one_value(connection, "SELECT now()"),
-        fit_code_version=code_version(),
         run_id=None,
-        calibration=encode(fitted.calibration),
     )
     linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine)
     assert linked is not None
@@ -230,7 +234,7 @@ def write_origin_fit(
         raise PermanentFailure(
             f"no item of the origin window of scale {scale_id} passes the item gates{first}{most_text}"
         )
-    return OriginAnchors(anchors=usable, left_out=left_out, fit_id=fit_id)
+    return OriginAnchors(anchors=usable, left_out=left_out, fit_id=fit.fit_id)
 
 
 def _days(window: tuple[datetime, datetime]) -> str:

@@ -31,8 +31,9 @@ from irt_assets.ledger.fit_spec import StagedSpec
 from irt_assets.ledger.proposals import NewProposal, propose
 from irt_assets.ledger.steps import steps
 from irt_assets.psychometrics.core.errors import breakdowns_explained
-from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.estimation.shape import Shape
+from irt_assets.psychometrics.linking.placement import Linking
 from irt_assets.responses.facts import KEY
 from irt_assets.responses.scales import Scale, initialised_scale
 from irt_assets.responses.scored_models import models_in_bank
@@ -85,22 +86,13 @@ def recalibrate(
     are assigned by level, where the fit does not converge or its anchors disagree, and for items that cannot be
     proposed.
     """
-    window = f"{first}:{last}"
-    months = _months(first, last)
+    window, months = f"{first}:{last}", _months(first, last)
     with database.connect() as connection:
         basis = _read_basis(connection, scale_id, months)
         anchors = read_anchors(connection, scale_id, basis.scale.anchor_version)
         testlets, in_bank = bank_testlets(connection, scale_id), models_in_bank(connection, scale_id)
     scale, snapshots, changed = basis.scale, basis.snapshots, basis.changed
-    if not snapshots:
-        raise PermanentFailure(
-            f"no month of {window} is green: " + "; ".join(f"{m} {w}" for m, w in basis.passed_over.items())
-        )
-    if large := [one.month for one in snapshots if sample_for_run(one, database.settings.most_for_run, scale_id)]:
-        raise PermanentFailure(
-            f"months that are fitted together are read whole, and {', '.join(large)} has more attempts than a run "
-            f"reads, {database.settings.most_for_run:,}: name other months"
-        )
+    basis.require_snapshots(window, database.settings.most_for_run)
     scored = (_scored(store, one, scale_id) for one in snapshots)
     table = pooled(pa.concat_tables(scored, promote_options="default"), changed)
     responses, persons = scored_responses_of(table, scale_id)
@@ -108,6 +100,7 @@ def recalibrate(
     _require(items, responses, left_out)
     uri, digest = store_attempts(store, f"recalibration/{key_part(scale_id)}", table)
     data_hash = hashlib.sha256("\n".join(one.data_hash for one in snapshots).encode()).hexdigest()
+    snapshot = Snapshot(window, digest, uri, data_hash, table.num_rows, {}, {})
     n = np.bincount(responses.item, minlength=responses.n_items)
     few = np.array(responses.item_ids)[n < scale.rules.eligibility.min_published_responses(scale.model)]
     request = FitRequest(
@@ -122,61 +115,30 @@ def recalibrate(
     )
     groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
     with breakdowns_explained(f"{window} could not be fitted"):
-        raw = EmEngine(threads).calibrate(
-            responses,
-            model=request.model,
-            data_hash=data_hash,
-            priors=request.priors(),
-            groups=groups,
-            latent=basis.shape.latent,
-            testlets=request.testlets_used,
-            guessing={item: c for item, c in request.guessing.items() if item not in items},
-            **request.on_steps,
-        )
-        if not raw.convergence.converged:
-            raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")
-        of_window = StagedSpec(
-            eligibility=scale.rules.changed(),
-            snapshot=uri,
-            pooled={one.month: one.snapshot_hash for one in snapshots},
-            passed_over=basis.passed_over,
-            answers_from={item: since.isoformat() for item, since in changed.items()},
-        )
-        spec = fits.model_spec(scale) | of_window | fit_spec_extras(request, Calibrated(raw, groups, basis.shape))
+        raw, spec = _fit(request, basis, snapshot, groups, items, threads)
     with database.connect() as connection:
-        placed = link_to_scale(connection, scale, raw, window)
-    if placed.linking is None or placed.linked is None:
-        raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
-    if placed.disagreement:
-        diagnosis = placed.linking.diagnosis or "which of them moved is unknown"
-        raise PermanentFailure(f"the anchors do not carry {window}: {placed.disagreement}; {diagnosis}")
+        linked, linking = _link(connection, scale, raw, window)
     with database.connect() as connection:
         advisory_lock(connection, "ledger", scale_id)
         basis.require_same(_read_basis(connection, scale_id, months), window)
-        snapshot = Snapshot(window, digest, uri, data_hash, table.num_rows, {}, {})
-        fit_id = fits.stage(connection, snapshot, scale_id, scale.engine, raw, spec, None)
+        staged = _stage(connection, snapshot, scale, raw, spec)
         fits.save_linked_fit(
             connection,
-            fit_id,
+            staged,
             raw,
-            placed.linked,
-            placed.linking,
+            linked,
+            linking,
             kind=KIND,
-            scale_id=scale_id,
             window=(Month(first).start, Month(last).end),
-            snapshot_hash=digest,
             anchor_hash=basis.anchor_hash,
-            spec=spec,
-            fitted_at=datetime.now(UTC),
-            fit_code_version=code_version(),
             run_id=None,
         )
         wanted = tuple(items) or tuple(i for i in responses.item_ids if anchors is None or i not in anchors.item_ids)
-        proposed, held = _propose(connection, scale, window, fit_id, wanted, changed)
+        proposed, held = _propose(connection, scale, window, staged.fit_id, wanted, changed)
     return Recalibration(
         window=window,
         scale_id=scale_id,
-        fit_id=fit_id,
+        fit_id=staged.fit_id,
         months=tuple(one.month for one in snapshots),
         passed_over=basis.passed_over,
         changed={item: since for item, since in changed.items() if item in responses.item_ids},
@@ -198,6 +160,18 @@ class _Basis:
     changed: dict[str, datetime]
     shape: Shape
 
+    def require_snapshots(self, window: str, most: int | None) -> None:
+        """Raises PermanentFailure if no month can be pooled, or if one has more than `most` attempts."""
+        if not self.snapshots:
+            raise PermanentFailure(
+                f"no month of {window} is green: " + "; ".join(f"{m} {w}" for m, w in self.passed_over.items())
+            )
+        if large := [one.month for one in self.snapshots if sample_for_run(one, most, self.scale.scale_id)]:
+            raise PermanentFailure(
+                f"months that are fitted together are read whole, and {', '.join(large)} has more attempts than a run "
+                f"reads, {most:,}: name other months"
+            )
+
     def require_same(self, now: "_Basis", window: str) -> None:
         """Raises PermanentFailure, saying what it was, where anything but the reasons has changed since."""
         changes = {
@@ -211,6 +185,65 @@ class _Basis:
             raise PermanentFailure(
                 f"while {window} was being fitted, {' and '.join(found)} changed: nothing was proposed, run it again"
             )
+
+
+def _fit(
+    request: FitRequest,
+    basis: _Basis,
+    snapshot: Snapshot,
+    groups: list[str] | None,
+    items: Collection[str],
+    threads: int | None,
+) -> tuple[Calibration, StagedSpec]:
+    """The fit and its spec. The guessing of `items`, which are proposed, is estimated again."""
+    raw = EmEngine(threads).calibrate(
+        request.responses,
+        model=request.model,
+        data_hash=snapshot.data_hash,
+        priors=request.priors(),
+        groups=groups,
+        latent=basis.shape.latent,
+        testlets=request.testlets_used,
+        guessing={item: c for item, c in request.guessing.items() if item not in items},
+        **request.on_steps,
+    )
+    if not raw.convergence.converged:
+        raise PermanentFailure(f"the fit of {snapshot.month} did not converge: {raw.convergence.reason}")
+    of_window = StagedSpec(
+        eligibility=basis.scale.rules.changed(),
+        snapshot=snapshot.uri,
+        pooled={one.month: one.snapshot_hash for one in basis.snapshots},
+        passed_over=basis.passed_over,
+        answers_from={item: since.isoformat() for item, since in basis.changed.items()},
+    )
+    more = fit_spec_extras(request, Calibrated(raw, groups, basis.shape))
+    return raw, fits.model_spec(basis.scale) | of_window | more
+
+
+def _stage(
+    connection: psycopg.Connection, snapshot: Snapshot, scale: Scale, raw: Calibration, spec: StagedSpec
+) -> fits.StagedFit:
+    return fits.StagedFit(
+        fit_id=fits.stage(connection, snapshot, scale.scale_id, scale.engine, raw, spec, None),
+        month=snapshot.month,
+        scale_id=scale.scale_id,
+        engine=scale.engine,
+        snapshot_hash=snapshot.snapshot_hash,
+        spec=spec,
+        code_version=code_version(),
+        fitted_at=datetime.now(UTC),
+    )
+
+
+def _link(connection: psycopg.Connection, scale: Scale, raw: Calibration, window: str) -> tuple[Calibration, Linking]:
+    """The fit on the scale, and its linking. Raises PermanentFailure if the anchors do not carry it."""
+    placed = link_to_scale(connection, scale, raw, window)
+    if placed.linking is None or placed.linked is None:
+        raise PermanentFailure(f"{window} cannot be placed on scale {scale.scale_id}: {placed.error}")
+    if placed.disagreement:
+        diagnosis = placed.linking.diagnosis or "which of them moved is unknown"
+        raise PermanentFailure(f"the anchors do not carry {window}: {placed.disagreement}; {diagnosis}")
+    return placed.linked, placed.linking
 
 
 def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[str]) -> _Basis:

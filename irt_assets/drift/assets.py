@@ -35,6 +35,37 @@ DRIFT_JOB = "detect_drift"
 MONTHS_SHOWN, ITEMS_SHOWN = 12, 10
 
 
+def item_drift(
+    context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+) -> dg.MaterializeResult:
+    with classify_failures():
+        found = drift_of_month(database, store, context.partition_key)
+        with database.connect() as connection:
+            maps = {s.scale_id: _heat_map(connection, s.scale_id, context.partition_key) for s in found}
+            scales = read_scales(connection, Month(context.partition_key).start)
+            rows = {s.scale_id: compared_of(connection, scales[s.scale_id], context.partition_key) for s in found}
+    return dg.MaterializeResult(
+        metadata={
+            "drift": "; ".join(sentence(s, rows[s.scale_id]) for s in found),
+            "top flagged items": md(flagged_items(rows)),
+            "published items without an estimate": md(*unestimated_items(found, rows)),
+            **{
+                f"{level} drift ({s.scale_id})": len(s.items(level))
+                for s in found
+                if s.drift
+                for level in ("high", "medium")
+            },
+            **{f"answers read ({s.scale_id})": f"those of {s.sample}" for s in found if s.sample},
+            **{
+                f"plot: drift ({scale})": md(Figure(drawn, alt="drift"))
+                for scale, drawn in maps.items()
+                if drawn is not None
+            },
+            "dagster/row_count": sum(len(s.drift.item_ids) + len(s.unestimated.tested_items) for s in found if s.drift),
+        }
+    )
+
+
 def build_drift_assets(
     months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition, threads: int | None
 ) -> list[dg.AssetsDefinition]:
@@ -53,43 +84,12 @@ def build_drift_assets(
         "automation_condition": follows_a_month,
     }
 
-    @dg.asset(
+    of_items = dg.asset(
         **in_common,
         metadata={"dagster/column_schema": column_schema(tables.item_drift)},
         description="Which items moved against the set in force when the month began, how much it matters, and what "
         "happened to them: drift, a leak, a wrong key.",
-    )
-    def item_drift(
-        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
-    ) -> dg.MaterializeResult:
-        with classify_failures():
-            found = drift_of_month(database, store, context.partition_key)
-            with database.connect() as connection:
-                maps = {s.scale_id: _heat_map(connection, s.scale_id, context.partition_key) for s in found}
-                scales = read_scales(connection, Month(context.partition_key).start)
-                rows = {s.scale_id: compared_of(connection, scales[s.scale_id], context.partition_key) for s in found}
-        return dg.MaterializeResult(
-            metadata={
-                "drift": "; ".join(sentence(s, rows[s.scale_id]) for s in found),
-                "top flagged items": md(flagged_items(rows)),
-                "published items without an estimate": md(*unestimated_items(found, rows)),
-                **{
-                    f"{level} drift ({s.scale_id})": len(s.items(level))
-                    for s in found
-                    if s.drift
-                    for level in ("high", "medium")
-                },
-                **{f"answers read ({s.scale_id})": f"those of {s.sample}" for s in found if s.sample},
-                **{
-                    f"plot: drift ({scale})": md(Figure(drawn, alt="drift"))
-                    for scale, drawn in maps.items()
-                    if drawn is not None
-                },
-                "dagster/row_count": sum(
-                    len(s.drift.item_ids) + len(s.unestimated.tested_items) for s in found if s.drift
-                ),
-            }
-        )
+    )(item_drift)
 
     @dg.asset(
         **in_common,
@@ -145,7 +145,7 @@ def build_drift_assets(
             shown |= metadata(_information_shown(of_scale), scale)
         return dg.MaterializeResult(metadata=shown)
 
-    return [item_drift, dif_analysis, test_information]
+    return [of_items, dif_analysis, test_information]
 
 
 def sentence(judged: ScaleDrift, rows: Sequence[DriftRow]) -> str:

@@ -89,8 +89,7 @@ def differences_plot(whole: DifRow, items: Sequence[DifRow]) -> Picture | None:
                 half,
                 ["large" if much else "certain" if row.differs else "" for much, row in zip(large, rows, strict=True)],
                 (-reach, reach),
-                names=[row.item_id for row in rows],
-                named=np.flatnonzero(large),
+                named=[(k, row.item_id) for k, row in enumerate(rows) if row.large],
             )
         )
     more = f" (the first {MOST_GROUPS} of {len(names)} groups)" if len(names) > MOST_GROUPS else ""

@@ -7,7 +7,7 @@ the em engine, so that no item of either comes out as a plausible number where t
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import ItemCurves, model_of
 from irt_assets.psychometrics.core.model_families import GUESSING_BOUNDS, RSM, SLOPE_BOUND, ItemModel
-from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Responses
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Responses, spread
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import LogitNormal, Priors
 from irt_assets.psychometrics.estimation.em_request import (
@@ -72,15 +72,9 @@ def fit_mirt(
     """
     models = (model,) * responses.n_items if isinstance(model, str) else tuple(model)
     of = model_of(models)
-    scored = bool((responses.n_categories > 2).any())
-    if scored and (anchors is not None or RSM.name in models):
-        what = "anchors" if anchors is not None else "a rating scale model"
-        raise PsychometricsError(f"the mirt engine does not take {what} where items are scored above 1: take em")
+    scored = _has_scored_items(responses, models, anchors)
     priors = checked_priors(of, priors)
-    if priors.a is not None or priors.b is not None or not isinstance(priors.c, LogitNormal | None):
-        raise PsychometricsError(
-            "the mirt engine takes a LogitNormal prior on c and no other; for priors on a and b take em or pymc"
-        )
+    guessing = _prior_on_guessing(priors)
     source = InMemory(responses, Persons.of(responses, None, None, None))
     counts, given = source.counts(), given_parameters(responses, anchors, of)
     keep = counts.estimable(of) | (given.known & (counts.n > 0))
@@ -92,27 +86,13 @@ def fit_mirt(
     require_connected(laid.links, kept.item_ids, held)
     origin = origin_of(given)
     fixed = ItemCurves(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
-    known = None
-    if held.any():
-        known = anchors_of(np.array(kept.item_ids)[held], a=fixed.a[held], d=fixed.d[held], c=fixed.c[held])
-    payload = request(
-        kept,
-        engine=ENGINE,
-        model=_BY_SLOPES[of.slopes] if scored else of.name,
-        anchors=known,
-        guessing_prior=None if priors.c is None else {"mean_logit": priors.c.mean, "sd_logit": priors.c.sd},
-        **({"categories": kept.n_categories.tolist()} if scored else {}),
-    )
-    found = _oriented(Answer.of(call("irt_calibrate", payload), kept.n_items), of, anchored=bool(held.any()))
-    further = None
-    if found.log_odds is not None:
-        found, further = _with_t(found, found.log_odds)
+    payload = _payload(kept, _BY_SLOPES[of.slopes] if scored else of.name, fixed, held, guessing, scored=scored)
+    answer = Answer.of(call("irt_calibrate", payload), kept.n_items)
+    found, further = _with_t(_oriented(answer, of, anchored=bool(held.any())))
     slope, whose = largest_scaled_gradient(
         kept,
         of,
-        a=found.a,
-        d=found.d,
-        c=found.c,
+        ItemCurves(found.a, found.d, found.c),
         latent_mean=found.latent_mean,
         latent_sd=found.latent_sd,
         given=fixed,
@@ -120,23 +100,11 @@ def fit_mirt(
         further=further,
     )
     judged = _Judged.of(found, kept, first_alike=laid.first_alike, held=held, of=of, priors=priors)
-    if found.converged and not slope <= STEEPEST:
-        judged.reasons.append(
-            f"mirt stopped where the likelihood still rises, most for {whose}: the gradient is {slope:.2g} standard "
-            f"errors and must be at most {STEEPEST:g}"
-        )
-
     J, at = responses.n_items, np.flatnonzero(keep)
     values = np.stack([given.a, given.d + given.a * origin, given.c])
     values[:, at] = found.a, found.d, found.c
-    cov = np.full((J, *found.cov.shape[1:]), np.nan)
-    cov[given.known] = 0.0
-    cov[at] = mirrored(judged.cov)
-    t = None
-    if further is not None:
-        t = np.full((J, further.shape[1]), np.nan)
-        of_item = np.where(kept.n_categories > 2, kept.n_categories, 0)
-        t[at] = np.where(np.arange(further.shape[1]) < of_item[:, None], further, np.nan)
+    cov = spread(mirrored(judged.cov), at, J)
+    cov[given.known & ~keep] = 0.0
     version, software = found.software_versions(ENGINE)
     calibration = Calibration(
         item_ids=responses.item_ids,
@@ -154,24 +122,56 @@ def fit_mirt(
         latent_mean=found.latent_mean,
         latent_sd=found.latent_sd,
         n_persons=len(np.unique(kept.person)),
-        convergence=Convergence(
-            converged=not judged.reasons,
-            iterations=found.iterations,
-            max_change=np.nan,
-            max_gradient=slope,
-            loglik=found.loglik,
-            n_parameters=found.n_parameters,
-            reason="; ".join(judged.reasons),
-        ),
+        convergence=judged.convergence(found, slope, whose),
         data_hash=data_hash,
         priors=priors.as_dict(),
         anchored=tuple(item for item, fixed in zip(responses.item_ids, given.known, strict=True) if fixed),
         software=software,
         categories=responses.categories if scored else None,
-        further=t,
+        further=None if further is None else spread(_steps_of_items(kept, further), at, J),
         score_sums=np.rint(counts.table @ np.arange(counts.table.shape[1])).astype(np.int64) if scored else None,
     )
     return calibration.rescaled(1.0, origin) if origin else calibration
+
+
+def _has_scored_items(responses: Responses, models: Sequence[Model], anchors: AnchorSet | None) -> bool:
+    """Whether items are scored above 1. Raises PsychometricsError if mirt takes no such models or anchors."""
+    scored = bool((responses.n_categories > 2).any())
+    if scored and (anchors is not None or RSM.name in models):
+        what = "anchors" if anchors is not None else "a rating scale model"
+        raise PsychometricsError(f"the mirt engine does not take {what} where items are scored above 1: take em")
+    return scored
+
+
+def _prior_on_guessing(priors: Priors) -> LogitNormal | None:
+    """The prior on c. Raises PsychometricsError for any other prior."""
+    if priors.a is not None or priors.b is not None or not isinstance(priors.c, LogitNormal | None):
+        raise PsychometricsError(
+            "the mirt engine takes a LogitNormal prior on c and no other; for priors on a and b take em or pymc"
+        )
+    return priors.c
+
+
+def _payload(
+    responses: Responses, model: Model, curves: ItemCurves, held: Mask, guessing: LogitNormal | None, *, scored: bool
+) -> dict[str, Any]:
+    """The request to irt.R. Items that are `held` keep their `curves`; `guessing`: the prior on c."""
+    return request(
+        responses,
+        engine=ENGINE,
+        model=model,
+        anchors=anchors_of(np.array(responses.item_ids)[held], a=curves.a[held], d=curves.d[held], c=curves.c[held])
+        if held.any()
+        else None,
+        guessing_prior=None if guessing is None else {"mean_logit": guessing.mean, "sd_logit": guessing.sd},
+        **({"categories": responses.n_categories.tolist()} if scored else {}),
+    )
+
+
+def _steps_of_items(responses: Responses, further: Floats) -> Floats:
+    """t of the scores that an item has, NaN elsewhere and of items of 0 and 1; shape (J, C)."""
+    of_item = np.where(responses.n_categories > 2, responses.n_categories, 0)
+    return np.where(np.arange(further.shape[1]) < of_item[:, None], further, np.nan)
 
 
 def _oriented(found: Answer, of: ItemModel, *, anchored: bool) -> Answer:
@@ -183,9 +183,11 @@ def _oriented(found: Answer, of: ItemModel, *, anchored: bool) -> Answer:
     return replace(found, a=-found.a, latent_mean=-found.latent_mean, cov=found.cov * np.outer(turn, turn))
 
 
-def _with_t(found: Answer, log_odds: Floats) -> tuple[Answer, Floats]:
+def _with_t(found: Answer) -> tuple[Answer, Floats | None]:
     """The answer with each item's d, and the covariance of a, d and t; and t, shape (J, C), as in
-    `PartialCreditModel`."""
+    `PartialCreditModel`. t is None if no item is scored."""
+    if (log_odds := found.log_odds) is None:
+        return found, None
     J, C = log_odds.shape
     points, has = np.arange(C), np.isfinite(log_odds)
     low, high = has.argmax(axis=1), C - 1 - has[:, ::-1].argmax(axis=1)
@@ -247,6 +249,23 @@ class _Judged:
             Flag.GUESSING_UNIDENTIFIED: vague,
         }
         return cls(marks, cov, reasons)
+
+    def convergence(self, found: Answer, slope: float, whose: str) -> Convergence:
+        """`slope`: the largest gradient, and `whose` it is."""
+        if found.converged and not slope <= STEEPEST:
+            self.reasons.append(
+                f"mirt stopped where the likelihood still rises, most for {whose}: the gradient is {slope:.2g} "
+                f"standard errors and must be at most {STEEPEST:g}"
+            )
+        return Convergence(
+            converged=not self.reasons,
+            iterations=found.iterations,
+            max_change=np.nan,
+            max_gradient=slope,
+            loglik=found.loglik,
+            n_parameters=found.n_parameters,
+            reason="; ".join(self.reasons),
+        )
 
 
 def _without_unit(found: Answer, of: ItemModel) -> list[str]:

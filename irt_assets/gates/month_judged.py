@@ -7,6 +7,7 @@ It loads nothing that computes, so that the exporter judges by it too. What does
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from irt_assets.blocks import Badge, Tone
 from irt_assets.ledger.steps import Step
@@ -131,15 +132,15 @@ def classify_month(
     step: Step | None,
     changed: Newer | None,
     running: bool,
-    has_snapshot: bool,
+    answers: Literal["none", "unscored", "scored"],
     failure: str | None = None,
-    has_answers: bool = True,
     drift_begins: str | None = None,
 ) -> MonthState:
     """The state of a month of a scale from its evidence.
 
-    `changed` says what is newer than the month's numbers, `failure` why it could not be fitted or linked;
-    `drift_begins`: of a month in the scale's origin window, the first month after that.
+    `changed` says what is newer than the month's numbers, `failure` why it could not be fitted or linked; `answers`:
+    of the month, scored if it has a snapshot; `drift_begins`: of a month in the scale's origin window, the first month
+    after that.
     """
 
     def state(value: State, why: str, asset: str = MONTHLY_ASSETS[-1]) -> MonthState:
@@ -153,8 +154,8 @@ def classify_month(
 
     if running:
         return state(State.RUNNING, "a run of the month is queued or under way")
-    if not has_snapshot:
-        if not (has_answers or drift_begins):
+    if answers != "scored":
+        if answers == "none" and not drift_begins:
             return state(State.EMPTY, "no answers", MONTHLY_ASSETS[0])
         return unmade("never materialised", MONTHLY_ASSETS[0])
     if changed and changed.decided:  # what held the month may no longer do so

@@ -84,9 +84,8 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
                         all_steps[scale_id].get(month),
                         changed,
                         month in running,
-                        snapshot is not None,
+                        "scored" if snapshot else "unscored" if month in answered else "none",
                         _failure(connection, month, snapshot, scale) if snapshot else None,
-                        month in answered,
                         _drift_begins(month, windows.get(scale_id)),
                     )
                 )

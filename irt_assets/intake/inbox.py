@@ -38,7 +38,7 @@ from irt_assets.intake.report import WAYS_OUT, ImportReport, Refused
 from irt_assets.intake.scoring import Scoring, scoring_of
 from irt_assets.intake.sources import Source
 from irt_assets.intake.staging import Staging
-from irt_assets.intake.take import AnswerSource, check_zone, take
+from irt_assets.intake.take import AnswerSource, check_zone, limits_of, take
 from irt_assets.psychometrics.core.options import MAX_SCORE
 from resources.alerts.outbox import Alert, open_alert, resolve_alert
 from resources.failures import PermanentFailure, TransientFailure
@@ -265,8 +265,7 @@ def _take(database: Database, source: Source, file: Listed, how: _How) -> Import
             [answers],
             report,
             beginning.add,
-            first_month=database.settings.irt_first_month,
-            zone=how.zone,
+            limits_of(connection, database.settings.irt_first_month, how.zone),
             scoring=how.scoring,
             strict=how.strict,
             staging=Staging(connection, "inbox"),

@@ -8,7 +8,7 @@ from irt_assets.intake.mapping import AUTO, encoding_of, load_mapping
 from irt_assets.intake.readers import open_source
 from irt_assets.intake.report import ImportReport, Reject, unseen
 from irt_assets.intake.scoring import max_scores_of, scoring_of
-from irt_assets.intake.take import AnswerSource, Progress, check_zone, take
+from irt_assets.intake.take import AnswerSource, Progress, check_zone, limits_of, take
 from resources.postgres.database import Database
 
 
@@ -54,10 +54,8 @@ def import_attempts(
             sources,
             report,
             reject,
+            limits_of(connection, first_month, zone, at),
             scoring=scoring,
-            first_month=first_month,
-            zone=zone,
-            at=at,
             strict=strict,
             progress=progress,
         )

@@ -43,7 +43,7 @@ from irt_assets.intake.staging import (
     Staging,
     kept_as_corrections,
 )
-from irt_assets.intake.take import AnswerSource, take
+from irt_assets.intake.take import AnswerSource, limits_of, take
 from resources.postgres.database import LOCK, first_column, lock_key
 
 MOST_ROWS = 1_000
@@ -278,10 +278,9 @@ def take_post(connection: psycopg.Connection, post: Post, *, first_month: str) -
             [given],
             report,
             lambda rows: refused.update({line: (reason, value) for _, line, reason, value, _ in rows}),
-            first_month=first_month,
+            limits_of(connection, first_month, ahead=CLOCKS_AHEAD),
             scoring=AsRecorded(recorded_rules(connection, post.items)),
             staging=staging,
-            ahead=CLOCKS_AHEAD,
         )
     results = [*map(partial(_result, refused, staging), range(1, post.rows + 1))]
     if ids:

@@ -48,6 +48,7 @@ from irt_assets.intake.sources import BadRow, Batch, Source, names_of, plain_row
 from irt_assets.intake.staging import Staging, wait_for_posts
 from irt_assets.intake.times import ZoneNeeded, zone_named
 from resources.failures import PermanentFailure, TransientFailure
+from resources.postgres.database import one_value
 
 Progress = Callable[[int, int | None], None]
 MAX_ANSWERS = 2**19  # that are cleaned at once
@@ -58,30 +59,25 @@ def take(
     sources: Sequence[AnswerSource],
     report: ImportReport,
     reject: Reject,
+    limits: Limits,
     *,
-    first_month: str,
-    zone: str | None = None,
-    at: date | None = None,
     scoring: Scoring = AsGiven(),  # noqa: B008 - it is frozen and holds nothing
     strict: bool = False,
     progress: Progress | None = None,
     staging: Staging | None = None,
-    ahead: timedelta = timedelta(0),
 ) -> None:
     """Add the answers of `sources` to the log, in the transaction of `connection`, and to `report` what became of each.
 
-    `staging`: holds the answers while they are compared (default: a file's); `ahead`: how far the clocks of senders may
-    go ahead of the database's. The other parameters are those of `import_attempts`. Raises
-    PermanentFailure where a source is at fault; the caller's transaction then has to end.
+    `limits`: as `limits_of` has them; `staging`: holds the answers while they are compared (default: a file's). The
+    other parameters are those of `import_attempts`. Raises PermanentFailure where a source is at fault; the caller's
+    transaction then has to end.
     """
-    clock = connection.execute("SELECT now()")
     rows = sum(given.source.rows for given in sources)
     report_share = progress or (lambda _done, _total: None)
     staging = staging or Staging(connection)
-    limits = _limits(clock.fetchall()[0][0], first_month, zone, at, ahead, each_alone=staging.each_alone)
+    limits = replace(limits, each_alone=staging.each_alone)
     arrivals = [Arrival(connection, staging.kind, given.name, reject) for given in sources]
-    scoring = with_recorded_maxima(connection, scoring)
-    scoring = _with_tops(scoring, sources, limits, staging)
+    scoring = _with_tops(with_recorded_maxima(connection, scoring), sources, limits, staging)
     records: dict[str, dict[str, str]] = {}
     declared: dict[str, int] = {}
     months: set[str] = set()
@@ -97,11 +93,8 @@ def take(
             read += batch.rows.num_rows
             report_share(read, 2 * rows)
 
-    erasure_of = staging.names_of_erased()
-    keys = staging.recorded("key") if any(given.has_choices_alone for given in sources) else {}
+    _prepare(sources, staging)
     for number, (given, arrival) in enumerate(zip(sources, arrivals, strict=True)):
-        given.recorded_keys = keys
-        given.erasure_of = erasure_of
         staging.add(number, cleaned(given, arrival))
         report.notes += arrival.report.notes
         records |= {item: scoring.record(item) for item in given.tally.answers}
@@ -111,15 +104,10 @@ def take(
         _check_records(connection, staging, records)
         _require_same_maxima(connection, scoring, records)
     for number, given in enumerate(sources):
-        if at is not None and given.is_matrix:
+        if limits.start is not None and given.is_matrix:
             report.notes += _former_ids(given, *staging.use_former_ids(number, given.file_id))
-    changed: list[NewMaximum] = []
-    if declared:
-        known = known_maxima(connection, declared)
-        declared = _not_recorded(known, declared)
-        record_maxima(connection, declared)  # before answers are compared, which is done by these scores
-        changed = [NewMaximum(item, 1, declared[item]) for item in known.keys() & declared if declared[item] > 1]
-        report.notes += follow_new_maxima(connection, sources[0].name, changed)
+    declared, changed = _record_declared(connection, declared) if declared else ({}, [])
+    report.notes += follow_new_maxima(connection, sources[0].name, changed)
     verdicts = staging.judge(strict=strict)
     if erased := sum(n for (_, reason), n in verdicts.items() if reason == ERASED):
         report.notes.append(refused_as_erased(erased, staging.erasures()))
@@ -143,10 +131,7 @@ def take(
     if changed:
         wait_for_posts(connection)
         follow_new_maxima(connection, sources[0].name, changed)  # in answers that were posted meanwhile
-    arrivals[0].report.clock_ahead = staging.clock_ahead  # of a post: files' clocks are not asked
-    for arrival in arrivals:
-        arrival.note()
-        report.include(arrival.report)
+    _include(report, arrivals, staging.clock_ahead)
     report_share(2 * rows, 2 * rows)
 
 
@@ -400,6 +385,18 @@ def _not_recorded(known: Map[str, int | None], declared: Map[str, int]) -> dict[
     return {item: most for item, most in declared.items() if known.get(item) is None}
 
 
+def _record_declared(
+    connection: psycopg.Connection, declared: Map[str, int]
+) -> tuple[dict[str, int], list[NewMaximum]]:
+    """Record maximum scores before answers are compared, which is done by these.
+
+    Returns those that are declared for the first time, and those that change an item of the bank."""
+    known = known_maxima(connection, declared)
+    new = _not_recorded(known, declared)
+    record_maxima(connection, new)
+    return new, [NewMaximum(item, 1, new[item]) for item in known.keys() & new if new[item] > 1]
+
+
 def _with_tops(scoring: Scoring, sources: Sequence[AnswerSource], limits: Limits, staging: Staging) -> Scoring:
     """Full marks are the highest of all sources, or the higher one that an earlier import knew."""
     if not isinstance(scoring, FromPoints) or scoring.at is not None:
@@ -433,16 +430,41 @@ def _check_records(connection: psycopg.Connection, staging: Staging, records: di
                 )
 
 
-def _limits(
-    now: datetime, first_month: str, zone: str | None, at: date | None, ahead: timedelta, *, each_alone: bool
+def limits_of(
+    connection: psycopg.Connection,
+    first_month: str,
+    zone: str | None = None,
+    at: date | None = None,
+    ahead: timedelta = timedelta(0),
 ) -> Limits:
+    """Times that answers can have, by the database's clock.
+
+    `ahead`: how far the clocks of senders may go ahead of it. The other parameters are those of `import_attempts`.
+    """
+    now: datetime = one_value(connection, "SELECT now()")
     first = datetime.fromisoformat(f"{first_month}-01").replace(tzinfo=UTC)
     if at is None:
-        return Limits(_micros(first), _micros(now + ahead), zone, each_alone=each_alone)
+        return Limits(_micros(first), _micros(now + ahead), zone)
     start = datetime(at.year, at.month, at.day, tzinfo=UTC)
     if not first <= start <= now:
         raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}.")
     return Limits(_micros(first), _micros(now), zone, _micros(start))
+
+
+def _include(report: ImportReport, arrivals: Sequence[Arrival], clock_ahead: int) -> None:
+    """Note the arrivals, and add them to the report. `clock_ahead`: of a post, as files' clocks are not asked."""
+    arrivals[0].report.clock_ahead = clock_ahead
+    for arrival in arrivals:
+        arrival.note()
+        report.include(arrival.report)
+
+
+def _prepare(sources: Sequence[AnswerSource], staging: Staging) -> None:
+    """Hand the sources the recorded keys that they need, and the names of erased learners."""
+    erasure_of = staging.names_of_erased()
+    keys = staging.recorded("key") if any(given.has_choices_alone for given in sources) else {}
+    for given in sources:
+        given.recorded_keys, given.erasure_of = keys, erasure_of
 
 
 def _count_corrected(arrivals: Sequence[Arrival], corrected: Counter[int]) -> None:

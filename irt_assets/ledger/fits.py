@@ -55,9 +55,9 @@ class StagedFit:
     scale_id: str
     engine: str
     snapshot_hash: str
-    calibration: bytes | None
-    error: str | None
-    error_kind: str | None
+    calibration: bytes | None = None
+    error: str | None = None
+    error_kind: str | None = None
     spec: StagedSpec
     code_version: str
     fitted_at: datetime
@@ -280,36 +280,30 @@ def linked_spec(spec: StagedSpec, linked: Calibration, linking: Linking | None) 
 
 def save_linked_fit(
     connection: psycopg.Connection,
-    fit_id: str,
+    fit: StagedFit,
     raw: Calibration,
     linked: Calibration,
     linking: Linking | None,
     *,
     kind: str,
-    scale_id: str,
     window: tuple[datetime, datetime],
-    snapshot_hash: str,
     anchor_hash: str,
-    spec: StagedSpec,
-    fitted_at: datetime,
-    fit_code_version: str,
     run_id: str | None,
-    calibration: bytes | None = None,
 ) -> None:
     """Complete a fit on the bank's scale, superseding the window's earlier one, in the caller's transaction.
 
-    `linking` is None for an origin, which defines the scale (slope 1, intercept 0). `calibration`: the whole fit, where
-    none was staged.
+    `linking` is None for an origin, which defines the scale (slope 1, intercept 0). `fit.calibration`, the whole fit,
+    is stored again unless it is None.
     """
     connection.execute(
         """UPDATE mirt_fit_meta SET superseded_at = now()
            WHERE scale_id = %s AND kind = %s AND window_start = %s AND engine = %s AND superseded_at IS NULL""",
-        (scale_id, kind, window[0], raw.engine),
+        (fit.scale_id, kind, window[0], raw.engine),
     )
     c = raw.convergence
     meta = {
-        "fit_id": fit_id,
-        "scale_id": scale_id,
+        "fit_id": fit.fit_id,
+        "scale_id": fit.scale_id,
         "kind": kind,
         "window_start": window[0],
         "window_end": window[1],
@@ -324,22 +318,22 @@ def save_linked_fit(
         "bic": raw.bic,
         "converged": c.converged,
         "iterations": c.iterations,
-        "max_rhat": spec.sampling.max_rhat if spec.sampling else None,
-        "min_ess": spec.sampling.min_ess if spec.sampling else None,
-        "model_spec": linked_spec(spec, linked, linking).as_json(),
+        "max_rhat": fit.spec.sampling.max_rhat if fit.spec.sampling else None,
+        "min_ess": fit.spec.sampling.min_ess if fit.spec.sampling else None,
+        "model_spec": linked_spec(fit.spec, linked, linking).as_json(),
         "data_hash": raw.data_hash,
-        "snapshot_hash": snapshot_hash,
+        "snapshot_hash": fit.snapshot_hash,
         "anchor_hash": anchor_hash,
-        "code_version": fit_code_version,
+        "code_version": fit.code_version,
         "run_id": run_id,
-        "fitted_at": fitted_at,
-        "calibration": calibration,
+        "fitted_at": fit.fitted_at,
+        "calibration": fit.calibration,
         "common_errors": None if (gamma := common_errors(linked)) is None else gamma.ravel().tolist(),
     }
     import pandas as pd  # takes half a second, only for writers
 
     warehouse.append(connection, tables.mirt_fit_meta, pd.DataFrame([meta]))
-    items = pd.DataFrame(item_rows(fit_id, raw, linked, fitted_at, spec))
+    items = pd.DataFrame(item_rows(fit.fit_id, raw, linked, fit.fitted_at, fit.spec))
     warehouse.append(connection, tables.mirt_item_params, items)
 
 

@@ -37,8 +37,7 @@ def changes(facts: Facts) -> Chart:
         half,
         kinds,
         ends_of(deltas, (deltas - half)[flagged], (deltas + half)[flagged], [0.0]),
-        names=[row.item_id for row in rows],
-        named=np.flatnonzero(flagged)[:MOST_NAMES],
+        named=[(k, rows[k].item_id) for k in np.flatnonzero(flagged)[:MOST_NAMES]],
         titles=[f"{row.item_id}: Δb {row.delta_b:+.2f}, wABC {row.wabc:.3f}, {row.severity}" for row in rows],
     )
 
@@ -69,8 +68,8 @@ def anchors(shifts: Sequence[AnchorShift]) -> Chart:
         kinds,
         ends_of(deltas - half, deltas + half, [0.0]),
         plain="agrees",
-        names=[shift.item_id for shift in rows],
-        named=sorted(range(len(rows)), key=lambda k: not kinds[k]),  # what is named first has room
+        # the first names have room
+        named=[(k, rows[k].item_id) for k in sorted(range(len(rows)), key=lambda k: not kinds[k])],
         titles=[f"{shift.item_id}: Δb {shift.delta_b:+.2f} ± {shift.error:.2f}" for shift in rows],
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
@@ -135,7 +135,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     in_force = {one.item_id: one for one in publications_in_force(connection, scale.scale_id, start)}
     snapshot = snapshot_for_scale(connection, month, scale.scale_id)
     held = step.held if step else {}
-    items = _items(connection, scale, month, fit, linkings, history, in_force, information, dif, held)
+    items = _items(connection, scale, month, fit, linkings, _Tested(history, information, dif), in_force, held)
     if fit is not None and snapshot is not None and snapshot.snapshot_hash == fit.snapshot_hash:
         items = _with_observed(connection, store, scale, snapshot, fit, items)
     waiting = tuple(
@@ -209,7 +209,7 @@ def _gather_origin(
     since = publications_in_force(connection, scale.scale_id, origin.window.window_end)
     in_force = {one.item_id: one for one in since}
     held = {item: (why,) for item, why in origin.left_out.items()}
-    items = _items(connection, scale, month, fit, (fit,), {}, in_force, {}, dif, held)
+    items = _items(connection, scale, month, fit, (fit,), _Tested({}, {}, dif), in_force, held)
     return Facts(
         month=month,
         scale=scale,
@@ -256,16 +256,22 @@ def _with_observed(
     return items | {i: replace(items[i], observed=seen.get(i)) for i in wanted}
 
 
+class _Tested(NamedTuple):
+    """Rows of the month's tests: drift by item with that of earlier months, information by item, and DIF."""
+
+    history: dict[str, list[DriftRow]]
+    information: dict[str, InformationRow]
+    dif: Iterable[DifRow]
+
+
 def _items(
     connection: psycopg.Connection,
     scale: Scale,
     month: str,
     fit: Linked | None,
     linkings: Sequence[Linked],
-    history: dict[str, list[DriftRow]],
+    tested: _Tested,
     in_force: dict[str, ItemInForce],
-    information: dict[str, InformationRow],
-    dif: Iterable[DifRow],
     held: Mapping[str, Sequence[str]],
 ) -> dict[str, Item]:
     """Every item of the fit or of the month's drift, and those that were held back, in natural order."""
@@ -275,14 +281,14 @@ def _items(
     )
     anchors, out = anchor_items(connection, scale), item_status(connection)
     large: dict[str, list[str]] = {}
-    for test in dif:
+    for test in tested.dif:
         if test.large:
             large.setdefault(test.item_id, []).append(f"{test.attribute}: {test.focal_group}")
     suspects = fit.constants.suspects if fit else {}
     found = {}
-    drifted = {i for i, past in history.items() if past[-1].month == month}
+    drifted = {i for i, past in tested.history.items() if past[-1].month == month}
     for name in sorted(of_fit.keys() | drifted | held.keys(), key=natural_order):
-        past = history.get(name, [])
+        past = tested.history.get(name, [])
         drift = past[-1] if past and past[-1].month == month else None
         fitted = of_fit.get(name, NOT_FITTED)
         trend = drift.details.get("trend") if drift else None
@@ -301,7 +307,7 @@ def _items(
             months_dropped=_months_dropped(name, fitted.n, scale, fit, linkings),
             flags=fitted.flags,
             groups_with_large_dif=tuple(large.get(name, ())),
-            information_lost=name in information and information[name].flagged,
+            information_lost=name in tested.information and tested.information[name].flagged,
             held=tuple(held.get(name, ())),
             flat=_flat(fitted.values),
             withdrawn=out[name].sentence if name in out and out[name].is_withdrawn else "",

@@ -95,7 +95,7 @@ def month_state(one: SettledMonth, decided: str | None, *, has_other_answers: bo
         one.step and Step(month=one.month, scale_id=one.scale_id, fit_id=one.published_fit, state=one.step),
         changed,
         running=False,
-        has_snapshot=one.step is not None or unlinked,
+        answers="scored" if one.step is not None or unlinked else "unscored",
     ).state
 
 

@@ -8,7 +8,7 @@ Reads and writes go through `Ledger`, in the threads of `Admission`. What does n
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -48,6 +48,8 @@ LATE_S = 0.05
 """If the event loop reads requests this late, answers would come too late to be useful, whatever the queue."""
 LIMIT_S = 5.0
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+Work = Callable[[str, Callable[[psycopg.Connection], Any]], Awaitable[Any]]
+"""Runs a task for a learner on a connection, in a thread."""
 LOCKED = [Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))]
 """For the API's description only: `Door` decides who may pass."""
 
@@ -74,8 +76,6 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
 
     app = FastAPI(title="θ API", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     registry = app.state.registry = server_registry()
-    updates = Counter("irt_theta_updates", "Requests to update θ", ["result"], registry=registry)
-    seconds = Histogram("irt_theta_seconds", "From request to θ", buckets=SECONDS, registry=registry)
     shed = Counter("irt_theta_shed", "Requests turned away before the database was asked", registry=registry)
     Gauge("irt_theta_set_age_seconds", "Since the published set was read", registry=registry).set_function(
         lambda: ledger.age_s
@@ -115,6 +115,19 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
             raise unavailable("The database takes too long to answer: try again soon.", "too_slow") from None
         except Away as away:
             raise unavailable(f"The database does not answer: try again soon. ({away})", "database_away") from None
+
+    _add_theta(app, ledger, work)
+    add_posts(app, ledger, lambda turn, task: admitted(to_post, turn, task))
+    _add_status(app, ledger, work)
+    _add_problems(app)
+    return app
+
+
+def _add_theta(app: FastAPI, ledger: Ledger, work: Work) -> None:
+    """Add the requests for a learner's θ."""
+    registry = app.state.registry
+    updates = Counter("irt_theta_updates", "Requests to update θ", ["result"], registry=registry)
+    seconds = Histogram("irt_theta_seconds", "From request to θ", buckets=SECONDS, registry=registry)
 
     @app.post(
         f"{PREFIX}/update-theta",
@@ -164,7 +177,9 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
         history = [_ability_body(one, measures) | {"scale_id": one.scale_id} for one in known]
         return JSONResponse(answer | {"history": history}, headers={"Cache-Control": "no-store"})
 
-    add_posts(app, ledger, lambda turn, task: admitted(to_post, turn, task))
+
+def _add_status(app: FastAPI, ledger: Ledger, work: Work) -> None:
+    """Add the pages on the service itself: its health, the invariants and its metrics."""
 
     @app.get("/health")
     @app.get("/healthz")
@@ -196,7 +211,11 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(app.state.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_problems(app: FastAPI) -> None:
+    """Add the responses to requests that fail."""
 
     @app.exception_handler(Problem)
     async def problem_response(_request: Request, problem: Problem) -> Response:
@@ -218,8 +237,6 @@ def build_app(access: Access, ledger: Ledger, workers: int, *, posts: int = 2) -
     async def failed(_request: Request, error: Exception) -> Response:
         LOG.error("theta: a request failed", exc_info=error)
         return Problem(500, "internal", "This is a fault of the API: its log says more. Nothing was kept.").response()
-
-    return app
 
 
 class Door:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.special import expit, log_expit, logsumexp
@@ -76,7 +78,7 @@ def test_gradient_of_a_histogram_is_that_of_what_is_maximised(smoothing):
     rng = np.random.default_rng(2)
     a, b = bank(rng, 5)
     x = answers(rng, rng.normal(size=80), a, b)
-    structure = ParameterLayout.of(item_model("2pl"), 5, n_groups=2, histogram_nodes=61, smoothing=smoothing)
+    structure = replace(ParameterLayout.of(item_model("2pl"), 5, n_groups=2, histogram_nodes=61), smoothing=smoothing)
     data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(80) % 2)
     normal = Grid.spanning().log_weights()
     free = np.concatenate([a, -a * b, normal, normal]) * rng.uniform(0.9, 1.1, 10 + 122)
@@ -101,7 +103,7 @@ def test_information_of_a_histogram_is_the_curvature_of_what_is_maximised(model,
     rng = np.random.default_rng(4)
     a, b = bank(rng, 5)
     x = answers(rng, (rng.chisquare(4, 600) - 4) / np.sqrt(8), a, b)
-    structure = ParameterLayout.of(item_model(model), 5, n_groups=2, histogram_nodes=61, smoothing=smoothing)
+    structure = replace(ParameterLayout.of(item_model(model), 5, n_groups=2, histogram_nodes=61), smoothing=smoothing)
     data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(600) % 2, rarer=structure.K == 3)
     with kernels.runner(1) as run:
         problem = Problem(data, structure, Grid.spanning(), run)

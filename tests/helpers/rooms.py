@@ -294,18 +294,22 @@ def link_made_up(
         fit_id = fits.stage(connection, snapshot, SCALE, "em", calibration, MADE_UP_SPEC, None)
         fits.save_linked_fit(
             connection,
-            fit_id,
+            fits.StagedFit(
+                fit_id=fit_id,
+                month=month,
+                scale_id=SCALE,
+                engine="em",
+                snapshot_hash=snapshot.snapshot_hash,
+                spec=MADE_UP_SPEC,
+                code_version="made up",
+                fitted_at=datetime.now(UTC),
+            ),
             calibration,
             calibration,
             made_up_linking(("K1", "K2", "K3"), q_p=q_p),
             kind="monthly",
-            scale_id=SCALE,
             window=Month(month).bounds,
-            snapshot_hash=snapshot.snapshot_hash,
             anchor_hash="made up",
-            spec=MADE_UP_SPEC,
-            fitted_at=datetime.now(UTC),
-            fit_code_version="made up",
             run_id=None,
         )
         fits.write_group_shift(connection, fit_id, GroupShift("nothing in force to compare"), None)

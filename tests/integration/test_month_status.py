@@ -106,7 +106,9 @@ def test_the_state_of_a_month_follows_from_its_evidence(
     expected: State,
     why: str,
 ) -> None:
-    found = classify_month(MONTH, rooms.SCALE, gates, its_step, changed, running, has_snapshot)
+    found = classify_month(
+        MONTH, rooms.SCALE, gates, its_step, changed, running, "scored" if has_snapshot else "unscored"
+    )
     assert (found.state, why in found.why) == (expected, True), found.why
 
 
@@ -118,7 +120,14 @@ def test_a_month_in_the_origin_window_is_not_missing_and_says_where_drift_begins
 ) -> None:
     def found(drift_begins: str | None) -> MonthState:
         return classify_month(
-            MONTH, rooms.SCALE, gates, None, None, False, has_snapshot, has_answers=False, drift_begins=drift_begins
+            MONTH,
+            rooms.SCALE,
+            gates,
+            None,
+            None,
+            False,
+            "scored" if has_snapshot else "none",
+            drift_begins=drift_begins,
         )
 
     assert found(LATER).state is State.ORIGIN

@@ -22,7 +22,7 @@ from irt_assets.intake.pulling.sources_file import PullSource
 from irt_assets.intake.pulling.standing import Place
 from irt_assets.intake.report import WAYS_OUT, ImportReport, Refused
 from irt_assets.intake.sources import TableSource
-from irt_assets.intake.take import AnswerSource, take
+from irt_assets.intake.take import AnswerSource, limits_of, take
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, named_rows
 
@@ -146,8 +146,7 @@ def _of_rows(
             [AnswerSource(rows, binding.mapping, None)],
             ImportReport(),
             refuse,
-            first_month=database.settings.irt_first_month,
-            zone=source.zone,
+            limits_of(connection, database.settings.irt_first_month, source.zone),
             scoring=scoring_of(connection, binding),
             staging=staging,
         )

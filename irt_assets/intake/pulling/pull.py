@@ -40,7 +40,7 @@ from irt_assets.intake.report import ImportReport
 from irt_assets.intake.scoring import AsRecorded
 from irt_assets.intake.sources import TableSource
 from irt_assets.intake.staging import Staging
-from irt_assets.intake.take import AnswerSource, take
+from irt_assets.intake.take import AnswerSource, limits_of, take
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock, one_value
 
@@ -276,8 +276,7 @@ def take_rows(
         [AnswerSource(rows, reader.binding.mapping, None)],
         report,
         refuse,
-        first_month=database.settings.irt_first_month,
-        zone=source.zone,
+        limits_of(connection, database.settings.irt_first_month, source.zone),
         scoring=scoring_of(connection, reader.binding),
         staging=staging or PullStaging(connection, number),
     )

@@ -333,9 +333,12 @@ def _mean_and_sd(post, nodes):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def posterior_moments(first, last, persons, start, row, table, nodes, log_weights, reach, theta, se):  # type: ignore[no-untyped-def]
+def posterior_moments(first, last, persons, answers, table, nodes, log_weights, reach, into):  # type: ignore[no-untyped-def]
     """EAP and posterior SD of persons[first … last − 1] from a table of log P, in which each answer has a row, on the
-    nodes, equally spaced, that are at most `reach` nodes from the one nearest to `theta`."""
+    nodes, equally spaced, that are at most `reach` nodes from the one nearest to theta. answers: start and row; into:
+    theta and se."""
+    start, row = answers
+    theta, se = into
     for k in range(first, last):
         i = persons[k]
         nearest = round((theta[i] - nodes[0]) / (nodes[1] - nodes[0]))

@@ -24,7 +24,6 @@ The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import compress
 from typing import Any, TypedDict, Unpack
@@ -39,6 +38,7 @@ from irt_assets.psychometrics.core.covariances import mirrored
 from irt_assets.psychometrics.core.design import alike, require_connected
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.item_models import COMPARED_MODELS, ITEM_MODELS, ItemCurves, model_of
+from irt_assets.psychometrics.core.model_families import ItemModel
 from irt_assets.psychometrics.core.models import (
     Calibration,
     Convergence,
@@ -50,7 +50,7 @@ from irt_assets.psychometrics.core.models import (
     spread,
 )
 from irt_assets.psychometrics.core.options import DEFAULT_MODEL, Latent, Model
-from irt_assets.psychometrics.core.priors import KNOWN_GUESSING_SD, KnownGuessing, Normal, Priors
+from irt_assets.psychometrics.core.priors import KNOWN_GUESSING_SD, KnownGuessing, Normal, Priors, RareSteps
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.core.testlets import share_testlets
 from irt_assets.psychometrics.estimation.clustered_scores import products_by_learner
@@ -81,7 +81,7 @@ from irt_assets.psychometrics.estimation.parameter_layout import (
     ParameterLayout,
 )
 from irt_assets.psychometrics.estimation.response_layout import Answers, Counts
-from irt_assets.psychometrics.estimation.source import InMemory, Source
+from irt_assets.psychometrics.estimation.source import InMemory, LaidOut, Source
 from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, no_errors, require_one_matrix
 from irt_assets.psychometrics.estimation.unrelated import why_unrelated
 
@@ -103,7 +103,7 @@ fit need not converge."""
 
 
 class FitOptions(TypedDict, total=False):
-    """What a fit may be asked, wherever its answers are. `fit_em` explains them, `fit_source` has the defaults."""
+    """What a fit may be asked, wherever its answers are. `fit_em` explains them."""
 
     model: Model | Sequence[Model]
     priors: Priors | None
@@ -201,36 +201,36 @@ def fit_em(
     return fit_source(lambda: InMemory(counted, Persons.of(responses, groups, reference, weights)), responses, **how)
 
 
-def fit_source(
-    source_of: Callable[[], Source],
-    items: Items,
-    *,
-    model: Model | Sequence[Model] = DEFAULT_MODEL,
-    priors: Priors | None = None,
-    anchors: AnchorSet | None = None,
-    latent: Latent = "normal",
-    testlets: Mapping[str, str] | None = None,
-    nodes: int = 61,
-    tolerance: float = 1e-5,
-    max_iterations: int = 500,
-    threads: int | None = None,
-    data_hash: str = "",
-    start: Calibration | None = None,
-    likelihood_only: bool = False,
-    abilities_known: bool = False,
-    blocks: Mapping[str, str] | None = None,
-    prior_on_rare_steps: bool | Collection[str] = True,
-    learners: npt.NDArray[np.integer[Any]] | None = None,
-    guessing: Mapping[str, float] | None = None,
-) -> Calibration:
+_DEFAULTS: FitOptions = {
+    "model": DEFAULT_MODEL,
+    "priors": None,
+    "anchors": None,
+    "latent": "normal",
+    "testlets": None,
+    "nodes": 61,
+    "tolerance": 1e-5,
+    "max_iterations": 500,
+    "threads": None,
+    "data_hash": "",
+    "start": None,
+    "likelihood_only": False,
+    "abilities_known": False,
+    "blocks": None,
+    "prior_on_rare_steps": True,
+    "learners": None,
+    "guessing": None,
+}
+
+
+def fit_source(source_of: Callable[[], Source], items: Items, **how: Unpack[FitOptions]) -> Calibration:
     """`fit_em` of answers wherever they are. `source_of` is asked for them once the request makes sense for `items`."""
+    if unexpected := how.keys() - _DEFAULTS.keys():
+        raise TypeError(f"a fit has no option {', '.join(sorted(unexpected))}")
+    asked: FitOptions = {**_DEFAULTS, **how}
+    model, anchors = asked["model"], asked["anchors"]
     models = (model,) * items.n_items if isinstance(model, str) else tuple(model)
-    if unknown := set(models).difference(ITEM_MODELS, COMPARED_MODELS):
-        raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {min(unknown)!r}")
-    if latent not in ("normal", "histogram"):
-        raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {latent!r}")
-    of = checked_model(models, items, anchors, share_testlets(items.item_ids, testlets or {}))
-    given_priors = priors = checked_priors(of, priors)
+    of = _checked(models, items, asked)
+    given_priors = priors = checked_priors(of, asked["priors"])
     source = source_of()
     counts = source.counts()
     given = given_parameters(items, anchors, of)
@@ -244,75 +244,117 @@ def fit_source(
     kept_ids = tuple(np.array(items.item_ids, dtype=object)[keep])
     of = model_of([*compress(models, keep)])
     of_kept = counts.select(keep)
-    steps_of = blocks_of_steps(kept_ids, [*compress(models, keep)], of_kept, held, blocks or {})
+    steps_of = blocks_of_steps(kept_ids, [*compress(models, keep)], of_kept, held, asked["blocks"] or {})
     own_steps = ~held.known if steps_of is None else ~held.known & (steps_of < 0)
-    if not isinstance(prior_on_rare_steps, bool):
-        own_steps &= np.isin(kept_ids, [*prior_on_rare_steps])
-    rare = rare_steps(kept_ids, own_steps, of_kept) if prior_on_rare_steps and of.scores_suffice else None
-    known = {item: guessing[item] for item in kept_ids if item in guessing} if guessing and of.guesses else {}
-    known_c = KnownGuessing(KNOWN_GUESSING_SD, tuple(known), tuple(known.values())) if known else None
+    rare = _rare_steps(kept_ids, own_steps, of_kept, asked["prior_on_rare_steps"]) if of.scores_suffice else None
+    known_c = _known_guessing(kept_ids, asked["guessing"]) if of.guesses else None
     priors, given_priors = (replace(each, rare_steps=rare, known_guessing=known_c) for each in (priors, given_priors))
-    layout = partial(
-        ParameterLayout.of,
-        of,
-        len(kept_ids),
-        given=held,
-        n_groups=len(source.names),
-        positive_slopes=priors.slopes_held(kept_ids),
-        categories=items.n_categories[keep],
-        given_scores=of_kept.table > 0,
-        steps_of=steps_of,
-    )
-    structure = layout()
+
+    def lay_out(histogram_nodes: int = 0) -> ParameterLayout:
+        layout = ParameterLayout.of(
+            of,
+            len(kept_ids),
+            given=held,
+            n_groups=len(source.names),
+            histogram_nodes=histogram_nodes,
+            categories=items.n_categories[keep],
+            given_scores=of_kept.table > 0,
+            steps_of=steps_of,
+        )
+        smoothing = SMOOTHING_WITH_GUESSING if of.guesses and not asked["likelihood_only"] else SMOOTHING
+        return replace(layout, positive_slopes=priors.slopes_held(kept_ids), smoothing=smoothing)
+
+    structure = lay_out()
     require_one_matrix(structure)
-    with_weights = partial(
-        layout, smoothing=SMOOTHING_WITH_GUESSING if of.guesses and not likelihood_only else SMOOTHING
-    )
     laid = source.laid_out(keep, rarer=structure.guessing, by_category=not of.logistic)
-    data = laid.answers
     require_persons(laid.informative, source.names)
     require_connected(laid.links, kept_ids, held.known)
-    with kernels.runner(threads) as run:
-        begun = None if start is None else start.select(keep)
-        problem, solution = _maximised(
-            lambda grid: Problem(data, structure, grid, run, priors),
-            _Search(nodes, tolerance, max_iterations, COMPARED_GAIN if likelihood_only else 0.0),
-            begun,
-            with_weights if latent == "histogram" else None,
-            has_curves=begun is not None and begun.item_model == of,
-        )
-        solution = solution.oriented(problem)
-        if likelihood_only:
-            found = no_errors(problem, solution.point)
-        else:
-            products: Callable[[Point], Floats] | None = None
-            if learners is not None:
-                products = _by_learner(problem, source.gathered(keep), learners)
-            elif share_testlets(kept_ids, testlets or {}):
-                products = problem.score_products
-            found = errors(
-                problem, solution.point, solution.at_bound, products=products, abilities_known=abilities_known
-            )
-        doubt = why_unrelated(lambda: source.gathered(keep), problem, solution.point.loglik)
-    calibration = _calibration(
-        items,
-        counts,
-        problem,
-        solution,
-        found,
-        keep,
-        alike(laid.first_alike, data.n, data.correct),
-        source.names,
-        doubt,
-        data_hash,
-        models,
-        given,
-    )
+    with kernels.runner(asked["threads"]) as run:
+        fit = _fitted(source, laid, keep, kept_ids, run, priors, lay_out, asked)
+    calibration = _calibration(items, counts, fit, keep, models, given)
     calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
-    calibration = replace(calibration, priors=given_priors.as_dict())
-    if latent == "histogram" and not structure.anchored:
+    calibration = replace(calibration, priors=given_priors.as_dict(), data_hash=asked["data_hash"])
+    if asked["latent"] == "histogram" and not structure.anchored:
         return calibration.standardised(calibration.populations[0].mean, calibration.populations[0].sd)
     return calibration
+
+
+def _checked(models: tuple[Model, ...], items: Items, asked: FitOptions) -> ItemModel:
+    """The model of the items. Raises PsychometricsError if the request makes no sense."""
+    if unknown := set(models).difference(ITEM_MODELS, COMPARED_MODELS):
+        raise PsychometricsError(f"the em engine fits {', '.join(ITEM_MODELS)}; got model {min(unknown)!r}")
+    if asked["latent"] not in ("normal", "histogram"):
+        raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {asked['latent']!r}")
+    return checked_model(models, items, asked["anchors"], share_testlets(items.item_ids, asked["testlets"] or {}))
+
+
+def _rare_steps(
+    item_ids: Sequence[str], own_steps: Mask, counts: Counts, asked: bool | Collection[str]
+) -> RareSteps | None:
+    """`rare_steps` of all items, or of those asked for."""
+    if not isinstance(asked, bool):
+        own_steps = own_steps & np.isin(item_ids, [*asked])
+    return rare_steps(item_ids, own_steps, counts) if asked else None
+
+
+def _known_guessing(item_ids: Sequence[str], guessing: Mapping[str, float] | None) -> KnownGuessing | None:
+    known = {item: guessing[item] for item in item_ids if item in guessing} if guessing else {}
+    return KnownGuessing(KNOWN_GUESSING_SD, tuple(known), tuple(known.values())) if known else None
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A maximum and its errors.
+
+    Attributes:
+        groups: their names, the reference first.
+        same: shape (J,), items with all answers those of an earlier item.
+        doubt: why the answers do not make a scale; empty if they do.
+    """
+
+    problem: Problem
+    solution: Solution
+    errors: Errors
+    groups: tuple[str, ...]
+    same: Mask
+    doubt: str
+
+
+def _fitted(
+    source: Source,
+    laid: LaidOut,
+    keep: Mask,
+    kept_ids: tuple[str, ...],
+    run: kernels.Run,
+    priors: Priors,
+    lay_out: Callable[..., ParameterLayout],
+    asked: FitOptions,
+) -> _Fit:
+    """The fit of the answers as they are laid out. `lay_out`: for a number of `histogram_nodes`."""
+    data, structure, likelihood_only = laid.answers, lay_out(), asked["likelihood_only"]
+    begun = None if asked["start"] is None else asked["start"].select(keep)
+    least_gain = COMPARED_GAIN if likelihood_only else 0.0
+    problem, solution = _maximised(
+        lambda grid: Problem(data, structure, grid, run, priors),
+        _Search(asked["nodes"], asked["tolerance"], asked["max_iterations"], least_gain),
+        begun,
+        lay_out if asked["latent"] == "histogram" else None,
+        has_curves=begun is not None and begun.item_model == structure.item_model,
+    )
+    solution = solution.oriented(problem)
+    if likelihood_only:
+        found = no_errors(problem, solution.point)
+    else:
+        products: Callable[[Point], Floats] | None = None
+        if asked["learners"] is not None:
+            products = _by_learner(problem, source.gathered(keep), asked["learners"])
+        elif share_testlets(kept_ids, asked["testlets"] or {}):
+            products = problem.score_products
+        known = asked["abilities_known"]
+        found = errors(problem, solution.point, solution.at_bound, products=products, abilities_known=known)
+    doubt = why_unrelated(lambda: source.gathered(keep), problem, solution.point.loglik)
+    same = alike(laid.first_alike, data.n, data.correct)
+    return _Fit(problem, solution, found, source.names, same, doubt)
 
 
 @dataclass(frozen=True)
@@ -460,18 +502,13 @@ def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
 def _calibration(
     items: Items,
     counts: Counts,
-    problem: Problem,
-    solution: Solution,
-    found: Errors,
+    fit: _Fit,
     keep: Mask,
-    same: Mask,
-    names: Sequence[str],
-    doubt: str,
-    data_hash: str,
     models: tuple[Model, ...],
     given: ItemCurves,
 ) -> Calibration:
     """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
+    problem, solution, found = fit.problem, fit.solution, fit.errors
     J, point, structure = items.n_items, solution.point, problem.structure
     kept = np.flatnonzero(keep)
     a, d, c = (spread(values, kept, J) for values in (point.a, point.d, point.c))
@@ -485,7 +522,7 @@ def _calibration(
         Flag.AT_BOUND: at_bound,
         Flag.UNIDENTIFIED: found.unidentified,
         Flag.NEGATIVE_DISCRIMINATION: reversed_,
-        Flag.DUPLICATE: same,
+        Flag.DUPLICATE: fit.same,
         Flag.GUESSING_UNIDENTIFIED: found.guessing_unidentified,
     }
     further, cov = _further(problem, point, items, kept, given), spread(mirrored(found.cov), kept, J)
@@ -500,10 +537,7 @@ def _calibration(
         joint = np.full((size, size), np.nan)
         joint[np.ix_(at, at)] = found.joint
     named = np.array(items.item_ids, dtype=object)[kept]
-    populations = _populations(problem, solution, found, names)
-    reasons = _reasons(problem, solution, found, named, names, doubt)
-    if same.any():
-        reasons.append(same_answers(named[same].tolist()))
+    populations, reasons = _populations(fit), _reasons(fit, named)
     mean, sd = _pooled(populations)
     return Calibration(
         item_ids=items.item_ids,
@@ -530,7 +564,6 @@ def _calibration(
             n_parameters=structure.n_before_weights + round(found.effective_df),
             reason="; ".join(reasons),
         ),
-        data_hash=data_hash,
         populations=populations,
         priors=problem.priors.as_dict(),
         categories=None if further is None else items.n_categories,
@@ -557,12 +590,12 @@ def _further(problem: Problem, point: Point, items: Items, kept: Ints, given: It
     return out
 
 
-def _populations(problem: Problem, solution: Solution, found: Errors, names: Sequence[str]) -> tuple[Population, ...]:
-    point, out = solution.point, []
-    for g, name in enumerate(names):
-        n_persons, se = int(np.rint(point.mass[g])), np.sqrt(found.latent[g])
+def _populations(fit: _Fit) -> tuple[Population, ...]:
+    point, out = fit.solution.point, []
+    for g, name in enumerate(fit.groups):
+        n_persons, se = int(np.rint(point.mass[g])), np.sqrt(fit.errors.latent[g])
         normal = Population(name, n_persons, float(point.means[g]), float(point.sds[g]), float(se[0]), 0.0)
-        group = problem.latent.described(normal, point.log_weights[g])
+        group = fit.problem.latent.described(normal, point.log_weights[g])
         out.append(replace(group, sd_se=float(group.sd * se[1])))
     return tuple(out)
 
@@ -594,17 +627,11 @@ def _with_anchors(calibration: Calibration, given: ItemCurves) -> Calibration:
     return replace(calibration, a=a, d=d, c=c, cov=cov, joint_cov=joint, anchored=names)
 
 
-def _reasons(
-    problem: Problem,
-    solution: Solution,
-    found: Errors,
-    named: np.ndarray,
-    groups: Sequence[str],
-    doubt: str,
-) -> list[str]:
-    """Sentences that say why the fit as a whole is not a result; empty where it is one. `doubt`: the data's."""
+def _reasons(fit: _Fit, named: np.ndarray) -> list[str]:
+    """Sentences that say why the fit as a whole is not a result; empty where it is one. `named`: its items."""
+    solution, found, groups = fit.solution, fit.errors, fit.groups
     reasons = [solution.reason] if solution.reason else []
-    data, structure = problem.data, problem.structure
+    data, structure = fit.problem.data, fit.problem.structure
     if (alike := structure.common_slopes).any() and solution.at_bound[structure.common_place]:
         reasons.append(_stopped("common slope", float(solution.point.a[alike][0])))
     for g in np.flatnonzero(structure.marked(solution.at_bound, structure.log_sds)).tolist():
@@ -621,12 +648,14 @@ def _reasons(
         ruling = held & (split > RULING_SHARE)
         if ruling.any():
             reasons.append(no_common_scale("slopes without a finite maximum", named[ruling]))
-    reasons += [doubt] if doubt else []
+    reasons += [fit.doubt] if fit.doubt else []
     if found.unidentified.any():
         reasons.append(
             f"the responses do not determine the parameters of {found.unidentified.sum()} of {data.n_items} items "
             f"({some(list(named[found.unidentified]))}): the observed information is singular there"
         )
+    if fit.same.any():
+        reasons.append(same_answers(named[fit.same].tolist()))
     return reasons
 
 

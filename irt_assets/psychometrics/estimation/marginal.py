@@ -397,10 +397,8 @@ def held(matrix: Floats, free: Mask) -> Floats:
 def largest_scaled_gradient(
     responses: Responses,
     model: ItemModel,
+    curves: ItemCurves,
     *,
-    a: Floats,
-    d: Floats,
-    c: Floats,
     latent_mean: float,
     latent_sd: float,
     given: ItemCurves,
@@ -410,19 +408,19 @@ def largest_scaled_gradient(
     """The largest gradient of the log-likelihood (and log-prior) in a free parameter, and whose it is.
 
     In the units of `fit_em`: multiplied by the parameter's standard error, were the abilities known, so 1 for a
-    parameter that is off by about one such error. `a`, `d`, `c`: shape (J,), of the items of `responses`; `further`:
-    (J, C), of items that are scored; `given`: those that were held.
+    parameter that is off by about one such error. `curves`: of the items of `responses`, by a, d and c alone;
+    `further`: (J, C), of items that are scored; `given`: those that were held.
     """
     J = responses.n_items
     structure = ParameterLayout.of(model, J, given=given)
-    more = logit(np.clip(c, *GUESSING_BOUNDS))[: J * (structure.K - 2)]
+    more = logit(np.clip(curves.c, *GUESSING_BOUNDS))[: J * (structure.K - 2)]
     if further is not None:
         scores = Counts.of(responses, np.ones(responses.n_persons)).table > 0
         structure = ParameterLayout.of(model, J, given=given, categories=responses.n_categories, given_scores=scores)
         more = further.T.ravel()
     data = ResponseLayout.of(responses, anchored=given.known, by_category=not model.logistic)
     reach = max(6.0, float(np.ceil(abs(latent_mean) + 5 * latent_sd)))
-    full = np.concatenate([a, d, more, [latent_mean, np.log(latent_sd)]])
+    full = np.concatenate([curves.a, curves.d, more, [latent_mean, np.log(latent_sd)]])
     with kernels.runner(None) as run:
         problem = Problem(data, structure, Grid.spanning(1 + round(10 * reach), reach), run, priors)
         point = problem.evaluate(full[structure.places])

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -141,11 +141,7 @@ def estimate_movement(
     At most 5,000 learners are used, those with the least `responses.key`.
     """
     if order > MOST_ORDER and growth_in_windows is not False:
-        found = "growth is found there" if growth_in_windows else "whether there is growth cannot be judged"
-        return Refused(
-            f"items have an order within windows (R² of elapsed time on item {order:.2f}) and {found}: difficulties "
-            "have absorbed part of it, and growth would be underestimated"
-        )
+        return _refused_by_order(order, growth_found=bool(growth_in_windows))
     sample = _Sample.of(responses, day, curves)
     if isinstance(sample, Refused):
         return sample
@@ -158,15 +154,7 @@ def estimate_movement(
             "answers are almost all right, almost all wrong, or do not depend on ability"
         )
     item_errors = stretches.item_errors(every.x, curves, items)
-
-    @cache
-    def walk_with_gaps() -> tuple[float, float]:
-        """Variance of the walk with the gaps, and p that it is 0. Growth is that between days of practice."""
-        whole = _Fits(sample, growth=float(every.x[_GROWTH]))
-        begin = sample.parameters(np.append(every.x[:_MEAN], every.x[_MEAN:].mean()))
-        x = whole.maximum(_VARIANCES, begin).x
-        errors = sample.item_errors(x, curves, items)
-        return sample.corrected(x, _VARIANCES, errors).variance, whole.p_without(_VARIANCES, "variance", errors)
+    walk_with_gaps = cache(partial(_walk_with_gaps, sample, every.x, curves, items))
 
     def only_gaps_show_walk(p: Mapping[str, float]) -> bool:
         return p.get("variance", 0.0) >= SIGNIFICANT and stretches.n > sample.n and walk_with_gaps()[1] < SIGNIFICANT
@@ -179,8 +167,7 @@ def estimate_movement(
     def movement(found: _Fits, free: tuple[str, ...]) -> Movement:
         """Estimate the parts that are free. If only gaps show the walk, its variance is at least that with the gaps."""
         estimate = stretches.corrected(found.maximum(free, every.x).x, free, item_errors)
-        only_with_gaps = only_gaps_show_walk({part: found.p_without(free, part, item_errors) for part in free})
-        if not only_with_gaps:
+        if not only_gaps_show_walk({part: found.p_without(free, part, item_errors) for part in free}):
             return estimate
         return replace(estimate, variance=max(estimate.variance, walk_with_gaps()[0]))
 
@@ -213,6 +200,25 @@ def estimate_movement(
         occasions=int(sample.new_day.sum()),
         weeks=_weeks(sample.answers.day),
     )
+
+
+def _refused_by_order(order: float, *, growth_found: bool) -> Refused:
+    found = "growth is found there" if growth_found else "whether there is growth cannot be judged"
+    return Refused(
+        f"items have an order within windows (R² of elapsed time on item {order:.2f}) and {found}: difficulties have "
+        "absorbed part of it, and growth would be underestimated"
+    )
+
+
+def _walk_with_gaps(
+    sample: _Sample, maximum: Floats, curves: Curves, items: ItemParameters | None
+) -> tuple[float, float]:
+    """Variance of the walk with the gaps, and p that it is 0. Growth is taken from `maximum`, without gaps."""
+    whole = _Fits(sample, growth=float(maximum[_GROWTH]))
+    begin = sample.parameters(np.append(maximum[:_MEAN], maximum[_MEAN:].mean()))
+    x = whole.maximum(_VARIANCES, begin).x
+    errors = sample.item_errors(x, curves, items)
+    return sample.corrected(x, _VARIANCES, errors).variance, whole.p_without(_VARIANCES, "variance", errors)
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ class ParameterLayout:
 
     `index` (F,) is the place of a parameter in x, −1 where it is fixed at `fixed` (F,). Items with one common slope
     have one place. `names` are those of the K parameters of an item, with logit c where any item can be guessed.
-    `smoothing`: the weights of a histogram's penalties. `steps_of` (J,): the number of the block that items have the
+    `positive_slopes`: (J,), items whose slopes stay above 0. `smoothing`: the weights of a histogram's penalties.
+    `steps_of` (J,): the number of the block that items have the
     parameters of their scores in common with, −1 of others; None where there are no blocks.
     """
 
@@ -78,18 +79,15 @@ class ParameterLayout:
         given: ItemCurves | None = None,
         n_groups: int = 1,
         histogram_nodes: int = 0,
-        smoothing: Smoothing = SMOOTHING,
-        positive_slopes: Mask | None = None,
         categories: Ints | None = None,
         given_scores: Mask | None = None,
         steps_of: Ints | None = None,
     ) -> Self:
         """`given`: curves of items to hold, none of others; all groups then have a free mean and SD, else all but the
         first (its SD is free in a Rasch model). `histogram_nodes`: above 0, each group has that many free weights
-        instead of mean and SD, with the penalties of `smoothing`.
-        `positive_slopes`: (J,), items whose slopes stay above 0. `categories`: (J,), of the items; None: 2.
-        `given_scores`: (J, C), the scores that somebody got; None: all that an item has. `steps_of`: see the class;
-        where an item of a block is given, all of the block have its steps."""
+        instead of mean and SD. `categories`: (J,), of the items; None: 2. `given_scores`: (J, C), the scores that
+        somebody got; None: all that an item has. `steps_of`: see the class; where an item of a block is given, all of
+        the block have its steps."""
         J, G = n_items, n_groups
         anchored = given.known if given is not None else np.zeros(J, dtype=bool)
         categories = np.full(J, 2) if categories is None else categories
@@ -102,11 +100,9 @@ class ParameterLayout:
         for items in blocks:
             own[2:, items] &= not anchored[items].any()
         slopes, normal = own[0], histogram_nodes == 0
-        free = [own.ravel()]
-        free.append(np.full(G, normal) & (anchored.any() | (np.arange(G) > 0)))
-        free.append(np.full(G, normal) & (anchored.any() | of.fixed_slopes | (np.arange(G) > 0)))
-        free.append(np.ones(G * histogram_nodes, dtype=bool))
-        mask = np.concatenate(free)
+        means = np.full(G, normal) & (anchored.any() | (np.arange(G) > 0))
+        log_sds = np.full(G, normal) & (anchored.any() | of.fixed_slopes | (np.arange(G) > 0))
+        mask = np.concatenate([own.ravel(), means, log_sds, np.ones(G * histogram_nodes, dtype=bool)])
         together, places = [np.flatnonzero(slopes & of.common_slopes(J))], mask.copy()
         together += [k * J + items for items in blocks for k in range(2, len(own)) if own[k, items].all()]
         for shared in together:
@@ -126,8 +122,8 @@ class ParameterLayout:
                 further[:, some.at] = some.further[: len(further)]
                 for items in blocks:
                     further[:, items] = further[:, items[np.argmax(anchored[items])], None]
-        positive = np.zeros(J, dtype=bool) if positive_slopes is None else positive_slopes
-        return cls(of, J, G, names, histogram_nodes, index, fixed, positive, smoothing, steps_of if blocks else None)
+        steps = steps_of if blocks else None
+        return cls(of, J, G, names, histogram_nodes, index, fixed, np.zeros(J, dtype=bool), SMOOTHING, steps)
 
     @property
     def K(self) -> int:  # noqa: N802

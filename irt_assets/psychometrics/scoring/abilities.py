@@ -74,7 +74,6 @@ def score(
     method: Method = "eap",
     mean: float = 0.0,
     sd: float = 1.0,
-    nodes: int = 61,
     threads: int | None = None,
 ) -> Scores:
     """Scores learners by any of the methods, arguments and errors as in `eap`.
@@ -95,19 +94,19 @@ def score(
     response to an item with a ≠ 0 gets theta NaN and se ∞; under the other two the prior.
     """
     if method == "eap":
-        return eap(responses, a, d, c, others=others, mean=mean, sd=sd, nodes=nodes, threads=threads)
+        return eap(responses, a, d, c, others=others, mean=mean, sd=sd, threads=threads)
     if method not in _EQUATIONS:
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
     for some in others:
         if not isinstance(some.model, PartialCreditModel):
             some.model.require_logistic(f"a score by {method}")
     usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
-    theta_nodes = mean + sd * Grid.spanning(nodes).nodes
+    nodes = mean + sd * Grid.spanning().nodes
     items = ItemCurves(a, d, c, tuple(others))
     counted = CountedScores.of(items)
-    log_right, log_wrong = items.score_tables(theta_nodes)
+    log_right, log_wrong = items.score_tables(nodes)
     a, d, c = (np.where(usable, x, 0.0) for x in (a, d, c))
-    info = np.ascontiguousarray(ItemCurves(a, d, c, items.others).information(theta_nodes).T)
+    info = np.ascontiguousarray(ItemCurves(a, d, c, items.others).information(nodes).T)
     start = row_starts(responses)
     score = counted.of_answers(responses.item, responses.score, responses.categories)
     row, right = counted.rows(responses.item, score)
@@ -121,21 +120,12 @@ def score(
             _EQUATIONS[method],
             first,
             last,
-            start,
-            responses.item,
-            score,
-            row,
-            right,
+            (start, responses.item, score, row, right),
             (a, d, c, usable, counted.categories, steps),
             counted.table,
-            log_right,
-            log_wrong,
-            info,
-            theta_nodes,
-            float(mean),
-            float(sd),
-            theta,
-            se,
+            (log_right, log_wrong, info, nodes),
+            (float(mean), float(sd)),
+            (theta, se),
         )
 
     over_learners(solve, responses, start, threads)
@@ -311,7 +301,7 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
         table, prior = curves.table(rows, nodes), curves.population.log_density(nodes)
 
         def moments(first: int, last: int) -> None:
-            kernels.posterior_moments(first, last, persons, start, row, table, nodes, prior, reach, theta, se)
+            kernels.posterior_moments(first, last, persons, (start, row), table, nodes, prior, reach, (theta, se))
 
         with kernels.runner(threads) as run:
             run(moments, kernels.cut(np.diff(start)[persons], min(64, 1 + rows.size // 50_000)))
@@ -345,13 +335,10 @@ def information_in_testlets(
         testlet_kernels.information_in_pairs(
             first,
             last,
-            start,
-            responses.item,
-            counts,
+            (start, responses.item, counts),
             testlet,
             item_information,
-            nodes[0],
-            nodes[1] - nodes[0],
+            (nodes[0], nodes[1] - nodes[0]),
             theta,
             pairs,
         )

@@ -121,9 +121,9 @@ def _at_nodes(sums, table_centre, level, fraction, first, last, centre, shares, 
 
 
 @_inlined
-def _halved(weights, low, high, fraction, centre, floor, ceiling, logs, shares, out):  # type: ignore[no-untyped-def]
+def _halved(weights, low, high, fraction, centre, reach, logs, shares, out):  # type: ignore[no-untyped-def]
     """out = the weights at nodes half as far apart, between which their logarithm is interpolated; at the ends of the
-    window it goes on as a line. Returns the window and the fraction."""
+    window it goes on as a line. Returns the window, at most `reach` places from the centre, and the fraction."""
     n = high - low
     for q in range(n):
         logs[q + FURTHEST] = np.log(max(weights[low + q], 1e-300))
@@ -141,7 +141,7 @@ def _halved(weights, low, high, fraction, centre, floor, ceiling, logs, shares, 
             value += shares[m] * logs[q + 1 + m]
         out[begin + 2 * q + 1] = np.exp(value)
         total += out[begin + 2 * q] + out[begin + 2 * q + 1]
-    low, high = max(begin, floor), min(begin + 2 * n, ceiling)
+    low, high = max(begin, centre - reach), min(begin + 2 * n, centre + reach + 1)
     for q in range(low, high):
         out[q] /= total
     return low, high, 2 * fraction - carry
@@ -198,25 +198,28 @@ def _posterior(weights, logs, raw, like, taps, low, high):  # type: ignore[no-un
 
 
 @_compiled
-def filter_days(  # type: ignore[no-untyped-def]
-    first, last, persons, start, day, row, table, scale, movement, taps, taps_start, reach, margin, whole,
-    prior, prior_low, prior_high, theta, se, loglik, share, fade, found,
-):  # fmt: skip
-    """Filters persons[first … last − 1]; the answers of i, by day, are rows start[i] … start[i + 1] − 1.
+def filter_days(first, last, persons, answers, table, lattice, whole, prior, into):  # type: ignore[no-untyped-def]
+    """Filters persons[first … last − 1]; `whole`: whether windows always go as far as they can.
 
-    row: of each answer in the table (U, T or more), its log P at whole steps around the population's mean. scale: this
-    mean, and a step in θ. movement: by how many steps θ grows in a day, and for how many days at most; the walk's
-    variance in a day, and that of an occasion, in steps². taps, taps_start: of each level the kernel of an occasion,
-    2r + 1 of them. reach: how many steps windows go from the mean; margin: how many more an occasion's curve is known
-    for; whole: whether windows do so always.
+    answers: start, day and row; those of i, by day, are rows start[i] … start[i + 1] − 1. row: of each answer in the
+    table (U, T or more), its log P at whole steps around the population's mean.
 
-    prior, prior_low, prior_high: the weights (N,) of a person before any answer, on nodes of level 0, and first and
-    last + 1 place of their window.
+    lattice: scale, movement, taps, taps_start, reach and margin. scale: the population's mean, and a step in θ.
+    movement: by how many steps θ grows in a day, and for how many days at most; the walk's variance in a day, and that
+    of an occasion, in steps². taps, taps_start: of each level the kernel of an occasion, 2r + 1 of them. reach: how
+    many steps windows go from the mean; margin: how many more an occasion's curve is known for.
 
-    Fills theta, se (n,); loglik (n,), Σ of the log probability of each day's answers given those before; found (n,),
-    one of the two above; share (R,), how much of a response's information counts after the last day; and fade (n,),
-    how much of that which there was before the first row.
+    prior: the weights (N,) of a person before any answer, on nodes of level 0, and first and last + 1 place of their
+    window.
+
+    into: theta, se (n,); loglik (n,), Σ of the log probability of each day's answers given those before; share (R,),
+    how much of a response's information counts after the last day; fade (n,), how much of that which there was before
+    the first row; found (n,), one of the two above.
     """
+    start, day, row = answers
+    scale, movement, taps, taps_start, reach, margin = lattice
+    prior, prior_low, prior_high = prior
+    theta, se, loglik, share, fade, found = into
     bottom, step = scale
     pace, most_days, walk, alone = movement
     whole = whole != 0
@@ -302,9 +305,8 @@ def filter_days(  # type: ignore[no-untyped-def]
                     break
                 level_now += 1
                 low_now, high_now, fraction_now = _halved(
-                    before, low_now, high_now, fraction_now, centre, centre - (reach << level_now),
-                    centre + (reach << level_now) + 1, raw, shares, other,
-                )  # fmt: skip
+                    before, low_now, high_now, fraction_now, centre, reach << level_now, raw, shares, other
+                )
                 before, other = (other, finest_of) if level_now == level + 1 else (other, before)
             theta[i] = bottom + step * (low_now - centre + fraction_now + mean) / (1 << level_now)
             se[i] = step * np.sqrt(variance) / (1 << level_now)

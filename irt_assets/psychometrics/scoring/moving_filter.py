@@ -185,19 +185,13 @@ def _filter_chunk(
     first: int,
     last: int,
 ) -> None:
-    filter_kernels.filter_days(
-        first,
-        last,
-        persons,
-        *(answers.start, answers.day, answers.row),
-        table,
+    steps = (
         (lattice.population.mean, lattice.step),
         lattice.movement,
         lattice.taps,
         lattice.taps_start,
         _REACH,
         lattice.margin,
-        int(whole),
-        *prior,
-        *into,
     )
+    rows = (answers.start, answers.day, answers.row)
+    filter_kernels.filter_days(first, last, persons, rows, table, steps, int(whole), prior, tuple(into))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.psychometrics.core.kernels import _compiled
+from irt_assets.psychometrics.core.kernels import _compiled, _inlined
 
 ML, MAP, WLE, JEFFREYS = 0, 1, 2, 3
 """Which equation: score = 0, score + prior, score + Warm's J/(2I), score + I'/(2I)."""
@@ -90,108 +90,133 @@ def _slope(kind, theta, first, last, item, score, items, mean, precision):  # ty
     return slope, observed, expected, loglik
 
 
+@_inlined
+def _best_node(kind, first, last, answers, items, counted, tables, prior, scratch):  # type: ignore[no-untyped-def]
+    """How many of the answers first … last − 1 count, their log-likelihood at θ = +∞ and −∞, and the best node.
+
+    scratch: two arrays (Q,)."""
+    _start, item, score, row, right = answers
+    a, _d, c, usable, categories, _steps = items
+    log_right, log_wrong, info, nodes = tables
+    mean, sd = prior
+    objective, known = scratch
+    precision = 1.0 / sd**2
+    Q = nodes.size
+    at_plus, at_minus = 0.0, 0.0
+    seen = 0
+    for q in range(Q):
+        objective[q] = -0.5 * precision * (nodes[q] - mean) ** 2 if kind == 1 else 0.0
+        known[q] = 0.0
+    for r in range(first, last):
+        j = item[r]
+        if not usable[j]:
+            continue
+        seen += 1
+        if categories[j] > 2:
+            low_end = 0.0 if score[r] == counted[j, 0] else -np.inf
+            high_end = 0.0 if score[r] == counted[j, categories[j] - 1] else -np.inf
+        else:
+            low_end = np.log(c[j]) if score[r] == 1 else np.log1p(-c[j])
+            high_end = 0.0 if score[r] == 1 else -np.inf
+        at_plus += high_end if a[j] > 0 else low_end
+        at_minus += low_end if a[j] > 0 else high_end
+        table = log_right if right[r] == 1 else log_wrong
+        for q in range(Q):
+            objective[q] += table[row[r], q]
+        if kind >= 2:
+            for q in range(Q):
+                known[q] += info[j, q]
+    best = 0
+    for q in range(Q):
+        if kind >= 2:
+            objective[q] += 0.5 * np.log(known[q]) if known[q] > 0 else -np.inf
+        if objective[q] > objective[best]:
+            best = q
+    return seen, at_plus, at_minus, best
+
+
+@_inlined
+def _root(kind, first, last, answers, items, prior, nearest, step):  # type: ignore[no-untyped-def]
+    """A root of the slope near θ = `nearest`, the curvature and the log-likelihood there, which is −∞ under ML if the
+    slope has no root within `FARTHEST`."""
+    _start, item, score, _row, _right = answers
+    mean, sd = prior
+    precision = 1.0 / sd**2
+    low, high = nearest - step, nearest + step
+    width = step
+    while low > mean - FARTHEST * sd:
+        if _slope(kind, low, first, last, item, score, items, mean, precision)[0] > 0:
+            break
+        width *= 2.0
+        low -= width
+    width = step
+    while high < mean + FARTHEST * sd:
+        if _slope(kind, high, first, last, item, score, items, mean, precision)[0] < 0:
+            break
+        width *= 2.0
+        high += width
+    if kind == 0 and (low <= mean - FARTHEST * sd or high >= mean + FARTHEST * sd):
+        return nearest, 0.0, -np.inf
+    x = min(max(nearest, low), high)
+    moved = high - low
+    for _ in range(MAX_STEPS):
+        slope, observed, expected, loglik = _slope(kind, x, first, last, item, score, items, mean, precision)
+        if slope > 0:
+            low = x
+        else:
+            high = x
+        proposal = x + slope / expected if expected > 0 else low
+        if not low < proposal < high or abs(proposal - x) > 0.5 * moved:
+            proposal = 0.5 * (low + high)
+        moved = abs(proposal - x)
+        x = proposal
+        if moved < TOLERANCE * sd:
+            break
+    slope, observed, expected, loglik = _slope(kind, x, first, last, item, score, items, mean, precision)
+    return x, expected if kind >= 2 else observed, loglik
+
+
 @_compiled
-def maximise_scores(  # type: ignore[no-untyped-def]
-    kind, first, last, start, item, score, row, right, items, counted, log_right, log_wrong, info, nodes, mean, sd,
-    theta, se
-):  # fmt: skip
+def maximise_scores(kind, first, last, answers, items, counted, tables, prior, into):  # type: ignore[no-untyped-def]
     """MAP, ML or WLE of persons first … last − 1: the best node of a table, then a root of the slope near it.
 
-    log_right and log_wrong (M, Q) are log P and log(1 − P) at the nodes of the rows, `right` or not, in which answers
-    stand (of 0 and 1, the items), info (J, Q) is the information. `items`: a, d, c, usable, categories, and t of
-    partial credit items (J, C); `counted` (J, C): the table of `CountedScores`. The root is found by Fisher scoring
-    inside a bracket that shrinks at every step, and by halving the bracket where a step is not half the one before:
-    with guessing the slope can fall twice as fast as the information says, and steps then swing from one side of the
-    root to the other for ever. θ is ±∞ under ML where the likelihood is highest there.
+    answers: start, item, score, row and right: in which rows of the tables answers stand (of 0 and 1, the items),
+    `right` or not. items: a, d, c, usable, categories, and t of partial credit items (J, C); `counted` (J, C): the
+    table of `CountedScores`. tables: log_right and log_wrong (M, Q), log P and log(1 − P) at the nodes, info (J, Q),
+    the information, and nodes (Q,). prior: mean and SD. into: theta and se.
+
+    The root is found by Fisher scoring inside a bracket that shrinks at every step, and by halving the bracket where a
+    step is not half the one before: with guessing the slope can fall twice as fast as the information says, and steps
+    then swing from one side of the root to the other for ever. θ is ±∞ under ML where the likelihood is highest there.
     """
-    a, _, c, usable, categories, _ = items
-    Q = nodes.size
-    objective, known = np.empty(Q), np.empty(Q)
-    precision = 1.0 / sd**2
+    start, nodes = answers[0], tables[3]
+    mean, sd = prior
+    theta, se = into
+    scratch = np.empty(nodes.size), np.empty(nodes.size)
     step = nodes[1] - nodes[0]
     for i in range(first, last):
-        at_plus, at_minus = 0.0, 0.0
-        seen = 0
-        for q in range(Q):
-            objective[q] = -0.5 * precision * (nodes[q] - mean) ** 2 if kind == 1 else 0.0
-            known[q] = 0.0
-        for r in range(start[i], start[i + 1]):
-            j = item[r]
-            if not usable[j]:
-                continue
-            seen += 1
-            if categories[j] > 2:
-                low_end = 0.0 if score[r] == counted[j, 0] else -np.inf
-                high_end = 0.0 if score[r] == counted[j, categories[j] - 1] else -np.inf
-            else:
-                low_end = np.log(c[j]) if score[r] == 1 else np.log1p(-c[j])
-                high_end = 0.0 if score[r] == 1 else -np.inf
-            at_plus += high_end if a[j] > 0 else low_end
-            at_minus += low_end if a[j] > 0 else high_end
-            table = log_right if right[r] == 1 else log_wrong
-            for q in range(Q):
-                objective[q] += table[row[r], q]
-            if kind >= 2:
-                for q in range(Q):
-                    known[q] += info[j, q]
+        begin, end = start[i], start[i + 1]
+        seen, at_plus, at_minus, best = _best_node(kind, begin, end, answers, items, counted, tables, prior, scratch)
         if seen == 0:
             theta[i], se[i] = (mean, sd) if kind == 1 else (np.nan, np.inf)
             continue
-        best = 0
-        for q in range(Q):
-            if kind >= 2:
-                objective[q] += 0.5 * np.log(known[q]) if known[q] > 0 else -np.inf
-            if objective[q] > objective[best]:
-                best = q
-        low, high = nodes[best] - step, nodes[best] + step
-        width = step
-        while low > mean - FARTHEST * sd:
-            if _slope(kind, low, start[i], start[i + 1], item, score, items, mean, precision)[0] > 0:
-                break
-            width *= 2.0
-            low -= width
-        width = step
-        while high < mean + FARTHEST * sd:
-            if _slope(kind, high, start[i], start[i + 1], item, score, items, mean, precision)[0] < 0:
-                break
-            width *= 2.0
-            high += width
-        if kind == 0 and (low <= mean - FARTHEST * sd or high >= mean + FARTHEST * sd):
-            theta[i], se[i] = np.inf if at_plus >= at_minus else -np.inf, np.inf
-            continue
-        x = min(max(nodes[best], low), high)
-        moved = high - low
-        for _ in range(MAX_STEPS):
-            slope, observed, expected, loglik = _slope(
-                kind, x, start[i], start[i + 1], item, score, items, mean, precision
-            )
-            if slope > 0:
-                low = x
-            else:
-                high = x
-            proposal = x + slope / expected if expected > 0 else low
-            if not low < proposal < high or abs(proposal - x) > 0.5 * moved:
-                proposal = 0.5 * (low + high)
-            moved = abs(proposal - x)
-            x = proposal
-            if moved < TOLERANCE * sd:
-                break
-        slope, observed, expected, loglik = _slope(kind, x, start[i], start[i + 1], item, score, items, mean, precision)
+        x, curvature, loglik = _root(kind, begin, end, answers, items, prior, nodes[best], step)
         if kind == 0 and max(at_plus, at_minus) >= loglik:
             theta[i], se[i] = np.inf if at_plus >= at_minus else -np.inf, np.inf
             continue
         theta[i] = x
-        curvature = expected if kind >= 2 else observed
         se[i] = 1.0 / np.sqrt(curvature) if curvature > 0 else np.inf
 
 
 @_compiled
-def variances_of_scores(item, score, theta, a, b, steps, categories, cov_ab, further_cov, out):  # type: ignore[no-untyped-def]
+def variances_of_scores(answers, a, b, steps, categories, cov_ab, further_cov, out):  # type: ignore[no-untyped-def]
     """Information of R answers to partial credit items, and the variance that errors of a, b and t give ∂ log P/∂θ =
     a(x − E), which moves by x − E − aV(θ − b), a²V and −aP_k(k − E); into `out` (2, R).
 
-    steps: t, shape (J, C); cov_ab (J, 2, 2), further_cov (J, M, 2 + M): covariances of the items' parameters.
+    answers: item, score and theta; steps: t, shape (J, C); cov_ab (J, 2, 2), further_cov (J, M, 2 + M): covariances of
+    the items' parameters.
     """
+    item, score, theta = answers
     by = np.empty(2 + steps.shape[1])
     for r in range(item.size):
         j = item[r]

@@ -70,13 +70,15 @@ def add_up_persons(first, last, start, pattern, table, group, log_weights):  # t
 
 @_compiled
 def information_in_pairs(  # type: ignore[no-untyped-def]
-    first, last, start, item, counts, testlet, information, low, step, theta, out
+    first, last, answers, testlet, information, grid, theta, out
 ):
     """out[i] = Σ over pairs j ≠ k of one testlet that person i answered of I_j·I_k at theta[i], for first … last − 1.
 
-    `counts` (R,): how much of an answer's information counts. `testlet` (J,): −1 for an item of none, else 0 …;
-    `information` (Q, J) on nodes from `low` with a `step`, and between them linear.
+    answers: start, item and counts (R,), how much of an answer's information counts. `testlet` (J,): −1 for an item of
+    none, else 0 …; `information` (Q, J) on nodes, and between them linear; grid: the first node and the step.
     """
+    start, item, counts = answers
+    low, step = grid
     Q = information.shape[0]
     seen, whose = np.zeros(testlet.max() + 1), np.full(testlet.max() + 1, -1)
     for i in range(first, last):

@@ -191,9 +191,7 @@ class ParameterErrors:
         found = np.full((2, item.size), np.nan)
         steps, cov, further = self._of_partial_credit
         score_kernels.variances_of_scores(
-            item,
-            score,
-            theta,
+            (item, score, theta),
             self.items.a,
             self.items.b,
             steps,
