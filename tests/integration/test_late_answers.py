@@ -12,7 +12,6 @@ import pytest
 
 from irt_assets.common.job_names import JUDGE_JOB, KPI_JOB, MONTHLY_JOB
 from irt_assets.common.partitions import Month, day_bounds, day_of, week_of
-from irt_assets.decisions.closing import reopen_months
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week
@@ -23,7 +22,7 @@ from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTIT
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers import rooms
-from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt, rows, run_sql
+from tests.helpers.rooms import add_attempts, add_items, add_learners, attempt
 from tests.helpers.worlds import not_before
 from tests.testbed.small_world import last_months
 
@@ -153,22 +152,6 @@ def test_months_wait_while_answers_are_judged_and_while_a_month_is_under_way(wor
         assert world.asked_months() == []
         world.instance.report_run_failed(one)
     assert [month for month, _ in world.asked_months()] == [world.months[1]]
-
-
-def test_closed_month_stays_as_it_is_until_it_is_reopened(world: World) -> None:
-    month = world.months[0]
-    fitted = """INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, error, spec, code_version)
-                SELECT 'made up', month, 'default', 'em', snapshot_hash, 'too few answers', '{}', 'made up'
-                FROM scored_snapshot WHERE month = %s"""
-    run_sql(world.database, fitted, (month,))
-    world.night()
-    assert rows(world.database, "SELECT month, state FROM month_state") == [(month, "closed")]
-    world.arrive(attempt("u1", "q3", Month(month).start + NOON))
-    world.night()
-    assert world.asked_months() == []
-    assert rows(world.database, "SELECT came ->> 'late' FROM month_state") == [("1",)]
-    reopen_months(world.database, month, by="Ann", reason="a paper form")
-    assert [asked for asked, _ in world.asked_months()] == [month]
 
 
 def test_month_that_is_open_and_older_than_the_look_back_is_judged_in_the_night(world: World) -> None:

@@ -209,16 +209,3 @@ def test_a_month_far_from_the_months_before_it_is_held(bank: Settings) -> None:
     assert step.state == "held"
     assert "against 9 earlier months the intercept jumps by +1.0" in step.why
     assert judged(bank, OTHERS_LEARN, linking_stays_near_its_history)[1] == {"linking_stays_near_its_history"}
-
-
-def test_months_that_differ_as_much_hold_nothing(bank: Settings) -> None:
-    begin(bank)
-    with_history(bank, (0.9, -0.4, 0.1, 1.1, -0.2, 0.3, 0.8, 0.0))
-    assert calibrate(bank, OTHERS_LEARN).state == "done"
-
-
-def test_under_warn_a_jump_is_told(bank: Settings) -> None:
-    begin(bank, "warn")
-    with_history(bank, NEAR_ZERO)
-    assert calibrate(bank, OTHERS_LEARN).state == "done"
-    assert "the intercept jumps by" in judged(bank, OTHERS_LEARN, linking_stays_near_its_history)[0].why
