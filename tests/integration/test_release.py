@@ -666,11 +666,7 @@ def undone(database: Database, *references: Reference, **others: Any) -> list[Un
 
 
 def not_undone(database: Database, *references: Reference, **others: Any) -> str:
-    before = decisions(database), published(database)
-    with pytest.raises(PermanentFailure) as told:
-        undone(database, *references, **others)
-    assert (decisions(database), published(database)) == before
-    return str(told.value)
+    return refused(database, *references, decide=undone, **others)
 
 
 def b_at(database: Database, at: datetime) -> float:

@@ -125,7 +125,7 @@ def answered(database: Database, scores: np.ndarray, start: datetime, group: str
     )
 
 
-def calibrated(database: Database, store: FolderStore, month: str) -> Step:
+def calibrated(database: Database, store: ObjectStore, month: str) -> Step:
     take_snapshot(database, store, month, "run")
     fit_month(database, store, month, EmEngine(1), "run")
     link_month(database, month, "run")
@@ -382,11 +382,7 @@ def skewed_scale(database: Database, store: ObjectStore) -> Database:
     window = OriginWindow(*Month(ORIGIN).bounds, EmEngine(1), store)
     done = initialise(database, SCALE, first_month=ORIGIN, window=window)
     assert "θ is taken as a histogram" in (done.shape or "")
-    take_snapshot(database, store, SKEWED_MONTH, "run")
-    fit_month(database, store, SKEWED_MONTH, EmEngine(1), "run")
-    link_month(database, SKEWED_MONTH, "run")
-    measure_month(database, SKEWED_MONTH)
-    publish_month(database, store, SKEWED_MONTH, (), "run")
+    calibrated(database, store, SKEWED_MONTH)
     return database
 
 
