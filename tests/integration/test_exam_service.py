@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -22,8 +24,7 @@ from tests.helpers.databases import WORKER
 from tests.helpers.rooms import folder_store, rows, run_sql
 from tests.helpers.written_commands import ROOT
 from tests.testbed.partitions import ensure_month_partitions
-
-pytestmark = pytest.mark.ci
+from tests.testbed.patience import patient
 
 PAGE = (ROOT / "docs" / "how-to" / "exam-service.md").read_text("utf-8")
 ROLE = f"exam_service_{WORKER}"
@@ -56,6 +57,7 @@ def insert(database: Database, statement: str, values: tuple[Any, ...] = ()) -> 
         connection.execute(statement.encode(), values or None)
 
 
+@pytest.mark.ci
 def test_the_inserts_of_the_page_are_answers(exam_service: Database) -> None:
     """Sent twice they are one; the smallest one holds what the page says that it must, and the rest is unknown."""
     for _ in range(2):
@@ -77,11 +79,13 @@ def test_the_inserts_of_the_page_are_answers(exam_service: Database) -> None:
     assert rows(exam_service, "SELECT count(DISTINCT completed_at::date) FROM attempt") == [(1,)]
 
 
+@pytest.mark.ci
 def test_each_column_of_the_log_is_on_the_page() -> None:
     table = PAGE.split("## The columns")[1].split("##")[0]
     assert [one.name for one in response_log.columns if f"`{one.name}`" not in table] == []
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "statement", ["SELECT * FROM response_log", "DELETE FROM response_log", "UPDATE response_log SET correct = true"]
 )
@@ -90,6 +94,7 @@ def test_the_role_may_do_nothing_else(exam_service: Database, statement: str) ->
         insert(exam_service, statement)
 
 
+@pytest.mark.ci
 def test_on_the_first_of_a_month_an_insert_works(exam_service: Database) -> None:
     """With the clock of the last day of November: the month that begins and the one after are there, no later one."""
     with exam_service.connect() as connection:
@@ -101,6 +106,7 @@ def test_on_the_first_of_a_month_an_insert_works(exam_service: Database) -> None
         insert(exam_service, INSERT, ("late", "2031-12-01 00:00:00+00", 0))
 
 
+@pytest.mark.ci
 def test_an_upgrade_and_the_daily_job_make_the_months_and_the_doctor_misses_them(
     database: Database, settings: Settings
 ) -> None:
@@ -126,6 +132,7 @@ def test_an_upgrade_and_the_daily_job_make_the_months_and_the_doctor_misses_them
     assert finding() == ("ok", "")
 
 
+@pytest.mark.ci
 def test_one_id_at_two_times_is_one_answer_by_the_next_day(exam_service: Database) -> None:
     """The one that came first stays, or that with the highest revision; what went is kept."""
     inserted = [("a", "20", 0), ("a", "21", 0), ("a", "22", 0), ("b", "20", 0), ("b", "21", 1), ("c", "20", 0)]
@@ -145,3 +152,22 @@ def test_one_id_at_two_times_is_one_answer_by_the_next_day(exam_service: Databas
         exam_service,
         "SELECT attempt_id, extract(day FROM completed_at)::int, how FROM attempt_correction ORDER BY 1, 2",
     ) == [("a", 21, "double"), ("a", 22, "double"), ("b", 20, "double")]
+
+
+# -- killed ------------------------------------------------------------------------------------------
+
+SETTING_UP_S = 60
+"""Until the world is made, on an idle machine; a turn of the year that comes sooner is an error."""
+
+
+@pytest.mark.long
+@pytest.mark.xdist_group("exam service")
+@pytest.mark.timeout(patient(2400))
+@pytest.mark.parametrize(("seconds", "kills"), [(60, 1), (600, 3)])
+def test_every_acknowledged_answer_is_there_once_and_theta_is_the_batchs(seconds: int, kills: int) -> None:
+    before = patient(SETTING_UP_S) + seconds / 2
+    command = [sys.executable, "-m", "tests.helpers.new_year", f"{before:.0f}", sys.executable]
+    command += ["-m", "tests.testbed.exam_service", "--seconds", f"{seconds}", "--kills", f"{kills}"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    print(ran.stdout)
+    assert ran.returncode == 0, ran.stderr[-3000:]
