@@ -5,22 +5,32 @@ Agreement with other programs is in test_em_reference.py, bad data in test_em_ed
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
-from scipy.special import log_expit, logsumexp
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, logsumexp
 
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR
 from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation import sums
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.marginal import Problem
+from irt_assets.psychometrics.estimation.mstep import em_step
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
-from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
-
-pytestmark = WHERE_ENGINES_CHANGE
+from tests.helpers.what_changed import WHERE_ENGINES_CHANGE, WHERE_STATISTICS_CHANGE
 
 MODELS = ("rasch", "1pl", "2pl")
 
@@ -63,6 +73,7 @@ def differences(f, x, h=1e-5):
     return np.array([(f(x + s) - f(x - s)) / (2 * h) for s in steps])
 
 
+@WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", MODELS)
 def test_value_and_gradient_are_those_of_a_plain_likelihood_away_from_the_maximum(model):
     rng = np.random.default_rng(11)
@@ -78,6 +89,7 @@ def test_value_and_gradient_are_those_of_a_plain_likelihood_away_from_the_maximu
     np.testing.assert_allclose(point.gradient, differences(plain, free), atol=2e-6)
 
 
+@WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("seen", [1.0, 0.7])
 def test_covariance_is_the_inverse_of_the_numerical_hessian(model, seen):
@@ -108,6 +120,7 @@ def test_covariance_is_the_inverse_of_the_numerical_hessian(model, seen):
         np.testing.assert_allclose(joint[:, 0, :, 1], plain_cov[np.ix_(slopes, intercepts)], rtol=1e-4, atol=1e-6)
 
 
+@WHERE_ENGINES_CHANGE
 def test_rasch_and_1pl_are_one_model_in_two_units():
     rng = np.random.default_rng(2)
     responses = Responses.from_wide(simulated(rng, 800, 10)[0])
@@ -119,6 +132,7 @@ def test_rasch_and_1pl_are_one_model_in_two_units():
     assert (rasch.convergence.n_parameters, one.convergence.n_parameters) == (11, 11)
 
 
+@WHERE_ENGINES_CHANGE
 def test_a_wide_population_gets_a_wider_grid():
     rng = np.random.default_rng(4)
     n = 1500
@@ -131,6 +145,7 @@ def test_a_wide_population_gets_a_wider_grid():
     assert fit.latent_sd == pytest.approx(theta.std(), abs=0.12)
 
 
+@WHERE_ENGINES_CHANGE
 def test_learners_with_many_answers_get_a_denser_grid():
     """Their posteriors are narrower than 61 nodes are apart: slopes are then off by up to a tenth."""
     x, _, _ = simulated(np.random.default_rng(12), 150, 500)
@@ -141,6 +156,7 @@ def test_learners_with_many_answers_get_a_denser_grid():
     np.testing.assert_allclose(found.d, dense.d, atol=2e-5)
 
 
+@WHERE_ENGINES_CHANGE
 def test_order_of_persons_and_items_is_irrelevant():
     rng = np.random.default_rng(6)
     x, _, _ = simulated(rng, 500, 12, seen=0.6)
@@ -153,6 +169,7 @@ def test_order_of_persons_and_items_is_irrelevant():
     np.testing.assert_allclose(other.a_se, one.a_se[columns], rtol=1e-7)
 
 
+@WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize(
     "options",
     [
@@ -173,6 +190,7 @@ def test_results_are_the_same_bits_for_any_number_of_threads(options):
             np.testing.assert_array_equal(getattr(other, name), getattr(one, name))
 
 
+@WHERE_ENGINES_CHANGE
 def test_persons_without_responses_change_nothing_but_are_not_counted():
     rng = np.random.default_rng(9)
     x, _, _ = simulated(rng, 300, 6)
@@ -183,6 +201,7 @@ def test_persons_without_responses_change_nothing_but_are_not_counted():
     assert one.n_persons == other.n_persons == 300
 
 
+@WHERE_ENGINES_CHANGE
 def test_the_engine_adapter_says_who_it_is_and_keeps_the_data_hash():
     rng = np.random.default_rng(12)
     fit = EmEngine(threads=1).calibrate(
@@ -190,3 +209,137 @@ def test_the_engine_adapter_says_who_it_is_and_keeps_the_data_hash():
     )
     assert (fit.engine, fit.model, fit.data_hash) == ("em", "rasch", "sha256:1")
     assert fit.engine_version not in ("", "unknown")
+
+
+# -- the M step --------------------------------------------------------------------------------------
+
+ITEMS = 8
+
+
+def test_every_item_goes_to_the_maximum_of_its_expected_posterior():
+    rng = np.random.default_rng(3)
+    a, b = np.exp(rng.normal(0, 0.4, ITEMS)), rng.normal(0, 1, ITEMS)
+    b[0] = -3.0  # an easy item, whose c the answers leave open
+    p = 0.2 + 0.8 * expit(a * (rng.normal(size=(1500, 1)) - b))
+    data = ResponseLayout.of(Responses.from_wide((rng.random(p.shape) < p).astype(float)), rarer=True)
+    with kernels.runner(1) as run:
+        problem = Problem(data, ParameterLayout.of(item_model("3pl"), ITEMS), Grid.spanning(), run, GUESSING_PRIOR)
+        point = problem.evaluate(problem.start())
+        moved = (point.x + em_step(problem, point, point.gradient, np.zeros(len(point.x), bool))).reshape(3, ITEMS)
+    theta = problem.grid.nodes
+    for j in range(ITEMS):
+
+        def cost(y, seen=point.expected.seen[j], right=point.expected.right[j]):
+            c = expit(y[2])
+            p = c + (1 - c) * expit(y[0] * theta + y[1])
+            prior = -0.5 * ((y[2] - np.log(0.25)) / 0.5) ** 2
+            return -(right @ np.log(p) + (seen - right) @ np.log1p(-p) + prior)
+
+        best = minimize(cost, point.x.reshape(3, ITEMS)[:, j], method="Nelder-Mead", options={"fatol": 1e-7}).fun
+        # the M-step stops where the next step promises half of 0.01
+        assert cost(moved[:, j]) < best + 0.01
+        assert cost(point.x.reshape(3, ITEMS)[:, j]) > best + 0.01
+
+
+# -- sums --------------------------------------------------------------------------------------------
+
+ITEMS_SUMMED = 12
+
+
+def drawn(n_persons: int, seed: int = 3) -> Responses:
+    rng = np.random.default_rng(seed)
+    x = (rng.random((n_persons, ITEMS_SUMMED)) < rng.random((n_persons, 1))).astype(float)
+    x[rng.random(x.shape) < 0.3] = np.nan
+    responses = Responses.from_wide(x)
+    key = np.array([zlib.crc32(f"u{k}".encode()) for k in range(n_persons)], dtype=np.uint32)
+    return dataclasses.replace(responses, key=key)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_how_many_shards():
+    assert [sums.number_of_shards(n) for n in (0, 99_999, 100_000, 1_500_000, 10**8, 10**9)] == [1, 1, 2, 16, 16, 50]
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("shards", [1, 7, 64, 65, 500])
+def test_groups_are_consecutive_shards(shards):
+    found = sums.bundles(shards)
+    assert len(found) == min(shards, 64)
+    assert [shard for group in found for shard in group] == list(range(shards))
+    # what Spark says of the group of a shard
+    assert [((s + 1) * len(found) - 1) // shards for s in range(shards)] == [
+        k for k, group in enumerate(found) for _ in group
+    ]
+
+
+@WHERE_STATISTICS_CHANGE
+def test_shards_hold_every_person_once_by_their_key():
+    responses = drawn(500)
+    data = ResponseLayout.of(responses, shards=5)
+    seen = np.bincount(sums.shard_of(responses.key, 500, 5), minlength=5)
+    assert [len(people.set_of) for people in data.shards] == seen.tolist()
+    assert data.size == data.n_persons == 500
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("shards", [1, 3, 70])
+def test_an_e_step_in_shards_is_that_of_all_persons_for_any_number_of_threads(shards):
+    responses, structure, found = drawn(800), ParameterLayout.of(item_model("2pl"), ITEMS_SUMMED), []
+    x = np.random.default_rng(1).normal(0.5, 0.2, structure.size)
+    for threads in (1, 3):
+        with kernels.runner(threads) as run:
+            data = ResponseLayout.of(responses, shards=shards)
+            problem = Problem(data, structure, Grid.spanning(), run)
+            point = problem.evaluate(x)
+            found.append((point.loglik, point.gradient, problem.observed_information(point)))
+    with kernels.runner(1) as run:
+        problem = Problem(ResponseLayout.of(responses, shards=1), structure, Grid.spanning(), run)
+        whole = problem.evaluate(x)
+        information = problem.observed_information(whole)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # sums of 800 terms in another order: 1e-13 of their size
+    assert found[0][0] == pytest.approx(whole.loglik, rel=1e-13)
+    np.testing.assert_allclose(found[0][1], whole.gradient, atol=1e-10)
+    # persons of one set are taken together from 8 on, and one by one else, which is good to 1e-5 of a covariance
+    np.testing.assert_allclose(found[0][2], information, atol=1e-5)
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.ci
+def test_a_process_that_compiles_gives_the_bits_of_one_that_loads(tmp_path: Path):
+    """Once, helpers of kernels had copies, and which of them was used depended on this."""
+    script = tmp_path / "fit.py"
+    script.write_text(
+        "import pickle, sys\n"
+        "from irt_assets.psychometrics.estimation.em import fit_em\n"
+        "answers = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "for model in ('2pl', '3pl'):\n"
+        "    fit = fit_em(answers, model=model, threads=1)\n"
+        "    print(fit.a.tobytes().hex(), fit.cov.tobytes().hex())\n"
+    )
+    (tmp_path / "answers").write_bytes(pickle.dumps(drawn(600)))
+    environment = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    command = [sys.executable, str(script), str(tmp_path / "answers")]
+    first, second = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    assert first
+    assert first == second
+
+
+@WHERE_STATISTICS_CHANGE
+def test_a_fit_in_shards_is_the_fit_of_all(monkeypatch):
+    responses = drawn(3000)
+    whole = fit_em(responses)
+    monkeypatch.setattr(sums, "RESPONSES_PER_SHARD", 2000)
+    found = fit_em(responses)
+    assert sums.number_of_shards(responses.n_responses) == 13
+    # both within the fit's tolerance of one maximum
+    np.testing.assert_allclose(found.a, whole.a, atol=2e-5)
+    np.testing.assert_allclose(found.a_se, whole.a_se, rtol=1e-4)
+    assert found.convergence.loglik == pytest.approx(whole.convergence.loglik, abs=1e-6)
