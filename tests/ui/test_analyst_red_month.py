@@ -1,6 +1,6 @@
 """An analyst's month that went wrong, in a browser: find it, read why, look at the plot.
 
-Then the answers are put right.
+The answers are put right in `test_red_month_corrected`.
 """
 
 from __future__ import annotations
@@ -12,19 +12,16 @@ from playwright.sync_api import Page, expect
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.gates.gates import SET_GATES
 from irt_assets.gates.month_judged import State
-from irt_assets.runs.in_process_runs import run_month
 from services.dashboard.views.months import backfill_path
-from tests.helpers.rooms import run_sql
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
 from tests.ui.walked_platform import Picture, Platform
 
 BACKFILL_S = 240
-pytestmark = pytest.mark.xdist_group("ui")
+pytestmark = [pytest.mark.timeout(patient(BACKFILL_S + 300)), pytest.mark.xdist_group("ui")]
 UNDER_WAY = {"REQUESTED", "FAILING", "CANCELING"}
 
 
-@pytest.mark.timeout(patient(BACKFILL_S + 300))
 def test_months_are_asked_for_by_clicking_and_the_one_that_fails_holds_up_no_other(
     platform: Platform, page: Page, picture: Picture
 ) -> None:
@@ -54,7 +51,6 @@ def test_months_are_asked_for_by_clicking_and_the_one_that_fails_holds_up_no_oth
     assert platform.states() == [State.GREEN, State.RED, State.GREEN]
 
 
-@pytest.mark.timeout(patient(BACKFILL_S + 300))
 def test_the_red_month_is_seen_where_publication_is(platform: Platform, page: Page, picture: Picture) -> None:
     page.goto(f"{platform.address}/assets/published_item_parameters?view=partitions")
     expect(page.get_by_text("Failed (1)")).to_be_visible()
@@ -63,7 +59,6 @@ def test_the_red_month_is_seen_where_publication_is(platform: Platform, page: Pa
     picture(page, "red-3-month")
 
 
-@pytest.mark.timeout(patient(BACKFILL_S + 300))
 def test_its_runs_last_words_say_why_and_what_to_decide(platform: Platform, page: Page, picture: Picture) -> None:
     (failed, *_) = platform.stack.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
     page.goto(f"{platform.address}/runs/{failed.run_id}")
@@ -72,7 +67,6 @@ def test_its_runs_last_words_say_why_and_what_to_decide(platform: Platform, page
     picture(page, "red-3-run")
 
 
-@pytest.mark.timeout(patient(BACKFILL_S + 300))
 def test_the_page_of_the_asset_says_so_and_leads_to_where_it_is_decided(
     platform: Platform, page: Page, picture: Picture
 ) -> None:
@@ -82,7 +76,6 @@ def test_the_page_of_the_asset_says_so_and_leads_to_where_it_is_decided(
     expect(page.get_by_text("the dashboard, or `irt release`").first).to_be_visible()
 
 
-@pytest.mark.timeout(patient(BACKFILL_S + 300))
 def test_its_check_says_why_and_what_to_do(platform: Platform, page: Page, picture: Picture) -> None:
     open_check(platform, page)
     page.get_by_text(platform.bad, exact=True).first.click()
@@ -92,7 +85,6 @@ def test_its_check_says_why_and_what_to_do(platform: Platform, page: Page, pictu
     picture(page, "red-4-why")
 
 
-@pytest.mark.timeout(patient(BACKFILL_S + 300))
 def test_its_plot_shows_the_anchors_off_the_line(platform: Platform, page: Page, picture: Picture) -> None:
     page.goto(f"{platform.address}/assets/linked_item_parameters?view=partitions&partition={platform.bad}")
     page.get_by_role("row").filter(has_text="plot: linking (").get_by_text("Show Markdown").click()
@@ -106,24 +98,3 @@ def open_check(platform: Platform, page: Page) -> None:
     page.goto(f"{platform.address}/assets/linked_item_parameters?view=checks&checkDetail=anchors_agree")
     expect(page.get_by_role("tab", name="Partitions")).to_have_count(2)  # the asset's, and the check's
     page.get_by_role("tab", name="Partitions").last.click()
-
-
-# -- corrected ---------------------------------------------------------------------------------------
-
-PUT_RIGHT = "UPDATE response_log SET correct = true FROM misrecorded m WHERE m.attempt_id = response_log.attempt_id"
-
-
-def test_once_the_answers_are_right_that_month_and_the_next_are_made_green(platform: Platform) -> None:
-    platform.make(platform.months[0])
-    run_sql(platform.stack.database, PUT_RIGHT)
-    for month in platform.months[1:]:
-        assert platform.beside_the_browser(run_month, month).success
-    assert platform.states() == [State.GREEN] * 3
-
-
-def test_its_checks_pass_now(platform: Platform, page: Page, picture: Picture) -> None:
-    open_check(platform, page)
-    expect(page.get_by_text("Passed (3)")).to_be_visible()
-    page.get_by_text(platform.bad, exact=True).first.click()
-    expect(page.get_by_text("anchors agree").first).to_be_visible()
-    picture(page, "red-6-checks")

@@ -1,0 +1,31 @@
+"""The red month's answers are put right, it is made again, and the analyst sees that its checks pass."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from irt_assets.gates.month_judged import State
+from irt_assets.runs.in_process_runs import run_month
+from tests.helpers.rooms import run_sql
+from tests.ui.test_analyst_red_month import open_check
+from tests.ui.walked_platform import Picture, Platform
+
+pytestmark = pytest.mark.xdist_group("ui")
+PUT_RIGHT = "UPDATE response_log SET correct = true FROM misrecorded m WHERE m.attempt_id = response_log.attempt_id"
+
+
+def test_once_the_answers_are_right_that_month_and_the_next_are_made_green(platform: Platform) -> None:
+    platform.make(platform.months[0])
+    run_sql(platform.stack.database, PUT_RIGHT)
+    for month in platform.months[1:]:
+        assert platform.beside_the_browser(run_month, month).success
+    assert platform.states() == [State.GREEN] * 3
+
+
+def test_its_checks_pass_now(platform: Platform, page: Page, picture: Picture) -> None:
+    open_check(platform, page)
+    expect(page.get_by_text("Passed (3)")).to_be_visible()
+    page.get_by_text(platform.bad, exact=True).first.click()
+    expect(page.get_by_text("anchors agree").first).to_be_visible()
+    picture(page, "red-6-checks")
