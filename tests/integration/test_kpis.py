@@ -17,7 +17,6 @@ import pytest
 
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import week_bounds, week_of, weekly
-from irt_assets.definitions import build_defs
 from irt_assets.features.checks import unconserved
 from irt_assets.features.daily import features, write_features
 from irt_assets.kpis.ability import abilities
@@ -42,7 +41,7 @@ from tests.helpers.rooms import check_context, copied, folder_store, rows, run_s
 from tests.helpers.same_rows import EQUAL, assert_same, flat
 from tests.helpers.worlds import OF_MONTHS
 from tests.helpers.written_commands import ROOT, fenced_blocks
-from tests.integration.graph import checks, metadata
+from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.patience import patient
 
 WORLD = random_world(11)
@@ -315,23 +314,18 @@ def test_nothing_is_written_where_the_work_fails_half_way(own: Settings, monkeyp
 DAYS = 365
 SECONDS = 90.0
 """Wanted of a year in one run; as a run for each day, Dagster alone would take twice that."""
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-class Graph:
+class LastYear(Graph):
+    """The real graph over answers up to now."""
+
     def __init__(self, settings: Settings, instance: dg.DagsterInstance, now: datetime) -> None:
+        super().__init__(settings, instance)
         self.now, self.yesterday, self.week = now, day(now - timedelta(days=1)), week_of(now)
-        self.instance, self.database = instance, Database(settings)
-        self.defs = build_defs(settings, resources={"database": self.database, "store": folder_store(settings)})
-
-    def run(self, job: str, partition: str | None = None, **tags: str) -> dg.ExecuteInProcessResult:
-        return self.defs.resolve_job_def(job).execute_in_process(
-            partition_key=partition, instance=self.instance, tags=tags, run_config=QUIET
-        )
 
 
 @pytest.fixture
-def graph(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path, now: datetime) -> Iterator[Graph]:
+def graph(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path, now: datetime) -> Iterator[LastYear]:
     """The real graph over answers up to now, first month a year ago."""
     first = (now - timedelta(days=DAYS)).strftime("%Y-%m")
     with (
@@ -339,7 +333,7 @@ def graph(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path, no
         dg.DagsterInstance.ephemeral() as instance,
     ):
         load(Database(settings), random_world(21, end=now))
-        yield Graph(settings.model_copy(update={"irt_first_month": first}), instance, now)
+        yield LastYear(settings.model_copy(update={"irt_first_month": first}), instance, now)
 
 
 def day(moment: datetime) -> str:
@@ -347,19 +341,19 @@ def day(moment: datetime) -> str:
 
 
 @pytest.mark.ci
-def test_a_day_is_aggregated_and_checked_by_the_job_of_the_documents(graph: Graph) -> None:
-    result = graph.run("aggregate_features_daily", graph.yesterday)
+def test_a_day_is_aggregated_and_checked_by_the_job_of_the_documents(graph: LastYear) -> None:
+    result = graph.run(graph.yesterday, "aggregate_features_daily")
     (n,) = rows(graph.database, "SELECT count(*) FROM features_topic_daily WHERE date = %s", (graph.yesterday,))[0]
     assert metadata(result, "features_topic_daily")["dagster/row_count"] == n > 0
     assert checks(result)["answers_are_conserved"].passed
 
 
 @pytest.mark.ci
-def test_a_year_of_days_is_one_run_and_every_day_says_what_it_holds(graph: Graph) -> None:
+def test_a_year_of_days_is_one_run_and_every_day_says_what_it_holds(graph: LastYear) -> None:
     days = [day(graph.now - timedelta(days=n)) for n in range(DAYS, 0, -1)]
     tags = {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
     started = time.monotonic()
-    result = graph.run("aggregate_features_daily", **tags)
+    result = graph.run(job="aggregate_features_daily", **tags)
     assert time.monotonic() - started < patient(SECONDS)
     assert checks(result)["answers_are_conserved"].passed
     assert graph.instance.get_materialized_partitions(dg.AssetKey("features_topic_daily")) == set(days)
@@ -377,8 +371,8 @@ def test_a_year_of_days_is_one_run_and_every_day_says_what_it_holds(graph: Graph
 
 
 @pytest.mark.ci
-def test_the_running_week_is_computed_and_the_quiet_are_found_after_it(graph: Graph) -> None:
-    result = graph.run(KPI_JOB, graph.week)
+def test_the_running_week_is_computed_and_the_quiet_are_found_after_it(graph: LastYear) -> None:
+    result = graph.run(graph.week, KPI_JOB)
     assert all(evaluation.passed for evaluation in checks(result).values())
     assert set(checks(result)) == {"kpis_are_present_and_in_range", "every_null_has_a_reason"}
     said = metadata(result, "weekly_kpi")
@@ -387,25 +381,25 @@ def test_the_running_week_is_computed_and_the_quiet_are_found_after_it(graph: Gr
     assert said["plot: distributions"].startswith("![how the KPIs are distributed](data:image/svg+xml")
     assert "| I_t | fewer than 5 eligible answers" in said["without a value"]
 
-    found = metadata(graph.run("detect_inactivity", graph.yesterday), "inactivity")
+    found = metadata(graph.run(graph.yesterday, "detect_inactivity"), "inactivity")
     assert found["week"] == graph.week
     assert 0 < found["idle learners"] < n
     assert rows(graph.database, "SELECT count(*) FROM weekly_kpi WHERE week_start = %s", (graph.week,)) == [(n,)]
 
 
 @pytest.mark.ci
-def test_a_record_that_was_spoilt_is_named_by_the_checks(graph: Graph) -> None:
-    graph.run(KPI_JOB, graph.week)
+def test_a_record_that_was_spoilt_is_named_by_the_checks(graph: LastYear) -> None:
+    assert graph.run(graph.week, KPI_JOB).success
     run_sql(graph.database, """UPDATE weekly_kpi SET kpis = kpis - 'A_t' || '{"S": 2}' WHERE user_id = 'u07'""")
     present, _ = build_kpi_checks(weekly("2026-01", running=True))
     context = check_context(graph.week, graph.instance)
-    evaluation = present.op.compute_fn.decorated_fn(context, graph.database, graph.defs.resources["store"])
+    evaluation = present.op.compute_fn.decorated_fn(context, graph.database, graph.store)
     assert not evaluation.passed
     assert "u07: A_t is missing; S = 2, expected 0 to 1" in (evaluation.description or "")
 
 
 @pytest.mark.ci
-def test_the_running_week_can_be_backfilled_though_its_days_and_months_are_still_to_come(graph: Graph) -> None:
+def test_the_running_week_can_be_backfilled_though_its_days_and_months_are_still_to_come(graph: LastYear) -> None:
     assets = graph.defs.resolve_asset_graph()
     week = assets.get(dg.AssetKey("weekly_kpi"))
     weeks = week.partitions_def
