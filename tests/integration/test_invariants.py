@@ -21,10 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from typer.testing import CliRunner
 
 from irt_assets.abilities.batch import measure, measure_at
-from irt_assets.cli import app
 from irt_assets.common.partitions import Month
 from irt_assets.features.daily import write_features
 from irt_assets.gates.month_judged import MonthState, State
@@ -39,11 +37,12 @@ from irt_assets.responses.verdicts import days_that_differ, judge_day
 from resources.alerts.outbox import Alert, open_alert
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 from resources.tables import response_log
 from tests.helpers.fit_specs import PARALLEL
 from tests.helpers.rooms import MONTHS, SCALE, FolderStore, Path, folder_store, rows
 from tests.helpers.sentences import unsaid
+from tests.helpers.typed import Irt, IrtOf
 from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.partitions import ensure_month_partitions
 
@@ -1118,31 +1117,22 @@ def test_an_invariant_that_crashes_fails_the_run_and_the_others_are_stored(
 
 
 @pytest.fixture
-def irt(settings: Settings, monkeypatch: pytest.MonkeyPatch, now: datetime) -> Callable[..., tuple[int, str]]:
-    monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
-    monkeypatch.setenv("IRT_FIRST_MONTH", f"{now:%Y-%m}")
-    monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
-
-    def typed(*words: str) -> tuple[int, str]:
-        get_settings.cache_clear()
-        result = CliRunner().invoke(app, ["invariants", *words])
-        return result.exit_code, result.stdout
-
-    return typed
+def invariants(irt: IrtOf, settings: Settings, now: datetime) -> Irt:
+    return partial(irt(settings.model_copy(update={"irt_first_month": f"{now:%Y-%m}"})), "invariants")
 
 
-def test_run_says_first_what_it_could_not_test_and_strict_minds(irt: Callable[..., tuple[int, str]]) -> None:
-    code, said = irt("run", "--json")
-    assert code == 0
-    report = json.loads(said)
+def test_run_says_first_what_it_could_not_test_and_strict_minds(invariants: Irt) -> None:
+    done = invariants("run", "--json")
+    assert done.code == 0
+    report = done.json
     assert next(iter(report)) == "incomplete"
     why = {one["invariant"]: one["why"] for one in report["incomplete"]}
     assert why["anchors_are_still_in_the_bank"] == "no scale has frozen anchors yet: `irt scale init`"
     assert {one["name"] for one in report["invariants"]} == {one.name for one in INVARIANTS}
-    assert irt("run", "--strict")[0] == 1
+    assert invariants("run", "--strict").code == 1
 
 
-def test_run_names_violations_stores_them_and_fails(irt: Callable[..., tuple[int, str]], settings: Settings) -> None:
+def test_run_names_violations_stores_them_and_fails(invariants: Irt, settings: Settings) -> None:
     with Database(settings).connect() as connection:
         connection.execute("INSERT INTO question (item_id) VALUES ('q1')")
         connection.execute(
@@ -1150,9 +1140,9 @@ def test_run_names_violations_stores_them_and_fails(irt: Callable[..., tuple[int
                  (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
                VALUES ('default', 'q1', '{"a": -1, "b": 0, "c": 0}', '2026-01-01Z', 'origin', 'so', 'x', 'x')"""
         )
-    code, said = irt("run")
-    assert code == 1
-    assert not unsaid(said, "violated published_items_can_be_scored_with", "q1", "a = -1")
+    done = invariants("run")
+    assert done.code == 1
+    assert not unsaid(done.out, "violated published_items_can_be_scored_with", "q1", "a = -1")
     (stored,) = rows(
         Database(settings),
         """SELECT subject, observed FROM invariant_result
@@ -1161,8 +1151,8 @@ def test_run_names_violations_stores_them_and_fails(irt: Callable[..., tuple[int
     assert stored == ("q1", "a = -1, SE(a) = None, SE(b) = None")
 
 
-def test_list_explains_every_invariant(irt: Callable[..., tuple[int, str]]) -> None:
-    code, said = irt("list")
-    assert code == 0
-    assert not unsaid(said, *(words for one in INVARIANTS for words in (one.name, one.protects, one.fix)))
-    assert len(json.loads(irt("list", "--json")[1])) == len(INVARIANTS)
+def test_list_explains_every_invariant(invariants: Irt) -> None:
+    done = invariants("list")
+    assert done.code == 0
+    assert not unsaid(done.out, *(words for one in INVARIANTS for words in (one.name, one.protects, one.fix)))
+    assert len(invariants("list", "--json").json) == len(INVARIANTS)

@@ -107,9 +107,8 @@ def test_one_day_is_judged_as_a_whole_whether_it_differs_or_not(graph: Days) -> 
 
 def test_the_inventory_names_the_days_that_wait(graph: Days) -> None:
     def found() -> dg.AssetCheckEvaluation:
-        return {e.asset_key.to_user_string(): e for e in graph.run(job="inventory").get_asset_check_evaluations()}[
-            JUDGED
-        ]
+        evaluations = graph.run(job="inventory").get_asset_check_evaluations()
+        return {one.asset_key.to_user_string(): one for one in evaluations}[JUDGED]
 
     waiting = found()
     assert not waiting.passed
