@@ -211,6 +211,7 @@ def test_auto_judges_one_population_without_anchors(irt, data: Path) -> None:
 
 
 # -- files -------------------------------------------------------------------------------------------
+# Files of answers and tables of parameters: what is read, what is refused, and that nothing is half written.
 
 
 @pytest.fixture

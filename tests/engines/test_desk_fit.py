@@ -311,6 +311,7 @@ def test_engines_that_do_not_fit_scored_items_say_so(shared: Path) -> None:
 
 
 # -- linking -----------------------------------------------------------------------------------------
+# Linking of parameter tables: the reference's constants, closed forms, moved items, few items and none.
 
 METHODS = get_args(Method)
 

@@ -118,6 +118,7 @@ def test_an_interval_of_a_difference_covers_it(sizes: tuple[int, int], mean: flo
 
 
 # -- effects -----------------------------------------------------------------------------------------
+# How much an item differs, against differences of draws whose errors are known, integrals and finite differences.
 
 J, ERROR = 12, 0.02
 A = np.exp(np.linspace(-0.4, 0.4, J))
@@ -193,6 +194,7 @@ def test_no_difference_is_more_certain_than_the_test_that_it_belongs_to() -> Non
 
 
 # -- groups ------------------------------------------------------------------------------------------
+# Which groups and items DIF analysis compares, by fits of simulated answers, and what it says of the others.
 
 
 def answers(n: int, items: int = 6) -> Responses:

@@ -212,6 +212,7 @@ def test_the_engine_adapter_says_who_it_is_and_keeps_the_data_hash():
 
 
 # -- the M step --------------------------------------------------------------------------------------
+# The M-step of a 3PL against a general optimiser, item by item.
 
 ITEMS = 8
 
@@ -242,6 +243,7 @@ def test_every_item_goes_to_the_maximum_of_its_expected_posterior():
 
 
 # -- sums --------------------------------------------------------------------------------------------
+# Sums over persons are the same bit for bit, whoever works them out and in whatever process.
 
 ITEMS_SUMMED = 12
 

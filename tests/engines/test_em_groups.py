@@ -335,6 +335,7 @@ def test_rescaling_there_and_back_changes_nothing():
 
 
 # -- priors ------------------------------------------------------------------------------------------
+# The 3PL and priors of the em engine against a plain likelihood, an independent optimiser and the priors' own laws.
 
 EVERY_PRIOR = Priors(a=LogNormal(0.1, 0.4), b=Normal(0.2, 1.1), c=Beta(5, 17))
 

@@ -249,6 +249,7 @@ def test_patterns_with_counts_are_the_file_they_were_counted_from(shared, model)
 
 
 # -- item fit ----------------------------------------------------------------------------------------
+# Scores, reliability and fit statistics against R mirt 1.46.1 (see shared/reference/README.md), at mirt's estimates.
 
 MODELS = ("rasch", "2pl", "3pl_normprior")
 SCORED = [f"{name}_{m}" for name in ("lsat6", "lsat7", "deayala", "sat12", "sim2000x50") for m in MODELS]

@@ -238,6 +238,8 @@ def test_weeks_without_common_items_are_refused() -> None:
 
 
 # -- movement ----------------------------------------------------------------------------------------
+# How abilities of a scale move, estimated: planted movement, what is refused, learners who may start anywhere and leave
+# early, and growth that levels off.
 
 YEAR = 365.25 / 7
 ITEMS = 60

@@ -106,6 +106,7 @@ def test_a_fit_calls_no_loop_that_none_of_its_persons_needs(one_form, monkeypatc
 
 
 # -- flagged items -----------------------------------------------------------------------------------
+# Information: through estimation and linking, what was lost is found and what was not is left alone.
 
 FLAG_ITEMS, FLATTENED = 30, 3
 IDS = [f"item{j:02d}" for j in range(FLAG_ITEMS)]

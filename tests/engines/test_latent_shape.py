@@ -360,6 +360,7 @@ def test_anchors_of_another_size_than_their_covariance_are_refused() -> None:
 
 
 # -- edges -------------------------------------------------------------------------------------------
+# Histograms of θ where there is little to make one of: few learners, and learners who count for nothing.
 
 COUNTED = 1000
 

@@ -279,6 +279,7 @@ def test_differences_and_their_errors_follow_parameters_and_constants_as_derivat
 
 
 # -- linked months -----------------------------------------------------------------------------------
+# Linking over many simulated months: errors are as large as they say, sound months pass, moved anchors are found.
 
 
 def agree(linking: Linking) -> bool:

@@ -383,6 +383,7 @@ def test_what_cannot_be_mixed_is_refused() -> None:
 
 
 # -- a model of items that no product has ------------------------------------------------------------
+# An item model with a parameter that the product does not know needs one class (`tests/helpers/trial_item_model.py`).
 
 LEARNERS, ITEMS = 4000, 20
 TRIAL_SLOPE, TRIAL_INTERCEPT = 1.25, -0.6

@@ -366,6 +366,7 @@ def test_mantels_statistic_is_the_squared_correlation_within_strata_and_smd_its_
 
 
 # -- against R ---------------------------------------------------------------------------------------
+# The em engine on scored items against R mirt: `mirt_scored.json` was made by `r/scored_reference.R`.
 
 REFERENCE = json.loads(Path(__file__).with_name("mirt_scored.json").read_text())
 

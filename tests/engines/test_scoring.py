@@ -242,6 +242,7 @@ def test_curves_are_half_way_at_the_difficulty_and_finite_far_out():
 
 
 # -- sum scores --------------------------------------------------------------------------------------
+# Sum-score tables against enumeration of every pattern.
 
 SUM_A = np.array([0.8, 1.2, -0.5, 2.0, 1.0])
 SUM_D = np.array([0.3, -1.0, 0.2, 0.5, -0.2])

@@ -100,6 +100,7 @@ def test_small_forms_short_forms_and_scattered_answers_are_left_out():
 
 
 # -- summaries ---------------------------------------------------------------------------------------
+# All statistics of a fit at once: sound sets pass, planted faults are named, numbers repeat, samples are told.
 
 
 def answers(rng, persons=1500, items=24, *, second=0.0):

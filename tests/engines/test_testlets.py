@@ -328,6 +328,7 @@ def test_test_information_is_one_over_the_variance_that_simulated_estimates_have
 
 
 # -- dependence --------------------------------------------------------------------------------------
+# Q3 and parallel analysis: pairwise definition, dependent pairs and second dimensions found, edges.
 
 
 def test_q3_is_the_correlation_of_residuals_over_those_who_saw_both(monkeypatch):
@@ -408,6 +409,7 @@ def test_a_large_set_is_drawn_from():
 
 
 # -- dependence that is kept -------------------------------------------------------------------------
+# The parallel analysis that a fit is stored with, read again for the months that are compared with it.
 
 WITHOUT_ERROR = PARALLEL | {"under_model": [], "se": None, "learners": 0, "together": []}
 

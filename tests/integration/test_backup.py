@@ -504,6 +504,7 @@ def metric(settings: Settings) -> list[float]:
 
 
 # -- restored ----------------------------------------------------------------------------------------
+# Restoring where the files lie in a bucket, and once more after it was killed.
 
 OTHER = "other-bank"
 REPORT = f"reports/drift/{JUNE}/x.html"

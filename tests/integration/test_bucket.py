@@ -476,6 +476,7 @@ def test_the_doctor_says_that_boto3_does_not_read_our_env_file(tmp_path: Path, m
 
 
 # -- object stores -----------------------------------------------------------------------------------
+# A folder and a bucket keep the same promises. The bucket is that of a real server, SeaweedFS, over HTTP.
 
 KEY = "snapshots/2026-09/ü b%20c.parquet"
 PAGE = 1000

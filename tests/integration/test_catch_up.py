@@ -302,6 +302,7 @@ def test_a_schedule_that_was_switched_off_by_the_documents_name_stays_off(graph:
 
 
 # -- jobs in pods ------------------------------------------------------------------------------------
+# `irt job` in a CronJob's pod: whatever becomes of the pod, a partition is asked for once, and nothing runs in it.
 
 DAY = "2026-03-05"
 FEATURES, BANK, MONTH = plan_of("aggregate_features_daily"), plan_of("prune"), plan_of(MONTHLY_JOB)

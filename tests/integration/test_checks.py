@@ -264,6 +264,7 @@ def test_an_empty_bank_is_no_clean_inventory(settings: Settings, instance: dg.Da
 
 
 # -- gates of a month --------------------------------------------------------------------------------
+# Months that are held by what was published before them: constants that jump, and anchors that moved as a group.
 
 FIRST, NEXT, OTHERS_LEARN = "2026-06", "2026-07", "2026-08"
 EARLIER = list(months_between("2025-10", "2026-05"))

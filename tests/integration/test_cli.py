@@ -238,6 +238,7 @@ def test_a_month_that_runs_elsewhere_is_refused(world: Settings, irt: IrtOf, mon
 
 
 # -- timers ------------------------------------------------------------------------------------------
+# What timers, CronJobs and monitors call, as it is typed: `irt job`, `irt alerts test`, `irt invariants fresh`.
 
 MONTH = rooms.MONTHS[0]
 

@@ -401,6 +401,7 @@ def test_exporter_has_changed_answers_of_closed_months_that_have_some(home: Home
 
 
 # -- late answers ------------------------------------------------------------------------------------
+# Late answers in a real database and a real instance: the night judges them, and what they concern is made once.
 
 NOON = timedelta(hours=12)
 FEATURES = "aggregate_features_daily"
@@ -542,6 +543,7 @@ def test_month_that_is_open_and_older_than_the_look_back_is_judged_in_the_night(
 
 
 # -- days to judge -----------------------------------------------------------------------------------
+# Days that a scale's changed or first rules judge again: named before they are, and judged by one run.
 
 SIGNED = ("--by", "Ann", "--reason", "hints give it away", "--yes")
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

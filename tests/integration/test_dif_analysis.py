@@ -257,6 +257,7 @@ def test_a_scale_that_asks_about_no_attribute_has_no_rows(world: Settings) -> No
 
 
 # -- drift of items ----------------------------------------------------------------------------------
+# Drift of a month: planted changes are found, told apart and stored; alerts open and close with the months.
 
 
 def planted_faults(truth: Truth) -> dict[str, str]:

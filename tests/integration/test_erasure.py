@@ -515,6 +515,7 @@ def test_a_bucket_that_keeps_old_versions_is_told_of_with_the_rule_that_removes_
 
 
 # -- refused rows ------------------------------------------------------------------------------------
+# Refused rows of a learner whose id a mapping makes are found by an erasure, and no later import keeps them.
 
 NAMED = {"item_id": "item", "completed_at": "at", "correct": "right"}
 TIME = "2026-06-03T00:00:00Z"

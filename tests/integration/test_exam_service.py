@@ -161,6 +161,7 @@ def test_one_id_at_two_times_is_one_answer_by_the_next_day(exam_service: Databas
 
 
 # -- killed ------------------------------------------------------------------------------------------
+# An exam service goes on while API, daemon and PostgreSQL are killed, at the turn of a year.
 
 SETTING_UP_S = 60
 """Until the world is made, on an idle machine; a turn of the year that comes sooner is an error."""
@@ -180,6 +181,7 @@ def test_every_acknowledged_answer_is_there_once_and_theta_is_the_batchs(seconds
 
 
 # -- exam results ------------------------------------------------------------------------------------
+# The documents' own tables: exams as JSON, which are pulled, and a view of answers over them that the check corrects.
 
 PULL_PAGE = (ROOT / "docs/how-to/pull.md").read_text("utf-8").partition("## An example: exams as JSON")[2]
 [TABLE] = re.findall(r"```sql\n(.*?)```", PULL_PAGE, re.S)

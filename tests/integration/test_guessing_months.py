@@ -257,6 +257,7 @@ def test_anchors_of_the_bank_have_no_covariance_between_them(settings: Settings)
 
 
 # -- skewed learners ---------------------------------------------------------------------------------
+# Months of learners whose ability is not normal: what is taken for θ, what stays green, which rules are refused.
 
 
 def from_window(settings: Settings) -> Any:

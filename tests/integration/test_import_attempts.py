@@ -726,6 +726,7 @@ def test_an_import_that_is_killed_leaves_nothing_and_can_be_repeated(
 
 
 # -- real logs ---------------------------------------------------------------------------------------
+# The real logs of the shared folder come in with the counts that another program finds in them.
 
 DAY = date(2026, 10, 1)
 
@@ -936,6 +937,7 @@ def test_a_matrix_of_scores_comes_in_where_it_is_said_how_many_points_there_are(
 
 
 # -- banks -------------------------------------------------------------------------------------------
+# The bank and the learners: what a file says is stored as given, what it does not say stays.
 
 BANK = """item_id,scale_id,topic_id,testlet_id,tags,a,b,c,a_se,b_se,n,D,model,key
 q1,algebra,sums,t1,anchor;old,1.2,-0.3,0.1,0.11,0.08,1000,1.7,3PL,B

@@ -221,6 +221,7 @@ def test_a_month_without_anything_to_judge_says_why_and_stores_nothing(
 
 
 # -- items that could not be estimated ---------------------------------------------------------------
+# Published items that a month could not estimate: tested by proportion correct, or named with the reason.
 
 FEW_ANSWERS = 80
 """Answers that are left of an item; a fit of the small world wants 120."""
@@ -356,6 +357,7 @@ def test_few_answers_as_expected_do_not_end_an_alert() -> None:
 
 
 # -- items that could not be judged ------------------------------------------------------------------
+# A red month is not compared with what is published; and how far its anchors cover the bank.
 
 FEBRUARY = "2026-02"
 ANCHORS = {"K1": (1.0, -1.0), "K2": (1.0, 0.0), "K3": (1.0, 1.0)}

@@ -954,6 +954,7 @@ def test_an_invariant_that_crashes_is_no_violation_and_does_not_hold_the_others(
 
 
 # -- what becomes of violations ----------------------------------------------------------------------
+# What becomes of violations: one row from opening to end, one alert each, the report, the commands.
 
 TODAY = datetime(2026, 8, 20, tzinfo=UTC)
 

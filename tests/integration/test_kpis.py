@@ -310,6 +310,7 @@ def test_nothing_is_written_where_the_work_fails_half_way(own: Settings, monkeyp
 
 
 # -- as Dagster runs them ----------------------------------------------------------------------------
+# Features, KPIs and inactivity as Dagster runs them: by their jobs, one partition or a range, with their checks.
 
 DAYS = 365
 SECONDS = 90.0

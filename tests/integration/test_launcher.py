@@ -235,6 +235,7 @@ def test_a_worker_is_known_by_host_boot_process_id_and_start(stack: Harness) -> 
 
 
 # -- stuck runs --------------------------------------------------------------------------------------
+# Runs that keep a partition busy where no daemon runs: failed when their worker is gone, listed, cancelled.
 
 MONTH = "2026-06"
 JOB = defs.resolve_job_def("toy_job")
@@ -393,6 +394,7 @@ with dagster_instance(settings, Database(settings)) as instance:
 
 
 # -- repeated runs -----------------------------------------------------------------------------------
+# What a step does with a failure: tries again later, or stops and says what to do.
 
 
 def attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[float]]:
@@ -461,6 +463,7 @@ def test_a_real_server_that_refuses_is_known_by_its_words(guarded: str) -> None:
 
 
 # -- forks -------------------------------------------------------------------------------------------
+# A process that speaks to the code server starts children.
 
 PROGRAM = """
 import os, subprocess

@@ -447,6 +447,7 @@ def test_a_scale_whose_comparison_breaks_down_holds_no_other(
 
 
 # -- once more ---------------------------------------------------------------------------------------
+# A month that is made again with the same answers, rules, code and engine leaves what people see as it was.
 
 OF_THE_MAKING = ("run_id", "run", "seconds", "url", "sha256", "artifact_id", "update_id")
 """What belongs to a run and not to its result, besides times."""

@@ -525,6 +525,7 @@ def test_a_month_with_proposals_says_where_to_decide(own_graph: Graph) -> None:
 
 
 # -- rules on trial ----------------------------------------------------------------------------------
+# What other rules would make of a month: a trial leaves nothing behind, and says what the change then does.
 
 
 def everything(own_graph: Graph) -> tuple[object, ...]:

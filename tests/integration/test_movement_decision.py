@@ -187,6 +187,7 @@ def test_what_is_said_of_learners_is_what_then_becomes_of_them(published: Settin
 
 
 # -- proposed ----------------------------------------------------------------------------------------
+# How abilities move is proposed where a scale asks for it and answers can tell, and nothing else changes.
 
 MONTH = MONTHS[-1]
 END = Month(MONTH).end
@@ -299,6 +300,7 @@ def test_nothing_is_proposed_where_items_have_an_order_within_months(half_a_year
 
 
 # -- a month of learners who grow --------------------------------------------------------------------
+# A month in which learners grow while they follow a curriculum: what says so, and what a decision does about it.
 
 LEARNERS, DAYS, GROWTH = 1200, 14.0, 1.5
 ITEMS_OF_LEVELS = [f"i{j:02d}" for j in range(20)]

@@ -323,6 +323,7 @@ def test_an_answer_of_this_minute_counts_and_one_of_the_future_does_not(begun: D
 
 
 # -- withdrawn answers -------------------------------------------------------------------------------
+# Items that are out of use: from a date on, for the month, the night, the θ API and the KPIs alike.
 
 __all__ = ["bank"]  # a fixture
 SINCE = END - timedelta(days=5)

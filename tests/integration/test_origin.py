@@ -402,6 +402,7 @@ def test_a_scale_that_no_item_belongs_to_is_named(answered: Database, store: Obj
 
 
 # -- proposed windows --------------------------------------------------------------------------------
+# A window judged by proposed rules equals the window that nights store by these rules, and nothing is stored.
 
 START, END = datetime(2026, 5, 27, tzinfo=UTC), datetime(2026, 6, 4, tzinfo=UTC)
 LOWERED = {"rapid_min_times": 35, "rapid_share": 0.3, "rapid_cap_ms": 60_000}
@@ -515,6 +516,7 @@ def test_window_that_only_the_lake_still_has_is_refused(logged: Database, monkey
 
 
 # -- the window's answers ----------------------------------------------------------------------------
+# A window's verdicts, fact by fact, and the minima of its scales.
 
 MONTH = "2026-03"
 WINDOW_START, WINDOW_END = Month(MONTH).bounds

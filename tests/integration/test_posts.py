@@ -508,6 +508,7 @@ def test_a_post_is_on_disk_whatever_the_roles_default(replicas: list[str], datab
 
 
 # -- statements of xAPI -------------------------------------------------------------------------------
+# xAPI statements by HTTP: each is judged by itself, stored once, and withdrawn when it is voided.
 
 HOME = "https://exam.example.org/accounts"
 PREFIX = "https://exam.example.org/items/"
@@ -638,6 +639,7 @@ def test_what_is_no_statement_at_all_stores_nothing(xapi_url: str, xapi_database
 
 
 # -- while a month ends and PostgreSQL is killed -----------------------------------------------------
+# Answers by HTTP while a month ends, and while PostgreSQL is killed: the clock of both servers is the test's.
 
 TURN = datetime(2031, 2, 1, tzinfo=UTC)
 

@@ -386,6 +386,7 @@ def test_what_is_in_force_begins_at_the_windows_end(ledger: Database, store: Fol
 
 
 # -- exports -----------------------------------------------------------------------------------------
+# `irt export`: what was in force on a day, in each kind of file.
 
 EXCEL_DAY = (datetime(2026, 9, 1) - datetime(1899, 12, 30)).days  # noqa: DTZ001 - Excel has no time zones
 """Days are counted from there in Excel."""

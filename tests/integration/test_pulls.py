@@ -514,6 +514,7 @@ def test_a_fault_that_nobody_foresaw_ends_the_pull_of_its_source_alone(
 
 
 # -- from a lake -------------------------------------------------------------------------------------
+# `irt pull` from a folder of Parquet.
 
 LAKE_LOG = "SELECT attempt_id, correct FROM response_log ORDER BY attempt_id::int"
 

@@ -535,6 +535,7 @@ def test_without_learners_or_pass_mark_the_impact_says_so(bank: Database) -> Non
 
 
 # -- the ways to decide ------------------------------------------------------------------------------
+# How a person decides on the command line.
 
 OLD = "a = 1.00 ± 0.01, b = 0.50 ± 0.10"
 
@@ -654,6 +655,7 @@ def test_undoing_shows_what_comes_back_and_asks(irt: Any, bank: Database) -> Non
 
 
 # -- undone ------------------------------------------------------------------------------------------
+# A decision is undone by another one: openly, and without changing anything that was reported.
 
 IN_APRIL = datetime(2026, 4, 15, tzinfo=UTC)
 MAY = datetime(2026, 5, 1, tzinfo=UTC)
@@ -810,6 +812,7 @@ def test_whoever_undid_is_named_to_the_next(bank: Database) -> None:
 
 
 # -- checks of later months --------------------------------------------------------------------------
+# Items in drift that a person has decided on: the checks of later months do not fail for them again.
 
 FAR, _, _, _, LOST, _ = build_drift_checks(monthly(JAN))
 

@@ -152,6 +152,7 @@ def test_a_file_found_wrong_is_looked_at_until_it_is_mended(
 
 
 # -- artifacts ---------------------------------------------------------------------------------------
+# A report file and its row: one of each, the file first, whatever happens in between.
 
 WEEK = date(2026, 9, 7)
 KEY = "reports/2026-09-07/u1.pdf"

@@ -437,6 +437,7 @@ def test_a_prune_says_nothing_where_there_is_nothing(database: Database, now: da
 
 
 # -- runs --------------------------------------------------------------------------------------------
+# Which runs of Dagster's go, and which stay because something rests on them.
 
 MONTHS = dg.StaticPartitionsDefinition(["2026-01", "2026-02"])
 LATER_RUNS = RUNS + timedelta(days=1)

@@ -315,6 +315,7 @@ def test_the_release_before_runs_on_the_newest_schema(
 
 
 # -- the version of the schema -----------------------------------------------------------------------
+# Code and schema of different ages: what runs, what is refused with which sentence, and the way back.
 
 FIRST, BEFORE_THE_FIRST = "0057_verdict_state", "0039_learner_reports"
 COMMANDS = (
@@ -505,6 +506,7 @@ def test_a_database_of_somebody_elses_server_is_not_migrated_unasked(database: D
 
 
 # -- migrations --------------------------------------------------------------------------------------
+# The schema's history leads to the registry, and a difference is named.
 
 DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
 

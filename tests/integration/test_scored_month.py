@@ -336,6 +336,7 @@ def test_the_sweep_measures_on_scores_what_a_night_would(month: World) -> None:
 
 
 # -- skewed learners ---------------------------------------------------------------------------------
+# A scale with 0/1 and scored items whose learners are skewed: every record of its fits is read as it was written.
 
 ORIGIN, SKEWED_MONTH = MONTHS
 SKEWED_LEARNERS = 1500

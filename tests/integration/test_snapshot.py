@@ -197,6 +197,7 @@ def test_a_rule_that_a_release_does_not_know_neither_stops_it_nor_is_lost(world:
 
 
 # -- in parts ----------------------------------------------------------------------------------------
+# A snapshot as a manifest over parts: read as one file is, and refused, erased, pruned and backed up by its parts.
 
 FOLDER = f"scored_responses/{MONTH}"
 N_PARTS = 3

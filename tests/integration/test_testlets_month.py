@@ -271,6 +271,8 @@ def test_the_information_of_the_set_in_force_counts_testlets_too(world: Settings
 
 
 # -- mixed fits --------------------------------------------------------------------------------------
+# A month whose items are of several models, from the staged fit to the published set that the next month is compared
+# with: each item's model is known from what is stored.
 
 JAN, FEB = "2026-01", "2026-02"
 ANCHORS = {"K1": (1.0, -1.0), "K2": (1.2, 0.0), "K3": (0.9, 1.0)}

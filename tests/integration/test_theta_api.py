@@ -379,6 +379,7 @@ def test_the_process_answers_what_has_come_before_it_ends(begun: Database, tmp_p
 
 
 # -- traces ------------------------------------------------------------------------------------------
+# A request to the θ API as a trace: from the request to each statement, and to the line in the log.
 
 ANN = "ann-7@example.org"
 

@@ -437,6 +437,7 @@ def test_a_backfill_of_closed_months_gives_the_rows_of_the_nights(database: Data
 
 
 # -- verdicts of whole worlds ------------------------------------------------------------------------
+# Stored verdicts are those of plain loops over the whole log, in small worlds with every edge of the rules.
 
 BY_NAME = {world.name: world for world in WORLDS}
 QUICK = {"slower month", "exam over midnight", "change of clocks", "leap day"}
@@ -491,6 +492,7 @@ def test_the_comparison_finds_a_wrong_verdict(database: Database) -> None:
 
 
 # -- corrections -------------------------------------------------------------------------------------
+# Answers that are scored again or withdrawn: what they were is kept, what rests on them is stale, θ follows.
 
 MONTH = rooms.MONTHS[0]
 START = datetime(2026, 6, 3, tzinfo=UTC)

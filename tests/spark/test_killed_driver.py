@@ -88,6 +88,7 @@ def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
 
 
 # -- cancelled ---------------------------------------------------------------------------------------
+# A run that is terminated in the UI while its Spark job works: the job ends, the month stays as it was.
 
 ASSETS = ["scored_responses"]
 

@@ -228,6 +228,7 @@ def test_an_overflow_is_an_error_as_on_postgresql(spark: SparkSession) -> None:
 
 
 # -- medians -----------------------------------------------------------------------------------------
+# Medians of learners, which Spark takes from sorted lists: equal to other engines' and to Spark's own `percentile`.
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

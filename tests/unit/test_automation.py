@@ -142,6 +142,7 @@ def test_a_month_that_was_fitted_again_is_followed_when_it_is_taken_to_the_ledge
 
 
 # -- sensors -----------------------------------------------------------------------------------------
+# What the ledger's sensor asks for.
 
 STEPPED = datetime(2026, 7, 1, tzinfo=UTC)
 

@@ -166,6 +166,7 @@ def test_processes_that_write_learner_reports_stay_small() -> None:
 
 
 # -- plots -------------------------------------------------------------------------------------------
+# Pictures of a calibration: they survive any fit and any id, stay small, and mark what they say they mark.
 
 MAX_BYTES = 150_000
 

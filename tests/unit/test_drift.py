@@ -253,6 +253,7 @@ def test_a_fit_that_was_moved_to_the_scale_has_the_errors_that_drift_takes() -> 
 
 
 # -- information of a month --------------------------------------------------------------------------
+# What a month's information comes to where something is missing, or cannot be trusted.
 
 FROZEN = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
 ANCHORS_IN_FORCE = FROZEN

@@ -38,6 +38,7 @@ def test_a_change_began_when_the_first_month_of_its_run_saw_it(newest_first: lis
 
 
 # -- actions -----------------------------------------------------------------------------------------
+# What is proposed about an item, a row for each rule and for the order in which they hold.
 
 RULES = {
     "a wrong key goes before everything, also where it is an anchor that moved": (

@@ -390,6 +390,7 @@ def test_an_item_that_was_published_as_another_model_says_so_and_has_no_change_o
 
 
 # -- in words ----------------------------------------------------------------------------------------
+# A month's drift in a sentence.
 
 
 @pytest.mark.parametrize(("tau", "found"), [(0.18, "τ = 0.18"), (None, "they have no line in common")])

@@ -372,6 +372,7 @@ def test_the_hash_of_a_stage_is_that_of_its_values_however_they_were_given() -> 
 
 
 # -- levels ------------------------------------------------------------------------------------------
+# Groups by earlier θ: who is in which, what the earlier θ rests on, and the correlation that gives levels away.
 
 RNG = np.random.default_rng(1)
 

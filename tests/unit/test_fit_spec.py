@@ -155,6 +155,7 @@ def passed(found: dict[str, Verdict]) -> set[str]:
 
 
 # -- fits --------------------------------------------------------------------------------------------
+# A fit as bytes and back.
 
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
 

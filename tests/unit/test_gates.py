@@ -480,6 +480,7 @@ def test_a_demanded_engine_that_fitted_the_month_passes() -> None:
 
 
 # -- misfit ------------------------------------------------------------------------------------------
+# What the gates on misfit say of the items that answer alike, from what a fit keeps of its comparison.
 
 ITEMS = [f"reading_{j:02d}" for j in range(7)]
 NAMED = "reading_00, reading_01, reading_02, reading_03, reading_04 and 2 more answer alike beyond ability"

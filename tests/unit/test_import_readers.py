@@ -551,6 +551,7 @@ def test_an_error_names_the_columns_of_a_table_and_nothing_of_another_file(tmp_p
 
 
 # -- fuzzed files ------------------------------------------------------------------------------------
+# Whatever a file holds, it is counted or refused with a sentence: never a traceback, never a miscount.
 
 MICROS = 1_000_000
 LIMITS = Limits(1_780_272_000 * MICROS, 1_795_176_000 * MICROS, "UTC")  # June to November 2026

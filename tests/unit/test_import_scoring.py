@@ -345,6 +345,7 @@ def test_an_import_that_lost_most_says_what_to_do(report: ImportReport, said: st
 
 
 # -- mappings ----------------------------------------------------------------------------------------
+# A header finds its mapping, or an error that says how to write one.
 
 OWN = ["attempt_id", "user_id", "item_id", "completed_at", "correct", "mode"]
 

@@ -122,6 +122,7 @@ def test_what_is_not_a_number_is_not_written(value: float) -> None:
 
 
 # -- models ------------------------------------------------------------------------------------------
+# The typed heart: what `Responses` accepts, and what a `Calibration` derives from a and d.
 
 
 def calibration(a, d, cov):
@@ -226,6 +227,7 @@ def test_persons_are_placed_in_any_order_and_their_responses_follow() -> None:
 
 
 # -- models of items ---------------------------------------------------------------------------------
+# Item models: their curves, derivatives and transforms against finite differences, and the registry.
 
 MODEL_THETA = np.linspace(-3, 3, 13)
 A, D, LOGIT_C = np.array([0.7, 1.4, -0.5]), np.array([0.3, -1.0, 0.0]), np.array([-1.5, -0.8, -2.0])

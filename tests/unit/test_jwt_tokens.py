@@ -391,6 +391,7 @@ def test_keys_of_this_machine_need_no_tls(url: str) -> None:
 
 
 # -- keys --------------------------------------------------------------------------------------------
+# Keys: which are used, when they are read anew, and that nobody can make us fetch them in a storm.
 
 URL = "https://login.example.org/jwks"
 MINUTE_S = 60.0

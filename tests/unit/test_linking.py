@@ -552,6 +552,7 @@ def test_a_model_without_c_has_no_part_for_it() -> None:
 
 
 # -- against earlier months --------------------------------------------------------------------------
+# The history of a scale's linking, as a table and as a plot: any months, any anchors, any ids.
 
 CHANGES = {"slope": 1.05, "slope_se": 0.02, "intercept": -0.1, "intercept_se": 0.03, "anchors_used": ["k"] * 28}
 CONSTANTS = LinkingConstants.from_json(fit_specs.CONSTANTS | CHANGES, "fit")
@@ -611,6 +612,7 @@ def test_any_history_is_drawn_and_fits_its_pane(history: list[LinkedMonth]) -> N
 
 
 # -- jumps -------------------------------------------------------------------------------------------
+# When a month's linking constants are called a jump.
 
 
 def against(earlier: np.ndarray, value: float, se: float = 0.0, usual_se: float = 0.0, level: float = LEVEL) -> Jump:

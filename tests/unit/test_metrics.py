@@ -218,6 +218,7 @@ def test_a_dashboard_names_metrics_that_exist_with_labels_they_have(path: Path) 
 
 
 # -- metrics of servers ------------------------------------------------------------------------------
+# What a server tells Prometheus of itself.
 
 
 def text(registry: metrics.CollectorRegistry) -> str:

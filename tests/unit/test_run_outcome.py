@@ -61,6 +61,7 @@ def test_a_run_that_never_began_has_no_step_to_blame() -> None:
 
 
 # -- runs under way ----------------------------------------------------------------------------------
+# What Dagster's instance knows of partitions, asked of one in memory.
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m")
 

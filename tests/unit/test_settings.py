@@ -387,6 +387,7 @@ def test_a_socket_folder_may_be_the_host(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 # -- the search path ---------------------------------------------------------------------------------
+# How a schema is named to a connection, and that every connection is made in one place.
 
 ROOT = Path(__file__).parents[2]
 MADE_IN = {

@@ -116,6 +116,7 @@ def test_a_held_month_links_to_its_page_in_the_dashboard() -> None:
 
 
 # -- scored items ------------------------------------------------------------------------------------
+# What pages and reports show of a scored item: a curve and a row for each score that it has.
 
 SCALE: Any = SimpleNamespace(mu=0.0, sigma=1.0)
 PUBLISHED = ItemRow(

@@ -189,6 +189,7 @@ def test_no_answer_is_shown_inside_another_site_s_page(path: str) -> None:
 
 
 # -- identities --------------------------------------------------------------------------------------
+# The layer that verifies whose request it is: what a token lets through, and what nothing else does.
 
 LAUNCH = "mutation ($p: ExecutionParams!) { launchRun(executionParams: $p) { __typename } }"
 MONTHLY = {"p": {"selector": {"jobName": "monthly"}}}
