@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from html import escape, unescape
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_plus, urlencode
 
 import dagster as dg
@@ -376,6 +377,12 @@ class World:
         status, page = make_page(Asked(fields.pop("view"), fields, DEMO, self.reader))
         return status, f"<h1>{escape(page.title)}</h1>{TagList(page.body).get_html_string()}"
 
+    def seeing(self, **changes: Any) -> World:
+        """The same where the overview has these values."""
+        other = World(Seen(self.reader.settings, self.instance), self.database, self.instance, self.drift)
+        other.reader.seen = replace(self.reader.seen, **changes)
+        return other
+
     def look(self) -> None:
         with self.database.connect() as connection:
             waiting = latest_waiting(proposals(connection))
@@ -464,10 +471,10 @@ def test_the_first_screen_says_whether_the_last_month_is_safe_to_release(world: 
     ],
 )
 def test_broken_rules_under_the_verdict_say_whether_they_matter_for_a_release(
-    world: World, monkeypatch: pytest.MonkeyPatch, severities: list[str], partitions: list[str], said: str
+    world: World, severities: list[str], partitions: list[str], said: str
 ) -> None:
     violations = [OpenViolation(f"rule_{k}", severity, 1, "x", partitions) for k, severity in enumerate(severities)]
-    monkeypatch.setattr(world.reader, "seen", replace(world.reader.seen, violations=violations))
+    world = world.seeing(violations=violations)
     html = world.page(view="months")
     assert not unsaid(html, f"{JULY} is green and safe to release; ", f"two rules</a>{said}")
 
@@ -480,12 +487,11 @@ def test_broken_rules_under_the_verdict_say_whether_they_matter_for_a_release(
     ],
 )
 def test_a_rule_evaluated_before_its_month_was_made_again_is_said_to_be_out_of_date(
-    world: World, monkeypatch: pytest.MonkeyPatch, year: int, said: str, then: str
+    world: World, year: int, said: str, then: str
 ) -> None:
     violation = OpenViolation("every_month_is_green", "error", 1, "x", [JUNE])
     evaluated = datetime(year, 1, 1, tzinfo=UTC)
-    seen = replace(world.reader.seen, violations=[violation], evaluated_at=evaluated)
-    monkeypatch.setattr(world.reader, "seen", seen)
+    world = world.seeing(violations=[violation], evaluated_at=evaluated)
     assert not unsaid(world.page(view="months"), f"one rule</a>{said}", then, "Evaluate the rules now")
 
 
@@ -528,26 +534,24 @@ def test_while_a_backfill_runs_every_page_answers_and_says_what_runs(world: Worl
         writing.rollback()
 
 
-def test_several_scales_are_a_grid(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_scales_are_a_grid(world: World) -> None:
     seen = world.reader.seen
     other = [replace(state, scale_id="math / <b>") for state in seen.months]
     other[1] = replace(other[1], state=State.RED, why="linked: fit x is not on the scale: too few anchors")
     both = [state for pair in zip(seen.months, other, strict=True) for state in pair]
-    monkeypatch.setattr(world.reader, "seen", replace(seen, months=both))
+    world = world.seeing(months=both)
     html = world.page(view="months")
     assert not unsaid(html, "math / &lt;b&gt;", "scale=math+%2F+%3Cb%3E", f"default: {JULY} is green")
     assert (html.count('<th scope="col"'), html.count("<tr>")) == (3, 3)
 
 
 @pytest.mark.parametrize("scales", [(rooms.SCALE,), (rooms.SCALE, "other")])
-def test_months_in_a_row_without_answers_share_a_line(
-    world: World, monkeypatch: pytest.MonkeyPatch, scales: tuple[str, ...]
-) -> None:
+def test_months_in_a_row_without_answers_share_a_line(world: World, scales: tuple[str, ...]) -> None:
     seen = world.reader.seen
     empty = [MonthState(f"2025-{k:02}", rooms.SCALE, State.EMPTY, "no answers") for k in range(1, 13)]
     later = [MonthState(month, rooms.SCALE, State.EMPTY, "no answers") for month in ("2026-08", "2026-09")]
     states = [replace(state, scale_id=scale) for state in empty + seen.months + later for scale in scales]
-    monkeypatch.setattr(world.reader, "seen", replace(seen, months=states))
+    world = world.seeing(months=states)
     html = world.page(view="months")
     assert html.count("<tr>") == 1 + len(seen.months) + 2
     assert not unsaid(html, "2025-01…2025-12", "2026-08…2026-09: no answers.", f"{JULY} is green and safe to release")
@@ -556,13 +560,11 @@ def test_months_in_a_row_without_answers_share_a_line(
     assert "2026-09" in world.page(view="reports", month="2026-09")
 
 
-def test_missing_months_are_launched_together_by_a_link_into_dagster(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_months_are_launched_together_by_a_link_into_dagster(world: World) -> None:
     assert "backfill" not in world.page(view="months")
     seen = world.reader.seen
     missing = [MonthState(month, rooms.SCALE, State.MISSING, "it was never fitted") for month in ("2026-03", "2026-05")]
-    monkeypatch.setattr(world.reader, "seen", replace(seen, months=missing + seen.months))
+    world = world.seeing(months=missing + seen.months)
     html = world.page(view="months")
     assert not unsaid(
         html,
@@ -576,12 +578,12 @@ def test_missing_months_are_launched_together_by_a_link_into_dagster(
 
 @pytest.mark.parametrize("scales", [(rooms.SCALE,), (rooms.SCALE, "other")])
 def test_months_of_the_origin_window_share_a_line_that_says_where_drift_begins(
-    world: World, monkeypatch: pytest.MonkeyPatch, scales: tuple[str, ...]
+    world: World, scales: tuple[str, ...]
 ) -> None:
     seen, why = world.reader.seen, f"part of the origin window, and drift begins after it, in {JUNE}"
     window = [MonthState(f"2026-{k:02}", rooms.SCALE, State.ORIGIN, why) for k in range(1, 6)]
     states = [replace(state, scale_id=scale) for state in window + seen.months for scale in scales]
-    monkeypatch.setattr(world.reader, "seen", replace(seen, months=states))
+    world = world.seeing(months=states)
     html = world.page(view="months")
     assert html.count("<tr>") == 1 + len(seen.months) + 1
     assert "2026-01…2026-05" in html
@@ -615,8 +617,8 @@ def test_an_origin_window_is_shown_with_its_fit_and_what_it_left_out(
     )
 
 
-def test_before_there_is_a_month_the_page_says_how_to_begin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.reader, "seen", replace(world.reader.seen, months=[]))
+def test_before_there_is_a_month_the_page_says_how_to_begin(world: World) -> None:
+    world = world.seeing(months=[])
     assert "irt import questions FILE" in world.page(view="months")
     for view in ("month", "compare"):
         assert world.answer(view=view)[0] == HTTPStatus.NOT_FOUND
@@ -780,8 +782,8 @@ def test_the_verdict_of_a_month_in_a_sentence(state: State, why: str, waiting: i
     assert f"{JUNE} {said}" in verdict(MonthState(JUNE, rooms.SCALE, state, why), waiting, None)
 
 
-def test_every_page_of_an_overview_says_how_old_that_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.reader, "seen", replace(world.reader.seen, now=IN_AUGUST - timedelta(minutes=3)))
+def test_every_page_of_an_overview_says_how_old_that_is(world: World) -> None:
+    world = world.seeing(now=IN_AUGUST - timedelta(minutes=3))
     for view in ("months", "month", "compare", "reports", "health"):
         html = world.page(view=view)
         assert "as of three minutes ago" in html.partition("</h1>")[0]
