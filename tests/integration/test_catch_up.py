@@ -21,7 +21,7 @@ from irt_assets.common.run_progress import PARTITION_TAG, asked_again
 from irt_assets.definitions import build_defs
 from irt_assets.runs import start as starting
 from irt_assets.runs.in_process_runs import Outcome
-from irt_assets.runs.start import partitions_to_run, start
+from irt_assets.runs.start import await_run, partitions_to_run, start
 from irt_assets.servers.instance import dagster_instance
 from jobs.plans import PLANS, Plan, last_tick_before, plan_of
 from jobs.schedules import ran_since
@@ -310,12 +310,13 @@ FEATURES, BANK, MONTH = plan_of("aggregate_features_daily"), plan_of("prune"), p
 
 @pytest.fixture
 def instance(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
-    """With a daemon that is alive, and runs that are queued as the page queues them."""
+    """With a daemon that is alive; runs are queued as the page queues them, and end when they are followed."""
     monkeypatch.setattr(starting, "in_a_pod", lambda: True)
     monkeypatch.setattr(starting, "daemon_alive", lambda _: True)
     monkeypatch.setattr(starting, "enqueue", enqueued)
     monkeypatch.setattr(starting, "BETWEEN_LOOKS_S", 0.01)
     with dagster_instance(settings, database) as instance:
+        monkeypatch.setattr(starting, "await_run", ends(instance))
         yield instance
 
 
@@ -400,7 +401,6 @@ def test_a_job_without_partitions_runs_once_where_its_schedule_looks_at_the_same
         instance.update_tick(begun.with_status(ended))
 
     monkeypatch.setattr(starting.time, "sleep", decides)
-    monkeypatch.setattr(starting, "await_run", ends(instance))
     assert asked(instance, as_job, BANK, None) == [Outcome("prune", None, success=True)]
     (run,) = instance.get_runs()
     assert ("dagster/schedule_name" in run.tags) == schedule_asks
@@ -442,10 +442,7 @@ def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
     assert len(instance.get_runs()) == 2, "the CronJob's next Job asks for itself"
 
 
-def test_a_run_that_somebody_else_asked_for_is_waited_for(
-    instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(starting, "await_run", ends(instance))
+def test_a_run_that_somebody_else_asked_for_is_waited_for(instance: dg.DagsterInstance, as_job: Settings) -> None:
     queued(instance, FEATURES, DAY, {"dagster/schedule_name": "aggregate_features_daily_schedule"})
     queued(instance, FEATURES, "2026-03-06", {})
     assert [one.name for one in asked(instance, as_job)] == [f"aggregate_features_daily {DAY}"]
@@ -455,11 +452,8 @@ def test_a_run_that_somebody_else_asked_for_is_waited_for(
     assert len(instance.get_runs()) == 3
 
 
-def test_a_run_by_the_documents_name_is_waited_for(
-    instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_by_the_documents_name_is_waited_for(instance: dg.DagsterInstance, as_job: Settings) -> None:
     """Under way, as somebody started it in the UI, or over, as this Job's first pod asked before an upgrade."""
-    monkeypatch.setattr(starting, "await_run", ends(instance))
     night = plan_of("mirt_calibrate")
     queued(instance, replace(night, job="mirt_calibrate"), DAY, {})
     queued(instance, replace(night, job="mirt_calibrate"), "2026-03-06", {starting.RUN_KEY_TAG: as_job.irt_run_key})
@@ -473,7 +467,6 @@ def test_what_is_missing_is_asked_for_and_what_is_under_way_waited_for(
 ) -> None:
     """A pod that was killed between two partitions has asked for the first alone."""
     monkeypatch.setattr(starting, "missing", lambda *_: (["2026-03-04", DAY, "2026-03-06"], ["2026-03-06"]))
-    monkeypatch.setattr(starting, "await_run", ends(instance))
     queued(instance, FEATURES, DAY, {})
     queued(instance, FEATURES, "2025-01-01", {"dagster/backfill": "old"})
     names = [one.name for one in asked(instance, as_job, partition=None)]
@@ -494,15 +487,12 @@ def test_two_pods_at_once_ask_for_one_run(
 def test_a_code_server_that_restarts_is_waited_for(
     instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(starting, "await_run", ends(instance))
     away = TransientFailure("the code server of irt_assets does not answer")
     monkeypatch.setattr(starting, "enqueue", failing_once(away, enqueued))
     assert asked(instance, settings)[0].success
 
 
-def test_a_code_server_that_does_not_answer_is_said_in_a_sentence(
-    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_code_server_that_does_not_answer_is_said_in_a_sentence(settings: Settings, database: Database) -> None:
     """And with no trace of it, which Dagster writes as a warning."""
     away = settings.model_copy(update={"irt_code_server": "127.0.0.1:9"})
     with (
@@ -579,7 +569,7 @@ def test_a_run_that_is_repeated_between_two_looks_is_followed(
         return False
 
     monkeypatch.setattr(starting, "is_to_be_repeated", just_now)
-    assert starting.await_run(instance, first, BANK.job, None) == Outcome(BANK.job, None, success=True)
+    assert await_run(instance, first, BANK.job, None) == Outcome(BANK.job, None, success=True)
 
 
 def test_a_partition_that_is_not_over_is_refused_at_once(instance: dg.DagsterInstance, settings: Settings) -> None:
