@@ -230,9 +230,6 @@ def test_an_overflow_is_an_error_as_on_postgresql(spark: SparkSession) -> None:
 # -- medians -----------------------------------------------------------------------------------------
 # Medians of learners, which Spark takes from sorted lists: equal to other engines' and to Spark's own `percentile`.
 
-if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
 ANSWERS = ibis.table({"user_id": "string", "item_id": "string", "ms": "float64"}, name="answer")
 MEDIANS = ANSWERS.group_by("user_id").agg(ms=ANSWERS.ms.median())
 TIMES: dict[str, list[float | None]] = {
