@@ -25,7 +25,7 @@ from irt_assets.backup.manifest import DATABASE, OBJECTS
 from irt_assets.backup.places import MANIFEST, FolderPlace
 from irt_assets.backup.programs import Program
 from irt_assets.backup.restore import restore_backup
-from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.month import publish_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.history import take_report
 from irt_assets.invariants.open_violations import BACKUP_AGE, last_backup
@@ -67,9 +67,7 @@ def made(calibrated: Settings, tmp_path_factory: pytest.TempPathFactory) -> Made
 def calibrate(settings: Settings, month: str, engine: EmEngine | None = None) -> None:
     database = Database(settings)
     store = open_store(settings, database)
-    take_snapshot(database, store, month, "run")
-    fit_month(database, store, month, engine or EmEngine(1), "run")
-    link_month(database, month, "run")
+    rooms.fit_and_link(database, store, month, engine)
     publish_month(database, store, month, (), "run")
 
 

@@ -17,12 +17,11 @@ from scipy.special import expit
 
 from irt_assets.calibration import checks
 from irt_assets.calibration.group_shift import measure_month
-from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.month import publish_month
 from irt_assets.calibration.shown import parameters_metadata
 from irt_assets.common.partitions import Month, last_complete_month, monthly, months_between
 from irt_assets.common.wording import counted
 from irt_assets.decisions.origin import initialise
-from irt_assets.engines.em import EmEngine
 from irt_assets.gates.advisory_checks import ADVISORY_CHECKS
 from irt_assets.gates.evidence import Evidence, Verdict
 from irt_assets.gates.gates import SET_GATES, failures
@@ -44,6 +43,7 @@ from tests.helpers.rooms import (
     answer_matrix,
     check_context,
     evidence_of,
+    fit_and_link,
     folder_store,
     link_made_up,
     made_up_calibration,
@@ -302,10 +302,8 @@ def begin(settings: Settings, rule: str = "hold", **thresholds: Any) -> Database
 
 
 def link(settings: Settings, month: str) -> None:
-    database, store = Database(settings), folder_store(settings)
-    take_snapshot(database, store, month, "run")
-    fit_month(database, store, month, EmEngine(1), "run")
-    link_month(database, month, "run")
+    database = Database(settings)
+    fit_and_link(database, folder_store(settings), month)
     measure_month(database, month)
 
 

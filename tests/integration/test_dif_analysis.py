@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from irt_assets.blocks.markdown import markdown
-from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.origin import initialise
 from irt_assets.definitions import build_defs
@@ -25,19 +24,17 @@ from irt_assets.drift.dif_page import dif_said, groups_table, items_blocks
 from irt_assets.drift.information import judge_information
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.drift.rows import DifRow
-from irt_assets.engines.em import EmEngine
 from irt_assets.ledger.values_with_errors import frozen_anchors, in_force_with_errors
 from irt_assets.psychometrics.simulation.scenario import Fault
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import change_rules, read_scales
-from irt_assets.responses.snapshot import take_snapshot
 from jobs.watching.alerts import check_alert
 from resources import tables
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.databases import made_once, template_copy
-from tests.helpers.rooms import LOWERED, MONTHS, SCALE, folder_store, load_small_world, rows, run_sql
+from tests.helpers.rooms import LOWERED, MONTHS, SCALE, fit_and_link, folder_store, load_small_world, rows, run_sql
 from tests.helpers.worlds import OF_MONTHS
 from tests.integration.graph import Graph, checks
 
@@ -64,9 +61,7 @@ def analysed(settings: Settings) -> Made:
     database, store = Database(settings), folder_store(settings)
     truth = load_small_world(database, faults=(Fault("dif", size=1.2),), learners_per_month=LEARNERS)
     initialise(database, SCALE, first_month=MONTH, thresholds=LOWERED)
-    take_snapshot(database, store, MONTH, "run")
-    fit_month(database, store, MONTH, EmEngine(1), "run")
-    link_month(database, MONTH, "run")
+    fit_and_link(database, store, MONTH)
     return truth, dif_of_month(database, store, MONTH, 1)[SCALE]
 
 

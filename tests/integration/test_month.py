@@ -39,6 +39,7 @@ from tests.helpers.rooms import (
     add_items,
     answer_matrix,
     attempt,
+    fit_and_link,
     folder_store,
     made_up_calibration,
     made_up_snapshot,
@@ -56,9 +57,7 @@ ENGINE = EmEngine(1)
 def calibrate(settings: Settings, month: str = MONTH) -> dict[str, Step]:
     """All steps of a month, one after the other; its publication step by scale."""
     database, store = Database(settings), folder_store(settings)
-    take_snapshot(database, store, month, "run")
-    fit_month(database, store, month, ENGINE, "run")
-    link_month(database, month, "run")
+    fit_and_link(database, store, month, ENGINE)
     return {scale: taken[month] for scale, taken in publish_month(database, store, month, (), "run").items()}
 
 

@@ -15,7 +15,7 @@ from irt_assets.abilities.batch import ScaleAbilities, judge_until, measure_at
 from irt_assets.abilities.online import read_measures, update
 from irt_assets.abilities.sweep import sweep
 from irt_assets.calibration.group_shift import measure_month
-from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.month import publish_month
 from irt_assets.calibration.nightly import WINDOW, calibrate_night
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.exports import read_export
@@ -34,12 +34,11 @@ from irt_assets.ledger.steps import Step
 from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.snapshot import take_snapshot
 from resources.files.object_store import FolderStore, ObjectStore
 from resources.postgres.database import Database, one_value
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers.databases import template_copy
-from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows, run_sql
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, fit_and_link, rows, run_sql
 
 MONTH = "2026-01"
 END, NEXT = Month(MONTH).end, "2026-02"
@@ -126,9 +125,7 @@ def answered(database: Database, scores: np.ndarray, start: datetime, group: str
 
 
 def calibrated(database: Database, store: ObjectStore, month: str) -> Step:
-    take_snapshot(database, store, month, "run")
-    fit_month(database, store, month, EmEngine(1), "run")
-    link_month(database, month, "run")
+    fit_and_link(database, store, month)
     measure_month(database, month)
     return publish_month(database, store, month, (), "run")[SCALE][month]
 
