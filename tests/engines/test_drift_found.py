@@ -5,11 +5,17 @@ A cheap part of benchmarks/bench_drift.py, whose tables are in docs/explanation/
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from irt_assets.calibration.request import FitRequest
+from irt_assets.psychometrics.core import covariances
+from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
 from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.moved_items import moved_curves
 from irt_assets.psychometrics.drift.errors import Published, compare
 from irt_assets.psychometrics.drift.items import Drift, judge
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -18,8 +24,6 @@ from irt_assets.responses.scales import Scale
 from tests.helpers.drift_worlds import anchor_set
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.made_anchors import with_errors_of
-
-pytestmark = [pytest.mark.ci, WHERE_STATISTICS_CHANGE]
 
 ITEMS, MOVED, LEARNERS = 30, 3, 2000
 IDS = [f"item{j:02d}" for j in range(ITEMS)]
@@ -44,6 +48,8 @@ def judged(seed: int, size: float, n_old: int, n_new: int) -> tuple[Drift, np.nd
     return drift, np.array([level != "none" for level in drift.severity])
 
 
+@pytest.mark.ci
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
 def test_items_that_moved_by_half_are_found_and_the_others_are_not() -> None:
     """Of 45 moved items 0.91 are found in the long run, standard error 0.04: three of these below is 0.78. Of 405 sound
@@ -56,6 +62,8 @@ def test_items_that_moved_by_half_are_found_and_the_others_are_not() -> None:
     assert abs(unmoved.mean()) <= 0.03
 
 
+@pytest.mark.ci
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
 def test_published_values_from_500_learners_make_no_flags_in_sound_months() -> None:
     """At 5 % of months the chance of more than four flagged ones among 25 is 0.7 %. The share of p < 0.05 among 750
@@ -93,9 +101,73 @@ def of_few_answers(seed: int) -> np.ndarray:
     return drift.p[np.isin(drift.item_ids, provisional)]
 
 
+@pytest.mark.ci
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.timeout(300)
 def test_published_items_of_few_answers_are_judged_without_a_prior() -> None:
     """Of 300 tests 5 % have p < 0.05, with a standard error of 1.3 %: under the prior of provisional items 17 % had."""
     p = np.concatenate([of_few_answers(seed) for seed in range(30)])
     assert p.size >= 295
     assert np.mean(p < 0.05) == pytest.approx(0.05, abs=0.04)
+
+
+# -- moved items -------------------------------------------------------------------------------------
+# Items whose parameters are moved by draws of their errors.
+
+DRAWS = 4_000
+
+
+def items() -> ItemParameters:
+    """A 2PL item, and another with c."""
+    cov = covariances.of_errors(np.array([0.1, 0.15]), np.array([0.12, 0.1]), np.array([-0.01, 0.01]))
+    further_cov = np.array([[[0.0, 0.0, 0.0]], [[0.01, 0.01, 0.25]]])
+    a, b, c = np.array([[1.0, 2.0], [0.5, -1.0], [0.0, 0.2]])
+    return ItemParameters(("one", "guessed"), a, b, c, cov, further_cov)
+
+
+def test_moved_parameters_have_the_covariance_of_their_errors() -> None:
+    known = items()
+    moved = [(one.a, one.d, one.c) for one in moved_curves(known, DRAWS)]
+    a, d, c = np.moveaxis(np.array(moved), 1, 0)
+    assert np.all(c[:, 0] == 0)
+    for j in range(2):
+        by = np.array([[1, 0, 0], [-known.b[j], -known.a[j], 0], [0, 0, 1]])
+        expected = by @ known.cov_of_all[j] @ by.T
+        rows = [a[:, j], d[:, j], logit(c[:, j])] if j else [a[:, j], d[:, j]]
+        found = np.cov(rows)
+        assert np.mean(rows, axis=1) == pytest.approx([known.a[j], known.d[j], logit(0.2)][: len(rows)], abs=0.04)
+        size = np.sqrt(np.diag(expected))[: len(rows)]
+        # 4,000 draws: a correlation is off by .016
+        assert np.abs(found - expected[: len(rows), : len(rows)]).max() < 0.08 * np.outer(size, size).max()
+
+
+def test_draws_are_the_same_at_each_call() -> None:
+    first, again = (next(moved_curves(items(), 3)) for _ in range(2))
+    assert np.array_equal(first.a, again.a)
+    assert not np.array_equal(first.a, items().a)
+
+
+def test_parameters_of_scores_are_moved_and_missing_scores_stay_missing() -> None:
+    further = {"max_score": 3.0, "t0": 0.0, "t1": 0.4, "t3": 0.0}
+    known = ItemParameters.of_rows(["scored", "plain"], [ItemRow(0.9, 0.2, further=further), ItemRow(1.2, 0.3)])
+    further_cov = np.zeros((2, 4, 6))
+    further_cov[0, 1, 3] = 0.09
+    known = replace(known, cov=np.tile(np.diag([0.04, 0.02]), (2, 1, 1)), further_cov=further_cov)
+    t = np.array([one.others[0].further[:, 0] for one in moved_curves(known, 200)])
+    assert np.all(t[:, [0, 3]] == 0)
+    assert np.all(np.isneginf(t[:, 2]))
+    assert np.std(t[:, 1]) == pytest.approx(0.3, rel=0.2)
+
+
+def test_items_without_known_errors_stay() -> None:
+    known = items()
+    some = replace(known, cov=np.where(np.array([True, False])[:, None, None], np.nan, known.cov))
+    (one,) = moved_curves(some, 1)
+    assert one.a[0] == known.a[0]
+    assert one.a[1] != known.a[1]
+
+
+@pytest.mark.parametrize("error", [0.0, np.nan])
+def test_nothing_is_drawn_if_no_item_has_errors(error: float) -> None:
+    known = items()
+    assert [*moved_curves(replace(known, cov=np.full((2, 2, 2), error), further_cov=None), 3)] == []

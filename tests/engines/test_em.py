@@ -1,26 +1,40 @@
 """The em engine against an independent likelihood, its own laws, and the truth of simulated data.
 
-Agreement with other programs is in test_em_reference.py, bad data in test_em_edges.py.
+Agreement with other programs is in test_em_reference.py.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
 import numpy as np
 import pytest
-from scipy.special import log_expit, logsumexp
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, logsumexp
 
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.design import components
+from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
-from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.model_families import SLOPE_BOUND
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR
 from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation import sums
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.marginal import Problem
+from irt_assets.psychometrics.estimation.mstep import em_step
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
-from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
-
-pytestmark = WHERE_ENGINES_CHANGE
+from irt_assets.psychometrics.estimation.standard_errors import inverse
+from tests.helpers.what_changed import WHERE_ENGINES_CHANGE, WHERE_STATISTICS_CHANGE
 
 MODELS = ("rasch", "1pl", "2pl")
 
@@ -63,6 +77,7 @@ def differences(f, x, h=1e-5):
     return np.array([(f(x + s) - f(x - s)) / (2 * h) for s in steps])
 
 
+@WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", MODELS)
 def test_value_and_gradient_are_those_of_a_plain_likelihood_away_from_the_maximum(model):
     rng = np.random.default_rng(11)
@@ -78,6 +93,7 @@ def test_value_and_gradient_are_those_of_a_plain_likelihood_away_from_the_maximu
     np.testing.assert_allclose(point.gradient, differences(plain, free), atol=2e-6)
 
 
+@WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("seen", [1.0, 0.7])
 def test_covariance_is_the_inverse_of_the_numerical_hessian(model, seen):
@@ -108,6 +124,7 @@ def test_covariance_is_the_inverse_of_the_numerical_hessian(model, seen):
         np.testing.assert_allclose(joint[:, 0, :, 1], plain_cov[np.ix_(slopes, intercepts)], rtol=1e-4, atol=1e-6)
 
 
+@WHERE_ENGINES_CHANGE
 def test_rasch_and_1pl_are_one_model_in_two_units():
     rng = np.random.default_rng(2)
     responses = Responses.from_wide(simulated(rng, 800, 10)[0])
@@ -119,6 +136,7 @@ def test_rasch_and_1pl_are_one_model_in_two_units():
     assert (rasch.convergence.n_parameters, one.convergence.n_parameters) == (11, 11)
 
 
+@WHERE_ENGINES_CHANGE
 def test_a_wide_population_gets_a_wider_grid():
     rng = np.random.default_rng(4)
     n = 1500
@@ -131,6 +149,7 @@ def test_a_wide_population_gets_a_wider_grid():
     assert fit.latent_sd == pytest.approx(theta.std(), abs=0.12)
 
 
+@WHERE_ENGINES_CHANGE
 def test_learners_with_many_answers_get_a_denser_grid():
     """Their posteriors are narrower than 61 nodes are apart: slopes are then off by up to a tenth."""
     x, _, _ = simulated(np.random.default_rng(12), 150, 500)
@@ -141,6 +160,7 @@ def test_learners_with_many_answers_get_a_denser_grid():
     np.testing.assert_allclose(found.d, dense.d, atol=2e-5)
 
 
+@WHERE_ENGINES_CHANGE
 def test_order_of_persons_and_items_is_irrelevant():
     rng = np.random.default_rng(6)
     x, _, _ = simulated(rng, 500, 12, seen=0.6)
@@ -153,6 +173,7 @@ def test_order_of_persons_and_items_is_irrelevant():
     np.testing.assert_allclose(other.a_se, one.a_se[columns], rtol=1e-7)
 
 
+@WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize(
     "options",
     [
@@ -173,6 +194,7 @@ def test_results_are_the_same_bits_for_any_number_of_threads(options):
             np.testing.assert_array_equal(getattr(other, name), getattr(one, name))
 
 
+@WHERE_ENGINES_CHANGE
 def test_persons_without_responses_change_nothing_but_are_not_counted():
     rng = np.random.default_rng(9)
     x, _, _ = simulated(rng, 300, 6)
@@ -183,6 +205,7 @@ def test_persons_without_responses_change_nothing_but_are_not_counted():
     assert one.n_persons == other.n_persons == 300
 
 
+@WHERE_ENGINES_CHANGE
 def test_the_engine_adapter_says_who_it_is_and_keeps_the_data_hash():
     rng = np.random.default_rng(12)
     fit = EmEngine(threads=1).calibrate(
@@ -190,3 +213,385 @@ def test_the_engine_adapter_says_who_it_is_and_keeps_the_data_hash():
     )
     assert (fit.engine, fit.model, fit.data_hash) == ("em", "rasch", "sha256:1")
     assert fit.engine_version not in ("", "unknown")
+
+
+# -- the M step --------------------------------------------------------------------------------------
+# The M-step of a 3PL against a general optimiser, item by item.
+
+ITEMS = 8
+
+
+def test_every_item_goes_to_the_maximum_of_its_expected_posterior():
+    rng = np.random.default_rng(3)
+    a, b = np.exp(rng.normal(0, 0.4, ITEMS)), rng.normal(0, 1, ITEMS)
+    b[0] = -3.0  # an easy item, whose c the answers leave open
+    p = 0.2 + 0.8 * expit(a * (rng.normal(size=(1500, 1)) - b))
+    data = ResponseLayout.of(Responses.from_wide((rng.random(p.shape) < p).astype(float)), rarer=True)
+    with kernels.runner(1) as run:
+        problem = Problem(data, ParameterLayout.of(item_model("3pl"), ITEMS), Grid.spanning(), run, GUESSING_PRIOR)
+        point = problem.evaluate(problem.start())
+        moved = (point.x + em_step(problem, point, point.gradient, np.zeros(len(point.x), bool))).reshape(3, ITEMS)
+    theta = problem.grid.nodes
+    for j in range(ITEMS):
+
+        def cost(y, seen=point.expected.seen[j], right=point.expected.right[j]):
+            c = expit(y[2])
+            p = c + (1 - c) * expit(y[0] * theta + y[1])
+            prior = -0.5 * ((y[2] - np.log(0.25)) / 0.5) ** 2
+            return -(right @ np.log(p) + (seen - right) @ np.log1p(-p) + prior)
+
+        best = minimize(cost, point.x.reshape(3, ITEMS)[:, j], method="Nelder-Mead", options={"fatol": 1e-7}).fun
+        # the M-step stops where the next step promises half of 0.01
+        assert cost(moved[:, j]) < best + 0.01
+        assert cost(point.x.reshape(3, ITEMS)[:, j]) > best + 0.01
+
+
+# -- sums --------------------------------------------------------------------------------------------
+# Sums over persons are the same bit for bit, whoever works them out and in whatever process.
+
+ITEMS_SUMMED = 12
+
+
+def drawn(n_persons: int, seed: int = 3) -> Responses:
+    rng = np.random.default_rng(seed)
+    x = (rng.random((n_persons, ITEMS_SUMMED)) < rng.random((n_persons, 1))).astype(float)
+    x[rng.random(x.shape) < 0.3] = np.nan
+    responses = Responses.from_wide(x)
+    key = np.array([zlib.crc32(f"u{k}".encode()) for k in range(n_persons)], dtype=np.uint32)
+    return dataclasses.replace(responses, key=key)
+
+
+@WHERE_STATISTICS_CHANGE
+def test_how_many_shards():
+    assert [sums.number_of_shards(n) for n in (0, 99_999, 100_000, 1_500_000, 10**8, 10**9)] == [1, 1, 2, 16, 16, 50]
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("shards", [1, 7, 64, 65, 500])
+def test_groups_are_consecutive_shards(shards):
+    found = sums.bundles(shards)
+    assert len(found) == min(shards, 64)
+    assert [shard for group in found for shard in group] == list(range(shards))
+    # what Spark says of the group of a shard
+    assert [((s + 1) * len(found) - 1) // shards for s in range(shards)] == [
+        k for k, group in enumerate(found) for _ in group
+    ]
+
+
+@WHERE_STATISTICS_CHANGE
+def test_shards_hold_every_person_once_by_their_key():
+    responses = drawn(500)
+    data = ResponseLayout.of(responses, shards=5)
+    seen = np.bincount(sums.shard_of(responses.key, 500, 5), minlength=5)
+    assert [len(people.set_of) for people in data.shards] == seen.tolist()
+    assert data.size == data.n_persons == 500
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.parametrize("shards", [1, 3, 70])
+def test_an_e_step_in_shards_is_that_of_all_persons_for_any_number_of_threads(shards):
+    responses, structure, found = drawn(800), ParameterLayout.of(item_model("2pl"), ITEMS_SUMMED), []
+    x = np.random.default_rng(1).normal(0.5, 0.2, structure.size)
+    for threads in (1, 3):
+        with kernels.runner(threads) as run:
+            data = ResponseLayout.of(responses, shards=shards)
+            problem = Problem(data, structure, Grid.spanning(), run)
+            point = problem.evaluate(x)
+            found.append((point.loglik, point.gradient, problem.observed_information(point)))
+    with kernels.runner(1) as run:
+        problem = Problem(ResponseLayout.of(responses, shards=1), structure, Grid.spanning(), run)
+        whole = problem.evaluate(x)
+        information = problem.observed_information(whole)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # sums of 800 terms in another order: 1e-13 of their size
+    assert found[0][0] == pytest.approx(whole.loglik, rel=1e-13)
+    np.testing.assert_allclose(found[0][1], whole.gradient, atol=1e-10)
+    # persons of one set are taken together from 8 on, and one by one else, which is good to 1e-5 of a covariance
+    np.testing.assert_allclose(found[0][2], information, atol=1e-5)
+
+
+@WHERE_STATISTICS_CHANGE
+@pytest.mark.ci
+def test_a_process_that_compiles_gives_the_bits_of_one_that_loads(tmp_path: Path):
+    """Once, helpers of kernels had copies, and which of them was used depended on this."""
+    script = tmp_path / "fit.py"
+    script.write_text(
+        "import pickle, sys\n"
+        "from irt_assets.psychometrics.estimation.em import fit_em\n"
+        "answers = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "for model in ('2pl', '3pl'):\n"
+        "    fit = fit_em(answers, model=model, threads=1)\n"
+        "    print(fit.a.tobytes().hex(), fit.cov.tobytes().hex())\n"
+    )
+    (tmp_path / "answers").write_bytes(pickle.dumps(drawn(600)))
+    environment = {
+        **os.environ,
+        "NUMBA_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    command = [sys.executable, str(script), str(tmp_path / "answers")]
+    first, second = (
+        subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    assert first
+    assert first == second
+
+
+@WHERE_STATISTICS_CHANGE
+def test_a_fit_in_shards_is_the_fit_of_all(monkeypatch):
+    responses = drawn(3000)
+    whole = fit_em(responses)
+    monkeypatch.setattr(sums, "RESPONSES_PER_SHARD", 2000)
+    found = fit_em(responses)
+    assert sums.number_of_shards(responses.n_responses) == 13
+    # both within the fit's tolerance of one maximum
+    np.testing.assert_allclose(found.a, whole.a, atol=2e-5)
+    np.testing.assert_allclose(found.a_se, whole.a_se, rtol=1e-4)
+    assert found.convergence.loglik == pytest.approx(whole.convergence.loglik, abs=1e-6)
+
+
+# -- bad data ----------------------------------------------------------------------------------------
+# Data that cannot give the number asked for: the em engine names item and reason, and does not converge on it.
+
+ALL_MODELS = ("rasch", "1pl", "2pl", "3pl")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20)
+
+
+def answers(rng, n_persons, n_items):
+    """Persons × items, a = 1.2 and difficulties spread over ±1."""
+    theta = rng.normal(size=(n_persons, 1))
+    return (rng.random((n_persons, n_items)) < expit(1.2 * (theta - np.linspace(-1, 1, n_items)))).astype(float)
+
+
+def fit(matrix, model="2pl", **options):
+    return fit_em(Responses.from_wide(matrix), model=model, **options)
+
+
+def flagged(result):
+    return {item: set(flags) for item, flags in zip(result.item_ids, result.flags, strict=True) if flags}
+
+
+@pytest.mark.parametrize("model", ALL_MODELS)
+def test_no_responses_are_refused(model):
+    with pytest.raises(PsychometricsError, match="no responses"):
+        fit(np.full((3, 5), np.nan), model)
+
+
+@pytest.mark.parametrize("model", ALL_MODELS)
+@pytest.mark.parametrize("matrix", [np.ones((50, 4)), np.zeros((50, 4)), np.array([[1.0, 0, 1, 1]])])
+def test_constant_answers_and_a_single_learner_are_refused_with_the_items_named(model, matrix):
+    with pytest.raises(PsychometricsError, match=r"found 0; left out: i1 \(all_"):
+        fit(matrix, model)
+
+
+@pytest.mark.parametrize("model", ALL_MODELS)
+def test_three_learners_are_refused(model):
+    matrix = np.array([[1.0, 0, 1, 0, 1], [0, 1, 1, 0, 0], [1, 1, 0, 1, 0]])
+    with pytest.raises(PsychometricsError, match="only 3 learners answered two or more items"):
+        fit(matrix, model)
+
+
+@pytest.mark.parametrize(("model", "items"), [("rasch", 1), ("1pl", 1), ("2pl", 1), ("2pl", 2), ("3pl", 3)])
+def test_a_model_with_more_parameters_than_frequencies_is_refused(rng, model, items):
+    with pytest.raises(PsychometricsError, match=f"found {items}"):
+        fit(answers(rng, 300, items), model)
+
+
+@pytest.mark.parametrize("model", ALL_MODELS)
+def test_items_without_two_kinds_of_answer_are_left_out_and_named(rng, model):
+    matrix = answers(rng, 400, 8)
+    matrix[:, 0], matrix[:, 1], matrix[:, 2] = 1, 0, np.nan
+    matrix[1:, 3] = np.nan
+    result, without = fit(matrix, model), fit(matrix[:, 4:], model)
+    single = Flag.ALL_CORRECT if matrix[0, 3] == 1 else Flag.ALL_WRONG
+    assert flagged(result) == {"i1": {Flag.ALL_CORRECT}, "i2": {Flag.ALL_WRONG}, "i3": {Flag.NO_DATA}, "i4": {single}}
+    assert all(np.isnan(x).all() for x in (result.a[:4], result.d[:4], result.cov[:4], result.joint_cov[:8]))
+    np.testing.assert_array_equal(result.d[4:], without.d)
+    np.testing.assert_array_equal(result.joint_cov[8:, 8:], without.joint_cov)
+    assert list(result.n[:4]) == [400, 400, 0, 1]
+    assert result.convergence.converged
+
+
+@pytest.mark.parametrize("model", ALL_MODELS)
+def test_a_wrong_key_shows_as_negative_discrimination_and_only_there(rng, model):
+    matrix = answers(rng, 800, 8)
+    matrix[:, 2] = 1 - matrix[:, 2]
+    result = fit(matrix, model)
+    assert [item for item, flags in flagged(result).items() if Flag.NEGATIVE_DISCRIMINATION in flags] == ["i3"]
+    if model == "2pl":
+        assert result.a[2] < -3 * result.a_se[2]
+    assert result.convergence.converged
+
+
+def test_the_sign_of_theta_is_such_that_most_slopes_are_positive(rng):
+    """The likelihood is the same for (a, θ) and (−a, −θ). Two strong reversed items draw the ascent to their side."""
+    slope = np.array([-2.5, -2.5, 0.6, 0.6, 0.6])
+    matrix = (rng.random((1500, 5)) < expit(rng.normal(size=(1500, 1)) * slope)).astype(float)
+    result = fit(matrix)
+    assert (np.sign(result.a) == [-1, -1, 1, 1, 1]).all()
+    z = (result.a - slope) / result.a_se
+    assert np.abs(z).max() < 4  # five normal deviates
+
+
+def test_a_slope_without_a_maximum_stops_at_the_bound_without_errors(rng):
+    """Two answers, one of each kind: some cut of θ separates them, so the likelihood rises with the slope for ever."""
+    matrix = answers(rng, 500, 8)
+    matrix[2:, 0] = np.nan
+    matrix[0], matrix[1] = 1, 0
+    result = fit(matrix)
+    assert flagged(result) == {"i1": {Flag.AT_BOUND}}
+    assert result.a[0] == SLOPE_BOUND
+    assert np.isnan(result.cov[0]).all()
+    assert np.isfinite(result.cov[1:]).all()
+    assert result.convergence.converged
+
+
+@pytest.mark.parametrize("model", ALL_MODELS)
+def test_two_identical_items_do_not_pass_for_an_ability_scale(rng, model):
+    """A slope of their own runs away with them; a Rasch model would not notice, so they are looked for."""
+    matrix = answers(rng, 600, 6)
+    matrix[:, 1] = matrix[:, 0]
+    result = fit(matrix, model)
+    assert [item for item, flags in flagged(result).items() if Flag.DUPLICATE in flags] == ["i1", "i2"]
+    assert not result.convergence.converged
+    assert "the same answers by the same learners as another (i1, i2)" in result.convergence.reason
+    if model == "2pl":
+        assert flagged(result) == {item: {Flag.AT_BOUND, Flag.DUPLICATE} for item in ("i1", "i2")}
+
+
+def test_items_with_the_same_few_answers_are_not_called_duplicates(rng):
+    matrix = answers(rng, 600, 6)
+    matrix[8:, :2] = np.nan
+    matrix[:8, :2] = np.arange(8)[:, None] % 2
+    assert not any(Flag.DUPLICATE in flags for flags in fit(matrix).flags)
+
+
+@pytest.mark.parametrize("model", ALL_MODELS)
+def test_answers_that_follow_from_each_other_do_not_converge(rng, model):
+    theta = rng.normal(size=(300, 1))
+    result = fit((theta > np.linspace(-1, 1, 6)).astype(float), model)
+    assert not result.convergence.converged
+    assert result.convergence.reason
+    assert all(Flag.AT_BOUND in flags for flags in result.flags)
+    assert np.isnan(result.cov).all()
+
+
+@pytest.mark.parametrize("model", ["rasch", "1pl"])
+def test_unrelated_answers_have_no_unit_of_difficulty(model):
+    matrix = np.array(np.meshgrid(*[[0.0, 1.0]] * 5)).reshape(5, -1).T  # every pattern once: exactly independent
+    result = fit(np.repeat(matrix, 10, axis=0), model)
+    assert not result.convergence.converged
+    assert "unrelated" in result.convergence.reason
+
+
+def test_an_unidentified_2pl_is_named_and_has_no_errors(rng):
+    """Nobody saw items 1 and 3 together: 6 parameters, 5 free proportions. The fit has a ridge, not a maximum."""
+    matrix = answers(rng, 800, 3)
+    matrix[:400, 2] = np.nan
+    matrix[400:, 0] = np.nan
+    result = fit(matrix)
+    assert all(Flag.UNIDENTIFIED in flags for flags in result.flags)
+    assert np.isnan(result.cov).all()
+    assert not result.convergence.converged
+    assert "do not determine" in result.convergence.reason
+
+
+@pytest.mark.parametrize("worst", [0.0, 1e-9, -0.1])
+def test_a_singular_corner_leaves_the_errors_of_the_other_parameters_alone(worst):
+    sound = np.array([[1.0, 0.3], [0.3, 0.8]])
+    corner = np.array([[0.5, -0.5], [-0.5, 0.5]]) + worst / 2
+    information = np.block([[sound, np.zeros((2, 2))], [np.zeros((2, 2)), corner]])
+    covariance, share = inverse(information)
+    np.testing.assert_allclose(covariance[:2, :2], np.linalg.inv(sound), atol=1e-12)
+    np.testing.assert_allclose(share, [0, 0, 0.5, 0.5], atol=1e-12)
+
+
+def test_the_iteration_limit_is_never_silent(rng):
+    result = fit(answers(rng, 300, 6), max_iterations=2)
+    assert not result.convergence.converged
+    assert "limit of 2 iterations" in result.convergence.reason
+
+
+@pytest.mark.parametrize("model", ALL_MODELS)
+def test_disconnected_forms_are_refused_with_both_ways_out(rng, model):
+    matrix = answers(rng, 200, 9)
+    matrix[:120, 5:] = np.nan
+    matrix[120:, :5] = np.nan
+    with pytest.raises(DisconnectedDesignError) as refusal:
+        fit(matrix, model)
+    forms = ("1: 5 items, 120 learners (i1, i2, i3, i4, i5)", "2: 4 items, 80 learners (i6, i7, i8, i9)")
+    assert [part for part in (*forms, "common items", "anchors") if part not in str(refusal.value)] == []
+
+
+def test_forms_joined_only_by_an_item_everybody_answers_correctly_are_disconnected(rng):
+    """Such an item is left out of the likelihood, so it joins nothing."""
+    matrix = answers(rng, 200, 9)
+    matrix[:100, 5:] = np.nan
+    matrix[100:, :4] = np.nan
+    matrix[:, 4] = 1
+    with pytest.raises(DisconnectedDesignError):
+        fit(matrix)
+
+
+def test_one_learner_who_saw_both_forms_connects_them(rng):
+    matrix = answers(rng, 200, 8)
+    both = matrix[0].copy()
+    matrix[:100, 4:] = np.nan
+    matrix[100:, :4] = np.nan
+    assert [len(part.items) for part in components(Responses.from_wide(matrix))] == [4, 4]
+    matrix[0] = both
+    (whole,) = components(Responses.from_wide(matrix))
+    assert (len(whole.items), whole.n_persons) == (8, 200)
+
+
+def test_items_and_learners_without_responses_are_in_no_component():
+    matrix = np.array([[1.0, np.nan, 0.0], [np.nan, np.nan, np.nan]])
+    (part,) = components(Responses.from_wide(matrix))
+    assert (part.items, part.n_persons) == (("i1", "i3"), 1)
+
+
+@pytest.mark.parametrize("model", ALL_MODELS)
+def test_learners_with_one_answer_or_all_or_nothing_right_are_counted(rng, model):
+    matrix = answers(rng, 400, 6)
+    matrix[:40], matrix[40:80] = 1, 0
+    matrix[80, 1:] = np.nan
+    result = fit(matrix, model)
+    assert (result.convergence.converged, result.n_persons) == (True, 400)
+
+
+def test_a_thread_count_below_one_is_refused(rng):
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        fit(answers(rng, 100, 4), threads=0)
+
+
+@pytest.mark.parametrize("model", ["2pl", "3pl"])
+@pytest.mark.parametrize("n_items", [5, 12, 30])
+def test_coin_tosses_are_no_ability_scale_however_smoothly_the_ascent_ends(rng, model, n_items):
+    result = fit((rng.random((800, n_items)) < rng.uniform(0.3, 0.7, n_items)).astype(float), model)
+    assert not result.convergence.converged
+    assert "cannot be distinguished from unrelated ones" in result.convergence.reason
+
+
+def test_a_weak_ability_scale_is_one(rng):
+    """Slopes of 0.6 and 300 learners: the answers share a tenth of their variance."""
+    matrix = (rng.random((300, 12)) < expit(0.6 * rng.normal(size=(300, 1)) * np.ones(12))).astype(float)
+    result = fit(matrix)
+    assert result.convergence.converged, result.convergence.reason
+
+
+def test_one_wrong_answer_of_the_best_learner_is_no_wrong_key_and_holds_nobody_else(rng):
+    """The slope runs to −10 with a single answer behind it: no maximum, so no errors, and no verdict on the key."""
+    matrix = answers(rng, 500, 10)
+    matrix[:, 0] = 1
+    matrix[np.argmax(matrix.sum(axis=1)), 0] = 0
+    result, without = fit(matrix), fit(matrix[:, 1:])
+    assert flagged(result) == {"i1": {Flag.AT_BOUND}}
+    assert np.isnan(result.cov[0]).all()
+    assert result.convergence.converged
+    # one answer among 5000 moves the others by a small part of their error
+    assert np.all(np.abs(result.a[1:] - without.a) < 0.1 * without.a_se)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.errors import PsychometricsError, Refused
+from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.movement import PARTS, GrowthByHalf, MovementEstimate, estimate_movement
 from irt_assets.psychometrics.estimation.occasions import LearnerWeeks
 from irt_assets.psychometrics.fit.growth import (
     WindowGrowth,
@@ -23,13 +28,15 @@ from irt_assets.psychometrics.fit.growth import (
     without_growth,
 )
 from irt_assets.psychometrics.fit.model_replicates import Fitted
+from irt_assets.psychometrics.scoring.abilities import Curves
+from irt_assets.psychometrics.scoring.moving_ability import moving_eap
 from irt_assets.psychometrics.simulation.scored_items import ScoredItems
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.growth import world
+from tests.testbed.moving_ability import Moving, answered, walked
 
-pytestmark = WHERE_STATISTICS_CHANGE
 
-
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("model", ["2pl", "3pl", "gpcm"])
 def test_the_score_is_the_slope_of_the_likelihood(model: str) -> None:
     """Of Σ log L(θ + g·t) by g at 0, with the likelihood by its definition on the fit's nodes and a step of 1e-5, whose
@@ -62,6 +69,7 @@ def answers_of(model: str, rng: np.random.Generator) -> Responses:
     return Responses.from_wide(rng.random((300, 8)) < 0.2 + 0.8 * expit(theta[:, None] - np.linspace(-1, 1, 8)))
 
 
+@WHERE_STATISTICS_CHANGE
 def test_what_is_left_of_time_has_nothing_of_items_and_learners() -> None:
     of = world(1, learners=400, items=20)
     whole = Fitted.of(of.responses, fit_em(of.responses, threads=1))
@@ -73,6 +81,7 @@ def test_what_is_left_of_time_has_nothing_of_items_and_learners() -> None:
     assert np.abs(np.bincount(of.responses.person, left)).max() < 1e-4 * np.abs(left).sum()
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("order", ["one", "own"])
 def test_planted_growth_is_found_and_measured(order: str) -> None:
     """Within 3.5 of its standard errors; planted so that a curriculum of 1500 × 40 shows it with 5."""
@@ -87,6 +96,7 @@ def test_planted_growth_is_found_and_measured(order: str) -> None:
     assert found.ordered == (order == "one")
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("of_ability", [0.0, 0.9, -0.9])
 def test_faster_or_abler_learners_are_no_growth(of_ability: float) -> None:
     """Twelve samples of a law with mean 0 and SD 1 or less: a mean beyond .9 has p < .002."""
@@ -100,6 +110,7 @@ def test_faster_or_abler_learners_are_no_growth(of_ability: float) -> None:
     assert np.std(z) < 1.6  # p < .002, too
 
 
+@WHERE_STATISTICS_CHANGE
 def test_one_order_at_one_pace_tells_nothing() -> None:
     of = world(4, growth=0.5, learners=500, items=20, paces=1.0)
     growth = growth_within(of.responses, of.days, fit_em(of.responses, threads=1), threads=1)
@@ -111,6 +122,7 @@ def test_one_order_at_one_pace_tells_nothing() -> None:
     assert np.isnan(of_items.estimate).all()
 
 
+@WHERE_STATISTICS_CHANGE
 def test_answers_at_one_time_have_no_growth() -> None:
     of = world(5, learners=300, items=10)
     found = growth_within(of.responses, np.zeros_like(of.days), fit_em(of.responses, threads=1), threads=1).of_window
@@ -122,6 +134,7 @@ def test_answers_at_one_time_have_no_growth() -> None:
         growth_within(of.responses, of.days[1:], fit_em(of.responses, threads=1))
 
 
+@WHERE_STATISTICS_CHANGE
 def test_elapsed_time_and_its_share_by_hand() -> None:
     days = days_since_first_answer(np.array([0, 0, 1, 1]), np.array([3.0, 1.0, 10.0, 14.0]))
     np.testing.assert_array_equal(days, [2, 0, 0, 4])
@@ -131,6 +144,7 @@ def test_elapsed_time_and_its_share_by_hand() -> None:
     assert share_explained(days, np.arange(4)) is None
 
 
+@WHERE_STATISTICS_CHANGE
 def test_items_with_few_answers_have_no_order_by_chance() -> None:
     """3,000 answers to 1,000 items in random order: unadjusted, a third of the variance would be explained."""
     rng = np.random.default_rng(6)
@@ -138,6 +152,7 @@ def test_items_with_few_answers_have_no_order_by_chance() -> None:
     assert np.mean(found) < 0.03
 
 
+@WHERE_STATISTICS_CHANGE
 def test_anchors_in_another_order_show_growth() -> None:
     """b of those that come later is lower by growth; errors of .1 and a variation of .05, by the formula of a weighted
     regression."""
@@ -152,6 +167,7 @@ def test_anchors_in_another_order_show_growth() -> None:
     assert growth_by_place(shift[:4], error[:4], later[:4], 0.05) is None
 
 
+@WHERE_STATISTICS_CHANGE
 def test_what_growth_took_from_b_is_given_back() -> None:
     """Over eight samples the trend of b's error from the first to the last item has a mean within 3.5 standard errors
     of 0, and without giving back it is that of growth. Errors of the two are those of one estimate of growth."""
@@ -181,6 +197,7 @@ def test_what_growth_took_from_b_is_given_back() -> None:
 # -- weeks as persons ----------------------------------------------------------------------------------
 
 
+@WHERE_STATISTICS_CHANGE
 def test_errors_clustered_by_learner_are_the_sandwich() -> None:
     """Of a learner a person: those that scores made in compiled loops give. Of two alike persons a learner: twice the
     sum of squares of one each, so errors √2 as large as if each were a learner."""
@@ -196,6 +213,7 @@ def test_errors_clustered_by_learner_are_the_sandwich() -> None:
     np.testing.assert_allclose(together.b_se, np.sqrt(2) * alone.b_se, rtol=1e-6)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_weeks_of_learners_are_persons() -> None:
     of = world(7, learners=300, items=12, order="own")
     weeks = LearnerWeeks.of(of.responses, of.days)
@@ -212,7 +230,227 @@ def test_weeks_of_learners_are_persons() -> None:
             np.testing.assert_array_equal(found, np.sort(of.responses.item[rows[own == w]]))
 
 
+@WHERE_STATISTICS_CHANGE
 def test_weeks_without_common_items_are_refused() -> None:
     of = world(8, learners=200, items=12, paces=1.0)
     with pytest.raises(PsychometricsError, match="week 2 since learners' first answers does not share 5 items"):
         LearnerWeeks.of(of.responses, of.days)
+
+
+# -- movement ----------------------------------------------------------------------------------------
+# How abilities of a scale move, estimated: planted movement, what is refused, learners who may start anywhere and leave
+# early, and growth that levels off.
+
+YEAR = 365.25 / 7
+ITEMS = 60
+
+
+def items() -> ItemCurves:
+    rng = np.random.default_rng(1)
+    a, b = rng.lognormal(0.2, 0.3, ITEMS), rng.normal(0, 1, ITEMS)
+    return ItemCurves(a, -a * b, np.zeros(ITEMS))
+
+
+def made(movement: Movement, *, learners: int = 300, weeks: int = 26, start=(0.0, 1.0), seed: int = 2) -> Moving:
+    rng = np.random.default_rng(seed)
+    days = np.arange(weeks) * 7
+    return answered(items(), walked(learners, days, movement, rng, start), days, 6, rng)
+
+
+def estimated(moving: Moving, **how) -> MovementEstimate:
+    found = estimate_movement(moving.responses, moving.day, Curves.of(items()), **how)
+    assert isinstance(found, MovementEstimate), found
+    return found
+
+
+@pytest.mark.parametrize(
+    ("movement", "start"),
+    [
+        (Movement(0.07**2, 0.5 / YEAR), (0.4, 0.7)),
+        (Movement(0.07**2, 0.0, 0.4**2), (0.0, 1.0)),
+        (Movement(growth=0.5 / YEAR), (0.0, 1.0)),
+    ],
+)
+def test_what_was_planted_is_found(movement, start):
+    found = estimated(made(movement, start=start))
+    for part in PARTS:
+        true, error = getattr(movement, part), found.errors[part]
+        # four standard errors; and half the step by which the likelihood's slope is seen
+        assert abs(getattr(found.estimate, part) - true) < 4 * error + 1e-5
+        # 26 weeks of 300 learners tell movements of this size from none
+        assert (found.p[part] < 0.01) == (true > 0)
+        assert (getattr(found.proposed, part) != 0) == (true > 0)
+    assert found.start.mean == pytest.approx(start[0], abs=4 * start[1] / 300**0.5)
+    assert found.start.sd == pytest.approx(start[1], rel=0.15)
+    assert (found.learners, found.occasions) == (300, 300 * 26)
+    assert found.log_likelihood >= found.without_walk
+
+
+@functools.cache
+def still() -> MovementEstimate:
+    return estimated(made(Movement()))
+
+
+def test_abilities_that_stand_still_are_proposed_to_do_so():
+    found = still()
+    assert found.proposed == Movement()
+    assert min(found.p.values()) > 0.01
+
+
+def test_errors_of_items_are_not_taken_for_movement_of_learners() -> None:
+    """Items from 100 answers each, which are a tenth of the answers by which movement is estimated."""
+    rng = np.random.default_rng(1)
+    seen = rng.permuted(np.tile(np.arange(ITEMS) < 20, (300, 1)), axis=1)
+    p = 1 / (1 + np.exp(-(items().a * rng.normal(size=(300, 1)) + items().d)))
+    known = fit_em(Responses.from_wide(np.where(seen, rng.random(p.shape) < p, np.nan)), model="2pl").items
+    moving, curves = made(Movement(), seed=1), Curves.of(known.curves)
+    as_known = estimate_movement(moving.responses, moving.day, curves)
+    found = estimate_movement(moving.responses, moving.day, curves, known)
+    assert isinstance(as_known, MovementEstimate)
+    assert isinstance(found, MovementEstimate)
+    assert as_known.proposed.occasion_variance > 0.03
+    assert found.proposed == Movement()
+    assert found.estimate.occasion_variance < as_known.estimate.occasion_variance / 2
+    assert found.errors["occasion_variance"] > as_known.errors["occasion_variance"]
+
+
+def test_items_whose_errors_are_zero_give_the_same_estimate() -> None:
+    moving = made(Movement())
+    known = items()
+    exact = ItemParameters(moving.responses.item_ids, known.a, -known.d / known.a, known.c, np.zeros((ITEMS, 2, 2)))
+    assert estimate_movement(moving.responses, moving.day, Curves.of(known), exact) == still()
+
+
+@pytest.mark.parametrize("in_gap", ["walks on", "stands still", "falls"])
+def test_movement_between_days_of_practice_is_found_whatever_happens_in_a_gap(in_gap: str) -> None:
+    planted = Movement(0.15**2, 0.5 / YEAR)
+    weeks = np.arange(26)
+    weeks = weeks + 26 * (weeks >= 13)
+    theta = walked(300, 7 * weeks, planted, np.random.default_rng(2))
+    if in_gap != "walks on":
+        theta[:, 13:] -= (theta[:, 13] - theta[:, 12])[:, None] + 0.3 * (in_gap == "falls")
+    found = estimated(answered(items(), theta, 7 * weeks, 6, np.random.default_rng(3)))
+    # three standard errors; through the gap q is .006 if θ stands still and .007 if it falls, and g is then below 0
+    assert abs(found.estimate.variance - planted.variance) < 3 * found.errors["variance"] < 0.015
+    assert abs(found.estimate.growth - planted.growth) < 3 * found.errors["growth"] < 0.9 / YEAR
+    assert found.proposed.variance > 0
+    assert (found.learners, found.weeks) == (300, 52)
+
+
+@pytest.mark.parametrize("falls", [0.0, 0.3])
+def test_walk_is_proposed_if_theta_moves_only_in_a_gap(falls: float) -> None:
+    """As a constant, θ at the last answer was covered in 83 % if it fell by .3 in the gap."""
+    weeks = np.arange(26)
+    days = 7 * (weeks + 26 * (weeks >= 13))
+    theta = walked(300, days, Movement(), np.random.default_rng(2))
+    theta[:, 13:] -= falls
+    moving = answered(items(), theta, days, 6, np.random.default_rng(3))
+    proposed = estimated(moving).proposed
+    assert replace(proposed, variance=0.0) == Movement()
+    assert (proposed.variance > 0) == (falls > 0)
+    scores = moving_eap(moving.responses, moving.day, Curves.of(items()), proposed, threads=1)
+    covered = (np.abs(scores.theta - theta[:, -1]) < 1.96 * scores.se).mean()
+    # 95 % less two standard errors
+    assert covered > 0.925
+
+
+def test_the_likelihood_is_that_of_the_answers_given_those_before():
+    """Against a sum over every path of a lattice for one learner: with q = 0 and s² = 0, the probability of all answers
+    is the integral of their likelihood, whatever their days."""
+    moving, found = made(Movement()), still()
+    nodes = np.linspace(-8, 8, 801)
+    log_right, log_wrong = items().log_tables(nodes)
+    of = moving.responses
+    logs = np.zeros((300, 801))
+    np.add.at(logs, of.person, np.where(of.score[:, None] == 1, log_right[of.item], log_wrong[of.item]))
+    weights = np.exp(-0.5 * ((nodes - found.start.mean) / found.start.sd) ** 2)
+    expected = np.log(np.exp(logs) @ (weights / weights.sum())).sum()
+    # at the maximum the parts are about 0: a likelihood ratio of three parameters
+    assert 0 <= found.log_likelihood - expected < 8
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ({"learners": 299}, "299 learners answered on 8 days or more; 300 are needed"),
+        ({"weeks": 25}, "span 25 weeks; 26 are needed"),
+        ({"weeks": 7}, "0 learners answered on 8 days or more"),
+    ],
+)
+def test_too_little_is_refused(how, why):
+    moving = made(Movement(), **how)
+    found = estimate_movement(moving.responses, moving.day, Curves.of(items()))
+    assert isinstance(found, Refused)
+    assert why in found.why
+
+
+@pytest.mark.parametrize("growth", [0.0, 1.0])
+def test_growth_is_not_taken_from_weak_learners_who_leave_early(growth):
+    """Constant θ, one answer a week: with one mean at the start for all, growth was +.6 a year (p < 1e-8)."""
+    rng, n, weeks = np.random.default_rng(5), 600, 40
+    days = np.arange(weeks) * 7
+    theta = walked(n, days, Movement(growth=growth / YEAR), rng)
+    stay = 8 + (weeks - 8) / (1 + np.exp(-2.5 * theta[:, 0] - rng.normal(0, 0.3, n)))
+    everybody = answered(items(), theta, days, 1, rng)
+    found = estimated(everybody.chosen((np.arange(weeks) < stay[:, None]).ravel()))
+    assert abs(found.estimate.growth - growth / YEAR) < 3 * found.errors["growth"] < 0.5 / YEAR
+    assert (found.proposed.growth != 0) == (growth != 0)
+
+
+def test_growth_that_levels_off_does_not_go_on_after_the_last_answer():
+    """θ + .8(1 − e^(−t/120 days)): with the growth of the whole year, θ was .12 too high at its end."""
+    rng, days = np.random.default_rng(5), 7 * np.arange(52)
+    theta = walked(300, days, Movement(), rng) + 0.8 * (1 - np.exp(-days / 120))
+    moving = answered(items(), theta, days, 4, rng)
+    found = estimated(moving)
+    halves = found.growth_by_half
+    assert halves.differs
+    assert halves.first == pytest.approx(0.625 / 26, abs=0.006)
+    assert halves.second == pytest.approx(0.137 / 26, abs=0.006)
+    assert found.proposed.growth == halves.proposed
+    assert found.proposed.variance > 0
+    scores = moving_eap(moving.responses, moving.day, Curves.of(items()), found.proposed, threads=1)
+    # the standard error of the mean of 300 learners is .01
+    assert abs((scores.theta - theta[:, -1]).mean()) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("halves", "differs", "proposed"),
+    [
+        (GrowthByHalf(0.02, 0.01, 1e-4, 1e-3), True, 0.01),
+        (GrowthByHalf(0.02, 0.004, 1e-4, 0.005), True, 0.0),
+        (GrowthByHalf(0.02, 0.01, 0.06, 1e-3), False, 0.01),
+        (GrowthByHalf(0.01, 0.02, 1e-4, 1e-3), True, 0.02),
+        (GrowthByHalf(-0.02, -0.01, 1e-4, 1e-3), True, -0.01),
+    ],
+)
+def test_growth_of_the_second_half_is_proposed_if_the_halves_differ(halves, differs, proposed):
+    assert (halves.differs, halves.proposed) == (differs, proposed)
+
+
+def test_answers_that_are_all_right_say_nothing():
+    moving = made(Movement())
+    right = replace(moving.responses, score=np.ones_like(moving.responses.score))
+    found = estimate_movement(right, moving.day, Curves.of(items()))
+    assert isinstance(found, Refused)
+    assert "mean at the start" in found.why
+
+
+@pytest.mark.parametrize(("growth", "why"), [(True, "growth is found"), (None, "cannot be judged")])
+def test_an_order_of_items_is_refused_unless_there_is_no_growth_within_windows(growth, why):
+    moving = made(Movement())
+    how = {"order": 0.5, "growth_in_windows": growth}
+    found = estimate_movement(moving.responses, moving.day, Curves.of(items()), **how)
+    assert isinstance(found, Refused)
+    assert why in found.why
+
+
+def test_which_learners_are_looked_at_is_a_matter_of_their_keys(monkeypatch):
+    for limit in ("MOST_LEARNERS", "FEWEST_LEARNERS"):
+        monkeypatch.setattr(f"irt_assets.psychometrics.estimation.movement.{limit}", 30)
+    moving = made(Movement(0.05**2), learners=40)
+    key = np.random.default_rng(3).permutation(40).astype(np.uint32)
+    keyed = replace(moving, responses=replace(moving.responses, key=key))
+    alone = moving.chosen((key < 30)[moving.responses.person])
+    assert estimated(keyed).estimate == estimated(alone).estimate
+    assert estimated(keyed).learners == 30

@@ -1,5 +1,5 @@
 """Data that cannot give the number asked for, given to every engine: it names item and reason, and never converges in
-silence. More cases of the em engine alone are in test_em_edges.py, of pymc in test_pymc.py."""
+silence. More cases of the em engine alone are in test_em.py, of pymc in test_pymc.py."""
 
 from __future__ import annotations
 

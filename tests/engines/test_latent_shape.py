@@ -12,18 +12,12 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Latent, Model
 from irt_assets.psychometrics.dif.analysis import analyse_dif
+from irt_assets.psychometrics.estimation import standard_errors
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.guessing import guessed_items, one_step_guessing
-from irt_assets.psychometrics.estimation.latent_shape import (
-    GUESSING_GAIN,
-    HISTOGRAM_GAIN,
-    drawn,
-    fit_with_shape,
-)
+from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, drawn, fit_with_shape
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.made_anchors import anchor_set_of
-
-pytestmark = WHERE_STATISTICS_CHANGE
 
 
 def skewed(degrees: int, persons: int, rng: np.random.Generator) -> Floats:
@@ -44,6 +38,7 @@ def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibratio
     return fit_em(some, model=model, latent=latent, **how)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_a_normal_theta_stays_normal_and_nothing_else_is_fitted() -> None:
     rng = np.random.default_rng(1)
     made: list[tuple[Model, Latent]] = []
@@ -60,6 +55,7 @@ def test_a_normal_theta_stays_normal_and_nothing_else_is_fitted() -> None:
     assert calibration.populations[0].nodes == ()
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_skewed_theta_is_taken_as_a_histogram_and_not_for_guessing(sign: int) -> None:
     rng = np.random.default_rng(2)
@@ -74,6 +70,7 @@ def test_a_skewed_theta_is_taken_as_a_histogram_and_not_for_guessing(sign: int) 
     }
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shape_of_theta", ["normal", "skewed"])
 def test_guessing_is_found_whatever_the_shape_and_never_answered_with_a_histogram(shape_of_theta: str) -> None:
     rng = np.random.default_rng(3)
@@ -86,6 +83,7 @@ def test_guessing_is_found_whatever_the_shape_and_never_answered_with_a_histogra
     assert shape.latent == ("normal" if shape_of_theta == "normal" else "histogram")
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shape_of_theta", ["normal", "skewed"])
 def test_a_3pl_has_guessing_in_its_model_and_a_histogram_whatever_the_shape(shape_of_theta: str) -> None:
     rng = np.random.default_rng(4)
@@ -95,6 +93,7 @@ def test_a_3pl_has_guessing_in_its_model_and_a_histogram_whatever_the_shape(shap
     assert shape.latent == "histogram"
 
 
+@WHERE_STATISTICS_CHANGE
 def test_a_rasch_scale_is_judged_too() -> None:
     rng = np.random.default_rng(5)
     _, b = bank(30, rng)
@@ -106,6 +105,7 @@ def test_a_rasch_scale_is_judged_too() -> None:
     assert abs(sd.sd - 1.5) < 3 * sd.sd_se  # in the unit of the items; its error counts the histogram as estimated
 
 
+@WHERE_STATISTICS_CHANGE
 def test_learners_at_chance_level_do_not_stretch_the_histogram_of_a_3pl() -> None:
     """10 months with skewness −.35 and mean −.43: with the penalties of a 2PL's histogram, the skewness came out as −.7
     on average, with an SD of .35."""
@@ -130,6 +130,7 @@ def flat_month(seed: int, learners: int = 2000) -> tuple[Responses, Responses]:
     return origin, month
 
 
+@WHERE_STATISTICS_CHANGE
 def test_the_histogram_of_a_3pl_keeps_the_edges_of_a_flat_theta() -> None:
     """Excess kurtosis is −1.2. Over 5 months its estimate is −.74 on average, with an SD of .07 for one month. With a
     larger penalty on roughness alone it was −.31."""
@@ -141,6 +142,7 @@ def test_the_histogram_of_a_3pl_keeps_the_edges_of_a_flat_theta() -> None:
     assert np.mean(found) < -0.6
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(("shape_of_theta", "guessing"), [("skewed", 0.0), ("normal", 0.2)])
 def test_compared_fits_are_the_maxima_that_fits_by_themselves_come_to(shape_of_theta: str, guessing: float) -> None:
     """Compared fits begin at others and end where a step promises 1e-5: with priors and a roughness penalty beside
@@ -162,6 +164,7 @@ def test_compared_fits_are_the_maxima_that_fits_by_themselves_come_to(shape_of_t
     np.testing.assert_allclose(calibration.a_se, alone.a_se, rtol=1e-4)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_only_fits_that_may_be_kept_have_errors() -> None:
     rng = np.random.default_rng(13)
     made: dict[tuple[Model, Latent], Calibration] = {}
@@ -180,6 +183,7 @@ def test_only_fits_that_may_be_kept_have_errors() -> None:
     assert made["3pl", "histogram"].joint_cov is None
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("model", ["rasch", "1pl", "2pl", "3pl"])
 @pytest.mark.parametrize("latent", ["normal", "histogram"])
 def test_where_a_fit_begins_does_not_matter_to_where_it_ends(model: Model, latent: Latent) -> None:
@@ -203,6 +207,7 @@ def mixed(learners: int, items: int, rng: np.random.Generator) -> tuple[Response
     return responses, {item for item, guessed in zip(responses.item_ids, c > 0, strict=True) if guessed}
 
 
+@WHERE_STATISTICS_CHANGE
 def test_some_items_that_can_be_guessed_are_found_and_named_among_many() -> None:
     """They are too few to make θ look skewed, which a 3PL was compared after."""
     responses, guessable = mixed(2000, 150, np.random.default_rng([15, 4]))
@@ -215,6 +220,7 @@ def test_some_items_that_can_be_guessed_are_found_and_named_among_many() -> None
     assert f"; learners guess: score tests find c > 0 (q < 0.01) in {len(named)} items: {', '.join(named)}" in shape.why
 
 
+@WHERE_STATISTICS_CHANGE
 def test_one_step_estimates_of_guessing_are_those_of_scores_learner_by_learner() -> None:
     rng = np.random.default_rng(16)
     responses = answers(rng.normal(size=500), *bank(8, rng), rng, guessing=0.1)
@@ -236,6 +242,7 @@ def test_one_step_estimates_of_guessing_are_those_of_scores_learner_by_learner()
         assert se[j] == pytest.approx(1 / np.sqrt(left @ left), rel=1e-4)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_guessing_is_looked_for_among_few_learners_and_where_they_are_too_few_that_is_said() -> None:
     rng = np.random.default_rng(17)
     responses = answers(rng.normal(size=900), *bank(40, rng), rng, guessing=0.25)
@@ -247,6 +254,7 @@ def test_guessing_is_looked_for_among_few_learners_and_where_they_are_too_few_th
     assert shape.why.endswith("; guessing was not looked for: 300 learners are needed, there are 299")
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("shape_of_theta", ["normal", "skewed"])
 def test_no_item_is_guessed_where_c_is_0(shape_of_theta: str) -> None:
     """5 months each; a month is called guessed in one of a hundred or fewer."""
@@ -257,6 +265,7 @@ def test_no_item_is_guessed_where_c_is_0(shape_of_theta: str) -> None:
         assert not shape.guessing, shape.why
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize(("curve", "seed"), [("normal ogive", 25), ("complementary log-log", 1)])
 def test_a_curve_that_is_not_logistic_is_not_called_guessing(curve: str, seed: int) -> None:
     """10,000 × 60 with c = 0, in which score tests or a 3PL show guessing as well."""
@@ -272,6 +281,7 @@ def test_a_curve_that_is_not_logistic_is_not_called_guessing(curve: str, seed: i
     assert {one.model for one in shape.compared} <= {"1pl", "2pl", "3pl"}
 
 
+@WHERE_STATISTICS_CHANGE
 def test_few_learners_keep_a_normal_theta_and_are_told_why() -> None:
     rng = np.random.default_rng(6)
     responses = answers(skewed(2, 900, rng), *bank(30, rng), rng)
@@ -283,6 +293,7 @@ def test_few_learners_keep_a_normal_theta_and_are_told_why() -> None:
     assert "900 learners do not determine its shape" in forced.why
 
 
+@WHERE_STATISTICS_CHANGE
 def test_fits_of_a_large_month_are_compared_on_a_sample_that_is_always_the_same() -> None:
     rng = np.random.default_rng(7)
     responses = answers(rng.normal(size=500), *bank(10, rng), rng)
@@ -293,6 +304,7 @@ def test_fits_of_a_large_month_are_compared_on_a_sample_that_is_always_the_same(
     assert drawn(responses, 500) is responses
 
 
+@WHERE_STATISTICS_CHANGE
 def test_a_histogram_is_worth_the_parameters_that_it_gains_by_where_theta_is_normal() -> None:
     """20 data sets of 1500 learners: 2Δ log L has the mean of χ² with so many degrees of freedom, with a standard error
     of about √(2·6/20) = .8."""
@@ -307,6 +319,7 @@ def test_a_histogram_is_worth_the_parameters_that_it_gains_by_where_theta_is_nor
     assert abs(np.mean(gains) - np.mean(effective_df)) < 3 * 0.8
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.ci
 def test_errors_of_a_histogram_count_its_weights_as_estimated() -> None:
     """Means of 20 items' ln a over 60 samples: SD and reported error agree within 25 %, which is 2.7 standard errors of
@@ -324,6 +337,7 @@ def test_errors_of_a_histogram_count_its_weights_as_estimated() -> None:
     assert np.mean(reported) == pytest.approx(np.std(means, ddof=1), rel=0.25)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_groups_that_differ_in_shape_alone_differ_in_no_item() -> None:
     """12 comparisons of a normal with a skewed group of 2000: 5 % of the items' p-values are below .05, with a standard
     error of 1 % (months, and items of one fit together); with normal distributions in both groups 8 % were."""
@@ -338,7 +352,74 @@ def test_groups_that_differ_in_shape_alone_differ_in_no_item() -> None:
     assert np.mean(beyond) < 0.05 + 3 * 0.01
 
 
+@WHERE_STATISTICS_CHANGE
 def test_anchors_of_another_size_than_their_covariance_are_refused() -> None:
     one = np.ones(2)
     with pytest.raises(PsychometricsError, match=r"covariance has shape \(1, 2, 2\), there are 2 items"):
         anchor_set_of("s", "1", ("x", "y"), one, one, 0 * one, one, one, 0 * one, (None,) * 2, one > 2, np.eye(2))
+
+
+# -- edges -------------------------------------------------------------------------------------------
+# Histograms of θ where there is little to make one of: few learners, and learners who count for nothing.
+
+COUNTED = 1000
+
+
+def skewed_answers(persons: int) -> Floats:
+    """Persons × items, θ of χ² with 4 degrees of freedom, mean 0 and SD 1."""
+    rng = np.random.default_rng(1)
+    a, b = np.exp(rng.normal(0.1, 0.3, 20)), rng.normal(0, 1, 20)
+    theta = (rng.chisquare(4, persons) - 4) / np.sqrt(8)
+    return (rng.random((persons, 20)) < expit(a * (theta[:, None] - b))).astype(float)
+
+
+def test_who_counts_for_nothing_does_not_shape_a_histogram() -> None:
+    answers = skewed_answers(COUNTED + 500)
+    weights = np.r_[np.ones(COUNTED), np.zeros(500)]
+    weighted = fit_em(Responses.from_wide(answers), latent="histogram", weights=weights)
+    without = fit_em(Responses.from_wide(answers[:COUNTED]), latent="histogram")
+    assert weighted.n_persons == COUNTED
+    # The same sums over the same persons, in chunks of another size: they differ by rounding alone.
+    assert np.allclose(weighted.a, without.a, rtol=1e-9)
+    assert np.allclose(weighted.populations[0].weights, without.populations[0].weights, rtol=1e-6, atol=1e-12)
+    assert np.allclose(weighted.a_se, without.a_se, rtol=1e-6)
+
+
+def test_nobody_who_counts_is_refused() -> None:
+    responses = Responses.from_wide(skewed_answers(200))
+    with pytest.raises(PsychometricsError, match="got no responses"):
+        fit_em(responses, latent="histogram", weights=np.zeros(200))
+
+
+def test_a_group_of_learners_who_count_for_nothing_has_no_histogram_of_its_own() -> None:
+    responses = Responses.from_wide(skewed_answers(600))
+    with pytest.raises(PsychometricsError, match=r"too few for an ability distribution of their own: late \(0\)"):
+        fit_em(
+            responses,
+            latent="histogram",
+            groups=["early"] * 400 + ["late"] * 200,
+            weights=np.r_[np.ones(400), np.zeros(200)],
+        )
+
+
+def test_few_learners_have_the_histogram_that_is_asked_for_and_a_warning() -> None:
+    calibration, shape = fit_with_shape(fit, Responses.from_wide(skewed_answers(50)), "2pl", "histogram")
+    assert calibration.convergence.converged
+    assert shape.why == "θ is taken as a histogram, as asked; 50 learners do not determine its shape"
+    (population,) = calibration.populations
+    assert min(population.weights) >= 0
+    assert sum(population.weights) == pytest.approx(1.0)
+    assert (population.mean, population.sd) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0, abs=1e-9))
+
+
+def test_a_bank_too_large_for_one_matrix_gets_the_same_histogram(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two ways up end at one maximum, each within 1e-5 of a parameter's step and so within 1e-3 of it."""
+    responses = Responses.from_wide(skewed_answers(1500))
+    whole = fit_em(responses, latent="histogram")
+    monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 5)
+    apart = fit_em(responses, latent="histogram")
+    assert apart.convergence.converged, apart.convergence.reason
+    assert apart.joint_cov is None
+    np.testing.assert_allclose(apart.a, whole.a, atol=1e-3)
+    np.testing.assert_allclose(apart.d, whole.d, atol=1e-3)
+    assert np.all(apart.a_se < whole.a_se)  # the blocks take the weights as known

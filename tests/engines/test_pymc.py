@@ -9,8 +9,8 @@ from importlib.util import find_spec
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.special import expit
-from scipy.stats import kstest, lognorm, norm
+from scipy.special import expit, logit
+from scipy.stats import beta, kstest, lognorm, norm
 
 from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.screening import ITEM_PRIORS
@@ -18,16 +18,18 @@ from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
 from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
-from irt_assets.psychometrics.linking.placement import LinkingError
+from irt_assets.psychometrics.linking.placement import Linking, LinkingError
 from tests.helpers.what_changed import WHERE_ENGINES_CHANGE
+from tests.testbed.covariances import cov_adc
 from tests.testbed.made_anchors import anchor_set_of
 
-pytestmark = [pytest.mark.ci, WHERE_ENGINES_CHANGE]
+pytestmark = pytest.mark.ci
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,6 +75,7 @@ def model_of(responses, model="2pl"):
     return build(responses, model, priors, Likelihood.of(responses, Grid.spanning(61), guessing=model == "3pl"))
 
 
+@WHERE_ENGINES_CHANGE
 def test_the_density_is_the_marginal_likelihood_times_the_priors_and_its_gradient_is_right(truth):
     from irt_assets.engines.pymc_model import Density
 
@@ -94,6 +97,7 @@ def test_the_density_is_the_marginal_likelihood_times_the_priors_and_its_gradien
     assert (density(x + step)[0] - density(x - step)[0]) / 2 == pytest.approx(gradient @ step, abs=1e-6)
 
 
+@WHERE_ENGINES_CHANGE
 def test_python_and_compiled_code_of_the_op_agree(truth):
     import pytensor
     import pytensor.tensor as pt
@@ -107,6 +111,7 @@ def test_python_and_compiled_code_of_the_op_agree(truth):
     assert float(function(a, d)) == pytest.approx(likelihood.value(a, d), abs=1e-9)
 
 
+@WHERE_ENGINES_CHANGE
 def test_draws_rank_the_truth_uniformly_when_it_comes_from_the_priors(truth, posterior):
     """Talts et al. (2018): the rank of the true value among the draws is uniform. One data set, so that ranks of
     different items are a little dependent; a wrong prior, Jacobian or likelihood moves all of them together."""
@@ -118,6 +123,7 @@ def test_draws_rank_the_truth_uniformly_when_it_comes_from_the_priors(truth, pos
     assert abs(np.mean(ranks) - 0.5) < 4 * np.sqrt(1 / 12 / 80)
 
 
+@WHERE_ENGINES_CHANGE
 def test_a_sound_fit_converges_and_says_how_it_came_about(truth, posterior):
     fit, found = posterior.calibration, posterior.diagnostics
     assert fit.convergence.converged, fit.convergence.reason
@@ -135,6 +141,7 @@ def test_a_sound_fit_converges_and_says_how_it_came_about(truth, posterior):
     json.dumps(fit.priors)
 
 
+@WHERE_ENGINES_CHANGE
 def test_draws_are_kept_and_the_calibration_follows_from_them(posterior):
     table = pd.read_parquet(io.BytesIO(posterior.to_parquet()))
     assert list(table.columns) == ["chain", "draw", "item_id", "a", "b", "c", "latent_mean", "latent_sd"]
@@ -143,6 +150,7 @@ def test_draws_are_kept_and_the_calibration_follows_from_them(posterior):
     np.testing.assert_allclose(by_item[list(posterior.item_ids)], posterior.calibration.a)
 
 
+@WHERE_ENGINES_CHANGE
 def test_the_reference_2pl_differs_by_what_the_priors_explain(shared):
     """mirt's estimates have no priors. To first order a prior moves an estimate by covariance · its log-density's
     slope. What remains is Monte-Carlo error (two chains of 400 draws: 0.04 SD) and the posterior's skewness."""
@@ -159,6 +167,7 @@ def test_the_reference_2pl_differs_by_what_the_priors_explain(shared):
     assert np.abs((got - expected) / sd).mean() < 0.08
 
 
+@WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", ["rasch", pytest.param("1pl", marks=pytest.mark.long)])
 def test_models_with_one_slope_agree_with_em(model):
     """With 1500 learners the priors hardly count: means within half a standard error of the maximum, errors alike."""
@@ -201,6 +210,7 @@ def anchored():
     return a, b, anchors, responses
 
 
+@WHERE_ENGINES_CHANGE
 def test_anchors_carry_the_scale_to_new_items_of_another_cohort(anchored):
     """The error of the mean of 20 new b: 0.04/√19 from the anchors' values, 0.06/√19 from their answers, 0.06/√20 from
     the new items' own: 0.02. Anchors held under θ ~ N(0, 1) would give −0.13; the moved anchor alone −0.05."""
@@ -218,6 +228,7 @@ def test_anchors_carry_the_scale_to_new_items_of_another_cohort(anchored):
     assert np.all(tightened < 1.1)  # an anchor knows what it knew, and what its answers say
 
 
+@WHERE_ENGINES_CHANGE
 def test_anchors_that_are_not_there_are_refused(anchored):
     _, _, anchors, responses = anchored
     few = Responses.from_wide(np.full((50, 3), np.nan), ["x", "y", "z"])
@@ -246,6 +257,7 @@ def bad_items(request):
     return PymcEngine(draws=500, tune=200, chains=2).sample(Responses.from_wide(x), model=request.param)
 
 
+@WHERE_ENGINES_CHANGE
 def test_items_that_cannot_be_estimated_are_named_and_get_no_number(bad_items):
     fit = bad_items.calibration
     flags = {item: set(flags) for item, flags in zip(fit.item_ids, fit.flags, strict=True) if flags}
@@ -261,6 +273,7 @@ def test_items_that_cannot_be_estimated_are_named_and_get_no_number(bad_items):
     assert np.isfinite(fit.a_se[:10]).all()
 
 
+@WHERE_ENGINES_CHANGE
 def test_an_item_that_only_its_prior_determines_is_unidentified_and_stops_the_fit(bad_items):
     """Two answers, one right: the posterior is the prior, and its mean would look like any sound item's."""
     fit = bad_items.calibration
@@ -270,6 +283,7 @@ def test_an_item_that_only_its_prior_determines_is_unidentified_and_stops_the_fi
     assert not any(Flag.UNIDENTIFIED in flags for flags in fit.flags[:10])
 
 
+@WHERE_ENGINES_CHANGE
 def test_too_few_draws_do_not_converge_and_the_worst_item_is_named(bad_items):
     reason = bad_items.calibration.convergence.reason
     assert not bad_items.calibration.convergence.converged
@@ -278,6 +292,7 @@ def test_too_few_draws_do_not_converge_and_the_worst_item_is_named(bad_items):
     assert "sample more draws" in reason
 
 
+@WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", ["2pl", "3pl"])
 def test_two_identical_items_do_not_pass_for_an_ability_scale(model):
     rng = np.random.default_rng(5)
@@ -289,6 +304,7 @@ def test_two_identical_items_do_not_pass_for_an_ability_scale(model):
     assert "i5" in fit.convergence.reason
 
 
+@WHERE_ENGINES_CHANGE
 @pytest.mark.parametrize("model", ["rasch", "2pl", "3pl"])
 @pytest.mark.parametrize(
     "matrix", [np.ones((50, 4)), np.full((9, 4), np.nan), np.eye(4)[:3], np.array([[1.0, 0, 1, 1]])]
@@ -298,6 +314,7 @@ def test_data_without_information_are_refused_before_anything_is_sampled(matrix,
         PymcEngine().sample(Responses.from_wide(matrix), model=model)
 
 
+@WHERE_ENGINES_CHANGE
 def test_disconnected_forms_are_refused(truth):
     x = np.full((200, 8), np.nan)
     x[:100, :4], x[100:, 4:] = np.random.default_rng(1).integers(0, 2, (2, 100, 4))
@@ -305,6 +322,7 @@ def test_disconnected_forms_are_refused(truth):
         PymcEngine().sample(Responses.from_wide(x))
 
 
+@WHERE_ENGINES_CHANGE
 @pytest.mark.long
 def test_both_samplers_give_the_same_posterior(require, truth, posterior, monkeypatch):
     require(find_spec("nutpie") is not None, "nutpie (make venv EXTRAS=bayes)")
@@ -317,3 +335,191 @@ def test_both_samplers_give_the_same_posterior(require, truth, posterior, monkey
     # means of 1000 and 4000 draws, each worth about as many independent ones: 0.035 SD, worst of 80
     difference = np.abs(other.calibration.a - posterior.calibration.a) / posterior.calibration.a_se
     assert difference.max() < 0.15
+
+
+# -- 3PL ---------------------------------------------------------------------------------------------
+
+
+def guessed_answers(rng, theta, a, b, c):
+    """Persons × items, floats."""
+    return (rng.random((len(theta), len(a))) < c + (1 - c) * expit(a * (theta[:, None] - b))).astype(float)
+
+
+@pytest.fixture(scope="module")
+def guessed_truth():
+    """1000 learners, 24 items, parameters drawn from the engine's own priors."""
+    rng = np.random.default_rng(31)
+    a, b = np.exp(rng.normal(0, 0.5, 24)), rng.normal(size=24)
+    c = expit(rng.normal(GUESSING_PRIOR.c.mean, GUESSING_PRIOR.c.sd, 24))
+    return a, b, c, Responses.from_wide(guessed_answers(rng, rng.normal(size=1000), a, b, c))
+
+
+@pytest.fixture(scope="module")
+def guessed_posterior(guessed_truth):
+    return PymcEngine(draws=500, tune=300, chains=2).sample(guessed_truth[3], model="3pl")
+
+
+@WHERE_ENGINES_CHANGE
+@pytest.mark.parametrize("prior", [GUESSING_PRIOR.c, Beta(5, 17)])
+def test_the_density_of_a_3pl_is_the_likelihood_times_the_priors_and_its_gradient_is_right(guessed_truth, prior):
+    from irt_assets.engines.pymc_likelihood import Likelihood
+    from irt_assets.engines.pymc_model import Density, build
+
+    responses, J = guessed_truth[3], 24
+    engine = PymcEngine(priors=Priors(ITEM_PRIORS.a, ITEM_PRIORS.b, prior))
+    likelihood = Likelihood.of(responses, Grid.spanning(61), guessing=True)
+    density = Density(build(responses, "3pl", engine.model_priors(responses.item_ids, "3pl"), likelihood))
+    rng = np.random.default_rng(1)
+    log_a, b, logit_c = rng.normal(0, 0.3, J), rng.normal(size=J), rng.normal(-1.5, 0.4, J)
+    x = np.concatenate([log_a, b, logit_c])
+    value, gradient = density(x)
+    a, c = np.exp(log_a), expit(logit_c)
+    with kernels.runner(1) as run:
+        problem = Problem(
+            ResponseLayout.of(responses), ParameterLayout.of(item_model("3pl"), J), Grid.spanning(61), run
+        )
+        point = problem.evaluate(np.concatenate([a, -a * b, logit_c]))
+    # the density of log a is that of a times the Jacobian a, that of logit c the one of c times c(1 − c)
+    expected = lognorm.logpdf(a, 0.5).sum() + log_a.sum() + norm.logpdf(b).sum()
+    if isinstance(prior, Beta):
+        expected += beta.logpdf(c, 5, 17).sum() + np.log(c * (1 - c)).sum()
+    else:
+        expected += norm.logpdf(logit_c, prior.mean, prior.sd).sum()
+    assert value == pytest.approx(point.loglik + expected, abs=1e-6)
+    step = 1e-5 * rng.normal(size=3 * J)
+    # central differences of a function of size 1e4 in double precision: 1e-12 of it, over a step of 1e-5
+    assert (density(x + step)[0] - density(x - step)[0]) / 2 == pytest.approx(gradient @ step, abs=1e-6)
+
+
+@WHERE_ENGINES_CHANGE
+def test_draws_rank_a_3pl_uniformly_when_it_comes_from_the_priors(guessed_truth, guessed_posterior):
+    """Talts et al. (2018), as for the 2PL: 24 slopes, difficulties and lower asymptotes."""
+    q = guessed_posterior.quantities
+    ranks = np.stack([(x < true).mean((0, 1)) for x, true in zip((q.a, q.b, q.c), guessed_truth, strict=False)])
+    assert kstest(ranks.ravel(), "uniform").pvalue > 0.001
+    assert abs(ranks.mean() - 0.5) < 4 * np.sqrt(1 / 12 / 72)
+    inside = np.mean((ranks > 0.05) & (ranks < 0.95))
+    assert 0.9 - inside < 3 * np.sqrt(0.9 * 0.1 / 72)  # binomial
+
+
+@WHERE_ENGINES_CHANGE
+def test_draws_of_c_are_kept_and_summarised(guessed_posterior):
+    table = pd.read_parquet(io.BytesIO(guessed_posterior.to_parquet()))
+    assert list(table.columns) == ["chain", "draw", "item_id", "a", "b", "c", "latent_mean", "latent_sd"]
+    fit, q = guessed_posterior.calibration, guessed_posterior.quantities
+    by_item = table.groupby("item_id", observed=True)["c"]
+    np.testing.assert_allclose(by_item.mean()[list(guessed_posterior.item_ids)], fit.c)
+    np.testing.assert_allclose(fit.cov[:, 2, 2], logit(q.c).var((0, 1)))
+    # the delta method against the SD of c itself, which it misses by the curvature of the logit
+    np.testing.assert_allclose(fit.c_se, q.c.std((0, 1)), rtol=0.3)
+    assert np.all(np.linalg.eigvalsh(cov_adc(fit)) > 0)
+    assert fit.priors["c"] == {"family": "LogitNormal", "mean": GUESSING_PRIOR.c.mean, "sd": 0.5}
+    json.dumps(fit.priors)
+
+
+@WHERE_ENGINES_CHANGE
+@pytest.mark.long
+def test_the_reference_3pl_differs_by_what_the_priors_explain(shared):
+    """mirt has the same prior on logit c and none on a and b. To first order a prior moves an estimate by covariance ·
+    its log-density's slope. What remains is Monte-Carlo error (two chains of 300 draws: 0.05 SD) and skewness."""
+    reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["sim2000x50_3pl_normprior"]
+    mirt = np.array([[row["a1"], row["d"], row["logit(g)"]] for row in reference["slope_intercept"]])
+    responses = Responses.from_wide(pd.read_csv(shared / "reference" / "sim2000x50.csv").to_numpy(dtype=float))
+    engine = PymcEngine(priors=Priors(ITEM_PRIORS.a, ITEM_PRIORS.b, LogitNormal(-1.386294, 0.5)))
+    engine.draws, engine.tune, engine.chains = 300, 200, 2
+    guessed_posterior = engine.sample(responses, model="3pl")
+    a, d = mirt[:, 0], mirt[:, 1]
+    b = -d / a
+    slope_of_log_prior = np.stack([-(1 + np.log(a) / 0.25) / a - b * d / a**2, b / a], axis=1)
+    fit, q = guessed_posterior.calibration, guessed_posterior.quantities
+    expected = mirt + np.einsum("jkl,jl->jk", cov_adc(fit)[:, :, :2], slope_of_log_prior)
+    got = np.stack([q.a, q.d, logit(q.c)]).mean((1, 2)).T
+    sd = np.sqrt(np.einsum("jkk->jk", cov_adc(fit)))
+    assert np.abs((got - expected) / sd).max() < 0.6
+    assert np.abs((got - expected) / sd).mean() < 0.12
+    # errors: an SD from 600 draws is good to 3 % (worst of 50: 8 %), and the prior on a makes slopes surer
+    named = np.array([[row["se_a1"], row["se_d"], row["se_logit(g)"]] for row in reference["slope_intercept"]])
+    assert np.abs(np.median(sd / named, axis=0) - 1).max() < 0.1
+
+
+@pytest.mark.parametrize("name", ["lsat6", pytest.param("lsat7", marks=pytest.mark.long)])
+def test_five_items_of_a_published_set_give_the_curves_of_mirt(shared, name):
+    """With five items a, d and c are skewed and hardly told apart; P(θ) in the middle of the learners is: mirt's
+    there, within what priors on a and b move."""
+    reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())[f"{name}_3pl_normprior"]
+    mirt = np.array([[row["a1"], row["d"], expit(row["logit(g)"])] for row in reference["slope_intercept"]])
+    responses = Responses.from_wide(pd.read_csv(shared / "reference" / f"{name}.csv").to_numpy(dtype=float))
+    fit = PymcEngine(draws=500, tune=300, chains=2).calibrate(responses, model="3pl", data_hash="")
+    theta = np.linspace(-1.5, 1.5, 7)[:, None]
+    a, d, c = mirt.T
+    off = fit.c + (1 - fit.c) * expit(fit.a * theta + fit.d) - (c + (1 - c) * expit(a * theta + d))
+    assert np.sqrt(np.mean(off**2)) < 0.02
+    assert np.abs(off).max() < 0.07
+
+
+@WHERE_ENGINES_CHANGE
+def test_the_posterior_is_that_of_em_where_it_is_nearly_normal():
+    """Many learners, hard items whose lower asymptote is seen: mode and mean, curvature and SD agree."""
+    rng = np.random.default_rng(9)
+    b = np.linspace(0.2, 1.4, 10)
+    x = guessed_answers(rng, rng.normal(size=6000), np.full(10, 1.8), b, np.full(10, 0.2))
+    fit = PymcEngine(draws=1000, tune=300, chains=2).calibrate(Responses.from_wide(x), model="3pl", data_hash="")
+    em = fit_em(Responses.from_wide(x), model="3pl", priors=Priors(ITEM_PRIORS.a, ITEM_PRIORS.b, GUESSING_PRIOR.c))
+    for name in ("a", "d", "c"):
+        se = getattr(em, f"{name}_se")
+        np.testing.assert_array_less(np.abs(getattr(fit, name) - getattr(em, name)), 0.4 * se)
+        ratio = getattr(fit, f"{name}_se") / se
+        assert np.median(ratio) == pytest.approx(1, abs=0.12)
+        assert np.abs(ratio - 1).max() < 0.3  # the least certain item's posterior is still skewed; .12 with 4000 draws
+    assert not any(fit.flags)
+
+
+@WHERE_ENGINES_CHANGE
+@pytest.mark.long
+def test_an_item_that_says_nothing_of_guessing_is_named_as_the_em_engine_names_it():
+    """Nobody guesses at an item everybody knows: the posterior of c is the prior, with a sound-looking mean."""
+    rng = np.random.default_rng(10)
+    b = np.concatenate([np.linspace(-0.5, 1.5, 9), [-3.0, -3.2]])
+    x = guessed_answers(rng, rng.normal(size=1500), np.full(11, 1.5), b, np.full(11, 0.2))
+    fit = PymcEngine(draws=500, tune=300, chains=2).calibrate(Responses.from_wide(x), model="3pl", data_hash="")
+    vague = [item for item, flags in zip(fit.item_ids, fit.flags, strict=True) if Flag.GUESSING_UNIDENTIFIED in flags]
+    assert {"i10", "i11"} <= set(vague)
+    assert not set(vague) & {"i5", "i6", "i7", "i8", "i9"}
+    em = fit_em(Responses.from_wide(x), model="3pl")
+    assert [Flag.GUESSING_UNIDENTIFIED in flags for flags in em.flags][4:] == [item in vague for item in fit.item_ids][
+        4:
+    ]
+
+
+def test_a_prior_on_c_is_refused_where_there_is_no_c(guessed_truth):
+    with pytest.raises(PsychometricsError, match="no guessing"):
+        PymcEngine(priors=Priors(ITEM_PRIORS.a, ITEM_PRIORS.b, Beta(5, 17))).sample(guessed_truth[3], model="2pl")
+    with pytest.raises(PsychometricsError, match="4pl"):
+        PymcEngine().sample(guessed_truth[3], model="4pl")
+
+
+def test_anchors_hold_their_c_and_the_joint_errors_of_a_and_b():
+    """b given log a, as the model has it, must have the covariance of (log a, b) by the delta method."""
+    a, b, a_se, b_se = np.array([0.8, 1.5]), np.array([-1.0, 2.0]), np.array([0.1, 0.2]), np.array([0.15, 0.3])
+    cov_ab = np.array([0.012, -0.05])
+    anchors = anchor_set_of(
+        "default",
+        "1",
+        ("x", "z"),
+        a,
+        b,
+        np.array([0.0, 0.2]),
+        a_se,
+        b_se,
+        cov_ab,
+        (None, None),
+        np.zeros(2, dtype=bool),
+    )
+    linking = Linking(1, 0, 0, 0, np.eye(2), "haebara", 0, ("x", "z"), {}, 0, 1, 1, 1, (), "1")
+    found = PymcEngine(anchors=anchors).model_priors(("x", "y", "z"), "3pl", linking)
+    at = [0, 2]
+    np.testing.assert_allclose(found.log_a_sd[at], a_se / a)
+    np.testing.assert_allclose(found.b_by_log_a[at] * found.log_a_sd[at] ** 2, cov_ab / a)
+    np.testing.assert_allclose(found.b_sd[at] ** 2 + (found.b_by_log_a[at] * found.log_a_sd[at]) ** 2, b_se**2)
+    np.testing.assert_array_equal(found.c_given, [0.0, np.nan, 0.2])
+    assert found.b_by_log_a[1] == 0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.special import softmax
 from scipy.stats import chi2
 
+from irt_assets.file_commands.fit import models_of
 from irt_assets.psychometrics.alignment.align import Differences
 from irt_assets.psychometrics.core.covariances import of_each
 from irt_assets.psychometrics.core.item_models import OtherItems, model_of
@@ -35,9 +39,8 @@ from irt_assets.psychometrics.linking.criteria import Pairs, solve
 from irt_assets.psychometrics.linking.linking import assumed_errors, link, match, transform
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
 from tests.testbed.linked_months import INTERCEPT, SLOPE, ids
+from tests.testbed.made_scored import planned_mixed
 from tests.testbed.scored_estimates import ScoredItems, frozen
-
-pytestmark = WHERE_STATISTICS_CHANGE
 
 MOST = (1, 3, 1, 2, 4, 1, 1, 2, 1, 3)
 TRUTH = ScoredItems.drawn(np.random.default_rng(1), MOST)
@@ -65,6 +68,7 @@ def by_hand(truth: ScoredItems, theta: np.ndarray) -> np.ndarray:
     return np.array(shares)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_a_curve_is_the_expected_share_with_the_derivatives_of_differences() -> None:
     items = TRUTH.estimated(np.random.default_rng(2), 10**9).items
     np.testing.assert_allclose(items.curve(THETA).T, by_hand(TRUTH, THETA), atol=1e-3)
@@ -80,6 +84,7 @@ def test_a_curve_is_the_expected_share_with_the_derivatives_of_differences() -> 
         )
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("method", ["stocking-lord", "haebara", "mean-sigma"])
 def test_exact_values_give_the_constants_exactly(method) -> None:
     rng = np.random.default_rng(3)
@@ -90,6 +95,7 @@ def test_exact_values_give_the_constants_exactly(method) -> None:
     np.testing.assert_allclose(transform(new, found).items.curve(THETA), old.items.curve(THETA), atol=1e-5)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_the_constants_follow_steps_as_their_derivatives_say() -> None:
     rng = np.random.default_rng(4)
     anchors = frozen(TRUTH.estimated(rng, 10**6))
@@ -111,6 +117,7 @@ def test_the_constants_follow_steps_as_their_derivatives_say() -> None:
             assert derivatives[:, some.at[0], row] == pytest.approx(expected, abs=2e-4)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_an_item_counts_by_its_share_of_the_maximum_and_not_by_its_points() -> None:
     """An item scored {0, 3} has the curve of one scored 0 and 1 with three times its slope: the same anchor."""
     plain = ScoredItems.drawn(np.random.default_rng(5), (1,) * 8)
@@ -127,6 +134,7 @@ def test_an_item_counts_by_its_share_of_the_maximum_and_not_by_its_points() -> N
         assert (one.slope, one.intercept) == pytest.approx((other.slope, other.intercept), abs=1e-8)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_errors_of_two_numbers_are_those_of_draws() -> None:
     """D = J⁻¹T of scored anchors over 120 draws of both sides about the truth: the error of a variance is .13."""
     rng, draws, covs = np.random.default_rng(9), [], []
@@ -142,6 +150,7 @@ def test_errors_of_two_numbers_are_those_of_draws() -> None:
         np.testing.assert_allclose(drawn / scale, own / scale, atol=0.25)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_errors_of_scored_anchors_have_in_common_what_their_fit_says() -> None:
     """Against finite differences of D in all parameters of a fit, through the joint covariance of all. What is left
     out, of t with other items, is below .03 of a variance, and what is not more than .1."""
@@ -168,6 +177,7 @@ def test_errors_of_scored_anchors_have_in_common_what_their_fit_says() -> None:
     assert np.abs(exact / np.outer(errors, errors))[between].max() > 0.1
 
 
+@WHERE_STATISTICS_CHANGE
 def test_an_item_that_moved_as_a_whole_is_flagged_and_no_other() -> None:
     found = judge(month(10, moved=0.5))
     assert found.flagged == (ids(MOVED + 1)[MOVED],)
@@ -179,6 +189,7 @@ def test_an_item_that_moved_as_a_whole_is_flagged_and_no_other() -> None:
     assert found.wabc[MOVED] == pytest.approx(area, abs=0.02)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_items_without_slopes_of_their_own_are_tested_on_one_number() -> None:
     pcm = ScoredItems.drawn(np.random.default_rng(12), MOST, "pcm", "rasch")
     rng = np.random.default_rng(13)
@@ -192,6 +203,7 @@ def test_items_without_slopes_of_their_own_are_tested_on_one_number() -> None:
     assert judge(comparison).flagged == (ids(MOVED + 1)[MOVED],)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_a_month_without_a_score_is_compared_by_the_banks_maximum() -> None:
     """Nobody got the middle score of an item that is otherwise as published: its curve is nearly the same."""
     comparison = month(14)
@@ -205,6 +217,7 @@ def test_a_month_without_a_score_is_compared_by_the_banks_maximum() -> None:
     assert np.isfinite(found.wabc).all()
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("j", [MOVED, 3], ids=["most points", "fewer"])
 def test_a_leak_gives_full_credit_and_there_is_no_key(j: int) -> None:
     rng = np.random.default_rng(15)
@@ -234,6 +247,7 @@ def test_a_leak_gives_full_credit_and_there_is_no_key(j: int) -> None:
             assert change.gains["leak"] > change.gains["drift"]
 
 
+@WHERE_STATISTICS_CHANGE
 def test_an_item_that_was_not_fitted_is_judged_by_its_mean_share() -> None:
     rng, z = np.random.default_rng(16), []
     published = TRUTH.estimated(np.random.default_rng(17), 10**8).items
@@ -252,6 +266,7 @@ def test_an_item_that_was_not_fitted_is_judged_by_its_mean_share() -> None:
     assert proportions_correct(responses, [item], published, mean=0.2, sd=1.1).severity == ("high",)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_information_of_scored_items_is_lost_where_their_slope_is() -> None:
     comparison = month(18)
     losses = losses_of_items(comparison, Abilities.normal())
@@ -267,6 +282,7 @@ def test_information_of_scored_items_is_lost_where_their_slope_is() -> None:
     assert set(losses_of_items(flatter, people).flagged) == set(comparison.item_ids)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_assumed_errors_of_a_scored_item_are_those_of_its_information() -> None:
     items = TRUTH.estimated(np.random.default_rng(20), 10**10).items
     a_se, b_se, _ = assumed_errors(items.a, items.b, items.c, items.others)
@@ -282,6 +298,7 @@ def test_assumed_errors_of_a_scored_item_are_those_of_its_information() -> None:
 # --- groups -------------------------------------------------------------------------------------------------------
 
 
+@WHERE_STATISTICS_CHANGE
 def test_the_slopes_of_expected_scores_are_those_on_the_way_between_both_curves() -> None:
     theta = Grid.spanning().nodes
     scored = TRUTH.estimated(np.random.default_rng(21), 10**10).items.others
@@ -297,6 +314,7 @@ def test_the_slopes_of_expected_scores_are_those_on_the_way_between_both_curves(
     np.testing.assert_allclose(slopes[:, :, 1] * (other[:, [1]] - x[:, [1]]), t, atol=1e-7)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_groups_of_equal_items_do_not_differ_and_a_harder_item_is_found() -> None:
     rng = np.random.default_rng(22)
     n, theta = 700, np.r_[rng.normal(0, 1, 700), rng.normal(-0.5, 1, 700)]
@@ -318,6 +336,7 @@ def test_groups_of_equal_items_do_not_differ_and_a_harder_item_is_found() -> Non
     assert found.within_forms.logistic[0][0] is not None
 
 
+@WHERE_STATISTICS_CHANGE
 def test_mantels_statistic_is_the_squared_correlation_within_strata_and_smd_its_mean_difference() -> None:
     """One stratum: χ² = (N − 1) r² (Mantel 1963). Two scores: Mantel-Haenszel's without continuity correction."""
     rng = np.random.default_rng(23)
@@ -344,3 +363,47 @@ def test_mantels_statistic_is_the_squared_correlation_within_strata_and_smd_its_
     gap = abs((right[several, 1] - e).sum())
     corrected, plain = mantel_haenszel(counts, 1).chi2, mantel(counts, 1).chi2
     assert plain == pytest.approx(corrected * gap**2 / max(gap - 0.5, 0.0) ** 2)
+
+
+# -- against R ---------------------------------------------------------------------------------------
+# The em engine on scored items against R mirt: `mirt_scored.json` was made by `r/scored_reference.R`.
+
+REFERENCE = json.loads(Path(__file__).with_name("mirt_scored.json").read_text())
+
+
+def answers(shared: Path, name: str) -> Responses:
+    if name == "mixed":
+        return planned_mixed()
+    file, first, least = {"science": ("science", 1, 1), "verbal": ("verbal_aggression_poly", 3, 0)}[name]
+    header, *rows = csv.reader((shared / "data" / f"{file}_wide.csv").read_text().splitlines())
+    scores = np.array([row[first:] for row in rows], dtype=float) - least
+    return Responses.from_wide(scores, header[first:], categories=scores.max(axis=0).astype(int) + 1)
+
+
+def log_odds(fit: Calibration, j: int, score: int) -> tuple[float, float]:
+    """d_k of an item, and its standard error."""
+    by = np.zeros(fit.cov.shape[1])
+    by[1], t = score, 0.0
+    if fit.n_categories[j] > 2:
+        by[2 + score], t = 1.0, fit.further[j, score]
+    return score * fit.d[j] + t, float(np.sqrt(by @ fit.cov[j] @ by))
+
+
+@pytest.mark.parametrize("key", ["science_gpcm", "verbal_gpcm", "verbal_pcm", "mixed_gpcm"])
+def test_estimates_errors_and_likelihood_are_those_of_mirt(shared, key):
+    name, model = key.split("_")
+    reference, responses = REFERENCE[key], answers(shared, name)
+    fit = fit_em(responses, model=models_of(responses, model), prior_on_rare_steps=False)
+    assert fit.convergence.converged, fit.convergence.reason
+    assert fit.convergence.loglik == pytest.approx(reference["loglik"], abs=1e-4)
+    assert fit.convergence.n_parameters == reference["n_est"]
+    assert fit.latent_sd**2 == pytest.approx(reference["variance"], abs=1e-4)
+    # where the SD is free mirt stops short: the log-likelihood here is higher by 1e-7
+    close = 1e-4 if model == "gpcm" else 2e-4
+    for j, (item, known) in enumerate(reference["items"].items()):
+        found = {f"d{k}": log_odds(fit, j, k) for k in range(1, fit.n_categories[j])} | {"a": (fit.a[j], fit.a_se[j])}
+        for parameter, value in known["estimates"].items():
+            assert found[parameter][0] == pytest.approx(value, abs=close), (item, parameter)
+            if (error := known["errors"][parameter]) is not None:
+                assert found[parameter][1] == pytest.approx(error, rel=0.01), (item, parameter)
+    assert model == "gpcm" or fit.convergence.loglik > reference["loglik"]

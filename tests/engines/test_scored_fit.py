@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
+from scipy.special import expit, logsumexp
 from scipy.stats import binom, norm
 
 from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.item_models import CountedScores, ItemCurves, OtherItems
+from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.fit.classical import item_rest_correlation, proportion_correct
 from irt_assets.psychometrics.fit.dependence import local_dependence
@@ -23,13 +29,12 @@ from irt_assets.psychometrics.fit.m2 import form_fit
 from irt_assets.psychometrics.fit.model_replicates import Fitted
 from irt_assets.psychometrics.fit.person_fit import person_fit
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
+from irt_assets.psychometrics.scoring.abilities import Curves, eap, eap_by, score, wle
 from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
-from irt_assets.psychometrics.scoring.sum_scores import expected_shares
+from irt_assets.psychometrics.scoring.sum_scores import expected_shares, sum_score_table
 from irt_assets.psychometrics.simulation.scored_items import ScoredItems
 from tests.engines.fit_worlds import known, two_sided, unseen
 from tests.helpers.what_changed import WHERE_STATISTICS_CHANGE
-
-pytestmark = WHERE_STATISTICS_CHANGE
 
 SIMULATED = "irt_assets.psychometrics.fit.item_fit.SIMULATED_RESPONSES"
 KINDS = ((0, 1, 2, 3), (0, 2), (0, 1), (0, 1, 2))
@@ -66,6 +71,7 @@ def sound():
     return responses, fit_em(responses, model=truth(items).models, threads=1)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_shares_by_sum_score_are_those_of_all_patterns():
     items, _ = drawn(3, 4)
     whole = Fitted.of(responses_of(items, np.zeros((1, 4))), truth(items))
@@ -84,6 +90,7 @@ def test_shares_by_sum_score_are_those_of_all_patterns():
     )
 
 
+@WHERE_STATISTICS_CHANGE
 def test_what_a_sound_fit_is_judged_by(sound, monkeypatch):
     monkeypatch.setattr(SIMULATED, 100_000)
     responses, fit = sound
@@ -101,12 +108,14 @@ def test_what_a_sound_fit_is_judged_by(sound, monkeypatch):
     assert found.whole["m2"] == []
 
 
+@WHERE_STATISTICS_CHANGE
 def test_no_item_owes_its_parameters_to_anything_but_its_own_scores(sound):
     """a, d and the free t of 4 scores are 4 parameters, of {0, 2} and of {0, 1} they are 2, of 3 scores 3."""
     responses, fit = sound
     assert Fitted.of(responses, fit).own_parameters.sum(axis=0).tolist() == [4, 2, 2, 3] * 6
 
 
+@WHERE_STATISTICS_CHANGE
 def test_m2_is_of_the_items_scored_0_and_1():
     items, rng = drawn(5)
     x = items.matrix(rng, rng.normal(size=PERSONS))
@@ -117,6 +126,7 @@ def test_m2_is_of_the_items_scored_0_and_1():
     assert (form.m2, form.df) == pytest.approx((by_hand.m2, by_hand.df))
 
 
+@WHERE_STATISTICS_CHANGE
 def test_an_item_whose_middle_scores_do_not_follow_theta_is_found(monkeypatch):
     monkeypatch.setattr(SIMULATED, 100_000)
     items, rng = drawn(11)
@@ -134,6 +144,7 @@ def test_an_item_whose_middle_scores_do_not_follow_theta_is_found(monkeypatch):
     assert (by_sum.p[others] < 0.001).sum() == 0
 
 
+@WHERE_STATISTICS_CHANGE
 def test_two_copies_of_a_scored_item_are_a_pair_and_careless_learners_are_unlikely():
     items, rng = drawn(13)
     x = items.matrix(rng, rng.normal(size=PERSONS))
@@ -148,12 +159,14 @@ def test_two_copies_of_a_scored_item_are_a_pair_and_careless_learners_are_unlike
     assert np.mean(p[~careless] < 0.05) < 0.07
 
 
+@WHERE_STATISTICS_CHANGE
 def test_lz_star_has_its_level_at_the_true_parameters():
     items, rng = drawn(17)
     p = person_fit(responses_of(items, items.matrix(rng, rng.normal(size=20_000))), truth(items)).p
     assert 0.04 < np.mean(p < 0.05) < 0.06  # its error is .0015
 
 
+@WHERE_STATISTICS_CHANGE
 def test_proportions_and_correlations_are_of_shares_of_the_maximum():
     items, rng = drawn(19)
     x = items.matrix(rng, rng.normal(size=500))
@@ -164,6 +177,7 @@ def test_proportions_and_correlations_are_of_shares_of_the_maximum():
     np.testing.assert_allclose(item_rest_correlation(responses), by_hand)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_infit_outfit_and_rmsd_are_those_of_posteriors_by_hand(monkeypatch):
     monkeypatch.setattr(SIMULATED, 1000)
     items, rng = drawn(23, 8)
@@ -186,6 +200,7 @@ def test_infit_outfit_and_rmsd_are_those_of_posteriors_by_hand(monkeypatch):
         assert (found.infit[j], found.outfit[j], found.rmsd[j]) == pytest.approx((infit, outfit, rmsd), abs=1e-9)
 
 
+@WHERE_STATISTICS_CHANGE
 @pytest.mark.parametrize("expected", [0.5, 2.0, 30.0])
 def test_the_law_of_a_sum_is_that_of_the_events_it_counts(expected):
     """n answers of which each is an event with a probability p, worth 1 − p, and otherwise −p: a binomial number less
@@ -202,12 +217,14 @@ def test_the_law_of_a_sum_is_that_of_the_events_it_counts(expected):
     np.testing.assert_allclose(below, by_hand, atol=0.01)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_an_item_far_from_the_model_keeps_its_distance():
     law = _ByTransform(np.ones((1, 3)), np.full((1, 3, _FREQUENCIES), -1e-3 + 0j))
     far = law.standardised(np.array([[-40.0, 20.0, 60.0]]), np.full(3, 1000))[0]
     assert far.tolist() == [-40.0, 20.0, 60.0]
 
 
+@WHERE_STATISTICS_CHANGE
 def test_a_transform_expects_every_score_given_the_other_answers():
     """Against the posterior written out, for answers to four items, by any directions."""
     items, rng = drawn(31, 4)
@@ -225,13 +242,14 @@ def test_a_transform_expects_every_score_given_the_other_answers():
         by_hand = np.zeros((2, u.size), dtype=complex)
         for answers in x.astype(int):
             others = np.prod([p[answers[k], k] for k in range(4) if k != j], axis=0) * weights
-            for score in np.flatnonzero(p[:, j].any(axis=1)):
-                joint = others * p[score, j]
-                t = np.clip(along[:, score, j] @ joint / joint.sum(), -3.0, 3.0)
+            for points in np.flatnonzero(p[:, j].any(axis=1)):
+                joint = others * p[points, j]
+                t = np.clip(along[:, points, j] @ joint / joint.sum(), -3.0, 3.0)
                 by_hand += joint.sum() / others.sum() * (np.exp(1j * np.outer(t, u)) - 1)
         np.testing.assert_allclose(transform[:, j], by_hand, atol=1e-9)
 
 
+@WHERE_STATISTICS_CHANGE
 def test_learners_with_0_on_an_item_scored_0_and_2_have_a_posterior_from_their_other_answers():
     items, rng = drawn(29, 8)
     x = items.matrix(rng, rng.normal(size=200))
@@ -243,3 +261,160 @@ def test_learners_with_0_on_an_item_scored_0_and_2_have_a_posterior_from_their_o
     p = fit.item_model.probabilities(found.nodes, fit.parameters, fit.n_categories)
     by_hand = np.prod([p[j, :, x[:, j].astype(int)] for j in range(1, 8)], axis=0) * np.exp(found.log_prior)
     np.testing.assert_allclose(posterior, by_hand / by_hand.sum(axis=1, keepdims=True), atol=1e-10)
+
+
+# -- scored items ------------------------------------------------------------------------------------
+# θ from scored items (partial credit) beside items of 0 and 1, held to sums over every pattern of five mixed items.
+
+MEAN, SD = 0.3, 1.2
+A = np.array([1.1, 0.8, 0.5, 0.7, -0.4])
+D = np.array([0.2, -0.3, 0.4, 0.1, 0.2])
+C = np.array([0.0, 0.0, 0.0, 0.2, 0.0])
+STEPS = {1: [0.0, 0.4, 0.0], 2: [0.0, -np.inf, 0.6, 0.0], 4: [0.0, -np.inf, 0.0]}
+"""t by item: scores 0 to 2; 0 to 3 of which nobody had given 1; and 0 or 2. The others are a 2PL and a 3PL."""
+MOST = np.array([1, 2, 3, 1, 2])
+SCORES = [(0, 1), (0, 1, 2), (0, 2, 3), (0, 1), (0, 2)]
+PATTERNS = np.array(list(product(*SCORES)))
+OTHERS = OtherItems.of({j: {"max_score": MOST[j]} | {f"t{k}": t for k, t in enumerate(steps) if np.isfinite(t)}
+                        for j, steps in STEPS.items()})  # fmt: skip
+CURVES = ItemCurves(A, D, C, OTHERS)
+
+
+def responses_of_patterns(patterns, most=MOST) -> Responses:
+    return Responses.from_wide(np.asarray(patterns, dtype=float), categories=np.asarray(most) + 1)
+
+
+def log_probability(j: int, k: int, theta):
+    """Of score k, by the formula of the model."""
+    eta = A[j] * np.asarray(theta, dtype=float) + D[j]
+    if j not in STEPS:
+        right = C[j] + (1 - C[j]) * expit(eta)
+        return np.log(right if k else 1 - right)
+    every = np.stack([s * eta + t for s, t in enumerate(STEPS[j])])
+    return every[k] - logsumexp(every, axis=0)
+
+
+def loglik(pattern, theta):
+    return sum(log_probability(j, k, theta) for j, k in enumerate(pattern) if k >= 0)
+
+
+def test_a_posterior_mean_is_that_of_a_fine_grid_for_every_pattern():
+    found = eap(responses_of_patterns(PATTERNS), A, D, C, others=OTHERS, mean=MEAN, sd=SD)
+    theta = MEAN + SD * np.linspace(-10, 10, 4001)
+    for pattern, mean, se in zip(PATTERNS, found.theta, found.se, strict=True):
+        posterior = np.exp(loglik(pattern, theta) - 0.5 * ((theta - MEAN) / SD) ** 2)
+        posterior /= posterior.sum()
+        assert mean == pytest.approx(posterior @ theta, abs=1e-6)
+        assert se == pytest.approx(np.sqrt(posterior @ (theta - mean) ** 2), abs=1e-6)
+
+
+def test_the_posterior_by_the_other_items_is_the_same_whatever_scores_they_lack():
+    responses = responses_of_patterns(PATTERNS)
+    items = ItemParameters(responses.item_ids, A, -D / A, C, np.zeros((5, 2, 2)), others=OTHERS)
+    answers = responses.person, responses.item, responses.score
+    known = np.arange(5) != 1
+    of = {"mean": MEAN, "sd": SD, "categories": responses.categories}
+    found = RestPosterior.of(*answers, known, items, **of)
+    rest = responses_of_patterns(np.where(known, PATTERNS, np.nan))
+    expected = eap(rest, A, D, C, others=OTHERS, mean=MEAN, sd=SD).theta
+    np.testing.assert_allclose(found.posterior(np.arange(len(PATTERNS))) @ found.nodes, expected, atol=1e-6)
+
+
+def test_a_learner_with_hundreds_of_answers_is_scored_on_the_finer_grid():
+    times, rng = 40, np.random.default_rng(1)
+    pattern = PATTERNS[rng.integers(len(PATTERNS), size=times)].ravel()
+    some = tuple(part for k in range(times) for part in (OTHERS[0].moved(5 * k),))
+    items = ItemCurves(*(np.tile(x, times) for x in (A, D, C)), some)
+    found = eap_by(responses_of_patterns([pattern], np.tile(MOST, times)), Curves.of(items, mean=MEAN, sd=SD))
+    theta = np.linspace(-3, 3, 60_001)
+    log_posterior = sum(loglik(part, theta) for part in pattern.reshape(times, 5)) - 0.5 * ((theta - MEAN) / SD) ** 2
+    posterior = np.exp(log_posterior - log_posterior.max())
+    posterior /= posterior.sum()
+    assert found.se[0] < 0.17 * SD
+    assert found.theta[0] == pytest.approx(posterior @ theta, abs=1e-5)
+
+
+@pytest.mark.parametrize("method", ["map", "ml", "wle"])
+def test_a_score_is_the_root_of_its_equation_found_by_differences(method):
+    """J = Σ P'P''/P and the information Σ P'²/P by differences of the probabilities, of every score of every item."""
+    found = score(responses_of_patterns(PATTERNS), A, D, C, others=OTHERS, method=method, mean=MEAN, sd=SD)
+    step = 1e-4
+
+    def slope(theta, pattern):
+        first = (loglik(pattern, theta + step) - loglik(pattern, theta - step)) / (2 * step)
+        if method == "map":
+            return first - (theta - MEAN) / SD**2
+        information, bend = 0.0, 0.0
+        for j, scores in enumerate(SCORES):
+            for k in scores:
+                low, p, high = np.exp(log_probability(j, k, theta + step * np.array([-1, 0, 1])))
+                information += ((high - low) / (2 * step)) ** 2 / p
+                bend += (high - low) / (2 * step) * (high - 2 * p + low) / step**2 / p
+        return first + (bend / (2 * information) if method == "wle" else 0.0)
+
+    for pattern, theta in zip(PATTERNS, found.theta, strict=True):
+        if np.isfinite(theta):
+            root = brentq(slope, theta - 0.05, theta + 0.05, args=(pattern,))
+            assert theta == pytest.approx(root, abs=2e-5)
+    assert np.isfinite(found.theta).all() == (method != "ml")
+
+
+def test_perfect_and_empty_patterns():
+    """Full credit throughout: of the item with a negative slope, none."""
+    ends = np.array([[1, 2, 3, 1, 0], [0, 0, 0, 0, 2], [-1, 2, -1, -1, -1], [-1, -1, -1, -1, -1]], dtype=float)
+    ends[ends < 0] = np.nan
+    of = {
+        m: score(responses_of_patterns(ends), A, D, C, others=OTHERS, method=m, mean=MEAN, sd=SD)
+        for m in ("ml", "wle", "eap")
+    }
+    assert of["ml"].theta[:3].tolist() == [np.inf, -np.inf, np.inf]
+    assert np.isnan(of["ml"].theta[3])
+    assert of["wle"].theta[0] > 2 > -2 > of["wle"].theta[1]
+    assert (of["eap"].theta[3], of["eap"].se[3]) == (MEAN, SD)
+    np.testing.assert_array_equal(wle(responses_of_patterns(ends), CURVES, mean=MEAN, sd=SD).theta, of["wle"].theta)
+
+
+def test_sum_scores_are_those_of_all_patterns():
+    found = sum_score_table(A, D, C, others=OTHERS, mean=MEAN, sd=SD)
+    unit = Grid.spanning()
+    theta, weights = MEAN + SD * unit.nodes, np.exp(unit.log_weights())
+    joint = np.zeros((MOST.sum() + 1, theta.size))
+    for pattern in PATTERNS:
+        joint[pattern.sum()] += weights * np.exp(loglik(pattern, theta))
+    np.testing.assert_allclose(found.probability, joint.sum(axis=1), atol=1e-14)
+    known = joint.sum(axis=1) > 0
+    np.testing.assert_allclose(found.theta[known], (joint @ theta)[known] / joint.sum(axis=1)[known], rtol=1e-12)
+
+
+def test_an_absent_score_counts_as_the_nearest_lower_one_and_where_none_is_lower_as_the_nearest_higher():
+    absent = OtherItems.of({0: {"max_score": 4, "t1": 0.0, "t3": 0.0}, 1: {"max_score": 2, "t0": 0.0, "t1": 0.0}})
+    assert absent[0].counted_as[0].tolist() == [1, 1, 1, 3, 3]
+    assert absent[0].counted_as[1].tolist()[:3] == [0, 1, 1]
+    items = ItemCurves(np.array([0.8, 1.0, 1.2]), np.zeros(3), np.zeros(3), absent)
+    counted = CountedScores.of(items)
+
+    def as_counted(item, scores, categories):
+        given = np.array(scores, dtype=np.int8)
+        return counted.of_answers(np.full(given.size, item), given, categories).tolist()
+
+    bank = np.array([5, 3, 2])
+    assert as_counted(0, [0, 1, 2, 3, 4], bank) == [1, 1, 1, 3, 3]
+    assert as_counted(0, [5, 6], np.array([7, 3, 2])) == [3, 3], "above what the parameters know"
+    assert as_counted(0, [0, 1], None) == [1, 3], "answers of which only full credit is known"
+    assert as_counted(2, [0, 1, 2, 3], np.array([5, 3, 4])) == [0, 0, 0, 1], "parameters that know full credit alone"
+    given = eap_by(Responses.from_wide([[0, 2, 0]], categories=[5, 3, 2]), Curves.of(items))
+    same = eap_by(Responses.from_wide([[1, 1, 0]], categories=[5, 3, 2]), Curves.of(items))
+    assert (given.theta, given.se) == (same.theta, same.se)
+    plain = ItemCurves(items.a[2:], items.d[2:], items.c[2:])
+    of_plain = eap_by(Responses.from_wide([[2], [3]], categories=[4]), Curves.of(plain))
+    np.testing.assert_array_equal(of_plain.theta, eap_by(Responses.from_wide([[0], [1]]), Curves.of(plain)).theta)
+
+
+def test_an_item_of_0_and_1_beside_scored_items_has_the_rows_of_the_fast_path():
+    nodes = Grid.spanning().nodes
+    given, lowest = CURVES.score_tables(nodes)
+    right, wrong = ItemCurves(A, D, C).log_tables(nodes)
+    first = CountedScores.of(CURVES).first_row
+    for j in (0, 3):
+        np.testing.assert_array_equal(given[first[j]], right[j])
+        np.testing.assert_array_equal(lowest[first[j]], wrong[j])

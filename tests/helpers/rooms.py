@@ -117,10 +117,15 @@ def is_stale(database: Database, month: str) -> bool:
 def calibrate(settings: Settings, month: str, scale_id: str = SCALE) -> Step:
     """A month from its snapshot to its publication; the step that it is at."""
     database, store = Database(settings), folder_store(settings)
-    take_snapshot(database, store, month, "run")
-    fit_month(database, store, month, EmEngine(1), "run")
-    link_month(database, month, "run")
+    fit_and_link(database, store, month)
     return publish_month(database, store, month, (), "run")[scale_id][month]
+
+
+def fit_and_link(database: Database, store: ObjectStore, month: str, engine: EmEngine | None = None) -> None:
+    """A month from its snapshot to its linked fits."""
+    take_snapshot(database, store, month, "run")
+    fit_month(database, store, month, engine or EmEngine(1), "run")
+    link_month(database, month, "run")
 
 
 # -- made-up rows ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -133,9 +134,10 @@ def violations(database: Database, store: FolderStore) -> list[str]:
         ]
 
 
-def refused(bank: Database, *references: Reference, **others: Any) -> str:
+def refused(bank: Database, *references: Reference, decide: Callable[..., object] = accept, **others: Any) -> str:
+    """Why the decision fails, which changes nothing."""
     before = decisions(bank), published(bank)
     with pytest.raises(PermanentFailure) as told:
-        accept(bank, *references, **others)
+        decide(bank, *references, **others)
     assert (decisions(bank), published(bank)) == before
     return str(told.value)

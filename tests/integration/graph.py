@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,10 +31,15 @@ class Graph:
         self.store = rooms.folder_store(settings)
         self.defs = build_defs(settings, resources={"database": self.database, "store": self.store})
 
-    def run(self, month: str, job: str = MONTHLY_JOB) -> dg.ExecuteInProcessResult:
+    def run(
+        self, partition: str | None = None, job: str = MONTHLY_JOB, *, assets: Sequence[str] = (), **tags: str
+    ) -> dg.ExecuteInProcessResult:
+        """A run of the job; of these assets alone, if any are named."""
         return self.defs.resolve_job_def(job).execute_in_process(
-            partition_key=month,
+            partition_key=partition,
             instance=self.instance,
+            asset_selection=[dg.AssetKey(name) for name in assets] or None,
+            tags=tags,
             raise_on_error=False,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )

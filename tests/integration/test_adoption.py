@@ -17,7 +17,7 @@ from resources.settings import Settings
 from tests.helpers import rooms
 from tests.helpers.rooms import rows
 from tests.helpers.typed import Irt, IrtOf
-from tests.integration.test_exam_results import FILLED, SOURCES, TABLE
+from tests.integration.test_exam_service import FILLED, SOURCES, TABLE
 from tests.integration.test_own_database import ROLES, Company
 from tests.integration.test_own_database import company as company
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
 import socket
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -16,20 +21,18 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
 from resources.doctor import Finding, diagnose
 from resources.failures import PermanentFailure, TransientFailure
-from resources.files.object_store import BucketStore, NothingThere
+from resources.files.object_store import PART, BucketStore, FolderStore, NothingThere, ObjectStore, object_store
 from resources.settings import Settings
 from tests.helpers.seaweed import BUCKET, WEED, SeaweedFS
 from tests.integration.sinks import serving
-from tests.integration.test_object_store import sparse
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
-
-pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("s3")]
 
 T = TypeVar("T")
 ATTEMPTS = 3
@@ -52,6 +55,15 @@ WRITES = [USES["put"], USES["delete"]]
 # -- refused -----------------------------------------------------------------------------------------
 
 
+def sparse(path: Path, mebibytes: int) -> Path:
+    """A file of zeros that takes no room."""
+    with path.open("wb") as file:
+        file.truncate(mebibytes * 2**20)
+    return path
+
+
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 @every_use
 @pytest.mark.parametrize("name", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"])
 def test_wrong_credentials_are_permanent_and_named(
@@ -62,6 +74,8 @@ def test_wrong_credentials_are_permanent_and_named(
         use(BucketStore(BUCKET))
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 @every_use
 def test_missing_credentials_are_permanent_and_named(
     s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, use: Use
@@ -74,6 +88,8 @@ def test_missing_credentials_are_permanent_and_named(
         use(BucketStore(BUCKET))
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 @every_use
 def test_a_bucket_that_does_not_exist_is_permanent_and_no_missing_object(
     s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, use: Use
@@ -85,12 +101,16 @@ def test_a_bucket_that_does_not_exist_is_permanent_and_no_missing_object(
     assert not isinstance(told.value, NothingThere)
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 @every_use
 def test_a_name_that_no_bucket_can_have_is_permanent(s3: SeaweedFS, use: Use) -> None:
     with pytest.raises(PermanentFailure, match=r'Invalid bucket name "Not a bucket"\. .*set S3_BUCKET'):
         use(BucketStore("Not a bucket"))
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 @every_use
 def test_the_bucket_of_somebody_else_is_permanent(s3: SeaweedFS, use: Use) -> None:
     s3.owner().create_bucket(Bucket="others")
@@ -101,6 +121,8 @@ def test_the_bucket_of_somebody_else_is_permanent(s3: SeaweedFS, use: Use) -> No
         s3.owner().delete_bucket(Bucket="others")
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 @pytest.mark.parametrize("use", WRITES, ids=["put", "delete"])
 def test_a_user_who_may_only_read_is_told_which_rights_are_wanted(
     s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, use: Use
@@ -112,6 +134,8 @@ def test_a_user_who_may_only_read_is_told_which_rights_are_wanted(
         use(BucketStore(BUCKET))
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_a_file_that_is_too_large_for_one_request_is_refused_as_a_small_one_is(
     s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -121,6 +145,8 @@ def test_a_file_that_is_too_large_for_one_request_is_refused_as_a_small_one_is(
         BucketStore(BUCKET).put("reports/large", sparse(tmp_path / "large", 20))
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 @pytest.mark.parametrize("endpoint", ["example", "foo:bar"])
 def test_an_endpoint_that_is_no_url_is_permanent(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
@@ -128,6 +154,8 @@ def test_an_endpoint_that_is_no_url_is_permanent(s3: SeaweedFS, monkeypatch: pyt
         BucketStore(BUCKET).get("a")
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_a_service_without_tls_is_no_service_that_is_away(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint.replace("http", "https"))
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
@@ -138,6 +166,8 @@ def test_a_service_without_tls_is_no_service_that_is_away(s3: SeaweedFS, monkeyp
 # -- away --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:1", "http://nowhere.invalid"])
 @every_use
 def test_a_service_that_cannot_be_reached_is_transient(
@@ -165,6 +195,8 @@ def mortal(
         server.kill()
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_a_service_killed_during_a_write_is_transient_and_after_its_restart_the_write_succeeds(
     mortal: SeaweedFS, tmp_path: Path
 ) -> None:
@@ -241,6 +273,8 @@ def error_body(code: str) -> bytes:
     return f"<Error><Code>{code}</Code><Message>said so</Message></Error>".encode()
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 @pytest.mark.parametrize(
     ("status", "code"), [(503, "SlowDown"), (500, "InternalError"), (429, "Throttling"), (400, "RequestTimeout")]
 )
@@ -253,6 +287,8 @@ def test_what_a_service_cannot_do_now_is_tried_three_times_and_is_transient(
     assert len(answers.received) == ATTEMPTS
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 @pytest.mark.parametrize(
     ("status", "code", "way_out"),
     [
@@ -272,6 +308,8 @@ def test_what_a_service_never_does_is_permanent_and_the_way_out_is_named(
         BucketStore(BUCKET).put("a", b"x")
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 @pytest.mark.parametrize("use", [USES["get"], USES["sha256"]], ids=["get", "sha256"])
 def test_an_answer_that_breaks_off_is_transient(answers: Answers, use: Use) -> None:
     answers.body, answers.cut = b"x" * 1000, 1
@@ -279,6 +317,8 @@ def test_an_answer_that_breaks_off_is_transient(answers: Answers, use: Use) -> N
         use(BucketStore(BUCKET))
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_requests_that_write_name_no_acl(answers: Answers) -> None:
     BucketStore(BUCKET).put("a", b"x")
     (request,) = answers.received
@@ -317,6 +357,8 @@ def a_line_that_spoils(endpoint: str, sent: bytes, arrives: bytes) -> Iterator[s
         yield f"http://127.0.0.1:{server.server_address[1]}"
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_what_is_spoilt_on_the_way_is_neither_kept_nor_given(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
     store = BucketStore(BUCKET)
     store.put("reports/a", b"the old answers")
@@ -339,6 +381,8 @@ def status_of(url: str) -> int:
         return error.code
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_a_link_opens_the_report_without_credentials_until_it_expires(s3: SeaweedFS) -> None:
     store = BucketStore(BUCKET)
     store.put("reports/ü b%20c.html", "<p>보고서".encode())
@@ -360,11 +404,15 @@ def doctor_says(bucket: str = BUCKET) -> Finding:
     return finding
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_the_doctor_tries_the_bucket_and_leaves_nothing_there(s3: SeaweedFS) -> None:
     assert doctor_says() == Finding("object store", "ok", "s3://bank/ can be written and read")
     assert "Contents" not in s3.owner().list_objects_v2(Bucket=BUCKET)
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_the_doctor_names_what_to_set(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:
     s3.log_in(monkeypatch, "reader")
     assert doctor_says().state == "error"
@@ -375,6 +423,8 @@ def test_the_doctor_names_what_to_set(s3: SeaweedFS, monkeypatch: pytest.MonkeyP
     assert "set S3_BUCKET" in doctor_says("none").detail
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_the_doctor_finds_a_bucket_that_anybody_can_read(s3: SeaweedFS) -> None:
     """Learners' reports are in it."""
     everybody = f"""{{"Version": "2012-10-17", "Statement": [{{"Effect": "Allow", "Principal": "*",
@@ -388,6 +438,8 @@ def test_the_doctor_finds_a_bucket_that_anybody_can_read(s3: SeaweedFS) -> None:
     assert doctor_says().state == "ok"
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("s3")
 def test_the_doctor_says_that_boto3_does_not_read_our_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     env_file = tmp_path / "irt.env"
     env_file.write_text("AWS_ACCESS_KEY_ID=a\nAWS_DEFAULT_REGION=b\n")
@@ -397,3 +449,231 @@ def test_the_doctor_says_that_boto3_does_not_read_our_env_file(tmp_path: Path, m
     findings = [finding for finding in diagnose(Settings(_env_file=None)) if finding.subject.startswith("AWS_")]
     assert [(finding.subject, finding.state) for finding in findings] == [("AWS_ACCESS_KEY_ID", "warn")]
     assert "boto3 reads the environment alone" in findings[0].fix
+
+
+# -- object stores -----------------------------------------------------------------------------------
+# A folder and a bucket keep the same promises. The bucket is that of a real server, SeaweedFS, over HTTP.
+
+KEY = "snapshots/2026-09/ü b%20c.parquet"
+PAGE = 1000
+"""As many keys as a service lists at once."""
+PARTS_AT_ONCE_MIB = 80
+"""boto3 sends ten parts of 8 MiB at once."""
+
+
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.xdist_group("s3"))])
+def either(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    if request.param == "folder":
+        return FolderStore(tmp_path / "objects")
+    request.getfixturevalue("s3")
+    return BucketStore(BUCKET)
+
+
+def time_of_files(folder: Path) -> datetime:
+    """What the system gives to a file that is written now: a test's own clock may be ahead of it."""
+    (folder / "now").touch()
+    return datetime.fromtimestamp((folder / "now").stat().st_mtime, UTC)
+
+
+@contextmanager
+def in_another_process(store: ObjectStore, code: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`code`, which knows the same store as `store`. Its process and its pipe are gone afterwards, whatever failed."""
+    made = f"FolderStore(Path({str(store.root)!r}))" if isinstance(store, FolderStore) else f"BucketStore({BUCKET!r})"
+    begin = f"""from pathlib import Path
+from resources.files.object_store import BucketStore, FolderStore
+store = {made}
+"""
+    with subprocess.Popen([sys.executable, "-c", begin + code], stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_what_is_put_is_got(either: ObjectStore, tmp_path: Path) -> None:
+    """A file of 20 MB and bytes of 9 MB go to a bucket in parts."""
+    file = tmp_path / "file"
+    file.write_bytes(os.urandom(20_000_000))
+    large = os.urandom(9_000_000)
+    for data, content in ((b"", b""), (b"one", b"one"), (large, large), (file, file.read_bytes())):
+        assert either.put(KEY, data) == either.uri(KEY)
+        assert (either.exists(KEY), either.size(KEY), either.get(KEY)) == (True, len(content), content)
+        assert either.sha256(KEY) == hashlib.sha256(content).hexdigest()
+
+
+def test_what_is_deleted_is_gone_and_may_be_deleted_again(either: ObjectStore) -> None:
+    either.put(KEY, b"x")
+    either.delete(KEY)
+    either.delete(KEY)
+    assert not either.exists(KEY)
+    for look in (either.get, either.size, either.sha256):
+        with pytest.raises(NothingThere, match=r"There is nothing at .*2026-09"):
+            look(KEY)
+
+
+def test_a_source_that_is_not_there_is_not_a_store_that_is_full(either: ObjectStore, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        either.put("a", tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/.", "a/", "a\\..\\b", "a\0b", "..", f"a/{PART}b"]
+)
+def test_keys_stay_inside(either: ObjectStore, key: str) -> None:
+    uses = [either.get, either.exists, either.size, either.sha256, either.delete, either.uri, either.link]
+    for use in (*uses, lambda key: either.put(key, b"")):
+        with pytest.raises(ValueError, match="not an object key"):
+            use(key)
+
+
+def test_every_key_is_listed_as_it_was_given(either: ObjectStore, tmp_path: Path) -> None:
+    names = [
+        "한국어 보고서",
+        "a+b",
+        "a%2Fb",
+        "a&b=c?d#e",
+        "l'été",
+        "A",
+        "a",
+        "x" * 200,
+        "user@example.com",
+        "100%",
+        "~",
+    ]
+    keys = {f"reports/2026-11-16/{name}.html" for name in names}
+    for key in keys:
+        either.put(key, key.encode())
+    either.put("reports-of-others/a", b"")
+    before = time_of_files(tmp_path) - timedelta(minutes=1)
+    listed = {key for key, written in either.list("reports") if before < written}
+    assert listed == {either.get(key).decode() for key in keys} == {either.key(either.uri(key)) for key in keys} == keys
+    assert [either.key(uri) for uri in ("file:///elsewhere/a", "s3://elsewhere/a")] == [None, None]
+
+
+def test_a_folder_without_anything_lists_nothing(either: ObjectStore) -> None:
+    assert list(either.list("reports/2026-11-16")) == []
+    assert either.drop_unfinished("reports", datetime.now(UTC)) == ()
+
+
+def test_more_than_a_page_of_keys_is_listed(either: ObjectStore) -> None:
+    keys = {f"reports/{n:05d}" for n in range(PAGE + 50)}
+    either.put("reports/first", b"")  # makes what the threads share
+    either.delete("reports/first")
+    with ThreadPoolExecutor(8) as several:
+        list(several.map(lambda key: either.put(key, b"x"), keys))
+    assert {key for key, _ in either.list("reports")} == keys
+
+
+def test_a_link_is_refused_a_life_that_no_service_grants(either: ObjectStore) -> None:
+    for lifetime in (timedelta(days=8), timedelta(0)):
+        with pytest.raises(ValueError, match="at most 7 days"):
+            either.link(KEY, lifetime)
+
+
+NEVER_DONE = """import os, time
+from s3transfer.tasks import CompleteMultipartUploadTask
+def never(*_, **__):
+    time.sleep(3600)
+os.fsync = CompleteMultipartUploadTask._main = never
+"""
+"""What is begun, in a folder or in a bucket, does not end before its process does."""
+
+
+def test_a_process_killed_while_it_writes_leaves_the_old_object_and_what_it_began_is_dropped(
+    either: ObjectStore, tmp_path: Path
+) -> None:
+    either.put("reports/old", b"old")
+    large = sparse(tmp_path / "large", 200)
+    now, hour = time_of_files(tmp_path), timedelta(hours=1)
+    with in_another_process(either, f"{NEVER_DONE}store.put('reports/old', Path({str(large)!r}))"):
+        wait_for("it to write", lambda: either.drop_unfinished("reports", now + hour, dry_run=True), 30, 0.005)
+    assert [(key, either.get(key)) for key, _ in either.list("reports")] == [("reports/old", b"old")]
+    assert either.drop_unfinished("reports", now - hour) == ()
+    assert either.drop_unfinished("reports-of-others", now + hour) == ()
+    (dropped,) = either.drop_unfinished("reports", now + hour)
+    assert dropped.startswith("reports/")
+    assert (either.drop_unfinished("reports", now + hour), either.get("reports/old")) == ((), b"old")
+
+
+def test_a_file_of_200_mb_passes_without_being_held_in_memory(either: ObjectStore, tmp_path: Path) -> None:
+    """Of 200 MiB each way no more stays in memory at once than is on its way: measured 30 MiB."""
+    large = sparse(tmp_path / "large", 200)
+    code = f"""from resource import RUSAGE_SELF, getrusage
+store.put('small', b'')
+before = getrusage(RUSAGE_SELF).ru_maxrss
+store.put('large', Path({str(large)!r}))
+store.sha256('large')
+print((getrusage(RUSAGE_SELF).ru_maxrss - before) // 1024)"""
+    with in_another_process(either, code) as process:
+        grown, _ = process.communicate(timeout=patient(60))
+    assert (process.returncode, int(grown) < PARTS_AT_ONCE_MIB) == (0, True)
+
+
+def test_the_settings_choose_the_store(tmp_path: Path) -> None:
+    folder = object_store(Settings(irt_home=tmp_path, _env_file=None))
+    assert (type(folder), folder.root) == (FolderStore, tmp_path / "objects")
+    assert list(tmp_path.iterdir()) == []
+    bucket = object_store(Settings(s3_bucket="bank", _env_file=None))
+    assert bucket.uri("a/b") == "s3://bank/a/b"
+
+
+# -- the folder --------------------------------------------------------------------------------------
+
+
+def test_a_files_uri_leads_to_it_and_nobody_else_may_read_it(tmp_path: Path) -> None:
+    """It is its owner's alone: reports tell of learners, and a folder has no signed links."""
+    file = Path(unquote(urlsplit(FolderStore(tmp_path / "objects").put(KEY, b"x")).path))
+    assert (file.read_bytes(), file.stat().st_mode & 0o077) == (b"x", 0)
+
+
+def test_a_link_that_leads_out_is_not_followed(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "objects")
+    store.put("a", b"x")
+    (store.root / "out").symlink_to(tmp_path)
+    with pytest.raises(ValueError, match="leads out of"):
+        store.put("out/escaped", b"x")
+
+
+def test_a_root_behind_a_link_works(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "objects").symlink_to(tmp_path / "disk")
+    FolderStore(tmp_path / "objects").put("a/b", b"x")
+    assert (tmp_path / "disk" / "a" / "b").read_bytes() == b"x"
+
+
+def test_a_full_disk_is_told_with_what_is_needed_and_leaves_the_old_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path / "objects")
+    store.put(KEY, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PermanentFailure, match=r"disk is full: .*parquet needs 1,000 bytes, [\d,]+ are free"):
+        store.put(KEY, b"x" * 1000)
+    assert store.get(KEY) == b"old"
+    assert len(list((store.root / KEY).parent.iterdir())) == 1
+
+
+def test_a_disk_that_is_really_full_is_told(tmp_path: Path, require: Callable[[bool, str], None]) -> None:
+    """Whatever a full disk raises, and wherever: here it is one of 64 KiB."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, text=True)
+    require(mounted.returncode == 0, f"a small disk that can be mounted ({mounted.stderr.strip()})")
+    try:
+        store = FolderStore(disk / "objects")
+        store.put("small", b"x")
+        with pytest.raises(PermanentFailure, match="disk is full"):
+            store.put("large", b"x" * 200_000)
+        assert [path.name for path in store.root.iterdir()] == ["small"]
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "objects").write_text("")
+    with pytest.raises(PermanentFailure, match=r"Cannot write .*IRT_HOME.*S3_BUCKET"):
+        FolderStore(tmp_path / "objects").put("a/b", b"x")

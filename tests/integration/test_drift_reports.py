@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -13,9 +11,7 @@ from typing import Any
 import dagster as dg
 import pypdfium2
 import pytest
-from typer.testing import CliRunner
 
-from irt_assets.cli.report import app
 from irt_assets.definitions import build_defs
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.gates.month_judged import MonthState, State
@@ -25,15 +21,14 @@ from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB, TOLD_BY
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, gather
 from irt_assets.responses.scales import read_scales
-from resources.failures import PermanentFailure
 from resources.postgres.database import Database
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows
 from tests.helpers.sentences import unsaid
+from tests.helpers.typed import IrtOf
 from tests.integration.graph import Graph, metadata
 
 Faulty = tuple[Settings, Truth, dict[str, list[ScaleDrift]]]
-Irt = Callable[..., Any]
 
 
 def facts_of(settings: Settings, month: str) -> Facts:
@@ -41,20 +36,6 @@ def facts_of(settings: Settings, month: str) -> Facts:
         scale = read_scales(connection)[SCALE]
         state = MonthState(month, SCALE, State.GREEN, "made up")
         return gather(connection, folder_store(settings), month, scale, state)
-
-
-@pytest.fixture
-def irt(monkeypatch: pytest.MonkeyPatch) -> Irt:
-    """`irt(settings, …)`: the command `irt report drift …` in whose environment these settings are set."""
-
-    def typed(settings: Settings, *words: str | Path) -> Any:
-        monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
-        monkeypatch.setenv("IRT_FIRST_MONTH", settings.irt_first_month)
-        monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
-        get_settings.cache_clear()
-        return CliRunner().invoke(app, ["drift", *map(str, words)])
-
-    return typed
 
 
 def test_planted_faults_are_in_the_facts_with_what_is_proposed_and_what_was_observed(faulty: Faulty) -> None:
@@ -99,13 +80,12 @@ def test_a_month_that_was_never_fitted_says_how_to_fit_it(calibrated: Settings) 
 
 
 def test_the_command_writes_the_last_months_under_the_names_of_the_documents(
-    faulty: Faulty, irt: Irt, tmp_path: Path
+    faulty: Faulty, irt: IrtOf, tmp_path: Path
 ) -> None:
     settings, _, _ = faulty
-    result = irt(settings, "--last", "3", "--out", tmp_path / "made", "--json")
-    assert result.exit_code == 0, result.output
-    said = json.loads(result.stdout)
-    assert [(one["month"], one["window"]) for one in said] == [(MONTHS[1], 1), (MONTHS[0], 2)]
+    done = irt(settings)("report", "drift", "--last", "3", "--out", tmp_path / "made", "--json")
+    assert done.code == 0, done.err
+    assert [(one["month"], one["window"]) for one in done.json] == [(MONTHS[1], 1), (MONTHS[0], 2)]
     files = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
     by_window = {name: data for name, data in files.items() if name.startswith("drift_window_")}
     assert len(by_window) == 4
@@ -120,7 +100,7 @@ def test_the_command_writes_the_last_months_under_the_names_of_the_documents(
 
 
 def test_the_command_refuses_what_it_cannot_report_on_and_names_what_there_is(
-    faulty: Faulty, irt: Irt, tmp_path: Path
+    faulty: Faulty, irt: IrtOf, tmp_path: Path
 ) -> None:
     settings, _, _ = faulty
     for words, said in (
@@ -128,11 +108,11 @@ def test_the_command_refuses_what_it_cannot_report_on_and_names_what_there_is(
         (["--month", MONTHS[0], "--scale", "nonsense"], f"there are: {SCALE}"),
         (["--month", MONTHS[0], "--last", "2"], "give one of them"),
     ):
-        with pytest.raises(PermanentFailure, match=said):
-            raise irt(settings, *words).exception
+        refused = irt(settings)("report", "drift", *words)
+        assert (refused.code, said in " ".join(refused.err.split())) == (2, True), refused.err
     (tmp_path / "file").write_text("", "utf-8")
-    with pytest.raises(PermanentFailure, match="REPORT_OUTPUT_DIR"):
-        raise irt(settings, "--month", MONTHS[0], "--out", tmp_path / "file").exception
+    refused = irt(settings)("report", "drift", "--month", MONTHS[0], "--out", tmp_path / "file")
+    assert (refused.code, "REPORT_OUTPUT_DIR" in refused.err) == (2, True), refused.err
 
 
 def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(
@@ -162,7 +142,7 @@ def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(
 
 
 def test_where_no_pdf_can_be_made_the_html_is_written_and_kept_and_the_reason_is_told(
-    faulty: Faulty, irt: Irt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
+    faulty: Faulty, irt: IrtOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     settings, _, _ = faulty
     graph = Graph(settings, instance)
@@ -171,8 +151,8 @@ def test_where_no_pdf_can_be_made_the_html_is_written_and_kept_and_the_reason_is
     result = graph.run(MONTHS[1], DRIFT_REPORT_JOB)
     assert rows(graph.database, "SELECT format FROM report_file") == [("html",)], "no PDF says what no longer is so"
     assert "Without a PDF: " in metadata(result, "drift_report")["report"]
-    asked = irt(settings, "--month", MONTHS[1], "--out", tmp_path)
-    assert (asked.exit_code, unsaid(asked.output, "no PDF: ", "pip install typst")) == (1, [])
+    asked = irt(settings)("report", "drift", "--month", MONTHS[1], "--out", tmp_path)
+    assert (asked.code, unsaid(asked.out + asked.err, "no PDF: ", "pip install typst")) == (1, [])
     assert {path.suffix for path in tmp_path.iterdir()} == {".html"}
 
 

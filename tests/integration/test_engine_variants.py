@@ -12,12 +12,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.decisions.origin import initialise
-from irt_assets.definitions import build_defs
 from irt_assets.engines import registry
-from irt_assets.gates.month_judged import MonthState, State
-from irt_assets.gates.month_status import month_states
+from irt_assets.gates.month_judged import State
 from irt_assets.responses.scales import change_rules
 from resources.postgres.database import Database
 from resources.settings import Settings
@@ -28,12 +25,11 @@ from tests.helpers.rooms import (
     add_attempts,
     add_items,
     answer_matrix,
-    folder_store,
     model_scores,
     rows,
     run_sql,
 )
-from tests.integration.graph import checks, metadata
+from tests.integration.graph import Graph, checks, metadata
 
 pytestmark = pytest.mark.ci
 
@@ -44,33 +40,9 @@ B = np.linspace(-1.6, 1.6, N_ITEMS)
 LOOSE = {"min_responses": 100, "min_anchor_responses": 100}
 
 
-class Graph:
-    """The real graph, with its settings changed as a test wants them, over one database and one instance."""
-
-    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
-        self.settings, self.instance, self.database = settings, instance, Database(settings)
-        self.store = folder_store(settings)
-
-    def defs(self, **changes: Any) -> dg.Definitions:
-        settings = self.settings.model_copy(update=changes)
-        return build_defs(settings, resources={"database": self.database, "store": self.store})
-
-    def run(self, month: str = MONTH, assets: tuple[str, ...] = (), **changes: Any) -> dg.ExecuteInProcessResult:
-        return (
-            self.defs(**changes)
-            .resolve_job_def(MONTHLY_JOB)
-            .execute_in_process(
-                partition_key=month,
-                instance=self.instance,
-                asset_selection=[dg.AssetKey(name) for name in assets] or None,
-                raise_on_error=False,
-                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            )
-        )
-
-    def state(self) -> MonthState:
-        (found,) = month_states(self.database, self.instance, [MONTH])
-        return found
+def run(graph: Graph, assets: tuple[str, ...] = (), **changes: Any) -> dg.ExecuteInProcessResult:
+    """A run of the month by the graph of these settings."""
+    return Graph(graph.settings.model_copy(update=changes), graph.instance).run(MONTH, assets=assets)
 
 
 @pytest.fixture
@@ -102,14 +74,14 @@ def pymc(require: Callable[[bool, str], None]) -> None:
 
 @pytest.mark.usefixtures("pymc")
 def test_a_month_with_em_and_pymc_is_green_and_says_how_far_they_agree(graph: Graph) -> None:
-    result = graph.run(irt_engines="pymc")
+    result = run(graph, irt_engines="pymc")
     made = [*dict.fromkeys(materialised(result))]
     assert made[:7] == [
         *("judged_attempts", "scored_responses", "item_calibration", "item_calibration_pymc", "linked_item_parameters"),
         *("published_item_parameters", "abilities"),
     ]
     assert sorted(made[7:]) == ["ability_movement", "engine_agreement"]
-    assert graph.state().state is State.GREEN, graph.state().why
+    assert graph.state(MONTH).state is State.GREEN, graph.state(MONTH).why
     fits = rows(
         graph.database,
         """SELECT engine, converged, max_rhat, min_ess, model_spec->'draws', model_spec->'linking_constants'->>'method'
@@ -136,8 +108,8 @@ def test_a_month_with_em_and_pymc_is_green_and_says_how_far_they_agree(graph: Gr
 
 @pytest.mark.usefixtures("pymc")
 def test_an_optional_engine_that_fails_is_on_record_and_leaves_the_month_green(graph: Graph) -> None:
-    result = graph.run(irt_engines="pymc", irt_engine_timeout_minutes=0.001)
-    assert graph.state().state is State.GREEN, graph.state().why
+    result = run(graph, irt_engines="pymc", irt_engine_timeout_minutes=0.001)
+    assert graph.state(MONTH).state is State.GREEN, graph.state(MONTH).why
     warned = checks(result)["pymc_fitted"]
     assert (warned.passed, warned.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert "could not fit the month: engine pymc had not ended after 0.06 seconds" in (warned.description or "")
@@ -147,8 +119,8 @@ def test_an_optional_engine_that_fails_is_on_record_and_leaves_the_month_green(g
     assert "pymc is left out: engine pymc had not ended" in metadata(result, "engine_agreement")["agreement"]
     # demanded, the same failure is red
     change_rules(graph.database, SCALE, {"demanded_engines": "pymc"})
-    result = graph.run(irt_engines="pymc", irt_engine_timeout_minutes=0.001)
-    assert graph.state().state is State.RED
+    result = run(graph, irt_engines="pymc", irt_engine_timeout_minutes=0.001)
+    assert graph.state(MONTH).state is State.RED
     assert "pymc is demanded and could not fit the month" in (
         checks(result)["demanded_engines_fitted"].description or ""
     )
@@ -156,8 +128,8 @@ def test_an_optional_engine_that_fails_is_on_record_and_leaves_the_month_green(g
 
 def test_an_engine_that_is_demanded_and_not_enabled_makes_the_month_red_with_the_way_out(graph: Graph) -> None:
     change_rules(graph.database, SCALE, {"demanded_engines": "pymc"})
-    result = graph.run()
-    assert graph.state().state is State.RED
+    result = run(graph)
+    assert graph.state(MONTH).state is State.RED
     assert "pymc is demanded and has no fit of the month" in (
         checks(result)["demanded_engines_fitted"].description or ""
     )
@@ -165,25 +137,25 @@ def test_an_engine_that_is_demanded_and_not_enabled_makes_the_month_red_with_the
 
 @pytest.mark.usefixtures("pymc")
 def test_an_engine_that_is_enabled_later_makes_no_month_stale_and_fits_only_its_scales(graph: Graph) -> None:
-    alone = graph.run()
+    alone = run(graph)
     assert alone.success
     assert "item_calibration_pymc" not in materialised(alone)
     assert metadata(alone, "engine_agreement")["agreement"] == "one engine, nothing to compare"
     assert checks(alone)["engines_agree"].passed
-    later = graph.run(assets=("item_calibration_pymc",), irt_engines="other:pymc")
+    later = run(graph, assets=("item_calibration_pymc",), irt_engines="other:pymc")
     assert later.success
     assert checks(later)["pymc_fitted"].description == f"{MONTH}: it has no scale to fit"
     assert rows(graph.database, "SELECT DISTINCT engine FROM fit_staging") == [("em",)]
-    failed = graph.run(assets=("item_calibration_pymc",), irt_engines="pymc", irt_engine_timeout_minutes=0.001)
+    failed = run(graph, assets=("item_calibration_pymc",), irt_engines="pymc", irt_engine_timeout_minutes=0.001)
     assert failed.success
-    assert graph.state().state is State.GREEN, graph.state().why
+    assert graph.state(MONTH).state is State.GREEN, graph.state(MONTH).why
 
 
 def test_a_scale_is_published_from_its_own_engine(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is fitted by em too, so that the two are compared, and a second fit by the enabled engine is not made."""
     monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, trial_engine.SPEC))
     run_sql(graph.database, "UPDATE calibration_scale SET engine = 'trial'")
-    result = graph.run(irt_engines="trial")
+    result = run(graph, irt_engines="trial")
     assert checks(result)["trial_fitted"].description == f"{MONTH}: it has no scale to fit"
     assert rows(graph.database, "SELECT engine, count(*) FROM fit_staging GROUP BY 1 ORDER BY 1") == [
         ("em", 1),
@@ -193,7 +165,7 @@ def test_a_scale_is_published_from_its_own_engine(graph: Graph, monkeypatch: pyt
     assert [fit_id.split("-")[-2] for (fit_id,) in published] == ["trial"]
     assert (checks(result)["converged"].description or "").startswith(f"{MONTH}: trial converged")
     assert checks(result)["engines_agree"].description == f"{MONTH}: trial and em agree on {N_ITEMS} items"
-    assert graph.state().state is State.GREEN, graph.state().why
+    assert graph.state(MONTH).state is State.GREEN, graph.state(MONTH).why
 
 
 def test_a_month_is_fitted_by_an_engine_that_was_added_by_one_file_and_one_line(
@@ -201,8 +173,8 @@ def test_a_month_is_fitted_by_an_engine_that_was_added_by_one_file_and_one_line(
 ) -> None:
     monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, trial_engine.SPEC))
     change_rules(graph.database, SCALE, {"demanded_engines": "trial"})
-    result = graph.run(irt_engines="trial")
-    assert graph.state().state is State.GREEN, graph.state().why
+    result = run(graph, irt_engines="trial")
+    assert graph.state(MONTH).state is State.GREEN, graph.state(MONTH).why
     made = materialised(result)
     order = ["item_calibration", "item_calibration_trial", "linked_item_parameters", "engine_agreement"]
     assert [name for name in made if name in order] == order
@@ -216,8 +188,8 @@ def test_a_month_is_fitted_by_an_engine_that_was_added_by_one_file_and_one_line(
 
 def test_a_scale_whose_engine_is_no_longer_there_is_red_and_says_so(graph: Graph) -> None:
     run_sql(graph.database, "UPDATE calibration_scale SET engine = 'stan'")
-    assert not graph.run().success
+    assert not run(graph).success
     assert rows(graph.database, "SELECT error FROM fit_staging WHERE engine = 'stan'") == [
         ("unknown engine 'stan'; known are em, mirt, pymc, brms, remote",)
     ]
-    assert (graph.state().state, "unknown engine 'stan'" in graph.state().why) == (State.RED, True)
+    assert (graph.state(MONTH).state, "unknown engine 'stan'" in graph.state(MONTH).why) == (State.RED, True)

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import psycopg
 import pytest
+import yaml
 
 from irt_assets.definitions import build_defs
 from irt_assets.intake.corrections import keep_one_of_each
+from irt_assets.responses.snapshot import take_snapshot
 from resources import doctor
 from resources.postgres import schema
 from resources.postgres.database import Database
 from resources.postgres.log_months import make_months_ahead, months_ahead_missing
 from resources.settings import Settings
 from resources.tables import response_log
+from tests.helpers import rooms
 from tests.helpers.databases import WORKER
 from tests.helpers.rooms import folder_store, rows, run_sql
+from tests.helpers.typed import Irt, IrtOf
 from tests.helpers.written_commands import ROOT
 from tests.testbed.partitions import ensure_month_partitions
-
-pytestmark = pytest.mark.ci
+from tests.testbed.patience import patient
 
 PAGE = (ROOT / "docs" / "how-to" / "exam-service.md").read_text("utf-8")
 ROLE = f"exam_service_{WORKER}"
@@ -56,6 +63,7 @@ def insert(database: Database, statement: str, values: tuple[Any, ...] = ()) -> 
         connection.execute(statement.encode(), values or None)
 
 
+@pytest.mark.ci
 def test_the_inserts_of_the_page_are_answers(exam_service: Database) -> None:
     """Sent twice they are one; the smallest one holds what the page says that it must, and the rest is unknown."""
     for _ in range(2):
@@ -77,11 +85,13 @@ def test_the_inserts_of_the_page_are_answers(exam_service: Database) -> None:
     assert rows(exam_service, "SELECT count(DISTINCT completed_at::date) FROM attempt") == [(1,)]
 
 
+@pytest.mark.ci
 def test_each_column_of_the_log_is_on_the_page() -> None:
     table = PAGE.split("## The columns")[1].split("##")[0]
     assert [one.name for one in response_log.columns if f"`{one.name}`" not in table] == []
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize(
     "statement", ["SELECT * FROM response_log", "DELETE FROM response_log", "UPDATE response_log SET correct = true"]
 )
@@ -90,6 +100,7 @@ def test_the_role_may_do_nothing_else(exam_service: Database, statement: str) ->
         insert(exam_service, statement)
 
 
+@pytest.mark.ci
 def test_on_the_first_of_a_month_an_insert_works(exam_service: Database) -> None:
     """With the clock of the last day of November: the month that begins and the one after are there, no later one."""
     with exam_service.connect() as connection:
@@ -101,6 +112,7 @@ def test_on_the_first_of_a_month_an_insert_works(exam_service: Database) -> None
         insert(exam_service, INSERT, ("late", "2031-12-01 00:00:00+00", 0))
 
 
+@pytest.mark.ci
 def test_an_upgrade_and_the_daily_job_make_the_months_and_the_doctor_misses_them(
     database: Database, settings: Settings
 ) -> None:
@@ -126,6 +138,7 @@ def test_an_upgrade_and_the_daily_job_make_the_months_and_the_doctor_misses_them
     assert finding() == ("ok", "")
 
 
+@pytest.mark.ci
 def test_one_id_at_two_times_is_one_answer_by_the_next_day(exam_service: Database) -> None:
     """The one that came first stays, or that with the highest revision; what went is kept."""
     inserted = [("a", "20", 0), ("a", "21", 0), ("a", "22", 0), ("b", "20", 0), ("b", "21", 1), ("c", "20", 0)]
@@ -145,3 +158,140 @@ def test_one_id_at_two_times_is_one_answer_by_the_next_day(exam_service: Databas
         exam_service,
         "SELECT attempt_id, extract(day FROM completed_at)::int, how FROM attempt_correction ORDER BY 1, 2",
     ) == [("a", 21, "double"), ("a", 22, "double"), ("b", 20, "double")]
+
+
+# -- killed ------------------------------------------------------------------------------------------
+# An exam service goes on while API, daemon and PostgreSQL are killed, at the turn of a year.
+
+SETTING_UP_S = 60
+"""Until the world is made, on an idle machine; a turn of the year that comes sooner is an error."""
+
+
+@pytest.mark.long
+@pytest.mark.xdist_group("exam service")
+@pytest.mark.timeout(patient(2400))
+@pytest.mark.parametrize(("seconds", "kills"), [(60, 1), (600, 3)])
+def test_every_acknowledged_answer_is_there_once_and_theta_is_the_batchs(seconds: int, kills: int) -> None:
+    before = patient(SETTING_UP_S) + seconds / 2
+    command = [sys.executable, "-m", "tests.helpers.new_year", f"{before:.0f}", sys.executable]
+    command += ["-m", "tests.testbed.exam_service", "--seconds", f"{seconds}", "--kills", f"{kills}"]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    print(ran.stdout)
+    assert ran.returncode == 0, ran.stderr[-3000:]
+
+
+# -- exam results ------------------------------------------------------------------------------------
+# The documents' own tables: exams as JSON, which are pulled, and a view of answers over them that the check corrects.
+
+PULL_PAGE = (
+    (ROOT / "docs/how-to/pull.md").read_text("utf-8").partition("## An example: exams as JSON")[2].partition("\n## ")[0]
+)
+[TABLE] = re.findall(r"```sql\n(.*?)```", PULL_PAGE, re.S)
+SOURCES = re.findall(r"```yaml\n(.*?)```", PULL_PAGE, re.S)[0]
+JUNE, JULY = rooms.MONTHS
+FILLED = """
+    INSERT INTO exam.exam_results
+    SELECT row_number() OVER (ORDER BY user_id, session_id), user_id, session_id, min(completed_at), min(completed_at),
+           jsonb_build_object('questions', jsonb_agg(jsonb_build_object(
+               'question_id', item_id,
+               CASE WHEN mod(ascii(reverse(item_id)), 2) = 0 THEN 'correct' ELSE 'is_correct' END, correct,
+               'time_spent_sec', coalesce(response_time_ms, 0) / 1000.0, 'used_hints', hints_used, 'topic', topic_id)
+               ORDER BY completed_at, id))
+    FROM (SELECT DISTINCT ON (user_id, session_id, item_id) * FROM attempt ORDER BY user_id, session_id, item_id, id) a
+    WHERE mode = 'live' AND session_id IS NOT NULL GROUP BY user_id, session_id;
+    TRUNCATE response_log
+"""
+THEIR_VIEW = """
+    CREATE VIEW exam.attempt AS
+    SELECT r.id * 1000 + n AS id, r.user_id AS student_id, q ->> 'question_id' AS question_id, r.session_id,
+           coalesce((q ->> 'is_correct')::boolean, (q ->> 'correct')::boolean, false) AS correct,
+           coalesce((q ->> 'time_spent_sec')::numeric * 1000, 0)::bigint AS response_time_ms,
+           coalesce(r.updated_at, r.created_at) AS completed_at,
+           row_number() OVER (PARTITION BY r.user_id, q ->> 'question_id' ORDER BY r.created_at) AS attempt_no
+    FROM exam.exam_results r
+    CROSS JOIN LATERAL jsonb_array_elements(r.result_json -> 'questions') WITH ORDINALITY AS answer (q, n)
+"""
+OF_VIEW = {
+    "address": "this",
+    "table": "exam.attempt",
+    "mapping": {
+        "columns": {
+            "attempt_id": "id",
+            "user_id": "student_id",
+            "item_id": "question_id",
+            "session_id": "session_id",
+            "completed_at": "completed_at",
+            "correct": "correct",
+            "response_time_ms": "response_time_ms",
+        }
+    },
+    "cursor": {"column": "completed_at", "key": "id"},
+}
+
+
+@pytest.fixture
+def exams(world: Settings, tmp_path: Path) -> Settings:
+    """The small world's answers as the company's exams, response_log empty, and the page's file of sources."""
+    database = Database(world)
+    run_sql(database, f"CREATE SCHEMA exam; {TABLE}")
+    run_sql(database, FILLED)
+    run_sql(database, THEIR_VIEW)
+    file = tmp_path / "sources.yaml"
+    file.write_text(SOURCES + yaml.safe_dump({"view": OF_VIEW}))
+    file.chmod(0o600)
+    return world.model_copy(update={"irt_pull_sources": file})
+
+
+@pytest.fixture
+def typed(exams: Settings, irt: IrtOf) -> Irt:
+    return irt(exams)
+
+
+def test_exams_as_json_are_pulled_and_a_regraded_one_makes_its_month_stale(exams: Settings, typed: Irt) -> None:
+    database, store = Database(exams), rooms.folder_store(exams)
+    [(n, answers)] = rows(
+        database, "SELECT count(*), sum(jsonb_array_length(result_json -> 'questions')) FROM exam.exam_results"
+    )
+    done = typed("pull", "exams")
+    assert done.code == 0, done.err
+    assert rows(database, "SELECT count(*), count(DISTINCT (user_id, session_id)) FROM attempt") == [(answers, n)]
+    assert rows(database, "SELECT count(*) FROM attempt WHERE response_time_ms = 0") == [(0,)]
+    for month in rooms.MONTHS:
+        take_snapshot(database, store, month, "run")
+    run_sql(
+        database,
+        """UPDATE exam.exam_results SET updated_at = now(), result_json = jsonb_set(result_json, '{questions,0}',
+             result_json #> '{questions,0}' || jsonb_build_object('is_correct', NOT (q ->> 'is_correct')::boolean))
+           FROM (SELECT id AS chosen, result_json #> '{questions,0}' AS q FROM exam.exam_results) first
+           WHERE id = chosen AND q ->> 'is_correct' IS NOT NULL AND created_at < '2026-07-01+00'""",
+    )
+    again = typed("pull", "exams")
+    assert " 0 rejected" in again.out or "rejected: none" in again.out or "corrected" in again.out
+    assert rooms.is_stale(database, JUNE)
+
+
+def test_the_check_names_what_their_view_gets_wrong_and_says_to_pull_the_table(typed: Irt) -> None:
+    checked = typed("pull", "view", "--check")
+    assert checked.code == 1, checked.err
+    for fault in (
+        "correct is false where it is unknown",
+        "response_time_ms is 0 where it is unknown",
+        "completed_at moves when the row is written again",
+        "numbers rows with a window function",
+        "table: exam.exam_results",
+    ):
+        assert fault in checked.out
+
+
+def test_the_check_of_the_table_names_the_indexes_and_stores_nothing(exams: Settings, typed: Irt) -> None:
+    checked = typed("pull", "exams", "--check")
+    statements = [line.strip() for line in checked.out.splitlines() if "CREATE INDEX" in line]
+    assert statements == [
+        f"CREATE INDEX CONCURRENTLY ON exam.exam_results ({column});" for column in ("updated_at", "created_at")
+    ], checked.out
+    assert "two faults found" in checked.out
+    run_sql(Database(exams), "CREATE INDEX ON exam.exam_results (updated_at)")
+    run_sql(Database(exams), "CREATE INDEX ON exam.exam_results (created_at)")
+    assert typed("pull", "exams", "--check").code == 0
+    assert rows(Database(exams), "SELECT count(*) FROM response_log") == [(0,)]
+    assert rows(Database(exams), "SELECT count(*) FROM pull_source") == [(0,)]

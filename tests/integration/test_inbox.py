@@ -341,19 +341,6 @@ def test_a_file_whose_reader_fails_in_any_way_is_set_aside_without_its_content(
     assert found["attempts/a.csv"].why == "it cannot be read (OverflowError)"
 
 
-def test_a_full_disk_is_not_the_fault_of_a_file(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    desk.write("attempts/a.csv", HEADER + answers(0, 3))
-
-    def full(*_: Any) -> Any:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(room, "open_source", full)
-        with pytest.raises(OSError, match="No space left"):
-            desk.take()
-    assert whats(desk.take()) == {"attempts/a.csv": "taken"}
-
-
 def test_a_file_that_vanishes_or_cannot_be_opened_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     gone, closed = desk.write("attempts/gone.csv", HEADER), desk.write("attempts/shut.csv", HEADER + answers(0, 2))
     real = os.open

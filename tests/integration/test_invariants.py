@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
+import dagster as dg
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,20 +26,24 @@ from irt_assets.abilities.batch import measure, measure_at
 from irt_assets.common.partitions import Month
 from irt_assets.features.daily import write_features
 from irt_assets.gates.month_judged import MonthState, State
-from irt_assets.invariants import activity
+from irt_assets.invariants import activity, history
 from irt_assets.invariants.drift import FOLLOWING
-from irt_assets.invariants.invariant import Invariant, InvariantContext, NotTested, Verdict, Violation, evaluate
+from irt_assets.invariants.invariant import Found, Invariant, InvariantContext, NotTested, Verdict, Violation, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import OTHERS
 from irt_assets.kpis.weekly import write_week
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, user_ids_of
 from irt_assets.responses.verdicts import days_that_differ, judge_day
+from resources.alerts.outbox import Alert, open_alert
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 from resources.settings import Settings
 from resources.tables import response_log
 from tests.helpers.fit_specs import PARALLEL
-from tests.helpers.rooms import MONTHS, SCALE, FolderStore, Path, folder_store
+from tests.helpers.rooms import MONTHS, SCALE, FolderStore, Path, folder_store, rows
+from tests.helpers.sentences import unsaid
+from tests.helpers.typed import Irt, IrtOf
+from tests.integration.graph import Graph, checks, metadata
 from tests.testbed.partitions import ensure_month_partitions
 
 JUNE, JULY = MONTHS
@@ -945,3 +951,209 @@ def test_an_invariant_that_crashes_is_no_violation_and_does_not_hold_the_others(
     assert (first.passed, first.violations) == (False, ())
     assert "division by zero" in first.crashed
     assert second.passed
+
+
+# -- what becomes of violations ----------------------------------------------------------------------
+# What becomes of violations: one row from opening to end, one alert each, the report, the commands.
+
+TODAY = datetime(2026, 8, 20, tzinfo=UTC)
+
+
+def items_are_fine(_look: InvariantContext) -> Found:
+    return []
+
+
+FINE = Invariant(items_are_fine, "error", "items", "Items are fine.", "mend them")
+
+
+class History:
+    """Looks that follow one another, each with what it found."""
+
+    def __init__(self, database: Database) -> None:
+        self.database, self.n = database, 0
+
+    def look(self, *subjects: str, untested: tuple[NotTested, ...] = (), crashed: str = "", **others: Any) -> None:
+        self.n += 1
+        violations = tuple(Violation(s, "broken", "whole", others.get("partition", "")) for s in subjects)
+        verdict = Verdict(others.get("invariant", FINE), violations, untested, crashed)
+        with self.database.connect() as connection:
+            history.record(connection, f"run {self.n}", history.Report(TODAY, (verdict,)))
+
+    def open(self) -> list[tuple[Any, ...]]:
+        return rows(
+            self.database,
+            """SELECT run, subject FROM invariant_result
+               WHERE subject <> '' AND resolved_at IS NULL ORDER BY run, subject""",
+        )
+
+    def alerts(self) -> list[tuple[Any, ...]]:
+        return rows(self.database, "SELECT subjects, resolved_at IS NULL FROM alert ORDER BY alert_id")
+
+
+@pytest.fixture
+def days(database: Database) -> History:
+    return History(database)
+
+
+def test_a_violation_that_persists_is_one_row_and_one_alert(days: History) -> None:
+    for _ in range(3):
+        days.look("q1", "q2")
+    assert (days.open(), days.alerts()) == ([("run 1", "q1"), ("run 1", "q2")], [(["q1", "q2"], True)])
+    verdicts = rows(days.database, "SELECT run, passed, observed FROM invariant_result WHERE subject = '' ORDER BY run")
+    assert verdicts == [(f"run {n}", False, "2 violations") for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("looks", "still_open", "alerts"),
+    [
+        ([("q1", "q2"), ("q2",)], [("run 1", "q2")], [(["q1", "q2"], True)]),
+        ([("q1", "q2"), ("q2",), ()], [], [(["q1", "q2"], False)]),
+        ([("q1",), ("q1", "q2"), ("q2",)], [("run 2", "q2")], [(["q1"], False), (["q2"], True)]),
+        ([("q1",), (), ("q1",)], [("run 3", "q1")], [(["q1"], False), (["q1"], True)]),
+    ],
+    ids=["one is fixed", "the last of it is fixed", "what comes later has its own", "it comes back"],
+)
+def test_what_is_fixed_is_closed_and_its_alert_ends_with_the_last_of_it(
+    days: History, looks: list[tuple[str, ...]], still_open: list[Any], alerts: list[Any]
+) -> None:
+    for subjects in looks:
+        days.look(*subjects)
+    assert (days.open(), days.alerts()) == (still_open, alerts)
+
+
+def test_months_have_an_alert_each(days: History) -> None:
+    days.look("q1", partition="2026-06")
+    days.look("q1", partition="2026-07")
+    assert rows(days.database, "SELECT partition, resolved_at IS NULL FROM alert ORDER BY alert_id") == [
+        ("2026-06", False),
+        ("2026-07", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("untested", "still_open"),
+    [
+        (NotTested("no answers"), {"q1", "r1"}),
+        (NotTested("no answers", subject="q"), {"q1"}),
+        (NotTested("no answers", partition="2026-05"), set()),
+        (NotTested("no answers", partition="2026-06"), {"q1", "r1"}),
+    ],
+)
+def test_what_could_not_be_tested_closes_nothing(days: History, untested: NotTested, still_open: set[str]) -> None:
+    days.look("q1", "r1", partition="2026-06")
+    days.look(untested=(untested,), partition="2026-06")
+    assert {subject for _, subject in days.open()} == still_open
+    (said,) = rows(days.database, "SELECT passed, not_tested FROM invariant_result WHERE run = 'run 2'")
+    assert said == (True, "no answers")
+
+
+def test_an_invariant_that_crashed_closes_nothing(days: History) -> None:
+    days.look("q1")
+    days.look(crashed="TypeError: so")
+    assert days.open() == [("run 1", "q1")]
+    (said,) = rows(days.database, "SELECT passed, observed FROM invariant_result WHERE run = 'run 2'")
+    assert said == (False, "it could not be evaluated: TypeError: so")
+
+
+def test_the_alert_says_what_where_and_what_to_do(days: History) -> None:
+    days.look("q1", partition="2026-06")
+    (found,) = rows(days.database, "SELECT severity, what, partition, kind, fix, link FROM alert")
+    assert found == (
+        "error",
+        "invariant violated: items are fine. Example: q1: broken",
+        "2026-06",
+        "items",
+        "mend them",
+        "/assets/invariant_report?view=checks&checkDetail=items_are_fine",
+    )
+
+
+def test_a_red_month_that_its_checks_tell_of_is_not_told_twice(days: History) -> None:
+    told = Invariant(items_are_fine, "error", "scales", "Months are green.", "mend it", alerted_by_checks=True)
+    with days.database.connect() as connection:
+        open_alert(connection, Alert("check x 2026-06", "error", "a check failed", "look", partition="2026-06"))
+    days.look("default", partition="2026-06", invariant=told)
+    assert len(days.alerts()) == 1
+    days.look("default", partition="2026-07", invariant=told)
+    assert len(days.alerts()) == 2
+
+
+# -- the asset ---------------------------------------------------------------------------------------
+
+
+def materialise(settings: Settings) -> dg.ExecuteInProcessResult:
+    with dg.DagsterInstance.ephemeral() as instance:
+        return Graph(settings.model_copy(update={"irt_first_month": "2026-06"}), instance).run(
+            "2026-08-01", "invariants"
+        )
+
+
+def test_the_report_has_a_check_for_every_invariant(settings: Settings) -> None:
+    result = materialise(settings)
+    assert result.success
+    judged = {name: evaluation.passed for name, evaluation in checks(result).items()}
+    assert judged == {one.name: True for one in INVARIANTS}
+    said = metadata(result, "invariant_report")
+    assert said["in a sentence"].startswith("incomplete (")
+    assert "nothing is published yet" in said["not tested"]
+
+
+def test_an_invariant_that_crashes_fails_the_run_and_the_others_are_stored(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crashes(_look: InvariantContext) -> Iterator[Violation | NotTested]:
+        raise ZeroDivisionError("so")
+
+    broken = Invariant(crashes, "error", "items", "", "")
+    look_at_everything = history.look_at_everything
+    monkeypatch.setattr(
+        history, "look_at_everything", lambda *args: look_at_everything(*args, invariants=(broken, *INVARIANTS[1:]))
+    )
+    assert not materialise(settings).success
+    stored = rows(Database(settings), "SELECT invariant, observed FROM invariant_result WHERE NOT passed")
+    assert stored == [("crashes", "it could not be evaluated: ZeroDivisionError: so")]
+
+
+# -- the commands ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def invariants(irt: IrtOf, settings: Settings, now: datetime) -> Irt:
+    return partial(irt(settings.model_copy(update={"irt_first_month": f"{now:%Y-%m}"})), "invariants")
+
+
+def test_run_says_first_what_it_could_not_test_and_strict_minds(invariants: Irt) -> None:
+    done = invariants("run", "--json")
+    assert done.code == 0
+    report = done.json
+    assert next(iter(report)) == "incomplete"
+    why = {one["invariant"]: one["why"] for one in report["incomplete"]}
+    assert why["anchors_are_still_in_the_bank"] == "no scale has frozen anchors yet: `irt scale init`"
+    assert {one["name"] for one in report["invariants"]} == {one.name for one in INVARIANTS}
+    assert invariants("run", "--strict").code == 1
+
+
+def test_run_names_violations_stores_them_and_fails(invariants: Irt, settings: Settings) -> None:
+    with Database(settings).connect() as connection:
+        connection.execute("INSERT INTO question (item_id) VALUES ('q1')")
+        connection.execute(
+            """INSERT INTO item_parameter_publication
+                 (scale_id, item_id, parameters, effective_from, rule, reason, anchor_hash, code_version)
+               VALUES ('default', 'q1', '{"a": -1, "b": 0, "c": 0}', '2026-01-01Z', 'origin', 'so', 'x', 'x')"""
+        )
+    done = invariants("run")
+    assert done.code == 1
+    assert not unsaid(done.out, "violated published_items_can_be_scored_with", "q1", "a = -1")
+    (stored,) = rows(
+        Database(settings),
+        """SELECT subject, observed FROM invariant_result
+           WHERE invariant = 'published_items_can_be_scored_with' AND subject <> ''""",
+    )
+    assert stored == ("q1", "a = -1, SE(a) = None, SE(b) = None")
+
+
+def test_list_explains_every_invariant(invariants: Irt) -> None:
+    done = invariants("list")
+    assert done.code == 0
+    assert not unsaid(done.out, *(words for one in INVARIANTS for words in (one.name, one.protects, one.fix)))
+    assert len(invariants("list", "--json").json) == len(INVARIANTS)

@@ -10,42 +10,32 @@ import pytest
 
 from irt_assets.common.job_names import INVENTORY, JUDGE_JOB, JUDGED
 from irt_assets.common.partitions import day_of, last_complete_month
-from irt_assets.definitions import build_defs
 from irt_assets.responses import verdicts
 from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from resources.postgres.database import Database
 from resources.settings import Settings
-from tests.helpers.rooms import add_attempts, add_items, attempt, folder_store, rows, run_sql
-from tests.integration.graph import checks, metadata
+from tests.helpers.rooms import add_attempts, add_items, attempt, rows, run_sql
+from tests.integration.graph import Graph, checks, metadata
 
 MONTH = last_complete_month(datetime.now(UTC))
 DAYS = [day_of(MONTH.start + timedelta(days=n)) for n in (2, 3, 5)]
 VERDICTS = "SELECT attempt_id, reason, score FROM attempt_verdict ORDER BY 1"
 BACKFILL = "backfill_of_days"
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
-class Graph:
+class Days(Graph):
     """The real graph over a log of three days of the last month."""
 
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
-        self.settings = settings.model_copy(update={"irt_first_month": str(MONTH)})
-        self.database, self.instance = Database(self.settings), instance
-        resources = {"database": self.database, "store": folder_store(self.settings)}
+        super().__init__(settings.model_copy(update={"irt_first_month": str(MONTH)}), instance)
         days = dg.Definitions(jobs=[dg.define_asset_job(BACKFILL, [JUDGED])])
-        self.defs = dg.Definitions.merge(build_defs(self.settings, resources=resources), days)
+        self.defs = dg.Definitions.merge(self.defs, days)
         add_items(self.database, {"i0": None, "i1": None})
         log = [attempt("ann", f"i{k % 2}", date_at(day), attempt_id=f"a{k}") for k, day in enumerate(DAYS)]
         add_attempts(self.database, log)
 
-    def run(self, job: str, partition: str | None = None, **tags: str) -> dg.ExecuteInProcessResult:
-        return self.defs.resolve_job_def(job).execute_in_process(
-            instance=self.instance, partition_key=partition, tags=tags, raise_on_error=False, run_config=QUIET
-        )
-
     def backfill(self, first: str, last: str) -> dg.ExecuteInProcessResult:
         """A range of days in one run."""
-        return self.run(BACKFILL, **{ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last})
+        return self.run(job=BACKFILL, **{ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last})
 
     def reported(self) -> list[str]:
         return sorted(self.instance.get_materialized_partitions(dg.AssetKey(JUDGED)))
@@ -56,34 +46,34 @@ def date_at(day: str) -> datetime:
 
 
 @pytest.fixture
-def graph(settings: Settings, instance: dg.DagsterInstance) -> Graph:
-    return Graph(settings, instance)
+def graph(settings: Settings, instance: dg.DagsterInstance) -> Days:
+    return Days(settings, instance)
 
 
-def test_the_nightly_job_judges_the_days_that_wait_and_reports_them(graph: Graph) -> None:
-    assert graph.run(JUDGE_JOB).success
+def test_the_nightly_job_judges_the_days_that_wait_and_reports_them(graph: Days) -> None:
+    assert graph.run(job=JUDGE_JOB).success
     assert graph.reported() == DAYS
     assert rows(graph.database, "SELECT count(*) FROM attempt_verdict") == [(3,)]
     run_sql(graph.database, "UPDATE response_log SET correct = false, recorded_at = now() WHERE attempt_id = 'a1'")
     before = n_reports(graph)
-    result = graph.run(JUDGE_JOB)
+    result = graph.run(job=JUDGE_JOB)
     assert [one.partition for one in materializations(result)] == [DAYS[1]]
     assert n_reports(graph) == before + 1
     assert rows(graph.database, "SELECT score FROM attempt_verdict WHERE attempt_id = 'a1'") == [(0,)]
 
 
-def test_item_times_of_the_month_before_are_taken_once(graph: Graph) -> None:
+def test_item_times_of_the_month_before_are_taken_once(graph: Days) -> None:
     run_sql(graph.database, "UPDATE response_log SET response_time_ms = 4000, recorded_at = now()")
     taken = "SELECT item_id, n FROM item_time WHERE month = %s ORDER BY 1"
-    graph.run(JUDGE_JOB)
+    graph.run(job=JUDGE_JOB)
     assert rows(graph.database, taken, [MONTH]) == [("i0", 2), ("i1", 1)]
     add_attempts(graph.database, [attempt("bob", "i1", date_at(DAYS[2]), response_time_ms=9000)])
-    graph.run(JUDGE_JOB)
+    graph.run(job=JUDGE_JOB)
     assert rows(graph.database, taken, [MONTH]) == [("i0", 2), ("i1", 1)]
 
 
 def test_a_run_over_days_that_dies_has_kept_and_reported_those_before(
-    graph: Graph, monkeypatch: pytest.MonkeyPatch
+    graph: Days, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge = verdicts._judge
 
@@ -106,18 +96,19 @@ def test_a_run_over_days_that_dies_has_kept_and_reported_those_before(
     assert checks(result)[INVENTORY].passed
 
 
-def test_one_day_is_judged_as_a_whole_whether_it_differs_or_not(graph: Graph) -> None:
-    graph.run(JUDGE_JOB)
+def test_one_day_is_judged_as_a_whole_whether_it_differs_or_not(graph: Days) -> None:
+    graph.run(job=JUDGE_JOB)
     run_sql(graph.database, "DELETE FROM attempt_verdict WHERE attempt_id = 'a0'")
     assert graph.backfill(DAYS[0], DAYS[2]).success
     assert len(rows(graph.database, VERDICTS)) == 2
-    assert graph.run(BACKFILL, DAYS[0]).success
+    assert graph.run(DAYS[0], BACKFILL).success
     assert len(rows(graph.database, VERDICTS)) == 3
 
 
-def test_the_inventory_names_the_days_that_wait(graph: Graph) -> None:
+def test_the_inventory_names_the_days_that_wait(graph: Days) -> None:
     def found() -> dg.AssetCheckEvaluation:
-        return {e.asset_key.to_user_string(): e for e in graph.run("inventory").get_asset_check_evaluations()}[JUDGED]
+        evaluations = graph.run(job="inventory").get_asset_check_evaluations()
+        return {one.asset_key.to_user_string(): one for one in evaluations}[JUDGED]
 
     waiting = found()
     assert not waiting.passed
@@ -125,7 +116,7 @@ def test_the_inventory_names_the_days_that_wait(graph: Graph) -> None:
         waiting.description
         == f"3 days wait to be judged: {', '.join(reversed(DAYS))}; the job judge_attempts judges them"
     )
-    graph.run(JUDGE_JOB)
+    graph.run(job=JUDGE_JOB)
     assert found().passed
     run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = 'a2'")
     assert not found().passed
@@ -136,5 +127,5 @@ def materializations(result: dg.ExecuteInProcessResult) -> list[dg.AssetMaterial
     return [event.step_materialization_data.materialization for event in events]
 
 
-def n_reports(graph: Graph) -> int:
+def n_reports(graph: Days) -> int:
     return len(graph.instance.fetch_materializations(dg.AssetKey(JUDGED), limit=100).records)

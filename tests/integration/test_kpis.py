@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import duckdb
 import numpy as np
 import pandas as pd
 import psycopg
 import pytest
 
-from irt_assets.common.partitions import week_bounds
+from irt_assets.common.job_names import KPI_JOB
+from irt_assets.common.partitions import week_bounds, week_of, weekly
 from irt_assets.features.checks import unconserved
 from irt_assets.features.daily import features, write_features
 from irt_assets.kpis.ability import abilities
+from irt_assets.kpis.assets import build_kpi_checks
 from irt_assets.kpis.weekly import kpis, write_quiet, write_week
 from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.responses.item_status import Withdrawals
@@ -24,6 +28,7 @@ from irt_assets.responses.scored_answers import scored_answers, scoring_groups
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.verdicts import judge_differing
 from resources.cluster.relational import Run, on_duckdb, on_postgres
+from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.postgres import warehouse
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -32,10 +37,12 @@ from resources.settings import Settings
 from tests.helpers.databases import made_once, template_copy
 from tests.helpers.kpi_reference import verdicts
 from tests.helpers.kpi_worlds import END, WEEK, load, published_of, random_world, scales_of
-from tests.helpers.rooms import folder_store, rows, run_sql
+from tests.helpers.rooms import check_context, copied, folder_store, rows, run_sql
 from tests.helpers.same_rows import EQUAL, assert_same, flat
 from tests.helpers.worlds import OF_MONTHS
 from tests.helpers.written_commands import ROOT, fenced_blocks
+from tests.integration.graph import Graph, checks, metadata
+from tests.testbed.patience import patient
 
 WORLD = random_world(11)
 SCALES, PUBLISHED = scales_of(WORLD), published_of(WORLD)
@@ -300,3 +307,106 @@ def test_nothing_is_written_where_the_work_fails_half_way(own: Settings, monkeyp
     with pytest.raises(ZeroDivisionError), database.connect() as connection:
         write_week(connection, WEEK, END)
     assert rows(database, "SELECT user_id, kpis, updated_at FROM weekly_kpi ORDER BY 1") == before
+
+
+# -- as Dagster runs them ----------------------------------------------------------------------------
+# Features, KPIs and inactivity as Dagster runs them: by their jobs, one partition or a range, with their checks.
+
+DAYS = 365
+SECONDS = 90.0
+"""Wanted of a year in one run; as a run for each day, Dagster alone would take twice that."""
+
+
+class LastYear(Graph):
+    """The real graph over answers up to now."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance, now: datetime) -> None:
+        super().__init__(settings, instance)
+        self.now, self.yesterday, self.week = now, day(now - timedelta(days=1)), week_of(now)
+
+
+@pytest.fixture
+def graph(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path, now: datetime) -> Iterator[LastYear]:
+    """The real graph over answers up to now, first month a year ago."""
+    first = (now - timedelta(days=DAYS)).strftime("%Y-%m")
+    with (
+        copied(postgres.start(), migrated_template, "daily_life", tmp_path) as settings,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
+        load(Database(settings), random_world(21, end=now))
+        yield LastYear(settings.model_copy(update={"irt_first_month": first}), instance, now)
+
+
+def day(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d}"
+
+
+@pytest.mark.ci
+def test_a_day_is_aggregated_and_checked_by_the_job_of_the_documents(graph: LastYear) -> None:
+    result = graph.run(graph.yesterday, "aggregate_features_daily")
+    (n,) = rows(graph.database, "SELECT count(*) FROM features_topic_daily WHERE date = %s", (graph.yesterday,))[0]
+    assert metadata(result, "features_topic_daily")["dagster/row_count"] == n > 0
+    assert checks(result)["answers_are_conserved"].passed
+
+
+@pytest.mark.ci
+def test_a_year_of_days_is_one_run_and_every_day_says_what_it_holds(graph: LastYear) -> None:
+    days = [day(graph.now - timedelta(days=n)) for n in range(DAYS, 0, -1)]
+    tags = {ASSET_PARTITION_RANGE_START_TAG: days[0], ASSET_PARTITION_RANGE_END_TAG: days[-1]}
+    started = time.monotonic()
+    result = graph.run(job="aggregate_features_daily", **tags)
+    assert time.monotonic() - started < patient(SECONDS)
+    assert checks(result)["answers_are_conserved"].passed
+    assert graph.instance.get_materialized_partitions(dg.AssetKey("features_topic_daily")) == set(days)
+    query = "SELECT date::text, count(*), sum(attempts)::int FROM features_topic_daily GROUP BY 1"
+    stored = {day: (n, answers) for day, n, answers in rows(graph.database, query)}
+    said = {
+        event.partition: {name: value.value for name, value in event.metadata.items()}
+        for event in result.asset_materializations_for_node("features_topic_daily")
+    }
+    assert list(said) == days
+    assert 10 < len(stored) < DAYS
+    for each in days:
+        n, answers = stored.get(each, (0, 0))
+        assert said[each] == {"dagster/row_count": n, "answers": answers}, each
+
+
+@pytest.mark.ci
+def test_the_running_week_is_computed_and_the_quiet_are_found_after_it(graph: LastYear) -> None:
+    result = graph.run(graph.week, KPI_JOB)
+    assert all(evaluation.passed for evaluation in checks(result).values())
+    assert set(checks(result)) == {"kpis_are_present_and_in_range", "every_null_has_a_reason"}
+    said = metadata(result, "weekly_kpi")
+    (n,) = rows(graph.database, "SELECT count(*) FROM weekly_kpi WHERE week_start = %s", (graph.week,))[0]
+    assert said["dagster/row_count"] == n > 10
+    assert said["plot: distributions"].startswith("![how the KPIs are distributed](data:image/svg+xml")
+    assert "| I_t | fewer than 5 eligible answers" in said["without a value"]
+
+    found = metadata(graph.run(graph.yesterday, "detect_inactivity"), "inactivity")
+    assert found["week"] == graph.week
+    assert 0 < found["idle learners"] < n
+    assert rows(graph.database, "SELECT count(*) FROM weekly_kpi WHERE week_start = %s", (graph.week,)) == [(n,)]
+
+
+@pytest.mark.ci
+def test_a_record_that_was_spoilt_is_named_by_the_checks(graph: LastYear) -> None:
+    assert graph.run(graph.week, KPI_JOB).success
+    run_sql(graph.database, """UPDATE weekly_kpi SET kpis = kpis - 'A_t' || '{"S": 2}' WHERE user_id = 'u07'""")
+    present, _ = build_kpi_checks(weekly("2026-01", running=True))
+    context = check_context(graph.week, graph.instance)
+    evaluation = present.op.compute_fn.decorated_fn(context, graph.database, graph.store)
+    assert not evaluation.passed
+    assert "u07: A_t is missing; S = 2, expected 0 to 1" in (evaluation.description or "")
+
+
+@pytest.mark.ci
+def test_the_running_week_can_be_backfilled_though_its_days_and_months_are_still_to_come(graph: LastYear) -> None:
+    assets = graph.defs.resolve_asset_graph()
+    week = assets.get(dg.AssetKey("weekly_kpi"))
+    weeks = week.partitions_def
+    assert weeks.get_partition_keys()[-1] == graph.week
+    for upstream in (dg.AssetKey("attempts"), dg.AssetKey("published_item_parameters")):
+        found = assets.get_partition_mapping(week.key, upstream).get_upstream_mapped_partitions_result_for_partitions(
+            weeks.subset_with_partition_keys([graph.week]), weeks, assets.get(upstream).partitions_def, graph.now
+        )
+        assert found.required_but_nonexistent_subset.is_empty, upstream

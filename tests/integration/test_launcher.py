@@ -4,29 +4,41 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
+import psycopg
 import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, RunsFilter
 
+from irt_assets.common import retries
+from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.run_progress import BACKFILL_TAG, PARTITION_TAG, under_way
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.runs.in_process_runs import run_month
 from irt_assets.servers.claims import StackError
+from irt_assets.servers.instance import dagster_instance
 from irt_assets.servers.stack import Stack
 from jobs.launching.launcher import WORKER_TAG, own_worker_tags, process_start
+from jobs.watching.stuck_runs import cancel_run, fail_lost_runs, stuck_runs
+from resources.dagster_compat import MAX_RETRIES_TAG, BulkActionStatus, PartitionBackfill
+from resources.failures import PermanentFailure, TransientFailure, is_transient
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.dagster_private import freeze_time, make_new_run_id, run_monitoring
 from tests.helpers.databases import template_copy
+from tests.integration.toy_location import defs
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import ROOT, Harness, running_stack, wait_for
-
-pytestmark = [pytest.mark.ci, pytest.mark.xdist_group("launcher")]
 
 TOY = "tests.integration.toy_location"
 SECONDS = {"seconds": "600"}
@@ -51,6 +63,8 @@ def sleeping(stack: Harness, month: str) -> str:
     return run_id
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("launcher")
 @pytest.mark.parametrize("victims", [pytest.param(("worker",), marks=pytest.mark.long), ("worker", "code server")])
 def test_a_killed_worker_fails_its_run_and_frees_its_pool(stack: Harness, victims: tuple[str, ...]) -> None:
     """Without the health check, a run whose worker and code server die together stays "started" for a day."""
@@ -65,6 +79,8 @@ def test_a_killed_worker_fails_its_run_and_frees_its_pool(stack: Harness, victim
     assert failed_after < patient(FAILED_WITHIN_S)
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("launcher")
 def test_a_worker_that_outlived_its_code_server_can_be_stopped(stack: Harness) -> None:
     """The new code server does not know the run, so Dagster's launcher would only wait and lose the worker."""
     run_id = sleeping(stack, "2026-05")
@@ -77,11 +93,15 @@ def test_a_worker_that_outlived_its_code_server_can_be_stopped(stack: Harness) -
     assert time.monotonic() - old < patient(FAILED_WITHIN_S)
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("launcher")
 def test_a_killed_webserver_and_a_killed_daemon_come_back(stack: Harness) -> None:
     stack.kill(stack.server("webserver"), stack.server("daemon"))
     assert stack.finished(stack.launch_when_up("toy_job", "2026-06")) is DagsterRunStatus.SUCCESS
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("launcher")
 def test_runs_of_a_pool_go_one_by_one_and_the_urgent_one_first(stack: Harness) -> None:
     """What is asked for during a backfill of months waits for the one under way, and not for all of them."""
     first = sleeping(stack, "2026-01")
@@ -98,29 +118,39 @@ def test_runs_of_a_pool_go_one_by_one_and_the_urgent_one_first(stack: Harness) -
     assert all(later[0] >= earlier[1] for earlier, later in pairwise(spans))
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("launcher")
 def test_a_run_that_takes_longer_than_it_may_is_stopped(stack: Harness) -> None:
     """Dagster has its worker cancelled and calls it failed; on a busy machine the worker's word may be the last."""
     run_id = stack.launch_when_up("toy_job", "2026-10", **{"seconds": "600", "dagster/max_runtime": "3"})
     assert stack.finished(run_id, 240) in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("launcher")
 def test_a_second_stack_on_the_same_home_is_refused_and_told_the_address(stack: Harness) -> None:
     with pytest.raises(StackError, match=f"already runs.*{stack.stack.address}.*IRT_HOME"):
         Stack(stack.settings, stack.database, module=TOY).start()
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("launcher")
 def test_a_taken_port_is_refused_where_it_was_asked_for(tmp_path: Path, stack: Harness) -> None:
     asked = Settings(irt_home=tmp_path, irt_ui_port=stack.stack.port or 0)
     with pytest.raises(StackError, match="IRT_UI_PORT"):
         Stack(asked, stack.database, module=TOY).start()
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("launcher")
 def test_a_location_that_does_not_load_is_shown_with_its_error(settings: Settings, database: Database) -> None:
     broken = Stack(settings, database, module="tests.integration.nowhere")
     with pytest.raises(StackError, match=r"No module named 'tests\.integration\.nowhere'"):
         broken.start()
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("launcher")
 def test_the_servers_die_with_the_process_that_started_them(settings: Settings, database: Database) -> None:
     """SIGKILL of `irt` must not leave servers that hold the port and run schedules."""
     script = f"""
@@ -142,6 +172,8 @@ with Stack(settings, Database(settings), module={TOY!r}) as stack:
     wait_for("the servers to be gone", lambda: all(process_start(pid) is None for pid in servers), 10)
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("launcher")
 def test_a_run_that_a_crash_of_the_host_cut_off_fails_at_the_next_poll(stack: Harness) -> None:
     """After a reboot the same services start in the same order: the worker's id and start may fit another process."""
     run_id = sleeping(stack, "2026-09")
@@ -158,6 +190,8 @@ def test_a_run_that_a_crash_of_the_host_cut_off_fails_at_the_next_poll(stack: Ha
     stack.worker(run_id).kill()
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("launcher")
 def test_a_run_whose_launch_was_lost_in_a_crash_does_not_wait_for_ever(stack: Harness) -> None:
     """The host went down when the run was taken from the queue, and before a worker was there."""
     job = stack.instance.get_run_by_id(stack.launch("toy_job", "2026-06"))
@@ -179,6 +213,8 @@ def worker_on_record(stack: Harness, run_id: str) -> dict[str, Any]:
     return json.loads(stack.instance.get_run_by_id(run_id).tags.get(WORKER_TAG, "{}"))
 
 
+@pytest.mark.ci
+@pytest.mark.xdist_group("launcher")
 def test_a_worker_is_known_by_host_boot_process_id_and_start(stack: Harness) -> None:
     """A process id is used again, on this host and on others: alone it says nothing."""
     run_id = stack.launch("toy_job", "2026-08")
@@ -196,3 +232,254 @@ def test_a_worker_is_known_by_host_boot_process_id_and_start(stack: Harness) -> 
     assert health(**{**me, "boot": "another"}) == "FAILED"
     assert health(**{name: me[name] for name in ("host", "boot")}) == "FAILED"  # launched, and never heard of
     assert health(host="elsewhere", pid=2**22 + 1, started=0.0) == "RUNNING"
+
+
+# -- stuck runs --------------------------------------------------------------------------------------
+# Runs that keep a partition busy where no daemon runs: failed when their worker is gone, listed, cancelled.
+
+MONTH = "2026-06"
+JOB = defs.resolve_job_def("toy_job")
+ENDED = 2**22 + 1
+"""No kernel gives this process id."""
+
+
+class Runs:
+    """Runs of a toy month, on an instance as the servers have it, with no daemon and no code server."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+
+    def started(self, **worker: object) -> str:
+        """A run that an `irt` in another terminal executes; `worker` says where."""
+        record = json.loads(own_worker_tags()[WORKER_TAG]) | worker
+        run = self.instance.create_run_for_job(
+            JOB, tags={PARTITION_TAG: MONTH, WORKER_TAG: json.dumps(record), MAX_RETRIES_TAG: "0"}
+        )
+        self.instance.report_dagster_event(
+            dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, run.job_name), run.run_id
+        )
+        return run.run_id
+
+    def queued(self, **tags: str) -> str:
+        """As it is before the queue takes it, which wants to know the code server that is not there."""
+        return self.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH, **tags}).run_id
+
+    def status(self, run_id: str) -> dg.DagsterRunStatus:
+        return self.instance.get_run_by_id(run_id).status
+
+    @property
+    def busy(self) -> set[str]:
+        return under_way(self.instance, "toy_job", ["sleeper"])
+
+
+@pytest.fixture
+def runs(settings: Settings) -> Iterator[Runs]:
+    with dagster_instance(settings, Database(settings)) as instance:
+        yield Runs(instance)
+
+
+def test_a_run_whose_process_was_killed_is_failed_by_whoever_comes_next(runs: Runs) -> None:
+    """`irt calibrate` that was killed held its month for ever where no daemon runs."""
+    lost, mine = runs.started(pid=ENDED), runs.started()
+    reused = runs.started(started=process_start(os.getpid()) - 60)  # type: ignore[operator]
+    assert runs.busy == {MONTH}
+    assert sorted(fail_lost_runs(runs.instance)) == sorted([lost, reused])
+    assert runs.status(lost) is runs.status(reused) is dg.DagsterRunStatus.FAILURE
+    assert runs.status(mine) is dg.DagsterRunStatus.STARTED
+    assert [one.run_id for one in stuck_runs(runs.instance)] == [mine]
+
+
+def test_a_run_that_is_being_launched_is_given_its_time(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = json.loads(own_worker_tags()[WORKER_TAG])
+    record = {name: mine[name] for name in ("host", "boot")}
+    run = runs.instance.create_run_for_job(JOB, tags={WORKER_TAG: json.dumps(record)})
+    assert fail_lost_runs(runs.instance) == []
+    monkeypatch.setattr("jobs.watching.stuck_runs.LAUNCHED_WITHIN", timedelta(0))
+    assert fail_lost_runs(runs.instance) == [run.run_id]
+
+
+def test_what_is_queued_says_that_nobody_will_start_it_and_can_be_cancelled(runs: Runs, settings: Settings) -> None:
+    queued = runs.queued()
+    (one,) = stuck_runs(runs.instance)
+    assert (one.run_id, one.partition, one.status) == (queued, MONTH, "not_started")
+    assert "no daemon is there to start it" in one.why
+    assert cancel_run(runs.instance, queued[:8]) == "cancelled"
+    assert (runs.status(queued), runs.busy) == (dg.DagsterRunStatus.CANCELED, set())
+
+
+def test_a_command_that_is_refused_says_which_run_to_cancel(
+    runs: Runs, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irt_assets.common.run_progress._concerns", lambda run, job, assets: job == MONTHLY_JOB)
+    queued, other = runs.queued(), runs.queued(**{PARTITION_TAG: "2026-07"})
+    settings = settings.model_copy(update={"irt_first_month": MONTH})
+    with pytest.raises(PermanentFailure, match=f"irt runs cancel {queued[:8]}") as refused:
+        run_month(runs.instance, settings, MONTH)
+    assert other[:8] not in str(refused.value)
+
+
+def test_a_killed_run_that_the_daemon_would_repeat_can_be_given_up(runs: Runs) -> None:
+    run_id = runs.started(pid=ENDED)
+    runs.instance.add_run_tags(run_id, {MAX_RETRIES_TAG: "3"})
+    fail_lost_runs(runs.instance)
+    assert runs.busy == {MONTH}
+    (one,) = stuck_runs(runs.instance)
+    assert "no daemon is there to repeat it" in one.why
+    assert cancel_run(runs.instance, run_id) == "it will not be repeated"
+    assert runs.busy == set()
+
+
+def test_a_backfill_is_cancelled_with_what_it_has_queued(runs: Runs) -> None:
+    backfill = PartitionBackfill(
+        backfill_id="abcdefgh",
+        status=BulkActionStatus.REQUESTED,
+        from_failure=False,
+        tags={},
+        backfill_timestamp=datetime.now(UTC).timestamp(),
+        partition_names=[MONTH],
+    )
+    runs.instance.add_backfill(backfill)
+    queued = runs.queued(**{BACKFILL_TAG: "abcdefgh"})
+    assert {one.status for one in stuck_runs(runs.instance)} == {"backfill", "not_started"}
+    assert cancel_run(runs.instance, "abcdefgh") == "cancelled"
+    assert runs.status(queued) is dg.DagsterRunStatus.CANCELED
+    assert stuck_runs(runs.instance) == []
+
+
+def test_a_worker_on_another_host_is_left_alone_unless_it_is_known_to_be_gone(runs: Runs) -> None:
+    run_id = runs.started(host="elsewhere")
+    assert fail_lost_runs(runs.instance) == []
+    with pytest.raises(PermanentFailure, match="is on elsewhere"):
+        cancel_run(runs.instance, run_id)
+    assert cancel_run(runs.instance, run_id, unseen=True) == "cancelled"
+    assert runs.status(run_id) is dg.DagsterRunStatus.CANCELED
+
+
+def test_an_id_that_names_nothing_or_too_much_is_refused(runs: Runs) -> None:
+    with pytest.raises(PermanentFailure, match="no run or backfill under way begins with 'abc'"):
+        cancel_run(runs.instance, "abc")
+    runs.queued()
+    runs.queued()
+    with pytest.raises(PermanentFailure, match="more than one"):
+        cancel_run(runs.instance, "")
+
+
+def test_a_run_in_another_process_is_stopped(runs: Runs, settings: Settings) -> None:
+    script = f"""
+import dagster as dg
+from irt_assets.servers.instance import dagster_instance
+from jobs.launching.launcher import own_worker_tags
+from resources.postgres.database import Database
+from resources.settings import Settings
+from tests.integration.toy_location import defs
+settings = Settings(irt_home={str(settings.irt_home)!r}, database_url={settings.database_url.get_secret_value()!r})
+with dagster_instance(settings, Database(settings)) as instance:
+    tags = {{**own_worker_tags(), "seconds": "600"}}
+    job = defs.resolve_job_def("toy_job")
+    job.execute_in_process(partition_key={MONTH!r}, instance=instance, raise_on_error=False, tags=tags)
+"""
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE) as irt:
+        sleeping = wait_for(
+            "the asset to sleep",
+            lambda: [
+                run.run_id
+                for run in runs.instance.get_runs()
+                if runs.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_START)
+            ],
+        )
+        assert cancel_run(runs.instance, sleeping[0]) == "its worker was asked to stop"
+        _, printed = irt.communicate(timeout=patient(60))
+    assert runs.status(sleeping[0]) in (dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE), printed
+    assert runs.busy == set()
+
+
+# -- repeated runs -----------------------------------------------------------------------------------
+# What a step does with a failure: tries again later, or stops and says what to do.
+
+
+def attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[float]]:
+    """How often a step that always fails with `error` was tried, and the pauses that it asked for."""
+    tried, pauses = [], []
+    requested = dg.RetryRequested
+
+    def recorded(**options: float) -> dg.RetryRequested:
+        pauses.append(options["seconds_to_wait"])
+        return requested(max_retries=int(options["max_retries"]), seconds_to_wait=0)
+
+    monkeypatch.setattr(retries.dg, "RetryRequested", recorded)
+
+    @dg.asset
+    def failing() -> None:
+        tried.append(1)
+        with retries.classify_failures():
+            raise error
+
+    assert not dg.materialize([failing], raise_on_error=False).success
+    monkeypatch.setattr(retries.dg, "RetryRequested", requested)
+    return len(tried), pauses
+
+
+@pytest.mark.parametrize("error", [TransientFailure("busy"), psycopg.errors.AdminShutdown("restarting")], ids=str)
+def test_a_transient_failure_is_tried_again_with_growing_pauses(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, pauses = attempts(error, monkeypatch)
+    assert tried == retries.MAX_RETRIES + 1
+    assert all(later == 2 * earlier for earlier, later in pairwise(pauses[: retries.MAX_RETRIES]))
+    assert sum(pauses[: retries.MAX_RETRIES]) > 60  # a failover of a managed PostgreSQL takes a minute
+
+
+@pytest.mark.parametrize(
+    "error", [PermanentFailure("no anchors"), PsychometricsError("no item"), ValueError("a fault of ours")], ids=str
+)
+def test_a_permanent_failure_is_tried_once(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert attempts(error, monkeypatch) == (1, [])
+
+
+@pytest.fixture
+def guarded(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of a server that wants the password of the role `guarded`, without one."""
+    url = postgres.start()
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE guarded LOGIN PASSWORD 'right'")
+        (file,) = admin.execute("SHOW hba_file").fetchone() or ("",)
+        rules = Path(file).read_text("utf-8")
+        Path(file).write_text(f"host all guarded all scram-sha-256\n{rules}", "utf-8")
+        admin.execute("SELECT pg_reload_conf()")
+        yield f"postgresql://guarded{{}}@{url.rpartition('@')[2]}"
+        Path(file).write_text(rules, "utf-8")
+        admin.execute("SELECT pg_reload_conf()")
+        admin.execute("DROP ROLE guarded")
+
+
+def test_a_real_server_that_refuses_is_known_by_its_words(guarded: str) -> None:
+    """A password, a database and a role that are wrong; in one test, as the server's rules are those of all workers."""
+    right = guarded.format(":right")
+    for url in (guarded.format(":wrong"), right.rpartition("/")[0] + "/nowhere", guarded.format("_nobody")):
+        with pytest.raises(psycopg.OperationalError) as caught:
+            psycopg.connect(url, connect_timeout=round(patient(15)))
+        assert caught.value.sqlstate is None, "libpq tells by now: read the SQLSTATE instead of the words"
+        assert not is_transient(caught.value), str(caught.value)
+
+
+# -- forks -------------------------------------------------------------------------------------------
+# A process that speaks to the code server starts children.
+
+PROGRAM = """
+import os, subprocess
+from irt_assets.common import probes
+from irt_assets.servers import supervisor
+for _ in range(400):
+    for _ in range(3):
+        assert probes.code_server("unix:/nowhere/code-server.sock")
+    subprocess.run(["true"], preexec_fn=supervisor.prepare_server, check=True)
+"""
+AT_MOST_S = 300
+"""Four seconds on an idle machine; with gRPC's own preparation it stood still after fewer than a hundred forks."""
+
+
+@pytest.mark.ci
+def test_a_fork_beside_grpc_does_not_wait_for_ever() -> None:
+    """`irt serve` once stood still between the start of the code server and that of the daemon."""
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=AT_MOST_S)
+    assert done.returncode == 0, done.stderr

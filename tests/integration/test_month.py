@@ -25,9 +25,12 @@ from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.runs.in_process_runs import follow_up, run_month
+from irt_assets.servers.instance import dagster_instance
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
+from resources.tables import METADATA
 from tests.helpers.rooms import (
     MADE_UP_SPEC,
     MONTHS,
@@ -36,6 +39,7 @@ from tests.helpers.rooms import (
     add_items,
     answer_matrix,
     attempt,
+    fit_and_link,
     folder_store,
     made_up_calibration,
     made_up_snapshot,
@@ -53,9 +57,7 @@ ENGINE = EmEngine(1)
 def calibrate(settings: Settings, month: str = MONTH) -> dict[str, Step]:
     """All steps of a month, one after the other; its publication step by scale."""
     database, store = Database(settings), folder_store(settings)
-    take_snapshot(database, store, month, "run")
-    fit_month(database, store, month, ENGINE, "run")
-    link_month(database, month, "run")
+    fit_and_link(database, store, month, ENGINE)
     return {scale: taken[month] for scale, taken in publish_month(database, store, month, (), "run").items()}
 
 
@@ -441,3 +443,37 @@ def test_a_scale_whose_comparison_breaks_down_holds_no_other(
         judged = {one.scale_id: one.why for one in judge(two_scales, store, MONTH)}
         assert judged[SCALE] == "nothing"
         assert judged[BROKEN].startswith(f"{MONTH} could not be judged: the arithmetic broke down")
+
+
+# -- once more ---------------------------------------------------------------------------------------
+# A month that is made again with the same answers, rules, code and engine leaves what people see as it was.
+
+OF_THE_MAKING = ("run_id", "run", "seconds", "url", "sha256", "artifact_id", "update_id")
+"""What belongs to a run and not to its result, besides times."""
+
+
+def stored(database: Database) -> dict[str, list[dict[str, Any]]]:
+    """Every row of every table, without what belongs to the making."""
+    found = {}
+    with database.connect() as connection:
+        for table in METADATA.sorted_tables:
+            rows = [row for (row,) in connection.execute(f'SELECT to_jsonb(t) FROM "{table.name}" t'.encode())]
+            kept = [
+                {name: value for name, value in row.items() if name not in OF_THE_MAKING and not name.endswith("_at")}
+                for row in rows
+            ]
+            found[table.name] = sorted(kept, key=str)
+    return found
+
+
+@pytest.mark.ci
+def test_a_month_made_again_leaves_what_people_see_as_it_was(made_month: Settings) -> None:
+    database = Database(made_month)
+    with dagster_instance(made_month, database) as instance:
+        assert all(outcome.success for outcome in follow_up(instance, made_month))
+        before = stored(database)
+        assert run_month(instance, made_month, MONTH).success
+        assert all(outcome.success for outcome in follow_up(instance, made_month))
+        after = stored(database)
+    assert {name: len(rows) for name, rows in after.items()} == {name: len(rows) for name, rows in before.items()}
+    assert [name for name, rows in before.items() if after[name] != rows] == []

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,18 @@ import dagster as dg
 import psycopg
 import pytest
 
+from irt_assets.calibration.checks import judged_by
+from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month, months_between
 from irt_assets.common.retries import HELD
 from irt_assets.decisions.closing import close_months
+from irt_assets.decisions.rule_trial import Judged, try_rules
 from irt_assets.engines.em import EmEngine
+from irt_assets.engines.registry import build
 from irt_assets.gates import month_status
-from irt_assets.gates.gates import SET_GATES
+from irt_assets.gates.gates import SET_GATES, SetGate
 from irt_assets.gates.month_judged import (
     MONTHLY_ASSETS,
     QUESTIONS,
@@ -42,6 +47,7 @@ from irt_assets.responses.scale_decisions import MOVEMENT, record_decisions
 from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import settle_states, stored_rules, take_snapshot
 from irt_assets.responses.verdicts import judge_differing
+from irt_assets.runs.in_process_runs import judge_again
 from resources.dagster_compat import BulkActionStatus, PartitionBackfill
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers import rooms
@@ -525,3 +531,92 @@ def test_a_backfill_that_is_over_holds_nobody_up(instance: dg.DagsterInstance) -
 def test_a_month_with_proposals_says_where_to_decide(own_graph: Graph) -> None:
     said = metadata(own_graph.run(LATER), "published_item_parameters")
     assert (said["items proposed"] > 0, said["decide in"]) == (True, "the dashboard, or `irt release`")
+
+
+# -- rules on trial ----------------------------------------------------------------------------------
+# What other rules would make of a month: a trial leaves nothing behind, and says what the change then does.
+
+
+def everything(own_graph: Graph) -> tuple[object, ...]:
+    """The rows of every table, as text, the files of the store, and the runs."""
+    tables = rooms.rows(
+        own_graph.database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY tablename"
+    )
+    content = [
+        rooms.rows(
+            own_graph.database, f"SELECT count(*), md5(string_agg(t::text, ',' ORDER BY t::text)) FROM \"{name}\" t"
+        )
+        for (name,) in tables
+    ]
+    return content, sorted(map(str, own_graph.store.root.rglob("*"))), len(own_graph.instance.get_run_ids())
+
+
+@pytest.mark.parametrize(
+    ("settings", "done"),
+    [
+        ({"max_rmsd": 0.001}, "its stored fit was judged again"),
+        ({"min_anchor_responses": 1}, "its stored fit was linked again"),
+        ({"latent": "normal"}, "it was fitted and linked again"),
+        ({"hinted": "exclude", "max_abs_b": 1.0}, "its answers were judged, fitted and linked again"),
+    ],
+)
+def test_a_trial_stores_nothing_and_is_what_the_change_does(own_graph: Graph, settings: dict, done: str) -> None:
+    before = everything(own_graph)
+    trial = try_rules(
+        own_graph.database, own_graph.store, MONTH, rooms.SCALE, settings, partial(build, settings=own_graph.settings)
+    )
+    assert everything(own_graph) == before
+    assert done in "\n".join(trial.lines)
+    assert trial.change.sentence in trial.lines
+    change_rules(own_graph.database, rooms.SCALE, settings)
+    if done != "its stored fit was judged again":
+        take_snapshot(own_graph.database, own_graph.store, MONTH, None)
+        if "fitted" in done:
+            fit_month(own_graph.database, own_graph.store, MONTH, EmEngine(1), None)
+        link_month(own_graph.database, MONTH, None)
+        measure_month(own_graph.database, MONTH)
+    now = as_it_is(own_graph)
+    assert now.held == trial.after.held
+    assert {name: of.passed for name, of in now.verdicts.items()} == {
+        name: of.passed for name, of in trial.after.verdicts.items()
+    }
+    # The same code on the same answers; threads may add them up in another order.
+    for item, values in trial.after.items.items():
+        assert now.items[item].abc == pytest.approx(values.abc, abs=1e-6)
+
+
+def as_it_is(own_graph: Graph) -> Judged:
+    """The month as a trial of the rules that it has finds it before it begins."""
+    make = partial(build, settings=own_graph.settings)
+    return try_rules(own_graph.database, own_graph.store, MONTH, rooms.SCALE, {}, make).before
+
+
+def changes(own_graph: Graph, gates: Sequence[SetGate], months: Sequence[str]) -> list[tuple[str, str, bool]]:
+    """Month, gate and whether it passes now, of the gates whose verdict changed."""
+    changed = judge_again(own_graph.instance, own_graph.settings, gates, months)
+    return [(month, found.check_name, found.passed) for month, found in changed]
+
+
+def test_a_changed_limit_is_judged_again_by_what_is_stored(own_graph: Graph) -> None:
+    """A month that was green is red by the new limit, and green again by the old one."""
+    fits = rooms.rows(own_graph.database, "SELECT count(*) FROM fit_staging")
+    gates = judged_by({"min_anchors"})
+    assert [gate.name for gate in gates] == ["anchors_agree"]
+    found = []
+    for limit in (1000, scale_rules(own_graph).publication.min_anchors):
+        change_rules(own_graph.database, rooms.SCALE, {"min_anchors": limit})
+        changed = changes(own_graph, gates, rooms.MONTHS)
+        state = own_graph.state(MONTH)
+        found.append((changed, state.state))
+        if limit == 1000:
+            assert "of those with enough responses; needed are 1000 and 70%" in state.why
+    assert found == [
+        ([(MONTH, "anchors_agree", False)], State.RED),
+        ([(MONTH, "anchors_agree", True)], State.GREEN),
+    ]
+    assert rooms.rows(own_graph.database, "SELECT count(*) FROM fit_staging") == fits
+
+
+def test_every_limit_of_a_month_is_judged_again_but_the_one_that_lets_a_month_pass_for_once() -> None:
+    of_gates = {rule for gate in SET_GATES for rule in gate.rules}
+    assert {*PublicationRules.model_fields} - of_gates == {"max_abs_b", "max_b_se", "max_rmsd", "new_misfit"}

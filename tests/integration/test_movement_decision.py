@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
 from irt_assets.abilities.batch import measure, stale_months
 from irt_assets.common.partitions import Month
+from irt_assets.decisions.model_change import decide_model_change, preview_model_change
 from irt_assets.decisions.movement_change import decide_movement_change, preview_movement_change
+from irt_assets.decisions.movement_proposal import lines_of, propose_movement, propose_where_wanted
 from irt_assets.decisions.origin import initialise
+from irt_assets.decisions.origin_sources import OriginWindow
+from irt_assets.engines.em import EmEngine
+from irt_assets.gates.advisory_checks import ability_stands_still_within_the_month
+from irt_assets.gates.evidence import Verdict, load_evidence
+from irt_assets.ledger.fits import LinkedFit, latest_staged, linked_fit
+from irt_assets.ledger.movement_proposals import newest_proposal
 from irt_assets.psychometrics.core.movement import STILL, Movement
+from irt_assets.reports.month_shown import growth_of_anchors, growth_within
 from irt_assets.responses.scales import read_scales, set_pass_mark
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, rows
+from tests.helpers.databases import made_once, template_copy
+from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, calibrate, folder_store, rows, run_sql
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import IrtOf
+from tests.helpers.worlds import OF_MONTHS
 
 FIRST, NEXT = MONTHS
 DECISIONS = "SELECT subject, value, effective_from FROM scale_decision ORDER BY decision_id"
@@ -168,3 +184,255 @@ def test_what_is_said_of_learners_is_what_then_becomes_of_them(published: Settin
     assert undone.effect is not None, "what is decided for later months is undone as well"
     assert (undone.effect.changed, undone.effect.mean) == (effect.changed, pytest.approx(-effect.mean, abs=1e-9))
     assert f"no longer holds: ability_variance 0.04 from {NEXT} on" in undone.lines
+
+
+# -- proposed ----------------------------------------------------------------------------------------
+# How abilities move is proposed where a scale asks for it and answers can tell, and nothing else changes.
+
+MONTH = MONTHS[-1]
+END = Month(MONTH).end
+WEEKS, ANSWERS = 28, 6
+B = np.linspace(-1.5, 1.5, WEEKS * ANSWERS)
+ITEMS = {f"i{k:03d}": {"a": 1.3, "b": float(b), "a_se": 0.1, "b_se": 0.1} for k, b in enumerate(B)}
+"""So many that nobody meets one again: a later answer would not count."""
+WALK = 0.2**2
+"""A week: so large that 320 learners show it."""
+
+
+def auto(database: Database) -> None:
+    run_sql(
+        database,
+        """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
+           VALUES (%s, 'ability_variance', 'auto', '2026-06-01Z', 'Ann', 'to know')""",
+        (SCALE,),
+    )
+
+
+def test_two_months_cannot_tell_and_say_so(months: Database) -> None:
+    with months.connect() as connection, connection.transaction(force_rollback=True):
+        found = propose_movement(connection, SCALE)
+        assert newest_proposal(connection, SCALE).why_not == found.why_not  # type: ignore[union-attr]
+    assert found.movement is None
+    assert found.why_not.endswith("learners answered on 8 days or more; 300 are needed")
+    assert f"nothing is proposed: {found.why_not}" in next(lines_of(found))
+
+
+def test_nothing_is_proposed_for_a_scale_that_does_not_ask(months: Database) -> None:
+    assert propose_where_wanted(months, MONTH) == []
+    assert rows(months, "SELECT * FROM movement_proposal") == []
+
+
+def test_nothing_is_proposed_before_items_are_published(database: Database) -> None:
+    add_items(database, {"i": {"a": 1.0, "b": 0.0}})
+    add_attempts(database, [attempt("u", "i", END - timedelta(days=1))])
+    with database.connect() as connection:
+        assert propose_movement(connection, SCALE).why_not == "no items of the scale are published"
+
+
+@pytest.fixture
+def half_a_year(database: Database) -> Database:
+    """320 learners answer six items once a week for 28 weeks, while their abilities walk; the last month is done."""
+    rng = np.random.default_rng(52)
+    add_items(database, ITEMS)
+    initialise(database, SCALE, first_month="2026-01")
+    first, names = END - timedelta(weeks=WEEKS) + timedelta(hours=9), [*ITEMS]
+    order = rng.permuted(np.tile(np.arange(B.size), (320, 1)), axis=1)
+    theta, given = rng.normal(0, 1, 320), []
+    for week in range(WEEKS):
+        items = order[:, week * ANSWERS : (week + 1) * ANSWERS]
+        right = rng.random(items.shape) < 1 / (1 + np.exp(-1.3 * (theta[:, None] - B[items])))
+        days = rng.integers(5, size=theta.size).tolist()
+        for i, (day, of_week, scores) in enumerate(zip(days, items.tolist(), right.tolist(), strict=True)):
+            at = first + timedelta(weeks=week, days=day)
+            given += [
+                attempt(f"u{i:03d}", names[k], at, correct=correct) for k, correct in zip(of_week, scores, strict=True)
+            ]
+        theta = theta + rng.normal(0, np.sqrt(WALK), theta.size)
+    add_attempts(database, given)
+    run_sql(
+        database,
+        "INSERT INTO publication_step (month, scale_id, state, why) VALUES (%s, %s, 'done', 'made up')",
+        (MONTH, SCALE),
+    )
+    return database
+
+
+def test_a_walk_is_found_proposed_and_taken_over_by_decision(
+    half_a_year: Database, settings: Settings, irt: IrtOf
+) -> None:
+    auto(half_a_year)
+    assert propose_where_wanted(half_a_year, "2026-06") == [], "a later month is done"
+    (found,) = propose_where_wanted(half_a_year, MONTH)
+    assert found.movement is not None, found.why_not
+    errors = found.details["errors"]
+    assert abs(found.details["estimate"]["variance"] - WALK) < 3 * errors["variance"] < 0.03
+    assert abs(found.details["estimate"]["growth"]) < 3 * errors["growth"]
+    assert found.details["p"]["variance"] < 0.01
+    assert (found.details["learners"], found.details["occasions"]) == (320, 320 * WEEKS)
+    typed = irt(settings)
+    shown = typed("scale", "movement").out
+    assert not unsaid(
+        shown, "proposals are made (auto)", "from 320 learners", "to take it over: irt scale set ability_variance="
+    )
+    with half_a_year.connect() as connection:
+        assert read_scales(connection)[SCALE].movement == STILL, "nothing takes effect before the decision"
+    command = shown.splitlines()[-1].partition("irt ")[2].split()
+    assert typed(*command, "--by", "Ann", "--reason", "as proposed", "--yes").code == 0
+    with half_a_year.connect() as connection:
+        decided = read_scales(connection)[SCALE].movement
+    assert decided.variance == pytest.approx(found.movement.variance, rel=1e-5)
+    assert "(auto)" not in typed("scale", "movement").out
+
+
+def test_nothing_is_proposed_where_items_have_an_order_within_months(half_a_year: Database) -> None:
+    """Everybody answers the items of a month in one order; no fit of a month says that ability stands still in it, as
+    none was made: the last month with answers stands for the last that was taken to the ledger."""
+    run_sql(half_a_year, "DELETE FROM publication_step")
+    run_sql(
+        half_a_year,
+        """UPDATE response_log r SET completed_at = date_trunc('month', r.completed_at, 'UTC')
+             + mod(substr(item_id, 2)::int, 28) * interval '1 day' """,
+    )
+    with half_a_year.connect() as connection:
+        found = propose_movement(connection, SCALE)
+    assert (found.month, found.movement) == (MONTH, None)
+    assert "difficulties have absorbed part of it" in found.why_not
+
+
+# -- a month of learners who grow --------------------------------------------------------------------
+# A month in which learners grow while they follow a curriculum: what says so, and what a decision does about it.
+
+LEARNERS, DAYS, GROWTH = 1200, 14.0, 1.5
+ITEMS_OF_LEVELS = [f"i{j:02d}" for j in range(20)]
+DIFFICULTIES = np.resize([-0.8, 0.6, 0.0, -0.3, 0.9], len(ITEMS_OF_LEVELS))
+RULES = {"min_responses": 200, "min_anchor_responses": 200, "latent": "normal"}
+
+
+def answered(settings: Settings) -> None:
+    """In the first month in any order within an hour; in the second one after the other, at paces of 1/2 to 2."""
+    rng, database = np.random.default_rng(21), Database(settings)
+    add_items(database, dict.fromkeys(ITEMS_OF_LEVELS))
+    for month in MONTHS:
+        grows = month == NEXT
+        theta = rng.standard_normal(LEARNERS)
+        pace = 2.0 ** rng.uniform(-1, 1, LEARNERS)
+        place = np.arange(len(ITEMS_OF_LEVELS)) / len(ITEMS_OF_LEVELS)
+        days = DAYS * pace[:, None] * place if grows else rng.permuted(np.tile(place, (LEARNERS, 1)), axis=1) / 24
+        right = rng.random(days.shape) < expit(theta[:, None] + (GROWTH * days / 30 if grows else 0.0) - DIFFICULTIES)
+        start = Month(month).start + timedelta(hours=1)
+        add_attempts(
+            database,
+            [
+                attempt(f"{month}-{i}", item, start + timedelta(days=days[i, j]), correct=bool(right[i, j]))
+                for i in range(LEARNERS)
+                for j, item in enumerate(ITEMS_OF_LEVELS)
+            ],
+        )
+    window = OriginWindow(*Month(FIRST).bounds, EmEngine(1), folder_store(settings))
+    initialise(database, SCALE, first_month=FIRST, model="2pl", thresholds=RULES, window=window)
+    for month in MONTHS:
+        calibrate(settings, month)
+
+
+@pytest.fixture
+def world(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
+    made_once(postgres, "template_growth", migrated_template, answered, **OF_MONTHS)
+    with template_copy(postgres, "template_growth", tmp_path, **OF_MONTHS) as settings:
+        yield settings
+
+
+def judged(settings: Settings, month: str) -> Verdict:
+    with Database(settings).connect() as connection:
+        scale = read_scales(connection, Month(month).start)[SCALE]
+        evidence = load_evidence(connection, month, scale)
+    return ability_stands_still_within_the_month(evidence)
+
+
+def fitted(settings: Settings, month: str) -> LinkedFit:
+    with Database(settings).connect() as connection:
+        found = linked_fit(connection, SCALE, "monthly", Month(month).start, "em")
+    assert found is not None
+    return found
+
+
+def trend(found: LinkedFit) -> float:
+    """Of the error of b from the first item to the last."""
+    error = np.array([found.values[item].b for item in ITEMS_OF_LEVELS]) - DIFFICULTIES
+    return float(np.polyfit(np.linspace(0, 1, len(ITEMS_OF_LEVELS)), error, 1)[0])
+
+
+def change(settings: Settings, values: dict[Any, str]) -> Any:
+    return preview_model_change(
+        Database(settings),
+        folder_store(settings),
+        SCALE,
+        values,
+        NEXT,
+        calibrations_begin=FIRST,
+        build=lambda _: EmEngine(1),
+    )
+
+
+@pytest.mark.ci
+def test_weeks_of_learners_are_fitted_by_decision_where_growth_goes_into_difficulty(world: Settings) -> None:
+    """Growth of 1.5 in 30 days is one of .7 from the first item to the last; what the fit of weeks leaves of it is
+    within three of its standard errors, .3 by those of the estimate (.2 in 30 days)."""
+    sound, warned = judged(world, FIRST), judged(world, NEXT)
+    assert sound.passed
+    assert sound.why == "no learner's answers are known to lie a day apart"
+    assert not warned.passed
+    assert "ability grows by +" in warned.why
+    assert "so that later items look easier than they are" in warned.why
+    before = fitted(world, NEXT)
+    assert trend(before) < -0.5
+
+    with Database(world).connect() as connection:
+        scale = read_scales(connection)[SCALE]
+        shown = list(growth_within(connection, scale, NEXT))
+        staged = latest_staged(connection, NEXT, SCALE, "em")
+    assert "Ability grows by" in str(shown[0])
+    assert "all items" in str(shown[1])
+    with Database(world).connect() as connection:
+        by_place = growth_of_anchors(connection, scale, NEXT)
+    assert by_place is not None
+    assert by_place.anchors == len(ITEMS_OF_LEVELS)
+    # The anchors' own line takes the part of growth that is in their mean and slope; the rest is the trend.
+    assert abs(by_place.estimate - GROWTH) < 4 * by_place.se
+    assert staged is not None
+    assert "occasions" not in staged.spec.as_json()  # as earlier releases wrote it
+
+    wanted = change(world, {"occasions": "week"})
+    assert wanted.stale == (NEXT,)
+    assert wanted.lines[0].startswith(f"scale {SCALE}: occasions month → week from {NEXT} on")
+    decide_model_change(Database(world), wanted, by="Ann", reason="a curriculum")
+    calibrate(world, NEXT)
+    after = fitted(world, NEXT)
+    assert abs(trend(after)) < 0.3
+    assert judged(world, NEXT).passed
+    assert "learners' weeks were fitted" in judged(world, NEXT).why
+    assert fitted(world, FIRST).fit_id != after.fit_id
+    assert not change(world, {"occasions": "week"}).values
+
+
+@pytest.mark.ci
+def test_occasions_are_months_or_weeks_and_go_with_the_rules(world: Settings) -> None:
+    with pytest.raises(PermanentFailure, match="occasions are month or week, got 'day'"):
+        change(world, {"occasions": "day"})
+    run_sql(Database(world), 'UPDATE calibration_scale SET rules = rules || \'{"latent": "histogram"}\'')
+    with pytest.raises(PermanentFailure, match="irt scale set latent=normal"):
+        change(world, {"occasions": "week"})
+
+
+@pytest.mark.ci
+def test_a_month_made_before_growth_was_looked_for_is_not_stale(world: Settings) -> None:
+    database = Database(world)
+    run_sql(
+        database,
+        """UPDATE fit_staging SET spec = jsonb_set(spec #- '{fit_statistics,set,growth}', '{fit_statistics,items}',
+             (spec->'fit_statistics'->'items') - 'growth' - 'growth_se' - 'growth_days')""",
+    )
+    assert judged(world, NEXT) == Verdict(True, "no learner's answers are known to lie a day apart")
+    with database.connect() as connection:
+        (said,) = growth_within(connection, read_scales(connection)[SCALE], NEXT)
+    assert "not looked for" in str(said)
+    assert change(world, {"prior_a": "none"}).stale == ()

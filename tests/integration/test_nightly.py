@@ -36,7 +36,7 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import change_rules
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, rows_of
-from resources.failures import PermanentFailure, TransientFailure
+from resources.failures import TransientFailure
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, add_attempts, add_items, answer_matrix, folder_store, model_scores, rows, run_sql
@@ -273,11 +273,6 @@ def test_a_scale_without_an_origin_fails_and_says_both_ways_out(
     ]
 
 
-def test_a_bank_without_items_is_a_failure_that_says_what_to_do(database: Database) -> None:
-    with pytest.raises(PermanentFailure, match="the bank has no items: `irt import questions FILE`"):
-        night_of(database)
-
-
 def test_a_scale_that_fails_holds_no_other_and_is_told_of(begun: Database) -> None:
     without_origin(begun, "other")
     night = night_of(begun)
@@ -484,17 +479,6 @@ def test_the_job_of_the_documents_makes_a_night_with_its_check_its_tables_and_it
     logged = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.dagster_event is None]
     assert logged[0].startswith("Loaded ")
     assert logged[-1] == COMPLETED
-
-
-def test_a_night_that_no_scale_came_through_is_a_failed_run_with_the_reason(
-    world: Settings, instance: dg.DagsterInstance
-) -> None:
-    run_sql(Database(world), "UPDATE anchor_set SET item_id = 'gone ' || item_id")
-    result = Graph(world, instance).run(LAST_DAY, NIGHTLY_JOB)
-    assert not result.success
-    (failure,) = [e.step_failure_data for e in result.all_events if e.is_step_failure]
-    assert "cannot be linked to anchor set 1" in str(failure.user_failure_data.description)
-    assert not any(e.is_step_up_for_retry for e in result.all_events)
 
 
 # -- freshness ---------------------------------------------------------------------------------------

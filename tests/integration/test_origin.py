@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from irt_assets.blocks import Document
@@ -31,20 +35,31 @@ from irt_assets.reports.drift_month import windows
 from irt_assets.reports.drift_report import document, to_look_at
 from irt_assets.reports.item_facts import item_facts, observed_in
 from irt_assets.reports.month_shown import sections
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses import proposed_window as module
+from irt_assets.responses.proposed_window import propose_snapshot, proposed_window
+from irt_assets.responses.scales import change_rules, read_scales
+from irt_assets.responses.snapshot import take_snapshot, user_ids_of
+from irt_assets.responses.stored_window import JudgedWindow, stored_window
+from irt_assets.responses.verdicts import judge_differing
+from irt_assets.responses.window import scored_responses_of
 from resources.failures import PermanentFailure
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
+from tests.helpers.dirty_log import load_dirty
 from tests.helpers.rooms import (
     IN_TRANSACTION,
     SCALE,
     add_attempts,
     add_items,
+    add_learners,
     answer_matrix,
+    attempt,
     model_scores,
     rows,
     run_sql,
 )
+from tests.helpers.verdict_worlds import add_scale
+from tests.testbed.partitions import ensure_month_partitions
 
 FIRST = "2026-01"
 GOOD = {"a": 1.2, "b": 0.5, "c": 0.0, "a_se": 0.1, "b_se": 0.08, "cov_ab": -0.001, "n": 1000, "D": 1.0}
@@ -384,3 +399,244 @@ def test_a_scale_that_no_item_belongs_to_is_named(answered: Database, store: Obj
         initialise(
             answered, "nonsense", first_month=FIRST, window=OriginWindow(*Month(FIRST).bounds, EmEngine(1), store)
         )
+
+
+# -- proposed windows --------------------------------------------------------------------------------
+# A window judged by proposed rules equals the window that nights store by these rules, and nothing is stored.
+
+START, END = datetime(2026, 5, 27, tzinfo=UTC), datetime(2026, 6, 4, tzinfo=UTC)
+LOWERED = {"rapid_min_times": 35, "rapid_share": 0.3, "rapid_cap_ms": 60_000}
+LOWERED |= {"min_responses": 5, "min_provisional_responses": 5, "min_learner_responses": 2}
+STORED = ("attempt_verdict", "judged_day", "item_time", "learner", "calibration_scale")
+
+
+@pytest.fixture
+def logged(database: Database) -> Database:
+    """Practice and exams over several days, with repeats, hints and response times; items become slower from month to
+    month."""
+    rng = np.random.default_rng(7)
+    items = [f"i{n}" for n in range(15)]
+    with database.connect() as connection:
+        ensure_month_partitions(connection, "2026-04", "2026-07")
+    add_items(database, dict.fromkeys(items))
+    add_scale(database, LOWERED, SCALE)
+    log = []
+    for n in range(2000):
+        when = START - timedelta(days=35) + timedelta(seconds=int(rng.integers(0, 45 * 86_400)))
+        exam = bool(rng.random() < 0.5)
+        log.append(
+            attempt(
+                f"u{rng.integers(0, 150)}",
+                str(rng.choice([*items, "unknown"])),
+                when,
+                session_id=f"{when:%m} {n % 9}" if exam else None,
+                form_id="F" if exam else None,
+                correct=[True, False, None][rng.integers(0, 3 if exam else 2)],
+                position=int(rng.integers(1, 9)) if rng.random() < 0.7 else None,
+                response_time_ms=int(rng.lognormal(4 + 0.8 * when.month, 1)),
+                hints_used=int(rng.random() < 0.1),
+            )
+        )
+    add_attempts(database, log)
+    return database
+
+
+def content(database: Database) -> list[object]:
+    return [rows(database, f"SELECT t::text FROM {table} t ORDER BY 1") for table in STORED]
+
+
+def outcome(window: JudgedWindow) -> tuple[Any, ...]:
+    counts = {scale: {**one.counts} for scale, one in window.judgements.items()}
+    return window.table.to_pylist(), counts, window.left_out, window.data_hash
+
+
+def proposed(connection: psycopg.Connection, start: datetime, end: datetime) -> tuple[Any, ...]:
+    return outcome(proposed_window(connection, start, end, read_scales(connection)))
+
+
+def test_present_rules_give_the_window_that_nights_store_and_nothing_is_written(logged: Database) -> None:
+    before = content(logged)
+    with logged.connect() as connection:
+        found = proposed(connection, START, END)
+    assert content(logged) == before
+    judge_differing(logged, START.date(), END.date())
+    with logged.connect() as connection:
+        scales = read_scales(connection)
+        assert found == outcome(stored_window(connection, START, END, scales))
+        judged = content(logged)
+        assert proposed(connection, START, END) == found
+    assert content(logged) == judged
+    counts = found[1][SCALE]
+    reasons = ("scored", "rapid", "repeat", "not_reached", "few_learner_responses", "few_item_responses")
+    assert min(counts[reason] for reason in reasons) > 0, str(counts)
+
+
+def test_snapshot_of_a_trial_is_the_file_that_the_month_then_has(logged: Database, store: ObjectStore) -> None:
+    change_rules(logged, SCALE, {"hinted": "exclude"})
+    with logged.connect() as connection, connection.transaction(force_rollback=True):
+        tried = propose_snapshot(connection, store, "2026-06")
+    assert rows(logged, "SELECT count(*) FROM judged_day") == [(0,)]
+    made, _ = take_snapshot(logged, store, "2026-06", None)
+    assert made == replace(tried, verdict_state=made.verdict_state)
+    assert rows(logged, "SELECT count(*) FROM judged_day") != [(0,)]
+
+
+def test_dirty_log_is_judged_as_in_nights(database: Database) -> None:
+    load_dirty(database)
+    start, end = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
+    with database.connect() as connection:
+        found = proposed(connection, start, end)
+    judge_differing(database, start.date(), end.date())
+    with database.connect() as connection:
+        assert found == outcome(stored_window(connection, start, end, read_scales(connection)))
+
+
+@pytest.mark.parametrize("rule", [{"rapid_min_times": 15}, {"lookback_months": 1}, {"hinted": "exclude"}])
+def test_proposed_rules_give_the_window_that_is_stored_once_they_hold(logged: Database, rule: dict[str, Any]) -> None:
+    judge_differing(logged, START.date(), END.date())
+    with logged.connect() as connection:
+        present = outcome(stored_window(connection, START, END, read_scales(connection)))
+    change_rules(logged, SCALE, rule)
+    with logged.connect() as connection:
+        found = proposed(connection, START, END)
+        assert outcome(stored_window(connection, START, END, read_scales(connection))) == present, "not judged yet"
+    assert found[1] != present[1]
+    judge_differing(logged, START.date(), END.date())
+    with logged.connect() as connection:
+        assert found == outcome(stored_window(connection, START, END, read_scales(connection)))
+
+
+def test_window_that_only_the_lake_still_has_is_refused(logged: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "holds_log", lambda *_: False)
+    with (
+        logged.connect() as connection,
+        pytest.raises(PermanentFailure, match="to 2026-06-04 cannot be judged by other rules: PostgreSQL no longer"),
+    ):
+        proposed(connection, START, END)
+
+
+# -- the window's answers ----------------------------------------------------------------------------
+# A window's verdicts, fact by fact, and the minima of its scales.
+
+MONTH = "2026-03"
+WINDOW_START, WINDOW_END = Month(MONTH).bounds
+TINY = timedelta(microseconds=1)
+EVERYTHING = {"min_responses": 1, "min_provisional_responses": 1, "min_learner_responses": 1, "rapid_min_times": 3}
+
+
+@pytest.fixture
+def bank(database: Database) -> Database:
+    """Items i0 to i3, on a scale without minima."""
+    add_items(database, dict.fromkeys(["i0", "i1", "i2", "i3"]))
+    add_learners(database, ["u0", "u1", "u2"])
+    add_scale(database, EVERYTHING, SCALE)
+    return database
+
+
+def judged(database: Database) -> JudgedWindow:
+    judge_differing(database, WINDOW_START.date(), WINDOW_END.date())
+    with database.connect() as connection:
+        return stored_window(connection, WINDOW_START, WINDOW_END, read_scales(connection))
+
+
+def column(window: JudgedWindow, name: str) -> dict[str, Any]:
+    """A column by attempt."""
+    return dict(zip(window.table["attempt_id"].to_pylist(), window.table[name].to_pylist(), strict=True))
+
+
+def names(database: Database, learners: np.ndarray) -> list[str]:
+    with database.connect() as connection:
+        return user_ids_of(connection, learners)
+
+
+@pytest.mark.parametrize(
+    ("earlier", "repeat"),
+    [
+        (datetime(2025, 3, 10, 12, tzinfo=UTC), True),
+        (datetime(2025, 3, 10, 12, tzinfo=UTC) - TINY, False),
+    ],
+)
+def test_an_item_counts_as_seen_for_twelve_months_to_the_microsecond(
+    bank: Database, earlier: datetime, repeat: bool
+) -> None:
+    later = attempt("u0", "i0", datetime(2026, 3, 10, 12, tzinfo=UTC))
+    add_attempts(bank, [attempt("u0", "i0", earlier), later])
+    assert column(judged(bank), "reason") == {later["attempt_id"]: "repeat" if repeat else None}
+
+
+def test_the_window_holds_its_first_instant_and_not_its_end(bank: Database) -> None:
+    log = [
+        attempt("u0", f"i{k}", at)
+        for k, at in enumerate((WINDOW_START - TINY, WINDOW_START, WINDOW_END - TINY, WINDOW_END))
+    ]
+    add_attempts(bank, log)
+    assert set(column(judged(bank), "reason")) == {log[1]["attempt_id"], log[2]["attempt_id"]}
+
+
+def test_an_unanswered_item_is_omitted_when_the_session_goes_on_after_the_windows_end(bank: Database) -> None:
+    exam = {"session_id": "s", "form_id": "F"}
+    skipped = attempt("u0", "i0", WINDOW_END - timedelta(minutes=1), position=1, correct=None, **exam)
+    add_attempts(bank, [skipped, attempt("u0", "i1", WINDOW_END + timedelta(minutes=1), position=2, **exam)])
+    assert column(judged(bank), "score") == {skipped["attempt_id"]: 0}
+
+
+def test_each_scale_looks_back_as_far_as_its_own_rules_say(bank: Database) -> None:
+    """One query serves all scales: the longest look-back must not become everyone's."""
+    add_items(bank, {"o0": None}, "other")
+    log = [attempt("u0", item, WINDOW_START - timedelta(days=100)) for item in ("i0", "o0")]
+    again = [attempt("u0", item, WINDOW_START + timedelta(days=1)) for item in ("i0", "o0")]
+    add_attempts(bank, log + again)
+    add_scale(bank, EVERYTHING | {"lookback_months": 2}, "other")
+    reasons = column(judged(bank), "reason")
+    assert reasons == {again[0]["attempt_id"]: "repeat", again[1]["attempt_id"]: None}
+
+
+def test_scores_count_where_the_bank_says_that_an_item_has_more_than_right_and_wrong(bank: Database) -> None:
+    """Null and full credit are one; hints, omissions and contradictions as for right and wrong."""
+    run_sql(bank, """UPDATE question SET meta = '{"irt": {"max_score": 4}}' WHERE item_id = 'i0'""")
+    cases = {
+        "partial": ({"correct": False, "score": 3}, 3, None),
+        "full": ({"correct": True, "score": 4}, 4, None),
+        "right": ({"correct": True, "score": None}, 4, None),
+        "nobody knows": ({"correct": False, "score": None}, None, "score_missing"),
+        "hinted": ({"correct": False, "score": 2, "hints_used": 1}, 0, None),
+        "hinted, unknown": ({"correct": False, "score": None, "hints_used": 1}, 0, None),
+        "contradicts": ({"correct": True, "score": 2}, None, "unusable"),
+        "beyond": ({"correct": True, "score": 260}, None, "unusable"),
+        "skipped": ({"correct": None, "score": None}, None, "not_reached"),
+    }
+    rows = [attempt(name, "i0", WINDOW_START, **case) for name, (case, _, _) in cases.items()]
+    rows += [attempt("full", "i1", WINDOW_START, score=1), attempt("partial", "i1", WINDOW_START, correct=False)]
+    add_attempts(bank, rows)
+    window = judged(bank)
+    to_item = window.table.filter(pc.equal(window.table["item_id"].cast(pa.string()), "i0"))
+    found = dict(zip(names(bank, to_item["learner_key"].to_numpy()), to_item["reason"].to_pylist(), strict=True))
+    assert found == {name: reason for name, (_, _, reason) in cases.items()}
+    assert window.judgements[SCALE].counts["score_missing"] == 1
+    responses, learners = scored_responses_of(window.table, SCALE)
+    assert responses.categories is not None
+    assert dict(zip(responses.item_ids, responses.categories.tolist(), strict=True)) == {"i0": 5, "i1": 2}
+    learners = names(bank, learners)
+    scores = {
+        (learners[person], responses.item_ids[item]): score
+        for person, item, score in zip(responses.person, responses.item, responses.score.tolist(), strict=True)
+    }
+    wanted = {(name, "i0"): score for name, (_, score, _) in cases.items() if score is not None}
+    assert scores == wanted | {("full", "i1"): 1, ("partial", "i1"): 0}
+
+
+def test_items_left_out_are_named_with_how_many_responses_they_had(bank: Database) -> None:
+    scores = np.ones((4, 2))
+    scores[1:, 1] = np.nan
+    add_attempts(bank, answer_matrix(MONTH, scores, ["i0", "i1"]))
+    run_sql(
+        bank, 'UPDATE calibration_scale SET rules = rules || \'{"min_responses": 2, "min_provisional_responses": 2}\''
+    )
+    window = judged(bank)
+    assert (window.left_out, window.judgements[SCALE].counts["few_item_responses"]) == ({SCALE: {"i1": 1}}, 1)
+
+
+def test_a_window_without_attempts_is_empty(bank: Database) -> None:
+    add_attempts(bank, [attempt("u0", "i0", WINDOW_END)])
+    window = judged(bank)
+    assert (window.table.num_rows, window.totals.n_attempts, window.left_out) == (0, 0, {SCALE: {}})

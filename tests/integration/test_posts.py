@@ -1,4 +1,7 @@
-"""Answers by HTTP: each is stored once and before it is acknowledged, and the answer says by row what became of it."""
+"""Answers by HTTP: each is stored once and before it is acknowledged, and the answer says by row what became of it.
+
+They come as rows, as xAPI statements, and while a month ends and PostgreSQL is killed.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,23 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
+from uuid import UUID
 
 import psycopg
 import pytest
 import requests
+from pydantic import SecretStr
 
 from irt_assets.intake.arrivals import arrivals, refused_rows, source_states
 from irt_assets.intake.corrections import Answers, withdraw
@@ -29,10 +36,15 @@ from irt_assets.intake.load import import_attempts
 from irt_assets.intake.posted import Post, take_post
 from irt_assets.intake.report import csv_of_refused
 from irt_assets.intake.staging import Staging, wait_for_posts
+from irt_assets.intake.xapi import ANSWERED, VOIDED
 from irt_assets.servers.instance import dagster_instance
 from jobs.retention.erasure import erase, holdings
+from resources.postgres import embedded_postgres
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.log_months import make_months_ahead, months_ahead_missing
+from resources.postgres.schema import upgrade
+from resources.postgres.server_account import surroundings
 from resources.settings import Settings
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
@@ -40,6 +52,7 @@ from services.theta_api.ledger import Ledger
 from services.theta_api.posts import POSTS_PATH
 from tests.helpers.asking import kind, unless_busy
 from tests.helpers.door import ROOT, served
+from tests.helpers.new_year import Clock
 from tests.helpers.rooms import copied, folder_store, rows, run_sql
 from tests.testbed.machine import free_port
 from tests.testbed.partitions import ensure_month_partitions
@@ -67,22 +80,20 @@ def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path)
         yield made
 
 
-@pytest.fixture
-def database(settings: Settings) -> Database:
-    return Database(settings)
+@contextmanager
+def replica(database: Database) -> Iterator[str]:
+    """The address to which answers are posted."""
+    ledger = Ledger(database, 1)
+    listening = socket.create_server(("127.0.0.1", 0))
+    with served(build_app(Access(TOKEN, None), ledger, 1), [listening]):
+        wait_for("it to be ready", lambda: ledger.ready, pause=0.02)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}{POSTS_PATH}"
 
 
 @pytest.fixture
 def replicas(settings: Settings) -> Iterator[list[str]]:
-    with ExitStack() as open_ones:
-        urls = []
-        for _ in range(2):
-            ledger = Ledger(Database(settings), 1)
-            listening = socket.create_server(("127.0.0.1", 0))
-            open_ones.enter_context(served(build_app(Access(TOKEN, None), ledger, 1), [listening]))
-            wait_for("it to be ready", lambda ledger=ledger: ledger.ready, pause=0.02)
-            urls.append(f"http://127.0.0.1:{listening.getsockname()[1]}{POSTS_PATH}")
-        yield urls
+    with replica(Database(settings)) as one, replica(Database(settings)) as other:
+        yield [one, other]
 
 
 def post(url: str, attempts: Any, **more: Any) -> requests.Response:
@@ -494,3 +505,247 @@ def test_a_post_is_on_disk_whatever_the_roles_default(replicas: list[str], datab
     with database.connect() as connection:
         assert take_post(connection, Post("t", body, lines=False), first_month="2026-06").report.accepted == 1
     assert results(post(replicas[0], [attempt(2)])) == ["accepted"]
+
+
+# -- statements of xAPI -------------------------------------------------------------------------------
+# xAPI statements by HTTP: each is judged by itself, stored once, and withdrawn when it is voided.
+
+HOME = "https://exam.example.org/accounts"
+PREFIX = "https://exam.example.org/items/"
+
+
+@pytest.fixture
+def xapi_database(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Database]:
+    with copied(postgres.start(), migrated_template, "statements", tmp_path) as made:
+        named = made.model_copy(update={"irt_xapi_home_page": HOME, "irt_xapi_item_prefix": PREFIX})
+        with Database(named).connect() as connection:
+            ensure_month_partitions(connection, made.irt_first_month, f"{NOW + timedelta(days=1):%Y-%m}")
+        yield Database(named)
+
+
+@pytest.fixture
+def xapi_url(xapi_database: Database) -> Iterator[str]:
+    with replica(xapi_database) as url:
+        yield url
+
+
+def uuid(number: int) -> str:
+    return str(UUID(int=number))
+
+
+def statement(number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "id": uuid(number),
+        "actor": {"account": {"homePage": HOME, "name": f"u{number}"}},
+        "verb": {"id": ANSWERED},
+        "object": {"id": f"{PREFIX}q{number}"},
+        "result": {"success": number % 2 == 0, "duration": "PT2.5S"},
+        "timestamp": NOW.isoformat(),
+    } | more
+
+
+def voiding(number: int) -> dict[str, Any]:
+    actor = {"mbox": "mailto:admin@example.org"}
+    return {"actor": actor, "verb": {"id": VOIDED}, "object": {"objectType": "StatementRef", "id": uuid(number)}}
+
+
+def post_statements(xapi_url: str, body: Any, **params: str) -> requests.Response:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    asked = {"headers": headers, "params": {"as": "xapi"} | params, "timeout": patient(30)}
+    return unless_busy(lambda: requests.post(xapi_url, json=body, **asked))
+
+
+def statement_results(answer: requests.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    return [one.get("reason") or one["result"] for one in answer.json()["attempts"]]
+
+
+def test_statements_become_answers_and_each_is_answered_in_the_order_sent(
+    xapi_url: str, xapi_database: Database
+) -> None:
+    assert statement_results(post_statements(xapi_url, statement(1))) == ["accepted"]
+    answer = post_statements(
+        xapi_url,
+        [
+            *(statement(1), statement(2), statement(3), statement(4, verb={"id": "http://x/completed"})),
+            *(statement(5, result={"score": {"scaled": 0.5}}), statement(6, actor={"openid": "https://a.example.org"})),
+            *(statement(7, timestamp=None), statement(8, timestamp="2026-11-20T08:00:00"), "no statement", {}),
+            *(statement(1, result={"success": True}), statement(9, object={"id": "https://elsewhere.org/9"})),
+        ],
+    )
+    assert statement_results(answer) == [
+        *("duplicate", "accepted", "accepted", "left_out", "bad_score", "not_an_account", "bad_statement", "bad_time"),
+        *("bad_json", "bad_statement", "conflicting_duplicate", "other_activity"),
+    ]
+    counts = {"accepted": 2, "duplicate": 1, "corrected": 0, "rejected": 8, "withdrawn": 0, "left_out": 1}
+    assert {name: answer.json()[name] for name in counts} == counts
+    assert all(one["what_to_do"] for one in answer.json()["attempts"] if one["result"] == "rejected")
+    kept = rows(xapi_database, "SELECT attempt_id, item_id, correct, response_time_ms FROM response_log ORDER BY 1")
+    assert kept == [(uuid(n), f"q{n}", n % 2 == 0, 2500) for n in (1, 2, 3)]
+    assert "example.org" not in str(rows(xapi_database, "SELECT user_id FROM response_log"))
+    with xapi_database.connect() as connection:
+        [state] = source_states(connection)
+        assert (state.read, state.stored, state.duplicates, state.refused) == (12, 3, 1, 8)
+        refused = list(refused_rows(connection))
+        assert len(refused) == 8
+        assert "openid" not in str(refused) + str(rows(xapi_database, """SELECT "row" FROM intake_reject"""))
+
+
+def test_a_voided_statement_is_withdrawn_by_the_caller_and_does_not_come_back(
+    xapi_url: str, xapi_database: Database
+) -> None:
+    post_statements(xapi_url, [statement(1), statement(2)])
+    assert statement_results(post_statements(xapi_url, [voiding(1)], dry_run="true")) == ["withdrawn"]
+    answer = post_statements(xapi_url, [voiding(1), statement(3), voiding(3), voiding(4)])
+    assert statement_results(answer) == ["withdrawn", "accepted", "withdrawn", "nothing_to_void"]
+    assert (answer.json()["withdrawn"], answer.json()["rejected"]) == (2, 1)
+    assert statement_results(post_statements(xapi_url, [statement(1), voiding(1)])) == [
+        "withdrawn_attempt",
+        "duplicate",
+    ]
+    assert rows(xapi_database, "SELECT attempt_id FROM response_log") == [(uuid(2),)]
+    assert rows(xapi_database, "SELECT attempt_id, how, corrected_by, reason FROM attempt_correction ORDER BY 1") == [
+        (uuid(n), "withdraw", "service", "voided by an xAPI statement") for n in (1, 3)
+    ]
+
+
+def test_a_post_of_nothing_but_other_verbs_leaves_no_trace(xapi_url: str, xapi_database: Database) -> None:
+    assert statement_results(
+        post_statements(xapi_url, statement(1, verb={"id": "http://adlnet.gov/expapi/verbs/launched"}))
+    ) == ["left_out"]
+    assert rows(xapi_database, "SELECT count(*) FROM intake") == [(0,)]
+    assert statement_results(post_statements(xapi_url, voiding(1))) == ["nothing_to_void"]
+    assert rows(xapi_database, "SELECT rejected FROM intake") == [({"nothing_to_void": 1},)]
+
+
+def test_lines_and_gzip_are_read_and_a_line_that_is_none_is_refused_without_a_trace_of_whom(
+    xapi_url: str, xapi_database: Database
+) -> None:
+    lines = gzip.compress(f'{json.dumps(statement(1))}\n{{"actor": {{"mbox": "mailto:a@b.c"\n'.encode())
+    headers = {"Authorization": f"Bearer {TOKEN}", "Content-Encoding": "gzip", "Content-Type": "application/x-ndjson"}
+    asked = {"headers": headers, "params": {"as": "xapi"}, "timeout": patient(30)}
+    answer = unless_busy(lambda: requests.post(xapi_url, lines, **asked))
+    assert statement_results(answer) == ["accepted", "bad_json"]
+    assert rows(xapi_database, """SELECT reason, "row" FROM intake_reject""") == [("bad_json", "")]
+
+
+def test_what_is_no_statement_at_all_stores_nothing(xapi_url: str, xapi_database: Database) -> None:
+    for body in ([], 7, "x"):
+        assert post_statements(xapi_url, body).status_code == 400
+    assert post_statements(xapi_url, statement(1), **{"as": "caliper"}).status_code == 400
+    asked = {"headers": {"Authorization": f"Bearer {TOKEN}"}, "timeout": patient(30)}
+    assert unless_busy(lambda: requests.post(xapi_url, json=statement(1), **asked)).status_code == 400
+
+
+# -- while a month ends and PostgreSQL is killed -----------------------------------------------------
+# Answers by HTTP while a month ends, and while PostgreSQL is killed: the clock of both servers is the test's.
+
+TURN = datetime(2031, 2, 1, tzinfo=UTC)
+
+
+class TurningMonth:
+    """PostgreSQL, with fsync, and the API, in the last hours of a month: so long its start may take."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock(folder, TURN - timedelta(hours=2))
+        self.server = EmbeddedPostgres(folder / "postgres")
+        url = self.start_postgres()
+        settings = Settings(irt_home=folder, database_url=SecretStr(url), _env_file=None)
+        self.database = Database(settings)
+        upgrade(self.database)
+        self.make_months()
+        port = free_port()
+        env = {"DATABASE_URL": url, "IRT_HOME": str(folder), "IRT_THETA_TOKEN": TOKEN, "IRT_THETA_PORT": str(port)}
+        self.url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "services.theta_api"]
+        self.api = subprocess.Popen(
+            command, env=os.environ | env | self.clock.environment, cwd=ROOT, stderr=subprocess.DEVNULL
+        )
+        wait_for("the API to be ready", self.is_ready, 120)
+
+    def start_postgres(self) -> str:
+        around = surroundings()
+        around["env"] |= self.clock.environment
+        with patch.object(embedded_postgres, "surroundings", lambda: around):
+            return self.server.start()
+
+    def make_months(self) -> None:
+        """As the daemon does within minutes."""
+        with self.database.connect() as connection:
+            make_months_ahead(connection, self.clock.now())
+
+    def is_ready(self) -> bool:
+        with suppress(requests.RequestException):
+            return requests.get(f"{self.url}/ready", timeout=5).status_code == 200
+        return False
+
+    def post(self, number: int, at: datetime | None = None) -> str:
+        """What became of one answer; an empty text where it was not acknowledged."""
+        given = {"attempt_id": f"a{number}", "user_id": f"u{number % 7}", "item_id": f"i{number % 5}", "correct": True}
+        given["completed_at"] = (at or self.clock.now()).isoformat()
+        with suppress(requests.RequestException):
+            answer = requests.post(self.url + POSTS_PATH, json=[given], headers=HEADERS, timeout=patient(20))
+            assert answer.status_code in (200, 503), answer.text
+            return answer.json()["attempts"][0]["result"] if answer.status_code == 200 else ""
+        return ""
+
+    def until_stored(self, number: int, at: datetime | None = None) -> str:
+        """What became of one answer that is sent until it is acknowledged."""
+        return wait_for("the answer to be stored", lambda: self.post(number, at), 60)
+
+    def kill_postgres(self) -> None:
+        pid = int((self.server.folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGQUIT)  # an immediate shutdown
+
+
+@pytest.fixture
+def turning_month() -> Iterator[TurningMonth]:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        made = TurningMonth(Path(folder))
+        try:
+            yield made
+        finally:
+            made.api.kill()
+            made.api.wait()
+            made.server.stop()
+
+
+def test_a_months_turn_and_a_killed_server_lose_and_double_no_acknowledged_answer(turning_month: TurningMonth) -> None:
+    with turning_month.database.connect() as connection:
+        assert not months_ahead_missing(
+            connection, turning_month.clock.now()
+        )  # the month to come is there before it begins
+    assert [turning_month.until_stored(k) for k in range(3)] == ["accepted"] * 3
+    turning_month.clock.set(TURN - timedelta(minutes=2))
+    early = TURN + timedelta(minutes=1)
+    assert turning_month.until_stored(3, early) == "accepted"  # a clock that is ahead, in the month to come
+    turning_month.clock.set(TURN - timedelta(seconds=1))
+    acknowledged = set(range(4))
+    with ThreadPoolExecutor(2) as pool:
+        for batch in range(2):
+            numbers = range(10 + 1000 * batch, 10 + 1000 * batch + 120)
+            asked = {number: pool.submit(turning_month.post, number) for number in numbers}
+            asked[numbers[60]].result()
+            if batch:
+                turning_month.kill_postgres()
+                wait_for("it to end", lambda: turning_month.server.status().state != "running", 60)
+                assert turning_month.post(4000) == ""
+                turning_month.start_postgres()
+            acknowledged |= {number for number, answer in asked.items() if answer.result() == "accepted"}
+    assert turning_month.until_stored(5000) in ("accepted", "duplicate")
+    assert turning_month.until_stored(3, early) == "duplicate"
+    assert turning_month.clock.now() > TURN
+    found = rows(turning_month.database, "SELECT attempt_id, completed_at, tableoid::regclass::text FROM response_log")
+    ids = [attempt_id for attempt_id, _, _ in found]
+    assert len(ids) == len(set(ids))
+    assert {f"a{number}" for number in acknowledged} <= set(ids)
+    assert len(acknowledged) > 150
+    assert "a4000" not in ids
+    assert all(table.endswith(f"response_log_{at:%Y_%m}") for _, at, table in found)
+    assert {f"{at:%Y-%m}" for _, at, _ in found} == {"2031-01", "2031-02"}
+    assert next(at for attempt_id, at, _ in found if attempt_id == "a3") < TURN
+    with turning_month.database.connect() as connection:
+        assert months_ahead_missing(connection, turning_month.clock.now()) == ["2031-04"]
+    turning_month.make_months()
+    assert turning_month.until_stored(6000) in ("accepted", "duplicate")

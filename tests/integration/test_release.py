@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
@@ -13,12 +15,18 @@ from pathlib import Path
 from threading import Barrier
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pytest
+from typer.testing import CliRunner, Result
 
 from irt_assets.abilities.batch import measure, stale_months
-from irt_assets.common.partitions import Month
+from irt_assets.cli import app, installation
+from irt_assets.cli.status import waiting_line
+from irt_assets.common.partitions import Month, monthly
 from irt_assets.decisions import release
+from irt_assets.decisions.exports import read_export
+from irt_assets.decisions.lineage import lineage
 from irt_assets.decisions.proposals import (
     Reference,
     State,
@@ -29,27 +37,33 @@ from irt_assets.decisions.proposals import (
     waiting_proposals,
 )
 from irt_assets.decisions.release_impact import Impact, impact
-from irt_assets.decisions.release_undo import undo
+from irt_assets.decisions.release_undo import Undo, undo
 from irt_assets.decisions.withdrawal import restore, withdraw
+from irt_assets.drift.checks import build_drift_checks, settled_items
 from irt_assets.ledger.decisions import newest_decisions
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.responses.scales import read_scales, set_pass_mark
 from irt_assets.responses.verdicts import judge_differing
 from jobs.sensors import asks
+from jobs.watching.overview import collect_overview
+from resources.dagster_schema import rows_of
 from resources.failures import PermanentFailure
 from resources.files.object_store import FolderStore
 from resources.postgres.database import Database
+from resources.settings import Settings, get_settings
 from tests.helpers.rooms import (
     SCALE,
     add_attempts,
     answer_matrix,
+    check_context,
     link_made_up,
     made_up_calibration,
     model_scores,
     rows,
     run_sql,
 )
+from tests.helpers.sentences import unsaid
 from tests.helpers.waiting_decision import (
     ANCHORS,
     APRIL,
@@ -59,10 +73,12 @@ from tests.helpers.waiting_decision import (
     MOVED,
     NOW,
     accept,
+    answers_as_fitted,
     asked,
     bank,
     calibrate,
     decisions,
+    late_answer,
     link,
     proposal_of,
     publish,
@@ -516,3 +532,391 @@ def test_without_learners_or_pass_mark_the_impact_says_so(bank: Database) -> Non
     assert "no pass mark is set" in the_impact(bank).sentence
     run_sql(bank, "DELETE FROM publication_step")
     assert "no month of the scale is green yet" in the_impact(bank).sentence
+
+
+# -- the ways to decide ------------------------------------------------------------------------------
+# How a person decides on the command line.
+
+OLD = "a = 1.00 ± 0.01, b = 0.50 ± 0.10"
+
+
+def test_rejecting_tells_its_own_effect_and_not_that_of_accepting(irt: Any, bank: Database) -> None:
+    done = irt("reject", "2026-02/moved", "--by", "Ben", "--reason", "wait", "--yes")
+    assert done.exit_code == 0, done.output
+    assert f"moved stays at {OLD}; no θ changes" in done.output
+    assert "→" not in done.output
+    assert len(published(bank)) == 1
+
+
+@pytest.fixture
+def irt(bank: Database, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("DATABASE_URL", bank.url)
+    get_settings.cache_clear()
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(app, ["release", *words])
+
+    return run
+
+
+def test_the_list_holds_what_asks_and_all_of_it_on_demand(irt: Any) -> None:
+    assert "2026-02/moved" in irt("list").output
+    assert "still" not in irt("list").output
+    assert "1 of 8 proposals need a decision; 7 open ones confirm" in irt("list").output
+    listed = json.loads(irt("list", "--all", "--json").output)
+    assert {p["proposal"] for p in listed if p["asks_for_a_decision"]} == {"2026-02/moved"}
+    assert len(listed) == 8
+
+
+def test_accepting_shows_the_change_and_asks(irt: Any, bank: Database) -> None:
+    words = ("accept", "2026-02/all", "--by", "Ann", "--reason", "easier")
+    refused = irt(*words)
+    assert isinstance(refused.exception, PermanentFailure)
+    assert "with --yes" in str(refused.exception)
+    assert decisions(bank) == []
+    done = irt(*words, "--effective-from", "2099-01-01", "--yes")
+    assert done.exit_code == 0, done.output
+    assert not unsaid(
+        done.output,
+        "2026-02/moved: a = 1.00 ± 0.01, b = 0.50 ± 0.10 → a = 1.00 ± 0.01, b = -0.30 ± 0.10",
+        "in force from 2099-01-01",
+    )
+    assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "easier", datetime(2099, 1, 1, tzinfo=UTC))]
+
+
+def test_every_way_to_decide_tells_of_answers_that_came_a_moment_ago(irt: Any, bank: Database) -> None:
+    signed = ("2026-02/moved", "--by", "Ann", "--reason", "easier")
+    told = "look at the answers of 2026-02 have changed since: `irt calibrate --month 2026-02` first"
+    answers_as_fitted(bank)
+    assert "have changed since" not in irt("show", "2026-02/moved").output
+    late_answer(bank)
+    for words in (("show", "2026-02/moved"), ("accept", *signed), ("reject", *signed)):
+        assert told in " ".join(irt(*words).output.split())
+    shown = json.loads(irt("show", "2026-02/moved", "--json").output)
+    assert shown["changed_since"] == [told.removeprefix("look at ")]
+    assert irt("accept", *signed, "--yes").exit_code == 0, "who decides is told, and decides"
+
+
+def test_where_names_are_verified_a_typed_one_is_kept_with_the_account_that_typed_it(
+    irt: Any, bank: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The account that logged in, which is the kernel's word; no variable changes it."""
+    monkeypatch.setenv("JWT_ISSUER", "https://login.example.org")
+    monkeypatch.setenv("LOGNAME", "zoe")
+    monkeypatch.setattr(installation, "LOGIN_UID", tmp_path / "loginuid")
+    (tmp_path / "loginuid").write_text(f"{pwd.getpwnam('daemon').pw_uid}")
+    done = irt("reject", "2026-02/moved", "--by", "Ben", "--reason", "wait", "--yes")
+    assert done.exit_code == 0, done.output
+    assert decisions(bank) == [(FEB, "moved", "reject", "Ben (irt, daemon)", "wait", None)]
+
+
+def test_who_answers_no_has_decided_nothing(irt: Any, bank: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("irt_assets.cli.console._has_terminal", lambda: True)
+    words = ["release", "reject", "2026-02/moved", "--by", "Ben", "--reason", "wait"]
+    assert (CliRunner().invoke(app, words, input="n\n").exit_code, decisions(bank)) == (1, [])
+    assert CliRunner().invoke(app, words, input="y\n").exit_code == 0
+    assert [row[1:4] for row in decisions(bank)] == [("moved", "reject", "Ben")]
+
+
+def test_dropped_anchors_are_restored_by_a_command_that_the_drop_names(irt: Any, bank: Database) -> None:
+    run_sql(
+        bank,
+        """INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, anchor_hash)
+           SELECT scale_id, version, 'K4', parameters, errors_assumed, anchor_hash FROM anchor_set
+           WHERE item_id = 'K1'""",
+    )
+    who = ["--from", FEB, "--by", "Ben", "--reason", "reworded", "--yes"]
+    dropped = irt("drop-anchors", "K2", *who)
+    assert dropped.exit_code == 0, dropped.output
+    assert not unsaid(
+        dropped.output,
+        "`irt release restore-anchors K2 --from 2026-02 --by NAME --reason WHY` undoes it",
+        "dropped: the scale has 3 anchors from 2026-02 on",
+    )
+    back = irt("restore-anchors", "K2", *who)
+    assert back.exit_code == 0, back.output
+    assert "restored: the scale has 4 anchors from 2026-02 on" in back.output
+    assert [row[1:3] for row in decisions(bank)] == [("K2", "drop_anchor"), ("K2", "restore_anchor")]
+    assert "no dropped anchors" in str(irt("restore-anchors", "K2", *who).exception)
+
+
+def test_undoing_shows_what_comes_back_and_asks(irt: Any, bank: Database) -> None:
+    irt("accept", "2026-02/moved", "--by", "Ann", "--reason", "easier", "--effective-from", "2099-01-01", "--yes")
+    words = ("undo", "2026-02/moved", "--by", "Ben", "--reason", "too early")
+    assert "with --yes" in str(irt(*words).exception)
+    assert len(decisions(bank)) == 1
+    done = irt(*words, "--yes")
+    assert done.exit_code == 0, done.output
+    assert f"moved is at {OLD} from 2099-01-01 on" in done.output
+    assert "a = 1.00 ± 0.01, b = -0.30 ± 0.10 never comes into force" in " ".join(done.output.split())
+    assert [row[2:4] for row in decisions(bank)] == [("accept", "Ann"), ("undo", "Ben")]
+    shown = " ".join(irt("show", "2026-02/moved").output.split())
+    assert "open again, the decision undone by Ben on" in shown
+
+
+# -- undone ------------------------------------------------------------------------------------------
+# A decision is undone by another one: openly, and without changing anything that was reported.
+
+IN_APRIL = datetime(2026, 4, 15, tzinfo=UTC)
+MAY = datetime(2026, 5, 1, tzinfo=UTC)
+JUNE = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def undone(database: Database, *references: Reference, **others: Any) -> list[Undo]:
+    values = {"by": "Ben", "reason": "the text was not simplified", "now": NOW} | others
+    return undo(database, references or (MOVED,), **values)
+
+
+def not_undone(database: Database, *references: Reference, **others: Any) -> str:
+    return refused(database, *references, decide=undone, **others)
+
+
+def b_at(database: Database, at: datetime) -> float:
+    with database.connect() as connection:
+        return in_force(connection, SCALE, at).items["moved"].b
+
+
+def test_values_that_are_not_in_force_yet_never_come_into_force(bank: Database, store: FolderStore) -> None:
+    with bank.connect() as connection:
+        before = in_force(connection, SCALE, APRIL)
+    accept(bank)
+    (done,) = undone(bank)
+    with bank.connect() as connection:
+        assert in_force(connection, SCALE, APRIL) == before, "the hash of the set too, so that no θ is stale"
+        exported = read_export(connection, "parameters", APRIL).set_index("item_id")
+        newest = lineage(connection, "moved")[0]
+    assert (exported.b["moved"], exported.rule["moved"]) == (0.5, "undo")
+    assert (newest["rule"], newest["decided_by"], newest["month"]) == ("undo", "Ben", JAN)
+    assert (done.since, done.never_in_force, done.restored.b) == (APRIL, True, 0.5)
+    assert [row[:3] for row in published(bank)] == [
+        (0.5, "first", JAN),
+        (pytest.approx(-0.3), "decision", FEB),
+        (0.5, "undo", JAN),
+    ], "nothing is changed or deleted"
+    assert decisions(bank)[-1] == (FEB, "moved", "undo", "Ben", "the text was not simplified", APRIL)
+    assert asked(bank) == ["2026-02/moved"]
+    assert violations(bank, store) == []
+
+
+def test_values_in_force_stay_until_the_next_first(bank: Database, store: FolderStore) -> None:
+    accept(bank)
+    (done,) = undone(bank, now=IN_APRIL)
+    assert (done.since, done.never_in_force) == (MAY, False)
+    assert [b_at(bank, at) for at in (NOW, IN_APRIL, MAY)] == [0.5, pytest.approx(-0.3), 0.5]
+    assert violations(bank, store) == []
+
+
+def test_a_later_date_is_taken_at_its_word(bank: Database) -> None:
+    accept(bank)
+    undone(bank, effective_from=JUNE)
+    assert [b_at(bank, at) for at in (APRIL, JUNE)] == [pytest.approx(-0.3), 0.5]
+
+
+def test_what_is_open_again_can_be_accepted_for_the_same_day_and_undone_again(
+    bank: Database, store: FolderStore
+) -> None:
+    accept(bank)
+    undone(bank)
+    accept(bank)
+    assert (b_at(bank, APRIL), proposal_of(bank).state) == (pytest.approx(-0.3), State.ACCEPTED)
+    undone(bank)
+    assert (b_at(bank, APRIL), proposal_of(bank).state) == (0.5, State.OPEN)
+    release.reject(bank, [MOVED], by="Cleo", reason="the key changed")
+    assert (b_at(bank, APRIL), proposal_of(bank).state) == (0.5, State.REJECTED)
+    assert violations(bank, store) == []
+
+
+def test_a_rejected_proposal_asks_again(bank: Database, store: FolderStore) -> None:
+    release.reject(bank, [MOVED], by="Ann", reason="within error")
+    assert asked(bank) == []
+    (done,) = undone(bank)
+    assert (done.restored, done.since, asked(bank)) == (None, None, ["2026-02/moved"])
+    assert len(published(bank)) == 1
+    assert violations(bank, store) == []
+
+
+def test_a_month_that_runs_again_proposes_what_was_undone(bank: Database, store: FolderStore) -> None:
+    """Its numbers are the same ones, which nobody's decision stands on any more."""
+    accept(bank)
+    undone(bank)
+    calibrate(bank, store, FEB, {"moved": (1.0, -0.3), "still": (1.2, 0.12)})
+    assert asked(bank) == ["2026-02/moved"]
+    assert proposal_of(bank).state is State.OPEN
+
+
+def test_of_two_accepts_the_later_is_undone_first(bank: Database, store: FolderStore) -> None:
+    accept(bank)
+    calibrate(bank, store, MAR, {"moved": (1.0, -0.4)})
+    accept(bank, Reference(MAR, "moved"), effective_from=MAY)
+    assert "after 2026-02/moved, 2026-03/moved was accepted: undo 2026-03/moved first" in not_undone(bank)
+    undone(bank, Reference(MAR, "moved"))
+    assert [b_at(bank, at) for at in (APRIL, MAY)] == [pytest.approx(-0.3), pytest.approx(-0.3)]
+    undone(bank)
+    assert [b_at(bank, at) for at in (APRIL, MAY)] == [pytest.approx(-0.3), 0.5], "not before what is published last"
+    assert violations(bank, store) == []
+
+
+def test_what_cannot_be_undone_says_why_and_the_way_out(bank: Database, store: FolderStore) -> None:
+    assert "2026-02/moved has not been decided on yet" in not_undone(bank)
+    assert "nothing is proposed as 2025-01/moved" in not_undone(bank, Reference("2025-01", "moved"))
+    assert "name each item" in not_undone(bank, Reference(FEB, "all"))
+    accept(bank)
+    assert "is not in the future" in not_undone(bank, effective_from=NOW)
+    assert "name that date or a later one" in not_undone(bank, effective_from=datetime(2026, 3, 20, tzinfo=UTC))
+    assert "a decision needs a reason" in not_undone(bank, reason=" ")
+    undone(bank)
+    assert "the decision undone by Ben" in not_undone(bank)
+
+
+def test_an_item_that_was_never_published_before_can_only_be_withdrawn(bank: Database, store: FolderStore) -> None:
+    calibrate(bank, store, JAN, {"late": (1.0, 0.4)})
+    accept(bank, Reference(JAN, "late"), MOVED)
+    said = not_undone(bank, MOVED, Reference(JAN, "late"))
+    assert not unsaid(said, "nothing was published for late before 2026-01/late", "irt items withdraw late")
+    assert proposal_of(bank).state is State.ACCEPTED, "none of them where not all"
+
+
+def test_a_reject_of_numbers_that_were_made_again_is_not_undone(bank: Database, store: FolderStore) -> None:
+    release.reject(bank, [MOVED], by="Ann", reason="wait for more answers")
+    calibrate(bank, store, FEB, {"moved": (1.0, -0.35), "still": (1.2, 0.12)})
+    assert "2026-02/moved is open: its month has proposed it again" in not_undone(bank)
+
+
+def test_an_undo_that_nobody_decided_or_of_other_values_is_found(bank: Database, store: FolderStore) -> None:
+    accept(bank)
+    undone(bank)
+    run_sql(
+        bank,
+        "UPDATE item_parameter_publication SET parameters = parameters || jsonb_build_object('b', 0.4)"
+        " WHERE rule = 'undo'",
+    )
+    assert violations(bank, store) == [
+        "one_set_is_in_force_and_changes_are_decided: moved: an undo published other values than those before"
+    ]
+    run_sql(
+        bank,
+        "UPDATE item_parameter_publication SET parameters = parameters || jsonb_build_object('b', 0.5)"
+        " WHERE rule = 'undo'",
+    )
+    run_sql(bank, "DELETE FROM release_decision WHERE decision = 'undo'")
+    assert violations(bank, store) == [
+        "one_set_is_in_force_and_changes_are_decided: moved: changed without a recorded decision"
+    ]
+
+
+def test_whoever_undid_is_named_to_the_next(bank: Database) -> None:
+    accept(bank)
+    undone(bank)
+    accept(bank, by="Cleo")
+    assert "was accepted by Cleo" in refused(bank)
+
+
+# -- checks of later months --------------------------------------------------------------------------
+# Items in drift that a person has decided on: the checks of later months do not fail for them again.
+
+FAR, _, _, _, LOST, _ = build_drift_checks(monthly(JAN))
+
+
+@pytest.fixture
+def drifted(bank: Database, store: FolderStore) -> Database:
+    """An item that February and March see drift, by nearly as much."""
+    calibrate(bank, store, MAR, {"moved": (1.0, -0.4), "still": (1.2, 0.1)})
+    run_sql(bank, "UPDATE item_drift SET wabc = 0.15 WHERE month = %s", (FEB,))
+    run_sql(
+        bank,
+        """INSERT INTO item_drift (month, scale_id, item_id, engine, delta_b, wabc, severity, details)
+           VALUES (%s, %s, 'moved', 'em', -0.9, 0.17, 'high', '{}')""",
+        (MAR, SCALE),
+    )
+    return bank
+
+
+def test_what_waits_is_in_the_status(bank: Database, settings: Settings, tmp_path: Path) -> None:
+    """A month's proposals that confirm what is published do not wait."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        assert collect_overview(bank, instance, settings).waiting == ["2026-02/moved"]
+        assert waiting_line(["2026-02/moved"]) == "1 proposal waits: 2026-02/moved"
+        assert waiting_line(list("abcde")) == "5 proposals wait: a, b, c and 2 more"
+        release.reject(bank, [MOVED], by="Ann", reason="it is being replaced")
+        assert collect_overview(bank, instance, settings).waiting == []
+
+
+def known(database: Database, month: str = MAR) -> dict[tuple[str, str], str]:
+    with database.connect() as connection:
+        return settled_items(connection, month)
+
+
+def evaluate(check: Any, database: Database, store: FolderStore, month: str) -> dg.AssetCheckResult:
+    with dg.DagsterInstance.ephemeral() as instance:
+        context: Any = check_context(month, instance)
+        found: dg.AssetCheckResult = check.op.compute_fn.decorated_fn(context, database, store)
+    return found
+
+
+def test_an_item_that_nobody_decided_on_fails(drifted: Database, store: FolderStore) -> None:
+    assert known(drifted) == {}
+    found = evaluate(FAR, drifted, store, MAR)
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert found.description == f"{MAR}: one item: moved"
+
+
+def test_an_item_that_was_decided_on_does_not_fail_again_and_is_still_named(
+    drifted: Database,
+    store: FolderStore,
+) -> None:
+    release.reject(drifted, [MOVED], by="Ann", reason="it is being replaced")
+    assert known(drifted) == {(SCALE, "moved"): f"{FEB}, rejected by Ann"}
+    found = evaluate(FAR, drifted, store, MAR)
+    assert found.passed
+    assert found.description == f"{MAR}: no item of high severity; no decision needed: moved"
+    assert [row["known from"] for row in rows_of(found.metadata, "items")] == [f"{FEB}, rejected by Ann"]
+
+
+def test_an_item_that_was_decided_on_may_lose_its_information(drifted: Database, store: FolderStore) -> None:
+    """It is the same change, seen twice."""
+    run_sql(
+        drifted,
+        """INSERT INTO test_information (month, scale_id, item_id, curve, flagged, details)
+           VALUES (%s, %s, 'moved', '{}', true, '{"ratio": 0.7}')""",
+        (MAR, SCALE),
+    )
+    assert evaluate(LOST, drifted, store, MAR).description == f"{MAR}: one item: moved (keeps 70%)"
+    release.reject(drifted, [MOVED], by="Ann", reason="it is being replaced")
+    assert evaluate(LOST, drifted, store, MAR).passed
+
+
+def test_what_grew_since_the_decision_fails_again(drifted: Database) -> None:
+    release.reject(drifted, [MOVED], by="Ann", reason="it is being replaced")
+    run_sql(drifted, "UPDATE item_drift SET wabc = 0.21 WHERE month = %s", (MAR,))
+    assert known(drifted) == {}
+    run_sql(drifted, "UPDATE item_drift SET wabc = 0.17 WHERE month = %s", (MAR,))
+    run_sql(drifted, "UPDATE item_drift SET severity = 'medium' WHERE month = %s", (FEB,))
+    assert known(drifted) == {}
+
+
+def test_a_decision_is_over_when_its_value_is_in_force(drifted: Database) -> None:
+    """March is then compared with the new value, which has not been decided on."""
+    release.reject(drifted, [MOVED], by="Ann", reason="wait")
+    run_sql(drifted, "UPDATE release_decision SET decision = 'accept', effective_from = '2026-04-01 00:00+00'")
+    assert list(known(drifted).values()) == [f"{FEB}, accepted by Ann"]
+    run_sql(drifted, "UPDATE release_decision SET effective_from = '2026-03-01 00:00+00'")
+    assert known(drifted) == {}
+
+
+def test_an_item_whose_proposal_a_later_month_contradicts_does_not_fail(bank: Database, store: FolderStore) -> None:
+    """February is made late, as after a decision on its anchors: March has shown that its change is not real."""
+    assert evaluate(FAR, bank, store, FEB).description == f"{FEB}: one item: moved (drift)"
+    calibrate(bank, store, MAR, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
+    assert known(bank, FEB) == {(SCALE, "moved"): f"contradicted by {MAR}"}
+    found = evaluate(FAR, bank, store, FEB)
+    assert found.passed
+    assert found.description == f"{FEB}: no item of high severity; no decision needed: moved"
+
+
+def test_an_item_whose_later_value_was_accepted_does_not_fail_in_the_months_before(
+    drifted: Database, store: FolderStore
+) -> None:
+    """February is made again after March was decided on: nobody can act on February's drift any more."""
+    accept(drifted, Reference(MAR, "moved"))
+    assert known(drifted, FEB) == {(SCALE, "moved"): f"{MAR}, accepted by Ann"}
+    assert evaluate(FAR, drifted, store, FEB).passed

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration.month import UnlinkedMonthError, fit_month, link_month, publish_month
+from irt_assets.calibration.month import UnlinkedMonthError, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.model_change import accept_guessing, decide_model_change, preview_model_change
@@ -21,7 +21,6 @@ from irt_assets.invariants.publications import anchors_change_by_decision_alone
 from irt_assets.ledger.anchors import read_anchors
 from irt_assets.psychometrics.core.priors import Beta, LogNormal, Normal, Priors
 from irt_assets.responses.scales import Scale, accepted_subjects, change_rules, read_scales
-from irt_assets.responses.snapshot import take_snapshot
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
@@ -34,6 +33,7 @@ from tests.helpers.rooms import (
     add_items,
     answer_matrix,
     calibrate,
+    fit_and_link,
     folder_store,
     rows,
     run_sql,
@@ -381,9 +381,7 @@ def test_a_model_that_changes_while_months_are_under_way_leaves_none_published_u
     """Both months are fitted and linked as 2PL when the model changes; the first waits in the ledger by then."""
     database, store = Database(world), folder_store(world)
     for month in (FIRST, NEXT):
-        take_snapshot(database, store, month, "run")
-        fit_month(database, store, month, ENGINE, "run")
-        link_month(database, month, "run")
+        fit_and_link(database, store, month, ENGINE)
     waiting = publish_month(database, store, NEXT, {FIRST}, "run")[SCALE]
     assert {month: step.state for month, step in waiting.items()} == {NEXT: "pending"}
     done = decide(world, {"model": "1pl"})

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 
@@ -16,17 +17,30 @@ import alembic.command
 import psycopg
 import pytest
 from alembic.config import Config
+from pydantic import SecretStr
 
 from irt_assets.responses.open_months import scales_of_other_verdicts
+from resources.doctor import diagnose
+from resources.failures import PermanentFailure
 from resources.migrations.first_schema import schema_as_sql
 from resources.postgres import schema
 from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.postgres.log_months import make_verdict_month
+from resources.postgres.open_database import open_database
 from resources.postgres.own_schema import VERSION_TABLE
-from resources.postgres.schema_version import COMMIT_OF_FIRST_SCHEMA, VERSIONS, newest_known, number, schema_version
+from resources.postgres.schema_version import (
+    COMMIT_OF_FIRST_SCHEMA,
+    REMEDY,
+    VERSIONS,
+    newest_known,
+    number,
+    schema_version,
+)
 from resources.settings import Settings
 from tests.helpers.rooms import rows, run_sql
-from tests.helpers.typed import IrtOf
+from tests.helpers.sentences import unsaid
+from tests.helpers.typed import IrtOf, command_line
 from tests.testbed.partitions import ensure_month_partitions
 
 REPOSITORY = Path(__file__).parents[2]
@@ -42,7 +56,6 @@ SCHEMA = (
     "resources/tables.py",
 )
 """What may break a downgrade, or the release before: its code runs in the present environment."""
-pytestmark = pytest.mark.on_change(*SCHEMA)
 
 CATALOG = (
     """SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
@@ -129,6 +142,7 @@ def emptied(database: Database) -> Config:
     return config
 
 
+@pytest.mark.on_change(*SCHEMA)
 def test_the_registry_as_sql_makes_what_the_migrations_make(database: Database) -> None:
     """With all that Alembic does not compare, such as triggers, and what an index leaves out."""
     migrated = catalog(database)
@@ -138,6 +152,7 @@ def test_the_registry_as_sql_makes_what_the_migrations_make(database: Database) 
     assert catalog(database) == migrated
 
 
+@pytest.mark.on_change(*SCHEMA)
 def test_the_migrations_work_in_any_schema(database: Database) -> None:
     """The one that comes first on the role's search path gets everything, and the triggers find it from anywhere."""
     with database.connect() as connection:
@@ -159,6 +174,7 @@ def test_the_migrations_work_in_any_schema(database: Database) -> None:
     assert "public" not in re.sub("publication|publish", "", SCHEMA_FILE.read_text("utf-8"))
 
 
+@pytest.mark.on_change(*SCHEMA)
 def test_every_downgrade_works_with_rows_in_every_table(database: Database, next_version: str) -> None:
     """Down to the first schema and up again, step by step: each revision has one schema, however it is reached."""
     config = schema._alembic()
@@ -235,6 +251,7 @@ def earlier(release: Path) -> Callable[[Settings], Callable[..., str]]:
     return of
 
 
+@pytest.mark.on_change(*SCHEMA)
 def test_a_home_of_the_history_before_is_upgraded_as_a_new_one(
     database: Database, settings: Settings, earlier: Callable[[Settings], Callable[..., str]]
 ) -> None:
@@ -248,6 +265,7 @@ def test_a_home_of_the_history_before_is_upgraded_as_a_new_one(
     assert schema.drift(database) == []
 
 
+@pytest.mark.on_change(*SCHEMA)
 def test_upgrade_gives_a_state_to_snapshots_without_one_and_drops_partitions_without_one(database: Database) -> None:
     schema.downgrade(database, SCHEMA_FILE.stem)
     run_sql(
@@ -267,6 +285,7 @@ def test_upgrade_gives_a_state_to_snapshots_without_one_and_drops_partitions_wit
         assert scales_of_other_verdicts(connection) == {"2026-06": {"math"}}, "no day of July has been judged yet"
 
 
+@pytest.mark.on_change(*SCHEMA)
 @pytest.mark.ci
 def test_the_release_before_runs_on_the_newest_schema(
     world: Settings, earlier: Callable[[Settings], Callable[..., str]], tmp_path: Path, irt: IrtOf
@@ -293,3 +312,314 @@ def test_the_release_before_runs_on_the_newest_schema(
     assert catalog(database) == before
     [june] = [m for m in present("status", "--json").json["months"] if m["month"] == "2026-06"]
     assert june["state"] == "green", june
+
+
+# -- the version of the schema -----------------------------------------------------------------------
+# Code and schema of different ages: what runs, what is refused with which sentence, and the way back.
+
+FIRST, BEFORE_THE_FIRST = "0057_verdict_state", "0039_learner_reports"
+COMMANDS = (
+    ("status",),
+    ("prune", "--dry-run"),
+    ("calibrate", "--month", "2026-06"),
+    ("lineage", "A01"),
+    ("import", "attempts", "answers.csv"),
+    ("import", "questions", "answers.csv"),
+    ("import", "learners", "answers.csv"),
+    ("scale", "pass-mark", "1"),
+    ("release", "list"),
+    ("report", "drift", "--month", "2026-06"),
+    ("runs", "list"),
+)
+
+
+@pytest.fixture
+def typed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """What `irt` answers to these words: the exit code, and what it printed."""
+    monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
+
+    irt = command_line(monkeypatch, capsys)
+
+    def run(*words: str) -> tuple[int, str]:
+        done = irt(*words)
+        return done.code, done.out + done.err
+
+    return run
+
+
+def became(database: Database, revision: str, oldest_code: str | None) -> None:
+    """The schema as if a migration that this code does not have had run."""
+    run_sql(database, "UPDATE irt_alembic_version SET version_num = %s, oldest_code = %s", (revision, oldest_code))
+
+
+def structure_in_words(database: Database) -> set[str]:
+    """Every column and index, in words; the log's partitions come with the clock."""
+    return {
+        str(row)
+        for query in (
+            """SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
+               WHERE table_schema = 'public' AND table_name <> 'irt_alembic_version'
+                 AND table_name !~ '^response_log_2'""",
+            "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename !~ '^response_log_2'",
+        )
+        for row in rows(database, query)
+    }
+
+
+def test_every_command_names_the_way_to_the_newer_schema(
+    database: Database, next_version: str, typed: Callable[..., tuple[int, str]]
+) -> None:
+    before = str(schema_version(database).revision)
+    for words in COMMANDS:
+        code, printed = typed(*words)
+        assert (code, "run `irt db upgrade`" in printed, before in printed) == (2, True, True), (words, printed)
+    assert typed("db", "upgrade") == (0, f"schema is at {next_version}, with its tables in public\n")
+    assert schema_version(database).fault is None
+
+
+@pytest.mark.parametrize("had_oldest_code", [True, False])
+def test_a_schema_from_before_the_first_is_refused_by_every_command_and_by_an_upgrade(
+    had_oldest_code: bool, database: Database, settings: Settings, typed: Callable[..., tuple[int, str]]
+) -> None:
+    """The commit whose code brings it to the first is named, as `irt db upgrade` of this code cannot."""
+    became(database, BEFORE_THE_FIRST, None)
+    if not had_oldest_code:
+        run_sql(database, "ALTER TABLE irt_alembic_version DROP COLUMN oldest_code")
+    before = structure_in_words(database)
+    for words in (
+        *COMMANDS,
+        ("db", "upgrade"),
+        ("serve",),
+        ("run", "code-server"),
+        ("run", "daemon"),
+        ("run", "webserver"),
+    ):
+        code, printed = typed(*words)
+        missing = unsaid(printed, f"at {BEFORE_THE_FIRST}", f"git checkout {COMMIT_OF_FIRST_SCHEMA}", "irt db upgrade")
+        assert (code, missing) == (2, []), (words, printed)
+    [finding] = [each for each in diagnose(settings) if each.subject == "schema"]
+    assert (finding.state, finding.fix) == ("error", REMEDY)
+    assert (schema_version(database).revision, structure_in_words(database)) == (BEFORE_THE_FIRST, before)
+
+
+def test_a_newer_schema_that_serves_this_code_is_used_as_it_is(database: Database, settings: Settings) -> None:
+    became(database, "0999_from_tomorrow", schema_version(database).revision)
+    assert open_database(settings).url == database.url
+    schema.upgrade(database)
+    assert schema_version(database).revision == "0999_from_tomorrow"
+
+
+@pytest.mark.parametrize("oldest_code", ["0998_breaks_it", None])
+def test_a_newer_schema_that_does_not_serve_this_code_is_refused(
+    oldest_code: str | None, database: Database, settings: Settings, typed: Callable[..., tuple[int, str]]
+) -> None:
+    became(database, "0999_from_tomorrow", oldest_code)
+    for words in (("release", "list"), ("db", "upgrade")):
+        code, printed = typed(*words)
+        assert (code, "install the newer irt-assets" in printed) == (2, True), words
+
+
+def test_the_newest_schema_says_which_code_it_serves(database: Database) -> None:
+    version = schema_version(database)
+    assert version.fault is None
+    assert int(version.oldest_code[:4]) <= newest_known()  # type: ignore[index]
+
+
+def test_each_way_back_leaves_what_was_there_before(database: Database, next_version: str) -> None:
+    """Upgraded step by step from the first schema, and taken back step by step; no row is in the way."""
+    config = schema._alembic()
+    config.attributes["database"] = database
+    names = [script.revision for script in schema.ScriptDirectory.from_config(config).walk_revisions()][::-1]
+    run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    then = {}
+    for name in names:
+        alembic.command.upgrade(config, name)
+        then[name] = structure_in_words(database)
+    for name in names[-2::-1]:
+        assert schema.downgrade(database, name) == schema_version(database).revision == name
+        assert structure_in_words(database) == then[name], name
+    schema.upgrade(database)
+    assert structure_in_words(database) == then[next_version]
+
+
+def test_going_back_is_refused_where_the_ledger_would_lose_something(
+    database: Database, next_version: str, typed: Callable[..., tuple[int, str]]
+) -> None:
+    earlier = str(schema_version(database).revision)
+    schema.upgrade(database)
+    run_sql(
+        database,
+        "INSERT INTO anchor_set (scale_id, version, item_id, parameters, errors_assumed, anchor_hash, note) "
+        "VALUES ('default', 1, 'A01', '{\"a\": 1, \"b\": 0, \"c\": 0}', false, 'x', 'kept')",
+    )
+    before = schema_version(database), structure_in_words(database)
+    code, printed = typed("db", "downgrade", earlier[:4], "--yes")
+    assert (code, "1 values of anchor_set.note" in printed) == (2, True)
+    assert (schema_version(database), structure_in_words(database)) == before
+    run_sql(database, "UPDATE anchor_set SET note = NULL")
+    assert typed("db", "downgrade", earlier[:4], "--yes")[1].endswith(f"schema is at {earlier}\n")
+    assert schema.drift(database) == []
+
+
+@pytest.mark.parametrize("revision", ["0999", "", "0", "base", "head"])
+def test_only_an_earlier_schema_can_be_gone_back_to(revision: str, database: Database, next_version: str) -> None:
+    schema.upgrade(database)
+    with pytest.raises(PermanentFailure, match="does not name one of the earlier"):
+        schema.downgrade(database, revision)
+
+
+def test_nothing_comes_before_the_first_schema(database: Database) -> None:
+    run_sql(database, "UPDATE irt_alembic_version SET version_num = %s", (FIRST,))
+    with pytest.raises(PermanentFailure, match=r"'0013' does not name one of the earlier \(there is none\)"):
+        schema.downgrade(database, "0013")
+
+
+def test_going_back_wants_a_backup(
+    database: Database, next_version: str, typed: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = str(schema_version(database).revision)
+    schema.upgrade(database)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    code, printed = typed("db", "downgrade", earlier)
+    assert (code, "irt backup" in printed) == (2, True)
+    assert schema_version(database).revision == next_version
+
+
+def test_the_first_command_makes_an_embedded_database_with_its_schema(tmp_path: Path) -> None:
+    """Doctor promises "made at first use"; the first import asked for `irt db upgrade` instead."""
+    settings = Settings(irt_home=tmp_path / "home", _env_file=None)
+    try:
+        database = open_database(settings)
+        assert schema_version(database).fault is None
+        assert rows(database, "SELECT count(*) FROM response_log") == [(0,)]
+    finally:
+        EmbeddedPostgres(settings.irt_home / "postgres").stop()
+
+
+def test_a_database_of_somebody_elses_server_is_not_migrated_unasked(database: Database, settings: Settings) -> None:
+    run_sql(database, "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    with pytest.raises(PermanentFailure, match="has no schema yet: run `irt db upgrade`"):
+        open_database(settings)
+    assert rows(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+# -- migrations --------------------------------------------------------------------------------------
+# The schema's history leads to the registry, and a difference is named.
+
+DEBIAN_15 = Path("/usr/lib/postgresql/15/bin")
+
+
+def test_from_nothing_to_head_is_what_the_registry_says(database: Database) -> None:
+    assert schema.drift(database) == []
+
+
+def test_upgrading_again_changes_nothing(database: Database) -> None:
+    run_sql(database, "INSERT INTO question (item_id) VALUES ('q1')")
+    schema.upgrade(database)
+    assert schema_version(database).fault is None
+    with database.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM question").fetchone() == (1,)
+
+
+def test_postgresql_15_takes_the_same_schema(tmp_path: Path, require: Callable[[bool, str], None]) -> None:
+    require(DEBIAN_15.is_dir(), f"Debian's PostgreSQL 15 in {DEBIAN_15}")
+    server = EmbeddedPostgres(tmp_path / "postgres", bin_folder=DEBIAN_15)
+    try:
+        database = Database(Settings(database_url=SecretStr(server.start()), _env_file=None))
+        schema.upgrade(database)
+        assert schema.drift(database) == []
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("DROP TABLE anchor_set", "table anchor_set is missing"),
+        ("ALTER TABLE learner DROP COLUMN target_theta", "column learner.target_theta is missing"),
+        ("ALTER TABLE learner ADD COLUMN age integer", "column learner.age is not in the registry"),
+        ("ALTER TABLE learner ALTER COLUMN target_theta TYPE text", "type of learner.target_theta"),
+        ("ALTER TABLE learner ALTER COLUMN is_test DROP NOT NULL", "nullable of learner.is_test"),
+        ("ALTER TABLE learner ALTER COLUMN is_test DROP DEFAULT", "default of learner.is_test"),
+        ("COMMENT ON COLUMN learner.is_test IS 'x'", "comment of learner.is_test is 'x'"),
+        ("COMMENT ON TABLE learner IS 'x'", "comment of table learner"),
+        ("ALTER TABLE anchor_set ALTER COLUMN a DROP EXPRESSION", "Computed default on anchor_set.a differs"),
+        ("DROP INDEX mirt_ability_user", "index mirt_ability_user of mirt_ability is missing"),
+        ("ALTER TABLE learner DROP CONSTRAINT learner_pkey", "primary key of learner is []"),
+        ("DROP VIEW attempt", "view attempt is missing"),
+        ("CREATE OR REPLACE VIEW standing_decision AS SELECT * FROM release_decision", "view standing_decision is"),
+    ],
+)
+def test_a_difference_from_the_registry_is_named(database: Database, damage: str, said: str) -> None:
+    run_sql(database, damage)
+    differences = schema.drift(database)
+    assert len(differences) == 1
+    assert said in differences[0]
+
+
+def test_partitions_are_made_once_however_many_ask(database: Database) -> None:
+    def ask(last_month: str) -> list[str]:
+        with database.connect() as connection:
+            return ensure_month_partitions(connection, "2025-11", last_month)
+
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(ask, ["2026-02", "2026-02", "2026-01", "2026-03"]))
+    assert sorted(month for months in made for month in months) == [
+        "2025-11",
+        "2025-12",
+        "2026-01",
+        "2026-02",
+        "2026-03",
+    ]
+    assert ask("2026-03") == []
+    assert schema.drift(database) == []
+
+
+def test_a_month_holds_its_first_and_its_last_microsecond(database: Database) -> None:
+    with database.connect() as connection:
+        ensure_month_partitions(connection, "2025-12", "2025-12")
+        for n, time in enumerate(["2025-12-01 00:00:00+00", "2025-12-31 23:59:59.999999+00"]):
+            connection.execute(
+                "INSERT INTO response_log (attempt_id, user_id, item_id, completed_at) VALUES (%s, 'u', 'q', %s)",
+                (str(n), time),
+            )
+        assert connection.execute("SELECT count(*) FROM response_log_2025_12").fetchone() == (2,)
+        with pytest.raises(psycopg.errors.CheckViolation):
+            connection.execute(
+                "INSERT INTO response_log (attempt_id, user_id, item_id, completed_at)"
+                " VALUES ('x', 'u', 'q', '2026-01-01 00:00:00+00')"
+            )
+
+
+def test_making_a_partition_does_not_hold_up_readers_and_writers(database: Database) -> None:
+    with database.connect() as connection:
+        ensure_month_partitions(connection, "2026-01", "2026-01")
+    with database.connect() as maker, database.connect() as other:
+        ensure_month_partitions(maker, "2026-02", "2026-02")
+        other.execute("SET lock_timeout = '2s'")
+        other.execute(
+            "INSERT INTO response_log (attempt_id, user_id, item_id, completed_at)"
+            " VALUES ('1', 'u', 'q', '2026-01-05 00:00:00+00')"
+        )
+        assert other.execute("SELECT count(*) FROM attempt").fetchone() == (1,)
+
+
+def test_dagsters_storage_shares_the_database(database: Database) -> None:
+    """Dagster keeps its own alembic_version, in a schema of its own: neither disturbs the other."""
+    from dagster_postgres import DagsterPostgresStorage
+
+    storage = DagsterPostgresStorage(database.dagster_url, should_autocreate_tables=True)
+    try:
+        current, head = storage.run_storage.alembic_version()
+        assert current == head is not None
+        schema.upgrade(database)
+        assert schema.drift(database) == []
+        assert storage.run_storage.alembic_version() == (current, head)
+        with database.connect() as connection:
+            rows = connection.execute("SELECT version_num FROM dagster.alembic_version").fetchall()
+        assert rows == [(current,)]
+    finally:
+        for part in (storage.run_storage, storage.event_log_storage, storage.schedule_storage):
+            part.dispose()

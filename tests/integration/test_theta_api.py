@@ -5,6 +5,9 @@ Its clock stands at the end of the small world's last month.
 
 from __future__ import annotations
 
+import io
+import json
+import logging
 import os
 import re
 import signal
@@ -18,29 +21,35 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import dagster as dg
 import psycopg
 import pytest
 import requests
+from pydantic import SecretStr
 
 from irt_assets.abilities.batch import measure
-from irt_assets.abilities.sweep import online_updates_are_on
+from irt_assets.abilities.online import read_measures, update
+from irt_assets.abilities.sweep import Mark, Swept, online_updates_are_on, sweep
 from irt_assets.common.partitions import Month
+from irt_assets.runs.in_process_runs import SENSORS
+from jobs.sensors import build_theta_sensor
 from resources.postgres.database import Database, lock_key
+from resources.serving import logs, traces
 from resources.settings import Settings
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
+from services.theta_api.server import theta_app
 from services.theta_client import api as client
 from services.theta_client.api import PATH
 from tests.helpers.asking import kind, unless_busy, unless_shed
+from tests.helpers.collector import collector
 from tests.helpers.databases import READ_ONLY, altered
-from tests.helpers.door import ROOT, served
+from tests.helpers.door import ROOT, port_of, served
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
 from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 from tests.testbed.stack_harness import wait_for
-
-pytestmark = pytest.mark.xdist_group("theta api")
 
 END = Month(MONTHS[1]).end
 TOKEN = "a-service-token-of-32-characters"
@@ -101,6 +110,7 @@ def someone(api: Api) -> str:
     )
 
 
+@pytest.mark.xdist_group("theta api")
 def test_the_documents_request_has_the_documents_answer_and_the_months_theta(api: Api, someone: str) -> None:
     answer = api.update(someone).json()
     monthly = rows(
@@ -122,6 +132,7 @@ def test_the_documents_request_has_the_documents_answer_and_the_months_theta(api
     assert rows(api.database, online, (someone,)) == [before]
 
 
+@pytest.mark.xdist_group("theta api")
 def test_a_request_of_the_session_hook_switches_the_sweep_on_and_no_other_does(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -146,6 +157,7 @@ def test_a_request_of_the_session_hook_switches_the_sweep_on_and_no_other_does(
     assert online_updates_are_on(api.database)
 
 
+@pytest.mark.xdist_group("theta api")
 def test_it_shows_the_latest_and_those_before_it(api: Api, someone: str) -> None:
     updated = api.update(someone).json()
     shown = api.theta(someone).json()
@@ -154,6 +166,7 @@ def test_it_shows_the_latest_and_those_before_it(api: Api, someone: str) -> None
     assert {one["kind"] for one in shown["history"]} == {"online", "monthly"}
 
 
+@pytest.mark.xdist_group("theta api")
 def test_updates_of_one_learner_at_once_are_one_row_and_one_answer(api: Api) -> None:
     user = str(rows(api.database, "SELECT user_id FROM mirt_ability WHERE kind = 'monthly' ORDER BY 1 LIMIT 1")[0][0])
     with ThreadPoolExecutor(8) as threads:
@@ -164,6 +177,7 @@ def test_updates_of_one_learner_at_once_are_one_row_and_one_answer(api: Api) -> 
     assert rows(api.database, online, (user,)) == [(1,)]
 
 
+@pytest.mark.xdist_group("theta api")
 def test_who_has_no_theta_is_told_why(api: Api) -> None:
     assert kind(api.theta("nobody")) == (404, "unknown_learner")
     for user in ("nobody", "../../etc/passwd", "o'; DROP TABLE learner; --", "🦊", "%s", "x" * 600):
@@ -177,6 +191,7 @@ def test_who_has_no_theta_is_told_why(api: Api) -> None:
     run_sql(api.database, "DELETE FROM learner WHERE user_id IN ('silent', 'checker', 'aims')")
 
 
+@pytest.mark.xdist_group("theta api")
 def test_where_nothing_is_published_there_is_no_number(database: Database, settings: Settings) -> None:
     add_items(database, {"i1": None})
     add_learners(database, ["ann"])
@@ -187,6 +202,7 @@ def test_where_nothing_is_published_there_is_no_number(database: Database, setti
     assert rows(database, "SELECT count(*) FROM mirt_ability") == [(0,)]
 
 
+@pytest.mark.xdist_group("theta api")
 def test_two_scales_are_measured_and_the_target_is_the_one_that_is_told(world: Settings) -> None:
     """One answer, and all right: finite numbers drawn to the mean; a target without answers is no number."""
     database = Database(world)
@@ -217,6 +233,7 @@ def test_two_scales_are_measured_and_the_target_is_the_one_that_is_told(world: S
         assert set(one.json()["by_scale"]) == {SCALE}
 
 
+@pytest.mark.xdist_group("theta api")
 def test_a_database_that_goes_is_a_503_and_one_that_comes_back_needs_no_restart(
     world: Settings, begun: Database
 ) -> None:
@@ -238,6 +255,7 @@ def test_a_database_that_goes_is_a_503_and_one_that_comes_back_needs_no_restart(
         assert api.update(user).json() == before
 
 
+@pytest.mark.xdist_group("theta api")
 def test_a_database_that_can_only_be_read_is_a_503_with_the_reason_and_what_only_reads_goes_on(
     world: Settings, begun: Database
 ) -> None:
@@ -253,6 +271,7 @@ def test_a_database_that_can_only_be_read_is_a_503_with_the_reason_and_what_only
         wait_for("it to come back", lambda: api.update("ann").status_code == 200, pause=0.02)
 
 
+@pytest.mark.xdist_group("theta api")
 def test_a_learner_whom_somebody_else_holds_is_a_503_and_holds_nobody_up(world: Settings) -> None:
     database = Database(world)
     at = END - timedelta(days=1)
@@ -279,6 +298,7 @@ def in_flight(api: Api) -> bool:
     return "irt_theta_in_flight 0.0" not in api.get("/metrics").text
 
 
+@pytest.mark.xdist_group("theta api")
 def test_where_the_log_is_locked_the_answer_is_a_503_after_two_seconds(world: Settings) -> None:
     database = Database(world)
     someone = str(rows(database, "SELECT min(user_id) FROM attempt")[0][0])
@@ -296,6 +316,7 @@ def test_where_the_log_is_locked_the_answer_is_a_503_after_two_seconds(world: Se
         assert api.update(someone).status_code == 200
 
 
+@pytest.mark.xdist_group("theta api")
 def test_the_invariants_page_is_what_was_stored(world: Settings) -> None:
     database = Database(world)
     run_sql(
@@ -323,6 +344,7 @@ main()
 """
 
 
+@pytest.mark.xdist_group("theta api")
 @pytest.mark.ci
 def test_the_process_answers_what_has_come_before_it_ends(begun: Database, tmp_path: Path) -> None:
     """The request waits for a lock, TERM comes, the lock goes: it is answered, and the process ends well. Here it may
@@ -371,3 +393,161 @@ def test_the_process_answers_what_has_come_before_it_ends(begun: Database, tmp_p
     log = (tmp_path / "log").read_text("utf-8")
     assert "theta: updated in" in log
     assert "ann" not in re.findall(r"\w+", log)
+
+
+# -- traces ------------------------------------------------------------------------------------------
+# A request to the θ API as a trace: from the request to each statement, and to the line in the log.
+
+ANN = "ann-7@example.org"
+
+
+@pytest.mark.xdist_group("theta api")
+def test_a_request_is_a_trace_down_to_its_statements_and_names_nobody(
+    world: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(world)
+    item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
+    add_attempts(database, [attempt(ANN, item, rows(database, "SELECT now() - interval '1 hour'")[0][0])])
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(logs.Formatter())
+    log = logging.getLogger("services.theta_api")
+    monkeypatch.setattr(log, "handlers", [handler])
+    monkeypatch.setattr(log, "level", logging.INFO)
+    with collector() as received:
+        settings = world.model_copy(
+            update={"irt_theta_token": SecretStr(TOKEN), "otel_exporter_otlp_endpoint": received.endpoint}
+        )
+        assert traces.start("theta-api", settings)
+        listening = socket.create_server(("127.0.0.1", 0))
+        with served(theta_app(settings), [listening]):
+            url = f"http://127.0.0.1:{port_of(listening)}"
+            wait_for("it to be ready", lambda: requests.get(f"{url}/ready", timeout=30).status_code == 200, pause=0.02)
+            asked = unless_busy(
+                lambda: requests.post(url + PATH, json={"user_id": ANN}, headers=HEADERS, timeout=patient(30))
+            )
+            assert asked.status_code == 200, asked.text
+            theta = "/api/seedtest/analysis/irt/theta"
+            shown = unless_busy(
+                lambda: requests.get(url + theta, {"user_id": ANN}, headers=HEADERS, timeout=patient(30))
+            )
+            assert shown.status_code == 200, shown.text
+        traces.stop()
+    posts = [span for span in received.spans if span.name == f"POST {PATH}"]
+    (request,) = [span for span in posts if span.attributes["http.status_code"] != 503]
+    assert (request.service, request.parent) == ("irt-theta-api", "")
+    assert (request.attributes["http.route"], request.attributes["http.status_code"]) == (PATH, 200)
+    (transaction,) = received.below(request)
+    statements = received.below(transaction)
+    assert [span.name for span in statements] == [
+        "SELECT learner",
+        "SELECT pg_advisory_xact_lock",
+        "SELECT attempt_verdict",
+        "SELECT attempt",
+        "INSERT mirt_ability",
+    ]
+    assert statements[0].attributes == {"db.system.name": "postgresql", "db.operation.name": "SELECT"}
+    assert {span.trace_id for span in (transaction, *statements)} == {request.trace_id}
+    assert {span.name for span in received.spans if not span.parent} == {f"POST {PATH}", f"GET {theta}"}
+    sent = b"".join(received.bodies)
+    assert b"ann-7" not in sent
+    assert b"user_id" not in sent
+    assert ANN not in written.getvalue()
+    (line,) = [json.loads(line) for line in written.getvalue().splitlines() if "theta: updated in" in line]
+    assert (line["trace_id"], line["span_id"]) == (request.trace_id, request.span_id)
+
+
+# -- the sweep ---------------------------------------------------------------------------------------
+# The sweep finds whose answers are newer than their θ, measures each once, and goes on where it stopped.
+
+
+@pytest.fixture
+def answered(world: Settings, now: datetime) -> Database:
+    """Of ann, bob and eve each an answer of half an hour ago, recorded one minute apart; nothing else is so new."""
+    database = Database(world)
+    item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
+    run_sql(database, "UPDATE response_log SET recorded_at = completed_at")
+    add_attempts(database, [attempt(user, item, now - timedelta(minutes=30)) for user in ("ann", "bob", "eve")])
+    for user, minutes in (("ann", 20), ("bob", 19), ("eve", 18)):
+        recorded(database, user, minutes)
+    return database
+
+
+def recorded(database: Database, user: str, minutes: float) -> None:
+    run_sql(
+        database,
+        "UPDATE response_log SET recorded_at = %s WHERE user_id = %s",
+        (datetime.now(UTC) - timedelta(minutes=minutes), user),
+    )
+
+
+def online(database: Database) -> list[str]:
+    return [user for (user,) in rows(database, "SELECT user_id FROM mirt_ability WHERE kind = 'online' ORDER BY 1")]
+
+
+def test_it_updates_whom_no_request_came_for_and_each_once(answered: Database) -> None:
+    with answered.connect() as connection:
+        now = datetime.now(UTC)
+        update(connection, read_measures(connection, now), "bob", 30, now)
+    first = sweep(answered, None, 60)
+    assert (first.looked_at, first.updated) == (2, 2)
+    assert online(answered) == ["ann", "bob", "eve"]
+    before = rows(answered, "SELECT * FROM mirt_ability WHERE kind = 'online' ORDER BY user_id")
+    assert sweep(answered, first.mark.write(), 60).looked_at == 0
+    assert sweep(answered, None, 60).looked_at == 0, "without its mark it sees that they are measured"
+    assert rows(answered, "SELECT * FROM mirt_ability WHERE kind = 'online' ORDER BY user_id") == before
+
+
+def test_it_goes_on_where_its_time_was_up_also_among_answers_of_one_moment(answered: Database) -> None:
+    moment = datetime.now(UTC) - timedelta(minutes=20)
+    run_sql(answered, "UPDATE response_log SET recorded_at = %s WHERE user_id IN ('ann', 'bob', 'eve')", (moment,))
+    rest = sweep(answered, Mark(moment, "ann").write(), 60)
+    assert (rest.looked_at, online(answered)) == (2, ["bob", "eve"])
+    stopped = sweep(answered, Mark(moment - timedelta(seconds=1)).write(), -1.0)
+    assert stopped == Swept(Mark(moment - timedelta(seconds=1)), 0, 0)
+
+
+def test_test_accounts_sandbox_answers_of_this_minute_and_imports_of_old_answers_are_left_alone(
+    answered: Database,
+) -> None:
+    add_learners(answered, ["ann"], is_test=True)
+    run_sql(answered, "UPDATE response_log SET mode = 'sandbox' WHERE user_id = 'bob'")
+    recorded(answered, "eve", 0)
+    someone = rows(answered, "SELECT min(user_id) FROM response_log WHERE user_id NOT IN ('ann', 'bob', 'eve')")[0][0]
+    recorded(answered, someone, 5)
+    swept = sweep(answered, None, 60)
+    assert (swept.looked_at, online(answered)) == (0, [])
+    recorded(answered, "eve", 2)
+    assert sweep(answered, swept.mark.write(), 60).updated == 0, "its mark is a minute ago"
+    assert sweep(answered, None, 60).updated == 1
+
+
+def test_where_nothing_is_published_it_waits(database: Database) -> None:
+    assert sweep(database, None, 60).why == "nothing is published"
+
+
+@pytest.mark.parametrize(
+    ("of_the_daemon", "of_the_api", "works"),
+    [
+        (False, (), False),
+        (True, (), True),
+        (False, (True,), True),
+        (False, (True, False), False),
+        (True, (False,), True),
+    ],
+)
+def test_the_sensor_works_only_where_it_or_the_theta_api_that_started_last_is_switched_on(
+    of_the_daemon: bool, of_the_api: tuple[bool, ...], works: bool, answered: Database, world: Settings
+) -> None:
+    assert "theta_sweep" in SENSORS
+    for on in of_the_api:
+        ledger = Ledger(Database(world.model_copy(update={"enable_irt_online_update": on})), 1)
+        ledger.start()
+        ledger.wait_for_first_look()
+        ledger.stop()
+    sensor = build_theta_sensor(world.model_copy(update={"enable_irt_online_update": of_the_daemon}))
+    context = dg.build_sensor_context(resources={"database": answered}, sensor_name="theta_sweep")
+    with context:
+        tick = sensor.evaluate_tick(context)
+    assert not tick.run_requests
+    assert online(answered) == (["ann", "bob", "eve"] if works else [])

@@ -7,12 +7,17 @@ import io
 import math
 import re
 import zipfile
-from dataclasses import replace
-from datetime import UTC, datetime
-from html import unescape
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from html import escape, unescape
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote_plus, urlencode
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,33 +25,60 @@ from dagster import DagsterInstance
 from htmltools import TagList
 from starlette.responses import Response
 
+from irt_assets.abilities.batch import measure
+from irt_assets.blocks import number, signed
+from irt_assets.calibration.linking_history import read_history
+from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.common.partitions import Month
 from irt_assets.decisions.bank import bank_items
+from irt_assets.decisions.closing import close_months
+from irt_assets.decisions.origin import OriginRead
 from irt_assets.decisions.proposals import Reference, latest_waiting, proposals, waiting_proposals
+from irt_assets.decisions.release import reject
 from irt_assets.drift.month import ScaleDrift
+from irt_assets.gates import gates
+from irt_assets.gates.evidence import Verdict
+from irt_assets.gates.month_judged import MonthState, State
+from irt_assets.gates.month_status import month_states
+from irt_assets.invariants.open_violations import OpenViolation
 from irt_assets.ledger.fit_spec import Spread
+from irt_assets.ledger.fits import linked_fit
 from irt_assets.ledger.linked_windows import newest_window
+from irt_assets.ledger.origin_fit import OriginFit
 from irt_assets.ledger.publications import publications_in_force
 from irt_assets.ledger.relations import ORIGIN_WINDOW
+from irt_assets.ledger.steps import steps
 from irt_assets.psychometrics.core.items import ItemRow
 from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.reports import item_shown
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.item_facts import item_facts, observed_in
+from irt_assets.responses.closing_records import read_closed
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.snapshot import read_snapshot, snapshot_of
+from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_responses_of
-from resources.postgres.database import Database
+from jobs.launching.launched_by import LAUNCHED_BY
+from jobs.watching.overview import Overview, Waiting
+from jobs.watching.stuck_runs import runs_under_way
+from resources import tables
+from resources.dagster_schema import rows_shown
+from resources.postgres import warehouse
+from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
 from services.dashboard.deciding import Form, decide, review
 from services.dashboard.downloads import TYPES, download
 from services.dashboard.figures import shown as shown_on_page
+from services.dashboard.login import DEMO
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
+from services.dashboard.safety import in_short, verdict
 from services.dashboard.server import make_page
+from services.dashboard.views import months
 from services.dashboard.views.bank import PAGE_SIZE
 from services.jwt_verifier.tokens import Identity, Role
 from tests.helpers import rooms
+from tests.helpers.dagster_private import create_run_for_test
+from tests.helpers.sentences import unsaid
 
 Faulty = tuple[Settings, Truth, dict[str, list[ScaleDrift]]]
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
@@ -308,3 +340,478 @@ def body_of(response: Response) -> bytes:
         return b"".join([bytes(piece) async for piece in response.body_iterator])  # type: ignore[attr-defined]
 
     return asyncio.run(read())
+
+
+# -- months ------------------------------------------------------------------------------------------
+
+JUNE, JULY = rooms.MONTHS
+IN_AUGUST = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)
+
+
+class Seen(Reader):
+    """A reader whose overview is that of the small world's two months, read once."""
+
+    seen: Overview
+
+    def overview(self) -> Overview:
+        return self.seen
+
+    def now(self) -> datetime:
+        return IN_AUGUST
+
+
+@dataclass
+class World:
+    reader: Seen
+    database: Database
+    instance: dg.DagsterInstance
+    drift: dict[str, list[ScaleDrift]]
+
+    def page(self, **fields: str) -> str:
+        """The HTML of a page that there is."""
+        status, html = self.answer(**fields)
+        assert status == HTTPStatus.OK, html
+        return html
+
+    def answer(self, **fields: str) -> tuple[HTTPStatus, str]:
+        status, page = make_page(Asked(fields.pop("view"), fields, DEMO, self.reader))
+        return status, f"<h1>{escape(page.title)}</h1>{TagList(page.body).get_html_string()}"
+
+    def seeing(self, **changes: Any) -> World:
+        """The same where the overview has these values."""
+        other = World(Seen(self.reader.settings, self.instance), self.database, self.instance, self.drift)
+        other.reader.seen = replace(self.reader.seen, **changes)
+        return other
+
+    def look(self) -> None:
+        with self.database.connect() as connection:
+            waiting = latest_waiting(proposals(connection))
+            changed = [one for one in read_closed(connection, rooms.MONTHS) if one.changes]
+        self.reader.seen = Overview(
+            IN_AUGUST,
+            daemon_alive=True,
+            daemon_seen=IN_AUGUST,
+            schedules=[],
+            months=month_states(self.database, self.instance, rooms.MONTHS),
+            violations=[],
+            alerts=[],
+            runs=runs_under_way(self.instance),
+            changed=changed,
+            waiting=[str(p.reference) for p in waiting],
+            waiting_by_month=[
+                Waiting(month, rooms.SCALE, sum(p.window == month for p in waiting)) for month in rooms.MONTHS
+            ],
+        )
+
+    @contextmanager
+    def judged(self, month: str, **failing: str) -> Iterator[World]:
+        """The same month where these gates failed, and why."""
+        with dg.DagsterInstance.ephemeral() as instance:
+            other = World(Seen(self.reader.settings, instance), self.database, instance, self.drift)
+            other.evaluate(month, failing)
+            yield other
+
+    def evaluate(self, month: str, failing: dict[str, str]) -> None:
+        with self.database.connect() as connection:
+            (scale,) = read_scales(connection).values()
+            evidence = rooms.evidence_of(connection, self.reader.store, month, scale)
+        for gate in gates.SET_GATES:
+            found = gate.judge(evidence)
+            if gate.name in failing:
+                found = Verdict(False, failing[gate.name])
+            self.instance.report_runless_asset_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=dg.AssetKey(gate.asset),
+                    check_name=gate.name,
+                    passed=found.passed,
+                    partition=month,
+                    metadata={
+                        "scales": rows_shown(("scale", "passed", "why"), [(rooms.SCALE, found.passed, found.why)])
+                    },
+                )
+            )
+        self.look()
+
+
+@pytest.fixture(scope="module")
+def world(
+    faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    settings, _, drift = faulty
+    with dg.DagsterInstance.ephemeral() as instance:
+        database = Database(settings)
+        found = World(Seen(settings, instance), database, instance, drift)
+        for month in rooms.MONTHS:
+            measure(database, month, f"run of {month}")
+            found.evaluate(month, {})
+        yield found
+
+
+# -- months --------------------------------------------------------------------------------------------
+
+
+def test_the_first_screen_says_whether_the_last_month_is_safe_to_release(world: World) -> None:
+    assert world.reader.seen.waiting_by_month[1].decisions > 1
+    html = world.page(view="months")
+    assert not unsaid(html, f"{JULY} is green and safe to release; ", "2026-08-20 12:30 UTC")
+    assert html.index(f">{JULY}</a>") < html.index(f">{JUNE}</a>")
+    assert not unsaid(
+        html,
+        f"?view=decisions&amp;month={JULY}&amp;scale={rooms.SCALE}",
+        "The daemon runs, no schedule is late, and no rule is broken.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("severities", "partitions", "said"),
+    [
+        (["error", "error"], [JUNE], f" are broken, for {JUNE} and not for {JULY}, as of "),
+        (["warning", "warning"], [JUNE, JULY], " are broken (only warnings, which speak against no release), as of "),
+        (["error", "warning"], [""], " are broken (one error: settle it before a release), as of "),
+    ],
+)
+def test_broken_rules_under_the_verdict_say_whether_they_matter_for_a_release(
+    world: World, severities: list[str], partitions: list[str], said: str
+) -> None:
+    violations = [OpenViolation(f"rule_{k}", severity, 1, "x", partitions) for k, severity in enumerate(severities)]
+    world = world.seeing(violations=violations)
+    html = world.page(view="months")
+    assert not unsaid(html, f"{JULY} is green and safe to release; ", f"two rules</a>{said}")
+
+
+@pytest.mark.parametrize(
+    ("year", "said", "then"),
+    [
+        (2000, f" was broken for {JUNE} as of ", f", and {JUNE} has been made again since."),
+        (2100, f" is broken, for {JUNE} and not for {JULY}, as of ", "2100-01-01 00:00 UTC"),
+    ],
+)
+def test_a_rule_evaluated_before_its_month_was_made_again_is_said_to_be_out_of_date(
+    world: World, year: int, said: str, then: str
+) -> None:
+    violation = OpenViolation("every_month_is_green", "error", 1, "x", [JUNE])
+    evaluated = datetime(year, 1, 1, tzinfo=UTC)
+    world = world.seeing(violations=[violation], evaluated_at=evaluated)
+    assert not unsaid(world.page(view="months"), f"one rule</a>{said}", then, "Evaluate the rules now")
+
+
+def test_a_red_month_leads_to_its_page_and_its_long_reason_is_there_alone(world: World) -> None:
+    why = "3 of 15 anchors moved against the others: A01 (b +0.80), A02 (b +0.75); decide"
+    with world.judged(JULY, anchors_agree=why) as red:
+        html = red.page(view="months")
+        assert not unsaid(
+            html,
+            "3 of 15 anchors moved against the others",
+            f"{JULY} is red and not safe to release",
+            "What it published before stays in force.",
+        )
+        assert "A01 (b +0.80)" not in html
+        passed = f"{len(gates.SET_GATES) - 1} of {len(gates.SET_GATES)} gates passed"
+        what_to_do = "leave the month red"  # as the gate says it
+        assert not unsaid(red.page(view="month", month=JULY), "<b>No. </b>", why, passed, what_to_do)
+
+
+def test_while_a_backfill_runs_every_page_answers_and_says_what_runs(world: World) -> None:
+    """One of its runs holds the locks of what it writes; pages read what was there before."""
+    owned = {"month": JULY, "scale_id": rooms.SCALE}
+    tags = {"dagster/partition": JULY, "dagster/backfill": "abcdefgh", LAUNCHED_BY: "ann"}
+    with world.judged(JULY) as busy, world.database.connect() as writing:
+        create_run_for_test(busy.instance, MONTHLY_JOB, status=dg.DagsterRunStatus.STARTED, tags=tags)
+        busy.look()
+        advisory_lock(writing, "ledger", rooms.SCALE)
+        warehouse.own(writing, tables.item_drift, owned)
+        for table in ("item_drift", "item_parameter_proposal", "publication_step"):
+            writing.execute(f"DELETE FROM {table} WHERE month = %(month)s AND scale_id = %(scale_id)s".encode(), owned)
+        (july,) = (state for state in busy.reader.seen.months if state.month == JULY)
+        assert july.state is State.RUNNING
+        assert f"{JULY} is not settled yet" in busy.page(view="months")
+        for view in ("month", "compare", "bank", "decisions", "learners", "kpis", "reports", "health"):
+            busy.page(view=view)
+        assert ">ann<" in busy.page(view="health")
+        waiting = busy.reader.seen.waiting[0]
+        assert waiting in busy.page(view="decisions")
+        assert "Publish the new values" in busy.page(view="proposal", proposal=waiting)
+        writing.rollback()
+
+
+def test_several_scales_are_a_grid(world: World) -> None:
+    seen = world.reader.seen
+    other = [replace(state, scale_id="math / <b>") for state in seen.months]
+    other[1] = replace(other[1], state=State.RED, why="linked: fit x is not on the scale: too few anchors")
+    both = [state for pair in zip(seen.months, other, strict=True) for state in pair]
+    world = world.seeing(months=both)
+    html = world.page(view="months")
+    assert not unsaid(html, "math / &lt;b&gt;", "scale=math+%2F+%3Cb%3E", f"default: {JULY} is green")
+    assert (html.count('<th scope="col"'), html.count("<tr>")) == (3, 3)
+
+
+@pytest.mark.parametrize("scales", [(rooms.SCALE,), (rooms.SCALE, "other")])
+def test_months_in_a_row_without_answers_share_a_line(world: World, scales: tuple[str, ...]) -> None:
+    seen = world.reader.seen
+    empty = [MonthState(f"2025-{k:02}", rooms.SCALE, State.EMPTY, "no answers") for k in range(1, 13)]
+    later = [MonthState(month, rooms.SCALE, State.EMPTY, "no answers") for month in ("2026-08", "2026-09")]
+    states = [replace(state, scale_id=scale) for state in empty + seen.months + later for scale in scales]
+    world = world.seeing(months=states)
+    html = world.page(view="months")
+    assert html.count("<tr>") == 1 + len(seen.months) + 2
+    assert not unsaid(html, "2025-01…2025-12", "2026-08…2026-09: no answers.", f"{JULY} is green and safe to release")
+    assert "2026-09 has no answers." in world.page(view="month", scale=rooms.SCALE)
+    assert "2026-09" not in world.page(view="reports")
+    assert "2026-09" in world.page(view="reports", month="2026-09")
+
+
+def test_missing_months_are_launched_together_by_a_link_into_dagster(world: World) -> None:
+    assert "backfill" not in world.page(view="months")
+    seen = world.reader.seen
+    missing = [MonthState(month, rooms.SCALE, State.MISSING, "it was never fitted") for month in ("2026-03", "2026-05")]
+    world = world.seeing(months=missing + seen.months)
+    html = world.page(view="months")
+    assert not unsaid(
+        html,
+        f"""href="{world.reader.settings.ui_url}{months.backfill_path(["2026-03", "2026-05"])}">""",
+        "Two months missing: ",
+    )
+    assert months.backfill_path(["2026-03", "2026-05"]).endswith("?default_range=2026-03,2026-05")
+    assert months.backfill_path(["2026-03", "2026-04", "2026-05"]).endswith("?default_range=[2026-03...2026-05]")
+    assert "irt backfill --from 2026-03 --to 2026-05" in html
+
+
+@pytest.mark.parametrize("scales", [(rooms.SCALE,), (rooms.SCALE, "other")])
+def test_months_of_the_origin_window_share_a_line_that_says_where_drift_begins(
+    world: World, scales: tuple[str, ...]
+) -> None:
+    seen, why = world.reader.seen, f"part of the origin window, and drift begins after it, in {JUNE}"
+    window = [MonthState(f"2026-{k:02}", rooms.SCALE, State.ORIGIN, why) for k in range(1, 6)]
+    states = [replace(state, scale_id=scale) for state in window + seen.months for scale in scales]
+    world = world.seeing(months=states)
+    html = world.page(view="months")
+    assert html.count("<tr>") == 1 + len(seen.months) + 1
+    assert "2026-01…2026-05" in html
+    assert html.count(why) == len(scales)
+    assert f"2026-05 is {why}." in world.page(view="month", month="2026-05", scale=rooms.SCALE)
+    assert "irt report drift --month 2026-05" in world.page(view="month", month="2026-05", scale=rooms.SCALE)
+    assert "2026-05" not in world.page(view="reports")
+    assert "not written yet" in world.page(view="reports", month="2026-05")
+
+
+def test_an_origin_window_is_shown_with_its_fit_and_what_it_left_out(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "left out" not in world.page(view="months"), "the anchors are the bank's"
+    start, end = Month(JUNE).bounds
+    with world.database.connect() as connection:
+        (scale,) = read_scales(connection).values()
+        fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
+    left_out = {next(iter(fit.items)): "SE(b) = 1.09 is above 1", "<b>": "30 responses are fewer than 125"}
+    window = OriginFit(start, end, "", "", "", scale.engine, 478, 20_897)
+    monkeypatch.setattr(months, "read_origin", lambda *_: OriginRead(window, fit, left_out))
+    assert not unsaid(
+        world.page(view="months"),
+        "it begins with the first month after it",
+        "2026-06-01 to 2026-07-01",
+        "20,897 of 478 learners",
+        f">{len(fit.items) - 1} items</a>",
+        "two items",
+        "&lt;b&gt;: 30 responses are fewer than 125",
+        "items that share more than the ability (Q3)",
+    )
+
+
+def test_before_there_is_a_month_the_page_says_how_to_begin(world: World) -> None:
+    world = world.seeing(months=[])
+    assert "irt import questions FILE" in world.page(view="months")
+    for view in ("month", "compare"):
+        assert world.answer(view=view)[0] == HTTPStatus.NOT_FOUND
+
+
+# -- a month -------------------------------------------------------------------------------------------
+
+
+def test_the_numbers_of_a_month_are_those_of_the_rooms(world: World) -> None:
+    html = world.page(view="month", month=JULY, scale=rooms.SCALE)
+    with world.database.connect() as connection:
+        history = read_history(connection, read_scales(connection)[rooms.SCALE], JULY)
+        step = steps(connection, rooms.SCALE)[JULY]
+        snapshot = current_snapshot(connection, JULY)
+        fitted = connection.execute(
+            "SELECT n_responses, n_persons, data_hash FROM mirt_fit_meta WHERE window_start = %s AND kind = 'monthly'",
+            (Month(JULY).start,),
+        ).fetchone()
+        theta = connection.execute(
+            "SELECT count(*), avg(theta) FROM mirt_ability WHERE window_end = %s AND kind = 'monthly'",
+            (Month(JULY).end,),
+        ).fetchone()
+    now, counts = history[-1].constants, snapshot.counts[rooms.SCALE]
+    assert not unsaid(
+        html,
+        f"= {number(now.slope, 3)} ± {number(now.slope_se, 3)} · θ of the fit",
+        f"{signed(now.intercept, 3)} ± {number(now.intercept_se, 3)}",
+        f"{theta[0]:,} learners were measured at its end: mean θ {number(theta[1])}",
+        f"{fitted[0]:,} answers of {fitted[1]:,} learners",
+        fitted[2],
+        f"{step.n_proposed:,} proposed and {step.n_held:,} held back",
+        f"of {sum(counts.values()):,} answers of the month were left out",
+        f">{counts['repeat']:,}<",
+        f"{len(gates.SET_GATES)} of {len(gates.SET_GATES)} gates passed",
+    )
+
+
+def test_every_item_that_drifted_is_named_with_a_link_to_its_page(world: World) -> None:
+    (judged,) = world.drift[JULY]
+    drifted = [*judged.items("high"), *judged.items("medium")]
+    assert drifted
+    links = [f"?view=item&amp;item={item}&amp;scale={rooms.SCALE}" for item in drifted]
+    how_many = f"{len(drifted)} drifted ({len(judged.items('high'))} of them high"
+    assert not unsaid(world.page(view="month", month=JULY), how_many, *links)
+
+
+def test_gates_that_no_run_evaluated_are_not_said_to_have_passed(world: World) -> None:
+    with dg.DagsterInstance.ephemeral() as nothing_ran:
+        reader = Seen(world.reader.settings, nothing_ran)
+        reader.seen = world.reader.seen
+        _, page = make_page(Asked("month", {"month": JULY}, DEMO, reader))
+    html, n = TagList(page.body).get_html_string(), len(gates.SET_GATES)
+    assert (f"0 of {n} gates passed" in html, html.count(">not evaluated<")) == (True, n)
+
+
+def test_a_decision_that_was_taken_stands_on_the_page_as_it_was_written(world: World) -> None:
+    with world.database.connect() as connection:
+        item = next(p.item_id for p in proposals(connection, windows=[JUNE]) if p.state == "open")
+    reject(world.database, [Reference(JUNE, item)], by="Ann <b>", reason="wait & see")
+    assert not unsaid(
+        world.page(view="month", month=JUNE),
+        "One decision so far.",
+        ">rejected</td>",
+        "Ann &lt;b&gt;",
+        "wait &amp; see",
+        f"?view=proposal&amp;proposal={JUNE}%2F{item}",
+    )
+    assert "No decisions so far." in world.page(view="month", month=JULY)
+
+
+@pytest.mark.parametrize("month", ["2026-05", "2026-13", "", "'; DROP TABLE question --", "x" * 10_000, "2026-07\x00"])
+def test_an_address_that_names_no_month_is_answered_with_existing_partitions(world: World, month: str) -> None:
+    status, html = world.answer(view="month", month=month)
+    if month == "":  # the newest
+        assert (status, JULY in html) == (HTTPStatus.OK, True)
+        return
+    assert (status, f"{JUNE} to {JULY}" in html, len(html) < 2_000) == (HTTPStatus.NOT_FOUND, True, True)
+    assert world.answer(view="compare", first=month)[0] == HTTPStatus.NOT_FOUND
+
+
+def test_an_address_that_names_no_scale_is_answered_with_existing_partitions(world: World) -> None:
+    for view in ("month", "compare"):
+        status, html = world.answer(view=view, scale="<script>alert(1)</script>")
+        assert (status, rooms.SCALE in html, "<script>alert" in html) == (HTTPStatus.NOT_FOUND, True, False)
+
+
+@pytest.mark.parametrize("view", ["months", "month", "compare"])
+def test_no_page_reads_the_answers(world: World, view: str) -> None:
+    with world.database.connect() as connection:
+        connection.execute("LOCK TABLE response_log IN ACCESS EXCLUSIVE MODE")  # who reads it waits, and is cancelled
+        assert world.answer(view=view)[0] == HTTPStatus.OK
+
+
+# -- two months ----------------------------------------------------------------------------------------
+
+
+def test_two_months_stand_side_by_side_with_the_changes_of_their_items(world: World) -> None:
+    html = world.page(view="compare", first=JUNE, second=JULY)
+    fits: dict[str, dict[str, ItemRow]] = {}
+    with world.database.connect() as connection:
+        scale = read_scales(connection)[rooms.SCALE]
+        for month in rooms.MONTHS:
+            fit = linked_fit(connection, rooms.SCALE, "monthly", Month(month).start, scale.engine)
+            fits[month] = fit.values
+    both = fits[JUNE].keys() & fits[JULY].keys()
+    assert f"{len(both):,} items were put on the scale by both months" in html
+    (judged,) = world.drift[JULY]
+    high = judged.items("high")[0]
+    change = number(fits[JULY][high].b - fits[JUNE][high].b)
+    error = np.hypot(*(fits[month][high].b_se for month in rooms.MONTHS))
+    assert f"{change} ± {number(error)}" in html
+    assert not unsaid(html[html.index("Flagged items, new and gone") :], f"item={high}&amp;", "drift: high")
+
+
+def test_the_months_beside_each_other_are_the_last_two_unless_others_are_named(world: World) -> None:
+    assert f"What changed from {JUNE} to {JULY}?" in world.page(view="compare")
+    backwards = world.page(view="compare", first=JULY, second=JUNE)
+    assert f"What changed from {JULY} to {JUNE}?" in backwards
+    assert "Choose two different months." in world.page(view="compare", first=JULY, second=JULY)
+    assert not unsaid(backwards, f'<option value="{JULY}" selected="">', 'name="view" value="compare"')
+
+
+# -- in words ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("why", "short"),
+    [
+        (
+            "anchors_agree: 2 of 9 anchors moved against the others: A1 (b +1); …",
+            "2 of 9 anchors moved against the others",
+        ),
+        ("never materialised: `irt calibrate --month 2026-06`", "never materialised"),
+        ("88 items first published, 30 proposed, 2 held back", "88 items first published, 30 proposed, 2 held back"),
+        ("a run ended early, materialise again (not evaluated: linked)", "a run ended early, materialise again"),
+        (f"converged: {'word ' * 50}", f"{('word ' * 20).strip()} …"),
+    ],
+)
+def test_a_reason_in_short_is_its_first_clause(why: str, short: str) -> None:
+    assert in_short(why) == short
+
+
+@pytest.mark.parametrize(
+    ("state", "why", "waiting", "said"),
+    [
+        (State.GREEN, "2 items first published", 0, "is green and safe to release; nothing waits for a decision."),
+        (State.GREEN, "2 items first published", 1, "is green and safe to release; one decision waits."),
+        (
+            State.RED,
+            "converged: no maximum",
+            2,
+            "is red and not safe to release: no maximum. Nothing of it was published.",
+        ),
+        (State.STALE, "its answers have changed since: …", 0, "is not safe to release as it stands: its answers have"),
+        (State.PENDING, "waits for 2026-05, not settled yet", 0, "is not released yet: it waits for 2026-05"),
+        (State.RUNNING, "a run of the month is queued", 0, "is not settled yet: a run of the month is queued."),
+        (State.MISSING, "never materialised: `irt`", 0, "has not been calibrated: never materialised."),
+    ],
+)
+def test_the_verdict_of_a_month_in_a_sentence(state: State, why: str, waiting: int, said: str) -> None:
+    assert f"{JUNE} {said}" in verdict(MonthState(JUNE, rooms.SCALE, state, why), waiting, None)
+
+
+def test_every_page_of_an_overview_says_how_old_that_is(world: World) -> None:
+    world = world.seeing(now=IN_AUGUST - timedelta(minutes=3))
+    for view in ("months", "month", "compare", "reports", "health"):
+        html = world.page(view=view)
+        assert "as of three minutes ago" in html.partition("</h1>")[0]
+        assert 'data-again="2000"' in html
+
+
+def test_closed_month_is_reopened_by_who_may_decide(world: World) -> None:
+    form = Form("reopen", (Reference(JUNE, ""),), "a paper form")
+    decider, other = (
+        Asked("month", {"month": JUNE}, replace(DEMO, roles=(role,)), world.reader)
+        for role in ("psychometrician", "analyst")
+    )
+    assert "Reopen the month" not in world.page(view="month", month=JUNE)
+    assert "is not closed: there is nothing to reopen" in " ".join(review(decider, form).sentences)
+    try:
+        assert JUNE in [one.month for one in close_months(world.database, IN_AUGUST)]
+        assert "Reopen the month" in world.page(view="month", month=JUNE)
+        rooms.run_sql(world.database, """UPDATE month_state SET came = '{"answers": 100, "late": 7}'""")
+        late = "It has closed; answers since then: 7 late (7.0% of its answers)."
+        assert not unsaid(world.page(view="month", month=JUNE), late)
+        world.look()
+        assert "see what came after it closed" in world.page(view="months")
+        assert not decide(other, form).ok
+        since, again = review(decider, form).sentences
+        assert since.endswith("no answer has changed since.")
+        assert again.startswith(("To be made again", "Nothing is to be made again"))
+        assert decide(decider, form).sentences[0] == "Reopened."
+        assert not unsaid(world.page(view="month", month=JUNE), "a paper form", f"by {DEMO.sub}")
+    finally:
+        rooms.run_sql(world.database, "DELETE FROM month_state")
+        world.look()

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +19,7 @@ import pytest
 from htmltools import tags
 from pydantic import SecretStr
 from shiny import Inputs, Outputs, Session, reactive
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
@@ -26,9 +30,12 @@ from resources.settings import Settings
 from services.dashboard import login, server
 from services.dashboard.page import Asked, NotFound, Page, View
 from services.dashboard.reader import Reader
+from services.jwt_verifier.app import build_app
 from services.jwt_verifier.tokens import build_verifier
 from tests.helpers.asgi import ask, open_socket
-from tests.helpers.door import listening, port_of, served
+from tests.helpers.door import HOST, NGINX, Door, Recorder, listening, port_of, served
+from tests.helpers.door import opened as opened_page
+from tests.services import test_dashboard_login as pages
 from tests.testbed.issuer import ATTACKS, Attack, Issuer, after
 from tests.testbed.patience import patient
 
@@ -205,3 +212,82 @@ def test_the_demo_asks_nobody_and_so_is_not_for_a_companys_database(settings: Se
 def test_in_the_demo_everybody_is_its_psychometrician(settings: Settings) -> None:
     shown = ask(server.build_app(cast(Reader, NoDatabase()), None, settings), "GET", "/", {}, "view=whoami")
     assert (shown.status, login.DEMO.sub in shown.text, "This is a demo" in shown.text) == (200, True, True)
+
+
+# -- behind nginx ------------------------------------------------------------------------------------
+# The dashboard behind the door: nginx, the verifier, and its pages under a prefix.
+
+
+class Dashboard(Recorder):
+    """Behind nginx, its WebSockets too."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or self.app is None:
+            await super().__call__(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+@pytest.fixture(scope="module")
+def door(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Iterator[Door]:
+    require(os.access(NGINX, os.X_OK), "nginx")
+    folder: Path = tmp_path_factory.mktemp("nginx")
+    login = Issuer().settings(folder)
+    settings = Settings(irt_home=folder, irt_ui_url=f"https://{HOST}/dagster", _env_file=None, **login)
+    own = listening()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(server, "VIEWS", pages.VIEWS)
+        dashboard = server.build_app(cast(Reader, pages.NoDatabase()), build_verifier(settings), settings)
+        verifier = build_app(build_verifier(settings), settings.jwt_cookie_name)
+        with (
+            served(verifier, [own]),
+            opened_page(folder, port_of(own), Dashboard(dashboard), limit="9999r/s") as made,
+        ):
+            yield made
+
+
+def cookie(role: str = "viewer") -> tuple[str, str]:
+    return "Cookie", f"__Host-irt={Issuer().token(roles=[role], sub='zoe')}"
+
+
+@pytest.mark.ci
+@pytest.mark.xdist_group("nginx")
+def test_a_page_and_every_file_it_names_come_under_the_prefix(door: Door) -> None:
+    shown = door.ask("/admin/?view=whoami", [cookie()])
+    text = shown.body.decode()
+    assert (shown.status, "you are zoe" in text) == (200, True)
+    files = re.findall(r'(?:src|href)="([^"?]+\.(?:js|css))"', text)
+    assert len(files) > 5
+    assert {door.ask(f"/admin/{file}", [cookie()]).status for file in files} == {200}
+
+
+@pytest.mark.ci
+@pytest.mark.xdist_group("nginx")
+def test_an_honest_status_passes(door: Door) -> None:
+    assert door.ask("/admin/?view=missing", [cookie()]).status == 404
+    assert door.ask("/admin/?view=whoami").status == 401
+
+
+def websocket(door: Door, *headers: tuple[str, str], origin: str) -> ClientConnection:
+    return connect(
+        f"wss://{HOST}:{door.tls}/admin/websocket/",
+        sock=socket.create_connection(("127.0.0.1", door.tls), timeout=10),
+        ssl=ssl.create_default_context(cafile=str(door.folder / "irt.crt")),
+        additional_headers=[*headers],
+        origin=Origin(origin),
+        proxy=None,
+    )
+
+
+@pytest.mark.ci
+@pytest.mark.xdist_group("nginx")
+def test_what_happens_on_a_page_passes_for_those_who_may_see_it(door: Door) -> None:
+    origin = f"https://{HOST}:{door.tls}"
+    pages.heard.clear()
+    with websocket(door, cookie(), origin=origin) as connection:
+        first = {".clientdata_url_search": "?view=listens", "word": "through the door"}
+        connection.send(json.dumps({"method": "init", "data": first}))
+        pages.until_heard(connection, "through the door")
+    for headers, elsewhere in (([], origin), ([cookie()], f"https://sibling.{HOST}")):
+        with pytest.raises(InvalidStatus), websocket(door, *headers, origin=elsewhere):
+            pass

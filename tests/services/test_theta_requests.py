@@ -5,29 +5,45 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import hypothesis
 import pytest
 import requests
+import schemathesis
+from hypothesis import HealthCheck
 from pydantic import SecretStr
+from schemathesis.config import SchemathesisConfig
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
 
 from irt_assets.abilities.online import Measures
+from irt_assets.common.partitions import Month
+from irt_assets.decisions.origin import initialise
 from irt_assets.responses.learner_answers import Judging
 from resources.failures import PermanentFailure
+from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema_version import SchemaVersion, first_known, newest_known
 from resources.settings import Settings
 from services.theta_api import app
 from services.theta_api.access import Access, build_access
-from services.theta_api.ledger import Away
+from services.theta_api.app import build_app
+from services.theta_api.ledger import Away, Ledger
 from services.theta_api.posts import EXAMPLE, POSTS_PATH
 from services.theta_client.api import PATH
+from tests.helpers import rooms
 from tests.helpers.door import served
 from tests.testbed.issuer import ATTACKS, Issuer
-
-pytestmark = pytest.mark.xdist_group("theta requests")
 
 TOKEN = "a-service-token-of-32-characters"
 HISTORY = "/api/seedtest/analysis/irt/theta"
@@ -132,6 +148,7 @@ UNFIT = {
 }
 
 
+@pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("name", UNFIT)
 def test_what_cannot_be_read_is_a_400_that_repeats_nothing_and_asks_nobody(
     name: str, url: str, ledger: Untouched
@@ -143,6 +160,7 @@ def test_what_cannot_be_read_is_a_400_that_repeats_nothing_and_asks_nobody(
     assert ledger.asked == before
 
 
+@pytest.mark.xdist_group("theta requests")
 def test_fields_of_the_documents_exam_service_are_ignored(url: str, ledger: Untouched) -> None:
     before = ledger.asked
     body = {"user_id": "u1", "lookback_days": 30, "session_id": "s-17", "model": "2PL", "version": "v1"}
@@ -150,6 +168,7 @@ def test_fields_of_the_documents_exam_service_are_ignored(url: str, ledger: Unto
     assert ledger.asked == before + 1
 
 
+@pytest.mark.xdist_group("theta requests")
 def test_a_body_that_is_too_large_is_refused_unread(url: str, ledger: Untouched) -> None:
     before = ledger.asked
     is_problem(post(url, b'{"user_id": "' + b"x" * 17_000 + b'"}'), 413, "too_large")
@@ -160,6 +179,7 @@ def test_a_body_that_is_too_large_is_refused_unread(url: str, ledger: Untouched)
     assert ledger.asked == before
 
 
+@pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize(
     "user_id", ["u1", "🦊", "o'; DROP TABLE learner; --", "../../etc/passwd", "%s%(user)s", "x" * 600]
 )
@@ -171,6 +191,7 @@ def test_every_text_may_be_an_id(user_id: str, url: str, ledger: Untouched) -> N
     assert ledger.asked == before + 1
 
 
+@pytest.mark.xdist_group("theta requests")
 def test_who_sends_no_token_is_told_before_the_body_is_looked_at(url: str) -> None:
     answer = post(url, b"{", token=None)
     is_problem(answer, 401, "no_token")
@@ -179,6 +200,7 @@ def test_who_sends_no_token_is_told_before_the_body_is_looked_at(url: str) -> No
     is_problem(requests.get(url + "/invariants/latest", timeout=10), 401, "no_token")
 
 
+@pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: str(attack.name))
 def test_attacks_by_token_fail(attack: Any, url: str, ledger: Untouched) -> None:
     before = ledger.asked
@@ -197,6 +219,7 @@ WHO = {
 }
 
 
+@pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("who", WHO)
 def test_who_may_update_and_who_may_read(who: str, url: str) -> None:
     claims, user_id, update, read = WHO[who]
@@ -214,6 +237,7 @@ POSTERS = {
 }
 
 
+@pytest.mark.xdist_group("theta requests")
 @pytest.mark.parametrize("who", POSTERS)
 def test_who_may_post_answers(who: str, url: str, ledger: Untouched) -> None:
     """503: the caller was let in to the database, which is away here."""
@@ -226,12 +250,14 @@ def test_who_may_post_answers(who: str, url: str, ledger: Untouched) -> None:
     assert requests.post(url + POSTS_PATH, json=[EXAMPLE], timeout=10).status_code == 401
 
 
+@pytest.mark.xdist_group("theta requests")
 def test_a_learner_reads_no_invariants(url: str) -> None:
     for roles, status in (([], 403), (["viewer"], 503)):
         headers = {"Authorization": f"Bearer {Issuer().token(roles=roles)}"}
         assert requests.get(url + "/invariants/latest", headers=headers, timeout=10).status_code == status
 
 
+@pytest.mark.xdist_group("theta requests")
 def test_the_rest_of_its_pages(url: str) -> None:
     assert requests.get(url + "/health", timeout=10).json() == {"status": "ok"}
     assert requests.get(url + "/healthz", timeout=10).json() == {"status": "ok"}
@@ -243,6 +269,7 @@ def test_the_rest_of_its_pages(url: str) -> None:
     is_problem(requests.put(url + "/health", timeout=10), 405, "wrong_method")
 
 
+@pytest.mark.xdist_group("theta requests")
 def test_without_a_way_in_it_does_not_start(issuer_settings: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match="IRT_THETA_TOKEN"):
         build_access(Settings(_env_file=None))
@@ -252,6 +279,7 @@ def test_without_a_way_in_it_does_not_start(issuer_settings: dict[str, Any], tmp
         build_access(Settings(_env_file=None, **issuer_settings | {"jwt_audience": None}))
 
 
+@pytest.mark.xdist_group("theta requests")
 def test_where_the_queue_is_full_everybody_is_turned_away_before_anything_is_read() -> None:
     """Even who has no token, and sends no JSON: to say so costs more than to turn them away."""
     counted: list[None] = []
@@ -279,6 +307,7 @@ def test_where_the_queue_is_full_everybody_is_turned_away_before_anything_is_rea
         assert json.loads(body["body"])["type"] == "urn:irt:problem:shed"
 
 
+@pytest.mark.xdist_group("theta requests")
 def test_a_request_that_is_cut_off_is_refused_whole() -> None:
     """Its first lines are whole, and would be stored."""
     coming = iter(
@@ -300,3 +329,152 @@ def test_a_request_that_is_cut_off_is_refused_whole() -> None:
     asyncio.run(door({"type": "http", "method": "POST", "path": POSTS_PATH, "headers": headers}, receive, send))
     assert sent[0]["status"] == 400
     assert json.loads(sent[1]["body"])["type"] == "urn:irt:problem:cut_off"
+
+
+# -- the contract ------------------------------------------------------------------------------------
+# The θ API against its own description: however it is asked, the answer is one that is declared.
+
+END = Month(rooms.MONTHS[1]).end
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+JSON = {"Content-Type": "application/json"}
+ANSWERED, SILENT, CHECKER = "test-user-123", "o'; DROP TABLE learner; --", "🦊"
+ODD = UNFIT | {
+    "a body of 17 kB": {"user_id": "x" * 17_000},
+    "a form": b"user_id=u1",
+    "more than JSON": b'{"user_id": "u"} x',
+}
+DECLARED = [
+    status_code_conformance,
+    content_type_conformance,
+    response_schema_conformance,
+    response_headers_conformance,
+]
+EXAMPLES = hypothesis.settings(
+    max_examples=200, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
+)
+CONFIG = {
+    "generation": {"deterministic": True},
+    "checks": {
+        "not_a_server_error": {"expected-statuses": ["2xx", "4xx", "503"]},
+        "negative_data_rejection": {"expected-statuses": ["4xx", "503"]},
+        "positive_data_acceptance": {"expected-statuses": ["2xx", "404", "422", "503"]},
+    },
+}
+
+
+@schemathesis.serializer("application/x-ndjson")
+def lines(_context: object, value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+SCHEMA = schemathesis.openapi.from_dict(
+    build_app(Access(TOKEN, None), cast(Ledger, None), 1).openapi(), config=SchemathesisConfig.from_dict(CONFIG)
+)
+
+
+@pytest.fixture(scope="module")
+def database_of_it(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Database]:
+    """A bank of ten items, a learner who answered one a month, one who answered none, and a test account."""
+    with rooms.copied(
+        postgres.start(), migrated_template, "theta_contract", tmp_path_factory.mktemp("contract")
+    ) as settings:
+        database = Database(settings)
+        items = {f"i{k}": {"a": 1.0, "b": k / 5 - 1, "a_se": 0.1, "b_se": 0.1} for k in range(10)}
+        rooms.add_items(database, items)
+        rooms.add_learners(database, [ANSWERED, SILENT])
+        rooms.add_learners(database, [CHECKER], is_test=True)
+        at = [END - timedelta(days=1 + 30 * k) for k in range(len(items))]
+        rooms.add_attempts(
+            database, [rooms.attempt(ANSWERED, item, when) for item, when in zip(items, at, strict=True)]
+        )
+        initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
+        yield database
+
+
+@pytest.fixture(scope="module")
+def contract_url(database_of_it: Database) -> Iterator[str]:
+    ledger = Ledger(database_of_it, 2, clock=lambda: END)
+    listening = socket.create_server(("127.0.0.1", 0))
+    with unhurried(), served(build_app(Access(TOKEN, None), ledger, 2), [listening]):
+        while not ledger.ready:
+            assert "starting" in ledger.why_away, ledger.why_away
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@pytest.mark.xdist_group("theta contract")
+@SCHEMA.parametrize()
+@EXAMPLES
+def test_whatever_is_made_up_is_answered_as_declared(case: schemathesis.Case, contract_url: str) -> None:
+    """With what the description allows and what it does not, by every method, with and without the token."""
+    # A description cannot say that a body may be an object only with as=xapi.
+    hypothesis.assume(not (isinstance(case.body, dict) and (case.query or {}).get("as") == "xapi"))
+    case.call_and_validate(base_url=contract_url, headers=HEADERS)
+
+
+@pytest.mark.xdist_group("theta contract")
+@pytest.mark.parametrize("name", ODD)
+def test_what_people_send_by_mistake_is_answered_as_declared(name: str, contract_url: str) -> None:
+    sent = ODD[name]
+    body = sent if isinstance(sent, bytes) else json.dumps(sent).encode()
+    answer = requests.post(contract_url + PATH, body, headers=JSON | HEADERS, timeout=30)
+    SCHEMA[PATH]["POST"].Case().validate_response(answer, checks=DECLARED)
+
+
+@pytest.mark.xdist_group("theta contract")
+@pytest.mark.parametrize(("user_id", "status"), [(ANSWERED, 200), (SILENT, 422), (CHECKER, 422), ("nobody", 404)])
+def test_every_outcome_is_as_declared(user_id: str, status: int, contract_url: str) -> None:
+    for days in (1, 365):
+        asked = SCHEMA[PATH]["POST"].Case(body={"user_id": user_id, "lookback_days": days})
+        assert asked.call_and_validate(base_url=contract_url, headers=HEADERS).status_code == status
+    shown = SCHEMA[HISTORY]["GET"].Case(query={"user_id": user_id})
+    stored = {200: 200, 404: 404}.get(status, 422)
+    assert shown.call_and_validate(base_url=contract_url, headers=HEADERS).status_code == stored
+
+
+@pytest.mark.xdist_group("theta contract")
+def test_the_days_may_be_written_as_30_or_as_30_0(contract_url: str) -> None:
+    """JSON has one kind of number, and JSON Schema calls both an integer."""
+    asked = [f'{{"user_id": "{ANSWERED}", "lookback_days": {days}}}' for days in ("90", "90.0", "9e1")]
+    answers = [requests.post(contract_url + PATH, one, headers=JSON | HEADERS, timeout=30) for one in asked]
+    assert [one.status_code for one in answers] == [200] * 3
+    assert answers[0].json() == answers[1].json() == answers[2].json()
+    assert answers[0].json()["n_items"] == 3
+
+
+@pytest.mark.xdist_group("theta contract")
+def test_a_page_with_something_on_it_is_as_declared(contract_url: str, database_of_it: Database) -> None:
+    rooms.run_sql(
+        database_of_it,
+        """INSERT INTO invariant_result (run, invariant, partition, subject, passed, not_tested, observed)
+           VALUES ('r1', 'exposure', '', '', false, 'too few', '1'), ('r1', 'exposure', '', 'i1', false, NULL, NULL)""",
+    )
+    for path in ("/invariants/latest", "/invariants/history"):
+        assert SCHEMA[path]["GET"].Case().call_and_validate(base_url=contract_url, headers=HEADERS).status_code == 200
+
+
+@pytest.mark.xdist_group("theta contract")
+def test_a_method_that_is_not_there_is_told_which_is(contract_url: str) -> None:
+    answer = requests.get(contract_url + PATH, headers=HEADERS, timeout=30)
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+
+
+@pytest.mark.xdist_group("theta contract")
+@pytest.mark.parametrize(
+    ("revision", "said"),
+    [
+        (None, "run `irt db upgrade`"),
+        (f"{first_known() - 1:04d}_before", "git checkout"),
+        (f"{newest_known() + 1:04d}_later", "install the newer irt-assets"),
+    ],
+)
+def test_nothing_is_read_from_a_schema_that_is_not_for_this_code(
+    revision: str | None, said: str, database_of_it: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.theta_api.ledger.schema_version", lambda _: SchemaVersion(revision))
+    ledger = Ledger(database_of_it, 1)
+    with pytest.raises(PermanentFailure, match=said):
+        ledger.refresh()
+    assert not ledger.ready

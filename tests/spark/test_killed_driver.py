@@ -6,21 +6,30 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 import pytest
+import requests
+from dagster import DagsterRunStatus
 
+from irt_assets.common.job_names import MONTHLY_JOB
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot, snapshot_problem, take_snapshot
 from irt_assets.responses.snapshot_files import is_manifest
+from irt_assets.spark.lake import export_days
 from irt_assets.spark.window import collect_on_spark
+from resources.cluster.lake import Lake
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.kpi_worlds import load, random_world
 from tests.helpers.rooms import run_sql
+from tests.testbed.machine import lives
 from tests.testbed.patience import patient
+from tests.testbed.spark_cluster import Cluster
+from tests.testbed.stack_harness import Harness, running_stack, wait_for
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -76,3 +85,78 @@ def test_a_driver_that_is_killed_leaves_the_month_as_it_was(
     assert after.n_attempts == before.n_attempts
     assert after.data_hash != before.data_hash
     assert read_snapshot(store, after).num_rows == after.n_attempts
+
+
+# -- cancelled ---------------------------------------------------------------------------------------
+# A run that is terminated in the UI while its Spark job works: the job ends, the month stays as it was.
+
+ASSETS = ["scored_responses"]
+
+
+def sleeping(cluster: Cluster) -> list[str]:
+    """The applications that the master says are at work."""
+    state = requests.get(f"http://127.0.0.1:{cluster.web_port}/json/", timeout=10).json()
+    return [one["id"] for one in state["activeapps"]]
+
+
+def pythons_of(cluster: Cluster) -> list[psutil.Process]:
+    """What executors run in Python."""
+    found: list[psutil.Process] = []
+    for executor in cluster.executors():
+        with suppress(psutil.NoSuchProcess):
+            found += executor.children(recursive=True)
+    return [one for one in found if lives(one.pid)]
+
+
+def drivers_on(cluster: Cluster) -> list[int]:
+    """The Java processes that runs have started for the cluster."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if any("SparkSubmit" in word for word in words) and any(cluster.url in word for word in words):
+            found.append(process.pid)
+    return found
+
+
+def test_a_run_that_is_terminated_ends_its_job_on_the_cluster(
+    cluster: Cluster, settings: Settings, tmp_path: Path
+) -> None:
+    on_spark = settings.model_copy(
+        update={"irt_spark": cluster.url, "irt_attempts": str(tmp_path / "lake"), "irt_first_month": "2026-08"}
+    )
+    with running_stack(on_spark, "tests.testbed.slow_spark_location") as stack:
+        load(stack.database, random_world(11))
+        before, _ = take_snapshot(Database(settings), object_store(on_spark), MONTH, "first")
+        run_sql(stack.database, "UPDATE response_log SET hints_used = 7")
+        lake = Lake.at(on_spark)
+        export_days(stack.database, lake)
+        (on_spark.irt_home / "slow").touch()
+        run_id = stack.launch(MONTHLY_JOB, MONTH, ASSETS)
+        (application,) = wait_for("an application", lambda: sleeping(cluster), 120)
+        wait_for("its tasks", lambda: pythons_of(cluster), 60)
+        assert drivers_on(cluster)
+        assert stack.terminate(run_id) == "TerminateRunSuccess"
+        stack.until(run_id, DagsterRunStatus.CANCELED, timeout=60)
+        wait_for("the application's end", lambda: application not in sleeping(cluster), 60)
+        wait_for("the end of its Python", lambda: not pythons_of(cluster), 60)
+        wait_for("the end of the run's own Java", lambda: not drivers_on(cluster), 60)
+        with stack.database.connect() as connection:
+            assert current_snapshot(connection, MONTH) == before
+        (on_spark.irt_home / "slow").unlink()
+        again = stack.launch(MONTHLY_JOB, MONTH, ASSETS)
+        stack.until(again, DagsterRunStatus.SUCCESS, timeout=240)
+        assert spark_of(stack, again)
+        with stack.database.connect() as connection:
+            after = current_snapshot(connection, MONTH)
+    assert is_manifest(after.uri)
+    assert (after.n_attempts, after.data_hash != before.data_hash) == (before.n_attempts, True)
+
+
+def spark_of(stack: Harness, run_id: str) -> str:
+    """The Spark application that the materialisation of a run names."""
+    (made,) = [
+        event.get_dagster_event().step_materialization_data.materialization
+        for event in stack.instance.all_logs(run_id)
+        if event.is_dagster_event and event.get_dagster_event().is_step_materialization
+    ]
+    return str(made.metadata["Spark application"].value)

@@ -1,6 +1,6 @@
 """Files to try the readers with: sound ones whose rows are known, and the same ones damaged.
 
-What belongs here: how files are drawn, and what may come of one. Which of ours reads them is in `test_fuzzed_files`.
+What belongs here: how files are drawn, and what may come of one. Which of ours reads them is in `test_import_readers`.
 """
 
 from __future__ import annotations

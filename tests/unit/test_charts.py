@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 
+from irt_assets.calibration import plots
 from irt_assets.charts import plotly, svg
 from irt_assets.charts.chart import Boxes, Chart, Line, Names, Picture, Points, days, ends_of
 from irt_assets.charts.pictures import mark
+from irt_assets.file_commands.fit import models_of
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit.observed import observed_by_ability
+from irt_assets.psychometrics.linking.linking import assumed_errors, link
+from irt_assets.psychometrics.linking.placement import Linking
+from tests.testbed.made_anchors import anchor_set_of
+from tests.testbed.made_scored import planned_mixed
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -151,3 +163,175 @@ def test_processes_that_write_learner_reports_stay_small() -> None:
     code += "print({'numpy', 'plotly'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+# -- plots -------------------------------------------------------------------------------------------
+# Pictures of a calibration: they survive any fit and any id, stay small, and mark what they say they mark.
+
+MAX_BYTES = 150_000
+
+
+def fit(k: int, *, flagged: tuple[int, ...] = (), shift: float = 0.0, seed: int = 0) -> Calibration:
+    rng = np.random.default_rng(seed)
+    a, b = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k) + shift
+    a_se, b_se, cov_ab = assumed_errors(a, b, np.zeros(k))
+    a[list(flagged)] *= -0.4
+    cov = np.zeros((k, 2, 2))  # of (a, d = −ab)
+    cov[:, 0, 0] = a_se**2
+    cov[:, 0, 1] = cov[:, 1, 0] = -b * a_se**2 - a * cov_ab
+    cov[:, 1, 1] = (b * a_se) ** 2 + (a * b_se) ** 2 + 2 * a * b * cov_ab
+    return Calibration(
+        item_ids=tuple(f"i{j}" for j in range(k)), models=("2pl",) * k, engine="em", engine_version="test", a=a,
+        d=-a * b, c=np.zeros(k), cov=cov, joint_cov=None, n=np.full(k, 500), n_correct=np.full(k, 250),
+        flags=tuple((Flag.NEGATIVE_DISCRIMINATION,) if j in flagged else () for j in range(k)),
+        latent_mean=0.0, latent_sd=1.0, n_persons=500, convergence=Convergence(True, 5, 0.0, 0.0, -1.0, 2 * k),
+    )  # fmt: skip
+
+
+def anchors_of(calibration: Calibration, moved: int = 0) -> AnchorSet:
+    k = calibration.n_items
+    b = calibration.b.copy()
+    b[:moved] += 2.0
+    return anchor_set_of(
+        "s", "1", calibration.item_ids, calibration.a, b, np.zeros(k), *assumed_errors(calibration.a, b, np.zeros(k)),
+        (None,) * k, np.zeros(k, dtype=bool),
+    )  # fmt: skip
+
+
+def unestimated(calibration: Calibration, *items: int) -> Calibration:
+    a, d, cov = calibration.a.copy(), calibration.d.copy(), calibration.cov.copy()
+    flags = list(calibration.flags)
+    for j in items:
+        a[j] = d[j] = np.nan
+        cov[j] = np.nan
+        flags[j] = (Flag.ALL_CORRECT,)
+    return replace(calibration, a=a, d=d, cov=cov, flags=tuple(flags))
+
+
+def drawn(picture: Picture) -> str:
+    """Its SVG; also holds that it is of the pane's width and not too heavy for metadata."""
+    assert len(svg.as_markdown(picture, "a picture")) <= MAX_BYTES
+    made = svg.image(picture)
+    assert ElementTree.fromstring(made).get("width") == "900"
+    return made
+
+
+def marked(chart: Chart) -> dict[str, int]:
+    """How many points of each kind that has a name."""
+    return {part.name: len(part.xs) for part in chart.parts if isinstance(part, Points) and part.name}
+
+
+def named(chart: Chart) -> list[str]:
+    return [name for part in chart.parts if isinstance(part, Names) for name in part.names]
+
+
+@pytest.mark.parametrize("k", [1, 120, 1000, 5000])
+def test_flagged_items_and_only_they_are_marked_among_the_parameters(k: int) -> None:
+    sound, flagged = (plots.parameters_with_intervals(fit(k, flagged=some)) for some in ((), (0,)))
+    assert [marked(chart) for chart in sound.charts] == [{}, {}]
+    assert [marked(chart) for chart in flagged.charts] == [{"flagged": 1}] * 2
+    assert [named(chart) for chart in flagged.charts] == [["i0"]] * 2
+    assert svg.COLOURS["orange"] in drawn(flagged)
+    assert svg.COLOURS["orange"] not in drawn(sound)
+
+
+def test_an_item_far_beyond_the_others_does_not_squeeze_them() -> None:
+    sound = fit(30)
+    a = sound.a.copy()
+    a[3] = 1e-3  # b of some thousands
+    both = [plots.parameters_with_intervals(c).charts[0].y for c in (sound, replace(sound, a=a))]
+    assert np.ptp(both[1]) < 1.25 * np.ptp(both[0])
+
+
+@pytest.mark.parametrize("n_shown", [1, 4, 9])
+def test_curves_of_a_few_items_fit_one_picture(n_shown: int) -> None:
+    picture = plots.item_curves(fit(30, flagged=(1,)), [f"i{j}" for j in range(n_shown)])
+    assert len(picture.charts) == n_shown
+    drawn(picture)
+
+
+def test_information_of_a_fit_without_any_parameters_says_so() -> None:
+    full, empty = plots.test_information(fit(20)), plots.test_information(unestimated(fit(3), 0, 1, 2))
+    assert len(full.charts) == 2
+    assert not empty.charts
+    assert "No item has parameters" in drawn(empty)
+
+
+def test_of_any_number_of_learners_the_histogram_counts_all() -> None:
+    theta = np.random.default_rng(1).normal(size=100_000)
+    picture = plots.ability_histogram(theta, np.full(theta.size, 0.3))
+    (bars,) = [part for part in picture.charts[0].parts if hasattr(part, "top")]
+    assert sum(bars.top) == theta.size
+    drawn(picture)
+
+
+def scatter(calibration: Calibration, anchors: AnchorSet, linking: Linking) -> Picture:
+    return plots.linking_scatter(calibration, anchors, linking, agree=not linking.suspects)
+
+
+def test_dropped_anchors_and_only_they_are_marked() -> None:
+    calibration = fit(30)
+    for moved in (0, 1, 6):
+        anchors = anchors_of(calibration, moved)
+        linking = link(calibration, anchors)
+        assert len(linking.anchors_dropped) == moved
+        for chart in scatter(calibration, anchors, linking).charts:
+            assert marked(chart) == {"used": 30 - moved} | ({"left out": moved} if moved else {})
+
+
+def test_anchors_in_use_that_moved_against_the_others_are_marked_and_named() -> None:
+    calibration = fit(30)
+    anchors = anchors_of(calibration)
+    linking = link(calibration, anchors)
+    one = {"delta_b": 0.5, "delta_a": 0.0, "z": 4.0, "parameter": "b"}
+    told = replace(linking, suspects={"i3": one, "i4": one, "not in this fit": one})
+    before, after = (scatter(calibration, anchors, k) for k in (linking, told))
+    assert [marked(chart) for chart in before.charts] == [{"used": 30}] * 2
+    assert [marked(chart) for chart in after.charts] == [{"moved": 2, "used": 28}] * 2
+    assert [named(chart) for chart in after.charts] == [["i3", "i4"], []], "in the panel of b"
+
+
+def test_a_month_that_few_anchors_carry_is_drawn() -> None:
+    calibration = fit(30)
+    anchors = anchors_of(calibration, moved=10)
+    partly = unestimated(calibration.select(np.arange(30) != 29), 28)
+    picture = scatter(partly, anchors, link(partly, anchors))
+    assert svg.COLOURS["orange"] in drawn(picture)
+    assert "2 without estimate" in picture.title
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_text_is_a_drawable_item_id() -> None:
+    """Each is an item that all pictures name: flagged, and an anchor that moved."""
+    ids = ("x" * 500, "$x_1$", "$\\frac{", "emoji 😀", "項目", "'; drop", "", "line\nbreak")
+    calibration = fit(40, flagged=tuple(range(len(ids))))
+    odd = replace(calibration, item_ids=(*ids, *calibration.item_ids[len(ids) :]))
+    drawn(plots.parameters_with_intervals(odd))
+    assert "項目" in drawn(plots.item_curves(odd, ids))
+    anchors = anchors_of(fit(40), moved=len(ids))
+    sound = replace(fit(40), item_ids=odd.item_ids)
+    told = replace(anchors, item_ids=odd.item_ids)
+    drawn(scatter(sound, told, link(sound, told)))
+
+
+def test_markdown_holds_the_picture_and_a_harmless_alternative_text() -> None:
+    picture = plots.test_information(fit(5))
+    text = svg.as_markdown(picture, "information [math]")
+    match = re.fullmatch(r"!\[information \(math\)\]\(data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)\)", text)
+    assert base64.b64decode(match[1]).decode() == svg.image(picture)
+
+
+def test_each_score_has_a_curve_and_its_observed_shares() -> None:
+    responses = planned_mixed(900)
+    fit = fit_em(responses, model=models_of(responses, "gpcm"))
+    seen = observed_by_ability(responses, fit.items, ["i7", "i21"], mean=0.0, sd=1.0)
+    picture = plots.category_curves(fit, seen)
+    assert picture.title.startswith("Each score's curve (blue 0, orange 1, green 2, purple 3, sky 4)")
+    for chart, scores in zip(picture.charts, (3, 5), strict=True):
+        lines = [part for part in chart.parts if isinstance(part, Line)]
+        points = [part for part in chart.parts if isinstance(part, Points)]
+        assert len(lines) == len(points) == scores
+        assert np.sum([line.ys for line in lines], axis=0) == pytest.approx(np.ones(81))
+        expected = [np.interp(part.xs, line.xs, line.ys) for line, part in zip(lines, points, strict=True)]
+        beyond = [(of < part.low) | (of > part.high) for of, part in zip(expected, points, strict=True)]
+        assert np.mean(beyond) < 0.2  # intervals of 95 %, of groups of some width

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 
 from irt_assets.drift.alerts import first_seen
+from irt_assets.reports.drift_actions import Action, Evidence, propose
 
 Row = tuple[str, str, dict[str, Any]]
 
@@ -33,3 +35,106 @@ FEW: Row = ("2026-09", "none", {"proportion_correct": {}})
 )
 def test_a_change_began_when_the_first_month_of_its_run_saw_it(newest_first: list[Row], began: str | None) -> None:
     assert first_seen(newest_first) == began
+
+
+# -- actions -----------------------------------------------------------------------------------------
+# What is proposed about an item, a row for each rule and for the order in which they hold.
+
+RULES = {
+    "a wrong key goes before everything, also where it is an anchor that moved": (
+        Evidence("high", kind="wrong key", is_anchor=True, moved_against="b +0.80"),
+        Action.CHECK_KEY,
+        "wrong key",
+    ),
+    "negative discrimination is a wrong key that was never published": (
+        Evidence(flags=("negative_discrimination",)),
+        Action.CHECK_KEY,
+        "stronger learners get it wrong more often",
+    ),
+    "a scored item has no key": (
+        Evidence(flags=("negative_discrimination",), has_key=False, held=("stronger learners get fewer points",)),
+        Action.NOT_PUBLISHED,
+        "fewer points",
+    ),
+    "an item that everybody has right": (Evidence(flags=("all_correct",)), Action.CHECK_KEY, "takes any answer"),
+    "a leak": (Evidence("medium", kind="leak", onset="2026-09-12"), Action.RETIRE, "since 2026-09-12$"),
+    "a leak from the window's first day on may be older": (
+        Evidence("high", kind="leak", onset="2026-09-01"),
+        Action.RETIRE,
+        "since 2026-09-01 or earlier",
+    ),
+    "a leaked anchor is retired and not only dropped": (
+        Evidence("high", kind="leak", is_anchor=True),
+        Action.RETIRE,
+        "it is an anchor",
+    ),
+    "an anchor that drifted": (Evidence("medium", kind="drift", is_anchor=True), Action.DROP_ANCHOR, "medium severity"),
+    "an anchor that moved against the others": (
+        Evidence(is_anchor=True, moved_against="b +0.81"),
+        Action.DROP_ANCHOR,
+        "b \\+0.81",
+    ),
+    "an anchor left out twice": (Evidence(is_anchor=True, months_dropped=2), Action.DROP_ANCHOR, "2 months in a row"),
+    "an anchor left out once": (Evidence(is_anchor=True, months_dropped=1), Action.KEEP, "look again"),
+    "far drift": (Evidence("high", kind="drift", months_flagged=1), Action.RE_ESTIMATE, "high severity"),
+    "far change of no known kind": (Evidence("high", kind="unclear"), Action.RE_ESTIMATE, "high severity"),
+    "drift for a second month": (
+        Evidence("medium", kind="drift", months_flagged=2),
+        Action.RE_ESTIMATE,
+        "2 months in a row",
+    ),
+    "drift for the first month": (Evidence("medium", kind="drift", months_flagged=1), Action.KEEP, "look again"),
+    "drift for the first month that goes on in small steps": (
+        Evidence("medium", kind="drift", months_flagged=1, trend=(-0.1, 0.01)),
+        Action.RE_ESTIMATE,
+        "-0.10 a month",
+    ),
+    "easier, and no times to tell a leak": (
+        Evidence("high", kind="easier: drift or leak"),
+        Action.RE_ESTIMATE,
+        "leak cannot be ruled out",
+    ),
+    "a trend alone": (Evidence(trend=(0.1, 0.01)), Action.KEEP, "not flagged, but"),
+    "information lost": (Evidence(information_lost=True), Action.RE_ESTIMATE, "less precisely"),
+    "large DIF": (Evidence(groups_with_large_dif=("lang: ko",)), Action.KEEP, "lang: ko"),
+    "large DIF of an anchor": (
+        Evidence(is_anchor=True, groups_with_large_dif=("lang: ko",)),
+        Action.DROP_ANCHOR,
+        "lang: ko",
+    ),
+    "a leak of what is out of use": (
+        Evidence("high", kind="leak", withdrawn="withdrawn from 2026-12-01 on by Ann: posted"),
+        Action.WITHDRAWN,
+        "^withdrawn from 2026-12-01 on by Ann: posted; it leaked",
+    ),
+    "held back by a gate": (Evidence(held=("SE(b) = 1.20 is above 1",)), Action.NOT_PUBLISHED, "SE\\(b\\)"),
+    "held back and flat": (Evidence(held=("SE(b) = 1.20 is above 1",), flat="a = 0.1 ± 0.1"), Action.CHECK_KEY, "0.1"),
+}
+
+
+@pytest.mark.parametrize("case", RULES)
+def test_each_rule_proposes_its_action_and_says_why(case: str) -> None:
+    evidence, action, reason = RULES[case]
+    proposal = propose(evidence)
+    assert proposal.action is action
+    assert re.search(reason, proposal.reason), proposal.reason
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        Evidence(),
+        Evidence(is_anchor=True),
+        Evidence(trend=(0.2, 0.5)),
+        Evidence(kind="leak"),
+        Evidence(flags=("no_data",)),
+        Evidence(withdrawn="withdrawn from 2026-12-01 on by Ann: posted"),
+    ],
+)
+def test_an_item_with_nothing_to_see_has_no_proposal(evidence: Evidence) -> None:
+    """A kind counts only of a flagged item: it is asked of no other."""
+    assert propose(evidence) is None
+
+
+def test_every_action_of_the_list_is_proposed_by_some_rule() -> None:
+    assert {propose(evidence).action for evidence, _, _ in RULES.values()} == set(Action)  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import ItemCurves
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import (
     Attempts,
     JudgedLearners,
@@ -26,6 +29,9 @@ from irt_assets.psychometrics.eligibility.attempts import (
 )
 from irt_assets.psychometrics.eligibility.minimum import expected_b_se, propose_minimum, recommend
 from irt_assets.psychometrics.eligibility.rules import STAGE_OF, STAGES, Rules
+from irt_assets.psychometrics.estimation import levels
+from irt_assets.psychometrics.estimation.levels import UNKNOWN, Earlier, assignment_correlation
+from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.responses.snapshot import differs
 
 LENIENT = {"min_responses": 1, "min_learner_responses": 1}
@@ -363,3 +369,73 @@ def test_the_hash_of_a_stage_is_that_of_its_values_however_they_were_given() -> 
         Rules.from_settings({"max_abs_b": 4}).publication.hash
         == Rules.from_settings({"max_abs_b": 4.0}).publication.hash
     )
+
+
+# -- levels ------------------------------------------------------------------------------------------
+# Groups by earlier θ: who is in which, what the earlier θ rests on, and the correlation that gives levels away.
+
+RNG = np.random.default_rng(1)
+
+
+def test_levels_are_of_equal_size_and_in_order_of_theta() -> None:
+    theta = RNG.permutation(np.linspace(-2, 2, 5000))
+    groups = np.array(Earlier(theta).groups())
+    names, counts = np.unique(groups, return_counts=True)
+    assert names.tolist() == [f"level {k:02d}" for k in range(1, levels.LEVELS + 1)]
+    assert counts.min() == counts.max() == 250
+    assert all(theta[groups == lower].max() < theta[groups == upper].min() for lower, upper in pairwise(names))
+
+
+@pytest.mark.parametrize(("learners", "expected"), [(5000, 20), (600, 12), (100, 2), (99, 1), (0, 1)])
+def test_there_are_as_many_levels_as_have_fifty_learners(learners: int, expected: int) -> None:
+    theta = np.full(1000 + learners, np.nan)
+    theta[:learners] = RNG.normal(size=learners)
+    names = set(Earlier(theta).groups()) - {UNKNOWN}
+    assert len(names) == (expected if expected > 1 else 0)
+
+
+def test_learners_without_an_earlier_theta_are_a_group_of_their_own_where_they_are_many() -> None:
+    many, few = (np.concatenate([RNG.normal(size=1000), np.full(n, np.nan)]) for n in (50, 49))
+    assert Earlier(many).groups()[1000:] == [UNKNOWN] * 50
+    assert Earlier(few).groups()[1000:] == ["level 11"] * 49  # the upper of the two middle ones of 20
+
+
+def test_earlier_theta_rests_on_items_with_parameters_and_on_five_of_them_at_least() -> None:
+    x = np.array([[1, 0, 1, 1, 0, 1], [1, 0, 1, 1, np.nan, 1], [np.nan] * 6, [1, 1, 1, 1, 1, np.nan]])
+    answers = Responses.from_wide(x, ["a", "b", "c", "d", "e", "unknown"])
+    place = ["e", "d", "c", "b", "a"]  # the parameters' order is not the answers'
+    slope, intercept = np.array([1.0, 2.0, 1.0, 0.5, 1.5]), np.array([0.0, 1.0, -1.0, 0.5, 0.2])
+    found = Earlier.scored(answers, place, ItemCurves(slope, intercept, np.zeros(5)))
+    expected = eap(Responses.from_wide(x[:, [4, 3, 2, 1, 0]], place), slope, intercept, np.zeros(5)).theta
+    assert found.known.tolist() == [True, False, False, True]
+    np.testing.assert_allclose(found.theta[[0, 3]], expected[[0, 3]])
+
+
+def test_an_item_that_could_not_be_estimated_says_nothing_of_the_earlier_theta() -> None:
+    answers = Responses.from_wide(np.ones((1, 6)), list("abcdef"))
+    slope = np.array([1.0, np.nan, 1.0, 1.0, 1.0, 1.0])
+    without = Earlier.scored(answers, list("abcdef"), ItemCurves(slope, 0 * slope, np.zeros(6)))
+    five = Earlier.scored(answers, list("acdef"), ItemCurves(np.ones(5), np.zeros(5), np.zeros(5)))
+    assert without.theta == pytest.approx(five.theta)
+
+
+def test_the_correlation_sees_levels_and_not_forms() -> None:
+    """Of 2000 answers each: a correlation of 0 has a standard error of 0.02."""
+    theta, b = RNG.normal(size=400), np.sort(RNG.normal(size=40))
+    near = np.argsort(np.abs(b - theta[:, None]) + RNG.uniform(0, 1, (400, 40)), axis=1)[:, :5]
+    at_random = np.argsort(RNG.random((400, 40)), axis=1)[:, :5]
+    found = []
+    for items in (near, at_random):
+        x = np.full((400, 40), np.nan)
+        np.put_along_axis(x, items, 1.0, axis=1)
+        found.append(assignment_correlation(Responses.from_wide(x), b, Earlier(theta)))
+    assert found[0][0] > 0.6
+    assert abs(found[1][0]) < 0.1
+    assert found[0][1] == 400
+
+
+def test_without_earlier_answers_there_is_nothing_to_correlate() -> None:
+    responses = Responses.from_wide(np.ones((3, 2)))
+    r, learners = assignment_correlation(responses, np.array([0.0, 1.0]), Earlier(np.full(3, np.nan)))
+    assert np.isnan(r)
+    assert learners == 0

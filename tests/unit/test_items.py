@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,7 +13,14 @@ from hypothesis import strategies as st
 
 from irt_assets.ledger.encoding import item_as_json
 from irt_assets.psychometrics.core.covariances import block_diagonal
+from irt_assets.psychometrics.core.curves import information, probability
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.item_models import ITEM_MODELS, item_model
 from irt_assets.psychometrics.core.items import ItemParameters, ItemRow
+from irt_assets.psychometrics.core.model_families import CLOGLOG, ONE_PL, RASCH, THREE_PL, TWO_PL
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Responses
+from irt_assets.psychometrics.core.options import MODELS, Model
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
 
 EASY, HARD = ItemRow(0.8, -1.0, 0.0, 0.1, 0.2, 0.01), ItemRow(1.5, 1.2, 0.2, 0.2, 0.1, -0.005)
 ITEMS = ItemParameters.of_rows(("easy", "hard", "none"), [EASY, HARD, None])
@@ -110,3 +119,219 @@ def test_a_parameter_of_a_models_own_is_read_from_its_fit_and_written_beside_the
 def test_what_is_not_a_number_is_not_written(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         item_as_json(ItemRow(1.0, value))
+
+
+# -- models ------------------------------------------------------------------------------------------
+# The typed heart: what `Responses` accepts, and what a `Calibration` derives from a and d.
+
+
+def calibration(a, d, cov):
+    J = len(a)
+    return Calibration(
+        item_ids=tuple(f"i{j}" for j in range(J)),
+        models=("2pl",) * J,
+        engine="em",
+        engine_version="0",
+        a=np.array(a),
+        d=np.array(d),
+        c=np.zeros(J),
+        cov=np.array(cov),
+        joint_cov=block_diagonal(np.array(cov)),
+        n=np.full(J, 100),
+        n_correct=np.full(J, 50),
+        flags=((),) * J,
+        latent_mean=0.0,
+        latent_sd=1.0,
+        n_persons=100,
+        convergence=Convergence(True, 5, 0.0, 0.0, loglik=-200.0, n_parameters=2 * J),
+    )
+
+
+COV = np.array([[[0.04, 0.01], [0.01, 0.09]], [[0.02, -0.005], [-0.005, 0.03]]])
+
+
+def test_a_matrix_gives_its_responses_by_person_and_item():
+    wide = Responses.from_wide([[1, np.nan, 0], [np.nan, 1, 1]], ["a", "b", "c"])
+    for name, expected in (("person", [0, 0, 1, 1]), ("item", [0, 2, 1, 2]), ("score", [1, 0, 1, 1])):
+        np.testing.assert_array_equal(getattr(wide, name), expected)
+    assert (wide.n_persons, wide.n_items, wide.n_responses) == (2, 3, 4)
+
+
+def test_a_score_of_two_is_named_with_its_place():
+    with pytest.raises(PsychometricsError, match=r"found 2.0 in row 1, column 0"):
+        Responses.from_wide([[0, 1], [2, 1]])
+
+
+def test_unsorted_persons_are_refused():
+    with pytest.raises(PsychometricsError, match="sorted by person"):
+        Responses(np.array([1, 0], np.int32), np.array([0, 0], np.int32), np.array([1, 0], np.int8), 2, ("x",))
+
+
+@pytest.mark.parametrize(("person", "item"), [([0, 2], [0, 0]), ([0, 1], [0, 1]), ([0, 1], [-1, 0]), ([-1, 1], [0, 0])])
+def test_indices_outside_their_range_are_refused_before_compiled_code_sees_them(person, item):
+    with pytest.raises(PsychometricsError, match="indices must lie in 0"):
+        Responses(np.array(person, np.int32), np.array(item, np.int32), np.array([1, 0], np.int8), 2, ("x",))
+
+
+def test_other_number_types_and_read_only_arrays_are_converted_once():
+    person = np.array([0, 1])
+    person.flags.writeable = False
+    responses = Responses(person, np.array([0, 0], np.uint8), np.array([True, False]), 2, ("x",))
+    assert [x.dtype for x in (responses.person, responses.item, responses.score)] == [np.int32, np.int32, np.int8]
+    assert responses.person.flags.writeable
+
+
+def test_difficulty_errors_are_those_of_the_delta_method():
+    """Compared with the spread of −d/a over draws of (a, d) with a tenth of the errors, where the method is exact."""
+    small = COV / 100
+    fit = calibration([1.5, 0.8], [0.6, -1.0], small)
+    rng = np.random.default_rng(1)
+    for j in range(2):
+        draws = rng.multivariate_normal([fit.a[j], fit.d[j]], small[j], size=400_000)
+        sample = np.cov(draws[:, 0], -draws[:, 1] / draws[:, 0])
+        # a sample variance of 400,000 draws has a relative SE of √(2/400000) = 0.2 %
+        np.testing.assert_allclose(fit.cov_ab[j], sample, rtol=0.02)
+    np.testing.assert_allclose(fit.b_se, np.sqrt(fit.cov_ab[:, 1, 1]))
+
+
+def test_a_flat_item_has_no_finite_difficulty_and_no_warning():
+    fit = calibration([0.0, 1.0], [1.0, 0.0], COV)
+    assert np.isinf(fit.b[0])
+    assert fit.estimated.all()
+
+
+def test_selecting_keeps_the_covariance_between_the_selected():
+    fit = calibration([1.5, 0.8], [0.6, -1.0], COV)
+    one = fit.select([False, True])
+    assert one.item_ids == ("i1",)
+    np.testing.assert_array_equal(one.joint_cov, COV[1])
+    np.testing.assert_array_equal(fit.select([1, 0]).a, [0.8, 1.5])
+
+
+def test_information_criteria_count_parameters_and_persons():
+    fit = calibration([1.5, 0.8], [0.6, -1.0], COV)
+    assert fit.aic == 2 * 4 + 400
+    assert fit.bic == pytest.approx(4 * np.log(100) + 400)
+
+
+def test_persons_are_placed_in_any_order_and_their_responses_follow() -> None:
+    some = Responses.from_wide(np.array([[0, 1], [1, np.nan], [1, 1]]))
+    timed = replace(some, at=np.arange(some.n_responses), key=np.zeros(3, np.uint32))
+    placed = timed.placed(np.array([4, 1, 2], np.int32), 5)
+    assert (placed.person.tolist(), placed.item.tolist(), placed.score.tolist()) == (
+        [1, 2, 2, 4, 4],
+        [0, 0, 1, 0, 1],
+        [1, 1, 1, 0, 1],
+    )
+    assert (placed.at.tolist(), placed.n_persons, placed.key) == ([2, 3, 4, 0, 1], 5, None)
+
+
+# -- models of items ---------------------------------------------------------------------------------
+# Item models: their curves, derivatives and transforms against finite differences, and the registry.
+
+MODEL_THETA = np.linspace(-3, 3, 13)
+A, D, LOGIT_C = np.array([0.7, 1.4, -0.5]), np.array([0.3, -1.0, 0.0]), np.array([-1.5, -0.8, -2.0])
+TWO = np.full(3, 2)
+STEP = 1e-5
+# Central differences with this step: their truncation error is of the order of 1e-10, rounding of 1e-11.
+NEAR = 1e-8
+
+
+def parameters(model):
+    return np.stack([A, D, LOGIT_C][: len(model.parameter_names(2))])
+
+
+def test_every_model_that_can_be_chosen_is_registered_under_its_name():
+    assert tuple(ITEM_MODELS) == MODELS == get_args(Model)
+    assert all(item_model(name).name == name for name in MODELS)
+
+
+def test_the_complementary_log_log_curve_is_compared_and_cannot_be_chosen():
+    assert item_model(CLOGLOG.name) is CLOGLOG
+    assert CLOGLOG.name not in MODELS
+    at = np.stack([A, D])
+    p = CLOGLOG.probabilities(MODEL_THETA, at, TWO)
+    np.testing.assert_allclose(p[:, :, 1], 1 - np.exp(-np.exp(A[:, None] * MODEL_THETA + D[:, None])), rtol=1e-12)
+    by_theta = (
+        CLOGLOG.log_probabilities(MODEL_THETA + STEP, at, TWO) - CLOGLOG.log_probabilities(MODEL_THETA - STEP, at, TWO)
+    ) / (2 * STEP)
+    np.testing.assert_allclose(CLOGLOG.by_theta(MODEL_THETA, at, TWO), by_theta, rtol=1e-6, atol=NEAR)
+    for k in range(2):
+        up, down = at.copy(), at.copy()
+        up[k] += STEP
+        down[k] -= STEP
+        by = (CLOGLOG.log_probabilities(MODEL_THETA, up, TWO) - CLOGLOG.log_probabilities(MODEL_THETA, down, TWO)) / (
+            2 * STEP
+        )
+        np.testing.assert_allclose(CLOGLOG.by_parameters(MODEL_THETA, at, TWO)[k], by, rtol=1e-6, atol=NEAR)
+
+
+def test_an_unknown_name_is_refused_with_the_known_ones():
+    with pytest.raises(PsychometricsError, match=r"rasch, 1pl, 2pl, 3pl, pcm, rsm, gpcm; got model '4pl'"):
+        item_model("4pl")
+
+
+def test_what_is_free_own_and_guessed():
+    assert [m.slopes for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == ["fixed", "common", "own", "own"]
+    assert [m.guesses for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == [False, False, False, True]
+    assert [m.n_own for m in (RASCH, ONE_PL, TWO_PL, THREE_PL)] == [1, 1, 2, 3]
+    assert RASCH.free(TWO).tolist() == [[False] * 3, [True] * 3]
+    assert THREE_PL.free(TWO).all()
+    assert RASCH.fixed_at(TWO)[:, 0].tolist() == [1.0, 0.0]
+    assert THREE_PL.default_priors == GUESSING_PRIOR
+    assert TWO_PL.default_priors == Priors()
+    assert (THREE_PL.without_guessing, RASCH.without_guessing) == (TWO_PL, RASCH)
+    assert (RASCH.with_unit_sd, TWO_PL.with_unit_sd) == (ONE_PL, TWO_PL)
+
+
+def test_an_item_is_estimable_once_it_was_answered_both_ways():
+    counts = np.array([[3.0, 0.0], [0.0, 2.0], [1.0, 1.0]])
+    assert TWO_PL.estimable(counts, TWO).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("model", [TWO_PL, THREE_PL], ids=lambda m: m.name)
+def test_curves_are_those_of_the_logistic_metric(model):
+    c = 1 / (1 + np.exp(-LOGIT_C)) if model.guesses else np.zeros(3)
+    p = probability(MODEL_THETA, A, D, c).T
+    np.testing.assert_allclose(model.probabilities(MODEL_THETA, parameters(model), TWO)[:, :, 1], p, rtol=1e-12)
+    np.testing.assert_allclose(model.probabilities(MODEL_THETA, parameters(model), TWO).sum(axis=2), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(model.expected_score(MODEL_THETA, parameters(model), TWO), p, rtol=1e-12)
+    np.testing.assert_allclose(
+        model.information(MODEL_THETA, parameters(model), TWO), information(MODEL_THETA, A, D, c).T, rtol=1e-10
+    )
+
+
+@pytest.mark.parametrize("model", [TWO_PL, THREE_PL], ids=lambda m: m.name)
+def test_derivatives_are_those_of_finite_differences(model):
+    at = parameters(model)
+    by = model.by_parameters(MODEL_THETA, at, TWO)
+    for k in range(len(at)):
+        step = np.zeros_like(at)
+        step[k] = STEP
+        up, down = (model.log_probabilities(MODEL_THETA, at + sign * step, TWO) for sign in (1, -1))
+        np.testing.assert_allclose(by[k], (up - down) / (2 * STEP), atol=NEAR)
+    up, down = (model.log_probabilities(MODEL_THETA + sign * STEP, at, TWO) for sign in (1, -1))
+    np.testing.assert_allclose(model.by_theta(MODEL_THETA, at, TWO), (up - down) / (2 * STEP), atol=NEAR)
+
+
+@pytest.mark.parametrize("model", [TWO_PL, THREE_PL], ids=lambda m: m.name)
+def test_a_transform_leaves_every_curve_where_it_was(model):
+    at, slope, intercept = parameters(model), 1.3, -0.4
+    moved = model.transformed(at, slope, intercept)
+    np.testing.assert_allclose(
+        model.probabilities(slope * MODEL_THETA + intercept, moved, TWO),
+        model.probabilities(MODEL_THETA, at, TWO),
+        rtol=1e-12,
+    )
+    np.testing.assert_allclose(model.jacobian(slope, intercept, len(at)) @ at, moved, rtol=1e-12)
+
+
+@pytest.mark.parametrize("model", [TWO_PL, THREE_PL], ids=lambda m: m.name)
+def test_a_start_gives_about_the_shares_of_answers(model):
+    right = np.array([0.3, 0.5, 0.8])
+    begin = model.start(np.stack([1 - right, right], axis=1), TWO, model.default_priors)
+    theta = np.linspace(-6, 6, 61)
+    weights = np.exp(-(theta**2) / 2)
+    share = model.expected_score(theta, begin, TWO) @ weights / weights.sum()
+    # the start treats the average of a logistic curve over N(0, 1) as a logistic curve, which is within 0.01 of it
+    np.testing.assert_allclose(share, right, atol=0.01)

@@ -1,16 +1,23 @@
-"""What is asked of an engine: who is provisional, which items have a prior, who may fit a scale by level."""
+"""What an engine is asked for a scale with scored items, and which answers count as another score than they have."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy.special import expit
 
+from irt_assets.abilities.batch import ScaleAbilities, answers_counted_otherwise
 from irt_assets.calibration.request import FitRequest, calibrate, in_unit
+from irt_assets.calibration.shown import absent_scores
+from irt_assets.decisions.origin_sources import _at_our_metric
 from irt_assets.engines.em import EmEngine
+from irt_assets.ledger.encoding import decode, encode
 from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.items import ItemRow
+from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.priors import (
     GUESSING_PRIOR,
@@ -23,10 +30,158 @@ from irt_assets.psychometrics.core.priors import (
 )
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
+from irt_assets.responses.scored_models import ModelInBank
 from tests.testbed.made_anchors import anchor_set_of
 
+ITEMS, MOST = tuple("ABCDEF"), np.array([1, 1, 1, 2, 3, 2])
+rng = np.random.default_rng(8)
 
-def request(model: str = "2pl", provisional: tuple[str, ...] = ("i1", "k"), **rules: str) -> FitRequest:
+
+def answers(learners: int = 400) -> Responses:
+    theta, x = rng.standard_normal(learners), np.empty((learners, len(ITEMS)))
+    for j, most in enumerate(MOST):
+        parameters = np.array([1.0 / most**0.5, 0.1, *[0.0] * (most + 1)])[:, None]
+        p = GPCM.probabilities(theta, parameters, np.array([most + 1]))[0]
+        x[:, j] = (rng.random((learners, 1)) > np.cumsum(p, axis=1)).sum(axis=1)
+    return Responses.from_wide(x, ITEMS, MOST + 1)
+
+
+SCORED = answers()
+PLAIN = Responses.from_wide((rng.random((40, 3)) < 0.5).astype(float), list("ABC"))
+
+
+def request(responses: Responses = SCORED, model: str = "2pl", **more: Any) -> FitRequest:
+    scale = Scale("s", model=model)  # type: ignore[arg-type]
+    return FitRequest(scale=scale, responses=responses, provisional=(), left_out={}, **more)
+
+
+def test_each_item_has_the_model_that_goes_with_the_scales_or_that_the_bank_names() -> None:
+    assert request().model == ("2pl", "2pl", "2pl", "gpcm", "gpcm", "gpcm")
+    assert request(model="rasch").model == ("rasch", "rasch", "rasch", "pcm", "pcm", "pcm")
+    assert request(model="pcm").model == ("rasch", "rasch", "rasch", "pcm", "pcm", "pcm")
+    named = {"A": ModelInBank("3pl"), "D": ModelInBank("PCM"), "E": ModelInBank("2pl"), "F": ModelInBank(None, "x")}
+    assert request(in_bank=named).model == ("2pl", "2pl", "2pl", "pcm", "gpcm", "gpcm")
+    assert request(in_bank=named).blocks == {"F": "x"}
+
+
+def test_items_of_a_block_share_their_steps_and_compared_items_have_no_prior_on_rare_ones() -> None:
+    rated = request(
+        in_bank={"D": ModelInBank("rsm", "mood"), "F": ModelInBank("rsm", "mood")}, published=frozenset("DE")
+    )
+    assert rated.on_steps == {"prior_on_rare_steps": frozenset("ABCF"), "blocks": {"D": "mood", "F": "mood"}}
+    assert request(PLAIN).on_steps == {}
+    fit = calibrate(EmEngine(1), rated, "hash").calibration
+    np.testing.assert_array_equal(fit.further[3, :3], fit.further[5, :3])
+
+
+def test_an_item_that_nobody_of_a_sample_answered_has_the_categories_that_it_has_among_all() -> None:
+    seen = SCORED.of_items(np.array([item != "E" for item in ITEMS])).among(ITEMS, MOST + 1)
+    assert seen.n_categories.tolist() == [2, 2, 2, 3, 4, 3]
+    asked = request(seen)
+    assert asked.model == request().model
+    assert asked.scored_items == frozenset("DEF")
+    none_scored = PLAIN.among("ABCE", np.array([2, 2, 2, 4]))
+    assert none_scored.n_categories.tolist() == [2, 2, 2, 4]
+    assert PLAIN.among("ABCE").categories is None
+
+
+def test_without_scored_items_nothing_is_asked_but_the_scales_model() -> None:
+    for model in ("rasch", "1pl", "2pl", "3pl"):
+        assert request(PLAIN, model).model == model
+    assert request(PLAIN, in_bank={"A": ModelInBank("3pl")}).model == "2pl"
+    assert request(PLAIN, "gpcm").model == ("2pl",) * 3
+    only_two = replace(PLAIN, categories=np.full(3, 2))
+    assert request(only_two, "3pl").model == "3pl"
+
+
+def test_a_scale_with_guessing_and_engines_that_fit_0_and_1_refuse_scored_items() -> None:
+    with pytest.raises(PsychometricsError, match="scored items cannot stand beside it yet"):
+        calibrate(EmEngine(threads=1), request(model="3pl"), "hash")
+
+    class Other:
+        name = "pymc"
+
+    with pytest.raises(PsychometricsError, match=r"engine pymc fits items scored 0 and 1, and 3 items .* \(D, E, F\)"):
+        calibrate(Other(), request(), "hash")  # type: ignore[arg-type]
+
+
+def test_a_fit_by_the_request_keeps_the_mean_scores_and_the_model_of_each_item() -> None:
+    """Testlets are no part of it, and an item with few answers has no prior on a slope that is per point."""
+    asked = request(testlets={"A": "t", "D": "t"})
+    made = calibrate(EmEngine(threads=1), replace(asked, provisional=("A", "D")), "hash").calibration
+    assert made.convergence.converged, made.convergence.reason
+    assert made.models == asked.model
+    assert made.priors["only"] == ["A"]
+    back = decode(encode(made))
+    mean = np.bincount(SCORED.item, SCORED.score) / np.bincount(SCORED.item)
+    np.testing.assert_allclose(back.p_values, mean / MOST)
+    np.testing.assert_allclose(made.select([4, 0]).p_values, (mean / MOST)[[4, 0]])
+
+
+def test_a_fit_by_level_with_the_scales_own_priors_names_the_rare_steps_that_it_held() -> None:
+    """The top score of E went to four learners."""
+    rows = np.flatnonzero((SCORED.item == 4) & (SCORED.score == 3))
+    score = SCORED.score.copy()
+    score[rows[4:]] = 2
+    few = replace(SCORED, score=score)
+    rules = Rules.from_settings({"assignment": "by_level"})
+    scale = Scale("s", priors=Priors(a=LogNormal(0.0, 0.5)), rules=rules)
+    made = calibrate(EmEngine(1), replace(request(few, earlier=few), scale=scale), "hash").calibration
+    assert made.priors["a"] == {"family": "LogNormal", "mean": 0.0, "sd": 0.5}
+    assert made.priors["rare_steps"]["items"] == ["E"]
+
+
+def test_answers_that_count_otherwise_are_counted_by_item_and_ask_for_a_calibration() -> None:
+    lacking = ItemRow(1.0, 0.0, further={"max_score": 3.0, "t0": 0.0, "t1": 0.2, "t3": 0.0})
+    full_credit = ItemRow(1.0, 0.0)
+    responses = Responses.from_wide([[2, 1, 0], [2, 3, 1], [3, 0, 1]], ["E", "D", "A"], [4, 4, 2])
+    found = answers_counted_otherwise(responses, {"E": lacking, "D": full_credit, "A": full_credit})
+    assert found == {"E": 2, "D": 1}
+    nothing = np.array([])
+    said = absent_scores(ScaleAbilities("s", nothing, nothing, 3, "", absent=found))
+    assert "3 answers have a score that nobody had given" in said
+    assert "E (2), D (1)" in said
+    assert "irt release recalibrate" in said
+    plain = Responses.from_wide([[1.0, 0.0]], ["A", "B"])
+    assert answers_counted_otherwise(plain, {"A": full_credit}) == {}
+    assert absent_scores(ScaleAbilities("s", nothing, nothing, 3, "")) == ""
+
+
+def test_the_banks_parameters_of_a_scored_item_are_whole_or_refused() -> None:
+    known = {"a": 0.5, "b": 0.2, "a_se": 0.1, "b_se": 0.1, "D": 1.7, "max_score": 2, "t0": 0, "t1": 0.5, "t2": 0}
+    row, assumed = _at_our_metric(known)
+    assert not assumed
+    assert row.further == {"max_score": 2, "t0": 0, "t1": pytest.approx(0.85), "t2": 0}
+    assert row.a == pytest.approx(0.85)
+    assert _at_our_metric({"a": 1, "b": 0, "a_se": 0.1, "b_se": 0.1, "max_score": 1})[0].further == {}
+    row, assumed = _at_our_metric(known | {"a_se": None})
+    assert assumed
+    assert row.a_se
+    assert 0 < row.b_se < 1
+    assert row.further == {"max_score": 2, "t0": 0, "t1": pytest.approx(0.85), "t2": 0}
+    for wrong in ({"t2": None}, {"t2": 0.4}, {"max_score": 30}):
+        with pytest.raises(ValueError, match=r"scored|max_score"):
+            _at_our_metric(known | wrong)
+
+
+def test_a_request_of_0_and_1_is_fitted_as_before() -> None:
+    """The name of one model, and not one for each item, so that hashes and specs of earlier releases stand."""
+    asked: list[Any] = []
+
+    class Recorded(EmEngine):
+        def calibrate(self, responses: Responses, **how: Any) -> Any:  # type: ignore[override]
+            asked.append(how["model"])
+            return super().calibrate(responses, **how)
+
+    scores = (rng.random((300, 5)) < 0.5).astype(float)
+    calibrate(Recorded(threads=1), request(Responses.from_wide(scores)), "hash")
+    assert set(asked) == {TWO_PL.name}
+
+
+# -- items of 0 and 1 --------------------------------------------------------------------------------
+
+
+def plain_request(model: str = "2pl", provisional: tuple[str, ...] = ("i1", "k"), **rules: str) -> FitRequest:
     one, zero = np.ones(1), np.zeros(1)
     anchors = anchor_set_of("s", "1", ("k",), one, zero, zero, one, one, zero, (None,), np.zeros(1, dtype=bool))
     scale = Scale("s", model=model, rules=Rules.from_settings(rules))  # type: ignore[arg-type]
@@ -41,25 +196,25 @@ def request(model: str = "2pl", provisional: tuple[str, ...] = ("i1", "k"), **ru
 
 
 def test_provisional_items_that_are_no_anchors_have_a_prior_on_their_slope() -> None:
-    assert request().priors() == Priors(a=LogNormal(0.0, 0.5), only=("i1",))
+    assert plain_request().priors() == Priors(a=LogNormal(0.0, 0.5), only=("i1",))
 
 
 def test_a_published_item_has_none_as_the_fit_judges_it() -> None:
-    assert replace(request(provisional=("i1", "i2", "k")), published=frozenset({"i2", "other"})).priors() == Priors(
-        a=LogNormal(0.0, 0.5), only=("i1",)
-    )
-    assert replace(request(), published=frozenset({"i1"})).priors() is None
+    assert replace(
+        plain_request(provisional=("i1", "i2", "k")), published=frozenset({"i2", "other"})
+    ).priors() == Priors(a=LogNormal(0.0, 0.5), only=("i1",))
+    assert replace(plain_request(), published=frozenset({"i1"})).priors() is None
 
 
 def test_a_3pl_keeps_its_prior_on_guessing_for_all_items() -> None:
-    priors = request("3pl").priors()
+    priors = plain_request("3pl").priors()
     assert isinstance(priors.c, LogitNormal)
     assert priors.slopes_held(["i1", "i2", "k"]).tolist() == [True, False, False]
 
 
 @pytest.mark.parametrize(
     "without",
-    [request("rasch"), request("1pl"), request(provisional=()), request(provisional=("k",))],
+    [plain_request("rasch"), plain_request("1pl"), plain_request(provisional=()), plain_request(provisional=("k",))],
     ids=["rasch", "1pl", "no provisional item", "a provisional anchor"],
 )
 def test_no_prior_where_no_item_needs_one_or_slopes_are_shared(without: FitRequest) -> None:
@@ -83,7 +238,7 @@ OWN_SLOPE, OWN_DIFFICULTY, OWN_GUESSING = LogNormal(0.2, 0.3), Normal(0.0, 2.0),
 def test_the_scales_own_priors_serve_all_items_and_provisional_ones_keep_theirs_where_it_has_none(
     model: str, own: Priors, expected: Priors
 ) -> None:
-    asked = request(model)
+    asked = plain_request(model)
     assert replace(asked, scale=replace(asked.scale, priors=own)).priors() == expected
 
 
@@ -109,12 +264,12 @@ def test_the_c_of_anchors_that_have_one_is_known_to_a_fit_and_all_other_c_are_no
 
 
 def test_a_prior_on_guessing_alone_is_asked_for_where_no_item_is_provisional() -> None:
-    asked = request("3pl", provisional=())
+    asked = plain_request("3pl", provisional=())
     assert replace(asked, scale=replace(asked.scale, priors=Priors(c=OWN_GUESSING))).priors() == Priors(c=OWN_GUESSING)
 
 
 def test_a_scale_by_level_takes_no_prior_on_difficulty() -> None:
-    asked = request(assignment="by_level")
+    asked = plain_request(assignment="by_level")
     asked = replace(asked, scale=replace(asked.scale, priors=Priors(b=OWN_DIFFICULTY)))
     with pytest.raises(PsychometricsError, match="irt scale set prior_b=none --scale s"):
         calibrate(EmEngine(1), asked, "hash")
@@ -170,6 +325,6 @@ class OnePopulation:
 
 
 def test_an_engine_for_one_population_does_not_fit_a_scale_by_level() -> None:
-    asked = replace(request(assignment="by_level"))
+    asked = replace(plain_request(assignment="by_level"))
     with pytest.raises(PsychometricsError, match="engine other fits one population, and items of scale s are assigned"):
         calibrate(OnePopulation(), asked, "hash")  # type: ignore[arg-type]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import dagster as dg
 import pytest
 
+from irt_assets.common import run_progress
+from irt_assets.common.run_progress import last_made
 from irt_assets.runs.in_process_runs import NO_STEP, Outcome, outcome_of
 
 
@@ -54,3 +58,32 @@ def test_a_run_that_broke_off_within_a_step_says_by_what(monkeypatch: pytest.Mon
 def test_a_run_that_never_began_has_no_step_to_blame() -> None:
     assert outcome_of("monthly", "2026-02", "r1", False, []) == Outcome("monthly", "2026-02", False, NO_STEP)
     assert outcome_of("monthly", "2026-02", "r1", True, []) == Outcome("monthly", "2026-02", True)
+
+
+# -- runs under way ----------------------------------------------------------------------------------
+# What Dagster's instance knows of partitions, asked of one in memory.
+
+MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m")
+
+
+def test_a_partition_was_last_made_when_it_was_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many are read at once."""
+    monkeypatch.setattr(run_progress, "RECORDS_TOGETHER", 1)
+
+    @dg.asset(partitions_def=MONTHS)
+    def judged() -> None:
+        pass
+
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def make(month: str) -> tuple[datetime, datetime]:
+            before = datetime.now(UTC)
+            assert dg.materialize([judged], partition_key=month, instance=instance).success
+            return before, datetime.now(UTC)
+
+        assert last_made(instance, judged.key) == {}
+        make("2026-06")
+        bounds = {"2026-07": make("2026-07"), "2026-06": make("2026-06")}
+        made = last_made(instance, judged.key)
+    assert made.keys() == bounds.keys()
+    assert all(before <= made[month] <= after for month, (before, after) in bounds.items())

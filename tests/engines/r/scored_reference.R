@@ -1,4 +1,4 @@
-# Figures of R's mirt for scored items, which test_scored_reference.py compares the em engine with:
+# Figures of R's mirt for scored items, which test_scored_comparisons.py compares the em engine with:
 # Rscript scored_reference.R FILE.csv gpcm|pcm > FILE.json. A row per person, a column per item, scores from 0, blank = not seen;
 # items of two scores are 2PL, or Rasch beside pcm. em's nodes and weights: 61 on -6 ... 6, normal, normalised.
 given <- commandArgs(TRUE)
