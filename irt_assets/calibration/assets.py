@@ -38,8 +38,6 @@ from resources.dagster_schema import column_schema, rows_shown
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
-GROUP = "calibration"
-OWNERS = ["team:psychometrics"]
 POOL = LIGHT_POOL
 Fit = Callable[[Database, ObjectStore, str, str], list[FitOutcome]]
 
@@ -57,12 +55,10 @@ def build_calibration_asset(
 
     @dg.asset(
         name=asset_of(engine),
-        group_name=GROUP,
         partitions_def=months,
         deps=["scored_responses", "question_bank"],
         description=f"Item parameters of the month as the engine `{engine}` estimates them, not linked yet.",
         kinds={spec.kind, "postgres"},
-        owners=OWNERS,
         pool=spec.pool,
         op_tags={"dagster/priority": str(priority)},
         metadata={"dagster/column_schema": column_schema(tables.fit_staging)},
@@ -143,18 +139,12 @@ def build_calibration_assets(
     comparison_engines: Mapping[str, Collection[str] | None],
     months: dg.PartitionsDefinition,
 ) -> list[dg.AssetsDefinition]:
-    """Every asset of the group.
+    """Every asset of item parameters and abilities.
 
     `build` makes an engine by its name. `comparison_engines`: the engines that fit the month besides the scales' own,
     in the order in which they run, each with the scales that it fits (None: all).
     """
-    of_a_month: dict[str, Any] = {
-        "group_name": GROUP,
-        "partitions_def": months,
-        "kinds": {"postgres"},
-        "owners": OWNERS,
-        "pool": POOL,
-    }
+    of_a_month: dict[str, Any] = {"partitions_def": months, "pool": POOL}
 
     linked = dg.asset(
         **of_a_month,

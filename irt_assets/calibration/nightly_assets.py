@@ -9,7 +9,7 @@ import dagster as dg
 
 from irt_assets.blocks import Block, Figure, Paragraph, Table, table
 from irt_assets.calibration import plots
-from irt_assets.calibration.assets import GROUP, OWNERS, POOL
+from irt_assets.calibration.assets import POOL
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
 from irt_assets.calibration.shown import ability_metadata, link_numbers
 from irt_assets.common.job_names import NIGHTLY
@@ -37,7 +37,6 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
 
     @dg.asset(
         name=NIGHTLY,
-        group_name=GROUP,
         partitions_def=days,
         deps=[
             dg.AssetDep(
@@ -53,7 +52,6 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
         "provisional parameters of items that have none published. Everyone's θ as of the day's end, from the "
         "published parameters in force. Nothing is published from a night.",
         kinds={"numba", "postgres"},
-        owners=OWNERS,
         pool=POOL,
         metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
         # Of the night before any other: it has no partitions, so that what lasts is one warning and not one a night.

@@ -15,13 +15,11 @@ def build_movement_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition
     """`ability_movement`, which proposes how the abilities of scales with `auto` move, and changes nothing."""
 
     @dg.asset(
-        group_name="calibration",
         partitions_def=months,
         deps=["abilities"],
         description="How abilities move, estimated from the 52 weeks that end with the month, of scales that ask for "
         "it (`irt scale set ability_variance=auto`). It proposes, and a person decides.",
         kinds={"numba", "postgres"},
-        owners=["team:psychometrics"],
         op_tags={"dagster/priority": "-1"},
         metadata={"dagster/column_schema": column_schema(tables.movement_proposal)},
     )

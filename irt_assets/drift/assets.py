@@ -30,7 +30,6 @@ from resources.dagster_schema import column_schema
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
-GROUP = "drift"
 DRIFT_JOB = "detect_drift"
 MONTHS_SHOWN, ITEMS_SHOWN = 12, 10
 
@@ -75,11 +74,8 @@ def build_drift_assets(
     of an earlier fit.
     """
     in_common: dict[str, Any] = {
-        "group_name": GROUP,
         "partitions_def": months,
         "deps": ["linked_item_parameters", "published_item_parameters"],
-        "kinds": {"postgres"},
-        "owners": ["team:psychometrics"],
         "pool": "calibration",
         "automation_condition": follows_a_month,
     }

@@ -1,4 +1,4 @@
-"""Assets of the ways in: the log, and what each source brought by day of arrival."""
+"""Assets of the ways in: the bank, the log, and the counts of each source by day of arrival."""
 
 import dagster as dg
 
@@ -8,7 +8,7 @@ from irt_assets.intake.inbox import take_waiting
 from resources.dagster_schema import column_schema, rows_shown
 from resources.files.inbox_files import inbox_of
 from resources.postgres.database import Database
-from resources.tables import intake, response_log
+from resources.tables import intake, question, response_log
 
 INTAKE = "attempts_intake"
 INBOX_FILE = "irt/inbox_file"
@@ -22,16 +22,21 @@ OF_DAY = """
 """
 
 
-def build_log_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetSpec:
-    """`attempts`, by day of the answer."""
-    return dg.AssetSpec(
-        "attempts",
-        group_name="responses",
-        description="The log of answers, which the ways in write: an external asset.",
-        partitions_def=days,
-        metadata={"dagster/column_schema": column_schema(response_log)},
-        kinds={"postgres"},
-    )
+def build_external_assets(days: dg.DailyPartitionsDefinition) -> list[dg.AssetSpec]:
+    """`question_bank`, and `attempts` by day of the answer."""
+    return [
+        dg.AssetSpec(
+            "question_bank",
+            description="The item bank: which items there are, their scales, topics and anchors. An external asset.",
+            metadata={"dagster/column_schema": column_schema(question)},
+        ),
+        dg.AssetSpec(
+            "attempts",
+            description="The log of answers, which the ways in write: an external asset.",
+            partitions_def=days,
+            metadata={"dagster/column_schema": column_schema(response_log)},
+        ),
+    ]
 
 
 def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -39,12 +44,9 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
 
     @dg.asset(
         name=INTAKE,
-        group_name="responses",
         partitions_def=days,
         description="What came in, by day of arrival: files, pulls, and posts by who posted. Takes first the file "
         "of the inbox (IRT_INBOX) that its sensor names, or all that wait.",
-        kinds={"postgres"},
-        owners=["team:psychometrics"],
         metadata={"dagster/column_schema": column_schema(intake)},
     )
     def attempts_intake(

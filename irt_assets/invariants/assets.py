@@ -24,12 +24,9 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
 
     @dg.asset(
         name=INVARIANT_REPORT,
-        group_name="invariants",
         partitions_def=days,
         description="What must be true of everything stored, and whether it was when the day's report was made; "
         "what could not be tested comes first. A report made again looks at the present, not at the past.",
-        kinds={"postgres"},
-        owners=["team:psychometrics"],
         metadata={"dagster/column_schema": column_schema(invariant_result)},
         check_specs=[
             dg.AssetCheckSpec(one.name, asset=INVARIANT_REPORT, description=f"{one.protects} To fix it: {one.fix}")

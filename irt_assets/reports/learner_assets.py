@@ -31,7 +31,6 @@ def build_learner_report_assets(
 
     @dg.asset(
         name=LEARNER_REPORT,
-        group_name="reports",
         partitions_def=weeks,
         deps=[
             "weekly_kpi",
@@ -42,7 +41,6 @@ def build_learner_report_assets(
         "KPIs in words, next steps. For everybody who answered in the eight weeks that end with it. A report whose "
         "numbers have not changed is not made again.",
         kinds={"html", "pdf"},
-        owners=["team:psychometrics"],
         metadata={"dagster/column_schema": column_schema(tables.report_file)},
     )
     def weekly_learner_report(

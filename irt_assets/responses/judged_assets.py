@@ -36,7 +36,6 @@ def build_judged_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
 
     @dg.asset(
         name=JUDGED,
-        group_name="responses",
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
         deps=["attempts", "question_bank"],
@@ -44,7 +43,6 @@ def build_judged_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         "single day is judged again as a whole; of several days those that differ from their verdicts, oldest first, "
         "each in a transaction of its own.",
         kinds={"postgres", "ibis"},
-        owners=["team:psychometrics"],
         metadata={"dagster/column_schema": column_schema(tables.attempt_verdict)},
     )
     def judged_attempts(

@@ -11,7 +11,6 @@ from resources.cluster.lake import Lake, lake_that_we_write
 from resources.postgres.database import Database
 from resources.settings import Settings
 
-OWNERS = ["team:psychometrics"]
 DAYS_SHOWN = 5
 
 
@@ -24,12 +23,10 @@ def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     # Before the log is observed: days in a lake have the versions of its manifests.
     @dg.asset(
         name=LAKE,
-        group_name="responses",
         description="The days of the log that are over, with their verdicts, as Parquet for Spark. It writes those "
         "that the lake does not hold as the database does: the new ones, and those with late answers or other "
         "verdicts. The job judge_attempts writes them too, once it has judged.",
         kinds={"parquet", "postgres"},
-        owners=OWNERS,
         op_tags={"dagster/priority": "1"},
     )
     def lake(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
