@@ -32,6 +32,8 @@ def build_external_assets(days: dg.DailyPartitionsDefinition) -> list[dg.AssetSp
         ),
         dg.AssetSpec(
             "attempts",
+            # Answers may arrive on any later day.
+            deps=[dg.AssetDep(INTAKE, partition_mapping=dg.AllPartitionMapping())],
             description="The log of answers, which the ways in write: an external asset.",
             partitions_def=days,
             metadata={"dagster/column_schema": column_schema(response_log)},

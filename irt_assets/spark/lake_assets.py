@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from irt_assets.common.job_names import LAKE
+from irt_assets.common.job_names import JUDGED, LAKE
 from irt_assets.common.metadata import Metadata
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
@@ -20,14 +20,13 @@ def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     if place is None:
         return []
 
-    # Before the log is observed: days in a lake have the versions of its manifests.
     @dg.asset(
         name=LAKE,
+        deps=[JUDGED],
         description="The days of the log that are over, with their verdicts, as Parquet for Spark. It writes those "
         "that the lake does not hold as the database does: the new ones, and those with late answers or other "
         "verdicts. The job judge_attempts writes them too, once it has judged.",
         kinds={"parquet", "postgres"},
-        op_tags={"dagster/priority": "1"},
     )
     def lake(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         with classify_failures():
