@@ -34,12 +34,16 @@ from irt_assets.spark.window import collect_on_spark
 from jobs.automation import AFTER_A_MONTH
 from jobs.jobs import build_jobs, build_sensors
 from jobs.launching import run_logs
+from jobs.plans import MADE_WITHIN, PLANS
 from jobs.schedules import build_schedules
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
 
 OWNERS = ["team:psychometrics"]
+FRESH = dg.FreshnessPolicy.time_window(fail_window=MADE_WITHIN)
+"""Policy of the assets of daily jobs. Dagster shows it on their pages, by the last materialisation of any partition. An
+alert also needs the partition that is due, and whether the schedule is on (see `jobs.watching.lateness`)."""
 
 
 def build_defs(settings: Settings, *, resources: dict[str, object] | None = None) -> dg.Definitions:
@@ -60,6 +64,13 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     inventory = [all_months, build_judged_check()]
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
+    must_be_fresh = {plan.asset for plan in PLANS if plan.is_daily and settings.irt_schedules != "stopped"}
+
+    def complete(group: str, spec: dg.AssetSpec) -> dg.AssetSpec:
+        policy = FRESH if spec.key.to_user_string() in must_be_fresh else None
+        kinds = spec.kinds or {"postgres"}
+        return spec.replace_attributes(group_name=group, owners=OWNERS, kinds=kinds, freshness_policy=policy)
+
     # In the order in which data flows: no asset reads one of a later group.
     groups: dict[str, list[dg.AssetsDefinition | dg.AssetSpec]] = {
         "intake": [
@@ -84,7 +95,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         "invariants": [*build_invariant_assets(days, settings.irt_first_month)],
     }
     assets = [
-        asset for name, members in groups.items() for asset in dg.map_asset_specs(partial(_complete, name), members)
+        asset for name, members in groups.items() for asset in dg.map_asset_specs(partial(complete, name), members)
     ]
     return dg.Definitions(
         assets=dg.with_source_code_references(assets),
@@ -106,11 +117,6 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         if resources is not None
         else {"database": Database(settings), "store": object_store(settings)},
     )
-
-
-def _complete(group: str, spec: dg.AssetSpec) -> dg.AssetSpec:
-    """Add the group and the owners to an asset, and the kind `postgres` if it names no kind."""
-    return spec.replace_attributes(group_name=group, owners=OWNERS, kinds=spec.kinds or {"postgres"})
 
 
 def _set_up_process() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import dagster as dg
 import pytest
@@ -44,6 +45,21 @@ def test_each_asset_is_described_and_owned_and_reads_no_later_group(tmp_path: Pa
     assert {*place.values()} == {*range(len(GROUPS))}
     read = [(key, parent) for key, node in nodes.items() for parent in node.parent_keys]
     assert not [(key, parent) for key, parent in read if place[parent] > place[key]]
+
+
+@pytest.mark.parametrize(
+    ("schedules", "found"),
+    [
+        ("running", {"features_topic_daily", "weekly_kpi", "nightly_calibration", "inactivity", "invariant_report"}),
+        ("stopped", set()),
+    ],
+)
+def test_assets_of_daily_jobs_must_be_fresh_if_schedules_run(
+    tmp_path: Path, schedules: Literal["running", "stopped"], found: set[str]
+) -> None:
+    graph = build_defs(Settings(irt_home=tmp_path, irt_schedules=schedules)).resolve_asset_graph()
+    fresh = {key.to_user_string() for key in graph.materializable_asset_keys if graph.get(key).freshness_policy}
+    assert fresh == found
 
 
 def names(settings: Settings, monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...] = ()) -> dict[str, set[str]]:
