@@ -48,9 +48,9 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
             "question_bank",
             dg.AssetDep("published_item_parameters", partition_mapping=dg.LastPartitionMapping()),
         ],
-        description="The 30 days that end with the day, fitted and linked to the frozen anchors: an early warning, and "
-        "provisional parameters of items that have none published. Everyone's θ as of the day's end, from the "
-        "published parameters in force. Nothing is published from a night.",
+        description="One row per item: its parameters in the 30 days that end with the day, linked through the frozen "
+        "anchors. They are an early warning, and provisional for items that have none published; nothing is published "
+        "from a night. It also stores everyone's θ as of the day's end, from the published parameters in force.",
         kinds={"numba", "postgres"},
         pool=POOL,
         metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},

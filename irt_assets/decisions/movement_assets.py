@@ -17,8 +17,8 @@ def build_movement_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition
     @dg.asset(
         partitions_def=months,
         deps=["abilities"],
-        description="How abilities move, estimated from the 52 weeks that end with the month, of scales that ask for "
-        "it (`irt scale set ability_variance=auto`). It proposes, and a person decides.",
+        description="One row per scale: how abilities move, estimated from the 52 weeks that end with the month. Only "
+        "scales with `ability_variance=auto` (`irt scale set`) have one. It is a proposal, and a person decides.",
         kinds={"numba", "postgres"},
         op_tags={"dagster/priority": "-1"},
         metadata={"dagster/column_schema": column_schema(tables.movement_proposal)},

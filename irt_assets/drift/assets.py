@@ -83,16 +83,16 @@ def build_drift_assets(
     of_items = dg.asset(
         **in_common,
         metadata={"dagster/column_schema": column_schema(tables.item_drift)},
-        description="Which items moved against the set in force when the month began, how much it matters, and what "
-        "happened to them: drift, a leak, a wrong key.",
+        description="One row per published item: how far it moved against the set in force when the month began, how "
+        "much that matters, and what happened to it (drift, a leak, a wrong key).",
     )(item_drift)
 
     @dg.asset(
         **in_common,
         metadata={"dagster/column_schema": column_schema(tables.dif_analysis)},
-        description="Which items function differently for groups of learners of equal ability (DIF): a Wald test "
-        "of items split by group in one fit, plus Mantel-Haenszel and logistic regression within forms, for each of "
-        "the scale's attributes.",
+        description="One row per item and group of learners: whether the item functions differently for the group than "
+        "for others of equal ability (DIF). It has a Wald test of items split by group in one fit, and Mantel-Haenszel "
+        "and logistic regression within forms, for each of the scale's attributes.",
     )
     def dif_analysis(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
@@ -119,8 +119,9 @@ def build_drift_assets(
     @dg.asset(
         **in_common,
         metadata={"dagster/column_schema": column_schema(tables.test_information)},
-        description="Information of the items and the test over θ, as published and as the month has it; which items "
-        "lost a fifth of it, and what the set in force keeps without those that did or drifted far.",
+        description="One row per item, and one for the test: its information over θ, as published and in the month. "
+        "Items that lost a fifth of it are flagged. The test's row also has what the set in force keeps without items "
+        "that are flagged or drifted far.",
     )
     def test_information(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]

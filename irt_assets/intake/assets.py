@@ -27,14 +27,16 @@ def build_external_assets(days: dg.DailyPartitionsDefinition) -> list[dg.AssetSp
     return [
         dg.AssetSpec(
             "question_bank",
-            description="The item bank: which items there are, their scales, topics and anchors. An external asset.",
+            description="One row per item of the bank: its scale, its topic, and whether it is an anchor. An external "
+            "asset, which imports and pulls write.",
             metadata={"dagster/column_schema": column_schema(question)},
         ),
         dg.AssetSpec(
             "attempts",
             # Answers may arrive on any later day.
             deps=[dg.AssetDep(INTAKE, partition_mapping=dg.AllPartitionMapping())],
-            description="The log of answers, which the ways in write: an external asset.",
+            description="One row per attempt: who answered which item, when, and how. An external asset, which "
+            "imports, the inbox, posts and pulls write.",
             partitions_def=days,
             metadata={"dagster/column_schema": column_schema(response_log)},
         ),
@@ -47,8 +49,9 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
     @dg.asset(
         name=INTAKE,
         partitions_def=days,
-        description="What came in, by day of arrival: files, pulls, and posts by who posted. Takes first the file "
-        "of the inbox (IRT_INBOX) that its sensor names, or all that wait.",
+        description="One row per arrival of the day (a file, a pull, or a minute of posts): how many of its rows "
+        "were new, corrected, known or refused. A run first takes the file of the inbox (IRT_INBOX) that its sensor "
+        "names, or all files that wait.",
         metadata={"dagster/column_schema": column_schema(intake)},
     )
     def attempts_intake(

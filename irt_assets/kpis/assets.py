@@ -35,9 +35,10 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
     @dg.asset(
         partitions_def=weeks,
         deps=[existing_partitions("attempts"), "question_bank", in_force],
-        description="Improvement (I_t), efficiency (E_t), recovery (R_t), engagement (A_t), goal probability (P) and "
-        "churn risk (S) of every learner with a live answer in the year before the week's end, or before the last "
-        "midnight while the week runs.\n\n" + "\n".join(f"- `{name}` {meaning}" for name, meaning in MEANINGS.items()),
+        description="One row per learner: improvement (I_t), efficiency (E_t), recovery (R_t), engagement (A_t), goal "
+        "probability (P) and churn risk (S). It has every learner with a live answer in the year before the week's "
+        "end, or before the last midnight while the week runs.\n\n"
+        + "\n".join(f"- `{name}` {meaning}" for name, meaning in MEANINGS.items()),
         kinds={"postgres", "ibis"},
         metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
     )
@@ -65,8 +66,8 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
     @dg.asset(
         partitions_def=days,
         deps=["attempts", "question_bank", in_force],
-        description="Goal probability and churn risk, in the week that runs when the day is over, of learners without "
-        "a live answer for seven days. No other KPI is touched.",
+        description="One row per learner without a live answer for seven days: goal probability and churn risk in the "
+        "week that runs when the day is over. No other KPI is touched.",
         kinds={"postgres", "ibis"},
         metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
     )

@@ -22,8 +22,9 @@ def build_response_assets(
     @dg.asset(
         partitions_def=months,
         deps=[existing_partitions("attempts"), "question_bank"],
-        description="Every attempt of the month by its verdict, and whether calibration may use it: a Parquet snapshot "
-        "with a `reason` (empty: scored), kept under its own hash. Days that are not judged yet are judged first.",
+        description="One row per attempt of the month: its score, and the `reason` why calibration may not use it "
+        "(empty: scored). A Parquet snapshot, stored under its own hash. Days that are not judged yet are judged "
+        "first.",
         kinds={"parquet", "postgres"},
         pool="calibration",
     )

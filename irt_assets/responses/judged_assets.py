@@ -39,9 +39,9 @@ def build_judged_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
         deps=["attempts", "question_bank"],
-        description="Each attempt of a day with its score or the reason why it has none, by the rules of its scale. A "
-        "single day is judged again as a whole; of several days those that differ from their verdicts, oldest first, "
-        "each in a transaction of its own.",
+        description="One row per attempt of the day: its score, or the reason why it has none, by the rules of its "
+        "scale. A single day is judged again as a whole. Of several days, those that differ from their verdicts are "
+        "judged, oldest first, each in a transaction of its own.",
         kinds={"postgres", "ibis"},
         metadata={"dagster/column_schema": column_schema(tables.attempt_verdict)},
     )

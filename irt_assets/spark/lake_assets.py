@@ -23,9 +23,9 @@ def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     @dg.asset(
         name=LAKE,
         deps=[JUDGED],
-        description="The days of the log that are over, with their verdicts, as Parquet for Spark. It writes those "
-        "that the lake does not hold as the database does: the new ones, and those with late answers or other "
-        "verdicts. The job judge_attempts writes them too, once it has judged.",
+        description="One row per attempt of the days that are over, with its verdict, as Parquet for Spark. A run "
+        "writes the days that differ from the database: new ones, and those with late answers or other verdicts. The "
+        "job judge_attempts writes them too, once it has judged.",
         kinds={"parquet", "postgres"},
     )
     def lake(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
