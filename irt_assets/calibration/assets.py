@@ -38,7 +38,6 @@ from resources.dagster_schema import column_schema, rows_shown
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
-POOL = LIGHT_POOL
 Fit = Callable[[Database, ObjectStore, str, str], list[FitOutcome]]
 
 
@@ -145,7 +144,7 @@ def build_calibration_assets(
     `build` makes an engine by its name. `comparison_engines`: the engines that fit the month besides the scales' own,
     in the order in which they run, each with the scales that it fits (None: all).
     """
-    of_a_month: dict[str, Any] = {"partitions_def": months, "pool": POOL}
+    of_a_month: dict[str, Any] = {"partitions_def": months, "pool": LIGHT_POOL}
 
     linked = dg.asset(
         **of_a_month,

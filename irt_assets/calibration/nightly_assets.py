@@ -9,7 +9,6 @@ import dagster as dg
 
 from irt_assets.blocks import Block, Figure, Paragraph, Table, table
 from irt_assets.calibration import plots
-from irt_assets.calibration.assets import POOL
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
 from irt_assets.calibration.shown import ability_metadata, link_numbers
 from irt_assets.common.job_names import NIGHTLY
@@ -17,6 +16,7 @@ from irt_assets.common.metadata import Metadata, Shown, metadata
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
+from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.gates.early_warning import EarlyWarning
 from resources import tables
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, rows_shown
@@ -52,7 +52,7 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
         "anchors. They are an early warning, and provisional for items that have none published; nothing is published "
         "from a night. It also stores everyone's θ as of the day's end, from the published parameters in force.",
         kinds={"numba", "postgres"},
-        pool=POOL,
+        pool=LIGHT_POOL,
         metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
         # Of the night before any other: it has no partitions, so that what lasts is one warning and not one a night.
         check_specs=[

@@ -6,6 +6,7 @@ from irt_assets.blocks import Paragraph
 from irt_assets.common.metadata import md
 from irt_assets.common.retries import classify_failures
 from irt_assets.decisions.movement_proposal import lines_of, propose_where_wanted
+from irt_assets.engines.spec import LIGHT_POOL
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.postgres.database import Database
@@ -20,6 +21,7 @@ def build_movement_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition
         description="One row per scale: how abilities move, estimated from the 52 weeks that end with the month. Only "
         "scales with `ability_variance=auto` (`irt scale set`) have one. It is a proposal, and a person decides.",
         kinds={"numba", "postgres"},
+        pool=LIGHT_POOL,
         op_tags={"dagster/priority": "-1"},
         metadata={"dagster/column_schema": column_schema(tables.movement_proposal)},
     )

@@ -24,6 +24,7 @@ from irt_assets.drift.information import THE_TEST, ScaleInformation, information
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.drift.rows import DifRow, DriftRow, InformationRow, compared_of
 from irt_assets.drift.shown import drift_said, drift_table, information_said, information_table, not_estimated
+from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.responses.scales import read_scales
 from resources import tables
 from resources.dagster_schema import column_schema
@@ -76,7 +77,7 @@ def build_drift_assets(
     in_common: dict[str, Any] = {
         "partitions_def": months,
         "deps": ["linked_item_parameters", "published_item_parameters"],
-        "pool": "calibration",
+        "pool": LIGHT_POOL,
         "automation_condition": follows_a_month,
     }
 

@@ -5,6 +5,7 @@ import dagster as dg
 from irt_assets.common.metadata import md
 from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import classify_failures
+from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.psychometrics.eligibility.attempts import rejected
 from irt_assets.responses.judged_assets import build_judged_asset, counts_table, reporter
 from irt_assets.responses.snapshot import CollectMonth, take_snapshot
@@ -26,7 +27,7 @@ def build_response_assets(
         "(empty: scored). A Parquet snapshot, stored under its own hash. Days that are not judged yet are judged "
         "first.",
         kinds={"parquet", "postgres"},
-        pool="calibration",
+        pool=LIGHT_POOL,
     )
     def scored_responses(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
