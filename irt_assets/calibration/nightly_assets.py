@@ -116,6 +116,7 @@ def night_metadata(night: Night) -> Metadata:
             "night": _night_table(night.outcomes),
             "linking against the last month": _shift_table(linked),
             "difficulties against the published": tuple(_difficulties(linked)),
+            "published items that moved": sum(int(w.difficulties.moved.sum()) for _, w in linked),
             "provisional items": "; ".join(provisional) or "none: every fitted item is published",
             **ability_metadata(night.measured),
             "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o, _ in linked if o.raw)),

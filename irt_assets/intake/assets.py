@@ -67,6 +67,7 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": sum(row[3] for row in came),
+                "refused": sum(row[6] for row in came),
                 "sources": rows_shown(("source", "kind", *COUNTS), came[:MOST_SHOWN]),
                 "files of the inbox, in this run": rows_shown(("file", "what", "why"), files[:MOST_SHOWN]),
             }

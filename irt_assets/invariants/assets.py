@@ -47,6 +47,7 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
                     table(("invariant", "why it was not tested"), report.incomplete, empty="all was tested")
                 ),
                 "violations": md(_violations(violated, limit=ROWS_SHOWN)),
+                "things not tested": len(report.incomplete),
                 "evaluated at": dg.MetadataValue.timestamp(report.evaluated_at),
                 "dagster/row_count": sum(len(verdict.violations) for verdict in report.verdicts),
             },

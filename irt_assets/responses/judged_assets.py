@@ -141,6 +141,7 @@ def _metadata(judged: JudgedDay) -> Metadata:
     return {
         "counts by reason": md(counts_table(judged.counts)),
         "dagster/row_count": dg.MetadataValue.int(judged.n),
+        "scored": dg.MetadataValue.int(sum(counts.get("scored", 0) for counts in judged.counts.values())),
         "rows written": dg.MetadataValue.int(judged.written),
     }
 
