@@ -7,7 +7,7 @@ from irt_assets.common.metadata import Metadata
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.spark.lake import export_days
-from resources.cluster.lake import Lake, lake_that_we_write
+from resources.cluster.lake import SCHEMA, Lake, lake_that_we_write
 from resources.postgres.database import Database
 from resources.settings import Settings
 
@@ -27,6 +27,9 @@ def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
         "writes the days that differ from the database: new ones, and those with late answers or other verdicts. The "
         "job judge_attempts writes them too, once it has judged.",
         kinds={"parquet", "postgres"},
+        metadata={
+            "dagster/column_schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in SCHEMA])
+        },
     )
     def lake(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         with classify_failures():
