@@ -21,7 +21,7 @@ from irt_assets.drift.checks import build_drift_checks
 from irt_assets.engines.registry import asset_of, build, enabled, installed
 from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
-from irt_assets.intake.assets import build_intake_asset, build_log_asset
+from irt_assets.intake.assets import build_external_assets, build_intake_asset
 from irt_assets.invariants.assets import build_invariant_assets
 from irt_assets.invariants.lake_check import build_lake_checks
 from irt_assets.kpis.assets import build_kpi_assets, build_kpi_checks
@@ -34,10 +34,16 @@ from irt_assets.spark.window import collect_on_spark
 from jobs.automation import AFTER_A_MONTH
 from jobs.jobs import build_jobs, build_sensors
 from jobs.launching import run_logs
+from jobs.plans import MADE_WITHIN, PLANS
 from jobs.schedules import build_schedules
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
 from resources.settings import Settings, get_settings
+
+OWNERS = ["team:psychometrics"]
+FRESH = dg.FreshnessPolicy.time_window(fail_window=MADE_WITHIN)
+"""Policy of the assets of daily jobs. Dagster shows it on their pages, by the last materialisation of any partition. An
+alert also needs the partition that is due, and whether the schedule is on (see `jobs.watching.lateness`)."""
 
 
 def build_defs(settings: Settings, *, resources: dict[str, object] | None = None) -> dg.Definitions:
@@ -58,22 +64,38 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     monthly_checks, all_months = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
     inventory = [all_months, build_judged_check()]
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
+    must_be_fresh = {plan.asset for plan in PLANS if plan.is_daily and settings.irt_schedules != "stopped"}
+
+    def complete(group: str, spec: dg.AssetSpec) -> dg.AssetSpec:
+        policy = FRESH if spec.key.to_user_string() in must_be_fresh else None
+        kinds = spec.kinds or {"postgres"}
+        return spec.replace_attributes(group_name=group, owners=OWNERS, kinds=kinds, freshness_policy=policy)
+
+    # In the order in which data flows: no asset reads one of a later group.
+    groups: dict[str, list[dg.AssetsDefinition | dg.AssetSpec]] = {
+        "intake": [
+            build_intake_asset(daily(settings.irt_first_month, running=True)),
+            *build_external_assets(days),
+        ],
+        "responses": [*build_response_assets(months, days, collect_on_spark), *build_lake_assets(settings)],
+        "features": [*build_feature_assets(days)],
+        "calibration": [
+            *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
+            build_nightly_asset(build=make, days=days),
+            build_movement_asset(months),
+        ],
+        "drift": [*build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads)],
+        "kpis": [*build_kpi_assets(weeks, days)],
+        "reports": [
+            *build_report_assets(months, AFTER_A_MONTH, ui_prefix=settings.ui_prefix),
+            *build_learner_report_assets(
+                weeks_over, zone=settings.irt_time_zone, processes=settings.irt_threads, ui_prefix=settings.ui_prefix
+            ),
+        ],
+        "invariants": [*build_invariant_assets(days, settings.irt_first_month)],
+    }
     assets = [
-        *build_response_assets(months, days, collect_on_spark),
-        build_log_asset(days),
-        build_intake_asset(daily(settings.irt_first_month, running=True)),
-        *build_lake_assets(settings),
-        *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
-        build_nightly_asset(build=make, days=days),
-        build_movement_asset(months),
-        *build_drift_assets(months, AFTER_A_MONTH, settings.irt_threads),
-        *build_report_assets(months, AFTER_A_MONTH, ui_prefix=settings.ui_prefix),
-        *build_feature_assets(days),
-        *build_kpi_assets(weeks, days),
-        *build_learner_report_assets(
-            weeks_over, zone=settings.irt_time_zone, processes=settings.irt_threads, ui_prefix=settings.ui_prefix
-        ),
-        *build_invariant_assets(days, settings.irt_first_month),
+        asset for name, members in groups.items() for asset in dg.map_asset_specs(partial(complete, name), members)
     ]
     return dg.Definitions(
         assets=dg.with_source_code_references(assets),

@@ -20,7 +20,6 @@ from irt_assets.common.job_names import (
     same_job,
 )
 from irt_assets.drift.assets import DRIFT_JOB
-from irt_assets.drift.assets import GROUP as DRIFT_GROUP
 from irt_assets.gates.month_judged import MONTHLY_ASSETS
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from jobs.automation import build_automation_sensor
@@ -115,7 +114,7 @@ def build_jobs(
         *((name, dg.AssetSelection.assets(*made), tags, description) for name, made, tags, description in DAILY_LIFE),
         (
             DRIFT_JOB,
-            dg.AssetSelection.groups(DRIFT_GROUP),
+            dg.AssetSelection.groups("drift"),
             _tags("drift", 2, 5),
             "A month's drift, DIF and information; requested by itself when the month turns green.",
         ),

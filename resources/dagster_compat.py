@@ -71,9 +71,6 @@ from dagster._core.workspace.load_target import WorkspaceFileTarget
 # Executes a run in a process that the code server starts; until the code server's start method can be chosen.
 from dagster._grpc.impl import start_run_in_subprocess
 
-# Parameter of `from_config_value`, by which our storage is made; until `dagster` exports it.
-from dagster._serdes import ConfigurableClassData
-
 # Sets up the logs of daemon and code server, after which we do; until `--log-format` can name ours.
 from dagster._utils.log import configure_loggers
 

@@ -38,9 +38,6 @@ from resources.dagster_schema import column_schema, rows_shown
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
-GROUP = "calibration"
-OWNERS = ["team:psychometrics"]
-POOL = LIGHT_POOL
 Fit = Callable[[Database, ObjectStore, str, str], list[FitOutcome]]
 
 
@@ -57,12 +54,11 @@ def build_calibration_asset(
 
     @dg.asset(
         name=asset_of(engine),
-        group_name=GROUP,
         partitions_def=months,
         deps=["scored_responses", "question_bank"],
-        description=f"Item parameters of the month as the engine `{engine}` estimates them, not linked yet.",
+        description=f"One row per scale: the month's item parameters as the engine `{engine}` estimates them, not "
+        "linked yet, or why there are none.",
         kinds={spec.kind, "postgres"},
-        owners=OWNERS,
         pool=spec.pool,
         op_tags={"dagster/priority": str(priority)},
         metadata={"dagster/column_schema": column_schema(tables.fit_staging)},
@@ -143,42 +139,36 @@ def build_calibration_assets(
     comparison_engines: Mapping[str, Collection[str] | None],
     months: dg.PartitionsDefinition,
 ) -> list[dg.AssetsDefinition]:
-    """Every asset of the group.
+    """Every asset of item parameters and abilities.
 
     `build` makes an engine by its name. `comparison_engines`: the engines that fit the month besides the scales' own,
     in the order in which they run, each with the scales that it fits (None: all).
     """
-    of_a_month: dict[str, Any] = {
-        "group_name": GROUP,
-        "partitions_def": months,
-        "kinds": {"postgres"},
-        "owners": OWNERS,
-        "pool": POOL,
-    }
+    of_a_month: dict[str, Any] = {"partitions_def": months, "pool": LIGHT_POOL}
 
     linked = dg.asset(
         **of_a_month,
         # Fits of other engines are read too. As a dependency each of them would make Dagster call every month that was
         # made before the engine was enabled unsynced; what compares them, engine_agreement, depends on them.
         deps=["item_calibration"],
-        description="The month's parameters on the bank's scale, linked to the frozen anchor set: every engine's fit, "
-        "and only the scale's own is published.",
+        description="One row per item and engine: its parameters in the month on the bank's scale, linked through the "
+        "frozen anchor set. Only the fit of the scale's own engine is published.",
         metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
     )(linked_item_parameters)
 
     published = dg.asset(
         **of_a_month,
         deps=["linked_item_parameters"],
-        description="The ledger of what scoring uses. A green month publishes what was never published; everything "
-        "else it proposes, for a person to decide.",
+        description="One row per publication: an item's parameters for scoring, in force from a date on. A green month "
+        "publishes the items that were never published. For all others it makes a proposal, and a person decides.",
         metadata={"dagster/column_schema": column_schema(tables.item_parameter_publication)},
     )(published_item_parameters)
 
     @dg.asset(
         **of_a_month,
         deps=["published_item_parameters", existing_partitions("attempts")],
-        description="θ and its standard error of every learner with an answer to a published item in the 365 days "
-        "that end with the month (EAP against the scale's population).",
+        description="One row per learner and scale: θ and its standard error (EAP against the scale's population) at "
+        "the end of the month, from the answers to published items in the 365 days before.",
         metadata={"dagster/column_schema": column_schema(tables.mirt_ability)},
     )
     def abilities(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
@@ -193,7 +183,8 @@ def build_calibration_assets(
     @dg.asset(
         **of_a_month,
         deps=["linked_item_parameters", *(asset_of(engine) for engine in comparison_engines)],
-        description="How far the month's engines agree, item by item, on the bank's scale.",
+        description="One sentence per scale: how far the month's engines agree, item by item, on the bank's scale. It "
+        "stores nothing.",
         op_tags={"dagster/priority": "-1"},  # publication does not wait for it
     )
     def engine_agreement(

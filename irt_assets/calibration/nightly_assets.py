@@ -9,7 +9,6 @@ import dagster as dg
 
 from irt_assets.blocks import Block, Figure, Paragraph, Table, table
 from irt_assets.calibration import plots
-from irt_assets.calibration.assets import GROUP, OWNERS, POOL
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
 from irt_assets.calibration.shown import ability_metadata, link_numbers
 from irt_assets.common.job_names import NIGHTLY
@@ -17,6 +16,7 @@ from irt_assets.common.metadata import Metadata, Shown, metadata
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.engines import Calibrator
+from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.gates.early_warning import EarlyWarning
 from resources import tables
 from resources.dagster_schema import HOW_TO_FIX, ITEMS, column_schema, rows_shown
@@ -37,7 +37,6 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
 
     @dg.asset(
         name=NIGHTLY,
-        group_name=GROUP,
         partitions_def=days,
         deps=[
             dg.AssetDep(
@@ -49,12 +48,11 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
             "question_bank",
             dg.AssetDep("published_item_parameters", partition_mapping=dg.LastPartitionMapping()),
         ],
-        description="The 30 days that end with the day, fitted and linked to the frozen anchors: an early warning, and "
-        "provisional parameters of items that have none published. Everyone's θ as of the day's end, from the "
-        "published parameters in force. Nothing is published from a night.",
+        description="One row per item: its parameters in the 30 days that end with the day, linked through the frozen "
+        "anchors. They are an early warning, and provisional for items that have none published; nothing is published "
+        "from a night. It also stores everyone's θ as of the day's end, from the published parameters in force.",
         kinds={"numba", "postgres"},
-        owners=OWNERS,
-        pool=POOL,
+        pool=LIGHT_POOL,
         metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
         # Of the night before any other: it has no partitions, so that what lasts is one warning and not one a night.
         check_specs=[
@@ -118,6 +116,7 @@ def night_metadata(night: Night) -> Metadata:
             "night": _night_table(night.outcomes),
             "linking against the last month": _shift_table(linked),
             "difficulties against the published": tuple(_difficulties(linked)),
+            "published items that moved": sum(int(w.difficulties.moved.sum()) for _, w in linked),
             "provisional items": "; ".join(provisional) or "none: every fitted item is published",
             **ability_metadata(night.measured),
             "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o, _ in linked if o.raw)),

@@ -6,6 +6,7 @@ from irt_assets.blocks import Paragraph
 from irt_assets.common.metadata import md
 from irt_assets.common.retries import classify_failures
 from irt_assets.decisions.movement_proposal import lines_of, propose_where_wanted
+from irt_assets.engines.spec import LIGHT_POOL
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.postgres.database import Database
@@ -15,13 +16,12 @@ def build_movement_asset(months: dg.PartitionsDefinition) -> dg.AssetsDefinition
     """`ability_movement`, which proposes how the abilities of scales with `auto` move, and changes nothing."""
 
     @dg.asset(
-        group_name="calibration",
         partitions_def=months,
         deps=["abilities"],
-        description="How abilities move, estimated from the 52 weeks that end with the month, of scales that ask for "
-        "it (`irt scale set ability_variance=auto`). It proposes, and a person decides.",
+        description="One row per scale: how abilities move, estimated from the 52 weeks that end with the month. Only "
+        "scales with `ability_variance=auto` (`irt scale set`) have one. It is a proposal, and a person decides.",
         kinds={"numba", "postgres"},
-        owners=["team:psychometrics"],
+        pool=LIGHT_POOL,
         op_tags={"dagster/priority": "-1"},
         metadata={"dagster/column_schema": column_schema(tables.movement_proposal)},
     )

@@ -24,13 +24,13 @@ from irt_assets.drift.information import THE_TEST, ScaleInformation, information
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.drift.rows import DifRow, DriftRow, InformationRow, compared_of
 from irt_assets.drift.shown import drift_said, drift_table, information_said, information_table, not_estimated
+from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.responses.scales import read_scales
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
-GROUP = "drift"
 DRIFT_JOB = "detect_drift"
 MONTHS_SHOWN, ITEMS_SHOWN = 12, 10
 
@@ -75,28 +75,25 @@ def build_drift_assets(
     of an earlier fit.
     """
     in_common: dict[str, Any] = {
-        "group_name": GROUP,
         "partitions_def": months,
         "deps": ["linked_item_parameters", "published_item_parameters"],
-        "kinds": {"postgres"},
-        "owners": ["team:psychometrics"],
-        "pool": "calibration",
+        "pool": LIGHT_POOL,
         "automation_condition": follows_a_month,
     }
 
     of_items = dg.asset(
         **in_common,
         metadata={"dagster/column_schema": column_schema(tables.item_drift)},
-        description="Which items moved against the set in force when the month began, how much it matters, and what "
-        "happened to them: drift, a leak, a wrong key.",
+        description="One row per published item: how far it moved against the set in force when the month began, how "
+        "much that matters, and what happened to it (drift, a leak, a wrong key).",
     )(item_drift)
 
     @dg.asset(
         **in_common,
         metadata={"dagster/column_schema": column_schema(tables.dif_analysis)},
-        description="Which items function differently for groups of learners of equal ability (DIF): a Wald test "
-        "of items split by group in one fit, plus Mantel-Haenszel and logistic regression within forms, for each of "
-        "the scale's attributes.",
+        description="One row per item and group of learners: whether the item functions differently for the group than "
+        "for others of equal ability (DIF). It has a Wald test of items split by group in one fit, and Mantel-Haenszel "
+        "and logistic regression within forms, for each of the scale's attributes.",
     )
     def dif_analysis(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
@@ -123,8 +120,9 @@ def build_drift_assets(
     @dg.asset(
         **in_common,
         metadata={"dagster/column_schema": column_schema(tables.test_information)},
-        description="Information of the items and the test over θ, as published and as the month has it; which items "
-        "lost a fifth of it, and what the set in force keeps without those that did or drifted far.",
+        description="One row per item, and one for the test: its information over θ, as published and in the month. "
+        "Items that lost a fifth of it are flagged. The test's row also has what the set in force keeps without items "
+        "that are flagged or drifted far.",
     )
     def test_information(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 LIGHT_POOL = "calibration"
-"""Pool of the steps that every month takes: em, linking, the ledger, abilities."""
+"""Pool of whatever reads a month of answers or fits it: one of these runs executes at a time."""
 HEAVY_POOL = "heavy_engines"
 """Pool of engines that take gigabytes or hours: only one of their runs executes at a time."""
 

@@ -16,14 +16,12 @@ def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinit
     """`features_topic_daily`; a range of days may be one run."""
 
     @dg.asset(
-        group_name="features",
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
         deps=[JUDGED, "question_bank"],
-        description="What every learner did in every topic on a day: live answers, correct ones, the median response "
-        "time of the correct ones, hints.",
+        description="One row per learner and topic of the day: live answers, correct ones, the median response time "
+        "of the correct ones, and hints.",
         kinds={"postgres", "ibis"},
-        owners=["team:psychometrics"],
         metadata={"dagster/column_schema": column_schema(tables.features_topic_daily)},
     )
     def features_topic_daily(

@@ -1,4 +1,4 @@
-"""Assets of the ways in: the log, and what each source brought by day of arrival."""
+"""Assets of the ways in: the bank, the log, and the counts of each source by day of arrival."""
 
 import dagster as dg
 
@@ -8,7 +8,7 @@ from irt_assets.intake.inbox import take_waiting
 from resources.dagster_schema import column_schema, rows_shown
 from resources.files.inbox_files import inbox_of
 from resources.postgres.database import Database
-from resources.tables import intake, response_log
+from resources.tables import intake, question, response_log
 
 INTAKE = "attempts_intake"
 INBOX_FILE = "irt/inbox_file"
@@ -22,16 +22,25 @@ OF_DAY = """
 """
 
 
-def build_log_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetSpec:
-    """`attempts`, by day of the answer."""
-    return dg.AssetSpec(
-        "attempts",
-        group_name="responses",
-        description="The log of answers, which the ways in write: an external asset.",
-        partitions_def=days,
-        metadata={"dagster/column_schema": column_schema(response_log)},
-        kinds={"postgres"},
-    )
+def build_external_assets(days: dg.DailyPartitionsDefinition) -> list[dg.AssetSpec]:
+    """`question_bank`, and `attempts` by day of the answer."""
+    return [
+        dg.AssetSpec(
+            "question_bank",
+            description="One row per item of the bank: its scale, its topic, and whether it is an anchor. An external "
+            "asset, which imports and pulls write.",
+            metadata={"dagster/column_schema": column_schema(question)},
+        ),
+        dg.AssetSpec(
+            "attempts",
+            # Answers may arrive on any later day.
+            deps=[dg.AssetDep(INTAKE, partition_mapping=dg.AllPartitionMapping())],
+            description="One row per attempt: who answered which item, when, and how. An external asset, which "
+            "imports, the inbox, posts and pulls write.",
+            partitions_def=days,
+            metadata={"dagster/column_schema": column_schema(response_log)},
+        ),
+    ]
 
 
 def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinition:
@@ -39,12 +48,10 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
 
     @dg.asset(
         name=INTAKE,
-        group_name="responses",
         partitions_def=days,
-        description="What came in, by day of arrival: files, pulls, and posts by who posted. Takes first the file "
-        "of the inbox (IRT_INBOX) that its sensor names, or all that wait.",
-        kinds={"postgres"},
-        owners=["team:psychometrics"],
+        description="One row per arrival of the day (a file, a pull, or a minute of posts): how many of its rows "
+        "were new, corrected, known or refused. A run first takes the file of the inbox (IRT_INBOX) that its sensor "
+        "names, or all files that wait.",
         metadata={"dagster/column_schema": column_schema(intake)},
     )
     def attempts_intake(
@@ -60,6 +67,7 @@ def build_intake_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": sum(row[3] for row in came),
+                "refused": sum(row[6] for row in came),
                 "sources": rows_shown(("source", "kind", *COUNTS), came[:MOST_SHOWN]),
                 "files of the inbox, in this run": rows_shown(("file", "what", "why"), files[:MOST_SHOWN]),
             }

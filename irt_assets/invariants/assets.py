@@ -24,12 +24,9 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
 
     @dg.asset(
         name=INVARIANT_REPORT,
-        group_name="invariants",
         partitions_def=days,
-        description="What must be true of everything stored, and whether it was when the day's report was made; "
-        "what could not be tested comes first. A report made again looks at the present, not at the past.",
-        kinds={"postgres"},
-        owners=["team:psychometrics"],
+        description="One row per invariant: whether it held for everything stored when the day's report was made. Each "
+        "violation has a row of its own. A report that is made again describes the present, not the past.",
         metadata={"dagster/column_schema": column_schema(invariant_result)},
         check_specs=[
             dg.AssetCheckSpec(one.name, asset=INVARIANT_REPORT, description=f"{one.protects} To fix it: {one.fix}")
@@ -50,6 +47,7 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
                     table(("invariant", "why it was not tested"), report.incomplete, empty="all was tested")
                 ),
                 "violations": md(_violations(violated, limit=ROWS_SHOWN)),
+                "things not tested": len(report.incomplete),
                 "evaluated at": dg.MetadataValue.timestamp(report.evaluated_at),
                 "dagster/row_count": sum(len(verdict.violations) for verdict in report.verdicts),
             },

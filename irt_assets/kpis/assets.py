@@ -25,8 +25,6 @@ from resources.cluster.relational import application
 from resources.dagster_schema import column_schema
 from resources.postgres.database import Database
 
-GROUP = "kpis"
-OWNERS = ["team:psychometrics"]
 SHOWN = 10
 
 
@@ -35,14 +33,13 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
     in_force = dg.AssetDep("published_item_parameters", partition_mapping=dg.LastPartitionMapping())
 
     @dg.asset(
-        group_name=GROUP,
         partitions_def=weeks,
         deps=[existing_partitions("attempts"), "question_bank", in_force],
-        description="Improvement (I_t), efficiency (E_t), recovery (R_t), engagement (A_t), goal probability (P) and "
-        "churn risk (S) of every learner with a live answer in the year before the week's end, or before the last "
-        "midnight while the week runs.\n\n" + "\n".join(f"- `{name}` {meaning}" for name, meaning in MEANINGS.items()),
+        description="One row per learner: improvement (I_t), efficiency (E_t), recovery (R_t), engagement (A_t), goal "
+        "probability (P) and churn risk (S). It has every learner with a live answer in the year before the week's "
+        "end, or before the last midnight while the week runs.\n\n"
+        + "\n".join(f"- `{name}` {meaning}" for name, meaning in MEANINGS.items()),
         kinds={"postgres", "ibis"},
-        owners=OWNERS,
         metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
     )
     def weekly_kpi(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
@@ -67,13 +64,11 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         )
 
     @dg.asset(
-        group_name=GROUP,
         partitions_def=days,
         deps=["attempts", "question_bank", in_force],
-        description="Goal probability and churn risk, in the week that runs when the day is over, of learners without "
-        "a live answer for seven days. No other KPI is touched.",
+        description="One row per learner without a live answer for seven days: goal probability and churn risk in the "
+        "week that runs when the day is over. No other KPI is touched.",
         kinds={"postgres", "ibis"},
-        owners=OWNERS,
         metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
     )
     def inactivity(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:

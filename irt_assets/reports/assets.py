@@ -9,10 +9,11 @@ from irt_assets.common.metadata import decide_in
 from irt_assets.common.retries import classify_failures
 from irt_assets.reports import drift_month
 from irt_assets.reports.artifacts import Format, page_path
+from resources import tables
+from resources.dagster_schema import column_schema
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
 
-GROUP = "reports"
 DRIFT_REPORT, DRIFT_REPORT_JOB = "drift_report", "generate_drift_report"
 TOLD_BY = ("item_drift", "dif_analysis", "test_information")
 """The assets that the report covers and follows. It can be made without them, and then says what is missing."""
@@ -26,13 +27,12 @@ def build_report_assets(
     the UI's paths."""
 
     @dg.asset(
-        group_name=GROUP,
         partitions_def=months,
         deps=list(TOLD_BY),
-        description="The drift report of the month, HTML and PDF for every scale: is it safe to release, and what "
-        "needs review. Kept in the object store; `irt report drift` writes the same as files.",
-        kinds={"pdf"},
-        owners=["team:psychometrics"],
+        description="One row per file, HTML and PDF for every scale: whether the month is safe to release, and what "
+        "needs review. The files are in the object store; `irt report drift` writes the same ones.",
+        kinds={"html", "pdf"},
+        metadata={"dagster/column_schema": column_schema(tables.report_file)},
         automation_condition=follows_a_month,
     )
     def drift_report(

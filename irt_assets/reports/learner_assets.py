@@ -31,18 +31,16 @@ def build_learner_report_assets(
 
     @dg.asset(
         name=LEARNER_REPORT,
-        group_name="reports",
         partitions_def=weeks,
         deps=[
             "weekly_kpi",
             existing_partitions("features_topic_daily"),
             dg.AssetDep("abilities", partition_mapping=dg.LastPartitionMapping()),
         ],
-        description="A learner's week, in the learner's language, as HTML and PDF: level, topics, the "
-        "KPIs in words, next steps. For everybody who answered in the eight weeks that end with it. A report whose "
-        "numbers have not changed is not made again.",
+        description="One row per file, HTML and PDF for every learner who answered in the eight weeks that end with "
+        "the week: level, topics, the KPIs in words, and next steps, in the learner's language. A report whose numbers "
+        "have not changed is not made again.",
         kinds={"html", "pdf"},
-        owners=["team:psychometrics"],
         metadata={"dagster/column_schema": column_schema(tables.report_file)},
     )
     def weekly_learner_report(

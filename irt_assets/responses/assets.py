@@ -1,44 +1,33 @@
-"""Assets of answers: the bank, the days' verdicts, and each month's scored responses."""
+"""Assets of answers: the days' verdicts, and each month's scored responses."""
 
 import dagster as dg
 
 from irt_assets.common.metadata import md
 from irt_assets.common.partitions import existing_partitions
 from irt_assets.common.retries import classify_failures
+from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.psychometrics.eligibility.attempts import rejected
 from irt_assets.responses.judged_assets import build_judged_asset, counts_table, reporter
 from irt_assets.responses.snapshot import CollectMonth, take_snapshot
 from resources.cluster.relational import application
-from resources.dagster_schema import column_schema, rows_shown
+from resources.dagster_schema import rows_shown
 from resources.files.object_store import ObjectStore
 from resources.postgres.database import Database
-from resources.tables import question
-
-OWNERS = ["team:psychometrics"]
 
 
 def build_response_assets(
     months: dg.PartitionsDefinition, days: dg.DailyPartitionsDefinition, collect: CollectMonth
-) -> list[dg.AssetsDefinition | dg.AssetSpec]:
-    """`question_bank`, `judged_attempts` and `scored_responses`. `collect`: reads a month on Spark."""
-
-    question_bank = dg.AssetSpec(
-        "question_bank",
-        group_name="responses",
-        description="The item bank: which items there are, their scales, topics and anchors. An external asset.",
-        metadata={"dagster/column_schema": column_schema(question)},
-        kinds={"postgres"},
-    )
+) -> list[dg.AssetsDefinition]:
+    """`judged_attempts` and `scored_responses`. `collect`: reads a month on Spark."""
 
     @dg.asset(
-        group_name="responses",
         partitions_def=months,
         deps=[existing_partitions("attempts"), "question_bank"],
-        description="Every attempt of the month by its verdict, and whether calibration may use it: a Parquet snapshot "
-        "with a `reason` (empty: scored), kept under its own hash. Days that are not judged yet are judged first.",
+        description="One row per attempt of the month: its score, and the `reason` why calibration may not use it "
+        "(empty: scored). A Parquet snapshot, stored under its own hash. Days that are not judged yet are judged "
+        "first.",
         kinds={"parquet", "postgres"},
-        owners=OWNERS,
-        pool="calibration",
+        pool=LIGHT_POOL,
     )
     def scored_responses(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
@@ -74,4 +63,4 @@ def build_response_assets(
             data_version=dg.DataVersion(snapshot.data_hash),
         )
 
-    return [question_bank, build_judged_asset(days), scored_responses]
+    return [build_judged_asset(days), scored_responses]

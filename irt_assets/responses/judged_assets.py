@@ -36,15 +36,13 @@ def build_judged_asset(days: dg.DailyPartitionsDefinition) -> dg.AssetsDefinitio
 
     @dg.asset(
         name=JUDGED,
-        group_name="responses",
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
         deps=["attempts", "question_bank"],
-        description="Each attempt of a day with its score or the reason why it has none, by the rules of its scale. A "
-        "single day is judged again as a whole; of several days those that differ from their verdicts, oldest first, "
-        "each in a transaction of its own.",
+        description="One row per attempt of the day: its score, or the reason why it has none, by the rules of its "
+        "scale. A single day is judged again as a whole. Of several days, those that differ from their verdicts are "
+        "judged, oldest first, each in a transaction of its own.",
         kinds={"postgres", "ibis"},
-        owners=["team:psychometrics"],
         metadata={"dagster/column_schema": column_schema(tables.attempt_verdict)},
     )
     def judged_attempts(
@@ -143,6 +141,7 @@ def _metadata(judged: JudgedDay) -> Metadata:
     return {
         "counts by reason": md(counts_table(judged.counts)),
         "dagster/row_count": dg.MetadataValue.int(judged.n),
+        "scored": dg.MetadataValue.int(sum(counts.get("scored", 0) for counts in judged.counts.values())),
         "rows written": dg.MetadataValue.int(judged.written),
     }
 

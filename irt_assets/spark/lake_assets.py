@@ -2,16 +2,15 @@
 
 import dagster as dg
 
-from irt_assets.common.job_names import LAKE
+from irt_assets.common.job_names import JUDGED, LAKE
 from irt_assets.common.metadata import Metadata
 from irt_assets.common.retries import classify_failures
 from irt_assets.common.wording import some_of
 from irt_assets.spark.lake import export_days
-from resources.cluster.lake import Lake, lake_that_we_write
+from resources.cluster.lake import SCHEMA, Lake, lake_that_we_write
 from resources.postgres.database import Database
 from resources.settings import Settings
 
-OWNERS = ["team:psychometrics"]
 DAYS_SHOWN = 5
 
 
@@ -21,16 +20,16 @@ def build_lake_assets(settings: Settings) -> list[dg.AssetsDefinition]:
     if place is None:
         return []
 
-    # Before the log is observed: days in a lake have the versions of its manifests.
     @dg.asset(
         name=LAKE,
-        group_name="responses",
-        description="The days of the log that are over, with their verdicts, as Parquet for Spark. It writes those "
-        "that the lake does not hold as the database does: the new ones, and those with late answers or other "
-        "verdicts. The job judge_attempts writes them too, once it has judged.",
+        deps=[JUDGED],
+        description="One row per attempt of the days that are over, with its verdict, as Parquet for Spark. A run "
+        "writes the days that differ from the database: new ones, and those with late answers or other verdicts. The "
+        "job judge_attempts writes them too, once it has judged.",
         kinds={"parquet", "postgres"},
-        owners=OWNERS,
-        op_tags={"dagster/priority": "1"},
+        metadata={
+            "dagster/column_schema": dg.TableSchema([dg.TableColumn(field.name, str(field.type)) for field in SCHEMA])
+        },
     )
     def lake(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         with classify_failures():

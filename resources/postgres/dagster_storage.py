@@ -6,8 +6,6 @@ from typing import Any, Self
 import click
 from dagster_postgres import DagsterPostgresStorage
 
-from resources.dagster_compat import ConfigurableClassData
-
 ADDRESS = "IRT_DAGSTER_DATABASE_URL"
 
 
@@ -19,7 +17,7 @@ class Storage(DagsterPostgresStorage):
         return {}
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, _config_value: Any) -> Self:
+    def from_config_value(cls, inst_data: Any, _config_value: Any) -> Self:
         if url := os.environ.get(ADDRESS):
             return cls(url, inst_data=inst_data)
         raise click.ClickException(

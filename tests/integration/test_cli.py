@@ -17,7 +17,6 @@ from irt_assets.common.job_names import MONTHLY_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
 from irt_assets.common.run_progress import last_made
 from irt_assets.definitions import build_defs
-from irt_assets.drift.assets import GROUP
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.reports.assets import DRIFT_REPORT
 from irt_assets.responses import simulated
@@ -261,7 +260,7 @@ def test_without_a_daemon_a_month_has_its_drift_and_its_report_follow_once(made_
         drift, report = followed(instance, made_month)
         defs = build_defs(made_month)
         in_group = [key.to_user_string() for key in defs.resolve_all_asset_keys() if key.path[-1] in drift]
-        assert {"item_drift", "dif_analysis", "test_information"} <= set(in_group), GROUP
+        assert {"item_drift", "dif_analysis", "test_information"} <= set(in_group)
         assert report == f"{DRIFT_REPORT} {MONTH}"
         assert followed(instance, made_month) == []
 

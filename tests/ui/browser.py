@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 CHROMIUM = Path("/usr/bin/chromium")
 PICTURE_WIDTH = 1800
 GRAPH_WIDTH, GRAPH_HEIGHT = 2300, 1850
-GRAPH_GROUPS = ("responses", "calibration")
+GRAPH_GROUPS = ("intake", "responses", "calibration")
 """The page's size, at which the whole graph fits with these groups open and their nodes' details; it is scaled down."""
 
 

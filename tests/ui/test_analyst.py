@@ -20,7 +20,8 @@ from tests.ui.walked_platform import Picture, Platform
 pytestmark = [pytest.mark.long, pytest.mark.xdist_group("ui")]
 
 GROUPS = {
-    "responses": ["attempts", "question_bank", "scored_responses"],
+    "intake": ["attempts", "question_bank"],
+    "responses": ["scored_responses"],
     "calibration": ["item_calibration"],
 }
 SET_GATES = {"item_calibration": ["converged", "connected"], "linked_item_parameters": ["linked", "anchors_agree"]}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Literal
 
 import dagster as dg
 import pytest
@@ -17,6 +19,9 @@ from irt_assets.invariants.drift import FOLLOWING
 from jobs.automation import AFTER_A_MONTH
 from resources.settings import Settings
 
+GROUPS = ("intake", "responses", "features", "calibration", "drift", "kpis", "reports", "invariants")
+"""In the order in which data flows."""
+
 
 def test_every_job_of_the_graph_resolves(tmp_path: Path) -> None:
     """A job with the name of another job's op is refused only when all of them are looked at together."""
@@ -30,6 +35,34 @@ def test_every_asset_that_is_made_links_to_its_installed_file(tmp_path: Path) ->
     for key in graph.materializable_asset_keys:
         [reference] = graph.get(key).metadata["dagster/code_references"].code_references
         assert Path(reference.source.rpartition(":")[0]).is_file(), key
+
+
+def test_each_asset_is_described_and_owned_and_reads_no_later_group(tmp_path: Path) -> None:
+    """Dagster draws a graph from left to right, so a group that reads a later one would make it a tangle."""
+    graph = build_defs(Settings(irt_home=tmp_path, irt_attempts=str(tmp_path / "lake"))).resolve_asset_graph()
+    nodes = {key: graph.get(key) for key in graph.get_all_asset_keys()}
+    assert not [key for key, node in nodes.items() if not (node.owners and node.kinds)]
+    says_what_a_row_is = re.compile(r"One (row|sentence) per ").match
+    assert not [key for key, node in nodes.items() if not says_what_a_row_is(node.description or "")]
+    place = {key: GROUPS.index(node.group_name) for key, node in nodes.items()}
+    assert {*place.values()} == {*range(len(GROUPS))}
+    read = [(key, parent) for key, node in nodes.items() for parent in node.parent_keys]
+    assert not [(key, parent) for key, parent in read if place[parent] > place[key]]
+
+
+@pytest.mark.parametrize(
+    ("schedules", "found"),
+    [
+        ("running", {"features_topic_daily", "weekly_kpi", "nightly_calibration", "inactivity", "invariant_report"}),
+        ("stopped", set()),
+    ],
+)
+def test_assets_of_daily_jobs_must_be_fresh_if_schedules_run(
+    tmp_path: Path, schedules: Literal["running", "stopped"], found: set[str]
+) -> None:
+    graph = build_defs(Settings(irt_home=tmp_path, irt_schedules=schedules)).resolve_asset_graph()
+    fresh = {key.to_user_string() for key in graph.materializable_asset_keys if graph.get(key).freshness_policy}
+    assert fresh == found
 
 
 def names(settings: Settings, monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...] = ()) -> dict[str, set[str]]:
