@@ -1,4 +1,4 @@
-"""The hash of rows, which PostgreSQL and DuckDB compute alike; `test_snapshot` has its description in Python."""
+"""The hash of rows, which PostgreSQL and DuckDB compute alike; `test_stored_window` has its description in Python."""
 
 from __future__ import annotations
 
