@@ -71,17 +71,17 @@ def batch(calibrated: Settings) -> dict[str, tuple[float, float, int, str]]:
 
 
 @pytest.fixture
-def database(calibrated: Settings, batch: object) -> Iterator[Database]:
+def measured(calibrated: Settings, batch: object) -> Iterator[Database]:
     made = Database(calibrated)
     yield made
     run_sql(made, "DELETE FROM mirt_ability WHERE kind = 'online'")
 
 
 def test_it_is_the_months_and_the_nights_on_the_same_answers(
-    database: Database, batch: dict[str, tuple[float, float, int, str]]
+    measured: Database, batch: dict[str, tuple[float, float, int, str]]
 ) -> None:
     """Every learner who has one, and none who has none."""
-    with database.connect() as connection:
+    with measured.connect() as connection:
         measures = read_measures(connection, END)
         everybody = [user for (user,) in connection.execute("SELECT user_id FROM learner ORDER BY 1").fetchall()]
         found = {user: update(connection, measures, user, 365, END) for user in everybody}
@@ -93,11 +93,11 @@ def test_it_is_the_months_and_the_nights_on_the_same_answers(
         assert (one.se, one.n_items, one.set_hash) == (pytest.approx(se, abs=SAME, rel=0), n_items, set_hash)
 
 
-def test_the_same_answers_are_the_same_row(database: Database, batch: dict[str, tuple[float, float, int, str]]) -> None:
+def test_the_same_answers_are_the_same_row(measured: Database, batch: dict[str, tuple[float, float, int, str]]) -> None:
     user = min(batch)
-    first, second = asked(database, user), asked(database, user, now=END + timedelta(minutes=1))
+    first, second = asked(measured, user), asked(measured, user, now=END + timedelta(minutes=1))
     assert first == second
-    assert rows(database, "SELECT count(*), min(fitted_at) FROM mirt_ability WHERE kind = 'online'") == [(1, END)]
+    assert rows(measured, "SELECT count(*), min(fitted_at) FROM mirt_ability WHERE kind = 'online'") == [(1, END)]
 
 
 def test_what_was_asked_for_last_stands_first(world: Settings) -> None:
