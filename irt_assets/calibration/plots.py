@@ -45,9 +45,9 @@ def parameters_with_intervals(calibration: Calibration) -> Picture:
     order = estimated[np.argsort(calibration.b[estimated])]
     kinds = ["flagged" if calibration.flags[j] else "" for j in order]
     flagged = np.flatnonzero(kinds)
-    how: dict[str, Any] = {"names": [calibration.item_ids[j] for j in order], "named": flagged[:MOST_NAMES]}
+    named = [(k, calibration.item_ids[order[k]]) for k in flagged[:MOST_NAMES]]
     charts = [
-        by_rank(("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, bulk(value), **how)
+        by_rank(("items, easy to hard (rank)", label), label, value, Z95 * se, kinds, bulk(value), named=named)
         for label, value, se in (
             (B, calibration.b[order], calibration.b_se[order]),
             (A, calibration.a[order], calibration.a_se[order]),
@@ -180,8 +180,9 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
         x, x_half, y, y_half = old[k_rows], Z95 * old_se[k_rows], now[j_rows], Z95 * now_se[j_rows]
         apart = np.abs(y - x) > np.hypot(x_half, y_half)  # an anchor dropped for its b is not news among the a
         shown = [k for k, kind in enumerate(kinds) if (apart[k] if kind == "left out" else moved[k] == name)]
+        named = [(k, names[k]) for k in shown]
         labels = f"{label} in the anchor set", f"{label} in this fit, linked"
-        how: dict[str, Any] = {"x_half": x_half, "y_half": y_half, "plain": "used", "names": names, "named": shown}
+        how: dict[str, Any] = {"x_half": x_half, "y_half": y_half, "plain": "used", "named": named}
         charts.append(against(labels, label, x, y, kinds, bulk(x, y), **how))
     unseen = len(anchors.item_ids) - len(rows)
     dropped = len(linking.anchors_dropped) - unseen

@@ -149,24 +149,21 @@ class AsRecorded:
     choices: bool = True
 
     @cached_property
-    def _rules(self) -> tuple[dict[str, float], dict[str, str], Maxima]:
-        known = [Recorded(*row) for row in self.records]  # type: ignore[arg-type]
-        marks = {one.item_id: float(one.dichotomise.partition("=")[2]) for one in known if one.dichotomise}
-        keys = {one.item_id: one.key for one in known if one.key and self.choices}
-        scored = (one for one in known if not (one.dichotomise or one.key))
-        return marks, keys, Maxima({one.item_id: one.max_score for one in scored if one.max_score}, self.declared)
+    def _known(self) -> list[Recorded]:
+        return [Recorded(*row) for row in self.records]  # type: ignore[arg-type]
 
-    @property
+    @cached_property
     def marks(self) -> dict[str, float]:
-        return self._rules[0]
+        return {one.item_id: float(one.dichotomise.partition("=")[2]) for one in self._known if one.dichotomise}
 
-    @property
+    @cached_property
     def keys(self) -> dict[str, str]:
-        return self._rules[1]
+        return {one.item_id: one.key for one in self._known if one.key and self.choices}
 
-    @property
+    @cached_property
     def maxima(self) -> Maxima:
-        return self._rules[2]
+        scored = (one for one in self._known if not (one.dichotomise or one.key))
+        return Maxima({one.item_id: one.max_score for one in scored if one.max_score}, self.declared)
 
     def right(self, items: pa.StringArray, cells: pa.StringArray) -> pa.BooleanArray:
         given = AsGiven().right(items, cells)

@@ -18,6 +18,8 @@ BY_POSITION = {
     "irt_assets/psychometrics/fit/dependence.py answers_and_probabilities": "matrices of a block, multiplied at once",
     "irt_assets/psychometrics/fit/fit_summary.py _some_learners": "the arguments that it was given, of fewer learners",
     "irt_assets/psychometrics/estimation/likelihood.py _counts": "what a kernel adds up, in the kernel's order",
+    "irt_assets/psychometrics/scoring/moving_filter.py Lattice.prior": "arguments of a kernel, in the kernel's order",
+    "irt_assets/psychometrics/scoring/total_error.py ParameterErrors._of_partial_credit": "arguments of a kernel, too",
     "irt_assets/psychometrics/estimation/sums.py pieces": "arguments of a kernel, in the kernel's order",
 }
 """Functions that hand back three values and more by position, each with the reason. None is added without one."""
