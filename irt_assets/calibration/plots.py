@@ -210,8 +210,9 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
     for one, label in ((agreement.b, B), (agreement.a, A)):
         labels = f"{label}, {agreement.engines[0]}", f"{label}, {agreement.engines[1]}"
         (x, y), (x_se, y_se) = one.value, one.se
-        how = {"names": agreement.item_ids, "named": np.flatnonzero(one.apart > limit)}
-        charts.append(against(labels, label, x, y, kinds, bulk(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, **how))
+        halves = {"x_half": Z95 * x_se, "y_half": Z95 * y_se}
+        named = [(k, agreement.item_ids[k]) for k in np.flatnonzero(one.apart > limit)]
+        charts.append(against(labels, label, x, y, kinds, bulk(x, y), named=named, **halves))
     verdict = "DISAGREE" if agreement.problems(rules) else "agree"
     return Picture(
         f"{' and '.join(agreement.engines)} {verdict} on {len(agreement.item_ids)} items"
