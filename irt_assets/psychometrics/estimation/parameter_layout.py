@@ -1,6 +1,7 @@
 """Which parameters of a fit are free, shared or fixed, and their bounds. No data and no likelihood here."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -178,19 +179,19 @@ class ParameterLayout:
         kept[of_scores] = self.index[of_scores] >= 0
         return np.flatnonzero(kept)
 
-    @property
+    @cached_property
     def listed_at(self) -> Ints:
         """Shape (K, J): the places of an item's parameters in `listed`, −1 where they are not there."""
         found = np.full(self.weights.start, -1)
         found[self.listed] = np.arange(len(self.listed))
         return found[: self.means.start].reshape(self.K, -1)
 
-    @property
+    @cached_property
     def free(self) -> Ints:
         """The places among all F of parameters that are not fixed."""
         return np.flatnonzero(self.index >= 0)
 
-    @property
+    @cached_property
     def places(self) -> Ints:
         """Shape (size,): the place among all F of each free parameter, the last of those that share one in x."""
         found, free = np.empty(self.size, dtype=np.int64), self.free
@@ -218,7 +219,7 @@ class ParameterLayout:
         """Free parameters but a histogram's weights: they are the first of x."""
         return int(self.index[: self.weights.start].max()) + 1
 
-    @property
+    @cached_property
     def matrix(self) -> csr_array:
         """Shape (F, size), full = fixed + matrix · x."""
         free = self.free
