@@ -5,7 +5,6 @@ a test would want to check, pictures of drift or learners, and drawing (see `irt
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -179,11 +178,13 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking, *, a
     ):
         x, x_half, y, y_half = old[k_rows], Z95 * old_se[k_rows], now[j_rows], Z95 * now_se[j_rows]
         apart = np.abs(y - x) > np.hypot(x_half, y_half)  # an anchor dropped for its b is not news among the a
-        shown = [k for k, kind in enumerate(kinds) if (apart[k] if kind == "left out" else moved[k] == name)]
-        named = [(k, names[k]) for k in shown]
+        named = [
+            (k, names[k]) for k, kind in enumerate(kinds) if (apart[k] if kind == "left out" else moved[k] == name)
+        ]
         labels = f"{label} in the anchor set", f"{label} in this fit, linked"
-        how: dict[str, Any] = {"x_half": x_half, "y_half": y_half, "plain": "used", "named": named}
-        charts.append(against(labels, label, x, y, kinds, bulk(x, y), **how))
+        charts.append(
+            against(labels, label, x, y, kinds, bulk(x, y), x_half=x_half, y_half=y_half, plain="used", named=named)
+        )
     unseen = len(anchors.item_ids) - len(rows)
     dropped = len(linking.anchors_dropped) - unseen
     return Picture(
@@ -210,9 +211,10 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> Picture:
     for one, label in ((agreement.b, B), (agreement.a, A)):
         labels = f"{label}, {agreement.engines[0]}", f"{label}, {agreement.engines[1]}"
         (x, y), (x_se, y_se) = one.value, one.se
-        halves = {"x_half": Z95 * x_se, "y_half": Z95 * y_se}
         named = [(k, agreement.item_ids[k]) for k in np.flatnonzero(one.apart > limit)]
-        charts.append(against(labels, label, x, y, kinds, bulk(x, y), named=named, **halves))
+        charts.append(
+            against(labels, label, x, y, kinds, bulk(x, y), x_half=Z95 * x_se, y_half=Z95 * y_se, named=named)
+        )
     verdict = "DISAGREE" if agreement.problems(rules) else "agree"
     return Picture(
         f"{' and '.join(agreement.engines)} {verdict} on {len(agreement.item_ids)} items"
