@@ -6,6 +6,7 @@ calibrations are sound (see `irt status`).
 
 import os
 import platform
+import re
 import shutil
 import time
 import uuid
@@ -20,7 +21,6 @@ from typing import Literal
 import psutil
 import psycopg
 import requests
-from packaging.requirements import Requirement
 
 from resources.alerts import notifier
 from resources.cluster import spark
@@ -60,7 +60,7 @@ class Finding:
 def diagnose(settings: Settings, engines: Iterable[Finding] = ()) -> list[Finding]:
     """Everything examined, in the order of repair, without passwords. `engines`: the findings on engines."""
     findings = [
-        *_python(),
+        *_python(metadata.requires("irt-assets") or []),
         *_names(settings),
         *_home(settings),
         *_database(settings),
@@ -85,24 +85,15 @@ def _debian_packages(found: list[Finding]) -> Iterator[Finding]:
         yield Finding("Debian packages", "absent", f"{len(names)} of the above", f"{APT} {' '.join(names)}")
 
 
-def _python() -> Iterator[Finding]:
+def _python(requirements: Iterable[str]) -> Iterator[Finding]:
+    """Python, and whether every required package is installed; extras have findings of their own."""
     yield Finding("Python", "ok", platform.python_version())
-    wrong, present = [], []
-    for line in metadata.requires("irt-assets") or []:
-        requirement = Requirement(line)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        version = installed_version(requirement.name)
-        if version is None:
-            wrong.append(f"{requirement.name} is missing")
-        elif not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(f"{requirement.name} is {version}, needed is {requirement.specifier}")
-        else:
-            present.append(f"{requirement.name} {version}")
-    if wrong:
-        yield Finding("packages", "error", "; ".join(wrong), way_to_install())
+    names = [re.split(r"[^\w.-]", line)[0] for line in requirements if "extra ==" not in line]
+    versions = {name: installed_version(name) for name in names}
+    if missing := [name for name, version in versions.items() if version is None]:
+        yield Finding("packages", "error", f"missing: {', '.join(missing)}", way_to_install())
     else:
-        yield Finding("packages", "ok", ", ".join(present))
+        yield Finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
 def _names(settings: Settings) -> Iterator[Finding]:
