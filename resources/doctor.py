@@ -6,6 +6,7 @@ calibrations are sound (see `irt status`).
 
 import os
 import platform
+import re
 import shutil
 import time
 import uuid
@@ -17,10 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-import psutil
 import psycopg
 import requests
-from packaging.requirements import Requirement
 
 from resources.alerts import notifier
 from resources.cluster import spark
@@ -33,7 +32,6 @@ from resources.postgres.log_months import months_ahead_missing
 from resources.postgres.schema import drift
 from resources.postgres.schema_version import schema_version
 from resources.serving import traces
-from resources.serving.listening import bound_port
 from resources.serving.logs import hide
 from resources.settings import Settings, names_read, names_set
 from resources.version import installed_version, way_to_install
@@ -60,13 +58,12 @@ class Finding:
 def diagnose(settings: Settings, engines: Iterable[Finding] = ()) -> list[Finding]:
     """Everything examined, in the order of repair, without passwords. `engines`: the findings on engines."""
     findings = [
-        *_python(),
+        *_python(metadata.requires("irt-assets") or []),
         *_names(settings),
         *_home(settings),
         *_database(settings),
         *_store(settings),
         *_dagster(settings),
-        *_ports(settings),
         *_alerts(settings),
         *_traces(settings),
         *_spark(settings),
@@ -85,24 +82,15 @@ def _debian_packages(found: list[Finding]) -> Iterator[Finding]:
         yield Finding("Debian packages", "absent", f"{len(names)} of the above", f"{APT} {' '.join(names)}")
 
 
-def _python() -> Iterator[Finding]:
+def _python(requirements: Iterable[str]) -> Iterator[Finding]:
+    """Python, and whether every required package is installed; extras have findings of their own."""
     yield Finding("Python", "ok", platform.python_version())
-    wrong, present = [], []
-    for line in metadata.requires("irt-assets") or []:
-        requirement = Requirement(line)
-        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
-            continue
-        version = installed_version(requirement.name)
-        if version is None:
-            wrong.append(f"{requirement.name} is missing")
-        elif not requirement.specifier.contains(version, prereleases=True):
-            wrong.append(f"{requirement.name} is {version}, needed is {requirement.specifier}")
-        else:
-            present.append(f"{requirement.name} {version}")
-    if wrong:
-        yield Finding("packages", "error", "; ".join(wrong), way_to_install())
+    names = [re.split(r"[^\w.-]", line)[0] for line in requirements if "extra ==" not in line]
+    versions = {name: installed_version(name) for name in names}
+    if missing := [name for name, version in versions.items() if version is None]:
+        yield Finding("packages", "error", f"missing: {', '.join(missing)}", way_to_install())
     else:
-        yield Finding("packages", "ok", ", ".join(present))
+        yield Finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))
 
 
 def _names(settings: Settings) -> Iterator[Finding]:
@@ -136,10 +124,15 @@ def _home(settings: Settings) -> Iterator[Finding]:
         if home.exists()
         else Finding("IRT_HOME", "absent", f"{home}: made at first use")
     )
-    free = shutil.disk_usage(there).free
-    state: Literal["ok", "warn", "error"] = "ok" if free >= 5 * GIB else "warn" if free >= GIB else "error"
-    fix = "" if state == "ok" else "Make room, or set IRT_HOME to a larger disk."
-    yield Finding("disk space", state, f"{free / GIB:.1f} GiB free at {there}", fix)
+    yield _disk_space(there, shutil.disk_usage(there).free)
+
+
+def _disk_space(folder: Path, free: int) -> Finding:
+    detail = f"{free / GIB:.1f} GiB free at {folder}"
+    if free >= 5 * GIB:
+        return Finding("disk space", "ok", detail)
+    state: Literal["warn", "error"] = "warn" if free >= GIB else "error"
+    return Finding("disk space", state, detail, "Make room, or set IRT_HOME to a larger disk.")
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
@@ -290,54 +283,19 @@ def _traces(settings: Settings) -> Iterator[Finding]:
 
 
 def _spark(settings: Settings) -> Iterator[Finding]:
-    """What a session needs before it starts; it starts none."""
+    """Where a session would start; it starts none, and what it lacks it says itself."""
     subject, master = "Spark", settings.irt_spark
     if master is None:
         yield Finding(subject, "absent", "the log is read in PostgreSQL")
-    elif missing := spark.missing_for(master):
-        yield Finding(subject, "error", *missing)
+    elif missing := spark.missing_package(master):
+        yield Finding(subject, "error", f"the package {missing} is missing", spark.INSTALL)
     elif settings.irt_attempts is None:
         fix = "Set it to the folder or s3:// URL of a lake (irt attempts export)."
         yield Finding(subject, "error", "IRT_SPARK is set, and IRT_ATTEMPTS is not", fix)
     elif silence := spark.nobody_answers(master, spark.DOCTOR_WAITS_S):
         yield Finding(subject, "error", *silence.rsplit(": ", 1))
     else:
-        java = "" if master.startswith("sc://") else f" with Java {spark.java_version()}"
-        reached = ", which answers" if spark.addresses_of(master) else ""
-        yield Finding(subject, "ok", f"pyspark {installed_version('pyspark')}{java} at {master}{reached}")
-
-
-def _ports(settings: Settings) -> Iterator[Finding]:
-    port = settings.irt_ui_port
-    subject = f"port {port}"
-    try:
-        bound_port(port)
-    except OSError:
-        if _is_dagster(port, settings.ui_prefix):
-            yield Finding(subject, "ok", "a Dagster UI answers there")
-        else:
-            yield Finding(subject, "warn", f"taken by {_listener(port)}", "Set IRT_UI_PORT to a free one.")
-    else:
-        yield Finding(subject, "ok", "free for the Dagster UI")
-
-
-def _listener(port: int) -> str:
-    """The program that listens on a port, if this user may see it."""
-    try:
-        for one in psutil.net_connections("tcp"):
-            if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
-                return f"{psutil.Process(one.pid).name()} (pid {one.pid})"
-    except psutil.Error:
-        pass
-    return "another user's program"
-
-
-def _is_dagster(port: int, prefix: str) -> bool:
-    try:
-        with requests.get(f"http://127.0.0.1:{port}{prefix}/server_info", timeout=2, stream=True) as answer:
-            return b"dagster_version" in next(answer.iter_content(10_000), b"")
-    except requests.RequestException:
-        return False
+        yield Finding(subject, "ok", f"pyspark {installed_version('pyspark')} at {master}")
 
 
 def _typesetting() -> Iterator[Finding]:

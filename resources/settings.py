@@ -14,10 +14,9 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, unquote, urlsplit
 from zoneinfo import available_timezones
 
-from dotenv import dotenv_values
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from resources.addresses import Names, parse_address, parse_origin, split_url
 from resources.failures import PermanentFailure
@@ -482,7 +481,7 @@ def names_read() -> set[str]:
 def names_set(settings: Settings) -> dict[str, str]:
     """The variables that seem meant for this program, IRT_… and the env file's, each with its source."""
     env_file = Path(os.environ.get("IRT_ENV_FILE", settings.irt_home / "irt.env"))
-    in_file = dotenv_values(env_file) if env_file.is_file() else {}
+    in_file = DotEnvSettingsSource(Settings, env_file=env_file).env_vars
     in_environment = {name for name in os.environ if name.startswith("IRT_")}
     return {name.upper(): str(env_file) for name in in_file} | dict.fromkeys(in_environment, "the environment")
 

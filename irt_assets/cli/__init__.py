@@ -18,10 +18,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from irt_assets.cli.console import print_error, say, stdout_reserved_for_json
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from resources.failures import PermanentFailure, TransientFailure, explain
-from resources.version import code_version
 
 
 class Noun(TyperCommand):
@@ -181,7 +179,9 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if "--help" in sys.argv:
         app()
-    from resources.serving import logs  # here, as it reads the settings, and `irt --help` answers without them
+    # here, as `irt --help` needs neither them nor what they import
+    from irt_assets.cli.console import print_error, stdout_reserved_for_json
+    from resources.serving import logs
 
     logs.configure()
     try:
@@ -211,7 +211,9 @@ def _leave_memory_to_the_system() -> None:
 
 def _print_version(requested: bool) -> None:
     if requested:
-        say(f"irt-assets {code_version()}")
+        from resources.version import code_version  # reads what is installed, for which help need not wait
+
+        typer.echo(f"irt-assets {code_version()}")
         raise typer.Exit
 
 

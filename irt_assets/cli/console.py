@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from irt_assets.blocks import Block, Table, table, terminal
 from resources.failures import PermanentFailure
+from resources.serving import logs
 
 if TYPE_CHECKING:
     from irt_assets.gates.month_judged import MonthState
@@ -52,8 +53,6 @@ def say(line: str) -> None:
 
 def print_error(mark: str, text: str) -> None:
     """Print to standard error why the command ends; in systemd's journal with the priority of an error."""
-    from resources.serving import logs  # here, as it reads the settings, and `irt --help` answers without them
-
     if logs.is_journal():
         print(logs.with_priority(f"{mark}{text}", logging.ERROR), file=sys.stderr)  # noqa: T201
     else:

@@ -127,19 +127,18 @@ def java_version() -> int | None:
     return int(found[1]) if found else None
 
 
-def missing_for(master: str) -> tuple[str, str] | None:
-    """What this machine lacks to start a session there, and the command that installs it; None: nothing."""
-    remote = master.startswith("sc://")
-    for package in ("pyspark", *(["grpc_status"] if remote else [])):
-        if find_spec(package) is None:
-            return f"the package {package} is missing", INSTALL
-    if remote:
-        return None
+def missing_package(master: str) -> str | None:
+    """The package that this machine lacks to start a session there. Returns None if it lacks none."""
+    needed = ["pyspark", "grpc_status"] if master.startswith("sc://") else ["pyspark"]
+    return next((package for package in needed if find_spec(package) is None), None)
+
+
+def _java_problem() -> str | None:
     version = java_version()
     if version is None:
-        return "Java is missing", INSTALL_JAVA
+        return "Java is missing"
     if version < OLDEST_JAVA:
-        return f"Java is {version} (PATH, JAVA_HOME), and Spark needs {OLDEST_JAVA} or newer", INSTALL_JAVA
+        return f"Java is {version} (PATH, JAVA_HOME), and Spark needs {OLDEST_JAVA} or newer"
     return None
 
 
@@ -173,8 +172,10 @@ def answers_at(host: str, port: int, within_s: float) -> bool:
 
 
 def _see_that_it_can_start(master: str) -> None:
-    if missing := missing_for(master):
-        raise PermanentFailure(f"IRT_SPARK is set, and {missing[0]}: {missing[1]}")
+    if missing := missing_package(master):
+        raise PermanentFailure(f"IRT_SPARK is set, and the package {missing} is missing: {INSTALL}")
+    if not master.startswith("sc://") and (problem := _java_problem()):
+        raise PermanentFailure(f"IRT_SPARK is set, and {problem}: {INSTALL_JAVA}")
     if silence := nobody_answers(master):  # else Spark itself would try for a minute
         raise TransientFailure(silence)
 

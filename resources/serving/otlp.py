@@ -26,8 +26,6 @@ REST_S = 30.0
 KEPT = frozenset(
     {
         "asset",
-        "db.operation.name",
-        "db.system.name",
         "http.method",
         "http.request.method",
         "http.response.status_code",

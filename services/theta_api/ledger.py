@@ -26,7 +26,6 @@ from resources.failures import PermanentFailure, TransientFailure, explain, is_t
 from resources.postgres.database import Connection, Database
 from resources.postgres.schema_version import schema_version
 from resources.serving import traces
-from resources.serving.traced_sql import TracedCursor
 
 LOG = logging.getLogger("services.theta_api")
 REFRESH_S = 30.0
@@ -166,7 +165,6 @@ class Ledger:
                 tcp_user_timeout=5000,
                 keepalives_idle=3,
                 keepalives_interval=2,
-                cursor_factory=TracedCursor if traces.are_sent() else psycopg.Cursor,
             ),
             min_size=connections,
             max_size=connections,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import os
 import re
-import socket
 import time
 from pathlib import Path
 
@@ -19,14 +17,27 @@ from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.helpers.rooms import run_sql
-from tests.integration.sinks import serving
-from tests.testbed.machine import free_port
+
+
+@pytest.fixture
+def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The only folder of programs that the doctor finds, without R if nothing is put into it: starting R takes
+    seconds."""
+    return tmp_path_factory.mktemp("programs")
 
 
 @pytest.fixture(autouse=True)
-def no_r(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without R, whatever this one has: starting R takes seconds."""
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
+def only_these_programs(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(programs))
+
+
+@pytest.fixture
+def rpy2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed rpy2, as its metadata says."""
+    metadata = tmp_path / "packages" / "rpy2-3.6.5.dist-info" / "METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: rpy2\nVersion: 3.6.5\n")
+    monkeypatch.syspath_prepend(metadata.parents[1])
 
 
 def found(settings: Settings, subject: str) -> doctor.Finding:
@@ -101,11 +112,13 @@ def test_a_schema_changed_by_hand_is_named(settings: Settings, database: Databas
     assert "column learner.target_theta is missing" in told(settings, "schema", "warn")
 
 
-def test_the_embedded_server_is_looked_at_and_not_started(tmp_path: Path) -> None:
+def test_the_embedded_server_is_looked_at_and_not_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = at_home(tmp_path)
     server = EmbeddedPostgres(tmp_path / "postgres")
     try:
-        server.start()
+        with monkeypatch.context() as patched:
+            patched.setenv("PATH", os.defpath)  # a server of root is started by a program of the system
+            server.start()
         assert found(settings, "database").detail.startswith("embedded PostgreSQL 16.")
     finally:
         server.stop()
@@ -131,12 +144,14 @@ def test_a_home_that_is_a_file_is_an_error(tmp_path: Path) -> None:
     assert (finding.state, finding.fix) == ("error", "Set IRT_HOME to a folder you may write to.")
 
 
-@pytest.mark.parametrize(("free", "state"), [(2**29, "error"), (2 * 2**30, "warn"), (6 * 2**30, "ok")])
-def test_little_disk_space_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, state: str) -> None:
-    usage = type(doctor.shutil.disk_usage(tmp_path))(2**40, 2**40 - free, free)
-    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
-    finding = found(at_home(tmp_path), "disk space")
-    assert (finding.state, bool(finding.fix)) == (state, state != "ok")
+def test_little_disk_space_is_told(tmp_path: Path) -> None:
+    assert found(at_home(tmp_path), "disk space").detail.endswith(f" GiB free at {tmp_path}")
+    told_of = [doctor._disk_space(tmp_path, free) for free in (2**29, 2 * 2**30, 6 * 2**30)]
+    assert [(finding.state, bool(finding.fix)) for finding in told_of] == [
+        ("error", True),
+        ("warn", True),
+        ("ok", False),
+    ]
 
 
 def test_misspelt_settings_are_named_with_the_right_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,58 +172,25 @@ def test_another_dagster_home_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
     assert str(tmp_path / "dagster") in told(at_home(tmp_path), "DAGSTER_HOME", "warn")
 
 
-def test_a_port_in_use_is_told_unless_it_is_a_dagster_ui(tmp_path: Path) -> None:
-    class Ui(http.server.BaseHTTPRequestHandler):
-        answer = b"{}"
-
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(self.answer)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", free_port()), Ui)
-    with serving(server):
-        port = server.server_address[1]
-        settings = at_home(tmp_path, irt_ui_port=port)
-        assert told(settings, f"port {port}", "warn").endswith("; Set IRT_UI_PORT to a free one.")
-        Ui.answer = b'{"dagster_webserver_version": "1.13.27", "dagster_version": "1.13.27"}'
-        assert found(settings, f"port {port}").state == "ok"
-    assert found(settings, f"port {port}").detail == "free for the Dagster UI"
+def test_a_package_that_is_missing_is_an_error() -> None:
+    required = ["numba>=0.65", "no-such-package[extra]<2", 'no-such-extra; extra == "bayes"']
+    _python, packages = doctor._python(required)
+    assert packages == doctor.Finding("packages", "error", "missing: no-such-package", "make venv")
 
 
-def test_a_port_that_answers_nothing_is_another_program_and_which(tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        assert f"(pid {os.getpid()})" in told(at_home(tmp_path, irt_ui_port=port), f"port {port}", "warn")
+WITH_MIRT_ALONE = "shift 2; echo 4.5.0; for package; do [ $package = mirt ] && echo 1.45 || echo -; done"
+WITH_ALL_PACKAGES = "shift 2; echo 4.5.0; for package; do echo 1.0; done"
 
 
-def test_a_package_that_is_missing_or_too_old_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {"numba": None, "scipy": "1.0"}
-    real = doctor.installed_version
-    monkeypatch.setattr(doctor, "installed_version", lambda name: versions.get(name, real(name)))
-    said = told(at_home(tmp_path), "packages", "error")
-    assert re.search("numba is missing; scipy is 1.0, needed is >=.*; make venv$", said)
-
-
-def an_rscript(folder: Path, does: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rscript = folder / "Rscript"
+def add_rscript(programs: Path, does: str) -> None:
+    rscript = programs / "Rscript"
     rscript.write_text(f"#!/bin/sh\n{does}\n")
     rscript.chmod(0o755)
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: str(rscript))
 
 
-def test_r_and_its_packages_are_reported_with_the_way_to_install_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    an_rscript(
-        tmp_path, "shift 2; echo 4.5.0; for package; do [ $package = mirt ] && echo 1.45 || echo -; done", monkeypatch
-    )
-    monkeypatch.setattr(r_runtime, "installed_version", lambda _: "3.6.5")
+@pytest.mark.usefixtures("rpy2")
+def test_r_and_its_packages_are_reported_with_the_way_to_install_them(tmp_path: Path, programs: Path) -> None:
+    add_rscript(programs, WITH_MIRT_ALONE)
     settings = at_home(tmp_path)
     assert found(settings, "R") == doctor.Finding("R", "ok", "4.5.0")
     assert found(settings, "R package mirt").detail == "1.45"
@@ -219,18 +201,18 @@ def test_r_and_its_packages_are_reported_with_the_way_to_install_them(
     assert found(settings, "Debian packages").fix == "apt install r-cran-brms r-cran-rstan"
 
 
-def test_an_engine_whose_r_is_not_there_or_does_not_answer_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_whose_r_is_not_there_or_does_not_answer_says_so(tmp_path: Path, programs: Path) -> None:
     for _ in range(2):
         for engine in ("mirt", "brms"):
             said = told(at_home(tmp_path), f"engine {engine}", "absent")
             assert "needs R, and there is no Rscript on the PATH that answers: apt install r-base-core" in said
-        an_rscript(tmp_path, "exit 1", monkeypatch)
+        add_rscript(programs, "exit 1")
 
 
-def test_without_rpy2_r_is_of_no_use_to_the_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    an_rscript(tmp_path, "shift 2; echo 4.5.0; for package; do echo 1.0; done", monkeypatch)
+def test_without_rpy2_r_is_of_no_use_to_the_engines(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_rscript(programs, WITH_ALL_PACKAGES)
     monkeypatch.setattr(r_runtime, "RPY2", "a package that nobody has")
     for engine in ("mirt", "brms"):
         assert "make venv" in found(at_home(tmp_path), f"engine {engine}").detail
@@ -247,11 +229,12 @@ def test_without_rpy2_r_is_of_no_use_to_the_engines(tmp_path: Path, monkeypatch:
         ("mirt", False, "error", "IRT_ENGINES enables it for all scales, but it cannot run: engine mirt needs R"),
     ],
 )
+@pytest.mark.usefixtures("rpy2")
 def test_an_engine_without_an_asset_is_explained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: str, there: bool, state: str, said: str
+    tmp_path: Path, programs: Path, enabled: str, there: bool, state: str, said: str
 ) -> None:
     if there:
-        monkeypatch.setattr(diagnosis, "installed", lambda engine, settings: None)
+        add_rscript(programs, WITH_MIRT_ALONE)
     assert said in told(at_home(tmp_path / "irt", irt_engines=enabled), "engine mirt", state)
 
 

@@ -18,9 +18,7 @@ from jobs.launching import run_logs
 from resources import doctor, serving
 from resources.serving import logs, otlp, traces
 from resources.serving.otlp import REST_S, Collector
-from resources.serving.traced_sql import statement_name
 from resources.settings import Settings, get_settings
-from tests.helpers.asgi import ask, echo, open_socket
 from tests.helpers.collector import Receiver, collector, grpc_collector
 from tests.helpers.dagster_private import context_creation_job
 from tests.testbed.machine import free_port
@@ -139,18 +137,6 @@ def test_a_run_is_a_trace_with_a_span_of_each_step(
     assert failure["span_id"] == failed.span_id
 
 
-def test_a_request_is_named_by_its_method_and_nothing_that_it_asks_for(received: Receiver) -> None:
-    assert traces.start("page", get_settings())
-    app = traces.traced(echo)
-    for path in ("/reports/learner/ann-7", "/server_info"):
-        assert ask(app, "GET", path, query="user_id=ann-7").status == 200
-    assert open_socket(app, "/graphql").status == 101
-    traces.stop()
-    (span,) = received.spans
-    assert (span.name, span.attributes) == ("GET", {"http.method": "GET", "http.status_code": 200})
-    assert b"ann-7" not in b"".join(received.bodies)
-
-
 class Silent:
     """An exporter whose collector is away while `away`."""
 
@@ -206,21 +192,3 @@ def test_where_nobody_listens_work_goes_on_and_ends_as_soon(
     assert threading.current_thread() not in senders
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["message"].startswith("traces are dropped")
-
-
-@pytest.mark.parametrize(
-    ("query", "name"),
-    [
-        ("SELECT is_test, target_scale_id FROM learner WHERE user_id = %s", "SELECT learner"),
-        ("SELECT pg_advisory_xact_lock(%s)", "SELECT pg_advisory_xact_lock"),
-        ("INSERT INTO mirt_ability AS known (update_id) VALUES (%(id)s)", "INSERT mirt_ability"),
-        ("WITH attempt AS MATERIALIZED (SELECT a FROM attempt) SELECT 1", "SELECT attempt"),
-        ("SELECT EXISTS (SELECT FROM attempt WHERE user_id = 'FROM bob')", "SELECT attempt"),
-        ("SELECT a IS DISTINCT FROM b, b FROM (SELECT b FROM attempt_verdict) v", "SELECT attempt_verdict"),
-        ("UPDATE alert SET resolved_at = now()", "UPDATE alert"),
-        ("SELECT 'ann-7'", "SELECT"),
-        ("VACUUM", "statement"),
-    ],
-)
-def test_a_statement_is_named_by_its_verb_and_its_table(query: str, name: str) -> None:
-    assert statement_name(query) == name
