@@ -21,11 +21,12 @@ import numpy as np
 from scipy.special import expit
 from scipy.stats import t as student
 
-from irt_assets.gates.advisory_checks import is_skewed
+from irt_assets.gates.advisory_checks import SKEWED
 from irt_assets.gates.coverage import error_of_linking
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.item_models import item_model
 from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.significance import p_of_skewness
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.linking.linking import link
@@ -118,7 +119,7 @@ class Judged:
             abs(found.intercept - INTERCEPT) < half * found.intercept_se,
             share(moved),
             share(~moved),
-            np.nan if found.skewness is None else is_skewed(found.skewness, len(found.anchors_used)),
+            np.nan if found.skewness is None else p_of_skewness(found.skewness, len(found.anchors_used)) < SKEWED,
             np.nan if held else found.intercept - INTERCEPT,
         )
 

@@ -1,29 +1,25 @@
 """`irt backup` and `irt restore`: parse, call, print.
 
-Exit codes: 0 done; 1 the copy differs from what was backed up, or the last backup is too old; 2 nothing was made,
-or nothing restored.
+Exit codes: 0 done; 1 the copy differs from what was backed up; 2 nothing was made, or nothing restored.
 """
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from irt_assets.cli.console import AsJson, MaxAge, duration, print_error, print_json, say
+from irt_assets.backup import make, places
+from irt_assets.backup.restore import restore_backup
+from irt_assets.cli.console import AsJson, print_error, print_json, say
 from irt_assets.cli.installation import current_database, current_settings, current_store, database_as_it_is
 from irt_assets.common.wording import counted, listed
-from irt_assets.invariants.open_violations import last_backup
 
 app = typer.Typer()
-backup_app = typer.Typer(name="backup")
-app.add_typer(backup_app)
 MOST_NAMED = 3
 MOST_DIFFERENCES = 10
 
 
-@backup_app.callback(invoke_without_command=True)
+@app.command()
 def backup(
-    context: typer.Context,
     out: Annotated[
         str | None,
         typer.Option(help="Folder, or s3://BUCKET/PREFIX. Default: `backups` in S3_BUCKET, or else in IRT_HOME."),
@@ -31,11 +27,6 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Back up the database, with a listing of the files that it cites."""
-    if context.invoked_subcommand is not None:
-        return
-    # Here, as monitors ask for `fresh` often, and what backs up takes seconds to load.
-    from irt_assets.backup import make, places
-
     settings, database = current_settings(), current_database()
     place = places.place_at(settings, out) if out else places.default_place(settings)
     made = make.make_backup(settings, database, current_store(database), place)
@@ -64,30 +55,6 @@ def backup(
         )
 
 
-@backup_app.command()
-def fresh(
-    max_age: MaxAge = "25h",
-    as_json: AsJson = False,
-) -> None:
-    """Check that a backup was made recently: for monitors."""
-    limit = duration(max_age)
-    with current_database().connect() as connection:
-        last = last_backup(connection)
-    age = None if last is None else datetime.now(UTC) - last.made_at
-    is_fresh = age is not None and age <= limit
-    if as_json:
-        made_at, address = (last.made_at, last.address) if last else (None, None)
-        seconds = limit.total_seconds()
-        print_json({"fresh": is_fresh, "made_at": made_at, "address": address, "max_age_seconds": seconds})
-    elif age is None or last is None:
-        say("no backup has been made yet: run `irt backup`")
-    else:
-        sentence = f"the last backup is {age.total_seconds() / 3600:.1f} hours old: {last.address}"
-        say(sentence if is_fresh else f"{sentence}, more than {max_age} ago: run `irt backup`")
-    if not is_fresh:
-        raise typer.Exit(1)
-
-
 @app.command()
 def restore(
     address: Annotated[str, typer.Argument(metavar="BACKUP", help="Folder of the backup, or its s3:// address.")],
@@ -97,11 +64,9 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Restore a backup into the database, which must be empty, and compare the two."""
-    from irt_assets.backup import places, restore  # as in `backup`
-
     settings = current_settings()
     place, name = places.backup_at(settings, address)
-    restored = restore.restore_backup(settings, database_as_it_is(), place, name, verify=verify)
+    restored = restore_backup(settings, database_as_it_is(), place, name, verify=verify)
     if as_json:
         print_json(
             {

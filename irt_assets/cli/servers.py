@@ -117,18 +117,13 @@ def health(
     probe: Annotated[Server | None, typer.Option(help="Check only this server.")] = None,
     config: Annotated[bool, typer.Option("--config", help="Check only the settings; connect to nothing.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Check only the database and its schema.")] = False,
-    host: Annotated[str | None, typer.Option(help="With --probe: the --host that the server was started with.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check settings, database and servers; without an option, everything that `irt serve` runs."""
     settings = current_settings()
     wanted = [name for name, given in (("config", config), ("schema", schema)) if given]
     wanted += [probe.value] if probe else []
-    looks: dict[str, Callable[..., str | None]] = {"config": _config, "schema": _schema, **_LOOKS}
-    if host is not None:
-        if probe not in _TOLD_THEIR_HOST:
-            raise typer.BadParameter(f"goes with --probe {', '.join(_TOLD_THEIR_HOST)}", param_hint="--host")
-        looks[probe] = partial(looks[probe], host=host)
+    looks = {"config": _config, "schema": _schema, **_LOOKS}
     faults = {name: looks[name](settings) for name in wanted or ("config", "schema", *Server.of_the_stack())}
     if as_json:
         print_json([{"name": name, "well": fault is None, "fault": fault} for name, fault in faults.items()])
@@ -166,9 +161,9 @@ def _daemon(settings: Settings) -> str | None:
     return _embedded_is_down(settings) or probes.daemon(Database(settings))
 
 
-def _code_server(settings: Settings, host: str | None = None) -> str | None:
-    named, port = code_server_address(settings)
-    return probes.code_server(f"{host or named}:{port}" if port else f"unix:{code_server_socket(settings)}")
+def _code_server(settings: Settings) -> str | None:
+    host, port = code_server_address(settings)
+    return probes.code_server(f"{host}:{port}" if port else f"unix:{code_server_socket(settings)}")
 
 
 def _embedded_is_down(settings: Settings) -> str | None:
@@ -179,7 +174,6 @@ def _embedded_is_down(settings: Settings) -> str | None:
     return None if server.status().state == "running" else "the embedded PostgreSQL is not running"
 
 
-_TOLD_THEIR_HOST = (Server.CODE_SERVER, Server.DASHBOARD, Server.EXPORTER, Server.JWT_VERIFIER)
-_LOOKS: dict[str, Callable[..., str | None]] = {
+_LOOKS: dict[str, Callable[[Settings], str | None]] = {
     server: partial(service_fault, server.replace("-", "_")) for server in Server
 } | {Server.WEBSERVER: _webserver, Server.DAEMON: _daemon, Server.CODE_SERVER: _code_server}

@@ -195,11 +195,6 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
     )
 
 
-def is_skewed(skewness: float, n: int) -> bool:
-    """Whether n values with this skewness are unlikely to be normal."""
-    return p_of_skewness(skewness, n) < SKEWED
-
-
 def anchors_scatter_evenly(evidence: Evidence) -> Verdict:
     """Anchors used lie around the line as far on one side as on the other. Several that moved a little in the same
     direction are not named, and move the intercept."""
@@ -209,7 +204,7 @@ def anchors_scatter_evenly(evidence: Evidence) -> Verdict:
     n = len(constants.anchors_used)
     p = p_of_skewness(constants.skewness, n)
     why = f"the b of the {n} anchors used have a skewness of {constants.skewness:+.2f} around the line (p = {p:.2g})"
-    if not is_skewed(constants.skewness, n):
+    if p >= SKEWED:
         return Verdict(True, why, {"skewness": constants.skewness, "p": p})
     easier = "harder" if constants.skewness > 0 else "easier"
     return Verdict(

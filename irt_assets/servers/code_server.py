@@ -12,21 +12,12 @@ from contextlib import suppress
 from functools import partial
 from importlib import import_module
 
-from prometheus_client import CollectorRegistry, Gauge
-
 from irt_assets.common.probes import code_server
 from irt_assets.servers import run_workers
 from resources.dagster_compat import fork_runs, have_the_last_word_on_logs, run_code_server
 from resources.serving import logs, metrics
 from resources.serving.service_manager import report_to_service_manager, restart_process
 from resources.settings import get_settings
-
-
-def code_server_registry() -> CollectorRegistry:
-    registry = metrics.server_registry()
-    runs = Gauge("irt_code_server_runs", "Live run workers that this code server started.", registry=registry)
-    runs.set_function(lambda: len(run_workers.alive()))
-    return registry
 
 
 def main() -> None:
@@ -38,7 +29,7 @@ def main() -> None:
             import_module(sys.argv[sys.argv.index("-m") + 1]).defs.get_repository_def().load_all_definitions()
         run_workers.fork_them_from_here()
     fork_runs(run_workers.begin)
-    metrics.show(code_server_registry(), get_settings().metrics_port("code-server"), "IRT_EXPORTER_METRICS_PORT")
+    metrics.show(metrics.server_registry(), get_settings().metrics_port("code-server"), "IRT_EXPORTER_METRICS_PORT")
     signal.signal(signal.SIGHUP, restart_process)
     tcp, socket = os.environ["IRT_CODE_SERVER_PORT"], os.environ["IRT_CODE_SERVER_SOCKET"]
     report_to_service_manager(partial(code_server, f"127.0.0.1:{tcp}" if tcp else f"unix:{socket}"))

@@ -11,16 +11,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from functools import partial
-
-import psycopg
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.registry import Collector
 
 from irt_assets.common.probes import DAEMONS, daemon
 from resources.dagster_compat import have_the_last_word_on_logs, run_daemon
-from resources.dagster_tables import heartbeats
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.folder_claim import open_store
 from resources.postgres.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
@@ -51,9 +45,7 @@ def main(patience_s: float = PATIENCE_S) -> None:
     except PermanentFailure as refusal:
         LOG.error("%s", refusal)  # noqa: TRY400 - a sentence for people
         sys.exit(REFUSED)
-    registry = metrics.server_registry()
-    registry.register(Heartbeats(database))
-    metrics.show(registry, settings.metrics_port("daemon"), "IRT_EXPORTER_METRICS_PORT")
+    metrics.show(metrics.server_registry(), settings.metrics_port("daemon"), "IRT_EXPORTER_METRICS_PORT")
     again = stop_on_hangup(lambda: os.kill(os.getpid(), signal.SIGTERM))
     threading.Thread(target=_watch, args=(lock, again), daemon=True).start()
     try:
@@ -61,29 +53,6 @@ def main(patience_s: float = PATIENCE_S) -> None:
     finally:
         if again.is_set():
             restart_process()
-
-
-class Heartbeats(Collector):
-    """The age of each part's last heartbeat; no values if the database does not answer."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def describe(self) -> Iterator[GaugeMetricFamily]:
-        yield GaugeMetricFamily(
-            "irt_daemon_part_heartbeat_age_seconds", "Time since the part's last heartbeat.", labels=["part"]
-        )
-
-    def collect(self) -> Iterator[GaugeMetricFamily]:
-        (ages,) = self.describe()
-        try:
-            with self._database.connect() as connection:
-                beats = heartbeats(connection)
-        except (psycopg.Error, PermanentFailure):
-            beats = {}
-        for part, beat in beats.items():
-            ages.add_metric([part], time.time() - beat)
-        yield ages
 
 
 def ended_part() -> str | None:

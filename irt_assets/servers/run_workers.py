@@ -15,8 +15,6 @@ from contextlib import suppress
 from multiprocessing import forkserver
 from pathlib import Path
 
-import psutil
-
 from jobs.launching.launcher import be_the_first_to_go
 from resources.serving.child_processes import end_with_parent, name_this_process
 
@@ -72,13 +70,3 @@ def begin() -> None:
     end_with_parent()
     name_this_process(NAME)
     be_the_first_to_go()
-
-
-def alive() -> list[psutil.Process]:
-    """The workers that this code server started, also before it restarted."""
-    found = []
-    for process in psutil.Process().children(recursive=True):
-        with suppress(psutil.Error):
-            if process.name() == NAME:
-                found.append(process)
-    return found

@@ -1,22 +1,30 @@
-"""Schedules as Dagster stores them: switched on, and their ticks."""
+"""Schedules as Dagster stores them, switched on and with their ticks, and a daemon that lives."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 import dagster as dg
 from dagster_shared.error import SerializableErrorInfo
 
+from irt_assets.common.probes import DAEMONS
 from jobs.plans import Plan
 from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
 from tests.helpers.dagster_private import (
+    DaemonHeartbeat,
     InstigatorStatus,
     RegisteredCodeLocationOrigin,
     RemoteInstigatorOrigin,
     RemoteRepositoryOrigin,
     TickData,
 )
+
+
+def daemon_lives(instance: dg.DagsterInstance) -> None:
+    """Every part of the daemon has just sent a heartbeat."""
+    for part in DAEMONS:
+        instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp(), part, "d", []))
 
 
 def switch_on(instance: dg.DagsterInstance, plan: Plan, since: datetime) -> InstigatorState:

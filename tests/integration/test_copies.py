@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,14 @@ class Copies:
         self.database = database
         self.cursor: str | None = None
 
-    def tick(self, *statements: str) -> str:
-        """What the sensor says after the company has run some statements."""
+    def tick(self, *statements: str, after_s: float = 300) -> str:
+        """What the sensor says this long after its last tick, when the company has run some statements."""
         for statement in statements:
             run_sql(self.database, statement)
+        if self.cursor is not None:
+            cursor = json.loads(self.cursor)
+            marks = {name: (mark, at - after_s) for name, (mark, at) in cursor["marks"].items()}
+            self.cursor = json.dumps(cursor | {"marks": marks})
         with dg.build_sensor_context(
             cursor=self.cursor, resources={"database": self.database}, sensor_name="pull"
         ) as context:
@@ -79,19 +84,17 @@ def now() -> datetime:
 
 
 @pytest.fixture
-def copies(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Copies:
+def copies(database: Database, tmp_path: Path) -> Copies:
     file = tmp_path / "sources.yaml"
     file.write_text(SOURCES)
     file.chmod(0o600)
-    monkeypatch.setattr(pulls, "COPY_EVERY_S", 0)
     made = Copies(Database(database.settings.model_copy(update={"irt_pull_sources": file})))
     made.tick(COMPANY)
     return made
 
 
-def test_copies_are_looked_at_every_five_minutes(copies: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pulls, "COPY_EVERY_S", 290)
-    said = copies.tick("INSERT INTO company.items (id) VALUES (4)")
+def test_copies_are_looked_at_every_five_minutes(copies: Copies) -> None:
+    said = copies.tick("INSERT INTO company.items (id) VALUES (4)", after_s=60)
     assert said == "learner: compared less than five minutes ago; question: compared less than five minutes ago"
     assert len(copies.rows(BANK)) == 3
 

@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.helpers.dagster_private import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
     create_run_for_test,
+    freeze_time,
     run_monitoring,
 )
 from tests.integration.api_server import NAMESPACE, ApiServer
@@ -276,17 +278,15 @@ def test_run_whose_pod_has_ended_fails_and_says_why(cluster: Cluster) -> None:
     assert cluster.repeated() == [run_id]
 
 
-def test_run_that_does_not_start_fails_in_the_end_and_says_what_its_pod_waits_for(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_that_does_not_start_fails_in_the_end_and_says_what_its_pod_waits_for(cluster: Cluster) -> None:
     run_id = cluster.launched()
     no_node = [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes have enough memory"}]
     cluster.api.run_pod(cluster.job(run_id), "Pending", conditions=no_node)
-    now = run_monitoring.get_current_timestamp()
-    monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: now + 600)
-    assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTING
-    monkeypatch.setattr(run_monitoring, "get_current_timestamp", lambda: now + 1_000)
-    assert cluster.monitored(run_id) is dg.DagsterRunStatus.FAILURE
+    now = datetime.now(UTC)
+    with freeze_time(now + timedelta(seconds=600)):
+        assert cluster.monitored(run_id) is dg.DagsterRunStatus.STARTING
+    with freeze_time(now + timedelta(seconds=1000)):
+        assert cluster.monitored(run_id) is dg.DagsterRunStatus.FAILURE
     assert "Run timed out" in cluster.says(run_id)
     assert cluster.job(run_id) in cluster.says(run_id)
 

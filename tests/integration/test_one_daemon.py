@@ -8,11 +8,9 @@ import signal
 import socket
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import psycopg
 import pytest
@@ -28,6 +26,7 @@ from resources.postgres.daemon_lock import REFUSED, DaemonLock
 from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.rooms import rows
+from tests.testbed.stack_harness import wait_for
 
 KEY = "snapshots/2026-06/x.parquet"
 
@@ -57,14 +56,14 @@ def test_another_database_of_the_same_server_has_a_daemon_of_its_own(first: Daem
 
 
 def test_the_second_daemon_waits_for_the_first_to_end(
-    first: DaemonLock, database: Database, monkeypatch: pytest.MonkeyPatch
+    first: DaemonLock, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(
-        "resources.postgres.daemon_lock.time",
-        SimpleNamespace(sleep=lambda _: first.release(), monotonic=time.monotonic),
-    )
     second = DaemonLock(database)
-    second.acquire(60)
+    with ThreadPoolExecutor(1) as there:
+        waits = there.submit(second.acquire, 60)
+        wait_for("it waits", lambda: "Waiting for up to 60 s" in caplog.text)
+        first.release()
+        waits.result()
     assert second.is_held()
     second.release()
 
@@ -110,20 +109,21 @@ def test_a_daemon_that_lost_its_lock_restarts_under_its_process_id(
     assert again.is_set()
 
 
-def test_a_daemon_waits_for_a_database_that_is_away(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_daemon_waits_for_a_database_that_is_away(database: Database) -> None:
     """Else its unit fails after five starts, and its pod is started again ever later."""
-    lock = DaemonLock(database)
-    acquire, tried = lock.acquire, list[float]()
 
-    def away_at_first(patience_s: float) -> None:
-        tried.append(patience_s)
-        if len(tried) < 4:
-            raise TransientFailure("the database does not answer")
-        acquire(patience_s)
+    class AwayAtFirst(DaemonLock):
+        tried = 0
 
-    monkeypatch.setattr(lock, "acquire", away_at_first)
+        def acquire(self, patience_s: float = 0.0) -> None:
+            self.tried += 1
+            if self.tried < 4:
+                raise TransientFailure("the database does not answer")
+            super().acquire(patience_s)
+
+    lock = AwayAtFirst(database)
     daemon._acquire(lock, 0)
-    assert len(tried) == 4
+    assert lock.tried == 4
     assert lock.is_held()
     lock.release()
 
@@ -131,7 +131,8 @@ def test_a_daemon_waits_for_a_database_that_is_away(database: Database, monkeypa
 def test_a_daemon_that_is_refused_ends_and_so_does_what_would_start_it_again(
     first: DaemonLock, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(daemon, "get_settings", lambda: settings)
+    monkeypatch.setenv("DATABASE_URL", Database(settings).url)
+    monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
     umask = os.umask(0o022)
     with pytest.raises(SystemExit) as ended:
         daemon.main(patience_s=0)

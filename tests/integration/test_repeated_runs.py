@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 
@@ -32,6 +33,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from tests.helpers.dagster_private import ROOT_RUN_ID_TAG, WILL_RETRY_TAG, EngineEventData, JobFailureData, freeze_time
 from tests.helpers.rooms import rows
+from tests.integration.schedule_states import daemon_lives
 
 MONTH = "2026-06"
 
@@ -124,6 +126,18 @@ def test_watchdog_is_requested_once_for_each_night_that_succeeded(
             assert len(requested) == expected, (job, succeeds)
 
 
+def before(**ago: float) -> AbstractContextManager[None]:
+    """Dagster records what is done here as done this long ago."""
+    return freeze_time(datetime.now(UTC) - timedelta(**ago))
+
+
+@pytest.fixture
+def a_minute_ago() -> Iterator[None]:
+    """What is recorded is a minute old, so that the daemon has had its turn."""
+    with before(minutes=1):
+        yield
+
+
 @pytest.fixture
 def killed(settings: Settings) -> Iterator[Killed]:
     with dagster_instance(settings, Database(settings)) as instance:
@@ -157,7 +171,7 @@ def test_who_follows_a_run_that_is_repeated_hears_how_the_last_attempt_ended(
         else:
             runs.append(killed.run(**tags))
 
-    monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: True)
+    daemon_lives(killed.instance)
     # Not `time.sleep` itself: threads that other tests left behind sleep, too.
     monkeypatch.setattr("irt_assets.runs.start.time", SimpleNamespace(sleep=daemons_turn, monotonic=time.monotonic))
     outcome = await_run(killed.instance, runs[0].run_id, MONTHLY_JOB, MONTH)
@@ -168,11 +182,8 @@ def test_who_follows_a_run_that_is_repeated_hears_how_the_last_attempt_ended(
     assert caplog.text.count("the run worker died without a word") == 3 + (not succeeds)
 
 
-def test_who_follows_a_killed_run_does_not_wait_for_a_daemon_that_is_gone(
-    killed: Killed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_follows_a_killed_run_does_not_wait_for_a_daemon_that_is_gone(killed: Killed) -> None:
     run = killed.run()
-    monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: False)
     outcome = await_run(killed.instance, run.run_id, MONTHLY_JOB, MONTH)
     assert outcome.why == f"the daemon is gone; the run {run.run_id} is to be repeated"
 
@@ -187,29 +198,26 @@ def test_who_follows_a_run_whose_worker_could_not_work_reads_why(killed: Killed)
     assert outcome.why == f"its run {run.run_id} ended as FAILURE: RuntimeError: can't start new thread"
 
 
-def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(
-    killed: Killed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(killed: Killed) -> None:
     """The daemon gives a run up where it cannot reach the code server, which died together with the worker."""
     run = killed.run()
-    monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(hours=1))
     assert report_again(killed.instance) == []  # it is the daemon's turn
-    monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(0))
     for _ in range(4):
-        killed.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
+        with before(minutes=1):
+            killed.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
         assert killed.under_way == {MONTH}
         assert report_again(killed.instance) == [run.run_id]
         assert killed.instance.get_run_by_id(run.run_id).is_complete_and_waiting_to_retry
     assert len(killed.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)) == 5
+    with before(minutes=1):
+        killed.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
     assert report_again(killed.instance) == []  # something is wrong that time does not mend
     assert (killed.under_way, killed.told()) == (set(), [run.run_id])
 
 
+@pytest.mark.usefixtures("a_minute_ago")
 @pytest.mark.parametrize("source", ErrorSource)
-def test_run_whose_step_dagster_could_not_record_is_repeated_once(
-    killed: Killed, monkeypatch: pytest.MonkeyPatch, source: ErrorSource
-) -> None:
-    monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(0))
+def test_run_whose_step_dagster_could_not_record_is_repeated_once(killed: Killed, source: ErrorSource) -> None:
     run = killed.failed_step(source)
     broke_off = source is ErrorSource.UNEXPECTED_ERROR
     assert killed.under_way == ({MONTH} if broke_off else set())
@@ -221,20 +229,16 @@ def test_run_whose_step_dagster_could_not_record_is_repeated_once(
     assert repetition.run_id not in report_again(killed.instance)
 
 
-def test_a_killed_month_that_somebody_asked_for_again_is_not_repeated_too(
-    killed: Killed, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(0))
+@pytest.mark.usefixtures("a_minute_ago")
+def test_a_killed_month_that_somebody_asked_for_again_is_not_repeated_too(killed: Killed) -> None:
     killed.run()
     killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH})
     assert report_again(killed.instance) == []
 
 
-def test_a_killed_run_is_repeated_although_automation_asked_for_other_assets_of_its_month(
-    killed: Killed, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("a_minute_ago")
+def test_a_killed_run_is_repeated_although_automation_asked_for_other_assets_of_its_month(killed: Killed) -> None:
     """Runs of chosen assets share one job's name: a later one repeats another only by what it makes."""
-    monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(0))
     run = killed.run()
     other = frozenset([dg.AssetKey("abilities_of_month")])
     killed.instance.create_run_for_job(BOTH, tags={PARTITION_TAG: MONTH}, asset_selection=other)
@@ -251,8 +255,8 @@ def test_a_run_whose_repetition_is_there_and_not_marked_yet_is_not_told_of(kille
     assert killed.told() == []
 
 
-def test_a_run_that_was_killed_four_times_is_left_to_a_person(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.sensors.DAEMONS_TURN", timedelta(0))
+@pytest.mark.usefixtures("a_minute_ago")
+def test_a_run_that_was_killed_four_times_is_left_to_a_person(killed: Killed) -> None:
     first = killed.run()
     for _ in range(3):
         killed.run(**{PARENT_RUN_ID_TAG: first.run_id, ROOT_RUN_ID_TAG: first.run_id})
@@ -260,12 +264,14 @@ def test_a_run_that_was_killed_four_times_is_left_to_a_person(killed: Killed, mo
     assert len(killed.told()) == 1
 
 
-def test_a_month_that_nobody_repeats_is_not_waited_for(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_month_that_nobody_repeats_is_not_waited_for(killed: Killed) -> None:
     killed.run(**own_worker_tags())  # of `irt calibrate`: whoever started it sees that it is gone
     assert killed.under_way == set()
-    killed.run()
+    with before(hours=5):
+        run = killed.run()
     assert killed.under_way == {MONTH}
-    monkeypatch.setattr("irt_assets.common.run_progress.REPEATED_WITHIN", timedelta(0))  # the daemon had its time
+    with before(hours=7):  # the daemon had its time
+        killed.instance.add_run_tags(run.run_id, {"other": "tag"})
     assert killed.under_way == set()
 
 

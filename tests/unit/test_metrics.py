@@ -21,7 +21,6 @@ from starlette.types import Receive, Scope, Send
 
 from irt_assets.ledger.overview import SettledMonth
 from irt_assets.ledger.steps import StepState
-from irt_assets.servers.daemon import Heartbeats
 from resources.postgres.database import Database
 from resources.serving import metrics
 from resources.serving.guard import Guard
@@ -38,8 +37,6 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 SCRAPED = {"job", "instance"}
 """Labels that Prometheus adds to what it scrapes; the exporter's own `job` is kept."""
 OF_SERVERS: dict[str, set[str]] = {
-    "irt_daemon_part_heartbeat_age_seconds": {"part"},
-    "irt_code_server_runs": set(),
     "irt_page_requests_total": {"status"},
     "irt_dashboard_requests_total": {"status"},
     "irt_theta_updates_total": {"result"},
@@ -275,12 +272,3 @@ def test_a_socket_that_ends_after_it_was_open_was_not_refused() -> None:
     registry = metrics.server_registry()
     open_socket(metrics.Counted(short, "page", registry), "/graphql")
     assert '{status="403"}' not in text(registry)
-
-
-def test_where_the_database_is_away_the_daemon_tells_no_age_and_the_rest() -> None:
-    away = Database(Settings(database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), _env_file=None))
-    registry = metrics.server_registry()
-    registry.register(Heartbeats(away))
-    shown = text(registry)
-    assert "irt_daemon_part_heartbeat_age_seconds{" not in shown
-    assert "irt_build_info{" in shown

@@ -41,6 +41,10 @@ def executes(told, may_end):
 
 dagster_compat.start_run_in_subprocess = executes
 
+def alive():
+    below = psutil.Process().children(recursive=True)
+    return [each for each in below if each.name() == run_workers.NAME]
+
 def launched():
     told, may_end = context.Queue(), context.Event()
     worker = context.Process(target=dagster_compat.execute_started_run, args=[run_workers.begin, told, may_end])
@@ -55,16 +59,16 @@ if __name__ == "__main__":
     later = open("opened later", "w")
 
     worker, said, may_end = launched()
-    (alive,) = run_workers.alive()
+    (found,) = alive()
     may_end.set()
     worker.join()
-    said["found"], said["ended"] = alive.pid == worker.pid, worker.exitcode
+    said["found"], said["ended"] = found.pid == worker.pid, worker.exitcode
 
     worker, *_ = launched()
-    (alive,) = run_workers.alive()
-    alive.parent().kill()
-    alive.wait()
-    said["found afterwards"] = [each.pid for each in run_workers.alive()]
+    (found,) = alive()
+    found.parent().kill()
+    found.wait()
+    said["found afterwards"] = [each.pid for each in alive()]
     worker, _, may_end = launched()
     may_end.set()
     worker.join()

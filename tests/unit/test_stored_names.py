@@ -24,12 +24,14 @@ GONE = {
     *("item_response_time, %Y-%m-%d, 0 0 * * *", "calibrate_night.item_response_time"),
     "mirt_calibrate.item_response_time",
     "jobs.launching.stored_logs.StoredComputeLogManager",
+    "weekly_learner_report.reports_are_in_the_store",
+    "generate_weekly_report.weekly_learner_report_reports_are_in_the_store",
 }
 """A decision that was queued in the launchpad fails, and is made in the dashboard or by `irt release`; a month
 that the check held is held by its publication step, and nothing was queued for it alone. The sensor `pull` copies items
 and learners. The job `judge_attempts` tends the log, and what it judges otherwise is requested by schedules and by the
 sensor `stale_months`. Verdicts hold what the times of items decided. The class of the compute logs is named by the
-configuration alone."""
+configuration alone. The invariant `report_files_are_as_they_were_written` reads the files of reports."""
 IN_THE_PACKAGE = Path(__file__).parents[2] / "irt_assets"
 
 
