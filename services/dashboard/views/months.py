@@ -53,7 +53,7 @@ def page(asked: Asked) -> Page:
     if not overview.months:
         return Page("Months", shown(notice(prose(NOTHING_YET), "warning")), as_of=overview.now)
     scales = scales_of(overview)
-    to_make = any(one.state in (State.STALE, State.RUNNING) for one in overview.months)
+    to_make = any(one.state is State.STALE for one in overview.months)
     return Page(
         "Months",
         shown(
