@@ -18,7 +18,7 @@ from resources.dagster_compat import webserver_app
 from resources.failures import PermanentFailure
 from resources.files.object_store import object_store
 from resources.postgres.database import Database
-from resources.serving import logs, metrics, traces
+from resources.serving import logs, metrics
 from resources.serving.guard import Guard
 from resources.serving.listening import listening
 from resources.serving.service import Server, serve_until_told
@@ -51,7 +51,6 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     Raises PermanentFailure if settings of the login are unfit or missing, and where the port is not free.
     """
     host = settings.ui_address
-    traces.start("page", settings)
     report_to_service_manager(partial(webserver, f"http://{host_from_here(host)}:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()
     metrics.show(registry, settings.metrics_port("webserver"), "IRT_EXPORTER_METRICS_PORT")
@@ -60,7 +59,7 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     ) as dagster:
         page = metrics.Counted(guarded(dagster, settings, read_only=read_only), "page", registry)
         config = uvicorn.Config(
-            traces.traced(page),
+            page,
             log_config=None,
             log_level="warning",
             server_header=False,

@@ -18,11 +18,10 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Tracer
-    from starlette.types import ASGIApp, Receive, Scope, Send
 
 LOG = logging.getLogger(__name__)
 PACKAGE = "opentelemetry-exporter-otlp-proto-http"
-NOT_TRACED = "/health,/ready$,/metrics$,/server_info$"
+NOT_TRACED = "/health,/ready$,/metrics$"
 """Paths that monitors request every few seconds."""
 WITHIN_REQUEST: list[Literal["receive", "send"]] = ["receive", "send"]
 """Kinds of spans that are not made: one for each ASGI message, useless to readers."""
@@ -108,29 +107,3 @@ def trace_routes(app: FastAPI) -> None:
         FastAPIInstrumentor.instrument_app(
             app, tracer_provider=_provider, excluded_urls=NOT_TRACED, exclude_spans=WITHIN_REQUEST
         )
-
-
-def traced(app: ASGIApp) -> ASGIApp:
-    """`app` with a span for every request, named by its method, as a path may name a learner.
-
-    WebSockets have none: they last as long as the page is open.
-    """
-    if _provider is None:
-        return app
-    from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware  # an extra
-
-    def name(scope: Scope) -> tuple[str, dict[str, str]]:
-        return str(scope["method"]), {}
-
-    requests = OpenTelemetryMiddleware(
-        app,
-        tracer_provider=_provider,
-        excluded_urls=NOT_TRACED,
-        default_span_details=name,
-        exclude_spans=WITHIN_REQUEST,
-    )
-
-    async def either(scope: Scope, receive: Receive, send: Send) -> None:
-        await (requests if scope["type"] == "http" else app)(scope, receive, send)
-
-    return either

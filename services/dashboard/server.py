@@ -29,7 +29,7 @@ from irt_assets.servers.instance import dagster_instance
 from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain, is_transient
 from resources.postgres.open_database import open_database
-from resources.serving import metrics, traces
+from resources.serving import metrics
 from resources.serving.guard import Guard
 from resources.serving.service import serve_http
 from resources.settings import Settings
@@ -202,14 +202,13 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
         )
     if demo and settings.has_login:
         raise PermanentFailure("a login is set up (JWT_…): start the dashboard without --demo")
-    traces.start("dashboard", settings)
     verifier = None if demo else _verifier(settings)
     database = open_database(settings)
     with dagster_instance(settings, database) as instance:
         keep_connections(instance)
         reader = Reader(settings, instance)
         reader.begin()
-        app = traces.traced(build_app(reader, verifier, settings))
+        app = build_app(reader, verifier, settings)
         serve_http(app, host=host, port=settings.irt_dashboard_port, timeout_graceful_shutdown=OPEN_REQUESTS_S)
 
 
