@@ -129,8 +129,9 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """`caption`: what it shows. `empty`: stands in place of the rows if there are none. `narrow`: on a phone each row
-    becomes a card of names and values, or the table scrolls. `sortable`: by a click on a heading of a report.
+    """`caption`: what it shows. `empty`: stands in place of the rows if there are none. `small`: a dense table in
+    small print; each row of another becomes a card of names and values on a phone. `sortable`: by a click on a heading
+    of a report.
     `sorted_by`: the column by which the rows are sorted. `filter_id`: names a long table whose rows a reader of a
     report can filter."""
 
@@ -138,7 +139,6 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
     empty: str = "none"
-    narrow: Literal["cards", "scroll"] = "cards"
     sortable: bool = False
     sorted_by: tuple[int, Literal["ascending", "descending"]] | None = None
     filter_id: str = ""
@@ -230,7 +230,7 @@ def table(
     numbers: Mapping[str, str] | Collection[str] = (),
     caption: str = "",
     empty: str = "none",
-    narrow: Literal["cards", "scroll"] = "cards",
+    small: bool = False,
     sortable: bool = False,
 ) -> Table:
     """A table in which the columns `numbers` hold numbers, of a mapping in these formats. Words share the width that
@@ -240,10 +240,10 @@ def table(
     columns = tuple(
         Column(name, number=True, format=formats[str(name)])
         if name in formats
-        else Column(name, share=4 if narrow == "cards" and name == words[-1] else 1)
+        else Column(name, share=4 if not small and name == words[-1] else 1)
         for name in names
     )
-    return Table(columns, tuple(map(tuple, rows)), caption, empty, narrow, sortable=sortable, small=narrow == "scroll")
+    return Table(columns, tuple(map(tuple, rows)), caption, empty, sortable=sortable, small=small)
 
 
 def notice(text: Text, tone: Tone) -> Box:

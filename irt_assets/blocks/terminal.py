@@ -1,11 +1,8 @@
 """Blocks on a terminal. What anybody wrote is shown as it is: it steers no terminal."""
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator
 
-from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.table import Table as Grid
@@ -33,23 +30,19 @@ STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
 COLOURS = {"good": "green", "bad": "red", "warning": "yellow", "info": "blue", "neutral": "", "dark": ""}
 PIPED = 160
 """Columns of a table if there is no terminal."""
-READABLE = 12
-"""Columns that a text needs at least."""
-GAP = 2
-"""Columns between two columns."""
 STYLES = {"bold": "bold", "quiet": "dim"}
 
 
 def show(*blocks: Block, console: Console) -> None:
     """Print the blocks; a table is as wide as the terminal, or 160 columns if there is none.
 
-    A table whose numbers need more is printed in several parts, each with its first column; without a terminal, in one.
+    A table whose numbers need more is wider, and the terminal breaks its lines.
     """
     for block in blocks:
-        for part in _parts(block, console.width if console.is_terminal else None):
+        for part in _parts(block):
             if isinstance(part, Grid):
                 needed = Measurement.get(console, console.options.update(max_width=10_000), part).minimum
-                width = console.width if console.is_terminal else max(PIPED, needed)
+                width = max(console.width if console.is_terminal else PIPED, needed)
                 Console(highlight=False, width=width).print(part)
             else:
                 console.print(part)
@@ -60,7 +53,7 @@ def visible(text: str) -> str:
     return STEERING.sub(lambda one: ascii(one[0])[1:-1], text)
 
 
-def _parts(block: Block, width: int | None) -> Iterator[RenderableType]:
+def _parts(block: Block) -> Iterator[RenderableType]:
     match block:
         case Paragraph():
             yield _words(block.text)
@@ -69,57 +62,20 @@ def _parts(block: Block, width: int | None) -> Iterator[RenderableType]:
                 yield Styled(f"{k}. " if block.numbered else "- ") + _words(item)
         case Table() if not block.rows:
             yield Styled(block.empty)
-        case Table():
-            for k, part in enumerate(_split(block, width)):
-                yield from [Styled("")] if k else []
-                yield _grid(part)
-        case Pairs():
+        case Table() | Pairs():
             yield _grid(block)
         case Figure():
             yield Styled(visible(block.described))
-            yield from _parts(block.numbers, width) if block.numbers else ()
+            yield from _parts(block.numbers) if block.numbers else ()
         case Figures():
             for figure in block.figures:
-                yield from _parts(figure, width)
+                yield from _parts(figure)
         case Section() | Details() | Box():
             title = getattr(block, "title", "") or getattr(block, "summary", "")
             if title:
                 yield Styled(visible(title), "bold")
             for inner in block.blocks:
-                yield from _parts(inner, width)
-
-
-def _split(block: Table, width: int | None) -> Iterator[Table]:
-    """Tables whose numbers fit into the width: the columns after the first one in parts, errors beside their values."""
-    body = [*block.body("-")]
-    widths = []
-    for k, column in enumerate(block.columns):
-        longest = max(cell_len(_words(cell).plain) for cell in (column.name, *(row[k] for row in body)))
-        widths.append(longest if column.number else min(longest, READABLE))
-    if width is None or sum(widths) + GAP * (len(widths) - 1) <= width:
-        yield block
-        return
-    units: list[list[int]] = []
-    for k, column in enumerate(block.columns[1:], 1):
-        if units and plain(column.name) == "SE":
-            units[-1].append(k)
-        else:
-            units.append([k])
-    part, used = [0], widths[0]
-    for unit in units:
-        needed = sum(widths[k] + GAP for k in unit)
-        if len(part) > 1 and used + needed > width:
-            yield _with_columns(block, part)
-            part, used = [0], widths[0]
-        part, used = [*part, *unit], used + needed
-    yield _with_columns(block, part)
-
-
-def _with_columns(block: Table, places: Sequence[int]) -> Table:
-    def chosen(cells: Sequence[Any]) -> tuple[Any, ...]:
-        return tuple(cells[k] for k in places)
-
-    return replace(block, columns=chosen(block.columns), rows=tuple(map(chosen, block.rows)), sorted_by=None)
+                yield from _parts(inner)
 
 
 def _grid(block: Table | Pairs) -> Grid:

@@ -168,7 +168,7 @@ def parse_reference(text: str) -> Reference:
     if found is None:
         raise PermanentFailure(
             f"{text!r} names no proposal: write MONTH/ITEM (2026-09/A21), FIRST:LAST/ITEM for a recalibration, or "
-            f"MONTH/{EVERY} for all that need a decision (`irt release list`)"
+            f"MONTH/{EVERY} for all that need a decision (`irt release list --all` names every proposal)"
         )
     return Reference(*found.groups())
 

@@ -179,13 +179,9 @@ def sentence_on_information(judged: ScaleInformation) -> str:
 
 def _information_shown(rows: Mapping[str, InformationRow]) -> dict[str, Shown]:
     test = Picture("Information of the whole test", plots.test_curves(rows[THE_TEST]), 2)
-    retiring = _to_retire(rows)
     return {
         "items that lost information": dg.MetadataValue.int(len(rows[THE_TEST].details["flagged_items"])),
         "plot: information": Figure(test, alt="test information, published and now"),
-        "plot: information of flagged items": Figure(plots.item_curves(retiring), alt="information of flagged items")
-        if retiring
-        else None,
     }
 
 

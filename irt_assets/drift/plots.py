@@ -1,5 +1,4 @@
-"""Pictures of drift: the heat map of a scale's months, an attribute's DIF, and information over θ, of the test and of
-single items.
+"""Pictures of drift: the heat map of a scale's months, an attribute's DIF, and information of the test over θ.
 
 What does not belong here: what they are drawn from, and drawing (see `irt_assets.charts`).
 """
@@ -20,8 +19,6 @@ LIMIT = 0.15  # wABC at which the colours end
 EASIER, HARDER, MISSING = (84, 39, 136), (179, 88, 6), "#EEEEEE"  # of ColorBrewer's PuOr
 MOST_GROUPS = 4
 """Panels of an attribute's DIF."""
-MOST_PANELS = 9
-"""Panels of single items' information."""
 INFORMATION = "information (1/θ²)"
 
 
@@ -126,35 +123,6 @@ def test_curves(test: InformationRow) -> list[Chart]:
 
 
 test_curves.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
-
-
-def item_curves(rows: Sequence[InformationRow]) -> Picture:
-    """Information of items, at least one, as published and now."""
-    panels = {
-        row.item_id: [
-            Line(row.curve["theta"], row.curve[key], **style)
-            for key, style in (("published", PUBLISHED), ("now", NOW))
-            if row.curve[key]
-        ]
-        for row in rows[:MOST_PANELS]
-    }
-    top = _top([curve for curves in panels.values() for curve in curves])
-    charts = [
-        over_ability(
-            rows[0].curve["theta"],
-            INFORMATION,
-            f"Information of {item}",
-            curves,
-            top,
-            height=170,
-            heading=shortened(item, 30),
-        )
-        for item, curves in panels.items()
-    ]
-    more = f" (the first {len(panels)} of {len(rows)})" if len(rows) > len(panels) else ""
-    return Picture(
-        f"Flagged items{more}: blue dashes as published, orange as the month has them", charts, min(3, len(panels))
-    )
 
 
 def _top(curves: Sequence[Line]) -> float:

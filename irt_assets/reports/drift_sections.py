@@ -230,7 +230,7 @@ def all_items(facts: Facts) -> Iterator[Block]:
         *(Column(name, number=True, format=of) for name, of in of_fit.items()),
     )
     rows = tuple(_item_row(item, scored, compared=bool(moved)) for item in facts.items.values())
-    yield Table(columns, rows, narrow="scroll", sortable=True, filter_id="items-table", small=True)
+    yield Table(columns, rows, sortable=True, filter_id="items-table", small=True)
 
 
 def _item_row(item: Item, scored: bool, *, compared: bool) -> tuple[Cell, ...]:
@@ -265,7 +265,7 @@ def dif(facts: Facts) -> Iterator[Block]:
     if not shown:
         return
     yield from _curves(shown, facts)
-    yield dif_table(("item",), [((row.item_id,), row) for row in shown], sortable=True, narrow="scroll")
+    yield dif_table(("item",), [((row.item_id,), row) for row in shown], sortable=True, small=True)
     if len(facts.dif) > len(shown):
         yield Paragraph(
             f"The {len(shown)} comparisons that stand out most, of {len(facts.dif)}; the table dif_analysis has all.",

@@ -204,7 +204,7 @@ def _of_scores(item: ItemFindings, most: int) -> Table:
     caption = (
         "Answers by score. A step is where a score and the one below it are equally likely; ± is the standard error"
     )
-    return table((*formats,), rows, numbers=formats, caption=caption, narrow="scroll")
+    return table((*formats,), rows, numbers=formats, caption=caption, small=True)
 
 
 def in_short(facts: ItemFacts, at: datetime) -> tuple[Text, ...]:
@@ -270,15 +270,15 @@ def over_time(facts: ItemFacts, zone: str) -> Iterator[Section]:
         yield month_by_month(facts)
     drift = [((row.month,), row) for row in reversed(facts.drift)]
     caption = "Each month against what was published when it began; wABC is the area between the curves"
-    yield Section("Drift", (drift_table(("month",), drift, caption=caption, narrow="scroll"),))
+    yield Section("Drift", (drift_table(("month",), drift, caption=caption, small=True),))
     if facts.information:
         kept = [((month,), facts.information[month]) for month in reversed([*facts.information])]
         caption = "Information as published and as each month has it, averaged over the population"
-        yield Section("Information", (information_table(("month",), kept, caption=caption, narrow="scroll"),))
+        yield Section("Information", (information_table(("month",), kept, caption=caption, small=True),))
     yield Section("Fit", (_fit(facts),))
     if facts.dif_month is not None:
         caption = f"Groups of equal ability compared in {facts.dif_month}"
-        compared = dif_table((), [((), row) for row in facts.dif], caption=caption, narrow="scroll")
+        compared = dif_table((), [((), row) for row in facts.dif], caption=caption, small=True)
         yield Section("DIF", (compared, Paragraph(DIF_EXPLAINED, "quiet")))
     yield Section("Decisions", (decisions_table(facts.decisions, zone, dashboard=""),))
     if found := tuple(publications(facts.publications, zone)):
@@ -308,7 +308,7 @@ def month_by_month(facts: ItemFacts) -> Section:
     ]
     caption = "Answers and estimates of each month; ± is the standard error"
     formats = {"answers": ","} | dict.fromkeys(names, "")
-    estimates = table(("month", *formats, "month is"), rows, numbers=formats, caption=caption, narrow="scroll")
+    estimates = table(("month", *formats, "month is"), rows, numbers=formats, caption=caption, small=True)
     return Section("Month by month", (Figures((history(facts, "b"), history(facts, "a"))), estimates))
 
 
@@ -354,9 +354,7 @@ def _fit(facts: ItemFacts) -> Table:
         for month in reversed(facts.months)
     ]
     caption = "How well each month's curve describes the answers (infit and outfit of a sound item are near 1)"
-    return table(
-        ("month", *formats, "S-X²", "the engine says"), rows, numbers=formats, caption=caption, narrow="scroll"
-    )
+    return table(("month", *formats, "S-X²", "the engine says"), rows, numbers=formats, caption=caption, small=True)
 
 
 def _s_x2(month: ItemInMonth) -> str | None:

@@ -6,8 +6,6 @@ What does not belong here: reading them; the report that the learner reads (see 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
-from math import sqrt
-from types import MappingProxyType
 
 from irt_assets.abilities.online import Learner, Theta, latest, scale_to_answer_by
 from irt_assets.blocks import (
@@ -27,7 +25,7 @@ from irt_assets.blocks import (
     prose,
     table,
 )
-from irt_assets.charts.chart import SERIES, Boxes, Chart, Line, Points, Shape, ends_of
+from irt_assets.charts.chart import SERIES, Boxes, Chart, Points, Shape, ends_of
 from irt_assets.charts.chart import days as days_of
 from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import counted
@@ -35,24 +33,16 @@ from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Week
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.movement import Movement
 
 NEXT_STEP: Text = (
     "θ is measured every night for those who answered items with published parameters. See whether any are on the ",
     page_link("page of the months", "months"),
     ", and below whether the learner answered at all.",
 )
-MOVES = (
-    " Where abilities move, a θ is as of the last answer, and what is known of it fades until the next: the band is of "
-    "each day."
-)
-NOTHING_MOVES: Mapping[str, Movement] = MappingProxyType({})
 KINDS = {"monthly": "with the month", "nightly": "in the night", "online": "on request"}
 """When a θ was measured, as its row says it."""
 SYMBOLS: dict[str, Shape] = {"monthly": "circle", "nightly": "diamond", "online": "square"}
 DAYS_IN_FIGURE = 56
-FADING = 6
-"""Places between two answers at which the band is computed."""
 BESIDE = 4
 """Days before the first point and after the last."""
 IDLE = timedelta(days=7)
@@ -68,17 +58,15 @@ def standing(
     last: datetime | None,
     now: datetime,
     zone: str,
-    movements: Mapping[str, Movement] = NOTHING_MOVES,
 ) -> tuple[Block, ...]:
     """All that is known of a learner. thetas, weeks: newest first; days: oldest first, of the last year; last: when
-    the last live answer was given; movements: how abilities move, of the scales on which they do."""
+    the last live answer was given."""
     found = latest(thetas)
-    movements = {scale: movement for scale, movement in movements.items() if scale in found}
     lacking = [] if learner.is_test or found else [notice(NEXT_STEP, "info")]
     how = Paragraph(
-        "Each θ with the interval that contains the true one with a probability of 95 %." + (MOVES if movements else "")
+        "Each θ as of its last answer, with the interval that contained the true one then with a probability of 95 %."
     )
-    over_time = theta_over_time(thetas, zone, movements, now) if thetas else Paragraph("There is none yet.")
+    over_time = theta_over_time(thetas, zone) if thetas else Paragraph("There is none yet.")
     no_kpis = Paragraph(
         "None have been computed yet. Each night computes those of the running week, for learners who answered within "
         "a year of its end."
@@ -160,77 +148,39 @@ def thetas_table(thetas: Sequence[Theta], zone: str, caption: str) -> Table:
         for one in thetas
     ]
     columns = ("scale", *formats, "as of", "measured", "version of the anchors")
-    return table(columns, rows, numbers=formats, caption=caption, narrow="scroll")
+    return table(columns, rows, numbers=formats, caption=caption, small=True)
 
 
-def theta_over_time(
-    thetas: Sequence[Theta], zone: str, movements: Mapping[str, Movement] = NOTHING_MOVES, now: datetime | None = None
-) -> Figure:
-    """At least one, newest first, as they are read; drawn as a series for each scale and kind. On a scale of
-    `movements` they stand where their last answer was given, on a path with its band until `now`."""
-
-    def place(one: Theta) -> float:
-        return days_of(as_of(one) if one.scale_id in movements else one.window_end)
-
+def theta_over_time(thetas: Sequence[Theta], zone: str) -> Figure:
+    """At least one, newest first, as they are read; each as of its last answer, in a series for its scale and kind."""
     series: dict[tuple[str, str], list[Theta]] = defaultdict(list)
     for one in reversed(thetas):
         series[one.scale_id, one.kind].append(one)
     first, last = thetas[-1], thetas[0]
-    paths = [
-        _path([one for one in thetas if one.scale_id == scale], movement, now or as_of(last))
-        for scale, movement in movements.items()
-    ]
-    ends = [*map(place, thetas), *(path.xs[-1] for path in paths)]
+    at = [days_of(as_of(one)) for one in thetas]
     chart = Chart(
-        (min(ends) - BESIDE, max(ends) + BESIDE),
-        ends_of(
-            *((one.theta - Z95 * one.se, one.theta + Z95 * one.se) for one in thetas),
-            *((*path.low, *path.high) for path in paths),
-        ),
-        "as of" if movements else "answers until",
+        (min(at) - BESIDE, max(at) + BESIDE),
+        ends_of(*((one.theta - Z95 * one.se, one.theta + Z95 * one.se) for one in thetas)),
+        "as of",
         "θ with its 95 % interval",
         f"θ over time, {len(thetas)} values: from {number(first.theta)} on scale {first.scale_id} in "
         f"{as_of(first):%Y-%m} to {number(last.theta)} on scale {last.scale_id} in {as_of(last):%Y-%m}.",
         dated=True,
     )
-    chart.add(*paths)
     for k, ((scale, kind), found) in enumerate(sorted(series.items())):
-        moves = scale in movements
         chart.add(
             Points(
-                [place(one) for one in found],
+                [days_of(as_of(one)) for one in found],
                 [one.theta for one in found],
                 SERIES[k % len(SERIES)],
                 f"{scale}, {KINDS.get(kind, kind)}",
-                () if moves else [one.theta - Z95 * one.se for one in found],
-                () if moves else [one.theta + Z95 * one.se for one in found],
+                [one.theta - Z95 * one.se for one in found],
+                [one.theta + Z95 * one.se for one in found],
                 shape=SYMBOLS.get(kind, "circle"),
-                joined=not moves,
+                joined=True,
             )
         )
     return Figure(chart, numbers=thetas_table(thetas, zone, "Every θ, newest first"))
-
-
-def _path(thetas: Sequence[Theta], movement: Movement, now: datetime) -> Line:
-    """θ of one scale, at least one, with the band of what is known of it at any time: it widens by the walk until the
-    next answer, and until `now`."""
-    known = {as_of(one): one for one in sorted(thetas, key=lambda one: (as_of(one), one.fitted_at))}
-    xs, ys, errors = [], [], []
-    for one, until in zip(known.values(), [*list(known)[1:], now], strict=False):
-        idle = max(0.0, days_of(until) - days_of(as_of(one)))
-        for days in (0.0, *(idle * part / FADING for part in range(1, FADING + 1))):
-            xs.append(days_of(as_of(one)) + days)
-            ys.append(one.theta)
-            errors.append(Z95 * sqrt(one.se**2 + movement.variance_over(days)))
-    return Line(
-        xs,
-        ys,
-        "grey",
-        "what is known of θ",
-        [y - error for y, error in zip(ys, errors, strict=True)],
-        [y + error for y, error in zip(ys, errors, strict=True)],
-        width=1.0,
-    )
 
 
 def kpis(weeks: Sequence[Week], zone: str) -> tuple[Block, ...]:

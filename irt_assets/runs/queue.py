@@ -3,12 +3,11 @@ needs; so nothing here loads it. What does not belong here: runs of commands, wh
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 
 import dagster as dg
 
 from irt_assets.common.environment import CODE_LOCATION, workspace
-from irt_assets.common.job_names import INVARIANTS_JOB, JUDGE_JOB, MONTHLY_JOB
+from irt_assets.common.job_names import JUDGE_JOB, MONTHLY_JOB
 from irt_assets.common.run_progress import PARTITION_TAG
 from irt_assets.gates.month_judged import State
 from irt_assets.gates.month_status import month_states
@@ -16,7 +15,7 @@ from jobs.launching.launched_by import LAUNCHED_BY
 from jobs.plans import Plan, plan_of
 from jobs.watching.daemons import daemon_alive
 from jobs.watching.stuck_runs import IN_THE_QUEUE
-from resources.dagster_compat import NOT_FINISHED_STATUSES, queue_run
+from resources.dagster_compat import queue_run
 from resources.failures import PermanentFailure
 from resources.postgres.database import Database, advisory_lock
 from resources.settings import Settings
@@ -42,19 +41,6 @@ def queue_stale_months(
     return stale
 
 
-def queue_invariants(instance: dg.DagsterInstance, settings: Settings, database: Database, by: str) -> str:
-    """Queue an evaluation of the invariants, in the name of `by`; the id of its run, or of the run that is queued or
-    under way already.
-
-    Raises PermanentFailure if no daemon runs, and TransientFailure if the code server does not answer.
-    """
-    if not daemon_alive(instance):
-        raise PermanentFailure("no daemon runs, so nothing was queued: `irt invariants run` evaluates them now")
-    plan = plan_of(INVARIANTS_JOB)
-    day = plan.partitions_due(datetime.now(UTC), settings.irt_first_month)[-1]
-    return _queue_once(instance, settings, database, plan, day, {LAUNCHED_BY: by}, NOT_FINISHED_STATUSES)
-
-
 def queue_judging(instance: dg.DagsterInstance, settings: Settings, database: Database) -> str:
     """Queue a run that judges the days that differ; the id of it, or of one that is queued already. A run under way has
     looked for its days already.
@@ -63,24 +49,12 @@ def queue_judging(instance: dg.DagsterInstance, settings: Settings, database: Da
     """
     if not daemon_alive(instance):
         raise PermanentFailure("no daemon runs")
-    return _queue_once(instance, settings, database, plan_of(JUDGE_JOB), None, {}, IN_THE_QUEUE)
-
-
-def _queue_once(
-    instance: dg.DagsterInstance,
-    settings: Settings,
-    database: Database,
-    plan: Plan,
-    partition: str | None,
-    tags: Mapping[str, str],
-    statuses: Sequence[dg.DagsterRunStatus],
-) -> str:
-    """The id of a run of the job that has one of `statuses`, or else of one that is queued now."""
+    plan = plan_of(JUDGE_JOB)
     with database.connect() as one_at_a_time:
         advisory_lock(one_at_a_time, "irt job", plan.job)
-        if runs := instance.get_runs(dg.RunsFilter(job_name=plan.job, statuses=statuses), limit=1):
+        if runs := instance.get_runs(dg.RunsFilter(job_name=plan.job, statuses=IN_THE_QUEUE), limit=1):
             return runs[0].run_id
-        return enqueue(instance, settings, plan, partition, tags)
+        return enqueue(instance, settings, plan, None, {})
 
 
 def enqueue(

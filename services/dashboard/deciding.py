@@ -55,14 +55,12 @@ class Outcome:
     Attributes:
         seen: the proposals as they were when the sentences were made.
         stale: months to be materialised again.
-        at: when an evaluation was asked for.
     """
 
     ok: bool
     sentences: tuple[str, ...]
     seen: tuple[Proposal, ...] = ()
     stale: tuple[str, ...] = ()
-    at: datetime | None = None
 
 
 def may_decide(identity: Identity) -> bool:
@@ -82,18 +80,6 @@ def decide(asked: Asked, form: Form, seen: Sequence[Proposal] = ()) -> Outcome:
 def make_again(asked: Asked, months: Sequence[str]) -> Outcome:
     """Queue a run of each of the months that is stale, in the name of who asks."""
     return _in_words(lambda: _make_again(asked, months))
-
-
-def evaluate_now(asked: Asked) -> Outcome:
-    """Queue an evaluation of the invariants, in the name of who asks."""
-    return _in_words(lambda: _evaluate_now(asked))
-
-
-def _evaluate_now(asked: Asked) -> Outcome:
-    _require_decider(asked.identity)
-    reader, by, at = asked.reader, asked.identity.sub, asked.reader.now()
-    queue.queue_invariants(reader.instance, reader.settings, reader.database, by)
-    return Outcome(True, (f"An evaluation is queued, asked for by {by}.",), at=at)
 
 
 def _make_again(asked: Asked, months: Sequence[str]) -> Outcome:

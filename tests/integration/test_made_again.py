@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -66,22 +64,10 @@ def test_each_stale_month_is_queued_once_however_often_it_is_asked_for(asked: As
     assert runs(asked) == [(month, "Ann") for month in MONTHS]
 
 
-def test_once_nothing_runs_the_page_says_that_the_rest_of_it_is_older(asked: Asked) -> None:
-    """The headline and the list of months were made when the page was opened, and still say that months are stale."""
-    assert deciding.make_again(asked, MONTHS[:1]).ok
-
-    def look(state: State) -> str:
-        months = [replace(STALE[0], state=state)]
-        seen = SimpleNamespace(months=months, now=datetime.now(UTC), daemon_alive=True)
-        return str(making._look(replace(asked, reader=cast("Any", _Seen(asked, seen))), {MONTHS[0]}).shown)
-
-    assert "load this page again" not in look(State.RUNNING)
-    assert "load this page again" in look(State.GREEN)
-
-
-class _Seen(SimpleNamespace):
-    def __init__(self, asked: Asked, seen: object) -> None:
-        super().__init__(overview=lambda: seen, instance=asked.reader.instance, forget=lambda: None)
+def test_after_the_click_the_page_leads_to_the_runs_and_asks_to_be_loaded_again(asked: Asked) -> None:
+    said = str(making._answer(asked, deciding.make_again(asked, MONTHS[:1])))
+    for part in ("2026-08: asked for by Ann.", "/jobs/monthly_calibration/runs", "load this page again"):
+        assert part in said
 
 
 def test_only_the_months_that_were_named_are_made(asked: Asked) -> None:

@@ -397,7 +397,7 @@ def test_what_was_never_proposed_is_refused_and_told_what_was(bank: Database, re
 
 @pytest.mark.parametrize("text", ["", "moved", "2026-02", "2026-02/", "2026-2/moved", "../etc", "2026-02:/moved"])
 def test_what_is_no_name_of_a_proposal_is_refused(text: str) -> None:
-    with pytest.raises(PermanentFailure, match="names no proposal"):
+    with pytest.raises(PermanentFailure, match=r"names no proposal.*irt release list --all"):
         parse_reference(text)
 
 

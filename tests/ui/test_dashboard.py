@@ -21,13 +21,11 @@ from irt_assets.decisions.release import next_month
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.gates.month_judged import State
 from irt_assets.ledger.publications import in_force
-from irt_assets.runs import queue
 from irt_assets.runs.in_process_runs import run_job
 from services.dashboard.reader import Reader
 from services.dashboard.server import build_app
 from services.jwt_verifier.tokens import build_verifier
 from tests.helpers.door import listening, port_of, served
-from tests.helpers.rooms import run_sql
 from tests.testbed.issuer import Issuer
 from tests.testbed.patience import patient
 from tests.ui.walked_platform import PAGE_MS, Picture, Platform
@@ -38,10 +36,6 @@ AXE = {"resultTypes": ["violations"], "preload": {"assets": ["media"]}}
 """Else it fetches Bootstrap's `@import url("font.css")` once more, as if it stood in the page, where there is none."""
 PHONE = {"width": 390, "height": 844}
 WAITING = re.compile("decisions? waits?")
-STORE_RESULT = """
-    INSERT INTO invariant_result (run, invariant, partition, passed, subject, observed, evaluated_at)
-    VALUES (%s, 'items_are_not_overexposed', '', %s, %s, '', coalesce(%s, now()))
-"""
 SETTLED = """() => document.readyState === 'complete' && window.Shiny?.shinyapp?.isConnected()
     && !document.documentElement.matches('.shiny-busy') && !document.querySelector('.recalculating')"""
 REASON = "read by two people, and asked too often"
@@ -199,28 +193,6 @@ def test_all_anchors_that_moved_are_dropped_in_five_clicks_and_the_page_says_fir
     expect(page.locator("#decision")).to_contain_text("irt release restore-anchors")
     expect(page.get_by_role("button", name="Yes, drop")).to_be_visible()
     picture(page, "dashboard-6-anchors", full_page=True)
-
-
-def test_rules_are_evaluated_by_a_button_and_the_page_says_when_they_were(
-    dashboard: Dashboard, psychometrician: Page, monkeypatch: pytest.MonkeyPatch, picture: Picture
-) -> None:
-    """The run itself is replaced: it would alert about months without answers, and other files count their alerts."""
-    asked: list[str] = []
-    monkeypatch.setattr(queue, "queue_invariants", lambda *arguments: asked.append(arguments[-1]))
-    run_sql(dashboard.database, STORE_RESULT, ("broken", False, "A01", None))
-    dashboard.reader.forget()
-    page = psychometrician
-    page.goto(dashboard.address)
-    page.get_by_role("button", name="Evaluate the rules now").click()
-    expect(page.locator("#evaluated")).to_have_text("An evaluation is queued, asked for by ann.")
-    assert asked == ["ann"]
-    run_sql(dashboard.database, "UPDATE invariant_result SET resolved_at = now() WHERE run = 'broken'")
-    run_sql(dashboard.database, STORE_RESULT, ("evaluated", True, "", dashboard.reader.now()))
-    expect(page.locator("#evaluated")).to_contain_text("The rules were evaluated at")
-    picture(page, "dashboard-7-evaluated")
-    page.get_by_role("link", name="Load this page again").click()
-    expect(page.get_by_text(f"{dashboard.last} is green and safe to release")).to_be_visible()
-    expect(page.get_by_role("button", name="Evaluate the rules now")).to_have_count(0)
 
 
 # -- a viewer ----------------------------------------------------------------------------------------

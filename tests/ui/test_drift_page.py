@@ -71,7 +71,7 @@ BROKEN = r"""() => {
 def test_at_the_width_of_a_phone_and_of_a_desk_nothing_leaves_the_page_and_no_word_is_broken(
     page: Page, tmp_path: Path, viewport: dict[str, int]
 ) -> None:
-    """Tables of numbers scroll within themselves, so that the page as a whole does not."""
+    """Dense tables move sideways by themselves, so that the page as a whole does not."""
     page.set_viewport_size(viewport)  # type: ignore[arg-type]
     written = tmp_path / "report.html"
     for made in (html(made_up_facts(SOUND, LEAKED, ANCHOR), NOW), *map(learner_page, LEARNERS)):

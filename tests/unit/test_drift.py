@@ -16,7 +16,7 @@ from irt_assets.charts.svg import drawing
 from irt_assets.drift.assets import flagged_table, sentence_on_information
 from irt_assets.drift.compared import Compared
 from irt_assets.drift.information import MonthInformation, ScaleInformation, inform, item_rows, rows_of, test_row
-from irt_assets.drift.plots import item_curves, test_curves
+from irt_assets.drift.plots import test_curves
 from irt_assets.drift.rows import InformationRow
 from irt_assets.drift.unestimated import Unestimated
 from irt_assets.ledger.values_with_errors import InForce, LinkedWindow, against_published
@@ -292,13 +292,6 @@ def test_a_sound_month_retires_nothing_and_keeps_all() -> None:
     curves = [f"{ANCHORS} items, as published", "the same items in this month"]
     assert [names(chart) for chart in charts] == [curves] * 2
     assert all(ElementTree.fromstring(drawing(chart)) is not None for chart in charts)
-
-
-def test_items_that_might_be_retired_have_a_panel_each_with_the_curves_that_are_known() -> None:
-    rows = rows_of(informed(month()))
-    picture = item_curves([rows[IDS[0]], rows[IDS[ANCHORS]]])
-    assert [chart.heading for chart in picture.charts] == [IDS[0], IDS[ANCHORS]]
-    assert [len(names(chart)) for chart in picture.charts] == [2, 1], "a new item has no published curve"
 
 
 def test_new_items_have_a_row_and_no_part_in_the_test() -> None:

@@ -5,18 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from math import sqrt
 from string import Formatter
 from typing import Any
 
 import pytest
 
 from irt_assets.abilities.online import Learner, Theta
-from irt_assets.charts.chart import Line, Points, days
+from irt_assets.charts.chart import Points, days
 from irt_assets.charts.svg import svg
 from irt_assets.kpis.meaning import RANGES, Why
 from irt_assets.psychometrics.core.confidence import Z95
-from irt_assets.psychometrics.core.movement import Movement
 from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, LADDERS, Topic, next_steps, sorted_topics, verdict
 from irt_assets.reports.learner_words import LANGUAGES, Words, catalogue, language_of
@@ -241,10 +239,9 @@ def test_a_population_without_spread_is_refused() -> None:
 
 
 # -- standing ----------------------------------------------------------------------------------------
-# The path of θ on a learner's page: where abilities move, what is known of θ at any time.
+# θ on a learner's page.
 
 NOW = datetime(2026, 10, 20, tzinfo=UTC)
-WALK = Movement(variance=0.01, growth=0.02)
 
 
 def theta(value: float, se: float, kind: str, end: datetime, as_of: datetime | None, scale: str = "default") -> Theta:
@@ -258,23 +255,10 @@ FIRST = theta(0.2, 0.3, "monthly", NOW - timedelta(days=50), NOW - timedelta(day
 ANSWERED = [days(one.as_of) for one in (FIRST, LAST) if one.as_of]
 
 
-def test_the_band_widens_by_the_walk_until_the_next_answer_and_until_now() -> None:
-    chart = theta_over_time([LAST, FIRST], "UTC", {"default": WALK}, NOW).chart
-    (path,) = (part for part in chart.parts if isinstance(part, Line))
-    half = {x: (high - low) / 2 / Z95 for x, low, high in zip(path.xs, path.low, path.high, strict=True)}
-    assert half[ANSWERED[0]] == pytest.approx(0.3)
-    ahead = max(high for x, y, high in zip(path.xs, path.ys, path.high, strict=True) if y == 0.2) - 0.2
-    assert ahead == pytest.approx(Z95 * sqrt(0.3**2 + 0.01 * 6)), "six weeks later, before what was answered then"
-    assert half[days(NOW)] == pytest.approx(sqrt(0.2**2 + 0.01 * 2))
-    assert path.ys[-1] == 0.6, "nobody grows without an answer"
-    assert [part.xs for part in chart.parts if isinstance(part, Points)] == [[x] for x in ANSWERED]
-
-
-def test_a_constant_theta_stands_where_its_window_ends_with_its_interval() -> None:
+def test_a_theta_is_drawn_as_of_its_last_answer_with_its_interval() -> None:
     chart = theta_over_time([LAST, FIRST], "UTC").chart
-    assert not [part for part in chart.parts if isinstance(part, Line)]
     of_month, of_night = (part for part in chart.parts if isinstance(part, Points))
-    assert (of_month.xs, of_night.xs) == ([days(FIRST.window_end)], [days(LAST.window_end)])
+    assert [of_month.xs, of_night.xs] == [[x] for x in ANSWERED]
     assert of_night.high == [pytest.approx(0.6 + Z95 * 0.2)]
 
 

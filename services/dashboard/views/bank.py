@@ -123,7 +123,7 @@ def page(asked: Asked) -> Page:
         tuple(Column(_header(asked, name, found.sort), number=COLUMNS[name][1] == "n") for name in columns),
         tuple(tuple(map(_row(item, found.scale.scale_id).__getitem__, columns)) for item in rows),
         f"{caption}. Answers are those of {found.window or 'no month yet'}; ± is the standard error.",
-        narrow="scroll",
+        small=True,
         sorted_by=(place, "descending" if found.sort.startswith("-") else "ascending"),
     )
     return Page(

@@ -231,7 +231,7 @@ def _movers(pairs: Pairs, one: Side, other: Side) -> Section:
         _scatter("difficulty b", pairs, [of.b for of in pairs.sides], one, other),
         _scatter("discrimination a", pairs, [of.a for of in pairs.sides], one, other),
     )
-    moved = table(("item", *numbers), rows, numbers=numbers, caption="The items that moved most", narrow="scroll")
+    moved = table(("item", *numbers), rows, numbers=numbers, caption="The items that moved most", small=True)
     return Section("Parameters that moved most", (Paragraph(named), Figures(scatters), moved))
 
 

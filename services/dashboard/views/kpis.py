@@ -12,26 +12,22 @@ from irt_assets.common.dashboard_pages import page_link
 from irt_assets.common.wording import sentence
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
-from services.dashboard.chosen import whole_number
-from services.dashboard.elements import asking_form, choice, section
+from services.dashboard.elements import section
 from services.dashboard.figures import shown, stack
 from services.dashboard.page import Asked, Page
 
-FEWEST, WEEKS_SHOWN, MOST = 2, 8, 26
+WEEKS_SHOWN = 8
 BESIDE = 4
 """Days before the first week and after the last."""
 
 
 def page(asked: Asked) -> Page:
-    n_weeks = whole_number(asked, "weeks", "number of weeks", WEEKS_SHOWN, FEWEST, MOST)
     with asked.reader.connect() as connection:
-        found = [one for week in last_weeks(connection, n_weeks) for one in _of_week(asked, connection, week)]
-    offered = [str(n) for n in sorted({4, WEEKS_SHOWN, 13, MOST, n_weeks})]
+        found = [one for week in last_weeks(connection, WEEKS_SHOWN) for one in _of_week(asked, connection, week)]
     return Page(
         "KPIs of all learners",
         shown(
             Paragraph(_answer(found), "lead"),
-            asking_form("kpis", choice("Weeks shown", "weeks", offered, str(n_weeks))),
             *(_kpi(name, [one for one in found if one.name == name]) for name in RANGES if found),
             Paragraph(("Single learners: ", page_link("find one by id", "learners"), ".")),
         ),

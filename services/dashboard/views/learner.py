@@ -15,7 +15,6 @@ from irt_assets.kpis.stored import weeks_of
 from irt_assets.reports import standing_shown
 from irt_assets.reports.artifacts import Recorded, of_learner
 from irt_assets.responses.learner_answers import last_live_answer
-from irt_assets.responses.scales import read_scales
 from services.dashboard.elements import markup, section, shortened
 from services.dashboard.figures import shown
 from services.dashboard.page import Asked, NotFound, Page
@@ -49,10 +48,7 @@ def page(asked: Asked) -> Page:
         days = active_days(connection, user, (now - DAYS_SHOWN).date())
         last = last_live_answer(connection, user)
         reports = of_learner(connection, user)
-        movements = {scale_id: one.movement for scale_id, one in read_scales(connection, now).items() if one.movement}
-    standing = standing_shown.standing(
-        learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone, movements=movements
-    )
+    standing = standing_shown.standing(learner, thetas=thetas, weeks=weeks, days=days, last=last, now=now, zone=zone)
     return Page(
         f"Where does {shortened(user)} stand?",
         shown(

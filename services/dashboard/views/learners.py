@@ -29,7 +29,7 @@ def page(asked: Asked) -> Page:
                 [_row(one, thetas.get(one.user_id, {}), zone) for one in found[:MOST_SHOWN]],
                 numbers={"θ": ".2f", "standard error": ".2f"},
                 caption="Learners in the order of their ids, each with the θ of the latest answers",
-                narrow="scroll",
+                small=True,
             ),
         ),
     )

@@ -59,7 +59,7 @@ def page(asked: Asked) -> Page:
         shown_in = {"dashboard": "", "ui_url": settings.irt_ui_url or "", "zone": settings.irt_time_zone}
         body = shown(
             Box((answer, *next_steps, *since), tone),
-            making.place(asked) if state.state in (State.STALE, State.RUNNING) else None,
+            making.place(asked) if state.state is State.STALE else None,
             _neighbours(state, months_of(overview), scales_of(overview)),
             *month_shown.sections(connection, scale, state, gates, **shown_in),
             section("Reopen the month", decision_form.form(asked, ("reopen",))) if closed else None,

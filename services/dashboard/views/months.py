@@ -33,7 +33,7 @@ from irt_assets.decisions.origin import read_origin
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.ledger.steps import step_of
 from jobs.watching.overview import Overview
-from services.dashboard import evaluating, making
+from services.dashboard import making
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
 from services.dashboard.elements import markup
 from services.dashboard.figures import shown
@@ -53,7 +53,7 @@ def page(asked: Asked) -> Page:
     if not overview.months:
         return Page("Months", shown(notice(prose(NOTHING_YET), "warning")), as_of=overview.now)
     scales = scales_of(overview)
-    to_make = any(one.state in (State.STALE, State.RUNNING) for one in overview.months)
+    to_make = any(one.state is State.STALE for one in overview.months)
     return Page(
         "Months",
         shown(
@@ -61,7 +61,6 @@ def page(asked: Asked) -> Page:
             making.place(asked) if to_make else None,
             *_missing(asked, overview),
             _around(asked, overview),
-            evaluating.place(asked) if overview.violations else None,
             _grid(overview, scales) if len(scales) > 1 else _list(overview, scales[0]),
             *_origins(asked, scales),
         ),
@@ -72,7 +71,6 @@ def page(asked: Asked) -> Page:
 
 def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
     making.converse(asked, inputs)
-    evaluating.converse(asked, inputs)
 
 
 def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Box:
@@ -145,8 +143,9 @@ def _broken_rules(overview: Overview, remade: Collection[str], zone: str) -> Tex
     named = listed(sorted(where), 3)
     if where and where <= set(remade):
         were = "was" if many == 1 else "were"
-        made = f", and {named} {'has' if len(where) == 1 else 'have'} been made again since."
-        return Badge("to be evaluated", "warning"), " ", n, f" {were} broken for {named} as of ", at, made
+        made = f", and {named} {'has' if len(where) == 1 else 'have'} been made again since: "
+        by_hand = prose("`irt invariants run` evaluates them now.")
+        return Badge("to be evaluated", "warning"), " ", n, f" {were} broken for {named} as of ", at, made, *by_hand
     if not any(p == "" or p.startswith(last) for p in where):
         matters = f", for {named} and not for {last}"
     elif errors := sum(one.severity == "error" for one in overview.violations):
