@@ -93,7 +93,7 @@ def main() -> int:
     months, kept = last_months(2), True
     print(f"{'':<36}  goal" + "".join(f"{name:>8}" for name in ("here", "base", "ratio")[: 3 * len(checkouts) - 2]))
     with tempfile.TemporaryDirectory() as folder, small_world(Path(folder, "home"), months) as settings:
-        simulate_responses(persons=2000, items=50, seed=3).write(Path(folder), long=False)
+        simulate_responses(persons=2000, items=50, seed=3).write(Path(folder))
         fit = (*IRT, "fit", str(Path(folder, "responses.csv")))
         starts = (
             Start("irt --help", 0.25, (*IRT, "--help")),

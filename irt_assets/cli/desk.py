@@ -184,7 +184,6 @@ def simulate_responses(
     sd: Annotated[float, typer.Option(help="Of θ.")] = 1.0,
     each: Annotated[int | None, typer.Option(help="Items that a person sees, at random; all by default.")] = None,
     max_score: Annotated[int | None, typer.Option(help="Of items of a pcm, rsm or gpcm; 3 by default.")] = None,
-    long: Annotated[bool, typer.Option("--long", help="A list person,item,score instead of a matrix.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of all random draws.")] = 1,
     as_json: AsJson = False,
 ) -> None:
@@ -202,7 +201,7 @@ def simulate_responses(
         max_score=max_score,
         seed=seed,
     )
-    done.write(folder, long=long)
+    done.write(folder)
     summary = done.as_dict()
     if as_json:
         print_json(summary)

@@ -52,24 +52,12 @@ class SimulatedResponses:
         most = 1 if self.scored is None else self.scored.max_scores
         return float((np.maximum(self.score, 0) / most).sum() / max((self.score >= 0).sum(), 1))
 
-    def write(self, folder: Path, *, long: bool) -> None:
-        """`responses.csv`, a matrix or a list; `items.csv` (item,a,b,c, and max_score,t0,t1,… of scored items)
+    def write(self, folder: Path) -> None:
+        """`responses.csv`, a matrix; `items.csv` (item,a,b,c, and max_score,t0,t1,… of scored items)
         and `persons.csv` (person,theta): the truth."""
         persons = self.person_ids
-        if long:
-            person, item = np.nonzero(self.score >= 0)
-            body = [
-                f"{persons[p]},{self.item_ids[i]},{self.score[p, i]}"
-                for p, i in zip(person.tolist(), item.tolist(), strict=True)
-            ]
-            responses = "\n".join(["person,item,score", *body]) + "\n"
-        else:
-            cells = np.array([*map(str, range(MAX_SCORE + 1)), ""])[self.score].tolist()
-            responses = "\n".join(
-                [",".join(["person", *self.item_ids])]
-                + [",".join([p, *row]) for p, row in zip(persons, cells, strict=True)]
-            )
-            responses += "\n"
+        cells = np.array([*map(str, range(MAX_SCORE + 1)), ""])[self.score].tolist()
+        table = [["person", *self.item_ids], *([p, *row] for p, row in zip(persons, cells, strict=True))]
         names: tuple[str, ...] = ("item", "a", "b", "c")
         truth = zip(self.item_ids, self.a.tolist(), self.b.tolist(), self.c.tolist(), strict=True)
         items = [dict(zip(names, row, strict=True)) for row in truth]
@@ -84,7 +72,7 @@ class SimulatedResponses:
         write_whole(
             folder,
             {
-                "responses.csv": responses,
+                "responses.csv": "".join(",".join(row) + "\n" for row in table),
                 "items.csv": parameter_csv(items, names),
                 "persons.csv": parameter_csv(people, ("person", "theta")),
             },

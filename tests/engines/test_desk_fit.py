@@ -236,10 +236,9 @@ def _only(table, k: int):
 # --- simulated answers ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("long", [True, False])
-def test_simulated_answers_are_read_back_as_they_were_drawn(tmp_path: Path, long: bool) -> None:
+def test_simulated_answers_are_read_back_as_they_were_drawn(tmp_path: Path) -> None:
     made = simulate_responses(persons=30, items=7, each=3, seed=4, model="3pl")
-    made.write(tmp_path, long=long)
+    made.write(tmp_path)
     read = read_answers(tmp_path / "responses.csv")
     matrix = np.full((30, 7), -1)
     rows = [made.person_ids.index(read.person_ids[p]) for p in read.responses.person]

@@ -197,6 +197,95 @@ def _posterior(weights, logs, raw, like, taps, low, high):  # type: ignore[no-un
     return np.log(total) + top, mean, variance
 
 
+@_inlined
+def _grown(weights, spare, low, high, fraction, by_nodes, floor, ceiling):  # type: ignore[no-untyped-def]
+    """Move the window up by `by_nodes`, between the walls. Returns the window and the fraction."""
+    fraction += by_nodes
+    by = int(np.floor(fraction))
+    fraction -= by
+    if by != 0:
+        spare[low:high] = weights[low:high]
+        to_low = min(max(low + by, floor), ceiling - FEWEST)
+        to_high = max(min(high + by, ceiling), floor + FEWEST)
+        for q in range(to_low, to_high):
+            weights[q] = spare[min(max(q - by, low), high - 1)]
+        low, high = to_low, to_high
+    return low, high, fraction
+
+
+@_inlined
+def _walked(weights, spare, low, high, p, floor, ceiling, whole):  # type: ignore[no-untyped-def]
+    """The weights after a walk of variance p (in nodes²). Returns them, the array that is spare now, and the window."""
+    parts = int(np.ceil(2 * p))
+    for part in range(parts):
+        low, high = _spread(weights, spare, low, high, p / parts, floor, ceiling)
+        weights, spare = spare, weights
+        if not whole and part % PARTS == PARTS - 1:
+            low, high = _trimmed(weights, low, high)
+    return weights, spare, low, high
+
+
+@_inlined
+def _at_an_end(like, low, high, centre, furthest):  # type: ignore[no-untyped-def]
+    """Whether too much of a posterior lies at an end of its window that could go further from the centre."""
+    below = like[low] + like[low + 1] + like[low + 2]
+    above = like[high - 1] + like[high - 2] + like[high - 3]
+    below_all, above_all = low <= centre - furthest, high > centre + furthest
+    return (below > AT_AN_END and not below_all) or (above > AT_AN_END and not above_all)
+
+
+@_inlined
+def _counted_last(alike, kept, share, days, first, last):  # type: ignore[no-untyped-def]
+    """share[first … last − 1] = how much of a response's information counts after the last of the days, from that in
+    its own day (`alike`). Returns how much of the information before the first day counts."""
+    left = 1.0
+    for t in range(days - 1, -1, -1):
+        alike[t] *= left
+        left *= kept[t]
+    for n in range(first, last):
+        share[n] = alike[int(share[n])]
+    return left
+
+
+@_inlined
+def _moved(weights, spare, window, variance, gap, movement, centre, reach, whole):  # type: ignore[no-untyped-def]
+    """The weights a number of days after a posterior of this variance (in nodes²): θ grows and walks, and nodes are
+    doubled while they are too close. Returns the weights, the array that is spare now, the window, the variance, and
+    how much of the information before counts."""
+    level, low, high, fraction = window
+    pace, most_days, walk, _ = movement
+    floor, ceiling = centre - (reach << level), centre + (reach << level) + 1
+    by_nodes = pace * (1 << level) * min(gap, most_days)
+    low, high, fraction = _grown(weights, spare, low, high, fraction, by_nodes, floor, ceiling)
+    p = walk * (1 << (2 * level)) * gap
+    weights, spare, low, high = _walked(weights, spare, low, high, p, floor, ceiling, whole)
+    kept = variance / (variance + p)
+    variance += p
+    while level > 0 and variance > WIDEST**2:
+        low, high, fraction = _doubled(weights, low, high, fraction, centre, spare)
+        weights, spare = spare, weights
+        level -= 1
+        variance /= 4
+    return weights, spare, (level, low, high, fraction), variance, kept
+
+
+@_inlined
+def _longest(start, persons, first, last):  # type: ignore[no-untyped-def]
+    """The most answers that one of persons[first … last − 1] has, and at least 1."""
+    longest = 1
+    for k in range(first, last):
+        longest = max(longest, start[persons[k] + 1] - start[persons[k]])
+    return longest
+
+
+@_inlined
+def _counted(logs, low, high, mean, alone):  # type: ignore[no-untyped-def]
+    """How much of a day's information counts, by the bend of its log-likelihood; `alone`: an occasion's variance."""
+    around = min(max(low + round(mean), low + 1), high - 2)
+    bend = max(2 * logs[around] - logs[around - 1] - logs[around + 1], 0.0)
+    return 1.0 / (1.0 + alone * bend)
+
+
 @_compiled
 def filter_days(first, last, persons, answers, table, lattice, whole, prior, into):  # type: ignore[no-untyped-def]
     """Filters persons[first … last − 1]; `whole`: whether windows always go as far as they can.
@@ -217,118 +306,63 @@ def filter_days(first, last, persons, answers, table, lattice, whole, prior, int
     the first row; found (n,), one of the two above.
     """
     start, day, row = answers
-    scale, movement, taps, taps_start, reach, margin = lattice
+    (bottom, step), movement, taps, taps_start, reach, margin = lattice
     prior, prior_low, prior_high = prior
     theta, se, loglik, share, fade, found = into
-    bottom, step = scale
-    pace, most_days, walk, alone = movement
     whole = whole != 0
     N, T = prior.size, 2 * (reach + margin) + 5
-    centre, table_centre = N // 2, T // 2
+    centre, table_centre, finest = N // 2, T // 2, taps_start.size - 2
     further = table.shape[1] // 2 - table_centre
-    finest = taps_start.size - 2
-    shares = np.empty(2 * FURTHEST)
-    sums = np.zeros(T)
+    shares, sums = np.empty(2 * FURTHEST), np.zeros(T)
     weights, spare, logs, raw = np.zeros(N), np.zeros(N), np.zeros(N), np.zeros(N)
-    like, finer, finest_of = np.zeros(N), np.zeros(N), np.zeros(N)
-    longest = 1
-    for k in range(first, last):
-        longest = max(longest, start[persons[k] + 1] - start[persons[k]])
+    like, finer, third = np.zeros(N), np.zeros(N), np.zeros(N)
+    longest = _longest(start, persons, first, last)
     kept, alike = np.empty(longest), np.empty(longest)
     for k in range(first, last):
         i = persons[k]
-        level, low, high, from_step, to_step, today, fraction = 0, prior_low, prior_high, 0, T, -1, 0.0
+        level, low, high, fraction, today, days, variance = 0, prior_low, prior_high, 0.0, -1, -1, 0.0
         weights[low:high] = prior[low:high]
         sums[:] = 0.0
-        found[i] = DONE
-        loglik[i] = 0.0
-        variance = 0.0
-        days = -1
-        at = start[i]
-        to = at
-        level_now, low_now, high_now, fraction_now = level, low, high, fraction
+        found[i], loglik[i] = DONE, 0.0
+        at = to = start[i]
         while found[i] == DONE:
             # the first time round, the population without an answer, for the level of its nodes
             if days >= 0:
+                weights, like = like, weights
+                gap, began, today = float(day[at] - today), today >= 0, day[at]
                 kept[days] = 1.0
-                if day[at] != today:
-                    gap = float(day[at] - today)
-                    began = today >= 0
-                    today = day[at]
-                    weights, like = like, weights
-                    level, low, high, fraction = level_now, low_now, high_now, fraction_now
-                    floor, ceiling = centre - (reach << level), centre + (reach << level) + 1
-                    if not whole:
-                        low, high = _trimmed(weights, low, high)
-                    if began:
-                        fraction += pace * (1 << level) * min(gap, most_days)
-                        by = int(np.floor(fraction))
-                        fraction -= by
-                        if by != 0:
-                            spare[low:high] = weights[low:high]
-                            to_low = min(max(low + by, floor), ceiling - FEWEST)
-                            to_high = max(min(high + by, ceiling), floor + FEWEST)
-                            for q in range(to_low, to_high):
-                                weights[q] = spare[min(max(q - by, low), high - 1)]
-                            low, high = to_low, to_high
-                        p = walk * (1 << (2 * level)) * gap
-                        parts = int(np.ceil(2 * p))
-                        for part in range(parts):
-                            low, high = _spread(weights, spare, low, high, p / parts, floor, ceiling)
-                            weights, spare = spare, weights
-                            if not whole and part % PARTS == PARTS - 1:
-                                low, high = _trimmed(weights, low, high)
-                        kept[days] = variance / (variance + p)
-                        variance += p
-                        while level > 0 and variance > WIDEST**2:
-                            low, high, fraction = _doubled(weights, low, high, fraction, centre, spare)
-                            weights, spare = spare, weights
-                            level -= 1
-                            variance /= 4
-                    per_step = 1 << level
-                    from_step = max((low - centre) // per_step - margin + table_centre, 0)
-                    to_step = min((high - centre) // per_step + 2 + margin + table_centre, T)
-                    sums[from_step:to_step] = 0.0
-                some = sums[from_step:to_step]
+                if not whole:
+                    low, high = _trimmed(weights, low, high)
+                if began:
+                    weights, spare, (level, low, high, fraction), variance, kept[days] = _moved(
+                        weights, spare, (level, low, high, fraction), variance, gap, movement, centre, reach, whole
+                    )
+                from_step = max(((low - centre) >> level) - margin + table_centre, 0)
+                to_step = min(((high - centre) >> level) + 2 + margin + table_centre, T)
+                sums[from_step:to_step] = 0.0
                 while to < start[i + 1] and day[to] == today:
                     share[to] = days
                     to += 1
-                _take(table[:, from_step + further : to_step + further], row, at, to, some)
-            level_now, low_now, high_now, fraction_now = level, low, high, fraction
-            before, other = weights, finer
+                _take(table[:, from_step + further : to_step + further], row, at, to, sums[from_step:to_step])
+            before, other, fine = weights, finer, False
             while True:
-                own_taps = taps[taps_start[level_now] : taps_start[level_now + 1]]
+                own_taps = taps[taps_start[level] : taps_start[level + 1]]
                 r = own_taps.size // 2
-                _at_nodes(sums, table_centre, level_now, fraction_now, low_now - r, high_now + r, centre, shares, logs)
-                log_p, mean, variance = _posterior(before, logs, raw, like, own_taps, low_now, high_now)
-                if variance >= NARROWEST**2 or level_now == finest:
+                _at_nodes(sums, table_centre, level, fraction, low - r, high + r, centre, shares, logs)
+                log_p, mean, variance = _posterior(before, logs, raw, like, own_taps, low, high)
+                if variance >= NARROWEST**2 or level == finest:
                     break
-                level_now += 1
-                low_now, high_now, fraction_now = _halved(
-                    before, low_now, high_now, fraction_now, centre, reach << level_now, raw, shares, other
-                )
-                before, other = (other, finest_of) if level_now == level + 1 else (other, before)
-            theta[i] = bottom + step * (low_now - centre + fraction_now + mean) / (1 << level_now)
-            se[i] = step * np.sqrt(variance) / (1 << level_now)
+                level += 1
+                low, high, fraction = _halved(before, low, high, fraction, centre, reach << level, raw, shares, other)
+                before, other, fine = other, before if fine else third, True
+            theta[i] = bottom + step * (low - centre + fraction + mean) / (1 << level)
+            se[i] = step * np.sqrt(variance) / (1 << level)
             if days >= 0:
                 loglik[i] += log_p
-                around = min(max(low_now + round(mean), low_now + 1), high_now - 2)
-                bend = max(2 * logs[around] - logs[around - 1] - logs[around + 1], 0.0)
-                alike[days] = 1.0 / (1.0 + alone * (1 << (2 * level_now)) * bend)
-                below = like[low_now] + like[low_now + 1] + like[low_now + 2]
-                above = like[high_now - 1] + like[high_now - 2] + like[high_now - 3]
-                furthest = reach << level_now
-                below_all, above_all = low_now <= centre - furthest, high_now > centre + furthest
-                if not whole and ((below > AT_AN_END and not below_all) or (above > AT_AN_END and not above_all)):
+                alike[days] = _counted(logs, low, high, mean, movement[3] * (1 << (2 * level)))
+                if not whole and _at_an_end(like, low, high, centre, reach << level):
                     found[i] = TRUNCATED
-            days += 1
-            at = to
+            days, at = days + 1, to
             if at == start[i + 1]:
                 break
-        left = 1.0
-        for t in range(days - 1, -1, -1):
-            alike[t] *= left
-            left *= kept[t]
-        fade[i] = left
-        for n in range(start[i], at):
-            share[n] = alike[int(share[n])]
+        fade[i] = _counted_last(alike, kept, share, days, start[i], at)
