@@ -29,10 +29,10 @@ import numpy as np
 import requests
 
 from benchmarks.bench_import import FIRST_MONTH, write_log
-from benchmarks.bench_theta_api import API_PORT, HELLO_PORT, show
+from benchmarks.bench_theta_api import API_PORT, HELLO_PORT, embedded_log, show
 from resources.postgres.database import Database
 from services.theta_api.posts import POSTS_PATH
-from tests.testbed.theta_load import TOKEN, embedded_log, load, servers
+from tests.testbed.theta_load import TOKEN, load, servers
 
 numbers = count(1)
 

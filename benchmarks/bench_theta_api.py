@@ -13,19 +13,27 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-from contextlib import ExitStack
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
+from pydantic import SecretStr
 
+from irt_assets.responses.scale_decisions import record_decisions
 from resources.postgres.database import Database
+from resources.postgres.embedded_postgres import EmbeddedPostgres
+from resources.postgres.schema import upgrade
+from resources.settings import Settings
 from tests.testbed.theta_load import (
     Answered,
     Log,
     compare,
     cpu_s,
-    embedded_log,
-    let_ability_move,
     load,
+    load_log,
     memory_mb,
     servers,
     some,
@@ -35,6 +43,27 @@ API_PORT, HELLO_PORT = 18001, 18002
 KINDS = ("0/1", "scored", "moving")
 """Logs: of right and wrong, with scored items, and of right and wrong where ability moves by `WALK` a week."""
 WALK = 0.05**2
+
+
+@contextmanager
+def embedded_log(n_attempts: int, rng: np.random.Generator, *, scored: bool = False) -> Iterator[tuple[Database, Log]]:
+    """A year's log in an embedded PostgreSQL of its own, which waits for its disk."""
+    with tempfile.TemporaryDirectory() as home:
+        server = EmbeddedPostgres(Path(home) / "postgres")
+        url = server.start()
+        try:
+            database = Database(Settings(irt_home=Path(home), database_url=SecretStr(url), _env_file=None))
+            upgrade(database)
+            yield database, Log(database, load_log(database, n_attempts, rng, scored=scored), scored=scored)
+        finally:
+            server.stop()
+
+
+def let_ability_move(database: Database, variance: float) -> None:
+    """Decide that abilities walk with this variance a week, from the beginning."""
+    with database.connect() as connection:
+        walk = {"ability_variance": str(variance)}
+        record_decisions(connection, "default", walk, datetime(2020, 1, 1, tzinfo=UTC), by="nobody", reason="a load")  # type: ignore[arg-type]
 
 
 async def measure(log: Log, users: list[str], rate: float, days: int | None, *, api: int, hello: int) -> Answered:

@@ -16,17 +16,53 @@ import random
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from dagster import DagsterEventType, DagsterRunStatus
+
+from resources.dagster_compat import PARENT_RUN_ID_TAG
 from tests.testbed import kills
 from tests.testbed.small_world import last_months, small_world
-from tests.testbed.stack_harness import running_stack
+from tests.testbed.stack_harness import Harness, running_stack
 
 GRAPH = "irt_assets.definitions"
 WHOLE_WITHIN_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Story:
+    """What became of the runs: how many there were and ended how, and the seconds until a killed one was failed."""
+
+    runs: dict[str, int]
+    failed_after: list[float]
+    repeated: int
+    never_seen: int
+
+
+def story(stack: Harness, made: Sequence[kills.Kill]) -> Story:
+    """`never_seen`: runs that failed although no kill of a worker that had said its id is to blame."""
+    killed = {pid: kill.at for kill in made if "worker" in kill.kind for pid in kill.pids}
+    counts: dict[str, int] = defaultdict(int)
+    after, repeated, unseen = [], 0, 0
+    for run in stack.instance.get_runs():
+        counts[run.status.value] += 1
+        repeated += PARENT_RUN_ID_TAG in run.tags
+        if run.status is not DagsterRunStatus.FAILURE:
+            continue
+        events = stack.instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
+        values = [e.get_dagster_event().engine_event_data.metadata.get("pid") for e in events]
+        times = [killed[pid] for value in values if value is not None and (pid := int(str(value.value))) in killed]
+        ends = [e.timestamp for e in stack.instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)]
+        if times and ends:
+            after.append(ends[0] - times[0])
+        else:
+            unseen += 1
+    return Story(dict(counts), sorted(after), repeated, unseen)
 
 
 def main() -> None:
@@ -52,17 +88,17 @@ def main() -> None:
         whole_s = time.monotonic() - began
         found = kills.rows_of_months(stack.database)
         said = kills.said_by_status(stack)
-        story, behind = kills.story(stack, made), kills.left_behind(stack)
+        runs, behind = story(stack, made), kills.left_behind(stack)
 
     differ = kills.differences(found, wanted)
     figures: dict[str, Any] = {
         "kills": {" + ".join(kind): n for kind, n in Counter(kill.kind for kill in made).most_common()},
         "seconds of killing": round(killing_s),
         "seconds until whole": round(whole_s),
-        "runs": story.runs,
-        "runs repeated by the daemon": story.repeated,
-        "seconds from a worker's death to its run's failure": _spread(story.failed_after),
-        "runs that failed otherwise": story.never_seen,
+        "runs": runs.runs,
+        "runs repeated by the daemon": runs.repeated,
+        "seconds from a worker's death to its run's failure": _spread(runs.failed_after),
+        "runs that failed otherwise": runs.never_seen,
         "backfills asked for, by months": [len(m) for m in asked.months],
         "backfills ended": asked.ended,
         "months asked for again by hand": sorted(asked.again),

@@ -395,25 +395,6 @@ def test_a_backup_is_in_the_bucket_and_restores(platform: Platform) -> None:
         assert copy.execute(count).fetchall() == rooms.rows(platform.database, count) != [(0,)]
 
 
-def test_a_run_lives_through_the_deaths_of_daemon_and_code_server(platform: Platform, harness: Harness) -> None:
-    """Both at once. They are back when a run that is then asked for is taken and launched."""
-    run = harness.launch("monthly_calibration", platform.months[-1], ASSETS)
-    harness.until(run, STARTED, timeout=MONTHS_S)
-    servers = {name: platform.server(name) for name in ("irt-code-server", "dagster-daemon")}
-    for pod, _ in servers.values():
-        platform.pods.kill(pod)
-    killed = time.monotonic()
-    for name, (pod, restarts) in servers.items():
-        wait_for(f"another {name}", lambda: platform.server(name) == (pod, restarts + 1), POD_S)  # noqa: B023
-        print(f"the process of {name} was there again after {time.monotonic() - killed:.0f} s")
-    another = harness.launch_when_up("aggregate_features_daily", f"{platform.months[-1]}-02", timeout=MONTHS_S)
-    print(f"a run was taken after {time.monotonic() - killed:.0f} s")
-    harness.until(another, STARTED, SUCCESS, timeout=MONTHS_S)
-    print(f"and had started after {time.monotonic() - killed:.0f} s")
-    assert harness.finished(run, timeout=MONTHS_S) == SUCCESS
-    assert harness.finished(another, timeout=MONTHS_S) == SUCCESS
-
-
 def test_api_server_that_is_away_for_two_minutes_fails_no_run_under_way(platform: Platform, harness: Harness) -> None:
     run = harness.launch("monthly_calibration", platform.months[-1], ASSETS)
     harness.until(run, STARTED, timeout=MONTHS_S)

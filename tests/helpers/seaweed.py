@@ -19,7 +19,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from tests.testbed.machine import free_port
@@ -83,6 +82,8 @@ class SeaweedFS:
 
     def owner(self) -> Any:
         """A client that may do everything."""
+        import boto3  # takes half a second, which only tests of a bucket need
+
         values = self.user("owner")
         return boto3.client(
             "s3",

@@ -1,22 +1,12 @@
-"""How big the product is and how its rooms lean on one another: `python -m tests.testbed.house`, from the root.
+"""Statements of a file and its imports inside functions.
 
-A room is a package, or a module that stands in no room of its own. A statement is a node of `ast.stmt` other than a
-string, as docstrings are. What a function imports counts as an arrow too, as it is an arrow once the function runs."""
+A statement is a node of `ast.stmt` other than a string, as docstrings are.
+"""
 
 import ast
-import io
-import tokenize
-from collections import Counter, defaultdict
-from pathlib import Path
-from subprocess import check_output
-
-import numpy as np
-from grimp import build_graph
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+from collections.abc import Iterator
 
 PRODUCT = ("irt_assets", "resources", "jobs", "services")
-COLUMNS = ("files", "statements", "lines", "docstrings", "comments", "inner")
 
 
 def is_docstring(node: ast.AST) -> bool:
@@ -24,75 +14,23 @@ def is_docstring(node: ast.AST) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+def statements_in(node: ast.AST) -> Iterator[ast.AST]:
+    """Statements below a node, and the parts of `try` and `match` that hold some; expressions are not looked into."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):
+            yield child
+            yield from statements_in(child)
+
+
 def statements(tree: ast.Module) -> int:
-    return sum(isinstance(node, ast.stmt) and not is_docstring(node) for node in ast.walk(tree))
+    return sum(isinstance(node, ast.stmt) and not is_docstring(node) for node in statements_in(tree))
 
 
 def imports_within_functions(tree: ast.Module) -> set[ast.Import | ast.ImportFrom]:
     return {
         node
-        for function in ast.walk(tree)
+        for function in statements_in(tree)
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
-        for node in ast.walk(function)
+        for node in statements_in(function)
         if isinstance(node, ast.Import | ast.ImportFrom)
     }
-
-
-def counts(path: Path) -> Counter[str]:
-    """Statements, lines, lines of docstrings and of comments, and imports inside functions of one file."""
-    text = path.read_text()
-    tree = ast.parse(text)
-    docstrings = [node for node in ast.walk(tree) if is_docstring(node)]
-    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
-    return Counter(
-        files=1,
-        statements=statements(tree),
-        lines=text.count("\n"),
-        docstrings=sum(node.end_lineno - node.lineno + 1 for node in docstrings),
-        comments=len({token.start[0] for token in tokens if token.type == tokenize.COMMENT}),
-        inner=len(imports_within_functions(tree)),
-    )
-
-
-def room(module: str) -> str:
-    """`irt_assets.ledger.fits` stands in `irt_assets.ledger`; in `psychometrics` each package is a room."""
-    parts = module.split(".")
-    deep = 3 if parts[:2] == ["irt_assets", "psychometrics"] else 2
-    return ".".join(parts[:deep])
-
-
-def circles(arrows: set[tuple[str, str]]) -> list[list[str]]:
-    """The strongly connected components of two or more."""
-    nodes = sorted({node for arrow in arrows for node in arrow})
-    index = {node: i for i, node in enumerate(nodes)}
-    rows, columns = zip(*((index[start], index[end]) for start, end in arrows), strict=True)
-    matrix = coo_array((np.ones(len(rows)), (rows, columns)), shape=(len(nodes), len(nodes)))
-    components = defaultdict(list)
-    for node, component in zip(nodes, connected_components(matrix, connection="strong")[1], strict=True):
-        components[component].append(node)
-    return [component for component in components.values() if len(component) > 1]
-
-
-def main() -> None:
-    graph = build_graph(*PRODUCT)
-    rooms: dict[str, Counter[str]] = defaultdict(Counter)
-    for module in graph.modules:
-        path = Path(*module.split("."))
-        rooms[room(module)] += counts(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
-    arrows = {(start, end) for start in graph.modules for end in graph.find_modules_directly_imported_by(start)}
-    between = {(room(start), room(end)) for start, end in arrows if room(start) != room(end)}
-
-    rooms["product"] = sum((rooms[name] for name in sorted(rooms)), Counter())
-    for name in ("tests", "benchmarks"):
-        rooms[name] = sum((counts(path) for path in Path(name).rglob("*.py")), Counter())
-    print(f"{'':36}" + "".join(f"{column:>11}" for column in COLUMNS))
-    for name in [*sorted(rooms.keys() - {"product", "tests", "benchmarks"}), "product", "tests", "benchmarks"]:
-        print(f"{name:36}" + "".join(f"{rooms[name][column]:11,}" for column in COLUMNS))
-    entries = {name.split("/")[0] for name in check_output(["git", "ls-files"], text=True).splitlines()}
-    print(f"\n{len(entries)} entries at the root; {len(rooms) - 3} rooms, {len(between)} arrows between them")
-    for what, found in (("rooms", circles(between)), ("modules", circles(arrows))):
-        print(f"{len(found)} circles of {what}" + "".join(f"\n  {', '.join(one)}" for one in found))
-
-
-if __name__ == "__main__":
-    main()

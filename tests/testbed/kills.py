@@ -13,7 +13,6 @@ import random
 import subprocess
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterRunStatus, RunsFilter
+from dagster import AssetKey, AssetRecordsFilter, RunsFilter
 
 from irt_assets.abilities.batch import stale_months
 from irt_assets.common.environment import instance_environment
@@ -31,7 +30,7 @@ from irt_assets.gates.month_status import month_states
 from irt_assets.runs.in_process_runs import run_month
 from irt_assets.servers.claims import StackError
 from irt_assets.servers.instance import dagster_instance
-from resources.dagster_compat import NOT_FINISHED_STATUSES, PARENT_RUN_ID_TAG
+from resources.dagster_compat import NOT_FINISHED_STATUSES
 from resources.postgres.database import Database
 from tests.testbed.small_world import small_world
 from tests.testbed.stack_harness import ROOT, Harness, wait_for
@@ -296,34 +295,3 @@ def left_behind(stack: Harness) -> list[str]:
             if row and row[0]:
                 found.append(f"{row[0]} {what}")
     return found + [f"worker {process.pid} lives" for process in stack.workers()]
-
-
-@dataclass(frozen=True)
-class Story:
-    """What became of the runs: how many there were and ended how, and the seconds until a killed one was failed."""
-
-    runs: dict[str, int]
-    failed_after: list[float]
-    repeated: int
-    never_seen: int
-
-
-def story(stack: Harness, kills: Sequence[Kill]) -> Story:
-    """`never_seen`: runs that failed although no kill of a worker that had said its id is to blame."""
-    killed = {pid: kill.at for kill in kills if "worker" in kill.kind for pid in kill.pids}
-    counts: dict[str, int] = defaultdict(int)
-    after, repeated, unseen = [], 0, 0
-    for run in stack.instance.get_runs():
-        counts[run.status.value] += 1
-        repeated += PARENT_RUN_ID_TAG in run.tags
-        if run.status is not DagsterRunStatus.FAILURE:
-            continue
-        events = stack.instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT)
-        values = [e.get_dagster_event().engine_event_data.metadata.get("pid") for e in events]
-        times = [killed[pid] for value in values if value is not None and (pid := int(str(value.value))) in killed]
-        ends = [e.timestamp for e in stack.instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)]
-        if times and ends:
-            after.append(ends[0] - times[0])
-        else:
-            unseen += 1
-    return Story(dict(counts), sorted(after), repeated, unseen)

@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -25,23 +24,18 @@ import pandas as pd
 import psutil
 import psycopg
 import requests
-from pydantic import SecretStr
 
 from irt_assets.abilities.batch import estimate, judge_until
 from irt_assets.decisions.origin import initialise
 from irt_assets.ledger.publications import in_force
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.facts import ability_start
-from irt_assets.responses.scale_decisions import record_decisions
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.scored_answers import scoring_responses
 from irt_assets.responses.verdicts import judge_differing
 from resources import tables
 from resources.postgres import warehouse
 from resources.postgres.database import Database
-from resources.postgres.embedded_postgres import EmbeddedPostgres
-from resources.postgres.schema import upgrade
-from resources.settings import Settings
 from tests.testbed.partitions import ensure_month_partitions
 
 ROOT = Path(__file__).parents[2]
@@ -115,13 +109,6 @@ def load_log(
     return unanswered
 
 
-def let_ability_move(database: Database, variance: float) -> None:
-    """Decide that abilities walk with this variance a week, from the beginning."""
-    with database.connect() as connection:
-        walk = {"ability_variance": str(variance)}
-        record_decisions(connection, "default", walk, datetime(2020, 1, 1, tzinfo=UTC), by="nobody", reason="a load")  # type: ignore[arg-type]
-
-
 class Log:
     """Learners who go on answering: whose answers are committed, and in which order they come."""
 
@@ -169,20 +156,6 @@ class Log:
                 )
                 self._more[user] = k + 1
                 self._wanted.task_done()
-
-
-@contextmanager
-def embedded_log(n_attempts: int, rng: np.random.Generator, *, scored: bool = False) -> Iterator[tuple[Database, Log]]:
-    """A year's log in an embedded PostgreSQL of its own, which waits for its disk."""
-    with tempfile.TemporaryDirectory() as home:
-        server = EmbeddedPostgres(Path(home) / "postgres")
-        url = server.start()
-        try:
-            database = Database(Settings(irt_home=Path(home), database_url=SecretStr(url), _env_file=None))
-            upgrade(database)
-            yield database, Log(database, load_log(database, n_attempts, rng, scored=scored), scored=scored)
-        finally:
-            server.stop()
 
 
 @dataclass(frozen=True)

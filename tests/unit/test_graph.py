@@ -65,23 +65,19 @@ def test_assets_of_daily_jobs_must_be_fresh_if_schedules_run(
     assert fresh == found
 
 
-def names(settings: Settings, monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...] = ()) -> dict[str, set[str]]:
-    """Assets of the graph, assets of the monthly job and checks, with these engines installed."""
-    monkeypatch.setattr(definitions, "installed", lambda name, settings: None if name in installed else "it is absent")
-    graph = build_defs(settings)
-    job = graph.resolve_job_def(MONTHLY_JOB)
-    return {
-        "assets": {key.to_user_string() for key in graph.resolve_asset_graph().materializable_asset_keys},
-        "job": {key.to_user_string() for key in job.asset_layer.executable_asset_keys},
-        "checks": {key.name for key in job.asset_layer.asset_graph.asset_check_keys},
-    }
+@pytest.fixture
+def installed(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The engines that are installed for the test, which adds them."""
+    engines: set[str] = set()
+    monkeypatch.setattr(definitions, "installed", lambda name, settings: None if name in engines else "it is absent")
+    return engines
 
 
 PLAIN = {*MONTHLY_ASSETS, "abilities", "ability_movement", "engine_agreement"}
 
 
 @pytest.mark.parametrize(
-    ("enabled", "installed", "found"),
+    ("enabled", "there", "found"),
     [
         ("", (), ()),
         ("", ("pymc", "mirt"), ()),
@@ -92,22 +88,25 @@ PLAIN = {*MONTHLY_ASSETS, "abilities", "ability_movement", "engine_agreement"}
     ],
 )
 def test_an_engine_has_an_asset_where_it_is_enabled_and_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: str, installed: tuple[str, ...], found: tuple[str, ...]
+    tmp_path: Path, installed: set[str], enabled: str, there: tuple[str, ...], found: tuple[str, ...]
 ) -> None:
-    graph = names(Settings(irt_home=tmp_path, irt_engines=enabled), monkeypatch, installed)
+    installed.update(there)
+    graph = build_defs(Settings(irt_home=tmp_path, irt_engines=enabled))
     assets = {f"item_calibration_{engine}" for engine in found}
-    assert {name for name in graph["assets"] if name.startswith("item_calibration_")} == assets
-    assert graph["job"] == PLAIN | assets
+    made = {key.to_user_string() for key in graph.resolve_asset_graph().materializable_asset_keys}
+    assert {name for name in made if name.startswith("item_calibration_")} == assets
+    month = graph.resolve_job_def(MONTHLY_JOB).asset_layer
+    assert {key.to_user_string() for key in month.executable_asset_keys} == PLAIN | assets
+    checks = {key.name for key in month.asset_graph.asset_check_keys}
     of_engines = {f"{engine}_fitted" for engine in comparison_names()}
-    assert of_engines & set(graph["checks"]) == {f"{engine}_fitted" for engine in found}
-    assert "engines_agree" in graph["checks"]
+    assert checks & {*of_engines, "engines_agree"} == {"engines_agree", *(f"{engine}_fitted" for engine in found)}
 
 
 def test_engines_share_a_pool_and_no_month_depends_on_an_engine_that_came_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, installed: set[str]
 ) -> None:
     """Were linked_item_parameters to depend on them, Dagster would call every month made before unsynced."""
-    monkeypatch.setattr(definitions, "installed", lambda name, settings: None)
+    installed.update(("brms", "mirt", "pymc"))
     graph = build_defs(Settings(irt_home=tmp_path, irt_engines="brms,mirt,pymc")).resolve_asset_graph()
     engines = [dg.AssetKey(f"item_calibration_{name}") for name in ("mirt", "pymc", "brms")]
     assert {pool for key in engines for pool in graph.get(key).pools} == {"heavy_engines"}

@@ -357,3 +357,12 @@ def test_the_page_s_own_kustomization_takes_images_from_elsewhere(tmp_path: Path
     images = set(re.findall(r'"image": "([^"]+)"', json.dumps(built)))
     assert len(images) == 1
     assert images.pop().startswith("registry.example.org/irt-assets:")
+
+
+def test_every_command_of_the_reference_is_typed_on_a_cluster() -> None:
+    page = (ROOT / "docs/reference/kubernetes-commands.md").read_text("utf-8")
+    typed = (ROOT / "tests/deploy/test_kubernetes.py").read_text("utf-8")
+    sections = [each for each in page.split("\n## ")[1:] if "```bash" in each]
+    assert len(sections) > 10
+    found = re.findall(r'(?:site|platform)\.type\(\s*"([^"]+)"', typed)
+    assert set(found) == {each.partition("\n")[0] for each in sections}

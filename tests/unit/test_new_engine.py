@@ -17,7 +17,6 @@ from irt_assets.engines import registry
 from irt_assets.engines.diagnosis import engine_findings
 from irt_assets.engines.spec import PythonPackage
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from resources import r_runtime
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from tests.helpers import trial_engine
@@ -72,7 +71,7 @@ def test_settings_and_rules_take_its_name_and_offer_it_for_a_wrong_one() -> None
 
 
 def test_doctor_has_a_row_for_it_and_one_for_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(r_runtime.shutil, "which", lambda _: None)  # starting R takes seconds
+    monkeypatch.setenv("PATH", "")  # starting R takes seconds
     settings = Settings(irt_engines="maths:trial", _env_file=None)
     rows = {one.subject: one for one in engine_findings(settings)}
     assert rows["numpy"].state == "ok"

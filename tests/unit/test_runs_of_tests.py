@@ -1,4 +1,4 @@
-"""What a run of the tests leaves out, as nothing changed that it concerns, and what it keeps for the next."""
+"""What a run of the tests leaves out, as nothing changed that it concerns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 from tests.helpers.imported_files import imported_files
 from tests.helpers.planted import pytest_of
 from tests.helpers.selection import BASE, changed_files
-from tests.testbed import kept
 
 
 def git(folder: Path, *arguments: str) -> None:
@@ -90,23 +89,3 @@ def test_where_imports_count_a_test_runs_if_one_of_them_changed(repository: Path
     assert "1 deselected" in pytest_of(repository, "--changed").stdout
     (repository / "core/em.py").write_text("2")
     assert "1 passed" in pytest_of(repository, "--changed").stdout
-
-
-def test_what_is_kept_is_made_once_and_not_where_making_it_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(kept, "FOLDER", tmp_path)
-    made = []
-
-    def make(folder: Path) -> None:
-        made.append(folder)
-        (folder / "program").write_text("it")
-        if len(made) == 1:
-            raise OSError("no compiler")
-
-    with pytest.raises(OSError, match="no compiler"):
-        kept.kept("stan", "a", make)
-    found = {kept.kept("stan", "a", make) for _ in range(2)}
-    assert [(folder / "program").read_text() for folder in found] == ["it"]
-    assert len(made) == 2
-    assert kept.fingerprint("a", tmp_path / "stan/a/program") != kept.fingerprint("b", tmp_path / "stan/a/program")

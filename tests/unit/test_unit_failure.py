@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
-from resources.alerts import unit_failure
-from resources.alerts.notifier import Message
+from resources.alerts.unit_failure import send_unit_failure
 from resources.settings import Settings
-
-
-class Heard:
-    """A channel that keeps what it was given."""
-
-    def __init__(self) -> None:
-        self.messages: list[Message] = []
-
-    def send(self, message: Message) -> None:
-        self.messages.append(message)
+from tests.helpers.scripted_server import Seen, answering
 
 
 @pytest.fixture
-def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Heard:
-    channel = Heard()
-    monkeypatch.setattr(unit_failure, "channels", lambda _: {"slack": channel})
+def heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Seen]:
+    """A webhook that takes every alert."""
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    return channel
+    with answering((200, "")) as seen:
+        yield seen
+
+
+def settings_of(heard: Seen) -> Settings:
+    return Settings(_env_file=None, env_name="production", alert_webhook_url=SecretStr(heard.url))
 
 
 def program(folder: Path, name: str, says: str) -> None:
@@ -34,22 +30,21 @@ def program(folder: Path, name: str, says: str) -> None:
     (folder / name).chmod(0o755)
 
 
-def test_it_names_the_unit_its_result_and_its_last_words(heard: Heard, tmp_path: Path) -> None:
+def test_it_names_the_unit_its_result_and_its_last_words(heard: Seen, tmp_path: Path) -> None:
     program(tmp_path, "systemctl", "watchdog")
     program(tmp_path, "journalctl", "not well: postgresql://irt:geheim@db/irt")
-    settings = Settings(_env_file=None, env_name="production")
-    assert unit_failure.send_unit_failure(settings, "irt-daemon.service") == {"slack": None}
-    assert unit_failure.send_unit_failure(settings, "irt-webserver.service") == {"slack": None}
-    first, second = heard.messages
-    assert "irt-daemon.service failed on" in first.title
-    assert first.title.endswith(": watchdog")
-    assert "not well" in first.body
-    assert "geheim" not in first.body
-    assert "systemctl reset-failed irt-daemon.service" in first.body
-    assert first.ident != second.ident
+    for unit in ("irt-daemon.service", "irt-webserver.service"):
+        assert send_unit_failure(settings_of(heard), unit) == {"webhook": None}
+    first, second = heard.bodies
+    assert "irt-daemon.service failed on" in first["title"]
+    assert first["title"].endswith(": watchdog")
+    assert "not well" in first["message"]
+    assert "geheim" not in str(first)
+    assert "systemctl reset-failed irt-daemon.service" in first["message"]
+    assert first["id"] != second["id"]
 
 
-def test_it_is_sent_where_systemd_says_nothing(heard: Heard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_it_is_sent_where_systemd_says_nothing(heard: Seen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    unit_failure.send_unit_failure(Settings(_env_file=None), "irt-daemon.service")
-    assert "systemctl gave no output" in heard.messages[0].title
+    send_unit_failure(settings_of(heard), "irt-daemon.service")
+    assert "systemctl gave no output" in heard.bodies[0]["title"]
