@@ -468,6 +468,7 @@ def names_read() -> set[str]:
         "IRT_SHARED",
         "IRT_UNIT",
         "IRT_REQUIRE_ALL",
+        "IRT_PICTURES",
         "IRT_CODE_SERVER_HOST",
         "IRT_CODE_SERVER_PORT",
         "IRT_CODE_SERVER_SOCKET",

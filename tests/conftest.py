@@ -42,7 +42,7 @@ os.environ.pop(KUBERNETES, None)
 # What is loaded to collect the tests stays: garbage is not searched for while it loads, nor later in it.
 gc.disable()
 
-pytest_plugins = [f"tests.helpers.{name}" for name in ("record", "selection", "groups", "leftovers")]
+pytest_plugins = [f"tests.helpers.{name}" for name in ("record", "selection", "groups", "leftovers", "pictures")]
 
 homes = count()
 
