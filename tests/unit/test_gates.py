@@ -198,11 +198,11 @@ def test_months_are_held_by_the_gates_that_their_faults_concern(picture: Picture
     """Answers outside the bank count against every scale unless a scale `default` has them: nobody would look at them.
     Q alone holds nothing, unless an earlier release linked the month."""
     found = {case: failures(evidence(**changes)) for case, changes in CASES.items()}
-    picture("\n\n".join("\n".join([case, *listed(gates)]) for case, gates in found.items()), "months")
+    picture({case: listed(gates) for case, gates in found.items()}, "months")
 
 
-def listed(gates: dict[str, str]) -> list[str]:
-    return [f"- {gate}: {why}" for gate, why in sorted(gates.items())] or ["- passes every gate"]
+def listed(gates: dict[str, str]) -> str:
+    return "\n".join(f"{gate}: {why}" for gate, why in sorted(gates.items())) or "passes every gate"
 
 
 def test_what_an_earlier_release_linked_is_read_and_written_as_it_was() -> None:
@@ -246,8 +246,7 @@ ITEM_CASES: tuple[dict[str, Any], ...] = (
 
 def test_items_are_held_back_with_every_reason(picture: Picture) -> None:
     """A scored item is judged by the same limits in its own words, and nobody is sent to its key."""
-    rows = [(str(case), *(problems_of(**SOUND | case) or ["passes"])) for case in ITEM_CASES]
-    picture("\n\n".join("\n- ".join(row) for row in rows), "items")
+    picture({str(case): "\n".join(problems_of(**SOUND | case)) or "passes" for case in ITEM_CASES}, "items")
 
 
 def test_scored_item_has_its_scores_in_its_values() -> None:
@@ -327,7 +326,7 @@ def test_verdict_follows_from_what_a_month_shows(
     picture: Picture, judge: Callable[..., Verdict], cases: dict[str, dict[str, Any]], name: str
 ) -> None:
     """`linking_jumps`, `anchors_move` and `guessing`."""
-    picture("\n\n".join(f"{title}\n{said(judge(**case))}" for title, case in cases.items()), name)
+    picture({title: said(judge(**case)) for title, case in cases.items()}, name)
 
 
 def test_warnings_of_what_no_gate_holds(picture: Picture) -> None:
@@ -362,7 +361,7 @@ def test_demanded_engine_without_a_result_fails(picture: Picture, monkeypatch: p
     stored = {b"sound": calibration(), b"not converged": calibration(converged=False)}
     monkeypatch.setattr(StagedFit, "decoded", lambda fit: stored.get(fit.calibration))
     verdicts = {title: demanded_engines_fitted(evidence(demanded={"pymc": fit})) for title, fit in DEMANDED.items()}
-    picture("\n\n".join(f"{title}\n{said(verdict)}" for title, verdict in verdicts.items()), "demanded")
+    picture({title: said(verdict) for title, verdict in verdicts.items()}, "demanded")
 
 
 # -- misfit ------------------------------------------------------------------------------------------
@@ -395,16 +394,17 @@ GROWN: tuple[dict[str, float], ...] = (
 
 def test_items_that_answer_alike_are_named_once_where_that_grew(picture: Picture) -> None:
     """In the gate's reason, and in the table of the same comparison."""
-    found = [compared_misfit(BOTH, **low) for low in GROWN]
-    pages = [f"{said(growth_of_misfit(evidence(), one))}\n{markdown(*misfit_blocks(one))}" for one in found]
-    picture("\n\n".join(f"{low}\n{page}" for low, page in zip(GROWN, pages, strict=True)), "misfit")
+    found = {str(low): compared_misfit(BOTH, **low) for low in GROWN}
+    pages = {
+        low: f"{said(growth_of_misfit(evidence(), one))}\n\n{markdown(*misfit_blocks(one))}"
+        for low, one in found.items()
+    }
+    picture(pages, "misfit")
 
 
 def test_misfit_to_be_accepted_names_its_items_if_the_comparison_knows_them(picture: Picture) -> None:
     spec = {"new": StagedSpec(misfit=compared_misfit(BOTH)), "old": StagedSpec(misfit=compared_misfit(dependence=0.3))}
-    verdicts = [
-        f"{age}, {judge.__name__}\n{said(judge(evidence(staged=staged(spec=one), scale=ruled(new_misfit='hold'))))}"
-        for age, one in spec.items()
-        for judge in (misfit_has_not_grown, misfit_was_accepted)
-    ]
-    picture("\n\n".join(verdicts), "misfit_accepted")
+    months = {age: evidence(staged=staged(spec=one), scale=ruled(new_misfit="hold")) for age, one in spec.items()}
+    judges = (misfit_has_not_grown, misfit_was_accepted)
+    verdicts = {f"{age}, {judge.__name__}": said(judge(month)) for age, month in months.items() for judge in judges}
+    picture(verdicts, "misfit_accepted")
