@@ -19,7 +19,7 @@ import pytest
 
 Picture = Callable[..., None]
 """`picture(text, name, **changing)` fails where the text differs from the picture of that name. `changing` are regular
-expressions of what differs from run to run, each by the name that replaces it."""
+expressions of what differs from run to run, each by the name that replaces it. Texts may come by title."""
 REMEDY = "If it is meant so: write it with IRT_PICTURES=write, review it (git diff tests/pictures), and test without."
 AS_READ = {
     r"(?s)<(script|style|svg)\b.*?</\1>|<!.*?>": "",
@@ -49,7 +49,9 @@ def picture(request: pytest.FixtureRequest) -> Iterator[Picture]:
 def comparing(folder: Path, *, write: bool) -> Iterator[Picture]:
     written: list[Path] = []
 
-    def compare(text: str, name: str, **changing: str) -> None:
+    def compare(text: str | dict[str, str], name: str, **changing: str) -> None:
+        if isinstance(text, dict):
+            text = "\n\n".join(f"== {title} ==\n{body}" for title, body in text.items())
         file, found = folder / f"{name}.txt", readable(text, **changing)
         if write:
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
 """Which expensive tests a run leaves out: those of files that did not change.
 
 A plugin of pytest, which `tests/conftest.py` names. A test marked `on_change("deploy/**", …)` runs with `--changed`
-only where one of these files, or its own, differs from the merge base; with `imports=True` also where a file does that
-its own imports, at any remove. What was left out is listed at the end of the run. What does not belong here: the tiers,
-which are markers that the Makefile selects.
+only where one of these files, its own or its pictures differ from the merge base; with `imports=True` also where a file
+does that its own imports, at any remove. What was left out is listed at the end of the run. What does not belong here:
+the tiers, which are markers that the Makefile selects.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _concerned(item: pytest.Item, changed: list[str]) -> bool:
     marks = list(item.iter_markers("on_change"))
-    patterns = [pattern for mark in marks for pattern in mark.args]
+    patterns = [f"tests/pictures/{item.path.stem}/**", *(pattern for mark in marks for pattern in mark.args)]
     root = item.config.rootpath
     imports = any(mark.kwargs.get("imports") for mark in marks)
     own = imported_files(root, item.path) if imports else {item.path}

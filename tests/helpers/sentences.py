@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from resources.failures import PermanentFailure
+
 
 def unsaid(text: str, *sentences: str) -> list[str]:
     """Those of the sentences that the text does not contain."""
     return [sentence for sentence in sentences if sentence not in text]
+
+
+def refusal(call: Callable[..., object], *arguments: Any) -> str:
+    """The message with which a call fails."""
+    with pytest.raises((PermanentFailure, PsychometricsError)) as caught:
+        call(*arguments)
+    return str(caught.value)

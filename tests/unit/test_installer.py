@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.sentences import unsaid
+from tests.helpers.pictures import Picture
 
 pytestmark = pytest.mark.on_change("deploy/systemd/**")
 
@@ -62,14 +63,16 @@ class Machine:
         return self.log.read_text().splitlines()
 
     @property
-    def restarted(self) -> list[str]:
-        """The units of the only command that restarts some."""
-        (command,) = [line for line in self.asked if line.startswith("systemctl restart")]
-        return command.split()[2:]
-
-    @property
     def current(self) -> str:
         return (self.root / "opt/irt/current").readlink().name
+
+    def shown(self, *arguments: str, release: str = RELEASES[0], fails: str = "nothing fails") -> str:
+        """Everything that came of an installation, a unit a line, without the paths of this run."""
+        status, said = self.install(*arguments, release=release, fails=fails)
+        current = self.current if (self.root / "opt/irt/current").exists() else "none"
+        lines = [f"exit status {status}, current release: {current}", said, "asked:", *self.asked]
+        text = "\n".join(lines).replace(str(self.houses[release]), "HOUSE").replace(str(self.root), "ROOT")
+        return re.sub(r" (?=[\w@.-]+\.(?:service|timer|target)\b)", "\n  ", text)
 
     def env(self, text: str = URL, name: str = "irt", mode: int = 0o600) -> Path:
         file = self.root / f"etc/irt/{name}.env"
@@ -124,60 +127,63 @@ def machine(tmp_path: Path, houses: dict[str, Path]) -> Machine:
     return Machine(root, houses, tmp_path / "log", programs)
 
 
-@pytest.fixture
-def installed(machine: Machine) -> Machine:
-    """A machine with the first release, which has a database."""
-    machine.env()
-    machine.install()
-    return machine
+FAILING = {"release": RELEASES[1], "fails": "is-enabled"}
+"""Nothing is enabled, as systemd says."""
+SCENES: dict[str, tuple[str, dict[tuple[str, ...], dict[str, str]]]] = {
+    "no_database": ("", {(): {}}),
+    "first": (URL, {(): {}}),
+    "all_servers": (URL + "IRT_THETA_TOKEN=x\nJWT_ISSUER=y\n", {(): {}}),
+    "upgrade": (
+        URL,
+        {
+            (): {},
+            ("--upgrade",): {"release": RELEASES[1]},
+            ("--upgrade", "--journal-limits"): {"release": RELEASES[2], "fails": "is-enabled --quiet irt-r"},
+            ("--daemon",): {"release": RELEASES[2]},
+        },
+    ),
+    "timers": (URL, {("--timers",): {}, ("--upgrade",): FAILING, ("--daemon",): FAILING}),
+    "no_upgrade": (URL, {(): {}, ("--daemon",): {"release": RELEASES[1]}}),
+    "no_schema": (URL, {(): {}, ("--upgrade",): {"release": RELEASES[1], "fails": "db upgrade"}}),
+    "no_start": (URL, {(): {}, ("--upgrade",): {"release": RELEASES[1], "fails": "restart"}}),
+}
+"""Settings, and calls one after another: their arguments, the release, and the command that fails."""
+CHANGING = {"n": r"(?<=hashes of )\d+"}
 
 
-def test_without_a_database_it_writes_the_templates_names_three_commands_and_stops(machine: Machine) -> None:
-    status, said = machine.install()
-    assert status == 1
-    assert unsaid(said, "apt-get install postgresql", "createuser irt", "createdb --owner=irt irt") == []
-    assert (machine.root / "etc/irt/irt.env").stat().st_mode & 0o777 == 0o600
-    assert machine.asked == []
+@pytest.mark.parametrize("scene", SCENES)
+def test_what_is_said_and_asked_in_what_order(machine: Machine, picture: Picture, scene: str) -> None:
+    """The schema comes before the switch and the servers after it. Servers without settings are not started, backups
+    are left to the operator, timers that were switched off stay off, and a failure leaves the release as it was."""
+    settings, calls = SCENES[scene]
+    if settings:
+        machine.env(settings)
+    if "JWT_ISSUER" in settings:
+        machine.env("JWT_ISSUER=y\n", "jwt-verifier")
+    titles = {call: ", ".join([" ".join(["install.sh", *call]), *how.values()]) for call, how in calls.items()}
+    picture({titles[call]: machine.shown(*call, **how) for call, how in calls.items()}, scene, **CHANGING)
 
 
-def test_a_dry_run_changes_nothing(machine: Machine) -> None:
+def test_dry_run_changes_nothing_and_names_old_cron_lines(machine: Machine, picture: Picture) -> None:
+    tab = machine.root / "var/spool/cron/crontabs/svc_dreamseed"
+    tab.parent.mkdir(parents=True)
+    tab.write_text("# 0 2 1 * * run_calibration.sh\n0 2 1 * * /opt/dreamseed/run_calibration.sh\n5 4 * * * backup\n")
     before = machine.files()
-    status, said = machine.install("--dry-run")
-    assert (status, machine.files(), machine.asked) == (0, before, [])
-    assert "would run: systemctl enable" in said
+    picture(machine.shown("--dry-run"), "dry_run", **CHANGING)
+    assert machine.files() == before
 
 
-def test_the_schema_comes_before_the_switch_and_the_servers_after_it(machine: Machine) -> None:
-    machine.env()
-    status, said = machine.install()
-    assert status == 0, said
-    assert machine.current == RELEASES[0]
-    order = [
-        next(n for n, line in enumerate(machine.asked) if words in line)
-        for words in ("sysusers", "uv pip install", "irt health --config", "irt db upgrade", "daemon-reload", "restart")
-    ]
-    assert order == sorted(order)
-    assert "irt-daemon.service" in machine.restarted
-    for unset in ("irt-theta-api", "shiny-dashboard", "jwt-verifier"):
-        assert f"{unset}.service" not in machine.restarted
-        assert f"{unset} is not started: set" in said
-    units = machine.root / "etc/systemd/system"
-    assert (units / "irt-.service.d/10-hardening.conf").is_file()
-    assert (units / "jwt-verifier.service.d/10-hardening.conf").is_file()
-
-
-def test_servers_whose_settings_are_there_are_started(machine: Machine) -> None:
-    machine.env(URL + "IRT_THETA_TOKEN=x\nJWT_ISSUER=y\n")
-    machine.env("JWT_ISSUER=y\n", "jwt-verifier")
+def test_templates_are_private_all_units_are_installed_and_the_journal_is_limited_if_asked(machine: Machine) -> None:
     machine.install()
-    assert {"irt-theta-api.service", "shiny-dashboard.service", "jwt-verifier.service"} <= {*machine.restarted}
-
-
-def test_an_upgrade_restarts_the_r_service_where_it_was_enabled(installed: Machine) -> None:
-    installed.install("--upgrade", release=RELEASES[1])
-    assert "irt-r.service" in installed.restarted
-    installed.install("--upgrade", release=RELEASES[2], fails="is-enabled --quiet irt-r")
-    assert "irt-r.service" not in installed.restarted
+    assert (machine.root / "etc/irt/irt.env").stat().st_mode & 0o777 == 0o600
+    machine.env()
+    machine.install()
+    units = ("irt-.service.d/10-hardening.conf", "jwt-verifier.service.d/10-hardening.conf", "irt-backup.timer")
+    assert {f"etc/systemd/system/{unit}" for unit in units} <= machine.files()
+    limits = "etc/systemd/journald.conf.d/irt.conf"
+    assert limits not in machine.files()
+    machine.install("--journal-limits")
+    assert limits in machine.files()
 
 
 def test_repeated_it_unpacks_nothing_and_leaves_settings_and_drop_ins_alone(machine: Machine) -> None:
@@ -192,53 +198,6 @@ def test_repeated_it_unpacks_nothing_and_leaves_settings_and_drop_ins_alone(mach
     assert not any(line.startswith("uv ") for line in machine.asked)
     assert machine.files() == before
     assert "IRT_THREADS=7" in file.read_text()
-
-
-def test_timers_are_on_beside_the_daemon(installed: Machine) -> None:
-    (enable,) = [line for line in installed.asked if "enable --quiet" in line]
-    assert "irt-daemon.service" in enable
-    assert {"irt-invariants.timer", "irt-report.timer"} <= set(enable.split())
-
-
-def test_timers_alone_take_the_place_of_the_daemon(machine: Machine) -> None:
-    machine.env()
-    machine.install("--timers")
-    others = {"irt-daemon.service", "irt-theta-sweep.timer", "irt-intake.timer", "irt-pull.timer"}
-    assert "irt-calibration.timer" in machine.restarted
-    assert not others & {*machine.restarted}
-    assert "systemctl disable --now irt-daemon.service" in machine.asked
-
-
-@pytest.mark.parametrize("options", [(), ("--timers",)], ids=["daemon", "timers"])
-def test_whether_backups_are_made_is_left_to_the_operator(machine: Machine, options: tuple[str, ...]) -> None:
-    machine.env()
-    machine.install(*options)
-    assert (machine.root / "etc/systemd/system/irt-backup.timer").is_file()
-    assert not any("irt-backup" in line for line in machine.asked)
-
-
-def test_an_upgrade_does_without_the_daemon_unless_it_is_asked_for(machine: Machine) -> None:
-    machine.env()
-    machine.install("--timers")
-    for arguments, daemon in ((["--upgrade"], False), (["--daemon"], True)):
-        machine.install(*arguments, release=RELEASES[1], fails="is-enabled")
-        assert "irt-calibration.timer" in machine.restarted
-        assert ("irt-daemon.service" in machine.restarted) == daemon
-
-
-def test_timers_that_an_operator_switched_off_stay_off(installed: Machine) -> None:
-    installed.install("--upgrade", release=RELEASES[1])
-    assert not any(".timer" in line for line in installed.asked)
-    installed.install("--daemon", release=RELEASES[1])
-    assert any("enable" in line and "irt-calibration.timer" in line for line in installed.asked)
-
-
-def test_the_journal_of_the_host_is_limited_only_if_asked(installed: Machine) -> None:
-    limits = installed.root / "etc/systemd/journald.conf.d/irt.conf"
-    assert not limits.exists()
-    installed.install("--journal-limits")
-    assert limits.exists()
-    assert "systemctl restart systemd-journald.service" in installed.asked
 
 
 @pytest.mark.parametrize("quote", ["", '"', "'"])
@@ -256,80 +215,59 @@ def test_the_units_of_reports_may_write_to_the_folder_of_the_settings(machine: M
     assert not any(path.exists() for path in drop_ins)
 
 
-def test_installer_refuses_a_report_folder_that_is_not_a_whole_path(machine: Machine) -> None:
-    machine.env(f"{URL}REPORT_OUTPUT_DIR=reports\n")
-    status, said = machine.install()
-    assert status == 1
-    assert "REPORT_OUTPUT_DIR=reports is not a whole path" in said
-
-
-def test_an_upgrade_keeps_the_old_release_and_a_rollback_returns_to_it(installed: Machine) -> None:
-    status, said = installed.install(release=RELEASES[1])
-    assert (status, installed.current) == (1, RELEASES[0])
-    assert "--upgrade" in said
-
-    units = installed.root / "etc/systemd/system"
+def test_an_upgrade_keeps_the_old_release_and_a_rollback_returns_to_it(machine: Machine) -> None:
+    machine.env()
+    machine.install()
+    units = machine.root / "etc/systemd/system"
     for release in RELEASES[1:]:
-        status, said = installed.install("--upgrade", release=release)
-        assert (status, installed.current) == (0, release), said
-    assert {path.name for path in (installed.root / "opt/irt/releases").iterdir()} == set(RELEASES[1:])
+        status, said = machine.install("--upgrade", release=release)
+        assert (status, machine.current) == (0, release), said
+    assert {path.name for path in (machine.root / "opt/irt/releases").iterdir()} == set(RELEASES[1:])
     assert (units / "irt-of-1.2.service").is_file()
     assert not (units / "irt-of-1.1.service").exists()
 
-    status, said = installed.script(installed.root / "opt/irt/current/install.sh", "--rollback")
-    assert (status, installed.current) == (0, RELEASES[1]), said
+    status, said = machine.script(machine.root / "opt/irt/current/install.sh", "--rollback")
+    assert (status, machine.current) == (0, RELEASES[1]), said
     assert (units / "irt-of-1.1.service").is_file()
     assert not (units / "irt-of-1.2.service").exists()
-    assert not any("db " in line for line in installed.asked)
+    assert not any("db " in line for line in machine.asked)
 
 
-def test_where_the_schema_cannot_be_brought_up_to_date_all_stays_as_it_was(installed: Machine) -> None:
-    status, said = installed.install("--upgrade", release=RELEASES[1], fails="db upgrade")
-    assert (status, installed.current) == (1, RELEASES[0])
-    assert "goes on as it was" in said
-    assert not any("restart" in line for line in installed.asked)
-
-
-def test_where_a_server_does_not_start_the_way_back_is_named(installed: Machine) -> None:
-    status, said = installed.install("--upgrade", release=RELEASES[1], fails="restart")
-    assert status == 1
-    assert "--rollback" in said
-
-
-def test_uninstalling_keeps_settings_and_data_unless_it_is_told(installed: Machine) -> None:
-    data = installed.root / "var/lib/irt/objects/snapshot"
+def test_uninstalling_keeps_settings_and_data_unless_it_is_told(machine: Machine) -> None:
+    machine.env()
+    machine.install()
+    data = machine.root / "var/lib/irt/objects/snapshot"
     data.parent.mkdir(parents=True)
     data.write_text("answers")
-    status, said = installed.script(installed.root / "opt/irt/current/install.sh", "--uninstall")
+    status, said = machine.script(machine.root / "opt/irt/current/install.sh", "--uninstall")
     assert status == 0, said
     kept = {"etc/irt/irt.env", "etc/irt/jwt-verifier.env", "etc/irt/irt-r.env", "var/lib/irt/objects/snapshot"}
-    assert installed.files() == kept
+    assert machine.files() == kept
     assert "database" in said
 
-    installed.install()
-    installed.script(installed.root / "opt/irt/current/install.sh", "--uninstall", "--purge")
-    assert installed.files() == set()
+    machine.install()
+    machine.script(machine.root / "opt/irt/current/install.sh", "--uninstall", "--purge")
+    assert machine.files() == set()
 
 
-@pytest.mark.parametrize(
-    ("text", "mode", "said"),
-    [
-        (URL, 0o644, "can be read by others"),
-        (URL, 0o640, "can be read by others"),
-        (URL.replace("\n", "\r\n"), 0o600, "CRLF"),
-        ('DATABASE_URL="postgresql:///irt\n', 0o600, "line 1: a quote without its other one"),
-        ("# first\nexport " + URL, 0o600, "line 2: systemd takes NAME=value"),
-        ("DATABASE_URL = postgresql:///irt\n", 0o600, "line 1: systemd takes NAME=value"),
-        ("DATABASE_URL=\n", 0o600, "names no database"),
-    ],
-    ids=["readable by all", "readable by a group", "CRLF", "half a quote", "export", "blanks", "embedded"],
-)
-def test_unfit_settings_are_refused_and_explained(machine: Machine, text: str, mode: int, said: str) -> None:
-    machine.env(text, mode=mode)
-    status, words = machine.install()
-    assert status == 1
-    assert said in words
-    assert machine.asked == []
+UNFIT = {
+    "readable by all": (URL, 0o644),
+    "readable by a group": (URL, 0o640),
+    "CRLF": (URL.replace("\n", "\r\n"), 0o600),
+    "half a quote": ('DATABASE_URL="postgresql:///irt\n', 0o600),
+    "export": ("# first\nexport " + URL, 0o600),
+    "blanks": ("DATABASE_URL = postgresql:///irt\n", 0o600),
+    "embedded": ("DATABASE_URL=\n", 0o600),
+    "a report folder that is not a whole path": (f"{URL}REPORT_OUTPUT_DIR=reports\n", 0o600),
+}
+
+
+def test_unfit_settings_are_refused_and_explained(machine: Machine, picture: Picture) -> None:
+    found = {}
+    for title, (text, mode) in UNFIT.items():
+        machine.env(text, mode=mode)
+        found[title] = machine.shown()
+    picture(found, "unfit_settings", **CHANGING)
 
 
 @pytest.mark.parametrize(("engines", "offered"), [("pymc,brms", True), ("pymc", False), ("", False)])
@@ -363,14 +301,3 @@ def test_a_wheelhouse_for_another_python_is_refused(machine: Machine, tmp_path: 
     status, said = machine.script(other / "install.sh")
     assert status == 1
     assert "3.99 riscv64" in said
-
-
-def test_old_cron_lines_are_named(machine: Machine) -> None:
-    machine.env()
-    tab = machine.root / "var/spool/cron/crontabs/svc_dreamseed"
-    tab.parent.mkdir(parents=True)
-    tab.write_text("# 0 2 1 * * run_calibration.sh\n0 2 1 * * /opt/dreamseed/run_calibration.sh\n5 4 * * * backup\n")
-    _, said = machine.install("--dry-run")
-    assert f"warning: {tab}:2:0 2 1 * * /opt/dreamseed/run_calibration.sh" in said
-    assert "backup" not in said
-    assert f"{tab}:1" not in said
