@@ -15,7 +15,7 @@ from dagster import AssetKey, AssetMaterialization, DagsterInstance, DagsterRunS
 
 from irt_assets.common.job_names import MONTHLY_JOB, NIGHTLY_JOB
 from irt_assets.common.partitions import DAYS
-from irt_assets.common.run_progress import last_made
+from irt_assets.common.run_progress import PARTITION_TAG, last_made
 from irt_assets.definitions import build_defs
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.reports.assets import DRIFT_REPORT
@@ -230,8 +230,9 @@ def test_the_doctor_ends_with_code_0_only_where_nothing_is_in_error(world: Setti
     assert world.database_url.get_secret_value() not in answer.out
 
 
-def test_a_month_that_runs_elsewhere_is_refused(world: Settings, irt: IrtOf, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("irt_assets.runs.in_process_runs.under_way", lambda *_: {"2026-06"})
+def test_a_month_that_runs_elsewhere_is_refused(world: Settings, irt: IrtOf, instance: DagsterInstance) -> None:
+    monthly = build_defs(world).resolve_job_def(MONTHLY_JOB)
+    instance.create_run_for_job(monthly, status=DagsterRunStatus.STARTED, tags={PARTITION_TAG: "2026-06"})
     answer = irt(world)("calibrate", "--month", "2026-06")
     assert (answer.code, "queued or under way" in answer.err) == (2, True)
 
@@ -327,16 +328,13 @@ def test_every_command_goes_through_the_daemon_s_queue_unless_it_is_told_to_run_
         made.append((plan.job, True))
         return Outcome(plan.job, partition, success=True)
 
-    def queued(_: object, __: object, ___: object, job: str, ____: object, **_____: object) -> str:
-        made.append((job, False))
-        return "the run"
+    def queued(_: object, __: object, ___: object, plan: Plan, asked: str | None, **____: object) -> Iterator[Outcome]:
+        made.append((plan.job, False))
+        yield Outcome(plan.job, asked, success=True)
 
     monkeypatch.setattr("irt_assets.runs.start.daemon_alive", lambda _: True)
     monkeypatch.setattr("irt_assets.runs.start.run_here", made_here)
-    monkeypatch.setattr("irt_assets.runs.queue.queue_run", queued)
-    monkeypatch.setattr(
-        "irt_assets.runs.start.await_run", lambda _, __, job, partition, ___: Outcome(job, partition, success=True)
-    )
+    monkeypatch.setattr("irt_assets.runs.start._through_the_daemon", queued)
     typed = irt(world)(*words, *["--here"] * here)
     assert made == [(job, here)], typed.err
 

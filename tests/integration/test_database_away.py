@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 import threading
 from collections.abc import Callable
 
@@ -11,7 +14,8 @@ import pytest
 from irt_assets.common import retries
 from irt_assets.runs import in_process_runs
 from irt_assets.servers.instance import dagster_instance
-from jobs.watching.stuck_runs import HealthCheckedRunLauncher, fail_lost_runs
+from jobs.launching.launcher import WORKER_TAG
+from jobs.watching.stuck_runs import fail_lost_runs
 from resources.dagster_compat import keep_connections
 from resources.postgres.daemon_lock import DaemonLock
 from resources.postgres.database import Database
@@ -46,13 +50,16 @@ def test_what_only_reads_works_on_a_read_only_database_and_the_rest_ends_in_a_se
 
 
 @pytest.fixture
-def lost_run(made_month: Settings, monkeypatch: pytest.MonkeyPatch) -> Database:
+def lost_run(made_month: Settings) -> Database:
     """A database with a run that is under way and whose worker is gone."""
     database = Database(made_month)
     rooms.run_sql(
         database, "UPDATE dagster.runs SET status = 'STARTED', run_body = replace(run_body, 'SUCCESS', 'STARTED')"
     )
-    monkeypatch.setattr(HealthCheckedRunLauncher, "is_lost", lambda _self, _run: True)
+    ended = json.dumps({"host": socket.gethostname(), "pid": os.getpid(), "started": 0.0})
+    with dagster_instance(made_month, database) as instance:
+        for run in instance.get_runs():
+            instance.add_run_tags(run.run_id, {WORKER_TAG: ended})
     return database
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+
 import pytest
 
 from irt_assets.cli import serve
@@ -31,11 +34,17 @@ class StackInterruptedAtOnce:
         raise KeyboardInterrupt
 
 
-def test_serving_names_the_page_of_the_assets_and_how_to_stop(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def same_signals() -> Iterator[None]:
+    """SIGTERM handled afterwards as before."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.usefixtures("same_signals")
+def test_serving_names_the_page_of_the_assets_and_how_to_stop(capsys: pytest.CaptureFixture[str]) -> None:
     """The first page of the Dagster UI is empty after the demo, whose runs no daemon started."""
-    monkeypatch.setattr(serve.signal, "signal", lambda *_: None)
     serve.serve_until_interrupted(StackInterruptedAtOnce())  # type: ignore[arg-type]
     ui, stop, *_ = capsys.readouterr().out.splitlines()
     assert ui.startswith("The Dagster UI is at http://127.0.0.1:3000/asset-groups:")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import re
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import redirect_stderr
 from datetime import UTC, datetime
 from types import ModuleType
 from typing import Any
@@ -27,11 +31,24 @@ SECRETS = {
 }
 
 
+class Terminal(io.StringIO):
+    """A standard error on which people read."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 @pytest.fixture(autouse=True)
-def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No handler of ours, and secrets read again."""
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+def fresh() -> Iterator[None]:
+    """No handlers, those that were there again afterwards, and secrets read again."""
+    loggers = [logging.getLogger(name) for name in ("", "dagster")]
+    before = [(logger, logger.handlers, logger.level) for logger in loggers]
+    for logger in loggers:
+        logger.handlers = []
     logs._secrets.cache_clear()
+    yield
+    for logger, handlers, level in before:
+        logger.handlers, logger.level = handlers, level
 
 
 def lines(text: str) -> list[dict[str, Any]]:
@@ -54,11 +71,9 @@ def test_a_line_off_a_terminal_is_json_with_time_level_logger_and_message(capsys
     }
 
 
-def test_dagsters_servers_write_as_ours_do_and_once(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dagsters_servers_write_as_ours_do_and_once(capsys: pytest.CaptureFixture[str]) -> None:
     """Its loggers have a handler of their own before any code of ours is there."""
-    monkeypatch.setattr(logging.getLogger("dagster"), "handlers", [logging.StreamHandler()])
+    logging.getLogger("dagster").addHandler(logging.StreamHandler())
     logs.configure()
     logging.getLogger("dagster.daemon.SensorDaemon").warning("a sensor failed")
     (line,) = lines(capsys.readouterr().err)
@@ -92,15 +107,11 @@ def test_no_secret_reaches_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytes
         assert secret not in text
 
 
-def test_on_a_terminal_lines_are_for_people(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    logs.configure()
-    logging.getLogger("irt.stack").warning("the daemon ended")
-    line = capsys.readouterr().err
-    assert line.endswith("WARNING the daemon ended\n")
-    assert "{" not in line
+def test_on_a_terminal_lines_are_for_people() -> None:
+    with redirect_stderr(Terminal()) as terminal:
+        logs.configure()
+        logging.getLogger("irt.stack").warning("the daemon ended")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d WARNING the daemon ended\n", terminal.getvalue())
 
 
 def test_log_level_is_the_least_that_is_written(
@@ -116,18 +127,17 @@ def test_log_level_is_the_least_that_is_written(
 
 
 @pytest.mark.parametrize(("wanted", "begins"), [("json", "{"), ("text", "")])
-@pytest.mark.parametrize("terminal", [False, True])
+@pytest.mark.parametrize("stream", [io.StringIO, Terminal])
 def test_log_format_goes_before_what_standard_error_is(
-    wanted: str, begins: str, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    wanted: str, begins: str, stream: type[io.StringIO], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOG_FORMAT", wanted)
-    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
     get_settings.cache_clear()
-    logs.configure()
-    logging.getLogger("irt").warning("the daemon ended")
-    line = capsys.readouterr().err
-    assert line.startswith(begins)
-    assert line.endswith("WARNING the daemon ended\n") == (wanted == "text")
+    with redirect_stderr(stream()) as written:
+        logs.configure()
+        logging.getLogger("irt").warning("the daemon ended")
+    assert written.getvalue().startswith(begins)
+    assert written.getvalue().endswith("WARNING the daemon ended\n") == (wanted == "text")
 
 
 PROGRAM = """
@@ -217,8 +227,7 @@ def test_dagsters_servers_write_each_line_once(server: ModuleType, monkeypatch: 
     dagster = logging.getLogger("dagster")
     for module in (api, controller):
         monkeypatch.setattr(module, "configure_loggers", module.configure_loggers)
-    monkeypatch.setattr(dagster, "handlers", [])
-    monkeypatch.setattr(dagster, "level", logging.NOTSET)
+    dagster.setLevel(logging.NOTSET)
     have_the_last_word_on_logs(logs.configure)
     server.configure_loggers(handler="default", formatter="json", log_level="INFO")
     assert (dagster.handlers, dagster.level) == ([], logging.INFO)

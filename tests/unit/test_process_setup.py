@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 
 import dagster as dg
-import pytest
 
 from irt_assets import definitions
 from irt_assets.common.environment import CONFIGURATION, WORKSPACE
@@ -79,15 +78,16 @@ def test_dagster_dev_in_a_checkout_ends_in_a_sentence_that_names_irt_serve(tmp_p
     assert "`irt serve`" in said.splitlines()[-1]
 
 
-def test_the_daemon_and_the_webserver_log_as_we_do_from_their_instance_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_daemon_and_the_webserver_log_as_we_do_from_their_instance_on() -> None:
     """They never load the graph; the launcher is registered with their instance as it is made."""
-    monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    monkeypatch.setattr(logging.getLogger("dagster"), "handlers", [logging.StreamHandler()])
+    root, dagster = logging.getLogger(), logging.getLogger("dagster")
+    dagster.addHandler(logging.StreamHandler())
     launcher = {"module": HealthCheckedRunLauncher.__module__, "class": HealthCheckedRunLauncher.__name__}
     with dg.instance_for_test(overrides={"run_launcher": launcher}) as instance:
         assert isinstance(instance.run_launcher, HealthCheckedRunLauncher)
-    assert logging.getLogger("dagster").handlers == []
-    assert [type(one).__name__ for one in logging.getLogger().handlers] == ["_StandardError"]
+    assert dagster.handlers == []
+    [ours] = [handler for handler in root.handlers if type(handler).__name__ == "_StandardError"]
+    root.removeHandler(ours)
 
 
 MAY_READ_SETTINGS = {

@@ -27,7 +27,7 @@ from resources.serving.service_manager import (
     report_to_service_manager,
     service_fault,
 )
-from resources.settings import Settings
+from resources.settings import Settings, get_settings
 from tests.testbed.machine import free_port
 from tests.testbed.patience import patient
 
@@ -214,7 +214,8 @@ def test_a_service_is_probed_where_it_was_told_to_listen(
     assert service_fault("exporter", settings, host=host) is None
     probes = list[Probe]()
     monkeypatch.setattr(service, "report_to_service_manager", lambda probe, ready: probes.extend([probe, ready]))
-    monkeypatch.setattr(service, "get_settings", lambda: settings)
+    monkeypatch.setenv("IRT_EXPORTER_METRICS_PORT", str(settings.irt_exporter_metrics_port))
+    get_settings.cache_clear()
     service.run_service("exporter", lambda _: None, host)
     assert [probe() for probe in probes] == [None, None]
 
