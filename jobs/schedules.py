@@ -30,21 +30,15 @@ FROM_VERDICTS: dict[str, WindowOf] = {"features_topic_daily": day_bounds, "weekl
 """Assets whose partitions are asked for again if a verdict of their window has changed."""
 
 
-def unmade_partitions(wanted: Sequence[str], made: Collection[str], under_way: Collection[str]) -> list[str]:
-    """The partitions that should exist, do not, and are not under way."""
-    return [key for key in wanted if key not in made and key not in under_way]
-
-
 def missing(
     instance: dg.DagsterInstance, database: Database, plan: Plan, tick: datetime, first_month: str
 ) -> tuple[list[str], list[str]]:
     """The partitions that should be there after a tick; and those to be asked for, oldest first: the ones that are
-    not there, and all whose verdicts have changed since they were made."""
+    not there, and all whose verdicts have changed since they were made, unless a run of them is under way."""
     wanted, asset = plan.partitions_due(tick, first_month), dg.AssetKey(plan.asset)
     changed = changed_since_made(database, plan, first_month)
-    made = {key for key in wanted if materialized_since(instance, asset, key, plan.period.bounds(key)[1])}
-    asked = sorted({*changed, *(key for key in wanted if key not in made)})
-    return wanted, unmade_partitions(asked, (), under_way(instance, plan.job, [plan.asset]))
+    unmade = [key for key in wanted if not materialized_since(instance, asset, key, plan.period.bounds(key)[1])]
+    return wanted, sorted({*changed, *unmade} - under_way(instance, plan.job, [plan.asset]))
 
 
 def changed_since_made(database: Database, plan: Plan, first_month: str) -> list[str]:

@@ -24,22 +24,23 @@ from resources.serving.listening import listening
 from resources.serving.service import Server, serve_until_told
 from resources.serving.service_manager import host_from_here, report_to_service_manager
 from resources.settings import Settings, get_settings
-from services.jwt_verifier.tokens import Role, build_verifier
+from services.jwt_verifier.tokens import Role, Verifier, build_verifier
 from services.report_files import ReportFiles
 
 OPEN_REQUESTS_S = 5
 """How long shutdown waits for requests under way, and for subscriptions, which never end."""
 
 
-def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) -> ASGIApp:
-    """Dagster's UI behind our layers, as `settings` configure them.
+def login(settings: Settings) -> Verifier | None:
+    """Who verifies tokens; None without a login. Raises PermanentFailure if settings of it are unfit or missing."""
+    return build_verifier(settings) if settings.has_login else None
 
-    Raises PermanentFailure if settings of the login are unfit or missing.
-    """
+
+def guarded(dagster: ASGIApp, settings: Settings, verifier: Verifier | None, *, read_only: bool = False) -> ASGIApp:
+    """Dagster's UI behind our layers, as `settings` configure them."""
     prefix = settings.ui_prefix
     learners = settings.ui_hands_out_learner_reports
     reports = ReportFiles(dagster, Database(settings), object_store(settings), prefix=prefix, learners=learners)
-    verifier = build_verifier(settings) if settings.has_login else None
     role: Role = "viewer" if read_only else "analyst"
     identified = Identified(reports, verifier, settings.jwt_cookie_name, role, prefix=prefix)
     return Guard(identified, settings.ui_names, prefix=prefix)
@@ -50,14 +51,14 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
 
     Raises PermanentFailure if settings of the login are unfit or missing, and where the port is not free.
     """
-    host = settings.ui_address
+    verifier, host = login(settings), settings.ui_address  # a fault of the settings is told before Dagster is loaded
     report_to_service_manager(partial(webserver, f"http://{host_from_here(host)}:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()
     metrics.show(registry, settings.metrics_port("webserver"), "IRT_EXPORTER_METRICS_PORT")
     with webserver_app(
         workspace(settings), path_prefix=settings.ui_prefix, read_only=read_only, tags_of_backfill=tags_of_backfill
     ) as dagster:
-        page = metrics.Counted(guarded(dagster, settings, read_only=read_only), "page", registry)
+        page = metrics.Counted(guarded(dagster, settings, verifier, read_only=read_only), "page", registry)
         config = uvicorn.Config(
             page,
             log_config=None,

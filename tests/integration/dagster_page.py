@@ -12,7 +12,7 @@ from dagster import DagsterInstance
 from starlette.types import ASGIApp
 
 from irt_assets.servers.instance import dagster_instance
-from irt_assets.webserver.__main__ import guarded
+from irt_assets.webserver.__main__ import guarded, login
 from jobs.launching.launched_by import tags_of_backfill
 from resources.dagster_compat import webserver_app
 from resources.postgres.database import Database
@@ -47,11 +47,11 @@ def served(settings: Settings, *, read_only: bool = False, locations: str = "[]"
     settings = settings.model_copy(update=changes)
     workspace = settings.irt_home / "workspace.yaml"
     workspace.write_text(f"load_from: {locations}\n")
-    prefix = settings.ui_prefix
+    prefix, verifier = settings.ui_prefix, login(settings)
     with webserver_app(
         workspace, path_prefix=prefix, read_only=read_only, tags_of_backfill=tags_of_backfill
     ) as dagster:
-        yield guarded(dagster, settings, read_only=read_only)
+        yield guarded(dagster, settings, verifier, read_only=read_only)
 
 
 def post(app: ASGIApp, query: str, path: str = "/graphql", **headers: str) -> Answer:

@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from irt_assets.backup import cited, places, programs
-from irt_assets.backup.make import Made
+from irt_assets.backup.make import Made, make_backup
 from irt_assets.backup.manifest import DATABASE, OBJECTS
 from irt_assets.backup.places import MANIFEST, FolderPlace
 from irt_assets.backup.programs import Program
@@ -35,7 +35,7 @@ from irt_assets.servers.instance import dagster_instance
 from jobs.watching.alerts import backup_alert
 from resources.failures import PermanentFailure, TransientFailure
 from resources.files.folder_claim import open_store
-from resources.files.object_store import PART, BucketStore
+from resources.files.object_store import PART, BucketStore, FolderStore
 from resources.postgres.database import Database, advisory_lock
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
@@ -418,19 +418,22 @@ def test_the_listing_has_every_file_that_rows_cite(made: Made, calibrated: Setti
     assert not list(cited.faults(listed.values(), store))
 
 
-def test_nothing_is_pruned_while_files_are_listed(
-    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def listing(*_: object) -> list[cited.Cited]:
-        with Database(world).connect() as other:
-            other.execute("SET LOCAL lock_timeout = '50ms'")
-            with pytest.raises(psycopg.errors.LockNotAvailable):
-                advisory_lock(other, "prune")
-            other.rollback()
-        return []
+def test_nothing_is_pruned_while_files_are_listed(world: Settings, tmp_path: Path) -> None:
+    listed = []
 
-    monkeypatch.setattr("irt_assets.backup.make.cited_files", listing)
-    back_up(world, tmp_path / "backups")
+    class Store(FolderStore):
+        def sizes(self, folder: str) -> dict[str, int]:
+            with Database(world).connect() as other:
+                other.execute("SET LOCAL lock_timeout = '50ms'")
+                with pytest.raises(psycopg.errors.LockNotAvailable):
+                    advisory_lock(other, "prune")
+                other.rollback()
+            listed.append(folder)
+            return super().sizes(folder)
+
+    place = places.place_at(world, str(tmp_path / "backups"))
+    make_backup(world, Database(world), Store(world.irt_home / "objects"), place)
+    assert listed
 
 
 def test_a_cited_file_that_is_lost_does_not_stop_a_backup(
@@ -447,9 +450,8 @@ def test_a_cited_file_that_is_lost_does_not_stop_a_backup(
     assert "warning: one file that the database cites cannot be found: snapshots/lost.parquet" in typed.err
 
 
-def test_the_newest_backups_stay(world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(places, "NEWEST_KEPT", 2)
-    names = ["irt-20260101T000000Z", "irt-20260102T000000Z"]
+def test_the_newest_backups_stay(world: Settings, tmp_path: Path) -> None:
+    names = [f"irt-202601{day:02}T000000Z" for day in range(1, places.NEWEST_KEPT + 1)]
     for name in [*names, "irt-not-ours", "irt-20250101T000000Z"]:
         (tmp_path / name).mkdir()
     for name in names:

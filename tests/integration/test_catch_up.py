@@ -50,7 +50,7 @@ from tests.helpers.dagster_private import (
 )
 from tests.helpers.typed import IrtOf
 from tests.helpers.worlds import not_before
-from tests.integration.schedule_states import switch_on, tick
+from tests.integration.schedule_states import daemon_lives, switch_on, tick
 
 pytestmark = pytest.mark.ci
 
@@ -214,9 +214,12 @@ def test_a_persons_start_makes_the_last_day_again_and_a_timer_or_a_cron_job_only
     """As systemd 252 was seen to set TRIGGER_UNIT: by the timer, also after a kill, and not by `systemctl start`."""
     days = DAYS.back(now, 14)
     graph.made("features_topic_daily", *days[:-3], *days[-2:], at=now)
-    monkeypatch.setattr(starting, "daemon_alive", lambda _: False)
-    monkeypatch.setattr(starting, "follow_up", lambda *_: ())
-    monkeypatch.setattr(starting, "run_here", lambda *those, **_: Outcome(those[2].job, those[3], True))
+    daemon_lives(graph.instance)
+    monkeypatch.setattr(
+        starting,
+        "_through_the_daemon",
+        lambda *those, **_: iter([Outcome(those[3].job, those[4], True)]),
+    )
 
     def made(key: str | None = None, *, if_missing: bool = False, **environment: str) -> list[str | None]:
         settings = graph.settings.model_copy(update={"irt_run_key": key})
@@ -228,16 +231,12 @@ def test_a_persons_start_makes_the_last_day_again_and_a_timer_or_a_cron_job_only
 
     unit = {"IRT_UNIT": "irt-features"}
     assert made(**unit) == [days[-3], days[-1]]
-    assert made(**unit, TRIGGER_UNIT="irt-features.timer") == made() == [days[-3]]
-    assert made(**unit, if_missing=True) == [days[-3]]
-    monkeypatch.setattr(starting, "in_a_pod", lambda: True)
-    monkeypatch.setattr(
-        starting,
-        "_through_the_daemon",
-        lambda *those, **_: iter([Outcome(those[3].job, those[4], True)]),
-    )
+    what_is_missing = [None]
+    assert made(**unit, TRIGGER_UNIT="irt-features.timer") == made() == what_is_missing
+    assert made(**unit, if_missing=True) == what_is_missing
+    monkeypatch.setenv(KUBERNETES, "10.96.0.1")
     assert made("aggregate-features-test-1") == [days[-3], days[-1]]
-    assert made("aggregate-features-29384720") == made() == [None]  # what is missing, as the daemon finds it
+    assert made("aggregate-features-29384720") == made() == what_is_missing
 
 
 @pytest.mark.parametrize(("alias", "job"), ALIASES.items())
@@ -309,13 +308,20 @@ FEATURES, BANK, MONTH = plan_of("aggregate_features_daily"), plan_of("prune"), p
 
 
 @pytest.fixture
-def instance(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is away is looked for again at once."""
+    monkeypatch.setattr(starting, "BETWEEN_LOOKS_S", 0.01)
+
+
+@pytest.fixture
+def instance(
+    settings: Settings, database: Database, no_pause: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dg.DagsterInstance]:
     """With a daemon that is alive; runs are queued as the page queues them, and end when they are followed."""
     monkeypatch.setattr(starting, "in_a_pod", lambda: True)
-    monkeypatch.setattr(starting, "daemon_alive", lambda _: True)
     monkeypatch.setattr(starting, "enqueue", enqueued)
-    monkeypatch.setattr(starting, "BETWEEN_LOOKS_S", 0.01)
     with dagster_instance(settings, database) as instance:
+        daemon_lives(instance)
         monkeypatch.setattr(starting, "await_run", ends(instance))
         yield instance
 
@@ -364,10 +370,10 @@ def enqueued(
     return other
 
 
-def failing_once(fault: Exception, then: Callable[..., str]) -> Callable[..., str]:
+def failing_once(fault: BaseException, then: Callable[..., Any]) -> Callable[..., Any]:
     faults = [fault]
 
-    def fails_first(*arguments: Any, **options: Any) -> str:
+    def fails_first(*arguments: Any, **options: Any) -> Any:
         if faults:
             raise faults.pop()
         return then(*arguments, **options)
@@ -426,15 +432,11 @@ def test_a_run_gives_way_to_another_before_it_is_queued(tmp_path: Path) -> None:
 def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
     well: bool, instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def killed(*_: object) -> Outcome:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(starting, "await_run", killed)
+    monkeypatch.setattr(starting, "await_run", failing_once(KeyboardInterrupt(), ends(instance, well=well)))
     with pytest.raises(KeyboardInterrupt):
         asked(instance, as_job)
     (run,) = instance.get_runs()
     assert run.tags[starting.RUN_KEY_TAG] == "features-29384720"
-    monkeypatch.setattr(starting, "await_run", ends(instance, well=well))
     for _ in range(2):  # while the run goes on, and when it has ended
         assert asked(instance, as_job) == [Outcome("aggregate_features_daily", DAY, well)]
     assert len(instance.get_runs()) == 1
@@ -463,25 +465,24 @@ def test_a_run_by_the_documents_name_is_waited_for(instance: dg.DagsterInstance,
 
 
 def test_what_is_missing_is_asked_for_and_what_is_under_way_waited_for(
-    instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance, as_job: Settings, now: datetime
 ) -> None:
     """A pod that was killed between two partitions has asked for the first alone."""
-    monkeypatch.setattr(starting, "missing", lambda *_: (["2026-03-04", DAY, "2026-03-06"], ["2026-03-06"]))
-    queued(instance, FEATURES, DAY, {})
+    *made, under_way, missing = DAYS.back(now, 14)
+    for day in made:
+        instance.report_runless_asset_event(dg.AssetMaterialization("features_topic_daily", partition=day))
+    queued(instance, FEATURES, under_way, {})
     queued(instance, FEATURES, "2025-01-01", {"dagster/backfill": "old"})
     names = [one.name for one in asked(instance, as_job, partition=None)]
-    assert names == [f"aggregate_features_daily {day}" for day in (DAY, "2026-03-06")]
+    assert names == [f"aggregate_features_daily {day}" for day in (under_way, missing)]
     assert len(instance.get_runs()) == 3
 
 
-def test_two_pods_at_once_ask_for_one_run(
-    instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(starting, "await_run", lambda _, run_id, *__: Outcome(run_id, None, success=True))
+def test_two_pods_at_once_ask_for_one_run(instance: dg.DagsterInstance, settings: Settings) -> None:
     with ThreadPoolExecutor(2) as pods:
-        found = list(pods.map(lambda _: asked(instance, settings)[0].name, range(2)))
+        asking = [pods.submit(starting._asked_for, instance, settings, Database(settings), FEATURES, DAY) for _ in "ab"]
     (run,) = instance.get_runs()
-    assert found == [run.run_id] * 2
+    assert [one.result() for one in asking] == [{DAY: run.run_id}] * 2
 
 
 def test_a_code_server_that_restarts_is_waited_for(
@@ -502,8 +503,8 @@ def test_a_code_server_that_does_not_answer_is_said_in_a_sentence(settings: Sett
         queue_run(instance, workspace(away), CODE_LOCATION, BANK.job, {})
 
 
-def test_a_database_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starting, "BETWEEN_LOOKS_S", 0.01)
+@pytest.mark.usefixtures("no_pause")
+def test_a_database_that_restarts_is_waited_for() -> None:
     look = failing_once(psycopg.OperationalError("the connection is lost"), lambda: "ended")
     assert starting._through_outages(look) == "ended"
     with pytest.raises(ZeroDivisionError):
@@ -530,20 +531,10 @@ def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
         assert not instance.get_runs()
 
 
-@pytest.mark.parametrize("well", [True, False])
-def test_a_month_that_is_typed_in_a_pod_is_made_by_the_daemon(
-    well: bool, instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def follow(_: object, run_id: str, job: str, partition: str, patience_s: float) -> Outcome:
-        return Outcome(job, partition, well, "" if well else "its worker was killed", run_id)
-
-    monkeypatch.setattr(starting, "await_run", follow)
-    (made,) = asked(instance, settings, MONTH, "2026-02")
+def test_a_month_that_is_typed_in_a_pod_is_made_by_the_daemon(instance: dg.DagsterInstance, settings: Settings) -> None:
+    assert asked(instance, settings, MONTH, "2026-02") == [Outcome(MONTHLY_JOB, "2026-02", success=True)]
     (run,) = instance.get_runs()
-    assert (run.job_name, run.tags[PARTITION_TAG], run.status) == (MONTHLY_JOB, "2026-02", dg.DagsterRunStatus.QUEUED)
-    assert made == Outcome(MONTHLY_JOB, "2026-02", well, "" if well else "its worker was killed")
-    assert asked(instance, settings, MONTH, "2026-02") == [made]
-    assert len(instance.get_runs()) == 1, "one that is under way is waited for"
+    assert (run.job_name, run.tags[PARTITION_TAG]) == (MONTHLY_JOB, "2026-02")
     with pytest.raises(PermanentFailure, match="2199-01 is not a month that is over"):
         asked(instance, settings, MONTH, "2199-01")
 

@@ -289,12 +289,13 @@ def test_a_run_whose_process_was_killed_is_failed_by_whoever_comes_next(runs: Ru
     assert [one.run_id for one in stuck_runs(runs.instance)] == [mine]
 
 
-def test_a_run_that_is_being_launched_is_given_its_time(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_is_being_launched_is_given_its_time(runs: Runs) -> None:
     mine = json.loads(own_worker_tags()[WORKER_TAG])
     record = {name: mine[name] for name in ("host", "boot")}
     run = runs.instance.create_run_for_job(JOB, tags={WORKER_TAG: json.dumps(record)})
     assert fail_lost_runs(runs.instance) == []
-    monkeypatch.setattr("jobs.watching.stuck_runs.LAUNCHED_WITHIN", timedelta(0))
+    with freeze_time(datetime.now(UTC) - timedelta(minutes=3)):  # it was last written to then
+        runs.instance.add_run_tags(run.run_id, {"other": "tag"})
     assert fail_lost_runs(runs.instance) == [run.run_id]
 
 

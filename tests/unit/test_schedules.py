@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from irt_assets.common.job_names import KPI_JOB
 from irt_assets.common.partitions import DAYS, MONTHS, WEEKS, Period
 from jobs.plans import PLANS, Plan, last_due
-from jobs.schedules import build_schedules, unmade_partitions
+from jobs.schedules import build_schedules
 from jobs.watching.stale_months import build_stale_sensor
 from resources.dagster_compat import schedule_execution_time_iterator
 from resources.settings import Settings
@@ -157,11 +157,6 @@ def test_the_last_periods_are_over_follow_each_other_and_leave_nothing_out(
     assert bounds[-1][1] <= now < period.bounds(period.key_of(now))[1]
     assert bounds[-1][1] == period.bounds(period.key_of(now))[0]
     assert all(end == start for (_, end), (start, _) in pairwise(bounds))
-
-
-def test_what_is_there_or_on_its_way_is_not_asked_for() -> None:
-    assert unmade_partitions(["a", "b", "c", "d"], {"a", "other"}, {"c"}) == ["b", "d"]
-    assert unmade_partitions([], {"a"}, {"b"}) == []
 
 
 def test_every_schedule_is_in_the_documentation_with_its_time() -> None:

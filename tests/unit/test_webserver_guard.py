@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -505,8 +504,6 @@ def test_a_token_that_expires_meanwhile_ends_its_websocket(verifier: Verifier, m
 
 
 def test_a_login_of_which_settings_are_missing_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webserver, "webserver_app", lambda *_args, **_options: nullcontext(echo))
-    monkeypatch.setattr(webserver.metrics, "show", lambda *_arguments: None)
     monkeypatch.setenv("JWT_ISSUER", ISSUER)
     monkeypatch.setattr("sys.argv", ["webserver", "--port", "1"])
     with pytest.raises(SystemExit, match="set JWT_AUDIENCE, IRT_ORG_ID"):
