@@ -377,15 +377,6 @@ def test_months_that_run_together_are_judged_as_if_one_after_the_other(bank: Set
     assert judged(bank, NEXT, anchors_move_with_the_others)[1] == {"anchors_move_with_the_others"}
 
 
-def test_under_warn_the_month_passes_and_is_told(bank: Settings) -> None:
-    begin(bank, "warn")
-    calibrate(bank, FIRST)
-    assert calibrate(bank, NEXT).state == "done"
-    verdict, failed = judged(bank, NEXT, anchors_move_with_the_others)
-    assert not failed
-    assert verdict.why.startswith("the scale does not hold a month for it (new_misfit=warn); against the anchors")
-
-
 def test_a_month_is_not_compared_with_itself(bank: Settings) -> None:
     """The third month is sound, and run twice: what the first run published is not in force in the month itself."""
     database = begin(bank, min_responses=LEARNERS)

@@ -334,9 +334,16 @@ def test_an_alert_lasts_from_the_first_flagged_month_to_the_first_sound_one() ->
         ("a", "2026-04", "none", {}),
         ("a", "2026-05", "medium", {}),
         ("b", "2026-01", "none", {}),
+        ("c", "2026-01", "high", {}),
+        ("c", "2026-02", "none", {"proportion_correct": {"n": 60}}),  # few answers as expected end no alert
+        ("c", "2026-03", "medium", {"proportion_correct": {"n": 60}}),
     ]
     found = [(e.item_id, e.opened_month, e.closed_month, e.severity, e.kind) for e in episodes(judged)]
-    assert found == [("a", "2026-01", "2026-04", "high", "leak"), ("a", "2026-05", None, "medium", "drift")]
+    assert found == [
+        ("a", "2026-01", "2026-04", "high", "leak"),
+        ("a", "2026-05", None, "medium", "drift"),
+        ("c", "2026-01", None, "high", "drift"),
+    ]
 
 
 def test_items_published_as_another_model_are_compared_by_their_curves_and_named(

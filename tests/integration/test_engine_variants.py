@@ -126,15 +126,6 @@ def test_an_optional_engine_that_fails_is_on_record_and_leaves_the_month_green(g
     )
 
 
-def test_an_engine_that_is_demanded_and_not_enabled_makes_the_month_red_with_the_way_out(graph: Graph) -> None:
-    change_rules(graph.database, SCALE, {"demanded_engines": "pymc"})
-    result = run(graph)
-    assert graph.state(MONTH).state is State.RED
-    assert "pymc is demanded and has no fit of the month" in (
-        checks(result)["demanded_engines_fitted"].description or ""
-    )
-
-
 @pytest.mark.usefixtures("pymc")
 def test_an_engine_that_is_enabled_later_makes_no_month_stale_and_fits_only_its_scales(graph: Graph) -> None:
     alone = run(graph)

@@ -17,7 +17,6 @@ import pytest
 from irt_assets.blocks.markdown import markdown
 from irt_assets.decisions.anchor_versions import FIND_OUT_FIRST
 from irt_assets.decisions.origin import initialise
-from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB, flagged_table, sentence, sentence_on_information, unestimated_items
 from irt_assets.drift.checks import OF_ITEMS, items_result
 from irt_assets.drift.information import information_of_month
@@ -343,17 +342,6 @@ def test_its_alert_is_opened_and_the_checks_name_it_and_the_vanished_item(
     bank = judged["published_items_are_in_the_bank"]
     assert (bank.passed, bank.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert f"{items.vanished} (it is no longer in the bank)" in (bank.description or "")
-
-
-def test_few_answers_as_expected_do_not_end_an_alert() -> None:
-    by_proportion = {"proportion_correct": {"n": 60}}
-    judged = [
-        ("a", "2026-01", "high", {}),
-        ("a", "2026-02", "none", by_proportion),
-        ("a", "2026-03", "medium", by_proportion),
-    ]
-    found = [(e.opened_month, e.closed_month, e.severity) for e in episodes(judged)]
-    assert found == [("2026-01", None, "high")]
 
 
 # -- items that could not be judged ------------------------------------------------------------------

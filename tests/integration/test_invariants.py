@@ -40,7 +40,7 @@ from resources.postgres.database import Database
 from resources.settings import Settings
 from resources.tables import response_log
 from tests.helpers.fit_specs import PARALLEL
-from tests.helpers.rooms import MONTHS, SCALE, FolderStore, Path, folder_store, rows
+from tests.helpers.rooms import MONTHS, SCALE, folder_store, rows
 from tests.helpers.sentences import unsaid
 from tests.helpers.typed import Irt, IrtOf
 from tests.integration.graph import Graph, checks, metadata
@@ -113,8 +113,8 @@ def nothing(_world: World) -> None:
     pass
 
 
-def sql(statement: str) -> Callable[[World], None]:
-    return lambda world: world.sql(statement)
+def sql(statement: str, *values: object) -> Callable[[World], None]:
+    return lambda world: world.sql(statement, *values)
 
 
 def half_of_june_in_july_where_abilities_move(world: World) -> None:
@@ -165,14 +165,13 @@ def answers_in_earlier_months(world: World) -> None:
     world.months = ("2026-03", "2026-04", "2026-05", JUNE, JULY)
 
 
-def many_casual_learners(world: World) -> None:
-    """3000 of them with one answer each, spread over the bank: nobody then sees a third of it."""
-    world.sql(
-        """INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct)
-           SELECT 'casual ' || n, '2026-07-15Z', 'casual ' || n,
-                  (array_agg(item_id ORDER BY item_id))[1 + n %% count(*)], true
-           FROM generate_series(1, 3000) n CROSS JOIN question GROUP BY n"""
-    )
+many_casual_learners = sql(
+    """INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct)
+       SELECT 'casual ' || n, '2026-07-15Z', 'casual ' || n,
+              (array_agg(item_id ORDER BY item_id))[1 + n %% count(*)], true
+       FROM generate_series(1, 3000) n CROSS JOIN question GROUP BY n"""
+)
+"""3000 of them with one answer each, spread over the bank: nobody then sees a third of it."""
 
 
 def stored_statistics(path: str, value: str) -> Callable[[World], None]:
@@ -209,16 +208,13 @@ def features_since_july(world: World) -> None:
     write_features(world.connection, Month(JULY).start, datetime(2026, 8, 20, tzinfo=UTC))
 
 
-def kpis_of_a_week(world: World) -> None:
-    """u1 has all six, u2 has none and says why."""
-    world.sql(
-        """INSERT INTO weekly_kpi (user_id, week_start, kpis) VALUES
-           ('u1', '2026-07-06', '{"I_t": -1, "E_t": 0, "R_t": 0.5, "A_t": 1, "P": 0.3, "S": 0.9}'),
-           ('u2', '2026-07-06', '{"I_t": null, "E_t": null, "R_t": null, "A_t": null, "P": null, "S": null, "why":
-             {"I_t": "so", "E_t": "so", "R_t": "so", "A_t": "so", "P": "so", "S": "so"}}')"""
-    )
-
-
+kpis_of_a_week = sql(
+    """INSERT INTO weekly_kpi (user_id, week_start, kpis) VALUES
+       ('u1', '2026-07-06', '{"I_t": -1, "E_t": 0, "R_t": 0.5, "A_t": 1, "P": 0.3, "S": 0.9}'),
+       ('u2', '2026-07-06', '{"I_t": null, "E_t": null, "R_t": null, "A_t": null, "P": null, "S": null, "why":
+         {"I_t": "so", "E_t": "so", "R_t": "so", "A_t": "so", "P": "so", "S": "so"}}')"""
+)
+"""u1 has all six, u2 has none and says why."""
 JUDGED = datetime(2026, 8, 3, 4, tzinfo=UTC)
 
 
@@ -259,21 +255,17 @@ REPORT_FILES = {
 # -- plants ------------------------------------------------------------------------------------------
 
 
-def fitted_after_it_was_judged(world: World) -> None:
-    world.sql(
-        "UPDATE mirt_fit_meta SET fitted_at = %s WHERE window_start = '2026-07-01Z' AND kind = 'monthly'",
-        JUDGED + timedelta(hours=1),
-    )
-
-
-def fitted_before_and_linked_after_it_was_judged(world: World) -> None:
-    """The earlier fit was superseded when the later was linked."""
-    world.sql(
-        """INSERT INTO mirt_fit_meta SELECT (jsonb_populate_record(m, jsonb_build_object(
-             'fit_id', 'earlier', 'superseded_at', %s::timestamptz))).*
-           FROM mirt_fit_meta m WHERE window_start = '2026-07-01Z' AND kind = 'monthly'""",
-        JUDGED + timedelta(hours=1),
-    )
+fitted_after_it_was_judged = sql(
+    "UPDATE mirt_fit_meta SET fitted_at = %s WHERE window_start = '2026-07-01Z' AND kind = 'monthly'",
+    JUDGED + timedelta(hours=1),
+)
+fitted_before_and_linked_after_it_was_judged = sql(
+    """INSERT INTO mirt_fit_meta SELECT (jsonb_populate_record(m, jsonb_build_object(
+         'fit_id', 'earlier', 'superseded_at', %s::timestamptz))).*
+       FROM mirt_fit_meta m WHERE window_start = '2026-07-01Z' AND kind = 'monthly'""",
+    JUDGED + timedelta(hours=1),
+)
+"""The earlier fit was superseded when the later was linked."""
 
 
 def july_was_never_judged(world: World) -> None:
@@ -701,27 +693,102 @@ def test_a_planted_violation_is_named_and_was_not_there_before(world: World, cas
 GRADES = BY_NAME["grades_follow_keys_and_maximum_scores"]
 
 
-def graded_otherwise(world: World) -> None:
-    world.sql("UPDATE question SET meta = meta || %s WHERE item_id = 'A01'", json.dumps({"key": "B"}))
-    world.sql(CHOICES)
-    world.sql(f"UPDATE response_log SET correct = NOT correct WHERE {ONE_ANSWER}")
+graded_otherwise = sql(
+    f"""UPDATE question SET meta = meta || '{{"key": "B"}}' WHERE item_id = 'A01'; {CHOICES};
+        UPDATE response_log SET correct = NOT correct WHERE {ONE_ANSWER}"""
+)
+LOGGED = ", ".join(column.name for column in response_log.columns)
 
 
-def test_grades_by_the_key_of_a_period_stay_as_they_are(world: World) -> None:
-    graded_otherwise(world)
-    assert world.verdict(GRADES).violations
-    columns = ", ".join(column.name for column in response_log.columns)
+def decided_change(world: World) -> None:
+    first = world.one("SELECT publication_id::text FROM item_parameter_publication WHERE item_id = 'A01'")
     world.sql(
-        f"""INSERT INTO attempt_correction ({columns}, how, corrected_by, reason, corrected_at)
-            SELECT {columns}, 'rescore', 'Ann', '', recorded_at FROM response_log WHERE item_id = 'A01'"""
+        """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
+           SELECT month, scale_id, item_id, fit_id, 'accept', 'somebody', 'it drifted', '2026-08-15Z'
+           FROM item_parameter_publication WHERE item_id = 'A01'"""
     )
-    assert world.verdict(GRADES).passed
+    again("decision", replaces=first)(world)
 
 
-def test_grades_from_elsewhere_are_not_compared_with_a_key_that_nobody_chose(world: World) -> None:
-    graded_otherwise(world)
-    world.sql("UPDATE response_log SET response = lower(response) WHERE item_id = 'A01'")
-    assert world.verdict(GRADES).passed
+def exam_of_everybody(world: World) -> None:
+    """C03 is on a form that half of the casual learners take."""
+    many_casual_learners(world)
+    world.sql(
+        """INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct, form_id)
+           SELECT 'exam ' || n, '2026-07-16Z', 'casual ' || n, 'C03', true, 'X' FROM generate_series(1, 1500) n"""
+    )
+
+
+def drift_of_a_year_ago(world: World) -> None:
+    judged_months(world)
+    world.sql("UPDATE drift_alerts SET opened_at = opened_at - interval '1 year'")
+
+
+NEIGHBOURS = {
+    "a change with a decision": (decided_change, "", "one_set_is_in_force_and_changes_are_decided", set()),
+    "grades by the key of a period": (
+        graded_otherwise,
+        f"""INSERT INTO attempt_correction ({LOGGED}, how, corrected_by, reason, corrected_at)
+            SELECT {LOGGED}, 'rescore', 'Ann', '', recorded_at FROM response_log WHERE item_id = 'A01'""",
+        GRADES.name,
+        set(),
+    ),
+    "grades from elsewhere, by a key that nobody chose": (
+        graded_otherwise,
+        "UPDATE response_log SET response = lower(response) WHERE item_id = 'A01'",
+        GRADES.name,
+        set(),
+    ),
+    "an item as exposed as its form": (exam_of_everybody, "", "items_are_not_overexposed", set()),
+    "an item of an exam that a level chooses": (
+        exam_of_everybody,
+        """UPDATE calibration_scale SET rules = rules || '{"assignment": "by_level"}'""",
+        "items_are_not_overexposed",
+        {f"{SCALE}: C03"},
+    ),
+    "places in practice": (
+        nothing,
+        "UPDATE response_log SET correct = position <= 8 WHERE form_id IS NULL AND completed_at >= '2026-07-01Z'",
+        "positions_do_not_change_difficulty",
+        {SCALE},
+    ),
+    "a session of which only the first answer counts": (
+        nothing,
+        """UPDATE response_log SET correct = NULL
+           WHERE position > 1 AND (user_id, session_id) = (
+               SELECT user_id, session_id FROM response_log
+               WHERE form_id IS NOT NULL AND position > 1 AND completed_at >= '2026-07-01Z'
+               ORDER BY attempt_id LIMIT 1)""",
+        "positions_do_not_change_difficulty",
+        set(),
+    ),
+    "a week as it is computed": (
+        lambda world: write_week(world.connection, "2026-07-06", NOW),
+        "",
+        "kpis_are_whole",
+        set(),
+    ),
+    **{
+        f"large drift that is {name}": (drift_of_a_year_ago, change, "large_drift_is_decided_on", set())
+        for name, change in {
+            "decided": """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason)
+                          VALUES ('2026-07', 'default', 'A01', 'f', 'reject', 'ann', 'the leak is closed')""",
+            "of an item out of the bank": "DELETE FROM question WHERE item_id = 'A01'",
+            "over": "UPDATE drift_alerts SET closed_month = '2026-08'",
+            "not large": "UPDATE drift_alerts SET severity = 'medium'",
+        }.items()
+    },
+}
+"""What is near to a violation: what is prepared, the change (SQL), the invariant, and the subjects it then names."""
+
+
+@pytest.mark.parametrize("case", NEIGHBOURS)
+def test_a_neighbour_of_a_violation_is_told_from_it(world: World, case: str) -> None:
+    prepare, change, name, subjects = NEIGHBOURS[case]
+    prepare(world)
+    world.sql(change)
+    verdict = world.verdict(BY_NAME[name])
+    assert ({violation.subject for violation in verdict.violations}, verdict.not_tested) == (subjects, ())
 
 
 def test_a_key_that_nobody_chose_is_named_with_the_choices_and_the_command(world: World) -> None:
@@ -790,23 +857,6 @@ def test_all_grades_of_a_large_log_are_compared_on_sundays_and_those_of_open_vio
     assert found(weekday) == (seen,)
 
 
-def test_places_in_practice_count_too(world: World) -> None:
-    world.sql("UPDATE response_log SET correct = position <= 8 WHERE form_id IS NULL AND completed_at >= '2026-07-01Z'")
-    assert world.verdict(BY_NAME["positions_do_not_change_difficulty"]).violations
-
-
-def test_of_a_session_only_the_first_answer_may_count(world: World) -> None:
-    """Its place in the session is known all the same."""
-    world.sql(
-        """UPDATE response_log SET correct = NULL
-           WHERE position > 1 AND (user_id, session_id) = (
-               SELECT user_id, session_id FROM response_log
-               WHERE form_id IS NOT NULL AND position > 1 AND completed_at >= '2026-07-01Z'
-               ORDER BY attempt_id LIMIT 1)"""
-    )
-    assert world.verdict(BY_NAME["positions_do_not_change_difficulty"]).passed
-
-
 @pytest.mark.parametrize("name", ["one_ability_explains_a_scale", "items_are_locally_independent"])
 @pytest.mark.parametrize(
     ("plant", "why"),
@@ -838,28 +888,6 @@ def test_what_the_last_fit_does_not_say_is_not_tested(
     assert missing.subject == SCALE
 
 
-def exam_of_everybody(world: World) -> None:
-    """C03 is on a form that half of the casual learners take."""
-    many_casual_learners(world)
-    world.sql(
-        """INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct, form_id)
-           SELECT 'exam ' || n, '2026-07-16Z', 'casual ' || n, 'C03', true, 'X' FROM generate_series(1, 1500) n"""
-    )
-
-
-def test_an_item_on_a_form_is_as_exposed_as_its_form_and_no_violation(world: World) -> None:
-    exam_of_everybody(world)
-    verdict = world.verdict(BY_NAME["items_are_not_overexposed"])
-    assert (verdict.violations, verdict.not_tested) == ((), ())
-
-
-def test_an_item_that_a_level_chooses_may_be_overexposed_in_an_exam_too(world: World) -> None:
-    exam_of_everybody(world)
-    world.sql('UPDATE calibration_scale SET rules = rules || \'{"assignment": "by_level"}\'')
-    verdict = world.verdict(BY_NAME["items_are_not_overexposed"])
-    assert {violation.subject for violation in verdict.violations} == {f"{SCALE}: C03"}
-
-
 @pytest.mark.parametrize(
     ("plant", "why"),
     [
@@ -879,17 +907,6 @@ def test_exposure_is_not_tested_where_nothing_could_keep_an_item_unknown(world: 
     assert (verdict.violations, [why in missing.why for missing in verdict.not_tested]) == ((), [True])
 
 
-def test_a_change_with_a_decision_is_no_violation(world: World) -> None:
-    first = world.one("SELECT publication_id::text FROM item_parameter_publication WHERE item_id = 'A01'")
-    world.sql(
-        """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
-           SELECT month, scale_id, item_id, fit_id, 'accept', 'somebody', 'it drifted', '2026-08-15Z'
-           FROM item_parameter_publication WHERE item_id = 'A01'"""
-    )
-    again("decision", replaces=first)(world)
-    assert world.verdict(BY_NAME["one_set_is_in_force_and_changes_are_decided"]).violations == ()
-
-
 def test_a_month_fitted_just_now_may_wait_for_its_judgement(world: World) -> None:
     judged_months(world)
     world.made = {}
@@ -899,39 +916,6 @@ def test_a_month_fitted_just_now_may_wait_for_its_judgement(world: World) -> Non
     red_july(world)
     world.sql("UPDATE mirt_fit_meta SET fitted_at = %s", JUDGED)
     assert {v.partition for v in world.verdict(BY_NAME["every_green_month_was_judged"]).violations} == {JUNE}
-
-
-@pytest.mark.parametrize(
-    "plant",
-    [
-        """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason)
-           VALUES ('2026-07', 'default', 'A01', 'f', 'reject', 'ann', 'the leak is closed')""",
-        "DELETE FROM question WHERE item_id = 'A01'",
-        "UPDATE drift_alerts SET closed_month = '2026-08'",
-        "UPDATE drift_alerts SET severity = 'medium'",
-    ],
-    ids=["decided", "taken out of the bank", "over", "not large"],
-)
-def test_drift_that_nobody_need_decide_on_any_more_is_no_violation(world: World, plant: str) -> None:
-    judged_months(world)
-    world.sql("UPDATE drift_alerts SET opened_at = opened_at - interval '1 year'")
-    assert world.verdict(BY_NAME["large_drift_is_decided_on"]).violations != ()
-    world.sql(plant)
-    verdict = world.verdict(BY_NAME["large_drift_is_decided_on"])
-    assert (verdict.violations, verdict.not_tested) == ((), ())
-
-
-def test_a_week_as_it_is_computed_is_whole(world: World) -> None:
-    write_week(world.connection, "2026-07-06", NOW)
-    found = world.verdict(BY_NAME["kpis_are_whole"])
-    assert (found.violations, found.not_tested) == ((), ())
-
-
-def test_an_empty_database_violates_nothing_and_says_what_it_could_not_test(database: Database) -> None:
-    with database.connect() as connection:
-        verdicts = evaluate(InvariantContext(connection, FolderStore(Path("nowhere")), NOW, ()), INVARIANTS)
-    assert [verdict.invariant.name for verdict in verdicts if not verdict.passed] == []
-    assert not [verdict for verdict in verdicts if verdict.crashed]
 
 
 def test_the_real_queries_write_nothing(measured: Settings) -> None:

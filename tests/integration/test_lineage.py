@@ -78,28 +78,25 @@ def test_later_decisions_come_first_and_only_one_is_in_force(world: Settings, sm
     assert ([row["in_force"] for row in found], found[0]["decided_by"]) == ([False, True, False], "Ada")
 
 
-def test_an_item_that_the_bank_does_not_have_is_told_so(world: Settings) -> None:
-    with pytest.raises(PermanentFailure, match=r"the bank has no item 'a01': ids are case-sensitive"):
-        of_item(world, "a01")
+ODD = 'new\'s "odd" 🦉'
+HELD_BACK = """INSERT INTO publication_step (month, scale_id, state, held, why)
+               VALUES ('2026-06', 'default', 'done',
+                       jsonb_build_object(%s::text, '["too flat", "too hard"]'::jsonb), '')"""
 
 
-def test_an_item_never_published_is_told_so(world: Settings) -> None:
-    add_items(Database(world), {"new": None})
-    with pytest.raises(PermanentFailure, match=r"nothing was ever published for item new of scale default$"):
-        of_item(world, "new")
-
-
-def test_an_item_held_back_is_told_by_which_month_and_why(world: Settings) -> None:
-    add_items(Database(world), {'new\'s "odd" 🦉': None})
-    run_sql(
-        Database(world),
-        """INSERT INTO publication_step (month, scale_id, state, held, why)
-           VALUES ('2026-06', 'default', 'done',
-                   jsonb_build_object(%s::text, '["too flat", "too hard"]'::jsonb), '')""",
-        ('new\'s "odd" 🦉',),
-    )
-    with pytest.raises(PermanentFailure, match="2026-06 held it back: too flat; too hard"):
-        of_item(world, 'new\'s "odd" 🦉')
+@pytest.mark.parametrize(
+    ("item", "why"),
+    [
+        ("a01", r"the bank has no item 'a01': ids are case-sensitive"),
+        ("new", r"nothing was ever published for item new of scale default$"),
+        (ODD, "2026-06 held it back: too flat; too hard"),
+    ],
+)
+def test_why_an_item_was_never_published_is_told(world: Settings, item: str, why: str) -> None:
+    add_items(Database(world), {"new": None, ODD: None})
+    run_sql(Database(world), HELD_BACK, (ODD,))
+    with pytest.raises(PermanentFailure, match=why):
+        of_item(world, item)
 
 
 def test_what_was_decided_on_an_item_is_told_latest_first(world: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from htmltools import TagList
 
 from irt_assets.blocks import Paragraph, html
 from irt_assets.common.job_names import MONTHLY_JOB
+from irt_assets.common.probes import DAEMONS
 from irt_assets.common.run_progress import PARTITION_TAG, under_way
 from irt_assets.gates.month_judged import MonthState, State
 from irt_assets.runs import queue
@@ -24,14 +26,28 @@ from services.dashboard.login import DEMO
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.safety import next_step
-from tests.helpers.dagster_private import create_run_for_test
+from tests.helpers.dagster_private import DaemonHeartbeat, create_run_for_test
 
 MONTHS = ["2026-08", "2026-09", "2026-10"]
 STALE = [MonthState(month, "default", State.STALE, "decided, to be made again: x") for month in MONTHS]
 
 
 @pytest.fixture
-def asked(settings: Settings, database: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asked]:
+def refusals() -> list[Exception]:
+    """What the code server answers with, if a test adds one."""
+    return []
+
+
+def beat(instance: dg.DagsterInstance, at: datetime) -> None:
+    """A heartbeat of every part of the daemon."""
+    for kind in DAEMONS:
+        instance.add_daemon_heartbeat(DaemonHeartbeat(at.timestamp(), kind, "d", []))
+
+
+@pytest.fixture
+def asked(
+    settings: Settings, database: object, refusals: list[Exception], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Asked]:
     """A page of someone who may decide, on stale months, with a daemon."""
     with dg.DagsterInstance.ephemeral() as instance:
 
@@ -44,11 +60,13 @@ def asked(settings: Settings, database: object, monkeypatch: pytest.MonkeyPatch)
             ]
 
         def queued(_i: object, _workspace: Path, _location: str, job: str, tags: Mapping[str, str], **_: object) -> str:
+            for refusal in refusals:
+                raise refusal
             return create_run_for_test(instance, job, status=dg.DagsterRunStatus.STARTED, tags=dict(tags)).run_id
 
         monkeypatch.setattr(queue, "month_states", states)
         monkeypatch.setattr(queue, "queue_run", queued)
-        monkeypatch.setattr(queue, "daemon_alive", lambda _: True)
+        beat(instance, datetime.now(UTC))
         yield Asked("months", {}, replace(DEMO, sub="Ann"), Reader(settings, instance))
 
 
@@ -57,9 +75,10 @@ def runs(asked: Asked) -> list[tuple[str, str]]:
 
 
 def test_each_stale_month_is_queued_once_however_often_it_is_asked_for(asked: Asked) -> None:
-    first = deciding.make_again(asked, MONTHS)
-    assert first.ok
-    assert first.sentences == ("2026-08, 2026-09 and 2026-10: asked for by Ann.",)
+    assert deciding.make_again(asked, MONTHS[:1]).stale == ("2026-08",)
+    assert runs(asked) == [("2026-08", "Ann")], "only the month that was named"
+    second = deciding.make_again(asked, MONTHS)
+    assert (second.ok, second.sentences) == (True, ("2026-09 and 2026-10: asked for by Ann.",))
     assert deciding.make_again(asked, MONTHS).sentences == ("Each month is queued or made already.",)
     assert runs(asked) == [(month, "Ann") for month in MONTHS]
 
@@ -70,11 +89,6 @@ def test_after_the_click_the_page_leads_to_the_runs_and_asks_to_be_loaded_again(
         assert part in said
 
 
-def test_only_the_months_that_were_named_are_made(asked: Asked) -> None:
-    assert deciding.make_again(asked, MONTHS[:1]).stale == ("2026-08",)
-    assert runs(asked) == [("2026-08", "Ann")]
-
-
 @pytest.mark.parametrize(("roles", "may"), [("viewer", False), ("analyst", False), ("operator", True)])
 def test_it_needs_the_role_that_decides(asked: Asked, roles: Any, may: bool) -> None:
     of_role = replace(asked, identity=replace(asked.identity, roles=(roles,)))
@@ -83,13 +97,10 @@ def test_it_needs_the_role_that_decides(asked: Asked, roles: Any, may: bool) -> 
     assert ("needs the role psychometrician" in str(making.place(of_role))) is not may
 
 
-def test_without_a_daemon_or_its_code_server_nothing_is_queued(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(*_: object, **__: object) -> str:
-        raise TransientFailure("the code server does not answer")
-
-    monkeypatch.setattr(queue, "queue_run", away)
+def test_without_a_daemon_or_its_code_server_nothing_is_queued(asked: Asked, refusals: list[Exception]) -> None:
+    refusals.append(TransientFailure("the code server does not answer"))
     assert deciding.make_again(asked, MONTHS).sentences == ("the code server does not answer.",)
-    monkeypatch.setattr(queue, "daemon_alive", lambda _: False)
+    beat(asked.reader.instance, datetime.now(UTC) - timedelta(hours=1))
     assert "no daemon runs" in deciding.make_again(asked, MONTHS).sentences[0]
     assert runs(asked) == []
 

@@ -58,7 +58,7 @@ from tests.helpers.dagster_private import (
     RemoteRepositoryOrigin,
 )
 from tests.helpers.sentences import unsaid
-from tests.integration.graph import Graph, graph_after_first_month, metadata
+from tests.integration.graph import Graph, graph_after_first_month
 
 BEFORE = "2026-05"
 MONTH, LATER = rooms.MONTHS
@@ -526,11 +526,6 @@ def test_a_backfill_that_is_over_holds_nobody_up(instance: dg.DagsterInstance) -
     instance.add_backfill(backfill)
     instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
     assert month_status.unsettled_months(instance) == set()
-
-
-def test_a_month_with_proposals_says_where_to_decide(own_graph: Graph) -> None:
-    said = metadata(own_graph.run(LATER), "published_item_parameters")
-    assert (said["items proposed"] > 0, said["decide in"]) == (True, "the dashboard, or `irt release`")
 
 
 # -- rules on trial ----------------------------------------------------------------------------------

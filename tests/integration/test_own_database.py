@@ -305,11 +305,6 @@ def test_the_schema_is_the_setting_s_then_the_address_s_then_the_one_with_our_ta
         assert connection.execute("SELECT current_schemas(false)").fetchone() == (["exam"],)
 
 
-def test_an_empty_database_has_our_tables_in_public(company: Company) -> None:
-    company.run("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-    assert Database(company.settings()).own.name == "public"
-
-
 def test_a_pooler_without_options_is_taken_only_where_the_role_s_own_path_is_right(
     company: Company, monkeypatch: pytest.MonkeyPatch
 ) -> None:

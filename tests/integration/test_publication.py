@@ -207,43 +207,75 @@ def test_the_daemon_looking_in_between_changes_nothing(
 # -- waiting -----------------------------------------------------------------------------------------
 
 
-def test_a_month_waits_for_an_earlier_one_and_says_for_which(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, MAR)
-    step = publish(ledger, store, MAR, [JAN, FEB, APR])[MAR]
-    assert (step.state, step.why) == ("pending", "waits for 2026-01, 2026-02, not settled yet")
-    assert publications(ledger) == []
-
-
-def test_the_run_that_clears_the_way_publishes_those_that_waited(ledger: Database, store: FolderStore) -> None:
-    for month in (FEB, MAR):
-        link(ledger, store, month)
-        publish(ledger, store, month, [JAN])
-    link(ledger, store, JAN)
-    taken = publish(ledger, store, JAN)
-    assert {month: step.state for month, step in taken.items()} == dict.fromkeys((JAN, FEB, MAR), "done")
-    assert [row[0] for row in publications(ledger)] == ["J", "always", "F", "M"]
-
-
-def test_a_later_month_under_way_holds_up_nobody(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, JAN)
-    assert publish(ledger, store, JAN, [FEB])[JAN].state == "done"
-
-
-def test_another_month_that_is_being_written_is_left_alone(ledger: Database, store: FolderStore) -> None:
-    """February is linked, but its run is under way: only that run knows when its gates are evaluated."""
-    link(ledger, store, FEB)
-    link(ledger, store, JAN)
-    assert set(publish(ledger, store, JAN, [FEB])) == {JAN}
-
-
-def test_a_month_whose_run_was_killed_after_linking_is_left_to_its_next_run(
-    ledger: Database, store: FolderStore
+@pytest.mark.parametrize(
+    ("moves", "states", "published"),
+    [
+        pytest.param(
+            [("link", MAR), ("publish", MAR, JAN, FEB, APR)], {MAR: "pending"}, {}, id="waits for an earlier month"
+        ),
+        pytest.param(
+            [
+                ("link", FEB),
+                ("publish", FEB, JAN),
+                ("link", MAR),
+                ("publish", MAR, JAN),
+                ("link", JAN),
+                ("publish", JAN),
+            ],
+            dict.fromkeys((JAN, FEB, MAR), "done"),
+            {"J": JAN, "always": JAN, "F": FEB, "M": MAR},
+            id="publishes those that waited",
+        ),
+        pytest.param(
+            [("link", JAN), ("publish", JAN, FEB)],
+            {JAN: "done"},
+            {"J": JAN, "always": JAN},
+            id="does not wait for a later month",
+        ),
+        pytest.param(
+            [("link", FEB), ("link", JAN), ("publish", JAN, FEB)],
+            {JAN: "done"},
+            {"J": JAN, "always": JAN},
+            id="leaves a month under way alone: only its run knows when its gates are evaluated",
+        ),
+        pytest.param(
+            [("link", JAN), ("link", FEB), ("publish", FEB)],
+            {FEB: "done"},
+            {"F": FEB, "always": FEB},
+            id="leaves a month whose run was killed after linking to its next run",
+        ),
+        pytest.param(
+            [("red", JAN), ("publish", JAN), ("link", FEB), ("publish", FEB)],
+            {FEB: "done"},
+            {"F": FEB, "always": FEB},
+            id="passes a red month over",
+        ),
+        pytest.param(
+            [("red", JAN), ("publish", JAN), ("link", JAN), ("publish", JAN)],
+            {JAN: "done"},
+            {"J": JAN, "always": JAN},
+            id="publishes a red month that was mended before any later one",
+        ),
+        pytest.param([("publish", JAN)], {JAN: "held"}, {}, id="holds a month that never was fitted"),
+    ],
+)
+def test_a_run_publishes_months_in_their_order(
+    ledger: Database,
+    store: FolderStore,
+    moves: list[tuple[str, ...]],
+    states: dict[str, str],
+    published: dict[str, str],
 ) -> None:
-    """Its checks were not evaluated, so it is red; published by another month's run it would be both."""
-    link(ledger, store, JAN)
-    link(ledger, store, FEB)
-    assert set(publish(ledger, store, FEB)) == {FEB}
-    assert {row[1] for row in publications(ledger)} == {FEB}
+    for verb, month, *under_way in moves:
+        if verb == "publish":
+            taken = publish(ledger, store, month, under_way)
+        else:
+            link(ledger, store, month, red=verb == "red")
+    assert {month: step.state for month, step in taken.items()} == states
+    assert {item: month for item, month, *_ in publications(ledger)} == published
+    assert {step.why for step in taken.values() if step.state == "pending"} <= {
+        "waits for 2026-01, 2026-02, not settled yet"
+    }
 
 
 def test_a_waiting_month_that_was_fitted_again_waits_for_its_own_run(ledger: Database, store: FolderStore) -> None:
@@ -305,17 +337,6 @@ def test_a_red_month_publishes_nothing_proposes_nothing_and_says_why(ledger: Dat
     assert (publications(ledger), proposals(ledger)) == ([], {})
 
 
-def test_a_red_month_is_passed_over_by_those_after_it(ledger: Database, store: FolderStore) -> None:
-    calibrate(ledger, store, JAN, red=True)
-    assert calibrate(ledger, store, FEB).state == "done"
-    assert [row[:2] for row in publications(ledger)] == [("F", FEB), ("always", FEB)]
-
-
-def test_a_red_month_that_was_mended_before_any_later_one_still_publishes(ledger: Database, store: FolderStore) -> None:
-    calibrate(ledger, store, JAN, red=True)
-    assert calibrate(ledger, store, JAN).n_published == 2
-
-
 def test_an_item_held_back_is_published_by_the_first_month_that_it_passes(ledger: Database, store: FolderStore) -> None:
     calibrate(ledger, store, JAN)
     link_made_up(ledger, store, FEB, made_up_calibration(dict.fromkeys((*ANCHORS, "held"), (1.0, 0.7))))
@@ -323,20 +344,12 @@ def test_an_item_held_back_is_published_by_the_first_month_that_it_passes(ledger
     assert ("held", FEB, 0.7, TIMES[FEB]) in publications(ledger)
 
 
-def test_a_fit_that_is_not_linked_yet_publishes_nothing_of_the_fit_before_it(
-    ledger: Database, store: FolderStore
-) -> None:
+def fit_again(ledger: Database, store: FolderStore) -> None:
     """The month was fitted again and its run ended there: the old linked fit is of other numbers."""
-    link(ledger, store, JAN)
     stage_made_up(ledger, store, JAN, made_up_calibration(dict.fromkeys(ANCHORS, (1.0, 0.0))))
-    step = publish(ledger, store, JAN)[JAN]
-    assert step.state == "held"
-    assert "has not been linked yet" in step.why
-    assert publications(ledger) == []
 
 
-def test_a_fit_of_an_earlier_snapshot_publishes_nothing(ledger: Database, store: FolderStore) -> None:
-    link(ledger, store, JAN)
+def take_snapshot_again(ledger: Database, _store: FolderStore) -> None:
     run_sql(ledger, "UPDATE scored_snapshot SET superseded_at = now()")
     run_sql(
         ledger,
@@ -344,13 +357,18 @@ def test_a_fit_of_an_earlier_snapshot_publishes_nothing(ledger: Database, store:
              (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, verdict_state)
            SELECT month, 'newer', uri, data_hash, n_attempts, counts, rules, verdict_state FROM scored_snapshot""",
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "why"), [(fit_again, "has not been linked yet"), (take_snapshot_again, "earlier snapshot")]
+)
+def test_a_linked_fit_that_is_no_longer_the_months_publishes_nothing(
+    ledger: Database, store: FolderStore, change: Callable[[Database, FolderStore], None], why: str
+) -> None:
+    link(ledger, store, JAN)
+    change(ledger, store)
     step = publish(ledger, store, JAN)[JAN]
-    assert step.state == "held"
-    assert "earlier snapshot" in step.why
-
-
-def test_a_month_that_never_was_fitted_is_held(ledger: Database, store: FolderStore) -> None:
-    assert publish(ledger, store, JAN)[JAN].state == "held"
+    assert (step.state, why in step.why, publications(ledger)) == ("held", True, [])
 
 
 def test_the_files_of_months_that_are_settled_are_not_read_again(ledger: Database, store: FolderStore) -> None:
@@ -478,13 +496,12 @@ def test_each_kind_of_file_holds_the_same_rows(kind: exports.Kind, tmp_path: Pat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_sheet_of_excel_that_is_too_small_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exports, "MOST_EXCEL_ROWS", 2)
-    with pytest.raises(PermanentFailure, match="3 rows do not fit"):
-        exports.write_export(pd.DataFrame({"x": [1, 2, 3]}), "xlsx", tmp_path / "x.xlsx")
+@pytest.mark.parametrize(
+    ("n", "place", "why"),
+    [(2**20, "x.xlsx", "1,048,576 rows do not fit"), (1, "nowhere/x.csv", "nowhere")],
+    ids=["more rows than a sheet of Excel has", "no such folder"],
+)
+def test_a_file_that_cannot_be_written_is_refused(tmp_path: Path, n: int, place: str, why: str) -> None:
+    with pytest.raises(PermanentFailure, match=why):
+        exports.write_export(pd.DataFrame(index=range(n)), place[-4:].strip("."), tmp_path / place)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(PermanentFailure, match="nowhere"):
-        exports.write_export(pd.DataFrame({"x": [1]}), "csv", tmp_path / "nowhere" / "x.csv")

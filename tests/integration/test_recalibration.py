@@ -86,20 +86,6 @@ def test_anchors_are_proposed_only_where_they_are_named(faulty: Faulty) -> None:
     assert named.proposed == (anchor,)
 
 
-def test_the_months_own_fit_comes_out_again_where_nothing_is_pooled(faulty: Faulty) -> None:
-    """One month without changed items is the same fit and the same linking."""
-    recalibrate(faulty.database, faulty.store, SCALE, FIRST, FIRST, threads=1)
-    both = rows(
-        faulty.database,
-        """SELECT p.a - q.a, p.b - q.b FROM item_parameter_proposal p JOIN item_parameter_publication q USING (item_id)
-           WHERE p.month = %s AND q.month = %s AND q.rule = 'first'""",
-        (f"{FIRST}:{FIRST}", FIRST),
-    )
-    assert len(both) > 10
-    # Both fits end where the parameters change by less than 1e-4, from other starting orders of learners.
-    assert np.abs(np.array(both)).max() < 1e-3
-
-
 def test_a_later_recalibration_of_the_window_takes_the_place_of_the_earlier(faulty: Faulty) -> None:
     drifted, _ = faulty.items
     for _ in range(2):

@@ -13,7 +13,6 @@ import pytest
 
 from irt_assets.abilities.batch import ScaleAbilities, judge_until, measure_at
 from irt_assets.abilities.online import read_measures, update
-from irt_assets.abilities.sweep import sweep
 from irt_assets.calibration.group_shift import measure_month
 from irt_assets.calibration.month import publish_month
 from irt_assets.calibration.nightly import WINDOW, calibrate_night
@@ -35,7 +34,7 @@ from irt_assets.psychometrics.core.items import ItemParameters
 from irt_assets.psychometrics.core.model_families import GPCM, TWO_PL
 from irt_assets.responses.scales import read_scales
 from resources.files.object_store import FolderStore, ObjectStore
-from resources.postgres.database import Database, one_value
+from resources.postgres.database import Database
 from resources.postgres.embedded_postgres import EmbeddedPostgres
 from tests.helpers.databases import template_copy
 from tests.helpers.rooms import MONTHS, SCALE, add_attempts, add_items, attempt, fit_and_link, rows, run_sql
@@ -305,31 +304,6 @@ def test_a_night_knows_the_pretest_items_and_its_month_then_agrees_with_night_an
     stored = dict(rows(database, "SELECT user_id, theta FROM mirt_ability WHERE window_end = %s", (end,)))
     for user in ("u0000", "v0000", "v0599"):
         assert requested(database, user, end) == pytest.approx(stored[user], abs=1e-12)
-
-
-def test_the_sweep_measures_on_scores_what_a_night_would(month: World) -> None:
-    with month.database.connect() as connection:
-        now: datetime = one_value(connection, "SELECT now()")
-    over = now.replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(minutes=1)  # of days, nights read these
-    at, users = over, ("swept one", "swept two")
-    add_attempts(month.database, [answer(user, item, k, at) for k, user in enumerate(users) for item in ("S3", "S2")])
-    came = (
-        "recorded_at = CASE WHEN starts_with(user_id, 'swept') THEN now() - interval '30 minutes' ELSE completed_at END"
-    )
-    run_sql(month.database, f"UPDATE response_log SET {came}")
-    assert sweep(month.database, None, 60).updated == 2
-    measured(month.database, "nightly", now)
-    found = dict(
-        rows(
-            month.database,
-            """SELECT user_id, array_agg(theta ORDER BY kind) FROM mirt_ability
-               WHERE user_id LIKE 'swept%%' GROUP BY 1""",
-        )
-    )
-    assert sorted(found) == [*users]
-    for of_night, of_sweep in found.values():
-        assert of_night == pytest.approx(of_sweep, abs=1e-12)
-    assert found[users[0]] < found[users[1]]
 
 
 # -- skewed learners ---------------------------------------------------------------------------------
