@@ -362,35 +362,6 @@ class SqlRows:
             return [int(one) for one in ids if one.isdigit()]
         return [*ids]
 
-    # -- how PostgreSQL reads it -------------------------------------------------------------------
-
-    @cached_property
-    def view_definition(self) -> str | None:
-        """The SELECT of a view of PostgreSQL; None of anything else."""
-        if not self.holds_locks or self.source.table is None:
-            return None
-        query = "SELECT pg_get_viewdef(oid) FROM pg_class WHERE oid = to_regclass(%(name)s) AND relkind IN ('v', 'm')"
-        return self._connection.exec_driver_sql(query, {"name": self.source.table}).scalar()
-
-    def tables_read(self, part: Part) -> dict[str, bool]:
-        """The tables of PostgreSQL that are read for a part, and whether all of a table is, even if that costs more."""
-        if not self.holds_locks:
-            return {}
-        rows = sa.select(*self._table.c).where(*self._where(part))  # in no order, for which an index is read whole
-        text = str(rows.compile(dialect=self._engine.dialect, compile_kwargs={"literal_binds": True}))
-        driver = self._connection.connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)
-        with driver.transaction(force_rollback=True):
-            driver.execute("SET LOCAL enable_seqscan = off")
-            [(explained,)] = driver.execute(f"EXPLAIN (VERBOSE, FORMAT JSON) {text.replace('%%', '%')}".encode())
-        plans, found = [explained[0]["Plan"]], dict[str, bool]()
-        for plan in plans:
-            plans += plan.get("Plans", [])
-            if "Relation Name" in plan:
-                by_index = "Index Cond" in plan or plan["Node Type"] == "Bitmap Heap Scan"
-                found[f"{plan['Schema']}.{plan['Relation Name']}"] = not by_index
-        return found
-
     # -- the table as a whole ----------------------------------------------------------------------
 
     def whole(self, known: Collection[str]) -> pa.Table:
